@@ -1,0 +1,1 @@
+"""Where it runs: actor pools, their resources, and private local clusters."""

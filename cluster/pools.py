@@ -1,0 +1,49 @@
+"""The actor pools: how many actors, and what each one takes of its machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ray.data import ActorPoolStrategy
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSize:
+    """One pool of actors.
+
+    Attributes:
+        min_actors: started with the run.
+        max_actors: reached when work queues up.
+        cpus: of each actor; fractions are allowed.
+        gpus: of each actor; fractions are allowed.
+        tasks_in_flight: shards or blocks sent ahead to each actor. With one, Ray never scales up.
+    """
+
+    min_actors: int
+    max_actors: int
+    cpus: float = 1.0
+    gpus: float = 0.0
+    tasks_in_flight: int = 2
+
+    def strategy(self) -> ActorPoolStrategy:
+        """As Ray Data's ``compute=``."""
+        return ActorPoolStrategy(
+            min_size=self.min_actors,
+            max_size=self.max_actors,
+            max_tasks_in_flight_per_actor=self.tasks_in_flight,
+        )
+
+    def actor_options(self) -> dict[str, Any]:
+        """As Ray Data's remote arguments of each actor.
+
+        Ray retries nothing: its default would run a photo that kills its worker for ever. The
+        pool replaces a dead actor, and the ledger tells which rows its shards still lack.
+        """
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus, "max_restarts": 0}
+
+
+def default_pools(cluster_cpus: float, shards: int) -> dict[str, PoolSize]:
+    """Pools for a cluster of that many CPUs: one actor each, but no more than there are shards."""
+    actors = max(min(int(cluster_cpus), shards), 1)
+    return {"cpu": PoolSize(min_actors=actors, max_actors=actors)}

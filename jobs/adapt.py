@@ -1,0 +1,175 @@
+"""From steps to Ray Data: which steps share an actor, and what such an actor does.
+
+An actor takes a block, makes photos of it, takes each photo through all its steps before the next
+(so that one decoded photo is in memory, not a block of them), and packs them up again. The first
+pool's blocks name shards, whose pending rows it reads; the last pool's photos are recorded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from itertools import groupby
+from typing import Any
+
+import cv2
+import pyarrow as pa
+
+from manifests import ledger
+from manifests.errors import DestinationError
+from manifests.plan import Plan
+from manifests.schema import SHARD_SCHEMA, LineageRow, lineage_schema
+from stages.photo import Photo, from_table, lineage_dict, to_table
+from stages.recipe import Recipe
+from stages.step import Pool, Step, fail, finish, run_steps
+
+#: Rows are recorded together, at the latest after so many or so long: few files, little to redo.
+_ROWS_PER_RECORD = 64
+_SECONDS_PER_RECORD = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What every actor of a run is told.
+
+    Attributes:
+        plan: what is to be done, and where results go.
+        extra: types of the manifest's other columns.
+        recipe: how.
+        run_id: stamped on each lineage row.
+        retry: statuses that are done again although they are recorded.
+        steps: makes the recipe's steps; called in the actor, since models do not travel.
+    """
+
+    plan: Plan
+    extra: pa.Schema
+    recipe: Recipe
+    run_id: str
+    retry: frozenset[str]
+    steps: Callable[[Recipe, str], Sequence[Step]]
+
+    def groups(self) -> list[tuple[Pool, list[Step]]]:
+        """Neighbouring steps of one pool, together: each group becomes one pool of actors."""
+        steps = self.steps(self.recipe, self.plan.output)
+        return [(pool, list(group)) for pool, group in groupby(steps, key=lambda step: step.pool)]
+
+
+class StageActor:
+    """The callable class that Ray Data runs in each actor of a pool.
+
+    Args:
+        job: the run.
+        group: which of the job's groups of steps this pool does.
+    """
+
+    def __init__(self, job: Job, group: int) -> None:
+        cv2.setNumThreads(1)  # the pool's actors share the machine's cores among themselves
+        groups = job.groups()
+        self._job = job
+        self._steps = [(step.name, step.make()) for step in groups[group][1]]
+        self._is_first = group == 0
+        self._is_last = group == len(groups) - 1
+
+    def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
+        """Work on one block; yields blocks for the next pool, or progress for the driver."""
+        photos = self._photos(block)
+        return self._record(photos) if self._is_last else self._pass_on(photos)
+
+    def _pass_on(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
+        for photo in photos:
+            run_steps(photo, self._steps)
+            yield to_table([photo], self._job.extra)
+
+    def _record(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
+        recorder = Recorder(self._job)
+        try:
+            for photo in photos:
+                run_steps(photo, self._steps)
+                recorder.add(photo)
+                if recorder.is_due:
+                    yield recorder.record()
+            yield recorder.record()
+        except DestinationError as error:
+            # No fault of the rows, and the same for all of them: the driver stops the run.
+            yield progress(problem=str(error))
+
+    def _photos(self, block: pa.Table) -> Iterator[Photo]:
+        if not self._is_first:
+            yield from from_table(block)
+            return
+        for shard in block["shard"].to_pylist():
+            yield from read_pending(self._job, shard)
+
+
+def read_pending(job: Job, shard: int) -> Iterator[Photo]:
+    """The shard's rows less those that are done: the anti-join that makes a run resumable."""
+    recipe, plan = job.recipe, job.plan
+    done = ledger.done(plan.output, shard, recipe.hash, job.retry)
+    ours = set(SHARD_SCHEMA.names)
+    for row in plan.shard(shard).read_table().to_pylist(maps_as_pydicts="strict"):
+        if (row["id"], row["image_uri"], row["mask_uri"]) in done:
+            continue
+        photo = Photo(
+            LineageRow(
+                id=row["id"],
+                image_uri=row["image_uri"],
+                mask_uri=row["mask_uri"],
+                recipe_name=recipe.name,
+                recipe_hash=recipe.hash,
+                package_version=version("catalog-cleanup"),
+                run_id=job.run_id,
+            ),
+            shard=shard,
+            extra={name: value for name, value in row.items() if name not in ours},
+        )
+        if row["error_code"]:
+            fail(photo, row["error_code"], row["error"], "plan")
+        yield photo
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Collects ended rows and adds them to the lineage, shard by shard."""
+
+    job: Job
+    rows: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    count: int = 0
+    ok: int = 0
+    since: float = field(default_factory=time.monotonic)
+
+    def add(self, photo: Photo) -> None:
+        """Take a photo whose picture is stored, or which has failed."""
+        finish(photo)
+        self.rows[photo.shard].append(lineage_dict(photo.lineage) | photo.extra)
+        self.count += 1
+        self.ok += photo.ok
+
+    @property
+    def is_due(self) -> bool:
+        """Whether enough has come together to be recorded."""
+        return (
+            self.count >= _ROWS_PER_RECORD or time.monotonic() - self.since >= _SECONDS_PER_RECORD
+        )
+
+    def record(self) -> pa.Table:
+        """Write what was collected; returns it as progress.
+
+        Raises:
+            DestinationError: ``output.not_writable``.
+        """
+        schema = lineage_schema(self.job.extra)
+        for shard, rows in self.rows.items():
+            ledger.write_rows(self.job.plan.output, shard, rows, schema)
+        made = progress(ok=self.ok, failed=self.count - self.ok)
+        self.rows.clear()
+        self.count = self.ok = 0
+        self.since = time.monotonic()
+        return made
+
+
+def progress(ok: int = 0, failed: int = 0, problem: str = "") -> pa.Table:
+    """What the last pool hands to the driver: rows recorded, or why it cannot go on."""
+    return pa.table({"ok": [ok], "failed": [failed], "problem": [problem]})

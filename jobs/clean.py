@@ -1,0 +1,68 @@
+"""The main job as a pipeline: the one file in which the DAG is built, top to bottom.
+
+::
+
+    shards ─▶ fetch ▸ decode ▸ mask ▸ cut ▸ remove ▸ stitch ▸ encode ▸ publish ─▶ lineage
+              └───────────────────────── cpu pool ─────────────────────────┘
+
+Neighbouring steps of one pool run in one actor. A recipe without models is one pool, and nothing
+is copied between its steps.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import ray
+from ray.data import Dataset
+from ray.util.annotations import RayDeprecationWarning
+
+from cluster.pools import PoolSize
+from jobs.adapt import Job, StageActor
+from stages import finish, prepare, remove
+from stages.recipe import Recipe
+from stages.step import Step
+
+
+def steps(recipe: Recipe, output: str) -> list[Step]:
+    """The steps of a recipe, in order, each with the pool it runs in.
+
+    Args:
+        recipe: how.
+        output: folder, path or URI, that receives ``images/``.
+    """
+    return [
+        Step("fetch", "cpu", lambda: prepare.fetch),
+        Step("decode", "cpu", lambda: prepare.decode(recipe)),
+        Step("mask", "cpu", lambda: prepare.mask(recipe)),
+        Step("cut", "cpu", lambda: prepare.cut_patches(recipe)),
+        Step("remove", "cpu", lambda: remove.fill_patches(recipe)),
+        Step("stitch", "cpu", lambda: finish.stitch_patches(recipe)),
+        Step("encode", "cpu", lambda: finish.encode(recipe)),
+        Step("publish", "cpu", lambda: finish.publish(output)),
+    ]
+
+
+def build(job: Job, pools: Mapping[str, PoolSize]) -> Dataset:
+    """Build the DAG; nothing runs until its rows are asked for.
+
+    Returns:
+        Rows as :func:`jobs.adapt.progress` makes them, for the driver.
+    """
+    shards = [{"shard": number} for number in range(job.plan.shards)]
+    data: Dataset = ray.data.from_items(shards, override_num_blocks=len(shards))
+    for group, (pool, _) in enumerate(job.groups()):
+        size = pools[pool]
+        with warnings.catch_warnings():
+            # Bounded retries have no named argument yet, but the way to give them is deprecated.
+            warnings.simplefilter("ignore", RayDeprecationWarning)
+            data = data.map_batches(
+                StageActor,
+                fn_constructor_args=(job, group),
+                batch_size=None,  # a block as it comes: Ray's batches do not cut blocks anyway
+                batch_format="pyarrow",
+                compute=size.strategy(),
+                **size.actor_options(),
+            )
+    return data

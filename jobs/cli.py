@@ -1,0 +1,252 @@
+"""The command ``catalog-cleanup``. Heavy libraries load only in the commands that use them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from manifests.errors import CleanupError, all_codes, describe
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jobs.run import Outcome
+
+#: The best that runs anywhere: no weights, no GPU.
+DEFAULT_RECIPE = "patchmatch"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Remove marked objects, text and watermarks from catalog photos, by the million. "
+    "`catalog-cleanup demo` shows how, on bundled photos.",
+)
+
+RecipeOption = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        metavar="NAME_OR_TOML",
+        help="A recipe's name (see `catalog-cleanup recipes`) or the path of a TOML file.",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="PATH.TO.OPTION=VALUE",
+        help="Change one option of the recipe, e.g. --set mask.dilate_px=6. Repeatable.",
+    ),
+]
+
+
+@app.command()
+def run(
+    manifest: Annotated[
+        str,
+        typer.Argument(
+            metavar="MANIFEST",
+            help="CSV, JSON Lines or Parquet with the columns id, image and mask; a file, a folder "
+            "of files or a quoted pattern; local or s3://. Paths in it may be relative to it.",
+        ),
+    ],
+    output: Annotated[
+        str,
+        typer.Option(
+            metavar="DEST",
+            help="Folder, local or s3://, for images/, lineage/ and run.json. Run again with the "
+            "same one to go on with what is left.",
+        ),
+    ],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    set_: SetOption = None,
+    retry: Annotated[
+        str,
+        typer.Option(
+            metavar="STATUSES",
+            help="Do again what an earlier run recorded so: failed, crashed, ok; comma-separated.",
+        ),
+    ] = "",
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Refuse a manifest with unusable rows instead of recording them as failed.",
+        ),
+    ] = False,
+    rows_per_shard: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Rows scheduled and resumed together. Chosen by size if left out."
+        ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="A running Ray cluster. Else RAY_ADDRESS, else a private Ray, here."),
+    ] = None,
+) -> None:
+    """Clean all photos of a manifest.
+
+    Exit code 0: all ok. 2: finished, some rows failed (see the lineage). 1: did not finish; run
+    the same command again.
+    """
+    from jobs.run import run as run_job
+    from stages.recipe import Recipe
+
+    console = _console()
+    statuses = frozenset(filter(None, retry.replace(" ", "").split(",")))
+    if unknown := statuses - {"ok", "failed", "crashed"}:
+        raise typer.BadParameter(
+            f"unknown status {', '.join(sorted(unknown))}", param_hint="--retry"
+        )
+    outcome = run_job(
+        manifest,
+        output,
+        Recipe.load(recipe, set_ or ()),
+        console,
+        retry=statuses,
+        strict=strict,
+        rows_per_shard=rows_per_shard,
+        address=address,
+    )
+    _summarise(console, outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command("try")
+def try_(
+    image: Annotated[str, typer.Argument(help="The photo; a path, or an s3:// URI.")],
+    mask: Annotated[str, typer.Argument(help="Its mask, of the same size; white is removed.")],
+    output: Annotated[Path, typer.Argument(help="Where the result goes; same format as IMAGE.")],
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    set_: SetOption = None,
+) -> None:
+    """Clean one photo here and now, without Ray: how one experiments with a recipe."""
+    from jobs.try_one import try_one
+    from stages.recipe import Recipe
+
+    row = try_one(image, mask, output, Recipe.load(recipe, set_ or ()))
+    if row.error_code:
+        _console(stderr=True).print(_error_text(row.error_code, row.error or ""), soft_wrap=True)
+        raise typer.Exit(1)
+    places = len(row.patches)
+    what = f"{places} {'place' if places == 1 else 'places'} filled" if places else "empty mask"
+    typer.echo(f"{output}: {what}, {sum(row.seconds.values()):.2f} s")
+
+
+@app.command()
+def demo(
+    output: Annotated[
+        Path, typer.Option(help="Folder for the results; an earlier demo there is replaced.")
+    ] = Path("catalog-cleanup-demo"),
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    set_: SetOption = None,
+) -> None:
+    """Clean eight bundled photos, and make a before/after page of them. Needs no GPU."""
+    from jobs.demo import run_demo
+    from stages.recipe import Recipe
+
+    console = _console()
+    outcome, page = run_demo(output.absolute(), Recipe.load(recipe, set_ or ()), console)
+    _summarise(console, outcome)
+    console.print(f"Open this page to see before and after:\n{page}", soft_wrap=True, style="bold")
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Show this one, or a TOML file.")] = None,
+    set_: SetOption = None,
+) -> None:
+    """List the recipes, or show one as TOML, all its options included."""
+    from stages.recipe import Recipe, preset_names
+
+    if name:
+        typer.echo(Recipe.load(name, set_ or ()).to_toml(), nl=False)
+        return
+    for each in preset_names():
+        default = " (default)" if each == DEFAULT_RECIPE else ""
+        typer.echo(f"{each}{default}\n    {Recipe.load(each).description}")
+    typer.echo("\n`catalog-cleanup recipes NAME > mine.toml` starts one of your own.")
+
+
+@app.command()
+def errors() -> None:
+    """List the error codes of the lineage, what they mean, and what to do."""
+    for code in all_codes():
+        meaning, remedy = describe(code)
+        typer.echo(f"{code}\n    {meaning} {remedy}")
+
+
+@app.command()
+def doctor(
+    s3: Annotated[
+        str | None,
+        typer.Option(metavar="S3_URI", help="Also write, read and delete an object there."),
+    ] = None,
+) -> None:
+    """Tell what this machine has, what is missing, and what to do about it."""
+    from jobs.doctor import examine
+
+    colours = {"ok": "green", "note": "yellow", "bad": "red"}
+    console = _console()
+    worst = 0
+    for finding in examine(s3):
+        mark = f"[{colours[finding.state]}]{finding.state:4}[/]"
+        console.print(f"{mark} {finding.what}: {finding.found}", highlight=False, soft_wrap=True)
+        if finding.remedy:
+            console.print(f"       {finding.remedy}", highlight=False, soft_wrap=True)
+        worst = max(worst, finding.state == "bad")
+    raise typer.Exit(worst)
+
+
+def main() -> None:
+    """Run the command line; errors that a user can mend are told in one line each."""
+    try:
+        app()
+    except CleanupError as error:
+        _console(stderr=True).print(_error_text(error.code, str(error)), soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _console(stderr=True).print("Interrupted. The same command goes on with what is left.")
+        sys.exit(1)
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _error_text(code: str, message: str) -> str:
+    from rich.markup import escape
+
+    return f"[red]error[/] {code}: {escape(message)}"
+
+
+def _summarise(console: Console, outcome: Outcome) -> None:
+    tally = outcome.tally
+    unchanged = f" ({tally.unchanged} unchanged: empty mask)" if tally.unchanged else ""
+    console.print(
+        f"{tally.rows} photos in {outcome.seconds:.1f} s: {tally.ok} ok{unchanged}, "
+        f"{tally.failed_count} failed, {tally.crashed} crashed",
+        highlight=False,
+    )
+    for code, count in sorted(tally.failed.items()):
+        console.print(f"  {count:>8}  {code}", highlight=False)
+    if tally.missing_count:
+        named = ", ".join(tally.missing[:10])
+        console.print(
+            f"[red]{tally.missing_count} photos have no result[/], among them {named}. "
+            "The same command goes on with them.",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""The demo: the bundled photos through the same DAG as every other run, and a page to look at."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib import resources
+from pathlib import Path
+
+from rich.console import Console
+
+from jobs.page import write_page
+from jobs.run import Outcome, run
+from manifests.errors import DestinationError
+from stages.recipe import Recipe
+
+MANIFEST = Path(str(resources.files("manifests") / "examples" / "demo" / "manifest.csv"))
+
+#: What a run leaves in its output folder: all that a repeated demo may delete.
+_OURS = ("images", "lineage", "manifest", "report", "run.json")
+
+
+def run_demo(output: Path, recipe: Recipe, console: Console) -> tuple[Outcome, Path]:
+    """Clean the bundled photos into ``output``, where an earlier demo is replaced.
+
+    Returns:
+        The outcome, and the path of the before/after page.
+
+    Raises:
+        DestinationError: ``output`` holds something that is not a demo's result.
+    """
+    _clear_earlier_demo(output)
+    outcome = run(str(MANIFEST), str(output), recipe, console)
+    return outcome, write_page(output, "the bundled demo photos", note_column="blemish")
+
+
+def _clear_earlier_demo(output: Path) -> None:
+    if not output.exists() or not any(output.iterdir()):
+        return
+    record = output / "run.json"
+    if not record.is_file() or json.loads(record.read_text())["manifest"] != str(MANIFEST):
+        raise DestinationError(
+            "output.other_run", f"{output} is not empty and does not hold a demo."
+        )
+    for name in _OURS:
+        path = output / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)

@@ -1,0 +1,164 @@
+"""What this machine has, what is missing, and what to do about it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+#: Less room than this in Ray's folder for temporary files makes runs fail half-way.
+_MIN_FREE_GIB = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes:
+        what: e.g. ``GPU``.
+        state: ``ok``; ``note`` (works without); ``bad`` (something will fail).
+        found: what there is.
+        remedy: what to do about it; empty where nothing is needed.
+    """
+
+    what: str
+    state: Literal["ok", "note", "bad"]
+    found: str
+    remedy: str = ""
+
+
+def examine(s3_uri: str | None = None) -> Iterator[Finding]:
+    """Look at this machine, one finding after the other.
+
+    Args:
+        s3_uri: ``s3://bucket/prefix`` where a small object is written, read back and deleted.
+    """
+    yield Finding("Python", "ok", f"{platform.python_version()} on {platform.platform()}")
+    yield _cpus()
+    yield _room()
+    yield from _libraries()
+    yield _gpus()
+    yield _weights()
+    yield _ray_address()
+    yield _s3_credentials()
+    if s3_uri:
+        yield _s3_access(s3_uri)
+
+
+def _cpus() -> Finding:
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    found = f"{os.cpu_count()} cores, {memory_gib:.0f} GiB of memory"
+    if memory_gib < 4:
+        return Finding(
+            "Machine", "note", found, "Photos over 12 megapixels may not fit; add memory."
+        )
+    return Finding("Machine", "ok", found)
+
+
+def _room() -> Finding:
+    folder = Path(os.environ.get("RAY_TMPDIR", "/tmp"))  # noqa: S108 - where Ray keeps its files
+    free_gib = shutil.disk_usage(folder).free / 2**30
+    found = f"{free_gib:.0f} GiB free in {folder}"
+    if free_gib < _MIN_FREE_GIB:
+        return Finding("Disk", "bad", found, "Make room, or set RAY_TMPDIR to another folder.")
+    return Finding("Disk", "ok", found)
+
+
+def _libraries() -> Iterator[Finding]:
+    import cv2  # noqa: PLC0415 - slow to load, and each is looked at by itself
+    from patchmatch import patch_match  # noqa: PLC0415
+    from PIL import features  # noqa: PLC0415
+
+    names = ("ray", "pyarrow", "opencv-python-headless", "pillow", "boto3", "pypatchmatch")
+    yield Finding("Libraries", "ok", ", ".join(f"{name} {version(name)}" for name in names))
+    yield Finding("OpenCV", "ok", f"{cv2.getNumberOfCPUs()} CPUs, telea and navier-stokes")
+    if patch_match.patchmatch_available:
+        yield Finding("PatchMatch", "ok", "its native library loads")
+    else:
+        yield Finding(
+            "PatchMatch",
+            "bad",
+            "its native library does not load",
+            "Use --recipe telea, or a platform that pypatchmatch has a wheel for.",
+        )
+    missing = [name for name in ("jpg", "zlib", "webp") if not features.check(name)]
+    if missing:
+        yield Finding(
+            "Pillow", "bad", f"built without {', '.join(missing)}", "Install the wheel from PyPI."
+        )
+
+
+def _gpus() -> Finding:
+    command = shutil.which("nvidia-smi")
+    if not command:
+        return Finding("GPU", "note", "none", "None is needed: the recipes here run on CPUs.")
+    query = [command, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    try:
+        listed = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding("GPU", "bad", f"nvidia-smi fails: {error}", "Mend the driver.")
+    return Finding("GPU", "ok", "; ".join(listed.stdout.split("\n")[:-1]))
+
+
+def _weights() -> Finding:
+    path = os.environ.get("LAMA_MODEL")
+    if not path:
+        return Finding("Weights", "note", "none", "None are needed: the recipes here use none.")
+    if not Path(path).is_file():
+        return Finding("Weights", "bad", f"LAMA_MODEL={path} is no file", "Correct or unset it.")
+    return Finding("Weights", "note", f"LAMA_MODEL={path}", "No recipe here uses it yet.")
+
+
+def _ray_address() -> Finding:
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        return Finding("Ray", "ok", f"runs go to the cluster at {address} (RAY_ADDRESS)")
+    return Finding("Ray", "ok", "runs start a private Ray on this machine")
+
+
+def _s3_credentials() -> Finding:
+    import boto3  # noqa: PLC0415 - slow to load
+    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+
+    try:
+        session = boto3.Session()
+        found = session.get_credentials()
+    except BotoCoreError as error:
+        return Finding("S3", "bad", str(error), "Correct AWS_PROFILE or the AWS config file.")
+    if not found:
+        return Finding(
+            "S3",
+            "note",
+            "no credentials",
+            "For s3:// set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
+        )
+    where = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
+    return Finding(
+        "S3", "ok", f"credentials by {found.method}, region {session.region_name}, at {where}"
+    )
+
+
+def _s3_access(uri: str) -> Finding:
+    import boto3  # noqa: PLC0415 - slow to load
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    key = "/".join(filter(None, [prefix.rstrip("/"), f"doctor-{uuid.uuid4().hex}"]))
+    client = boto3.client("s3")
+    doing = "writing"
+    try:
+        client.put_object(Bucket=bucket, Key=key, Body=b"catalog-cleanup")
+        doing = "reading"
+        client.get_object(Bucket=bucket, Key=key)["Body"].read()
+        doing = "deleting"
+        client.delete_object(Bucket=bucket, Key=key)
+    except (BotoCoreError, ClientError) as error:
+        return Finding(uri, "bad", f"{doing} fails: {error}", "Check the bucket and its policy.")
+    return Finding(uri, "ok", "an object was written, read and deleted")

@@ -1,0 +1,200 @@
+"""One run: plan, execute the DAG, reconcile, and leave ``run.json``."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, cast
+
+import pyarrow as pa
+import ray
+from ray.data import Dataset
+from rich.console import Console
+
+from cluster.local import cluster_cpus, ray_session
+from cluster.pools import PoolSize, default_pools
+from jobs import clean
+from jobs.adapt import Job
+from jobs.progress import meter
+from manifests.errors import DestinationError
+from manifests.files import Place
+from manifests.ledger import Tally, reconcile
+from manifests.plan import Plan, make_plan
+from manifests.schema import SHARD_SCHEMA
+from stages.recipe import Recipe
+from stages.step import Step
+
+EXIT_ALL_OK, EXIT_UNFINISHED, EXIT_SOME_FAILED = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        tally: of the whole plan, earlier runs' rows included.
+        seconds: from the command to the end.
+        exit_code: 0 all ok, 2 finished with failed rows, 1 not finished.
+    """
+
+    tally: Tally
+    seconds: float
+    exit_code: int
+
+
+def run(
+    manifest: str,
+    output: str,
+    recipe: Recipe,
+    console: Console,
+    *,
+    retry: Collection[str] = (),
+    strict: bool = False,
+    rows_per_shard: int | None = None,
+    address: str | None = None,
+    pools: Mapping[str, PoolSize] | None = None,
+    steps: Callable[[Recipe, str], Sequence[Step]] = clean.steps,
+) -> Outcome:
+    """Clean the photos of a manifest.
+
+    A run on an output that holds results of the same manifest and recipe goes on with the rest.
+
+    Args:
+        manifest: path or URI; see :func:`manifests.read.read_manifest`.
+        output: folder, local or ``s3://``, for images, lineage and ``run.json``.
+        recipe: how.
+        console: where progress and the summary go.
+        retry: statuses that are done again, e.g. ``{"failed"}``.
+        strict: refuse a manifest with unusable rows.
+        rows_per_shard: None chooses by the number of rows.
+        address: of a Ray cluster; None: the one of ``RAY_ADDRESS``, or a private one.
+        pools: actors by pool; None chooses by the cluster.
+        steps: of the recipe; others than :func:`jobs.clean.steps` are for tests.
+
+    Raises:
+        ManifestError: the manifest is unusable; nothing was started.
+        DestinationError: the output belongs to another run, or cannot be written.
+    """
+    started = time.monotonic()
+    output = Place.of(output).uri
+    _refuse_other_recipe(output, recipe)
+    plan = make_plan(manifest, output, rows_per_shard=rows_per_shard, strict=strict)
+    for note in plan.notes:
+        console.print(f"[yellow]note[/] {note}", highlight=False, soft_wrap=True)
+    job = Job(plan, _extra_schema(plan), recipe, uuid.uuid4().hex[:12], frozenset(retry), steps)
+    record = _RunRecord(job)
+    record.write("running")
+    try:
+        tally = _execute(job, console, address, pools)
+    except BaseException as error:
+        record.write("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        raise
+    outcome = Outcome(tally, time.monotonic() - started, _exit_code(tally))
+    record.write("finished" if not tally.missing_count else "unfinished", outcome)
+    return outcome
+
+
+def _execute(
+    job: Job, console: Console, address: str | None, pools: Mapping[str, PoolSize] | None
+) -> Tally:
+    """Run the DAG until nothing is missing, or a pass gets nowhere.
+
+    A second pass takes up what a lost worker or node left.
+    """
+    plan, recipe = job.plan, job.recipe
+    tally = reconcile(plan, recipe.hash)
+    if not (tally.missing_count or job.retry):
+        console.print(f"All {plan.rows} photos were done before.")
+        return tally
+    console.print(f"{plan.rows} photos, recipe {recipe.name}; starting Ray ...")
+    with ray_session(address):
+        chosen = pools or default_pools(cluster_cpus(), plan.shards)
+        while True:
+            before = tally
+            with meter(console, plan.rows, plan.rows - before.missing_count) as shown:
+                _drain(clean.build(job, chosen), shown.advance)
+            tally = reconcile(plan, recipe.hash)
+            if not 0 < tally.missing_count < before.missing_count:
+                return tally
+            job = replace(job, retry=frozenset())
+            console.print(f"{tally.missing_count} photos were lost with a worker; once more ...")
+
+
+def _drain(data: Dataset, advance: Callable[[int, int], None]) -> None:
+    """Execute the DAG by taking its progress rows.
+
+    Raises:
+        DestinationError: an actor could not store its results.
+    """
+    blocks = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    for block in cast("Iterable[pa.Table]", blocks):
+        for row in block.to_pylist():
+            if row["problem"]:
+                raise DestinationError("output.not_writable", row["problem"])
+            advance(row["ok"], row["failed"])
+
+
+def _exit_code(tally: Tally) -> int:
+    if tally.missing_count:
+        return EXIT_UNFINISHED
+    return EXIT_SOME_FAILED if tally.failed or tally.crashed else EXIT_ALL_OK
+
+
+def _extra_schema(plan: Plan) -> pa.Schema:
+    """Types of the manifest's other columns."""
+    schema = plan.shard(0).read_table().schema
+    return pa.schema([field for field in schema if field.name not in SHARD_SCHEMA.names])
+
+
+def _refuse_other_recipe(output: str, recipe: Recipe) -> None:
+    place = Place.of(output) / "run.json"
+    try:
+        earlier = json.loads(place.read())
+    except FileNotFoundError:
+        return
+    if earlier["recipe_hash"] != recipe.hash:
+        raise DestinationError(
+            "output.other_run",
+            f"{output} holds results of the recipe {earlier['recipe']['name']} "
+            f"({earlier['recipe_hash']}), not {recipe.name} ({recipe.hash}).",
+        )
+
+
+class _RunRecord:
+    """``run.json``: what was run, with what, and how it ended."""
+
+    def __init__(self, job: Job) -> None:
+        self._place = Place.of(job.plan.output) / "run.json"
+        self._facts: dict[str, Any] = {
+            "run_id": job.run_id,
+            "started_at": datetime.now(UTC).isoformat(),
+            "manifest": job.plan.manifest,
+            "output": job.plan.output,
+            "rows": job.plan.rows,
+            "shards": job.plan.shards,
+            "notes": job.plan.notes,
+            "recipe": job.recipe.model_dump(mode="json"),
+            "recipe_hash": job.recipe.hash,
+            "versions": {
+                "catalog-cleanup": version("catalog-cleanup"),
+                "ray": ray.__version__,
+                "python": platform.python_version(),
+            },
+        }
+
+    def write(self, status: str, outcome: Outcome | None = None) -> None:
+        facts = self._facts | {"status": status}
+        if outcome:
+            facts |= {
+                "finished_at": datetime.now(UTC).isoformat(),
+                "seconds": round(outcome.seconds, 3),
+                "exit_code": outcome.exit_code,
+                "tally": asdict(outcome.tally),
+            }
+        self._place.write(json.dumps(facts, indent=2).encode())

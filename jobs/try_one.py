@@ -1,0 +1,45 @@
+"""One photo in this process, without Ray: how one experiments with a recipe."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+
+from jobs.clean import steps
+from manifests.schema import LineageRow
+from stages import finish
+from stages.photo import Photo
+from stages.recipe import Recipe
+from stages.step import Step, run_steps
+from stages.step import finish as end
+
+
+def try_one(image: str, mask: str, output: Path, recipe: Recipe) -> LineageRow:
+    """Clean one photo with the steps of the DAG, and store it where the user says.
+
+    Args:
+        image: path or URI of the photo.
+        mask: path or URI of its mask.
+        output: path of the result; its suffix must be that of the photo's format.
+        recipe: how.
+
+    Returns:
+        What the lineage would say; its status tells whether it worked.
+
+    Raises:
+        DestinationError: the result cannot be stored.
+    """
+    photo = Photo(
+        LineageRow(
+            id=output.stem,
+            image_uri=image,
+            mask_uri=mask,
+            recipe_name=recipe.name,
+            recipe_hash=recipe.hash,
+            package_version=version("catalog-cleanup"),
+        )
+    )
+    made = [*steps(recipe, "")[:-1], Step("publish", "cpu", lambda: finish.publish_as(output))]
+    run_steps(photo, [(step.name, step.make()) for step in made])
+    end(photo)
+    return photo.lineage

@@ -1,0 +1,163 @@
+"""Every error a user can meet, and the stable code it carries into the lineage.
+
+::
+
+    CleanupError                what went wrong, and what to do about it
+    ├── ManifestError           the manifest itself: told before any work starts
+    ├── RecipeError             a recipe that does not exist or does not validate
+    ├── DestinationError        an output folder that cannot take this run
+    └── RowError                one row's input or output: recorded, the other rows go on
+
+Codes never change their meaning. They are listed once, in :data:`CODES`, from where the README's
+table and ``catalog-cleanup errors`` are made.
+"""
+
+from __future__ import annotations
+
+#: code -> (what it means, what to do about it). ``image.*`` codes exist for ``mask.*`` too where
+#: the same can happen to a mask: see :func:`describe`.
+CODES: dict[str, tuple[str, str]] = {
+    "manifest.not_found": (
+        "No manifest at that path, folder or pattern.",
+        "Check the path; a folder must hold .csv, .jsonl or .parquet files.",
+    ),
+    "manifest.unreadable": (
+        "The manifest is not valid CSV, JSON Lines or Parquet.",
+        "Correct the line named, or write the manifest anew.",
+    ),
+    "manifest.missing_column": (
+        "The manifest lacks `id`, `image` or `mask`.",
+        "Name the columns `id`, `image` and `mask`.",
+    ),
+    "manifest.missing_id": ("Rows have no id.", "Give each row a unique id."),
+    "manifest.empty": ("The manifest has no rows.", "Check that the export was complete."),
+    "manifest.invalid_rows": (
+        "With --strict: rows have bad ids or empty cells.",
+        "Correct the lines named, or leave out --strict to record them as failed.",
+    ),
+    "recipe.not_found": (
+        "No recipe of that name, no file at that path.",
+        "`catalog-cleanup recipes` lists the names.",
+    ),
+    "recipe.invalid": (
+        "A recipe's option is unknown or has a value it cannot take.",
+        "`catalog-cleanup recipes NAME` shows a recipe with all its options.",
+    ),
+    "output.other_run": (
+        "The output folder holds the results of another recipe or manifest.",
+        "Choose another --output.",
+    ),
+    "output.not_writable": (
+        "The picture or its record could not be stored.",
+        "Check the permissions and the space at --output, then run again.",
+    ),
+    "output.other_format": (
+        "The output's suffix names another format than the photo's.",
+        "Name the output with the photo's own suffix.",
+    ),
+    "id.unsafe": (
+        "The id cannot be a file name: it holds `..`, a slash, a backslash or a control "
+        "character, or is over 200 bytes long.",
+        "Rename the id.",
+    ),
+    "id.duplicate": (
+        "Several rows have the same id; none of them was processed.",
+        "Give each row its own id.",
+    ),
+    "image.no_uri": ("The cell is empty.", "Fill the cell."),
+    "image.unknown_scheme": (
+        "The URI's scheme is not supported.",
+        "Use a local path, file:// or s3://.",
+    ),
+    "image.not_found": ("There is no such file or object.", "Check the path."),
+    "image.access_denied": ("Reading it is not allowed.", "Check credentials and permissions."),
+    "image.unreachable": (
+        "The storage did not answer.",
+        "Check the endpoint and the network, then run again with --retry failed.",
+    ),
+    "image.zero_bytes": ("The file is empty.", "Upload it again."),
+    "image.not_an_image": ("The bytes are not a picture.", "Check what was uploaded."),
+    "image.unsupported": (
+        "A picture, but of a kind that this version cannot edit without loss.",
+        "Convert it to 8-bit JPEG, PNG or WebP.",
+    ),
+    "image.truncated": ("The file ends before the picture does.", "Upload it again."),
+    "image.corrupt": ("The picture's data are damaged.", "Upload it again."),
+    "image.too_large": (
+        "More pixels than `limits.max_megapixels` allows (a decompression bomb?).",
+        "If the picture is genuine, raise the limit: --set limits.max_megapixels=…",
+    ),
+    "mask.size_mismatch": (
+        "The mask's size is not the photo's.",
+        "Export the mask at the photo's displayed size, or, where the aspect is the same, "
+        "--set mask.scale_to_photo=true",
+    ),
+    "mask.covers_photo": (
+        "The mask covers the whole photo: nothing is left to fill from.",
+        "Check the mask's polarity: white is removed. --set mask.invert=true turns it round.",
+    ),
+    "internal.error": (
+        "A fault of this program, not of the input.",
+        "Please report it with the message.",
+    ),
+}
+
+#: What can go wrong with an image's file can go wrong with a mask's.
+_SHARED_WITH_MASK = tuple(code for code in CODES if code.startswith("image."))
+
+
+def describe(code: str) -> tuple[str, str]:
+    """Return what a code means and what to do about it.
+
+    Raises:
+        KeyError: the code is not one of :func:`all_codes`.
+    """
+    if code not in CODES and code.startswith("mask."):
+        code = "image." + code.removeprefix("mask.")
+    return CODES[code]
+
+
+def all_codes() -> list[str]:
+    """Every code, each family together, in the order of :data:`CODES`."""
+    codes = list(CODES)
+    first_mask = next(i for i, code in enumerate(codes) if code.startswith("mask."))
+    masks = ["mask." + code.removeprefix("image.") for code in _SHARED_WITH_MASK]
+    return codes[:first_mask] + masks + codes[first_mask:]
+
+
+class CleanupError(Exception):
+    """Anything a user can do something about.
+
+    Args:
+        code: one of :func:`all_codes`.
+        message: what is wrong, naming the row, file or option; the remedy is added from the code.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)  # both, so that it survives pickling between processes
+        self.code = code
+        self.message = message
+
+    @property
+    def remedy(self) -> str:
+        """What the user can do about it."""
+        return describe(self.code)[1]
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}"
+
+
+class ManifestError(CleanupError):
+    """The manifest cannot be used; nothing was started."""
+
+
+class RecipeError(CleanupError):
+    """The recipe does not exist or does not validate."""
+
+
+class DestinationError(CleanupError):
+    """The output folder cannot take this run."""
+
+
+class RowError(CleanupError):
+    """One row cannot be done; it ends as ``failed`` with this code, the others go on."""

@@ -1,0 +1,229 @@
+"""Split a manifest into shards: checked, with absolute URIs, stored beside the results.
+
+``<output>/manifest/shard=NNNNN.parquet`` hold the rows (see :data:`SHARD_SCHEMA`) and
+``plan.json``, written last, says that they are complete. Later runs on the same output use the
+same shards, which is what makes them resumable one by one.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manifests.errors import DestinationError, ManifestError
+from manifests.files import Place
+from manifests.read import ManifestFile, find_files, fingerprint, name_lines, read_manifest
+from manifests.schema import MANIFEST_COLUMNS, SHARD_SCHEMA, extra_columns
+
+#: A shard is the unit of scheduling, of resuming and of lineage files. Small manifests get small
+#: shards, to keep all actors busy; large ones get large shards, to keep files few.
+_SHARDS_AIMED_AT = 1024
+_ROWS_PER_SHARD = (8, 1000)
+_MIN_SHARDS = 8
+
+#: With the longest suffix, the name of a file may have 255 bytes on common file systems.
+_MAX_ID_BYTES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, without the rows themselves.
+
+    Attributes:
+        output: absolute path or URI of the results' folder.
+        manifest: as the user named it.
+        fingerprint: of the manifest's files.
+        rows: ids planned, each in exactly one shard.
+        shards: how many there are, numbered from 0.
+        rejected: error code -> ids that were found unusable, told before any work starts.
+        notes: sentences about rejected rows and renamed columns.
+    """
+
+    output: str
+    manifest: str
+    fingerprint: str
+    rows: int
+    shards: int
+    rejected: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def shard(self, number: int) -> Place:
+        """Where the rows of a shard are stored."""
+        return Place.of(self.output) / "manifest" / f"{shard_name(number)}.parquet"
+
+
+def shard_name(number: int) -> str:
+    """``shard=00042``: also the lineage's folder, read as a partition by DuckDB and pandas."""
+    return f"shard={number:05d}"
+
+
+def make_plan(
+    manifest: str, output: str, *, rows_per_shard: int | None = None, strict: bool = False
+) -> Plan:
+    """Plan a manifest, or find the plan that an earlier run on the same output made.
+
+    Rows with an unusable id or an empty cell are planned as failed, unless ``strict``.
+
+    Args:
+        manifest: path or URI of a file, folder or pattern.
+        output: absolute path or URI of the results' folder.
+        rows_per_shard: None chooses by the number of rows.
+        strict: refuse the manifest if any row is unusable.
+
+    Raises:
+        ManifestError: see :func:`read_manifest`, and ``manifest.invalid_rows`` if ``strict``.
+        DestinationError: ``output.other_run`` if the output was planned from another manifest.
+    """
+    marker = Place.of(output) / "manifest" / "plan.json"
+    print_ = fingerprint(find_files(manifest))
+    earlier = load_plan(output)
+    if earlier:
+        if earlier.fingerprint != print_:
+            raise DestinationError(
+                "output.other_run",
+                f"{output} was planned from another manifest or another state of it, "
+                f"{earlier.manifest}.",
+            )
+        return earlier
+    files = read_manifest(manifest)
+    rows, notes = _check_rows(files)
+    rejected = _count(rows["error_code"])
+    if strict and rejected:
+        raise ManifestError("manifest.invalid_rows", " ".join(notes))
+    size = rows_per_shard or _rows_per_shard(rows.num_rows)
+    plan = Plan(
+        output=output,
+        manifest=manifest,
+        fingerprint=print_,
+        rows=rows.num_rows,
+        shards=-(-rows.num_rows // size),
+        rejected=rejected,
+        notes=notes,
+    )
+    for number in range(plan.shards):
+        plan.shard(number).write_table(rows.slice(number * size, size))
+    marker.write(json.dumps(asdict(plan), indent=2).encode())
+    return plan
+
+
+def load_plan(output: str) -> Plan | None:
+    """The plan stored at an output, if there is a complete one."""
+    marker = Place.of(output) / "manifest" / "plan.json"
+    try:
+        return Plan(**(json.loads(marker.read()) | {"output": output}))
+    except FileNotFoundError:
+        return None
+
+
+def _rows_per_shard(rows: int) -> int:
+    least, most = _ROWS_PER_SHARD
+    return min(max(rows // _SHARDS_AIMED_AT, least), most, -(-rows // _MIN_SHARDS))
+
+
+def _check_rows(files: list[ManifestFile]) -> tuple[pa.Table, list[str]]:
+    """Return the rows as :data:`SHARD_SCHEMA` and the other columns, and what to tell the user."""
+    notes: list[str] = []
+    tables = [_absolute(file) for file in files]
+    rows = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+    renamed = {old: new for old, new in extra_columns(rows.schema).items() if old != new}
+    for old, new in renamed.items():
+        notes.append(f"The manifest's column {old} is called {new} in the lineage.")
+    ids = rows["id"].combine_chunks()
+    codes = np.full(rows.num_rows, None, dtype=object)
+    texts = np.full(rows.num_rows, None, dtype=object)
+    repeated = _is_repeated(ids)
+    for column in ("mask", "image"):
+        _reject(codes, texts, pc.is_null(rows[column]), f"{column}.no_uri", "The cell is empty.")
+    _reject(codes, texts, repeated, "id.duplicate", "The id is not unique.")
+    _reject(codes, texts, _is_unsafe(ids), "id.unsafe", "The id cannot be a file name.")
+    notes += _name_rejected(files, codes, ids)
+    columns = {
+        "id": ids,
+        "image_uri": pc.fill_null(rows["image"], ""),
+        "mask_uri": pc.fill_null(rows["mask"], ""),
+        "error_code": pa.array(codes, pa.string()),
+        "error": pa.array(texts, pa.string()),
+    }
+    extra = {new: rows[old] for old, new in extra_columns(rows.schema).items()}
+    schema = pa.schema(
+        [*SHARD_SCHEMA, *(pa.field(name, column.type) for name, column in extra.items())]
+    )
+    table = pa.table([*columns.values(), *extra.values()], schema=schema)
+    return table.filter(_first_of_each(ids)), notes
+
+
+def _absolute(file: ManifestFile) -> pa.Table:
+    """The file's rows, with paths relative to it made absolute."""
+    table = file.table
+    base = file.place.parent
+    for name in ("image", "mask"):
+        column = table[name]
+        relative = pc.invert(pc.match_substring_regex(column, r"^([A-Za-z][A-Za-z0-9+.-]*://|/)"))
+        joined = pc.binary_join_element_wise(base.uri, column, "/")
+        made = pc.if_else(relative, joined, column)
+        if pc.any(pc.match_substring_regex(made, r"(^|/)\.\.?(/|$)")).as_py():
+            made = pa.array([_normalised(uri) for uri in made.to_pylist()], pa.string())
+        table = table.set_column(table.column_names.index(name), name, made)
+    return table.select([*MANIFEST_COLUMNS, *extra_columns(table.schema)])
+
+
+def _normalised(uri: str | None) -> str | None:
+    """Resolve ``.`` and ``..``, which object stores would take literally."""
+    if uri is None:
+        return None
+    scheme, separator, path = uri.rpartition("://")
+    return scheme + separator + posixpath.normpath(path)
+
+
+def _is_unsafe(ids: pa.Array) -> pa.Array:
+    pattern = r"[\x00-\x1f\x7f-\x9f/\\]|\.\.|^\.$"
+    return pc.or_(
+        pc.match_substring_regex(ids, pattern), pc.greater(pc.binary_length(ids), _MAX_ID_BYTES)
+    )
+
+
+def _is_repeated(ids: pa.Array) -> pa.Array:
+    counts = pc.value_counts(ids)
+    repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    return pc.is_in(ids, repeated)
+
+
+def _first_of_each(ids: pa.Array) -> pa.Array:
+    """True at the first row of each id."""
+    positions = pa.table({"id": ids, "row": np.arange(len(ids))})
+    first = positions.group_by("id", use_threads=False).aggregate([("row", "min")])["row_min"]
+    keep = np.zeros(len(ids), np.bool_)
+    keep[first.to_numpy()] = True
+    return pa.array(keep)
+
+
+def _reject(
+    codes: np.ndarray, texts: np.ndarray, which: pa.Array | pa.ChunkedArray, code: str, text: str
+) -> None:
+    selected = which.to_numpy(zero_copy_only=False).astype(bool)
+    codes[selected], texts[selected] = code, text
+
+
+def _name_rejected(files: list[ManifestFile], codes: np.ndarray, ids: pa.Array) -> list[str]:
+    """One sentence for each file and code, naming the lines."""
+    notes, offset = [], 0
+    for file in files:
+        count = file.table.num_rows
+        here = codes[offset : offset + count]
+        for code in sorted({code for code in here if code}):
+            rows = np.flatnonzero(here == code)
+            example = ids[offset + int(rows[0])].as_py()
+            where = name_lines(file, rows.tolist())
+            notes.append(f"{file.place.uri}, {where}: {code} (id {example!r}).")
+        offset += count
+    return notes
+
+
+def _count(codes: pa.ChunkedArray) -> dict[str, int]:
+    counts = pc.value_counts(codes.drop_null()).to_pylist()
+    return {entry["values"]: entry["counts"] for entry in counts}

@@ -1,0 +1,101 @@
+"""The columns of a manifest, of its shards, and of the lineage: names, types, units, meanings.
+
+One lineage row tells how one photo ended and how to make it again. The manifest's other columns
+follow the ones below under their own names (``manifest_<name>`` where a name is taken).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import pyarrow as pa
+
+#: What every manifest has.
+MANIFEST_COLUMNS = ("id", "image", "mask")
+
+#: What a shard file holds before the manifest's other columns. A row with an error was found to
+#: be unusable when the manifest was planned; it is recorded as failed and never read.
+SHARD_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("image_uri", pa.string(), nullable=False),
+        pa.field("mask_uri", pa.string(), nullable=False),
+        pa.field("error_code", pa.string()),
+        pa.field("error", pa.string()),
+    ]
+)
+
+OK, FAILED, CRASHED = "ok", "failed", "crashed"
+
+_BOX = pa.struct([(name, pa.int32()) for name in ("x", "y", "width", "height")])
+
+PATCH_TYPE = pa.struct(
+    [
+        ("region", _BOX),  # bounds of the masked pixels, px of the displayed photo
+        ("crop", _BOX),  # what the fill saw, px of the displayed photo
+        ("working_width", pa.int32()),  # size at which it was filled, px
+        ("working_height", pa.int32()),
+        ("seed", pa.int64()),  # 0 to 2**32 - 1
+    ]
+)
+
+
+def _column(type_: pa.DataType, doc: str, default: Any = None) -> Any:
+    metadata = {"type": type_, "doc": doc}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(slots=True)
+class LineageRow:
+    """How one photo ended. None where a stage was not reached."""
+
+    id: str = _column(pa.string(), "The manifest's id.", "")
+    status: str = _column(pa.string(), "ok, failed (bad input) or crashed (its worker died).", OK)
+    error_code: str | None = _column(pa.string(), "Stable code, e.g. image.truncated.")
+    error: str | None = _column(pa.string(), "What went wrong, and the remedy.")
+    error_stage: str | None = _column(pa.string(), "The stage that failed.")
+    image_uri: str = _column(pa.string(), "Absolute path, file:// or s3:// of the photo.", "")
+    mask_uri: str = _column(pa.string(), "Absolute path, file:// or s3:// of the mask.", "")
+    output_uri: str | None = _column(pa.string(), "Absolute path or s3:// of the result.")
+    image_sha256: str | None = _column(pa.string(), "Of the photo's file, hex.")
+    mask_sha256: str | None = _column(pa.string(), "Of the mask's file, hex.")
+    output_sha256: str | None = _column(pa.string(), "Of the result's file, hex.")
+    width: int | None = _column(pa.int32(), "Of the photo as displayed, px.")
+    height: int | None = _column(pa.int32(), "Of the photo as displayed, px.")
+    masked_px: int | None = _column(pa.int64(), "Pixels painted anew; 0: the mask was empty.")
+    patches: list[dict[str, Any]] = _column(
+        pa.list_(PATCH_TYPE), "What was filled: boxes, working size and seed of each patch.", list
+    )
+    recipe_name: str = _column(pa.string(), "Name in the recipe.", "")
+    recipe_hash: str = _column(pa.string(), "Changes with every option of the recipe.", "")
+    weights: dict[str, str] = _column(
+        pa.map_(pa.string(), pa.string()), "Model -> sha256 of its weights.", dict
+    )
+    seconds: dict[str, float] = _column(
+        pa.map_(pa.string(), pa.float64()), "Stage -> seconds spent in it on this row.", dict
+    )
+    package_version: str = _column(pa.string(), "Of catalog-cleanup.", "")
+    run_id: str = _column(pa.string(), "Of the run that made this row; see run.json.", "")
+    finished_at: Any = _column(pa.timestamp("us", tz="UTC"), "When the row ended.")
+
+
+def lineage_schema(extra: pa.Schema | None = None) -> pa.Schema:
+    """The schema of a lineage file, with the manifest's other columns behind ours."""
+    ours = [
+        pa.field(f.name, f.metadata["type"], metadata={"doc": f.metadata["doc"]})
+        for f in fields(LineageRow)
+    ]
+    return pa.schema(ours + list(extra or []))
+
+
+def extra_columns(manifest: pa.Schema) -> dict[str, str]:
+    """Name in the manifest -> name in the lineage, for all but the three columns we use."""
+    taken = {f.name for f in fields(LineageRow)} | {"shard"}
+    return {
+        name: f"manifest_{name}" if name in taken else name
+        for name in manifest.names
+        if name not in MANIFEST_COLUMNS
+    }

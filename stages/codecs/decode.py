@@ -1,0 +1,165 @@
+"""Open a photo or a mask, and refuse what cannot be edited without loss.
+
+Pixels are handed on in the *displayed* frame: the EXIF orientation is applied, for photo and mask
+alike, so the two meet as a person saw them when drawing the mask.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from manifests.errors import RowError
+from stages.masks import Bytes
+
+#: Which file a message is about; also the first half of its error code.
+Role = Literal["image", "mask"]
+
+#: Format as Pillow names it (MPO is a JPEG with more pictures behind it) -> file suffix.
+SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
+
+#: Modes that are edited without loss. Palettes are widened to the colours they stand for.
+_MODES = {"L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "1": "L", "P": "RGB", "PA": "RGBA"}
+
+_EXIF_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A photo as an array.
+
+    Attributes:
+        pixels: ``(h, w, c)`` uint8, c = 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha);
+            displayed frame.
+        orientation: EXIF orientation, 1 to 8, that turns the stored frame into this one.
+    """
+
+    pixels: Bytes
+    orientation: int
+
+    @property
+    def width(self) -> int:
+        """As displayed, px."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        """As displayed, px."""
+        return int(self.pixels.shape[0])
+
+
+def decode_photo(data: bytes, max_megapixels: float, uri: str) -> Decoded:
+    """Decode a photo.
+
+    Args:
+        data: the file.
+        max_megapixels: larger ones are refused before any pixel is decoded.
+        uri: names the file in errors.
+
+    Raises:
+        RowError: ``image.zero_bytes``, ``image.not_an_image``, ``image.unsupported``,
+            ``image.too_large``, ``image.truncated`` or ``image.corrupt``.
+    """
+    with _opened(data, max_megapixels, "image", uri) as picture:
+        _refuse_lossy(picture, data, uri)
+        orientation = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+        mode = _MODES[picture.mode]
+        if picture.mode == "P" and "transparency" in picture.info:
+            mode = "RGBA"
+        upright = ImageOps.exif_transpose(picture.convert(mode))
+        pixels = np.asarray(upright)
+    return Decoded(
+        pixels.reshape(*pixels.shape[:2], -1), orientation if 1 <= orientation <= 8 else 1
+    )
+
+
+def decode_mask(data: bytes, max_megapixels: float, uri: str) -> Bytes:
+    """Decode a mask to ``(h, w)`` uint8, 0 to 255: its luminance over black.
+
+    Raises:
+        RowError: ``mask.zero_bytes``, ``mask.not_an_image``, ``mask.too_large``,
+            ``mask.truncated`` or ``mask.corrupt``.
+    """
+    with _opened(data, max_megapixels, "mask", uri) as picture:
+        deep = picture.mode.startswith("I") or picture.mode == "F" or _is_label_map(picture)
+        upright = ImageOps.exif_transpose(picture)
+        if deep:
+            return _stretch(np.asarray(upright))
+        if upright.has_transparency_data:
+            black = Image.new("RGBA", upright.size, (0, 0, 0, 255))
+            upright = Image.alpha_composite(black, upright.convert("RGBA"))
+        return np.asarray(upright.convert("L"))
+
+
+@contextmanager
+def _opened(data: bytes, max_megapixels: float, role: Role, uri: str) -> Iterator[Image.Image]:
+    """Open a picture, its size checked, and turn Pillow's errors into ours."""
+    if not data:
+        raise RowError(f"{role}.zero_bytes", f"The {role} {uri} has no bytes.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata; the size limit is our own, below
+            with Image.open(io.BytesIO(data)) as picture:
+                _check_size(picture, max_megapixels, role, uri)
+                picture.load()
+                yield picture
+    except UnidentifiedImageError:
+        raise RowError(
+            f"{role}.not_an_image", f"The {role} {uri} is not a picture; it begins {data[:8]!r}."
+        ) from None
+    except Image.DecompressionBombError as error:
+        raise RowError(f"{role}.too_large", f"The {role} {uri}: {error}.") from None
+    except (OSError, SyntaxError, ValueError, struct.error, EOFError, IndexError) as error:
+        kind = "truncated" if _is_truncation(error) else "corrupt"
+        raise RowError(f"{role}.{kind}", f"The {role} {uri} cannot be read: {error}.") from None
+
+
+def _check_size(picture: Image.Image, max_megapixels: float, role: Role, uri: str) -> None:
+    width, height = picture.size
+    if width * height > max_megapixels * 1e6:
+        raise RowError(
+            f"{role}.too_large",
+            f"The {role} {uri} has {width}x{height} pixels, over {max_megapixels:g} megapixels.",
+        )
+
+
+def _is_truncation(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, EOFError) or "truncated" in text or "unexpected end" in text
+
+
+def _refuse_lossy(picture: Image.Image, data: bytes, uri: str) -> None:
+    """Refuse what could be opened, but not stored again with the same samples."""
+    reason = None
+    if picture.format not in SUFFIXES:
+        reason = f"its format is {picture.format}"
+    elif picture.mode not in _MODES:
+        reason = f"its samples are of the kind {picture.mode}"
+    elif picture.format == "PNG" and data[24] == 16:
+        reason = "its samples have 16 bits"
+    elif picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
+        reason = "it is animated"
+    if reason:
+        raise RowError("image.unsupported", f"The image {uri} cannot be edited: {reason}.")
+
+
+def _is_label_map(picture: Image.Image) -> bool:
+    """Whether a grey mask says 0 and 1 where 0 and 255 is meant."""
+    return picture.mode == "L" and picture.format != "JPEG" and picture.getextrema() == (0, 1)
+
+
+def _stretch(samples: npt.NDArray[np.generic]) -> Bytes:
+    """Scale deep masks to 0..255 by the range their kind has: 1 bit, 8 bits, 16 bits, or unit."""
+    values = samples.astype(np.float64)
+    peak = float(values.max(initial=0.0))
+    full = next((top for top in (1.0, 255.0, 65535.0) if peak <= top), peak)
+    return np.rint(np.clip(values / full, 0.0, 1.0) * 255).astype(np.uint8)

@@ -1,0 +1,156 @@
+"""The row that flows through the stages, and how it travels between actors.
+
+Within one actor a photo is a Python object with its decoded pixels at hand. Between actors it is
+an Arrow row: the original's *encoded* bytes and the cut patches as binary plus shape, never the
+decoded photo.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from manifests.schema import OK, LineageRow, lineage_schema
+from stages.codecs.decode import Decoded
+from stages.geometry import Box
+from stages.masks import Bits, Bytes
+
+
+@dataclass(slots=True)
+class Patch:
+    """One crop of a photo, worked on by itself.
+
+    Attributes:
+        crop: where it lies in the displayed photo; may reach outside.
+        pixels: ``(h, w, 3)`` uint8 RGB at the working size; the fill replaces them.
+        mask: ``(h, w)`` uint8 at the working size, 255 where to paint anew.
+        blend: ``(crop.height, crop.width)`` uint8, how much of the fill is laid on.
+        seed: 0 to 2**32 - 1.
+    """
+
+    crop: Box
+    pixels: Bytes
+    mask: Bytes
+    blend: Bytes
+    seed: int
+
+
+@dataclass(slots=True)
+class Photo:
+    """One manifest row on its way.
+
+    Attributes:
+        lineage: what will be recorded of it; stages write into it.
+        shard: number of the shard it came from.
+        extra: the manifest's other columns, by their names in the lineage.
+        original: the photo's file; dropped once the row has ended.
+        patches: empty until cut, and for an empty mask.
+        decoded: the original's pixels. Does not travel: ``stages.prepare.decode`` makes it anew.
+        mask_file: the mask's file; does not travel.
+        region: ``(h, w)`` bool, the whole generation mask; does not travel.
+        result: the file to publish; does not travel.
+    """
+
+    lineage: LineageRow
+    shard: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
+    original: bytes = b""
+    patches: list[Patch] = field(default_factory=list)
+    decoded: Decoded | None = None
+    mask_file: bytes = b""
+    region: Bits | None = None
+    result: bytes = b""
+
+    @property
+    def ok(self) -> bool:
+        """Whether no stage has failed it."""
+        return self.lineage.status == OK
+
+    def seed(self, index: int) -> int:
+        """Seed of patch ``index``: it follows from the row and the recipe, nothing else."""
+        key = f"{self.lineage.recipe_hash}/{self.lineage.id}/{index}"
+        return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+
+    def drop_pixels(self) -> None:
+        """Free everything but the record, once the row has ended."""
+        self.original = self.mask_file = self.result = b""
+        self.patches, self.decoded, self.region = [], None, None
+
+
+_IMAGE = pa.struct([("data", pa.large_binary()), ("shape", pa.list_(pa.int32()))])
+_TRAVELLING_PATCH = pa.struct(
+    [
+        ("crop", pa.list_(pa.int32(), 4)),
+        ("pixels", _IMAGE),
+        ("mask", _IMAGE),
+        ("blend", _IMAGE),
+        ("seed", pa.int64()),
+    ]
+)
+_OURS = [
+    pa.field("_shard", pa.int64()),
+    pa.field("_original", pa.large_binary()),
+    pa.field("_patches", pa.list_(_TRAVELLING_PATCH)),
+]
+
+
+def to_table(photos: Iterable[Photo], extra: pa.Schema) -> pa.Table:
+    """Pack photos for the way to another actor; ``extra`` types the passed-through columns."""
+    rows = []
+    for photo in photos:
+        row = lineage_dict(photo.lineage) | photo.extra
+        row["_shard"] = photo.shard
+        row["_original"] = photo.original
+        row["_patches"] = [_pack_patch(patch) for patch in photo.patches]
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=pa.schema(list(lineage_schema(extra)) + _OURS))
+
+
+def from_table(table: pa.Table) -> Iterator[Photo]:
+    """Unpack what :func:`to_table` packed."""
+    known = {f.name for f in fields(LineageRow)}
+    for batch in table.to_batches(max_chunksize=1):  # one photo's bytes at a time, not all
+        row = batch.to_pylist(maps_as_pydicts="strict")[0]
+        shard, original = row.pop("_shard"), row.pop("_original")
+        patches = [_unpack_patch(packed) for packed in row.pop("_patches")]
+        lineage = LineageRow(**{name: row.pop(name) for name in known})
+        yield Photo(lineage, shard=shard, extra=row, original=original, patches=patches)
+
+
+def lineage_dict(row: LineageRow) -> dict[str, Any]:
+    """A lineage row as Arrow takes it; shallow, unlike ``dataclasses.asdict``."""
+    return {f.name: getattr(row, f.name) for f in fields(row)}
+
+
+def _pack_patch(patch: Patch) -> dict[str, Any]:
+    crop = patch.crop
+    return {
+        "crop": [crop.x0, crop.y0, crop.x1, crop.y1],
+        "pixels": _pack_array(patch.pixels),
+        "mask": _pack_array(patch.mask),
+        "blend": _pack_array(patch.blend),
+        "seed": patch.seed,
+    }
+
+
+def _unpack_patch(packed: dict[str, Any]) -> Patch:
+    return Patch(
+        crop=Box(*packed["crop"]),
+        pixels=_unpack_array(packed["pixels"]),
+        mask=_unpack_array(packed["mask"]),
+        blend=_unpack_array(packed["blend"]),
+        seed=packed["seed"],
+    )
+
+
+def _pack_array(array: Bytes) -> dict[str, Any]:
+    return {"data": array.tobytes(), "shape": list(array.shape)}
+
+
+def _unpack_array(packed: dict[str, Any]) -> Bytes:
+    return np.frombuffer(packed["data"], np.uint8).reshape(packed["shape"])

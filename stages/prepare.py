@@ -1,0 +1,111 @@
+"""The first steps: from two URIs to patches, cut and at their working size."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from manifests.errors import RowError
+from stages.codecs.decode import decode_mask, decode_photo
+from stages.geometry import Box
+from stages.masks import fit_to_photo, generation_mask
+from stages.patches import PlannedPatch, cut, cut_masks, plan_patches
+from stages.photo import Patch, Photo
+from stages.recipe import Recipe
+from stages.resize import scale_mask, scale_pixels, working_size
+from stages.step import Work
+from stages.stitch import as_rgb
+from stages.storage import read
+
+
+def fetch(photo: Photo) -> None:
+    """Read both files and note their hashes.
+
+    Raises:
+        RowError: see :func:`stages.storage.read`.
+    """
+    row = photo.lineage
+    photo.original = read(row.image_uri, "image")
+    row.image_sha256 = hashlib.sha256(photo.original).hexdigest()
+    photo.mask_file = read(row.mask_uri, "mask")
+    row.mask_sha256 = hashlib.sha256(photo.mask_file).hexdigest()
+
+
+def decode(recipe: Recipe) -> Work:
+    """Make the step that decodes the photo."""
+
+    def work(photo: Photo) -> None:
+        decoded = decode_photo(
+            photo.original, recipe.limits.max_megapixels, photo.lineage.image_uri
+        )
+        photo.decoded = decoded
+        photo.lineage.width, photo.lineage.height = decoded.width, decoded.height
+
+    return work
+
+
+def mask(recipe: Recipe) -> Work:
+    """Make the step that turns the mask file into the region to paint anew."""
+
+    def work(photo: Photo) -> None:
+        row = photo.lineage
+        assert photo.decoded is not None
+        width, height = photo.decoded.width, photo.decoded.height
+        drawn = decode_mask(photo.mask_file, recipe.limits.max_megapixels, row.mask_uri)
+        drawn = fit_to_photo(drawn, width, height, recipe.mask, row.mask_uri)
+        photo.region = generation_mask(drawn, recipe.mask)
+        photo.mask_file = b""
+        row.masked_px = int(np.count_nonzero(photo.region))
+        if row.masked_px == photo.region.size:
+            raise RowError(
+                "mask.covers_photo",
+                f"The mask {row.mask_uri}, grown, leaves no pixel of the photo.",
+            )
+
+    return work
+
+
+def cut_patches(recipe: Recipe) -> Work:
+    """Make the step that plans the patches and cuts them; an empty mask has none."""
+
+    def work(photo: Photo) -> None:
+        assert photo.region is not None
+        planned = plan_patches(photo.region, recipe.crop, recipe.stitch.feather_px)
+        for index, plan in enumerate(planned):
+            patch = _cut_patch(photo, plan, recipe, photo.seed(index))
+            photo.patches.append(patch)
+            photo.lineage.patches.append(_describe(plan, patch))
+        photo.region = None
+
+    return work
+
+
+def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> Patch:
+    assert photo.decoded is not None
+    assert photo.region is not None
+    generate, blend = cut_masks(photo.region, plan, recipe.stitch.feather_px)
+    pixels = as_rgb(cut(photo.decoded.pixels, plan.crop))
+    width, height = working_size(plan.crop.width, plan.crop.height, recipe.resize)
+    return Patch(
+        crop=plan.crop,
+        pixels=scale_pixels(pixels, width, height),
+        mask=scale_mask(generate, width, height),
+        blend=blend,
+        seed=seed,
+    )
+
+
+def _describe(plan: PlannedPatch, patch: Patch) -> dict[str, object]:
+    height, width = patch.mask.shape
+    return {
+        "region": _box_dict(plan.region),
+        "crop": _box_dict(plan.crop),
+        "working_width": width,
+        "working_height": height,
+        "seed": patch.seed,
+    }
+
+
+def _box_dict(box: Box) -> dict[str, int]:
+    return {"x": box.x0, "y": box.y0, "width": box.width, "height": box.height}

@@ -1,0 +1,41 @@
+"""Paste the filled part of a patch back into the photo, and nothing else."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from stages.geometry import Box
+from stages.masks import Bytes
+
+
+def stitch(photo: Bytes, fill: Bytes, blend: Bytes, crop: Box) -> None:
+    """Blend a filled crop into ``photo``, in place.
+
+    A pixel becomes ``photo + (fill - photo) * blend / 255``, rounded. Where ``blend`` is 0 it
+    stays as it is, to the bit; alpha is never touched.
+
+    Args:
+        photo: ``(h, w, c)`` uint8, c = 1, 2, 3 or 4; changed in place.
+        fill: ``(crop.height, crop.width, 3)`` uint8 RGB.
+        blend: ``(crop.height, crop.width)`` uint8, 0 to 255.
+        crop: where the patch lies; what reaches outside the photo is left out.
+    """
+    inside = crop.clipped(photo.shape[1], photo.shape[0])
+    part = inside.shifted(-crop.x0, -crop.y0).slices
+    colours = 1 if photo.shape[2] <= 2 else 3
+    if colours == 1:
+        paint = cv2.cvtColor(np.ascontiguousarray(fill[part]), cv2.COLOR_RGB2GRAY)[..., None]
+    else:
+        paint = fill[part]
+    weight = blend[part].astype(np.int32)[..., None]
+    old = photo[inside.slices][..., :colours].astype(np.int32)
+    mixed = (old * (255 - weight) + paint * weight + 127) // 255
+    photo[inside.slices][..., :colours] = mixed.astype(np.uint8)
+
+
+def as_rgb(pixels: Bytes) -> Bytes:
+    """``(h, w, c)`` uint8 of c = 1, 2, 3 or 4 -> ``(h, w, 3)``: grey repeated, alpha left out."""
+    if pixels.shape[2] <= 2:
+        return np.repeat(pixels[..., :1], 3, axis=2)
+    return np.ascontiguousarray(pixels[..., :3])
