@@ -235,12 +235,10 @@ def _nearest(word: str, candidates: Iterable[str]) -> str:
 
 
 def _option_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """The dotted names of all options, those of every method included."""
+    """The dotted names of all sections and options, those of every method included."""
     for name, field in model.model_fields.items():
-        sections = _sections_in(field.annotation)
-        if not sections:
-            yield prefix + name
-        for section in sections:
+        yield prefix + name
+        for section in _sections_in(field.annotation):
             yield from _option_names(section, f"{prefix}{name}.")
 
 

@@ -66,7 +66,7 @@ class S3Storage:
     def __init__(self) -> None:
         import boto3  # noqa: PLC0415 - takes 0.2 s, which local runs need not spend
 
-        self._client: S3Client = boto3.client("s3")
+        self._client: S3Client = boto3.Session().client("s3")
 
     def read(self, uri: str) -> bytes:
         """See :class:`Storage`."""

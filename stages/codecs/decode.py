@@ -32,6 +32,9 @@ _MODES = {"L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "1": "L", "P": "RG
 
 _EXIF_ORIENTATION = 0x0112
 
+# Pillow's own limit cannot follow the recipe's; ours is checked before any pixel is decoded.
+Image.MAX_IMAGE_PIXELS = None
+
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
@@ -116,10 +119,8 @@ def _opened(data: bytes, max_megapixels: float, role: Role, uri: str) -> Iterato
         raise RowError(
             f"{role}.not_an_image", f"The {role} {uri} is not a picture; it begins {data[:8]!r}."
         ) from None
-    except Image.DecompressionBombError as error:
-        raise RowError(f"{role}.too_large", f"The {role} {uri}: {error}.") from None
     except (OSError, SyntaxError, ValueError, struct.error, EOFError, IndexError) as error:
-        kind = "truncated" if _is_truncation(error) else "corrupt"
+        kind = "truncated" if _is_truncation(error, data) else "corrupt"
         raise RowError(f"{role}.{kind}", f"The {role} {uri} cannot be read: {error}.") from None
 
 
@@ -132,7 +133,9 @@ def _check_size(picture: Image.Image, max_megapixels: float, role: Role, uri: st
         )
 
 
-def _is_truncation(error: Exception) -> bool:
+def _is_truncation(error: Exception, data: bytes) -> bool:
+    if data[:4] == b"RIFF":  # WebP says how long it is; its decoder only that it failed
+        return int.from_bytes(data[4:8], "little") + 8 > len(data)
     text = str(error).lower()
     return isinstance(error, EOFError) or "truncated" in text or "unexpected end" in text
 

@@ -1,0 +1,108 @@
+"""Shared parts of the tests, all real: photos, an S3 server, a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import numpy as np
+import numpy.typing as npt
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tests.support import DEMO, free_ports, upright_rgb
+
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+
+_STARTUP_SECONDS = 60.0
+
+
+@pytest.fixture(scope="session")
+def coffee() -> npt.NDArray[np.uint8]:
+    """A real photo, 400 x 600 RGB."""
+    return upright_rgb(DEMO / "photos" / "coffee-stray-coins.jpg")
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """A real S3 server (SeaweedFS) on this machine, with an empty bucket ``catalog``."""
+    folder = Path(tempfile.mkdtemp(prefix="s3-"))
+    server, endpoint = _start_s3(folder)
+    try:
+        _await_bucket(server, endpoint)
+        yield endpoint
+    finally:
+        server.kill()  # its filer waits on SIGTERM for clients that are gone
+        server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start_s3(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
+    config = folder / "s3.json"
+    config.write_text(
+        '{"identities": [{"name": "tests", "actions": ["Admin", "Read", "Write", "List"],'
+        ' "credentials": [{"accessKey": "tests", "secretKey": "not-a-secret"}]}]}'
+    )
+    names = ["master.port", "volume.port", "filer.port", "s3.port"]
+    names += [f"{name}.grpc" for name in names]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
+    command = [
+        str(Path(sys.executable).parent / "weed"),
+        "server",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-dir={folder}",
+        "-s3",
+        f"-s3.config={config}",
+        "-s3.port.iceberg=0",
+        "-s3.autoCreateBucket=false",
+        "-master.volumeSizeLimitMB=64",
+        "-master.telemetry=false",
+        "-volume.max=50",
+        *(f"-{name}={port}" for name, port in ports.items()),
+    ]
+    with (folder / "server.log").open("wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
+    return server, f"http://127.0.0.1:{ports['s3.port']}"
+
+
+def _await_bucket(server: subprocess.Popen[bytes], endpoint: str) -> None:
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id="tests",
+        aws_secret_access_key="not-a-secret",
+        region_name="us-east-1",
+    )
+    deadline = time.monotonic() + _STARTUP_SECONDS
+    while True:
+        try:
+            client.create_bucket(Bucket="catalog")
+            client.put_object(Bucket="catalog", Key="ready", Body=b"")
+        except (BotoCoreError, ClientError):
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
+
+
+@pytest.fixture
+def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The environment in which boto3 and pyarrow reach the server; returns its bucket's URI."""
+    for name, value in {
+        "AWS_ENDPOINT_URL_S3": s3_endpoint,
+        "AWS_ACCESS_KEY_ID": "tests",
+        "AWS_SECRET_ACCESS_KEY": "not-a-secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return "s3://catalog"

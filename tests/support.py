@@ -1,0 +1,40 @@
+"""Small helpers of the tests."""
+
+from __future__ import annotations
+
+import io
+import socket
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from jobs.demo import MANIFEST
+
+DEMO = MANIFEST.parent
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody listens on just now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def upright_rgb(path: Path) -> npt.NDArray[np.uint8]:
+    with Image.open(path) as picture:
+        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+
+
+def encoded(pixels: npt.NDArray[np.generic] | Image.Image, **options: object) -> bytes:
+    """A picture as a file's bytes; PNG unless told otherwise."""
+    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    buffer = io.BytesIO()
+    picture.save(buffer, **({"format": "PNG", "compress_level": 1} | options))  # type: ignore[arg-type]
+    return buffer.getvalue()

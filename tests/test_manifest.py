@@ -1,0 +1,220 @@
+"""Reading and planning a manifest: every format, and every mistake with its line."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from manifests.errors import DestinationError, ManifestError
+from manifests.plan import Plan, load_plan, make_plan
+from manifests.read import read_manifest
+
+
+def write(path: Path, text: str | bytes) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+def rows_of(plan: Plan) -> list[dict[str, object]]:
+    tables = [plan.shard(number).read_table() for number in range(plan.shards)]
+    rows: list[dict[str, object]] = pa.concat_tables(tables).to_pylist()
+    return rows
+
+
+ROWS = [
+    {"id": "1", "image": "a.jpg", "mask": "a.png", "sku": "0012"},
+    {"id": "2", "image": "b.jpg", "mask": "b.png", "sku": "0013"},
+]
+CSV = "id,image,mask,sku\n1,a.jpg,a.png,0012\n2,b.jpg,b.png,0013\n"
+JSON_LINES = (
+    '{"id": 1, "image": "a.jpg", "mask": "a.png", "sku": "0012"}\n\n'
+    '{"id": 2, "image": "b.jpg", "mask": "b.png", "sku": "0013"}\n'
+)
+
+
+def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
+    write(tmp_path / "csv" / "m.csv", CSV)
+    write(tmp_path / "bom" / "m.csv", "\ufeff" + CSV.replace("\n", "\r\n"))
+    write(tmp_path / "gz" / "m.csv.gz", gzip.compress(CSV.encode()))
+    write(tmp_path / "jsonl" / "m.jsonl", JSON_LINES)
+    write(tmp_path / "ndjson" / "m.NDJSON", JSON_LINES)
+    (tmp_path / "parquet").mkdir()
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "parquet" / "m.parquet")
+    for folder in tmp_path.iterdir():
+        (file,) = read_manifest(str(folder))
+        assert file.table.to_pylist() == ROWS, folder.name
+
+
+def test_folders_and_patterns_take_files_by_name(tmp_path: Path) -> None:
+    for name in ("b.csv", "a.csv", "other.csv"):
+        write(tmp_path / name, f"id,image,mask\n{name},x,y\n")
+    write(tmp_path / "README.txt", "not a manifest")
+    write(tmp_path / ".hidden.csv", "id,image,mask\nhidden,x,y\n")
+
+    def ids(uri: Path) -> list[str]:
+        return [file.table["id"][0].as_py() for file in read_manifest(str(uri))]
+
+    assert ids(tmp_path) == ["a.csv", "b.csv", "other.csv"]
+    assert ids(tmp_path / "?.csv") == ["a.csv", "b.csv"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code", "message"),
+    [
+        ("m.csv", "", "manifest.empty", "is empty"),
+        ("m.csv", "id,image,mask\n", "manifest.empty", "has no rows"),
+        ("m.csv", "id,img,mask\n1,a,b\n", "manifest.missing_column", "no column image"),
+        ("m.csv", "id;image;mask\n1;a;b\n", "manifest.missing_column", "only id;image;mask"),
+        ("m.csv", "id,image,mask,id\n1,a,b,2\n", "manifest.unreadable", "has id more than once"),
+        (
+            "m.csv",
+            "id,image,mask\n1,a\n2,a,b\n\n3,a,b,c\n",
+            "manifest.unreadable",
+            "line 2 has 2 cells, the header 3; line 5 has 4 cells",
+        ),
+        ("m.csv", b"id,image,mask\n1,a,b\n2,\xff\xfe,b\n", "manifest.unreadable", "line 3 is not"),
+        ("m.csv", 'id,image,mask\n1,"a\nb",c\n,x,y\n', "manifest.missing_id", "no id in line 4"),
+        ("m.jsonl", '{"id": "1"\n', "manifest.unreadable", "line 1: Expecting"),
+        ("m.jsonl", "[1]\n", "manifest.unreadable", "line 1 is not an object"),
+        ("m.jsonl", '{"image": "a", "mask": "b"}\n', "manifest.missing_column", "no column id"),
+        ("m.parquet", b"PAR1", "manifest.unreadable", "m.parquet"),
+        ("m.csv.gz", b"not gzip", "manifest.unreadable", "m.csv.gz"),
+        ("m.xlsx", b"PK", "manifest.unreadable", "is none of .csv, .jsonl, .parquet"),
+    ],
+)
+def test_an_unusable_manifest_is_told(
+    tmp_path: Path, name: str, content: str | bytes, code: str, message: str
+) -> None:
+    path = write(tmp_path / name, content)
+    with pytest.raises(ManifestError) as caught:
+        make_plan(path, str(tmp_path / "out"))
+    assert caught.value.code == code
+    assert message in str(caught.value)
+    assert not (tmp_path / "out").exists(), "nothing was started"
+
+
+@pytest.mark.parametrize("uri", ["nowhere.csv", "nowhere/*.csv", "gopher://x/m.csv"])
+def test_a_manifest_that_is_not_there(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(uri if "://" in uri else str(tmp_path / uri))
+    assert caught.value.code == "manifest.not_found"
+
+
+def test_paths_become_absolute_and_uris_stay(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "lists" / "m.csv",
+        "id,image,mask\n1,a.jpg,../masks/./a.png\n2,/srv/b.jpg,s3://bucket/b c.png\n",
+    )
+    first, second = rows_of(make_plan(path, str(tmp_path / "out")))
+    assert first["image_uri"] == f"{tmp_path}/lists/a.jpg"
+    assert first["mask_uri"] == f"{tmp_path}/masks/a.png"
+    assert (second["image_uri"], second["mask_uri"]) == ("/srv/b.jpg", "s3://bucket/b c.png")
+
+
+BAD_ROWS = (
+    "id,image,mask,note\n"
+    "good,a.jpg,a.png,\n"
+    "../up,a.jpg,a.png,\n"
+    "a/b,a.jpg,a.png,\n"
+    "bell\x07,a.jpg,a.png,\n"
+    "twice,a.jpg,a.png,first\n"
+    "twice,b.jpg,b.png,second\n"
+    "no-image,,a.png,\n"
+    "no-mask,a.jpg,,\n"
+    f"{'long' * 60},a.jpg,a.png,\n"
+    "back\\slash,a.jpg,a.png,\n"
+)
+
+
+def test_unusable_rows_are_planned_as_failed_and_named_with_lines(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", BAD_ROWS)
+    plan = make_plan(path, str(tmp_path / "out"))
+    codes = {row["id"]: row["error_code"] for row in rows_of(plan)}
+    assert codes.pop("good") is None
+    assert codes.pop("twice") == "id.duplicate"
+    assert codes.pop("no-image") == "image.no_uri"
+    assert codes.pop("no-mask") == "mask.no_uri"
+    assert set(codes.values()) == {"id.unsafe"}
+    assert plan.rows == 9
+    assert plan.rejected == {"id.duplicate": 1, "id.unsafe": 5, "image.no_uri": 1, "mask.no_uri": 1}
+    told = "\n".join(plan.notes)
+    assert "lines 3, 4, 5, 10, 11: id.unsafe" in told
+    assert "lines 6, 7: id.duplicate (id 'twice')" in told
+    assert "line 8: image.no_uri (id 'no-image')" in told
+
+
+def test_strict_refuses_a_manifest_with_unusable_rows(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", BAD_ROWS)
+    with pytest.raises(ManifestError, match=r"lines 6, 7: id\.duplicate") as caught:
+        make_plan(path, str(tmp_path / "out"), strict=True)
+    assert caught.value.code == "manifest.invalid_rows"
+    assert not (tmp_path / "out").exists()
+
+
+def test_duplicates_are_found_across_files(tmp_path: Path) -> None:
+    write(tmp_path / "m" / "1.csv", "id,image,mask\nx,a,b\n")
+    write(tmp_path / "m" / "2.csv", "id,image,mask\ny,a,b\nx,c,d\n")
+    plan = make_plan(str(tmp_path / "m"), str(tmp_path / "out"))
+    assert plan.rows == 2
+    assert [note.partition(": ")[0] for note in plan.notes] == [
+        f"{tmp_path}/m/1.csv, line 2",
+        f"{tmp_path}/m/2.csv, line 3",
+    ]
+
+
+def test_shards_hold_every_row_once_in_order(tmp_path: Path) -> None:
+    lines = "".join(f"{n},a.jpg,a.png\n" for n in range(103))
+    path = write(tmp_path / "m.csv", "id,image,mask\n" + lines)
+    plan = make_plan(path, str(tmp_path / "out"), rows_per_shard=10)
+    assert plan.shards == 11
+    assert [row["id"] for row in rows_of(plan)] == [str(n) for n in range(103)]
+    assert load_plan(str(tmp_path / "out")) == plan
+
+
+def test_the_plan_is_kept_and_another_manifest_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", CSV)
+    first = make_plan(path, str(tmp_path / "out"), rows_per_shard=1)
+    assert make_plan(path, str(tmp_path / "out"), rows_per_shard=2) == first
+    write(tmp_path / "m.csv", CSV + "3,c.jpg,c.png,0014\n")
+    with pytest.raises(DestinationError, match="another manifest") as caught:
+        make_plan(path, str(tmp_path / "out"))
+    assert caught.value.code == "output.other_run"
+
+
+def test_other_columns_keep_their_types_and_names_that_are_taken_are_changed(
+    tmp_path: Path,
+) -> None:
+    table = pa.table(
+        {
+            "id": ["1"],
+            "image": ["a"],
+            "mask": ["b"],
+            "status": ["draft"],
+            "price": pa.array([9.5], pa.float32()),
+            "tags": [["new", "red"]],
+        }
+    )
+    pq.write_table(table, tmp_path / "m.parquet")
+    plan = make_plan(str(tmp_path / "m.parquet"), str(tmp_path / "out"))
+    (row,) = rows_of(plan)
+    assert row["manifest_status"] == "draft"
+    assert row["tags"] == ["new", "red"]
+    assert plan.shard(0).read_table().schema.field("price").type == pa.float32()
+    assert "status is called manifest_status" in plan.notes[0]
+
+
+def test_a_manifest_in_s3_is_planned_in_s3(s3: str, tmp_path: Path) -> None:
+    client = boto3.client("s3")
+    client.put_object(Bucket="catalog", Key="plan/in/m.csv", Body=CSV.encode())
+    plan = make_plan(f"{s3}/plan/in/*.csv", f"{s3}/plan/out")
+    assert [row["image_uri"] for row in rows_of(plan)] == [
+        f"{s3}/plan/in/a.jpg",
+        f"{s3}/plan/in/b.jpg",
+    ]
+    assert load_plan(f"{s3}/plan/out") == plan

@@ -1,0 +1,87 @@
+"""From a mask file to the region that is painted anew."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from manifests.errors import RowError
+from stages.codecs.decode import decode_mask
+from stages.masks import fit_to_photo, generation_mask
+from stages.recipe import MaskOptions
+from tests.support import encoded
+
+
+def ring() -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    mask = np.zeros((100, 100), np.uint8)
+    cv2.circle(mask, (50, 50), 30, (255,), 5)
+    return mask
+
+
+def test_dilation_is_in_pixels_and_round() -> None:
+    mask = np.zeros((41, 41), np.uint8)
+    mask[20, 20] = 255
+    grown = generation_mask(mask, MaskOptions(dilate_px=5))
+    ys, xs = np.nonzero(grown)
+    assert np.hypot(ys - 20, xs - 20).max() == 5
+    assert grown.sum() == pytest.approx(np.pi * 25, rel=0.1)
+
+
+def test_dilation_at_the_border_stays_inside() -> None:
+    mask = np.zeros((30, 30), np.uint8)
+    mask[0, 0] = 255
+    grown = generation_mask(mask, MaskOptions(dilate_px=4))
+    assert grown[4, 0]
+    assert grown[0, 4]
+    assert not grown[5:, 5:].any()
+
+
+def test_an_outline_is_filled_only_on_request() -> None:
+    assert not generation_mask(ring(), MaskOptions(dilate_px=0))[50, 50]
+    assert generation_mask(ring(), MaskOptions(dilate_px=0, fill_holes=True))[50, 50]
+
+
+def test_inverted_masks_remove_black() -> None:
+    usual = generation_mask(ring(), MaskOptions(dilate_px=0))
+    inverted = generation_mask(255 - ring(), MaskOptions(dilate_px=0, invert=True))
+    assert np.array_equal(usual, inverted)
+
+
+def test_jpeg_ringing_below_the_threshold_is_not_removed() -> None:
+    mask = decode_mask(encoded(ring(), format="JPEG", quality=30), 100, "m.jpg")
+    assert mask[mask < 128].any(), "the file must have ringing for this to test anything"
+    region = generation_mask(mask, MaskOptions(dilate_px=0))
+    far = cv2.distanceTransform(np.asarray(ring() == 0, np.uint8), cv2.DIST_L2, 5) > 3
+    assert not region[far].any()
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Image.fromarray(ring()),
+        Image.fromarray(ring()).convert("1"),
+        Image.fromarray(ring()).convert("RGB"),
+        Image.fromarray(ring()).convert("P"),
+        Image.fromarray(ring() // 255),
+        Image.fromarray((ring() > 0).astype(np.uint16) * 65535),
+        Image.merge("RGBA", [Image.new("L", (100, 100), 255)] * 3 + [Image.fromarray(ring())]),
+    ],
+    ids=["L", "1", "RGB", "P", "L of 0 and 1", "16 bit", "white on transparent"],
+)
+def test_every_kind_of_mask_file_means_the_same(picture: Image.Image) -> None:
+    mask = decode_mask(encoded(picture), 100, "m.png")
+    assert np.array_equal(mask >= 128, ring() >= 128)
+
+
+def test_another_size_is_refused_unless_allowed_and_of_the_same_aspect() -> None:
+    half = np.asarray(Image.fromarray(ring()).resize((50, 50)))
+    with pytest.raises(RowError, match=r"m\.png is 50x50, the photo 100x100") as caught:
+        fit_to_photo(half, 100, 100, MaskOptions(), "m.png")
+    assert caught.value.code == "mask.size_mismatch"
+    scaled = fit_to_photo(half, 100, 100, MaskOptions(scale_to_photo=True), "m.png")
+    overlap = (scaled >= 128) & (ring() >= 128)
+    assert overlap.sum() > 0.8 * (ring() >= 128).sum()
+    with pytest.raises(RowError):
+        fit_to_photo(half, 150, 100, MaskOptions(scale_to_photo=True), "m.png")

@@ -1,0 +1,148 @@
+"""Geometry of patches, over many sizes, positions and borders."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.geometry import Box, context_box
+from stages.masks import Bits, blend_mask, distance_outside
+from stages.patches import cut, cut_masks, plan_patches
+from stages.recipe import CropOptions
+from stages.stitch import stitch
+
+
+@st.composite
+def masks(draw: st.DrawFn) -> Bits:
+    """A photo's mask with up to six rectangular marks anywhere, borders included."""
+    height, width = draw(st.integers(1, 300)), draw(st.integers(1, 300))
+    mask = np.zeros((height, width), np.bool_)
+    for _ in range(draw(st.integers(0, 6))):
+        x, y = draw(st.integers(0, width - 1)), draw(st.integers(0, height - 1))
+        mask[y : y + draw(st.integers(1, 60)), x : x + draw(st.integers(1, 60))] = True
+    return mask
+
+
+@st.composite
+def crops(draw: st.DrawFn) -> CropOptions:
+    return CropOptions(
+        context=draw(st.floats(1.0, 4.0)),
+        min_context_px=draw(st.integers(8, 64)),
+        aspect=draw(st.sampled_from([0.0, 1.0, 1.5, 0.5])),
+        merge_px=draw(st.integers(0, 80)),
+        max_patches=draw(st.integers(1, 8)),
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(mask=masks(), options=crops(), feather=st.integers(0, 7))
+def test_patches_share_out_the_mask(mask: Bits, options: CropOptions, feather: int) -> None:
+    patches = plan_patches(mask, options, feather)
+    assert len(patches) <= options.max_patches
+    shared_out = np.zeros(mask.shape, np.int32)
+    photo = Box(0, 0, mask.shape[1], mask.shape[0])
+    for patch in patches:
+        assert photo.contains(patch.region)
+        assert patch.crop.contains(patch.region)
+        if not options.aspect:
+            assert photo.contains(patch.crop)
+        shared_out[patch.region.slices] += patch.own
+    assert np.array_equal(shared_out, mask.astype(np.int32)), "each masked pixel is in one patch"
+
+
+@settings(max_examples=150, deadline=None)
+@given(mask=masks(), options=crops(), feather=st.integers(0, 7), seed=st.integers(0, 2**32 - 1))
+def test_cutting_and_stitching_an_unchanged_patch_is_the_identity(
+    mask: Bits, options: CropOptions, feather: int, seed: int
+) -> None:
+    photo = np.random.default_rng(seed).integers(0, 256, (*mask.shape, 3), dtype=np.uint8)
+    stitched = photo.copy()
+    for patch in plan_patches(mask, options, feather):
+        _, blend = cut_masks(mask, patch, feather)
+        stitch(stitched, cut(photo, patch.crop), blend, patch.crop)
+    assert np.array_equal(stitched, photo)
+
+
+@settings(max_examples=150, deadline=None)
+@given(mask=masks(), options=crops(), feather=st.integers(0, 7))
+def test_the_mask_is_replaced_whole_and_nothing_beyond_the_feather(
+    mask: Bits, options: CropOptions, feather: int
+) -> None:
+    photo = np.zeros((*mask.shape, 3), np.uint8)
+    for patch in plan_patches(mask, options, feather):
+        _, blend = cut_masks(mask, patch, feather)
+        white = np.full((patch.crop.height, patch.crop.width, 3), 255, np.uint8)
+        stitch(photo, white, blend, patch.crop)
+    assert (photo[mask] == 255).all(), "no old pixel shows through the soft edge"
+    assert not photo[distance_outside(mask) > feather].any()
+
+
+@settings(max_examples=100, deadline=None)
+@given(mask=masks(), options=crops(), feather=st.integers(0, 7))
+def test_a_patch_sees_all_masked_pixels_of_its_crop_as_unknown(
+    mask: Bits, options: CropOptions, feather: int
+) -> None:
+    for patch in plan_patches(mask, options, feather):
+        generate, _ = cut_masks(mask, patch, feather)
+        inside = patch.crop.clipped(mask.shape[1], mask.shape[0])
+        part = inside.shifted(-patch.crop.x0, -patch.crop.y0)
+        assert np.array_equal(generate[part.slices] == 255, mask[inside.slices])
+
+
+def test_far_marks_become_two_patches_and_near_ones_one() -> None:
+    options = CropOptions(context=1.5, min_context_px=32, merge_px=48)
+    far = np.zeros((1000, 1000), np.bool_)
+    far[10:60, 10:60] = far[900:960, 900:960] = True
+    assert len(plan_patches(far, options, 3)) == 2
+    near = np.zeros((1000, 1000), np.bool_)
+    near[10:60, 10:60] = near[10:60, 90:140] = True
+    assert len(plan_patches(near, options, 3)) == 1
+
+
+def test_a_mask_of_specks_stays_within_the_limit_of_patches() -> None:
+    mask = np.zeros((2000, 3000), np.bool_)
+    mask[::100, ::100] = True
+    options = CropOptions(context=1.0, min_context_px=8, merge_px=0, max_patches=16)
+    patches = plan_patches(mask, options, 2)
+    assert 1 <= len(patches) <= 16
+    assert sum(int(patch.own.sum()) for patch in patches) == int(mask.sum())
+
+
+def test_context_lost_at_one_border_is_given_to_the_other_side() -> None:
+    crop = context_box(Box(0, 0, 40, 40), 1000, 800, context=3.0, min_context_px=8)
+    assert (crop.width, crop.height) == (120, 120)
+    assert (crop.x0, crop.y0) == (0, 0)
+
+
+def test_the_crop_is_centred_where_there_is_room() -> None:
+    crop = context_box(Box(500, 400, 540, 440), 1000, 800, context=3.0, min_context_px=8)
+    assert crop == Box(460, 360, 580, 480)
+
+
+@pytest.mark.parametrize("aspect", [0.5, 1.0, 2.0])
+def test_an_aspect_is_reached_by_growing_one_axis(aspect: float) -> None:
+    region = Box(300, 300, 400, 340)
+    free = context_box(region, 2000, 2000, context=2.0, min_context_px=8)
+    crop = context_box(region, 2000, 2000, context=2.0, min_context_px=8, aspect=aspect)
+    assert crop.width / crop.height == pytest.approx(aspect, abs=0.02)
+    assert crop.width == free.width or crop.height == free.height
+
+
+def test_a_crop_beyond_the_photo_repeats_its_edge_and_has_no_black_corners() -> None:
+    photo = np.full((40, 200, 3), 200, np.uint8)
+    crop = context_box(Box(90, 10, 110, 30), 200, 40, context=5.0, min_context_px=8, aspect=1.0)
+    assert crop.height > 40
+    assert (cut(photo, crop) == 200).all()
+
+
+@given(feather=st.integers(0, 30))
+@settings(deadline=None)
+def test_the_feather_is_measured_in_pixels_of_the_photo(feather: int) -> None:
+    region = np.zeros((101, 101), np.bool_)
+    region[50, 50] = True
+    row = blend_mask(region, feather)[50]
+    assert row[50] == 255
+    assert np.count_nonzero(row) == 2 * feather + 1
+    assert (np.diff(row[50:].astype(int)) <= 0).all()

@@ -1,0 +1,142 @@
+"""The row: how it travels between actors, and that one bad row costs only itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from jobs.clean import steps
+from manifests.errors import CleanupError, DestinationError, RowError, all_codes, describe
+from manifests.schema import LineageRow, lineage_schema
+from stages.photo import Photo, from_table, lineage_dict, to_table
+from stages.recipe import Recipe
+from stages.step import run_steps
+from tests.support import DEMO, encoded
+
+
+def demo_photo(name: str, recipe: Recipe, suffix: str = "jpg") -> Photo:
+    return Photo(
+        LineageRow(
+            id=name,
+            image_uri=str(DEMO / "photos" / f"{name}.{suffix}"),
+            mask_uri=str(DEMO / "masks" / f"{name}.png"),
+            recipe_hash=recipe.hash,
+        )
+    )
+
+
+def made(recipe: Recipe, output: Path) -> list[tuple[str, object]]:
+    return [(step.name, step.make()) for step in steps(recipe, str(output))]
+
+
+@pytest.mark.parametrize("border", range(1, 8))
+def test_travelling_after_any_step_changes_nothing(border: int, tmp_path: Path) -> None:
+    recipe = Recipe.load("telea")
+    direct = demo_photo("fig-bowl-sticker-date", recipe)
+    run_steps(direct, made(recipe, tmp_path / "direct"))  # type: ignore[arg-type]
+    # Only what travels may be needed behind the border: `cut` and `remove` are its natural places.
+    works = made(recipe, tmp_path / "travelled")
+    photo = demo_photo("fig-bowl-sticker-date", recipe)
+    run_steps(photo, works[:border])  # type: ignore[arg-type]
+    if border in (4, 5):
+        photo.extra = {"sku": "0012"}
+        (photo,) = from_table(to_table([photo], pa.schema([("sku", pa.string())])))
+        assert photo.extra == {"sku": "0012"}
+    run_steps(photo, works[border:])  # type: ignore[arg-type]
+    assert photo.ok, photo.lineage.error
+    assert photo.lineage.output_sha256 == direct.lineage.output_sha256
+    assert photo.lineage.patches == direct.lineage.patches
+    assert len(photo.lineage.patches) == 2
+
+
+def test_seeds_follow_from_row_and_recipe_alone() -> None:
+    recipe, other = Recipe.load("telea"), Recipe.load("patchmatch")
+    photo = demo_photo("coffee-stray-coins", recipe)
+    assert photo.seed(0) == demo_photo("coffee-stray-coins", recipe).seed(0)
+    seeds = {
+        photo.seed(0),
+        photo.seed(1),
+        demo_photo("nuthatch-caption", recipe).seed(0),
+        demo_photo("coffee-stray-coins", other).seed(0),
+    }
+    assert len(seeds) == 4
+
+
+def test_an_empty_mask_passes_the_file_through_byte_for_byte(tmp_path: Path) -> None:
+    recipe = Recipe.load("patchmatch")
+    photo = demo_photo("fig-bowl-sticker-date", recipe)
+    (tmp_path / "black.png").write_bytes(encoded(Image.new("L", (1300, 879))))
+    photo.lineage.mask_uri = str(tmp_path / "black.png")
+    run_steps(photo, made(recipe, tmp_path))  # type: ignore[arg-type]
+    assert photo.ok
+    assert photo.lineage.masked_px == 0
+    assert photo.lineage.output_sha256 == photo.lineage.image_sha256
+
+
+def test_a_mask_over_everything_is_refused(tmp_path: Path) -> None:
+    recipe = Recipe.load("telea")
+    photo = demo_photo("fig-bowl-sticker-date", recipe)
+    (tmp_path / "white.png").write_bytes(encoded(Image.new("L", (1300, 879), 255)))
+    photo.lineage.mask_uri = str(tmp_path / "white.png")
+    run_steps(photo, made(recipe, tmp_path))  # type: ignore[arg-type]
+    assert photo.lineage.error_code == "mask.covers_photo"
+    assert photo.lineage.error_stage == "mask"
+    assert not list(tmp_path.glob("images/*"))
+
+
+def test_errors_are_caught_in_one_place_and_pixels_freed() -> None:
+    photo = Photo(LineageRow(id="x"), original=b"data")
+
+    def bad_input(_: Photo) -> None:
+        raise RowError("image.corrupt", "The image x is bad.")
+
+    def never(_: Photo) -> None:
+        raise AssertionError("a failed photo skips the rest")
+
+    run_steps(photo, [("decode", bad_input), ("mask", never)])
+    row = photo.lineage
+    assert (row.status, row.error_code, row.error_stage) == ("failed", "image.corrupt", "decode")
+    assert row.error == "The image x is bad. Upload it again."
+    assert photo.original == b""
+    assert list(row.seconds) == ["decode"]
+
+
+def test_a_fault_of_ours_costs_one_row_and_keeps_its_traceback() -> None:
+    photo = Photo(LineageRow(id="x"))
+
+    def fault(_: Photo) -> None:
+        np.zeros((2, 2)) @ np.zeros((3, 3))
+
+    run_steps(photo, [("remove", fault)])
+    assert photo.lineage.error_code == "internal.error"
+    assert "in fault" in (photo.lineage.error or "")
+
+
+def test_a_full_disk_is_not_the_rows_fault() -> None:
+    photo = Photo(LineageRow(id="x"))
+
+    def full(_: Photo) -> None:
+        raise DestinationError("output.not_writable", "Cannot store x: no space.")
+
+    with pytest.raises(DestinationError):
+        run_steps(photo, [("publish", full)])
+    assert photo.ok
+
+
+def test_the_lineage_row_fits_its_schema() -> None:
+    table = pa.Table.from_pylist([lineage_dict(LineageRow(id="x"))], schema=lineage_schema())
+    assert table.column_names == lineage_schema().names
+    assert all(field.metadata[b"doc"] for field in table.schema)
+
+
+def test_every_code_has_a_meaning_and_a_remedy() -> None:
+    for code in all_codes():
+        meaning, remedy = describe(code)
+        assert meaning.endswith(".")
+        assert remedy
+    assert "mask.truncated" in all_codes()
+    assert isinstance(RowError("image.corrupt", "x"), CleanupError)

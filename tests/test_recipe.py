@@ -1,0 +1,83 @@
+"""Recipes: validated, explained, and hashed by what they do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from manifests.errors import RecipeError
+from stages.recipe import Recipe, TeleaOptions, preset_names
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_toml_reads_back_as_the_same_recipe(name: str, tmp_path: Path) -> None:
+    recipe = Recipe.load(name)
+    copy = tmp_path / "copy.toml"
+    copy.write_text(recipe.to_toml())
+    assert Recipe.load(str(copy)) == recipe
+    assert recipe.description
+
+
+def test_the_hash_changes_with_options_and_not_with_names() -> None:
+    recipe = Recipe.load("telea")
+    assert recipe.hash == Recipe.load("telea").hash
+    assert recipe.hash != Recipe.load("telea", ["stitch.feather_px=4"]).hash
+    renamed = recipe.model_copy(update={"name": "mine", "description": "other words"})
+    assert renamed.hash == recipe.hash
+    assert len({Recipe.load(name).hash for name in preset_names()}) == len(preset_names())
+
+
+def test_recipes_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Recipe.load("telea").mask.dilate_px = 9  # type: ignore[misc]
+
+
+def test_set_reaches_nested_options_with_their_types() -> None:
+    recipe = Recipe.load("telea", ["mask.dilate_px=9", "mask.invert = true", "remove.radius_px=2"])
+    assert recipe.mask.dilate_px == 9
+    assert recipe.mask.invert is True
+    assert recipe.remove == TeleaOptions(radius_px=2)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("crop.contxt=2", "crop.contxt is not an option (did you mean crop.context?)"),
+        ("corp.context=2", "corp is not an option (did you mean crop"),
+        ("remove.radius=2", "remove.radius is not an option (did you mean remove.radius_px?)"),
+        ("crop.context=big", "crop.context = 'big'"),
+        ("crop.context=0.5", "crop.context = 0.5: Input should be greater than or equal to 1"),
+        ("remove.method=lama2", "'telea', 'navier-stokes', 'patchmatch'"),
+        ("stitch.feather_px=200", "must be less than crop.min_context_px = 16"),
+        ("name.x=1", "name is not a section"),
+        ("mask", "not of the form path.to.option=value"),
+        ("=1", "not of the form path.to.option=value"),
+    ],
+)
+def test_mistakes_are_named(override: str, message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe.load("telea", [override])
+    assert caught.value.code == "recipe.invalid"
+    assert message in str(caught.value)
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(RecipeError, match=r"did you mean patchmatch\?") as caught:
+        Recipe.load("pathcmatch")
+    assert caught.value.code == "recipe.not_found"
+
+
+def test_a_file_that_is_not_toml_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("name = ")
+    with pytest.raises(RecipeError, match="is not TOML"):
+        Recipe.load(str(path))
+
+
+def test_a_misspelt_section_in_a_file_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\n[remove]\nmethod = "telea"\n[stich]\nfeather_px = 2\n')
+    with pytest.raises(RecipeError, match="stich is not an option"):
+        Recipe.load(str(path))
