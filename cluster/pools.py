@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ray.data import ActorPoolStrategy
+if TYPE_CHECKING:
+    from ray.data import ActorPoolStrategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class PoolSize:
 
     def strategy(self) -> ActorPoolStrategy:
         """As Ray Data's ``compute=``."""
+        from ray.data import ActorPoolStrategy  # noqa: PLC0415 - slow to load
+
         return ActorPoolStrategy(
             min_size=self.min_actors,
             max_size=self.max_actors,

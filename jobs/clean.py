@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-
-import ray
-from ray.data import Dataset
-from ray.util.annotations import RayDeprecationWarning
+from typing import TYPE_CHECKING
 
 from cluster.pools import PoolSize
 from jobs.adapt import Job, StageActor
 from stages import finish, prepare, remove
 from stages.recipe import Recipe
 from stages.step import Step
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
 
 
 def steps(recipe: Recipe, output: str) -> list[Step]:
@@ -50,6 +50,9 @@ def build(job: Job, pools: Mapping[str, PoolSize]) -> Dataset:
     Returns:
         Rows as :func:`jobs.adapt.progress` makes them, for the driver.
     """
+    import ray  # noqa: PLC0415 - takes seconds, which `try` and a refused manifest need not spend
+    from ray.util.annotations import RayDeprecationWarning  # noqa: PLC0415
+
     shards = [{"shard": number} for number in range(job.plan.shards)]
     data: Dataset = ray.data.from_items(shards, override_num_blocks=len(shards))
     for group, (pool, _) in enumerate(job.groups()):

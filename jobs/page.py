@@ -60,12 +60,21 @@ def _photo(
         "id": entry["id"],
         "before": before[0],
         "after": after[0],
+        "start": _start(entry),
         "width": after[1],
         "height": after[2],
         "note": (entry.get(note_column) if note_column else None) or "",
         "facts": f"{entry['width']} x {entry['height']} px, {marks} "
         f"{'place' if marks == 1 else 'places'}, {seconds:.1f} s, {entry['recipe_name']}",
     }
+
+
+def _start(entry: dict[str, Any]) -> int:
+    """Percent of the width at which the slider starts: through the first mark, to show both."""
+    if not entry["patches"]:
+        return 50
+    region = entry["patches"][0]["region"]
+    return int(100 * (region["x"] + region["width"] / 2) / entry["width"])
 
 
 def _preview(data: bytes, folder: Path, name: str) -> tuple[str, int, int]:

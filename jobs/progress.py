@@ -67,21 +67,22 @@ class _Lines:
     def __init__(self, console: Console, total: int, done: int) -> None:
         self._console, self._total, self._done = console, total, done
         self._ended = self._failed = 0
-        self._started = self._printed = time.monotonic()
+        self._printed = time.monotonic()
+        self._first: tuple[float, int] | None = None  # when work began, and what had ended by then
 
     def advance(self, ok: int, failed: int) -> None:
         self._ended += ok + failed
         self._failed += failed
         now = time.monotonic()
+        if self._first is None:
+            self._first = (now, self._ended)
         if now - self._printed < _SECONDS_PER_LINE:
             return
         self._printed = now
-        rate = self._ended / (now - self._started)
+        rate = (self._ended - self._first[1]) / (now - self._first[0])
         left = self._total - self._done - self._ended
+        pace = f", {rate:.1f} photos/s, {left / rate:.0f} s left" if rate else ""
         self._console.print(
-            f"{self._done + self._ended}/{self._total} done, {self._failed} failed, "
-            f"{rate:.1f} photos/s, {left / rate:.0f} s left"
-            if rate
-            else "starting",
+            f"{self._done + self._ended}/{self._total} done, {self._failed} failed{pace}",
             highlight=False,
         )

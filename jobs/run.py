@@ -10,11 +10,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
-import ray
-from ray.data import Dataset
 from rich.console import Console
 
 from cluster.local import cluster_cpus, ray_session
@@ -29,6 +27,9 @@ from manifests.plan import Plan, make_plan
 from manifests.schema import SHARD_SCHEMA
 from stages.recipe import Recipe
 from stages.step import Step
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
 
 EXIT_ALL_OK, EXIT_UNFINISHED, EXIT_SOME_FAILED = 0, 1, 2
 
@@ -183,7 +184,7 @@ class _RunRecord:
             "recipe_hash": job.recipe.hash,
             "versions": {
                 "catalog-cleanup": version("catalog-cleanup"),
-                "ray": ray.__version__,
+                "ray": version("ray"),
                 "python": platform.python_version(),
             },
         }

@@ -6,6 +6,7 @@
     ├── ManifestError           the manifest itself: told before any work starts
     ├── RecipeError             a recipe that does not exist or does not validate
     ├── DestinationError        an output folder that cannot take this run
+    ├── ClusterError            a Ray cluster that cannot be reached
     └── RowError                one row's input or output: recorded, the other rows go on
 
 Codes never change their meaning. They are listed once, in :data:`CODES`, from where the README's
@@ -54,6 +55,11 @@ CODES: dict[str, tuple[str, str]] = {
     "output.other_format": (
         "The output's suffix names another format than the photo's.",
         "Name the output with the photo's own suffix.",
+    ),
+    "cluster.unreachable": (
+        "No Ray cluster answers at that address, or it does not accept the token.",
+        "Check the address; where the cluster asks for a token, set RAY_AUTH_MODE=token and "
+        "RAY_AUTH_TOKEN.",
     ),
     "id.unsafe": (
         "The id cannot be a file name: it holds `..`, a slash, a backslash or a control "
@@ -157,6 +163,10 @@ class RecipeError(CleanupError):
 
 class DestinationError(CleanupError):
     """The output folder cannot take this run."""
+
+
+class ClusterError(CleanupError):
+    """The Ray cluster cannot be reached."""
 
 
 class RowError(CleanupError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,8 +21,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.support import DEMO, free_ports, upright_rgb
 
-os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-
 _STARTUP_SECONDS = 60.0
 
 
@@ -28,6 +28,51 @@ _STARTUP_SECONDS = 60.0
 def coffee() -> npt.NDArray[np.uint8]:
     """A real photo, 400 x 600 RGB."""
     return upright_rgb(DEMO / "photos" / "coffee-stray-coins.jpg")
+
+
+@pytest.fixture(scope="session")
+def ray_address(s3_endpoint: str) -> Iterator[str]:
+    """A real Ray cluster of one node with two CPUs, started and ended here; it reaches the S3."""
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    (port,) = free_ports(1)
+    command = [
+        str(Path(sys.executable).parent / "ray"),
+        "start",
+        "--head",
+        "--block",
+        "--node-ip-address=127.0.0.1",
+        f"--port={port}",
+        f"--temp-dir={folder}",
+        "--num-cpus=2",
+        "--object-store-memory=500000000",
+        "--include-dashboard=false",
+        "--disable-usage-stats",
+    ]
+    with (Path(folder) / "start.log").open("wb") as log:
+        environment = os.environ | _s3_environment(s3_endpoint)
+        head = subprocess.Popen(
+            command, stdout=log, stderr=log, env=environment, start_new_session=True
+        )
+    try:
+        _await_port(head, port)
+        yield f"127.0.0.1:{port}"
+    finally:
+        os.killpg(head.pid, signal.SIGKILL)  # SIGTERM takes half a minute to be obeyed
+        head.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + _STARTUP_SECONDS
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return
 
 
 @pytest.fixture(scope="session")
@@ -97,12 +142,16 @@ def _await_bucket(server: subprocess.Popen[bytes], endpoint: str) -> None:
 @pytest.fixture
 def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The environment in which boto3 and pyarrow reach the server; returns its bucket's URI."""
-    for name, value in {
-        "AWS_ENDPOINT_URL_S3": s3_endpoint,
+    for name, value in _s3_environment(s3_endpoint).items():
+        monkeypatch.setenv(name, value)
+    return "s3://catalog"
+
+
+def _s3_environment(endpoint: str) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL_S3": endpoint,
         "AWS_ACCESS_KEY_ID": "tests",
         "AWS_SECRET_ACCESS_KEY": "not-a-secret",
         "AWS_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    return "s3://catalog"
+    }

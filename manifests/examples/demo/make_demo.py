@@ -2,7 +2,7 @@
 
     python make_demo.py FOLDER_OF_SOURCE_PHOTOS [--out FOLDER]
 
-recipe.toml says what is drawn where; SOURCES.md names the photos, their authors and licences.
+marks.toml says what is drawn where; SOURCES.md names the photos, their authors and licences.
 Needs Pillow, NumPy, OpenCV and the fonts Lato and DejaVu Sans Mono. With the same versions of
 these, it always writes the same files.
 """
@@ -237,7 +237,7 @@ def main() -> None:
     args = parser.parse_args()
     for folder in ("photos", "masks"):
         (args.out / folder).mkdir(parents=True, exist_ok=True)
-    items = tomllib.loads((here / "recipe.toml").read_text("utf-8"))["photo"]
+    items = tomllib.loads((here / "marks.toml").read_text("utf-8"))["photo"]
     rows = [make(item, args.sources, args.out) for item in items]
     with (args.out / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")

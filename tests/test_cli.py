@@ -1,0 +1,158 @@
+"""The command as a user types it: in a process of its own, its texts and exit codes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from manifests.errors import all_codes
+from stages.recipe import preset_names
+from tests.support import DEMO
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+PHOTO = DEMO / "photos" / "bird-mobile-price-sticker.png"
+MASK = DEMO / "masks" / "bird-mobile-price-sticker.png"
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """``catalog-cleanup`` with these arguments, in an empty folder."""
+
+    def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        program = Path(sys.executable).parent / "catalog-cleanup"
+        return subprocess.run(
+            [str(program), *map(str, arguments)],
+            cwd=tmp_path,
+            env=os.environ | {"COLUMNS": "100"} | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return call
+
+
+def test_help_explains_every_command(command: Command) -> None:
+    overview = command("--help")
+    assert overview.returncode == 0
+    for name in ("run", "try", "demo", "recipes", "errors", "doctor"):
+        assert f" {name} " in overview.stdout
+        assert command(name, "--help").returncode == 0
+    text = " ".join(command("run", "--help").stdout.split())
+    assert "Exit code 0: all ok. 2: finished, some rows failed" in text
+
+
+def test_the_command_line_loads_no_heavy_library() -> None:
+    heavy = "ray cv2 numpy pyarrow boto3 pydantic torch PIL"
+    check = f"import sys, jobs.cli; print([m for m in {heavy.split()} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_try_cleans_one_photo_without_ray(command: Command, tmp_path: Path) -> None:
+    done = command("try", PHOTO, MASK, "out/bird.png", "--recipe", "telea")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "out/bird.png: 1 place filled" in done.stdout
+    before, after = np.asarray(Image.open(PHOTO)), np.asarray(Image.open(tmp_path / "out/bird.png"))
+    assert np.array_equal(before[..., 3], after[..., 3]), "alpha stays"
+    assert 0 < (before != after).any(axis=2).mean() < 0.05
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere.png", MASK, "o.png"), "error image.not_found: There is no image nowhere.png."),
+        ((PHOTO, PHOTO, "o.jpg"), "error output.other_format: o.jpg ends in .jpg, but the photo"),
+        ((PHOTO, MASK, "o.png", "--recipe", "telia"), "no recipe 'telia' (did you mean telea?)"),
+        ((PHOTO, MASK, "o.png", "--set", "crop.contxt=1"), "did you mean crop.context?"),
+        ((PHOTO, MASK, "/proc/o.png", "--recipe", "telea"), "error output.not_writable: Cannot"),
+    ],
+)
+def test_try_tells_what_is_wrong_in_one_line(
+    command: Command, arguments: tuple[object, ...], message: str
+) -> None:
+    done = command("try", *arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_run_prints_plain_lines_when_piped_and_ends_with_2(
+    command: Command, ray_address: str, tmp_path: Path
+) -> None:
+    rows = [f"good,{PHOTO},{MASK}", "gone,gone.png,gone.png", "../bad,a,b", f"half,{PHOTO},"]
+    (tmp_path / "m.csv").write_text("\n".join(["id,image,mask", *rows]))
+    done = command("run", "m.csv", "--output", "out", "--recipe", "telea", "--address", ray_address)
+    assert done.returncode == 2, done.stderr
+    assert "\x1b" not in done.stdout
+    assert f"{tmp_path}/m.csv, line 4: id.unsafe (id '../bad')." in done.stdout
+    assert "4 photos in" in done.stdout
+    assert "1 ok, 3 failed, 0 crashed" in done.stdout
+    for code in ("image.not_found", "id.unsafe", "mask.no_uri"):
+        assert f"1  {code}" in done.stdout
+    again = command("run", "m.csv", "--output", "out", "--recipe", "telea")
+    assert again.returncode == 2
+    assert "All 4 photos were done before." in again.stdout
+
+
+def test_a_run_that_cannot_start_ends_with_1(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("id,image\n1,a.jpg\n")
+    done = command("run", "m.csv", "--output", "out")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "error manifest.missing_column" in done.stderr
+    assert not (tmp_path / "out").exists()
+    wrong = command("run", "m.csv", "--output", "out", "--retry", "faild")
+    assert wrong.returncode == 2, "the shell's code for a wrong call"
+    assert "unknown status faild" in wrong.stderr
+
+
+def test_recipes_are_listed_and_shown_as_toml(command: Command, tmp_path: Path) -> None:
+    listed = command("recipes").stdout
+    assert all(name in listed for name in preset_names())
+    assert "patchmatch (default)" in listed
+    shown = command("recipes", "telea", "--set", "mask.dilate_px=7").stdout
+    (tmp_path / "mine.toml").write_text(shown)
+    assert "dilate_px = 7" in command("recipes", "mine.toml").stdout
+
+
+def test_errors_lists_every_code(command: Command) -> None:
+    listed = command("errors").stdout.splitlines()
+    assert [line for line in listed if not line.startswith(" ")] == all_codes()
+
+
+def test_doctor_looks_at_the_machine_and_at_s3(command: Command, s3: str) -> None:
+    healthy = command("doctor", "--s3", f"{s3}/doctor")
+    assert healthy.returncode == 0, healthy.stdout
+    for what in ("Python", "Machine", "Libraries", "PatchMatch", "GPU", "Weights", "Ray", "S3"):
+        assert f" {what}: " in healthy.stdout
+    assert "an object was written, read and deleted" in healthy.stdout
+    sick = command("doctor", "--s3", "s3://no-such-bucket", LAMA_MODEL="/nowhere/lama.pt")
+    assert sick.returncode == 1
+    assert "writing fails" in sick.stdout
+    assert "LAMA_MODEL=/nowhere/lama.pt is no file" in sick.stdout
+
+
+def test_the_demo_on_a_private_ray_ends_by_naming_the_page(
+    command: Command, tmp_path: Path
+) -> None:
+    for _ in range(2):  # the second replaces the first
+        done = command("demo", "--recipe", "telea", RAY_AUTH_MODE="disabled")
+        assert done.returncode == 0, done.stderr
+        assert "8 photos in" in done.stdout
+        page = Path(done.stdout.splitlines()[-1])
+        assert page == tmp_path / "catalog-cleanup-demo" / "report" / "index.html"
+        assert page.stat().st_size > 5000
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.jpg").write_bytes(b"precious")
+    refused = command("demo", "--output", "mine")
+    assert refused.returncode == 1
+    assert "does not hold a demo" in refused.stderr
+    assert (tmp_path / "mine" / "photo.jpg").exists()

@@ -1,0 +1,192 @@
+"""The main job end to end: real Ray, real photos, real files, and a real S3 server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import boto3
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from cluster.pools import PoolSize
+from jobs.run import Outcome, run
+from manifests.errors import DestinationError
+from stages.masks import distance_outside
+from stages.recipe import Recipe
+from tests import doubles
+from tests.catalog import BAD_ROWS, make_catalog
+from tests.support import DEMO
+
+Run = Callable[..., Outcome]
+QUIET = Console(quiet=True)
+TELEA = Recipe.load("telea")
+
+
+@pytest.fixture
+def on_ray(ray_address: str) -> Run:
+    """``run`` on the tests' cluster, quietly."""
+
+    def on_cluster(manifest: Path | str, output: Path | str, **options: object) -> Outcome:
+        recipe = options.pop("recipe", TELEA)
+        return run(
+            str(manifest),
+            str(output),
+            recipe,  # type: ignore[arg-type]
+            QUIET,
+            address=ray_address,
+            **options,  # type: ignore[arg-type]
+        )
+
+    return on_cluster
+
+
+def lineage(output: Path) -> pd.DataFrame:
+    return pd.read_parquet(output / "lineage").set_index("id").sort_index()
+
+
+def test_two_hundred_photos_with_ten_bad_rows(on_ray: Run, tmp_path: Path) -> None:
+    catalog = make_catalog(tmp_path, good=190, least_mp=0.5, most_mp=12.0)
+    outcome = on_ray(catalog.manifest, tmp_path / "out")
+    assert outcome.exit_code == 2
+    assert (outcome.tally.rows, outcome.tally.ok) == (200, 190)
+    assert outcome.tally.failed == dict.fromkeys(BAD_ROWS, 1)
+    assert (outcome.tally.crashed, outcome.tally.missing_count) == (0, 0)
+    rows = lineage(tmp_path / "out")
+    assert rows.index.is_unique
+    assert set(rows.index) == {*catalog.good, *catalog.bad}
+    assert {name: rows.error_code[name] for name in catalog.bad} == catalog.bad
+    stored = {path.stem for path in (tmp_path / "out" / "images").iterdir()}
+    assert stored == set(catalog.good)
+    for name in catalog.good[::5]:  # every fifth is a PNG
+        assert_nothing_changed_outside_the_mask(tmp_path, name, rows.output_uri[name])
+
+
+def assert_nothing_changed_outside_the_mask(folder: Path, name: str, output: str) -> None:
+    before = np.asarray(Image.open(folder / "in" / f"{name}.png"))
+    after = np.asarray(Image.open(output))
+    mask = np.asarray(Image.open(folder / "in" / f"{name}-mask.png")) >= 128
+    changed = (before != after).any(axis=2)
+    reach = TELEA.mask.dilate_px + TELEA.stitch.feather_px
+    assert not changed[distance_outside(mask) > reach].any()
+    assert changed[mask].mean() > 0.99, "the mark itself must be gone"
+
+
+def test_the_lineage_tells_how_a_photo_was_made(on_ray: Run, tmp_path: Path) -> None:
+    on_ray(DEMO / "manifest.csv", tmp_path)
+    row = lineage(tmp_path).loc["fig-bowl-sticker-date"]
+    assert (row.status, row.recipe_name) == ("ok", "telea")
+    assert pd.isna(row.error_code)
+    assert row.recipe_hash == TELEA.hash
+    assert row.output_uri == str(tmp_path / "images" / "fig-bowl-sticker-date.jpg")
+    assert (row.width, row.height, len(row.patches)) == (1300, 879, 2)
+    assert row.category == "tableware"
+    steps = ["fetch", "decode", "mask", "cut", "remove", "stitch", "encode", "publish"]
+    assert [name for name, _ in row.seconds] == steps
+    table = duckdb.read_parquet(f"{tmp_path}/lineage/*/*.parquet", hive_partitioning=True)
+    seen = table.select("id, shard, patches[1].crop.width, seconds['remove']").fetchall()
+    assert len(seen) == 8
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert (record["status"], record["exit_code"], record["rows"]) == ("finished", 0, 8)
+    assert record["recipe"]["remove"]["method"] == "telea"
+
+
+def test_apart_or_fused_the_pictures_are_the_same(on_ray: Run, tmp_path: Path) -> None:
+    """Misses what a GPU pool would add: the pool apart is of CPU actors."""
+    half = PoolSize(min_actors=1, max_actors=1, cpus=0.5)
+    options = {"recipe": Recipe.load("patchmatch", ["resize.max_side_px=200"])}
+    fused = on_ray(DEMO / "manifest.csv", tmp_path / "fused", **options)
+    apart = on_ray(
+        DEMO / "manifest.csv",
+        tmp_path / "apart",
+        steps=doubles.apart,
+        pools={"cpu": half, "small_gpu": half},
+        rows_per_shard=3,
+        **options,
+    )
+    assert fused.exit_code == apart.exit_code == 0
+    hashes = [lineage(tmp_path / name).output_sha256 for name in ("fused", "apart")]
+    pd.testing.assert_series_equal(hashes[0], hashes[1])
+    assert (lineage(tmp_path / "apart").category == lineage(tmp_path / "fused").category).all()
+
+
+def test_a_second_run_does_only_what_is_left(on_ray: Run, tmp_path: Path) -> None:
+    on_ray(DEMO / "manifest.csv", tmp_path, rows_per_shard=2)
+    first = lineage(tmp_path)
+    on_ray(DEMO / "manifest.csv", tmp_path)
+    pd.testing.assert_frame_equal(lineage(tmp_path), first)
+    (lost,) = (tmp_path / "lineage" / "shard=00002").iterdir()
+    redone = set(pd.read_parquet(lost).id)
+    lost.unlink()
+    outcome = on_ray(DEMO / "manifest.csv", tmp_path)
+    again = lineage(tmp_path)
+    assert outcome.exit_code == 0
+    assert again.index.is_unique
+    assert (again.output_sha256 == first.output_sha256).all()
+    assert set(again.index[again.run_id != first.run_id]) == redone
+
+
+def test_failed_rows_are_done_again_on_request(on_ray: Run, tmp_path: Path) -> None:
+    catalog = make_catalog(tmp_path, good=2, least_mp=0.2, most_mp=0.3)
+    assert on_ray(catalog.manifest, tmp_path / "out").tally.failed_count == 10
+    good = tmp_path / "in" / "photo-001.jpg"
+    (tmp_path / "in" / "bad-image.zero_bytes.jpg").write_bytes(good.read_bytes())
+    mask = (tmp_path / "in" / "photo-001-mask.png").read_bytes()
+    (tmp_path / "in" / "bad-image.zero_bytes-mask.png").write_bytes(mask)
+    assert on_ray(catalog.manifest, tmp_path / "out").tally.failed_count == 10
+    outcome = on_ray(catalog.manifest, tmp_path / "out", retry={"failed"})
+    assert (outcome.tally.ok, outcome.tally.failed_count) == (3, 9)
+    assert "image.zero_bytes" not in outcome.tally.failed
+
+
+def test_rows_of_a_lost_worker_are_taken_up_by_a_second_pass(on_ray: Run, tmp_path: Path) -> None:
+    outcome = on_ray(DEMO / "manifest.csv", tmp_path, steps=doubles.dies_once, rows_per_shard=2)
+    assert (tmp_path / "died").exists()
+    assert (outcome.exit_code, outcome.tally.ok) == (0, 8)
+    assert lineage(tmp_path).index.is_unique
+
+
+def test_a_row_that_kills_its_worker_is_named_and_the_run_says_so(
+    on_ray: Run, tmp_path: Path
+) -> None:
+    outcome = on_ray(DEMO / "manifest.csv", tmp_path, steps=doubles.dies_always, rows_per_shard=1)
+    assert outcome.exit_code == 1
+    assert outcome.tally.missing == [doubles.VICTIM]
+    assert outcome.tally.ok == 7
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "unfinished"
+
+
+def test_an_output_that_cannot_be_written_stops_the_run(on_ray: Run, tmp_path: Path) -> None:
+    (tmp_path / "images").write_text("in the way")
+    with pytest.raises(DestinationError, match="Cannot store"):
+        on_ray(DEMO / "manifest.csv", tmp_path)
+    assert json.loads((tmp_path / "run.json").read_text())["status"] == "failed"
+    (tmp_path / "images").unlink()
+    assert on_ray(DEMO / "manifest.csv", tmp_path).exit_code == 0
+
+
+def test_another_recipe_on_the_same_output_is_refused(on_ray: Run, tmp_path: Path) -> None:
+    on_ray(DEMO / "manifest.csv", tmp_path)
+    with pytest.raises(DestinationError, match="results of the recipe telea") as caught:
+        on_ray(DEMO / "manifest.csv", tmp_path, recipe=Recipe.load("navier-stokes"))
+    assert caught.value.code == "output.other_run"
+
+
+def test_from_s3_to_s3(on_ray: Run, s3: str, tmp_path: Path) -> None:
+    client = boto3.client("s3")
+    for path in [*(DEMO / "photos").iterdir(), *(DEMO / "masks").iterdir(), DEMO / "manifest.csv"]:
+        client.upload_file(str(path), "catalog", f"run/{path.relative_to(DEMO)}")
+    on_disk = on_ray(DEMO / "manifest.csv", tmp_path)
+    in_s3 = on_ray(f"{s3}/run/manifest.csv", f"{s3}/run-out")
+    assert on_disk.exit_code == in_s3.exit_code == 0
+    for uri in lineage(tmp_path).output_uri:
+        key = f"run-out/images/{Path(uri).name}"
+        body = client.get_object(Bucket="catalog", Key=key)["Body"].read()
+        assert body == Path(uri).read_bytes()
+    record = client.get_object(Bucket="catalog", Key="run-out/run.json")["Body"].read()
+    assert json.loads(record)["tally"]["ok"] == 8
