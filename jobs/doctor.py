@@ -76,6 +76,8 @@ def _libraries() -> Iterator[Finding]:
     from patchmatch import patch_match  # noqa: PLC0415
     from PIL import features  # noqa: PLC0415
 
+    from stages.codecs import turbojpeg  # noqa: PLC0415
+
     names = ("ray", "pyarrow", "opencv-python-headless", "pillow", "boto3", "pypatchmatch")
     yield Finding("Libraries", "ok", ", ".join(f"{name} {version(name)}" for name in names))
     yield Finding("OpenCV", "ok", f"{cv2.getNumberOfCPUs()} CPUs, telea and navier-stokes")
@@ -88,6 +90,15 @@ def _libraries() -> Iterator[Finding]:
             "its native library does not load",
             "Use --recipe telea, or a platform that pypatchmatch has a wheel for.",
         )
+    if turbojpeg.library() is None:
+        yield Finding(
+            "TurboJPEG",
+            "note",
+            "libturbojpeg is not installed: JPEGs are coded again outside the mask, too",
+            turbojpeg.INSTALL_HINT,
+        )
+    else:
+        yield Finding("TurboJPEG", "ok", "JPEGs keep their blocks outside the mask")
     missing = [name for name in ("jpg", "zlib", "webp") if not features.check(name)]
     if missing:
         yield Finding(

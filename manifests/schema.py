@@ -69,6 +69,12 @@ class LineageRow:
     patches: list[dict[str, Any]] = _column(
         pa.list_(PATCH_TYPE), "What was filled: boxes, working size and seed of each patch.", list
     )
+    fidelity: str | None = _column(
+        pa.string(),
+        "What is kept outside the mask: identical (the whole file: empty mask), lossless (every "
+        "sample), coefficients (of every JPEG block the mask does not touch) or reencoded.",
+    )
+    fidelity_note: str | None = _column(pa.string(), "If reencoded, why.")
     recipe_name: str = _column(pa.string(), "Name in the recipe.", "")
     recipe_hash: str = _column(pa.string(), "Changes with every option of the recipe.", "")
     weights: dict[str, str] = _column(

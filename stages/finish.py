@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
+
 from manifests.errors import RowError
 from stages.codecs.decode import Decoded, decode_photo
 from stages.codecs.encode import encode_like, suffix_of
@@ -12,7 +14,7 @@ from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.resize import scale_pixels
 from stages.step import Work
-from stages.stitch import stitch
+from stages.stitch import mark_changed, stitch
 from stages.storage import write
 
 
@@ -29,10 +31,12 @@ def stitch_patches(recipe: Recipe) -> Work:
             photo.original, recipe.limits.max_megapixels, photo.lineage.image_uri
         )
         pixels = decoded.pixels.copy()
+        changed = np.zeros(pixels.shape[:2], np.bool_)
         for patch in photo.patches:
             fill = scale_pixels(patch.pixels, patch.crop.width, patch.crop.height)
             stitch(pixels, fill, patch.blend, patch.crop)
-        photo.decoded = Decoded(pixels, decoded.orientation)
+            mark_changed(changed, patch.blend, patch.crop)
+        photo.decoded, photo.changed = Decoded(pixels, decoded.orientation), changed
 
     return work
 
@@ -43,11 +47,20 @@ def encode(recipe: Recipe) -> Work:
     def work(photo: Photo) -> None:
         if not photo.patches:
             photo.result = photo.original
+            photo.lineage.fidelity = "identical"
             return
         assert photo.decoded is not None
-        photo.result = encode_like(
-            photo.original, photo.decoded.pixels, photo.decoded.orientation, recipe.output
+        assert photo.changed is not None
+        encoded = encode_like(
+            photo.original,
+            photo.decoded.pixels,
+            photo.changed,
+            photo.decoded.orientation,
+            recipe.output,
         )
+        photo.result = encoded.data
+        photo.lineage.fidelity = encoded.fidelity
+        photo.lineage.fidelity_note = encoded.note or None
 
     return work
 

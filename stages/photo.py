@@ -53,6 +53,7 @@ class Photo:
         decoded: the original's pixels. Does not travel: ``stages.prepare.decode`` makes it anew.
         mask_file: the mask's file; does not travel.
         region: ``(h, w)`` bool, the whole generation mask; does not travel.
+        changed: ``(h, w)`` bool, where the stitched pixels may differ; does not travel.
         result: the file to publish; does not travel.
     """
 
@@ -64,6 +65,7 @@ class Photo:
     decoded: Decoded | None = None
     mask_file: bytes = b""
     region: Bits | None = None
+    changed: Bits | None = None
     result: bytes = b""
 
     @property
@@ -79,7 +81,7 @@ class Photo:
     def drop_pixels(self) -> None:
         """Free everything but the record, once the row has ended."""
         self.original = self.mask_file = self.result = b""
-        self.patches, self.decoded, self.region = [], None, None
+        self.patches, self.decoded, self.region, self.changed = [], None, None, None
 
 
 _IMAGE = pa.struct([("data", pa.large_binary()), ("shape", pa.list_(pa.int32()))])

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from stages.geometry import Box
-from stages.masks import Bytes
+from stages.masks import Bits, Bytes
 
 
 def stitch(photo: Bytes, fill: Bytes, blend: Bytes, crop: Box) -> None:
@@ -32,6 +32,12 @@ def stitch(photo: Bytes, fill: Bytes, blend: Bytes, crop: Box) -> None:
     old = photo[inside.slices][..., :colours].astype(np.int32)
     mixed = (old * (255 - weight) + paint * weight + 127) // 255
     photo[inside.slices][..., :colours] = mixed.astype(np.uint8)
+
+
+def mark_changed(changed: Bits, blend: Bytes, crop: Box) -> None:
+    """Set ``(h, w)`` bool ``changed``, in place, where :func:`stitch` lays on any paint."""
+    inside = crop.clipped(changed.shape[1], changed.shape[0])
+    changed[inside.slices] |= blend[inside.shifted(-crop.x0, -crop.y0).slices] > 0
 
 
 def as_rgb(pixels: Bytes) -> Bytes:

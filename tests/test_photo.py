@@ -12,6 +12,10 @@ from PIL import Image
 from jobs.clean import steps
 from manifests.errors import CleanupError, DestinationError, RowError, all_codes, describe
 from manifests.schema import LineageRow, lineage_schema
+from stages.codecs import turbojpeg
+from stages.codecs.jpeg_header import read_header
+from stages.codecs.jpeg_splice import coefficients_of
+from stages.masks import distance_outside
 from stages.photo import Photo, from_table, lineage_dict, to_table
 from stages.recipe import Recipe
 from stages.step import run_steps
@@ -53,6 +57,41 @@ def test_travelling_after_any_step_changes_nothing(border: int, tmp_path: Path) 
     assert len(photo.lineage.patches) == 2
 
 
+@pytest.mark.parametrize("name", ["lounge-bag-hang-tag", "dandelion-watermark"])
+def test_a_jpeg_keeps_its_blocks_outside_the_mask(name: str, tmp_path: Path) -> None:
+    """One is stored on its side, with the mask drawn on it upright; the other is progressive."""
+    recipe = Recipe.load("telea")
+    photo = demo_photo(name, recipe)
+    run_steps(photo, made(recipe, tmp_path))  # type: ignore[arg-type]
+    assert (photo.lineage.fidelity, photo.lineage.fidelity_note) == ("coefficients", None)
+    drawn = np.asarray(Image.open(photo.lineage.mask_uri)) >= 128
+    reach = recipe.mask.dilate_px + recipe.stitch.feather_px
+    reached = distance_outside(drawn) <= reach
+    stored = np.rot90(reached) if name.startswith("lounge") else reached
+    source = Path(photo.lineage.image_uri).read_bytes()
+    result = Path(str(photo.lineage.output_uri)).read_bytes()
+    planes = zip(coefficients_of(source), coefficients_of(result), strict=True)
+    for number, (was, now) in enumerate(planes):
+        across, down = (8 * step for step in read_header(source).step(number))
+        may_change = np.zeros(was.shape[:2], np.bool_)
+        ys, xs = np.nonzero(stored)
+        may_change[ys // down, xs // across] = True
+        changed = (was != now).any(axis=2)
+        assert not changed[~may_change].any()
+        assert changed[may_change].mean() > 0.5
+
+
+def test_without_the_library_a_jpeg_is_coded_again_and_the_lineage_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turbojpeg, "library", lambda: None)
+    recipe = Recipe.load("telea")
+    photo = demo_photo("dandelion-watermark", recipe)
+    run_steps(photo, made(recipe, tmp_path))  # type: ignore[arg-type]
+    assert photo.lineage.fidelity == "reencoded"
+    assert "libturbojpeg is not installed" in str(photo.lineage.fidelity_note)
+
+
 def test_seeds_follow_from_row_and_recipe_alone() -> None:
     recipe, other = Recipe.load("telea"), Recipe.load("patchmatch")
     photo = demo_photo("coffee-stray-coins", recipe)
@@ -75,6 +114,7 @@ def test_an_empty_mask_passes_the_file_through_byte_for_byte(tmp_path: Path) -> 
     assert photo.ok
     assert photo.lineage.masked_px == 0
     assert photo.lineage.output_sha256 == photo.lineage.image_sha256
+    assert photo.lineage.fidelity == "identical"
 
 
 def test_a_mask_over_everything_is_refused(tmp_path: Path) -> None:

@@ -1,19 +1,24 @@
 """Write an edited photo in its source's format, with its source's metadata.
 
-JPEG keeps the source's own quantisation tables, subsampling and kind (baseline or progressive);
-PNG and lossless WebP keep every sample; lossy WebP is coded at ``output.webp_quality``.
+JPEG keeps the coefficients of every block that the mask does not touch (see
+:mod:`stages.codecs.jpeg_splice`); where that cannot be done it is coded again with its own
+quantisation tables, subsampling and kind, and the lineage says so. PNG and lossless WebP keep every
+sample; lossy WebP is coded at ``output.webp_quality``.
 """
 
 from __future__ import annotations
 
 import io
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin
 
 from stages.codecs.decode import SUFFIXES
-from stages.masks import Bytes
+from stages.codecs.jpeg_splice import splice
+from stages.codecs.turbojpeg import DamagedError, RefusedError
+from stages.masks import Bits, Bytes
 from stages.recipe import OutputOptions
 
 #: EXIF orientation -> the transposition that turns the displayed frame back into the stored one.
@@ -34,24 +39,60 @@ def suffix_of(source: bytes) -> str:
         return SUFFIXES[picture.format or ""]
 
 
-def encode_like(source: bytes, pixels: Bytes, orientation: int, options: OutputOptions) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A file, and what was kept of the source.
+
+    Attributes:
+        data: the file.
+        fidelity: ``lossless``: all samples outside the mask; ``coefficients``: those of all JPEG
+            blocks that the mask does not touch; ``reencoded``: neither.
+        note: why not, if ``reencoded``; else empty.
+    """
+
+    data: bytes
+    fidelity: Literal["lossless", "coefficients", "reencoded"]
+    note: str = ""
+
+
+def encode_like(
+    source: bytes, pixels: Bytes, changed: Bits, orientation: int, options: OutputOptions
+) -> Encoded:
     """Encode edited pixels as the source was encoded.
 
     Args:
         source: the original file, for its format and metadata.
         pixels: ``(h, w, c)`` uint8 in the displayed frame, c as :class:`Decoded` has it.
+        changed: ``(h, w)`` bool in the displayed frame, True wherever ``pixels`` were edited.
         orientation: EXIF orientation of the source, 1 to 8; the stored frame is written and the
             tag kept.
         options: quality where the format needs one.
     """
     picture = Image.fromarray(np.squeeze(pixels, axis=2) if pixels.shape[2] == 1 else pixels)
-    if orientation in _TO_STORED:
-        picture = picture.transpose(_TO_STORED[orientation])
+    edited = _as_stored(picture, orientation)
     with Image.open(io.BytesIO(source)) as original:
         how = _save_options(original, source, options)
+    note = ""
+    if how["format"] == "JPEG":
+        stored = np.asarray(edited)
+        mask = np.asarray(_as_stored(Image.fromarray(changed), orientation))
+        try:
+            spliced = splice(source, stored.reshape(*stored.shape[:2], -1), mask)
+        except (DamagedError, RefusedError) as error:
+            note = str(error)
+        else:
+            return Encoded(spliced, "coefficients")
     buffer = io.BytesIO()
-    picture.save(buffer, **how)
-    return buffer.getvalue()
+    edited.save(buffer, **how)
+    lossless = how["format"] == "PNG" or how.get("lossless")
+    if not lossless and not note:
+        note = "lossy WebP"
+    return Encoded(buffer.getvalue(), "lossless" if lossless else "reencoded", note)
+
+
+def _as_stored(displayed: Image.Image, orientation: int) -> Image.Image:
+    turn = _TO_STORED.get(orientation)
+    return displayed.transpose(turn) if turn is not None else displayed
 
 
 def _save_options(
