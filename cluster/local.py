@@ -7,19 +7,20 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from manifests.errors import ClusterError
-
 
 @contextmanager
-def ray_session(address: str | None = None) -> Iterator[None]:
+def ray_session(address: str | None = None) -> Iterator[list[str]]:
     """Have Ray within the block, and let go of it after.
 
     Args:
         address: of a running cluster. None takes the one in ``RAY_ADDRESS``, which ``ray job
             submit`` sets; where that is not set either, a private Ray is started and ended here.
 
+    Yields:
+        A list to which the errors are added that Ray Data goes on after, a line each.
+
     Raises:
-        ClusterError: ``cluster.unreachable``.
+        ConnectionError: there is no cluster at the address, or it does not accept the token.
     """
     import ray  # noqa: PLC0415 - slow to load
 
@@ -27,20 +28,24 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     # relative paths and edited files are others.
     os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Ray's C++ half tells the terminal what Ray Data deals with: actors that restart, and such.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     address = address or os.environ.get("RAY_ADDRESS", "local")
     try:
-        ray.init(
-            address,
-            include_dashboard=False if address == "local" else None,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+        with _silent_stderr():
+            ray.init(
+                address,
+                include_dashboard=False if address == "local" else None,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
     except (ConnectionError, ray.exceptions.RaySystemError, ValueError) as error:
-        raise ClusterError("cluster.unreachable", f"Ray at {address}: {error}.") from error
-    _configure_data()
+        raise ConnectionError(f"Ray at {address}: {error}") from error
+    collector = _configure_data()
     try:
-        yield
+        yield collector.lines
     finally:
+        logging.getLogger("ray.data").removeHandler(collector)
         ray.shutdown()
 
 
@@ -52,11 +57,43 @@ def cluster_cpus() -> float:
     return resources.get("CPU", 1.0)
 
 
-def _configure_data() -> None:
+def _configure_data() -> _Collector:
     from ray.data import DataContext  # noqa: PLC0415 - as above
 
     context = DataContext.get_current()
     context.enable_progress_bars = False  # we print our own
     context.max_errored_blocks = -1  # the rest goes on; what is missing is found by the ledger
     context.target_max_block_size = 32 << 20  # about eight photos between two pools
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # its own log file keeps the rest
+    logger = logging.getLogger("ray.data")
+    for handler in logger.handlers:
+        if handler.get_name() != "file":
+            handler.setLevel(logging.CRITICAL)  # Ray's own log file keeps everything
+    collector = _Collector()
+    logger.addHandler(collector)
+    return collector
+
+
+class _Collector(logging.Handler):
+    """Keeps the errors that Ray Data logs and goes on after."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        text = str(error) if error else record.getMessage()
+        self.lines.append(text.strip().splitlines()[-1])
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Send what C++ writes to file descriptor 2 nowhere; what fails raises in Python as well."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

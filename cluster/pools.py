@@ -9,6 +9,11 @@ if TYPE_CHECKING:
     from ray.data import ActorPoolStrategy
 
 
+#: Of each actor. Without restarts a pool shrinks with every death, and at last hangs; on spot
+#: machines deaths are many.
+_MAX_RESTARTS = 1000
+
+
 @dataclass(frozen=True, slots=True)
 class PoolSize:
     """One pool of actors.
@@ -40,10 +45,15 @@ class PoolSize:
     def actor_options(self) -> dict[str, Any]:
         """As Ray Data's remote arguments of each actor.
 
-        Ray retries nothing: its default would run a photo that kills its worker for ever. The
-        pool replaces a dead actor, and the ledger tells which rows its shards still lack.
+        A dead actor is started again, but its task is not: Ray's default would run a photo that
+        kills its worker for ever. The ledger tells which rows are still missing.
         """
-        return {"num_cpus": self.cpus, "num_gpus": self.gpus, "max_restarts": 0}
+        return {
+            "num_cpus": self.cpus,
+            "num_gpus": self.gpus,
+            "max_restarts": _MAX_RESTARTS,
+            "max_task_retries": 0,
+        }
 
 
 def default_pools(cluster_cpus: float, shards: int) -> dict[str, PoolSize]:

@@ -39,16 +39,14 @@ class Job:
         plan: what is to be done, and where results go.
         extra: types of the manifest's other columns.
         recipe: how.
-        run_id: stamped on each lineage row.
-        retry: statuses that are done again although they are recorded.
+        goal: which rows are still to be done; its run_id is stamped on each lineage row.
         steps: makes the recipe's steps; called in the actor, since models do not travel.
     """
 
     plan: Plan
     extra: pa.Schema
     recipe: Recipe
-    run_id: str
-    retry: frozenset[str]
+    goal: ledger.Goal
     steps: Callable[[Recipe, str], Sequence[Step]]
 
     def groups(self) -> list[tuple[Pool, list[Step]]]:
@@ -100,17 +98,25 @@ class StageActor:
         if not self._is_first:
             yield from from_table(block)
             return
-        for shard in block["shard"].to_pylist():
-            yield from read_pending(self._job, shard)
+        for work in block.to_pylist():
+            yield from read_pending(self._job, work["shard"], work["id"])
 
 
-def read_pending(job: Job, shard: int) -> Iterator[Photo]:
-    """The shard's rows less those that are done: the anti-join that makes a run resumable."""
+def read_pending(job: Job, shard: int, only: str | None = None) -> Iterator[Photo]:
+    """The shard's rows less those that are done: the anti-join that makes a run resumable.
+
+    Args:
+        job: the run.
+        shard: its number.
+        only: one id of the shard; None: all of them.
+    """
     recipe, plan = job.recipe, job.plan
-    done = ledger.done(plan.output, shard, recipe.hash, job.retry)
+    done = set(ledger.row_keys(ledger.ended_rows(plan.output, shard, job.goal)))
     ours = set(SHARD_SCHEMA.names)
-    for row in plan.shard(shard).read_table().to_pylist(maps_as_pydicts="strict"):
+    for row in plan.shard(shard).read_table().to_pylist():
         if (row["id"], row["image_uri"], row["mask_uri"]) in done:
+            continue
+        if only is not None and row["id"] != only:
             continue
         photo = Photo(
             LineageRow(
@@ -120,7 +126,7 @@ def read_pending(job: Job, shard: int) -> Iterator[Photo]:
                 recipe_name=recipe.name,
                 recipe_hash=recipe.hash,
                 package_version=version("catalog-cleanup"),
-                run_id=job.run_id,
+                run_id=job.goal.run_id,
             ),
             shard=shard,
             extra={name: value for name, value in row.items() if name not in ours},

@@ -12,8 +12,8 @@ is copied between its steps.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, TypedDict
 
 from cluster.pools import PoolSize
 from jobs.adapt import Job, StageActor
@@ -23,6 +23,13 @@ from stages.step import Step
 
 if TYPE_CHECKING:
     from ray.data import Dataset
+
+
+class Work(TypedDict):
+    """A unit of scheduling: the pending rows of a shard, or one of them."""
+
+    shard: int
+    id: str | None
 
 
 def steps(recipe: Recipe, output: str) -> list[Step]:
@@ -44,8 +51,13 @@ def steps(recipe: Recipe, output: str) -> list[Step]:
     ]
 
 
-def build(job: Job, pools: Mapping[str, PoolSize]) -> Dataset:
+def build(job: Job, pools: Mapping[str, PoolSize], work: Sequence[Work]) -> Dataset:
     """Build the DAG; nothing runs until its rows are asked for.
+
+    Args:
+        job: the run.
+        pools: actors by pool.
+        work: what to do, a block each.
 
     Returns:
         Rows as :func:`jobs.adapt.progress` makes them, for the driver.
@@ -53,8 +65,7 @@ def build(job: Job, pools: Mapping[str, PoolSize]) -> Dataset:
     import ray  # noqa: PLC0415 - takes seconds, which `try` and a refused manifest need not spend
     from ray.util.annotations import RayDeprecationWarning  # noqa: PLC0415
 
-    shards = [{"shard": number} for number in range(job.plan.shards)]
-    data: Dataset = ray.data.from_items(shards, override_num_blocks=len(shards))
+    data: Dataset = ray.data.from_items(list(work), override_num_blocks=len(work))
     for group, (pool, _) in enumerate(job.groups()):
         size = pools[pool]
         with warnings.catch_warnings():

@@ -121,7 +121,7 @@ def run(
 def try_(
     image: Annotated[str, typer.Argument(help="The photo; a path, or an s3:// URI.")],
     mask: Annotated[str, typer.Argument(help="Its mask, of the same size; white is removed.")],
-    output: Annotated[Path, typer.Argument(help="Where the result goes; same format as IMAGE.")],
+    output: Annotated[str, typer.Argument(help="Where the result goes; same format as IMAGE.")],
     recipe: RecipeOption = DEFAULT_RECIPE,
     set_: SetOption = None,
 ) -> None:
@@ -131,7 +131,7 @@ def try_(
 
     row = try_one(image, mask, output, Recipe.load(recipe, set_ or ()))
     if row.error_code:
-        _console(stderr=True).print(_error_text(row.error_code, row.error or ""), soft_wrap=True)
+        _print_error(row.error_code, row.error or "")
         raise typer.Exit(1)
     places = len(row.patches)
     what = f"{places} {'place' if places == 1 else 'places'} filled" if places else "empty mask"
@@ -196,10 +196,9 @@ def doctor(
     console = _console()
     worst = 0
     for finding in examine(s3):
-        mark = f"[{colours[finding.state]}]{finding.state:4}[/]"
-        console.print(f"{mark} {finding.what}: {finding.found}", highlight=False, soft_wrap=True)
-        if finding.remedy:
-            console.print(f"       {finding.remedy}", highlight=False, soft_wrap=True)
+        console.print(f"{finding.state:5}", style=colours[finding.state], end="")
+        for line in filter(None, (f"{finding.what}: {finding.found}", finding.remedy)):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         worst = max(worst, finding.state == "bad")
     raise typer.Exit(worst)
 
@@ -209,7 +208,7 @@ def main() -> None:
     try:
         app()
     except CleanupError as error:
-        _console(stderr=True).print(_error_text(error.code, str(error)), soft_wrap=True)
+        _print_error(error.code, str(error))
         sys.exit(1)
     except KeyboardInterrupt:
         _console(stderr=True).print("Interrupted. The same command goes on with what is left.")
@@ -222,10 +221,10 @@ def _console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr)
 
 
-def _error_text(code: str, message: str) -> str:
-    from rich.markup import escape
-
-    return f"[red]error[/] {code}: {escape(message)}"
+def _print_error(code: str, message: str) -> None:
+    console = _console(stderr=True)
+    console.print("error ", style="red", end="")
+    console.print(f"{code}: {message}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _summarise(console: Console, outcome: Outcome) -> None:
@@ -239,11 +238,13 @@ def _summarise(console: Console, outcome: Outcome) -> None:
     for code, count in sorted(tally.failed.items()):
         console.print(f"  {count:>8}  {code}", highlight=False)
     if tally.missing_count:
-        named = ", ".join(tally.missing[:10])
+        named = ", ".join(name for _, name in tally.missing[:10])
         console.print(
-            f"[red]{tally.missing_count} photos have no result[/], among them {named}. "
+            f"{tally.missing_count} photos have no result, among them {named}. "
             "The same command goes on with them.",
+            style="red",
             highlight=False,
+            markup=False,
             soft_wrap=True,
         )
 

@@ -6,8 +6,9 @@ import json
 import platform
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
@@ -20,9 +21,9 @@ from cluster.pools import PoolSize, default_pools
 from jobs import clean
 from jobs.adapt import Job
 from jobs.progress import meter
-from manifests.errors import DestinationError
+from manifests.errors import ClusterError, DestinationError
 from manifests.files import Place
-from manifests.ledger import Tally, reconcile
+from manifests.ledger import Goal, Tally, drop_superseded, reconcile
 from manifests.plan import Plan, make_plan
 from manifests.schema import SHARD_SCHEMA
 from stages.recipe import Recipe
@@ -83,12 +84,13 @@ def run(
         DestinationError: the output belongs to another run, or cannot be written.
     """
     started = time.monotonic()
-    output = Place.of(output).uri
+    output = _place(output).uri
     _refuse_other_recipe(output, recipe)
     plan = make_plan(manifest, output, rows_per_shard=rows_per_shard, strict=strict)
     for note in plan.notes:
-        console.print(f"[yellow]note[/] {note}", highlight=False, soft_wrap=True)
-    job = Job(plan, _extra_schema(plan), recipe, uuid.uuid4().hex[:12], frozenset(retry), steps)
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    goal = Goal(recipe.hash, run_id=uuid.uuid4().hex[:12], retry=frozenset(retry))
+    job = Job(plan, _extra_schema(plan), recipe, goal, steps)
     record = _RunRecord(job)
     record.write("running")
     try:
@@ -104,27 +106,46 @@ def run(
 def _execute(
     job: Job, console: Console, address: str | None, pools: Mapping[str, PoolSize] | None
 ) -> Tally:
-    """Run the DAG until nothing is missing, or a pass gets nowhere.
+    """Run the DAG over unfinished shards, and again over each row that is still missing, alone.
 
-    A second pass takes up what a lost worker or node left.
+    A worker that dies takes the rows it had in flight with it; alone, all but the one that killed
+    it come through. Ends when nothing is missing, or a pass gets nowhere.
     """
-    plan, recipe = job.plan, job.recipe
-    tally = reconcile(plan, recipe.hash)
-    if not (tally.missing_count or job.retry):
-        console.print(f"All {plan.rows} photos were done before.")
+    plan = job.plan
+    tally = reconcile(plan, job.goal)
+    if not tally.missing_count:
+        console.print(f"All {plan.rows} photos were done before.", highlight=False)
         return tally
-    console.print(f"{plan.rows} photos, recipe {recipe.name}; starting Ray ...")
-    with ray_session(address):
-        chosen = pools or default_pools(cluster_cpus(), plan.shards)
+    console.print(f"{plan.rows} photos, recipe {job.recipe.name}; starting Ray ...", markup=False)
+    work = [clean.Work(shard=shard, id=None) for shard in tally.unfinished]
+    with _ray(address) as trouble:
+        chosen = pools or default_pools(cluster_cpus(), len(work))
         while True:
-            before = tally
-            with meter(console, plan.rows, plan.rows - before.missing_count) as shown:
-                _drain(clean.build(job, chosen), shown.advance)
-            tally = reconcile(plan, recipe.hash)
-            if not 0 < tally.missing_count < before.missing_count:
-                return tally
-            job = replace(job, retry=frozenset())
-            console.print(f"{tally.missing_count} photos were lost with a worker; once more ...")
+            before = tally.missing_count
+            with meter(console, before) as shown:
+                _drain(clean.build(job, chosen, work), shown.advance)
+            tally = reconcile(plan, job.goal)
+            if not tally.missing_count:
+                break
+            alone = work[0]["id"] is not None
+            if alone and tally.missing_count == before:
+                break
+            console.print(f"{tally.missing_count} photos lost their worker; each alone ...")
+            work = [clean.Work(shard=shard, id=name) for shard, name in tally.missing]
+        if tally.missing_count and trouble:
+            console.print(f"Ray tells: {trouble[0]}", markup=False, highlight=False)
+    if job.goal.retry:
+        drop_superseded(plan)
+    return tally
+
+
+@contextmanager
+def _ray(address: str | None) -> Iterator[list[str]]:
+    try:
+        with ray_session(address) as trouble:
+            yield trouble
+    except ConnectionError as error:
+        raise ClusterError("cluster.unreachable", f"{error}.") from error
 
 
 def _drain(data: Dataset, advance: Callable[[int, int], None]) -> None:
@@ -157,14 +178,26 @@ def _refuse_other_recipe(output: str, recipe: Recipe) -> None:
     place = Place.of(output) / "run.json"
     try:
         earlier = json.loads(place.read())
+        name, recipe_hash = earlier["recipe"]["name"], earlier["recipe_hash"]
     except FileNotFoundError:
         return
-    if earlier["recipe_hash"] != recipe.hash:
+    except (KeyError, TypeError, ValueError):
+        raise DestinationError("output.other_run", f"{place.uri} is not of this program.") from None
+    except OSError as error:
+        raise DestinationError("output.not_writable", f"{place.uri}: {error}.") from error
+    if recipe_hash != recipe.hash:
         raise DestinationError(
             "output.other_run",
-            f"{output} holds results of the recipe {earlier['recipe']['name']} "
-            f"({earlier['recipe_hash']}), not {recipe.name} ({recipe.hash}).",
+            f"{output} holds results of the recipe {name} ({recipe_hash}), not {recipe.name} "
+            f"({recipe.hash}).",
         )
+
+
+def _place(output: str) -> Place:
+    try:
+        return Place.of(output)
+    except ValueError as error:
+        raise DestinationError("output.not_writable", f"{error}.") from None
 
 
 class _RunRecord:
@@ -173,7 +206,7 @@ class _RunRecord:
     def __init__(self, job: Job) -> None:
         self._place = Place.of(job.plan.output) / "run.json"
         self._facts: dict[str, Any] = {
-            "run_id": job.run_id,
+            "run_id": job.goal.run_id,
             "started_at": datetime.now(UTC).isoformat(),
             "manifest": job.plan.manifest,
             "output": job.plan.output,

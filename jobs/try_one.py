@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from pathlib import Path
 
 from jobs.clean import steps
 from manifests.schema import LineageRow
@@ -14,13 +13,13 @@ from stages.step import Step, run_steps
 from stages.step import finish as end
 
 
-def try_one(image: str, mask: str, output: Path, recipe: Recipe) -> LineageRow:
+def try_one(image: str, mask: str, output: str, recipe: Recipe) -> LineageRow:
     """Clean one photo with the steps of the DAG, and store it where the user says.
 
     Args:
         image: path or URI of the photo.
         mask: path or URI of its mask.
-        output: path of the result; its suffix must be that of the photo's format.
+        output: path or URI of the result; its suffix must be that of the photo's format.
         recipe: how.
 
     Returns:
@@ -31,7 +30,7 @@ def try_one(image: str, mask: str, output: Path, recipe: Recipe) -> LineageRow:
     """
     photo = Photo(
         LineageRow(
-            id=output.stem,
+            id=output.rpartition("/")[2].rpartition(".")[0],
             image_uri=image,
             mask_uri=mask,
             recipe_name=recipe.name,
@@ -39,7 +38,9 @@ def try_one(image: str, mask: str, output: Path, recipe: Recipe) -> LineageRow:
             package_version=version("catalog-cleanup"),
         )
     )
-    made = [*steps(recipe, "")[:-1], Step("publish", "cpu", lambda: finish.publish_as(output))]
-    run_steps(photo, [(step.name, step.make()) for step in made])
+    fetch, *others, _ = steps(recipe, "")
+    check = Step("output", "cpu", lambda: finish.check_suffix(output))
+    publish = Step("publish", "cpu", lambda: finish.publish_as(output))
+    run_steps(photo, [(s.name, s.make()) for s in (fetch, check, *others, publish)])
     end(photo)
     return photo.lineage

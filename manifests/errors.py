@@ -52,6 +52,10 @@ CODES: dict[str, tuple[str, str]] = {
         "The picture or its record could not be stored.",
         "Check the permissions and the space at --output, then run again.",
     ),
+    "output.is_input": (
+        "The result would overwrite the photo or the mask it is made from.",
+        "Choose another --output.",
+    ),
     "output.other_format": (
         "The output's suffix names another format than the photo's.",
         "Name the output with the photo's own suffix.",
@@ -91,16 +95,22 @@ CODES: dict[str, tuple[str, str]] = {
     "image.corrupt": ("The picture's data are damaged.", "Upload it again."),
     "image.too_large": (
         "More pixels than `limits.max_megapixels` allows (a decompression bomb?).",
-        "If the picture is genuine, raise the limit: --set limits.max_megapixels=…",
+        "If the picture is genuine, raise the limit (--set limits.max_megapixels=…) and run again "
+        "with --retry failed.",
     ),
     "mask.size_mismatch": (
         "The mask's size is not the photo's.",
-        "Export the mask at the photo's displayed size, or, where the aspect is the same, "
-        "--set mask.scale_to_photo=true",
+        "Export the mask at the photo's displayed size, or, where the aspect is the same, use "
+        "--set mask.scale_to_photo=true and another --output.",
     ),
     "mask.covers_photo": (
         "The mask covers the whole photo: nothing is left to fill from.",
-        "Check the mask's polarity: white is removed. --set mask.invert=true turns it round.",
+        "Check the mask's polarity: white is removed; with --set mask.invert=true, and another "
+        "--output, black is.",
+    ),
+    "mask.too_faint": (
+        "There is something in the mask, but nothing as bright as `mask.threshold`.",
+        "Draw it in white, or use --set mask.threshold=… and another --output.",
     ),
     "internal.error": (
         "A fault of this program, not of the input.",
@@ -141,6 +151,7 @@ class CleanupError(Exception):
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)  # both, so that it survives pickling between processes
+        describe(code)  # a KeyError here, where the mistake is, and not where it is shown
         self.code = code
         self.message = message
 

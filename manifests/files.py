@@ -36,8 +36,9 @@ class Place:
             ValueError: another scheme.
         """
         scheme, separator, rest = uri.partition("://")
+        scheme = scheme.lower()
         if not separator:
-            return cls(fs.LocalFileSystem(), str(Path(uri).absolute()))
+            return cls(fs.LocalFileSystem(), os.path.normpath(Path(uri).absolute()))
         if scheme == "file":
             return cls(fs.LocalFileSystem(), unquote(urlsplit(uri).path).rstrip("/"))
         if scheme == "s3":
@@ -86,6 +87,10 @@ class Place:
         with self.filesystem.open_input_stream(self.path) as stream:
             data: bytes = stream.read()
         return data
+
+    def delete(self) -> None:
+        """Remove the file."""
+        self.filesystem.delete_file(self.path)
 
     def write(self, data: bytes | pa.Buffer) -> None:
         """Store a file so that readers see all of it or nothing.

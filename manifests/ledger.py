@@ -1,17 +1,19 @@
 """The lineage as a ledger: what is done, what failed, what remains.
 
-``<output>/lineage/shard=NNNNN/*.parquet``, one file for each batch of rows that ended together.
-Files are only ever added; of several rows with one id and one recipe, the latest counts.
+``<output>/lineage/shard=NNNNN/*.parquet``, one file for each batch of rows that ended together. Of
+several rows with one id and one recipe, which only ``--retry`` makes, the latest counts; when a run
+ends, :func:`drop_superseded` leaves that one alone.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -22,6 +24,9 @@ from manifests.schema import FAILED, OK
 #: Reading a shard's few small files is waiting, not computing.
 _READERS = 16
 
+#: So many missing rows are named; there may be more.
+NAMED = 1000
+
 _KEYS = [
     "id",
     "image_uri",
@@ -29,6 +34,7 @@ _KEYS = [
     "status",
     "error_code",
     "recipe_hash",
+    "run_id",
     "masked_px",
     "finished_at",
 ]
@@ -40,38 +46,77 @@ def write_rows(output: str, shard: int, rows: list[dict[str, Any]], schema: pa.S
     Raises:
         DestinationError: ``output.not_writable``.
     """
-    place = _folder(output, shard) / f"{uuid.uuid4().hex}.parquet"
-    place.write_table(pa.Table.from_pylist(rows, schema=schema))
+    _new_file(output, shard).write_table(pa.Table.from_pylist(rows, schema=schema))
 
 
-def read_shard(output: str, shard: int, recipe_hash: str) -> pa.Table:
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """Which rows of a plan are still to be done.
+
+    Attributes:
+        recipe_hash: rows of other recipes do not count.
+        run_id: what this run has recorded is done, whatever ``retry`` says.
+        retry: statuses that are done again if an earlier run recorded them.
+    """
+
+    recipe_hash: str
+    run_id: str
+    retry: frozenset[str] = frozenset()
+
+
+def latest_rows(output: str, shard: int, recipe_hash: str) -> pa.Table:
     """The latest row of each id for a recipe: the columns that say how it ended."""
-    files = _folder(output, shard).files()
-    tables = [file.read_table(_KEYS) for file in files]
+    tables = [file.read_table(_KEYS) for file in _folder(output, shard).files()]
     if not tables:
         return pa.table({name: pa.array([], pa.string()) for name in _KEYS})
     rows = pa.concat_tables(tables, promote_options="permissive")
-    rows = rows.filter(pc.equal(rows["recipe_hash"], recipe_hash)).sort_by("finished_at")
-    latest = rows.group_by("id", use_threads=False).aggregate(
-        [(name, "last") for name in _KEYS if name != "id"]
-    )
-    return latest.rename_columns([name.removesuffix("_last") for name in latest.column_names])
+    rows = rows.filter(pc.equal(rows["recipe_hash"], recipe_hash))
+    return rows.take(_latest_of_each(rows, ["id"]))
 
 
-def done(output: str, shard: int, recipe_hash: str, retry: Collection[str]) -> set[tuple[str, ...]]:
-    """``(id, image_uri, mask_uri)`` of the rows that need not be done again.
+def _latest_of_each(rows: pa.Table, keys: list[str]) -> pa.Array:
+    """Positions of the row of each key that was finished last."""
+    order = pc.sort_indices(rows, [("finished_at", "ascending")])
+    ordered = rows.select(keys).take(order).append_column("place", pa.array(np.arange(len(order))))
+    last = ordered.group_by(keys, use_threads=False).aggregate([("place", "max")])["place_max"]
+    return order.take(last.combine_chunks())
 
-    Args:
-        output: the results' folder.
-        shard: its number.
-        recipe_hash: rows of other recipes do not count.
-        retry: statuses to do again, e.g. ``{"failed"}``.
+
+def ended_rows(output: str, shard: int, goal: Goal) -> pa.Table:
+    """The latest rows that need not be done again."""
+    rows = latest_rows(output, shard, goal.recipe_hash)
+    again = pc.is_in(rows["status"], pa.array(sorted(goal.retry), pa.string()))
+    ours = pc.equal(rows["run_id"], goal.run_id)
+    return rows.filter(pc.or_(pc.invert(again), ours))
+
+
+def row_keys(table: pa.Table) -> Iterable[tuple[str, ...]]:
+    """What makes a row the same work: its id and where its inputs lie."""
+    columns = (table[name].to_pylist() for name in ("id", "image_uri", "mask_uri"))
+    return zip(*columns, strict=True)
+
+
+def drop_superseded(plan: Plan) -> None:
+    """Leave one row for each id and recipe, in shards where ``--retry`` made more.
+
+    The remaining rows are written before the old files are deleted: a kill between the two leaves
+    rows twice, of which the latest counts, and the next call puts it right.
     """
-    rows = read_shard(output, shard, recipe_hash)
-    rows = rows.filter(pc.invert(pc.is_in(rows["status"], pa.array(list(retry), pa.string()))))
-    return set(
-        zip(*(rows[name].to_pylist() for name in ("id", "image_uri", "mask_uri")), strict=True)
-    )
+    with ThreadPoolExecutor(_READERS) as pool:
+        list(pool.map(lambda shard: _drop_superseded(plan.output, shard), range(plan.shards)))
+
+
+def _drop_superseded(output: str, shard: int) -> None:
+    files = _folder(output, shard).files()
+    if not files:
+        return
+    rows = pa.concat_tables([file.read_table() for file in files], promote_options="permissive")
+    latest = _latest_of_each(rows, ["id", "recipe_hash"])
+    if len(latest) == rows.num_rows:
+        return
+    _new_file(output, shard).write_table(rows.take(latest))
+    for file in files:
+        file.delete()
 
 
 @dataclass(slots=True)
@@ -84,8 +129,9 @@ class Tally:
         unchanged: of these, with an empty mask.
         failed: error code -> rows.
         crashed: rows whose worker died.
-        missing: ids without a lineage row, the first hundred.
+        missing: (shard, id) of rows still to be done, the first :data:`NAMED`.
         missing_count: all of them.
+        unfinished: numbers of the shards that have missing rows.
     """
 
     rows: int = 0
@@ -93,8 +139,9 @@ class Tally:
     unchanged: int = 0
     failed: dict[str, int] = field(default_factory=dict)
     crashed: int = 0
-    missing: list[str] = field(default_factory=list)
+    missing: list[tuple[int, str]] = field(default_factory=list)
     missing_count: int = 0
+    unfinished: list[int] = field(default_factory=list)
 
     @property
     def failed_count(self) -> int:
@@ -110,39 +157,47 @@ class Tally:
         for code, count in other.failed.items():
             self.failed[code] = self.failed.get(code, 0) + count
         self.missing_count += other.missing_count
-        self.missing = (self.missing + other.missing)[:100]
+        self.unfinished += other.unfinished
+        self.missing = (self.missing + other.missing)[:NAMED]
 
 
-def reconcile(plan: Plan, recipe_hash: str) -> Tally:
+def reconcile(plan: Plan, goal: Goal) -> Tally:
     """Compare the plan with its lineage, shard by shard: nothing is dropped silently."""
     with ThreadPoolExecutor(_READERS) as pool:
-        parts = pool.map(lambda n: _reconcile_shard(plan, n, recipe_hash), range(plan.shards))
+        parts = pool.map(lambda shard: _reconcile_shard(plan, shard, goal), range(plan.shards))
         total = Tally()
         for part in parts:
             total.add(part)
     return total
 
 
-def _reconcile_shard(plan: Plan, shard: int, recipe_hash: str) -> Tally:
-    planned = plan.shard(shard).read_table(["id"])["id"]
-    rows = read_shard(plan.output, shard, recipe_hash)
-    missing = planned.filter(pc.invert(pc.is_in(planned, rows["id"]))).to_pylist()
-    ended = rows.filter(pc.is_in(rows["id"], planned.combine_chunks()))
-    statuses = ended["status"].to_pylist()
+def _reconcile_shard(plan: Plan, shard: int, goal: Goal) -> Tally:
+    planned = plan.shard(shard).read_table(["id", "image_uri", "mask_uri"])
+    rows = ended_rows(plan.output, shard, goal)
+    ended = {key: position for position, key in enumerate(row_keys(rows))}
+    missing = [(shard, key[0]) for key in row_keys(planned) if key not in ended]
+    places = [ended[key] for key in row_keys(planned) if key in ended]
+    rows = rows.take(pa.array(places, pa.int64()))
+    statuses = rows["status"].to_pylist()
     failed: dict[str, int] = {}
-    for status, code in zip(statuses, ended["error_code"].to_pylist(), strict=True):
+    for status, code in zip(statuses, rows["error_code"].to_pylist(), strict=True):
         if status == FAILED:
             failed[code] = failed.get(code, 0) + 1
-    unchanged = pc.sum(pc.equal(ended["masked_px"], 0)).as_py() if ended.num_rows else 0
+    done = statuses.count(OK)
     return Tally(
-        rows=len(planned),
-        ok=statuses.count(OK),
-        unchanged=unchanged or 0,
+        rows=planned.num_rows,
+        ok=done,
+        unchanged=rows["masked_px"].to_pylist().count(0),
         failed=failed,
-        crashed=len(statuses) - statuses.count(OK) - sum(failed.values()),
-        missing=missing[:100],
+        crashed=len(statuses) - done - sum(failed.values()),
+        missing=missing[:NAMED],
         missing_count=len(missing),
+        unfinished=[shard] if missing else [],
     )
+
+
+def _new_file(output: str, shard: int) -> Place:
+    return _folder(output, shard) / f"{uuid.uuid4().hex}.parquet"
 
 
 def _folder(output: str, shard: int) -> Place:

@@ -89,12 +89,10 @@ def make_plan(
                 f"{output} was planned from another manifest or another state of it, "
                 f"{earlier.manifest}.",
             )
+        _refuse_if_strict(earlier, strict=strict)
         return earlier
     files = read_manifest(manifest)
     rows, notes = _check_rows(files)
-    rejected = _count(rows["error_code"])
-    if strict and rejected:
-        raise ManifestError("manifest.invalid_rows", " ".join(notes))
     size = rows_per_shard or _rows_per_shard(rows.num_rows)
     plan = Plan(
         output=output,
@@ -102,13 +100,19 @@ def make_plan(
         fingerprint=print_,
         rows=rows.num_rows,
         shards=-(-rows.num_rows // size),
-        rejected=rejected,
+        rejected=_count(rows["error_code"]),
         notes=notes,
     )
+    _refuse_if_strict(plan, strict=strict)
     for number in range(plan.shards):
         plan.shard(number).write_table(rows.slice(number * size, size))
     marker.write(json.dumps(asdict(plan), indent=2).encode())
     return plan
+
+
+def _refuse_if_strict(plan: Plan, *, strict: bool) -> None:
+    if strict and plan.rejected:
+        raise ManifestError("manifest.invalid_rows", " ".join(plan.notes))
 
 
 def load_plan(output: str) -> Plan | None:
@@ -129,7 +133,13 @@ def _check_rows(files: list[ManifestFile]) -> tuple[pa.Table, list[str]]:
     """Return the rows as :data:`SHARD_SCHEMA` and the other columns, and what to tell the user."""
     notes: list[str] = []
     tables = [_absolute(file) for file in files]
-    rows = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+    try:
+        rows = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+    except pa.ArrowException as error:
+        names = ", ".join(file.place.name for file in files)
+        raise ManifestError(
+            "manifest.unreadable", f"The columns of {names} do not fit together: {error}."
+        ) from None
     renamed = {old: new for old, new in extra_columns(rows.schema).items() if old != new}
     for old, new in renamed.items():
         notes.append(f"The manifest's column {old} is called {new} in the lineage.")
@@ -166,18 +176,23 @@ def _absolute(file: ManifestFile) -> pa.Table:
         relative = pc.invert(pc.match_substring_regex(column, r"^([A-Za-z][A-Za-z0-9+.-]*://|/)"))
         joined = pc.binary_join_element_wise(base.uri, column, "/")
         made = pc.if_else(relative, joined, column)
-        if pc.any(pc.match_substring_regex(made, r"(^|/)\.\.?(/|$)")).as_py():
-            made = pa.array([_normalised(uri) for uri in made.to_pylist()], pa.string())
+        dotted = pc.and_(relative, pc.match_substring_regex(made, r"(^|/)\.\.?(/|$)"))
+        if pc.any(dotted).as_py():
+            made = _resolve_dots(made, dotted)
         table = table.set_column(table.column_names.index(name), name, made)
     return table.select([*MANIFEST_COLUMNS, *extra_columns(table.schema)])
 
 
-def _normalised(uri: str | None) -> str | None:
-    """Resolve ``.`` and ``..``, which object stores would take literally."""
-    if uri is None:
-        return None
-    scheme, separator, path = uri.rpartition("://")
-    return scheme + separator + posixpath.normpath(path)
+def _resolve_dots(uris: pa.ChunkedArray, which: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Resolve ``.`` and ``..``, which object stores would take literally; never above the root."""
+    replaced = []
+    for uri in uris.filter(which).to_pylist():
+        scheme, separator, path = uri.rpartition("://")
+        root, _, rest = path.partition("/")  # the bucket; empty for a local path
+        replaced.append(f"{scheme}{separator}{root}{posixpath.normpath('/' + rest)}")
+    return pc.replace_with_mask(
+        uris.combine_chunks(), which.combine_chunks(), pa.array(replaced, pa.string())
+    )
 
 
 def _is_unsafe(ids: pa.Array) -> pa.Array:

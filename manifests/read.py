@@ -92,12 +92,13 @@ def find_files(uri: str) -> list[Place]:
     """
     try:
         place = Place.of(uri)
-        if any(sign in place.name for sign in "*?["):
-            found = [f for f in place.parent.files() if fnmatch.fnmatch(f.name, place.name)]
-        elif place.kind() == fs.FileType.Directory:
+        kind = place.kind()
+        if kind == fs.FileType.Directory:
             found = [file for file in place.files() if _format_of(file) in _READERS]
+        elif kind == fs.FileType.File:
+            found = [place]
         else:
-            found = [place] if place.kind() == fs.FileType.File else []
+            found = [f for f in place.parent.files() if fnmatch.fnmatch(f.name, place.name)]
     except (OSError, ValueError) as error:
         raise ManifestError("manifest.not_found", f"The manifest {uri}: {error}.") from None
     if not found:
@@ -194,7 +195,7 @@ def _plain_bytes(place: Place) -> bytes:
 
 def _read_csv(place: Place) -> pa.Table:
     data = _plain_bytes(place)
-    names = next(csv.reader(io.StringIO(data.decode("utf-8-sig"))), [])
+    names = next(csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline="")), [])
     try:
         return pacsv.read_csv(
             io.BytesIO(data),
@@ -223,7 +224,15 @@ def _bad_csv_lines(data: bytes) -> str:
 def _read_json_lines(place: Place) -> pa.Table:
     data = _plain_bytes(place)
     try:
-        return pajson.read_json(io.BytesIO(data))
+        table = pajson.read_json(io.BytesIO(data))
+        dates = [field.name for field in table.schema if pa.types.is_temporal(field.type)]
+        if not dates:
+            return table
+        # JSON has no dates: what looks like one stays the text it is.
+        as_text = pa.schema([(name, pa.string()) for name in dates])
+        return pajson.read_json(
+            io.BytesIO(data), parse_options=pajson.ParseOptions(explicit_schema=as_text)
+        )
     except pa.ArrowException as error:
         raise ValueError(_bad_json_lines(data) or f"{error} (counted from row 0)") from None
 

@@ -76,7 +76,7 @@ class LineageRow:
     )
     fidelity_note: str | None = _column(pa.string(), "If reencoded, why.")
     recipe_name: str = _column(pa.string(), "Name in the recipe.", "")
-    recipe_hash: str = _column(pa.string(), "Changes with every option of the recipe.", "")
+    recipe_hash: str = _column(pa.string(), "Changes with every option that steers a result.", "")
     weights: dict[str, str] = _column(
         pa.map_(pa.string(), pa.string()), "Model -> sha256 of its weights.", dict
     )
@@ -99,9 +99,13 @@ def lineage_schema(extra: pa.Schema | None = None) -> pa.Schema:
 
 def extra_columns(manifest: pa.Schema) -> dict[str, str]:
     """Name in the manifest -> name in the lineage, for all but the three columns we use."""
+    others = [name for name in manifest.names if name not in MANIFEST_COLUMNS]
     taken = {f.name for f in fields(LineageRow)} | {"shard"}
-    return {
-        name: f"manifest_{name}" if name in taken else name
-        for name in manifest.names
-        if name not in MANIFEST_COLUMNS
-    }
+    names = {name: name for name in others if name not in taken}
+    for name in others:
+        if name in taken:
+            new = f"manifest_{name}"
+            while new in names.values():
+                new = f"manifest_{new}"
+            names[name] = new
+    return {name: names[name] for name in others}

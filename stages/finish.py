@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import numpy as np
 
 from manifests.errors import RowError
-from stages.codecs.decode import Decoded, decode_photo
-from stages.codecs.encode import encode_like, suffix_of
+from stages.codecs.decode import Decoded, decode_photo, suffix_of
+from stages.codecs.encode import encode_like
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.resize import scale_pixels
 from stages.step import Work
 from stages.stitch import mark_changed, stitch
-from stages.storage import write
+from stages.storage import is_same, write
 
 
 def stitch_patches(recipe: Recipe) -> Work:
@@ -69,29 +68,36 @@ def publish(output: str) -> Work:
     """Make the step that stores ``<output>/images/<id>.<suffix>``."""
 
     def work(photo: Photo) -> None:
-        name = f"{photo.lineage.id}.{suffix_of(photo.original)}"
-        _store(photo, f"{output}/images/{name}")
+        suffix = suffix_of(photo.original, photo.lineage.image_uri)
+        _store(photo, f"{output}/images/{photo.lineage.id}.{suffix}")
 
     return work
 
 
-def publish_as(path: Path) -> Work:
-    """Make the step that stores the photo at a path of the user's choice."""
+def check_suffix(uri: str) -> Work:
+    """Make the step that refuses an output whose suffix names another format than the photo's."""
+    name = uri.rpartition("/")[2]
+    given = name.rpartition(".")[2].lower().replace("jpeg", "jpg") if "." in name else "nothing"
 
     def work(photo: Photo) -> None:
-        suffix = suffix_of(photo.original)
-        given = path.suffix.lower().removeprefix(".").replace("jpeg", "jpg")
+        suffix = suffix_of(photo.original, photo.lineage.image_uri)
         if given != suffix:
             raise RowError(
-                "output.other_format",
-                f"{path} ends in {path.suffix or 'nothing'}, but the photo stays a .{suffix}.",
+                "output.other_format", f"{uri} ends in {given}, but the photo stays a {suffix}."
             )
-        _store(photo, str(path))
 
     return work
+
+
+def publish_as(uri: str) -> Work:
+    """Make the step that stores the photo at a path or URI of the user's choice."""
+    return lambda photo: _store(photo, uri)
 
 
 def _store(photo: Photo, uri: str) -> None:
+    for used in (photo.lineage.image_uri, photo.lineage.mask_uri):
+        if is_same(uri, used):
+            raise RowError("output.is_input", f"The result would overwrite {used}.")
     write(uri, photo.result)
     photo.lineage.output_uri = uri
     photo.lineage.output_sha256 = hashlib.sha256(photo.result).hexdigest()

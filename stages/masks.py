@@ -1,7 +1,7 @@
 """From a mask file to the two masks the method needs.
 
-* The **generation mask** is binary and says what is painted anew: the mask as given, its holes
-  filled, grown a little so that no soft edge of the object survives.
+* The **generation mask** is binary and says what is painted anew: what the mask marks, on request
+  with its holes filled, grown a little so that no soft edge of the object survives.
 * The **blend mask** is soft and says how the paint is laid on: 255 on the whole generation mask,
   fading to exactly 0 within ``feather_px`` outside it. The object never shows through the soft
   edge, and nothing changes beyond it.
@@ -21,45 +21,72 @@ from stages.recipe import MaskOptions
 Bits = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
 
-#: Masks of another size count as the same aspect when they differ by no more than a pixel in this
-#: many: exporters round the shorter side.
+#: Masks of another size count as the same aspect within this share: exporters round the sides.
 _ASPECT_TOLERANCE = 0.01
 
+#: A mask whose strongest sample is below this is empty: coding noise, not a drawing.
+_FAINTEST = 32
 
-def fit_to_photo(mask: Bytes, width: int, height: int, options: MaskOptions, uri: str) -> Bytes:
-    """Return the mask at the photo's size.
+
+def marked(mask: Bytes, options: MaskOptions, uri: str) -> Bits:
+    """Return ``(h, w)`` bool: what the mask marks, by threshold and polarity.
 
     Args:
         mask: ``(h, w)`` uint8, 0 to 255.
+        options: threshold and polarity.
+        uri: names the mask in the error.
+
+    Raises:
+        RowError: ``mask.too_faint`` if there is something in it, but nothing over the threshold.
+    """
+    drawn = 255 - mask if options.invert else mask
+    region: Bits = drawn >= options.threshold
+    strongest = int(drawn.max(initial=0))
+    if _FAINTEST <= strongest < options.threshold:
+        raise RowError(
+            "mask.too_faint",
+            f"The mask {uri} marks nothing: its strongest sample is {strongest}, the threshold "
+            f"{options.threshold}.",
+        )
+    return region
+
+
+def fit_to_photo(region: Bits, width: int, height: int, options: MaskOptions, uri: str) -> Bits:
+    """Return what a mask marks at the photo's size.
+
+    Args:
+        region: ``(h, w)`` bool.
         width: of the photo as displayed, px.
         height: of the photo as displayed, px.
         options: ``scale_to_photo`` decides whether another size of the same aspect is accepted.
+            Thin lines survive shrinking: a pixel is marked if any part of it was.
         uri: names the mask in the error.
 
     Raises:
         RowError: ``mask.size_mismatch``.
     """
-    mask_height, mask_width = mask.shape
+    mask_height, mask_width = region.shape
     if (mask_width, mask_height) == (width, height):
-        return mask
+        return region
     same_aspect = abs(mask_width * height / (mask_height * width) - 1) <= _ASPECT_TOLERANCE
     if not (options.scale_to_photo and same_aspect):
         raise RowError(
             "mask.size_mismatch",
             f"The mask {uri} is {mask_width}x{mask_height}, the photo {width}x{height}.",
         )
-    scaled = cv2.resize(mask, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.asarray(scaled, dtype=np.uint8)
+    shrinks = width < mask_width
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    share = cv2.resize(region.astype(np.float32), (width, height), interpolation=how)
+    return np.asarray(share > (1e-6 if shrinks else 0.5))
 
 
-def generation_mask(mask: Bytes, options: MaskOptions) -> Bits:
-    """Return ``(h, w)`` bool: True where the photo is painted anew.
+def grown(region: Bits, options: MaskOptions) -> Bits:
+    """Return ``(h, w)`` bool: the generation mask, True where the photo is painted anew.
 
     Args:
-        mask: ``(h, w)`` uint8, 0 to 255, at the photo's size.
-        options: threshold, polarity, holes and dilation.
+        region: ``(h, w)`` bool, what the mask marks, at the photo's size.
+        options: holes and dilation.
     """
-    region: Bits = mask < 256 - options.threshold if options.invert else mask >= options.threshold
     rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
     if not rows.size:
         return region
@@ -72,10 +99,9 @@ def generation_mask(mask: Bytes, options: MaskOptions) -> Bits:
     work = region[part].astype(np.uint8)
     if options.fill_holes:
         work = _fill_holes(work)
-    if options.dilate_px:
-        work = (distance_outside(work.astype(np.bool_)) <= options.dilate_px).astype(np.uint8)
-    region[part] = work.astype(np.bool_)
-    return region
+    result = region.copy()
+    result[part] = distance_outside(work.astype(np.bool_)) <= options.dilate_px
+    return result
 
 
 def distance_outside(region: Bits) -> npt.NDArray[np.float32]:

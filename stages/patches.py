@@ -39,13 +39,17 @@ class PlannedPatch:
     own: Bits
 
 
-def plan_patches(mask: Bits, options: CropOptions, feather_px: int) -> list[PlannedPatch]:
+def plan_patches(
+    mask: Bits, options: CropOptions, *, feather_px: int, max_side_px: int = 0
+) -> list[PlannedPatch]:
     """Group the masked pixels and place a crop around each group.
 
     Args:
         mask: ``(h, w)`` bool, the generation mask of the whole photo.
         options: context, and how near parts are merged.
         feather_px: parts whose soft edges could meet are merged too.
+        max_side_px: crops are not merged into one that is longer, and would lose resolution; 0:
+            however long.
 
     Returns:
         Patches from top to bottom whose ``own`` pixels are disjoint and together are the mask.
@@ -70,7 +74,9 @@ def plan_patches(mask: Bits, options: CropOptions, feather_px: int) -> list[Plan
         reach_px = 2 * reach_px + _CELL_PX
         labels, count = _group_cells(cells, reach_px)
     regions = [_bounds(mask, labels, group) for group in range(1, count + 1)]
-    groups = _merge_where_cheaper([(region, [i + 1]) for i, region in enumerate(regions)], crop_of)
+    groups = _merge_where_cheaper(
+        [(region, [i + 1]) for i, region in enumerate(regions)], crop_of, max_side_px
+    )
     return [
         PlannedPatch(region, crop_of(region), _own_pixels(mask, labels, members, region))
         for region, members in sorted(groups, key=lambda group: (group[0].y0, group[0].x0))
@@ -91,16 +97,14 @@ def cut(image: Bytes, box: Box) -> Bytes:
 def cut_masks(mask: Bits, patch: PlannedPatch, feather_px: int) -> tuple[Bytes, Bytes]:
     """Return the generation mask and the blend mask of a patch, each as large as its crop.
 
-    Both are uint8, 0 to 255. Outside the photo nothing is masked.
+    Both are uint8, 0 to 255. Outside the photo the edge is repeated, as :func:`cut` repeats its
+    pixels: what repeats the object is unknown, too.
     """
     crop, region = patch.crop, patch.region
-    height, width = mask.shape
-    inside = crop.clipped(width, height)
     own = np.zeros((crop.height, crop.width), np.bool_)
     own[region.shifted(-crop.x0, -crop.y0).slices] = patch.own
-    everything = np.zeros_like(own)
-    everything[inside.shifted(-crop.x0, -crop.y0).slices] = mask[inside.slices]
-    return everything.astype(np.uint8) * 255, blend_mask(own, feather_px)
+    everything = cut(mask.astype(np.uint8)[..., None] * 255, crop)[..., 0]
+    return everything, blend_mask(own, feather_px)
 
 
 def _any_in_cell(mask: Bits) -> Bytes:
@@ -146,9 +150,13 @@ def _own_pixels(mask: Bits, labels: npt.NDArray[np.int32], members: list[int], r
 
 
 def _merge_where_cheaper(
-    groups: list[tuple[Box, list[int]]], crop_of: Callable[[Box], Box]
+    groups: list[tuple[Box, list[int]]], crop_of: Callable[[Box], Box], max_side_px: int
 ) -> list[tuple[Box, list[int]]]:
     """Merge groups while one crop around both is no larger than the two crops apart."""
+
+    def side(box: Box) -> int:
+        return max(box.width, box.height)
+
     merged = list(groups)
     changed = True
     while changed:
@@ -156,8 +164,9 @@ def _merge_where_cheaper(
         for i in range(len(merged)):
             for j in range(len(merged) - 1, i, -1):
                 both = merged[i][0].union(merged[j][0])
-                apart = crop_of(merged[i][0]).area + crop_of(merged[j][0]).area
-                if crop_of(both).area <= apart:
+                first, second, one = (crop_of(b) for b in (merged[i][0], merged[j][0], both))
+                blurs = side(one) > max(max_side_px, side(first), side(second)) and max_side_px
+                if one.area <= first.area + second.area and not blurs:
                     merged[i] = (both, merged[i][1] + merged[j][1])
                     del merged[j]
                     changed = True

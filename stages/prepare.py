@@ -7,9 +7,9 @@ import hashlib
 import numpy as np
 
 from manifests.errors import RowError
-from stages.codecs.decode import decode_mask, decode_photo
+from stages.codecs.decode import decode_mask, decode_photo, read_size
 from stages.geometry import Box
-from stages.masks import fit_to_photo, generation_mask
+from stages.masks import fit_to_photo, grown, marked
 from stages.patches import PlannedPatch, cut, cut_masks, plan_patches
 from stages.photo import Patch, Photo
 from stages.recipe import Recipe
@@ -33,29 +33,32 @@ def fetch(photo: Photo) -> None:
 
 
 def decode(recipe: Recipe) -> Work:
-    """Make the step that decodes the photo."""
+    """Make the step that decodes mask and photo; with an empty mask the photo is left as it is."""
 
     def work(photo: Photo) -> None:
-        decoded = decode_photo(
-            photo.original, recipe.limits.max_megapixels, photo.lineage.image_uri
-        )
-        photo.decoded = decoded
-        photo.lineage.width, photo.lineage.height = decoded.width, decoded.height
+        row, limit = photo.lineage, recipe.limits.max_megapixels
+        drawn = decode_mask(photo.mask_file, limit, row.mask_uri)
+        photo.mask_file = b""
+        photo.region = marked(drawn, recipe.mask, row.mask_uri)
+        if photo.region.any():
+            photo.decoded = decode_photo(photo.original, limit, row.image_uri)
+            row.width, row.height = photo.decoded.width, photo.decoded.height
+        else:
+            row.width, row.height = read_size(photo.original, limit, row.image_uri)
 
     return work
 
 
 def mask(recipe: Recipe) -> Work:
-    """Make the step that turns the mask file into the region to paint anew."""
+    """Make the step that turns what the mask marks into the region to paint anew."""
 
     def work(photo: Photo) -> None:
         row = photo.lineage
-        assert photo.decoded is not None
-        width, height = photo.decoded.width, photo.decoded.height
-        drawn = decode_mask(photo.mask_file, recipe.limits.max_megapixels, row.mask_uri)
-        drawn = fit_to_photo(drawn, width, height, recipe.mask, row.mask_uri)
-        photo.region = generation_mask(drawn, recipe.mask)
-        photo.mask_file = b""
+        assert photo.region is not None
+        assert row.width is not None
+        assert row.height is not None
+        drawn = fit_to_photo(photo.region, row.width, row.height, recipe.mask, row.mask_uri)
+        photo.region = grown(drawn, recipe.mask)
         row.masked_px = int(np.count_nonzero(photo.region))
         if row.masked_px == photo.region.size:
             raise RowError(
@@ -71,7 +74,12 @@ def cut_patches(recipe: Recipe) -> Work:
 
     def work(photo: Photo) -> None:
         assert photo.region is not None
-        planned = plan_patches(photo.region, recipe.crop, recipe.stitch.feather_px)
+        planned = plan_patches(
+            photo.region,
+            recipe.crop,
+            feather_px=recipe.stitch.feather_px,
+            max_side_px=recipe.resize.max_side_px,
+        )
         for index, plan in enumerate(planned):
             patch = _cut_patch(photo, plan, recipe, photo.seed(index))
             photo.patches.append(patch)

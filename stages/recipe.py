@@ -165,8 +165,11 @@ class Recipe(_Section):
 
     @property
     def hash(self) -> str:
-        """16 hex digits that change with every option, though not with name or description."""
-        options = self.model_dump(mode="json", exclude={"name", "description"})
+        """16 hex digits that change with every option that steers a result.
+
+        The name and the description do not, nor the limits, which only decide what is refused.
+        """
+        options = self.model_dump(mode="json", exclude={"name", "description", "limits"})
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_toml(self) -> str:

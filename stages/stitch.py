@@ -21,17 +21,28 @@ def stitch(photo: Bytes, fill: Bytes, blend: Bytes, crop: Box) -> None:
         blend: ``(crop.height, crop.width)`` uint8, 0 to 255.
         crop: where the patch lies; what reaches outside the photo is left out.
     """
-    inside = crop.clipped(photo.shape[1], photo.shape[0])
+    inside = _painted(blend, crop).clipped(photo.shape[1], photo.shape[0])
     part = inside.shifted(-crop.x0, -crop.y0).slices
     colours = 1 if photo.shape[2] <= 2 else 3
     if colours == 1:
-        paint = cv2.cvtColor(np.ascontiguousarray(fill[part]), cv2.COLOR_RGB2GRAY)[..., None]
+        grey = cv2.cvtColor(np.ascontiguousarray(fill[part]), cv2.COLOR_RGB2GRAY)
+        paint: Bytes = np.asarray(grey, np.uint8)[..., None]
     else:
         paint = fill[part]
-    weight = blend[part].astype(np.int32)[..., None]
-    old = photo[inside.slices][..., :colours].astype(np.int32)
-    mixed = (old * (255 - weight) + paint * weight + 127) // 255
-    photo[inside.slices][..., :colours] = mixed.astype(np.uint8)
+    weight = blend[part].astype(np.uint16)[..., None]
+    mixed = photo[inside.slices][..., :colours] * (255 - weight)  # at most 255 * 255: 16 bits do
+    mixed += paint * weight
+    mixed += 127
+    mixed //= 255
+    photo[inside.slices][..., :colours] = mixed
+
+
+def _painted(blend: Bytes, crop: Box) -> Box:
+    """The part of a crop in which any paint is laid on; a pixel of it if there is none."""
+    ys, xs = np.flatnonzero(blend.any(axis=1)), np.flatnonzero(blend.any(axis=0))
+    if not ys.size:
+        return Box(crop.x0, crop.y0, crop.x0 + 1, crop.y0 + 1)
+    return Box(int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1).shifted(crop.x0, crop.y0)
 
 
 def mark_changed(changed: Bits, blend: Bytes, crop: Box) -> None:

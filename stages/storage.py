@@ -151,6 +151,14 @@ def write(uri: str, data: bytes) -> None:
         raise DestinationError("output.not_writable", f"Cannot store {uri}: {error}.") from error
 
 
+def is_same(first: str, second: str) -> bool:
+    """Whether two URIs name one file or object, links followed."""
+    if "s3" in (scheme_of(first), scheme_of(second)):
+        return first == second
+    one, other = local_path(first), local_path(second)
+    return one.exists() and other.exists() and one.samefile(other)
+
+
 def scheme_of(uri: str) -> str:
     """``s3`` of ``s3://…``, in lower case; empty for a path."""
     head, separator, _ = uri.partition("://")

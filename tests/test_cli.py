@@ -70,7 +70,8 @@ def test_try_cleans_one_photo_without_ray(command: Command, tmp_path: Path) -> N
     ("arguments", "message"),
     [
         (("nowhere.png", MASK, "o.png"), "error image.not_found: There is no image nowhere.png."),
-        ((PHOTO, PHOTO, "o.jpg"), "error output.other_format: o.jpg ends in .jpg, but the photo"),
+        ((PHOTO, PHOTO, "o.jpg"), "error output.other_format: o.jpg ends in jpg, but the photo"),
+        ((PHOTO, MASK, PHOTO, "--recipe", "telea"), "error output.is_input: The result would"),
         ((PHOTO, MASK, "o.png", "--recipe", "telia"), "no recipe 'telia' (did you mean telea?)"),
         ((PHOTO, MASK, "o.png", "--set", "crop.contxt=1"), "did you mean crop.context?"),
         ((PHOTO, MASK, "/proc/o.png", "--recipe", "telea"), "error output.not_writable: Cannot"),

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from manifests.errors import RowError
-from stages.codecs.decode import decode_mask, decode_photo
-from stages.codecs.encode import encode_like, suffix_of
+from stages.codecs.decode import decode_mask, decode_photo, read_size, suffix_of
+from stages.codecs.encode import encode_like
+from stages.codecs.jpeg_header import read_header
 from stages.recipe import OutputOptions
 from tests.support import DEMO, encoded
 
@@ -181,16 +182,75 @@ def test_the_stored_frame_and_the_tag_stay_for_each_orientation(
         assert stored.getexif()[0x0112] == orientation
 
 
-def test_png_text_and_colour_key_stay(coffee: Pixels) -> None:
+def chunks_of(data: bytes) -> dict[bytes, bytes]:
+    found, position = {}, 8
+    while position < len(data):
+        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
+        found[data[position + 4 : position + 8]] = data[position:end]
+        position = end
+    return found
+
+
+def test_png_metadata_stays_to_the_byte(coffee: Pixels) -> None:
     texts = PngImagePlugin.PngInfo()
     texts.add_text("Article", "4711")
     texts.add_itxt("Titel", "Kaffee für zwei", "de", "Titel")
-    source = encoded(Image.fromarray(coffee), pnginfo=texts, transparency=(1, 2, 3))
+    for name, content in {
+        b"gAMA": struct.pack(">I", 50_000),
+        b"cHRM": struct.pack(">8I", *range(1, 9)),
+        b"tIME": bytes([7, 234, 11, 23, 1, 2, 3]),
+    }.items():
+        texts.add(name, content)
+    source = encoded(Image.fromarray(coffee), pnginfo=texts, dpi=(300, 300), icc_profile=b"x" * 200)
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    late = b"eXIf" + exif.tobytes()[6:]  # behind the pixels, where Pillow reads it last
+    ending = png(late, b"IEND")[8:]
+    source = source[:-12] + ending
+    decoded = decode_photo(source, 100, "x")
+    assert decoded.orientation == 3
+    before, after = chunks_of(source), chunks_of(recoded(source, decoded.pixels, 3))
+    kept = {b"gAMA", b"cHRM", b"tIME", b"tEXt", b"iTXt", b"pHYs", b"iCCP", b"eXIf"}
+    assert kept <= before.keys()
+    assert {name: before[name] for name in kept} == {name: after[name] for name in kept}
+
+
+def test_a_transparent_colour_becomes_alpha_and_paint_no_hole(coffee: Pixels) -> None:
+    source = encoded(Image.fromarray(coffee), transparency=tuple(int(v) for v in coffee[0, 0]))
+    decoded = decode_photo(source, 100, "x")
+    assert decoded.pixels.shape[2] == 4
+    painted = decoded.pixels.copy()
+    painted[200, 300, :3] = coffee[0, 0]
+    with Image.open(io.BytesIO(recoded(source, painted))) as result:
+        assert result.mode == "RGBA"
+        assert result.getpixel((0, 0))[3] == 0  # type: ignore[index]
+        assert result.getpixel((300, 200))[3] == 255  # type: ignore[index]
+
+
+@pytest.mark.parametrize("path", PHOTOS, ids=lambda path: path.stem)
+def test_the_size_is_read_from_the_header(path: Path) -> None:
+    data = path.read_bytes()
+    decoded = decode_photo(data, 100, "x")
+    assert read_size(data, 100, "x") == (decoded.width, decoded.height)
+
+
+def test_a_jpeg_whose_damage_shows_in_its_coefficients_is_corrupt() -> None:
+    data = (DEMO / "photos" / "fig-bowl-sticker-date.jpg").read_bytes()
+    middle = len(data) // 2
+    data = data[:middle] + b"\0" * 100 + data[middle:]
+    decoded = decode_photo(data, 100, "x")  # Pillow shows what it can
+    with pytest.raises(RowError, match="data are damaged") as caught:
+        recoded(data, decoded.pixels)
+    assert caught.value.code == "image.corrupt"
+
+
+def test_what_is_coded_again_keeps_its_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = (DEMO / "photos" / "fig-bowl-sticker-date.jpg").read_bytes()
+    iptc = b"\xff\xed" + struct.pack(">H", 20) + b"Photoshop 3.0\0data"
+    source = source[:2] + iptc + source[2:]
+    monkeypatch.setattr("stages.codecs.turbojpeg.library", lambda: None)
     result = recoded(source, decode_photo(source, 100, "x").pixels)
-    with Image.open(io.BytesIO(result)) as stored:
-        assert isinstance(stored, PngImagePlugin.PngImageFile)
-        assert stored.text == {"Article": "4711", "Titel": "Kaffee für zwei"}
-        assert stored.info["transparency"] == (1, 2, 3)
+    assert read_header(result).segments == read_header(source).segments
 
 
 def test_lossy_webp_stays_lossy_and_lossless_stays_lossless(coffee: Pixels) -> None:
@@ -202,4 +262,4 @@ def test_lossy_webp_stays_lossy_and_lossless_stays_lossless(coffee: Pixels) -> N
 
 @pytest.mark.parametrize("path", PHOTOS, ids=lambda path: path.stem)
 def test_the_suffix_is_the_formats(path: Path) -> None:
-    assert "." + suffix_of(path.read_bytes()) == path.suffix
+    assert "." + suffix_of(path.read_bytes(), "x") == path.suffix

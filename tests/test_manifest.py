@@ -157,6 +157,37 @@ def test_strict_refuses_a_manifest_with_unusable_rows(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_json_text_that_looks_like_a_date_stays_text(tmp_path: Path) -> None:
+    line = '{"id": "2024-01-01", "image": "a", "mask": "b", "season": "2024-05-01T00:00:00"}\n'
+    (file,) = read_manifest(write(tmp_path / "m.jsonl", line))
+    (row,) = file.table.to_pylist()
+    assert (row["id"], row["season"]) == ("2024-01-01", "2024-05-01T00:00:00")
+
+
+def test_files_whose_columns_do_not_fit_are_told(tmp_path: Path) -> None:
+    write(tmp_path / "m" / "1.jsonl", '{"id": "1", "image": "a", "mask": "b", "price": [1]}\n')
+    write(tmp_path / "m" / "2.jsonl", '{"id": "2", "image": "a", "mask": "b", "price": "x"}\n')
+    with pytest.raises(ManifestError, match=r"1\.jsonl, 2\.jsonl do not fit together"):
+        make_plan(str(tmp_path / "m"), str(tmp_path / "out"))
+
+
+def test_dots_are_resolved_within_the_root_and_in_relative_paths_alone(
+    s3: str, tmp_path: Path
+) -> None:
+    boto3.client("s3").put_object(
+        Bucket="catalog",
+        Key="dots/m.csv",
+        Body=b"id,image,mask\n1,../a//b.jpg,../../../c.png\n2,s3://x/a/../b.jpg,d//e.png\n",
+    )
+    first, second = rows_of(make_plan(f"{s3}/dots/m.csv", str(tmp_path / "out")))
+    assert (first["image_uri"], first["mask_uri"]) == (f"{s3}/a/b.jpg", f"{s3}/c.png")
+    assert (second["image_uri"], second["mask_uri"]) == ("s3://x/a/../b.jpg", f"{s3}/dots/d//e.png")
+
+
+def test_a_file_named_like_a_pattern_is_found(tmp_path: Path) -> None:
+    assert read_manifest(write(tmp_path / "[1].csv", CSV))
+
+
 def test_duplicates_are_found_across_files(tmp_path: Path) -> None:
     write(tmp_path / "m" / "1.csv", "id,image,mask\nx,a,b\n")
     write(tmp_path / "m" / "2.csv", "id,image,mask\ny,a,b\nx,c,d\n")
@@ -207,6 +238,14 @@ def test_other_columns_keep_their_types_and_names_that_are_taken_are_changed(
     assert row["tags"] == ["new", "red"]
     assert plan.shard(0).read_table().schema.field("price").type == pa.float32()
     assert "status is called manifest_status" in plan.notes[0]
+
+
+def test_no_column_is_lost_when_a_changed_name_is_taken_too(tmp_path: Path) -> None:
+    head = "id,image,mask,status,manifest_status\n"
+    path = write(tmp_path / "m.csv", head + "1,a,b,first,second\n")
+    (row,) = rows_of(make_plan(path, str(tmp_path / "out")))
+    assert row["manifest_manifest_status"] == "first"
+    assert row["manifest_status"] == "second"
 
 
 def test_a_manifest_in_s3_is_planned_in_s3(s3: str, tmp_path: Path) -> None:

@@ -9,9 +9,13 @@ from PIL import Image
 
 from manifests.errors import RowError
 from stages.codecs.decode import decode_mask
-from stages.masks import fit_to_photo, generation_mask
+from stages.masks import Bits, Bytes, fit_to_photo, grown, marked
 from stages.recipe import MaskOptions
 from tests.support import encoded
+
+
+def generation_mask(mask: Bytes, options: MaskOptions) -> Bits:
+    return grown(marked(mask, options, "m.png"), options)
 
 
 def ring() -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
@@ -76,12 +80,35 @@ def test_every_kind_of_mask_file_means_the_same(picture: Image.Image) -> None:
 
 
 def test_another_size_is_refused_unless_allowed_and_of_the_same_aspect() -> None:
-    half = np.asarray(Image.fromarray(ring()).resize((50, 50)))
+    half = np.asarray(Image.fromarray(ring()).resize((50, 50))) >= 128
     with pytest.raises(RowError, match=r"m\.png is 50x50, the photo 100x100") as caught:
         fit_to_photo(half, 100, 100, MaskOptions(), "m.png")
     assert caught.value.code == "mask.size_mismatch"
     scaled = fit_to_photo(half, 100, 100, MaskOptions(scale_to_photo=True), "m.png")
-    overlap = (scaled >= 128) & (ring() >= 128)
+    overlap = scaled & (ring() >= 128)
     assert overlap.sum() > 0.8 * (ring() >= 128).sum()
     with pytest.raises(RowError):
         fit_to_photo(half, 150, 100, MaskOptions(scale_to_photo=True), "m.png")
+
+
+@pytest.mark.parametrize("row", range(1996, 2004))
+def test_a_thin_line_survives_shrinking(row: int) -> None:
+    line = np.zeros((4000, 4000), np.bool_)
+    line[row] = True
+    small = fit_to_photo(line, 500, 500, MaskOptions(scale_to_photo=True), "m.png")
+    assert small[row // 8].all()
+    assert small.sum() == 500
+
+
+def test_a_mask_that_is_too_faint_is_refused_and_noise_is_not() -> None:
+    with pytest.raises(RowError, match="strongest sample is 76, the threshold 128") as caught:
+        marked(np.where(ring() > 0, 76, 0).astype(np.uint8), MaskOptions(), "m.png")
+    assert caught.value.code == "mask.too_faint"
+    assert not marked(ring() // 32, MaskOptions(), "m.png").any()
+
+
+def test_a_format_that_pillow_would_hand_to_other_programs_is_refused() -> None:
+    postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
+    with pytest.raises(RowError, match="its format is EPS") as caught:
+        decode_mask(postscript, 100, "m.eps")
+    assert caught.value.code == "mask.unsupported"

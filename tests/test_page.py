@@ -33,7 +33,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         try_one(
             str(DEMO / "photos" / f"{name}.{suffix}"),
             str(DEMO / "masks" / f"{name}.png"),
-            output / "images" / f"{name}.{suffix}",
+            str(output / "images" / f"{name}.{suffix}"),
             Recipe.load("telea"),
         )
         for name, suffix in NAMES.items()

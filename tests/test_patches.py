@@ -39,7 +39,7 @@ def crops(draw: st.DrawFn) -> CropOptions:
 @settings(max_examples=300, deadline=None)
 @given(mask=masks(), options=crops(), feather=st.integers(0, 7))
 def test_patches_share_out_the_mask(mask: Bits, options: CropOptions, feather: int) -> None:
-    patches = plan_patches(mask, options, feather)
+    patches = plan_patches(mask, options, feather_px=feather)
     assert len(patches) <= options.max_patches
     shared_out = np.zeros(mask.shape, np.int32)
     photo = Box(0, 0, mask.shape[1], mask.shape[0])
@@ -59,7 +59,7 @@ def test_cutting_and_stitching_an_unchanged_patch_is_the_identity(
 ) -> None:
     photo = np.random.default_rng(seed).integers(0, 256, (*mask.shape, 3), dtype=np.uint8)
     stitched = photo.copy()
-    for patch in plan_patches(mask, options, feather):
+    for patch in plan_patches(mask, options, feather_px=feather):
         _, blend = cut_masks(mask, patch, feather)
         stitch(stitched, cut(photo, patch.crop), blend, patch.crop)
     assert np.array_equal(stitched, photo)
@@ -71,7 +71,7 @@ def test_the_mask_is_replaced_whole_and_nothing_beyond_the_feather(
     mask: Bits, options: CropOptions, feather: int
 ) -> None:
     photo = np.zeros((*mask.shape, 3), np.uint8)
-    for patch in plan_patches(mask, options, feather):
+    for patch in plan_patches(mask, options, feather_px=feather):
         _, blend = cut_masks(mask, patch, feather)
         white = np.full((patch.crop.height, patch.crop.width, 3), 255, np.uint8)
         stitch(photo, white, blend, patch.crop)
@@ -84,28 +84,50 @@ def test_the_mask_is_replaced_whole_and_nothing_beyond_the_feather(
 def test_a_patch_sees_all_masked_pixels_of_its_crop_as_unknown(
     mask: Bits, options: CropOptions, feather: int
 ) -> None:
-    for patch in plan_patches(mask, options, feather):
+    for patch in plan_patches(mask, options, feather_px=feather):
         generate, _ = cut_masks(mask, patch, feather)
         inside = patch.crop.clipped(mask.shape[1], mask.shape[0])
         part = inside.shifted(-patch.crop.x0, -patch.crop.y0)
         assert np.array_equal(generate[part.slices] == 255, mask[inside.slices])
 
 
+def test_an_object_at_the_border_is_unknown_where_the_edge_repeats_it() -> None:
+    photo = np.full((60, 400, 3), 100, np.uint8)
+    mask = np.zeros((60, 400), np.bool_)
+    mask[45:, 180:220] = True
+    photo[mask] = (255, 0, 255)
+    (patch,) = plan_patches(mask, CropOptions(context=3.0, aspect=1.0), feather_px=2)
+    assert patch.crop.y1 > 60
+    generate, _ = cut_masks(mask, patch, 2)
+    assert (cut(photo, patch.crop)[generate == 0] == 100).all()
+
+
+def test_marks_are_not_merged_into_a_crop_that_must_be_shrunk() -> None:
+    mask = np.zeros((600, 2400), np.bool_)
+    for x in range(100, 2300, 200):
+        mask[250:350, x : x + 120] = True
+    options = CropOptions(context=1.5, min_context_px=64, merge_px=16)
+    free = plan_patches(mask, options, feather_px=2)
+    bounded = plan_patches(mask, options, feather_px=2, max_side_px=768)
+    assert max(patch.crop.width for patch in free) > 768
+    assert max(patch.crop.width for patch in bounded) <= 768
+
+
 def test_far_marks_become_two_patches_and_near_ones_one() -> None:
     options = CropOptions(context=1.5, min_context_px=32, merge_px=48)
     far = np.zeros((1000, 1000), np.bool_)
     far[10:60, 10:60] = far[900:960, 900:960] = True
-    assert len(plan_patches(far, options, 3)) == 2
+    assert len(plan_patches(far, options, feather_px=3)) == 2
     near = np.zeros((1000, 1000), np.bool_)
     near[10:60, 10:60] = near[10:60, 90:140] = True
-    assert len(plan_patches(near, options, 3)) == 1
+    assert len(plan_patches(near, options, feather_px=3)) == 1
 
 
 def test_a_mask_of_specks_stays_within_the_limit_of_patches() -> None:
     mask = np.zeros((2000, 3000), np.bool_)
     mask[::100, ::100] = True
     options = CropOptions(context=1.0, min_context_px=8, merge_px=0, max_patches=16)
-    patches = plan_patches(mask, options, 2)
+    patches = plan_patches(mask, options, feather_px=2)
     assert 1 <= len(patches) <= 16
     assert sum(int(patch.own.sum()) for patch in patches) == int(mask.sum())
 

@@ -142,6 +142,7 @@ def test_failed_rows_are_done_again_on_request(on_ray: Run, tmp_path: Path) -> N
     outcome = on_ray(catalog.manifest, tmp_path / "out", retry={"failed"})
     assert (outcome.tally.ok, outcome.tally.failed_count) == (3, 9)
     assert "image.zero_bytes" not in outcome.tally.failed
+    assert lineage(tmp_path / "out").index.is_unique, "the rows that were done again are gone"
 
 
 def test_rows_of_a_lost_worker_are_taken_up_by_a_second_pass(on_ray: Run, tmp_path: Path) -> None:
@@ -154,11 +155,23 @@ def test_rows_of_a_lost_worker_are_taken_up_by_a_second_pass(on_ray: Run, tmp_pa
 def test_a_row_that_kills_its_worker_is_named_and_the_run_says_so(
     on_ray: Run, tmp_path: Path
 ) -> None:
-    outcome = on_ray(DEMO / "manifest.csv", tmp_path, steps=doubles.dies_always, rows_per_shard=1)
+    outcome = on_ray(DEMO / "manifest.csv", tmp_path, steps=doubles.dies_always, rows_per_shard=8)
     assert outcome.exit_code == 1
-    assert outcome.tally.missing == [doubles.VICTIM]
+    assert [name for _, name in outcome.tally.missing] == [doubles.VICTIM]
     assert outcome.tally.ok == 7
     assert json.loads((tmp_path / "run.json").read_text())["status"] == "unfinished"
+
+
+def test_originals_are_never_overwritten(on_ray: Run, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    photo, mask = DEMO / "photos" / "coffee-stray-coins.jpg", DEMO / "masks"
+    (tmp_path / "images" / "1.jpg").write_bytes(photo.read_bytes())
+    (tmp_path / "m.csv").write_text(
+        f"id,image,mask\n1,images/1.jpg,{mask}/coffee-stray-coins.png\n[/2],a,b\n"
+    )
+    outcome = on_ray(tmp_path / "m.csv", tmp_path)
+    assert outcome.tally.failed == {"output.is_input": 1, "id.unsafe": 1}
+    assert (tmp_path / "images" / "1.jpg").read_bytes() == photo.read_bytes()
 
 
 def test_an_output_that_cannot_be_written_stops_the_run(on_ray: Run, tmp_path: Path) -> None:

@@ -27,8 +27,13 @@ Role = Literal["image", "mask"]
 #: Format as Pillow names it (MPO is a JPEG with more pictures behind it) -> file suffix.
 SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
 
-#: Modes that are edited without loss. Palettes are widened to the colours they stand for.
+#: Modes that are edited without loss, and the one they are edited in: palettes are widened to the
+#: colours they stand for, and a transparent colour to alpha, or paint could turn into a hole.
 _MODES = {"L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "1": "L", "P": "RGB", "PA": "RGBA"}
+_WITH_ALPHA = {"L": "LA", "RGB": "RGBA"}
+
+#: Formats a mask may have.
+_MASK_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF")
 
 _EXIF_ORIENTATION = 0x0112
 
@@ -73,28 +78,45 @@ def decode_photo(data: bytes, max_megapixels: float, uri: str) -> Decoded:
             ``image.too_large``, ``image.truncated`` or ``image.corrupt``.
     """
     with _opened(data, max_megapixels, "image", uri) as picture:
-        _refuse_lossy(picture, data, uri)
         orientation = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
         mode = _MODES[picture.mode]
-        if picture.mode == "P" and "transparency" in picture.info:
-            mode = "RGBA"
-        upright = ImageOps.exif_transpose(picture.convert(mode))
-        pixels = np.asarray(upright)
+        if "transparency" in picture.info:
+            mode = _WITH_ALPHA[mode]
+        same_mode = picture if picture.mode == mode else picture.convert(mode)
+        pixels = np.asarray(_upright(same_mode))
     return Decoded(
         pixels.reshape(*pixels.shape[:2], -1), orientation if 1 <= orientation <= 8 else 1
     )
+
+
+def read_size(data: bytes, max_megapixels: float, uri: str) -> tuple[int, int]:
+    """Width and height of a photo as displayed, from its header alone.
+
+    Raises:
+        RowError: as :func:`decode_photo`, but for what only shows in the pixels.
+    """
+    with _opened(data, max_megapixels, "image", uri, header_only=True) as picture:
+        turned = picture.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+        return (picture.height, picture.width) if turned else picture.size
+
+
+def suffix_of(source: bytes, uri: str) -> str:
+    """File suffix, without the dot: of the format, or where we do not write it, of the URI."""
+    with Image.open(io.BytesIO(source)) as picture:
+        known = SUFFIXES.get(picture.format or "")
+    return known or uri.rpartition(".")[2].lower()
 
 
 def decode_mask(data: bytes, max_megapixels: float, uri: str) -> Bytes:
     """Decode a mask to ``(h, w)`` uint8, 0 to 255: its luminance over black.
 
     Raises:
-        RowError: ``mask.zero_bytes``, ``mask.not_an_image``, ``mask.too_large``,
-            ``mask.truncated`` or ``mask.corrupt``.
+        RowError: ``mask.zero_bytes``, ``mask.not_an_image``, ``mask.unsupported``,
+            ``mask.too_large``, ``mask.truncated`` or ``mask.corrupt``.
     """
     with _opened(data, max_megapixels, "mask", uri) as picture:
         deep = picture.mode.startswith("I") or picture.mode == "F" or _is_label_map(picture)
-        upright = ImageOps.exif_transpose(picture)
+        upright = _upright(picture)
         if deep:
             return _stretch(np.asarray(upright))
         if upright.has_transparency_data:
@@ -103,9 +125,17 @@ def decode_mask(data: bytes, max_megapixels: float, uri: str) -> Bytes:
         return np.asarray(upright.convert("L"))
 
 
+def _upright(picture: Image.Image) -> Image.Image:
+    """The picture in the displayed frame; itself, not a copy, where that is the stored one."""
+    turned = picture.getexif().get(_EXIF_ORIENTATION, 1) != 1
+    return ImageOps.exif_transpose(picture) if turned else picture
+
+
 @contextmanager
-def _opened(data: bytes, max_megapixels: float, role: Role, uri: str) -> Iterator[Image.Image]:
-    """Open a picture, its size checked, and turn Pillow's errors into ours."""
+def _opened(
+    data: bytes, max_megapixels: float, role: Role, uri: str, *, header_only: bool = False
+) -> Iterator[Image.Image]:
+    """Open a picture, its size and kind checked, and turn Pillow's errors into ours."""
     if not data:
         raise RowError(f"{role}.zero_bytes", f"The {role} {uri} has no bytes.")
     try:
@@ -113,7 +143,9 @@ def _opened(data: bytes, max_megapixels: float, role: Role, uri: str) -> Iterato
             warnings.simplefilter("ignore")  # odd metadata; the size limit is our own, below
             with Image.open(io.BytesIO(data)) as picture:
                 _check_size(picture, max_megapixels, role, uri)
-                picture.load()
+                if not header_only:
+                    _check_kind(picture, data, role, uri)
+                    picture.load()
                 yield picture
     except UnidentifiedImageError:
         raise RowError(
@@ -140,10 +172,13 @@ def _is_truncation(error: Exception, data: bytes) -> bool:
     return isinstance(error, EOFError) or "truncated" in text or "unexpected end" in text
 
 
-def _refuse_lossy(picture: Image.Image, data: bytes, uri: str) -> None:
-    """Refuse what could be opened, but not stored again with the same samples."""
+def _check_kind(picture: Image.Image, data: bytes, role: Role, uri: str) -> None:
+    """Refuse, before anything of it is decoded, what cannot be read safely or stored again."""
     reason = None
-    if picture.format not in SUFFIXES:
+    if role == "mask":
+        if picture.format not in _MASK_FORMATS:
+            reason = f"its format is {picture.format}"
+    elif picture.format not in SUFFIXES:
         reason = f"its format is {picture.format}"
     elif picture.mode not in _MODES:
         reason = f"its samples are of the kind {picture.mode}"
@@ -152,7 +187,7 @@ def _refuse_lossy(picture: Image.Image, data: bytes, uri: str) -> None:
     elif picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
         reason = "it is animated"
     if reason:
-        raise RowError("image.unsupported", f"The image {uri} cannot be edited: {reason}.")
+        raise RowError(f"{role}.unsupported", f"The {role} {uri} cannot be used: {reason}.")
 
 
 def _is_label_map(picture: Image.Image) -> bool:

@@ -9,14 +9,17 @@ sample; lossy WebP is coded at ``output.webp_quality``.
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin
+from PIL import Image, JpegImagePlugin, PngImagePlugin
 
-from stages.codecs.decode import SUFFIXES
-from stages.codecs.jpeg_splice import splice
+from manifests.errors import RowError
+from stages.codecs.jpeg_header import read_header
+from stages.codecs.jpeg_splice import VerificationError, splice, with_segments_of
+from stages.codecs.png_chunks import with_chunks_of
 from stages.codecs.turbojpeg import DamagedError, RefusedError
 from stages.masks import Bits, Bytes
 from stages.recipe import OutputOptions
@@ -33,12 +36,6 @@ _TO_STORED = {
 }
 
 
-def suffix_of(source: bytes) -> str:
-    """File suffix, without the dot, of the format in which a source is written back."""
-    with Image.open(io.BytesIO(source)) as picture:
-        return SUFFIXES[picture.format or ""]
-
-
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """A file, and what was kept of the source.
@@ -47,7 +44,7 @@ class Encoded:
         data: the file.
         fidelity: ``lossless``: all samples outside the mask; ``coefficients``: those of all JPEG
             blocks that the mask does not touch; ``reencoded``: neither.
-        note: why not, if ``reencoded``; else empty.
+        note: why, if ``reencoded``; what else became of it; else empty.
     """
 
     data: bytes
@@ -67,76 +64,77 @@ def encode_like(
         orientation: EXIF orientation of the source, 1 to 8; the stored frame is written and the
             tag kept.
         options: quality where the format needs one.
+
+    Raises:
+        RowError: ``image.corrupt``, for a JPEG whose damage only shows in its coefficients.
     """
     picture = Image.fromarray(np.squeeze(pixels, axis=2) if pixels.shape[2] == 1 else pixels)
     edited = _as_stored(picture, orientation)
     with Image.open(io.BytesIO(source)) as original:
-        how = _save_options(original, source, options)
-    note = ""
-    if how["format"] == "JPEG":
-        stored = np.asarray(edited)
-        mask = np.asarray(_as_stored(Image.fromarray(changed), orientation))
-        try:
-            spliced = splice(source, stored.reshape(*stored.shape[:2], -1), mask)
-        except (DamagedError, RefusedError) as error:
-            note = str(error)
-        else:
-            return Encoded(spliced, "coefficients")
+        if isinstance(original, JpegImagePlugin.JpegImageFile):
+            mask = np.asarray(_as_stored(Image.fromarray(changed), orientation))
+            return _encode_jpeg(original, source, edited, mask)
+        if isinstance(original, PngImagePlugin.PngImageFile):
+            return _encode_png(original, source, edited)
+        return _encode_webp(original, source, edited, options)
+
+
+def _encode_jpeg(
+    original: JpegImagePlugin.JpegImageFile, source: bytes, edited: Image.Image, mask: Bits
+) -> Encoded:
+    stored = np.asarray(edited)
+    try:
+        return Encoded(splice(source, stored.reshape(*stored.shape[:2], -1), mask), "coefficients")
+    except DamagedError as error:
+        raise RowError("image.corrupt", f"The image's data are damaged: {error}.") from None
+    except (RefusedError, VerificationError) as error:
+        note = str(error)
+    subsampling = JpegImagePlugin.get_sampling(original)
+    coded = _saved(
+        edited,
+        format="JPEG",
+        qtables=original.quantization,
+        subsampling=subsampling if subsampling >= 0 else "4:4:4",
+        progressive=bool(original.info.get("progressive")),
+    )
+    with suppress(RefusedError):
+        coded = with_segments_of(source, read_header(source), coded)
+    return Encoded(coded, "reencoded", note)
+
+
+def _encode_png(
+    original: PngImagePlugin.PngImageFile, source: bytes, edited: Image.Image
+) -> Encoded:
+    same_mode = original.mode == edited.mode
+    note = "" if same_mode else f"{original.mode} widened to {edited.mode}"
+    coded = with_chunks_of(source, _saved(edited, format="PNG"), same_mode=same_mode)
+    return Encoded(coded, "lossless", note)
+
+
+def _encode_webp(
+    original: Image.Image, source: bytes, edited: Image.Image, options: OutputOptions
+) -> Encoded:
+    lossless = b"VP8L" in (source[12:16], _first_chunk_after_header(source))
+    coded = _saved(
+        edited,
+        format="WEBP",
+        lossless=lossless,
+        exact=True,  # keep the colour under transparent pixels
+        quality=100 if lossless else options.webp_quality,
+        **{key: original.info.get(key) or b"" for key in ("icc_profile", "exif", "xmp")},
+    )
+    return Encoded(coded, "lossless") if lossless else Encoded(coded, "reencoded", "lossy WebP")
+
+
+def _saved(picture: Image.Image, **how: Any) -> bytes:
     buffer = io.BytesIO()
-    edited.save(buffer, **how)
-    lossless = how["format"] == "PNG" or how.get("lossless")
-    if not lossless and not note:
-        note = "lossy WebP"
-    return Encoded(buffer.getvalue(), "lossless" if lossless else "reencoded", note)
+    picture.save(buffer, **how)
+    return buffer.getvalue()
 
 
 def _as_stored(displayed: Image.Image, orientation: int) -> Image.Image:
     turn = _TO_STORED.get(orientation)
     return displayed.transpose(turn) if turn is not None else displayed
-
-
-def _save_options(
-    original: ImageFile.ImageFile, source: bytes, options: OutputOptions
-) -> dict[str, Any]:
-    info = original.info
-    how: dict[str, Any] = {
-        key: info[key] for key in ("icc_profile", "exif", "dpi", "xmp") if info.get(key)
-    }
-    if isinstance(original, JpegImagePlugin.JpegImageFile):
-        subsampling = JpegImagePlugin.get_sampling(original)
-        return how | {
-            "format": "JPEG",
-            "qtables": original.quantization,
-            "subsampling": subsampling if subsampling >= 0 else "4:4:4",
-            "progressive": bool(info.get("progressive")),
-            "optimize": True,
-            "comment": info.get("comment", b""),
-        }
-    if isinstance(original, PngImagePlugin.PngImageFile):
-        return how | {"format": "PNG", "pnginfo": _text_chunks(original)} | _colour_key(original)
-    lossless = b"VP8L" in (source[12:16], _first_chunk_after_header(source))
-    return how | {
-        "format": "WEBP",
-        "lossless": lossless,
-        "exact": True,  # keep the colour under transparent pixels
-        "quality": 100 if lossless else options.webp_quality,
-    }
-
-
-def _text_chunks(original: PngImagePlugin.PngImageFile) -> PngImagePlugin.PngInfo:
-    chunks = PngImagePlugin.PngInfo()
-    for key, text in original.text.items():
-        if isinstance(text, PngImagePlugin.iTXt):
-            chunks.add_itxt(key, text, text.lang or "", text.tkey or "")
-        else:
-            chunks.add_text(key, text)
-    return chunks
-
-
-def _colour_key(original: PngImagePlugin.PngImageFile) -> dict[str, Any]:
-    """The transparent colour of a PNG that has one; palettes were widened to alpha already."""
-    key = original.info.get("transparency")
-    return {"transparency": key} if key is not None and original.mode in ("L", "RGB") else {}
 
 
 def _first_chunk_after_header(source: bytes) -> bytes:

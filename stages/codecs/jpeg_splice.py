@@ -18,10 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.codecs.jpeg_header import JpegHeader, read_header
-from stages.codecs.turbojpeg import Coefficients, DamagedError, transform, visit
+from stages.codecs.turbojpeg import Coefficients, DamagedError, RefusedError, transform, visit
 from stages.masks import Bits, Bytes
 
 Floats = npt.NDArray[np.float32]
+
+
+class VerificationError(Exception):
+    """The new file is not what it must be: a fault of ours, found before any harm was done."""
+
 
 #: Coefficients of 8-bit samples lie within; beyond it a Huffman table was damaged.
 _LEAST, _MOST = -2048, 2047
@@ -73,7 +78,8 @@ def splice(jpeg: bytes, edited: Bytes, mask: Bits) -> bytes:
         empty.
 
     Raises:
-        DamagedError: the file's data are damaged, or the new file is not what it must be.
+        DamagedError: the file's data are damaged.
+        VerificationError: the new file is not what it must be.
         RefusedError: the file is of a kind that cannot be edited block by block.
         ValueError: shapes do not fit.
     """
@@ -81,6 +87,8 @@ def splice(jpeg: bytes, edited: Bytes, mask: Bits) -> bytes:
     _check_shapes(header, edited, mask)
     if not mask.any():
         return jpeg
+    if header.multi_picture:
+        raise RefusedError("it holds further pictures (MPF), which show the old one")
     edits = _plan_edits(header, edited, mask)
     before: dict[tuple[int, int], Coefficients] = {}
     tables = [header.tables[part.table] for part in header.components]
@@ -101,8 +109,11 @@ def splice(jpeg: bytes, edited: Bytes, mask: Bits) -> bytes:
         optimise=(header.optimised or header.progressive) and not header.arithmetic,
         restart_blocks=header.restart_blocks,
     )
-    result = _with_segments_of(jpeg, header, coded)
-    _verify(result, header, before, edits)
+    result = with_segments_of(jpeg, header, coded)
+    try:
+        _verify(result, header, before, edits)
+    except DamagedError as error:
+        raise VerificationError(str(error)) from error
     return result
 
 
@@ -220,11 +231,18 @@ def _apply(edit: _RowEdit, coefficients: Coefficients, table: Floats) -> None:
     coefficients[edit.columns] = new.astype(np.int16)
 
 
-def _with_segments_of(jpeg: bytes, header: JpegHeader, coded: bytes) -> bytes:
-    """The coded image between the original's segments and whatever followed the original."""
+def with_segments_of(jpeg: bytes, header: JpegHeader, coded: bytes) -> bytes:
+    """The coded image between the original's segments and whatever followed the original.
+
+    Further pictures (MPF) are left out: their index would point nowhere, and they show the old
+    picture.
+    """
     made = read_header(coded)
     body = coded[made.body_start : made.body_end]
-    return b"".join([b"\xff\xd8", *header.segments, body, jpeg[header.body_end :]])
+    if not header.multi_picture:
+        return b"".join([b"\xff\xd8", *header.segments, body, jpeg[header.body_end :]])
+    kept = [segment for segment in header.segments if segment[4:8] != b"MPF\0"]
+    return b"".join([b"\xff\xd8", *kept, body])
 
 
 def _verify(
@@ -236,7 +254,7 @@ def _verify(
     """Decode the new file's coefficients: every block that was not to change must be the old one.
 
     Raises:
-        DamagedError: it is not.
+        VerificationError: it is not.
     """
     made = read_header(result)
     same = all(
@@ -245,7 +263,7 @@ def _verify(
     )
     tables = {part.table for part in header.components}
     if not same or any(not np.array_equal(made.tables[t], header.tables[t]) for t in tables):
-        raise DamagedError("the new file's header is not the old one's")
+        raise VerificationError("the new file's header is not the old one's")
     seen = 0
 
     def compare(component: int, row: int, coefficients: Coefficients) -> None:
@@ -258,8 +276,8 @@ def _verify(
             keep[planned.columns] = False
             old, new = old[keep], new[keep]
         if not np.array_equal(old, new):
-            raise DamagedError(f"component {component}, row {row} changed outside the mask")
+            raise VerificationError(f"component {component}, row {row} changed outside the mask")
 
     visit(result, compare)
     if seen != len(before):
-        raise DamagedError("the new file lacks rows of blocks")
+        raise VerificationError("the new file lacks rows of blocks")
