@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_CONNECT_SECONDS = 10.0
 
 
 @contextmanager
@@ -31,6 +34,7 @@ def ray_session(address: str | None = None) -> Iterator[list[str]]:
     # Ray's C++ half tells the terminal what Ray Data deals with: actors that restart, and such.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     address = address or os.environ.get("RAY_ADDRESS", "local")
+    _check_listening(address)
     try:
         with _silent_stderr():
             ray.init(
@@ -47,6 +51,17 @@ def ray_session(address: str | None = None) -> Iterator[list[str]]:
     finally:
         logging.getLogger("ray.data").removeHandler(collector)
         ray.shutdown()
+
+
+def _check_listening(address: str) -> None:
+    """Find out at once that nobody listens, for which Ray itself takes many minutes."""
+    host, separator, port = address.rpartition("://")[2].rpartition(":")
+    if not (separator and port.isdigit()):
+        return  # "local", "auto"
+    try:
+        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+    except OSError as error:
+        raise ConnectionError(f"Ray at {address}: {error}") from error
 
 
 def cluster_cpus() -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,6 +44,26 @@ SetOption = Annotated[
         help="Change one option of the recipe, e.g. --set mask.dilate_px=6. Repeatable.",
     ),
 ]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(version("catalog-cleanup"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
 
 
 @app.command()
@@ -103,25 +125,32 @@ def run(
         raise typer.BadParameter(
             f"unknown status {', '.join(sorted(unknown))}", param_hint="--retry"
         )
-    outcome = run_job(
-        manifest,
-        output,
-        Recipe.load(recipe, set_ or ()),
-        console,
-        retry=statuses,
-        strict=strict,
-        rows_per_shard=rows_per_shard,
-        address=address,
-    )
+    with _told_if_interrupted():
+        outcome = run_job(
+            manifest,
+            output,
+            Recipe.load(recipe, set_ or ()),
+            console,
+            retry=statuses,
+            strict=strict,
+            rows_per_shard=rows_per_shard,
+            address=address,
+        )
     _summarise(console, outcome)
     raise typer.Exit(outcome.exit_code)
 
 
 @app.command("try")
 def try_(
-    image: Annotated[str, typer.Argument(help="The photo; a path, or an s3:// URI.")],
-    mask: Annotated[str, typer.Argument(help="Its mask, of the same size; white is removed.")],
-    output: Annotated[str, typer.Argument(help="Where the result goes; same format as IMAGE.")],
+    image: Annotated[
+        str, typer.Argument(metavar="IMAGE", help="The photo; a path, or an s3:// URI.")
+    ],
+    mask: Annotated[
+        str, typer.Argument(metavar="MASK", help="Its mask, of the same size; white is removed.")
+    ],
+    output: Annotated[
+        str, typer.Argument(metavar="OUTPUT", help="Where the result goes; same format as IMAGE.")
+    ],
     recipe: RecipeOption = DEFAULT_RECIPE,
     set_: SetOption = None,
 ) -> None:
@@ -151,9 +180,11 @@ def demo(
     from stages.recipe import Recipe
 
     console = _console()
-    outcome, page = run_demo(output.absolute(), Recipe.load(recipe, set_ or ()), console)
+    with _told_if_interrupted():
+        outcome, page = run_demo(output.absolute(), Recipe.load(recipe, set_ or ()), console)
     _summarise(console, outcome)
-    console.print(f"Open this page to see before and after:\n{page}", soft_wrap=True, style="bold")
+    console.print("Open this page to see before and after:", style="bold")
+    console.print(str(page), soft_wrap=True, markup=False, highlight=False)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -210,9 +241,15 @@ def main() -> None:
     except CleanupError as error:
         _print_error(error.code, str(error))
         sys.exit(1)
+
+
+@contextmanager
+def _told_if_interrupted() -> Iterator[None]:
+    try:
+        yield
     except KeyboardInterrupt:
         _console(stderr=True).print("Interrupted. The same command goes on with what is left.")
-        sys.exit(1)
+        raise typer.Exit(1) from None
 
 
 def _console(*, stderr: bool = False) -> Console:
@@ -230,8 +267,9 @@ def _print_error(code: str, message: str) -> None:
 def _summarise(console: Console, outcome: Outcome) -> None:
     tally = outcome.tally
     unchanged = f" ({tally.unchanged} unchanged: empty mask)" if tally.unchanged else ""
+    photos = "photo" if tally.rows == 1 else "photos"
     console.print(
-        f"{tally.rows} photos in {outcome.seconds:.1f} s: {tally.ok} ok{unchanged}, "
+        f"{tally.rows} {photos} in {outcome.seconds:.1f} s: {tally.ok} ok{unchanged}, "
         f"{tally.failed_count} failed, {tally.crashed} crashed",
         highlight=False,
     )

@@ -35,10 +35,13 @@ def run_demo(output: Path, recipe: Recipe, console: Console) -> tuple[Outcome, P
 
 
 def _clear_earlier_demo(output: Path) -> None:
-    if not output.exists() or not any(output.iterdir()):
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
-    record = output / "run.json"
-    if not record.is_file() or json.loads(record.read_text())["manifest"] != str(MANIFEST):
+    try:
+        is_demo = json.loads((output / "run.json").read_text())["manifest"] == str(MANIFEST)
+    except (OSError, KeyError, TypeError, ValueError):
+        is_demo = False
+    if not is_demo:
         raise DestinationError(
             "output.other_run", f"{output} is not empty and does not hold a demo."
         )

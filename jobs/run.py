@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
+from pyarrow.fs import FileType
 from rich.console import Console
 
 from cluster.local import cluster_cpus, ray_session
@@ -195,9 +196,13 @@ def _refuse_other_recipe(output: str, recipe: Recipe) -> None:
 
 def _place(output: str) -> Place:
     try:
-        return Place.of(output)
-    except ValueError as error:
-        raise DestinationError("output.not_writable", f"{error}.") from None
+        place = Place.of(output)
+        kind = place.kind()
+    except (OSError, ValueError) as error:
+        raise DestinationError("output.not_writable", f"--output {output!r}: {error}.") from None
+    if kind == FileType.File:
+        raise DestinationError("output.not_writable", f"--output {place.uri} is a file.")
+    return place
 
 
 class _RunRecord:

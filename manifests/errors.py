@@ -89,7 +89,7 @@ CODES: dict[str, tuple[str, str]] = {
     "image.not_an_image": ("The bytes are not a picture.", "Check what was uploaded."),
     "image.unsupported": (
         "A picture, but of a kind that this version cannot edit without loss.",
-        "Convert it to 8-bit JPEG, PNG or WebP.",
+        "Convert it to RGB or grey with 8 bits, as JPEG, PNG or WebP.",
     ),
     "image.truncated": ("The file ends before the picture does.", "Upload it again."),
     "image.corrupt": ("The picture's data are damaged.", "Upload it again."),
@@ -104,7 +104,7 @@ CODES: dict[str, tuple[str, str]] = {
         "--set mask.scale_to_photo=true and another --output.",
     ),
     "mask.covers_photo": (
-        "The mask covers the whole photo: nothing is left to fill from.",
+        "The mask covers more of the photo than `limits.max_mask_share` allows.",
         "Check the mask's polarity: white is removed; with --set mask.invert=true, and another "
         "--output, black is.",
     ),

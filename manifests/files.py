@@ -33,8 +33,10 @@ class Place:
         """Find the place of a local path, ``file://`` or ``s3://`` URI.
 
         Raises:
-            ValueError: another scheme.
+            ValueError: another scheme, or nothing.
         """
+        if not uri.strip():
+            raise ValueError("the path is empty")
         scheme, separator, rest = uri.partition("://")
         scheme = scheme.lower()
         if not separator:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.errors import DestinationError, ManifestError
+from manifests.errors import DestinationError, ManifestError, RowError
 from manifests.files import Place
 from manifests.read import ManifestFile, find_files, fingerprint, name_lines, read_manifest
 from manifests.schema import MANIFEST_COLUMNS, SHARD_SCHEMA, extra_columns
@@ -116,12 +116,20 @@ def _refuse_if_strict(plan: Plan, *, strict: bool) -> None:
 
 
 def load_plan(output: str) -> Plan | None:
-    """The plan stored at an output, if there is a complete one."""
+    """The plan stored at an output, if there is a complete one.
+
+    Raises:
+        DestinationError: ``output.other_run`` if it cannot be read.
+    """
     marker = Place.of(output) / "manifest" / "plan.json"
     try:
         return Plan(**(json.loads(marker.read()) | {"output": output}))
     except FileNotFoundError:
         return None
+    except (TypeError, ValueError):
+        raise DestinationError(
+            "output.other_run", f"{marker.uri} is damaged, or not of this version."
+        ) from None
 
 
 def _rows_per_shard(rows: int) -> int:
@@ -134,6 +142,7 @@ def _check_rows(files: list[ManifestFile]) -> tuple[pa.Table, list[str]]:
     notes: list[str] = []
     tables = [_absolute(file) for file in files]
     try:
+        tables = _with_one_type_each(tables)
         rows = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
     except pa.ArrowException as error:
         names = ", ".join(file.place.name for file in files)
@@ -165,6 +174,24 @@ def _check_rows(files: list[ManifestFile]) -> tuple[pa.Table, list[str]]:
     )
     table = pa.table([*columns.values(), *extra.values()], schema=schema)
     return table.filter(_first_of_each(ids)), notes
+
+
+def _with_one_type_each(tables: list[pa.Table]) -> list[pa.Table]:
+    """Make a column text in all files if it is text in one, as it always is in CSV."""
+    text = {
+        field.name for table in tables for field in table.schema if pa.types.is_string(field.type)
+    }
+    return [
+        table.cast(
+            pa.schema(
+                [
+                    field.with_type(pa.string()) if field.name in text else field
+                    for field in table.schema
+                ]
+            )
+        )
+        for table in tables
+    ]
 
 
 def _absolute(file: ManifestFile) -> pa.Table:
@@ -221,7 +248,7 @@ def _reject(
     codes: np.ndarray, texts: np.ndarray, which: pa.Array | pa.ChunkedArray, code: str, text: str
 ) -> None:
     selected = which.to_numpy(zero_copy_only=False).astype(bool)
-    codes[selected], texts[selected] = code, text
+    codes[selected], texts[selected] = code, str(RowError(code, text))
 
 
 def _name_rejected(files: list[ManifestFile], codes: np.ndarray, ids: pa.Array) -> list[str]:
@@ -232,7 +259,7 @@ def _name_rejected(files: list[ManifestFile], codes: np.ndarray, ids: pa.Array) 
         here = codes[offset : offset + count]
         for code in sorted({code for code in here if code}):
             rows = np.flatnonzero(here == code)
-            example = ids[offset + int(rows[0])].as_py()
+            example = ids[offset + int(rows[0])].as_py()[:40]
             where = name_lines(file, rows.tolist())
             notes.append(f"{file.place.uri}, {where}: {code} (id {example!r}).")
         offset += count

@@ -134,12 +134,18 @@ def _read_file(place: Place) -> pa.Table:
         ) from None
     except (pa.ArrowException, OSError, EOFError, ValueError) as error:
         raise ManifestError("manifest.unreadable", f"{place.uri}: {error}.") from None
+    # Spreadsheets leave nameless columns behind, and blanks around names.
+    table = table.select([i for i, name in enumerate(table.column_names) if name.strip()])
+    table = table.rename_columns([name.strip() for name in table.column_names])
     missing = [name for name in MANIFEST_COLUMNS if name not in table.column_names]
     if missing:
+        found = ", ".join(table.column_names) or "none"
+        hint = " Are its cells separated by semicolons? Use commas." if ";" in found else ""
+        if {name.lower() for name in table.column_names} >= set(MANIFEST_COLUMNS):
+            hint = " Write their names in lower case."
         raise ManifestError(
             "manifest.missing_column",
-            f"{place.uri} has no column {', '.join(missing)}, only "
-            f"{', '.join(table.column_names) or 'none'}.",
+            f"{place.uri} has no column {', '.join(missing)}, only {found}.{hint}",
         )
     repeated = {name for name in table.column_names if table.column_names.count(name) > 1}
     if repeated:
@@ -153,6 +159,12 @@ def _read_file(place: Place) -> pa.Table:
 
 def _as_text(table: pa.Table, name: str, place: Place) -> pa.Table:
     """The column as strings, null where it is empty."""
+    if pa.types.is_floating(table[name].type) and table[name].null_count < table.num_rows:
+        raise ManifestError(
+            "manifest.unreadable",
+            f"{place.uri}: column {name} holds numbers with decimals, or too large to be exact; "
+            "put them in quotes.",
+        )
     try:
         column = pc.cast(table[name], pa.string())
     except pa.ArrowException as error:

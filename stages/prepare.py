@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from manifests.errors import RowError
-from stages.codecs.decode import decode_mask, decode_photo, read_size
+from stages.codecs.decode import check_photo, decode_mask, decode_photo
 from stages.geometry import Box
 from stages.masks import fit_to_photo, grown, marked
 from stages.patches import PlannedPatch, cut, cut_masks, plan_patches
@@ -44,7 +44,7 @@ def decode(recipe: Recipe) -> Work:
             photo.decoded = decode_photo(photo.original, limit, row.image_uri)
             row.width, row.height = photo.decoded.width, photo.decoded.height
         else:
-            row.width, row.height = read_size(photo.original, limit, row.image_uri)
+            row.width, row.height = check_photo(photo.original, limit, row.image_uri)
 
     return work
 
@@ -60,10 +60,10 @@ def mask(recipe: Recipe) -> Work:
         drawn = fit_to_photo(photo.region, row.width, row.height, recipe.mask, row.mask_uri)
         photo.region = grown(drawn, recipe.mask)
         row.masked_px = int(np.count_nonzero(photo.region))
-        if row.masked_px == photo.region.size:
+        share = row.masked_px / photo.region.size
+        if share > recipe.limits.max_mask_share:
             raise RowError(
-                "mask.covers_photo",
-                f"The mask {row.mask_uri}, grown, leaves no pixel of the photo.",
+                "mask.covers_photo", f"The mask {row.mask_uri}, grown, covers {share:.0%}."
             )
 
     return work

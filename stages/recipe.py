@@ -49,12 +49,18 @@ class CropOptions(_Section):
     """Side of the crop over side of the masked part, on each axis."""
     min_context_px: int = Field(64, ge=1, le=4096)
     """At least this much of the photo is seen on each side."""
-    aspect: float = Field(0.0, ge=0.0, le=4.0)
-    """Width over height of the crop, reached by growing one axis; 0: whatever the region asks."""
+    aspect: float = Field(0.0, ge=0.0, le=10.0)
+    """Width over height of the crop, 0.1 to 10, reached by growing one axis; 0: as it comes."""
     merge_px: int = Field(48, ge=0, le=4096)
     """Masked parts nearer than this are filled together."""
     max_patches: int = Field(32, ge=1, le=256)
     """With more parts than this, ever farther ones are merged."""
+
+    @model_validator(mode="after")
+    def _aspect_is_sane(self) -> Self:
+        if 0 < self.aspect < 0.1:
+            raise ValueError(f"aspect = {self.aspect} must be 0, or 0.1 to 10")
+        return self
 
 
 class ResizeOptions(_Section):
@@ -112,6 +118,8 @@ class Limits(_Section):
 
     max_megapixels: float = Field(100.0, gt=0)
     """A photo or mask with more pixels is refused before it is decoded."""
+    max_mask_share: float = Field(0.8, gt=0, le=1)
+    """A mask that covers more of its photo is refused: most likely its polarity is wrong."""
 
 
 class Recipe(_Section):
@@ -194,7 +202,7 @@ def _read_toml(name_or_path: str) -> dict[str, Any]:
         hint = _nearest(name_or_path, preset_names())
         raise RecipeError("recipe.not_found", f"There is no recipe {name_or_path!r}{hint}.")
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError("recipe.invalid", f"{path} is not TOML: {error}.") from None
 
@@ -211,11 +219,14 @@ def _override(table: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         value = text.strip()
-    for key in keys[:-1]:
+    *sections, option = keys
+    for key in sections:
         table = table.setdefault(key, {})
         if not isinstance(table, dict):
             raise RecipeError("recipe.invalid", f"--set {override!r}: {key} is not a section.")
-    table[keys[-1]] = value
+    if option == "method" and table.get(option) != value:
+        table.clear()  # the options of another method mean nothing to this one
+    table[option] = value
 
 
 def _explain(error: Any) -> str:
@@ -224,8 +235,17 @@ def _explain(error: Any) -> str:
     if path[:1] == ["remove"]:
         del path[1:2]  # pydantic puts the chosen method's tag there
     dotted = ".".join(path)
+    names = list(_option_names(Recipe))
+    if error["type"] == "extra_forbidden" and dotted in names:
+        return f"{dotted} is an option of another method"
     if error["type"] == "extra_forbidden":
-        return f"{dotted} is not an option{_nearest(dotted, _option_names(Recipe))}"
+        return f"{dotted} is not an option{_nearest(dotted, names)}"
+    if error["type"] == "missing":
+        return f"{dotted} is missing"
+    if error["type"] == "union_tag_invalid":
+        methods, given = error["ctx"]["expected_tags"], error["ctx"]["tag"]
+        nearest = _nearest(given, methods.replace("'", "").split(", "))
+        return f"{dotted}.method = {given!r} is none of {methods}{nearest}"
     message = error["msg"].removeprefix("Value error, ")
     if not dotted:
         return str(message)

@@ -84,7 +84,11 @@ class S3Storage:
 @contextmanager
 def _s3_errors(uri: str) -> Iterator[None]:
     """Turn botocore's errors into the OSErrors that a file would raise."""
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - as above
+    from botocore.exceptions import (  # noqa: PLC0415 - as above
+        BotoCoreError,
+        ClientError,
+        NoCredentialsError,
+    )
 
     try:
         yield
@@ -92,6 +96,8 @@ def _s3_errors(uri: str) -> Iterator[None]:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         number = {404: errno.ENOENT, 403: errno.EACCES, 401: errno.EACCES}.get(status, errno.EIO)
         raise OSError(number, str(error), uri) from error
+    except NoCredentialsError as error:
+        raise OSError(errno.EACCES, str(error), uri) from error
     except BotoCoreError as error:
         raise OSError(errno.EIO, str(error), uri) from error
 

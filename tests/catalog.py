@@ -95,6 +95,7 @@ def _bad_row(folder: Path, name: str, code: str) -> tuple[str, str]:
     image, mask = f"in/{name}.jpg", f"in/{name}-mask.png"
     data = encoded(good, format="JPEG")
     drawn = Image.new("L", good.size)
+    drawn.paste(255, (470, 275, 585, 370))
     match code:
         case "image.zero_bytes":
             data = b""

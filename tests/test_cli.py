@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
 from manifests.errors import all_codes
 from stages.recipe import preset_names
+from tests.catalog import make_catalog
 from tests.support import DEMO
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -48,6 +53,68 @@ def test_help_explains_every_command(command: Command) -> None:
         assert command(name, "--help").returncode == 0
     text = " ".join(command("run", "--help").stdout.split())
     assert "Exit code 0: all ok. 2: finished, some rows failed" in text
+
+
+def test_an_interrupt_ends_with_1_and_the_next_run_goes_on(
+    tmp_path: Path, ray_address: str, command: Command
+) -> None:
+    catalog = make_catalog(tmp_path, good=60, least_mp=1.0, most_mp=2.0)
+    arguments = ["run", str(catalog.manifest), "--output", "out", "--address", ray_address]
+    program = Path(sys.executable).parent / "catalog-cleanup"
+    with subprocess.Popen(
+        [str(program), *arguments, "--recipe", "telea"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        await_files(tmp_path / "out" / "lineage")
+        running.send_signal(signal.SIGINT)
+        _, told = running.communicate(timeout=120)
+    assert running.returncode == 1
+    assert "Interrupted. The same command goes on with what is left." in told
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "interrupted"
+    done = command(*arguments, "--recipe", "telea")
+    assert done.returncode == 2
+    assert "60 ok, 10 failed" in done.stdout
+    ids = pd.read_parquet(tmp_path / "out" / "lineage").id
+    assert ids.is_unique
+    assert len(ids) == 70
+
+
+def await_files(folder: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not list(folder.rglob("*.parquet")):
+        assert time.monotonic() < deadline, "nothing was recorded"
+        time.sleep(0.1)
+
+
+def test_an_address_where_nobody_listens_is_told_at_once(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(f"id,image,mask\n1,{PHOTO},{MASK}\n")
+    done = command("run", "m.csv", "--output", "out", "--address", "127.0.0.1:9")
+    assert done.returncode == 1
+    assert "error cluster.unreachable: Ray at 127.0.0.1:9: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("", "--output '': the path is empty"),
+        ("gs://shop/out", "is neither a local path nor file:// nor s3://"),
+        ("m.csv", "m.csv is a file"),
+        ("foreign", "run.json is not of this program"),
+    ],
+)
+def test_an_output_that_cannot_be_is_told(
+    command: Command, tmp_path: Path, output: str, message: str
+) -> None:
+    (tmp_path / "m.csv").write_text(f"id,image,mask\n1,{PHOTO},{MASK}\n")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "run.json").write_text("{}")
+    done = command("run", "m.csv", "--output", output)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_command_line_loads_no_heavy_library() -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from manifests.errors import RowError
-from stages.codecs.decode import decode_mask, decode_photo, read_size, suffix_of
+from stages.codecs.decode import check_photo, decode_mask, decode_photo, suffix_of
 from stages.codecs.encode import encode_like
 from stages.codecs.jpeg_header import read_header
 from stages.recipe import OutputOptions
@@ -228,10 +228,10 @@ def test_a_transparent_colour_becomes_alpha_and_paint_no_hole(coffee: Pixels) ->
 
 
 @pytest.mark.parametrize("path", PHOTOS, ids=lambda path: path.stem)
-def test_the_size_is_read_from_the_header(path: Path) -> None:
+def test_a_photo_that_is_passed_on_has_its_displayed_size(path: Path) -> None:
     data = path.read_bytes()
     decoded = decode_photo(data, 100, "x")
-    assert read_size(data, 100, "x") == (decoded.width, decoded.height)
+    assert check_photo(data, 100, "x") == (decoded.width, decoded.height)
 
 
 def test_a_jpeg_whose_damage_shows_in_its_coefficients_is_corrupt() -> None:

@@ -70,7 +70,8 @@ def test_folders_and_patterns_take_files_by_name(tmp_path: Path) -> None:
         ("m.csv", "", "manifest.empty", "is empty"),
         ("m.csv", "id,image,mask\n", "manifest.empty", "has no rows"),
         ("m.csv", "id,img,mask\n1,a,b\n", "manifest.missing_column", "no column image"),
-        ("m.csv", "id;image;mask\n1;a;b\n", "manifest.missing_column", "only id;image;mask"),
+        ("m.csv", "id;image;mask\n1;a;b\n", "manifest.missing_column", "separated by semicolons?"),
+        ("m.csv", "ID,Image,Mask\n1,a,b\n", "manifest.missing_column", "in lower case"),
         ("m.csv", "id,image,mask,id\n1,a,b,2\n", "manifest.unreadable", "has id more than once"),
         (
             "m.csv",
@@ -162,6 +163,22 @@ def test_json_text_that_looks_like_a_date_stays_text(tmp_path: Path) -> None:
     (file,) = read_manifest(write(tmp_path / "m.jsonl", line))
     (row,) = file.table.to_pylist()
     assert (row["id"], row["season"]) == ("2024-01-01", "2024-05-01T00:00:00")
+
+
+def test_a_column_that_is_text_in_one_file_is_text_in_all(tmp_path: Path) -> None:
+    write(tmp_path / "m" / "1.csv", "id,image,mask,sku,,\n1,a,b,0012,,\n")
+    pq.write_table(
+        pa.table({"id": ["2"], "image": ["a"], "mask": ["b"], "sku": [13]}),
+        tmp_path / "m" / "2.parquet",
+    )
+    rows = rows_of(make_plan(str(tmp_path / "m"), str(tmp_path / "out")))
+    assert [row["sku"] for row in rows] == ["0012", "13"]
+
+
+def test_ids_that_would_lose_digits_are_refused(tmp_path: Path) -> None:
+    line = '{"id": 12345678901234567890, "image": "a", "mask": "b"}\n'
+    with pytest.raises(ManifestError, match="put them in quotes"):
+        read_manifest(write(tmp_path / "m.jsonl", line))
 
 
 def test_files_whose_columns_do_not_fit_are_told(tmp_path: Path) -> None:

@@ -107,6 +107,13 @@ def test_a_mask_that_is_too_faint_is_refused_and_noise_is_not() -> None:
     assert not marked(ring() // 32, MaskOptions(), "m.png").any()
 
 
+def test_a_mask_drawn_in_transparency_on_black_is_refused_and_not_taken_for_empty() -> None:
+    black = Image.new("L", (100, 100))
+    hole = Image.merge("RGBA", [black, black, black, Image.fromarray(255 - ring())])
+    with pytest.raises(RowError, match="only its transparency varies"):
+        decode_mask(encoded(hole), 100, "m.png")
+
+
 def test_a_format_that_pillow_would_hand_to_other_programs_is_refused() -> None:
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
     with pytest.raises(RowError, match="its format is EPS") as caught:

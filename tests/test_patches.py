@@ -106,7 +106,7 @@ def test_marks_are_not_merged_into_a_crop_that_must_be_shrunk() -> None:
     mask = np.zeros((600, 2400), np.bool_)
     for x in range(100, 2300, 200):
         mask[250:350, x : x + 120] = True
-    options = CropOptions(context=1.5, min_context_px=64, merge_px=16)
+    options = CropOptions(context=1.0, min_context_px=300, merge_px=16)
     free = plan_patches(mask, options, feather_px=2)
     bounded = plan_patches(mask, options, feather_px=2, max_side_px=768)
     assert max(patch.crop.width for patch in free) > 768

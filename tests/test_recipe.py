@@ -49,7 +49,9 @@ def test_set_reaches_nested_options_with_their_types() -> None:
         ("remove.radius=2", "remove.radius is not an option (did you mean remove.radius_px?)"),
         ("crop.context=big", "crop.context = 'big'"),
         ("crop.context=0.5", "crop.context = 0.5: Input should be greater than or equal to 1"),
-        ("remove.method=lama2", "'telea', 'navier-stokes', 'patchmatch'"),
+        ("remove.method=tela", "'tela' is none of 'telea', 'navier-stokes', 'patchmatch' (did"),
+        ("remove.patch_radius_px=5", "remove.patch_radius_px is an option of another method"),
+        ("crop.aspect=0.001", "must be 0, or 0.1 to 10"),
         ("stitch.feather_px=200", "must be less than crop.min_context_px = 16"),
         ("name.x=1", "name is not a section"),
         ("mask", "not of the form path.to.option=value"),
@@ -61,6 +63,11 @@ def test_mistakes_are_named(override: str, message: str) -> None:
         Recipe.load("telea", [override])
     assert caught.value.code == "recipe.invalid"
     assert message in str(caught.value)
+
+
+def test_the_method_can_be_changed_on_the_command_line() -> None:
+    recipe = Recipe.load("patchmatch", ["remove.method=telea", "remove.radius_px=2"])
+    assert recipe.remove == TeleaOptions(radius_px=2)
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:

@@ -89,13 +89,15 @@ def decode_photo(data: bytes, max_megapixels: float, uri: str) -> Decoded:
     )
 
 
-def read_size(data: bytes, max_megapixels: float, uri: str) -> tuple[int, int]:
-    """Width and height of a photo as displayed, from its header alone.
+def check_photo(data: bytes, max_megapixels: float, uri: str) -> tuple[int, int]:
+    """Width and height, as displayed, of a photo that is to be passed on as it is.
+
+    Kinds that cannot be edited are accepted here; damage, where we can see it, is not.
 
     Raises:
-        RowError: as :func:`decode_photo`, but for what only shows in the pixels.
+        RowError: as :func:`decode_photo`, but never ``image.unsupported``.
     """
-    with _opened(data, max_megapixels, "image", uri, header_only=True) as picture:
+    with _opened(data, max_megapixels, "image", uri, for_editing=False) as picture:
         turned = picture.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
         return (picture.height, picture.width) if turned else picture.size
 
@@ -112,17 +114,24 @@ def decode_mask(data: bytes, max_megapixels: float, uri: str) -> Bytes:
 
     Raises:
         RowError: ``mask.zero_bytes``, ``mask.not_an_image``, ``mask.unsupported``,
-            ``mask.too_large``, ``mask.truncated`` or ``mask.corrupt``.
+            ``mask.too_large``, ``mask.truncated``, ``mask.corrupt`` or ``mask.too_faint``.
     """
     with _opened(data, max_megapixels, "mask", uri) as picture:
         deep = picture.mode.startswith("I") or picture.mode == "F" or _is_label_map(picture)
         upright = _upright(picture)
         if deep:
             return _stretch(np.asarray(upright))
-        if upright.has_transparency_data:
-            black = Image.new("RGBA", upright.size, (0, 0, 0, 255))
-            upright = Image.alpha_composite(black, upright.convert("RGBA"))
-        return np.asarray(upright.convert("L"))
+        if not upright.has_transparency_data:
+            return np.asarray(upright.convert("L"))
+        black = Image.new("RGBA", upright.size, (0, 0, 0, 255))
+        drawn = upright.convert("RGBA")
+        over_black = np.asarray(Image.alpha_composite(black, drawn).convert("L"))
+        least, most = drawn.getchannel("A").getextrema()
+        if least != most and not over_black.any():
+            raise RowError(
+                "mask.too_faint", f"The mask {uri} is black all over; only its transparency varies."
+            )
+        return over_black
 
 
 def _upright(picture: Image.Image) -> Image.Image:
@@ -133,7 +142,7 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 @contextmanager
 def _opened(
-    data: bytes, max_megapixels: float, role: Role, uri: str, *, header_only: bool = False
+    data: bytes, max_megapixels: float, role: Role, uri: str, *, for_editing: bool = True
 ) -> Iterator[Image.Image]:
     """Open a picture, its size and kind checked, and turn Pillow's errors into ours."""
     if not data:
@@ -143,8 +152,9 @@ def _opened(
             warnings.simplefilter("ignore")  # odd metadata; the size limit is our own, below
             with Image.open(io.BytesIO(data)) as picture:
                 _check_size(picture, max_megapixels, role, uri)
-                if not header_only:
+                if for_editing:
                     _check_kind(picture, data, role, uri)
+                if for_editing or picture.format in SUFFIXES:
                     picture.load()
                 yield picture
     except UnidentifiedImageError:
