@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from itertools import groupby
@@ -91,7 +92,10 @@ class StageActor:
                     yield recorder.record()
             yield recorder.record()
         except DestinationError as error:
-            # No fault of the rows, and the same for all of them: the driver stops the run.
+            # No fault of the rows, and the same for all of them: the driver stops the run. What is
+            # stored already is recorded if that is possible.
+            with suppress(DestinationError):
+                yield recorder.record()
             yield progress(problem=str(error))
 
     def _photos(self, block: pa.Table) -> Iterator[Photo]:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import boto3
@@ -129,7 +130,8 @@ def _await_bucket(server: subprocess.Popen[bytes], endpoint: str) -> None:
     deadline = time.monotonic() + _STARTUP_SECONDS
     while True:
         try:
-            client.create_bucket(Bucket="catalog")
+            with suppress(client.exceptions.BucketAlreadyOwnedByYou):
+                client.create_bucket(Bucket="catalog")
             client.put_object(Bucket="catalog", Key="ready", Body=b"")
         except (BotoCoreError, ClientError):
             if server.poll() is not None or time.monotonic() > deadline:

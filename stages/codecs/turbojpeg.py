@@ -28,6 +28,7 @@ INSTALL_HINT = "Install it (Debian: apt-get install libturbojpeg0), or name it i
 
 _PROGRESSIVE, _NO_OUTPUT, _COPY_NONE, _ARITHMETIC, _OPTIMISE = 32, 16, 64, 128, 256
 
+_INIT_TRANSFORM = 2
 # TJPARAM_* of version 3
 _STOP_ON_WARNING, _SCAN_LIMIT, _RESTART_BLOCKS, _MAX_MEMORY_MIB = 0, 13, 18, 23
 # TJFLAG_* of version 2
@@ -174,8 +175,7 @@ def _run(jpeg: bytes, on_row: OnRow, options: int, restart_blocks: int) -> bytes
         raise RefusedError(f"libturbojpeg is not installed. {INSTALL_HINT}")
     errors: list[BaseException] = []
     job = _Transform(_Region(0, 0, 0, 0), 0, options, None, _filter(on_row, errors))
-    call = _run_3 if is_version_3(found) else _run_2
-    output, message = call(found, jpeg, job, restart_blocks)
+    output, message = _call(found, jpeg, job, restart_blocks)
     if errors:
         raise errors[0]
     if message:
@@ -203,59 +203,31 @@ def _filter(on_row: OnRow, errors: list[BaseException]) -> Callable[..., int]:
     return _Filter(call)
 
 
-def _run_3(
+def _call(
     found: ctypes.CDLL, jpeg: bytes, job: _Transform, restart_blocks: int
 ) -> tuple[bytes, str]:
     """The output and an error message, one of them empty."""
-    handle = found.tj3Init(2)  # TJINIT_TRANSFORM
-    output, size = ctypes.c_void_p(None), ctypes.c_size_t(0)
+    modern = is_version_3(found)
+    handle = found.tj3Init(_INIT_TRANSFORM) if modern else found.tjInitTransform()
+    output = ctypes.c_void_p(None)
+    size = ctypes.c_size_t(0) if modern else ctypes.c_ulong(0)
+    results = ctypes.byref(output), ctypes.byref(size), ctypes.byref(job)
     try:
-        found.tj3Set(handle, _STOP_ON_WARNING, 1)
-        found.tj3Set(handle, _SCAN_LIMIT, _MAX_SCANS)
-        found.tj3Set(handle, _MAX_MEMORY_MIB, _MAX_MEMORY)
-        if restart_blocks:
-            found.tj3Set(handle, _RESTART_BLOCKS, restart_blocks)
-        failed = found.tj3Transform(
-            handle,
-            jpeg,
-            len(jpeg),
-            1,
-            ctypes.byref(output),
-            ctypes.byref(size),
-            ctypes.byref(job),
-        )
+        if modern:
+            found.tj3Set(handle, _STOP_ON_WARNING, 1)
+            found.tj3Set(handle, _SCAN_LIMIT, _MAX_SCANS)
+            found.tj3Set(handle, _MAX_MEMORY_MIB, _MAX_MEMORY)
+            if restart_blocks:
+                found.tj3Set(handle, _RESTART_BLOCKS, restart_blocks)
+            failed = found.tj3Transform(handle, jpeg, len(jpeg), 1, *results)
+        else:
+            flags = _FLAG_STOP_ON_WARNING | _FLAG_LIMIT_SCANS
+            failed = found.tjTransform(handle, jpeg, len(jpeg), 1, *results, flags)
         if failed:
-            return b"", found.tj3GetErrorStr(handle).decode("latin-1")
-        return _take(output, size.value), ""
+            tell = found.tj3GetErrorStr if modern else found.tjGetErrorStr2
+            return b"", tell(handle).decode("latin-1")
+        return (ctypes.string_at(output, size.value) if output.value else b""), ""
     finally:
         if output.value:
-            found.tj3Free(output)
-        found.tj3Destroy(handle)
-
-
-def _run_2(found: ctypes.CDLL, jpeg: bytes, job: _Transform, _: int) -> tuple[bytes, str]:
-    """As :func:`_run_3`, for version 2.1, which writes no restart markers."""
-    handle = found.tjInitTransform()
-    output, size = ctypes.c_void_p(None), ctypes.c_ulong(0)
-    try:
-        failed = found.tjTransform(
-            handle,
-            jpeg,
-            len(jpeg),
-            1,
-            ctypes.byref(output),
-            ctypes.byref(size),
-            ctypes.byref(job),
-            _FLAG_STOP_ON_WARNING | _FLAG_LIMIT_SCANS,
-        )
-        if failed:
-            return b"", found.tjGetErrorStr2(handle).decode("latin-1")
-        return _take(output, size.value), ""
-    finally:
-        if output.value:
-            found.tjFree(output)
-        found.tjDestroy(handle)
-
-
-def _take(output: ctypes.c_void_p, size: int) -> bytes:
-    return ctypes.string_at(output, size) if output.value else b""
+            (found.tj3Free if modern else found.tjFree)(output)
+        (found.tj3Destroy if modern else found.tjDestroy)(handle)
