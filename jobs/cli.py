@@ -236,6 +236,9 @@ def doctor(
 
 def main() -> None:
     """Run the command line; errors that a user can mend are told in one line each."""
+    # 2 is the code of a run that finished with failed rows: a mistyped call must not look like it.
+    usage_error = typer.BadParameter.__mro__[1]
+    usage_error.exit_code = 1  # type: ignore[attr-defined]
     try:
         app()
     except CleanupError as error:

@@ -178,8 +178,10 @@ def test_a_run_that_cannot_start_ends_with_1(command: Command, tmp_path: Path) -
     assert "error manifest.missing_column" in done.stderr
     assert not (tmp_path / "out").exists()
     wrong = command("run", "m.csv", "--output", "out", "--retry", "faild")
-    assert wrong.returncode == 2, "the shell's code for a wrong call"
+    assert wrong.returncode == 1
     assert "unknown status faild" in wrong.stderr
+    assert command("run", "m.csv", "--outptu", "out").returncode == 1
+    assert command("run").returncode == 1
 
 
 def test_recipes_are_listed_and_shown_as_toml(command: Command, tmp_path: Path) -> None:
