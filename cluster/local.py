@@ -10,6 +10,15 @@ from contextlib import contextmanager
 
 _CONNECT_SECONDS = 10.0
 
+_ENVIRONMENT = {
+    # A driver under `uv run` would have Ray copy the working folder and build a second environment
+    # for the workers, in which relative paths and edited files are others.
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray's C++ half tells the terminal what Ray Data deals with: actors that restart, and such.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+
 
 @contextmanager
 def ray_session(address: str | None = None) -> Iterator[list[str]]:
@@ -25,14 +34,10 @@ def ray_session(address: str | None = None) -> Iterator[list[str]]:
     Raises:
         ConnectionError: there is no cluster at the address, or it does not accept the token.
     """
-    import ray  # noqa: PLC0415 - slow to load
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray  # noqa: PLC0415 - slow to load, and it reads its environment when it is
 
-    # A driver under `uv run` would have Ray build a second environment for the workers, in which
-    # relative paths and edited files are others.
-    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Ray's C++ half tells the terminal what Ray Data deals with: actors that restart, and such.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     address = address or os.environ.get("RAY_ADDRESS", "local")
     _check_listening(address)
     try:
