@@ -56,10 +56,6 @@ class Box:
         """The part inside an image of that size; there must be one."""
         return Box(max(self.x0, 0), max(self.y0, 0), min(self.x1, width), min(self.y1, height))
 
-    def grown(self, margin: int) -> Box:
-        """The box with ``margin`` more pixels on each side."""
-        return Box(self.x0 - margin, self.y0 - margin, self.x1 + margin, self.y1 + margin)
-
     def shifted(self, dx: int, dy: int) -> Box:
         """The box moved right by ``dx`` and down by ``dy``."""
         return Box(self.x0 + dx, self.y0 + dy, self.x1 + dx, self.y1 + dy)

@@ -18,7 +18,7 @@ from stages.codecs.jpeg_splice import coefficients_of
 from stages.masks import distance_outside
 from stages.photo import Photo, from_table, lineage_dict, to_table
 from stages.recipe import Recipe
-from stages.step import run_steps
+from stages.step import Work, run_steps
 from tests.support import DEMO, encoded
 
 
@@ -33,7 +33,7 @@ def demo_photo(name: str, recipe: Recipe, suffix: str = "jpg") -> Photo:
     )
 
 
-def made(recipe: Recipe, output: Path) -> list[tuple[str, object]]:
+def made(recipe: Recipe, output: Path) -> list[tuple[str, Work]]:
     return [(step.name, step.make()) for step in steps(recipe, str(output))]
 
 
@@ -41,14 +41,14 @@ def made(recipe: Recipe, output: Path) -> list[tuple[str, object]]:
 def test_travelling_between_pools_changes_nothing(border: int, tmp_path: Path) -> None:
     recipe = Recipe.load("telea")
     direct = demo_photo("fig-bowl-sticker-date", recipe)
-    run_steps(direct, made(recipe, tmp_path / "direct"))  # type: ignore[arg-type]
+    run_steps(direct, made(recipe, tmp_path / "direct"))
     works = made(recipe, tmp_path / "travelled")
     photo = demo_photo("fig-bowl-sticker-date", recipe)
-    run_steps(photo, works[:border])  # type: ignore[arg-type]
+    run_steps(photo, works[:border])
     photo.extra = {"sku": "0012"}
     (photo,) = from_table(to_table([photo], pa.schema([("sku", pa.string())])))
     assert photo.extra == {"sku": "0012"}
-    run_steps(photo, works[border:])  # type: ignore[arg-type]
+    run_steps(photo, works[border:])
     assert photo.ok, photo.lineage.error
     assert photo.lineage.output_sha256 == direct.lineage.output_sha256
     assert photo.lineage.patches == direct.lineage.patches
@@ -60,7 +60,7 @@ def test_a_jpeg_keeps_its_blocks_outside_the_mask(name: str, tmp_path: Path) -> 
     """One is stored on its side, with the mask drawn on it upright; the other is progressive."""
     recipe = Recipe.load("telea")
     photo = demo_photo(name, recipe)
-    run_steps(photo, made(recipe, tmp_path))  # type: ignore[arg-type]
+    run_steps(photo, made(recipe, tmp_path))
     assert (photo.lineage.fidelity, photo.lineage.fidelity_note) == ("coefficients", None)
     drawn = np.asarray(Image.open(photo.lineage.mask_uri)) >= 128
     reach = recipe.mask.dilate_px + recipe.stitch.feather_px
@@ -85,7 +85,7 @@ def test_without_the_library_a_jpeg_is_coded_again_and_the_lineage_says_so(
     monkeypatch.setattr(turbojpeg, "library", lambda: None)
     recipe = Recipe.load("telea")
     photo = demo_photo("dandelion-watermark", recipe)
-    run_steps(photo, made(recipe, tmp_path))  # type: ignore[arg-type]
+    run_steps(photo, made(recipe, tmp_path))
     assert photo.lineage.fidelity == "reencoded"
     assert "libturbojpeg is not installed" in str(photo.lineage.fidelity_note)
 
@@ -108,7 +108,7 @@ def test_an_empty_mask_passes_the_file_through_byte_for_byte(tmp_path: Path) -> 
     photo = demo_photo("fig-bowl-sticker-date", recipe)
     (tmp_path / "black.png").write_bytes(encoded(Image.new("L", (1300, 879))))
     photo.lineage.mask_uri = str(tmp_path / "black.png")
-    run_steps(photo, made(recipe, tmp_path))  # type: ignore[arg-type]
+    run_steps(photo, made(recipe, tmp_path))
     assert photo.ok
     assert photo.lineage.masked_px == 0
     assert photo.lineage.output_sha256 == photo.lineage.image_sha256
@@ -120,7 +120,7 @@ def test_a_mask_over_everything_is_refused(tmp_path: Path) -> None:
     photo = demo_photo("fig-bowl-sticker-date", recipe)
     (tmp_path / "white.png").write_bytes(encoded(Image.new("L", (1300, 879), 255)))
     photo.lineage.mask_uri = str(tmp_path / "white.png")
-    run_steps(photo, made(recipe, tmp_path))  # type: ignore[arg-type]
+    run_steps(photo, made(recipe, tmp_path))
     assert photo.lineage.error_code == "mask.covers_photo"
     assert photo.lineage.error_stage == "mask"
     assert not list(tmp_path.glob("images/*"))
