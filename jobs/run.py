@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
@@ -110,7 +110,8 @@ def _execute(
     """Run the DAG over unfinished shards, and again over each row that is still missing, alone.
 
     A worker that dies takes the rows it had in flight with it; alone, all but the one that killed
-    it come through. Ends when nothing is missing, or a pass gets nowhere.
+    it come through. Ends when nothing is missing, or two such passes, in opposite orders, got
+    nowhere.
     """
     plan = job.plan
     tally = reconcile(plan, job.goal)
@@ -118,21 +119,24 @@ def _execute(
         console.print(f"All {plan.rows} photos were done before.", highlight=False)
         return tally
     console.print(f"{plan.rows} photos, recipe {job.recipe.name}; starting Ray ...", markup=False)
-    work = [clean.Work(shard=shard, id=None) for shard in tally.unfinished]
+    work = [clean.WorkUnit(shard=shard, id=None) for shard in tally.unfinished]
     with _ray(address) as trouble:
         chosen = pools or default_pools(cluster_cpus(), len(work))
+        in_vain = 0
         while True:
             before = tally.missing_count
             with meter(console, before) as shown:
                 _drain(clean.build(job, chosen, work), shown.advance)
             tally = reconcile(plan, job.goal)
-            if not tally.missing_count:
-                break
             alone = work[0]["id"] is not None
-            if alone and tally.missing_count == before:
+            in_vain = in_vain + 1 if alone and tally.missing_count == before else 0
+            if not tally.missing_count or in_vain == 2:
                 break
             console.print(f"{tally.missing_count} photos lost their worker; each alone ...")
-            work = [clean.Work(shard=shard, id=name) for shard, name in tally.missing]
+            # None may wait behind the one that kills its worker: it would be lost with it again.
+            chosen = {name: replace(size, tasks_in_flight=1) for name, size in chosen.items()}
+            missing = tally.missing[:: -1 if in_vain else 1]
+            work = [clean.WorkUnit(shard=shard, id=name) for shard, name in missing]
         if tally.missing_count and trouble:
             console.print(f"Ray tells: {trouble[0]}", markup=False, highlight=False)
     if job.goal.retry:
