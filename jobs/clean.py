@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 
-class Work(TypedDict):
+class WorkUnit(TypedDict):
     """A unit of scheduling: the pending rows of a shard, or one of them."""
 
     shard: int
@@ -51,7 +51,7 @@ def steps(recipe: Recipe, output: str) -> list[Step]:
     ]
 
 
-def build(job: Job, pools: Mapping[str, PoolSize], work: Sequence[Work]) -> Dataset:
+def build(job: Job, pools: Mapping[str, PoolSize], work: Sequence[WorkUnit]) -> Dataset:
     """Build the DAG; nothing runs until its rows are asked for.
 
     Args:

@@ -228,8 +228,9 @@ def doctor(
     worst = 0
     for finding in examine(s3):
         console.print(f"{finding.state:5}", style=colours[finding.state], end="")
-        for line in filter(None, (f"{finding.what}: {finding.found}", finding.remedy)):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        remedy = f"\n     {finding.remedy}" if finding.remedy else ""
+        text = f"{finding.what}: {finding.found}{remedy}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
         worst = max(worst, finding.state == "bad")
     raise typer.Exit(worst)
 

@@ -160,7 +160,9 @@ def _s3_access(uri: str) -> Finding:
     import boto3  # noqa: PLC0415 - slow to load
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
-    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    from stages.storage import bucket_and_key  # noqa: PLC0415
+
+    bucket, prefix = bucket_and_key(uri)
     key = "/".join(filter(None, [prefix.rstrip("/"), f"doctor-{uuid.uuid4().hex}"]))
     client = boto3.client("s3")
     doing = "writing"

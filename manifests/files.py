@@ -6,6 +6,7 @@ import os
 import posixpath
 import uuid
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -131,4 +132,10 @@ def _s3() -> fs.S3FileSystem:
     """S3 as boto3 would reach it: pyarrow finds credentials itself, and is told the endpoint."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return _s3_at(endpoint, region)
+
+
+@cache
+def _s3_at(endpoint: str | None, region: str | None) -> fs.S3FileSystem:
+    """One for each process: making one looks for credentials, and its connections are kept."""
     return fs.S3FileSystem(endpoint_override=endpoint, region=region)

@@ -149,9 +149,10 @@ def _check_rows(files: list[ManifestFile]) -> tuple[pa.Table, list[str]]:
         raise ManifestError(
             "manifest.unreadable", f"The columns of {names} do not fit together: {error}."
         ) from None
-    renamed = {old: new for old, new in extra_columns(rows.schema).items() if old != new}
-    for old, new in renamed.items():
-        notes.append(f"The manifest's column {old} is called {new} in the lineage.")
+    extra_names = extra_columns(rows.schema)
+    for old, new in extra_names.items():
+        if old != new:
+            notes.append(f"The manifest's column {old} is called {new} in the lineage.")
     ids = rows["id"].combine_chunks()
     codes = np.full(rows.num_rows, None, dtype=object)
     texts = np.full(rows.num_rows, None, dtype=object)
@@ -168,7 +169,7 @@ def _check_rows(files: list[ManifestFile]) -> tuple[pa.Table, list[str]]:
         "error_code": pa.array(codes, pa.string()),
         "error": pa.array(texts, pa.string()),
     }
-    extra = {new: rows[old] for old, new in extra_columns(rows.schema).items()}
+    extra = {new: rows[old] for old, new in extra_names.items()}
     schema = pa.schema(
         [*SHARD_SCHEMA, *(pa.field(name, column.type) for name, column in extra.items())]
     )

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Box:
@@ -56,9 +59,21 @@ class Box:
         """The part inside an image of that size; there must be one."""
         return Box(max(self.x0, 0), max(self.y0, 0), min(self.x1, width), min(self.y1, height))
 
+    def grown(self, margin: int) -> Box:
+        """The box with ``margin`` more pixels on each side."""
+        return Box(self.x0 - margin, self.y0 - margin, self.x1 + margin, self.y1 + margin)
+
     def shifted(self, dx: int, dy: int) -> Box:
         """The box moved right by ``dx`` and down by ``dy``."""
         return Box(self.x0 + dx, self.y0 + dy, self.x1 + dx, self.y1 + dy)
+
+
+def bounds_of(mask: npt.NDArray[np.generic]) -> Box | None:
+    """The smallest box that holds all non-zero pixels of an ``(h, w)`` array; None if all are 0."""
+    ys, xs = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not ys.size:
+        return None
+    return Box(int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1)
 
 
 def context_box(

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import RowError
+from stages.geometry import bounds_of
 from stages.recipe import MaskOptions
 
 Bits = npt.NDArray[np.bool_]
@@ -87,15 +88,12 @@ def grown(region: Bits, options: MaskOptions) -> Bits:
         region: ``(h, w)`` bool, what the mask marks, at the photo's size.
         options: holes and dilation.
     """
-    rows, columns = np.flatnonzero(region.any(axis=1)), np.flatnonzero(region.any(axis=0))
-    if not rows.size:
+    bounds = bounds_of(region)
+    if bounds is None:
         return region
     # Work on the part that holds the mask, with room to grow: marks are small, photos are not.
-    margin = options.dilate_px + 1
-    part = (
-        slice(max(rows[0] - margin, 0), rows[-1] + margin + 1),
-        slice(max(columns[0] - margin, 0), columns[-1] + margin + 1),
-    )
+    height, width = region.shape
+    part = bounds.grown(options.dilate_px + 1).clipped(width, height).slices
     work = region[part].astype(np.uint8)
     if options.fill_holes:
         work = _fill_holes(work)

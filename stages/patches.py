@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from stages.geometry import Box, context_box
+from stages.geometry import Box, bounds_of, context_box
 from stages.masks import Bits, Bytes, blend_mask
 from stages.recipe import CropOptions
 
@@ -103,8 +103,8 @@ def cut_masks(mask: Bits, patch: PlannedPatch, feather_px: int) -> tuple[Bytes, 
     crop, region = patch.crop, patch.region
     own = np.zeros((crop.height, crop.width), np.bool_)
     own[region.shifted(-crop.x0, -crop.y0).slices] = patch.own
-    everything = cut(mask.astype(np.uint8)[..., None] * 255, crop)[..., 0]
-    return everything, blend_mask(own, feather_px)
+    everything = cut(mask.view(np.uint8)[..., None], crop)[..., 0] * 255
+    return np.asarray(everything, np.uint8), blend_mask(own, feather_px)
 
 
 def _any_in_cell(mask: Bits) -> Bytes:
@@ -129,14 +129,13 @@ def _group_cells(cells: Bytes, reach_px: int) -> tuple[npt.NDArray[np.int32], in
 
 def _bounds(mask: Bits, labels: npt.NDArray[np.int32], group: int) -> Box:
     """The tight bounds, in px, of a group of cells."""
-    rows = np.flatnonzero((labels == group).any(axis=1))
-    columns = np.flatnonzero((labels == group).any(axis=0))
-    y0, x0 = int(rows[0]) * _CELL_PX, int(columns[0]) * _CELL_PX
-    outer = Box(x0, y0, (int(columns[-1]) + 1) * _CELL_PX, (int(rows[-1]) + 1) * _CELL_PX)
+    cells = bounds_of(labels == group)
+    assert cells is not None
+    outer = Box(*(_CELL_PX * edge for edge in (cells.x0, cells.y0, cells.x1, cells.y1)))
     outer = outer.clipped(mask.shape[1], mask.shape[0])
-    own = _own_pixels(mask, labels, [group], outer)
-    ys, xs = np.flatnonzero(own.any(axis=1)), np.flatnonzero(own.any(axis=0))
-    return Box(x0 + int(xs[0]), y0 + int(ys[0]), x0 + int(xs[-1]) + 1, y0 + int(ys[-1]) + 1)
+    inner = bounds_of(_own_pixels(mask, labels, [group], outer))
+    assert inner is not None
+    return inner.shifted(outer.x0, outer.y0)
 
 
 def _own_pixels(mask: Bits, labels: npt.NDArray[np.int32], members: list[int], region: Box) -> Bits:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from stages.geometry import Box
+from stages.geometry import Box, bounds_of
 from stages.masks import Bits, Bytes
 
 
@@ -39,10 +39,8 @@ def stitch(photo: Bytes, fill: Bytes, blend: Bytes, crop: Box) -> None:
 
 def _painted(blend: Bytes, crop: Box) -> Box:
     """The part of a crop in which any paint is laid on; a pixel of it if there is none."""
-    ys, xs = np.flatnonzero(blend.any(axis=1)), np.flatnonzero(blend.any(axis=0))
-    if not ys.size:
-        return Box(crop.x0, crop.y0, crop.x0 + 1, crop.y0 + 1)
-    return Box(int(xs[0]), int(ys[0]), int(xs[-1]) + 1, int(ys[-1]) + 1).shifted(crop.x0, crop.y0)
+    painted = bounds_of(blend) or Box(0, 0, 1, 1)
+    return painted.shifted(crop.x0, crop.y0)
 
 
 def mark_changed(changed: Bits, blend: Bytes, crop: Box) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import boto3
 import duckdb
@@ -32,15 +33,15 @@ TELEA = Recipe.load("telea")
 def on_ray(ray_address: str) -> Run:
     """``run`` on the tests' cluster, quietly."""
 
-    def on_cluster(manifest: Path | str, output: Path | str, **options: object) -> Outcome:
+    def on_cluster(manifest: Path | str, output: Path | str, **options: Any) -> Outcome:
         recipe = options.pop("recipe", TELEA)
         return run(
             str(manifest),
             str(output),
-            recipe,  # type: ignore[arg-type]
+            recipe,
             QUIET,
             address=ray_address,
-            **options,  # type: ignore[arg-type]
+            **options,
         )
 
     return on_cluster

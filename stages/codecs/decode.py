@@ -78,15 +78,13 @@ def decode_photo(data: bytes, max_megapixels: float, uri: str) -> Decoded:
             ``image.too_large``, ``image.truncated`` or ``image.corrupt``.
     """
     with _opened(data, max_megapixels, "image", uri) as picture:
-        orientation = int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+        orientation = _orientation(picture)
         mode = _MODES[picture.mode]
         if "transparency" in picture.info:
             mode = _WITH_ALPHA[mode]
         same_mode = picture if picture.mode == mode else picture.convert(mode)
         pixels = np.asarray(_upright(same_mode))
-    return Decoded(
-        pixels.reshape(*pixels.shape[:2], -1), orientation if 1 <= orientation <= 8 else 1
-    )
+    return Decoded(pixels.reshape(*pixels.shape[:2], -1), orientation)
 
 
 def check_photo(data: bytes, max_megapixels: float, uri: str) -> tuple[int, int]:
@@ -98,7 +96,7 @@ def check_photo(data: bytes, max_megapixels: float, uri: str) -> tuple[int, int]
         RowError: as :func:`decode_photo`, but never ``image.unsupported``.
     """
     with _opened(data, max_megapixels, "image", uri, for_editing=False) as picture:
-        turned = picture.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+        turned = _orientation(picture) >= 5
         return (picture.height, picture.width) if turned else picture.size
 
 
@@ -136,8 +134,13 @@ def decode_mask(data: bytes, max_megapixels: float, uri: str) -> Bytes:
 
 def _upright(picture: Image.Image) -> Image.Image:
     """The picture in the displayed frame; itself, not a copy, where that is the stored one."""
-    turned = picture.getexif().get(_EXIF_ORIENTATION, 1) != 1
-    return ImageOps.exif_transpose(picture) if turned else picture
+    return ImageOps.exif_transpose(picture) if _orientation(picture) != 1 else picture
+
+
+def _orientation(picture: Image.Image) -> int:
+    """EXIF orientation, 1 to 8; 1 where there is none, or none that makes sense."""
+    orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
+    return int(orientation) if orientation in range(1, 9) else 1
 
 
 @contextmanager
