@@ -47,7 +47,7 @@ def steps(recipe: Recipe, output: str) -> list[Step]:
         Step("remove", "cpu", lambda: remove.fill_patches(recipe)),
         Step("stitch", "cpu", lambda: finish.stitch_patches(recipe)),
         Step("encode", "cpu", lambda: finish.encode(recipe)),
-        Step("publish", "cpu", lambda: finish.publish(output)),
+        Step("publish", "cpu", lambda: finish.publish(output, recipe)),
     ]
 
 

@@ -39,7 +39,7 @@ def try_one(image: str, mask: str, output: str, recipe: Recipe) -> LineageRow:
         )
     )
     fetch, *others, _ = steps(recipe, "")
-    check = Step("output", "cpu", lambda: finish.check_suffix(output))
+    check = Step("output", "cpu", lambda: finish.check_suffix(output, recipe))
     publish = Step("publish", "cpu", lambda: finish.publish_as(output))
     run_steps(photo, [(s.name, s.make()) for s in (fetch, check, *others, publish)])
     end(photo)

@@ -91,6 +91,11 @@ CODES: dict[str, tuple[str, str]] = {
         "A picture, but of a kind that this version cannot edit without loss.",
         "Convert it to RGB or grey with 8 bits, as JPEG, PNG or WebP.",
     ),
+    "image.stale_preview": (
+        "With metadata.stale_preview = refuse: something in the file would still show the old "
+        "picture.",
+        "Use --set metadata.stale_preview=rebuild or drop, and another --output.",
+    ),
     "image.truncated": ("The file ends before the picture does.", "Upload it again."),
     "image.corrupt": ("The picture's data are damaged.", "Upload it again."),
     "image.too_large": (

@@ -74,7 +74,12 @@ class LineageRow:
         "What is kept outside the mask: identical (the whole file: empty mask), lossless (every "
         "sample), coefficients (of every JPEG block the mask does not touch) or reencoded.",
     )
-    fidelity_note: str | None = _column(pa.string(), "If reencoded, why.")
+    fidelity_note: str | None = _column(
+        pa.string(), "If reencoded, why; what else became of the samples."
+    )
+    metadata_note: str | None = _column(
+        pa.string(), "What became of previews and of other content that no longer holds."
+    )
     recipe_name: str = _column(pa.string(), "Name in the recipe.", "")
     recipe_hash: str = _column(pa.string(), "Changes with every option that steers a result.", "")
     weights: dict[str, str] = _column(

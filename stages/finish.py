@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 
 from manifests.errors import RowError
-from stages.codecs.decode import Decoded, decode_photo, suffix_of
-from stages.codecs.encode import encode_like
+from stages.codecs import encode as coding
+from stages.codecs.decode import decode_photo
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.resize import scale_pixels
@@ -33,57 +34,55 @@ def stitch_patches(recipe: Recipe) -> Work:
         changed = np.zeros(pixels.shape[:2], np.bool_)
         for patch in photo.patches:
             fill = scale_pixels(patch.pixels, patch.crop.width, patch.crop.height)
-            stitch(pixels, fill, patch.blend, patch.crop)
+            stitch(pixels, fill, patch.blend, patch.crop, decoded.space)
             mark_changed(changed, patch.blend, patch.crop)
-        photo.decoded, photo.changed = Decoded(pixels, decoded.orientation), changed
+        photo.decoded, photo.changed = replace(decoded, pixels=pixels), changed
 
     return work
 
 
 def encode(recipe: Recipe) -> Work:
-    """Make the step that writes the photo in its source's format; byte for byte if unchanged."""
+    """Make the step that writes the photo as the recipe says; byte for byte if nothing changes."""
 
     def work(photo: Photo) -> None:
-        if not photo.patches:
-            photo.result = photo.original
-            photo.lineage.fidelity = "identical"
+        row = photo.lineage
+        if photo.decoded is None:
+            photo.result, row.fidelity = photo.original, "identical"
             return
-        assert photo.decoded is not None
-        assert photo.changed is not None
-        encoded = encode_like(
-            photo.original,
-            photo.decoded.pixels,
-            photo.changed,
-            photo.decoded.orientation,
-            recipe.output,
-        )
-        photo.result = encoded.data
-        photo.lineage.fidelity = encoded.fidelity
-        photo.lineage.fidelity_note = encoded.note or None
+        decoded, changed = photo.decoded, photo.changed
+        if changed is None:  # an empty mask, but another format
+            changed = np.zeros(decoded.pixels.shape[:2], np.bool_)
+        made = coding.encode(photo.original, decoded, changed, recipe, row.image_uri)
+        photo.result, row.fidelity = made.data, made.fidelity
+        row.fidelity_note = "; ".join(filter(None, [decoded.note, made.note])) or None
+        row.metadata_note = "; ".join(made.metadata_notes) or None
 
     return work
 
 
-def publish(output: str) -> Work:
+def publish(output: str, recipe: Recipe) -> Work:
     """Make the step that stores ``<output>/images/<id>.<suffix>``."""
 
     def work(photo: Photo) -> None:
-        suffix = suffix_of(photo.original, photo.lineage.image_uri)
+        suffix = coding.suffix_of(photo.original, photo.lineage.image_uri, recipe)
         _store(photo, f"{output}/images/{photo.lineage.id}.{suffix}")
 
     return work
 
 
-def check_suffix(uri: str) -> Work:
-    """Make the step that refuses an output whose suffix names another format than the photo's."""
+_SPELLINGS = {"jpeg": "jpg", "tiff": "tif", "heif": "heic"}
+
+
+def check_suffix(uri: str, recipe: Recipe) -> Work:
+    """Make the step that refuses an output whose suffix names another format than it will have."""
     name = uri.rpartition("/")[2]
-    given = name.rpartition(".")[2].lower().replace("jpeg", "jpg") if "." in name else "nothing"
+    given = name.rpartition(".")[2].lower() if "." in name else "nothing"
 
     def work(photo: Photo) -> None:
-        suffix = suffix_of(photo.original, photo.lineage.image_uri)
-        if given != suffix:
+        suffix = coding.suffix_of(photo.original, photo.lineage.image_uri, recipe)
+        if _SPELLINGS.get(given, given) != suffix:
             raise RowError(
-                "output.other_format", f"{uri} ends in {given}, but the photo stays a {suffix}."
+                "output.other_format", f"{uri} ends in {given}, but the result is a {suffix}."
             )
 
     return work

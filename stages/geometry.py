@@ -55,9 +55,18 @@ class Box:
         """Whether no pixel of ``other`` lies outside."""
         return self.union(other) == self
 
+    def intersection(self, other: Box) -> Box:
+        """The part in both; there must be one."""
+        return Box(
+            max(self.x0, other.x0),
+            max(self.y0, other.y0),
+            min(self.x1, other.x1),
+            min(self.y1, other.y1),
+        )
+
     def clipped(self, width: int, height: int) -> Box:
         """The part inside an image of that size; there must be one."""
-        return Box(max(self.x0, 0), max(self.y0, 0), min(self.x1, width), min(self.y1, height))
+        return self.intersection(Box(0, 0, width, height))
 
     def grown(self, margin: int) -> Box:
         """The box with ``margin`` more pixels on each side."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -18,6 +19,8 @@ import numpy.typing as npt
 from stages.geometry import Box, bounds_of, context_box
 from stages.masks import Bits, Bytes, blend_mask
 from stages.recipe import CropOptions
+
+Array = TypeVar("Array", bound=npt.NDArray[Any])
 
 #: Parts are told apart on a grid of this many px, which makes planning cheap on large photos.
 #: Parts closer than two cells are always merged.
@@ -83,15 +86,15 @@ def plan_patches(
     ]
 
 
-def cut(image: Bytes, box: Box) -> Bytes:
+def cut(image: Array, box: Box) -> Array:
     """Copy ``box`` out of an ``(h, w, c)`` array, repeating the edge where it reaches outside."""
     height, width = image.shape[:2]
     inside = box.clipped(width, height)
     part = image[inside.slices]
     if inside == box:
-        return part.copy()
+        return part.copy()  # type: ignore[return-value]
     pad = [(inside.y0 - box.y0, box.y1 - inside.y1), (inside.x0 - box.x0, box.x1 - inside.x1)]
-    return np.pad(part, [*pad, (0, 0)], mode="edge")
+    return np.pad(part, [*pad, (0, 0)], mode="edge")  # type: ignore[return-value]
 
 
 def cut_masks(mask: Bits, patch: PlannedPatch, feather_px: int) -> tuple[Bytes, Bytes]:

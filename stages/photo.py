@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from manifests.schema import OK, LineageRow, lineage_schema
-from stages.codecs.decode import Decoded
+from stages.codecs.picture import Decoded
 from stages.geometry import Box
 from stages.masks import Bits, Bytes
 

@@ -7,15 +7,16 @@ import hashlib
 import numpy as np
 
 from manifests.errors import RowError
+from stages import colour
 from stages.codecs.decode import check_photo, decode_mask, decode_photo
+from stages.codecs.encode import converts
 from stages.geometry import Box
-from stages.masks import fit_to_photo, grown, marked
+from stages.masks import Bits, Bytes, fit_to_photo, grown, marked
 from stages.patches import PlannedPatch, cut, cut_masks, plan_patches
 from stages.photo import Patch, Photo
 from stages.recipe import Recipe
 from stages.resize import scale_mask, scale_pixels, working_size
 from stages.step import Work
-from stages.stitch import as_rgb
 from stages.storage import read
 
 
@@ -40,7 +41,7 @@ def decode(recipe: Recipe) -> Work:
         drawn = decode_mask(photo.mask_file, limit, row.mask_uri)
         photo.mask_file = b""
         photo.region = marked(drawn, recipe.mask, row.mask_uri)
-        if photo.region.any():
+        if photo.region.any() or converts(photo.original, recipe):
             photo.decoded = decode_photo(photo.original, limit, row.image_uri)
             row.width, row.height = photo.decoded.width, photo.decoded.height
         else:
@@ -93,15 +94,29 @@ def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> P
     assert photo.decoded is not None
     assert photo.region is not None
     generate, blend = cut_masks(photo.region, plan, recipe.stitch.feather_px)
-    pixels = as_rgb(cut(photo.decoded.pixels, plan.crop))
+    samples = cut(photo.decoded.pixels, plan.crop)
+    if photo.decoded.alpha is not None:
+        generate, blend = _without_hidden(generate, blend, samples[..., -1] == 0)
     width, height = working_size(plan.crop.width, plan.crop.height, recipe.resize)
     return Patch(
         crop=plan.crop,
-        pixels=scale_pixels(pixels, width, height),
+        pixels=scale_pixels(colour.view(samples, photo.decoded.space), width, height),
         mask=scale_mask(generate, width, height),
         blend=blend,
         seed=seed,
     )
+
+
+def _without_hidden(generate: Bytes, blend: Bytes, hidden: Bits) -> tuple[Bytes, Bytes]:
+    """The masks of a patch in which part of the photo is wholly transparent.
+
+    What cannot be seen is not painted, nor is anything copied from it, unless there is nothing
+    else to copy from.
+    """
+    known = ~hidden & (generate == 0)
+    if known.any():
+        generate = np.where(hidden, np.uint8(255), generate)
+    return generate, np.where(hidden, np.uint8(0), blend)
 
 
 def _describe(plan: PlannedPatch, patch: Patch) -> dict[str, object]:

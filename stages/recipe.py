@@ -107,10 +107,24 @@ class StitchOptions(_Section):
 
 
 class OutputOptions(_Section):
-    """How the result is stored. The format is the source's."""
+    """How the result is stored."""
 
-    webp_quality: int = Field(90, ge=1, le=100)
-    """For lossy WebP only: JPEG keeps its own tables, the others are lossless."""
+    format: Literal["source", "jpeg", "png", "webp", "tiff", "avif"] = "source"
+    """The photo's own, or one for all; another one is coded from the samples."""
+    quality: int = Field(0, ge=0, le=100)
+    """Of lossy files coded from their samples, 1 to 100; 0: the source's own where it can be read
+    from the file (WebP), else 90. JPEGs that stay JPEGs keep their own tables, whatever this says.
+    """
+
+
+class MetadataOptions(_Section):
+    """What becomes of the file's other content."""
+
+    stale_preview: Literal["rebuild", "drop", "refuse"] = "rebuild"
+    """Thumbnails and previews inside the file, which would still show the old picture: made anew
+    (or dropped, where that cannot be done), dropped, or the photo refused."""
+    mark_edit: bool = False
+    """Name the edit in the file: XMP's digital source type (IPTC) and the software."""
 
 
 class Limits(_Section):
@@ -137,6 +151,7 @@ class Recipe(_Section):
     remove: RemoveOptions
     stitch: StitchOptions = StitchOptions()
     output: OutputOptions = OutputOptions()
+    metadata: MetadataOptions = MetadataOptions()
     limits: Limits = Limits()
 
     @model_validator(mode="after")

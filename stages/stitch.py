@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
-import cv2
+from typing import Any
+
 import numpy as np
 
+from stages import colour
+from stages.codecs.picture import Samples, Space
 from stages.geometry import Box, bounds_of
 from stages.masks import Bits, Bytes
 
+_MARGIN_PX = 8
 
-def stitch(photo: Bytes, fill: Bytes, blend: Bytes, crop: Box) -> None:
-    """Blend a filled crop into ``photo``, in place.
 
-    A pixel becomes ``photo + (fill - photo) * blend / 255``, rounded. Where ``blend`` is 0 it
+def stitch(photo: Samples, fill: Bytes, blend: Bytes, crop: Box, space: Space) -> None:
+    """Blend a filled crop into ``photo``, in place, in the photo's own space and depth.
+
+    A sample becomes ``photo + (paint - photo) * blend / 255``, rounded. Where ``blend`` is 0 it
     stays as it is, to the bit; alpha is never touched.
 
     Args:
-        photo: ``(h, w, c)`` uint8, c = 1, 2, 3 or 4; changed in place.
-        fill: ``(crop.height, crop.width, 3)`` uint8 RGB.
+        photo: ``(h, w, c)`` uint8 or uint16; changed in place.
+        fill: ``(crop.height, crop.width, 3)`` uint8 sRGB.
         blend: ``(crop.height, crop.width)`` uint8, 0 to 255.
         crop: where the patch lies; what reaches outside the photo is left out.
+        space: of ``photo``.
     """
-    inside = _painted(blend, crop).clipped(photo.shape[1], photo.shape[0])
+    # With a margin, in which to see what the way to sRGB and back loses.
+    painted = _painted(blend, crop).grown(_MARGIN_PX).intersection(crop)
+    inside = painted.clipped(photo.shape[1], photo.shape[0])
     part = inside.shifted(-crop.x0, -crop.y0).slices
-    colours = 1 if photo.shape[2] <= 2 else 3
-    if colours == 1:
-        grey = cv2.cvtColor(np.ascontiguousarray(fill[part]), cv2.COLOR_RGB2GRAY)
-        paint: Bytes = np.asarray(grey, np.uint8)[..., None]
-    else:
-        paint = fill[part]
-    weight = blend[part].astype(np.uint16)[..., None]
-    mixed = photo[inside.slices][..., :colours] * (255 - weight)  # at most 255 * 255: 16 bits do
+    here = photo[inside.slices]
+    paint = colour.paint(np.ascontiguousarray(fill[part]), here, blend[part] == 255, space)
+    wide: type[np.unsignedinteger[Any]] = np.uint16 if photo.dtype == np.uint8 else np.uint32
+    weight = blend[part].astype(wide)[..., None]
+    mixed = here[..., : space.channels] * (255 - weight)
     mixed += paint * weight
     mixed += 127
     mixed //= 255
-    photo[inside.slices][..., :colours] = mixed
+    here[..., : space.channels] = mixed
 
 
 def _painted(blend: Bytes, crop: Box) -> Box:
@@ -47,10 +52,3 @@ def mark_changed(changed: Bits, blend: Bytes, crop: Box) -> None:
     """Set ``(h, w)`` bool ``changed``, in place, where :func:`stitch` lays on any paint."""
     inside = crop.clipped(changed.shape[1], changed.shape[0])
     changed[inside.slices] |= blend[inside.shifted(-crop.x0, -crop.y0).slices] > 0
-
-
-def as_rgb(pixels: Bytes) -> Bytes:
-    """``(h, w, c)`` uint8 of c = 1, 2, 3 or 4 -> ``(h, w, 3)``: grey repeated, alpha left out."""
-    if pixels.shape[2] <= 2:
-        return np.repeat(pixels[..., :1], 3, axis=2)
-    return np.ascontiguousarray(pixels[..., :3])

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from jobs.demo import MANIFEST
+from manifests.schema import LineageRow
+from stages.photo import Photo
 
 DEMO = MANIFEST.parent
 
@@ -38,3 +40,9 @@ def encoded(pixels: npt.NDArray[np.generic] | Image.Image, **options: object) ->
     buffer = io.BytesIO()
     picture.save(buffer, **({"format": "PNG", "compress_level": 1} | options))  # type: ignore[arg-type]
     return buffer.getvalue()
+
+
+def photo_of(image: bytes, mask: bytes, name: str = "1") -> Photo:
+    """A row whose files are read already."""
+    row = LineageRow(id=name, image_uri=f"{name}.image", mask_uri=f"{name}.mask")
+    return Photo(row, original=image, mask_file=mask)

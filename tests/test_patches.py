@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.codecs.picture import Space
 from stages.geometry import Box, context_box
 from stages.masks import Bits, blend_mask, distance_outside
 from stages.patches import cut, cut_masks, plan_patches
@@ -61,7 +62,7 @@ def test_cutting_and_stitching_an_unchanged_patch_is_the_identity(
     stitched = photo.copy()
     for patch in plan_patches(mask, options, feather_px=feather):
         _, blend = cut_masks(mask, patch, feather)
-        stitch(stitched, cut(photo, patch.crop), blend, patch.crop)
+        stitch(stitched, cut(photo, patch.crop), blend, patch.crop, Space("rgb"))
     assert np.array_equal(stitched, photo)
 
 
@@ -74,7 +75,7 @@ def test_the_mask_is_replaced_whole_and_nothing_beyond_the_feather(
     for patch in plan_patches(mask, options, feather_px=feather):
         _, blend = cut_masks(mask, patch, feather)
         white = np.full((patch.crop.height, patch.crop.width, 3), 255, np.uint8)
-        stitch(photo, white, blend, patch.crop)
+        stitch(photo, white, blend, patch.crop, Space("rgb"))
     assert (photo[mask] == 255).all(), "no old pixel shows through the soft edge"
     assert not photo[distance_outside(mask) > feather].any()
 

@@ -6,12 +6,10 @@ alike, so the two meet as a person saw them when drawing the mask.
 
 from __future__ import annotations
 
-import io
 import struct
-import warnings
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from typing import Literal
 
 import numpy as np
@@ -19,50 +17,20 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from manifests.errors import RowError
+from stages.codecs import pillow_io
+from stages.codecs.formats import CODECS, format_of
+from stages.codecs.picture import Decoded, UnsupportedError
+from stages.codecs.pillow_io import opened, orientation_of
 from stages.masks import Bytes
 
 #: Which file a message is about; also the first half of its error code.
 Role = Literal["image", "mask"]
 
-#: Format as Pillow names it (MPO is a JPEG with more pictures behind it) -> file suffix.
-SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}
-
-#: Modes that are edited without loss, and the one they are edited in: palettes are widened to the
-#: colours they stand for, and a transparent colour to alpha, or paint could turn into a hole.
-_MODES = {"L": "L", "LA": "LA", "RGB": "RGB", "RGBA": "RGBA", "1": "L", "P": "RGB", "PA": "RGBA"}
-_WITH_ALPHA = {"L": "LA", "RGB": "RGBA"}
+#: What the libraries raise that meet a damaged file.
+_DAMAGE = (OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError, IndexError)
 
 #: Formats a mask may have.
-_MASK_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF")
-
-_EXIF_ORIENTATION = 0x0112
-
-# Pillow's own limit cannot follow the recipe's; ours is checked before any pixel is decoded.
-Image.MAX_IMAGE_PIXELS = None
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """A photo as an array.
-
-    Attributes:
-        pixels: ``(h, w, c)`` uint8, c = 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGB, alpha);
-            displayed frame.
-        orientation: EXIF orientation, 1 to 8, that turns the stored frame into this one.
-    """
-
-    pixels: Bytes
-    orientation: int
-
-    @property
-    def width(self) -> int:
-        """As displayed, px."""
-        return int(self.pixels.shape[1])
-
-    @property
-    def height(self) -> int:
-        """As displayed, px."""
-        return int(self.pixels.shape[0])
+_MASK_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 
 
 def decode_photo(data: bytes, max_megapixels: float, uri: str) -> Decoded:
@@ -77,34 +45,36 @@ def decode_photo(data: bytes, max_megapixels: float, uri: str) -> Decoded:
         RowError: ``image.zero_bytes``, ``image.not_an_image``, ``image.unsupported``,
             ``image.too_large``, ``image.truncated`` or ``image.corrupt``.
     """
-    with _opened(data, max_megapixels, "image", uri) as picture:
-        orientation = _orientation(picture)
-        mode = _MODES[picture.mode]
-        if "transparency" in picture.info:
-            mode = _WITH_ALPHA[mode]
-        same_mode = picture if picture.mode == mode else picture.convert(mode)
-        pixels = np.asarray(_upright(same_mode))
-    return Decoded(pixels.reshape(*pixels.shape[:2], -1), orientation)
+    with _explained(data, "image", uri):
+        name = format_of(data)
+        if name is None:
+            raise UnsupportedError(f"its format is {_other_format(data)}")
+        codec = CODECS[name]
+        _check_size(*codec.size(data), max_megapixels, "image", uri)
+        return codec.decode(data)
 
 
 def check_photo(data: bytes, max_megapixels: float, uri: str) -> tuple[int, int]:
     """Width and height, as displayed, of a photo that is to be passed on as it is.
 
-    Kinds that cannot be edited are accepted here; damage, where we can see it, is not.
+    Kinds that cannot be edited are accepted here, and measured as stored; damage, where we can see
+    it, is not.
 
     Raises:
         RowError: as :func:`decode_photo`, but never ``image.unsupported``.
     """
-    with _opened(data, max_megapixels, "image", uri, for_editing=False) as picture:
-        turned = _orientation(picture) >= 5
-        return (picture.height, picture.width) if turned else picture.size
-
-
-def suffix_of(source: bytes, uri: str) -> str:
-    """File suffix, without the dot: of the format, or where we do not write it, of the URI."""
-    with Image.open(io.BytesIO(source)) as picture:
-        known = SUFFIXES.get(picture.format or "")
-    return known or uri.rpartition(".")[2].lower()
+    with _explained(data, "image", uri):
+        name = format_of(data)
+        if name is None:
+            size = pillow_io.size(data)
+            _check_size(*size, max_megapixels, "image", uri)
+            return size
+        size = CODECS[name].size(data)
+        _check_size(*size, max_megapixels, "image", uri)
+        with suppress(UnsupportedError):  # nothing of it is edited
+            decoded = CODECS[name].decode(data)
+            size = decoded.width, decoded.height
+        return size
 
 
 def decode_mask(data: bytes, max_megapixels: float, uri: str) -> Bytes:
@@ -114,9 +84,13 @@ def decode_mask(data: bytes, max_megapixels: float, uri: str) -> Bytes:
         RowError: ``mask.zero_bytes``, ``mask.not_an_image``, ``mask.unsupported``,
             ``mask.too_large``, ``mask.truncated``, ``mask.corrupt`` or ``mask.too_faint``.
     """
-    with _opened(data, max_megapixels, "mask", uri) as picture:
+    with _explained(data, "mask", uri), opened(data) as picture:
+        _check_size(*picture.size, max_megapixels, "mask", uri)
+        if picture.format not in _MASK_FORMATS:
+            raise UnsupportedError(f"its format is {picture.format}")
+        picture.load()
         deep = picture.mode.startswith("I") or picture.mode == "F" or _is_label_map(picture)
-        upright = _upright(picture)
+        upright = ImageOps.exif_transpose(picture) if orientation_of(picture) != 1 else picture
         if deep:
             return _stretch(np.asarray(upright))
         if not upright.has_transparency_data:
@@ -132,45 +106,33 @@ def decode_mask(data: bytes, max_megapixels: float, uri: str) -> Bytes:
         return over_black
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """The picture in the displayed frame; itself, not a copy, where that is the stored one."""
-    return ImageOps.exif_transpose(picture) if _orientation(picture) != 1 else picture
-
-
-def _orientation(picture: Image.Image) -> int:
-    """EXIF orientation, 1 to 8; 1 where there is none, or none that makes sense."""
-    orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
-    return int(orientation) if orientation in range(1, 9) else 1
-
-
 @contextmanager
-def _opened(
-    data: bytes, max_megapixels: float, role: Role, uri: str, *, for_editing: bool = True
-) -> Iterator[Image.Image]:
-    """Open a picture, its size and kind checked, and turn Pillow's errors into ours."""
+def _explained(data: bytes, role: Role, uri: str) -> Iterator[None]:
+    """Turn the errors of whatever reads a file into ours."""
     if not data:
         raise RowError(f"{role}.zero_bytes", f"The {role} {uri} has no bytes.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd metadata; the size limit is our own, below
-            with Image.open(io.BytesIO(data)) as picture:
-                _check_size(picture, max_megapixels, role, uri)
-                if for_editing:
-                    _check_kind(picture, data, role, uri)
-                if for_editing or picture.format in SUFFIXES:
-                    picture.load()
-                yield picture
+        yield
     except UnidentifiedImageError:
         raise RowError(
             f"{role}.not_an_image", f"The {role} {uri} is not a picture; it begins {data[:8]!r}."
         ) from None
-    except (OSError, SyntaxError, ValueError, struct.error, EOFError, IndexError) as error:
+    except UnsupportedError as error:
+        raise RowError(
+            f"{role}.unsupported", f"The {role} {uri} cannot be used: {error}."
+        ) from None
+    except _DAMAGE as error:
         kind = "truncated" if _is_truncation(error, data) else "corrupt"
         raise RowError(f"{role}.{kind}", f"The {role} {uri} cannot be read: {error}.") from None
 
 
-def _check_size(picture: Image.Image, max_megapixels: float, role: Role, uri: str) -> None:
-    width, height = picture.size
+def _other_format(data: bytes) -> str:
+    """The format of a picture that is none of ours; raises UnidentifiedImageError if it is none."""
+    with opened(data) as picture:
+        return picture.format or "unknown"
+
+
+def _check_size(width: int, height: int, max_megapixels: float, role: Role, uri: str) -> None:
     if width * height > max_megapixels * 1e6:
         raise RowError(
             f"{role}.too_large",
@@ -182,25 +144,8 @@ def _is_truncation(error: Exception, data: bytes) -> bool:
     if data[:4] == b"RIFF":  # WebP says how long it is; its decoder only that it failed
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
     text = str(error).lower()
-    return isinstance(error, EOFError) or "truncated" in text or "unexpected end" in text
-
-
-def _check_kind(picture: Image.Image, data: bytes, role: Role, uri: str) -> None:
-    """Refuse, before anything of it is decoded, what cannot be read safely or stored again."""
-    reason = None
-    if role == "mask":
-        if picture.format not in _MASK_FORMATS:
-            reason = f"its format is {picture.format}"
-    elif picture.format not in SUFFIXES:
-        reason = f"its format is {picture.format}"
-    elif picture.mode not in _MODES:
-        reason = f"its samples are of the kind {picture.mode}"
-    elif picture.format == "PNG" and data[24] == 16:
-        reason = "its samples have 16 bits"
-    elif picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
-        reason = "it is animated"
-    if reason:
-        raise RowError(f"{role}.unsupported", f"The {role} {uri} cannot be used: {reason}.")
+    ends = ("truncated", "unexpected end", "too small", "end-of-file", "premature")
+    return isinstance(error, EOFError) or any(word in text for word in ends)
 
 
 def _is_label_map(picture: Image.Image) -> bool:

@@ -32,7 +32,7 @@ _STANDARD_DC_LENGTHS = bytes([0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0])
 
 _MAX_SCANS = 500
 _SOI, _EOI, _SOS, _DQT, _DHT, _DRI, _DNL, _COM = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xDC, 0xFE
-_APP0, _APP2, _APP14, _APP15 = 0xE0, 0xE2, 0xEE, 0xEF
+_APP0, _APP14, _APP15 = 0xE0, 0xEE, 0xEF
 _FRAMES = [m for m in range(0xC0, 0xD0) if m not in (0xC4, 0xC8, 0xCC)]
 _SUPPORTED_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 
@@ -70,7 +70,6 @@ class JpegHeader:
         restart_blocks: MCUs between restart markers; 0: none.
         tables: quantisation tables, ``(64,)`` float32 in raster order.
         segments: the application segments and comments, whole, in order.
-        multi_picture: whether more pictures (MPF) are behind this one.
         body_start: of the first segment that is neither application nor comment.
         body_end: behind the end-of-image marker.
     """
@@ -86,7 +85,6 @@ class JpegHeader:
     restart_blocks: int = 0
     tables: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
     segments: list[bytes] = field(default_factory=list)
-    multi_picture: bool = False
     body_start: int = 0
     body_end: int = 0
 
@@ -126,7 +124,6 @@ def read_header(jpeg: bytes) -> JpegHeader:
                 raise RefusedError("application data between its scans")
             header.segments.append(jpeg[start : start + 4 + len(body)])
             jfif |= marker == _APP0 and body[:5] == b"JFIF\0"
-            header.multi_picture |= marker == _APP2 and body[:4] == b"MPF\0"
             if marker == _APP14 and body[:5] == b"Adobe" and len(body) >= 12:
                 adobe_transform = body[11]
             continue
@@ -141,6 +138,26 @@ def read_header(jpeg: bytes) -> JpegHeader:
     header.model = _colour_model(header, jfif=jfif, adobe_transform=adobe_transform)
     _check_components(header)
     return header
+
+
+def envelope(jpeg: bytes) -> tuple[list[bytes], bytes]:
+    """The application segments and comments, and what follows the image, whatever its kind.
+
+    Raises:
+        DamagedError: the markers make no sense.
+    """
+    header = JpegHeader()
+    segments = [
+        jpeg[start : start + 4 + len(body)]
+        for marker, start, body in _segments(jpeg, header)
+        if _APP0 <= marker <= _APP15 or marker == _COM
+    ]
+    return segments, jpeg[header.body_end :]
+
+
+def is_adobe(segment: bytes) -> bool:
+    """Whether a segment tells how the samples make colours (Adobe's APP14)."""
+    return segment[1] == _APP14 and segment[4:9] == b"Adobe"
 
 
 def _read_segment(header: JpegHeader, marker: int, body: bytes, *, in_scans: bool) -> None:

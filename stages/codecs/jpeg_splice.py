@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.codecs.jpeg_header import JpegHeader, read_header
-from stages.codecs.turbojpeg import Coefficients, DamagedError, RefusedError, transform, visit
+from stages.codecs.turbojpeg import Coefficients, DamagedError, transform, visit
 from stages.masks import Bits, Bytes
 
 Floats = npt.NDArray[np.float32]
@@ -87,8 +87,6 @@ def splice(jpeg: bytes, edited: Bytes, mask: Bits) -> bytes:
     _check_shapes(header, edited, mask)
     if not mask.any():
         return jpeg
-    if header.multi_picture:
-        raise RefusedError("it holds further pictures (MPF), which show the old one")
     edits = _plan_edits(header, edited, mask)
     before: dict[tuple[int, int], Coefficients] = {}
     tables = [header.tables[part.table] for part in header.components]
@@ -109,7 +107,7 @@ def splice(jpeg: bytes, edited: Bytes, mask: Bits) -> bytes:
         optimise=(header.optimised or header.progressive) and not header.arithmetic,
         restart_blocks=header.restart_blocks,
     )
-    result = with_segments_of(jpeg, header, coded)
+    result = _with_segments_of(jpeg, header, coded)
     try:
         _verify(result, header, before, edits)
     except DamagedError as error:
@@ -231,18 +229,11 @@ def _apply(edit: _RowEdit, coefficients: Coefficients, table: Floats) -> None:
     coefficients[edit.columns] = new.astype(np.int16)
 
 
-def with_segments_of(jpeg: bytes, header: JpegHeader, coded: bytes) -> bytes:
-    """The coded image between the original's segments and whatever followed the original.
-
-    Further pictures (MPF) are left out: their index would point nowhere, and they show the old
-    picture.
-    """
+def _with_segments_of(jpeg: bytes, header: JpegHeader, coded: bytes) -> bytes:
+    """The coded image between the original's segments and whatever followed the original."""
     made = read_header(coded)
     body = coded[made.body_start : made.body_end]
-    if not header.multi_picture:
-        return b"".join([b"\xff\xd8", *header.segments, body, jpeg[header.body_end :]])
-    kept = [segment for segment in header.segments if segment[4:8] != b"MPF\0"]
-    return b"".join([b"\xff\xd8", *kept, body])
+    return b"".join([b"\xff\xd8", *header.segments, body, jpeg[header.body_end :]])
 
 
 def _verify(

@@ -1,0 +1,189 @@
+"""Code a photo into another format than its own, as ``output.format`` asks for."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import tifffile
+from PIL import Image, PngImagePlugin
+
+from stages.codecs import pillow_io, png
+from stages.codecs.blocks import EXIF_PREFIX, Blocks
+from stages.codecs.picture import Edit, Encoded, Samples, Space, as_pillow, to_8_bits
+from stages.codecs.png_chunks import chunks, with_chunks
+from stages.colour import view
+
+_QUALITY = 90
+
+#: What each format can hold.
+_DEEP = ("png", "tiff")
+_CMYK = ("jpeg", "tiff")
+_LOSSLESS = ("png", "tiff")
+
+#: EXIF tags of a TIFF that tell of the photo, not of how the file is laid out.
+_TELLING = (270, 271, 272, 274, 305, 306, 315, 316, 33432)
+_EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
+_ORIENTATION, _PREDICTOR, _XMP = 274, 317, 700
+
+
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    """The metadata that is carried over; empty where there is none."""
+
+    exif: bytes
+    xmp: bytes
+    icc: bytes
+    dpi: tuple[float, float] | None
+
+
+def convert(edit: Edit, own: str, wanted: str) -> Encoded:
+    """Code an edited photo anew.
+
+    Args:
+        edit: the photo.
+        own: format of its source.
+        wanted: ``jpeg``, ``png``, ``webp``, ``tiff`` or ``avif``.
+
+    Raises:
+        RowError: ``image.stale_preview``.
+    """
+    notes = [f"converted from {own} to {wanted}"]
+    pixels, space = _as_target_can_hold(edit.pixels, edit.space, wanted, notes)
+    blocks = Blocks(edit)
+    carried = _carried(edit, own, blocks, space)
+    lossless = wanted in _LOSSLESS and len(notes) == 1
+    if wanted not in _LOSSLESS:
+        quality = edit.output.quality or _QUALITY
+        notes.append(f"quality {quality}")
+        data = pillow_io.saved(
+            as_pillow(pixels, space.model),
+            format=wanted.upper(),
+            quality=quality,
+            **_pillow_options(carried),
+        )
+    elif wanted == "png":
+        data = _png(pixels, carried)
+    elif pixels.dtype == np.uint8:
+        data = _tiff(pixels, space, carried)
+    else:
+        data = _deep_tiff(pixels, space, carried, edit.orientation)
+        if carried.exif:
+            blocks.notes.append("EXIF not carried over, but for the orientation")
+    return Encoded(data, "lossless" if lossless else "reencoded", ", ".join(notes), blocks.notes)
+
+
+def _as_target_can_hold(
+    pixels: Samples, space: Space, wanted: str, notes: list[str]
+) -> tuple[Samples, Space]:
+    """Bring samples to the depth, colours and opacity that a format has; notes what was lost."""
+    if pixels.dtype == np.uint16 and wanted not in _DEEP:
+        pixels = to_8_bits(pixels)
+        notes.append("16 bits reduced to 8")
+    if space.model == "cmyk" and wanted not in _CMYK:
+        pixels, space = view(pixels, space), Space("rgb")
+        notes.append("CMYK turned into sRGB")
+    if wanted == "jpeg" and pixels.shape[2] > space.channels:
+        top = 0 if space.model == "cmyk" else 255
+        alpha = pixels[..., -1:].astype(np.uint32)
+        laid = pixels[..., :-1] * alpha + top * (255 - alpha)
+        if space.premultiplied:
+            laid = pixels[..., :-1] * 255 + top * (255 - alpha)
+        pixels, space = ((laid + 127) // 255).astype(np.uint8), replace(space, premultiplied=False)
+        notes.append("transparency laid on white")
+    return pixels, space
+
+
+def _carried(edit: Edit, own: str, blocks: Blocks, space: Space) -> _Carried:
+    if own == "tiff":
+        with tifffile.TiffFile(io.BytesIO(edit.source)) as reader:
+            xmp = reader.pages[0].tags.valueof(700, b"")  # type: ignore[union-attr]
+        exif, dpi = _telling_tags(edit.source).tobytes(), None
+    elif own == "heic":
+        from stages.codecs.heif import metadata_of  # noqa: PLC0415
+
+        found = metadata_of(edit.source)
+        exif, xmp, dpi = found.get("exif") or b"", found.get("xmp") or b"", None
+    else:
+        with pillow_io.opened(edit.source) as original:
+            info = original.info
+            exif = info.get("exif") or b""
+            xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
+            dpi = info.get("dpi")
+    packet = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
+    if exif and not exif.startswith(EXIF_PREFIX):
+        exif = EXIF_PREFIX + exif  # Pillow wants it for JPEG, and takes it off for the others
+    return _Carried(blocks.exif(exif), blocks.xmp(packet), space.icc, dpi)
+
+
+def _telling_tags(block: bytes) -> Image.Exif:
+    """The tags of an EXIF block, or of a whole TIFF, that hold for the same photo elsewhere."""
+    tags = Image.Exif()
+    tags.load(block)
+    made = Image.Exif()
+    for tag in _TELLING:
+        if tag in tags:
+            made[tag] = tags[tag]
+    for number in (_EXIF_IFD, _GPS_IFD):
+        if below := tags.get_ifd(number):
+            made.get_ifd(number).update(below)
+    return made
+
+
+def _pillow_options(carried: _Carried) -> dict[str, Any]:
+    found = {"exif": carried.exif, "xmp": carried.xmp, "icc_profile": carried.icc}
+    options: dict[str, Any] = {name: value for name, value in found.items() if value}
+    return options | ({"dpi": carried.dpi} if carried.dpi else {})
+
+
+def _png(pixels: Samples, carried: _Carried) -> bytes:
+    """Pillow writes the chunks, around a picture of one pixel, and knows no samples of 16 bits."""
+    texts = PngImagePlugin.PngInfo()
+    if carried.xmp:
+        texts.add_itxt("XML:com.adobe.xmp", carried.xmp.decode("utf-8", "replace"))
+    options = _pillow_options(carried)
+    options.pop("xmp", None)
+    around = pillow_io.saved(Image.new("RGB", (1, 1)), format="PNG", pnginfo=texts, **options)
+    kept = [chunk for chunk in chunks(around) if chunk[0][:1].islower()]
+    return with_chunks(png.coded_samples(pixels), kept, [])
+
+
+def _tiff(pixels: Samples, space: Space, carried: _Carried) -> bytes:
+    """8 bits, through Pillow, which knows EXIF."""
+    tags = _telling_tags(carried.exif)
+    tags[_PREDICTOR] = 2
+    if carried.xmp:
+        tags[_XMP] = carried.xmp
+    options = _pillow_options(replace(carried, exif=b"", xmp=b""))
+    picture = as_pillow(pixels, space.model)
+    return pillow_io.saved(
+        picture, format="TIFF", compression="tiff_adobe_deflate", tiffinfo=tags, **options
+    )
+
+
+def _deep_tiff(pixels: Samples, space: Space, carried: _Carried, orientation: int) -> bytes:
+    """16 bits, through tifffile, which knows all samples."""
+    buffer = io.BytesIO()
+    alpha = pixels.shape[2] > space.channels
+    extra: list[tuple[Any, ...]] = [(_ORIENTATION, 3, 1, orientation, True)]
+    if carried.xmp:
+        extra.append((_XMP, 1, len(carried.xmp), carried.xmp, True))
+    tifffile.imwrite(
+        buffer,
+        pixels[..., 0] if pixels.shape[2] == 1 else pixels,
+        photometric={"grey": "minisblack", "rgb": "rgb", "cmyk": "separated"}[space.model],
+        planarconfig="contig" if pixels.shape[2] > 1 else None,
+        extrasamples=["unassalpha"] if alpha else None,
+        compression="zlib",
+        predictor=True,
+        rowsperstrip=64,
+        iccprofile=carried.icc or None,
+        resolution=carried.dpi,
+        resolutionunit="INCH" if carried.dpi else None,
+        metadata=None,
+        software="",
+        extratags=extra,
+    )
+    return buffer.getvalue()

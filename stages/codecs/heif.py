@@ -1,0 +1,126 @@
+"""AVIF and HEIC: always coded again, since there is no way to keep parts of such a picture.
+
+AVIF goes through Pillow; HEIC through pillow-heif (the extra ``heic``), 8 bits or more. A HEIC is
+turned while it is read, and stored so; an AVIF keeps its frame and its orientation.
+"""
+
+from __future__ import annotations
+
+import io
+from types import ModuleType
+from typing import Any
+
+import imagecodecs
+import numpy as np
+
+from stages.codecs import pillow_io
+from stages.codecs.blocks import Blocks
+from stages.codecs.picture import (
+    Decoded,
+    Edit,
+    Encoded,
+    Space,
+    UnsupportedError,
+    as_pillow,
+)
+
+_QUALITY = 90
+_METADATA = ("icc_profile", "exif", "xmp")
+
+
+def decode_avif(data: bytes) -> Decoded:
+    """Decode an AVIF.
+
+    Raises:
+        UnsupportedError: it is animated or has more than 8 bits a sample, which Pillow would halve.
+    """
+    try:
+        deep = imagecodecs.avif_decode(data, index=0).dtype != np.uint8
+    except imagecodecs.AvifError as error:
+        raise OSError(str(error)) from None
+    if deep:
+        raise UnsupportedError("its samples have more than 8 bits")
+    return pillow_io.decode(data)
+
+
+def encode_avif(edit: Edit) -> Encoded:
+    """Write an edited AVIF; raises RowError ``image.stale_preview``."""
+    with pillow_io.opened(edit.source) as original:
+        blocks, kept = _settled(edit, original.info)
+    quality = edit.output.quality or _QUALITY
+    picture = as_pillow(edit.pixels, edit.space.model)
+    data = pillow_io.saved(picture, format="AVIF", quality=quality, **kept)
+    return Encoded(data, "reencoded", f"AVIF, quality {quality}", blocks.notes)
+
+
+def heic_size(data: bytes) -> tuple[int, int]:
+    """Width and height as displayed, px."""
+    width, height = _open_heic(data).size
+    return width, height
+
+
+def decode_heic(data: bytes) -> Decoded:
+    """Decode a HEIC's primary picture; more than 8 bits become 16.
+
+    Raises:
+        UnsupportedError: pillow-heif is not installed.
+    """
+    picture = _open_heic(data)
+    try:
+        pixels = np.asarray(picture)
+    except RuntimeError as error:
+        raise OSError(str(error)) from None
+    icc = picture.info.get("icc_profile") or b""
+    return Decoded(np.ascontiguousarray(pixels), 1, Space("rgb", icc))
+
+
+def encode_heic(edit: Edit) -> Encoded:
+    """Write an edited HEIC; raises RowError ``image.stale_preview``."""
+    original = _open_heic(edit.source)
+    blocks, kept = _settled(edit, original.info)
+    depth, alpha = 8 * edit.pixels.itemsize, "A" * edit.has_alpha
+    height, width = edit.pixels.shape[:2]
+    picture = _pillow_heif().from_bytes(
+        f"RGB{alpha}" + (";16" if depth == 16 else ""),
+        (width, height),
+        np.ascontiguousarray(edit.pixels).tobytes(),
+    )
+    quality = edit.output.quality or _QUALITY
+    target = io.BytesIO()
+    picture.save(target, quality=quality, chroma=original.info.get("chroma", 420), **kept)
+    dropped = len(_pillow_heif().open_heif(edit.source)) - 1
+    if dropped:
+        blocks.notes.append(f"{dropped} further picture{'s' * (dropped > 1)} dropped")
+    if original.info.get("depth_images") or original.info.get("aux"):
+        blocks.notes.append("depth and gain maps dropped")
+    return Encoded(target.getvalue(), "reencoded", f"HEIC, quality {quality}", blocks.notes)
+
+
+def _settled(edit: Edit, info: Any) -> tuple[Blocks, dict[str, bytes]]:
+    blocks = Blocks(edit)
+    kept = {key: info.get(key) or b"" for key in _METADATA}
+    kept |= {"exif": blocks.exif(kept["exif"]), "xmp": blocks.xmp(kept["xmp"])}
+    return blocks, {key: value for key, value in kept.items() if value}
+
+
+def metadata_of(data: bytes) -> dict[str, Any]:
+    """A HEIC's metadata, under Pillow's names."""
+    return dict(_open_heic(data).info)
+
+
+def _open_heic(data: bytes) -> Any:
+    library = _pillow_heif()
+    try:
+        return library.open_heif(data, convert_hdr_to_8bit=False)
+    except RuntimeError as error:
+        raise OSError(str(error)) from None
+
+
+def _pillow_heif() -> ModuleType:
+    try:
+        import pillow_heif  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise UnsupportedError(
+            "reading HEIC takes pillow-heif: install catalog-cleanup[heic]"
+        ) from None
+    return pillow_heif

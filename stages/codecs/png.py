@@ -1,0 +1,100 @@
+"""PNG, 8 or 16 bits: every sample outside the mask is kept, and the chunks that tell of it."""
+
+from __future__ import annotations
+
+import imagecodecs
+import numpy as np
+
+from stages.codecs import pillow_io
+from stages.codecs.blocks import C2PA_DROPPED, Blocks
+from stages.codecs.picture import (
+    ColourModel,
+    Decoded,
+    Edit,
+    Encoded,
+    Samples,
+    Space,
+    UnsupportedError,
+    as_pillow,
+    to_displayed,
+)
+from stages.codecs.png_chunks import chunks, is_kept, with_chunks, xmp_content, xmp_of
+
+_DEPTH, _COLOUR_TYPE = 24, 25
+
+#: Colour types by the number of channels: grey, grey with alpha, RGB, RGB with alpha.
+_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+
+#: The level of zlib that Pillow takes, too.
+_COMPRESSION = 6
+
+
+def decode(data: bytes) -> Decoded:
+    """Decode a PNG.
+
+    Raises:
+        UnsupportedError: it is animated.
+    """
+    if data[_DEPTH] != 16:
+        return pillow_io.decode(data)
+    with pillow_io.opened(data) as picture:
+        if getattr(picture, "n_frames", 1) > 1:
+            raise UnsupportedError("it is animated")
+        picture.load()  # reads what is behind the pixels, too
+        orientation = pillow_io.orientation_of(picture)
+        icc = picture.info.get("icc_profile") or b""
+    try:
+        stored = np.asarray(imagecodecs.png_decode(data))
+    except imagecodecs.PngError as error:
+        raise OSError(str(error)) from None
+    stored = stored.reshape(*stored.shape[:2], -1)
+    model: ColourModel = "grey" if stored.shape[2] <= 2 else "rgb"
+    widened = data[_COLOUR_TYPE] != _COLOUR_TYPES[stored.shape[2]]
+    note = "its transparent colour widened to alpha" if widened else ""
+    return Decoded(to_displayed(stored, orientation), orientation, Space(model, icc), note)
+
+
+def encode(edit: Edit) -> Encoded:
+    """Write an edited PNG.
+
+    Raises:
+        RowError: ``image.stale_preview``.
+    """
+    coded = coded_samples(edit.pixels)
+    source, kind = edit.source, slice(_DEPTH, _COLOUR_TYPE + 1)
+    blocks = Blocks(edit)
+    before: list[tuple[bytes, bytes]] = []
+    after: list[tuple[bytes, bytes]] = []
+    seen_pixels = seen_xmp = False
+    for name, content in chunks(source):
+        seen_pixels |= name == b"IDAT"
+        if name == b"caBX":
+            blocks.notes.append(C2PA_DROPPED)
+        if not is_kept(name, same_mode=source[kind] == coded[kind]):
+            continue
+        packet = xmp_of(content) if name == b"iTXt" else None
+        seen_xmp |= packet is not None
+        new = _settled(blocks, name, content, packet)
+        if new:
+            (after if seen_pixels else before).append((name, new))
+    if not seen_xmp and (made := blocks.xmp(b"")):
+        before.append((b"iTXt", xmp_content(made)))
+    return Encoded(with_chunks(coded, before, after), "lossless", "", blocks.notes)
+
+
+def _settled(blocks: Blocks, name: bytes, content: bytes, packet: bytes | None) -> bytes:
+    if name == b"eXIf":
+        return blocks.exif(content)
+    if packet is not None:
+        new = blocks.xmp(packet)
+        return content if new == packet else xmp_content(new)
+    return content
+
+
+def coded_samples(pixels: Samples) -> bytes:
+    """``(h, w, c)`` uint8 or uint16, grey or RGB, perhaps with alpha, as a PNG without metadata."""
+    if pixels.dtype == np.uint8:
+        model: ColourModel = "grey" if pixels.shape[2] <= 2 else "rgb"
+        return pillow_io.saved(as_pillow(pixels, model), format="PNG")
+    plain = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+    return bytes(imagecodecs.png_encode(np.ascontiguousarray(plain), level=_COMPRESSION))

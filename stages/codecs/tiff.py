@@ -1,0 +1,289 @@
+"""TIFF, 8 or 16 bits, grey, RGB or CMYK: only the strips or tiles that the mask touches change.
+
+They are decoded, edited and compressed again as they were; all else stays in the file byte for
+byte, at its place: tags, further pages, layers. What is edited is the first page that is not a
+smaller copy of another. Smaller copies (thumbnails, pyramids) are previews, and treated as
+``metadata.stale_preview`` says.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+
+import cv2
+import numpy as np
+from tifffile import TIFF, TiffPage
+from tifffile import TiffFile as TiffReader
+
+from manifests.errors import RowError
+from stages.codecs import tiff_file
+from stages.codecs.blocks import C2PA_DROPPED, Blocks
+from stages.codecs.picture import (
+    ColourModel,
+    Decoded,
+    Edit,
+    Encoded,
+    Samples,
+    Space,
+    UnsupportedError,
+    to_displayed,
+)
+from stages.codecs.tiff_file import TiffFile
+from stages.masks import Bits
+
+_ORIENTATION, _SOFTWARE, _SUB_IFDS, _XMP = 274, 305, 330, 700
+_PHOTOSHOP, _ICC, _DNG_VERSION, _C2PA = 34377, 34675, 50706, 52545
+_OFFSETS, _SIZES = (324, 273), (325, 279)  # of tiles, of strips
+
+#: By photometric interpretation. 6, YCbCr, is decoded to RGB where it is a JPEG's.
+_MODELS: dict[int, ColourModel] = {0: "grey", 1: "grey", 2: "rgb", 5: "cmyk", 6: "rgb"}
+_WHITE_IS_ZERO, _YCBCR, _JPEG = 0, 6, 7
+_ALPHA_PREMULTIPLIED, _ALPHA = 1, 2
+
+#: Lossless, and written by tifffile's codecs: none, LZW, deflate (two numbers), PackBits, LZMA,
+#: Zstandard.
+_WRITABLE = (1, 5, 8, 32946, 32773, 34925, 50000)
+_PREDICTORS = (1, 2)
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """Width and height in the stored frame, px."""
+    with _reading(data) as reader:
+        page = _main_page(reader)
+        return page.imagewidth, page.imagelength
+
+
+def decode(data: bytes) -> Decoded:
+    """Decode the page that is edited; samples beyond colours and alpha are left out.
+
+    Raises:
+        UnsupportedError: its samples are of another kind.
+        OSError: it is damaged.
+    """
+    with _reading(data) as reader:
+        page = _main_page(reader)
+        model, alpha = _kind(page)
+        space = Space(model, _icc(page), premultiplied=alpha == _ALPHA_PREMULTIPLIED)
+        stored = _samples(page, data)[..., : space.channels + bool(alpha)]
+        if page.photometric == _WHITE_IS_ZERO:
+            stored = _negative(stored)
+        orientation = _orientation(page)
+        return Decoded(to_displayed(stored, orientation), orientation, space)
+
+
+def encode(edit: Edit) -> Encoded:
+    """Write the edited strips or tiles into the file.
+
+    Raises:
+        RowError: ``image.stale_preview``.
+        UnsupportedError: its compression is lossy, or of a kind that cannot be written.
+    """
+    file, blocks = TiffFile(edit.source), Blocks(edit)
+    with TiffReader(io.BytesIO(edit.source)) as reader:
+        page = _main_page(reader)
+        reason = _unwritable(page)
+        if reason:
+            raise UnsupportedError(reason)
+        _write_samples(file, page, edit.pixels, edit.changed)
+        _settle_previews(file, reader, page, edit, blocks.notes)
+        kept = sum(not other.is_reduced for other in _pages(reader)) - 1
+        _settle_tags(file, page.offset, blocks, mark=edit.metadata.mark_edit)
+    note = f"{kept} further page{'s' * (kept > 1)} kept as they were" if kept else ""
+    return Encoded(bytes(file.data), "lossless", note, blocks.notes)
+
+
+@contextmanager
+def _reading(data: bytes) -> Iterator[TiffReader]:
+    """Open a file; whatever tifffile and its codecs raise becomes OSError."""
+    try:
+        with TiffReader(io.BytesIO(data)) as reader:
+            yield reader
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OSError(str(error) or type(error).__name__) from error
+
+
+def _pages(reader: TiffReader) -> Iterator[TiffPage]:
+    for page in reader.pages:
+        yield page.aspage()
+
+
+def _main_page(reader: TiffReader) -> TiffPage:
+    for page in _pages(reader):
+        if _DNG_VERSION in page.tags:
+            raise UnsupportedError("it is a camera's raw file")
+        if not page.is_reduced:
+            return page
+    raise UnsupportedError("it holds nothing but a smaller copy of its picture")
+
+
+def _kind(page: TiffPage) -> tuple[ColourModel, int]:
+    """What the page's samples are, and the kind of its alpha; 0: it has none."""
+    model = _MODELS.get(page.photometric)
+    is_odd = page.photometric == _YCBCR and page.compression != _JPEG
+    if model is None or is_odd or (model == "cmyk" and page.samplesperpixel < 4):
+        raise UnsupportedError(f"its colours are of the kind {page.photometric!r}")
+    if page.dtype not in (np.uint8, np.uint16) or page.bitspersample != 8 * page.dtype.itemsize:
+        raise UnsupportedError(f"its samples are {page.dtype}, {page.bitspersample} bit")
+    if page.imagedepth > 1:
+        raise UnsupportedError("it is a volume")
+    extra = page.extrasamples[0] if page.extrasamples else 0
+    return model, int(extra) if extra in (_ALPHA_PREMULTIPLIED, _ALPHA) else 0
+
+
+def _unwritable(page: TiffPage) -> str:
+    """Why a page's strips or tiles cannot be written as they were; empty if they can."""
+    if page.compression not in _WRITABLE:
+        return f"its compression, {page.compression!r}, is lossy or rare"
+    if page.predictor not in _PREDICTORS or page.fillorder != 1:
+        return "its samples are packed in a rare way"
+    ranges = sorted(zip(page.dataoffsets, page.databytecounts, strict=True))
+    if any(a + size > b for (a, size), (b, _) in pairwise(ranges)):
+        return "its strips share their bytes"
+    return ""
+
+
+def _samples(page: TiffPage, data: bytes) -> Samples:
+    """The page as ``(h, w, samples)``.
+
+    Raises:
+        OSError: strips are cut off or damaged.
+    """
+    height, width = page.imagelength, page.imagewidth
+    stored = np.zeros((height, width, page.samplesperpixel), page.dtype)
+    for index, (offset, size) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
+        if offset + size > len(data):
+            raise OSError("truncated: the file ends before its last strip")
+        segment, (first, _, y, x, _), (_, rows, columns, count) = page.decode(
+            data[offset : offset + size] or None, index
+        )
+        if segment is None:  # sparse: left out by its writer
+            continue
+        part = stored[y : y + rows, x : x + columns, first : first + count]
+        part[:] = segment[0, : part.shape[0], : part.shape[1]]
+    return stored
+
+
+def _write_samples(file: TiffFile, page: TiffPage, pixels: Samples, changed: Bits) -> None:
+    """Put ``(h, w, c)`` into the strips or tiles that ``changed`` touches, c samples of each."""
+    if page.photometric == _WHITE_IS_ZERO:
+        pixels = _negative(pixels)
+    for index, (offset, size) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
+        segment, (first, _, y, x, _), (_, rows, columns, count) = page.decode(
+            bytes(file.data[offset : offset + size]) or None, index
+        )
+        touched = changed[y : y + rows, x : x + columns]
+        if not touched.any() or first >= pixels.shape[2]:
+            continue
+        if segment is None:
+            segment = np.zeros((1, rows, columns, count), page.dtype)
+        new = segment[0].copy()
+        mine = pixels[y : y + rows, x : x + columns, first : first + count]
+        part = new[: touched.shape[0], : touched.shape[1], : mine.shape[2]]
+        part[touched] = mine[touched]
+        _replace_segment(file, page, index, _compressed(page, new))
+
+
+def _compressed(page: TiffPage, segment: Samples) -> bytes:
+    """``(rows, columns, samples)`` as the bytes of a strip or tile."""
+    if page.predictor != 1:
+        segment = TIFF.PREDICTORS[page.predictor](segment, axis=-2)
+    raw = segment.astype(segment.dtype.newbyteorder(page.parent.byteorder)).tobytes()
+    return raw if page.compression == 1 else bytes(TIFF.COMPRESSORS[page.compression](raw))
+
+
+def _replace_segment(file: TiffFile, page: TiffPage, index: int, content: bytes) -> None:
+    """Write a strip or tile over the old one, or behind everything; nothing of the old is left."""
+    entries = file.entries(page.offset)
+    offsets = next(entries[tag] for tag in _OFFSETS if tag in entries)
+    sizes = next(entries[tag] for tag in _SIZES if tag in entries)
+    offset, size = page.dataoffsets[index], page.databytecounts[index]
+    file.wipe(offset, size)
+    if len(content) <= size:
+        file.data[offset : offset + len(content)] = content
+    else:
+        file.set_integer(offsets, index, file.append(content))
+    if len(content) != size:
+        file.set_integer(sizes, index, len(content))
+
+
+def _settle_previews(
+    file: TiffFile, reader: TiffReader, main: TiffPage, edit: Edit, notes: list[str]
+) -> None:
+    """Deal with smaller copies of the picture, in the chain of pages and below the main page."""
+    chained = [page for page in _pages(reader) if page.is_reduced and page.offset != main.offset]
+    below = [page.aspage() for page in main.pages or []]
+    below = [page for page in below if page.imagewidth < main.imagewidth]
+    if (chained or below) and edit.metadata.stale_preview == "refuse":
+        raise RowError("image.stale_preview", "The TIFF holds smaller copies of its picture.")
+    for page in chained:
+        if not _rebuilt(file, page, edit):
+            file.unlink(page.offset)
+            _wipe_samples(file, page)
+            notes.append("smaller copy dropped")
+        else:
+            notes.append("smaller copy rebuilt")
+    if below and not all(_rebuilt(file, page, edit) for page in below):
+        for page in below:
+            _wipe_samples(file, page)
+        file.drop(main.offset, _SUB_IFDS)
+        notes.append("smaller copies dropped")
+    elif below:
+        notes.append("smaller copies rebuilt")
+
+
+def _rebuilt(file: TiffFile, page: TiffPage, edit: Edit) -> bool:
+    """Whether a smaller copy could be made anew in the place of the old one."""
+    if edit.metadata.stale_preview != "rebuild" or _unwritable(page):
+        return False
+    try:
+        model, _ = _kind(page)
+    except UnsupportedError:
+        return False
+    if model != edit.space.model or page.dtype != edit.pixels.dtype:
+        return False
+    width, height = page.imagewidth, page.imagelength
+    smaller = cv2.resize(edit.pixels, (width, height), interpolation=cv2.INTER_AREA)
+    smaller = smaller.reshape(height, width, -1)[..., : page.samplesperpixel]
+    everywhere = np.ones(smaller.shape[:2], np.bool_)
+    _write_samples(file, page, np.asarray(smaller, page.dtype), everywhere)
+    return True
+
+
+def _wipe_samples(file: TiffFile, page: TiffPage) -> None:
+    for offset, size in zip(page.dataoffsets, page.databytecounts, strict=True):
+        file.wipe(offset, size)
+
+
+def _settle_tags(file: TiffFile, directory: int, blocks: Blocks, *, mark: bool) -> None:
+    """XMP, Photoshop's resources, C2PA, and the software's name."""
+    entries = file.entries(directory)
+    if _C2PA in entries:
+        file.drop(directory, _C2PA)
+        blocks.notes.append(C2PA_DROPPED)
+    for tag, kind, settle in (
+        (_XMP, tiff_file.BYTE, blocks.xmp),
+        (_PHOTOSHOP, tiff_file.UNDEFINED, blocks.photoshop),
+    ):
+        old = file.content(entries[tag]) if tag in entries else b""
+        new = settle(old)
+        if new != old:
+            directory = file.set_content(directory, tag, kind, new)
+    if mark:
+        file.set_content(directory, _SOFTWARE, tiff_file.ASCII, b"catalog-cleanup\0")
+
+
+def _negative(samples: Samples) -> Samples:
+    return np.iinfo(samples.dtype).max - samples
+
+
+def _orientation(page: TiffPage) -> int:
+    value = page.tags.valueof(_ORIENTATION, 1)
+    return int(value) if value in range(1, 9) else 1
+
+
+def _icc(page: TiffPage) -> bytes:
+    value = page.tags.valueof(_ICC)
+    return bytes(value) if isinstance(value, bytes) else b""

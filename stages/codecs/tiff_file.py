@@ -1,0 +1,182 @@
+"""Change values of a TIFF where they lie: nothing that is not changed moves (TIFF 6.0, BigTIFF)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+BYTE, ASCII, SHORT, LONG, UNDEFINED, IFD, LONG8, IFD8 = 1, 2, 3, 4, 7, 13, 16, 18
+
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_SIZES |= {16: 8, 17: 8, 18: 8}
+_INTEGERS = {BYTE: "B", SHORT: "H", LONG: "I", IFD: "I", LONG8: "Q", IFD8: "Q"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One tag of a directory.
+
+    Attributes:
+        tag: its number.
+        kind: the type of its values, as TIFF numbers them.
+        count: how many there are.
+        position: of the entry itself.
+        value: position of its values, in the entry or elsewhere.
+    """
+
+    tag: int
+    kind: int
+    count: int
+    position: int
+    value: int
+
+    @property
+    def size(self) -> int:
+        """Of its values, bytes."""
+        return self.count * _SIZES.get(self.kind, 1)
+
+
+class TiffFile:
+    """A TIFF being changed.
+
+    Args:
+        data: the file; well-formed, as far as tifffile could tell.
+
+    Attributes:
+        data: the file as it is by now.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.data = bytearray(data)
+        self._order: Literal["<", ">"] = "<" if data[:2] == b"II" else ">"
+        is_big = self._number(2, "H") == 43
+        self._count, self._word, self._entry = ("Q", "Q", 20) if is_big else ("H", "I", 12)
+        self._first = 8 if is_big else 4
+        self._inline = 8 if is_big else 4
+
+    def entries(self, directory: int) -> dict[int, Entry]:
+        """The tags of the directory at that position."""
+        found = {}
+        start = directory + struct.calcsize(self._count)
+        for i in range(self._number(directory, self._count)):
+            position = start + i * self._entry
+            tag, kind = self._number(position, "H"), self._number(position + 2, "H")
+            count = self._number(position + 4, self._word)
+            value = position + 4 + struct.calcsize(self._word)
+            if count * _SIZES.get(kind, 1) > self._inline:
+                value = self._number(value, self._word)
+            found[tag] = Entry(tag, kind, count, position, value)
+        return found
+
+    def content(self, entry: Entry) -> bytes:
+        """An entry's values as they are in the file."""
+        return bytes(self.data[entry.value : entry.value + entry.size])
+
+    def set_integer(self, entry: Entry, index: int, value: int) -> None:
+        """Change one of an entry's whole numbers.
+
+        Raises:
+            struct.error: it does not fit.
+        """
+        format_ = self._order + _INTEGERS[entry.kind]
+        struct.pack_into(format_, self.data, entry.value + index * struct.calcsize(format_), value)
+
+    def set_content(self, directory: int, tag: int, kind: int, content: bytes) -> int:
+        """Set a tag's values, of a type of one byte each.
+
+        Returns:
+            Where the directory is now: one of the chain moves to the file's end for a new tag.
+        """
+        entry = self.entries(directory).get(tag)
+        if entry is None:
+            directory = self._insert(directory, tag, kind)
+            entry = self.entries(directory)[tag]
+        was_elsewhere = entry.size > self._inline
+        if was_elsewhere:
+            self.wipe(entry.value, entry.size)
+        at = entry.position + 4 + struct.calcsize(self._word)
+        if len(content) > self._inline:
+            fits = was_elsewhere and len(content) <= entry.size
+            place = entry.value if fits else self.append(b"")
+            self._set_number(at, self._word, place)
+            self.data[place : place + len(content)] = content
+        else:
+            self.data[at : at + self._inline] = content.ljust(self._inline, b"\0")
+        self._set_number(entry.position + 2, "H", kind)
+        self._set_number(entry.position + 4, self._word, len(content))
+        return directory
+
+    def drop(self, directory: int, tag: int) -> None:
+        """Take a tag out, its values wiped; the entries behind it close up."""
+        entry = self.entries(directory).get(tag)
+        if entry is None:
+            return
+        if entry.size > self._inline:
+            self.wipe(entry.value, entry.size)
+        end = self._next_at(directory) + struct.calcsize(self._word)
+        rest = self.data[entry.position + self._entry : end]
+        self.data[entry.position : end] = rest + bytes(self._entry)
+        count = self._number(directory, self._count)
+        self._set_number(directory, self._count, count - 1)
+
+    def unlink(self, directory: int) -> None:
+        """Take a directory out of the chain of pages."""
+        for at in self._links():
+            if self._number(at, self._word) == directory:
+                following = self._number(self._next_at(directory), self._word)
+                self._set_number(at, self._word, following)
+                return
+
+    def wipe(self, position: int, size: int) -> None:
+        """Overwrite with zeros."""
+        self.data[position : position + size] = bytes(len(self.data[position : position + size]))
+
+    def append(self, content: bytes) -> int:
+        """Add at the end, on an even position, and return that."""
+        self.data += bytes(len(self.data) % 2)
+        position = len(self.data)
+        self.data += content
+        return position
+
+    def directories(self) -> Iterator[int]:
+        """The chain of pages."""
+        for at in self._links():
+            if found := self._number(at, self._word):
+                yield found
+
+    def _links(self) -> Iterator[int]:
+        """The positions at which the chain's directories are named."""
+        at, seen = self._first, set[int]()
+        while at not in seen:
+            seen.add(at)
+            yield at
+            directory = self._number(at, self._word)
+            if not directory:
+                return
+            at = self._next_at(directory)
+
+    def _next_at(self, directory: int) -> int:
+        count = self._number(directory, self._count)
+        return directory + struct.calcsize(self._count) + count * self._entry
+
+    def _insert(self, directory: int, tag: int, kind: int) -> int:
+        """Move a directory of the chain to the end of the file, with one empty tag more."""
+        end = self._next_at(directory) + struct.calcsize(self._word)
+        start = directory + struct.calcsize(self._count)
+        ahead = sum(number < tag for number in self.entries(directory))
+        split = start + ahead * self._entry
+        count = struct.pack(self._order + self._count, self._number(directory, self._count) + 1)
+        empty = struct.pack(self._order + "HH" + self._word, tag, kind, 0) + bytes(self._inline)
+        link = next(at for at in self._links() if self._number(at, self._word) == directory)
+        moved = count + self.data[start:split] + empty + self.data[split:end]
+        place = self.append(bytes(moved))
+        self._set_number(link, self._word, place)
+        return place
+
+    def _number(self, position: int, format_: str) -> int:
+        return int(struct.unpack_from(self._order + format_, self.data, position)[0])
+
+    def _set_number(self, position: int, format_: str, value: int) -> None:
+        struct.pack_into(self._order + format_, self.data, position, value)

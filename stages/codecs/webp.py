@@ -1,0 +1,53 @@
+"""WebP: lossless stays lossless; lossy is coded again at the quality it was coded at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stages.codecs.blocks import C2PA_DROPPED, Blocks
+from stages.codecs.picture import Edit, Encoded, as_pillow
+from stages.codecs.pillow_io import opened, saved
+from stages.codecs.vp8_quality import quality_of
+
+#: Where a lossy file's own quality cannot be told.
+DEFAULT_QUALITY = 90
+
+
+def encode(edit: Edit) -> Encoded:
+    """Write an edited WebP.
+
+    Raises:
+        RowError: ``image.stale_preview``.
+    """
+    parts = dict(_chunks(edit.source))
+    with opened(edit.source) as original:
+        kept = {key: original.info.get(key) or b"" for key in ("icc_profile", "exif", "xmp")}
+    blocks = Blocks(edit)
+    kept |= {"exif": blocks.exif(kept["exif"]), "xmp": blocks.xmp(kept["xmp"])}
+    if b"C2PA" in parts:
+        blocks.notes.append(C2PA_DROPPED)
+    quality, how = 100, ""
+    if b"VP8 " in parts:
+        own = quality_of(parts[b"VP8 "])
+        quality = edit.output.quality or own or DEFAULT_QUALITY
+        how = "its own" if quality == own else "the recipe's"
+    data = saved(
+        as_pillow(edit.pixels, edit.space.model),
+        format="WEBP",
+        lossless=not how,
+        exact=True,  # keep the colour under transparent pixels
+        quality=quality,
+        **kept,
+    )
+    if not how:
+        return Encoded(data, "lossless", "", blocks.notes)
+    return Encoded(data, "reencoded", f"lossy WebP, quality {quality} ({how})", blocks.notes)
+
+
+def _chunks(source: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield each chunk's name and content (RIFF)."""
+    position = 12
+    while position + 8 <= len(source):
+        size = int.from_bytes(source[position + 4 : position + 8], "little")
+        yield source[position : position + 4], source[position + 8 : position + 8 + size]
+        position += 8 + size + size % 2
