@@ -203,7 +203,8 @@ def _mark(block: bytearray, settling: Settling) -> None:
         return
     start = len(block) + len(block) % 2
     moved = _with_software(tiff, first[0], start, text)
-    if start + len(moved) > MAX_BLOCK:
+    # Values that lie behind the end would suddenly lie inside.
+    if start + len(moved) > MAX_BLOCK or not first[0].is_sound:
         settling.unmarked("EXIF")
         return
     block.extend(bytes(start - len(block)))

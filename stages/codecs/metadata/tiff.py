@@ -49,6 +49,11 @@ class Directory:
     entries: dict[int, Entry] = field(default_factory=dict)
 
     @property
+    def is_sound(self) -> bool:
+        """Whether all its entries are there."""
+        return len(self.entries) == (self.end - self.position - 6) // 12
+
+    @property
     def link(self) -> int:
         """Position of the pointer to the next directory."""
         return self.end - 4
