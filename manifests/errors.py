@@ -103,6 +103,11 @@ CODES: dict[str, tuple[str, str]] = {
         "If the picture is genuine, raise the limit (--set limits.max_megapixels=…) and run again "
         "with --retry failed.",
     ),
+    "image.stale_preview": (
+        "With `metadata.stale_preview` = refuse: inside the file, something shows the old picture "
+        "(a thumbnail, a video) or vouches for it (a signature).",
+        "Set `metadata.stale_preview` to rebuild or drop, and use another --output.",
+    ),
     "mask.size_mismatch": (
         "The mask's size is not the photo's.",
         "Export the mask at the photo's displayed size, or, where the aspect is the same, use "

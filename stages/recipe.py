@@ -127,6 +127,17 @@ class MetadataOptions(_Section):
     """Name the edit in the file: XMP's digital source type (IPTC) and the software."""
 
 
+class MetadataOptions(_Section):
+    """What becomes of that inside a file which shows the old picture or vouches for it."""
+
+    stale_preview: Literal["rebuild", "drop", "refuse"] = "rebuild"
+    """Thumbnails and previews are drawn anew, dropped, or the row is refused. What cannot be drawn
+    anew (gain maps, depth, motion photo videos, C2PA signatures) is dropped, or refused too."""
+    mark_edit: bool = False
+    """Say in XMP, and in EXIF where there is some, that software edited the picture, and whether a
+    generative model did (IPTC digital source type)."""
+
+
 class Limits(_Section):
     """What is refused rather than processed."""
 

@@ -1,0 +1,160 @@
+"""Find, open, draw and code the small pictures inside metadata."""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+#: Begin of a JPEG stream, with the marker that must follow.
+SOI = b"\xff\xd8\xff"
+
+#: No preview has more pixels; Pillow's own limit is off.
+_MAX_PIXELS = 200_000_000
+
+#: Bounds of the search for a stream's first scan, so that no block of bytes is searched at length
+#: from each of its positions.
+_MAX_SEGMENTS, _MAX_GAP = 200, 65_536
+
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SOS = 0xDA
+_STANDALONE = frozenset([0x00, 0x01, *range(0xD0, 0xD8)])
+
+#: Coded samples never hold these: 0xFF is followed by 0 or a restart marker there.
+_END = re.compile(rb"\xff[\xd8\xd9]")
+
+#: A thumbnail of another shape than its photo, by more than rounding can explain.
+_OTHER_ASPECT = 0.02
+
+#: Tried in turn until a preview fits where the old one was.
+_QUALITIES = (90, 80, 70, 60, 50, 40, 30, 20)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A JPEG inside other data: from its first marker to behind its last."""
+
+    start: int
+    end: int
+
+
+def find_streams(data: bytes, start: int = 0) -> list[Stream]:
+    """All JPEG streams, in order; one that a segment of another encloses is part of that one."""
+    found = []
+    position = data.find(SOI, start)
+    while position >= 0:
+        stream = stream_at(data, position)
+        if stream:
+            found.append(stream)
+        position = data.find(SOI, stream.end if stream else position + 2)
+    return found
+
+
+def stream_at(data: bytes, start: int) -> Stream | None:
+    """The JPEG stream that begins there, told by a frame and a scan; it may lack its end."""
+    if data[start : start + 3] != SOI:
+        return None
+    position, has_frame = start + 2, False
+    for _ in range(_MAX_SEGMENTS):
+        position = data.find(b"\xff", position, position + _MAX_GAP)
+        if position < 0 or position + 4 > len(data):
+            return None
+        marker = data[position + 1]
+        if marker == 0xFF or marker in _STANDALONE:
+            position += 1 if marker == 0xFF else 2
+            continue
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        if marker in (0xD8, 0xD9) or length < 2:
+            return None
+        has_frame |= marker in _FRAMES
+        position += 2 + length
+        if marker == _SOS:
+            end = _END.search(data, position)
+            stop = len(data) if end is None else end.start() + 2 * (end[0] == b"\xff\xd9")
+            return Stream(start, stop) if has_frame else None
+    return None
+
+
+def without_streams(data: bytes) -> bytes:
+    """The same bytes with every JPEG stream in them zeroed; the same object if there is none."""
+    streams = find_streams(data)
+    if not streams:
+        return data
+    cleared = bytearray(data)
+    for stream in streams:
+        cleared[stream.start : stream.end] = bytes(stream.end - stream.start)
+    return bytes(cleared)
+
+
+def opened(data: bytes) -> Image.Image | None:
+    """A JPEG, decoded; None if it is damaged."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd metadata of the preview's own
+            with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
+                if picture.width * picture.height > _MAX_PIXELS:
+                    return None
+                picture.load()
+                return picture
+    except Exception:  # on damaged data Pillow raises whatever its readers stumble over
+        return None
+
+
+def drawn_like(old: Image.Image, edited: Image.Image) -> Image.Image:
+    """The edited picture at an old preview's size, with the bars or the cut that the old one has.
+
+    Returns:
+        A picture in mode L if the old one is grey, else RGB.
+    """
+    factor = min(edited.width // (3 * old.width), edited.height // (3 * old.height))
+    small = edited.reduce(factor) if factor > 1 else edited
+    small = small.convert("L" if old.mode in ("1", "L") else "RGB")
+    fits = [small.resize(old.size, Image.Resampling.LANCZOS)]
+    aspect = (edited.width * old.height) / (edited.height * old.width)
+    if abs(aspect - 1) > _OTHER_ASPECT:
+        fits += [ImageOps.pad(small, old.size, color=bar) for bar in ("black", "white")]
+        fits.append(ImageOps.fit(small, old.size))
+    best = min(fits, key=lambda fit: _difference(fit, old)) if len(fits) > 1 else fits[0]
+    best.info.clear()  # what it holds of the photo's metadata would be saved with it
+    return best
+
+
+def as_jpeg(picture: Image.Image, limit: int, *, bare: bool = False) -> bytes | None:
+    """Code a preview in the best quality of which it has no more than ``limit`` bytes.
+
+    Args:
+        picture: RGB or L.
+        limit: bytes.
+        bare: without a JFIF segment, as thumbnails in EXIF are (DCF).
+
+    Returns:
+        None if it has more in any quality.
+    """
+    for quality in _QUALITIES:
+        coded = saved(picture, quality=quality)
+        if bare and coded[2:4] == b"\xff\xe0":
+            coded = coded[:2] + coded[4 + int.from_bytes(coded[4:6], "big") :]
+        if len(coded) <= limit:
+            return coded
+    return None
+
+
+def saved(picture: Image.Image, **how: Any) -> bytes:
+    """The picture as a JPEG."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", **how)
+    return buffer.getvalue()
+
+
+def _difference(drawn: Image.Image, old: Image.Image) -> float:
+    """Mean difference of two pictures of the same size, 0 to 255.
+
+    The edit is but a part of the picture: what else differs is how the preview was cut.
+    """
+    before = np.asarray(old.convert(drawn.mode), np.float32)
+    return float(np.abs(np.asarray(drawn, np.float32) - before).mean())
