@@ -88,13 +88,9 @@ CODES: dict[str, tuple[str, str]] = {
     "image.zero_bytes": ("The file is empty.", "Upload it again."),
     "image.not_an_image": ("The bytes are not a picture.", "Check what was uploaded."),
     "image.unsupported": (
-        "A picture, but of a kind that this version cannot edit without loss.",
-        "Convert it to RGB or grey with 8 bits, as JPEG, PNG or WebP.",
-    ),
-    "image.stale_preview": (
-        "With metadata.stale_preview = refuse: something in the file would still show the old "
-        "picture.",
-        "Use --set metadata.stale_preview=rebuild or drop, and another --output.",
+        "A picture, but of a kind that cannot be edited without loss, or not written.",
+        "Set output.format to another one where the message says that it cannot be written; else "
+        "convert it to a JPEG, PNG, WebP, TIFF, AVIF or HEIC.",
     ),
     "image.truncated": ("The file ends before the picture does.", "Upload it again."),
     "image.corrupt": ("The picture's data are damaged.", "Upload it again."),

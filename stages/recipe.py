@@ -118,16 +118,6 @@ class OutputOptions(_Section):
 
 
 class MetadataOptions(_Section):
-    """What becomes of the file's other content."""
-
-    stale_preview: Literal["rebuild", "drop", "refuse"] = "rebuild"
-    """Thumbnails and previews inside the file, which would still show the old picture: made anew
-    (or dropped, where that cannot be done), dropped, or the photo refused."""
-    mark_edit: bool = False
-    """Name the edit in the file: XMP's digital source type (IPTC) and the software."""
-
-
-class MetadataOptions(_Section):
     """What becomes of that inside a file which shows the old picture or vouches for it."""
 
     stale_preview: Literal["rebuild", "drop", "refuse"] = "rebuild"

@@ -38,7 +38,8 @@ def photo() -> Pixels:
 
 
 def cleaned(source: bytes, spot: npt.NDArray[np.bool_], *options: str) -> Samples:
-    """The photo as the steps between fetch and publish leave it, recipe navier-stokes, exact on even ground."""
+    """The photo as the steps between fetch and publish leave it, filled by a recipe that is exact
+    on even ground."""
     recipe = Recipe.load("navier-stokes", options)
     photo = photo_of(source, encoded(spot.astype(np.uint8) * 255))
     for work in (

@@ -44,7 +44,7 @@ def spot(photo: Pixels) -> Bits:
 def deep(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.uint16]:
     """16 bits that use their lower half, too."""
     noise = np.random.default_rng(1).integers(0, 257, pixels.shape)
-    return np.minimum(pixels.astype(np.uint32) * 257 + noise, 65535).astype(np.uint16)
+    return np.asarray(np.minimum(pixels.astype(np.uint32) * 257 + noise, 65535), np.uint16)
 
 
 def edited(source: bytes, spot: Bits, *options: str) -> tuple[Decoded, Encoded]:

@@ -6,7 +6,9 @@ from functools import cached_property
 
 from PIL import Image
 
-from stages.codecs.metadata import settle_exif, settle_photoshop, settle_xmp
+from stages.codecs.metadata.exif import settle_exif
+from stages.codecs.metadata.photoshop import settle_photoshop
+from stages.codecs.metadata.xmp import settle_xmp
 from stages.codecs.picture import Edit
 
 EXIF_PREFIX = b"Exif\0\0"

@@ -11,7 +11,7 @@ from PIL import JpegImagePlugin
 from manifests.errors import RowError
 from stages.codecs.jpeg_header import envelope, is_adobe, read_header
 from stages.codecs.jpeg_splice import VerificationError, splice
-from stages.codecs.metadata import settle_jpeg
+from stages.codecs.metadata.jpeg import settle_jpeg
 from stages.codecs.picture import Edit, Encoded, as_pillow, to_8_bits
 from stages.codecs.pillow_io import opened, saved
 from stages.codecs.turbojpeg import DamagedError, RefusedError
@@ -56,6 +56,11 @@ def _with_metadata(edit: Edit, coded: bytes, *, anew: bool) -> tuple[bytes, list
         segments = [s for s in segments if not is_adobe(s)]
         segments += [s for s in made.segments if is_adobe(s)]
     settled = settle_jpeg(
-        segments, trailer, edit.as_pillow(), edit.metadata, generative=edit.generative
+        segments,
+        trailer,
+        edit.as_pillow(),
+        edit.metadata,
+        trailer_start=len(edit.source) - len(trailer),
+        generative=edit.generative,
     )
     return settled.assemble(coded[made.body_start : made.body_end]), settled.notes
