@@ -189,6 +189,24 @@ def demo(
 
 
 @app.command()
+def verify(
+    output: Annotated[
+        str, typer.Argument(metavar="DEST", help="What was given to `run` as --output.")
+    ],
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Look at only so many photos, evenly drawn.")
+    ] = None,
+) -> None:
+    """Hold results against their sources: is all outside the masks as it was.
+
+    Exit code 0: it is, for all that were looked at. 2: not for some. 1: there is no run there.
+    """
+    from jobs.verify import show
+
+    raise typer.Exit(show(_console(), output, sample))
+
+
+@app.command()
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Show this one, or a TOML file.")] = None,
     set_: SetOption = None,

@@ -44,6 +44,10 @@ CODES: dict[str, tuple[str, str]] = {
         "A recipe's option is unknown or has a value it cannot take.",
         "`catalog-cleanup recipes NAME` shows a recipe with all its options.",
     ),
+    "output.not_found": (
+        "No run has left its plan there.",
+        "Name the folder that `run` was given as --output.",
+    ),
     "output.other_run": (
         "The output folder holds the results of another recipe or manifest.",
         "Choose another --output.",

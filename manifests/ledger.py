@@ -8,7 +8,7 @@ ends, :func:`drop_superseded` leaves that one alone.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,11 +64,13 @@ class Goal:
     retry: frozenset[str] = frozenset()
 
 
-def latest_rows(output: str, shard: int, recipe_hash: str) -> pa.Table:
-    """The latest row of each id for a recipe: the columns that say how it ended."""
-    tables = [file.read_table(_KEYS) for file in _folder(output, shard).files()]
+def latest_rows(
+    output: str, shard: int, recipe_hash: str, columns: Sequence[str] = _KEYS
+) -> pa.Table:
+    """The latest row of each id for a recipe; by default the columns that say how it ended."""
+    tables = [file.read_table(list(columns)) for file in _folder(output, shard).files()]
     if not tables:
-        return pa.table({name: pa.array([], pa.string()) for name in _KEYS})
+        return pa.table({name: pa.array([], pa.string()) for name in columns})
     rows = pa.concat_tables(tables, promote_options="permissive")
     rows = rows.filter(pc.equal(rows["recipe_hash"], recipe_hash))
     return rows.take(_latest_of_each(rows, ["id"]))

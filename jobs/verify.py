@@ -1,0 +1,131 @@
+"""Check results against their sources, file by file: the promise put to the proof."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from manifests.errors import DestinationError, RowError
+from manifests.files import Place
+from manifests.ledger import latest_rows
+from manifests.plan import load_plan
+from manifests.schema import OK, LineageRow
+from stages import prepare
+from stages.compare import Comparison, compare
+from stages.masks import distance_outside
+from stages.photo import Photo
+from stages.recipe import Recipe
+from stages.storage import read
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One result held against its source.
+
+    Attributes:
+        id: of the row.
+        fidelity: what the lineage says is kept.
+        found: what is; None if it could not be looked at.
+        problem: what does not hold; empty if all does.
+    """
+
+    id: str
+    fidelity: str
+    found: Comparison | None
+    problem: str
+
+
+def verify(output: str, sample: int | None = None) -> Iterator[Verdict]:
+    """Check the finished rows of an output folder.
+
+    Args:
+        output: path or URI of a run's results.
+        sample: only so many rows, evenly drawn; None: all of them.
+
+    Raises:
+        DestinationError: ``output.not_found``: there is no run there.
+    """
+    output = Place.of(output).uri
+    plan = load_plan(output)
+    if plan is None:
+        raise DestinationError("output.not_found", f"There is no run at {output}.")
+    facts = json.loads((Place.of(output) / "run.json").read())
+    recipe = Recipe.from_table(facts["recipe"], source=f"{output}/run.json")
+    numbers = list(range(plan.shards))
+    if sample is not None:
+        random.Random(0).shuffle(numbers)
+    left = sample if sample is not None else plan.rows
+    columns = [f.name for f in fields(LineageRow)]
+    for shard in numbers:
+        for row in latest_rows(output, shard, recipe.hash, columns).to_pylist(
+            maps_as_pydicts="strict"
+        ):
+            if left > 0 and row["status"] == OK:
+                left -= 1
+                yield _verdict(LineageRow(**row), recipe)
+
+
+def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
+    assert row.output_uri is not None
+    fidelity = row.fidelity or ""
+    try:
+        photo = Photo(LineageRow(id=row.id, image_uri=row.image_uri, mask_uri=row.mask_uri))
+        prepare.fetch(photo)
+        source, result = photo.original, read(row.output_uri, "image")
+        if photo.lineage.image_sha256 != row.image_sha256:
+            return Verdict(row.id, fidelity, None, "the source has changed since")
+        prepare.decode(recipe)(photo)
+        prepare.mask(recipe)(photo)
+        assert photo.region is not None
+        changed = distance_outside(photo.region) <= recipe.stitch.feather_px
+        found = compare(source, result, changed, marked=recipe.metadata.mark_edit)
+    except RowError as error:
+        return Verdict(row.id, fidelity, None, str(error))
+    return Verdict(row.id, fidelity, found, _problem(found, fidelity, recipe))
+
+
+def _problem(found: Comparison, fidelity: str, recipe: Recipe) -> str:
+    """What of the promise does not hold."""
+    problems = []
+    if not found.kept and fidelity != "reencoded":
+        problems.append("samples outside the mask changed")
+    if found.stale:
+        problems.append("the old picture still shows")
+    if found.metadata != "identical" and recipe.output.format == "source":
+        problems.append("metadata changed")
+    return ", ".join(problems)
+
+
+def show(console: Console, output: str, sample: int | None = None) -> int:
+    """Print the verdicts as a table.
+
+    Returns:
+        0 if all of the promise holds for all files, else 2.
+    """
+    table = Table("id", "format", "outside the mask", "metadata", "previews", "", box=SIMPLE)
+    verdicts = list(verify(output, sample))
+    for each in verdicts:
+        found = each.found
+        row = (
+            (found.format, found.outside, found.metadata, found.previews)
+            if found
+            else ("", "", "", "")
+        )
+        verdict = f"[red]{escape(each.problem)}" if each.problem else f"[green]{each.fidelity}"
+        table.add_row(escape(each.id), *map(escape, row), verdict)
+    console.print(table)
+    bad = sum(bool(each.problem) for each in verdicts)
+    again = sum(each.fidelity == "reencoded" and not each.problem for each in verdicts)
+    console.print(
+        f"{len(verdicts)} looked at: {len(verdicts) - bad - again} kept all outside the mask, "
+        f"{again} coded again, as their rows say, {bad} did not hold.",
+        highlight=False,
+    )
+    return 2 if bad else 0

@@ -1,0 +1,182 @@
+"""Hold a result against its source: what is the same outside the mask, and what still shows it.
+
+Reads both files anew and trusts nothing that the pipeline recorded.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tifffile import TiffFile
+
+from stages.codecs import pillow_io
+from stages.codecs.decode import decode_photo
+from stages.codecs.formats import format_of
+from stages.codecs.heif import metadata_of
+from stages.codecs.jpeg_header import read_header
+from stages.codecs.jpeg_splice import coefficients_of
+from stages.codecs.metadata.compare import comparable
+from stages.codecs.metadata.exif import find_thumbnails
+from stages.codecs.metadata.previews import previews
+from stages.codecs.picture import Decoded, to_8_bits, to_stored
+from stages.codecs.turbojpeg import DamagedError, RefusedError
+from stages.masks import Bits
+
+#: What a segment of a JPEG can hold.
+_SEGMENT = 65_534
+
+#: A preview counts as old if the picture changed there by more levels than this.
+_VISIBLE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What two files have in common.
+
+    Attributes:
+        format: of the source, and of the result if that is another.
+        outside: what is the same outside the mask.
+        kept: whether that is all of it: samples, or the coefficients of all untouched blocks.
+        metadata: ``identical``, or what differs.
+        previews: what became of the pictures inside the file.
+        stale: those that show the old one, or vouch for it.
+    """
+
+    format: str
+    outside: str
+    kept: bool
+    metadata: str
+    previews: str
+    stale: int
+
+
+def compare(source: bytes, result: bytes, changed: Bits, *, marked: bool) -> Comparison:
+    """Compare a result with its source.
+
+    Args:
+        source: the original file.
+        result: the new one.
+        changed: ``(h, w)`` bool, displayed frame: the mask, grown and feathered.
+        marked: whether the edit was marked in the metadata on purpose.
+
+    Raises:
+        RowError: one of them cannot be decoded.
+    """
+    own, made = format_of(source) or "other", format_of(result) or "other"
+    shown = own if own == made else f"{own} to {made}"
+    if source == result:
+        return Comparison(shown, "whole file identical", True, "identical", "as they were", 0)
+    before, after = (decode_photo(data, float("inf"), "file") for data in (source, result))
+    outside, kept = _outside(source, result, before, after, changed)
+    differing = _metadata(source, marked=marked) ^ _metadata(result, marked=marked)
+    names = sorted({name for name, _ in differing})
+    old, new = list(_previews(source)), list(_previews(result))
+    stale = sum(_is_stale(picture, before, after) for picture in new)
+    return Comparison(
+        shown,
+        outside,
+        kept,
+        "identical" if not names else f"differs: {', '.join(names)}",
+        _told(rebuilt=len(new) - stale, dropped=max(len(old) - len(new), 0), stale=stale),
+        stale,
+    )
+
+
+def _told(**counts: int) -> str:
+    """``1 rebuilt, 2 dropped``."""
+    return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none"
+
+
+def _outside(
+    source: bytes, result: bytes, before: Decoded, after: Decoded, changed: Bits
+) -> tuple[str, bool]:
+    if format_of(source) == format_of(result) == "jpeg":
+        try:
+            kept = _kept_blocks(source, result, to_stored(changed, before.orientation))
+        except (DamagedError, RefusedError) as error:
+            return f"cannot tell: {error}", False
+        if kept is not None:
+            return f"coefficients of {kept:,} blocks identical", True
+    if before.pixels.shape != after.pixels.shape or before.pixels.dtype != after.pixels.dtype:
+        return "other samples", False
+    difference = np.abs(before.pixels.astype(np.int32) - after.pixels)[~changed]
+    if not difference.any():
+        return "all samples identical", True
+    levels = difference.mean() * 255 / np.iinfo(before.pixels.dtype).max
+    return f"coded again: {levels:.2f} of 255 levels apart", False
+
+
+def _kept_blocks(source: bytes, result: bytes, changed: Bits) -> int | None:
+    """How many blocks the mask does not touch; None if any of them changed."""
+    header = read_header(source)
+    kept = 0
+    for number, (old, new) in enumerate(
+        zip(coefficients_of(source), coefficients_of(result), strict=True)
+    ):
+        across, down = header.step(number)
+        rows, columns = old.shape[:2]
+        grid = np.zeros((rows * 8 * down, columns * 8 * across), np.bool_)
+        grid[: changed.shape[0], : changed.shape[1]] = changed[: len(grid), : len(grid[0])]
+        hit = grid.reshape(rows, 8 * down, columns, 8 * across).any(axis=(1, 3))
+        if not np.array_equal(old[~hit], new[~hit]):
+            return None
+        kept += int((~hit).sum())
+    return kept
+
+
+def _metadata(data: bytes, *, marked: bool) -> set[tuple[str, object]]:
+    if format_of(data) not in ("avif", "heic"):
+        return set(comparable(data, marked=marked).items())
+    info = dict(_heif_metadata(data))
+    exif = info.get("exif") or b""
+    if 0 < len(exif) < _SEGMENT:
+        # Previews and marks may change; comparable knows them where JPEG keeps EXIF.
+        framed = b"\xff\xd8\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + b"\xff\xd9"
+        info["exif"] = str(comparable(framed, marked=marked))
+    return {(key, info.get(key)) for key in ("exif", "icc_profile", "xmp") if info.get(key)}
+
+
+def _heif_metadata(data: bytes) -> Mapping[Any, Any]:
+    if format_of(data) == "heic":
+        return metadata_of(data)
+    with pillow_io.opened(data) as picture:
+        return picture.info
+
+
+def _previews(data: bytes) -> Iterator[Image.Image | None]:
+    yield from (picture for _, picture in previews(data))
+    if format_of(data) in ("avif", "heic"):
+        exif = bytes(_heif_metadata(data).get("exif") or b"").removeprefix(b"Exif\0\0")
+        yield from (thumbnail.read(exif) for thumbnail in find_thumbnails(exif))
+    if format_of(data) != "tiff":
+        return
+    with TiffFile(io.BytesIO(data)) as reader:
+        chain = [page.aspage() for page in reader.pages]
+        below = [page.aspage() for page in chain[0].pages or []]
+        for page in [p for p in chain[1:] if p.is_reduced] + below:
+            samples = page.asarray()
+            yield Image.fromarray(to_8_bits(samples)) if samples.ndim <= 3 else None
+
+
+def _is_stale(picture: Image.Image | None, before: Decoded, after: Decoded) -> bool:
+    """Whether a preview shows the picture before rather than after."""
+    if picture is None:
+        return True  # a signature, a video: never right after an edit
+    shown = picture.convert("L")
+    old, new = (_as_small(decoded, shown.size) for decoded in (before, after))
+    moved = np.abs(old - new) > _VISIBLE
+    if not moved.any():
+        return False
+    small = np.asarray(shown, np.float32)
+    return bool(np.abs(small - old)[moved].mean() < np.abs(small - new)[moved].mean())
+
+
+def _as_small(decoded: Decoded, size: tuple[int, int]) -> np.ndarray:
+    stored = to_stored(decoded.pixels[..., : decoded.space.channels], decoded.orientation)
+    picture = Image.fromarray(to_8_bits(stored))
+    return np.asarray(picture.convert("L").resize(size, Image.Resampling.BOX), np.float32)
