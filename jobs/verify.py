@@ -88,19 +88,25 @@ def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
         found = compare(source, result, changed, marked=recipe.metadata.mark_edit)
     except RowError as error:
         return Verdict(row.id, fidelity, None, str(error))
-    return Verdict(row.id, fidelity, found, _problem(found, fidelity, recipe))
+    return Verdict(row.id, fidelity, found, _problem(found, row, recipe))
 
 
-def _problem(found: Comparison, fidelity: str, recipe: Recipe) -> str:
-    """What of the promise does not hold."""
+def _problem(found: Comparison, row: LineageRow, recipe: Recipe) -> str:
+    """What of the promise does not hold, and was not told."""
+    told = row.metadata_note or ""
+    untold = [name for name in found.differing if f"{name.split()[0]} dropped" not in told]
     problems = []
-    if not found.kept and fidelity != "reencoded":
+    if not found.kept and row.fidelity != "reencoded":
         problems.append("samples outside the mask changed")
     if found.stale:
         problems.append("the old picture still shows")
-    if found.metadata != "identical" and recipe.output.format == "source":
+    if untold and recipe.output.format == "source":
         problems.append("metadata changed")
     return ", ".join(problems)
+
+
+def _told(differing: list[str]) -> str:
+    return f"differs: {', '.join(differing)}" if differing else "identical"
 
 
 def show(console: Console, output: str, sample: int | None = None) -> int:
@@ -114,7 +120,7 @@ def show(console: Console, output: str, sample: int | None = None) -> int:
     for each in verdicts:
         found = each.found
         row = (
-            (found.format, found.outside, found.metadata, found.previews)
+            (found.format, found.outside, _told(found.differing), found.previews)
             if found
             else ("", "", "", "")
         )

@@ -5,14 +5,12 @@ Reads both files anew and trusts nothing that the pipeline recorded.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from tifffile import TiffFile
 
 from stages.codecs import pillow_io
 from stages.codecs.decode import decode_photo
@@ -23,8 +21,10 @@ from stages.codecs.jpeg_splice import coefficients_of
 from stages.codecs.metadata.compare import comparable
 from stages.codecs.metadata.exif import find_thumbnails
 from stages.codecs.metadata.previews import previews
-from stages.codecs.picture import Decoded, to_8_bits, to_stored
+from stages.codecs.picture import Decoded, as_pillow, to_stored
+from stages.codecs.tiff import smaller_copies
 from stages.codecs.turbojpeg import DamagedError, RefusedError
+from stages.colour import view
 from stages.masks import Bits
 
 #: What a segment of a JPEG can hold.
@@ -42,7 +42,7 @@ class Comparison:
         format: of the source, and of the result if that is another.
         outside: what is the same outside the mask.
         kept: whether that is all of it: samples, or the coefficients of all untouched blocks.
-        metadata: ``identical``, or what differs.
+        differing: names of metadata blocks that are not the same.
         previews: what became of the pictures inside the file.
         stale: those that show the old one, or vouch for it.
     """
@@ -50,7 +50,7 @@ class Comparison:
     format: str
     outside: str
     kept: bool
-    metadata: str
+    differing: list[str]
     previews: str
     stale: int
 
@@ -70,7 +70,7 @@ def compare(source: bytes, result: bytes, changed: Bits, *, marked: bool) -> Com
     own, made = format_of(source) or "other", format_of(result) or "other"
     shown = own if own == made else f"{own} to {made}"
     if source == result:
-        return Comparison(shown, "whole file identical", True, "identical", "as they were", 0)
+        return Comparison(shown, "whole file identical", True, [], "as they were", 0)
     before, after = (decode_photo(data, float("inf"), "file") for data in (source, result))
     outside, kept = _outside(source, result, before, after, changed)
     differing = _metadata(source, marked=marked) ^ _metadata(result, marked=marked)
@@ -81,7 +81,7 @@ def compare(source: bytes, result: bytes, changed: Bits, *, marked: bool) -> Com
         shown,
         outside,
         kept,
-        "identical" if not names else f"differs: {', '.join(names)}",
+        names,
         _told(rebuilt=len(new) - stale, dropped=max(len(old) - len(new), 0), stale=stale),
         stale,
     )
@@ -153,14 +153,9 @@ def _previews(data: bytes) -> Iterator[Image.Image | None]:
     if format_of(data) in ("avif", "heic"):
         exif = bytes(_heif_metadata(data).get("exif") or b"").removeprefix(b"Exif\0\0")
         yield from (thumbnail.read(exif) for thumbnail in find_thumbnails(exif))
-    if format_of(data) != "tiff":
-        return
-    with TiffFile(io.BytesIO(data)) as reader:
-        chain = [page.aspage() for page in reader.pages]
-        below = [page.aspage() for page in chain[0].pages or []]
-        for page in [p for p in chain[1:] if p.is_reduced] + below:
-            samples = page.asarray()
-            yield Image.fromarray(to_8_bits(samples)) if samples.ndim <= 3 else None
+    if format_of(data) == "tiff":
+        for samples in smaller_copies(data):
+            yield None if samples is None else as_pillow(samples[..., :1], "grey")
 
 
 def _is_stale(picture: Image.Image | None, before: Decoded, after: Decoded) -> bool:
@@ -177,6 +172,6 @@ def _is_stale(picture: Image.Image | None, before: Decoded, after: Decoded) -> b
 
 
 def _as_small(decoded: Decoded, size: tuple[int, int]) -> np.ndarray:
-    stored = to_stored(decoded.pixels[..., : decoded.space.channels], decoded.orientation)
-    picture = Image.fromarray(to_8_bits(stored))
-    return np.asarray(picture.convert("L").resize(size, Image.Resampling.BOX), np.float32)
+    stored = to_stored(view(decoded.pixels, decoded.space), decoded.orientation)
+    picture = Image.fromarray(stored).convert("L")
+    return np.asarray(picture.resize(size, Image.Resampling.BOX), np.float32)

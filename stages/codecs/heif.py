@@ -10,7 +10,6 @@ import io
 from types import ModuleType
 from typing import Any
 
-import imagecodecs
 import numpy as np
 
 from stages.codecs import pillow_io
@@ -25,6 +24,9 @@ from stages.codecs.picture import (
 )
 
 _QUALITY = 90
+
+#: Boxes that tell of the picture lie before its data.
+_HEAD = 65_536
 _METADATA = ("icc_profile", "exif", "xmp")
 
 
@@ -34,13 +36,18 @@ def decode_avif(data: bytes) -> Decoded:
     Raises:
         UnsupportedError: it is animated or has more than 8 bits a sample, which Pillow would halve.
     """
-    try:
-        deep = imagecodecs.avif_decode(data, index=0).dtype != np.uint8
-    except imagecodecs.AvifError as error:
-        raise OSError(str(error)) from None
-    if deep:
+    if _is_deep(data):
         raise UnsupportedError("its samples have more than 8 bits")
     return pillow_io.decode(data)
+
+
+def _is_deep(avif: bytes) -> bool:
+    """Whether any AV1 configuration record (``av1C``) in the file's head has ``high_bitdepth``."""
+    head, at = avif[:_HEAD], -1
+    while (at := head.find(b"av1C", at + 1)) >= 0:
+        if len(head) > at + 6 and head[at + 6] & 0x40:
+            return True
+    return False
 
 
 def encode_avif(edit: Edit) -> Encoded:

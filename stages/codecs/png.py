@@ -71,6 +71,8 @@ def encode(edit: Edit) -> Encoded:
         if name == b"caBX":
             blocks.notes.append(C2PA_DROPPED)
         if not is_kept(name, same_mode=source[kind] == coded[kind]):
+            if name[:1].islower() and name not in (b"tRNS", b"caBX"):
+                blocks.notes.append(f"chunk {name.decode('latin-1')} dropped")
             continue
         packet = xmp_of(content) if name == b"iTXt" else None
         seen_xmp |= packet is not None

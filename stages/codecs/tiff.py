@@ -139,6 +139,9 @@ def _unwritable(page: TiffPage) -> str:
         return f"its compression, {page.compression!r}, is lossy or rare"
     if page.predictor not in _PREDICTORS or page.fillorder != 1:
         return "its samples are packed in a rare way"
+    listed = min(page.tags[tag].count for tag in (*_OFFSETS, *_SIZES) if tag in page.tags)
+    if listed < len(page.dataoffsets):
+        return "its strips are not all listed"
     ranges = sorted(zip(page.dataoffsets, page.databytecounts, strict=True))
     if any(a + size > b for (a, size), (b, _) in pairwise(ranges)):
         return "its strips share their bytes"
@@ -157,13 +160,35 @@ def _samples(page: TiffPage, data: bytes) -> Samples:
         if offset + size > len(data):
             raise OSError("truncated: the file ends before its last strip")
         segment, (first, _, y, x, _), (_, rows, columns, count) = page.decode(
-            data[offset : offset + size] or None, index
+            data[offset : offset + size] or None,
+            index,
+            jpegtables=page.jpegtables,
+            jpegheader=page.jpegheader,
         )
         if segment is None:  # sparse: left out by its writer
             continue
         part = stored[y : y + rows, x : x + columns, first : first + count]
         part[:] = segment[0, : part.shape[0], : part.shape[1]]
     return stored
+
+
+def smaller_copies(data: bytes) -> Iterator[Samples | None]:
+    """``(h, w, samples)`` of each smaller copy of the picture; None where it cannot be shown."""
+    with _reading(data) as reader:
+        chained, below = _smaller_pages(reader, _main_page(reader))
+        for page in chained + below:
+            try:
+                _kind(page)
+                yield _samples(page, data)
+            except (UnsupportedError, OSError, RuntimeError, ValueError):
+                yield None
+
+
+def _smaller_pages(reader: TiffReader, main: TiffPage) -> tuple[list[TiffPage], list[TiffPage]]:
+    """Smaller copies in the chain of pages, and those below the main page."""
+    chained = [page for page in _pages(reader) if page.is_reduced and page.offset != main.offset]
+    below = [page.aspage() for page in main.pages or []]
+    return chained, [page for page in below if page.imagewidth < main.imagewidth]
 
 
 def _write_samples(file: TiffFile, page: TiffPage, pixels: Samples, changed: Bits) -> None:
@@ -213,9 +238,7 @@ def _settle_previews(
     file: TiffFile, reader: TiffReader, main: TiffPage, edit: Edit, notes: list[str]
 ) -> None:
     """Deal with smaller copies of the picture, in the chain of pages and below the main page."""
-    chained = [page for page in _pages(reader) if page.is_reduced and page.offset != main.offset]
-    below = [page.aspage() for page in main.pages or []]
-    below = [page for page in below if page.imagewidth < main.imagewidth]
+    chained, below = _smaller_pages(reader, main)
     if (chained or below) and edit.metadata.stale_preview == "refuse":
         raise RowError("image.stale_preview", "The TIFF holds smaller copies of its picture.")
     for page in chained:
