@@ -105,7 +105,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "mask.covers_photo": (
         "The mask covers more of the photo than `limits.max_mask_share` allows.",
-        "Check the mask's polarity: white is removed; with --set mask.invert=true, and another "
+        "Check the mask's polarity: white is removed; with --set mask.polarity=dark, and another "
         "--output, black is.",
     ),
     "mask.too_faint": (

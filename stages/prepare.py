@@ -74,10 +74,11 @@ def cut_patches(recipe: Recipe) -> Work:
 
     def work(photo: Photo) -> None:
         assert photo.region is not None
+        height, width = photo.region.shape
         planned = plan_patches(
             photo.region,
             recipe.crop,
-            feather_px=recipe.stitch.feather_px,
+            feather_px=recipe.mask.feather_for(width, height),
             max_side_px=recipe.resize.max_side_px,
         )
         for index, plan in enumerate(planned):
@@ -92,7 +93,9 @@ def cut_patches(recipe: Recipe) -> Work:
 def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> Patch:
     assert photo.decoded is not None
     assert photo.region is not None
-    generate, blend = cut_masks(photo.region, plan, recipe.stitch.feather_px)
+    photo_height, photo_width = photo.region.shape
+    feather_px = recipe.mask.feather_for(photo_width, photo_height)
+    generate, blend = cut_masks(photo.region, plan, feather_px)
     pixels = as_rgb(cut(photo.decoded.pixels, plan.crop))
     width, height = working_size(plan.crop.width, plan.crop.height, recipe.resize)
     return Patch(

@@ -42,15 +42,28 @@ def test_dilation_at_the_border_stays_inside() -> None:
     assert not grown[5:, 5:].any()
 
 
+@pytest.mark.parametrize(("width", "height"), [(4000, 300), (300, 4000)])
+def test_shares_are_of_the_longer_side_and_the_larger_length_applies(
+    width: int, height: int
+) -> None:
+    options = MaskOptions(dilate_px=3, dilate_share=0.005, feather_px=60, feather_share=0.01)
+    assert options.dilate_for(width, height) == 20
+    assert options.feather_for(width, height) == 60
+    region = np.zeros((height, width), np.bool_)
+    region[150, 150] = True
+    ys, xs = np.nonzero(grown(region, options))
+    assert (xs.min(), xs.max(), ys.min(), ys.max()) == (130, 170, 130, 170)
+
+
 def test_an_outline_is_filled_only_on_request() -> None:
     assert not generation_mask(ring(), MaskOptions(dilate_px=0))[50, 50]
     assert generation_mask(ring(), MaskOptions(dilate_px=0, fill_holes=True))[50, 50]
 
 
-def test_inverted_masks_remove_black() -> None:
+def test_dark_masks_remove_black() -> None:
     usual = generation_mask(ring(), MaskOptions(dilate_px=0))
-    inverted = generation_mask(255 - ring(), MaskOptions(dilate_px=0, invert=True))
-    assert np.array_equal(usual, inverted)
+    dark = generation_mask(255 - ring(), MaskOptions(dilate_px=0, polarity="dark"))
+    assert np.array_equal(usual, dark)
 
 
 def test_jpeg_ringing_below_the_threshold_is_not_removed() -> None:

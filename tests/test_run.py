@@ -73,7 +73,7 @@ def assert_nothing_changed_outside_the_mask(folder: Path, name: str, output: str
     after = np.asarray(Image.open(output))
     mask = np.asarray(Image.open(folder / "in" / f"{name}-mask.png")) >= 128
     changed = (before != after).any(axis=2)
-    reach = TELEA.mask.dilate_px + TELEA.stitch.feather_px
+    reach = TELEA.mask.dilate_px + TELEA.mask.feather_px
     assert not changed[distance_outside(mask) > reach].any()
     assert changed[mask].mean() > 0.99, "the mark itself must be gone"
 
