@@ -95,7 +95,7 @@ def publish_as(uri: str) -> Work:
 
 
 def _store(photo: Photo, uri: str) -> None:
-    for used in (photo.lineage.image_uri, photo.lineage.mask_uri):
+    for used in (photo.lineage.image_uri, *photo.marks.files):
         if is_same(uri, used):
             raise RowError("output.is_input", f"The result would overwrite {used}.")
     write(uri, photo.result)

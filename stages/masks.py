@@ -1,4 +1,4 @@
-"""From a mask file to the two masks the method needs.
+"""From mask files to the two masks the method needs.
 
 * The **generation mask** is binary and says what is painted anew: what the mask marks, on request
   with its holes filled, grown a little so that no soft edge of the object survives.
@@ -11,6 +11,8 @@ All lengths are in pixels of the photo, so the edge looks the same whatever the 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,7 @@ import numpy.typing as npt
 from manifests.errors import RowError
 from stages.geometry import bounds_of
 from stages.recipe import MaskOptions
+from stages.storage import is_same
 
 Bits = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
@@ -50,6 +53,11 @@ def marked(mask: Bytes, options: MaskOptions, uri: str) -> Bits:
             f"{options.threshold}.",
         )
     return region
+
+
+def is_own_alpha(image_uri: str, mask_uris: Iterable[str], options: MaskOptions) -> bool:
+    """Whether a mask is the alpha channel of the photo itself."""
+    return options.channel == "alpha" and any(is_same(image_uri, uri) for uri in mask_uris)
 
 
 def fit_to_photo(region: Bits, width: int, height: int, options: MaskOptions, uri: str) -> Bits:

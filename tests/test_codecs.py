@@ -7,6 +7,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from manifests.errors import RowError
 from stages.codecs.decode import check_photo, decode_mask, decode_photo, suffix_of
 from stages.codecs.encode import encode_like
 from stages.codecs.jpeg_header import read_header
-from stages.recipe import OutputOptions
+from stages.recipe import MaskOptions, OutputOptions
 from tests.support import DEMO, encoded
 
 Pixels = npt.NDArray[np.uint8]
@@ -75,7 +76,7 @@ BAD_IMAGES: dict[str, Callable[[bytes], bytes]] = {
 def test_a_bad_file_has_its_code_and_is_named(code: str, role: str, suffix: str) -> None:
     good = next(path for path in PHOTOS if path.suffix == f".{suffix}").read_bytes()
     data = BAD_IMAGES[code](good)
-    decode = decode_photo if role == "image" else decode_mask
+    decode = decode_photo if role == "image" else partial(decode_mask, options=MaskOptions())
     with pytest.raises(RowError, match=f"The {role} shop/1.{suffix}") as caught:
         decode(data, 100, f"shop/1.{suffix}")
     assert caught.value.code == f"{role}.{code}"

@@ -67,7 +67,7 @@ def test_dark_masks_remove_black() -> None:
 
 
 def test_jpeg_ringing_below_the_threshold_is_not_removed() -> None:
-    mask = decode_mask(encoded(ring(), format="JPEG", quality=30), 100, "m.jpg")
+    mask = decode_mask(encoded(ring(), format="JPEG", quality=30), 100, "m.jpg", MaskOptions())
     assert mask[mask < 128].any(), "the file must have ringing for this to test anything"
     region = generation_mask(mask, MaskOptions(dilate_px=0))
     far = cv2.distanceTransform(np.asarray(ring() == 0, np.uint8), cv2.DIST_L2, 5) > 3
@@ -88,7 +88,7 @@ def test_jpeg_ringing_below_the_threshold_is_not_removed() -> None:
     ids=["L", "1", "RGB", "P", "L of 0 and 1", "16 bit", "white on transparent"],
 )
 def test_every_kind_of_mask_file_means_the_same(picture: Image.Image) -> None:
-    mask = decode_mask(encoded(picture), 100, "m.png")
+    mask = decode_mask(encoded(picture), 100, "m.png", MaskOptions())
     assert np.array_equal(mask >= 128, ring() >= 128)
 
 
@@ -124,11 +124,11 @@ def test_a_mask_drawn_in_transparency_on_black_is_refused_and_not_taken_for_empt
     black = Image.new("L", (100, 100))
     hole = Image.merge("RGBA", [black, black, black, Image.fromarray(255 - ring())])
     with pytest.raises(RowError, match="only its transparency varies"):
-        decode_mask(encoded(hole), 100, "m.png")
+        decode_mask(encoded(hole), 100, "m.png", MaskOptions())
 
 
 def test_a_format_that_pillow_would_hand_to_other_programs_is_refused() -> None:
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
     with pytest.raises(RowError, match="its format is EPS") as caught:
-        decode_mask(postscript, 100, "m.eps")
+        decode_mask(postscript, 100, "m.eps", MaskOptions())
     assert caught.value.code == "mask.unsupported"
