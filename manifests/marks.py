@@ -23,6 +23,9 @@ from manifests.schema import SHAPE_COLUMNS
 #: A mask cell of this form is a JSON list of paths; ``[1].png`` is not.
 _LIST = r"^\s*\[[\s\S]*\]\s*$"
 
+#: Half a pair of surrogates, which JSON can hold and UTF-8 cannot.
+_LONE = re.compile("[\ud800-\udfff]")
+
 
 @dataclass(frozen=True, slots=True)
 class Marks:
@@ -47,12 +50,15 @@ class Marks:
         """The first file (empty if there is none), and the rest as JSON; None if there is no rest.
 
         Without files and shapes, which is an empty mask, the rest says so.
+
+        Raises:
+            ValueError: a number is infinite.
         """
         first, *more = self.files or [""]
         nothing = not first and not self.shapes
         rest = self.shapes | ({"masks": more} if more or nothing else {})
-        text = json.dumps(rest, sort_keys=True, separators=(",", ":")) if rest else None
-        return first, text
+        text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return first, text if rest else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,22 +96,23 @@ def gather(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -> Gathere
         return Gathered(absolute(masks), marks, {})
     problems: dict[int, str] = {}
     found: list[Marks | None] = []
+    packed: list[str | None] = []
     for row, cells in zip(rows, table.select(["mask", *names]).take(rows).to_pylist(), strict=True):
         try:
-            found.append(_read_row(cells))
-        except ValueError as error:
-            problems[row] = str(error)
-            found.append(None)
+            read = _read_row(cells)
+            text = read.pack()[1] if read else None
+        except (ValueError, RecursionError) as error:
+            problems[row], read, text = f"{error}.", None, None
+        found.append(read)
+        packed.append(text)
     firsts = [each.files[0] if each and each.files else None for each in found]
     uris = absolute(pc.replace_with_mask(masks, special, pa.array(firsts, pa.string())))
     further = [path for each in found if each for path in each.files[1:]]
     more = iter(absolute(pa.array(further, pa.string())).to_pylist())
-    packed = [
-        Marks([*each.files[:1], *islice(more, len(each.files[1:]))], each.shapes).pack()[1]
-        if each
-        else None
-        for each in found
-    ]
+    for number, each in enumerate(found):
+        if each and len(each.files) > 1:
+            files = [each.files[0], *islice(more, len(each.files) - 1)]
+            packed[number] = Marks(files, each.shapes).pack()[1]
     marks = pc.replace_with_mask(marks, special, pa.array(packed, pa.large_string()))
     return Gathered(uris, marks, problems)
 
@@ -132,7 +139,8 @@ def _read_row(cells: dict[str, str | None]) -> Marks | None:
     """The marks of one row, its paths as they are; None if all cells are empty.
 
     Raises:
-        ValueError: a cell is not JSON, or the list of masks is none of paths.
+        ValueError: a cell is not JSON, as which NaN does not count, or the list of masks is none
+            of paths.
     """
     mask = cells.pop("mask")
     values = {name: _from_json(name, text) for name, text in cells.items() if text}
@@ -142,21 +150,17 @@ def _read_row(cells: dict[str, str | None]) -> Marks | None:
     if not re.match(_LIST, mask):
         return Marks([mask], shapes)
     files = _from_json("mask", mask)
-    if not all(isinstance(path, str) and path for path in files):
-        raise ValueError("The cell mask lists something else than paths.")
+    if not all(isinstance(path, str) and path and not _LONE.search(path) for path in files):
+        raise ValueError("The cell mask lists something else than paths")
     return Marks(files, shapes)
 
 
 def _from_json(name: str, text: str) -> Any:
-    """A cell's value.
-
-    Raises:
-        ValueError: it is not JSON, as which NaN and infinite numbers do not count, or has text
-            that is not Unicode.
-    """
     try:
-        value = json.loads(text)
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"The cell {name} is not JSON: {error}.") from None
-    return value
+        raise ValueError(f"The cell {name} is not JSON: {error}") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")

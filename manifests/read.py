@@ -250,41 +250,46 @@ def _bad_csv_lines(data: bytes) -> str:
 
 
 def _read_json_lines(place: Place) -> pa.Table:
-    original = _plain_bytes(place)
-    data = _with_marks_as_text(original)
+    data = _plain_bytes(place)
+    try:
+        if not re.search(rb'"(mask|boxes|polygons|rle)"\s*:\s*[\[{]', data):
+            return _arrow_from_json(data)
+        others, marks = _apart(data)
+        table = _arrow_from_json(others)
+        return pa.table(dict(zip(table.column_names, table.columns, strict=True)) | marks)
+    except (pa.ArrowException, AttributeError, RecursionError) as error:
+        raise ValueError(_bad_json_lines(data) or f"{error} (counted from row 0)") from None
+
+
+def _arrow_from_json(data: bytes) -> pa.Table:
     options = pajson.ReadOptions(block_size=_block_size(data))
-    try:
-        table = pajson.read_json(io.BytesIO(data), options)
-        dates = [field.name for field in table.schema if pa.types.is_temporal(field.type)]
-        if not dates:
-            return table
-        # JSON has no dates: what looks like one stays the text it is.
-        as_strings = pa.schema([(name, pa.string()) for name in dates])
-        return pajson.read_json(
-            io.BytesIO(data), options, pajson.ParseOptions(explicit_schema=as_strings)
-        )
-    except pa.ArrowException as error:
-        raise ValueError(_bad_json_lines(original) or f"{error} (counted from row 0)") from None
+    table = pajson.read_json(io.BytesIO(data), options)
+    dates = [field.name for field in table.schema if pa.types.is_temporal(field.type)]
+    if not dates:
+        return table
+    # JSON has no dates: what looks like one stays the text it is.
+    as_strings = pa.schema([(name, pa.string()) for name in dates])
+    return pajson.read_json(
+        io.BytesIO(data), options, pajson.ParseOptions(explicit_schema=as_strings)
+    )
 
 
-def _with_marks_as_text(data: bytes) -> bytes:
-    """Turn lists and objects that mark photos into text that holds JSON, as they are in CSV.
+def _apart(data: bytes) -> tuple[bytes, dict[str, pa.Array]]:
+    """Take what marks the photos out of JSON Lines, as text, lists as JSON.
 
-    Their types may differ from row to row, which Arrow does not take.
+    Its type may differ from row to row, which Arrow does not take.
     """
-    if not re.search(rb'"(mask|boxes|polygons|rle)"\s*:\s*[\[{]', data):
-        return data
-    lines = []
-    try:
-        for line in filter(bytes.strip, data.splitlines()):
-            row = json.loads(line)
-            for name in _MARK_COLUMNS:
-                if isinstance(row.get(name), list | dict):
-                    row[name] = json.dumps(row[name])
-            lines.append(json.dumps(row).encode())
-    except (ValueError, RecursionError, AttributeError):
-        return data  # a line that is no JSON object: Arrow refuses it, too
-    return b"\n".join(lines)
+    marks: dict[str, list[str | None]] = {name: [] for name in _MARK_COLUMNS}
+    others = []
+    for line in filter(bytes.strip, data.splitlines()):
+        row = json.loads(line)
+        for name, cells in marks.items():
+            cell = row.pop(name, None)
+            cells.append(cell if cell is None or isinstance(cell, str) else json.dumps(cell))
+        others.append(json.dumps(row).encode())
+    return b"\n".join(others), {
+        name: pa.array(cells, pa.large_string()) for name, cells in marks.items() if any(cells)
+    }
 
 
 def _block_size(data: bytes) -> int:
@@ -299,7 +304,7 @@ def _bad_json_lines(data: bytes) -> str:
         try:
             if line.strip() and not isinstance(json.loads(line), dict):
                 bad.append(f"line {number} is not an object")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             bad.append(f"line {number}: {error}")
     return "; ".join(bad[:NAMED_LINES])
 

@@ -66,7 +66,8 @@ class LineageRow:
         pa.string(), "Absolute path, file:// or s3:// of the first mask file; empty: none.", ""
     )
     marks: str | None = _column(
-        pa.string(), "What else marks the photo, as JSON: further masks, boxes, polygons, rle."
+        pa.large_string(),
+        "What else marks the photo, as JSON: further masks, boxes, polygons, rle.",
     )
     output_uri: str | None = _column(pa.string(), "Absolute path or s3:// of the result.")
     image_sha256: str | None = _column(pa.string(), "Of the photo's file, hex.")
