@@ -202,6 +202,25 @@ def test_what_was_erased_in_an_editor_is_marked(channel: str, tmp_path: Path) ->
     assert row.mask_sha256 == row.image_sha256
 
 
+def test_each_of_several_masks_is_fitted_to_the_photo(tmp_path: Path) -> None:
+    half, full = np.zeros((440, 650), np.uint8), np.zeros((879, 1300), np.uint8)
+    half[100:150, 100:150] = full[500:600, 900:1000] = 255
+    files = [str(tmp_path / "half.png"), str(tmp_path / "full.png")]
+    for file, mask in zip(files, (half, full), strict=True):
+        Path(file).write_bytes(encoded(mask))
+    strict = Recipe.load("telea", ["mask.dilate_px=0"])
+    photo = with_marks("fig-bowl-sticker-date", strict, files)
+    run_steps(photo, made(strict, tmp_path))
+    assert photo.lineage.error_code == "mask.size_mismatch"
+    assert "half.png is 650x440, the photo 1300x879" in str(photo.lineage.error)
+    scaling = Recipe.load("telea", ["mask.dilate_px=0", "mask.scale_to_photo=true"])
+    photo = with_marks("fig-bowl-sticker-date", scaling, files)
+    run_steps(photo, made(scaling, tmp_path))
+    assert photo.ok, photo.lineage.error
+    assert photo.lineage.masked_px == pytest.approx(2 * 100 * 100, rel=0.05)
+    assert len(photo.lineage.patches) == 2
+
+
 def test_a_mask_over_everything_is_refused(tmp_path: Path) -> None:
     recipe = Recipe.load("telea")
     photo = demo_photo("fig-bowl-sticker-date", recipe)
