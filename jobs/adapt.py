@@ -118,7 +118,7 @@ def read_pending(job: Job, shard: int, only: str | None = None) -> Iterator[Phot
     done = set(ledger.row_keys(ledger.ended_rows(plan.output, shard, job.goal)))
     ours = set(SHARD_SCHEMA.names)
     for row in plan.shard(shard).read_table().to_pylist():
-        if (row["id"], row["image_uri"], row["mask_uri"]) in done:
+        if tuple(row[name] for name in ledger.KEY) in done:
             continue
         if only is not None and row["id"] != only:
             continue
@@ -127,6 +127,7 @@ def read_pending(job: Job, shard: int, only: str | None = None) -> Iterator[Phot
                 id=row["id"],
                 image_uri=row["image_uri"],
                 mask_uri=row["mask_uri"],
+                marks=row["marks"],
                 recipe_name=recipe.name,
                 recipe_hash=recipe.hash,
                 package_version=version("catalog-cleanup"),

@@ -72,8 +72,9 @@ def run(
         str,
         typer.Argument(
             metavar="MANIFEST",
-            help="CSV, JSON Lines or Parquet with the columns id, image and mask; a file, a folder "
-            "of files or a quoted pattern; local or s3://. Paths in it may be relative to it.",
+            help="CSV, JSON Lines or Parquet with the columns id, image and mask (or boxes, "
+            "polygons, rle); a file, a folder of files or a quoted pattern; local or s3://. Paths "
+            "in it may be relative to it.",
         ),
     ],
     output: Annotated[
@@ -145,26 +146,51 @@ def try_(
     image: Annotated[
         str, typer.Argument(metavar="IMAGE", help="The photo; a path, or an s3:// URI.")
     ],
-    mask: Annotated[
-        str, typer.Argument(metavar="MASK", help="Its mask, of the same size; white is removed.")
+    masks: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MASK",
+            default_factory=list,
+            show_default=False,
+            help="Its mask, or several, of the same size; white is removed.",
+        ),
     ],
     output: Annotated[
         str, typer.Argument(metavar="OUTPUT", help="Where the result goes; same format as IMAGE.")
     ],
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y,WIDTH,HEIGHT",
+            help="Remove this, too, or instead of a mask: px of the displayed photo, from its top "
+            "left corner. Repeatable.",
+        ),
+    ] = None,
     recipe: RecipeOption = DEFAULT_RECIPE,
     set_: SetOption = None,
 ) -> None:
     """Clean one photo here and now, without Ray: how one experiments with a recipe."""
     from jobs.try_one import try_one
+    from manifests.marks import Marks
     from stages.recipe import Recipe
 
-    row = try_one(image, mask, output, Recipe.load(recipe, set_ or ()))
+    if not masks and not box:
+        raise typer.BadParameter("name a MASK between IMAGE and OUTPUT, or a --box")
+    marks = Marks(masks, {"boxes": [_numbers(each) for each in box]} if box else {})
+    row = try_one(image, marks, output, Recipe.load(recipe, set_ or ()))
     if row.error_code:
         _print_error(row.error_code, row.error or "")
         raise typer.Exit(1)
     places = len(row.patches)
     what = f"{places} {'place' if places == 1 else 'places'} filled" if places else "empty mask"
     typer.echo(f"{output}: {what}, {sum(row.seconds.values()):.2f} s")
+
+
+def _numbers(box: str) -> list[float]:
+    try:
+        return [float(number) for number in box.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{box} is not X,Y,WIDTH,HEIGHT", param_hint="--box") from None
 
 
 @app.command()

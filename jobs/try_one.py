@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from jobs.clean import steps
+from manifests.marks import Marks
 from manifests.schema import LineageRow
 from stages import finish
 from stages.photo import Photo
@@ -13,12 +14,12 @@ from stages.step import Step, run_steps
 from stages.step import finish as end
 
 
-def try_one(image: str, mask: str, output: str, recipe: Recipe) -> LineageRow:
+def try_one(image: str, marks: Marks, output: str, recipe: Recipe) -> LineageRow:
     """Clean one photo with the steps of the DAG, and store it where the user says.
 
     Args:
         image: path or URI of the photo.
-        mask: path or URI of its mask.
+        marks: its masks, by path or URI, and shapes.
         output: path or URI of the result; its suffix must be that of the photo's format.
         recipe: how.
 
@@ -28,11 +29,13 @@ def try_one(image: str, mask: str, output: str, recipe: Recipe) -> LineageRow:
     Raises:
         DestinationError: the result cannot be stored.
     """
+    mask_uri, rest = marks.pack()
     photo = Photo(
         LineageRow(
             id=output.rpartition("/")[2].rpartition(".")[0],
             image_uri=image,
-            mask_uri=mask,
+            mask_uri=mask_uri,
+            marks=rest,
             recipe_name=recipe.name,
             recipe_hash=recipe.hash,
             package_version=version("catalog-cleanup"),

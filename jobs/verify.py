@@ -76,7 +76,8 @@ def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
     assert row.output_uri is not None
     fidelity = row.fidelity or ""
     try:
-        photo = Photo(LineageRow(id=row.id, image_uri=row.image_uri, mask_uri=row.mask_uri))
+        photo = Photo(LineageRow(row.id, image_uri=row.image_uri, mask_uri=row.mask_uri))
+        photo.lineage.marks = row.marks
         prepare.fetch(photo)
         source, result = photo.original, read(row.output_uri, "image")
         if photo.lineage.image_sha256 != row.image_sha256:
@@ -84,7 +85,8 @@ def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
         prepare.decode(recipe)(photo)
         prepare.mask(recipe)(photo)
         assert photo.region is not None
-        changed = distance_outside(photo.region) <= recipe.stitch.feather_px
+        height, width = photo.region.shape
+        changed = distance_outside(photo.region) <= recipe.mask.feather_for(width, height)
         found = compare(source, result, changed, marked=recipe.metadata.mark_edit)
     except RowError as error:
         return Verdict(row.id, fidelity, None, str(error))

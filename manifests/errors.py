@@ -27,13 +27,13 @@ CODES: dict[str, tuple[str, str]] = {
         "Correct the line named, or write the manifest anew.",
     ),
     "manifest.missing_column": (
-        "The manifest lacks `id`, `image` or `mask`.",
-        "Name the columns `id`, `image` and `mask`.",
+        "The manifest lacks `id`, `image`, or all of `mask`, `boxes`, `polygons` and `rle`.",
+        "Name the columns `id` and `image`, and at least one of the others.",
     ),
     "manifest.missing_id": ("Rows have no id.", "Give each row a unique id."),
     "manifest.empty": ("The manifest has no rows.", "Check that the export was complete."),
     "manifest.invalid_rows": (
-        "With --strict: rows have bad ids or empty cells.",
+        "With --strict: rows have bad ids, or cells that are empty or not JSON.",
         "Correct the lines named, or leave out --strict to record them as failed.",
     ),
     "recipe.not_found": (
@@ -109,18 +109,28 @@ CODES: dict[str, tuple[str, str]] = {
         "Set `metadata.stale_preview` to rebuild or drop, and use another --output.",
     ),
     "mask.size_mismatch": (
-        "The mask's size is not the photo's.",
+        "The mask's size, or the RLE's, is not the photo's.",
         "Export the mask at the photo's displayed size, or, where the aspect is the same, use "
         "--set mask.scale_to_photo=true and another --output.",
     ),
     "mask.covers_photo": (
         "The mask covers more of the photo than `limits.max_mask_share` allows.",
-        "Check the mask's polarity: white is removed; with --set mask.invert=true, and another "
+        "Check the mask's polarity: white is removed; with --set mask.polarity=dark, and another "
         "--output, black is.",
     ),
     "mask.too_faint": (
         "There is something in the mask, but nothing as bright as `mask.threshold`.",
-        "Draw it in white, or use --set mask.threshold=… and another --output.",
+        "Draw it in white, or use --set mask.threshold=… or, for a mask that is drawn in "
+        "transparency, --set mask.channel=alpha, and another --output.",
+    ),
+    "mask.no_alpha": (
+        "`mask.channel` is alpha, and the mask has no alpha channel.",
+        "Save it with transparency (JPEG has none), or leave out mask.channel=alpha.",
+    ),
+    "mask.bad_shape": (
+        "A row's boxes, polygons, rle or list of masks cannot be used.",
+        "Correct the cell named: boxes are [x, y, width, height], polygons [x1, y1, x2, y2, …], "
+        "in px of the displayed photo; rle is COCO's.",
     ),
     "internal.error": (
         "A fault of this program, not of the input.",

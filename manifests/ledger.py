@@ -27,10 +27,11 @@ _READERS = 16
 #: So many missing rows are named; there may be more.
 NAMED = 1000
 
+#: What makes a row the same work: its id, where its inputs lie, and what else marks the photo.
+KEY = ("id", "image_uri", "mask_uri", "marks")
+
 _KEYS = [
-    "id",
-    "image_uri",
-    "mask_uri",
+    *KEY,
     "status",
     "error_code",
     "recipe_hash",
@@ -93,8 +94,8 @@ def ended_rows(output: str, shard: int, goal: Goal) -> pa.Table:
 
 
 def row_keys(table: pa.Table) -> Iterable[tuple[str, ...]]:
-    """What makes a row the same work: its id and where its inputs lie."""
-    columns = (table[name].to_pylist() for name in ("id", "image_uri", "mask_uri"))
+    """The :data:`KEY` of each row."""
+    columns = (table[name].to_pylist() for name in KEY)
     return zip(*columns, strict=True)
 
 
@@ -174,7 +175,7 @@ def reconcile(plan: Plan, goal: Goal) -> Tally:
 
 
 def _reconcile_shard(plan: Plan, shard: int, goal: Goal) -> Tally:
-    planned = plan.shard(shard).read_table(["id", "image_uri", "mask_uri"])
+    planned = plan.shard(shard).read_table([*KEY])
     rows = ended_rows(plan.output, shard, goal)
     ended = {key: position for position, key in enumerate(row_keys(rows))}
     missing = [(shard, key[0]) for key in row_keys(planned) if key not in ended]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -17,8 +18,9 @@ import pyarrow.compute as pc
 
 from manifests.errors import DestinationError, ManifestError, RowError
 from manifests.files import Place
+from manifests.marks import Gathered, gather
 from manifests.read import ManifestFile, find_files, fingerprint, name_lines, read_manifest
-from manifests.schema import MANIFEST_COLUMNS, SHARD_SCHEMA, extra_columns
+from manifests.schema import SHARD_SCHEMA, extra_columns
 
 #: A shard is the unit of scheduling, of resuming and of lineage files. Small manifests get small
 #: shards, to keep all actors busy; large ones get large shards, to keep files few.
@@ -28,6 +30,9 @@ _MIN_SHARDS = 8
 
 #: With the longest suffix, the name of a file may have 255 bytes on common file systems.
 _MAX_ID_BYTES = 200
+
+#: So many rows' shapes are in memory as Python objects at a time.
+_ROWS_GATHERED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ def make_plan(
 ) -> Plan:
     """Plan a manifest, or find the plan that an earlier run on the same output made.
 
-    Rows with an unusable id or an empty cell are planned as failed, unless ``strict``.
+    Rows with an unusable id or cell are planned as failed, unless ``strict``.
 
     Args:
         manifest: path or URI of a file, folder or pattern.
@@ -140,9 +145,9 @@ def _rows_per_shard(rows: int) -> int:
 def _check_rows(files: list[ManifestFile]) -> tuple[pa.Table, list[str]]:
     """Return the rows as :data:`SHARD_SCHEMA` and the other columns, and what to tell the user."""
     notes: list[str] = []
-    tables = [_absolute(file) for file in files]
+    gathered = [part for file in files for part in _gather(file)]
     try:
-        tables = _with_one_type_each(tables)
+        tables = _with_one_type_each([_absolute(file) for file in files])
         rows = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
     except pa.ArrowException as error:
         names = ", ".join(file.place.name for file in files)
@@ -157,15 +162,20 @@ def _check_rows(files: list[ManifestFile]) -> tuple[pa.Table, list[str]]:
     codes = np.full(rows.num_rows, None, dtype=object)
     texts = np.full(rows.num_rows, None, dtype=object)
     repeated = _is_repeated(ids)
-    for column in ("mask", "image"):
-        _reject(codes, texts, pc.is_null(rows[column]), f"{column}.no_uri", "The cell is empty.")
+    mask_uris = pa.concat_arrays([each.mask_uri for each in gathered])
+    marks = pa.concat_arrays([each.marks for each in gathered])
+    unmarked = pc.and_(pc.is_null(mask_uris), pc.is_null(marks))
+    _reject(codes, texts, unmarked, "mask.no_uri", "The cell is empty.")
+    _reject_bad_cells(codes, texts, gathered)
+    _reject(codes, texts, pc.is_null(rows["image"]), "image.no_uri", "The cell is empty.")
     _reject(codes, texts, repeated, "id.duplicate", "The id is not unique.")
     _reject(codes, texts, _is_unsafe(ids), "id.unsafe", "The id cannot be a file name.")
     notes += _name_rejected(files, codes, ids)
     columns = {
         "id": ids,
         "image_uri": pc.fill_null(rows["image"], ""),
-        "mask_uri": pc.fill_null(rows["mask"], ""),
+        "mask_uri": pc.fill_null(mask_uris, ""),
+        "marks": marks,
         "error_code": pa.array(codes, pa.string()),
         "error": pa.array(texts, pa.string()),
     }
@@ -195,32 +205,37 @@ def _with_one_type_each(tables: list[pa.Table]) -> list[pa.Table]:
     ]
 
 
+def _gather(file: ManifestFile) -> Iterator[Gathered]:
+    """What marks the file's rows, with paths relative to it made absolute, part by part."""
+    for start in range(0, file.table.num_rows, _ROWS_GATHERED):
+        part = file.table.slice(start, _ROWS_GATHERED)
+        yield gather(part, lambda paths: _absolute_uris(paths, file.place.parent))
+
+
 def _absolute(file: ManifestFile) -> pa.Table:
-    """The file's rows, with paths relative to it made absolute."""
+    """The file's other columns, with the photos' paths relative to it made absolute."""
     table = file.table
-    base = file.place.parent
-    for name in ("image", "mask"):
-        column = table[name]
-        relative = pc.invert(pc.match_substring_regex(column, r"^([A-Za-z][A-Za-z0-9+.-]*://|/)"))
-        joined = pc.binary_join_element_wise(base.uri, column, "/")
-        made = pc.if_else(relative, joined, column)
-        dotted = pc.and_(relative, pc.match_substring_regex(made, r"(^|/)\.\.?(/|$)"))
-        if pc.any(dotted).as_py():
-            made = _resolve_dots(made, dotted)
-        table = table.set_column(table.column_names.index(name), name, made)
-    return table.select([*MANIFEST_COLUMNS, *extra_columns(table.schema)])
+    images = _absolute_uris(table["image"].combine_chunks(), file.place.parent)
+    table = table.set_column(table.column_names.index("image"), "image", images)
+    return table.select(["id", "image", *extra_columns(table.schema)])
 
 
-def _resolve_dots(uris: pa.ChunkedArray, which: pa.ChunkedArray) -> pa.ChunkedArray:
+def _absolute_uris(paths: pa.Array, base: Place) -> pa.Array:
+    relative = pc.invert(pc.match_substring_regex(paths, r"^([A-Za-z][A-Za-z0-9+.-]*://|/)"))
+    joined = pc.binary_join_element_wise(base.uri, paths, "/")
+    made = pc.if_else(relative, joined, paths)
+    dotted = pc.and_(relative, pc.match_substring_regex(made, r"(^|/)\.\.?(/|$)"))
+    return _resolve_dots(made, dotted) if pc.any(dotted).as_py() else made
+
+
+def _resolve_dots(uris: pa.Array, which: pa.Array) -> pa.Array:
     """Resolve ``.`` and ``..``, which object stores would take literally; never above the root."""
     replaced = []
     for uri in uris.filter(which).to_pylist():
         scheme, separator, path = uri.rpartition("://")
         root, _, rest = path.partition("/")  # the bucket; empty for a local path
         replaced.append(f"{scheme}{separator}{root}{posixpath.normpath('/' + rest)}")
-    return pc.replace_with_mask(
-        uris.combine_chunks(), which.combine_chunks(), pa.array(replaced, pa.string())
-    )
+    return pc.replace_with_mask(uris, which, pa.array(replaced, pa.string()))
 
 
 def _is_unsafe(ids: pa.Array) -> pa.Array:
@@ -250,6 +265,15 @@ def _reject(
 ) -> None:
     selected = which.to_numpy(zero_copy_only=False).astype(bool)
     codes[selected], texts[selected] = code, str(RowError(code, text))
+
+
+def _reject_bad_cells(codes: np.ndarray, texts: np.ndarray, gathered: list[Gathered]) -> None:
+    offset = 0
+    for part in gathered:
+        for row, text in part.problems.items():
+            codes[offset + row] = "mask.bad_shape"
+            texts[offset + row] = str(RowError("mask.bad_shape", text))
+        offset += len(part.marks)
 
 
 def _name_rejected(files: list[ManifestFile], codes: np.ndarray, ids: pa.Array) -> list[str]:

@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import posixpath
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,10 +25,16 @@ from pyarrow import fs
 
 from manifests.errors import ManifestError
 from manifests.files import Place
-from manifests.schema import MANIFEST_COLUMNS
+from manifests.marks import as_text
+from manifests.schema import MANIFEST_COLUMNS, SHAPE_COLUMNS
 
 #: How many bad lines an error names before it says how many more there are.
 NAMED_LINES = 10
+
+#: What marks a photo; a manifest has at least one of these.
+_MARK_COLUMNS = ("mask", *SHAPE_COLUMNS)
+
+csv.field_size_limit(2**31 - 1)  # polygons and run lengths may be longer than the default's 128 KiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +43,9 @@ class ManifestFile:
 
     Attributes:
         place: where it lies.
-        table: ``id``, ``image`` and ``mask`` as strings, null where a cell is empty, and the
-            other columns: strings from CSV, which has no types, as they are from the others.
+        table: ``id``, ``image``, ``mask`` and those of :data:`SHAPE_COLUMNS` that it has, as
+            strings, lists as JSON, null where a cell is empty; and the other columns: strings
+            from CSV, which has no types, as they are from the others.
     """
 
     place: Place
@@ -137,7 +145,9 @@ def _read_file(place: Place) -> pa.Table:
     # Spreadsheets leave nameless columns behind, and blanks around names.
     table = table.select([i for i, name in enumerate(table.column_names) if name.strip()])
     table = table.rename_columns([name.strip() for name in table.column_names])
-    missing = [name for name in MANIFEST_COLUMNS if name not in table.column_names]
+    missing = [name for name in ("id", "image") if name not in table.column_names]
+    if not set(_MARK_COLUMNS).intersection(table.column_names):
+        missing.append("mask, boxes, polygons or rle")
     if missing:
         found = ", ".join(table.column_names) or "none"
         hint = " Are its cells separated by semicolons? Use commas." if ";" in found else ""
@@ -152,6 +162,11 @@ def _read_file(place: Place) -> pa.Table:
         raise ManifestError(
             "manifest.unreadable", f"{place.uri} has {', '.join(sorted(repeated))} more than once."
         )
+    if "mask" not in table.column_names:
+        table = table.append_column("mask", pa.nulls(table.num_rows, pa.string()))
+    for name in _MARK_COLUMNS:
+        if name in table.column_names and (name != "mask" or pa.types.is_nested(table[name].type)):
+            table = table.set_column(table.column_names.index(name), name, as_text(table[name]))
     for name in MANIFEST_COLUMNS:
         table = _as_text(table, name, place)
     return table
@@ -217,6 +232,7 @@ def _read_csv(place: Place) -> pa.Table:
                 column_types={name: pa.string() for name in names},
                 strings_can_be_null=False,
             ),
+            read_options=pacsv.ReadOptions(block_size=_block_size(data)),
         )
     except pa.ArrowException as error:
         raise ValueError(_bad_csv_lines(data) or str(error)) from None
@@ -236,17 +252,49 @@ def _bad_csv_lines(data: bytes) -> str:
 def _read_json_lines(place: Place) -> pa.Table:
     data = _plain_bytes(place)
     try:
-        table = pajson.read_json(io.BytesIO(data))
-        dates = [field.name for field in table.schema if pa.types.is_temporal(field.type)]
-        if not dates:
-            return table
-        # JSON has no dates: what looks like one stays the text it is.
-        as_text = pa.schema([(name, pa.string()) for name in dates])
-        return pajson.read_json(
-            io.BytesIO(data), parse_options=pajson.ParseOptions(explicit_schema=as_text)
-        )
-    except pa.ArrowException as error:
+        if not re.search(rb'"(mask|boxes|polygons|rle)"\s*:\s*[\[{]', data):
+            return _arrow_from_json(data)
+        others, marks = _apart(data)
+        table = _arrow_from_json(others)
+        return pa.table(dict(zip(table.column_names, table.columns, strict=True)) | marks)
+    except (pa.ArrowException, AttributeError, RecursionError) as error:
         raise ValueError(_bad_json_lines(data) or f"{error} (counted from row 0)") from None
+
+
+def _arrow_from_json(data: bytes) -> pa.Table:
+    options = pajson.ReadOptions(block_size=_block_size(data))
+    table = pajson.read_json(io.BytesIO(data), options)
+    dates = [field.name for field in table.schema if pa.types.is_temporal(field.type)]
+    if not dates:
+        return table
+    # JSON has no dates: what looks like one stays the text it is.
+    as_strings = pa.schema([(name, pa.string()) for name in dates])
+    return pajson.read_json(
+        io.BytesIO(data), options, pajson.ParseOptions(explicit_schema=as_strings)
+    )
+
+
+def _apart(data: bytes) -> tuple[bytes, dict[str, pa.Array]]:
+    """Take what marks the photos out of JSON Lines, as text, lists as JSON.
+
+    Its type may differ from row to row, which Arrow does not take.
+    """
+    marks: dict[str, list[str | None]] = {name: [] for name in _MARK_COLUMNS}
+    others = []
+    for line in filter(bytes.strip, data.splitlines()):
+        row = json.loads(line)
+        for name, cells in marks.items():
+            cell = row.pop(name, None)
+            cells.append(cell if cell is None or isinstance(cell, str) else json.dumps(cell))
+        others.append(json.dumps(row).encode())
+    return b"\n".join(others), {
+        name: pa.array(cells, pa.large_string()) for name, cells in marks.items() if any(cells)
+    }
+
+
+def _block_size(data: bytes) -> int:
+    """Arrow reads files in blocks, in which each line must have room."""
+    return max(1 << 20, 2 * max(map(len, io.BytesIO(data)), default=0))
 
 
 def _bad_json_lines(data: bytes) -> str:
@@ -256,7 +304,7 @@ def _bad_json_lines(data: bytes) -> str:
         try:
             if line.strip() and not isinstance(json.loads(line), dict):
                 bad.append(f"line {number} is not an object")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             bad.append(f"line {number}: {error}")
     return "; ".join(bad[:NAMED_LINES])
 

@@ -11,8 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
-#: What every manifest has.
+#: What every manifest has; some have no mask files, but shapes: see below.
 MANIFEST_COLUMNS = ("id", "image", "mask")
+
+#: What may mark a photo instead of a mask file, or beside it, in COCO's forms.
+SHAPE_COLUMNS = ("boxes", "polygons", "rle")
 
 #: What a shard file holds before the manifest's other columns. A row with an error was found to
 #: be unusable when the manifest was planned; it is recorded as failed and never read.
@@ -21,6 +24,7 @@ SHARD_SCHEMA = pa.schema(
         pa.field("id", pa.string(), nullable=False),
         pa.field("image_uri", pa.string(), nullable=False),
         pa.field("mask_uri", pa.string(), nullable=False),
+        pa.field("marks", pa.large_string()),
         pa.field("error_code", pa.string()),
         pa.field("error", pa.string()),
     ]
@@ -58,10 +62,18 @@ class LineageRow:
     error: str | None = _column(pa.string(), "What went wrong, and the remedy.")
     error_stage: str | None = _column(pa.string(), "The stage that failed.")
     image_uri: str = _column(pa.string(), "Absolute path, file:// or s3:// of the photo.", "")
-    mask_uri: str = _column(pa.string(), "Absolute path, file:// or s3:// of the mask.", "")
+    mask_uri: str = _column(
+        pa.string(), "Absolute path, file:// or s3:// of the first mask file; empty: none.", ""
+    )
+    marks: str | None = _column(
+        pa.large_string(),
+        "What else marks the photo, as JSON: further masks, boxes, polygons, rle.",
+    )
     output_uri: str | None = _column(pa.string(), "Absolute path or s3:// of the result.")
     image_sha256: str | None = _column(pa.string(), "Of the photo's file, hex.")
-    mask_sha256: str | None = _column(pa.string(), "Of the mask's file, hex.")
+    mask_sha256: str | None = _column(
+        pa.string(), "Of the mask's file, hex; of several, of their hex hashes, joined in order."
+    )
     output_sha256: str | None = _column(pa.string(), "Of the result's file, hex.")
     width: int | None = _column(pa.int32(), "Of the photo as displayed, px.")
     height: int | None = _column(pa.int32(), "Of the photo as displayed, px.")
@@ -103,8 +115,8 @@ def lineage_schema(extra: pa.Schema | None = None) -> pa.Schema:
 
 
 def extra_columns(manifest: pa.Schema) -> dict[str, str]:
-    """Name in the manifest -> name in the lineage, for all but the three columns we use."""
-    others = [name for name in manifest.names if name not in MANIFEST_COLUMNS]
+    """Name in the manifest -> name in the lineage, for all but the columns we use."""
+    others = [name for name in manifest.names if name not in (*MANIFEST_COLUMNS, *SHAPE_COLUMNS)]
     taken = {f.name for f in fields(LineageRow)} | {"shard"}
     names = {name: name for name in others if name not in taken}
     for name in others:

@@ -25,7 +25,7 @@ def stitch_patches(recipe: Recipe) -> Work:
     """
 
     def work(photo: Photo) -> None:
-        if not photo.patches:
+        if not photo.patches and not coding.converts(photo.original, recipe):
             return
         decoded = photo.decoded or decode_photo(
             photo.original, recipe.limits.max_megapixels, photo.lineage.image_uri
@@ -34,7 +34,14 @@ def stitch_patches(recipe: Recipe) -> Work:
         changed = np.zeros(pixels.shape[:2], np.bool_)
         for patch in photo.patches:
             fill = scale_pixels(patch.pixels, patch.crop.width, patch.crop.height)
-            stitch(pixels, fill, patch.blend, patch.crop, decoded.space)
+            stitch(
+                pixels,
+                fill,
+                patch.blend,
+                patch.crop,
+                decoded.space,
+                opaque=photo.alpha_is_mask,
+            )
             mark_changed(changed, patch.blend, patch.crop)
         photo.decoded, photo.changed = replace(decoded, pixels=pixels), changed
 
@@ -46,13 +53,13 @@ def encode(recipe: Recipe) -> Work:
 
     def work(photo: Photo) -> None:
         row = photo.lineage
-        if photo.decoded is None:
+        if not photo.patches and not coding.converts(photo.original, recipe):
             photo.result, row.fidelity = photo.original, "identical"
             return
-        decoded, changed = photo.decoded, photo.changed
-        if changed is None:  # an empty mask, but another format
-            changed = np.zeros(decoded.pixels.shape[:2], np.bool_)
-        made = coding.encode(photo.original, decoded, changed, recipe, row.image_uri)
+        assert photo.decoded is not None
+        assert photo.changed is not None
+        decoded = photo.decoded
+        made = coding.encode(photo.original, decoded, photo.changed, recipe, row.image_uri)
         photo.result, row.fidelity = made.data, made.fidelity
         row.fidelity_note = "; ".join(filter(None, [decoded.note, made.note])) or None
         row.metadata_note = "; ".join(made.metadata_notes) or None
@@ -94,7 +101,7 @@ def publish_as(uri: str) -> Work:
 
 
 def _store(photo: Photo, uri: str) -> None:
-    for used in (photo.lineage.image_uri, photo.lineage.mask_uri):
+    for used in (photo.lineage.image_uri, *photo.marks.files):
         if is_same(uri, used):
             raise RowError("output.is_input", f"The result would overwrite {used}.")
     write(uri, photo.result)

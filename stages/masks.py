@@ -1,15 +1,17 @@
-"""From a mask file to the two masks the method needs.
+"""From mask files to the two masks the method needs.
 
 * The **generation mask** is binary and says what is painted anew: what the mask marks, on request
   with its holes filled, grown a little so that no soft edge of the object survives.
 * The **blend mask** is soft and says how the paint is laid on: 255 on the whole generation mask,
-  fading to exactly 0 within ``feather_px`` outside it. The object never shows through the soft
+  fading to exactly 0 within the feather outside it. The object never shows through the soft
   edge, and nothing changes beyond it.
 
 All lengths are in pixels of the photo, so the edge looks the same whatever the crop's size.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -18,6 +20,7 @@ import numpy.typing as npt
 from manifests.errors import RowError
 from stages.geometry import bounds_of
 from stages.recipe import MaskOptions
+from stages.storage import is_same
 
 Bits = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
@@ -40,7 +43,7 @@ def marked(mask: Bytes, options: MaskOptions, uri: str) -> Bits:
     Raises:
         RowError: ``mask.too_faint`` if there is something in it, but nothing over the threshold.
     """
-    drawn = 255 - mask if options.invert else mask
+    drawn = 255 - mask if options.polarity == "dark" else mask
     region: Bits = drawn >= options.threshold
     strongest = int(drawn.max(initial=0))
     if _FAINTEST <= strongest < options.threshold:
@@ -50,6 +53,11 @@ def marked(mask: Bytes, options: MaskOptions, uri: str) -> Bits:
             f"{options.threshold}.",
         )
     return region
+
+
+def is_own_alpha(image_uri: str, mask_uris: Iterable[str], options: MaskOptions) -> bool:
+    """Whether a mask is the alpha channel of the photo itself."""
+    return options.channel == "alpha" and any(is_same(image_uri, uri) for uri in mask_uris)
 
 
 def fit_to_photo(region: Bits, width: int, height: int, options: MaskOptions, uri: str) -> Bits:
@@ -93,12 +101,13 @@ def grown(region: Bits, options: MaskOptions) -> Bits:
         return region
     # Work on the part that holds the mask, with room to grow: marks are small, photos are not.
     height, width = region.shape
-    part = bounds.grown(options.dilate_px + 1).clipped(width, height).slices
+    dilate_px = options.dilate_for(width, height)
+    part = bounds.grown(dilate_px + 1).clipped(width, height).slices
     work = region[part].astype(np.uint8)
     if options.fill_holes:
         work = _fill_holes(work)
     result = region.copy()
-    result[part] = distance_outside(work.astype(np.bool_)) <= options.dilate_px
+    result[part] = distance_outside(work.astype(np.bool_)) <= dilate_px
     return result
 
 

@@ -50,7 +50,8 @@ def plan_patches(
     Args:
         mask: ``(h, w)`` bool, the generation mask of the whole photo.
         options: context, and how near parts are merged.
-        feather_px: parts whose soft edges could meet are merged too.
+        feather_px: parts whose soft edges could meet are merged too, and each crop shows more
+            than its soft edge.
         max_side_px: crops are not merged into one that is longer, and would lose resolution; 0:
             however long.
 
@@ -66,7 +67,7 @@ def plan_patches(
             width,
             height,
             context=options.context,
-            min_context_px=options.min_context_px,
+            min_context_px=max(options.min_context_px, feather_px + 1),
             aspect=options.aspect,
         )
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from manifests.marks import Marks
 from manifests.schema import OK, LineageRow, lineage_schema
 from stages.codecs.picture import Decoded
 from stages.geometry import Box
@@ -51,7 +52,10 @@ class Photo:
         original: the photo's file; dropped once the row has ended.
         patches: empty until cut, and for an empty mask.
         decoded: the original's pixels. Does not travel: ``stages.prepare.decode`` makes it anew.
-        mask_file: the mask's file; does not travel.
+        alpha_is_mask: whether a mask is the alpha channel of the photo itself, so that what is
+            transparent, or opaque, is what is painted anew.
+        mask_files: the masks' files; do not travel.
+        marked: ``(h, w)`` bool, what each of them marks, at its own size; does not travel.
         region: ``(h, w)`` bool, the whole generation mask; does not travel.
         changed: ``(h, w)`` bool, where the stitched pixels may differ; does not travel.
         result: the file to publish; does not travel.
@@ -63,7 +67,9 @@ class Photo:
     original: bytes = b""
     patches: list[Patch] = field(default_factory=list)
     decoded: Decoded | None = None
-    mask_file: bytes = b""
+    alpha_is_mask: bool = False
+    mask_files: list[bytes] = field(default_factory=list)
+    marked: list[Bits] = field(default_factory=list)
     region: Bits | None = None
     changed: Bits | None = None
     result: bytes = b""
@@ -73,6 +79,11 @@ class Photo:
         """Whether no stage has failed it."""
         return self.lineage.status == OK
 
+    @property
+    def marks(self) -> Marks:
+        """All that marks it."""
+        return Marks.unpack(self.lineage.mask_uri, self.lineage.marks)
+
     def seed(self, index: int) -> int:
         """Seed of patch ``index``: it follows from the row and the recipe, nothing else."""
         key = f"{self.lineage.recipe_hash}/{self.lineage.id}/{index}"
@@ -80,8 +91,9 @@ class Photo:
 
     def drop_pixels(self) -> None:
         """Free everything but the record, once the row has ended."""
-        self.original = self.mask_file = self.result = b""
-        self.patches, self.decoded, self.region, self.changed = [], None, None, None
+        self.original = self.result = b""
+        self.mask_files, self.marked, self.patches = [], [], []
+        self.decoded, self.region, self.changed = None, None, None
 
 
 _IMAGE = pa.struct([("data", pa.large_binary()), ("shape", pa.list_(pa.int32()))])
@@ -97,6 +109,7 @@ _TRAVELLING_PATCH = pa.struct(
 _OURS = [
     pa.field("_shard", pa.int64()),
     pa.field("_original", pa.large_binary()),
+    pa.field("_alpha_is_mask", pa.bool_()),
     pa.field("_patches", pa.list_(_TRAVELLING_PATCH)),
 ]
 
@@ -108,6 +121,7 @@ def to_table(photos: Iterable[Photo], extra: pa.Schema) -> pa.Table:
         row = lineage_dict(photo.lineage) | photo.extra
         row["_shard"] = photo.shard
         row["_original"] = photo.original
+        row["_alpha_is_mask"] = photo.alpha_is_mask
         row["_patches"] = [_pack_patch(patch) for patch in photo.patches]
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=pa.schema(list(lineage_schema(extra)) + _OURS))
@@ -119,9 +133,17 @@ def from_table(table: pa.Table) -> Iterator[Photo]:
     for batch in table.to_batches(max_chunksize=1):  # one photo's bytes at a time, not all
         row = batch.to_pylist(maps_as_pydicts="strict")[0]
         shard, original = row.pop("_shard"), row.pop("_original")
+        alpha_is_mask = row.pop("_alpha_is_mask")
         patches = [_unpack_patch(packed) for packed in row.pop("_patches")]
         lineage = LineageRow(**{name: row.pop(name) for name in known})
-        yield Photo(lineage, shard=shard, extra=row, original=original, patches=patches)
+        yield Photo(
+            lineage,
+            shard=shard,
+            extra=row,
+            original=original,
+            patches=patches,
+            alpha_is_mask=alpha_is_mask,
+        )
 
 
 def lineage_dict(row: LineageRow) -> dict[str, Any]:

@@ -11,17 +11,18 @@ from stages import colour
 from stages.codecs.decode import check_photo, decode_mask, decode_photo
 from stages.codecs.encode import converts
 from stages.geometry import Box
-from stages.masks import Bits, Bytes, fit_to_photo, grown, marked
+from stages.masks import Bits, Bytes, fit_to_photo, grown, is_own_alpha, marked
 from stages.patches import PlannedPatch, cut, cut_masks, plan_patches
 from stages.photo import Patch, Photo
 from stages.recipe import Recipe
 from stages.resize import scale_mask, scale_pixels, working_size
+from stages.shapes import rasterise
 from stages.step import Work
 from stages.storage import read
 
 
 def fetch(photo: Photo) -> None:
-    """Read both files and note their hashes.
+    """Read the photo and its masks, and note their hashes.
 
     Raises:
         RowError: see :func:`stages.storage.read`.
@@ -29,19 +30,29 @@ def fetch(photo: Photo) -> None:
     row = photo.lineage
     photo.original = read(row.image_uri, "image")
     row.image_sha256 = hashlib.sha256(photo.original).hexdigest()
-    photo.mask_file = read(row.mask_uri, "mask")
-    row.mask_sha256 = hashlib.sha256(photo.mask_file).hexdigest()
+    for uri in photo.marks.files:
+        is_photo = uri == row.image_uri
+        photo.mask_files.append(photo.original if is_photo else read(uri, "mask"))
+    hashes = [hashlib.sha256(data).hexdigest() for data in photo.mask_files]
+    if len(hashes) > 1:
+        row.mask_sha256 = hashlib.sha256("".join(hashes).encode()).hexdigest()
+    else:
+        row.mask_sha256 = hashes[0] if hashes else None
 
 
 def decode(recipe: Recipe) -> Work:
-    """Make the step that decodes mask and photo; with an empty mask the photo is left as it is."""
+    """Make the step that decodes masks and photo; with nothing marked, the photo stays as it is."""
 
     def work(photo: Photo) -> None:
         row, limit = photo.lineage, recipe.limits.max_megapixels
-        drawn = decode_mask(photo.mask_file, limit, row.mask_uri)
-        photo.mask_file = b""
-        photo.region = marked(drawn, recipe.mask, row.mask_uri)
-        if photo.region.any() or converts(photo.original, recipe):
+        marks = photo.marks
+        photo.alpha_is_mask = is_own_alpha(row.image_uri, marks.files, recipe.mask)
+        for uri, data in zip(marks.files, photo.mask_files, strict=True):
+            drawn = decode_mask(data, limit, uri, recipe.mask)
+            photo.marked.append(marked(drawn, recipe.mask, uri))
+        photo.mask_files = []
+        is_empty = not any(each.any() for each in photo.marked) and not any(marks.shapes.values())
+        if not is_empty or converts(photo.original, recipe):
             photo.decoded = decode_photo(photo.original, limit, row.image_uri)
             row.width, row.height = photo.decoded.width, photo.decoded.height
         else:
@@ -51,20 +62,23 @@ def decode(recipe: Recipe) -> Work:
 
 
 def mask(recipe: Recipe) -> Work:
-    """Make the step that turns what the mask marks into the region to paint anew."""
+    """Make the step that turns all that is marked into the region to paint anew."""
 
     def work(photo: Photo) -> None:
-        row = photo.lineage
-        assert photo.region is not None
+        row, marks = photo.lineage, photo.marks
         assert row.width is not None
         assert row.height is not None
-        drawn = fit_to_photo(photo.region, row.width, row.height, recipe.mask, row.mask_uri)
+        drawn = rasterise(marks.shapes, row.width, row.height, row.image_uri)
+        for uri, each in zip(marks.files, photo.marked, strict=True):
+            drawn |= fit_to_photo(each, row.width, row.height, recipe.mask, uri)
+        photo.marked = []
         photo.region = grown(drawn, recipe.mask)
         row.masked_px = int(np.count_nonzero(photo.region))
         share = row.masked_px / photo.region.size
         if share > recipe.limits.max_mask_share:
             raise RowError(
-                "mask.covers_photo", f"The mask {row.mask_uri}, grown, covers {share:.0%}."
+                "mask.covers_photo",
+                f"What is marked on the photo {row.image_uri}, grown, covers {share:.0%} of it.",
             )
 
     return work
@@ -75,10 +89,11 @@ def cut_patches(recipe: Recipe) -> Work:
 
     def work(photo: Photo) -> None:
         assert photo.region is not None
+        height, width = photo.region.shape
         planned = plan_patches(
             photo.region,
             recipe.crop,
-            feather_px=recipe.stitch.feather_px,
+            feather_px=recipe.mask.feather_for(width, height),
             max_side_px=recipe.resize.max_side_px,
         )
         for index, plan in enumerate(planned):
@@ -93,9 +108,11 @@ def cut_patches(recipe: Recipe) -> Work:
 def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> Patch:
     assert photo.decoded is not None
     assert photo.region is not None
-    generate, blend = cut_masks(photo.region, plan, recipe.stitch.feather_px)
+    photo_height, photo_width = photo.region.shape
+    feather_px = recipe.mask.feather_for(photo_width, photo_height)
+    generate, blend = cut_masks(photo.region, plan, feather_px)
     samples = cut(photo.decoded.pixels, plan.crop)
-    if photo.decoded.alpha is not None:
+    if photo.decoded.alpha is not None and not photo.alpha_is_mask:
         generate, blend = _without_hidden(generate, blend, samples[..., -1] == 0)
     width, height = working_size(plan.crop.width, plan.crop.height, recipe.resize)
     return Patch(

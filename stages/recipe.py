@@ -28,18 +28,38 @@ class _Section(BaseModel):
 
 
 class MaskOptions(_Section):
-    """How a mask file becomes the region to generate."""
+    """How masks and shapes become the region to paint anew, and its soft edge.
 
+    ``channel``, ``polarity``, ``threshold`` and ``scale_to_photo`` are about mask files alone; the
+    others are about shapes, too.
+    """
+
+    channel: Literal["luminance", "alpha"] = "luminance"
+    """What of a mask file marks: how bright it is, or how opaque."""
+    polarity: Literal["light", "dark"] = "light"
+    """Light: what is bright, or opaque, is removed; dark: what is dark, or transparent."""
     threshold: int = Field(128, ge=1, le=255)
-    """Mask samples at or above this value (0 to 255) are removed."""
-    invert: bool = False
-    """True where black, not white, marks what to remove."""
+    """Samples at or above this value (0 to 255; counted from white if dark) are removed."""
+    scale_to_photo: bool = False
+    """Accept a mask of another size and the same aspect, and scale it."""
     fill_holes: bool = False
     """Also remove what an outline encloses. Off, since a mask may be a frame around the product."""
     dilate_px: int = Field(3, ge=0, le=256)
     """Grow the region by this much, so that no soft edge of the object is left."""
-    scale_to_photo: bool = False
-    """Accept a mask of another size and the same aspect, and scale it."""
+    dilate_share: float = Field(0.0, ge=0, le=0.1)
+    """The same as a share of the photo's longer side; the larger of the two applies."""
+    feather_px: int = Field(3, ge=0, le=256)
+    """Width of the soft edge, outside the grown region; beyond it nothing changes."""
+    feather_share: float = Field(0.0, ge=0, le=0.1)
+    """The same as a share of the photo's longer side; the larger of the two applies."""
+
+    def dilate_for(self, width: int, height: int) -> int:
+        """By how many px the region grows in a photo of this size."""
+        return max(self.dilate_px, round(self.dilate_share * max(width, height)))
+
+    def feather_for(self, width: int, height: int) -> int:
+        """How many px wide the soft edge is in a photo of this size."""
+        return max(self.feather_px, round(self.feather_share * max(width, height)))
 
 
 class CropOptions(_Section):
@@ -48,7 +68,7 @@ class CropOptions(_Section):
     context: float = Field(2.0, ge=1.0, le=20.0)
     """Side of the crop over side of the masked part, on each axis."""
     min_context_px: int = Field(64, ge=1, le=4096)
-    """At least this much of the photo is seen on each side."""
+    """At least this much of the photo is seen on each side, and always more than the feather."""
     aspect: float = Field(0.0, ge=0.0, le=10.0)
     """Width over height of the crop, 0.1 to 10, reached by growing one axis; 0: as it comes."""
     merge_px: int = Field(48, ge=0, le=4096)
@@ -99,13 +119,6 @@ RemoveOptions = Annotated[
 ]
 
 
-class StitchOptions(_Section):
-    """How the fill is pasted back."""
-
-    feather_px: int = Field(3, ge=0, le=256)
-    """Width of the soft edge, outside the generated region; beyond it nothing changes."""
-
-
 class OutputOptions(_Section):
     """How the result is stored."""
 
@@ -150,19 +163,9 @@ class Recipe(_Section):
     crop: CropOptions = CropOptions()
     resize: ResizeOptions = ResizeOptions()
     remove: RemoveOptions
-    stitch: StitchOptions = StitchOptions()
     output: OutputOptions = OutputOptions()
     metadata: MetadataOptions = MetadataOptions()
     limits: Limits = Limits()
-
-    @model_validator(mode="after")
-    def _feather_fits_in_crop(self) -> Self:
-        if self.stitch.feather_px >= self.crop.min_context_px:
-            raise ValueError(
-                f"stitch.feather_px = {self.stitch.feather_px} must be less than "
-                f"crop.min_context_px = {self.crop.min_context_px}"
-            )
-        return self
 
     @classmethod
     def load(cls, name_or_path: str, overrides: Iterable[str] = ()) -> Self:

@@ -42,7 +42,7 @@ def encoded(pixels: npt.NDArray[np.generic] | Image.Image, **options: object) ->
     return buffer.getvalue()
 
 
-def photo_of(image: bytes, mask: bytes, name: str = "1") -> Photo:
-    """A row whose files are read already."""
-    row = LineageRow(id=name, image_uri=f"{name}.image", mask_uri=f"{name}.mask")
-    return Photo(row, original=image, mask_file=mask)
+def photo_of(image: bytes, mask: bytes) -> Photo:
+    """A row whose files are read already; the photo itself may be its mask."""
+    row = LineageRow(id="1", image_uri="photo", mask_uri="photo" if mask is image else "mask")
+    return Photo(row, original=image, mask_files=[mask])

@@ -133,9 +133,42 @@ def test_try_cleans_one_photo_without_ray(command: Command, tmp_path: Path) -> N
     assert 0 < (before != after).any(axis=2).mean() < 0.05
 
 
+def test_try_takes_boxes_and_several_masks(command: Command, tmp_path: Path) -> None:
+    options = ("--recipe", "telea", "--set", "mask.dilate_px=0", "--set", "mask.feather_px=0")
+    boxes = ("--box", "40,30,20,10", "--box", "200,300,9.5,7")
+    done = command("try", PHOTO, "boxes.png", *boxes, *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "boxes.png: 2 places filled" in done.stdout
+    with Image.open(PHOTO) as picture:
+        masks = [Image.new("L", picture.size), Image.new("L", picture.size)]
+    masks[0].paste(255, (40, 30, 60, 40))
+    masks[1].paste(255, (200, 300, 210, 307))
+    for number, mask in enumerate(masks):
+        mask.save(tmp_path / f"{number}.png")
+    assert command("try", PHOTO, "0.png", "1.png", "masks.png", *options).returncode == 0
+    assert (tmp_path / "boxes.png").read_bytes() == (tmp_path / "masks.png").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ((PHOTO, "o.png"), "name a MASK between IMAGE and OUTPUT, or a --box"),
+        ((PHOTO, "o.png", "--box", "1,2,x,4"), "1,2,x,4 is not X,Y,WIDTH,HEIGHT"),
+    ],
+)
+def test_try_without_marks_ends_with_1(
+    command: Command, arguments: tuple[object, ...], message: str
+) -> None:
+    done = command("try", *arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((PHOTO, "o.png", "--box", "1,2,3"), "error mask.bad_shape: The photo"),
+        ((PHOTO, MASK, "gone.png", "o.png"), "error mask.not_found: There is no mask gone.png."),
         (("nowhere.png", MASK, "o.png"), "error image.not_found: There is no image nowhere.png."),
         ((PHOTO, PHOTO, "o.jpg"), "error output.other_format: o.jpg ends in jpg, but the photo"),
         ((PHOTO, MASK, PHOTO, "--recipe", "telea"), "error output.is_input: The result would"),

@@ -7,6 +7,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from stages.codecs.decode import check_photo, decode_mask, decode_photo
 from stages.codecs.encode import encode, suffix_of
 from stages.codecs.jpeg_header import envelope
 from stages.codecs.picture import Decoded, Samples
-from stages.recipe import Recipe
+from stages.recipe import MaskOptions, Recipe
 from tests.support import DEMO, encoded
 
 Pixels = npt.NDArray[np.uint8]
@@ -80,7 +81,7 @@ BAD_IMAGES: dict[str, Callable[[bytes], bytes]] = {
 def test_a_bad_file_has_its_code_and_is_named(code: str, role: str, suffix: str) -> None:
     good = next(path for path in PHOTOS if path.suffix == f".{suffix}").read_bytes()
     data = BAD_IMAGES[code](good)
-    decode = decode_photo if role == "image" else decode_mask
+    decode = decode_photo if role == "image" else partial(decode_mask, options=MaskOptions())
     with pytest.raises(RowError, match=f"The {role} shop/1.{suffix}") as caught:
         decode(data, 100, f"shop/1.{suffix}")
     assert caught.value.code == f"{role}.{code}"

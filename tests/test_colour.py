@@ -37,11 +37,12 @@ def photo() -> Pixels:
     return upright_rgb(DEMO / "photos" / "fig-bowl-sticker-date.jpg")[300:541, 200:503]
 
 
-def cleaned(source: bytes, spot: npt.NDArray[np.bool_], *options: str) -> Samples:
+def cleaned(source: bytes, spot: npt.NDArray[np.bool_] | None, *options: str) -> Samples:
     """The photo as the steps between fetch and publish leave it, filled by a recipe that is exact
     on even ground."""
     recipe = Recipe.load("navier-stokes", options)
-    photo = photo_of(source, encoded(spot.astype(np.uint8) * 255))
+    mask = source if spot is None else encoded(spot.astype(np.uint8) * 255)
+    photo = photo_of(source, mask)
     for work in (
         prepare.decode(recipe),
         prepare.mask(recipe),
@@ -134,7 +135,7 @@ def test_sixteen_bits_blend_in_sixteen_bits() -> None:
     source = bytes(imagecodecs.png_encode(np.ascontiguousarray(np.broadcast_to(ramp, (160, 240)))))
     plain = decode_photo(source, 100, "x").pixels
     spot = spot_in(plain)
-    result = cleaned(source, spot, "stitch.feather_px=12")
+    result = cleaned(source, spot, "mask.feather_px=12")
     near = np.zeros_like(spot)
     near[40:130, 70:170] = True
     assert np.array_equal(result[~near], plain[~near])
@@ -171,3 +172,12 @@ def test_half_transparent_paint_is_multiplied_where_the_file_is() -> None:
     tifffile.imwrite(buffer, pixels, photometric="rgb", extrasamples=["assocalpha"])
     result = cleaned(buffer.getvalue(), spot)
     assert np.abs(result.astype(int) - (90, 20, 15, 128)).max() <= 2
+
+
+def test_what_was_erased_from_a_photo_is_painted_and_shows() -> None:
+    """The photo's own alpha as mask: someone rubbed the object out in an editor."""
+    wall = np.full((160, 240, 4), (180, 40, 30, 255), np.uint8)
+    spot = spot_in(wall)
+    wall[spot] = (9, 200, 9, 0)
+    result = cleaned(encoded(wall), None, "mask.channel=alpha", "mask.polarity=dark")
+    assert np.array_equal(result, np.full_like(wall, (180, 40, 30, 255)))

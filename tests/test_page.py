@@ -17,6 +17,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from jobs.page import write_page
 from jobs.try_one import try_one
 from manifests.ledger import write_rows
+from manifests.marks import Marks
 from manifests.schema import LineageRow, lineage_schema
 from stages.photo import lineage_dict
 from stages.recipe import Recipe
@@ -32,7 +33,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [
         try_one(
             str(DEMO / "photos" / f"{name}.{suffix}"),
-            str(DEMO / "masks" / f"{name}.png"),
+            Marks([str(DEMO / "masks" / f"{name}.png")]),
             str(output / "images" / f"{name}.{suffix}"),
             Recipe.load("telea"),
         )

@@ -92,6 +92,17 @@ def test_a_patch_sees_all_masked_pixels_of_its_crop_as_unknown(
         assert np.array_equal(generate[part.slices] == 255, mask[inside.slices])
 
 
+@settings(max_examples=150, deadline=None)
+@given(mask=masks(), options=crops(), feather=st.integers(0, 100))
+def test_a_crop_shows_more_than_its_soft_edge(
+    mask: Bits, options: CropOptions, feather: int
+) -> None:
+    height, width = mask.shape
+    for patch in plan_patches(mask, options, feather_px=feather):
+        shown = patch.region.grown(feather + 1).clipped(width, height)
+        assert patch.crop.contains(shown)
+
+
 def test_an_object_at_the_border_is_unknown_where_the_edge_repeats_it() -> None:
     photo = np.full((60, 400, 3), 100, np.uint8)
     mask = np.zeros((60, 400), np.bool_)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
+from pycocotools import mask as coco
 
 from jobs.clean import steps
 from manifests.errors import CleanupError, DestinationError, RowError, all_codes, describe
+from manifests.marks import Marks
 from manifests.schema import LineageRow, lineage_schema
 from stages.codecs import turbojpeg
 from stages.codecs.jpeg_header import read_header
@@ -63,7 +66,7 @@ def test_a_jpeg_keeps_its_blocks_outside_the_mask(name: str, tmp_path: Path) -> 
     run_steps(photo, made(recipe, tmp_path))
     assert (photo.lineage.fidelity, photo.lineage.fidelity_note) == ("coefficients", None)
     drawn = np.asarray(Image.open(photo.lineage.mask_uri)) >= 128
-    reach = recipe.mask.dilate_px + recipe.stitch.feather_px
+    reach = recipe.mask.dilate_px + recipe.mask.feather_px
     reached = distance_outside(drawn) <= reach
     stored = np.rot90(reached) if name.startswith("lounge") else reached
     source = Path(photo.lineage.image_uri).read_bytes()
@@ -113,6 +116,109 @@ def test_an_empty_mask_passes_the_file_through_byte_for_byte(tmp_path: Path) -> 
     assert photo.lineage.masked_px == 0
     assert photo.lineage.output_sha256 == photo.lineage.image_sha256
     assert photo.lineage.fidelity == "identical"
+
+
+def with_marks(name: str, recipe: Recipe, files: list[str], **shapes: object) -> Photo:
+    photo = demo_photo(name, recipe)
+    photo.lineage.mask_uri, photo.lineage.marks = Marks(files, shapes).pack()
+    return photo
+
+
+def test_masks_and_shapes_are_united(tmp_path: Path) -> None:
+    """The demo's mask, taken apart, and put together again from all forms that marks have."""
+    recipe = Recipe.load("telea")
+    whole = demo_photo("fig-bowl-sticker-date", recipe)
+    drawn = np.array(Image.open(whole.lineage.mask_uri).convert("L"))
+    height, width = drawn.shape
+    drawn[600:650, 300:420] = drawn[700:740, 100:160] = 255
+    (tmp_path / "whole.png").write_bytes(encoded(drawn))
+    whole.lineage.mask_uri = str(tmp_path / "whole.png")
+    run_steps(whole, made(recipe, tmp_path / "whole"))
+    drawn[600:650, 300:420] = drawn[700:740, 100:160] = 0
+    parts = [drawn.copy(), drawn.copy(), drawn]
+    parts[0][:, width // 3 :] = parts[1][:, : width // 3] = parts[1][height // 2 :] = 0
+    parts[2][: height // 2] = parts[2][:, : width // 3] = 0
+    files = [str(tmp_path / "0.png"), str(tmp_path / "1.png")]
+    for file, part in zip(files, parts, strict=False):
+        Path(file).write_bytes(encoded(part))
+    rle = coco.encode(np.asfortranarray(parts[2] >= 128, np.uint8))
+    photo = with_marks(
+        "fig-bowl-sticker-date",
+        recipe,
+        files,
+        boxes=[[300, 600, 120, 50]],
+        polygons=[100, 700, 160, 700, 160, 740, 100, 740],
+        rle={"size": rle["size"], "counts": rle["counts"].decode()},
+    )
+    run_steps(photo, made(recipe, tmp_path / "parts"))
+    assert photo.ok, photo.lineage.error
+    assert photo.lineage.masked_px == whole.lineage.masked_px
+    assert photo.lineage.output_sha256 == whole.lineage.output_sha256
+    hashes = "".join(sha256(Path(file).read_bytes()).hexdigest() for file in files)
+    assert photo.lineage.mask_sha256 == sha256(hashes.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("shapes", [{}, {"boxes": []}, {"polygons": [], "rle": []}])
+def test_an_empty_list_is_an_empty_mask(shapes: dict[str, object], tmp_path: Path) -> None:
+    recipe = Recipe.load("telea")
+    photo = with_marks("fig-bowl-sticker-date", recipe, [], **shapes)
+    run_steps(photo, made(recipe, tmp_path))
+    assert photo.ok, photo.lineage.error
+    assert (photo.lineage.fidelity, photo.lineage.mask_sha256) == ("identical", None)
+
+
+def test_a_shape_that_cannot_be_drawn_fails_its_row(tmp_path: Path) -> None:
+    recipe = Recipe.load("telea")
+    photo = with_marks("fig-bowl-sticker-date", recipe, [], boxes=[[5000, 1, 9, 9]])
+    run_steps(photo, made(recipe, tmp_path))
+    assert (photo.lineage.error_code, photo.lineage.error_stage) == ("mask.bad_shape", "mask")
+    assert "boxes[0] lies outside the photo of 1300x879" in str(photo.lineage.error)
+
+
+@pytest.mark.parametrize("channel", ["alpha", "luminance"])
+def test_what_was_erased_in_an_editor_is_marked(channel: str, tmp_path: Path) -> None:
+    recipe = Recipe.load("telea", [f"mask.channel={channel}", "mask.polarity=dark"])
+    colours = Image.open(DEMO / "photos" / "coffee-stray-coins.jpg").convert("RGBA")
+    erased = Image.new("L", colours.size, 255)
+    erased.paste(0, (470, 275, 585, 370))
+    colours.putalpha(erased)
+    path = tmp_path / "erased.png"
+    path.write_bytes(encoded(colours))
+    row = LineageRow(id="x", image_uri=str(path), mask_uri=str(path), recipe_hash=recipe.hash)
+    photo = Photo(row)
+    run_steps(photo, made(recipe, tmp_path)[:4])
+    if channel == "alpha":
+        assert photo.ok, photo.lineage.error
+        (patch,) = photo.lineage.patches
+        grown_by = recipe.mask.dilate_px
+        assert patch["region"] == {
+            "x": 470 - grown_by,
+            "y": 275 - grown_by,
+            "width": 115 + 2 * grown_by,
+            "height": 95 + 2 * grown_by,
+        }
+    (travelled,) = from_table(to_table([photo], pa.schema([])))
+    assert photo.alpha_is_mask == travelled.alpha_is_mask == (channel == "alpha")
+    assert row.mask_sha256 == row.image_sha256
+
+
+def test_each_of_several_masks_is_fitted_to_the_photo(tmp_path: Path) -> None:
+    half, full = np.zeros((440, 650), np.uint8), np.zeros((879, 1300), np.uint8)
+    half[100:150, 100:150] = full[500:600, 900:1000] = 255
+    files = [str(tmp_path / "half.png"), str(tmp_path / "full.png")]
+    for file, mask in zip(files, (half, full), strict=True):
+        Path(file).write_bytes(encoded(mask))
+    strict = Recipe.load("telea", ["mask.dilate_px=0"])
+    photo = with_marks("fig-bowl-sticker-date", strict, files)
+    run_steps(photo, made(strict, tmp_path))
+    assert photo.lineage.error_code == "mask.size_mismatch"
+    assert "half.png is 650x440, the photo 1300x879" in str(photo.lineage.error)
+    scaling = Recipe.load("telea", ["mask.dilate_px=0", "mask.scale_to_photo=true"])
+    photo = with_marks("fig-bowl-sticker-date", scaling, files)
+    run_steps(photo, made(scaling, tmp_path))
+    assert photo.ok, photo.lineage.error
+    assert photo.lineage.masked_px == pytest.approx(2 * 100 * 100, rel=0.05)
+    assert len(photo.lineage.patches) == 2
 
 
 def test_a_mask_over_everything_is_refused(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from pycocotools import mask as coco
 from rich.console import Console
 
 from cluster.pools import PoolSize
@@ -22,7 +23,7 @@ from stages.masks import distance_outside
 from stages.recipe import Recipe
 from tests import doubles
 from tests.catalog import BAD_ROWS, make_catalog
-from tests.support import DEMO
+from tests.support import DEMO, encoded
 
 Run = Callable[..., Outcome]
 QUIET = Console(quiet=True)
@@ -73,9 +74,44 @@ def assert_nothing_changed_outside_the_mask(folder: Path, name: str, output: str
     after = np.asarray(Image.open(output))
     mask = np.asarray(Image.open(folder / "in" / f"{name}-mask.png")) >= 128
     changed = (before != after).any(axis=2)
-    reach = TELEA.mask.dilate_px + TELEA.stitch.feather_px
+    reach = TELEA.mask.dilate_px + TELEA.mask.feather_px
     assert not changed[distance_outside(mask) > reach].any()
     assert changed[mask].mean() > 0.99, "the mark itself must be gone"
+
+
+def test_marks_of_every_form_go_through_and_are_resumed(on_ray: Run, tmp_path: Path) -> None:
+    photo = str(DEMO / "photos" / "coffee-stray-coins.jpg")
+    masks = [np.zeros((400, 600), np.uint8) for _ in range(2)]
+    masks[0][50:90, 60:100] = masks[1][300:330, 20:80] = 255
+    for number, mask in enumerate(masks):
+        (tmp_path / f"{number}.png").write_bytes(encoded(mask))
+    rle = coco.encode(np.asfortranarray(masks[0] | masks[1]) // 255)
+    polygon = [[60, 50, 100, 50, 100, 90, 60, 90], [20, 300, 80, 300, 80, 330, 20, 330]]
+    marks: dict[str, dict[str, Any]] = {
+        "boxes": {"boxes": [[60, 50, 40, 40], [20, 300, 60, 30]]},
+        "polygons": {"polygons": polygon},
+        "rle": {"rle": {"size": [400, 600], "counts": rle["counts"].decode()}},
+        "masks": {"mask": ["0.png", "1.png"]},
+        "mixed": {"mask": "0.png", "boxes": [20, 300, 60, 30]},
+        "none": {"boxes": []},
+        "bad": {"boxes": [[60, 50, 40]]},
+        "size": {"rle": {"size": [600, 400], "counts": [240_000]}},
+        "forgotten": {},
+    }
+    lines = [json.dumps({"id": name, "image": photo, **mark}) for name, mark in marks.items()]
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    outcome = on_ray(tmp_path / "m.jsonl", tmp_path / "out")
+    assert outcome.tally.failed == {"mask.bad_shape": 1, "mask.size_mismatch": 1, "mask.no_uri": 1}
+    assert (outcome.tally.ok, outcome.tally.unchanged, outcome.tally.missing_count) == (6, 1, 0)
+    rows = lineage(tmp_path / "out")
+    same = ["boxes", "polygons", "rle", "masks", "mixed"]
+    assert len(set(rows.masked_px[same])) == 1
+    assert rows.fidelity["none"] == "identical"
+    assert "boxes[0] has 3 numbers, not x, y, width, height" in rows.error["bad"]
+    assert json.loads(rows.marks["masks"]) == {"masks": [str(tmp_path / "1.png")]}
+    again = on_ray(tmp_path / "m.jsonl", tmp_path / "out")
+    assert again.tally == outcome.tally
+    assert (lineage(tmp_path / "out").run_id == rows.run_id).all(), "nothing was done twice"
 
 
 def test_the_lineage_tells_how_a_photo_was_made(on_ray: Run, tmp_path: Path) -> None:

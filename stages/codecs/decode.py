@@ -14,14 +14,15 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from manifests.errors import RowError
 from stages.codecs import pillow_io
 from stages.codecs.formats import CODECS, format_of
 from stages.codecs.picture import Decoded, UnsupportedError
-from stages.codecs.pillow_io import opened, orientation_of
+from stages.codecs.pillow_io import opened, upright_of
 from stages.masks import Bytes
+from stages.recipe import MaskOptions
 
 #: Which file a message is about; also the first half of its error code.
 Role = Literal["image", "mask"]
@@ -77,33 +78,65 @@ def check_photo(data: bytes, max_megapixels: float, uri: str) -> tuple[int, int]
         return size
 
 
-def decode_mask(data: bytes, max_megapixels: float, uri: str) -> Bytes:
-    """Decode a mask to ``(h, w)`` uint8, 0 to 255: its luminance over black.
+def decode_mask(data: bytes, max_megapixels: float, uri: str, options: MaskOptions) -> Bytes:
+    """Decode a mask to ``(h, w)`` uint8, 0 to 255: its alpha, or its luminance.
+
+    Of a file with several pictures (animations, pages) the first counts. Luminance is that over
+    the colour that marks nothing: what is transparent is not marked.
+
+    Args:
+        data: the file.
+        max_megapixels: larger ones are refused before any pixel is decoded.
+        uri: names the file in errors.
+        options: the channel; the polarity decides which colour marks nothing.
 
     Raises:
         RowError: ``mask.zero_bytes``, ``mask.not_an_image``, ``mask.unsupported``,
-            ``mask.too_large``, ``mask.truncated``, ``mask.corrupt`` or ``mask.too_faint``.
+            ``mask.too_large``, ``mask.truncated``, ``mask.corrupt``, ``mask.no_alpha`` or
+            ``mask.too_faint``.
     """
     with _explained(data, "mask", uri), opened(data) as picture:
         _check_size(*picture.size, max_megapixels, "mask", uri)
         if picture.format not in _MASK_FORMATS:
             raise UnsupportedError(f"its format is {picture.format}")
         picture.load()
+        if options.channel == "alpha":
+            return _alpha(picture, data, uri)
         deep = picture.mode.startswith("I") or picture.mode == "F" or _is_label_map(picture)
-        upright = ImageOps.exif_transpose(picture) if orientation_of(picture) != 1 else picture
+        upright = upright_of(picture)
         if deep:
             return _stretch(np.asarray(upright))
         if not upright.has_transparency_data:
             return np.asarray(upright.convert("L"))
-        black = Image.new("RGBA", upright.size, (0, 0, 0, 255))
+        unmarked = 255 if options.polarity == "dark" else 0
+        ground = Image.new("RGBA", upright.size, (unmarked, unmarked, unmarked, 255))
         drawn = upright.convert("RGBA")
-        over_black = np.asarray(Image.alpha_composite(black, drawn).convert("L"))
+        luminance = np.asarray(Image.alpha_composite(ground, drawn).convert("L"))
         least, most = drawn.getchannel("A").getextrema()
-        if least != most and not over_black.any():
+        if least != most and (luminance == unmarked).all():
+            colour = "white" if unmarked else "black"
             raise RowError(
-                "mask.too_faint", f"The mask {uri} is black all over; only its transparency varies."
+                "mask.too_faint",
+                f"The mask {uri} is {colour} all over; only its transparency varies.",
             )
-        return over_black
+        return luminance
+
+
+def _alpha(picture: Image.Image, data: bytes, uri: str) -> Bytes:
+    """The alpha channel of a mask, or what its palette or its transparent colour stands for."""
+    if not picture.has_transparency_data:
+        raise RowError("mask.no_alpha", f"The mask {uri} has no alpha channel.")
+    key = picture.info.get("transparency")
+    upright = upright_of(picture)
+    if picture.mode.startswith("I"):
+        return np.where(np.asarray(upright) == key, 0, 255).astype(np.uint8)
+    if picture.mode in ("L", "RGB") and picture.format == "PNG" and data[24] != 8:
+        # Pillow scales the samples to 8 bits, but not the colour that is transparent.
+        raise RowError(
+            "mask.unsupported",
+            f"The mask {uri} cannot be used: it has a transparent colour of {data[24]} bits.",
+        )
+    return np.asarray(upright.convert("RGBA").getchannel("A"))
 
 
 @contextmanager

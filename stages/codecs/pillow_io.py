@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from stages.codecs.picture import ColourModel, Decoded, Space, UnsupportedError, to_displayed
 
@@ -79,6 +79,11 @@ def orientation_of(picture: Image.Image) -> int:
     """EXIF orientation, 1 to 8; 1 where there is none, or none that makes sense."""
     orientation = picture.getexif().get(_EXIF_ORIENTATION, 1)
     return int(orientation) if orientation in range(1, 9) else 1
+
+
+def upright_of(picture: Image.Image) -> Image.Image:
+    """The picture in the displayed frame; itself, not a copy, where that is the stored one."""
+    return ImageOps.exif_transpose(picture) if orientation_of(picture) != 1 else picture
 
 
 def saved(picture: Image.Image, **how: Any) -> bytes:
