@@ -159,7 +159,7 @@ def write(uri: str, data: bytes) -> None:
 
 def is_same(first: str, second: str) -> bool:
     """Whether two URIs name one file or object, links followed."""
-    if "s3" in (scheme_of(first), scheme_of(second)):
+    if first == second or "s3" in (scheme_of(first), scheme_of(second)):
         return first == second
     one, other = local_path(first), local_path(second)
     return one.exists() and other.exists() and one.samefile(other)
