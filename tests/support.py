@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from PIL import Image, ImageOps
 
 from jobs.demo import MANIFEST
+from manifests.plan import Plan
 
 DEMO = MANIFEST.parent
 
@@ -38,3 +40,15 @@ def encoded(pixels: npt.NDArray[np.generic] | Image.Image, **options: object) ->
     buffer = io.BytesIO()
     picture.save(buffer, **({"format": "PNG", "compress_level": 1} | options))  # type: ignore[arg-type]
     return buffer.getvalue()
+
+
+def write(path: Path, text: str | bytes) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+def rows_of(plan: Plan) -> list[dict[str, object]]:
+    tables = [plan.shard(number).read_table() for number in range(plan.shards)]
+    rows: list[dict[str, object]] = pa.concat_tables(tables).to_pylist()
+    return rows
