@@ -55,7 +55,8 @@ class Photo:
         alpha_is_mask: whether a mask is the alpha channel of the photo itself, so that what is
             transparent, or opaque, is what is painted anew.
         mask_files: the masks' files; do not travel.
-        marked: ``(h, w)`` bool, what each of them marks, at its own size; does not travel.
+        marked: URI of a mask -> ``(h, w)`` bool, what it and the others of its size mark; does not
+            travel.
         region: ``(h, w)`` bool, the whole generation mask; does not travel.
         changed: ``(h, w)`` bool, where the stitched pixels may differ; does not travel.
         result: the file to publish; does not travel.
@@ -69,7 +70,7 @@ class Photo:
     decoded: Decoded | None = None
     alpha_is_mask: bool = False
     mask_files: list[bytes] = field(default_factory=list)
-    marked: list[Bits] = field(default_factory=list)
+    marked: dict[str, Bits] = field(default_factory=dict)
     region: Bits | None = None
     changed: Bits | None = None
     result: bytes = b""
@@ -92,7 +93,7 @@ class Photo:
     def drop_pixels(self) -> None:
         """Free everything but the record, once the row has ended."""
         self.original = self.result = b""
-        self.mask_files, self.marked, self.patches = [], [], []
+        self.mask_files, self.marked, self.patches = [], {}, []
         self.decoded, self.region, self.changed = None, None, None
 
 

@@ -1,4 +1,4 @@
-"""The first steps: from two URIs to patches, cut and at their working size."""
+"""The first steps: from a photo and its marks to patches, cut and at their working size."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ def decode(recipe: Recipe) -> Work:
         photo.alpha_is_mask = is_own_alpha(row.image_uri, marks.files, recipe.mask)
         for uri, data in zip(marks.files, photo.mask_files, strict=True):
             drawn = decode_mask(data, limit, uri, recipe.mask)
-            photo.marked.append(marked(drawn, recipe.mask, uri))
+            _unite(photo.marked, uri, marked(drawn, recipe.mask, uri))
         photo.mask_files = []
-        is_empty = not any(each.any() for each in photo.marked) and not any(marks.shapes.values())
+        is_empty = not any(each.any() for each in photo.marked.values())
+        is_empty &= not any(marks.shapes.values())
         if not is_empty or converts(photo.original, recipe):
             photo.decoded = decode_photo(photo.original, limit, row.image_uri)
             row.width, row.height = photo.decoded.width, photo.decoded.height
@@ -61,17 +62,26 @@ def decode(recipe: Recipe) -> Work:
     return work
 
 
+def _unite(regions: dict[str, Bits], uri: str, region: Bits) -> None:
+    """Add what a mask marks to that of the same size, so that many masks need no more memory."""
+    for each in regions.values():
+        if each.shape == region.shape:
+            np.logical_or(each, region, out=each)
+            return
+    regions[uri] = region
+
+
 def mask(recipe: Recipe) -> Work:
     """Make the step that turns all that is marked into the region to paint anew."""
 
     def work(photo: Photo) -> None:
-        row, marks = photo.lineage, photo.marks
+        row = photo.lineage
         assert row.width is not None
         assert row.height is not None
-        drawn = rasterise(marks.shapes, row.width, row.height, row.image_uri)
-        for uri, each in zip(marks.files, photo.marked, strict=True):
+        drawn = rasterise(photo.marks.shapes, row.width, row.height, row.image_uri)
+        for uri, each in photo.marked.items():
             drawn |= fit_to_photo(each, row.width, row.height, recipe.mask, uri)
-        photo.marked = []
+        photo.marked = {}
         photo.region = grown(drawn, recipe.mask)
         row.masked_px = int(np.count_nonzero(photo.region))
         share = row.masked_px / photo.region.size

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from PIL import Image, ImageOps
 
 from jobs.demo import MANIFEST
+from manifests.plan import Plan
 from manifests.schema import LineageRow
 from stages.photo import Photo
 
@@ -46,3 +48,15 @@ def photo_of(image: bytes, mask: bytes) -> Photo:
     """A row whose files are read already; the photo itself may be its mask."""
     row = LineageRow(id="1", image_uri="photo", mask_uri="photo" if mask is image else "mask")
     return Photo(row, original=image, mask_files=[mask])
+
+
+def write(path: Path, text: str | bytes) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return str(path)
+
+
+def rows_of(plan: Plan) -> list[dict[str, object]]:
+    tables = [plan.shard(number).read_table() for number in range(plan.shards)]
+    rows: list[dict[str, object]] = pa.concat_tables(tables).to_pylist()
+    return rows

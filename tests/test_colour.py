@@ -181,4 +181,3 @@ def test_what_was_erased_from_a_photo_is_painted_and_shows() -> None:
     wall[spot] = (9, 200, 9, 0)
     result = cleaned(encoded(wall), None, "mask.channel=alpha", "mask.polarity=dark")
     assert np.array_equal(result, np.full_like(wall, (180, 40, 30, 255)))
-
