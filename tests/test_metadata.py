@@ -329,11 +329,12 @@ NAMESPACES = {
 
 def xmp(attributes: str, elements: str = "") -> bytes:
     """A packet as Adobe writes it."""
+    attributes = f" {attributes.strip()}" if attributes else ""
     declared = " ".join(f'xmlns:{prefix}="{uri}"' for prefix, uri in NAMESPACES.items())
     return (
         '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
         f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF {declared}>\n'
-        f"  <rdf:Description rdf:about='' {attributes} dc:format='a &gt; b&#10;c'>{elements}\n"
+        f"  <rdf:Description rdf:about=''{attributes} dc:format='a &gt; b&#10;c'>{elements}\n"
         "    <dc:creator><rdf:Seq><rdf:li>Ä &amp; Ö</rdf:li></rdf:Seq></dc:creator>\n"
         "  </rdf:Description></rdf:RDF></x:xmpmeta>\n" + " " * 200 + '\n<?xpacket end="w"?>'
     ).encode()
