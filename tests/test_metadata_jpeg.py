@@ -344,6 +344,7 @@ def test_demo_photos_come_back_to_the_byte(path: Path) -> None:
     header = read_header(data)
     state = settle_jpeg(header.segments, b"", EDITED, REFUSE, trailer_start=header.body_end)
     assert state.assemble(data[header.body_start :]) == data
+    assert all(new is old for new, old in zip(state.segments, header.segments, strict=True))
 
 
 @pytest.mark.parametrize("options", [REBUILD, DROP, MARK])

@@ -16,6 +16,7 @@ from stages.codecs.metadata.jfif import settle_app0
 from stages.codecs.metadata.jumbf import without_c2pa
 from stages.codecs.metadata.photoshop import settle_resources
 from stages.codecs.metadata.pictures import (
+    MAX_PIXELS_BEHIND,
     Stream,
     drawn_like,
     opened,
@@ -213,7 +214,7 @@ def find_listed(
 
 def _redrawn(jpeg: bytes, settling: Settling) -> bytes | None:
     """A picture like a further one, with its segments and tables; None if it is damaged."""
-    old = opened(jpeg)
+    old = opened(jpeg, MAX_PIXELS_BEHIND)
     if old is None:
         return None
     try:

@@ -8,7 +8,7 @@ from stages.codecs.metadata import exif, jfif, jumbf, photoshop, xmp
 from stages.codecs.metadata.containers import Blocks, read_blocks
 from stages.codecs.metadata.exif_strips import Strips
 from stages.codecs.metadata.jpeg import PREVIEW, find_listed
-from stages.codecs.metadata.pictures import opened
+from stages.codecs.metadata.pictures import MAX_PIXELS_BEHIND, opened
 from stages.codecs.metadata.trailer import find_parts, is_gain_map
 from stages.codecs.metadata.xmp_packet import Packet
 
@@ -80,7 +80,8 @@ def _in_jpeg(blocks: Blocks) -> list[Preview]:
             found.append((xmp.VIDEO, None))
             continue
         jpeg = blocks.trailer[start:end]
+        picture = opened(jpeg, MAX_PIXELS_BEHIND)
         entry = names.get(start)
         name = PREVIEW if entry and entry.is_preview else entry.name if entry else xmp.FURTHER
-        found.append((xmp.GAIN_MAP if is_gain_map(jpeg) else name, opened(jpeg)))
+        found.append((xmp.GAIN_MAP if is_gain_map(jpeg) else name, picture))
     return found
