@@ -3,7 +3,7 @@
 Inputs are made by Pillow or by hand, and results read by Pillow, never by the code under test.
 Against real cameras it was tried with the sample files of Pillow, ExifTool and ianare/exif-samples:
 thumbnails of 60 cameras (uncompressed ones of Kodak and Sony among them, one whose offset is two
-bytes off), previews in maker notes of Samsung and Pentax, FlashPix previews of Fujifilm, XMP in
+bytes off), previews in maker notes of Casio and Samsung, a FlashPix preview of Fujifilm, XMP in
 UTF-16.
 """
 
