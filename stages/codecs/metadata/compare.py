@@ -12,12 +12,11 @@ from stages.codecs.metadata.photoshop import IPTC, read_resources, settle_resour
 from stages.codecs.metadata.pictures import without_streams
 from stages.codecs.metadata.settling import Settling
 from stages.codecs.metadata.tiff import Tiff
-from stages.codecs.metadata.xmp import MARKS, settle_packet
-from stages.codecs.metadata.xmp_packet import RDF, Element, Packet
+from stages.codecs.metadata.xmp import HAS_EXTENDED, MARKS, settle_packet
+from stages.codecs.metadata.xmp_packet import RDF, Element, Node, Packet
 from stages.recipe import MetadataOptions
 
 _SOFTWARE = 0x131
-_MARKED_DESCRIPTION = {(RDF, "about")}
 
 #: Of a TIFF's first directory: what tells where and how the samples are stored, and the blocks
 #: that are compared by themselves.
@@ -102,17 +101,21 @@ def _described(packet: bytes, *, marked: bool) -> str:
     says_something = False
     for element in parsed.elements:
         depths[element] = depths[element.parent] + 1 if element.parent else 0
-        if marked and element.name in MARKS:
+        if _is_passed_over(element, marked=marked):
             continue
         text = element.text.strip() if not element.is_leaf else element.text
         lines.append(f"{' ' * depths[element]}{element.name} {text!r}")
         for attribute in element.attributes:
-            # The name of an extended packet is its hash, the padding no content.
-            if attribute.name[1] != "HasExtendedXMP" and not (marked and attribute.name in MARKS):
+            if not _is_passed_over(attribute, marked=marked):
                 lines.append(f"{' ' * depths[element]}@{attribute.name} {attribute.text!r}")
         says_something |= element.name[0] not in (RDF, "adobe:ns:meta/")
     says_something |= any("@" in line and RDF not in line for line in lines)
     return "\n".join(lines) if says_something else ""
+
+
+def _is_passed_over(node: Node, *, marked: bool) -> bool:
+    """Whether a property is a mark, or the name, which is the hash, of an extended packet."""
+    return node.name == HAS_EXTENDED or (marked and node.name in MARKS)
 
 
 def _of_jpeg(blocks: Blocks) -> dict[str, bytes | str]:

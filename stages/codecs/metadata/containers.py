@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from stages.codecs.jpeg_header import read_header
-from stages.codecs.metadata.jpeg import EXIF, ICC, PHOTOSHOP, is_photoshop
+from stages.codecs.metadata.exif import NAME as EXIF
+from stages.codecs.metadata.jpeg import ICC, PHOTOSHOP, is_photoshop
 from stages.codecs.metadata.tiff import Directory, Tiff
 from stages.codecs.metadata.xmp_segments import XMP, extended, is_main
 from stages.codecs.turbojpeg import DamagedError, RefusedError

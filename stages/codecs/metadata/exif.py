@@ -26,8 +26,11 @@ from stages.recipe import MetadataOptions
 
 THUMBNAIL, PREVIEW = "EXIF thumbnail", "preview inside the EXIF"
 
-#: What a JPEG segment holds besides the length and the name.
-MAX_BLOCK = 65_535 - 2 - 6
+#: What stands before the block in a JPEG.
+NAME = b"Exif\0\0"
+
+#: What a JPEG segment holds besides the length and the name, which may be there twice.
+MAX_BLOCK = 65_535 - 2 - 2 * len(NAME)
 
 _JPEG_START, _JPEG_LENGTH, _SUB_IFDS, _SOFTWARE = 0x201, 0x202, 0x14A, 0x131
 
@@ -81,6 +84,14 @@ def settle_exif(
 
 def settle_block(exif: bytes, settling: Settling) -> bytes:
     """:func:`settle_exif` as a part of a larger file."""
+    if not exif.startswith(NAME):
+        return _settle_bare(exif, settling)
+    bare = exif[len(NAME) :]  # only JPEG needs the name, but some write it elsewhere too
+    settled = _settle_bare(bare, settling)
+    return exif if settled is bare else NAME + settled
+
+
+def _settle_bare(exif: bytes, settling: Settling) -> bytes:
     thumbnails, previews = find_thumbnails(exif), find_previews(exif)
     if not thumbnails and not previews and not settling.marks:
         return exif

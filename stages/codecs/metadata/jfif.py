@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from stages.codecs.metadata.pictures import as_jpeg, drawn_like, opened
+from stages.codecs.metadata.pictures import as_jpeg, drawn_like, opened, without_streams
 from stages.codecs.metadata.settling import Settling
 
 THUMBNAIL = "JFIF thumbnail"
 
-_JFIF, _JFXX = b"JFIF\0", b"JFXX\0"
+_APP0, _JFIF, _JFXX = b"\xff\xe0", b"JFIF\0", b"JFXX\0"
 _JPEG, _PALETTE, _RGB = 0x10, 0x11, 0x13
 
 #: What a segment holds besides its length, the name and the kind.
@@ -23,7 +23,7 @@ def settle_app0(segments: list[bytes], settling: Settling) -> list[bytes]:
     for segment in segments:
         old = thumbnail(segment)
         if old is None:
-            settled.append(segment)
+            settled.append(_swept(segment, settling))
             continue
         new = (
             _with(segment, drawn_like(old, settling.edited))
@@ -39,9 +39,17 @@ def settle_app0(segments: list[bytes], settling: Settling) -> list[bytes]:
     return settled
 
 
+def _swept(segment: bytes, settling: Settling) -> bytes:
+    """The segment without JPEGs that a damaged head no longer tells of."""
+    cleared = without_streams(segment) if segment[:2] == _APP0 else segment
+    if cleared is not segment:
+        settling.drop(THUMBNAIL)
+    return cleared
+
+
 def thumbnail(segment: bytes) -> Image.Image | None:
     """The thumbnail of an APP0 segment; None if it has none, or a damaged one."""
-    if segment[:2] != b"\xff\xe0" or segment[4:9] not in (_JFIF, _JFXX):
+    if segment[:2] != _APP0 or segment[4:9] not in (_JFIF, _JFXX):
         return None
     if segment[4:9] == _JFIF:
         return _rgb(segment[16:18], segment[18:])
@@ -96,4 +104,4 @@ def _without(segment: bytes) -> bytes:
 
 
 def _framed(body: bytes) -> bytes:
-    return b"\xff\xe0" + (len(body) + 2).to_bytes(2, "big") + body
+    return _APP0 + (len(body) + 2).to_bytes(2, "big") + body

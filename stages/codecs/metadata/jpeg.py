@@ -10,11 +10,13 @@ from PIL import Image, JpegImagePlugin
 
 from stages.codecs.jpeg_header import read_header
 from stages.codecs.metadata import mpf
+from stages.codecs.metadata.exif import NAME as EXIF
 from stages.codecs.metadata.exif import settle_block
 from stages.codecs.metadata.jfif import settle_app0
 from stages.codecs.metadata.jumbf import without_c2pa
 from stages.codecs.metadata.photoshop import settle_resources
 from stages.codecs.metadata.pictures import (
+    MAX_PIXELS_BEHIND,
     Stream,
     drawn_like,
     opened,
@@ -31,7 +33,7 @@ from stages.recipe import MetadataOptions
 
 PREVIEW = "MPF preview"
 
-EXIF, PHOTOSHOP, ICC = b"Exif\0\0", b"Photoshop 3.0\0", b"ICC_PROFILE\0"
+PHOTOSHOP, ICC = b"Photoshop 3.0\0", b"ICC_PROFILE\0"
 ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
 
 _APP1, _APP2, _APP13 = b"\xff\xe1", b"\xff\xe2", b"\xff\xed"
@@ -129,7 +131,8 @@ def _settle_segment(segment: bytes, settling: Settling) -> bytes:
         return segment
     cleared = without_streams(segment)
     if cleared is not segment:
-        settling.drop(f"preview in an APP{segment[1] - 0xE0} segment")
+        where = "a comment" if segment[1] == 0xFE else f"an APP{segment[1] - 0xE0} segment"
+        settling.drop(f"preview in {where}")
     return cleared
 
 
@@ -211,7 +214,7 @@ def find_listed(
 
 def _redrawn(jpeg: bytes, settling: Settling) -> bytes | None:
     """A picture like a further one, with its segments and tables; None if it is damaged."""
-    old = opened(jpeg)
+    old = opened(jpeg, MAX_PIXELS_BEHIND)
     if old is None:
         return None
     try:

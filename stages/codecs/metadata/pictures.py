@@ -14,8 +14,11 @@ from PIL import Image, ImageOps
 #: Begin of a JPEG stream, with the marker that must follow.
 SOI = b"\xff\xd8\xff"
 
-#: No preview has more pixels; Pillow's own limit is off.
-_MAX_PIXELS = 200_000_000
+#: A thumbnail that claims more pixels is damaged, or a bomb; Pillow's own limit is off.
+_MAX_PIXELS = 4_000_000
+
+#: The same for pictures with a place of their own in a file.
+MAX_PIXELS_BEHIND = 200_000_000
 
 #: Bounds of the search for a stream's first scan, so that no block of bytes is searched at length
 #: from each of its positions.
@@ -91,13 +94,13 @@ def without_streams(data: bytes) -> bytes:
     return bytes(cleared)
 
 
-def opened(data: bytes) -> Image.Image | None:
-    """A JPEG, decoded; None if it is damaged."""
+def opened(data: bytes, max_pixels: int = _MAX_PIXELS) -> Image.Image | None:
+    """A JPEG, decoded; None if it is damaged, or larger than it can sensibly be."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata of the preview's own
             with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
-                if picture.width * picture.height > _MAX_PIXELS:
+                if picture.width * picture.height > max_pixels:
                     return None
                 picture.load()
                 return picture

@@ -8,8 +8,8 @@ from stages.codecs.metadata import exif, jfif, jumbf, photoshop, xmp
 from stages.codecs.metadata.containers import Blocks, read_blocks
 from stages.codecs.metadata.exif_strips import Strips
 from stages.codecs.metadata.jpeg import PREVIEW, find_listed
-from stages.codecs.metadata.pictures import find_streams, opened
-from stages.codecs.metadata.trailer import find_videos, is_gain_map
+from stages.codecs.metadata.pictures import MAX_PIXELS_BEHIND, opened
+from stages.codecs.metadata.trailer import find_parts, is_gain_map
 from stages.codecs.metadata.xmp_packet import Packet
 
 #: What it is, in the words of the notes, and the picture; None if it cannot be shown.
@@ -75,13 +75,13 @@ def _in_jpeg(blocks: Blocks) -> list[Preview]:
             found.append((jumbf.MANIFEST, None))
     listed = find_listed(blocks.segments, blocks.trailer, blocks.trailer_start)
     names = {stream.start: each for each, stream in listed.values()}
-    videos = find_videos(blocks.trailer)
-    found += [(xmp.VIDEO, None)] * len(videos)
-    for stream in find_streams(blocks.trailer):
-        if any(start <= stream.start < end for start, end in videos):
+    for start, end, is_video in find_parts(blocks.trailer):
+        if is_video:
+            found.append((xmp.VIDEO, None))
             continue
-        jpeg = blocks.trailer[stream.start : stream.end]
-        entry = names.get(stream.start)
+        jpeg = blocks.trailer[start:end]
+        picture = opened(jpeg, MAX_PIXELS_BEHIND)
+        entry = names.get(start)
         name = PREVIEW if entry and entry.is_preview else entry.name if entry else xmp.FURTHER
-        found.append((xmp.GAIN_MAP if is_gain_map(jpeg) else name, opened(jpeg)))
+        found.append((xmp.GAIN_MAP if is_gain_map(jpeg) else name, picture))
     return found

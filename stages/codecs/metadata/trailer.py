@@ -58,22 +58,29 @@ def _video_end(data: bytes, start: int) -> int:
     return position
 
 
+def find_parts(data: bytes) -> list[tuple[int, int, bool]]:
+    """Begin, end, and whether it is a video and not a JPEG, of each part that is one of the two."""
+    found = []
+    position = 0
+    for start, end in [*find_videos(data), (len(data), 0)]:
+        # What looks like a JPEG inside of a video is a part of it.
+        for stream in find_streams(data[position:start]):
+            found.append((position + stream.start, position + stream.end, False))
+        if end:
+            found.append((start, end, True))
+            position = end
+    return found
+
+
 def _settle_bytes(data: bytes, settling: Settling) -> bytes:
-    videos = find_videos(data)
-    gone = list(videos)
-    # Videos go first: what looks like a JPEG inside of one is a part of it.
-    for stream in find_streams(data):
-        if not any(start <= stream.start < end for start, end in videos):
-            gone.append((stream.start, stream.end))
-    if not gone:
-        return data
     kept, position = [], 0
-    for start, end in sorted(gone):
+    for start, end, is_video in find_parts(data):
         kept.append(data[position:start])
-        position = max(position, end)
-        is_video = (start, end) in videos
+        position = end
         gain_map = not is_video and is_gain_map(data[start:end])
         settling.drop(VIDEO if is_video else GAIN_MAP if gain_map else FURTHER)
+    if not position:
+        return data
     rest = b"".join([*kept, data[position:]])
     return rest if rest.strip(b"\0\xff") else b""  # what is left is only what filled gaps
 

@@ -179,7 +179,7 @@ def _settle_thumbnail(packet: Packet, node: Node, settling: Settling) -> None:
     coded = None
     if old is not None:
         drawn = drawn_like(old, settling.edited)
-        coded = as_jpeg(drawn, len(node.text) * 3 // 4)
+        coded = as_jpeg(drawn, len(node.text) // 4 * 3)
     if coded is not None:
         packet.replace(node, base64.b64encode(coded).decode())
         settling.rebuilt(THUMBNAIL)

@@ -65,13 +65,17 @@ class Packet:
     """A packet, its elements in the order in which they begin, and the edits to be made.
 
     Args:
-        data: UTF-8.
+        data: UTF-8, or UTF-16, which is kept.
 
     Raises:
         ValueError: it is not well-formed XML, or has a DTD, whose entities can grow without bound.
     """
 
     def __init__(self, data: bytes) -> None:
+        self._original = data
+        self._encoding = _encoding(data)
+        if self._encoding != "utf-8":
+            data = data.decode(self._encoding).encode()
         self.data = data
         self.elements: list[Element] = []
         self.prefixes: dict[str, set[str]] = {}
@@ -170,7 +174,7 @@ class Packet:
     def edited(self) -> bytes:
         """The packet with all edits; the same object if there are none."""
         if not self._edits:
-            return self.data
+            return self._original
         parts, position = [], 0
         for start, end, text in sorted(self._edits, key=lambda edit: edit[:2]):
             if start < position:  # inside of what was taken out, or taken out twice
@@ -178,7 +182,14 @@ class Packet:
                 continue
             parts += [self.data[position:start], text]
             position = end
-        return b"".join([*parts, self.data[position:]])
+        whole = b"".join([*parts, self.data[position:]])
+        return whole if self._encoding == "utf-8" else whole.decode().encode(self._encoding)
+
+
+def _encoding(data: bytes) -> str:
+    if data[:2] in (b"\xfe\xff", b"\0<"):
+        return "utf-16-be"
+    return "utf-16-le" if data[:2] in (b"\xff\xfe", b"<\0") else "utf-8"
 
 
 def _split(name: str) -> Name:
