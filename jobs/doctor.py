@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 import shutil
@@ -78,7 +79,8 @@ def _libraries() -> Iterator[Finding]:
 
     from stages.codecs import turbojpeg  # noqa: PLC0415
 
-    names = ("ray", "pyarrow", "opencv-python-headless", "pillow", "boto3", "pypatchmatch")
+    names = ["ray", "pyarrow", "opencv-python-headless", "pillow", "imagecodecs", "tifffile"]
+    names += ["pycocotools", "boto3", "pypatchmatch"]
     yield Finding("Libraries", "ok", ", ".join(f"{name} {version(name)}" for name in names))
     yield Finding("OpenCV", "ok", f"{cv2.getNumberOfCPUs()} CPUs, telea and navier-stokes")
     if patch_match.patchmatch_available:
@@ -99,7 +101,12 @@ def _libraries() -> Iterator[Finding]:
         )
     else:
         yield Finding("TurboJPEG", "ok", "JPEGs keep their blocks outside the mask")
-    missing = [name for name in ("jpg", "zlib", "webp") if not features.check(name)]
+    if importlib.util.find_spec("pillow_heif"):
+        yield Finding("HEIC", "ok", "pillow-heif reads and writes it")
+    else:
+        hint = "For HEIC photos: pip install 'catalog-cleanup[heic]'."
+        yield Finding("HEIC", "note", "pillow-heif is not installed", hint)
+    missing = [name for name in ("jpg", "zlib", "webp", "avif") if not features.check(name)]
     if missing:
         yield Finding(
             "Pillow", "bad", f"built without {', '.join(missing)}", "Install the wheel from PyPI."

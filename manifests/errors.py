@@ -61,8 +61,8 @@ CODES: dict[str, tuple[str, str]] = {
         "Choose another --output.",
     ),
     "output.other_format": (
-        "The output's suffix names another format than the photo's.",
-        "Name the output with the photo's own suffix.",
+        "The output's suffix names another format than the result's.",
+        "Name the output with the photo's own suffix, or set output.format.",
     ),
     "cluster.unreachable": (
         "No Ray cluster answers at that address, or it does not accept the token.",
@@ -139,7 +139,9 @@ CODES: dict[str, tuple[str, str]] = {
 }
 
 #: What can go wrong with an image's file can go wrong with a mask's.
-_SHARED_WITH_MASK = tuple(code for code in CODES if code.startswith("image."))
+_SHARED_WITH_MASK = tuple(
+    code for code in CODES if code.startswith("image.") and code != "image.stale_preview"
+)
 
 
 def describe(code: str) -> tuple[str, str]:
@@ -148,9 +150,8 @@ def describe(code: str) -> tuple[str, str]:
     Raises:
         KeyError: the code is not one of :func:`all_codes`.
     """
-    if code not in CODES and code.startswith("mask."):
-        code = "image." + code.removeprefix("mask.")
-    return CODES[code]
+    twin = "image." + code.removeprefix("mask.")
+    return CODES[twin if code not in CODES and twin in _SHARED_WITH_MASK else code]
 
 
 def all_codes() -> list[str]:

@@ -322,3 +322,21 @@ def test_an_edit_is_marked_in_exif_and_nothing_moves(order: Order, software: byt
     made = thumbnail_of(settled)
     assert made is not None
     assert_shows(made, EDITED, OLD)
+
+
+def test_an_iptc_preview_is_dropped_and_all_other_data_sets_stay() -> None:
+    def data_set(number: int, content: bytes) -> bytes:
+        return b"\x1c\x02" + bytes([number]) + struct.pack(">H", len(content)) + content
+
+    small = jpeg(OLD, (64, 48))
+    extended = b"\x1c\x02\xca\x80\x04" + struct.pack(">I", len(small)) + small
+    kept = data_set(5, b"A bowl") + data_set(120, b"Figs in a bowl")
+    for preview in (data_set(202, small), extended):
+        iptc = kept[:11] + data_set(200, b"\0\x0b") + data_set(201, b"\0\1") + preview + kept[11:]
+        settled, notes = settle_photoshop(resource(0x0404, iptc), EDITED, REBUILD)
+        assert notes == ["IPTC preview dropped"]
+        assert settled == resource(0x0404, kept)
+    with pytest.raises(RowError, match="IPTC preview"):
+        settle_photoshop(resource(0x0404, iptc), EDITED, REFUSE)
+    plain = resource(0x0404, kept)
+    assert settle_photoshop(plain, EDITED, REBUILD)[0] is plain

@@ -18,6 +18,8 @@ _PREVIEW = "preview inside the Photoshop resources"
 #: Resource numbers. The old thumbnail has red and blue swapped.
 THUMBNAIL_RGB, THUMBNAIL_BGR, IPTC, EXIF, XMP = 1036, 1033, 1028, 1058, 1060
 
+_IPTC_PREVIEW = (200, 201, 202)
+
 #: Format (1: JPEG), width, height, bytes of a row, bytes raw, bytes coded, bits, planes.
 _HEAD = struct.Struct(">6I2H")
 _MAX_THUMBNAIL = 60_000
@@ -102,8 +104,6 @@ def read_resources(data: bytes) -> tuple[list[Resource], bytes]:
 
 def _settled(resource: Resource, settling: Settling) -> bytes:
     """What becomes of a resource: itself, the same with another content, or nothing."""
-    if resource.number == IPTC:
-        return resource.raw
     if resource.number in (THUMBNAIL_RGB, THUMBNAIL_BGR):
         new = _redrawn(resource, settling) if settling.rebuilds(THUMBNAIL) else None
         if new is None:
@@ -113,11 +113,35 @@ def _settled(resource: Resource, settling: Settling) -> bytes:
         return resource.of(new)
     if resource.number == EXIF:
         content = exif.settle_block(resource.content, settling.without_marks())
+    elif resource.number == IPTC:
+        content = _without_preview(resource.content, settling)
     elif resource.number == XMP:
         content = xmp.settle_packet(resource.content, settling, mark=False)
     else:
         content = _swept(resource.content, settling)
     return resource.raw if content == resource.content else resource.of(content)
+
+
+def _without_preview(iptc: bytes, settling: Settling) -> bytes:
+    """IPTC data sets (IIM 4.2) but for the preview and what tells of it, 2:200 to 2:202."""
+    kept, position, dropped = [], 0, False
+    while iptc[position : position + 1] == b"\x1c" and position + 5 <= len(iptc):
+        record, number = iptc[position + 1], iptc[position + 2]
+        size, start = int.from_bytes(iptc[position + 3 : position + 5], "big"), position + 5
+        if size & 0x8000:  # extended: so many bytes tell the size
+            start += size & 0x7FFF
+            size = int.from_bytes(iptc[position + 5 : start], "big")
+        if start + size > len(iptc):
+            break
+        is_preview = record == 2 and number in _IPTC_PREVIEW
+        dropped |= is_preview
+        if not is_preview:
+            kept.append(iptc[position : start + size])
+        position = start + size
+    if not dropped:
+        return iptc
+    settling.drop("IPTC preview")
+    return b"".join(kept) + iptc[position:]
 
 
 def _redrawn(resource: Resource, settling: Settling) -> bytes | None:
