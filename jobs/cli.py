@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs.bench.cli import app as bench
 from manifests.errors import CleanupError, all_codes, describe
 
 if TYPE_CHECKING:
@@ -277,6 +278,9 @@ def doctor(
         console.print(text, highlight=False, markup=False, soft_wrap=True)
         worst = max(worst, finding.state == "bad")
     raise typer.Exit(worst)
+
+
+app.add_typer(bench, name="bench")
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks: what things cost, each ratio from one run on one machine."""
