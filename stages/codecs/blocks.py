@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
-from PIL import Image
-
 from stages.codecs.metadata.exif import settle_exif
 from stages.codecs.metadata.photoshop import settle_photoshop
 from stages.codecs.metadata.xmp import settle_xmp
@@ -30,10 +26,6 @@ class Blocks:
         self._edit = edit
         self.notes: list[str] = []
 
-    @cached_property
-    def _preview(self) -> Image.Image:
-        return self._edit.as_pillow()
-
     def exif(self, block: bytes) -> bytes:
         """An EXIF block, with or without the prefix that JPEG gives it; empty stays empty."""
         if not block:
@@ -41,7 +33,7 @@ class Blocks:
         prefix = EXIF_PREFIX if block.startswith(EXIF_PREFIX) else b""
         bare, notes = settle_exif(
             block.removeprefix(prefix),
-            self._preview,
+            self._edit.as_pillow,
             self._edit.metadata,
             generative=self._edit.generative,
         )
@@ -51,7 +43,7 @@ class Blocks:
     def xmp(self, packet: bytes) -> bytes:
         """An XMP packet; may come to be where there was none."""
         new, notes = settle_xmp(
-            packet, self._preview, self._edit.metadata, generative=self._edit.generative
+            packet, self._edit.as_pillow, self._edit.metadata, generative=self._edit.generative
         )
         self.notes += notes
         return new
@@ -60,6 +52,6 @@ class Blocks:
         """Photoshop's image resources, the bare ``8BIM`` blocks; empty stays empty."""
         if not resources:
             return resources
-        new, notes = settle_photoshop(resources, self._preview, self._edit.metadata)
+        new, notes = settle_photoshop(resources, self._edit.as_pillow, self._edit.metadata)
         self.notes += notes
         return new

@@ -58,7 +58,7 @@ def _with_metadata(edit: Edit, coded: bytes, *, anew: bool) -> tuple[bytes, list
     settled = settle_jpeg(
         segments,
         trailer,
-        edit.as_pillow(),
+        edit.as_pillow,
         edit.metadata,
         trailer_start=len(edit.source) - len(trailer),
         generative=edit.generative,

@@ -20,7 +20,7 @@ from stages.codecs.metadata.pictures import (
     opened,
     stream_at,
 )
-from stages.codecs.metadata.settling import SOFTWARE, Settling
+from stages.codecs.metadata.settling import SOFTWARE, Drawing, Settling
 from stages.codecs.metadata.tiff import ASCII, LONG, Directory, Tiff
 from stages.recipe import MetadataOptions
 
@@ -60,7 +60,7 @@ class Thumbnail:
 
 
 def settle_exif(
-    exif: bytes, edited: Image.Image, options: MetadataOptions, *, generative: bool = False
+    exif: bytes, edited: Drawing, options: MetadataOptions, *, generative: bool = False
 ) -> tuple[bytes, list[str]]:
     """Settle a bare TIFF-structured block, as PNG, WebP, HEIF and (behind a name) JPEG hold it.
 

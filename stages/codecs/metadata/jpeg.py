@@ -24,7 +24,7 @@ from stages.codecs.metadata.pictures import (
     stream_at,
     without_streams,
 )
-from stages.codecs.metadata.settling import Settling
+from stages.codecs.metadata.settling import Drawing, Settling
 from stages.codecs.metadata.trailer import is_gain_map, settle_rest
 from stages.codecs.metadata.xmp import GAIN_MAP
 from stages.codecs.metadata.xmp_segments import settle_xmp_segments
@@ -80,7 +80,7 @@ class Settled:
 def settle_jpeg(
     segments: list[bytes],
     trailer: bytes,
-    edited: Image.Image,
+    edited: Drawing,
     options: MetadataOptions,
     *,
     trailer_start: int,

@@ -9,7 +9,7 @@ from PIL import Image
 
 from stages.codecs.metadata import exif, xmp
 from stages.codecs.metadata.pictures import as_jpeg, drawn_like, opened, without_streams
-from stages.codecs.metadata.settling import Settling
+from stages.codecs.metadata.settling import Drawing, Settling
 from stages.recipe import MetadataOptions
 
 THUMBNAIL = "Photoshop thumbnail"
@@ -56,7 +56,7 @@ class Resource:
 
 
 def settle_photoshop(
-    resources: bytes, edited: Image.Image, options: MetadataOptions, *, generative: bool = False
+    resources: bytes, edited: Drawing, options: MetadataOptions, *, generative: bool = False
 ) -> tuple[bytes, list[str]]:
     """Settle 8BIM resources, as JPEG (behind ``Photoshop 3.0`` and a zero) and TIFF hold them.
 

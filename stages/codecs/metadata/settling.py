@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import copy
+from functools import cached_property
 
 from PIL import Image
 
@@ -11,6 +13,10 @@ from stages.recipe import MetadataOptions
 
 #: What an edited file names as the software that made it.
 SOFTWARE = "catalog-cleanup"
+
+
+#: A picture, or what makes it: most files have no preview to draw, and photos are large.
+Drawing = Image.Image | Callable[[], Image.Image]
 
 
 class Settling:
@@ -26,13 +32,18 @@ class Settling:
     """
 
     def __init__(
-        self, edited: Image.Image, options: MetadataOptions, *, generative: bool = False
+        self, edited: Drawing, options: MetadataOptions, *, generative: bool = False
     ) -> None:
-        self.edited = edited
+        self._edited = edited
         self.marks = options.mark_edit
         self.generative = generative
         self.notes: list[str] = []
         self._policy = options.stale_preview
+
+    @cached_property
+    def edited(self) -> Image.Image:
+        """The edited picture."""
+        return self._edited if isinstance(self._edited, Image.Image) else self._edited()
 
     def rebuilds(self, what: str) -> bool:
         """Whether ``what``, which can be drawn anew, shall be; else it is to be dropped.

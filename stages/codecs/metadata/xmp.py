@@ -11,7 +11,7 @@ from PIL import Image
 
 from stages.codecs.metadata.jumbf import MANIFEST
 from stages.codecs.metadata.pictures import as_jpeg, drawn_like, opened
-from stages.codecs.metadata.settling import SOFTWARE, Settling
+from stages.codecs.metadata.settling import SOFTWARE, Drawing, Settling
 from stages.codecs.metadata.xmp_packet import RDF, Element, Name, Node, Packet
 from stages.recipe import MetadataOptions
 
@@ -70,7 +70,7 @@ _EMPTY = (
 
 
 def settle_xmp(
-    xmp: bytes, edited: Image.Image, options: MetadataOptions, *, generative: bool = False
+    xmp: bytes, edited: Drawing, options: MetadataOptions, *, generative: bool = False
 ) -> tuple[bytes, list[str]]:
     """Settle an XMP packet of any format.
 
