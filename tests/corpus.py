@@ -307,7 +307,7 @@ def heics(shots: list[Pixels]) -> Iterator[tuple[str, bytes]]:
         yield name, buffer.getvalue()
 
 
-_MAKERS: dict[str, Callable[[list[Pixels]], Iterator[tuple[str, bytes]]]] = {
+MAKERS: dict[str, Callable[[list[Pixels]], Iterator[tuple[str, bytes]]]] = {
     "jpeg": jpegs,
     "png": pngs,
     "webp": webps,
@@ -320,7 +320,7 @@ _MAKERS: dict[str, Callable[[list[Pixels]], Iterator[tuple[str, bytes]]]] = {
 def files() -> dict[str, bytes]:
     """All of the corpus: name -> file."""
     shots = photos()
-    made = {f"{kind}-{name}": data for kind, make in _MAKERS.items() for name, data in make(shots)}
+    made = {f"{kind}-{name}": data for kind, make in MAKERS.items() for name, data in make(shots)}
     return made | {path.stem: path.read_bytes() for path in (DEMO / "photos").iterdir()}
 
 

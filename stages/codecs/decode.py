@@ -28,7 +28,10 @@ from stages.recipe import MaskOptions
 Role = Literal["image", "mask"]
 
 #: What the libraries raise that meet a damaged file.
-_DAMAGE = (OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError, IndexError)
+_DAMAGE = (
+    *(OSError, SyntaxError, ValueError, RuntimeError, EOFError, IndexError),
+    *(struct.error, zlib.error),
+)
 
 #: Formats a mask may have.
 _MASK_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "AVIF")

@@ -73,10 +73,7 @@ def decode_heic(data: bytes) -> Decoded:
         UnsupportedError: pillow-heif is not installed.
     """
     picture = _open_heic(data)
-    try:
-        pixels = np.asarray(picture)
-    except RuntimeError as error:
-        raise OSError(str(error)) from None
+    pixels = np.asarray(picture)
     icc = picture.info.get("icc_profile") or b""
     return Decoded(np.ascontiguousarray(pixels), 1, Space("rgb", icc))
 
@@ -116,11 +113,7 @@ def metadata_of(data: bytes) -> dict[str, Any]:
 
 
 def _open_heic(data: bytes) -> Any:
-    library = _pillow_heif()
-    try:
-        return library.open_heif(data, convert_hdr_to_8bit=False)
-    except RuntimeError as error:
-        raise OSError(str(error)) from None
+    return _pillow_heif().open_heif(data, convert_hdr_to_8bit=False)
 
 
 def _pillow_heif() -> ModuleType:

@@ -43,10 +43,7 @@ def decode(data: bytes) -> Decoded:
         picture.load()  # reads what is behind the pixels, too
         orientation = pillow_io.orientation_of(picture)
         icc = picture.info.get("icc_profile") or b""
-    try:
-        stored = np.asarray(imagecodecs.png_decode(data))
-    except imagecodecs.PngError as error:
-        raise OSError(str(error)) from None
+    stored = np.asarray(imagecodecs.png_decode(data))
     stored = stored.reshape(*stored.shape[:2], -1)
     model: ColourModel = "grey" if stored.shape[2] <= 2 else "rgb"
     widened = data[_COLOUR_TYPE] != _COLOUR_TYPES[stored.shape[2]]

@@ -9,6 +9,8 @@ smaller copy of another. Smaller copies (thumbnails, pyramids) are previews, and
 from __future__ import annotations
 
 import io
+import logging
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -49,11 +51,19 @@ _WRITABLE = (1, 5, 8, 32946, 32773, 34925, 50000)
 _PREDICTORS = (1, 2)
 
 
+#: What tifffile and its codecs raise that meet a damaged file; what they log is told by our errors.
+_DAMAGE = (
+    *(OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError),
+    *(ArithmeticError, struct.error),
+)
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+
+
 def size(data: bytes) -> tuple[int, int]:
     """Width and height in the stored frame, px."""
     with _reading(data) as reader:
         page = _main_page(reader)
-        return page.imagewidth, page.imagelength
+        return int(page.imagewidth), int(page.imagelength)
 
 
 def decode(data: bytes) -> Decoded:
@@ -61,17 +71,16 @@ def decode(data: bytes) -> Decoded:
 
     Raises:
         UnsupportedError: its samples are of another kind.
-        OSError: it is damaged.
+        OSError: it, or the list of its pages, is damaged.
     """
     with _reading(data) as reader:
         page = _main_page(reader)
+        _smaller_pages(reader, page)  # damage there must show before anything is painted
         model, alpha = _kind(page)
         space = Space(model, _icc(page), premultiplied=alpha == _ALPHA_PREMULTIPLIED)
-        stored = _samples(page, data)[..., : space.channels + bool(alpha)]
-        if page.photometric == _WHITE_IS_ZERO:
-            stored = _negative(stored)
         orientation = _orientation(page)
-        return Decoded(to_displayed(stored, orientation), orientation, space)
+        stored = _colours(page, data)
+    return Decoded(to_displayed(stored, orientation), orientation, space)
 
 
 def encode(edit: Edit) -> Encoded:
@@ -91,8 +100,24 @@ def encode(edit: Edit) -> Encoded:
         _settle_previews(file, reader, page, edit, blocks.notes)
         kept = sum(not other.is_reduced for other in _pages(reader)) - 1
         _settle_tags(file, page.offset, blocks, mark=edit.metadata.mark_edit)
+    result = bytes(file.data)
+    if not np.array_equal(_stored(result), edit.pixels):
+        raise UnsupportedError("its parts share their bytes")
     note = f"{kept} further page{'s' * (kept > 1)} kept as they were" if kept else ""
-    return Encoded(bytes(file.data), "lossless", note, blocks.notes)
+    return Encoded(result, "lossless", note, blocks.notes)
+
+
+def _stored(data: bytes) -> Samples:
+    """What :func:`decode` makes of a file, in the stored frame."""
+    with _reading(data) as reader:
+        return _colours(_main_page(reader), data)
+
+
+def _colours(page: TiffPage, data: bytes) -> Samples:
+    """A page's colours and alpha, white the most; further samples are left out."""
+    model, alpha = _kind(page)
+    samples = _samples(page, data)[..., : Space(model).channels + bool(alpha)]
+    return _negative(samples) if page.photometric == _WHITE_IS_ZERO else samples
 
 
 @contextmanager
@@ -101,7 +126,7 @@ def _reading(data: bytes) -> Iterator[TiffReader]:
     try:
         with TiffReader(io.BytesIO(data)) as reader:
             yield reader
-    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except _DAMAGE as error:
         raise OSError(str(error) or type(error).__name__) from error
 
 
@@ -180,7 +205,7 @@ def smaller_copies(data: bytes) -> Iterator[Samples | None]:
             try:
                 _kind(page)
                 yield _samples(page, data)
-            except (UnsupportedError, OSError, RuntimeError, ValueError):
+            except (UnsupportedError, *_DAMAGE):
                 yield None
 
 
@@ -259,20 +284,24 @@ def _settle_previews(
 
 def _rebuilt(file: TiffFile, page: TiffPage, edit: Edit) -> bool:
     """Whether a smaller copy could be made anew in the place of the old one."""
-    if edit.metadata.stale_preview != "rebuild" or _unwritable(page):
+    if edit.metadata.stale_preview != "rebuild":
         return False
     try:
         model, _ = _kind(page)
-    except UnsupportedError:
+        if _unwritable(page) or model != edit.space.model or page.dtype != edit.pixels.dtype:
+            return False
+        _write_smaller(file, page, edit)
+    except (UnsupportedError, *_DAMAGE):
         return False
-    if model != edit.space.model or page.dtype != edit.pixels.dtype:
-        return False
+    return True
+
+
+def _write_smaller(file: TiffFile, page: TiffPage, edit: Edit) -> None:
     width, height = page.imagewidth, page.imagelength
     smaller = cv2.resize(edit.pixels, (width, height), interpolation=cv2.INTER_AREA)
     smaller = smaller.reshape(height, width, -1)[..., : page.samplesperpixel]
     everywhere = np.ones(smaller.shape[:2], np.bool_)
     _write_samples(file, page, np.asarray(smaller, page.dtype), everywhere)
-    return True
 
 
 def _wipe_samples(file: TiffFile, page: TiffPage) -> None:
