@@ -7,6 +7,7 @@
     ├── RecipeError             a recipe that does not exist or does not validate
     ├── DestinationError        an output folder that cannot take this run
     ├── ClusterError            a Ray cluster that cannot be reached
+    ├── WeightsError            a model that cannot be had or loaded
     └── RowError                one row's input or output: recorded, the other rows go on
 
 Codes never change their meaning. They are listed once, in :data:`CODES`, from where the README's
@@ -132,6 +133,43 @@ CODES: dict[str, tuple[str, str]] = {
         "Correct the cell named: boxes are [x, y, width, height], polygons [x1, y1, x2, y2, …], "
         "in px of the displayed photo; rle is COCO's.",
     ),
+    "weights.missing": (
+        "A model's weights are not there.",
+        "Name the file in the recipe (--set remove.weights=PATH), or fetch the model with "
+        "`catalog-cleanup models pull NAME`.",
+    ),
+    "weights.gated": (
+        "The model's owner asks you to accept its licence first.",
+        "Accept it on the page named, then set HF_TOKEN to a token of your account.",
+    ),
+    "weights.wrong_hash": (
+        "The weights are not the ones that are listed: damaged, or exchanged.",
+        "Delete the file named and fetch it again; if you mean to use it, name it by its path.",
+    ),
+    "weights.untrusted": (
+        "The weights are of a kind that can run code when loaded, and no hash is listed for them.",
+        "Use safetensors, or, if you trust the source, --trust.",
+    ),
+    "weights.unusable": (
+        "The weights are damaged, or of another network than the recipe's.",
+        "Check which model the file is of.",
+    ),
+    "model.not_installed": (
+        "The libraries that models need are not installed.",
+        "pip install 'catalog-cleanup[models]'.",
+    ),
+    "model.unavailable": (
+        "An option of the recipe cannot be had on this machine.",
+        "Leave the option out, or run where it can be had.",
+    ),
+    "model.out_of_memory": (
+        "Even a single crop does not fit into the device's memory.",
+        "Use a larger GPU, a smaller size_px or max_side_px, or refine.offload.",
+    ),
+    "model.bad_output": (
+        "A model's output was not a picture: not a number, or black.",
+        "Use float32 (--set remove.dtype=float32 or refine.dtype=float32), and check the weights.",
+    ),
     "internal.error": (
         "A fault of this program, not of the input.",
         "Please report it with the message.",
@@ -199,6 +237,10 @@ class DestinationError(CleanupError):
 
 class ClusterError(CleanupError):
     """The Ray cluster cannot be reached."""
+
+
+class WeightsError(CleanupError):
+    """A model cannot be had or loaded; told before any work starts, wherever that can be known."""
 
 
 class RowError(CleanupError):

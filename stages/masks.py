@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from manifests.errors import RowError
 from stages.geometry import bounds_of
-from stages.recipe import MaskOptions
+from stages.options import MaskOptions
 from stages.storage import is_same
 
 Bits = npt.NDArray[np.bool_]

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from stages.geometry import Box, bounds_of, context_box
 from stages.masks import Bits, Bytes, blend_mask
-from stages.recipe import CropOptions
+from stages.options import CropOptions
 
 Array = TypeVar("Array", bound=npt.NDArray[Any])
 

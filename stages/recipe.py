@@ -13,144 +13,29 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from manifests.errors import RecipeError
+from stages.options import (
+    CropOptions,
+    Limits,
+    MaskOptions,
+    MetadataOptions,
+    OutputOptions,
+    RefineOptions,
+    RemoveOptions,
+    ResizeOptions,
+    Section,
+    UpscaleOptions,
+)
 
 _PRESETS = resources.files("stages") / "recipes"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class MaskOptions(_Section):
-    """How masks and shapes become the region to paint anew, and its soft edge.
-
-    ``channel``, ``polarity``, ``threshold`` and ``scale_to_photo`` are about mask files alone; the
-    others are about shapes, too.
-    """
-
-    channel: Literal["luminance", "alpha"] = "luminance"
-    """What of a mask file marks: how bright it is, or how opaque."""
-    polarity: Literal["light", "dark"] = "light"
-    """Light: what is bright, or opaque, is removed; dark: what is dark, or transparent."""
-    threshold: int = Field(128, ge=1, le=255)
-    """Samples at or above this value (0 to 255; counted from white if dark) are removed."""
-    scale_to_photo: bool = False
-    """Accept a mask of another size and the same aspect, and scale it."""
-    fill_holes: bool = False
-    """Also remove what an outline encloses. Off, since a mask may be a frame around the product."""
-    dilate_px: int = Field(3, ge=0, le=256)
-    """Grow the region by this much, so that no soft edge of the object is left."""
-    dilate_share: float = Field(0.0, ge=0, le=0.1)
-    """The same as a share of the photo's longer side; the larger of the two applies."""
-    feather_px: int = Field(3, ge=0, le=256)
-    """Width of the soft edge, outside the grown region; beyond it nothing changes."""
-    feather_share: float = Field(0.0, ge=0, le=0.1)
-    """The same as a share of the photo's longer side; the larger of the two applies."""
-
-    def dilate_for(self, width: int, height: int) -> int:
-        """By how many px the region grows in a photo of this size."""
-        return max(self.dilate_px, round(self.dilate_share * max(width, height)))
-
-    def feather_for(self, width: int, height: int) -> int:
-        """How many px wide the soft edge is in a photo of this size."""
-        return max(self.feather_px, round(self.feather_share * max(width, height)))
-
-
-class CropOptions(_Section):
-    """What surrounds the region when it is filled."""
-
-    context: float = Field(2.0, ge=1.0, le=20.0)
-    """Side of the crop over side of the masked part, on each axis."""
-    min_context_px: int = Field(64, ge=1, le=4096)
-    """At least this much of the photo is seen on each side, and always more than the feather."""
-    aspect: float = Field(0.0, ge=0.0, le=10.0)
-    """Width over height of the crop, 0.1 to 10, reached by growing one axis; 0: as it comes."""
-    merge_px: int = Field(48, ge=0, le=4096)
-    """Masked parts nearer than this are filled together."""
-    max_patches: int = Field(32, ge=1, le=256)
-    """With more parts than this, ever farther ones are merged."""
-
-    @model_validator(mode="after")
-    def _aspect_is_sane(self) -> Self:
-        if 0 < self.aspect < 0.1:
-            raise ValueError(f"aspect = {self.aspect} must be 0, or 0.1 to 10")
-        return self
-
-
-class ResizeOptions(_Section):
-    """The scale at which the fill works."""
-
-    max_side_px: int = Field(0, ge=0, le=8192)
-    """Crops with a longer side are filled at this size and scaled back; 0: never scale."""
-
-
-class TeleaOptions(_Section):
-    """Fast marching inpainting: smooth fills, milliseconds."""
-
-    method: Literal["telea"] = "telea"
-    radius_px: float = Field(5.0, ge=1, le=64)
-    """Neighbourhood each pixel is estimated from, in pixels of the working size."""
-
-
-class NavierStokesOptions(_Section):
-    """Fluid-dynamics inpainting: continues lines of equal brightness."""
-
-    method: Literal["navier-stokes"] = "navier-stokes"
-    radius_px: float = Field(5.0, ge=1, le=64)
-    """Neighbourhood each pixel is estimated from, in pixels of the working size."""
-
-
-class PatchMatchOptions(_Section):
-    """Texture copied from the surroundings."""
-
-    method: Literal["patchmatch"] = "patchmatch"
-    patch_radius_px: int = Field(3, ge=1, le=15)
-    """Half the side of the compared squares, in pixels of the working size."""
-
-
-RemoveOptions = Annotated[
-    TeleaOptions | NavierStokesOptions | PatchMatchOptions, Field(discriminator="method")
-]
-
-
-class OutputOptions(_Section):
-    """How the result is stored."""
-
-    format: Literal["source", "jpeg", "png", "webp", "tiff", "avif"] = "source"
-    """The photo's own, or one for all; another one is coded from the samples."""
-    quality: int = Field(0, ge=0, le=100)
-    """Of lossy files coded from their samples, 1 to 100; 0: the source's own where it can be read
-    from the file (WebP), else 90. JPEGs that stay JPEGs keep their own tables, whatever this says.
-    """
-
-
-class MetadataOptions(_Section):
-    """What becomes of that inside a file which shows the old picture or vouches for it."""
-
-    stale_preview: Literal["rebuild", "drop", "refuse"] = "rebuild"
-    """Thumbnails and previews are drawn anew, dropped, or the row is refused. What cannot be drawn
-    anew (gain maps, depth, motion photo videos, C2PA signatures) is dropped, or refused too."""
-    mark_edit: bool = False
-    """Say in XMP, and in EXIF where there is some, that software edited the picture, and whether a
-    generative model did (IPTC digital source type)."""
-
-
-class Limits(_Section):
-    """What is refused rather than processed."""
-
-    max_megapixels: float = Field(100.0, gt=0)
-    """A photo or mask with more pixels is refused before it is decoded."""
-    max_mask_share: float = Field(0.8, gt=0, le=1)
-    """A mask that covers more of its photo is refused: most likely its polarity is wrong."""
-
-
-class Recipe(_Section):
+class Recipe(Section):
     """All the options of a run.
 
     Raises (from the class methods):
@@ -162,10 +47,18 @@ class Recipe(_Section):
     mask: MaskOptions = MaskOptions()
     crop: CropOptions = CropOptions()
     resize: ResizeOptions = ResizeOptions()
-    remove: RemoveOptions
+    remove: RemoveOptions | None = None
+    upscale: UpscaleOptions | None = None
+    refine: RefineOptions | None = None
     output: OutputOptions = OutputOptions()
     metadata: MetadataOptions = MetadataOptions()
     limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Self:
+        if self.remove is None and self.refine is None:
+            raise ValueError("it needs a [remove] or a [refine] section")
+        return self
 
     @classmethod
     def load(cls, name_or_path: str, overrides: Iterable[str] = ()) -> Self:
@@ -194,14 +87,25 @@ class Recipe(_Section):
     def hash(self) -> str:
         """16 hex digits that change with every option that steers a result.
 
-        The name and the description do not, nor the limits, which only decide what is refused.
+        The name and the description do not, nor the limits, which only decide what is refused, nor
+        how many crops a model takes at once.
         """
-        options = self.model_dump(mode="json", exclude={"name", "description", "limits"})
+        options = self.model_dump(
+            mode="json",
+            exclude_none=True,
+            exclude={
+                "name": True,
+                "description": True,
+                "limits": True,
+                "remove": {"batch_size"},
+                "refine": {"batch_size"},
+            },
+        )
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_toml(self) -> str:
         """The whole recipe, defaults included; :meth:`load` reads it back as the same recipe."""
-        return tomli_w.dumps(self.model_dump(mode="json"))
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
 def preset_names() -> list[str]:

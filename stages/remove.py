@@ -14,14 +14,15 @@ import numpy as np
 from patchmatch import patch_match
 
 from stages.masks import Bytes
-from stages.photo import Photo
-from stages.recipe import (
+from stages.options import (
+    LamaOptions,
     NavierStokesOptions,
     PatchMatchOptions,
-    Recipe,
     RemoveOptions,
     TeleaOptions,
 )
+from stages.photo import Photo
+from stages.recipe import Recipe
 from stages.step import Work
 
 #: ``fill(pixels, mask, seed)``; ``seed`` is 0 to 2**32 - 1, and ignored by exact methods.
@@ -30,6 +31,7 @@ Fill = Callable[[Bytes, Bytes, int], Bytes]
 
 def fill_patches(recipe: Recipe) -> Work:
     """Make the step that fills the masked part of each patch."""
+    assert recipe.remove is not None
     fill = load_fill(recipe.remove)
 
     def work(photo: Photo) -> None:
@@ -48,6 +50,8 @@ def load_fill(options: RemoveOptions) -> Fill:
             return _opencv(cv2.INPAINT_NS, options.radius_px)
         case PatchMatchOptions():
             return _patchmatch(options.patch_radius_px)
+        case LamaOptions():
+            raise NotImplementedError
         case _:
             assert_never(options)
 

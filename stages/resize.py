@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from stages.masks import Bytes
-from stages.recipe import ResizeOptions
+from stages.options import ResizeOptions
 
 
 def working_size(width: int, height: int, options: ResizeOptions) -> tuple[int, int]:

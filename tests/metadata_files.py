@@ -12,7 +12,7 @@ from PIL import ExifTags, Image
 
 from stages.codecs.jpeg_header import read_header
 from stages.codecs.metadata.jpeg import Settled, settle_jpeg
-from stages.recipe import MetadataOptions
+from stages.options import MetadataOptions
 from tests.support import DEMO, encoded, upright_rgb
 
 REBUILD, DROP = MetadataOptions(), MetadataOptions(stale_preview="drop")

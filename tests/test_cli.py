@@ -170,7 +170,7 @@ def test_try_without_marks_ends_with_1(
         ((PHOTO, "o.png", "--box", "1,2,3"), "error mask.bad_shape: The photo"),
         ((PHOTO, MASK, "gone.png", "o.png"), "error mask.not_found: There is no mask gone.png."),
         (("nowhere.png", MASK, "o.png"), "error image.not_found: There is no image nowhere.png."),
-        ((PHOTO, PHOTO, "o.jpg"), "error output.other_format: o.jpg ends in jpg, but the photo"),
+        ((PHOTO, PHOTO, "o.jpg"), "error output.other_format: o.jpg ends in jpg, but the result"),
         ((PHOTO, MASK, PHOTO, "--recipe", "telea"), "error output.is_input: The result would"),
         ((PHOTO, MASK, "o.png", "--recipe", "telia"), "no recipe 'telia' (did you mean telea?)"),
         ((PHOTO, MASK, "o.png", "--set", "crop.contxt=1"), "did you mean crop.context?"),

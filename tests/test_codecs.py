@@ -22,7 +22,8 @@ from stages.codecs.decode import check_photo, decode_mask, decode_photo
 from stages.codecs.encode import encode, suffix_of
 from stages.codecs.jpeg_header import envelope
 from stages.codecs.picture import Decoded, Samples
-from stages.recipe import MaskOptions, Recipe
+from stages.options import MaskOptions
+from stages.recipe import Recipe
 from tests.support import DEMO, encoded
 
 Pixels = npt.NDArray[np.uint8]

@@ -15,7 +15,8 @@ from manifests.errors import RowError
 from stages.codecs.decode import decode_mask, decode_photo
 from stages.codecs.encode import encode
 from stages.codecs.picture import Decoded
-from stages.recipe import MaskOptions, Recipe
+from stages.options import MaskOptions
+from stages.recipe import Recipe
 from tests import corpus
 
 RECIPE = Recipe.load("telea")

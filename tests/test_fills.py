@@ -8,14 +8,14 @@ import numpy.typing as npt
 import pytest
 
 from stages.masks import Bytes
-from stages.recipe import (
+from stages.options import (
     NavierStokesOptions,
     PatchMatchOptions,
-    Recipe,
     RemoveOptions,
     ResizeOptions,
     TeleaOptions,
 )
+from stages.recipe import Recipe
 from stages.remove import load_fill
 from stages.resize import scale_mask, scale_pixels, working_size
 
@@ -92,4 +92,6 @@ def test_scaling_down_and_up_moves_nothing(coffee: npt.NDArray[np.uint8]) -> Non
 
 @pytest.mark.parametrize("name", ["telea", "navier-stokes", "patchmatch"])
 def test_each_shipped_recipe_names_its_method(name: str) -> None:
-    assert Recipe.load(name).remove.method == name
+    remove = Recipe.load(name).remove
+    assert remove is not None
+    assert remove.method == name

@@ -14,7 +14,7 @@ from PIL import Image
 from manifests.errors import RowError
 from stages.codecs.decode import decode_mask
 from stages.masks import Bits, Bytes, fit_to_photo, grown, is_own_alpha, marked
-from stages.recipe import MaskOptions
+from stages.options import MaskOptions
 from tests.support import encoded
 
 

@@ -18,7 +18,7 @@ from stages.codecs.metadata.compare import comparable
 from stages.codecs.metadata.exif import settle_exif
 from stages.codecs.metadata.jpeg import settle_jpeg
 from stages.codecs.metadata.previews import previews
-from stages.recipe import MetadataOptions
+from stages.options import MetadataOptions
 from tests.metadata_files import (
     DROP,
     EDITED,

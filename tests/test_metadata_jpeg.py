@@ -14,7 +14,7 @@ from manifests.errors import RowError
 from stages.codecs.jpeg_header import read_header
 from stages.codecs.metadata.exif import settle_exif
 from stages.codecs.metadata.previews import previews
-from stages.recipe import MetadataOptions
+from stages.options import MetadataOptions
 from tests.metadata_files import (
     DIRECTORY,
     DROP,

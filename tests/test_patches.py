@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from stages.codecs.picture import Space
 from stages.geometry import Box, context_box
 from stages.masks import Bits, blend_mask, distance_outside
+from stages.options import CropOptions
 from stages.patches import cut, cut_masks, plan_patches
-from stages.recipe import CropOptions
 from stages.stitch import stitch
 
 

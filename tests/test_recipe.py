@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from manifests.errors import RecipeError
-from stages.recipe import Recipe, TeleaOptions, preset_names
+from stages.options import TeleaOptions
+from stages.recipe import Recipe, preset_names
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -50,7 +51,10 @@ def test_set_reaches_nested_options_with_their_types() -> None:
         ("remove.radius=2", "remove.radius is not an option (did you mean remove.radius_px?)"),
         ("crop.context=big", "crop.context = 'big'"),
         ("crop.context=0.5", "crop.context = 0.5: Input should be greater than or equal to 1"),
-        ("remove.method=tela", "'tela' is none of 'telea', 'navier-stokes', 'patchmatch' (did"),
+        (
+            "remove.method=tela",
+            "'tela' is none of 'telea', 'navier-stokes', 'patchmatch', 'lama' (did",
+        ),
         ("remove.patch_radius_px=5", "remove.patch_radius_px is an option of another method"),
         ("crop.aspect=0.001", "must be 0, or 0.1 to 10"),
         ("mask.polarity=black", "mask.polarity = 'black': Input should be 'light' or 'dark'"),

@@ -22,7 +22,7 @@ from stages.codecs.formats import CODECS, format_of
 from stages.codecs.picture import Decoded, UnsupportedError
 from stages.codecs.pillow_io import opened, upright_of
 from stages.masks import Bytes
-from stages.recipe import MaskOptions
+from stages.options import MaskOptions
 
 #: Which file a message is about; also the first half of its error code.
 Role = Literal["image", "mask"]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from stages.masks import Bits
-from stages.recipe import MetadataOptions, OutputOptions
+from stages.options import MetadataOptions, OutputOptions
 
 #: Samples of 8 or 16 bits (uint8 or uint16), over the whole range of their type.
 Samples = npt.NDArray[np.unsignedinteger[Any]]

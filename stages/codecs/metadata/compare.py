@@ -14,7 +14,7 @@ from stages.codecs.metadata.settling import Settling
 from stages.codecs.metadata.tiff import Tiff
 from stages.codecs.metadata.xmp import HAS_EXTENDED, MARKS, settle_packet
 from stages.codecs.metadata.xmp_packet import RDF, Element, Node, Packet
-from stages.recipe import MetadataOptions
+from stages.options import MetadataOptions
 
 _SOFTWARE = 0x131
 

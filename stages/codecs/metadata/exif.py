@@ -22,7 +22,7 @@ from stages.codecs.metadata.pictures import (
 )
 from stages.codecs.metadata.settling import SOFTWARE, Drawing, Settling
 from stages.codecs.metadata.tiff import ASCII, LONG, Directory, Tiff
-from stages.recipe import MetadataOptions
+from stages.options import MetadataOptions
 
 THUMBNAIL, PREVIEW = "EXIF thumbnail", "preview inside the EXIF"
 

@@ -29,7 +29,7 @@ from stages.codecs.metadata.trailer import is_gain_map, settle_rest
 from stages.codecs.metadata.xmp import GAIN_MAP
 from stages.codecs.metadata.xmp_segments import settle_xmp_segments
 from stages.codecs.turbojpeg import DamagedError, RefusedError
-from stages.recipe import MetadataOptions
+from stages.options import MetadataOptions
 
 PREVIEW = "MPF preview"
 

@@ -10,7 +10,7 @@ from PIL import Image
 from stages.codecs.metadata import exif, xmp
 from stages.codecs.metadata.pictures import as_jpeg, drawn_like, opened, without_streams
 from stages.codecs.metadata.settling import Drawing, Settling
-from stages.recipe import MetadataOptions
+from stages.options import MetadataOptions
 
 THUMBNAIL = "Photoshop thumbnail"
 _PREVIEW = "preview inside the Photoshop resources"

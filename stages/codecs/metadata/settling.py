@@ -9,7 +9,7 @@ from functools import cached_property
 from PIL import Image
 
 from manifests.errors import RowError
-from stages.recipe import MetadataOptions
+from stages.options import MetadataOptions
 
 #: What an edited file names as the software that made it.
 SOFTWARE = "catalog-cleanup"

@@ -13,7 +13,7 @@ from stages.codecs.metadata.jumbf import MANIFEST
 from stages.codecs.metadata.pictures import as_jpeg, drawn_like, opened
 from stages.codecs.metadata.settling import SOFTWARE, Drawing, Settling
 from stages.codecs.metadata.xmp_packet import RDF, Element, Name, Node, Packet
-from stages.recipe import MetadataOptions
+from stages.options import MetadataOptions
 
 THUMBNAIL, PICTURE = "XMP thumbnail", "picture inside the XMP"
 GAIN_MAP, VIDEO, DEPTH, FURTHER = "gain map", "motion photo video", "depth map", "further picture"

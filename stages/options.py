@@ -1,0 +1,244 @@
+"""The sections of a recipe: every option, its range, its default, and what it means.
+
+Lengths are in pixels of the *original* photo unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """A part of a recipe: frozen, and without room for unknown options."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MaskOptions(Section):
+    """How masks and shapes become the region to paint anew, and its soft edge.
+
+    ``channel``, ``polarity``, ``threshold`` and ``scale_to_photo`` are about mask files alone; the
+    others are about shapes, too.
+    """
+
+    channel: Literal["luminance", "alpha"] = "luminance"
+    """What of a mask file marks: how bright it is, or how opaque."""
+    polarity: Literal["light", "dark"] = "light"
+    """Light: what is bright, or opaque, is removed; dark: what is dark, or transparent."""
+    threshold: int = Field(128, ge=1, le=255)
+    """Samples at or above this value (0 to 255; counted from white if dark) are removed."""
+    scale_to_photo: bool = False
+    """Accept a mask of another size and the same aspect, and scale it."""
+    fill_holes: bool = False
+    """Also remove what an outline encloses. Off, since a mask may be a frame around the product."""
+    dilate_px: int = Field(3, ge=0, le=256)
+    """Grow the region by this much, so that no soft edge of the object is left."""
+    dilate_share: float = Field(0.0, ge=0, le=0.1)
+    """The same as a share of the photo's longer side; the larger of the two applies."""
+    feather_px: int = Field(3, ge=0, le=256)
+    """Width of the soft edge, outside the grown region; beyond it nothing changes."""
+    feather_share: float = Field(0.0, ge=0, le=0.1)
+    """The same as a share of the photo's longer side; the larger of the two applies."""
+
+    def dilate_for(self, width: int, height: int) -> int:
+        """By how many px the region grows in a photo of this size."""
+        return max(self.dilate_px, round(self.dilate_share * max(width, height)))
+
+    def feather_for(self, width: int, height: int) -> int:
+        """How many px wide the soft edge is in a photo of this size."""
+        return max(self.feather_px, round(self.feather_share * max(width, height)))
+
+
+class CropOptions(Section):
+    """What surrounds the region when it is filled."""
+
+    context: float = Field(2.0, ge=1.0, le=20.0)
+    """Side of the crop over side of the masked part, on each axis."""
+    min_context_px: int = Field(64, ge=1, le=4096)
+    """At least this much of the photo is seen on each side, and always more than the feather."""
+    aspect: float = Field(0.0, ge=0.0, le=10.0)
+    """Width over height of the crop, 0.1 to 10, reached by growing one axis; 0: as it comes."""
+    merge_px: int = Field(48, ge=0, le=4096)
+    """Masked parts nearer than this are filled together."""
+    max_patches: int = Field(32, ge=1, le=256)
+    """With more parts than this, ever farther ones are merged."""
+
+    @model_validator(mode="after")
+    def _aspect_is_sane(self) -> Self:
+        if 0 < self.aspect < 0.1:
+            raise ValueError(f"aspect = {self.aspect} must be 0, or 0.1 to 10")
+        return self
+
+
+class ResizeOptions(Section):
+    """The scale at which the fill works."""
+
+    max_side_px: int = Field(0, ge=0, le=8192)
+    """Crops with a longer side are filled at this size and scaled back; 0: never scale."""
+
+
+class TeleaOptions(Section):
+    """Fast marching inpainting: smooth fills, milliseconds."""
+
+    method: Literal["telea"] = "telea"
+    radius_px: float = Field(5.0, ge=1, le=64)
+    """Neighbourhood each pixel is estimated from, in pixels of the working size."""
+
+
+class NavierStokesOptions(Section):
+    """Fluid-dynamics inpainting: continues lines of equal brightness."""
+
+    method: Literal["navier-stokes"] = "navier-stokes"
+    radius_px: float = Field(5.0, ge=1, le=64)
+    """Neighbourhood each pixel is estimated from, in pixels of the working size."""
+
+
+class PatchMatchOptions(Section):
+    """Texture copied from the surroundings."""
+
+    method: Literal["patchmatch"] = "patchmatch"
+    patch_radius_px: int = Field(3, ge=1, le=15)
+    """Half the side of the compared squares, in pixels of the working size."""
+
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class LamaOptions(Section):
+    """LaMa: removes surely, a little soft (Suvorov et al. 2022)."""
+
+    method: Literal["lama"] = "lama"
+    weights: str = "big-lama"
+    """A model's name (`catalog-cleanup models list`), a path, or an s3:// URI. The environment's
+    LAMA_MODEL, a path, comes before the default name."""
+    window: Literal["region", "photo"] = "region"
+    """What it sees: the surroundings of a patch, or the whole photo, as the published method."""
+    context: float = Field(3.0, ge=1.0, le=20.0)
+    """With `region`: side of the window over side of the masked part, on each axis."""
+    min_context_px: int = Field(128, ge=16, le=4096)
+    """With `region`: at least this much of the photo is seen on each side."""
+    max_side_px: int = Field(2048, ge=256, le=8192)
+    """Windows with a longer side are filled at this size: LaMa was trained on 256 px, repeats
+    texture well up to about 2,000 px, and loses the thread beyond."""
+    dtype: Dtype = "auto"
+    """Of the convolutions, the Fourier transform stays float32; auto: bfloat16 where it is fast."""
+    compile: bool = False
+    """Compile the network (torch.compile): slower to start, faster afterwards."""
+    batch_size: int = Field(8, ge=1, le=256)
+    """Windows filled at once, at most; halved as often as memory asks for it."""
+
+
+RemoveOptions = Annotated[
+    TeleaOptions | NavierStokesOptions | PatchMatchOptions | LamaOptions,
+    Field(discriminator="method"),
+]
+
+
+class UpscaleOptions(Section):
+    """Brings a crop to the size at which the refiner works."""
+
+    method: Literal["lanczos", "model"] = "lanczos"
+    """`model`: a super-resolution network, and Lanczos for what is left to the target."""
+    weights: str = ""
+    """Of the network: a model's name, a path or an s3:// URI; any that spandrel knows."""
+    tile_px: int = Field(512, ge=64, le=4096)
+    """Larger crops are enlarged in tiles of this side, which overlap."""
+    overlap_px: int = Field(32, ge=0, le=512)
+    """By how much tiles overlap."""
+    dtype: Dtype = "auto"
+    """auto: 16 bits where the network declares that it can, and the device is fast at it."""
+
+
+class FluxFillOptions(Section):
+    """FLUX.1-Fill-dev: repairs texture where the removal left it soft."""
+
+    method: Literal["flux-fill"] = "flux-fill"
+    weights: str = "flux1-fill-dev"
+    """A model's name, or the folder of a diffusers pipeline: a path or an s3:// URI."""
+    size_px: int = Field(1024, ge=64, le=2048)
+    """Longer side of the crop as the model sees it; both sides become multiples of 16."""
+    denoise: float = Field(0.8, gt=0, le=1)
+    """As ComfyUI means it: of int(steps / denoise) steps the last `steps` are run. At 1, objects
+    tend to come back."""
+    steps: int = Field(20, ge=1, le=200)
+    guidance: float = Field(30.0, ge=0, le=100)
+    shift: float = Field(1.15, ge=0, le=10)
+    """Of the noise schedule (mu), at any size."""
+    prompt: str = ""
+    """What to paint; a manifest's column `prompt` goes before it."""
+    noise_mask: bool = False
+    """Keep the known area on course in every step."""
+    dtype: Dtype = "bfloat16"
+    compile: bool = False
+    """Compile the repeated blocks: slower to start, faster afterwards."""
+    fp8: bool = False
+    """8-bit floating-point weights (torchao; takes a GPU of compute capability 8.9)."""
+    cache: Literal["none", "first-block"] = "none"
+    """Skip steps that would change little. Couples the photos of a batch: results then depend on
+    it a little."""
+    cache_threshold: float = Field(0.08, gt=0, le=1)
+    attention: str = ""
+    """An attention backend of diffusers, e.g. `flash` or `_flash_3_hub`; empty: its own choice."""
+    offload: bool = False
+    """Keep on the GPU only the part at work: for smaller GPUs, slower."""
+    batch_size: int = Field(4, ge=1, le=64)
+    """Crops refined at once, at most; halved as often as memory asks for it."""
+
+
+class Flux2KleinOptions(Section):
+    """FLUX.2-klein-4B: smaller, and under a licence that allows commercial use."""
+
+    method: Literal["flux2-klein"] = "flux2-klein"
+    weights: str = "flux2-klein-4b"
+    """A model's name, or the folder of a diffusers pipeline: a path or an s3:// URI."""
+    size_px: int = Field(1024, ge=64, le=2048)
+    """Longer side of the crop as the model sees it; both sides become multiples of 16."""
+    denoise: float = Field(0.8, gt=0, le=1)
+    """As in flux-fill."""
+    steps: int = Field(8, ge=1, le=200)
+    guidance: float = Field(1.0, ge=0, le=100)
+    prompt: str = "clean background, nothing added"
+    """What to paint; a manifest's column `prompt` goes before it."""
+    dtype: Dtype = "bfloat16"
+    compile: bool = False
+    """Compile the repeated blocks: slower to start, faster afterwards."""
+    offload: bool = False
+    """Keep on the GPU only the part at work: for smaller GPUs, slower."""
+    batch_size: int = Field(4, ge=1, le=64)
+    """Crops refined at once, at most; halved as often as memory asks for it."""
+
+
+RefineOptions = Annotated[FluxFillOptions | Flux2KleinOptions, Field(discriminator="method")]
+
+
+class OutputOptions(Section):
+    """How the result is stored."""
+
+    format: Literal["source", "jpeg", "png", "webp", "tiff", "avif"] = "source"
+    """The photo's own, or one for all; another one is coded from the samples."""
+    quality: int = Field(0, ge=0, le=100)
+    """Of lossy files coded from their samples, 1 to 100; 0: the source's own where it can be read
+    from the file (WebP), else 90. JPEGs that stay JPEGs keep their own tables, whatever this says.
+    """
+
+
+class MetadataOptions(Section):
+    """What becomes of that inside a file which shows the old picture or vouches for it."""
+
+    stale_preview: Literal["rebuild", "drop", "refuse"] = "rebuild"
+    """Thumbnails and previews are drawn anew, dropped, or the row is refused. What cannot be drawn
+    anew (gain maps, depth, motion photo videos, C2PA signatures) is dropped, or refused too."""
+    mark_edit: bool = False
+    """Say in XMP, and in EXIF where there is some, that software edited the picture, and whether a
+    generative model did (IPTC digital source type)."""
+
+
+class Limits(Section):
+    """What is refused rather than processed."""
+
+    max_megapixels: float = Field(100.0, gt=0)
+    """A photo or mask with more pixels is refused before it is decoded."""
+    max_mask_share: float = Field(0.8, gt=0, le=1)
+    """A mask that covers more of its photo is refused: most likely its polarity is wrong."""
