@@ -257,7 +257,7 @@ def _read_json_lines(place: Place) -> pa.Table:
         others, marks = _apart(data)
         table = _arrow_from_json(others)
         return pa.table(dict(zip(table.column_names, table.columns, strict=True)) | marks)
-    except (pa.ArrowException, AttributeError, RecursionError) as error:
+    except (pa.ArrowException, ValueError, RecursionError) as error:
         raise ValueError(_bad_json_lines(data) or f"{error} (counted from row 0)") from None
 
 
@@ -283,6 +283,8 @@ def _apart(data: bytes) -> tuple[bytes, dict[str, pa.Array]]:
     others = []
     for line in filter(bytes.strip, data.splitlines()):
         row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError("a line is no object")  # which one, the caller tells
         for name, cells in marks.items():
             cell = row.pop(name, None)
             cells.append(cell if cell is None or isinstance(cell, str) else json.dumps(cell))

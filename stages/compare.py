@@ -5,6 +5,7 @@ Reads both files anew and trusts nothing that the pipeline recorded.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,10 +23,16 @@ from stages.codecs.metadata.compare import comparable
 from stages.codecs.metadata.exif import find_thumbnails
 from stages.codecs.metadata.previews import previews
 from stages.codecs.picture import Decoded, as_pillow, to_stored
+from stages.codecs.png_chunks import chunks, raw_profile
 from stages.codecs.tiff import smaller_copies
+from stages.codecs.tiff_file import TiffFile
 from stages.codecs.turbojpeg import DamagedError, RefusedError
 from stages.colour import view
 from stages.masks import Bits
+
+#: Tags of a TIFF: the kind of page, where its strips lie, and those that an edit may change.
+_SUBFILE, _STRIPS, _STRIP_SIZES = 254, 273, 279
+_MOVING = {273, 279, 324, 325, 305, 330, 700, 33723, 34377, 34665, 52545}
 
 #: What a segment of a JPEG can hold.
 _SEGMENT = 65_534
@@ -42,6 +49,8 @@ class Comparison:
         format: of the source, and of the result if that is another.
         outside: what is the same outside the mask.
         kept: whether that is all of it: samples, or the coefficients of all untouched blocks.
+        levels: how far the samples outside the mask are apart on average, 0 to 255; infinite if
+            the pictures have different sizes.
         differing: names of metadata blocks that are not the same.
         previews: what became of the pictures inside the file.
         stale: those that show the old one, or vouch for it.
@@ -50,6 +59,7 @@ class Comparison:
     format: str
     outside: str
     kept: bool
+    levels: float
     differing: list[str]
     previews: str
     stale: int
@@ -70,9 +80,10 @@ def compare(source: bytes, result: bytes, changed: Bits, *, marked: bool) -> Com
     own, made = format_of(source) or "other", format_of(result) or "other"
     shown = own if own == made else f"{own} to {made}"
     if source == result:
-        return Comparison(shown, "whole file identical", True, [], "as they were", 0)
+        return Comparison(shown, "whole file identical", True, 0, [], "as they were", 0)
     before, after = (decode_photo(data, float("inf"), "file") for data in (source, result))
-    outside, kept = _outside(source, result, before, after, changed)
+    levels = _levels_apart(before, after, changed)
+    outside, kept = _outside(source, result, levels, to_stored(changed, before.orientation))
     differing = _metadata(source, marked=marked) ^ _metadata(result, marked=marked)
     names = sorted({name for name, _ in differing})
     old, new = list(_previews(source)), list(_previews(result))
@@ -81,6 +92,7 @@ def compare(source: bytes, result: bytes, changed: Bits, *, marked: bool) -> Com
         shown,
         outside,
         kept,
+        levels,
         names,
         _told(rebuilt=len(new) - stale, dropped=max(len(old) - len(new), 0), stale=stale),
         stale,
@@ -92,23 +104,30 @@ def _told(**counts: int) -> str:
     return ", ".join(f"{count} {what}" for what, count in counts.items() if count) or "none"
 
 
-def _outside(
-    source: bytes, result: bytes, before: Decoded, after: Decoded, changed: Bits
-) -> tuple[str, bool]:
+def _outside(source: bytes, result: bytes, levels: float, stored: Bits) -> tuple[str, bool]:
     if format_of(source) == format_of(result) == "jpeg":
         try:
-            kept = _kept_blocks(source, result, to_stored(changed, before.orientation))
+            kept = _kept_blocks(source, result, stored)
         except (DamagedError, RefusedError) as error:
             return f"cannot tell: {error}", False
         if kept is not None:
             return f"coefficients of {kept:,} blocks identical", True
-    if before.pixels.shape != after.pixels.shape or before.pixels.dtype != after.pixels.dtype:
-        return "other samples", False
-    difference = np.abs(before.pixels.astype(np.int32) - after.pixels)[~changed]
-    if not difference.any():
+    if levels == float("inf"):
+        return "another size", False
+    if not levels:
         return "all samples identical", True
-    levels = difference.mean() * 255 / np.iinfo(before.pixels.dtype).max
     return f"coded again: {levels:.2f} of 255 levels apart", False
+
+
+def _levels_apart(before: Decoded, after: Decoded, changed: Bits) -> float:
+    """Mean difference outside the mask; of samples of different kinds, as a viewer shows them."""
+    if (before.width, before.height) != (after.width, after.height):
+        return float("inf")
+    old, new = before.pixels, after.pixels
+    if old.shape != new.shape or old.dtype != new.dtype:
+        old, new = view(old, before.space), view(new, after.space)
+    difference = np.abs(old.astype(np.int32) - new)[~changed]
+    return float(difference.mean() * 255 / np.iinfo(old.dtype).max) if difference.size else 0.0
 
 
 def _kept_blocks(source: bytes, result: bytes, changed: Bits) -> int | None:
@@ -130,6 +149,8 @@ def _kept_blocks(source: bytes, result: bytes, changed: Bits) -> int | None:
 
 
 def _metadata(data: bytes, *, marked: bool) -> set[tuple[str, object]]:
+    if format_of(data) == "tiff":
+        return set(comparable(data, marked=marked).items()) | set(_further_pages(data))
     if format_of(data) not in ("avif", "heic"):
         return set(comparable(data, marked=marked).items())
     info = dict(_heif_metadata(data))
@@ -141,6 +162,29 @@ def _metadata(data: bytes, *, marked: bool) -> set[tuple[str, object]]:
     return {(key, info.get(key)) for key in ("exif", "icc_profile", "xmp") if info.get(key)}
 
 
+def _further_pages(data: bytes) -> Iterator[tuple[str, str]]:
+    """A hash for each page of a TIFF that is neither edited nor a smaller copy; of its tags, too.
+
+    Of a BigTIFF, which ``comparable`` cannot read, the edited page's tags as well.
+    """
+    file = TiffFile(data)
+    for number, directory in enumerate(file.directories(), 1):
+        entries = file.entries(directory)
+        is_copy = _SUBFILE in entries and file.integer(entries[_SUBFILE]) & 1
+        if is_copy or (number == 1 and data[2:4] not in (b"+\0", b"\0+")):
+            continue
+        digest = hashlib.sha256()
+        for tag, entry in sorted(entries.items()):
+            if number > 1 or tag not in _MOVING:
+                digest.update(f"{tag} {entry.kind} {entry.count} ".encode() + file.content(entry))
+        if number > 1 and _STRIPS in entries and _STRIP_SIZES in entries:
+            for start, size in zip(
+                file.integers(entries[_STRIPS]), file.integers(entries[_STRIP_SIZES]), strict=False
+            ):
+                digest.update(data[start : start + size])
+        yield f"page {number}", digest.hexdigest()
+
+
 def _heif_metadata(data: bytes) -> Mapping[Any, Any]:
     if format_of(data) == "heic":
         return metadata_of(data)
@@ -150,6 +194,10 @@ def _heif_metadata(data: bytes) -> Mapping[Any, Any]:
 
 def _previews(data: bytes) -> Iterator[Image.Image | None]:
     yield from (picture for _, picture in previews(data))
+    if format_of(data) == "png":
+        for raw in (raw_profile(*chunk) for chunk in chunks(data)):
+            block = raw[1].removeprefix(b"Exif\0\0") if raw else b""
+            yield from (thumbnail.read(block) for thumbnail in find_thumbnails(block))
     if format_of(data) in ("avif", "heic"):
         exif = bytes(_heif_metadata(data).get("exif") or b"").removeprefix(b"Exif\0\0")
         yield from (thumbnail.read(exif) for thumbnail in find_thumbnails(exif))

@@ -125,7 +125,7 @@ def _polygons(value: object, width: int, height: int) -> list[dict[str, Any]]:
     drawn: list[dict[str, Any]] = coco.frPyObjects(
         [list(map(float, ring)) for _, ring in rings], height, width
     )
-    if not any(coco.area(drawn)):
+    if not any(coco.area(each) for each in drawn):  # of a list it makes single bytes
         raise _BadShapeError("polygons marks no pixel: all are too thin")
     return drawn
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +15,7 @@ import numpy.typing as npt
 import pillow_heif
 import pytest
 import tifffile
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from manifests.errors import RowError
 from stages.codecs.decode import decode_photo
@@ -22,6 +24,7 @@ from stages.codecs.formats import format_of
 from stages.codecs.picture import Decoded, Encoded, Samples, to_displayed, to_stored
 from stages.masks import Bits
 from stages.recipe import Recipe
+from tests.corpus import exif_with_thumbnail
 from tests.support import DEMO, encoded, upright_rgb
 
 Pixels = npt.NDArray[np.uint8]
@@ -441,3 +444,142 @@ def test_frames_are_turned_as_pillow_turns_them(orientation: int) -> None:
         shown = np.asarray(ImageOps.exif_transpose(picture))
     assert np.array_equal(to_displayed(pixels, orientation), shown)
     assert np.array_equal(to_stored(shown, orientation), pixels)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_turned_heic_is_turned_once(photo: Pixels, spot: Bits, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture = pillow_heif.from_bytes("RGB", (303, 241), np.ascontiguousarray(photo).tobytes())
+    buffer = io.BytesIO()
+    picture.save(buffer, quality=95, chroma="444", exif=exif.tobytes())
+    shown = np.asarray(pillow_heif.open_heif(buffer.getvalue()))
+    for options in ((), ("output.format=jpeg", "output.quality=97")):
+        decoded, made = edited(buffer.getvalue(), to_displayed(spot, orientation), *options)
+        assert np.array_equal(decoded.pixels, shown)
+        if options:
+            with Image.open(io.BytesIO(made.data)) as after:
+                result = np.asarray(ImageOps.exif_transpose(after))
+        else:
+            result = np.asarray(pillow_heif.open_heif(made.data))
+        assert result.shape == shown.shape
+        outside = ~to_displayed(spot, orientation)
+        assert np.abs(result.astype(int) - shown)[outside].mean() < 3
+
+
+def test_a_grey_heic_stays_grey(photo: Pixels, spot: Bits) -> None:
+    grey = np.ascontiguousarray(photo[..., 0])
+    buffer = io.BytesIO()
+    pillow_heif.from_bytes("L", (303, 241), grey.tobytes()).save(buffer, quality=90)
+    decoded, made = edited(buffer.getvalue(), spot)
+    assert decoded.space.model in ("grey", "rgb")
+    after = np.asarray(pillow_heif.open_heif(made.data)).astype(int)
+    assert np.abs(after.reshape(decoded.pixels.shape) - decoded.pixels)[~spot].mean() < 4
+
+
+@pytest.mark.parametrize("wanted", ["png", "webp", "jpeg"])
+def test_colours_multiplied_by_alpha_are_divided_for_other_files(wanted: str) -> None:
+    half = np.full((64, 64, 4), (64, 32, 16, 128), np.uint8)
+    source = tiff(half, photometric="rgb", extrasamples=["assocalpha"])
+    spot = np.zeros((64, 64), np.bool_)
+    spot[:8, :8] = True
+    _, made = edited(source, spot, f"output.format={wanted}", "output.quality=100")
+    assert "colours divided by alpha" in made.note
+    with Image.open(io.BytesIO(made.data)) as after:
+        here = np.asarray(after)[40, 40].astype(int)
+    on_white = wanted == "jpeg"
+    assert np.abs(here[:3] - ((192, 160, 143) if on_white else (128, 64, 32))).max() <= 3
+
+
+def test_ink_with_alpha_keeps_its_alpha(photo: Pixels, spot: Bits) -> None:
+    ink = with_alpha(np.asarray(Image.fromarray(photo).convert("CMYK")))
+    source = tiff(ink, photometric="separated", extrasamples=["unassalpha"])
+    _, made = edited(source, spot, "output.format=png")
+    with Image.open(io.BytesIO(made.data)) as after:
+        assert after.mode == "RGBA"
+        assert np.array_equal(np.asarray(after)[..., 3], ink[..., 4])
+
+
+def test_a_transparent_grey_of_few_bits_stays_transparent(spot: Bits) -> None:
+    rows = b"".join(b"\0" + bytes([0x01, 0x23, 0x45, 0x67]) for _ in range(8))
+    source = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c))
+        for n, c in (
+            (b"IHDR", struct.pack(">IIBBBBB", 8, 8, 4, 0, 0, 0, 0)),
+            (b"tRNS", b"\0\3"),
+            (b"IDAT", zlib.compress(rows)),
+            (b"IEND", b""),
+        )
+    )
+    alpha = decode_photo(source, 1, "x").alpha
+    assert alpha is not None
+    assert (alpha == 0).sum() == 8
+
+
+def test_pages_that_share_their_strips_are_refused(photo: Pixels, spot: Bits) -> None:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(photo, photometric="rgb", metadata=None, rowsperstrip=50)
+        writer.write(photo, photometric="rgb", metadata=None, rowsperstrip=50)
+    data = bytearray(buffer.getvalue())
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as reader:
+        first, second = (page.aspage() for page in reader.pages)
+        at, other = first.tags[273].valueoffset, second.tags[273].valueoffset
+    data[other : other + 20] = data[at : at + 20]
+    with pytest.raises(RowError, match="share their bytes"):
+        edited(bytes(data), spot)
+
+
+def test_a_preview_in_a_tiffs_maker_note_or_iptc_is_wiped(photo: Pixels, spot: Bits) -> None:
+    small = encoded(Image.fromarray(photo).resize((64, 48)), format="JPEG")
+    iptc = b"\x1c\x02\x05\0\5Bowls" + b"\x1c\x02\xca" + struct.pack(">H", len(small)) + small
+    extra = [(33723, 7, len(iptc), iptc, True)]
+    _, made = edited(tiff(photo, photometric="rgb", extratags=extra), spot)
+    assert made.metadata_notes == ["IPTC preview dropped"]
+    assert small[:200] not in made.data
+    assert b"Bowls" in made.data
+
+
+def test_exif_in_a_text_chunk_is_settled(photo: Pixels, spot: Bits) -> None:
+    block = exif_with_thumbnail(photo)
+    digits = block.hex()
+    text = f"\nexif\n{len(block):8}\n"
+    text += "\n".join(digits[i : i + 72] for i in range(0, len(digits), 72)) + "\n"
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Raw profile type exif", text, zip=True)
+    source = encoded(Image.fromarray(photo), pnginfo=info)
+    _, made = edited(source, spot)
+    assert made.metadata_notes == ["EXIF thumbnail rebuilt", "EXIF in a zTXt chunk settled"]
+    with Image.open(io.BytesIO(made.data)) as after:
+        assert after.getexif()[0x010F] == "A Maker"
+        again = bytes.fromhex("".join(after.info["Raw profile type exif"].split("\n")[3:]))
+    assert len(again) == len(block)
+    assert again != block
+
+
+def test_what_a_conversion_leaves_behind_is_told(photo: Pixels, spot: Bits) -> None:
+    source = encoded(Image.fromarray(photo), format="JPEG", comment=b"bowl")
+    _, made = edited(source, spot, "output.format=webp")
+    assert made.metadata_notes == ["not carried over: comment 1"]
+    many = tiff(np.stack([photo, photo]), photometric="rgb")
+    _, made = edited(many, spot, "output.format=png")
+    assert "1 further pictures left behind" in made.metadata_notes
+    _, made = edited(
+        tiff(photo, photometric="rgb", resolution=(300, 300)), spot, "output.format=jpeg"
+    )
+    with Image.open(io.BytesIO(made.data)) as after:
+        assert after.info["dpi"] == (300, 300)
+
+
+def test_what_no_encoder_can_hold_is_told() -> None:
+    wide = np.zeros((4, 17_000, 3), np.uint8)
+    spot = np.zeros((4, 17_000), np.bool_)
+    spot[:, :9] = True
+    with pytest.raises(RowError, match="as webp") as caught:
+        edited(encoded(wide), spot, "output.format=webp")
+    assert caught.value.code == "image.unsupported"
+    packet = b"<x>" + b" " * 70_000 + b"</x>"
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", packet.decode())
+    _, made = edited(encoded(wide, pnginfo=info), spot, "output.format=jpeg")
+    assert "XMP over 64 KB left out" in made.metadata_notes

@@ -124,6 +124,8 @@ def test_what_does_not_hold_is_told(
         "comment": jpeg,
         "sample": encoded(photo),
         "gone": encoded(photo),
+        "uncleaned": encoded(photo),
+        "swapped": encoded(photo),
         "replaced": encoded(photo),
     }.items():
         suffix = "jpg" if data is jpeg else "png"
@@ -146,20 +148,24 @@ def test_what_does_not_hold_is_told(
     pixels[5, 5, 0] ^= 1
     (images / "sample.png").write_bytes(encoded(pixels))
     (images / "gone.png").unlink()
+    (images / "uncleaned.png").write_bytes(encoded(photo))
+    (images / "swapped.png").write_bytes(encoded(255 - photo))
     (tmp_path / "replaced.png").write_bytes(encoded(255 - photo))
 
     problems = {each.id: each.problem for each in verify(str(out))}
     assert problems.pop("good") == ""
     assert "There is no" in problems.pop("gone")
     assert problems == {
-        "recoded": "samples outside the mask changed",
-        "old-thumbnail": "the old picture still shows",
-        "comment": "metadata changed",
-        "sample": "samples outside the mask changed",
+        "recoded": "not the file that was stored, samples outside the mask changed",
+        "old-thumbnail": "not the file that was stored, the old picture still shows",
+        "comment": "not the file that was stored, metadata changed",
+        "sample": "not the file that was stored, samples outside the mask changed",
         "replaced": "the source has changed since",
+        "uncleaned": "not the file that was stored, nothing was cleaned",
+        "swapped": "not the file that was stored, another picture",
     }
     assert show(Console(width=200), str(out)) == 2
-    assert "6 did not hold" in capsys.readouterr().out
+    assert "8 did not hold" in capsys.readouterr().out
 
 
 def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tifffile
 from PIL import Image, PngImagePlugin
 
-from stages.codecs import pillow_io, png
+from stages.codecs import heif, pillow_io, png, tiff
 from stages.codecs.blocks import EXIF_PREFIX, Blocks
+from stages.codecs.metadata.compare import comparable
 from stages.codecs.picture import Edit, Encoded, Samples, Space, as_pillow, to_8_bits
-from stages.codecs.png_chunks import chunks, with_chunks
-from stages.colour import view
+from stages.codecs.png_chunks import chunks, raw_profile, with_chunks
+from stages.colour import as_seen, view
 
 _QUALITY = 90
 
-#: What each format can hold.
-_DEEP = ("png", "tiff")
+#: The formats that can hold CMYK; those that lose no sample, and hold 16 bits.
 _CMYK = ("jpeg", "tiff")
 _LOSSLESS = ("png", "tiff")
 
@@ -27,6 +27,9 @@ _LOSSLESS = ("png", "tiff")
 _TELLING = (270, 271, 272, 274, 305, 306, 315, 316, 33432)
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _ORIENTATION, _PREDICTOR, _XMP = 274, 317, 700
+
+#: Bytes, the name that goes before XMP taken off.
+_MAX_SEGMENT = 65_500
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,9 @@ def convert(edit: Edit, own: str, wanted: str) -> Encoded:
     pixels, space = _as_target_can_hold(edit.pixels, edit.space, wanted, notes)
     blocks = Blocks(edit)
     carried = _carried(edit, own, blocks, space)
+    if wanted == "jpeg":
+        carried = _as_segments_can_hold(carried, blocks)
+    blocks.notes += _left_behind(edit.source, own, carried)
     lossless = wanted in _LOSSLESS and len(notes) == 1
     if wanted not in _LOSSLESS:
         quality = edit.output.quality or _QUALITY
@@ -79,43 +85,99 @@ def _as_target_can_hold(
     pixels: Samples, space: Space, wanted: str, notes: list[str]
 ) -> tuple[Samples, Space]:
     """Bring samples to the depth, colours and opacity that a format has; notes what was lost."""
-    if pixels.dtype == np.uint16 and wanted not in _DEEP:
+    if space.premultiplied:
+        straight = np.concatenate([as_seen(pixels, space), pixels[..., -1:]], axis=2)
+        pixels, space = straight, replace(space, premultiplied=False)
+        notes.append("colours divided by alpha")
+    if pixels.dtype == np.uint16 and (wanted not in _LOSSLESS or _loses_ink(space, wanted)):
         pixels = to_8_bits(pixels)
         notes.append("16 bits reduced to 8")
-    if space.model == "cmyk" and wanted not in _CMYK:
-        pixels, space = view(pixels, space), Space("rgb")
+    if _loses_ink(space, wanted):
+        alpha = pixels[..., space.channels :]
+        pixels, space = np.concatenate([view(pixels, space), alpha], axis=2), Space("rgb")
         notes.append("CMYK turned into sRGB")
     if wanted == "jpeg" and pixels.shape[2] > space.channels:
         top = 0 if space.model == "cmyk" else 255
         alpha = pixels[..., -1:].astype(np.uint32)
         laid = pixels[..., :-1] * alpha + top * (255 - alpha)
-        if space.premultiplied:
-            laid = pixels[..., :-1] * 255 + top * (255 - alpha)
-        pixels, space = ((laid + 127) // 255).astype(np.uint8), replace(space, premultiplied=False)
+        pixels = ((laid + 127) // 255).astype(np.uint8)
         notes.append("transparency laid on white")
     return pixels, space
 
 
+def _as_segments_can_hold(carried: _Carried, blocks: Blocks) -> _Carried:
+    """A JPEG's segments hold 64 KB; what is larger is left out, with a note."""
+    large = {name for name in ("exif", "xmp") if len(getattr(carried, name)) > _MAX_SEGMENT}
+    blocks.notes += [f"{name.upper()} over 64 KB left out" for name in sorted(large)]
+    return replace(
+        carried,
+        exif=b"" if "exif" in large else carried.exif,
+        xmp=b"" if "xmp" in large else carried.xmp,
+    )
+
+
+def _loses_ink(space: Space, wanted: str) -> bool:
+    return space.model == "cmyk" and wanted not in _CMYK
+
+
 def _carried(edit: Edit, own: str, blocks: Blocks, space: Space) -> _Carried:
     if own == "tiff":
-        with tifffile.TiffFile(io.BytesIO(edit.source)) as reader:
-            xmp = reader.pages[0].tags.valueof(700, b"")  # type: ignore[union-attr]
-        exif, dpi = _telling_tags(edit.source).tobytes(), None
+        exif, xmp, dpi = _of_tiff(edit.source)
     elif own == "heic":
-        from stages.codecs.heif import metadata_of  # noqa: PLC0415
-
-        found = metadata_of(edit.source)
+        found = heif.metadata_of(edit.source)
         exif, xmp, dpi = found.get("exif") or b"", found.get("xmp") or b"", None
     else:
         with pillow_io.opened(edit.source) as original:
             info = original.info
-            exif = info.get("exif") or b""
+            exif = info.get("exif") or _raw_exif(edit.source, own)
             xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
             dpi = info.get("dpi")
     packet = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
     if exif and not exif.startswith(EXIF_PREFIX):
         exif = EXIF_PREFIX + exif  # Pillow wants it for JPEG, and takes it off for the others
     return _Carried(blocks.exif(exif), blocks.xmp(packet), space.icc, dpi)
+
+
+def _of_tiff(source: bytes) -> tuple[bytes, bytes, tuple[float, float] | None]:
+    """EXIF, XMP and resolution of the page that is edited."""
+    with tifffile.TiffFile(io.BytesIO(source)) as reader:
+        page = tiff.main_page(reader)
+        xmp = page.tags.valueof(_XMP, b"")
+        dpi = page.get_resolution(tifffile.RESUNIT.INCH)
+        told = 282 in page.tags and page.tags.valueof(296, 2) in (2, 3)
+        if reader.is_bigtiff:  # which Pillow does not read as EXIF
+            return b"", xmp, dpi if told else None
+    # The tags of the page, as if it were the first.
+    order: Literal["little", "big"] = "little" if source[:2] == b"II" else "big"
+    block = source[:4] + page.offset.to_bytes(4, order) + source[8:]
+    return _telling_tags(block).tobytes(), xmp, dpi if told else None
+
+
+def _raw_exif(source: bytes, own: str) -> bytes:
+    """EXIF that a PNG keeps as hex in a text chunk."""
+    raws = (raw_profile(*chunk) for chunk in chunks(source)) if own == "png" else ()
+    return next((raw[1] for raw in raws if raw), b"")
+
+
+def _left_behind(source: bytes, own: str, carried: _Carried) -> list[str]:
+    """A note for all that the new file does not hold."""
+    kept = {"xmp", "icc", "APP0 1", "APP14 1", "tags", "pHYs 1", "sRGB 1", "gAMA 1", "cHRM 1"}
+    kept |= {"VP8X 1", "ALPH 1", "tRNS 1", "PLTE 1", "sBIT 1", "bKGD 1"}
+    kept |= {"exif 1"} if carried.exif else set()
+    left = [] if own in ("avif", "heic") else sorted(comparable(source).keys() - kept)
+    notes = [f"not carried over: {', '.join(left)}"] if left else []
+    further = _further_pictures(source, own)
+    return notes + ([f"{further} further pictures left behind"] if further else [])
+
+
+def _further_pictures(source: bytes, own: str) -> int:
+    if own == "tiff":
+        with tifffile.TiffFile(io.BytesIO(source)) as reader:
+            return sum(not page.aspage().is_reduced for page in reader.pages) - 1
+    if own == "heic":
+        return heif.count(source) - 1
+    with pillow_io.opened(source) as picture:
+        return int(getattr(picture, "n_frames", 1)) - 1
 
 
 def _telling_tags(block: bytes) -> Image.Exif:

@@ -73,9 +73,12 @@ def check_photo(data: bytes, max_megapixels: float, uri: str) -> tuple[int, int]
             size = pillow_io.size(data)
             _check_size(*size, max_megapixels, "image", uri)
             return size
-        size = CODECS[name].size(data)
+        try:
+            size = CODECS[name].size(data)
+        except UnsupportedError:  # nothing of it is edited
+            size = pillow_io.size(data)
         _check_size(*size, max_megapixels, "image", uri)
-        with suppress(UnsupportedError):  # nothing of it is edited
+        with suppress(UnsupportedError):
             decoded = CODECS[name].decode(data)
             size = decoded.width, decoded.height
         return size
@@ -149,7 +152,11 @@ def _explained(data: bytes, role: Role, uri: str) -> Iterator[None]:
         raise RowError(f"{role}.zero_bytes", f"The {role} {uri} has no bytes.")
     try:
         yield
-    except UnidentifiedImageError:
+    except UnidentifiedImageError as error:
+        if format_of(data) == "avif":  # Pillow takes half a file for none
+            raise RowError(
+                f"{role}.truncated", f"The {role} {uri} cannot be read: {error}."
+            ) from None
         raise RowError(
             f"{role}.not_an_image", f"The {role} {uri} is not a picture; it begins {data[:8]!r}."
         ) from None

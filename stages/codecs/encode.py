@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 from manifests.errors import RowError
 from stages.codecs.convert import convert
 from stages.codecs.formats import CODECS, format_of
@@ -48,12 +50,20 @@ def encode(
     assert own is not None
     try:
         if converts(source, recipe):
-            return convert(edit, own, recipe.output.format)
+            return _converted(edit, own)
         return CODECS[own].encode(edit)
     except UnsupportedError as error:
         raise RowError(
             "image.unsupported", f"The image {uri} cannot be written: {error}."
         ) from None
+
+
+def _converted(edit: Edit, own: str) -> Encoded:
+    try:
+        return convert(edit, own, edit.output.format)
+    except (OSError, ValueError, OverflowError, struct.error) as error:
+        # What an encoder cannot hold: more pixels a side than it has bits for, above all.
+        raise UnsupportedError(f"as {edit.output.format}: {error}") from None
 
 
 def converts(source: bytes, recipe: Recipe) -> bool:

@@ -1,4 +1,9 @@
-"""The image formats that are edited, and who reads and writes each: to add one, enter it here."""
+"""The image formats that are edited, and who reads and writes each: to add one, enter it here.
+
+What else knows formats by name: ``output.format`` in ``stages/options.py`` and ``convert.py``, if
+other files are to be turned into it; ``metadata/containers.py``, for ``verify`` to compare its
+metadata.
+"""
 
 from __future__ import annotations
 

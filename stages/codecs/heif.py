@@ -27,6 +27,7 @@ _QUALITY = 90
 
 #: Boxes that tell of the picture lie before its data.
 _HEAD = 65_536
+_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _METADATA = ("icc_profile", "exif", "xmp")
 
 
@@ -73,26 +74,27 @@ def decode_heic(data: bytes) -> Decoded:
         UnsupportedError: pillow-heif is not installed.
     """
     picture = _open_heic(data)
-    pixels = np.asarray(picture)
+    pixels = np.ascontiguousarray(picture)
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
     icc = picture.info.get("icc_profile") or b""
-    return Decoded(np.ascontiguousarray(pixels), 1, Space("rgb", icc))
+    return Decoded(pixels, 1, Space("grey" if pixels.shape[2] <= 2 else "rgb", icc))
 
 
 def encode_heic(edit: Edit) -> Encoded:
     """Write an edited HEIC; raises RowError ``image.stale_preview``."""
     original = _open_heic(edit.source)
     blocks, kept = _settled(edit, original.info)
-    depth, alpha = 8 * edit.pixels.itemsize, "A" * edit.has_alpha
-    height, width = edit.pixels.shape[:2]
+    height, width, channels = edit.pixels.shape
+    mode = _MODES[channels] + (";16" if edit.pixels.itemsize == 2 else "")
     picture = _pillow_heif().from_bytes(
-        f"RGB{alpha}" + (";16" if depth == 16 else ""),
+        mode,
         (width, height),
         np.ascontiguousarray(edit.pixels).tobytes(),
     )
     quality = edit.output.quality or _QUALITY
     target = io.BytesIO()
     picture.save(target, quality=quality, chroma=original.info.get("chroma", 420), **kept)
-    dropped = len(_pillow_heif().open_heif(edit.source)) - 1
+    dropped = count(edit.source) - 1
     if dropped:
         blocks.notes.append(f"{dropped} further picture{'s' * (dropped > 1)} dropped")
     if original.info.get("depth_images") or original.info.get("aux"):
@@ -112,8 +114,16 @@ def metadata_of(data: bytes) -> dict[str, Any]:
     return dict(_open_heic(data).info)
 
 
+def count(data: bytes) -> int:
+    """How many pictures a HEIC holds."""
+    return len(_pillow_heif().open_heif(data))
+
+
 def _open_heic(data: bytes) -> Any:
-    return _pillow_heif().open_heif(data, convert_hdr_to_8bit=False)
+    library = _pillow_heif()
+    picture = library.open_heif(data, convert_hdr_to_8bit=False)
+    library.set_orientation(picture.info)  # it is turned already; the tag would turn it again
+    return picture
 
 
 def _pillow_heif() -> ModuleType:

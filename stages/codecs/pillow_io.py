@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from stages.codecs.picture import ColourModel, Decoded, Space, UnsupportedError, to_displayed
 
@@ -32,6 +32,9 @@ _EXIF_ORIENTATION = 0x0112
 
 # Pillow's own limit cannot follow the recipe's, which is checked before any pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
+# Profiles of printing presses and histories of edits are larger than Pillow expects.
+PngImagePlugin.MAX_TEXT_CHUNK = 64 << 20
+PngImagePlugin.MAX_TEXT_MEMORY = 128 << 20
 
 
 @contextmanager
@@ -61,6 +64,7 @@ def decode(data: bytes) -> Decoded:
         if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
             raise UnsupportedError("it is animated")
         picture.load()
+        _scale_key(picture, data)
         mode = _MODES[picture.mode]
         if "transparency" in picture.info:
             mode = _WITH_ALPHA[mode]
@@ -73,6 +77,13 @@ def decode(data: bytes) -> Decoded:
             Space(_MODELS.get(mode, "cmyk"), picture.info.get("icc_profile") or b""),
             "" if picture.mode == mode else f"{picture.mode} widened to {mode}",
         )
+
+
+def _scale_key(picture: Image.Image, data: bytes) -> None:
+    """Pillow scales the samples of a grey PNG of 2 or 4 bits, but not its transparent colour."""
+    key = picture.info.get("transparency")
+    if picture.format == "PNG" and picture.mode == "L" and isinstance(key, int) and data[24] < 8:
+        picture.info["transparency"] = key * 255 // ((1 << data[24]) - 1)
 
 
 def orientation_of(picture: Image.Image) -> int:

@@ -18,7 +18,16 @@ from stages.codecs.picture import (
     as_pillow,
     to_displayed,
 )
-from stages.codecs.png_chunks import chunks, is_kept, with_chunks, xmp_content, xmp_of
+from stages.codecs.png_chunks import (
+    chunks,
+    is_kept,
+    raw_profile,
+    raw_profile_content,
+    trailer_of,
+    with_chunks,
+    xmp_content,
+    xmp_of,
+)
 
 _DEPTH, _COLOUR_TYPE = 24, 25
 
@@ -78,10 +87,17 @@ def encode(edit: Edit) -> Encoded:
             (after if seen_pixels else before).append((name, new))
     if not seen_xmp and (made := blocks.xmp(b"")):
         before.append((b"iTXt", xmp_content(made)))
+    if trailer_of(source):
+        blocks.notes.append("bytes behind the picture dropped")
     return Encoded(with_chunks(coded, before, after), "lossless", "", blocks.notes)
 
 
 def _settled(blocks: Blocks, name: bytes, content: bytes, packet: bytes | None) -> bytes:
+    if raw := raw_profile(name, content):
+        block = blocks.exif(raw[1])
+        if block != raw[1]:
+            blocks.notes.append(f"EXIF in a {name.decode()} chunk settled")
+            return raw_profile_content(name, raw[0], block)
     if name == b"eXIf":
         return blocks.exif(content)
     if packet is not None:

@@ -17,6 +17,8 @@ _KEPT = frozenset(
 #: Of these, the ones that are written in the samples' own mode.
 _BOUND_TO_MODE = frozenset({b"sBIT", b"bKGD"})
 
+_RAW_EXIF = (b"Raw profile type exif", b"Raw profile type APP1")
+
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 
 
@@ -66,6 +68,35 @@ def xmp_of(content: bytes) -> bytes | None:
 def xmp_content(packet: bytes) -> bytes:
     """The content of an iTXt chunk that holds an XMP packet."""
     return XMP_KEYWORD + bytes(4) + packet
+
+
+def raw_profile(name: bytes, content: bytes) -> tuple[bytes, bytes] | None:
+    """Keyword and EXIF block of a text chunk in which ImageMagick and others keep EXIF as hex."""
+    keyword, _, rest = content.partition(b"\0")
+    if name not in (b"tEXt", b"zTXt") or keyword not in _RAW_EXIF:
+        return None
+    try:
+        text = zlib.decompress(rest[1:]) if name == b"zTXt" else rest
+        block = bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
+    except (zlib.error, ValueError):
+        return None
+    return (keyword, block) if block[:4] in (b"Exif", b"II*\0", b"MM\0*") else None
+
+
+def raw_profile_content(name: bytes, keyword: bytes, block: bytes) -> bytes:
+    """The content of such a chunk."""
+    digits = block.hex().encode()
+    lines = b"\n".join(digits[at : at + 72] for at in range(0, len(digits), 72))
+    text = b"\nexif\n%8d\n%s\n" % (len(block), lines)
+    return keyword + (b"\0\0" + zlib.compress(text) if name == b"zTXt" else b"\0" + text)
+
+
+def trailer_of(png: bytes) -> bytes:
+    """What follows the last chunk."""
+    position = len(_SIGNATURE)
+    for _, content in chunks(png):
+        position += 12 + len(content)
+    return png[position:]
 
 
 def _chunk(name: bytes, content: bytes) -> bytes:

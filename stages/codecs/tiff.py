@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 
@@ -21,8 +21,7 @@ from tifffile import TIFF, TiffPage
 from tifffile import TiffFile as TiffReader
 
 from manifests.errors import RowError
-from stages.codecs import tiff_file
-from stages.codecs.blocks import C2PA_DROPPED, Blocks
+from stages.codecs.blocks import Blocks
 from stages.codecs.picture import (
     ColourModel,
     Decoded,
@@ -34,10 +33,10 @@ from stages.codecs.picture import (
     to_displayed,
 )
 from stages.codecs.tiff_file import TiffFile
+from stages.codecs.tiff_tags import settle_tags
 from stages.masks import Bits
 
-_ORIENTATION, _SOFTWARE, _SUB_IFDS, _XMP = 274, 305, 330, 700
-_PHOTOSHOP, _ICC, _DNG_VERSION, _C2PA = 34377, 34675, 50706, 52545
+_ORIENTATION, _SUB_IFDS, _ICC, _DNG_VERSION = 274, 330, 34675, 50706
 _OFFSETS, _SIZES = (324, 273), (325, 279)  # of tiles, of strips
 
 #: By photometric interpretation. 6, YCbCr, is decoded to RGB where it is a JPEG's.
@@ -49,6 +48,9 @@ _ALPHA_PREMULTIPLIED, _ALPHA = 1, 2
 #: Zstandard.
 _WRITABLE = (1, 5, 8, 32946, 32773, 34925, 50000)
 _PREDICTORS = (1, 2)
+
+#: More than any photo has, whatever its header says.
+_MAX_SAMPLES, _MAX_TILE = 16, 1 << 26
 
 
 #: What tifffile and its codecs raise that meet a damaged file; what they log is told by our errors.
@@ -62,7 +64,7 @@ logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 def size(data: bytes) -> tuple[int, int]:
     """Width and height in the stored frame, px."""
     with _reading(data) as reader:
-        page = _main_page(reader)
+        page = main_page(reader)
         return int(page.imagewidth), int(page.imagelength)
 
 
@@ -74,7 +76,7 @@ def decode(data: bytes) -> Decoded:
         OSError: it, or the list of its pages, is damaged.
     """
     with _reading(data) as reader:
-        page = _main_page(reader)
+        page = main_page(reader)
         _smaller_pages(reader, page)  # damage there must show before anything is painted
         model, alpha = _kind(page)
         space = Space(model, _icc(page), premultiplied=alpha == _ALPHA_PREMULTIPLIED)
@@ -92,14 +94,15 @@ def encode(edit: Edit) -> Encoded:
     """
     file, blocks = TiffFile(edit.source), Blocks(edit)
     with TiffReader(io.BytesIO(edit.source)) as reader:
-        page = _main_page(reader)
+        page = main_page(reader)
         reason = _unwritable(page)
         if reason:
             raise UnsupportedError(reason)
+        _check_shared([*_pages(reader), *(below.aspage() for below in page.pages or [])])
         _write_samples(file, page, edit.pixels, edit.changed)
         _settle_previews(file, reader, page, edit, blocks.notes)
         kept = sum(not other.is_reduced for other in _pages(reader)) - 1
-        _settle_tags(file, page.offset, blocks, mark=edit.metadata.mark_edit)
+        settle_tags(file, page.offset, blocks, mark=edit.metadata.mark_edit)
     result = bytes(file.data)
     if not np.array_equal(_stored(result), edit.pixels):
         raise UnsupportedError("its parts share their bytes")
@@ -110,7 +113,7 @@ def encode(edit: Edit) -> Encoded:
 def _stored(data: bytes) -> Samples:
     """What :func:`decode` makes of a file, in the stored frame."""
     with _reading(data) as reader:
-        return _colours(_main_page(reader), data)
+        return _colours(main_page(reader), data)
 
 
 def _colours(page: TiffPage, data: bytes) -> Samples:
@@ -135,7 +138,8 @@ def _pages(reader: TiffReader) -> Iterator[TiffPage]:
         yield page.aspage()
 
 
-def _main_page(reader: TiffReader) -> TiffPage:
+def main_page(reader: TiffReader) -> TiffPage:
+    """The page that is edited; raises UnsupportedError if there is none."""
     for page in _pages(reader):
         if _DNG_VERSION in page.tags:
             raise UnsupportedError("it is a camera's raw file")
@@ -148,12 +152,15 @@ def _kind(page: TiffPage) -> tuple[ColourModel, int]:
     """What the page's samples are, and the kind of its alpha; 0: it has none."""
     model = _MODELS.get(page.photometric)
     is_odd = page.photometric == _YCBCR and page.compression != _JPEG
-    if model is None or is_odd or (model == "cmyk" and page.samplesperpixel < 4):
+    if model is None or is_odd or page.samplesperpixel < Space(model).channels:
         raise UnsupportedError(f"its colours are of the kind {page.photometric!r}")
     if page.dtype not in (np.uint8, np.uint16) or page.bitspersample != 8 * page.dtype.itemsize:
         raise UnsupportedError(f"its samples are {page.dtype}, {page.bitspersample} bit")
     if page.imagedepth > 1:
         raise UnsupportedError("it is a volume")
+    tile = page.tilewidth * page.tilelength if page.is_tiled else 1
+    if page.samplesperpixel > _MAX_SAMPLES or tile > _MAX_TILE:
+        raise UnsupportedError(f"it has {page.samplesperpixel} samples a pixel, {tile} px a tile")
     extra = page.extrasamples[0] if page.extrasamples else 0
     return model, int(extra) if extra in (_ALPHA_PREMULTIPLIED, _ALPHA) else 0
 
@@ -164,13 +171,21 @@ def _unwritable(page: TiffPage) -> str:
         return f"its compression, {page.compression!r}, is lossy or rare"
     if page.predictor not in _PREDICTORS or page.fillorder != 1:
         return "its samples are packed in a rare way"
-    listed = min(page.tags[tag].count for tag in (*_OFFSETS, *_SIZES) if tag in page.tags)
-    if listed < len(page.dataoffsets):
-        return "its strips are not all listed"
-    ranges = sorted(zip(page.dataoffsets, page.databytecounts, strict=True))
-    if any(a + size > b for (a, size), (b, _) in pairwise(ranges)):
-        return "its strips share their bytes"
-    return ""
+    lists = [page.tags[tag] for tag in (*_OFFSETS, *_SIZES) if tag in page.tags]
+    whole = all(tag.count >= len(page.dataoffsets) and tag.dtype in (3, 4, 16) for tag in lists)
+    return "" if whole and len(lists) == 2 else "its strips are not all listed"
+
+
+def _check_shared(pages: Iterable[TiffPage]) -> None:
+    """Refuse a file in which two strips, of whatever pages, lie in the same bytes."""
+    ranges = sorted(
+        place
+        for page in pages
+        for place in zip(page.dataoffsets, page.databytecounts, strict=True)
+        if place[1]
+    )
+    if any(start + size > following for (start, size), (following, _) in pairwise(ranges)):
+        raise UnsupportedError("its strips share their bytes")
 
 
 def _samples(page: TiffPage, data: bytes) -> Samples:
@@ -200,7 +215,7 @@ def _samples(page: TiffPage, data: bytes) -> Samples:
 def smaller_copies(data: bytes) -> Iterator[Samples | None]:
     """``(h, w, samples)`` of each smaller copy of the picture; None where it cannot be shown."""
     with _reading(data) as reader:
-        chained, below = _smaller_pages(reader, _main_page(reader))
+        chained, below = _smaller_pages(reader, main_page(reader))
         for page in chained + below:
             try:
                 _kind(page)
@@ -273,12 +288,14 @@ def _settle_previews(
             notes.append("smaller copy dropped")
         else:
             notes.append("smaller copy rebuilt")
-    if below and not all(_rebuilt(file, page, edit) for page in below):
-        for page in below:
-            _wipe_samples(file, page)
-        file.drop(main.offset, _SUB_IFDS)
+    dropped = [page for page in below if not _rebuilt(file, page, edit)]
+    for page in dropped:
+        _wipe_samples(file, page)
+    if dropped:
+        gone = {page.offset for page in dropped}
+        file.keep_directories(main.offset, _SUB_IFDS, gone)
         notes.append("smaller copies dropped")
-    elif below:
+    if len(dropped) < len(below):
         notes.append("smaller copies rebuilt")
 
 
@@ -307,24 +324,6 @@ def _write_smaller(file: TiffFile, page: TiffPage, edit: Edit) -> None:
 def _wipe_samples(file: TiffFile, page: TiffPage) -> None:
     for offset, size in zip(page.dataoffsets, page.databytecounts, strict=True):
         file.wipe(offset, size)
-
-
-def _settle_tags(file: TiffFile, directory: int, blocks: Blocks, *, mark: bool) -> None:
-    """XMP, Photoshop's resources, C2PA, and the software's name."""
-    entries = file.entries(directory)
-    if _C2PA in entries:
-        file.drop(directory, _C2PA)
-        blocks.notes.append(C2PA_DROPPED)
-    for tag, kind, settle in (
-        (_XMP, tiff_file.BYTE, blocks.xmp),
-        (_PHOTOSHOP, tiff_file.UNDEFINED, blocks.photoshop),
-    ):
-        old = file.content(entries[tag]) if tag in entries else b""
-        new = settle(old)
-        if new != old:
-            directory = file.set_content(directory, tag, kind, new)
-    if mark:
-        file.set_content(directory, _SOFTWARE, tiff_file.ASCII, b"catalog-cleanup\0")
 
 
 def _negative(samples: Samples) -> Samples:

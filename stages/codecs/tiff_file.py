@@ -74,6 +74,19 @@ class TiffFile:
         """An entry's values as they are in the file."""
         return bytes(self.data[entry.value : entry.value + entry.size])
 
+    def integer(self, entry: Entry) -> int:
+        """An entry's first whole number."""
+        return self._number(entry.value, _INTEGERS[entry.kind])
+
+    def integers(self, entry: Entry) -> tuple[int, ...]:
+        """All of an entry's whole numbers."""
+        format_ = f"{self._order}{entry.count}{_INTEGERS[entry.kind]}"
+        return struct.unpack_from(format_, self.data, entry.value)
+
+    def set_padded(self, entry: Entry, content: bytes) -> None:
+        """Change an entry's values where they lie, zeros behind them; no more than there were."""
+        self.data[entry.value : entry.value + entry.size] = content.ljust(entry.size, b"\0")
+
     def set_integer(self, entry: Entry, index: int, value: int) -> None:
         """Change one of an entry's whole numbers.
 
@@ -120,6 +133,21 @@ class TiffFile:
         self.data[entry.position : end] = rest + bytes(self._entry)
         count = self._number(directory, self._count)
         self._set_number(directory, self._count, count - 1)
+
+    def keep_directories(self, directory: int, tag: int, gone: set[int]) -> None:
+        """Take directories out of a tag that lists some; the tag goes with the last of them."""
+        entry = self.entries(directory)[tag]
+        size = entry.size // entry.count
+        format_ = self._order + _INTEGERS[entry.kind]
+        kept = [place for place in self.integers(entry) if place not in gone]
+        if not kept:
+            self.drop(directory, tag)
+            return
+        at = entry.position + 4 + struct.calcsize(self._word)
+        start = at if len(kept) * size <= self._inline else entry.value
+        for index, place in enumerate(kept):
+            struct.pack_into(format_, self.data, start + index * size, place)
+        self._set_number(entry.position + 4, self._word, len(kept))
 
     def unlink(self, directory: int) -> None:
         """Take a directory out of the chain of pages."""

@@ -9,6 +9,9 @@ from stages.codecs.picture import Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import opened, saved
 from stages.codecs.vp8_quality import quality_of
 
+#: Chunks that are written again, or dropped with a note of their own.
+_KNOWN = frozenset(b"VP8  VP8L VP8X ALPH ICCP EXIF XMP  C2PA"[i : i + 4] for i in range(0, 40, 5))
+
 #: Where a lossy file's own quality cannot be told.
 DEFAULT_QUALITY = 90
 
@@ -26,11 +29,15 @@ def encode(edit: Edit) -> Encoded:
     kept |= {"exif": blocks.exif(kept["exif"]), "xmp": blocks.xmp(kept["xmp"])}
     if b"C2PA" in parts:
         blocks.notes.append(C2PA_DROPPED)
+    for name in sorted(parts.keys() - _KNOWN):
+        blocks.notes.append(f"chunk {name.decode('latin-1')} dropped")
+    if len(edit.source) > 8 + int.from_bytes(edit.source[4:8], "little") + 1:
+        blocks.notes.append("bytes behind the picture dropped")
     quality, how = 100, ""
     if b"VP8 " in parts:
         own = quality_of(parts[b"VP8 "])
         quality = edit.output.quality or own or DEFAULT_QUALITY
-        how = "its own" if quality == own else "the recipe's"
+        how = "as it was" if quality == own else "the recipe's"
     data = saved(
         as_pillow(edit.pixels, edit.space.model),
         format="WEBP",

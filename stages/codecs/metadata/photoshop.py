@@ -114,7 +114,7 @@ def _settled(resource: Resource, settling: Settling) -> bytes:
     if resource.number == EXIF:
         content = exif.settle_block(resource.content, settling.without_marks())
     elif resource.number == IPTC:
-        content = _without_preview(resource.content, settling)
+        content = without_preview(resource.content, settling)
     elif resource.number == XMP:
         content = xmp.settle_packet(resource.content, settling, mark=False)
     else:
@@ -122,7 +122,7 @@ def _settled(resource: Resource, settling: Settling) -> bytes:
     return resource.raw if content == resource.content else resource.of(content)
 
 
-def _without_preview(iptc: bytes, settling: Settling) -> bytes:
+def without_preview(iptc: bytes, settling: Settling) -> bytes:
     """IPTC data sets (IIM 4.2) but for the preview and what tells of it, 2:200 to 2:202."""
     kept, position, dropped = [], 0, False
     while iptc[position : position + 1] == b"\x1c" and position + 5 <= len(iptc):

@@ -24,6 +24,9 @@ MAX_PIXELS_BEHIND = 200_000_000
 #: from each of its positions.
 _MAX_SEGMENTS, _MAX_GAP = 200, 65_536
 
+#: After so many beginnings that led nowhere, data are made to waste time.
+_MAX_VAIN = 5_000
+
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SOS = 0xDA
 _STANDALONE = frozenset([0x00, 0x01, *range(0xD0, 0xD8)])
@@ -48,12 +51,14 @@ class Stream:
 
 def find_streams(data: bytes, start: int = 0) -> list[Stream]:
     """All JPEG streams, in order; one that a segment of another encloses is part of that one."""
-    found = []
+    found, vain = [], 0
     position = data.find(SOI, start)
-    while position >= 0:
+    while position >= 0 and vain < _MAX_VAIN:
         stream = stream_at(data, position)
         if stream:
             found.append(stream)
+        else:
+            vain += 1
         position = data.find(SOI, stream.end if stream else position + 2)
     return found
 

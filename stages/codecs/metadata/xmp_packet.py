@@ -80,6 +80,7 @@ class Packet:
         self.elements: list[Element] = []
         self.prefixes: dict[str, set[str]] = {}
         self._open: list[Element] = []
+        self._said_by_open: list[list[str]] = []
         self._edits: list[tuple[int, int, bytes]] = []
         self._offset = len(data) - len(data.lstrip(b"\0 \t\r\n"))
         self._parser = self._made_parser()
@@ -125,9 +126,11 @@ class Packet:
             element.attributes.append(Attribute(_split(key), text, element, *spot))
         self.elements.append(element)
         self._open.append(element)
+        self._said_by_open.append([])
 
     def _ended(self, _: str) -> None:
         element = self._open.pop()
+        element.text = "".join(self._said_by_open.pop())
         if self.data[element.inner_start - 2 : element.inner_start] == b"/>":
             element.inner_end = element.end = element.inner_start
             return
@@ -135,8 +138,8 @@ class Packet:
         element.end = self.data.index(b">", element.inner_end) + 1
 
     def _said(self, text: str) -> None:
-        if self._open:
-            self._open[-1].text += text
+        if self._said_by_open:  # joined at the end: a text may come in a million pieces
+            self._said_by_open[-1].append(text)
 
     def nodes(self) -> list[Node]:
         """All elements and attributes."""
