@@ -69,12 +69,12 @@ def _check_listening(address: str) -> None:
         raise ConnectionError(f"Ray at {address}: {error}") from error
 
 
-def cluster_cpus() -> float:
-    """CPUs of all nodes that are up now."""
+def cluster_size() -> tuple[float, float]:
+    """CPUs and GPUs of all nodes that are up now."""
     import ray  # noqa: PLC0415 - as above
 
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources.get("CPU", 1.0)
+    return resources.get("CPU", 1.0), resources.get("GPU", 0.0)
 
 
 def _configure_data() -> _Collector:

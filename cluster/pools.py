@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,30 @@ class PoolSize:
         }
 
 
-def default_pools(cluster_cpus: float, shards: int) -> dict[str, PoolSize]:
-    """Pools for a cluster of that many CPUs: one actor each, but no more than there are shards."""
-    actors = max(min(int(cluster_cpus), shards), 1)
-    return {"cpu": PoolSize(min_actors=actors, max_actors=actors)}
+def default_pools(
+    cpus: float, gpus: float, shards: int, used: Collection[str]
+) -> dict[str, PoolSize]:
+    """Pools for a cluster.
+
+    Where only CPUs are used, one actor on each, but no more than there are shards. Of GPUs a fifth
+    removes and the others refine, which takes far longer; a single one does both. The CPUs that
+    GPU actors leave are shared by the two CPU pools, before and behind the models.
+
+    Args:
+        cpus: of the whole cluster.
+        gpus: of the whole cluster.
+        shards: to be worked on.
+        used: names of the pools that the recipe's steps run in.
+    """
+    if set(used) == {"cpu"}:
+        actors = max(min(int(cpus), shards), 1)
+        return {"cpu": PoolSize(min_actors=actors, max_actors=actors)}
+    small = max(int(gpus) // 5, 1) if gpus >= 2 else 1
+    large = max(int(gpus) - small, 1)
+    share = 1.0 if gpus >= 2 else 0.5
+    left = max(int(cpus - small - large) // 2, 1)
+    return {
+        "cpu": PoolSize(1, left),
+        "small_gpu": PoolSize(1, small, gpus=share),
+        "large_gpu": PoolSize(1, large, gpus=share),
+    }

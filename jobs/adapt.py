@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 import cv2
@@ -41,6 +41,7 @@ class Job:
         extra: types of the manifest's other columns.
         recipe: how.
         goal: which rows are still to be done; its run_id is stamped on each lineage row.
+        has_gpus: whether steps run in the pools that they name, or all in the CPUs' one.
         steps: makes the recipe's steps; called in the actor, since models do not travel.
     """
 
@@ -49,11 +50,16 @@ class Job:
     recipe: Recipe
     goal: ledger.Goal
     steps: Callable[[Recipe, str], Sequence[Step]]
+    has_gpus: bool = False
 
     def groups(self) -> list[tuple[Pool, list[Step]]]:
         """Neighbouring steps of one pool, together: each group becomes one pool of actors."""
         steps = self.steps(self.recipe, self.plan.output)
-        return [(pool, list(group)) for pool, group in groupby(steps, key=lambda step: step.pool)]
+
+        def pool_of(step: Step) -> Pool:
+            return step.pool if self.has_gpus else "cpu"
+
+        return [(pool, list(group)) for pool, group in groupby(steps, key=pool_of)]
 
 
 class StageActor:
@@ -69,6 +75,8 @@ class StageActor:
         groups = job.groups()
         self._job = job
         self._steps = [(step.name, step.make()) for step in groups[group][1]]
+        # Without a GPU, models gain nothing from batches that would hold many photos in memory.
+        self._together = max(s.photos for s in groups[group][1]) if job.has_gpus else 1
         self._is_first = group == 0
         self._is_last = group == len(groups) - 1
 
@@ -78,15 +86,19 @@ class StageActor:
         return self._record(photos) if self._is_last else self._pass_on(photos)
 
     def _pass_on(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
-        for photo in photos:
-            run_steps(photo, self._steps)
+        for photo in self._worked_on(photos):
             yield to_table([photo], self._job.extra)
+
+    def _worked_on(self, photos: Iterator[Photo]) -> Iterator[Photo]:
+        """Take photos through the steps, so many together as these like."""
+        while batch := list(islice(photos, self._together)):
+            run_steps(batch, self._steps)
+            yield from batch
 
     def _record(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
         recorder = Recorder(self._job)
         try:
-            for photo in photos:
-                run_steps(photo, self._steps)
+            for photo in self._worked_on(photos):
                 recorder.add(photo)
                 if recorder.is_due:
                     yield recorder.record()

@@ -5,19 +5,28 @@
     shards ─▶ fetch ▸ decode ▸ mask ▸ cut ▸ remove ▸ stitch ▸ encode ▸ publish ─▶ lineage
               └───────────────────────── cpu pool ─────────────────────────┘
 
-Neighbouring steps of one pool run in one actor. A recipe without models is one pool, and nothing
-is copied between its steps.
+    with LaMa and a refiner, on a cluster with GPUs:
+
+    shards ─▶ fetch ▸ decode ▸ mask ▸ cut ─▶ remove ▸ focus ▸ upscale ▸ prompt ─▶ refine ─▶ …
+              └──────── cpu pool ───────┘    └────────── small GPUs ─────────┘    large GPUs
+
+                                           … ─▶ stitch ▸ encode ▸ publish ─▶ lineage
+                                                └────── cpu pool ───────┘
+
+Neighbouring steps of one pool run in one actor. A recipe without models, or any on a cluster
+without GPUs, is one pool, and nothing is copied between its steps.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 from cluster.pools import PoolSize
 from jobs.adapt import Job, StageActor
-from stages import finish, prepare, remove
+from stages import finish, prepare, refine, remove
+from stages.options import LamaOptions
 from stages.recipe import Recipe
 from stages.step import Step
 
@@ -44,11 +53,26 @@ def steps(recipe: Recipe, output: str) -> list[Step]:
         Step("decode", "cpu", lambda: prepare.decode(recipe)),
         Step("mask", "cpu", lambda: prepare.mask(recipe)),
         Step("cut", "cpu", lambda: prepare.cut_patches(recipe)),
-        Step("remove", "cpu", lambda: remove.fill_patches(recipe)),
+        *_models(recipe),
         Step("stitch", "cpu", lambda: finish.stitch_patches(recipe)),
         Step("encode", "cpu", lambda: finish.encode(recipe)),
         Step("publish", "cpu", lambda: finish.publish(output, recipe)),
     ]
+
+
+def _models(recipe: Recipe) -> Iterator[Step]:
+    """The steps that paint, each where its model belongs."""
+    if isinstance(recipe.remove, LamaOptions):
+        batch = recipe.remove.batch_size
+        yield Step("remove", "small_gpu", lambda: remove.fill_patches(recipe), batch)
+    elif recipe.remove:
+        yield Step("remove", "cpu", lambda: remove.fill_patches(recipe))
+    if recipe.refine:
+        batch = recipe.refine.batch_size
+        yield Step("focus", "small_gpu", lambda: refine.focus)
+        yield Step("upscale", "small_gpu", lambda: refine.upscale(recipe))
+        yield Step("prompt", "small_gpu", lambda: refine.encode_prompt(recipe))
+        yield Step("refine", "large_gpu", lambda: refine.refine(recipe), batch)
 
 
 def build(job: Job, pools: Mapping[str, PoolSize], work: Sequence[WorkUnit]) -> Dataset:
@@ -66,15 +90,17 @@ def build(job: Job, pools: Mapping[str, PoolSize], work: Sequence[WorkUnit]) -> 
     from ray.util.annotations import RayDeprecationWarning  # noqa: PLC0415
 
     data: Dataset = ray.data.from_items(list(work), override_num_blocks=len(work))
-    for group, (pool, _) in enumerate(job.groups()):
+    for group, (pool, steps_of_group) in enumerate(job.groups()):
         size = pools[pool]
+        photos = max(step.photos for step in steps_of_group)
         with warnings.catch_warnings():
             # Bounded retries have no named argument yet, but the way to give them is deprecated.
             warnings.simplefilter("ignore", RayDeprecationWarning)
             data = data.map_batches(
                 StageActor,
                 fn_constructor_args=(job, group),
-                batch_size=None,  # a block as it comes: Ray's batches do not cut blocks anyway
+                # A block as it comes, or for a model small ones together; actors cut them to size.
+                batch_size=photos if group and photos > 1 else None,
                 batch_format="pyarrow",
                 compute=size.strategy(),
                 **size.actor_options(),

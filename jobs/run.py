@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyarrow.fs import FileType
 from rich.console import Console
 
-from cluster.local import cluster_cpus, ray_session
+from cluster.local import cluster_size, ray_session
 from cluster.pools import PoolSize, default_pools
 from jobs import clean
 from jobs.adapt import Job
@@ -121,7 +121,10 @@ def _execute(
     console.print(f"{plan.rows} photos, recipe {job.recipe.name}; starting Ray ...", markup=False)
     work = [clean.WorkUnit(shard=shard, id=None) for shard in tally.unfinished]
     with _ray(address) as trouble:
-        chosen = pools or default_pools(cluster_cpus(), len(work))
+        cpus, gpus = cluster_size()
+        job = replace(job, has_gpus=gpus > 0 or bool(pools and len(pools) > 1))
+        used = [pool for pool, _ in job.groups()]
+        chosen = pools or default_pools(cpus, gpus, len(work), used)
         in_vain = 0
         while True:
             before = tally.missing_count

@@ -44,6 +44,6 @@ def try_one(image: str, marks: Marks, output: str, recipe: Recipe) -> LineageRow
     fetch, *others, _ = steps(recipe, "")
     check = Step("output", "cpu", lambda: finish.check_suffix(output, recipe))
     publish = Step("publish", "cpu", lambda: finish.publish_as(output))
-    run_steps(photo, [(s.name, s.make()) for s in (fetch, check, *others, publish)])
+    run_steps([photo], [(s.name, s.make()) for s in (fetch, check, *others, publish)])
     end(photo)
     return photo.lineage

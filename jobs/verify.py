@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from manifests.errors import DestinationError, RowError
 from manifests.files import Place
@@ -129,7 +129,15 @@ def show(console: Console, output: str, sample: int | None = None) -> int:
     Returns:
         0 if all of the promise holds for all files, else 2.
     """
-    table = Table("id", "format", "outside the mask", "metadata", "previews", "", box=SIMPLE)
+    table = Table(
+        Column("id", overflow="fold"),
+        "format",
+        "outside the mask",
+        "metadata",
+        "previews",
+        "",
+        box=SIMPLE,
+    )
     verdicts = list(verify(output, sample))
     for each in verdicts:
         found = each.found

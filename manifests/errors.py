@@ -94,8 +94,8 @@ CODES: dict[str, tuple[str, str]] = {
     "image.not_an_image": ("The bytes are not a picture.", "Check what was uploaded."),
     "image.unsupported": (
         "A picture, but of a kind that cannot be edited without loss, or not written.",
-        "Convert it to a JPEG, PNG, WebP, TIFF, AVIF or HEIC of one picture, grey, RGB or CMYK, with "
-        "8 or 16 bits; where it says `cannot be written`, another output.format will do.",
+        "Convert it to a JPEG, PNG, WebP, TIFF, AVIF or HEIC of one picture, grey, RGB or CMYK, "
+        "with 8 or 16 bits; where it says `cannot be written`, another output.format will do.",
     ),
     "image.truncated": ("The file ends before the picture does.", "Upload it again."),
     "image.corrupt": ("The picture's data are damaged.", "Upload it again."),

@@ -37,7 +37,8 @@ _BOX = pa.struct([(name, pa.int32()) for name in ("x", "y", "width", "height")])
 PATCH_TYPE = pa.struct(
     [
         ("region", _BOX),  # bounds of the masked pixels, px of the displayed photo
-        ("crop", _BOX),  # what the fill saw, px of the displayed photo
+        ("crop", _BOX),  # what was pasted back, px of the displayed photo
+        ("window", _BOX),  # what the removal saw: the crop, or more
         ("working_width", pa.int32()),  # size at which it was filled, px
         ("working_height", pa.int32()),
         ("seed", pa.int64()),  # 0 to 2**32 - 1
@@ -94,6 +95,13 @@ class LineageRow:
     )
     recipe_name: str = _column(pa.string(), "Name in the recipe.", "")
     recipe_hash: str = _column(pa.string(), "Changes with every option that steers a result.", "")
+    prompt: str | None = _column(pa.string(), "What the refiner was told to paint.")
+    sigmas: list[float] = _column(
+        pa.list_(pa.float64()),
+        "The refiner's noise levels, from the first step's to 0: one more than its steps.",
+        list,
+    )
+    guidance: float | None = _column(pa.float64(), "The refiner's guidance scale.")
     weights: dict[str, str] = _column(
         pa.map_(pa.string(), pa.string()), "Model -> sha256 of its weights.", dict
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from manifests.schema import OK, LineageRow, lineage_schema
 from stages.codecs.picture import Decoded
 from stages.geometry import Box
 from stages.masks import Bits, Bytes
+from stages.refiners.prompts import Prompt
 
 
 @dataclass(slots=True)
@@ -27,18 +28,26 @@ class Patch:
     """One crop of a photo, worked on by itself.
 
     Attributes:
-        crop: where it lies in the displayed photo; may reach outside.
-        pixels: ``(h, w, 3)`` uint8 RGB at the working size; the fill replaces them.
-        mask: ``(h, w)`` uint8 at the working size, 255 where to paint anew.
+        crop: what is pasted back, in the displayed photo; may reach outside.
+        window: what the removal sees: the crop, or more.
+        pixels: ``(h, w, 3)`` uint8 sRGB of the window at its working size, and from ``focus`` on
+            of the crop; the fill replaces them.
+        mask: ``(h, w)`` uint8, 255 where to paint anew; as large as ``pixels``.
         blend: ``(crop.height, crop.width)`` uint8, how much of the fill is laid on.
         seed: 0 to 2**32 - 1.
+        detail: ``(crop.height, crop.width, 3)`` uint8 sRGB, the crop as it was; only for a refiner,
+            and only until ``focus``.
+        hole: ``(crop.height, crop.width)`` uint8, 255 where to paint anew; goes with ``detail``.
     """
 
     crop: Box
+    window: Box
     pixels: Bytes
     mask: Bytes
     blend: Bytes
     seed: int
+    detail: Bytes | None = None
+    hole: Bytes | None = None
 
 
 @dataclass(slots=True)
@@ -49,6 +58,7 @@ class Photo:
         lineage: what will be recorded of it; stages write into it.
         shard: number of the shard it came from.
         extra: the manifest's other columns, by their names in the lineage.
+        prompt: what a refiner is to paint, encoded.
         original: the photo's file; dropped once the row has ended.
         patches: empty until cut, and for an empty mask.
         decoded: the original's pixels. Does not travel: ``stages.prepare.decode`` makes it anew.
@@ -65,6 +75,7 @@ class Photo:
     lineage: LineageRow
     shard: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
+    prompt: Prompt | None = None
     original: bytes = b""
     patches: list[Patch] = field(default_factory=list)
     decoded: Decoded | None = None
@@ -98,19 +109,16 @@ class Photo:
 
 
 _IMAGE = pa.struct([("data", pa.large_binary()), ("shape", pa.list_(pa.int32()))])
+_BOX = pa.list_(pa.int32(), 4)
+_IMAGES = ("pixels", "mask", "blend", "detail", "hole")
 _TRAVELLING_PATCH = pa.struct(
-    [
-        ("crop", pa.list_(pa.int32(), 4)),
-        ("pixels", _IMAGE),
-        ("mask", _IMAGE),
-        ("blend", _IMAGE),
-        ("seed", pa.int64()),
-    ]
+    [("crop", _BOX), ("window", _BOX), ("seed", pa.int64()), *((name, _IMAGE) for name in _IMAGES)]
 )
 _OURS = [
     pa.field("_shard", pa.int64()),
     pa.field("_original", pa.large_binary()),
     pa.field("_alpha_is_mask", pa.bool_()),
+    pa.field("_prompt", pa.large_binary()),
     pa.field("_patches", pa.list_(_TRAVELLING_PATCH)),
 ]
 
@@ -123,6 +131,7 @@ def to_table(photos: Iterable[Photo], extra: pa.Schema) -> pa.Table:
         row["_shard"] = photo.shard
         row["_original"] = photo.original
         row["_alpha_is_mask"] = photo.alpha_is_mask
+        row["_prompt"] = photo.prompt.to_bytes() if photo.prompt else None
         row["_patches"] = [_pack_patch(patch) for patch in photo.patches]
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=pa.schema(list(lineage_schema(extra)) + _OURS))
@@ -134,13 +143,14 @@ def from_table(table: pa.Table) -> Iterator[Photo]:
     for batch in table.to_batches(max_chunksize=1):  # one photo's bytes at a time, not all
         row = batch.to_pylist(maps_as_pydicts="strict")[0]
         shard, original = row.pop("_shard"), row.pop("_original")
-        alpha_is_mask = row.pop("_alpha_is_mask")
+        alpha_is_mask, prompt = row.pop("_alpha_is_mask"), row.pop("_prompt")
         patches = [_unpack_patch(packed) for packed in row.pop("_patches")]
         lineage = LineageRow(**{name: row.pop(name) for name in known})
         yield Photo(
             lineage,
             shard=shard,
             extra=row,
+            prompt=Prompt.from_bytes(prompt) if prompt else None,
             original=original,
             patches=patches,
             alpha_is_mask=alpha_is_mask,
@@ -153,24 +163,16 @@ def lineage_dict(row: LineageRow) -> dict[str, Any]:
 
 
 def _pack_patch(patch: Patch) -> dict[str, Any]:
-    crop = patch.crop
-    return {
-        "crop": [crop.x0, crop.y0, crop.x1, crop.y1],
-        "pixels": _pack_array(patch.pixels),
-        "mask": _pack_array(patch.mask),
-        "blend": _pack_array(patch.blend),
-        "seed": patch.seed,
-    }
+    boxes = {name: astuple(getattr(patch, name)) for name in ("crop", "window")}
+    arrays = {name: getattr(patch, name) for name in _IMAGES}
+    images = {name: None if a is None else _pack_array(a) for name, a in arrays.items()}
+    return boxes | images | {"seed": patch.seed}
 
 
 def _unpack_patch(packed: dict[str, Any]) -> Patch:
-    return Patch(
-        crop=Box(*packed["crop"]),
-        pixels=_unpack_array(packed["pixels"]),
-        mask=_unpack_array(packed["mask"]),
-        blend=_unpack_array(packed["blend"]),
-        seed=packed["seed"],
-    )
+    images = {name: _unpack_array(packed[name]) if packed[name] else None for name in _IMAGES}
+    crop, window = Box(*packed["crop"]), Box(*packed["window"])
+    return Patch(crop=crop, window=window, seed=packed["seed"], **images)  # type: ignore[arg-type]
 
 
 def _pack_array(array: Bytes) -> dict[str, Any]:

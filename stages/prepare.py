@@ -19,6 +19,7 @@ from stages.resize import scale_mask, scale_pixels, working_size
 from stages.shapes import rasterise
 from stages.step import Work
 from stages.storage import read
+from stages.windows import crop_options, max_side_px, window_of
 
 
 def fetch(photo: Photo) -> None:
@@ -102,9 +103,9 @@ def cut_patches(recipe: Recipe) -> Work:
         height, width = photo.region.shape
         planned = plan_patches(
             photo.region,
-            recipe.crop,
+            crop_options(recipe, width, height),
             feather_px=recipe.mask.feather_for(width, height),
-            max_side_px=recipe.resize.max_side_px,
+            max_side_px=max_side_px(recipe),
         )
         for index, plan in enumerate(planned):
             patch = _cut_patch(photo, plan, recipe, photo.seed(index))
@@ -124,13 +125,26 @@ def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> P
     samples = cut(photo.decoded.pixels, plan.crop)
     if photo.decoded.alpha is not None and not photo.alpha_is_mask:
         generate, blend = _without_hidden(generate, blend, samples[..., -1] == 0)
-    width, height = working_size(plan.crop.width, plan.crop.height, recipe.resize)
+    seen = colour.view(samples, photo.decoded.space)
+    window = window_of(plan, recipe, photo_width, photo_height)
+    if window == plan.crop:
+        around, unknown = seen, generate
+    else:
+        samples = cut(photo.decoded.pixels, window)
+        around = colour.view(samples, photo.decoded.space)
+        unknown = cut(photo.region.view(np.uint8)[..., None], window)[..., 0] * np.uint8(255)
+        if photo.decoded.alpha is not None and not photo.alpha_is_mask:
+            unknown, _ = _without_hidden(unknown, unknown, samples[..., -1] == 0)
+    width, height = working_size(window.width, window.height, max_side_px(recipe))
     return Patch(
         crop=plan.crop,
-        pixels=scale_pixels(colour.view(samples, photo.decoded.space), width, height),
-        mask=scale_mask(generate, width, height),
+        window=window,
+        pixels=scale_pixels(around, width, height),
+        mask=scale_mask(unknown, width, height),
         blend=blend,
         seed=seed,
+        detail=seen if recipe.refine else None,
+        hole=generate if recipe.refine else None,
     )
 
 
@@ -151,6 +165,7 @@ def _describe(plan: PlannedPatch, patch: Patch) -> dict[str, object]:
     return {
         "region": _box_dict(plan.region),
         "crop": _box_dict(plan.crop),
+        "window": _box_dict(patch.window),
         "working_width": width,
         "working_height": height,
         "seed": patch.seed,

@@ -6,13 +6,14 @@ that equal the old ones where the mask is 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 import cv2
 import numpy as np
 from patchmatch import patch_match
 
+from manifests.errors import RowError
 from stages.masks import Bytes
 from stages.options import (
     LamaOptions,
@@ -21,16 +22,20 @@ from stages.options import (
     RemoveOptions,
     TeleaOptions,
 )
-from stages.photo import Photo
+from stages.photo import Patch, Photo
 from stages.recipe import Recipe
-from stages.step import Work
+from stages.refine import work_on_patches
+from stages.step import Together, Work
+from stages.weights import find
 
 #: ``fill(pixels, mask, seed)``; ``seed`` is 0 to 2**32 - 1, and ignored by exact methods.
 Fill = Callable[[Bytes, Bytes, int], Bytes]
 
 
-def fill_patches(recipe: Recipe) -> Work:
+def fill_patches(recipe: Recipe) -> Work | Together:
     """Make the step that fills the masked part of each patch."""
+    if isinstance(recipe.remove, LamaOptions):
+        return _lama(recipe.remove)
     assert recipe.remove is not None
     fill = load_fill(recipe.remove)
 
@@ -39,6 +44,27 @@ def fill_patches(recipe: Recipe) -> Work:
             patch.pixels = fill(patch.pixels, patch.mask, patch.seed)
 
     return work
+
+
+def _lama(options: LamaOptions) -> Together:
+    """Suvorov et al., "Resolution-robust Large Mask Inpainting with Fourier Convolutions" (WACV
+    2022): see :mod:`stages.lama`.
+    """
+    from stages.lama import Lama  # noqa: PLC0415 - torch is an extra
+
+    weights = find(options.weights)
+    lama = Lama.load(weights.path, options)
+
+    def run(patches: Sequence[Patch], _: Sequence[Photo]) -> Sequence[Bytes | RowError]:
+        return lama.fill([patch.pixels for patch in patches], [patch.mask for patch in patches])
+
+    def work(photos: Sequence[Photo]) -> None:
+        work_on_patches(photos, "remove", run)
+        for photo in photos:
+            if photo.ok and photo.patches:
+                photo.lineage.weights[weights.name] = weights.sha256
+
+    return Together(work)
 
 
 def load_fill(options: RemoveOptions) -> Fill:
@@ -51,7 +77,7 @@ def load_fill(options: RemoveOptions) -> Fill:
         case PatchMatchOptions():
             return _patchmatch(options.patch_radius_px)
         case LamaOptions():
-            raise NotImplementedError
+            raise TypeError("LaMa fills many patches at once: see fill_patches")
         case _:
             assert_never(options)
 

@@ -10,15 +10,14 @@ import cv2
 import numpy as np
 
 from stages.masks import Bytes
-from stages.options import ResizeOptions
 
 
-def working_size(width: int, height: int, options: ResizeOptions) -> tuple[int, int]:
-    """The size, (width, height) in px, at which a crop of that size is filled."""
+def working_size(width: int, height: int, max_side_px: int) -> tuple[int, int]:
+    """The size, (width, height) in px, at which a window of that size is filled; 0: as it is."""
     longest = max(width, height)
-    if not options.max_side_px or longest <= options.max_side_px:
+    if not max_side_px or longest <= max_side_px:
         return width, height
-    scale = options.max_side_px / longest
+    scale = max_side_px / longest
     return max(round(width * scale), 1), max(round(height * scale), 1)
 
 

@@ -21,6 +21,18 @@ Work = Callable[[Photo], None]
 
 
 @dataclass(frozen=True, slots=True)
+class Together:
+    """Work on several photos at once, as models like it.
+
+    Attributes:
+        work: in place; calls :func:`fail` for a photo that cannot be done. If it raises, nothing
+            of its photos may have changed: they are done again, each alone.
+    """
+
+    work: Callable[[Sequence[Photo]], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One step of a recipe.
 
@@ -28,33 +40,59 @@ class Step:
         name: appears in the lineage's ``seconds`` and ``error_stage``.
         pool: neighbouring steps of one pool run in one actor, without copying.
         make: called once in each actor, where models and clients are loaded.
+        photos: how many are taken through the actor's steps together, where it has a GPU.
     """
 
     name: str
     pool: Pool
-    make: Callable[[], Work]
+    make: Callable[[], Work | Together]
+    photos: int = 1
 
 
-def run_steps(photo: Photo, steps: Sequence[tuple[str, Work]]) -> None:
-    """Take a photo through ``(name, work)`` pairs; a photo that fails skips the rest.
+def run_steps(photos: Sequence[Photo], steps: Sequence[tuple[str, Work | Together]]) -> None:
+    """Take photos through ``(name, work)`` pairs; a photo that fails skips the rest.
 
     Raises:
-        DestinationError: the output cannot be stored; that is no fault of the row, which
-            therefore does not end.
+        DestinationError: the output cannot be stored; that is no fault of a row, which therefore
+            does not end.
     """
     for name, work in steps:
-        if not photo.ok:
-            break
+        left = [photo for photo in photos if photo.ok]
+        if isinstance(work, Together):
+            _run_together(left, name, work)
+        else:
+            for photo in left:
+                _run_one(photo, name, work)
+
+
+def _run_one(photo: Photo, name: str, work: Work) -> None:
+    started = time.perf_counter()
+    try:
+        work(photo)
+    except RowError as error:
+        fail(photo, error.code, str(error), name)
+    except DestinationError:
+        raise
+    except Exception:  # a row must never cost another, whatever a library raises
+        fail(photo, "internal.error", traceback.format_exc(limit=-6), name)
+    photo.lineage.seconds[name] = time.perf_counter() - started
+
+
+def _run_together(photos: Sequence[Photo], name: str, step: Together) -> None:
+    """Work on all of them; if that raises, on each alone, so that one cannot cost another."""
+    if len(photos) > 1:
         started = time.perf_counter()
         try:
-            work(photo)
-        except RowError as error:
-            fail(photo, error.code, str(error), name)
-        except DestinationError:
-            raise
-        except Exception:  # a row must never cost another, whatever a library raises
-            fail(photo, "internal.error", traceback.format_exc(limit=-6), name)
-        photo.lineage.seconds[name] = time.perf_counter() - started
+            step.work(photos)
+        except Exception:  # whatever it is, alone it is told
+            for photo in photos:
+                _run_one(photo, name, lambda photo: step.work([photo]))
+        else:
+            share = (time.perf_counter() - started) / len(photos)
+            for photo in photos:
+                photo.lineage.seconds[name] = share
+    elif photos:
+        _run_one(photos[0], name, lambda photo: step.work([photo]))
 
 
 def fail(photo: Photo, code: str, message: str, stage: str) -> None:

@@ -11,11 +11,13 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from stages import colour, finish, prepare, remove
+from jobs.clean import steps
+from stages import colour
 from stages.codecs.decode import decode_photo
 from stages.codecs.picture import Samples, Space
 from stages.codecs.png_chunks import chunks, with_chunks
 from stages.recipe import Recipe
+from stages.step import run_steps
 from tests.support import DEMO, encoded, photo_of, upright_rgb
 
 Pixels = npt.NDArray[np.uint8]
@@ -43,15 +45,9 @@ def cleaned(source: bytes, spot: npt.NDArray[np.bool_] | None, *options: str) ->
     recipe = Recipe.load("navier-stokes", options)
     mask = source if spot is None else encoded(spot.astype(np.uint8) * 255)
     photo = photo_of(source, mask)
-    for work in (
-        prepare.decode(recipe),
-        prepare.mask(recipe),
-        prepare.cut_patches(recipe),
-        remove.fill_patches(recipe),
-        finish.stitch_patches(recipe),
-        finish.encode(recipe),
-    ):
-        work(photo)
+    _, *between, _ = steps(recipe, "")
+    run_steps([photo], [(step.name, step.make()) for step in between])
+    assert photo.ok, photo.lineage.error
     return decode_photo(photo.result, 100, "x").pixels
 
 

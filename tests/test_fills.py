@@ -12,7 +12,6 @@ from stages.options import (
     NavierStokesOptions,
     PatchMatchOptions,
     RemoveOptions,
-    ResizeOptions,
     TeleaOptions,
 )
 from stages.recipe import Recipe
@@ -75,7 +74,7 @@ def test_shrinking_leaves_no_colour_of_the_object_among_known_pixels() -> None:
     mask = np.zeros((400, 600), np.uint8)
     mask[123:277, 191:402] = 255
     pixels[mask > 0] = 255
-    width, height = working_size(600, 400, ResizeOptions(max_side_px=253))
+    width, height = working_size(600, 400, 253)
     assert (width, height) == (253, 169)
     small, small_mask = scale_pixels(pixels, width, height), scale_mask(mask, width, height)
     assert (small[small_mask == 0] == 100).all()

@@ -21,7 +21,7 @@ from stages.codecs.jpeg_splice import coefficients_of
 from stages.masks import distance_outside
 from stages.photo import Photo, from_table, lineage_dict, to_table
 from stages.recipe import Recipe
-from stages.step import Work, run_steps
+from stages.step import Together, Work, run_steps
 from tests.support import DEMO, encoded
 
 
@@ -36,7 +36,7 @@ def demo_photo(name: str, recipe: Recipe, suffix: str = "jpg") -> Photo:
     )
 
 
-def made(recipe: Recipe, output: Path) -> list[tuple[str, Work]]:
+def made(recipe: Recipe, output: Path) -> list[tuple[str, Work | Together]]:
     return [(step.name, step.make()) for step in steps(recipe, str(output))]
 
 
@@ -44,14 +44,14 @@ def made(recipe: Recipe, output: Path) -> list[tuple[str, Work]]:
 def test_travelling_between_pools_changes_nothing(border: int, tmp_path: Path) -> None:
     recipe = Recipe.load("telea")
     direct = demo_photo("fig-bowl-sticker-date", recipe)
-    run_steps(direct, made(recipe, tmp_path / "direct"))
+    run_steps([direct], made(recipe, tmp_path / "direct"))
     works = made(recipe, tmp_path / "travelled")
     photo = demo_photo("fig-bowl-sticker-date", recipe)
-    run_steps(photo, works[:border])
+    run_steps([photo], works[:border])
     photo.extra = {"sku": "0012"}
     (photo,) = from_table(to_table([photo], pa.schema([("sku", pa.string())])))
     assert photo.extra == {"sku": "0012"}
-    run_steps(photo, works[border:])
+    run_steps([photo], works[border:])
     assert photo.ok, photo.lineage.error
     assert photo.lineage.output_sha256 == direct.lineage.output_sha256
     assert photo.lineage.patches == direct.lineage.patches
@@ -63,7 +63,7 @@ def test_a_jpeg_keeps_its_blocks_outside_the_mask(name: str, tmp_path: Path) -> 
     """One is stored on its side, with the mask drawn on it upright; the other is progressive."""
     recipe = Recipe.load("telea")
     photo = demo_photo(name, recipe)
-    run_steps(photo, made(recipe, tmp_path))
+    run_steps([photo], made(recipe, tmp_path))
     assert (photo.lineage.fidelity, photo.lineage.fidelity_note) == ("coefficients", None)
     drawn = np.asarray(Image.open(photo.lineage.mask_uri)) >= 128
     reach = recipe.mask.dilate_px + recipe.mask.feather_px
@@ -88,7 +88,7 @@ def test_without_the_library_a_jpeg_is_coded_again_and_the_lineage_says_so(
     monkeypatch.setattr(turbojpeg, "library", lambda: None)
     recipe = Recipe.load("telea")
     photo = demo_photo("dandelion-watermark", recipe)
-    run_steps(photo, made(recipe, tmp_path))
+    run_steps([photo], made(recipe, tmp_path))
     assert photo.lineage.fidelity == "reencoded"
     assert "libturbojpeg is not installed" in str(photo.lineage.fidelity_note)
 
@@ -111,7 +111,7 @@ def test_an_empty_mask_passes_the_file_through_byte_for_byte(tmp_path: Path) -> 
     photo = demo_photo("fig-bowl-sticker-date", recipe)
     (tmp_path / "black.png").write_bytes(encoded(Image.new("L", (1300, 879))))
     photo.lineage.mask_uri = str(tmp_path / "black.png")
-    run_steps(photo, made(recipe, tmp_path))
+    run_steps([photo], made(recipe, tmp_path))
     assert photo.ok
     assert photo.lineage.masked_px == 0
     assert photo.lineage.output_sha256 == photo.lineage.image_sha256
@@ -133,7 +133,7 @@ def test_masks_and_shapes_are_united(tmp_path: Path) -> None:
     drawn[600:650, 300:420] = drawn[700:740, 100:160] = 255
     (tmp_path / "whole.png").write_bytes(encoded(drawn))
     whole.lineage.mask_uri = str(tmp_path / "whole.png")
-    run_steps(whole, made(recipe, tmp_path / "whole"))
+    run_steps([whole], made(recipe, tmp_path / "whole"))
     drawn[600:650, 300:420] = drawn[700:740, 100:160] = 0
     parts = [drawn.copy(), drawn.copy(), drawn]
     parts[0][:, width // 3 :] = parts[1][:, : width // 3] = parts[1][height // 2 :] = 0
@@ -150,7 +150,7 @@ def test_masks_and_shapes_are_united(tmp_path: Path) -> None:
         polygons=[100, 700, 160, 700, 160, 740, 100, 740],
         rle={"size": rle["size"], "counts": rle["counts"].decode()},
     )
-    run_steps(photo, made(recipe, tmp_path / "parts"))
+    run_steps([photo], made(recipe, tmp_path / "parts"))
     assert photo.ok, photo.lineage.error
     assert photo.lineage.masked_px == whole.lineage.masked_px
     assert photo.lineage.output_sha256 == whole.lineage.output_sha256
@@ -162,7 +162,7 @@ def test_masks_and_shapes_are_united(tmp_path: Path) -> None:
 def test_an_empty_list_is_an_empty_mask(shapes: dict[str, object], tmp_path: Path) -> None:
     recipe = Recipe.load("telea")
     photo = with_marks("fig-bowl-sticker-date", recipe, [], **shapes)
-    run_steps(photo, made(recipe, tmp_path))
+    run_steps([photo], made(recipe, tmp_path))
     assert photo.ok, photo.lineage.error
     assert (photo.lineage.fidelity, photo.lineage.mask_sha256) == ("identical", None)
 
@@ -170,7 +170,7 @@ def test_an_empty_list_is_an_empty_mask(shapes: dict[str, object], tmp_path: Pat
 def test_a_shape_that_cannot_be_drawn_fails_its_row(tmp_path: Path) -> None:
     recipe = Recipe.load("telea")
     photo = with_marks("fig-bowl-sticker-date", recipe, [], boxes=[[5000, 1, 9, 9]])
-    run_steps(photo, made(recipe, tmp_path))
+    run_steps([photo], made(recipe, tmp_path))
     assert (photo.lineage.error_code, photo.lineage.error_stage) == ("mask.bad_shape", "mask")
     assert "boxes[0] lies outside the photo of 1300x879" in str(photo.lineage.error)
 
@@ -186,7 +186,7 @@ def test_what_was_erased_in_an_editor_is_marked(channel: str, tmp_path: Path) ->
     path.write_bytes(encoded(colours))
     row = LineageRow(id="x", image_uri=str(path), mask_uri=str(path), recipe_hash=recipe.hash)
     photo = Photo(row)
-    run_steps(photo, made(recipe, tmp_path)[:4])
+    run_steps([photo], made(recipe, tmp_path)[:4])
     if channel == "alpha":
         assert photo.ok, photo.lineage.error
         (patch,) = photo.lineage.patches
@@ -210,12 +210,12 @@ def test_each_of_several_masks_is_fitted_to_the_photo(tmp_path: Path) -> None:
         Path(file).write_bytes(encoded(mask))
     strict = Recipe.load("telea", ["mask.dilate_px=0"])
     photo = with_marks("fig-bowl-sticker-date", strict, files)
-    run_steps(photo, made(strict, tmp_path))
+    run_steps([photo], made(strict, tmp_path))
     assert photo.lineage.error_code == "mask.size_mismatch"
     assert "half.png is 650x440, the photo 1300x879" in str(photo.lineage.error)
     scaling = Recipe.load("telea", ["mask.dilate_px=0", "mask.scale_to_photo=true"])
     photo = with_marks("fig-bowl-sticker-date", scaling, files)
-    run_steps(photo, made(scaling, tmp_path))
+    run_steps([photo], made(scaling, tmp_path))
     assert photo.ok, photo.lineage.error
     assert photo.lineage.masked_px == pytest.approx(2 * 100 * 100, rel=0.05)
     assert len(photo.lineage.patches) == 2
@@ -226,7 +226,7 @@ def test_a_mask_over_everything_is_refused(tmp_path: Path) -> None:
     photo = demo_photo("fig-bowl-sticker-date", recipe)
     (tmp_path / "white.png").write_bytes(encoded(Image.new("L", (1300, 879), 255)))
     photo.lineage.mask_uri = str(tmp_path / "white.png")
-    run_steps(photo, made(recipe, tmp_path))
+    run_steps([photo], made(recipe, tmp_path))
     assert photo.lineage.error_code == "mask.covers_photo"
     assert photo.lineage.error_stage == "mask"
     assert not list(tmp_path.glob("images/*"))
@@ -241,7 +241,7 @@ def test_errors_are_caught_in_one_place_and_pixels_freed() -> None:
     def never(_: Photo) -> None:
         raise AssertionError("a failed photo skips the rest")
 
-    run_steps(photo, [("decode", bad_input), ("mask", never)])
+    run_steps([photo], [("decode", bad_input), ("mask", never)])
     row = photo.lineage
     assert (row.status, row.error_code, row.error_stage) == ("failed", "image.corrupt", "decode")
     assert row.error == "The image x is bad. Upload it again."
@@ -255,7 +255,7 @@ def test_a_fault_of_ours_costs_one_row_and_keeps_its_traceback() -> None:
     def fault(_: Photo) -> None:
         np.zeros((2, 2)) @ np.zeros((3, 3))
 
-    run_steps(photo, [("remove", fault)])
+    run_steps([photo], [("remove", fault)])
     assert photo.lineage.error_code == "internal.error"
     assert "in fault" in (photo.lineage.error or "")
 
@@ -267,7 +267,7 @@ def test_a_full_disk_is_not_the_rows_fault() -> None:
         raise DestinationError("output.not_writable", "Cannot store x: no space.")
 
     with pytest.raises(DestinationError):
-        run_steps(photo, [("publish", full)])
+        run_steps([photo], [("publish", full)])
     assert photo.ok
 
 

@@ -1,0 +1,158 @@
+"""The recipes with models through the DAG, on CPUs: real networks, random or tiny weights.
+
+What this misses: real weights, and GPUs. Ray is told of GPUs that are not there, so that steps are
+spread over pools of their own; the networks in them run on the CPU.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from cluster.pools import PoolSize
+from jobs.run import Outcome, run
+from jobs.verify import verify
+from manifests.errors import WeightsError
+from stages.recipe import Recipe
+from stages.schedule import comfy_sigmas
+from tests.models import dat_weights, random_lama, traced
+from tests.support import DEMO, encoded, upright_rgb
+from tests.tiny_models import save_flux_fill, save_klein
+
+QUIET = Console(quiet=True)
+NAMES = ["fig-bowl-sticker-date", "coffee-stray-coins", "lounge-bag-hang-tag"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """big-lama at full size with random weights, and tiny pipelines of the real classes."""
+    folder = tmp_path_factory.mktemp("weights")
+    photo = upright_rgb(DEMO / "photos" / "coffee-stray-coins.jpg")[:256, :256]
+    return {
+        "lama": str(traced(random_lama(photo), folder / "big-lama.pt")),
+        "flux": str(save_flux_fill(folder / "flux")),
+        "klein": str(save_klein(folder / "klein")),
+        "dat": str(dat_weights()),
+    }
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three of the demo's photos, small, one with a prompt of its own."""
+    folder = tmp_path_factory.mktemp("photos")
+    rows = []
+    for name in NAMES:
+        photo = Image.fromarray(upright_rgb(next((DEMO / "photos").glob(f"{name}.*"))))
+        mask = Image.fromarray(upright_rgb(DEMO / "masks" / f"{name}.png")).convert("L")
+        size = (320, round(320 * photo.height / photo.width))
+        (folder / f"{name}.png").write_bytes(encoded(photo.resize(size)))
+        (folder / f"{name}-mask.png").write_bytes(encoded(mask.resize(size)))
+        prompt = "a wooden table" if name.startswith("coffee") else ""
+        rows.append((name, f"{name}.png", f"{name}-mask.png", prompt))
+    with (folder / "manifest.csv").open("w", newline="") as out:
+        csv.writer(out).writerows([("id", "image", "mask", "prompt"), *rows])
+    return folder / "manifest.csv"
+
+
+def recipe_of(name: str, weights: dict[str, str]) -> Recipe:
+    """A shipped recipe, small enough for a CPU, its weights named by their paths."""
+    lama = [f"remove.weights={weights['lama']}", "remove.dtype=float32"]
+    small = ["refine.size_px=64", "refine.steps=2", "refine.dtype=float32"]
+    flux, klein = f"refine.weights={weights['flux']}", f"refine.weights={weights['klein']}"
+    return Recipe.load(
+        name,
+        {
+            "lama": lama,
+            "flux-fill": [*small, flux],
+            "clean": [*lama, *small, flux, f"upscale.weights={weights['dat']}"],
+            "clean-apache": [*lama, *small, klein],
+        }[name],
+    )
+
+
+def on_ray(manifest: Path, output: Path, recipe: Recipe, address: str, **options: Any) -> Outcome:
+    return run(str(manifest), str(output), recipe, QUIET, address=address, **options)
+
+
+def lineage(output: Path) -> pd.DataFrame:
+    return pd.read_parquet(output / "lineage").set_index("id").sort_index()
+
+
+def pictures(output: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((output / "images").iterdir())}
+
+
+@pytest.fixture(scope="module")
+def spread(ray_address: str) -> Iterator[dict[str, PoolSize]]:
+    """Pools that share two CPUs, each in actors of its own, as on a cluster with GPUs."""
+    share = PoolSize(1, 1, cpus=0.4)
+    yield {"cpu": share, "small_gpu": share, "large_gpu": share}
+
+
+@pytest.mark.parametrize("name", ["lama", "flux-fill", "clean", "clean-apache"])
+def test_each_recipe_with_models_runs_and_says_how(
+    name: str, weights: dict[str, str], manifest: Path, ray_address: str, tmp_path: Path
+) -> None:
+    recipe = recipe_of(name, weights)
+    outcome = on_ray(manifest, tmp_path / "out", recipe, ray_address)
+    assert outcome.exit_code == 0
+    assert [v.problem for v in verify(str(tmp_path / "out"))] == [""] * 3
+    rows = lineage(tmp_path / "out")
+    for row_name in NAMES:
+        row = rows.loc[row_name]
+        used = dict(row.weights)
+        assert all(len(digest) == 64 for digest in used.values())
+        assert len(used) == {"lama": 1, "flux-fill": 1, "clean": 3, "clean-apache": 2}[name]
+        assert all(0 <= patch["seed"] < 2**32 for patch in row.patches)
+        assert changed_inside(manifest, row)
+    prompts = dict(rows.prompt)
+    if recipe.refine is None:
+        assert set(prompts.values()) == {None}
+        return
+    assert prompts["coffee-stray-coins"] == "a wooden table"
+    assert prompts["fig-bowl-sticker-date"] == recipe.refine.prompt
+    sigmas = list(rows.loc["fig-bowl-sticker-date"].sigmas)
+    assert len(sigmas) == recipe.refine.steps + 1
+    assert sigmas[-1] == 0
+    if recipe.refine.method == "flux-fill":
+        expected = comfy_sigmas(2, recipe.refine.denoise, recipe.refine.shift)
+        assert np.allclose(sigmas, expected, atol=1e-4)
+
+
+def changed_inside(manifest: Path, row: Any) -> bool:
+    before, after = (np.asarray(Image.open(path)) for path in (row.image_uri, row.output_uri))
+    mask = np.asarray(Image.open(row.mask_uri)) >= 128
+    return bool((before != after).any(axis=2)[mask].mean() > 0.8)
+
+
+def test_pools_of_their_own_make_the_same_pictures(
+    weights: dict[str, str],
+    manifest: Path,
+    ray_address: str,
+    spread: dict[str, PoolSize],
+    tmp_path: Path,
+) -> None:
+    recipe = recipe_of("clean", weights)
+    on_ray(manifest, tmp_path / "one", recipe, ray_address)
+    outcome = on_ray(manifest, tmp_path / "apart", recipe, ray_address, pools=spread)
+    assert outcome.exit_code == 0
+    one, apart = pictures(tmp_path / "one"), pictures(tmp_path / "apart")
+    assert one.keys() == apart.keys()
+    for name, data in one.items():
+        a, b = (np.asarray(Image.open(tmp_path / w / "images" / name)) for w in ("one", "apart"))
+        assert np.abs(a.astype(int) - b).max() <= 2, "a batch adds up in another order"
+
+
+def test_absent_weights_are_told_before_anything_starts(manifest: Path, tmp_path: Path) -> None:
+    recipe = Recipe.load("lama", ["remove.weights=/nowhere/big-lama.pt"])
+    with pytest.raises(WeightsError, match="/nowhere/big-lama.pt") as caught:
+        on_ray(manifest, tmp_path / "out", recipe, "127.0.0.1:1")
+    assert caught.value.code == "weights.missing"

@@ -1,0 +1,93 @@
+"""What the removal sees and what the refiner sees, and the way from one to the other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages import refine
+from stages.geometry import Box
+from stages.patches import plan_patches
+from stages.photo import Patch, Photo
+from stages.recipe import Recipe
+from stages.windows import crop_options, max_side_px, refined_size, window_of
+from manifests.schema import LineageRow
+
+
+def planned(recipe: Recipe, width: int = 1200, height: int = 800) -> tuple[Box, Box]:
+    mask = np.zeros((height, width), np.bool_)
+    mask[300:380, 500:620] = True
+    options = crop_options(recipe, width, height)
+    (plan,) = plan_patches(mask, options, feather_px=3)
+    return plan.crop, window_of(plan, recipe, width, height)
+
+
+@pytest.mark.parametrize("name", ["telea", "patchmatch", "lama"])
+def test_without_a_refiner_window_and_crop_are_one(name: str) -> None:
+    crop, window = planned(Recipe.load(name))
+    assert crop == window
+
+
+def test_lama_sees_its_own_surroundings_or_the_whole_photo() -> None:
+    crop, _ = planned(Recipe.load("lama"))
+    assert crop.width == 3 * 120
+    assert crop.height == 80 + 2 * 128
+    crop, _ = planned(Recipe.load("lama", ["remove.window=photo"]))
+    assert crop == Box(0, 0, 1200, 800)
+
+
+def test_with_a_refiner_the_window_holds_the_crop() -> None:
+    crop, window = planned(Recipe.load("clean"))
+    assert crop.width == crop.height
+    assert window.contains(crop)
+    _, window = planned(Recipe.load("clean", ["remove.window=photo"]))
+    assert window == Box(0, 0, 1200, 800)
+    crop, window = planned(Recipe.load("flux-fill"))
+    assert crop == window
+
+
+def test_only_the_removal_scales_its_window() -> None:
+    assert max_side_px(Recipe.load("patchmatch")) == 768
+    assert max_side_px(Recipe.load("clean")) == 2048
+    assert max_side_px(Recipe.load("flux-fill")) == 0
+
+
+@settings(max_examples=200, deadline=None)
+@given(width=st.integers(1, 5000), height=st.integers(1, 5000), size=st.integers(64, 2048))
+def test_refined_sizes_are_multiples_of_16_and_keep_the_aspect(
+    width: int, height: int, size: int
+) -> None:
+    wide, high = refined_size(Box(0, 0, width, height), size)
+    assert wide % 16 == high % 16 == 0
+    assert abs(max(wide, high) - size) <= 8
+    scale = size / max(width, height)
+    assert abs(wide - max(width * scale, 16)) <= 8
+    assert abs(high - max(height * scale, 16)) <= 8
+
+
+@pytest.mark.parametrize("shrink", [1, 2])
+def test_focus_puts_the_removals_result_into_the_hole_and_nowhere_else(shrink: int) -> None:
+    rng = np.random.default_rng(0)
+    detail = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    hole = np.zeros((60, 80), np.uint8)
+    hole[20:40, 30:50] = 255
+    window = Box(100, 200, 300, 360)
+    fill = np.full((160 // shrink, 200 // shrink, 3), 77, np.uint8)
+    patch = Patch(
+        crop=Box(150, 250, 230, 310),
+        window=window,
+        pixels=fill,
+        mask=np.zeros(fill.shape[:2], np.uint8),
+        blend=hole,
+        seed=0,
+        detail=detail.copy(),
+        hole=hole,
+    )
+    refine.focus(Photo(LineageRow(), patches=[patch]))
+    assert patch.pixels.shape == detail.shape
+    assert (patch.pixels[hole > 0] == 77).all()
+    assert np.array_equal(patch.pixels[hole == 0], detail[hole == 0])
+    assert patch.mask is hole
+    assert patch.detail is None
