@@ -19,6 +19,9 @@ _ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 
+#: A cluster's workers have its environment and not the driver's, but for these.
+_PASSED_ON = ("CATALOG_CLEANUP_TRUST",)
+
 
 @contextmanager
 def ray_session(address: str | None = None) -> Iterator[list[str]]:
@@ -38,8 +41,9 @@ def ray_session(address: str | None = None) -> Iterator[list[str]]:
         os.environ.setdefault(name, value)
     import ray  # noqa: PLC0415 - slow to load, and it reads its environment when it is
 
-    address = address or os.environ.get("RAY_ADDRESS", "local")
+    address = address_of(address)
     _check_listening(address)
+    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     try:
         with _silent_stderr():
             ray.init(
@@ -47,6 +51,7 @@ def ray_session(address: str | None = None) -> Iterator[list[str]]:
                 include_dashboard=False if address == "local" else None,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
+                runtime_env={"env_vars": passed_on} if passed_on else None,
             )
     except (ConnectionError, ray.exceptions.RaySystemError, ValueError) as error:
         raise ConnectionError(f"Ray at {address}: {error}") from error
@@ -56,6 +61,11 @@ def ray_session(address: str | None = None) -> Iterator[list[str]]:
     finally:
         logging.getLogger("ray.data").removeHandler(collector)
         ray.shutdown()
+
+
+def address_of(address: str | None) -> str:
+    """Where Ray is: as given, or by ``RAY_ADDRESS``, or ``local``, a private one."""
+    return address or os.environ.get("RAY_ADDRESS", "local")
 
 
 def _check_listening(address: str) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.bench.cli import app as bench
+from jobs.models_cli import TrustOption
+from jobs.models_cli import app as models
 from manifests.errors import CleanupError, all_codes, describe
 
 if TYPE_CHECKING:
@@ -112,6 +114,7 @@ def run(
         str | None,
         typer.Option(help="A running Ray cluster. Else RAY_ADDRESS, else a private Ray, here."),
     ] = None,
+    trust: TrustOption = False,
 ) -> None:
     """Clean all photos of a manifest.
 
@@ -119,6 +122,7 @@ def run(
     the same command again.
     """
     from jobs.run import run as run_job
+    from jobs.weights import trusted
     from stages.recipe import Recipe
 
     console = _console()
@@ -127,7 +131,7 @@ def run(
         raise typer.BadParameter(
             f"unknown status {', '.join(sorted(unknown))}", param_hint="--retry"
         )
-    with _told_if_interrupted():
+    with _told_if_interrupted(), trusted(trust):
         outcome = run_job(
             manifest,
             output,
@@ -169,16 +173,21 @@ def try_(
     ] = None,
     recipe: RecipeOption = DEFAULT_RECIPE,
     set_: SetOption = None,
+    trust: TrustOption = False,
 ) -> None:
     """Clean one photo here and now, without Ray: how one experiments with a recipe."""
     from jobs.try_one import try_one
+    from jobs.weights import prepare, trusted
     from manifests.marks import Marks
     from stages.recipe import Recipe
 
     if not masks and not box:
         raise typer.BadParameter("name a MASK between IMAGE and OUTPUT, or a --box")
     marks = Marks(masks, {"boxes": [_numbers(each) for each in box]} if box else {})
-    row = try_one(image, marks, output, Recipe.load(recipe, set_ or ()))
+    loaded = Recipe.load(recipe, set_ or ())
+    with trusted(trust):
+        prepare(loaded, _console(), here=True)
+        row = try_one(image, marks, output, loaded)
     if row.error_code:
         _print_error(row.error_code, row.error or "")
         raise typer.Exit(1)
@@ -280,6 +289,7 @@ def doctor(
     raise typer.Exit(worst)
 
 
+app.add_typer(models, name="models")
 app.add_typer(bench, name="bench")
 
 

@@ -14,6 +14,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+from manifests.errors import WeightsError
+
 #: Less room than this in Ray's folder for temporary files makes runs fail half-way.
 _MIN_FREE_GIB = 5
 
@@ -126,12 +128,27 @@ def _gpus() -> Finding:
 
 
 def _weights() -> Finding:
-    path = os.environ.get("LAMA_MODEL")
-    if not path:
-        return Finding("Weights", "note", "none", "None are needed: the recipes here use none.")
-    if not Path(path).is_file():
-        return Finding("Weights", "bad", f"LAMA_MODEL={path} is no file", "Correct or unset it.")
-    return Finding("Weights", "note", f"LAMA_MODEL={path}", "No recipe here uses it yet.")
+    from stages.models import known  # noqa: PLC0415 - as the other parts load only what they need
+    from stages.weights import cached  # noqa: PLC0415
+
+    try:
+        models = known().values()
+    except WeightsError as error:
+        return Finding("Weights", "bad", error.message, "Correct or unset it.")
+    named = {each.env: os.environ[each.env] for each in models if os.environ.get(each.env)}
+    found = [f"{variable}={file}" for variable, file in named.items()]
+    for told, file in zip(found, named.values(), strict=True):
+        if not Path(file).is_file():
+            return Finding("Weights", "bad", f"{told} is no file", "Correct or unset it.")
+    found += [f"{each.name} in {path}" for each in models if (path := cached(each))]
+    if not found:
+        return Finding(
+            "Weights",
+            "note",
+            "none",
+            "Recipes with models fetch theirs; `catalog-cleanup models list` tells from where.",
+        )
+    return Finding("Weights", "ok", ", ".join(found))
 
 
 def _ray_address() -> Finding:

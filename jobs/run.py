@@ -17,11 +17,12 @@ import pyarrow as pa
 from pyarrow.fs import FileType
 from rich.console import Console
 
-from cluster.local import cluster_size, ray_session
+from cluster.local import address_of, cluster_size, ray_session
 from cluster.pools import PoolSize, default_pools
 from jobs import clean
 from jobs.adapt import Job
 from jobs.progress import meter
+from jobs.weights import prepare
 from manifests.errors import ClusterError, DestinationError
 from manifests.files import Place
 from manifests.ledger import Goal, Tally, drop_superseded, reconcile
@@ -29,6 +30,7 @@ from manifests.plan import Plan, make_plan
 from manifests.schema import SHARD_SCHEMA
 from stages.recipe import Recipe
 from stages.step import Step
+from stages.weights import with_absolute_paths
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -83,16 +85,19 @@ def run(
     Raises:
         ManifestError: the manifest is unusable; nothing was started.
         DestinationError: the output belongs to another run, or cannot be written.
+        WeightsError: a model is missing or must not be used; nothing was started.
     """
     started = time.monotonic()
     output = _place(output).uri
+    recipe = with_absolute_paths(recipe)
     _refuse_other_recipe(output, recipe)
     plan = make_plan(manifest, output, rows_per_shard=rows_per_shard, strict=strict)
     for note in plan.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+    models = prepare(recipe, console, here=address_of(address) == "local")
     goal = Goal(recipe.hash, run_id=uuid.uuid4().hex[:12], retry=frozenset(retry))
     job = Job(plan, _extra_schema(plan), recipe, goal, steps)
-    record = _RunRecord(job)
+    record = _RunRecord(job, models)
     record.write("running")
     try:
         tally = _execute(job, console, address, pools)
@@ -215,7 +220,7 @@ def _place(output: str) -> Place:
 class _RunRecord:
     """``run.json``: what was run, with what, and how it ended."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, models: Mapping[str, Any]) -> None:
         self._place = Place.of(job.plan.output) / "run.json"
         self._facts: dict[str, Any] = {
             "run_id": job.goal.run_id,
@@ -227,6 +232,7 @@ class _RunRecord:
             "notes": job.plan.notes,
             "recipe": job.recipe.model_dump(mode="json"),
             "recipe_hash": job.recipe.hash,
+            "models": models,
             "versions": {
                 "catalog-cleanup": version("catalog-cleanup"),
                 "ray": version("ray"),

@@ -80,10 +80,49 @@ class S3Storage:
         with _s3_errors(uri):
             self._client.put_object(Bucket=bucket, Key=key, Body=data)
 
+    def listing(self, uri: str) -> dict[str, tuple[int, str]]:
+        """What is there: ``{relative name: (bytes, entity tag)}``; an object's own name is empty.
+
+        A URI that is no object's is taken for a folder's; hidden names are left out.
+
+        Raises:
+            FileNotFoundError: neither an object nor a folder with objects; another ``OSError``.
+        """
+        bucket, key = bucket_and_key(uri)
+        found: dict[str, tuple[int, str]] = {}
+        with _s3_errors(uri):
+            with suppress(FileNotFoundError), _s3_errors(uri):
+                if key and not key.endswith("/"):
+                    head = self._client.head_object(Bucket=bucket, Key=key)
+                    return {"": (head["ContentLength"], head["ETag"])}
+            prefix = f"{key.rstrip('/')}/" if key else ""
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=bucket, Prefix=prefix):
+                for each in page.get("Contents", []):
+                    name = each["Key"].removeprefix(prefix)
+                    if not f"/{name}".count("/.") and not name.endswith("/"):
+                        found[name] = (each["Size"], each["ETag"])
+        if not found:
+            raise FileNotFoundError(errno.ENOENT, "no such object or folder", uri)
+        return found
+
+    def download(self, uri: str, path: Path, on_bytes: Callable[[int], None]) -> None:
+        """Copy a large object into a file, in parallel parts; ``on_bytes`` hears of each."""
+        bucket, key = bucket_and_key(uri)
+        with _s3_errors(uri):
+            self._client.download_file(bucket, key, str(path), Callback=on_bytes)
+
+    def upload(self, path: Path, uri: str) -> None:
+        """Store a large file as an object, in parallel parts; readers see all of it or none."""
+        bucket, key = bucket_and_key(uri)
+        with _s3_errors(uri):
+            self._client.upload_file(str(path), bucket, key)
+
 
 @contextmanager
 def _s3_errors(uri: str) -> Iterator[None]:
     """Turn botocore's errors into the OSErrors that a file would raise."""
+    from boto3.exceptions import Boto3Error  # noqa: PLC0415 - as above
     from botocore.exceptions import (  # noqa: PLC0415 - as above
         BotoCoreError,
         ClientError,
@@ -98,7 +137,7 @@ def _s3_errors(uri: str) -> Iterator[None]:
         raise OSError(number, str(error), uri) from error
     except NoCredentialsError as error:
         raise OSError(errno.EACCES, str(error), uri) from error
-    except BotoCoreError as error:
+    except (Boto3Error, BotoCoreError) as error:
         raise OSError(errno.EIO, str(error), uri) from error
 
 
@@ -155,6 +194,13 @@ def write(uri: str, data: bytes) -> None:
         storage_for(scheme_of(uri)).write(uri, data)
     except OSError as error:
         raise DestinationError("output.not_writable", f"Cannot store {uri}: {error}.") from error
+
+
+def s3() -> S3Storage:
+    """The storage of ``s3://``, for what only it can do."""
+    storage = storage_for("s3")
+    assert isinstance(storage, S3Storage)
+    return storage
 
 
 def is_same(first: str, second: str) -> bool:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,9 +20,33 @@ import numpy.typing as npt
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
+from stages import download
+from stages.storage import storage_for
 from tests.support import DEMO, free_ports, upright_rgb
+from tests.web import WEIGHTS, Web, serving, write_list
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 _STARTUP_SECONDS = 60.0
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """``catalog-cleanup`` with these arguments, in an empty folder."""
+
+    def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        program = Path(sys.executable).parent / "catalog-cleanup"
+        return subprocess.run(
+            [str(program), *map(str, arguments)],
+            cwd=tmp_path,
+            env=os.environ | {"COLUMNS": "100"} | environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return call
 
 
 @pytest.fixture(scope="session")
@@ -157,3 +181,32 @@ def _s3_environment(endpoint: str) -> dict[str, str]:
         "AWS_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
     }
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of weights, and no word about weights from the environment."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("CATALOG_CLEANUP_CACHE", str(folder))
+    for name in ("LAMA_MODEL", "CATALOG_CLEANUP_TRUST", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(download, "_PAUSE_SECONDS", 0.01)
+    storage_for.cache_clear()
+    return folder
+
+
+@pytest.fixture
+def web() -> Iterator[Web]:
+    """A real HTTP server that offers ``/lama.pt``."""
+    with serving() as server:
+        server.files["/lama.pt"] = WEIGHTS
+        yield server
+
+
+@pytest.fixture
+def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, web: Web, cache: Path) -> Path:
+    """The list of models with entries on that server, and the cache empty."""
+    path = tmp_path / "models.toml"
+    write_list(path, web.url)
+    monkeypatch.setenv("CATALOG_CLEANUP_MODELS", str(path))
+    return path

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,36 +17,17 @@ from PIL import Image
 from manifests.errors import all_codes
 from stages.recipe import preset_names
 from tests.catalog import make_catalog
+from tests.conftest import Command
 from tests.support import DEMO
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
 PHOTO = DEMO / "photos" / "bird-mobile-price-sticker.png"
 MASK = DEMO / "masks" / "bird-mobile-price-sticker.png"
-
-
-@pytest.fixture
-def command(tmp_path: Path) -> Command:
-    """``catalog-cleanup`` with these arguments, in an empty folder."""
-
-    def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        program = Path(sys.executable).parent / "catalog-cleanup"
-        return subprocess.run(
-            [str(program), *map(str, arguments)],
-            cwd=tmp_path,
-            env=os.environ | {"COLUMNS": "100"} | environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-
-    return call
 
 
 def test_help_explains_every_command(command: Command) -> None:
     overview = command("--help")
     assert overview.returncode == 0
-    for name in ("run", "try", "demo", "recipes", "errors", "doctor"):
+    for name in ("run", "try", "demo", "recipes", "errors", "doctor", "models"):
         assert f" {name} " in overview.stdout
         assert command(name, "--help").returncode == 0
     text = " ".join(command("run", "--help").stdout.split())

@@ -10,6 +10,7 @@ import pytest
 
 from manifests.errors import CODES, all_codes
 from manifests.schema import lineage_schema
+from stages.models import known
 from stages.recipe import preset_names
 from tests.support import DEMO
 
@@ -30,7 +31,24 @@ def lineage_table() -> str:
     return "\n".join(lines)
 
 
-TABLES = [("README.md", "errors", errors_table), ("manifests/README.md", "lineage", lineage_table)]
+def models_table() -> str:
+    lines = ["| model | used to | download | licence | commercial use |", "|---|---|---|---|---|"]
+    for model in known().values():
+        size = f"{model.size / 1e9:.1f} GB" if model.size >= 1e9 else f"{model.size / 1e6:.0f} MB"
+        gate = " (to be accepted on the model's page first)" if model.gated else ""
+        lines.append(
+            f"| [`{model.name}`]({model.page}) | {model.kind} | {size} "
+            f"| [{model.licence}]({model.licence_url}){gate} "
+            f"| {'yes' if model.commercial else '**no**, unless bought'} |"
+        )
+    return "\n".join(lines)
+
+
+TABLES = [
+    ("README.md", "errors", errors_table),
+    ("README.md", "models", models_table),
+    ("manifests/README.md", "lineage", lineage_table),
+]
 
 
 def rewritten(text: str, name: str, table: str) -> str:
