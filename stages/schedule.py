@@ -17,7 +17,8 @@ def comfy_sigmas(steps: int, denoise: float, shift: float) -> list[float]:
     """The noise levels of ComfyUI's scheduler ``simple`` for a FLUX model, step by step.
 
     ``denoise`` does not make the work less: ``int(steps / denoise)`` steps are planned, and the
-    last ``steps`` of them are run, which begin at a lower noise level.
+    last ``steps`` of them are run, which begin at a lower noise level. Few steps cannot be planned
+    finely: with 3 and 0.8, all 3 of int(3.75) are run, as with 1.
 
     Sources: ``KSampler.set_steps`` and ``simple_scheduler`` in ComfyUI's ``comfy/samplers.py``,
     ``ModelSamplingFlux`` and ``flux_time_shift`` in its ``comfy/model_sampling.py``. The table is
