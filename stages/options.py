@@ -169,12 +169,13 @@ class FluxFillOptions(Section):
     prompt: str = ""
     """What to paint; a manifest's column `prompt` goes before it."""
     noise_mask: bool = False
-    """Keep the known area on course in every step."""
+    """Keep the known area on course in every step, as ComfyUI's noise mask does."""
     dtype: Dtype = "bfloat16"
     compile: bool = False
-    """Compile the repeated blocks: slower to start, faster afterwards."""
+    """Compile the repeated blocks: slower to start and at each new size, faster afterwards."""
     fp8: bool = False
-    """8-bit floating-point weights (torchao; takes a GPU of compute capability 8.9)."""
+    """Linear layers in 8-bit floating point (torchao; takes a GPU of compute capability 8.9, and
+    bfloat16)."""
     cache: Literal["none", "first-block"] = "none"
     """Skip steps that would change little. Couples the photos of a batch: results then depend on
     it a little."""
@@ -198,7 +199,10 @@ class Flux2KleinOptions(Section):
     denoise: float = Field(0.8, gt=0, le=1)
     """As in flux-fill."""
     steps: int = Field(8, ge=1, le=200)
-    guidance: float = Field(1.0, ge=0, le=100)
+    guidance: float = Field(1.0, ge=1, le=100)
+    """Over 1 only for weights that are not distilled (klein-base), at twice the work."""
+    shift: float = Field(2.02, ge=0, le=10)
+    """Of the noise schedule (mu), at any size; ComfyUI's for FLUX.2."""
     prompt: str = "clean background, nothing added"
     """What to paint; a manifest's column `prompt` goes before it."""
     dtype: Dtype = "bfloat16"

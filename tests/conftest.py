@@ -27,6 +27,8 @@ from tests.web import WEIGHTS, Web, serving, write_list
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported; no test may ask it
+
 _STARTUP_SECONDS = 60.0
 
 
@@ -53,6 +55,33 @@ def command(tmp_path: Path) -> Command:
 def coffee() -> npt.NDArray[np.uint8]:
     """A real photo, 400 x 600 RGB."""
     return upright_rgb(DEMO / "photos" / "coffee-stray-coins.jpg")
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Torch on one core: small nets only lose by sharing their work."""
+    import torch  # noqa: PLC0415 - takes seconds
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def flux_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small FLUX-Fill pipeline with random weights."""
+    from tests.tiny_models import save_flux_fill  # noqa: PLC0415 - takes seconds to import
+
+    return save_flux_fill(tmp_path_factory.mktemp("flux-fill"))
+
+
+@pytest.fixture(scope="session")
+def klein_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small FLUX.2-klein pipeline with random weights."""
+    from tests.tiny_models import save_klein  # noqa: PLC0415 - likewise
+
+    return save_klein(tmp_path_factory.mktemp("klein"))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,205 @@
+"""What refiners by diffusion have in common: batches, noise, decoding, and what can go wrong."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from manifests.errors import RowError
+from stages.masks import Bytes
+from stages.refiners.prompts import Floats, Prompt
+
+#: Sides must be multiples of this: 8 px to a latent, 2 by 2 latents to a token.
+SIDE_PX = 16
+
+#: A result whose brightest sample is at most the first, from a crop with one over the second, is
+#: black: overflow that was clamped, and no picture.
+_BLACK, _NOT_BLACK = 1, 16
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One crop: ``(h, w, 3)`` uint8 RGB, ``(h, w)`` uint8 (paint from 128 on), prompt, seed."""
+
+    pixels: Bytes
+    mask: Bytes
+    prompt: Prompt
+    seed: int
+
+    @property
+    def shape(self) -> tuple[tuple[int, ...], ...]:
+        """Items of one shape can run in one batch."""
+        prompt = self.prompt
+        arrays = (self.pixels, prompt.embeds, prompt.pooled, prompt.negative)
+        return tuple(array.shape for array in arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Items of one shape as tensors on the device, n at once.
+
+    Attributes:
+        image: ``(n, 3, h, w)``, -1 to 1.
+        mask: ``(n, 1, h, w)``, 0, or 1: paint.
+        embeds: ``(n, tokens, dim)``.
+        pooled: ``(n, dim)``.
+        negative: ``(n, tokens, dim)``.
+        generators: one per item, on the CPU, so that its noise is the same on every device and in
+            every batch.
+    """
+
+    image: torch.Tensor
+    mask: torch.Tensor
+    embeds: torch.Tensor
+    pooled: torch.Tensor
+    negative: torch.Tensor
+    generators: list[torch.Generator]
+
+
+class DiffusionRefiner(ABC):
+    """Runs crops in batches through a diffusers pipeline; subclasses say how one batch runs.
+
+    Args:
+        pipe: on its device, with a scheduler from :func:`scheduler_as_is`.
+        sigmas: the noise levels to run, falling, the last 0.
+        batch_size: crops at once, at most.
+        device: where the pipeline works.
+        dtype: of its weights.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        sigmas: Sequence[float],
+        batch_size: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.pipe = pipe
+        self.batch_size = batch_size
+        self.device = device
+        self.dtype = dtype
+        pipe.scheduler.set_timesteps(sigmas=list(sigmas[:-1]))  # it adds the 0 itself
+        self.sigmas: list[float] = pipe.scheduler.sigmas.tolist()
+
+    @abstractmethod
+    def denoise(self, batch: Batch) -> torch.Tensor:
+        """Take a batch from the first noise level to 0; returns latents as the VAE decodes them."""
+
+    @torch.no_grad()
+    def refine(
+        self,
+        pixels: Sequence[Bytes],
+        masks: Sequence[Bytes],
+        prompts: Sequence[Prompt],
+        seeds: Sequence[int],
+    ) -> list[Bytes | RowError]:
+        """See :class:`stages.refiners.Refiner`."""
+        items = [Item(*parts) for parts in zip(pixels, masks, prompts, seeds, strict=True)]
+        for item in items:
+            _check(item)
+        by_shape: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+        for index, item in enumerate(items):
+            by_shape.setdefault(item.shape, []).append(index)
+        done: dict[int, Bytes | RowError] = {}
+        for indices in by_shape.values():
+            for start in range(0, len(indices), self.batch_size):
+                batch = indices[start : start + self.batch_size]
+                results = _halving(self._run, [items[index] for index in batch])
+                done.update(zip(batch, results, strict=True))
+        return [done[index] for index in range(len(items))]
+
+    def _run(self, items: Sequence[Item]) -> list[Bytes | RowError]:
+        latents = self.denoise(_batch(items, self.device, self.dtype))
+        pictures = self._decode(latents)
+        self.pipe.maybe_free_model_hooks()
+        return [_checked(*pair) for pair in zip(pictures, items, strict=True)]
+
+    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """``(n, 3, h, w)`` float32, -1 to 1. What overflowed in 16 bits is decoded in 32."""
+        vae = self.pipe.vae
+        pictures: torch.Tensor = vae.decode(latents.to(self.dtype), return_dict=False)[0].float()
+        again = _finite(latents) & ~_finite(pictures)
+        if self.dtype is not torch.float32 and bool(again.any()):
+            vae.to(torch.float32)
+            pictures[again] = vae.decode(latents[again].float(), return_dict=False)[0]
+            vae.to(self.dtype)
+        return pictures
+
+
+def scheduler_as_is() -> FlowMatchEulerDiscreteScheduler:
+    """Euler steps over exactly the noise levels it is given: without a shift of its own."""
+    return FlowMatchEulerDiscreteScheduler(
+        num_train_timesteps=1000, shift=1.0, use_dynamic_shifting=False
+    )
+
+
+def noise_of(generators: Sequence[torch.Generator], shape: Sequence[int]) -> torch.Tensor:
+    """``(n, *shape)`` float32 on the CPU: each item's from its own generator."""
+    return torch.stack([torch.randn(tuple(shape), generator=each) for each in generators])
+
+
+def _check(item: Item) -> None:
+    height, width = item.mask.shape
+    if item.pixels.shape != (height, width, 3):
+        raise ValueError(f"Pixels {item.pixels.shape} and mask {item.mask.shape} do not match.")
+    if item.pixels.dtype != np.uint8 or item.mask.dtype != np.uint8:
+        raise ValueError(f"{item.pixels.dtype} and {item.mask.dtype} must be uint8.")
+    if not height or not width or height % SIDE_PX or width % SIDE_PX:
+        raise ValueError(f"{width} x {height} px are no multiples of {SIDE_PX}.")
+
+
+def _halving(
+    run: Callable[[Sequence[Item]], list[Bytes | RowError]], items: Sequence[Item]
+) -> list[Bytes | RowError]:
+    """Run the items together, or in ever smaller batches if memory does not suffice."""
+    try:
+        return run(items)
+    except torch.OutOfMemoryError as error:
+        message = str(error)
+    # Outside of `except`, whose traceback would hold on to the tensors of the failed run.
+    torch.cuda.empty_cache()
+    if len(items) == 1:
+        height, width = items[0].mask.shape
+        message = f"A crop of {width} x {height} px does not fit: {message}"
+        return [RowError("model.out_of_memory", message)]
+    middle = len(items) // 2
+    return _halving(run, items[:middle]) + _halving(run, items[middle:])
+
+
+def _batch(items: Sequence[Item], device: torch.device, dtype: torch.dtype) -> Batch:
+    def tensor(arrays: Sequence[Floats]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(arrays)).to(device, dtype)
+
+    pixels = torch.from_numpy(np.stack([item.pixels for item in items])).to(device)
+    marked = torch.from_numpy(np.stack([item.mask >= 128 for item in items])).to(device)
+    return Batch(
+        image=(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(dtype),
+        mask=marked[:, None].to(dtype),
+        embeds=tensor([item.prompt.embeds for item in items]),
+        pooled=tensor([item.prompt.pooled for item in items]),
+        negative=tensor([item.prompt.negative for item in items]),
+        generators=[torch.Generator("cpu").manual_seed(item.seed) for item in items],
+    )
+
+
+def _finite(values: torch.Tensor) -> torch.Tensor:
+    """``(n,)`` bool: whether all of an item's values are numbers."""
+    return torch.isfinite(values).flatten(1).all(1)
+
+
+def _checked(picture: torch.Tensor, item: Item) -> Bytes | RowError:
+    """``(3, h, w)``, -1 to 1, as ``(h, w, 3)`` uint8; or what is wrong with it."""
+    if not bool(torch.isfinite(picture).all()):
+        return RowError("model.bad_output", "The refiner's output is not a number.")
+    levels = (picture.clamp(-1, 1) + 1) * 127.5
+    result: Bytes = levels.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    if result.max() <= _BLACK and item.pixels.max() > _NOT_BLACK:
+        return RowError("model.bad_output", "The refiner's output is black.")
+    return np.ascontiguousarray(result)
