@@ -7,6 +7,7 @@ model repairs its texture, held back by ``denoise`` from painting something new.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +81,7 @@ def refine(recipe: Recipe) -> Together:
     options = _options(recipe)
     weights = find(options.weights)
     refiner = load_refiner(options, weights.path)
-    record = refiner.record
+    record: dict[str, Any] = dict(refiner.record)
 
     def work(photos: Sequence[Photo]) -> None:
         def run(patches: Sequence[Patch], owners: Sequence[Photo]) -> Sequence[Bytes | RowError]:
@@ -99,7 +100,7 @@ def refine(recipe: Recipe) -> Together:
             if photo.ok and photo.patches:
                 _note_weights(photo, weights)
                 photo.lineage.sigmas = list(record["sigmas"])
-                photo.lineage.guidance = record["guidance"]
+                photo.lineage.guidance = float(record["guidance"])
 
     return Together(work)
 

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from manifests.schema import LineageRow
 from stages import refine
 from stages.geometry import Box
 from stages.patches import plan_patches
 from stages.photo import Patch, Photo
 from stages.recipe import Recipe
 from stages.windows import crop_options, max_side_px, refined_size, window_of
-from manifests.schema import LineageRow
 
 
 def planned(recipe: Recipe, width: int = 1200, height: int = 800) -> tuple[Box, Box]:
@@ -32,7 +32,7 @@ def test_without_a_refiner_window_and_crop_are_one(name: str) -> None:
 
 def test_lama_sees_its_own_surroundings_or_the_whole_photo() -> None:
     crop, _ = planned(Recipe.load("lama"))
-    assert crop.width == 3 * 120
+    assert crop.width == 120 + 2 * 128
     assert crop.height == 80 + 2 * 128
     crop, _ = planned(Recipe.load("lama", ["remove.window=photo"]))
     assert crop == Box(0, 0, 1200, 800)
