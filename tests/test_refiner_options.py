@@ -14,10 +14,10 @@ from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
 from manifests.errors import WeightsError
 from stages.options import Flux2KleinOptions, FluxFillOptions
-from stages.refiners import load_encoder, load_refiner, loading
+from stages.refiners import Encoder, load_encoder, load_refiner, loading
 from stages.refiners.batches import scheduler_as_is
 from stages.refiners.flux2_klein import Flux2Klein
-from stages.refiners.flux_fill import FluxFill
+from stages.refiners.flux_fill import FluxFill, FluxPrompts
 from stages.refiners.prompts import Prompt
 from tests.refining import (
     apart,
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_flux_prompts_equal_the_whole_pipelines(flux_folder: Path) -> None:
-    encoder = load_encoder(FluxFillOptions(dtype="float32"), flux_folder)
+    encoder: Encoder = FluxPrompts.load(flux_folder, FluxFillOptions(dtype="float32"))
     whole = FluxFillPipeline.from_pretrained(flux_folder, local_files_only=True)
 
     prompt = encoder.encode("a wooden table")
