@@ -179,6 +179,22 @@ def test_what_cannot_be_had_is_said_at_load(
     assert _AttentionBackendRegistry.get_active_backend()[0].value == "native"
 
 
+@pytest.mark.parametrize("family", ["flux", "klein"])
+def test_offloaded_parts_come_when_they_are_needed(
+    family: str, flux_folder: Path, klein_folder: Path
+) -> None:
+    """Diffusers' own hooks, which move the parts from the CPU to the CPU: misses real memory."""
+    refiner = load_flux(flux_folder) if family == "flux" else load_klein(klein_folder)
+    pixels, masks = make_crops(1)
+    prompts = make_prompts(1, dim=32 if family == "flux" else 48)
+    before = pictures_of(refiner.refine(pixels, masks, prompts, [1]))
+
+    refiner.pipe.enable_model_cpu_offload(device=torch.device("cpu"))
+    for _ in range(2):
+        offloaded = pictures_of(refiner.refine(pixels, masks, prompts, [1]))
+        assert np.array_equal(before, offloaded)
+
+
 def test_distilled_klein_refuses_guidance(klein_folder: Path) -> None:
     with pytest.raises(WeightsError, match="guidance") as raised:
         load_klein(klein_folder, guidance=4.0)
