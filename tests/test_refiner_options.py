@@ -14,10 +14,10 @@ from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
 from manifests.errors import WeightsError
 from stages.options import Flux2KleinOptions, FluxFillOptions
-from stages.refiners import load_encoder, load_refiner, loading
+from stages.refiners import Encoder, load_encoder, load_refiner, loading
 from stages.refiners.batches import scheduler_as_is
 from stages.refiners.flux2_klein import Flux2Klein
-from stages.refiners.flux_fill import FluxFill
+from stages.refiners.flux_fill import FluxFill, FluxPrompts
 from stages.refiners.prompts import Prompt
 from tests.refining import (
     apart,
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_flux_prompts_equal_the_whole_pipelines(flux_folder: Path) -> None:
-    encoder = load_encoder(FluxFillOptions(dtype="float32"), flux_folder)
+    encoder: Encoder = FluxPrompts.load(flux_folder, FluxFillOptions(dtype="float32"))
     whole = FluxFillPipeline.from_pretrained(flux_folder, local_files_only=True)
 
     prompt = encoder.encode("a wooden table")
@@ -177,6 +177,22 @@ def test_what_cannot_be_had_is_said_at_load(
     assert raised.value.code == "model.unavailable"
     assert f"refine.{next(iter(options))}" in raised.value.message
     assert _AttentionBackendRegistry.get_active_backend()[0].value == "native"
+
+
+@pytest.mark.parametrize("family", ["flux", "klein"])
+def test_offloaded_parts_come_when_they_are_needed(
+    family: str, flux_folder: Path, klein_folder: Path
+) -> None:
+    """Diffusers' own hooks, which move the parts from the CPU to the CPU: misses real memory."""
+    refiner = load_flux(flux_folder) if family == "flux" else load_klein(klein_folder)
+    pixels, masks = make_crops(1)
+    prompts = make_prompts(1, dim=32 if family == "flux" else 48)
+    before = pictures_of(refiner.refine(pixels, masks, prompts, [1]))
+
+    refiner.pipe.enable_model_cpu_offload(device=torch.device("cpu"))
+    for _ in range(2):
+        offloaded = pictures_of(refiner.refine(pixels, masks, prompts, [1]))
+        assert np.array_equal(before, offloaded)
 
 
 def test_distilled_klein_refuses_guidance(klein_folder: Path) -> None:

@@ -17,9 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from manifests.errors import RowError, WeightsError
 from stages.options import Flux2KleinOptions, FluxFillOptions, RefineOptions
-from stages.refiners import load_encoder, load_refiner
-from stages.refiners.flux2_klein import Flux2Klein
-from stages.refiners.flux_fill import FluxFill
+from stages.refiners import Refiner, load_encoder, load_refiner
 from tests.refining import (
     apart,
     load_flux,
@@ -44,7 +42,7 @@ def test_a_batch_equals_its_crops_one_by_one(
 ) -> None:
     """Within one level of 255 in float32: sums run in another order."""
     if family == "flux":
-        refiner: FluxFill | Flux2Klein = load_flux(flux_folder, batch_size=2)
+        refiner: Refiner = load_flux(flux_folder, batch_size=2)
         prompts = make_prompts(4)
     else:
         refiner = load_klein(klein_folder, batch_size=2)

@@ -45,11 +45,11 @@ class Batch:
     """Items of one shape as tensors on the device, n at once.
 
     Attributes:
-        image: ``(n, 3, h, w)``, -1 to 1.
-        mask: ``(n, 1, h, w)``, 0, or 1: paint.
-        embeds: ``(n, tokens, dim)``.
-        pooled: ``(n, dim)``.
-        negative: ``(n, tokens, dim)``.
+        image: ``(n, 3, h, w)`` float32, -1 to 1.
+        mask: ``(n, 1, h, w)`` float32, 0, or 1: paint.
+        embeds: ``(n, tokens, dim)`` in the weights' precision.
+        pooled: ``(n, dim)`` likewise.
+        negative: ``(n, tokens, dim)`` likewise.
         generators: one per item, on the CPU, so that its noise is the same on every device and in
             every batch.
     """
@@ -117,20 +117,26 @@ class DiffusionRefiner(ABC):
 
     def _run(self, items: Sequence[Item]) -> list[Bytes | RowError]:
         latents = self.denoise(_batch(items, self.device, self.dtype))
-        pictures = self._decode(latents)
+        # One by one: the VAE is as fast, and together their memory would often pass the model's.
+        results = [
+            _checked(self._decode(each), item) for each, item in zip(latents, items, strict=True)
+        ]
         self.pipe.maybe_free_model_hooks()
-        return [_checked(*pair) for pair in zip(pictures, items, strict=True)]
+        return results
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """``(n, 3, h, w)`` float32, -1 to 1. What overflowed in 16 bits is decoded in 32."""
+        """``(c, h / 8, w / 8)`` -> ``(3, h, w)`` float32, -1 to 1.
+
+        What overflowed in 16 bits is decoded again in 32.
+        """
         vae = self.pipe.vae
-        pictures: torch.Tensor = vae.decode(latents.to(self.dtype), return_dict=False)[0].float()
-        again = _finite(latents) & ~_finite(pictures)
-        if self.dtype is not torch.float32 and bool(again.any()):
-            vae.to(torch.float32)
-            pictures[again] = vae.decode(latents[again].float(), return_dict=False)[0]
-            vae.to(self.dtype)
-        return pictures
+        picture: torch.Tensor = vae.decode(latents[None].to(self.dtype), return_dict=False)[0][0]
+        if self.dtype is torch.float32 or _finite(picture) or not _finite(latents):
+            return picture.float()
+        vae.to(torch.float32)
+        picture = vae.decode(latents[None].float(), return_dict=False)[0][0]
+        vae.to(self.dtype)
+        return picture
 
 
 def scheduler_as_is() -> FlowMatchEulerDiscreteScheduler:
@@ -180,8 +186,8 @@ def _batch(items: Sequence[Item], device: torch.device, dtype: torch.dtype) -> B
     pixels = torch.from_numpy(np.stack([item.pixels for item in items])).to(device)
     marked = torch.from_numpy(np.stack([item.mask >= 128 for item in items])).to(device)
     return Batch(
-        image=(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1).to(dtype),
-        mask=marked[:, None].to(dtype),
+        image=pixels.permute(0, 3, 1, 2).float() / 127.5 - 1,
+        mask=marked[:, None].float(),
         embeds=tensor([item.prompt.embeds for item in items]),
         pooled=tensor([item.prompt.pooled for item in items]),
         negative=tensor([item.prompt.negative for item in items]),
@@ -189,14 +195,13 @@ def _batch(items: Sequence[Item], device: torch.device, dtype: torch.dtype) -> B
     )
 
 
-def _finite(values: torch.Tensor) -> torch.Tensor:
-    """``(n,)`` bool: whether all of an item's values are numbers."""
-    return torch.isfinite(values).flatten(1).all(1)
+def _finite(values: torch.Tensor) -> bool:
+    return bool(torch.isfinite(values).all())
 
 
 def _checked(picture: torch.Tensor, item: Item) -> Bytes | RowError:
     """``(3, h, w)``, -1 to 1, as ``(h, w, 3)`` uint8; or what is wrong with it."""
-    if not bool(torch.isfinite(picture).all()):
+    if not _finite(picture):
         return RowError("model.bad_output", "The refiner's output is not a number.")
     levels = (picture.clamp(-1, 1) + 1) * 127.5
     result: Bytes = levels.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()

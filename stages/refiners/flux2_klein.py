@@ -94,7 +94,7 @@ class Flux2Klein(DiffusionRefiner):
 
         It would shrink pictures of more than a megapixel.
         """
-        latents = self.pipe.vae.encode(image).latent_dist.mode()
+        latents = self.pipe.vae.encode(image.to(self.dtype)).latent_dist.mode()
         tokens: torch.Tensor = self.pipe._patchify_latents(latents)
         return tokens
 
@@ -147,5 +147,5 @@ load_encoder = Flux2Prompts.load
 
 def _whole_tokens(mask: torch.Tensor) -> torch.Tensor:
     """Grow the mask to whole tokens: the pipeline samples it once in each, and misses lines."""
-    touched = torch.nn.functional.max_pool2d(mask.float(), SIDE_PX)
+    touched = torch.nn.functional.max_pool2d(mask, SIDE_PX)
     return torch.nn.functional.interpolate(touched, scale_factor=SIDE_PX, mode="nearest")

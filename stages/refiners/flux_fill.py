@@ -77,7 +77,11 @@ class FluxFill(DiffusionRefiner):
         }
 
     def denoise(self, batch: Batch) -> torch.Tensor:
-        """See the base class. Starts as ComfyUI does, from sigma * noise + (1 - sigma) * image."""
+        """See the base class. Starts as ComfyUI does, from sigma * noise + (1 - sigma) * image.
+
+        Diffusers keeps latents and times between steps in the weights' precision, where ComfyUI
+        has float32: in bfloat16 the model reads time 926.6 as 928, as Black Forest Labs' own code.
+        """
         count, _, height, width = batch.image.shape
         known = self._encode(batch.image)
         noise = noise_of(batch.generators, known.shape[1:]).to(known)
@@ -108,7 +112,7 @@ class FluxFill(DiffusionRefiner):
     def _encode(self, image: torch.Tensor) -> torch.Tensor:
         """``(n, 16, h / 8, w / 8)`` float32, the most likely latents, as ComfyUI takes them."""
         vae = self.pipe.vae
-        latents = vae.encode(image).latent_dist.mode().float()
+        latents = vae.encode(image.to(self.dtype)).latent_dist.mode().float()
         scaled: torch.Tensor = (latents - vae.config.shift_factor) * vae.config.scaling_factor
         return scaled
 
@@ -130,7 +134,7 @@ class FluxFill(DiffusionRefiner):
         """
         if not self.options.noise_mask:
             return None
-        painted = torch.nn.functional.max_pool2d(mask.float(), 8).expand_as(known)
+        painted = torch.nn.functional.max_pool2d(mask, 8).expand_as(known)
         mask, known, noise = _pack(painted), _pack(known), _pack(noise)
 
         def keep(_: Any, step: int, __: Any, state: dict[str, Any]) -> dict[str, Any]:
