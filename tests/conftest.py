@@ -135,7 +135,12 @@ def s3_endpoint() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="s3-"))
     server, endpoint = _start_s3(folder)
     try:
-        _await_bucket(server, endpoint)
+        try:
+            _await_bucket(server, endpoint)
+        except (BotoCoreError, ClientError):  # someone else took one of its ports meanwhile
+            server.kill()
+            server, endpoint = _start_s3(folder)
+            _await_bucket(server, endpoint)
         yield endpoint
     finally:
         server.kill()  # its filer waits on SIGTERM for clients that are gone

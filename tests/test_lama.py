@@ -1,0 +1,342 @@
+"""LaMa at full size, with random weights: the arithmetic is the published network's."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from spandrel.architectures.LaMa import LaMa
+from torch import Tensor, nn
+
+from manifests.errors import RowError, WeightsError
+from stages.devices import choose_device, halving, resolve_dtype
+from stages.lama import Lama
+from stages.masks import Bytes
+from stages.options import LamaOptions
+from tests.models import dat_weights, hole, random_lama, traced
+from tests.support import DEMO, upright_rgb
+
+EXACT = LamaOptions(dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def network(coffee: Bytes) -> LaMa:
+    return random_lama(coffee[100:292, 200:424])
+
+
+@pytest.fixture(scope="session")
+def published(network: LaMa, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network as the TorchScript that people have."""
+    return traced(network, tmp_path_factory.mktemp("weights") / "big-lama.pt")
+
+
+@pytest.fixture(scope="session")
+def lama(published: Path) -> Lama:
+    return Lama.load(published, EXACT, "cpu")
+
+
+@pytest.fixture
+def window(coffee: Bytes) -> tuple[Bytes, Bytes]:
+    """Part of a photo with a hole in it; its sides are no multiples of 8."""
+    pixels = coffee[150:250, 100:241]
+    return pixels, hole(pixels)
+
+
+def pixels_of(result: Bytes | RowError) -> Bytes:
+    assert isinstance(result, np.ndarray), result
+    return result
+
+
+def apart(one: Bytes | RowError, other: Bytes | RowError) -> int:
+    """By how many levels of 255 two pictures differ at most."""
+    return int(np.abs(pixels_of(one).astype(int) - pixels_of(other)).max())
+
+
+@pytest.mark.parametrize(
+    ("photo", "part"),
+    [
+        ("coffee-stray-coins.jpg", np.s_[150:342, 100:356]),
+        ("wall-clock-corner-logo.jpg", np.s_[300:400, 500:641]),
+        ("nuthatch-caption.webp", np.s_[100:257, 200:261]),
+    ],
+    ids=["192x256", "100x141", "157x61"],
+)
+def test_fills_as_the_published_program_does(
+    photo: str,
+    part: tuple[slice, slice],
+    published: Path,
+    lama: Lama,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from simple_lama_inpainting import SimpleLama  # noqa: PLC0415
+
+    monkeypatch.setenv("LAMA_MODEL", str(published))
+    pixels = upright_rgb(DEMO / "photos" / photo)[part]
+    height, width = pixels.shape[:2]
+    mask = hole(pixels)
+    # The reference leaves its padding on, and truncates: on average half a level less.
+    reference = np.asarray(SimpleLama(torch.device("cpu"))(pixels, mask))[:height, :width]
+    filled = pixels_of(lama.fill([pixels], [mask])[0])
+    inside = mask > 0
+    assert pixels[inside].std() > 0
+    assert filled[inside].std() > 20, "the random network paints with contrast"
+    difference = filled[inside].astype(int) - reference[inside]
+    assert difference.min() >= 0
+    assert difference.max() <= 1
+    assert difference.mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_16_bits_stay_near_float32(network: LaMa, lama: Lama, window: tuple[Bytes, Bytes]) -> None:
+    """The random network's fills vary by 50 levels from pixel to pixel, and bfloat16 keeps 8 bits
+    of each of its 70 layers: this is the harder case.
+    """
+    pixels, mask = window
+    (exact,) = lama.fill([pixels], [mask])
+    half = Lama(copy.deepcopy(network), LamaOptions(dtype="bfloat16"), "cpu")
+    assert half.dtype == torch.bfloat16
+    (filled,) = half.fill([pixels], [mask])
+    off = np.abs(pixels_of(filled).astype(int) - pixels_of(exact))[mask > 0]
+    assert off.mean() < 3
+    assert np.percentile(off, 99) < 10
+    assert np.array_equal(pixels_of(filled)[mask == 0], pixels[mask == 0])
+
+
+def test_a_batch_gives_what_single_windows_give(lama: Lama, coffee: Bytes) -> None:
+    windows = [coffee[y : y + 64, 40 : 40 + width] for y in (0, 90, 180) for width in (72, 67, 40)]
+    masks = [hole(each) for each in windows]
+    together = lama.fill(windows, masks)
+    alone = [lama.fill([pixels], [mask])[0] for pixels, mask in zip(windows, masks, strict=True)]
+    assert [pixels_of(each).shape for each in together] == [each.shape for each in windows]
+    assert max(map(apart, together, alone)) <= 1
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 1), (1, 9), (7, 5), (8, 8), (15, 17), (33, 16), (257, 513)], ids=str
+)
+def test_takes_any_size_and_keeps_known_pixels(
+    size: tuple[int, int], lama: Lama, coffee: Bytes
+) -> None:
+    pixels = np.resize(coffee, (*size, 3)) if max(size) > 400 else coffee[: size[0], : size[1]]
+    mask = hole(pixels)
+    before = pixels.copy(), mask.copy()
+    filled = pixels_of(lama.fill([pixels], [mask])[0])
+    assert filled.shape == pixels.shape
+    assert filled.dtype == np.uint8
+    assert np.array_equal(filled[mask == 0], pixels[mask == 0])
+    assert (filled[mask > 0] != pixels[mask > 0]).any()
+    assert np.array_equal(pixels, before[0])
+    assert np.array_equal(mask, before[1])
+
+
+def test_an_empty_mask_changes_nothing_and_a_whole_one_everything(
+    lama: Lama, window: tuple[Bytes, Bytes]
+) -> None:
+    pixels, mask = window
+    empty, whole, soft = lama.fill(
+        [pixels, pixels, pixels], [np.zeros_like(mask), np.full_like(mask, 255), mask // 255]
+    )
+    assert np.array_equal(pixels_of(empty), pixels)
+    assert empty is not pixels
+    (other,) = lama.fill([255 - pixels], [np.full_like(mask, 255)])
+    assert np.array_equal(pixels_of(whole), pixels_of(other)), "nothing shows through a whole mask"
+    assert apart(soft, lama.fill([pixels], [mask])[0]) <= 1, "1 marks as 255 does"
+    assert lama.fill([], []) == []
+
+
+class Fake(nn.Module):
+    """A network that paints what a function says, and remembers its batches."""
+
+    def __init__(self, paint: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.paint = paint
+        self.batches: list[int] = []
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002 - as LaMa's
+        self.batches.append(len(image))
+        return self.paint(image)
+
+
+def test_what_is_no_picture_is_tried_in_float32_and_costs_only_its_own_row(coffee: Bytes) -> None:
+    def paint(image: Tensor) -> Tensor:
+        out = image.clone()
+        out[image.amax(dim=(1, 2, 3)) < 0.5] = torch.nan
+        return out
+
+    network = Fake(paint)
+    bright, dim = coffee[:64, :64] // 2 + 128, coffee[:64, :64] // 4
+    lama = Lama(network, LamaOptions(dtype="bfloat16"), "cpu")
+    first, broken, last = lama.fill([bright, dim, bright], [hole(bright)] * 3)
+    assert apart(first, bright) == 0
+    assert isinstance(broken, RowError)
+    assert broken.code == "model.bad_output"
+    assert apart(last, bright) == 0
+    assert network.batches == [3, 1], "the second try is for the broken one alone"
+
+
+def test_a_second_try_in_float32_can_succeed(coffee: Bytes) -> None:
+    def paint(image: Tensor) -> Tensor:
+        return image + torch.inf if torch.is_autocast_enabled("cpu") else image
+
+    pixels = coffee[:64, :64]
+    (filled,) = Lama(Fake(paint), LamaOptions(dtype="float16"), "cpu").fill(
+        [pixels], [hole(pixels)]
+    )
+    assert apart(filled, pixels) == 0
+
+
+def test_black_is_believed_only_where_something_near_is_dark(coffee: Bytes) -> None:
+    bright = coffee[:64, :64] // 2 + 100
+    dark = bright.copy()
+    dark[:, :24] = 5
+    lama = Lama(Fake(torch.zeros_like), EXACT, "cpu")
+    failed, believed = lama.fill([bright, dark], [hole(bright)] * 2)
+    assert isinstance(failed, RowError)
+    assert failed.code == "model.bad_output"
+    assert (pixels_of(believed)[hole(bright) > 0] == 0).all()
+
+
+def test_weights_that_are_not_numbers_end_as_bad_output(
+    network: LaMa, window: tuple[Bytes, Bytes]
+) -> None:
+    broken = copy.deepcopy(network)
+    with torch.no_grad():
+        next(broken.parameters()).fill_(torch.nan)
+    (result,) = Lama(broken, EXACT, "cpu").fill([window[0]], [window[1]])
+    assert isinstance(result, RowError)
+    assert result.code == "model.bad_output"
+
+
+def test_batches_are_halved_until_they_fit(coffee: Bytes) -> None:
+    """With a network that only says that memory has ended; a real GPU's end is not shown here."""
+
+    def paint(image: Tensor) -> Tensor:
+        if len(image) > 2 or image.shape[-1] > 64:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return 1 - image
+
+    network = Fake(paint)
+    pixels, large = coffee[:64, :64], coffee[:64, :72]
+    windows = [pixels, large] + [pixels] * 8
+    lama = Lama(network, LamaOptions(dtype="float32", batch_size=8), "cpu")
+    results = lama.fill(windows, [hole(each) for each in windows])
+    assert network.batches == [8, 4, 2, 2, 2, 2, 1, 1]
+    assert isinstance(results[1], RowError)
+    assert results[1].code == "model.out_of_memory"
+    inside = hole(pixels) > 0
+    for result in results[:1] + results[2:]:
+        assert np.array_equal(pixels_of(result)[inside], 255 - pixels[inside])
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
+    def run(batch: object) -> list[int]:
+        raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes"):
+        halving(run, [1, 2], 2)
+
+
+@pytest.mark.parametrize("kind", ["state-dict.pth", "big-lama.safetensors", "generator.ckpt"])
+def test_reads_weights_however_they_are_packed(
+    kind: str, network: LaMa, lama: Lama, window: tuple[Bytes, Bytes], tmp_path: Path
+) -> None:
+    path = tmp_path / kind
+    tensors = network.state_dict()
+    if path.suffix == ".safetensors":
+        save_file(tensors, path)
+    elif path.suffix == ".ckpt":  # as its authors name things
+        tensors = {
+            "generator." + name.removeprefix("model."): each for name, each in tensors.items()
+        }
+        torch.save({"state_dict": tensors}, path)
+    else:
+        torch.save(tensors, path)
+    (filled,) = Lama.load(path, EXACT, "cpu").fill([window[0]], [window[1]])
+    assert apart(filled, lama.fill([window[0]], [window[1]])[0]) == 0
+
+
+def test_other_networks_and_damage_are_told(published: Path, tmp_path: Path) -> None:
+    whole = published.read_bytes()
+    stranger, smaller, evil = tmp_path / "a.pt", tmp_path / "b.pth", tmp_path / "c.pth"
+    torch.save({"fc.weight": torch.zeros(2, 2)}, stranger)
+    torch.save({"model.model.1.bn_l.running_mean": torch.zeros(2)}, smaller)
+    torch.save({"fc.weight": print}, evil)  # a name to import and call: it could be os.system
+    cases = {
+        dat_weights(): "is not of LaMa, but of DAT .SR",
+        stranger: "no known network .it begins with fc.weight",
+        smaller: "another size",
+        evil: "is damaged, or holds no weights",
+    }
+    for size in (0, 4, 1000, len(whole) // 2, len(whole) - 1000):
+        cut = tmp_path / f"cut-{size}.pt"
+        cut.write_bytes(whole[:size])
+        cases[cut] = "is damaged"
+    for path, what in cases.items():
+        with pytest.raises(WeightsError, match=f"{path.name} .*{what}") as error:
+            Lama.load(path, EXACT)
+        assert error.value.code == "weights.unusable"
+    with pytest.raises(WeightsError, match="no weights at") as error:
+        Lama.load(tmp_path / "none.pt", EXACT)
+    assert error.value.code == "weights.missing"
+
+
+def test_compiled_windows_share_sizes_that_are_multiples_of_64(
+    coffee: Bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled as far as the graph; the code that is made of it takes minutes on a CPU."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))
+    shapes: list[tuple[int, ...]] = []
+
+    def paint(image: Tensor) -> Tensor:
+        shapes.append(tuple(image.shape))
+        return 1 - image
+
+    lama = Lama(Fake(paint), LamaOptions(dtype="float32", compile=True), "cpu")
+    windows = [coffee[:40, :60], coffee[:64, :64], coffee[:65, :128], coffee[:100, :70]]
+    results = lama.fill(windows, [hole(each) for each in windows])
+    assert {shape[2:] for shape in shapes} == {(64, 64), (128, 128)}
+    for pixels, result in zip(windows, results, strict=True):
+        inside = hole(pixels) > 0
+        assert np.array_equal(pixels_of(result)[inside], 255 - pixels[inside])
+
+
+def test_where_nothing_compiles_it_is_told_before_work_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_compiler(*args: object) -> None:
+        raise RuntimeError("no C++ compiler\nin a long trace")
+
+    monkeypatch.setattr(torch, "compile", lambda _: no_compiler)
+    with pytest.raises(WeightsError, match=r"cannot be compiled: no C\+\+ compiler\.") as error:
+        Lama(Fake(lambda image: image), LamaOptions(compile=True), "cpu")
+    assert error.value.code == "model.unavailable"
+
+
+def test_bfloat16_is_chosen_only_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = choose_device("cpu")
+    for has_it, chosen in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has_it=has_it: has_it)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        assert resolve_dtype("auto", cpu) == chosen
+    assert resolve_dtype("float16", cpu) == torch.float16
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_a_gpu_fills_as_the_cpu_does(
+    dtype: str, network: LaMa, published: Path, window: tuple[Bytes, Bytes]
+) -> None:
+    pixels, mask = window
+    on_gpu = Lama.load(published, LamaOptions.model_validate({"dtype": dtype}))
+    on_cpu = Lama(copy.deepcopy(network), EXACT, "cpu")
+    on_cpu._step_px = on_gpu._step_px
+    filled = pixels_of(on_gpu.fill([pixels] * 3, [mask] * 3)[2])
+    off = np.abs(filled.astype(int) - pixels_of(on_cpu.fill([pixels], [mask])[0]))
+    assert off[mask > 0].mean() < {"float32": 0.5, "bfloat16": 3, "float16": 1}[dtype]
+    assert not off[mask == 0].any()
