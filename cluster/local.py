@@ -19,7 +19,8 @@ _ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 
-#: A cluster's workers have its environment and not the driver's, but for these.
+#: A cluster's workers have its environment and not the driver's, but for these. Those of a private
+#: Ray have the driver's anyway.
 _PASSED_ON = ("CATALOG_CLEANUP_TRUST",)
 
 
@@ -43,7 +44,8 @@ def ray_session(address: str | None = None) -> Iterator[list[str]]:
 
     address = address_of(address)
     _check_listening(address)
-    passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    names = [] if address == "local" else [name for name in _PASSED_ON if name in os.environ]
+    passed_on = {name: os.environ[name] for name in names}
     try:
         with _silent_stderr():
             ray.init(

@@ -146,9 +146,10 @@ def test_an_unpinned_torchscript_is_refused_unless_trusted(
 
 def test_trust_reaches_the_workers_of_a_cluster(ray_address: str) -> None:
     check = (
-        "import os, ray\n"
+        "import os\n"
         "from cluster.local import ray_session\n"
         f"with ray_session('{ray_address}'):\n"
+        "    import ray\n"
         "    get = ray.remote(lambda: os.environ.get('CATALOG_CLEANUP_TRUST'))\n"
         "    print('trust', ray.get(get.remote()))\n"
     )
