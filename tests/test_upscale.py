@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from spandrel import ImageModelDescriptor, ModelLoader
 from torch import Tensor, nn
 
@@ -39,35 +39,35 @@ def apart(one: Bytes, other: Bytes) -> int:
 
 
 def test_gives_what_spandrel_gives(real: Upscaler, coffee: Bytes) -> None:
-    pixels = coffee[200:239, 250:301]
+    pixels = coffee[200:219, 250:281]
     plain = ModelLoader().load_from_file(dat_weights())
     assert isinstance(plain, ImageModelDescriptor)
     image = torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
     expected = (plain(image)[0].permute(1, 2, 0) * 255).round().to(torch.uint8).numpy()
     enlarged = real.enlarge(pixels)
     assert real.scale == 2
-    assert enlarged.shape == (78, 102, 3)
+    assert enlarged.shape == (38, 62, 3)
     assert apart(enlarged, expected) == 0
 
 
 def test_real_weights_bring_back_detail_without_moving_it(real: Upscaler, coffee: Bytes) -> None:
     """Better than Lanczos, against the photo that was shrunk; in tiles, without a seam."""
-    truth = coffee[120:264, 200:392]
-    small = cv2.resize(truth, (96, 72), interpolation=cv2.INTER_AREA)
-    enlarged = real.enlarge(np.asarray(small, np.uint8))
-    lanczos = to_size(np.asarray(small, np.uint8), 192, 144, None)
+    truth = coffee[160:240, 240:400]
+    shrunk = Image.fromarray(truth).resize((80, 40), Image.Resampling.BICUBIC)
+    small = np.asarray(shrunk)  # as the network was taught
+    enlarged, lanczos = real.enlarge(small), to_size(small, 160, 80, None)
 
     def error(image: Bytes) -> float:
         return float(np.square(image.astype(float) - truth)[8:-8, 8:-8].mean())
 
-    assert error(enlarged) < 0.9 * error(lanczos)
-    untiled = Upscaler.load(dat_weights(), EXACT, "cpu").enlarge(np.asarray(small, np.uint8))
+    assert error(enlarged) < 0.5 * error(lanczos)
+    untiled = Upscaler.load(dat_weights(), EXACT, "cpu").enlarge(small)
     # This network looks at whole tiles: they cannot be equal, but nowhere may it show.
-    off = np.abs(enlarged.astype(float) - untiled)
-    assert off.mean() < 0.5
-    assert np.percentile(off, 99) <= 3
-    step = np.abs(np.diff(enlarged.astype(float) - untiled, axis=1)).mean(axis=(0, 2))
-    assert step.max() < 1.5
+    off = enlarged.astype(float) - untiled
+    assert np.abs(off).mean() < 0.2
+    assert np.abs(off).max() <= 4
+    # From one column to the next, neighbours in the photo differ by 5 levels on average.
+    assert np.abs(np.diff(off, axis=1)).mean(axis=(0, 2)).max() < 1
 
 
 @pytest.mark.parametrize("size", [(64, 65), (100, 63), (200, 333), (129, 1)], ids=str)
@@ -83,7 +83,7 @@ def test_tiles_are_seamless_for_a_network_that_sees_not_too_far(
     assert (tiled != untiled).mean() < 1e-3, "rounding alone"
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 31), (17, 16)], ids=str)
+@pytest.mark.parametrize("size", [(1, 1), (17, 16)], ids=str)
 def test_takes_any_size(size: tuple[int, int], real: Upscaler, coffee: Bytes) -> None:
     pixels = coffee[: size[0], : size[1]]
     assert real.enlarge(pixels).shape == (2 * size[0], 2 * size[1], 3)
@@ -188,13 +188,13 @@ class TestToSize:
 
     @pytest.mark.parametrize("size", [(150, 100), (300, 250), (250, 90), (500, 60)], ids=str)
     def test_moves_nothing(self, size: tuple[int, int], coffee: Bytes, weights: Path) -> None:
+        """Whatever moved a picture to one side would move its mirror image to the other."""
         pixels = coffee[100:300, 100:300]
         for upscaler in (None, _with(weights, Fake(), EXACT)):
-            back = to_size(to_size(pixels, *size, upscaler), 200, 200, None)
-            grey, grey_back = (each.mean(axis=2, dtype=np.float32) for each in (pixels, back))
-            (dx, dy), _ = cv2.phaseCorrelate(grey, grey_back)
-            assert abs(dx) < 0.05
-            assert abs(dy) < 0.05
+            sized = to_size(pixels, *size, upscaler)
+            mirrored = to_size(pixels[::-1, ::-1], *size, upscaler)
+            assert apart(mirrored[::-1, ::-1], sized) <= 2, "each of two steps rounds"
+            assert (mirrored[::-1, ::-1] != sized).mean() < 0.2
 
 
 @pytest.mark.gpu
