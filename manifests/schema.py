@@ -95,13 +95,13 @@ class LineageRow:
     )
     recipe_name: str = _column(pa.string(), "Name in the recipe.", "")
     recipe_hash: str = _column(pa.string(), "Changes with every option that steers a result.", "")
-    prompt: str | None = _column(pa.string(), "What the refiner was told to paint.")
-    sigmas: list[float] = _column(
+    refine_prompt: str | None = _column(pa.string(), "What the refiner was told to paint.")
+    refine_sigmas: list[float] = _column(
         pa.list_(pa.float64()),
         "The refiner's noise levels, from the first step's to 0: one more than its steps.",
         list,
     )
-    guidance: float | None = _column(pa.float64(), "The refiner's guidance scale.")
+    refine_guidance: float | None = _column(pa.float64(), "The refiner's guidance scale.")
     weights: dict[str, str] = _column(
         pa.map_(pa.string(), pa.string()), "Model -> sha256 of its weights.", dict
     )

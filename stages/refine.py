@@ -35,7 +35,7 @@ def encode_prompt(recipe: Recipe) -> Work:
     def work(photo: Photo) -> None:
         if photo.patches:
             text = photo.extra.get("prompt") or options.prompt
-            photo.lineage.prompt = str(text)
+            photo.lineage.refine_prompt = str(text)
             photo.prompt = encoder.encode(str(text))
 
     return work
@@ -99,8 +99,8 @@ def refine(recipe: Recipe) -> Together:
             photo.prompt = None
             if photo.ok and photo.patches:
                 _note_weights(photo, weights)
-                photo.lineage.sigmas = list(record["sigmas"])
-                photo.lineage.guidance = float(record["guidance"])
+                photo.lineage.refine_sigmas = list(record["sigmas"])
+                photo.lineage.refine_guidance = float(record["guidance"])
 
     return Together(work)
 
