@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from rich.console import Console
 
+from manifests.errors import WeightsError
 from stages.models import told_licence
 from stages.recipe import Recipe
 from stages.weights import TRUST, Weights, find, foresee, of_recipe, presumed
@@ -41,7 +43,7 @@ def prepare(recipe: Recipe, console: Console, *, here: bool) -> dict[str, Any]:
         ``commercial`` (None: not known), and its ``sha256``; empty what is not known here.
 
     Raises:
-        WeightsError: see :func:`stages.weights.find`.
+        WeightsError: see :func:`stages.weights.find`; ``model.not_installed``.
     """
     used: dict[str, Any] = {}
     told: set[str] = set()
@@ -49,7 +51,10 @@ def prepare(recipe: Recipe, console: Console, *, here: bool) -> dict[str, Any]:
     def tell(line: str) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    for section, ref in of_recipe(recipe):
+    parts = of_recipe(recipe)
+    if here and parts and not find_spec("torch"):
+        raise WeightsError("model.not_installed", f"The recipe {recipe.name} uses models.")
+    for section, ref in parts:
         found = find(ref, tell=tell) if here else foresee(ref)
         known = found if found and found.commercial is not None else presumed(recipe, section, ref)
         used[section] = {

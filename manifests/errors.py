@@ -156,7 +156,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "model.not_installed": (
         "The libraries that models need are not installed.",
-        "pip install 'catalog-cleanup[models]'.",
+        "pip install 'catalog-cleanup[models]', or in a clone `.ci/uv sync --group models`.",
     ),
     "model.unavailable": (
         "An option of the recipe cannot be had on this machine.",

@@ -6,10 +6,14 @@ import json
 import os
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from jobs.run import run
+from jobs.weights import prepare
+from manifests.errors import WeightsError
 from stages.models import known
+from stages.recipe import Recipe
 from stages.weights import cached, find
 from tests import doubles
 from tests.conftest import Command
@@ -133,3 +137,11 @@ def test_a_run_and_a_try_without_weights_end_before_anything_starts(
             assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "out" / "run.json").exists()
     assert not (tmp_path / "o.png").exists()
+
+
+def test_a_recipe_with_models_needs_their_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.weights.find_spec", lambda _: None)
+    with pytest.raises(WeightsError, match="lama uses models") as caught:
+        prepare(Recipe.load("lama"), Console(quiet=True), here=True)
+    assert caught.value.code == "model.not_installed"
+    assert prepare(Recipe.load("telea"), Console(quiet=True), here=True) == {}
