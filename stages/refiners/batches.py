@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from manifests.errors import RowError
+from stages.devices import halving
 from stages.masks import Bytes
 from stages.refiners.prompts import Floats, Prompt
 
@@ -109,10 +110,9 @@ class DiffusionRefiner(ABC):
             by_shape.setdefault(item.shape, []).append(index)
         done: dict[int, Bytes | RowError] = {}
         for indices in by_shape.values():
-            for start in range(0, len(indices), self.batch_size):
-                batch = indices[start : start + self.batch_size]
-                results = _halving(self._run, [items[index] for index in batch])
-                done.update(zip(batch, results, strict=True))
+            results = halving(self._run, [items[index] for index in indices], self.batch_size)
+            for index, result in zip(indices, results, strict=True):
+                done[index] = result
         return [done[index] for index in range(len(items))]
 
     def _run(self, items: Sequence[Item]) -> list[Bytes | RowError]:
@@ -159,24 +159,6 @@ def _check(item: Item) -> None:
         raise ValueError(f"{item.pixels.dtype} and {item.mask.dtype} must be uint8.")
     if not height or not width or height % SIDE_PX or width % SIDE_PX:
         raise ValueError(f"{width} x {height} px are no multiples of {SIDE_PX}.")
-
-
-def _halving(
-    run: Callable[[Sequence[Item]], list[Bytes | RowError]], items: Sequence[Item]
-) -> list[Bytes | RowError]:
-    """Run the items together, or in ever smaller batches if memory does not suffice."""
-    try:
-        return run(items)
-    except torch.OutOfMemoryError as error:
-        message = str(error)
-    # Outside of `except`, whose traceback would hold on to the tensors of the failed run.
-    torch.cuda.empty_cache()
-    if len(items) == 1:
-        height, width = items[0].mask.shape
-        message = f"A crop of {width} x {height} px does not fit: {message}"
-        return [RowError("model.out_of_memory", message)]
-    middle = len(items) // 2
-    return _halving(run, items[:middle]) + _halving(run, items[middle:])
 
 
 def _batch(items: Sequence[Item], device: torch.device, dtype: torch.dtype) -> Batch:

@@ -15,6 +15,7 @@ from diffusers import AutoencoderKLFlux2, Flux2KleinInpaintPipeline, Flux2Transf
 from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
 from manifests.errors import WeightsError
+from stages.devices import choose_device
 from stages.options import Flux2KleinOptions
 from stages.refiners import loading
 from stages.refiners.batches import SIDE_PX, Batch, DiffusionRefiner, scheduler_as_is
@@ -43,7 +44,7 @@ class Flux2Klein(DiffusionRefiner):
     @classmethod
     def load(cls, folder: Path, options: Flux2KleinOptions, device: str | None = None) -> Self:
         """Load transformer and VAE. Errors: see :func:`stages.refiners.load_refiner`."""
-        place = loading.device_of(device)
+        place = choose_device(device)
         dtype = loading.dtype_of(options.dtype, place)
         index = loading.check_folder(folder, _PIPELINES, ("transformer", "vae"))
         distilled = bool(index.get("is_distilled", False))
@@ -112,7 +113,7 @@ class Flux2Prompts:
     @classmethod
     def load(cls, folder: Path, options: Flux2KleinOptions, device: str | None = None) -> Self:
         """Load it alone. Errors: see :func:`stages.refiners.load_encoder`."""
-        place = loading.device_of(device)
+        place = choose_device(device)
         dtype = loading.dtype_of(options.dtype, place)
         loading.check_folder(folder, _PIPELINES, ("text_encoder", "tokenizer"))
         pipe = Flux2KleinInpaintPipeline(

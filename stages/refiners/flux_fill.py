@@ -12,6 +12,7 @@ import torch
 from diffusers import AutoencoderKL, FluxFillPipeline, FluxTransformer2DModel
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
+from stages.devices import choose_device
 from stages.options import FluxFillOptions
 from stages.refiners import loading
 from stages.refiners.batches import Batch, DiffusionRefiner, noise_of, scheduler_as_is
@@ -40,7 +41,7 @@ class FluxFill(DiffusionRefiner):
     @classmethod
     def load(cls, folder: Path, options: FluxFillOptions, device: str | None = None) -> Self:
         """Load transformer and VAE. Errors: see :func:`stages.refiners.load_refiner`."""
-        place = loading.device_of(device)
+        place = choose_device(device)
         dtype = loading.dtype_of(options.dtype, place)
         loading.check_folder(folder, _PIPELINES, ("transformer", "vae"))
         switches = loading.fp8_switches(dtype, place) if options.fp8 else {}
@@ -156,7 +157,7 @@ class FluxPrompts:
     @classmethod
     def load(cls, folder: Path, options: FluxFillOptions, device: str | None = None) -> Self:
         """Load them alone. Errors: see :func:`stages.refiners.load_encoder`."""
-        place = loading.device_of(device)
+        place = choose_device(device)
         dtype = loading.dtype_of(options.dtype, place)
         parts = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
         loading.check_folder(folder, _PIPELINES, parts)

@@ -22,11 +22,6 @@ from stages.options import Dtype
 COMPILE_BACKEND = "inductor"
 
 
-def device_of(name: str | None) -> torch.device:
-    """The device named, or the first GPU, or the CPU."""
-    return torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-
-
 def dtype_of(name: Dtype, device: torch.device) -> torch.dtype:
     """The precision named; `auto` is bfloat16 on GPUs that have it, else float32.
 
