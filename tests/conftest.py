@@ -27,7 +27,8 @@ from tests.web import WEIGHTS, Web, serving, write_list
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # read when the libraries are imported; no test may ask it
+# Read when the hub's library is imported: no test may ask the real one, where nobody listens here.
+os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 
 _STARTUP_SECONDS = 60.0
 
@@ -135,12 +136,7 @@ def s3_endpoint() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="s3-"))
     server, endpoint = _start_s3(folder)
     try:
-        try:
-            _await_bucket(server, endpoint)
-        except (BotoCoreError, ClientError):  # someone else took one of its ports meanwhile
-            server.kill()
-            server, endpoint = _start_s3(folder)
-            _await_bucket(server, endpoint)
+        _await_bucket(server, endpoint)
         yield endpoint
     finally:
         server.kill()  # its filer waits on SIGTERM for clients that are gone
@@ -166,6 +162,7 @@ def _start_s3(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
         "-s3",
         f"-s3.config={config}",
         "-s3.port.iceberg=0",
+        "-s3.port.lance=0",  # else a fixed one, that a second server finds taken
         "-s3.autoCreateBucket=false",
         "-master.volumeSizeLimitMB=64",
         "-master.telemetry=false",
