@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from manifests.errors import RecipeError
 from stages.options import (
     CropOptions,
+    LamaOptions,
     Limits,
     MaskOptions,
     MetadataOptions,
@@ -102,6 +103,11 @@ class Recipe(Section):
             },
         )
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def is_generative(self) -> bool:
+        """Whether a trained model paints: what ``metadata.mark_edit`` has to tell."""
+        return self.refine is not None or isinstance(self.remove, LamaOptions)
 
     def to_toml(self) -> str:
         """The whole recipe, defaults included; :meth:`load` reads it back as the same recipe."""

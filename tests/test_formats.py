@@ -583,3 +583,13 @@ def test_what_no_encoder_can_hold_is_told() -> None:
     info.add_itxt("XML:com.adobe.xmp", packet.decode())
     _, made = edited(encoded(wide, pnginfo=info), spot, "output.format=jpeg")
     assert "XMP over 64 KB left out" in made.metadata_notes
+
+
+def test_the_edit_is_marked_on_request(photo: Pixels, spot: Bits) -> None:
+    source = encoded(Image.fromarray(photo), format="JPEG")
+    for name, kind in (("telea", "algorithmicallyEnhanced"), ("lama", "TrainedAlgorithmicMedia")):
+        recipe = Recipe.load(name, ["metadata.mark_edit=true"])
+        decoded = decode_photo(source, 100, "x")
+        with Image.open(io.BytesIO(encode(source, decoded, spot, recipe, "x").data)) as after:
+            assert kind.encode() in after.info["xmp"]
+            assert b"catalog-cleanup" in after.info["xmp"]

@@ -95,3 +95,12 @@ def test_a_misspelt_section_in_a_file_is_told(tmp_path: Path) -> None:
     path.write_text('name = "mine"\n[remove]\nmethod = "telea"\n[corp]\ncontext = 2\n')
     with pytest.raises(RecipeError, match="corp is not an option"):
         Recipe.load(str(path))
+
+
+def test_a_recipe_with_a_trained_model_is_generative() -> None:
+    told = {name: Recipe.load(name).is_generative for name in preset_names()}
+    assert {name for name, generative in told.items() if not generative} == {
+        "telea",
+        "navier-stokes",
+        "patchmatch",
+    }

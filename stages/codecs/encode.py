@@ -18,8 +18,6 @@ def encode(
     changed: Bits,
     recipe: Recipe,
     uri: str,
-    *,
-    generative: bool = False,
 ) -> Encoded:
     """Encode edited pixels, with the source's metadata.
 
@@ -29,7 +27,6 @@ def encode(
         changed: ``(h, w)`` bool in the displayed frame, True wherever ``edited`` was edited.
         recipe: its ``output`` and ``metadata``.
         uri: names the photo in errors.
-        generative: whether a generative model painted.
 
     Raises:
         RowError: ``image.corrupt``, for damage that only shows in a JPEG's coefficients;
@@ -44,7 +41,7 @@ def encode(
         edited.space,
         recipe.output,
         recipe.metadata,
-        generative,
+        recipe.is_generative,
     )
     own = format_of(source)
     assert own is not None
