@@ -241,3 +241,16 @@ def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, web: Web, cache: Pat
     write_list(path, web.url)
     monkeypatch.setenv("CATALOG_CLEANUP_MODELS", str(path))
     return path
+
+
+@pytest.fixture(scope="session")
+def photo() -> npt.NDArray[np.uint8]:
+    """Of odd size, so that blocks, strips and tiles are cut off at its edges."""
+    return upright_rgb(DEMO / "photos" / "fig-bowl-sticker-date.jpg")[300:541, 200:503]
+
+
+@pytest.fixture(scope="session")
+def spot(photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    spot = np.zeros(photo.shape[:2], np.bool_)
+    spot[60:130, 90:170] = True
+    return spot

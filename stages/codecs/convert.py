@@ -13,11 +13,17 @@ from PIL import Image, PngImagePlugin
 from stages.codecs import heif, pillow_io, png, tiff
 from stages.codecs.blocks import EXIF_PREFIX, Blocks
 from stages.codecs.metadata.compare import comparable
-from stages.codecs.picture import Edit, Encoded, Samples, Space, as_pillow, to_8_bits
+from stages.codecs.picture import (
+    DEFAULT_QUALITY,
+    Edit,
+    Encoded,
+    Samples,
+    Space,
+    as_pillow,
+    to_8_bits,
+)
 from stages.codecs.png_chunks import chunks, raw_profile, with_chunks
 from stages.colour import as_seen, view
-
-_QUALITY = 90
 
 #: The formats that can hold CMYK; those that lose no sample, and hold 16 bits.
 _CMYK = ("jpeg", "tiff")
@@ -62,7 +68,7 @@ def convert(edit: Edit, own: str, wanted: str) -> Encoded:
     blocks.notes += _left_behind(edit.source, own, carried)
     lossless = wanted in _LOSSLESS and len(notes) == 1
     if wanted not in _LOSSLESS:
-        quality = edit.output.quality or _QUALITY
+        quality = edit.output.quality or DEFAULT_QUALITY
         notes.append(f"quality {quality}")
         data = pillow_io.saved(
             as_pillow(pixels, space.model),

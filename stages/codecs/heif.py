@@ -15,6 +15,7 @@ import numpy as np
 from stages.codecs import pillow_io
 from stages.codecs.blocks import Blocks
 from stages.codecs.picture import (
+    DEFAULT_QUALITY,
     Decoded,
     Edit,
     Encoded,
@@ -22,8 +23,6 @@ from stages.codecs.picture import (
     UnsupportedError,
     as_pillow,
 )
-
-_QUALITY = 90
 
 #: Boxes that tell of the picture lie before its data.
 _HEAD = 65_536
@@ -55,7 +54,7 @@ def encode_avif(edit: Edit) -> Encoded:
     """Write an edited AVIF; raises RowError ``image.stale_preview``."""
     with pillow_io.opened(edit.source) as original:
         blocks, kept = _settled(edit, original.info)
-    quality = edit.output.quality or _QUALITY
+    quality = edit.output.quality or DEFAULT_QUALITY
     picture = as_pillow(edit.pixels, edit.space.model)
     data = pillow_io.saved(picture, format="AVIF", quality=quality, **kept)
     return Encoded(data, "reencoded", f"AVIF, quality {quality}", blocks.notes)
@@ -91,7 +90,7 @@ def encode_heic(edit: Edit) -> Encoded:
         (width, height),
         np.ascontiguousarray(edit.pixels).tobytes(),
     )
-    quality = edit.output.quality or _QUALITY
+    quality = edit.output.quality or DEFAULT_QUALITY
     target = io.BytesIO()
     picture.save(target, quality=quality, chroma=original.info.get("chroma", 420), **kept)
     dropped = count(edit.source) - 1

@@ -18,6 +18,9 @@ Samples = npt.NDArray[np.unsignedinteger[Any]]
 #: What the channels mean; CMYK as Pillow has it, 0: no ink.
 ColourModel = Literal["grey", "rgb", "cmyk"]
 
+#: Of lossy files, where neither the recipe nor the source tells one.
+DEFAULT_QUALITY = 90
+
 _CHANNELS: dict[ColourModel, int] = {"grey": 1, "rgb": 3, "cmyk": 4}
 
 _Array = TypeVar("_Array", bound=npt.NDArray[Any])

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stages.codecs.blocks import C2PA_DROPPED, Blocks
-from stages.codecs.picture import Edit, Encoded, as_pillow
+from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import opened, saved
 from stages.codecs.vp8_quality import quality_of
 
 #: Chunks that are written again, or dropped with a note of their own.
 _KNOWN = frozenset(b"VP8  VP8L VP8X ALPH ICCP EXIF XMP  C2PA"[i : i + 4] for i in range(0, 40, 5))
-
-#: Where a lossy file's own quality cannot be told.
-DEFAULT_QUALITY = 90
 
 
 def encode(edit: Edit) -> Encoded:
