@@ -11,7 +11,11 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from stages.codecs.jpeg_header import read_header
+from stages.codecs.metadata.exif import settle_block
 from stages.codecs.metadata.jpeg import Settled, settle_jpeg
+from stages.codecs.metadata.photoshop import settle_resources
+from stages.codecs.metadata.settling import Settling
+from stages.codecs.metadata.xmp import settle_packet
 from stages.options import MetadataOptions
 from tests.support import DEMO, encoded, upright_rgb
 
@@ -255,3 +259,24 @@ def full_file() -> bytes:
         segment(0xFE, b"a comment"),
     ]
     return data[:20] + b"".join(before) + data[20:] + mp4()
+
+
+def settle_exif(
+    data: bytes, edited: Image.Image, options: MetadataOptions, *, generative: bool = False
+) -> tuple[bytes, list[str]]:
+    settling = Settling(edited, options, generative=generative)
+    return settle_block(data, settling), settling.notes
+
+
+def settle_photoshop(
+    data: bytes, edited: Image.Image, options: MetadataOptions, *, generative: bool = False
+) -> tuple[bytes, list[str]]:
+    settling = Settling(edited, options, generative=generative)
+    return settle_resources(data, settling), settling.notes
+
+
+def settle_xmp(
+    data: bytes, edited: Image.Image, options: MetadataOptions, *, generative: bool = False
+) -> tuple[bytes, list[str]]:
+    settling = Settling(edited, options, generative=generative)
+    return settle_packet(data, settling), settling.notes

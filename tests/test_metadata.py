@@ -19,9 +19,6 @@ import pytest
 from PIL import Image
 
 from manifests.errors import RowError
-from stages.codecs.metadata.exif import settle_exif
-from stages.codecs.metadata.photoshop import settle_photoshop
-from stages.codecs.metadata.xmp import settle_xmp
 from tests.metadata_files import (
     DIRECTORY,
     DROP,
@@ -39,6 +36,9 @@ from tests.metadata_files import (
     jpeg,
     photoshop_thumbnail,
     resource,
+    settle_exif,
+    settle_photoshop,
+    settle_xmp,
     thumbnail_of,
     thumbnails,
     tiff,

@@ -15,7 +15,6 @@ from PIL import Image, PngImagePlugin
 from manifests.errors import RowError
 from stages.codecs.jpeg_header import read_header
 from stages.codecs.metadata.compare import comparable
-from stages.codecs.metadata.exif import settle_exif
 from stages.codecs.metadata.jpeg import settle_jpeg
 from stages.codecs.metadata.previews import previews
 from stages.options import MetadataOptions
@@ -33,6 +32,7 @@ from tests.metadata_files import (
     jpeg,
     photo,
     segment,
+    settle_exif,
     settled,
     with_thumbnail,
     xmp,

@@ -12,7 +12,6 @@ from PIL import Image, MpoImagePlugin
 
 from manifests.errors import RowError
 from stages.codecs.jpeg_header import read_header
-from stages.codecs.metadata.exif import settle_exif
 from stages.codecs.metadata.previews import previews
 from stages.options import MetadataOptions
 from tests.metadata_files import (
@@ -39,6 +38,7 @@ from tests.metadata_files import (
     resource,
     samsung,
     segment,
+    settle_exif,
     settled,
     thumbnail_of,
     ultra_hdr,

@@ -20,9 +20,8 @@ from stages.codecs.metadata.pictures import (
     opened,
     stream_at,
 )
-from stages.codecs.metadata.settling import SOFTWARE, Drawing, Settling
+from stages.codecs.metadata.settling import SOFTWARE, Settling
 from stages.codecs.metadata.tiff import ASCII, LONG, Directory, Tiff
-from stages.options import MetadataOptions
 
 THUMBNAIL, PREVIEW = "EXIF thumbnail", "preview inside the EXIF"
 
@@ -59,31 +58,12 @@ class Thumbnail:
         return opened(block[self.samples.start : self.samples.end])
 
 
-def settle_exif(
-    exif: bytes, edited: Drawing, options: MetadataOptions, *, generative: bool = False
-) -> tuple[bytes, list[str]]:
+def settle_block(exif: bytes, settling: Settling) -> bytes:
     """Settle a bare TIFF-structured block, as PNG, WebP, HEIF and (behind a name) JPEG hold it.
 
-    Not for whole TIFF files, whose first directory is the picture itself.
-
-    Args:
-        exif: the block.
-        edited: the edited picture in the stored frame.
-        options: the policy.
-        generative: whether a generative model made the fill.
-
-    Returns:
-        The new block, the same object if nothing changed, and notes for the lineage.
-
-    Raises:
-        RowError: ``image.stale_preview``, if the policy is to refuse.
+    Not for whole TIFF files, whose first directory is the picture itself. The same object comes
+    back if nothing changed; raises RowError ``image.stale_preview`` if the policy is to refuse.
     """
-    settling = Settling(edited, options, generative=generative)
-    return settle_block(exif, settling), settling.notes
-
-
-def settle_block(exif: bytes, settling: Settling) -> bytes:
-    """:func:`settle_exif` as a part of a larger file."""
     if not exif.startswith(NAME):
         return _settle_bare(exif, settling)
     bare = exif[len(NAME) :]  # only JPEG needs the name, but some write it elsewhere too

@@ -9,8 +9,7 @@ from PIL import Image
 
 from stages.codecs.metadata import exif, xmp
 from stages.codecs.metadata.pictures import as_jpeg, drawn_like, opened, without_streams
-from stages.codecs.metadata.settling import Drawing, Settling
-from stages.options import MetadataOptions
+from stages.codecs.metadata.settling import Settling
 
 THUMBNAIL = "Photoshop thumbnail"
 _PREVIEW = "preview inside the Photoshop resources"
@@ -55,29 +54,12 @@ class Resource:
         return _swapped(picture) if picture and self.number == THUMBNAIL_BGR else picture
 
 
-def settle_photoshop(
-    resources: bytes, edited: Drawing, options: MetadataOptions, *, generative: bool = False
-) -> tuple[bytes, list[str]]:
+def settle_resources(resources: bytes, settling: Settling) -> bytes:
     """Settle 8BIM resources, as JPEG (behind ``Photoshop 3.0`` and a zero) and TIFF hold them.
 
-    Args:
-        resources: the resources, one behind the other.
-        edited: the edited picture in the stored frame.
-        options: the policy.
-        generative: whether a generative model made the fill.
-
-    Returns:
-        The new resources, the same object if nothing changed, and notes for the lineage.
-
-    Raises:
-        RowError: ``image.stale_preview``, if the policy is to refuse.
+    The same object comes back if nothing changed; raises RowError ``image.stale_preview`` if the
+    policy is to refuse.
     """
-    settling = Settling(edited, options, generative=generative)
-    return settle_resources(resources, settling), settling.notes
-
-
-def settle_resources(resources: bytes, settling: Settling) -> bytes:
-    """:func:`settle_photoshop` as a part of a larger file."""
     found, rest = read_resources(resources)
     parts = [_settled(resource, settling) for resource in found]
     parts.append(_swept(rest, settling))

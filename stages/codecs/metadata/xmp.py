@@ -11,9 +11,8 @@ from PIL import Image
 
 from stages.codecs.metadata.jumbf import MANIFEST
 from stages.codecs.metadata.pictures import as_jpeg, drawn_like, opened
-from stages.codecs.metadata.settling import SOFTWARE, Drawing, Settling
+from stages.codecs.metadata.settling import SOFTWARE, Settling
 from stages.codecs.metadata.xmp_packet import RDF, Element, Name, Node, Packet
-from stages.options import MetadataOptions
 
 THUMBNAIL, PICTURE = "XMP thumbnail", "picture inside the XMP"
 GAIN_MAP, VIDEO, DEPTH, FURTHER = "gain map", "motion photo video", "depth map", "further picture"
@@ -69,27 +68,6 @@ _EMPTY = (
 )
 
 
-def settle_xmp(
-    xmp: bytes, edited: Drawing, options: MetadataOptions, *, generative: bool = False
-) -> tuple[bytes, list[str]]:
-    """Settle an XMP packet of any format.
-
-    Args:
-        xmp: the packet; empty if the file has none, which becomes one if the edit is to be marked.
-        edited: the edited picture in the stored frame.
-        options: the policy.
-        generative: whether a generative model made the fill.
-
-    Returns:
-        The new packet, the same object if nothing changed, and notes for the lineage.
-
-    Raises:
-        RowError: ``image.stale_preview``, if the policy is to refuse.
-    """
-    settling = Settling(edited, options, generative=generative)
-    return settle_packet(xmp, settling), settling.notes
-
-
 def settle_packet(
     xmp: bytes,
     settling: Settling,
@@ -97,7 +75,10 @@ def settle_packet(
     mark: bool = True,
     extended: Mapping[str, str] | None = None,
 ) -> bytes:
-    """:func:`settle_xmp` as a part of a larger file.
+    """Settle an XMP packet of any format; an empty one becomes one if the edit is to be marked.
+
+    The same object comes back if nothing changed; raises RowError ``image.stale_preview`` if the
+    policy is to refuse.
 
     Args:
         xmp: the packet.
