@@ -9,8 +9,6 @@ from stages.codecs.metadata.settling import Settling
 from stages.codecs.metadata.xmp import settle_packet
 from stages.codecs.picture import Edit
 
-EXIF_PREFIX = b"Exif\0\0"
-
 C2PA_DROPPED = "C2PA manifest dropped"
 
 
@@ -32,10 +30,7 @@ class Blocks:
 
     def exif(self, block: bytes) -> bytes:
         """An EXIF block, with or without the prefix that JPEG gives it; empty stays empty."""
-        if not block:
-            return block
-        prefix = EXIF_PREFIX if block.startswith(EXIF_PREFIX) else b""
-        return prefix + settle_block(block.removeprefix(prefix), self._settling)
+        return settle_block(block, self._settling) if block else block
 
     def xmp(self, packet: bytes) -> bytes:
         """An XMP packet; may come to be where there was none."""

@@ -11,8 +11,9 @@ import tifffile
 from PIL import Image, PngImagePlugin
 
 from stages.codecs import heif, pillow_io, png, tiff
-from stages.codecs.blocks import EXIF_PREFIX, Blocks
+from stages.codecs.blocks import Blocks
 from stages.codecs.metadata.compare import comparable
+from stages.codecs.metadata.exif import NAME as EXIF_NAME
 from stages.codecs.picture import (
     DEFAULT_QUALITY,
     Edit,
@@ -139,8 +140,8 @@ def _carried(edit: Edit, own: str, blocks: Blocks, space: Space) -> _Carried:
             xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
             dpi = info.get("dpi")
     packet = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
-    if exif and not exif.startswith(EXIF_PREFIX):
-        exif = EXIF_PREFIX + exif  # Pillow wants it for JPEG, and takes it off for the others
+    if exif and not exif.startswith(EXIF_NAME):
+        exif = EXIF_NAME + exif  # Pillow wants it for JPEG, and takes it off for the others
     return _Carried(blocks.exif(exif), blocks.xmp(packet), space.icc, dpi)
 
 
