@@ -17,12 +17,13 @@ from PIL import Image
 from rich.console import Console
 
 from cluster.pools import PoolSize
+from jobs.bench.networks import save_torchscript
 from jobs.run import Outcome, run
 from jobs.verify import verify
 from manifests.errors import WeightsError
 from stages.recipe import Recipe
 from stages.schedule import comfy_sigmas
-from tests.models import dat_weights, random_lama, traced
+from tests.models import dat_weights, random_lama
 from tests.support import DEMO, encoded, upright_rgb
 from tests.tiny_models import save_flux_fill, save_klein
 
@@ -36,7 +37,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("weights")
     photo = upright_rgb(DEMO / "photos" / "coffee-stray-coins.jpg")[:256, :256]
     return {
-        "lama": str(traced(random_lama(photo), folder / "big-lama.pt")),
+        "lama": str(save_torchscript(random_lama(photo), folder / "big-lama.pt")),
         "flux": str(save_flux_fill(folder / "flux")),
         "klein": str(save_klein(folder / "klein")),
         "dat": str(dat_weights()),

@@ -17,7 +17,7 @@ from stages.masks import Bytes
 from stages.networks import load_network
 from stages.options import UpscaleOptions
 from stages.upscale import Upscaler, to_size
-from tests.models import dat_weights, random_upscaler
+from tests.models import dat_weights, needs_gpu, random_upscaler
 
 EXACT = UpscaleOptions(dtype="float32")
 TILES = UpscaleOptions(dtype="float32", tile_px=64, overlap_px=32)
@@ -198,7 +198,7 @@ class TestToSize:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
+@needs_gpu(4)
 def test_a_gpu_enlarges_as_the_cpu_does(weights: Path, coffee: Bytes) -> None:
     pixels = coffee[:100, :130]
     for path, levels in ((weights, 2), (dat_weights(), 6)):
