@@ -7,6 +7,7 @@ pool's blocks name shards, whose pending rows it reads; the last pool's photos a
 
 from __future__ import annotations
 
+import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ import cv2
 import pyarrow as pa
 
 from manifests import ledger
-from manifests.errors import DestinationError
+from manifests.errors import DestinationError, WeightsError
 from manifests.plan import Plan
 from manifests.schema import SHARD_SCHEMA, LineageRow, lineage_schema
 from stages.photo import Photo, from_table, lineage_dict, to_table
@@ -30,6 +31,10 @@ from stages.step import Pool, Step, fail, finish, run_steps
 #: Rows are recorded together, at the latest after so many or so long: few files, little to redo.
 _ROWS_PER_RECORD = 64
 _SECONDS_PER_RECORD = 15.0
+
+#: Stands before a WeightsError's code and message: of an actor that cannot be made, Ray passes on
+#: nothing but text.
+_MARK = "weights error of an actor: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +73,19 @@ class StageActor:
     Args:
         job: the run.
         group: which of the job's groups of steps this pool does.
+
+    Raises:
+        RuntimeError: a model cannot be loaded; :func:`weights_error` tells it from others.
     """
 
     def __init__(self, job: Job, group: int) -> None:
         cv2.setNumThreads(1)  # the pool's actors share the machine's cores among themselves
         groups = job.groups()
         self._job = job
-        self._steps = [(step.name, step.make()) for step in groups[group][1]]
+        try:
+            self._steps = [(step.name, step.make()) for step in groups[group][1]]
+        except WeightsError as error:
+            raise RuntimeError(_MARK + json.dumps([error.code, error.message])) from None
         # Without a GPU, models gain nothing from batches that would hold many photos in memory.
         self._together = max(s.photos for s in groups[group][1]) if job.has_gpus else 1
         self._is_first = group == 0
@@ -116,6 +127,12 @@ class StageActor:
             return
         for work in block.to_pylist():
             yield from read_pending(self._job, work["shard"], work["id"])
+
+
+def weights_error(text: str) -> WeightsError | None:
+    """The error for which an actor could not be made, from what Ray tells of its death."""
+    _, mark, told = text.rpartition(_MARK)
+    return WeightsError(*json.JSONDecoder().raw_decode(told)[0]) if mark else None
 
 
 def read_pending(job: Job, shard: int, only: str | None = None) -> Iterator[Photo]:

@@ -20,7 +20,7 @@ from rich.console import Console
 from cluster.local import address_of, cluster_size, ray_session
 from cluster.pools import PoolSize, default_pools
 from jobs import clean
-from jobs.adapt import Job
+from jobs.adapt import Job, weights_error
 from jobs.progress import meter
 from jobs.weights import prepare
 from manifests.errors import ClusterError, DestinationError
@@ -85,7 +85,8 @@ def run(
     Raises:
         ManifestError: the manifest is unusable; nothing was started.
         DestinationError: the output belongs to another run, or cannot be written.
-        WeightsError: a model is missing or must not be used; nothing was started.
+        WeightsError: a model is missing or must not be used, and nothing was started; or it cannot
+            be loaded, and no row was done.
     """
     started = time.monotonic()
     output = _place(output).uri
@@ -166,13 +167,21 @@ def _drain(data: Dataset, advance: Callable[[int, int], None]) -> None:
 
     Raises:
         DestinationError: an actor could not store its results.
+        WeightsError: an actor could not load its model.
     """
-    blocks = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-    for block in cast("Iterable[pa.Table]", blocks):
-        for row in block.to_pylist():
-            if row["problem"]:
-                raise DestinationError("output.not_writable", row["problem"])
-            advance(row["ok"], row["failed"])
+    from ray.exceptions import RayError  # noqa: PLC0415 - takes seconds
+
+    try:
+        blocks = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+        for block in cast("Iterable[pa.Table]", blocks):
+            for row in block.to_pylist():
+                if row["problem"]:
+                    raise DestinationError("output.not_writable", row["problem"])
+                advance(row["ok"], row["failed"])
+    except RayError as error:
+        if known := weights_error(str(error)):
+            raise known from None
+        raise
 
 
 def _exit_code(tally: Tally) -> int:

@@ -19,10 +19,11 @@ from jobs.bench import gpu
 from jobs.bench.cli import app
 from jobs.bench.ideal import Peak, Work, flux_fill_work, lama_work
 from jobs.bench.report import exit_code, line
-from jobs.bench.ways import WAYS, Way
+from jobs.bench.ways import WAYS, Way, make
 from manifests.errors import RowError
 from stages.refiners import loading
 from tests.models import needs_gpu
+from tests.test_docs import ROOT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,9 +71,10 @@ def test_each_way_is_timed_and_what_takes_a_gpu_is_told(
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_nothing_is_measured_and_that_is_said(tmp_path: Path) -> None:
     out = tmp_path / "costs.json"
-    done = bench("--json", out)
-    assert done.exit_code == 1
-    assert done.output.count("not measured: there is no NVIDIA GPU") == 2
+    for device in ((), ("--device", "cuda:1")):
+        done = bench("--json", out, *device)
+        assert done.exit_code == 1
+        assert done.output.count("not measured: there is no NVIDIA GPU") == 2
     assert [cost["seconds"] for cost in json.loads(out.read_text())["costs"]] == [None, None]
     full = bench("--device", "cpu", "--only", "flux-fill")
     assert full.exit_code == 1
@@ -107,7 +109,6 @@ def _fails(error: Exception) -> Any:
 def test_a_way_that_fails_has_no_figure_and_costs_no_other(
     run: Any, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make = gpu.make
     monkeypatch.setattr(
         gpu, "make", lambda n, way, load: Way(run) if way == "float16" else make(n, way, load)
     )
@@ -149,7 +150,18 @@ def test_lamas_arithmetic_is_that_of_its_shapes() -> None:
     local = 9 * (128 * 128 + 2 * 128 * 384) * squares[3]
     spectral = (384 * 192 * 2) * squares[3] + 384 * 384 * 64 * 33  # half a spectrum
     total = 2 * (down + up + 36 * (local + spectral)) / 1e12
-    assert lama_work(512) == Work(0.0, pytest.approx(total, rel=1e-6))
+    assert lama_work(512).linear == 0
+    assert lama_work(512).other == pytest.approx(total, rel=1e-6)
+
+
+def test_the_readme_has_what_is_computed() -> None:
+    peak, text = Peak(989, 1979), (ROOT / "README.md").read_text("utf-8")
+    sizes = gpu.SIZES_PX
+    lama = [f"*{lama_work(px).seconds(peak):.4f}*" for px in sizes]
+    for fp8 in (False, True):
+        refiner = [f"*{flux_fill_work(px, 20, 512).seconds(peak, fp8=fp8):.2f}*" for px in sizes]
+        assert " | ".join(refiner) in text
+    assert " | ".join(lama) in text
 
 
 def test_peaks_are_known_by_the_whole_name_alone() -> None:

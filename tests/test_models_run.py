@@ -7,6 +7,7 @@ spread over pools of their own; the networks in them run on the CPU.
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -160,3 +161,15 @@ def test_absent_weights_are_told_before_anything_starts(manifest: Path, tmp_path
     with pytest.raises(WeightsError, match="/nowhere/lama") as caught:
         run(str(manifest), str(tmp_path / "out"), recipe, QUIET)
     assert caught.value.code == "weights.missing"
+
+
+def test_weights_of_another_network_are_told_as_they_are_and_cost_no_row(
+    weights: dict[str, str], manifest: Path, ray_address: str, tmp_path: Path
+) -> None:
+    """Found where they are loaded: in an actor, of whose death Ray tells a page."""
+    recipe = Recipe.load("lama", [f"remove.weights={weights['dat']}"])
+    with pytest.raises(WeightsError, match=r"is not of LaMa, but of DAT \(SR\)\.") as caught:
+        on_ray(manifest, tmp_path / "out", recipe, ray_address)
+    assert caught.value.code == "weights.unusable"
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "failed"
+    assert not list((tmp_path / "out").glob("lineage/**/*.parquet"))

@@ -81,10 +81,9 @@ class GpuCost:
 
 
 def place(device: str | None, *, tiny: bool) -> torch.device | None:
-    """The device named, else the first GPU; None where there is none. Tiny networks take a CPU."""
-    if device is None and not tiny and not torch.cuda.is_available():
-        return None
-    return choose_device(device)
+    """The device named, else the first GPU, or for tiny networks the CPU; None: there is no GPU."""
+    chosen = choose_device(device if device or tiny else "cuda")
+    return None if chosen.type == "cuda" and not torch.cuda.is_available() else chosen
 
 
 def name_of(device: torch.device | None) -> str:
