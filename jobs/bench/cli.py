@@ -91,7 +91,7 @@ def gpu(
 
     names = [name for name in WAYS if only in (None, name)]
     _check("--only", [only] if only else [], WAYS)
-    _check("--way", way or [], {each for name in names for each in WAYS[name]})
+    _check("--way", way or [], [each for name in names for each in WAYS[name]])
     if odd := [px for px in size or [] if px < 16 or px % 16]:
         raise typer.BadParameter(f"{odd[0]} is no multiple of 16", param_hint="--size")
     setup = Setup(
@@ -108,8 +108,8 @@ def gpu(
     for cost in measure(setup):
         costs.append(cost)
         typer.echo(line(costs))
-    if json_:
-        json_.write_text(json.dumps(record(setup, costs), indent=2))
+        if json_:  # each time: a lent GPU may be gone before the end
+            json_.write_text(json.dumps(record(setup, costs), indent=2))
     raise typer.Exit(exit_code(costs))
 
 
