@@ -8,6 +8,7 @@
     ├── DestinationError        an output folder that cannot take this run
     ├── ClusterError            a Ray cluster that cannot be reached
     ├── WeightsError            a model that cannot be had or loaded
+    ├── StorageError            a storage that does not answer, or does not let us in: the run stops
     └── RowError                one row's input or output: recorded, the other rows go on
 
 Codes never change their meaning. They are listed once, in :data:`CODES`, from where the README's
@@ -56,6 +57,11 @@ CODES: dict[str, tuple[str, str]] = {
     "output.not_writable": (
         "The picture or its record could not be stored.",
         "Check the permissions and the space at --output, then run again.",
+    ),
+    "output.in_use": (
+        "Another run is at work on the same photos, in the same output, with the same recipe.",
+        "Wait for it or stop it; `catalog-cleanup status DEST` shows how far it is. To share the "
+        "work, give each run shards of its own (--shards).",
     ),
     "output.is_input": (
         "The result would overwrite the photo or the mask it is made from.",
@@ -170,6 +176,15 @@ CODES: dict[str, tuple[str, str]] = {
         "A model's output was not a picture: not a number, or black.",
         "Use float32 (--set remove.dtype=float32 or refine.dtype=float32), and check the weights.",
     ),
+    "row.timeout": (
+        "The photo took longer than `limits.max_seconds`.",
+        "Look at the photo; if it is genuine, raise the limit (--set limits.max_seconds=…) and run "
+        "again with --retry failed.",
+    ),
+    "row.crashed": (
+        "The photo's process died, also when it had a process of its own.",
+        "Look at the photo; if it is genuine, please report it. --retry crashed tries it again.",
+    ),
     "internal.error": (
         "A fault of this program, not of the input.",
         "Please report it with the message.",
@@ -243,5 +258,15 @@ class WeightsError(CleanupError):
     """A model cannot be had or loaded; told before any work starts, wherever that can be known."""
 
 
+class StorageError(CleanupError):
+    """A storage that does not answer or does not let us in: no fault of a row; the run stops."""
+
+
 class RowError(CleanupError):
     """One row cannot be done; it ends as ``failed`` with this code, the others go on."""
+
+
+def error_of(code: str, message: str) -> CleanupError:
+    """The error of a code that another process told of."""
+    kinds = {"output": DestinationError, "storage": StorageError, "manifest": ManifestError}
+    return kinds.get(code.partition(".")[0], CleanupError)(code, message)

@@ -41,12 +41,15 @@ class Step:
         pool: neighbouring steps of one pool run in one actor, without copying.
         make: called once in each actor, where models and clients are loaded.
         photos: how many are taken through the actor's steps together, where it has a GPU.
+        waits: whether it waits for storage instead of computing. At the beginning or the end of an
+            actor's steps such ones run in threads, beside the computing of other photos.
     """
 
     name: str
     pool: Pool
     make: Callable[[], Work | Together]
     photos: int = 1
+    waits: bool = False
 
 
 def run_steps(photos: Sequence[Photo], steps: Sequence[tuple[str, Work | Together]]) -> None:

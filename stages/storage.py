@@ -184,6 +184,11 @@ def read(uri: str, role: str) -> bytes:
         raise RowError(f"{role}.unreachable", f"The {role} {uri}: {error}.") from None
 
 
+def version(uri: str) -> str | None:
+    stat = local_path(uri).stat()
+    return f"{stat.st_size}-{stat.st_mtime_ns}"
+
+
 def write(uri: str, data: bytes) -> None:
     """Store an output, atomically.
 
