@@ -49,7 +49,7 @@ def steps(recipe: Recipe, output: str) -> list[Step]:
         output: folder, path or URI, that receives ``images/``.
     """
     return [
-        Step("fetch", "cpu", lambda: prepare.fetch),
+        Step("fetch", "cpu", lambda: prepare.fetch(recipe)),
         Step("decode", "cpu", lambda: prepare.decode(recipe)),
         Step("mask", "cpu", lambda: prepare.mask(recipe)),
         Step("cut", "cpu", lambda: prepare.cut_patches(recipe)),

@@ -75,6 +75,14 @@ class LineageRow:
     mask_sha256: str | None = _column(
         pa.string(), "Of the mask's file, hex; of several, of their hex hashes, joined in order."
     )
+    image_version: str | None = _column(
+        pa.string(),
+        "Of the photo's file when it was read: in S3 its ETag, and @ and its version's id where "
+        "there are versions; on disk its size and the ns of its last change.",
+    )
+    mask_version: str | None = _column(
+        pa.string(), "Of the masks' files, likewise; of several, with spaces between, in order."
+    )
     output_sha256: str | None = _column(pa.string(), "Of the result's file, hex.")
     width: int | None = _column(pa.int32(), "Of the photo as displayed, px.")
     height: int | None = _column(pa.int32(), "Of the photo as displayed, px.")
