@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs import results_cli
 from jobs.bench.cli import app as bench
 from jobs.models_cli import TrustOption
 from jobs.models_cli import app as models
@@ -84,7 +85,7 @@ def run(
         str,
         typer.Option(
             metavar="DEST",
-            help="Folder, local or s3://, for images/, lineage/ and run.json. Run again with the "
+            help="Folder, local or s3://, for images/, lineage/ and runs/. Run again with the "
             "same one to go on with what is left.",
         ),
     ],
@@ -94,9 +95,24 @@ def run(
         str,
         typer.Option(
             metavar="STATUSES",
-            help="Do again what an earlier run recorded so: failed, crashed, ok; comma-separated.",
+            help="Do again what earlier runs recorded so: failed, crashed, ok, all; "
+            "comma-separated.",
         ),
     ] = "",
+    shards: Annotated[
+        str,
+        typer.Option(
+            metavar="NUMBERS",
+            help="Only these shards, e.g. 0-99,150: so several clusters share a manifest.",
+        ),
+    ] = "",
+    check_inputs: Annotated[
+        bool,
+        typer.Option(
+            help="Do again photos whose files changed since they were done, which takes a look at "
+            "each file."
+        ),
+    ] = True,
     strict: Annotated[
         bool,
         typer.Option(
@@ -127,6 +143,8 @@ def run(
 
     console = _console()
     statuses = frozenset(filter(None, retry.replace(" ", "").split(",")))
+    if "all" in statuses:
+        statuses = statuses - {"all"} | {"ok", "failed", "crashed"}
     if unknown := statuses - {"ok", "failed", "crashed"}:
         raise typer.BadParameter(
             f"unknown status {', '.join(sorted(unknown))}", param_hint="--retry"
@@ -138,6 +156,8 @@ def run(
             Recipe.load(recipe, set_ or ()),
             console,
             retry=statuses,
+            shards=shards,
+            check_inputs=check_inputs,
             strict=strict,
             rows_per_shard=rows_per_shard,
             address=address,
@@ -225,24 +245,6 @@ def demo(
 
 
 @app.command()
-def verify(
-    output: Annotated[
-        str, typer.Argument(metavar="DEST", help="What was given to `run` as --output.")
-    ],
-    sample: Annotated[
-        int | None, typer.Option(min=1, help="Look at only so many photos, evenly drawn.")
-    ] = None,
-) -> None:
-    """Hold results against their sources: is all outside the masks as it was.
-
-    Exit code 0: it is, for all that were looked at. 2: not for some. 1: there is no run there.
-    """
-    from jobs.verify import show
-
-    raise typer.Exit(show(_console(), output, sample))
-
-
-@app.command()
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Show this one, or a TOML file.")] = None,
     set_: SetOption = None,
@@ -289,6 +291,7 @@ def doctor(
     raise typer.Exit(worst)
 
 
+results_cli.register(app)
 app.add_typer(models, name="models")
 app.add_typer(bench, name="bench")
 

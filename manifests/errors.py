@@ -6,6 +6,7 @@
     ├── ManifestError           the manifest itself: told before any work starts
     ├── RecipeError             a recipe that does not exist or does not validate
     ├── DestinationError        an output folder that cannot take this run
+    ├── StorageError            S3 as a whole: the run stops, and goes on when started again
     ├── ClusterError            a Ray cluster that cannot be reached
     ├── WeightsError            a model that cannot be had or loaded
     └── RowError                one row's input or output: recorded, the other rows go on
@@ -15,6 +16,8 @@ table and ``catalog-cleanup errors`` are made.
 """
 
 from __future__ import annotations
+
+import re
 
 #: code -> (what it means, what to do about it). ``image.*`` codes exist for ``mask.*`` too where
 #: the same can happen to a mask: see :func:`describe`.
@@ -57,6 +60,11 @@ CODES: dict[str, tuple[str, str]] = {
         "The picture or its record could not be stored.",
         "Check the permissions and the space at --output, then run again.",
     ),
+    "output.in_use": (
+        "Another run is at work on the same photos, in the same output, with the same recipe.",
+        "Wait for it or stop it; `catalog-cleanup status DEST` shows how far it is. To share the "
+        "work, give each run shards of its own (--shards).",
+    ),
     "output.is_input": (
         "The result would overwrite the photo or the mask it is made from.",
         "Choose another --output.",
@@ -64,6 +72,19 @@ CODES: dict[str, tuple[str, str]] = {
     "output.other_format": (
         "The output's suffix names another format than the result's.",
         "Name the output with the photo's own suffix, or set output.format.",
+    ),
+    "storage.unreachable": (
+        "S3 does not answer, or only to refuse, for longer than CATALOG_CLEANUP_RETRY_S.",
+        "Check the endpoint and the network, then run again: it goes on where it stopped.",
+    ),
+    "storage.credentials": (
+        "S3 does not accept the credentials, or there are none; they may have expired.",
+        "Renew them (for RequestTimeTooSkewed, set the machine's clock), then run again: it goes "
+        "on where it stopped.",
+    ),
+    "storage.bad_setting": (
+        "The settings for S3 cannot be used.",
+        "Correct the variable or the entry of ~/.aws/config that is named.",
     ),
     "cluster.unreachable": (
         "No Ray cluster answers at that address, or it does not accept the token.",
@@ -84,11 +105,16 @@ CODES: dict[str, tuple[str, str]] = {
         "The URI's scheme is not supported.",
         "Use a local path, file:// or s3://.",
     ),
+    "image.scheme_not_allowed": (
+        "The recipe's `limits.schemes` leaves out what this input lies in.",
+        "If it may be read, add its scheme (file stands for paths, too) and run again with "
+        "--retry failed.",
+    ),
     "image.not_found": ("There is no such file or object.", "Check the path."),
     "image.access_denied": ("Reading it is not allowed.", "Check credentials and permissions."),
     "image.unreachable": (
-        "The storage did not answer.",
-        "Check the endpoint and the network, then run again with --retry failed.",
+        "It could not be read, though its storage answers.",
+        "Check the file or object, then run again with --retry failed.",
     ),
     "image.zero_bytes": ("The file is empty.", "Upload it again."),
     "image.not_an_image": ("The bytes are not a picture.", "Check what was uploaded."),
@@ -170,6 +196,15 @@ CODES: dict[str, tuple[str, str]] = {
         "A model's output was not a picture: not a number, or black.",
         "Use float32 (--set remove.dtype=float32 or refine.dtype=float32), and check the weights.",
     ),
+    "row.timeout": (
+        "The photo took longer than `limits.max_seconds`.",
+        "Look at the photo; if it is genuine, raise the limit (--set limits.max_seconds=…) and run "
+        "again with --retry failed.",
+    ),
+    "row.crashed": (
+        "The photo's process died, also when it had a process of its own.",
+        "Look at the photo; if it is genuine, please report it. --retry crashed tries it again.",
+    ),
     "internal.error": (
         "A fault of this program, not of the input.",
         "Please report it with the message.",
@@ -200,6 +235,21 @@ def all_codes() -> list[str]:
     return codes[:first_mask] + masks + codes[first_mask:]
 
 
+_USER = re.compile(r"(?<=://)[^/?#\s@]+@")
+_SECRET_VALUE = re.compile(
+    r"(?<=[?&;])([\w-]*(?:signature|credential|token|secret|password|accesskeyid|sig)=)[^&;#\s\"']+",
+    re.IGNORECASE,
+)
+
+
+def redact(text: str) -> str:
+    """The text with ``***`` for users and passwords in URIs, and for signatures and tokens there.
+
+    Every error's message goes through here, and so does every text of an unforeseen one.
+    """
+    return _SECRET_VALUE.sub(r"\1***", _USER.sub("***@", text))
+
+
 class CleanupError(Exception):
     """Anything a user can do something about.
 
@@ -209,6 +259,7 @@ class CleanupError(Exception):
     """
 
     def __init__(self, code: str, message: str) -> None:
+        message = redact(message)
         super().__init__(code, message)  # both, so that it survives pickling between processes
         describe(code)  # a KeyError here, where the mistake is, and not where it is shown
         self.code = code
@@ -235,6 +286,10 @@ class DestinationError(CleanupError):
     """The output folder cannot take this run."""
 
 
+class StorageError(CleanupError):
+    """S3 cannot be used at all, for no fault of a row or of the output; the run is resumable."""
+
+
 class ClusterError(CleanupError):
     """The Ray cluster cannot be reached."""
 
@@ -245,3 +300,15 @@ class WeightsError(CleanupError):
 
 class RowError(CleanupError):
     """One row cannot be done; it ends as ``failed`` with this code, the others go on."""
+
+
+def error_of(code: str, message: str) -> CleanupError:
+    """The error of a code that another process told of."""
+    kinds = {
+        "output": DestinationError,
+        "storage": StorageError,
+        "manifest": ManifestError,
+        "weights": WeightsError,
+        "model": WeightsError,
+    }
+    return kinds.get(code.partition(".")[0], CleanupError)(code, message)

@@ -294,3 +294,12 @@ def _name_rejected(files: list[ManifestFile], codes: np.ndarray, ids: pa.Array) 
 def _count(codes: pa.ChunkedArray) -> dict[str, int]:
     counts = pc.value_counts(codes.drop_null()).to_pylist()
     return {entry["values"]: entry["counts"] for entry in counts}
+
+
+def parse_shards(text: str, plan: Plan) -> list[int]:
+    """The numbers of ``0-99,150``."""
+    numbers: set[int] = set()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        numbers |= set(range(int(first), int(last or first) + 1))
+    return sorted(numbers)

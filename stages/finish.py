@@ -63,16 +63,17 @@ def encode(recipe: Recipe) -> Work:
         photo.result, row.fidelity = made.data, made.fidelity
         row.fidelity_note = "; ".join(filter(None, [decoded.note, made.note])) or None
         row.metadata_note = "; ".join(made.metadata_notes) or None
+        photo.decoded, photo.changed, photo.patches = None, None, []  # it may wait to be stored
 
     return work
 
 
 def publish(output: str, recipe: Recipe) -> Work:
-    """Make the step that stores ``<output>/images/<id>.<suffix>``."""
+    """Make the step that stores ``<output>/images/<recipe>-<hash>/<id>.<suffix>``."""
 
     def work(photo: Photo) -> None:
         suffix = coding.suffix_of(photo.original, photo.lineage.image_uri, recipe)
-        _store(photo, f"{output}/images/{photo.lineage.id}.{suffix}")
+        _store(photo, f"{output}/images/{recipe.label}/{photo.lineage.id}.{suffix}")
 
     return work
 

@@ -70,6 +70,8 @@ class Photo:
         region: ``(h, w)`` bool, the whole generation mask; does not travel.
         changed: ``(h, w)`` bool, where the stitched pixels may differ; does not travel.
         result: the file to publish; does not travel.
+        problem: ``(code, message)`` of an error that is no row's and is on its way to the driver;
+            the photo is none then, and the step that records says so.
     """
 
     lineage: LineageRow
@@ -85,11 +87,17 @@ class Photo:
     region: Bits | None = None
     changed: Bits | None = None
     result: bytes = b""
+    problem: tuple[str, str] | None = None
 
     @property
     def ok(self) -> bool:
         """Whether no stage has failed it."""
         return self.lineage.status == OK
+
+    @property
+    def file_bytes(self) -> int:
+        """What its files take in memory."""
+        return len(self.original) + len(self.result) + sum(map(len, self.mask_files))
 
     @property
     def marks(self) -> Marks:
@@ -120,6 +128,7 @@ _OURS = [
     pa.field("_alpha_is_mask", pa.bool_()),
     pa.field("_prompt", pa.large_binary()),
     pa.field("_patches", pa.list_(_TRAVELLING_PATCH)),
+    pa.field("_problem", pa.list_(pa.string())),
 ]
 
 
@@ -133,6 +142,7 @@ def to_table(photos: Iterable[Photo], extra: pa.Schema) -> pa.Table:
         row["_alpha_is_mask"] = photo.alpha_is_mask
         row["_prompt"] = photo.prompt.to_bytes() if photo.prompt else None
         row["_patches"] = [_pack_patch(patch) for patch in photo.patches]
+        row["_problem"] = photo.problem
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=pa.schema(list(lineage_schema(extra)) + _OURS))
 
@@ -145,6 +155,7 @@ def from_table(table: pa.Table) -> Iterator[Photo]:
         shard, original = row.pop("_shard"), row.pop("_original")
         alpha_is_mask, prompt = row.pop("_alpha_is_mask"), row.pop("_prompt")
         patches = [_unpack_patch(packed) for packed in row.pop("_patches")]
+        problem = row.pop("_problem")
         lineage = LineageRow(**{name: row.pop(name) for name in known})
         yield Photo(
             lineage,
@@ -154,6 +165,7 @@ def from_table(table: pa.Table) -> Iterator[Photo]:
             original=original,
             patches=patches,
             alpha_is_mask=alpha_is_mask,
+            problem=(problem[0], problem[1]) if problem else None,
         )
 
 

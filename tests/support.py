@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import socket
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,7 @@ from PIL import Image, ImageOps
 
 from jobs.demo import MANIFEST
 from manifests.plan import Plan
+from manifests.runs import records
 from manifests.schema import LineageRow
 from stages.photo import Photo
 
@@ -54,6 +56,11 @@ def write(path: Path, text: str | bytes) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return str(path)
+
+
+def last_run(output: Path | str) -> dict[str, Any]:
+    """The record of an output's last run."""
+    return dict(records(str(output))[-1].facts)
 
 
 def rows_of(plan: Plan) -> list[dict[str, object]]:

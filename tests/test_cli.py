@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from manifests.errors import all_codes
 from stages.recipe import preset_names
 from tests.catalog import make_catalog
 from tests.conftest import Command
-from tests.support import DEMO
+from tests.support import DEMO, last_run
 
 PHOTO = DEMO / "photos" / "bird-mobile-price-sticker.png"
 MASK = DEMO / "masks" / "bird-mobile-price-sticker.png"
@@ -43,16 +42,17 @@ def test_an_interrupt_ends_with_1_and_the_next_run_goes_on(
     with subprocess.Popen(
         [str(program), *arguments, "--recipe", "telea"],
         cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
     ) as running:
         await_files(tmp_path / "out" / "lineage")
         running.send_signal(signal.SIGINT)
-        _, told = running.communicate(timeout=120)
+        told, _ = running.communicate(timeout=120)
     assert running.returncode == 1
-    assert "Interrupted. The same command goes on with what is left." in told
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "interrupted"
+    assert "photos have no result" in told
+    assert "The same command goes on with them." in told
+    assert last_run(tmp_path / "out")["status"] == "stopped"
     done = command(*arguments, "--recipe", "telea")
     assert done.returncode == 2
     assert "60 ok, 10 failed" in done.stdout
@@ -81,15 +81,12 @@ def test_an_address_where_nobody_listens_is_told_at_once(command: Command, tmp_p
         ("", "--output '': the path is empty"),
         ("gs://shop/out", "is neither a local path nor file:// nor s3://"),
         ("m.csv", "m.csv is a file"),
-        ("foreign", "run.json is not of this program"),
     ],
 )
 def test_an_output_that_cannot_be_is_told(
     command: Command, tmp_path: Path, output: str, message: str
 ) -> None:
     (tmp_path / "m.csv").write_text(f"id,image,mask\n1,{PHOTO},{MASK}\n")
-    (tmp_path / "foreign").mkdir()
-    (tmp_path / "foreign" / "run.json").write_text("{}")
     done = command("run", "m.csv", "--output", output)
     assert done.returncode == 1
     assert message in done.stderr

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manifests import ledger
 from manifests.errors import ManifestError
+from manifests.ledger import Goal, Ledger, reconcile
 from manifests.plan import make_plan
 from manifests.read import read_manifest
 from manifests.schema import SHARD_SCHEMA, LineageRow, lineage_schema
@@ -171,8 +171,9 @@ def test_a_row_whose_marks_have_changed_is_still_to_be_done(tmp_path: Path) -> N
         LineageRow(id=name, image_uri=f"{tmp_path}/a", marks=marks, recipe_hash="x")
         for name, marks in (("1", '{"boxes":[1,2,3,4]}'), ("2", '{"boxes":[1,2,3,5]}'))
     ]
-    ledger.write_rows(plan.output, 0, [lineage_dict(row) for row in rows], lineage_schema())
-    tally = ledger.reconcile(plan, ledger.Goal("x", "run"))
+    ledger = Ledger(plan.output, "x")
+    ledger.add(0, [lineage_dict(row) for row in rows], lineage_schema())
+    tally = reconcile(plan, ledger, Goal("run"), [0])
     assert tally.missing == [(0, "2")]
 
 

@@ -166,10 +166,11 @@ def test_absent_weights_are_told_before_anything_starts(manifest: Path, tmp_path
 def test_weights_of_another_network_are_told_as_they_are_and_cost_no_row(
     weights: dict[str, str], manifest: Path, ray_address: str, tmp_path: Path
 ) -> None:
-    """Found where they are loaded: in an actor, of whose death Ray tells a page."""
+    """Found where they are loaded: in an actor, of whose death Ray would tell a page."""
     recipe = Recipe.load("lama", [f"remove.weights={weights['dat']}"])
     with pytest.raises(WeightsError, match=r"is not of LaMa, but of DAT \(SR\)\.") as caught:
         on_ray(manifest, tmp_path / "out", recipe, ray_address)
     assert caught.value.code == "weights.unusable"
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "failed"
+    (noted,) = (tmp_path / "out").glob("runs/*/run.json")
+    assert json.loads(noted.read_text())["status"] == "failed"
     assert not list((tmp_path / "out").glob("lineage/**/*.parquet"))

@@ -16,7 +16,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from jobs.page import write_page
 from jobs.try_one import try_one
-from manifests.ledger import write_rows
+from manifests.ledger import Ledger
 from manifests.marks import Marks
 from manifests.schema import LineageRow, lineage_schema
 from stages.photo import lineage_dict
@@ -44,7 +44,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     extra = pa.schema([("note", pa.string())])
     written = [lineage_dict(row) | {"note": "a & b"} for row in rows]
-    write_rows(str(output), 0, written, lineage_schema(extra))
+    Ledger(str(output), "x").add(0, written, lineage_schema(extra))
     return write_page(output, "two photos", note_column="note")
 
 
