@@ -58,9 +58,8 @@ class StageActor:
         behind, middle = (part[::-1] for part in _split(rest[::-1]))
         try:
             self._ahead, self._steps, self._behind = _made(ahead), _made(middle), _made(behind)
-        except (
-            CleanupError
-        ) as error:  # told with the first block: of an actor's death, Ray tells a page
+        except CleanupError as error:
+            # Told with the first block: of an actor that dies while it is made, Ray tells a page.
             self._problem = error
         if all(step.pool == "cpu" for step in steps):
             limit_memory(job.recipe.limits.max_memory_mib)
