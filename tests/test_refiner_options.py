@@ -42,8 +42,8 @@ def test_flux_prompts_equal_the_whole_pipelines(flux_folder: Path) -> None:
     embeds, pooled, _ = whole.encode_prompt("a wooden table", None, max_sequence_length=512)
 
     assert prompt.embeds.shape == (512, 32)
-    assert np.allclose(prompt.embeds, embeds[0].detach().numpy(), atol=1e-5)
-    assert np.allclose(prompt.pooled, pooled[0].detach().numpy(), atol=1e-5)
+    assert np.allclose(prompt.embeds, embeds[0].detach().numpy(), atol=1e-4)
+    assert np.allclose(prompt.pooled, pooled[0].detach().numpy(), atol=1e-4)
     assert encoder.encode("a wooden table") is prompt  # encoded once
     assert prompt.text_hash != encoder.encode("").text_hash
     assert not np.array_equal(prompt.embeds, encoder.encode("").embeds)
