@@ -50,7 +50,7 @@ def steps(recipe: Recipe, output: str) -> list[Step]:
         output: folder, path or URI, that receives ``images/``.
     """
     return [
-        Step("fetch", "cpu", lambda: prepare.fetch, waits=True),
+        Step("fetch", "cpu", lambda: prepare.fetch(recipe), waits=True),
         Step("decode", "cpu", lambda: prepare.decode(recipe)),
         Step("mask", "cpu", lambda: prepare.mask(recipe)),
         Step("cut", "cpu", lambda: prepare.cut_patches(recipe)),

@@ -82,7 +82,7 @@ def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
     try:
         photo = Photo(LineageRow(row.id, image_uri=row.image_uri, mask_uri=row.mask_uri))
         photo.lineage.marks = row.marks
-        prepare.fetch(photo)
+        prepare.fetch(recipe)(photo)
         source, result = photo.original, read(row.output_uri, "image")
         if photo.lineage.image_sha256 != row.image_sha256:
             return Verdict(row.id, fidelity, None, "the source has changed since")

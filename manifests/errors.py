@@ -6,9 +6,9 @@
     ├── ManifestError           the manifest itself: told before any work starts
     ├── RecipeError             a recipe that does not exist or does not validate
     ├── DestinationError        an output folder that cannot take this run
+    ├── StorageError            S3 as a whole: the run stops, and goes on when started again
     ├── ClusterError            a Ray cluster that cannot be reached
     ├── WeightsError            a model that cannot be had or loaded
-    ├── StorageError            a storage that does not answer, or does not let us in: the run stops
     └── RowError                one row's input or output: recorded, the other rows go on
 
 Codes never change their meaning. They are listed once, in :data:`CODES`, from where the README's
@@ -16,6 +16,8 @@ table and ``catalog-cleanup errors`` are made.
 """
 
 from __future__ import annotations
+
+import re
 
 #: code -> (what it means, what to do about it). ``image.*`` codes exist for ``mask.*`` too where
 #: the same can happen to a mask: see :func:`describe`.
@@ -71,6 +73,19 @@ CODES: dict[str, tuple[str, str]] = {
         "The output's suffix names another format than the result's.",
         "Name the output with the photo's own suffix, or set output.format.",
     ),
+    "storage.unreachable": (
+        "S3 does not answer, or only to refuse, for longer than CATALOG_CLEANUP_RETRY_S.",
+        "Check the endpoint and the network, then run again: it goes on where it stopped.",
+    ),
+    "storage.credentials": (
+        "S3 does not accept the credentials, or there are none; they may have expired.",
+        "Renew them (for RequestTimeTooSkewed, set the machine's clock), then run again: it goes "
+        "on where it stopped.",
+    ),
+    "storage.bad_setting": (
+        "The settings for S3 cannot be used.",
+        "Correct the variable or the entry of ~/.aws/config that is named.",
+    ),
     "cluster.unreachable": (
         "No Ray cluster answers at that address, or it does not accept the token.",
         "Check the address; where the cluster asks for a token, set RAY_AUTH_MODE=token and "
@@ -90,11 +105,16 @@ CODES: dict[str, tuple[str, str]] = {
         "The URI's scheme is not supported.",
         "Use a local path, file:// or s3://.",
     ),
+    "image.scheme_not_allowed": (
+        "The recipe's `limits.schemes` leaves out what this input lies in.",
+        "If it may be read, add its scheme (file stands for paths, too) and run again with "
+        "--retry failed.",
+    ),
     "image.not_found": ("There is no such file or object.", "Check the path."),
     "image.access_denied": ("Reading it is not allowed.", "Check credentials and permissions."),
     "image.unreachable": (
-        "The storage did not answer.",
-        "Check the endpoint and the network, then run again with --retry failed.",
+        "It could not be read, though its storage answers.",
+        "Check the file or object, then run again with --retry failed.",
     ),
     "image.zero_bytes": ("The file is empty.", "Upload it again."),
     "image.not_an_image": ("The bytes are not a picture.", "Check what was uploaded."),
@@ -215,6 +235,21 @@ def all_codes() -> list[str]:
     return codes[:first_mask] + masks + codes[first_mask:]
 
 
+_USER = re.compile(r"(?<=://)[^/?#\s@]+@")
+_SECRET_VALUE = re.compile(
+    r"(?<=[?&;])([\w-]*(?:signature|credential|token|secret|password|accesskeyid|sig)=)[^&;#\s\"']+",
+    re.IGNORECASE,
+)
+
+
+def redact(text: str) -> str:
+    """The text with ``***`` for users and passwords in URIs, and for signatures and tokens there.
+
+    Every error's message goes through here, and so does every text of an unforeseen one.
+    """
+    return _SECRET_VALUE.sub(r"\1***", _USER.sub("***@", text))
+
+
 class CleanupError(Exception):
     """Anything a user can do something about.
 
@@ -224,6 +259,7 @@ class CleanupError(Exception):
     """
 
     def __init__(self, code: str, message: str) -> None:
+        message = redact(message)
         super().__init__(code, message)  # both, so that it survives pickling between processes
         describe(code)  # a KeyError here, where the mistake is, and not where it is shown
         self.code = code
@@ -250,16 +286,16 @@ class DestinationError(CleanupError):
     """The output folder cannot take this run."""
 
 
+class StorageError(CleanupError):
+    """S3 cannot be used at all, for no fault of a row or of the output; the run is resumable."""
+
+
 class ClusterError(CleanupError):
     """The Ray cluster cannot be reached."""
 
 
 class WeightsError(CleanupError):
     """A model cannot be had or loaded; told before any work starts, wherever that can be known."""
-
-
-class StorageError(CleanupError):
-    """A storage that does not answer or does not let us in: no fault of a row; the run stops."""
 
 
 class RowError(CleanupError):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from manifests.errors import DestinationError, RowError
+from manifests.errors import DestinationError, RowError, StorageError, redact
 from manifests.schema import FAILED
 from stages.photo import Photo
 
@@ -58,6 +58,7 @@ def run_steps(photos: Sequence[Photo], steps: Sequence[tuple[str, Work | Togethe
     Raises:
         DestinationError: the output cannot be stored; that is no fault of a row, which therefore
             does not end.
+        StorageError: S3 cannot be used; likewise.
     """
     for name, work in steps:
         left = [photo for photo in photos if photo.ok]
@@ -74,10 +75,10 @@ def _run_one(photo: Photo, name: str, work: Work) -> None:
         work(photo)
     except RowError as error:
         fail(photo, error.code, str(error), name)
-    except DestinationError:
+    except (DestinationError, StorageError):
         raise
     except Exception:  # a row must never cost another, whatever a library raises
-        fail(photo, "internal.error", traceback.format_exc(limit=-6), name)
+        fail(photo, "internal.error", redact(traceback.format_exc(limit=-6)), name)
     photo.lineage.seconds[name] = time.perf_counter() - started
 
 

@@ -45,12 +45,12 @@ def main() -> None:
                 _tell(f"kill {kill + 1} after {moment:.0f} s, {_lines(log)} photos begun so far")
             _finish(catalog, "disturbed", cluster.address, log)
         assert catalog.results("disturbed") == catalog.results("undisturbed")
-        _tell(f"nothing lost, nothing twice, nothing different; {_lines(log) - given.photos} redone")
+        _tell(
+            f"nothing lost, nothing twice, nothing different; {_lines(log) - given.photos} redone"
+        )
 
 
-def _drive(
-    catalog: SmallCatalog, name: str, address: str, log: Path
-) -> subprocess.Popen[bytes]:
+def _drive(catalog: SmallCatalog, name: str, address: str, log: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "tests.driver", catalog.manifest, catalog.output(name)]
     return subprocess.Popen([*command, address, str(log)], stdout=subprocess.DEVNULL)
 
