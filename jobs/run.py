@@ -14,7 +14,6 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
-from pyarrow.fs import FileType
 from rich.console import Console
 
 from cluster.local import address_of, cluster_size, ray_session
@@ -26,7 +25,7 @@ from jobs.weights import prepare
 from manifests.errors import ClusterError, DestinationError
 from manifests.files import Place
 from manifests.ledger import Goal, Tally, drop_superseded, reconcile
-from manifests.plan import Plan, make_plan
+from manifests.plan import Plan, destination, make_plan
 from manifests.schema import SHARD_SCHEMA
 from stages.recipe import Recipe
 from stages.step import Step
@@ -88,7 +87,7 @@ def run(
         WeightsError: a model is missing or must not be used; nothing was started.
     """
     started = time.monotonic()
-    output = _place(output).uri
+    output = destination(output).uri
     recipe = with_absolute_paths(recipe)
     _refuse_other_recipe(output, recipe)
     plan = make_plan(manifest, output, rows_per_shard=rows_per_shard, strict=strict)
@@ -204,17 +203,6 @@ def _refuse_other_recipe(output: str, recipe: Recipe) -> None:
             f"{output} holds results of the recipe {name} ({recipe_hash}), not {recipe.name} "
             f"({recipe.hash}).",
         )
-
-
-def _place(output: str) -> Place:
-    try:
-        place = Place.of(output)
-        kind = place.kind()
-    except (OSError, ValueError) as error:
-        raise DestinationError("output.not_writable", f"--output {output!r}: {error}.") from None
-    if kind == FileType.File:
-        raise DestinationError("output.not_writable", f"--output {place.uri} is a file.")
-    return place
 
 
 class _RunRecord:
