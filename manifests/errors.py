@@ -36,6 +36,10 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "manifest.missing_id": ("Rows have no id.", "Give each row a unique id."),
     "manifest.empty": ("The manifest has no rows.", "Check that the export was complete."),
+    "manifest.changed": (
+        "The manifest was changed while it was planned.",
+        "Run again when nothing writes to it any more.",
+    ),
     "manifest.invalid_rows": (
         "With --strict: rows have bad ids, or cells that are empty or not JSON.",
         "Correct the lines named, or leave out --strict to record them as failed.",
@@ -55,6 +59,10 @@ CODES: dict[str, tuple[str, str]] = {
     "output.other_run": (
         "The output folder holds the results of another recipe or manifest.",
         "Choose another --output.",
+    ),
+    "output.no_such_shard": (
+        "The plan has no such shard.",
+        "Name numbers and ranges that it has, from 0, such as 0-99,150.",
     ),
     "output.not_writable": (
         "The picture or its record could not be stored.",
