@@ -127,7 +127,8 @@ CODES: dict[str, tuple[str, str]] = {
     "image.zero_bytes": ("The file is empty.", "Upload it again."),
     "image.not_an_image": ("The bytes are not a picture.", "Check what was uploaded."),
     "image.unsupported": (
-        "A picture, but of a kind that cannot be edited without loss, or not written.",
+        "A picture, but of a kind that cannot be edited without loss, or not written; or one of "
+        "more parts (scans, chunks, pages) than any photo has.",
         "Convert it to a JPEG, PNG, WebP, TIFF, AVIF or HEIC of one picture, grey, RGB or CMYK, "
         "with 8 or 16 bits; where it says `cannot be written`, another output.format will do.",
     ),
@@ -166,6 +167,11 @@ CODES: dict[str, tuple[str, str]] = {
         "A row's boxes, polygons, rle or list of masks cannot be used.",
         "Correct the cell named: boxes are [x, y, width, height], polygons [x1, y1, x2, y2, …], "
         "in px of the displayed photo; rle is COCO's.",
+    ),
+    "row.out_of_memory": (
+        "The photo takes more memory than its worker may have; it cost no other row.",
+        "If the picture is genuine, run it where there is more memory for each actor, with "
+        "--retry failed; else lower limits.max_megapixels.",
     ),
     "weights.missing": (
         "A model's weights are not there.",
