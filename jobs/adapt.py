@@ -51,11 +51,16 @@ class StageActor:
         self._is_last = group == len(groups) - 1
         # Without a GPU, models gain nothing from batches that would hold many photos in memory.
         self._together = max(s.photos for s in steps) if job.has_gpus else 1
+        self._problem: CleanupError | None = None
         if job.isolated:
             return
         ahead, rest = _split(steps)
         behind, middle = (part[::-1] for part in _split(rest[::-1]))
-        self._ahead, self._steps, self._behind = _made(ahead), _made(middle), _made(behind)
+        try:
+            self._ahead, self._steps, self._behind = _made(ahead), _made(middle), _made(behind)
+        except CleanupError as error:
+            # Told with the first block: of an actor that dies while it is made, Ray tells a page.
+            self._problem = error
         if all(step.pool == "cpu" for step in steps):
             limit_memory(job.recipe.limits.max_memory_mib)
 
@@ -72,6 +77,8 @@ class StageActor:
             yield from read_pending(self._job, work["shard"], work["id"])
 
     def _worked_on(self, photos: Iterator[Photo]) -> Iterator[Photo]:
+        if self._problem:
+            raise self._problem
         if self._job.isolated:
             for photo in photos:
                 run_isolated(photo, self._job)

@@ -91,7 +91,8 @@ def run(
         DestinationError: the output belongs to another manifest, or cannot be written; another run
             is at work on it.
         StorageError: a storage does not answer, or does not let us in.
-        WeightsError: a model is missing or must not be used; nothing was started.
+        WeightsError: a model is missing or must not be used, and nothing was started; or it cannot
+            be loaded, and no row was done.
     """
     started = time.monotonic()
     output = destination(output).uri

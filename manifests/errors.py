@@ -318,5 +318,11 @@ class RowError(CleanupError):
 
 def error_of(code: str, message: str) -> CleanupError:
     """The error of a code that another process told of."""
-    kinds = {"output": DestinationError, "storage": StorageError, "manifest": ManifestError}
+    kinds = {
+        "output": DestinationError,
+        "storage": StorageError,
+        "manifest": ManifestError,
+        "weights": WeightsError,
+        "model": WeightsError,
+    }
     return kinds.get(code.partition(".")[0], CleanupError)(code, message)
