@@ -14,6 +14,8 @@ from jobs import results_cli
 from jobs.bench.cli import app as bench
 from jobs.models_cli import TrustOption
 from jobs.models_cli import app as models
+from jobs.plan_cli import ManifestArgument, RowsPerShardOption, StrictOption
+from jobs.plan_cli import plan as plan_command
 from manifests.errors import CleanupError, all_codes, describe
 
 if TYPE_CHECKING:
@@ -72,15 +74,7 @@ def _options(
 
 @app.command()
 def run(
-    manifest: Annotated[
-        str,
-        typer.Argument(
-            metavar="MANIFEST",
-            help="CSV, JSON Lines or Parquet with the columns id, image and mask (or boxes, "
-            "polygons, rle); a file, a folder of files or a quoted pattern; local or s3://. Paths "
-            "in it may be relative to it.",
-        ),
-    ],
+    manifest: ManifestArgument,
     output: Annotated[
         str,
         typer.Option(
@@ -113,19 +107,8 @@ def run(
             "each file."
         ),
     ] = True,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict",
-            help="Refuse a manifest with unusable rows instead of recording them as failed.",
-        ),
-    ] = False,
-    rows_per_shard: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Rows scheduled and resumed together. Chosen by size if left out."
-        ),
-    ] = None,
+    strict: StrictOption = False,
+    rows_per_shard: RowsPerShardOption = None,
     address: Annotated[
         str | None,
         typer.Option(help="A running Ray cluster. Else RAY_ADDRESS, else a private Ray, here."),
@@ -164,6 +147,9 @@ def run(
         )
     _summarise(console, outcome)
     raise typer.Exit(outcome.exit_code)
+
+
+app.command("plan")(plan_command)
 
 
 @app.command("try")

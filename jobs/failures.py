@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -49,13 +47,14 @@ def write_failures(output: str, path: str) -> int:
     ledger = Ledger(plan.output, list(runs)[-1])
     extra = extra_schema(plan.shard(0).read_table().schema).names
     count = 0
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as file:
-        for shard in range(plan.shards):
-            for row in _failed(ledger, shard, extra):
-                file.write(f"{json.dumps(row, default=str)}\n")
-                count += 1
-        file.flush()
-        Place.of(path).take(Path(file.name))
+    try:
+        with Place.of(path).open_output() as file:
+            for shard in range(plan.shards):
+                for row in _failed(ledger, shard, extra):
+                    file.write(f"{json.dumps(row, default=str)}\n".encode())
+                    count += 1
+    except OSError as error:
+        raise DestinationError("output.not_writable", f"Cannot store {path}: {error}.") from error
     return count
 
 

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 
-from pyarrow.fs import FileType
 from rich.console import Console
 
 from cluster.local import address_of, cluster_size, ray_session
@@ -23,10 +22,9 @@ from jobs.pending import extra_schema
 from jobs.stopping import lifeline
 from jobs.weights import prepare
 from manifests import runs
-from manifests.errors import CleanupError, ClusterError, DestinationError
-from manifests.files import Place
+from manifests.errors import CleanupError, ClusterError
 from manifests.ledger import Goal, Tally, reconcile, set_aside
-from manifests.plan import make_plan, parse_shards
+from manifests.plan import destination, make_plan, parse_shards
 from stages.recipe import Recipe
 from stages.step import Step
 from stages.weights import with_absolute_paths
@@ -97,7 +95,7 @@ def run(
             be loaded, and no row was done.
     """
     started = time.monotonic()
-    output = _place(output).uri
+    output = destination(output).uri
     recipe = with_absolute_paths(recipe)
     plan = make_plan(manifest, output, rows_per_shard=rows_per_shard, strict=strict)
     numbers = parse_shards(shards, plan) if shards else range(plan.shards)
@@ -232,17 +230,6 @@ def _exit_code(tally: Tally) -> int:
     if tally.missing_count or tally.superseded:
         return EXIT_UNFINISHED
     return EXIT_SOME_FAILED if tally.failed or tally.crashed else EXIT_ALL_OK
-
-
-def _place(output: str) -> Place:
-    try:
-        place = Place.of(output)
-        kind = place.kind()
-    except (OSError, ValueError) as error:
-        raise DestinationError("output.not_writable", f"--output {output!r}: {error}.") from None
-    if kind == FileType.File:
-        raise DestinationError("output.not_writable", f"--output {place.uri} is a file.")
-    return place
 
 
 def _told(tally: Tally) -> dict[str, object]:

@@ -36,6 +36,10 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "manifest.missing_id": ("Rows have no id.", "Give each row a unique id."),
     "manifest.empty": ("The manifest has no rows.", "Check that the export was complete."),
+    "manifest.changed": (
+        "The manifest was changed while it was planned.",
+        "Run again when nothing writes to it any more.",
+    ),
     "manifest.invalid_rows": (
         "With --strict: rows have bad ids, or cells that are empty or not JSON.",
         "Correct the lines named, or leave out --strict to record them as failed.",
@@ -55,6 +59,10 @@ CODES: dict[str, tuple[str, str]] = {
     "output.other_run": (
         "The output folder holds the results of another recipe or manifest.",
         "Choose another --output.",
+    ),
+    "output.no_such_shard": (
+        "The plan has no such shard.",
+        "Name numbers and ranges that it has, from 0, such as 0-99,150.",
     ),
     "output.not_writable": (
         "The picture or its record could not be stored.",
@@ -119,7 +127,8 @@ CODES: dict[str, tuple[str, str]] = {
     "image.zero_bytes": ("The file is empty.", "Upload it again."),
     "image.not_an_image": ("The bytes are not a picture.", "Check what was uploaded."),
     "image.unsupported": (
-        "A picture, but of a kind that cannot be edited without loss, or not written.",
+        "A picture, but of a kind that cannot be edited without loss, or not written; or one of "
+        "more parts (scans, chunks, pages) than any photo has.",
         "Convert it to a JPEG, PNG, WebP, TIFF, AVIF or HEIC of one picture, grey, RGB or CMYK, "
         "with 8 or 16 bits; where it says `cannot be written`, another output.format will do.",
     ),
@@ -158,6 +167,11 @@ CODES: dict[str, tuple[str, str]] = {
         "A row's boxes, polygons, rle or list of masks cannot be used.",
         "Correct the cell named: boxes are [x, y, width, height], polygons [x1, y1, x2, y2, …], "
         "in px of the displayed photo; rle is COCO's.",
+    ),
+    "row.out_of_memory": (
+        "The photo takes more memory than its worker may have; it cost no other row.",
+        "If the picture is genuine, run it where there is more memory for each actor, with "
+        "--retry failed; else lower limits.max_megapixels.",
     ),
     "weights.missing": (
         "A model's weights are not there.",

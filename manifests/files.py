@@ -6,10 +6,12 @@ import errno
 import os
 import posixpath
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import IO
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
@@ -125,15 +127,10 @@ class Place:
 
     def rename(self, name: str) -> None:
         """Give the file another name in its folder."""
-        other = self.parent / name
-        if self.is_local:
-            Path(self.path).rename(other.path)
-        else:
-            other.write(self.read())
-            self.delete()
+        self.filesystem.move(self.path, (self.parent / name).path)
 
     def create(self, data: bytes) -> bool:
-        """Store a file if there is none yet: of several that try, one succeeds.
+        """Store a file if there is none yet: of several that try, with data of their own, one does.
 
         Raises:
             DestinationError: ``output.not_writable``.
@@ -145,23 +142,7 @@ class Place:
 
             return objects.create(self.uri, data)
         except OSError as error:
-            raise _not_writable(self.uri, error) from error
-
-    def take(self, path: Path) -> None:
-        """Store a copy of a local file; readers see all of it or nothing.
-
-        Raises:
-            DestinationError: ``output.not_writable``.
-        """
-        try:
-            if self.is_local:
-                write_file(Path(self.path), path.read_bytes())
-            else:
-                from manifests.s3 import objects  # noqa: PLC0415 - as above
-
-                objects.upload(path, self.uri)
-        except OSError as error:
-            raise _not_writable(self.uri, error) from error
+            raise self._not_writable(error) from error
 
     def write(self, data: bytes | pa.Buffer) -> None:
         """Store a file so that readers see all of it or nothing, and no power cut changes that.
@@ -177,7 +158,24 @@ class Place:
 
                 objects.put(self.uri, bytes(data))
         except OSError as error:
-            raise _not_writable(self.uri, error) from error
+            raise self._not_writable(error) from error
+
+    def _not_writable(self, error: OSError) -> DestinationError:
+        return DestinationError("output.not_writable", f"Cannot store {self.uri}: {error}.")
+
+    @contextmanager
+    def open_output(self) -> Iterator[IO[bytes]]:
+        """Write the file piece by piece: it is there when the block has ended without an error."""
+        if self.is_local:
+            with replacing(Path(self.path)) as file:
+                yield file
+            return
+        from manifests.s3 import objects  # noqa: PLC0415 - as above
+
+        with tempfile.NamedTemporaryFile() as pieces:
+            yield pieces
+            pieces.flush()
+            objects.upload(Path(pieces.name), self.uri)
 
     def write_table(self, table: pa.Table) -> None:
         """Store a table as Parquet, as :meth:`write` does."""
@@ -200,22 +198,15 @@ def _s3() -> fs.PyFileSystem:
     return fs.PyFileSystem(S3Handler())
 
 
-def _not_writable(uri: str, error: OSError) -> DestinationError:
-    return DestinationError("output.not_writable", f"Cannot store {uri}: {error}.")
-
-
-def _create_file(path: Path, data: bytes) -> bool:
-    _make_folder(path.parent)
-    try:
-        with path.open("xb") as file:
-            file.write(data)
-    except FileExistsError:
-        return False
-    return True
-
-
 def write_file(path: Path, data: bytes | pa.Buffer) -> None:
-    """Store a local file: written beside its place, flushed to disk, renamed, the folder flushed.
+    """Store a local file, as :func:`replacing` does."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """Store what is written to a file beside ``path``: flushed to disk, renamed, the name flushed.
 
     Raises:
         OSError: it cannot be stored; nothing is left of it.
@@ -225,7 +216,7 @@ def write_file(path: Path, data: bytes | pa.Buffer) -> None:
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
@@ -235,6 +226,19 @@ def write_file(path: Path, data: bytes | pa.Buffer) -> None:
             temporary.unlink()
         raise
     _flush_folder(path.parent)
+
+
+def _create_file(path: Path, data: bytes) -> bool:
+    _make_folder(path.parent)
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        return False
+    _flush_folder(path.parent)
+    return True
 
 
 def _make_folder(path: Path) -> None:

@@ -17,6 +17,9 @@ MANIFEST_COLUMNS = ("id", "image", "mask")
 #: What may mark a photo instead of a mask file, or beside it, in COCO's forms.
 SHAPE_COLUMNS = ("boxes", "polygons", "rle")
 
+#: What marks a photo; a manifest has at least one of these.
+MARK_COLUMNS = ("mask", *SHAPE_COLUMNS)
+
 #: What a shard file holds before the manifest's other columns. A row with an error was found to
 #: be unusable when the manifest was planned; it is recorded as failed and never read.
 SHARD_SCHEMA = pa.schema(

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
+import cv2
+
 from manifests.errors import DestinationError, RowError, StorageError, redact
 from manifests.schema import FAILED
 from stages.photo import Photo
@@ -73,13 +75,24 @@ def _run_one(photo: Photo, name: str, work: Work) -> None:
     started = time.perf_counter()
     try:
         work(photo)
-    except RowError as error:
-        fail(photo, error.code, str(error), name)
     except (DestinationError, StorageError):
         raise
-    except Exception:  # a row must never cost another, whatever a library raises
-        fail(photo, "internal.error", redact(traceback.format_exc(limit=-6)), name)
+    except Exception as error:  # a row must never cost another, whatever a library raises
+        fail(photo, *_code_and_text(error, photo, name), name)
     photo.lineage.seconds[name] = time.perf_counter() - started
+
+
+def _code_and_text(error: Exception, photo: Photo, name: str) -> tuple[str, str]:
+    """What the lineage says of an error."""
+    is_allocation = isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem
+    if is_allocation or isinstance(error, MemoryError):
+        error = RowError(
+            "row.out_of_memory",
+            f"The photo {photo.lineage.image_uri} takes too much memory in the step {name}.",
+        )
+    if isinstance(error, RowError):
+        return error.code, str(error)
+    return "internal.error", redact("".join(traceback.format_exception(error, limit=-6)))
 
 
 def _run_together(photos: Sequence[Photo], name: str, step: Together) -> None:

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from jobs.demo import MANIFEST
 from manifests.plan import Plan
+from manifests.read import find_files, read_parts
 from manifests.runs import records
 from manifests.schema import LineageRow
 from stages.photo import Photo
@@ -67,3 +68,11 @@ def rows_of(plan: Plan) -> list[dict[str, object]]:
     tables = [plan.shard(number).read_table() for number in range(plan.shards)]
     rows: list[dict[str, object]] = pa.concat_tables(tables).to_pylist()
     return rows
+
+
+def tables_of(manifest: object) -> list[pa.Table]:
+    """The files of a manifest, as they are read."""
+    return [
+        pa.concat_tables([part.table for part in read_parts(file)], promote_options="permissive")
+        for file in find_files(str(manifest))
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from manifests.errors import all_codes
+from manifests.plan import load_plan
 from stages.recipe import preset_names
 from tests.catalog import make_catalog
 from tests.conftest import Command
@@ -26,7 +28,7 @@ MASK = DEMO / "masks" / "bird-mobile-price-sticker.png"
 def test_help_explains_every_command(command: Command) -> None:
     overview = command("--help")
     assert overview.returncode == 0
-    for name in ("run", "try", "demo", "recipes", "errors", "doctor", "models"):
+    for name in ("run", "plan", "try", "demo", "recipes", "errors", "doctor", "models"):
         assert f" {name} " in overview.stdout
         assert command(name, "--help").returncode == 0
     text = " ".join(command("run", "--help").stdout.split())
@@ -91,6 +93,37 @@ def test_an_output_that_cannot_be_is_told(
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_plan_checks_a_manifest_and_run_takes_its_shards(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("id,image,mask\n1,a,b\n2,a,b\n2,a,b\n/,a,b\n")
+    refused = command("plan", "m.csv", "--output", "out", "--strict")
+    assert refused.returncode == 1
+    assert "error manifest.invalid_rows: " in refused.stderr
+    done = command("plan", "m.csv", "--output", "out", "--rows-per-shard", "2")
+    assert done.returncode == 2
+    assert f"note: {tmp_path}/m.csv, lines 3, 4: id.duplicate (id '2')." in done.stdout
+    assert "3 rows in 2 shards of at most 2, 2 of them unusable\n" in done.stdout
+    assert "1  id.unsafe" in done.stdout
+    assert command("plan", "m.csv", "--output", "out").stdout == done.stdout
+    plan = load_plan(str(tmp_path / "out"))
+    assert plan
+    assert (plan.rows, plan.shards) == (3, 2)
+    (tmp_path / "good.csv").write_text("id,image,mask\n1,a,b\n")
+    assert command("plan", "good.csv", "--output", "good").returncode == 0
+    assert "is a file" in command("plan", "good.csv", "--output", "good.csv").stderr
+
+
+def test_bench_plan_tells_time_and_memory_of_each_size(command: Command, tmp_path: Path) -> None:
+    sizes = ("--rows", 1000, "--rows", 2000, "--kind", "parquet", "--kind", "jsonl+boxes")
+    done = command("bench", "plan", *sizes, "--json", "found.json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "rows/s" in done.stdout
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [(each["kind"], each["rows"]) for each in found] == [
+        (kind, rows) for kind in ("parquet", "jsonl+boxes") for rows in (1000, 2000)
+    ]
+    assert all(50 < each["peak_mib"] < 1000 and each["seconds"] > 0 for each in found)
 
 
 def test_the_command_line_loads_no_heavy_library() -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from botocore.exceptions import ConnectionClosedError
 from pyarrow import fs
 
 from manifests.files import Place
@@ -114,3 +119,45 @@ def test_places_travel_between_processes_and_are_compared(folder: Place) -> None
     assert copy != folder / "a"
     assert copy.kind() == fs.FileType.NotFound
     assert copy != Place.of(f"/{BUCKET}")
+
+
+def test_of_several_that_create_a_file_one_does(folder: Place, tmp_path: Path) -> None:
+    for place in (folder / "run.json", Place.of(f"{tmp_path}/runs/1/run.json")):
+        texts = [f"run {number}".encode() for number in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            made = list(pool.map(place.create, texts))
+        assert made.count(True) == 1
+        assert place.read() == texts[made.index(True)]
+
+
+def test_a_creation_whose_answer_was_lost_is_still_ours(folder: Place) -> None:
+    lost: list[object] = []
+
+    def lose(parsed: dict[str, Any], **_: object) -> None:
+        if not lost:
+            lost.append(parsed)
+            raise ConnectionClosedError(endpoint_url="the server")
+
+    events = connect().client.meta.events
+    events.register("after-call.s3.PutObject", lose)
+    try:
+        assert (folder / "run.json").create(b"ours")
+        assert not (folder / "run.json").create(b"another's")
+    finally:
+        events.unregister("after-call.s3.PutObject", lose)
+    assert lost
+
+
+def test_files_are_renamed_and_written_piece_by_piece(folder: Place, tmp_path: Path) -> None:
+    for place in (folder / "a b.csv", Place.of(f"{tmp_path}/out/a b.csv")):
+        with place.open_output() as file:
+            file.write(b"one,")
+            file.write(b"two")
+        place.rename("c d.csv")
+        assert [each.name for each in place.parent.files()] == ["c d.csv"]
+        assert (place.parent / "c d.csv").read() == b"one,two"
+        with suppress(ZeroDivisionError), place.open_output() as file:
+            file.write(b"half of")
+            raise ZeroDivisionError
+        assert place.kind() == fs.FileType.NotFound
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["c d.csv"]

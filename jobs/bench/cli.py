@@ -47,6 +47,42 @@ def jpeg(json_: JsonOption = None) -> None:
 
 
 @app.command()
+def plan(
+    rows: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Rows of the manifest. Repeatable; default: 100000 and 1000000."),
+    ] = None,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="csv, jsonl or parquet; csv+boxes has shapes, too. Repeatable; default: csv and "
+            "parquet.",
+        ),
+    ] = None,
+    json_: JsonOption = None,
+) -> None:
+    """Time and memory to plan manifests that are made for it; Linux only."""
+    import json
+    from dataclasses import asdict
+
+    from jobs.bench.plan import measure
+
+    found = []
+    head = ("rows", "MB", "seconds", "of CPU", "rows/s", "peak MiB", "shards")
+    typer.echo(" " * 14 + "".join(f"{name:>11}" for name in head))
+    for cost in measure(kind or ["csv", "parquet"], sorted(rows or [100_000, 1_000_000])):
+        found.append(asdict(cost))
+        typer.echo(
+            f"{cost.kind:14}{cost.rows:11}{cost.megabytes:11.0f}{cost.seconds:11.2f}"
+            f"{cost.cpu_seconds:11.2f}{cost.rows / cost.seconds:11.0f}{cost.peak_mib:11.0f}"
+            f"{cost.shards:11}"
+        )
+    if json_:
+        json_.write_text(json.dumps(found, indent=2))
+
+
+@app.command()
 def gpu(
     only: Annotated[
         str | None, typer.Option(metavar="NETWORK", help="lama or flux-fill alone.")
@@ -108,7 +144,7 @@ def gpu(
     for cost in measure(setup):
         costs.append(cost)
         typer.echo(line(costs))
-        if json_:  # each time: a lent GPU may be gone before the end
+        if json_:  # each time: a spot machine may be gone before the end
             json_.write_text(json.dumps(record(setup, costs), indent=2))
     raise typer.Exit(exit_code(costs))
 

@@ -1,6 +1,6 @@
 """Our S3 as a file system of pyarrow's, so that it reads manifests of any size from there.
 
-To read, list and delete; files are written whole, by :func:`manifests.s3.objects.put`.
+To read, list, rename and delete; what is written, :mod:`manifests.s3.objects` writes whole.
 """
 
 from __future__ import annotations
@@ -79,11 +79,15 @@ class S3Handler(fs.FileSystemHandler):  # type: ignore[misc]
         """Remove an object."""
         objects.delete(f"s3://{path}")
 
+    def move(self, src: str, dest: str) -> None:
+        """Copy an object, and remove it where it was."""
+        objects.move(f"s3://{src}", f"s3://{dest}")
+
     def _refuse(self, *_: Any) -> NoReturn:
         raise NotImplementedError("S3 is written whole objects at a time, and has no folders")
 
     create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = _refuse
-    move = copy_file = open_output_stream = open_append_stream = _refuse
+    copy_file = open_output_stream = open_append_stream = _refuse
 
 
 def _file_info(path: str, head: objects.Head | None) -> fs.FileInfo:

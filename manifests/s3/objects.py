@@ -125,10 +125,10 @@ def put(uri: str, data: bytes) -> None:
 
 
 def create(uri: str, data: bytes) -> bool:
-    """Store an object if there is none of that name: of several that try, one succeeds.
+    """Store a small object if there is none yet; returns whether what is there now is ours.
 
-    Returns:
-        Whether the object holds these data, which differ from those of others that try.
+    A repeated request may find what the first one stored before its answer was lost, so ``data`` is
+    to differ from what others would store there.
     """
     bucket, key = bucket_and_key(uri)
 
@@ -138,11 +138,19 @@ def create(uri: str, data: bytes) -> bool:
         except ClientError as error:
             if code_and_status(error)[1] != 412:
                 raise
-            # There is one; perhaps ours, stored by an earlier try whose answer was lost.
-            return client.get_object(Bucket=bucket, Key=key)["Body"].read() == data
+            return False
         return True
 
-    return request(uri, action)
+    return request(uri, action) or get(uri)[0] == data
+
+
+def move(source: str, target: str) -> None:
+    """Copy an object within S3, then delete it where it was."""
+    bucket, key = bucket_and_key(target)
+    from_bucket, from_key = bucket_and_key(source)
+    which = {"Bucket": from_bucket, "Key": from_key}
+    request(target, lambda client: client.copy_object(Bucket=bucket, Key=key, CopySource=which))  # type: ignore[arg-type]
+    delete(source)
 
 
 def delete(uri: str) -> None:

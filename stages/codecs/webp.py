@@ -48,6 +48,14 @@ def encode(edit: Edit) -> Encoded:
     return Encoded(data, "reencoded", f"lossy WebP, quality {quality} ({how})", blocks.notes)
 
 
+def canvas(data: bytes) -> tuple[int, int] | None:
+    """Width and height that an extended file (``VP8X``) claims, px; None for any other file."""
+    if data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8X" or len(data) < 30:
+        return None
+    width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+    return width, height
+
+
 def _chunks(source: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield each chunk's name and content (RIFF)."""
     position = 12

@@ -1,0 +1,92 @@
+"""Hundreds of hostile files, each in a process that may die of it: none does, each is told why."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from jobs.run import run
+from stages.recipe import Recipe
+from tests.hostile import OK, Case, all_cases, sound_files
+from tests.hostile_formats import bomb, png
+from tests.hostile_run import Ending, end_each
+
+#: Each of these families goes through the real DAG with some of its files.
+PER_FAMILY = 3
+
+
+@pytest.fixture(scope="module")
+def endings(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Case, Ending]]:
+    return list(end_each(all_cases(), tmp_path_factory.mktemp("hostile")))
+
+
+def test_there_are_hundreds_of_them(endings: list[tuple[Case, Ending]]) -> None:
+    names = [case.name for case, _ in endings]
+    assert len(names) == len(set(names)) >= 500
+
+
+def test_nothing_crashes_hangs_or_is_a_fault_of_ours(endings: list[tuple[Case, Ending]]) -> None:
+    ours = ("signal", "hang", "internal.error")
+    assert [ending for _, ending in endings if ending.code.startswith(ours)] == []
+
+
+def test_each_is_told_what_is_wrong_with_it(endings: list[tuple[Case, Ending]]) -> None:
+    told = {c.name: (e.code, e.told) for c, e in endings if e.code not in c.codes}
+    assert told == {}
+
+
+def test_whatever_is_cleaned_is_whole(endings: list[tuple[Case, Ending]]) -> None:
+    """Everything outside the mask is as it was, as far as it could be read."""
+    done = [ending for _, ending in endings if ending.code == "ok"]
+    assert [ending for ending in done if ending.told] == []
+    assert len(done) > 100
+
+
+def test_what_takes_too_much_memory_fails_alone(tmp_path: Path) -> None:
+    large = Case("large", png(6000, 6000, bomb(103)), frozenset({"row.out_of_memory"}))
+    small = Case("small", sound_files()["jpeg-444-q55"], OK)
+    cases = [large, replace(small, name="small-1"), replace(small, name="small-2")]
+    endings = {case.name: ending for case, ending in end_each(cases, tmp_path, memory_mib=420)}
+    assert endings["large"].code == "row.out_of_memory"
+    assert "more memory" in endings["large"].told
+    assert endings["small-2"].code == "ok", "in the process that met the large one"
+
+
+def test_some_of_each_family_go_through_the_dag(ray_address: str, tmp_path: Path) -> None:
+    families = defaultdict[str, list[Case]](list)
+    for case in all_cases():
+        if not case.options:
+            families[case.family].append(case)
+    chosen = [c for cases in families.values() for c in cases[:: -(-len(cases) // PER_FAMILY)]]
+    rows = []
+    for number, case in enumerate(chosen):
+        (tmp_path / f"{number}.image").write_bytes(case.image)
+        row = {"id": str(number), "image": f"{number}.image", "sku": case.name}
+        if case.mask is not None:
+            (tmp_path / f"{number}.mask").write_bytes(case.mask)
+            row["mask"] = f"{number}.mask"
+        rows.append(row | {column: json.loads(cell) for column, cell in case.cells.items()})
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    outcome = run(
+        str(manifest),
+        str(tmp_path / "out"),
+        Recipe.load("telea"),
+        Console(quiet=True),
+        address=ray_address,
+    )
+    assert outcome.exit_code == 2
+    assert (outcome.tally.rows, outcome.tally.missing_count) == (len(chosen), 0)
+    lineage = pd.read_parquet(tmp_path / "out" / "lineage").set_index("id")
+    ended = {c.name: lineage.error_code[str(n)] or "ok" for n, c in enumerate(chosen)}
+    assert {name: code for name, code in ended.items() if code not in by_name(chosen)[name]} == {}
+
+
+def by_name(cases: list[Case]) -> dict[str, frozenset[str]]:
+    return {case.name: case.codes for case in cases}
