@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -28,7 +29,7 @@ from jobs import clean
 from jobs.job import Job
 from jobs.progress import meter
 from jobs.stopping import Lifeline
-from manifests.errors import RowError, error_of
+from manifests.errors import CleanupError, RowError, error_of
 from manifests.ledger import KEY, NAMED, Tally, reconcile
 from manifests.schema import CRASHED, LineageRow, lineage_schema
 from stages.photo import lineage_dict
@@ -41,6 +42,10 @@ _ISOLATED_AT_ONCE = 32
 
 #: A row is given up when so many passes over it alone got nowhere.
 _PASSES_IN_VAIN = 2
+
+
+#: Shards whose files are merged at once, when a pass ends.
+_MERGERS = 8
 
 
 class Style(Enum):
@@ -179,7 +184,8 @@ class Merger:
     def __init__(self, job: Job, expected: Mapping[int, int]) -> None:
         self._ledger = job.ledger
         self._left = dict(expected)
-        self._pool = ThreadPoolExecutor(2)
+        self._unmerged: set[int] = set()
+        self._pool = ThreadPoolExecutor(1)  # so that a shard is never merged twice at once
 
     def __enter__(self) -> Merger:
         return self
@@ -187,11 +193,18 @@ class Merger:
     def count(self, shard: int, rows: int) -> None:
         """So many more rows of the shard are recorded."""
         self._left[shard] = self._left.get(shard, 0) - rows
+        self._unmerged.add(shard)
         if self._left[shard] <= 0:
-            self._pool.submit(self._ledger.compact, shard)
+            self._unmerged.discard(shard)
+            self._pool.submit(self._merge, shard)
+
+    def _merge(self, shard: int) -> None:
+        # Files that stay apart are no loss; rows that are there twice, the run's end tells.
+        with suppress(CleanupError, OSError):
+            self._ledger.compact(shard)
 
     def __exit__(self, *_: object) -> None:
-        """Merge what came last, and wait."""
-        with self._pool:
-            for shard in self._left:
-                self._pool.submit(self._ledger.compact, shard)
+        """Merge the shards that were not done, and wait."""
+        self._pool.shutdown()
+        with ThreadPoolExecutor(_MERGERS) as pool:
+            list(pool.map(self._merge, self._unmerged))

@@ -139,6 +139,7 @@ def run(
         status = "refused" if error.code == "output.in_use" else "failed"
         raise
     finally:
+        runs.release(record)
         if status in ("failed", "refused", "interrupted"):
             with suppress(CleanupError):  # the first error is the one to tell
                 record.write(status=status, finished_at=_now())
@@ -195,6 +196,7 @@ def _execute(
             lifeline=line,
             console=console,
         )
+        tally = _mended(job, shards, tally, console)
         if tally.missing_count and trouble:
             console.print(f"Ray tells: {trouble[0]}", markup=False, highlight=False)
     return tally

@@ -35,6 +35,9 @@ LEASE_S = 60.0
 
 _POLL_S = 1.0
 
+#: Runs of this process that have not ended; one that could not record its end has, all the same.
+_ours: set[str] = set()
+
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
@@ -102,7 +105,13 @@ def claim(output: str, facts: Mapping[str, Any]) -> RunRecord:
         ours = {"run_id": run_id, "status": "running", "started_at": _now()} | _process()
         record = RunRecord(output, run_id, ours | dict(facts))
         if (record.place / "run.json").create(json.dumps(record.facts, indent=2).encode()):
+            _ours.add(run_id)
             return record
+
+
+def release(record: RunRecord) -> None:
+    """End a claim; for this process the run is over, whether or not its record could be written."""
+    _ours.discard(record.run_id)
 
 
 def records(output: str) -> list[RunRecord]:
@@ -178,10 +187,12 @@ def shows_life(record: RunRecord) -> bool:
 
 def _runs_here(record: RunRecord) -> bool | None:
     """Whether its process is among this machine's; None for a run of another machine."""
-    started = record.facts.get("process_started")
+    started, process = (record.facts.get(name) for name in ("process_started", "process"))
     if not started or record.facts.get("host") != socket.gethostname():
         return None
-    return bool(_started_at(record.facts.get("process")) == started)
+    if process == os.getpid() and record.run_id not in _ours:
+        return False
+    return bool(_started_at(process) == started)
 
 
 def _last_sign(record: RunRecord) -> int | None:
