@@ -95,7 +95,7 @@ def check_rows(
     """
     gathered = [
         gather(table.slice(start, _ROWS_GATHERED), lambda paths: _absolute_uris(paths, base))
-        for start in range(0, table.num_rows, _ROWS_GATHERED)
+        for start in range(0, max(table.num_rows, 1), _ROWS_GATHERED)  # the last part may be empty
     ]
     ids, images = table["id"].combine_chunks(), table["image"].combine_chunks()
     mask_uris = pa.concat_arrays([each.mask_uri for each in gathered])

@@ -224,6 +224,11 @@ def test_shards_hold_every_row_once_in_order(tmp_path: Path) -> None:
     assert load_plan(str(tmp_path / "out")) == plan
 
 
+def test_a_single_row_needs_no_end_of_line(tmp_path: Path) -> None:
+    manifest = write(tmp_path / "m.csv", "id,image,mask\n1,1.jpg,1.png")
+    assert [row["id"] for row in rows_of(make_plan(manifest, str(tmp_path / "out")))] == ["1"]
+
+
 def test_the_plan_is_kept_and_another_manifest_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", CSV)
     first = make_plan(path, str(tmp_path / "out"), rows_per_shard=1)
