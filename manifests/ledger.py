@@ -81,8 +81,12 @@ class Ledger:
         self._new_file(shard).write_table(pa.Table.from_pylist(rows, schema=schema))
 
     def latest(self, shard: int, columns: Sequence[str] = _ENDING) -> pa.Table:
-        """The row of each id that counts; by default the columns that say how it ended."""
-        return self._latest(self._read(shard, [*columns, *_ORDER]).rows).select(list(columns))
+        """The row of each id that counts; by default the columns that say how it ended.
+
+        Columns that the files lack, as those of an earlier version may, are left out.
+        """
+        rows = self._latest(self._read(shard, [*columns, *_ORDER]).rows)
+        return rows.select([name for name in columns if name in rows.column_names])
 
     def ended(self, shard: int, goal: Goal, columns: Sequence[str] = ()) -> pa.Table:
         """The rows that need not be done again: how they ended, and further columns."""
@@ -280,5 +284,5 @@ def _read_files(files: Iterable[Place], columns: list[str] | None) -> _Read:
     if tables:
         return _Read(pa.concat_tables(tables, promote_options="permissive"), damaged)
     schema = lineage_schema()
-    names = schema.names if columns is None else columns
-    return _Read(pa.schema([schema.field(name) for name in names]).empty_table(), damaged)
+    known = [schema.field(name) for name in schema.names if columns is None or name in columns]
+    return _Read(pa.schema(known).empty_table(), damaged)

@@ -57,6 +57,13 @@ def add(ledger: Ledger, shard: int, *batches: list[dict[str, Any]]) -> None:
         ledger.add(shard, batch, lineage_schema())
 
 
+def test_columns_that_files_lack_are_left_out(ledger: Ledger, plan: Plan) -> None:
+    wanted = ["id", "note"]
+    assert ledger.latest(0, wanted).column_names == ["id"], "no file, no columns of a manifest's"
+    add(ledger, 0, rows(plan, [1, 2]))
+    assert ledger.latest(0, wanted).to_pylist() == [{"id": "1"}, {"id": "2"}]
+
+
 def files(ledger: Ledger, shard: int) -> list[Path]:
     folder = Path(ledger.output) / "lineage" / f"recipe={ledger.recipe_hash}" / f"shard={shard:05d}"
     return sorted(folder.glob("*.parquet"))
