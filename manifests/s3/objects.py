@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
+import mimetypes
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -110,11 +111,14 @@ def put(uri: str, data: bytes) -> None:
     by the signature over the body or by TLS.
     """
     bucket, key = bucket_and_key(uri)
+    kind = mimetypes.guess_type(key)[0] or "application/octet-stream"  # for browsers
     checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
     wanted = (len(data), checksum)
 
     def action(client: S3Client) -> None:
-        answer = client.put_object(Bucket=bucket, Key=key, Body=data, ChecksumSHA256=checksum)
+        answer = client.put_object(
+            Bucket=bucket, Key=key, Body=data, ContentType=kind, ChecksumSHA256=checksum
+        )
         stored = len(data), answer.get("ChecksumSHA256")
         if stored[1] is None:
             found = client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
