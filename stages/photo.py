@@ -105,7 +105,7 @@ class Photo:
         return Marks.unpack(self.lineage.mask_uri, self.lineage.marks)
 
     def seed(self, index: int) -> int:
-        """Seed of patch ``index``: it follows from the row and the recipe, nothing else."""
+        """Seed of patch ``index``: it follows from the row and the recipe (and its seed) alone."""
         key = f"{self.lineage.recipe_hash}/{self.lineage.id}/{index}"
         return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 

@@ -1,7 +1,8 @@
 """A recipe: everything that steers what happens to a photo, frozen, validated, written as TOML.
 
 The recipes that ship are in ``stages/recipes/*.toml``; a user's own is any TOML file with the same
-keys. Lengths are in pixels of the *original* photo unless a name says otherwise.
+keys. Lengths are in pixels of the *original* photo unless a name says otherwise. ``seed`` tells
+recipes apart that are to paint otherwise by chance alone.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Recipe(Section):
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
     description: str = ""
+    seed: int = Field(0, ge=0, lt=2**32)
     mask: MaskOptions = MaskOptions()
     crop: CropOptions = CropOptions()
     resize: ResizeOptions = ResizeOptions()
@@ -89,7 +91,7 @@ class Recipe(Section):
         """16 hex digits that change with every option that steers a result.
 
         The name and the description do not, nor the limits, which only decide what is refused, nor
-        how many crops a model takes at once.
+        how many crops a model takes at once, nor what is kept beside the results.
         """
         options = self.model_dump(
             mode="json",
@@ -100,8 +102,11 @@ class Recipe(Section):
                 "limits": True,
                 "remove": {"batch_size"},
                 "refine": {"batch_size"},
+                "output": {"keep_steps"},
             },
         )
+        if not options["seed"]:
+            del options["seed"]  # 0 is what all results had before there was a choice
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

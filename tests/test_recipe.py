@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from manifests.errors import RecipeError
+from manifests.schema import LineageRow
 from stages.options import TeleaOptions
+from stages.photo import Photo
 from stages.recipe import Recipe, preset_names
 
 
@@ -28,6 +32,22 @@ def test_the_hash_changes_with_options_and_not_with_names() -> None:
     renamed = recipe.model_copy(update={"name": "mine", "description": "other words"})
     assert renamed.hash == recipe.hash
     assert len({Recipe.load(name).hash for name in preset_names()}) == len(preset_names())
+
+
+def test_another_seed_is_another_recipe_and_the_first_one_is_none() -> None:
+    recipe, again = Recipe.load("telea"), Recipe.load("telea", ["seed=1"])
+    assert recipe.hash == Recipe.load("telea", ["seed=0"]).hash
+    assert recipe.hash != again.hash != Recipe.load("telea", ["seed=2"]).hash
+    options = recipe.model_dump(mode="json", exclude_none=True)
+    for name in ("name", "description", "limits", "seed"):
+        del options[name]
+    del options["output"]["keep_steps"]
+    text = json.dumps(options, sort_keys=True)
+    assert recipe.hash == hashlib.sha256(text.encode()).hexdigest()[:16], "as without seeds"
+    first, second = (
+        Photo(LineageRow(id="1", recipe_hash=each.hash)).seed(0) for each in (recipe, again)
+    )
+    assert first != second
 
 
 def test_recipes_are_frozen() -> None:
