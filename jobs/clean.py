@@ -27,6 +27,7 @@ from cluster.pools import PoolSize
 from jobs.adapt import StageActor
 from jobs.job import Job
 from stages import finish, prepare, refine, remove
+from stages.keep import keep
 from stages.options import LamaOptions
 from stages.recipe import Recipe
 from stages.step import Step
@@ -47,21 +48,22 @@ def steps(recipe: Recipe, output: str) -> list[Step]:
 
     Args:
         recipe: how.
-        output: folder, path or URI, that receives ``images/``.
+        output: folder, path or URI, that receives ``images/``, and ``steps/`` if the recipe keeps
+            them; empty: the caller stores the picture, and nothing else is kept.
     """
     return [
         Step("fetch", "cpu", lambda: prepare.fetch(recipe), waits=True),
         Step("decode", "cpu", lambda: prepare.decode(recipe)),
         Step("mask", "cpu", lambda: prepare.mask(recipe)),
         Step("cut", "cpu", lambda: prepare.cut_patches(recipe)),
-        *_models(recipe),
+        *_models(recipe, output),
         Step("stitch", "cpu", lambda: finish.stitch_patches(recipe)),
         Step("encode", "cpu", lambda: finish.encode(recipe)),
         Step("publish", "cpu", lambda: finish.publish(output, recipe), waits=True),
     ]
 
 
-def _models(recipe: Recipe) -> Iterator[Step]:
+def _models(recipe: Recipe, output: str) -> Iterator[Step]:
     """The steps that paint, each where its model belongs."""
     if isinstance(recipe.remove, LamaOptions):
         batch = recipe.remove.batch_size
@@ -70,10 +72,15 @@ def _models(recipe: Recipe) -> Iterator[Step]:
         yield Step("remove", "cpu", lambda: remove.fill_patches(recipe))
     if recipe.refine:
         batch = recipe.refine.batch_size
+        keeps = bool(output) and recipe.output.keep_steps
         yield Step("focus", "small_gpu", lambda: refine.focus)
+        if keeps:
+            yield Step("keep_removal", "small_gpu", lambda: keep(output, recipe, "removal"))
         yield Step("upscale", "small_gpu", lambda: refine.upscale(recipe))
         yield Step("prompt", "small_gpu", lambda: refine.encode_prompt(recipe))
         yield Step("refine", "large_gpu", lambda: refine.refine(recipe), batch)
+        if keeps:
+            yield Step("keep_refined", "large_gpu", lambda: keep(output, recipe, "refined"))
 
 
 def build(job: Job, pools: Mapping[str, PoolSize], work: Sequence[WorkUnit]) -> Dataset:
