@@ -226,7 +226,7 @@ def demo(
         outcome, page = run_demo(output.absolute(), Recipe.load(recipe, set_ or ()), console)
     _summarise(console, outcome)
     console.print("Open this page to see before and after:", style="bold")
-    console.print(str(page), soft_wrap=True, markup=False, highlight=False)
+    console.print(page, soft_wrap=True, markup=False, highlight=False)
     raise typer.Exit(outcome.exit_code)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from jobs.page import write_page
+from jobs.report.write import write_report
 from jobs.run import Outcome, run
 from manifests.errors import DestinationError
 from manifests.plan import load_plan
@@ -17,21 +17,21 @@ from stages.recipe import Recipe
 MANIFEST = Path(str(resources.files("manifests") / "examples" / "demo" / "manifest.csv"))
 
 #: What a run leaves in its output folder: all that a repeated demo may delete.
-_OURS = ("images", "lineage", "manifest", "report", "runs")
+_OURS = ("images", "lineage", "manifest", "report", "runs", "steps")
 
 
-def run_demo(output: Path, recipe: Recipe, console: Console) -> tuple[Outcome, Path]:
+def run_demo(output: Path, recipe: Recipe, console: Console) -> tuple[Outcome, str]:
     """Clean the bundled photos into ``output``, where an earlier demo is replaced.
 
     Returns:
-        The outcome, and the path of the before/after page.
+        The outcome, and the path of the page to look at.
 
     Raises:
         DestinationError: ``output`` holds something that is not a demo's result.
     """
     _clear_earlier_demo(output)
     outcome = run(str(MANIFEST), str(output), recipe, console)
-    return outcome, write_page(output, "the bundled demo photos", note_column="blemish")
+    return outcome, write_report(str(output), console, title="The bundled demo photos")
 
 
 def _clear_earlier_demo(output: Path) -> None:

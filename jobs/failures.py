@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -63,9 +63,11 @@ def _failed(ledger: Ledger, shard: int, extra: list[str]) -> Iterator[dict[str, 
     rows = ledger.latest(shard, columns)
     ended_badly = pc.is_in(rows["status"], value_set=pa.array([FAILED, CRASHED]))
     for row in rows.filter(ended_badly).to_pylist(maps_as_pydicts="strict"):
-        marks = Marks.unpack(row["mask_uri"], row["marks"])
-        yield (
-            {"id": row["id"], "image": row["image_uri"], "mask": marks.files}
-            | marks.shapes
-            | {name: row[name] for name in [*extra, *_TOLD]}
-        )
+        yield manifest_row(row, [*extra, *_TOLD])
+
+
+def manifest_row(row: Mapping[str, Any], further: Iterable[str]) -> dict[str, Any]:
+    """A lineage row as a manifest's, with absolute URIs, and further columns behind them."""
+    marks = Marks.unpack(row["mask_uri"], row["marks"])
+    ours = {"id": row["id"], "image": row["image_uri"], "mask": marks.files}
+    return ours | marks.shapes | {name: row[name] for name in further}

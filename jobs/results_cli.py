@@ -1,10 +1,12 @@
-"""The commands about an output folder: ``status``, ``failures``, ``verify``."""
+"""The commands about an output folder: ``status``, ``failures``, ``verify``, ``report``."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 import typer
+
+from jobs.report import SAMPLE
 
 DestArgument = Annotated[
     str, typer.Argument(metavar="DEST", help="What was given to `run` as --output.")
@@ -13,7 +15,7 @@ DestArgument = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (status, failures, verify):
+    for command in (status, failures, verify, report):
         app.command()(command)
 
 
@@ -63,3 +65,61 @@ def verify(
     from jobs.verify import show
 
     raise typer.Exit(show(Console(), output, sample))
+
+
+def report(
+    output: DestArgument,
+    sample: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="So many photos get pictures: flagged ones first, then failed ones (at most "
+            "half), then others, evenly drawn. 0: all.",
+        ),
+    ] = SAMPLE,
+    only: Annotated[
+        str,
+        typer.Option(
+            metavar="KINDS", help="List only these: flagged, failed, crashed, ok; comma-separated."
+        ),
+    ] = "",
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_HASH", help="Show this recipe's results alone; else all recipes'."
+        ),
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEST_OR_RECIPE",
+            help="Show beside them what another output folder, or another recipe of this one, has "
+            "for the same ids.",
+        ),
+    ] = None,
+    hourly_price: Annotated[
+        float | None,
+        typer.Option(min=0, help="Of all machines that ran, an hour, to tell what a photo cost."),
+    ] = None,
+) -> None:
+    """Write a page on which to look at results, before and after, and to mark what to do again.
+
+    It is DEST/report/index.html, and opens from disk or from a bucket.
+    """
+    from rich.console import Console
+
+    from jobs.report.write import write_report
+
+    kinds = frozenset(filter(None, only.replace(" ", "").split(",")))
+    if unknown := kinds - {"flagged", "ok", "failed", "crashed"}:
+        raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}", param_hint="--only")
+    page = write_report(
+        output,
+        Console(stderr=True),
+        sample=sample,
+        only=kinds,
+        recipe=recipe,
+        compare=compare,
+        hourly_price=hourly_price,
+    )
+    typer.echo(page)

@@ -1,0 +1,232 @@
+"""From the lineage to the rows of a page: of which recipes, which rows, and in what order."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.pending import extra_schema
+from jobs.report.summary import Summary
+from manifests.errors import DestinationError, RecipeError
+from manifests.files import Place
+from manifests.ledger import Ledger
+from manifests.plan import Plan, load_plan
+from manifests.runs import RunRecord, latest_by_recipe
+from manifests.schema import OK, lineage_schema
+from stages.recipe import Recipe
+
+#: A page lists no more rows than this: all that are flagged or not ok, and of the others an even
+#: draw. The summary counts all of them.
+MOST_ROWS = 100_000
+
+#: Before the names of the manifest's own columns, which may be called like ours.
+EXTRA = "manifest: "
+
+#: What a judge of results tells of them; there is no judge in every version.
+_JUDGED = {"flag": pa.string(), "score": pa.float64()}
+
+#: Reading a shard's files is waiting, in S3.
+_READERS = 16
+
+#: Draws are by this share of a 32-bit hash of the id: the same rows in each recipe, and each time.
+_HASHES = 2**32
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What one recipe made in one output folder.
+
+    Attributes:
+        plan: of the folder.
+        record: of the recipe's last run there.
+        recipe: as that run had it.
+    """
+
+    plan: Plan
+    record: RunRecord
+    recipe: Recipe
+
+    @property
+    def extra(self) -> list[str]:
+        """The manifest's other columns, by their names in the lineage."""
+        return list(extra_schema(self.plan.shard(0).read_table().schema).names)
+
+
+def find_sides(output: str, wanted: str | None = None) -> list[Side]:
+    """The recipes that were run on an output folder, the last one at the end.
+
+    Args:
+        output: path or URI.
+        wanted: only those with this name, label, hash, or beginning of a hash; None: all.
+
+    Raises:
+        DestinationError: ``output.not_found``.
+        RecipeError: ``recipe.not_found``: none is the one that is wanted.
+    """
+    plan = load_plan(Place.of(output).uri)
+    runs = list(latest_by_recipe(plan.output).values()) if plan else []
+    if plan is None or not runs:
+        raise DestinationError("output.not_found", f"There is no run at {output}.")
+    sides = [
+        Side(plan, run, Recipe.from_table(run.facts["recipe"], source=f"run {run.run_id}"))
+        for run in runs
+    ]
+    if wanted is None:
+        return sides
+    found = [side for side in sides if is_called(side.recipe, wanted)]
+    if not found:
+        labels = ", ".join(side.recipe.label for side in sides)
+        raise RecipeError(
+            "recipe.not_found", f"No run at {output} had a recipe {wanted!r}; there are {labels}."
+        )
+    return found
+
+
+def is_called(recipe: Recipe, wanted: str) -> bool:
+    """Whether this is its name, its label, its hash, or the beginning of that."""
+    is_hash = len(wanted) >= 4 and recipe.hash.startswith(wanted)
+    return is_hash or wanted in (recipe.name, recipe.label)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The rows of a page.
+
+    Attributes:
+        sides: whose they are. With ``compared``, the two that stand side by side.
+        rows: by id, then by side; the lineage's columns, the manifest's with :data:`EXTRA` before
+            their names, and ``side``, an index of ``sides``.
+        compared: the second side's rows of the same ids in the same order, null where there is
+            none; None: nothing is compared.
+        summaries: of all rows of each side, also of those that are not listed.
+    """
+
+    sides: Sequence[Side]
+    rows: pa.Table
+    compared: pa.Table | None
+    summaries: Sequence[Summary]
+
+
+def list_rows(sides: Sequence[Side], only: Collection[str], most: int = MOST_ROWS) -> Listing:
+    """The rows of several recipes, one after another for each id.
+
+    Args:
+        sides: at least one.
+        only: statuses and ``flagged``: rows that are any of it; empty: all rows.
+        most: more rows are not listed: see :data:`MOST_ROWS`.
+    """
+    share = min(most / max(sum(side.plan.rows for side in sides), 1), 1.0)
+    summaries = [Summary(side.recipe, side.plan.output) for side in sides]
+    tables = []
+    for index, (side, summary) in enumerate(zip(sides, summaries, strict=True)):
+        rows = _read(side, summary, lambda rows: _listed(rows, only, share))
+        tables.append(rows.append_column("side", pa.array(np.full(rows.num_rows, index))))
+    rows = pa.concat_tables(tables, promote_options="permissive")
+    return Listing(
+        sides, rows.sort_by([("id", "ascending"), ("side", "ascending")]), None, summaries
+    )
+
+
+def list_pairs(first: Side, second: Side, only: Collection[str], most: int = MOST_ROWS) -> Listing:
+    """The rows of one recipe, and of another the rows of the same ids beside them.
+
+    Args:
+        first: whose ids are listed.
+        second: what is held against it.
+        only: as in :func:`list_rows`, of the first.
+        most: likewise.
+    """
+    listing = list_rows([first], only, most)
+    ids = listing.rows["id"].combine_chunks()
+    summary = Summary(second.recipe, second.plan.output)
+    others = _read(second, summary, lambda rows: _among(rows, ids))
+    places = pc.index_in(ids, value_set=others["id"].combine_chunks())
+    return Listing(
+        [first, second], listing.rows, others.take(places), [*listing.summaries, summary]
+    )
+
+
+def choose_pictured(rows: pa.Table, sample: int) -> list[int]:
+    """Which rows get pictures: the flagged, then the failed ones, then an even draw of the others.
+
+    Rows that are not ok take at most half of them, unless nothing else wants the rest.
+
+    Args:
+        rows: of a :class:`Listing`.
+        sample: how many; 0: all of them.
+
+    Returns:
+        Row numbers, ascending.
+    """
+    if sample <= 0 or sample >= rows.num_rows:
+        return list(range(rows.num_rows))
+    order = np.argsort(_hashes(rows["id"]), kind="stable")
+    is_flagged, is_ok = _is_flagged(rows)[order], _is_ok(rows)[order]
+    flagged, good = order[is_flagged], order[~is_flagged & is_ok]
+    bad = order[~is_flagged & ~is_ok][: max(sample // 2, sample - len(flagged) - len(good))]
+    return sorted(int(row) for row in np.concatenate([flagged, bad, good])[:sample])
+
+
+def _read(
+    side: Side, summary: Summary, choose: Callable[[pa.Table], npt.NDArray[np.bool_]]
+) -> pa.Table:
+    """The rows of a side that are chosen; the summary counts all of them."""
+    ledger, extra = Ledger(side.plan.output, side.recipe.hash), side.extra
+    ours = {field.name: field.type for field in lineage_schema()} | _JUDGED
+    columns = [*(name for name in ours if name not in extra), *extra]
+    chosen = []
+    with ThreadPoolExecutor(_READERS) as pool:
+        tables = pool.map(lambda shard: ledger.latest(shard, columns), range(side.plan.shards))
+        for table in tables:
+            rows = _normal(table, ours, extra)
+            summary.add(rows)
+            chosen.append(rows.filter(pa.array(choose(rows))))
+    return pa.concat_tables(chosen, promote_options="permissive").combine_chunks()
+
+
+def _normal(rows: pa.Table, ours: Mapping[str, pa.DataType], extra: Collection[str]) -> pa.Table:
+    """All of our columns, null where an earlier version had none, and the manifest's, marked."""
+    found = {name for name in rows.column_names if name not in extra}
+    columns = {
+        name: rows[name] if name in found else pa.nulls(rows.num_rows, kind)
+        for name, kind in ours.items()
+    }
+    theirs = {EXTRA + name: rows[name] for name in extra if name in rows.column_names}
+    return pa.table(columns | theirs)
+
+
+def _among(rows: pa.Table, ids: pa.Array) -> npt.NDArray[np.bool_]:
+    return np.asarray(pc.is_in(rows["id"], value_set=ids).to_numpy(), np.bool_)
+
+
+def _listed(rows: pa.Table, only: Collection[str], share: float) -> npt.NDArray[np.bool_]:
+    is_flagged = _is_flagged(rows)
+    listed = is_flagged | ~_is_ok(rows)
+    if share < 1:
+        listed |= _hashes(rows["id"]) < share * _HASHES
+    else:
+        listed[:] = True
+    if only:
+        listed &= pc.is_in(rows["status"], value_set=pa.array(only, pa.string())).to_numpy() | (
+            is_flagged & ("flagged" in only)
+        )
+    return listed
+
+
+def _is_ok(rows: pa.Table) -> npt.NDArray[np.bool_]:
+    return np.asarray(pc.equal(rows["status"], OK).to_numpy(), np.bool_)
+
+
+def _is_flagged(rows: pa.Table) -> npt.NDArray[np.bool_]:
+    return np.asarray(pc.is_valid(rows["flag"]).to_numpy(), np.bool_)
+
+
+def _hashes(ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    return np.array([zlib.crc32(name.encode()) for name in ids.to_pylist()], np.int64)

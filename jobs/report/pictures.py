@@ -1,0 +1,193 @@
+"""What a page shows of a photo: before and after, patches at full resolution, what was masked.
+
+Pictures are WebP in sRGB, upright, whatever the photo is.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from manifests.errors import RowError
+from manifests.schema import LineageRow
+from stages import colour, prepare
+from stages.codecs.decode import decode_photo
+from stages.codecs.picture import Decoded, to_8_bits
+from stages.geometry import Box
+from stages.keep import Kept, kept_uri
+from stages.masks import Bits, Bytes
+from stages.photo import Photo
+from stages.recipe import Recipe
+from stages.resize import working_size
+from stages.storage import read
+
+#: Longer sides, px: of the whole photo, of its icon, and of a patch, which mostly has less.
+_PREVIEW_SIDE_PX, _ICON_SIDE_PX, _PATCH_SIDE_PX = 1600, 160, 2048
+
+#: Patches are looked at closely.
+_PREVIEW_QUALITY, _PATCH_QUALITY = 86, 93
+
+#: An outline has so many parts at most, and is as precise as a thousandth of the photo.
+_MOST_PARTS = 400
+_PRECISION = 1000
+
+#: Stores a file: its name in the folder of the photo, and its bytes.
+Store = Callable[[str, bytes], None]
+
+
+@dataclass(slots=True)
+class Pictures:
+    """What was drawn of a row.
+
+    Attributes:
+        shown: ``before`` and ``after``, those that are there.
+        width: of the photo, px.
+        height: of the photo, px.
+        outline: of what is painted anew, as an SVG path in px of the photo; empty: not known.
+        patches: ``box`` (x, y, width, height), ``scale`` of its pictures (1: as it is), and
+            ``steps``, those that were kept.
+        problem: why something is missing; empty if all is there.
+    """
+
+    shown: list[str] = field(default_factory=list)
+    width: int = 0
+    height: int = 0
+    outline: str = ""
+    patches: list[dict[str, Any]] = field(default_factory=list)
+    problem: str = ""
+
+
+def draw(row: Mapping[str, Any], recipe: Recipe, output: str, store: Store) -> Pictures:
+    """Draw all pictures of a lineage row that can be drawn.
+
+    Args:
+        row: of the lineage.
+        recipe: that it was made with.
+        output: the folder of its results, where steps may be kept.
+        store: takes ``before.webp``, ``after.webp``, ``icon.webp`` (of the latter, or else of the
+            former), and for each patch ``<n>-before.webp``, ``<n>-after.webp`` and kept steps.
+    """
+    made = Pictures()
+    before, region = _source(row, recipe, made)
+    after = _result(row, recipe, made)
+    for name, decoded in (("before", before), ("after", after)):
+        if decoded:
+            picture = _picture(decoded)
+            store(f"{name}.webp", _shrunk(picture, _PREVIEW_SIDE_PX, _PREVIEW_QUALITY))
+            made.shown.append(name)
+            made.width, made.height = picture.size
+    if made.shown:
+        store("icon.webp", _shrunk(picture, _ICON_SIDE_PX, _PREVIEW_QUALITY))
+    if region is not None:
+        made.outline = outline(region)
+    if before and after and before.pixels.shape[:2] == after.pixels.shape[:2]:
+        pair = {"before": _picture(before), "after": picture}
+        for index, patch in enumerate(row["patches"] or []):
+            crop = _box(patch["crop"])
+            seen = crop.clipped(made.width, made.height)
+            for name, whole in pair.items():
+                part = whole.crop((seen.x0, seen.y0, seen.x1, seen.y1))
+                store(f"{index}-{name}.webp", _shrunk(part, _PATCH_SIDE_PX, _PATCH_QUALITY))
+            made.patches.append(
+                {
+                    "box": [seen.x0, seen.y0, seen.width, seen.height],
+                    "scale": min(1.0, _PATCH_SIDE_PX / max(seen.width, seen.height)),
+                    "steps": [
+                        step
+                        for step in get_args(Kept)
+                        if recipe.output.keep_steps
+                        and _copy_step(
+                            kept_uri(output, recipe, row["id"], index, step),
+                            f"{index}-{step}.webp",
+                            crop,
+                            seen,
+                            store,
+                        )
+                    ],
+                }
+            )
+    return made
+
+
+def outline(region: Bits) -> str:
+    """The outline of an ``(h, w)`` bool mask as an SVG path, px, holes included."""
+    parts, _ = cv2.findContours(region.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    tolerance = max(region.shape) / _PRECISION
+    largest = sorted(parts, key=len, reverse=True)[:_MOST_PARTS]
+    lines = [cv2.approxPolyDP(part, tolerance, closed=True)[:, 0].tolist() for part in largest]
+    return "".join("M" + "L".join(f"{x} {y}" for x, y in line) + "Z" for line in lines)
+
+
+def _source(
+    row: Mapping[str, Any], recipe: Recipe, made: Pictures
+) -> tuple[Decoded | None, Bits | None]:
+    """The photo and what of it is painted anew, as far as they can be had."""
+    photo = Photo(LineageRow(row["id"], image_uri=row["image_uri"], mask_uri=row["mask_uri"]))
+    photo.lineage.marks = row["marks"]
+    decoded, limit = None, recipe.limits.max_megapixels
+    try:
+        for step in (prepare.fetch, prepare.decode, prepare.mask):
+            step(recipe)(photo)
+    except RowError as error:
+        made.problem = str(error)
+    try:
+        if photo.original:
+            decoded = photo.decoded or decode_photo(photo.original, limit, row["image_uri"])
+    except RowError as error:
+        made.problem = str(error)
+    if row["image_sha256"] and photo.lineage.image_sha256 not in (None, row["image_sha256"]):
+        made.problem = "The photo is another one than when it was cleaned."
+    return decoded, photo.region
+
+
+def _result(row: Mapping[str, Any], recipe: Recipe, made: Pictures) -> Decoded | None:
+    uri = row["output_uri"]
+    if not uri:
+        return None
+    try:
+        return decode_photo(read(uri, "image"), recipe.limits.max_megapixels, uri)
+    except RowError as error:
+        made.problem = str(error)
+        return None
+
+
+def _picture(decoded: Decoded) -> Image.Image:
+    seen: Bytes = colour.view(decoded.pixels, decoded.space)
+    if decoded.alpha is None:
+        return Image.fromarray(seen)
+    return Image.fromarray(np.dstack([seen, to_8_bits(decoded.alpha)]))
+
+
+def _shrunk(picture: Image.Image, side_px: int, quality: int) -> bytes:
+    """As WebP, no side longer than ``side_px``."""
+    size = working_size(*picture.size, side_px)
+    if size != picture.size:
+        picture = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=quality)
+    return buffer.getvalue()
+
+
+def _copy_step(uri: str, name: str, crop: Box, seen: Box, store: Store) -> bool:
+    """Store what was kept of a crop, without what lies outside the photo; whether there is any."""
+    try:
+        data = read(uri, "image")
+    except RowError:  # the row was done before anything was kept
+        return False
+    with Image.open(io.BytesIO(data)) as kept:
+        scale = kept.width / crop.width
+        inside = seen.shifted(-crop.x0, -crop.y0)
+        edges = tuple(round(scale * edge) for edge in (inside.x0, inside.y0, inside.x1, inside.y1))
+        store(name, _shrunk(kept.crop(edges), _PATCH_SIDE_PX, _PATCH_QUALITY))  # type: ignore[arg-type]
+    return True
+
+
+def _box(packed: Mapping[str, int]) -> Box:
+    x, y = packed["x"], packed["y"]
+    return Box(x, y, x + packed["width"], y + packed["height"])

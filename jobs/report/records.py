@@ -1,0 +1,170 @@
+"""What a page's files hold of each row: little for the list, all of it for the photo looked at."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+
+from jobs.failures import manifest_row
+from jobs.report.data import EXTRA, Listing, Side
+from jobs.report.pictures import Pictures
+
+#: A column with no more different values than this is filtered by choosing one.
+_MOST_CHOICES = 200
+
+#: Longer values are shortened in the list, and searched as far.
+_LONGEST_VALUE = 80
+
+#: What marks are exported as; a manifest's own column of this name was an earlier review's.
+REVIEW = "review"
+
+#: Of the lineage, what is told of a photo that is looked at, under the names that the page uses.
+_TOLD = {
+    "status": "status",
+    "error_code": "code",
+    "error": "error",
+    "error_stage": "errorStage",
+    "image_uri": "image",
+    "output_uri": "output",
+    "flag": "flag",
+    "score": "score",
+    "seconds": "seconds",
+    "width": "width",
+    "height": "height",
+    "masked_px": "maskedPx",
+    "fidelity": "fidelity",
+    "fidelity_note": "fidelityNote",
+    "metadata_note": "metadataNote",
+    "refine_prompt": "prompt",
+    "run_id": "run",
+}
+
+#: Likewise of a patch, where the lineage has it.
+_TOLD_OF_PATCH = ("refined", "reason", "tries")
+
+#: Row number -> what was drawn of it, for each side that is shown beside another.
+Drawn = Mapping[int, Sequence[Pictures | None]]
+
+
+def picture_folder(side: Side, name: str) -> str:
+    """The folder of a photo's pictures: any id can be a folder's name, and of many at once."""
+    key = "\0".join((side.plan.output, side.recipe.hash, name))
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
+
+
+def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+    """What the list shows, and filters and sorts by.
+
+    Returns:
+        ``choices``, by which ``status``, ``code``, ``flag`` and some of ``columns`` are numbers
+        (-1: nothing); and the columns of all rows.
+    """
+    tables = [listing.rows] if listing.compared is None else [listing.rows, listing.compared]
+    sides = listing.rows["side"].to_pylist()
+    names = listing.rows["id"].to_pylist()
+    columns: dict[str, list[Any]] = {"id": names, "side": sides}
+    choices: dict[str, Any] = {}
+    for name, ours in (("status", "status"), ("code", "error_code"), ("flag", "flag")):
+        values = [table[ours].to_pylist() for table in tables]
+        known = sorted({each for some in values for each in some if each})
+        choices[name] = known
+        for index, some in enumerate(values):
+            columns[_of(name, index)] = _numbers(some, known)
+    for index, table in enumerate(tables):
+        columns[_of("score", index)] = [_rounded(each, 4) for each in table["score"].to_pylist()]
+        times = table["seconds"].to_pylist()
+        columns[_of("seconds", index)] = [
+            None if each is None else round(sum(seconds for _, seconds in each), 2)
+            for each in times
+        ]
+    columns["picture"] = [
+        picture_folder(listing.sides[side], name) if _has_icon(drawn.get(row)) else ""
+        for row, (side, name) in enumerate(zip(sides, names, strict=True))
+    ]
+    choices["columns"] = []
+    for number, name in enumerate(_extra(listing.rows)):
+        texts = [_shortened(each) for each in listing.rows[name].to_pylist()]
+        known = sorted(set(filter(None, texts)))
+        is_choice = len(known) <= _MOST_CHOICES
+        choices["columns"].append(
+            {"name": name.removeprefix(EXTRA), "values": known if is_choice else None}
+        )
+        columns[f"column{number}"] = _numbers(texts, known) if is_choice else texts
+    return choices, columns
+
+
+def details(listing: Listing, start: int, stop: int, drawn: Drawn) -> Iterator[dict[str, Any]]:
+    """All that is told of rows ``start`` to ``stop``: see ``site/viewer.js``.
+
+    ``line`` is the row of a manifest as JSON text, so that no browser rounds its numbers.
+    """
+    rows = _dicts(listing.rows, start, stop)
+    others = _dicts(listing.compared, start, stop) if listing.compared else [None] * len(rows)
+    extra = _extra(listing.rows)
+    for number, (row, other) in enumerate(zip(rows, others, strict=True), start):
+        further = {name.removeprefix(EXTRA): row[name] for name in extra}
+        further.pop(REVIEW, None)
+        pictures = drawn.get(number, [None, None])
+        told = [_told(row, listing.sides[row["side"]], row["side"], pictures[0])]
+        if other and other["id"] is not None:
+            told.append(_told(other, listing.sides[1], 1, pictures[1]))
+        yield {
+            "line": json.dumps(manifest_row(row, []) | further, default=str, ensure_ascii=False),
+            "sides": told,
+        }
+
+
+def _told(
+    row: Mapping[str, Any], side: Side, index: int, pictures: Pictures | None
+) -> dict[str, Any]:
+    told = {name: row[ours] for ours, name in _TOLD.items() if row[ours] is not None}
+    told["side"] = index
+    told["patches"] = [
+        {"region": list(patch["region"].values())}
+        | {name: patch[name] for name in _TOLD_OF_PATCH if patch.get(name) is not None}
+        for patch in row["patches"] or []
+    ]
+    if pictures:
+        told["pictures"] = asdict(pictures) | {"folder": picture_folder(side, row["id"])}
+    return told
+
+
+def _dicts(table: pa.Table, start: int, stop: int) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = table.slice(start, stop - start).to_pylist(
+        maps_as_pydicts="strict"
+    )
+    return rows
+
+
+def _of(name: str, side: int) -> str:
+    """The name of a column of the second side."""
+    return f"{name}2" if side else name
+
+
+def _extra(rows: pa.Table) -> list[str]:
+    return [name for name in rows.column_names if name.startswith(EXTRA)]
+
+
+def _has_icon(pictures: Sequence[Pictures | None] | None) -> bool:
+    return bool(pictures and pictures[0] and pictures[0].shown)
+
+
+def _numbers(values: Sequence[str | None], known: Sequence[str]) -> list[int]:
+    places = {value: place for place, value in enumerate(known)}
+    return [places.get(value, -1) if value else -1 for value in values]
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _shortened(value: Any) -> str:
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"

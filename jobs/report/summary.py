@@ -1,0 +1,106 @@
+"""What a page says of a recipe's rows as a whole: how they ended, how fast, at what cost."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manifests.errors import all_codes, describe
+from manifests.runs import RunRecord
+from stages.recipe import Recipe
+
+
+@dataclass(slots=True)
+class Summary:
+    """Counts of all rows of a recipe in an output folder.
+
+    Attributes:
+        recipe: whose.
+        output: where.
+        rows: how many there are.
+        unchanged: of these, with an empty mask.
+        statuses: how they ended.
+        codes: error codes of those that are not ok.
+        flags: why somebody should look at them.
+        of_runs: run -> rows that it made.
+        stages: stage -> seconds, of all rows; and how many rows went through it.
+    """
+
+    recipe: Recipe
+    output: str
+    rows: int = 0
+    unchanged: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    codes: Counter[str] = field(default_factory=Counter)
+    flags: Counter[str] = field(default_factory=Counter)
+    of_runs: Counter[str] = field(default_factory=Counter)
+    stages: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    def add(self, rows: pa.Table) -> None:
+        """Count further rows."""
+        self.rows += rows.num_rows
+        self.unchanged += pc.sum(pc.equal(rows["masked_px"], 0)).as_py() or 0
+        counted = (
+            (self.statuses, "status"),
+            (self.codes, "error_code"),
+            (self.flags, "flag"),
+            (self.of_runs, "run_id"),
+        )
+        for counter, column in counted:
+            for each in pc.value_counts(rows[column].drop_null()).to_pylist():
+                counter[each["values"]] += each["counts"]
+        for maps in rows["seconds"].chunks:
+            times = pa.table({"stage": maps.keys, "seconds": maps.items})
+            sums = times.group_by("stage").aggregate([("seconds", "sum"), ("seconds", "count")])
+            for each in sums.to_pylist():
+                total, count = self.stages.get(each["stage"], (0.0, 0))
+                self.stages[each["stage"]] = (
+                    total + each["seconds_sum"],
+                    count + each["seconds_count"],
+                )
+
+    def told(self, runs: Sequence[RunRecord], hourly_price: float | None) -> dict[str, Any]:
+        """For the page.
+
+        Args:
+            runs: of the output folder. Those that did not end, or did not tell, count neither for
+                the throughput nor for the cost.
+            hourly_price: of all machines that ran; None: not known.
+        """
+        timed = {
+            run.run_id: run.facts["seconds"]
+            for run in runs
+            if run.facts["recipe_hash"] == self.recipe.hash and run.facts.get("seconds")
+        }
+        seconds = sum(timed[run] for run in timed if self.of_runs[run])
+        done = sum(self.of_runs[run] for run in timed)
+        cost = hourly_price * seconds / 3600 if hourly_price is not None and done else None
+        return {
+            "rows": self.rows,
+            "unchanged": self.unchanged,
+            "statuses": dict(self.statuses),
+            "codes": [
+                {"code": code, "count": count, "meaning": meaning(code)}
+                for code, count in self.codes.most_common()
+            ],
+            "flags": dict(self.flags),
+            "seconds": seconds,
+            "rowsPerSecond": done / seconds if seconds else None,
+            "stages": [
+                {"name": name, "total": total, "mean": total / count}
+                for name, (total, count) in self.stages.items()
+                if count
+            ],
+            "cost": cost,
+            "costPerThousand": cost / done * 1000 if cost is not None else None,
+        }
+
+
+def meaning(code: str) -> str:
+    """What an error code means and what to do; empty for one of another version."""
+    return " ".join(describe(code)) if code in all_codes() else ""
