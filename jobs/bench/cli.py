@@ -40,3 +40,29 @@ def jpeg(json_: JsonOption = None) -> None:
         )
     if json_:
         json_.write_text(json.dumps(found, indent=2))
+
+
+@app.command()
+def judge(
+    holes: Annotated[int, typer.Option(min=1, help="In each photo; five cases each.")] = 5,
+    photos: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Further photos, of which none is used for choosing."),
+    ] = None,
+) -> None:
+    """How surely the judge tells an object that came back from repaired texture. Minutes."""
+    from jobs.bench.judge import report
+
+    for line in report(holes, photos):
+        typer.echo(line)
+
+
+@app.command()
+def detail(
+    holes: Annotated[int, typer.Option(min=1, help="In each of the bundled photos.")] = 10,
+) -> None:
+    """How many patches refine.when=auto leaves as they are, and how far off their fills are."""
+    from jobs.bench.detail import report
+
+    for line in report(holes):
+        typer.echo(line)
