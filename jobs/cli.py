@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.bench.cli import app as bench
+from jobs.evaluate_cli import evaluate
 from jobs.models_cli import TrustOption
 from jobs.models_cli import app as models
 from manifests.errors import CleanupError, all_codes, describe
@@ -289,6 +290,7 @@ def doctor(
     raise typer.Exit(worst)
 
 
+app.command()(evaluate)
 app.add_typer(models, name="models")
 app.add_typer(bench, name="bench")
 

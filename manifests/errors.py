@@ -133,6 +133,10 @@ CODES: dict[str, tuple[str, str]] = {
         "Correct the cell named: boxes are [x, y, width, height], polygons [x1, y1, x2, y2, …], "
         "in px of the displayed photo; rle is COCO's.",
     ),
+    "evaluate.no_reference": (
+        "There is no reference to compare a result with, or it is of another size than the photo.",
+        "Name in the manifest's column `reference` the photo as it should look.",
+    ),
     "weights.missing": (
         "A model's weights are not there.",
         "Name the file in the recipe (--set remove.weights=PATH), or fetch the model with "
