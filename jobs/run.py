@@ -70,7 +70,7 @@ def run(
     A run on an output that holds results of the same manifest and recipe goes on with the rest.
 
     Args:
-        manifest: path or URI; see :func:`manifests.read.read_manifest`.
+        manifest: path or URI; see :func:`manifests.plan.make_plan`.
         output: folder, local or ``s3://``, for images, lineage and ``run.json``.
         recipe: how.
         console: where progress and the summary go.
