@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 
 import numpy as np
@@ -104,11 +104,11 @@ def pngs() -> Iterator[Case]:
     yield Case("png/300000-texts", base[:33] + empty * 300_000 + base[33:], UNSUPPORTED)
     pieces = chunk(b"IDAT", b"") * 300_000
     yield Case("png/300000-pieces", base[:33] + pieces + base[33:], UNSUPPORTED | CORRUPT)
-    for kind, source in (("", base), ("-deep", deep)):
+    for ending, source in (("", base), ("-deep", deep)):
         for name, added in _png_chunks():
             data = source[:33] + added + source[33:]
             yield Case(
-                f"png-chunk/{name}{kind}", data, OK | UNSUPPORTED | CORRUPT, options=EVERYTHING
+                f"png-chunk/{name}{ending}", data, OK | UNSUPPORTED | CORRUPT, options=EVERYTHING
             )
 
 
@@ -126,8 +126,8 @@ def _png_chunks() -> Iterator[tuple[str, bytes]]:
     yield "damaged-exif", chunk(b"zTXt", b"Raw profile type exif\0\0noise")
     yield "damaged-digits", chunk(b"tEXt", b"Raw profile type exif\0\nexif\n 9\nxyz\n")
     yield "method-9", chunk(b"iCCP", b"icc\0\x09noise") + chunk(b"zTXt", b"Comment\0\x09noise")
-    for name in (b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf", b"pHYs", b"gAMA", b"cHRM", b"tIME"):
-        yield f"empty-{name.decode()}", chunk(name, b"")
+    for name in ("tEXt", "zTXt", "iTXt", "iCCP", "eXIf", "pHYs", "gAMA", "cHRM", "tIME"):
+        yield f"empty-{name}", chunk(name.encode(), b"")
     elements = b"<a>" + b"<b/>" * 2_000_000 + b"</a>"
     xmp = b"XML:com.adobe.xmp\0\1\0\0\0"
     yield "xmp-of-2000000-elements", chunk(b"iTXt", xmp + zlib.compress(elements))
@@ -200,14 +200,14 @@ def directory(*rows: tuple[int, int, int, int], following: int = 0) -> bytes:
 
 
 def tiff(
-    changes: dict[int, tuple[int, int, int] | None], behind: bytes = b"", following: int = 0
+    changes: Mapping[int, tuple[int, int, int] | None], behind: bytes = b"", following: int = 0
 ) -> bytes:
     """A grey TIFF of one strip, some of its tags changed (None: taken out)."""
     rows: dict[int, tuple[int, int, int] | None] = {
         254: (4, 1, 0), 256: (4, 1, 150), 257: (4, 1, 112), 258: (3, 1, 8), 259: (3, 1, 1),
         262: (3, 1, 1), 273: (4, 1, 1000), 277: (3, 1, 1), 278: (4, 1, 112), 279: (4, 1, 16_800),
     }  # fmt: skip
-    told = [(tag, *row) for tag, row in (rows | changes).items() if row is not None]
+    told = [(tag, *row) for tag, row in (rows | dict(changes)).items() if row is not None]
     made = b"II*\0\x08\0\0\0" + directory(*told, following=following)
     return made.ljust(1000, b"\0") + (behind or bytes(range(200)) * 84)
 
