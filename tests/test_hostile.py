@@ -84,8 +84,9 @@ def test_some_of_each_family_go_through_the_dag(ray_address: str, tmp_path: Path
     assert outcome.exit_code == 2
     assert (outcome.tally.rows, outcome.tally.missing_count) == (len(chosen), 0)
     lineage = pd.read_parquet(tmp_path / "out" / "lineage").set_index("id")
-    ended = {c.name: lineage.error_code[str(n)] or "ok" for n, c in enumerate(chosen)}
-    assert {name: code for name, code in ended.items() if code not in by_name(chosen)[name]} == {}
+    codes = lineage.error_code.fillna("ok")
+    told = {case.name: codes[str(n)] for n, case in enumerate(chosen)}
+    assert {c.name: told[c.name] for c in chosen if told[c.name] not in c.codes} == {}
 
 
 #: An id would be a file name outside of the output, or none at all.
@@ -117,14 +118,11 @@ def test_no_id_leaves_the_output(ray_address: str, tmp_path: Path) -> None:
     run(str(manifest), str(out), Recipe.load("telea"), Console(quiet=True), address=ray_address)
     lineage = pd.read_parquet(out / "lineage").set_index("id")
     assert set(lineage.index) == {*UNSAFE_IDS, *ODD_IDS}
-    assert set(lineage.error_code[list(UNSAFE_IDS)]) == {"id.unsafe"}
-    assert set(lineage.error_code[list(ODD_IDS)]) <= {None, "id.unsafe"}
+    codes = lineage.error_code.fillna("ok")
+    assert set(codes[list(UNSAFE_IDS)]) == {"id.unsafe"}
+    assert set(codes[list(ODD_IDS)]) <= {"ok", "id.unsafe"}
     stored = {Path(uri) for uri in lineage.output_uri.dropna()}
     images = {path for path in (out / "images").rglob("*") if path.is_file()}
     assert images == stored
     made = {path for path in set(tmp_path.rglob("*")) - before if path.is_file()}
     assert all(path.is_relative_to(out) for path in made)
-
-
-def by_name(cases: list[Case]) -> dict[str, frozenset[str]]:
-    return {case.name: case.codes for case in cases}
