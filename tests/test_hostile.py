@@ -93,13 +93,28 @@ def test_some_of_each_family_go_through_the_dag(ray_address: str, tmp_path: Path
 UNSAFE_IDS = (
     *("..", ".", "../up", "a/../../up", "/etc/passwd", "a/b", "a\\b", "..\\up", "C:\\up"),
     *("nul\0", "line\nbreak", "\x1b[2J", "\x85", "x" * 201, "ä" * 101),
+    *("\uff0e\uff0e\uff0fup", "\u2024\u2024", "\u202egpj.exe", "\ufeffa", "\u200b"),
 )
 
 #: Odd, yet a file's name: those that look like other characters, and those of other systems.
 ODD_IDS = (
-    *("\uff0e\uff0e\uff0fup", "a\u2215b", "a\u2044b", "\u2024\u2024", "\u202egpj.exe", "\ufeffa"),
-    *("a.", "a ", " a", "~", "-rf", "CON", "NUL.txt", "%2e%2e%2fup", "a%00b", "$(id)", "*", "?"),
-    *("a:b", 'a"b', "<b>", "|cmd", "x" * 200, "é", "e\u0301", "\U0001f5bc", "\u200b"),
+    *(
+        "a\u2215b",
+        "a\u2044b",
+        "a.",
+        "a ",
+        " a",
+        "~",
+        "-rf",
+        "CON",
+        "NUL.txt",
+        "%2e%2e%2fup",
+        "a%00b",
+        "$(id)",
+        "*",
+        "?",
+    ),
+    *("a:b", 'a"b', "<b>", "|cmd", "x" * 200, "é", "e\u0301", "\U0001f5bc"),
 )
 
 
