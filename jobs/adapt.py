@@ -1,4 +1,4 @@
-"""From steps to Ray Data: which steps share an actor, and what such an actor does.
+"""From steps to Ray Data: what an actor does.
 
 An actor takes a block, makes photos of it, takes each photo through all its steps before the next
 (so that one decoded photo is in memory, not a block of them), and packs them up again. The first
@@ -7,59 +7,31 @@ pool's blocks name shards, whose pending rows it reads; the last pool's photos a
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from importlib.metadata import version
-from itertools import groupby, islice
-from typing import Any
+from itertools import dropwhile, islice, takewhile
 
 import cv2
 import pyarrow as pa
 
-from manifests import ledger
-from manifests.errors import DestinationError
-from manifests.plan import Plan
-from manifests.schema import SHARD_SCHEMA, LineageRow, lineage_schema
-from stages.photo import Photo, from_table, lineage_dict, to_table
-from stages.recipe import Recipe
-from stages.step import Pool, Step, fail, finish, run_steps
+from jobs.guard import limit_memory, time_limit
+from jobs.isolated import run_isolated
+from jobs.job import Job
+from jobs.overlap import overlapped
+from jobs.pending import read_pending
+from jobs.recorder import Recorder, progress_of_problem
+from manifests.errors import CleanupError
+from manifests.schema import FAILED, LineageRow
+from stages.photo import Photo, from_table, to_table
+from stages.step import Step, Together, Work, run_steps
 
-#: Rows are recorded together, at the latest after so many or so long: few files, little to redo.
-_ROWS_PER_RECORD = 64
-_SECONDS_PER_RECORD = 15.0
+#: Photos that are fetched ahead, or stored behind: enough to hide a storage's latency.
+_AHEAD = 8
 
+#: Files that wait for an actor take no more memory than this, but for the last one.
+_AHEAD_BYTES = 64 << 20
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What every actor of a run is told.
-
-    Attributes:
-        plan: what is to be done, and where results go.
-        extra: types of the manifest's other columns.
-        recipe: how.
-        goal: which rows are still to be done; its run_id is stamped on each lineage row.
-        has_gpus: whether steps run in the pools that they name, or all in the CPUs' one.
-        steps: makes the recipe's steps; called in the actor, since models do not travel.
-    """
-
-    plan: Plan
-    extra: pa.Schema
-    recipe: Recipe
-    goal: ledger.Goal
-    steps: Callable[[Recipe, str], Sequence[Step]]
-    has_gpus: bool = False
-
-    def groups(self) -> list[tuple[Pool, list[Step]]]:
-        """Neighbouring steps of one pool, together: each group becomes one pool of actors."""
-        steps = self.steps(self.recipe, self.plan.output)
-
-        def pool_of(step: Step) -> Pool:
-            return step.pool if self.has_gpus else "cpu"
-
-        return [(pool, list(group)) for pool, group in groupby(steps, key=pool_of)]
+Made = list[tuple[str, Work | Together]]
 
 
 class StageActor:
@@ -73,42 +45,29 @@ class StageActor:
     def __init__(self, job: Job, group: int) -> None:
         cv2.setNumThreads(1)  # the pool's actors share the machine's cores among themselves
         groups = job.groups()
+        steps = groups[group][1]
         self._job = job
-        self._steps = [(step.name, step.make()) for step in groups[group][1]]
-        # Without a GPU, models gain nothing from batches that would hold many photos in memory.
-        self._together = max(s.photos for s in groups[group][1]) if job.has_gpus else 1
         self._is_first = group == 0
         self._is_last = group == len(groups) - 1
+        # Without a GPU, models gain nothing from batches that would hold many photos in memory.
+        self._together = max(s.photos for s in steps) if job.has_gpus else 1
+        self._problem: CleanupError | None = None
+        if job.isolated:
+            return
+        ahead, rest = _split(steps)
+        behind, middle = (part[::-1] for part in _split(rest[::-1]))
+        try:
+            self._ahead, self._steps, self._behind = _made(ahead), _made(middle), _made(behind)
+        except CleanupError as error:
+            # Told with the first block: of an actor that dies while it is made, Ray tells a page.
+            self._problem = error
+        if all(step.pool == "cpu" for step in steps):
+            limit_memory(job.recipe.limits.max_memory_mib)
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Work on one block; yields blocks for the next pool, or progress for the driver."""
-        photos = self._photos(block)
+        photos = self._worked_on(self._photos(block))
         return self._record(photos) if self._is_last else self._pass_on(photos)
-
-    def _pass_on(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
-        for photo in self._worked_on(photos):
-            yield to_table([photo], self._job.extra)
-
-    def _worked_on(self, photos: Iterator[Photo]) -> Iterator[Photo]:
-        """Take photos through the steps, so many together as these like."""
-        while batch := list(islice(photos, self._together)):
-            run_steps(batch, self._steps)
-            yield from batch
-
-    def _record(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
-        recorder = Recorder(self._job)
-        try:
-            for photo in self._worked_on(photos):
-                recorder.add(photo)
-                if recorder.is_due:
-                    yield recorder.record()
-            yield recorder.record()
-        except DestinationError as error:
-            # No fault of the rows, and the same for all of them: the driver stops the run. What is
-            # stored already is recorded if that is possible.
-            with suppress(DestinationError):
-                yield recorder.record()
-            yield progress(problem=str(error))
 
     def _photos(self, block: pa.Table) -> Iterator[Photo]:
         if not self._is_first:
@@ -117,82 +76,69 @@ class StageActor:
         for work in block.to_pylist():
             yield from read_pending(self._job, work["shard"], work["id"])
 
+    def _worked_on(self, photos: Iterator[Photo]) -> Iterator[Photo]:
+        if self._problem:
+            raise self._problem
+        if self._job.isolated:
+            for photo in photos:
+                run_isolated(photo, self._job)
+                yield photo
+            return
+        fetched = _beside(photos, self._ahead)
+        yield from _beside(self._computed(fetched), self._behind)
 
-def read_pending(job: Job, shard: int, only: str | None = None) -> Iterator[Photo]:
-    """The shard's rows less those that are done: the anti-join that makes a run resumable.
+    def _computed(self, photos: Iterator[Photo]) -> Iterator[Photo]:
+        """Take photos through the steps, so many together as these like."""
+        while batch := list(islice(photos, self._together)):
+            with time_limit(self._job.recipe.limits.max_seconds * len(batch)):
+                run_steps(batch, self._steps)
+            for photo in batch:
+                if self._behind:
+                    photo.drop_pixels()  # files may wait to be stored, pixels need not
+                yield photo
 
-    Args:
-        job: the run.
-        shard: its number.
-        only: one id of the shard; None: all of them.
-    """
-    recipe, plan = job.recipe, job.plan
-    done = set(ledger.row_keys(ledger.ended_rows(plan.output, shard, job.goal)))
-    ours = set(SHARD_SCHEMA.names)
-    for row in plan.shard(shard).read_table().to_pylist():
-        if tuple(row[name] for name in ledger.KEY) in done:
-            continue
-        if only is not None and row["id"] != only:
-            continue
-        photo = Photo(
-            LineageRow(
-                id=row["id"],
-                image_uri=row["image_uri"],
-                mask_uri=row["mask_uri"],
-                marks=row["marks"],
-                recipe_name=recipe.name,
-                recipe_hash=recipe.hash,
-                package_version=version("catalog-cleanup"),
-                run_id=job.goal.run_id,
-            ),
-            shard=shard,
-            extra={name: value for name, value in row.items() if name not in ours},
-        )
-        if row["error_code"]:
-            fail(photo, row["error_code"], row["error"], "plan")
-        yield photo
+    def _pass_on(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
+        try:
+            for photo in photos:
+                yield to_table([photo], self._job.extra)
+        except CleanupError as error:
+            told = Photo(LineageRow(status=FAILED), problem=(error.code, error.message))
+            yield to_table([told], self._job.extra)
 
-
-@dataclass(slots=True)
-class Recorder:
-    """Collects ended rows and adds them to the lineage, shard by shard."""
-
-    job: Job
-    rows: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
-    count: int = 0
-    ok: int = 0
-    since: float = field(default_factory=time.monotonic)
-
-    def add(self, photo: Photo) -> None:
-        """Take a photo whose picture is stored, or which has failed."""
-        finish(photo)
-        self.rows[photo.shard].append(lineage_dict(photo.lineage) | photo.extra)
-        self.count += 1
-        self.ok += photo.ok
-
-    @property
-    def is_due(self) -> bool:
-        """Whether enough has come together to be recorded."""
-        return (
-            self.count >= _ROWS_PER_RECORD or time.monotonic() - self.since >= _SECONDS_PER_RECORD
-        )
-
-    def record(self) -> pa.Table:
-        """Write what was collected; returns it as progress.
-
-        Raises:
-            DestinationError: ``output.not_writable``.
-        """
-        schema = lineage_schema(self.job.extra)
-        for shard, rows in self.rows.items():
-            ledger.write_rows(self.job.plan.output, shard, rows, schema)
-        made = progress(ok=self.ok, failed=self.count - self.ok)
-        self.rows.clear()
-        self.count = self.ok = 0
-        self.since = time.monotonic()
-        return made
+    def _record(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
+        recorder = Recorder(self._job)
+        try:
+            for photo in photos:
+                if photo.problem:
+                    yield recorder.record()
+                    yield progress_of_problem(*photo.problem)
+                    return
+                recorder.add(photo)
+                if recorder.is_due:
+                    yield recorder.record()
+            yield recorder.record()
+        except CleanupError as error:
+            # No fault of the rows, and the same for all of them: the driver stops the run. What is
+            # stored already is recorded if that is possible.
+            with suppress(CleanupError):
+                yield recorder.record()
+            yield progress_of_problem(error.code, error.message)
 
 
-def progress(ok: int = 0, failed: int = 0, problem: str = "") -> pa.Table:
-    """What the last pool hands to the driver: rows recorded, or why it cannot go on."""
-    return pa.table({"ok": [ok], "failed": [failed], "problem": [problem]})
+def _split(steps: Sequence[Step]) -> tuple[list[Step], list[Step]]:
+    """The first steps that wait, and the rest."""
+    waiting = list(takewhile(lambda step: step.waits, steps))
+    return waiting, list(dropwhile(lambda step: step.waits, steps))
+
+
+def _made(steps: Sequence[Step]) -> Made:
+    return [(step.name, step.make()) for step in steps]
+
+
+def _beside(photos: Iterator[Photo], steps: Made) -> Iterator[Photo]:
+    """Take photos through steps that wait, beside what the caller computes."""
+    if not steps:
+        return photos
+    return overlapped(
+        photos, lambda photo: run_steps([photo], steps), threads=_AHEAD, most_bytes=_AHEAD_BYTES
+    )

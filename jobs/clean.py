@@ -24,7 +24,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 from cluster.pools import PoolSize
-from jobs.adapt import Job, StageActor
+from jobs.adapt import StageActor
+from jobs.job import Job
 from stages import finish, prepare, refine, remove
 from stages.options import LamaOptions
 from stages.recipe import Recipe
@@ -49,14 +50,14 @@ def steps(recipe: Recipe, output: str) -> list[Step]:
         output: folder, path or URI, that receives ``images/``.
     """
     return [
-        Step("fetch", "cpu", lambda: prepare.fetch),
+        Step("fetch", "cpu", lambda: prepare.fetch(recipe), waits=True),
         Step("decode", "cpu", lambda: prepare.decode(recipe)),
         Step("mask", "cpu", lambda: prepare.mask(recipe)),
         Step("cut", "cpu", lambda: prepare.cut_patches(recipe)),
         *_models(recipe),
         Step("stitch", "cpu", lambda: finish.stitch_patches(recipe)),
         Step("encode", "cpu", lambda: finish.encode(recipe)),
-        Step("publish", "cpu", lambda: finish.publish(output, recipe)),
+        Step("publish", "cpu", lambda: finish.publish(output, recipe), waits=True),
     ]
 
 
@@ -84,7 +85,7 @@ def build(job: Job, pools: Mapping[str, PoolSize], work: Sequence[WorkUnit]) -> 
         work: what to do, a block each.
 
     Returns:
-        Rows as :func:`jobs.adapt.progress` makes them, for the driver.
+        Rows as ``jobs/recorder.py`` makes them, for the driver.
     """
     import ray  # noqa: PLC0415 - takes seconds, which `try` and a refused manifest need not spend
     from ray.util.annotations import RayDeprecationWarning  # noqa: PLC0415

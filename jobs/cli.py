@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs import results_cli
 from jobs.bench.cli import app as bench
 from jobs.evaluate_cli import evaluate
 from jobs.models_cli import TrustOption
 from jobs.models_cli import app as models
+from jobs.plan_cli import ManifestArgument, RowsPerShardOption, StrictOption
+from jobs.plan_cli import plan as plan_command
 from manifests.errors import CleanupError, all_codes, describe
 
 if TYPE_CHECKING:
@@ -72,20 +75,12 @@ def _options(
 
 @app.command()
 def run(
-    manifest: Annotated[
-        str,
-        typer.Argument(
-            metavar="MANIFEST",
-            help="CSV, JSON Lines or Parquet with the columns id, image and mask (or boxes, "
-            "polygons, rle); a file, a folder of files or a quoted pattern; local or s3://. Paths "
-            "in it may be relative to it.",
-        ),
-    ],
+    manifest: ManifestArgument,
     output: Annotated[
         str,
         typer.Option(
             metavar="DEST",
-            help="Folder, local or s3://, for images/, lineage/ and run.json. Run again with the "
+            help="Folder, local or s3://, for images/, lineage/ and runs/. Run again with the "
             "same one to go on with what is left.",
         ),
     ],
@@ -95,22 +90,26 @@ def run(
         str,
         typer.Option(
             metavar="STATUSES",
-            help="Do again what an earlier run recorded so: failed, crashed, ok; comma-separated.",
+            help="Do again what earlier runs recorded so: failed, crashed, ok, all; "
+            "comma-separated.",
         ),
     ] = "",
-    strict: Annotated[
+    shards: Annotated[
+        str,
+        typer.Option(
+            metavar="NUMBERS",
+            help="Only these shards, e.g. 0-99,150: so several clusters share a manifest.",
+        ),
+    ] = "",
+    check_inputs: Annotated[
         bool,
         typer.Option(
-            "--strict",
-            help="Refuse a manifest with unusable rows instead of recording them as failed.",
+            help="Do again photos whose files changed since they were done, which takes a look at "
+            "each file."
         ),
-    ] = False,
-    rows_per_shard: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Rows scheduled and resumed together. Chosen by size if left out."
-        ),
-    ] = None,
+    ] = True,
+    strict: StrictOption = False,
+    rows_per_shard: RowsPerShardOption = None,
     address: Annotated[
         str | None,
         typer.Option(help="A running Ray cluster. Else RAY_ADDRESS, else a private Ray, here."),
@@ -128,6 +127,8 @@ def run(
 
     console = _console()
     statuses = frozenset(filter(None, retry.replace(" ", "").split(",")))
+    if "all" in statuses:
+        statuses = statuses - {"all"} | {"ok", "failed", "crashed"}
     if unknown := statuses - {"ok", "failed", "crashed"}:
         raise typer.BadParameter(
             f"unknown status {', '.join(sorted(unknown))}", param_hint="--retry"
@@ -139,12 +140,17 @@ def run(
             Recipe.load(recipe, set_ or ()),
             console,
             retry=statuses,
+            shards=shards,
+            check_inputs=check_inputs,
             strict=strict,
             rows_per_shard=rows_per_shard,
             address=address,
         )
     _summarise(console, outcome)
     raise typer.Exit(outcome.exit_code)
+
+
+app.command("plan")(plan_command)
 
 
 @app.command("try")
@@ -226,24 +232,6 @@ def demo(
 
 
 @app.command()
-def verify(
-    output: Annotated[
-        str, typer.Argument(metavar="DEST", help="What was given to `run` as --output.")
-    ],
-    sample: Annotated[
-        int | None, typer.Option(min=1, help="Look at only so many photos, evenly drawn.")
-    ] = None,
-) -> None:
-    """Hold results against their sources: is all outside the masks as it was.
-
-    Exit code 0: it is, for all that were looked at. 2: not for some. 1: there is no run there.
-    """
-    from jobs.verify import show
-
-    raise typer.Exit(show(_console(), output, sample))
-
-
-@app.command()
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Show this one, or a TOML file.")] = None,
     set_: SetOption = None,
@@ -291,6 +279,7 @@ def doctor(
 
 
 app.command()(evaluate)
+results_cli.register(app)
 app.add_typer(models, name="models")
 app.add_typer(bench, name="bench")
 

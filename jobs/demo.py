@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from importlib import resources
 from pathlib import Path
@@ -12,12 +11,13 @@ from rich.console import Console
 from jobs.page import write_page
 from jobs.run import Outcome, run
 from manifests.errors import DestinationError
+from manifests.plan import load_plan
 from stages.recipe import Recipe
 
 MANIFEST = Path(str(resources.files("manifests") / "examples" / "demo" / "manifest.csv"))
 
 #: What a run leaves in its output folder: all that a repeated demo may delete.
-_OURS = ("images", "lineage", "manifest", "report", "run.json")
+_OURS = ("images", "lineage", "manifest", "report", "runs")
 
 
 def run_demo(output: Path, recipe: Recipe, console: Console) -> tuple[Outcome, Path]:
@@ -38,10 +38,10 @@ def _clear_earlier_demo(output: Path) -> None:
     if not output.exists() or (output.is_dir() and not any(output.iterdir())):
         return
     try:
-        is_demo = json.loads((output / "run.json").read_text())["manifest"] == str(MANIFEST)
-    except (OSError, KeyError, TypeError, ValueError):
-        is_demo = False
-    if not is_demo:
+        plan = load_plan(str(output))
+    except DestinationError:
+        plan = None
+    if plan is None or plan.manifest != str(MANIFEST):
         raise DestinationError(
             "output.other_run", f"{output} is not empty and does not hold a demo."
         )

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from manifests.errors import WeightsError
+from manifests.errors import StorageError, WeightsError
 
 #: Less room than this in Ray's folder for temporary files makes runs fail half-way.
 _MIN_FREE_GIB = 5
@@ -162,9 +162,14 @@ def _s3_credentials() -> Finding:
     import boto3  # noqa: PLC0415 - slow to load
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
+    from manifests.s3.client import connect  # noqa: PLC0415
+
     try:
+        where = connect().client.meta.endpoint_url
         session = boto3.Session()
         found = session.get_credentials()
+    except StorageError as error:
+        return Finding("S3", "bad", error.message, error.remedy)
     except BotoCoreError as error:
         return Finding("S3", "bad", str(error), "Correct AWS_PROFILE or the AWS config file.")
     if not found:
@@ -174,28 +179,29 @@ def _s3_credentials() -> Finding:
             "no credentials",
             "For s3:// set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
         )
-    where = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
     return Finding(
         "S3", "ok", f"credentials by {found.method}, region {session.region_name}, at {where}"
     )
 
 
 def _s3_access(uri: str) -> Finding:
-    import boto3  # noqa: PLC0415 - slow to load
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
-    from stages.storage import bucket_and_key  # noqa: PLC0415
+    from manifests.s3.client import connect  # noqa: PLC0415
+    from manifests.s3.objects import bucket_and_key  # noqa: PLC0415
 
     bucket, prefix = bucket_and_key(uri)
     key = "/".join(filter(None, [prefix.rstrip("/"), f"doctor-{uuid.uuid4().hex}"]))
-    client = boto3.client("s3")
     doing = "writing"
     try:
+        client = connect().probe
         client.put_object(Bucket=bucket, Key=key, Body=b"catalog-cleanup")
         doing = "reading"
         client.get_object(Bucket=bucket, Key=key)["Body"].read()
         doing = "deleting"
         client.delete_object(Bucket=bucket, Key=key)
+    except StorageError as error:
+        return Finding(uri, "bad", error.message, error.remedy)
     except (BotoCoreError, ClientError) as error:
         return Finding(uri, "bad", f"{doing} fails: {error}", "Check the bucket and its policy.")
     return Finding(uri, "ok", "an object was written, read and deleted")

@@ -18,7 +18,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from jobs.clean import steps
 from manifests.errors import ManifestError, RowError
 from manifests.plan import make_plan
-from manifests.read import read_manifest
+from manifests.read import find_files, read_parts
 from manifests.schema import SHARD_SCHEMA, LineageRow
 from stages import colour
 from stages.codecs.decode import decode_photo
@@ -105,15 +105,16 @@ def read_rows(manifest: str) -> list[Row]:
         ManifestError: the manifest is unusable; ``evaluate.no_reference``.
     """
     references: dict[str, str] = {}
-    for file in read_manifest(manifest):
-        if "reference" not in file.table.column_names:
-            raise ManifestError(
-                "evaluate.no_reference", f"{file.place.uri} has no column `reference`."
-            )
-        cells = zip(*(file.table[name].to_pylist() for name in ("id", "reference")), strict=True)
-        for name, path in cells:
-            is_whole = not path or scheme_of(path) or path.startswith("/")
-            references[name] = path if is_whole else (file.place.parent / path).uri
+    for place in find_files(manifest):
+        for part in read_parts(place, marks=False):
+            if "reference" not in part.table.column_names:
+                raise ManifestError(
+                    "evaluate.no_reference", f"{place.uri} has no column `reference`."
+                )
+            for row in part.table.select(["id", "reference"]).to_pylist():
+                path = row["reference"]
+                is_whole = not path or scheme_of(path) or path.startswith("/")
+                references[row["id"]] = path if is_whole else (place.parent / path).uri
     with tempfile.TemporaryDirectory() as folder:
         plan = make_plan(manifest, folder)
         tables = [plan.shard(number).read_table() for number in range(plan.shards)]

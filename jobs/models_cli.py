@@ -90,8 +90,9 @@ def _copy(weights: Weights, destination: str) -> str:
         DestinationError: ``output.not_writable``.
     """
     from manifests.errors import DestinationError
+    from manifests.s3 import objects
     from stages.hashes import files_in
-    from stages.storage import local_path, s3, scheme_of
+    from stages.storage import local_path, scheme_of
 
     is_s3 = scheme_of(destination) == "s3"
     name = weights.name if weights.path.is_dir() else weights.path.name
@@ -101,7 +102,7 @@ def _copy(weights: Weights, destination: str) -> str:
         for inner, path in sorted(files_in(weights.path), key=lambda each: "/" not in each[0]):
             place = f"{target}/{inner}" if inner else target
             if is_s3:
-                s3().upload(path, place)
+                objects.upload(path, place)
             else:
                 _copy_file(path, Path(place))
     except OSError as error:

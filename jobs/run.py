@@ -1,39 +1,36 @@
-"""One run: plan, execute the DAG, reconcile, and leave ``run.json``."""
+"""One run: plan, execute the DAG, reconcile, and leave a record of it."""
 
 from __future__ import annotations
 
-import json
 import platform
 import time
-import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, cast
 
-import pyarrow as pa
-from pyarrow.fs import FileType
 from rich.console import Console
 
 from cluster.local import address_of, cluster_size, ray_session
 from cluster.pools import PoolSize, default_pools
 from jobs import clean
-from jobs.adapt import Job
-from jobs.progress import meter
+from jobs.inputs import mark_changed
+from jobs.job import Job
+from jobs.passes import execute
+from jobs.pending import extra_schema
+from jobs.stopping import lifeline
 from jobs.weights import prepare
-from manifests.errors import ClusterError, DestinationError
-from manifests.files import Place
-from manifests.ledger import Goal, Tally, drop_superseded, reconcile
-from manifests.plan import Plan, make_plan
-from manifests.schema import SHARD_SCHEMA
+from manifests import runs
+from manifests.errors import CleanupError, ClusterError
+from manifests.ledger import Goal, Tally, reconcile, set_aside
+from manifests.plan import destination, make_plan, parse_shards
 from stages.recipe import Recipe
 from stages.step import Step
 from stages.weights import with_absolute_paths
 
-if TYPE_CHECKING:
-    from ray.data import Dataset
+#: The files of so few photos are looked at without a cluster: if none changed, none is needed.
+_CHECKED_HERE = 5000
 
 EXIT_ALL_OK, EXIT_UNFINISHED, EXIT_SOME_FAILED = 0, 1, 2
 
@@ -43,14 +40,16 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        tally: of the whole plan, earlier runs' rows included.
+        tally: of its shards, earlier runs' rows included.
         seconds: from the command to the end.
         exit_code: 0 all ok, 2 finished with failed rows, 1 not finished.
+        images: the folder of the results.
     """
 
     tally: Tally
     seconds: float
     exit_code: int
+    images: str
 
 
 def run(
@@ -60,6 +59,8 @@ def run(
     console: Console,
     *,
     retry: Collection[str] = (),
+    shards: str = "",
+    check_inputs: bool = True,
     strict: bool = False,
     rows_per_shard: int | None = None,
     address: str | None = None,
@@ -68,14 +69,17 @@ def run(
 ) -> Outcome:
     """Clean the photos of a manifest.
 
-    A run on an output that holds results of the same manifest and recipe goes on with the rest.
+    A run on an output that holds results of the same manifest goes on with what the same recipe has
+    not done yet; results of other recipes lie beside.
 
     Args:
-        manifest: path or URI; see :func:`manifests.read.read_manifest`.
-        output: folder, local or ``s3://``, for images, lineage and ``run.json``.
+        manifest: path or URI; see :func:`manifests.plan.make_plan`.
+        output: folder, local or ``s3://``, for images, lineage and the run's record.
         recipe: how.
         console: where progress and the summary go.
         retry: statuses that are done again, e.g. ``{"failed"}``.
+        shards: only these, as ``0-99,150``; empty: all. Several runs can share a manifest so.
+        check_inputs: do again what was made of files that have changed since.
         strict: refuse a manifest with unusable rows.
         rows_per_shard: None chooses by the number of rows.
         address: of a Ray cluster; None: the one of ``RAY_ADDRESS``, or a private one.
@@ -84,72 +88,135 @@ def run(
 
     Raises:
         ManifestError: the manifest is unusable; nothing was started.
-        DestinationError: the output belongs to another run, or cannot be written.
-        WeightsError: a model is missing or must not be used; nothing was started.
+        DestinationError: the output belongs to another manifest, or cannot be written; another run
+            is at work on it.
+        StorageError: a storage does not answer, or does not let us in.
+        WeightsError: a model is missing or must not be used, and nothing was started; or it cannot
+            be loaded, and no row was done.
     """
     started = time.monotonic()
-    output = _place(output).uri
+    output = destination(output).uri
     recipe = with_absolute_paths(recipe)
-    _refuse_other_recipe(output, recipe)
     plan = make_plan(manifest, output, rows_per_shard=rows_per_shard, strict=strict)
+    numbers = parse_shards(shards, plan) if shards else range(plan.shards)
     for note in plan.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     models = prepare(recipe, console, here=address_of(address) == "local")
-    goal = Goal(recipe.hash, run_id=uuid.uuid4().hex[:12], retry=frozenset(retry))
-    job = Job(plan, _extra_schema(plan), recipe, goal, steps)
-    record = _RunRecord(job, models)
-    record.write("running")
+    images = f"{output}/images/{recipe.label}"
+    facts = {
+        "manifest": plan.manifest,
+        "output": output,
+        "rows": plan.rows,
+        "shards": plan.shards,
+        "only_shards": numbers if shards else None,
+        "retry": sorted(retry),
+        "notes": plan.notes,
+        "recipe": recipe.model_dump(mode="json"),
+        "recipe_hash": recipe.hash,
+        "images": images,
+        "models": models,
+        "versions": {
+            "catalog-cleanup": version("catalog-cleanup"),
+            "ray": version("ray"),
+            "python": platform.python_version(),
+        },
+    }
+    record = runs.claim(output, facts)
+    goal = Goal(record.run_id, frozenset(retry))
+    extra = extra_schema(plan.shard(0).read_table().schema)
+    job = Job(plan, extra, recipe, goal, record, steps, check_inputs=check_inputs)
+    status = "failed"
     try:
-        tally = _execute(job, console, address, pools)
-    except BaseException as error:
-        record.write("interrupted" if isinstance(error, KeyboardInterrupt) else "failed")
+        runs.refuse_if_at_work(record, lambda text: console.print(text, highlight=False))
+        tally = _execute(job, numbers, console, address, pools)
+        status = "unfinished" if tally.missing_count or tally.superseded else "finished"
+        if tally.missing_count and record.is_asked_to_stop:
+            status = "stopped"
+    except KeyboardInterrupt:
+        status = "interrupted"
         raise
-    outcome = Outcome(tally, time.monotonic() - started, _exit_code(tally))
-    record.write("finished" if not tally.missing_count else "unfinished", outcome)
+    except CleanupError as error:
+        status = "refused" if error.code == "output.in_use" else "failed"
+        raise
+    finally:
+        runs.release(record)
+        if status in ("failed", "refused", "interrupted"):
+            with suppress(CleanupError):  # the first error is the one to tell
+                record.write(status=status, finished_at=_now())
+    outcome = Outcome(tally, time.monotonic() - started, _exit_code(tally), images)
+    record.write(
+        status=status,
+        finished_at=_now(),
+        seconds=round(outcome.seconds, 3),
+        exit_code=outcome.exit_code,
+        tally=_told(tally),
+    )
     return outcome
 
 
 def _execute(
-    job: Job, console: Console, address: str | None, pools: Mapping[str, PoolSize] | None
+    job: Job,
+    shards: Collection[int],
+    console: Console,
+    address: str | None,
+    pools: Mapping[str, PoolSize] | None,
 ) -> Tally:
-    """Run the DAG over unfinished shards, and again over each row that is still missing, alone.
-
-    A worker that dies takes the rows it had in flight with it; alone, all but the one that killed
-    it come through. Ends when nothing is missing, or two such passes, in opposite orders, got
-    nowhere.
-    """
-    plan = job.plan
-    tally = reconcile(plan, job.goal)
-    if not tally.missing_count:
-        console.print(f"All {plan.rows} photos were done before.", highlight=False)
+    """Find what remains, do it, and find that nothing does."""
+    tally = _mended(job, shards, reconcile(job.plan, job.ledger, job.goal, shards), console)
+    if tally.ended <= _CHECKED_HERE:
+        changed = [mark_changed(job, shard) for shard in shards if job.check_inputs]
+        if any(changed):
+            tally = reconcile(job.plan, job.ledger, job.goal, shards)
+        job = replace(job, check_inputs=False)
+    if not tally.missing_count and not job.check_inputs:
+        console.print(f"All {tally.rows} photos were done before.", highlight=False)
         return tally
-    console.print(f"{plan.rows} photos, recipe {job.recipe.name}; starting Ray ...", markup=False)
-    work = [clean.WorkUnit(shard=shard, id=None) for shard in tally.unfinished]
-    with _ray(address) as trouble:
+    console.print(
+        f"{tally.missing_count} of {tally.rows} photos, recipe {job.recipe.name}; starting Ray ...",
+        markup=False,
+        highlight=False,
+    )
+    with (
+        _ray(address) as trouble,
+        lifeline(job.record, tally.missing_count, console.print) as line,
+    ):
         cpus, gpus = cluster_size()
         job = replace(job, has_gpus=gpus > 0 or bool(pools and len(pools) > 1))
-        used = [pool for pool, _ in job.groups()]
-        chosen = pools or default_pools(cpus, gpus, len(work), used)
-        in_vain = 0
-        while True:
-            before = tally.missing_count
-            with meter(console, before) as shown:
-                _drain(clean.build(job, chosen, work), shown.advance)
-            tally = reconcile(plan, job.goal)
-            alone = work[0]["id"] is not None
-            in_vain = in_vain + 1 if alone and tally.missing_count == before else 0
-            if not tally.missing_count or in_vain == 2:
-                break
-            console.print(f"{tally.missing_count} photos lost their worker; each alone ...")
-            # None may wait behind the one that kills its worker: it would be lost with it again.
-            chosen = {name: replace(size, tasks_in_flight=1) for name, size in chosen.items()}
-            missing = tally.missing[:: -1 if in_vain else 1]
-            work = [clean.WorkUnit(shard=shard, id=name) for shard, name in missing]
+
+        def choose(job: Job, blocks: int) -> Mapping[str, PoolSize]:
+            used = [pool for pool, _ in job.groups()]
+            return pools or default_pools(cpus, gpus, blocks, used)
+
+        tally = execute(
+            job,
+            shards,
+            tally,
+            choose=choose,
+            trouble=trouble,
+            lifeline=line,
+            console=console,
+        )
+        tally = _mended(job, shards, tally, console)
         if tally.missing_count and trouble:
             console.print(f"Ray tells: {trouble[0]}", markup=False, highlight=False)
-    if job.goal.retry:
-        drop_superseded(plan)
     return tally
+
+
+def _mended(job: Job, shards: Collection[int], tally: Tally, console: Console) -> Tally:
+    """Put right what a killed run left: damaged files, rows that count no more."""
+    for file in tally.damaged:
+        console.print(
+            f"note: {file.uri} is damaged; it is set aside, and its photos are done again.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        set_aside(file)
+    for shard in tally.superseded:
+        job.ledger.compact(shard)
+    if not tally.damaged and not tally.superseded:
+        return tally
+    return reconcile(job.plan, job.ledger, job.goal, shards)
 
 
 @contextmanager
@@ -161,92 +228,16 @@ def _ray(address: str | None) -> Iterator[list[str]]:
         raise ClusterError("cluster.unreachable", f"{error}.") from error
 
 
-def _drain(data: Dataset, advance: Callable[[int, int], None]) -> None:
-    """Execute the DAG by taking its progress rows.
-
-    Raises:
-        DestinationError: an actor could not store its results.
-    """
-    blocks = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-    for block in cast("Iterable[pa.Table]", blocks):
-        for row in block.to_pylist():
-            if row["problem"]:
-                raise DestinationError("output.not_writable", row["problem"])
-            advance(row["ok"], row["failed"])
-
-
 def _exit_code(tally: Tally) -> int:
-    if tally.missing_count:
+    if tally.missing_count or tally.superseded:
         return EXIT_UNFINISHED
     return EXIT_SOME_FAILED if tally.failed or tally.crashed else EXIT_ALL_OK
 
 
-def _extra_schema(plan: Plan) -> pa.Schema:
-    """Types of the manifest's other columns."""
-    schema = plan.shard(0).read_table().schema
-    return pa.schema([field for field in schema if field.name not in SHARD_SCHEMA.names])
+def _told(tally: Tally) -> dict[str, object]:
+    told = asdict(replace(tally, damaged=[]))
+    return {name: told[name] for name in told if name not in ("damaged", "unfinished")}
 
 
-def _refuse_other_recipe(output: str, recipe: Recipe) -> None:
-    place = Place.of(output) / "run.json"
-    try:
-        earlier = json.loads(place.read())
-        name, recipe_hash = earlier["recipe"]["name"], earlier["recipe_hash"]
-    except FileNotFoundError:
-        return
-    except (KeyError, TypeError, ValueError):
-        raise DestinationError("output.other_run", f"{place.uri} is not of this program.") from None
-    except OSError as error:
-        raise DestinationError("output.not_writable", f"{place.uri}: {error}.") from error
-    if recipe_hash != recipe.hash:
-        raise DestinationError(
-            "output.other_run",
-            f"{output} holds results of the recipe {name} ({recipe_hash}), not {recipe.name} "
-            f"({recipe.hash}).",
-        )
-
-
-def _place(output: str) -> Place:
-    try:
-        place = Place.of(output)
-        kind = place.kind()
-    except (OSError, ValueError) as error:
-        raise DestinationError("output.not_writable", f"--output {output!r}: {error}.") from None
-    if kind == FileType.File:
-        raise DestinationError("output.not_writable", f"--output {place.uri} is a file.")
-    return place
-
-
-class _RunRecord:
-    """``run.json``: what was run, with what, and how it ended."""
-
-    def __init__(self, job: Job, models: Mapping[str, Any]) -> None:
-        self._place = Place.of(job.plan.output) / "run.json"
-        self._facts: dict[str, Any] = {
-            "run_id": job.goal.run_id,
-            "started_at": datetime.now(UTC).isoformat(),
-            "manifest": job.plan.manifest,
-            "output": job.plan.output,
-            "rows": job.plan.rows,
-            "shards": job.plan.shards,
-            "notes": job.plan.notes,
-            "recipe": job.recipe.model_dump(mode="json"),
-            "recipe_hash": job.recipe.hash,
-            "models": models,
-            "versions": {
-                "catalog-cleanup": version("catalog-cleanup"),
-                "ray": version("ray"),
-                "python": platform.python_version(),
-            },
-        }
-
-    def write(self, status: str, outcome: Outcome | None = None) -> None:
-        facts = self._facts | {"status": status}
-        if outcome:
-            facts |= {
-                "finished_at": datetime.now(UTC).isoformat(),
-                "seconds": round(outcome.seconds, 3),
-                "exit_code": outcome.exit_code,
-                "tally": asdict(outcome.tally),
-            }
-        self._place.write(json.dumps(facts, indent=2).encode())
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

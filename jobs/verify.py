@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -15,8 +14,9 @@ from rich.table import Column, Table
 
 from manifests.errors import DestinationError, RowError
 from manifests.files import Place
-from manifests.ledger import latest_rows
+from manifests.ledger import Ledger
 from manifests.plan import load_plan
+from manifests.runs import latest_by_recipe
 from manifests.schema import OK, LineageRow
 from stages import prepare
 from stages.compare import Comparison, compare
@@ -47,7 +47,7 @@ class Verdict:
 
 
 def verify(output: str, sample: int | None = None) -> Iterator[Verdict]:
-    """Check the finished rows of an output folder.
+    """Check the finished rows of the recipe that ran last in an output folder.
 
     Args:
         output: path or URI of a run's results.
@@ -58,19 +58,19 @@ def verify(output: str, sample: int | None = None) -> Iterator[Verdict]:
     """
     output = Place.of(output).uri
     plan = load_plan(output)
-    if plan is None:
+    done = list(latest_by_recipe(output).values())
+    if plan is None or not done:
         raise DestinationError("output.not_found", f"There is no run at {output}.")
-    facts = json.loads((Place.of(output) / "run.json").read())
-    recipe = Recipe.from_table(facts["recipe"], source=f"{output}/run.json")
+    record = done[-1]
+    recipe = Recipe.from_table(record.facts["recipe"], source=f"run {record.run_id}")
+    ledger = Ledger(output, recipe.hash)
     numbers = list(range(plan.shards))
     if sample is not None:
         random.Random(0).shuffle(numbers)
     left = sample if sample is not None else plan.rows
     columns = [f.name for f in fields(LineageRow)]
     for shard in numbers:
-        for row in latest_rows(output, shard, recipe.hash, columns).to_pylist(
-            maps_as_pydicts="strict"
-        ):
+        for row in ledger.latest(shard, columns).to_pylist(maps_as_pydicts="strict"):
             if left > 0 and row["status"] == OK:
                 left -= 1
                 yield _verdict(LineageRow(**row), recipe)
@@ -82,7 +82,7 @@ def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
     try:
         photo = Photo(LineageRow(row.id, image_uri=row.image_uri, mask_uri=row.mask_uri))
         photo.lineage.marks = row.marks
-        prepare.fetch(photo)
+        prepare.fetch(recipe)(photo)
         source, result = photo.original, read(row.output_uri, "image")
         if photo.lineage.image_sha256 != row.image_sha256:
             return Verdict(row.id, fidelity, None, "the source has changed since")

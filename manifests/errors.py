@@ -6,6 +6,7 @@
     ├── ManifestError           the manifest itself: told before any work starts
     ├── RecipeError             a recipe that does not exist or does not validate
     ├── DestinationError        an output folder that cannot take this run
+    ├── StorageError            S3 as a whole: the run stops, and goes on when started again
     ├── ClusterError            a Ray cluster that cannot be reached
     ├── WeightsError            a model that cannot be had or loaded
     └── RowError                one row's input or output: recorded, the other rows go on
@@ -15,6 +16,8 @@ table and ``catalog-cleanup errors`` are made.
 """
 
 from __future__ import annotations
+
+import re
 
 #: code -> (what it means, what to do about it). ``image.*`` codes exist for ``mask.*`` too where
 #: the same can happen to a mask: see :func:`describe`.
@@ -33,6 +36,10 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "manifest.missing_id": ("Rows have no id.", "Give each row a unique id."),
     "manifest.empty": ("The manifest has no rows.", "Check that the export was complete."),
+    "manifest.changed": (
+        "The manifest was changed while it was planned.",
+        "Run again when nothing writes to it any more.",
+    ),
     "manifest.invalid_rows": (
         "With --strict: rows have bad ids, or cells that are empty or not JSON.",
         "Correct the lines named, or leave out --strict to record them as failed.",
@@ -53,9 +60,18 @@ CODES: dict[str, tuple[str, str]] = {
         "The output folder holds the results of another recipe or manifest.",
         "Choose another --output.",
     ),
+    "output.no_such_shard": (
+        "The plan has no such shard.",
+        "Name numbers and ranges that it has, from 0, such as 0-99,150.",
+    ),
     "output.not_writable": (
         "The picture or its record could not be stored.",
         "Check the permissions and the space at --output, then run again.",
+    ),
+    "output.in_use": (
+        "Another run is at work on the same photos, in the same output, with the same recipe.",
+        "Wait for it or stop it; `catalog-cleanup status DEST` shows how far it is. To share the "
+        "work, give each run shards of its own (--shards).",
     ),
     "output.is_input": (
         "The result would overwrite the photo or the mask it is made from.",
@@ -65,14 +81,27 @@ CODES: dict[str, tuple[str, str]] = {
         "The output's suffix names another format than the result's.",
         "Name the output with the photo's own suffix, or set output.format.",
     ),
+    "storage.unreachable": (
+        "S3 does not answer, or only to refuse, for longer than CATALOG_CLEANUP_RETRY_S.",
+        "Check the endpoint and the network, then run again: it goes on where it stopped.",
+    ),
+    "storage.credentials": (
+        "S3 does not accept the credentials, or there are none; they may have expired.",
+        "Renew them (for RequestTimeTooSkewed, set the machine's clock), then run again: it goes "
+        "on where it stopped.",
+    ),
+    "storage.bad_setting": (
+        "The settings for S3 cannot be used.",
+        "Correct the variable or the entry of ~/.aws/config that is named.",
+    ),
     "cluster.unreachable": (
         "No Ray cluster answers at that address, or it does not accept the token.",
         "Check the address; where the cluster asks for a token, set RAY_AUTH_MODE=token and "
         "RAY_AUTH_TOKEN.",
     ),
     "id.unsafe": (
-        "The id cannot be a file name: it holds `..`, a slash, a backslash or a control "
-        "character, or is over 200 bytes long.",
+        "The id cannot be a file name: it holds `..`, a slash, a backslash (or what stands for "
+        "one), a control character or one that cannot be seen, or is over 200 bytes long.",
         "Rename the id.",
     ),
     "id.duplicate": (
@@ -84,16 +113,22 @@ CODES: dict[str, tuple[str, str]] = {
         "The URI's scheme is not supported.",
         "Use a local path, file:// or s3://.",
     ),
+    "image.scheme_not_allowed": (
+        "The recipe's `limits.schemes` leaves out what this input lies in.",
+        "If it may be read, add its scheme (file stands for paths, too) and run again with "
+        "--retry failed.",
+    ),
     "image.not_found": ("There is no such file or object.", "Check the path."),
     "image.access_denied": ("Reading it is not allowed.", "Check credentials and permissions."),
     "image.unreachable": (
-        "The storage did not answer.",
-        "Check the endpoint and the network, then run again with --retry failed.",
+        "It could not be read, though its storage answers.",
+        "Check the file or object, then run again with --retry failed.",
     ),
     "image.zero_bytes": ("The file is empty.", "Upload it again."),
     "image.not_an_image": ("The bytes are not a picture.", "Check what was uploaded."),
     "image.unsupported": (
-        "A picture, but of a kind that cannot be edited without loss, or not written.",
+        "A picture, but of a kind that cannot be edited without loss, or not written; or one of "
+        "more parts (scans, chunks, pages) than any photo has.",
         "Convert it to a JPEG, PNG, WebP, TIFF, AVIF or HEIC of one picture, grey, RGB or CMYK, "
         "with 8 or 16 bits; where it says `cannot be written`, another output.format will do.",
     ),
@@ -137,6 +172,11 @@ CODES: dict[str, tuple[str, str]] = {
         "There is no reference to compare a result with, or it is of another size than the photo.",
         "Name in the manifest's column `reference` the photo as it should look.",
     ),
+    "row.out_of_memory": (
+        "The photo takes more memory than its worker may have; it cost no other row.",
+        "If the picture is genuine, run it where there is more memory for each actor, with "
+        "--retry failed; else lower limits.max_megapixels.",
+    ),
     "weights.missing": (
         "A model's weights are not there.",
         "Name the file in the recipe (--set remove.weights=PATH), or fetch the model with "
@@ -174,6 +214,15 @@ CODES: dict[str, tuple[str, str]] = {
         "A model's output was not a picture: not a number, or black.",
         "Use float32 (--set remove.dtype=float32 or refine.dtype=float32), and check the weights.",
     ),
+    "row.timeout": (
+        "The photo took longer than `limits.max_seconds`.",
+        "Look at the photo; if it is genuine, raise the limit (--set limits.max_seconds=…) and run "
+        "again with --retry failed.",
+    ),
+    "row.crashed": (
+        "The photo's process died, also when it had a process of its own.",
+        "Look at the photo; if it is genuine, please report it. --retry crashed tries it again.",
+    ),
     "internal.error": (
         "A fault of this program, not of the input.",
         "Please report it with the message.",
@@ -204,6 +253,21 @@ def all_codes() -> list[str]:
     return codes[:first_mask] + masks + codes[first_mask:]
 
 
+_USER = re.compile(r"(?<=://)[^/?#\s@]+@")
+_SECRET_VALUE = re.compile(
+    r"(?<=[?&;])([\w-]*(?:signature|credential|token|secret|password|accesskeyid|sig)=)[^&;#\s\"']+",
+    re.IGNORECASE,
+)
+
+
+def redact(text: str) -> str:
+    """The text with ``***`` for users and passwords in URIs, and for signatures and tokens there.
+
+    Every error's message goes through here, and so does every text of an unforeseen one.
+    """
+    return _SECRET_VALUE.sub(r"\1***", _USER.sub("***@", text))
+
+
 class CleanupError(Exception):
     """Anything a user can do something about.
 
@@ -213,6 +277,7 @@ class CleanupError(Exception):
     """
 
     def __init__(self, code: str, message: str) -> None:
+        message = redact(message)
         super().__init__(code, message)  # both, so that it survives pickling between processes
         describe(code)  # a KeyError here, where the mistake is, and not where it is shown
         self.code = code
@@ -239,6 +304,10 @@ class DestinationError(CleanupError):
     """The output folder cannot take this run."""
 
 
+class StorageError(CleanupError):
+    """S3 cannot be used at all, for no fault of a row or of the output; the run is resumable."""
+
+
 class ClusterError(CleanupError):
     """The Ray cluster cannot be reached."""
 
@@ -249,3 +318,15 @@ class WeightsError(CleanupError):
 
 class RowError(CleanupError):
     """One row cannot be done; it ends as ``failed`` with this code, the others go on."""
+
+
+def error_of(code: str, message: str) -> CleanupError:
+    """The error of a code that another process told of."""
+    kinds = {
+        "output": DestinationError,
+        "storage": StorageError,
+        "manifest": ManifestError,
+        "weights": WeightsError,
+        "model": WeightsError,
+    }
+    return kinds.get(code.partition(".")[0], CleanupError)(code, message)

@@ -1,25 +1,32 @@
 """The lineage as a ledger: what is done, what failed, what remains.
 
-``<output>/lineage/shard=NNNNN/*.parquet``, one file for each batch of rows that ended together. Of
-several rows with one id and one recipe, which only ``--retry`` makes, the latest counts; when a run
-ends, :func:`drop_superseded` leaves that one alone.
+``<output>/lineage/recipe=<hash>/shard=NNNNN/*.parquet``, one file for each batch of rows that ended
+together; when a shard is done its files become one. What remains of a shard is its manifest rows
+less its lineage rows of the same recipe, found shard by shard: no process ever has a list of all
+ids.
+
+A photo may have several rows: it was done again because ``--retry`` asked or its files changed, or
+two runs met on it. The row of the latest run counts, by the runs' numbers and not by a clock, and
+:meth:`Ledger.compact` leaves that one alone.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from manifests.files import Place
 from manifests.plan import Plan, shard_name
-from manifests.schema import FAILED, OK
+from manifests.schema import CRASHED, FAILED, OK, STALE, lineage_schema
 
 #: Reading a shard's few small files is waiting, not computing.
 _READERS = 16
@@ -30,111 +37,160 @@ NAMED = 1000
 #: What makes a row the same work: its id, where its inputs lie, and what else marks the photo.
 KEY = ("id", "image_uri", "mask_uri", "marks")
 
-_KEYS = [
-    *KEY,
-    "status",
-    "error_code",
-    "recipe_hash",
-    "run_id",
-    "masked_px",
-    "finished_at",
-]
+#: What tells which of several rows of an id counts.
+_ORDER = ("run_id", "status", "finished_at")
 
+#: What tells how a row ended.
+_ENDING = (*KEY, *_ORDER, "error_code", "masked_px")
 
-def write_rows(output: str, shard: int, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
-    """Add rows to a shard's lineage, in one new file.
-
-    Raises:
-        DestinationError: ``output.not_writable``.
-    """
-    _new_file(output, shard).write_table(pa.Table.from_pylist(rows, schema=schema))
+#: How often a folder is read anew whose files another process is merging just then.
+_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """Which rows of a plan are still to be done.
+    """Which rows are still to be done.
 
     Attributes:
-        recipe_hash: rows of other recipes do not count.
-        run_id: what this run has recorded is done, whatever ``retry`` says.
+        run_id: of this run. What it has recorded is done, whatever ``retry`` says.
         retry: statuses that are done again if an earlier run recorded them.
     """
 
-    recipe_hash: str
     run_id: str
     retry: frozenset[str] = frozenset()
 
 
-def latest_rows(
-    output: str, shard: int, recipe_hash: str, columns: Sequence[str] = _KEYS
-) -> pa.Table:
-    """The latest row of each id for a recipe; by default the columns that say how it ended."""
-    tables = [file.read_table(list(columns)) for file in _folder(output, shard).files()]
-    if not tables:
-        return pa.table({name: pa.array([], pa.string()) for name in columns})
-    rows = pa.concat_tables(tables, promote_options="permissive")
-    rows = rows.filter(pc.equal(rows["recipe_hash"], recipe_hash))
-    return rows.take(_latest_of_each(rows, ["id"]))
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The lineage of one recipe in an output folder.
 
-
-def _latest_of_each(rows: pa.Table, keys: list[str]) -> pa.Array:
-    """Positions of the row of each key that was finished last."""
-    order = pc.sort_indices(rows, [("finished_at", "ascending")])
-    ordered = rows.select(keys).take(order).append_column("place", pa.array(np.arange(len(order))))
-    last = ordered.group_by(keys, use_threads=False).aggregate([("place", "max")])["place_max"]
-    return order.take(last.combine_chunks())
-
-
-def ended_rows(output: str, shard: int, goal: Goal) -> pa.Table:
-    """The latest rows that need not be done again."""
-    rows = latest_rows(output, shard, goal.recipe_hash)
-    again = pc.is_in(rows["status"], pa.array(sorted(goal.retry), pa.string()))
-    ours = pc.equal(rows["run_id"], goal.run_id)
-    return rows.filter(pc.or_(pc.invert(again), ours))
-
-
-def row_keys(table: pa.Table) -> Iterable[tuple[str, ...]]:
-    """The :data:`KEY` of each row."""
-    columns = (table[name].to_pylist() for name in KEY)
-    return zip(*columns, strict=True)
-
-
-def drop_superseded(plan: Plan) -> None:
-    """Leave one row for each id and recipe, in shards where ``--retry`` made more.
-
-    The remaining rows are written before the old files are deleted: a kill between the two leaves
-    rows twice, of which the latest counts, and the next call puts it right.
+    Attributes:
+        output: absolute path or URI.
+        recipe_hash: of the recipe.
     """
-    with ThreadPoolExecutor(_READERS) as pool:
-        list(pool.map(lambda shard: _drop_superseded(plan.output, shard), range(plan.shards)))
+
+    output: str
+    recipe_hash: str
+
+    def add(self, shard: int, rows: list[dict[str, Any]], schema: pa.Schema) -> None:
+        """Add rows to a shard, in one new file.
+
+        Raises:
+            DestinationError: ``output.not_writable``.
+        """
+        self._new_file(shard).write_table(pa.Table.from_pylist(rows, schema=schema))
+
+    def latest(self, shard: int, columns: Sequence[str] = _ENDING) -> pa.Table:
+        """The row of each id that counts; by default the columns that say how it ended."""
+        return self._latest(self._read(shard, [*columns, *_ORDER]).rows).select(list(columns))
+
+    def ended(self, shard: int, goal: Goal, columns: Sequence[str] = ()) -> pa.Table:
+        """The rows that need not be done again: how they ended, and further columns."""
+        return _ended(self._latest(self._read(shard, [*_ENDING, *columns]).rows), goal)
+
+    def tally(self, plan: Plan, shard: int, goal: Goal) -> Tally:
+        """How the rows of one shard stand."""
+        planned = plan.shard(shard).read_table([*KEY])
+        read = self._read(shard, _ENDING)
+        latest = self._latest(read.rows)
+        rows = _ended(latest, goal)
+        wanted, found = row_keys(planned), row_keys(rows)
+        left = planned["id"].filter(pc.invert(pc.is_in(wanted, value_set=found)))
+        rows = rows.filter(pc.is_in(found, value_set=wanted))
+        statuses = _counts(rows["status"])
+        again = read.rows.num_rows - latest.num_rows
+        return Tally(
+            rows=planned.num_rows,
+            ok=statuses.get(OK, 0),
+            unchanged=pc.sum(pc.equal(rows["masked_px"], 0)).as_py() or 0,
+            failed=_counts(rows["error_code"].filter(pc.equal(rows["status"], FAILED))),
+            crashed=statuses.get(CRASHED, 0),
+            missing=[(shard, name) for name in left.slice(0, NAMED).to_pylist()],
+            missing_count=len(left),
+            unfinished={shard: len(left)} if len(left) else {},
+            superseded={shard: again} if again else {},
+            damaged=read.damaged,
+        )
+
+    def compact(self, shard: int) -> None:
+        """Make one file of a shard's files, with the rows that count.
+
+        It is written before the others are deleted: a kill between the two leaves rows twice, of
+        which one counts, and the next call puts it right. Where another process merges the same
+        shard, or a file is damaged, nothing is done.
+        """
+        files = self._folder(shard).files()
+        if len(files) < 2:
+            return
+        try:
+            read = _read_files(files, None)
+        except FileNotFoundError:
+            return
+        if read.damaged:
+            return
+        self._new_file(shard).write_table(self._latest(read.rows))
+        for file in files:
+            with suppress(FileNotFoundError):
+                file.delete()
+
+    def _latest(self, rows: pa.Table) -> pa.Table:
+        """Of each id the row of the latest run, and of that run's not the one that calls for it."""
+        if rows.num_rows == 0:
+            return rows
+        ends = pc.not_equal(rows["status"], STALE)
+        order = pc.sort_indices(
+            rows.append_column("_ends", ends.cast(pa.int8())),
+            [("run_id", "ascending"), ("_ends", "ascending"), ("finished_at", "ascending")],
+        )
+        places = pa.table({"id": rows["id"].take(order), "place": np.arange(len(order))})
+        last = places.group_by("id", use_threads=False).aggregate([("place", "max")])
+        return rows.take(order.take(last["place_max"].combine_chunks()))
+
+    def _read(self, shard: int, columns: Iterable[str]) -> _Read:
+        wanted = list(dict.fromkeys(columns))
+        for attempt in range(_ATTEMPTS):
+            try:
+                return _read_files(self._folder(shard).files(), wanted)
+            except FileNotFoundError:  # merged with others since it was listed
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError
+
+    def _new_file(self, shard: int) -> Place:
+        return self._folder(shard) / f"{uuid.uuid4().hex}.parquet"
+
+    def _folder(self, shard: int) -> Place:
+        folder = Place.of(self.output) / "lineage" / f"recipe={self.recipe_hash}"
+        return folder / shard_name(shard)
 
 
-def _drop_superseded(output: str, shard: int) -> None:
-    files = _folder(output, shard).files()
-    if not files:
-        return
-    rows = pa.concat_tables([file.read_table() for file in files], promote_options="permissive")
-    latest = _latest_of_each(rows, ["id", "recipe_hash"])
-    if len(latest) == rows.num_rows:
-        return
-    _new_file(output, shard).write_table(rows.take(latest))
-    for file in files:
-        file.delete()
+def row_keys(table: pa.Table) -> pa.Array:
+    """The :data:`KEY` of each row as one text."""
+    columns = [pc.fill_null(table[name].cast(pa.large_string()), "") for name in KEY]
+    joined = pc.binary_join_element_wise(*columns, pa.scalar("\0", pa.large_string()))
+    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
+
+
+def set_aside(file: Place) -> None:
+    """Rename a damaged file so that no reader takes it for lineage; nothing is deleted."""
+    file.rename(f".damaged-{file.name.removesuffix('.parquet')}")
 
 
 @dataclass(slots=True)
 class Tally:
-    """How the rows of a plan stand for one recipe.
+    """How rows of a plan stand for one recipe.
 
     Attributes:
         rows: ids planned.
         ok: done.
         unchanged: of these, with an empty mask.
         failed: error code -> rows.
-        crashed: rows whose worker died.
+        crashed: rows whose process died.
         missing: (shard, id) of rows still to be done, the first :data:`NAMED`.
         missing_count: all of them.
-        unfinished: numbers of the shards that have missing rows.
+        unfinished: shard -> rows still to be done, where there are any.
+        superseded: shard -> rows that count no more, since a later one of the same id does.
+        damaged: files of the lineage that cannot be read.
     """
 
     rows: int = 0
@@ -144,12 +200,19 @@ class Tally:
     crashed: int = 0
     missing: list[tuple[int, str]] = field(default_factory=list)
     missing_count: int = 0
-    unfinished: list[int] = field(default_factory=list)
+    unfinished: dict[int, int] = field(default_factory=dict)
+    superseded: dict[int, int] = field(default_factory=dict)
+    damaged: list[Place] = field(default_factory=list)
 
     @property
     def failed_count(self) -> int:
         """Rows that failed, of any code."""
         return sum(self.failed.values())
+
+    @property
+    def ended(self) -> int:
+        """Rows that are not still to be done."""
+        return self.rows - self.missing_count
 
     def add(self, other: Tally) -> None:
         """Take in another part of the plan."""
@@ -160,48 +223,62 @@ class Tally:
         for code, count in other.failed.items():
             self.failed[code] = self.failed.get(code, 0) + count
         self.missing_count += other.missing_count
-        self.unfinished += other.unfinished
         self.missing = (self.missing + other.missing)[:NAMED]
+        self.unfinished |= other.unfinished
+        self.superseded |= other.superseded
+        self.damaged += other.damaged
 
 
-def reconcile(plan: Plan, goal: Goal) -> Tally:
-    """Compare the plan with its lineage, shard by shard: nothing is dropped silently."""
-    with ThreadPoolExecutor(_READERS) as pool:
-        parts = pool.map(lambda shard: _reconcile_shard(plan, shard, goal), range(plan.shards))
-        total = Tally()
-        for part in parts:
-            total.add(part)
+def reconcile(plan: Plan, ledger: Ledger, goal: Goal, shards: Collection[int]) -> Tally:
+    """Compare the plan with its lineage: nothing is dropped silently."""
+    total = Tally()
+    for _, part in tallies(plan, ledger, goal, shards):
+        total.add(part)
     return total
 
 
-def _reconcile_shard(plan: Plan, shard: int, goal: Goal) -> Tally:
-    planned = plan.shard(shard).read_table([*KEY])
-    rows = ended_rows(plan.output, shard, goal)
-    ended = {key: position for position, key in enumerate(row_keys(rows))}
-    missing = [(shard, key[0]) for key in row_keys(planned) if key not in ended]
-    places = [ended[key] for key in row_keys(planned) if key in ended]
-    rows = rows.take(pa.array(places, pa.int64()))
-    statuses = rows["status"].to_pylist()
-    failed: dict[str, int] = {}
-    for status, code in zip(statuses, rows["error_code"].to_pylist(), strict=True):
-        if status == FAILED:
-            failed[code] = failed.get(code, 0) + 1
-    done = statuses.count(OK)
-    return Tally(
-        rows=planned.num_rows,
-        ok=done,
-        unchanged=rows["masked_px"].to_pylist().count(0),
-        failed=failed,
-        crashed=len(statuses) - done - sum(failed.values()),
-        missing=missing[:NAMED],
-        missing_count=len(missing),
-        unfinished=[shard] if missing else [],
-    )
+def tallies(
+    plan: Plan, ledger: Ledger, goal: Goal, shards: Collection[int]
+) -> Iterable[tuple[int, Tally]]:
+    """The same shard by shard."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        parts = pool.map(lambda shard: ledger.tally(plan, shard, goal), shards)
+        yield from zip(shards, parts, strict=True)
 
 
-def _new_file(output: str, shard: int) -> Place:
-    return _folder(output, shard) / f"{uuid.uuid4().hex}.parquet"
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    return {each["values"]: each["counts"] for each in pc.value_counts(column).to_pylist()}
 
 
-def _folder(output: str, shard: int) -> Place:
-    return Place.of(output) / "lineage" / shard_name(shard)
+def _ended(latest: pa.Table, goal: Goal) -> pa.Table:
+    again = pc.is_in(latest["status"], value_set=pa.array(sorted(goal.retry), pa.string()))
+    ours = pc.equal(latest["run_id"], goal.run_id)
+    ends = pc.not_equal(latest["status"], STALE)
+    return latest.filter(pc.and_(ends, pc.or_(pc.invert(again), ours)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    rows: pa.Table
+    damaged: list[Place]
+
+
+def _read_files(files: Iterable[Place], columns: list[str] | None) -> _Read:
+    """The rows of some files, all columns if None.
+
+    Raises:
+        FileNotFoundError: one is gone.
+        OSError: one cannot be read, for reasons of the storage's.
+    """
+    tables, damaged = [], []
+    for file in files:
+        data = file.read()
+        try:
+            tables.append(pq.ParquetFile(pa.BufferReader(data)).read(columns))
+        except (pa.ArrowException, OSError):  # what is in memory fails for what is in it
+            damaged.append(file)
+    if tables:
+        return _Read(pa.concat_tables(tables, promote_options="permissive"), damaged)
+    schema = lineage_schema()
+    names = schema.names if columns is None else columns
+    return _Read(pa.schema([schema.field(name) for name in names]).empty_table(), damaged)

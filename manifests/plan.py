@@ -1,26 +1,39 @@
 """Split a manifest into shards: checked, with absolute URIs, stored beside the results.
 
-``<output>/manifest/shard=NNNNN.parquet`` hold the rows (see :data:`SHARD_SCHEMA`) and
-``plan.json``, written last, says that they are complete. Later runs on the same output use the
-same shards, which is what makes them resumable one by one.
+``<output>/manifest/<key>/shard=NNNNN.parquet`` hold the rows (see :data:`SHARD_SCHEMA`), and
+``<output>/manifest/plan.json``, written last, says that they are complete. Later runs on the same
+output use the same shards, which is what makes them resumable one by one. The key is made of the
+manifest's contents and the size of the shards, so plannings with one key write the same files, and
+what a killed one has left is never mixed with the shards of another.
+
+The manifest is read twice, part by part: once for the ids, the types of columns and mistakes that
+forbid to begin, once to write the shards.
 """
 
 from __future__ import annotations
 
+import io
 import json
-import posixpath
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow.fs import FileType
 
-from manifests.errors import DestinationError, ManifestError, RowError
+from manifests.duplicates import FURTHER, IdHashes
+from manifests.errors import DestinationError, ManifestError
 from manifests.files import Place
-from manifests.marks import Gathered, gather
-from manifests.read import ManifestFile, find_files, fingerprint, name_lines, read_manifest
-from manifests.schema import SHARD_SCHEMA, extra_columns
+from manifests.formats import NAMED_LINES
+from manifests.read import find_files, fingerprint, name_lines, read_parts, stamp
+from manifests.rows import Unusable, check_rows, shard_schema, without_repeats
+from manifests.schema import MANIFEST_COLUMNS, SHAPE_COLUMNS, extra_columns
 
 #: A shard is the unit of scheduling, of resuming and of lineage files. Small manifests get small
 #: shards, to keep all actors busy; large ones get large shards, to keep files few.
@@ -28,11 +41,11 @@ _SHARDS_AIMED_AT = 1024
 _ROWS_PER_SHARD = (8, 1000)
 _MIN_SHARDS = 8
 
-#: With the longest suffix, the name of a file may have 255 bytes on common file systems.
-_MAX_ID_BYTES = 200
+#: A shard is read as a whole by those who work on it; one with many shapes gets fewer rows.
+_SHARD_BYTES = 64 << 20
 
-#: So many rows' shapes are in memory as Python objects at a time.
-_ROWS_GATHERED = 10_000
+#: Storing a small file is mostly waiting, in S3.
+_WRITERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +55,10 @@ class Plan:
     Attributes:
         output: absolute path or URI of the results' folder.
         manifest: as the user named it.
-        fingerprint: of the manifest's files.
+        fingerprint: of the manifest's files' contents.
+        stamp: of their sizes and times of change: while it stays, nobody need read them again.
         rows: ids planned, each in exactly one shard.
+        rows_per_shard: at most.
         shards: how many there are, numbered from 0.
         rejected: error code -> ids that were found unusable, told before any work starts.
         notes: sentences about rejected rows and renamed columns.
@@ -52,14 +67,17 @@ class Plan:
     output: str
     manifest: str
     fingerprint: str
+    stamp: str
     rows: int
+    rows_per_shard: int
     shards: int
     rejected: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def shard(self, number: int) -> Place:
         """Where the rows of a shard are stored."""
-        return Place.of(self.output) / "manifest" / f"{shard_name(number)}.parquet"
+        folder = f"{self.fingerprint}-{self.rows_per_shard}"
+        return _folder(self.output) / folder / f"{shard_name(number)}.parquet"
 
 
 def shard_name(number: int) -> str:
@@ -67,28 +85,48 @@ def shard_name(number: int) -> str:
     return f"shard={number:05d}"
 
 
+def destination(output: str) -> Place:
+    """Where results go, given a local path, ``file://`` or ``s3://`` URI.
+
+    Raises:
+        DestinationError: ``output.not_writable`` if it is none of these, or a file.
+    """
+    try:
+        place = Place.of(output)
+        kind = place.kind()
+    except (OSError, ValueError) as error:
+        raise DestinationError("output.not_writable", f"--output {output!r}: {error}.") from None
+    if kind == FileType.File:
+        raise DestinationError("output.not_writable", f"--output {place.uri} is a file.")
+    return place
+
+
 def make_plan(
     manifest: str, output: str, *, rows_per_shard: int | None = None, strict: bool = False
 ) -> Plan:
     """Plan a manifest, or find the plan that an earlier run on the same output made.
 
-    Rows with an unusable id or cell are planned as failed, unless ``strict``.
+    Rows with an unusable id or cell are planned as failed, unless ``strict``. Memory stays bounded
+    but for some 40 bytes a row.
 
     Args:
         manifest: path or URI of a file, folder or pattern.
         output: absolute path or URI of the results' folder.
         rows_per_shard: None chooses by the number of rows.
-        strict: refuse the manifest if any row is unusable.
+        strict: refuse the manifest if any row is unusable; it is read once more to know.
 
     Raises:
-        ManifestError: see :func:`read_manifest`, and ``manifest.invalid_rows`` if ``strict``.
-        DestinationError: ``output.other_run`` if the output was planned from another manifest.
+        ManifestError: see :func:`read_parts`, and ``manifest.missing_id``, ``manifest.empty``,
+            ``manifest.changed``, and ``manifest.invalid_rows`` if ``strict``.
+        DestinationError: ``output.other_run`` if the output was planned from another manifest,
+            ``output.not_writable``.
     """
-    marker = Place.of(output) / "manifest" / "plan.json"
-    print_ = fingerprint(find_files(manifest))
+    files = find_files(manifest)
+    now = stamp(files)
     earlier = load_plan(output)
     if earlier:
-        if earlier.fingerprint != print_:
+        # A manifest that was copied has another stamp, and is still the same.
+        if earlier.stamp != now and earlier.fingerprint != fingerprint(files):
             raise DestinationError(
                 "output.other_run",
                 f"{output} was planned from another manifest or another state of it, "
@@ -96,23 +134,36 @@ def make_plan(
             )
         _refuse_if_strict(earlier, strict=strict)
         return earlier
-    files = read_manifest(manifest)
-    rows, notes = _check_rows(files)
-    size = rows_per_shard or _rows_per_shard(rows.num_rows)
+    scan = _scan(files, manifest)
     plan = Plan(
-        output=output,
-        manifest=manifest,
-        fingerprint=print_,
-        rows=rows.num_rows,
-        shards=-(-rows.num_rows // size),
-        rejected=_count(rows["error_code"]),
-        notes=notes,
+        output,
+        manifest,
+        fingerprint(files),
+        now,
+        rows=scan.rows,
+        rows_per_shard=rows_per_shard or _rows_per_shard(scan.rows),
+        shards=0,
     )
-    _refuse_if_strict(plan, strict=strict)
-    for number in range(plan.shards):
-        plan.shard(number).write_table(rows.slice(number * size, size))
-    marker.write(json.dumps(asdict(plan), indent=2).encode())
+    if strict:
+        told = Unusable()
+        deque(_checked(files, scan, told), maxlen=0)
+        _refuse_if_strict(_with_told(plan, scan, told), strict=strict)
+    told = Unusable()
+    shards = _write_shards(plan, _checked(files, scan, told))
+    if stamp(files) != now:
+        raise ManifestError("manifest.changed", f"{manifest} changed while it was planned.")
+    plan = replace(_with_told(plan, scan, told), shards=shards)
+    _marker(output).write(json.dumps(asdict(plan), indent=2).encode())
     return plan
+
+
+def _with_told(plan: Plan, scan: _Scan, told: Unusable) -> Plan:
+    renamed = [
+        f"The manifest's column {old} is called {new} in the lineage."
+        for old, new in extra_columns(scan.extra).items()
+        if old != new
+    ]
+    return replace(plan, rejected=dict(told.ids), notes=renamed + told.notes())
 
 
 def _refuse_if_strict(plan: Plan, *, strict: bool) -> None:
@@ -126,7 +177,7 @@ def load_plan(output: str) -> Plan | None:
     Raises:
         DestinationError: ``output.other_run`` if it cannot be read.
     """
-    marker = Place.of(output) / "manifest" / "plan.json"
+    marker = _marker(output)
     try:
         return Plan(**(json.loads(marker.read()) | {"output": output}))
     except FileNotFoundError:
@@ -137,160 +188,174 @@ def load_plan(output: str) -> Plan | None:
         ) from None
 
 
+def parse_shards(text: str, plan: Plan) -> list[int]:
+    """Read which shards of a plan are meant.
+
+    Args:
+        text: numbers and ranges, such as ``0-99,150``; both ends of a range are meant.
+        plan: that they are of.
+
+    Returns:
+        Their numbers, ascending, each once.
+
+    Raises:
+        DestinationError: ``output.no_such_shard``: one is not there, or the text is something else.
+    """
+    chosen: set[int] = set()
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,9})(?:\s*-\s*(\d{1,9}))?\s*", part, re.ASCII)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if not first <= last < plan.shards:
+            raise DestinationError(
+                "output.no_such_shard",
+                f"{part.strip()!r} is no shard of {plan.output}, which has {plan.shards}.",
+            )
+        chosen.update(range(first, last + 1))
+    return sorted(chosen)
+
+
+def _folder(output: str) -> Place:
+    return Place.of(output) / "manifest"
+
+
+def _marker(output: str) -> Place:
+    return _folder(output) / "plan.json"
+
+
 def _rows_per_shard(rows: int) -> int:
     least, most = _ROWS_PER_SHARD
     return min(max(rows // _SHARDS_AIMED_AT, least), most, -(-rows // _MIN_SHARDS))
 
 
-def _check_rows(files: list[ManifestFile]) -> tuple[pa.Table, list[str]]:
-    """Return the rows as :data:`SHARD_SCHEMA` and the other columns, and what to tell the user."""
-    notes: list[str] = []
-    gathered = [part for file in files for part in _gather(file)]
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """What must be known of all rows before the first can be planned.
+
+    Attributes:
+        extra: the manifest's other columns, of types that hold those of all files.
+        kinds: what each row's id is, see :mod:`manifests.duplicates`.
+        rows: different ids.
+    """
+
+    extra: pa.Schema
+    kinds: npt.NDArray[np.uint8]
+    rows: int
+
+
+def _scan(files: list[Place], manifest: str) -> _Scan:
+    hashes = IdHashes()
+    schemas = [_scan_file(file, hashes) for file in files]
+    kinds = hashes.find()
+    if not len(kinds):
+        raise ManifestError("manifest.empty", f"The manifest {manifest} has no rows.")
     try:
-        tables = _with_one_type_each([_absolute(file) for file in files])
-        rows = pa.concat_tables(tables, promote_options="permissive").combine_chunks()
+        extra = _with_one_type_each(schemas)
+        # A type that Parquet does not have is told now, not when half of the shards are written.
+        pq.write_table(shard_schema(extra).empty_table(), io.BytesIO())
     except pa.ArrowException as error:
-        names = ", ".join(file.place.name for file in files)
+        names = ", ".join(file.name for file in files[:NAMED_LINES])
         raise ManifestError(
             "manifest.unreadable", f"The columns of {names} do not fit together: {error}."
         ) from None
-    extra_names = extra_columns(rows.schema)
-    for old, new in extra_names.items():
-        if old != new:
-            notes.append(f"The manifest's column {old} is called {new} in the lineage.")
-    ids = rows["id"].combine_chunks()
-    codes = np.full(rows.num_rows, None, dtype=object)
-    texts = np.full(rows.num_rows, None, dtype=object)
-    repeated = _is_repeated(ids)
-    mask_uris = pa.concat_arrays([each.mask_uri for each in gathered])
-    marks = pa.concat_arrays([each.marks for each in gathered])
-    unmarked = pc.and_(pc.is_null(mask_uris), pc.is_null(marks))
-    _reject(codes, texts, unmarked, "mask.no_uri", "The cell is empty.")
-    _reject_bad_cells(codes, texts, gathered)
-    _reject(codes, texts, pc.is_null(rows["image"]), "image.no_uri", "The cell is empty.")
-    _reject(codes, texts, repeated, "id.duplicate", "The id is not unique.")
-    _reject(codes, texts, _is_unsafe(ids), "id.unsafe", "The id cannot be a file name.")
-    notes += _name_rejected(files, codes, ids)
-    columns = {
-        "id": ids,
-        "image_uri": pc.fill_null(rows["image"], ""),
-        "mask_uri": pc.fill_null(mask_uris, ""),
-        "marks": marks,
-        "error_code": pa.array(codes, pa.string()),
-        "error": pa.array(texts, pa.string()),
-    }
-    extra = {new: rows[old] for old, new in extra_names.items()}
-    schema = pa.schema(
-        [*SHARD_SCHEMA, *(pa.field(name, column.type) for name, column in extra.items())]
-    )
-    table = pa.table([*columns.values(), *extra.values()], schema=schema)
-    return table.filter(_first_of_each(ids)), notes
+    return _Scan(extra, kinds, int(np.count_nonzero(kinds != FURTHER)))
 
 
-def _with_one_type_each(tables: list[pa.Table]) -> list[pa.Table]:
-    """Make a column text in all files if it is text in one, as it always is in CSV."""
-    text = {
-        field.name for table in tables for field in table.schema if pa.types.is_string(field.type)
-    }
-    return [
-        table.cast(
-            pa.schema(
-                [
-                    field.with_type(pa.string()) if field.name in text else field
-                    for field in table.schema
-                ]
-            )
+def _scan_file(place: Place, hashes: IdHashes) -> pa.Schema:
+    """Take in the ids of a file; returns its other columns."""
+    schema = pa.schema([])
+    missing = 0
+    lines: list[int] = []
+    for part in read_parts(place, marks=False):
+        other = [f for f in part.table.schema if f.name not in MANIFEST_COLUMNS + SHAPE_COLUMNS]
+        try:
+            schema = pa.unify_schemas([schema, pa.schema(other)], promote_options="permissive")
+        except pa.ArrowException as error:
+            raise ManifestError(
+                "manifest.unreadable", f"{place.uri}: a column changes its type: {error}."
+            ) from None
+        ids = part.table["id"].combine_chunks()
+        if ids.null_count:
+            rows = pc.indices_nonzero(pc.is_null(ids)).to_pylist()
+            missing += len(rows)
+            named = rows[: NAMED_LINES - len(lines)]
+            lines += part.lines(named) if named else []
+        elif not missing:
+            hashes.add(ids)
+    if missing:
+        raise ManifestError(
+            "manifest.missing_id",
+            f"{place.uri} has no id in {name_lines(place, lines, missing)}.",
         )
-        for table in tables
+    return schema
+
+
+def _with_one_type_each(schemas: list[pa.Schema]) -> pa.Schema:
+    """All files' columns; one is text in all if it is text in one, as it always is in CSV."""
+    text = {field.name for schema in schemas for field in schema if pa.types.is_string(field.type)}
+    as_text = [
+        pa.schema(
+            [field.with_type(pa.string()) if field.name in text else field for field in schema]
+        )
+        for schema in schemas
     ]
+    for schema, wanted in zip(schemas, as_text, strict=True):
+        schema.empty_table().cast(wanted)
+    return pa.unify_schemas(as_text, promote_options="permissive")
 
 
-def _gather(file: ManifestFile) -> Iterator[Gathered]:
-    """What marks the file's rows, with paths relative to it made absolute, part by part."""
-    for start in range(0, file.table.num_rows, _ROWS_GATHERED):
-        part = file.table.slice(start, _ROWS_GATHERED)
-        yield gather(part, lambda paths: _absolute_uris(paths, file.place.parent))
+def _checked(files: list[Place], scan: _Scan, told: Unusable) -> Iterator[pa.Table]:
+    """The rows of shards, each id once, part by part."""
+    row = 0
+    for place in files:
+        for part in read_parts(place):
+            count = part.table.num_rows
+            if not count:
+                continue
+            kinds = scan.kinds[row : row + count]
+            row += count
+            if len(kinds) < count:
+                raise ManifestError(
+                    "manifest.changed", f"{place.uri} changed while it was planned."
+                )
+            try:
+                checked = check_rows(part.table, place.parent, scan.extra, kinds)
+            except pa.ArrowException as error:
+                raise ManifestError("manifest.unreadable", f"{place.uri}: {error}.") from None
+            told.add(place, part, checked)
+            kept = without_repeats(checked, kinds)
+            told.ids.update(kept["error_code"].drop_null().to_pylist())
+            yield kept
 
 
-def _absolute(file: ManifestFile) -> pa.Table:
-    """The file's other columns, with the photos' paths relative to it made absolute."""
-    table = file.table
-    images = _absolute_uris(table["image"].combine_chunks(), file.place.parent)
-    table = table.set_column(table.column_names.index("image"), "image", images)
-    return table.select(["id", "image", *extra_columns(table.schema)])
+def _write_shards(plan: Plan, tables: Iterable[pa.Table]) -> int:
+    """Store the rows, and return how many shards they have become."""
+    waiting: deque[Future[None]] = deque()
+    count = 0
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        for rows in _cut(tables, plan.rows_per_shard):
+            if len(waiting) == 2 * _WRITERS:
+                waiting.popleft().result()
+            waiting.append(pool.submit(plan.shard(count).write_table, rows))
+            count += 1
+        for each in waiting:
+            each.result()
+    return count
 
 
-def _absolute_uris(paths: pa.Array, base: Place) -> pa.Array:
-    relative = pc.invert(pc.match_substring_regex(paths, r"^([A-Za-z][A-Za-z0-9+.-]*://|/)"))
-    joined = pc.binary_join_element_wise(base.uri, paths, "/")
-    made = pc.if_else(relative, joined, paths)
-    dotted = pc.and_(relative, pc.match_substring_regex(made, r"(^|/)\.\.?(/|$)"))
-    return _resolve_dots(made, dotted) if pc.any(dotted).as_py() else made
-
-
-def _resolve_dots(uris: pa.Array, which: pa.Array) -> pa.Array:
-    """Resolve ``.`` and ``..``, which object stores would take literally; never above the root."""
-    replaced = []
-    for uri in uris.filter(which).to_pylist():
-        scheme, separator, path = uri.rpartition("://")
-        root, _, rest = path.partition("/")  # the bucket; empty for a local path
-        replaced.append(f"{scheme}{separator}{root}{posixpath.normpath('/' + rest)}")
-    return pc.replace_with_mask(uris, which, pa.array(replaced, pa.string()))
-
-
-def _is_unsafe(ids: pa.Array) -> pa.Array:
-    pattern = r"[\x00-\x1f\x7f-\x9f/\\]|\.\.|^\.$"
-    return pc.or_(
-        pc.match_substring_regex(ids, pattern), pc.greater(pc.binary_length(ids), _MAX_ID_BYTES)
-    )
-
-
-def _is_repeated(ids: pa.Array) -> pa.Array:
-    counts = pc.value_counts(ids)
-    repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    return pc.is_in(ids, repeated)
-
-
-def _first_of_each(ids: pa.Array) -> pa.Array:
-    """True at the first row of each id."""
-    positions = pa.table({"id": ids, "row": np.arange(len(ids))})
-    first = positions.group_by("id", use_threads=False).aggregate([("row", "min")])["row_min"]
-    keep = np.zeros(len(ids), np.bool_)
-    keep[first.to_numpy()] = True
-    return pa.array(keep)
-
-
-def _reject(
-    codes: np.ndarray, texts: np.ndarray, which: pa.Array | pa.ChunkedArray, code: str, text: str
-) -> None:
-    selected = which.to_numpy(zero_copy_only=False).astype(bool)
-    codes[selected], texts[selected] = code, str(RowError(code, text))
-
-
-def _reject_bad_cells(codes: np.ndarray, texts: np.ndarray, gathered: list[Gathered]) -> None:
-    offset = 0
-    for part in gathered:
-        for row, text in part.problems.items():
-            codes[offset + row] = "mask.bad_shape"
-            texts[offset + row] = str(RowError("mask.bad_shape", text))
-        offset += len(part.marks)
-
-
-def _name_rejected(files: list[ManifestFile], codes: np.ndarray, ids: pa.Array) -> list[str]:
-    """One sentence for each file and code, naming the lines."""
-    notes, offset = [], 0
-    for file in files:
-        count = file.table.num_rows
-        here = codes[offset : offset + count]
-        for code in sorted({code for code in here if code}):
-            rows = np.flatnonzero(here == code)
-            example = ids[offset + int(rows[0])].as_py()[:40]
-            where = name_lines(file, rows.tolist())
-            notes.append(f"{file.place.uri}, {where}: {code} (id {example!r}).")
-        offset += count
-    return notes
-
-
-def _count(codes: pa.ChunkedArray) -> dict[str, int]:
-    counts = pc.value_counts(codes.drop_null()).to_pylist()
-    return {entry["values"]: entry["counts"] for entry in counts}
+def _cut(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
+    """Tables of ``size`` rows, or of fewer if these have :data:`_SHARD_BYTES`."""
+    pieces: list[pa.Table] = []
+    rows = volume = 0
+    for table in tables:
+        start = 0
+        while start < table.num_rows:
+            piece = table.slice(start, size - rows)
+            pieces.append(piece)
+            start += piece.num_rows
+            rows += piece.num_rows
+            volume += piece.nbytes
+            if rows == size or volume >= _SHARD_BYTES:
+                yield pa.concat_tables(pieces)
+                pieces, rows, volume = [], 0, 0
+    if pieces:
+        yield pa.concat_tables(pieces)

@@ -17,6 +17,9 @@ MANIFEST_COLUMNS = ("id", "image", "mask")
 #: What may mark a photo instead of a mask file, or beside it, in COCO's forms.
 SHAPE_COLUMNS = ("boxes", "polygons", "rle")
 
+#: What marks a photo; a manifest has at least one of these.
+MARK_COLUMNS = ("mask", *SHAPE_COLUMNS)
+
 #: What a shard file holds before the manifest's other columns. A row with an error was found to
 #: be unusable when the manifest was planned; it is recorded as failed and never read.
 SHARD_SCHEMA = pa.schema(
@@ -31,6 +34,10 @@ SHARD_SCHEMA = pa.schema(
 )
 
 OK, FAILED, CRASHED = "ok", "failed", "crashed"
+
+#: Of a row that calls for its photo to be done again, since its files changed after it was done.
+#: The row of the new result takes its place.
+STALE = "stale"
 
 _BOX = pa.struct([(name, pa.int32()) for name in ("x", "y", "width", "height")])
 
@@ -73,7 +80,11 @@ class LineageRow:
     """How one photo ended. None where a stage was not reached."""
 
     id: str = _column(pa.string(), "The manifest's id.", "")
-    status: str = _column(pa.string(), "ok, failed (bad input) or crashed (its worker died).", OK)
+    status: str = _column(
+        pa.string(),
+        "ok, failed (bad input), crashed (its process died) or stale (to be done again).",
+        OK,
+    )
     error_code: str | None = _column(pa.string(), "Stable code, e.g. image.truncated.")
     error: str | None = _column(pa.string(), "What went wrong, and the remedy.")
     error_stage: str | None = _column(pa.string(), "The stage that failed.")
@@ -89,6 +100,14 @@ class LineageRow:
     image_sha256: str | None = _column(pa.string(), "Of the photo's file, hex.")
     mask_sha256: str | None = _column(
         pa.string(), "Of the mask's file, hex; of several, of their hex hashes, joined in order."
+    )
+    image_version: str | None = _column(
+        pa.string(),
+        "Of the photo's file when it was read: in S3 its ETag, and @ and its version's id where "
+        "there are versions; on disk its size and the ns of its last change.",
+    )
+    mask_version: str | None = _column(
+        pa.string(), "Of the masks' files, likewise; of several, with spaces between, in order."
     )
     output_sha256: str | None = _column(pa.string(), "Of the result's file, hex.")
     width: int | None = _column(pa.int32(), "Of the photo as displayed, px.")
@@ -137,7 +156,7 @@ class LineageRow:
         pa.map_(pa.string(), pa.float64()), "Stage -> seconds spent in it on this row.", dict
     )
     package_version: str = _column(pa.string(), "Of catalog-cleanup.", "")
-    run_id: str = _column(pa.string(), "Of the run that made this row; see run.json.", "")
+    run_id: str = _column(pa.string(), "Of the run that made this row; its number comes first.", "")
     finished_at: Any = _column(pa.timestamp("us", tz="UTC"), "When the row ended.")
 
 

@@ -1,4 +1,6 @@
-"""Where networks run: the device, its number format, and batches that fit into its memory."""
+"""Where networks run: the device, its number format, batches that fit into its memory, and what
+comes out where the number format did not do.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import TypeVar
 import torch
 
 from manifests.errors import RowError
+from stages.masks import Bytes
 from stages.options import Dtype
 
 Item = TypeVar("Item")
@@ -15,6 +18,10 @@ Result = TypeVar("Result")
 
 #: What libraries beside PyTorch's own allocator say where memory ends (cuFFT, cuBLAS, cuDNN, CPU).
 _SIGNS_OF_NO_MEMORY = ("ALLOC_FAILED", "CUDA error: out of memory", "can't allocate memory")
+
+#: A result whose brightest sample is at most the first, from a picture with one over the second, is
+#: black: overflow that was clamped, and no picture.
+_BLACK, _NOT_BLACK = 1, 16
 
 
 def choose_device(device: torch.device | str | None = None) -> torch.device:
@@ -94,3 +101,8 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error is about the device's memory, whichever library raised it."""
     known = isinstance(error, torch.OutOfMemoryError)
     return known or any(sign in str(error) for sign in _SIGNS_OF_NO_MEMORY)
+
+
+def is_black(result: Bytes, source: Bytes) -> bool:
+    """Whether a network made uint8 black of what was not: a failure, not a picture."""
+    return bool(result.max() <= _BLACK and source.max() > _NOT_BLACK)

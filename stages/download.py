@@ -21,7 +21,7 @@ from urllib.request import Request, urlopen
 
 from manifests.errors import WeightsError
 from stages import hashes
-from stages.storage import s3, scheme_of
+from stages.storage import scheme_of
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
@@ -77,7 +77,9 @@ def version(source: str) -> str:
     """
     if scheme_of(source) != "s3":
         return ""
-    return hashlib.sha256(repr(sorted(s3().listing(source).items())).encode()).hexdigest()
+    from manifests.s3 import objects  # noqa: PLC0415 - boto3 takes 0.2 s
+
+    return hashlib.sha256(repr(sorted(objects.listing(source).items())).encode()).hexdigest()
 
 
 def hub_page(source: str) -> str:
@@ -153,14 +155,16 @@ def _get(url: str, path: Path, tell: Tell) -> None:
 
 
 def _from_s3(uri: str, folder: Path, tell: Tell) -> Path:
-    listing = s3().listing(uri)
+    from manifests.s3 import objects  # noqa: PLC0415 - as above
+
+    listing = objects.listing(uri)
     name = unquote(uri.rstrip("/").rpartition("/")[2])
     names = [""] if "" in listing else worth_fetching(listing)
     progress = _Progress(name, sum(listing[each][0] for each in names), tell)
     for each in names:
         path = folder / name / each if each else folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        s3().download(f"{uri.rstrip('/')}/{each}" if each else uri, path, progress.add)
+        objects.download(f"{uri.rstrip('/')}/{each}" if each else uri, path, progress.add)
     return folder / name
 
 

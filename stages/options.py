@@ -282,3 +282,10 @@ class Limits(Section):
     """A photo or mask with more pixels is refused before it is decoded."""
     max_mask_share: float = Field(0.8, gt=0, le=1)
     """A mask that covers more of its photo is refused: most likely its polarity is wrong."""
+    max_seconds: float = Field(900.0, gt=0)
+    """A photo that takes longer, loading of models left out, is given up: it hangs."""
+    max_memory_mib: int = Field(4096, ge=64)
+    """What an actor without models may take for a photo, beyond what it has when idle."""
+    schemes: tuple[Literal["file", "s3"], ...] = Field(("file", "s3"), min_length=1)
+    """Where photos and masks may lie: ``file`` is the disk, by path or URI. With ``["s3"]`` a
+    stranger's manifest cannot have the nodes' own files read. There is no HTTP to allow."""

@@ -72,6 +72,8 @@ class Photo:
         region: ``(h, w)`` bool, the whole generation mask; does not travel.
         changed: ``(h, w)`` bool, where the stitched pixels may differ; does not travel.
         result: the file to publish; does not travel.
+        problem: ``(code, message)`` of an error that is no row's and is on its way to the driver;
+            the photo is none then, and the step that records says so.
     """
 
     lineage: LineageRow
@@ -87,11 +89,17 @@ class Photo:
     region: Bits | None = None
     changed: Bits | None = None
     result: bytes = b""
+    problem: tuple[str, str] | None = None
 
     @property
     def ok(self) -> bool:
         """Whether no stage has failed it."""
         return self.lineage.status == OK
+
+    @property
+    def file_bytes(self) -> int:
+        """What its files take in memory."""
+        return len(self.original) + len(self.result) + sum(map(len, self.mask_files))
 
     @property
     def marks(self) -> Marks:
@@ -104,10 +112,14 @@ class Photo:
         return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 
     def drop_pixels(self) -> None:
-        """Free everything but the record, once the row has ended."""
-        self.original = self.result = b""
+        """Free everything but the record and the files, once nothing is painted any more."""
         self.mask_files, self.marked, self.patches = [], {}, []
         self.decoded, self.region, self.changed = None, None, None
+
+    def drop_all(self) -> None:
+        """Free everything but the record, once the row has ended."""
+        self.original = self.result = b""
+        self.drop_pixels()
 
 
 _IMAGE = pa.struct([("data", pa.large_binary()), ("shape", pa.list_(pa.int32()))])
@@ -128,6 +140,7 @@ _OURS = [
     pa.field("_alpha_is_mask", pa.bool_()),
     pa.field("_prompt", pa.large_binary()),
     pa.field("_patches", pa.list_(_TRAVELLING_PATCH)),
+    pa.field("_problem", pa.list_(pa.string())),
 ]
 
 
@@ -141,6 +154,7 @@ def to_table(photos: Iterable[Photo], extra: pa.Schema) -> pa.Table:
         row["_alpha_is_mask"] = photo.alpha_is_mask
         row["_prompt"] = photo.prompt.to_bytes() if photo.prompt else None
         row["_patches"] = [_pack_patch(patch) for patch in photo.patches]
+        row["_problem"] = photo.problem
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=pa.schema(list(lineage_schema(extra)) + _OURS))
 
@@ -153,6 +167,7 @@ def from_table(table: pa.Table) -> Iterator[Photo]:
         shard, original = row.pop("_shard"), row.pop("_original")
         alpha_is_mask, prompt = row.pop("_alpha_is_mask"), row.pop("_prompt")
         patches = [_unpack_patch(packed) for packed in row.pop("_patches")]
+        problem = row.pop("_problem")
         lineage = LineageRow(**{name: row.pop(name) for name in known})
         yield Photo(
             lineage,
@@ -162,6 +177,7 @@ def from_table(table: pa.Table) -> Iterator[Photo]:
             original=original,
             patches=patches,
             alpha_is_mask=alpha_is_mask,
+            problem=(problem[0], problem[1]) if problem else None,
         )
 
 

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from manifests.errors import RowError
-from stages import colour
+from stages import colour, storage
 from stages.codecs.decode import check_photo, decode_mask, decode_photo
 from stages.codecs.encode import converts
 from stages.geometry import Box
@@ -18,27 +18,34 @@ from stages.recipe import Recipe
 from stages.resize import scale_mask, scale_pixels, working_size
 from stages.shapes import rasterise
 from stages.step import Work
-from stages.storage import read
 from stages.windows import crop_options, max_side_px, window_of
 
 
-def fetch(photo: Photo) -> None:
-    """Read the photo and its masks, and note their hashes.
+def fetch(recipe: Recipe) -> Work:
+    """Make the step that reads the photo and its masks, and notes their versions and hashes.
 
-    Raises:
-        RowError: see :func:`stages.storage.read`.
+    It raises what :func:`stages.storage.fetch` does.
     """
-    row = photo.lineage
-    photo.original = read(row.image_uri, "image")
-    row.image_sha256 = hashlib.sha256(photo.original).hexdigest()
-    for uri in photo.marks.files:
-        is_photo = uri == row.image_uri
-        photo.mask_files.append(photo.original if is_photo else read(uri, "mask"))
-    hashes = [hashlib.sha256(data).hexdigest() for data in photo.mask_files]
-    if len(hashes) > 1:
-        row.mask_sha256 = hashlib.sha256("".join(hashes).encode()).hexdigest()
-    else:
-        row.mask_sha256 = hashes[0] if hashes else None
+    schemes = recipe.limits.schemes
+
+    def work(photo: Photo) -> None:
+        row = photo.lineage
+        image = storage.fetch(row.image_uri, "image", schemes)
+        photo.original, row.image_version = image.data, image.version
+        row.image_sha256 = hashlib.sha256(image.data).hexdigest()
+        masks = [
+            image if uri == row.image_uri else storage.fetch(uri, "mask", schemes)
+            for uri in photo.marks.files
+        ]
+        photo.mask_files = [mask.data for mask in masks]
+        row.mask_version = " ".join(mask.version for mask in masks) or None
+        hashes = [hashlib.sha256(mask.data).hexdigest() for mask in masks]
+        if len(hashes) > 1:
+            row.mask_sha256 = hashlib.sha256("".join(hashes).encode()).hexdigest()
+        else:
+            row.mask_sha256 = hashes[0] if hashes else None
+
+    return work
 
 
 def decode(recipe: Recipe) -> Work:

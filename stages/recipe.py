@@ -126,6 +126,11 @@ class Recipe(Section):
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
+    def label(self) -> str:
+        """Names the recipe and its options, for people: the folder of its results."""
+        return f"{self.name}-{self.hash[:8]}"
+
+    @property
     def is_generative(self) -> bool:
         """Whether a trained model paints: what ``metadata.mark_edit`` has to tell."""
         return self.refiner is not None or isinstance(self.remove, LamaOptions)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from manifests.errors import DestinationError, RowError
+import cv2
+
+from manifests.errors import DestinationError, RowError, StorageError, redact
 from manifests.schema import FAILED
 from stages.photo import Photo
 
@@ -41,12 +43,15 @@ class Step:
         pool: neighbouring steps of one pool run in one actor, without copying.
         make: called once in each actor, where models and clients are loaded.
         photos: how many are taken through the actor's steps together, where it has a GPU.
+        waits: whether it waits for storage instead of computing. At the beginning or the end of an
+            actor's steps such ones run in threads, beside the computing of other photos.
     """
 
     name: str
     pool: Pool
     make: Callable[[], Work | Together]
     photos: int = 1
+    waits: bool = False
 
 
 def run_steps(photos: Sequence[Photo], steps: Sequence[tuple[str, Work | Together]]) -> None:
@@ -55,6 +60,7 @@ def run_steps(photos: Sequence[Photo], steps: Sequence[tuple[str, Work | Togethe
     Raises:
         DestinationError: the output cannot be stored; that is no fault of a row, which therefore
             does not end.
+        StorageError: S3 cannot be used; likewise.
     """
     for name, work in steps:
         left = [photo for photo in photos if photo.ok]
@@ -69,13 +75,24 @@ def _run_one(photo: Photo, name: str, work: Work) -> None:
     started = time.perf_counter()
     try:
         work(photo)
-    except RowError as error:
-        fail(photo, error.code, str(error), name)
-    except DestinationError:
+    except (DestinationError, StorageError):
         raise
-    except Exception:  # a row must never cost another, whatever a library raises
-        fail(photo, "internal.error", traceback.format_exc(limit=-6), name)
+    except Exception as error:  # a row must never cost another, whatever a library raises
+        fail(photo, *_code_and_text(error, photo, name), name)
     photo.lineage.seconds[name] = time.perf_counter() - started
+
+
+def _code_and_text(error: Exception, photo: Photo, name: str) -> tuple[str, str]:
+    """What the lineage says of an error."""
+    is_allocation = isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem
+    if is_allocation or isinstance(error, MemoryError):
+        error = RowError(
+            "row.out_of_memory",
+            f"The photo {photo.lineage.image_uri} takes too much memory in the step {name}.",
+        )
+    if isinstance(error, RowError):
+        return error.code, str(error)
+    return "internal.error", redact("".join(traceback.format_exception(error, limit=-6)))
 
 
 def _run_together(photos: Sequence[Photo], name: str, step: Together) -> None:
@@ -99,10 +116,10 @@ def fail(photo: Photo, code: str, message: str, stage: str) -> None:
     """Record why a photo cannot be done, and free its pixels."""
     row = photo.lineage
     row.status, row.error_code, row.error, row.error_stage = FAILED, code, message, stage
-    photo.drop_pixels()
+    photo.drop_all()
 
 
 def finish(photo: Photo) -> None:
     """Stamp the time at which a row ended, and free its pixels."""
     photo.lineage.finished_at = datetime.now(UTC)
-    photo.drop_pixels()
+    photo.drop_all()

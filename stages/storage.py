@@ -1,150 +1,101 @@
 """Objects by URI: local paths, ``file://`` and ``s3://``, read whole and written atomically.
 
-To add a storage, write a class with the two methods of :class:`Storage` and enter its scheme in
-:data:`_SCHEMES`.
+To add a storage, write a class with the methods of :class:`Storage` and enter its scheme in
+:data:`_SCHEMES`. There is none for HTTP: a manifest must not make this program ask addresses of a
+stranger's choice.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import stat
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from manifests.errors import DestinationError, RowError
+from manifests.files import write_file
 
-if TYPE_CHECKING:
-    from mypy_boto3_s3 import S3Client
+#: Where inputs may lie, as users name it; ``file`` stands for paths, too.
+SCHEMES = ("file", "s3")
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What was read.
+
+    Attributes:
+        data: the whole file or object.
+        version: changes when it is stored anew: see the lineage's ``image_version``.
+    """
+
+    data: bytes
+    version: str
 
 
 class Storage(Protocol):
-    """What a place must be able to do; it fails with an ``OSError`` (see :func:`read`)."""
+    """What a place must be able to do.
 
-    def read(self, uri: str) -> bytes:
-        """The whole object. ``FileNotFoundError``, ``PermissionError`` or another ``OSError``."""
+    It fails with an ``OSError`` where the object or its place is to blame, by the subclasses
+    ``FileNotFoundError`` and ``PermissionError`` if it is that; with a StorageError where the
+    storage is.
+    """
+
+    def fetch(self, uri: str) -> Content:
+        """The whole object, and its version."""
+        ...
+
+    def version(self, uri: str) -> str:
+        """Its version alone."""
         ...
 
     def write(self, uri: str, data: bytes) -> None:
-        """Store the object so that readers see all of it or none. ``OSError`` if it fails."""
+        """Store the object so that readers see all of it or none, and it outlives a power cut."""
         ...
 
 
 class LocalStorage:
     """Files, by path or ``file://`` URI."""
 
-    def read(self, uri: str) -> bytes:
-        """See :class:`Storage`."""
-        return local_path(uri).read_bytes()
-
-    def write(self, uri: str, data: bytes) -> None:
-        """Write beside the target, flush to disk, rename."""
+    def fetch(self, uri: str) -> Content:
+        """See :class:`Storage`; devices and pipes, which may never end, are refused."""
         path = local_path(uri)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o666 & ~_umask())
-            temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
+        self.version(uri)  # before it is opened, since a pipe waits for its writer
+        with path.open("rb") as file:
+            return Content(file.read(), _version_of(os.fstat(file.fileno())))
 
-
-class S3Storage:
-    """Objects in S3, with the credentials, region and endpoint that boto3 finds."""
-
-    def __init__(self) -> None:
-        import boto3  # noqa: PLC0415 - takes 0.2 s, which local runs need not spend
-
-        self._client: S3Client = boto3.Session().client("s3")
-
-    def read(self, uri: str) -> bytes:
-        """See :class:`Storage`."""
-        bucket, key = bucket_and_key(uri)
-        with _s3_errors(uri):
-            return self._client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    def version(self, uri: str) -> str:
+        """See :class:`Storage`: its size and the ns of its last change."""
+        found = local_path(uri).stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, "a folder", uri)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "not a file, but a device or a pipe", uri)
+        return _version_of(found)
 
     def write(self, uri: str, data: bytes) -> None:
-        """One PUT, which S3 makes visible whole; boto3 adds the checksum."""
-        bucket, key = bucket_and_key(uri)
-        with _s3_errors(uri):
-            self._client.put_object(Bucket=bucket, Key=key, Body=data)
-
-    def listing(self, uri: str) -> dict[str, tuple[int, str]]:
-        """What is there: ``{relative name: (bytes, entity tag)}``; an object's own name is empty.
-
-        A URI that is no object's is taken for a folder's; hidden names are left out.
-
-        Raises:
-            FileNotFoundError: neither an object nor a folder with objects; another ``OSError``.
-        """
-        bucket, key = bucket_and_key(uri)
-        found: dict[str, tuple[int, str]] = {}
-        with _s3_errors(uri):
-            with suppress(FileNotFoundError), _s3_errors(uri):
-                if key and not key.endswith("/"):
-                    head = self._client.head_object(Bucket=bucket, Key=key)
-                    return {"": (head["ContentLength"], head["ETag"])}
-            prefix = f"{key.rstrip('/')}/" if key else ""
-            pages = self._client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=bucket, Prefix=prefix):
-                for each in page.get("Contents", []):
-                    name = each["Key"].removeprefix(prefix)
-                    if not f"/{name}".count("/.") and not name.endswith("/"):
-                        found[name] = (each["Size"], each["ETag"])
-        if not found:
-            raise FileNotFoundError(errno.ENOENT, "no such object or folder", uri)
-        return found
-
-    def download(self, uri: str, path: Path, on_bytes: Callable[[int], None]) -> None:
-        """Copy a large object into a file, in parallel parts; ``on_bytes`` hears of each."""
-        bucket, key = bucket_and_key(uri)
-        with _s3_errors(uri):
-            self._client.download_file(bucket, key, str(path), Callback=on_bytes)
-
-    def upload(self, path: Path, uri: str) -> None:
-        """Store a large file as an object, in parallel parts; readers see all of it or none."""
-        bucket, key = bucket_and_key(uri)
-        with _s3_errors(uri):
-            self._client.upload_file(str(path), bucket, key)
+        """See :class:`Storage`."""
+        write_file(local_path(uri), data)
 
 
-@contextmanager
-def _s3_errors(uri: str) -> Iterator[None]:
-    """Turn botocore's errors into the OSErrors that a file would raise."""
-    from boto3.exceptions import Boto3Error  # noqa: PLC0415 - as above
-    from botocore.exceptions import (  # noqa: PLC0415 - as above
-        BotoCoreError,
-        ClientError,
-        NoCredentialsError,
-    )
+def _version_of(found: os.stat_result) -> str:
+    return f"{found.st_size}-{found.st_mtime_ns}"
 
-    try:
-        yield
-    except ClientError as error:
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        number = {404: errno.ENOENT, 403: errno.EACCES, 401: errno.EACCES}.get(status, errno.EIO)
-        raise OSError(number, str(error), uri) from error
-    except NoCredentialsError as error:
-        raise OSError(errno.EACCES, str(error), uri) from error
-    except (Boto3Error, BotoCoreError) as error:
-        raise OSError(errno.EIO, str(error), uri) from error
+
+def _s3() -> Storage:
+    from stages.s3 import S3Storage  # noqa: PLC0415 - boto3 takes 0.2 s, which disks need not spend
+
+    return S3Storage()
 
 
 _SCHEMES: dict[str, Callable[[], Storage]] = {
     "": LocalStorage,
     "file": LocalStorage,
-    "s3": S3Storage,
+    "s3": _s3,
 }
 
 
@@ -158,24 +109,29 @@ def storage_for(scheme: str) -> Storage:
     return _SCHEMES[scheme]()
 
 
-def read(uri: str, role: str) -> bytes:
+def fetch(uri: str, role: str, schemes: Collection[str] = SCHEMES) -> Content:
     """Read an input.
 
     Args:
         uri: path or URI.
         role: ``image`` or ``mask``; the first half of the error's code.
+        schemes: of :data:`SCHEMES` those that may be read.
 
     Raises:
-        RowError: ``….no_uri``, ``….unknown_scheme``, ``….not_found``, ``….access_denied`` or
-            ``….unreachable``.
+        RowError: ``….no_uri``, ``….unknown_scheme``, ``….scheme_not_allowed``, ``….not_found``,
+            ``….access_denied`` or ``….unreachable``.
+        StorageError: no input can be read there.
     """
     if not uri:
         raise RowError(f"{role}.no_uri", f"The row has no {role}.")
     scheme = scheme_of(uri)
     if scheme not in _SCHEMES:
         raise RowError(f"{role}.unknown_scheme", f"The {role} {uri} is of scheme {scheme}://.")
+    if (scheme or "file") not in schemes:
+        allowed = ", ".join(schemes)
+        raise RowError(f"{role}.scheme_not_allowed", f"The {role} {uri} is none of {allowed}.")
     try:
-        return storage_for(scheme).read(uri)
+        return storage_for(scheme).fetch(uri)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise RowError(f"{role}.not_found", f"There is no {role} {uri}.") from None
     except PermissionError as error:
@@ -184,23 +140,37 @@ def read(uri: str, role: str) -> bytes:
         raise RowError(f"{role}.unreachable", f"The {role} {uri}: {error}.") from None
 
 
+def read(uri: str, role: str) -> bytes:
+    """The bytes of an input: see :func:`fetch`."""
+    return fetch(uri, role).data
+
+
+def version(uri: str) -> str | None:
+    """The version of an input, without reading it; None if it is not there.
+
+    Raises:
+        OSError: it cannot be told, PermissionError if that is not allowed.
+        StorageError: S3 cannot be used.
+    """
+    try:
+        return storage_for(scheme_of(uri)).version(uri)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return None
+    except (KeyError, ValueError) as error:
+        raise OSError(errno.EINVAL, "not the name of a file or object", uri) from error
+
+
 def write(uri: str, data: bytes) -> None:
     """Store an output, atomically.
 
     Raises:
         DestinationError: ``output.not_writable``.
+        StorageError: S3 cannot be used.
     """
     try:
         storage_for(scheme_of(uri)).write(uri, data)
     except OSError as error:
         raise DestinationError("output.not_writable", f"Cannot store {uri}: {error}.") from error
-
-
-def s3() -> S3Storage:
-    """The storage of ``s3://``, for what only it can do."""
-    storage = storage_for("s3")
-    assert isinstance(storage, S3Storage)
-    return storage
 
 
 def is_same(first: str, second: str) -> bool:
@@ -220,17 +190,3 @@ def scheme_of(uri: str) -> str:
 def local_path(uri: str) -> Path:
     """The path of a local URI or path."""
     return Path(unquote(urlsplit(uri).path) if scheme_of(uri) == "file" else uri)
-
-
-def bucket_and_key(uri: str) -> tuple[str, str]:
-    """Split ``s3://bucket/key``; keys are taken literally, ``%``, ``?`` and ``#`` included."""
-    bucket, _, key = uri.partition("://")[2].partition("/")
-    return bucket, key
-
-
-@cache
-def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -13,7 +13,7 @@ import torch
 from spandrel import ImageModelDescriptor, ModelTiling
 
 from manifests.errors import RowError, WeightsError
-from stages.devices import choose_device, is_out_of_memory, resolve_dtype
+from stages.devices import choose_device, is_black, is_out_of_memory, resolve_dtype
 from stages.masks import Bytes
 from stages.networks import load_network
 from stages.options import UpscaleOptions
@@ -86,17 +86,25 @@ class Upscaler:
 
         Raises:
             RowError: ``model.out_of_memory`` if not even small tiles fit; ``model.bad_output`` if
-                the output is not a number in float32 either.
+                the output is not a number, or black, in float32 either.
         """
-        enlarged = self._fitting(self._network, pixels)
-        if not np.isfinite(enlarged).all() and self._exact is not None:
+        enlarged = self._picture(self._network, pixels)
+        if enlarged is None and self._exact is not None:
             try:
-                enlarged = self._fitting(self._exact.to(self.device), pixels)
+                enlarged = self._picture(self._exact.to(self.device), pixels)
             finally:
                 self._exact.to("cpu")
+        if enlarged is None:
+            raise RowError("model.bad_output", "The upscaler's output is not a number, or black.")
+        return enlarged
+
+    def _picture(self, network: ImageModelDescriptor[Any], pixels: Bytes) -> Bytes | None:
+        """The enlarged picture, or None where what comes out is none."""
+        enlarged = self._fitting(network, pixels)
         if not np.isfinite(enlarged).all():
-            raise RowError("model.bad_output", "The upscaler's output is not a number.")
-        return np.rint(enlarged * 255).clip(0, 255).astype(np.uint8)
+            return None
+        levels = np.rint(enlarged * 255).clip(0, 255).astype(np.uint8)
+        return None if is_black(levels, pixels) else levels
 
     def _fitting(self, network: ImageModelDescriptor[Any], pixels: Bytes) -> Floats:
         """Enlarge in tiles, which are halved as often as memory asks for it."""

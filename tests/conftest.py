@@ -11,17 +11,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
-import boto3
 import numpy as np
 import numpy.typing as npt
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
 
 from stages import download
-from stages.storage import storage_for
+from tests.s3_server import BUCKET, S3Server, running
 from tests.support import DEMO, free_ports, upright_rgb
 from tests.web import WEIGHTS, Web, serving, write_list
 
@@ -86,7 +83,7 @@ def klein_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def ray_address(s3_endpoint: str) -> Iterator[str]:
+def ray_address(s3_server: S3Server) -> Iterator[str]:
     """A real Ray cluster of one node with two CPUs, started and ended here; it reaches the S3."""
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     (port,) = free_ports(1)
@@ -104,7 +101,7 @@ def ray_address(s3_endpoint: str) -> Iterator[str]:
         "--disable-usage-stats",
     ]
     with (Path(folder) / "start.log").open("wb") as log:
-        environment = os.environ | _s3_environment(s3_endpoint)
+        environment = os.environ | s3_server.environment
         head = subprocess.Popen(
             command, stdout=log, stderr=log, env=environment, start_new_session=True
         )
@@ -131,87 +128,33 @@ def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
 
 
 @pytest.fixture(scope="session")
-def s3_endpoint() -> Iterator[str]:
-    """A real S3 server (SeaweedFS) on this machine, with an empty bucket ``catalog``."""
-    folder = Path(tempfile.mkdtemp(prefix="s3-"))
-    server, endpoint = _start_s3(folder)
-    try:
-        _await_bucket(server, endpoint)
-        yield endpoint
-    finally:
-        server.kill()  # its filer waits on SIGTERM for clients that are gone
-        server.wait()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _start_s3(folder: Path) -> tuple[subprocess.Popen[bytes], str]:
-    config = folder / "s3.json"
-    config.write_text(
-        '{"identities": [{"name": "tests", "actions": ["Admin", "Read", "Write", "List"],'
-        ' "credentials": [{"accessKey": "tests", "secretKey": "not-a-secret"}]}]}'
-    )
-    names = ["master.port", "volume.port", "filer.port", "s3.port"]
-    names += [f"{name}.grpc" for name in names]
-    ports = dict(zip(names, free_ports(len(names)), strict=True))
-    command = [
-        str(Path(sys.executable).parent / "weed"),
-        "server",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
-        f"-dir={folder}",
-        "-s3",
-        f"-s3.config={config}",
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",  # else a fixed one, that a second server finds taken
-        "-s3.autoCreateBucket=false",
-        "-master.volumeSizeLimitMB=64",
-        "-master.telemetry=false",
-        "-volume.max=50",
-        *(f"-{name}={port}" for name, port in ports.items()),
-    ]
-    with (folder / "server.log").open("wb") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
-    return server, f"http://127.0.0.1:{ports['s3.port']}"
-
-
-def _await_bucket(server: subprocess.Popen[bytes], endpoint: str) -> None:
-    client = boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        aws_access_key_id="tests",
-        aws_secret_access_key="not-a-secret",
-        region_name="us-east-1",
-    )
-    deadline = time.monotonic() + _STARTUP_SECONDS
-    while True:
-        try:
-            with suppress(client.exceptions.BucketAlreadyOwnedByYou):
-                client.create_bucket(Bucket="catalog")
-            client.put_object(Bucket="catalog", Key="ready", Body=b"")
-        except (BotoCoreError, ClientError):
-            if server.poll() is not None or time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return
+def s3_server() -> Iterator[S3Server]:
+    """A real S3 server (SeaweedFS) for all tests that do it no harm."""
+    with running() as server:
+        yield server
 
 
 @pytest.fixture
-def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The environment in which boto3 and pyarrow reach the server; returns its bucket's URI."""
-    for name, value in _s3_environment(s3_endpoint).items():
+def own_s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """A real S3 server for one test, which may do with it what it likes; boto3 finds it."""
+    with running() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint(s3_server: S3Server) -> str:
+    """The URL of the shared S3 server, with an empty bucket ``catalog``."""
+    return s3_server.endpoint
+
+
+@pytest.fixture
+def s3(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The environment in which boto3 reaches the shared server; returns its bucket's URI."""
+    for name, value in s3_server.environment.items():
         monkeypatch.setenv(name, value)
-    return "s3://catalog"
-
-
-def _s3_environment(endpoint: str) -> dict[str, str]:
-    return {
-        "AWS_ENDPOINT_URL_S3": endpoint,
-        "AWS_ACCESS_KEY_ID": "tests",
-        "AWS_SECRET_ACCESS_KEY": "not-a-secret",
-        "AWS_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }
+    return f"s3://{BUCKET}"
 
 
 @pytest.fixture
@@ -222,7 +165,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("LAMA_MODEL", "CATALOG_CLEANUP_TRUST", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(download, "_PAUSE_SECONDS", 0.01)
-    storage_for.cache_clear()
     return folder
 
 

@@ -15,6 +15,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -322,6 +323,22 @@ def files() -> dict[str, bytes]:
     shots = photos()
     made = {f"{kind}-{name}": data for kind, make in MAKERS.items() for name, data in make(shots)}
     return made | {path.stem: path.read_bytes() for path in (DEMO / "photos").iterdir()}
+
+
+@cache
+def small_photos() -> list[Pixels]:
+    """Small enough to be decoded some thousand times."""
+    return [np.asarray(Image.fromarray(photo).resize((150, 112))) for photo in photos()]
+
+
+@cache
+def small_files() -> dict[str, bytes]:
+    """The corpus, of small photos."""
+    return {
+        f"{kind}-{name}": data
+        for kind, make in MAKERS.items()
+        for name, data in make(small_photos())
+    }
 
 
 def write_corpus(folder: Path, more: Path | None = None) -> Path:

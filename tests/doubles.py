@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,24 +24,54 @@ def apart(recipe: Recipe, output: str) -> list[Step]:
     ]
 
 
-def dies_once(recipe: Recipe, output: str) -> list[Step]:
-    """The worker is gone at the victim, the first time."""
-    return [Step("die", "cpu", lambda: _die(Path(output), once=True)), *steps(recipe, output)]
+def watched(
+    recipe: Recipe, output: str, *, log: str, pause_s: float = 0.0, misdeed: str = ""
+) -> list[Step]:
+    """The usual steps; each photo that is begun is noted, and takes a while longer.
+
+    Args:
+        recipe: as ever.
+        output: as ever.
+        log: a file, to which a line ``id process`` is added for each photo.
+        pause_s: how much longer.
+        misdeed: what :data:`VICTIM` does to its process: ``segfault``, ``allocate``, ``sleep``,
+            ``exit``, or once only, ``exit-once``.
+    """
+    return [
+        Step("watch", "cpu", lambda: _watch(Path(log), pause_s, misdeed)),
+        *steps(recipe, output),
+    ]
 
 
-def dies_always(recipe: Recipe, output: str) -> list[Step]:
-    """The worker is gone at the victim, every time."""
-    return [Step("die", "cpu", lambda: _die(Path(output), once=False)), *steps(recipe, output)]
-
-
-def _die(output: Path, *, once: bool) -> Work:
+def _watch(log: Path, pause_s: float, misdeed: str) -> Work:
     def work(photo: Photo) -> None:
-        marker = output / "died"
-        if photo.lineage.id == VICTIM and not (once and marker.exists()):
-            marker.touch()
-            os._exit(1)
+        with log.open("a") as file:  # one write of few bytes: lines of several processes stay whole
+            file.write(f"{photo.lineage.id} {os.getpid()}\n")
+        time.sleep(pause_s)
+        if photo.lineage.id == VICTIM and misdeed:
+            _do(misdeed, log)
 
     return work
+
+
+def _do(misdeed: str, log: Path) -> None:
+    match misdeed:
+        case "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "allocate":
+            held = []
+            while True:
+                held.append(bytearray(os.urandom(1) * (64 << 20)))  # touched, so that it counts
+        case "sleep":
+            while True:
+                time.sleep(60)
+        case "exit":
+            os._exit(7)
+        case "exit-once":
+            marker = log.with_suffix(".died")
+            if not marker.exists():
+                marker.touch()
+                os._exit(7)
 
 
 def without_models(recipe: Recipe, output: str) -> list[Step]:

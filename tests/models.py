@@ -7,12 +7,20 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 import torch
 from spandrel.architectures.Compact import Compact
 from spandrel.architectures.LaMa import LaMa
 from torch import Tensor, nn
 
+from jobs.bench.networks import make_lama
 from stages.masks import Bytes
+
+
+def needs_gpu(gib: int) -> pytest.MarkDecorator:
+    """Skip a test, and say why, where there is no NVIDIA GPU of so much memory."""
+    has = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else 0
+    return pytest.mark.skipif(has < gib * 1e9, reason=f"takes an NVIDIA GPU of {gib} GB")
 
 
 def dat_weights(scale: int = 2) -> Path:
@@ -23,18 +31,6 @@ def dat_weights(scale: int = 2) -> Path:
     return Path(package.origin).parent / "resources" / f"DAT_light_x{scale}.pth"
 
 
-class Published(nn.Module):
-    """LaMa as its TorchScript is published: fills, and gives the known pixels back."""
-
-    def __init__(self, network: LaMa) -> None:
-        super().__init__()
-        self.model = network.model
-
-    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-        painted: Tensor = self.model(image * (1 - mask), mask)
-        return mask * painted + (1 - mask) * image
-
-
 def random_lama(photo: Bytes) -> LaMa:
     """big-lama at full size, 51 M random parameters.
 
@@ -42,7 +38,7 @@ def random_lama(photo: Bytes) -> LaMa:
     is amplified: what it paints has contrast and colours, so that an error in it shows.
     """
     torch.manual_seed(0)
-    network = LaMa(in_nc=4, out_nc=3)
+    network = make_lama()
     *_, last = (each for each in network.modules() if isinstance(each, nn.Conv2d))
     norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm2d)]
     mask = hole(photo)
@@ -58,17 +54,6 @@ def tensors(pixels: Bytes, mask: Bytes) -> tuple[Tensor, Tensor]:
     """``(1, 3, h, w)`` and ``(1, 1, h, w)`` float32, 0 to 1."""
     image = torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
     return image, (torch.tensor(mask)[None, None] > 0).float()
-
-
-def traced(network: LaMa, path: Path) -> Path:
-    """The network as a TorchScript file."""
-    image, mask = torch.rand(1, 3, 64, 64), torch.ones(1, 1, 64, 64)
-    with torch.no_grad():
-        script = torch.jit.trace(  # type: ignore[no-untyped-call]
-            Published(network), (image, mask), check_trace=False
-        )
-    torch.jit.save(script, path)
-    return path
 
 
 def hole(pixels: Bytes) -> Bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import socket
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,8 @@ from PIL import Image, ImageOps
 
 from jobs.demo import MANIFEST
 from manifests.plan import Plan
+from manifests.read import find_files, read_parts
+from manifests.runs import records
 from manifests.schema import LineageRow
 from stages.photo import Photo
 
@@ -56,7 +59,20 @@ def write(path: Path, text: str | bytes) -> str:
     return str(path)
 
 
+def last_run(output: Path | str) -> dict[str, Any]:
+    """The record of an output's last run."""
+    return dict(records(str(output))[-1].facts)
+
+
 def rows_of(plan: Plan) -> list[dict[str, object]]:
     tables = [plan.shard(number).read_table() for number in range(plan.shards)]
     rows: list[dict[str, object]] = pa.concat_tables(tables).to_pylist()
     return rows
+
+
+def tables_of(manifest: object) -> list[pa.Table]:
+    """The files of a manifest, as they are read."""
+    return [
+        pa.concat_tables([part.table for part in read_parts(file)], promote_options="permissive")
+        for file in find_files(str(manifest))
+    ]

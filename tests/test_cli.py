@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 
 from manifests.errors import all_codes
+from manifests.plan import load_plan
 from stages.recipe import preset_names
 from tests.catalog import make_catalog
 from tests.conftest import Command
-from tests.support import DEMO
+from tests.support import DEMO, last_run
 
 PHOTO = DEMO / "photos" / "bird-mobile-price-sticker.png"
 MASK = DEMO / "masks" / "bird-mobile-price-sticker.png"
@@ -27,7 +28,7 @@ MASK = DEMO / "masks" / "bird-mobile-price-sticker.png"
 def test_help_explains_every_command(command: Command) -> None:
     overview = command("--help")
     assert overview.returncode == 0
-    for name in ("run", "try", "demo", "recipes", "errors", "doctor", "models"):
+    for name in ("run", "plan", "try", "demo", "recipes", "errors", "doctor", "models"):
         assert f" {name} " in overview.stdout
         assert command(name, "--help").returncode == 0
     text = " ".join(command("run", "--help").stdout.split())
@@ -43,16 +44,17 @@ def test_an_interrupt_ends_with_1_and_the_next_run_goes_on(
     with subprocess.Popen(
         [str(program), *arguments, "--recipe", "telea"],
         cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
         text=True,
     ) as running:
         await_files(tmp_path / "out" / "lineage")
         running.send_signal(signal.SIGINT)
-        _, told = running.communicate(timeout=120)
+        told, _ = running.communicate(timeout=120)
     assert running.returncode == 1
-    assert "Interrupted. The same command goes on with what is left." in told
-    assert json.loads((tmp_path / "out" / "run.json").read_text())["status"] == "interrupted"
+    assert "photos have no result" in told
+    assert "The same command goes on with them." in told
+    assert last_run(tmp_path / "out")["status"] == "stopped"
     done = command(*arguments, "--recipe", "telea")
     assert done.returncode == 2
     assert "60 ok, 10 failed" in done.stdout
@@ -81,19 +83,47 @@ def test_an_address_where_nobody_listens_is_told_at_once(command: Command, tmp_p
         ("", "--output '': the path is empty"),
         ("gs://shop/out", "is neither a local path nor file:// nor s3://"),
         ("m.csv", "m.csv is a file"),
-        ("foreign", "run.json is not of this program"),
     ],
 )
 def test_an_output_that_cannot_be_is_told(
     command: Command, tmp_path: Path, output: str, message: str
 ) -> None:
     (tmp_path / "m.csv").write_text(f"id,image,mask\n1,{PHOTO},{MASK}\n")
-    (tmp_path / "foreign").mkdir()
-    (tmp_path / "foreign" / "run.json").write_text("{}")
     done = command("run", "m.csv", "--output", output)
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_plan_checks_a_manifest_and_run_takes_its_shards(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("id,image,mask\n1,a,b\n2,a,b\n2,a,b\n/,a,b\n")
+    refused = command("plan", "m.csv", "--output", "out", "--strict")
+    assert refused.returncode == 1
+    assert "error manifest.invalid_rows: " in refused.stderr
+    done = command("plan", "m.csv", "--output", "out", "--rows-per-shard", "2")
+    assert done.returncode == 2
+    assert f"note: {tmp_path}/m.csv, lines 3, 4: id.duplicate (id '2')." in done.stdout
+    assert "3 rows in 2 shards of at most 2, 2 of them unusable\n" in done.stdout
+    assert "1  id.unsafe" in done.stdout
+    assert command("plan", "m.csv", "--output", "out").stdout == done.stdout
+    plan = load_plan(str(tmp_path / "out"))
+    assert plan
+    assert (plan.rows, plan.shards) == (3, 2)
+    (tmp_path / "good.csv").write_text("id,image,mask\n1,a,b\n")
+    assert command("plan", "good.csv", "--output", "good").returncode == 0
+    assert "is a file" in command("plan", "good.csv", "--output", "good.csv").stderr
+
+
+def test_bench_plan_tells_time_and_memory_of_each_size(command: Command, tmp_path: Path) -> None:
+    sizes = ("--rows", 1000, "--rows", 2000, "--kind", "parquet", "--kind", "jsonl+boxes")
+    done = command("bench", "plan", *sizes, "--json", "found.json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "rows/s" in done.stdout
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [(each["kind"], each["rows"]) for each in found] == [
+        (kind, rows) for kind in ("parquet", "jsonl+boxes") for rows in (1000, 2000)
+    ]
+    assert all(50 < each["peak_mib"] < 1000 and each["seconds"] > 0 for each in found)
 
 
 def test_the_command_line_loads_no_heavy_library() -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from functools import cache
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from manifests.errors import RowError
 from stages.codecs.decode import decode_mask, decode_photo
@@ -32,20 +30,9 @@ KINDS = [
 ]
 
 
-@cache
-def small_files() -> dict[str, bytes]:
-    """The corpus, of photos small enough to be decoded some thousand times."""
-    photos = [np.asarray(Image.fromarray(photo).resize((150, 112))) for photo in corpus.photos()]
-    return {
-        f"{kind}-{name}": data
-        for kind, make in corpus.MAKERS.items()
-        for name, data in make(photos)
-    }
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_damaged_photo_is_refused_or_edited(kind: str) -> None:
-    source = small_files()[kind]
+    source = corpus.small_files()[kind]
 
     @settings(max_examples=150, deadline=None, database=None)
     @given(

@@ -57,6 +57,15 @@ def rewritten(text: str, name: str, table: str) -> str:
     return head + begin + table + "\n" + end + rest.partition(end)[2]
 
 
+def test_each_fault_that_is_told_has_its_test() -> None:
+    table = (ROOT / "README.md").read_text().partition("<!-- faults: begin -->")[2]
+    named = set(re.findall(r"`(test_\w+)`", table.partition("<!-- faults: end -->")[0]))
+    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    assert named == {name for name in named if f"\ndef {name}(" in tests}
+    of_faults = re.findall(r"\ndef (test_\w+)", (ROOT / "tests" / "test_faults.py").read_text())
+    assert set(of_faults) <= named
+
+
 def test_the_tables_are_those_of_the_code() -> None:
     for path, name, table in TABLES:
         text = (ROOT / path).read_text("utf-8")

@@ -14,12 +14,13 @@ from safetensors.torch import save_file
 from spandrel.architectures.LaMa import LaMa
 from torch import Tensor, nn
 
+from jobs.bench.networks import save_torchscript
 from manifests.errors import RowError, WeightsError
 from stages.devices import choose_device, halving, resolve_dtype
 from stages.lama import Lama
 from stages.masks import Bytes
 from stages.options import LamaOptions
-from tests.models import dat_weights, hole, random_lama, traced
+from tests.models import dat_weights, hole, needs_gpu, random_lama
 from tests.support import DEMO, upright_rgb
 
 EXACT = LamaOptions(dtype="float32")
@@ -33,7 +34,7 @@ def network(coffee: Bytes) -> LaMa:
 @pytest.fixture(scope="session")
 def published(network: LaMa, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The network as the TorchScript that people have."""
-    return traced(network, tmp_path_factory.mktemp("weights") / "big-lama.pt")
+    return save_torchscript(network, tmp_path_factory.mktemp("weights") / "big-lama.pt")
 
 
 @pytest.fixture(scope="session")
@@ -327,7 +328,7 @@ def test_bfloat16_is_chosen_only_where_the_cpu_has_it(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
+@needs_gpu(4)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_a_gpu_fills_as_the_cpu_does(
     dtype: str, network: LaMa, published: Path, window: tuple[Bytes, Bytes]

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import boto3
@@ -11,9 +17,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.errors import DestinationError, ManifestError
-from manifests.plan import load_plan, make_plan
-from manifests.read import read_manifest
-from tests.support import rows_of, write
+from manifests.plan import Plan, load_plan, make_plan, parse_shards
+from tests.support import rows_of, tables_of, write
 
 ROWS = [
     {"id": "1", "image": "a.jpg", "mask": "a.png", "sku": "0012"},
@@ -35,8 +40,8 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
     (tmp_path / "parquet").mkdir()
     pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "parquet" / "m.parquet")
     for folder in tmp_path.iterdir():
-        (file,) = read_manifest(str(folder))
-        assert file.table.to_pylist() == ROWS, folder.name
+        (table,) = tables_of(folder)
+        assert table.to_pylist() == ROWS, folder.name
 
 
 def test_folders_and_patterns_take_files_by_name(tmp_path: Path) -> None:
@@ -46,7 +51,7 @@ def test_folders_and_patterns_take_files_by_name(tmp_path: Path) -> None:
     write(tmp_path / ".hidden.csv", "id,image,mask\nhidden,x,y\n")
 
     def ids(uri: Path) -> list[str]:
-        return [file.table["id"][0].as_py() for file in read_manifest(str(uri))]
+        return [table["id"][0].as_py() for table in tables_of(uri)]
 
     assert ids(tmp_path) == ["a.csv", "b.csv", "other.csv"]
     assert ids(tmp_path / "?.csv") == ["a.csv", "b.csv"]
@@ -97,7 +102,7 @@ def test_an_unusable_manifest_is_told(
 @pytest.mark.parametrize("uri", ["nowhere.csv", "nowhere/*.csv", "gopher://x/m.csv"])
 def test_a_manifest_that_is_not_there(uri: str, tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as caught:
-        read_manifest(uri if "://" in uri else str(tmp_path / uri))
+        make_plan(uri if "://" in uri else str(tmp_path / uri), str(tmp_path / "out"))
     assert caught.value.code == "manifest.not_found"
 
 
@@ -154,8 +159,8 @@ def test_strict_refuses_a_manifest_with_unusable_rows(tmp_path: Path) -> None:
 
 def test_json_text_that_looks_like_a_date_stays_text(tmp_path: Path) -> None:
     line = '{"id": "2024-01-01", "image": "a", "mask": "b", "season": "2024-05-01T00:00:00"}\n'
-    (file,) = read_manifest(write(tmp_path / "m.jsonl", line))
-    (row,) = file.table.to_pylist()
+    (table,) = tables_of(write(tmp_path / "m.jsonl", line))
+    (row,) = table.to_pylist()
     assert (row["id"], row["season"]) == ("2024-01-01", "2024-05-01T00:00:00")
 
 
@@ -172,7 +177,7 @@ def test_a_column_that_is_text_in_one_file_is_text_in_all(tmp_path: Path) -> Non
 def test_ids_that_would_lose_digits_are_refused(tmp_path: Path) -> None:
     line = '{"id": 12345678901234567890, "image": "a", "mask": "b"}\n'
     with pytest.raises(ManifestError, match="put them in quotes"):
-        read_manifest(write(tmp_path / "m.jsonl", line))
+        tables_of(write(tmp_path / "m.jsonl", line))
 
 
 def test_files_whose_columns_do_not_fit_are_told(tmp_path: Path) -> None:
@@ -196,7 +201,7 @@ def test_dots_are_resolved_within_the_root_and_in_relative_paths_alone(
 
 
 def test_a_file_named_like_a_pattern_is_found(tmp_path: Path) -> None:
-    assert read_manifest(write(tmp_path / "[1].csv", CSV))
+    assert tables_of(write(tmp_path / "[1].csv", CSV))
 
 
 def test_duplicates_are_found_across_files(tmp_path: Path) -> None:
@@ -229,6 +234,85 @@ def test_the_plan_is_kept_and_another_manifest_refused(tmp_path: Path) -> None:
     assert caught.value.code == "output.other_run"
 
 
+def test_a_manifest_that_was_copied_is_still_the_same(tmp_path: Path) -> None:
+    path = Path(write(tmp_path / "m.csv", CSV))
+    plan = make_plan(str(path), str(tmp_path / "out"))
+    os.utime(path, (1, 1))
+    assert make_plan(str(path), str(tmp_path / "out")) == plan
+
+
+def test_a_manifest_of_the_same_size_and_time_is_not_read_again(tmp_path: Path) -> None:
+    path = Path(write(tmp_path / "m.csv", CSV))
+    plan = make_plan(str(path), str(tmp_path / "out"))
+    before = path.stat().st_mtime_ns
+    path.write_bytes(b"\0" * path.stat().st_size)
+    os.utime(path, ns=(before, before))
+    assert make_plan(str(path), str(tmp_path / "out")) == plan
+
+
+def test_a_manifest_that_changes_while_it_is_planned_is_refused(tmp_path: Path) -> None:
+    lines = "".join(f"{n},a.jpg,a.png\n" for n in range(5000))
+    path = Path(write(tmp_path / "m.csv", "id,image,mask\n" + lines))
+
+    def change_once_shards_are_written() -> None:
+        while not list((tmp_path / "out").rglob("shard=*")):
+            time.sleep(0.001)
+        with path.open("a") as file:
+            file.write("late,a.jpg,a.png\n")
+
+    with ThreadPoolExecutor(1) as pool:
+        changed = pool.submit(change_once_shards_are_written)
+        with pytest.raises(ManifestError) as caught:
+            make_plan(str(path), str(tmp_path / "out"), rows_per_shard=1)
+        changed.result()
+    assert caught.value.code == "manifest.changed"
+    assert load_plan(str(tmp_path / "out")) is None
+    assert make_plan(str(path), str(tmp_path / "out")).rows == 5001
+
+
+@pytest.mark.parametrize("rows_per_shard", [100, 1000])
+def test_what_a_killed_planning_leaves_is_no_plan_and_disturbs_none(
+    tmp_path: Path, rows_per_shard: int
+) -> None:
+    lines = "".join(f"{n},a.jpg,a.png\n" for n in range(50_000))
+    path, out = write(tmp_path / "m.csv", "id,image,mask\n" + lines), tmp_path / "out"
+    call = "import sys, manifests.plan as p; p.make_plan(*sys.argv[1:], rows_per_shard=100)"
+    with subprocess.Popen([sys.executable, "-c", call, path, str(out)]) as planning:
+        while len(list(out.rglob("shard=*"))) < 20:
+            assert planning.poll() is None
+            time.sleep(0.01)
+        planning.kill()
+    assert load_plan(str(out)) is None
+    plan = make_plan(path, str(out), rows_per_shard=rows_per_shard)
+    assert [row["id"] for row in rows_of(plan)] == [str(n) for n in range(50_000)]
+    assert load_plan(str(out)) == plan
+
+
+@pytest.mark.parametrize(
+    ("text", "shards"),
+    [("0-3,7", [0, 1, 2, 3, 7]), (" 7 , 2-2,1 - 3", [1, 2, 3, 7]), ("0-10", list(range(11)))],
+)
+def test_shards_are_chosen_by_numbers_and_ranges(
+    tmp_path: Path, text: str, shards: list[int]
+) -> None:
+    assert parse_shards(text, eleven_shards(tmp_path)) == shards
+
+
+@pytest.mark.parametrize(
+    "text", ["", "11", "0-11", "3-1", "-1", "1,,2", "x", "0-999999999", "\u0661"]
+)
+def test_shards_that_are_not_there_are_told(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DestinationError, match=r"is no shard of .*, which has 11") as caught:
+        parse_shards(text, eleven_shards(tmp_path))
+    assert caught.value.code == "output.no_such_shard"
+
+
+def eleven_shards(folder: Path) -> Plan:
+    lines = "".join(f"{n},a.jpg,a.png\n" for n in range(11))
+    path = write(folder / "m.csv", "id,image,mask\n" + lines)
+    return make_plan(path, str(folder / "out"), rows_per_shard=1)
+
+
 def test_other_columns_keep_their_types_and_names_that_are_taken_are_changed(
     tmp_path: Path,
 ) -> None:
@@ -259,12 +343,17 @@ def test_no_column_is_lost_when_a_changed_name_is_taken_too(tmp_path: Path) -> N
     assert row["manifest_status"] == "second"
 
 
-def test_a_manifest_in_s3_is_planned_in_s3(s3: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "jsonl", "parquet"])
+def test_a_manifest_in_s3_is_planned_in_s3(s3: str, tmp_path: Path, suffix: str) -> None:
+    table = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(ROWS), table)
+    text = {"csv": CSV.encode(), "csv.gz": gzip.compress(CSV.encode())}
+    body = text | {"jsonl": JSON_LINES.encode(), "parquet": table.getvalue()}
     client = boto3.client("s3")
-    client.put_object(Bucket="catalog", Key="plan/in/m.csv", Body=CSV.encode())
-    plan = make_plan(f"{s3}/plan/in/*.csv", f"{s3}/plan/out")
+    client.put_object(Bucket="catalog", Key=f"plan/{suffix}/in/m.{suffix}", Body=body[suffix])
+    plan = make_plan(f"{s3}/plan/{suffix}/in/*.{suffix}", f"{s3}/plan/{suffix}/out")
     assert [row["image_uri"] for row in rows_of(plan)] == [
-        f"{s3}/plan/in/a.jpg",
-        f"{s3}/plan/in/b.jpg",
+        f"{s3}/plan/{suffix}/in/a.jpg",
+        f"{s3}/plan/{suffix}/in/b.jpg",
     ]
-    assert load_plan(f"{s3}/plan/out") == plan
+    assert load_plan(f"{s3}/plan/{suffix}/out") == plan

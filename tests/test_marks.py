@@ -11,13 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manifests import ledger
 from manifests.errors import ManifestError
+from manifests.ledger import Goal, Ledger, reconcile
 from manifests.plan import make_plan
-from manifests.read import read_manifest
 from manifests.schema import SHARD_SCHEMA, LineageRow, lineage_schema
 from stages.photo import lineage_dict
-from tests.support import rows_of, write
+from tests.support import rows_of, tables_of, write
 
 PLAIN = "id,image,mask,sku\n1,a.jpg,a.png,0012\n2,b.jpg,b.png,0013\n"
 
@@ -136,7 +135,7 @@ def test_a_row_of_many_megabytes_is_read(tmp_path: Path, suffix: str) -> None:
         text = f'{{"id": "1", "image": "a", "boxes": {boxes}}}\n{{"image": "a", "boxes": []}}\n'
     path = write(tmp_path / f"m.{suffix}", text)
     with pytest.raises(ManifestError, match=f"no id in line {3 if suffix == 'csv' else 2}"):
-        read_manifest(path)
+        make_plan(path, str(tmp_path / "out"))
     write(
         tmp_path / f"m.{suffix}", text.replace("\n,a", "\n2,a").replace('{"im', '{"id": "2", "im')
     )
@@ -171,8 +170,9 @@ def test_a_row_whose_marks_have_changed_is_still_to_be_done(tmp_path: Path) -> N
         LineageRow(id=name, image_uri=f"{tmp_path}/a", marks=marks, recipe_hash="x")
         for name, marks in (("1", '{"boxes":[1,2,3,4]}'), ("2", '{"boxes":[1,2,3,5]}'))
     ]
-    ledger.write_rows(plan.output, 0, [lineage_dict(row) for row in rows], lineage_schema())
-    tally = ledger.reconcile(plan, ledger.Goal("x", "run"))
+    ledger = Ledger(plan.output, "x")
+    ledger.add(0, [lineage_dict(row) for row in rows], lineage_schema())
+    tally = reconcile(plan, ledger, Goal("run"), [0])
     assert tally.missing == [(0, "2")]
 
 
@@ -180,11 +180,11 @@ def test_json_lines_whose_nesting_has_no_end_are_told(tmp_path: Path) -> None:
     deep = "[" * 100_000 + "]" * 100_000
     path = write(tmp_path / "m.jsonl", f'{{"id": "1", "image": "a", "boxes": {deep}}}\n')
     with pytest.raises(ManifestError, match="line 1: maximum recursion depth") as caught:
-        read_manifest(path)
+        tables_of(path)
     assert caught.value.code == "manifest.unreadable"
 
 
 def test_json_lines_with_shapes_and_without_ids_are_told(tmp_path: Path) -> None:
     path = write(tmp_path / "m.jsonl", '{"boxes": [1, 2, 3, 4]}\n')
     with pytest.raises(ManifestError, match="has no column id, image, only boxes"):
-        read_manifest(path)
+        tables_of(path)

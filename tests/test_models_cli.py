@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from stages.recipe import Recipe
 from stages.weights import cached, find
 from tests import doubles
 from tests.conftest import Command
-from tests.support import DEMO, write
+from tests.support import DEMO, last_run, write
 from tests.test_weights import error_of, recipe
 from tests.web import HUB_FILES, SHA256, WEIGHTS, Web
 
@@ -85,7 +84,7 @@ def test_verify_finds_what_was_tampered_with(listed: Path, web: Web, command: Co
     assert "by-md5 is not in this machine's cache" in missing.stderr
 
 
-def test_a_licence_is_told_once_and_kept_in_run_json(
+def test_a_licence_is_told_once_and_kept_with_the_run(
     listed: Path,
     tmp_path: Path,
     ray_address: str,
@@ -110,7 +109,7 @@ def test_a_licence_is_told_once_and_kept_in_run_json(
     told = (tmp_path / "told").read_text()
     line = "not-to-sell: CC BY-NC-SA 4.0, https://example.org/licence; not for commercial use"
     assert told.count(line) == 1
-    noted = json.loads((tmp_path / "out" / "run.json").read_text())["models"]
+    noted = last_run(tmp_path / "out")["models"]
     assert noted == {
         section: {
             "ref": "not-to-sell",
@@ -135,7 +134,7 @@ def test_a_run_and_a_try_without_weights_end_before_anything_starts(
             assert done.returncode == 1
             assert f"error {code}: {name} " in done.stderr
             assert len(done.stderr.splitlines()) == 1
-    assert not (tmp_path / "out" / "run.json").exists()
+    assert not (tmp_path / "out" / "runs").exists()
     assert not (tmp_path / "o.png").exists()
 
 

@@ -7,6 +7,7 @@ spread over pools of their own; the networks in them run on the CPU.
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from PIL import Image
 from rich.console import Console
 
 from cluster.pools import PoolSize
+from jobs.bench.networks import save_torchscript
 from jobs.run import Outcome, run
 from jobs.verify import verify
 from manifests.errors import WeightsError
 from stages.recipe import Recipe
 from stages.schedule import comfy_sigmas
-from tests.models import dat_weights, random_lama, traced
+from tests.models import dat_weights, random_lama
 from tests.support import DEMO, encoded, upright_rgb
 from tests.tiny_models import save_flux_fill, save_klein
 
@@ -36,7 +38,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("weights")
     photo = upright_rgb(DEMO / "photos" / "coffee-stray-coins.jpg")[:256, :256]
     return {
-        "lama": str(traced(random_lama(photo), folder / "big-lama.pt")),
+        "lama": str(save_torchscript(random_lama(photo), folder / "big-lama.pt")),
         "flux": str(save_flux_fill(folder / "flux")),
         "klein": str(save_klein(folder / "klein")),
         "dat": str(dat_weights()),
@@ -169,3 +171,16 @@ def test_absent_weights_are_told_before_anything_starts(manifest: Path, tmp_path
     with pytest.raises(WeightsError, match="/nowhere/lama") as caught:
         run(str(manifest), str(tmp_path / "out"), recipe, QUIET)
     assert caught.value.code == "weights.missing"
+
+
+def test_weights_of_another_network_are_told_as_they_are_and_cost_no_row(
+    weights: dict[str, str], manifest: Path, ray_address: str, tmp_path: Path
+) -> None:
+    """Found where they are loaded: in an actor, of whose death Ray would tell a page."""
+    recipe = Recipe.load("lama", [f"remove.weights={weights['dat']}"])
+    with pytest.raises(WeightsError, match=r"is not of LaMa, but of DAT \(SR\)\.") as caught:
+        on_ray(manifest, tmp_path / "out", recipe, ray_address)
+    assert caught.value.code == "weights.unusable"
+    (noted,) = (tmp_path / "out").glob("runs/*/run.json")
+    assert json.loads(noted.read_text())["status"] == "failed"
+    assert not list((tmp_path / "out").glob("lineage/**/*.parquet"))

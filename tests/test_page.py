@@ -16,12 +16,15 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from jobs.page import write_page
 from jobs.try_one import try_one
-from manifests.ledger import write_rows
+from manifests.ledger import Ledger
 from manifests.marks import Marks
 from manifests.schema import LineageRow, lineage_schema
 from stages.photo import lineage_dict
 from stages.recipe import Recipe
 from tests.support import DEMO
+
+#: A spreadsheet's formula, which a browser takes for text, and a script, which it must.
+NOTE = '=HYPERLINK("https://example.org/","a & b")<script>document.title = "run"</script>'
 
 NAMES = {"lounge-bag-hang-tag": "jpg", "bird-mobile-price-sticker": "png"}
 
@@ -43,8 +46,8 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         LineageRow(id="<b>bad</b>", status="failed", error_code="image.corrupt", error="<i>no</i>")
     )
     extra = pa.schema([("note", pa.string())])
-    written = [lineage_dict(row) | {"note": "a & b"} for row in rows]
-    write_rows(str(output), 0, written, lineage_schema(extra))
+    written = [lineage_dict(row) | {"note": NOTE} for row in rows]
+    Ledger(str(output), "x").add(0, written, lineage_schema(extra))
     return write_page(output, "two photos", note_column="note")
 
 
@@ -82,6 +85,13 @@ def test_it_shows_every_photo_and_every_failure(opened: webdriver.Chrome) -> Non
     assert all(loaded), "all pictures load"
     failed = opened.find_element(By.CSS_SELECTOR, "tbody tr").text
     assert failed == "<b>bad</b> image.corrupt <i>no</i>", "shown as text, not as markup"
+
+
+def test_what_the_manifest_says_is_text(opened: webdriver.Chrome) -> None:
+    notes = [each.text for each in opened.find_elements(By.CSS_SELECTOR, "figcaption p")]
+    assert notes.count(NOTE) == len(NAMES)
+    assert opened.title == "Before and after: two photos", "no script of the manifest's has run"
+    assert opened.find_elements(By.TAG_NAME, "a") == []
 
 
 def test_a_photo_stored_on_its_side_stands_upright(opened: webdriver.Chrome) -> None:

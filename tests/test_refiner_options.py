@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, FluxFillPipeline, FluxTransformer2DModel
+from diffusers import FluxFillPipeline
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
+from jobs.bench.networks import make_flux_fill
 from manifests.errors import WeightsError
 from stages.options import Flux2KleinOptions, FluxFillOptions
 from stages.refiners import Encoder, load_encoder, load_refiner, loading
@@ -19,6 +20,7 @@ from stages.refiners.batches import scheduler_as_is
 from stages.refiners.flux2_klein import Flux2Klein
 from stages.refiners.flux_fill import FluxFill, FluxPrompts
 from stages.refiners.prompts import Prompt
+from tests.models import needs_gpu
 from tests.refining import (
     apart,
     load_flux,
@@ -40,8 +42,8 @@ def test_flux_prompts_equal_the_whole_pipelines(flux_folder: Path) -> None:
     embeds, pooled, _ = whole.encode_prompt("a wooden table", None, max_sequence_length=512)
 
     assert prompt.embeds.shape == (512, 32)
-    assert np.allclose(prompt.embeds, embeds[0].detach().numpy(), atol=1e-5)
-    assert np.allclose(prompt.pooled, pooled[0].detach().numpy(), atol=1e-5)
+    assert np.allclose(prompt.embeds, embeds[0].detach().numpy(), atol=1e-4)
+    assert np.allclose(prompt.pooled, pooled[0].detach().numpy(), atol=1e-4)
     assert encoder.encode("a wooden table") is prompt  # encoded once
     assert prompt.text_hash != encoder.encode("").text_hash
     assert not np.array_equal(prompt.embeds, encoder.encode("").embeds)
@@ -215,35 +217,13 @@ def test_without_the_libraries_it_says_how_to_get_them(
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU with 40 GB")
+@needs_gpu(40)
 def test_full_size_runs_in_bfloat16() -> None:
     """The published architecture, 11.9 B parameters, random: says nothing about pictures."""
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with torch.device("cuda"):
-            transformer = FluxTransformer2DModel(
-                in_channels=384, out_channels=64, guidance_embeds=True
-            )
-            vae = AutoencoderKL(
-                down_block_types=("DownEncoderBlock2D",) * 4,
-                up_block_types=("UpDecoderBlock2D",) * 4,
-                block_out_channels=(128, 256, 512, 512),
-                layers_per_block=2,
-                latent_channels=16,
-                use_quant_conv=False,
-                use_post_quant_conv=False,
-                shift_factor=0.1159,
-                scaling_factor=0.3611,
-            )
-    finally:
-        torch.set_default_dtype(torch.float32)
-    assert 11.8e9 < sum(weights.numel() for weights in transformer.parameters()) < 12.0e9
-    pipe = FluxFillPipeline(
-        scheduler=scheduler_as_is(), vae=vae.eval(), transformer=transformer.eval(),
-        text_encoder=None, tokenizer=None, text_encoder_2=None, tokenizer_2=None,
-    )  # fmt: skip
-    pipe.set_progress_bar_config(disable=True)
-    refiner = FluxFill(pipe, FluxFillOptions(steps=2), torch.device("cuda"), torch.bfloat16)
+    device, dtype = torch.device("cuda"), torch.bfloat16
+    pipe = make_flux_fill(scheduler_as_is(), device, dtype)
+    assert 11.8e9 < sum(weights.numel() for weights in pipe.transformer.parameters()) < 12.0e9
+    refiner = FluxFill(pipe, FluxFillOptions(steps=2), device, dtype)
     pixels, masks = make_crops(2, 1024, 1024)
     nothing = np.zeros((0, 0), np.float32)
     prompt = Prompt(np.zeros((512, 4096), np.float32), np.zeros(768, np.float32), nothing, "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ from stages.masks import distance_outside
 from stages.recipe import Recipe
 from tests import doubles
 from tests.catalog import BAD_ROWS, make_catalog
-from tests.support import DEMO, encoded
+from tests.support import DEMO, encoded, last_run
 
 Run = Callable[..., Outcome]
 QUIET = Console(quiet=True)
@@ -63,7 +64,7 @@ def test_two_hundred_photos_with_ten_bad_rows(on_ray: Run, tmp_path: Path) -> No
     assert rows.index.is_unique
     assert set(rows.index) == {*catalog.good, *catalog.bad}
     assert {name: rows.error_code[name] for name in catalog.bad} == catalog.bad
-    stored = {path.stem for path in (tmp_path / "out" / "images").iterdir()}
+    stored = {path.stem for path in (tmp_path / "out" / "images" / TELEA.label).iterdir()}
     assert stored == set(catalog.good)
     for name in catalog.good[::5]:  # every fifth is a PNG
         assert_nothing_changed_outside_the_mask(tmp_path, name, rows.output_uri[name])
@@ -120,15 +121,15 @@ def test_the_lineage_tells_how_a_photo_was_made(on_ray: Run, tmp_path: Path) -> 
     assert (row.status, row.recipe_name) == ("ok", "telea")
     assert pd.isna(row.error_code)
     assert row.recipe_hash == TELEA.hash
-    assert row.output_uri == str(tmp_path / "images" / "fig-bowl-sticker-date.jpg")
+    assert row.output_uri == str(tmp_path / "images" / TELEA.label / "fig-bowl-sticker-date.jpg")
     assert (row.width, row.height, len(row.patches)) == (1300, 879, 2)
     assert row.category == "tableware"
     steps = ["fetch", "decode", "mask", "cut", "remove", "stitch", "encode", "publish"]
     assert [name for name, _ in row.seconds] == steps
-    table = duckdb.read_parquet(f"{tmp_path}/lineage/*/*.parquet", hive_partitioning=True)
+    table = duckdb.read_parquet(f"{tmp_path}/lineage/*/*/*.parquet", hive_partitioning=True)
     seen = table.select("id, shard, patches[1].crop.width, seconds['remove']").fetchall()
     assert len(seen) == 8
-    record = json.loads((tmp_path / "run.json").read_text())
+    record = last_run(tmp_path)
     assert (record["status"], record["exit_code"], record["rows"]) == ("finished", 0, 8)
     assert record["recipe"]["remove"]["method"] == "telea"
 
@@ -157,7 +158,7 @@ def test_a_second_run_does_only_what_is_left(on_ray: Run, tmp_path: Path) -> Non
     first = lineage(tmp_path)
     on_ray(DEMO / "manifest.csv", tmp_path)
     pd.testing.assert_frame_equal(lineage(tmp_path), first)
-    (lost,) = (tmp_path / "lineage" / "shard=00002").iterdir()
+    (lost,) = (tmp_path / "lineage").glob("*/shard=00002/*")
     redone = set(pd.read_parquet(lost).id)
     lost.unlink()
     outcome = on_ray(DEMO / "manifest.csv", tmp_path)
@@ -182,49 +183,37 @@ def test_failed_rows_are_done_again_on_request(on_ray: Run, tmp_path: Path) -> N
     assert lineage(tmp_path / "out").index.is_unique, "the rows that were done again are gone"
 
 
-def test_rows_of_a_lost_worker_are_taken_up_by_a_second_pass(on_ray: Run, tmp_path: Path) -> None:
-    outcome = on_ray(DEMO / "manifest.csv", tmp_path, steps=doubles.dies_once, rows_per_shard=2)
-    assert (tmp_path / "died").exists()
-    assert (outcome.exit_code, outcome.tally.ok) == (0, 8)
-    assert lineage(tmp_path).index.is_unique
-
-
-def test_a_row_that_kills_its_worker_is_named_and_the_run_says_so(
-    on_ray: Run, tmp_path: Path
-) -> None:
-    outcome = on_ray(DEMO / "manifest.csv", tmp_path, steps=doubles.dies_always, rows_per_shard=8)
-    assert outcome.exit_code == 1
-    assert [name for _, name in outcome.tally.missing] == [doubles.VICTIM]
-    assert outcome.tally.ok == 7
-    assert json.loads((tmp_path / "run.json").read_text())["status"] == "unfinished"
-
-
 def test_originals_are_never_overwritten(on_ray: Run, tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / TELEA.label).mkdir(parents=True)
     photo, mask = DEMO / "photos" / "coffee-stray-coins.jpg", DEMO / "masks"
-    (tmp_path / "images" / "1.jpg").write_bytes(photo.read_bytes())
+    input_ = tmp_path / "images" / TELEA.label / "1.jpg"
+    input_.write_bytes(photo.read_bytes())
     (tmp_path / "m.csv").write_text(
-        f"id,image,mask\n1,images/1.jpg,{mask}/coffee-stray-coins.png\n[/2],a,b\n"
+        f"id,image,mask\n1,{input_},{mask}/coffee-stray-coins.png\n[/2],a,b\n"
     )
     outcome = on_ray(tmp_path / "m.csv", tmp_path)
     assert outcome.tally.failed == {"output.is_input": 1, "id.unsafe": 1}
-    assert (tmp_path / "images" / "1.jpg").read_bytes() == photo.read_bytes()
+    assert input_.read_bytes() == photo.read_bytes()
 
 
 def test_an_output_that_cannot_be_written_stops_the_run(on_ray: Run, tmp_path: Path) -> None:
     (tmp_path / "images").write_text("in the way")
     with pytest.raises(DestinationError, match="Cannot store"):
         on_ray(DEMO / "manifest.csv", tmp_path)
-    assert json.loads((tmp_path / "run.json").read_text())["status"] == "failed"
+    assert last_run(tmp_path)["status"] == "failed"
     (tmp_path / "images").unlink()
     assert on_ray(DEMO / "manifest.csv", tmp_path).exit_code == 0
 
 
-def test_another_recipe_on_the_same_output_is_refused(on_ray: Run, tmp_path: Path) -> None:
-    on_ray(DEMO / "manifest.csv", tmp_path)
-    with pytest.raises(DestinationError, match="results of the recipe telea") as caught:
-        on_ray(DEMO / "manifest.csv", tmp_path, recipe=Recipe.load("navier-stokes"))
-    assert caught.value.code == "output.other_run"
+def test_results_of_several_recipes_lie_side_by_side(on_ray: Run, tmp_path: Path) -> None:
+    others = [Recipe.load("navier-stokes"), Recipe.load("telea", ["mask.dilate_px=9"])]
+    for recipe in (TELEA, *others):
+        assert on_ray(DEMO / "manifest.csv", tmp_path, recipe=recipe).tally.ok == 8
+    rows = pd.read_parquet(tmp_path / "lineage")
+    assert rows.groupby("recipe_hash").id.nunique().tolist() == [8, 8, 8]
+    assert rows.output_uri.is_unique
+    for uri, sha256 in zip(rows.output_uri, rows.output_sha256, strict=True):
+        assert hashlib.sha256(Path(uri).read_bytes()).hexdigest() == sha256
 
 
 def test_from_s3_to_s3(on_ray: Run, s3: str, tmp_path: Path) -> None:
@@ -235,8 +224,7 @@ def test_from_s3_to_s3(on_ray: Run, s3: str, tmp_path: Path) -> None:
     in_s3 = on_ray(f"{s3}/run/manifest.csv", f"{s3}/run-out")
     assert on_disk.exit_code == in_s3.exit_code == 0
     for uri in lineage(tmp_path).output_uri:
-        key = f"run-out/images/{Path(uri).name}"
+        key = f"run-out/images/{TELEA.label}/{Path(uri).name}"
         body = client.get_object(Bucket="catalog", Key=key)["Body"].read()
         assert body == Path(uri).read_bytes()
-    record = client.get_object(Bucket="catalog", Key="run-out/run.json")["Body"].read()
-    assert json.loads(record)["tally"]["ok"] == 8
+    assert last_run(f"{s3}/run-out")["tally"]["ok"] == 8

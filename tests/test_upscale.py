@@ -17,7 +17,7 @@ from stages.masks import Bytes
 from stages.networks import load_network
 from stages.options import UpscaleOptions
 from stages.upscale import Upscaler, to_size
-from tests.models import dat_weights, random_upscaler
+from tests.models import dat_weights, needs_gpu, random_upscaler
 
 EXACT = UpscaleOptions(dtype="float32")
 TILES = UpscaleOptions(dtype="float32", tile_px=64, overlap_px=32)
@@ -145,6 +145,26 @@ def test_what_is_not_a_number_is_tried_in_float32(weights: Path, coffee: Bytes) 
         assert error.value.code == "model.bad_output"
 
 
+def test_black_is_tried_in_float32_and_believed_of_black_alone(
+    weights: Path, coffee: Bytes
+) -> None:
+    class Dark(Fake):
+        def forward(self, image: Tensor) -> Tensor:
+            return super().forward(image) * (image.dtype == self.good_in)
+
+        good_in: torch.dtype | None = None
+
+    pixels = coffee[:20, :30]
+    half, network = UpscaleOptions(dtype="float16"), Dark()
+    with pytest.raises(RowError, match="black") as error:
+        _with(weights, network, half).enlarge(pixels)
+    assert error.value.code == "model.bad_output"
+    assert not _with(weights, network, EXACT).enlarge(pixels // 32).any()
+    network.good_in = torch.float32
+    enlarged = _with(weights, network, half).enlarge(pixels)
+    assert apart(enlarged, pixels.repeat(2, axis=0).repeat(2, axis=1)) == 0
+
+
 def test_other_networks_and_damage_are_told(weights: Path, tmp_path: Path) -> None:
     grey = random_upscaler(tmp_path / "grey.pth", channels=1)
     cleaner = random_upscaler(tmp_path / "cleaner.pth", scale=1)
@@ -198,7 +218,7 @@ class TestToSize:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU")
+@needs_gpu(4)
 def test_a_gpu_enlarges_as_the_cpu_does(weights: Path, coffee: Bytes) -> None:
     pixels = coffee[:100, :130]
     for path, levels in ((weights, 2), (dat_weights(), 6)):

@@ -23,7 +23,7 @@ from stages import hashes
 from stages.cache import entries
 from stages.models import known
 from stages.recipe import Recipe
-from stages.storage import s3 as s3_storage
+from stages.storage import write as store
 from stages.weights import Weights, find, licences, of_recipe, with_absolute_paths
 from tests.support import write
 from tests.web import HUB_FILES, SHA256, WEIGHTS, Web
@@ -232,13 +232,13 @@ def test_files_and_folders_in_s3(s3: str, tmp_path: Path) -> None:
         "fill/unet/net.bin": b"pickle",
     }
     for name, data in put.items():
-        s3_storage().write(f"{uri}/{name}", data)
+        store(f"{uri}/{name}", data)
     assert find(f"{uri}/lama.pt").sha256 == SHA256
     for end in ("", "/"):
         folder = find(f"{uri}/fill{end}").path
         names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
         assert names == {"model_index.json", "unet/net.safetensors"}
-    s3_storage().write(f"{uri}/lama.pt", b"a new one")
+    store(f"{uri}/lama.pt", b"a new one")
     assert find(f"{uri}/lama.pt").path.read_bytes() == b"a new one"
     error = error_of(f"{uri}/none")
     assert error.code == "weights.missing"

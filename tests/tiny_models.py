@@ -7,13 +7,11 @@ from pathlib import Path
 
 import torch
 from diffusers import (
-    AutoencoderKL,
     AutoencoderKLFlux2,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinInpaintPipeline,
     Flux2Transformer2DModel,
     FluxFillPipeline,
-    FluxTransformer2DModel,
 )
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
@@ -29,6 +27,8 @@ from transformers import (
     T5EncoderModel,
     T5Tokenizer,
 )
+
+from jobs.bench.networks import make_transformer, make_vae
 
 _VAE_LEVELS = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -47,14 +47,7 @@ _CHAT = (
 def save_flux_fill(folder: Path) -> Path:
     """Write a whole FLUX-Fill pipeline, shifted by size as the published one."""
     torch.manual_seed(0)
-    vae = AutoencoderKL(
-        latent_channels=16,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        shift_factor=0.1159,
-        scaling_factor=0.3611,
-        **_VAE_LEVELS,
-    )
+    vae = make_vae(tiny=True)
     with torch.no_grad():  # latents as varied as real ones
         vae.encoder.conv_out.weight.mul_(8)
     pipe = FluxFillPipeline(
@@ -62,18 +55,7 @@ def save_flux_fill(folder: Path) -> Path:
             shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15
         ),
         vae=vae,
-        transformer=FluxTransformer2DModel(
-            in_channels=384,  # 64 noisy, 64 of the masked picture, 256 of the mask
-            out_channels=64,
-            num_layers=1,
-            num_single_layers=2,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=32,
-            pooled_projection_dim=32,
-            guidance_embeds=True,
-            axes_dims_rope=(4, 6, 6),
-        ),
+        transformer=make_transformer(tiny=True),
         tokenizer=_clip_tokenizer(),
         text_encoder=CLIPTextModel(
             CLIPTextConfig(

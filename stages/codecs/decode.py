@@ -17,10 +17,13 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from manifests.errors import RowError
-from stages.codecs import pillow_io
+from stages.codecs import pillow_io, webp
+from stages.codecs.bounds import refuse_endless
 from stages.codecs.formats import CODECS, format_of
+from stages.codecs.jpeg_header import read_header
 from stages.codecs.picture import Decoded, UnsupportedError
 from stages.codecs.pillow_io import opened, upright_of
+from stages.codecs.turbojpeg import DamagedError, RefusedError
 from stages.masks import Bytes
 from stages.options import MaskOptions
 
@@ -29,8 +32,8 @@ Role = Literal["image", "mask"]
 
 #: What the libraries raise that meet a damaged file.
 _DAMAGE = (
-    *(OSError, SyntaxError, ValueError, RuntimeError, EOFError, IndexError),
-    *(struct.error, zlib.error),
+    *(OSError, SyntaxError, ValueError, RuntimeError, EOFError, LookupError, TypeError),
+    *(AttributeError, ArithmeticError, struct.error, zlib.error),
 )
 
 #: Formats a mask may have.
@@ -50,6 +53,7 @@ def decode_photo(data: bytes, max_megapixels: float, uri: str) -> Decoded:
             ``image.too_large``, ``image.truncated`` or ``image.corrupt``.
     """
     with _explained(data, "image", uri):
+        _check_head(data, max_megapixels, "image", uri)
         name = format_of(data)
         if name is None:
             raise UnsupportedError(f"its format is {_other_format(data)}")
@@ -68,6 +72,7 @@ def check_photo(data: bytes, max_megapixels: float, uri: str) -> tuple[int, int]
         RowError: as :func:`decode_photo`, but never ``image.unsupported``.
     """
     with _explained(data, "image", uri):
+        _check_head(data, max_megapixels, "image", uri)
         name = format_of(data)
         if name is None:
             size = pillow_io.size(data)
@@ -101,7 +106,13 @@ def decode_mask(data: bytes, max_megapixels: float, uri: str, options: MaskOptio
             ``mask.too_large``, ``mask.truncated``, ``mask.corrupt``, ``mask.no_alpha`` or
             ``mask.too_faint``.
     """
-    with _explained(data, "mask", uri), opened(data) as picture:
+    with _explained(data, "mask", uri):
+        _check_head(data, max_megapixels, "mask", uri)
+        return _read_mask(data, max_megapixels, uri, options)
+
+
+def _read_mask(data: bytes, max_megapixels: float, uri: str, options: MaskOptions) -> Bytes:
+    with opened(data) as picture:
         _check_size(*picture.size, max_megapixels, "mask", uri)
         if picture.format not in _MASK_FORMATS:
             raise UnsupportedError(f"its format is {picture.format}")
@@ -157,16 +168,38 @@ def _explained(data: bytes, role: Role, uri: str) -> Iterator[None]:
             raise RowError(
                 f"{role}.truncated", f"The {role} {uri} cannot be read: {error}."
             ) from None
-        raise RowError(
-            f"{role}.not_an_image", f"The {role} {uri} is not a picture; it begins {data[:8]!r}."
-        ) from None
+        raise _unidentified(data, role, uri) from None
     except UnsupportedError as error:
         raise RowError(
             f"{role}.unsupported", f"The {role} {uri} cannot be used: {error}."
         ) from None
     except _DAMAGE as error:
+        if _is_out_of_memory(error):
+            raise MemoryError(str(error)) from error
         kind = "truncated" if _is_truncation(error, data) else "corrupt"
         raise RowError(f"{role}.{kind}", f"The {role} {uri} cannot be read: {error}.") from None
+
+
+def _unidentified(data: bytes, role: Role, uri: str) -> RowError:
+    """What to say of a file that no reader takes for its own."""
+    if format_of(data) is None:
+        told = f"The {role} {uri} is not a picture; it begins {data[:8]!r}."
+        return RowError(f"{role}.not_an_image", told)
+    try:
+        if format_of(data) == "jpeg":
+            read_header(data)
+    except RefusedError as error:
+        return RowError(f"{role}.unsupported", f"The {role} {uri} cannot be used: {error}.")
+    except DamagedError:
+        pass
+    return RowError(f"{role}.corrupt", f"The {role} {uri} cannot be read: its head is damaged.")
+
+
+def _check_head(data: bytes, max_megapixels: float, role: Role, uri: str) -> None:
+    """Refuse what costs time or memory before its size is known; raises UnsupportedError, too."""
+    refuse_endless(data)
+    if canvas := webp.canvas(data):  # its reader allocates that at once
+        _check_size(*canvas, max_megapixels, role, uri)
 
 
 def _other_format(data: bytes) -> str:
@@ -176,11 +209,20 @@ def _other_format(data: bytes) -> str:
 
 
 def _check_size(width: int, height: int, max_megapixels: float, role: Role, uri: str) -> None:
+    if not width or not height:
+        raise RowError(f"{role}.corrupt", f"The {role} {uri} has {width}x{height} pixels.")
     if width * height > max_megapixels * 1e6:
         raise RowError(
             f"{role}.too_large",
             f"The {role} {uri} has {width}x{height} pixels, over {max_megapixels:g} megapixels.",
         )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Libraries in C say so in words; libheif also where it only refuses what a file claims."""
+    text = str(error).lower()
+    words = ("out of memory", "insufficient memory", "memory allocation", "allocate memory")
+    return any(each in text for each in words) and "security limit" not in text
 
 
 def _is_truncation(error: Exception, data: bytes) -> bool:

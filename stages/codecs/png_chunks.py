@@ -19,6 +19,9 @@ _BOUND_TO_MODE = frozenset({b"sBIT", b"bKGD"})
 
 _RAW_EXIF = (b"Raw profile type exif", b"Raw profile type APP1")
 
+#: Bytes of a text, once unpacked; Pillow refuses files that hold more.
+_MAX_TEXT = 64 << 20
+
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 
 
@@ -57,12 +60,24 @@ def with_chunks(
 
 
 def xmp_of(content: bytes) -> bytes | None:
-    """The XMP packet of an iTXt chunk; None if it holds something else."""
+    """The XMP packet of an iTXt chunk; None if it holds something else, or what cannot be read."""
     if not content.startswith(XMP_KEYWORD):
         return None
     compressed, _, rest = content[18:19], content[19:20], content[20:]
     text = rest.split(b"\0", 2)[-1]
-    return zlib.decompress(text) if compressed == b"\1" else text
+    try:
+        return inflated(text) if compressed == b"\1" else text
+    except zlib.error:
+        return None
+
+
+def inflated(data: bytes) -> bytes:
+    """Unpacked; the beginning of what is longer than any text, which is a bomb.
+
+    Raises:
+        zlib.error: it is damaged.
+    """
+    return zlib.decompressobj().decompress(data, _MAX_TEXT)
 
 
 def xmp_content(packet: bytes) -> bytes:
@@ -76,7 +91,7 @@ def raw_profile(name: bytes, content: bytes) -> tuple[bytes, bytes] | None:
     if name not in (b"tEXt", b"zTXt") or keyword not in _RAW_EXIF:
         return None
     try:
-        text = zlib.decompress(rest[1:]) if name == b"zTXt" else rest
+        text = inflated(rest[1:]) if name == b"zTXt" else rest
         block = bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
     except (zlib.error, ValueError):
         return None

@@ -50,7 +50,7 @@ _WRITABLE = (1, 5, 8, 32946, 32773, 34925, 50000)
 _PREDICTORS = (1, 2)
 
 #: More than any photo has, whatever its header says.
-_MAX_SAMPLES, _MAX_TILE = 16, 1 << 26
+_MAX_SAMPLES, _MAX_TILE, _MAX_PAGES = 16, 1 << 26, 1000
 
 
 #: What tifffile and its codecs raise that meet a damaged file; what they log is told by our errors.
@@ -77,7 +77,7 @@ def decode(data: bytes) -> Decoded:
     """
     with _reading(data) as reader:
         page = main_page(reader)
-        _smaller_pages(reader, page)  # damage there must show before anything is painted
+        _check_ends(reader, page, len(data))  # damage must show before anything is painted
         model, alpha = _kind(page)
         space = Space(model, _icc(page), premultiplied=alpha == _ALPHA_PREMULTIPLIED)
         orientation = _orientation(page)
@@ -129,12 +129,17 @@ def _reading(data: bytes) -> Iterator[TiffReader]:
     try:
         with TiffReader(io.BytesIO(data)) as reader:
             yield reader
+    except ImportError as error:
+        raise UnsupportedError(f"its compression takes what is not installed: {error}") from None
     except _DAMAGE as error:
         raise OSError(str(error) or type(error).__name__) from error
 
 
 def _pages(reader: TiffReader) -> Iterator[TiffPage]:
-    for page in reader.pages:
+    """All pages; raises UnsupportedError at one too many."""
+    for number, page in enumerate(reader.pages):
+        if number == _MAX_PAGES:
+            raise UnsupportedError(f"it has more than {_MAX_PAGES} pages")
         yield page.aspage()
 
 
@@ -186,6 +191,15 @@ def _check_shared(pages: Iterable[TiffPage]) -> None:
     )
     if any(start + size > following for (start, size), (following, _) in pairwise(ranges)):
         raise UnsupportedError("its strips share their bytes")
+
+
+def _check_ends(reader: TiffReader, main: TiffPage, size: int) -> None:
+    """Raises OSError if the file ends before a strip of a further page or a smaller copy."""
+    below = [page.aspage() for page in main.pages or []]
+    for page in [*_pages(reader), *below]:
+        ends = map(sum, zip(page.dataoffsets, page.databytecounts, strict=False))
+        if max(ends, default=0) > size:
+            raise OSError("truncated: the file ends before the strips of its further pages")
 
 
 def _samples(page: TiffPage, data: bytes) -> Samples:

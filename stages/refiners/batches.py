@@ -12,7 +12,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from manifests.errors import RowError
-from stages.devices import halving
+from stages.devices import halving, is_black
 from stages.masks import Bytes
 from stages.options import Flux2KleinOptions, FluxFillOptions
 from stages.refiners.prompts import Floats, Prompt
@@ -22,10 +22,6 @@ Options = TypeVar("Options", bound=FluxFillOptions | Flux2KleinOptions)
 
 #: Sides must be multiples of this: 8 px to a latent, 2 by 2 latents to a token.
 SIDE_PX = 16
-
-#: A result whose brightest sample is at most the first, from a crop with one over the second, is
-#: black: overflow that was clamped, and no picture.
-_BLACK, _NOT_BLACK = 1, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +189,6 @@ def _checked(picture: torch.Tensor, item: Item) -> Bytes | RowError:
         return RowError("model.bad_output", "The refiner's output is not a number.")
     levels = (picture.clamp(-1, 1) + 1) * 127.5
     result: Bytes = levels.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    if result.max() <= _BLACK and item.pixels.max() > _NOT_BLACK:
+    if is_black(result, item.pixels):
         return RowError("model.bad_output", "The refiner's output is black.")
     return np.ascontiguousarray(result)

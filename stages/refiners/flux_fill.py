@@ -49,14 +49,25 @@ class FluxFill(DiffusionRefiner[FluxFillOptions]):
             tokenizer_2=None,
         )
         loading.place(pipe, place, offload=options.offload)
+        return cls.switched(pipe, options, place, dtype)
+
+    @classmethod
+    def switched(
+        cls, pipe: Any, options: FluxFillOptions, device: torch.device, dtype: torch.dtype
+    ) -> Self:
+        """Take a pipeline that is in its place, and set the switches that do not go with loading.
+
+        Raises:
+            WeightsError: ``model.unavailable``.
+        """
         cached = options.cache == "first-block"
         if options.attention:
-            loading.use_attention(pipe.transformer, options.attention, dtype, place)
+            loading.use_attention(pipe.transformer, options.attention, dtype, device)
         if cached:
             loading.use_cache(pipe.transformer, options.cache_threshold)
         if options.compile:  # the cache decides between blocks, which breaks their graph
-            loading.use_compile(pipe.transformer, place, whole=not cached)
-        return cls(pipe, options, place, dtype)
+            loading.use_compile(pipe.transformer, device, whole=not cached)
+        return cls(pipe, options, device, dtype)
 
     @property
     def record(self) -> dict[str, object]:

@@ -107,10 +107,8 @@ def load_tokenizer(kind: Any, folder: Path, part: str) -> Any:
         raise _unusable(f"{folder / part} cannot be loaded: {error}") from error
 
 
-def fp8_switches(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
-    """What makes ``load_part`` quantize linear layers as they load, on the device.
-
-    Weights and activations in float8 with a scale per row (torchao's ``PerRow``).
+def fp8_config(dtype: torch.dtype, device: torch.device) -> TorchAoConfig:
+    """How linear layers are quantized: weights and activations in float8 with a scale per row.
 
     Raises:
         WeightsError: ``model.unavailable``: without torchao, a fitting GPU, or bfloat16.
@@ -125,10 +123,18 @@ def fp8_switches(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
             PerRow,
         )
 
-        config = TorchAoConfig(Float8DynamicActivationFloat8WeightConfig(granularity=PerRow()))
+        return TorchAoConfig(Float8DynamicActivationFloat8WeightConfig(granularity=PerRow()))
     except (ImportError, ValueError, AssertionError) as error:
         raise _unavailable(f"refine.fp8 needs torchao: {error}.") from None
-    return {"quantization_config": config, "device_map": {"": device}}
+
+
+def fp8_switches(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """What makes ``load_part`` quantize linear layers as they load, on the device.
+
+    Raises:
+        WeightsError: as :func:`fp8_config`.
+    """
+    return {"quantization_config": fp8_config(dtype, device), "device_map": {"": device}}
 
 
 def use_attention(transformer: Any, backend: str, dtype: torch.dtype, device: torch.device) -> None:

@@ -16,12 +16,12 @@ Name = tuple[str, str]
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 
-#: Real packets have some ten levels.
-_MAX_DEPTH = 100
+#: Real packets have some ten levels, and at most some thousand elements and attributes.
+_MAX_DEPTH, _MAX_NODES = 100, 100_000
 
 # Possessive, so that no tag is searched twice.
 _TAG = re.compile(rb"""<[^\s/>]++(?:[^"'>]++|"[^"]*+"|'[^']*+')*+>""")
-_ATTRIBUTE = re.compile(rb"""\s++([^\s=/>]++)\s*+=\s*+("[^"]*+"|'[^']*+')""")
+_ATTRIBUTE = re.compile(rb"""(?<!\s)\s++([^\s=/>]++)\s*+=\s*+("[^"]*+"|'[^']*+')""")
 
 
 @dataclass(slots=True, eq=False)
@@ -81,6 +81,7 @@ class Packet:
         self.prefixes: dict[str, set[str]] = {}
         self._open: list[Element] = []
         self._said_by_open: list[list[str]] = []
+        self._count = 0
         self._edits: list[tuple[int, int, bytes]] = []
         self._offset = len(data) - len(data.lstrip(b"\0 \t\r\n"))
         self._parser = self._made_parser()
@@ -111,6 +112,9 @@ class Packet:
             raise ValueError("not XML as we read it")
         if len(self._open) > _MAX_DEPTH:
             raise ValueError("its elements are nested too deep")
+        self._count += 1 + len(attributes) // 2
+        if self._count > _MAX_NODES:
+            raise ValueError("it has too many elements")
         parent = self._open[-1] if self._open else None
         element = Element(_split(name), parent, start, tag.end())
         if parent:

@@ -24,7 +24,7 @@ _MAX_PART = 65_400
 _HEAD = struct.Struct(">32sII")
 
 #: The space that packets keep for those who edit them in place.
-_PADDING = re.compile(rb"\s++(?=<\?xpacket end=)")
+_PADDING = re.compile(rb"(?<!\s)\s++(?=<\?xpacket end=)")
 
 
 def settle_xmp_segments(segments: list[bytes], settling: Settling) -> list[bytes]:

@@ -1,0 +1,114 @@
+"""The published networks with random weights: they cost what those cost, and paint noise.
+
+``tiny`` ones have the same classes and hardly any weights: they cost nothing, and say nothing of
+what the published ones cost.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, FluxFillPipeline, FluxTransformer2DModel
+from spandrel.architectures.LaMa import LaMa
+from torch import Tensor, nn
+
+#: FLUX.1-Fill-dev's ``transformer/config.json``, where it differs from the class's defaults. Of
+#: 384 channels 64 are noisy latents, 64 the masked picture's, 256 the mask's pixels.
+_TRANSFORMER = {"in_channels": 384, "out_channels": 64, "guidance_embeds": True}
+_TINY_TRANSFORMER = {
+    "num_layers": 1,
+    "num_single_layers": 2,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "joint_attention_dim": 32,
+    "pooled_projection_dim": 32,
+    "axes_dims_rope": (4, 6, 6),
+}
+
+#: FLUX.1's ``vae/config.json``, likewise.
+_VAE = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 16,
+    "use_quant_conv": False,
+    "use_post_quant_conv": False,
+    "shift_factor": 0.1159,
+    "scaling_factor": 0.3611,
+}
+_TINY_VAE = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4}
+
+
+def make_lama(*, tiny: bool = False) -> LaMa:
+    """big-lama, 51.0 M parameters, in evaluation mode."""
+    if not tiny:
+        return LaMa(in_nc=4, out_nc=3).eval()
+    with torch.device("meta"):
+        network = LaMa(in_nc=4, out_nc=3)
+    network.model = type(network.model)(4, 3, ngf=8, n_blocks=1)
+    return network.eval()
+
+
+class _Published(nn.Module):
+    """LaMa as its TorchScript is published: fills, and gives the known pixels back."""
+
+    def __init__(self, network: LaMa) -> None:
+        super().__init__()
+        self.model = network.model
+
+    def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+        painted: Tensor = self.model(image * (1 - mask), mask)
+        return mask * painted + (1 - mask) * image
+
+
+def save_torchscript(network: LaMa, path: Path) -> Path:
+    """Write LaMa, which is on the CPU, as the TorchScript file that its users have."""
+    image, mask = torch.rand(1, 3, 64, 64), torch.ones(1, 1, 64, 64)
+    with torch.no_grad():
+        script = torch.jit.trace(  # type: ignore[no-untyped-call]
+            _Published(network), (image, mask), check_trace=False
+        )
+    torch.jit.save(script, path)
+    return path
+
+
+def make_vae(*, tiny: bool = False) -> AutoencoderKL:
+    """FLUX.1's, 84 M parameters, on the default device, in the default dtype, to be evaluated."""
+    return AutoencoderKL(**(_VAE | (_TINY_VAE if tiny else {}))).eval()
+
+
+def make_transformer(*, tiny: bool = False) -> FluxTransformer2DModel:
+    """FLUX.1-Fill-dev's, 11.9 G parameters, likewise."""
+    options = _TRANSFORMER | (_TINY_TRANSFORMER if tiny else {})
+    return FluxTransformer2DModel(**options).eval()
+
+
+def make_flux_fill(
+    scheduler: Any, device: torch.device, dtype: torch.dtype, *, tiny: bool = False
+) -> FluxFillPipeline:
+    """The pipeline without its text encoders, made on the device, weights never elsewhere.
+
+    Raises:
+        torch.OutOfMemoryError: it does not fit.
+    """
+    usual = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            vae, transformer = make_vae(tiny=tiny), make_transformer(tiny=tiny)
+    finally:
+        torch.set_default_dtype(usual)
+    pipe = FluxFillPipeline(
+        scheduler=scheduler,
+        vae=vae,
+        transformer=transformer,
+        text_encoder=None,
+        tokenizer=None,
+        text_encoder_2=None,
+        tokenizer_2=None,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

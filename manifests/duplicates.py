@@ -1,0 +1,82 @@
+"""Find ids that are repeated anywhere in a manifest, with 16 bytes of memory for each."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+#: What a row's id is in the manifest: the only one, the first of several, or a further one.
+UNIQUE, FIRST, FURTHER = 0, 1, 2
+
+#: Longer ids, which cannot be used anyway, are shortened to a hash first.
+_LONGEST = 200
+
+#: So many ids at a time keep the working memory, of some 30 bytes for a byte, small.
+_AT_A_TIME = 1 << 14
+
+
+class IdHashes:
+    """128 bits for each id, in the order of the manifest.
+
+    Two multilinear hashes of 64 bits, with random factors that are drawn anew for each object (D.
+    Lemire and O. Kaser, Strongly Universal String Hashing is Fast, 2014): for any two different
+    ids, chosen by whomever, both are equal with a probability of less than 2**-100. So equal hashes
+    are taken for equal ids.
+    """
+
+    def __init__(self) -> None:
+        random = np.random.default_rng()
+        self._factors = random.integers(0, 2**64, (2, _LONGEST), np.uint64)
+        self._secret = secrets.token_bytes()
+        self._hashes: tuple[list[npt.NDArray[np.uint64]], ...] = ([], [])
+
+    def add(self, ids: pa.StringArray) -> None:
+        """Take in the ids of further rows; none may be null or empty."""
+        for start in range(0, len(ids), _AT_A_TIME):
+            data, starts = self._bytes(ids.slice(start, _AT_A_TIME))
+            lengths = np.diff(starts, append=len(data))
+            position = np.arange(len(data)) - np.repeat(starts, lengths)
+            values = data.astype(np.uint64) + np.uint64(1)  # so that a NUL at the end counts
+            for factors, hashes in zip(self._factors, self._hashes, strict=True):
+                hashes.append(np.add.reduceat(values * factors[position], starts))
+
+    def _bytes(self, ids: pa.StringArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+        """All ids in one, and where each begins."""
+        too_long = pc.greater(pc.binary_length(ids), _LONGEST)
+        if pc.any(too_long).as_py():
+            short = [self._digest(each) for each in ids.filter(too_long).to_pylist()]
+            ids = pc.replace_with_mask(ids, too_long, pa.array(short, pa.string()))
+        _, offsets, data = ids.buffers()
+        starts = np.frombuffer(offsets, np.int32)[ids.offset : ids.offset + len(ids) + 1]
+        return np.frombuffer(data, np.uint8)[starts[0] : starts[-1]], starts[:-1] - starts[0]
+
+    def _digest(self, name: str) -> str:
+        return hashlib.blake2b(name.encode(), key=self._secret).hexdigest()
+
+    def find(self) -> npt.NDArray[np.uint8]:
+        """Tell of each row whether its id is :data:`UNIQUE`, :data:`FIRST` or :data:`FURTHER`."""
+        first, second = (
+            np.concatenate([*hashes, np.empty(0, np.uint64)]) for hashes in self._hashes
+        )
+        kinds = np.full(len(first), UNIQUE, np.uint8)
+        order = np.argsort(first)
+        before_equal = _equals_next(first[order])
+        rows = order[before_equal | np.roll(before_equal, 1)]  # few, in most manifests
+        del order
+        rows = rows[np.lexsort((rows, second[rows], first[rows]))]
+        before_equal = _equals_next(first[rows], second[rows])
+        kinds[rows[before_equal]] = FIRST
+        kinds[rows[np.roll(before_equal, 1)]] = FURTHER
+        return kinds
+
+
+def _equals_next(*columns: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """True at each place where all columns have the same value as at the next."""
+    found = np.zeros(len(columns[0]), np.bool_)
+    found[:-1] = np.logical_and.reduce([column[1:] == column[:-1] for column in columns])
+    return found

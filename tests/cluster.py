@@ -1,0 +1,105 @@
+"""A real Ray cluster on this machine, to which nodes are added and from which they are torn."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support import free_ports
+
+_STARTUP_S = 60.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node: its raylet, and all that belongs to it, in a process group."""
+
+    process: subprocess.Popen[bytes]
+
+    def kill(self) -> None:
+        """All at once, as when a machine is gone."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """Attributes:
+    address: of its head.
+    folder: for Ray's files.
+    environment: of its nodes, beside the tests' own.
+    """
+
+    address: str
+    folder: Path
+    environment: Mapping[str, str]
+
+    @contextmanager
+    def another_node(self, cpus: int = 1) -> Iterator[Node]:
+        """One more node, for as long as the block lasts."""
+        node = _start([f"--address={self.address}"], self.folder, self.environment, cpus)
+        try:
+            yield node
+        finally:
+            node.kill()
+
+
+@contextmanager
+def ray_cluster(environment: Mapping[str, str], cpus: int = 2) -> Iterator[RayCluster]:
+    """A head node with so many CPUs.
+
+    Args:
+        environment: beside the tests' own.
+        cpus: of the head.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+    (port,) = free_ports(1)
+    options = ["--head", f"--port={port}", "--include-dashboard=false", "--disable-usage-stats"]
+    head = _start([*options, f"--temp-dir={folder}"], folder, environment, cpus)
+    try:
+        _await_port(head.process, port)
+        yield RayCluster(f"127.0.0.1:{port}", folder, environment)
+    finally:
+        head.kill()  # SIGTERM takes half a minute to be obeyed
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(options: list[str], folder: Path, environment: Mapping[str, str], cpus: int) -> Node:
+    command = [
+        str(Path(sys.executable).parent / "ray"),
+        "start",
+        "--block",
+        "--node-ip-address=127.0.0.1",
+        f"--num-cpus={cpus}",
+        "--object-store-memory=500000000",
+        *options,
+    ]
+    with (folder / "start.log").open("ab") as log:
+        process = subprocess.Popen(
+            command, stdout=log, stderr=log, env=os.environ | environment, start_new_session=True
+        )
+    return Node(process)
+
+
+def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
+    deadline = time.monotonic() + _STARTUP_S
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return

@@ -1,0 +1,136 @@
+"""The lineage as a ledger: which rows count, what remains, and what a kill may leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from manifests.ledger import Goal, Ledger, reconcile, set_aside
+from manifests.plan import Plan, make_plan
+from manifests.schema import LineageRow, lineage_schema
+from stages.photo import lineage_dict
+from tests.support import write
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+FIRST, SECOND = "000001-aaaaaa", "000002-000000"
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    lines = "".join(f"{n},{n}.jpg,{n}.png\n" for n in range(10))
+    manifest = write(tmp_path / "m.csv", f"id,image,mask\n{lines}")
+    return make_plan(manifest, str(tmp_path / "out"), rows_per_shard=5)
+
+
+@pytest.fixture
+def ledger(plan: Plan) -> Ledger:
+    return Ledger(plan.output, "r")
+
+
+def rows(
+    plan: Plan, ids: Sequence[int], run_id: str = FIRST, status: str = "ok", **more: Any
+) -> list[dict[str, Any]]:
+    folder = Path(plan.manifest).parent
+    return [
+        lineage_dict(
+            LineageRow(
+                id=str(n),
+                image_uri=f"{folder}/{n}.jpg",
+                mask_uri=f"{folder}/{n}.png",
+                status=status,
+                run_id=run_id,
+                **({"finished_at": NOON} | more),
+            )
+        )
+        for n in ids
+    ]
+
+
+def add(ledger: Ledger, shard: int, *batches: list[dict[str, Any]]) -> None:
+    for batch in batches:
+        ledger.add(shard, batch, lineage_schema())
+
+
+def files(ledger: Ledger, shard: int) -> list[Path]:
+    folder = Path(ledger.output) / "lineage" / f"recipe={ledger.recipe_hash}" / f"shard={shard:05d}"
+    return sorted(folder.glob("*.parquet"))
+
+
+def test_what_remains_is_the_plan_less_the_lineage(plan: Plan, ledger: Ledger) -> None:
+    add(ledger, 0, rows(plan, [0, 1]), rows(plan, [2], status="failed", error_code="image.corrupt"))
+    add(ledger, 1, rows(plan, [5], status="crashed", error_code="row.crashed"))
+    add(Ledger(plan.output, "another"), 1, rows(plan, [6, 7]))
+    tally = reconcile(plan, ledger, Goal(SECOND), range(2))
+    assert (tally.rows, tally.ok, tally.failed, tally.crashed) == (10, 2, {"image.corrupt": 1}, 1)
+    assert tally.missing == [(0, "3"), (0, "4"), (1, "6"), (1, "7"), (1, "8"), (1, "9")]
+    assert (tally.missing_count, tally.unfinished) == (6, {0: 2, 1: 4})
+    again = reconcile(plan, ledger, Goal(SECOND, frozenset({"failed", "crashed"})), [0])
+    assert again.missing == [(0, "2"), (0, "3"), (0, "4")]
+
+
+def test_a_row_of_a_later_run_counts_whatever_the_clocks_said(plan: Plan, ledger: Ledger) -> None:
+    a_day_ahead = NOON + timedelta(days=1)
+    add(ledger, 0, rows(plan, [0], FIRST, "failed", finished_at=a_day_ahead))
+    add(ledger, 0, rows(plan, [0], SECOND, "ok"))
+    assert ledger.latest(0)["status"].to_pylist() == ["ok"]
+    ledger.compact(0)
+    (left,) = files(ledger, 0)
+    assert pq.read_table(left)["run_id"].to_pylist() == [SECOND]
+
+
+def test_a_row_that_calls_for_work_gives_way_to_its_result(plan: Plan, ledger: Ledger) -> None:
+    add(ledger, 0, rows(plan, [0, 1], FIRST))
+    add(ledger, 0, rows(plan, [0], SECOND, "stale", finished_at=NOON + timedelta(hours=1)))
+    assert (0, "0") in reconcile(plan, ledger, Goal(SECOND), [0]).missing
+    add(ledger, 0, rows(plan, [0], SECOND, "ok"))
+    tally = reconcile(plan, ledger, Goal(SECOND), [0])
+    assert (0, "0") not in tally.missing
+    assert tally.superseded == {0: 2}
+    ledger.compact(0)
+    assert reconcile(plan, ledger, Goal(SECOND), [0]).superseded == {}
+
+
+def test_a_half_written_file_costs_its_rows_and_no_others(plan: Plan, ledger: Ledger) -> None:
+    add(ledger, 0, rows(plan, [0, 1, 2]))
+    (whole,) = files(ledger, 0)
+    add(ledger, 0, rows(plan, [3, 4]))
+    (torn,) = set(files(ledger, 0)) - {whole}
+    torn.write_bytes(torn.read_bytes()[:-100])
+    tally = reconcile(plan, ledger, Goal(SECOND), [0])
+    assert tally.missing == [(0, "3"), (0, "4")]
+    assert [file.uri for file in tally.damaged] == [str(torn)]
+    ledger.compact(0)
+    assert set(files(ledger, 0)) == {whole, torn}, "nothing is merged beside a damaged file"
+    set_aside(tally.damaged[0])
+    assert reconcile(plan, ledger, Goal(SECOND), [0]).damaged == []
+    assert files(ledger, 0) == [whole]
+    assert len(list(whole.parent.glob(".damaged-*"))) == 1, "nothing is deleted"
+
+
+def test_files_are_merged_while_others_read_and_write(plan: Plan, ledger: Ledger) -> None:
+    def add_one(n: int) -> None:
+        add(ledger, 0, rows(plan, [n % 5], f"{n:06d}-aaaaaa"))
+
+    def read(_: int) -> None:
+        ids = ledger.latest(0)["id"].to_pylist()
+        assert len(ids) == len(set(ids))
+
+    with ThreadPoolExecutor(6) as pool:
+        doing = [
+            *pool.map(add_one, range(40)),
+            *pool.map(lambda _: ledger.compact(0), range(40)),
+            *pool.map(read, range(40)),
+        ]
+    assert len(doing) == 120
+    ledger.compact(0)
+    assert sorted(ledger.latest(0)["run_id"].to_pylist()) == [
+        f"{n:06d}-aaaaaa" for n in range(35, 40)
+    ]
+    assert reconcile(plan, ledger, Goal(SECOND), [0]).missing_count == 0
+    assert len(files(ledger, 0)) == 1

@@ -1,0 +1,114 @@
+"""Runs on one output: numbers that no two have, and which of them may work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manifests import runs
+from manifests.errors import DestinationError
+from manifests.runs import RunRecord, claim, latest_by_recipe, records, refuse_if_at_work
+
+FACTS = {"recipe_hash": "r", "only_shards": None}
+
+
+def silent(_: str) -> None:
+    pass
+
+
+def elsewhere(record: RunRecord, **more: Any) -> RunRecord:
+    """The record as if a process of another machine had made it."""
+    return record.write(host="elsewhere", **more)
+
+
+@pytest.mark.parametrize("storage", ["disk", "s3"])
+def test_of_many_that_begin_at_once_each_has_a_number(
+    storage: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    output = str(tmp_path)
+    if storage == "s3":
+        output = f"{request.getfixturevalue('s3')}/{tmp_path.name}"
+    with ThreadPoolExecutor(8) as pool:
+        claimed = list(pool.map(lambda _: claim(output, FACTS), range(8)))
+    assert sorted(record.run_id[:6] for record in claimed) == [f"{n:06d}" for n in range(1, 9)]
+    assert [record.run_id for record in records(output)] == sorted(r.run_id for r in claimed)
+    assert len(latest_by_recipe(output)) == 1
+
+
+def test_a_second_run_on_the_same_photos_is_refused(tmp_path: Path) -> None:
+    first = claim(str(tmp_path), FACTS)
+    second = claim(str(tmp_path), FACTS)
+    refuse_if_at_work(first, silent)
+    with pytest.raises(DestinationError, match=f"Run {first.run_id} is at work") as caught:
+        refuse_if_at_work(second, silent)
+    assert caught.value.code == "output.in_use"
+    first.write(status="finished")
+    refuse_if_at_work(second, silent)
+
+
+def test_runs_of_other_shards_or_recipes_work_side_by_side(tmp_path: Path) -> None:
+    claim(str(tmp_path), FACTS | {"only_shards": [0, 1]})
+    refuse_if_at_work(claim(str(tmp_path), FACTS | {"only_shards": [2, 3]}), silent)
+    refuse_if_at_work(claim(str(tmp_path), FACTS | {"recipe_hash": "other"}), silent)
+    with pytest.raises(DestinationError):
+        refuse_if_at_work(claim(str(tmp_path), FACTS | {"only_shards": [3, 1]}), silent)
+
+
+def test_a_run_whose_process_was_killed_is_in_nobodys_way(tmp_path: Path) -> None:
+    program = (
+        "import sys, time; from manifests.runs import claim;"
+        "claim(sys.argv[1], {'recipe_hash': 'r'}); print('claimed', flush=True); time.sleep(600)"
+    )
+    killed = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    with killed:
+        assert killed.stdout
+        killed.stdout.readline()
+        ours = claim(str(tmp_path), FACTS)
+        with pytest.raises(DestinationError, match=f"process {killed.pid}"):
+            refuse_if_at_work(ours, silent)
+        killed.kill()
+    refuse_if_at_work(ours, silent)
+
+
+def test_a_run_of_another_machine_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "LEASE_S", 2.0)
+    monkeypatch.setattr(runs, "_POLL_S", 0.05)
+    other = elsewhere(claim(str(tmp_path), FACTS))
+    told: list[str] = []
+    refuse_if_at_work(claim(str(tmp_path), FACTS), told.append)
+    assert told[0].startswith(f"Run {other.run_id} may be at work here; waiting ")
+    other.beat()
+    later = threading.Timer(0.5, other.beat, kwargs={"ok": 5})
+    later.start()
+    with pytest.raises(DestinationError, match="elsewhere"):
+        refuse_if_at_work(claim(str(tmp_path), FACTS), silent)
+    later.join()
+    assert other.progress()["ok"] == 5
+
+
+def test_anybody_may_ask_a_run_to_stop(tmp_path: Path) -> None:
+    record = claim(str(tmp_path), FACTS)
+    assert not record.is_asked_to_stop
+    records(str(tmp_path))[0].ask_to_stop()
+    assert record.is_asked_to_stop
+
+
+def test_what_is_no_run_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "000007").mkdir(parents=True)
+    (tmp_path / "runs" / "000007" / "run.json").write_text("[]")
+    (tmp_path / "runs" / "notes").mkdir()
+    assert records(str(tmp_path)) == []
+    assert claim(str(tmp_path), FACTS).run_id.startswith("000008-")
