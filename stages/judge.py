@@ -34,7 +34,7 @@ Floats = npt.NDArray[np.float32]
 #: Longer side of the view, and the ring that it shows around the hole over the hole's longer side.
 _VIEW_SIDE_PX, _RING_SHARE, _LEAST_RING_PX = 160, 0.6, 12
 
-#: Fine texture is below the first of these scales, in px of the view; light and shade above.
+#: Finer than these, in px of the view, is texture.
 _OBJECT_SCALES_PX = (2.0, 4.0)
 
 #: A difference that nobody sees (CIE76): what a smooth ring counts as varying by.
