@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -31,23 +32,34 @@ def test_photos_are_worked_on_beside_the_caller_and_come_in_order() -> None:
     assert [photo.lineage.id for photo in found] == [str(n) for n in range(20)]
 
 
-def test_no_more_is_read_ahead_than_there_is_room_for() -> None:
+def test_no_more_photos_are_read_ahead_than_threads() -> None:
     begun: list[str] = []
+    made = overlapped(
+        photos(20), lambda photo: begun.append(photo.lineage.id), threads=3, most_bytes=_MIB
+    )
+    next(made)
+    assert len(begun) <= 3
+    list(made)
+    assert len(begun) == 20
+
+
+def test_no_more_bytes_are_read_ahead_than_there_is_room_for() -> None:
+    done: list[str] = []
+
+    def one_after_the_other() -> Iterator[Photo]:
+        for number, photo in enumerate(photos(20)):
+            while len(done) < number:
+                time.sleep(0.001)
+            yield photo
 
     def work(photo: Photo) -> None:
         photo.original = bytes(_MIB)
-        begun.append(photo.lineage.id)
+        done.append(photo.lineage.id)
 
-    made = overlapped(photos(20), work, threads=3, most_bytes=100 * _MIB)
-    next(made)
-    assert len(begun) <= 3
-    made.close()
-    begun.clear()
-    for taken, photo in enumerate(overlapped(photos(20), work, threads=8, most_bytes=2 * _MIB)):
-        assert photo.file_bytes == _MIB
-        # Those that were begun before the size of the first was known, and then one at a time.
-        assert len(begun) <= max(8, taken + 1 + 8)
-    assert len(begun) == 20
+    made = overlapped(one_after_the_other(), work, threads=8, most_bytes=2 * _MIB)
+    for taken, _ in enumerate(made):
+        assert len(done) <= taken + 2
+    assert len(done) == 20
 
 
 def test_an_error_that_is_no_rows_reaches_the_caller_in_its_turn() -> None:
