@@ -113,6 +113,33 @@ def plan(
 
 
 @app.command()
+def resume(
+    rows: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Rows of the plan. Repeatable; default: 100000 and 1000000."),
+    ] = None,
+    json_: JsonOption = None,
+) -> None:
+    """Time and memory to find which rows of an output are done, failed and left; Linux only."""
+    import json
+    from dataclasses import asdict
+
+    from jobs.bench.resume import measure
+
+    found = []
+    head = ("rows", "shards", "seconds", "of CPU", "rows/s", "peak MiB", "left")
+    typer.echo("".join(f"{name:>11}" for name in head))
+    for cost in measure(sorted(rows or [100_000, 1_000_000])):
+        found.append(asdict(cost))
+        typer.echo(
+            f"{cost.rows:11}{cost.shards:11}{cost.seconds:11.2f}{cost.cpu_seconds:11.2f}"
+            f"{cost.rows / cost.seconds:11.0f}{cost.peak_mib:11.0f}{cost.remaining:11}"
+        )
+    if json_:
+        json_.write_text(json.dumps(found, indent=2))
+
+
+@app.command()
 def gpu(
     only: Annotated[
         str | None, typer.Option(metavar="NETWORK", help="lama or flux-fill alone.")
