@@ -52,7 +52,7 @@ def measure(sizes: Sequence[int]) -> Iterator[ResumeCost]:
     """Reconcile a plan of each size with a lineage that lacks one row in a hundred."""
     for rows in sizes:
         with tempfile.TemporaryDirectory(prefix="catalog-cleanup-bench-") as folder:
-            manifest, output = Path(folder) / "manifest.parquet", Path(folder) / "out"
+            manifest, output = Path(folder) / "planned.parquet", Path(folder) / "out"
             write_manifest(manifest, rows, with_boxes=False)
             plan = make_plan(str(manifest), str(output))
             _write_lineage(plan)
