@@ -70,10 +70,10 @@ def _models(recipe: Recipe, output: str) -> Iterator[Step]:
         yield Step("remove", "small_gpu", lambda: remove.fill_patches(recipe), batch)
     elif recipe.remove:
         yield Step("remove", "cpu", lambda: remove.fill_patches(recipe))
-    if recipe.refine:
-        batch = recipe.refine.batch_size
+    if recipe.refiner:
+        batch = recipe.refiner.batch_size
         keeps = bool(output) and recipe.output.keep_steps
-        yield Step("focus", "small_gpu", lambda: refine.focus)
+        yield Step("focus", "small_gpu", lambda: refine.focus(recipe))
         if keeps:
             yield Step("keep_removal", "small_gpu", lambda: keep(output, recipe, "removal"))
         yield Step("upscale", "small_gpu", lambda: refine.upscale(recipe))

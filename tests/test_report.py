@@ -56,7 +56,7 @@ def ids(count: int, folder: Path) -> str:
 
 
 def some_flagged(rows: pa.Table) -> dict[str, Any]:
-    """Of each ten rows one is flagged and two have failed; as a judge of results tells it."""
+    """Of each ten rows one is flagged and two have failed."""
     numbers = [int(name[1:]) for name in rows["id"].to_pylist()]
     failed = [n % 10 in (3, 4) for n in numbers]
     return {
@@ -185,12 +185,11 @@ def test_of_too_many_rows_an_even_draw_is_listed(tmp_path: Path) -> None:
 
 
 def test_a_manifests_column_may_be_called_like_ours(tmp_path: Path) -> None:
-    """As long as no judge of results tells a score, one of the manifest's passes as it is."""
     record(ids(20, tmp_path), tmp_path / "out", TELEA, some_flagged)
     page = write_page(tmp_path / "out", sample=1)
     about, columns = told(page, "page"), told(page, "rows-0000")
     (own,) = about["columns"]
-    assert own["name"].endswith("score")
+    assert own["name"] == "manifest_score"
     assert own["values"] == ["0", "1", "2"]
     assert columns["column0"] == [n % 3 for n in range(20)]
     assert set(columns["score"]) == {None}

@@ -26,11 +26,9 @@ from stages.recipe import Recipe
 #: draw. The summary counts all of them.
 MOST_ROWS = 100_000
 
-#: Before the names of the manifest's own columns, which may be called like ours.
+#: Before the names of the manifest's own columns: one that an earlier version passed on may have
+#: the name of one that is ours now.
 EXTRA = "manifest: "
-
-#: What a judge of results tells of them; there is no judge in every version.
-_JUDGED = {"flag": pa.string(), "score": pa.float64()}
 
 #: Reading a shard's files is waiting, in S3.
 _READERS = 16
@@ -179,7 +177,7 @@ def _read(
 ) -> pa.Table:
     """The rows of a side that are chosen; the summary counts all of them."""
     ledger, extra = Ledger(side.plan.output, side.recipe.hash), side.extra
-    ours = {field.name: field.type for field in lineage_schema()} | _JUDGED
+    ours = {field.name: field.type for field in lineage_schema()}
     columns = [*(name for name in ours if name not in extra), *extra]
     chosen = []
     with ThreadPoolExecutor(_READERS) as pool:
