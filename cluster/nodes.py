@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cluster.sizing import NodeGroup
 
@@ -37,7 +37,7 @@ def node_groups() -> list[NodeGroup]:
 
 
 def groups_of(
-    alive: list[tuple[Mapping[str, float], Mapping[str, str]]],
+    alive: Sequence[tuple[Mapping[str, float], Mapping[str, str]]],
     types: Mapping[str, tuple[Mapping[str, float], int]],
 ) -> list[NodeGroup]:
     """Put nodes of one shape together.

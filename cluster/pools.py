@@ -3,7 +3,7 @@
 Three pools exist, and each step of a recipe names the one it runs in (``stages/step.py``): ``cpu``
 reads, decodes, fills without models, and stores; ``small_gpu`` removes with LaMa and upscales;
 ``large_gpu`` refines. Their defaults are the fields of :class:`Pools`; a TOML file with a table for
-each pool changes some of them::
+each pool changes some of them (:func:`jobs.placing.load_pools`)::
 
     wait_s = 600
 
@@ -20,15 +20,11 @@ least one actor of its pool.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from manifests.errors import ClusterError, did_you_mean
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
     from ray.data import ActorPoolStrategy
@@ -142,34 +138,6 @@ class Pools(_Section):
     wait_s: float = Field(1800.0, gt=0)
     """For how long a run waits for the first actors: nodes have to come up, and to fetch
     weights."""
-
-    @classmethod
-    def load(cls, path: Path | str) -> Self:
-        """Read a TOML file.
-
-        Raises:
-            ClusterError: there is no such file, or it does not validate (``cluster.bad_pools``).
-        """
-        try:
-            table = tomllib.loads(Path(path).read_text("utf-8-sig"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ClusterError("cluster.bad_pools", f"{path}: {error}.") from None
-        try:
-            return cls.model_validate(table)
-        except ValidationError as error:
-            problems = "; ".join(_explain(each) for each in error.errors())
-            raise ClusterError("cluster.bad_pools", f"{path}: {problems}.") from None
-
-
-def _explain(error: Any) -> str:
-    """One pydantic error as a sentence with the key's dotted name."""
-    *path, key = map(str, error["loc"])
-    dotted = ".".join([*path, key])
-    if error["type"] == "extra_forbidden":
-        section = type(getattr(Pools(), path[0])) if path else Pools
-        return f"{dotted} is no key of it{did_you_mean(key, section.model_fields)}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{dotted} = {error['input']!r}: {message}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from cluster.nodes import node_groups, taken_cpus
 from cluster.pools import Pools, PoolSize
 from cluster.sizing import has_gpus, size_pools, unplaced
 from jobs.job import Job
-from manifests.errors import ClusterError
+from manifests.errors import ClusterError, did_you_mean
 from stages.options import LamaOptions
 from stages.recipe import Recipe
 
@@ -18,6 +23,32 @@ from stages.recipe import Recipe
 Asked = Pools | Mapping[str, PoolSize]
 
 Choose = Callable[[Job, int], Mapping[str, PoolSize]]
+
+
+def load_pools(path: Path | str) -> Pools:
+    """Read a TOML file with tables and keys as in :class:`cluster.pools.Pools`.
+
+    Raises:
+        ClusterError: there is no such file, or it does not validate (``cluster.bad_pools``).
+    """
+    try:
+        return Pools.model_validate(tomllib.loads(Path(path).read_text("utf-8-sig")))
+    except ValidationError as error:
+        told = "; ".join(_explain(each) for each in error.errors())
+        raise ClusterError("cluster.bad_pools", f"{path}: {told}.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ClusterError("cluster.bad_pools", f"{path}: {error}.") from None
+
+
+def _explain(error: Any) -> str:
+    """One pydantic error as a sentence with the key's dotted name."""
+    *path, key = map(str, error["loc"])
+    dotted = ".".join([*path, key])
+    if error["type"] == "extra_forbidden":
+        section = type(getattr(Pools(), path[0])) if path else Pools
+        return f"{dotted} is no key of it{did_you_mean(key, section.model_fields)}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{dotted} = {error['input']!r}: {message}"
 
 
 def wait_s(pools: Asked) -> float:

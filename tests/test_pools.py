@@ -9,6 +9,7 @@ import pytest
 from cluster.nodes import groups_of
 from cluster.pools import Pools, selects
 from cluster.sizing import ACCELERATOR, NodeGroup, Sizing, has_gpus, size_pools, unplaced
+from jobs.placing import load_pools
 from manifests.errors import ClusterError
 
 CLEAN = ["cpu", "small_gpu", "large_gpu", "cpu"]
@@ -39,7 +40,7 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
     file.write_text(
         'wait_s = 60\n[large_gpu]\nmax_actors = 3\nlabel_selector = { kind = "in(a,b)" }'
     )
-    pools = Pools.load(file)
+    pools = load_pools(file)
     assert (pools.wait_s, pools.large_gpu.max_actors, pools.large_gpu.memory_gib) == (60, 3, 40)
     assert pools.large_gpu.label_selector == {"kind": "in(a,b)"}
     assert pools.small_gpu == Pools().small_gpu
@@ -62,13 +63,13 @@ def test_a_file_with_mistakes_is_refused(tmp_path: Path, text: str, told: str) -
     file = tmp_path / "pools.toml"
     file.write_text(text)
     with pytest.raises(ClusterError, match=told) as caught:
-        Pools.load(file)
+        load_pools(file)
     assert caught.value.code == "cluster.bad_pools"
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match=r"none\.toml"):
-        Pools.load(tmp_path / "none.toml")
+        load_pools(tmp_path / "none.toml")
 
 
 @pytest.mark.parametrize(
