@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from cluster.nodes import node_groups, taken_cpus
 from cluster.pools import Pools, PoolSize
@@ -11,7 +12,7 @@ from jobs.clean import steps
 from jobs.doctor import Finding
 from jobs.job import grouped
 from jobs.placing import connected
-from manifests.errors import CODES, ClusterError
+from manifests.errors import ClusterError
 from stages.recipe import Recipe
 
 #: Of shards; a run on fewer starts fewer actors.
@@ -40,13 +41,15 @@ def _placed(
         yield Finding("Nodes", "ok", _of_node(node))
     groups = grouped(steps(recipe, ""), has_gpus=has_gpus(nodes))
     sizing = size_pools(pools, nodes, [pool for pool, _ in groups], _MANY, taken)
+    unplaced = {problem.partition(":")[0] for problem in sizing.problems}
     for pool, of_group in groups:
+        state: Literal["ok", "bad"] = "bad" if pool in unplaced else "ok"
         names = " ▸ ".join(step.name for step in of_group)
-        yield Finding("Pool", "ok", f"{pool}: {names}: {_of_pool(sizing.sizes[pool])}")
+        yield Finding("Pool", state, f"{pool}: {names}: {_of_pool(sizing.sizes[pool])}")
     for note in sizing.notes:
         yield Finding("Pool", "note", note)
     for problem in sizing.problems:
-        yield Finding("Pool", "bad", problem, CODES["cluster.too_small"][1])
+        yield Finding("Pool", "bad", problem, "Add what is named, or ask for less with --pools.")
 
 
 def _of_node(node: NodeGroup) -> str:
