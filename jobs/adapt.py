@@ -92,7 +92,10 @@ class StageActor:
         while batch := list(islice(photos, self._together)):
             with time_limit(self._job.recipe.limits.max_seconds * len(batch)):
                 run_steps(batch, self._steps)
-            yield from batch
+            for photo in batch:
+                if self._behind:
+                    photo.drop_pixels()  # files may wait to be stored, pixels need not
+                yield photo
 
     def _pass_on(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
         try:

@@ -12,6 +12,7 @@ import typer
 
 from jobs import results_cli
 from jobs.bench.cli import app as bench
+from jobs.evaluate_cli import evaluate
 from jobs.models_cli import TrustOption
 from jobs.models_cli import app as models
 from jobs.plan_cli import ManifestArgument, RowsPerShardOption, StrictOption
@@ -257,7 +258,8 @@ def simulate(
     """
     from rich.console import Console
 
-    from jobs.rehearsal import StandIns, rehearse
+    from jobs.rehearsal import rehearse
+    from jobs.stand_ins import StandIns
 
     console = Console(file=sys.stdout)
     with _told_if_interrupted():
@@ -331,6 +333,7 @@ def doctor(
     raise typer.Exit(worst)
 
 
+app.command()(evaluate)
 results_cli.register(app)
 app.add_typer(models, name="models")
 app.add_typer(bench, name="bench")

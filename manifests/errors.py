@@ -111,8 +111,8 @@ CODES: dict[str, tuple[str, str]] = {
         "Correct the key named; the README's part on pools lists them.",
     ),
     "id.unsafe": (
-        "The id cannot be a file name: it holds `..`, a slash, a backslash or a control "
-        "character, or is over 200 bytes long.",
+        "The id cannot be a file name: it holds `..`, a slash, a backslash (or what stands for "
+        "one), a control character or one that cannot be seen, or is over 200 bytes long.",
         "Rename the id.",
     ),
     "id.duplicate": (
@@ -178,6 +178,10 @@ CODES: dict[str, tuple[str, str]] = {
         "A row's boxes, polygons, rle or list of masks cannot be used.",
         "Correct the cell named: boxes are [x, y, width, height], polygons [x1, y1, x2, y2, …], "
         "in px of the displayed photo; rle is COCO's.",
+    ),
+    "evaluate.no_reference": (
+        "There is no reference to compare a result with, or it is of another size than the photo.",
+        "Name in the manifest's column `reference` the photo as it should look.",
     ),
     "row.out_of_memory": (
         "The photo takes more memory than its worker may have; it cost no other row.",

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from cluster.simulate import POOLS, SimulatedCluster, simulated_cluster
-from jobs.rehearsal import StandIns
 from jobs.run import run
+from jobs.stand_ins import StandIns
 from stages.recipe import Recipe
 from tests.support import DEMO, encoded, upright_rgb, write
 
@@ -133,4 +133,5 @@ def test_from_zero_to_many_of_the_bottleneck_and_back_while_spot_nodes_vanish(
     assert sorted(int(row["id"]) for row in statuses) == list(range(_PHOTOS))
     assert {row["status"] for row in statuses} == {"ok"}
     assert watch.most["large_gpu"] >= 2, "the bottleneck grows"
-    assert watch.most["small_gpu"] == watch.most["cpu"] == 1, f"the others do not: {watch.seen}"
+    assert watch.most["small_gpu"] == 1, f"what is not the bottleneck does not: {watch.seen}"
+    assert watch.most["cpu"] <= 1, "these may also run where there are GPUs"
