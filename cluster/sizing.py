@@ -105,7 +105,7 @@ def size_pools(
         pools: what is asked for.
         nodes: of the cluster.
         groups: the pool of each part of the job, in order; one pool can have several parts.
-        blocks: of work, at the beginning.
+        blocks: of work, at the beginning; one or more.
         taken_cpus: of the nodes that are up, by other jobs.
     """
     asked = {name: _asked(name, pools, nodes) for name in dict.fromkeys(groups)}
@@ -119,11 +119,8 @@ def size_pools(
         limit = options.max_actors or max(most[name], options.min_actors)
         if options.max_actors and options.max_actors > most[name]:
             notes.append(f"{name} may have {options.max_actors} actors, of which {most[name]} fit.")
-        # Ray Data starts no more actors than there are blocks without complaint.
-        least, now = (
-            min(options.min_actors, max(blocks, 1)),
-            min(ready[name], limit, max(blocks, 1)),
-        )
+        least = min(options.min_actors, blocks)  # of more than blocks Ray Data complains
+        now = min(ready[name], limit, blocks)
         if len(asked) == 1 and name == "cpu":
             limit = max(min(limit, blocks), least)
             now = min(max(now - math.ceil(taken_cpus / size.cpus), 1), limit)

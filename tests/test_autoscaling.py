@@ -6,11 +6,9 @@ that take minutes for a machine, or have none.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,7 @@ from cluster.simulate import POOLS, SimulatedCluster, simulated_cluster
 from jobs.run import run
 from jobs.stand_ins import StandIns
 from stages.recipe import Recipe
-from tests.support import DEMO, encoded, upright_rgb, write
+from tests.support import DEMO, beside, encoded, upright_rgb, write
 
 _PHOTOS = 60
 
@@ -76,27 +74,6 @@ def catalog(folder: Path) -> str:
         write(folder / f"{number}.png", encoded(small))
         lines.append(f'{number},{number}.png,"[16, 20, 24, 10]"')
     return write(folder / "manifest.csv", "\n".join(lines))
-
-
-@contextmanager
-def beside(deed: Callable[[], None]) -> Iterator[None]:
-    """Do something in a thread while the block runs."""
-    problems: list[BaseException] = []
-
-    def guarded() -> None:
-        try:
-            deed()
-        except BaseException as error:
-            problems.append(error)
-            raise
-
-    thread = threading.Thread(target=guarded)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
-    assert not problems
 
 
 def test_from_zero_to_many_of_the_bottleneck_and_back_while_spot_nodes_vanish(
