@@ -12,7 +12,7 @@ from importlib.metadata import version
 
 from rich.console import Console
 
-from cluster.local import address_of, cluster_size, ray_session
+from cluster.local import address_of, cluster_size, ray_session, submitted_job
 from cluster.pools import PoolSize, default_pools
 from jobs import clean
 from jobs.inputs import mark_changed
@@ -115,6 +115,7 @@ def run(
         "recipe_hash": recipe.hash,
         "images": images,
         "models": models,
+        "job": submitted_job(),
         "versions": {
             "catalog-cleanup": version("catalog-cleanup"),
             "ray": version("ray"),

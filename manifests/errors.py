@@ -7,7 +7,7 @@
     ├── RecipeError             a recipe that does not exist or does not validate
     ├── DestinationError        an output folder that cannot take this run
     ├── StorageError            S3 as a whole: the run stops, and goes on when started again
-    ├── ClusterError            a Ray cluster that cannot be reached
+    ├── ClusterError            a Ray cluster that cannot be reached, or refuses a job
     ├── WeightsError            a model that cannot be had or loaded
     └── RowError                one row's input or output: recorded, the other rows go on
 
@@ -98,6 +98,10 @@ CODES: dict[str, tuple[str, str]] = {
         "No Ray cluster answers at that address, or it does not accept the token.",
         "Check the address; where the cluster asks for a token, set RAY_AUTH_MODE=token and "
         "RAY_AUTH_TOKEN.",
+    ),
+    "cluster.refused": (
+        "The cluster's job API refuses what it was asked for.",
+        "See what it says; `catalog-cleanup jobs` lists the jobs that there are.",
     ),
     "id.unsafe": (
         "The id cannot be a file name: it holds `..`, a slash, a backslash or a control "
@@ -305,7 +309,7 @@ class StorageError(CleanupError):
 
 
 class ClusterError(CleanupError):
-    """The Ray cluster cannot be reached."""
+    """The Ray cluster cannot be reached, or refuses a job."""
 
 
 class WeightsError(CleanupError):

@@ -39,11 +39,15 @@ class RayCluster:
     address: of its head.
     folder: for Ray's files.
     environment: of its nodes, beside the tests' own.
+    dashboard: URL of its dashboard and job API, where it has one.
+    metrics: URL of the head's metrics, where it has a dashboard.
     """
 
     address: str
     folder: Path
     environment: Mapping[str, str]
+    dashboard: str = ""
+    metrics: str = ""
 
     @contextmanager
     def another_node(self, cpus: int = 1) -> Iterator[Node]:
@@ -56,20 +60,36 @@ class RayCluster:
 
 
 @contextmanager
-def ray_cluster(environment: Mapping[str, str], cpus: int = 2) -> Iterator[RayCluster]:
+def ray_cluster(
+    environment: Mapping[str, str], cpus: int = 2, *, dashboard: bool = False
+) -> Iterator[RayCluster]:
     """A head node with so many CPUs.
 
     Args:
         environment: beside the tests' own.
         cpus: of the head.
+        dashboard: whether it takes jobs and tells metrics, for which it needs longer to start.
     """
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-    (port,) = free_ports(1)
-    options = ["--head", f"--port={port}", "--include-dashboard=false", "--disable-usage-stats"]
-    head = _start([*options, f"--temp-dir={folder}"], folder, environment, cpus)
+    port, shown, metrics, *agents = free_ports(6)
+    options = ["--head", f"--port={port}", "--disable-usage-stats", f"--temp-dir={folder}"]
+    options += [f"--include-dashboard={str(dashboard).lower()}"]
+    if dashboard:
+        options += ["--dashboard-host=127.0.0.1", f"--dashboard-port={shown}"]
+        options += [f"--metrics-export-port={metrics}", f"--ray-client-server-port={agents[0]}"]
+        options += [f"--dashboard-agent-listen-port={agents[1]}"]
+        options += [f"--dashboard-agent-grpc-port={agents[2]}"]
+    head = _start(options, folder, environment, cpus)
     try:
-        _await_port(head.process, port)
-        yield RayCluster(f"127.0.0.1:{port}", folder, environment)
+        for each in (port, shown, agents[1]) if dashboard else (port,):
+            _await_port(head.process, each)
+        yield RayCluster(
+            f"127.0.0.1:{port}",
+            folder,
+            environment,
+            dashboard=f"http://127.0.0.1:{shown}",
+            metrics=f"http://127.0.0.1:{metrics}/metrics",
+        )
     finally:
         head.kill()  # SIGTERM takes half a minute to be obeyed
         shutil.rmtree(folder, ignore_errors=True)
