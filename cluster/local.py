@@ -27,12 +27,13 @@ _PASSED_ON = ("CATALOG_CLEANUP_TRUST",)
 
 
 @contextmanager
-def ray_session(address: str | None = None) -> Iterator[list[str]]:
+def ray_session(address: str | None = None, wait_s: float = -1.0) -> Iterator[list[str]]:
     """Have Ray within the block, and let go of it after.
 
     Args:
         address: of a running cluster. None takes the one in ``RAY_ADDRESS``, which ``ray job
             submit`` sets; where that is not set either, a private Ray is started and ended here.
+        wait_s: for how long Ray Data waits for the first actors of a pool; -1: it does not.
 
     Yields:
         A list to which the errors are added that Ray Data goes on after, a line each.
@@ -60,7 +61,7 @@ def ray_session(address: str | None = None) -> Iterator[list[str]]:
             )
     except (ConnectionError, ray.exceptions.RaySystemError, ValueError) as error:
         raise ConnectionError(f"Ray at {address}: {error}") from error
-    collector = _configure_data()
+    collector = _configure_data(wait_s)
     try:
         yield collector.lines
     finally:
@@ -96,21 +97,14 @@ def _job_config() -> dict[str, Any]:
     return config
 
 
-def cluster_size() -> tuple[float, float]:
-    """CPUs and GPUs of all nodes that are up now."""
-    import ray  # noqa: PLC0415 - as above
-
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources.get("CPU", 1.0), resources.get("GPU", 0.0)
-
-
-def _configure_data() -> _Collector:
+def _configure_data(wait_s: float) -> _Collector:
     from ray.data import DataContext  # noqa: PLC0415 - as above
 
     context = DataContext.get_current()
     context.enable_progress_bars = False  # we print our own
     context.max_errored_blocks = -1  # the rest goes on; what is missing is found by the ledger
     context.target_max_block_size = 32 << 20  # about eight photos between two pools
+    context.wait_for_min_actors_s = wait_s  # type: ignore[assignment] # declared whole, used as it is
     logger = logging.getLogger("ray.data")
     for handler in logger.handlers:
         if handler.get_name() != "file":

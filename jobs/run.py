@@ -8,17 +8,19 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 
 from rich.console import Console
 
-from cluster.local import address_of, cluster_size, ray_session, submitted_job
-from cluster.pools import PoolSize, default_pools
+from cluster.local import address_of, ray_session, submitted_job
+from cluster.pools import Pools, PoolSize
 from jobs import clean
 from jobs.inputs import mark_changed
 from jobs.job import Job
 from jobs.passes import execute
 from jobs.pending import extra_schema
+from jobs.placing import batched, on_cluster, wait_s
 from jobs.stopping import lifeline
 from jobs.weights import prepare
 from manifests import runs
@@ -64,7 +66,7 @@ def run(
     strict: bool = False,
     rows_per_shard: int | None = None,
     address: str | None = None,
-    pools: Mapping[str, PoolSize] | None = None,
+    pools: Pools | Mapping[str, PoolSize] | None = None,
     steps: Callable[[Recipe, str], Sequence[Step]] = clean.steps,
 ) -> Outcome:
     """Clean the photos of a manifest.
@@ -83,7 +85,8 @@ def run(
         strict: refuse a manifest with unusable rows.
         rows_per_shard: None chooses by the number of rows.
         address: of a Ray cluster; None: the one of ``RAY_ADDRESS``, or a private one.
-        pools: actors by pool; None chooses by the cluster.
+        pools: what actors take, and how many there may be; None: the defaults. Sizes by pool, which
+            are taken as they are, are for tests.
         steps: of the recipe; others than :func:`jobs.clean.steps` are for tests.
 
     Raises:
@@ -93,10 +96,12 @@ def run(
         StorageError: a storage does not answer, or does not let us in.
         WeightsError: a model is missing or must not be used, and nothing was started; or it cannot
             be loaded, and no row was done.
+        ClusterError: the cluster cannot be reached, or is too small; no row was done.
     """
     started = time.monotonic()
     output = destination(output).uri
-    recipe = with_absolute_paths(recipe)
+    pools = pools or Pools()
+    recipe = batched(with_absolute_paths(recipe), pools)
     plan = make_plan(manifest, output, rows_per_shard=rows_per_shard, strict=strict)
     numbers = parse_shards(shards, plan) if shards else range(plan.shards)
     for note in plan.notes:
@@ -160,7 +165,7 @@ def _execute(
     shards: Collection[int],
     console: Console,
     address: str | None,
-    pools: Mapping[str, PoolSize] | None,
+    pools: Pools | Mapping[str, PoolSize],
 ) -> Tally:
     """Find what remains, do it, and find that nothing does."""
     tally = _mended(job, shards, reconcile(job.plan, job.ledger, job.goal, shards), console)
@@ -178,16 +183,10 @@ def _execute(
         highlight=False,
     )
     with (
-        _ray(address) as trouble,
+        _ray(address, wait_s(pools)) as trouble,
         lifeline(job.record, tally.missing_count, console.print) as line,
     ):
-        cpus, gpus = cluster_size()
-        job = replace(job, has_gpus=gpus > 0 or bool(pools and len(pools) > 1))
-
-        def choose(job: Job, blocks: int) -> Mapping[str, PoolSize]:
-            used = [pool for pool, _ in job.groups()]
-            return pools or default_pools(cpus, gpus, blocks, used)
-
+        job, choose = on_cluster(job, pools, partial(console.print, markup=False, soft_wrap=True))
         tally = execute(
             job,
             shards,
@@ -221,9 +220,9 @@ def _mended(job: Job, shards: Collection[int], tally: Tally, console: Console) -
 
 
 @contextmanager
-def _ray(address: str | None) -> Iterator[list[str]]:
+def _ray(address: str | None, wait_s: float) -> Iterator[list[str]]:
     try:
-        with ray_session(address) as trouble:
+        with ray_session(address, wait_s) as trouble:
             yield trouble
     except ConnectionError as error:
         raise ClusterError("cluster.unreachable", f"{error}.") from error
