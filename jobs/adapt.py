@@ -98,7 +98,10 @@ class StageActor:
                 run_steps(batch, self._steps)
             if self._together > 1:
                 metrics.BATCH_FILL.add(len(batch) / self._together, pool=self._pool)
-            yield from batch
+            for photo in batch:
+                if self._behind:
+                    photo.drop_pixels()  # files may wait to be stored, pixels need not
+                yield photo
 
     def _pass_on(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
         try:

@@ -123,7 +123,7 @@ def _main(folder: Path) -> None:
     result: object
     try:
         _run(photo, job, folder)
-        photo.drop_pixels()
+        photo.drop_all()
         result = photo.lineage
     except CleanupError as error:
         result = error

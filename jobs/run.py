@@ -75,7 +75,7 @@ def run(
     not done yet; results of other recipes lie beside.
 
     Args:
-        manifest: path or URI; see :func:`manifests.read.read_manifest`.
+        manifest: path or URI; see :func:`manifests.plan.make_plan`.
         output: folder, local or ``s3://``, for images, lineage and the run's record.
         recipe: how.
         console: where progress and the summary go.

@@ -115,8 +115,8 @@ CODES: dict[str, tuple[str, str]] = {
         "Correct the key named; the README's part on pools lists them.",
     ),
     "id.unsafe": (
-        "The id cannot be a file name: it holds `..`, a slash, a backslash or a control "
-        "character, or is over 200 bytes long.",
+        "The id cannot be a file name: it holds `..`, a slash, a backslash (or what stands for "
+        "one), a control character or one that cannot be seen, or is over 200 bytes long.",
         "Rename the id.",
     ),
     "id.duplicate": (

@@ -39,7 +39,7 @@ _PART_ROWS = 100_000
 #: Arrow parses text in blocks of this size on all cores, or, if a row does not fit, as a whole.
 _BLOCK_BYTES = 1 << 20
 
-csv.field_size_limit(ROW_BYTES)  # polygons and run lengths may be longer than the default's 128 KiB
+csv.field_size_limit(2**31 - 1)  # polygons and run lengths may be longer than the default's 128 KiB
 
 # A quote opens a cell only at its start, and closes it where it is not doubled; what follows up to
 # the comma still belongs to the cell. That is how Arrow and Python read CSV, too.
@@ -73,14 +73,14 @@ class _Text:
         head = self.data[:position]
         return self.line + head.count(b"\n") + head.count(b"\r") - head.count(b"\r\n")
 
-    def decoded(self) -> io.StringIO:
+    def decoded(self) -> str:
         """The text, with line ends as they are.
 
         Raises:
             ValueError: it is not UTF-8.
         """
         try:
-            return io.StringIO(self.data.decode(), newline="")
+            return self.data.decode()
         except UnicodeDecodeError as error:
             raise ValueError(f"line {self.line_at(error.start)} is not UTF-8") from None
 
@@ -165,7 +165,8 @@ def _header(text: _Text) -> tuple[list[str], _Text]:
     record = _ONE_RECORD.match(text.data, start)
     end = record.end() if record else len(text.data)
     head = _Text(text.data[start:end], text.line_at(start))
-    return next(csv.reader(head.decoded()), []), _Text(text.data[end:], text.line_at(end))
+    names = next(csv.reader(io.StringIO(head.decoded(), newline="")), [])
+    return names, _Text(text.data[end:], text.line_at(end))
 
 
 def _csv_table(text: _Text, names: list[str]) -> pa.Table:
@@ -192,7 +193,7 @@ def _csv_table(text: _Text, names: list[str]) -> pa.Table:
 
 def _csv_records(text: _Text) -> Iterator[tuple[int, list[str]]]:
     """Each record that is not empty, and the number of its first line."""
-    reader = csv.reader(text.decoded())
+    reader = csv.reader(io.StringIO(text.decoded(), newline=""))
     start = text.line
     for cells in reader:
         if cells:
@@ -249,6 +250,7 @@ def _read_parquet(place: Place) -> Iterator[Part]:
         rows = PART_BYTES * metadata.num_rows // max(size, 1)
         row = 0
         for batch in parquet.iter_batches(batch_size=min(max(rows, 1), _PART_ROWS)):
+            batch.validate(full=True)  # texts may be none, which nobody else would notice
             yield Part(pa.Table.from_batches([batch]), partial(_rows_after, row))
             row += batch.num_rows
         if not row:

@@ -308,9 +308,12 @@ def _checked(files: list[Place], scan: _Scan, told: Unusable) -> Iterator[pa.Tab
     row = 0
     for place in files:
         for part in read_parts(place):
-            kinds = scan.kinds[row : row + part.table.num_rows]
-            row += part.table.num_rows
-            if len(kinds) < part.table.num_rows:
+            count = part.table.num_rows
+            if not count:
+                continue
+            kinds = scan.kinds[row : row + count]
+            row += count
+            if len(kinds) < count:
                 raise ManifestError(
                     "manifest.changed", f"{place.uri} changed while it was planned."
                 )

@@ -54,7 +54,8 @@ def fingerprint(files: list[Place]) -> str:
 def stamp(files: list[Place]) -> str:
     """A hash of the files' names, sizes and times of change, 16 hex digits: cheap to compare.
 
-    As long as it stays, the contents have stayed; it may change without them, by copying.
+    While it stays, nobody has written the files anew, unless within one tick of the storage's clock
+    (in S3, a second) and with as many bytes. It changes without the contents when they are copied.
     """
     digest = hashlib.sha256()
     found = files[0].filesystem.get_file_info([file.path for file in files])

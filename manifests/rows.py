@@ -155,11 +155,17 @@ def _resolve_dots(uris: pa.Array, which: pa.Array) -> pa.Array:
     return pc.replace_with_mask(uris, which, pa.array(replaced, pa.string()))
 
 
+#: Turns the direction of text, or has no width: an id with it looks like another one.
+_INVISIBLE = r"[\x{200b}-\x{200f}\x{202a}-\x{202e}\x{2060}-\x{2069}\x{feff}]"
+
+
 def _is_unsafe(ids: pa.Array) -> pa.Array:
-    pattern = r"[\x00-\x1f\x7f-\x9f/\\]|\.\.|^\.$"
-    return pc.or_(
-        pc.match_substring_regex(ids, pattern), pc.greater(pc.binary_length(ids), _MAX_ID_BYTES)
-    )
+    """Ids that leave their folder, also where a storage normalises names, or that fake others."""
+    normal = pc.utf8_normalize(ids, form="NFKC")  # a fullwidth solidus is a slash there
+    is_path = pc.match_substring_regex(normal, r"[\x00-\x1f\x7f-\x9f/\\]|\.\.|^\.$")
+    is_fake = pc.match_substring_regex(ids, _INVISIBLE)
+    is_long = pc.greater(pc.binary_length(ids), _MAX_ID_BYTES)
+    return pc.or_(pc.or_(is_path, is_fake), is_long)
 
 
 class _Errors:

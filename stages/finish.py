@@ -63,7 +63,6 @@ def encode(recipe: Recipe) -> Work:
         photo.result, row.fidelity = made.data, made.fidelity
         row.fidelity_note = "; ".join(filter(None, [decoded.note, made.note])) or None
         row.metadata_note = "; ".join(made.metadata_notes) or None
-        photo.decoded, photo.changed, photo.patches = None, None, []  # it may wait to be stored
 
     return work
 

@@ -110,10 +110,14 @@ class Photo:
         return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 
     def drop_pixels(self) -> None:
-        """Free everything but the record, once the row has ended."""
-        self.original = self.result = b""
+        """Free everything but the record and the files, once nothing is painted any more."""
         self.mask_files, self.marked, self.patches = [], {}, []
         self.decoded, self.region, self.changed = None, None, None
+
+    def drop_all(self) -> None:
+        """Free everything but the record, once the row has ended."""
+        self.original = self.result = b""
+        self.drop_pixels()
 
 
 _IMAGE = pa.struct([("data", pa.large_binary()), ("shape", pa.list_(pa.int32()))])

@@ -116,10 +116,10 @@ def fail(photo: Photo, code: str, message: str, stage: str) -> None:
     """Record why a photo cannot be done, and free its pixels."""
     row = photo.lineage
     row.status, row.error_code, row.error, row.error_stage = FAILED, code, message, stage
-    photo.drop_pixels()
+    photo.drop_all()
 
 
 def finish(photo: Photo) -> None:
     """Stamp the time at which a row ended, and free its pixels."""
     photo.lineage.finished_at = datetime.now(UTC)
-    photo.drop_pixels()
+    photo.drop_all()

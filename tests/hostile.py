@@ -172,7 +172,8 @@ def damaged_masks() -> Iterator[Case]:
             yield Case(f"mask-{name}", photo, frozenset(codes), data, {}, options)
 
 
-def all_cases() -> list[Case]:
+@cache
+def all_cases() -> tuple[Case, ...]:
     """The whole corpus."""
     from tests import hostile_formats, hostile_jpeg, hostile_others  # noqa: PLC0415 - made of what is above
 
@@ -183,7 +184,7 @@ def all_cases() -> list[Case]:
         *hostile_formats.MAKERS,
         *hostile_others.MAKERS,
     ]
-    return [case for make in makers for case in make()]
+    return tuple(case for make in makers for case in make())
 
 
 if __name__ == "__main__":

@@ -36,6 +36,8 @@ MEMORY_MIB = 2048
 #: A file that takes more of a processor, or this long without one, hangs its worker.
 CPU_SECONDS, WALL_SECONDS = 20, 200.0
 
+_ROOT = Path(__file__).parent.parent
+
 #: Lossy files are coded again; what is told of them must not look different.
 _MOST_LEVELS = 6.0
 
@@ -95,7 +97,10 @@ def _end_some(names: list[str], folder: Path, memory_mib: int) -> Iterator[Endin
         command = [sys.executable, "-m", "tests.hostile_run", str(folder), str(memory_mib)]
         pipe, log = subprocess.PIPE, (folder / "told.log").open("ab")
         # Unbuffered: select does not see what is read already.
-        with log, subprocess.Popen(command, 0, stdin=pipe, stdout=pipe, stderr=log) as child:
+        with (
+            log,
+            subprocess.Popen(command, 0, stdin=pipe, stdout=pipe, stderr=log, cwd=_ROOT) as child,
+        ):
             assert child.stdin
             assert child.stdout
             child.stdin.write(json.dumps(left).encode())

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from jobs.run import run
 from stages.recipe import Recipe
-from tests.hostile import OK, Case, all_cases, sound_files
+from tests.hostile import BOX, OK, Case, all_cases, sound_files
 from tests.hostile_formats import bomb, png
 from tests.hostile_run import Ending, end_each
 
@@ -84,9 +84,60 @@ def test_some_of_each_family_go_through_the_dag(ray_address: str, tmp_path: Path
     assert outcome.exit_code == 2
     assert (outcome.tally.rows, outcome.tally.missing_count) == (len(chosen), 0)
     lineage = pd.read_parquet(tmp_path / "out" / "lineage").set_index("id")
-    ended = {c.name: lineage.error_code[str(n)] or "ok" for n, c in enumerate(chosen)}
-    assert {name: code for name, code in ended.items() if code not in by_name(chosen)[name]} == {}
+    codes = lineage.error_code.fillna("ok")
+    told = {case.name: codes[str(n)] for n, case in enumerate(chosen)}
+    assert {c.name: told[c.name] for c in chosen if told[c.name] not in c.codes} == {}
 
 
-def by_name(cases: list[Case]) -> dict[str, frozenset[str]]:
-    return {case.name: case.codes for case in cases}
+#: An id would be a file name outside of the output, or none at all.
+UNSAFE_IDS = (
+    *("..", ".", "../up", "a/../../up", "/etc/passwd", "a/b", "a\\b", "..\\up", "C:\\up"),
+    *("nul\0", "line\nbreak", "\x1b[2J", "\x85", "x" * 201, "ä" * 101),
+    *("\uff0e\uff0e\uff0fup", "\u2024\u2024", "\u202egpj.exe", "\ufeffa", "\u200b"),
+)
+
+#: Odd, yet a file's name: those that look like other characters, and those of other systems.
+ODD_IDS = (
+    *(
+        "a\u2215b",
+        "a\u2044b",
+        "a.",
+        "a ",
+        " a",
+        "~",
+        "-rf",
+        "CON",
+        "NUL.txt",
+        "%2e%2e%2fup",
+        "a%00b",
+        "$(id)",
+        "*",
+        "?",
+    ),
+    *("a:b", 'a"b', "<b>", "|cmd", "x" * 200, "é", "e\u0301", "\U0001f5bc"),
+)
+
+
+def test_no_id_leaves_the_output(ray_address: str, tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(sound_files()["png-rgb"])
+    rows = [
+        {"id": name, "image": "photo.png", "boxes": json.loads(BOX)}
+        for name in (*UNSAFE_IDS, *ODD_IDS)
+    ]
+    manifest = tmp_path / "in" / "manifest.jsonl"
+    manifest.parent.mkdir()
+    manifest.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (tmp_path / "photo.png").rename(manifest.parent / "photo.png")
+    before = set(tmp_path.rglob("*"))
+    out = tmp_path / "deep" / "out"
+    run(str(manifest), str(out), Recipe.load("telea"), Console(quiet=True), address=ray_address)
+    lineage = pd.read_parquet(out / "lineage").set_index("id")
+    assert set(lineage.index) == {*UNSAFE_IDS, *ODD_IDS}
+    codes = lineage.error_code.fillna("ok")
+    assert set(codes[list(UNSAFE_IDS)]) == {"id.unsafe"}
+    assert set(codes[list(ODD_IDS)]) <= {"ok", "id.unsafe"}
+    stored = {Path(uri) for uri in lineage.output_uri.dropna()}
+    images = {path for path in (out / "images").rglob("*") if path.is_file()}
+    assert images == stored
+    made = {path for path in set(tmp_path.rglob("*")) - before if path.is_file()}
+    assert all(path.is_relative_to(out) for path in made)

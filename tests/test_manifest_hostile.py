@@ -64,6 +64,12 @@ def _broken_page(path: Path) -> None:
     path.write_bytes(data)
 
 
+def _no_text(path: Path) -> None:
+    names = ["id", "image", "mask"]
+    cells = pa.array([b"\xff" * 3]).view(pa.string())
+    pq.write_table(pa.table([cells] * 3, names=names), path)
+
+
 CASES: dict[str, tuple[str, Callable[[Path], object] | bytes, str, str]] = {
     "a cell of 2 GB": ("csv", lambda p: _long(p, _HEAD + b'1,"'), "unreadable", "line 2 is longer"),
     "a line without end": ("jsonl", lambda p: _long(p, b'{"id": "'), "unreadable", "line 1 is lon"),
@@ -91,6 +97,7 @@ CASES: dict[str, tuple[str, Callable[[Path], object] | bytes, str, str]] = {
     "a name for each row": ("jsonl", _sparse_names, "unreadable", "there are more than 1000 names"),
     "wide Parquet": ("parquet", _wide_parquet, "unreadable", "it has 5003 columns, at most 1000"),
     "a damaged page": ("parquet", _broken_page, "unreadable", "m.parquet: "),
+    "texts that are none": ("parquet", _no_text, "unreadable", "UTF8"),
     "NUL": ("csv", _HEAD + b"1,a,b\n2,a\0,b\n", "unreadable", "line 3 holds a NUL byte"),
     "NUL in JSON": ("jsonl", b'{"id":\n\0\n', "unreadable", "line 2 holds a NUL byte"),
     "UTF-16": ("csv", "id,image,mask\n1,a,b\n".encode("utf-16-le"), "unreadable", "a NUL byte"),

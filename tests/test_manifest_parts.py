@@ -62,6 +62,17 @@ def test_csv_is_the_same_wherever_it_is_cut(
     assert lines == [line + 1 for line, _ in ends[:-1]]
 
 
+@pytest.mark.parametrize("blank", ["", "\n" * 100, "1,a,b\n" + "\r\n" * 100])
+def test_files_and_parts_without_rows_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blank: str
+) -> None:
+    monkeypatch.setattr(formats, "PART_BYTES", 20)
+    write(tmp_path / "m" / "1.csv", "id,image,mask\n" + blank)
+    write(tmp_path / "m" / "2.csv", "id,image,mask\n2,a,b\n")
+    rows = rows_of(make_plan(str(tmp_path / "m"), str(tmp_path / "out")))
+    assert [row["id"] for row in rows] == [*blank[:1].strip(), "2"]
+
+
 @pytest.mark.parametrize("size", [1, 7, 30, 1000])
 def test_a_quote_inside_a_cell_is_a_letter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int

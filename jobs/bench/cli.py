@@ -66,8 +66,12 @@ def plan(
     import json
     from dataclasses import asdict
 
-    from jobs.bench.plan import measure
+    from jobs.bench.plan import KINDS, measure
 
+    if unknown := set(kind or ()).difference(KINDS):
+        raise typer.BadParameter(
+            f"{', '.join(sorted(unknown))} is none of {', '.join(KINDS)}", param_hint="--kind"
+        )
     found = []
     head = ("rows", "MB", "seconds", "of CPU", "rows/s", "peak MiB", "shards")
     typer.echo(" " * 14 + "".join(f"{name:>11}" for name in head))

@@ -19,6 +19,9 @@ import pyarrow.parquet as pq
 
 from manifests.plan import make_plan
 
+#: The formats that are measured; with boxes, each row has two.
+KINDS = ("csv", "jsonl", "parquet", "csv+boxes", "jsonl+boxes", "parquet+boxes")
+
 #: So many rows of the manifest are made at a time.
 _ROWS_AT_A_TIME = 100_000
 
@@ -28,7 +31,7 @@ class PlanCost:
     """One manifest.
 
     Attributes:
-        kind: ``csv``, ``jsonl`` or ``parquet``; with ``+boxes`` behind it, each row has two boxes.
+        kind: one of :data:`KINDS`.
         rows: in it.
         megabytes: its size.
         seconds: from the call until the plan is stored, on a local disk.

@@ -51,23 +51,21 @@ def _count_segments(jpeg: bytes) -> None:
         at = end + 1 + max(int.from_bytes(jpeg[end + 1 : end + 3], "big"), 1)
     else:
         raise UnsupportedError(f"it has more than {_MOST_PARTS} segments")
-    # Coded samples never hold these two bytes; a preview or a profile may, a few times.
-    if jpeg.count(_SCAN, at) > _MOST_SCANS and (scans := _scans(jpeg, at)) > _MOST_SCANS:
-        raise UnsupportedError(f"it has {scans} scans")
+    # Coded samples never hold these two bytes.
+    if jpeg.count(_SCAN, at, _end_of_picture(jpeg, at)) > _MOST_SCANS:
+        raise UnsupportedError(f"it has more than {_MOST_SCANS} scans")
 
 
 def _end_of_fill(jpeg: bytes, at: int) -> int:
-    """Behind a marker's first bytes, all 0xFF."""
+    """Behind a marker's first bytes, all 0xFF; an empty run where there is none."""
     fill = _FILL.match(jpeg, at)
     return fill.end() if fill else at
 
 
-def _scans(jpeg: bytes, at: int) -> int:
-    """How many scans there are up to the end of the picture, or to one too many."""
-    count, end = 0, jpeg.find(b"\xff\xd9", at)
-    while count <= _MOST_SCANS and (at := jpeg.find(_SCAN, at, end if end >= 0 else None)) >= 0:
-        count, at = count + 1, at + 2
-    return count
+def _end_of_picture(jpeg: bytes, at: int) -> int:
+    """Where it says that it ends, from its first scan on; else the end of the file."""
+    end = jpeg.find(b"\xff\xd9", at)
+    return end if end >= 0 else len(jpeg)
 
 
 def _count_chunks(data: bytes, order: str, at: int, overhead: int) -> None:

@@ -209,6 +209,8 @@ def _other_format(data: bytes) -> str:
 
 
 def _check_size(width: int, height: int, max_megapixels: float, role: Role, uri: str) -> None:
+    if not width or not height:
+        raise RowError(f"{role}.corrupt", f"The {role} {uri} has {width}x{height} pixels.")
     if width * height > max_megapixels * 1e6:
         raise RowError(
             f"{role}.too_large",
@@ -219,7 +221,8 @@ def _check_size(width: int, height: int, max_megapixels: float, role: Role, uri:
 def _is_out_of_memory(error: Exception) -> bool:
     """Libraries in C say so in words; libheif also where it only refuses what a file claims."""
     text = str(error).lower()
-    return "memory" in text and "security limit" not in text
+    words = ("out of memory", "insufficient memory", "memory allocation", "allocate memory")
+    return any(each in text for each in words) and "security limit" not in text
 
 
 def _is_truncation(error: Exception, data: bytes) -> bool:

@@ -58,7 +58,7 @@ def encode(
 def _converted(edit: Edit, own: str) -> Encoded:
     try:
         return convert(edit, own, edit.output.format)
-    except (OSError, ValueError, OverflowError, struct.error) as error:
+    except (OSError, ValueError, RuntimeError, OverflowError, struct.error) as error:
         # What an encoder cannot hold: more pixels a side than it has bits for, above all.
         raise UnsupportedError(f"as {edit.output.format}: {error}") from None
 

@@ -51,12 +51,20 @@ def _is_deep(avif: bytes) -> bool:
 
 
 def encode_avif(edit: Edit) -> Encoded:
-    """Write an edited AVIF; raises RowError ``image.stale_preview``."""
+    """Write an edited AVIF.
+
+    Raises:
+        RowError: ``image.stale_preview``.
+        UnsupportedError: the encoder cannot take it.
+    """
     with pillow_io.opened(edit.source) as original:
         blocks, kept = _settled(edit, original.info)
     quality = edit.output.quality or DEFAULT_QUALITY
     picture = as_pillow(edit.pixels, edit.space.model)
-    data = pillow_io.saved(picture, format="AVIF", quality=quality, **kept)
+    try:
+        data = pillow_io.saved(picture, format="AVIF", quality=quality, **kept)
+    except RuntimeError as error:  # of the encoder, which does not say that it lacks memory
+        raise UnsupportedError(str(error)) from None
     return Encoded(data, "reencoded", f"AVIF, quality {quality}", blocks.notes)
 
 
@@ -80,7 +88,7 @@ def decode_heic(data: bytes) -> Decoded:
 
 
 def encode_heic(edit: Edit) -> Encoded:
-    """Write an edited HEIC; raises RowError ``image.stale_preview``."""
+    """Write an edited HEIC; raises as :func:`encode_avif` does."""
     original = _open_heic(edit.source)
     blocks, kept = _settled(edit, original.info)
     height, width, channels = edit.pixels.shape
@@ -92,7 +100,10 @@ def encode_heic(edit: Edit) -> Encoded:
     )
     quality = edit.output.quality or DEFAULT_QUALITY
     target = io.BytesIO()
-    picture.save(target, quality=quality, chroma=original.info.get("chroma", 420), **kept)
+    try:
+        picture.save(target, quality=quality, chroma=original.info.get("chroma", 420), **kept)
+    except RuntimeError as error:
+        raise UnsupportedError(str(error)) from None
     dropped = count(edit.source) - 1
     if dropped:
         blocks.notes.append(f"{dropped} further picture{'s' * (dropped > 1)} dropped")

@@ -129,6 +129,8 @@ def _reading(data: bytes) -> Iterator[TiffReader]:
     try:
         with TiffReader(io.BytesIO(data)) as reader:
             yield reader
+    except ImportError as error:
+        raise UnsupportedError(f"its compression takes what is not installed: {error}") from None
     except _DAMAGE as error:
         raise OSError(str(error) or type(error).__name__) from error
 

@@ -42,7 +42,7 @@ class TiffFile:
     """A TIFF being changed.
 
     Args:
-        data: the file; well-formed, as far as tifffile could tell.
+        data: the file; what it says of its main page is well-formed, as tifffile has read that.
 
     Attributes:
         data: the file as it is by now.
@@ -57,17 +57,23 @@ class TiffFile:
         self._inline = 8 if is_big else 4
 
     def entries(self, directory: int) -> dict[int, Entry]:
-        """The tags of the directory at that position."""
-        found = {}
+        """The tags of the directory at that position; those that reach outside are left out."""
+        found: dict[int, Entry] = {}
         start = directory + struct.calcsize(self._count)
+        if not self._first <= directory or start > len(self.data):
+            return found
         for i in range(self._number(directory, self._count)):
             position = start + i * self._entry
+            if position + self._entry > len(self.data):
+                break
             tag, kind = self._number(position, "H"), self._number(position + 2, "H")
             count = self._number(position + 4, self._word)
             value = position + 4 + struct.calcsize(self._word)
             if count * _SIZES.get(kind, 1) > self._inline:
                 value = self._number(value, self._word)
-            found[tag] = Entry(tag, kind, count, position, value)
+            entry = Entry(tag, kind, count, position, value)
+            if value + entry.size <= len(self.data):
+                found[tag] = entry
         return found
 
     def content(self, entry: Entry) -> bytes:
@@ -75,7 +81,9 @@ class TiffFile:
         return bytes(self.data[entry.value : entry.value + entry.size])
 
     def integer(self, entry: Entry) -> int:
-        """An entry's first whole number."""
+        """An entry's first whole number; 0 if it has none."""
+        if entry.kind not in _INTEGERS or not entry.count:
+            return 0
         return self._number(entry.value, _INTEGERS[entry.kind])
 
     def integers(self, entry: Entry) -> tuple[int, ...]:
@@ -175,13 +183,13 @@ class TiffFile:
                 yield found
 
     def _links(self) -> Iterator[int]:
-        """The positions at which the chain's directories are named."""
-        at, seen = self._first, set[int]()
-        while at not in seen:
+        """The positions at which the chain's directories are named, as far as they lie inside."""
+        at, seen, size = self._first, set[int](), len(self.data)
+        while at not in seen and at + struct.calcsize(self._word) <= size:
             seen.add(at)
             yield at
             directory = self._number(at, self._word)
-            if not directory:
+            if not directory or directory + struct.calcsize(self._count) > size:
                 return
             at = self._next_at(directory)
 

@@ -35,24 +35,35 @@ def encode(edit: Edit) -> Encoded:
         own = quality_of(parts[b"VP8 "])
         quality = edit.output.quality or own or DEFAULT_QUALITY
         how = "as it was" if quality == own else "the recipe's"
-    data = saved(
-        as_pillow(edit.pixels, edit.space.model),
-        format="WEBP",
-        lossless=not how,
-        exact=True,  # keep the colour under transparent pixels
-        quality=quality,
-        **kept,
-    )
+    try:
+        data = saved(
+            as_pillow(edit.pixels, edit.space.model),
+            format="WEBP",
+            lossless=not how,
+            exact=True,  # keep the colour under transparent pixels
+            quality=quality,
+            **kept,
+        )
+    except ValueError as error:
+        if str(error) == "encoding error 1":  # VP8_ENC_ERROR_OUT_OF_MEMORY
+            raise MemoryError from error
+        raise
     if not how:
         return Encoded(data, "lossless", "", blocks.notes)
     return Encoded(data, "reencoded", f"lossy WebP, quality {quality} ({how})", blocks.notes)
 
 
 def canvas(data: bytes) -> tuple[int, int] | None:
-    """Width and height that an extended file (``VP8X``) claims, px; None for any other file."""
-    if data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8X" or len(data) < 30:
+    """Width and height that the head of a WebP claims, px; None for any other file."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or len(data) < 30:
         return None
-    width, height = (int.from_bytes(data[at : at + 3], "little") + 1 for at in (24, 27))
+    if data[12:16] == b"VP8X":
+        width, height = (int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
+        return width + 1, height + 1
+    if data[12:16] == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    width, height = (int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (26, 28))
     return width, height
 
 

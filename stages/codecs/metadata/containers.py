@@ -12,13 +12,11 @@ from stages.codecs.metadata.exif import NAME as EXIF
 from stages.codecs.metadata.jpeg import ICC, PHOTOSHOP, is_photoshop
 from stages.codecs.metadata.tiff import Directory, Tiff
 from stages.codecs.metadata.xmp_segments import XMP, extended, is_main
+from stages.codecs.png_chunks import inflated
 from stages.codecs.turbojpeg import DamagedError, RefusedError
 
 _PNG, _PNG_XMP = b"\x89PNG\r\n\x1a\n", b"XML:com.adobe.xmp\0"
 _TIFF_XMP, _TIFF_IPTC, _TIFF_PHOTOSHOP, _TIFF_ICC = 700, 33_723, 34_377, 34_675
-
-#: No text in a PNG is longer once unpacked; more is a bomb.
-_MAX_TEXT = 64 * 2**20
 
 
 @dataclass(slots=True)
@@ -119,7 +117,7 @@ def _international_text(content: bytes) -> bytes:
 def _inflated(data: bytes) -> bytes:
     """Unpacked; as it is where it cannot be."""
     with contextlib.suppress(zlib.error):
-        return zlib.decompressobj().decompress(data, _MAX_TEXT)
+        return inflated(data)
     return data
 
 
