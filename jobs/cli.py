@@ -20,6 +20,7 @@ from jobs.run_options import (
     DEFAULT_RECIPE,
     CheckInputsOption,
     OutputOption,
+    PricesOption,
     RecipeOption,
     RetryOption,
     SetOption,
@@ -77,6 +78,7 @@ def run(
         str | None,
         typer.Option(help="A running Ray cluster. Else RAY_ADDRESS, else a private Ray, here."),
     ] = None,
+    prices: PricesOption = None,
     trust: TrustOption = False,
 ) -> None:
     """Clean all photos of a manifest.
@@ -84,6 +86,7 @@ def run(
     Exit code 0: all ok. 2: finished, some rows failed (see the lineage). 1: did not finish; run
     the same command again.
     """
+    from jobs.cost import load_prices
     from jobs.run import run as run_job
     from jobs.weights import trusted
     from stages.recipe import Recipe
@@ -102,6 +105,7 @@ def run(
             strict=strict,
             rows_per_shard=rows_per_shard,
             address=address,
+            prices=load_prices(prices) if prices else None,
         )
     _summarise(console, outcome)
     raise typer.Exit(outcome.exit_code)

@@ -74,8 +74,13 @@ BYTES = Metric(
     ("direction",),
 )
 RETRIES = Metric("catalog_cleanup_storage_retries", "total", "Requests to S3 that were made again.")
+COST = Metric(
+    "catalog_cleanup_cost_dollars",
+    "total",
+    "Dollars that the nodes cost while runs were at work, where --prices are given.",
+)
 
-METRICS = (ROWS, STAGE_SECONDS, BATCH_FILL, BYTES, RETRIES)
+METRICS = (ROWS, STAGE_SECONDS, BATCH_FILL, BYTES, RETRIES, COST)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -52,6 +53,18 @@ CheckInputsOption = Annotated[
     typer.Option(
         help="Do again photos whose files changed since they were done, which takes a look at "
         "each file."
+    ),
+]
+
+PricesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--prices",
+        metavar="TOML",
+        exists=True,
+        dir_okay=False,
+        help="Dollars for an hour of a node, a line for each group of nodes: large-gpu = 3.9. "
+        "The run then tells what it costs.",
     ),
 ]
 

@@ -16,6 +16,7 @@ from jobs.run_options import (
     DEFAULT_RECIPE,
     CheckInputsOption,
     OutputOption,
+    PricesOption,
     RecipeOption,
     RetryOption,
     SetOption,
@@ -50,6 +51,7 @@ def submit(
     check_inputs: CheckInputsOption = True,
     strict: StrictOption = False,
     rows_per_shard: RowsPerShardOption = None,
+    prices: PricesOption = None,
     trust: TrustOption = False,
     follow: Annotated[
         bool, typer.Option(help="Show the job's log, and end with its exit code.")
@@ -78,19 +80,24 @@ def submit(
 ) -> None:
     """Clean all photos of a manifest as a job of a Ray cluster.
 
-    A recipe's TOML file is sent along. MANIFEST, DEST and what they name must be reachable from the
-    cluster: in S3, or on a disk that its nodes share. Exit code: the run's own, 0, 2 or 1; with
-    --no-follow 0 once the cluster has the job.
+    A recipe's TOML and the prices are sent along. MANIFEST, DEST and what they name must be
+    reachable from the cluster: in S3, or on a disk that its nodes share. Exit code: the run's own,
+    0, 2 or 1; with --no-follow 0 once the cluster has the job.
     """
+    from jobs.cost import load_prices
     from jobs.submit import connect, send
     from stages.recipe import Recipe, preset_names
 
     parse_statuses(retry)
     Recipe.load(recipe, set_ or ())  # what is wrong with it is told here and now
-    files = {} if recipe in preset_names() else {Path(recipe).name: Path(recipe)}
+    files = {} if recipe in preset_names() else {"recipe.toml": Path(recipe)}
     where = _absolute(output)
     call = ["run", _absolute(manifest), "--output", where]
-    call += ["--recipe", next(iter(files), recipe)]
+    call += ["--recipe", "recipe.toml" if files else recipe]
+    if prices:
+        load_prices(prices)
+        files["prices.toml"] = prices
+        call += ["--prices", "prices.toml"]
     call += [word for each in set_ or () for word in ("--set", each)]
     call += [f"--retry={retry}"] if retry else []
     call += [f"--shards={shards}"] if shards else []

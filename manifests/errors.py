@@ -114,6 +114,10 @@ CODES: dict[str, tuple[str, str]] = {
         "The pools' file is missing, or has a key or a value that it cannot have.",
         "Correct the key named; the README's part on pools lists them.",
     ),
+    "cluster.bad_prices": (
+        "The file of prices is missing, or holds something else than prices.",
+        "Give a line like `large-gpu = 3.9` for each group of nodes: dollars for an hour of each.",
+    ),
     "id.unsafe": (
         "The id cannot be a file name: it holds `..`, a slash, a backslash (or what stands for "
         "one), a control character or one that cannot be seen, or is over 200 bytes long.",
