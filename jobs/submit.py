@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
 import shutil
@@ -50,6 +51,7 @@ def connect(address: str) -> JobSubmissionClient:
     os.environ["RAY_API_SERVER_ADDRESS"] = address
     from ray.job_submission import JobSubmissionClient  # noqa: PLC0415 - slow to load
 
+    logging.getLogger("ray").setLevel(logging.WARNING)  # it tells of each package that is sent
     with _told(address):
         return JobSubmissionClient(address)
 
