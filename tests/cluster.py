@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from tests.support import free_ports
 
-_STARTUP_S = 60.0
+_TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -79,10 +78,8 @@ def ray_cluster(
         options += [f"--metrics-export-port={metrics}", f"--ray-client-server-port={agents[0]}"]
         options += [f"--dashboard-agent-listen-port={agents[1]}"]
         options += [f"--dashboard-agent-grpc-port={agents[2]}"]
-    head = _start(options, folder, environment, cpus)
+    head = _started(options, folder, environment, cpus)
     try:
-        for each in (port, shown, agents[1]) if dashboard else (port,):
-            _await_port(head.process, each)
         yield RayCluster(
             f"127.0.0.1:{port}",
             folder,
@@ -93,6 +90,18 @@ def ray_cluster(
     finally:
         head.kill()  # SIGTERM takes half a minute to be obeyed
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(options: list[str], folder: Path, environment: Mapping[str, str], cpus: int) -> Node:
+    """A head that is up. Ray gives it 30 s for that, which on a busy machine may be too little."""
+    for _ in range(_TRIES):
+        head = _start(options, folder, environment, cpus)
+        while head.process.poll() is None:
+            if b"Ray runtime started" in (folder / "start.log").read_bytes():
+                return head
+            time.sleep(0.1)
+        head.kill()
+    raise AssertionError((folder / "start.log").read_text())
 
 
 def _start(options: list[str], folder: Path, environment: Mapping[str, str], cpus: int) -> Node:
@@ -110,16 +119,3 @@ def _start(options: list[str], folder: Path, environment: Mapping[str, str], cpu
             command, stdout=log, stderr=log, env=os.environ | environment, start_new_session=True
         )
     return Node(process)
-
-
-def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + _STARTUP_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return
