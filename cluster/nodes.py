@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+from cluster.pools import NodeType
 from cluster.sizing import NodeGroup
 
 #: The label by which Ray tells which of the autoscaler's node types a node is of.
@@ -19,48 +21,62 @@ _GIB = 2**30
 _MANY = 10_000
 
 
-def node_groups() -> list[NodeGroup]:
-    """The nodes of the cluster that this process is connected to, by shape.
+def node_groups(types: Mapping[str, NodeType]) -> list[NodeGroup]:
+    """The nodes of the cluster that this process is connected to, by shape, and those to come.
 
-    The autoscaler's node types are what Ray keeps of its configuration for Ray Data, too. It holds
-    their resources and how many there may be, but not their labels.
+    Args:
+        types: what its autoscaler may add, by name. Some clusters tell it themselves, but for the
+            labels.
     """
     import ray  # noqa: PLC0415 - slow to load
 
     alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     config = ray._private.state.state.get_cluster_config()
-    types = {each.name: each for each in config.node_group_configs} if config else {}
-    return groups_of(
-        [(node["Resources"], node["Labels"]) for node in alive],
-        {name: (dict(each.resources), each.max_count) for name, each in types.items()},
-    )
+    told = {each.name: each for each in config.node_group_configs} if config else {}
+    groups = [
+        *(_of_type(name, node_type) for name, node_type in types.items()),
+        *(
+            _told(name, each.resources, each.max_count)
+            for name, each in told.items()
+            if name not in types
+        ),
+    ]
+    return with_those_up([(node["Resources"], node["Labels"]) for node in alive], groups)
 
 
-def groups_of(
-    alive: Sequence[tuple[Mapping[str, float], Mapping[str, str]]],
-    types: Mapping[str, tuple[Mapping[str, float], int]],
+def _of_type(name: str, node_type: NodeType) -> NodeGroup:
+    labels = {_NODE_TYPE: name, **node_type.labels}
+    shape = (node_type.cpus, node_type.gpus, node_type.memory_gib)
+    return NodeGroup(name, *shape, labels, up=0, possible=node_type.max_nodes)
+
+
+def _told(name: str, resources: Mapping[str, float], most: int) -> NodeGroup:
+    shape = _shape(resources)
+    return NodeGroup(name, *shape, None, up=0, possible=_MANY if most < 0 else most)
+
+
+def with_those_up(
+    alive: Sequence[tuple[Mapping[str, float], Mapping[str, str]]], types: Sequence[NodeGroup]
 ) -> list[NodeGroup]:
-    """Put nodes of one shape together.
+    """Put nodes of one shape together, and beside them those that may be added.
 
     Args:
         alive: resources and labels of each node that is up.
-        types: resources of each node type, and how many such nodes there may be; -1: any number.
+        types: of which none is counted as up.
     """
-    shapes = Counter(_shape(resources, labels) for resources, labels in alive)
+    shapes = Counter((*_shape(resources), _kept(labels)) for resources, labels in alive)
     up_of_type: Counter[str] = Counter()
-    for (name, *_), count in shapes.items():
-        up_of_type[name] += count
-    more = {
-        name: (_MANY if most < 0 else most) - up_of_type[name] for name, (_, most) in types.items()
-    }
+    for (*_, labels), count in shapes.items():
+        up_of_type[dict(labels).get(_NODE_TYPE, "")] += count
+    more = {each.name: each.possible - up_of_type[each.name] for each in types}
     groups = []
-    for (name, cpus, gpus, memory_gib, labels), up in shapes.items():
+    for (cpus, gpus, memory_gib, labels), up in shapes.items():
+        name = dict(labels).get(_NODE_TYPE, "")
         added = max(more.pop(name, 0), 0)
         groups.append(NodeGroup(name, cpus, gpus, memory_gib, dict(labels), up, up + added))
-    for name, count in more.items():
-        if count > 0:
-            _, cpus, gpus, memory_gib, _ = _shape(types[name][0], {})
-            groups.append(NodeGroup(name, cpus, gpus, memory_gib, None, up=0, possible=count))
+    groups += [
+        replace(each, possible=more[each.name]) for each in types if more.get(each.name, 0) > 0
+    ]
     return groups
 
 
@@ -73,14 +89,11 @@ def taken_cpus() -> float:
     return max(total.get("CPU", 0.0) - free.get("CPU", 0.0), 0.0)
 
 
-def _shape(
-    resources: Mapping[str, float], labels: Mapping[str, str]
-) -> tuple[str, float, float, float, frozenset[tuple[str, str]]]:
-    kept = {name: value for name, value in labels.items() if name != _NODE_ID}
-    return (
-        kept.get(_NODE_TYPE, ""),
-        float(resources.get("CPU", 0)),
-        float(resources.get("GPU", 0)),
-        round(resources.get("memory", 0) / _GIB, 1),
-        frozenset(kept.items()),
-    )
+def _shape(resources: Mapping[str, float]) -> tuple[float, float, float]:
+    """CPUs, GPUs and GiB of memory."""
+    memory_gib = round(resources.get("memory", 0) / _GIB, 1)
+    return float(resources.get("CPU", 0)), float(resources.get("GPU", 0)), memory_gib
+
+
+def _kept(labels: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    return frozenset((name, value) for name, value in labels.items() if name != _NODE_ID)

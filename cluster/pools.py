@@ -125,6 +125,21 @@ class LargeGpuPool(GpuPool):
     memory_gib: float = Field(40.0, ge=0)  # FLUX's weights pass through the host's memory
 
 
+class NodeType(_Section):
+    """Nodes that an autoscaler may add: Ray does not tell which these are."""
+
+    cpus: float = Field(ge=0)
+    """Of each node."""
+    gpus: float = Field(0.0, ge=0)
+    """Of each node."""
+    memory_gib: float = Field(0.0, ge=0)
+    """Of each node, as Ray gives it to actors: by default 70 % of the machine's; 0: not told."""
+    labels: dict[str, str] = {}
+    """Of each node."""
+    max_nodes: int = Field(1, ge=1)
+    """That there may be at once."""
+
+
 class Pools(_Section):
     """All pools of a run.
 
@@ -135,6 +150,8 @@ class Pools(_Section):
     cpu: CpuPool = CpuPool()
     small_gpu: SmallGpuPool = SmallGpuPool()
     large_gpu: LargeGpuPool = LargeGpuPool()
+    nodes: dict[str, NodeType] = {}
+    """By the name of the autoscaler's node type (of the worker group, on Kubernetes)."""
     wait_s: float = Field(1800.0, gt=0)
     """For how long a run waits for the first actors: nodes have to come up, and to fetch
     weights."""

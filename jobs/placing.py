@@ -84,13 +84,13 @@ def on_cluster(job: Job, pools: Asked, tell: Callable[[str], None]) -> tuple[Job
     """
     if not isinstance(pools, Pools):
         return replace(job, has_gpus=len(pools) > 1), lambda *_: pools
-    job = replace(job, has_gpus=has_gpus(node_groups()))
+    job = replace(job, has_gpus=has_gpus(node_groups(pools.nodes)))
     taken = taken_cpus()
     told: set[str] = set()
 
     def choose(job: Job, blocks: int) -> Mapping[str, PoolSize]:
         groups = [pool for pool, _ in job.groups()]
-        sizing = size_pools(pools, node_groups(), groups, blocks, taken)
+        sizing = size_pools(pools, node_groups(pools.nodes), groups, blocks, taken)
         if sizing.problems:
             raise ClusterError("cluster.too_small", " ".join(sizing.problems))
         for note in sizing.notes:
@@ -110,7 +110,7 @@ def awaited(job: Job, sizes: Mapping[str, PoolSize]) -> Iterator[None]:
     try:
         yield
     except GetTimeoutError as error:
-        up = [replace(node, possible=node.up) for node in node_groups()]
+        up = [replace(node, possible=node.up) for node in node_groups({})]
         missing = unplaced(sizes, up, [pool for pool, _ in job.groups()])
         told = " ".join(missing) or "The nodes are up, but taken, or still loading models."
         raise ClusterError(

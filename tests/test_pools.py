@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.nodes import groups_of
+from cluster.nodes import with_those_up
 from cluster.pools import Pools, selects
 from cluster.sizing import ACCELERATOR, NodeGroup, Sizing, has_gpus, size_pools, unplaced
 from jobs.placing import load_pools
@@ -201,16 +201,15 @@ def test_nodes_of_a_shape_are_put_together_and_those_to_come_counted() -> None:
     labels = {"ray.io/node-group": "small", "gpu-tier": "small"}
     alive = [(resources, labels | {"ray.io/node-id": name}) for name in "ab"]
     alive.append(({"CPU": 1.0}, {"ray.io/node-group": "head"}))
-    types = {
-        "head": ({"CPU": 1}, 0),
-        "small": ({"CPU": 8, "GPU": 1}, 5),
-        "large": ({"CPU": 16, "GPU": 1, "memory": 150 * GIB}, -1),
-    }
-    first, head, last = groups_of(alive, types)
+    types = [
+        NodeGroup("small", 8, 1, 20, labels, 0, 5),
+        NodeGroup("large", 16, 1, 150, None, 0, 3),
+        NodeGroup("full", 16, 1, 150, None, 0, 0),
+    ]
+    first, head, last = with_those_up(alive, types)
     assert first == NodeGroup("small", 8, 1, 20, labels, 2, 5)
     assert (head.name, head.up, head.possible) == ("head", 1, 1)
-    assert (last.name, last.labels, last.up) == ("large", None, 0)
-    assert (last.memory_gib, last.possible) == (150, 10_000)
+    assert last == types[1]
     assert has_gpus([last])
     assert not has_gpus([head])
 
