@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 import yaml
 
 from cluster.dashboard import dashboard
@@ -69,9 +70,15 @@ of EC2; an AMI with Docker and NVIDIA's driver (the Deep Learning AMI that Ray t
 After: `ray dashboard cluster/aws/ray-up.yaml` lets you reach http://localhost:8265."""
 
 
+_POOLS = f"""\
+A pools' file that names the nodes which the autoscalers of these deploy files may add.
+{_GENERATED}"""
+
+
 def files() -> dict[str, str]:
     """Path below this folder -> content."""
     made = {
+        "pools.toml": _comment(_POOLS) + tomli_w.dumps({"nodes": dict(_nodes())}),
         "kuberay/raycluster.yaml": _yaml(_RAYCLUSTER, _ray_cluster()),
         "kuberay/rayjob.yaml": _yaml(_RAYJOB, _ray_job()),
         "kuberay/monitoring.yaml": _yaml(_MONITORING, _monitor()),
@@ -89,9 +96,17 @@ class _Plain(yaml.SafeDumper):
 
 
 def _yaml(head: str, content: Mapping[str, Any]) -> str:
-    comment = "".join(f"# {line}\n" for line in head.splitlines())
     text: str = yaml.dump(dict(content), Dumper=_Plain, sort_keys=False, width=100)
-    return comment + text
+    return _comment(head) + text
+
+
+def _comment(text: str) -> str:
+    return "".join(f"# {line}\n" for line in text.splitlines())
+
+
+def _nodes() -> Iterator[tuple[str, dict[str, Any]]]:
+    for machine in MACHINES:
+        yield machine.group, machine.node_type().model_dump()
 
 
 def _ray_cluster() -> dict[str, Any]:
@@ -144,7 +159,7 @@ def _cluster_spec() -> dict[str, Any]:
 
 
 def _worker_group(machine: Machine) -> dict[str, Any]:
-    takes: dict[str, Any] = {"cpu": machine.cpus - 1, "memory": f"{machine.usable_gib}Gi"}
+    takes: dict[str, Any] = {"cpu": machine.usable_cpus, "memory": f"{machine.usable_gib}Gi"}
     if machine.gpus:
         takes["nvidia.com/gpu"] = machine.gpus
     template = _pod("ray-worker", takes, _METRICS, machine.cache_gib)
@@ -274,13 +289,14 @@ def _ray_up() -> dict[str, Any]:
 
 
 def _node_types(profile: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for machine in MACHINES:
+    for number, machine in enumerate(MACHINES):
         yield (
             machine.group,
             {
                 "min_workers": 0,
                 "max_workers": machine.most,
-                "resources": {"CPU": machine.cpus, "GPU": machine.gpus},
+                "priority": -number,  # what a cheap one can do, no dear one is started for
+                "resources": {"CPU": machine.usable_cpus, "GPU": machine.gpus},
                 "labels": dict(machine.labels),
                 "node_config": {
                     "InstanceType": machine.aws,

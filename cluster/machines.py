@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cluster.pools import Pools
-from cluster.sizing import NodeGroup
+from cluster.pools import NodeType, Pools
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,25 +42,28 @@ class Machine:
         return selector
 
     @property
+    def usable_cpus(self) -> int:
+        """Of its CPUs, what Ray's container may take."""
+        return self.cpus - 1
+
+    @property
     def usable_gib(self) -> int:
-        """Of its memory, what Ray's container may take."""
+        """Of its memory, in GiB, what Ray's container may take."""
         return self.memory_gib * 9 // 10
 
-    def as_nodes(self) -> NodeGroup:
-        """As pools are sized by them; Ray keeps three tenths of the memory for its objects."""
-        return NodeGroup(
-            name=self.group,
-            cpus=self.cpus - 1,
+    def node_type(self) -> NodeType:
+        """As a pools' file names it; Ray keeps three tenths of the memory for its objects."""
+        return NodeType(
+            cpus=self.usable_cpus,
             gpus=self.gpus,
-            memory_gib=self.usable_gib * 0.7,
-            labels=self.labels,
-            up=0,
-            possible=self.most,
+            memory_gib=self.usable_gib * 7 // 10,
+            labels=dict(self.labels),
+            max_nodes=self.most,
         )
 
 
-#: In the order of the pools. Text encoders pass through the small GPUs' hosts, refiners through the
-#: large ones', where they take most memory; an L4 has 24 GB, an H100 80 GB.
+#: In the order of the pools, the cheapest first. Text encoders pass through the small GPUs' hosts,
+#: refiners through the large ones', where they take most memory; an L4 has 24 GB, an H100 80 GB.
 MACHINES = (
     Machine("cpu", "m7i.4xlarge", cpus=16, memory_gib=64, gpus=0, most=20, cache_gib=20),
     Machine("small_gpu", "g6.2xlarge", cpus=8, memory_gib=32, gpus=1, most=4, cache_gib=100),

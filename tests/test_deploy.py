@@ -20,7 +20,8 @@ import yaml
 from cluster import generate
 from cluster.machines import MACHINES
 from cluster.pools import Pools, PoolSize, selects
-from cluster.sizing import size_pools
+from cluster.sizing import NodeGroup, size_pools
+from jobs.placing import load_pools
 
 ROOT = Path(__file__).parent.parent
 CLUSTER = ROOT / "cluster"
@@ -94,26 +95,35 @@ def test_the_files_are_those_of_the_pools() -> None:
         assert (CLUSTER / name).read_text("utf-8") == content, "run: python -m cluster.generate"
 
 
+def nodes_to_come(pools: Pools) -> list[NodeGroup]:
+    return [
+        NodeGroup(name, each.cpus, each.gpus, each.memory_gib, each.labels, 0, each.max_nodes)
+        for name, each in pools.nodes.items()
+    ]
+
+
 def test_the_pools_find_their_machines_before_and_after_these_are_up() -> None:
-    nodes = [machine.as_nodes() for machine in MACHINES]
-    unlabelled = [replace(node, labels=None) for node in nodes]
-    for each in (nodes, unlabelled):
-        sizing = size_pools(Pools(), each, GROUPS, blocks=1000, taken_cpus=0)
+    pools = load_pools(CLUSTER / "pools.toml")
+    nodes = nodes_to_come(pools)
+    for each in (nodes, [replace(node, labels=None) for node in nodes]):
+        sizing = size_pools(pools, each, GROUPS, blocks=1000, taken_cpus=0)
         assert not sizing.problems
         assert {name for name, size in sizing.sizes.items() if size.max_actors} == set(GROUPS)
 
 
-def test_each_gpu_pool_fits_its_own_machines_alone() -> None:
-    for pool in ("small_gpu", "large_gpu"):
+def test_each_gpu_pool_is_pinned_to_its_machines_and_none_refines_on_small_ones() -> None:
+    nodes = {node.name: node for node in nodes_to_come(load_pools(CLUSTER / "pools.toml"))}
+    for pool, unfit in (("small_gpu", {"cpu"}), ("large_gpu", {"cpu", "small-gpu"})):
         wanted = getattr(Pools(), pool)
         size = PoolSize(1, 1, wanted.cpus, wanted.gpus, wanted.memory_gib)
-        fitting = [
-            machine.pool
-            for machine in MACHINES
-            if selects(wanted.label_selector, machine.labels)
-            and machine.as_nodes().room_for(size) >= 1
+        named = pool.replace("_", "-")
+        assert nodes[named].room_for(size) >= 1
+        chosen = [
+            name for name in nodes if selects(wanted.label_selector, nodes[name].labels or {})
         ]
-        assert fitting == [pool]
+        assert chosen == [named]
+        # Ray Data asks the autoscaler for resources, without labels.
+        assert {name for name in nodes if nodes[name].room_for(size) == 0} == unfit
 
 
 def test_kuberay_knows_the_fields() -> None:
