@@ -90,10 +90,10 @@ def submit(
 
     parse_statuses(retry)
     Recipe.load(recipe, set_ or ())  # what is wrong with it is told here and now
-    files = {} if recipe in preset_names() else {"recipe.toml": Path(recipe)}
+    files = {} if recipe in preset_names() else {"my-recipe.toml": Path(recipe)}
     where = _absolute(output)
     call = ["run", _absolute(manifest), "--output", where]
-    call += ["--recipe", "recipe.toml" if files else recipe]
+    call += ["--recipe", "my-recipe.toml" if files else recipe]
     if prices:
         load_prices(prices)
         files["prices.toml"] = prices
