@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,8 +37,9 @@ _ADDRESS = typer.Option(
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (submit, jobs, stop):
-        app.command()(command)
+    app.command()(submit)
+    app.command("jobs")(list_jobs)
+    app.command()(stop)
 
 
 def submit(
@@ -90,6 +92,7 @@ def submit(
 
     parse_statuses(retry)
     Recipe.load(recipe, set_ or ())  # what is wrong with it is told here and now
+    environment = _variables(env or ())
     files = {} if recipe in preset_names() else {"my-recipe.toml": Path(recipe)}
     where = _absolute(output)
     call = ["run", _absolute(manifest), "--output", where]
@@ -111,7 +114,7 @@ def submit(
         call,
         python=python,
         files=files,
-        environment=_variables(env or ()),
+        environment=environment,
         checkout=working_dir.absolute() if working_dir else None,
     )
     typer.echo(f"Job {job} at {address} cleans into {where}.")
@@ -125,7 +128,7 @@ def _absolute(place: str) -> str:
     return place if "://" in place else str(Path(place).absolute())
 
 
-def _variables(env: tuple[str, ...] | list[str]) -> dict[str, str]:
+def _variables(env: Sequence[str]) -> dict[str, str]:
     given = {}
     for each in env:
         name, equals, value = each.partition("=")
@@ -153,7 +156,7 @@ def _followed(client: JobSubmissionClient, job: str) -> int:
     return code
 
 
-def jobs(address: Annotated[str, _ADDRESS]) -> None:
+def list_jobs(address: Annotated[str, _ADDRESS]) -> None:
     """List the jobs of a Ray cluster that clean catalogs, the latest last."""
     from rich.box import SIMPLE
     from rich.console import Console
@@ -191,19 +194,21 @@ def stop(
     from manifests.runs import records
 
     client = connect(address) if address else None
-    job = next((each for each in _jobs(client) if each.submission_id == target), None)
-    if not job and not records(target):
+    jobs = [job for job in _jobs(client) if target in (job.submission_id, output_of(job))]
+    by_id = any(job.submission_id == target for job in jobs)
+    output = output_of(jobs[0]) if by_id else target
+    if not jobs and not records(output):
         text = f"There is no run at {target}; to stop a job by its id, name its --address."
         raise DestinationError("output.not_found", text)
-    runs = at_work(output_of(job) if job else target)
-    if job:
-        runs = [run for run in runs if run.facts.get("job") == target]
+    runs = [run for run in at_work(output) if not by_id or run.facts.get("job") == target]
     ended = True
     for run in runs:
         typer.echo(f"Run {run.run_id}: its photos in flight end, and no others begin ...")
         ended &= end_run(run, client, wait_s)
-    if client and job and not runs and not job.status.is_terminal():
-        ended = end_job(client, target)  # it has not come to begin its run
+    begun = {run.facts.get("job") for run in runs}
+    for job in jobs:
+        if client and not job.status.is_terminal() and job.submission_id not in begun:
+            ended &= end_job(client, str(job.submission_id))
     typer.echo("Nothing is at work there any more." if ended else "It has not ended yet.")
     raise typer.Exit(0 if ended else 1)
 
