@@ -224,16 +224,13 @@ def test_following_ends_without_the_job_which_is_stopped_gracefully(
         "import sys; from jobs.submit import connect; from jobs.submit_cli import _followed;"
         "sys.exit(_followed(connect(sys.argv[1]), sys.argv[2]))"
     )
-    follower = subprocess.Popen(
-        [sys.executable, "-u", "-c", script, cluster.dashboard, long_run],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert follower.stdout
-    awaited(lambda: "starting Ray" in ((follower.stdout and follower.stdout.readline()) or ""))
-    follower.send_signal(signal.SIGINT)
-    assert "The job goes on" in follower.stdout.read()
-    assert follower.wait() == 1
+    call = [sys.executable, "-u", "-c", script, cluster.dashboard, long_run]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, text=True) as follower:
+        assert follower.stdout
+        assert any("starting Ray" in line for line in follower.stdout)
+        follower.send_signal(signal.SIGINT)
+        assert "The job goes on" in follower.stdout.read()
+    assert follower.returncode == 1
     record = records(f"{PLACE}/many")[-1]
     assert record.facts["job"] == long_run
     awaited(lambda: record.progress().get("ok", 0) > 0)
