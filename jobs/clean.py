@@ -68,9 +68,9 @@ def _models(recipe: Recipe) -> Iterator[Step]:
         yield Step("remove", "small_gpu", lambda: remove.fill_patches(recipe), batch)
     elif recipe.remove:
         yield Step("remove", "cpu", lambda: remove.fill_patches(recipe))
-    if recipe.refine:
-        batch = recipe.refine.batch_size
-        yield Step("focus", "small_gpu", lambda: refine.focus)
+    if recipe.refiner:
+        batch = recipe.refiner.batch_size
+        yield Step("focus", "small_gpu", lambda: refine.focus(recipe))
         yield Step("upscale", "small_gpu", lambda: refine.upscale(recipe))
         yield Step("prompt", "small_gpu", lambda: refine.encode_prompt(recipe))
         yield Step("refine", "large_gpu", lambda: refine.refine(recipe), batch)

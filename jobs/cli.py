@@ -12,6 +12,7 @@ import typer
 
 from jobs import results_cli, submit_cli
 from jobs.bench.cli import app as bench
+from jobs.evaluate_cli import evaluate
 from jobs.models_cli import TrustOption
 from jobs.models_cli import app as models
 from jobs.plan_cli import ManifestArgument, RowsPerShardOption, StrictOption
@@ -239,6 +240,7 @@ def doctor(
     raise typer.Exit(worst)
 
 
+app.command()(evaluate)
 results_cli.register(app)
 submit_cli.register(app)
 app.add_typer(models, name="models")

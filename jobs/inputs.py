@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from jobs.job import Job
-from manifests.errors import CleanupError
 from manifests.ledger import KEY
 from manifests.marks import Marks
 from manifests.schema import STALE, LineageRow, lineage_schema
 from stages.photo import lineage_dict
-from stages.storage import version
-
-#: Asking a storage for a file's version is waiting.
-_LOOKERS = 32
+from stages.storage import versions
 
 
 def mark_changed(job: Job, shard: int) -> int:
@@ -27,20 +21,18 @@ def mark_changed(job: Job, shard: int) -> int:
 
     Returns:
         How many there are.
+
+    Raises:
+        StorageError: S3 cannot be used.
+        DestinationError: ``output.not_writable``.
     """
-    columns = ["image_version", "mask_version"]
-    table = job.ledger.ended(shard, job.goal, columns)
+    table = job.ledger.ended(shard, job.goal, ["image_version", "mask_version"])
     rows = [row for row in table.to_pylist() if row["run_id"] != job.goal.run_id]
-    with ThreadPoolExecutor(_LOOKERS) as pool:
-        verdicts = pool.map(_changed, rows)
-        changed = [row for row, is_other in zip(rows, verdicts, strict=True) if is_other]
+    now = versions({uri for row in rows for _, uris in _files(row) for uri in uris})
+    changed = [row for row in rows if any(_is_other(row, *files, now) for files in _files(row))]
     if changed:
         job.ledger.add(shard, [_stale(job, row) for row in changed], lineage_schema(job.extra))
     return len(changed)
-
-
-def _changed(row: dict[str, Any]) -> bool:
-    return any(_is_other(row, role, uris) for role, uris in _files(row))
 
 
 def _files(row: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
@@ -48,14 +40,21 @@ def _files(row: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     yield "mask", Marks.unpack(row["mask_uri"], row["marks"]).files
 
 
-def _is_other(row: dict[str, Any], role: str, uris: list[str]) -> bool:
-    known = row[f"{role}_version"]
-    if not uris or not (known or row["error_code"] == f"{role}.not_found"):
+def _is_of_interest(row: dict[str, Any], role: str) -> bool:
+    """Whether the file was read, or was not there; what failed for other reasons stays failed."""
+    return bool(row[f"{role}_version"]) or row["error_code"] == f"{role}.not_found"
+
+
+def _is_other(row: dict[str, Any], role: str, uris: list[str], now: dict[str, str]) -> bool:
+    if not _is_of_interest(row, role) or not uris or any(uri not in now for uri in uris):
         return False
-    found = []
-    with suppress(CleanupError, OSError, ValueError, KeyError):
-        found = [version(uri) for uri in uris]
-    return bool(found) and None not in found and " ".join(map(str, found)) != known
+    known = (row[f"{role}_version"] or "").split(" ")
+    return list(map(_content, known)) != [_content(now[uri]) for uri in uris]
+
+
+def _content(version: str) -> str:
+    """The part that tells of the content: an ETag, without the id of S3's version."""
+    return version.partition("@")[0]
 
 
 def _stale(job: Job, row: dict[str, Any]) -> dict[str, Any]:

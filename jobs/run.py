@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ from stages.weights import with_absolute_paths
 
 #: The files of so few photos are looked at without a cluster: if none changed, none is needed.
 _CHECKED_HERE = 5000
+_CHECKERS = 8
 
 EXIT_ALL_OK, EXIT_UNFINISHED, EXIT_SOME_FAILED = 0, 1, 2
 
@@ -176,9 +178,10 @@ def _execute(
 ) -> Tally:
     """Find what remains, do it, and find that nothing does."""
     tally = _mended(job, shards, reconcile(job.plan, job.ledger, job.goal, shards), console)
-    if tally.ended <= _CHECKED_HERE:
-        changed = [mark_changed(job, shard) for shard in shards if job.check_inputs]
-        if any(changed):
+    if job.check_inputs and tally.ended <= _CHECKED_HERE:
+        with ThreadPoolExecutor(_CHECKERS) as pool:
+            changed = sum(pool.map(lambda shard: mark_changed(job, shard), shards))
+        if changed:
             tally = reconcile(job.plan, job.ledger, job.goal, shards)
         job = replace(job, check_inputs=False)
     if not tally.missing_count and not job.check_inputs:

@@ -187,6 +187,10 @@ CODES: dict[str, tuple[str, str]] = {
         "Correct the cell named: boxes are [x, y, width, height], polygons [x1, y1, x2, y2, …], "
         "in px of the displayed photo; rle is COCO's.",
     ),
+    "evaluate.no_reference": (
+        "There is no reference to compare a result with, or it is of another size than the photo.",
+        "Name in the manifest's column `reference` the photo as it should look.",
+    ),
     "row.out_of_memory": (
         "The photo takes more memory than its worker may have; it cost no other row.",
         "If the picture is genuine, run it where there is more memory for each actor, with "

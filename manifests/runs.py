@@ -103,7 +103,7 @@ def claim(output: str, facts: Mapping[str, Any]) -> RunRecord:
         number += 1
         run_id = f"{number:06d}-{uuid.uuid4().hex[:6]}"
         ours = {"run_id": run_id, "status": "running", "started_at": _now()} | _process()
-        record = RunRecord(output, run_id, ours | dict(facts))
+        record = RunRecord(output, run_id, dict(facts) | ours)
         if (record.place / "run.json").create(json.dumps(record.facts, indent=2).encode()):
             _ours.add(run_id)
             return record

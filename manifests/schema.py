@@ -41,6 +41,18 @@ STALE = "stale"
 
 _BOX = pa.struct([(name, pa.int32()) for name in ("x", "y", "width", "height")])
 
+#: One seed that a refiner was tried with, and what was found of the result (stages/judge.py).
+_TRY = pa.struct(
+    [
+        ("seed", pa.int64()),
+        ("denoise", pa.float64()),
+        ("departure", pa.float64()),  # null: not judged, no removal to depart from, or no picture
+        ("strangeness", pa.float64()),  # null: not judged, or no picture
+        ("score", pa.float64()),  # 0 to 1; null: not judged, or no picture
+        ("learned", pa.float64()),  # of the learned judge; null: there is none, or no picture
+    ]
+)
+
 PATCH_TYPE = pa.struct(
     [
         ("region", _BOX),  # bounds of the masked pixels, px of the displayed photo
@@ -48,7 +60,10 @@ PATCH_TYPE = pa.struct(
         ("window", _BOX),  # what the removal saw: the crop, or more
         ("working_width", pa.int32()),  # size at which it was filled, px
         ("working_height", pa.int32()),
-        ("seed", pa.int64()),  # 0 to 2**32 - 1
+        ("seed", pa.int64()),  # 0 to 2**32 - 1; the refiner's first
+        ("refined", pa.bool_()),  # whether the refiner's paint was pasted; null: there is none
+        ("reason", pa.string()),  # why: see manifests/README.md
+        ("tries", pa.list_(_TRY)),  # of the refiner, in order
     ]
 )
 
@@ -99,7 +114,20 @@ class LineageRow:
     height: int | None = _column(pa.int32(), "Of the photo as displayed, px.")
     masked_px: int | None = _column(pa.int64(), "Pixels painted anew; 0: the mask was empty.")
     patches: list[dict[str, Any]] = _column(
-        pa.list_(PATCH_TYPE), "What was filled: boxes, working size and seed of each patch.", list
+        pa.list_(PATCH_TYPE),
+        "What was filled: boxes, working size and seed of each patch, and how it was refined.",
+        list,
+    )
+    flag: str | None = _column(
+        pa.string(),
+        "Why a person should look at it: came_back (an object is likely in the fill), fell_back "
+        "(the refiner brought one back, and another fill was pasted) or bad_output (the refiner "
+        "made no picture, likewise). Null: nothing was found, or not judged.",
+    )
+    score: float | None = _column(
+        pa.float64(),
+        "How likely an object came back, 0 to 1: the lowest score of each patch's tries, the "
+        "highest of these. Null: not judged.",
     )
     fidelity: str | None = _column(
         pa.string(),

@@ -105,6 +105,9 @@ class PatchMatchOptions(Section):
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
+#: Whether a refiner works on a patch: on each, where its surroundings have texture, or not at all.
+When = Literal["always", "auto", "never"]
+
 
 class LamaOptions(Section):
     """LaMa: removes surely, a little soft (Suvorov et al. 2022)."""
@@ -157,6 +160,10 @@ class FluxFillOptions(Section):
     method: Literal["flux-fill"] = "flux-fill"
     weights: str = "flux1-fill-dev"
     """A model's name, or the folder of a diffusers pipeline: a path or an s3:// URI."""
+    when: When = "always"
+    """auto: leave the removal's fill as it is where it lacks no more than `auto_detail`."""
+    auto_detail: float = Field(1.5, ge=0, le=255)
+    """With `auto`: fine detail in levels of 255, by which the fill falls short of its ring."""
     size_px: int = Field(1024, ge=64, le=2048)
     """Longer side of the crop as the model sees it; both sides become multiples of 16."""
     denoise: float = Field(0.8, gt=0, le=1)
@@ -194,6 +201,10 @@ class Flux2KleinOptions(Section):
     method: Literal["flux2-klein"] = "flux2-klein"
     weights: str = "flux2-klein-4b"
     """A model's name, or the folder of a diffusers pipeline: a path or an s3:// URI."""
+    when: When = "always"
+    """As in flux-fill."""
+    auto_detail: float = Field(1.5, ge=0, le=255)
+    """As in flux-fill."""
     size_px: int = Field(1024, ge=64, le=2048)
     """Longer side of the crop as the model sees it; both sides become multiples of 16."""
     denoise: float = Field(0.8, gt=0, le=1)
@@ -215,6 +226,31 @@ class Flux2KleinOptions(Section):
 
 
 RefineOptions = Annotated[FluxFillOptions | Flux2KleinOptions, Field(discriminator="method")]
+
+
+class JudgeOptions(Section):
+    """Looks whether a refiner painted an object back into the hole, and says what to do then."""
+
+    threshold: float = Field(0.5, ge=0, le=1)
+    """An object came back where the score, 0 to 1, is over this: 0.5 is the calibrated one
+    (`catalog-cleanup bench judge`), 1 never flags."""
+    attempts: int = Field(2, ge=1, le=16)
+    """Seeds tried, one after another, until the result of one passes."""
+    fallback: Literal["remove", "denoise", "keep"] = "remove"
+    """If none passes: the removal's fill; the refiner at `fallback_denoise`, and the removal's fill
+    if that does not pass either; or the try with the lowest score. The photo is flagged each time.
+    """
+    fallback_denoise: float = Field(0.5, gt=0, le=1)
+    """As `refine.denoise`, and less: closer to the removal."""
+    bad_output: Literal["fail", "remove"] = "fail"
+    """Where each try was not a number, or black: the row fails, or has the removal's fill and a
+    flag."""
+    weights: str = ""
+    """A second judge: the folder of a DINOv2 in transformers' form; a path or an s3:// URI. Empty:
+    none."""
+    learned_threshold: float = Field(0.15, ge=0, le=2)
+    """An object came back, too, where the second judge finds the fill farther than this from its
+    surroundings (1 - cosine of mean features), beyond the removal's. Not calibrated."""
 
 
 class OutputOptions(Section):

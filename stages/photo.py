@@ -38,6 +38,7 @@ class Patch:
         detail: ``(crop.height, crop.width, 3)`` uint8 sRGB, the crop as it was; only for a refiner,
             and only until ``focus``.
         hole: ``(crop.height, crop.width)`` uint8, 255 where to paint anew; goes with ``detail``.
+        to_refine: whether the refiner, if the recipe has one, works on it; ``focus`` decides.
     """
 
     crop: Box
@@ -48,6 +49,7 @@ class Patch:
     seed: int
     detail: Bytes | None = None
     hole: Bytes | None = None
+    to_refine: bool = True
 
 
 @dataclass(slots=True)
@@ -124,7 +126,13 @@ _IMAGE = pa.struct([("data", pa.large_binary()), ("shape", pa.list_(pa.int32()))
 _BOX = pa.list_(pa.int32(), 4)
 _IMAGES = ("pixels", "mask", "blend", "detail", "hole")
 _TRAVELLING_PATCH = pa.struct(
-    [("crop", _BOX), ("window", _BOX), ("seed", pa.int64()), *((name, _IMAGE) for name in _IMAGES)]
+    [
+        ("crop", _BOX),
+        ("window", _BOX),
+        ("seed", pa.int64()),
+        ("to_refine", pa.bool_()),
+        *((name, _IMAGE) for name in _IMAGES),
+    ]
 )
 _OURS = [
     pa.field("_shard", pa.int64()),
@@ -182,13 +190,14 @@ def _pack_patch(patch: Patch) -> dict[str, Any]:
     boxes = {name: astuple(getattr(patch, name)) for name in ("crop", "window")}
     arrays = {name: getattr(patch, name) for name in _IMAGES}
     images = {name: None if a is None else _pack_array(a) for name, a in arrays.items()}
-    return boxes | images | {"seed": patch.seed}
+    return boxes | images | {"seed": patch.seed, "to_refine": patch.to_refine}
 
 
 def _unpack_patch(packed: dict[str, Any]) -> Patch:
     images = {name: _unpack_array(packed[name]) if packed[name] else None for name in _IMAGES}
     crop, window = Box(*packed["crop"]), Box(*packed["window"])
-    return Patch(crop=crop, window=window, seed=packed["seed"], **images)  # type: ignore[arg-type]
+    rest = {name: packed[name] for name in ("seed", "to_refine")}
+    return Patch(crop=crop, window=window, **rest, **images)  # type: ignore[arg-type]
 
 
 def _pack_array(array: Bytes) -> dict[str, Any]:

@@ -150,8 +150,8 @@ def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> P
         mask=scale_mask(unknown, width, height),
         blend=blend,
         seed=seed,
-        detail=seen if recipe.refine else None,
-        hole=generate if recipe.refine else None,
+        detail=seen if recipe.refiner else None,
+        hole=generate if recipe.refiner else None,
     )
 
 

@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from manifests.errors import RecipeError, did_you_mean
 from stages.options import (
     CropOptions,
+    JudgeOptions,
     LamaOptions,
     Limits,
     MaskOptions,
@@ -50,6 +51,7 @@ class Recipe(Section):
     remove: RemoveOptions | None = None
     upscale: UpscaleOptions | None = None
     refine: RefineOptions | None = None
+    judge: JudgeOptions | None = None
     output: OutputOptions = OutputOptions()
     metadata: MetadataOptions = MetadataOptions()
     limits: Limits = Limits()
@@ -59,6 +61,25 @@ class Recipe(Section):
         if self.remove is None and self.refine is None:
             raise ValueError("it needs a [remove] or a [refine] section")
         return self
+
+    @model_validator(mode="after")
+    def _has_what_it_falls_back_to(self) -> Self:
+        if self.judge and self.refine is None:
+            raise ValueError("[judge] needs a [refine] section")
+        if self.remove is not None:
+            return self
+        if self.refine and self.refine.when != "always":
+            raise ValueError("without [remove], refine.when can only be always")
+        if self.judge and self.judge.fallback == "remove":
+            raise ValueError("without [remove], judge.fallback can only be keep or denoise")
+        if self.judge and self.judge.bad_output == "remove":
+            raise ValueError("without [remove], judge.bad_output can only be fail")
+        return self
+
+    @property
+    def refiner(self) -> RefineOptions | None:
+        """The section [refine], unless it never runs."""
+        return None if self.refine and self.refine.when == "never" else self.refine
 
     @classmethod
     def load(cls, name_or_path: str, overrides: Iterable[str] = ()) -> Self:
@@ -111,7 +132,7 @@ class Recipe(Section):
     @property
     def is_generative(self) -> bool:
         """Whether a trained model paints: what ``metadata.mark_edit`` has to tell."""
-        return self.refine is not None or isinstance(self.remove, LamaOptions)
+        return self.refiner is not None or isinstance(self.remove, LamaOptions)
 
     def to_toml(self) -> str:
         """The whole recipe, defaults included; :meth:`load` reads it back as the same recipe."""

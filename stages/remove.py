@@ -22,10 +22,9 @@ from stages.options import (
     RemoveOptions,
     TeleaOptions,
 )
-from stages.photo import Patch, Photo
+from stages.photo import Photo
 from stages.recipe import Recipe
-from stages.refine import work_on_patches
-from stages.step import Together, Work
+from stages.step import Together, Work, fail
 from stages.weights import find
 
 #: ``fill(pixels, mask, seed)``; ``seed`` is 0 to 2**32 - 1, and ignored by exact methods.
@@ -55,11 +54,15 @@ def _lama(options: LamaOptions) -> Together:
     weights = find(options.weights)
     lama = Lama.load(weights.path, options)
 
-    def run(patches: Sequence[Patch], _: Sequence[Photo]) -> Sequence[Bytes | RowError]:
-        return lama.fill([patch.pixels for patch in patches], [patch.mask for patch in patches])
-
     def work(photos: Sequence[Photo]) -> None:
-        work_on_patches(photos, "remove", run)
+        owners = [photo for photo in photos for _ in photo.patches]
+        patches = [patch for photo in photos for patch in photo.patches]
+        filled = lama.fill([patch.pixels for patch in patches], [patch.mask for patch in patches])
+        for photo, patch, made in zip(owners, patches, filled, strict=True):
+            if not isinstance(made, RowError):
+                patch.pixels = made
+            elif photo.ok:
+                fail(photo, made.code, str(made), "remove")
         for photo in photos:
             if photo.ok and photo.patches:
                 photo.lineage.weights[weights.name] = weights.sha256

@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -50,8 +51,8 @@ class Storage(Protocol):
         """The whole object, and its version."""
         ...
 
-    def version(self, uri: str) -> str:
-        """Its version alone."""
+    def versions(self, uris: Collection[str]) -> dict[str, str]:
+        """Those of many, as far as they can be told; in S3 perhaps without a version's id."""
         ...
 
     def write(self, uri: str, data: bytes) -> None:
@@ -65,22 +66,30 @@ class LocalStorage:
     def fetch(self, uri: str) -> Content:
         """See :class:`Storage`; devices and pipes, which may never end, are refused."""
         path = local_path(uri)
-        self.version(uri)  # before it is opened, since a pipe waits for its writer
+        _version_of_file(path, uri)  # before it is opened, since a pipe waits for its writer
         with path.open("rb") as file:
             return Content(file.read(), _version_of(os.fstat(file.fileno())))
 
-    def version(self, uri: str) -> str:
-        """See :class:`Storage`: its size and the ns of its last change."""
-        found = local_path(uri).stat()
-        if stat.S_ISDIR(found.st_mode):
-            raise IsADirectoryError(errno.EISDIR, "a folder", uri)
-        if not stat.S_ISREG(found.st_mode):
-            raise OSError(errno.EINVAL, "not a file, but a device or a pipe", uri)
-        return _version_of(found)
+    def versions(self, uris: Collection[str]) -> dict[str, str]:
+        """See :class:`Storage`: size, and the ns of the last change."""
+        found = {}
+        for uri in uris:
+            with suppress(OSError, ValueError):
+                found[uri] = _version_of_file(local_path(uri), uri)
+        return found
 
     def write(self, uri: str, data: bytes) -> None:
         """See :class:`Storage`."""
         write_file(local_path(uri), data)
+
+
+def _version_of_file(path: Path, uri: str) -> str:
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "a folder", uri)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "not a file, but a device or a pipe", uri)
+    return _version_of(found)
 
 
 def _version_of(found: os.stat_result) -> str:
@@ -148,19 +157,18 @@ def read(uri: str, role: str) -> bytes:
     return fetch(uri, role).data
 
 
-def version(uri: str) -> str | None:
-    """The version of an input, without reading it; None if it is not there.
+def versions(uris: Collection[str]) -> dict[str, str]:
+    """The versions of many inputs, without reading them, as far as they can be told now.
+
+    What is not there, or may not be read, is left out; in S3 a version's id may be missing.
 
     Raises:
-        OSError: it cannot be told, PermissionError if that is not allowed.
         StorageError: S3 cannot be used.
     """
-    try:
-        return storage_for(scheme_of(uri)).version(uri)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        return None
-    except (KeyError, ValueError) as error:
-        raise OSError(errno.EINVAL, "not the name of a file or object", uri) from error
+    found: dict[str, str] = {}
+    for scheme in {scheme_of(uri) for uri in uris} & _SCHEMES.keys():
+        found |= storage_for(scheme).versions([uri for uri in uris if scheme_of(uri) == scheme])
+    return found
 
 
 def write(uri: str, data: bytes) -> None:

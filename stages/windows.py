@@ -15,7 +15,7 @@ from stages.recipe import Recipe
 def crop_options(recipe: Recipe, width: int, height: int) -> CropOptions:
     """How the crops of a photo of that size are placed."""
     remove = recipe.remove
-    if not isinstance(remove, LamaOptions) or recipe.refine:
+    if not isinstance(remove, LamaOptions) or recipe.refiner:
         return recipe.crop
     changes: dict[str, float] = {"context": remove.context, "aspect": 0.0}
     changes["min_context_px"] = remove.min_context_px
@@ -27,7 +27,7 @@ def crop_options(recipe: Recipe, width: int, height: int) -> CropOptions:
 def window_of(plan: PlannedPatch, recipe: Recipe, width: int, height: int) -> Box:
     """What the removal sees of a photo of that size; holds the crop."""
     remove = recipe.remove
-    if not isinstance(remove, LamaOptions) or not recipe.refine:
+    if not isinstance(remove, LamaOptions) or not recipe.refiner:
         return plan.crop
     if remove.window == "photo":
         return plan.crop.union(Box(0, 0, width, height))

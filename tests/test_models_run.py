@@ -120,6 +120,16 @@ def test_each_recipe_with_models_runs_and_says_how(
     if recipe.refine is None:
         assert rows.refine_prompt.isna().all()
         return
+    assert recipe.judge is not None
+    fallen_back = {"remove": "came_back", "keep": "best"}
+    for patch in [patch for row_name in NAMES for patch in rows.loc[row_name].patches]:
+        tried = [each["score"] for each in patch["tries"]]
+        assert 1 <= len(tried) <= recipe.judge.attempts
+        assert all(0 <= score <= 1 for score in tried)
+        passed = tried[-1] <= 0.5
+        assert patch["refined"] or not passed
+        assert patch["reason"] == ("always" if passed else fallen_back[recipe.judge.fallback])
+    assert (rows.flag.isna() == (rows.score <= 0.5)).all()
     assert prompts["coffee-stray-coins"] == "a wooden table"
     assert prompts["fig-bowl-sticker-date"] == recipe.refine.prompt
     sigmas = list(rows.loc["fig-bowl-sticker-date"].refine_sigmas)

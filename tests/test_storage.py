@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,13 @@ import pytest
 from manifests.errors import DestinationError, RowError, StorageError, redact
 from manifests.files import Place
 from manifests.marks import Marks
+from manifests.s3 import objects
 from manifests.schema import LineageRow
 from stages import prepare
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.step import run_steps
-from stages.storage import fetch, read, version, write
+from stages.storage import fetch, read, versions, write
 from tests.s3_server import BUCKET, SECRET_KEY, S3Server
 
 
@@ -92,8 +94,7 @@ def test_missing_objects_buckets_and_forbidden_ones_are_told_apart(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "guest")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "guest's")
     assert code_of(f"{s3}/storage/there.jpg") == "image.access_denied"
-    with pytest.raises(PermissionError):
-        version(f"{s3}/storage/there.jpg")
+    assert versions([f"{s3}/storage/there.jpg"]) == {}
 
 
 def test_what_cannot_be_stored_is_no_fault_of_the_row(tmp_path: Path, s3: str) -> None:
@@ -106,16 +107,37 @@ def test_what_cannot_be_stored_is_no_fault_of_the_row(tmp_path: Path, s3: str) -
 
 def test_versions_change_when_an_input_does(tmp_path: Path, s3: str, s3_server: S3Server) -> None:
     for uri in (f"{tmp_path}/a.bin", f"{s3}/storage/versions.bin"):
-        assert version(uri) is None
+        assert versions([uri]) == {}
         write(uri, b"one")
         first = fetch(uri, "image").version
-        assert version(uri) == first
+        assert versions([uri]) == {uri: first}
         write(uri, b"other")
-        assert version(uri) == fetch(uri, "image").version != first
+        assert versions([uri]) == {uri: fetch(uri, "image").version} != {uri: first}
     s3_server.client().delete_object(Bucket=BUCKET, Key="storage/versions.bin")
-    assert version(f"{s3}/storage/versions.bin") is None
-    with pytest.raises(OSError, match="not the name of a file"):
-        version("https://shop/a.png")
+    assert versions([f"{s3}/storage/versions.bin", "https://shop/a.png", f"{tmp_path}"]) == {}
+
+
+@pytest.mark.parametrize("between", [0, 3000])
+def test_versions_of_many_are_listed_or_asked_for(
+    s3: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, between: int
+) -> None:
+    """Three thousand objects that lie between two are more pages than these two are worth."""
+    client, prefix = s3_server.client(), f"many-{uuid.uuid4().hex}"
+    keys = [f"{prefix}/{name}" for name in ("a 1", "a%2", "z", *(f"m{n}" for n in range(between)))]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda key: client.put_object(Bucket=BUCKET, Key=key, Body=b"x"), keys))
+    asked: list[str] = []
+    ask = objects.head
+
+    def head(uri: str) -> objects.Head:
+        asked.append(uri)
+        return ask(uri)
+
+    monkeypatch.setattr(objects, "head", head)
+    uris = [f"{s3}/{key}" for key in keys[:3]]
+    found = versions([*uris, f"{s3}/{prefix}/none"])
+    assert found == {uri: fetch(uri, "image").version for uri in uris}
+    assert bool(asked) == bool(between)
 
 
 def test_a_version_kept_by_the_bucket_is_named(s3: str, s3_server: S3Server) -> None:
@@ -124,10 +146,10 @@ def test_a_version_kept_by_the_bucket_is_named(s3: str, s3_server: S3Server) -> 
     client.create_bucket(Bucket=bucket)
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     write(f"s3://{bucket}/a.bin", b"same")
-    first = version(f"s3://{bucket}/a.bin")
+    first = fetch(f"s3://{bucket}/a.bin", "image").version
     write(f"s3://{bucket}/a.bin", b"same")
     second = fetch(f"s3://{bucket}/a.bin", "image").version
-    assert first != second == version(f"s3://{bucket}/a.bin")
+    assert first != second
     named = client.list_object_versions(Bucket=bucket)["Versions"]
     assert {first, second} == {f"{v['ETag'][1:-1]}@{v['VersionId']}" for v in named}
 
@@ -144,8 +166,9 @@ def test_the_lineage_tells_which_versions_were_read(tmp_path: Path, s3: str) -> 
     for uri in (photo, mask, other):
         write(uri, uri.encode())
     row = fetched(photo, (mask, other, photo))
-    assert row.image_version == version(photo)
-    assert row.mask_version == f"{version(mask)} {version(other)} {version(photo)}"
+    now = versions([photo, mask, other])
+    assert row.image_version == now[photo]
+    assert row.mask_version == f"{now[mask]} {now[other]} {now[photo]}"
     missing = fetched(f"{s3}/storage/none.jpg", (mask,))
     assert (missing.error_code, missing.image_version) == ("image.not_found", None)
     assert fetched(photo, ()).mask_version is None

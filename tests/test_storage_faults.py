@@ -17,8 +17,8 @@ import pytest
 
 from manifests.errors import CleanupError, RowError, StorageError
 from manifests.files import Place
-from manifests.s3 import client, patience
-from stages.storage import fetch, read, version, write
+from manifests.s3 import client, objects, patience
+from stages.storage import fetch, read, versions, write
 from tests.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
 
 DATA = bytes(range(256)) * 1000
@@ -124,7 +124,7 @@ def test_one_object_that_fails_is_told_from_a_storage_that_does(at_its_end: S3Se
     at_its_end.kill("s3")
     for action in (
         lambda: fetch(uri, "image"),
-        lambda: version(uri),
+        lambda: versions([uri]),
         lambda: write(uri, DATA),
         lambda: Place.of(uri).read(),
         lambda: Place.of(uri).write(DATA),
@@ -135,7 +135,7 @@ def test_one_object_that_fails_is_told_from_a_storage_that_does(at_its_end: S3Se
 
 
 def test_nobody_is_told_that_a_missing_object_is_a_storage_at_fault(at_its_end: S3Server) -> None:
-    assert version(f"s3://{BUCKET}/none") is None
+    assert versions([f"s3://{BUCKET}/none"]) == {}
     assert code_of(lambda: fetch(f"s3://{BUCKET}/none", "image")) == "image.not_found"
 
 
@@ -145,7 +145,7 @@ def test_credentials_that_are_taken_away_are_no_fault_of_a_row(own_s3_server: S3
     own_s3_server.remove_credentials(ACCESS_KEY)
     for action in (
         lambda: fetch(uri, "image"),
-        lambda: version(uri),  # a HEAD, whose answer says no more than 403
+        lambda: objects.head(uri),  # a HEAD, whose answer says no more than 403
         lambda: write(uri, DATA),
         lambda: Place.of(uri).read(),
         lambda: Place.of(f"s3://{BUCKET}").files(),

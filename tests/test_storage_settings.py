@@ -17,7 +17,7 @@ from manifests.errors import DestinationError, StorageError
 from manifests.files import Place
 from manifests.s3 import objects
 from manifests.s3.client import CONNECTIONS, connect
-from stages.storage import fetch, read, version, write
+from stages.storage import fetch, read, versions, write
 from tests.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, running
 
 DATA = bytes(range(256)) * 1000
@@ -127,9 +127,9 @@ def test_whoever_asks_can_be_the_one_who_pays(s3: str, monkeypatch: pytest.Monke
     requests = sent()
     write(f"{s3}/settings/a.jpg", DATA)
     fetch(f"{s3}/settings/a.jpg", "image")
-    version(f"{s3}/settings/a.jpg")
+    versions([f"{s3}/settings/a.jpg"])
     Place.of(f"{s3}/settings").files()
-    assert [request.method for request in requests] == ["PUT", "GET", "HEAD", "GET"]
+    assert [request.method for request in requests] == ["PUT", "GET", "GET", "GET"]
     assert [header(r, "x-amz-request-payer") for r in requests] == ["requester"] * 4
 
 

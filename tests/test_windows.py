@@ -85,7 +85,8 @@ def test_focus_puts_the_removals_result_into_the_hole_and_nowhere_else(shrink: i
         detail=detail.copy(),
         hole=hole,
     )
-    refine.focus(Photo(LineageRow(), patches=[patch]))
+    recipe = Recipe.load("clean")
+    refine.focus(recipe)(Photo(LineageRow(patches=[{}]), patches=[patch]))
     assert patch.pixels.shape == detail.shape
     assert (patch.pixels[hole > 0] == 77).all()
     assert np.array_equal(patch.pixels[hole == 0], detail[hole == 0])

@@ -47,6 +47,32 @@ def jpeg(json_: JsonOption = None) -> None:
 
 
 @app.command()
+def judge(
+    holes: Annotated[int, typer.Option(min=1, help="In each photo; five cases each.")] = 5,
+    photos: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Further photos, of which none is used for choosing."),
+    ] = None,
+) -> None:
+    """How surely the judge tells an object that came back from repaired texture. Minutes."""
+    from jobs.bench.judge import report
+
+    for line in report(holes, photos):
+        typer.echo(line)
+
+
+@app.command()
+def detail(
+    holes: Annotated[int, typer.Option(min=1, help="In each of the bundled photos.")] = 10,
+) -> None:
+    """How many patches refine.when=auto leaves as they are, and how far off their fills are."""
+    from jobs.bench.detail import report
+
+    for line in report(holes):
+        typer.echo(line)
+
+
+@app.command()
 def plan(
     rows: Annotated[
         list[int] | None,
@@ -81,6 +107,33 @@ def plan(
             f"{cost.kind:14}{cost.rows:11}{cost.megabytes:11.0f}{cost.seconds:11.2f}"
             f"{cost.cpu_seconds:11.2f}{cost.rows / cost.seconds:11.0f}{cost.peak_mib:11.0f}"
             f"{cost.shards:11}"
+        )
+    if json_:
+        json_.write_text(json.dumps(found, indent=2))
+
+
+@app.command()
+def resume(
+    rows: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Rows of the plan. Repeatable; default: 100000 and 1000000."),
+    ] = None,
+    json_: JsonOption = None,
+) -> None:
+    """Time and memory to find which rows of an output are done, failed and left; Linux only."""
+    import json
+    from dataclasses import asdict
+
+    from jobs.bench.resume import measure
+
+    found = []
+    head = ("rows", "shards", "seconds", "of CPU", "rows/s", "peak MiB", "left")
+    typer.echo("".join(f"{name:>11}" for name in head))
+    for cost in measure(sorted(rows or [100_000, 1_000_000])):
+        found.append(asdict(cost))
+        typer.echo(
+            f"{cost.rows:11}{cost.shards:11}{cost.seconds:11.2f}{cost.cpu_seconds:11.2f}"
+            f"{cost.rows / cost.seconds:11.0f}{cost.peak_mib:11.0f}{cost.remaining:11}"
         )
     if json_:
         json_.write_text(json.dumps(found, indent=2))

@@ -58,7 +58,7 @@ def measure(kinds: Sequence[str], sizes: Sequence[int]) -> Iterator[PlanCost]:
             with tempfile.TemporaryDirectory(prefix="catalog-cleanup-bench-") as folder:
                 suffix, _, boxes = kind.partition("+")
                 manifest = Path(folder) / f"manifest.{suffix}"
-                _write(manifest, rows, with_boxes=bool(boxes))
+                write_manifest(manifest, rows, with_boxes=bool(boxes))
                 done = subprocess.run(
                     [sys.executable, "-m", "jobs.bench.plan", manifest, Path(folder) / "out"],
                     stdout=subprocess.PIPE,
@@ -68,7 +68,8 @@ def measure(kinds: Sequence[str], sizes: Sequence[int]) -> Iterator[PlanCost]:
                 yield PlanCost(kind, rows, size, **json.loads(done.stdout))
 
 
-def _write(path: Path, rows: int, *, with_boxes: bool) -> None:
+def write_manifest(path: Path, rows: int, *, with_boxes: bool) -> None:
+    """Write a manifest in the format of its suffix, with two boxes a row if asked for."""
     starts = range(0, rows, _ROWS_AT_A_TIME)
     tables = (_rows(i, min(i + _ROWS_AT_A_TIME, rows), with_boxes=with_boxes) for i in starts)
     with path.open("wb") as file:
@@ -105,7 +106,7 @@ def _rows(start: int, stop: int, *, with_boxes: bool) -> pa.Table:
     return pa.table(columns)
 
 
-def _peak_mib() -> float:
+def peak_mib() -> float:
     """The most memory this process has held; Linux only.
 
     ``getrusage`` would begin with what the parent held when it started this process.
@@ -120,7 +121,7 @@ def _plan_and_tell(manifest: str, output: str) -> None:
     facts = {
         "seconds": time.monotonic() - started,
         "cpu_seconds": time.process_time(),
-        "peak_mib": _peak_mib(),
+        "peak_mib": peak_mib(),
         "shards": plan.shards,
         "rejected": sum(plan.rejected.values()),
     }

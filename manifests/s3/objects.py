@@ -8,10 +8,11 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from manifests.s3.patience import code_and_status, request
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,17 +171,50 @@ def entries(uri: str, *, recursive: bool, limit: int = 1000) -> Iterator[Entry]:
     which: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": limit}
     if not recursive:
         which["Delimiter"] = "/"
-    while True:
-        page = request(uri, lambda client: client.list_objects_v2(**which))
+    for page in _pages(which):
         for folder in page.get("CommonPrefixes", []):
             yield Entry(f"s3://{bucket}/{folder['Prefix'].rstrip('/')}", None)
         for each in page.get("Contents", []):
             if each["Key"] != prefix:  # some tools store the folder itself
                 found = Head(each["Size"], each["ETag"], "", each["LastModified"])
                 yield Entry(f"s3://{bucket}/{each['Key']}", found)
+
+
+def etags(uris: Collection[str], most_pages: int) -> dict[str, str] | None:
+    """The entity tags, without quotes, of objects of one bucket, by listing from first to last.
+
+    Args:
+        uris: of the objects; those that are not there are left out.
+        most_pages: of a thousand objects; None is returned if more lie between them.
+    """
+    keys = sorted((bucket_and_key(uri)[1] for uri in uris), key=str.encode)
+    bucket, first, last = bucket_and_key(next(iter(uris)))[0], keys[0], keys[-1]
+    # Listing begins behind a name: behind what comes right before the first key.
+    which: dict[str, Any] = {"Bucket": bucket}
+    which |= {"StartAfter": first[:-1]} if first[:-1] else {}
+    wanted, found = set(keys), dict[str, str]()
+    for page in islice(_pages(which), most_pages):
+        listed = page.get("Contents", [])
+        for each in listed:
+            if each["Key"] in wanted:
+                found[f"s3://{bucket}/{each['Key']}"] = each["ETag"].strip('"')
+        if not page.get("IsTruncated") or (listed and listed[-1]["Key"].encode() >= last.encode()):
+            return found
+    return None
+
+
+def _pages(which: Mapping[str, Any]) -> Iterator[ListObjectsV2OutputTypeDef]:
+    """The pages of a listing, each asked for when it is wanted."""
+    token: dict[str, Any] = {}
+    while True:
+        page = request(
+            f"s3://{which['Bucket']}",
+            lambda client, token=token: client.list_objects_v2(**which, **token),  # type: ignore[misc]
+        )
+        yield page
         if not page.get("IsTruncated"):
             return
-        which["ContinuationToken"] = page["NextContinuationToken"]
+        token = {"ContinuationToken": page["NextContinuationToken"]}
 
 
 def listing(uri: str) -> dict[str, tuple[int, str]]:

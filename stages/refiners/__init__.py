@@ -55,6 +55,10 @@ class Refiner(Protocol):
         """
         ...
 
+    def at_denoise(self, denoise: float) -> Refiner:
+        """The same model, which starts from another noise level; nothing is loaded anew."""
+        ...
+
     @property
     def record(self) -> dict[str, object]:
         """What the lineage says about how it ran: JSON values."""

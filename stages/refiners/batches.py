@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +14,11 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from manifests.errors import RowError
 from stages.devices import halving, is_black
 from stages.masks import Bytes
+from stages.options import Flux2KleinOptions, FluxFillOptions
 from stages.refiners.prompts import Floats, Prompt
+from stages.schedule import comfy_sigmas
+
+Options = TypeVar("Options", bound=FluxFillOptions | Flux2KleinOptions)
 
 #: Sides must be multiples of this: 8 px to a latent, 2 by 2 latents to a token.
 SIDE_PX = 16
@@ -59,31 +63,31 @@ class Batch:
     generators: list[torch.Generator]
 
 
-class DiffusionRefiner(ABC):
+class DiffusionRefiner(ABC, Generic[Options]):
     """Runs crops in batches through a diffusers pipeline; subclasses say how one batch runs.
 
     Args:
         pipe: on its device, with a scheduler from :func:`scheduler_as_is`.
-        sigmas: the noise levels to run, falling, the last 0.
-        batch_size: crops at once, at most.
+        options: noise levels, and how many crops at once, at most.
         device: where the pipeline works.
         dtype: of its weights.
     """
 
     def __init__(
-        self,
-        pipe: Any,
-        sigmas: Sequence[float],
-        batch_size: int,
-        device: torch.device,
-        dtype: torch.dtype,
+        self, pipe: Any, options: Options, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.pipe = pipe
-        self.batch_size = batch_size
+        self.options = options
         self.device = device
         self.dtype = dtype
+        sigmas = comfy_sigmas(options.steps, options.denoise, options.shift)
         pipe.scheduler.set_timesteps(sigmas=list(sigmas[:-1]))  # it adds the 0 itself
         self.sigmas: list[float] = pipe.scheduler.sigmas.tolist()
+
+    def at_denoise(self, denoise: float) -> Self:
+        """See :class:`stages.refiners.Refiner`."""
+        options: Any = self.options.model_copy(update={"denoise": denoise})
+        return type(self)(self.pipe, options, self.device, self.dtype)
 
     @abstractmethod
     def denoise(self, batch: Batch) -> torch.Tensor:
@@ -106,7 +110,9 @@ class DiffusionRefiner(ABC):
             by_shape.setdefault(item.shape, []).append(index)
         done: dict[int, Bytes | RowError] = {}
         for indices in by_shape.values():
-            results = halving(self._run, [items[index] for index in indices], self.batch_size)
+            results = halving(
+                self._run, [items[index] for index in indices], self.options.batch_size
+            )
             for index, result in zip(indices, results, strict=True):
                 done[index] = result
         return [done[index] for index in range(len(items))]

@@ -20,7 +20,6 @@ from stages.options import Flux2KleinOptions
 from stages.refiners import loading
 from stages.refiners.batches import SIDE_PX, Batch, DiffusionRefiner, scheduler_as_is
 from stages.refiners.prompts import Prompt, hash_of, to_floats
-from stages.schedule import comfy_sigmas
 
 #: Published folders name the first; parts and their layout are the same.
 _PIPELINES = ("Flux2KleinPipeline", "Flux2KleinInpaintPipeline")
@@ -31,15 +30,8 @@ _MAX_TOKENS = 512
 _KEPT_PROMPTS = 32
 
 
-class Flux2Klein(DiffusionRefiner):
+class Flux2Klein(DiffusionRefiner[Flux2KleinOptions]):
     """The model without its text encoder. See :class:`stages.refiners.Refiner`."""
-
-    def __init__(
-        self, pipe: Any, options: Flux2KleinOptions, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        sigmas = comfy_sigmas(options.steps, options.denoise, options.shift)
-        super().__init__(pipe, sigmas, options.batch_size, device, dtype)
-        self.options = options
 
     @classmethod
     def load(cls, folder: Path, options: Flux2KleinOptions, device: str | None = None) -> Self:

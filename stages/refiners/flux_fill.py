@@ -17,7 +17,6 @@ from stages.options import FluxFillOptions
 from stages.refiners import loading
 from stages.refiners.batches import Batch, DiffusionRefiner, noise_of, scheduler_as_is
 from stages.refiners.prompts import Prompt, hash_of, to_floats
-from stages.schedule import comfy_sigmas
 
 _PIPELINES = ("FluxFillPipeline",)
 
@@ -28,15 +27,8 @@ _MAX_TOKENS = 512
 _KEPT_PROMPTS = 32
 
 
-class FluxFill(DiffusionRefiner):
+class FluxFill(DiffusionRefiner[FluxFillOptions]):
     """The model without its text encoders. See :class:`stages.refiners.Refiner`."""
-
-    def __init__(
-        self, pipe: Any, options: FluxFillOptions, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        sigmas = comfy_sigmas(options.steps, options.denoise, options.shift)
-        super().__init__(pipe, sigmas, options.batch_size, device, dtype)
-        self.options = options
 
     @classmethod
     def load(cls, folder: Path, options: FluxFillOptions, device: str | None = None) -> Self:

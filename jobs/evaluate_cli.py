@@ -1,0 +1,151 @@
+"""``catalog-cleanup evaluate``: a table and a page of how near recipes come to references."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from jobs.evaluate import Evaluated
+
+#: Those that need no weights.
+_DEFAULT_RECIPES = ("telea", "navier-stokes", "patchmatch")
+
+_COLUMNS = (
+    "recipe",
+    "rows",
+    "PSNR, dB",
+    "SSIM",
+    "ring, dB",
+    "ring SSIM",
+    "outside",
+    "seam",
+    "seconds",
+)
+
+
+def evaluate(
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MANIFEST",
+            help="A manifest with the column `reference`: each photo as it should look. With "
+            "--make: PHOTO..., paths or URIs.",
+        ),
+    ],
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME_OR_TOML",
+            help=f"Repeatable; {', '.join(_DEFAULT_RECIPES)} if left out.",
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH.TO.OPTION=VALUE", help="In each recipe. Repeatable."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a page with pictures there.")
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes; as many as CPUs, for recipes with models one."),
+    ] = None,
+    make: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Make a benchmark there from any photos: things pasted in, the photos kept as "
+            "references.",
+        ),
+    ] = None,
+) -> None:
+    """Compare recipes on photos of which one knows how they should look. Runs without Ray.
+
+    Exit code 0: all rows could be done. 2: some could not.
+    """
+    if make:
+        from jobs.benchmark import make_benchmark
+
+        typer.echo(make_benchmark(make, sources))
+        return
+    if len(sources) > 1:
+        raise typer.BadParameter("name one manifest; several photos only with --make")
+    from rich.console import Console
+
+    from jobs.evaluate import evaluate as compare
+    from jobs.evaluate import read_rows
+    from jobs.weights import prepare
+    from stages.recipe import Recipe
+
+    console = Console()
+    recipes = [Recipe.load(name, set_ or ()) for name in recipe or _DEFAULT_RECIPES]
+    rows = read_rows(sources[0])
+    for loaded in recipes:
+        prepare(loaded, console, here=True)
+    found = list(compare(rows, recipes, jobs=jobs, views=html is not None))
+    table = [_line(name, found) for name in dict.fromkeys(each.name for each in recipes)]
+    _print(console, table)
+    for each in found:
+        if each.error:
+            console.print(f"{each.recipe}, {each.id}: {each.error}", markup=False, soft_wrap=True)
+    if html:
+        html.write_text(render(found, table), "utf-8")
+        console.print(str(html), soft_wrap=True, markup=False, highlight=False)
+    raise typer.Exit(2 if any(each.error for each in found) else 0)
+
+
+def _line(name: str, found: Sequence[Evaluated]) -> list[str]:
+    """A recipe's line of the table."""
+    from jobs.evaluate import mean_figures
+
+    own = [each for each in found if each.recipe == name]
+    mean = mean_figures(own)
+    count = str(sum(each.figures is not None for each in own))
+    if mean is None:
+        return [name, count, *[""] * (len(_COLUMNS) - 2)]
+    return [
+        name,
+        count,
+        f"{mean.psnr:.2f}",
+        f"{mean.ssim:.3f}",
+        f"{mean.ring_psnr:.2f}",
+        f"{mean.ring_ssim:.3f}",
+        f"{mean.outside_levels} levels" if mean.outside_levels else "exact",
+        f"{mean.seam:+.2f}",
+        f"{mean.seconds:.2f}",
+    ]
+
+
+def _print(console: Any, table: Sequence[Sequence[str]]) -> None:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    shown = Table(*_COLUMNS, box=SIMPLE)
+    for line in table:
+        shown.add_row(*line)
+    console.print(shown)
+
+
+def render(found: Sequence[Evaluated], table: Sequence[Sequence[str]]) -> str:
+    """The page: the table, and for each row its photo, reference and results, inside the file."""
+    import jinja2
+
+    rows: dict[str, list[Evaluated]] = {}
+    for each in found:
+        rows.setdefault(each.id, []).append(each)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("jobs"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters["data_uri"] = _data_uri
+    return environment.get_template("comparison.html").render(
+        columns=_COLUMNS, table=table, rows=rows
+    )
+
+
+def _data_uri(webp: bytes) -> str:
+    return "data:image/webp;base64," + base64.b64encode(webp).decode()
