@@ -26,7 +26,9 @@ NAME = "catalog-cleanup"
 #: Pods of a pool's group run on nodes with this label, and may where it is a taint.
 POOL_KEY = f"{NAME}/pool"
 
-USER = 1000  # of the image, see the Dockerfile
+#: In the image.
+USER = 1000
+POOLS_FILE = "/home/ray/pools.toml"
 _CACHE = "/cache"
 _PORTS = {"gcs": 6379, "dashboard": 8265, "client": 10001}
 _METRICS = {"metrics": 8080}
@@ -131,7 +133,7 @@ def _ray_job() -> dict[str, Any]:
         "spec": {
             # As HTTP, the command reaches a shell as it is.
             "submissionMode": "HTTPMode",
-            "entrypoint": f"{run} --recipe clean-apache || [ $? -eq 2 ]",
+            "entrypoint": f"{run} --recipe clean-apache --pools {POOLS_FILE} || [ $? -eq 2 ]",
             "backoffLimit": 3,
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": 600,

@@ -19,6 +19,9 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray's C++ half tells the terminal what Ray Data deals with: actors that restart, and such.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # A pool waits for the next one from the first block on, and not when the object stores are half
+    # full. Else it works ahead, grows where it is not the bottleneck, and a lost node costs more.
+    "RAY_DATA_DOWNSTREAM_CAPACITY_OBJECT_STORE_BUDGET_UTIL_THRESHOLD": "0",
 }
 
 #: A cluster's workers have its environment and not the driver's, but for these. Those of a private

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from cluster.pools import NodeType
+from cluster.pools import NodeType, PoolSize
 from cluster.sizing import NodeGroup
 
 #: The label by which Ray tells which of the autoscaler's node types a node is of.
@@ -78,6 +79,38 @@ def with_those_up(
         replace(each, possible=more[each.name]) for each in types if more.get(each.name, 0) > 0
     ]
     return groups
+
+
+def await_room(sizes: Mapping[str, PoolSize], parts: Sequence[str], wait_s: float) -> bool:
+    """Have the autoscaler bring up nodes for the first actors of all pools at once, and wait.
+
+    Ray Data starts one pool after the other, and would wait for one kind of node after the other.
+
+    Args:
+        sizes: by pool.
+        parts: of the job; one pool can have several.
+        wait_s: for how long.
+
+    Returns:
+        Whether there is room now.
+    """
+    import ray  # noqa: PLC0415 - as above
+
+    placeholder: Any = ray.remote(_Placeholder)
+    held: list[Any] = []
+    for name in parts:
+        options = sizes[name].actor_options()
+        held += [placeholder.options(**options).remote() for _ in range(sizes[name].min_actors)]
+    there = [actor.is_there.remote() for actor in held]
+    _, missing = ray.wait(there, num_returns=len(there), timeout=wait_s)
+    for actor in held:
+        ray.kill(actor)
+    return not missing
+
+
+class _Placeholder:
+    def is_there(self) -> bool:
+        return True
 
 
 def taken_cpus() -> float:

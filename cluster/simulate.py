@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from cluster.pools import LargeGpuPool, NodeType, Pools
 
@@ -121,11 +122,14 @@ def simulated_cluster(
     address = f"{_own_ip()}:{_free_port()}"
     config = folder / "autoscaler.json"
     config.write_text(json.dumps(_config(address, types, idle_timeout_s)))
+    with (folder / "start.log").open("wb") as log:
+        head = _start_head(address, folder, config, log)
     try:
-        _start_head(address, folder, config)
+        _await_head(head, address, folder)
         yield SimulatedCluster(address, folder)
     finally:
         _end_all(folder)
+        head.wait()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -171,7 +175,7 @@ def _config(
     } | {name: [] for name in empty}
 
 
-def _start_head(address: str, folder: Path, config: Path) -> None:
+def _start_head(address: str, folder: Path, config: Path, log: BinaryIO) -> subprocess.Popen[bytes]:
     host, _, port = address.rpartition(":")
     command = [_ray(), "start", "--head", "--block", f"--node-ip-address={host}", f"--port={port}"]
     command += ["--num-cpus=0", "--num-gpus=0", f"--object-store-memory={_STORE}"]
@@ -185,17 +189,20 @@ def _start_head(address: str, folder: Path, config: Path) -> None:
         "RAY_enable_autoscaler_v2": "1",
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
     }
-    log = folder / "start.log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            command, stdout=file, stderr=file, env=os.environ | environment, start_new_session=True
-        )
+    return subprocess.Popen(
+        command, stdout=log, stderr=log, env=os.environ | environment, start_new_session=True
+    )
+
+
+def _await_head(head: subprocess.Popen[bytes], address: str, folder: Path) -> None:
+    host, _, port = address.rpartition(":")
     deadline = time.monotonic() + _STARTUP_S
     while True:
         with suppress(OSError), socket.create_connection((host, int(port)), 1):
             return
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise ConnectionError(f"Ray does not start: {log.read_text()[-2000:]}")
+        if head.poll() is not None or time.monotonic() > deadline:
+            told = (folder / "start.log").read_text()[-2000:]
+            raise ConnectionError(f"Ray does not start: {told}")
         time.sleep(0.1)
 
 

@@ -119,12 +119,17 @@ def size_pools(
         limit = options.max_actors or max(most[name], options.min_actors)
         if options.max_actors and options.max_actors > most[name]:
             notes.append(f"{name} may have {options.max_actors} actors, of which {most[name]} fit.")
-        least, now = options.min_actors, min(ready[name], limit)
+        # Ray Data starts no more actors than there are blocks without complaint.
+        least, now = (
+            min(options.min_actors, max(blocks, 1)),
+            min(ready[name], limit, max(blocks, 1)),
+        )
         if len(asked) == 1 and name == "cpu":
             limit = max(min(limit, blocks), least)
             now = min(max(now - math.ceil(taken_cpus / size.cpus), 1), limit)
             least = max(least, now)
         sizes[name] = replace(size, min_actors=least, max_actors=limit, ready_actors=now)
+    notes += [note for name, size in sizes.items() for note in _mistakable(name, size, nodes)]
     return Sizing(sizes, notes, unplaced(sizes, nodes, groups))
 
 
@@ -182,6 +187,20 @@ def _left_out(name: str, size: PoolSize, pools: Pools) -> Iterator[str]:
         yield f"{name} is not pinned: no node is known to have the label {told}."
     if size.memory_gib != options.memory_gib:
         yield f"{name} reserves no memory: no node has {options.memory_gib:g} GiB for it."
+
+
+def _mistakable(name: str, size: PoolSize, nodes: Sequence[NodeGroup]) -> Iterator[str]:
+    """Tell which nodes an autoscaler may add in vain: Ray Data asks it without labels."""
+    own = [node for node in _of(name, size, nodes) if node.possible > node.up]
+    for other in nodes:
+        is_cheaper = own and other.cpus <= min(node.cpus for node in own)
+        would_do = size.gpus and other.possible > other.up and other.room_for(size)
+        if is_cheaper and would_do and not other.may_be_of(name, size.label_selector):
+            yield (
+                f"{name} may have the autoscaler add nodes of type {other.name}, too, on which its "
+                "actors have room but must not run: Ray Data asks it without labels. Let each "
+                "actor take more CPUs or memory than those have."
+            )
 
 
 def _sharing_cpus(

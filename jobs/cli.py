@@ -21,6 +21,7 @@ from jobs.run_options import (
     DEFAULT_RECIPE,
     CheckInputsOption,
     OutputOption,
+    PoolsOption,
     PricesOption,
     RecipeOption,
     RetryOption,
@@ -79,6 +80,7 @@ def run(
         str | None,
         typer.Option(help="A running Ray cluster. Else RAY_ADDRESS, else a private Ray, here."),
     ] = None,
+    pools: PoolsOption = None,
     prices: PricesOption = None,
     trust: TrustOption = False,
 ) -> None:
@@ -88,6 +90,7 @@ def run(
     the same command again.
     """
     from jobs.cost import load_prices
+    from jobs.placing import load_pools
     from jobs.run import run as run_job
     from jobs.weights import trusted
     from stages.recipe import Recipe
@@ -106,6 +109,7 @@ def run(
             strict=strict,
             rows_per_shard=rows_per_shard,
             address=address,
+            pools=load_pools(pools) if pools else None,
             prices=load_prices(prices) if prices else None,
         )
     _summarise(console, outcome)
@@ -194,6 +198,31 @@ def demo(
 
 
 @app.command()
+def simulate(
+    photos: Annotated[int, typer.Option(min=1, help="How many.")] = 80,
+    remove_s: Annotated[
+        float, typer.Option(min=0.0, help="Seconds a photo on a small GPU, pretended.")
+    ] = 0.1,
+    refine_s: Annotated[
+        float, typer.Option(min=0.0, help="Seconds a photo on a large GPU, pretended.")
+    ] = 1.5,
+) -> None:
+    """Watch Ray's autoscaler start and stop pretended nodes, of small and large GPUs, for a run.
+
+    Takes some minutes. Instead of models stand-ins wait; all else is as on a real cluster.
+    """
+    from rich.console import Console
+
+    from jobs.rehearsal import StandIns, rehearse
+
+    console = Console(file=sys.stdout)
+    with _told_if_interrupted():
+        outcome = rehearse(console, photos, StandIns(remove_s, refine_s))
+    _summarise(console, outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Show this one, or a TOML file.")] = None,
     set_: SetOption = None,
@@ -224,14 +253,32 @@ def doctor(
         str | None,
         typer.Option(metavar="S3_URI", help="Also write, read and delete an object there."),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Look at this Ray cluster instead, and tell where the recipe's steps would run.",
+        ),
+    ] = None,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    set_: SetOption = None,
+    pools: PoolsOption = None,
 ) -> None:
-    """Tell what this machine has, what is missing, and what to do about it."""
+    """Tell what this machine has, or a cluster; what is missing, and what to do about it."""
+    from cluster.pools import Pools
     from jobs.doctor import examine
+    from jobs.doctor_cluster import examine_cluster
+    from jobs.placing import load_pools
+    from stages.recipe import Recipe
 
     colours = {"ok": "green", "note": "yellow", "bad": "red"}
     console = _console()
     worst = 0
-    for finding in examine(s3):
+    asked = load_pools(pools) if pools else Pools()
+    findings = (
+        examine_cluster(cluster, Recipe.load(recipe, set_ or ()), asked) if cluster else examine(s3)
+    )
+    for finding in findings:
         console.print(f"{finding.state:5}", style=colours[finding.state], end="")
         remedy = f"\n     {finding.remedy}" if finding.remedy else ""
         text = f"{finding.what}: {finding.found}{remedy}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cluster.nodes import node_groups, taken_cpus
+from cluster.local import ray_session
+from cluster.nodes import await_room, node_groups, taken_cpus
 from cluster.pools import Pools, PoolSize
 from cluster.sizing import has_gpus, size_pools, unplaced
 from jobs.job import Job
@@ -70,6 +71,20 @@ def batched(recipe: Recipe, pools: Asked) -> Recipe:
     return recipe.model_copy(update=changed)
 
 
+@contextmanager
+def connected(address: str | None, wait_s: float = -1.0) -> Iterator[list[str]]:
+    """A :func:`cluster.local.ray_session`.
+
+    Raises:
+        ClusterError: there is no cluster, or it does not let us in (``cluster.unreachable``).
+    """
+    try:
+        with ray_session(address, wait_s) as trouble:
+            yield trouble
+    except ConnectionError as error:
+        raise ClusterError("cluster.unreachable", f"{error}.") from error
+
+
 def on_cluster(job: Job, pools: Asked, tell: Callable[[str], None]) -> tuple[Job, Choose]:
     """Fit a job to the cluster that this process is connected to.
 
@@ -97,6 +112,10 @@ def on_cluster(job: Job, pools: Asked, tell: Callable[[str], None]) -> tuple[Job
             if note not in told:
                 tell(f"note: {note}")
         told.update(sizing.notes)
+        if _missing(sizing.sizes, groups):
+            tell("Waiting for nodes ...")
+            if not await_room(sizing.sizes, groups, pools.wait_s):
+                raise _too_late(sizing.sizes, groups)
         return sizing.sizes
 
     return job, choose
@@ -110,9 +129,15 @@ def awaited(job: Job, sizes: Mapping[str, PoolSize]) -> Iterator[None]:
     try:
         yield
     except GetTimeoutError as error:
-        up = [replace(node, possible=node.up) for node in node_groups({})]
-        missing = unplaced(sizes, up, [pool for pool, _ in job.groups()])
-        told = " ".join(missing) or "The nodes are up, but taken, or still loading models."
-        raise ClusterError(
-            "cluster.too_small", f"The first actors did not start in time. {told}"
-        ) from error
+        raise _too_late(sizes, [pool for pool, _ in job.groups()]) from error
+
+
+def _missing(sizes: Mapping[str, PoolSize], groups: Sequence[str]) -> list[str]:
+    """What the nodes that are up now have no room for."""
+    up = [replace(node, possible=node.up) for node in node_groups({})]
+    return unplaced(sizes, up, groups)
+
+
+def _too_late(sizes: Mapping[str, PoolSize], groups: Sequence[str]) -> ClusterError:
+    told = " ".join(_missing(sizes, groups)) or "The nodes are up, but taken, or loading models."
+    return ClusterError("cluster.too_small", f"The first actors did not start in time. {told}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -14,7 +14,7 @@ from importlib.metadata import version
 
 from rich.console import Console
 
-from cluster.local import address_of, ray_session, submitted_job
+from cluster.local import address_of, submitted_job
 from cluster.pools import Pools, PoolSize
 from jobs import clean
 from jobs.cost import Cost, groups_up
@@ -22,11 +22,11 @@ from jobs.inputs import mark_changed
 from jobs.job import Job
 from jobs.passes import execute
 from jobs.pending import extra_schema
-from jobs.placing import batched, on_cluster, wait_s
+from jobs.placing import batched, connected, on_cluster, wait_s
 from jobs.stopping import lifeline
 from jobs.weights import prepare
 from manifests import runs
-from manifests.errors import CleanupError, ClusterError
+from manifests.errors import CleanupError
 from manifests.ledger import Goal, Tally, reconcile, set_aside
 from manifests.plan import destination, make_plan, parse_shards
 from stages.recipe import Recipe
@@ -193,7 +193,7 @@ def _execute(
         highlight=False,
     )
     with (
-        _ray(address, wait_s(pools)) as trouble,
+        connected(address, wait_s(pools)) as trouble,
         lifeline(
             job.record, tally.missing_count, console.print, cost.advance if cost else dict
         ) as line,
@@ -232,15 +232,6 @@ def _mended(job: Job, shards: Collection[int], tally: Tally, console: Console) -
     if not tally.damaged and not tally.superseded:
         return tally
     return reconcile(job.plan, job.ledger, job.goal, shards)
-
-
-@contextmanager
-def _ray(address: str | None, wait_s: float) -> Iterator[list[str]]:
-    try:
-        with ray_session(address, wait_s) as trouble:
-            yield trouble
-    except ConnectionError as error:
-        raise ClusterError("cluster.unreachable", f"{error}.") from error
 
 
 def _exit_code(tally: Tally) -> int:

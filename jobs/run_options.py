@@ -56,6 +56,14 @@ CheckInputsOption = Annotated[
     ),
 ]
 
+PoolsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pools",
+        metavar="TOML",
+        help="What actors take of a cluster, and how many there may be; see the README.",
+    ),
+]
 PricesOption = Annotated[
     Path | None,
     typer.Option(

@@ -17,6 +17,7 @@ from jobs.run_options import (
     DEFAULT_RECIPE,
     CheckInputsOption,
     OutputOption,
+    PoolsOption,
     PricesOption,
     RecipeOption,
     RetryOption,
@@ -53,6 +54,7 @@ def submit(
     check_inputs: CheckInputsOption = True,
     strict: StrictOption = False,
     rows_per_shard: RowsPerShardOption = None,
+    pools: PoolsOption = None,
     prices: PricesOption = None,
     trust: TrustOption = False,
     follow: Annotated[
@@ -82,11 +84,12 @@ def submit(
 ) -> None:
     """Clean all photos of a manifest as a job of a Ray cluster.
 
-    A recipe's TOML and the prices are sent along. MANIFEST, DEST and what they name must be
+    Files of recipe, pools and prices are sent along. MANIFEST, DEST and what they name must be
     reachable from the cluster: in S3, or on a disk that its nodes share. Exit code: the run's own,
     0, 2 or 1; with --no-follow 0 once the cluster has the job.
     """
     from jobs.cost import load_prices
+    from jobs.placing import load_pools
     from jobs.submit import connect, send
     from stages.recipe import Recipe, preset_names
 
@@ -97,6 +100,10 @@ def submit(
     where = _absolute(output)
     call = ["run", _absolute(manifest), "--output", where]
     call += ["--recipe", "my-recipe.toml" if files else recipe]
+    if pools:
+        load_pools(pools)
+        files["pools.toml"] = Path(pools)
+        call += ["--pools", "pools.toml"]
     if prices:
         load_prices(prices)
         files["prices.toml"] = prices

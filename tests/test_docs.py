@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.pools import Pools
 from jobs.metrics import METRICS
 from manifests.errors import CODES, all_codes
 from manifests.schema import lineage_schema
@@ -56,10 +57,27 @@ def metrics_table() -> str:
     return "\n".join(lines)
 
 
+def pools_table() -> str:
+    lines = ["| key | `cpu` | `small_gpu` | `large_gpu` | meaning |", "|---|---|---|---|---|"]
+    pools = [Pools().cpu, Pools().small_gpu, Pools().large_gpu]
+    for key, field in type(pools[1]).model_fields.items():
+        defaults = " | ".join(_default(getattr(pool, key, "")) for pool in pools)
+        meaning = (field.description or type(pools[0]).model_fields[key].description or "").strip()
+        lines.append(f"| `{key}` | {defaults} | {' '.join(meaning.split()).replace('``', '`')} |")
+    return "\n".join(lines)
+
+
+def _default(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"`{name}={label}`" for name, label in value.items())
+    return "" if value is None or value == "" else f"{value:g}"
+
+
 TABLES = [
     ("README.md", "errors", errors_table),
     ("README.md", "models", models_table),
     ("README.md", "metrics", metrics_table),
+    ("README.md", "pools", pools_table),
     ("manifests/README.md", "lineage", lineage_table),
 ]
 

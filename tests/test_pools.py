@@ -1,16 +1,25 @@
-"""Pools: their file, their sizes on all kinds of clusters (without Ray), and what is told."""
+"""Pools: their file, their sizes on all kinds of clusters (without Ray), and what is told.
+
+``tests/test_autoscaling.py`` has them grow.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from cluster.nodes import with_those_up
 from cluster.pools import Pools, selects
 from cluster.sizing import ACCELERATOR, NodeGroup, Sizing, has_gpus, size_pools, unplaced
 from jobs.placing import load_pools
+from jobs.run import run
 from manifests.errors import ClusterError
+from stages.recipe import Recipe
+from tests.conftest import Command
+from tests.support import DEMO
 
 CLEAN = ["cpu", "small_gpu", "large_gpu", "cpu"]
 LAMA = ["cpu", "small_gpu", "cpu"]
@@ -219,3 +228,40 @@ def test_what_is_missing_while_nodes_come_up() -> None:
     assert unplaced(sizes, [large(1)], CLEAN) == [
         "small_gpu: there is no node with the label gpu-tier=small."
     ]
+
+
+def pinned_to_nothing(folder: Path, more: str = "") -> Path:
+    file = folder / "pools.toml"
+    file.write_text(f'wait_s = 2\n[cpu]\nlabel_selector = {{ zone = "moon" }}\n{more}')
+    return file
+
+
+def test_the_doctor_tells_what_would_be_placed_where(
+    command: Command, ray_address: str, tmp_path: Path
+) -> None:
+    done = command("doctor", "--cluster", ray_address, "--recipe", "telea")
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"ok +Nodes: 2 CPUs, .* GiB; 1 up", done.stdout)
+    assert "Pool: cpu: fetch ▸ decode" in done.stdout
+    assert "publish: 2 actors, each 1 CPU" in done.stdout
+    file = pinned_to_nothing(tmp_path)
+    bad = command("doctor", "--cluster", ray_address, "--recipe", "telea", "--pools", file)
+    assert bad.returncode == 1
+    assert re.search("bad +Pool: cpu: there is no node with the label zone=moon.", bad.stdout)
+
+
+def test_a_run_that_finds_no_room_says_so_instead_of_waiting_for_ever(
+    ray_address: str, tmp_path: Path
+) -> None:
+    def run_with(pools: Path) -> ClusterError:
+        manifest, recipe = str(DEMO / "manifest.csv"), Recipe.load("telea")
+        quiet, output = Console(quiet=True), str(tmp_path / "out")
+        with pytest.raises(ClusterError) as caught:
+            run(manifest, output, recipe, quiet, address=ray_address, pools=load_pools(pools))
+        assert caught.value.code == "cluster.too_small"
+        return caught.value
+
+    at_once = run_with(pinned_to_nothing(tmp_path))
+    assert at_once.message == "cpu: there is no node with the label zone=moon."
+    never_come = pinned_to_nothing(tmp_path, '[nodes.far]\ncpus = 4\nlabels = { zone = "moon" }')
+    assert "did not start in time. cpu: there is no node" in run_with(never_come).message
