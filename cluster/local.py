@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _CONNECT_SECONDS = 10.0
 
@@ -48,8 +50,9 @@ def ray_session(address: str | None = None, wait_s: float = -1.0) -> Iterator[li
 
     address = address_of(address)
     _check_listening(address)
-    names = [] if address == "local" else [name for name in _PASSED_ON if name in os.environ]
-    passed_on = {name: os.environ[name] for name in names}
+    there = _job_config().get("runtime_env", {}).get("env_vars", {})  # Ray refuses them twice
+    names = [name for name in _PASSED_ON if name in os.environ and name not in there]
+    passed_on = {name: os.environ[name] for name in names if address != "local"}
     try:
         with _silent_stderr():
             ray.init(
@@ -83,6 +86,18 @@ def _check_listening(address: str) -> None:
         socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
     except OSError as error:
         raise ConnectionError(f"Ray at {address}: {error}") from error
+
+
+def submitted_job() -> str | None:
+    """The submission id of the job that this process is the driver of; None if it is of none."""
+    job: str | None = _job_config().get("metadata", {}).get("job_submission_id")
+    return job
+
+
+def _job_config() -> dict[str, Any]:
+    """What Ray tells the driver of a submitted job; empty elsewhere."""
+    config: dict[str, Any] = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    return config
 
 
 def _configure_data(wait_s: float) -> _Collector:

@@ -10,22 +10,31 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs import results_cli
+from jobs import results_cli, submit_cli
 from jobs.bench.cli import app as bench
 from jobs.evaluate_cli import evaluate
 from jobs.models_cli import TrustOption
 from jobs.models_cli import app as models
 from jobs.plan_cli import ManifestArgument, RowsPerShardOption, StrictOption
 from jobs.plan_cli import plan as plan_command
+from jobs.run_options import (
+    DEFAULT_RECIPE,
+    CheckInputsOption,
+    OutputOption,
+    PoolsOption,
+    PricesOption,
+    RecipeOption,
+    RetryOption,
+    SetOption,
+    ShardsOption,
+    parse_statuses,
+)
 from manifests.errors import CleanupError, all_codes, describe
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from jobs.run import Outcome
-
-#: The best that runs anywhere: no weights, no GPU.
-DEFAULT_RECIPE = "patchmatch"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,31 +43,6 @@ app = typer.Typer(
     help="Remove marked objects, text and watermarks from catalog photos, by the million. "
     "`catalog-cleanup demo` shows how, on bundled photos.",
 )
-
-RecipeOption = Annotated[
-    str,
-    typer.Option(
-        "--recipe",
-        metavar="NAME_OR_TOML",
-        help="A recipe's name (see `catalog-cleanup recipes`) or the path of a TOML file.",
-    ),
-]
-PoolsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--pools",
-        metavar="TOML",
-        help="What actors take of a cluster, and how many there may be; see the README.",
-    ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="PATH.TO.OPTION=VALUE",
-        help="Change one option of the recipe, e.g. --set mask.dilate_px=6. Repeatable.",
-    ),
-]
 
 
 def _print_version(asked: bool) -> None:
@@ -84,38 +68,12 @@ def _options(
 @app.command()
 def run(
     manifest: ManifestArgument,
-    output: Annotated[
-        str,
-        typer.Option(
-            metavar="DEST",
-            help="Folder, local or s3://, for images/, lineage/ and runs/. Run again with the "
-            "same one to go on with what is left.",
-        ),
-    ],
+    output: OutputOption,
     recipe: RecipeOption = DEFAULT_RECIPE,
     set_: SetOption = None,
-    retry: Annotated[
-        str,
-        typer.Option(
-            metavar="STATUSES",
-            help="Do again what earlier runs recorded so: failed, crashed, ok, all; "
-            "comma-separated.",
-        ),
-    ] = "",
-    shards: Annotated[
-        str,
-        typer.Option(
-            metavar="NUMBERS",
-            help="Only these shards, e.g. 0-99,150: so several clusters share a manifest.",
-        ),
-    ] = "",
-    check_inputs: Annotated[
-        bool,
-        typer.Option(
-            help="Do again photos whose files changed since they were done, which takes a look at "
-            "each file."
-        ),
-    ] = True,
+    retry: RetryOption = "",
+    shards: ShardsOption = "",
+    check_inputs: CheckInputsOption = True,
     strict: StrictOption = False,
     rows_per_shard: RowsPerShardOption = None,
     address: Annotated[
@@ -123,6 +81,7 @@ def run(
         typer.Option(help="A running Ray cluster. Else RAY_ADDRESS, else a private Ray, here."),
     ] = None,
     pools: PoolsOption = None,
+    prices: PricesOption = None,
     trust: TrustOption = False,
 ) -> None:
     """Clean all photos of a manifest.
@@ -130,19 +89,14 @@ def run(
     Exit code 0: all ok. 2: finished, some rows failed (see the lineage). 1: did not finish; run
     the same command again.
     """
+    from jobs.cost import load_prices
     from jobs.placing import load_pools
     from jobs.run import run as run_job
     from jobs.weights import trusted
     from stages.recipe import Recipe
 
     console = _console()
-    statuses = frozenset(filter(None, retry.replace(" ", "").split(",")))
-    if "all" in statuses:
-        statuses = statuses - {"all"} | {"ok", "failed", "crashed"}
-    if unknown := statuses - {"ok", "failed", "crashed"}:
-        raise typer.BadParameter(
-            f"unknown status {', '.join(sorted(unknown))}", param_hint="--retry"
-        )
+    statuses = parse_statuses(retry)
     with _told_if_interrupted(), trusted(trust):
         outcome = run_job(
             manifest,
@@ -156,6 +110,7 @@ def run(
             rows_per_shard=rows_per_shard,
             address=address,
             pools=load_pools(pools) if pools else None,
+            prices=load_prices(prices) if prices else None,
         )
     _summarise(console, outcome)
     raise typer.Exit(outcome.exit_code)
@@ -335,6 +290,7 @@ def doctor(
 
 app.command()(evaluate)
 results_cli.register(app)
+submit_cli.register(app)
 app.add_typer(models, name="models")
 app.add_typer(bench, name="bench")
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 from rich.console import Console
 
 from cluster.pools import PoolSize
-from jobs import clean
+from jobs import clean, metrics
 from jobs.job import Job
 from jobs.placing import Choose, awaited
 from jobs.progress import meter
@@ -160,6 +160,7 @@ def _give_up(job: Job, shards: Collection[int], tally: Tally, trouble: list[str]
         planned = job.plan.shard(shard).read_table().to_pylist()
         rows = [_crashed(job, row, reason) for row in planned if row["id"] in names]
         job.ledger.add(shard, rows, lineage_schema(job.extra))
+        metrics.tell_rows(rows)
     return reconcile(job.plan, job.ledger, job.goal, shards)
 
 

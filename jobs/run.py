@@ -14,9 +14,10 @@ from importlib.metadata import version
 
 from rich.console import Console
 
-from cluster.local import address_of
+from cluster.local import address_of, submitted_job
 from cluster.pools import Pools, PoolSize
 from jobs import clean
+from jobs.cost import Cost, groups_up
 from jobs.inputs import mark_changed
 from jobs.job import Job
 from jobs.passes import execute
@@ -69,6 +70,7 @@ def run(
     rows_per_shard: int | None = None,
     address: str | None = None,
     pools: Pools | Mapping[str, PoolSize] | None = None,
+    prices: Mapping[str, float] | None = None,
     steps: Callable[[Recipe, str], Sequence[Step]] = clean.steps,
 ) -> Outcome:
     """Clean the photos of a manifest.
@@ -89,6 +91,7 @@ def run(
         address: of a Ray cluster; None: the one of ``RAY_ADDRESS``, or a private one.
         pools: what actors take, and how many there may be; None: the defaults. Sizes by pool, which
             are taken as they are, are for tests.
+        prices: group of nodes -> dollars for an hour of each; None: costs are not told.
         steps: of the recipe; others than :func:`jobs.clean.steps` are for tests.
 
     Raises:
@@ -122,6 +125,7 @@ def run(
         "recipe_hash": recipe.hash,
         "images": images,
         "models": models,
+        "job": submitted_job(),
         "versions": {
             "catalog-cleanup": version("catalog-cleanup"),
             "ray": version("ray"),
@@ -132,10 +136,11 @@ def run(
     goal = Goal(record.run_id, frozenset(retry))
     extra = extra_schema(plan.shard(0).read_table().schema)
     job = Job(plan, extra, recipe, goal, record, steps, check_inputs=check_inputs)
+    cost = Cost(prices, groups_up) if prices else None
     status = "failed"
     try:
         runs.refuse_if_at_work(record, lambda text: console.print(text, highlight=False))
-        tally = _execute(job, numbers, console, address, pools)
+        tally = _execute(job, numbers, console, address, pools, cost=cost)
         status = "unfinished" if tally.missing_count or tally.superseded else "finished"
         if tally.missing_count and record.is_asked_to_stop:
             status = "stopped"
@@ -157,6 +162,7 @@ def run(
         seconds=round(outcome.seconds, 3),
         exit_code=outcome.exit_code,
         tally=_told(tally),
+        cost_usd=round(cost.total_usd, 4) if cost else None,
     )
     return outcome
 
@@ -167,6 +173,8 @@ def _execute(
     console: Console,
     address: str | None,
     pools: Pools | Mapping[str, PoolSize],
+    *,
+    cost: Cost | None,
 ) -> Tally:
     """Find what remains, do it, and find that nothing does."""
     tally = _mended(job, shards, reconcile(job.plan, job.ledger, job.goal, shards), console)
@@ -186,7 +194,9 @@ def _execute(
     )
     with (
         connected(address, wait_s(pools)) as trouble,
-        lifeline(job.record, tally.missing_count, console.print) as line,
+        lifeline(
+            job.record, tally.missing_count, console.print, cost.advance if cost else dict
+        ) as line,
     ):
         job, choose = on_cluster(job, pools, partial(console.print, markup=False, soft_wrap=True))
         tally = execute(
@@ -201,6 +211,9 @@ def _execute(
         tally = _mended(job, shards, tally, console)
         if tally.missing_count and trouble:
             console.print(f"Ray tells: {trouble[0]}", markup=False, highlight=False)
+        if cost:
+            cost.advance()
+            console.print(f"Its nodes cost ${cost.total_usd:.2f} meanwhile.", highlight=False)
     return tally
 
 

@@ -7,7 +7,7 @@
     ├── RecipeError             a recipe that does not exist or does not validate
     ├── DestinationError        an output folder that cannot take this run
     ├── StorageError            S3 as a whole: the run stops, and goes on when started again
-    ├── ClusterError            a Ray cluster that cannot be reached, or is too small
+    ├── ClusterError            a Ray cluster that cannot be reached or used
     ├── WeightsError            a model that cannot be had or loaded
     └── RowError                one row's input or output: recorded, the other rows go on
 
@@ -101,6 +101,10 @@ CODES: dict[str, tuple[str, str]] = {
         "Check the address; where the cluster asks for a token, set RAY_AUTH_MODE=token and "
         "RAY_AUTH_TOKEN.",
     ),
+    "cluster.refused": (
+        "The cluster's job API refuses what it was asked for.",
+        "See what it says; `catalog-cleanup jobs` lists the jobs that there are.",
+    ),
     "cluster.too_small": (
         "The cluster has no room for the actors that the recipe needs, or did not make it in time.",
         "Add what is named, or ask for less with --pools; `catalog-cleanup doctor --cluster "
@@ -109,6 +113,10 @@ CODES: dict[str, tuple[str, str]] = {
     "cluster.bad_pools": (
         "The pools' file is missing, or has a key or a value that it cannot have.",
         "Correct the key named; the README's part on pools lists them.",
+    ),
+    "cluster.bad_prices": (
+        "The file of prices is missing, or holds something else than prices.",
+        "Give a line like `large-gpu = 3.9` for each group of nodes: dollars for an hour of each.",
     ),
     "id.unsafe": (
         "The id cannot be a file name: it holds `..`, a slash, a backslash (or what stands for "

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.pools import Pools
+from jobs.metrics import METRICS
 from manifests.errors import CODES, all_codes
 from manifests.schema import lineage_schema
 from stages.models import known
@@ -45,6 +46,17 @@ def models_table() -> str:
     return "\n".join(lines)
 
 
+def metrics_table() -> str:
+    lines = ["| in Prometheus | labels | meaning |", "|---|---|---|"]
+    for metric in METRICS:
+        ends = " · ".join(
+            f"`_{name.removeprefix(f'ray_{metric.name}_')}`" for name in metric.exported
+        )
+        labels = ", ".join(f"`{tag}`" for tag in metric.tags)
+        lines.append(f"| `ray_{metric.name}` {ends} | {labels} | {metric.meaning} |")
+    return "\n".join(lines)
+
+
 def pools_table() -> str:
     lines = ["| key | `cpu` | `small_gpu` | `large_gpu` | meaning |", "|---|---|---|---|---|"]
     pools = [Pools().cpu, Pools().small_gpu, Pools().large_gpu]
@@ -64,6 +76,7 @@ def _default(value: object) -> str:
 TABLES = [
     ("README.md", "errors", errors_table),
     ("README.md", "models", models_table),
+    ("README.md", "metrics", metrics_table),
     ("README.md", "pools", pools_table),
     ("manifests/README.md", "lineage", lineage_table),
 ]
