@@ -6,9 +6,11 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -16,7 +18,7 @@ import numpy.typing as npt
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from jobs.clean import steps
-from manifests.errors import ManifestError, RowError
+from manifests.errors import ManifestError, RowError, WeightsError
 from manifests.plan import make_plan
 from manifests.read import find_files, read_parts
 from manifests.schema import SHARD_SCHEMA, LineageRow
@@ -29,6 +31,9 @@ from stages.recipe import Recipe
 from stages.step import Together, Work, run_steps
 from stages.storage import read, scheme_of
 from stages.weights import of_recipe
+
+if TYPE_CHECKING:
+    from jobs.perceptual import Perceptual
 
 #: Width of the ring, outside what was painted anew.
 RING_PX = 16
@@ -67,6 +72,8 @@ class Figures:
         seam: how much stronger edges are along the mask's border than in the reference, levels per
             px; over 0 a seam shows, under 0 the border is smeared.
         seconds: of all steps.
+        lpips: around the mask, see :meth:`jobs.perceptual.Perceptual.distance`; None unless asked
+            for.
     """
 
     psnr: float
@@ -76,6 +83,7 @@ class Figures:
     outside_levels: int
     seam: float
     seconds: float
+    lpips: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +145,12 @@ def read_rows(manifest: str) -> list[Row]:
 
 
 def evaluate(
-    rows: Sequence[Row], recipes: Sequence[Recipe], *, jobs: int | None = None, views: bool = False
+    rows: Sequence[Row],
+    recipes: Sequence[Recipe],
+    *,
+    jobs: int | None = None,
+    views: bool = False,
+    lpips: Path | None = None,
 ) -> Iterator[Evaluated]:
     """Clean each row with each recipe, without Ray, and compare.
 
@@ -146,16 +159,33 @@ def evaluate(
         recipes: how.
         jobs: processes; None: as many as CPUs, one for recipes with models.
         views: make pictures for a page, too.
+        lpips: weights of AlexNet; None: without that figure.
+
+    Raises:
+        WeightsError: as :func:`load_perceptual`, before the first row.
     """
+    if lpips:
+        load_perceptual(lpips)
     for recipe in recipes:
-        count = jobs or (1 if of_recipe(recipe) else os.cpu_count())
-        with ProcessPoolExecutor(count, get_context("spawn")) as pool:
-            work = [pool.submit(evaluate_row, row, recipe, views) for row in rows]
+        models = of_recipe(recipe)
+        count = jobs or (1 if models else os.cpu_count())
+        prepare = _use_one_core if lpips and not models else None
+        with ProcessPoolExecutor(count, get_context("spawn"), initializer=prepare) as pool:
+            work = [pool.submit(evaluate_row, row, recipe, views, lpips) for row in rows]
             for each in work:
                 yield each.result()
 
 
-def evaluate_row(row: Row, recipe: Recipe, views: bool = False) -> Evaluated:
+def _use_one_core() -> None:
+    """Keep PyTorch, in each of as many processes as CPUs, from starting as many threads again."""
+    import torch  # noqa: PLC0415 - only where LPIPS is asked for
+
+    torch.set_num_threads(1)
+
+
+def evaluate_row(
+    row: Row, recipe: Recipe, views: bool = False, lpips: Path | None = None
+) -> Evaluated:
     """One row in this process; a row that cannot be done is told in its result."""
     works = _loaded(recipe)
     photo = Photo(
@@ -185,6 +215,9 @@ def evaluate_row(row: Row, recipe: Recipe, views: bool = False) -> Evaluated:
     seconds = sum(photo.lineage.seconds.values())
     feather_px = recipe.mask.feather_for(width, height)
     figures = measure(before, reference, after, region, feather_px=feather_px, seconds=seconds)
+    if lpips:
+        distance = load_perceptual(lpips).distance(reference, after, region)
+        figures = replace(figures, lpips=distance)
     shown = (before, reference, after) if views and region.any() else ()
     pictures = tuple(_view(picture, region) for picture in shown)
     return Evaluated(row.id, recipe.name, figures, views=pictures)
@@ -195,6 +228,20 @@ def _loaded(recipe: Recipe) -> list[tuple[str, Work | Together]]:
     """All its steps but the last, which publishes; models load once per process."""
     cv2.setNumThreads(1)
     return [(step.name, step.make()) for step in steps(recipe, "")[:-1]]
+
+
+@cache
+def load_perceptual(weights: Path) -> Perceptual:
+    """LPIPS, once per process; its libraries come with models.
+
+    Raises:
+        WeightsError: as :meth:`jobs.perceptual.Perceptual.load`; ``model.not_installed``.
+    """
+    try:
+        from jobs.perceptual import Perceptual  # noqa: PLC0415 - only where it is asked for
+    except ModuleNotFoundError as error:
+        raise WeightsError("model.not_installed", f"LPIPS needs {error.name}.") from None
+    return Perceptual.load(weights)
 
 
 def _decoded(data: bytes, recipe: Recipe, uri: str) -> Bytes:
@@ -282,4 +329,5 @@ def mean_figures(found: Sequence[Evaluated]) -> Figures | None:
 
     names = ("psnr", "ssim", "ring_psnr", "ring_ssim", "seam", "seconds")
     worst = max(each.outside_levels for each in figures)
-    return Figures(outside_levels=worst, **{name: mean(name) for name in names})
+    lpips = None if figures[0].lpips is None else mean("lpips")
+    return Figures(outside_levels=worst, lpips=lpips, **{name: mean(name) for name in names})

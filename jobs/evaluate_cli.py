@@ -51,6 +51,14 @@ def evaluate(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write a page with pictures there.")
     ] = None,
+    lpips: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Also measure LPIPS: torchvision's weights of AlexNet, "
+            "alexnet-owt-7be5be79.pth, or the same as safetensors.",
+        ),
+    ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(min=1, help="Processes; as many as CPUs, for recipes with models one."),
@@ -87,19 +95,20 @@ def evaluate(
     rows = read_rows(sources[0])
     for loaded in recipes:
         prepare(loaded, console, here=True)
-    found = list(compare(rows, recipes, jobs=jobs, views=html is not None))
-    table = [_line(name, found) for name in dict.fromkeys(each.name for each in recipes)]
-    _print(console, table)
+    found = list(compare(rows, recipes, jobs=jobs, views=html is not None, lpips=lpips))
+    columns = (*_COLUMNS, "LPIPS") if lpips else _COLUMNS
+    table = [_line(name, found, columns) for name in dict.fromkeys(each.name for each in recipes)]
+    _print(console, columns, table)
     for each in found:
         if each.error:
             console.print(f"{each.recipe}, {each.id}: {each.error}", markup=False, soft_wrap=True)
     if html:
-        html.write_text(render(found, table), "utf-8")
+        html.write_text(render(found, columns, table), "utf-8")
         console.print(str(html), soft_wrap=True, markup=False, highlight=False)
     raise typer.Exit(2 if any(each.error for each in found) else 0)
 
 
-def _line(name: str, found: Sequence[Evaluated]) -> list[str]:
+def _line(name: str, found: Sequence[Evaluated], columns: Sequence[str]) -> list[str]:
     """A recipe's line of the table."""
     from jobs.evaluate import mean_figures
 
@@ -107,7 +116,7 @@ def _line(name: str, found: Sequence[Evaluated]) -> list[str]:
     mean = mean_figures(own)
     count = str(sum(each.figures is not None for each in own))
     if mean is None:
-        return [name, count, *[""] * (len(_COLUMNS) - 2)]
+        return [name, count, *[""] * (len(columns) - 2)]
     return [
         name,
         count,
@@ -118,20 +127,23 @@ def _line(name: str, found: Sequence[Evaluated]) -> list[str]:
         f"{mean.outside_levels} levels" if mean.outside_levels else "exact",
         f"{mean.seam:+.2f}",
         f"{mean.seconds:.2f}",
+        *([] if mean.lpips is None else [f"{mean.lpips:.3f}"]),
     ]
 
 
-def _print(console: Any, table: Sequence[Sequence[str]]) -> None:
+def _print(console: Any, columns: Sequence[str], table: Sequence[Sequence[str]]) -> None:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    shown = Table(*_COLUMNS, box=SIMPLE)
+    shown = Table(*columns, box=SIMPLE)
     for line in table:
         shown.add_row(*line)
     console.print(shown)
 
 
-def render(found: Sequence[Evaluated], table: Sequence[Sequence[str]]) -> str:
+def render(
+    found: Sequence[Evaluated], columns: Sequence[str], table: Sequence[Sequence[str]]
+) -> str:
     """The page: the table, and for each row its photo, reference and results, inside the file."""
     import jinja2
 
@@ -143,7 +155,7 @@ def render(found: Sequence[Evaluated], table: Sequence[Sequence[str]]) -> str:
     )
     environment.filters["data_uri"] = _data_uri
     return environment.get_template("comparison.html").render(
-        columns=_COLUMNS, table=table, rows=rows
+        columns=columns, table=table, rows=rows
     )
 
 

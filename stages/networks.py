@@ -17,19 +17,13 @@ from manifests.errors import WeightsError
 def load_network(path: Path) -> ModelDescriptor:
     """Build the network that a file's weights are of, in float32 on the CPU, in evaluation mode.
 
-    TorchScript, safetensors and pickles are told apart by their content. Of a TorchScript only the
-    tensors are used; a pickle may hold nothing else. The network's code is spandrel's.
+    The network's code is spandrel's.
 
     Raises:
-        WeightsError: ``weights.missing``; ``weights.unusable`` if the file is damaged, or of no
-            network that spandrel knows.
+        WeightsError: as :func:`read_tensors`; ``weights.unusable`` if the file is of no network
+            that spandrel knows, too.
     """
-    if not path.is_file():
-        raise WeightsError("weights.missing", f"There are no weights at {path}.")
-    try:
-        tensors = _read_tensors(path)
-    except Exception as error:  # each format has its own for damage
-        raise _unusable(path, "is damaged, or holds no weights", error) from error
+    tensors = read_tensors(path)
     try:
         return MAIN_REGISTRY.load(tensors).eval()
     except UnsupportedModelError as error:
@@ -38,7 +32,24 @@ def load_network(path: Path) -> ModelDescriptor:
         raise _unusable(path, "is of a network of another size or version", error) from error
 
 
-def _read_tensors(path: Path) -> dict[str, Any]:
+def read_tensors(path: Path) -> dict[str, Any]:
+    """The tensors of a file by name, on the CPU.
+
+    TorchScript, safetensors and pickles are told apart by their content. Of a TorchScript only the
+    tensors are used; a pickle may hold nothing else.
+
+    Raises:
+        WeightsError: ``weights.missing``; ``weights.unusable`` if the file is damaged.
+    """
+    if not path.is_file():
+        raise WeightsError("weights.missing", f"There are no weights at {path}.")
+    try:
+        return _tensors_of(path)
+    except Exception as error:  # each format has its own for damage
+        raise _unusable(path, "is damaged, or holds no weights", error) from error
+
+
+def _tensors_of(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         head = file.read(9)
     if head[8:9] == b"{":  # safetensors: 8 bytes of length, then JSON
