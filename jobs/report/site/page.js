@@ -33,6 +33,8 @@
     if (page.compared) told.unshift(page.sides.map((side) => side.label).join(" beside "));
     else if (page.sides.length > 1) told.splice(0, 2, `${page.sides.length} recipes`);
     else told.unshift(page.sides[0].name);
+    const all = page.compared ? summary.rows : page.sides.reduce((sum, side) => sum + side.summary.rows, 0);
+    if (page.count < all) told.push(`${page.count.toLocaleString("en")} listed`);
     if (page.only.length) told.push(`listed: ${page.only.join(", ")}`);
     return [...told, page.madeAt].join(" · ");
   }
