@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 _CONNECT_SECONDS = 10.0
 
@@ -17,6 +19,9 @@ _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray's C++ half tells the terminal what Ray Data deals with: actors that restart, and such.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # A pool waits for the next one from the first block on, and not when the object stores are half
+    # full. Else it works ahead, grows where it is not the bottleneck, and a lost node costs more.
+    "RAY_DATA_DOWNSTREAM_CAPACITY_OBJECT_STORE_BUDGET_UTIL_THRESHOLD": "0",
 }
 
 #: A cluster's workers have its environment and not the driver's, but for these. Those of a private
@@ -25,12 +30,13 @@ _PASSED_ON = ("CATALOG_CLEANUP_TRUST",)
 
 
 @contextmanager
-def ray_session(address: str | None = None) -> Iterator[list[str]]:
+def ray_session(address: str | None = None, wait_s: float = -1.0) -> Iterator[list[str]]:
     """Have Ray within the block, and let go of it after.
 
     Args:
         address: of a running cluster. None takes the one in ``RAY_ADDRESS``, which ``ray job
             submit`` sets; where that is not set either, a private Ray is started and ended here.
+        wait_s: for how long Ray Data waits for the first actors of a pool; -1: it does not.
 
     Yields:
         A list to which the errors are added that Ray Data goes on after, a line each.
@@ -44,8 +50,9 @@ def ray_session(address: str | None = None) -> Iterator[list[str]]:
 
     address = address_of(address)
     _check_listening(address)
-    names = [] if address == "local" else [name for name in _PASSED_ON if name in os.environ]
-    passed_on = {name: os.environ[name] for name in names}
+    there = _job_config().get("runtime_env", {}).get("env_vars", {})  # Ray refuses them twice
+    names = [name for name in _PASSED_ON if name in os.environ and name not in there]
+    passed_on = {name: os.environ[name] for name in names if address != "local"}
     try:
         with _silent_stderr():
             ray.init(
@@ -57,7 +64,7 @@ def ray_session(address: str | None = None) -> Iterator[list[str]]:
             )
     except (ConnectionError, ray.exceptions.RaySystemError, ValueError) as error:
         raise ConnectionError(f"Ray at {address}: {error}") from error
-    collector = _configure_data()
+    collector = _configure_data(wait_s)
     try:
         yield collector.lines
     finally:
@@ -81,21 +88,26 @@ def _check_listening(address: str) -> None:
         raise ConnectionError(f"Ray at {address}: {error}") from error
 
 
-def cluster_size() -> tuple[float, float]:
-    """CPUs and GPUs of all nodes that are up now."""
-    import ray  # noqa: PLC0415 - as above
-
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources.get("CPU", 1.0), resources.get("GPU", 0.0)
+def submitted_job() -> str | None:
+    """The submission id of the job that this process is the driver of; None if it is of none."""
+    job: str | None = _job_config().get("metadata", {}).get("job_submission_id")
+    return job
 
 
-def _configure_data() -> _Collector:
+def _job_config() -> dict[str, Any]:
+    """What Ray tells the driver of a submitted job; empty elsewhere."""
+    config: dict[str, Any] = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    return config
+
+
+def _configure_data(wait_s: float) -> _Collector:
     from ray.data import DataContext  # noqa: PLC0415 - as above
 
     context = DataContext.get_current()
     context.enable_progress_bars = False  # we print our own
     context.max_errored_blocks = -1  # the rest goes on; what is missing is found by the ledger
     context.target_max_block_size = 32 << 20  # about eight photos between two pools
+    context.wait_for_min_actors_s = wait_s  # type: ignore[assignment] # declared whole, used as it is
     logger = logging.getLogger("ray.data")
     for handler in logger.handlers:
         if handler.get_name() != "file":

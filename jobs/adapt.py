@@ -14,6 +14,7 @@ from itertools import dropwhile, islice, takewhile
 import cv2
 import pyarrow as pa
 
+from jobs import metrics
 from jobs.guard import limit_memory, time_limit
 from jobs.isolated import run_isolated
 from jobs.job import Job
@@ -50,6 +51,7 @@ class StageActor:
         self._is_first = group == 0
         self._is_last = group == len(groups) - 1
         # Without a GPU, models gain nothing from batches that would hold many photos in memory.
+        self._pool = groups[group][0]
         self._together = max(s.photos for s in steps) if job.has_gpus else 1
         self._problem: CleanupError | None = None
         if job.isolated:
@@ -67,7 +69,9 @@ class StageActor:
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Work on one block; yields blocks for the next pool, or progress for the driver."""
         photos = self._worked_on(self._photos(block))
-        return self._record(photos) if self._is_last else self._pass_on(photos)
+        for made in self._record(photos) if self._is_last else self._pass_on(photos):
+            metrics.tell_traffic()
+            yield made
 
     def _photos(self, block: pa.Table) -> Iterator[Photo]:
         if not self._is_first:
@@ -92,6 +96,8 @@ class StageActor:
         while batch := list(islice(photos, self._together)):
             with time_limit(self._job.recipe.limits.max_seconds * len(batch)):
                 run_steps(batch, self._steps)
+            if self._together > 1:
+                metrics.BATCH_FILL.add(len(batch) / self._together, pool=self._pool)
             for photo in batch:
                 if self._behind:
                     photo.drop_pixels()  # files may wait to be stored, pixels need not

@@ -100,7 +100,7 @@ def build(job: Job, pools: Mapping[str, PoolSize], work: Sequence[WorkUnit]) -> 
     data: Dataset = ray.data.from_items(list(work), override_num_blocks=len(work))
     for group, (pool, steps_of_group) in enumerate(job.groups()):
         size = pools[pool]
-        photos = max(step.photos for step in steps_of_group)
+        photos = max(step.photos for step in steps_of_group) if group else 1
         with warnings.catch_warnings():
             # Bounded retries have no named argument yet, but the way to give them is deprecated.
             warnings.simplefilter("ignore", RayDeprecationWarning)
@@ -108,7 +108,8 @@ def build(job: Job, pools: Mapping[str, PoolSize], work: Sequence[WorkUnit]) -> 
                 StageActor,
                 fn_constructor_args=(job, group),
                 # A block as it comes, or for a model small ones together; actors cut them to size.
-                batch_size=photos if group and photos > 1 else None,
+                # With GPUs Ray Data asks for a number.
+                batch_size=photos if photos > 1 or size.gpus else None,
                 batch_format="pyarrow",
                 compute=size.strategy(),
                 **size.actor_options(),

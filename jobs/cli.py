@@ -10,22 +10,31 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs import results_cli
+from jobs import results_cli, submit_cli
 from jobs.bench.cli import app as bench
 from jobs.evaluate_cli import evaluate
 from jobs.models_cli import TrustOption
 from jobs.models_cli import app as models
 from jobs.plan_cli import ManifestArgument, RowsPerShardOption, StrictOption
 from jobs.plan_cli import plan as plan_command
+from jobs.run_options import (
+    DEFAULT_RECIPE,
+    CheckInputsOption,
+    OutputOption,
+    PoolsOption,
+    PricesOption,
+    RecipeOption,
+    RetryOption,
+    SetOption,
+    ShardsOption,
+    parse_statuses,
+)
 from manifests.errors import CleanupError, all_codes, describe
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from jobs.run import Outcome
-
-#: The best that runs anywhere: no weights, no GPU.
-DEFAULT_RECIPE = "patchmatch"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,23 +43,6 @@ app = typer.Typer(
     help="Remove marked objects, text and watermarks from catalog photos, by the million. "
     "`catalog-cleanup demo` shows how, on bundled photos.",
 )
-
-RecipeOption = Annotated[
-    str,
-    typer.Option(
-        "--recipe",
-        metavar="NAME_OR_TOML",
-        help="A recipe's name (see `catalog-cleanup recipes`) or the path of a TOML file.",
-    ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="PATH.TO.OPTION=VALUE",
-        help="Change one option of the recipe, e.g. --set mask.dilate_px=6. Repeatable.",
-    ),
-]
 
 
 def _print_version(asked: bool) -> None:
@@ -76,44 +68,20 @@ def _options(
 @app.command()
 def run(
     manifest: ManifestArgument,
-    output: Annotated[
-        str,
-        typer.Option(
-            metavar="DEST",
-            help="Folder, local or s3://, for images/, lineage/ and runs/. Run again with the "
-            "same one to go on with what is left.",
-        ),
-    ],
+    output: OutputOption,
     recipe: RecipeOption = DEFAULT_RECIPE,
     set_: SetOption = None,
-    retry: Annotated[
-        str,
-        typer.Option(
-            metavar="STATUSES",
-            help="Do again what earlier runs recorded so: failed, crashed, ok, all; "
-            "comma-separated.",
-        ),
-    ] = "",
-    shards: Annotated[
-        str,
-        typer.Option(
-            metavar="NUMBERS",
-            help="Only these shards, e.g. 0-99,150: so several clusters share a manifest.",
-        ),
-    ] = "",
-    check_inputs: Annotated[
-        bool,
-        typer.Option(
-            help="Do again photos whose files changed since they were done, which takes a look at "
-            "each file."
-        ),
-    ] = True,
+    retry: RetryOption = "",
+    shards: ShardsOption = "",
+    check_inputs: CheckInputsOption = True,
     strict: StrictOption = False,
     rows_per_shard: RowsPerShardOption = None,
     address: Annotated[
         str | None,
         typer.Option(help="A running Ray cluster. Else RAY_ADDRESS, else a private Ray, here."),
     ] = None,
+    pools: PoolsOption = None,
+    prices: PricesOption = None,
     trust: TrustOption = False,
 ) -> None:
     """Clean all photos of a manifest.
@@ -121,18 +89,14 @@ def run(
     Exit code 0: all ok. 2: finished, some rows failed (see the lineage). 1: did not finish; run
     the same command again.
     """
+    from jobs.cost import load_prices
+    from jobs.placing import load_pools
     from jobs.run import run as run_job
     from jobs.weights import trusted
     from stages.recipe import Recipe
 
     console = _console()
-    statuses = frozenset(filter(None, retry.replace(" ", "").split(",")))
-    if "all" in statuses:
-        statuses = statuses - {"all"} | {"ok", "failed", "crashed"}
-    if unknown := statuses - {"ok", "failed", "crashed"}:
-        raise typer.BadParameter(
-            f"unknown status {', '.join(sorted(unknown))}", param_hint="--retry"
-        )
+    statuses = parse_statuses(retry)
     with _told_if_interrupted(), trusted(trust):
         outcome = run_job(
             manifest,
@@ -145,6 +109,8 @@ def run(
             strict=strict,
             rows_per_shard=rows_per_shard,
             address=address,
+            pools=load_pools(pools) if pools else None,
+            prices=load_prices(prices) if prices else None,
         )
     _summarise(console, outcome)
     raise typer.Exit(outcome.exit_code)
@@ -232,6 +198,32 @@ def demo(
 
 
 @app.command()
+def simulate(
+    photos: Annotated[int, typer.Option(min=1, help="How many.")] = 80,
+    remove_s: Annotated[
+        float, typer.Option(min=0.0, help="Seconds a photo on a small GPU, pretended.")
+    ] = 0.1,
+    refine_s: Annotated[
+        float, typer.Option(min=0.0, help="Seconds a photo on a large GPU, pretended.")
+    ] = 1.5,
+) -> None:
+    """Watch Ray's autoscaler start and stop pretended nodes, of small and large GPUs, for a run.
+
+    Takes some minutes. Instead of models stand-ins wait; all else is as on a real cluster.
+    """
+    from rich.console import Console
+
+    from jobs.rehearsal import rehearse
+    from jobs.stand_ins import StandIns
+
+    console = Console(file=sys.stdout)
+    with _told_if_interrupted():
+        outcome = rehearse(console, photos, StandIns(remove_s, refine_s))
+    _summarise(console, outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+@app.command()
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Show this one, or a TOML file.")] = None,
     set_: SetOption = None,
@@ -262,14 +254,32 @@ def doctor(
         str | None,
         typer.Option(metavar="S3_URI", help="Also write, read and delete an object there."),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Look at this Ray cluster instead, and tell where the recipe's steps would run.",
+        ),
+    ] = None,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    set_: SetOption = None,
+    pools: PoolsOption = None,
 ) -> None:
-    """Tell what this machine has, what is missing, and what to do about it."""
+    """Tell what this machine has, or a cluster; what is missing, and what to do about it."""
+    from cluster.pools import Pools
     from jobs.doctor import examine
+    from jobs.doctor_cluster import examine_cluster
+    from jobs.placing import load_pools
+    from stages.recipe import Recipe
 
     colours = {"ok": "green", "note": "yellow", "bad": "red"}
     console = _console()
     worst = 0
-    for finding in examine(s3):
+    asked = load_pools(pools) if pools else Pools()
+    findings = (
+        examine_cluster(cluster, Recipe.load(recipe, set_ or ()), asked) if cluster else examine(s3)
+    )
+    for finding in findings:
         console.print(f"{finding.state:5}", style=colours[finding.state], end="")
         remedy = f"\n     {finding.remedy}" if finding.remedy else ""
         text = f"{finding.what}: {finding.found}{remedy}"
@@ -280,6 +290,7 @@ def doctor(
 
 app.command()(evaluate)
 results_cli.register(app)
+submit_cli.register(app)
 app.add_typer(models, name="models")
 app.add_typer(bench, name="bench")
 

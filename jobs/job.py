@@ -51,9 +51,16 @@ class Job:
 
     def groups(self) -> list[tuple[Pool, list[Step]]]:
         """Neighbouring steps of one pool, together: each group becomes one pool of actors."""
-        steps = list(self.steps(self.recipe, self.plan.output))
-        if not self.has_gpus:
-            return [("cpu", steps)]
-        if self.isolated:
-            return [(max((step.pool for step in steps), key=_POOLS.index), steps)]
-        return [(pool, list(group)) for pool, group in groupby(steps, key=lambda step: step.pool)]
+        steps = self.steps(self.recipe, self.plan.output)
+        return grouped(steps, has_gpus=self.has_gpus, isolated=self.isolated)
+
+
+def grouped(
+    steps: Sequence[Step], *, has_gpus: bool, isolated: bool = False
+) -> list[tuple[Pool, list[Step]]]:
+    """Neighbouring steps of one pool, together, as :meth:`Job.groups` tells them."""
+    if not has_gpus:
+        return [("cpu", list(steps))]
+    if isolated:
+        return [(max((step.pool for step in steps), key=_POOLS.index), list(steps))]
+    return [(pool, list(group)) for pool, group in groupby(steps, key=lambda step: step.pool)]

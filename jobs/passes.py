@@ -25,8 +25,9 @@ import pyarrow as pa
 from rich.console import Console
 
 from cluster.pools import PoolSize
-from jobs import clean
+from jobs import clean, metrics
 from jobs.job import Job
+from jobs.placing import Choose, awaited
 from jobs.progress import meter
 from jobs.stopping import Lifeline
 from manifests.errors import CleanupError, RowError, error_of
@@ -61,7 +62,7 @@ def execute(
     shards: Collection[int],
     tally: Tally,
     *,
-    choose: Callable[[Job, int], Mapping[str, PoolSize]],
+    choose: Choose,
     trouble: list[str],
     lifeline: Lifeline,
     console: Console,
@@ -87,7 +88,11 @@ def execute(
         work = _whole(shards) if job.check_inputs else _work(tally, style)
         passing = replace(job, isolated=style is Style.ISOLATED)
         pools = _narrowed(choose(passing, len(work)), style)
-        with meter(console, before) as shown, Merger(job, tally.unfinished) as merger:
+        with (
+            meter(console, before) as shown,
+            Merger(job, tally.unfinished) as merger,
+            awaited(passing, pools),
+        ):
             _drain(clean.build(passing, pools, work), shown.advance, merger.count, lifeline)
         tally = reconcile(job.plan, job.ledger, job.goal, shards)
         job = replace(job, check_inputs=False)
@@ -121,7 +126,7 @@ def _narrowed(pools: Mapping[str, PoolSize], style: Style) -> Mapping[str, PoolS
     if style is Style.TOGETHER:
         return pools
     # None may wait behind one that kills its worker: it would be lost with it again.
-    return {name: replace(size, tasks_in_flight=1) for name, size in pools.items()}
+    return {name: size.one_at_a_time() for name, size in pools.items()}
 
 
 def _drain(
@@ -155,6 +160,7 @@ def _give_up(job: Job, shards: Collection[int], tally: Tally, trouble: list[str]
         planned = job.plan.shard(shard).read_table().to_pylist()
         rows = [_crashed(job, row, reason) for row in planned if row["id"] in names]
         job.ledger.add(shard, rows, lineage_schema(job.extra))
+        metrics.tell_rows(rows)
     return reconcile(job.plan, job.ledger, job.goal, shards)
 
 

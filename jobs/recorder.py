@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from jobs import metrics
 from jobs.job import Job
 from manifests.schema import OK, lineage_schema
 from stages.photo import Photo, lineage_dict
@@ -60,6 +61,7 @@ class Recorder:
             rows = self.rows[shard]
             self.job.ledger.add(shard, rows, schema)
             del self.rows[shard]
+            metrics.tell_rows(rows)
             ok = sum(row["status"] == OK for row in rows)
             made.append({"shard": shard, "ok": ok, "failed": len(rows) - ok})
         self.since = time.monotonic()

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 
 from rich.console import Console
 
-from cluster.local import address_of, cluster_size, ray_session
-from cluster.pools import PoolSize, default_pools
+from cluster.local import address_of, submitted_job
+from cluster.pools import Pools, PoolSize
 from jobs import clean
+from jobs.cost import Cost, groups_up
 from jobs.inputs import mark_changed
 from jobs.job import Job
 from jobs.passes import execute
 from jobs.pending import extra_schema
+from jobs.placing import batched, connected, on_cluster, wait_s
 from jobs.stopping import lifeline
 from jobs.weights import prepare
 from manifests import runs
-from manifests.errors import CleanupError, ClusterError
+from manifests.errors import CleanupError
 from manifests.ledger import Goal, Tally, reconcile, set_aside
 from manifests.plan import destination, make_plan, parse_shards
 from stages.recipe import Recipe
@@ -66,7 +69,8 @@ def run(
     strict: bool = False,
     rows_per_shard: int | None = None,
     address: str | None = None,
-    pools: Mapping[str, PoolSize] | None = None,
+    pools: Pools | Mapping[str, PoolSize] | None = None,
+    prices: Mapping[str, float] | None = None,
     steps: Callable[[Recipe, str], Sequence[Step]] = clean.steps,
 ) -> Outcome:
     """Clean the photos of a manifest.
@@ -85,7 +89,9 @@ def run(
         strict: refuse a manifest with unusable rows.
         rows_per_shard: None chooses by the number of rows.
         address: of a Ray cluster; None: the one of ``RAY_ADDRESS``, or a private one.
-        pools: actors by pool; None chooses by the cluster.
+        pools: what actors take, and how many there may be; None: the defaults. Sizes by pool, which
+            are taken as they are, are for tests.
+        prices: group of nodes -> dollars for an hour of each; None: costs are not told.
         steps: of the recipe; others than :func:`jobs.clean.steps` are for tests.
 
     Raises:
@@ -95,10 +101,12 @@ def run(
         StorageError: a storage does not answer, or does not let us in.
         WeightsError: a model is missing or must not be used, and nothing was started; or it cannot
             be loaded, and no row was done.
+        ClusterError: the cluster cannot be reached, or is too small; no row was done.
     """
     started = time.monotonic()
     output = destination(output).uri
-    recipe = with_absolute_paths(recipe)
+    pools = pools or Pools()
+    recipe = batched(with_absolute_paths(recipe), pools)
     plan = make_plan(manifest, output, rows_per_shard=rows_per_shard, strict=strict)
     numbers = parse_shards(shards, plan) if shards else range(plan.shards)
     for note in plan.notes:
@@ -117,6 +125,7 @@ def run(
         "recipe_hash": recipe.hash,
         "images": images,
         "models": models,
+        "job": submitted_job(),
         "versions": {
             "catalog-cleanup": version("catalog-cleanup"),
             "ray": version("ray"),
@@ -127,10 +136,11 @@ def run(
     goal = Goal(record.run_id, frozenset(retry))
     extra = extra_schema(plan.shard(0).read_table().schema)
     job = Job(plan, extra, recipe, goal, record, steps, check_inputs=check_inputs)
+    cost = Cost(prices, groups_up) if prices else None
     status = "failed"
     try:
         runs.refuse_if_at_work(record, lambda text: console.print(text, highlight=False))
-        tally = _execute(job, numbers, console, address, pools)
+        tally = _execute(job, numbers, console, address, pools, cost=cost)
         status = "unfinished" if tally.missing_count or tally.superseded else "finished"
         if tally.missing_count and record.is_asked_to_stop:
             status = "stopped"
@@ -152,6 +162,7 @@ def run(
         seconds=round(outcome.seconds, 3),
         exit_code=outcome.exit_code,
         tally=_told(tally),
+        cost_usd=round(cost.total_usd, 4) if cost else None,
     )
     return outcome
 
@@ -161,7 +172,9 @@ def _execute(
     shards: Collection[int],
     console: Console,
     address: str | None,
-    pools: Mapping[str, PoolSize] | None,
+    pools: Pools | Mapping[str, PoolSize],
+    *,
+    cost: Cost | None,
 ) -> Tally:
     """Find what remains, do it, and find that nothing does."""
     tally = _mended(job, shards, reconcile(job.plan, job.ledger, job.goal, shards), console)
@@ -180,16 +193,12 @@ def _execute(
         highlight=False,
     )
     with (
-        _ray(address) as trouble,
-        lifeline(job.record, tally.missing_count, console.print) as line,
+        connected(address, wait_s(pools)) as trouble,
+        lifeline(
+            job.record, tally.missing_count, console.print, cost.advance if cost else dict
+        ) as line,
     ):
-        cpus, gpus = cluster_size()
-        job = replace(job, has_gpus=gpus > 0 or bool(pools and len(pools) > 1))
-
-        def choose(job: Job, blocks: int) -> Mapping[str, PoolSize]:
-            used = [pool for pool, _ in job.groups()]
-            return pools or default_pools(cpus, gpus, blocks, used)
-
+        job, choose = on_cluster(job, pools, partial(console.print, markup=False, soft_wrap=True))
         tally = execute(
             job,
             shards,
@@ -202,6 +211,9 @@ def _execute(
         tally = _mended(job, shards, tally, console)
         if tally.missing_count and trouble:
             console.print(f"Ray tells: {trouble[0]}", markup=False, highlight=False)
+        if cost:
+            cost.advance()
+            console.print(f"Its nodes cost ${cost.total_usd:.2f} meanwhile.", highlight=False)
     return tally
 
 
@@ -220,15 +232,6 @@ def _mended(job: Job, shards: Collection[int], tally: Tally, console: Console) -
     if not tally.damaged and not tally.superseded:
         return tally
     return reconcile(job.plan, job.ledger, job.goal, shards)
-
-
-@contextmanager
-def _ray(address: str | None) -> Iterator[list[str]]:
-    try:
-        with ray_session(address) as trouble:
-            yield trouble
-    except ConnectionError as error:
-        raise ClusterError("cluster.unreachable", f"{error}.") from error
 
 
 def _exit_code(tally: Tally) -> int:

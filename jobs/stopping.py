@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -24,10 +24,13 @@ class Lifeline:
     Args:
         record: of the run.
         rows: still to be done when it began.
+        measure: tells more for each beat, at the time of it.
     """
 
-    def __init__(self, record: RunRecord, rows: int) -> None:
-        self._record = record
+    def __init__(
+        self, record: RunRecord, rows: int, measure: Callable[[], Mapping[str, float]]
+    ) -> None:
+        self._record, self._measure = record, measure
         self._rows, self._ok, self._failed = rows, 0, 0
         self._began: float | None = None
         self._asked = threading.Event()
@@ -64,7 +67,7 @@ class Lifeline:
                     self._asked.set()
                     told = True
                 if time.monotonic() - beaten >= HEARTBEAT_S:
-                    self._record.beat(**self._progress())
+                    self._record.beat(**self._progress(), **self._measure())
                     beaten = time.monotonic()
 
     def end(self) -> None:
@@ -83,15 +86,21 @@ class Lifeline:
 
 
 @contextmanager
-def lifeline(record: RunRecord, rows: int, tell: Callable[[str], None]) -> Iterator[Lifeline]:
+def lifeline(
+    record: RunRecord,
+    rows: int,
+    tell: Callable[[str], None],
+    measure: Callable[[], Mapping[str, float]] = dict,
+) -> Iterator[Lifeline]:
     """Show signs of life within the block; SIGINT and SIGTERM end the run gracefully.
 
     Args:
         record: of the run.
         rows: still to be done.
         tell: hears of the signal. A second one ends the run at once, with ``KeyboardInterrupt``.
+        measure: tells more for each beat.
     """
-    line = Lifeline(record, rows)
+    line = Lifeline(record, rows, measure)
 
     def stop(number: int, _: FrameType | None) -> None:
         if line.is_stopping:

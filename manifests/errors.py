@@ -7,7 +7,7 @@
     ├── RecipeError             a recipe that does not exist or does not validate
     ├── DestinationError        an output folder that cannot take this run
     ├── StorageError            S3 as a whole: the run stops, and goes on when started again
-    ├── ClusterError            a Ray cluster that cannot be reached
+    ├── ClusterError            a Ray cluster that cannot be reached or used
     ├── WeightsError            a model that cannot be had or loaded
     └── RowError                one row's input or output: recorded, the other rows go on
 
@@ -17,7 +17,9 @@ table and ``catalog-cleanup errors`` are made.
 
 from __future__ import annotations
 
+import difflib
 import re
+from collections.abc import Iterable
 
 #: code -> (what it means, what to do about it). ``image.*`` codes exist for ``mask.*`` too where
 #: the same can happen to a mask: see :func:`describe`.
@@ -98,6 +100,23 @@ CODES: dict[str, tuple[str, str]] = {
         "No Ray cluster answers at that address, or it does not accept the token.",
         "Check the address; where the cluster asks for a token, set RAY_AUTH_MODE=token and "
         "RAY_AUTH_TOKEN.",
+    ),
+    "cluster.refused": (
+        "The cluster's job API refuses what it was asked for.",
+        "See what it says; `catalog-cleanup jobs` lists the jobs that there are.",
+    ),
+    "cluster.too_small": (
+        "The cluster has no room for the actors that the recipe needs, or did not make it in time.",
+        "Add what is named, or ask for less with --pools; `catalog-cleanup doctor --cluster "
+        "ADDRESS` tells what would be placed where.",
+    ),
+    "cluster.bad_pools": (
+        "The pools' file is missing, or has a key or a value that it cannot have.",
+        "Correct the key named; the README's part on pools lists them.",
+    ),
+    "cluster.bad_prices": (
+        "The file of prices is missing, or holds something else than prices.",
+        "Give a line like `large-gpu = 3.9` for each group of nodes: dollars for an hour of each.",
     ),
     "id.unsafe": (
         "The id cannot be a file name: it holds `..`, a slash, a backslash (or what stands for "
@@ -253,6 +272,12 @@ def all_codes() -> list[str]:
     return codes[:first_mask] + masks + codes[first_mask:]
 
 
+def did_you_mean(word: str, candidates: Iterable[str]) -> str:
+    """A hint at the candidate that was most likely meant, for the end of a sentence; or nothing."""
+    found = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
+    return f" (did you mean {found[0]}?)" if found else ""
+
+
 _USER = re.compile(r"(?<=://)[^/?#\s@]+@")
 _SECRET_VALUE = re.compile(
     r"(?<=[?&;])([\w-]*(?:signature|credential|token|secret|password|accesskeyid|sig)=)[^&;#\s\"']+",
@@ -309,7 +334,7 @@ class StorageError(CleanupError):
 
 
 class ClusterError(CleanupError):
-    """The Ray cluster cannot be reached."""
+    """The Ray cluster cannot be reached or used; no row is to blame."""
 
 
 class WeightsError(CleanupError):

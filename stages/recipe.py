@@ -7,7 +7,6 @@ recipes apart that are to paint otherwise by chance alone.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import tomllib
@@ -19,7 +18,7 @@ from typing import Any, Self
 import tomli_w
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from manifests.errors import RecipeError
+from manifests.errors import RecipeError, did_you_mean
 from stages.options import (
     CropOptions,
     JudgeOptions,
@@ -159,7 +158,7 @@ def _read_toml(name_or_path: str) -> dict[str, Any]:
         return tomllib.loads((_PRESETS / f"{name_or_path}.toml").read_text("utf-8"))
     path = Path(name_or_path)
     if not path.is_file():
-        hint = _nearest(name_or_path, preset_names())
+        hint = did_you_mean(name_or_path, preset_names())
         raise RecipeError("recipe.not_found", f"There is no recipe {name_or_path!r}{hint}.")
     try:
         return tomllib.loads(path.read_text("utf-8-sig"))
@@ -199,22 +198,17 @@ def _explain(error: Any) -> str:
     if error["type"] == "extra_forbidden" and dotted in names:
         return f"{dotted} is an option of another method"
     if error["type"] == "extra_forbidden":
-        return f"{dotted} is not an option{_nearest(dotted, names)}"
+        return f"{dotted} is not an option{did_you_mean(dotted, names)}"
     if error["type"] == "missing":
         return f"{dotted} is missing"
     if error["type"] == "union_tag_invalid":
         methods, given = error["ctx"]["expected_tags"], error["ctx"]["tag"]
-        nearest = _nearest(given, methods.replace("'", "").split(", "))
+        nearest = did_you_mean(given, methods.replace("'", "").split(", "))
         return f"{dotted}.method = {given!r} is none of {methods}{nearest}"
     message = error["msg"].removeprefix("Value error, ")
     if not dotted:
         return str(message)
     return f"{dotted} = {error['input']!r}: {message}"
-
-
-def _nearest(word: str, candidates: Iterable[str]) -> str:
-    found = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
-    return f" (did you mean {found[0]}?)" if found else ""
 
 
 def _option_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
+from manifests import traffic
 from manifests.errors import DestinationError, RowError
 from manifests.files import write_file
 
@@ -140,13 +141,15 @@ def fetch(uri: str, role: str, schemes: Collection[str] = SCHEMES) -> Content:
         allowed = ", ".join(schemes)
         raise RowError(f"{role}.scheme_not_allowed", f"The {role} {uri} is none of {allowed}.")
     try:
-        return storage_for(scheme).fetch(uri)
+        content = storage_for(scheme).fetch(uri)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise RowError(f"{role}.not_found", f"There is no {role} {uri}.") from None
     except PermissionError as error:
         raise RowError(f"{role}.access_denied", f"The {role} {uri}: {error.strerror}.") from None
     except (OSError, ValueError) as error:
         raise RowError(f"{role}.unreachable", f"The {role} {uri}: {error}.") from None
+    traffic.count(read_bytes=len(content.data))
+    return content
 
 
 def read(uri: str, role: str) -> bytes:
@@ -179,6 +182,7 @@ def write(uri: str, data: bytes) -> None:
         storage_for(scheme_of(uri)).write(uri, data)
     except OSError as error:
         raise DestinationError("output.not_writable", f"Cannot store {uri}: {error}.") from error
+    traffic.count(written_bytes=len(data))
 
 
 def is_same(first: str, second: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from tests.support import free_ports
 
-_STARTUP_S = 60.0
+_TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,15 @@ class RayCluster:
     address: of its head.
     folder: for Ray's files.
     environment: of its nodes, beside the tests' own.
+    dashboard: URL of its dashboard and job API, where it has one.
+    metrics: URL of the head's metrics, where it has a dashboard.
     """
 
     address: str
     folder: Path
     environment: Mapping[str, str]
+    dashboard: str = ""
+    metrics: str = ""
 
     @contextmanager
     def another_node(self, cpus: int = 1) -> Iterator[Node]:
@@ -56,23 +59,49 @@ class RayCluster:
 
 
 @contextmanager
-def ray_cluster(environment: Mapping[str, str], cpus: int = 2) -> Iterator[RayCluster]:
+def ray_cluster(
+    environment: Mapping[str, str], cpus: int = 2, *, dashboard: bool = False
+) -> Iterator[RayCluster]:
     """A head node with so many CPUs.
 
     Args:
         environment: beside the tests' own.
         cpus: of the head.
+        dashboard: whether it takes jobs and tells metrics, for which it needs longer to start.
     """
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-    (port,) = free_ports(1)
-    options = ["--head", f"--port={port}", "--include-dashboard=false", "--disable-usage-stats"]
-    head = _start([*options, f"--temp-dir={folder}"], folder, environment, cpus)
+    port, shown, metrics, *agents = free_ports(6)
+    options = ["--head", f"--port={port}", "--disable-usage-stats", f"--temp-dir={folder}"]
+    options += [f"--include-dashboard={str(dashboard).lower()}"]
+    if dashboard:
+        options += ["--dashboard-host=127.0.0.1", f"--dashboard-port={shown}"]
+        options += [f"--metrics-export-port={metrics}", f"--ray-client-server-port={agents[0]}"]
+        options += [f"--dashboard-agent-listen-port={agents[1]}"]
+        options += [f"--dashboard-agent-grpc-port={agents[2]}"]
+    head = _started(options, folder, environment, cpus)
     try:
-        _await_port(head.process, port)
-        yield RayCluster(f"127.0.0.1:{port}", folder, environment)
+        yield RayCluster(
+            f"127.0.0.1:{port}",
+            folder,
+            environment,
+            dashboard=f"http://127.0.0.1:{shown}",
+            metrics=f"http://127.0.0.1:{metrics}/metrics",
+        )
     finally:
         head.kill()  # SIGTERM takes half a minute to be obeyed
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _started(options: list[str], folder: Path, environment: Mapping[str, str], cpus: int) -> Node:
+    """A head that is up. Ray gives it 30 s for that, which on a busy machine may be too little."""
+    for _ in range(_TRIES):
+        head = _start(options, folder, environment, cpus)
+        while head.process.poll() is None:
+            if b"Ray runtime started" in (folder / "start.log").read_bytes():
+                return head
+            time.sleep(0.1)
+        head.kill()
+    raise AssertionError((folder / "start.log").read_text())
 
 
 def _start(options: list[str], folder: Path, environment: Mapping[str, str], cpus: int) -> Node:
@@ -90,16 +119,3 @@ def _start(options: list[str], folder: Path, environment: Mapping[str, str], cpu
             command, stdout=log, stderr=log, env=os.environ | environment, start_new_session=True
         )
     return Node(process)
-
-
-def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + _STARTUP_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return

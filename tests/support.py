@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +79,24 @@ def tables_of(manifest: object) -> list[pa.Table]:
         pa.concat_tables([part.table for part in read_parts(file)], promote_options="permissive")
         for file in find_files(str(manifest))
     ]
+
+
+@contextmanager
+def beside(deed: Callable[[], None]) -> Iterator[None]:
+    """Do something in a thread while the block runs."""
+    problems: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            deed()
+        except BaseException as error:
+            problems.append(error)
+            raise
+
+    thread = threading.Thread(target=guarded)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+    assert not problems

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster.pools import Pools
+from jobs.metrics import METRICS
 from manifests.errors import CODES, all_codes
 from manifests.schema import lineage_schema
 from stages.models import known
@@ -44,9 +46,38 @@ def models_table() -> str:
     return "\n".join(lines)
 
 
+def metrics_table() -> str:
+    lines = ["| in Prometheus | labels | meaning |", "|---|---|---|"]
+    for metric in METRICS:
+        ends = " · ".join(
+            f"`_{name.removeprefix(f'ray_{metric.name}_')}`" for name in metric.exported
+        )
+        labels = ", ".join(f"`{tag}`" for tag in metric.tags)
+        lines.append(f"| `ray_{metric.name}` {ends} | {labels} | {metric.meaning} |")
+    return "\n".join(lines)
+
+
+def pools_table() -> str:
+    lines = ["| key | `cpu` | `small_gpu` | `large_gpu` | meaning |", "|---|---|---|---|---|"]
+    pools = [Pools().cpu, Pools().small_gpu, Pools().large_gpu]
+    for key, field in type(pools[1]).model_fields.items():
+        defaults = " | ".join(_default(getattr(pool, key, "")) for pool in pools)
+        meaning = (field.description or type(pools[0]).model_fields[key].description or "").strip()
+        lines.append(f"| `{key}` | {defaults} | {' '.join(meaning.split()).replace('``', '`')} |")
+    return "\n".join(lines)
+
+
+def _default(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"`{name}={label}`" for name, label in value.items())
+    return "" if value is None or value == "" else f"{value:g}"
+
+
 TABLES = [
     ("README.md", "errors", errors_table),
     ("README.md", "models", models_table),
+    ("README.md", "metrics", metrics_table),
+    ("README.md", "pools", pools_table),
     ("manifests/README.md", "lineage", lineage_table),
 ]
 

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ from tests import doubles
 from tests.cluster import RayCluster, ray_cluster
 from tests.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, running
 from tests.small_catalog import TELEA, SmallCatalog
-from tests.support import last_run
+from tests.support import beside, last_run
 
 _PHOTOS = 160
 _ROWS_PER_SHARD = 20
@@ -129,23 +128,13 @@ class Scene:
     @contextmanager
     def sabotaged(self, deed: Callable[[], None], after: int = 40) -> Iterator[None]:
         """Do something when so many photos were begun, while the block runs."""
-        problems: list[BaseException] = []
 
         def sabotage() -> None:
-            try:
-                self.await_begun(after)
-                deed()
-            except BaseException as error:
-                problems.append(error)
-                raise
+            self.await_begun(after)
+            deed()
 
-        thread = threading.Thread(target=sabotage)
-        thread.start()
-        try:
+        with beside(sabotage):
             yield
-        finally:
-            thread.join()
-        assert not problems
 
 
 @pytest.fixture

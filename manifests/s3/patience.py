@@ -24,6 +24,7 @@ from tenacity import (
     wait_random_exponential,
 )
 
+from manifests import traffic
 from manifests.errors import StorageError, redact
 from manifests.s3.client import Connection, connect, renew
 
@@ -137,7 +138,7 @@ def _persist(uri: str, action: Callable[[S3Client], T], connection: Connection) 
         retry=retry_if_exception(_may_pass),
         wait=wait_random_exponential(max=_LONGEST_WAIT_S),
         stop=stop_after_delay(connection.settings.retry_s),
-        before_sleep=lambda state: _warn(uri, state),
+        before_sleep=lambda state: _note(uri, state),
         reraise=True,
     )
     return retrying(action, connection.client)
@@ -198,8 +199,9 @@ def _answers(uri: str, connection: Connection) -> bool:
 _warned_at = -_SECONDS_PER_WARNING
 
 
-def _warn(uri: str, state: RetryCallState) -> None:
+def _note(uri: str, state: RetryCallState) -> None:
     """Say why nothing seems to happen, once in a while and not for every thread."""
+    traffic.count(retries=1)
     global _warned_at  # noqa: PLW0603 - the process's, as its stderr is
     now = time.monotonic()
     waited_s = state.seconds_since_start or 0.0
