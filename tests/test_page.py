@@ -369,6 +369,15 @@ def downloaded(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
+def test_photos_with_pictures_come_first(browser: webdriver.Chrome, output: Path) -> None:
+    open_page(browser, write_page(output, recipe="telea", sample=1, only=["ok"]))
+    options = "[...document.querySelectorAll('#rows .row-option')]"
+    icons = f"return {options}.map((row) => Boolean(row.querySelector('img')))"
+    assert browser.execute_script(icons) == [True, False, False]
+    press(browser, Keys.ARROW_DOWN)
+    until(browser, lambda: "1 of 3 photos have some" in text(browser, ".nothing"))
+
+
 def test_two_recipes_stand_side_by_side(browser: webdriver.Chrome, output: Path) -> None:
     pair = write_page(output, recipe="telea", compare="navier-stokes")
     open_page(browser, pair)
@@ -391,7 +400,7 @@ def test_two_recipes_stand_side_by_side(browser: webdriver.Chrome, output: Path)
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of 100,000 rows."""
+    """A page of 100,000 rows, of whose photos there are no files."""
     folder = tmp_path_factory.mktemp("large")
     lines = "".join(f"p{n:06d},p.jpg,m.png,shop {n % 500}\n" for n in range(100_000))
     manifest = write(folder / "manifest.csv", f"id,image,mask,shop\n{lines}")
