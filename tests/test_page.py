@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from rich.console import Console
 from selenium import webdriver
@@ -18,9 +20,10 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from jobs.run import run
+from stages.keep import kept_uri
 from stages.recipe import Recipe
 from tests.reviewing import chromium, clean_here, record, write_page
-from tests.support import DEMO, write
+from tests.support import DEMO, encoded, write
 
 #: A spreadsheet's formula, which a browser takes for text, and a script, which it must.
 NOTE = '=HYPERLINK("https://example.org/","a & b")<script>document.title = "run"</script>'
@@ -30,7 +33,7 @@ NAMES = ["bird-mobile-price-sticker", "fig-bowl-sticker-date", "lounge-bag-hang-
 
 BAD = "<b>bad' \" %"
 
-TELEA = Recipe.load("telea")
+TELEA = Recipe.load("telea", ["output.keep_steps=true"])
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,8 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = write(folder / "manifest.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
     for recipe in (Recipe.load("navier-stokes"), TELEA):
         clean_here(manifest, folder / "out", recipe)
+    kept = Path(kept_uri(str(folder / "out"), TELEA, NAMES[1], 0, "removal"))
+    write(kept, encoded(np.zeros((90, 90, 3), np.uint8), format="WEBP"))  # as if for a refiner
     return folder / "out"
 
 
@@ -267,6 +272,20 @@ def test_a_place_is_shown_at_full_resolution_with_its_outline(opened: webdriver.
     assert text(opened, "#places button[aria-pressed=true]") == "Whole photo"
 
 
+def test_a_kept_step_stands_in_for_the_result(opened: webdriver.Chrome) -> None:
+    go_to(opened, NAMES[1])
+    assert not opened.find_element(By.ID, "layers").is_displayed()
+    press(opened, "zs")
+    assert text(opened, "#layers [aria-pressed=true]") == "after removal"
+    image = opened.find_element(By.CSS_SELECTOR, "img.after")
+    assert str(image.get_attribute("src")).partition("?")[0].endswith("/0-removal.webp")
+    assert text(opened, ".tag.right") == "after removal"
+    press(opened, "s")
+    assert text(opened, ".tag.right") == "after"
+    press(opened, "z")
+    assert not opened.find_element(By.ID, "layers").is_displayed(), "of that place none was kept"
+
+
 def test_photos_are_filtered_searched_and_sorted(opened: webdriver.Chrome) -> None:
     names = sorted([*NAMES, BAD])
     search(opened, "text", "STICKER")
@@ -350,6 +369,15 @@ def downloaded(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
+def test_photos_with_pictures_come_first(browser: webdriver.Chrome, output: Path) -> None:
+    open_page(browser, write_page(output, recipe="telea", sample=1, only=["ok"]))
+    options = "[...document.querySelectorAll('#rows .row-option')]"
+    icons = f"return {options}.map((row) => Boolean(row.querySelector('img')))"
+    assert browser.execute_script(icons) == [True, False, False]
+    press(browser, Keys.ARROW_DOWN)
+    until(browser, lambda: "1 of 3 photos have some" in text(browser, ".nothing"))
+
+
 def test_two_recipes_stand_side_by_side(browser: webdriver.Chrome, output: Path) -> None:
     pair = write_page(output, recipe="telea", compare="navier-stokes")
     open_page(browser, pair)
@@ -372,14 +400,15 @@ def test_two_recipes_stand_side_by_side(browser: webdriver.Chrome, output: Path)
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page of 100,000 rows."""
+    """A page of 100,000 rows, of whose photos there are no files."""
     folder = tmp_path_factory.mktemp("large")
     lines = "".join(f"p{n:06d},p.jpg,m.png,shop {n % 500}\n" for n in range(100_000))
     manifest = write(folder / "manifest.csv", f"id,image,mask,shop\n{lines}")
 
     def told(rows: Any) -> dict[str, Any]:
         numbers = [int(name[1:]) for name in rows["id"].to_pylist()]
-        return {"score": [n * 7919 % 100_000 / 100_000 for n in numbers]}
+        flags = pa.array(["came_back" if n % 1000 == 5 else None for n in numbers], pa.string())
+        return {"score": [n * 7919 % 100_000 / 100_000 for n in numbers], "flag": flags}
 
     record(manifest, folder / "out", TELEA, told)
     return write_page(folder / "out", sample=20)
@@ -425,6 +454,10 @@ def test_a_hundred_thousand_rows_are_at_hand(
     search(browser, "scoreFrom", "0.999")
     until(browser, lambda: 0 < len(listed(browser)) < 5)
     assert elements() < few + 100
+    browser.find_element(By.CSS_SELECTOR, "#filters [type=reset]").click()
+    search(browser, "flag", "came_back")
+    until(browser, lambda: text(browser, "#count") == "100 of 100,000 photos")
+    assert all("came back" in each for each in listed(browser, "facts"))
     (downloads / "redo.jsonl").unlink(missing_ok=True)
     browser.find_element(By.ID, "export-redo").click()
     (redo,) = downloaded(downloads / "redo.jsonl")

@@ -22,8 +22,7 @@ from manifests.runs import RunRecord, latest_by_recipe
 from manifests.schema import OK, lineage_schema
 from stages.recipe import Recipe
 
-#: A page lists no more rows than this: all that are flagged or not ok, and of the others an even
-#: draw. The summary counts all of them.
+#: A page lists no more rows than this, see :func:`choose`; its summary counts all of them.
 MOST_ROWS = 100_000
 
 #: Before the names of the manifest's own columns: one that an earlier version passed on may have
@@ -118,7 +117,7 @@ def list_rows(sides: Sequence[Side], only: Collection[str], most: int = MOST_ROW
     Args:
         sides: at least one.
         only: statuses and ``flagged``: rows that are any of it; empty: all rows.
-        most: more rows are not listed: see :data:`MOST_ROWS`.
+        most: so many are listed at most: see :func:`choose`.
     """
     share = min(most / max(sum(side.plan.rows for side in sides), 1), 1.0)
     summaries = [Summary(side.recipe, side.plan.output) for side in sides]
@@ -127,9 +126,8 @@ def list_rows(sides: Sequence[Side], only: Collection[str], most: int = MOST_ROW
         rows = _read(side, summary, lambda rows: _listed(rows, only, share))
         tables.append(rows.append_column("side", pa.array(np.full(rows.num_rows, index))))
     rows = pa.concat_tables(tables, promote_options="permissive")
-    return Listing(
-        sides, rows.sort_by([("id", "ascending"), ("side", "ascending")]), None, summaries
-    )
+    rows = rows.sort_by([("id", "ascending"), ("side", "ascending")])
+    return Listing(sides, rows.take(choose(rows, most)), None, summaries)
 
 
 def list_pairs(first: Side, second: Side, only: Collection[str], most: int = MOST_ROWS) -> Listing:
@@ -151,13 +149,13 @@ def list_pairs(first: Side, second: Side, only: Collection[str], most: int = MOS
     )
 
 
-def choose_pictured(rows: pa.Table, sample: int) -> list[int]:
-    """Which rows get pictures: the flagged, then the failed ones, then an even draw of the others.
+def choose(rows: pa.Table, sample: int) -> list[int]:
+    """Some of many rows: the flagged, then the failed ones, then an even draw of the others.
 
     Rows that are not ok take at most half of them, unless nothing else wants the rest.
 
     Args:
-        rows: of a :class:`Listing`.
+        rows: as in a :class:`Listing`.
         sample: how many; 0: all of them.
 
     Returns:
@@ -175,7 +173,7 @@ def choose_pictured(rows: pa.Table, sample: int) -> list[int]:
 def _read(
     side: Side, summary: Summary, choose: Callable[[pa.Table], npt.NDArray[np.bool_]]
 ) -> pa.Table:
-    """The rows of a side that are chosen; the summary counts all of them."""
+    """The rows of a side that are chosen, read shard by shard; the summary counts all of them."""
     ledger, extra = Ledger(side.plan.output, side.recipe.hash), side.extra
     ours = {field.name: field.type for field in lineage_schema()}
     columns = [*(name for name in ours if name not in extra), *extra]
@@ -205,12 +203,11 @@ def _among(rows: pa.Table, ids: pa.Array) -> npt.NDArray[np.bool_]:
 
 
 def _listed(rows: pa.Table, only: Collection[str], share: float) -> npt.NDArray[np.bool_]:
+    """Which may be listed: of those with nothing the matter a share, however many there are."""
     is_flagged = _is_flagged(rows)
-    listed = is_flagged | ~_is_ok(rows)
+    listed = is_flagged | ~_is_ok(rows) | (share == 1)
     if share < 1:
         listed |= _hashes(rows["id"]) < share * _HASHES
-    else:
-        listed[:] = True
     if only:
         listed &= pc.is_in(rows["status"], value_set=pa.array(only, pa.string())).to_numpy() | (
             is_flagged & ("flagged" in only)

@@ -104,7 +104,9 @@ def details(listing: Listing, start: int, stop: int, drawn: Drawn) -> Iterator[d
     ``line`` is the row of a manifest as JSON text, so that no browser rounds its numbers.
     """
     rows = _dicts(listing.rows, start, stop)
-    others = _dicts(listing.compared, start, stop) if listing.compared else [None] * len(rows)
+    others: Sequence[dict[str, Any] | None] = [None] * len(rows)
+    if listing.compared is not None:
+        others = _dicts(listing.compared, start, stop)
     extra = _extra(listing.rows)
     for number, (row, other) in enumerate(zip(rows, others, strict=True), start):
         further = {name.removeprefix(EXTRA): row[name] for name in extra}

@@ -30,7 +30,7 @@ from jobs.report import SAMPLE
 from jobs.report.data import (
     Listing,
     Side,
-    choose_pictured,
+    choose,
     find_sides,
     is_called,
     list_pairs,
@@ -71,7 +71,7 @@ def write_report(
     Args:
         output: path or URI of a folder with results.
         console: where progress goes.
-        sample: so many photos get pictures, see :func:`choose_pictured`; 0: all.
+        sample: so many photos get pictures, see :func:`choose`; 0: all.
         only: list rows of these statuses, or ``flagged``; empty: all.
         recipe: name, label or hash of the recipe to show; None: all that were run, or where
             something is compared, the last one.
@@ -92,7 +92,7 @@ def write_report(
     else:
         listing = list_pairs(*_pair(output, recipe, compare), only)
     folder = place / "report"
-    drawn = _draw(listing, choose_pictured(listing.rows, sample), folder, console)
+    drawn = _draw(listing, choose(listing.rows, sample), folder, console)
     choices, columns = list_columns(listing, drawn)
     count, stamp = listing.rows.num_rows, f"{datetime.now(UTC):%Y%m%d%H%M%S}"
     files = {"rows": 0, "details": 0}

@@ -33,6 +33,8 @@
     if (page.compared) told.unshift(page.sides.map((side) => side.label).join(" beside "));
     else if (page.sides.length > 1) told.splice(0, 2, `${page.sides.length} recipes`);
     else told.unshift(page.sides[0].name);
+    const all = page.compared ? summary.rows : page.sides.reduce((sum, side) => sum + side.summary.rows, 0);
+    if (page.count < all) told.push(`${page.count.toLocaleString("en")} listed`);
     if (page.only.length) told.push(`listed: ${page.only.join(", ")}`);
     return [...told, page.madeAt].join(" · ");
   }
@@ -72,11 +74,12 @@
 
   function addSorting(page) {
     const choices = [["id", "by id"], ["-id", "by id, last first"]];
+    if (page.drawn < page.count) choices.unshift(["pictured", "with pictures first"]);
     if (store.columns.score.some((value) => value !== null)) choices.push(["-score", "highest score first"], ["score", "lowest score first"]);
     choices.push(["-seconds", "slowest first"], ["seconds", "fastest first"]);
     if (page.compared) choices.push(["-difference", "scores farthest apart first"]);
     form.elements.sort.replaceChildren(...select("", choices).children);
-    form.elements.sort.value = "id";
+    form.elements.sort.value = choices[0][0];
   }
 
   function addVerdicts() {

@@ -139,10 +139,12 @@ const review = {};
   store.sorted = (rows, by) => {
     const [name, sign] = by.startsWith("-") ? [by.slice(1), -1] : [by, 1];
     if (name === "id") return sign > 0 ? rows : rows.reverse();
-    const { score, score2 } = store.columns;
-    const value = name === "difference"
-      ? (row) => (score[row] === null || score2[row] === null ? null : Math.abs(score[row] - score2[row]))
-      : (row) => store.columns[name][row];
+    const { score, score2, picture } = store.columns;
+    const values = {
+      pictured: (row) => (picture[row] ? 0 : 1),
+      difference: (row) => (score[row] === null || score2[row] === null ? null : Math.abs(score[row] - score2[row])),
+    };
+    const value = values[name] ?? ((row) => store.columns[name][row]);
     return rows.sort((one, other) => {
       const [a, b] = [value(one), value(other)];
       if (a === null || b === null) return (a === null) - (b === null) || one - other;

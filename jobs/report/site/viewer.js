@@ -97,7 +97,7 @@
     if (side.code) made.append(element("p", { class: "bad" }, side.code), element("p", {}, side.error ?? ""));
     else if (!side.pictures) {
       const { drawn, count } = store.page;
-      made.append(element("p", {}, `This photo was not drawn: ${drawn} of ${count} were. --sample draws more.`));
+      made.append(element("p", {}, `No pictures: ${drawn.toLocaleString("en")} of ${count.toLocaleString("en")} photos have some. --sample makes more.`));
     }
     if (side.pictures?.problem && side.pictures.problem !== side.error) made.append(element("p", {}, side.pictures.problem));
     return made;
