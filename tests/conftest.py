@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,8 +13,9 @@ import numpy.typing as npt
 import pytest
 
 from stages import download
+from tests.cluster import ray_cluster
 from tests.s3_server import BUCKET, S3Server, running
-from tests.support import DEMO, free_ports, upright_rgb
+from tests.support import DEMO, upright_rgb
 from tests.web import WEIGHTS, Web, serving, write_list
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -85,46 +81,8 @@ def klein_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def ray_address(s3_server: S3Server) -> Iterator[str]:
     """A real Ray cluster of one node with two CPUs, started and ended here; it reaches the S3."""
-    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
-    (port,) = free_ports(1)
-    command = [
-        str(Path(sys.executable).parent / "ray"),
-        "start",
-        "--head",
-        "--block",
-        "--node-ip-address=127.0.0.1",
-        f"--port={port}",
-        f"--temp-dir={folder}",
-        "--num-cpus=2",
-        "--object-store-memory=500000000",
-        "--include-dashboard=false",
-        "--disable-usage-stats",
-    ]
-    with (Path(folder) / "start.log").open("wb") as log:
-        environment = os.environ | s3_server.environment
-        head = subprocess.Popen(
-            command, stdout=log, stderr=log, env=environment, start_new_session=True
-        )
-    try:
-        _await_port(head, port)
-        yield f"127.0.0.1:{port}"
-    finally:
-        os.killpg(head.pid, signal.SIGKILL)  # SIGTERM takes half a minute to be obeyed
-        head.wait()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + _STARTUP_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-        else:
-            return
+    with ray_cluster(s3_server.environment) as cluster:
+        yield cluster.address
 
 
 @pytest.fixture(scope="session")
