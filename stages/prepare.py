@@ -176,6 +176,9 @@ def _describe(plan: PlannedPatch, patch: Patch) -> dict[str, object]:
         "working_width": width,
         "working_height": height,
         "seed": patch.seed,
+        "refined": None,  # these are told by the steps that refine
+        "reason": None,
+        "tries": None,
     }
 
 
