@@ -160,7 +160,7 @@ def test_pools_of_their_own_make_the_same_pictures(
     assert outcome.exit_code == 0
     for name in NAMES:
         one, apart = (
-            np.asarray(Image.open(folder / "images" / f"{name}.png"))
+            np.asarray(Image.open(folder / "images" / recipe.label / f"{name}.png"))
             for folder in (results / "clean", tmp_path / "apart")
         )
         assert np.abs(one.astype(int) - apart).max() <= 2, "a batch adds up in another order"

@@ -135,7 +135,7 @@ def test_what_does_not_hold_is_told(
     out = tmp_path / "out"
     run(str(tmp_path / "m.csv"), str(out), RECIPE, QUIET, address=ray_address)
 
-    images = out / "images"
+    images = out / "images" / RECIPE.label
     again = Image.open(images / "recoded.jpg")
     again.save(images / "recoded.jpg", quality=90, exif=again.info["exif"])
     result = (images / "old-thumbnail.jpg").read_bytes()
