@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from jobs.bench.table import show
 
 if TYPE_CHECKING:
     from jobs.bench.gpu import GpuCost
@@ -27,23 +29,17 @@ def _benchmarks() -> None:
 @app.command()
 def jpeg(json_: JsonOption = None) -> None:
     """CPU time to edit a 12-megapixel JPEG and verify the result, against coding it again."""
-    from dataclasses import asdict
+    from jobs.bench.jpeg import JpegCost, measure
 
-    from jobs.bench.jpeg import measure
-
-    found = []
-    typer.echo(
-        f"{'12-megapixel JPEG':20} {'MB':>5} {'kept':>8} {'again':>8} {'ratio':>6} {'size':>7}"
-    )
-    for cost in measure():
-        found.append(asdict(cost))
-        ratio = cost.kept_seconds / cost.whole_seconds
-        typer.echo(
-            f"{cost.kind:20} {cost.megabytes:5.1f} {cost.kept_seconds:6.2f} s "
-            f"{cost.whole_seconds:6.2f} s {ratio:6.1f} {cost.growth - 1:+7.1%}"
-        )
-    if json_:
-        json_.write_text(json.dumps(found, indent=2))
+    columns: dict[str, Callable[[JpegCost], str]] = {
+        "12-megapixel JPEG": lambda cost: cost.kind,
+        "MB": lambda cost: f"{cost.megabytes:.1f}",
+        "kept": lambda cost: f"{cost.kept_seconds:.2f} s",
+        "again": lambda cost: f"{cost.whole_seconds:.2f} s",
+        "ratio": lambda cost: f"{cost.kept_seconds / cost.whole_seconds:.1f}",
+        "size": lambda cost: f"{cost.growth - 1:+.1%}",
+    }
+    show(measure(), columns, json_, first=20)
 
 
 @app.command()
@@ -89,27 +85,21 @@ def plan(
     json_: JsonOption = None,
 ) -> None:
     """Time and memory to plan manifests that are made for it; Linux only."""
-    import json
-    from dataclasses import asdict
+    from jobs.bench.plan import KINDS, PlanCost, measure
 
-    from jobs.bench.plan import KINDS, measure
-
-    if unknown := set(kind or ()).difference(KINDS):
-        raise typer.BadParameter(
-            f"{', '.join(sorted(unknown))} is none of {', '.join(KINDS)}", param_hint="--kind"
-        )
-    found = []
-    head = ("rows", "MB", "seconds", "of CPU", "rows/s", "peak MiB", "shards")
-    typer.echo(" " * 14 + "".join(f"{name:>11}" for name in head))
-    for cost in measure(kind or ["csv", "parquet"], sorted(rows or [100_000, 1_000_000])):
-        found.append(asdict(cost))
-        typer.echo(
-            f"{cost.kind:14}{cost.rows:11}{cost.megabytes:11.0f}{cost.seconds:11.2f}"
-            f"{cost.cpu_seconds:11.2f}{cost.rows / cost.seconds:11.0f}{cost.peak_mib:11.0f}"
-            f"{cost.shards:11}"
-        )
-    if json_:
-        json_.write_text(json.dumps(found, indent=2))
+    _check("--kind", kind or [], KINDS)
+    columns: dict[str, Callable[[PlanCost], str]] = {
+        "manifest": lambda cost: cost.kind,
+        "rows": lambda cost: f"{cost.rows}",
+        "MB": lambda cost: f"{cost.megabytes:.0f}",
+        "seconds": lambda cost: f"{cost.seconds:.2f}",
+        "of CPU": lambda cost: f"{cost.cpu_seconds:.2f}",
+        "rows/s": lambda cost: f"{cost.rows / cost.seconds:.0f}",
+        "peak MiB": lambda cost: f"{cost.peak_mib:.0f}",
+        "shards": lambda cost: f"{cost.shards}",
+    }
+    figures = measure(kind or ["csv", "parquet"], sorted(rows or [100_000, 1_000_000]))
+    show(figures, columns, json_, first=14)
 
 
 @app.command()
@@ -121,22 +111,18 @@ def resume(
     json_: JsonOption = None,
 ) -> None:
     """Time and memory to find which rows of an output are done, failed and left; Linux only."""
-    import json
-    from dataclasses import asdict
+    from jobs.bench.resume import ResumeCost, measure
 
-    from jobs.bench.resume import measure
-
-    found = []
-    head = ("rows", "shards", "seconds", "of CPU", "rows/s", "peak MiB", "left")
-    typer.echo("".join(f"{name:>11}" for name in head))
-    for cost in measure(sorted(rows or [100_000, 1_000_000])):
-        found.append(asdict(cost))
-        typer.echo(
-            f"{cost.rows:11}{cost.shards:11}{cost.seconds:11.2f}{cost.cpu_seconds:11.2f}"
-            f"{cost.rows / cost.seconds:11.0f}{cost.peak_mib:11.0f}{cost.remaining:11}"
-        )
-    if json_:
-        json_.write_text(json.dumps(found, indent=2))
+    columns: dict[str, Callable[[ResumeCost], str]] = {
+        "rows": lambda cost: f"{cost.rows}",
+        "shards": lambda cost: f"{cost.shards}",
+        "seconds": lambda cost: f"{cost.seconds:.2f}",
+        "of CPU": lambda cost: f"{cost.cpu_seconds:.2f}",
+        "rows/s": lambda cost: f"{cost.rows / cost.seconds:.0f}",
+        "peak MiB": lambda cost: f"{cost.peak_mib:.0f}",
+        "left": lambda cost: f"{cost.remaining}",
+    }
+    show(measure(sorted(rows or [100_000, 1_000_000])), columns, json_, first=11)
 
 
 @app.command()
