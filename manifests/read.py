@@ -111,9 +111,7 @@ def read_parts(
         _refuse_missing_columns(list(names), place)
 
 
-def _kept(
-    part: Part, table: pa.Table, rows: npt.NDArray[np.int64]
-) -> tuple[Part, pa.Table]:
+def _kept(part: Part, table: pa.Table, rows: npt.NDArray[np.int64]) -> tuple[Part, pa.Table]:
     """The part with these of its rows alone, and its table."""
     chosen = replace(part, lines=lambda numbers: part.lines(rows[list(numbers)].tolist()))
     return chosen, table.take(pa.array(rows))

@@ -29,6 +29,10 @@ _POOLS = ("large_gpu", "small_gpu", "cpu")
 ASKS_EVERY_S = 10.0
 GROWS_BY, MOST_MORE_GPUS, MOST_MORE_CPUS = 2.0, 32, 256
 
+#: Parts that are not the bottleneck get so many actors more than they need, lest they become it
+#: whenever a node is lost.
+_ROOM = 1.25
+
 #: So near does the search for the smallest fleet come: to a millionth of the time.
 _HALVINGS = 20
 
@@ -214,9 +218,11 @@ def _fleet(
     limits: Sequence[int] | None,
 ) -> Fleet:
     """What is done with its work after so long, start and losses left out."""
+    needs = [rows * part.seconds / busy_s for part in parts]
+    needs = [need if need == max(needs) else _ROOM * need for need in needs]
     actors = [
-        max(math.ceil(rows * part.seconds / busy_s - 1e-6), site.sizes[part.pool].min_actors)
-        for part in parts
+        max(math.ceil(need - 1e-6), site.sizes[part.pool].min_actors)
+        for part, need in zip(parts, needs, strict=True)
     ]
     if limits:
         actors = [min(count, limit) for count, limit in zip(actors, limits, strict=True)]
@@ -227,7 +233,10 @@ def _fleet(
     work_s = rows * parts[bottleneck].seconds * _slowed(parts, site, block)
     worked_s = _growing_s(parts[bottleneck], site, actors[bottleneck], work_s)
     growth_s = worked_s - work_s / actors[bottleneck]
-    seconds = start_s + worked_s
+    # What is lost is done in a pass of its own, for which actors start anew.
+    expected = site.losses_per_hour * sum(nodes.values()) * worked_s / 3600
+    again_s = sum(site.actor_start_s[part.pool] for part in parts) if expected >= 1 else 0.0
+    seconds = start_s + worked_s + again_s
     hours = (seconds + site.idle_s) / 3600
     cost = sum(nodes[each.name] * each.price * hours for each in site.nodes if each.name in nodes)
     return Fleet(nodes, actors, seconds, start_s, growth_s, cost, bottleneck)
@@ -317,9 +326,11 @@ def _slowed(parts: Sequence[Part], site: Site, block: int) -> float:
 
 def limited(site: Site, fleet: Fleet, parts: Sequence[Part]) -> Site:
     """The site with room for no more than a fleet."""
+    homes = {home_of(part.pool, site).name for part in parts}  # one is there when others are lost
     nodes = [
-        replace(each, group=replace(each.group, possible=fleet.nodes.get(each.name, 0)))
+        replace(each, group=replace(each.group, possible=max(fleet.nodes.get(each.name, 0), least)))
         for each in site.nodes
+        for least in [int(each.name in homes)]
     ]
     actors: dict[str, int] = {}
     for part, count in zip(parts, fleet.actors, strict=True):

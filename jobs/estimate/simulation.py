@@ -141,7 +141,7 @@ class _Queue:
         self.waiting: deque[int] = deque()
         self.queued = self.in_flight = self.left = 0
         self.ready = self.units = 0  # actors that work, and units that all have
-        self.started = 0  # actors of this pass that ever worked
+        self.started = self.least = 0  # actors that ever worked in this pass, and at least do
         self.wanted = 0  # actors
         self.found_no_room = -1  # when the cluster was last so
         self.free: list[dict[_Actor, None]] = []  # by how many units they have: sets with an order
@@ -151,8 +151,8 @@ class _Queue:
 
     def open(self, rows: int, opened: simpy.Event) -> None:
         """Begin a pass."""
-        self.left, self.opened, self.wanted = rows, opened, self.size.min_actors
-        self.started = 0
+        self.least = min(self.size.min_actors, math.ceil(rows / self.block))
+        self.left, self.opened, self.wanted, self.started = rows, opened, self.least, 0
         self.free = [{} for _ in range(self.size.tasks_in_flight)]
 
     def free_actor(self) -> _Actor | None:
@@ -184,16 +184,12 @@ class _Queue:
 class _World:
     """The cluster and the job on it."""
 
-    def __init__(
-        self, parts: Sequence[Part], site: Site, rows: int, block: int, seed: int
-    ) -> None:
+    def __init__(self, parts: Sequence[Part], site: Site, rows: int, block: int, seed: int) -> None:
         self._env = simpy.Environment()
         self._random = np.random.default_rng(seed)
         self._site, self._rows, self._block = site, rows, block
         starts = site.actor_start_s
-        self._queues = [
-            _Queue(p, site.sizes[p.pool], starts[p.pool], block) for p in parts
-        ]
+        self._queues = [_Queue(p, site.sizes[p.pool], starts[p.pool], block) for p in parts]
         self._homes = [home_of(part.pool, site) for part in parts]
         self._pools = [part.pool for part in parts]
         limits = [site.sizes[pool].max_actors for pool in self._pools]
@@ -259,9 +255,7 @@ class _World:
         for queue in self._queues:
             assert queue.opened
             queue.opened.succeed()
-            while queue.started < queue.size.min_actors:  # some may be lost again meanwhile
-                if not queue.left:
-                    return
+            while queue.left and queue.started < queue.least:  # some may be lost meanwhile
                 yield self._env.timeout(self._look_s)
 
     # Units
@@ -297,7 +291,7 @@ class _World:
         if index:
             return 0
         # Small at both ends of a job, so that no part waits for a large one.
-        share = min(self._given, self._source) // (4 * self._actors_most)
+        share = min(self._given, self._source) // self._actors_most
         unit = min(max(share, self._block), self._unit, self._source)
         self._source -= unit
         self._given += unit
@@ -391,7 +385,7 @@ class _World:
             waiting = queue.queued + (0 if index else self._source)
             needed = math.ceil((queue.in_flight + waiting) / self._block / _GROWS_AT)
             queue.wanted = min(max(needed, len(queue.actors) + 1), size.max_actors)
-        elif queue.utilisation <= _SHRINKS_AT and size.min_actors < queue.ready == len(queue.actors):
+        elif queue.utilisation <= _SHRINKS_AT and queue.least < queue.ready == len(queue.actors):
             queue.wanted = len(queue.actors) - 1
             if idle := [actor for actor in queue.free[0] if actor.ready_at is not None]:
                 self._end_actor(idle[0])
@@ -417,7 +411,7 @@ class _World:
         """The rule of Ray Data's cluster autoscaler: for how many actors of each part nodes are
         asked for. All parts are to do twice what the slowest of them can do now.
         """
-        least = [queue.size.min_actors for queue in self._queues]
+        least = [queue.least for queue in self._queues]
         busy = [queue for queue in self._queues if queue.left and queue.seconds]
         if self._env.now - self._asked_at < ASKS_EVERY_S or not all(q.ready for q in busy):
             return least
