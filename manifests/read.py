@@ -79,7 +79,7 @@ def read_parts(
         marks: False leaves out what marks the photos but plain mask files, since making text of
             lists is slow.
         keep: given how many rows a part has, tells which of them are wanted, ascending, before any
-            text is made of them; None: all.
+            text is made of them; None: all. ``lines`` stays that of all rows.
 
     Yields:
         Parts with ``id``, ``image``, ``mask`` and those of :data:`SHAPE_COLUMNS` that they have as
@@ -103,18 +103,12 @@ def read_parts(
             if format_of(place) != ".jsonl":  # in which rows need not name what they do not have
                 _refuse_missing_columns(list(names), place)
             if keep:
-                part, table = _kept(part, table, keep(table.num_rows))
+                table = table.take(pa.array(keep(table.num_rows)))
             yield replace(part, table=_with_texts(table, place, marks=marks))
     except (pa.ArrowException, OSError, EOFError, ValueError, MemoryError) as error:
         raise ManifestError("manifest.unreadable", f"{place.uri}: {error}.") from None
     if names:
         _refuse_missing_columns(list(names), place)
-
-
-def _kept(part: Part, table: pa.Table, rows: npt.NDArray[np.int64]) -> tuple[Part, pa.Table]:
-    """The part with these of its rows alone, and its table."""
-    chosen = replace(part, lines=lambda numbers: part.lines(rows[list(numbers)].tolist()))
-    return chosen, table.take(pa.array(rows))
 
 
 def _with_trimmed_names(table: pa.Table, place: Place) -> pa.Table:

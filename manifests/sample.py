@@ -1,4 +1,4 @@
-"""Some rows of a manifest, chosen at random, and how many it has; in parts, as planning reads it."""
+"""Some rows of a manifest, chosen at random, and how many it has; read in parts, as for a plan."""
 
 from __future__ import annotations
 

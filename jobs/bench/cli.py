@@ -192,6 +192,29 @@ def gpu(
     raise typer.Exit(exit_code(costs))
 
 
+@app.command()
+def steps(
+    output: Annotated[
+        Path, typer.Option(metavar="TOML", help="The calibration file that is written.")
+    ] = Path("calibration.toml"),
+) -> None:
+    """How long each step takes here: a file for `estimate --calibration`. A minute or two.
+
+    Models are measured where there is a GPU and their libraries.
+    """
+    import tomli_w
+
+    from jobs.bench.steps import calibration, fitted, measure, on_gpu
+
+    gpu_name, of_gpu = on_gpu()
+    table = calibration(fitted(list(measure())), of_gpu, gpu_name)
+    output.write_text(tomli_w.dumps(table))
+    for name, figure in table["steps"].items():
+        told = ", ".join(f"{value:g} s {key}" for key, value in figure.items() if "per_" in key)
+        typer.echo(f"{name:22}{told.replace('_', ' ') or '0 s'}")
+    typer.echo(f"{output}: for `catalog-cleanup estimate --calibration`.")
+
+
 def _check(option: str, named: Iterable[str], known: Collection[str]) -> None:
     for name in named:
         if name not in known:

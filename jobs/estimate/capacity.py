@@ -231,7 +231,9 @@ def _fleet(
     nodes = _nodes(parts, site, actors)
     start_s = _start_s(parts, site)
     work_s = rows * parts[bottleneck].seconds * _slowed(parts, site, block)
-    worked_s = _growing_s(parts[bottleneck], site, actors[bottleneck], work_s)
+    worked_s, reached = _growing_s(parts[bottleneck], site, actors[bottleneck], work_s)
+    if reached < actors[bottleneck]:  # it is done before all of them are there
+        return _fleet(parts, site, rows, block, busy_s * actors[bottleneck] / reached, limits)
     growth_s = worked_s - work_s / actors[bottleneck]
     # What is lost is done in a pass of its own, for which actors start anew.
     expected = site.losses_per_hour * sum(nodes.values()) * worked_s / 3600
@@ -275,7 +277,7 @@ def _so_many(group: NodeGroup, cpus: float, gpus: float, gib: float) -> int:
 
 
 def home_of(pool: str, site: Site) -> Nodes:
-    """The type of nodes that is added for a pool: the first with room, without GPUs if it can be."""
+    """The type of nodes that is added for a pool: the first with room, its own if it can be."""
     size = site.sizes[pool]
     fitting = [
         each
@@ -304,16 +306,18 @@ def growth(site: Site, pool: str, actors: int) -> list[int]:
     return counts
 
 
-def _growing_s(part: Part, site: Site, actors: int, work_s: float) -> float:
-    """How long a part takes for so much work of its actors, while it grows to so many of them."""
+def _growing_s(part: Part, site: Site, actors: int, work_s: float) -> tuple[float, int]:
+    """How long a part takes for so much work of its actors, while it grows to so many of them; and
+    how many there are at its end.
+    """
     step_s = ASKS_EVERY_S + home_of(part.pool, site).start_s + site.actor_start_s[part.pool]
     passed_s = 0.0
     for count in growth(site, part.pool, actors)[:-1]:
         if work_s <= count * step_s:
-            return passed_s + work_s / count
+            return passed_s + work_s / count, count
         work_s -= count * step_s
         passed_s += step_s
-    return passed_s + work_s / actors
+    return passed_s + work_s / actors, actors
 
 
 def _slowed(parts: Sequence[Part], site: Site, block: int) -> float:

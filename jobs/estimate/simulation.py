@@ -14,7 +14,7 @@ large one, and a lost node costs the blocks it had in flight, not its unit.
 from __future__ import annotations
 
 import math
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -202,7 +202,7 @@ class _World:
         self._asked_at = 0.0
         self._changes = 0  # grows whenever there is more room, or less
         self._counts: Counter[str] = Counter()  # nodes of each type
-        self._hours: Counter[str] = Counter()
+        self._hours: defaultdict[str, float] = defaultdict(float)
         self._peak: Counter[str] = Counter()
         self._lost_rows = self._lost_nodes = self._redone = self._passes = 0
 
@@ -429,7 +429,7 @@ class _World:
         return least
 
     def _could_be(self, queue: _Queue, free_cpus: float) -> int:
-        """How many actors a part has; of those on CPUs, with its share of the CPUs that are free."""
+        """How many actors a part has; on CPUs, with its share of those that are free."""
         if queue.size.gpus:
             return queue.ready
         sharing = sum(not each.size.gpus for each in self._queues)

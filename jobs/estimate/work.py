@@ -89,7 +89,7 @@ def photos_per_block(recipe: Recipe, catalog: Catalog) -> int:
     for photo in catalog.photos:
         volume += photo.megabytes * 1e6
         for patch in photo.patches:
-            volume += _BYTES_PER_WINDOW_PX * math.prod(_working(patch, recipe))
+            volume += _BYTES_PER_WINDOW_PX * math.prod(working_px(patch, recipe))
             volume += _BYTES_PER_CROP_PX * math.prod(patch.crop)
     return max(int(_BLOCK_BYTES * len(catalog.photos) / volume), 1) if volume else 1
 
@@ -108,8 +108,8 @@ class _Work:
             return self._refining()
         names = {"remove": self._removing, "upscale": self._upscaling}
         name = names[step.name]() if step.name in names else step.name
-        sizes = {"remove": _working, "focus": _working, "upscale": _to_enlarge}
-        size = sizes.get(step.name, _working)
+        sizes = {"remove": working_px, "focus": working_px, "upscale": _to_enlarge}
+        size = sizes.get(step.name, working_px)
         seconds = self._mean(name, [size(patch, self.recipe) for patch in self._patches()])
         return StepTime(step.name, [name], seconds, step.waits)
 
@@ -135,7 +135,7 @@ class _Work:
             name += ".fp8"
         if not self.has_gpus:
             name += ".cpu"
-        sizes = [_refined(patch, recipe) for patch in self._patches()]
+        sizes = [refined_px(patch, recipe) for patch in self._patches()]
         again = self.calibration.run["tried_again"].value
         attempts = recipe.judge.attempts if recipe.judge else 1
         tries = sum(again**number for number in range(attempts)) * self._refined_share()
@@ -174,11 +174,13 @@ def _of_patch(figure: Seconds, megapixels: float, steps: int) -> float:
     return once + steps * (figure.per_step + figure.per_step_megapixel * megapixels)
 
 
-def _working(patch: PatchShape, recipe: Recipe) -> Size:
+def working_px(patch: PatchShape, recipe: Recipe) -> Size:
+    """Width and height at which the removal fills a patch."""
     return working_size(*patch.window, max_side_px(recipe))
 
 
-def _refined(patch: PatchShape, recipe: Recipe) -> Size:
+def refined_px(patch: PatchShape, recipe: Recipe) -> Size:
+    """Width and height at which a refiner works on a patch."""
     assert recipe.refiner
     width, height = patch.crop
     return refined_size(Box(0, 0, width, height), recipe.refiner.size_px)
@@ -186,5 +188,5 @@ def _refined(patch: PatchShape, recipe: Recipe) -> Size:
 
 def _to_enlarge(patch: PatchShape, recipe: Recipe) -> Size:
     """The crop, if a network has to enlarge it; else nothing."""
-    width, height = _refined(patch, recipe)
+    width, height = refined_px(patch, recipe)
     return patch.crop if width > patch.crop[0] or height > patch.crop[1] else (0, 0)
