@@ -188,7 +188,7 @@ def small_site(*, at_once: bool, actors: int, losses: float = 0.0) -> Site:
     nodes = {"cpu": NodeType(cpus=2, max_nodes=(actors + 1) // 2)}
     pools = Pools(cpu=CpuPool(max_actors=actors), nodes=nodes)
     steps = clean.steps(Recipe.load("telea"), "")
-    site = site_of(pools, _KNOWN, {"cpu": 3.6}, losses, steps, 10_000_000)
+    site = site_of(pools, _KNOWN, {"cpu": 3.6}, losses, steps=steps, rows=10_000_000)
     return replace(
         site,
         at_once=at_once,
@@ -322,7 +322,7 @@ def test_a_step_that_nobody_measured_and_a_missing_price_are_told() -> None:
     with pytest.raises(ClusterError, match=r"no figure for refine\.flux-fill\.cpu"):
         parts_of(recipe, catalog, _KNOWN, has_gpus=False)
     with pytest.raises(ClusterError, match="no price for nodes small-gpu"):
-        site_of(Pools(), _KNOWN, {"cpu": 1.0}, None, clean.steps(recipe, ""), 100)
+        site_of(Pools(), _KNOWN, {"cpu": 1.0}, None, steps=clean.steps(recipe, ""), rows=100)
 
 
 @pytest.mark.parametrize(

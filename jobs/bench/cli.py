@@ -215,6 +215,23 @@ def steps(
     typer.echo(f"{output}: for `catalog-cleanup estimate --calibration`.")
 
 
+@app.command("estimate")
+def estimate_(json_: JsonOption = None) -> None:
+    """What `estimate` predicts of runs on a simulated cluster, and what they take. Linux; minutes.
+
+    Its stand-ins for models wait for known times; nodes, actors, queues and the runs are real.
+    """
+    from jobs.bench.estimate import Checked, check
+
+    columns: dict[str, Callable[[Checked], str]] = {
+        "the bottleneck is": lambda checked: checked.what,
+        "predicted": lambda checked: f"{checked.predicted:.1f} s",
+        "measured": lambda checked: f"{checked.measured:.1f} s",
+        "off": lambda checked: f"{checked.off:+.1%}",
+    }
+    show(check(), columns, json_, first=32)
+
+
 def _check(option: str, named: Iterable[str], known: Collection[str]) -> None:
     for name in named:
         if name not in known:

@@ -11,7 +11,7 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,13 +19,13 @@ from pathlib import Path
 import cv2
 from rich.console import Console
 
-from cluster.pools import NodeType, Pools
-from cluster.simulate import NODE_TYPES, POOLS, simulated_cluster
+from cluster.pools import Pools
+from cluster.simulate import POOLS, simulated_cluster
 from jobs.bench.judge import load_photo
 from jobs.demo import MANIFEST
-from jobs.estimate.calibration import Calibration, Seconds, Value
-from jobs.estimate.capacity import Site, site_of
-from jobs.estimate.simulation import simulate
+from jobs.estimate.calibration import Calibration
+from jobs.estimate.capacity import site_of
+from jobs.estimate.simulation import Simulated, simulate
 from jobs.estimate.work import Part, StepTime
 from jobs.run import run
 from jobs.stand_ins import StandIns
@@ -40,7 +40,11 @@ _PHOTO_PX = (64, 48)
 #: Of such a photo, in s: nearly nothing beside a stand-in's.
 _CPU_S = 0.02
 
+#: A node that is stopped while its first actor starts is missed for ever.
 _IDLE_S = 30.0
+
+#: Which part of the job refines.
+_REFINING = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +138,59 @@ def _write_catalog(folder: Path, photos: int) -> str:
     return str(path)
 
 
-if __name__ == "__main__":
-    import sys
+def fixed(large: int) -> Pools:
+    """The simulated cluster's pools, with one actor that removes, and so many that refine."""
+    sizes = {"min_actors": large, "max_actors": large}
+    return POOLS.model_copy(
+        update={
+            "small_gpu": POOLS.small_gpu.model_copy(update={"max_actors": 1}),
+            "large_gpu": POOLS.large_gpu.model_copy(update=sizes),
+        }
+    )
 
-    def more(n: int) -> Mapping[str, NodeType]:
-        large = NODE_TYPES["large_gpu"].model_copy(update={"max_nodes": n})
-        return {**NODE_TYPES, "large_gpu": large}
 
-    for args in sys.argv[1:]:
-        photos, remove, refine, n = args.split(",")
-        t = time.time()
-        trace = traced_run(
-            int(photos),
-            StandIns(float(remove), float(refine)),
-            POOLS.model_copy(update={"nodes": more(int(n))}),
-        )
-        sys.stderr.write(f"{args} {trace} busy {trace.busy_s:.1f} all {time.time() - t:.1f}\n")
+def predict(photos: int, stand_ins: StandIns, pools: Pools, start_s: float = 0.0) -> Simulated:
+    """What `estimate` makes of such a run, of which it knows the stand-ins' times.
+
+    Args:
+        photos: how many.
+        stand_ins: for the models.
+        pools: with the nodes that there may be.
+        start_s: from the command until the first photo is begun.
+    """
+    parts = [
+        Part("cpu", [StepTime("decode", (), _CPU_S)]),
+        Part("small_gpu", [StepTime("remove", (), stand_ins.remove_s)]),
+        Part("large_gpu", [StepTime("refine", (), stand_ins.refine_s)]),
+        Part("cpu", [StepTime("encode", (), _CPU_S)]),
+    ]
+    steps = stand_ins(Recipe.load("telea"), "")
+    site = site_of(
+        pools, Calibration.load(), dict.fromkeys(pools.nodes, 0.0), 0.0, steps=steps, rows=photos
+    )
+    site = replace(
+        site,
+        nodes=[replace(each, start_s=start_s) for each in site.nodes],
+        actor_start_s=dict.fromkeys(site.actor_start_s, 0.0),
+        driver_start_s=0.0,
+    )
+    return simulate(parts, site, photos, _ROWS)
+
+
+def check(photos: int = 60) -> Iterator[Checked]:
+    """Predict and run jobs of which either kind of GPU is the bottleneck; some minutes.
+
+    A short run with the same pools tells how long they take to start, and to end.
+    """
+    pools = fixed(3)
+    short = traced_run(6, StandIns(0.1, 0.5), pools)
+    end_s = short.seconds - short.ended
+    for bottleneck, stand_ins in (
+        ("refining", StandIns(0.1, 1.5)),
+        ("removing", StandIns(0.6, 0.5)),
+    ):
+        found = predict(photos, stand_ins, pools, short.began[0])
+        began, ended = found.busy[_REFINING]
+        measured = traced_run(photos, stand_ins, pools)
+        yield Checked(f"{bottleneck}: first photo to last", ended - began, measured.busy_s)
+        yield Checked(f"{bottleneck}: whole run", ended + end_s, measured.seconds)

@@ -130,8 +130,8 @@ def _site(question: Question, recipe: Recipe) -> Site:
         question.calibration,
         question.prices,
         question.losses_per_hour,
-        clean.steps(recipe, "output"),
-        question.catalog.rows,
+        steps=clean.steps(recipe, "output"),
+        rows=question.catalog.rows,
     )
 
 

@@ -115,6 +115,7 @@ def site_of(
     calibration: Calibration,
     prices: Mapping[str, float] | None,
     losses_per_hour: float | None,
+    *,
     steps: Sequence[Step],
     rows: int,
 ) -> Site:
@@ -179,7 +180,7 @@ def most(parts: Sequence[Part], site: Site, rows: int, block: int) -> Fleet:
     """The fleet that is done first, with no more nodes than there may be, and none in vain."""
     limits = [site.sizes[part.pool].max_actors for part in parts]
     busy_s = max(rows * p.seconds / limit for p, limit in zip(parts, limits, strict=True))
-    return _fleet(parts, site, rows, block, max(busy_s, 1e-9), limits)
+    return _fleet(parts, site, rows, block, max(busy_s, 1e-9), limits=limits)
 
 
 def in_time(
@@ -190,12 +191,12 @@ def in_time(
     """
     slowest_s = max(deadline_s - _start_s(parts, site), 0.0)
     fastest_s = block * max(part.seconds for part in parts)  # each block has an actor of its own
-    fleet = _fleet(parts, site, rows, block, fastest_s, None)
+    fleet = _fleet(parts, site, rows, block, fastest_s)
     if fleet.seconds > deadline_s:
         return None
     for _ in range(_HALVINGS):
         between_s = (fastest_s + slowest_s) / 2
-        smaller = _fleet(parts, site, rows, block, between_s, None)
+        smaller = _fleet(parts, site, rows, block, between_s)
         if smaller.seconds <= deadline_s:
             fleet, fastest_s = smaller, between_s
         else:
@@ -215,7 +216,8 @@ def _fleet(
     rows: int,
     block: int,
     busy_s: float,
-    limits: Sequence[int] | None,
+    *,
+    limits: Sequence[int] | None = None,
 ) -> Fleet:
     """What is done with its work after so long, start and losses left out."""
     needs = [rows * part.seconds / busy_s for part in parts]
@@ -233,7 +235,9 @@ def _fleet(
     work_s = rows * parts[bottleneck].seconds * _slowed(parts, site, block)
     worked_s, reached = _growing_s(parts[bottleneck], site, actors[bottleneck], work_s)
     if reached < actors[bottleneck]:  # it is done before all of them are there
-        return _fleet(parts, site, rows, block, busy_s * actors[bottleneck] / reached, limits)
+        return _fleet(
+            parts, site, rows, block, busy_s * actors[bottleneck] / reached, limits=limits
+        )
     growth_s = worked_s - work_s / actors[bottleneck]
     # What is lost is done in a pass of its own, for which actors start anew.
     expected = site.losses_per_hour * sum(nodes.values()) * worked_s / 3600
