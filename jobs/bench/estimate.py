@@ -11,7 +11,7 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +32,7 @@ from jobs.stand_ins import StandIns
 from stages.recipe import Recipe
 
 #: Of each shard, and so of each block.
-_ROWS = 2
+_ROWS = 1
 
 #: Small ones, so that CPUs are no bottleneck: that is the stand-ins' part.
 _PHOTO_PX = (64, 48)
@@ -87,12 +87,12 @@ class Checked:
         return self.predicted / self.measured - 1
 
 
-def traced_run(photos: int, stand_ins: StandIns, pools: Pools) -> Trace:
-    """Run a job on a simulated cluster that begins without workers.
+def traced_runs(jobs: Sequence[tuple[int, StandIns]], pools: Pools) -> Iterator[Trace]:
+    """Run jobs, one after the other, on a simulated cluster that begins without workers.
 
     Args:
-        photos: how many, small ones.
-        stand_ins: for the models; where they leave traces is chosen here.
+        jobs: of each, how many photos there are, small ones, and the stand-ins for the models;
+            where these leave their traces is chosen here.
         pools: with the nodes that there may be.
     """
     with (
@@ -100,25 +100,30 @@ def traced_run(photos: int, stand_ins: StandIns, pools: Pools) -> Trace:
         tempfile.TemporaryDirectory(prefix="catalog-cleanup-") as name,
         simulated_cluster(pools.nodes, _IDLE_S) as cluster,
     ):
-        folder = Path(name)
-        manifest = _write_catalog(folder, photos)
-        began = time.time()
-        outcome = run(
-            manifest,
-            f"{folder}/out",
-            Recipe.load("telea"),
-            Console(quiet=True),
-            address=cluster.address,
-            pools=pools,
-            steps=replace(stand_ins, trace=folder),
-            rows_per_shard=_ROWS,
-        )
-        ended = time.time()
-        assert outcome.exit_code == 0, outcome
-        spans = [
-            [json.loads(line) for line in file.read_text().splitlines()]
-            for file in folder.glob("*.jsonl")
-        ]
+        for number, (photos, stand_ins) in enumerate(jobs):
+            folder = Path(name) / str(number)
+            folder.mkdir()
+            manifest = _write_catalog(folder, photos)
+            began = time.time()
+            outcome = run(
+                manifest,
+                f"{folder}/out",
+                Recipe.load("telea"),
+                Console(quiet=True),
+                address=cluster.address,
+                pools=pools,
+                steps=replace(stand_ins, trace=folder),
+                rows_per_shard=_ROWS,
+            )
+            assert outcome.exit_code == 0, outcome
+            yield _trace(folder, began, time.time())
+
+
+def _trace(folder: Path, began: float, ended: float) -> Trace:
+    spans = [
+        [json.loads(line) for line in file.read_text().splitlines()]
+        for file in folder.glob("*.jsonl")
+    ]
     firsts = sorted(lines[0][0] - began for lines in spans)
     return Trace(tuple(firsts), max(lines[-1][1] for lines in spans) - began, ended - began)
 
@@ -150,11 +155,11 @@ def fixed(large: int) -> Pools:
 
 
 def predict(photos: int, stand_ins: StandIns, pools: Pools, start_s: float = 0.0) -> Simulated:
-    """What `estimate` makes of such a run, of which it knows the stand-ins' times.
+    """What `estimate` makes of such a run.
 
     Args:
         photos: how many.
-        stand_ins: for the models.
+        stand_ins: for the models; what an actor takes besides may be added to their times.
         pools: with the nodes that there may be.
         start_s: from the command until the first photo is begun.
     """
@@ -177,20 +182,46 @@ def predict(photos: int, stand_ins: StandIns, pools: Pools, start_s: float = 0.0
     return simulate(parts, site, photos, _ROWS)
 
 
-def check(photos: int = 60) -> Iterator[Checked]:
+def busy_s(found: Simulated) -> float:
+    """From the first refined photo's beginning to the last one's end."""
+    began, ended = found.busy[_REFINING]
+    return ended - began
+
+
+def with_overhead(stand_ins: StandIns, measured: Trace, of: tuple[int, StandIns]) -> StandIns:
+    """Add what an actor takes for each photo besides its step, as another run shows it.
+
+    Args:
+        stand_ins: of the run to be predicted.
+        measured: the other run.
+        of: its photos and stand-ins.
+    """
+    photos, others = of
+    actors = len(measured.began)
+    each_s = max(measured.busy_s * actors / photos - others.refine_s, 0.0)
+    return replace(
+        stand_ins,
+        remove_s=stand_ins.remove_s + each_s,
+        refine_s=stand_ins.refine_s + each_s,
+    )
+
+
+def check(photos: int = 45) -> Iterator[Checked]:
     """Predict and run jobs of which either kind of GPU is the bottleneck; some minutes.
 
-    A short run with the same pools tells how long they take to start, and to end.
+    A short run with the same pools tells how long these take to start and to end, and what Ray
+    takes for each photo.
     """
-    pools = fixed(3)
-    short = traced_run(6, StandIns(0.1, 0.5), pools)
-    end_s = short.seconds - short.ended
+    pools, short = fixed(3), (18, StandIns(0.1, 1.0))
+    (known,) = traced_runs([short], pools)
+    end_s = known.seconds - known.ended
     for bottleneck, stand_ins in (
-        ("refining", StandIns(0.1, 1.5)),
-        ("removing", StandIns(0.6, 0.5)),
+        ("refining", StandIns(0.1, 3.0)),
+        ("removing", StandIns(1.5, 0.5)),
     ):
-        found = predict(photos, stand_ins, pools, short.began[0])
-        began, ended = found.busy[_REFINING]
-        measured = traced_run(photos, stand_ins, pools)
-        yield Checked(f"{bottleneck}: first photo to last", ended - began, measured.busy_s)
-        yield Checked(f"{bottleneck}: whole run", ended + end_s, measured.seconds)
+        aware = with_overhead(stand_ins, known, short)
+        found = predict(photos, aware, pools, known.began[0])
+        (measured,) = traced_runs([(photos, stand_ins)], pools)
+        yield Checked(f"{bottleneck}: first photo to last", busy_s(found), measured.busy_s)
+        whole_s = found.busy[_REFINING][1] + end_s
+        yield Checked(f"{bottleneck}: whole run", whole_s, measured.seconds)
