@@ -28,7 +28,7 @@ def _benchmarks() -> None:
 
 @app.command()
 def jpeg(json_: JsonOption = None) -> None:
-    """CPU time to edit a 12-megapixel JPEG and verify the result, against coding it again."""
+    """Editing a JPEG in place and verifying it, against coding it again."""
     from jobs.bench.jpeg import JpegCost, measure
 
     columns: dict[str, Callable[[JpegCost], str]] = {
@@ -50,7 +50,7 @@ def judge(
         typer.Option(metavar="FOLDER", help="Further photos, of which none is used for choosing."),
     ] = None,
 ) -> None:
-    """How surely the judge tells an object that came back from repaired texture. Minutes."""
+    """How surely the judge tells objects that came back. Takes minutes."""
     from jobs.bench.judge import report
 
     for line in report(holes, photos):
@@ -61,7 +61,7 @@ def judge(
 def detail(
     holes: Annotated[int, typer.Option(min=1, help="In each of the bundled photos.")] = 10,
 ) -> None:
-    """How many patches refine.when=auto leaves as they are, and how far off their fills are."""
+    """How many patches refine.when=auto skips, and how well."""
     from jobs.bench.detail import report
 
     for line in report(holes):
@@ -84,7 +84,7 @@ def plan(
     ] = None,
     json_: JsonOption = None,
 ) -> None:
-    """Time and memory to plan manifests that are made for it; Linux only."""
+    """Time and memory to plan manifests of any size; Linux only."""
     from jobs.bench.plan import KINDS, PlanCost, measure
 
     _check("--kind", kind or [], KINDS)
@@ -110,7 +110,7 @@ def resume(
     ] = None,
     json_: JsonOption = None,
 ) -> None:
-    """Time and memory to find which rows of an output are done, failed and left; Linux only."""
+    """Time and memory to find which rows are done and left; Linux only."""
     from jobs.bench.resume import ResumeCost, measure
 
     columns: dict[str, Callable[[ResumeCost], str]] = {
@@ -152,11 +152,11 @@ def gpu(
     ] = False,
     json_: JsonOption = None,
 ) -> None:
-    """Time and memory of LaMa and FLUX-Fill on a GPU: full size, random weights.
+    """Time and memory of full-size LaMa and FLUX-Fill on a GPU.
 
-    Each way to run them is held against the loop that people write, and against what the
-    arithmetic alone would take. Exit code 0: all was measured. 2: some was not, and it is told
-    why. 1: nothing was.
+    Weights are random. Each way to run them is held against the loop that people write, and
+    against what the arithmetic alone would take. Exit code 0: all was measured. 2: some was not,
+    and it is told why. 1: nothing was.
     """
     from importlib.util import find_spec
 
