@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from jobs.bench.plan import peak_mib, write_manifest
+from jobs.bench.plan import write_manifest
+from jobs.bench.processes import peak_mib
 from manifests.files import Place
 from manifests.ledger import Goal, Ledger, reconcile
 from manifests.plan import Plan, load_plan, make_plan, shard_name
