@@ -220,6 +220,66 @@ def io(
 
 
 @app.command()
+def pipeline(
+    recipe: Annotated[
+        str, typer.Option(metavar="NAME", help="lama or telea, which others have, too.")
+    ] = "telea",
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Run beside ours: pool (our steps in a multiprocessing pool), iopaint, and for "
+            "lama simple-lama. Repeatable; default: the first two."
+        ),
+    ] = None,
+    set_: SetOption = None,
+    photos: Annotated[int, typer.Option(min=1, help="Cleaned in each round.")] = 24,
+    megapixels: Annotated[
+        float, typer.Option(min=0.1, help="Of the largest photo; the smallest has 1 at most.")
+    ] = 16.0,
+    pairs: Annotated[int, typer.Option(min=1, help="Rounds of all programs.")] = 3,
+    peers: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where the others are installed, and stay; default: the user's caches.",
+        ),
+    ] = None,
+    here: Annotated[
+        bool,
+        typer.Option("--here", help="Install nothing: run simple-lama as it is installed here."),
+    ] = False,
+    json_: JsonOption = None,
+) -> None:
+    """Photos a second of the whole pipeline, against what one would use instead. Minutes.
+
+    Real photos of many sizes, two JPEGs to each PNG. Nothing is told before all rounds are done.
+    """
+    from jobs.bench.peers import PEERS, default_folder
+    from jobs.bench.pipeline import PipelineCost, Setup, default_peers, measure
+
+    _check("--recipe", [recipe], PEERS)
+    _check("--peer", peer or [], PEERS[recipe])
+    columns: dict[str, Callable[[PipelineCost], str]] = {
+        f"{photos} photos, {recipe}": lambda cost: cost.way,
+        "megapixels": lambda cost: f"{cost.megapixels:.0f}",
+        "start": lambda cost: f"{cost.startup_s:.1f} s",
+        "work": lambda cost: f"{cost.work_s:.1f} s",
+        "photos/s": lambda cost: f"{cost.images_per_s:.2f}",
+        "ours is": lambda cost: f"{cost.ratio:.2f}x",
+    }
+    setup = Setup(
+        recipe=recipe,
+        overrides=set_ or (),
+        peers=peer or default_peers(recipe),
+        photos=photos,
+        most_megapixels=megapixels,
+        pairs=pairs,
+        environments=None if here else peers or default_folder(),
+    )
+    show(measure(setup), columns, json_, first=20)
+
+
+@app.command()
 def gpu(
     only: Annotated[
         str | None, typer.Option(metavar="NETWORK", help="lama or flux-fill alone.")

@@ -24,7 +24,7 @@ from rich.console import Console
 from cluster.pools import PoolSize
 from jobs import clean
 from jobs.bench.blocks import counted_blocks
-from jobs.bench.catalog import Catalog, make_catalog
+from jobs.bench.catalog import make_catalog
 from jobs.bench.processes import peak_mib, watched
 from jobs.run import Outcome, run
 from jobs.stand_ins import StandIns
@@ -77,7 +77,7 @@ def measure(recipe: Recipe, photos: int, megapixels: float) -> Iterator[Efficien
     with tempfile.TemporaryDirectory(prefix="catalog-cleanup-bench-") as name:
         folder = Path(name)
         catalog = make_catalog(folder / "catalog", min(photos, _DISTINCT), megapixels)
-        manifest = repeated(catalog, photos)
+        manifest = catalog.repeated(photos)
         sample = max(1, photos // _SAMPLE)
         before = _alone(manifest, recipe, sample)
         one = _by_dag(manifest, recipe, folder / "one", None, clean.steps)
@@ -90,20 +90,6 @@ def measure(recipe: Recipe, photos: int, megapixels: float) -> Iterator[Efficien
         pools = dict.fromkeys(_POOLS, PoolSize(cores, cores, cpus=1 / groups))
         three = _by_dag(manifest, recipe, folder / "three", pools, StandIns(0, 0))
         yield _efficiency("three pools", three, alone)
-
-
-def repeated(catalog: Catalog, photos: int) -> Path:
-    """Write a manifest of so many rows, which names the catalog's photos over and over."""
-    with catalog.manifest.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    path = catalog.folder / f"{photos}.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "image", "mask"])
-        for number in range(photos):
-            row = rows[number % len(rows)]
-            writer.writerow([f"{number:06d}", row["image"], row["mask"]])
-    return path
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,6 @@ from rich.console import Console
 from cluster.pools import PoolSize
 from jobs import clean
 from jobs.bench.catalog import make_tiny_catalog
-from jobs.bench.efficiency import repeated
 from jobs.bench.processes import Usage, watched
 from jobs.run import run
 from stages.photo import Photo
@@ -110,7 +109,7 @@ def _with_many(first: Scale, scale: Scale, seconds: float) -> float:
 
 def _measure(folder: Path, actors: int, seconds: float, photos: int) -> Scale:
     catalog = make_tiny_catalog(folder / "catalog", _DISTINCT)
-    manifest, log = repeated(catalog, photos), folder / "log"
+    manifest, log = catalog.repeated(photos), folder / "log"
     log.mkdir()
     pools = {
         "cpu": PoolSize(1, 1, cpus=0.5),
