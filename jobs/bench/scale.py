@@ -19,13 +19,15 @@ from rich.console import Console
 
 from cluster.pools import PoolSize
 from jobs import clean
-from jobs.bench.catalog import make_tiny_catalog
+from jobs.bench.catalog import make_catalog
 from jobs.bench.processes import Usage, watched
 from jobs.run import run
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.step import Step, Work
 
+#: Of each of so many different photos: next to nothing beside a sleep.
+_MEGAPIXELS = 0.006
 _DISTINCT = 24
 _ROWS_PER_SHARD = 4
 
@@ -108,7 +110,7 @@ def _with_many(first: Scale, scale: Scale, seconds: float) -> float:
 
 
 def _measure(folder: Path, actors: int, seconds: float, photos: int) -> Scale:
-    catalog = make_tiny_catalog(folder / "catalog", _DISTINCT)
+    catalog = make_catalog(folder / "catalog", _DISTINCT, _MEGAPIXELS)
     manifest, log = catalog.repeated(photos), folder / "log"
     log.mkdir()
     pools = {
