@@ -34,8 +34,9 @@ _DEPTH, _COLOUR_TYPE = 24, 25
 #: Colour types by the number of channels: grey, grey with alpha, RGB, RGB with alpha.
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 
-#: The level of zlib that Pillow takes, too.
-_COMPRESSION = 6
+#: Level of zlib: photos' files are 2 to 5 % larger than at its default of 6, and made in half the
+#: time, which is what a PNG spends most of its time on.
+_COMPRESSION = 4
 
 
 def decode(data: bytes) -> Decoded:
@@ -110,6 +111,6 @@ def coded_samples(pixels: Samples) -> bytes:
     """``(h, w, c)`` uint8 or uint16, grey or RGB, perhaps with alpha, as a PNG without metadata."""
     if pixels.dtype == np.uint8:
         model: ColourModel = "grey" if pixels.shape[2] <= 2 else "rgb"
-        return pillow_io.saved(as_pillow(pixels, model), format="PNG")
+        return pillow_io.saved(as_pillow(pixels, model), format="PNG", compress_level=_COMPRESSION)
     plain = pixels[..., 0] if pixels.shape[2] == 1 else pixels
     return bytes(imagecodecs.png_encode(np.ascontiguousarray(plain), level=_COMPRESSION))
