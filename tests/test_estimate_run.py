@@ -1,8 +1,8 @@
 """A prediction held against a real run: Ray's scheduler, queues and actors on pretended nodes.
 
-One actor refines, and waits far longer than all else takes, so that a machine that is busy otherwise
-changes little; `catalog-cleanup bench estimate` checks harder cases. What it misses: real models,
-whose times vary.
+One actor refines, and waits far longer than all else takes, so that a machine that is busy with
+other things changes little; `catalog-cleanup bench estimate` checks harder cases. What it misses:
+real models, whose times vary.
 """
 
 from __future__ import annotations

@@ -351,6 +351,7 @@ def steps(
     output: Annotated[
         Path, typer.Option(metavar="TOML", help="The calibration file that is written.")
     ] = Path("calibration.toml"),
+    photos: Annotated[int, typer.Option(min=1, help="Of the eight demo photos.")] = 8,
 ) -> None:
     """How long each step takes here: a file for `estimate --calibration`. A minute or two.
 
@@ -361,7 +362,7 @@ def steps(
     from jobs.bench.steps import calibration, fitted, measure, on_gpu
 
     gpu_name, of_gpu = on_gpu()
-    table = calibration(fitted(list(measure())), of_gpu, gpu_name)
+    table = calibration(fitted(list(measure(photos))), of_gpu, gpu_name)
     output.write_text(tomli_w.dumps(table))
     for name, figure in table["steps"].items():
         told = ", ".join(f"{value:g} s {key}" for key, value in figure.items() if "per_" in key)

@@ -79,13 +79,18 @@ class Timed:
     features: Mapping[str, float]
 
 
-def measure(enlarged_mp: float = ENLARGED_MP) -> Iterator[Timed]:
-    """Run the steps of the recipes without models, and of a refiner what needs no GPU."""
+def measure(most_photos: int, enlarged_mp: float = ENLARGED_MP) -> Iterator[Timed]:
+    """Run the steps of the recipes without models, and of a refiner what needs no GPU.
+
+    Args:
+        most_photos: of the demo photos, at most.
+        enlarged_mp: to so many megapixels each is enlarged, too.
+    """
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)  # as in an actor
     try:
         with tempfile.TemporaryDirectory(prefix="catalog-cleanup-bench-") as folder:
-            photos = _photos(Path(folder), enlarged_mp)
+            photos = _photos(Path(folder), enlarged_mp, most_photos)
             for method in ("telea", "navier-stokes", "patchmatch"):
                 yield from _timed(Recipe.load(method), photos, _plain)
             if find_spec("torch"):
@@ -95,12 +100,12 @@ def measure(enlarged_mp: float = ENLARGED_MP) -> Iterator[Timed]:
         cv2.setNumThreads(threads)
 
 
-def _photos(folder: Path, enlarged_mp: float) -> list[tuple[str, str]]:
+def _photos(folder: Path, enlarged_mp: float, most: int) -> list[tuple[str, str]]:
     """Photo and mask of each demo photo, and of each enlarged one."""
     with MANIFEST.open(newline="") as file:
         rows = list(csv.DictReader(file))
     found = []
-    for row in rows:
+    for row in rows[:most]:
         pair = [str(MANIFEST.parent / row[name]) for name in ("image", "mask")]
         found.append((pair[0], pair[1]))
         larger = []

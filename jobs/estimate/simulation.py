@@ -16,22 +16,21 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import simpy
 
-from cluster.pools import PoolSize
 from jobs.estimate.capacity import (
     ASKS_EVERY_S,
     GROWS_BY,
     MOST_MORE_CPUS,
     MOST_MORE_GPUS,
-    Nodes,
     Site,
     home_of,
 )
+from jobs.estimate.queues import Actor, Node, Queue
 from jobs.estimate.work import Part
 
 #: A unit's photos are chosen so that there are so many units.
@@ -99,88 +98,6 @@ def simulate(parts: Sequence[Part], site: Site, rows: int, block: int, seed: int
     return _World(parts, site, rows, block, seed).run()
 
 
-@dataclass(eq=False, slots=True)
-class _Node:
-    """A machine, from when it is asked for."""
-
-    kind: Nodes
-    since: float
-    up: simpy.Event
-    cpus: float
-    gpus: float
-    memory_gib: float
-    actors: set[_Actor] = field(default_factory=set)
-    idle_since: float = 0.0
-
-
-@dataclass(eq=False, slots=True)
-class _Actor:
-    """Has units assigned, of which it works on the first."""
-
-    part: _Queue
-    node: _Node
-    units: deque[int] = field(default_factory=deque)
-    began: float | None = None
-    ready_at: float | None = None
-    work: simpy.Event | None = None
-    process: simpy.Process | None = None
-
-
-class _Queue:
-    """A part of the job: units that wait, and its actors.
-
-    Attributes:
-        actors: those that start or work.
-        waiting: units that no actor has yet.
-        left: rows of this pass that have not gone through or been lost here.
-    """
-
-    def __init__(self, part: Part, size: PoolSize, start_s: float, block: int) -> None:
-        self.seconds, self.size, self.start_s, self.block = part.seconds, size, start_s, block
-        self.actors: set[_Actor] = set()
-        self.waiting: deque[int] = deque()
-        self.queued = self.in_flight = self.left = 0
-        self.ready = self.units = 0  # actors that work, and units that all have
-        self.started = self.least = 0  # actors that ever worked in this pass, and at least do
-        self.wanted = 0  # actors
-        self.found_no_room = -1  # when the cluster was last so
-        self.free: list[dict[_Actor, None]] = []  # by how many units they have: sets with an order
-        self.opened: simpy.Event | None = None
-        self.first: float | None = None
-        self.last = self.worked_s = self.up_s = 0.0
-
-    def open(self, rows: int, opened: simpy.Event) -> None:
-        """Begin a pass."""
-        self.least = min(self.size.min_actors, math.ceil(rows / self.block))
-        self.left, self.opened, self.wanted, self.started = rows, opened, self.least, 0
-        self.free = [{} for _ in range(self.size.tasks_in_flight)]
-
-    def free_actor(self) -> _Actor | None:
-        """The one with the fewest units, if any has room."""
-        return next((actor for level in self.free for actor in level), None)
-
-    def file(self, actor: _Actor) -> None:
-        """Enter an actor by how many units it has now."""
-        for level in self.free:
-            level.pop(actor, None)
-        if len(actor.units) < len(self.free):
-            self.free[len(actor.units)][actor] = None
-
-    def forget(self, actor: _Actor) -> None:
-        """Take it off, with what it has."""
-        for level in self.free:
-            level.pop(actor, None)
-        self.actors.discard(actor)
-        self.in_flight -= sum(actor.units)
-        self.units -= len(actor.units)
-        self.ready -= actor.ready_at is not None
-
-    @property
-    def utilisation(self) -> float:
-        """Blocks in flight for each actor that is ready."""
-        return self.units / self.ready if self.ready else 0.0
-
-
 class _World:
     """The cluster and the job on it."""
 
@@ -189,7 +106,7 @@ class _World:
         self._random = np.random.default_rng(seed)
         self._site, self._rows, self._block = site, rows, block
         starts = site.actor_start_s
-        self._queues = [_Queue(p, site.sizes[p.pool], starts[p.pool], block) for p in parts]
+        self._queues = [Queue(p, site.sizes[p.pool], starts[p.pool], block) for p in parts]
         self._homes = [home_of(part.pool, site) for part in parts]
         self._pools = [part.pool for part in parts]
         limits = [site.sizes[pool].max_actors for pool in self._pools]
@@ -198,7 +115,7 @@ class _World:
         self._look_s = min(max(longest / _LOOKS, _LOOK_S[0]), _LOOK_S[1])
         self._unit = max(block, math.ceil(rows / _UNITS))
         self._source = self._given = 0  # rows that no unit has yet, or has
-        self._nodes: list[_Node] = []
+        self._nodes: list[Node] = []
         self._asked_at = 0.0
         self._changes = 0  # grows whenever there is more room, or less
         self._counts: Counter[str] = Counter()  # nodes of each type
@@ -313,7 +230,7 @@ class _World:
 
     # Actors
 
-    def _work(self, index: int, actor: _Actor) -> Wait:
+    def _work(self, index: int, actor: Actor) -> Wait:
         env, queue = self._env, self._queues[index]
         try:
             yield actor.node.up
@@ -339,7 +256,7 @@ class _World:
         except simpy.Interrupt:
             return
 
-    def _done(self, index: int, actor: _Actor) -> None:
+    def _done(self, index: int, actor: Actor) -> None:
         queue = self._queues[index]
         unit = actor.units.popleft()
         queue.in_flight -= unit
@@ -349,7 +266,7 @@ class _World:
         self._arrive(index + 1, unit)
         self._dispatch(index)
 
-    def _end_actor(self, actor: _Actor) -> None:
+    def _end_actor(self, actor: Actor) -> None:
         queue, node = actor.part, actor.node
         if actor.ready_at is not None:
             queue.up_s += self._env.now - actor.ready_at
@@ -428,16 +345,16 @@ class _World:
             least[index] = max(least[index], needed)
         return least
 
-    def _could_be(self, queue: _Queue, free_cpus: float) -> int:
+    def _could_be(self, queue: Queue, free_cpus: float) -> int:
         """How many actors a part has; on CPUs, with its share of those that are free."""
         if queue.size.gpus:
             return queue.ready
         sharing = sum(not each.size.gpus for each in self._queues)
         return queue.ready + int(free_cpus / queue.size.cpus / sharing)
 
-    def _start_actor(self, index: int, node: _Node) -> None:
+    def _start_actor(self, index: int, node: Node) -> None:
         queue = self._queues[index]
-        actor = _Actor(queue, node)
+        actor = Actor(queue, node)
         node.cpus -= queue.size.cpus
         node.gpus -= queue.size.gpus
         node.memory_gib -= queue.size.memory_gib
@@ -446,7 +363,7 @@ class _World:
         self._changes += 1
         actor.process = self._env.process(self._work(index, actor))
 
-    def _room(self, index: int) -> _Node | None:
+    def _room(self, index: int) -> Node | None:
         queue, pool = self._queues[index], self._pools[index]
         if queue.found_no_room == self._changes:
             return None
@@ -462,13 +379,13 @@ class _World:
         queue.found_no_room = self._changes
         return None
 
-    def _ask(self, index: int) -> _Node | None:
+    def _ask(self, index: int) -> Node | None:
         """One more node for a part, if there may be one."""
         env, home = self._env, self._homes[index]
         if self._counts[home.name] >= home.group.possible:
             return None
         group = home.group
-        node = _Node(home, env.now, env.event(), group.cpus, group.gpus, group.memory_gib)
+        node = Node(home, env.now, env.event(), group.cpus, group.gpus, group.memory_gib)
         node.idle_since = env.now
         self._nodes.append(node)
         self._counts[home.name] += 1
@@ -477,7 +394,7 @@ class _World:
         env.process(self._live(node))
         return node
 
-    def _live(self, node: _Node) -> Wait:
+    def _live(self, node: Node) -> Wait:
         """A node starts, and is lost one day."""
         yield self._env.timeout(node.kind.start_s)
         node.up.succeed()
@@ -493,7 +410,7 @@ class _World:
         for index in range(len(self._queues)):
             self._dispatch(index)
 
-    def _lose_actor(self, actor: _Actor) -> None:
+    def _lose_actor(self, actor: Actor) -> None:
         """Blocks that it had in flight are lost; what a unit has beyond them is not."""
         index = self._queues.index(actor.part)
         queue, units = actor.part, deque(actor.units)
@@ -514,7 +431,7 @@ class _World:
                 queue.waiting.appendleft(rest)
                 queue.queued += rest
 
-    def _end_node(self, node: _Node, at: float) -> None:
+    def _end_node(self, node: Node, at: float) -> None:
         self._nodes.remove(node)
         self._counts[node.kind.name] -= 1
         self._hours[node.kind.name] += (at - node.since) / 3600
