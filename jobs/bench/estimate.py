@@ -11,7 +11,7 @@ import io
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,8 +31,9 @@ from jobs.run import run
 from jobs.stand_ins import StandIns
 from stages.recipe import Recipe
 
-#: Of each shard, and so of each block.
-_ROWS = 1
+#: Of each shard, and so of each block: few blocks, since on a busy machine it takes Ray up to a
+#: second to hand over each.
+_ROWS = 10
 
 #: Small ones, so that CPUs are no bottleneck: that is the stand-ins' part.
 _PHOTO_PX = (64, 48)
@@ -87,12 +88,12 @@ class Checked:
         return self.predicted / self.measured - 1
 
 
-def traced_runs(jobs: Sequence[tuple[int, StandIns]], pools: Pools) -> Iterator[Trace]:
-    """Run jobs, one after the other, on a simulated cluster that begins without workers.
+def traced_run(photos: int, stand_ins: StandIns, pools: Pools) -> Trace:
+    """Run a job on a simulated cluster that begins without workers.
 
     Args:
-        jobs: of each, how many photos there are, small ones, and the stand-ins for the models;
-            where these leave their traces is chosen here.
+        photos: how many, small ones.
+        stand_ins: for the models; where they leave their traces is chosen here.
         pools: with the nodes that there may be.
     """
     with (
@@ -100,23 +101,21 @@ def traced_runs(jobs: Sequence[tuple[int, StandIns]], pools: Pools) -> Iterator[
         tempfile.TemporaryDirectory(prefix="catalog-cleanup-") as name,
         simulated_cluster(pools.nodes, _IDLE_S) as cluster,
     ):
-        for number, (photos, stand_ins) in enumerate(jobs):
-            folder = Path(name) / str(number)
-            folder.mkdir()
-            manifest = _write_catalog(folder, photos)
-            began = time.time()
-            outcome = run(
-                manifest,
-                f"{folder}/out",
-                Recipe.load("telea"),
-                Console(quiet=True),
-                address=cluster.address,
-                pools=pools,
-                steps=replace(stand_ins, trace=folder),
-                rows_per_shard=_ROWS,
-            )
-            assert outcome.exit_code == 0, outcome
-            yield _trace(folder, began, time.time())
+        folder = Path(name)
+        manifest = _write_catalog(folder, photos)
+        began = time.time()
+        outcome = run(
+            manifest,
+            f"{folder}/out",
+            Recipe.load("telea"),
+            Console(quiet=True),
+            address=cluster.address,
+            pools=pools,
+            steps=replace(stand_ins, trace=folder),
+            rows_per_shard=_ROWS,
+        )
+        assert outcome.exit_code == 0, outcome
+        return _trace(folder, began, time.time())
 
 
 def _trace(folder: Path, began: float, ended: float) -> Trace:
@@ -159,7 +158,7 @@ def predict(photos: int, stand_ins: StandIns, pools: Pools, start_s: float = 0.0
 
     Args:
         photos: how many.
-        stand_ins: for the models; what an actor takes besides may be added to their times.
+        stand_ins: for the models.
         pools: with the nodes that there may be.
         start_s: from the command until the first photo is begun.
     """
@@ -188,40 +187,22 @@ def busy_s(found: Simulated) -> float:
     return ended - began
 
 
-def with_overhead(stand_ins: StandIns, measured: Trace, of: tuple[int, StandIns]) -> StandIns:
-    """Add what an actor takes for each photo besides its step, as another run shows it.
-
-    Args:
-        stand_ins: of the run to be predicted.
-        measured: the other run.
-        of: its photos and stand-ins.
-    """
-    photos, others = of
-    actors = len(measured.began)
-    each_s = max(measured.busy_s * actors / photos - others.refine_s, 0.0)
-    return replace(
-        stand_ins,
-        remove_s=stand_ins.remove_s + each_s,
-        refine_s=stand_ins.refine_s + each_s,
-    )
-
-
-def check(photos: int = 45) -> Iterator[Checked]:
+def check(photos: int = 90) -> Iterator[Checked]:
     """Predict and run jobs of which either kind of GPU is the bottleneck; some minutes.
 
-    A short run with the same pools tells how long these take to start and to end, and what Ray
-    takes for each photo.
+    A short run with the same pools tells how long these take to start and to end.
     """
-    pools, short = fixed(3), (18, StandIns(0.1, 1.0))
-    (known,) = traced_runs([short], pools)
+    pools = fixed(3)
+    few, short = 30, StandIns(0.1, 0.5)
+    known = traced_run(few, short, pools)
+    start_s = known.began[0] - predict(few, short, pools).busy[_REFINING][0]
     end_s = known.seconds - known.ended
     for bottleneck, stand_ins in (
-        ("refining", StandIns(0.1, 3.0)),
-        ("removing", StandIns(1.5, 0.5)),
+        ("refining", StandIns(0.1, 1.5)),
+        ("removing", StandIns(0.6, 0.5)),
     ):
-        aware = with_overhead(stand_ins, known, short)
-        found = predict(photos, aware, pools, known.began[0])
-        (measured,) = traced_runs([(photos, stand_ins)], pools)
+        found = predict(photos, stand_ins, pools, start_s)
+        measured = traced_run(photos, stand_ins, pools)
         yield Checked(f"{bottleneck}: first photo to last", busy_s(found), measured.busy_s)
         whole_s = found.busy[_REFINING][1] + end_s
         yield Checked(f"{bottleneck}: whole run", whole_s, measured.seconds)
