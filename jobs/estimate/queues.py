@@ -23,7 +23,7 @@ class Node:
     cpus: float
     gpus: float
     memory_gib: float
-    actors: set[Actor] = field(default_factory=set)
+    actors: dict[Actor, None] = field(default_factory=dict)
     idle_since: float = 0.0
 
 
@@ -51,7 +51,7 @@ class Queue:
 
     def __init__(self, part: Part, size: PoolSize, start_s: float, block: int) -> None:
         self.seconds, self.size, self.start_s, self.block = part.seconds, size, start_s, block
-        self.actors: set[Actor] = set()
+        self.actors: dict[Actor, None] = {}  # in an order, so that a seed tells all
         self.waiting: deque[int] = deque()
         self.queued = self.in_flight = self.left = 0
         self.ready = self.units = 0  # actors that work, and units that all have
@@ -84,7 +84,7 @@ class Queue:
         """Take it off, with what it has."""
         for level in self.free:
             level.pop(actor, None)
-        self.actors.discard(actor)
+        self.actors.pop(actor, None)
         self.in_flight -= sum(actor.units)
         self.units -= len(actor.units)
         self.ready -= actor.ready_at is not None

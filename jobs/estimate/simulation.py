@@ -271,7 +271,7 @@ class _World:
         if actor.ready_at is not None:
             queue.up_s += self._env.now - actor.ready_at
         queue.forget(actor)
-        node.actors.discard(actor)
+        node.actors.pop(actor, None)
         node.cpus += queue.size.cpus
         node.gpus += queue.size.gpus
         node.memory_gib += queue.size.memory_gib
@@ -358,8 +358,8 @@ class _World:
         node.cpus -= queue.size.cpus
         node.gpus -= queue.size.gpus
         node.memory_gib -= queue.size.memory_gib
-        node.actors.add(actor)
-        queue.actors.add(actor)
+        node.actors[actor] = None
+        queue.actors[actor] = None
         self._changes += 1
         actor.process = self._env.process(self._work(index, actor))
 
