@@ -163,7 +163,7 @@ def _timed(peers: Peers, way: str, catalog: Catalog) -> _Timing:
             )
         if way == OURS:
             check_ours(results, catalog, Recipe.load(peers.recipe, peers.overrides))
-        work_s = max(_results(way, results, catalog)) - _first_reading(catalog)
+        work_s = max(times_of_results(way, results, catalog)) - _first_reading(catalog)
         return _Timing(seconds - work_s, work_s)
 
 
@@ -178,13 +178,20 @@ def _first_reading(catalog: Catalog) -> float:
     times = [path.stat().st_atime for path in catalog.photos.iterdir()]
     if not all(times):
         raise CleanupError(
-            "bench.failed", f"{catalog.folder} lies on a disk that keeps no times of access."
+            "bench.failed",
+            f"Not all photos were read, or {catalog.folder} lies on a disk that keeps no times of "
+            "access: TMPDIR names another.",
         )
     return min(times)
 
 
-def _results(way: str, results: Path, catalog: Catalog) -> list[float]:
+def times_of_results(way: str, results: Path, catalog: Catalog) -> list[float]:
     """When each result was written, in seconds of the clock.
+
+    Args:
+        way: that wrote them, for the message.
+        results: a folder, however deep they lie in it; as JPEG or PNG.
+        catalog: of which each photo has one.
 
     Raises:
         CleanupError: ``bench.failed``: they are not all there, or one has another size.
@@ -236,7 +243,7 @@ def check_ours(output: Path, catalog: Catalog, recipe: Recipe) -> None:
 
 
 def _sees_enough(row: Mapping[str, Any], catalog: Catalog) -> bool:
-    with Image.open(catalog.masks / f"{row['id']}.png") as picture:
+    with Image.open(catalog.mask_of(row["id"])) as picture:
         mask = np.asarray(picture)
     windows = [
         Box(w["x"], w["y"], w["x"] + w["width"], w["y"] + w["height"])
