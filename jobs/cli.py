@@ -40,6 +40,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"max_content_width": 100},
+    rich_markup_mode=None,  # its panels take twice as long to load as all the rest
     help="Remove marked objects, text and watermarks from catalog photos, by the million. "
     "`catalog-cleanup demo` shows how, on bundled photos.",
 )
@@ -148,7 +150,7 @@ def try_(
     set_: SetOption = None,
     trust: TrustOption = False,
 ) -> None:
-    """Clean one photo here and now, without Ray: how one experiments with a recipe."""
+    """Clean one photo here and now, without Ray. So one experiments with a recipe."""
     from jobs.try_one import try_one
     from jobs.weights import prepare, trusted
     from manifests.marks import Marks
@@ -184,7 +186,7 @@ def demo(
     recipe: RecipeOption = DEFAULT_RECIPE,
     set_: SetOption = None,
 ) -> None:
-    """Clean eight bundled photos, and make a before/after page of them. Needs no GPU."""
+    """Clean eight bundled photos, and make a page of them. Needs no GPU."""
     from jobs.demo import run_demo
     from stages.recipe import Recipe
 
@@ -207,7 +209,7 @@ def simulate(
         float, typer.Option(min=0.0, help="Seconds a photo on a large GPU, pretended.")
     ] = 1.5,
 ) -> None:
-    """Watch Ray's autoscaler start and stop pretended nodes, of small and large GPUs, for a run.
+    """Watch Ray's autoscaler start and stop pretended nodes for a run.
 
     Takes some minutes. Instead of models stand-ins wait; all else is as on a real cluster.
     """
@@ -242,7 +244,7 @@ def recipes(
 
 @app.command()
 def errors() -> None:
-    """List the error codes of the lineage, what they mean, and what to do."""
+    """List the lineage's error codes, what they mean, and what to do."""
     for code in all_codes():
         meaning, remedy = describe(code)
         typer.echo(f"{code}\n    {meaning} {remedy}")
@@ -265,7 +267,7 @@ def doctor(
     set_: SetOption = None,
     pools: PoolsOption = None,
 ) -> None:
-    """Tell what this machine has, or a cluster; what is missing, and what to do about it."""
+    """Tell what this machine or a cluster lacks, and what to do."""
     from cluster.pools import Pools
     from jobs.doctor import examine
     from jobs.doctor_cluster import examine_cluster

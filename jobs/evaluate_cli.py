@@ -72,7 +72,7 @@ def evaluate(
         ),
     ] = None,
 ) -> None:
-    """Compare recipes on photos of which one knows how they should look. Runs without Ray.
+    """Compare recipes on photos with known good results. Runs without Ray.
 
     Exit code 0: all rows could be done. 2: some could not.
     """

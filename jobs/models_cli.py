@@ -27,7 +27,7 @@ TrustOption = Annotated[
 
 @app.command("list")
 def list_() -> None:
-    """List the known models: what for, how large, under what licence, where from, and if here."""
+    """List the known models: purpose, size, licence, origin."""
     from stages.hashes import cache_folder
     from stages.models import known
     from stages.weights import cached
@@ -67,7 +67,7 @@ def pull(
     ] = None,
     trust: TrustOption = False,
 ) -> None:
-    """Fetch a model into this machine's cache, check it, and copy it to where it is wanted."""
+    """Fetch a model into this machine's cache, check it, and copy it on."""
     from stages.models import told_licence
     from stages.weights import obtain
 
@@ -122,7 +122,7 @@ def _copy_file(source: Path, target: Path) -> None:
 def verify(
     name: Annotated[str | None, typer.Argument(help="This model only.")] = None,
 ) -> None:
-    """Read everything in the cache anew, and hold it against the listed hashes.
+    """Hold everything in the cache against the listed hashes.
 
     What is listed without one is held against what it was when it was fetched. Exit code 0: all is
     as it should be. 2: something is not. 1: the model is not in the cache.

@@ -37,7 +37,7 @@ def plan(
     rows_per_shard: RowsPerShardOption = None,
     strict: StrictOption = False,
 ) -> None:
-    """Check a manifest and split it into shards, which `run` on the same DEST then works through.
+    """Check a manifest and split it into shards, for `run`.
 
     `run` plans by itself what is not planned. Exit code 0: planned. 2: planned, some rows are
     unusable and will be recorded as failed. 1: the manifest cannot be used.

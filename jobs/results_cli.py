@@ -26,7 +26,7 @@ def status(
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON, all shards included.")] = False,
 ) -> None:
-    """Tell what is done, failed and left, shard by shard, and how fast it goes."""
+    """Tell what is done, failed and left, and how fast it goes."""
     from rich.console import Console
 
     from jobs.status import as_json, show
@@ -43,7 +43,7 @@ def failures(
         str, typer.Option(metavar="MANIFEST", help="Where to: a path or s3:// URI in .jsonl.")
     ] = "failures.jsonl",
 ) -> None:
-    """Write a manifest of the photos that failed or crashed, with the reasons beside them."""
+    """Write a manifest of what failed or crashed, with reasons."""
     from jobs.failures import write_failures
 
     count = write_failures(output, to)
@@ -56,7 +56,7 @@ def verify(
         int | None, typer.Option(min=1, help="Look at only so many photos, evenly drawn.")
     ] = None,
 ) -> None:
-    """Hold results against their sources: is all outside the masks as it was.
+    """Hold results against their sources: nothing else changed.
 
     Exit code 0: it is, for all that were looked at. 2: not for some. 1: there is no run there.
     """
@@ -102,7 +102,7 @@ def report(
         typer.Option(min=0, help="Of all machines that ran, an hour, to tell what a photo cost."),
     ] = None,
 ) -> None:
-    """Write a page on which to look at results, before and after, and to mark what to do again.
+    """Write a page to look at results, and to mark what to do again.
 
     It is DEST/report/index.html, and opens from disk or from a bucket.
     """

@@ -164,7 +164,7 @@ def _followed(client: JobSubmissionClient, job: str) -> int:
 
 
 def list_jobs(address: Annotated[str, _ADDRESS]) -> None:
-    """List the jobs of a Ray cluster that clean catalogs, the latest last."""
+    """List a cluster's jobs that clean catalogs, the latest last."""
     from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
@@ -191,7 +191,7 @@ def stop(
         float, typer.Option(min=0, help="For so long the photos in flight may take, in s.")
     ] = 300.0,
 ) -> None:
-    """Stop a run gracefully: photos in flight end and are recorded, no others are begun.
+    """Stop a run gracefully. Photos in flight end and are recorded, no others are begun.
 
     It need not be a job of a cluster. One that has not ended after --wait-s is ended by Ray, if
     --address is given and it is one. Exit code 0: nothing is at work any more. 1: it still is.

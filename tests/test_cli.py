@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -112,18 +111,6 @@ def test_plan_checks_a_manifest_and_run_takes_its_shards(command: Command, tmp_p
     (tmp_path / "good.csv").write_text("id,image,mask\n1,a,b\n")
     assert command("plan", "good.csv", "--output", "good").returncode == 0
     assert "is a file" in command("plan", "good.csv", "--output", "good.csv").stderr
-
-
-def test_bench_plan_tells_time_and_memory_of_each_size(command: Command, tmp_path: Path) -> None:
-    sizes = ("--rows", 1000, "--rows", 2000, "--kind", "parquet", "--kind", "jsonl+boxes")
-    done = command("bench", "plan", *sizes, "--json", "found.json")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "rows/s" in done.stdout
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert [(each["kind"], each["rows"]) for each in found] == [
-        (kind, rows) for kind in ("parquet", "jsonl+boxes") for rows in (1000, 2000)
-    ]
-    assert all(50 < each["peak_mib"] < 1000 and each["seconds"] > 0 for each in found)
 
 
 def test_the_command_line_loads_no_heavy_library() -> None:

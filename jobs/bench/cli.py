@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.bench.table import show
-from jobs.run_options import SetOption
+from jobs.run_options import RecipeOption, SetOption
 
 if TYPE_CHECKING:
     from jobs.bench.gpu import GpuCost
@@ -29,7 +29,7 @@ def _benchmarks() -> None:
 
 @app.command()
 def jpeg(json_: JsonOption = None) -> None:
-    """CPU time to edit a 12-megapixel JPEG and verify the result, against coding it again."""
+    """Editing a JPEG in place and verifying it, against coding it again."""
     from jobs.bench.jpeg import JpegCost, measure
 
     columns: dict[str, Callable[[JpegCost], str]] = {
@@ -51,7 +51,7 @@ def judge(
         typer.Option(metavar="FOLDER", help="Further photos, of which none is used for choosing."),
     ] = None,
 ) -> None:
-    """How surely the judge tells an object that came back from repaired texture. Minutes."""
+    """How surely the judge tells objects that came back. Takes minutes."""
     from jobs.bench.judge import report
 
     for line in report(holes, photos):
@@ -62,7 +62,7 @@ def judge(
 def detail(
     holes: Annotated[int, typer.Option(min=1, help="In each of the bundled photos.")] = 10,
 ) -> None:
-    """How many patches refine.when=auto leaves as they are, and how far off their fills are."""
+    """How many patches refine.when=auto skips, and how well."""
     from jobs.bench.detail import report
 
     for line in report(holes):
@@ -85,7 +85,7 @@ def plan(
     ] = None,
     json_: JsonOption = None,
 ) -> None:
-    """Time and memory to plan manifests that are made for it; Linux only."""
+    """Time and memory to plan manifests of any size; Linux only."""
     from jobs.bench.plan import KINDS, PlanCost, measure
 
     _check("--kind", kind or [], KINDS)
@@ -111,7 +111,7 @@ def resume(
     ] = None,
     json_: JsonOption = None,
 ) -> None:
-    """Time and memory to find which rows of an output are done, failed and left; Linux only."""
+    """Time and memory to find which rows are done and left; Linux only."""
     from jobs.bench.resume import ResumeCost, measure
 
     columns: dict[str, Callable[[ResumeCost], str]] = {
@@ -124,6 +124,99 @@ def resume(
         "left": lambda cost: f"{cost.remaining}",
     }
     show(measure(sorted(rows or [100_000, 1_000_000])), columns, json_, first=11)
+
+
+@app.command()
+def efficiency(
+    recipe: RecipeOption = "telea",
+    overrides: SetOption = None,
+    photos: Annotated[int, typer.Option(min=1, help="To clean in each way.")] = 2000,
+    megapixels: Annotated[
+        float, typer.Option(min=1, help="Of the largest photo; the smallest has one.")
+    ] = 4.0,
+    json_: JsonOption = None,
+) -> None:
+    """What the DAG costs beside its steps; Linux only. Takes minutes.
+
+    1.00 is what the steps alone would take, in a plain process for each core.
+    """
+    from jobs.bench.efficiency import Efficiency, measure
+    from stages.recipe import Recipe
+
+    columns: dict[str, Callable[[Efficiency], str]] = {
+        "way": lambda cost: cost.way,
+        "photos": lambda cost: f"{cost.photos}",
+        "start s": lambda cost: f"{cost.start_seconds:.1f}",
+        "seconds": lambda cost: f"{cost.seconds:.1f}",
+        "end s": lambda cost: f"{cost.end_seconds:.1f}",
+        "of CPU": lambda cost: f"{cost.cpu_seconds:.1f}",
+        "efficiency": lambda cost: f"{cost.efficiency:.2f}",
+        "KB/photo": lambda cost: f"{cost.bytes_a_photo / 1e3:.1f}",
+        "actor MiB": lambda cost: f"{cost.actor_mib:.0f}",
+        "driver MiB": lambda cost: f"{cost.driver_mib:.0f}",
+    }
+    show(measure(Recipe.load(recipe, overrides or ()), photos, megapixels), columns, json_, 11)
+
+
+@app.command()
+def scale(
+    actors: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Actors of the model. Repeatable; default: 1, 4, 16 and 64."),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.01, help="That the model sleeps for each photo.")
+    ] = 2.0,
+    photos: Annotated[int, typer.Option(min=1, help="For each actor.")] = 24,
+    json_: JsonOption = None,
+) -> None:
+    """How near to linear more model actors are; Linux only. Takes minutes.
+
+    The model sleeps, by default as long as FLUX-Fill works on a crop; all else is as in every run.
+    """
+    from jobs.bench.scale import Scale, measure
+
+    columns: dict[str, Callable[[Scale], str]] = {
+        "actors": lambda cost: f"{cost.actors}",
+        "photos": lambda cost: f"{cost.photos}",
+        "ramp-up s": lambda cost: f"{cost.ramp_seconds:.1f}",
+        "steady s": lambda cost: f"{cost.steady_seconds:.1f}",
+        "photos/s": lambda cost: f"{cost.photos_a_second:.2f}",
+        "busy": lambda cost: f"{cost.busy:.3f}",
+        "head cores": lambda cost: f"{cost.driver_cores:.2f}",
+        "at 1000": lambda cost: (
+            "" if cost.driver_cores_of_many is None else f"{cost.driver_cores_of_many:.1f}"
+        ),
+    }
+    show(measure(actors or [1, 4, 16, 64], seconds, photos), columns, json_, 8)
+
+
+@app.command()
+def io(
+    folder: Annotated[str, typer.Argument(metavar="S3_URI", help="Where objects may be written.")],
+    kilobytes: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Size of the objects. Repeatable; default: 100, 1000, 8000."),
+    ] = None,
+    objects: Annotated[int, typer.Option(min=1, help="Of each size.")] = 200,
+    threads: Annotated[int, typer.Option(min=1, help="At once.")] = 8,
+    pairs: Annotated[int, typer.Option(min=1, help="Of timings, one after the other.")] = 5,
+    json_: JsonOption = None,
+) -> None:
+    """Objects and bytes to and from S3, against boto3 alone."""
+    if not folder.startswith("s3://"):
+        raise typer.BadParameter(f"{folder} is no s3:// URI", param_hint="S3_URI")
+    from jobs.bench.io import IoCost, measure
+
+    columns: dict[str, Callable[[IoCost], str]] = {
+        "": lambda cost: f"{cost.what} {cost.kilobytes} kB",
+        "objects/s": lambda cost: f"{cost.objects_a_second:.0f}",
+        "MB/s": lambda cost: f"{cost.megabytes_a_second:.0f}",
+        "boto3's": lambda cost: f"{cost.boto3_objects_a_second:.0f}",
+        "ratio": lambda cost: f"{cost.ratio:.2f}",
+    }
+    figures = measure(folder.rstrip("/"), kilobytes or [100, 1000, 8000], objects, threads, pairs)
+    show(figures, columns, json_, 13)
 
 
 @app.command()
@@ -213,11 +306,11 @@ def gpu(
     ] = False,
     json_: JsonOption = None,
 ) -> None:
-    """Time and memory of LaMa and FLUX-Fill on a GPU: full size, random weights.
+    """Time and memory of full-size LaMa and FLUX-Fill on a GPU.
 
-    Each way to run them is held against the loop that people write, and against what the
-    arithmetic alone would take. Exit code 0: all was measured. 2: some was not, and it is told
-    why. 1: nothing was.
+    Weights are random. Each way to run them is held against the loop that people write, and
+    against what the arithmetic alone would take. Exit code 0: all was measured. 2: some was not,
+    and it is told why. 1: nothing was.
     """
     from importlib.util import find_spec
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from jobs.bench.processes import peak_mib
 from manifests.plan import make_plan
 
 #: The formats that are measured; with boxes, each row has two.
@@ -104,15 +105,6 @@ def _rows(start: int, stop: int, *, with_boxes: bool) -> pa.Table:
     if with_boxes:
         columns["boxes"] = pa.array([f"[[40,30,200,80],[7,8,9,{n}]]" for n in numbers], pa.string())
     return pa.table(columns)
-
-
-def peak_mib() -> float:
-    """The most memory this process has held; Linux only.
-
-    ``getrusage`` would begin with what the parent held when it started this process.
-    """
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def _plan_and_tell(manifest: str, output: str) -> None:

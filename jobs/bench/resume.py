@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from jobs.bench.plan import peak_mib, write_manifest
+from jobs.bench.plan import write_manifest
+from jobs.bench.processes import peak_mib
 from manifests.files import Place
 from manifests.ledger import Goal, Ledger, reconcile
 from manifests.plan import Plan, load_plan, make_plan, shard_name
@@ -66,9 +67,11 @@ def measure(sizes: Sequence[int]) -> Iterator[ResumeCost]:
 
 def _write_lineage(plan: Plan) -> None:
     folder = Place.of(plan.output) / "lineage" / f"recipe={_RECIPE_HASH}"
+    before = 0
     for shard in range(plan.shards):
         planned = plan.shard(shard).read_table()
-        part = np.arange(planned.num_rows) % 100
+        part = np.arange(before, before + planned.num_rows) % 100
+        before += planned.num_rows
         rows = planned.filter(pa.array(part < _DONE + _FAILED))
         failed = part[part < _DONE + _FAILED] >= _DONE
         texts = {

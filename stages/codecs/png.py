@@ -34,8 +34,8 @@ _DEPTH, _COLOUR_TYPE = 24, 25
 #: Colour types by the number of channels: grey, grey with alpha, RGB, RGB with alpha.
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 
-#: Level of zlib. Files of photos are 2 to 5 % larger than at its default of 6, and made in half the
-#: time; a PNG spends most of its time there.
+#: Level of zlib: photos' files are 2 to 5 % larger than at its default of 6, and made in half the
+#: time, which is what a PNG spends most of its time on.
 _COMPRESSION = 4
 
 
