@@ -137,12 +137,11 @@ def test_a_result_that_is_missing_or_of_another_size_is_no_result(
 def test_iopaint_is_given_our_weights_method_and_radius(catalog: Catalog, tmp_path: Path) -> None:
     weights = tmp_path / "big-lama.pt"
     weights.write_bytes(b"weights")
-    options = {"weights": weights, "workers": 2, "environments": None}
-    lama = Peers(recipe="lama", overrides=(), **options).command("iopaint", catalog, tmp_path)
+    lama = Peers("lama", (), weights, 2, None).command("iopaint", catalog, tmp_path)
     assert lama.arguments[-2:] == ["--model", "lama"]
     folder = Path(lama.arguments[lama.arguments.index("--model-dir") + 1])
     assert (folder / "torch/hub/checkpoints/big-lama.pt").read_bytes() == b"weights"
-    telea = Peers(recipe="telea", overrides=("remove.radius_px=7",), **options)
+    telea = Peers("telea", ("remove.radius_px=7",), weights, 2, None)
     *_, config = telea.command("iopaint", catalog, tmp_path).arguments
     assert json.loads(Path(config).read_text()) == {"cv2_flag": "INPAINT_TELEA", "cv2_radius": 7}
 
@@ -151,7 +150,7 @@ def test_what_cannot_be_installed_is_told(
     catalog: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UV", "false")
-    peers = Peers("telea", (), tmp_path / "none", 2, environments=tmp_path / "peers")
+    peers = Peers("telea", (), tmp_path / "none", 2, tmp_path / "peers")
     with pytest.raises(CleanupError, match="iopaint cannot be installed") as caught:
         peers.command("iopaint", catalog, tmp_path)
     assert caught.value.code == "bench.failed"

@@ -42,6 +42,9 @@ _IOPAINT_MARGIN_PX = 128
 
 OURS = "ours"
 
+#: Ray's workers give way to whatever else the machine does; so must what is held against them.
+_AS_RAYS_WORKERS = ("nice", "-n", "15")
+
 
 @dataclass(frozen=True, slots=True)
 class Setup:
@@ -150,7 +153,7 @@ def _timed(peers: Peers, way: str, catalog: Catalog) -> _Timing:
         _forget_reading(catalog)
         started = time.monotonic()
         done = subprocess.run(
-            command.arguments,
+            [*(_AS_RAYS_WORKERS if way != OURS else ()), *command.arguments],
             env=environment | dict(command.environment),
             capture_output=True,
             text=True,
