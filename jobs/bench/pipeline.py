@@ -164,9 +164,10 @@ def _timed(peers: Peers, way: str, catalog: Catalog) -> _Timing:
             raise CleanupError(
                 "bench.failed", f"{way} ended with {done.returncode}: {done.stderr.strip()}"
             )
+        begun = _first_reading(catalog)  # before we read them
         if way == OURS:
             check_ours(results, catalog, Recipe.load(peers.recipe, peers.overrides))
-        work_s = max(times_of_results(way, results, catalog)) - _first_reading(catalog)
+        work_s = max(times_of_results(way, results, catalog)) - begun
         return _Timing(seconds - work_s, work_s)
 
 
