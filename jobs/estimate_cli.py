@@ -65,7 +65,7 @@ def estimate(
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the answer there.")
     ] = None,
 ) -> None:
-    """Tell how many machines a manifest takes, how long, for how much money, and what would save.
+    """Tell how many machines a manifest takes, how long, and what it costs.
 
     Exit code 0: told, and a deadline can be met. 2: told, and it cannot. 1: it cannot be told.
     """

@@ -32,6 +32,9 @@ _ASPECT = 1.5
 #: Side of a mark over the photo's longer side: a sticker, a tag, a logo.
 _LEAST_SHARE, _MOST_SHARE = 0.05, 0.1
 
+#: So many photos are made; beyond it they come again.
+_DIFFERENT = 24
+
 #: One photo in so many has two marks.
 _TWO_MARKS_EVERY = 3
 
@@ -60,9 +63,13 @@ class Catalog:
         """PNGs of 0 and 255, 255 where there is a mark."""
         return self.folder / "masks"
 
+    def mask_of(self, name: str) -> Path:
+        """Of a photo, by its name or its file's."""
+        return self.masks / f"{Path(name).stem}.png"
+
     @property
     def manifest(self) -> Path:
-        """With paths that are relative to it."""
+        """With absolute paths."""
         return self.folder / "manifest.csv"
 
     def repeated(self, rows: int) -> Path:
@@ -82,31 +89,41 @@ class Catalog:
 def make_catalog(folder: Path, count: int, most_megapixels: float) -> Catalog:
     """Write photos of 1 to ``most_megapixels``, each by the same factor larger, in mixed order.
 
-    Below a megapixel, all have ``most_megapixels``.
-
-    The same arguments make the same files.
+    Below a megapixel, all have ``most_megapixels``. From the 25th on, photos are the first ones
+    again, under other names. The same arguments make the same files.
     """
-    megapixels = np.geomspace(min(1.0, most_megapixels), most_megapixels, count)
     rng = np.random.default_rng(0)
     pieces = list(bundled_photos().values())
-    catalog = Catalog(folder, count, float(megapixels.sum()))
+    least = min(1.0, most_megapixels)
+    sizes = rng.permutation(np.geomspace(least, most_megapixels, min(count, _DIFFERENT)))
+    catalog = Catalog(folder, count, float(np.resize(sizes, count).sum()))
     for path in (catalog.photos, catalog.masks):
         path.mkdir(parents=True)
-    rows = []
-    for number, size in enumerate(rng.permutation(megapixels)):
-        height = round(math.sqrt(size * 1e6 / _ASPECT))
-        pixels = _mosaic(pieces, height, round(height * _ASPECT), rng)
-        mask = np.zeros(pixels.shape[:2], np.uint8)
-        for _ in range(1 if number % _TWO_MARKS_EVERY else 2):
-            _mark(pixels, mask, rng)
-        suffix, options = _KINDS[number % len(_KINDS)]
-        name = f"{number:03d}"
-        Image.fromarray(pixels).save(catalog.photos / f"{name}{suffix}", **options)
-        Image.fromarray(mask).save(catalog.masks / f"{name}.png")
-        rows.append((name, f"photos/{name}{suffix}", f"masks/{name}.png"))
+    names = [f"{number:04d}{_KINDS[number % len(_KINDS)][0]}" for number in range(count)]
+    for number, (name, size) in enumerate(zip(names, sizes, strict=False)):
+        photo, mask = _marked_photo(pieces, size, 1 if number % _TWO_MARKS_EVERY else 2, rng)
+        Image.fromarray(photo).save(catalog.photos / name, **_KINDS[number % len(_KINDS)][1])
+        Image.fromarray(mask).save(catalog.mask_of(name))
+    for number, name in enumerate(names[_DIFFERENT:]):
+        first = names[number % _DIFFERENT]
+        (catalog.photos / name).hardlink_to(catalog.photos / first)
+        catalog.mask_of(name).hardlink_to(catalog.mask_of(first))
+    rows = [(Path(n).stem, str(catalog.photos / n), str(catalog.mask_of(n))) for n in names]
     with catalog.manifest.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("id", "image", "mask"), *rows])
     return catalog
+
+
+def _marked_photo(
+    pieces: list[Bytes], megapixels: float, marks: int, rng: np.random.Generator
+) -> tuple[Bytes, Bytes]:
+    """``(h, w, 3)`` uint8 RGB, and the ``(h, w)`` mask of what is laid on it."""
+    height = round(math.sqrt(megapixels * 1e6 / _ASPECT))
+    pixels = _mosaic(pieces, height, round(height * _ASPECT), rng)
+    mask = np.zeros(pixels.shape[:2], np.uint8)
+    for _ in range(marks):
+        _mark(pixels, mask, rng)
+    return pixels, mask
 
 
 def _mosaic(pieces: list[Bytes], height: int, width: int, rng: np.random.Generator) -> Bytes:

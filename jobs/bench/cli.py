@@ -29,7 +29,7 @@ def _benchmarks() -> None:
 
 @app.command()
 def jpeg(json_: JsonOption = None) -> None:
-    """Editing a JPEG in place and verifying it, against coding it again."""
+    """Editing a JPEG in place and verifying it, against coding anew."""
     from jobs.bench.jpeg import JpegCost, measure
 
     columns: dict[str, Callable[[JpegCost], str]] = {
@@ -111,7 +111,7 @@ def resume(
     ] = None,
     json_: JsonOption = None,
 ) -> None:
-    """Time and memory to find which rows are done and left; Linux only."""
+    """Time and memory to find which rows are left; Linux only."""
     from jobs.bench.resume import ResumeCost, measure
 
     columns: dict[str, Callable[[ResumeCost], str]] = {
@@ -250,7 +250,7 @@ def pipeline(
     ] = False,
     json_: JsonOption = None,
 ) -> None:
-    """Photos a second of the whole pipeline, against what one would use instead. Minutes.
+    """Photos a second of the whole pipeline, against other tools. Minutes.
 
     Real photos of many sizes, two JPEGs to each PNG. Nothing is told before all rounds are done.
     """
@@ -353,7 +353,7 @@ def steps(
     ] = Path("calibration.toml"),
     photos: Annotated[int, typer.Option(min=1, help="Of the eight demo photos.")] = 8,
 ) -> None:
-    """How long each step takes here: a file for `estimate --calibration`. A minute or two.
+    """How long each step takes here, for `estimate --calibration`. Minutes.
 
     Models are measured where there is a GPU and their libraries.
     """
@@ -372,7 +372,7 @@ def steps(
 
 @app.command("estimate")
 def estimate_(json_: JsonOption = None) -> None:
-    """What `estimate` predicts of runs on a simulated cluster, and what they take. Linux; minutes.
+    """What `estimate` predicts of simulated clusters, and what is. Linux only; minutes.
 
     Its stand-ins for models wait for known times; nodes, actors, queues and the runs are real.
     """

@@ -42,6 +42,9 @@ _IOPAINT_MARGIN_PX = 128
 
 OURS = "ours"
 
+#: Ray's workers give way to whatever else the machine does; so must what is held against them.
+_AS_RAYS_WORKERS = ("nice", "-n", "15")
+
 
 @dataclass(frozen=True, slots=True)
 class Setup:
@@ -150,7 +153,7 @@ def _timed(peers: Peers, way: str, catalog: Catalog) -> _Timing:
         _forget_reading(catalog)
         started = time.monotonic()
         done = subprocess.run(
-            command.arguments,
+            [*(_AS_RAYS_WORKERS if way != OURS else ()), *command.arguments],
             env=environment | dict(command.environment),
             capture_output=True,
             text=True,
@@ -161,9 +164,10 @@ def _timed(peers: Peers, way: str, catalog: Catalog) -> _Timing:
             raise CleanupError(
                 "bench.failed", f"{way} ended with {done.returncode}: {done.stderr.strip()}"
             )
+        begun = _first_reading(catalog)  # before we read them
         if way == OURS:
             check_ours(results, catalog, Recipe.load(peers.recipe, peers.overrides))
-        work_s = max(_results(way, results, catalog)) - _first_reading(catalog)
+        work_s = max(times_of_results(way, results, catalog)) - begun
         return _Timing(seconds - work_s, work_s)
 
 
@@ -178,13 +182,20 @@ def _first_reading(catalog: Catalog) -> float:
     times = [path.stat().st_atime for path in catalog.photos.iterdir()]
     if not all(times):
         raise CleanupError(
-            "bench.failed", f"{catalog.folder} lies on a disk that keeps no times of access."
+            "bench.failed",
+            f"Not all photos were read, or {catalog.folder} lies on a disk that keeps no times of "
+            "access: TMPDIR names another.",
         )
     return min(times)
 
 
-def _results(way: str, results: Path, catalog: Catalog) -> list[float]:
+def times_of_results(way: str, results: Path, catalog: Catalog) -> list[float]:
     """When each result was written, in seconds of the clock.
+
+    Args:
+        way: that wrote them, for the message.
+        results: a folder, however deep they lie in it; as JPEG or PNG.
+        catalog: of which each photo has one.
 
     Raises:
         CleanupError: ``bench.failed``: they are not all there, or one has another size.
@@ -236,7 +247,7 @@ def check_ours(output: Path, catalog: Catalog, recipe: Recipe) -> None:
 
 
 def _sees_enough(row: Mapping[str, Any], catalog: Catalog) -> bool:
-    with Image.open(catalog.masks / f"{row['id']}.png") as picture:
+    with Image.open(catalog.mask_of(row["id"])) as picture:
         mask = np.asarray(picture)
     windows = [
         Box(w["x"], w["y"], w["x"] + w["width"], w["y"] + w["height"])
