@@ -277,18 +277,21 @@ def test_figures_of_models_come_from_what_bench_gpu_measures(tmp_path: Path) -> 
     pytest.importorskip("torch")
     import tomli_w  # noqa: PLC0415
 
-    from jobs.bench.gpu import Setup, measure, place  # noqa: PLC0415 - takes seconds
+    from jobs.bench.gpu import GpuCost  # noqa: PLC0415 - takes seconds
 
-    setup = Setup(
-        place("cpu", tiny=True), ["lama", "flux-fill"], ["bfloat16"], (64, 96), (1,), 1, tiny=True
-    )
-    costs = list(measure(setup))
-    found = of_models(costs, steps=2)
+    costs = [
+        GpuCost("flux-fill", "bfloat16", px, batch, 20 * (0.01 + 0.2 * px**2 / 1e6) + 1 / batch)
+        for px in (512, 768, 1024)
+        for batch in (1, 4)
+    ]
+    costs += [GpuCost("lama", "bfloat16", px, 4, 0.1 * px**2 / 1e6) for px in (512, 1024)]
+    costs.append(GpuCost("flux-fill", "compile", note="it does not fit"))
+    found = of_models(costs, steps=20)
     assert set(found) == {"remove.lama", "refine.flux-fill"}
-    figures = found["refine.flux-fill"]
-    larger = next(c for c in costs if (c.network, c.size_px) == ("flux-fill", 96))
-    told = 2 * (figures["per_step"] + figures["per_step_megapixel"] * 96**2 / 1e6)
-    assert told == pytest.approx(larger.seconds, rel=0.5)
+    assert found["remove.lama"]["per_patch_megapixel"] == pytest.approx(0.1)
+    assert found["refine.flux-fill"] == pytest.approx(
+        {"per_step": 0.01 + 0.25 / 20, "per_step_megapixel": 0.2}, rel=0.01
+    )
     file = tmp_path / "mine.toml"
     file.write_text(tomli_w.dumps(calibration({}, found, "a tiny GPU")))
     known = Calibration.load(file)
