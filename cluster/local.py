@@ -44,8 +44,7 @@ def ray_session(address: str | None = None, wait_s: float = -1.0) -> Iterator[li
     Raises:
         ConnectionError: there is no cluster at the address, or it does not accept the token.
     """
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    prepare_environment()
     import ray  # noqa: PLC0415 - slow to load, and it reads its environment when it is
 
     address = address_of(address)
@@ -70,6 +69,12 @@ def ray_session(address: str | None = None, wait_s: float = -1.0) -> Iterator[li
     finally:
         logging.getLogger("ray.data").removeHandler(collector)
         ray.shutdown()
+
+
+def prepare_environment() -> None:
+    """Set what Ray reads when it is loaded; to be called before that, by whoever is first."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
 
 
 def address_of(address: str | None) -> str:

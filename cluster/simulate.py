@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from cluster.local import prepare_environment
 from cluster.pools import LargeGpuPool, NodeType, Pools
 
 _PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
@@ -116,6 +117,7 @@ def simulated_cluster(
     Raises:
         ConnectionError: Ray does not start; the message ends with what it tells.
     """
+    prepare_environment()
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # its ports are open to the network, too
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # short, since sockets lie in it

@@ -12,6 +12,7 @@ import typer
 
 from jobs import results_cli, submit_cli
 from jobs.bench.cli import app as bench
+from jobs.estimate_cli import estimate
 from jobs.evaluate_cli import evaluate
 from jobs.models_cli import TrustOption
 from jobs.models_cli import app as models
@@ -290,6 +291,7 @@ def doctor(
     raise typer.Exit(worst)
 
 
+app.command()(estimate)
 app.command()(evaluate)
 results_cli.register(app)
 submit_cli.register(app)

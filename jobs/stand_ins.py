@@ -5,9 +5,12 @@ Instead of LaMa a quick fill paints, and each photo waits for as long as the mod
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from jobs import clean
 from stages.photo import Photo
@@ -22,10 +25,14 @@ class StandIns:
     Attributes:
         remove_s: that each photo takes on a small GPU.
         refine_s: that each photo takes on a large one.
+        trace: a folder that all nodes share, in which each actor of the large GPUs keeps a file
+            with a line for each photo: when it was begun and when it was done, in s of the wall
+            clock. None: none is kept.
     """
 
     remove_s: float
     refine_s: float
+    trace: Path | None = None
 
     def __call__(self, recipe: Recipe, output: str) -> Sequence[Step]:
         """As :func:`jobs.clean.steps`, with the fill on small GPUs and a wait on large ones."""
@@ -35,7 +42,7 @@ class StandIns:
                 steps.append(step)
                 continue
             steps.append(replace(step, pool="small_gpu", make=_slowed(step.make, self.remove_s)))
-            steps.append(Step("refine", "large_gpu", _waiting(self.refine_s)))
+            steps.append(Step("refine", "large_gpu", _waiting(self.refine_s, self.trace)))
         return steps
 
 
@@ -53,5 +60,17 @@ def _slowed(make: Callable[[], Work | Together], seconds: float) -> Callable[[],
     return made
 
 
-def _waiting(seconds: float) -> Callable[[], Work]:
-    return lambda: lambda _: time.sleep(seconds)
+def _waiting(seconds: float, trace: Path | None) -> Callable[[], Work]:
+    def made() -> Work:
+        file = trace / f"{os.getpid()}-{time.time_ns()}.jsonl" if trace else None
+
+        def wait(_: Photo) -> None:
+            began = time.time()
+            time.sleep(seconds)
+            if file:
+                with file.open("a") as lines:
+                    lines.write(json.dumps([began, time.time()]) + "\n")
+
+        return wait
+
+    return made

@@ -141,7 +141,7 @@ def make_plan(
         fingerprint(files),
         now,
         rows=scan.rows,
-        rows_per_shard=rows_per_shard or _rows_per_shard(scan.rows),
+        rows_per_shard=rows_per_shard or rows_per_shard_of(scan.rows),
         shards=0,
     )
     if strict:
@@ -222,7 +222,8 @@ def _marker(output: str) -> Place:
     return _folder(output) / "plan.json"
 
 
-def _rows_per_shard(rows: int) -> int:
+def rows_per_shard_of(rows: int) -> int:
+    """How many rows a shard gets at most, of a manifest with so many."""
     least, most = _ROWS_PER_SHARD
     return min(max(rows // _SHARDS_AIMED_AT, least), most, -(-rows // _MIN_SHARDS))
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
@@ -64,13 +66,20 @@ def stamp(files: list[Place]) -> str:
     return digest.hexdigest()[:16]
 
 
-def read_parts(place: Place, *, marks: bool = True) -> Iterator[Part]:
+def read_parts(
+    place: Place,
+    *,
+    marks: bool = True,
+    keep: Callable[[int], npt.NDArray[np.int64]] | None = None,
+) -> Iterator[Part]:
     """Read a file of a manifest, in parts of bounded size.
 
     Args:
         place: the file.
         marks: False leaves out what marks the photos but plain mask files, since making text of
             lists is slow.
+        keep: given how many rows a part has, tells which of them are wanted, ascending, before any
+            text is made of them; None: all. ``lines`` stays that of all rows.
 
     Yields:
         Parts with ``id``, ``image``, ``mask`` and those of :data:`SHAPE_COLUMNS` that they have as
@@ -93,6 +102,8 @@ def read_parts(place: Place, *, marks: bool = True) -> Iterator[Part]:
             names |= dict.fromkeys(table.column_names)
             if format_of(place) != ".jsonl":  # in which rows need not name what they do not have
                 _refuse_missing_columns(list(names), place)
+            if keep:
+                table = table.take(pa.array(keep(table.num_rows)))
             yield replace(part, table=_with_texts(table, place, marks=marks))
     except (pa.ArrowException, OSError, EOFError, ValueError, MemoryError) as error:
         raise ManifestError("manifest.unreadable", f"{place.uri}: {error}.") from None

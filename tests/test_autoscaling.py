@@ -19,6 +19,7 @@ from cluster.simulate import POOLS, SimulatedCluster, simulated_cluster
 from jobs.run import run
 from jobs.stand_ins import StandIns
 from stages.recipe import Recipe
+from tests.conftest import Command
 from tests.support import DEMO, beside, encoded, upright_rgb, write
 
 _PHOTOS = 60
@@ -74,6 +75,16 @@ def catalog(folder: Path) -> str:
         write(folder / f"{number}.png", encoded(small))
         lines.append(f'{number},{number}.png,"[16, 20, 24, 10]"')
     return write(folder / "manifest.csv", "\n".join(lines))
+
+
+def test_simulate_shows_nodes_that_come_and_go(command: Command) -> None:
+    done = command("simulate", "--photos", 4, "--remove-s", 0, "--refine-s", 0.2)
+    assert (done.returncode, done.stderr) == (0, "")
+    told = done.stdout.splitlines()
+    nodes = [line for line in told if line.startswith("nodes: ")]
+    assert nodes[0] == nodes[-1] == "nodes: no workers"
+    assert any("1 x large_gpu" in line for line in nodes)
+    assert "4 ok, 0 failed, 0 crashed" in told[-1]
 
 
 def test_from_zero_to_many_of_the_bottleneck_and_back_while_spot_nodes_vanish(

@@ -7,7 +7,7 @@ storage and the lineage are those of every run.
 
 from __future__ import annotations
 
-import os
+import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -15,16 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 
 from cluster.pools import PoolSize
-from jobs import clean
 from jobs.bench.catalog import make_catalog
 from jobs.bench.processes import Usage, watched
 from jobs.run import run
-from stages.photo import Photo
+from jobs.stand_ins import StandIns
 from stages.recipe import Recipe
-from stages.step import Step, Work
 
 #: Of each of so many different photos: next to nothing beside a sleep.
 _MEGAPIXELS = 0.006
@@ -35,6 +34,10 @@ _ROWS_PER_SHARD = 4
 _SLEEPERS_CPUS = 0.5
 
 _MANY = 1000
+
+
+#: When each photo of an actor was begun, and when it was done: shape (photos, 2).
+Times = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,34 +66,6 @@ class Scale:
     driver_cores_of_many: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sleepers:
-    """Makes the steps of a recipe with a model that sleeps, as a run's ``steps=``.
-
-    Attributes:
-        seconds: that each photo takes.
-        log: folder in which each actor notes when its photos began and ended.
-    """
-
-    seconds: float
-    log: str
-
-    def __call__(self, recipe: Recipe, output: str) -> Sequence[Step]:
-        """As :func:`jobs.clean.steps`, with a sleep on a pool of its own before the stitch."""
-        made = clean.steps(recipe, output)
-        at = [step.name for step in made].index("stitch")
-        return [*made[:at], Step("refine", "large_gpu", self._sleep), *made[at:]]
-
-    def _sleep(self) -> Work:
-        def work(_: Photo) -> None:
-            began = time.time()
-            time.sleep(self.seconds)
-            with (Path(self.log) / str(os.getpid())).open("a") as file:
-                file.write(f"{began} {time.time()}\n")
-
-        return work
-
-
 def measure(actors: Sequence[int], seconds: float, photos_each: int) -> Iterator[Scale]:
     """Run the DAG with each number of actors, so many photos for each of them."""
     first: Scale | None = None
@@ -114,7 +89,8 @@ def _measure(folder: Path, actors: int, seconds: float, photos: int) -> Scale:
     manifest, log = catalog.repeated(photos), folder / "log"
     log.mkdir()
     pools = {
-        "cpu": PoolSize(1, 1, cpus=0.5),
+        "cpu": PoolSize(1, 1, cpus=0.25),
+        "small_gpu": PoolSize(1, 1, cpus=0.25),
         "large_gpu": PoolSize(actors, actors, cpus=_SLEEPERS_CPUS / actors),
     }
     started = time.time()
@@ -126,19 +102,23 @@ def _measure(folder: Path, actors: int, seconds: float, photos: int) -> Scale:
             Console(quiet=True),
             address="local",
             pools=pools,
-            steps=Sleepers(seconds, str(log)),
+            steps=StandIns(0, seconds, log),
             rows_per_shard=_ROWS_PER_SHARD,
         )
     if outcome.exit_code:
         raise RuntimeError(f"The run ended with {outcome.exit_code}: {outcome.tally}")
-    return _scale(actors, photos, started, [np.loadtxt(f, ndmin=2) for f in log.iterdir()], usage)
+    return _scale(actors, photos, started, [_read(file) for file in log.iterdir()], usage)
+
+
+def _read(trace: Path) -> Times:
+    return np.array([json.loads(line) for line in trace.read_text().splitlines()])
 
 
 def _scale(
     actors: int,
     photos: int,
     started: float,
-    slept: Sequence[np.ndarray[tuple[int, int], np.dtype[np.float64]]],
+    slept: Sequence[Times],
     usage: dict[str, Usage],
 ) -> Scale:
     """What the notes of all actors tell, each of rows (began, ended)."""
