@@ -12,10 +12,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from jobs import clean
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.step import Step, Together, Work
+
+#: When each photo of an actor was begun, and when it was done, in s: shape (photos, 2).
+Times = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,14 @@ class StandIns:
             steps.append(replace(step, pool="small_gpu", make=_slowed(step.make, self.remove_s)))
             steps.append(Step("refine", "large_gpu", _waiting(self.refine_s, self.trace)))
         return steps
+
+
+def read_traces(folder: Path) -> list[Times]:
+    """What the actors of the large GPUs left in :attr:`StandIns.trace`, one entry for each."""
+    return [
+        np.array([json.loads(line) for line in file.read_text().splitlines()])
+        for file in folder.glob("*.jsonl")
+    ]
 
 
 def _slowed(make: Callable[[], Work | Together], seconds: float) -> Callable[[], Work]:

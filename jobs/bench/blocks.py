@@ -16,11 +16,9 @@ class Blocks:
     """Those that tasks made.
 
     Attributes:
-        count: how many.
-        bytes: in all.
+        bytes: of all of them.
     """
 
-    count: int = 0
     bytes: int = 0
 
 
@@ -36,7 +34,6 @@ def counted_blocks() -> Iterator[Blocks]:
         def after_execution_succeeds(self, executor: StreamingExecutor) -> None:
             for operator in executor._topology or ():
                 made: Any = operator.metrics
-                found.count += made.num_task_outputs_generated
                 found.bytes += made.bytes_task_outputs_generated
 
     context = DataContext.get_current()

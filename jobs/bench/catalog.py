@@ -72,19 +72,6 @@ class Catalog:
         """With absolute paths."""
         return self.folder / "manifest.csv"
 
-    def repeated(self, rows: int) -> Path:
-        """Write another manifest of so many rows, which names the photos over and over."""
-        with self.manifest.open(newline="", encoding="utf-8") as file:
-            own = list(csv.DictReader(file))
-        path = self.folder / f"{rows}.csv"
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["id", "image", "mask"])
-            for number in range(rows):
-                row = own[number % len(own)]
-                writer.writerow([f"{number:06d}", row["image"], row["mask"]])
-        return path
-
 
 def make_catalog(folder: Path, count: int, most_megapixels: float) -> Catalog:
     """Write photos of 1 to ``most_megapixels``, each by the same factor larger, in mixed order.

@@ -6,7 +6,6 @@ by the DAG in one pool, then by the DAG in three pools. The steps alone are the 
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import subprocess
@@ -18,24 +17,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import cv2
 from rich.console import Console
 
 from cluster.pools import PoolSize
 from jobs import clean
 from jobs.bench.blocks import counted_blocks
 from jobs.bench.catalog import make_catalog
+from jobs.bench.pool_loop import clean_one, make_steps, rows_of
 from jobs.bench.processes import peak_mib, watched
 from jobs.run import Outcome, run
 from jobs.stand_ins import StandIns
 from manifests.files import Place
-from manifests.schema import LineageRow
-from stages.photo import Photo
 from stages.recipe import Recipe
-from stages.step import Step, run_steps
-
-#: Different photos; the manifest names them over and over.
-_DISTINCT = 24
+from stages.step import Step
 
 #: The steps alone clean one photo in so many, before and after the DAG.
 _SAMPLE = 8
@@ -76,8 +70,7 @@ def measure(recipe: Recipe, photos: int, megapixels: float) -> Iterator[Efficien
     """Clean so many photos of 1 to ``megapixels`` in each way."""
     with tempfile.TemporaryDirectory(prefix="catalog-cleanup-bench-") as name:
         folder = Path(name)
-        catalog = make_catalog(folder / "catalog", min(photos, _DISTINCT), megapixels)
-        manifest = catalog.repeated(photos)
+        manifest = make_catalog(folder / "catalog", photos, megapixels).manifest
         sample = max(1, photos // _SAMPLE)
         before = _alone(manifest, recipe, sample)
         one = _by_dag(manifest, recipe, folder / "one", None, clean.steps)
@@ -185,19 +178,12 @@ def _alone(manifest: Path, recipe: Recipe, photos: int) -> _Found:
 
 def _clean_part(manifest: str, output: str, recipe_json: str, *numbers: str) -> None:
     photos, parts, part = map(int, numbers)
-    cv2.setNumThreads(1)
-    recipe = Recipe.model_validate_json(recipe_json)
-    made = [(step.name, step.make()) for step in clean.steps(recipe, output)]
-    folder = Path(manifest).parent
-    with Path(manifest).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))[:photos][part::parts]
+    make_steps(output, Recipe.model_validate_json(recipe_json))
+    rows = rows_of(Path(manifest))[:photos][part::parts]
     started, cpu_before = time.perf_counter(), time.process_time()
     for row in rows:
-        image, mask = (str(folder / row[name]) for name in ("image", "mask"))
-        photo = Photo(LineageRow(id=row["id"], image_uri=image, mask_uri=mask))
-        run_steps([photo], made)
-        if not photo.ok:
-            raise RuntimeError(photo.lineage.error)
+        if problem := clean_one(row):
+            raise RuntimeError(problem)
     facts = {
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time() - cpu_before,

@@ -8,7 +8,6 @@ short run; a longer one, with other times and more nodes, is then predicted, and
 from __future__ import annotations
 
 import io
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ from jobs.estimate.capacity import site_of
 from jobs.estimate.simulation import Simulated, simulate
 from jobs.estimate.work import Part, StepTime
 from jobs.run import run
-from jobs.stand_ins import StandIns
+from jobs.stand_ins import StandIns, read_traces
 from stages.recipe import Recipe
 
 #: Of each shard, and so of each block: few blocks, since on a busy machine it takes Ray up to a
@@ -119,12 +118,10 @@ def traced_run(photos: int, stand_ins: StandIns, pools: Pools) -> Trace:
 
 
 def _trace(folder: Path, began: float, ended: float) -> Trace:
-    spans = [
-        [json.loads(line) for line in file.read_text().splitlines()]
-        for file in folder.glob("*.jsonl")
-    ]
-    firsts = sorted(lines[0][0] - began for lines in spans)
-    return Trace(tuple(firsts), max(lines[-1][1] for lines in spans) - began, ended - began)
+    actors = read_traces(folder)
+    firsts = sorted(float(times[0, 0]) - began for times in actors)
+    last = max(float(times[-1, 1]) for times in actors)
+    return Trace(tuple(firsts), last - began, ended - began)
 
 
 def _write_catalog(folder: Path, photos: int) -> str:

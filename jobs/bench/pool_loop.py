@@ -28,24 +28,29 @@ def clean(
     manifest: Path, results: Path, workers: int, recipe: str, overrides: Sequence[str]
 ) -> None:
     """Clean the photos of a manifest of ``id``, ``image`` and ``mask``, both absolute paths."""
-    with manifest.open(newline="", encoding="utf-8") as file:
-        photos = [(row["id"], row["image"], row["mask"]) for row in csv.DictReader(file)]
     # Each with as many threads as an actor has: Ray tells OpenMP of the actor's one CPU.
     os.environ["OMP_NUM_THREADS"] = "1"
-    options = (str(results), recipe, overrides)
-    with multiprocessing.Pool(workers, _start, options) as pool:
-        for problem in pool.imap_unordered(_clean_one, photos):
+    options = (str(results), Recipe.load(recipe, overrides))
+    with multiprocessing.Pool(workers, make_steps, options) as pool:
+        for problem in pool.imap_unordered(clean_one, rows_of(manifest)):
             if problem:
                 raise SystemExit(problem)
 
 
-def _start(results: str, recipe: str, overrides: Sequence[str]) -> None:
+def rows_of(manifest: Path) -> list[tuple[str, str, str]]:
+    """``(id, image, mask)`` of each row."""
+    with manifest.open(newline="", encoding="utf-8") as file:
+        return [(row["id"], row["image"], row["mask"]) for row in csv.DictReader(file)]
+
+
+def make_steps(results: str, recipe: Recipe) -> None:
+    """Make this process ready for :func:`clean_one`."""
     cv2.setNumThreads(1)
-    made = steps(Recipe.load(recipe, overrides), results)
-    _made.extend((step.name, step.make()) for step in made)
+    _made.extend((step.name, step.make()) for step in steps(recipe, results))
 
 
-def _clean_one(row: tuple[str, str, str]) -> str | None:
+def clean_one(row: tuple[str, str, str]) -> str | None:
+    """Take a photo through the steps; returns what went wrong."""
     name, image, mask = row
     photo = Photo(LineageRow(id=name, image_uri=image, mask_uri=mask))
     run_steps([photo], _made)

@@ -7,7 +7,6 @@ storage and the lineage are those of every run.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -15,29 +14,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 
 from cluster.pools import PoolSize
 from jobs.bench.catalog import make_catalog
 from jobs.bench.processes import Usage, watched
 from jobs.run import run
-from jobs.stand_ins import StandIns
+from jobs.stand_ins import StandIns, Times, read_traces
 from stages.recipe import Recipe
 
-#: Of each of so many different photos: next to nothing beside a sleep.
+#: Of each photo: next to nothing beside a sleep.
 _MEGAPIXELS = 0.006
-_DISTINCT = 24
 _ROWS_PER_SHARD = 4
 
 #: For all pools together there are as many CPUs as the machine has, of which sleepers take few.
 _SLEEPERS_CPUS = 0.5
 
 _MANY = 1000
-
-
-#: When each photo of an actor was begun, and when it was done: shape (photos, 2).
-Times = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +78,7 @@ def _with_many(first: Scale, scale: Scale, seconds: float) -> float:
 
 
 def _measure(folder: Path, actors: int, seconds: float, photos: int) -> Scale:
-    catalog = make_catalog(folder / "catalog", _DISTINCT, _MEGAPIXELS)
-    manifest, log = catalog.repeated(photos), folder / "log"
+    catalog, log = make_catalog(folder / "catalog", photos, _MEGAPIXELS), folder / "log"
     log.mkdir()
     pools = {
         "cpu": PoolSize(1, 1, cpus=0.25),
@@ -96,7 +88,7 @@ def _measure(folder: Path, actors: int, seconds: float, photos: int) -> Scale:
     started = time.time()
     with watched() as usage:
         outcome = run(
-            str(manifest),
+            str(catalog.manifest),
             str(folder / "out"),
             Recipe.load("telea"),
             Console(quiet=True),
@@ -107,11 +99,7 @@ def _measure(folder: Path, actors: int, seconds: float, photos: int) -> Scale:
         )
     if outcome.exit_code:
         raise RuntimeError(f"The run ended with {outcome.exit_code}: {outcome.tally}")
-    return _scale(actors, photos, started, [_read(file) for file in log.iterdir()], usage)
-
-
-def _read(trace: Path) -> Times:
-    return np.array([json.loads(line) for line in trace.read_text().splitlines()])
+    return _scale(actors, photos, started, read_traces(log), usage)
 
 
 def _scale(
