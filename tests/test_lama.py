@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -91,6 +94,32 @@ def test_fills_as_the_published_program_does(
     assert difference.min() >= 0
     assert difference.max() <= 1
     assert difference.mean() == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [np.s_[:9, :9], np.s_[40:41, 70:71], np.s_[63:96, 130:141], np.s_[::97, ::13], np.s_[:, :]],
+    ids=["a corner", "a pixel", "an edge", "far apart", "all"],
+)
+def test_what_is_decoded_around_a_hole_is_what_the_whole_network_paints(
+    where: tuple[slice, slice], network: LaMa, lama: Lama, coffee: Bytes
+) -> None:
+    pixels = coffee[150:254, 100:244]
+    image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    marked = torch.zeros((1, 1, *pixels.shape[:2]))
+    marked[(0, 0, *where)] = 1
+    with torch.inference_mode():
+        whole, part = network(image, marked), lama._network(image, marked)
+    assert float((whole - part).abs().max()) < 1e-4
+    assert torch.equal(part * (1 - marked), image * (1 - marked))
+
+
+def test_a_batch_is_decoded_around_all_its_holes(lama: Lama, coffee: Bytes) -> None:
+    windows, masks = [coffee[:96, :96]] * 2, [np.zeros((96, 96), np.uint8) for _ in range(2)]
+    masks[0][3:20, 5:30] = masks[1][80:90, 60:96] = 255
+    together = lama.fill(windows, masks)
+    alone = [lama.fill([windows[0]], [mask])[0] for mask in masks]
+    assert max(map(apart, together, alone)) <= 1
 
 
 def test_16_bits_stay_near_float32(network: LaMa, lama: Lama, window: tuple[Bytes, Bytes]) -> None:
@@ -304,6 +333,43 @@ def test_compiled_windows_share_sizes_that_are_multiples_of_64(
     for pixels, result in zip(windows, results, strict=True):
         inside = hole(pixels) > 0
         assert np.array_equal(pixels_of(result)[inside], 255 - pixels[inside])
+
+
+def test_a_compiled_network_fills_the_same_around_any_hole(
+    network: LaMa, lama: Lama, coffee: Bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Compiled as far as the graphs, as above."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))
+    compiled = Lama(
+        copy.deepcopy(network), LamaOptions(dtype="float32", compile=True, batch_size=1), "cpu"
+    )
+    pixels = coffee[:64, :128]
+    for top, left, side in ((0, 0, 8), (20, 50, 30), (40, 100, 24), (0, 0, 64)):
+        mask = np.zeros((64, 128), np.uint8)
+        mask[top : top + side, left : left + side] = 255
+        assert apart(compiled.fill([pixels], [mask])[0], lama.fill([pixels], [mask])[0]) <= 1
+
+
+_FAULTS = """
+import resource, sys
+from stages.devices import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    b"x" * (40 << 20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_freed_memory_is_used_again() -> None:
+    def faults(how: str) -> int:
+        call = [sys.executable, "-c", _FAULTS, how]
+        return int(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
+
+    pages = (40 << 20) // resource.getpagesize()
+    assert faults("keep") < 2 * pages
+    assert faults("give back") > 3 * pages, "else there is nothing to do"
 
 
 def test_where_nothing_compiles_it_is_told_before_work_starts(

@@ -165,16 +165,21 @@ def scale(
         typer.Option(min=1, help="Actors of the model. Repeatable; default: 1, 4, 16 and 64."),
     ] = None,
     seconds: Annotated[
-        float, typer.Option(min=0.01, help="That the model sleeps for each photo.")
-    ] = 2.0,
+        float | None,
+        typer.Option(
+            min=0.01,
+            help="That the model sleeps for each photo; default: as long as FLUX-Fill works on a "
+            "megapixel for the recipe clean, by the published figure (4.7).",
+        ),
+    ] = None,
     photos: Annotated[int, typer.Option(min=1, help="For each actor.")] = 24,
     json_: JsonOption = None,
 ) -> None:
     """How near to linear more model actors are; Linux only. Takes minutes.
 
-    The model sleeps, by default as long as FLUX-Fill works on a crop; all else is as in every run.
+    The model sleeps; all else is as in every run.
     """
-    from jobs.bench.scale import Scale, measure
+    from jobs.bench.scale import Scale, documented_seconds, measure
 
     columns: dict[str, Callable[[Scale], str]] = {
         "actors": lambda cost: f"{cost.actors}",
@@ -188,6 +193,7 @@ def scale(
             "" if cost.driver_cores_of_many is None else f"{cost.driver_cores_of_many:.1f}"
         ),
     }
+    seconds = seconds or documented_seconds()
     show(measure(actors or [1, 4, 16, 64], seconds, photos), columns, json_, 8)
 
 

@@ -98,7 +98,7 @@ class Peers:
         wanted = _HERE / f"{way}.txt"
         if self.environments is None or not wanted.exists():
             return Path(sys.executable)
-        folder = self.environments / way
+        folder = self.environments.absolute() / way
         has = folder / "installed.txt"
         if not has.exists() or has.read_text() != wanted.read_text():
             _install(folder, wanted)
@@ -137,12 +137,16 @@ def _install(folder: Path, wanted: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     if uv:
         make = Command.of(uv, "venv", "--python", sys.executable, folder)
-        install = Command.of(uv, "pip", "install", "--python", python, "--requirement", wanted)
+        into = ("pip", "install", "--compile-bytecode", "--python", python)  # as pip does
+        install = Command.of(uv, *into, "--requirement", wanted)
     else:
         make = Command.of(sys.executable, "-m", "venv", folder)
         install = Command.of(python, "-m", "pip", "install", "--requirement", wanted)
-    for call in (make, install):
-        done = subprocess.run(call.arguments, capture_output=True, text=True, check=False)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for call in (make, install):  # there, since uv obeys the project in whose folder it is called
+        done = subprocess.run(
+            call.arguments, cwd=folder.parent, capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise CleanupError(
                 "bench.failed", f"{wanted.stem} cannot be installed: {done.stderr.strip()}"

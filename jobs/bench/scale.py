@@ -19,6 +19,7 @@ from rich.console import Console
 from cluster.pools import PoolSize
 from jobs.bench.catalog import make_catalog
 from jobs.bench.processes import Usage, watched
+from jobs.estimate.calibration import Calibration
 from jobs.run import run
 from jobs.stand_ins import StandIns, Times, read_traces
 from stages.recipe import Recipe
@@ -57,6 +58,19 @@ class Scale:
     photos_a_second: float
     driver_cores: float
     driver_cores_of_many: float | None = None
+
+
+def documented_seconds() -> float:
+    """How long the recipe ``clean`` has its refiner work on a crop of a megapixel, one attempt.
+
+    By the published figure for an H100, not compiled, that ``estimate`` counts with.
+    """
+    options = Recipe.load("clean").refiner
+    assert options
+    figure = Calibration.load().seconds(f"refine.{options.method}")
+    return figure.per_patch_megapixel + options.steps * (
+        figure.per_step + figure.per_step_megapixel
+    )
 
 
 def measure(actors: Sequence[int], seconds: float, photos_each: int) -> Iterator[Scale]:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Generator
 from dataclasses import dataclass, field
+from typing import Any
 
 import simpy
 
 from cluster.pools import PoolSize
 from jobs.estimate.capacity import Nodes
 from jobs.estimate.work import Part
+
+#: What a process of the simulation is.
+Wait = Generator[simpy.Event, Any, None]
 
 
 @dataclass(eq=False, slots=True)
@@ -44,12 +49,14 @@ class Queue:
     """A part of the job: units that wait, and its actors.
 
     Attributes:
+        pool: that its actors are of.
         actors: those that start or work.
         waiting: units that no actor has yet.
         left: rows of this pass that have not gone through or been lost here.
     """
 
     def __init__(self, part: Part, size: PoolSize, start_s: float, block: int) -> None:
+        self.pool = part.pool
         self.seconds, self.size, self.start_s, self.block = part.seconds, size, start_s, block
         self.actors: dict[Actor, None] = {}  # in an order, so that a seed tells all
         self.waiting: deque[int] = deque()

@@ -14,12 +14,10 @@ large one, and a lost node costs the blocks it had in flight, not its unit.
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict, deque
-from collections.abc import Generator, Mapping, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import simpy
 
 from jobs.estimate.capacity import (
@@ -30,7 +28,8 @@ from jobs.estimate.capacity import (
     Site,
     home_of,
 )
-from jobs.estimate.queues import Actor, Node, Queue
+from jobs.estimate.fleet import Fleet
+from jobs.estimate.queues import Actor, Node, Queue, Wait
 from jobs.estimate.work import Part
 
 #: A unit's photos are chosen so that there are so many units.
@@ -50,8 +49,6 @@ _LOOKS, _LOOK_S = 5000, (0.25, 60.0)
 
 #: A job that loses its nodes faster than it works never ends.
 _MOST_PASSES = 50
-
-Wait = Generator[simpy.Event, Any, None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,39 +100,32 @@ class _World:
 
     def __init__(self, parts: Sequence[Part], site: Site, rows: int, block: int, seed: int) -> None:
         self._env = simpy.Environment()
-        self._random = np.random.default_rng(seed)
+        self._fleet = Fleet(self._env, site, seed, self._lose_node)
         self._site, self._rows, self._block = site, rows, block
         starts = site.actor_start_s
         self._queues = [Queue(p, site.sizes[p.pool], starts[p.pool], block) for p in parts]
         self._homes = [home_of(part.pool, site) for part in parts]
-        self._pools = [part.pool for part in parts]
-        limits = [site.sizes[pool].max_actors for pool in self._pools]
+        limits = [site.sizes[part.pool].max_actors for part in parts]
         self._actors_most = max(limits)
         longest = max(rows * p.seconds / n for p, n in zip(parts, limits, strict=True))
         self._look_s = min(max(longest / _LOOKS, _LOOK_S[0]), _LOOK_S[1])
         self._unit = max(block, math.ceil(rows / _UNITS))
         self._source = self._given = 0  # rows that no unit has yet, or has
-        self._nodes: list[Node] = []
         self._asked_at = 0.0
-        self._changes = 0  # grows whenever there is more room, or less
-        self._counts: Counter[str] = Counter()  # nodes of each type
-        self._hours: defaultdict[str, float] = defaultdict(float)
-        self._peak: Counter[str] = Counter()
         self._lost_rows = self._lost_nodes = self._redone = self._passes = 0
 
     def run(self) -> Simulated:
         env = self._env
         env.run(env.process(self._job()))
         end = env.now
-        for node in list(self._nodes):
-            self._end_node(node, end + self._site.idle_s)
-        prices = {each.name: each.price for each in self._site.nodes}
+        for node in list(self._fleet.nodes):
+            self._fleet.end(node, end + self._site.idle_s)
         return Simulated(
             end,
             [(queue.first or 0.0, queue.last) for queue in self._queues],
-            dict(self._hours),
-            dict(self._peak),
-            sum(hours * prices[name] for name, hours in self._hours.items()),
+            dict(self._fleet.hours),
+            dict(self._fleet.peak),
+            self._fleet.cost_usd,
             self._lost_nodes,
             self._redone,
             self._passes,
@@ -267,16 +257,11 @@ class _World:
         self._dispatch(index)
 
     def _end_actor(self, actor: Actor) -> None:
-        queue, node = actor.part, actor.node
+        queue = actor.part
         if actor.ready_at is not None:
             queue.up_s += self._env.now - actor.ready_at
         queue.forget(actor)
-        node.actors.pop(actor, None)
-        node.cpus += queue.size.cpus
-        node.gpus += queue.size.gpus
-        node.memory_gib += queue.size.memory_gib
-        node.idle_since = self._env.now
-        self._changes += 1
+        self._fleet.unseat(actor)
         if actor.process and actor.process.is_alive and actor.process.target is not None:
             actor.process.interrupt()
 
@@ -291,9 +276,7 @@ class _World:
                     self._end_actor(actor)
                 queue.wanted = 0
         self._place()
-        for node in [node for node in self._nodes if not node.actors]:
-            if self._env.now - node.idle_since >= self._site.idle_s:
-                self._end_node(node, self._env.now)
+        self._fleet.end_idle()
 
     def _scale(self, index: int) -> None:
         """The rule of Ray Data's actor pools: as many actors as the blocks that it sees need."""
@@ -317,9 +300,9 @@ class _World:
             queue = self._queues[index]
             queue.wanted = max(queue.wanted, asked[index])
             while queue.left and len(queue.actors) < queue.wanted:
-                node = self._room(index)
+                node = self._fleet.room(queue)
                 if node is None and len(queue.actors) < asked[index]:
-                    node = self._ask(index)
+                    node = self._fleet.add(self._homes[index])
                 if node is None:
                     break
                 self._start_actor(index, node)
@@ -335,7 +318,7 @@ class _World:
         self._asked_at = self._env.now
         if not any(queue.utilisation >= 1 for queue in busy):
             return least
-        free = sum(node.cpus for node in self._nodes if node.up.triggered)
+        free = self._fleet.free_cpus
         rates = [self._could_be(queue, free) / queue.seconds for queue in busy]
         rate = GROWS_BY * min(rates, default=0.0)
         for index, queue in enumerate(self._queues):
@@ -355,58 +338,15 @@ class _World:
     def _start_actor(self, index: int, node: Node) -> None:
         queue = self._queues[index]
         actor = Actor(queue, node)
-        node.cpus -= queue.size.cpus
-        node.gpus -= queue.size.gpus
-        node.memory_gib -= queue.size.memory_gib
-        node.actors[actor] = None
+        self._fleet.seat(actor)
         queue.actors[actor] = None
-        self._changes += 1
         actor.process = self._env.process(self._work(index, actor))
 
-    def _room(self, index: int) -> Node | None:
-        queue, pool = self._queues[index], self._pools[index]
-        if queue.found_no_room == self._changes:
-            return None
-        size = queue.size
-        for node in self._nodes:
-            if (
-                node.cpus + 1e-6 >= size.cpus
-                and node.gpus + 1e-6 >= size.gpus
-                and (not size.memory_gib or node.memory_gib >= size.memory_gib)
-                and node.kind.group.may_be_of(pool, size.label_selector)
-            ):
-                return node
-        queue.found_no_room = self._changes
-        return None
-
-    def _ask(self, index: int) -> Node | None:
-        """One more node for a part, if there may be one."""
-        env, home = self._env, self._homes[index]
-        if self._counts[home.name] >= home.group.possible:
-            return None
-        group = home.group
-        node = Node(home, env.now, env.event(), group.cpus, group.gpus, group.memory_gib)
-        node.idle_since = env.now
-        self._nodes.append(node)
-        self._counts[home.name] += 1
-        self._changes += 1
-        self._peak[home.name] = max(self._peak[home.name], self._counts[home.name])
-        env.process(self._live(node))
-        return node
-
-    def _live(self, node: Node) -> Wait:
-        """A node starts, and is lost one day."""
-        yield self._env.timeout(node.kind.start_s)
-        node.up.succeed()
-        if not self._site.losses_per_hour:
-            return
-        yield self._env.timeout(self._random.exponential(3600 / self._site.losses_per_hour))
-        if node not in self._nodes:
-            return
+    def _lose_node(self, node: Node) -> None:
         self._lost_nodes += 1
         for actor in list(node.actors):
             self._lose_actor(actor)
-        self._end_node(node, self._env.now)
+        self._fleet.end(node, self._env.now)
         for index in range(len(self._queues)):
             self._dispatch(index)
 
@@ -430,8 +370,3 @@ class _World:
             if rest := unit - lost - passed:
                 queue.waiting.appendleft(rest)
                 queue.queued += rest
-
-    def _end_node(self, node: Node, at: float) -> None:
-        self._nodes.remove(node)
-        self._counts[node.kind.name] -= 1
-        self._hours[node.kind.name] += (at - node.since) / 3600

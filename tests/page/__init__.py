@@ -1,0 +1,1 @@
+"""The review page in a real Chromium: by mouse, keyboard and touch, from disk."""
