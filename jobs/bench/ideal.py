@@ -80,7 +80,7 @@ class Work:
 
 @cache
 def lama_work(size_px: int, *, tiny: bool = False) -> Work:
-    """LaMa, for a square window."""
+    """LaMa, for a square window, all of it: decoding a small hole alone takes up to 8 % less."""
     with _META:
         network = make_lama(tiny=tiny)
         image, mask = torch.empty(1, 3, size_px, size_px), torch.empty(1, 1, size_px, size_px)
