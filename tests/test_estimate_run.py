@@ -12,11 +12,18 @@ import pytest
 from jobs.bench.estimate import busy_s, fixed, predict, traced_run
 from jobs.stand_ins import StandIns
 
+#: On a machine that is too busy for its heartbeats Ray gives a node up, and the run goes on with
+#: another actor. That is as it should be, but no run to hold the prediction against.
+_TRIES = 3
+
 
 def test_a_run_takes_as_long_as_was_predicted() -> None:
     pools, photos, stand_ins = fixed(1), 30, StandIns(remove_s=0.1, refine_s=1.5)
     predicted = busy_s(predict(photos, stand_ins, pools))
     assert predicted == pytest.approx(45.0, rel=0.01), "one photo after the other"
-    measured = traced_run(photos, stand_ins, pools)
-    assert len(measured.began) == 1
+    for _ in range(_TRIES):
+        measured = traced_run(photos, stand_ins, pools)
+        if len(measured.began) == 1:
+            break
+    assert len(measured.began) == 1, "in no try all photos were refined by one actor"
     assert measured.busy_s == pytest.approx(predicted, rel=0.15)

@@ -14,7 +14,7 @@ import torch
 from diffusers import FluxTransformer2DModel
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from spandrel.architectures.LaMa import LaMa
+from torch import nn
 
 from jobs.bench.networks import make_lama
 from jobs.try_one import try_one
@@ -77,7 +77,7 @@ def test_too_little_memory_for_a_single_crop_fails_the_row(
         raise torch.OutOfMemoryError("simulated")
 
     weights = _weights(tmp_path, 0.0)
-    monkeypatch.setattr(LaMa, "forward", short_of_memory)
+    monkeypatch.setattr(nn.ConvTranspose2d, "forward", short_of_memory)  # LaMa's decoder
     row = cleaned("lama", weights, "remove.dtype=float32")
     assert (row.error_code, row.error_stage) == ("model.out_of_memory", "remove")
     monkeypatch.setattr(FluxTransformer2DModel, "forward", short_of_memory)

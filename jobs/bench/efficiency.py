@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -44,26 +44,30 @@ class Efficiency:
     Attributes:
         way: ``steps alone``, ``one pool`` or ``three pools``.
         photos: cleaned.
-        start_seconds: until the first photo was begun.
-        seconds: from then until the last one had ended.
-        end_seconds: after that: lineage, and the end of Ray.
+        seconds: from when the first photo was begun until the last one had ended.
         cpu_seconds: of all processes, from start to end.
-        efficiency: seconds that the steps alone would take over ``seconds``; 1 at best.
-        bytes_a_photo: that went through Ray's object store.
         actor_mib: the most that an actor held.
+        start_seconds: until the first photo was begun.
+        end_seconds: after the last one: lineage, and the end of Ray.
+        bytes_a_photo: that went through Ray's object store.
         driver_mib: the most that the driver held.
+        efficiency: seconds that the steps alone would take over ``seconds``; 1 at best.
     """
 
     way: str
     photos: int
-    start_seconds: float
     seconds: float
-    end_seconds: float
     cpu_seconds: float
-    efficiency: float
-    bytes_a_photo: float
     actor_mib: float
-    driver_mib: float
+    start_seconds: float = 0.0
+    end_seconds: float = 0.0
+    bytes_a_photo: float = 0.0
+    driver_mib: float = 0.0
+    efficiency: float = 1.0
+
+    def against(self, alone: float) -> Efficiency:
+        """The same, with its efficiency, given the seconds of a photo by the steps alone."""
+        return replace(self, efficiency=alone * self.photos / self.seconds)
 
 
 def measure(recipe: Recipe, photos: int, megapixels: float) -> Iterator[Efficiency]:
@@ -73,54 +77,29 @@ def measure(recipe: Recipe, photos: int, megapixels: float) -> Iterator[Efficien
         manifest = make_catalog(folder / "catalog", photos, megapixels).manifest
         sample = max(1, photos // _SAMPLE)
         before = _alone(manifest, recipe, sample)
-        one = _by_dag(manifest, recipe, folder / "one", None, clean.steps)
+        one = _by_dag("one pool", manifest, recipe, folder / "one", pools=None, steps=clean.steps)
         after = _alone(manifest, recipe, sample)
         alone = (before.seconds + after.seconds) / (2 * sample)
-        yield _efficiency("steps alone", before, alone)
-        yield _efficiency("one pool", one, alone)
+        yield before.against(alone)
+        yield one.against(alone)
         cores = os.cpu_count() or 1
         groups = 1 + len(_POOLS)  # of steps: the first and the last ones both run on CPUs
         pools = dict.fromkeys(_POOLS, PoolSize(cores, cores, cpus=1 / groups))
-        three = _by_dag(manifest, recipe, folder / "three", pools, StandIns(0, 0))
-        yield _efficiency("three pools", three, alone)
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What was measured of one way, as in :class:`Efficiency`."""
-
-    photos: int
-    seconds: float
-    cpu_seconds: float
-    actor_mib: float
-    start_seconds: float = 0.0
-    end_seconds: float = 0.0
-    bytes_passed: int = 0
-    driver_mib: float = 0.0
-
-
-def _efficiency(way: str, found: _Found, alone: float) -> Efficiency:
-    return Efficiency(
-        way,
-        found.photos,
-        found.start_seconds,
-        found.seconds,
-        found.end_seconds,
-        found.cpu_seconds,
-        alone * found.photos / found.seconds,
-        found.bytes_passed / found.photos,
-        found.actor_mib,
-        found.driver_mib,
-    )
+        three = _by_dag(
+            "three pools", manifest, recipe, folder / "three", pools=pools, steps=StandIns(0, 0)
+        )
+        yield three.against(alone)
 
 
 def _by_dag(
+    way: str,
     manifest: Path,
     recipe: Recipe,
     output: Path,
+    *,
     pools: Mapping[str, PoolSize] | None,
     steps: Callable[[Recipe, str], Sequence[Step]],
-) -> _Found:
+) -> Efficiency:
     started = time.time()
     with watched() as usage, counted_blocks() as blocks:
         outcome = run(
@@ -134,7 +113,8 @@ def _by_dag(
         )
     ended = time.time()
     first, last = _span(outcome, output)
-    return _Found(
+    return Efficiency(
+        way,
         photos=outcome.tally.ok,
         start_seconds=first - started,
         seconds=last - first,
@@ -142,7 +122,7 @@ def _by_dag(
         cpu_seconds=sum(each.all_cpu_seconds for each in usage.values()),
         actor_mib=usage["actors"].most_mib,
         driver_mib=usage["driver"].most_mib,
-        bytes_passed=blocks.bytes,
+        bytes_a_photo=blocks.bytes / outcome.tally.ok,
     )
 
 
@@ -158,7 +138,7 @@ def _span(outcome: Outcome, output: Path) -> tuple[float, float]:
     return min(begins).timestamp(), max(ends).timestamp()
 
 
-def _alone(manifest: Path, recipe: Recipe, photos: int) -> _Found:
+def _alone(manifest: Path, recipe: Recipe, photos: int) -> Efficiency:
     """Clean the first photos with the steps alone, spread over a process for each core."""
     cores = os.cpu_count() or 1
     with tempfile.TemporaryDirectory(dir=manifest.parent) as output:
@@ -168,7 +148,8 @@ def _alone(manifest: Path, recipe: Recipe, photos: int) -> _Found:
             subprocess.Popen([*command, str(part)], stdout=subprocess.PIPE) for part in range(cores)
         ]
         told = [json.loads(child.communicate()[0]) for child in children]
-    return _Found(
+    return Efficiency(
+        "steps alone",
         photos=photos,
         seconds=sum(each["seconds"] for each in told) / cores,
         cpu_seconds=sum(each["cpu_seconds"] for each in told),

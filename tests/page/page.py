@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -35,7 +36,9 @@ def open_page(browser: webdriver.Chrome, page: Path) -> webdriver.Chrome:
 
 
 def until(browser: webdriver.Chrome, holds: Any) -> Any:
-    return WebDriverWait(browser, 60, 0.05).until(lambda _: holds())
+    """Wait until something is true; rows may come and go meanwhile."""
+    waiting = WebDriverWait(browser, 60, 0.05, [StaleElementReferenceException])
+    return waiting.until(lambda _: holds())
 
 
 def press(browser: webdriver.Chrome, *keys: str) -> None:
@@ -52,8 +55,13 @@ def looks_at(browser: webdriver.Chrome, name: str) -> None:
 
 def go_to(browser: webdriver.Chrome, name: str) -> None:
     """Click a row in sight."""
-    number = listed(browser).index(name)
-    browser.find_elements(By.CSS_SELECTOR, "#rows .row-option")[number].click()
+
+    def click() -> bool:
+        rows = browser.find_elements(By.CSS_SELECTOR, "#rows .row-option")
+        rows[listed(browser).index(name)].click()
+        return True
+
+    until(browser, click)
     looks_at(browser, name)
 
 

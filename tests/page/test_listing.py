@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +64,11 @@ def test_photos_are_filtered_searched_and_sorted(opened: webdriver.Chrome) -> No
     press(opened, Keys.ESCAPE)
 
 
-def test_photos_with_pictures_come_first(browser: webdriver.Chrome, output: Path) -> None:
-    open_page(browser, write_page(output, recipe="telea", sample=1, only=["ok"]))
+def test_photos_with_pictures_come_first(
+    browser: webdriver.Chrome, output: Path, tmp_path: Path
+) -> None:
+    own = shutil.copytree(output, tmp_path / "out")  # the others' page stays as it is
+    open_page(browser, write_page(own, recipe="telea", sample=1, only=["ok"]))
     options = "[...document.querySelectorAll('#rows .row-option')]"
     icons = f"return {options}.map((row) => Boolean(row.querySelector('img')))"
     assert browser.execute_script(icons) == [True, False, False]
