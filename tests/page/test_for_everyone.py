@@ -11,7 +11,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.page.page import NAMES, go_to, open_page, press, slider
+from tests.page.page import NAMES, go_to, open_page, press, slider, until
 
 
 def test_everything_can_be_reached_by_the_tab_key(opened: webdriver.Chrome) -> None:
@@ -90,7 +90,7 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(opened: webdriver.Chrome) -
         widths = "return [document.documentElement.scrollWidth, innerWidth]"
         scrolled, inner = opened.execute_script(widths)
         assert scrolled <= inner == 360
-        assert slider(opened).size["width"] > 300
+        until(opened, lambda: slider(opened).size["width"] > 300)
     finally:
         opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
