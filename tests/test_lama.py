@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import resource
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,7 +16,6 @@ from torch import Tensor, nn
 
 from jobs.bench.networks import save_torchscript
 from manifests.errors import RowError, WeightsError
-from stages.devices import choose_device, halving, resolve_dtype
 from stages.lama import Lama
 from stages.masks import Bytes
 from stages.options import LamaOptions
@@ -263,14 +259,6 @@ def test_batches_are_halved_until_they_fit(coffee: Bytes) -> None:
         assert np.array_equal(pixels_of(result)[inside], 255 - pixels[inside])
 
 
-def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
-    def run(batch: object) -> list[int]:
-        raise RuntimeError("shapes do not match")
-
-    with pytest.raises(RuntimeError, match="shapes"):
-        halving(run, [1, 2], 2)
-
-
 @pytest.mark.parametrize("kind", ["state-dict.pth", "big-lama.safetensors", "generator.ckpt"])
 def test_reads_weights_however_they_are_packed(
     kind: str, network: LaMa, lama: Lama, window: tuple[Bytes, Bytes], tmp_path: Path
@@ -350,28 +338,6 @@ def test_a_compiled_network_fills_the_same_around_any_hole(
         assert apart(compiled.fill([pixels], [mask])[0], lama.fill([pixels], [mask])[0]) <= 1
 
 
-_FAULTS = """
-import resource, sys
-from stages.devices import keep_freed_memory
-if sys.argv[1] == "keep":
-    keep_freed_memory()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
-    b"x" * (40 << 20)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
-
-
-def test_freed_memory_is_used_again() -> None:
-    def faults(how: str) -> int:
-        call = [sys.executable, "-c", _FAULTS, how]
-        return int(subprocess.run(call, capture_output=True, text=True, check=True).stdout)
-
-    pages = (40 << 20) // resource.getpagesize()
-    assert faults("keep") < 2 * pages
-    assert faults("give back") > 3 * pages, "else there is nothing to do"
-
-
 def test_where_nothing_compiles_it_is_told_before_work_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -382,15 +348,6 @@ def test_where_nothing_compiles_it_is_told_before_work_starts(
     with pytest.raises(WeightsError, match=r"cannot be compiled: no C\+\+ compiler\.") as error:
         Lama(Fake(lambda image: image), LamaOptions(compile=True), "cpu")
     assert error.value.code == "model.unavailable"
-
-
-def test_bfloat16_is_chosen_only_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = choose_device("cpu")
-    for has_it, chosen in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda has_it=has_it: has_it)
-        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        assert resolve_dtype("auto", cpu) == chosen
-    assert resolve_dtype("float16", cpu) == torch.float16
 
 
 @pytest.mark.gpu

@@ -254,13 +254,20 @@ def test_what_is_not_there_is_told(options: dict[str, str], code: str, tmp_path:
 
 
 def test_kept_steps_are_shown(
-    tmp_path: Path, photo: Image.Image, mask: bytes, flux_folder: Path
+    tmp_path: Path,
+    photo: Image.Image,
+    mask: bytes,
+    flux_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # By a path that is always the same: seeds follow from the recipe, and so from its weights'.
+    monkeypatch.chdir(tmp_path)
+    Path("weights").symlink_to(flux_folder)
     recipe = Recipe.load(
         "flux-fill",
         [
             "remove.method=telea",
-            f"refine.weights={flux_folder}",
+            "refine.weights=weights",
             *("refine.size_px=64", "refine.steps=2", "refine.dtype=float32"),
             *("output.keep_steps=true", "output.format=png"),
         ],
@@ -284,8 +291,7 @@ def test_kept_steps_are_shown(
     assert apart("removal", "before", np.s_[:20]) < 4, "around the hole it is the photo"
     assert apart("removal", "before", hole) > 8
     assert apart("refined", "removal", hole) > 8, "a random network paints something else"
-    near, far = apart("after", "refined", hole), apart("after", "removal", hole)
-    assert near < far / 2, "what is pasted is the refiner's, but for scaling and WebP"
+    assert apart("after", "refined", hole) < 4, "what is pasted is the refiner's"
     shutil.rmtree(tmp_path / "out" / "steps")
     again = told(write_page(tmp_path / "out"), "details-0000")[0]["sides"][0]["pictures"]
     assert [patch["steps"] for patch in again["patches"]] == [[]]

@@ -169,7 +169,7 @@ def scale(
         typer.Option(
             min=0.01,
             help="That the model sleeps for each photo; default: as long as FLUX-Fill works on a "
-            "megapixel for the recipe clean, by the published figure (4.7).",
+            "megapixel for the recipe clean, by the published figure that estimate has, too.",
         ),
     ] = None,
     photos: Annotated[int, typer.Option(min=1, help="For each actor.")] = 24,

@@ -67,10 +67,7 @@ def documented_seconds() -> float:
     """
     options = Recipe.load("clean").refiner
     assert options
-    figure = Calibration.load().seconds(f"refine.{options.method}")
-    return figure.per_patch_megapixel + options.steps * (
-        figure.per_step + figure.per_step_megapixel
-    )
+    return Calibration.load().seconds(f"refine.{options.method}").of_patch(1.0, options.steps)
 
 
 def measure(actors: Sequence[int], seconds: float, photos_each: int) -> Iterator[Scale]:

@@ -60,6 +60,17 @@ class Seconds(Figure):
     """Of those that a refiner makes on a patch."""
     per_step_megapixel: float = Field(0.0, ge=0)
 
+    def of_photo(self, megapixels: float) -> float:
+        """What of it comes once for a photo of that size."""
+        return self.per_photo + self.per_megapixel * megapixels
+
+    def of_patch(self, megapixels: float, steps: int = 0) -> float:
+        """What of it comes for a patch of that size, in so many steps; of no size, nothing."""
+        if not megapixels:
+            return 0.0
+        once = self.per_patch + self.per_patch_megapixel * megapixels
+        return once + steps * (self.per_step + self.per_step_megapixel * megapixels)
+
 
 class Calibration(BaseModel):
     """All figures.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from jobs import clean
-from jobs.estimate.calibration import Calibration, Seconds
+from jobs.estimate.calibration import Calibration
 from jobs.estimate.catalog import Catalog, PatchShape, Size
 from jobs.job import grouped
 from stages.geometry import Box
@@ -158,20 +158,9 @@ class _Work:
         """Seconds for a row of the manifest: the sum of the sample's, over all of it."""
         figure = self.calibration.seconds(name)
         photos, count = self.catalog.photos, self.catalog.looked_at
-        total = sum(_of_photo(figure, photo.megapixels) for photo in photos)
-        total += sum(_of_patch(figure, math.prod(size) / 1e6, steps) for size in sizes)
+        total = sum(figure.of_photo(photo.megapixels) for photo in photos)
+        total += sum(figure.of_patch(math.prod(size) / 1e6, steps) for size in sizes)
         return total / count if count else 0.0
-
-
-def _of_photo(figure: Seconds, megapixels: float) -> float:
-    return figure.per_photo + figure.per_megapixel * megapixels
-
-
-def _of_patch(figure: Seconds, megapixels: float, steps: int) -> float:
-    if not megapixels:
-        return 0.0
-    once = figure.per_patch + figure.per_patch_megapixel * megapixels
-    return once + steps * (figure.per_step + figure.per_step_megapixel * megapixels)
 
 
 def working_px(patch: PatchShape, recipe: Recipe) -> Size:
