@@ -77,7 +77,7 @@ class CpuPool(_Section):
     in this pool, as many as the cluster has room for when it starts, if that is more."""
     max_actors: int | None = Field(None, ge=1)
     """Reached while work queues up; by default, as many as the cluster and its autoscaler can have
-    room for."""
+    room for, and beside GPU pools 4 in each part for each actor of the smaller of these."""
     cpus: float = Field(1.0, gt=0)
     """Of each actor; fractions are allowed."""
     memory_gib: float = Field(0.0, ge=0)

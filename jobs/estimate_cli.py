@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from jobs.plan_cli import ManifestArgument
-from jobs.run_options import DEFAULT_RECIPE, PoolsOption, PricesOption, RecipeOption, SetOption
+from jobs.run_options import DEFAULT_RECIPE, PoolsOption, PricesOption, SetOption
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
@@ -30,44 +29,42 @@ def duration(text: str) -> float:
 
 def estimate(
     manifest: ManifestArgument,
-    recipe: RecipeOption = DEFAULT_RECIPE,
+    pilot: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="DEST",
+            help="Output folder of a pilot run: its seconds for each step replace the defaults.",
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_TOML",
+            help=f"Default: the pilot run's, else {DEFAULT_RECIPE}.",
+        ),
+    ] = None,
     set_: SetOption = None,
     deadline: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="8h, 90m, 2d: from the command on.")
+        str | None, typer.Option(metavar="DURATION", help="8h, 90m, 2d: counted from the command.")
     ] = None,
     prices: PricesOption = None,
     pools: PoolsOption = None,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="TOML",
-            exists=True,
-            dir_okay=False,
-            help="What steps take, and what else is known better than by default; "
-            "`catalog-cleanup bench steps` writes one.",
-        ),
-    ] = None,
-    sample: Annotated[
-        int, typer.Option(min=1, help="So many photos, chosen at random, are read and looked at.")
-    ] = 24,
-    photo_mp: Annotated[
+    assume_megapixels: Annotated[
+        float, typer.Option(min=0.01, help="Size of a photo, where no pilot run measured it.")
+    ] = 12.0,
+    spot_loss_rate: Annotated[
         float | None,
-        typer.Option(
-            min=0.01, help="Read no photos: take them to have so many megapixels, 3 % masked."
-        ),
+        typer.Option(min=0.0, max=60.0, help="Expected interruptions per node and hour; 0: none."),
     ] = None,
-    losses: Annotated[
-        float | None,
-        typer.Option(min=0.0, max=60.0, help="Of each node, how many an hour; 0: none is spot."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the sample, and of the losses.")] = 0,
-    json_: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also write the answer there.")
-    ] = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Tell how many machines a manifest takes, how long, and what it costs.
+    """Estimate nodes, time and cost for a manifest.
 
-    Exit code 0: told, and a deadline can be met. 2: told, and it cannot. 1: it cannot be told.
+    Exit code 0: a deadline can be met, or none was given. 2: it cannot be met. 1: no estimate.
+
+    Example: catalog-cleanup run pilot.csv --output pilot, then
+    catalog-cleanup estimate catalog.parquet --from pilot --deadline 3d
     """
     import json
 
@@ -75,27 +72,34 @@ def estimate(
 
     from cluster.pools import Pools
     from jobs.cost import load_prices
-    from jobs.estimate.answer import Question, answer
-    from jobs.estimate.calibration import Calibration
-    from jobs.estimate.catalog import assume, look_at
-    from jobs.estimate.show import as_json, show
+    from jobs.estimate.report import Question, as_json, show
+    from jobs.estimate.report import estimate as answer
+    from jobs.estimate.seconds import Catalog, Pilot
     from jobs.placing import load_pools
+    from manifests.read import count_rows, find_files
     from stages.recipe import Recipe
 
     deadline_s = duration(deadline) if deadline is not None else None
-    loaded = Recipe.load(recipe, set_ or ())
-    known = Calibration.load(calibration)
-    asked = load_pools(pools) if pools else Pools()
-    listed = load_prices(prices) if prices else None
-    catalog = (
-        assume(manifest, loaded, photo_mp) if photo_mp else look_at(manifest, loaded, sample, seed)
+    measured = Pilot.read(pilot) if pilot else None
+    if measured and not recipe:
+        loaded = measured.recipe.with_options(set_ or ())
+    else:
+        loaded = Recipe.load(recipe or DEFAULT_RECIPE, set_ or ())
+    megapixels = measured.megapixels if measured and measured.megapixels else assume_megapixels
+    question = Question(
+        loaded,
+        Catalog(count_rows(find_files(manifest)), megapixels, measured),
+        load_pools(pools) if pools else Pools(),
+        load_prices(prices) if prices else None,
+        deadline_s,
+        spot_loss_rate,
     )
-    question = Question(loaded, catalog, asked, known, listed, deadline_s, losses, seed)
     found = answer(question)
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160  # tables in a file need not fit a screen
-    show(console, question, found)
     if json_:
-        json_.write_text(json.dumps(as_json(question, found), indent=2))
-    raise typer.Exit(0 if deadline_s is None or found.is_possible else 2)
+        typer.echo(json.dumps(as_json(question, found), indent=2))
+    else:
+        console = Console()
+        if not console.is_terminal:
+            console.width = 160  # tables in a file need not fit a screen
+        show(console, question, found)
+    raise typer.Exit(0 if deadline_s is None or found.meets_deadline else 2)

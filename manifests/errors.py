@@ -118,11 +118,9 @@ CODES: dict[str, tuple[str, str]] = {
         "The file of prices is missing, or holds something else than prices.",
         "Give a line like `large-gpu = 3.9` for each group of nodes: dollars for an hour of each.",
     ),
-    "cluster.bad_calibration": (
-        "The calibration file is missing or has a name or a value that it cannot have, or nobody "
-        "knows how long a step takes.",
-        "Correct what is named; jobs/estimate/defaults.toml has all names, and "
-        "`catalog-cleanup bench steps` writes such a file.",
+    "cluster.no_figure": (
+        "Nobody measured how long a step of the recipe takes.",
+        "Clean some photos first, and estimate from that: `catalog-cleanup estimate --from DEST`.",
     ),
     "id.unsafe": (
         "The id cannot be a file name: it holds `..`, a slash, a backslash (or what stands for "

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pyarrow import fs
 
 from manifests.errors import ManifestError
@@ -42,6 +41,29 @@ def find_files(uri: str) -> list[Place]:
     return found
 
 
+def count_rows(files: Sequence[Place]) -> int:
+    """How many rows a manifest has; Parquet files say it in their footers.
+
+    Raises:
+        ManifestError: as :func:`read_parts`, and ``manifest.empty``.
+    """
+    count = sum(map(_count_rows, files))
+    if not count:
+        names = ", ".join(place.uri for place in files)
+        raise ManifestError("manifest.empty", f"{names}: there are no rows.")
+    return count
+
+
+def _count_rows(place: Place) -> int:
+    if format_of(place) != ".parquet":
+        return sum(part.table.num_rows for part in read_parts(place, marks=False))
+    try:
+        with place.filesystem.open_input_file(place.path) as file:
+            return int(pq.read_metadata(file).num_rows)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise ManifestError("manifest.unreadable", f"{place.uri}: {error}.") from None
+
+
 def fingerprint(files: list[Place]) -> str:
     """A hash that changes with the files' contents, names and folder, 16 hex digits."""
     digest = hashlib.sha256()
@@ -70,7 +92,6 @@ def read_parts(
     place: Place,
     *,
     marks: bool = True,
-    keep: Callable[[int], npt.NDArray[np.int64]] | None = None,
 ) -> Iterator[Part]:
     """Read a file of a manifest, in parts of bounded size.
 
@@ -78,8 +99,6 @@ def read_parts(
         place: the file.
         marks: False leaves out what marks the photos but plain mask files, since making text of
             lists is slow.
-        keep: given how many rows a part has, tells which of them are wanted, ascending, before any
-            text is made of them; None: all. ``lines`` stays that of all rows.
 
     Yields:
         Parts with ``id``, ``image``, ``mask`` and those of :data:`SHAPE_COLUMNS` that they have as
@@ -102,8 +121,6 @@ def read_parts(
             names |= dict.fromkeys(table.column_names)
             if format_of(place) != ".jsonl":  # in which rows need not name what they do not have
                 _refuse_missing_columns(list(names), place)
-            if keep:
-                table = table.take(pa.array(keep(table.num_rows)))
             yield replace(part, table=_with_texts(table, place, marks=marks))
     except (pa.ArrowException, OSError, EOFError, ValueError, MemoryError) as error:
         raise ManifestError("manifest.unreadable", f"{place.uri}: {error}.") from None

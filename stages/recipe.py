@@ -97,6 +97,13 @@ class Recipe(Section):
             _override(table, override)
         return cls.from_table(table, source=name_or_path)
 
+    def with_options(self, overrides: Iterable[str]) -> Self:
+        """The recipe with options changed, each as ``path.to.option=value``."""
+        table = self.model_dump(mode="json", exclude_none=True)
+        for override in overrides:
+            _override(table, override)
+        return self.from_table(table, source=self.name)
+
     @classmethod
     def from_table(cls, table: Mapping[str, Any], source: str) -> Self:
         """Validate a parsed TOML table; ``source`` names it in the error."""

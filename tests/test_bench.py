@@ -97,17 +97,3 @@ def test_io_takes_s3_alone(command: Command) -> None:
     done = command("bench", "io", "folder")
     assert done.returncode == 1
     assert "no s3:// URI" in " ".join(done.stderr.split())
-
-
-def test_steps_writes_what_estimate_takes(command: Command, tmp_path: Path) -> None:
-    done = command("bench", "steps", "--output", "mine.toml", "--photos", 1)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "remove.patchmatch" in done.stdout
-    (tmp_path / "m.csv").write_text("id,image,mask\n1,a.jpg,a.png\n")
-    arguments = ("estimate", "m.csv", "--photo-mp", 12, "--calibration", "mine.toml")
-    told = command(*arguments, "--json", "found.json")
-    assert (told.returncode, told.stderr) == (0, "")
-    figures = json.loads((tmp_path / "found.json").read_text())["figures"]
-    assert figures["steps.remove.patchmatch"]["source"].startswith("catalog-cleanup bench steps")
-    assert not figures["steps.decode"]["is_default"]
-    assert figures["steps.fetch"]["is_default"], "no disk tells what S3 takes"

@@ -1,29 +1,81 @@
-"""A prediction held against a real run: Ray's scheduler, queues and actors on pretended nodes.
+"""An estimate compared with a real run: Ray's scheduler, queues and actors on simulated nodes.
 
 One actor refines, and waits far longer than all else takes, so that a machine that is busy with
-other things changes little; `catalog-cleanup bench estimate` checks harder cases. What it misses:
-real models, whose times vary.
+other things changes little. What it misses: real models, whose times vary; how long real nodes take
+to start.
 """
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import cv2
 import pytest
+from rich.console import Console
 
-from jobs.bench.estimate import busy_s, fixed, predict, traced_run
-from jobs.stand_ins import StandIns
+from cluster.pools import Pools
+from cluster.simulate import POOLS, simulated_cluster
+from jobs.estimate.fleet import fastest, site_of
+from jobs.estimate.seconds import Catalog, Pilot, parts_of
+from jobs.run import run
+from jobs.stand_ins import StandIns, read_traces
+from stages.recipe import Recipe
+from tests.support import DEMO, upright_rgb
 
-#: Once, beside other tests on two cores, a run lost its actor and went on with others; why is not
-#: known. All its photos were done, but it is no run to hold the prediction against.
-_TRIES = 3
+TELEA = Recipe.load("telea")
+PHOTOS = 30
 
 
-def test_a_run_takes_as_long_as_was_predicted() -> None:
-    pools, photos, stand_ins = fixed(1), 30, StandIns(remove_s=0.1, refine_s=1.5)
-    predicted = busy_s(predict(photos, stand_ins, pools))
-    assert predicted == pytest.approx(45.0, rel=0.01), "one photo after the other"
-    for _ in range(_TRIES):
-        measured = traced_run(photos, stand_ins, pools)
-        if len(measured.began) == 1:
-            break
-    assert len(measured.began) == 1, "in no try all photos were refined by one actor"
-    assert measured.busy_s == pytest.approx(predicted, rel=0.15)
+def write_catalog(folder: Path, photos: int) -> str:
+    """Small photos, each with a box to clean: CPUs are no bottleneck."""
+    photo = upright_rgb(DEMO / "photos" / "coffee-stray-coins.jpg")
+    lines = ["id,image,boxes"]
+    for number in range(photos):
+        x, y = divmod(number * 5, 300)
+        cv2.imwrite(str(folder / f"{number}.png"), photo[y : y + 48, x : x + 64, ::-1])
+        lines.append(f'{number},{number}.png,"[16, 20, 24, 10]"')
+    (folder / "manifest.csv").write_text("\n".join(lines))
+    return str(folder / "manifest.csv")
+
+
+def one_actor_each() -> Pools:
+    sizes = {"min_actors": 1, "max_actors": 1}
+    return POOLS.model_copy(
+        update={
+            name: getattr(POOLS, name).model_copy(update=sizes)
+            for name in ("small_gpu", "large_gpu")
+        }
+    )
+
+
+def test_a_run_takes_as_long_as_was_estimated_from_it_as_a_pilot(tmp_path: Path) -> None:
+    stand_ins, pools = StandIns(remove_s=0.1, refine_s=1.5, trace=tmp_path), one_actor_each()
+    manifest, output = write_catalog(tmp_path, PHOTOS), str(tmp_path / "out")
+    with (
+        redirect_stdout(io.StringIO()),  # on which Ray reports each node that is stopped
+        simulated_cluster(pools.nodes, 30.0) as cluster,
+    ):
+        outcome = run(
+            manifest,
+            output,
+            TELEA,
+            Console(quiet=True),
+            address=cluster.address,
+            pools=pools,
+            steps=stand_ins,
+            rows_per_shard=10,
+        )
+    assert outcome.exit_code == 0
+    (times,) = read_traces(tmp_path)
+    measured_s = times[-1, 1] - times[0, 0]
+
+    steps = stand_ins(TELEA, "")
+    parts = parts_of(steps, TELEA, Catalog(PHOTOS, 0.003, Pilot.read(output)), has_gpus=True)
+    prices = dict.fromkeys(pools.nodes, 1.0)
+    site = site_of(pools, steps, PHOTOS, prices=prices, spot_loss_rate=0.0)
+    fleet = fastest(parts, site, PHOTOS)
+    assert parts[fleet.bottleneck].slowest.name == "refine"
+    assert fleet.seconds - fleet.start_s == pytest.approx(measured_s, rel=0.15)
+    assert measured_s == pytest.approx(PHOTOS * 1.5, rel=0.15)

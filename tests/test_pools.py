@@ -138,16 +138,16 @@ def test_one_gpu_is_shared_by_both_pools() -> None:
 
 def test_of_gpus_without_labels_a_fifth_removes() -> None:
     sizing = sized([NodeGroup("", 64, 8, 900)], CLEAN)
-    assert ranges(sizing) == {"cpu": (1, 28), "small_gpu": (1, 1), "large_gpu": (1, 7)}
+    assert ranges(sizing) == {"cpu": (1, 4), "small_gpu": (1, 1), "large_gpu": (1, 7)}
     fleet = sized([NodeGroup("", 16, 1, 100, up=3, possible=10), NodeGroup("", 32, 2, 100)], CLEAN)
-    assert ranges(fleet) == {"cpu": (1, 90), "small_gpu": (1, 2), "large_gpu": (1, 10)}
+    assert ranges(fleet) == {"cpu": (1, 8), "small_gpu": (1, 2), "large_gpu": (1, 10)}
     assert fleet.sizes["large_gpu"].ready_actors == 4
     assert not fleet.problems
 
 
 def test_two_tiers_are_pinned_by_our_labels() -> None:
     sizing = sized([small(3), large(2)], CLEAN)
-    assert ranges(sizing) == {"cpu": (1, 25), "small_gpu": (1, 3), "large_gpu": (1, 2)}
+    assert ranges(sizing) == {"cpu": (1, 8), "small_gpu": (1, 3), "large_gpu": (1, 2)}
     assert sizing.sizes["small_gpu"].label_selector == {"gpu-tier": "small"}
     assert sizing.sizes["large_gpu"].label_selector == {"gpu-tier": "large"}
     assert sizing.sizes["large_gpu"].memory_gib == 40
@@ -176,7 +176,7 @@ def test_node_types_that_are_not_up_belong_to_the_pool_that_they_are_named_after
         NodeGroup("large-gpu-spot", 16, 1, 150, None, 0, 2),
     ]
     sizing = sized(types, CLEAN)
-    assert ranges(sizing) == {"cpu": (1, 29), "small_gpu": (1, 4), "large_gpu": (1, 2)}
+    assert ranges(sizing) == {"cpu": (1, 8), "small_gpu": (1, 4), "large_gpu": (1, 2)}
     assert sizing.sizes["large_gpu"].label_selector == {"gpu-tier": "large"}
     assert not sizing.problems
 

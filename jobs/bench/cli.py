@@ -352,47 +352,6 @@ def gpu(
     raise typer.Exit(exit_code(costs))
 
 
-@app.command()
-def steps(
-    output: Annotated[
-        Path, typer.Option(metavar="TOML", help="The calibration file that is written.")
-    ] = Path("calibration.toml"),
-    photos: Annotated[int, typer.Option(min=1, help="Of the eight demo photos.")] = 8,
-) -> None:
-    """How long each step takes here, for `estimate --calibration`. Minutes.
-
-    Models are measured where there is a GPU and their libraries.
-    """
-    import tomli_w
-
-    from jobs.bench.steps import calibration, fitted, measure, on_gpu
-
-    gpu_name, of_gpu = on_gpu()
-    table = calibration(fitted(list(measure(photos))), of_gpu, gpu_name)
-    output.write_text(tomli_w.dumps(table))
-    for name, figure in table["steps"].items():
-        told = ", ".join(f"{value:g} s {key}" for key, value in figure.items() if "per_" in key)
-        typer.echo(f"{name:22}{told.replace('_', ' ') or '0 s'}")
-    typer.echo(f"{output}: for `catalog-cleanup estimate --calibration`.")
-
-
-@app.command("estimate")
-def estimate_(json_: JsonOption = None) -> None:
-    """What `estimate` predicts of simulated clusters, and what is. Linux only; minutes.
-
-    Its stand-ins for models wait for known times; nodes, actors, queues and the runs are real.
-    """
-    from jobs.bench.estimate import Checked, check
-
-    columns: dict[str, Callable[[Checked], str]] = {
-        "the bottleneck is": lambda checked: checked.what,
-        "predicted": lambda checked: f"{checked.predicted:.1f} s",
-        "measured": lambda checked: f"{checked.measured:.1f} s",
-        "off": lambda checked: f"{checked.off:+.1%}",
-    }
-    show(check(), columns, json_, first=32)
-
-
 def _check(option: str, named: Iterable[str], known: Collection[str]) -> None:
     for name in named:
         if name not in known:

@@ -19,7 +19,7 @@ from rich.console import Console
 from cluster.pools import PoolSize
 from jobs.bench.catalog import make_catalog
 from jobs.bench.processes import Usage, watched
-from jobs.estimate.calibration import Calibration
+from jobs.estimate.seconds import defaults
 from jobs.run import run
 from jobs.stand_ins import StandIns, Times, read_traces
 from stages.recipe import Recipe
@@ -67,7 +67,8 @@ def documented_seconds() -> float:
     """
     options = Recipe.load("clean").refiner
     assert options
-    return Calibration.load().seconds(f"refine.{options.method}").of_patch(1.0, options.steps)
+    known = defaults()["steps"][f"refine.{options.method}"]
+    return known.patch_mp + options.steps * (known.step + known.step_mp)
 
 
 def measure(actors: Sequence[int], seconds: float, photos_each: int) -> Iterator[Scale]:

@@ -1,1 +1,9 @@
-"""What a catalog will take: how many machines, how long, how much money, and where it waits."""
+"""How many nodes a catalog takes, for how long and at what cost: rows x seconds / actors.
+
+::
+
+    lineage of a pilot run ─┐
+    defaults.toml ──────────┴▶ seconds.py: s per photo, step by step, grouped as a run groups them
+    --pools, deploy files ───▶ fleet.py: nodes, actors, start-up, ramp, losses, time, dollars
+                               report.py: tables, what one change of the recipe saves, JSON
+"""

@@ -1,121 +1,301 @@
-"""The nodes of a simulated cluster: which have room, which are added, lost, and paid for."""
+"""Nodes, time and dollars for the parts of a job: one answer, by arithmetic.
+
+Each part is a queue with servers. The part that keeps its actors busy longest is the bottleneck;
+the others get as many actors as keep up with it. On top come: the first nodes and actors start,
+further ones come step by step (Ray Data's autoscaler), and spot nodes are lost.
+"""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import numpy as np
-import simpy
+from cluster.machines import MACHINES
+from cluster.pools import NodeType, Pools, PoolSize
+from cluster.sizing import NodeGroup, has_gpus, size_pools
+from jobs.estimate.seconds import Figure, Part, defaults
+from jobs.job import grouped
+from manifests.errors import ClusterError
+from manifests.plan import rows_per_shard_of
+from stages.step import Step
 
-from jobs.estimate.capacity import Nodes, Site
-from jobs.estimate.queues import Actor, Node, Queue, Wait
+#: Ray Data's cluster autoscaler (2.60 to 2.63) asks at most this often, and each time for no more
+#: than twice the throughput, or this many GPUs or CPUs more.
+_ASKS_EVERY_S, _GROWTH, _MAX_MORE_GPUS, _MAX_MORE_CPUS = 10.0, 2.0, 32, 256
+
+#: Parts that are not the bottleneck get this much room, lest a lost node makes them one.
+_HEADROOM = 1.25
+
+#: Rows that an actor has in hand when its node is lost: they are done again.
+_ROWS_IN_FLIGHT = 32
+
+#: Halvings of the search for the smallest fleet: it is exact to a millionth of the time.
+_HALVINGS = 20
 
 
-class Fleet:
-    """All nodes that are up or start.
-
-    Args:
-        env: the simulation.
-        site: where the job runs.
-        seed: of the nodes' losses.
-        on_loss: is told of a node that vanishes, and ends its actors and it.
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """Nodes of one type that a job may use.
 
     Attributes:
-        nodes: in the order in which they were asked for.
-        hours: type -> hours that nodes of it were paid for, of those that have ended.
-        peak: type -> the most nodes that there were at once.
-        changes: grows whenever there is more room, or less.
+        group: shape and labels; ``possible``: at most this many.
+        pool: that they are meant for.
+        start_s: until one that was asked for is up.
+        price: dollars per hour of each.
     """
 
-    def __init__(
-        self, env: simpy.Environment, site: Site, seed: int, on_loss: Callable[[Node], None]
-    ) -> None:
-        self._env, self._site, self._on_loss = env, site, on_loss
-        self._random = np.random.default_rng(seed)
-        self._counts: Counter[str] = Counter()  # nodes of each type
-        self.nodes: list[Node] = []
-        self.hours: defaultdict[str, float] = defaultdict(float)
-        self.peak: Counter[str] = Counter()
-        self.changes = 0
+    group: NodeGroup
+    pool: str
+    start_s: float
+    price: float
 
-    @property
-    def free_cpus(self) -> float:
-        """Of the nodes that are up."""
-        return sum(node.cpus for node in self.nodes if node.up.triggered)
 
-    @property
-    def cost_usd(self) -> float:
-        """Of the nodes that have ended."""
-        prices = {each.name: each.price for each in self._site.nodes}
-        return sum(hours * prices[name] for name, hours in self.hours.items())
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a job runs.
 
-    def room(self, queue: Queue) -> Node | None:
-        """The first node that has room for one more actor of a part."""
-        if queue.found_no_room == self.changes:
-            return None
-        size = queue.size
-        for node in self.nodes:
-            if (
-                node.cpus + 1e-6 >= size.cpus
-                and node.gpus + 1e-6 >= size.gpus
-                and (not size.memory_gib or node.memory_gib >= size.memory_gib)
-                and node.kind.group.may_be_of(queue.pool, size.label_selector)
-            ):
-                return node
-        queue.found_no_room = self.changes
+    Attributes:
+        nodes: by name of their type.
+        sizes: of the pools, as a run would size them.
+        spot_loss_rate: interruptions per node and hour.
+        figures: that it rests on.
+    """
+
+    nodes: Mapping[str, Nodes]
+    sizes: Mapping[str, PoolSize]
+    spot_loss_rate: float
+    figures: Mapping[str, Figure]
+
+    def home(self, pool: str) -> str:
+        """The type of nodes that is added for a pool: its own, if its actors have room there."""
+        size = self.sizes[pool]
+        fitting = {
+            name: (each.pool != pool, each.group.gpus)
+            for name, each in self.nodes.items()
+            if each.group.may_be_of(pool, size.label_selector) and each.group.room_for(size)
+        }
+        return min(fitting, key=fitting.__getitem__)
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Nodes, and what they do.
+
+    Attributes:
+        nodes: type -> count.
+        actors: of each part, at most.
+        seconds: from the command to the end; ``start_s`` of these until the first photo is begun,
+            ``ramp_s`` since nodes come step by step, ``lost_s`` since spot nodes are lost.
+        cost_usd: of the nodes.
+        gpu_hours: of the nodes.
+        bottleneck: index of the part.
+    """
+
+    nodes: Mapping[str, int]
+    actors: Sequence[int]
+    seconds: float
+    start_s: float
+    ramp_s: float
+    lost_s: float
+    cost_usd: float
+    gpu_hours: float
+    bottleneck: int
+
+
+def site_of(
+    pools: Pools,
+    steps: Sequence[Step],
+    rows: int,
+    *,
+    prices: Mapping[str, float] | None = None,
+    spot_loss_rate: float | None = None,
+) -> Site:
+    """The nodes of the pools' file, else those of the deploy files, and the pools on them.
+
+    Args:
+        pools: as asked for.
+        steps: of the recipe.
+        rows: of the manifest.
+        prices: type of nodes -> dollars per hour; None: the defaults.
+        spot_loss_rate: per node and hour; None: the default.
+
+    Raises:
+        ClusterError: ``cluster.too_small``: an actor of some part finds no room;
+            ``cluster.bad_prices``: a type of nodes has no price.
+    """
+    types = pools.nodes or {each.group: each.node_type() for each in MACHINES}
+    groups = [_group(name, each) for name, each in types.items()]
+    if all(step.pool == "cpu" for step in steps) and not all(each.gpus for each in groups):
+        groups = [each for each in groups if not each.gpus]  # no autoscaler adds GPUs for CPUs
+    parts = [pool for pool, _ in grouped(steps, has_gpus=has_gpus(groups))]
+    sizing = size_pools(pools, groups, parts, max(-(-rows // rows_per_shard_of(rows)), 1))
+    if sizing.problems:
+        raise ClusterError("cluster.too_small", " ".join(sizing.problems))
+    known = defaults()
+    figures = {f"run.{name}": known["run"][name] for name in ("driver_start_s", "idle_s")}
+    for pool in dict.fromkeys(parts):
+        figures[f"actor_start_s.{pool}"] = known["actor_start_s"][pool]
+    nodes = {}
+    for group in groups:
+        pool = _meant_for(group)
+        if prices is not None and group.name not in prices:
+            raise ClusterError("cluster.bad_prices", f"There is no price for nodes {group.name}.")
+        price = known["price"][pool].value if prices is None else prices[group.name]
+        figures[f"node_start_s.{pool}"] = known["node_start_s"][pool]
+        if prices is None:
+            figures[f"price.{pool}"] = known["price"][pool]
+        nodes[group.name] = Nodes(group, pool, known["node_start_s"][pool].value, price)
+    if spot_loss_rate is None:
+        figures["run.spot_loss_rate"] = known["run"]["spot_loss_rate"]
+        spot_loss_rate = known["run"]["spot_loss_rate"].value
+    return Site(nodes, sizing.sizes, spot_loss_rate, figures)
+
+
+def _group(name: str, node: NodeType) -> NodeGroup:
+    shape = (node.cpus, node.gpus, node.memory_gib)
+    return NodeGroup(name, *shape, dict(node.labels), up=0, possible=node.max_nodes)
+
+
+def _meant_for(group: NodeGroup) -> str:
+    """The pool that a type of nodes is for, by its name, its labels, or whether it has GPUs."""
+    for pool in ("large_gpu", "small_gpu", "cpu"):
+        if group.is_named_after(pool):
+            return pool
+    if not group.gpus:
+        return "cpu"
+    return "small_gpu" if (group.labels or {}).get("gpu-tier") == "small" else "large_gpu"
+
+
+def fastest(parts: Sequence[Part], site: Site, rows: int) -> Fleet:
+    """The fleet that ends first with the nodes that there may be, none of them idle."""
+    limits = [site.sizes[part.pool].max_actors for part in parts]
+    busy_s = max(rows * part.seconds / limit for part, limit in zip(parts, limits, strict=True))
+    return _fleet(parts, site, rows, max(busy_s, 1e-9), limits)
+
+
+def in_time(parts: Sequence[Part], site: Site, rows: int, deadline_s: float) -> Fleet | None:
+    """The smallest fleet that meets a deadline, of any number of nodes; None: none does."""
+    slowest_s = max(deadline_s - _start_s(parts, site), 1e-9)
+    shortest_s = max(part.seconds for part in parts)  # each photo has an actor of its own
+    fleet = _fleet(parts, site, rows, shortest_s)
+    if fleet.seconds > deadline_s:
         return None
+    for _ in range(_HALVINGS):
+        between_s = (shortest_s + slowest_s) / 2
+        smaller = _fleet(parts, site, rows, between_s)
+        if smaller.seconds <= deadline_s:
+            fleet, shortest_s = smaller, between_s
+        else:
+            slowest_s = between_s
+    return fleet
 
-    def add(self, home: Nodes) -> Node | None:
-        """One more node of a type, if there may be one."""
-        if self._counts[home.name] >= home.group.possible:
-            return None
-        env, group = self._env, home.group
-        node = Node(home, env.now, env.event(), group.cpus, group.gpus, group.memory_gib)
-        node.idle_since = env.now
-        self.nodes.append(node)
-        self._counts[home.name] += 1
-        self.changes += 1
-        self.peak[home.name] = max(self.peak[home.name], self._counts[home.name])
-        env.process(self._live(node))
-        return node
 
-    def _live(self, node: Node) -> Wait:
-        """A node starts, and is lost one day."""
-        yield self._env.timeout(node.kind.start_s)
-        node.up.succeed()
-        if not self._site.losses_per_hour:
-            return
-        yield self._env.timeout(self._random.exponential(3600 / self._site.losses_per_hour))
-        if node in self.nodes:
-            self._on_loss(node)
+def is_possible(fleet: Fleet, site: Site) -> bool:
+    """Whether the site may have that many nodes."""
+    return all(count <= site.nodes[name].group.possible for name, count in fleet.nodes.items())
 
-    def seat(self, actor: Actor) -> None:
-        """Give an actor its room on its node."""
-        self._take(actor, 1)
-        actor.node.actors[actor] = None
 
-    def unseat(self, actor: Actor) -> None:
-        """Take it back."""
-        self._take(actor, -1)
-        actor.node.actors.pop(actor, None)
-        actor.node.idle_since = self._env.now
+def _fleet(
+    parts: Sequence[Part],
+    site: Site,
+    rows: int,
+    busy_s: float,
+    limits: Sequence[int] | None = None,
+) -> Fleet:
+    """A fleet that would be busy for ``busy_s``, start, ramp and losses left out."""
+    needs = [rows * part.seconds / busy_s for part in parts]
+    most = max(needs)
+    actors = [
+        max(math.ceil(need * (1 if need == most else _HEADROOM) - 1e-6), size.min_actors)
+        for need, size in zip(needs, (site.sizes[part.pool] for part in parts), strict=True)
+    ]
+    if limits:
+        actors = [min(count, limit) for count, limit in zip(actors, limits, strict=True)]
+    times = [rows * part.seconds / count for part, count in zip(parts, actors, strict=True)]
+    slowest = max(range(len(parts)), key=times.__getitem__)
+    part, count = parts[slowest], actors[slowest]
+    nodes = _nodes(parts, site, actors)
+    start_s, loss = _start_s(parts, site), _loss_share(part, site)
+    work_s = rows * part.seconds * (1 + loss)
+    ramped_s, reached = _ramp(part, site, count, work_s)
+    if reached < count:  # done before all of them are there
+        return _fleet(parts, site, rows, busy_s * count / reached, limits)
+    seconds = start_s + ramped_s
+    hours = (seconds + defaults()["run"]["idle_s"].value) / 3600
+    return Fleet(
+        nodes,
+        actors,
+        seconds,
+        start_s,
+        ramp_s=ramped_s - work_s / count,
+        lost_s=rows * part.seconds * loss / count,
+        cost_usd=hours * sum(site.nodes[name].price * each for name, each in nodes.items()),
+        gpu_hours=hours * sum(site.nodes[name].group.gpus * each for name, each in nodes.items()),
+        bottleneck=slowest,
+    )
 
-    def _take(self, actor: Actor, times: int) -> None:
-        node, size = actor.node, actor.part.size
-        node.cpus -= times * size.cpus
-        node.gpus -= times * size.gpus
-        node.memory_gib -= times * size.memory_gib
-        self.changes += 1
 
-    def end_idle(self) -> None:
-        """Stop the nodes that have had no actor for long."""
-        for node in [node for node in self.nodes if not node.actors]:
-            if self._env.now - node.idle_since >= self._site.idle_s:
-                self.end(node, self._env.now)
+def _nodes(parts: Sequence[Part], site: Site, actors: Sequence[int]) -> dict[str, int]:
+    """Nodes for these actors; CPU actors first take what CPUs the GPU nodes have left."""
+    needs: dict[str, list[float]] = {}  # type -> CPUs, GPUs, GiB
+    cpus = 0.0
+    for part, count in zip(parts, actors, strict=True):
+        size = site.sizes[part.pool]
+        if part.pool == "cpu":
+            cpus += count * size.cpus
+            continue
+        taken = needs.setdefault(site.home(part.pool), [0.0, 0.0, 0.0])
+        for index, each in enumerate((size.cpus, size.gpus, size.memory_gib)):
+            taken[index] += count * each
+    nodes = {}
+    for name, wanted in needs.items():
+        group = site.nodes[name].group
+        has = (group.cpus, group.gpus, group.memory_gib)
+        nodes[name] = math.ceil(max(w / h for w, h in zip(wanted, has, strict=True) if h) - 1e-6)
+        if group.may_be_of("cpu", site.sizes["cpu"].label_selector):
+            cpus -= nodes[name] * group.cpus - wanted[0]
+    if cpus > 1e-6:
+        home = site.home("cpu")
+        more = math.ceil(cpus / site.nodes[home].group.cpus - 1e-6)
+        nodes[home] = nodes.get(home, 0) + more
+    return nodes
 
-    def end(self, node: Node, at: float) -> None:
-        """A node is paid for until then."""
-        self.nodes.remove(node)
-        self._counts[node.kind.name] -= 1
-        self.hours[node.kind.name] += (at - node.since) / 3600
+
+def _start_s(parts: Sequence[Part], site: Site) -> float:
+    """Until the first photo is begun: nodes start together, pools one after the other."""
+    nodes_s = max(site.nodes[site.home(part.pool)].start_s for part in parts)
+    actors_s = sum(defaults()["actor_start_s"][part.pool].value for part in parts)
+    return defaults()["run"]["driver_start_s"].value + nodes_s + actors_s
+
+
+def ramp(site: Site, pool: str, actors: int) -> list[int]:
+    """How many actors of a pool there are after each time that nodes were asked for."""
+    size = site.sizes[pool]
+    more = _MAX_MORE_GPUS / size.gpus if size.gpus else _MAX_MORE_CPUS / size.cpus
+    counts = [min(size.min_actors, actors)]
+    while counts[-1] < actors:
+        counts.append(min(math.ceil(min(_GROWTH * counts[-1], counts[-1] + more)), actors))
+    return counts
+
+
+def _ramp(part: Part, site: Site, actors: int, work_s: float) -> tuple[float, int]:
+    """Seconds until ``work_s`` of actor time is done by a part that grows to ``actors``, and how
+    many actors there are by then.
+    """
+    actor_s = defaults()["actor_start_s"][part.pool].value
+    step_s = _ASKS_EVERY_S + site.nodes[site.home(part.pool)].start_s + actor_s
+    passed_s = 0.0
+    for count in ramp(site, part.pool, actors)[:-1]:
+        if work_s <= count * step_s:
+            return passed_s + work_s / count, count
+        work_s -= count * step_s
+        passed_s += step_s
+    return passed_s + work_s / actors, actors
+
+
+def _loss_share(part: Part, site: Site) -> float:
+    """What losses of spot nodes add to the bottleneck's work: new nodes start, rows are redone."""
+    start_s = site.nodes[site.home(part.pool)].start_s
+    start_s += defaults()["actor_start_s"][part.pool].value
+    return site.spot_loss_rate / 3600 * (start_s + _ROWS_IN_FLIGHT * part.seconds)

@@ -1,0 +1,231 @@
+"""The estimate for people, and as JSON: parts, fleets, what one change saves, what it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from cluster.pools import Pools
+from jobs import clean
+from jobs.estimate.fleet import Fleet, Site, fastest, in_time, is_possible, site_of
+from jobs.estimate.seconds import Catalog, Figure, Part, parts_of
+from jobs.placing import batched
+from stages.options import FluxFillOptions, LamaOptions, PatchMatchOptions
+from stages.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked; see `catalog-cleanup estimate --help`."""
+
+    recipe: Recipe
+    catalog: Catalog
+    pools: Pools
+    prices: Mapping[str, float] | None = None
+    deadline_s: float | None = None
+    spot_loss_rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The answer.
+
+    Attributes:
+        parts: of the job, with the seconds of each step.
+        site: the nodes that there may be.
+        fastest: the fleet that ends first with them.
+        in_time: the smallest fleet for the deadline; None: not asked for, or none meets it.
+        savings: (settings, effect on the result, fleet or None, share of the cost saved).
+        figures: name -> figure, of all that it rests on.
+    """
+
+    parts: Sequence[Part]
+    site: Site
+    fastest: Fleet
+    in_time: Fleet | None
+    savings: Sequence[tuple[tuple[str, ...], str, Fleet | None, float]]
+    figures: Mapping[str, Figure]
+
+    @property
+    def meets_deadline(self) -> bool:
+        """Whether there may be as many nodes as the deadline takes."""
+        return self.in_time is not None and is_possible(self.in_time, self.site)
+
+
+def estimate(question: Question) -> Estimate:
+    """Answer it.
+
+    Raises:
+        ClusterError: as :func:`jobs.estimate.fleet.site_of` and
+            :func:`jobs.estimate.seconds.parts_of`.
+    """
+    recipe, rows = batched(question.recipe, question.pools), question.catalog.rows
+    parts, site = _job(question, recipe)
+    best = fastest(parts, site, rows)
+    deadline = question.deadline_s
+    chosen = in_time(parts, site, rows, deadline) if deadline else None
+    savings = []
+    for settings, effect in changes(recipe):
+        changed, there = _job(question, recipe.with_options(settings))
+        fleet = (
+            in_time(changed, there, rows, deadline) if deadline else fastest(changed, there, rows)
+        )
+        saved = 1 - fleet.cost_usd / (chosen or best).cost_usd if fleet else 0.0
+        savings.append((settings, effect, fleet, saved))
+    savings.sort(key=lambda each: -each[3])
+    figures = dict(site.figures)
+    for step in (step for part in parts for step in part.steps):
+        figures |= step.figures
+    return Estimate(parts, site, best, chosen, savings, figures)
+
+
+def _job(question: Question, recipe: Recipe) -> tuple[list[Part], Site]:
+    steps = clean.steps(recipe, "output")
+    site = site_of(
+        question.pools,
+        steps,
+        question.catalog.rows,
+        prices=question.prices,
+        spot_loss_rate=question.spot_loss_rate,
+    )
+    has_gpus = any(each.group.gpus for each in site.nodes.values())
+    return parts_of(steps, recipe, question.catalog, has_gpus=has_gpus), site
+
+
+def changes(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Settings that make a recipe cheaper, each with what it does to the result."""
+    refine, remove = recipe.refiner, recipe.remove
+    if refine:
+        if refine.size_px > 768:
+            yield ("refine.size_px=768",), "coarser texture where crops are large"
+        if refine.steps > 4:
+            yield (f"refine.steps={round(0.6 * refine.steps)}",), "rougher texture"
+        if not refine.compile:
+            yield ("refine.compile=true",), "none; actors start a minute later"
+        if isinstance(refine, FluxFillOptions) and not refine.fp8:
+            yield ("refine.fp8=true", "refine.compile=true"), "small differences; needs torchao"
+        if refine.when == "always" and remove:
+            yield ("refine.when=auto",), "fills on smooth ground are not refined"
+        if recipe.judge and recipe.judge.attempts > 1:
+            yield ("judge.attempts=1",), "more patches fall back to the removal"
+        if remove:
+            yield ("refine.when=never",), "fills stay soft"
+    if isinstance(remove, LamaOptions) and remove.max_side_px > 1024:
+        yield ("remove.max_side_px=1024",), "softer fills in large windows"
+    if isinstance(remove, PatchMatchOptions) and not 0 < recipe.resize.max_side_px <= 1024:
+        yield ("resize.max_side_px=1024",), "softer fills in large crops"
+
+
+def format_duration(seconds: float) -> str:
+    """E.g. ``40 s``, ``12 min``, ``7.9 h``, ``39.0 days``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 4 * 86400 else f"{seconds / 86400:.1f} days"
+
+
+def _dollars(amount: float) -> str:
+    return f"${amount:,.2f}" if amount < 100 else f"${amount:,.0f}"
+
+
+def _nodes(fleet: Fleet) -> str:
+    return ", ".join(f"{count:,} x {name}" for name, count in sorted(fleet.nodes.items()))
+
+
+def show(console: Console, question: Question, found: Estimate) -> None:
+    """Print it as tables."""
+    catalog = question.catalog
+    basis = f"{catalog.pilot.rows:,} rows of a pilot run" if catalog.pilot else "defaults alone"
+    size = f"{catalog.megapixels:.1f} megapixels each"
+    say = f"{catalog.rows:,} photos, {size}; seconds from {basis}."
+    console.print(say, *_verdict(question, found), sep="\n", markup=False, highlight=False)
+    table = _table("pool", "steps", "s a photo", "slowest step")
+    for part in found.parts:
+        names = " ▸ ".join(step.name for step in part.steps)
+        table.add_row(part.pool, names, f"{part.seconds:.3f}", part.slowest.name)
+    console.print(table)
+    table = _table("", "nodes", "time", "of which start, ramp, losses", "cost", "GPU hours")
+    for name, fleet in (("fastest", found.fastest), ("for the deadline", found.in_time)):
+        if fleet:
+            split = (fleet.start_s, fleet.ramp_s, fleet.lost_s)
+            table.add_row(
+                name,
+                _nodes(fleet),
+                format_duration(fleet.seconds),
+                ", ".join(map(format_duration, split)),
+                _dollars(fleet.cost_usd),
+                f"{fleet.gpu_hours:,.0f}",
+            )
+    console.print(table)
+    table = _table("one change", "nodes", "time", "cost", "saves", "effect on the result")
+    for settings, effect, fleet, saved in found.savings:
+        cells = ["too late with any", "", "", ""]
+        if fleet:
+            time, cost = format_duration(fleet.seconds), _dollars(fleet.cost_usd)
+            cells = [_nodes(fleet), time, cost, f"{saved:.0%}"]
+        table.add_row(" ".join(settings), *cells, effect)
+    console.print(table)
+    table = _table("figure", "kind", "source")
+    for name, figure in found.figures.items():
+        table.add_row(name, figure.kind, figure.source)
+    console.print(table)
+    assumed = sum(figure.kind == "assumed" for figure in found.figures.values())
+    console.print(f"{assumed} of {len(found.figures)} figures are assumed.", highlight=False)
+
+
+def _verdict(question: Question, found: Estimate) -> Iterator[str]:
+    part = found.parts[(found.in_time or found.fastest).bottleneck]
+    if question.deadline_s:
+        deadline, fleet = format_duration(question.deadline_s), found.in_time
+        if fleet is None:
+            started = format_duration(found.fastest.start_s)
+            yield f"No number of nodes meets {deadline}: the first photo is begun after {started}."
+        elif found.meets_deadline:
+            yield f"The deadline of {deadline} takes {_nodes(fleet)}."
+        else:
+            needed = format_duration(found.fastest.seconds)
+            yield (
+                f"The deadline of {deadline} takes {_nodes(fleet)}, more than there may be: "
+                f"those take {needed}."
+            )
+    yield f"The bottleneck is {part.slowest.name}, in the pool {part.pool}."
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=SIMPLE, pad_edge=False, show_edge=False)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def as_json(question: Question, found: Estimate) -> dict[str, Any]:
+    """All of it as JSON values."""
+    return {
+        "rows": question.catalog.rows,
+        "megapixels": question.catalog.megapixels,
+        "pilot_rows": question.catalog.pilot.rows if question.catalog.pilot else 0,
+        "recipe": question.recipe.name,
+        "deadline_s": question.deadline_s,
+        "meets_deadline": found.meets_deadline if question.deadline_s else None,
+        "parts": [
+            {"pool": part.pool, "seconds": part.seconds, "slowest": part.slowest.name}
+            | {"steps": {step.name: step.seconds for step in part.steps}}
+            for part in found.parts
+        ],
+        "fastest": asdict(found.fastest),
+        "for_deadline": asdict(found.in_time) if found.in_time else None,
+        "changes": [
+            {"set": list(settings), "saved": saved, "fleet": asdict(fleet) if fleet else None}
+            for settings, _, fleet, saved in found.savings
+        ],
+        "figures": {
+            name: {"kind": figure.kind, "source": figure.source}
+            for name, figure in found.figures.items()
+        },
+    }
