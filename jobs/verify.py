@@ -91,7 +91,7 @@ def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
         prepare.mask(recipe)(photo)
         assert photo.region is not None
         height, width = photo.region.shape
-        changed = distance_outside(photo.region) <= recipe.mask.feather_for(width, height)
+        changed = distance_outside(photo.region) < recipe.mask.feather_for(width, height) + 1
         found = compare(source, result, changed, marked=recipe.metadata.mark_edit)
     except RowError as error:
         return Verdict(row.id, fidelity, None, str(error))

@@ -38,7 +38,7 @@ class MaskOptions(Section):
     dilate_share: float = Field(0.0, ge=0, le=0.1)
     """The same as a share of the photo's longer side; the larger of the two applies."""
     feather_px: int = Field(3, ge=0, le=256)
-    """Width of the soft edge, outside the grown region; beyond it nothing changes."""
+    """Width of the soft edge, outside the grown region: from this + 1 px on, nothing changes."""
     feather_share: float = Field(0.0, ge=0, le=0.1)
     """The same as a share of the photo's longer side; the larger of the two applies."""
 
@@ -59,7 +59,8 @@ class CropOptions(Section):
     min_context_px: int = Field(64, ge=1, le=4096)
     """At least this much of the photo is seen on each side, and always more than the feather."""
     aspect: float = Field(0.0, ge=0.0, le=10.0)
-    """Width over height of the crop, 0.1 to 10, reached by growing one axis; 0: as it comes."""
+    """Width over height of the crop, 0.1 to 10, reached by growing one axis as far as the photo
+    allows; 0: as it comes."""
     merge_px: int = Field(48, ge=0, le=4096)
     """Masked parts nearer than this are filled together."""
     max_patches: int = Field(32, ge=1, le=256)
@@ -108,6 +109,9 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 #: Whether a refiner works on a patch: on each, where its surroundings have texture, or not at all.
 When = Literal["always", "auto", "never"]
 
+#: How ComfyUI spaces the noise levels of a sampling.
+Scheduler = Literal["simple", "normal"]
+
 
 class LamaOptions(Section):
     """LaMa: removes surely, a little soft (Suvorov et al. 2022)."""
@@ -117,14 +121,15 @@ class LamaOptions(Section):
     """A model's name (`catalog-cleanup models list`), a path, or an s3:// URI. The environment's
     LAMA_MODEL, a path, comes before the default name."""
     window: Literal["region", "photo"] = "region"
-    """What it sees: the surroundings of a patch, or the whole photo, as the published method."""
+    """What it sees: the surroundings of a patch, or the whole photo, as the published method (but
+    for at most 7 px along one edge, so that nothing is padded)."""
     context: float = Field(3.0, ge=1.0, le=20.0)
     """With `region`: side of the window over side of the masked part, on each axis."""
     min_context_px: int = Field(128, ge=16, le=4096)
     """With `region`: at least this much of the photo is seen on each side."""
     max_side_px: int = Field(2048, ge=256, le=8192)
-    """Windows with a longer side are filled at this size: LaMa was trained on 256 px, repeats
-    texture well up to about 2,000 px, and loses the thread beyond."""
+    """Windows with a longer side are filled at this size, rounded up to a multiple of 64: LaMa was
+    trained on 256 px, repeats texture well up to about 2,000 px, and loses the thread beyond."""
     dtype: Dtype = "auto"
     """Of the convolutions, the Fourier transform stays float32; auto: bfloat16 where it is fast."""
     compile: bool = False
@@ -171,6 +176,9 @@ class FluxFillOptions(Section):
     tend to come back."""
     steps: int = Field(20, ge=1, le=200)
     guidance: float = Field(30.0, ge=0, le=100)
+    scheduler: Scheduler = "simple"
+    """How the noise levels are spaced, by the names that they have in ComfyUI. Its templates for
+    FLUX-Fill take `normal`, which spends the last step on a level of 0.001."""
     shift: float = Field(1.15, ge=0, le=10)
     """Of the noise schedule (mu), at any size."""
     prompt: str = ""
@@ -212,6 +220,8 @@ class Flux2KleinOptions(Section):
     steps: int = Field(8, ge=1, le=200)
     guidance: float = Field(1.0, ge=1, le=100)
     """Over 1 only for weights that are not distilled (klein-base), at twice the work."""
+    scheduler: Scheduler = "simple"
+    """As in flux-fill."""
     shift: float = Field(2.02, ge=0, le=10)
     """Of the noise schedule (mu), at any size; ComfyUI's for FLUX.2."""
     prompt: str = "clean background, nothing added"

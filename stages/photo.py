@@ -28,7 +28,7 @@ class Patch:
     """One crop of a photo, worked on by itself.
 
     Attributes:
-        crop: what is pasted back, in the displayed photo; may reach outside.
+        crop: what is pasted back, in the displayed photo.
         window: what the removal sees: the crop, or more.
         pixels: ``(h, w, 3)`` uint8 sRGB of the window at its working size, and from ``focus`` on
             of the crop; the fill replaces them.

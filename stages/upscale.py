@@ -17,6 +17,7 @@ from stages.devices import choose_device, is_black, is_out_of_memory, resolve_dt
 from stages.masks import Bytes
 from stages.networks import load_network
 from stages.options import UpscaleOptions
+from stages.resize import resample
 
 #: Tiles are not halved below this, px: where that does not fit, nothing does.
 _SMALLEST_TILE_PX = 64
@@ -159,10 +160,7 @@ def to_size(pixels: Bytes, width: int, height: int, upscaler: Upscaler | None) -
     """
     if upscaler is not None and (width > pixels.shape[1] or height > pixels.shape[0]):
         pixels = upscaler.enlarge(pixels)
-    smaller = min(width, pixels.shape[1]), min(height, pixels.shape[0])
-    shrunk = cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA)
-    grown = cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LANCZOS4)
-    return np.array(grown, np.uint8)
+    return resample(pixels, width, height, cv2.INTER_LANCZOS4)
 
 
 def _network_dtype(

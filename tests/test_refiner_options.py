@@ -39,14 +39,31 @@ def test_flux_prompts_equal_the_whole_pipelines(flux_folder: Path) -> None:
     whole = FluxFillPipeline.from_pretrained(flux_folder, local_files_only=True)
 
     prompt = encoder.encode("a wooden table")
-    embeds, pooled, _ = whole.encode_prompt("a wooden table", None, max_sequence_length=512)
+    embeds, pooled, _ = whole.encode_prompt("a wooden table", None, max_sequence_length=256)
 
-    assert prompt.embeds.shape == (512, 32)
+    assert prompt.embeds.shape == (256, 32)
     assert np.allclose(prompt.embeds, embeds[0].detach().numpy(), atol=1e-4)
     assert np.allclose(prompt.pooled, pooled[0].detach().numpy(), atol=1e-4)
     assert encoder.encode("a wooden table") is prompt  # encoded once
     assert prompt.text_hash != encoder.encode("").text_hash
     assert not np.array_equal(prompt.embeds, encoder.encode("").embeds)
+
+
+@pytest.mark.parametrize(
+    ("letters", "tokens"), [(0, 256), (200, 256), (254, 256), (300, 302), (510, 512), (700, 512)]
+)
+def test_flux_pads_short_texts_and_keeps_all_of_long_ones(
+    letters: int, tokens: int, flux_folder: Path
+) -> None:
+    """The test's tokenizer makes a token of each letter, of the first space, and of the end."""
+    encoder = load_encoder(FluxFillOptions(dtype="float32"), flux_folder)
+    text = "".join(chr(97 + index % 26) for index in range(letters))
+
+    assert encoder.encode(text).embeds.shape == (tokens, 32)
+    if 254 < letters < 510:
+        assert not np.array_equal(
+            encoder.encode(text).embeds, encoder.encode(text[:-1] + "!").embeds
+        )
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
