@@ -101,6 +101,10 @@ class LineageRow:
     mask_sha256: str | None = _column(
         pa.string(), "Of the mask's file, hex; of several, of their hex hashes, joined in order."
     )
+    region_sha256: str | None = _column(
+        pa.string(),
+        "Of all that is marked, united at the photo's displayed size: a bit a pixel, row by row.",
+    )
     image_version: str | None = _column(
         pa.string(),
         "Of the photo's file when it was read: in S3 its ETag, and @ and its version's id where "
