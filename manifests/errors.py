@@ -243,7 +243,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "model.out_of_memory": (
         "Even a single crop does not fit into the device's memory.",
-        "Use a larger GPU, a smaller size_px or max_side_px, or refine.offload.",
+        "Use a larger GPU, a smaller size_px, max_side_px or upscale.tile_px, or refine.offload.",
     ),
     "model.bad_output": (
         "A model's output was not a picture: not a number, or black.",

@@ -145,7 +145,9 @@ class LineageRow:
         pa.string(), "What became of previews and of other content that no longer holds."
     )
     recipe_name: str = _column(pa.string(), "Name in the recipe.", "")
-    recipe_hash: str = _column(pa.string(), "Changes with every option that steers a result.", "")
+    recipe_hash: str = _column(
+        pa.string(), "Changes with what steers results: options, and the content of weights.", ""
+    )
     refine_prompt: str | None = _column(pa.string(), "What the refiner was told to paint.")
     refine_sigmas: list[float] = _column(
         pa.list_(pa.float64()),

@@ -90,7 +90,7 @@ def mask(recipe: Recipe) -> Work:
         for uri, each in photo.marked.items():
             drawn |= fit_to_photo(each, row.width, row.height, recipe.mask, uri)
         photo.marked = {}
-        row.region_sha256 = hashlib.sha256(np.packbits(drawn)).hexdigest()
+        row.region_sha256 = hashlib.sha256(np.packbits(drawn).tobytes()).hexdigest()
         photo.region = grown(drawn, recipe.mask)
         row.masked_px = int(np.count_nonzero(photo.region))
         share = row.masked_px / photo.region.size

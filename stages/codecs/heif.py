@@ -62,8 +62,7 @@ def encode_avif(edit: Edit) -> Encoded:
     quality = edit.output.quality or DEFAULT_QUALITY
     picture = as_pillow(edit.pixels, edit.space.model)
     try:
-        # By its threads, one a core if not told, the encoder decides into how many tiles it cuts.
-        data = pillow_io.saved(picture, format="AVIF", quality=quality, max_threads=1, **kept)
+        data = pillow_io.saved(picture, format="AVIF", quality=quality, **kept)
     except RuntimeError as error:  # of the encoder, which does not say that it lacks memory
         raise UnsupportedError(str(error)) from None
     return Encoded(data, "reencoded", f"AVIF, quality {quality}", blocks.notes)
