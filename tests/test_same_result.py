@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +142,22 @@ def test_try_makes_what_a_run_makes(
             assert seeds_of(row) == [patch["seed"] for patch in made.patches[f"row-{index}"]]
         expected = Path(made.output_uri[f"row-{index}"]).read_bytes()
         assert tried.read_bytes() == expected != Path(copy).read_bytes()
+
+
+def test_try_computes_with_as_many_threads_as_an_actor_of_one_cpu() -> None:
+    """Networks on a CPU add up in an order that the number of threads decides."""
+    code = (
+        "import jobs.try_one\n"
+        "def threads(*_): import torch; print(torch.get_num_threads()); raise SystemExit\n"
+        "jobs.try_one.try_one = threads\n"
+        "from jobs.cli import app\n"
+        "app(['try', 'a.png', 'm.png', 'o.png'])"
+    )
+    free = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=free, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1\n"
 
 
 def _photo(name: str) -> str:
