@@ -215,6 +215,16 @@ CODES: dict[str, tuple[str, str]] = {
         "The weights are not the ones that are listed: damaged, or exchanged.",
         "Delete the file named and fetch it again; if you mean to use it, name it by its path.",
     ),
+    "weights.mismatch": (
+        "A machine's weights are others than those that the run's recipe is pinned to.",
+        "Put the same file on every machine (LAMA_MODEL, too, must be the same everywhere). To use "
+        "other weights, leave out weights_pin and run again: they make another recipe.",
+    ),
+    "weights.unidentified": (
+        "The machine that starts the run cannot read weights of which the recipe gives a path.",
+        "Set the section's weights_pin to the `sha256:…` that `catalog-cleanup models pull PATH` "
+        "prints on a node, or start the run where the weights are.",
+    ),
     "weights.untrusted": (
         "The weights are of a kind that can run code when loaded, and no hash is listed for them.",
         "Use safetensors, or, if you trust the source, --trust.",
@@ -233,7 +243,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "model.out_of_memory": (
         "Even a single crop does not fit into the device's memory.",
-        "Use a larger GPU, a smaller size_px or max_side_px, or refine.offload.",
+        "Use a larger GPU, a smaller size_px, max_side_px or upscale.tile_px, or refine.offload.",
     ),
     "model.bad_output": (
         "A model's output was not a picture: not a number, or black.",

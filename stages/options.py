@@ -9,9 +9,20 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+#: Marks an option that changes no result: the recipe's hash leaves it out.
+NEUTRAL = "neutral"
+
+#: What weights must be, see the options ``weights_pin``; empty: not known yet.
+WeightsPin = Annotated[
+    str, Field(pattern=r"^$|^sha256:[0-9a-f]{64}$|^md5:[0-9a-f]{32}$|^commit:[0-9a-f]{40}$")
+]
+
 
 class Section(BaseModel):
-    """A part of a recipe: frozen, and without room for unknown options."""
+    """A part of a recipe: frozen, and without room for unknown options.
+
+    Each option changes results unless it is marked :data:`NEUTRAL`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -120,6 +131,10 @@ class LamaOptions(Section):
     weights: str = "big-lama"
     """A model's name (`catalog-cleanup models list`), a path, or an s3:// URI. The environment's
     LAMA_MODEL, a path, comes before the default name."""
+    weights_pin: WeightsPin = ""
+    """What the content of `weights` must be: `sha256:HEX` of a file or folder as `catalog-cleanup
+    models pull` prints it, `md5:HEX`, or a hub's `commit:HEX`. Empty: what it is when a run starts.
+    """
     window: Literal["region", "photo"] = "region"
     """What it sees: the surroundings of a patch, or the whole photo, as the published method (but
     for at most 7 px along one edge, so that nothing is padded)."""
@@ -134,7 +149,7 @@ class LamaOptions(Section):
     """Of the convolutions, the Fourier transform stays float32; auto: bfloat16 where it is fast."""
     compile: bool = False
     """Compile the network (torch.compile): slower to start, faster afterwards."""
-    batch_size: int = Field(8, ge=1, le=256)
+    batch_size: Annotated[int, NEUTRAL] = Field(8, ge=1, le=256)
     """Windows filled at once, at most; halved as often as memory asks for it."""
 
 
@@ -151,6 +166,8 @@ class UpscaleOptions(Section):
     """`model`: a super-resolution network, and Lanczos for what is left to the target."""
     weights: str = ""
     """Of the network: a model's name, a path or an s3:// URI; any that spandrel knows."""
+    weights_pin: WeightsPin = ""
+    """As in lama."""
     tile_px: int = Field(512, ge=64, le=4096)
     """Larger crops are enlarged in tiles of this side, which overlap."""
     overlap_px: int = Field(32, ge=0, le=512)
@@ -165,6 +182,8 @@ class FluxFillOptions(Section):
     method: Literal["flux-fill"] = "flux-fill"
     weights: str = "flux1-fill-dev"
     """A model's name, or the folder of a diffusers pipeline: a path or an s3:// URI."""
+    weights_pin: WeightsPin = ""
+    """As in lama."""
     when: When = "always"
     """auto: leave the removal's fill as it is where it lacks no more than `auto_detail`."""
     auto_detail: float = Field(1.5, ge=0, le=255)
@@ -191,15 +210,11 @@ class FluxFillOptions(Section):
     fp8: bool = False
     """Linear layers in 8-bit floating point (torchao; takes a GPU of compute capability 8.9, and
     bfloat16)."""
-    cache: Literal["none", "first-block"] = "none"
-    """Skip steps that would change little. Couples the photos of a batch: results then depend on
-    it a little."""
-    cache_threshold: float = Field(0.08, gt=0, le=1)
     attention: str = ""
     """An attention backend of diffusers, e.g. `flash` or `_flash_3_hub`; empty: its own choice."""
-    offload: bool = False
+    offload: Annotated[bool, NEUTRAL] = False
     """Keep on the GPU only the part at work: for smaller GPUs, slower."""
-    batch_size: int = Field(4, ge=1, le=64)
+    batch_size: Annotated[int, NEUTRAL] = Field(4, ge=1, le=64)
     """Crops refined at once, at most; halved as often as memory asks for it."""
 
 
@@ -209,6 +224,8 @@ class Flux2KleinOptions(Section):
     method: Literal["flux2-klein"] = "flux2-klein"
     weights: str = "flux2-klein-4b"
     """A model's name, or the folder of a diffusers pipeline: a path or an s3:// URI."""
+    weights_pin: WeightsPin = ""
+    """As in lama."""
     when: When = "always"
     """As in flux-fill."""
     auto_detail: float = Field(1.5, ge=0, le=255)
@@ -229,9 +246,9 @@ class Flux2KleinOptions(Section):
     dtype: Dtype = "bfloat16"
     compile: bool = False
     """Compile the repeated blocks: slower to start, faster afterwards."""
-    offload: bool = False
+    offload: Annotated[bool, NEUTRAL] = False
     """Keep on the GPU only the part at work: for smaller GPUs, slower."""
-    batch_size: int = Field(4, ge=1, le=64)
+    batch_size: Annotated[int, NEUTRAL] = Field(4, ge=1, le=64)
     """Crops refined at once, at most; halved as often as memory asks for it."""
 
 
@@ -258,6 +275,8 @@ class JudgeOptions(Section):
     weights: str = ""
     """A second judge: the folder of a DINOv2 in transformers' form; a path or an s3:// URI. Empty:
     none."""
+    weights_pin: WeightsPin = ""
+    """As in lama."""
     learned_threshold: float = Field(0.15, ge=0, le=2)
     """An object came back, too, where the second judge finds the fill farther than this from its
     surroundings (1 - cosine of mean features), beyond the removal's. Not calibrated."""
@@ -272,7 +291,7 @@ class OutputOptions(Section):
     """Of lossy files coded from their samples, 1 to 100; 0: the source's own where it can be read
     from the file (WebP), else 90. JPEGs that stay JPEGs keep their own tables, whatever this says.
     """
-    keep_steps: bool = False
+    keep_steps: Annotated[bool, NEUTRAL] = False
     """With a refiner: keep each crop as it was after the removal, and after the refiner, under
     ``steps/``, for `catalog-cleanup report`. Of what is done already, nothing is kept."""
 

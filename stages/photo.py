@@ -7,7 +7,6 @@ decoded photo.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, field, fields
 from typing import Any
@@ -105,11 +104,6 @@ class Photo:
     def marks(self) -> Marks:
         """All that marks it."""
         return Marks.unpack(self.lineage.mask_uri, self.lineage.marks)
-
-    def seed(self, index: int) -> int:
-        """Seed of patch ``index``: it follows from the row and the recipe (and its seed) alone."""
-        key = f"{self.lineage.recipe_hash}/{self.lineage.id}/{index}"
-        return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 
     def drop_pixels(self) -> None:
         """Free everything but the record and the files, once nothing is painted any more."""

@@ -90,6 +90,7 @@ def mask(recipe: Recipe) -> Work:
         for uri, each in photo.marked.items():
             drawn |= fit_to_photo(each, row.width, row.height, recipe.mask, uri)
         photo.marked = {}
+        row.region_sha256 = hashlib.sha256(np.packbits(drawn).tobytes()).hexdigest()
         photo.region = grown(drawn, recipe.mask)
         row.masked_px = int(np.count_nonzero(photo.region))
         share = row.masked_px / photo.region.size
@@ -108,12 +109,25 @@ def cut_patches(recipe: Recipe) -> Work:
     def work(photo: Photo) -> None:
         assert photo.region is not None
         for index, plan in enumerate(plan_crops(photo.region, recipe)):
-            patch = _cut_patch(photo, plan, recipe, photo.seed(index))
+            patch = _cut_patch(photo, plan, recipe, _seed(photo, recipe, index))
             photo.patches.append(patch)
             photo.lineage.patches.append(_describe(plan, patch))
         photo.region = None
 
     return work
+
+
+def _seed(photo: Photo, recipe: Recipe, index: int) -> int:
+    """Seed of patch ``index``, 0 to 2**32 - 1, from contents alone.
+
+    These are the photo's file, what is marked on it, in whatever form, and the recipe's ``seed``:
+    the same photo comes out the same under any id and path, and recipes paint by the same chance.
+    """
+    row = photo.lineage
+    assert row.image_sha256
+    assert row.region_sha256
+    key = f"{recipe.seed}/{row.image_sha256}/{row.region_sha256}/{index}"
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 
 
 def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> Patch:

@@ -93,19 +93,6 @@ def test_without_the_library_a_jpeg_is_coded_again_and_the_lineage_says_so(
     assert "libturbojpeg is not installed" in str(photo.lineage.fidelity_note)
 
 
-def test_seeds_follow_from_row_and_recipe_alone() -> None:
-    recipe, other = Recipe.load("telea"), Recipe.load("patchmatch")
-    photo = demo_photo("coffee-stray-coins", recipe)
-    assert photo.seed(0) == demo_photo("coffee-stray-coins", recipe).seed(0)
-    seeds = {
-        photo.seed(0),
-        photo.seed(1),
-        demo_photo("nuthatch-caption", recipe).seed(0),
-        demo_photo("coffee-stray-coins", other).seed(0),
-    }
-    assert len(seeds) == 4
-
-
 def test_an_empty_mask_passes_the_file_through_byte_for_byte(tmp_path: Path) -> None:
     recipe = Recipe.load("patchmatch")
     photo = demo_photo("fig-bowl-sticker-date", recipe)

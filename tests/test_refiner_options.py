@@ -115,24 +115,7 @@ def test_auto_is_float32_without_a_gpu() -> None:
     assert loading.dtype_of("float16", torch.device("cpu")) is torch.float16
 
 
-def test_first_block_cache_skips_steps_and_starts_each_batch_anew(flux_folder: Path) -> None:
-    runs: list[int] = []
-    refiner = load_flux(flux_folder, steps=8, cache="first-block", cache_threshold=1.0)
-    last = refiner.pipe.transformer.single_transformer_blocks[-1].norm
-    last.register_forward_hook(lambda *_: runs.append(1))
-    pixels, masks = make_crops(1)
-    prompts = make_prompts(1)
-
-    first = pictures_of(refiner.refine(pixels, masks, prompts, [1]))
-    whole_steps = len(runs)
-    second = pictures_of(refiner.refine(pixels, masks, prompts, [1]))
-
-    assert 1 <= whole_steps < 8
-    assert len(runs) == 2 * whole_steps
-    assert np.array_equal(first, second)
-
-
-@pytest.mark.parametrize("family", ["flux", "klein", "flux with cache"])
+@pytest.mark.parametrize("family", ["flux", "klein"])
 def test_compiled_blocks_give_the_same(
     family: str, flux_folder: Path, klein_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,8 +129,7 @@ def test_compiled_blocks_give_the_same(
         if family == "klein":
             refiner: FluxFill | Flux2Klein = load_klein(klein_folder, steps=2, compile=compiled)
         else:
-            cache = "first-block" if "cache" in family else "none"
-            refiner = load_flux(flux_folder, steps=2, cache=cache, compile=compiled)
+            refiner = load_flux(flux_folder, steps=2, compile=compiled)
         results.append(pictures_of(refiner.refine(pixels, masks, prompts, [1, 2])))
         blocks = refiner.pipe.transformer.transformer_blocks
         assert (blocks[0]._compiled_call_impl is not None) == compiled

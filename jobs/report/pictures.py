@@ -63,13 +63,14 @@ class Pictures:
     problem: str = ""
 
 
-def draw(row: Mapping[str, Any], recipe: Recipe, output: str, store: Store) -> Pictures:
+def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store: Store) -> Pictures:
     """Draw all pictures of a lineage row that can be drawn.
 
     Args:
         row: of the lineage.
         recipe: that it was made with.
         output: the folder of its results, where steps may be kept.
+        label: the recipe's, by which they are.
         store: takes ``before.webp``, ``after.webp``, ``icon.webp`` (of the latter, or else of the
             former), and for each patch ``<n>-before.webp``, ``<n>-after.webp`` and kept steps.
     """
@@ -102,7 +103,7 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, store: Store) -> P
                         for step in get_args(Kept)
                         if recipe.output.keep_steps
                         and _copy_step(
-                            kept_uri(output, recipe, row["id"], index, step),
+                            kept_uri(output, label, row["id"], index, step),
                             f"{index}-{step}.webp",
                             store,
                         )

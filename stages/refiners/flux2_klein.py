@@ -55,7 +55,7 @@ class Flux2Klein(DiffusionRefiner[Flux2KleinOptions]):
         )
         loading.place(pipe, place, offload=options.offload)
         if options.compile:
-            loading.use_compile(pipe.transformer, place, whole=True)
+            loading.use_compile(pipe.transformer, place)
         return cls(pipe, options, place, dtype)
 
     @property

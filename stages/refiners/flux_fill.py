@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
@@ -74,13 +73,10 @@ class FluxFill(DiffusionRefiner[FluxFillOptions]):
         Raises:
             WeightsError: ``model.unavailable``.
         """
-        cached = options.cache == "first-block"
         if options.attention:
             loading.use_attention(pipe.transformer, options.attention, dtype, device)
-        if cached:
-            loading.use_cache(pipe.transformer, options.cache_threshold)
-        if options.compile:  # the cache decides between blocks, which breaks their graph
-            loading.use_compile(pipe.transformer, device, whole=not cached)
+        if options.compile:
+            loading.use_compile(pipe.transformer, device)
         return cls(pipe, options, device, dtype)
 
     @property
@@ -103,22 +99,21 @@ class FluxFill(DiffusionRefiner[FluxFillOptions]):
         known = self._encode(batch.image)
         noise = noise_of(batch.generators, known.shape[1:]).to(known)
         sigma = self.sigmas[0]
-        with self._cache():
-            packed = self.pipe(
-                image=(batch.image + 1) / 2,
-                mask_image=batch.mask,
-                height=height,
-                width=width,
-                latents=_pack(sigma * noise + (1 - sigma) * known),
-                sigmas=self.sigmas[:-1],
-                num_inference_steps=len(self.sigmas) - 1,
-                strength=1.0,  # of the levels given, run all
-                guidance_scale=self.options.guidance,
-                prompt_embeds=batch.embeds,
-                pooled_prompt_embeds=batch.pooled,
-                output_type="latent",
-                callback_on_step_end=self._keeper(batch.mask, known, noise),
-            ).images
+        packed = self.pipe(
+            image=(batch.image + 1) / 2,
+            mask_image=batch.mask,
+            height=height,
+            width=width,
+            latents=_pack(sigma * noise + (1 - sigma) * known),
+            sigmas=self.sigmas[:-1],
+            num_inference_steps=len(self.sigmas) - 1,
+            strength=1.0,  # of the levels given, run all
+            guidance_scale=self.options.guidance,
+            prompt_embeds=batch.embeds,
+            pooled_prompt_embeds=batch.pooled,
+            output_type="latent",
+            callback_on_step_end=self._keeper(batch.mask, known, noise),
+        ).images
         vae = self.pipe.vae.config
         latents = packed.view(count, height // 16, width // 16, -1, 2, 2)
         latents = latents.permute(0, 3, 1, 4, 2, 5).reshape(known.shape)
@@ -131,14 +126,6 @@ class FluxFill(DiffusionRefiner[FluxFillOptions]):
         latents = vae.encode(image.to(self.dtype)).latent_dist.mode().float()
         scaled: torch.Tensor = (latents - vae.config.shift_factor) * vae.config.scaling_factor
         return scaled
-
-    def _cache(self) -> Any:
-        """Batches must not see each other's cached blocks."""
-        transformer = self.pipe.transformer
-        if not transformer.is_cache_enabled:
-            return nullcontext()
-        transformer._reset_stateful_cache()
-        return transformer.cache_context("cond")
 
     def _keeper(
         self, mask: torch.Tensor, known: torch.Tensor, noise: torch.Tensor
