@@ -125,8 +125,11 @@ class Recipe(Section):
                 "output": {"keep_steps"},
             },
         )
+        # What all results had before there was a choice.
         if not options["seed"]:
-            del options["seed"]  # 0 is what all results had before there was a choice
+            del options["seed"]
+        if options["output"]["fidelity"] == "any":
+            del options["output"]["fidelity"]
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

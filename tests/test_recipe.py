@@ -41,7 +41,8 @@ def test_another_seed_is_another_recipe_and_the_first_one_is_none() -> None:
     options = recipe.model_dump(mode="json", exclude_none=True)
     for name in ("name", "description", "limits", "seed"):
         del options[name]
-    del options["output"]["keep_steps"]
+    for name in ("keep_steps", "fidelity"):
+        del options["output"][name]
     text = json.dumps(options, sort_keys=True)
     assert recipe.hash == hashlib.sha256(text.encode()).hexdigest()[:16], "as without seeds"
     first, second = (
