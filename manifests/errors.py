@@ -85,7 +85,8 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "output.not_exact": (
         "With output.fidelity = exact: the result would differ from the photo outside the mask.",
-        "Set output.format = png, which keeps all samples, or output.fidelity = any.",
+        "Set output.format = tiff, which keeps all samples (or png, if the photo is not CMYK), or "
+        "output.fidelity = any.",
     ),
     "storage.unreachable": (
         "S3 does not answer, or only to refuse, for longer than CATALOG_CLEANUP_RETRY_S.",

