@@ -83,6 +83,11 @@ CODES: dict[str, tuple[str, str]] = {
         "The output's suffix names another format than the result's.",
         "Name the output with the photo's own suffix, or set output.format.",
     ),
+    "output.not_exact": (
+        "With output.fidelity = exact: the result would differ from the photo outside the mask.",
+        "Set output.format = tiff, which keeps all samples (or png, if the photo is not CMYK), or "
+        "output.fidelity = any.",
+    ),
     "storage.unreachable": (
         "S3 does not answer, or only to refuse, for longer than CATALOG_CLEANUP_RETRY_S.",
         "Check the endpoint and the network, then run again: it goes on where it stopped.",

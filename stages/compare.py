@@ -17,7 +17,7 @@ from stages.codecs import pillow_io
 from stages.codecs.decode import decode_photo
 from stages.codecs.formats import format_of
 from stages.codecs.heif import metadata_of
-from stages.codecs.jpeg_header import read_header
+from stages.codecs.jpeg_header import DamagedError, RefusedError, read_header
 from stages.codecs.jpeg_splice import coefficients_of
 from stages.codecs.metadata.compare import comparable
 from stages.codecs.metadata.exif import find_thumbnails
@@ -26,7 +26,6 @@ from stages.codecs.picture import Decoded, as_pillow, to_stored
 from stages.codecs.png_chunks import chunks, raw_profile
 from stages.codecs.tiff import smaller_copies
 from stages.codecs.tiff_file import TiffFile
-from stages.codecs.turbojpeg import DamagedError, RefusedError
 from stages.colour import view
 from stages.masks import Bits
 

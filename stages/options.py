@@ -291,6 +291,9 @@ class OutputOptions(Section):
     """Of lossy files coded from their samples, 1 to 100; 0: the source's own where it can be read
     from the file (WebP), else 90. JPEGs that stay JPEGs keep their own tables, whatever this says.
     """
+    fidelity: Literal["any", "exact"] = "any"
+    """exact: refuse a result that had to be coded again outside the mask too: lossy WebP, AVIF and
+    HEIC, JPEGs whose blocks cannot be kept, conversions that lose samples."""
     keep_steps: Annotated[bool, NEUTRAL] = False
     """With a refiner: keep each crop as it was after the removal, and after the refiner, under
     ``steps/``, for `catalog-cleanup report`. Of what is done already, nothing is kept."""

@@ -20,10 +20,9 @@ from manifests.errors import RowError
 from stages.codecs import pillow_io, webp
 from stages.codecs.bounds import refuse_endless
 from stages.codecs.formats import CODECS, format_of
-from stages.codecs.jpeg_header import read_header
+from stages.codecs.jpeg_header import DamagedError, RefusedError, read_header
 from stages.codecs.picture import Decoded, UnsupportedError
 from stages.codecs.pillow_io import opened, upright_of
-from stages.codecs.turbojpeg import DamagedError, RefusedError
 from stages.masks import Bytes
 from stages.options import MaskOptions
 
