@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from cluster.causes import cause_of
+
 _CONNECT_SECONDS = 10.0
 
 _ENVIRONMENT = {
@@ -131,8 +133,7 @@ class _Collector(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        text = str(error) if error else record.getMessage()
-        self.lines.append(text.strip().splitlines()[-1])
+        self.lines.append(cause_of(error) if error else record.getMessage().partition("\n")[0])
 
 
 @contextmanager

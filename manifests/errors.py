@@ -135,7 +135,8 @@ CODES: dict[str, tuple[str, str]] = {
         "Rename the id.",
     ),
     "id.duplicate": (
-        "Several rows have the same id; none of them was processed.",
+        "Several rows have the same id, or ids that only differ in how their accents are encoded "
+        "(Unicode NFC and NFD); none of them was processed.",
         "Give each row its own id.",
     ),
     "image.no_uri": ("The cell is empty.", "Fill the cell."),

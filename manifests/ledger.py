@@ -141,10 +141,10 @@ class Ledger:
         """Of each id the row of the latest run, and of that run's not the one that calls for it."""
         if rows.num_rows == 0:
             return rows
-        ends = pc.not_equal(rows["status"], STALE)
+        ends = pc.not_equal(rows["status"], STALE).cast(pa.int8())
         order = pc.sort_indices(
-            rows.append_column("_ends", ends.cast(pa.int8())),
-            [("run_id", "ascending"), ("_ends", "ascending"), ("finished_at", "ascending")],
+            pa.table({"run": rows["run_id"], "ends": ends, "at": rows["finished_at"]}),
+            [("run", "ascending"), ("ends", "ascending"), ("at", "ascending")],
         )
         places = pa.table({"id": rows["id"].take(order), "place": np.arange(len(order))})
         last = places.group_by("id", use_threads=False).aggregate([("place", "max")])

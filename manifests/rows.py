@@ -11,13 +11,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manifests.columns import names_in_lineage
 from manifests.duplicates import FURTHER, UNIQUE
 from manifests.errors import RowError
 from manifests.files import Place
 from manifests.formats import NAMED_LINES, Part
 from manifests.marks import Gathered, gather
 from manifests.read import name_lines
-from manifests.schema import SHARD_SCHEMA, extra_columns
+from manifests.schema import SHARD_SCHEMA
 
 #: With the longest suffix, the name of a file may have 255 bytes on common file systems.
 _MAX_ID_BYTES = 200
@@ -92,6 +93,9 @@ def check_rows(
 
     Returns:
         The same rows in the same order: :data:`SHARD_SCHEMA` and the other columns.
+
+    Raises:
+        ValueError: a value does not fit the type that its column has in all files together.
     """
     gathered = [
         gather(table.slice(start, _ROWS_GATHERED), lambda paths: _absolute_uris(paths, base))
@@ -120,7 +124,7 @@ def check_rows(
 
 def shard_schema(extra: pa.Schema) -> pa.Schema:
     """The columns of a shard's file; ``extra`` are the manifest's other columns."""
-    names = extra_columns(extra)
+    names = names_in_lineage(extra.names)
     return pa.schema([*SHARD_SCHEMA, *(field.with_name(names[field.name]) for field in extra)])
 
 
@@ -134,7 +138,10 @@ def _column(table: pa.Table, field: pa.Field) -> pa.Array | pa.ChunkedArray:
     if field.name not in table.column_names:
         return pa.nulls(table.num_rows, field.type)
     column = table[field.name]
-    return column if column.type == field.type else column.cast(field.type)
+    try:
+        return column if column.type == field.type else column.cast(field.type)
+    except pa.ArrowException as error:
+        raise ValueError(f"column {field.name}: {error}") from None
 
 
 def _absolute_uris(paths: pa.Array, base: Place) -> pa.Array:

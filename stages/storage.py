@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import unicodedata
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -143,13 +144,28 @@ def fetch(uri: str, role: str, schemes: Collection[str] = SCHEMES) -> Content:
     try:
         content = storage_for(scheme).fetch(uri)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise RowError(f"{role}.not_found", f"There is no {role} {uri}.") from None
+        raise RowError(f"{role}.not_found", f"There is no {role} {uri}{_spelled(uri)}.") from None
     except PermissionError as error:
         raise RowError(f"{role}.access_denied", f"The {role} {uri}: {error.strerror}.") from None
     except (OSError, ValueError) as error:
         raise RowError(f"{role}.unreachable", f"The {role} {uri}: {error}.") from None
     traffic.count(read_bytes=len(content.data))
     return content
+
+
+def _spelled(uri: str) -> str:
+    """For the end of a sentence: whether there is a file whose name looks the same."""
+    forms = {form: unicodedata.normalize(form, uri) for form in ("NFC", "NFD")}
+    found: dict[str, str] = {}
+    with suppress(OSError):
+        found = versions([each for each in forms.values() if each != uri])
+    for form, each in forms.items():
+        if each in found:
+            return (
+                f", but one that looks the same, with its accents in Unicode's {form}: rename it, "
+                f"or write the cell in {form}"
+            )
+    return ""
 
 
 def read(uri: str, role: str) -> bytes:

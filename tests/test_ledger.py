@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
 from manifests.ledger import Goal, Ledger, reconcile, set_aside
-from manifests.plan import Plan, make_plan
+from manifests.plan import Plan, load_plan, make_plan
 from manifests.schema import LineageRow, lineage_schema
 from stages.photo import lineage_dict
+from stages.recipe import Recipe
+from tests.reviewing import clean_here
 from tests.support import write
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -101,6 +109,39 @@ def test_a_row_that_calls_for_work_gives_way_to_its_result(plan: Plan, ledger: L
     assert tally.superseded == {0: 2}
     ledger.compact(0)
     assert reconcile(plan, ledger, Goal(SECOND), [0]).superseded == {}
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+def test_columns_called_like_ours_or_our_folders_are_read_by_anyone(
+    tmp_path: Path, as_text: bool
+) -> None:
+    """By pandas, pyarrow and DuckDB, which takes upper and lower case for the same."""
+    names = ["recipe", "Shard", "STATUS", "ID", "Image_URI", "_ends", "_shard", "_original", "side"]
+    theirs: dict[str, Any] = {name: [f"{name} of {row}" for row in "12"] for name in names}
+    table = pa.table({"id": ["1", "2"], "image": ["a"] * 2, "mask": ["b"] * 2} | theirs)
+    path = tmp_path / ("m.csv" if as_text else "m.parquet")
+    pacsv.write_csv(table, path) if as_text else pq.write_table(table, path)
+    clean_here(path, tmp_path / "out", Recipe.load("telea"))
+    lineage = tmp_path / "out" / "lineage"
+    wanted = {
+        name: name if name.startswith("_") or name == "side" else f"manifest_{name}"
+        for name in names
+    }
+    in_pandas = pd.read_parquet(lineage).sort_values("id")
+    in_arrow = pads.dataset(lineage, partitioning="hive").to_table().sort_by("id")
+    query = f"FROM read_parquet('{lineage}/*/*/*.parquet', hive_partitioning = true) ORDER BY id"
+    in_duckdb = duckdb.sql(query)
+    assert in_duckdb is not None
+    assert not [name for name in in_duckdb.columns if re.search(r"_\d+$", name)], "none is renamed"
+    for name, ours in wanted.items():
+        assert list(in_pandas[ours]) == theirs[name]
+        assert in_arrow[ours].to_pylist() == theirs[name]
+        assert in_duckdb.select(f'"{ours}"').fetchall() == [(cell,) for cell in theirs[name]]
+    assert set(in_pandas["recipe"]) == {Recipe.load("telea").hash}
+    assert in_duckdb.select("id, status").fetchall() == [("1", "failed"), ("2", "failed")]
+    notes = load_plan(str(tmp_path / "out"))
+    assert notes is not None
+    assert "column Shard is called manifest_Shard" in " ".join(notes.notes)
 
 
 def test_a_half_written_file_costs_its_rows_and_no_others(plan: Plan, ledger: Ledger) -> None:
