@@ -23,6 +23,9 @@ from manifests.schema import SHAPE_COLUMNS
 #: A mask cell of this form is a JSON list of paths; ``[1].png`` is not.
 _LIST = r"^\s*\[[\s\S]*\]\s*$"
 
+#: What :meth:`Marks.pack` makes of marks of which all lists are empty.
+NOTHING_MARKED = r'^\{("[a-z]+":\[\],?)+\}$'
+
 #: Half a pair of surrogates, which JSON can hold and UTF-8 cannot.
 _LONE = re.compile("[\ud800-\udfff]")
 
