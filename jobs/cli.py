@@ -144,8 +144,8 @@ def try_(
         list[str] | None,
         typer.Option(
             metavar="X,Y,WIDTH,HEIGHT",
-            help="Remove this, too, or instead of a mask: px of the displayed photo, from its top "
-            "left corner. Repeatable.",
+            help="Remove this, too, or instead of a mask: px of the displayed photo (or see the "
+            "recipe option shapes.units), from its top left corner. Repeatable.",
         ),
     ] = None,
     recipe: RecipeOption = DEFAULT_RECIPE,

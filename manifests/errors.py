@@ -187,8 +187,21 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "mask.too_faint": (
         "There is something in the mask, but nothing as bright as `mask.threshold`.",
-        "Draw it in white, or use --set mask.threshold=… or, for a mask that is drawn in "
-        "transparency, --set mask.channel=alpha, and another --output.",
+        "Draw it in white, or use --set mask.threshold=… or, for a map of labels, "
+        "mask.values=labels or, for a mask that is drawn in transparency, mask.channel=alpha, and "
+        "another --output.",
+    ),
+    "mask.ambiguous": (
+        "`mask.threshold` would leave out part of what the mask shows: labels, or areas of a lower "
+        "level. Or `mask.values` is labels, and the mask is lossy (JPEG, AVIF, lossy WebP).",
+        "To remove all that is not black, save the mask as PNG and use --set mask.values=labels; "
+        "to remove what reaches the threshold alone, --set mask.values=levels; and another "
+        "--output.",
+    ),
+    "mask.too_small": (
+        "All that is marked has fewer px than `limits.min_mask_px`.",
+        "Check for stray pixels and for the units of shapes (--set shapes.units=share or percent); "
+        "if it is meant, use --set limits.min_mask_px=1, and run again with --retry failed.",
     ),
     "mask.no_alpha": (
         "`mask.channel` is alpha, and the mask has no alpha channel.",
@@ -197,7 +210,8 @@ CODES: dict[str, tuple[str, str]] = {
     "mask.bad_shape": (
         "A row's boxes, polygons, rle or list of masks cannot be used.",
         "Correct the cell named: boxes are [x, y, width, height], polygons [x1, y1, x2, y2, …], "
-        "in px of the displayed photo; rle is COCO's.",
+        "in px of the displayed photo or, with --set shapes.units=share or percent, of its sides; "
+        "rle is COCO's.",
     ),
     "evaluate.no_reference": (
         "There is no reference to compare a result with, or it is of another size than the photo.",

@@ -24,6 +24,9 @@ from manifests.schema import SHAPE_COLUMNS
 #: A mask cell of this form is JSON, of which a list of paths can be used; ``[1].png`` is a path.
 _JSON = r"^\s*(?:\[[\s\S]*\]|\{[\s\S]*\})\s*$"
 
+#: What :meth:`Marks.pack` makes of marks of which all lists are empty.
+NOTHING_MARKED = r'^\{("[a-z]+":\[\],?)+\}$'
+
 #: Half a pair of surrogates, which JSON can hold and UTF-8 cannot.
 _LONE = re.compile("[\ud800-\udfff]")
 

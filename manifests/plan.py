@@ -59,7 +59,7 @@ class Plan:
         rows_per_shard: at most.
         shards: how many there are, numbered from 0.
         rejected: error code -> ids that were found unusable, told before any work starts.
-        notes: sentences about rejected rows and renamed columns.
+        notes: sentences about rejected rows, rows that mark nothing, and renamed columns.
     """
 
     output: str
@@ -294,7 +294,7 @@ def _checked(files: list[ManifestFile], scan: _Scan, told: Unusable) -> Iterator
                 raise ManifestError("manifest.unreadable", f"{place.uri}: {error}.") from None
             told.add(place, part, checked)
             kept = without_repeats(checked, kinds)
-            told.ids.update(kept["error_code"].drop_null().to_pylist())
+            told.count(kept)
             yield kept
 
 

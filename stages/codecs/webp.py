@@ -67,6 +67,16 @@ def canvas(data: bytes) -> tuple[int, int] | None:
     return width, height
 
 
+def is_lossy(data: bytes) -> bool:
+    """Whether the picture, or the first of an animation's, is coded with loss."""
+    for name, content in _chunks(data):
+        if name == b"ANMF":  # a frame: 16 bytes of where and how long, then its own chunks
+            return is_lossy(bytes(12) + content[16:])
+        if name in (b"VP8 ", b"VP8L"):
+            return name == b"VP8 "
+    return True
+
+
 def _chunks(source: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield each chunk's name and content (RIFF)."""
     position = 12
