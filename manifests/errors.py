@@ -98,8 +98,12 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "cluster.unreachable": (
         "No Ray cluster answers at that address, or it does not accept the token.",
-        "Check the address; where the cluster asks for a token, set RAY_AUTH_MODE=token and "
-        "RAY_AUTH_TOKEN.",
+        "Check the address, HOST:6379 by default; where the cluster asks for a token, set "
+        "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN.",
+    ),
+    "cluster.not_started": (
+        "A private Ray does not start on this machine.",
+        "Correct what is named, or use a cluster (--address); `catalog-cleanup doctor` checks it.",
     ),
     "cluster.refused": (
         "The cluster's job API refuses what it was asked for.",
@@ -220,12 +224,14 @@ CODES: dict[str, tuple[str, str]] = {
         "Use safetensors, or, if you trust the source, --trust.",
     ),
     "weights.unusable": (
-        "The weights are damaged, or of another network than the recipe's.",
-        "Check which model the file is of.",
+        "The weights are damaged, of another network than the recipe's, or of a kind that is not "
+        "read (ONNX, GGUF, a LoRA, a single file where a diffusers folder is needed).",
+        "Check which model the file is of; `catalog-cleanup models list` names those to fetch.",
     ),
     "model.not_installed": (
         "The libraries that models need are not installed.",
-        "pip install 'catalog-cleanup[models]', or in a clone `.ci/uv sync --group models`.",
+        "In a clone: `.ci/uv sync --extra models`. In an image of one's own: install the project's "
+        "wheel with the extra `models`; the image of cluster/Dockerfile has it.",
     ),
     "model.unavailable": (
         "An option of the recipe cannot be had on this machine.",
