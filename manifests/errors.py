@@ -148,7 +148,17 @@ CODES: dict[str, tuple[str, str]] = {
         "--retry failed.",
     ),
     "image.not_found": ("There is no such file or object.", "Check the path."),
-    "image.access_denied": ("Reading it is not allowed.", "Check credentials and permissions."),
+    "image.access_denied": (
+        "Reading it is not allowed.",
+        "Check credentials and permissions, also for the key that encrypts it (KMS); where the "
+        "requester pays, set CATALOG_CLEANUP_S3_REQUEST_PAYER=requester. Then run again with "
+        "--retry failed.",
+    ),
+    "image.archived": (
+        "The object is archived (S3 Glacier or the like) and cannot be read at once.",
+        "Restore it (`aws s3api restore-object`), wait until it is there, and run again with "
+        "--retry failed.",
+    ),
     "image.unreachable": (
         "It could not be read, though its storage answers.",
         "Check the file or object, then run again with --retry failed.",
@@ -359,6 +369,10 @@ class WeightsError(CleanupError):
 
 class RowError(CleanupError):
     """One row cannot be done; it ends as ``failed`` with this code, the others go on."""
+
+
+class ArchivedError(OSError):
+    """An object that must be restored from its archive before it can be read."""
 
 
 def error_of(code: str, message: str) -> CleanupError:
