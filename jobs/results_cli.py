@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from jobs import streams
 from jobs.report import SAMPLE
 
 DestArgument = Annotated[
@@ -46,6 +47,7 @@ def failures(
     """Write a manifest of what failed or crashed, with reasons."""
     from jobs.failures import write_failures
 
+    streams.keep_working()
     count = write_failures(output, to)
     typer.echo(f"{to}: {count} {'photo' if count == 1 else 'photos'}")
 
@@ -113,6 +115,7 @@ def report(
     kinds = frozenset(filter(None, only.replace(" ", "").split(",")))
     if unknown := kinds - {"flagged", "ok", "failed", "crashed"}:
         raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}", param_hint="--only")
+    streams.keep_working()
     page = write_report(
         output,
         Console(stderr=True),

