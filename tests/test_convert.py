@@ -94,7 +94,7 @@ def test_ink_with_alpha_keeps_its_alpha(photo: Pixels, spot: Bits) -> None:
 def test_what_a_conversion_leaves_behind_is_told(photo: Pixels, spot: Bits) -> None:
     source = encoded(Image.fromarray(photo), format="JPEG", comment=b"bowl")
     _, made = edited(source, spot, "output.format=webp")
-    assert made.metadata_notes == ["not carried over: comment 1"]
+    assert made.metadata_notes == ["not carried over: comment"]
     many = tiff(np.stack([photo, photo]), photometric="rgb")
     _, made = edited(many, spot, "output.format=png")
     assert "1 further pictures left behind" in made.metadata_notes

@@ -19,7 +19,7 @@ def encode(edit: Edit) -> Encoded:
     Raises:
         RowError: ``image.stale_preview``.
     """
-    parts = dict(_chunks(edit.source))
+    parts = dict(riff_chunks(edit.source))
     with opened(edit.source) as original:
         kept = {key: original.info.get(key) or b"" for key in ("icc_profile", "exif", "xmp")}
     blocks = Blocks(edit)
@@ -67,7 +67,7 @@ def canvas(data: bytes) -> tuple[int, int] | None:
     return width, height
 
 
-def _chunks(source: bytes) -> Iterator[tuple[bytes, bytes]]:
+def riff_chunks(source: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield each chunk's name and content (RIFF)."""
     position = 12
     while position + 8 <= len(source):

@@ -1,0 +1,254 @@
+"""Compare a result with its source: is all the same that was promised to be?
+
+Whoever checks shares no code with what is checked: files are taken apart by walkers of this
+package's own, pictures are decoded by libraries directly, and a difference is accepted only where
+the row's ``metadata_note`` names it, or the recipe asked for the edit to be marked. What may have
+changed of the picture is given by the caller.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from stages.verify.containers import Parts, list_parts
+from stages.verify.embedded import embedded_pictures, is_stale, without_pictures
+from stages.verify.samples import (
+    MAX_LEVELS,
+    MAX_TILE_LEVELS,
+    BoolMask,
+    Picture,
+    UncheckableError,
+    check_coefficients,
+    decode,
+    is_same_outside,
+    levels_apart,
+)
+from stages.verify.tiff import Value
+
+__all__ = ["Finding", "Promise", "UncheckableError", "compare", "differing"]
+
+#: What a note must say (a regular expression) for a difference in parts of such names.
+_EXCUSES = (
+    (r"EXIF [1-9]\d*/samples$", "EXIF thumbnail rebuilt"),
+    (r"EXIF [1-9]", "EXIF thumbnail dropped"),
+    (r"EXIF unlisted$", "EXIF thumbnail dropped|preview inside the EXIF dropped"),
+    (r"EXIF 0/Sub", "preview inside the EXIF dropped"),
+    (r"XMP .*Thumbnails", "XMP thumbnail (rebuilt|dropped)"),
+    (r"XMP .*(hdr-gain-map|HDRGainMap)/", "gain map dropped"),
+    (r"XMP .*photos/1\.0/depthmap/", "depth map dropped"),
+    (r"XMP .*photos/1\.0/image/", "picture inside the XMP dropped"),
+    (r"XMP .*camera/}(MotionPhoto|MicroVideo)", "motion photo video dropped"),
+    (r"XMP .*photos/(dd/)?1\.0/container/", "(gain map|video|depth map|further picture) dropped"),
+    (r"XMP .*dc/terms/}provenance", "C2PA manifest dropped"),
+    (r"8BIM 103[36]$", "Photoshop thumbnail (rebuilt|dropped)"),
+    (r"IPTC 2:20[012]", "IPTC preview dropped"),
+    (r"JFIF thumbnail", "JFIF thumbnail (rebuilt|dropped)"),
+    (r"gain map", "gain map dropped"),
+    (r"MPF index|behind the picture", r"MPF preview (rebuilt|dropped)|picture dropped|panorama "
+     r"dropped|(gain map|video) dropped|bytes behind the picture dropped"),
+    (r"C2PA", "C2PA manifest dropped"),
+    (r"copy \d+", "smaller cop(y|ies) (rebuilt|dropped)"),
+    (r"EXIF 0/(Exif|GPS)/", "EXIF not carried over"),
+    (r"EXIF 0/", "EXIF not carried over, but for the orientation|EXIF over 64 KB left out"),
+    (r"XMP ", "XMP over 64 KB left out"),
+    (r"item|auxiliary picture", r"depth and gain maps dropped|further pictures? dropped"),
+)  # fmt: skip
+
+#: Where a file says which software edited it, and whether a model did.
+_MARKS = re.compile(
+    r"EXIF 0/305$|EXIF unlisted$|"
+    r"XMP .*({http://ns\.adobe\.com/xap/1\.0/}CreatorTool|"
+    r"{http://ns\.adobe\.com/tiff/1\.0/}Software|"
+    r"{http://iptc\.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType)"
+)
+
+#: What another format keeps of the metadata: tags of the photo, not of how its file is laid out.
+_CONVERTED = re.compile(r"XMP |ICC$|EXIF 0/(270|271|272|306|315|316|33432|Exif/\d+|GPS/\d+)$")
+
+_CONVERTED_OR_TOLD = re.compile(_CONVERTED.pattern + r"|IPTC|8BIM|comment|APP\d|JUMBF|page \d")
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What was recorded of a row.
+
+    Attributes:
+        fidelity: as in the lineage.
+        changed: ``(h, w)`` bool, displayed frame: where samples may differ.
+        note: the lineage's ``metadata_note``; empty: nothing else was changed.
+        is_marked: whether the edit was to be marked.
+    """
+
+    fidelity: str
+    changed: BoolMask
+    note: str = ""
+    is_marked: bool = False
+
+
+@dataclass(slots=True)
+class Finding:
+    """What a comparison has found.
+
+    Attributes:
+        outside: what is the same outside the mask, in words.
+        differing: names of metadata that differ without a word in the note.
+        previews: what pictures inside the result show, in words.
+        problems: what of the promise does not hold; none: all of it does.
+    """
+
+    outside: str = ""
+    differing: list[str] = field(default_factory=list)
+    previews: str = "none"
+    problems: list[str] = field(default_factory=list)
+
+
+def compare(source: bytes, result: bytes, promise: Promise) -> Finding:
+    """Compare a result with its source.
+
+    Raises:
+        UncheckableError: there is nothing here to check it with, or the source cannot be decoded.
+    """
+    found = Finding()
+    if source == result:
+        found.outside = "whole file identical"
+        if promise.fidelity != "identical":
+            found.problems.append("nothing was cleaned")
+        return found
+    if promise.fidelity == "identical":
+        found.problems.append("the file changed, though its mask is empty")
+    try:
+        before = decode(source)
+    except UncheckableError:
+        raise
+    except Exception as error:
+        raise UncheckableError(f"the source cannot be decoded: {error}") from error
+    try:
+        after = decode(result)
+    except Exception as error:
+        found.problems.append(f"the result cannot be decoded: {error}")
+        return found
+    parts = list_parts(source), list_parts(result)
+    turned = _turned(promise.changed, 1 if before.is_turned else parts[0].orientation)
+    if not before.pixels.shape[:2] == after.pixels.shape[:2] == turned.shape:
+        found.problems.append("another size")
+        return found
+    _check_picture(found, (source, result), (before, after), parts, turned, promise.fidelity)
+    converted = _kind(source) != _kind(result)
+    found.differing = differing(
+        *parts,
+        promise.note,
+        is_marked=promise.is_marked,
+        converted=converted,
+        is_turned=before.is_turned,
+    )
+    if found.differing:
+        found.problems.append(f"metadata changed: {', '.join(found.differing)}")
+    _check_previews(found, (source, result), parts, (before, after))
+    return found
+
+
+def _kind(data: bytes) -> bytes:
+    return b"TIFF" if data[:2] in (b"II", b"MM") else data[4:12] if data[4:8] == b"ftyp" else data[:3]
+
+
+def _turned(displayed: BoolMask, orientation: int) -> BoolMask:
+    """A mask in the stored frame, given the EXIF orientation, 1 to 8, that displays it."""
+    turned = displayed.T if orientation in (5, 7) else displayed
+    turns = {3: 2, 6: 1, 7: 2, 8: 3}.get(orientation, 0)
+    turned = np.rot90(turned, turns)
+    return turned[:, ::-1] if orientation == 2 else turned[::-1] if orientation == 4 else turned
+
+
+def _check_picture(
+    found: Finding,
+    files: tuple[bytes, bytes],
+    pictures: tuple[Picture, Picture],
+    parts: tuple[Parts, Parts],
+    changed: BoolMask,
+    fidelity: str,
+) -> None:
+    if fidelity == "coefficients":
+        if not all(each.coding for each in parts):
+            found.problems.append("it is no JPEG")
+            return
+        kept, problem = check_coefficients(*files, parts, changed)
+        found.outside = problem or f"coefficients of {kept:,} blocks identical"
+        found.problems += [problem] if problem else []
+    elif fidelity == "lossless":
+        same = is_same_outside(*pictures, changed)
+        found.outside = "all samples identical" if same else "samples changed"
+        found.problems += [] if same else ["samples outside the mask changed"]
+    else:
+        if pictures[0].is_cmyk != pictures[1].is_cmyk:
+            raise UncheckableError("CMYK was converted by a profile")
+        mean, tile = levels_apart(*pictures, changed)
+        found.outside = f"coded again: {mean:.2f} of 255 levels apart"
+        if mean > MAX_LEVELS or tile > MAX_TILE_LEVELS:
+            found.problems.append("another picture outside the mask")
+
+
+def differing(
+    old: Parts,
+    new: Parts,
+    note: str,
+    *,
+    is_marked: bool = False,
+    converted: bool = False,
+    is_turned: bool = False,
+) -> list[str]:
+    """Names of parts that are not the same, though the note says nothing of them.
+
+    Args:
+        old: of the source.
+        new: of the result.
+        note: as in :class:`Promise`.
+        is_marked: likewise.
+        converted: whether the result has another format, which holds less.
+        is_turned: whether its decoder turned the picture, which leaves nothing to turn.
+    """
+    names = sorted(old.values.keys() | new.values.keys())
+    if converted:
+        is_told = re.search("not carried over:|left behind", note)
+        kept = _CONVERTED if is_told else _CONVERTED_OR_TOLD
+        names = [name for name in names if name in old.values and kept.match(name)]
+    return [
+        name
+        for name in names
+        if old.values.get(name) != new.values.get(name)
+        and not _is_excused(name, old.values.get(name), new.values.get(name), note)
+        and not (is_marked and _MARKS.match(name))
+        and not (is_turned and name in _ORIENTATIONS)
+    ]
+
+
+#: A decoder that turns a picture leaves nothing to turn.
+_ORIENTATIONS = ("EXIF 0/274", "XMP {http://ns.adobe.com/tiff/1.0/}Orientation")
+
+
+def _is_excused(name: str, old: Value | str | None, new: Value | str | None, note: str) -> bool:
+    """Whether the note accounts for a difference."""
+    if name.startswith("chunk "):
+        return new is None and f"{' '.join(name.split()[:2])} dropped" in note
+    if any(re.match(pattern, name) and re.search(words, note) for pattern, words in _EXCUSES):
+        return True
+    # A picture in the midst of other data: these must be the same around it.
+    inside = re.search(r"(preview in|picture inside)[^;]* dropped", note)
+    return bool(inside and old and without_pictures(old) == without_pictures(new or b""))
+
+
+def _check_previews(
+    found: Finding,
+    files: tuple[bytes, bytes],
+    parts: tuple[Parts, Parts],
+    pictures: tuple[Picture, Picture],
+) -> None:
+    old, new = (list(embedded_pictures(*each)) for each in zip(files, parts, strict=True))
+    stale = [name for name, picture in new if is_stale(picture, *pictures)]
+    dropped = max(len(old) - len(new), 0)
+    counts = {"rebuilt": len(new) - len(stale), "dropped": dropped, "stale": len(stale)}
+    found.previews = ", ".join(f"{n} {what}" for what, n in counts.items() if n) or "none"
+    if stale:
+        found.problems.append(f"the old picture still shows: {', '.join(stale)}")
