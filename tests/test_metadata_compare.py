@@ -58,7 +58,8 @@ def test_no_difference_is_found_but_a_real_one(options: MetadataOptions) -> None
     source, note, marks = list_parts(data), "; ".join(state.notes), options.mark_edit
     assert differing(source, list_parts(result), note, is_marked=marks) == []
     assert bool(differing(source, list_parts(result), note)) == marks
-    for forgotten in state.notes:
+    alike = {"multi-angle picture dropped", "MPF preview dropped"}  # which is which is not known
+    for forgotten in {*state.notes} - alike:
         less = "; ".join(each for each in state.notes if each != forgotten)
         assert differing(source, list_parts(result), less, is_marked=marks), forgotten
     for old, new, name in (
@@ -86,7 +87,9 @@ def test_parts_of_png_webp_and_tiff_have_the_same_names() -> None:
         "PNG": encoded(OLD, pnginfo=text, dpi=(300, 300), **common),
         "WEBP": encoded(OLD, format="WEBP", xmp=packet, **common),
         "AVIF": encoded(OLD, format="AVIF", xmp=packet, **common),
-        "TIFF": encoded(OLD, format="TIFF", tiffinfo=tags, dpi=(300, 300), icc_profile=b"profile" * 30),
+        "TIFF": encoded(
+            OLD, format="TIFF", tiffinfo=tags, dpi=(300, 300), icc_profile=b"profile" * 30
+        ),
     }
     wanted = {k: v for k, v in list_parts(photo(app1_xmp(packet))).values.items() if "XMP" in k}
     assert len(wanted) == 3
@@ -109,9 +112,9 @@ def test_previews_are_found_in_every_format() -> None:
         "C2PA #2",
         "XMP {http://ns.adobe.com/xap/1.0/}",
         "8BIM 1036",
-        "behind the picture",
-        "behind the picture",
-        "behind the picture",
+        "picture behind",
+        "picture behind #2",
+        "video behind",
     ]
     for form in ("PNG", "WEBP"):
         ((name, picture),) = previews(encoded(OLD, format=form, exif=block))

@@ -33,8 +33,8 @@ from tests.metadata_files import (
     mp4,
     multi_picture,
     photo,
-    previews,
     photoshop_thumbnail,
+    previews,
     resource,
     samsung,
     segment,
@@ -89,7 +89,11 @@ def test_listed_previews_are_drawn_anew_and_the_rest_goes(order: Order) -> None:
         assert inner is not None
         assert_shows(inner, EDITED, OLD)
     assert result.endswith(b"unknown")
-    assert [name for name, _ in previews(result)] == ["behind the picture", "EXIF 1/samples", "behind the picture"]
+    assert [name for name, _ in previews(result)] == [
+        "picture behind",
+        "EXIF 1/samples",
+        "picture behind #2",
+    ]
 
 
 def test_what_pillow_writes_as_mpo_is_left_as_one_picture() -> None:
@@ -143,7 +147,7 @@ def test_c2pa_goes_and_other_jumbf_stays() -> None:
 
 def test_a_gain_map_goes_with_all_that_points_to_it() -> None:
     data = ultra_hdr()
-    assert [name for name, _ in previews(data)] == ["behind the picture"]
+    assert [name for name, _ in previews(data)] == ["picture behind"]
     result, state = settled(data)
     assert state.notes == ["gain map dropped"]
     assert state.trailer == b""

@@ -1,4 +1,4 @@
-"""Take files apart into (name, value): JPEG, PNG, WebP, TIFF, AVIF and HEIC, with walkers of its own.
+"""Take files apart into (name, value): JPEG, PNG, WebP, TIFF, AVIF and HEIC.
 
 Nothing here is shared with the code that writes results. A name tells where the value lies, e.g.
 ``EXIF 0/Exif/36867`` (directory and tag), ``XMP …/{uri}creator``, ``IPTC 2:80``, ``8BIM 1036``,
@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import re
 import zlib
-from dataclasses import dataclass, field
 from typing import Any
-from xml.etree import ElementTree as Xml
 
-from stages.verify.tiff import PLACES, POINTERS, Directory, Value, directories, unlisted
+from stages.verify.blocks import Parts, list_exif, list_resources, list_tiff, list_xmp
 
 JPEG_START = b"\xff\xd8\xff"
-_RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
-_EXTENDED = "{http://ns.adobe.com/xmp/note/}HasExtendedXMP"
 _XMP, _EXTENSION = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _C2PA = bytes.fromhex("6332706100110010800000AA00389B71")
 
 #: A marker that ends the coded samples of a scan.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+
+#: Where a picture or a video begins.
+_EMBEDDED = re.compile(rb"\xff\xd8\xff|\0\0\0[\x08-\xff]ftyp(?=[ -~]{4})")
 
 #: Of the picture itself, as its decoder reads them.
 _PNG_PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS")
@@ -31,36 +30,8 @@ _HEIF_PIXELS = (b"hvc1", b"av01", b"grid", b"iden", b"iovl")
 _HEIF_BOXES = (b"ftyp", b"meta", b"mdat", b"free", b"skip")
 
 
-@dataclass(slots=True)
-class Parts:
-    """What a file holds beside the samples of its picture.
-
-    Attributes:
-        values: name -> value; equal names are numbered.
-        raw: uncompressed previews: name, width, height, samples as RGB.
-        orientation: by EXIF, or the TIFF's own tag; 1 to 8.
-        coding: of a JPEG, what its coefficients mean: kind, sampling and quantisation tables.
-    """
-
-    values: dict[str, Value | str] = field(default_factory=dict)
-    raw: list[tuple[str, int, int, bytes]] = field(default_factory=list)
-    orientation: int = 1
-    coding: dict[str, Any] = field(default_factory=dict)
-
-    def add(self, name: str, value: Value | str) -> None:
-        """Add a value; one that is empty, or zeros only, says nothing."""
-        if not value or (isinstance(value, bytes) and not value.strip(b"\0")):
-            return
-        number = 1
-        unique = name
-        while unique in self.values:
-            number += 1
-            unique = f"{name} #{number}"
-        self.values[unique] = value
-
-
 def list_parts(data: bytes) -> Parts:
-    """Take a file apart; a damaged one as far as it can be read, one of another format not at all."""
+    """Take a file apart; a damaged one as far as it can be read; of another format, nothing."""
     parts = Parts()
     if data.startswith(JPEG_START):
         _list_jpeg(data, parts)
@@ -71,11 +42,8 @@ def list_parts(data: bytes) -> Parts:
     elif data[4:8] == b"ftyp":
         _list_heif(data, parts)
     else:
-        _list_tiff(data, parts)
+        list_tiff(data, parts)
     return parts
-
-
-# ---- JPEG (ITU-T T.81) ----
 
 
 def jpeg_segments(data: bytes, start: int = 0) -> tuple[list[tuple[int, bytes]], int]:
@@ -83,7 +51,7 @@ def jpeg_segments(data: bytes, start: int = 0) -> tuple[list[tuple[int, bytes]],
 
     That position is 0 if there is no end.
     """
-    segments, position = [], start + 2
+    segments, position = list[tuple[int, bytes]](), start + 2
     while found := _MARKER.search(data, position):
         marker, position = data[found.start() + 1], found.end()
         if marker == 0xD9:
@@ -104,7 +72,7 @@ def _list_jpeg(data: bytes, parts: Parts) -> None:
         if marker == 0xE0 and body.startswith((b"JFIF\0", b"JFXX\0")):
             _list_jfif(body, parts)
         elif marker == 0xE1 and body.startswith(b"Exif\0"):
-            _list_exif(body[6:], parts)
+            list_exif(body[6:], parts)
         elif marker == 0xE1 and body.startswith(_XMP):
             packets.append(body[len(_XMP) :])
         elif marker == 0xE1 and body.startswith(_EXTENSION):
@@ -124,11 +92,29 @@ def _list_jpeg(data: bytes, parts: Parts) -> None:
         elif marker == 0xFE or 0xE0 <= marker <= 0xEF:
             parts.add(_name_of(marker, body), body)
     for packet in packets:
-        _list_xmp(packet, parts, extended)
+        list_xmp(packet, parts, extended)
     parts.add("ICC", b"".join(profile[number] for number in sorted(profile)))
-    _list_resources(resources, parts)
-    trailer = data[end:] if end else b""
-    parts.add("behind the picture", trailer)
+    list_resources(resources, parts)
+    _list_trailer(data[end:] if end else b"", parts)
+
+
+def _list_trailer(data: bytes, parts: Parts) -> None:
+    """The pictures and videos behind a JPEG, and what is left without them."""
+    left, position = [], 0
+    for found in _EMBEDDED.finditer(data):
+        start = found.start()
+        if start < position:
+            continue
+        if found[0] == JPEG_START:
+            name, end = "picture behind", jpeg_segments(data, start)[1]
+        else:
+            ends = [stop for _, _, stop in _boxes(data, start, len(data))]
+            name, end = "video behind", max(ends, default=len(data))
+        if end:
+            left.append(data[position:start])
+            parts.add(name, data[start:end])
+            position = end
+    parts.add("behind the picture", b"".join([*left, data[position:]]).strip(b"\0\xff"))
 
 
 def _name_of(marker: int, body: bytes) -> str:
@@ -170,12 +156,11 @@ def _note_coding(marker: int, body: bytes, coding: dict[str, Any]) -> None:
         size = 129 if body[0] >> 4 else 65
         table = body[1:size]
         coding[f"table {body[0] & 15}"] = tuple(
-            table if size == 65 else (a << 8 | b for a, b in zip(table[::2], table[1::2], strict=True))
+            table
+            if size == 65
+            else (a << 8 | b for a, b in zip(table[::2], table[1::2], strict=True))
         )
         body = body[size:]
-
-
-# ---- PNG, WebP, AVIF and HEIC ----
 
 
 def _list_png(data: bytes, parts: Parts) -> None:
@@ -185,7 +170,7 @@ def _list_png(data: bytes, parts: Parts) -> None:
         name, content = data[position + 4 : position + 8], data[position + 8 : position + 8 + size]
         position += 12 + size
         if name == b"eXIf":
-            _list_exif(content, parts)
+            list_exif(content, parts)
         elif name == b"iCCP":
             parts.add("ICC", _inflated(content.partition(b"\0")[2][1:]))
         elif name in (b"tEXt", b"zTXt", b"iTXt"):
@@ -205,13 +190,13 @@ def _list_text(name: bytes, content: bytes, parts: Parts) -> None:
         flag, text = text[:1], text[2:].partition(b"\0")[2].partition(b"\0")[2]
         text = _inflated(text) if flag == b"\1" else text
     if keyword == b"XML:com.adobe.xmp":
-        _list_xmp(text, parts)
+        list_xmp(text, parts)
     elif keyword in (b"Raw profile type exif", b"Raw profile type APP1"):
         try:
             block = bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
         except ValueError:
             block = text
-        _list_exif(block.removeprefix(b"Exif\0\0"), parts, turns=False)
+        list_exif(block.removeprefix(b"Exif\0\0"), parts, turns=False)
     else:
         parts.add(f"chunk {name.decode()} {keyword.decode('latin-1')}", text or b"present")
 
@@ -235,9 +220,9 @@ def _list_webp(data: bytes, parts: Parts) -> None:
         content = data[position + 8 : position + 8 + size]
         position += 8 + size + size % 2
         if name == b"EXIF":
-            _list_exif(content.removeprefix(b"Exif\0\0"), parts)
+            list_exif(content.removeprefix(b"Exif\0\0"), parts)
         elif name == b"XMP ":
-            _list_xmp(content, parts)
+            list_xmp(content, parts)
         elif name in (b"ICCP", b"C2PA"):
             parts.add(name.decode().removesuffix("P") if name == b"ICCP" else "C2PA", content)
         elif name not in _WEBP_PIXELS:
@@ -272,7 +257,11 @@ def _list_items(data: bytes, boxes: dict[bytes, tuple[int, int]], parts: Parts) 
     """Metadata items, the profile, and what further pictures there are (ISO/IEC 23008-12)."""
     for kind, start, end in _boxes(data, *boxes.get(b"iprp", (0, 0)))[:1]:
         for what, at, stop in _boxes(data, start, end) if kind == b"ipco" else ():
-            if what == b"colr" and data[at : at + 4] in (b"prof", b"rICC") and "ICC" not in parts.values:
+            if (
+                what == b"colr"
+                and data[at : at + 4] in (b"prof", b"rICC")
+                and "ICC" not in parts.values
+            ):
                 parts.add("ICC", data[at + 4 : stop])
             elif what == b"auxC" and b"alpha" not in data[at:stop]:
                 parts.add("auxiliary picture", data[at + 4 : stop])
@@ -286,9 +275,9 @@ def _list_items(data: bytes, boxes: dict[bytes, tuple[int, int]], parts: Parts) 
         content = b"".join(data[a:b] for a, b in places.get(number, ()))
         if kind == b"Exif":
             skip = 4 + int.from_bytes(content[:4], "big")
-            _list_exif(content[skip:].removeprefix(b"Exif\0\0"), parts, turns=False)
+            list_exif(content[skip:].removeprefix(b"Exif\0\0"), parts, turns=False)
         elif kind == b"mime" and b"rdf+xml" in data[at:stop]:
-            _list_xmp(content, parts)
+            list_xmp(content, parts)
         elif kind not in _HEIF_PIXELS:
             parts.add(f"item {kind.decode('latin-1').strip()}", content or b"present")
 
@@ -325,136 +314,3 @@ def _item_places(
         if at >= end:
             break
     return found
-
-
-# ---- TIFF and EXIF ----
-
-
-def _list_tiff(data: bytes, parts: Parts) -> None:
-    """All pages; of the edited one, the first that is no smaller copy, as if it were an EXIF's."""
-    found = directories(data)
-    chain = [each for each in found if "/" not in each.name]
-    main = next((each for each in chain if not each.number(254) & 1), None)
-    if main is None:
-        return
-    parts.orientation = _turn(main)
-    counts = {"page": 1, "copy": 0}
-    names: dict[str, str] = {}
-    for directory in found:
-        above, _, below = directory.name.partition("/")
-        is_sub = below.startswith("Sub") and above == main.name
-        is_copy = directory.number(256) < main.number(256) if is_sub else directory.number(254) & 1
-        if directory is main:
-            names[above] = "EXIF 0"
-        elif not below or (is_sub and is_copy):
-            kind = "copy" if is_copy else "page"
-            counts[kind] += 1
-            names[directory.name] = f"{kind} {counts[kind]}"
-        name = names.get(directory.name) or f"{names[above]}/{below}"
-        _list_tags(directory, name, parts)
-        if directory is not main:
-            parts.add(f"{name}/samples", directory.samples(data))
-
-
-def _list_exif(block: bytes, parts: Parts, *, turns: bool = True) -> None:
-    found = directories(block)
-    if not found:
-        parts.add("EXIF", block)
-        return
-    if turns:
-        parts.orientation = _turn(found[0])
-    for directory in found:
-        name = f"EXIF {directory.name}"
-        _list_tags(directory, name, parts)
-        samples = directory.samples(block)
-        parts.add(f"{name}/samples", samples)
-        width, height = directory.number(256), directory.number(257)
-        if directory.numbers(259) == (1,) and len(samples) == 3 * width * height:
-            parts.raw.append((name, width, height, samples))
-    parts.add("EXIF unlisted", unlisted(block, found))
-
-
-def _list_tags(directory: Directory, name: str, parts: Parts) -> None:
-    for tag, value in directory.tags.items():
-        raw = value if isinstance(value, bytes) else b""
-        if tag == 700 and raw:
-            _list_xmp(raw, parts)
-        elif tag == 33723:
-            _list_iptc(raw or bytes(0), parts) if raw else parts.add(f"{name}/{tag}", value)
-        elif tag == 34377 and raw:
-            _list_resources(raw, parts)
-        elif tag == 34675 and raw:
-            parts.add("ICC" if name == "EXIF 0" else f"{name}/ICC", raw)
-        elif tag == 0xCD41:
-            parts.add("C2PA", value)
-        elif tag not in PLACES and tag not in POINTERS:
-            parts.add(f"{name}/{tag}", raw.rstrip(b"\0") or value)
-
-
-def _turn(directory: Directory) -> int:
-    value = directory.number(274)
-    return value if value in range(1, 9) else 1
-
-
-# ---- XMP, IPTC and Photoshop's resources ----
-
-
-def _list_xmp(
-    packet: bytes, parts: Parts, extended: dict[bytes, dict[int, bytes]] | None = None
-) -> None:
-    """A property a line: its path of names, and its text; of what cannot be parsed, all of it."""
-    try:
-        root = Xml.fromstring(packet.strip(b"\0 \t\r\n"))  # noqa: S314 - expat bounds expansion
-    except (Xml.ParseError, ValueError, LookupError):
-        parts.add("XMP", packet.strip())
-        return
-    stack = [(root, "")]
-    while stack:
-        element, above = stack.pop()
-        path = above if element.tag.startswith((_RDF, "{adobe:ns:meta/}")) else f"{above}/{element.tag}"
-        values = [(f"{path}/{name}", text) for name, text in element.attrib.items()]
-        if not len(element):
-            values.append((path, element.text or ""))
-        for name, text in values:
-            part = (extended or {}).get(text.encode("utf-8", "replace")) if _EXTENDED in name else None
-            if part:
-                _list_xmp(b"".join(part[at] for at in sorted(part)), parts)
-            elif not name.startswith("/" + _RDF) and "{adobe:ns:meta/}" not in name:
-                parts.add(f"XMP {name[1:]}", text)
-        stack.extend((child, path) for child in reversed(element))
-
-
-def _list_iptc(data: bytes, parts: Parts) -> None:
-    """Data sets (IIM 4.2)."""
-    position = 0
-    while data[position : position + 1] == b"\x1c" and position + 5 <= len(data):
-        size, start = int.from_bytes(data[position + 3 : position + 5], "big"), position + 5
-        if size & 0x8000:
-            start += size & 0x7FFF
-            size = int.from_bytes(data[position + 5 : start], "big")
-        value = data[start : start + size]
-        parts.add(f"IPTC {data[position + 1]}:{data[position + 2]}", value or b"present")
-        position = start + size
-    parts.add("IPTC rest", data[position:])
-
-
-def _list_resources(data: bytes, parts: Parts) -> None:
-    """Photoshop's image resources."""
-    position = 0
-    while data[position : position + 4] == b"8BIM" and position + 7 <= len(data):
-        name = 1 + data[position + 6]
-        start = position + 6 + name + name % 2 + 4
-        size = int.from_bytes(data[start - 4 : start], "big")
-        if start + size > len(data):
-            break
-        number, content = int.from_bytes(data[position + 4 : position + 6], "big"), data[start:][:size]
-        position = start + size + size % 2
-        if number == 1028:
-            _list_iptc(content, parts)
-        elif number == 1060:
-            _list_xmp(content, parts)
-        elif number == 1058:
-            _list_exif(content, parts, turns=False)
-        else:
-            parts.add(f"8BIM {number}", content or b"present")
-    parts.add("8BIM rest", data[position:])

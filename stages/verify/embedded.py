@@ -13,7 +13,8 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from stages.verify.containers import JPEG_START, Parts, jpeg_segments, list_parts
+from stages.verify.blocks import Parts
+from stages.verify.containers import JPEG_START, jpeg_segments, list_parts
 from stages.verify.samples import Picture
 from stages.verify.tiff import Value
 
@@ -93,7 +94,8 @@ def _smaller_copies(data: bytes) -> Iterator[Image.Image]:
     """Of a TIFF's pages, and of those below them, the smaller copies that can be decoded."""
     with tifffile.TiffFile(io.BytesIO(data)) as reader:
         pages = [page.aspage() for page in reader.pages]
-        for page in pages + [below.aspage() for page in pages for below in page.pages or ()]:
+        below = [each.aspage() for page in pages for each in page.pages or ()]
+        for page in pages + below:
             if page.is_reduced or page not in pages:
                 try:
                     samples = np.asarray(page.asarray())

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image, ImageOps
 
-from stages.verify.containers import JPEG_START, Parts
+from stages.verify.blocks import Parts
 
 Samples = npt.NDArray[Any]
 BoolMask = npt.NDArray[np.bool_]
@@ -70,7 +70,7 @@ def decode(data: bytes) -> Picture:
     """
     if data.startswith(b"\x89PNG") and data[24] not in (1, 8):  # which Pillow would make 8 bits
         return Picture(_with_channels(imagecodecs.png_decode(data)))
-    if data[:2] in (b"II", b"MM") and not data.startswith(JPEG_START):
+    if data[:2] in (b"II", b"MM"):
         return _decode_tiff(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about metadata that are odd
@@ -172,7 +172,9 @@ def check_coefficients(
     Returns:
         Blocks that the mask does not touch, and what is not the same; empty if all is.
     """
-    for what, old, new in zip(("kind", "sampling", "quantisation tables"), *map(_coding, coding)):
+    for what, old, new in zip(
+        ("kind", "sampling", "quantisation tables"), *map(_coding, coding), strict=True
+    ):
         if old != new:
             return 0, f"JPEG {what} changed"
     frame = coding[0].coding["sampling"]

@@ -1,9 +1,10 @@
-"""List the tags of a TIFF structure: a TIFF or BigTIFF file, or an EXIF block (TIFF 6.0, EXIF 3)."""
+"""List the tags of a TIFF structure: a TIFF or BigTIFF file, or an EXIF block (TIFF 6.0)."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 #: Bytes of a value, and its letter for ``struct``, by type; types without a letter stay bytes.
@@ -49,9 +50,10 @@ class Directory:
 
     def samples(self, data: bytes) -> bytes:
         """All strips, tiles, and the JPEG that the directory describes."""
-        return b"".join(data[start:end] for start, end in self._places())
+        return b"".join(data[start:end] for start, end in self.places())
 
-    def _places(self) -> Iterator[tuple[int, int]]:
+    def places(self) -> Iterator[tuple[int, int]]:
+        """Start and end of each strip, tile, or JPEG."""
         for starts, sizes in _SAMPLES:
             for start, size in zip(self.numbers(starts), self.numbers(sizes), strict=False):
                 yield start, start + size
@@ -68,57 +70,61 @@ def directories(data: bytes) -> list[Directory]:
     version = struct.unpack_from(order + "H", data, 2)[0]
     if version not in (42, 43):
         return []
-    found: list[Directory] = []
-    try:
-        first = _unpack(order + ("Q" if version == 43 else "I"), data, 8 if version == 43 else 4)
-        _read_chain(data, order, version == 43, first, found)
-    except struct.error:  # it ends in the middle of a directory
-        pass
-    return found
+    reader = _Reader(data, order, is_big=version == 43)
+    with suppress(struct.error):  # it may end in the middle of a directory
+        reader.read_chain()
+    return reader.found
 
 
-def _unpack(layout: str, data: bytes, position: int) -> int:
-    return int(struct.unpack_from(layout, data, position)[0])
+class _Reader:
+    """Reads directories into ``found``; raises struct.error where the data end."""
 
+    def __init__(self, data: bytes, order: str, *, is_big: bool) -> None:
+        self.found: list[Directory] = []
+        self._data, self._order = data, order
+        self._head, self._word, self._row = ("Q", "Q", 20) if is_big else ("H", "I", 12)
+        self._first = 8 if is_big else 4
 
-def _read_chain(data: bytes, order: str, big: bool, at: int, found: list[Directory]) -> None:
-    seen = set[int]()
-    while at and at not in seen and len(found) < _MAX_DIRECTORIES:
-        seen.add(at)
-        at = _read_directory(data, order, big, at, str(len(seen) - 1), found)
+    def read_chain(self) -> None:
+        seen, at = set[int](), self._number(self._word, self._first)
+        while at and at not in seen and len(self.found) < _MAX_DIRECTORIES:
+            seen.add(at)
+            at = self._read(at, str(len(seen) - 1))
 
+    def _number(self, letter: str, position: int) -> int:
+        return int(struct.unpack_from(self._order + letter, self._data, position)[0])
 
-def _read_directory(
-    data: bytes, order: str, big: bool, at: int, name: str, found: list[Directory]
-) -> int:
-    """Add the directory at a position and those below it; returns the position of the next one."""
-    head, word, row = ("Q", "Q", 20) if big else ("H", "I", 12)
-    start = at + struct.calcsize("<" + head)
-    count = _unpack(order + head, data, at)
-    end = start + count * row
-    directory = Directory(name, {}, [(at, end + struct.calcsize("<" + word))])
-    found.append(directory)
-    for entry in range(start, min(end, len(data)), row):
-        tag, kind, number = struct.unpack_from(order + "HH" + word, data, entry)
-        inline = entry + 4 + struct.calcsize("<" + word)
-        size = _SIZES.get(kind, 0) * number
-        place = inline if size <= entry + row - inline else _unpack(order + word, data, inline)
-        raw = data[place : place + size]
-        directory.ranges.append((place, place + size))
-        letter = _LETTERS.get(kind)
-        if letter and len(raw) == size:
-            length = size // struct.calcsize("<" + letter)
-            directory.tags.setdefault(tag, struct.unpack(f"{order}{length}{letter}", raw))
-        else:
-            directory.tags.setdefault(tag, raw)
-    directory.ranges += directory._places()
-    for tag, below in POINTERS.items():
-        if tag in directory.tags and name.count("/") < 3:
-            for number, place in enumerate(directory.numbers(tag)[:_MAX_DIRECTORIES], 1):
+    def _read(self, at: int, name: str) -> int:
+        """Add a directory and those below it; returns the position of the next one."""
+        start = at + struct.calcsize("<" + self._head)
+        end = start + self._number(self._head, at) * self._row
+        directory = Directory(name, {}, [(at, end + struct.calcsize("<" + self._word))])
+        self.found.append(directory)
+        for entry in range(start, min(end, len(self._data)), self._row):
+            self._read_entry(entry, directory)
+        directory.ranges += directory.places()
+        for tag, below in POINTERS.items():
+            for number, place in enumerate(directory.numbers(tag), 1):
                 label = below if tag != 0x14A else f"{below} {number}"
-                if 0 < place < len(data) and len(found) < _MAX_DIRECTORIES:
-                    _read_directory(data, order, big, place, f"{name}/{label}", found)
-    return _unpack(order + word, data, end) if end + 4 <= len(data) else 0
+                is_inside = 0 < place < len(self._data) and name.count("/") < 3
+                if is_inside and len(self.found) < _MAX_DIRECTORIES:
+                    self._read(place, f"{name}/{label}")
+        return self._number(self._word, end) if end + 4 <= len(self._data) else 0
+
+    def _read_entry(self, at: int, directory: Directory) -> None:
+        tag, kind, count = struct.unpack_from(self._order + "HH" + self._word, self._data, at)
+        size = _SIZES.get(kind, 0) * count
+        place = at + 4 + struct.calcsize("<" + self._word)
+        if size > at + self._row - place:
+            place = self._number(self._word, place)
+        raw = self._data[place : place + size]
+        directory.ranges.append((place, place + size))
+        value: Value = raw
+        if kind in _LETTERS and len(raw) == size:
+            letter = _LETTERS[kind]
+            length = size // struct.calcsize("<" + letter)
+            value = struct.unpack(f"{self._order}{length}{letter}", raw)
+        directory.tags.setdefault(tag, value)
 
 
 def unlisted(data: bytes, found: list[Directory]) -> bytes:
