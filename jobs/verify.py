@@ -97,7 +97,8 @@ def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
         return Verdict(row.id, fidelity, problem=f"the result cannot be read: {error}")
     try:
         source, changed = _source(row, recipe)
-        promise = Promise(fidelity, changed, row.metadata_note or "", recipe.metadata.mark_edit)
+        note = "; ".join(filter(None, (row.metadata_note, row.fidelity_note)))
+        promise = Promise(fidelity, changed, note, recipe.metadata.mark_edit)
         found = compare(source, result, promise)
     except UncheckableError as error:
         reason = str(error)
@@ -135,7 +136,7 @@ def _source(row: LineageRow, recipe: Recipe) -> tuple[bytes, BoolMask]:
     near = cv2.distanceTransform((~photo.region).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     soft = near < recipe.mask.feather_for(width, height) + 1
     pasted = np.zeros_like(photo.region)
-    for patch in row.patches:
+    for patch in row.patches or []:
         x, y, right, below = (patch["crop"][name] for name in ("x", "y", "width", "height"))
         pasted[max(y, 0) : max(y + below, 0), max(x, 0) : max(x + right, 0)] = True
     return source, soft & pasted

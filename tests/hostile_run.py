@@ -162,7 +162,8 @@ def _fault(photo: Photo) -> str:
     if photo.changed is None:
         return "" if photo.result == photo.original else "nothing was marked, yet it changed"
     row = photo.lineage
-    promise = Promise(row.fidelity or "", photo.changed, row.metadata_note or "", is_marked=True)
+    note = "; ".join(filter(None, (row.metadata_note, row.fidelity_note)))
+    promise = Promise(row.fidelity or "", photo.changed, note, is_marked=True)
     try:
         return ", ".join(compare(photo.original, photo.result, promise).problems)
     except UncheckableError as error:

@@ -139,7 +139,7 @@ def _carried(edit: Edit, own: str, blocks: Blocks, space: Space) -> _Carried:
     if own == "tiff":
         exif, xmp, dpi = _of_tiff(edit.source)
         if edit.source[2:4] in (b"+\0", b"\0+"):
-            blocks.notes.append("EXIF not carried over, but for the orientation")
+            blocks.notes.append("EXIF not carried over")
     elif own == "heic":
         found = heif.metadata_of(edit.source)
         exif, xmp, dpi = found.get("exif") or b"", found.get("xmp") or b"", None

@@ -2,16 +2,19 @@
 
 Whoever checks shares no code with what is checked: files are taken apart by walkers of this
 package's own, pictures are decoded by libraries directly, and a difference is accepted only where
-the row's ``metadata_note`` names it, or the recipe asked for the edit to be marked. What may have
+the row's notes name it, or the recipe asked for the edit to be marked. What may have
 changed of the picture is given by the caller.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from stages.verify.blocks import Parts
 from stages.verify.containers import list_parts
@@ -54,10 +57,13 @@ _EXCUSES = (
     (r"video behind", "video dropped"),
     (r"C2PA", "C2PA manifest dropped"),
     (r"copy \d+", "smaller cop(y|ies) (rebuilt|dropped)"),
+    (r"EXIF lost", "EXIF that cannot be read dropped"),
+    (r"EXIF 0/(37724|50784) lost", "layers dropped"),
     (r"EXIF 0/(Exif|GPS)/", "EXIF not carried over"),
-    (r"EXIF 0/", "EXIF not carried over, but for the orientation|EXIF over 64 KB left out"),
+    (r"EXIF 0/", r"EXIF not carried over(;|$|, but for the orientation)|EXIF over 64 KB left out"),
+    (r"(APP\d+|comment).* lost", "preview in (a comment|an APP[0-9]+ segment) dropped"),
     (r"XMP ", "XMP over 64 KB left out"),
-    (r"item|auxiliary picture", r"depth and gain maps dropped|further pictures? dropped"),
+    (r"item|auxiliary picture", "(gain maps?|further pictures?|thumbnail) dropped"),
 )
 
 #: Where a file says which software edited it, and whether a model did.
@@ -81,7 +87,8 @@ class Promise:
     Attributes:
         fidelity: as in the lineage.
         changed: ``(h, w)`` bool, displayed frame: where samples may differ.
-        note: the lineage's ``metadata_note``; empty: nothing else was changed.
+        note: the lineage's ``metadata_note`` and ``fidelity_note``; empty: nothing was changed
+            but the picture.
         is_marked: whether the edit was to be marked.
     """
 
@@ -134,13 +141,19 @@ def compare(source: bytes, result: bytes, promise: Promise) -> Finding:
         found.problems.append(f"the result cannot be decoded: {error}")
         return found
     parts = list_parts(source), list_parts(result)
-    turned = _turned(promise.changed, 1 if before.is_turned else parts[0].orientation)
-    if not before.pixels.shape[:2] == after.pixels.shape[:2] == turned.shape:
+    turns = [
+        1 if picture.is_turned else each.orientation
+        for picture, each in zip((before, after), parts, strict=True)
+    ]
+    shown = [_turned(each, turn) for each, turn in zip((before, after), turns, strict=True)]
+    if not shown[0].pixels.shape[:2] == shown[1].pixels.shape[:2] == promise.changed.shape:
         found.problems.append("another size")
         return found
-    _check_picture(
-        found, (source, result), (before, after), parts, turned, fidelity=promise.fidelity
-    )
+    if promise.fidelity == "coefficients":
+        stored = _stored(promise.changed, turns[0])
+        found.outside = _check_jpeg(found, (source, result), parts, stored)
+    else:
+        _check_samples(found, shown, promise)
     converted = _kind(source) != _kind(result)
     found.differing = differing(
         *parts,
@@ -151,7 +164,8 @@ def compare(source: bytes, result: bytes, promise: Promise) -> Finding:
     )
     if found.differing:
         found.problems.append(f"metadata changed: {', '.join(found.differing)}")
-    _check_previews(found, (source, result), parts, (before, after))
+    framed = [replace(each, pixels=_stored(each.pixels, turns[1])) for each in shown]
+    _check_previews(found, (source, result), parts, framed)
     return found
 
 
@@ -161,41 +175,43 @@ def _kind(data: bytes) -> bytes:
     )
 
 
-def _turned(displayed: BoolMask, orientation: int) -> BoolMask:
-    """A mask in the stored frame, given the EXIF orientation, 1 to 8, that displays it."""
-    turned = displayed.T if orientation in (5, 7) else displayed
-    turns = {3: 2, 6: 1, 7: 2, 8: 3}.get(orientation, 0)
-    turned = np.rot90(turned, turns)
-    return turned[:, ::-1] if orientation == 2 else turned[::-1] if orientation == 4 else turned
+def _stored(displayed: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
+    """``(h, w, ...)`` in the stored frame, given the EXIF orientation, 1 to 8, that displays it."""
+    stored = displayed.swapaxes(0, 1) if orientation in (5, 7) else displayed
+    stored = np.rot90(stored, {3: 2, 6: 1, 7: 2, 8: 3}.get(orientation, 0))
+    return stored[:, ::-1] if orientation == 2 else stored[::-1] if orientation == 4 else stored
 
 
-def _check_picture(
-    found: Finding,
-    files: tuple[bytes, bytes],
-    pictures: tuple[Picture, Picture],
-    parts: tuple[Parts, Parts],
-    changed: BoolMask,
-    *,
-    fidelity: str,
-) -> None:
-    if fidelity == "coefficients":
-        if not all(each.coding for each in parts):
-            found.problems.append("it is no JPEG")
-            return
-        kept, problem = check_coefficients(*files, parts, changed)
-        found.outside = problem or f"coefficients of {kept:,} blocks identical"
-        found.problems += [problem] if problem else []
-    elif fidelity == "lossless":
-        same = is_same_outside(*pictures, changed)
+def _turned(picture: Picture, orientation: int) -> Picture:
+    """The picture as displayed: only the quarter turns, 6 and 8, are not their own inverses."""
+    back = {6: 8, 8: 6}.get(orientation, orientation)
+    return replace(picture, pixels=_stored(picture.pixels, back))
+
+
+def _check_jpeg(
+    found: Finding, files: tuple[bytes, bytes], parts: tuple[Parts, Parts], changed: BoolMask
+) -> str:
+    if not all(each.coding for each in parts):
+        found.problems.append("it is no JPEG")
+        return ""
+    kept, problem = check_coefficients(*files, parts, changed)
+    found.problems += [problem] if problem else []
+    return problem or f"coefficients of {kept:,} blocks identical"
+
+
+def _check_samples(found: Finding, pictures: Sequence[Picture], promise: Promise) -> None:
+    before, after = pictures
+    if promise.fidelity == "lossless":
+        same = is_same_outside(before, after, promise.changed)
         found.outside = "all samples identical" if same else "samples changed"
         found.problems += [] if same else ["samples outside the mask changed"]
-    else:
-        if pictures[0].is_cmyk != pictures[1].is_cmyk:
-            raise UncheckableError("CMYK was converted by a profile")
-        mean, tile = levels_apart(*pictures, changed)
-        found.outside = f"coded again: {mean:.2f} of 255 levels apart"
-        if mean > MAX_LEVELS or tile > MAX_TILE_LEVELS:
-            found.problems.append("another picture outside the mask")
+        return
+    if before.is_cmyk != after.is_cmyk:
+        raise UncheckableError("CMYK was converted by a profile")
+    mean, tile = levels_apart(before, after, promise.changed)
+    found.outside = f"coded again: {mean:.2f} of 255 levels apart"
+    if mean > MAX_LEVELS or tile > MAX_TILE_LEVELS:
+        found.problems.append("another picture outside the mask")
 
 
 def differing(
@@ -239,7 +255,12 @@ _ORIENTATIONS = ("EXIF 0/274", "XMP {http://ns.adobe.com/tiff/1.0/}Orientation")
 def _is_excused(name: str, old: Value | str | None, new: Value | str | None, note: str) -> bool:
     """Whether the note accounts for a difference."""
     if name.startswith("chunk "):
-        return new is None and f"{' '.join(name.split()[:2])} dropped" in note
+        kind = re.escape(name.split()[1])
+        words = rf"chunk {kind}( with a wrong checksum)? dropped|picture in a chunk {kind} dropped"
+        return new is None and bool(re.search(words, note))
+    tag = re.fullmatch(r"EXIF 0/(?:Exif/)?(\d+)", name)
+    if tag and new is None and f"picture in the tag {tag[1]} dropped" in note:
+        return True
     if name == "behind the picture" and isinstance(old, bytes):
         is_list = old.endswith(b"SEFT") and re.search("(video|picture) dropped", note)
         return bool(is_list or "bytes behind the picture dropped" in note)
@@ -255,10 +276,11 @@ def _check_previews(
     found: Finding,
     files: tuple[bytes, bytes],
     parts: tuple[Parts, Parts],
-    pictures: tuple[Picture, Picture],
+    pictures: Sequence[Picture],
 ) -> None:
+    before, after = pictures
     old, new = (list(embedded_pictures(*each)) for each in zip(files, parts, strict=True))
-    stale = [name for name, picture in new if is_stale(picture, *pictures)]
+    stale = [name for name, picture in new if is_stale(picture, before, after)]
     dropped = max(len(old) - len(new), 0)
     counts = {"rebuilt": len(new) - len(stale), "dropped": dropped, "stale": len(stale)}
     found.previews = ", ".join(f"{n} {what}" for what, n in counts.items() if n) or "none"

@@ -19,7 +19,8 @@ class Parts:
     Attributes:
         values: name -> value; equal names are numbered.
         raw: uncompressed previews: name, width, height, samples as RGB.
-        orientation: by EXIF, or the TIFF's own tag; 1 to 8.
+        orientation: 1 to 8, by what browsers follow: the first EXIF of a JPEG, or of a PNG before
+            its samples, or a TIFF's own tag; else 1.
         coding: of a JPEG, what its coefficients mean: kind, sampling and quantisation tables.
     """
 
@@ -38,6 +39,19 @@ class Parts:
             number += 1
             unique = f"{name} #{number}"
         self.values[unique] = value
+
+
+def list_block(block: bytes, parts: Parts) -> None:
+    """A block that only its first bytes tell the kind of."""
+    bare = block.removeprefix(b"Exif\0\0")
+    if bare.startswith((b"II", b"MM")):
+        list_exif(bare, parts, turns=False)
+    elif block.startswith(b"8BIM"):
+        list_resources(block, parts)
+    elif block.startswith(b"\x1c"):
+        list_iptc(block, parts)
+    else:
+        list_xmp(block[max(block.find(b"<"), 0) :], parts)
 
 
 def list_tiff(data: bytes, parts: Parts) -> None:
@@ -72,7 +86,7 @@ def list_exif(block: bytes, parts: Parts, *, turns: bool = True) -> None:
     if not found:
         parts.add("EXIF", block)
         return
-    if turns:
+    if turns and not any(name.startswith("EXIF") for name in parts.values):
         parts.orientation = _turn(found[0])
     for directory in found:
         name = f"EXIF {directory.name}"

@@ -11,7 +11,7 @@ import re
 import zlib
 from typing import Any
 
-from stages.verify.blocks import Parts, list_exif, list_resources, list_tiff, list_xmp
+from stages.verify.blocks import Parts, list_block, list_exif, list_resources, list_tiff, list_xmp
 
 JPEG_START = b"\xff\xd8\xff"
 _XMP, _EXTENSION = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
@@ -164,13 +164,14 @@ def _note_coding(marker: int, body: bytes, coding: dict[str, Any]) -> None:
 
 
 def _list_png(data: bytes, parts: Parts) -> None:
-    position, name = 8, b""
+    position, name, is_before = 8, b"", True
     while position + 12 <= len(data) and name != b"IEND":
         size = int.from_bytes(data[position : position + 4], "big")
         name, content = data[position + 4 : position + 8], data[position + 8 : position + 8 + size]
         position += 12 + size
+        is_before &= name != b"IDAT"
         if name == b"eXIf":
-            list_exif(content, parts)
+            list_exif(content, parts, turns=is_before)
         elif name == b"iCCP":
             parts.add("ICC", _inflated(content.partition(b"\0")[2][1:]))
         elif name in (b"tEXt", b"zTXt", b"iTXt"):
@@ -191,14 +192,18 @@ def _list_text(name: bytes, content: bytes, parts: Parts) -> None:
         text = _inflated(text) if flag == b"\1" else text
     if keyword == b"XML:com.adobe.xmp":
         list_xmp(text, parts)
-    elif keyword in (b"Raw profile type exif", b"Raw profile type APP1"):
-        try:
-            block = bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
-        except ValueError:
-            block = text
-        list_exif(block.removeprefix(b"Exif\0\0"), parts, turns=False)
+    elif keyword.startswith(b"Raw profile type ") and (block := _raw_profile(text)):
+        list_block(block, parts)
     else:
         parts.add(f"chunk {name.decode()} {keyword.decode('latin-1')}", text or b"present")
+
+
+def _raw_profile(text: bytes) -> bytes:
+    """A block that ImageMagick keeps as hex behind two lines; empty if it is something else."""
+    try:
+        return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
+    except ValueError:
+        return b""
 
 
 def _inflated(data: bytes) -> bytes:
@@ -220,7 +225,7 @@ def _list_webp(data: bytes, parts: Parts) -> None:
         content = data[position + 8 : position + 8 + size]
         position += 8 + size + size % 2
         if name == b"EXIF":
-            list_exif(content.removeprefix(b"Exif\0\0"), parts)
+            list_exif(content.removeprefix(b"Exif\0\0"), parts, turns=False)
         elif name == b"XMP ":
             list_xmp(content, parts)
         elif name in (b"ICCP", b"C2PA"):
