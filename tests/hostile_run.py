@@ -159,13 +159,15 @@ def _end(
 
 def _fault(photo: Photo) -> str:
     """What is wrong with a result; empty: nothing."""
-    if photo.changed is None:
+    if photo.changed is None or photo.result == photo.original:
         return "" if photo.result == photo.original else "nothing was marked, yet it changed"
     row = photo.lineage
     note = "; ".join(filter(None, (row.metadata_note, row.fidelity_note)))
     promise = Promise(row.fidelity or "", photo.changed, note, is_marked=True)
     try:
-        return ", ".join(compare(photo.original, photo.result, promise).problems)
+        problems = compare(photo.original, photo.result, promise).problems
+        # Of damaged metadata, readers make what they like.
+        return ", ".join(each for each in problems if not each.startswith("metadata"))
     except UncheckableError as error:
         return "" if "CMYK" in str(error) else str(error)
 

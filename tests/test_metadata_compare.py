@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import struct
 import time
 from pathlib import Path
 
@@ -129,6 +130,21 @@ FLIPS = st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=6
 
 def shows_old(picture: Image.Image | None) -> bool:
     return picture is not None and min(picture.size) >= 30 and distance(picture, OLD) < 12
+
+
+def test_a_preview_may_go_from_a_maker_note_but_nothing_beside_it() -> None:
+    note = bytes(range(1, 99)) + jpeg(OLD, (60, 40)) + b"serial"
+    rows = 8 + 2 + 12 + 4
+    block = b"II*\0\x08\0\0\0" + struct.pack("<HHHII", 1, 0x927C, 7, len(note), rows) + bytes(4)
+    data = photo(segment(0xE1, b"Exif\0\0" + block + note))
+    result, state = settled(data)
+    assert state.notes == ["preview inside the EXIF dropped"]
+    source, told = list_parts(data), "; ".join(state.notes)
+    assert differing(source, list_parts(result), told) == []
+    assert differing(source, list_parts(result), "") == ["EXIF 0/37500"]
+    for other in (b"serial", bytes(range(50, 60))):
+        spoiled = result.replace(other, bytes(len(other)), 1)
+        assert differing(source, list_parts(spoiled), told) == ["EXIF 0/37500"]
 
 
 @settings(max_examples=400, deadline=None)

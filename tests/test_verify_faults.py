@@ -17,7 +17,7 @@ from PIL import Image, PngImagePlugin
 
 from jobs.clean import steps
 from manifests.schema import LineageRow
-from stages.codecs import blocks, tiff
+from stages.codecs import blocks, tiff, tiff_tags
 from stages.codecs.metadata import exif, jpeg, photoshop
 from stages.photo import Photo
 from stages.recipe import Recipe
@@ -121,7 +121,7 @@ def test_what_is_kept_holds(clean: Clean, photo: Pixels, kind: str) -> None:
 def test_a_wiped_author_is_seen(
     clean: Clean, photo: Pixels, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settle, settle_tags = exif.settle_block, tiff.settle_tags
+    settle, settle_tags = exif.settle_block, tiff_tags.settle_tags
 
     def wipe(block: bytes, settling: Any) -> bytes:
         return settle(block, settling).replace(AUTHOR, bytes(len(AUTHOR)))

@@ -47,8 +47,8 @@ class Summary:
     def add(self, rows: pa.Table) -> None:
         """Count further rows."""
         self.rows += rows.num_rows
-        for total, counts in zip((self.kept, self.recoded), count_fidelity(rows), strict=True):
-            total.update(counts)
+        for ours, counts in zip((self.kept, self.recoded), count_fidelity(rows), strict=True):
+            ours.update(counts)
         counted = (
             (self.statuses, "status"),
             (self.codes, "error_code"),

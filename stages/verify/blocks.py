@@ -117,8 +117,10 @@ def _list_tags(directory: Directory, name: str, parts: Parts) -> None:
 
 
 def _turn(directory: Directory) -> int:
-    value = directory.number(274)
-    return value if value in range(1, 9) else 1
+    """The orientation, as browsers read it: one SHORT of 1 to 8; else 1."""
+    values = directory.numbers(274)
+    is_sound = directory.kinds.get(274) == 3 and len(values) == 1 and values[0] in range(1, 9)
+    return values[0] if is_sound else 1
 
 
 def list_xmp(

@@ -106,7 +106,8 @@ def _list_trailer(data: bytes, parts: Parts) -> None:
         if start < position:
             continue
         if found[0] == JPEG_START:
-            name, end = "picture behind", jpeg_segments(data, start)[1]
+            segments, end = jpeg_segments(data, start)
+            name, end = "picture behind", end or (len(data) if segments else 0)
         else:
             ends = [stop for _, _, stop in _boxes(data, start, len(data))]
             name, end = "video behind", max(ends, default=len(data))

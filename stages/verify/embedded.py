@@ -56,7 +56,9 @@ def without_pictures(value: Value | str) -> Value | str:
     if not isinstance(value, bytes):
         return value
     left, position = [], 0
-    for start, end, _ in _jpegs(value):
+    while (start := value.find(JPEG_START, position)) >= 0:
+        segments, end = jpeg_segments(value, start)
+        end = end or (len(value) if segments else start + 1)
         left.append(value[position:start])
         position = end
     return b"".join([*left, value[position:]]).replace(b"\0", b"")

@@ -49,16 +49,17 @@ class Picture:
 
     def as_rgb(self) -> npt.NDArray[np.uint8]:
         """``(h, w, 3)``, alpha laid on white, 16 bits reduced to 8, inks as Pillow shows them."""
-        pixels = self.pixels if self.pixels.dtype == np.uint8 else self.pixels >> 8
-        pixels = pixels.astype(np.uint8, copy=False)
+        is_deep = self.pixels.dtype != np.uint8
+        pixels = np.asarray(self.pixels >> 8 if is_deep else self.pixels, np.uint8)
         if self.is_cmyk:
             return np.asarray(Image.fromarray(pixels[..., :4], "CMYK").convert("RGB"))
-        colours = pixels[..., :-1] if pixels.shape[2] in (2, 4) else pixels
+        has_alpha = pixels.shape[2] in (2, 4)
+        colours = pixels[..., :-1] if has_alpha else pixels
         colours = np.broadcast_to(colours, (*pixels.shape[:2], 3))
-        if colours.shape[2] == pixels.shape[2] or pixels.shape[2] == 1:
+        if not has_alpha:
             return colours
         alpha = pixels[..., -1:].astype(np.uint16)
-        return ((colours * alpha + 255 * (255 - alpha)) // 255).astype(np.uint8)
+        return np.asarray((colours * alpha + 255 * (255 - alpha)) // 255, np.uint8)
 
 
 def decode(data: bytes) -> Picture:
@@ -190,10 +191,10 @@ def check_coefficients(
             return 0, "coefficients outside the mask changed"
         kept += int(np.count_nonzero(~hit))
         reach = hit.repeat(8 * down, axis=0).repeat(8 * across, axis=1)
-        reach = reach[: changed.shape[0], : changed.shape[1]].astype(np.uint8)
+        seen = np.asarray(reach[: changed.shape[0], : changed.shape[1]], np.uint8)
         edge = np.ones((2 * down + 1, 2 * across + 1), np.uint8)
-        grown = cv2.dilate(reach, edge).astype(np.bool_) if across * down > 1 else reach > 0
-        touched_px[: len(grown), : len(grown[0])] |= grown
+        grown = cv2.dilate(seen, edge) if across * down > 1 else seen
+        touched_px[: len(grown), : len(grown[0])] |= np.asarray(grown > 0)
     if not is_same_outside(decode(source), decode(result), touched_px):
         return kept, "samples outside the mask changed"
     return kept, ""

@@ -32,11 +32,13 @@ class Directory:
     Attributes:
         name: ``0`` for the first, ``1`` for the next one in the chain, ``0/Exif`` below that.
         tags: number -> its bytes, or its numbers.
+        kinds: number -> TIFF's number of its type.
         ranges: positions (start, end) of the directory, of its values and of its samples.
     """
 
     name: str
     tags: dict[int, Value]
+    kinds: dict[int, int] = field(default_factory=dict)
     ranges: list[tuple[int, int]] = field(default_factory=list)
 
     def number(self, tag: int) -> int:
@@ -98,7 +100,7 @@ class _Reader:
         """Add a directory and those below it; returns the position of the next one."""
         start = at + struct.calcsize("<" + self._head)
         end = start + self._number(self._head, at) * self._row
-        directory = Directory(name, {}, [(at, end + struct.calcsize("<" + self._word))])
+        directory = Directory(name, {}, ranges=[(at, end + struct.calcsize("<" + self._word))])
         self.found.append(directory)
         for entry in range(start, min(end, len(self._data)), self._row):
             self._read_entry(entry, directory)
@@ -125,6 +127,7 @@ class _Reader:
             length = size // struct.calcsize("<" + letter)
             value = struct.unpack(f"{self._order}{length}{letter}", raw)
         directory.tags.setdefault(tag, value)
+        directory.kinds.setdefault(tag, kind)
 
 
 def unlisted(data: bytes, found: list[Directory]) -> bytes:
