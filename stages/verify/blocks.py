@@ -28,17 +28,13 @@ class Parts:
     raw: list[tuple[str, int, int, bytes]] = field(default_factory=list)
     orientation: int = 1
     coding: dict[str, Any] = field(default_factory=dict)
+    _counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, name: str, value: Value | str) -> None:
-        """Add a value; one that is empty, or zeros only, says nothing."""
-        if not value or (isinstance(value, bytes) and not value.strip(b"\0")):
-            return
-        number = 1
-        unique = name
-        while unique in self.values:
-            number += 1
-            unique = f"{name} #{number}"
-        self.values[unique] = value
+        """Add a value; an empty one says nothing."""
+        if value:
+            number = self._counts[name] = self._counts.get(name, 0) + 1
+            self.values[name if number == 1 else f"{name} #{number}"] = value
 
 
 def list_block(block: bytes, parts: Parts) -> None:
@@ -165,7 +161,7 @@ def list_iptc(data: bytes, parts: Parts) -> None:
         value = data[start : start + size]
         parts.add(f"IPTC {data[position + 1]}:{data[position + 2]}", value or b"present")
         position = start + size
-    parts.add("IPTC rest", data[position:])
+    parts.add("IPTC rest", data[position:].strip(b"\0"))
 
 
 def list_resources(data: bytes, parts: Parts) -> None:
@@ -190,4 +186,4 @@ def list_resources(data: bytes, parts: Parts) -> None:
             list_exif(content, parts, turns=False)
         else:
             parts.add(f"8BIM {number}", content or b"present")
-    parts.add("8BIM rest", data[position:])
+    parts.add("8BIM rest", data[position:].strip(b"\0"))

@@ -180,7 +180,7 @@ def _list_png(data: bytes, parts: Parts) -> None:
         elif name == b"caBX":
             parts.add("C2PA", content)
         elif name not in _PNG_PIXELS:
-            parts.add(f"chunk {name.decode('latin-1')}", content or b"present")
+            parts.add(f"chunk {name.decode('latin-1')}", content)
     parts.add("behind the picture", data[position:])
 
 
@@ -196,7 +196,7 @@ def _list_text(name: bytes, content: bytes, parts: Parts) -> None:
     elif keyword.startswith(b"Raw profile type ") and (block := _raw_profile(text)):
         list_block(block, parts)
     else:
-        parts.add(f"chunk {name.decode()} {keyword.decode('latin-1')}", text or b"present")
+        parts.add(f"chunk {name.decode()} {keyword.decode('latin-1')}", text)
 
 
 def _raw_profile(text: bytes) -> bytes:
@@ -232,7 +232,7 @@ def _list_webp(data: bytes, parts: Parts) -> None:
         elif name in (b"ICCP", b"C2PA"):
             parts.add(name.decode().removesuffix("P") if name == b"ICCP" else "C2PA", content)
         elif name not in _WEBP_PIXELS:
-            parts.add(f"chunk {name.decode('latin-1')}", content or b"present")
+            parts.add(f"chunk {name.decode('latin-1')}", content)
     parts.add("behind the picture", data[max(position, end) :])
 
 
