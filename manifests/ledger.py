@@ -322,7 +322,7 @@ def fidelity_lines(kept: Mapping[str, int], recoded: Mapping[str, int]) -> list[
     exact = [f"{text} {kept[name]:,}" for name, text in names if kept.get(name)]
     lines = [f"kept outside the masks: {', '.join(exact)}"] if exact else []
     if again := kept.get("reencoded"):
-        reasons = sorted(recoded.items(), key=lambda each: -each[1])
+        reasons = sorted(recoded.items(), key=lambda each: (-each[1], each[0]))
         why = "; ".join(f"{reason} {count:,}" for reason, count in reasons)
         lines.append(f"coded again, which changes every pixel a little: {again:,} ({why})")
     if identical := kept.get("identical"):

@@ -53,10 +53,11 @@ def test_the_corpus_is_large_and_holds_every_format() -> None:
 
 def test_all_of_the_corpus_holds_what_was_promised(cleaned: Path, lineage: pd.DataFrame) -> None:
     verdicts = {each.id: each for each in verify(str(cleaned / "out"))}
-    assert set(verdicts) == set(files())
+    corpus = files()
+    assert set(verdicts) == set(corpus)
     assert {name: v.problem for name, v in verdicts.items() if v.problem} == {}
     for name, verdict in verdicts.items():
-        found, kind = verdict.found, format_of(files()[name])
+        found, kind = verdict.found, format_of(corpus[name])
         assert found is not None, verdict.detail
         lossy = kind in ("avif", "heic") or (kind == "webp" and "lossless" not in name)
         expected = "coefficients" if kind == "jpeg" else "lossless"
