@@ -345,13 +345,14 @@ def _print_error(what: str, message: str) -> None:
 
 def _summarise(console: Console, outcome: Outcome) -> None:
     tally = outcome.tally
-    unchanged = f" ({tally.unchanged} unchanged: empty mask)" if tally.unchanged else ""
     photos = "photo" if tally.rows == 1 else "photos"
     console.print(
-        f"{tally.rows} {photos} in {outcome.seconds:.1f} s: {tally.ok} ok{unchanged}, "
+        f"{tally.rows} {photos} in {outcome.seconds:.1f} s: {tally.ok} ok, "
         f"{tally.failed_count} failed, {tally.crashed} crashed",
         highlight=False,
     )
+    for line in tally.fidelity_lines():
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     for code, count in sorted(tally.failed.items()):
         console.print(f"  {count:>8}  {code}", highlight=False)
     if tally.missing_count:

@@ -182,3 +182,46 @@ def test_files_are_merged_while_others_read_and_write(plan: Plan, ledger: Ledger
     ]
     assert reconcile(plan, ledger, Goal(SECOND), [0]).missing_count == 0
     assert len(files(ledger, 0)) == 1
+
+
+def test_what_was_kept_is_counted_by_kind_and_reason(ledger: Ledger, plan: Plan) -> None:
+    def kept(ids: Sequence[int], fidelity: str, note: str | None = None) -> list[dict[str, Any]]:
+        return rows(plan, ids, fidelity=fidelity, fidelity_note=note)
+
+    add(ledger, 0, kept([0, 1], "coefficients"), kept([2], "lossless"), kept([3], "identical"))
+    add(ledger, 0, rows(plan, [4], status="failed", error_code="image.corrupt"))
+    add(ledger, 1, kept([5], "reencoded", "lossy WebP, quality 80 (as it was)"))
+    add(ledger, 1, kept([6], "reencoded", "lossy WebP, quality 75 (the recipe's)"))
+    add(
+        ledger, 1, kept([7], "reencoded", "P widened to RGB; converted from png to jpeg, quality 9")
+    )
+    add(ledger, 1, kept([8], "reencoded"), kept([9], "lossless"))
+    tally = reconcile(plan, ledger, Goal(FIRST), range(2))
+    assert tally.kept == {"coefficients": 2, "lossless": 2, "identical": 1, "reencoded": 4}
+    assert tally.recoded == {
+        "lossy WebP": 2,
+        "P widened to RGB; converted from png to jpeg": 1,
+        "no reason recorded": 1,
+    }
+    assert tally.fidelity_lines() == [
+        "kept outside the masks: all JPEG coefficients 2, every sample 2",
+        "coded again, which changes every pixel a little: 4 (lossy WebP 2; "
+        "P widened to RGB; converted from png to jpeg 1; no reason recorded 1)",
+        "unchanged, since their masks are empty: 1",
+    ]
+
+
+def test_results_are_found_below_the_folder_that_holds_the_lineage(
+    ledger: Ledger, plan: Plan, tmp_path: Path
+) -> None:
+    for output in ("/elsewhere/images/r-1", "s3://bucket/out", plan.output):
+        add(ledger, 0, rows(plan, [1], output_uri=f"{output}/images/r-1/1.jpg"))
+        (found,) = ledger.latest(0, ["id", "output_uri"])["output_uri"].to_pylist()
+        assert found == f"{plan.output}/images/r-1/1.jpg"
+        ledger.compact(0)
+        (kept,) = (Path(plan.output) / "lineage").rglob("*.parquet")
+        assert f"{output}/images" in pq.read_table(kept)["output_uri"][0].as_py(), "as recorded"
+        kept.unlink()
+    add(ledger, 0, rows(plan, [1], status="failed"), rows(plan, [2], output_uri="/a/b.jpg"))
+    found = ledger.latest(0, ["id", "output_uri"]).sort_by("id")["output_uri"].to_pylist()
+    assert found == [None, "/a/b.jpg"]
