@@ -83,6 +83,11 @@ CODES: dict[str, tuple[str, str]] = {
         "The output's suffix names another format than the result's.",
         "Name the output with the photo's own suffix, or set output.format.",
     ),
+    "output.not_exact": (
+        "With output.fidelity = exact: the result would differ from the photo outside the mask.",
+        "Set output.format = tiff, which keeps all samples (or png, if the photo is not CMYK), or "
+        "output.fidelity = any.",
+    ),
     "storage.unreachable": (
         "S3 does not answer, or only to refuse, for longer than CATALOG_CLEANUP_RETRY_S.",
         "Check the endpoint and the network, then run again: it goes on where it stopped.",
@@ -98,8 +103,12 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "cluster.unreachable": (
         "No Ray cluster answers at that address, or it does not accept the token.",
-        "Check the address; where the cluster asks for a token, set RAY_AUTH_MODE=token and "
-        "RAY_AUTH_TOKEN.",
+        "Check the address, HOST:6379 by default; where the cluster asks for a token, set "
+        "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN.",
+    ),
+    "cluster.not_started": (
+        "A private Ray does not start on this machine.",
+        "Correct what is named, or use a cluster (--address); `catalog-cleanup doctor` checks it.",
     ),
     "cluster.refused": (
         "The cluster's job API refuses what it was asked for.",
@@ -128,7 +137,8 @@ CODES: dict[str, tuple[str, str]] = {
         "Rename the id.",
     ),
     "id.duplicate": (
-        "Several rows have the same id; none of them was processed.",
+        "Several rows have the same id, or ids that only differ in how their accents are encoded "
+        "(Unicode NFC and NFD); none of them was processed.",
         "Give each row its own id.",
     ),
     "image.no_uri": ("The cell is empty.", "Fill the cell."),
@@ -142,7 +152,17 @@ CODES: dict[str, tuple[str, str]] = {
         "--retry failed.",
     ),
     "image.not_found": ("There is no such file or object.", "Check the path."),
-    "image.access_denied": ("Reading it is not allowed.", "Check credentials and permissions."),
+    "image.access_denied": (
+        "Reading it is not allowed.",
+        "Check credentials and permissions, also for the key that encrypts it (KMS); where the "
+        "requester pays, set CATALOG_CLEANUP_S3_REQUEST_PAYER=requester. Then run again with "
+        "--retry failed.",
+    ),
+    "image.archived": (
+        "The object is archived (S3 Glacier or the like) and cannot be read at once.",
+        "Restore it (`aws s3api restore-object`), wait until it is there, and run again with "
+        "--retry failed.",
+    ),
     "image.unreachable": (
         "It could not be read, though its storage answers.",
         "Check the file or object, then run again with --retry failed.",
@@ -179,8 +199,21 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "mask.too_faint": (
         "There is something in the mask, but nothing as bright as `mask.threshold`.",
-        "Draw it in white, or use --set mask.threshold=… or, for a mask that is drawn in "
-        "transparency, --set mask.channel=alpha, and another --output.",
+        "Draw it in white, or use --set mask.threshold=… or, for a map of labels, "
+        "mask.values=labels or, for a mask that is drawn in transparency, mask.channel=alpha, and "
+        "another --output.",
+    ),
+    "mask.ambiguous": (
+        "`mask.threshold` would leave out part of what the mask shows: labels, or areas of a lower "
+        "level. Or `mask.values` is labels, and the mask is lossy (JPEG, AVIF, lossy WebP).",
+        "To remove all that is not black, save the mask as PNG and use --set mask.values=labels; "
+        "to remove what reaches the threshold alone, --set mask.values=levels; and another "
+        "--output.",
+    ),
+    "mask.too_small": (
+        "All that is marked has fewer px than `limits.min_mask_px`.",
+        "Check for stray pixels and for the units of shapes (--set shapes.units=share or percent); "
+        "if it is meant, use --set limits.min_mask_px=1, and run again with --retry failed.",
     ),
     "mask.no_alpha": (
         "`mask.channel` is alpha, and the mask has no alpha channel.",
@@ -189,7 +222,8 @@ CODES: dict[str, tuple[str, str]] = {
     "mask.bad_shape": (
         "A row's boxes, polygons, rle or list of masks cannot be used.",
         "Correct the cell named: boxes are [x, y, width, height], polygons [x1, y1, x2, y2, …], "
-        "in px of the displayed photo; rle is COCO's.",
+        "in px of the displayed photo or, with --set shapes.units=share or percent, of its sides; "
+        "rle is COCO's.",
     ),
     "evaluate.no_reference": (
         "There is no reference to compare a result with, or it is of another size than the photo.",
@@ -213,17 +247,29 @@ CODES: dict[str, tuple[str, str]] = {
         "The weights are not the ones that are listed: damaged, or exchanged.",
         "Delete the file named and fetch it again; if you mean to use it, name it by its path.",
     ),
+    "weights.mismatch": (
+        "A machine's weights are others than those that the run's recipe is pinned to.",
+        "Put the same file on every machine (LAMA_MODEL, too, must be the same everywhere). To use "
+        "other weights, leave out weights_pin and run again: they make another recipe.",
+    ),
+    "weights.unidentified": (
+        "The machine that starts the run cannot read weights of which the recipe gives a path.",
+        "Set the section's weights_pin to the `sha256:…` that `catalog-cleanup models pull PATH` "
+        "prints on a node, or start the run where the weights are.",
+    ),
     "weights.untrusted": (
         "The weights are of a kind that can run code when loaded, and no hash is listed for them.",
         "Use safetensors, or, if you trust the source, --trust.",
     ),
     "weights.unusable": (
-        "The weights are damaged, or of another network than the recipe's.",
-        "Check which model the file is of.",
+        "The weights are damaged, of another network than the recipe's, or of a kind that is not "
+        "read (ONNX, GGUF, a LoRA, a single file where a diffusers folder is needed).",
+        "Check which model the file is of; `catalog-cleanup models list` names those to fetch.",
     ),
     "model.not_installed": (
         "The libraries that models need are not installed.",
-        "pip install 'catalog-cleanup[models]', or in a clone `.ci/uv sync --group models`.",
+        "In a clone: `.ci/uv sync --extra models`. In an image of one's own: install the project's "
+        "wheel with the extra `models`; the image of cluster/Dockerfile has it.",
     ),
     "model.unavailable": (
         "An option of the recipe cannot be had on this machine.",
@@ -231,7 +277,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "model.out_of_memory": (
         "Even a single crop does not fit into the device's memory.",
-        "Use a larger GPU, a smaller size_px or max_side_px, or refine.offload.",
+        "Use a larger GPU, a smaller size_px, max_side_px or upscale.tile_px, or refine.offload.",
     ),
     "model.bad_output": (
         "A model's output was not a picture: not a number, or black.",
@@ -351,6 +397,10 @@ class WeightsError(CleanupError):
 
 class RowError(CleanupError):
     """One row cannot be done; it ends as ``failed`` with this code, the others go on."""
+
+
+class ArchivedError(OSError):
+    """An object that must be restored from its archive before it can be read."""
 
 
 def error_of(code: str, message: str) -> CleanupError:

@@ -60,6 +60,11 @@ def encode(recipe: Recipe) -> Work:
         assert photo.changed is not None
         decoded = photo.decoded
         made = coding.encode(photo.original, decoded, photo.changed, recipe, row.image_uri)
+        if recipe.output.fidelity == "exact" and made.fidelity == "reencoded":
+            raise RowError(
+                "output.not_exact",
+                f"The result for {row.image_uri} would not be exact: {made.note}.",
+            )
         photo.result, row.fidelity = made.data, made.fidelity
         row.fidelity_note = "; ".join(filter(None, [decoded.note, made.note])) or None
         row.metadata_note = "; ".join(made.metadata_notes) or None

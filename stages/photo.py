@@ -7,7 +7,6 @@ decoded photo.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, field, fields
 from typing import Any
@@ -28,7 +27,7 @@ class Patch:
     """One crop of a photo, worked on by itself.
 
     Attributes:
-        crop: what is pasted back, in the displayed photo; may reach outside.
+        crop: what is pasted back, in the displayed photo.
         window: what the removal sees: the crop, or more.
         pixels: ``(h, w, 3)`` uint8 sRGB of the window at its working size, and from ``focus`` on
             of the crop; the fill replaces them.
@@ -106,11 +105,6 @@ class Photo:
         """All that marks it."""
         return Marks.unpack(self.lineage.mask_uri, self.lineage.marks)
 
-    def seed(self, index: int) -> int:
-        """Seed of patch ``index``: it follows from the row and the recipe (and its seed) alone."""
-        key = f"{self.lineage.recipe_hash}/{self.lineage.id}/{index}"
-        return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
-
     def drop_pixels(self) -> None:
         """Free everything but the record and the files, once nothing is painted any more."""
         self.mask_files, self.marked, self.patches = [], {}, []
@@ -134,6 +128,9 @@ _TRAVELLING_PATCH = pa.struct(
         *((name, _IMAGE) for name in _IMAGES),
     ]
 )
+#: Before the names of the manifest's own columns, which may be called like any of ours.
+_THEIRS = "manifest: "
+
 _OURS = [
     pa.field("_shard", pa.int64()),
     pa.field("_original", pa.large_binary()),
@@ -148,7 +145,8 @@ def to_table(photos: Iterable[Photo], extra: pa.Schema) -> pa.Table:
     """Pack photos for the way to another actor; ``extra`` types the passed-through columns."""
     rows = []
     for photo in photos:
-        row = lineage_dict(photo.lineage) | photo.extra
+        row = lineage_dict(photo.lineage)
+        row |= {_THEIRS + name: value for name, value in photo.extra.items()}
         row["_shard"] = photo.shard
         row["_original"] = photo.original
         row["_alpha_is_mask"] = photo.alpha_is_mask
@@ -156,7 +154,8 @@ def to_table(photos: Iterable[Photo], extra: pa.Schema) -> pa.Table:
         row["_patches"] = [_pack_patch(patch) for patch in photo.patches]
         row["_problem"] = photo.problem
         rows.append(row)
-    return pa.Table.from_pylist(rows, schema=pa.schema(list(lineage_schema(extra)) + _OURS))
+    theirs = [field.with_name(_THEIRS + field.name) for field in extra]
+    return pa.Table.from_pylist(rows, schema=pa.schema([*lineage_schema(), *theirs, *_OURS]))
 
 
 def from_table(table: pa.Table) -> Iterator[Photo]:
@@ -172,7 +171,7 @@ def from_table(table: pa.Table) -> Iterator[Photo]:
         yield Photo(
             lineage,
             shard=shard,
-            extra=row,
+            extra={name.removeprefix(_THEIRS): value for name, value in row.items()},
             prompt=Prompt.from_bytes(prompt) if prompt else None,
             original=original,
             patches=patches,

@@ -12,13 +12,13 @@ from stages.codecs.decode import check_photo, decode_mask, decode_photo
 from stages.codecs.encode import converts
 from stages.geometry import Box
 from stages.masks import Bits, Bytes, fit_to_photo, grown, is_own_alpha, marked
-from stages.patches import PlannedPatch, cut, cut_masks, plan_patches
+from stages.patches import PlannedPatch, cut, cut_blend, cut_mask
 from stages.photo import Patch, Photo
 from stages.recipe import Recipe
-from stages.resize import scale_mask, scale_pixels, working_size
+from stages.resize import scale_mask, scale_pixels
 from stages.shapes import rasterise
 from stages.step import Work
-from stages.windows import crop_options, max_side_px, window_of
+from stages.windows import plan_crops, window_of, working_size
 
 
 def fetch(recipe: Recipe) -> Work:
@@ -86,10 +86,13 @@ def mask(recipe: Recipe) -> Work:
         row = photo.lineage
         assert row.width is not None
         assert row.height is not None
-        drawn = rasterise(photo.marks.shapes, row.width, row.height, row.image_uri)
-        for uri, each in photo.marked.items():
-            drawn |= fit_to_photo(each, row.width, row.height, recipe.mask, uri)
+        width, height, uri = row.width, row.height, row.image_uri
+        drawn = rasterise(photo.marks.shapes, width, height, recipe.shapes, uri)
+        for name, each in photo.marked.items():
+            drawn |= fit_to_photo(each, width, height, recipe.mask, name)
         photo.marked = {}
+        _refuse_specks(drawn, recipe.limits.min_mask_px, uri)
+        row.region_sha256 = hashlib.sha256(np.packbits(drawn).tobytes()).hexdigest()
         photo.region = grown(drawn, recipe.mask)
         row.masked_px = int(np.count_nonzero(photo.region))
         share = row.masked_px / photo.region.size
@@ -102,20 +105,24 @@ def mask(recipe: Recipe) -> Work:
     return work
 
 
+def _refuse_specks(drawn: Bits, min_px: int, uri: str) -> None:
+    """Refuse a region of a few pixels, of whatever kind its marks are; an empty one is none."""
+    count = int(np.count_nonzero(drawn))
+    least = min(min_px, drawn.size // 1000)
+    if 0 < count < least:
+        raise RowError(
+            "mask.too_small",
+            f"What is marked on the photo {uri} is {count} px in all, under {least}.",
+        )
+
+
 def cut_patches(recipe: Recipe) -> Work:
     """Make the step that plans the patches and cuts them; an empty mask has none."""
 
     def work(photo: Photo) -> None:
         assert photo.region is not None
-        height, width = photo.region.shape
-        planned = plan_patches(
-            photo.region,
-            crop_options(recipe, width, height),
-            feather_px=recipe.mask.feather_for(width, height),
-            max_side_px=max_side_px(recipe),
-        )
-        for index, plan in enumerate(planned):
-            patch = _cut_patch(photo, plan, recipe, photo.seed(index))
+        for index, plan in enumerate(plan_crops(photo.region, recipe)):
+            patch = _cut_patch(photo, plan, recipe, _seed(photo, recipe, index))
             photo.patches.append(patch)
             photo.lineage.patches.append(_describe(plan, patch))
         photo.region = None
@@ -123,48 +130,64 @@ def cut_patches(recipe: Recipe) -> Work:
     return work
 
 
+def _seed(photo: Photo, recipe: Recipe, index: int) -> int:
+    """Seed of patch ``index``, 0 to 2**32 - 1, from contents alone.
+
+    These are the photo's file, what is marked on it, in whatever form, and the recipe's ``seed``:
+    the same photo comes out the same under any id and path, and recipes paint by the same chance.
+    """
+    row = photo.lineage
+    assert row.image_sha256
+    assert row.region_sha256
+    key = f"{recipe.seed}/{row.image_sha256}/{row.region_sha256}/{index}"
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+
+
 def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> Patch:
-    assert photo.decoded is not None
     assert photo.region is not None
     photo_height, photo_width = photo.region.shape
-    feather_px = recipe.mask.feather_for(photo_width, photo_height)
-    generate, blend = cut_masks(photo.region, plan, feather_px)
-    samples = cut(photo.decoded.pixels, plan.crop)
-    if photo.decoded.alpha is not None and not photo.alpha_is_mask:
-        generate, blend = _without_hidden(generate, blend, samples[..., -1] == 0)
-    seen = colour.view(samples, photo.decoded.space)
     window = window_of(plan, recipe, photo_width, photo_height)
-    if window == plan.crop:
-        around, unknown = seen, generate
-    else:
-        samples = cut(photo.decoded.pixels, window)
-        around = colour.view(samples, photo.decoded.space)
-        unknown = cut(photo.region.view(np.uint8)[..., None], window)[..., 0] * np.uint8(255)
-        if photo.decoded.alpha is not None and not photo.alpha_is_mask:
-            unknown, _ = _without_hidden(unknown, unknown, samples[..., -1] == 0)
-    width, height = working_size(window.width, window.height, max_side_px(recipe))
+    seen, unknown = _seen(photo, window)
+    blend = cut_blend(plan, recipe.mask.feather_for(photo_width, photo_height))
+    hidden = _hidden(photo, plan.crop)
+    inside = plan.crop.shifted(-window.x0, -window.y0).slices
+    detail, hole = (seen[inside].copy(), unknown[inside].copy()) if recipe.refiner else (None, None)
+    if (unknown > 0).all():
+        # A removal copies from what is known: only what is transparent is left for that.
+        unknown = cut_mask(photo.region, window)
+    width, height = working_size(recipe, window.width, window.height)
     return Patch(
         crop=plan.crop,
         window=window,
-        pixels=scale_pixels(around, width, height),
+        pixels=scale_pixels(seen, width, height),
         mask=scale_mask(unknown, width, height),
-        blend=blend,
+        blend=blend if hidden is None else np.where(hidden, np.uint8(0), blend),
         seed=seed,
-        detail=seen if recipe.refiner else None,
-        hole=generate if recipe.refiner else None,
+        detail=detail,
+        hole=hole,
     )
 
 
-def _without_hidden(generate: Bytes, blend: Bytes, hidden: Bits) -> tuple[Bytes, Bytes]:
-    """The masks of a patch in which part of the photo is wholly transparent.
+def _seen(photo: Photo, box: Box) -> tuple[Bytes, Bytes]:
+    """Part of the photo as models see it, ``(h, w, 3)`` uint8 sRGB, and what of it is unknown.
 
-    What cannot be seen is not painted, nor is anything copied from it, unless there is nothing
-    else to copy from.
+    Unknown, 255 in ``(h, w)`` uint8, is what is painted anew, and what is wholly transparent: its
+    colours are nobody's choice.
     """
-    known = ~hidden & (generate == 0)
-    if known.any():
-        generate = np.where(hidden, np.uint8(255), generate)
-    return generate, np.where(hidden, np.uint8(0), blend)
+    assert photo.decoded is not None
+    assert photo.region is not None
+    unknown, hidden = cut_mask(photo.region, box), _hidden(photo, box)
+    if hidden is not None:
+        unknown[hidden] = 255
+    return colour.view(cut(photo.decoded.pixels, box), photo.decoded.space), unknown
+
+
+def _hidden(photo: Photo, box: Box) -> Bits | None:
+    """Where the photo is wholly transparent, ``(h, w)``; None: its alpha hides nothing."""
+    assert photo.decoded is not None
+    if photo.decoded.alpha is None or photo.alpha_is_mask:
+        return None
+    return np.asarray(photo.decoded.pixels[box.slices][..., -1] == 0)
 
 
 def _describe(plan: PlannedPatch, patch: Patch) -> dict[str, object]:

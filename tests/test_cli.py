@@ -164,6 +164,7 @@ def test_try_without_marks_ends_with_1(
     ("arguments", "message"),
     [
         ((PHOTO, "o.png", "--box", "1,2,3"), "error mask.bad_shape: The photo"),
+        ((PHOTO, "o.png", "--box", ".1,.2,.3,.4"), "boxes[0] has only numbers from 0 to 1: shares"),
         ((PHOTO, MASK, "gone.png", "o.png"), "error mask.not_found: There is no mask gone.png."),
         (("nowhere.png", MASK, "o.png"), "error image.not_found: There is no image nowhere.png."),
         ((PHOTO, PHOTO, "o.jpg"), "error output.other_format: o.jpg ends in jpg, but the result"),
@@ -232,6 +233,7 @@ def test_doctor_looks_at_the_machine_and_at_s3(command: Command, s3: str) -> Non
     assert healthy.returncode == 0, healthy.stdout
     for what in ("Python", "Machine", "Libraries", "PatchMatch", "GPU", "Weights", "Ray", "S3"):
         assert f" {what}: " in healthy.stdout
+    assert " JPEG: blocks outside the mask are kept" in healthy.stdout
     assert "an object was written, read and deleted" in healthy.stdout
     sick = command("doctor", "--s3", "s3://no-such-bucket", LAMA_MODEL="/nowhere/lama.pt")
     assert sick.returncode == 1

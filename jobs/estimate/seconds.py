@@ -19,11 +19,9 @@ from manifests.ledger import Ledger
 from manifests.plan import load_plan
 from manifests.runs import latest_by_recipe
 from stages.options import FluxFillOptions, LamaOptions
-from stages.patches import plan_patches
 from stages.recipe import Recipe
-from stages.resize import working_size
 from stages.step import Step
-from stages.windows import crop_options, max_side_px, refined_size, window_of
+from stages.windows import plan_crops, refined_size, window_of, working_size
 
 #: A photo that nobody has looked at: a square mask of this share in the middle of 4:3.
 _MASKED_SHARE, _ASPECT = 0.03, 4 / 3
@@ -249,16 +247,11 @@ def _patches(step: str, recipe: Recipe, megapixels: float) -> list[tuple[int, in
     mask = np.zeros((height, width), np.bool_)
     half = max(round(math.sqrt(_MASKED_SHARE * mask.size) / 2), 1)
     mask[height // 2 - half : height // 2 + half, width // 2 - half : width // 2 + half] = True
-    plans = plan_patches(
-        mask,
-        crop_options(recipe, width, height),
-        feather_px=recipe.mask.feather_for(width, height),
-        max_side_px=max_side_px(recipe),
-    )
+    plans = plan_crops(mask, recipe)
     if step in ("refine", "upscale") and recipe.refiner:
         sizes = [(plan.crop, refined_size(plan.crop, recipe.refiner.size_px)) for plan in plans]
         if step == "refine":
             return [size for _, size in sizes]
         return [(crop.width, crop.height) for crop, size in sizes if size[0] > crop.width]
     windows = [window_of(plan, recipe, width, height) for plan in plans]
-    return [working_size(each.width, each.height, max_side_px(recipe)) for each in windows]
+    return [working_size(recipe, each.width, each.height) for each in windows]

@@ -13,8 +13,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from stages.codecs.turbojpeg import DamagedError, RefusedError
-
 ColourModel = Literal["grey", "ycc", "rgb", "cmyk", "ycck"]
 
 #: Position in the zigzag -> position in the 8 x 8 block, row by row.
@@ -35,6 +33,14 @@ _SOI, _EOI, _SOS, _DQT, _DHT, _DRI, _DNL, _COM = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0
 _APP0, _APP14, _APP15 = 0xE0, 0xEE, 0xEF
 _FRAMES = [m for m in range(0xC0, 0xD0) if m not in (0xC4, 0xC8, 0xCC)]
 _SUPPORTED_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
+
+
+class DamagedError(Exception):
+    """The file's data are damaged."""
+
+
+class RefusedError(Exception):
+    """Valid, as far as one can tell, but of a kind that this cannot be done with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,9 +237,7 @@ def _read_frame(header: JpegHeader, marker: int, body: bytes) -> None:
         raise RefusedError(f"{count} components")
     for i in range(count):
         identifier, sampling, table = body[6 + 3 * i : 9 + 3 * i]
-        # A single component's sampling factors mean nothing.
-        factors = (sampling >> 4, sampling & 15) if count > 1 else (1, 1)
-        header.components.append(Component(identifier, *factors, table))
+        header.components.append(Component(identifier, sampling >> 4, sampling & 15, table))
     header.progressive = marker in (0xC2, 0xCA)
     header.arithmetic = marker in (0xC9, 0xCA)
 
@@ -259,3 +263,5 @@ def _check_components(header: JpegHeader) -> None:
             raise RefusedError("fractional sampling factors")
         if part.table not in header.tables:
             raise DamagedError("a quantisation table is missing")
+        if not header.tables[part.table].all():
+            raise DamagedError("a quantisation table holds a zero")

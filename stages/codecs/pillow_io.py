@@ -64,7 +64,7 @@ def decode(data: bytes) -> Decoded:
         if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
             raise UnsupportedError("it is animated")
         picture.load()
-        _scale_key(picture, data)
+        scale_key(picture, data)
         mode = _MODES[picture.mode]
         if "transparency" in picture.info:
             mode = _WITH_ALPHA[mode]
@@ -79,7 +79,7 @@ def decode(data: bytes) -> Decoded:
         )
 
 
-def _scale_key(picture: Image.Image, data: bytes) -> None:
+def scale_key(picture: Image.Image, data: bytes) -> None:
     """Pillow scales the samples of a grey PNG of 2 or 4 bits, but not its transparent colour."""
     key = picture.info.get("transparency")
     if picture.format == "PNG" and picture.mode == "L" and isinstance(key, int) and data[24] < 8:
@@ -98,7 +98,9 @@ def upright_of(picture: Image.Image) -> Image.Image:
 
 
 def saved(picture: Image.Image, **how: Any) -> bytes:
-    """The picture as a file's bytes."""
+    """The picture as a file's bytes, the same on every machine."""
+    if how.get("format") == "AVIF":
+        how["max_threads"] = 1  # else the number of cores decides how many tiles there are
     buffer = io.BytesIO()
     picture.save(buffer, **how)
     return buffer.getvalue()

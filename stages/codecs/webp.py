@@ -19,7 +19,7 @@ def encode(edit: Edit) -> Encoded:
     Raises:
         RowError: ``image.stale_preview``.
     """
-    parts = dict(_chunks(edit.source))
+    parts = dict(riff_chunks(edit.source))
     with opened(edit.source) as original:
         kept = {key: original.info.get(key) or b"" for key in ("icc_profile", "exif", "xmp")}
     blocks = Blocks(edit)
@@ -67,7 +67,17 @@ def canvas(data: bytes) -> tuple[int, int] | None:
     return width, height
 
 
-def _chunks(source: bytes) -> Iterator[tuple[bytes, bytes]]:
+def is_lossy(data: bytes) -> bool:
+    """Whether the picture, or the first of an animation's, is coded with loss."""
+    for name, content in riff_chunks(data):
+        if name == b"ANMF":  # a frame: 16 bytes of where and how long, then its own chunks
+            return is_lossy(bytes(12) + content[16:])
+        if name in (b"VP8 ", b"VP8L"):
+            return name == b"VP8 "
+    return True
+
+
+def riff_chunks(source: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield each chunk's name and content (RIFF)."""
     position = 12
     while position + 8 <= len(source):

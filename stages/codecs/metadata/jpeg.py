@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from PIL import Image, JpegImagePlugin
 
-from stages.codecs.jpeg_header import read_header
+from stages.codecs.jpeg_header import DamagedError, RefusedError, read_header
 from stages.codecs.metadata import mpf
 from stages.codecs.metadata.exif import NAME as EXIF
 from stages.codecs.metadata.exif import settle_block
@@ -28,7 +28,6 @@ from stages.codecs.metadata.settling import Drawing, Settling
 from stages.codecs.metadata.trailer import is_gain_map, settle_rest
 from stages.codecs.metadata.xmp import GAIN_MAP
 from stages.codecs.metadata.xmp_segments import settle_xmp_segments
-from stages.codecs.turbojpeg import DamagedError, RefusedError
 from stages.options import MetadataOptions
 
 PREVIEW = "MPF preview"
