@@ -15,6 +15,7 @@ from PIL import Image
 
 from stages.codecs import pillow_io
 from stages.codecs.decode import decode_photo
+from stages.codecs.errors import DamagedError, RefusedError
 from stages.codecs.formats import format_of
 from stages.codecs.heif import metadata_of
 from stages.codecs.jpeg_header import read_header
@@ -26,7 +27,6 @@ from stages.codecs.picture import Decoded, as_pillow, to_stored
 from stages.codecs.png_chunks import chunks, raw_profile
 from stages.codecs.tiff import smaller_copies
 from stages.codecs.tiff_file import TiffFile
-from stages.codecs.turbojpeg import DamagedError, RefusedError
 from stages.colour import view
 from stages.masks import Bits
 

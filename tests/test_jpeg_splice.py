@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from stages.codecs.errors import DamagedError, RefusedError
 from stages.codecs.jpeg_header import read_header
 from stages.codecs.jpeg_splice import coefficients_of, splice
-from stages.codecs.turbojpeg import DamagedError, RefusedError
 from stages.masks import Bits, Bytes
 from tests.support import DEMO, encoded, upright_rgb
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 from PIL import JpegImagePlugin
 
 from manifests.errors import RowError
+from stages.codecs.errors import DamagedError, RefusedError
 from stages.codecs.jpeg_header import envelope, is_adobe, read_header
 from stages.codecs.jpeg_splice import VerificationError, splice
 from stages.codecs.metadata.jpeg import settle_jpeg
 from stages.codecs.picture import Edit, Encoded, as_pillow, to_8_bits
 from stages.codecs.pillow_io import opened, saved
-from stages.codecs.turbojpeg import DamagedError, RefusedError
 
 
 def encode(edit: Edit) -> Encoded:

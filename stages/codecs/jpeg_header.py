@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from stages.codecs.turbojpeg import DamagedError, RefusedError
+from stages.codecs.errors import DamagedError, RefusedError
 
 ColourModel = Literal["grey", "ycc", "rgb", "cmyk", "ycck"]
 
@@ -153,6 +153,25 @@ def envelope(jpeg: bytes) -> tuple[list[bytes], bytes]:
         if _APP0 <= marker <= _APP15 or marker == _COM
     ]
     return segments, jpeg[header.body_end :]
+
+
+def has_all_scans(jpeg: bytes) -> bool:
+    """Whether the scans code every coefficient of every component down to its last bit.
+
+    Raises:
+        DamagedError: the markers make no sense.
+        RefusedError: as :func:`read_header`.
+    """
+    components = read_header(jpeg).components
+    left = {(each.identifier, number) for each in components for number in range(64)}
+    for marker, _, body in _segments(jpeg, JpegHeader()):
+        if marker != _SOS or len(body) < 4 or len(body) < 4 + 2 * body[0]:
+            continue
+        first, last, bits = body[1 + 2 * body[0] : 4 + 2 * body[0]]
+        if bits & 15 == 0:  # else it leaves lower bits to a later scan
+            parts = body[1 : 1 + 2 * body[0] : 2]
+            left -= {(part, number) for part in parts for number in range(first, last + 1)}
+    return not left
 
 
 def is_adobe(segment: bytes) -> bool:

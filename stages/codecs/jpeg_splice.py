@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from stages.codecs.errors import DamagedError
 from stages.codecs.jpeg_header import JpegHeader, read_header
-from stages.codecs.turbojpeg import Coefficients, DamagedError, transform, visit
+from stages.codecs.turbojpeg import Coefficients, transform, visit
 from stages.masks import Bits, Bytes
 
 Floats = npt.NDArray[np.float32]

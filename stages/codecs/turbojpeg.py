@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stages.codecs.errors import DamagedError, RefusedError
+
 Coefficients = npt.NDArray[np.int16]
 
 #: ``on_row(component, block_row, coefficients)``; the array, ``(blocks, 64)`` int16 in raster order
@@ -36,14 +38,6 @@ _FLAG_STOP_ON_WARNING, _FLAG_LIMIT_SCANS = 8192, 32768
 
 _MAX_SCANS = 500
 _MAX_MEMORY = 2048
-
-
-class DamagedError(Exception):
-    """The file's data are damaged."""
-
-
-class RefusedError(Exception):
-    """Valid, as far as one can tell, but of a kind that this cannot be done with."""
 
 
 class _Region(ctypes.Structure):

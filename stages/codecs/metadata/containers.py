@@ -7,13 +7,13 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from stages.codecs.errors import DamagedError, RefusedError
 from stages.codecs.jpeg_header import read_header
 from stages.codecs.metadata.exif import NAME as EXIF
 from stages.codecs.metadata.jpeg import ICC, PHOTOSHOP, is_photoshop
 from stages.codecs.metadata.tiff import Directory, Tiff
 from stages.codecs.metadata.xmp_segments import XMP, extended, is_main
 from stages.codecs.png_chunks import inflated
-from stages.codecs.turbojpeg import DamagedError, RefusedError
 
 _PNG, _PNG_XMP = b"\x89PNG\r\n\x1a\n", b"XML:com.adobe.xmp\0"
 _TIFF_XMP, _TIFF_IPTC, _TIFF_PHOTOSHOP, _TIFF_ICC = 700, 33_723, 34_377, 34_675
