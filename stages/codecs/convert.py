@@ -14,6 +14,7 @@ from stages.codecs import heif, pillow_io, png, tiff
 from stages.codecs.blocks import Blocks
 from stages.codecs.metadata.compare import comparable
 from stages.codecs.metadata.exif import NAME as EXIF_NAME
+from stages.codecs.orientation import upright_exif, upright_xmp
 from stages.codecs.picture import (
     DEFAULT_QUALITY,
     Edit,
@@ -22,6 +23,7 @@ from stages.codecs.picture import (
     Space,
     as_pillow,
     to_8_bits,
+    to_displayed,
 )
 from stages.codecs.png_chunks import chunks, raw_profile, with_chunks
 from stages.colour import as_seen, view
@@ -50,7 +52,7 @@ class _Carried:
 
 
 def convert(edit: Edit, own: str, wanted: str) -> Encoded:
-    """Code an edited photo anew.
+    """Code an edited photo into another format, upright: not every format can state a turn.
 
     Args:
         edit: the photo.
@@ -61,6 +63,7 @@ def convert(edit: Edit, own: str, wanted: str) -> Encoded:
         RowError: ``image.stale_preview``.
     """
     notes = [f"converted from {own} to {wanted}"]
+    edit = _upright(edit)
     pixels, space = _as_target_can_hold(edit.pixels, edit.space, wanted, notes)
     blocks = Blocks(edit)
     carried = _carried(edit, own, blocks, space)
@@ -82,10 +85,17 @@ def convert(edit: Edit, own: str, wanted: str) -> Encoded:
     elif pixels.dtype == np.uint8:
         data = _tiff(pixels, space, carried)
     else:
-        data = _deep_tiff(pixels, space, carried, edit.orientation)
+        data = _deep_tiff(pixels, space, carried)
         if carried.exif:
-            blocks.notes.append("EXIF not carried over, but for the orientation")
+            blocks.notes.append("EXIF not carried over")
     return Encoded(data, "lossless" if lossless else "reencoded", ", ".join(notes), blocks.notes)
+
+
+def _upright(edit: Edit) -> Edit:
+    """The same edit, its stored frame being the displayed one."""
+    turn = edit.orientation
+    pixels, changed = to_displayed(edit.pixels, turn), to_displayed(edit.changed, turn)
+    return replace(edit, pixels=pixels, changed=changed, orientation=1)
 
 
 def _as_target_can_hold(
@@ -142,7 +152,8 @@ def _carried(edit: Edit, own: str, blocks: Blocks, space: Space) -> _Carried:
     packet = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
     if exif and not exif.startswith(EXIF_NAME):
         exif = EXIF_NAME + exif  # Pillow wants it for JPEG, and takes it off for the others
-    return _Carried(blocks.exif(exif), blocks.xmp(packet), space.icc, dpi)
+    exif, packet = blocks.exif(upright_exif(exif)), blocks.xmp(upright_xmp(packet))
+    return _Carried(exif, packet, space.icc, dpi)
 
 
 def _of_tiff(source: bytes) -> tuple[bytes, bytes, tuple[float, float] | None]:
@@ -163,7 +174,8 @@ def _of_tiff(source: bytes) -> tuple[bytes, bytes, tuple[float, float] | None]:
 def _raw_exif(source: bytes, own: str) -> bytes:
     """EXIF that a PNG keeps as hex in a text chunk."""
     raws = (raw_profile(*chunk) for chunk in chunks(source)) if own == "png" else ()
-    return next((raw[1] for raw in raws if raw), b"")
+    kinds = (EXIF_NAME, b"II*\0", b"MM\0*")
+    return next((raw.content for raw in raws if raw and raw.content.startswith(kinds)), b"")
 
 
 def _left_behind(source: bytes, own: str, carried: _Carried) -> list[str]:
@@ -232,11 +244,11 @@ def _tiff(pixels: Samples, space: Space, carried: _Carried) -> bytes:
     )
 
 
-def _deep_tiff(pixels: Samples, space: Space, carried: _Carried, orientation: int) -> bytes:
+def _deep_tiff(pixels: Samples, space: Space, carried: _Carried) -> bytes:
     """16 bits, through tifffile, which knows all samples."""
     buffer = io.BytesIO()
     alpha = pixels.shape[2] > space.channels
-    extra: list[tuple[Any, ...]] = [(_ORIENTATION, 3, 1, orientation, True)]
+    extra: list[tuple[Any, ...]] = [(_ORIENTATION, 3, 1, 1, True)]
     if carried.xmp:
         extra.append((_XMP, 1, len(carried.xmp), carried.xmp, True))
     tifffile.imwrite(
