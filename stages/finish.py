@@ -61,7 +61,8 @@ def encode(recipe: Recipe) -> Work:
         decoded = photo.decoded
         made = coding.encode(photo.original, decoded, photo.changed, recipe, row.image_uri)
         photo.result, row.fidelity = made.data, made.fidelity
-        row.fidelity_note = "; ".join(filter(None, [decoded.note, made.note])) or None
+        notes = [row.fidelity_note, decoded.note, made.note]  # the first: what was repaired
+        row.fidelity_note = "; ".join(filter(None, notes)) or None
         row.metadata_note = "; ".join(made.metadata_notes) or None
 
     return work

@@ -285,6 +285,9 @@ class Limits(Section):
     """A photo or mask with more pixels is refused before it is decoded."""
     max_mask_share: float = Field(0.8, gt=0, le=1)
     """A mask that covers more of its photo is refused: most likely its polarity is wrong."""
+    damage: Literal["refuse", "repair"] = "refuse"
+    """Damage that costs no pixel (a JPEG without its end marker, a PNG's chunk with a wrong
+    checksum): the photo or mask is refused, or repaired, with a note in `fidelity_note`."""
     max_seconds: float = Field(900.0, gt=0)
     """A photo that takes longer, loading of models left out, is given up: it hangs."""
     max_memory_mib: int = Field(4096, ge=64)

@@ -10,6 +10,7 @@ from manifests.errors import RowError
 from stages import colour, storage
 from stages.codecs.decode import check_photo, decode_mask, decode_photo
 from stages.codecs.encode import converts
+from stages.codecs.repair import repaired
 from stages.geometry import Box
 from stages.masks import Bits, Bytes, fit_to_photo, grown, is_own_alpha, marked
 from stages.patches import PlannedPatch, cut, cut_masks, plan_patches
@@ -53,19 +54,25 @@ def decode(recipe: Recipe) -> Work:
 
     def work(photo: Photo) -> None:
         row, limit = photo.lineage, recipe.limits.max_megapixels
-        marks = photo.marks
+        marks, mends = photo.marks, recipe.limits.damage == "repair"
         photo.alpha_is_mask = is_own_alpha(row.image_uri, marks.files, recipe.mask)
         for uri, data in zip(marks.files, photo.mask_files, strict=True):
-            drawn = decode_mask(data, limit, uri, recipe.mask)
+            whole, _ = repaired(data) if mends else (data, [])
+            drawn = decode_mask(whole, limit, uri, recipe.mask)
             _unite(photo.marked, uri, marked(drawn, recipe.mask, uri))
         photo.mask_files = []
         is_empty = not any(each.any() for each in photo.marked.values())
         is_empty &= not any(marks.shapes.values())
+        source, notes = repaired(photo.original) if mends else (photo.original, [])
         if not is_empty or converts(photo.original, recipe):
-            photo.decoded = decode_photo(photo.original, limit, row.image_uri)
+            photo.original, row.fidelity_note = source, "; ".join(notes) or None
+            photo.decoded = decode_photo(source, limit, row.image_uri)
             row.width, row.height = photo.decoded.width, photo.decoded.height
         else:
-            row.width, row.height = check_photo(photo.original, limit, row.image_uri)
+            row.width, row.height = check_photo(source, limit, row.image_uri)
+            row.fidelity_note = (
+                f"damaged, passed on as it is (not: {'; '.join(notes)})" if notes else None
+            )
 
     return work
 
