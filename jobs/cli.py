@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -160,9 +161,11 @@ def try_(
     if not masks and not box:
         raise typer.BadParameter("name a MASK between IMAGE and OUTPUT, or a --box")
     marks = Marks(masks, {"boxes": [_numbers(each) for each in box]} if box else {})
+    # As Ray has it in an actor of one CPU: with more threads, CPUs add up in another order.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     loaded = Recipe.load(recipe, set_ or ())
     with trusted(trust):
-        prepare(loaded, _console(), here=True)
+        loaded, _ = prepare(loaded, _console(), here=True)
         row = try_one(image, marks, output, loaded)
     if row.error_code:
         _print_error(row.error_code, row.error or "")

@@ -79,7 +79,7 @@ def _libraries() -> Iterator[Finding]:
     from patchmatch import patch_match  # noqa: PLC0415
     from PIL import features  # noqa: PLC0415
 
-    from stages.codecs import turbojpeg  # noqa: PLC0415
+    from stages.codecs import libjpeg  # noqa: PLC0415
 
     names = ["ray", "pyarrow", "opencv-python-headless", "pillow", "imagecodecs", "tifffile"]
     names += ["pycocotools", "boto3", "pypatchmatch"]
@@ -94,15 +94,15 @@ def _libraries() -> Iterator[Finding]:
             "its native library does not load",
             "Use --recipe telea, or a platform that pypatchmatch has a wheel for.",
         )
-    if turbojpeg.library() is None:
+    if libjpeg.library() is None:
         yield Finding(
-            "TurboJPEG",
-            "note",
-            "libturbojpeg is not installed: JPEGs are coded again outside the mask, too",
-            turbojpeg.INSTALL_HINT,
+            "JPEG",
+            "bad",
+            "imagecodecs has no libjpeg here: JPEGs are coded again outside the mask, too",
+            "Install imagecodecs from its wheel for Linux or macOS.",
         )
     else:
-        yield Finding("TurboJPEG", "ok", "JPEGs keep their blocks outside the mask")
+        yield Finding("JPEG", "ok", "blocks outside the mask are kept")
     if importlib.util.find_spec("pillow_heif"):
         yield Finding("HEIC", "ok", "pillow-heif reads and writes it")
     else:

@@ -271,7 +271,7 @@ def measure(
     bounds = bounds_of(region)
     assert bounds is not None
     height, width = region.shape
-    beyond = distance_outside(region) > feather_px
+    beyond = distance_outside(region) >= feather_px + 1
     moved = np.abs(before[beyond].astype(np.int16) - after[beyond])
     near = bounds.grown(RING_PX + _SSIM_WINDOW_PX).clipped(width, height).slices
     reference, after, region = reference[near], after[near], region[near]

@@ -91,10 +91,9 @@ def evaluate(
     from stages.recipe import Recipe
 
     console = Console()
-    recipes = [Recipe.load(name, set_ or ()) for name in recipe or _DEFAULT_RECIPES]
+    loaded = [Recipe.load(name, set_ or ()) for name in recipe or _DEFAULT_RECIPES]
     rows = read_rows(sources[0])
-    for loaded in recipes:
-        prepare(loaded, console, here=True)
+    recipes = [prepare(each, console, here=True)[0] for each in loaded]
     found = list(compare(rows, recipes, jobs=jobs, views=html is not None, lpips=lpips))
     columns = (*_COLUMNS, "LPIPS") if lpips else _COLUMNS
     table = [_line(name, found, columns) for name in dict.fromkeys(each.name for each in recipes)]

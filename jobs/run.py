@@ -111,7 +111,7 @@ def run(
     numbers = parse_shards(shards, plan) if shards else range(plan.shards)
     for note in plan.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
-    models = prepare(recipe, console, here=address_of(address) == "local")
+    recipe, models = prepare(recipe, console, here=address_of(address) == "local")
     images = f"{output}/images/{recipe.label}"
     facts = {
         "manifest": plan.manifest,

@@ -63,7 +63,7 @@ def verify(output: str, sample: int | None = None) -> Iterator[Verdict]:
         raise DestinationError("output.not_found", f"There is no run at {output}.")
     record = done[-1]
     recipe = Recipe.from_table(record.facts["recipe"], source=f"run {record.run_id}")
-    ledger = Ledger(output, recipe.hash)
+    ledger = Ledger(output, record.facts["recipe_hash"])
     numbers = list(range(plan.shards))
     if sample is not None:
         random.Random(0).shuffle(numbers)
@@ -91,7 +91,7 @@ def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
         prepare.mask(recipe)(photo)
         assert photo.region is not None
         height, width = photo.region.shape
-        changed = distance_outside(photo.region) <= recipe.mask.feather_for(width, height)
+        changed = distance_outside(photo.region) < recipe.mask.feather_for(width, height) + 1
         found = compare(source, result, changed, marked=recipe.metadata.mark_edit)
     except RowError as error:
         return Verdict(row.id, fidelity, None, str(error))

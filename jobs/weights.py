@@ -1,4 +1,4 @@
-"""Weights before a run: had or foreseen, their licences told, and noted for ``run.json``."""
+"""Weights before a run: had or foreseen, pinned, their licences told, noted for ``run.json``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,20 @@ from typing import Any
 from rich.console import Console
 
 from manifests.errors import WeightsError
+from stages.download import Tell
 from stages.models import told_licence
 from stages.recipe import Recipe
-from stages.weights import TRUST, Weights, find, foresee, of_recipe, presumed
+from stages.weights import (
+    TRUST,
+    Weights,
+    find,
+    foresee,
+    of_recipe,
+    pin_of,
+    presumed,
+    silent,
+    with_pins,
+)
 
 
 @contextmanager
@@ -29,8 +40,11 @@ def trusted(trust: bool) -> Iterator[None]:
             del os.environ[TRUST]
 
 
-def prepare(recipe: Recipe, console: Console, *, here: bool) -> dict[str, Any]:
+def prepare(recipe: Recipe, console: Console, *, here: bool) -> tuple[Recipe, dict[str, Any]]:
     """Make sure of a recipe's weights before anything starts, and tell of their licences.
+
+    Each part is pinned to the content of its weights: the recipe's hash follows from that, and
+    machines that find other content refuse it.
 
     Args:
         recipe: whose.
@@ -39,12 +53,15 @@ def prepare(recipe: Recipe, console: Console, *, here: bool) -> dict[str, Any]:
             its nodes do so, and only what is wrong everywhere is found.
 
     Returns:
-        For each section that uses a model: its ``ref``, ``name``, ``licence``, whether it is
-        ``commercial`` (None: not known), and its ``sha256``; empty what is not known here.
+        The recipe with every ``weights_pin``; and for each section that uses a model: its ``ref``,
+        ``pin``, ``name``, ``licence``, whether it is ``commercial`` (None: not known), and its
+        ``sha256``; empty what is not known here.
 
     Raises:
-        WeightsError: see :func:`stages.weights.find`; ``model.not_installed``.
+        WeightsError: see :func:`stages.weights.find`; ``model.not_installed``;
+            ``weights.unidentified``: they are not here, and nothing says what they are.
     """
+    pins: dict[str, str] = {}
     used: dict[str, Any] = {}
     told: set[str] = set()
 
@@ -55,10 +72,13 @@ def prepare(recipe: Recipe, console: Console, *, here: bool) -> dict[str, Any]:
     if here and parts and not find_spec("torch"):
         raise WeightsError("model.not_installed", f"The recipe {recipe.name} uses models.")
     for section, ref in parts:
-        found = find(ref, tell=tell) if here else foresee(ref)
+        pin = getattr(recipe, section).weights_pin
+        found = find(ref, pin=pin, tell=tell) if here else foresee(ref)
+        pins[section] = pin or _pin(section, ref, tell, here=here)
         known = found if found and found.commercial is not None else presumed(recipe, section, ref)
         used[section] = {
             "ref": ref,
+            "pin": pins[section],
             "name": found.name if found else "",
             "licence": known.licence if known else "",
             "commercial": known.commercial if known else None,
@@ -67,4 +87,15 @@ def prepare(recipe: Recipe, console: Console, *, here: bool) -> dict[str, Any]:
         if known and not known.commercial and known.name not in told:
             told.add(known.name)
             tell(f"{known.name}: {told_licence(known)}")
-    return used
+    return with_pins(recipe, pins), used
+
+
+def _pin(section: str, ref: str, tell: Tell, *, here: bool) -> str:
+    """The content of weights, which a machine that works on no photo may have to fetch for this."""
+    try:
+        return pin_of(ref, tell=silent if here else tell)
+    except WeightsError as error:
+        if here or error.code != "weights.missing":
+            raise
+        text = f"{section}.weights = {ref} cannot be read here: {error.message}"
+        raise WeightsError("weights.unidentified", text) from None

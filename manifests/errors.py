@@ -83,6 +83,11 @@ CODES: dict[str, tuple[str, str]] = {
         "The output's suffix names another format than the result's.",
         "Name the output with the photo's own suffix, or set output.format.",
     ),
+    "output.not_exact": (
+        "With output.fidelity = exact: the result would differ from the photo outside the mask.",
+        "Set output.format = tiff, which keeps all samples (or png, if the photo is not CMYK), or "
+        "output.fidelity = any.",
+    ),
     "storage.unreachable": (
         "S3 does not answer, or only to refuse, for longer than CATALOG_CLEANUP_RETRY_S.",
         "Check the endpoint and the network, then run again: it goes on where it stopped.",
@@ -215,6 +220,16 @@ CODES: dict[str, tuple[str, str]] = {
         "The weights are not the ones that are listed: damaged, or exchanged.",
         "Delete the file named and fetch it again; if you mean to use it, name it by its path.",
     ),
+    "weights.mismatch": (
+        "A machine's weights are others than those that the run's recipe is pinned to.",
+        "Put the same file on every machine (LAMA_MODEL, too, must be the same everywhere). To use "
+        "other weights, leave out weights_pin and run again: they make another recipe.",
+    ),
+    "weights.unidentified": (
+        "The machine that starts the run cannot read weights of which the recipe gives a path.",
+        "Set the section's weights_pin to the `sha256:…` that `catalog-cleanup models pull PATH` "
+        "prints on a node, or start the run where the weights are.",
+    ),
     "weights.untrusted": (
         "The weights are of a kind that can run code when loaded, and no hash is listed for them.",
         "Use safetensors, or, if you trust the source, --trust.",
@@ -233,7 +248,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "model.out_of_memory": (
         "Even a single crop does not fit into the device's memory.",
-        "Use a larger GPU, a smaller size_px or max_side_px, or refine.offload.",
+        "Use a larger GPU, a smaller size_px, max_side_px or upscale.tile_px, or refine.offload.",
     ),
     "model.bad_output": (
         "A model's output was not a picture: not a number, or black.",

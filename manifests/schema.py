@@ -101,6 +101,10 @@ class LineageRow:
     mask_sha256: str | None = _column(
         pa.string(), "Of the mask's file, hex; of several, of their hex hashes, joined in order."
     )
+    region_sha256: str | None = _column(
+        pa.string(),
+        "Of all that is marked, united at the photo's displayed size: a bit a pixel, row by row.",
+    )
     image_version: str | None = _column(
         pa.string(),
         "Of the photo's file when it was read: in S3 its ETag, and @ and its version's id where "
@@ -141,7 +145,9 @@ class LineageRow:
         pa.string(), "What became of previews and of other content that no longer holds."
     )
     recipe_name: str = _column(pa.string(), "Name in the recipe.", "")
-    recipe_hash: str = _column(pa.string(), "Changes with every option that steers a result.", "")
+    recipe_hash: str = _column(
+        pa.string(), "Changes with what steers results: options, and the content of weights.", ""
+    )
     refine_prompt: str | None = _column(pa.string(), "What the refiner was told to paint.")
     refine_sigmas: list[float] = _column(
         pa.list_(pa.float64()),

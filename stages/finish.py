@@ -60,6 +60,11 @@ def encode(recipe: Recipe) -> Work:
         assert photo.changed is not None
         decoded = photo.decoded
         made = coding.encode(photo.original, decoded, photo.changed, recipe, row.image_uri)
+        if recipe.output.fidelity == "exact" and made.fidelity == "reencoded":
+            raise RowError(
+                "output.not_exact",
+                f"The result for {row.image_uri} would not be exact: {made.note}.",
+            )
         photo.result, row.fidelity = made.data, made.fidelity
         notes = [row.fidelity_note, decoded.note, made.note]  # the first: what was repaired
         row.fidelity_note = "; ".join(filter(None, notes)) or None

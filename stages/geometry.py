@@ -93,32 +93,71 @@ def context_box(
     context: float,
     min_context_px: int,
     aspect: float = 0.0,
+    needed: Box | None = None,
+    multiple_px: int = 1,
 ) -> Box:
-    """Place the crop around a masked region.
+    """Place a view of the photo around a masked region; it never leaves the photo.
 
-    The crop is ``context`` times the region on each axis and shows at least ``min_context_px`` on
-    each side; with an ``aspect`` (width over height) one axis then grows to it. It is centred on
-    the region and moved inside the photo, so that context lost at one edge is gained at the
-    other. Only an axis that is longer than the photo's, which without an ``aspect`` never
-    happens, reaches outside, evenly on both sides.
+    The view is ``context`` times the region on each axis and shows at least ``min_context_px`` on
+    each side. With an ``aspect`` (width over height) one axis then grows to it, as far as the
+    photo allows. The view is centred on what it needs and moved inside the photo, so that context
+    lost at one edge is gained at the other.
 
-    Returns:
-        A box that contains ``region``.
+    Networks halve pictures several times, and padding was never in the photo: a view that spans
+    the photo is cut to a multiple of 8 px, unless it needs the last few pixels.
+
+    Args:
+        region: inside the photo.
+        photo_width: px.
+        photo_height: px.
+        context: side of the view over side of the region.
+        min_context_px: context on each side.
+        aspect: width over height; 0: as it comes.
+        needed: what the view holds in any case, as far as it is inside the photo; None: the region.
+        multiple_px: the sides become multiples of this where the photo has room for it.
     """
+    needed = (needed or region).clipped(photo_width, photo_height)
+    max_width, max_height = _in_eights(photo_width), _in_eights(photo_height)
     width = max(math.ceil(region.width * context), region.width + 2 * min_context_px)
     height = max(math.ceil(region.height * context), region.height + 2 * min_context_px)
-    width, height = min(width, photo_width), min(height, photo_height)
-    if aspect:
-        width = max(width, round(height * aspect))
-        height = max(height, round(width / aspect))
-    x0, x1 = _place(region.x0, region.x1, width, photo_width)
-    y0, y1 = _place(region.y0, region.y1, height, photo_height)
-    return Box(x0, y0, x1, y1)
+    width, height = min(width, max_width), min(height, max_height)
+    if aspect and width < height * aspect:
+        width, height = _grown_to(aspect, width, height, max_width, max_height)
+    elif aspect:
+        height, width = _grown_to(1 / aspect, height, width, max_height, max_width)
+    width = _side(width, needed.width, max_width, multiple_px)
+    height = _side(height, needed.height, max_height, multiple_px)
+    x0 = _place(needed.x0, needed.x1, width, photo_width)
+    y0 = _place(needed.y0, needed.y1, height, photo_height)
+    return Box(x0, y0, x0 + width, y0 + height)
 
 
-def _place(start: int, stop: int, length: int, limit: int) -> tuple[int, int]:
-    """Centre ``length`` on ``start..stop``, then move it inside ``0..limit``."""
-    first = (limit - length) // 2 if length > limit else (start + stop - length) // 2
-    if length <= limit:
-        first = min(max(first, 0), limit - length)
-    return first, first + length
+def _in_eights(length: int) -> int:
+    """The length, less what is over a multiple of 8."""
+    return length - length % 8 if length > 8 else length
+
+
+def _grown_to(
+    ratio: float, short: int, long: int, max_short: int, max_long: int
+) -> tuple[int, int]:
+    """Two sides, the first grown towards ``ratio`` times the second.
+
+    If the photo ends before that, the second grows until the first is a whole number of sixteenths
+    of what it should be: views of few shapes fill batches of one shape.
+    """
+    wanted = round(long * ratio)
+    if wanted <= max_short:
+        return max(short, wanted), long
+    sixteenths = max(int(16 * max_short / wanted), 1)
+    return max_short, min(max(round(16 * max_short / (sixteenths * ratio)), long), max_long)
+
+
+def _side(wanted: int, needed: int, limit: int, multiple_px: int) -> int:
+    """Rounded up to a multiple, but no longer than the limit, unless more is needed."""
+    rounded = -(-max(wanted, needed) // multiple_px) * multiple_px
+    return max(min(rounded, limit), needed)
+
+
+def _place(start: int, stop: int, length: int, limit: int) -> int:
+    """Where ``length`` begins: centred on ``start..stop``, then moved inside ``0..limit``."""
+    return min(max((start + stop - length) // 2, 0), limit - length)

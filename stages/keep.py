@@ -21,9 +21,9 @@ _QUALITY = 92
 _MAX_SIDE_PX = 4096
 
 
-def kept_uri(output: str, recipe: Recipe, name: str, index: int, step: Kept) -> str:
-    """Where the crop of patch ``index`` of photo ``name`` is kept."""
-    return f"{output}/steps/{recipe.label}/{name}/{index}-{step}.webp"
+def kept_uri(output: str, label: str, name: str, index: int, step: Kept) -> str:
+    """Where the crop of patch ``index`` of photo ``name`` is kept, by the recipe's label."""
+    return f"{output}/steps/{label}/{name}/{index}-{step}.webp"
 
 
 def keep(output: str, recipe: Recipe, step: Kept) -> Work:
@@ -38,7 +38,7 @@ def keep(output: str, recipe: Recipe, step: Kept) -> Work:
             pixels = scale_pixels(patch.pixels, *size)
             buffer = io.BytesIO()
             Image.fromarray(pixels).save(buffer, "WEBP", quality=_QUALITY)
-            uri = kept_uri(output, recipe, photo.lineage.id, index, step)
+            uri = kept_uri(output, recipe.label, photo.lineage.id, index, step)
             write(uri, buffer.getvalue())
 
     return work

@@ -32,8 +32,8 @@ _MULTIPLE_PX = 8
 _REACH = 2
 #: The least that its reflecting edges work on, px.
 _SMALLEST_PX = 16
-#: Where kernels are made or chosen for each size, sizes are rounded up to this, px.
-_BUCKET_PX = 64
+#: Side of what is filled to try the compiled network, px.
+_TRIAL_PX = 64
 
 #: A fill is taken for a failure if it is all black, and this far around it hardly a pixel is dark.
 _AROUND_PX = 16
@@ -63,9 +63,6 @@ class Lama:
         self.device = choose_device(device)
         self.dtype = resolve_dtype(options.dtype, self.device)
         self._batch_size = options.batch_size
-        # On a CPU, uncompiled, nothing is gained by equal sizes, and padding is the reference's.
-        is_exact = self.device.type == "cpu" and not options.compile
-        self._step_px = _MULTIPLE_PX if is_exact else _BUCKET_PX
         if self.device.type == "cpu":
             keep_freed_memory()
         network.eval().requires_grad_(False)
@@ -119,19 +116,12 @@ class Lama:
         alike: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, mask in enumerate(masks):
             if mask.any():
-                alike[self._padded_size(mask)].append(index)
+                alike[_padded_size(mask)].append(index)
         for size, indices in alike.items():
             padded = [_pad(pixels[i], masks[i], size) for i in indices]
             for index, painted in zip(indices, self._paint(padded), strict=True):
                 results[index] = _inside(painted, pixels[index], masks[index])
         return results
-
-    def _padded_size(self, mask: Bytes) -> tuple[int, int]:
-        """Height and width, px, that a window has for the network."""
-        height, width = (
-            max(-(-side // self._step_px) * self._step_px, _SMALLEST_PX) for side in mask.shape
-        )
-        return height, width
 
     def _paint(self, windows: list[_Padded]) -> list[Bytes | RowError]:
         """Run windows of one size; those that come out broken once more, alone and in float32."""
@@ -175,15 +165,15 @@ class Lama:
     def _compile(self) -> None:
         """Compile the network, and run it once: that is when it fails, if it does.
 
-        Sizes are buckets. The second one that comes makes the compiled network a general one.
+        The second size that comes makes the compiled network a general one.
         """
         if isinstance(self._network, _HoleDecoder):
             self._fast = self._network.compiled()
         else:
             self._fast = torch.compile(self._network)  # type: ignore[assignment]
         window = (
-            np.zeros((_BUCKET_PX, _BUCKET_PX, 3), np.uint8),
-            np.full((_BUCKET_PX, _BUCKET_PX), 255, np.uint8),
+            np.zeros((_TRIAL_PX, _TRIAL_PX, 3), np.uint8),
+            np.full((_TRIAL_PX, _TRIAL_PX), 255, np.uint8),
         )
         try:
             self._run(self._fast, [window], self.dtype)
@@ -277,11 +267,23 @@ def _keep_in_float32(network: nn.Module) -> None:
             break
 
 
+def _padded_size(mask: Bytes) -> tuple[int, int]:
+    """Height and width, px, that a window has for the network."""
+    height, width = (
+        max(-(-side // _MULTIPLE_PX) * _MULTIPLE_PX, _SMALLEST_PX) for side in mask.shape
+    )
+    return height, width
+
+
 def _pad(pixels: Bytes, mask: Bytes, size: tuple[int, int]) -> _Padded:
-    """Mirror a window at its right and lower edge, as the reference does, up to (height, width)."""
+    """Grow a window to the right and down to (height, width): what is added is to be filled, too.
+
+    The reference mirrors the window there, and shows that as known. Windows are planned so that
+    hardly any is padded.
+    """
     height, width = mask.shape
     pad = [(0, size[0] - height), (0, size[1] - width)]
-    return np.pad(pixels, [*pad, (0, 0)], "symmetric"), np.pad(mask, pad, "symmetric")
+    return np.pad(pixels, [*pad, (0, 0)]), np.pad(mask, pad, constant_values=255)
 
 
 def _inside(painted: Bytes | RowError, pixels: Bytes, mask: Bytes) -> Bytes | RowError:

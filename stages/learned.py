@@ -17,8 +17,9 @@ import torch
 from manifests.errors import WeightsError
 from stages.devices import choose_device
 from stages.masks import Bytes
+from stages.resize import resample, scale_pixels
 
-#: Side of the square that the network sees, in its patches: 518 px with patches of 14, as trained.
+#: Longer side of what the network sees, in its patches: 518 px with patches of 14, as trained.
 _PATCHES = 37
 
 #: Of ImageNet, with which DINOv2 was trained.
@@ -69,14 +70,12 @@ class LearnedJudge:
 
     def _distance(self, pixels: Bytes, mask: Bytes) -> float:
         patch_px = int(self._network.config.patch_size)
-        side = _PATCHES * patch_px
-        square = cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA)
-        levels = (square.astype(np.float32) / 255 - _MEAN) / _DEVIATION
+        wide, high = (max(round(_PATCHES * side / max(mask.shape)), 1) for side in mask.shape[::-1])
+        view = scale_pixels(pixels, wide * patch_px, high * patch_px)
+        levels = (view.astype(np.float32) / 255 - _MEAN) / _DEVIATION
         image = torch.from_numpy(levels).permute(2, 0, 1)[None].float().to(self._device)
-        tokens = self._network(pixel_values=image).last_hidden_state[0, -_PATCHES * _PATCHES :]
-        share = cv2.resize(
-            (mask > 0).astype(np.float32), (_PATCHES, _PATCHES), interpolation=cv2.INTER_AREA
-        )
+        tokens = self._network(pixel_values=image).last_hidden_state[0, -wide * high :]
+        share = resample((mask > 0).astype(np.float32), wide, high, cv2.INTER_AREA)
         hole = torch.from_numpy(share.ravel() >= min(0.5, float(share.max()))).to(self._device)
         if bool(hole.all()):
             return 0.0

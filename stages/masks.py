@@ -3,8 +3,8 @@
 * The **generation mask** is binary and says what is painted anew: what the mask marks, on request
   with its holes filled, grown a little so that no soft edge of the object survives.
 * The **blend mask** is soft and says how the paint is laid on: 255 on the whole generation mask,
-  fading to exactly 0 within the feather outside it. The object never shows through the soft
-  edge, and nothing changes beyond it.
+  falling evenly to 0 at ``feather_px`` + 1 px outside it. The object never shows through the soft
+  edge, and nothing changes from there on.
 
 All lengths are in pixels of the photo, so the edge looks the same whatever the crop's size.
 """
@@ -120,9 +120,11 @@ def distance_outside(region: Bits) -> npt.NDArray[np.float32]:
 
 
 def blend_mask(region: Bits, feather_px: int) -> Bytes:
-    """Return ``(h, w)`` uint8: 255 on ``region``, fading to 0 beyond ``feather_px`` px from it."""
-    distance = distance_outside(region)
-    ramp = np.where(distance <= feather_px, 1.0 - distance / (feather_px + 1), 0.0)
+    """Return ``(h, w)`` uint8: 255 on ``region``, falling evenly to 0 at ``feather_px`` + 1 px.
+
+    No step between neighbours is steeper than 1 / (``feather_px`` + 1), however the edge runs.
+    """
+    ramp = np.clip(1 - distance_outside(region) / (feather_px + 1), 0, 1)
     return np.asarray(np.rint(ramp * 255), dtype=np.uint8)
 
 

@@ -7,6 +7,7 @@ it or replaces entries: models of one's own, or mirrors of these within a compan
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
@@ -70,8 +71,20 @@ class Model:
     @property
     def is_pinned(self) -> bool:
         """Whether what is loaded can only be what was listed: by a hash, or by a hub's commits."""
-        fixed = (_has_commit(source) for source in self.sources)
+        fixed = (commit_of(source) for source in self.sources)
         return self.pin is not None or (bool(self.sources) and all(fixed))
+
+    @property
+    def content(self) -> str:
+        """Its content, as a recipe's ``weights_pin`` names it; empty: not known without having it.
+
+        Of sources with several commits nobody knows which one is had.
+        """
+        if self.pin:
+            return ":".join(self.pin)
+        commits = {commit_of(source) for source in self.sources}
+        commit = commits.pop() if len(commits) == 1 else ""
+        return f"commit:{commit}" if commit else ""
 
     @property
     def runs_code(self) -> bool:
@@ -98,10 +111,10 @@ def told_licence(thing: Licensed) -> str:
     return f"{thing.licence}, {thing.licence_url}; not for commercial use unless bought."
 
 
-def _has_commit(source: str) -> bool:
-    """Whether a hub's URI names a commit, by its 40 hex digits, and not a branch or tag."""
+def commit_of(source: str) -> str:
+    """The commit that a hub's URI names by its 40 hex digits; empty for a branch, tag or others."""
     revision = source.rpartition("@")[2] if source.startswith("hf://") else ""
-    return len(revision) == 40 and set(revision) <= set("0123456789abcdef")
+    return revision if re.fullmatch("[0-9a-f]{40}", revision) else ""
 
 
 def known() -> dict[str, Model]:

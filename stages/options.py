@@ -9,9 +9,20 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+#: Marks an option that changes no result: the recipe's hash leaves it out.
+NEUTRAL = "neutral"
+
+#: What weights must be, see the options ``weights_pin``; empty: not known yet.
+WeightsPin = Annotated[
+    str, Field(pattern=r"^$|^sha256:[0-9a-f]{64}$|^md5:[0-9a-f]{32}$|^commit:[0-9a-f]{40}$")
+]
+
 
 class Section(BaseModel):
-    """A part of a recipe: frozen, and without room for unknown options."""
+    """A part of a recipe: frozen, and without room for unknown options.
+
+    Each option changes results unless it is marked :data:`NEUTRAL`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,7 +49,7 @@ class MaskOptions(Section):
     dilate_share: float = Field(0.0, ge=0, le=0.1)
     """The same as a share of the photo's longer side; the larger of the two applies."""
     feather_px: int = Field(3, ge=0, le=256)
-    """Width of the soft edge, outside the grown region; beyond it nothing changes."""
+    """Width of the soft edge, outside the grown region: from this + 1 px on, nothing changes."""
     feather_share: float = Field(0.0, ge=0, le=0.1)
     """The same as a share of the photo's longer side; the larger of the two applies."""
 
@@ -59,7 +70,8 @@ class CropOptions(Section):
     min_context_px: int = Field(64, ge=1, le=4096)
     """At least this much of the photo is seen on each side, and always more than the feather."""
     aspect: float = Field(0.0, ge=0.0, le=10.0)
-    """Width over height of the crop, 0.1 to 10, reached by growing one axis; 0: as it comes."""
+    """Width over height of the crop, 0.1 to 10, reached by growing one axis as far as the photo
+    allows; 0: as it comes."""
     merge_px: int = Field(48, ge=0, le=4096)
     """Masked parts nearer than this are filled together."""
     max_patches: int = Field(32, ge=1, le=256)
@@ -108,6 +120,9 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 #: Whether a refiner works on a patch: on each, where its surroundings have texture, or not at all.
 When = Literal["always", "auto", "never"]
 
+#: How ComfyUI spaces the noise levels of a sampling.
+Scheduler = Literal["simple", "normal"]
+
 
 class LamaOptions(Section):
     """LaMa: removes surely, a little soft (Suvorov et al. 2022)."""
@@ -116,20 +131,25 @@ class LamaOptions(Section):
     weights: str = "big-lama"
     """A model's name (`catalog-cleanup models list`), a path, or an s3:// URI. The environment's
     LAMA_MODEL, a path, comes before the default name."""
+    weights_pin: WeightsPin = ""
+    """What the content of `weights` must be: `sha256:HEX` of a file or folder as `catalog-cleanup
+    models pull` prints it, `md5:HEX`, or a hub's `commit:HEX`. Empty: what it is when a run starts.
+    """
     window: Literal["region", "photo"] = "region"
-    """What it sees: the surroundings of a patch, or the whole photo, as the published method."""
+    """What it sees: the surroundings of a patch, or the whole photo, as the published method (but
+    for at most 7 px along one edge, so that nothing is padded)."""
     context: float = Field(3.0, ge=1.0, le=20.0)
     """With `region`: side of the window over side of the masked part, on each axis."""
     min_context_px: int = Field(128, ge=16, le=4096)
     """With `region`: at least this much of the photo is seen on each side."""
     max_side_px: int = Field(2048, ge=256, le=8192)
-    """Windows with a longer side are filled at this size: LaMa was trained on 256 px, repeats
-    texture well up to about 2,000 px, and loses the thread beyond."""
+    """Windows with a longer side are filled at this size, rounded up to a multiple of 64: LaMa was
+    trained on 256 px, repeats texture well up to about 2,000 px, and loses the thread beyond."""
     dtype: Dtype = "auto"
     """Of the convolutions, the Fourier transform stays float32; auto: bfloat16 where it is fast."""
     compile: bool = False
     """Compile the network (torch.compile): slower to start, faster afterwards."""
-    batch_size: int = Field(8, ge=1, le=256)
+    batch_size: Annotated[int, NEUTRAL] = Field(8, ge=1, le=256)
     """Windows filled at once, at most; halved as often as memory asks for it."""
 
 
@@ -146,6 +166,8 @@ class UpscaleOptions(Section):
     """`model`: a super-resolution network, and Lanczos for what is left to the target."""
     weights: str = ""
     """Of the network: a model's name, a path or an s3:// URI; any that spandrel knows."""
+    weights_pin: WeightsPin = ""
+    """As in lama."""
     tile_px: int = Field(512, ge=64, le=4096)
     """Larger crops are enlarged in tiles of this side, which overlap."""
     overlap_px: int = Field(32, ge=0, le=512)
@@ -160,6 +182,8 @@ class FluxFillOptions(Section):
     method: Literal["flux-fill"] = "flux-fill"
     weights: str = "flux1-fill-dev"
     """A model's name, or the folder of a diffusers pipeline: a path or an s3:// URI."""
+    weights_pin: WeightsPin = ""
+    """As in lama."""
     when: When = "always"
     """auto: leave the removal's fill as it is where it lacks no more than `auto_detail`."""
     auto_detail: float = Field(1.5, ge=0, le=255)
@@ -171,6 +195,9 @@ class FluxFillOptions(Section):
     tend to come back."""
     steps: int = Field(20, ge=1, le=200)
     guidance: float = Field(30.0, ge=0, le=100)
+    scheduler: Scheduler = "simple"
+    """How the noise levels are spaced, by the names that they have in ComfyUI. Its templates for
+    FLUX-Fill take `normal`, which spends the last step on a level of 0.001."""
     shift: float = Field(1.15, ge=0, le=10)
     """Of the noise schedule (mu), at any size."""
     prompt: str = ""
@@ -183,15 +210,11 @@ class FluxFillOptions(Section):
     fp8: bool = False
     """Linear layers in 8-bit floating point (torchao; takes a GPU of compute capability 8.9, and
     bfloat16)."""
-    cache: Literal["none", "first-block"] = "none"
-    """Skip steps that would change little. Couples the photos of a batch: results then depend on
-    it a little."""
-    cache_threshold: float = Field(0.08, gt=0, le=1)
     attention: str = ""
     """An attention backend of diffusers, e.g. `flash` or `_flash_3_hub`; empty: its own choice."""
-    offload: bool = False
+    offload: Annotated[bool, NEUTRAL] = False
     """Keep on the GPU only the part at work: for smaller GPUs, slower."""
-    batch_size: int = Field(4, ge=1, le=64)
+    batch_size: Annotated[int, NEUTRAL] = Field(4, ge=1, le=64)
     """Crops refined at once, at most; halved as often as memory asks for it."""
 
 
@@ -201,6 +224,8 @@ class Flux2KleinOptions(Section):
     method: Literal["flux2-klein"] = "flux2-klein"
     weights: str = "flux2-klein-4b"
     """A model's name, or the folder of a diffusers pipeline: a path or an s3:// URI."""
+    weights_pin: WeightsPin = ""
+    """As in lama."""
     when: When = "always"
     """As in flux-fill."""
     auto_detail: float = Field(1.5, ge=0, le=255)
@@ -212,6 +237,8 @@ class Flux2KleinOptions(Section):
     steps: int = Field(8, ge=1, le=200)
     guidance: float = Field(1.0, ge=1, le=100)
     """Over 1 only for weights that are not distilled (klein-base), at twice the work."""
+    scheduler: Scheduler = "simple"
+    """As in flux-fill."""
     shift: float = Field(2.02, ge=0, le=10)
     """Of the noise schedule (mu), at any size; ComfyUI's for FLUX.2."""
     prompt: str = "clean background, nothing added"
@@ -219,9 +246,9 @@ class Flux2KleinOptions(Section):
     dtype: Dtype = "bfloat16"
     compile: bool = False
     """Compile the repeated blocks: slower to start, faster afterwards."""
-    offload: bool = False
+    offload: Annotated[bool, NEUTRAL] = False
     """Keep on the GPU only the part at work: for smaller GPUs, slower."""
-    batch_size: int = Field(4, ge=1, le=64)
+    batch_size: Annotated[int, NEUTRAL] = Field(4, ge=1, le=64)
     """Crops refined at once, at most; halved as often as memory asks for it."""
 
 
@@ -248,6 +275,8 @@ class JudgeOptions(Section):
     weights: str = ""
     """A second judge: the folder of a DINOv2 in transformers' form; a path or an s3:// URI. Empty:
     none."""
+    weights_pin: WeightsPin = ""
+    """As in lama."""
     learned_threshold: float = Field(0.15, ge=0, le=2)
     """An object came back, too, where the second judge finds the fill farther than this from its
     surroundings (1 - cosine of mean features), beyond the removal's. Not calibrated."""
@@ -262,7 +291,10 @@ class OutputOptions(Section):
     """Of lossy files coded from their samples, 1 to 100; 0: the source's own where it can be read
     from the file (WebP), else 90. JPEGs that stay JPEGs keep their own tables, whatever this says.
     """
-    keep_steps: bool = False
+    fidelity: Literal["any", "exact"] = "any"
+    """exact: refuse a result that had to be coded again outside the mask too: lossy WebP, AVIF and
+    HEIC, JPEGs whose blocks cannot be kept, conversions that lose samples."""
+    keep_steps: Annotated[bool, NEUTRAL] = False
     """With a refiner: keep each crop as it was after the removal, and after the refiner, under
     ``steps/``, for `catalog-cleanup report`. Of what is done already, nothing is kept."""
 

@@ -33,7 +33,7 @@ class PlannedPatch:
 
     Attributes:
         region: bounds of the patch's own masked pixels, inside the photo.
-        crop: what is cut; may reach outside the photo if an aspect was asked for.
+        crop: what is cut, inside the photo.
         own: ``(region.height, region.width)`` bool, the patch's own masked pixels.
     """
 
@@ -43,7 +43,12 @@ class PlannedPatch:
 
 
 def plan_patches(
-    mask: Bits, options: CropOptions, *, feather_px: int, max_side_px: int = 0
+    mask: Bits,
+    options: CropOptions,
+    *,
+    feather_px: int,
+    max_side_px: int = 0,
+    multiple_px: int = 1,
 ) -> list[PlannedPatch]:
     """Group the masked pixels and place a crop around each group.
 
@@ -54,6 +59,7 @@ def plan_patches(
             than its soft edge.
         max_side_px: crops are not merged into one that is longer, and would lose resolution; 0:
             however long.
+        multiple_px: sides of the crops become multiples of this where the photo has room for it.
 
     Returns:
         Patches from top to bottom whose ``own`` pixels are disjoint and together are the mask.
@@ -67,8 +73,10 @@ def plan_patches(
             width,
             height,
             context=options.context,
-            min_context_px=max(options.min_context_px, feather_px + 1),
+            min_context_px=options.min_context_px,
             aspect=options.aspect,
+            needed=region.grown(feather_px + 1),
+            multiple_px=multiple_px,
         )
 
     cells = _any_in_cell(mask)
@@ -88,27 +96,20 @@ def plan_patches(
 
 
 def cut(image: Array, box: Box) -> Array:
-    """Copy ``box`` out of an ``(h, w, c)`` array, repeating the edge where it reaches outside."""
-    height, width = image.shape[:2]
-    inside = box.clipped(width, height)
-    part = image[inside.slices]
-    if inside == box:
-        return part.copy()  # type: ignore[return-value]
-    pad = [(inside.y0 - box.y0, box.y1 - inside.y1), (inside.x0 - box.x0, box.x1 - inside.x1)]
-    return np.pad(part, [*pad, (0, 0)], mode="edge")  # type: ignore[return-value]
+    """Copy ``box``, inside the photo, out of an ``(h, w, ...)`` array."""
+    return image[box.slices].copy()  # type: ignore[return-value]
 
 
-def cut_masks(mask: Bits, patch: PlannedPatch, feather_px: int) -> tuple[Bytes, Bytes]:
-    """Return the generation mask and the blend mask of a patch, each as large as its crop.
+def cut_mask(mask: Bits, box: Box) -> Bytes:
+    """The generation mask in ``box``, uint8: 255 where the photo is painted anew."""
+    return np.asarray(mask[box.slices].view(np.uint8) * 255, np.uint8)
 
-    Both are uint8, 0 to 255. Outside the photo the edge is repeated, as :func:`cut` repeats its
-    pixels: what repeats the object is unknown, too.
-    """
-    crop, region = patch.crop, patch.region
-    own = np.zeros((crop.height, crop.width), np.bool_)
-    own[region.shifted(-crop.x0, -crop.y0).slices] = patch.own
-    everything = cut(mask.view(np.uint8)[..., None], crop)[..., 0] * 255
-    return np.asarray(everything, np.uint8), blend_mask(own, feather_px)
+
+def cut_blend(patch: PlannedPatch, feather_px: int) -> Bytes:
+    """The blend mask of a patch, uint8 0 to 255, as large as its crop."""
+    own = np.zeros((patch.crop.height, patch.crop.width), np.bool_)
+    own[patch.region.shifted(-patch.crop.x0, -patch.crop.y0).slices] = patch.own
+    return blend_mask(own, feather_px)
 
 
 def _any_in_cell(mask: Bits) -> Bytes:

@@ -7,7 +7,6 @@ decoded photo.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import astuple, dataclass, field, fields
 from typing import Any
@@ -28,7 +27,7 @@ class Patch:
     """One crop of a photo, worked on by itself.
 
     Attributes:
-        crop: what is pasted back, in the displayed photo; may reach outside.
+        crop: what is pasted back, in the displayed photo.
         window: what the removal sees: the crop, or more.
         pixels: ``(h, w, 3)`` uint8 sRGB of the window at its working size, and from ``focus`` on
             of the crop; the fill replaces them.
@@ -105,11 +104,6 @@ class Photo:
     def marks(self) -> Marks:
         """All that marks it."""
         return Marks.unpack(self.lineage.mask_uri, self.lineage.marks)
-
-    def seed(self, index: int) -> int:
-        """Seed of patch ``index``: it follows from the row and the recipe (and its seed) alone."""
-        key = f"{self.lineage.recipe_hash}/{self.lineage.id}/{index}"
-        return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 
     def drop_pixels(self) -> None:
         """Free everything but the record and the files, once nothing is painted any more."""

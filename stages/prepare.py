@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -13,13 +14,13 @@ from stages.codecs.encode import converts
 from stages.codecs.repair import repaired
 from stages.geometry import Box
 from stages.masks import Bits, Bytes, fit_to_photo, grown, is_own_alpha, marked
-from stages.patches import PlannedPatch, cut, cut_masks, plan_patches
+from stages.patches import PlannedPatch, cut, cut_blend, cut_mask
 from stages.photo import Patch, Photo
 from stages.recipe import Recipe
-from stages.resize import scale_mask, scale_pixels, working_size
+from stages.resize import scale_mask, scale_pixels
 from stages.shapes import rasterise
 from stages.step import Work
-from stages.windows import crop_options, max_side_px, window_of
+from stages.windows import plan_crops, window_of, working_size
 
 
 def fetch(recipe: Recipe) -> Work:
@@ -54,27 +55,33 @@ def decode(recipe: Recipe) -> Work:
 
     def work(photo: Photo) -> None:
         row, limit = photo.lineage, recipe.limits.max_megapixels
-        marks, mends = photo.marks, recipe.limits.damage == "repair"
+        marks, repair = photo.marks, _repairer(recipe)
+        notes: list[str] = []
         photo.alpha_is_mask = is_own_alpha(row.image_uri, marks.files, recipe.mask)
         for uri, data in zip(marks.files, photo.mask_files, strict=True):
-            whole, _ = repaired(data) if mends else (data, [])
+            whole, mended = repair(data)
+            notes += [f"{each} (mask)" for each in mended]
             drawn = decode_mask(whole, limit, uri, recipe.mask)
             _unite(photo.marked, uri, marked(drawn, recipe.mask, uri))
         photo.mask_files = []
         is_empty = not any(each.any() for each in photo.marked.values())
         is_empty &= not any(marks.shapes.values())
-        source, notes = repaired(photo.original) if mends else (photo.original, [])
+        source, mended = repair(photo.original)
         if not is_empty or converts(photo.original, recipe):
-            photo.original, row.fidelity_note = source, "; ".join(notes) or None
+            photo.original = source
             photo.decoded = decode_photo(source, limit, row.image_uri)
             row.width, row.height = photo.decoded.width, photo.decoded.height
         else:
             row.width, row.height = check_photo(source, limit, row.image_uri)
-            row.fidelity_note = (
-                f"damaged, passed on as it is (not: {'; '.join(notes)})" if notes else None
-            )
+            mended = [f"damaged, passed on as it is, without: {each}" for each in mended]
+        row.fidelity_note = "; ".join([*mended, *notes]) or None
 
     return work
+
+
+def _repairer(recipe: Recipe) -> Callable[[bytes], tuple[bytes, list[str]]]:
+    """What becomes of a file before it is decoded, by ``limits.damage``: itself, and notes."""
+    return repaired if recipe.limits.damage == "repair" else lambda data: (data, [])
 
 
 def _unite(regions: dict[str, Bits], uri: str, region: Bits) -> None:
@@ -97,6 +104,7 @@ def mask(recipe: Recipe) -> Work:
         for uri, each in photo.marked.items():
             drawn |= fit_to_photo(each, row.width, row.height, recipe.mask, uri)
         photo.marked = {}
+        row.region_sha256 = hashlib.sha256(np.packbits(drawn).tobytes()).hexdigest()
         photo.region = grown(drawn, recipe.mask)
         row.masked_px = int(np.count_nonzero(photo.region))
         share = row.masked_px / photo.region.size
@@ -114,15 +122,8 @@ def cut_patches(recipe: Recipe) -> Work:
 
     def work(photo: Photo) -> None:
         assert photo.region is not None
-        height, width = photo.region.shape
-        planned = plan_patches(
-            photo.region,
-            crop_options(recipe, width, height),
-            feather_px=recipe.mask.feather_for(width, height),
-            max_side_px=max_side_px(recipe),
-        )
-        for index, plan in enumerate(planned):
-            patch = _cut_patch(photo, plan, recipe, photo.seed(index))
+        for index, plan in enumerate(plan_crops(photo.region, recipe)):
+            patch = _cut_patch(photo, plan, recipe, _seed(photo, recipe, index))
             photo.patches.append(patch)
             photo.lineage.patches.append(_describe(plan, patch))
         photo.region = None
@@ -130,48 +131,64 @@ def cut_patches(recipe: Recipe) -> Work:
     return work
 
 
+def _seed(photo: Photo, recipe: Recipe, index: int) -> int:
+    """Seed of patch ``index``, 0 to 2**32 - 1, from contents alone.
+
+    These are the photo's file, what is marked on it, in whatever form, and the recipe's ``seed``:
+    the same photo comes out the same under any id and path, and recipes paint by the same chance.
+    """
+    row = photo.lineage
+    assert row.image_sha256
+    assert row.region_sha256
+    key = f"{recipe.seed}/{row.image_sha256}/{row.region_sha256}/{index}"
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+
+
 def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> Patch:
-    assert photo.decoded is not None
     assert photo.region is not None
     photo_height, photo_width = photo.region.shape
-    feather_px = recipe.mask.feather_for(photo_width, photo_height)
-    generate, blend = cut_masks(photo.region, plan, feather_px)
-    samples = cut(photo.decoded.pixels, plan.crop)
-    if photo.decoded.alpha is not None and not photo.alpha_is_mask:
-        generate, blend = _without_hidden(generate, blend, samples[..., -1] == 0)
-    seen = colour.view(samples, photo.decoded.space)
     window = window_of(plan, recipe, photo_width, photo_height)
-    if window == plan.crop:
-        around, unknown = seen, generate
-    else:
-        samples = cut(photo.decoded.pixels, window)
-        around = colour.view(samples, photo.decoded.space)
-        unknown = cut(photo.region.view(np.uint8)[..., None], window)[..., 0] * np.uint8(255)
-        if photo.decoded.alpha is not None and not photo.alpha_is_mask:
-            unknown, _ = _without_hidden(unknown, unknown, samples[..., -1] == 0)
-    width, height = working_size(window.width, window.height, max_side_px(recipe))
+    seen, unknown = _seen(photo, window)
+    blend = cut_blend(plan, recipe.mask.feather_for(photo_width, photo_height))
+    hidden = _hidden(photo, plan.crop)
+    inside = plan.crop.shifted(-window.x0, -window.y0).slices
+    detail, hole = (seen[inside].copy(), unknown[inside].copy()) if recipe.refiner else (None, None)
+    if (unknown > 0).all():
+        # A removal copies from what is known: only what is transparent is left for that.
+        unknown = cut_mask(photo.region, window)
+    width, height = working_size(recipe, window.width, window.height)
     return Patch(
         crop=plan.crop,
         window=window,
-        pixels=scale_pixels(around, width, height),
+        pixels=scale_pixels(seen, width, height),
         mask=scale_mask(unknown, width, height),
-        blend=blend,
+        blend=blend if hidden is None else np.where(hidden, np.uint8(0), blend),
         seed=seed,
-        detail=seen if recipe.refiner else None,
-        hole=generate if recipe.refiner else None,
+        detail=detail,
+        hole=hole,
     )
 
 
-def _without_hidden(generate: Bytes, blend: Bytes, hidden: Bits) -> tuple[Bytes, Bytes]:
-    """The masks of a patch in which part of the photo is wholly transparent.
+def _seen(photo: Photo, box: Box) -> tuple[Bytes, Bytes]:
+    """Part of the photo as models see it, ``(h, w, 3)`` uint8 sRGB, and what of it is unknown.
 
-    What cannot be seen is not painted, nor is anything copied from it, unless there is nothing
-    else to copy from.
+    Unknown, 255 in ``(h, w)`` uint8, is what is painted anew, and what is wholly transparent: its
+    colours are nobody's choice.
     """
-    known = ~hidden & (generate == 0)
-    if known.any():
-        generate = np.where(hidden, np.uint8(255), generate)
-    return generate, np.where(hidden, np.uint8(0), blend)
+    assert photo.decoded is not None
+    assert photo.region is not None
+    unknown, hidden = cut_mask(photo.region, box), _hidden(photo, box)
+    if hidden is not None:
+        unknown[hidden] = 255
+    return colour.view(cut(photo.decoded.pixels, box), photo.decoded.space), unknown
+
+
+def _hidden(photo: Photo, box: Box) -> Bits | None:
+    """Where the photo is wholly transparent, ``(h, w)``; None: its alpha hides nothing."""
+    assert photo.decoded is not None
+    if photo.decoded.alpha is None or photo.alpha_is_mask:
+        return None
+    return np.asarray(photo.decoded.pixels[box.slices][..., -1] == 0)
 
 
 def _describe(plan: PlannedPatch, patch: Patch) -> dict[str, object]:

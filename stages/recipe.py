@@ -1,8 +1,8 @@
 """A recipe: everything that steers what happens to a photo, frozen, validated, written as TOML.
 
 The recipes that ship are in ``stages/recipes/*.toml``; a user's own is any TOML file with the same
-keys. Lengths are in pixels of the *original* photo unless a name says otherwise. ``seed`` tells
-recipes apart that are to paint otherwise by chance alone.
+keys. Lengths are in pixels of the *original* photo unless a name says otherwise. Another ``seed``
+gives another random result of the same options.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import tomli_w
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from manifests.errors import RecipeError, did_you_mean
 from stages.options import (
+    NEUTRAL,
     CropOptions,
     JudgeOptions,
     LamaOptions,
@@ -34,6 +35,10 @@ from stages.options import (
     UpscaleOptions,
 )
 
+#: Part of every hash. Raise it when a default changes, or what an option does: results of the same
+#: options are others then.
+SCHEMA = 1
+
 _PRESETS = resources.files("stages") / "recipes"
 
 
@@ -44,8 +49,8 @@ class Recipe(Section):
         RecipeError: with code ``recipe.not_found`` or ``recipe.invalid``.
     """
 
-    name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
-    description: str = ""
+    name: Annotated[str, NEUTRAL] = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    description: Annotated[str, NEUTRAL] = ""
     seed: int = Field(0, ge=0, lt=2**32)
     mask: MaskOptions = MaskOptions()
     crop: CropOptions = CropOptions()
@@ -56,7 +61,7 @@ class Recipe(Section):
     judge: JudgeOptions | None = None
     output: OutputOptions = OutputOptions()
     metadata: MetadataOptions = MetadataOptions()
-    limits: Limits = Limits()
+    limits: Annotated[Limits, NEUTRAL] = Limits()
 
     @model_validator(mode="after")
     def _does_something(self) -> Self:
@@ -108,31 +113,19 @@ class Recipe(Section):
 
     @property
     def hash(self) -> str:
-        """16 hex digits that change with every option that steers a result.
+        """16 hex digits that change with every option that changes results.
 
-        The name and the description do not, nor the limits, which only decide what is refused, nor
-        how many crops a model takes at once, nor what is kept beside the results.
+        Options at their defaults are left out, so that a new one changes no hash. Of weights it is
+        the content that counts, where ``weights_pin`` says what that is: see
+        :func:`stages.weights.pin_of`.
         """
-        options = self.model_dump(
-            mode="json",
-            exclude_none=True,
-            exclude={
-                "name": True,
-                "description": True,
-                "limits": True,
-                "remove": {"batch_size"},
-                "refine": {"batch_size"},
-                "output": {"keep_steps"},
-            },
-        )
-        if not options["seed"]:
-            del options["seed"]  # 0 is what all results had before there was a choice
+        options = {"schema": SCHEMA} | _steering(self)
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def label(self) -> str:
         """Names the recipe and its options, for people: the folder of its results."""
-        return f"{self.name}-{self.hash[:8]}"
+        return label_of(self.name, self.hash)
 
     @property
     def is_generative(self) -> bool:
@@ -142,6 +135,27 @@ class Recipe(Section):
     def to_toml(self) -> str:
         """The whole recipe, defaults included; :meth:`load` reads it back as the same recipe."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def _steering(section: Section) -> dict[str, Any]:
+    """The options that change results and are not at their defaults; a method always."""
+    found: dict[str, Any] = {}
+    pinned = {"weights"} if getattr(section, "weights_pin", "") else set()
+    for name, field in type(section).model_fields.items():
+        if NEUTRAL in field.metadata or name in pinned:
+            continue
+        value, default = (
+            _steering(each) if isinstance(each, Section) else each
+            for each in (getattr(section, name), field.get_default(call_default_factory=True))
+        )
+        if name == "method" or value != default:
+            found[name] = value
+    return found
+
+
+def label_of(name: str, hash_: str) -> str:
+    """The label of a recipe with this name and :attr:`Recipe.hash`."""
+    return f"{name}-{hash_[:8]}"
 
 
 def preset_names() -> list[str]:

@@ -37,7 +37,7 @@ def encode_prompt(recipe: Recipe) -> Work:
     from stages.refiners import load_encoder  # noqa: PLC0415 - torch is an extra
 
     options = _options(recipe)
-    encoder = load_encoder(options, find(options.weights).path)
+    encoder = load_encoder(options, find(options.weights, pin=options.weights_pin).path)
 
     def work(photo: Photo) -> None:
         if _to_refine(photo):
@@ -80,7 +80,7 @@ def upscale(recipe: Recipe) -> Work:
     size_px, options = _options(recipe).size_px, recipe.upscale
     upscaler, weights = None, None
     if options is not None and options.method == "model":
-        weights = find(options.weights)
+        weights = find(options.weights, pin=options.weights_pin)
         upscaler = Upscaler.load(weights.path, options)
 
     def work(photo: Photo) -> None:
@@ -100,7 +100,7 @@ def refine(recipe: Recipe) -> Together:
     from stages.refiners import load_refiner  # noqa: PLC0415 - torch is an extra
 
     options = _options(recipe)
-    weights = find(options.weights)
+    weights = find(options.weights, pin=options.weights_pin)
     refiner = load_refiner(options, weights.path)
     record: dict[str, Any] = dict(refiner.record)
     judged, learned = _load_judge(recipe)
@@ -175,7 +175,7 @@ def _load_judge(recipe: Recipe) -> tuple[Judge | None, Weights | None]:
         return lambda patch, made: judge(made, patch.pixels, patch.mask, has_removal), None
     from stages.learned import LearnedJudge  # noqa: PLC0415 - torch is an extra
 
-    weights = find(options.weights)
+    weights = find(options.weights, pin=options.weights_pin)
     learned = LearnedJudge.load(weights.path)
 
     def both(patch: Patch, made: Bytes) -> Scores:

@@ -51,7 +51,7 @@ def _lama(options: LamaOptions) -> Together:
     """
     from stages.lama import Lama  # noqa: PLC0415 - torch is an extra
 
-    weights = find(options.weights)
+    weights = find(options.weights, pin=options.weights_pin)
     lama = Lama.load(weights.path, options)
 
     def work(photos: Sequence[Photo]) -> None:

@@ -27,16 +27,15 @@ def stitch(
         photo: ``(h, w, c)`` uint8 or uint16; changed in place.
         fill: ``(crop.height, crop.width, 3)`` uint8 sRGB.
         blend: ``(crop.height, crop.width)`` uint8, 0 to 255.
-        crop: where the patch lies; what reaches outside the photo is left out.
+        crop: where the patch lies, inside the photo.
         space: of ``photo``.
         opaque: blend alpha, too, towards opaque: for a photo whose own alpha was the mask, so that
             what was cut out of it shows once it is painted.
     """
     # With a margin, in which to see what the way to sRGB and back loses.
     painted = _painted(blend, crop).grown(_MARGIN_PX).intersection(crop)
-    inside = painted.clipped(photo.shape[1], photo.shape[0])
-    part = inside.shifted(-crop.x0, -crop.y0).slices
-    here = photo[inside.slices]
+    part = painted.shifted(-crop.x0, -crop.y0).slices
+    here = photo[painted.slices]
     if opaque:
         space = replace(space, premultiplied=False)
     paint = colour.paint(np.ascontiguousarray(fill[part]), here, blend[part] == 255, space)
@@ -61,5 +60,4 @@ def _painted(blend: Bytes, crop: Box) -> Box:
 
 def mark_changed(changed: Bits, blend: Bytes, crop: Box) -> None:
     """Set ``(h, w)`` bool ``changed``, in place, where :func:`stitch` lays on any paint."""
-    inside = crop.clipped(changed.shape[1], changed.shape[0])
-    changed[inside.slices] |= blend[inside.shifted(-crop.x0, -crop.y0).slices] > 0
+    changed[crop.slices] |= blend > 0

@@ -13,13 +13,11 @@ import torch
 from spandrel import ImageModelDescriptor, ModelTiling
 
 from manifests.errors import RowError, WeightsError
-from stages.devices import choose_device, is_black, is_out_of_memory, resolve_dtype
+from stages.devices import choose_device, halving, is_black, resolve_dtype
 from stages.masks import Bytes
 from stages.networks import load_network
 from stages.options import UpscaleOptions
-
-#: Tiles are not halved below this, px: where that does not fit, nothing does.
-_SMALLEST_TILE_PX = 64
+from stages.resize import resample
 
 Floats = npt.NDArray[np.float32]
 
@@ -85,7 +83,7 @@ class Upscaler:
         """Enlarge ``(h, w, 3)`` uint8 RGB of any size to ``(h * scale, w * scale, 3)``.
 
         Raises:
-            RowError: ``model.out_of_memory`` if not even small tiles fit; ``model.bad_output`` if
+            RowError: ``model.out_of_memory`` if a tile does not fit; ``model.bad_output`` if
                 the output is not a number, or black, in float32 either.
         """
         enlarged = self._picture(self._network, pixels)
@@ -100,33 +98,21 @@ class Upscaler:
 
     def _picture(self, network: ImageModelDescriptor[Any], pixels: Bytes) -> Bytes | None:
         """The enlarged picture, or None where what comes out is none."""
-        enlarged = self._fitting(network, pixels)
+        (enlarged,) = halving(lambda _: [self._in_tiles(network, pixels)], [pixels], at_most=1)
+        if isinstance(enlarged, RowError):
+            raise enlarged
         if not np.isfinite(enlarged).all():
             return None
         levels = np.rint(enlarged * 255).clip(0, 255).astype(np.uint8)
         return None if is_black(levels, pixels) else levels
 
-    def _fitting(self, network: ImageModelDescriptor[Any], pixels: Bytes) -> Floats:
-        """Enlarge in tiles, which are halved as often as memory asks for it."""
-        tile_px = self._tile_px if self._is_tiled else max(pixels.shape[:2])
-        while True:
-            try:
-                return self._in_tiles(network, pixels, tile_px)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-            # Not inside the handler: there, the traceback still holds the tensors.
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-            tile_px = min(tile_px, max(pixels.shape[:2])) // 2
-            if tile_px < _SMALLEST_TILE_PX or not self._is_tiled:
-                raise RowError(
-                    "model.out_of_memory", "Enlarging does not fit into the device's memory."
-                )
+    def _in_tiles(self, network: ImageModelDescriptor[Any], pixels: Bytes) -> Floats:
+        """``(h * scale, w * scale, 3)`` float32, 0 to 1, laid together from weighted tiles.
 
-    def _in_tiles(self, network: ImageModelDescriptor[Any], pixels: Bytes, tile_px: int) -> Floats:
-        """``(h * scale, w * scale, 3)`` float32, 0 to 1, laid together from weighted tiles."""
+        These are the recipe's also where memory ends: with smaller ones the picture is another.
+        """
         height, width = pixels.shape[:2]
+        tile_px = self._tile_px if self._is_tiled else max(height, width)
         rows = _spans(height, tile_px, self._overlap_px, self.scale)
         columns = _spans(width, tile_px, self._overlap_px, self.scale)
         canvas = np.zeros((height * self.scale, width * self.scale, 3), np.float32)
@@ -159,10 +145,7 @@ def to_size(pixels: Bytes, width: int, height: int, upscaler: Upscaler | None) -
     """
     if upscaler is not None and (width > pixels.shape[1] or height > pixels.shape[0]):
         pixels = upscaler.enlarge(pixels)
-    smaller = min(width, pixels.shape[1]), min(height, pixels.shape[0])
-    shrunk = cv2.resize(pixels, smaller, interpolation=cv2.INTER_AREA)
-    grown = cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LANCZOS4)
-    return np.array(grown, np.uint8)
+    return resample(pixels, width, height, cv2.INTER_LANCZOS4)
 
 
 def _network_dtype(

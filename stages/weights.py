@@ -1,25 +1,26 @@
 """Find a model's weights: by name, path or URI; in the node's cache, or from where they are listed.
 
 A listed file or commit is what it was when it was listed, or it is refused. What a user names by
-path or URI is used as it is. ``CATALOG_CLEANUP_CACHE`` is the node's cache, shared by its actors:
-the first to need something downloads it, the others wait. ``CATALOG_CLEANUP_TRUST=1`` is what
-``--trust`` sets for them.
+path or URI is used as it is when a run starts: the recipe's ``weights_pin`` says what that is, and
+a machine that finds anything else refuses it. ``CATALOG_CLEANUP_CACHE`` is the node's cache, shared
+by its actors: the first to need something downloads it, the others wait.
+``CATALOG_CLEANUP_TRUST=1`` is what ``--trust`` sets for them.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from manifests.errors import WeightsError
 from stages import hashes
 from stages.cache import Entry, have
 from stages.download import CODE_SUFFIXES, GatedError, Tell, hub_page, version
-from stages.models import Model, known
+from stages.models import Model, commit_of, known
 from stages.recipe import Recipe
 from stages.storage import local_path, scheme_of
 
@@ -37,6 +38,7 @@ class Weights:
         licence: its name; empty: not known.
         licence_url: its text.
         commercial: whether the licence allows commercial use; None: not known.
+        commit: of the hub that it was fetched from, if by commit; else empty.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class Weights:
     licence: str = ""
     licence_url: str = ""
     commercial: bool | None = None
+    commit: str = ""
 
     @property
     def file(self) -> Path:
@@ -68,39 +71,83 @@ def silent(_: str) -> None:
     """Tell nobody."""
 
 
-def find(ref: str, *, env: str | None = None, trust: bool = False, tell: Tell = silent) -> Weights:
+def find(
+    ref: str,
+    *,
+    pin: str = "",
+    env: str | None = None,
+    trust: bool = False,
+    tell: Tell = silent,
+) -> Weights:
     """Have weights on this machine; the first to ask on a node downloads, the others wait for it.
 
     Args:
         ref: a listed name; a path; ``file://``, ``s3://``, ``hf://org/repo[@revision]`` or
             ``https://``. S3 is asked whether the object changed; ``https://``, and a hub's branch,
             are fetched once, and taken from the cache from then on.
+        pin: what it must be, as a recipe's ``weights_pin`` says; empty: whatever it is.
         env: environment variable whose path is used instead of a listed name; None: the listed one.
         trust: allow a listed TorchScript or pickle without a hash.
         tell: hears of the progress, a line each.
 
     Raises:
         WeightsError: ``weights.missing``, ``weights.gated``, ``weights.wrong_hash``,
-            ``weights.untrusted`` or ``model.not_installed``.
+            ``weights.mismatch``, ``weights.untrusted`` or ``model.not_installed``.
     """
     model = known().get(ref)
     variable = env or (model.env if model else "")
     if model and (named := os.environ.get(variable)):
-        return _named(_local(named, f"{variable}={named}"))
-    return obtain(ref, trust=trust, tell=tell)
+        ref = f"{variable}={named}"
+        found = _named(_local(named, ref))
+    else:
+        found = obtain(ref, trust=trust, tell=tell)
+    if pin and not _is(found, pin):
+        raise WeightsError(
+            "weights.mismatch",
+            f"{ref}, on this machine {found.path}, has sha256 {found.sha256}; the run's recipe "
+            f"takes {pin}.",
+        )
+    return found
+
+
+def _is(found: Weights, pin: str) -> bool:
+    algorithm, _, digits = pin.partition(":")
+    match algorithm:
+        case "commit":
+            return found.commit == digits
+        case "sha256":
+            return found.sha256 == digits
+        case _:
+            return hashes.digest(found.path, algorithm) == digits
+
+
+def pin_of(ref: str, *, trust: bool = False, tell: Tell = silent) -> str:
+    """The content of weights, as a recipe's ``weights_pin`` names it, wherever they lie.
+
+    A listed hash or commit, and a hub's URI with a commit, say it without having them. All else is
+    read, and fetched if need be. Arguments and errors: see :func:`find`.
+    """
+    model = foresee(ref, trust=trust)
+    is_replaced = bool(model and os.environ.get(model.env))
+    commit = commit_of(ref)
+    known_by = model.content if model else commit and f"commit:{commit}"
+    if known_by and not is_replaced:
+        return known_by
+    return f"sha256:{find(ref, trust=trust, tell=tell).sha256}"
 
 
 def obtain(ref: str, *, trust: bool = False, tell: Tell = silent) -> Weights:
     """:func:`find`, whatever an environment variable names instead."""
     if model := foresee(ref, trust=trust):
-        return _of(model, _listed(model, trust, tell))
+        found = _of(model, _listed(model, trust, tell))
+        return replace(found, commit=commit_of(entry_of(model).facts["source"]))
     scheme = scheme_of(ref)
     if scheme in ("", "file"):
         return _named(_local(str(local_path(ref)), ref))
     with _explained(ref, f"Check {ref}, and that this machine may read it."):
         name = ref.rstrip("/").rpartition("/")[2].partition("@")[0]
         entry = Entry.of(name, f"{ref}\n{version(ref)}")
-        return _named(have(entry, [ref], None, tell))
+        return replace(_named(have(entry, [ref], None, tell)), commit=commit_of(ref))
 
 
 def foresee(ref: str, *, trust: bool = False) -> Model | None:
@@ -250,3 +297,14 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
             options = getattr(recipe, section).model_copy(update={"weights": str(path.absolute())})
             recipe = recipe.model_copy(update={section: options})
     return recipe
+
+
+def with_pins(recipe: Recipe, pins: Mapping[str, str]) -> Recipe:
+    """The recipe with the content of its weights (section -> ``weights_pin``), as a run has it."""
+    options = {name: getattr(recipe, name) for name in pins}
+    return recipe.model_copy(
+        update={
+            name: section.model_copy(update={"weights_pin": pins[name]})
+            for name, section in options.items()
+        }
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import socket
 import threading
@@ -53,6 +54,7 @@ def encoded(pixels: npt.NDArray[np.generic] | Image.Image, **options: object) ->
 def photo_of(image: bytes, mask: bytes) -> Photo:
     """A row whose files are read already; the photo itself may be its mask."""
     row = LineageRow(id="1", image_uri="photo", mask_uri="photo" if mask is image else "mask")
+    row.image_sha256 = hashlib.sha256(image).hexdigest()
     return Photo(row, original=image, mask_files=[mask])
 
 

@@ -64,8 +64,6 @@ def marked(coffee: Bytes, *boxes: tuple[int, int, int, int]) -> Photo:
 def refined(recipe: Recipe, *photos: Photo) -> None:
     """Take photos through all the steps between reading and storing."""
     works = [(step.name, step.make()) for step in steps(recipe, "")[1:-1]]
-    for photo in photos:
-        photo.lineage.recipe_hash = recipe.hash
     run_steps(photos, works)
     assert [photo.lineage.error for photo in photos] == [None] * len(photos)
 
@@ -189,11 +187,9 @@ def test_only_what_failed_is_tried_again_together_and_mates_change_nothing(
     recipe = recipe_of(tmp_path, "crop.merge_px=0", "crop.min_context_px=16")
     alone, together = [marked(coffee, *BOXES), marked(coffee, BOXES[1])], []
     for number, photo in enumerate(alone):
-        photo.lineage.id = str(number)
         paint("wide")
         refined(recipe, photo)
         again = marked(coffee, *(BOXES if number == 0 else BOXES[1:]))
-        again.lineage.id = str(number)
         together.append(again)
     painter = paint("wide")
     refined(recipe, *together)

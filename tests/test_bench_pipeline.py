@@ -21,6 +21,7 @@ from jobs.bench.cli import app
 from jobs.bench.networks import make_lama, save_torchscript
 from jobs.bench.peers import Peers
 from jobs.bench.pipeline import check_ours, times_of_results
+from manifests import runs
 from manifests.errors import CleanupError
 from manifests.ledger import Ledger
 from manifests.plan import make_plan
@@ -118,6 +119,7 @@ def _record(catalog: Catalog, output: Path, **changes: Any) -> Path:
         )
         rows.append(lineage_dict(row))
     rows[0] |= changes
+    runs.release(runs.claim(plan.output, {"recipe_hash": RECIPE.hash}))
     Ledger(plan.output, RECIPE.hash).add(0, rows, lineage_schema())
     return output
 

@@ -245,7 +245,7 @@ def test_what_is_coded_again_keeps_its_segments(monkeypatch: pytest.MonkeyPatch)
     source = (DEMO / "photos" / "fig-bowl-sticker-date.jpg").read_bytes()
     iptc = b"\xff\xed" + struct.pack(">H", 20) + b"Photoshop 3.0\0data"
     source = source[:2] + iptc + source[2:]
-    monkeypatch.setattr("stages.codecs.turbojpeg.library", lambda: None)
+    monkeypatch.setattr("stages.codecs.libjpeg.library", lambda: None)
     result = recoded(source, decode_photo(source, 100, "x").pixels)
     assert envelope(result) == envelope(source)
 

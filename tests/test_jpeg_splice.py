@@ -1,4 +1,4 @@
-"""JPEG without generation loss, judged by jpeglib, which decodes coefficients by itself."""
+"""JPEG without generation loss, judged by jpeglib, which decodes with a libjpeg of its own."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from PIL import Image
 from stages.codecs.errors import DamagedError, RefusedError
 from stages.codecs.jpeg_header import read_header
 from stages.codecs.jpeg_splice import coefficients_of, splice
+from stages.codecs.libjpeg import transform
 from stages.masks import Bits, Bytes
 from tests.support import DEMO, encoded, upright_rgb
 
@@ -40,8 +41,9 @@ def referee(jpeg: bytes, folder: Path) -> Planes:
     """The coefficients as jpeglib reads them: ``(rows, columns, 8, 8)`` each."""
     path = folder / "referee.jpg"
     path.write_bytes(jpeg)
-    read = jpeglib.read_dct(str(path))
-    planes = (read.Y, read.Cb, read.Cr, read.K)
+    with jpeglib.version("turbo210"):  # version 6b, the default, knows no arithmetic coding
+        read = jpeglib.read_dct(str(path))
+        planes = (read.Y, read.Cb, read.Cr, read.K)
     return [np.asarray(plane) for plane in planes if plane is not None]
 
 
@@ -82,7 +84,8 @@ def assert_spliced(source: bytes, mask: Bits, folder: Path) -> None:
     for number, table in header.tables.items():
         assert np.array_equal(table, made.tables[number])
     assert made.components == header.components
-    assert made.progressive == header.progressive
+    kinds = ("progressive", "arithmetic", "restart_blocks", "model", "adobe")
+    assert [getattr(made, k) for k in kinds] == [getattr(header, k) for k in kinds]
     assert made.segments == header.segments
     if mask.sum() > 400:  # a single pixel cannot be told in a coarse table
         assert np.abs(pixels_of(result).astype(int) - edited)[mask].mean() < 25
@@ -132,11 +135,80 @@ def test_restart_markers_are_exact(photo: Bytes, tmp_path: Path) -> None:
         assert_spliced(source, mask, tmp_path)
 
 
-def test_cmyk_is_exact(photo: Bytes, tmp_path: Path) -> None:
-    cmyk = Image.fromarray(photo[:120, :200]).convert("CMYK")
-    source = encoded(cmyk, format="JPEG", quality=90, subsampling="4:4:4")
+@pytest.mark.parametrize("model", ["cmyk", "ycck", "rgb"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_other_colours_are_exact(
+    photo: Bytes, model: str, progressive: bool, tmp_path: Path
+) -> None:
+    picture = Image.fromarray(photo[:120, :200]).convert("RGB" if model == "rgb" else "CMYK")
+    source = encoded(
+        picture, format="JPEG", quality=90, keep_rgb=model == "rgb", progressive=progressive
+    )
+    if model == "ycck":  # the same planes, which now mean something else
+        at = source.index(b"Adobe") + 11
+        source = source[:at] + b"\2" + source[at + 1 :]
+    assert read_header(source).model == model
     for mask in masks(120, 200).values():
         assert_spliced(source, mask, tmp_path)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_arithmetic_coding_is_exact(photo: Bytes, progressive: bool, tmp_path: Path) -> None:
+    path = tmp_path / "source.jpg"
+    path.write_bytes(encoded(Image.fromarray(photo[:120, :200]), format="JPEG", quality=80))
+    if progressive:
+        header = read_header(path.read_bytes())
+        header.progressive = header.arithmetic = True
+        source = transform(path.read_bytes(), header, lambda *_: None)
+    else:
+        with jpeglib.version("turbo210"):
+            jpeglib.read_dct(str(path)).write_dct(str(path), flags=["+ARITH_CODE"])
+        source = path.read_bytes()
+    assert read_header(source).arithmetic
+    for mask in masks(120, 200).values():
+        assert_spliced(source, mask, tmp_path)
+
+
+def test_wide_tables_and_odd_numbers_are_exact(photo: Bytes, tmp_path: Path) -> None:
+    """Steps over 255; components by other names; a grey plane with sampling factors."""
+    colour = encoded(
+        Image.fromarray(photo[:120, :200]),
+        format="JPEG",
+        qtables=[[300] * 64, [5] * 64],
+        subsampling="4:2:0",
+    )
+    assert read_header(colour).tables[0].max() == 300
+    frame, scan = colour.index(b"\xff\xc1"), colour.index(b"\xff\xda")
+    renamed = bytearray(colour)
+    for number, identifier in enumerate((82, 0, 255)):
+        renamed[frame + 10 + 3 * number] = renamed[scan + 5 + 2 * number] = identifier
+    grey = bytearray(encoded(Image.fromarray(photo[:120, :200, 0]), format="JPEG"))
+    grey[grey.index(b"\xff\xc0") + 11] = 0x22
+    for source in (colour, bytes(renamed), bytes(grey)):
+        for mask in masks(120, 200).values():
+            assert_spliced(source, mask, tmp_path)
+
+
+def test_a_scan_for_each_component_is_exact(photo: Bytes, tmp_path: Path) -> None:
+    """Not interleaved, as some cameras and scanners write."""
+    planes = [np.ascontiguousarray(photo[:120, :200, i]) for i in range(3)]
+    parts = [encoded(Image.fromarray(plane), format="JPEG", quality=80) for plane in planes]
+    scans = [part[part.index(b"\xff\xda") : -2] for part in parts]
+    frame = parts[0].index(b"\xff\xc0")
+    head = b"\xff\xc0\0\x11\x08" + parts[0][frame + 5 : frame + 9] + b"\3"
+    head += b"".join(bytes([i + 1, 0x11, 0]) for i in range(3))
+    named = [scan[:5] + bytes([i + 1]) + scan[6:] for i, scan in enumerate(scans)]
+    tables = parts[0][frame + 13 : parts[0].index(b"\xff\xda")]
+    source = b"".join([parts[0][:frame], head, tables, *named, b"\xff\xd9"])
+    for mask in masks(120, 200).values():
+        assert_spliced(source, mask, tmp_path)
+
+
+def test_a_table_with_a_zero_is_damage(photo: Bytes) -> None:
+    source = bytearray(encoded(Image.fromarray(photo[:64, :64]), format="JPEG"))
+    source[source.index(b"\xff\xdb") + 20] = 0
+    with pytest.raises(DamagedError, match="zero"):
+        splice(bytes(source), photo[:64, :64], masks(64, 64)["large"])
 
 
 def test_real_files_keep_segments_and_what_follows_them(tmp_path: Path) -> None:

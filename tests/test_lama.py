@@ -80,8 +80,11 @@ def test_fills_as_the_published_program_does(
     pixels = upright_rgb(DEMO / "photos" / photo)[part]
     height, width = pixels.shape[:2]
     mask = hole(pixels)
-    # The reference leaves its padding on, and truncates: on average half a level less.
-    reference = np.asarray(SimpleLama(torch.device("cpu"))(pixels, mask))[:height, :width]
+    # Here what is padded is to be filled; there it is mirrored, and known, so pad before. The
+    # reference truncates, too: on average half a level less.
+    pad = [(0, -height % 8), (0, -width % 8)]
+    padded = np.pad(pixels, [*pad, (0, 0)]), np.pad(mask, pad, constant_values=255)
+    reference = np.asarray(SimpleLama(torch.device("cpu"))(*padded))[:height, :width]
     filled = pixels_of(lama.fill([pixels], [mask])[0])
     inside = mask > 0
     assert pixels[inside].std() > 0
@@ -303,22 +306,32 @@ def test_other_networks_and_damage_are_told(published: Path, tmp_path: Path) -> 
     assert error.value.code == "weights.missing"
 
 
-def test_compiled_windows_share_sizes_that_are_multiples_of_64(
-    coffee: Bytes, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("compiled", [False, True])
+def test_what_is_padded_is_unknown_and_the_same_on_every_device(
+    compiled: bool, coffee: Bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Compiled as far as the graph; the code that is made of it takes minutes on a CPU."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))
-    shapes: list[tuple[int, ...]] = []
+    seen: list[tuple[Tensor, Tensor]] = []
 
-    def paint(image: Tensor) -> Tensor:
-        shapes.append(tuple(image.shape))
-        return 1 - image
+    class Watching(Fake):
+        def forward(self, image: Tensor, mask: Tensor) -> Tensor:
+            seen.append((image, mask))
+            return self.paint(image)
 
-    lama = Lama(Fake(paint), LamaOptions(dtype="float32", compile=True), "cpu")
-    windows = [coffee[:40, :60], coffee[:64, :64], coffee[:65, :128], coffee[:100, :70]]
+    options = LamaOptions(dtype="float32", compile=compiled)
+    lama = Lama(Watching(lambda image: 1 - image), options, "cpu")
+    seen.clear()
+    windows = [coffee[:40, :60], coffee[:64, :64], coffee[:65, :128], coffee[:9, :70]]
     results = lama.fill(windows, [hole(each) for each in windows])
-    assert {shape[2:] for shape in shapes} == {(64, 64), (128, 128)}
-    for pixels, result in zip(windows, results, strict=True):
+    assert [tuple(mask.shape[2:]) for _, mask in seen] == [(40, 64), (64, 64), (72, 128), (16, 72)]
+    for pixels, result, (image, mask) in zip(windows, results, seen, strict=True):
+        height, width = pixels.shape[:2]
+        known = mask[0, 0].numpy() == 0
+        assert not known[height:].any()
+        assert not known[:, width:].any()
+        shown = np.rint(image[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+        assert np.array_equal(shown[known], pixels[known[:height, :width]])
         inside = hole(pixels) > 0
         assert np.array_equal(pixels_of(result)[inside], 255 - pixels[inside])
 
@@ -359,7 +372,6 @@ def test_a_gpu_fills_as_the_cpu_does(
     pixels, mask = window
     on_gpu = Lama.load(published, LamaOptions.model_validate({"dtype": dtype}))
     on_cpu = Lama(copy.deepcopy(network), EXACT, "cpu")
-    on_cpu._step_px = on_gpu._step_px
     filled = pixels_of(on_gpu.fill([pixels] * 3, [mask] * 3)[2])
     off = np.abs(filled.astype(int) - pixels_of(on_cpu.fill([pixels], [mask])[0]))
     assert off[mask > 0].mean() < {"float32": 0.5, "bfloat16": 3, "float16": 1}[dtype]

@@ -113,6 +113,7 @@ def test_a_licence_is_told_once_and_kept_with_the_run(
     assert noted == {
         section: {
             "ref": "not-to-sell",
+            "pin": f"sha256:{SHA256}",
             "name": "not-to-sell",
             "licence": "CC BY-NC-SA 4.0",
             "commercial": False,
@@ -143,4 +144,5 @@ def test_a_recipe_with_models_needs_their_libraries(monkeypatch: pytest.MonkeyPa
     with pytest.raises(WeightsError, match="lama uses models") as caught:
         prepare(Recipe.load("lama"), Console(quiet=True), here=True)
     assert caught.value.code == "model.not_installed"
-    assert prepare(Recipe.load("telea"), Console(quiet=True), here=True) == {}
+    telea = Recipe.load("telea")
+    assert prepare(telea, Console(quiet=True), here=True) == (telea, {})

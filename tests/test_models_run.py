@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,11 @@ from rich.console import Console
 from cluster.pools import PoolSize
 from jobs.bench.networks import save_torchscript
 from jobs.run import Outcome, run
+from jobs.try_one import try_one
 from jobs.verify import verify
+from jobs.weights import prepare
 from manifests.errors import WeightsError
+from manifests.marks import Marks
 from stages.recipe import Recipe
 from stages.schedule import comfy_sigmas
 from tests.models import dat_weights, random_lama
@@ -60,6 +64,21 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows.append((name, f"{name}.png", f"{name}-mask.png", prompt))
     with (folder / "manifest.csv").open("w", newline="") as out:
         csv.writer(out).writerows([("id", "image", "mask", "prompt"), *rows])
+    return folder / "manifest.csv"
+
+
+@pytest.fixture(scope="module")
+def moved(manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same photos in another folder, the last one first, under other ids."""
+    folder = shutil.copytree(manifest.parent, tmp_path_factory.mktemp("elsewhere") / "photos")
+    with manifest.open(newline="") as file:
+        head, *rows = csv.reader(file)
+    for row in rows:
+        row[:3] = [f"other-{row[0]}", f"other-{row[1]}", f"other-{row[2]}"]
+        for name in row[1:3]:
+            (folder / name.removeprefix("other-")).rename(folder / name)
+    with (folder / "manifest.csv").open("w", newline="") as out:
+        csv.writer(out).writerows([head, *reversed(rows)])
     return folder / "manifest.csv"
 
 
@@ -146,24 +165,62 @@ def changed_inside(manifest: Path, row: Any) -> bool:
     return bool((before != after).any(axis=2)[mask].mean() > 0.8)
 
 
-def test_pools_of_their_own_make_the_same_pictures(
+def made_by(output: Path, name: str) -> bytes:
+    return Path(lineage(output).loc[name].output_uri).read_bytes()
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", ["lama", "flux-fill", "clean-apache", "clean"])
+def test_try_makes_what_the_run_made(
+    name: str, weights: dict[str, str], moved: Path, results: Path, tmp_path: Path
+) -> None:
+    """Byte by byte: of moved photos, under other names, in batches of another size."""
+    recipe = recipe_of(name, {kind: moved_to(path, tmp_path) for kind, path in weights.items()})
+    sections = {key: getattr(recipe, key) for key in ("remove", "refine") if getattr(recipe, key)}
+    alone = {key: each.model_copy(update={"batch_size": 1}) for key, each in sections.items()}
+    recipe, _ = prepare(recipe.model_copy(update=alone), QUIET, here=True)
+    assert recipe.hash == lineage(results / name).recipe_hash.iloc[0]
+    for photo in NAMES:
+        if photo.startswith("coffee"):
+            continue  # its prompt is the manifest's
+        image, mask = (str(moved.parent / f"other-{photo}{end}.png") for end in ("", "-mask"))
+        row = try_one(image, Marks([mask], {}), str(tmp_path / f"tried-{photo}.png"), recipe)
+        made = (tmp_path / f"tried-{photo}.png").read_bytes()
+        assert made == made_by(results / name, photo)
+        recorded = lineage(results / name).loc[photo].patches
+        assert [patch["seed"] for patch in row.patches] == [patch["seed"] for patch in recorded]
+
+
+def moved_to(path: str, folder: Path) -> str:
+    """Weights under another path."""
+    (folder / "weights").mkdir(exist_ok=True)
+    link = folder / "weights" / f"moved-{Path(path).name}"
+    link.symlink_to(path)
+    return str(link)
+
+
+def test_batches_in_pools_of_their_own_make_the_same(
     weights: dict[str, str],
-    manifest: Path,
+    moved: Path,
     ray_address: str,
     spread: dict[str, PoolSize],
     results: Path,
     tmp_path: Path,
 ) -> None:
-    """Compared with the run of ``clean`` above, in which every actor did all steps."""
+    """Compared with the run of ``clean`` above, in which each photo was alone.
+
+    The seeds are the same. Batches add up in another order, which shows in the last bits.
+    """
     recipe = recipe_of("clean", weights)
-    outcome = on_ray(manifest, tmp_path / "apart", recipe, ray_address, pools=spread)
+    outcome = on_ray(moved, tmp_path / "apart", recipe, ray_address, pools=spread)
     assert outcome.exit_code == 0
+    alone, together = lineage(results / "clean"), lineage(tmp_path / "apart")
     for name in NAMES:
-        one, apart = (
-            np.asarray(Image.open(folder / "images" / recipe.label / f"{name}.png"))
-            for folder in (results / "clean", tmp_path / "apart")
-        )
-        assert np.abs(one.astype(int) - apart).max() <= 2, "a batch adds up in another order"
+        one, other = alone.loc[name], together.loc[f"other-{name}"]
+        assert [patch["tries"] is None for patch in one.patches] == [False] * len(one.patches)
+        assert [p["seed"] for p in one.patches] == [p["seed"] for p in other.patches]
+        pictures = (np.asarray(Image.open(row.output_uri)) for row in (one, other))
+        assert np.abs(np.subtract(*pictures, dtype=int)).max() <= 2
 
 
 def test_absent_weights_are_told_before_anything_starts(manifest: Path, tmp_path: Path) -> None:

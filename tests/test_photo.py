@@ -15,7 +15,7 @@ from jobs.clean import steps
 from manifests.errors import CleanupError, DestinationError, RowError, all_codes, describe
 from manifests.marks import Marks
 from manifests.schema import LineageRow, lineage_schema
-from stages.codecs import turbojpeg
+from stages.codecs import libjpeg
 from stages.codecs.jpeg_header import read_header
 from stages.codecs.jpeg_splice import coefficients_of
 from stages.masks import distance_outside
@@ -66,8 +66,8 @@ def test_a_jpeg_keeps_its_blocks_outside_the_mask(name: str, tmp_path: Path) -> 
     run_steps([photo], made(recipe, tmp_path))
     assert (photo.lineage.fidelity, photo.lineage.fidelity_note) == ("coefficients", None)
     drawn = np.asarray(Image.open(photo.lineage.mask_uri)) >= 128
-    reach = recipe.mask.dilate_px + recipe.mask.feather_px
-    reached = distance_outside(drawn) <= reach
+    reach = recipe.mask.dilate_px + recipe.mask.feather_px + 1
+    reached = distance_outside(drawn) < reach
     stored = np.rot90(reached) if name.startswith("lounge") else reached
     source = Path(photo.lineage.image_uri).read_bytes()
     result = Path(str(photo.lineage.output_uri)).read_bytes()
@@ -85,25 +85,12 @@ def test_a_jpeg_keeps_its_blocks_outside_the_mask(name: str, tmp_path: Path) -> 
 def test_without_the_library_a_jpeg_is_coded_again_and_the_lineage_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(turbojpeg, "library", lambda: None)
+    monkeypatch.setattr(libjpeg, "library", lambda: None)
     recipe = Recipe.load("telea")
     photo = demo_photo("dandelion-watermark", recipe)
     run_steps([photo], made(recipe, tmp_path))
     assert photo.lineage.fidelity == "reencoded"
-    assert "libturbojpeg is not installed" in str(photo.lineage.fidelity_note)
-
-
-def test_seeds_follow_from_row_and_recipe_alone() -> None:
-    recipe, other = Recipe.load("telea"), Recipe.load("patchmatch")
-    photo = demo_photo("coffee-stray-coins", recipe)
-    assert photo.seed(0) == demo_photo("coffee-stray-coins", recipe).seed(0)
-    seeds = {
-        photo.seed(0),
-        photo.seed(1),
-        demo_photo("nuthatch-caption", recipe).seed(0),
-        demo_photo("coffee-stray-coins", other).seed(0),
-    }
-    assert len(seeds) == 4
+    assert "no libjpeg" in str(photo.lineage.fidelity_note)
 
 
 def test_an_empty_mask_passes_the_file_through_byte_for_byte(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from diffusers import FluxFillPipeline
 from stages.masks import Bytes
 from stages.options import FluxFillOptions
 from stages.refiners import load_encoder
+from stages.refiners.batches import DiffusionRefiner
 from stages.refiners.flux_fill import FluxFill
 from stages.schedule import comfy_sigmas
 from tests.refining import (
@@ -98,8 +100,9 @@ def test_equals_diffusers_whole_pipeline_set_up_likewise(flux_folder: Path) -> N
     whole = FluxFillPipeline.from_pretrained(flux_folder, local_files_only=True)
     whole.set_progress_bar_config(disable=True)
     whole.scheduler.register_to_config(base_shift=1.15, max_shift=1.15)
-    generator = torch.Generator().manual_seed(5)
-    torch.randn(16, 6, 8, generator=generator)  # the noise that is in the latents already
+    with torch.no_grad():  # a posterior that is all but its mode, which the referee draws from
+        whole.vae.encoder.conv_out.weight[16:] = 0
+        whole.vae.encoder.conv_out.bias[16:] = -30
     theirs = whole(
         prompt="bare wood",
         image=torch.from_numpy(pixels[0]).permute(2, 0, 1)[None] / 255,
@@ -111,11 +114,76 @@ def test_equals_diffusers_whole_pipeline_set_up_likewise(flux_folder: Path) -> N
         num_inference_steps=4,
         strength=1.0,
         guidance_scale=30.0,
-        generator=[generator],
+        max_sequence_length=256,
         output_type="np",
     ).images[0]
 
     assert np.abs(ours - np.round(theirs * 255)).max() <= 1
+
+
+def test_what_is_known_is_the_mode_of_its_latents_whatever_the_seed(flux_folder: Path) -> None:
+    refiner = load_flux(flux_folder, steps=1)
+    shown: list[torch.Tensor] = []
+    refiner.pipe.transformer.register_forward_pre_hook(
+        lambda _, __, call: shown.append(call["hidden_states"][..., 64:]), with_kwargs=True
+    )
+    pixels, masks = make_crops(1)
+    refiner.refine(pixels * 2, masks * 2, make_prompts(1) * 2, [5, 6])
+
+    grey = pixels[0].astype(np.float32) / 127.5 - 1
+    grey[masks[0] > 0] = 0
+    with torch.no_grad():
+        known = refiner.pipe.vae.encode(torch.from_numpy(grey).permute(2, 0, 1)[None])
+    known = (known.latent_dist.mode()[0] - 0.1159) * 0.3611
+    tokens = known.view(16, 3, 2, 4, 2).permute(1, 3, 0, 2, 4).reshape(12, 64)
+    for each in shown[0]:
+        assert torch.allclose(each[:, :64], tokens, atol=1e-5)
+        assert each[:, 64:].unique().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("family", ["flux", "klein"])
+def test_in_16_bits_the_model_reads_times_to_the_last_bit(
+    family: str, flux_folder: Path, klein_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ComfyUI; diffusers rounds them. Times are amplified: random weights hardly heed them."""
+    pixels, masks = make_crops(2)
+    prompts = make_prompts(2, dim=32 if family == "flux" else 48)
+
+    def ends(dtype: str) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        load = load_flux if family == "flux" else load_klein
+        refiner = load(flux_folder if family == "flux" else klein_folder, steps=8, dtype=dtype)
+        embed = getattr(refiner.pipe.transformer, refiner.time_embed)
+        latents, times = [], []
+        with torch.no_grad():
+            embed.timestep_embedder.linear_2.weight.mul_(100)
+        with monkeypatch.context() as patch:
+            decode = refiner.pipe.vae.decode
+
+            def watch(these: torch.Tensor, **more: Any) -> Any:
+                latents.append(these.float())
+                return decode(these, **more)
+
+            patch.setattr(refiner.pipe.vae, "decode", watch)
+            embed.timestep_embedder.linear_1.register_forward_pre_hook(
+                lambda _, inputs: times.append(inputs[0].float())
+            )
+            refiner.refine(pixels, masks, prompts, [1, 2])
+        return torch.cat(latents), times
+
+    (exact, exact_times), (short, times) = ends("float32"), ends("bfloat16")
+    monkeypatch.setattr(DiffusionRefiner, "_exact_times", nullcontext)
+    rounded, _ = ends("bfloat16")
+
+    for one, other in zip(times, exact_times, strict=True):
+        assert torch.equal(one, other.bfloat16().float())
+    assert (rounded - exact).abs().mean() > 6 * (short - exact).abs().mean()
+
+
+def test_the_scheduler_is_chosen_by_its_name_in_comfyui(flux_folder: Path) -> None:
+    refiner = load_flux(flux_folder, steps=5, scheduler="normal")
+
+    assert refiner.sigmas == comfy_sigmas(5, 0.8, 1.15, "normal")
+    assert refiner.at_denoise(0.5).sigmas == comfy_sigmas(5, 0.5, 1.15, "normal")
 
 
 def test_little_denoise_stays_near_and_denoise_1_ignores_what_was_there(flux_folder: Path) -> None:

@@ -166,6 +166,7 @@ def test_a_mask_is_repaired_as_a_photo_is(photo: Pixels, tmp_path: Path) -> None
             made = [(s.name, s.make()) for s in steps(recipe, str(tmp_path / "out"))]
             run_steps([Photo(row)], made)
             assert row.error_code == ends
+            assert ends or (row.fidelity_note or "").endswith("(mask)")
 
 
 def test_a_damaged_photo_without_marks_is_passed_on_as_it_is(photo: Pixels, tmp_path: Path) -> None:

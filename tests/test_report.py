@@ -17,6 +17,7 @@ from rich.console import Console
 from jobs.report.data import choose, find_sides, list_rows
 from jobs.report.pictures import outline
 from jobs.report.write import DETAILS_PER_FILE, write_report
+from jobs.verify import verify
 from manifests.errors import CleanupError
 from manifests.ledger import Ledger
 from stages.recipe import Recipe
@@ -25,6 +26,7 @@ from tests.s3_server import S3Server
 from tests.support import DEMO, encoded, write
 
 TELEA = Recipe.load("telea")
+TELEA_HASH = TELEA.hash
 
 
 @pytest.fixture
@@ -253,21 +255,33 @@ def test_what_is_not_there_is_told(options: dict[str, str], code: str, tmp_path:
     assert told_.value.code == "output.not_found"
 
 
+def test_results_are_found_by_the_hash_that_their_run_recorded(
+    tmp_path: Path, photo: Image.Image, mask: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A later version may compute another hash of the same recipe."""
+    out = str(tmp_path / "out")
+    clean_here(catalog(tmp_path, ["a"], photo, mask), out, TELEA)
+    monkeypatch.setattr("stages.recipe.SCHEMA", 99)
+    assert Recipe.load("telea").hash != TELEA_HASH
+    (side,) = find_sides(out, TELEA_HASH)
+    assert side.label == f"telea-{TELEA_HASH[:8]}"
+    listing = list_rows([side], ())
+    assert listing.rows["id"].to_pylist() == ["a"]
+    assert listing.summaries[0].told([side.record], None)["seconds"] == 2.5
+    assert [verdict.id for verdict in verify(out)] == ["a"]
+
+
 def test_kept_steps_are_shown(
     tmp_path: Path,
     photo: Image.Image,
     mask: bytes,
     flux_folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # By a path that is always the same: seeds follow from the recipe, and so from its weights'.
-    monkeypatch.chdir(tmp_path)
-    Path("weights").symlink_to(flux_folder)
     recipe = Recipe.load(
         "flux-fill",
         [
             "remove.method=telea",
-            "refine.weights=weights",
+            f"refine.weights={flux_folder}",
             *("refine.size_px=64", "refine.steps=2", "refine.dtype=float32"),
             *("output.keep_steps=true", "output.format=png"),
         ],

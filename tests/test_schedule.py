@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,33 @@ def test_equals_the_published_method_to_the_last_bit(steps: int, denoise: float)
     levels = [float(table[-(1 + int(step * stride))]) for step in range(planned)] + [0.0]
 
     assert comfy_sigmas(steps, denoise, 1.15) == levels[-(steps + 1) :]
+
+
+def test_normal_spends_its_last_step_next_to_nothing() -> None:
+    """ComfyUI's own levels at 20 steps and denoise 0.8."""
+    sigmas = comfy_sigmas(20, 0.8, 1.15, "normal")
+
+    assert len(sigmas) == 21
+    assert sigmas[0] == pytest.approx(0.92311198, abs=1e-8)
+    assert sigmas[-3:] == pytest.approx([0.12153836, 0.00099652, 0], abs=1e-8)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.15, 2.02])
+@pytest.mark.parametrize("steps", [1, 2, 3, 8, 13, 20, 57])
+@pytest.mark.parametrize("denoise", [0.03, 0.33, 0.8, 1.0])
+def test_normal_is_comfyuis(steps: int, denoise: float, shift: float) -> None:
+    """By torch in float32; its last bit depends on how many numbers the CPU takes at once."""
+    torch = pytest.importorskip("torch")
+
+    def level(time: Any) -> Any:
+        return math.exp(shift) / (math.exp(shift) + (1 / time - 1) ** 1.0)
+
+    table = level(torch.arange(1, 10_001) / 10_000)
+    times = torch.linspace(table[-1], table[0], int(steps / denoise))
+    levels = [float(level(time)) for time in times] + [0.0]
+
+    sigmas = comfy_sigmas(steps, denoise, shift, "normal")
+    assert sigmas == pytest.approx(levels[-(steps + 1) :], rel=5e-7, abs=0)
 
 
 def test_tiny_denoise_plans_more_steps_than_there_are_levels() -> None:

@@ -124,14 +124,15 @@ class Fake(nn.Module):
         return out * torch.nan if self.nan_in in (image.dtype, torch.float64) else out
 
 
-def test_tiles_are_halved_until_they_fit(weights: Path, coffee: Bytes) -> None:
+def test_tiles_are_the_recipes_wherever_memory_ends(weights: Path, coffee: Bytes) -> None:
     """With a network that only says that memory has ended; a real GPU's end is not shown here."""
     pixels = coffee[:300, :400]
     twice = pixels.repeat(2, axis=0).repeat(2, axis=1)
-    assert apart(_with(weights, Fake(largest_px=100), EXACT).enlarge(pixels), twice) == 0
-    with pytest.raises(RowError) as error:
-        _with(weights, Fake(largest_px=40), EXACT).enlarge(pixels)
+    assert apart(_with(weights, Fake(largest_px=64), TILES).enlarge(pixels), twice) == 0
+    with pytest.raises(RowError, match="does not fit") as error:
+        _with(weights, Fake(largest_px=63), TILES).enlarge(pixels)
     assert error.value.code == "model.out_of_memory"
+    assert "upscale.tile_px" in error.value.remedy
 
 
 def test_what_is_not_a_number_is_tried_in_float32(weights: Path, coffee: Bytes) -> None:

@@ -328,8 +328,9 @@ def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_cluster_is_told_only_what_is_wrong_everywhere(listed: Path, web: Web) -> None:
-    elsewhere = recipe("remove.method=lama", "remove.weights=/on/the/nodes/only.pt")
-    used = prepare(elsewhere, Console(quiet=True), here=False)
+    pin = f"remove.weights_pin=sha256:{SHA256}"
+    elsewhere = recipe("remove.method=lama", "remove.weights=/on/the/nodes/only.pt", pin)
+    _, used = prepare(elsewhere, Console(quiet=True), here=False)
     assert used["remove"]["ref"] == "/on/the/nodes/only.pt"
     assert used["remove"]["commercial"] is None
     with pytest.raises(WeightsError):
@@ -345,7 +346,7 @@ def test_a_cluster_is_told_only_what_is_wrong_everywhere(listed: Path, web: Web)
 
 def test_here_a_run_has_its_weights_before_it_starts(listed: Path, web: Web) -> None:
     chosen = recipe("remove.method=lama", "remove.weights=not-to-sell")
-    used = prepare(chosen, Console(quiet=True), here=True)
+    _, used = prepare(chosen, Console(quiet=True), here=True)
     assert used["remove"]["sha256"] == SHA256
     assert used["remove"]["commercial"] is False
     assert web.downloads("/lama.pt") == 1

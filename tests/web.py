@@ -141,6 +141,7 @@ def write_list(path: Path, url: str) -> None:
         "unpinned": {"sources": at},
         "by-hand": {"how": "Ask the tests for it.", "sha256": "1" * 64},
         "hub": {"sources": ["hf://shop/fill"], "format": "diffusers", "gated": True},
+        "hub-commit": {"sources": [f"hf://shop/fill@{COMMIT}"], "format": "diffusers"},
         "not-to-sell": {
             "sources": at,
             "sha256": SHA256,

@@ -2,7 +2,7 @@
 
 Networks have the published architectures and random weights, so that none are needed. Times are
 of whole calls, from uint8 pictures to uint8 pictures; text encoders, which run once per prompt,
-are left out. Random weights take the time that trained ones do, but for the first-block cache.
+are left out. Random weights take the time that trained ones do.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class GpuCost:
         seconds: a picture, the median; None: not measured.
         peak_gib: the most memory of the GPU that tensors took at once; None: on a CPU.
         ideal_seconds: a picture, by arithmetic alone, in 16 bits (with fp8, linear layers in 8);
-            None: not known for this device, or, with a cache, not fixed.
-        note: why it was not measured, or what else to know.
+            None: not known for this device.
+        note: why it was not measured.
     """
 
     network: Network
@@ -164,7 +164,6 @@ def _measured(way: Way, cost: GpuCost, setup: Setup, device: torch.device) -> Gp
         seconds=seconds / cost.batch,
         peak_gib=peak_gib,
         ideal_seconds=_ideal_seconds(cost, device, tiny=setup.tiny),
-        note=way.note(),
     )
 
 
@@ -196,7 +195,7 @@ def _shortages(device: torch.device) -> int:
 
 def _ideal_seconds(cost: GpuCost, device: torch.device, *, tiny: bool) -> float | None:
     options, peak = WAYS[cost.network][cost.way], Peak.of(name_of(device))
-    if peak is None or "cache" in options:
+    if peak is None:
         return None
     if cost.network == "lama":
         return lama_work(cost.size_px, tiny=tiny).seconds(peak)

@@ -23,7 +23,7 @@ from stages.options import (
     RemoveOptions,
     TeleaOptions,
 )
-from stages.patches import cut, cut_masks, plan_patches
+from stages.patches import cut, cut_mask, plan_patches
 from stages.remove import load_fill
 from stages.windows import refined_size
 
@@ -112,7 +112,7 @@ def original_cases(
         rng: decides what is drawn.
     """
     for number, plan in enumerate(plan_patches(marked, _CROP, feather_px=3)):
-        crop, (mask, _) = cut(photo, plan.crop), cut_masks(marked, plan, 3)
+        crop, mask = cut(photo, plan.crop), cut_mask(marked, plan.crop)
         remover = list(_REMOVALS)[number % len(_REMOVALS)]
         removal, copied, hole = _filled(crop, mask, remover, rng)
         original = _enlarged(crop, (removal.shape[1], removal.shape[0]))

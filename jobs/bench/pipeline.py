@@ -31,6 +31,7 @@ from jobs.bench.peers import PEERS, Peers
 from manifests.errors import CleanupError
 from manifests.ledger import Ledger
 from manifests.plan import load_plan
+from manifests.runs import latest_by_recipe
 from manifests.schema import OK
 from stages.geometry import Box, bounds_of
 from stages.masks import Bytes
@@ -232,7 +233,7 @@ def check_ours(output: Path, catalog: Catalog, recipe: Recipe) -> None:
     """
     plan = load_plan(str(output))
     assert plan is not None
-    ledger = Ledger(plan.output, recipe.hash)
+    ledger = Ledger(plan.output, list(latest_by_recipe(plan.output))[-1])
     columns = ("id", "image_uri", "status", "error", "fidelity", "fidelity_note", "patches")
     for shard in range(plan.shards):
         for row in ledger.latest(shard, columns).to_pylist():

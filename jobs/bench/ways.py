@@ -45,7 +45,6 @@ WAYS: dict[Network, dict[str, dict[str, Any]]] = {
         "bfloat16": {},
         "cudnn attention": {"attention": "_native_cudnn"},
         "flash attention": {"attention": "_native_flash"},
-        "first-block cache": {"cache": "first-block"},
         "compile": {"compile": True},
         "fp8": {"fp8": True},
         "fp8, compile": {"fp8": True, "compile": True},
@@ -60,11 +59,9 @@ class Way:
     Attributes:
         run: takes pictures, ``(h, w, 3)`` uint8, and masks, ``(h, w)`` uint8, through the network;
             returns new pixels, or why there are none, for each.
-        note: what else is to be said of the last call.
     """
 
     run: Callable[[Sequence[Bytes], Sequence[Bytes]], Sequence[Bytes | RowError]]
-    note: Callable[[], str] = str
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,19 +171,11 @@ def _flux_fill(options: dict[str, Any], load: Load) -> Way:
     refiner = FluxFill.switched(pipe, chosen, load.device, dtype)
     embeds, pooled = map(to_floats, _random_prompt(pipe, load))
     prompt = Prompt(embeds, pooled, np.zeros((0, 0), np.float32), "")
-    whole_steps = _whole_steps(pipe.transformer) if chosen.cache != "none" else None
 
     def run(pixels: Sequence[Bytes], masks: Sequence[Bytes]) -> Sequence[Bytes | RowError]:
-        if whole_steps:
-            whole_steps.clear()
         return refiner.refine(pixels, masks, [prompt] * len(pixels), range(len(pixels)))
 
-    def note() -> str:
-        if whole_steps is None:
-            return ""
-        return f"ran {len(whole_steps)} of {load.steps} steps whole; trained weights run others"
-
-    return Way(run, note)
+    return Way(run)
 
 
 def _random_prompt(pipe: FluxFillPipeline, load: Load) -> tuple[torch.Tensor, torch.Tensor]:
@@ -196,11 +185,3 @@ def _random_prompt(pipe: FluxFillPipeline, load: Load) -> tuple[torch.Tensor, to
     embeds = torch.randn(load.text_tokens, config.joint_attention_dim, generator=generator)
     pooled = torch.randn(config.pooled_projection_dim, generator=generator)
     return embeds.bfloat16(), pooled.bfloat16()
-
-
-def _whole_steps(transformer: Any) -> list[None]:
-    """A list that grows with each step in which the last block is run, and not skipped."""
-    steps: list[None] = []
-    last = transformer.single_transformer_blocks[-1].norm
-    last.register_forward_hook(lambda *_: steps.append(None))
-    return steps

@@ -16,11 +16,10 @@ from manifests.sample import count_rows, sample_rows
 from manifests.schema import LineageRow
 from stages.detail import lost_detail
 from stages.masks import Bytes
-from stages.patches import plan_patches
 from stages.photo import Patch, Photo
 from stages.recipe import Recipe
 from stages.step import run_steps
-from stages.windows import crop_options, max_side_px, window_of
+from stages.windows import plan_crops, window_of
 
 #: These are run on the photos that are looked at.
 _STEPS = ("fetch", "decode", "mask", "cut")
@@ -163,14 +162,8 @@ def assumed_photo(recipe: Recipe, megapixels: float) -> PhotoShape:
     mask = np.zeros((height, width), np.bool_)
     half = max(round(math.sqrt(_ASSUMED_SHARE * mask.size) / 2), 1)
     mask[height // 2 - half : height // 2 + half, width // 2 - half : width // 2 + half] = True
-    planned = plan_patches(
-        mask,
-        crop_options(recipe, width, height),
-        feather_px=recipe.mask.feather_for(width, height),
-        max_side_px=max_side_px(recipe),
-    )
     patches = []
-    for plan in planned:
+    for plan in plan_crops(mask, recipe):
         window = window_of(plan, recipe, width, height)
         sides = (window.width, window.height), (plan.crop.width, plan.crop.height)
         patches.append(PatchShape(*sides))

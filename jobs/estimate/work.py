@@ -13,9 +13,8 @@ from jobs.job import grouped
 from stages.geometry import Box
 from stages.options import FluxFillOptions, LamaOptions
 from stages.recipe import Recipe
-from stages.resize import working_size
 from stages.step import Step
-from stages.windows import max_side_px, refined_size
+from stages.windows import refined_size, working_size
 
 #: So many photos wait for storage at once, in an actor, beside one that is computed; see
 #: ``jobs/adapt.py``.
@@ -165,7 +164,7 @@ class _Work:
 
 def working_px(patch: PatchShape, recipe: Recipe) -> Size:
     """Width and height at which the removal fills a patch."""
-    return working_size(*patch.window, max_side_px(recipe))
+    return working_size(recipe, *patch.window)
 
 
 def refined_px(patch: PatchShape, recipe: Recipe) -> Size:

@@ -20,7 +20,7 @@ from manifests.ledger import Ledger
 from manifests.plan import Plan, load_plan
 from manifests.runs import RunRecord, latest_by_recipe
 from manifests.schema import OK, lineage_schema
-from stages.recipe import Recipe
+from stages.recipe import Recipe, label_of
 
 #: A page lists no more rows than this, see :func:`choose`; its summary counts all of them.
 MOST_ROWS = 100_000
@@ -51,6 +51,21 @@ class Side:
     recipe: Recipe
 
     @property
+    def hash(self) -> str:
+        """The recipe's, as it was when it ran: a later version may compute another one."""
+        return str(self.record.facts["recipe_hash"])
+
+    @property
+    def label(self) -> str:
+        """The recipe's, likewise."""
+        return label_of(self.recipe.name, self.hash)
+
+    def is_called(self, wanted: str) -> bool:
+        """Whether this is the recipe's name, its label, its hash, or the beginning of that."""
+        is_hash = len(wanted) >= 4 and self.hash.startswith(wanted)
+        return is_hash or wanted in (self.recipe.name, self.label)
+
+    @property
     def extra(self) -> list[str]:
         """The manifest's other columns, by their names in the lineage."""
         return list(extra_schema(self.plan.shard(0).read_table().schema).names)
@@ -77,19 +92,13 @@ def find_sides(output: str, wanted: str | None = None) -> list[Side]:
     ]
     if wanted is None:
         return sides
-    found = [side for side in sides if is_called(side.recipe, wanted)]
+    found = [side for side in sides if side.is_called(wanted)]
     if not found:
-        labels = ", ".join(side.recipe.label for side in sides)
+        labels = ", ".join(side.label for side in sides)
         raise RecipeError(
             "recipe.not_found", f"No run at {output} had a recipe {wanted!r}; there are {labels}."
         )
     return found
-
-
-def is_called(recipe: Recipe, wanted: str) -> bool:
-    """Whether this is its name, its label, its hash, or the beginning of that."""
-    is_hash = len(wanted) >= 4 and recipe.hash.startswith(wanted)
-    return is_hash or wanted in (recipe.name, recipe.label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +129,7 @@ def list_rows(sides: Sequence[Side], only: Collection[str], most: int = MOST_ROW
         most: so many are listed at most: see :func:`choose`.
     """
     share = min(most / max(sum(side.plan.rows for side in sides), 1), 1.0)
-    summaries = [Summary(side.recipe, side.plan.output) for side in sides]
+    summaries = [Summary(side.hash, side.plan.output) for side in sides]
     tables = []
     for index, (side, summary) in enumerate(zip(sides, summaries, strict=True)):
         rows = _read(side, summary, lambda rows: _listed(rows, only, share))
@@ -141,7 +150,7 @@ def list_pairs(first: Side, second: Side, only: Collection[str], most: int = MOS
     """
     listing = list_rows([first], only, most)
     ids = listing.rows["id"].combine_chunks()
-    summary = Summary(second.recipe, second.plan.output)
+    summary = Summary(second.hash, second.plan.output)
     others = _read(second, summary, lambda rows: _among(rows, ids))
     places = pc.index_in(ids, value_set=others["id"].combine_chunks())
     return Listing(
@@ -174,7 +183,7 @@ def _read(
     side: Side, summary: Summary, choose: Callable[[pa.Table], npt.NDArray[np.bool_]]
 ) -> pa.Table:
     """The rows of a side that are chosen, read shard by shard; the summary counts all of them."""
-    ledger, extra = Ledger(side.plan.output, side.recipe.hash), side.extra
+    ledger, extra = Ledger(side.plan.output, side.hash), side.extra
     ours = {field.name: field.type for field in lineage_schema()}
     columns = [*(name for name in ours if name not in extra), *extra]
     chosen = []

@@ -63,13 +63,14 @@ class Pictures:
     problem: str = ""
 
 
-def draw(row: Mapping[str, Any], recipe: Recipe, output: str, store: Store) -> Pictures:
+def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store: Store) -> Pictures:
     """Draw all pictures of a lineage row that can be drawn.
 
     Args:
         row: of the lineage.
         recipe: that it was made with.
         output: the folder of its results, where steps may be kept.
+        label: the recipe's, by which they are.
         store: takes ``before.webp``, ``after.webp``, ``icon.webp`` (of the latter, or else of the
             former), and for each patch ``<n>-before.webp``, ``<n>-after.webp`` and kept steps.
     """
@@ -90,23 +91,20 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, store: Store) -> P
         pair = {"before": _picture(before), "after": picture}
         for index, patch in enumerate(row["patches"] or []):
             crop = _box(patch["crop"])
-            seen = crop.clipped(made.width, made.height)
             for name, whole in pair.items():
-                part = whole.crop((seen.x0, seen.y0, seen.x1, seen.y1))
+                part = whole.crop((crop.x0, crop.y0, crop.x1, crop.y1))
                 store(f"{index}-{name}.webp", _shrunk(part, _PATCH_SIDE_PX, _PATCH_QUALITY))
             made.patches.append(
                 {
-                    "box": [seen.x0, seen.y0, seen.width, seen.height],
-                    "scale": min(1.0, _PATCH_SIDE_PX / max(seen.width, seen.height)),
+                    "box": [crop.x0, crop.y0, crop.width, crop.height],
+                    "scale": min(1.0, _PATCH_SIDE_PX / max(crop.width, crop.height)),
                     "steps": [
                         step
                         for step in get_args(Kept)
                         if recipe.output.keep_steps
                         and _copy_step(
-                            kept_uri(output, recipe, row["id"], index, step),
+                            kept_uri(output, label, row["id"], index, step),
                             f"{index}-{step}.webp",
-                            crop,
-                            seen,
                             store,
                         )
                     ],
@@ -174,17 +172,14 @@ def _shrunk(picture: Image.Image, side_px: int, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def _copy_step(uri: str, name: str, crop: Box, seen: Box, store: Store) -> bool:
-    """Store what was kept of a crop, without what lies outside the photo; whether there is any."""
+def _copy_step(uri: str, name: str, store: Store) -> bool:
+    """Store what was kept of a crop; whether there is any."""
     try:
         data = read(uri, "image")
     except RowError:  # the row was done before anything was kept
         return False
     with Image.open(io.BytesIO(data)) as kept:
-        scale = kept.width / crop.width
-        inside = seen.shifted(-crop.x0, -crop.y0)
-        edges = tuple(round(scale * edge) for edge in (inside.x0, inside.y0, inside.x1, inside.y1))
-        store(name, _shrunk(kept.crop(edges), _PATCH_SIDE_PX, _PATCH_QUALITY))  # type: ignore[arg-type]
+        store(name, _shrunk(kept, _PATCH_SIDE_PX, _PATCH_QUALITY))
     return True
 
 

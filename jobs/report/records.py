@@ -53,7 +53,7 @@ Drawn = Mapping[int, Sequence[Pictures | None]]
 
 def picture_folder(side: Side, name: str) -> str:
     """The folder of a photo's pictures: any id can be a folder's name, and of many at once."""
-    key = "\0".join((side.plan.output, side.recipe.hash, name))
+    key = "\0".join((side.plan.output, side.hash, name))
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 

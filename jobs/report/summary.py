@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from manifests.errors import all_codes, describe
 from manifests.runs import RunRecord
-from stages.recipe import Recipe
 
 
 @dataclass(slots=True)
@@ -20,7 +19,7 @@ class Summary:
     """Counts of all rows of a recipe in an output folder.
 
     Attributes:
-        recipe: whose.
+        recipe_hash: whose.
         output: where.
         rows: how many there are.
         unchanged: of these, with an empty mask.
@@ -31,7 +30,7 @@ class Summary:
         stages: stage -> seconds, of all rows; and how many rows went through it.
     """
 
-    recipe: Recipe
+    recipe_hash: str
     output: str
     rows: int = 0
     unchanged: int = 0
@@ -75,7 +74,7 @@ class Summary:
         timed = {
             run.run_id: run.facts["seconds"]
             for run in runs
-            if run.facts["recipe_hash"] == self.recipe.hash and run.facts.get("seconds")
+            if run.facts["recipe_hash"] == self.recipe_hash and run.facts.get("seconds")
         }
         seconds = sum(timed[run] for run in timed if self.of_runs[run])
         done = sum(self.of_runs[run] for run in timed)

@@ -32,7 +32,6 @@ from jobs.report.data import (
     Side,
     choose,
     find_sides,
-    is_called,
     list_pairs,
     list_rows,
 )
@@ -129,12 +128,12 @@ def write_report(
 
 def _pair(output: str, recipe: str | None, compare: str) -> tuple[Side, Side]:
     """The side to look at, and the one to hold against it."""
-    same = [side for side in find_sides(output) if is_called(side.recipe, compare)]
+    same = [side for side in find_sides(output) if side.is_called(compare)]
     second = (same or find_sides(compare))[-1]
     firsts = [
         side
         for side in find_sides(output, recipe)
-        if (side.plan.output, side.recipe.hash) != (second.plan.output, second.recipe.hash)
+        if (side.plan.output, side.hash) != (second.plan.output, second.hash)
     ]
     if not firsts:
         raise RecipeError(
@@ -148,7 +147,7 @@ def _side(listing: Listing, index: int, hourly_price: float | None) -> dict[str,
     runs = records(side.plan.output)
     return {
         "name": side.recipe.name,
-        "label": side.recipe.label,
+        "label": side.label,
         "output": side.plan.output,
         "planned": side.plan.rows,
         "summary": listing.summaries[index].told(runs, hourly_price),
@@ -198,7 +197,13 @@ def _drawn(row: dict[str, Any], side: Side, folder: Place) -> Pictures:
         return Pictures(problem="Not drawn: it may do to this process what it did to another.")
     own = folder / "pictures" / picture_folder(side, row["id"])
     try:
-        return draw(row, side.recipe, side.plan.output, lambda name, data: _store(own / name, data))
+        return draw(
+            row,
+            side.recipe,
+            side.plan.output,
+            side.label,
+            lambda name, data: _store(own / name, data),
+        )
     except CleanupError:
         raise
     except Exception as error:  # a row must never cost another, whatever a library raises

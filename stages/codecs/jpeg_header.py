@@ -250,9 +250,7 @@ def _read_frame(header: JpegHeader, marker: int, body: bytes) -> None:
         raise RefusedError(f"{count} components")
     for i in range(count):
         identifier, sampling, table = body[6 + 3 * i : 9 + 3 * i]
-        # A single component's sampling factors mean nothing.
-        factors = (sampling >> 4, sampling & 15) if count > 1 else (1, 1)
-        header.components.append(Component(identifier, *factors, table))
+        header.components.append(Component(identifier, sampling >> 4, sampling & 15, table))
     header.progressive = marker in (0xC2, 0xCA)
     header.arithmetic = marker in (0xC9, 0xCA)
 
@@ -278,3 +276,5 @@ def _check_components(header: JpegHeader) -> None:
             raise RefusedError("fractional sampling factors")
         if part.table not in header.tables:
             raise DamagedError("a quantisation table is missing")
+        if not header.tables[part.table].all():
+            raise DamagedError("a quantisation table holds a zero")

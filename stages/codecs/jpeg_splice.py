@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from stages.codecs.errors import DamagedError
 from stages.codecs.jpeg_header import JpegHeader, read_header
-from stages.codecs.turbojpeg import Coefficients, transform, visit
+from stages.codecs.libjpeg import Coefficients, transform, visit
 from stages.masks import Bits, Bytes
 
 Floats = npt.NDArray[np.float32]
@@ -100,14 +100,7 @@ def splice(jpeg: bytes, edited: Bytes, mask: Bits) -> bytes:
         if planned is not None:
             _apply(planned, coefficients, tables[component])
 
-    coded = transform(
-        jpeg,
-        edit,
-        progressive=header.progressive,
-        arithmetic=header.arithmetic,
-        optimise=(header.optimised or header.progressive) and not header.arithmetic,
-        restart_blocks=header.restart_blocks,
-    )
+    coded = transform(jpeg, header, edit)
     result = _with_segments_of(jpeg, header, coded)
     try:
         _verify(result, header, before, edits)
@@ -126,7 +119,7 @@ def coefficients_of(jpeg: bytes) -> list[npt.NDArray[np.int16]]:
     def take(component: int, row: int, coefficients: Coefficients) -> None:
         found[component][row] = coefficients
 
-    visit(jpeg, take)
+    visit(jpeg, header, take)
     return found
 
 
@@ -251,7 +244,10 @@ def _verify(
     made = read_header(result)
     same = all(
         getattr(made, name) == getattr(header, name)
-        for name in ("width", "height", "components", "model", "progressive", "segments")
+        for name in (
+            *("width", "height", "components", "model", "segments"),
+            *("progressive", "arithmetic", "restart_blocks"),
+        )
     )
     tables = {part.table for part in header.components}
     if not same or any(not np.array_equal(made.tables[t], header.tables[t]) for t in tables):
@@ -270,6 +266,6 @@ def _verify(
         if not np.array_equal(old, new):
             raise VerificationError(f"component {component}, row {row} changed outside the mask")
 
-    visit(result, compare)
+    visit(result, made, compare)
     if seen != len(before):
         raise VerificationError("the new file lacks rows of blocks")

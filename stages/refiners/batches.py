@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import torch
@@ -73,6 +74,9 @@ class DiffusionRefiner(ABC, Generic[Options]):
         dtype: of its weights.
     """
 
+    #: The transformer's module that embeds times, and with them guidance and text if it takes any.
+    time_embed: ClassVar[str]
+
     def __init__(
         self, pipe: Any, options: Options, device: torch.device, dtype: torch.dtype
     ) -> None:
@@ -80,7 +84,7 @@ class DiffusionRefiner(ABC, Generic[Options]):
         self.options = options
         self.device = device
         self.dtype = dtype
-        sigmas = comfy_sigmas(options.steps, options.denoise, options.shift)
+        sigmas = comfy_sigmas(options.steps, options.denoise, options.shift, options.scheduler)
         pipe.scheduler.set_timesteps(sigmas=list(sigmas[:-1]))  # it adds the 0 itself
         self.sigmas: list[float] = pipe.scheduler.sigmas.tolist()
 
@@ -118,13 +122,33 @@ class DiffusionRefiner(ABC, Generic[Options]):
         return [done[index] for index in range(len(items))]
 
     def _run(self, items: Sequence[Item]) -> list[Bytes | RowError]:
-        latents = self.denoise(_batch(items, self.device, self.dtype))
+        with self._exact_times():
+            latents = self.denoise(_batch(items, self.device, self.dtype))
         # One by one: the VAE is as fast, and together their memory would often pass the model's.
         results = [
             _checked(self._decode(each), item) for each, item in zip(latents, items, strict=True)
         ]
         self.pipe.maybe_free_model_hooks()
         return results
+
+    @contextmanager
+    def _exact_times(self) -> Iterator[None]:
+        """Have the model read each step's time in float32, as in ComfyUI.
+
+        Diffusers rounds times to the weights' precision: in bfloat16, 926.65 is read as 928.
+        """
+        embed, scheduler = getattr(self.pipe.transformer, self.time_embed), self.pipe.scheduler
+
+        def project(_: torch.nn.Module, rounded: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+            time = scheduler.timesteps[scheduler.step_index or 0].to(rounded[0].device)
+            projected: torch.Tensor = embed.time_proj(time.expand(len(rounded[0])))
+            return (projected.to(rounded[0].dtype),)
+
+        hook = embed.timestep_embedder.register_forward_pre_hook(project)
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         """``(c, h / 8, w / 8)`` -> ``(3, h, w)`` float32, -1 to 1.

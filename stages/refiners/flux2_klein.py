@@ -33,6 +33,8 @@ _KEPT_PROMPTS = 32
 class Flux2Klein(DiffusionRefiner[Flux2KleinOptions]):
     """The model without its text encoder. See :class:`stages.refiners.Refiner`."""
 
+    time_embed = "time_guidance_embed"
+
     @classmethod
     def load(cls, folder: Path, options: Flux2KleinOptions, device: str | None = None) -> Self:
         """Load transformer and VAE. Errors: see :func:`stages.refiners.load_refiner`."""
@@ -53,7 +55,7 @@ class Flux2Klein(DiffusionRefiner[Flux2KleinOptions]):
         )
         loading.place(pipe, place, offload=options.offload)
         if options.compile:
-            loading.use_compile(pipe.transformer, place, whole=True)
+            loading.use_compile(pipe.transformer, place)
         return cls(pipe, options, place, dtype)
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
@@ -20,15 +19,29 @@ from stages.refiners.prompts import Prompt, hash_of, to_floats
 
 _PIPELINES = ("FluxFillPipeline",)
 
-#: T5's tokens. CLIP's are 77 always.
-_MAX_TOKENS = 512
+#: T5's tokens: shorter texts are padded, as in ComfyUI, longer ones are cut. CLIP's are 77 always.
+_MIN_TOKENS, _MAX_TOKENS = 256, 512
 
-#: Encoded prompts that are kept: 8 MiB each.
+#: Encoded prompts that are kept: 4 to 8 MiB each.
 _KEPT_PROMPTS = 32
+
+
+class FillPipeline(FluxFillPipeline):
+    """The published pipeline, shown the most likely latents of what is known, as in ComfyUI.
+
+    Diffusers draws them at random from the VAE's posterior.
+    """
+
+    def prepare_mask_latents(self, mask: Any, masked_image: Any, *how: Any) -> Any:
+        """As the base class, which takes what has a latent's channels for the latents."""
+        known = self.vae.encode(masked_image).latent_dist.mode()
+        return super().prepare_mask_latents(mask, known, *how)
 
 
 class FluxFill(DiffusionRefiner[FluxFillOptions]):
     """The model without its text encoders. See :class:`stages.refiners.Refiner`."""
+
+    time_embed = "time_text_embed"
 
     @classmethod
     def load(cls, folder: Path, options: FluxFillOptions, device: str | None = None) -> Self:
@@ -37,7 +50,7 @@ class FluxFill(DiffusionRefiner[FluxFillOptions]):
         dtype = loading.dtype_of(options.dtype, place)
         loading.check_folder(folder, _PIPELINES, ("transformer", "vae"))
         switches = loading.fp8_switches(dtype, place) if options.fp8 else {}
-        pipe = FluxFillPipeline(
+        pipe = FillPipeline(
             scheduler=scheduler_as_is(),
             vae=loading.load_part(AutoencoderKL, folder, "vae", dtype),
             transformer=loading.load_part(
@@ -60,13 +73,10 @@ class FluxFill(DiffusionRefiner[FluxFillOptions]):
         Raises:
             WeightsError: ``model.unavailable``.
         """
-        cached = options.cache == "first-block"
         if options.attention:
             loading.use_attention(pipe.transformer, options.attention, dtype, device)
-        if cached:
-            loading.use_cache(pipe.transformer, options.cache_threshold)
-        if options.compile:  # the cache decides between blocks, which breaks their graph
-            loading.use_compile(pipe.transformer, device, whole=not cached)
+        if options.compile:
+            loading.use_compile(pipe.transformer, device)
         return cls(pipe, options, device, dtype)
 
     @property
@@ -83,30 +93,27 @@ class FluxFill(DiffusionRefiner[FluxFillOptions]):
     def denoise(self, batch: Batch) -> torch.Tensor:
         """See the base class. Starts as ComfyUI does, from sigma * noise + (1 - sigma) * image.
 
-        Diffusers keeps latents and times between steps in the weights' precision, where ComfyUI
-        has float32: in bfloat16 the model reads time 926.6 as 928, as Black Forest Labs' own code.
+        Diffusers keeps latents between steps in the weights' precision, where ComfyUI has float32.
         """
         count, _, height, width = batch.image.shape
         known = self._encode(batch.image)
         noise = noise_of(batch.generators, known.shape[1:]).to(known)
         sigma = self.sigmas[0]
-        with self._cache():
-            packed = self.pipe(
-                image=(batch.image + 1) / 2,
-                mask_image=batch.mask,
-                height=height,
-                width=width,
-                latents=_pack(sigma * noise + (1 - sigma) * known),
-                sigmas=self.sigmas[:-1],
-                num_inference_steps=len(self.sigmas) - 1,
-                strength=1.0,  # of the levels given, run all
-                guidance_scale=self.options.guidance,
-                prompt_embeds=batch.embeds,
-                pooled_prompt_embeds=batch.pooled,
-                generator=batch.generators,
-                output_type="latent",
-                callback_on_step_end=self._keeper(batch.mask, known, noise),
-            ).images
+        packed = self.pipe(
+            image=(batch.image + 1) / 2,
+            mask_image=batch.mask,
+            height=height,
+            width=width,
+            latents=_pack(sigma * noise + (1 - sigma) * known),
+            sigmas=self.sigmas[:-1],
+            num_inference_steps=len(self.sigmas) - 1,
+            strength=1.0,  # of the levels given, run all
+            guidance_scale=self.options.guidance,
+            prompt_embeds=batch.embeds,
+            pooled_prompt_embeds=batch.pooled,
+            output_type="latent",
+            callback_on_step_end=self._keeper(batch.mask, known, noise),
+        ).images
         vae = self.pipe.vae.config
         latents = packed.view(count, height // 16, width // 16, -1, 2, 2)
         latents = latents.permute(0, 3, 1, 4, 2, 5).reshape(known.shape)
@@ -119,14 +126,6 @@ class FluxFill(DiffusionRefiner[FluxFillOptions]):
         latents = vae.encode(image.to(self.dtype)).latent_dist.mode().float()
         scaled: torch.Tensor = (latents - vae.config.shift_factor) * vae.config.scaling_factor
         return scaled
-
-    def _cache(self) -> Any:
-        """Batches must not see each other's cached blocks."""
-        transformer = self.pipe.transformer
-        if not transformer.is_cache_enabled:
-            return nullcontext()
-        transformer._reset_stateful_cache()
-        return transformer.cache_context("cond")
 
     def _keeper(
         self, mask: torch.Tensor, known: torch.Tensor, noise: torch.Tensor
@@ -178,8 +177,9 @@ class FluxPrompts:
 
     @torch.no_grad()
     def _encode(self, text: str) -> Prompt:
+        tokens = self.pipe.tokenizer_2(text, truncation=True, max_length=_MAX_TOKENS).input_ids
         embeds, pooled, _ = self.pipe.encode_prompt(
-            text, None, device=self.device, max_sequence_length=_MAX_TOKENS
+            text, None, device=self.device, max_sequence_length=max(len(tokens), _MIN_TOKENS)
         )
         return Prompt(
             embeds=to_floats(embeds[0]),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import FirstBlockCacheConfig, ModelMixin, TorchAoConfig
+from diffusers import ModelMixin, TorchAoConfig
 from diffusers.models.attention_dispatch import (
     AttentionBackendName,
     _AttentionBackendRegistry,
@@ -156,16 +156,8 @@ def use_attention(transformer: Any, backend: str, dtype: torch.dtype, device: to
         _AttentionBackendRegistry.set_active_backend(default)
 
 
-def use_cache(transformer: Any, threshold: float) -> None:
-    """Skip the blocks behind the first where its output changed less than ``threshold``.
-
-    Needs ``cache_context("cond")`` around each run, and a reset between runs.
-    """
-    transformer.enable_cache(FirstBlockCacheConfig(threshold=threshold))
-
-
-def use_compile(transformer: Any, device: torch.device, *, whole: bool) -> None:
-    """Compile the repeated blocks at their first run; ``whole`` forbids graph breaks in them.
+def use_compile(transformer: Any, device: torch.device) -> None:
+    """Compile the repeated blocks at their first run, each as one graph.
 
     Raises:
         WeightsError: ``model.unavailable``: nothing can be compiled here.
@@ -174,7 +166,7 @@ def use_compile(transformer: Any, device: torch.device, *, whole: bool) -> None:
         torch.compile(torch.square, backend=COMPILE_BACKEND)(torch.ones(2, device=device))
     except Exception as error:  # a missing compiler shows in many ways
         raise _unavailable(f"refine.compile cannot be had: {error}") from None
-    transformer.compile_repeated_blocks(fullgraph=whole, backend=COMPILE_BACKEND)
+    transformer.compile_repeated_blocks(fullgraph=True, backend=COMPILE_BACKEND)
 
 
 def place(pipe: Any, device: torch.device, *, offload: bool) -> None:
