@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
-_CONNECT_SECONDS = 10.0
+from cluster.causes import cause_of
+from cluster.listening import check_listening
+from cluster.private import in_a_line, own_token, silent_stderr, start
 
 _ENVIRONMENT = {
     # A driver under `uv run` would have Ray copy the working folder and build a second environment
@@ -43,32 +44,39 @@ def ray_session(address: str | None = None, wait_s: float = -1.0) -> Iterator[li
 
     Raises:
         ConnectionError: there is no cluster at the address, or it does not accept the token.
+        StartError: a private Ray does not start on this machine.
     """
     prepare_environment()
     import ray  # noqa: PLC0415 - slow to load, and it reads its environment when it is
 
     address = address_of(address)
-    _check_listening(address)
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    with own_token() if address == "local" else nullcontext():
+        if address == "local":
+            start(options)
+        else:
+            _join(address, options)
+        collector = _configure_data(wait_s)
+        try:
+            yield collector.lines
+        finally:
+            logging.getLogger("ray.data").removeHandler(collector)
+            ray.shutdown()
+
+
+def _join(address: str, options: Mapping[str, Any]) -> None:
+    """Connect to a cluster; raises ConnectionError."""
+    import ray  # noqa: PLC0415 - as above
+
+    check_listening(address)
     there = _job_config().get("runtime_env", {}).get("env_vars", {})  # Ray refuses them twice
     names = [name for name in _PASSED_ON if name in os.environ and name not in there]
-    passed_on = {name: os.environ[name] for name in names if address != "local"}
+    passed_on = {name: os.environ[name] for name in names}
     try:
-        with _silent_stderr():
-            ray.init(
-                address,
-                include_dashboard=False if address == "local" else None,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                runtime_env={"env_vars": passed_on} if passed_on else None,
-            )
-    except (ConnectionError, ray.exceptions.RaySystemError, ValueError) as error:
-        raise ConnectionError(f"Ray at {address}: {error}") from error
-    collector = _configure_data(wait_s)
-    try:
-        yield collector.lines
-    finally:
-        logging.getLogger("ray.data").removeHandler(collector)
-        ray.shutdown()
+        with silent_stderr():
+            ray.init(address, runtime_env={"env_vars": passed_on} if passed_on else None, **options)
+    except Exception as error:  # Ray raises a dozen kinds, and plain Exceptions
+        raise ConnectionError(f"Ray at {address}: {in_a_line(error)}") from error
 
 
 def prepare_environment() -> None:
@@ -80,17 +88,6 @@ def prepare_environment() -> None:
 def address_of(address: str | None) -> str:
     """Where Ray is: as given, or by ``RAY_ADDRESS``, or ``local``, a private one."""
     return address or os.environ.get("RAY_ADDRESS", "local")
-
-
-def _check_listening(address: str) -> None:
-    """Find out at once that nobody listens, for which Ray itself takes many minutes."""
-    host, separator, port = address.rpartition("://")[2].rpartition(":")
-    if not (separator and port.isdigit()):
-        return  # "local", "auto"
-    try:
-        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
-    except OSError as error:
-        raise ConnectionError(f"Ray at {address}: {error}") from error
 
 
 def submitted_job() -> str | None:
@@ -131,18 +128,4 @@ class _Collector(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        text = str(error) if error else record.getMessage()
-        self.lines.append(text.strip().splitlines()[-1])
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Send what C++ writes to file descriptor 2 nowhere; what fails raises in Python as well."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        self.lines.append(cause_of(error) if error else record.getMessage().partition("\n")[0])

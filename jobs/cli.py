@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs import results_cli, submit_cli
+from jobs import results_cli, streams, submit_cli
 from jobs.bench.cli import app as bench
 from jobs.estimate_cli import estimate
 from jobs.evaluate_cli import evaluate
@@ -99,6 +99,7 @@ def run(
     from jobs.weights import trusted
     from stages.recipe import Recipe
 
+    streams.keep_working()
     console = _console()
     statuses = parse_statuses(retry)
     with _told_if_interrupted(), trusted(trust):
@@ -144,8 +145,8 @@ def try_(
         list[str] | None,
         typer.Option(
             metavar="X,Y,WIDTH,HEIGHT",
-            help="Remove this, too, or instead of a mask: px of the displayed photo, from its top "
-            "left corner. Repeatable.",
+            help="Remove this, too, or instead of a mask: px of the displayed photo (or see the "
+            "recipe option shapes.units), from its top left corner. Repeatable.",
         ),
     ] = None,
     recipe: RecipeOption = DEFAULT_RECIPE,
@@ -164,6 +165,7 @@ def try_(
     # As Ray has it in an actor of one CPU: with more threads, CPUs add up in another order.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     loaded = Recipe.load(recipe, set_ or ())
+    streams.keep_working()
     with trusted(trust):
         loaded, _ = prepare(loaded, _console(), here=True)
         row = try_one(image, marks, output, loaded)
@@ -194,6 +196,7 @@ def demo(
     from jobs.demo import run_demo
     from stages.recipe import Recipe
 
+    streams.keep_working()
     console = _console()
     with _told_if_interrupted():
         outcome, page = run_demo(output.absolute(), Recipe.load(recipe, set_ or ()), console)
@@ -222,6 +225,7 @@ def simulate(
     from jobs.rehearsal import rehearse
     from jobs.stand_ins import StandIns
 
+    streams.keep_working()
     console = Console(file=sys.stdout)
     with _told_if_interrupted():
         outcome = rehearse(console, photos, StandIns(remove_s, refine_s))
@@ -307,10 +311,14 @@ def main() -> None:
     # 2 is the code of a run that finished with failed rows: a mistyped call must not look like it.
     usage_error = typer.BadParameter.__mro__[1]
     usage_error.exit_code = 1  # type: ignore[attr-defined]
+    streams.guard()
     try:
         app()
     except CleanupError as error:
         _print_error(error.code, str(error))
+        sys.exit(1)
+    except streams.OutputLostError as error:
+        _print_error(str(error.filename), f"{error.strerror}.")
         sys.exit(1)
 
 
@@ -329,21 +337,22 @@ def _console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr)
 
 
-def _print_error(code: str, message: str) -> None:
+def _print_error(what: str, message: str) -> None:
     console = _console(stderr=True)
     console.print("error ", style="red", end="")
-    console.print(f"{code}: {message}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{what}: {message}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _summarise(console: Console, outcome: Outcome) -> None:
     tally = outcome.tally
-    unchanged = f" ({tally.unchanged} unchanged: empty mask)" if tally.unchanged else ""
     photos = "photo" if tally.rows == 1 else "photos"
     console.print(
-        f"{tally.rows} {photos} in {outcome.seconds:.1f} s: {tally.ok} ok{unchanged}, "
+        f"{tally.rows} {photos} in {outcome.seconds:.1f} s: {tally.ok} ok, "
         f"{tally.failed_count} failed, {tally.crashed} crashed",
         highlight=False,
     )
+    for line in tally.fidelity_lines():
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
     for code, count in sorted(tally.failed.items()):
         console.print(f"  {count:>8}  {code}", highlight=False)
     if tally.missing_count:

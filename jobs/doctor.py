@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from manifests.errors import StorageError, WeightsError
+from manifests.errors import ClusterError, StorageError, WeightsError
 
 #: Less room than this in Ray's folder for temporary files makes runs fail half-way.
 _MIN_FREE_GIB = 5
@@ -49,7 +49,7 @@ def examine(s3_uri: str | None = None) -> Iterator[Finding]:
     yield from _libraries()
     yield _gpus()
     yield _weights()
-    yield _ray_address()
+    yield _ray()
     yield _s3_credentials()
     if s3_uri:
         yield _s3_access(s3_uri)
@@ -66,7 +66,13 @@ def _cpus() -> Finding:
 
 
 def _room() -> Finding:
-    folder = Path(os.environ.get("RAY_TMPDIR", "/tmp"))  # noqa: S108 - where Ray keeps its files
+    from cluster.private import StartError, temp_folders  # noqa: PLC0415 - as the other parts
+
+    try:
+        folder, spill = temp_folders()
+    except StartError as error:
+        return Finding("Disk", "bad", str(error), "Make room, or correct RAY_TMPDIR or TMPDIR.")
+    folder = spill or folder
     free_gib = shutil.disk_usage(folder).free / 2**30
     found = f"{free_gib:.0f} GiB free in {folder}"
     if free_gib < _MIN_FREE_GIB:
@@ -106,7 +112,7 @@ def _libraries() -> Iterator[Finding]:
     if importlib.util.find_spec("pillow_heif"):
         yield Finding("HEIC", "ok", "pillow-heif reads and writes it")
     else:
-        hint = "For HEIC photos: pip install 'catalog-cleanup[heic]'."
+        hint = "For HEIC photos: pip install pillow-heif (or in a clone: .ci/uv sync --extra heic)."
         yield Finding("HEIC", "note", "pillow-heif is not installed", hint)
     missing = [name for name in ("jpg", "zlib", "webp", "avif") if not features.check(name)]
     if missing:
@@ -151,11 +157,20 @@ def _weights() -> Finding:
     return Finding("Weights", "ok", ", ".join(found))
 
 
-def _ray_address() -> Finding:
-    address = os.environ.get("RAY_ADDRESS")
-    if address:
-        return Finding("Ray", "ok", f"runs go to the cluster at {address} (RAY_ADDRESS)")
-    return Finding("Ray", "ok", "runs start a private Ray on this machine")
+def _ray() -> Finding:
+    """Connect as a run would: what keeps Ray from starting shows only when it starts."""
+    from cluster.local import address_of  # noqa: PLC0415 - slow to load
+    from jobs.placing import connected  # noqa: PLC0415
+
+    address = address_of(None)
+    try:
+        with connected(address):
+            pass
+    except ClusterError as error:
+        return Finding("Ray", "bad", error.message, error.remedy)
+    if address == "local":
+        return Finding("Ray", "ok", "a private Ray starts on this machine")
+    return Finding("Ray", "ok", f"the cluster at {address} (RAY_ADDRESS) answers")
 
 
 def _s3_credentials() -> Finding:

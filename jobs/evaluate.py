@@ -122,7 +122,7 @@ def read_rows(manifest: str) -> list[Row]:
             for row in part.table.select(["id", "reference"]).to_pylist():
                 path = row["reference"]
                 is_whole = not path or scheme_of(path) or path.startswith("/")
-                references[row["id"]] = path if is_whole else (place.parent / path).uri
+                references[row["id"]] = path if is_whole else (place.base / path).uri
     with tempfile.TemporaryDirectory() as folder:
         plan = make_plan(manifest, folder)
         tables = [plan.shard(number).read_table() for number in range(plan.shards)]

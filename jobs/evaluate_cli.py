@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jobs import streams
+
 if TYPE_CHECKING:
     from jobs.evaluate import Evaluated
 
@@ -90,6 +92,7 @@ def evaluate(
     from jobs.weights import prepare
     from stages.recipe import Recipe
 
+    streams.keep_working()
     console = Console()
     loaded = [Recipe.load(name, set_ or ()) for name in recipe or _DEFAULT_RECIPES]
     rows = read_rows(sources[0])

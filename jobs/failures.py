@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -51,7 +53,7 @@ def write_failures(output: str, path: str) -> int:
         with Place.of(path).open_output() as file:
             for shard in range(plan.shards):
                 for row in _failed(ledger, shard, extra):
-                    file.write(f"{json.dumps(row, default=str)}\n".encode())
+                    file.write(f"{as_json(row)}\n".encode())
                     count += 1
     except OSError as error:
         raise DestinationError("output.not_writable", f"Cannot store {path}: {error}.") from error
@@ -64,6 +66,27 @@ def _failed(ledger: Ledger, shard: int, extra: list[str]) -> Iterator[dict[str, 
     ended_badly = pc.is_in(rows["status"], value_set=pa.array([FAILED, CRASHED]))
     for row in rows.filter(ended_badly).to_pylist(maps_as_pydicts="strict"):
         yield manifest_row(row, [*extra, *_TOLD])
+
+
+def as_json(value: Any) -> str:
+    """A manifest's row, or cell, as one line of JSON, which every parser of JSON reads.
+
+    Dates, times and decimals become text, bytes become Base64, and what is no number becomes null.
+    """
+    return json.dumps(_finite(value), default=_for_json, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for each NaN and infinity in it, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list) else value
+
+
+def _for_json(value: Any) -> str:
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
 def manifest_row(row: Mapping[str, Any], further: Iterable[str]) -> dict[str, Any]:

@@ -100,8 +100,10 @@ def _signal_name(number: int) -> str:
 
 
 def _where(folder: Path) -> str:
-    """The innermost line of Python that was at work, where the process could still tell."""
+    """The exception that ended the process, or the line that was at work, if it could report it."""
     told = (folder / "errors").read_text(errors="replace")
+    if "Traceback (most recent call last):" in told:
+        return f" by {told.strip().splitlines()[-1].rstrip('.')}"
     found = re.search(r'File "([^"]+)", line (\d+) in (\S+)', told)
     return f" in {found[3]} ({Path(found[1]).name}:{found[2]})" if found else ""
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs import streams
+
 if TYPE_CHECKING:
     from stages.cache import Entry, Pin
     from stages.models import Model
@@ -71,6 +73,7 @@ def pull(
     from stages.models import told_licence
     from stages.weights import obtain
 
+    streams.keep_working()
     found = obtain(name, trust=trust, tell=typer.echo)
     typer.echo(f"{found.name}: {found.path}, sha256 {found.sha256}")
     if found.commercial is False:

@@ -154,7 +154,8 @@ def _give_up(job: Job, shards: Collection[int], tally: Tally, trouble: list[str]
     """Record as crashed what is missing still, if it is the rows' workers that died."""
     if not trouble:
         return tally
-    reason = str(RowError("row.crashed", f"Its workers died, the last one so: {trouble[-1]}"))
+    cause = f"Its worker was lost each time, at last by {trouble[-1].rstrip('.')}."
+    reason = str(RowError("row.crashed", cause))
     names = {name for _, name in tally.missing}
     for shard in {shard for shard, _ in tally.missing}:
         planned = job.plan.shard(shard).read_table().to_pylist()

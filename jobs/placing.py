@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from cluster.local import ray_session
 from cluster.nodes import await_room, node_groups, taken_cpus
 from cluster.pools import Pools, PoolSize
+from cluster.private import StartError
 from cluster.sizing import has_gpus, size_pools, unplaced
 from jobs.job import Job
 from manifests.errors import ClusterError, did_you_mean
@@ -76,13 +77,16 @@ def connected(address: str | None, wait_s: float = -1.0) -> Iterator[list[str]]:
     """A :func:`cluster.local.ray_session`.
 
     Raises:
-        ClusterError: there is no cluster, or it does not let us in (``cluster.unreachable``).
+        ClusterError: there is no cluster, or it does not let us in (``cluster.unreachable``); a
+            private Ray does not start here (``cluster.not_started``).
     """
     try:
         with ray_session(address, wait_s) as trouble:
             yield trouble
     except ConnectionError as error:
         raise ClusterError("cluster.unreachable", f"{error}.") from error
+    except StartError as error:
+        raise ClusterError("cluster.not_started", f"Ray: {error}.") from error
 
 
 def on_cluster(job: Job, pools: Asked, tell: Callable[[str], None]) -> tuple[Job, Choose]:

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from jobs import streams
+
 ManifestArgument = Annotated[
     str,
     typer.Argument(
@@ -44,6 +46,7 @@ def plan(
     """
     from manifests.plan import destination, make_plan
 
+    streams.keep_working()
     place = destination(output)
     made = make_plan(manifest, place.uri, rows_per_shard=rows_per_shard, strict=strict)
     for note in made.notes:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from jobs import streams
 from jobs.report import SAMPLE
 
 DestArgument = Annotated[
@@ -46,6 +47,7 @@ def failures(
     """Write a manifest of what failed or crashed, with reasons."""
     from jobs.failures import write_failures
 
+    streams.keep_working()
     count = write_failures(output, to)
     typer.echo(f"{to}: {count} {'photo' if count == 1 else 'photos'}")
 
@@ -53,12 +55,13 @@ def failures(
 def verify(
     output: DestArgument,
     sample: Annotated[
-        int | None, typer.Option(min=1, help="Look at only so many photos, evenly drawn.")
+        int | None, typer.Option(min=1, help="Check only this number of photos, evenly drawn.")
     ] = None,
 ) -> None:
-    """Hold results against their sources: nothing else changed.
+    """Compare results with their sources: nothing changed outside the masks but what is recorded.
 
-    Exit code 0: it is, for all that were looked at. 2: not for some. 1: there is no run there.
+    Files are read by code that shares nothing with what wrote them. Exit code 0: all were checked
+    and hold. 2: some differ. 3: none differs, but some could not be checked. 1: there is no run.
     """
     from rich.console import Console
 
@@ -113,6 +116,7 @@ def report(
     kinds = frozenset(filter(None, only.replace(" ", "").split(",")))
     if unknown := kinds - {"flagged", "ok", "failed", "crashed"}:
         raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}", param_hint="--only")
+    streams.keep_working()
     page = write_report(
         output,
         Console(stderr=True),

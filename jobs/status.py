@@ -87,6 +87,8 @@ def show(console: Console, output: str, *, by_shard: bool) -> None:
             markup=False,
         )
         console.print(_table(standing, by_shard=by_shard))
+        for line in total.fidelity_lines():
+            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
         for code, count in sorted(total.failed.items()):
             console.print(f"  {count:>8}  {code}", highlight=False)
         if (left := standing.seconds_left) is not None:
@@ -136,5 +138,5 @@ def as_json(output: str) -> str:
 
 def _numbers(tally: Tally) -> dict[str, object]:
     told = asdict(tally)
-    names = ("rows", "ok", "unchanged", "failed", "crashed")
+    names = ("rows", "ok", "unchanged", "kept", "recoded", "failed", "crashed")
     return {name: told[name] for name in names} | {"remaining": tally.missing_count}

@@ -15,7 +15,8 @@ from manifests.runs import HEARTBEAT_S, RunRecord
 #: How often the run looks whether somebody has asked it to stop.
 _POLL_S = 2.0
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: A terminal that goes away hangs up (SIGHUP).
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Lifeline:
@@ -92,7 +93,9 @@ def lifeline(
     tell: Callable[[str], None],
     measure: Callable[[], Mapping[str, float]] = dict,
 ) -> Iterator[Lifeline]:
-    """Show signs of life within the block; SIGINT and SIGTERM end the run gracefully.
+    """Show signs of life within the block; SIGINT, SIGTERM and SIGHUP end the run gracefully.
+
+    SIGHUP does not where it is ignored from the start: ``nohup`` lets a run outlive its terminal.
 
     Args:
         record: of the run.
@@ -108,7 +111,7 @@ def lifeline(
         line.ask_to_stop()
         tell(f"{signal.Signals(number).name}: ending with the photos in flight ...")
 
-    before = {number: signal.signal(number, stop) for number in _SIGNALS} if _in_main() else {}
+    before = {number: signal.signal(number, stop) for number in _caught()}
     beats = threading.Thread(target=line.run, name="lifeline", daemon=True)
     beats.start()
     try:
@@ -120,6 +123,9 @@ def lifeline(
             signal.signal(number, handler)
 
 
-def _in_main() -> bool:
-    """Only there signals can be caught; elsewhere whoever started the thread deals with them."""
-    return threading.current_thread() is threading.main_thread()
+def _caught() -> list[signal.Signals]:
+    """None but in the main thread; elsewhere whoever started the thread deals with them."""
+    if threading.current_thread() is not threading.main_thread():
+        return []
+    nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [each for each in _SIGNALS if not (nohup and each == signal.SIGHUP)]

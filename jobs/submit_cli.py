@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobs import streams
 from jobs.models_cli import TrustOption
 from jobs.plan_cli import ManifestArgument, RowsPerShardOption, StrictOption
 from jobs.run_options import (
@@ -93,6 +94,7 @@ def submit(
     from jobs.submit import connect, send
     from stages.recipe import Recipe, preset_names
 
+    streams.keep_working()
     parse_statuses(retry)
     Recipe.load(recipe, set_ or ())  # what is wrong with it is told here and now
     environment = _variables(env or ())
@@ -200,6 +202,7 @@ def stop(
     from manifests.errors import DestinationError
     from manifests.runs import records
 
+    streams.keep_working()
     client = connect(address) if address else None
     jobs = [job for job in _jobs(client) if target in (job.submission_id, output_of(job))]
     by_id = any(job.submission_id == target for job in jobs)

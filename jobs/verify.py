@@ -1,12 +1,20 @@
-"""Check results against their sources, file by file: the promise put to the proof."""
+"""Check stored results against their sources, file by file.
+
+See :mod:`stages.verify`, which shares no code with what wrote the results. What is shared here, so
+that a fault there is not seen: how masks and shapes are read and grown (``stages.prepare``), which
+says where a photo may have changed. It is bounded by the crops that the lineage records.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 
+import cv2
+import numpy as np
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
@@ -19,31 +27,36 @@ from manifests.plan import load_plan
 from manifests.runs import latest_by_recipe
 from manifests.schema import OK, LineageRow
 from stages import prepare
-from stages.compare import Comparison, compare
-from stages.masks import distance_outside
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.storage import read
+from stages.verify import Finding, Promise, UncheckableError, compare
+from stages.verify.samples import BoolMask
 
-#: Coding a photo again moves its samples by a few levels of 255 on average; more is another photo.
-_MOST_LEVELS = 12
+#: Exit codes: all hold; some result differs; none differs, but some could not be checked.
+EXIT_ALL_HOLD, EXIT_DIFFERS, EXIT_UNCHECKED = 0, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One result held against its source.
+    """One result compared with its source.
 
     Attributes:
         id: of the row.
         fidelity: what the lineage says is kept.
-        found: what is; None if it could not be looked at.
+        found: what is; None if it could not be compared.
         problem: what does not hold; empty if all does.
+        unchecked: why it could not be checked, in words that are the same for many rows; empty if
+            it could.
+        detail: the same of this row.
     """
 
     id: str
     fidelity: str
-    found: Comparison | None
-    problem: str
+    found: Finding | None = None
+    problem: str = ""
+    unchecked: str = ""
+    detail: str = ""
 
 
 def verify(output: str, sample: int | None = None) -> Iterator[Verdict]:
@@ -77,83 +90,89 @@ def verify(output: str, sample: int | None = None) -> Iterator[Verdict]:
 
 
 def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
-    assert row.output_uri is not None
-    fidelity = row.fidelity or ""
+    fidelity = row.fidelity or "nothing recorded"
     try:
-        photo = Photo(LineageRow(row.id, image_uri=row.image_uri, mask_uri=row.mask_uri))
-        photo.lineage.marks = row.marks
+        result = read(row.output_uri or "", "image")
+    except RowError as error:
+        return Verdict(row.id, fidelity, problem=f"the result cannot be read: {error}")
+    try:
+        source, changed = _source(row, recipe)
+        note = "; ".join(filter(None, (row.metadata_note, row.fidelity_note)))
+        promise = Promise(fidelity, changed, note, recipe.metadata.mark_edit)
+        found = compare(source, result, promise)
+    except UncheckableError as error:
+        reason = str(error)
+        return Verdict(row.id, fidelity, unchecked=reason.partition(":")[0], detail=reason)
+    except Exception as error:  # whatever a library raises: this row is not checked, others are
+        detail = f"{type(error).__name__}: {error}"
+        return Verdict(row.id, fidelity, unchecked="the check itself failed", detail=detail)
+    problems = list(found.problems)
+    if hashlib.sha256(result).hexdigest() != row.output_sha256:
+        problems.insert(0, "not the file that was stored")
+    return Verdict(row.id, fidelity, found, ", ".join(problems))
+
+
+def _source(row: LineageRow, recipe: Recipe) -> tuple[bytes, BoolMask]:
+    """The source, and where it may have changed: ``(h, w)`` bool, displayed frame.
+
+    Raises:
+        UncheckableError: a file is gone, or another one than when the row was done.
+    """
+    photo = Photo(LineageRow(row.id, image_uri=row.image_uri, mask_uri=row.mask_uri))
+    photo.lineage.marks = row.marks
+    try:
         prepare.fetch(recipe)(photo)
-        source, result = photo.original, read(row.output_uri, "image")
+        source = photo.original
         if photo.lineage.image_sha256 != row.image_sha256:
-            return Verdict(row.id, fidelity, None, "the source has changed since")
-        is_stored = hashlib.sha256(result).hexdigest() == row.output_sha256
+            raise UncheckableError("the source has changed since")
+        if photo.lineage.mask_sha256 != row.mask_sha256:
+            raise UncheckableError("the mask has changed since")
         prepare.decode(recipe)(photo)
         prepare.mask(recipe)(photo)
-        assert photo.region is not None
-        height, width = photo.region.shape
-        changed = distance_outside(photo.region) < recipe.mask.feather_for(width, height) + 1
-        found = compare(source, result, changed, marked=recipe.metadata.mark_edit)
     except RowError as error:
-        return Verdict(row.id, fidelity, None, str(error))
-    problem = _problem(found, row, recipe)
-    if not is_stored:
-        problem = ", ".join(filter(None, ["not the file that was stored", problem]))
-    return Verdict(row.id, fidelity, found, problem)
-
-
-def _problem(found: Comparison, row: LineageRow, recipe: Recipe) -> str:
-    """What of the promise does not hold, and was not told."""
-    told = row.metadata_note or ""
-    untold = [name for name in found.differing if f"{name.split()[0]} dropped" not in told]
-    problems = []
-    if row.fidelity != "identical" and found.outside == "whole file identical":
-        problems.append("nothing was cleaned")
-    if found.levels > _MOST_LEVELS:
-        problems.append("another picture")
-    elif not found.kept and row.fidelity != "reencoded":
-        problems.append("samples outside the mask changed")
-    if found.stale:
-        problems.append("the old picture still shows")
-    if untold and recipe.output.format == "source":
-        problems.append("metadata changed")
-    return ", ".join(problems)
-
-
-def _told(differing: list[str]) -> str:
-    return f"differs: {', '.join(differing)}" if differing else "identical"
+        raise UncheckableError(f"the source or its mask cannot be read: {error}") from error
+    assert photo.region is not None
+    height, width = photo.region.shape
+    near = cv2.distanceTransform((~photo.region).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    soft = near < recipe.mask.feather_for(width, height) + 1
+    pasted = np.zeros_like(photo.region)
+    for patch in row.patches or []:
+        x, y, right, below = (patch["crop"][name] for name in ("x", "y", "width", "height"))
+        pasted[max(y, 0) : max(y + below, 0), max(x, 0) : max(x + right, 0)] = True
+    return source, soft & pasted
 
 
 def show(console: Console, output: str, sample: int | None = None) -> int:
-    """Print the verdicts as a table.
+    """Print the verdicts as a table, and how many there are of each kind.
 
     Returns:
-        0 if all of the promise holds for all files, else 2.
+        An exit code: see above.
     """
     table = Table(
-        Column("id", overflow="fold"),
-        "format",
-        "outside the mask",
-        "metadata",
-        "previews",
-        "",
-        box=SIMPLE,
+        Column("id", overflow="fold"), "outside the mask", "metadata", "previews", "", box=SIMPLE
     )
-    verdicts = list(verify(output, sample))
-    for each in verdicts:
-        found = each.found
-        row = (
-            (found.format, found.outside, _told(found.differing), found.previews)
-            if found
-            else ("", "", "", "")
-        )
-        verdict = f"[red]{escape(each.problem)}" if each.problem else f"[green]{each.fidelity}"
-        table.add_row(escape(each.id), *map(escape, row), verdict)
+    counts = Counter[str]()
+    reasons = Counter[str]()
+    for each in verify(output, sample):
+        kind = "differ" if each.problem else "unchecked" if each.unchecked else each.fidelity
+        counts[kind] += 1
+        reasons[each.unchecked] += bool(each.unchecked)
+        told = each.problem or (each.unchecked and f"could not be checked: {each.detail}")
+        colour = "red" if each.problem else "yellow" if each.unchecked else "green"
+        found = each.found or Finding(previews="")
+        metadata = f"differs: {', '.join(found.differing)}" if found.differing else "as recorded"
+        cells = (each.id, found.outside, metadata if each.found else "", found.previews)
+        table.add_row(*map(escape, cells), f"[{colour}]{escape(told or each.fidelity)}")
     console.print(table)
-    bad = sum(bool(each.problem) for each in verdicts)
-    again = sum(each.fidelity == "reencoded" and not each.problem for each in verdicts)
+    differ, unchecked, again = (counts[kind] for kind in ("differ", "unchecked", "reencoded"))
+    kept = counts.total() - differ - unchecked - again
+    why = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
     console.print(
-        f"{len(verdicts)} looked at: {len(verdicts) - bad - again} kept all outside the mask, "
-        f"{again} coded again, as their rows say, {bad} did not hold.",
+        f"{counts.total()} checked: {kept} kept all outside the mask, {again} coded again as "
+        f"recorded, {differ} differ, {unchecked} could not be checked" + f" ({why})." * bool(why)
+        + "." * (not why),
         highlight=False,
-    )
-    return 2 if bad else 0
+        markup=False,
+        soft_wrap=True,
+    )  # fmt: skip
+    return EXIT_DIFFERS if differ else EXIT_UNCHECKED if unchecked else EXIT_ALL_HOLD

@@ -1,16 +1,23 @@
-"""Find ids that are repeated anywhere in a manifest, with 16 bytes of memory for each."""
+"""Find ids that are repeated anywhere in a manifest, with 17 bytes of memory for each.
+
+Ids that look alike are the same: letters with accents can be spelled as one character or as several
+(Unicode's normal forms NFC and NFD), and some storages, such as a Mac's, take both for one name.
+Upper and lower case are different, as they are in object stores.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-#: What a row's id is in the manifest: the only one, the first of several, or a further one.
+#: What a row's id is in the manifest: the only one, the first of several, or a further one. Of ids
+#: that look alike each spelling has a first.
 UNIQUE, FIRST, FURTHER = 0, 1, 2
 
 #: Longer ids, which cannot be used anyway, are shortened to a hash first.
@@ -34,9 +41,14 @@ class IdHashes:
         self._factors = random.integers(0, 2**64, (2, _LONGEST), np.uint64)
         self._secret = secrets.token_bytes()
         self._hashes: tuple[list[npt.NDArray[np.uint64]], ...] = ([], [])
+        self._respelled: list[npt.NDArray[np.bool_]] = []
 
     def add(self, ids: pa.StringArray) -> None:
         """Take in the ids of further rows; none may be null or empty."""
+        given = ids
+        if not pc.all(pc.string_is_ascii(ids)).as_py():
+            ids = pc.utf8_normalize(ids, form="NFC")
+        self._respelled.append(pc.not_equal(given, ids).to_numpy(zero_copy_only=False))
         for start in range(0, len(ids), _AT_A_TIME):
             data, starts = self._bytes(ids.slice(start, _AT_A_TIME))
             lengths = np.diff(starts, append=len(data))
@@ -68,14 +80,18 @@ class IdHashes:
         before_equal = _equals_next(first[order])
         rows = order[before_equal | np.roll(before_equal, 1)]  # few, in most manifests
         del order
-        rows = rows[np.lexsort((rows, second[rows], first[rows]))]
+        respelled = np.concatenate([*self._respelled, np.empty(0, np.bool_)])[rows]
+        by_id = np.lexsort((rows, respelled, second[rows], first[rows]))
+        rows, respelled = rows[by_id], respelled[by_id]
         before_equal = _equals_next(first[rows], second[rows])
-        kinds[rows[before_equal]] = FIRST
-        kinds[rows[np.roll(before_equal, 1)]] = FURTHER
+        after_equal = np.roll(before_equal, 1)
+        same_spelling = np.roll(_equals_next(first[rows], second[rows], respelled), 1)
+        kinds[rows[before_equal | after_equal]] = FIRST
+        kinds[rows[same_spelling]] = FURTHER
         return kinds
 
 
-def _equals_next(*columns: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+def _equals_next(*columns: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """True at each place where all columns have the same value as at the next."""
     found = np.zeros(len(columns[0]), np.bool_)
     found[:-1] = np.logical_and.reduce([column[1:] == column[:-1] for column in columns])

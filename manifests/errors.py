@@ -103,8 +103,12 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "cluster.unreachable": (
         "No Ray cluster answers at that address, or it does not accept the token.",
-        "Check the address; where the cluster asks for a token, set RAY_AUTH_MODE=token and "
-        "RAY_AUTH_TOKEN.",
+        "Check the address, HOST:6379 by default; where the cluster asks for a token, set "
+        "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN.",
+    ),
+    "cluster.not_started": (
+        "A private Ray does not start on this machine.",
+        "Correct what is named, or use a cluster (--address); `catalog-cleanup doctor` checks it.",
     ),
     "cluster.refused": (
         "The cluster's job API refuses what it was asked for.",
@@ -135,7 +139,8 @@ CODES: dict[str, tuple[str, str]] = {
         "Rename the id.",
     ),
     "id.duplicate": (
-        "Several rows have the same id; none of them was processed.",
+        "Several rows have the same id, or ids that only differ in how their accents are encoded "
+        "(Unicode NFC and NFD); none of them was processed.",
         "Give each row its own id.",
     ),
     "image.no_uri": ("The cell is empty.", "Fill the cell."),
@@ -149,7 +154,17 @@ CODES: dict[str, tuple[str, str]] = {
         "--retry failed.",
     ),
     "image.not_found": ("There is no such file or object.", "Check the path."),
-    "image.access_denied": ("Reading it is not allowed.", "Check credentials and permissions."),
+    "image.access_denied": (
+        "Reading it is not allowed.",
+        "Check credentials and permissions, also for the key that encrypts it (KMS); where the "
+        "requester pays, set CATALOG_CLEANUP_S3_REQUEST_PAYER=requester. Then run again with "
+        "--retry failed.",
+    ),
+    "image.archived": (
+        "The object is archived (S3 Glacier or the like) and cannot be read at once.",
+        "Restore it (`aws s3api restore-object`), wait until it is there, and run again with "
+        "--retry failed.",
+    ),
     "image.unreachable": (
         "It could not be read, though its storage answers.",
         "Check the file or object, then run again with --retry failed.",
@@ -186,8 +201,21 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "mask.too_faint": (
         "There is something in the mask, but nothing as bright as `mask.threshold`.",
-        "Draw it in white, or use --set mask.threshold=… or, for a mask that is drawn in "
-        "transparency, --set mask.channel=alpha, and another --output.",
+        "Draw it in white, or use --set mask.threshold=… or, for a map of labels, "
+        "mask.values=labels or, for a mask that is drawn in transparency, mask.channel=alpha, and "
+        "another --output.",
+    ),
+    "mask.ambiguous": (
+        "`mask.threshold` would leave out part of what the mask shows: labels, or areas of a lower "
+        "level. Or `mask.values` is labels, and the mask is lossy (JPEG, AVIF, lossy WebP).",
+        "To remove all that is not black, save the mask as PNG and use --set mask.values=labels; "
+        "to remove what reaches the threshold alone, --set mask.values=levels; and another "
+        "--output.",
+    ),
+    "mask.too_small": (
+        "All that is marked has fewer px than `limits.min_mask_px`.",
+        "Check for stray pixels and for the units of shapes (--set shapes.units=share or percent); "
+        "if it is meant, use --set limits.min_mask_px=1, and run again with --retry failed.",
     ),
     "mask.no_alpha": (
         "`mask.channel` is alpha, and the mask has no alpha channel.",
@@ -196,7 +224,8 @@ CODES: dict[str, tuple[str, str]] = {
     "mask.bad_shape": (
         "A row's boxes, polygons, rle or list of masks cannot be used.",
         "Correct the cell named: boxes are [x, y, width, height], polygons [x1, y1, x2, y2, …], "
-        "in px of the displayed photo; rle is COCO's.",
+        "in px of the displayed photo or, with --set shapes.units=share or percent, of its sides; "
+        "rle is COCO's.",
     ),
     "evaluate.no_reference": (
         "There is no reference to compare a result with, or it is of another size than the photo.",
@@ -235,12 +264,14 @@ CODES: dict[str, tuple[str, str]] = {
         "Use safetensors, or, if you trust the source, --trust.",
     ),
     "weights.unusable": (
-        "The weights are damaged, or of another network than the recipe's.",
-        "Check which model the file is of.",
+        "The weights are damaged, of another network than the recipe's, or of a kind that is not "
+        "read (ONNX, GGUF, a LoRA, a single file where a diffusers folder is needed).",
+        "Check which model the file is of; `catalog-cleanup models list` names those to fetch.",
     ),
     "model.not_installed": (
         "The libraries that models need are not installed.",
-        "pip install 'catalog-cleanup[models]', or in a clone `.ci/uv sync --group models`.",
+        "In a clone: `.ci/uv sync --extra models`. In an image of one's own: install the project's "
+        "wheel with the extra `models`; the image of cluster/Dockerfile has it.",
     ),
     "model.unavailable": (
         "An option of the recipe cannot be had on this machine.",
@@ -368,6 +399,10 @@ class WeightsError(CleanupError):
 
 class RowError(CleanupError):
     """One row cannot be done; it ends as ``failed`` with this code, the others go on."""
+
+
+class ArchivedError(OSError):
+    """An object that must be restored from its archive before it can be read."""
 
 
 def error_of(code: str, message: str) -> CleanupError:

@@ -13,7 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
@@ -53,7 +56,8 @@ class Part:
     """Some rows of a file, one after the other.
 
     Attributes:
-        table: its columns as they are; from CSV, which has no types, as text.
+        table: its columns as they are; from CSV, which has no types, as text, without rows of
+            nothing but commas.
         lines: gives the 1-based line numbers of rows (0-based in the table, ascending); from
             Parquet, row numbers + 1.
     """
@@ -156,7 +160,12 @@ def _read_csv(place: Place) -> Iterator[Part]:
             names, body = _header(text)
             if len(names) > MOST_COLUMNS:
                 raise ValueError(f"it has {len(names)} columns, at most {MOST_COLUMNS} are read")
-        yield Part(_csv_table(body, names), partial(_lines_of_csv, body))
+        table, lines = _csv_table(body, names), partial(_lines_of_csv, body)
+        rows = _filled_rows(table)
+        if rows is None:
+            yield Part(table, lines)
+        else:
+            yield Part(table.take(rows), partial(_lines_of_some, lines, rows.to_numpy()))
 
 
 def _header(text: _Text) -> tuple[list[str], _Text]:
@@ -191,6 +200,25 @@ def _csv_table(text: _Text, names: list[str]) -> pa.Table:
     raise ValueError(_bad_csv_lines(text, len(names)) or str(failed))
 
 
+def _filled_rows(table: pa.Table) -> pa.Array | None:
+    """Numbers of the rows that are more than commas, as which spreadsheets write empty ones.
+
+    None: all of them.
+    """
+    empty = pa.array(np.ones(table.num_rows, np.bool_))
+    for column in table.columns:
+        empty = pc.and_(empty, pc.equal(pc.utf8_trim_whitespace(column), ""))
+        if not pc.any(empty).as_py():
+            return None
+    return pc.indices_nonzero(pc.invert(empty)) if table.num_columns else None
+
+
+def _lines_of_some(
+    lines: Callable[[Sequence[int]], list[int]], kept: npt.NDArray[np.uint64], rows: Sequence[int]
+) -> list[int]:
+    return lines(kept[list(rows)].tolist())
+
+
 def _csv_records(text: _Text) -> Iterator[tuple[int, list[str]]]:
     """Each record that is not empty, and the number of its first line."""
     reader = csv.reader(io.StringIO(text.decoded(), newline=""))
@@ -223,7 +251,7 @@ def _read_json_lines(place: Place) -> Iterator[Part]:
             continue
         try:
             table = read_objects(text.data, MOST_COLUMNS)
-        except (pa.ArrowException, ValueError, RecursionError) as error:
+        except (pa.ArrowException, ValueError, OverflowError, RecursionError) as error:
             bad = bad_lines(text.data, text.line)
             why = "; ".join(bad[:NAMED_LINES]) or f"{error} (counted from line {text.line}, row 0)"
             raise ValueError(why) from None
@@ -250,11 +278,20 @@ def _read_parquet(place: Place) -> Iterator[Part]:
         rows = PART_BYTES * metadata.num_rows // max(size, 1)
         row = 0
         for batch in parquet.iter_batches(batch_size=min(max(rows, 1), _PART_ROWS)):
-            batch.validate(full=True)  # texts may be none, which nobody else would notice
+            _refuse_invalid(batch)
             yield Part(pa.Table.from_batches([batch]), partial(_rows_after, row))
             row += batch.num_rows
         if not row:
             yield Part(parquet.schema_arrow.empty_table(), partial(_rows_after, 0))
+
+
+def _refuse_invalid(batch: pa.RecordBatch) -> None:
+    """Find what nobody else would notice, such as texts that are not UTF-8."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"column {name} of type {column.type} is damaged: {error}") from None
 
 
 def _rows_after(before: int, rows: Sequence[int]) -> list[int]:

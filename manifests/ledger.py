@@ -12,8 +12,9 @@ two runs met on it. The row of the latest run counts, by the runs' numbers and n
 
 from __future__ import annotations
 
+import re
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -42,6 +43,15 @@ _ORDER = ("run_id", "status", "finished_at")
 
 #: What tells how a row ended.
 _ENDING = (*KEY, *_ORDER, "error_code", "masked_px")
+
+#: What a tally counts besides: files of an earlier version may lack it.
+_KEPT = ("fidelity", "fidelity_note")
+
+#: Where a result lies below the output folder: ``/images/<recipe>/<id>.<suffix>``.
+_BELOW = r"(?P<below>/images/[^/]+/[^/]+)$"
+
+#: Of a ``fidelity_note``, what differs from photo to photo: numbers, and what follows a colon.
+_DETAILS = re.compile(r"(, )?quality \d+| \([^)]*\)|:.*|\d+ (?=further)")
 
 #: How often a folder is read anew whose files another process is merging just then.
 _ATTEMPTS = 10
@@ -83,9 +93,10 @@ class Ledger:
     def latest(self, shard: int, columns: Sequence[str] = _ENDING) -> pa.Table:
         """The row of each id that counts; by default the columns that say how it ended.
 
-        Columns that the files lack, as those of an earlier version may, are left out.
+        Columns that the files lack, as those of an earlier version may, are left out. Results are
+        looked for in this output, wherever it was when they were recorded: see :meth:`_located`.
         """
-        rows = self._latest(self._read(shard, [*columns, *_ORDER]).rows)
+        rows = self._located(self._latest(self._read(shard, [*columns, *_ORDER]).rows))
         return rows.select([name for name in columns if name in rows.column_names])
 
     def ended(self, shard: int, goal: Goal, columns: Sequence[str] = ()) -> pa.Table:
@@ -95,13 +106,14 @@ class Ledger:
     def tally(self, plan: Plan, shard: int, goal: Goal) -> Tally:
         """How the rows of one shard stand."""
         planned = plan.shard(shard).read_table([*KEY])
-        read = self._read(shard, _ENDING)
+        read = self._read(shard, [*_ENDING, *_KEPT])
         latest = self._latest(read.rows)
         rows = _ended(latest, goal)
         wanted, found = row_keys(planned), row_keys(rows)
         left = planned["id"].filter(pc.invert(pc.is_in(wanted, value_set=found)))
         rows = rows.filter(pc.is_in(found, value_set=wanted))
         statuses = _counts(rows["status"])
+        kept, recoded = count_fidelity(rows)
         again = read.rows.num_rows - latest.num_rows
         return Tally(
             rows=planned.num_rows,
@@ -109,6 +121,8 @@ class Ledger:
             unchanged=pc.sum(pc.equal(rows["masked_px"], 0)).as_py() or 0,
             failed=_counts(rows["error_code"].filter(pc.equal(rows["status"], FAILED))),
             crashed=statuses.get(CRASHED, 0),
+            kept=kept,
+            recoded=recoded,
             missing=[(shard, name) for name in left.slice(0, NAMED).to_pylist()],
             missing_count=len(left),
             unfinished={shard: len(left)} if len(left) else {},
@@ -141,14 +155,27 @@ class Ledger:
         """Of each id the row of the latest run, and of that run's not the one that calls for it."""
         if rows.num_rows == 0:
             return rows
-        ends = pc.not_equal(rows["status"], STALE)
+        ends = pc.not_equal(rows["status"], STALE).cast(pa.int8())
         order = pc.sort_indices(
-            rows.append_column("_ends", ends.cast(pa.int8())),
-            [("run_id", "ascending"), ("_ends", "ascending"), ("finished_at", "ascending")],
+            pa.table({"run": rows["run_id"], "ends": ends, "at": rows["finished_at"]}),
+            [("run", "ascending"), ("ends", "ascending"), ("at", "ascending")],
         )
         places = pa.table({"id": rows["id"].take(order), "place": np.arange(len(order))})
         last = places.group_by("id", use_threads=False).aggregate([("place", "max")])
         return rows.take(order.take(last["place_max"].combine_chunks()))
+
+    def _located(self, rows: pa.Table) -> pa.Table:
+        """The rows with ``output_uri`` in this output folder, which may have been moved or renamed.
+
+        What lies elsewhere below it than results do stays as it was recorded.
+        """
+        if "output_uri" not in rows.column_names or rows.num_rows == 0:
+            return rows
+        recorded = rows["output_uri"].combine_chunks()
+        below = pc.struct_field(pc.extract_regex(recorded, pattern=_BELOW), "below")
+        here = pc.binary_join_element_wise(Place.of(self.output).uri, below, "")
+        position = rows.column_names.index("output_uri")
+        return rows.set_column(position, "output_uri", pc.coalesce(here, recorded))
 
     def _read(self, shard: int, columns: Iterable[str]) -> _Read:
         wanted = list(dict.fromkeys(columns))
@@ -190,6 +217,8 @@ class Tally:
         unchanged: of these, with an empty mask.
         failed: error code -> rows.
         crashed: rows whose process died.
+        kept: ``fidelity`` -> rows that are done, those with an empty mask (``identical``) included.
+        recoded: of the ``reencoded`` ones, reason -> rows.
         missing: (shard, id) of rows still to be done, the first :data:`NAMED`.
         missing_count: all of them.
         unfinished: shard -> rows still to be done, where there are any.
@@ -202,6 +231,8 @@ class Tally:
     unchanged: int = 0
     failed: dict[str, int] = field(default_factory=dict)
     crashed: int = 0
+    kept: dict[str, int] = field(default_factory=dict)
+    recoded: dict[str, int] = field(default_factory=dict)
     missing: list[tuple[int, str]] = field(default_factory=list)
     missing_count: int = 0
     unfinished: dict[int, int] = field(default_factory=dict)
@@ -212,6 +243,10 @@ class Tally:
     def failed_count(self) -> int:
         """Rows that failed, of any code."""
         return sum(self.failed.values())
+
+    def fidelity_lines(self) -> list[str]:
+        """See :func:`fidelity_lines`."""
+        return fidelity_lines(self.kept, self.recoded)
 
     @property
     def ended(self) -> int:
@@ -224,8 +259,13 @@ class Tally:
         self.ok += other.ok
         self.unchanged += other.unchanged
         self.crashed += other.crashed
-        for code, count in other.failed.items():
-            self.failed[code] = self.failed.get(code, 0) + count
+        for ours, theirs in (
+            (self.failed, other.failed),
+            (self.kept, other.kept),
+            (self.recoded, other.recoded),
+        ):
+            for name, count in theirs.items():
+                ours[name] = ours.get(name, 0) + count
         self.missing_count += other.missing_count
         self.missing = (self.missing + other.missing)[:NAMED]
         self.unfinished |= other.unfinished
@@ -252,6 +292,42 @@ def tallies(
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:
     return {each["values"]: each["counts"] for each in pc.value_counts(column).to_pylist()}
+
+
+def count_fidelity(rows: pa.Table) -> tuple[dict[str, int], dict[str, int]]:
+    """``fidelity`` -> rows that are done, and of the ``reencoded`` ones, reason -> rows.
+
+    Grouped by Arrow first, since a shard has few different notes. Rows of an earlier version, which
+    lack the columns, are not counted.
+    """
+    if not {*_KEPT} <= {*rows.column_names}:
+        return {}, {}
+    done = rows.filter(pc.equal(rows["status"], OK))
+    notes = done["fidelity_note"].filter(pc.equal(done["fidelity"], "reencoded"))
+    reasons: dict[str, int] = {}
+    for note, count in _counts(pc.fill_null(notes, "")).items():
+        reason = _DETAILS.sub("", note).strip(" ,;") or "no reason recorded"
+        reasons[reason] = reasons.get(reason, 0) + count
+    return _counts(done["fidelity"].drop_null()), reasons
+
+
+def fidelity_lines(kept: Mapping[str, int], recoded: Mapping[str, int]) -> list[str]:
+    """What was kept outside the masks, in how many photos, for people: a label and counts a line.
+
+    Args:
+        kept: as in :class:`Tally`.
+        recoded: likewise.
+    """
+    names = (("coefficients", "all JPEG coefficients"), ("lossless", "every sample"))
+    exact = [f"{text} {kept[name]:,}" for name, text in names if kept.get(name)]
+    lines = [f"kept outside the masks: {', '.join(exact)}"] if exact else []
+    if again := kept.get("reencoded"):
+        reasons = sorted(recoded.items(), key=lambda each: (-each[1], each[0]))
+        why = "; ".join(f"{reason} {count:,}" for reason, count in reasons)
+        lines.append(f"coded again, which changes every pixel a little: {again:,} ({why})")
+    if identical := kept.get("identical"):
+        lines.append(f"unchanged, since their masks are empty: {identical:,}")
+    return lines
 
 
 def _ended(latest: pa.Table, goal: Goal) -> pa.Table:

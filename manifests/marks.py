@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -20,8 +21,11 @@ import pyarrow.compute as pc
 
 from manifests.schema import SHAPE_COLUMNS
 
-#: A mask cell of this form is a JSON list of paths; ``[1].png`` is not.
-_LIST = r"^\s*\[[\s\S]*\]\s*$"
+#: A mask cell of this form is JSON, of which a list of paths can be used; ``[1].png`` is a path.
+_JSON = r"^\s*(?:\[[\s\S]*\]|\{[\s\S]*\})\s*$"
+
+#: What :meth:`Marks.pack` makes of marks of which all lists are empty.
+NOTHING_MARKED = r'^\{("[a-z]+":\[\],?)+\}$'
 
 #: Half a pair of surrogates, which JSON can hold and UTF-8 cannot.
 _LONE = re.compile("[\ud800-\udfff]")
@@ -87,7 +91,7 @@ def gather(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -> Gathere
     """
     masks = table["mask"].combine_chunks()
     names = [name for name in SHAPE_COLUMNS if name in table.column_names]
-    special = pc.fill_null(pc.match_substring_regex(masks, _LIST), False)
+    special = pc.fill_null(pc.match_substring_regex(masks, _JSON), False)
     for name in names:
         special = pc.or_(special, pc.is_valid(table[name]).combine_chunks())
     rows = pc.indices_nonzero(special).to_pylist()
@@ -122,7 +126,7 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
     Large text, since the shapes of a whole manifest may have more than 2 GB.
     """
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
         text = pc.cast(column, pa.large_string())
         return pc.if_else(pc.equal(text, ""), None, text)
@@ -131,8 +135,14 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _cell_as_json(cell: Any) -> str:
-    """A cell as JSON text; pycocotools has the counts of an RLE as bytes."""
-    return json.dumps(cell, default=lambda o: o.decode("latin-1") if type(o) is bytes else str(o))
+    """A cell as JSON text; pycocotools has the counts of an RLE as bytes, databases decimals."""
+    return json.dumps(cell, default=_for_json)
+
+
+def _for_json(value: Any) -> float | str:
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    return float(value) if isinstance(value, Decimal) else str(value)
 
 
 def _read_row(cells: dict[str, str | None]) -> Marks | None:
@@ -147,12 +157,16 @@ def _read_row(cells: dict[str, str | None]) -> Marks | None:
     shapes = {name: value for name, value in values.items() if value is not None}
     if not mask:
         return Marks([], shapes) if shapes else None
-    if not re.match(_LIST, mask):
+    if not re.match(_JSON, mask):
         return Marks([mask], shapes)
     files = _from_json("mask", mask)
-    if not all(isinstance(path, str) and path and not _LONE.search(path) for path in files):
+    if not isinstance(files, list) or not all(map(_is_path, files)):
         raise ValueError("The cell mask lists something else than paths")
     return Marks(files, shapes)
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and not _LONE.search(value)
 
 
 def _from_json(name: str, text: str) -> Any:

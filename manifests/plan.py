@@ -12,7 +12,6 @@ forbid to begin, once to write the shards.
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from collections import deque
@@ -24,16 +23,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyarrow.fs import FileType
 
+from manifests.columns import merge_files, merge_parts, names_in_lineage, own_columns
 from manifests.duplicates import FURTHER, IdHashes
 from manifests.errors import DestinationError, ManifestError
 from manifests.files import Place
 from manifests.formats import NAMED_LINES
-from manifests.read import find_files, fingerprint, name_lines, read_parts, stamp
-from manifests.rows import Unusable, check_rows, shard_schema, without_repeats
-from manifests.schema import MANIFEST_COLUMNS, SHAPE_COLUMNS, extra_columns
+from manifests.read import ManifestFile, find_files, fingerprint, name_lines, read_parts, stamp
+from manifests.rows import Unusable, check_rows, without_repeats
 
 #: A shard is the unit of scheduling, of resuming and of lineage files. Small manifests get small
 #: shards, to keep all actors busy; large ones get large shards, to keep files few.
@@ -61,7 +59,7 @@ class Plan:
         rows_per_shard: at most.
         shards: how many there are, numbered from 0.
         rejected: error code -> ids that were found unusable, told before any work starts.
-        notes: sentences about rejected rows and renamed columns.
+        notes: sentences about rejected rows, rows that mark nothing, and renamed columns.
     """
 
     output: str
@@ -160,7 +158,7 @@ def make_plan(
 def _with_told(plan: Plan, scan: _Scan, told: Unusable) -> Plan:
     renamed = [
         f"The manifest's column {old} is called {new} in the lineage."
-        for old, new in extra_columns(scan.extra).items()
+        for old, new in names_in_lineage(scan.extra.names).items()
         if old != new
     ]
     return replace(plan, rejected=dict(told.ids), notes=renamed + told.notes())
@@ -243,37 +241,23 @@ class _Scan:
     rows: int
 
 
-def _scan(files: list[Place], manifest: str) -> _Scan:
+def _scan(files: list[ManifestFile], manifest: str) -> _Scan:
     hashes = IdHashes()
     schemas = [_scan_file(file, hashes) for file in files]
     kinds = hashes.find()
     if not len(kinds):
         raise ManifestError("manifest.empty", f"The manifest {manifest} has no rows.")
-    try:
-        extra = _with_one_type_each(schemas)
-        # A type that Parquet does not have is told now, not when half of the shards are written.
-        pq.write_table(shard_schema(extra).empty_table(), io.BytesIO())
-    except pa.ArrowException as error:
-        names = ", ".join(file.name for file in files[:NAMED_LINES])
-        raise ManifestError(
-            "manifest.unreadable", f"The columns of {names} do not fit together: {error}."
-        ) from None
+    extra = merge_files(zip(files, schemas, strict=True))
     return _Scan(extra, kinds, int(np.count_nonzero(kinds != FURTHER)))
 
 
-def _scan_file(place: Place, hashes: IdHashes) -> pa.Schema:
+def _scan_file(place: ManifestFile, hashes: IdHashes) -> pa.Schema:
     """Take in the ids of a file; returns its other columns."""
     schema = pa.schema([])
     missing = 0
     lines: list[int] = []
     for part in read_parts(place, marks=False):
-        other = [f for f in part.table.schema if f.name not in MANIFEST_COLUMNS + SHAPE_COLUMNS]
-        try:
-            schema = pa.unify_schemas([schema, pa.schema(other)], promote_options="permissive")
-        except pa.ArrowException as error:
-            raise ManifestError(
-                "manifest.unreadable", f"{place.uri}: a column changes its type: {error}."
-            ) from None
+        schema = merge_parts(place, schema, own_columns(part.table.schema))
         ids = part.table["id"].combine_chunks()
         if ids.null_count:
             rows = pc.indices_nonzero(pc.is_null(ids)).to_pylist()
@@ -290,21 +274,7 @@ def _scan_file(place: Place, hashes: IdHashes) -> pa.Schema:
     return schema
 
 
-def _with_one_type_each(schemas: list[pa.Schema]) -> pa.Schema:
-    """All files' columns; one is text in all if it is text in one, as it always is in CSV."""
-    text = {field.name for schema in schemas for field in schema if pa.types.is_string(field.type)}
-    as_text = [
-        pa.schema(
-            [field.with_type(pa.string()) if field.name in text else field for field in schema]
-        )
-        for schema in schemas
-    ]
-    for schema, wanted in zip(schemas, as_text, strict=True):
-        schema.empty_table().cast(wanted)
-    return pa.unify_schemas(as_text, promote_options="permissive")
-
-
-def _checked(files: list[Place], scan: _Scan, told: Unusable) -> Iterator[pa.Table]:
+def _checked(files: list[ManifestFile], scan: _Scan, told: Unusable) -> Iterator[pa.Table]:
     """The rows of shards, each id once, part by part."""
     row = 0
     for place in files:
@@ -319,12 +289,12 @@ def _checked(files: list[Place], scan: _Scan, told: Unusable) -> Iterator[pa.Tab
                     "manifest.changed", f"{place.uri} changed while it was planned."
                 )
             try:
-                checked = check_rows(part.table, place.parent, scan.extra, kinds)
-            except pa.ArrowException as error:
+                checked = check_rows(part.table, place.base, scan.extra, kinds)
+            except (pa.ArrowException, ValueError) as error:
                 raise ManifestError("manifest.unreadable", f"{place.uri}: {error}.") from None
             told.add(place, part, checked)
             kept = without_repeats(checked, kinds)
-            told.ids.update(kept["error_code"].drop_null().to_pylist())
+            told.count(kept)
             yield kept
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import NoReturn
+from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +15,34 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
+from manifests.arrow_types import plain_table
 from manifests.errors import ManifestError
 from manifests.files import Place
 from manifests.formats import READERS, Part, format_of
 from manifests.marks import as_text
 from manifests.schema import MANIFEST_COLUMNS, MARK_COLUMNS
 
+#: A partition's folder of this name holds the rows in which the column is null.
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
-def find_files(uri: str) -> list[Place]:
-    """The files of a manifest, by name.
+
+@dataclass(frozen=True, slots=True)
+class ManifestFile(Place):
+    """A file of a manifest.
+
+    Attributes:
+        base: the folder that the paths in it are relative to: its own or, where the manifest is a
+            folder, that one.
+        partitions: names and values that Hive-partitioned folders above it (``country=de``) tell of
+            all its rows.
+    """
+
+    base: Place
+    partitions: tuple[tuple[str, str | None], ...] = ()
+
+
+def find_files(uri: str) -> list[ManifestFile]:
+    """The files of a manifest, by name; of a folder also those in its partitions' folders.
 
     Raises:
         ManifestError: ``manifest.not_found``.
@@ -30,19 +51,34 @@ def find_files(uri: str) -> list[Place]:
         place = Place.of(uri)
         kind = place.kind()
         if kind == fs.FileType.Directory:
-            found = [file for file in place.files() if format_of(file) in READERS]
-        elif kind == fs.FileType.File:
-            found = [place]
-        else:
-            found = [f for f in place.parent.files() if fnmatch.fnmatch(f.name, place.name)]
+            return list(_files_in(place, place, ())) or _refuse_nothing(uri)
+        files = [place]
+        if kind != fs.FileType.File:
+            files = [f for f in place.parent.files() if fnmatch.fnmatch(f.name, place.name)]
     except (OSError, ValueError) as error:
         raise ManifestError("manifest.not_found", f"The manifest {uri}: {error}.") from None
-    if not found:
-        raise ManifestError("manifest.not_found", f"There is no manifest at {uri}.")
-    return found
+    found = [ManifestFile(file.filesystem, file.path, base=file.parent) for file in files]
+    return found or _refuse_nothing(uri)
 
 
-def fingerprint(files: list[Place]) -> str:
+def _files_in(
+    folder: Place, base: Place, partitions: tuple[tuple[str, str | None], ...]
+) -> Iterator[ManifestFile]:
+    for file in folder.files():
+        if format_of(file) in READERS:
+            yield ManifestFile(file.filesystem, file.path, base, partitions)
+    for inner in folder.folders():
+        name, separator, value = inner.name.partition("=")
+        if separator and name.strip():
+            cell = None if value == _NULL_PARTITION else unquote(value)
+            yield from _files_in(inner, base, (*partitions, (unquote(name), cell)))
+
+
+def _refuse_nothing(uri: str) -> NoReturn:
+    raise ManifestError("manifest.not_found", f"There is no manifest at {uri}.")
+
+
+def fingerprint(files: Sequence[Place]) -> str:
     """A hash that changes with the files' contents, names and folder, 16 hex digits."""
     digest = hashlib.sha256()
     for file in files:
@@ -53,7 +89,7 @@ def fingerprint(files: list[Place]) -> str:
     return digest.hexdigest()[:16]
 
 
-def stamp(files: list[Place]) -> str:
+def stamp(files: Sequence[Place]) -> str:
     """A hash of the files' names, sizes and times of change, 16 hex digits: cheap to compare.
 
     While it stays, nobody has written the files anew, unless within one tick of the storage's clock
@@ -67,7 +103,7 @@ def stamp(files: list[Place]) -> str:
 
 
 def read_parts(
-    place: Place,
+    place: ManifestFile,
     *,
     marks: bool = True,
     keep: Callable[[int], npt.NDArray[np.int64]] | None = None,
@@ -83,7 +119,8 @@ def read_parts(
 
     Yields:
         Parts with ``id``, ``image``, ``mask`` and those of :data:`SHAPE_COLUMNS` that they have as
-        strings, lists as JSON, null where a cell is empty; the other columns as they are.
+        strings, lists as JSON, null where a cell is empty; the other columns, and the partitions,
+        with types of :mod:`manifests.arrow_types`.
 
     Raises:
         ManifestError: ``manifest.unreadable``, ``manifest.missing_column`` or ``manifest.empty``.
@@ -98,10 +135,13 @@ def read_parts(
     names: dict[str, None] = {}  # a set in the order of the file
     try:
         for part in reader(place):
-            table = _with_trimmed_names(part.table, place)
+            table = _with_partitions(_with_trimmed_names(part.table, place), place)
             names |= dict.fromkeys(table.column_names)
             if format_of(place) != ".jsonl":  # in which rows need not name what they do not have
                 _refuse_missing_columns(list(names), place)
+            table = plain_table(table)
+            if format_of(place) == ".csv":
+                table = _with_trimmed_cells(table, part)
             if keep:
                 table = table.take(pa.array(keep(table.num_rows)))
             yield replace(part, table=_with_texts(table, place, marks=marks))
@@ -120,6 +160,35 @@ def _with_trimmed_names(table: pa.Table, place: Place) -> pa.Table:
         raise ManifestError(
             "manifest.unreadable", f"{place.uri} has {', '.join(sorted(repeated))} more than once."
         )
+    return table
+
+
+def _with_partitions(table: pa.Table, place: ManifestFile) -> pa.Table:
+    """With a column for each partition, as text; one that the file has itself stays."""
+    for name, value in place.partitions:
+        if name not in table.column_names:
+            column = pa.repeat(pa.scalar(value, pa.string()), table.num_rows)
+            table = table.append_column(name, column)
+    return table
+
+
+def _with_trimmed_cells(table: pa.Table, part: Part) -> pa.Table:
+    """Without blanks around the cells that we use: many write them behind CSV's commas.
+
+    Raises:
+        ValueError: a quotation mark follows a blank, where it does not open a cell.
+    """
+    for position, name in enumerate(table.column_names):
+        if name not in (*MANIFEST_COLUMNS, *MARK_COLUMNS):
+            continue
+        column = table[name]
+        quoted = pc.indices_nonzero(pc.match_substring_regex(column, r'^\s+"'))
+        if len(quoted):
+            (line,) = part.lines([quoted[0].as_py()])
+            raise ValueError(
+                f"line {line}: a blank before a quotation mark, in column {name}; leave it out"
+            )
+        table = table.set_column(position, name, pc.utf8_trim_whitespace(column))
     return table
 
 
@@ -144,8 +213,8 @@ def _with_texts(table: pa.Table, place: Place, *, marks: bool) -> pa.Table:
     for name in MARK_COLUMNS:
         if name not in table.column_names:
             continue
-        if name == "mask" and not pa.types.is_nested(table[name].type):
-            continue
+        if name == "mask" and not _is_list_of_text(table[name].type):
+            continue  # made text below, or refused there
         position = table.column_names.index(name)
         if marks:
             table = table.set_column(position, name, as_text(table[name]))
@@ -158,16 +227,27 @@ def _with_texts(table: pa.Table, place: Place, *, marks: bool) -> pa.Table:
     return table
 
 
+def _is_list_of_text(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) and kind.value_type in (pa.string(), pa.null())
+
+
 def _as_text(table: pa.Table, name: str, place: Place) -> pa.Table:
     """The column as strings, null where it is empty."""
-    if pa.types.is_floating(table[name].type) and table[name].null_count < table.num_rows:
+    column = table[name]
+    kind = column.type
+    if pa.types.is_floating(kind) and column.null_count < table.num_rows:
         raise ManifestError(
             "manifest.unreadable",
             f"{place.uri}: column {name} holds numbers with decimals, or too large to be exact; "
             "put them in quotes.",
         )
+    if pa.types.is_nested(kind):
+        also = " or lists of paths" if name == "mask" else ""
+        raise ManifestError(
+            "manifest.unreadable", f"{place.uri}: column {name} is {kind}; it takes text{also}."
+        )
     try:
-        column = pc.cast(table[name], pa.string())
+        column = pc.cast(column, pa.string())
     except pa.ArrowException as error:
         raise ManifestError(
             "manifest.unreadable", f"{place.uri}: column {name} is not text: {error}."

@@ -11,13 +11,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manifests.columns import names_in_lineage
 from manifests.duplicates import FURTHER, UNIQUE
 from manifests.errors import RowError
 from manifests.files import Place
 from manifests.formats import NAMED_LINES, Part
-from manifests.marks import Gathered, gather
+from manifests.marks import NOTHING_MARKED, Gathered, gather
 from manifests.read import name_lines
-from manifests.schema import SHARD_SCHEMA, extra_columns
+from manifests.schema import SHARD_SCHEMA
 
 #: With the longest suffix, the name of a file may have 255 bytes on common file systems.
 _MAX_ID_BYTES = 200
@@ -40,13 +41,15 @@ class _Found:
 
 @dataclass(slots=True)
 class Unusable:
-    """What is told about the rows that cannot be used.
+    """What is told about the rows that cannot be used, or mark nothing.
 
     Attributes:
         ids: error code -> ids that have it.
+        empty: ids of which the manifest itself says that nothing is marked.
     """
 
     ids: Counter[str] = field(default_factory=Counter)
+    empty: int = 0
     _found: dict[tuple[str, str], tuple[Place, _Found]] = field(default_factory=dict)
     _not_named: int = 0
 
@@ -68,14 +71,27 @@ class Unusable:
             found.lines += part.lines(named) if named else []
             found.count += len(rows)
 
+    def count(self, rows: pa.Table) -> None:
+        """Take in the rows of shards, each id once."""
+        self.ids.update(rows["error_code"].drop_null().to_pylist())
+        if rows["marks"].null_count < len(rows):
+            is_empty = pc.match_substring_regex(rows["marks"], NOTHING_MARKED)
+            no_mask = pc.equal(rows["mask_uri"], "")
+            is_usable = pc.is_null(rows["error_code"])
+            self.empty += pc.sum(pc.and_(pc.and_(is_empty, no_mask), is_usable)).as_py() or 0
+
     def notes(self) -> list[str]:
-        """One sentence for each file and code, naming lines."""
+        """One sentence for each file and code, naming lines; and one for all that mark nothing."""
         notes = [
             f"{uri}, {name_lines(place, found.lines, found.count)}: {code} (id {found.example!r})."
             for (uri, code), (place, found) in sorted(self._found.items(), key=lambda each: each[0])
         ]
         if self._not_named:
             notes.append(f"{self._not_named} more rows, of further files, cannot be used.")
+        if self.empty:
+            rows = "row marks" if self.empty == 1 else "rows mark"
+            photos = "its photo is" if self.empty == 1 else "their photos are"
+            notes.append(f"{self.empty} {rows} nothing: {photos} passed on unchanged.")
         return notes
 
 
@@ -92,6 +108,9 @@ def check_rows(
 
     Returns:
         The same rows in the same order: :data:`SHARD_SCHEMA` and the other columns.
+
+    Raises:
+        ValueError: a value does not fit the type that its column has in all files together.
     """
     gathered = [
         gather(table.slice(start, _ROWS_GATHERED), lambda paths: _absolute_uris(paths, base))
@@ -120,7 +139,7 @@ def check_rows(
 
 def shard_schema(extra: pa.Schema) -> pa.Schema:
     """The columns of a shard's file; ``extra`` are the manifest's other columns."""
-    names = extra_columns(extra)
+    names = names_in_lineage(extra.names)
     return pa.schema([*SHARD_SCHEMA, *(field.with_name(names[field.name]) for field in extra)])
 
 
@@ -134,7 +153,10 @@ def _column(table: pa.Table, field: pa.Field) -> pa.Array | pa.ChunkedArray:
     if field.name not in table.column_names:
         return pa.nulls(table.num_rows, field.type)
     column = table[field.name]
-    return column if column.type == field.type else column.cast(field.type)
+    try:
+        return column if column.type == field.type else column.cast(field.type)
+    except pa.ArrowException as error:
+        raise ValueError(f"column {field.name}: {error}") from None
 
 
 def _absolute_uris(paths: pa.Array, base: Place) -> pa.Array:

@@ -13,9 +13,8 @@ import pyarrow.parquet as pq
 
 from manifests.duplicates import UNIQUE
 from manifests.errors import ManifestError
-from manifests.files import Place
 from manifests.formats import format_of
-from manifests.read import read_parts
+from manifests.read import ManifestFile, read_parts
 from manifests.rows import check_rows
 
 
@@ -32,7 +31,7 @@ class Sample:
     count: int
 
 
-def count_rows(files: Sequence[Place]) -> int:
+def count_rows(files: Sequence[ManifestFile]) -> int:
     """How many rows there are; Parquet tells it without being read.
 
     Raises:
@@ -41,7 +40,7 @@ def count_rows(files: Sequence[Place]) -> int:
     return _refuse_none(sum(map(_count, files)), files)
 
 
-def _count(place: Place) -> int:
+def _count(place: ManifestFile) -> int:
     if format_of(place) != ".parquet":
         return sum(part.table.num_rows for part in read_parts(place, marks=False))
     try:
@@ -51,7 +50,7 @@ def _count(place: Place) -> int:
         raise ManifestError("manifest.unreadable", f"{place.uri}: {error}.") from None
 
 
-def sample_rows(files: Sequence[Place], size: int, seed: int = 0) -> Sample:
+def sample_rows(files: Sequence[ManifestFile], size: int, seed: int = 0) -> Sample:
     """Choose rows, each as likely as any other: each draws a number, and the smallest win.
 
     Args:
@@ -66,7 +65,7 @@ def sample_rows(files: Sequence[Place], size: int, seed: int = 0) -> Sample:
     for place in files:
         for part in read_parts(place, keep=lottery.draw):
             kinds = np.full(part.table.num_rows, UNIQUE, np.uint8)
-            rows = check_rows(part.table, place.parent, pa.schema([]), kinds)
+            rows = check_rows(part.table, place.base, pa.schema([]), kinds)
             lottery.add(rows.to_pylist())
     return Sample([row for _, row in lottery.winners], _refuse_none(lottery.count, files))
 
@@ -97,7 +96,7 @@ class _Lottery:
         del self.winners[self._size :]
 
 
-def _refuse_none(count: int, files: Sequence[Place]) -> int:
+def _refuse_none(count: int, files: Sequence[ManifestFile]) -> int:
     if not count:
         names = ", ".join(place.uri for place in files)
         raise ManifestError("manifest.empty", f"{names}: there are no rows.")

@@ -173,17 +173,3 @@ def lineage_schema(extra: pa.Schema | None = None) -> pa.Schema:
         for f in fields(LineageRow)
     ]
     return pa.schema(ours + list(extra or []))
-
-
-def extra_columns(manifest: pa.Schema) -> dict[str, str]:
-    """Name in the manifest -> name in the lineage, for all but the columns we use."""
-    others = [name for name in manifest.names if name not in (*MANIFEST_COLUMNS, *SHAPE_COLUMNS)]
-    taken = {f.name for f in fields(LineageRow)} | {"shard"}
-    names = {name: name for name in others if name not in taken}
-    for name in others:
-        if name in taken:
-            new = f"manifest_{name}"
-            while new in names.values():
-                new = f"manifest_{new}"
-            names[name] = new
-    return {name: names[name] for name in others}

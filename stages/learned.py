@@ -16,6 +16,7 @@ import torch
 
 from manifests.errors import WeightsError
 from stages.devices import choose_device
+from stages.foreign import kind_of, reason
 from stages.masks import Bytes
 from stages.resize import resample, scale_pixels
 
@@ -50,8 +51,9 @@ class LearnedJudge:
         place = choose_device(device)
         try:
             network = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
-        except (OSError, ValueError, KeyError) as error:
-            raise WeightsError("weights.unusable", f"{folder}: {error}") from None
+        except Exception as error:  # the library raises a dozen kinds for what is not right
+            problem = f"{folder} is {kind_of(folder) or 'no folder of a DINOv2'}: {reason(error)}."
+            raise WeightsError("weights.unusable", problem) from error
         if not network.config.model_type.startswith("dinov2"):
             kind = network.config.model_type
             raise WeightsError("weights.unusable", f"{folder} holds a {kind}, not a DINOv2.")

@@ -12,6 +12,7 @@ All lengths are in pixels of the photo, so the edge looks the same whatever the 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -28,31 +29,122 @@ Bytes = npt.NDArray[np.uint8]
 #: Masks of another size count as the same aspect within this share: exporters round the sides.
 _ASPECT_TOLERANCE = 0.01
 
-#: A mask whose strongest sample is below this is empty: coding noise, not a drawing.
-_FAINTEST = 32
+#: Levels of a mask that marks nothing else and is not taken for empty: at all where each level is
+#: exact; beyond the error that a lossy codec makes of plain black; beyond noise where the recipe
+#: says that levels are soft.
+_FAINTEST, _FAINTEST_LOSSY, _FAINTEST_SOFT = 1, 4, 32
+
+#: A lossless mask with at most this many levels has areas and edges, but no gradients.
+_FEW_LEVELS = 32
+
+#: Levels up to this are noise where the mask may have gradients, or be a lossy file saved again.
+_NOISE = 8
+
+#: How far from what is marked soft edges and the noise of lossy codecs reach, px.
+_EDGE_PX = 16
+
+#: From which share of the pixels that a threshold leaves out flat ones are areas: those of all
+#: levels, and those of a single level over the other number, which gradients hardly have. On masks
+#: drawn by rule, blurred, scaled, and saved by lossy codecs, shares were 0.26 and 0.001 at most.
+_FLAT_SHARE, _PLATEAU_SHARE, _PLATEAU_FROM = 1 / 3, 0.04, 32
 
 
-def marked(mask: Bytes, options: MaskOptions, uri: str) -> Bits:
-    """Return ``(h, w)`` bool: what the mask marks, by threshold and polarity.
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """What a mask file holds.
+
+    Attributes:
+        values: ``(h, w)`` uint8, 0 black or transparent, 255 white or opaque.
+        is_lossy: whether coding noise is in them.
+    """
+
+    values: Bytes
+    is_lossy: bool = False
+
+
+def marked(mask: Levels, options: MaskOptions, uri: str) -> Bits:
+    """Return ``(h, w)`` bool: what the mask marks.
+
+    Levels are counted from the colour that marks nothing: black or, with polarity ``dark``, white.
+    The threshold decides where something reaches it. Two exact levels, one of them that colour,
+    need no threshold. Whatever else is drawn is refused rather than left out.
 
     Args:
-        mask: ``(h, w)`` uint8, 0 to 255.
-        options: threshold and polarity.
+        mask: the file's levels.
+        options: polarity, threshold, and what values mean.
         uri: names the mask in the error.
 
     Raises:
-        RowError: ``mask.too_faint`` if there is something in it, but nothing over the threshold.
+        RowError: ``mask.too_faint`` if there is something in it, but nothing over the threshold;
+            ``mask.ambiguous`` if the threshold would leave out part of what is drawn, or if labels
+            are expected of a lossy file.
     """
-    drawn = 255 - mask if options.polarity == "dark" else mask
-    region: Bits = drawn >= options.threshold
-    strongest = int(drawn.max(initial=0))
-    if _FAINTEST <= strongest < options.threshold:
+    drawn = 255 - mask.values if options.polarity == "dark" else mask.values
+    if options.values == "labels":
+        if mask.is_lossy:
+            raise RowError("mask.ambiguous", f"The mask {uri} is lossy, so it has no exact labels.")
+        return np.asarray(drawn > 0)
+    levels = _levels_in(drawn)
+    strongest = int(levels[-1])
+    is_exact = options.values == "auto" and not mask.is_lossy
+    if strongest >= options.threshold:
+        if options.values == "auto" and _leaves_out_areas(
+            drawn, levels, options.threshold, is_exact=is_exact
+        ):
+            below = int(levels[levels < options.threshold][-1])
+            raise RowError(
+                "mask.ambiguous",
+                f"The mask {uri} has areas below the threshold of {options.threshold}, up to level "
+                f"{below}, beside what reaches it.",
+            )
+        return np.asarray(drawn >= options.threshold)
+    if is_exact and len(levels) == 2 and levels[0] == 0:
+        return np.asarray(drawn > 0)
+    faintest = _FAINTEST_LOSSY if mask.is_lossy else _FAINTEST
+    if strongest >= (_FAINTEST_SOFT if options.values == "levels" else faintest):
         raise RowError(
             "mask.too_faint",
             f"The mask {uri} marks nothing: its strongest sample is {strongest}, the threshold "
             f"{options.threshold}.",
         )
-    return region
+    return np.zeros(drawn.shape, np.bool_)
+
+
+def _levels_in(drawn: Bytes) -> npt.NDArray[np.intp]:
+    """The different levels, ascending."""
+    counts = cv2.calcHist([np.ascontiguousarray(drawn)], [0], None, [256], [0, 256])
+    return np.flatnonzero(counts)
+
+
+def _leaves_out_areas(
+    drawn: Bytes, levels: npt.NDArray[np.intp], threshold: int, *, is_exact: bool
+) -> bool:
+    """Whether a threshold leaves out more than soft edges and noise: labels, or faint strokes.
+
+    Areas are flat: most of their pixels have the level of all their neighbours. Soft edges and
+    gradients are not, and in a mask of few levels they are near what is marked.
+
+    Args:
+        drawn: ``(h, w)`` uint8, levels counted from the colour that marks nothing.
+        levels: those in ``drawn``; the lowest is the background.
+        threshold: at least one level reaches it.
+        is_exact: whether the file is lossless.
+    """
+    few = is_exact and len(levels) <= _FEW_LEVELS
+    reached = drawn >= threshold
+    left_out = (drawn > max(int(levels[0]), 0 if few else _NOISE)) & ~reached
+    count = np.count_nonzero(left_out)
+    if not count:
+        return False
+    window = np.ones((5, 5), np.uint8)
+    flat = left_out & (cv2.erode(drawn, window) == cv2.dilate(drawn, window))
+    flat_px = np.bincount(drawn[flat], minlength=256)
+    if flat_px.sum() >= _FLAT_SHARE * count:
+        return True
+    if not few:
+        return bool(flat_px[_PLATEAU_FROM:].max() >= _PLATEAU_SHARE * count)
+    near = cv2.dilate(reached.view(np.uint8), np.ones((2 * _EDGE_PX + 1,) * 2, np.uint8))
+    return bool(flat_px[_NOISE + 1 :].any() or (left_out & (near == 0)).any())
 
 
 def is_own_alpha(image_uri: str, mask_uris: Iterable[str], options: MaskOptions) -> bool:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from spandrel import MAIN_REGISTRY, ModelDescriptor, UnsupportedModelError
 
 from manifests.errors import WeightsError
+from stages.foreign import SINGLE_FILES, kind_of, kind_of_names, reason
 
 
 def load_network(path: Path) -> ModelDescriptor:
@@ -24,6 +25,8 @@ def load_network(path: Path) -> ModelDescriptor:
             that spandrel knows, too.
     """
     tensors = read_tensors(path)
+    if kind := kind_of_names(tensors):
+        raise WeightsError("weights.unusable", f"{path} is {kind}.")
     try:
         return MAIN_REGISTRY.load(tensors).eval()
     except UnsupportedModelError as error:
@@ -39,10 +42,13 @@ def read_tensors(path: Path) -> dict[str, Any]:
     tensors are used; a pickle may hold nothing else.
 
     Raises:
-        WeightsError: ``weights.missing``; ``weights.unusable`` if the file is damaged.
+        WeightsError: ``weights.missing``; ``weights.unusable`` if the file is damaged, or of
+            another kind.
     """
     if not path.is_file():
         raise WeightsError("weights.missing", f"There are no weights at {path}.")
+    if kind := kind_of(path):
+        raise WeightsError("weights.unusable", f"{path} is {kind}; {SINGLE_FILES}.")
     try:
         return _tensors_of(path)
     except Exception as error:  # each format has its own for damage
@@ -71,8 +77,8 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _unusable(path: Path, what: str, error: Exception | None) -> WeightsError:
-    reason = f" ({str(error).strip().splitlines()[0][:200]})" if error and str(error) else ""
-    return WeightsError("weights.unusable", f"{path} {what}{reason}.")
+    told = f" ({reason(error)})" if error else ""
+    return WeightsError("weights.unusable", f"{path} {what}{told}.")
 
 
 def _sample(tensors: dict[str, Any]) -> str:

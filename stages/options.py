@@ -30,14 +30,19 @@ class Section(BaseModel):
 class MaskOptions(Section):
     """How masks and shapes become the region to paint anew, and its soft edge.
 
-    ``channel``, ``polarity``, ``threshold`` and ``scale_to_photo`` are about mask files alone; the
-    others are about shapes, too.
+    ``channel``, ``polarity``, ``values``, ``threshold`` and ``scale_to_photo`` are about mask files
+    alone; the others are about shapes, too.
     """
 
     channel: Literal["luminance", "alpha"] = "luminance"
     """What of a mask file marks: how bright it is, or how opaque."""
     polarity: Literal["light", "dark"] = "light"
     """Light: what is bright, or opaque, is removed; dark: what is dark, or transparent."""
+    values: Literal["auto", "levels", "labels"] = "auto"
+    """What samples are. Levels: those at or above `threshold` are removed. Labels: all that is not
+    black (white if dark), or not transparent, is removed. Auto: levels, but of a lossless mask of
+    two values, one of them black, the other is removed; what leaves part of a mask open, such as
+    several labels, is refused."""
     threshold: int = Field(128, ge=1, le=255)
     """Samples at or above this value (0 to 255; counted from white if dark) are removed."""
     scale_to_photo: bool = False
@@ -60,6 +65,14 @@ class MaskOptions(Section):
     def feather_for(self, width: int, height: int) -> int:
         """How many px wide the soft edge is in a photo of this size."""
         return max(self.feather_px, round(self.feather_share * max(width, height)))
+
+
+class ShapeOptions(Section):
+    """How the boxes and polygons of a manifest are read; run lengths are always in px."""
+
+    units: Literal["px", "share", "percent"] = "px"
+    """Of their numbers: px of the displayed photo, or 0 to 1 or 0 to 100 of its width and height.
+    """
 
 
 class CropOptions(Section):
@@ -320,6 +333,10 @@ class Limits(Section):
     damage: Literal["refuse", "repair"] = "refuse"
     """Damage that costs no pixel (a JPEG without its end marker, a PNG's chunk with a wrong
     checksum): the photo or mask is refused, or repaired, with a note in `fidelity_note`."""
+    min_mask_px: int = Field(16, ge=1)
+    """If all that is marked, before it is grown, has fewer px, it is refused: most likely a stray
+    pixel, or shapes in other units. In photos of less than 1,000 times this, a thousandth counts.
+    """
     max_seconds: float = Field(900.0, gt=0)
     """A photo that takes longer, loading of models left out, is given up: it hangs."""
     max_memory_mib: int = Field(4096, ge=64)

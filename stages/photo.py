@@ -128,6 +128,9 @@ _TRAVELLING_PATCH = pa.struct(
         *((name, _IMAGE) for name in _IMAGES),
     ]
 )
+#: Before the names of the manifest's own columns, which may be called like any of ours.
+_THEIRS = "manifest: "
+
 _OURS = [
     pa.field("_shard", pa.int64()),
     pa.field("_original", pa.large_binary()),
@@ -142,7 +145,8 @@ def to_table(photos: Iterable[Photo], extra: pa.Schema) -> pa.Table:
     """Pack photos for the way to another actor; ``extra`` types the passed-through columns."""
     rows = []
     for photo in photos:
-        row = lineage_dict(photo.lineage) | photo.extra
+        row = lineage_dict(photo.lineage)
+        row |= {_THEIRS + name: value for name, value in photo.extra.items()}
         row["_shard"] = photo.shard
         row["_original"] = photo.original
         row["_alpha_is_mask"] = photo.alpha_is_mask
@@ -150,7 +154,8 @@ def to_table(photos: Iterable[Photo], extra: pa.Schema) -> pa.Table:
         row["_patches"] = [_pack_patch(patch) for patch in photo.patches]
         row["_problem"] = photo.problem
         rows.append(row)
-    return pa.Table.from_pylist(rows, schema=pa.schema(list(lineage_schema(extra)) + _OURS))
+    theirs = [field.with_name(_THEIRS + field.name) for field in extra]
+    return pa.Table.from_pylist(rows, schema=pa.schema([*lineage_schema(), *theirs, *_OURS]))
 
 
 def from_table(table: pa.Table) -> Iterator[Photo]:
@@ -166,7 +171,7 @@ def from_table(table: pa.Table) -> Iterator[Photo]:
         yield Photo(
             lineage,
             shard=shard,
-            extra=row,
+            extra={name.removeprefix(_THEIRS): value for name, value in row.items()},
             prompt=Prompt.from_bytes(prompt) if prompt else None,
             original=original,
             patches=patches,

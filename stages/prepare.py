@@ -100,10 +100,12 @@ def mask(recipe: Recipe) -> Work:
         row = photo.lineage
         assert row.width is not None
         assert row.height is not None
-        drawn = rasterise(photo.marks.shapes, row.width, row.height, row.image_uri)
-        for uri, each in photo.marked.items():
-            drawn |= fit_to_photo(each, row.width, row.height, recipe.mask, uri)
+        width, height, uri = row.width, row.height, row.image_uri
+        drawn = rasterise(photo.marks.shapes, width, height, recipe.shapes, uri)
+        for name, each in photo.marked.items():
+            drawn |= fit_to_photo(each, width, height, recipe.mask, name)
         photo.marked = {}
+        _refuse_specks(drawn, recipe.limits.min_mask_px, uri)
         row.region_sha256 = hashlib.sha256(np.packbits(drawn).tobytes()).hexdigest()
         photo.region = grown(drawn, recipe.mask)
         row.masked_px = int(np.count_nonzero(photo.region))
@@ -115,6 +117,17 @@ def mask(recipe: Recipe) -> Work:
             )
 
     return work
+
+
+def _refuse_specks(drawn: Bits, min_px: int, uri: str) -> None:
+    """Refuse a region of a few pixels, of whatever kind its marks are; an empty one is none."""
+    count = int(np.count_nonzero(drawn))
+    least = min(min_px, drawn.size // 1000)
+    if 0 < count < least:
+        raise RowError(
+            "mask.too_small",
+            f"What is marked on the photo {uri} is {count} px in all, under {least}.",
+        )
 
 
 def cut_patches(recipe: Recipe) -> Work:

@@ -32,6 +32,7 @@ from stages.options import (
     RemoveOptions,
     ResizeOptions,
     Section,
+    ShapeOptions,
     UpscaleOptions,
 )
 
@@ -53,6 +54,7 @@ class Recipe(Section):
     description: Annotated[str, NEUTRAL] = ""
     seed: int = Field(0, ge=0, lt=2**32)
     mask: MaskOptions = MaskOptions()
+    shapes: ShapeOptions = ShapeOptions()
     crop: CropOptions = CropOptions()
     resize: ResizeOptions = ResizeOptions()
     remove: RemoveOptions | None = None

@@ -53,7 +53,7 @@ def resample(values: Values, width: int, height: int, growing: int) -> Values:
     smaller = min(width, values.shape[1]), min(height, values.shape[0])
     shrunk = cv2.resize(values, smaller, interpolation=cv2.INTER_AREA)
     grown = cv2.resize(shrunk, (width, height), interpolation=growing)
-    return np.array(grown, values.dtype)  # type: ignore[return-value]
+    return np.array(grown, values.dtype)
 
 
 def scale_pixels(pixels: Bytes, width: int, height: int) -> Bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import unicodedata
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from manifests import traffic
-from manifests.errors import DestinationError, RowError
+from manifests.errors import ArchivedError, DestinationError, RowError
 from manifests.files import write_file
 
 #: Where inputs may lie, as users name it; ``file`` stands for paths, too.
@@ -43,8 +44,8 @@ class Storage(Protocol):
     """What a place must be able to do.
 
     It fails with an ``OSError`` where the object or its place is to blame, by the subclasses
-    ``FileNotFoundError`` and ``PermissionError`` if it is that; with a StorageError where the
-    storage is.
+    ``FileNotFoundError``, ``PermissionError`` and ``ArchivedError`` if it is that; with a
+    StorageError where the storage is.
     """
 
     def fetch(self, uri: str) -> Content:
@@ -129,7 +130,7 @@ def fetch(uri: str, role: str, schemes: Collection[str] = SCHEMES) -> Content:
 
     Raises:
         RowError: ``….no_uri``, ``….unknown_scheme``, ``….scheme_not_allowed``, ``….not_found``,
-            ``….access_denied`` or ``….unreachable``.
+            ``….access_denied``, ``….archived`` or ``….unreachable``.
         StorageError: no input can be read there.
     """
     if not uri:
@@ -143,13 +144,30 @@ def fetch(uri: str, role: str, schemes: Collection[str] = SCHEMES) -> Content:
     try:
         content = storage_for(scheme).fetch(uri)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise RowError(f"{role}.not_found", f"There is no {role} {uri}.") from None
+        raise RowError(f"{role}.not_found", f"There is no {role} {uri}{_spelled(uri)}.") from None
+    except ArchivedError as error:
+        raise RowError(f"{role}.archived", f"The {role} {uri}: {error.strerror}.") from None
     except PermissionError as error:
         raise RowError(f"{role}.access_denied", f"The {role} {uri}: {error.strerror}.") from None
     except (OSError, ValueError) as error:
         raise RowError(f"{role}.unreachable", f"The {role} {uri}: {error}.") from None
     traffic.count(read_bytes=len(content.data))
     return content
+
+
+def _spelled(uri: str) -> str:
+    """For the end of a sentence: whether there is a file whose name looks the same."""
+    forms = {form: unicodedata.normalize(form, uri) for form in ("NFC", "NFD")}
+    found: dict[str, str] = {}
+    with suppress(OSError):
+        found = versions([each for each in forms.values() if each != uri])
+    for form, each in forms.items():
+        if each in found:
+            return (
+                f", but one that looks the same, with its accents in Unicode's {form}: rename it, "
+                f"or write the cell in {form}"
+            )
+    return ""
 
 
 def read(uri: str, role: str) -> bytes:

@@ -20,6 +20,7 @@ from manifests.errors import WeightsError
 from stages import hashes
 from stages.cache import Entry, have
 from stages.download import CODE_SUFFIXES, GatedError, Tell, hub_page, version
+from stages.foreign import kind_of
 from stages.models import Model, commit_of, known
 from stages.recipe import Recipe
 from stages.storage import local_path, scheme_of
@@ -62,7 +63,8 @@ class Weights:
         safe = [path for path in files if path.suffix == ".safetensors"]
         found = safe or [path for path in files if path.suffix in CODE_SUFFIXES]
         if len(found) != 1:
-            problem = f"{self.path} holds {len(found)} files of weights, not one."
+            kind = kind_of(self.path)
+            problem = f"{self.path} is {kind}, and holds {len(found)} files of weights, not one."
             raise WeightsError("weights.unusable", problem)
         return found[0]
 

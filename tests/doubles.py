@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +36,9 @@ def watched(
         log: a file, to which a line ``id process`` is added for each photo.
         pause_s: how much longer.
         misdeed: what :data:`VICTIM` does to its process: ``segfault``, ``allocate``, ``sleep``,
-            ``exit``, or once only, ``exit-once``.
+            ``exit``, or once only, ``exit-once``; to the process that records it:
+            ``kill-watcher``, or ``no-row``, after which its row cannot be recorded; ``no-result``:
+            its result cannot be handed over.
     """
     return [
         Step("watch", "cpu", lambda: _watch(Path(log), pause_s, misdeed)),
@@ -50,6 +53,11 @@ def _watch(log: Path, pause_s: float, misdeed: str) -> Work:
         time.sleep(pause_s)
         if photo.lineage.id == VICTIM and misdeed:
             _do(misdeed, log)
+            if misdeed == "no-row":
+                photo.lineage.refine_guidance = "strong"  # type: ignore[assignment]
+            if misdeed == "no-result":
+                photo.lineage.output_uri = lambda: None  # type: ignore[assignment]
+                photo.lineage.status = "stuck"  # no further step works on it
 
     return work
 
@@ -67,6 +75,9 @@ def _do(misdeed: str, log: Path) -> None:
                 time.sleep(60)
         case "exit":
             os._exit(7)
+        case "kill-watcher":
+            is_isolated = Path(sys.argv[0]).name == "isolated.py"
+            os.kill(os.getppid() if is_isolated else os.getpid(), signal.SIGKILL)
         case "exit-once":
             marker = log.with_suffix(".died")
             if not marker.exists():

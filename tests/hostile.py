@@ -29,8 +29,8 @@ DAMAGE = frozenset(
 
 OK = frozenset({"ok"})
 
-#: Damage may also change a photo's size, so that the box lies outside or covers it.
-MOVED = frozenset({"mask.bad_shape", "mask.covers_photo"})
+#: Damage may also change a photo's size, so that the box lies outside or covers it, or hardly any.
+MOVED = frozenset({"mask.bad_shape", "mask.covers_photo", "mask.too_small"})
 
 #: Marks a photo of any format, without a mask file.
 BOX = "[[60, 40, 30, 24]]"
@@ -164,7 +164,8 @@ def damaged_masks() -> Iterator[Case]:
     """The same of masks, every third: photos serve as masks, bright parts of them are marked."""
     photo = sound_files()["png-rgb"]
     codes = {code.replace("image.", "mask.") for code in DAMAGE}
-    codes |= {"ok", "mask.size_mismatch", "mask.covers_photo", "mask.too_faint"}
+    codes |= {"ok", "mask.size_mismatch", "mask.covers_photo"}
+    codes |= {"mask.too_faint", "mask.ambiguous", "mask.too_small"}
     for number, (name, data) in enumerate(damaged(MASK_KINDS)):
         if number % 3 == 0:
             dark = ("mask.polarity=dark",) if number % 2 else ()

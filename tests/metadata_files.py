@@ -17,6 +17,8 @@ from stages.codecs.metadata.photoshop import settle_resources
 from stages.codecs.metadata.settling import Settling
 from stages.codecs.metadata.xmp import settle_packet
 from stages.options import MetadataOptions
+from stages.verify.containers import list_parts
+from stages.verify.embedded import embedded_pictures
 from tests.support import DEMO, encoded, upright_rgb
 
 REBUILD, DROP = MetadataOptions(), MetadataOptions(stale_preview="drop")
@@ -63,6 +65,11 @@ def distance(one: Image.Image, other: Image.Image) -> float:
 def assert_shows(preview: Image.Image, edited: Image.Image, old: Image.Image) -> None:
     assert distance(preview, edited) < 9
     assert distance(preview, old) > 20
+
+
+def previews(data: bytes) -> list[tuple[str, Image.Image | None]]:
+    """As the checker finds them, which shares no code with what is tested here."""
+    return list(embedded_pictures(data, list_parts(data)))
 
 
 def jpeg(picture: Image.Image, size: tuple[int, int] | None = None, **how: object) -> bytes:

@@ -99,7 +99,7 @@ def test_a_fault_of_ours_in_a_mask_is_an_internal_error(
     mask = np.zeros((112, 150), np.uint8)
     mask[40:60, 50:70] = 255
     assert ending(tmp_path, photo, encoded(mask))[0] == "ok"
-    monkeypatch.setattr("stages.codecs.decode.upright_of", broken)
+    monkeypatch.setattr("stages.codecs.mask_file.upright_of", broken)
     assert ending(tmp_path, photo, encoded(mask))[0] == "internal.error"
 
 

@@ -164,6 +164,7 @@ def test_try_without_marks_ends_with_1(
     ("arguments", "message"),
     [
         ((PHOTO, "o.png", "--box", "1,2,3"), "error mask.bad_shape: The photo"),
+        ((PHOTO, "o.png", "--box", ".1,.2,.3,.4"), "boxes[0] has only numbers from 0 to 1: shares"),
         ((PHOTO, MASK, "gone.png", "o.png"), "error mask.not_found: There is no mask gone.png."),
         (("nowhere.png", MASK, "o.png"), "error image.not_found: There is no image nowhere.png."),
         ((PHOTO, PHOTO, "o.jpg"), "error output.other_format: o.jpg ends in jpg, but the result"),

@@ -96,7 +96,7 @@ def test_ink_with_alpha_keeps_its_alpha(photo: Pixels, spot: Bits) -> None:
 def test_what_a_conversion_leaves_behind_is_told(photo: Pixels, spot: Bits) -> None:
     source = encoded(Image.fromarray(photo), format="JPEG", comment=b"bowl")
     _, made = edited(source, spot, "output.format=webp")
-    assert made.metadata_notes == ["not carried over: comment 1"]
+    assert made.metadata_notes == ["not carried over: comment"]
     many = tiff(np.stack([photo, photo]), photometric="rgb")
     _, made = edited(many, spot, "output.format=png")
     assert "1 further pictures left behind" in made.metadata_notes
@@ -119,3 +119,18 @@ def test_what_no_encoder_can_hold_is_told() -> None:
     info.add_itxt("XML:com.adobe.xmp", packet.decode())
     _, made = edited(encoded(wide, pnginfo=info), spot, "output.format=jpeg")
     assert "XMP over 64 KB left out" in made.metadata_notes
+
+
+def test_exif_that_another_format_does_not_get_is_told(photo: Pixels, spot: Bits) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a bowl"
+    exif.get_ifd(0x8769)[0x9003] = "2026:01:01 12:00:00"
+    source = encoded(Image.fromarray(photo), format="JPEG", exif=exif)
+    _, made = edited(source, spot, "output.format=tiff")
+    (note,) = made.metadata_notes
+    assert note == "EXIF not carried over, but for what TIFF has tags of its own for"
+    with Image.open(io.BytesIO(made.data)) as after:
+        assert after.getexif()[0x010E] == "a bowl"
+    big = tiff(photo, photometric="rgb", bigtiff=True)
+    _, made = edited(big, spot, "output.format=png")
+    assert made.metadata_notes == ["EXIF not carried over"]

@@ -149,6 +149,19 @@ def test_every_code_that_is_raised_is_listed() -> None:
             assert codes <= {*all_codes(), "manifest.csv"}, path
 
 
+def test_nobody_is_sent_to_an_index_for_this_project() -> None:
+    """It is on none. What works is the clone's uv, an image, or a wheel of one's own."""
+    advice = re.compile(r"\b(install|add)\b.{0,20}catalog-cleanup\b|catalog-cleanup\[\w+\]")
+    texts = [*ROOT.glob("*.md"), ROOT / "cluster" / "Dockerfile"]
+    for folder in MAY_IMPORT:
+        texts += [
+            path for end in ("py", "md", "toml") for path in (ROOT / folder).rglob(f"*.{end}")
+        ]
+    for path in texts:
+        text = " ".join(path.read_text("utf-8").split()).replace('" "', "")
+        assert not advice.search(text), path
+
+
 if __name__ == "__main__":
     for path, name, table in TABLES:
         file = ROOT / path

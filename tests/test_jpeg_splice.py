@@ -17,7 +17,7 @@ from PIL import Image
 
 from stages.codecs.errors import DamagedError, RefusedError
 from stages.codecs.jpeg_header import read_header
-from stages.codecs.jpeg_splice import coefficients_of, splice
+from stages.codecs.jpeg_splice import VerificationError, coefficients_of, splice
 from stages.codecs.libjpeg import transform
 from stages.masks import Bits, Bytes
 from tests.support import DEMO, encoded, upright_rgb
@@ -252,31 +252,39 @@ def test_threads_do_not_disturb_each_other(photo: Bytes) -> None:
         assert list(pool.map(work, sources * 4)) == alone * 4
 
 
-_FUZZED = encoded(
-    Image.fromarray(upright_rgb(DEMO / "photos" / "coffee-stray-coins.jpg")[:96, :144]),
-    format="JPEG",
-    quality=80,
-    progressive=True,
-)
+def _fuzzed() -> list[bytes]:
+    """Progressive, with restart markers, of four inks, and coded arithmetically."""
+    pixels = upright_rgb(DEMO / "photos" / "coffee-stray-coins.jpg")[:96, :144]
+    picture = Image.fromarray(pixels)
+    progressive = encoded(picture, format="JPEG", quality=80, progressive=True)
+    header = read_header(progressive)
+    header.arithmetic = True
+    return [
+        progressive,
+        cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_RST_INTERVAL, 5])[1].tobytes(),
+        encoded(picture.convert("CMYK"), format="JPEG", quality=80),
+        transform(progressive, header, lambda *_: None),
+    ]
 
 
 @settings(max_examples=3000, deadline=None)
 @given(
+    source=st.sampled_from(_fuzzed()),
     keep=st.floats(0.05, 1),
     changes=st.lists(st.tuples(st.floats(0, 0.9999), st.integers(1, 255)), min_size=1, max_size=6),
 )
 def test_mutants_are_refused_or_exact_and_never_repaired(
-    keep: float, changes: list[tuple[float, int]]
+    source: bytes, keep: float, changes: list[tuple[float, int]]
 ) -> None:
-    data = bytearray(_FUZZED)
+    data = bytearray(source)
     for position, change in changes:
         data[int(position * len(data))] ^= change
     mutant = bytes(data[: int(keep * len(data))]) if keep < 0.9 else bytes(data)
     mask = masks(96, 144)["small"]
-    edited = np.zeros((96, 144, 3), np.uint8)
+    edited = np.zeros((96, 144, len(read_header(source).components)), np.uint8)
     try:
         result = splice(mutant, edited, mask)
-    except (DamagedError, RefusedError, ValueError):
+    except (DamagedError, RefusedError, VerificationError, ValueError):
         return
     # What was accepted was read without a warning, so all of it is in the result.
     header = read_header(mutant)

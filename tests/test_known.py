@@ -136,7 +136,7 @@ def resized(recipe: Recipe) -> Recipe:
 
 @pytest.mark.parametrize("clear", [False, True], ids=["opaque", "half transparent"])
 @pytest.mark.parametrize(
-    ("x", "y", "other"), [(200, 70, 10), (3, 3, 500), (395, 139, 40), (200, 70, 260)]
+    ("x", "y", "other"), [(200, 70, 10), (3, 3, 285), (395, 139, 40), (200, 70, 260)]
 )
 def test_models_see_the_photos_own_pixels_and_nothing_made_up_as_known(
     x: int, y: int, other: int, clear: bool, models: Models

@@ -117,6 +117,26 @@ def test_a_cell_that_is_not_json_costs_its_row_alone(
     assert f"{path}, line 3: mask.bad_shape (id 'bad')." in plan.notes
 
 
+def test_rows_that_mark_nothing_are_counted_in_a_note(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"id": "none", "mask": []},
+        {"id": "no boxes", "boxes": []},
+        {"id": "nothing", "boxes": [], "polygons": [], "rle": []},
+        {"id": "a mask", "mask": "a.png", "boxes": []},
+        {"id": "a box", "boxes": [1, 2, 30, 40], "polygons": []},
+        {"id": "unusable", "mask": [""]},
+        {"id": "twice", "boxes": []},
+        {"id": "twice", "boxes": []},
+    ]
+    lines = [json.dumps({"image": "p.jpg", **row}) + "\n" for row in rows]
+    path = write(tmp_path / "m.jsonl", "".join(lines))
+    plan = make_plan(path, str(tmp_path / "out"))
+    assert "3 rows mark nothing: their photos are passed on unchanged." in plan.notes
+    one = make_plan(write(tmp_path / "one.jsonl", lines[1]), str(tmp_path / "one"))
+    assert one.notes == ["1 row marks nothing: its photo is passed on unchanged."]
+    assert not make_plan(write(tmp_path / "x.csv", PLAIN), str(tmp_path / "x")).notes
+
+
 @pytest.mark.parametrize("mask", ["[1, 2]", "[null]", '[""]', '["\\ud800.png"]', "[a.png, b.png]"])
 def test_a_list_of_masks_that_is_none_of_paths_is_refused(tmp_path: Path, mask: str) -> None:
     quoted = mask.replace('"', '""')

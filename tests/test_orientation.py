@@ -76,7 +76,7 @@ def test_a_tiff_is_turned_by_its_own_tag_alone() -> None:
         data = tiff(PICTURE, photometric="rgb", extratags=tags)
         decoded = decode_photo(data, 1, "x")
         assert decoded.orientation == orientation
-        mask = decode_mask(data, 1, "x", MaskOptions())
+        mask = decode_mask(data, 1, "x", MaskOptions()).values
         grey = np.asarray(Image.fromarray(decoded.pixels.astype(np.uint8)).convert("L"))
         assert np.array_equal(mask, grey)
 

@@ -219,6 +219,75 @@ def test_a_mask_over_everything_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("images/*"))
 
 
+SPECK = np.zeros((879, 1300), np.uint8)
+SPECK[400:403, 500:505] = 255
+
+SPECKS: dict[str, dict[str, object]] = {
+    "file": {},
+    "boxes": {"boxes": [[500, 400, 5, 3]]},
+    "polygons": {"polygons": [[500, 400, 505, 400, 505, 403, 500, 403]]},
+    "rle": {"rle": {"size": [879, 1300], "counts": [879 * 500 + 400, 15, 879 * 800 - 415]}},
+}
+
+
+@pytest.mark.parametrize("kind", SPECKS)
+def test_a_mark_of_some_pixels_is_refused_whatever_its_kind(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "speck.png").write_bytes(encoded(SPECK))
+    files = [str(tmp_path / "speck.png")] if kind == "file" else []
+    for limit in (16, 15):
+        recipe = Recipe.load("telea", [f"limits.min_mask_px={limit}"])
+        photo = with_marks("fig-bowl-sticker-date", recipe, files, **SPECKS[kind])
+        run_steps([photo], made(recipe, tmp_path))
+        if limit == 16:
+            assert (photo.lineage.error_code, photo.lineage.error_stage) == (
+                "mask.too_small",
+                "mask",
+            )
+            assert "is 15 px in all, under 16" in str(photo.lineage.error)
+        else:
+            assert photo.ok, photo.lineage.error
+
+
+def test_in_a_thumbnail_a_thousandth_is_enough(tmp_path: Path) -> None:
+    recipe = Recipe.load("telea")
+    (tmp_path / "thumbnail.png").write_bytes(encoded(Image.new("RGB", (64, 64), "red")))
+    photo = with_marks("fig-bowl-sticker-date", recipe, [], boxes=[[30, 30, 2, 2]])
+    photo.lineage.image_uri = str(tmp_path / "thumbnail.png")
+    run_steps([photo], made(recipe, tmp_path))
+    assert photo.ok, photo.lineage.error
+
+
+def test_boxes_are_read_in_the_units_of_the_recipe(tmp_path: Path) -> None:
+    share = [0.25, 0.5, 0.125, 0.25]
+    regions = {}
+    for units, factor in (("share", 1), ("percent", 100)):
+        recipe = Recipe.load("telea", [f"shapes.units={units}", "mask.dilate_px=0"])
+        boxes = [[number * factor for number in share]]
+        photo = with_marks("fig-bowl-sticker-date", recipe, [], boxes=boxes)
+        run_steps([photo], made(recipe, tmp_path)[:4])
+        assert photo.ok, photo.lineage.error
+        (regions[units],) = (patch["region"] for patch in photo.lineage.patches)
+    assert regions["share"] == {"x": 325, "y": 439, "width": 163, "height": 221}
+    assert regions["percent"] == regions["share"]
+    recipe = Recipe.load("telea")
+    photo = with_marks("fig-bowl-sticker-date", recipe, [], boxes=[share])
+    run_steps([photo], made(recipe, tmp_path))
+    assert photo.lineage.error_code == "mask.bad_shape"
+    assert "--set shapes.units=share" in str(photo.lineage.error)
+
+
+def test_a_mask_of_dark_labels_is_no_empty_mask(tmp_path: Path) -> None:
+    drawn = np.zeros((879, 1300), np.uint8)
+    drawn[200:260, 300:420] = 2
+    (tmp_path / "labels.png").write_bytes(encoded(drawn))
+    recipe = Recipe.load("telea", ["mask.dilate_px=0"])
+    photo = with_marks("fig-bowl-sticker-date", recipe, [str(tmp_path / "labels.png")])
+    run_steps([photo], made(recipe, tmp_path))
+    assert photo.ok, photo.lineage.error
+    assert photo.lineage.masked_px == 60 * 120
+    assert photo.lineage.output_sha256 != photo.lineage.image_sha256
+
+
 def test_errors_are_caught_in_one_place_and_pixels_freed() -> None:
     photo = Photo(LineageRow(id="x"), original=b"data")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -79,6 +80,28 @@ def test_rows_that_a_worker_took_with_it_are_done(clean: Clean, tmp_path: Path) 
     outcome = clean("exit-once")
     assert (outcome.exit_code, outcome.tally.ok) == (0, 8)
     assert victim(tmp_path).status == "ok"
+
+
+def test_an_exception_outside_of_the_steps_is_named_as_the_cause(
+    clean: Clean, tmp_path: Path
+) -> None:
+    """The row cannot be recorded: no step is to blame, and no process dies."""
+    outcome = clean("no-row")
+    assert (outcome.exit_code, outcome.tally.ok, outcome.tally.crashed) == (2, 7, 1)
+    error = victim(tmp_path).error
+    assert "at last by ArrowInvalid: Could not convert 'strong' with type str" in error
+    assert "ray.data.DataContext" not in error, "Ray's advice is no cause"
+
+
+def test_an_exception_that_ends_its_process_is_named(clean: Clean, tmp_path: Path) -> None:
+    assert clean("no-result").tally.crashed == 1
+    assert re.search(r"died in step \w+: exit code 1 by \w+.*pickle", victim(tmp_path).error)
+
+
+def test_a_watcher_that_is_killed_is_told(clean: Clean, tmp_path: Path) -> None:
+    assert clean("kill-watcher").tally.crashed == 1
+    assert re.search(r"at last by Actor\w+Error: ", victim(tmp_path).error)
+    assert "potential root causes" not in victim(tmp_path).error
 
 
 def test_crashed_rows_are_tried_again_on_request(

@@ -212,7 +212,7 @@ def test_without_the_libraries_it_says_how_to_get_them(
         load_refiner(FluxFillOptions(), flux_folder)
 
     assert raised.value.code == "model.not_installed"
-    assert "catalog-cleanup[models]" in str(raised.value)
+    assert ".ci/uv sync --extra models" in str(raised.value)
 
 
 @pytest.mark.gpu

@@ -103,6 +103,7 @@ def test_it_tells_of_each_row_and_draws_it(tmp_path: Path, photo: Image.Image, m
             assert np.abs(np.asarray(crop, np.int16) - there).mean() < 3
     summary = told(page, "page")["sides"][0]["summary"]
     assert summary["statuses"] == {"ok": 2}
+    assert summary["fidelity"] == ["kept outside the masks: all JPEG coefficients 2"]
     assert summary["rowsPerSecond"] == pytest.approx(2 / 2.5)
     assert summary["costPerThousand"] == pytest.approx(36 / 3600 * 2.5 / 2 * 1000)
     assert [stage["name"] for stage in summary["stages"]][:2] == ["fetch", "decode"]

@@ -14,8 +14,11 @@ import pytest
 from rich.console import Console
 
 from jobs.failures import write_failures
+from jobs.report.write import write_report
 from jobs.run import Outcome, run
 from jobs.status import as_json, show
+from jobs.verify import EXIT_UNCHECKED, verify
+from jobs.verify import show as show_verdicts
 from manifests.errors import DestinationError
 from manifests.runs import claim
 from stages.recipe import Recipe
@@ -84,6 +87,39 @@ def test_what_failed_is_a_manifest(results: Path, ray_address: str, tmp_path: Pa
     assert outcome.tally.failed == dict.fromkeys(BAD_ROWS, 1)
     again = pd.read_parquet(tmp_path / "out" / "lineage")
     assert set(again.manifest_error_code) == set(BAD_ROWS), "why it failed before is passed on"
+
+
+def test_a_folder_that_was_moved_is_read_where_it_is(ray_address: str, tmp_path: Path) -> None:
+    catalog = make_catalog(tmp_path, good=3, least_mp=0.1, most_mp=0.2)
+    moved = tmp_path / "archive" / "moved"
+    clean(catalog.manifest, tmp_path / "out", ray_address)
+    moved.parent.mkdir()
+    (tmp_path / "out").rename(moved)
+    verdicts = list(verify(str(moved)))
+    assert [each.problem or each.unchecked for each in verdicts] == [""] * 3
+    page = Path(write_report(str(moved), Console(quiet=True)))
+    details = (page.parent / "data" / "details-0000.js").read_text()
+    assert details.count('"shown":["before","after"]') == 3
+    assert str(tmp_path / "out") not in details.replace(str(moved), "")
+    assert re.search(r"all +13 +3 +10 +0 +0", told(moved, by_shard=False))
+    assert write_failures(str(moved), str(tmp_path / "again.jsonl")) == 10
+    stored = {path: path.stat().st_mtime_ns for path in (moved / "images").rglob("*.*")}
+    again = clean(catalog.manifest, moved, ray_address)
+    assert (again.tally.ok, again.tally.failed_count) == (3, 10)
+    assert stored == {path: path.stat().st_mtime_ns for path in (moved / "images").rglob("*.*")}
+    (tmp_path / "in").rename(tmp_path / "archive" / "in")
+    assert {each.unchecked for each in verify(str(moved))} == {
+        "the source or its mask cannot be read"
+    }
+    assert show_verdicts(Console(quiet=True), str(moved)) == EXIT_UNCHECKED
+
+
+def test_what_was_kept_is_told(results: Path) -> None:
+    text = " ".join(told(results, by_shard=False).split())
+    assert "kept outside the masks: all JPEG coefficients 2, every sample 1" in text
+    (standing,) = json.loads(as_json(str(results)))
+    assert standing["all"]["kept"] == {"coefficients": 2, "lossless": 1}
+    assert last_run(results)["tally"]["kept"] == {"coefficients": 2, "lossless": 1}
 
 
 def test_without_a_run_there_is_nothing_to_tell(tmp_path: Path) -> None:

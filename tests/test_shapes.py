@@ -14,13 +14,14 @@ from pycocotools import mask as coco
 
 from manifests.errors import RowError
 from stages.masks import Bits
+from stages.options import ShapeOptions
 from stages.shapes import rasterise
 
 WIDTH, HEIGHT = 40, 30
 
 
-def drawn(**shapes: Any) -> Bits:
-    return rasterise(shapes, WIDTH, HEIGHT, "p.jpg")
+def drawn(units: Any = "px", **shapes: Any) -> Bits:
+    return rasterise(shapes, WIDTH, HEIGHT, ShapeOptions(units=units), "p.jpg")
 
 
 def block(x0: int, y0: int, x1: int, y1: int) -> Bits:
@@ -54,12 +55,12 @@ A, B = block(3, 5, 13, 12), block(20, 1, 24, 30)
         ({"boxes": [3, 5, 10, 7]}, A),
         ({"boxes": [[3, 5, 10, 7], [20, 1, 4, 29]]}, A | B),
         ({"boxes": [3.4, 5.9, 9.1, 5.2]}, A),
-        ({"boxes": [-10, -10, 13, 12]}, block(0, 0, 3, 2)),
-        ({"boxes": [35, 25, 1000, 1000]}, block(35, 25, WIDTH, HEIGHT)),
+        ({"boxes": [-1, -1, 13, 12]}, block(0, 0, 12, 11)),
+        ({"boxes": [30, 20, 12, 12]}, block(30, 20, WIDTH, HEIGHT)),
         ({"polygons": [3, 5, 13, 5, 13, 12, 3, 12]}, A),
         ({"polygons": [[3, 5, 13, 5, 13, 12, 3, 12], [20, 1, 24, 1, 24, 30, 20, 30]]}, A | B),
-        ({"polygons": [-9, -9, 3, -9, 3, 2, -9, 2.0]}, block(0, 0, 3, 2)),
-        ({"polygons": [-999, -999, 999, -999, 999, 999, -999, 999]}, block(0, 0, WIDTH, HEIGHT)),
+        ({"polygons": [-2, -1, 9, -1, 9, 5, -2, 5.0]}, block(0, 0, 9, 5)),
+        ({"polygons": [-5, -5, 45, -5, 45, 35, -5, 35]}, block(0, 0, WIDTH, HEIGHT)),
         ({"polygons": [[3, 5, 13, 5, 13, 12, 3, 12], [30, 2, 31, 2, 30, 2]]}, A),
         ({"rle": compressed(A)}, A),
         ({"rle": [compressed(A), {"size": [HEIGHT, WIDTH], "counts": counts_of(B)}]}, A | B),
@@ -71,6 +72,85 @@ A, B = block(3, 5, 13, 12), block(20, 1, 24, 30)
 )
 def test_what_shapes_mark(shapes: dict[str, Any], expected: Bits) -> None:
     assert np.array_equal(drawn(**shapes), expected)
+
+
+@pytest.mark.parametrize(("units", "whole"), [("share", 1), ("percent", 100)])
+def test_shapes_in_shares_of_the_sides_mark_the_same(units: Any, whole: int) -> None:
+    sides = np.array([1000, 700])
+    box, ring = np.array([[190, 147], [270, 252]]), np.array([[600, 70], [900, 70], [600, 490]])
+    as_px = {"boxes": [box.ravel().tolist()], "polygons": [ring.ravel().tolist()]}
+    shares = {
+        "boxes": [(box / sides * whole).ravel().tolist()],
+        "polygons": [(ring / sides * whole).ravel().tolist()],
+    }
+    region = np.zeros((700, 1000), np.uint8)
+    region[0, :10] = 1
+    rle = {"rle": {"size": [700, 1000], "counts": counts_of(region.astype(np.bool_))}}
+    expected = rasterise(as_px | rle, 1000, 700, ShapeOptions(), "p.jpg")
+    options = ShapeOptions(units=units)
+    assert np.array_equal(rasterise(shares | rle, 1000, 700, options, "p.jpg"), expected)
+    assert expected[147:399, 190:460].all()
+    assert expected.sum() == pytest.approx(270 * 252 + 300 * 420 / 2 + 10, rel=0.01)
+
+
+SHARES, PERCENTS = [0.19, 0.15, 0.27, 0.36], [19.5, 15, 27, 36]
+
+
+@pytest.mark.parametrize(
+    ("units", "shapes", "message"),
+    [
+        ("px", {"boxes": SHARES}, "boxes has only numbers from 0 to 1: shares, not px"),
+        ("px", {"boxes": [[3, 5, 10, 7], SHARES]}, "boxes[1] has only numbers from 0 to 1"),
+        ("px", {"boxes": [0, 0, 1, 1]}, "boxes has only numbers from 0 to 1"),
+        ("px", {"polygons": [0.1, 0.1, 0.9, 0.1, 0.5, 1.0]}, "polygons has only numbers from 0"),
+        ("percent", {"boxes": SHARES}, "boxes has only numbers from 0 to 1: shares, not percent"),
+        ("px", {"boxes": PERCENTS}, "all lie in the first 100 x 100 px, as percents would"),
+        ("px", {"boxes": [[3, 5, 9, 7], [90.2, 4, 8, 6]]}, "all lie in the first 100 x 100 px"),
+        ("px", {"polygons": [10.5, 2, 40, 7, 20, 50]}, "all lie in the first 100 x 100 px"),
+        ("share", {"boxes": PERCENTS}, "has numbers from 15 to 36; with shapes.units = share they"),
+        ("share", {"polygons": [0, 0, 1.5, 0, 1, 1]}, "from 0 to 1.5; with shapes.units = share"),
+        ("percent", {"boxes": [190, 150, 270, 360]}, "with shapes.units = percent they are from 0"),
+        ("share", {"boxes": [-0.2, 0, 0.5, 0.5]}, "has numbers from -0.2 to 0.5"),
+        ("share", {"boxes": [0.9, 0.9, 0.4, 0.4]}, "outside the photo of 1600x1200 for the most"),
+        ("px", {"boxes": [-100, 10, 150, 90]}, "outside the photo of 1600x1200 for the most part"),
+        ("px", {"boxes": [1500, 1100, 900, 900]}, "outside the photo of 1600x1200 for the most"),
+        ("px", {"boxes": [200, 1500, 90, 90]}, "boxes lies outside the photo of 1600x1200"),
+        ("px", {"polygons": [1500, 5, 1900, 5, 1900, 90]}, "polygons lies outside the photo"),
+        ("px", {"boxes": [700, 500, 1300, 900]}, "it is x0, y0, x1, y1, not x, y, width, height"),
+    ],
+)
+def test_shapes_that_are_plausible_in_other_units_alone_are_refused(
+    units: Any, shapes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RowError) as caught:
+        rasterise(shapes, 1600, 1200, ShapeOptions(units=units), "p.jpg")
+    assert caught.value.code == "mask.bad_shape"
+    assert message in caught.value.message
+    assert "--set shapes.units=share or percent" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("shapes", "size"),
+    [
+        ({"boxes": [19, 15, 27, 36]}, (1600, 1200)),
+        ({"boxes": [[19.5, 15, 27, 36], [900, 15, 27, 36]]}, (1600, 1200)),
+        ({"boxes": PERCENTS}, (90, 64)),
+        ({"boxes": PERCENTS}, (640, 480)),
+        ({"boxes": [-5, -5, 30, 30]}, (64, 64)),
+        ({"boxes": [700, 500, 910, 710]}, (1600, 1200)),
+        ({"boxes": [1, 1, 4, 4]}, (64, 64)),
+        ({"polygons": [2, 2, 30, 2, 30, 9]}, (64, 64)),
+    ],
+)
+def test_small_photos_and_generous_boxes_are_marked_as_ever(
+    shapes: dict[str, Any], size: tuple[int, int]
+) -> None:
+    assert rasterise(shapes, *size, ShapeOptions(), "p.jpg").sum() > 15
+
+
+def test_rounded_shares_that_reach_the_border_are_within_the_photo() -> None:
+    region = drawn("share", boxes=[0.5, 0.3333, 0.5004, 0.667])
+    assert np.array_equal(region, block(20, 9, WIDTH, HEIGHT))
 
 
 def test_a_slanted_polygon_is_filled_as_geometry_says() -> None:
@@ -88,7 +168,9 @@ def test_run_lengths_of_any_mask_mean_that_mask(data: st.DataObject) -> None:
     region = np.random.default_rng(seed).random((height, width)) < share
     region[:, : data.draw(st.integers(0, width))] = data.draw(st.booleans())
     for rle in (compressed(region), {"size": [height, width], "counts": counts_of(region)}):
-        assert np.array_equal(rasterise({"rle": rle}, width, height, "p.jpg"), region)
+        assert np.array_equal(
+            rasterise({"rle": rle}, width, height, ShapeOptions(), "p.jpg"), region
+        )
 
 
 @pytest.mark.parametrize(
@@ -195,16 +277,16 @@ mutants = st.fixed_dictionaries(
 
 
 @settings(max_examples=2000, deadline=5000)
-@given(shapes=mutants)
-def test_no_input_does_harm(shapes: dict[str, Any]) -> None:
+@given(shapes=mutants, units=st.sampled_from(["px", "share", "percent"]))
+def test_no_input_does_harm(shapes: dict[str, Any], units: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
-        region = drawn(**shapes)
+        region = drawn(units, **shapes)
     except RowError as error:
         if error.code not in ("mask.bad_shape", "mask.size_mismatch"):
             raise
     else:
         assert region.shape == (HEIGHT, WIDTH)
-        again = drawn(**json.loads(json.dumps(shapes)))
+        again = drawn(units, **json.loads(json.dumps(shapes)))
         assert np.array_equal(region, again), "no memory that nobody wrote is taken for a mask"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 * 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import jpeglib
@@ -13,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 
 from jobs.run import run
-from jobs.verify import show, verify
+from jobs.verify import EXIT_ALL_HOLD, EXIT_DIFFERS, EXIT_UNCHECKED, show, verify
 from manifests.errors import DestinationError
 from stages.codecs.formats import format_of
 from stages.codecs.jpeg_header import envelope, read_header
@@ -52,20 +53,26 @@ def test_the_corpus_is_large_and_holds_every_format() -> None:
 
 def test_all_of_the_corpus_holds_what_was_promised(cleaned: Path, lineage: pd.DataFrame) -> None:
     verdicts = {each.id: each for each in verify(str(cleaned / "out"))}
-    assert set(verdicts) == set(files())
+    corpus = files()
+    assert set(verdicts) == set(corpus)
     assert {name: v.problem for name, v in verdicts.items() if v.problem} == {}
     for name, verdict in verdicts.items():
-        found = verdict.found
-        assert found is not None
-        kind = found.format
+        found, kind = verdict.found, format_of(corpus[name])
+        assert found is not None, verdict.detail
         lossy = kind in ("avif", "heic") or (kind == "webp" and "lossless" not in name)
         expected = "coefficients" if kind == "jpeg" else "lossless"
         assert lineage.fidelity[name] == ("reencoded" if lossy else expected), name
-        assert found.kept != lossy, name
+        assert found.outside.startswith("coded again") == lossy, name
         assert found.differing == [], name
         shows_previews = any(word in name for word in ("thumbnail", "photoshop", "copies"))
         assert ("rebuilt" in found.previews) == (shows_previews or name in ALSO_PREVIEWS), name
-    assert show(QUIET, str(cleaned / "out"), sample=5) == 0
+    shown = Console(width=200, file=io.StringIO())
+    assert show(shown, str(cleaned / "out"), sample=5) == EXIT_ALL_HOLD
+    assert re.search(
+        r"5 checked: \d kept all outside the mask, \d coded again as recorded, "
+        r"0 differ, 0 could not be checked\.",
+        shown.file.getvalue(),  # type: ignore[attr-defined]
+    )
 
 
 #: This got an EXIF thumbnail, too, though its name says something else. (So did avif-rgb, but
@@ -153,20 +160,50 @@ def test_what_does_not_hold_is_told(
     (images / "swapped.png").write_bytes(encoded(255 - photo))
     (tmp_path / "replaced.png").write_bytes(encoded(255 - photo))
 
-    problems = {each.id: each.problem for each in verify(str(out))}
-    assert problems.pop("good") == ""
+    verdicts = {each.id: each for each in verify(str(out))}
+    assert verdicts["replaced"].unchecked == "the source has changed since"
+    problems = {name: each.problem for name, each in verdicts.items()}
+    assert problems.pop("good") == problems.pop("replaced") == ""
     assert "There is no" in problems.pop("gone")
-    assert problems == {
-        "recoded": "not the file that was stored, samples outside the mask changed",
-        "old-thumbnail": "not the file that was stored, the old picture still shows",
-        "comment": "not the file that was stored, metadata changed",
-        "sample": "not the file that was stored, samples outside the mask changed",
-        "replaced": "the source has changed since",
-        "uncleaned": "not the file that was stored, nothing was cleaned",
-        "swapped": "not the file that was stored, another picture",
+    assert {name: text.split(", ")[-1] for name, text in problems.items()} == {
+        "recoded": "coefficients outside the mask changed",
+        "old-thumbnail": "the old picture still shows: EXIF 1/samples",
+        "comment": "metadata changed: comment",
+        "sample": "samples outside the mask changed",
+        "uncleaned": "nothing was cleaned",
+        "swapped": "samples outside the mask changed",
     }
-    assert show(Console(width=200), str(out)) == 2
-    assert "8 did not hold" in capsys.readouterr().out
+    assert all(text.startswith("not the file that was stored") for text in problems.values())
+    console = Console(width=200)
+    assert show(console, str(out)) == EXIT_DIFFERS
+    told = capsys.readouterr().out
+    assert "9 checked: 1 kept all outside the mask, 0 coded again as recorded, 7 differ," in told
+    assert "1 could not be checked (1 the source has changed since)." in told
+    for name in problems.keys() | {"gone"}:
+        next(images.glob(f"{name}.*"), images / name).unlink(missing_ok=True)
+    (tmp_path / "mask.png").write_bytes(encoded(255 - mask))
+    assert {each.unchecked for each in verify(str(out)) if not each.problem} == {
+        "the source has changed since",
+        "the mask has changed since",
+    }
+
+
+def test_a_run_whose_sources_are_gone_is_no_success(ray_address: str, tmp_path: Path) -> None:
+    photo = upright_rgb(DEMO / "photos" / "coffee-stray-coins.jpg")
+    mask = np.zeros(photo.shape[:2], np.uint8)
+    mask[100:180, 200:330] = 255
+    (tmp_path / "p.png").write_bytes(encoded(photo))
+    (tmp_path / "m.png").write_bytes(encoded(mask))
+    (tmp_path / "m.csv").write_text("id,image,mask\n1,p.png,m.png\n")
+    out = str(tmp_path / "out")
+    run(str(tmp_path / "m.csv"), out, RECIPE, QUIET, address=ray_address)
+    assert show(QUIET, out) == EXIT_ALL_HOLD
+    (tmp_path / "p.png").unlink()
+    (verdict,) = verify(out)
+    assert (verdict.problem, verdict.found) == ("", None)
+    assert verdict.unchecked == "the source or its mask cannot be read"
+    assert "There is no image" in verdict.detail
+    assert show(QUIET, out) == EXIT_UNCHECKED
 
 
 def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
 
-from jobs.failures import manifest_row
+from jobs.failures import as_json, manifest_row
 from jobs.report.data import EXTRA, Listing, Side
 from jobs.report.pictures import Pictures
 
@@ -116,7 +115,7 @@ def details(listing: Listing, start: int, stop: int, drawn: Drawn) -> Iterator[d
         if other and other["id"] is not None:
             told.append(_told(other, listing.sides[1], 1, pictures[1]))
         yield {
-            "line": json.dumps(manifest_row(row, []) | further, default=str, ensure_ascii=False),
+            "line": as_json(manifest_row(row, []) | further),
             "sides": told,
         }
 
@@ -168,5 +167,5 @@ def _rounded(value: float | None, digits: int) -> float | None:
 def _shortened(value: Any) -> str:
     if value is None:
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    text = value if isinstance(value, str) else as_json(value)
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"

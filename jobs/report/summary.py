@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.errors import all_codes, describe
+from manifests.ledger import count_fidelity, fidelity_lines
 from manifests.runs import RunRecord
 
 
@@ -22,10 +23,11 @@ class Summary:
         recipe_hash: whose.
         output: where.
         rows: how many there are.
-        unchanged: of these, with an empty mask.
         statuses: how they ended.
         codes: error codes of those that are not ok.
         flags: why somebody should look at them.
+        kept: what of them is kept outside the masks, as in :class:`manifests.ledger.Tally`.
+        recoded: likewise, why some are coded again.
         of_runs: run -> rows that it made.
         stages: stage -> seconds, of all rows; and how many rows went through it.
     """
@@ -33,17 +35,19 @@ class Summary:
     recipe_hash: str
     output: str
     rows: int = 0
-    unchanged: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
+    kept: Counter[str] = field(default_factory=Counter)
+    recoded: Counter[str] = field(default_factory=Counter)
     of_runs: Counter[str] = field(default_factory=Counter)
     stages: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     def add(self, rows: pa.Table) -> None:
         """Count further rows."""
         self.rows += rows.num_rows
-        self.unchanged += pc.sum(pc.equal(rows["masked_px"], 0)).as_py() or 0
+        for ours, counts in zip((self.kept, self.recoded), count_fidelity(rows), strict=True):
+            ours.update(counts)
         counted = (
             (self.statuses, "status"),
             (self.codes, "error_code"),
@@ -81,7 +85,7 @@ class Summary:
         cost = hourly_price * seconds / 3600 if hourly_price is not None and done else None
         return {
             "rows": self.rows,
-            "unchanged": self.unchanged,
+            "fidelity": fidelity_lines(self.kept, self.recoded),
             "statuses": dict(self.statuses),
             "codes": [
                 {"code": code, "count": count, "meaning": meaning(code)}

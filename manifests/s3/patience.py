@@ -25,7 +25,7 @@ from tenacity import (
 )
 
 from manifests import traffic
-from manifests.errors import StorageError, redact
+from manifests.errors import ArchivedError, StorageError, redact
 from manifests.s3.client import Connection, connect, renew
 
 if TYPE_CHECKING:
@@ -81,8 +81,14 @@ _CREDENTIALS = frozenset(
         "UnrecognizedClientException",
         "SignatureDoesNotMatch",
         "RequestTimeTooSkewed",
+        "InvalidSecurity",
+        "AccountProblem",
+        "NotSignedUp",
     }
 )
+
+#: Of an object in S3 Glacier, or in an archive tier of Intelligent-Tiering; the latter by a copy.
+_ARCHIVED = frozenset({"InvalidObjectState", "ObjectNotInActiveTierError"})
 
 _NO_CREDENTIALS = (
     boto.NoCredentialsError,
@@ -115,8 +121,8 @@ def request(uri: str, action: Callable[[S3Client], T]) -> T:
         action: one request or several, which may be repeated.
 
     Raises:
-        OSError: it is the object's fault: ``FileNotFoundError``, ``PermissionError``, or another
-            where the storage answers but will not do it.
+        OSError: it is the object's fault: ``FileNotFoundError``, ``PermissionError``,
+            ``ArchivedError``, or another where the storage answers but will not do it.
         StorageError: it is not: ``storage.unreachable``, ``storage.credentials`` or
             ``storage.bad_setting``.
     """
@@ -161,6 +167,7 @@ def _may_pass(error: BaseException) -> bool:
     """Whether the same request may succeed later."""
     error = _cause(error)
     code, status = code_and_status(error)
+    code = code.removeprefix("KMS.")
     if code in _THROTTLED | _ON_THE_WAY or code.startswith("Throttling"):
         return True
     if status in (501, 507):  # not implemented; full, as some servers say
@@ -176,14 +183,18 @@ def _is_about_credentials(error: BaseException) -> bool:
 
 def _told(error: BaseException, uri: str, connection: Connection) -> Exception:
     """What the caller is to know: an OSError about the object, or a StorageError."""
-    _, status = code_and_status(error)
+    code, status = code_and_status(error)
     text = str(error).rstrip(".")
     if _is_about_credentials(error):
         return StorageError("storage.credentials", f"{uri}: {text}.")
     if isinstance(error, boto.SSLError) or (_may_pass(error) and not _answers(uri, connection)):
         return StorageError("storage.unreachable", f"{uri}: {text}.")
+    text += " (it was changed while it was read)" if code == "PreconditionFailed" else ""
+    if code in _ARCHIVED:
+        return ArchivedError(errno.EACCES, text, uri)
     number = {404: errno.ENOENT, 403: errno.EACCES, 401: errno.EACCES}.get(status, errno.EIO)
-    return OSError(number, text, uri)
+    # A key that is disabled, gone or not for us: all come with status 400.
+    return OSError(errno.EACCES if code.startswith("KMS.") else number, text, uri)
 
 
 def _answers(uri: str, connection: Connection) -> bool:

@@ -12,7 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from stages.codecs import heif, pillow_io, png, tiff
 from stages.codecs.blocks import Blocks
-from stages.codecs.metadata.compare import comparable
+from stages.codecs.jpeg_header import envelope
 from stages.codecs.metadata.exif import NAME as EXIF_NAME
 from stages.codecs.orientation import upright_exif, upright_xmp
 from stages.codecs.picture import (
@@ -25,7 +25,8 @@ from stages.codecs.picture import (
     to_8_bits,
     to_displayed,
 )
-from stages.codecs.png_chunks import chunks, raw_profile, with_chunks
+from stages.codecs.png_chunks import chunks, raw_profile, with_chunks, xmp_of
+from stages.codecs.riff import riff_chunks
 from stages.colour import as_seen, view
 
 #: The formats that can hold CMYK; those that lose no sample, and hold 16 bits.
@@ -36,6 +37,11 @@ _LOSSLESS = ("png", "tiff")
 _TELLING = (270, 271, 272, 274, 305, 306, 315, 316, 33432)
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _ORIENTATION, _PREDICTOR, _XMP = 274, 317, 700
+
+#: Chunks that another format has something of, or that tell of the coding alone.
+_PNG_CARRIED = {"iCCP", "pHYs", "sRGB", "gAMA", "cHRM", "sBIT", "bKGD"}
+_WEBP_CARRIED = {"VP8X", "VP8 ", "VP8L", "ALPH", "ICCP", "XMP "}
+_TIFF_LEFT = {33723: "IPTC", 34377: "Photoshop resources", 37724: "Photoshop layers"}
 
 #: Bytes, the name that goes before XMP taken off.
 _MAX_SEGMENT = 65_500
@@ -84,6 +90,9 @@ def convert(edit: Edit, own: str, wanted: str) -> Encoded:
         data = _png(pixels, carried)
     elif pixels.dtype == np.uint8:
         data = _tiff(pixels, space, carried)
+        if any(_telling_tags(carried.exif).get_ifd(number) for number in (_EXIF_IFD, _GPS_IFD)):
+            # Pillow writes no directories into a compressed TIFF.
+            blocks.notes.append("EXIF not carried over, but for what TIFF has tags of its own for")
     else:
         data = _deep_tiff(pixels, space, carried)
         if carried.exif:
@@ -140,6 +149,8 @@ def _loses_ink(space: Space, wanted: str) -> bool:
 def _carried(edit: Edit, own: str, blocks: Blocks, space: Space) -> _Carried:
     if own == "tiff":
         exif, xmp, dpi = _of_tiff(edit.source)
+        if edit.source[2:4] in (b"+\0", b"\0+"):
+            blocks.notes.append("EXIF not carried over")
     elif own == "heic":
         found = heif.metadata_of(edit.source)
         exif, xmp, dpi = found.get("exif") or b"", found.get("xmp") or b"", None
@@ -180,13 +191,40 @@ def _raw_exif(source: bytes, own: str) -> bytes:
 
 def _left_behind(source: bytes, own: str, carried: _Carried) -> list[str]:
     """A note for all that the new file does not hold."""
-    kept = {"xmp", "icc", "APP0 1", "APP14 1", "tags", "pHYs 1", "sRGB 1", "gAMA 1", "cHRM 1"}
-    kept |= {"VP8X 1", "ALPH 1", "tRNS 1", "PLTE 1", "sBIT 1", "bKGD 1"}
-    kept |= {"exif 1"} if carried.exif else set()
-    left = [] if own in ("avif", "heic") else sorted(comparable(source).keys() - kept)
+    left = sorted(_others(source, own) - ({"EXIF"} if carried.exif else set()))
     notes = [f"not carried over: {', '.join(left)}"] if left else []
     further = _further_pictures(source, own)
     return notes + ([f"{further} further pictures left behind"] if further else [])
+
+
+def _others(source: bytes, own: str) -> set[str]:
+    """What a file holds beside its picture, XMP, profile and resolution, by names for people."""
+    if own == "jpeg":
+        segments, trailer = envelope(source)
+        found = {_name_of_segment(segment) for segment in segments}
+        return found - {""} | ({"bytes behind the picture"} if trailer else set())
+    if own == "png":
+        names = {name.decode("latin-1") for name, _ in chunks(source) if name[:1].islower()}
+        texts = {xmp_of(content) is None for name, content in chunks(source) if name == b"iTXt"}
+        names -= {"iTXt"} if texts == {False} else set()
+        return {{"eXIf": "EXIF"}.get(name, f"chunk {name}") for name in names - _PNG_CARRIED}
+    if own == "webp":
+        names = {name.decode("latin-1") for name in dict(riff_chunks(source))}
+        return {{"EXIF": "EXIF"}.get(name, f"chunk {name}") for name in names - _WEBP_CARRIED}
+    if own == "tiff":
+        with tifffile.TiffFile(io.BytesIO(source)) as reader:
+            tags = tiff.main_page(reader).tags
+            return {name for tag, name in _TIFF_LEFT.items() if tag in tags}
+    return set()
+
+
+def _name_of_segment(segment: bytes) -> str:
+    """Of a JPEG's segment that is not carried over; empty for one that is."""
+    if segment[4:].startswith((b"http://ns.adobe.com/x", b"ICC_PROFILE\0", b"JFIF\0", b"Adobe")):
+        return ""
+    known = ((EXIF_NAME, "EXIF"), (b"Photoshop 3.0", "IPTC and Photoshop resources"))
+    name = next((name for start, name in known if segment.startswith(start, 4)), "")
+    return name or ("comment" if segment[1] == 0xFE else f"APP{segment[1] - 0xE0}")
 
 
 def _further_pictures(source: bytes, own: str) -> int:

@@ -11,27 +11,22 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from manifests.errors import RowError
-from stages.codecs import pillow_io, webp
+from stages.codecs import mask_file, pillow_io, webp
 from stages.codecs.bounds import refuse_endless
 from stages.codecs.errors import DamagedError, RefusedError, library_errors
 from stages.codecs.formats import CODECS, format_of
 from stages.codecs.jpeg_header import read_header
 from stages.codecs.orientation import ignored
 from stages.codecs.picture import Decoded, UnsupportedError
-from stages.codecs.pillow_io import opened, upright_of
-from stages.masks import Bytes
+from stages.codecs.pillow_io import opened
+from stages.masks import Levels
 from stages.options import MaskOptions
 
 #: Which file a message is about; also the first half of its error code.
 Role = Literal["image", "mask"]
-
-#: Formats a mask may have.
-_MASK_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 
 
 def decode_photo(data: bytes, max_megapixels: float, uri: str) -> Decoded:
@@ -85,14 +80,11 @@ def check_photo(data: bytes, max_megapixels: float, uri: str) -> tuple[int, int]
         return size
 
 
-def decode_mask(data: bytes, max_megapixels: float, uri: str, options: MaskOptions) -> Bytes:
-    """Decode a mask to ``(h, w)`` uint8, 0 to 255: its alpha, or its luminance.
-
-    Of a file with several pictures (animations, pages) the first counts. Luminance is that over
-    the colour that marks nothing: what is transparent is not marked.
+def decode_mask(data: bytes, max_megapixels: float, uri: str, options: MaskOptions) -> Levels:
+    """Decode a mask to levels: its alpha, or its luminance; see :func:`mask_file.read_levels`.
 
     Args:
-        data: the file.
+        data: the file; of several pictures (animations, pages) the first counts.
         max_megapixels: larger ones are refused before any pixel is decoded.
         uri: names the file in errors.
         options: the channel; the polarity decides which colour marks nothing.
@@ -104,52 +96,12 @@ def decode_mask(data: bytes, max_megapixels: float, uri: str, options: MaskOptio
     """
     with _explained(data, "mask", uri):
         _check_head(data, max_megapixels, "mask", uri)
-        return _read_mask(data, max_megapixels, uri, options)
-
-
-def _read_mask(data: bytes, max_megapixels: float, uri: str, options: MaskOptions) -> Bytes:
-    with opened(data) as picture:
-        _check_size(*picture.size, max_megapixels, "mask", uri)
-        if picture.format not in _MASK_FORMATS:
-            raise UnsupportedError(f"its format is {picture.format}")
-        picture.load()
-        if options.channel == "alpha":
-            return _alpha(picture, data, uri)
-        deep = picture.mode.startswith("I") or picture.mode == "F" or _is_label_map(picture)
-        upright = upright_of(picture)
-        if deep:
-            return _stretch(np.asarray(upright))
-        if not upright.has_transparency_data:
-            return np.asarray(upright.convert("L"))
-        unmarked = 255 if options.polarity == "dark" else 0
-        ground = Image.new("RGBA", upright.size, (unmarked, unmarked, unmarked, 255))
-        drawn = upright.convert("RGBA")
-        luminance = np.asarray(Image.alpha_composite(ground, drawn).convert("L"))
-        least, most = drawn.getchannel("A").getextrema()
-        if least != most and (luminance == unmarked).all():
-            colour = "white" if unmarked else "black"
-            raise RowError(
-                "mask.too_faint",
-                f"The mask {uri} is {colour} all over; only its transparency varies.",
-            )
-        return luminance
-
-
-def _alpha(picture: Image.Image, data: bytes, uri: str) -> Bytes:
-    """The alpha channel of a mask, or what its palette or its transparent colour stands for."""
-    if not picture.has_transparency_data:
-        raise RowError("mask.no_alpha", f"The mask {uri} has no alpha channel.")
-    key = picture.info.get("transparency")
-    upright = upright_of(picture)
-    if picture.mode.startswith("I"):
-        return np.where(np.asarray(upright) == key, 0, 255).astype(np.uint8)
-    if picture.mode in ("L", "RGB") and picture.format == "PNG" and data[24] != 8:
-        # Pillow scales the samples to 8 bits, but not the colour that is transparent.
-        raise RowError(
-            "mask.unsupported",
-            f"The mask {uri} cannot be used: it has a transparent colour of {data[24]} bits.",
-        )
-    return np.asarray(upright.convert("RGBA").getchannel("A"))
+        with opened(data) as picture:
+            _check_size(*picture.size, max_megapixels, "mask", uri)
+            if picture.format not in mask_file.FORMATS:
+                raise UnsupportedError(f"its format is {picture.format}")
+            picture.load()
+            return mask_file.read_levels(picture, data, options, uri)
 
 
 @contextmanager
@@ -222,16 +174,3 @@ def _is_truncation(error: DamagedError, data: bytes) -> bool:
     text = str(error).lower()
     ends = ("truncated", "unexpected end", "too small", "end-of-file", "premature")
     return isinstance(error.__cause__, EOFError) or any(word in text for word in ends)
-
-
-def _is_label_map(picture: Image.Image) -> bool:
-    """Whether a grey mask says 0 and 1 where 0 and 255 is meant."""
-    return picture.mode == "L" and picture.format != "JPEG" and picture.getextrema() == (0, 1)
-
-
-def _stretch(samples: npt.NDArray[np.generic]) -> Bytes:
-    """Scale deep masks to 0..255 by the range their kind has: 1 bit, 8 bits, 16 bits, or unit."""
-    values = samples.astype(np.float64)
-    peak = float(values.max(initial=0.0))
-    full = next((top for top in (1.0, 255.0, 65535.0) if peak <= top), peak)
-    return np.rint(np.clip(values / full, 0.0, 1.0) * 255).astype(np.uint8)

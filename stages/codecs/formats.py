@@ -1,8 +1,7 @@
 """The image formats that are edited, and who reads and writes each: to add one, enter it here.
 
 What else knows formats by name: ``output.format`` in ``stages/options.py`` and ``convert.py``, if
-other files are to be turned into it; ``metadata/containers.py``, for ``verify`` to compare its
-metadata.
+other files are to be turned into it; ``stages/verify``, which reads files by walkers of its own.
 """
 
 from __future__ import annotations

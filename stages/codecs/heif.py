@@ -155,7 +155,5 @@ def _pillow_heif() -> ModuleType:
     try:
         import pillow_heif  # noqa: PLC0415 - an extra
     except ImportError:
-        raise UnsupportedError(
-            "reading HEIC takes pillow-heif: install catalog-cleanup[heic]"
-        ) from None
+        raise UnsupportedError("reading HEIC takes pillow-heif: pip install pillow-heif") from None
     return pillow_heif

@@ -101,7 +101,7 @@ def decode(data: bytes) -> Decoded:
         if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
             raise UnsupportedError("it is animated")
         picture.load()
-        _scale_key(picture, data)
+        scale_key(picture, data)
         mode = _MODES[picture.mode]
         if "transparency" in picture.info:
             mode = _WITH_ALPHA[mode]
@@ -116,7 +116,7 @@ def decode(data: bytes) -> Decoded:
         )
 
 
-def _scale_key(picture: Image.Image, data: bytes) -> None:
+def scale_key(picture: Image.Image, data: bytes) -> None:
     """Pillow scales the samples of a grey PNG of 2 or 4 bits, but not its transparent colour."""
     key = picture.info.get("transparency")
     if picture.format == "PNG" and picture.mode == "L" and isinstance(key, int) and data[24] < 8:

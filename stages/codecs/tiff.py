@@ -228,21 +228,6 @@ def _samples(page: TiffPage, data: bytes) -> Samples:
     return stored
 
 
-def smaller_copies(data: bytes) -> Iterator[Samples | None]:
-    """``(h, w, samples)`` of each smaller copy of the picture; None where it cannot be shown."""
-    with _reading(data) as reader:
-        chained, below = _smaller_pages(reader, main_page(reader))
-        for page in chained + below:
-            try:
-                with library_errors():
-                    _kind(page)
-                    samples = _samples(page, data)
-            except (UnsupportedError, DamagedError):
-                yield None
-            else:
-                yield samples
-
-
 def _smaller_pages(reader: TiffReader, main: TiffPage) -> tuple[list[TiffPage], list[TiffPage]]:
     """Smaller copies in the chain of pages, and all pages below the main one."""
     chained = [page for page in _pages(reader) if page.is_reduced and page.offset != main.offset]

@@ -65,3 +65,13 @@ def canvas(data: bytes) -> tuple[int, int] | None:
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     width, height = (int.from_bytes(data[at : at + 2], "little") & 0x3FFF for at in (26, 28))
     return width, height
+
+
+def is_lossy(data: bytes) -> bool:
+    """Whether the picture, or the first of an animation's, is coded with loss."""
+    for name, content in riff_chunks(data):
+        if name == b"ANMF":  # a frame: 16 bytes of where and how long, then its own chunks
+            return is_lossy(bytes(12) + content[16:])
+        if name in (b"VP8 ", b"VP8L"):
+            return name == b"VP8 "
+    return True

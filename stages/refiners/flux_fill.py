@@ -26,7 +26,7 @@ _MIN_TOKENS, _MAX_TOKENS = 256, 512
 _KEPT_PROMPTS = 32
 
 
-class FillPipeline(FluxFillPipeline):
+class FillPipeline(FluxFillPipeline):  # type: ignore[misc] # diffusers has no types
     """The published pipeline, shown the most likely latents of what is known, as in ComfyUI.
 
     Diffusers draws them at random from the VAE's posterior.

@@ -16,6 +16,7 @@ from diffusers.models.attention_dispatch import (
 from transformers.utils import logging as transformers_logging
 
 from manifests.errors import WeightsError
+from stages.foreign import kind_of, reason
 from stages.options import Dtype
 
 #: Turns traced blocks into code. Tests take `eager`, which traces but generates nothing.
@@ -46,11 +47,20 @@ def check_folder(
         WeightsError: ``weights.unusable``.
     """
     index_file = folder / "model_index.json"
+    if folder.is_file():
+        raise _unusable(
+            f"{folder} is {kind_of(folder) or 'a file'}, and not the folder of a {pipelines[0]}. "
+            "diffusers writes one: of a single file by from_single_file and save_pretrained; of a "
+            "LoRA once it is fused into its model. `catalog-cleanup models list` names some to get."
+        )
     try:
         index = json.loads(index_file.read_text(encoding="utf-8"))
         found = index["_class_name"]
     except FileNotFoundError:
-        raise _unusable(f"{folder} is no diffusers pipeline: no model_index.json.") from None
+        kind = kind_of(folder)
+        raise _unusable(
+            f"{folder} is {kind}, and no diffusers pipeline: no model_index.json."
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _unusable(f"{index_file} cannot be read: {error!r}.") from None
     if found not in pipelines:
@@ -89,10 +99,10 @@ def load_part(kind: Any, folder: Path, part: str, dtype: torch.dtype, **switches
         )
     except torch.OutOfMemoryError as error:
         raise WeightsError(
-            "model.out_of_memory", f"{folder / part} does not fit: {error}"
+            "model.out_of_memory", f"{folder / part} does not fit: {reason(error)}."
         ) from None
     except Exception as error:  # the libraries raise a dozen kinds for a file that is not right
-        raise _unusable(f"{folder / part} cannot be loaded: {error}") from error
+        raise _unusable(f"{folder / part} cannot be loaded: {reason(error)}.") from error
     wrong = sorted([*info["missing_keys"], *info["mismatched_keys"]], key=str)
     if wrong:
         raise _unusable(f"{folder / part} lacks {len(wrong)} weights, such as {wrong[0]}.")
@@ -104,7 +114,7 @@ def load_tokenizer(kind: Any, folder: Path, part: str) -> Any:
     try:
         return kind.from_pretrained(folder, subfolder=part, local_files_only=True)
     except Exception as error:  # as above
-        raise _unusable(f"{folder / part} cannot be loaded: {error}") from error
+        raise _unusable(f"{folder / part} cannot be loaded: {reason(error)}.") from error
 
 
 def fp8_config(dtype: torch.dtype, device: torch.device) -> TorchAoConfig:
@@ -125,7 +135,7 @@ def fp8_config(dtype: torch.dtype, device: torch.device) -> TorchAoConfig:
 
         return TorchAoConfig(Float8DynamicActivationFloat8WeightConfig(granularity=PerRow()))
     except (ImportError, ValueError, AssertionError) as error:
-        raise _unavailable(f"refine.fp8 needs torchao: {error}.") from None
+        raise _unavailable(f"refine.fp8 needs torchao: {reason(error)}.") from None
 
 
 def fp8_switches(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
@@ -151,7 +161,9 @@ def use_attention(transformer: Any, backend: str, dtype: torch.dtype, device: to
         sample = torch.zeros(shape, dtype=dtype, device=device)
         dispatch_attention_fn(sample, sample, sample, backend=AttentionBackendName(backend.lower()))
     except Exception as error:  # each backend has its own way to say no
-        raise _unavailable(f"refine.attention = {backend} cannot be had: {error}.") from None
+        raise _unavailable(
+            f"refine.attention = {backend} cannot be had: {reason(error)}."
+        ) from None
     finally:  # diffusers makes it the whole process's default, the VAE's too
         _AttentionBackendRegistry.set_active_backend(default)
 
@@ -165,7 +177,7 @@ def use_compile(transformer: Any, device: torch.device) -> None:
     try:  # compiling is put off until the first run, so try it now on something small
         torch.compile(torch.square, backend=COMPILE_BACKEND)(torch.ones(2, device=device))
     except Exception as error:  # a missing compiler shows in many ways
-        raise _unavailable(f"refine.compile cannot be had: {error}") from None
+        raise _unavailable(f"refine.compile cannot be had: {reason(error)}.") from None
     transformer.compile_repeated_blocks(fullgraph=True, backend=COMPILE_BACKEND)
 
 
@@ -196,4 +208,4 @@ def _unavailable(message: str) -> WeightsError:
 
 
 def _too_large(error: torch.OutOfMemoryError) -> WeightsError:
-    return WeightsError("model.out_of_memory", f"The model itself does not fit: {error}")
+    return WeightsError("model.out_of_memory", f"The model itself does not fit: {reason(error)}.")

@@ -75,7 +75,7 @@
     made.append(definitions([
       ["planned", whole(side.planned, "photo")],
       ...Object.entries(summary.statuses).map(([status, count]) => [status, number(count)]),
-      ["of these, nothing marked", summary.unchanged ? number(summary.unchanged) : ""],
+      ...summary.fidelity.map((line) => line.split(/: (.*)/, 2)),
       ["throughput", summary.rowsPerSecond ? `${summary.rowsPerSecond.toFixed(2)} photos/s` : ""],
       ["runs took", summary.seconds ? seconds(summary.seconds) : ""],
       ["cost", summary.cost === null ? "" : `${summary.cost.toFixed(2)}; ${summary.costPerThousand.toFixed(2)} for 1,000 photos`],

@@ -29,9 +29,9 @@
   function subtitle(page) {
     const { summary } = page.sides[0];
     const ended = Object.entries(summary.statuses).map(([status, count]) => `${count.toLocaleString("en")} ${status}`);
-    const told = [photos(summary.rows), ended.join(", ")];
+    const told = [photos(summary.rows), ended.join(", "), ...summary.fidelity];
     if (page.compared) told.unshift(page.sides.map((side) => side.label).join(" beside "));
-    else if (page.sides.length > 1) told.splice(0, 2, `${page.sides.length} recipes`);
+    else if (page.sides.length > 1) told.splice(0, told.length, `${page.sides.length} recipes`);
     else told.unshift(page.sides[0].name);
     const all = page.compared ? summary.rows : page.sides.reduce((sum, side) => sum + side.summary.rows, 0);
     if (page.count < all) told.push(`${page.count.toLocaleString("en")} listed`);

@@ -10,9 +10,6 @@ from stages.codecs.metadata.settling import Settling
 
 MANIFEST = "C2PA manifest"
 
-#: The chunk of a PNG, the chunk of a WebP, the tag of a TIFF that hold a manifest.
-PNG_CHUNK, WEBP_CHUNK, TIFF_TAG = b"caBX", b"C2PA", 0xCD41
-
 _APP11, _NAME = b"\xff\xeb", b"JP"
 _C2PA = bytes.fromhex("6332706100110010800000AA00389B71")
 

@@ -106,11 +106,6 @@ def settle_packet(
     return packet.edited()
 
 
-def thumbnails(packet: Packet) -> list[tuple[Node, Image.Image | None]]:
-    """The nodes that hold a picture in base64, and the pictures that can be read."""
-    return [(node, _picture(node.text)) for node in packet.nodes() if _holds_picture(node)]
-
-
 def _holds_picture(node: Node) -> bool:
     is_leaf = not isinstance(node, Element) or node.is_leaf
     return is_leaf and (node.name == _IMAGE or node.text[:200].lstrip().startswith("/9j/"))

@@ -1,0 +1,153 @@
+"""Arrow's many types as a few plain ones, settled once, when a manifest is read.
+
+What a manifest's columns are read as, and therefore all that shards, lineage, failures and reports
+ever hold of them: null, bool, integers, float32, float64, decimal128, decimal256, string, binary,
+date32, time64[us], duration[us], timestamp[us] (without a zone, or in UTC), lists and structs of
+these. Each can be written to Parquet, combined with another file's, and turned into Python objects
+and back without loss.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_is = pa.types
+
+_TEXT, _BYTES = pa.string(), pa.binary()
+_UNITS = ("s", "ms", "us", "ns")
+
+#: What is read as what; :func:`_leaf_type` adds the types that have parameters.
+_PLAIN: dict[pa.DataType, pa.DataType] = {
+    **{kind: kind for kind in (pa.null(), pa.bool_(), pa.float32(), pa.float64(), pa.date32())},
+    **{kind: kind for kind in (pa.int8(), pa.int16(), pa.int32(), pa.int64())},
+    **{kind: kind for kind in (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())},
+    **dict.fromkeys((_TEXT, pa.large_string(), pa.string_view()), _TEXT),
+    **dict.fromkeys((_BYTES, pa.large_binary(), pa.binary_view()), _BYTES),
+    **dict.fromkeys((pa.time32("s"), pa.time32("ms"), pa.time64("ns")), pa.time64("us")),
+    **{pa.duration(unit): pa.duration("us") for unit in _UNITS},
+    pa.time64("us"): pa.time64("us"),
+    pa.float16(): pa.float32(),
+    pa.date64(): pa.date32(),
+}
+
+#: What Python's dates and times can be, as Arrow counts: days and us from 1970 on, us of a day.
+_FIRST_DAY, _LAST_DAY, _DAY_US = -719_162, 2_932_896, 86_400_000_000
+_RANGES = {
+    pa.date32(): (pa.int32(), _FIRST_DAY, _LAST_DAY),
+    pa.time64("us"): (pa.int64(), 0, _DAY_US - 1),
+    **{
+        pa.timestamp("us", zone): (pa.int64(), _FIRST_DAY * _DAY_US, (_LAST_DAY + 1) * _DAY_US - 1)
+        for zone in (None, "UTC")
+    },
+}
+
+
+def plain_table(table: pa.Table) -> pa.Table:
+    """The table with plain types alone, and without metadata.
+
+    Raises:
+        ValueError: a column has a type, or a value, that no plain type holds; it is named.
+    """
+    columns = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        try:
+            columns.append(plain_column(column))
+        except (pa.ArrowException, ValueError) as error:
+            reason = str(error).partition("\n")[0].rstrip(".")
+            raise ValueError(
+                f"column {name} of type {column.type} cannot be read ({reason}); write it as text"
+            ) from None
+    return pa.table(columns, names=table.column_names)
+
+
+def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column with a plain type: categories as their values, extension types as their storage
+    (UUIDs as text), maps as lists of ``key`` and ``value``, time zones as UTC.
+
+    Raises:
+        ValueError: there is no plain type for it, or a date is outside of the years 1 to 9999.
+        pa.ArrowInvalid: a value does not fit, such as a time finer than microseconds.
+    """
+    if column.type in (_TEXT, pa.int64(), pa.float64()):
+        return column
+    chunks = [_plain(chunk) for chunk in column.chunks or [pa.nulls(0, column.type)]]
+    return pa.chunked_array(chunks)
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    kind = array.type
+    if isinstance(kind, pa.UuidType):
+        return _uuid_text(array.storage)
+    decoded = _decoded(array)
+    if decoded is not None:
+        return _plain(decoded)
+    if _is.is_struct(kind):
+        return _plain_struct(array)
+    if _is.is_nested(kind) and hasattr(kind, "value_type"):  # a list, of one kind or another
+        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
+        ends = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+        return pa.ListArray.from_arrays(ends, _plain(array.flatten()), mask=array.is_null())
+    return _plain_leaf(array)
+
+
+def _decoded(array: pa.Array) -> pa.Array | None:
+    """What an array stands for that is another one's encoding; None: it is none."""
+    kind = array.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return array.storage
+    if _is.is_dictionary(kind):
+        return _plain(array.dictionary).take(array.indices)  # not all types can be taken from
+    if _is.is_run_end_encoded(kind):
+        return pc.run_end_decode(array)
+    if _is.is_map(kind):
+        entry = pa.struct([("key", kind.key_type), ("value", kind.item_type)])
+        return array.cast(pa.list_(entry))
+    return None
+
+
+def _plain_struct(array: pa.StructArray) -> pa.Array:
+    names = [field.name for field in array.type]
+    if len(set(names)) < len(names):
+        raise ValueError("two of its fields have one name")
+    if not names:
+        return pa.nulls(len(array))  # an empty object says nothing, and Parquet does not have it
+    children = [_plain(child) for child in array.flatten()]
+    return pa.StructArray.from_arrays(children, names, mask=array.is_null())
+
+
+def _plain_leaf(array: pa.Array) -> pa.Array:
+    wanted = _leaf_type(array.type)
+    array = array if array.type == wanted else array.cast(wanted)
+    if wanted in _RANGES and array.null_count < len(array):
+        counts, first, last = _RANGES[wanted]
+        found = pc.min_max(array.view(counts)).as_py()
+        if found["min"] < first or found["max"] > last:
+            raise ValueError("it holds dates outside of the years 1 to 9999, or times over 24 h")
+    return array
+
+
+def _leaf_type(kind: pa.DataType) -> pa.DataType:
+    if kind in _PLAIN:
+        return _PLAIN[kind]
+    if _is.is_timestamp(kind):
+        return pa.timestamp("us", "UTC" if kind.tz else None)
+    if _is.is_fixed_size_binary(kind):
+        return _BYTES
+    if _is.is_decimal(kind):
+        return kind if _is.is_decimal256(kind) else pa.decimal128(kind.precision, kind.scale)
+    raise ValueError("no such type is supported")
+
+
+def _uuid_text(array: pa.FixedSizeBinaryArray) -> pa.StringArray:
+    """UUIDs as RFC 9562 writes them: 32 hexadecimal digits and four hyphens."""
+    count, start = len(array), array.offset * 16
+    data = np.frombuffer(array.buffers()[1] or b"", np.uint8)[start : start + count * 16]
+    data = data.reshape(count, 16)
+    text = np.full((count, 36), ord("-"), np.uint8)
+    places = np.setdiff1d(np.arange(36), [8, 13, 18, 23])
+    digits = np.frombuffer(b"0123456789abcdef", np.uint8)
+    text[:, places[::2]], text[:, places[1::2]] = digits[data >> 4], digits[data & 15]
+    made = pa.Array.from_buffers(pa.binary(36), count, [None, pa.py_buffer(text.tobytes())])
+    return pc.if_else(array.is_valid(), made.cast(pa.binary()).cast(_TEXT), None)

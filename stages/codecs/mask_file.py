@@ -1,0 +1,148 @@
+"""The one plane of a mask file that marks: its alpha, or its luminance, as levels of 8 bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageChops
+
+from manifests.errors import RowError
+from stages.codecs import png, tiff, webp
+from stages.codecs.errors import DamagedError
+from stages.codecs.picture import UnsupportedError, as_pillow
+from stages.codecs.pillow_io import scale_key, upright_of
+from stages.masks import Bits, Bytes, Levels
+from stages.options import MaskOptions
+
+#: Formats that a mask may have.
+FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
+
+#: Compressions of a TIFF, by Pillow's names, that change samples.
+_LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")
+
+_BITS_PER_SAMPLE = 258
+
+
+def read_levels(picture: Image.Image, data: bytes, options: MaskOptions, uri: str) -> Levels:
+    """Map any mask file to levels. Its first picture counts, in the displayed frame.
+
+    Samples of more than 8 bits are scaled by the range that their kind has. Luminance is that over
+    the colour that marks nothing, black or, with polarity ``dark``, white. Whatever differs from
+    that colour at all differs from it in the levels, too: a label of 1 in 65,535, or of navy.
+
+    Args:
+        picture: the file, opened and loaded.
+        data: the file.
+        options: the channel; the polarity decides which colour marks nothing.
+        uri: names the file in errors.
+
+    Raises:
+        RowError: ``mask.no_alpha``; ``mask.too_faint`` if the file holds something that cannot be
+            seen in its luminance.
+        UnsupportedError: its samples are of a kind that has no levels.
+        DamagedError: samples are not numbers.
+    """
+    is_lossy = _is_lossy(picture, data)
+    picture = _of_one_depth(picture, data)
+    upright = upright_of(picture)
+    if options.channel == "alpha":
+        return Levels(_alpha(upright, uri), is_lossy)
+    unmarked = 255 if options.polarity == "dark" else 0
+    levels = _luminance(upright, unmarked)
+    if (levels == unmarked).all() and (hidden := _hidden(picture)):
+        colour = "white" if unmarked else "black"
+        raise RowError("mask.too_faint", f"The mask {uri} is {colour} all over; only {hidden}.")
+    return Levels(levels, is_lossy)
+
+
+def _is_lossy(picture: Image.Image, data: bytes) -> bool:
+    """Whether samples may be off by coding noise; lossless AVIFs are rare, and taken as lossy."""
+    if picture.format == "WEBP":
+        return webp.is_lossy(data)
+    if picture.format == "TIFF":
+        return picture.info.get("compression") in _LOSSY_TIFF
+    return picture.format in ("JPEG", "MPO", "AVIF")
+
+
+def _of_one_depth(picture: Image.Image, data: bytes) -> Image.Image:
+    """The picture with grey samples of any kind, or several channels of 8 bits.
+
+    Pillow keeps the upper 8 bits of deeper colours, which loses labels.
+    """
+    bits = data[24] if picture.format == "PNG" else 8
+    if picture.format == "TIFF":
+        bits = max(picture.tag_v2.get(_BITS_PER_SAMPLE, (8,)))  # type: ignore[attr-defined]
+    if bits <= 8 or _is_deep_grey(picture):
+        scale_key(picture, data)
+        return picture
+    decoded = (png if picture.format == "PNG" else tiff).decode(data)
+    return as_pillow(_narrowed(decoded.pixels, 65535), decoded.space.model)
+
+
+def _is_deep_grey(picture: Image.Image) -> bool:
+    return picture.mode.startswith("I") or picture.mode == "F"
+
+
+def _alpha(upright: Image.Image, uri: str) -> Bytes:
+    """The alpha channel, or what a palette or a transparent colour stands for."""
+    if not upright.has_transparency_data:
+        raise RowError("mask.no_alpha", f"The mask {uri} has no alpha channel.")
+    if _is_deep_grey(upright):
+        return np.where(np.asarray(upright) == upright.info["transparency"], 0, 255).astype(
+            np.uint8
+        )
+    return np.asarray(upright.convert("RGBA").getchannel("A"))
+
+
+def _luminance(upright: Image.Image, unmarked: int) -> Bytes:
+    """``(h, w)`` uint8 over the level ``unmarked``, which stands for that exact colour alone."""
+    if _is_deep_grey(upright):
+        return _deep_luminance(upright, unmarked)
+    has_alpha = upright.has_transparency_data
+    if upright.mode in ("1", "L") and not has_alpha:
+        return np.asarray(upright.convert("L"))
+    colours = upright.convert("RGBA" if has_alpha else "RGB")
+    farthest = ImageChops.darker if unmarked else ImageChops.lighter
+    red, green, blue = colours.split()[:3]
+    is_drawn: Bits = np.asarray(farthest(farthest(red, green), blue)) != unmarked
+    if has_alpha:
+        is_drawn &= np.asarray(colours.getchannel("A")) > 0
+        ground = Image.new("RGBA", upright.size, (unmarked, unmarked, unmarked, 255))
+        colours = Image.alpha_composite(ground, colours)
+    levels = np.array(colours.convert("L"))
+    levels[is_drawn & (levels == unmarked)] = abs(unmarked - 1)
+    return levels
+
+
+def _deep_luminance(upright: Image.Image, unmarked: int) -> Bytes:
+    samples = np.asarray(upright)
+    if not np.isfinite(samples).all():
+        raise DamagedError("it holds samples that are not numbers")
+    if samples.min(initial=0) < 0:
+        raise UnsupportedError("it has negative samples")
+    peak = float(samples.max(initial=0))
+    ranges = (1.0, 255.0, 65535.0) if samples.dtype.kind == "f" else (255.0, 65535.0)
+    full = next((top for top in ranges if peak <= top), peak)
+    levels = _narrowed(samples, full)
+    key = upright.info.get("transparency")
+    return levels if key is None else np.where(samples == key, np.uint8(unmarked), levels)
+
+
+def _narrowed(samples: npt.NDArray[Any], full: float) -> npt.NDArray[np.uint8]:
+    """Scale 0 to ``full`` to 0 to 255; only 0 becomes 0, and only ``full`` becomes 255."""
+    scaled = np.rint(samples * np.float32(255 / full))
+    inside = np.clip(scaled, np.where(samples > 0, 1, 0), np.where(samples < full, 254, 255))
+    return inside.astype(np.uint8)
+
+
+def _hidden(picture: Image.Image) -> str:
+    """What varies in a picture though its luminance does not; empty if nothing does."""
+    extrema: Any = picture.getextrema()
+    ranges = extrema if isinstance(extrema[0], tuple) else (extrema,)
+    varying = [
+        band for band, (low, high) in zip(picture.getbands(), ranges, strict=True) if low != high
+    ]
+    known = {"": "", "A": "its transparency varies", "P": "its palette index varies"}
+    return known.get("".join(varying), "the colours that are transparent vary")
