@@ -66,7 +66,8 @@ def encode(recipe: Recipe) -> Work:
                 f"The result for {row.image_uri} would not be exact: {made.note}.",
             )
         photo.result, row.fidelity = made.data, made.fidelity
-        row.fidelity_note = "; ".join(filter(None, [decoded.note, made.note])) or None
+        notes = [row.fidelity_note, decoded.note, made.note]  # the first: what was repaired
+        row.fidelity_note = "; ".join(filter(None, notes)) or None
         row.metadata_note = "; ".join(made.metadata_notes) or None
 
     return work

@@ -330,6 +330,9 @@ class Limits(Section):
     """A photo or mask with more pixels is refused before it is decoded."""
     max_mask_share: float = Field(0.8, gt=0, le=1)
     """A mask that covers more of its photo is refused: most likely its polarity is wrong."""
+    damage: Literal["refuse", "repair"] = "refuse"
+    """Damage that costs no pixel (a JPEG without its end marker, a PNG's chunk with a wrong
+    checksum): the photo or mask is refused, or repaired, with a note in `fidelity_note`."""
     min_mask_px: int = Field(16, ge=1)
     """If all that is marked, before it is grown, has fewer px, it is refused: most likely a stray
     pixel, or shapes in other units. In photos of less than 1,000 times this, a thousandth counts.

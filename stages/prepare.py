@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from manifests.errors import RowError
 from stages import colour, storage
 from stages.codecs.decode import check_photo, decode_mask, decode_photo
 from stages.codecs.encode import converts
+from stages.codecs.repair import repaired
 from stages.geometry import Box
 from stages.masks import Bits, Bytes, fit_to_photo, grown, is_own_alpha, marked
 from stages.patches import PlannedPatch, cut, cut_blend, cut_mask
@@ -53,21 +55,33 @@ def decode(recipe: Recipe) -> Work:
 
     def work(photo: Photo) -> None:
         row, limit = photo.lineage, recipe.limits.max_megapixels
-        marks = photo.marks
+        marks, repair = photo.marks, _repairer(recipe)
+        notes: list[str] = []
         photo.alpha_is_mask = is_own_alpha(row.image_uri, marks.files, recipe.mask)
         for uri, data in zip(marks.files, photo.mask_files, strict=True):
-            drawn = decode_mask(data, limit, uri, recipe.mask)
+            whole, mended = repair(data)
+            notes += [f"{each} (mask)" for each in mended]
+            drawn = decode_mask(whole, limit, uri, recipe.mask)
             _unite(photo.marked, uri, marked(drawn, recipe.mask, uri))
         photo.mask_files = []
         is_empty = not any(each.any() for each in photo.marked.values())
         is_empty &= not any(marks.shapes.values())
+        source, mended = repair(photo.original)
         if not is_empty or converts(photo.original, recipe):
-            photo.decoded = decode_photo(photo.original, limit, row.image_uri)
+            photo.original = source
+            photo.decoded = decode_photo(source, limit, row.image_uri)
             row.width, row.height = photo.decoded.width, photo.decoded.height
         else:
-            row.width, row.height = check_photo(photo.original, limit, row.image_uri)
+            row.width, row.height = check_photo(source, limit, row.image_uri)
+            mended = [f"damaged, passed on as it is, without: {each}" for each in mended]
+        row.fidelity_note = "; ".join([*mended, *notes]) or None
 
     return work
+
+
+def _repairer(recipe: Recipe) -> Callable[[bytes], tuple[bytes, list[str]]]:
+    """What becomes of a file before it is decoded, by ``limits.damage``: itself, and notes."""
+    return repaired if recipe.limits.damage == "repair" else lambda data: (data, [])
 
 
 def _unite(regions: dict[str, Bits], uri: str, region: Bits) -> None:

@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from stages.codecs.jpeg_header import DamagedError, RefusedError, read_header
+from stages.codecs.errors import DamagedError, RefusedError
+from stages.codecs.jpeg_header import read_header
 from stages.codecs.jpeg_splice import VerificationError, coefficients_of, splice
 from stages.codecs.libjpeg import transform
 from stages.masks import Bits, Bytes

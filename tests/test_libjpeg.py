@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from stages.codecs import libjpeg
-from stages.codecs.jpeg_header import DamagedError, JpegHeader, RefusedError, read_header
+from stages.codecs.errors import DamagedError, RefusedError
+from stages.codecs.jpeg_header import JpegHeader, read_header
 from stages.codecs.libjpeg import Coefficients, transform, visit
 from tests.support import DEMO, encoded, upright_rgb
 
@@ -59,7 +60,8 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing_behind() -> None:
     code = """
 import json, resource, sys
 from pathlib import Path
-from stages.codecs.jpeg_header import RefusedError, read_header
+from stages.codecs.errors import RefusedError
+from stages.codecs.jpeg_header import read_header
 from stages.codecs.libjpeg import transform
 jpeg, peaks, messages = Path(sys.argv[1]).read_bytes(), [], set()
 header = read_header(jpeg)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from stages.codecs.metadata.exif import NAME as EXIF_NAME
 from stages.codecs.metadata.exif import settle_block
 from stages.codecs.metadata.photoshop import settle_resources, without_preview
-from stages.codecs.metadata.pictures import without_streams
+from stages.codecs.metadata.pictures import in_text, without_streams
 from stages.codecs.metadata.settling import Settling
 from stages.codecs.metadata.xmp import settle_packet
+from stages.codecs.metadata.xmp_segments import XMP as XMP_NAME
 from stages.codecs.picture import Edit
-
-C2PA_DROPPED = "C2PA manifest dropped"
 
 
 class Blocks:
@@ -39,6 +39,48 @@ class Blocks:
     def photoshop(self, resources: bytes) -> bytes:
         """Photoshop's image resources, the bare ``8BIM`` blocks; empty stays empty."""
         return settle_resources(resources, self._settling) if resources else resources
+
+    def profile(self, content: bytes) -> bytes:
+        """A block that only its first bytes tell the kind of; empty: it goes."""
+        if content.startswith((EXIF_NAME, b"II*\0", b"MM\0*")):
+            return self.exif(content)
+        if content.startswith(b"8BIM"):
+            return self.photoshop(content)
+        if content.startswith(b"\x1c"):
+            return self.iptc(content)
+        for name in (XMP_NAME, b""):
+            if content.startswith((name + b"<?xpacket", name + b"<x:xmpmeta")):
+                packet = settle_packet(content[len(name) :], self._settling, mark=False)
+                return name + packet
+        return b"" if self.goes(content, "a raw profile") else content
+
+    def goes(self, content: bytes, where: str) -> bool:
+        """Whether a block of no known kind is to be dropped, since a picture is in it.
+
+        Args:
+            content: unpacked, perhaps a text with base64.
+            where: names the block in the note.
+        """
+        if not in_text(content):
+            return False
+        self.drop(f"picture in {where}")
+        return True
+
+    def lost(self, content: bytes, what: str) -> None:
+        """Note that a block is dropped, which the new file cannot hold; refuse as the policy says.
+
+        Args:
+            content: of the block.
+            what: names it.
+        """
+        if in_text(content):
+            self.drop(what)
+        else:
+            self.notes.append(f"{what} dropped")
+
+    def drop(self, what: str) -> None:
+        """Note that something stale is dropped."""
+        self._settling.drop(what)
 
     def iptc(self, data_sets: bytes) -> bytes:
         """Bare IPTC data sets, as TIFF holds them; no longer than they were."""

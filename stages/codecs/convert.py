@@ -10,10 +10,11 @@ import numpy as np
 import tifffile
 from PIL import Image, PngImagePlugin
 
-from stages.codecs import heif, pillow_io, png, tiff, webp
+from stages.codecs import heif, pillow_io, png, tiff
 from stages.codecs.blocks import Blocks
 from stages.codecs.jpeg_header import envelope
 from stages.codecs.metadata.exif import NAME as EXIF_NAME
+from stages.codecs.orientation import upright_exif, upright_xmp
 from stages.codecs.picture import (
     DEFAULT_QUALITY,
     Edit,
@@ -22,8 +23,10 @@ from stages.codecs.picture import (
     Space,
     as_pillow,
     to_8_bits,
+    to_displayed,
 )
 from stages.codecs.png_chunks import chunks, raw_profile, with_chunks, xmp_of
+from stages.codecs.riff import riff_chunks
 from stages.colour import as_seen, view
 
 #: The formats that can hold CMYK; those that lose no sample, and hold 16 bits.
@@ -55,7 +58,7 @@ class _Carried:
 
 
 def convert(edit: Edit, own: str, wanted: str) -> Encoded:
-    """Code an edited photo anew.
+    """Code an edited photo into another format, upright: not every format can state a turn.
 
     Args:
         edit: the photo.
@@ -66,6 +69,7 @@ def convert(edit: Edit, own: str, wanted: str) -> Encoded:
         RowError: ``image.stale_preview``.
     """
     notes = [f"converted from {own} to {wanted}"]
+    edit = _upright(edit)
     pixels, space = _as_target_can_hold(edit.pixels, edit.space, wanted, notes)
     blocks = Blocks(edit)
     carried = _carried(edit, own, blocks, space)
@@ -90,10 +94,17 @@ def convert(edit: Edit, own: str, wanted: str) -> Encoded:
             # Pillow writes no directories into a compressed TIFF.
             blocks.notes.append("EXIF not carried over, but for what TIFF has tags of its own for")
     else:
-        data = _deep_tiff(pixels, space, carried, edit.orientation)
+        data = _deep_tiff(pixels, space, carried)
         if carried.exif:
-            blocks.notes.append("EXIF not carried over, but for the orientation")
+            blocks.notes.append("EXIF not carried over")
     return Encoded(data, "lossless" if lossless else "reencoded", ", ".join(notes), blocks.notes)
+
+
+def _upright(edit: Edit) -> Edit:
+    """The same edit, its stored frame being the displayed one."""
+    turn = edit.orientation
+    pixels, changed = to_displayed(edit.pixels, turn), to_displayed(edit.changed, turn)
+    return replace(edit, pixels=pixels, changed=changed, orientation=1)
 
 
 def _as_target_can_hold(
@@ -152,7 +163,8 @@ def _carried(edit: Edit, own: str, blocks: Blocks, space: Space) -> _Carried:
     packet = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
     if exif and not exif.startswith(EXIF_NAME):
         exif = EXIF_NAME + exif  # Pillow wants it for JPEG, and takes it off for the others
-    return _Carried(blocks.exif(exif), blocks.xmp(packet), space.icc, dpi)
+    exif, packet = blocks.exif(upright_exif(exif)), blocks.xmp(upright_xmp(packet))
+    return _Carried(exif, packet, space.icc, dpi)
 
 
 def _of_tiff(source: bytes) -> tuple[bytes, bytes, tuple[float, float] | None]:
@@ -173,7 +185,8 @@ def _of_tiff(source: bytes) -> tuple[bytes, bytes, tuple[float, float] | None]:
 def _raw_exif(source: bytes, own: str) -> bytes:
     """EXIF that a PNG keeps as hex in a text chunk."""
     raws = (raw_profile(*chunk) for chunk in chunks(source)) if own == "png" else ()
-    return next((raw[1] for raw in raws if raw), b"")
+    kinds = (EXIF_NAME, b"II*\0", b"MM\0*")
+    return next((raw.content for raw in raws if raw and raw.content.startswith(kinds)), b"")
 
 
 def _left_behind(source: bytes, own: str, carried: _Carried) -> list[str]:
@@ -196,7 +209,7 @@ def _others(source: bytes, own: str) -> set[str]:
         names -= {"iTXt"} if texts == {False} else set()
         return {{"eXIf": "EXIF"}.get(name, f"chunk {name}") for name in names - _PNG_CARRIED}
     if own == "webp":
-        names = {name.decode("latin-1") for name in dict(webp.riff_chunks(source))}
+        names = {name.decode("latin-1") for name in dict(riff_chunks(source))}
         return {{"EXIF": "EXIF"}.get(name, f"chunk {name}") for name in names - _WEBP_CARRIED}
     if own == "tiff":
         with tifffile.TiffFile(io.BytesIO(source)) as reader:
@@ -269,11 +282,11 @@ def _tiff(pixels: Samples, space: Space, carried: _Carried) -> bytes:
     )
 
 
-def _deep_tiff(pixels: Samples, space: Space, carried: _Carried, orientation: int) -> bytes:
+def _deep_tiff(pixels: Samples, space: Space, carried: _Carried) -> bytes:
     """16 bits, through tifffile, which knows all samples."""
     buffer = io.BytesIO()
     alpha = pixels.shape[2] > space.channels
-    extra: list[tuple[Any, ...]] = [(_ORIENTATION, 3, 1, orientation, True)]
+    extra: list[tuple[Any, ...]] = [(_ORIENTATION, 3, 1, 1, True)]
     if carried.xmp:
         extra.append((_XMP, 1, len(carried.xmp), carried.xmp, True))
     tifffile.imwrite(

@@ -6,10 +6,9 @@ alike, so the two meet as a person saw them when drawing the mask.
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Literal
 
 from PIL import UnidentifiedImageError
@@ -17,8 +16,10 @@ from PIL import UnidentifiedImageError
 from manifests.errors import RowError
 from stages.codecs import mask_file, pillow_io, webp
 from stages.codecs.bounds import refuse_endless
+from stages.codecs.errors import DamagedError, RefusedError, library_errors
 from stages.codecs.formats import CODECS, format_of
-from stages.codecs.jpeg_header import DamagedError, RefusedError, read_header
+from stages.codecs.jpeg_header import read_header
+from stages.codecs.orientation import ignored
 from stages.codecs.picture import Decoded, UnsupportedError
 from stages.codecs.pillow_io import opened
 from stages.masks import Levels
@@ -26,12 +27,6 @@ from stages.options import MaskOptions
 
 #: Which file a message is about; also the first half of its error code.
 Role = Literal["image", "mask"]
-
-#: What the libraries raise that meet a damaged file.
-_DAMAGE = (
-    *(OSError, SyntaxError, ValueError, RuntimeError, EOFError, LookupError, TypeError),
-    *(AttributeError, ArithmeticError, struct.error, zlib.error),
-)
 
 
 def decode_photo(data: bytes, max_megapixels: float, uri: str) -> Decoded:
@@ -53,7 +48,9 @@ def decode_photo(data: bytes, max_megapixels: float, uri: str) -> Decoded:
             raise UnsupportedError(f"its format is {_other_format(data)}")
         codec = CODECS[name]
         _check_size(*codec.size(data), max_megapixels, "image", uri)
-        return codec.decode(data)
+        decoded = codec.decode(data)
+        notes = [decoded.note, *ignored(data, decoded.orientation)]
+        return replace(decoded, note="; ".join(filter(None, notes)))
 
 
 def check_photo(data: bytes, max_megapixels: float, uri: str) -> tuple[int, int]:
@@ -113,22 +110,24 @@ def _explained(data: bytes, role: Role, uri: str) -> Iterator[None]:
     if not data:
         raise RowError(f"{role}.zero_bytes", f"The {role} {uri} has no bytes.")
     try:
-        yield
-    except UnidentifiedImageError as error:
-        if format_of(data) == "avif":  # Pillow takes half a file for none
-            raise RowError(
-                f"{role}.truncated", f"The {role} {uri} cannot be read: {error}."
-            ) from None
-        raise _unidentified(data, role, uri) from None
+        with library_errors():
+            yield
     except UnsupportedError as error:
         raise RowError(
             f"{role}.unsupported", f"The {role} {uri} cannot be used: {error}."
         ) from None
-    except _DAMAGE as error:
-        if _is_out_of_memory(error):
-            raise MemoryError(str(error)) from error
-        kind = "truncated" if _is_truncation(error, data) else "corrupt"
-        raise RowError(f"{role}.{kind}", f"The {role} {uri} cannot be read: {error}.") from None
+    except DamagedError as error:
+        raise _damaged(error, data, role, uri) from None
+
+
+def _damaged(error: DamagedError, data: bytes, role: Role, uri: str) -> RowError:
+    """What to say of a file that cannot be read."""
+    # Pillow takes half an AVIF for no picture at all.
+    if isinstance(error.__cause__, UnidentifiedImageError) and format_of(data) != "avif":
+        return _unidentified(data, role, uri)
+    is_cut = isinstance(error.__cause__, UnidentifiedImageError) or _is_truncation(error, data)
+    kind = "truncated" if is_cut else "corrupt"
+    return RowError(f"{role}.{kind}", f"The {role} {uri} cannot be read: {error}.")
 
 
 def _unidentified(data: bytes, role: Role, uri: str) -> RowError:
@@ -169,16 +168,9 @@ def _check_size(width: int, height: int, max_megapixels: float, role: Role, uri:
         )
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Libraries in C say so in words; libheif also where it only refuses what a file claims."""
-    text = str(error).lower()
-    words = ("out of memory", "insufficient memory", "memory allocation", "allocate memory")
-    return any(each in text for each in words) and "security limit" not in text
-
-
-def _is_truncation(error: Exception, data: bytes) -> bool:
+def _is_truncation(error: DamagedError, data: bytes) -> bool:
     if data[:4] == b"RIFF":  # WebP says how long it is; its decoder only that it failed
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
     text = str(error).lower()
     ends = ("truncated", "unexpected end", "too small", "end-of-file", "premature")
-    return isinstance(error, EOFError) or any(word in text for word in ends)
+    return isinstance(error.__cause__, EOFError) or any(word in text for word in ends)

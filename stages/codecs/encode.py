@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import struct
-
 from manifests.errors import RowError
 from stages.codecs.convert import convert
+from stages.codecs.errors import DamagedError, library_errors
 from stages.codecs.formats import CODECS, format_of
 from stages.codecs.picture import Decoded, Edit, Encoded, UnsupportedError, to_stored
 from stages.masks import Bits
@@ -57,8 +56,9 @@ def encode(
 
 def _converted(edit: Edit, own: str) -> Encoded:
     try:
-        return convert(edit, own, edit.output.format)
-    except (OSError, ValueError, RuntimeError, OverflowError, struct.error) as error:
+        with library_errors():
+            return convert(edit, own, edit.output.format)
+    except DamagedError as error:
         # What an encoder cannot hold: more pixels a side than it has bits for, above all.
         raise UnsupportedError(f"as {edit.output.format}: {error}") from None
 

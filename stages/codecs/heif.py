@@ -14,6 +14,7 @@ import numpy as np
 
 from stages.codecs import pillow_io
 from stages.codecs.blocks import Blocks
+from stages.codecs.errors import DamagedError, library_errors
 from stages.codecs.picture import (
     DEFAULT_QUALITY,
     Decoded,
@@ -26,6 +27,9 @@ from stages.codecs.picture import (
 
 #: Boxes that tell of the picture lie before its data.
 _HEAD = 65_536
+#: References and items that only files with such further pictures have, and what these are.
+_DERIVED = {b"thmb": "thumbnail", b"tmap": "gain map"}
+
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _METADATA = ("icc_profile", "exif", "xmp")
 
@@ -59,11 +63,13 @@ def encode_avif(edit: Edit) -> Encoded:
     """
     with pillow_io.opened(edit.source) as original:
         blocks, kept = _settled(edit, original.info)
+    _drop_derived(edit.source, blocks)
     quality = edit.output.quality or DEFAULT_QUALITY
     picture = as_pillow(edit.pixels, edit.space.model)
     try:
-        data = pillow_io.saved(picture, format="AVIF", quality=quality, **kept)
-    except RuntimeError as error:  # of the encoder, which does not say that it lacks memory
+        with library_errors():
+            data = pillow_io.saved(picture, format="AVIF", quality=quality, **kept)
+    except DamagedError as error:  # of the encoder, which does not say that it lacks memory
         raise UnsupportedError(str(error)) from None
     return Encoded(data, "reencoded", f"AVIF, quality {quality}", blocks.notes)
 
@@ -101,15 +107,24 @@ def encode_heic(edit: Edit) -> Encoded:
     quality = edit.output.quality or DEFAULT_QUALITY
     target = io.BytesIO()
     try:
-        picture.save(target, quality=quality, chroma=original.info.get("chroma", 420), **kept)
-    except RuntimeError as error:
+        with library_errors():
+            picture.save(target, quality=quality, chroma=original.info.get("chroma", 420), **kept)
+    except DamagedError as error:
         raise UnsupportedError(str(error)) from None
     dropped = count(edit.source) - 1
     if dropped:
-        blocks.notes.append(f"{dropped} further picture{'s' * (dropped > 1)} dropped")
+        blocks.drop(f"{dropped} further picture{'s' * (dropped > 1)}")
     if original.info.get("depth_images") or original.info.get("aux"):
-        blocks.notes.append("depth and gain maps dropped")
+        blocks.drop("depth and gain maps")
+    _drop_derived(edit.source, blocks)
     return Encoded(target.getvalue(), "reencoded", f"HEIC, quality {quality}", blocks.notes)
+
+
+def _drop_derived(source: bytes, blocks: Blocks) -> None:
+    """Note what else of the old picture the file holds: the new one is written without."""
+    for kind, what in _DERIVED.items():
+        if kind in source[:_HEAD]:
+            blocks.drop(what)
 
 
 def _settled(edit: Edit, info: Any) -> tuple[Blocks, dict[str, bytes]]:

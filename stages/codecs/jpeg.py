@@ -9,7 +9,8 @@ from __future__ import annotations
 from PIL import JpegImagePlugin
 
 from manifests.errors import RowError
-from stages.codecs.jpeg_header import DamagedError, RefusedError, envelope, is_adobe, read_header
+from stages.codecs.errors import DamagedError, RefusedError
+from stages.codecs.jpeg_header import envelope, is_adobe, read_header
 from stages.codecs.jpeg_splice import VerificationError, splice
 from stages.codecs.metadata.jpeg import settle_jpeg
 from stages.codecs.picture import Edit, Encoded, as_pillow, to_8_bits

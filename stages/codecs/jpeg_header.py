@@ -13,6 +13,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from stages.codecs.errors import DamagedError, RefusedError
+
 ColourModel = Literal["grey", "ycc", "rgb", "cmyk", "ycck"]
 
 #: Position in the zigzag -> position in the 8 x 8 block, row by row.
@@ -33,14 +35,6 @@ _SOI, _EOI, _SOS, _DQT, _DHT, _DRI, _DNL, _COM = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0
 _APP0, _APP14, _APP15 = 0xE0, 0xEE, 0xEF
 _FRAMES = [m for m in range(0xC0, 0xD0) if m not in (0xC4, 0xC8, 0xCC)]
 _SUPPORTED_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
-
-
-class DamagedError(Exception):
-    """The file's data are damaged."""
-
-
-class RefusedError(Exception):
-    """Valid, as far as one can tell, but of a kind that this cannot be done with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +153,25 @@ def envelope(jpeg: bytes) -> tuple[list[bytes], bytes]:
         if _APP0 <= marker <= _APP15 or marker == _COM
     ]
     return segments, jpeg[header.body_end :]
+
+
+def has_all_scans(jpeg: bytes) -> bool:
+    """Whether the scans code every coefficient of every component down to its last bit.
+
+    Raises:
+        DamagedError: the markers make no sense.
+        RefusedError: as :func:`read_header`.
+    """
+    components = read_header(jpeg).components
+    left = {(each.identifier, number) for each in components for number in range(64)}
+    for marker, _, body in _segments(jpeg, JpegHeader()):
+        if marker != _SOS or len(body) < 4 or len(body) < 4 + 2 * body[0]:
+            continue
+        first, last, bits = body[1 + 2 * body[0] : 4 + 2 * body[0]]
+        if bits & 15 == 0:  # else it leaves lower bits to a later scan
+            parts = body[1 : 1 + 2 * body[0] : 2]
+            left -= {(part, number) for part in parts for number in range(first, last + 1)}
+    return not left
 
 
 def is_adobe(segment: bytes) -> bool:

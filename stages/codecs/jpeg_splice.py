@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stages.codecs.jpeg_header import DamagedError, JpegHeader, read_header
+from stages.codecs.errors import DamagedError
+from stages.codecs.jpeg_header import JpegHeader, read_header
 from stages.codecs.libjpeg import Coefficients, transform, visit
 from stages.masks import Bits, Bytes
 

@@ -26,7 +26,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.codecs.jpeg_header import DamagedError, JpegHeader, RefusedError
+from stages.codecs.errors import DamagedError, RefusedError
+from stages.codecs.jpeg_header import JpegHeader
 
 Coefficients = npt.NDArray[np.int16]
 

@@ -10,6 +10,7 @@ from PIL import Image, ImageChops
 
 from manifests.errors import RowError
 from stages.codecs import png, tiff, webp
+from stages.codecs.errors import DamagedError
 from stages.codecs.picture import UnsupportedError, as_pillow
 from stages.codecs.pillow_io import scale_key, upright_of
 from stages.masks import Bits, Bytes, Levels
@@ -41,7 +42,7 @@ def read_levels(picture: Image.Image, data: bytes, options: MaskOptions, uri: st
         RowError: ``mask.no_alpha``; ``mask.too_faint`` if the file holds something that cannot be
             seen in its luminance.
         UnsupportedError: its samples are of a kind that has no levels.
-        ValueError: samples are not numbers.
+        DamagedError: samples are not numbers.
     """
     is_lossy = _is_lossy(picture, data)
     picture = _of_one_depth(picture, data)
@@ -118,7 +119,7 @@ def _luminance(upright: Image.Image, unmarked: int) -> Bytes:
 def _deep_luminance(upright: Image.Image, unmarked: int) -> Bytes:
     samples = np.asarray(upright)
     if not np.isfinite(samples).all():
-        raise ValueError("it holds samples that are not numbers")
+        raise DamagedError("it holds samples that are not numbers")
     if samples.min(initial=0) < 0:
         raise UnsupportedError("it has negative samples")
     peak = float(samples.max(initial=0))

@@ -6,7 +6,9 @@ import imagecodecs
 import numpy as np
 
 from stages.codecs import pillow_io
-from stages.codecs.blocks import C2PA_DROPPED, Blocks
+from stages.codecs.blocks import Blocks
+from stages.codecs.metadata.jumbf import MANIFEST
+from stages.codecs.orientation import displayed
 from stages.codecs.picture import (
     ColourModel,
     Decoded,
@@ -19,10 +21,13 @@ from stages.codecs.picture import (
     to_displayed,
 )
 from stages.codecs.png_chunks import (
+    WITHOUT_PICTURES,
+    check_samples,
     chunks,
     is_kept,
     raw_profile,
     raw_profile_content,
+    text_of,
     trailer_of,
     with_chunks,
     xmp_content,
@@ -30,6 +35,9 @@ from stages.codecs.png_chunks import (
 )
 
 _DEPTH, _COLOUR_TYPE = 24, 25
+
+#: Adobe Fireworks keeps its layers and a preview in these, which it opens instead of the picture.
+_FIREWORKS = (b"mkBF", b"mkTS", b"mkBS", b"mkBT", b"prVW")
 
 #: Colour types by the number of channels: grey, grey with alpha, RGB, RGB with alpha.
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -45,14 +53,15 @@ def decode(data: bytes) -> Decoded:
     Raises:
         UnsupportedError: it is animated.
     """
+    check_samples(data)
     if data[_DEPTH] != 16:
         return pillow_io.decode(data)
     with pillow_io.opened(data) as picture:
         if getattr(picture, "n_frames", 1) > 1:
             raise UnsupportedError("it is animated")
         picture.load()  # reads what is behind the pixels, too
-        orientation = pillow_io.orientation_of(picture)
         icc = picture.info.get("icc_profile") or b""
+    orientation = displayed(data)
     stored = np.asarray(imagecodecs.png_decode(data))
     stored = stored.reshape(*stored.shape[:2], -1)
     model: ColourModel = "grey" if stored.shape[2] <= 2 else "rgb"
@@ -76,10 +85,11 @@ def encode(edit: Edit) -> Encoded:
     for name, content in chunks(source):
         seen_pixels |= name == b"IDAT"
         if name == b"caBX":
-            blocks.notes.append(C2PA_DROPPED)
+            blocks.drop(MANIFEST)
         if not is_kept(name, same_mode=source[kind] == coded[kind]):
             if name[:1].islower() and name not in (b"tRNS", b"caBX"):
-                blocks.notes.append(f"chunk {name.decode('latin-1')} dropped")
+                what = f"chunk {name.decode('latin-1')}"
+                (blocks.drop(what) if name in _FIREWORKS else blocks.lost(content, what))
             continue
         packet = xmp_of(content) if name == b"iTXt" else None
         seen_xmp |= packet is not None
@@ -88,23 +98,27 @@ def encode(edit: Edit) -> Encoded:
             (after if seen_pixels else before).append((name, new))
     if not seen_xmp and (made := blocks.xmp(b"")):
         before.append((b"iTXt", xmp_content(made)))
-    if trailer_of(source):
-        blocks.notes.append("bytes behind the picture dropped")
+    if behind := trailer_of(source):
+        blocks.lost(behind, "bytes behind the picture")
     return Encoded(with_chunks(coded, before, after), "lossless", "", blocks.notes)
 
 
 def _settled(blocks: Blocks, name: bytes, content: bytes, packet: bytes | None) -> bytes:
-    if raw := raw_profile(name, content):
-        block = blocks.exif(raw[1])
-        if block != raw[1]:
-            blocks.notes.append(f"EXIF in a {name.decode()} chunk settled")
-            return raw_profile_content(name, raw[0], block)
+    """What is to be written in place of a chunk's content; empty: the chunk goes."""
     if name == b"eXIf":
         return blocks.exif(content)
     if packet is not None:
         new = blocks.xmp(packet)
         return content if new == packet else xmp_content(new)
-    return content
+    if raw := raw_profile(name, content):
+        block = blocks.profile(raw.content)
+        if block == raw.content:
+            return content
+        blocks.notes.append(f"{raw.kind.upper()} in a {name.decode()} chunk settled")
+        return raw_profile_content(name, raw._replace(content=block)) if block else b""
+    _, plain = text_of(name, content) or (b"", content)
+    where = f"a chunk {name.decode('latin-1')}"
+    return b"" if name not in WITHOUT_PICTURES and blocks.goes(plain, where) else content
 
 
 def coded_samples(pixels: Samples) -> bytes:

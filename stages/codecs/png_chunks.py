@@ -5,6 +5,9 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from stages.codecs.errors import DamagedError
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -14,10 +17,13 @@ _KEPT = frozenset(
     b"gAMA cHRM sRGB iCCP cICP mDCV cLLI sBIT bKGD pHYs sPLT eXIf tEXt zTXt iTXt tIME".split()
 )
 
+#: Of these, the ones in which no picture is looked for: a fixed form, or a colour profile.
+WITHOUT_PICTURES = frozenset(b"gAMA cHRM sRGB iCCP cICP mDCV cLLI sBIT bKGD pHYs sPLT tIME".split())
+
 #: Of these, the ones that are written in the samples' own mode.
 _BOUND_TO_MODE = frozenset({b"sBIT", b"bKGD"})
 
-_RAW_EXIF = (b"Raw profile type exif", b"Raw profile type APP1")
+_RAW_PROFILE = b"Raw profile type "
 
 #: Bytes of a text, once unpacked; Pillow refuses files that hold more.
 _MAX_TEXT = 64 << 20
@@ -34,6 +40,22 @@ def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
         if name == b"IEND":
             return
         position += 12 + size
+
+
+def check_samples(png: bytes) -> None:
+    """Compare the checksums of critical chunks, which Pillow passes over, with their contents.
+
+    Raises:
+        DamagedError: one is wrong.
+    """
+    position = len(_SIGNATURE)
+    for name, content in chunks(png):
+        is_cut = len(content) < int.from_bytes(png[position : position + 4], "big")
+        position += 12 + len(content)
+        crc = zlib.crc32(content, zlib.crc32(name)).to_bytes(4, "big")
+        is_checked = name[:1].isupper() and name != b"IEND" and not is_cut  # that Pillow reports
+        if is_checked and png[position - 4 : position] != crc:
+            raise DamagedError(f"the checksum of a chunk {name.decode('latin-1')} is wrong")
 
 
 def is_kept(name: bytes, *, same_mode: bool) -> bool:
@@ -53,9 +75,9 @@ def with_chunks(
     coded: bytes, before: Iterable[tuple[bytes, bytes]], after: Iterable[tuple[bytes, bytes]]
 ) -> bytes:
     """The picture of ``coded``, with other ancillary chunks before and after its pixels."""
-    image = [_chunk(*c) for c in chunks(coded) if c[0][:1].isupper() or c[0] == b"tRNS"]
+    image = [as_chunk(*c) for c in chunks(coded) if c[0][:1].isupper() or c[0] == b"tRNS"]
     first, *pixels, last = image
-    parts = [first, *(_chunk(*c) for c in before), *pixels, *(_chunk(*c) for c in after), last]
+    parts = [first, *(as_chunk(*c) for c in before), *pixels, *(as_chunk(*c) for c in after), last]
     return _SIGNATURE + b"".join(parts)
 
 
@@ -85,25 +107,57 @@ def xmp_content(packet: bytes) -> bytes:
     return XMP_KEYWORD + bytes(4) + packet
 
 
-def raw_profile(name: bytes, content: bytes) -> tuple[bytes, bytes] | None:
-    """Keyword and EXIF block of a text chunk in which ImageMagick and others keep EXIF as hex."""
+class RawProfile(NamedTuple):
+    """A block of metadata that ImageMagick and others keep as hex in a text chunk.
+
+    Attributes:
+        keyword: of the chunk.
+        content: the block.
+        kind: its name in the text, such as ``exif``, ``8bim``, ``iptc``, ``xmp`` or ``APP1``.
+    """
+
+    keyword: bytes
+    content: bytes
+    kind: str
+
+
+def text_of(name: bytes, content: bytes) -> tuple[bytes, bytes] | None:
+    """Keyword and text of a tEXt, zTXt or iTXt chunk; None if it cannot be read."""
     keyword, _, rest = content.partition(b"\0")
-    if name not in (b"tEXt", b"zTXt") or keyword not in _RAW_EXIF:
-        return None
     try:
-        text = inflated(rest[1:]) if name == b"zTXt" else rest
-        block = bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
-    except (zlib.error, ValueError):
+        if name == b"zTXt":
+            return keyword, inflated(rest[1:])
+        if name == b"iTXt":
+            text = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
+            return keyword, inflated(text) if rest[:1] == b"\1" else text
+    except zlib.error:
         return None
-    return (keyword, block) if block[:4] in (b"Exif", b"II*\0", b"MM\0*") else None
+    return (keyword, rest) if name == b"tEXt" else None
 
 
-def raw_profile_content(name: bytes, keyword: bytes, block: bytes) -> bytes:
+def raw_profile(name: bytes, content: bytes) -> RawProfile | None:
+    """The block of metadata in a text chunk; None if it holds something else."""
+    if not content.startswith(_RAW_PROFILE):
+        return None
+    keyword, text = text_of(name, content) or (b"", b"")
+    parts = text.split(b"\n", 3)  # nothing, the kind, the length, the digits
+    try:
+        block = bytes.fromhex(parts[-1].decode("ascii"))
+    except ValueError:
+        return None
+    if len(parts) < 4 or not block:
+        return None
+    return RawProfile(keyword, block, parts[1].decode("latin-1").strip())
+
+
+def raw_profile_content(name: bytes, profile: RawProfile) -> bytes:
     """The content of such a chunk."""
-    digits = block.hex().encode()
+    digits = profile.content.hex().encode()
     lines = b"\n".join(digits[at : at + 72] for at in range(0, len(digits), 72))
-    text = b"\nexif\n%8d\n%s\n" % (len(block), lines)
-    return keyword + (b"\0\0" + zlib.compress(text) if name == b"zTXt" else b"\0" + text)
+    text = b"\n%s\n%8d\n%s\n" % (profile.kind.encode("latin-1"), len(profile.content), lines)
+    if name == b"zTXt":
+        return profile.keyword + b"\0\0" + zlib.compress(text)
+    return profile.keyword + (bytes(5) if name == b"iTXt" else b"\0") + text
 
 
 def trailer_of(png: bytes) -> bytes:
@@ -114,7 +168,8 @@ def trailer_of(png: bytes) -> bytes:
     return png[position:]
 
 
-def _chunk(name: bytes, content: bytes) -> bytes:
+def as_chunk(name: bytes, content: bytes) -> bytes:
+    """A chunk with its length and its checksum."""
     return (
         struct.pack(">I", len(content))
         + name

@@ -1,16 +1,17 @@
 """TIFF, 8 or 16 bits, grey, RGB or CMYK: only the strips or tiles that the mask touches change.
 
 They are decoded, edited and compressed again as they were; all else stays in the file byte for
-byte, at its place: tags, further pages, layers. What is edited is the first page that is not a
-smaller copy of another. Smaller copies (thumbnails, pyramids) are previews, and treated as
-``metadata.stale_preview`` says.
+byte, at its place: tags, further pages. What is edited is the first page that is not a smaller copy
+of another. Whatever else shows the old picture is treated as ``metadata.stale_preview`` says:
+smaller copies (thumbnails, pyramids), all pages below the edited one (sub-IFDs), Photoshop's and
+SketchBook's layers, which their editors open instead of the page, and pictures in any other tag or
+outside of all.
 """
 
 from __future__ import annotations
 
 import io
 import logging
-import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -22,6 +23,7 @@ from tifffile import TiffFile as TiffReader
 
 from manifests.errors import RowError
 from stages.codecs.blocks import Blocks
+from stages.codecs.errors import DamagedError, library_errors
 from stages.codecs.picture import (
     ColourModel,
     Decoded,
@@ -33,7 +35,7 @@ from stages.codecs.picture import (
     to_displayed,
 )
 from stages.codecs.tiff_file import TiffFile
-from stages.codecs.tiff_tags import settle_tags
+from stages.codecs.tiff_tags import settle_tags, wipe_hidden
 from stages.masks import Bits
 
 _ORIENTATION, _SUB_IFDS, _ICC, _DNG_VERSION = 274, 330, 34675, 50706
@@ -50,14 +52,10 @@ _WRITABLE = (1, 5, 8, 32946, 32773, 34925, 50000)
 _PREDICTORS = (1, 2)
 
 #: More than any photo has, whatever its header says.
-_MAX_SAMPLES, _MAX_TILE, _MAX_PAGES = 16, 1 << 26, 1000
+_MAX_SAMPLES, _MAX_TILE, _MAX_PAGES, _MAX_DEPTH = 16, 1 << 26, 1000, 4
 
 
-#: What tifffile and its codecs raise that meet a damaged file; what they log is told by our errors.
-_DAMAGE = (
-    *(OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError),
-    *(ArithmeticError, struct.error),
-)
+# What it logs of damaged files, our errors report.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
@@ -73,7 +71,7 @@ def decode(data: bytes) -> Decoded:
 
     Raises:
         UnsupportedError: its samples are of another kind.
-        OSError: it, or the list of its pages, is damaged.
+        DamagedError: it, or the list of its pages, is damaged.
     """
     with _reading(data) as reader:
         page = main_page(reader)
@@ -98,7 +96,10 @@ def encode(edit: Edit) -> Encoded:
         reason = _unwritable(page)
         if reason:
             raise UnsupportedError(reason)
-        _check_shared([*_pages(reader), *(below.aspage() for below in page.pages or [])])
+        pages = [each for top in _pages(reader) for each in (top, *_below(top))]
+        _check_shared(pages)
+        ranges = [place for each in pages for place in _segments(each)]
+        wipe_hidden(file, page.offset, ranges, blocks)
         _write_samples(file, page, edit.pixels, edit.changed)
         _settle_previews(file, reader, page, edit, blocks.notes)
         kept = sum(not other.is_reduced for other in _pages(reader)) - 1
@@ -125,14 +126,12 @@ def _colours(page: TiffPage, data: bytes) -> Samples:
 
 @contextmanager
 def _reading(data: bytes) -> Iterator[TiffReader]:
-    """Open a file; whatever tifffile and its codecs raise becomes OSError."""
+    """Open a file; whatever tifffile and its codecs raise becomes DamagedError."""
     try:
-        with TiffReader(io.BytesIO(data)) as reader:
+        with library_errors(), TiffReader(io.BytesIO(data)) as reader:
             yield reader
     except ImportError as error:
         raise UnsupportedError(f"its compression takes what is not installed: {error}") from None
-    except _DAMAGE as error:
-        raise OSError(str(error) or type(error).__name__) from error
 
 
 def _pages(reader: TiffReader) -> Iterator[TiffPage]:
@@ -183,36 +182,36 @@ def _unwritable(page: TiffPage) -> str:
 
 def _check_shared(pages: Iterable[TiffPage]) -> None:
     """Refuse a file in which two strips, of whatever pages, lie in the same bytes."""
-    ranges = sorted(
-        place
-        for page in pages
-        for place in zip(page.dataoffsets, page.databytecounts, strict=True)
-        if place[1]
-    )
+    ranges = sorted(place for page in pages for place in _segments(page) if place[1])
     if any(start + size > following for (start, size), (following, _) in pairwise(ranges)):
         raise UnsupportedError("its strips share their bytes")
 
 
 def _check_ends(reader: TiffReader, main: TiffPage, size: int) -> None:
-    """Raises OSError if the file ends before a strip of a further page or a smaller copy."""
-    below = [page.aspage() for page in main.pages or []]
-    for page in [*_pages(reader), *below]:
-        ends = map(sum, zip(page.dataoffsets, page.databytecounts, strict=False))
-        if max(ends, default=0) > size:
-            raise OSError("truncated: the file ends before the strips of its further pages")
+    """Raises DamagedError if the file ends before a strip of a further page or a smaller copy."""
+    for page in [*_pages(reader), *_below(main)]:
+        if max((start + length for start, length in _segments(page)), default=0) > size:
+            raise DamagedError("truncated: the file ends before the strips of its further pages")
+
+
+def _segments(page: TiffPage) -> list[tuple[int, int]]:
+    """Position and length of each strip or tile; raises DamagedError if their lists differ."""
+    if len(page.dataoffsets) != len(page.databytecounts):
+        raise DamagedError("its strips are not all listed")
+    return list(zip(page.dataoffsets, page.databytecounts, strict=True))
 
 
 def _samples(page: TiffPage, data: bytes) -> Samples:
     """The page as ``(h, w, samples)``.
 
     Raises:
-        OSError: strips are cut off or damaged.
+        DamagedError: strips are cut off or damaged.
     """
     height, width = page.imagelength, page.imagewidth
     stored = np.zeros((height, width, page.samplesperpixel), page.dtype)
-    for index, (offset, size) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
+    for index, (offset, size) in enumerate(_segments(page)):
         if offset + size > len(data):
-            raise OSError("truncated: the file ends before its last strip")
+            raise DamagedError("truncated: the file ends before its last strip")
         segment, (first, _, y, x, _), (_, rows, columns, count) = page.decode(
             data[offset : offset + size] or None,
             index,
@@ -222,22 +221,34 @@ def _samples(page: TiffPage, data: bytes) -> Samples:
         if segment is None:  # sparse: left out by its writer
             continue
         part = stored[y : y + rows, x : x + columns, first : first + count]
-        part[:] = segment[0, : part.shape[0], : part.shape[1]]
+        piece = segment[0, : part.shape[0], : part.shape[1]]
+        if piece.shape != part.shape:
+            raise DamagedError("a strip has another shape than it should")
+        part[:] = piece
     return stored
 
 
 def _smaller_pages(reader: TiffReader, main: TiffPage) -> tuple[list[TiffPage], list[TiffPage]]:
-    """Smaller copies in the chain of pages, and those below the main page."""
+    """Smaller copies in the chain of pages, and all pages below the main one."""
     chained = [page for page in _pages(reader) if page.is_reduced and page.offset != main.offset]
-    below = [page.aspage() for page in main.pages or []]
-    return chained, [page for page in below if page.imagewidth < main.imagewidth]
+    return chained, [page for page in _below(main) if not page.is_mask]
+
+
+def _below(page: TiffPage, depth: int = 0) -> Iterator[TiffPage]:
+    """The pages that a page's sub-IFDs describe, and those below them."""
+    if depth > _MAX_DEPTH:
+        raise UnsupportedError("its pages are nested too deep")
+    for each in page.pages or []:
+        below = each.aspage()
+        yield below
+        yield from _below(below, depth + 1)
 
 
 def _write_samples(file: TiffFile, page: TiffPage, pixels: Samples, changed: Bits) -> None:
     """Put ``(h, w, c)`` into the strips or tiles that ``changed`` touches, c samples of each."""
     if page.photometric == _WHITE_IS_ZERO:
         pixels = _negative(pixels)
-    for index, (offset, size) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
+    for index, (offset, size) in enumerate(_segments(page)):
         segment, (first, _, y, x, _), (_, rows, columns, count) = page.decode(
             bytes(file.data[offset : offset + size]) or None, index
         )
@@ -302,15 +313,20 @@ def _settle_previews(
 
 
 def _rebuilt(file: TiffFile, page: TiffPage, edit: Edit) -> bool:
-    """Whether a smaller copy could be made anew in the place of the old one."""
-    if edit.metadata.stale_preview != "rebuild":
+    """Whether a smaller copy could be made anew in the place of the old one.
+
+    Pages of the picture's own size, or larger, are none: most likely layers.
+    """
+    is_smaller = page.imagewidth < edit.pixels.shape[1] and page.imagelength < edit.pixels.shape[0]
+    if edit.metadata.stale_preview != "rebuild" or not is_smaller or page.pages:
         return False
     try:
         model, _ = _kind(page)
         if _unwritable(page) or model != edit.space.model or page.dtype != edit.pixels.dtype:
             return False
-        _write_smaller(file, page, edit)
-    except (UnsupportedError, *_DAMAGE):
+        with library_errors():
+            _write_smaller(file, page, edit)
+    except (UnsupportedError, DamagedError):
         return False
     return True
 
@@ -324,7 +340,7 @@ def _write_smaller(file: TiffFile, page: TiffPage, edit: Edit) -> None:
 
 
 def _wipe_samples(file: TiffFile, page: TiffPage) -> None:
-    for offset, size in zip(page.dataoffsets, page.databytecounts, strict=True):
+    for offset, size in _segments(page):
         file.wipe(offset, size)
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from stages.codecs.blocks import C2PA_DROPPED, Blocks
+from stages.codecs.blocks import Blocks
+from stages.codecs.metadata.jumbf import MANIFEST
 from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import opened, saved
+from stages.codecs.riff import riff_chunks
 from stages.codecs.vp8_quality import quality_of
 
 #: Chunks that are written again, or dropped with a note of their own.
@@ -25,11 +25,11 @@ def encode(edit: Edit) -> Encoded:
     blocks = Blocks(edit)
     kept |= {"exif": blocks.exif(kept["exif"]), "xmp": blocks.xmp(kept["xmp"])}
     if b"C2PA" in parts:
-        blocks.notes.append(C2PA_DROPPED)
+        blocks.drop(MANIFEST)
     for name in sorted(parts.keys() - _KNOWN):
-        blocks.notes.append(f"chunk {name.decode('latin-1')} dropped")
-    if len(edit.source) > 8 + int.from_bytes(edit.source[4:8], "little") + 1:
-        blocks.notes.append("bytes behind the picture dropped")
+        blocks.lost(parts[name], f"chunk {name.decode('latin-1')}")
+    if behind := edit.source[8 + int.from_bytes(edit.source[4:8], "little") + 1 :]:
+        blocks.lost(behind, "bytes behind the picture")
     quality, how = 100, ""
     if b"VP8 " in parts:
         own = quality_of(parts[b"VP8 "])
@@ -75,12 +75,3 @@ def is_lossy(data: bytes) -> bool:
         if name in (b"VP8 ", b"VP8L"):
             return name == b"VP8 "
     return True
-
-
-def riff_chunks(source: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield each chunk's name and content (RIFF)."""
-    position = 12
-    while position + 8 <= len(source):
-        size = int.from_bytes(source[position + 4 : position + 8], "little")
-        yield source[position : position + 4], source[position + 8 : position + 8 + size]
-        position += 8 + size + size % 2

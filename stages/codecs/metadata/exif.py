@@ -16,7 +16,7 @@ from stages.codecs.metadata.pictures import (
     Stream,
     as_jpeg,
     drawn_like,
-    find_streams,
+    find_pictures,
     opened,
     stream_at,
 )
@@ -24,6 +24,7 @@ from stages.codecs.metadata.settling import SOFTWARE, Settling
 from stages.codecs.metadata.tiff import ASCII, LONG, Directory, Tiff
 
 THUMBNAIL, PREVIEW = "EXIF thumbnail", "preview inside the EXIF"
+UNREADABLE = "EXIF that cannot be read"
 
 #: What stands before the block in a JPEG.
 NAME = b"Exif\0\0"
@@ -32,6 +33,7 @@ NAME = b"Exif\0\0"
 MAX_BLOCK = 65_535 - 2 - 2 * len(NAME)
 
 _JPEG_START, _JPEG_LENGTH, _SUB_IFDS, _SOFTWARE = 0x201, 0x202, 0x14A, 0x131
+_EXIF_IFD = 0x8769
 
 #: A thumbnail's directory has some ten entries: one with more was misread, and is not cleared.
 _MAX_ENTRIES = 64
@@ -63,15 +65,24 @@ def settle_block(exif: bytes, settling: Settling) -> bytes:
 
     Not for whole TIFF files, whose first directory is the picture itself. The same object comes
     back if nothing changed; raises RowError ``image.stale_preview`` if the policy is to refuse.
+
+    A block that is no TIFF structure becomes empty, and is to be left out of the file: nobody can
+    find the thumbnail in it, nor read anything else.
     """
     if not exif.startswith(NAME):
         return _settle_bare(exif, settling)
     bare = exif[len(NAME) :]  # only JPEG needs the name, but some write it elsewhere too
     settled = _settle_bare(bare, settling)
-    return exif if settled is bare else NAME + settled
+    if settled is bare:
+        return exif
+    return NAME + settled if settled else b""
 
 
 def _settle_bare(exif: bytes, settling: Settling) -> bytes:
+    tiff = Tiff.of(exif)
+    if exif and (tiff is None or not tiff.chain()):
+        settling.drop(UNREADABLE)
+        return b""
     thumbnails, previews = find_thumbnails(exif), find_previews(exif)
     if not thumbnails and not previews and not settling.marks:
         return exif
@@ -100,17 +111,38 @@ def find_thumbnails(exif: bytes) -> list[Thumbnail]:
 
 
 def find_previews(exif: bytes) -> list[Stream | Strips]:
-    """All other pictures: JPEG streams wherever they are, and the samples of sub-IFDs."""
+    """All other pictures: those with a signature wherever they are, and the samples of sub-IFDs."""
     thumbnails = [each.samples for each in find_thumbnails(exif)]
     known = {each.start for each in thumbnails if isinstance(each, Stream)}
-    found: list[Stream | Strips] = [s for s in find_streams(exif) if s.start not in known]
     tiff = Tiff.of(exif)
+    found: list[Stream | Strips] = [
+        _inside_its_value(stream, tiff)
+        for stream in find_pictures(exif)
+        if stream.start not in known
+    ]
     for directory in tiff.chain() if tiff else []:
         for below in tiff.below(directory, _SUB_IFDS) if tiff else []:
             strips = find_strips(tiff, below) if tiff else None
             if strips and any(any(exif[start:end]) for start, end in strips.ranges):
                 found.append(strips)
     return found
+
+
+def _inside_its_value(stream: Stream, tiff: Tiff | None) -> Stream:
+    """The part of a picture without a known end that lies in the same tag's value."""
+    ends = [
+        entry.end
+        for directory in (_directories(tiff) if tiff else [])
+        for entry in directory.entries.values()
+        if entry.start <= stream.start < entry.end
+    ]
+    return Stream(stream.start, min([stream.end, *ends]))
+
+
+def _directories(tiff: Tiff) -> list[Directory]:
+    """The chain, and the EXIF directory below its first."""
+    chain = tiff.chain()
+    return chain + [each for first in chain[:1] for each in tiff.below(first, _EXIF_IFD)]
 
 
 def _samples(tiff: Tiff, directory: Directory) -> Stream | Strips | None:

@@ -8,7 +8,8 @@ from itertools import accumulate
 
 from PIL import Image, JpegImagePlugin
 
-from stages.codecs.jpeg_header import DamagedError, RefusedError, read_header
+from stages.codecs.errors import DamagedError, RefusedError
+from stages.codecs.jpeg_header import read_header
 from stages.codecs.metadata import mpf
 from stages.codecs.metadata.exif import NAME as EXIF
 from stages.codecs.metadata.exif import settle_block
@@ -19,6 +20,8 @@ from stages.codecs.metadata.pictures import (
     MAX_PIXELS_BEHIND,
     Stream,
     drawn_like,
+    find_pictures,
+    in_text,
     opened,
     saved,
     stream_at,
@@ -27,7 +30,7 @@ from stages.codecs.metadata.pictures import (
 from stages.codecs.metadata.settling import Drawing, Settling
 from stages.codecs.metadata.trailer import is_gain_map, settle_rest
 from stages.codecs.metadata.xmp import GAIN_MAP
-from stages.codecs.metadata.xmp_segments import settle_xmp_segments
+from stages.codecs.metadata.xmp_segments import EXTENSION, XMP, settle_xmp_segments
 from stages.options import MetadataOptions
 
 PREVIEW = "MPF preview"
@@ -110,29 +113,49 @@ def settle_jpeg(
 
 def _settle_segments(segments: list[bytes], settling: Settling) -> list[bytes]:
     kept = []
+    going_on = set[int]()  # markers of segments in which a picture began that did not end
     for segment in without_c2pa(settle_app0(segments, settling), settling):
         if segment[:2] == _APP2 and segment.startswith(ISO_GAIN_MAP, 4):
             settling.drop(GAIN_MAP)
-        else:
-            kept.append(_settle_segment(segment, settling))
+        elif _is_known(segment):
+            kept.append(_settle_known(segment, settling))
+        elif segment[1] not in going_on:
+            settled = _settle_unknown(segment, settling)
+            kept.append(settled)
+            if not settled and find_pictures(segment):
+                going_on.add(segment[1])
+    kept = [segment for segment in kept if segment]
     return settle_xmp_segments(_settle_photoshop(kept, settling), settling)
 
 
-def _settle_segment(segment: bytes, settling: Settling) -> bytes:
-    """Settle a segment that holds something whole."""
-    if segment[:2] == _APP1 and segment.startswith(EXIF, 4):
-        block = segment[4 + len(EXIF) :]
-        settled = settle_block(block, settling)
-        return segment if settled is block else _framed(_APP1, EXIF + settled)
-    if is_photoshop(segment) or mpf.is_index(segment) or segment.startswith(ICC, 4):
+def _is_known(segment: bytes) -> bool:
+    """Whether what a segment holds has a place of its own here, or can be no picture."""
+    is_exif = segment[:2] == _APP1 and segment.startswith(EXIF, 4)
+    is_xmp = segment[:2] == _APP1 and segment.startswith((XMP, EXTENSION), 4)
+    is_other = is_photoshop(segment) or mpf.is_index(segment) or segment.startswith(ICC, 4)
+    return is_exif or is_xmp or is_other or segment[:2] == b"\xff\xe0"
+
+
+def _settle_known(segment: bytes, settling: Settling) -> bytes:
+    """Settle an EXIF segment, empty if it goes; the others are settled elsewhere."""
+    if not segment.startswith(EXIF, 4):
         return segment
-    if segment[:2] == b"\xff\xe0":
+    block = segment[4 + len(EXIF) :]
+    settled = settle_block(block, settling)
+    if settled is block:
         return segment
-    cleared = without_streams(segment)
-    if cleared is not segment:
-        where = "a comment" if segment[1] == 0xFE else f"an APP{segment[1] - 0xE0} segment"
-        settling.drop(f"preview in {where}")
-    return cleared
+    return _framed(_APP1, EXIF + settled) if settled else b""
+
+
+def _settle_unknown(segment: bytes, settling: Settling) -> bytes:
+    """A segment of no known kind with its pictures zeroed; empty if one goes on in the next."""
+    if not in_text(segment):
+        return segment
+    where = "a comment" if segment[1] == 0xFE else f"an APP{segment[1] - 0xE0} segment"
+    settling.drop(f"preview in {where}")
+    pictures = find_pictures(segment)
+    is_whole = pictures and (pictures[-1].end < len(segment) or segment.endswith(b"\xff\xd9"))
+    return without_streams(segment) if is_whole else b""
 
 
 def is_photoshop(segment: bytes) -> bool:

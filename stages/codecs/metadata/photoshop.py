@@ -101,6 +101,8 @@ def _settled(resource: Resource, settling: Settling) -> bytes:
         content = xmp.settle_packet(resource.content, settling, mark=False)
     else:
         content = _swept(resource.content, settling)
+    if resource.content and not content:
+        return b""
     return resource.raw if content == resource.content else resource.of(content)
 
 

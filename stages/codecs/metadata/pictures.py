@@ -24,6 +24,19 @@ MAX_PIXELS_BEHIND = 200_000_000
 #: from each of its positions.
 _MAX_SEGMENTS, _MAX_GAP = 200, 65_536
 
+#: How files other than JPEGs begin: PNG, Photoshop, GIF, WebP, JPEG 2000 and XL, HEIC, AVIF and
+#: videos; and Photoshop's layers, as a TIFF holds them. TIFF is left out: maker notes begin so.
+_OTHERS = re.compile(
+    rb"\x89PNG\r\n\x1a\n|8BPS\0[\1\2]\0{6}|GIF8[79]a|RIFF.{4}WEBPVP8"
+    rb"|\0\0\0\x0c(?:jP  |JXL )\r\n\x87\n|\0\0\0[\x08-\xff]ftyp[ -~]{4}"
+    rb"|Adobe Photoshop Document Data Block\0",
+    re.DOTALL,
+)
+_PNG_END = re.compile(rb"\0\0\0\0IEND.{4}", re.DOTALL)
+
+#: The same in base64, of a JPEG and a PNG, as texts hold them.
+_BASE64 = re.compile(rb"/9j/[A-Za-z0-9+/]{60}|iVBORw0KGgo[A-Za-z0-9+/]{60}")
+
 #: After so many beginnings that led nowhere, data are made to waste time.
 _MAX_VAIN = 5_000
 
@@ -43,7 +56,7 @@ _QUALITIES = (90, 80, 70, 60, 50, 40, 30, 20)
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A JPEG inside other data: from its first marker to behind its last."""
+    """A picture inside other data: of a JPEG from its first marker to behind its last."""
 
     start: int
     end: int
@@ -88,9 +101,33 @@ def stream_at(data: bytes, start: int) -> Stream | None:
     return None
 
 
+def find_pictures(data: bytes) -> list[Stream]:
+    """All pictures and videos, in order; those whose end is not known reach to the data's end."""
+    found, position = find_streams(data), 0
+    while match := _OTHERS.search(data, position):
+        position = _end_of_other(data, match)
+        found.append(Stream(match.start(), position))
+    return sorted(found, key=lambda stream: stream.start)
+
+
+def _end_of_other(data: bytes, head: re.Match[bytes]) -> int:
+    if head[0].startswith(b"\x89PNG"):
+        end = _PNG_END.search(data, head.end())
+        return end.end() if end else len(data)
+    if head[0].startswith(b"RIFF"):
+        size = int.from_bytes(head[0][4:8], "little")
+        return max(min(head.start() + 8 + size, len(data)), head.end())
+    return len(data)
+
+
+def in_text(text: bytes) -> bool:
+    """Whether a text holds a picture, as it is or in base64."""
+    return _BASE64.search(text) is not None or bool(find_pictures(text))
+
+
 def without_streams(data: bytes) -> bytes:
-    """The same bytes with every JPEG stream in them zeroed; the same object if there is none."""
-    streams = find_streams(data)
+    """The same bytes with every picture in them zeroed; the same object if there is none."""
+    streams = find_pictures(data)
     if not streams:
         return data
     cleared = bytearray(data)

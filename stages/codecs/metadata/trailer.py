@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from stages.codecs.metadata.pictures import find_streams
+from stages.codecs.metadata.pictures import find_pictures, find_streams
 from stages.codecs.metadata.samsung import find_trailer
 from stages.codecs.metadata.settling import Settling
 from stages.codecs.metadata.xmp import FURTHER, GAIN_MAP, VIDEO
@@ -79,9 +79,12 @@ def _settle_bytes(data: bytes, settling: Settling) -> bytes:
         position = end
         gain_map = not is_video and is_gain_map(data[start:end])
         settling.drop(VIDEO if is_video else GAIN_MAP if gain_map else FURTHER)
-    if not position:
+    if not position and not find_pictures(data):
         return data
     rest = b"".join([*kept, data[position:]])
+    if find_pictures(rest):  # neither a JPEG nor a video: where it ends is not known
+        settling.drop(FURTHER)
+        return b""
     return rest if rest.strip(b"\0\xff") else b""  # what is left is only what filled gaps
 
 
@@ -89,7 +92,7 @@ def _is_stale(content: bytes, settling: Settling) -> bool:
     if find_videos(content):
         settling.drop(VIDEO)
         return True
-    if find_streams(content):
+    if find_pictures(content):
         settling.drop(FURTHER)
         return True
     return False
