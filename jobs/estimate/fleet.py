@@ -138,14 +138,14 @@ def site_of(
         figures[f"actor_start_s.{pool}"] = known["actor_start_s"][pool]
     nodes = {}
     for group in groups:
-        pool = _meant_for(group)
+        home = _meant_for(group)
         if prices is not None and group.name not in prices:
             raise ClusterError("cluster.bad_prices", f"There is no price for nodes {group.name}.")
-        price = known["price"][pool].value if prices is None else prices[group.name]
-        figures[f"node_start_s.{pool}"] = known["node_start_s"][pool]
+        price = known["price"][home].value if prices is None else prices[group.name]
+        figures[f"node_start_s.{home}"] = known["node_start_s"][home]
         if prices is None:
-            figures[f"price.{pool}"] = known["price"][pool]
-        nodes[group.name] = Nodes(group, pool, known["node_start_s"][pool].value, price)
+            figures[f"price.{home}"] = known["price"][home]
+        nodes[group.name] = Nodes(group, home, known["node_start_s"][home].value, price)
     if spot_loss_rate is None:
         figures["run.spot_loss_rate"] = known["run"]["spot_loss_rate"]
         spot_loss_rate = known["run"]["spot_loss_rate"].value
