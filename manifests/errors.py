@@ -175,8 +175,14 @@ CODES: dict[str, tuple[str, str]] = {
         "Convert it to a JPEG, PNG, WebP, TIFF, AVIF or HEIC of one picture, grey, RGB or CMYK, "
         "with 8 or 16 bits; where it says `cannot be written`, another output.format will do.",
     ),
-    "image.truncated": ("The file ends before the picture does.", "Upload it again."),
-    "image.corrupt": ("The picture's data are damaged.", "Upload it again."),
+    "image.truncated": (
+        "The file ends before the picture does.",
+        "Upload it again. If browsers show all of it, use --set limits.damage=repair.",
+    ),
+    "image.corrupt": (
+        "The picture's data are damaged.",
+        "Upload it again. If browsers show all of it, use --set limits.damage=repair.",
+    ),
     "image.too_large": (
         "More pixels than `limits.max_megapixels` allows (a decompression bomb?).",
         "If the picture is genuine, raise the limit (--set limits.max_megapixels=…) and run again "

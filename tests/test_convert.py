@@ -134,3 +134,16 @@ def test_exif_that_another_format_does_not_get_is_told(photo: Pixels, spot: Bits
     big = tiff(photo, photometric="rgb", bigtiff=True)
     _, made = edited(big, spot, "output.format=png")
     assert made.metadata_notes == ["EXIF not carried over"]
+
+
+@pytest.mark.parametrize("wanted", ["png", "webp", "tiff", "avif"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_samples_that_a_jpeg_lacks_are_not_made_up(
+    photo: Pixels, spot: Bits, wanted: str, *, progressive: bool
+) -> None:
+    """Pillow shows grey in their place without a word."""
+    whole = encoded(Image.fromarray(photo), format="JPEG", progressive=progressive)
+    cut = whole[: len(whole) // 2] + b"\xff\xd9"
+    with pytest.raises(RowError) as error:
+        edited(cut, spot, f"output.format={wanted}")
+    assert error.value.code in ("image.corrupt", "image.truncated")

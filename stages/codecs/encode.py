@@ -6,6 +6,7 @@ from manifests.errors import RowError
 from stages.codecs.convert import convert
 from stages.codecs.errors import DamagedError, library_errors
 from stages.codecs.formats import CODECS, format_of
+from stages.codecs.jpeg import check_samples
 from stages.codecs.picture import Decoded, Edit, Encoded, UnsupportedError, to_stored
 from stages.masks import Bits
 from stages.recipe import Recipe
@@ -55,6 +56,8 @@ def encode(
 
 
 def _converted(edit: Edit, own: str) -> Encoded:
+    if own == "jpeg":  # else libjpeg finds missing samples when it copies blocks
+        check_samples(edit.source)
     try:
         with library_errors():
             return convert(edit, own, edit.output.format)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from PIL import JpegImagePlugin
 
 from manifests.errors import RowError
+from stages.codecs import libjpeg
 from stages.codecs.errors import DamagedError, RefusedError
 from stages.codecs.jpeg_header import envelope, is_adobe, read_header
 from stages.codecs.jpeg_splice import VerificationError, splice
@@ -30,9 +31,27 @@ def encode(edit: Edit) -> Encoded:
     except (RefusedError, VerificationError) as error:
         coded, note = _coded_again(edit), str(error)
     except DamagedError as error:
-        raise RowError("image.corrupt", f"The image's data are damaged: {error}.") from None
+        raise _corrupt(error) from None
     data, notes = _with_metadata(edit, coded, anew=bool(note))
     return Encoded(data, "reencoded" if note else "coefficients", note, notes)
+
+
+def check_samples(jpeg: bytes) -> None:
+    """Read all coefficients, of which Pillow passes over missing ones and makes up their samples.
+
+    Raises:
+        RowError: ``image.corrupt``.
+    """
+    try:
+        libjpeg.visit(jpeg, read_header(jpeg), lambda *_: None)
+    except RefusedError:
+        return  # of a kind that only Pillow reads
+    except DamagedError as error:
+        raise _corrupt(error) from None
+
+
+def _corrupt(error: DamagedError) -> RowError:
+    return RowError("image.corrupt", f"The image's data are damaged: {error}.")
 
 
 def _coded_again(edit: Edit) -> bytes:
