@@ -206,6 +206,19 @@ def test_a_run_whose_sources_are_gone_is_no_success(ray_address: str, tmp_path: 
     assert show(QUIET, out) == EXIT_UNCHECKED
 
 
+def test_a_photo_that_was_repaired_is_checked(ray_address: str, tmp_path: Path) -> None:
+    source = (DEMO / "photos" / "coffee-stray-coins.jpg").read_bytes()
+    (tmp_path / "photo.jpg").write_bytes(source.removesuffix(b"\xff\xd9"))
+    (tmp_path / "m.csv").write_text('id,image,boxes\n1,photo.jpg,"[100, 100, 50, 40]"\n')
+    recipe = Recipe.load("telea", ["limits.damage=repair"])
+    outcome = run(
+        str(tmp_path / "m.csv"), str(tmp_path / "out"), recipe, QUIET, address=ray_address
+    )
+    assert outcome.exit_code == 0
+    (verdict,) = verify(str(tmp_path / "out"))
+    assert (verdict.problem, verdict.unchecked) == ("", "")
+
+
 def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:
     with pytest.raises(DestinationError, match="no run") as caught:
         list(verify(str(tmp_path)))
