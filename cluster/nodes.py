@@ -101,7 +101,7 @@ def await_room(sizes: Mapping[str, PoolSize], parts: Sequence[str], wait_s: floa
         bundle_label_selector=[dict(size.label_selector) for size in first],
     )
     try:
-        return held.wait(wait_s)
+        return bool(held.wait(wait_s))
     finally:
         remove_placement_group(held)
 

@@ -279,8 +279,9 @@ def following(
         options: for stopping it.
     """
     call = [PROGRAM, "submit", f"{PLACE}/many.csv", "--output", f"{PLACE}/{output}"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([*call, "--address", address], text=True, **pipes) as process:
+    with subprocess.Popen(
+        [*call, "--address", address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         try:
             assert process.stdout
             assert any("starting Ray" in line for line in process.stdout)
