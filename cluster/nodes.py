@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from cluster.pools import NodeType, PoolSize
 from cluster.sizing import NodeGroup
@@ -94,23 +93,17 @@ def await_room(sizes: Mapping[str, PoolSize], parts: Sequence[str], wait_s: floa
     Returns:
         Whether there is room now.
     """
-    import ray  # noqa: PLC0415 - as above
+    from ray.util import placement_group, remove_placement_group  # noqa: PLC0415 - as above
 
-    placeholder: Any = ray.remote(_Placeholder)
-    held: list[Any] = []
-    for name in parts:
-        options = sizes[name].actor_options()
-        held += [placeholder.options(**options).remote() for _ in range(sizes[name].min_actors)]
-    there = [actor.is_there.remote() for actor in held]
-    _, missing = ray.wait(there, num_returns=len(there), timeout=wait_s)
-    for actor in held:
-        ray.kill(actor)
-    return not missing
-
-
-class _Placeholder:
-    def is_there(self) -> bool:
-        return True
+    first = [sizes[name] for name in parts for _ in range(sizes[name].min_actors)]
+    held = placement_group(
+        [size.bundle() for size in first],
+        bundle_label_selector=[dict(size.label_selector) for size in first],
+    )
+    try:
+        return bool(held.wait(wait_s))
+    finally:
+        remove_placement_group(held)
 
 
 def taken_cpus() -> float:

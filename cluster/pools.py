@@ -213,3 +213,9 @@ class PoolSize:
         if self.label_selector:
             options["label_selector"] = dict(self.label_selector)
         return options
+
+    def bundle(self) -> dict[str, float]:
+        """What an actor takes, as a bundle of a placement group."""
+        options = self.actor_options()
+        names = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
+        return {name: options[each] for name, each in names.items() if options.get(each)}

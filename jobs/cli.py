@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs import results_cli, streams, submit_cli
+from jobs import results_cli, streams
 from jobs.bench.cli import app as bench
 from jobs.estimate_cli import estimate
 from jobs.evaluate_cli import evaluate
@@ -31,6 +31,7 @@ from jobs.run_options import (
     ShardsOption,
     parse_statuses,
 )
+from jobs.submit import submit
 from manifests.errors import CleanupError, all_codes, describe
 
 if TYPE_CHECKING:
@@ -207,33 +208,6 @@ def demo(
 
 
 @app.command()
-def simulate(
-    photos: Annotated[int, typer.Option(min=1, help="How many.")] = 80,
-    remove_s: Annotated[
-        float, typer.Option(min=0.0, help="Seconds a photo on a small GPU, pretended.")
-    ] = 0.1,
-    refine_s: Annotated[
-        float, typer.Option(min=0.0, help="Seconds a photo on a large GPU, pretended.")
-    ] = 1.5,
-) -> None:
-    """Watch Ray's autoscaler start and stop pretended nodes for a run.
-
-    Takes some minutes. Instead of models stand-ins wait; all else is as on a real cluster.
-    """
-    from rich.console import Console
-
-    from jobs.rehearsal import rehearse
-    from jobs.stand_ins import StandIns
-
-    streams.keep_working()
-    console = Console(file=sys.stdout)
-    with _told_if_interrupted():
-        outcome = rehearse(console, photos, StandIns(remove_s, refine_s))
-    _summarise(console, outcome)
-    raise typer.Exit(outcome.exit_code)
-
-
-@app.command()
 def recipes(
     name: Annotated[str | None, typer.Argument(help="Show this one, or a TOML file.")] = None,
     set_: SetOption = None,
@@ -301,7 +275,10 @@ def doctor(
 app.command()(estimate)
 app.command()(evaluate)
 results_cli.register(app)
-submit_cli.register(app)
+app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="[OPTIONS] MANIFEST [OPTIONS OF run]",
+)(submit)
 app.add_typer(models, name="models")
 app.add_typer(bench, name="bench")
 

@@ -1,9 +1,10 @@
-"""The options that say what a run is to do: the same for ``run`` and ``submit``."""
+"""The options of ``run``, of which other commands have some, and its command line."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -76,6 +77,12 @@ PricesOption = Annotated[
     ),
 ]
 
+DashboardOption = typer.Option(
+    metavar="http://HEAD:8265",
+    envvar="RAY_API_SERVER_ADDRESS",
+    help="The dashboard of the Ray cluster. For its token, set RAY_AUTH_MODE=token.",
+)
+
 
 def parse_statuses(retry: str) -> frozenset[str]:
     """What ``--retry`` names.
@@ -91,3 +98,44 @@ def parse_statuses(retry: str) -> frozenset[str]:
             f"unknown status {', '.join(sorted(unknown))}", param_hint="--retry"
         )
     return statuses
+
+
+def parse_run(
+    context: typer.Context, words: Sequence[str], *, resilient: bool = False
+) -> typer.Context:
+    """Understand words as ``run`` does.
+
+    Args:
+        context: of the command that is running, in whose name errors are reported.
+        words: arguments and options.
+        resilient: leave out what is wrong, instead of raising click's ``UsageError``.
+    """
+    run: Any = context.find_root().command
+    call: typer.Context = run.commands["run"].make_context(
+        context.info_name, [*words], parent=context.parent, resilient_parsing=resilient
+    )
+    return call
+
+
+def as_words(call: typer.Context, replaced: Mapping[str, str]) -> list[str]:
+    """The arguments and options of a call, whichever the command has, as words again.
+
+    Args:
+        call: see :func:`parse_run`.
+        replaced: name of a parameter -> another value for it.
+    """
+    words: list[str] = []
+    for parameter in call.command.params:
+        each: Any = parameter
+        value: Any = {**call.params, **replaced}[each.name]
+        option = max(each.opts, key=len)
+        source = call.get_parameter_source(each.name)
+        if not source or source.name == "DEFAULT":
+            continue
+        if each.param_type_name == "argument":
+            words.append(value)
+        elif each.is_flag:
+            words.append(option if value else max(each.secondary_opts, key=len))
+        else:
+            words += [f"{option}={one}" for one in (value if each.multiple else [value])]
+    return words

@@ -112,7 +112,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "cluster.refused": (
         "The cluster's job API refuses what it was asked for.",
-        "See what it says; `catalog-cleanup jobs` lists the jobs that there are.",
+        "See what it says; `ray job list --address http://HEAD:8265` lists its jobs.",
     ),
     "cluster.too_small": (
         "The cluster has no room for the actors that the recipe needs, or did not make it in time.",

@@ -11,21 +11,19 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from cluster.simulate import POOLS, SimulatedCluster, simulated_cluster
 from jobs.run import run
-from jobs.stand_ins import StandIns
 from stages.recipe import Recipe
-from tests.conftest import Command
-from tests.support import DEMO, beside, encoded, upright_rgb, write
+from tests.support import beside, boxed_catalog
+from tests.support.simulated_cluster import POOLS, SimulatedCluster, simulated_cluster
+from tests.support.sleeping_models import SleepingModels
 
 _PHOTOS = 60
 
 #: The documented times, in s a photo: a refiner takes much longer than what precedes it.
-_STAND_INS = StandIns(remove_s=0.02, refine_s=1.5)
+_MODELS = SleepingModels(remove_s=0.02, refine_s=1.5)
 
 _DEADLINE_S = 240.0
 
@@ -65,32 +63,10 @@ class Watch:
         return next(node for node, kind in self._cluster.nodes().items() if kind == node_type)
 
 
-def catalog(folder: Path) -> str:
-    """Many small photos, each with a box to clean."""
-    photo = upright_rgb(DEMO / "photos" / "coffee-stray-coins.jpg")
-    lines = ["id,image,boxes"]
-    for number in range(_PHOTOS):
-        x, y = divmod(number * 5, 300)
-        small = np.ascontiguousarray(photo[y : y + 48, x : x + 64])
-        write(folder / f"{number}.png", encoded(small))
-        lines.append(f'{number},{number}.png,"[16, 20, 24, 10]"')
-    return write(folder / "manifest.csv", "\n".join(lines))
-
-
-def test_simulate_shows_nodes_that_come_and_go(command: Command) -> None:
-    done = command("simulate", "--photos", 4, "--remove-s", 0, "--refine-s", 0.2)
-    assert (done.returncode, done.stderr) == (0, "")
-    told = done.stdout.splitlines()
-    nodes = [line for line in told if line.startswith("nodes: ")]
-    assert nodes[0] == nodes[-1] == "nodes: no workers"
-    assert any("1 x large_gpu" in line for line in nodes)
-    assert "4 ok, 0 failed, 0 crashed" in done.stdout
-
-
 def test_from_zero_to_many_of_the_bottleneck_and_back_while_spot_nodes_vanish(
     tmp_path: Path,
 ) -> None:
-    manifest, output = catalog(tmp_path), tmp_path / "out"
+    manifest, output = boxed_catalog(tmp_path, _PHOTOS), tmp_path / "out"
     with simulated_cluster() as cluster:
         watch = Watch(cluster)
         assert not watch.look(), "no workers at first"
@@ -112,7 +88,7 @@ def test_from_zero_to_many_of_the_bottleneck_and_back_while_spot_nodes_vanish(
                 Console(quiet=True),
                 address=cluster.address,
                 pools=POOLS,
-                steps=_STAND_INS,
+                steps=_MODELS,
                 rows_per_shard=2,
             )
         watch.await_nodes(lambda up: not up)

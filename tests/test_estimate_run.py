@@ -11,33 +11,20 @@ import io
 from contextlib import redirect_stdout
 from pathlib import Path
 
-import cv2
 import pytest
 from rich.console import Console
 
 from cluster.pools import Pools
-from cluster.simulate import POOLS, simulated_cluster
 from jobs.estimate.fleet import fastest, site_of
 from jobs.estimate.seconds import Catalog, Pilot, parts_of
 from jobs.run import run
-from jobs.stand_ins import StandIns, read_traces
 from stages.recipe import Recipe
-from tests.support import DEMO, upright_rgb
+from tests.support import boxed_catalog
+from tests.support.simulated_cluster import POOLS, simulated_cluster
+from tests.support.sleeping_models import SleepingModels, read_traces
 
 TELEA = Recipe.load("telea")
 PHOTOS = 30
-
-
-def write_catalog(folder: Path, photos: int) -> str:
-    """Small photos, each with a box to clean: CPUs are no bottleneck."""
-    photo = upright_rgb(DEMO / "photos" / "coffee-stray-coins.jpg")
-    lines = ["id,image,boxes"]
-    for number in range(photos):
-        x, y = divmod(number * 5, 300)
-        cv2.imwrite(str(folder / f"{number}.png"), photo[y : y + 48, x : x + 64, ::-1])
-        lines.append(f'{number},{number}.png,"[16, 20, 24, 10]"')
-    (folder / "manifest.csv").write_text("\n".join(lines))
-    return str(folder / "manifest.csv")
 
 
 def one_actor_each() -> Pools:
@@ -51,8 +38,8 @@ def one_actor_each() -> Pools:
 
 
 def test_a_run_takes_as_long_as_was_estimated_from_it_as_a_pilot(tmp_path: Path) -> None:
-    stand_ins, pools = StandIns(remove_s=0.1, refine_s=1.5, trace=tmp_path), one_actor_each()
-    manifest, output = write_catalog(tmp_path, PHOTOS), str(tmp_path / "out")
+    models, pools = SleepingModels(remove_s=0.1, refine_s=1.5, trace=tmp_path), one_actor_each()
+    manifest, output = boxed_catalog(tmp_path, PHOTOS), str(tmp_path / "out")
     with (
         redirect_stdout(io.StringIO()),  # on which Ray reports each node that is stopped
         simulated_cluster(pools.nodes, 30.0) as cluster,
@@ -64,14 +51,14 @@ def test_a_run_takes_as_long_as_was_estimated_from_it_as_a_pilot(tmp_path: Path)
             Console(quiet=True),
             address=cluster.address,
             pools=pools,
-            steps=stand_ins,
+            steps=models,
             rows_per_shard=10,
         )
     assert outcome.exit_code == 0
     (times,) = read_traces(tmp_path)
     measured_s = times[-1, 1] - times[0, 0]
 
-    steps = stand_ins(TELEA, "")
+    steps = models(TELEA, "")
     parts = parts_of(steps, TELEA, Catalog(PHOTOS, 0.003, Pilot.read(output)), has_gpus=True)
     prices = dict.fromkeys(pools.nodes, 1.0)
     site = site_of(pools, steps, PHOTOS, prices=prices, spot_loss_rate=0.0)

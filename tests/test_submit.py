@@ -5,22 +5,28 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 from urllib.request import urlopen
 
 import pytest
+from ray.job_submission import JobStatus, JobSubmissionClient
+from typer.main import get_command
 
 from cluster.generate import files
+from jobs import cli
 from jobs.metrics import METRICS
+from jobs.run_options import as_words, parse_run
 from manifests.ledger import Goal, Ledger, tallies
 from manifests.plan import load_plan
-from manifests.runs import records
+from manifests.runs import records, shows_life
 from tests.cluster import RayCluster, ray_cluster
 from tests.conftest import Command
 from tests.s3_server import BUCKET, S3Server
@@ -34,6 +40,28 @@ PROGRAM = str(Path(sys.executable).parent / "catalog-cleanup")
 
 #: Of the long run: more than are done before it is stopped.
 MANY = 400
+
+
+#: Passes on what comes to its port to another, until it is killed.
+RELAY = """
+import asyncio, sys
+
+async def pump(source, drain):
+    while data := await source.read(65536):
+        drain.write(data)
+    drain.close()
+
+async def connected(source, drain):
+    there = await asyncio.open_connection(*sys.argv[1:])
+    await asyncio.gather(pump(source, there[1]), pump(there[0], drain))
+
+async def main():
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +151,7 @@ def test_without_its_token_a_cluster_takes_no_job(
 
 def test_nobody_at_the_address(command: Command) -> None:
     for address in ("http://127.0.0.1:9", "127.0.0.1:8265"):
-        done = command("jobs", "--address", address)
+        done = command("stop", "out", "--address", address)
         assert done.returncode == 1
         assert "cluster.unreachable" in done.stderr
 
@@ -158,17 +186,18 @@ def test_failed_rows_and_runs_that_do_not_finish_have_their_own_exit_codes(
     unfinished = command("submit", f"{PLACE}/absent.csv", *options)
     assert unfinished.returncode == 1
     assert "manifest.not_found" in unfinished.stdout
-    listed = command("jobs", "--address", cluster.dashboard, COLUMNS="200").stdout
-    for done, code in ((some_failed, "2"), (unfinished, "1")):
-        (line,) = [line for line in listed.splitlines() if job_in(done.stdout) in line]
-        assert line.split()[2] == code
-        assert f"{PLACE}/bad" in line
 
 
 def test_what_would_fail_there_is_told_here(cluster: RayCluster, command: Command) -> None:
     call = ("submit", "m.csv", "--output", "out", "--address", cluster.dashboard)
     assert "recipe.not_found" in command(*call, "--recipe", "no-such").stderr
     assert "--env" in command(*call, "--env", "NOT_SET_ANYWHERE").stderr
+    assert "unknown status" in command(*call, "--retry", "bad").stderr
+    assert "cluster.bad_pools" in command(*call, "--pools", "no-such.toml").stderr
+    for wrong in (call[:1] + call[2:], (*call, "--outptu", "x"), (*call, "one-more")):
+        done = command(*wrong)
+        assert done.returncode == 1
+        assert "Usage: catalog-cleanup submit" in done.stderr
     assert "output.not_found" in command("stop", "out").stderr
 
 
@@ -217,20 +246,10 @@ def test_watchers_see_what_the_dashboard_shows(cluster: RayCluster, long_run: st
         driver.wait()
 
 
-def test_following_ends_without_the_job_which_is_stopped_gracefully(
+def test_a_job_is_stopped_gracefully_by_its_id(
     cluster: RayCluster, long_run: str, command: Command
 ) -> None:
-    script = (
-        "import sys; from jobs.submit import connect; from jobs.submit_cli import _followed;"
-        "sys.exit(_followed(connect(sys.argv[1]), sys.argv[2]))"
-    )
-    call = [sys.executable, "-u", "-c", script, cluster.dashboard, long_run]
-    with subprocess.Popen(call, stdout=subprocess.PIPE, text=True) as follower:
-        assert follower.stdout
-        assert any("starting Ray" in line for line in follower.stdout)
-        follower.send_signal(signal.SIGINT)
-        assert "The job goes on" in follower.stdout.read()
-    assert follower.returncode == 1
+    awaited(lambda: records(f"{PLACE}/many"))
     record = records(f"{PLACE}/many")[-1]
     assert record.facts["job"] == long_run
     awaited(lambda: record.progress().get("ok", 0) > 0)
@@ -248,3 +267,108 @@ def test_following_ends_without_the_job_which_is_stopped_gracefully(
     )
     assert 0 < done == ended["tally"]["ok"] < MANY
     assert "Nothing is at work" in command("stop", f"{PLACE}/many").stdout
+
+
+@contextmanager
+def following(
+    cluster: RayCluster, output: str, address: str, *options: str
+) -> Iterator[subprocess.Popen[str]]:
+    """A ``submit`` of many photos that shows the log of its run; after, its job is stopped.
+
+    Args:
+        options: for stopping it.
+    """
+    call = [PROGRAM, "submit", f"{PLACE}/many.csv", "--output", f"{PLACE}/{output}"]
+    with subprocess.Popen(
+        [*call, "--address", address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout
+            assert any("starting Ray" in line for line in process.stdout)
+            yield process
+        finally:
+            process.kill()
+    stop = [PROGRAM, "stop", f"{PLACE}/{output}", "--address", cluster.dashboard]
+    subprocess.run([*stop, *options], check=True, capture_output=True)
+
+
+def test_an_interrupt_ends_the_following_and_not_the_job(cluster: RayCluster, photos: None) -> None:
+    with following(cluster, "interrupted", cluster.dashboard, "--wait-s", "0") as process:
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+        assert process.returncode == 1
+        (record,) = records(f"{PLACE}/interrupted")
+        assert shows_life(record)
+    client = JobSubmissionClient(cluster.dashboard)
+    status = client.get_job_status(record.facts["job"])
+    assert status == JobStatus.STOPPED, "by Ray, since its photos in flight got no time"
+
+
+def test_a_connection_that_breaks_ends_the_following_and_not_the_job(
+    cluster: RayCluster, photos: None
+) -> None:
+    there = cluster.dashboard.removeprefix("http://").split(":")
+    with subprocess.Popen(
+        [sys.executable, "-c", RELAY, *there], stdout=subprocess.PIPE, text=True
+    ) as relay:
+        assert relay.stdout
+        address = f"http://127.0.0.1:{int(relay.stdout.readline())}"
+        with following(cluster, "cut", address) as process:
+            relay.kill()
+            _, errors = process.communicate()
+            assert process.returncode == 1
+            assert "cluster.unreachable" in errors
+            assert "Traceback" not in errors
+            (record,) = records(f"{PLACE}/cut")
+            assert shows_life(record)
+    assert last_run(f"{PLACE}/cut")["status"] == "stopped"
+
+
+def test_a_job_that_has_begun_no_run_is_ended_by_ray(cluster: RayCluster, command: Command) -> None:
+    client = JobSubmissionClient(cluster.dashboard)
+    code = "import time; time.sleep(600)"
+    words = [sys.executable, "-c", code, "run", "m.csv", f"--output={PLACE}/never"]
+    job = client.submit_job(entrypoint=shlex.join(words))
+    other = client.submit_job(entrypoint=shlex.join([*words[:-1], f"--output={PLACE}/other"]))
+    for each in (job, other):
+        awaited(lambda each=each: client.get_job_status(each) == JobStatus.RUNNING)
+    done = command("stop", f"{PLACE}/never", "--address", cluster.dashboard)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert client.get_job_status(job) == JobStatus.STOPPED
+    assert client.get_job_status(other) == JobStatus.RUNNING
+    assert command("stop", other, "--address", cluster.dashboard).returncode == 0
+    assert client.get_job_status(other) == JobStatus.STOPPED
+
+
+def words_for(parameter: Any, file: Path) -> list[str]:
+    """Words that set a parameter of ``run`` to something else than its default."""
+    hint = get_type_hints(cli.run)[parameter.name]
+    option = parameter.opts[0]
+    if parameter.param_type_name == "argument":
+        return ["m.csv"]
+    if hint is bool:
+        return [parameter.secondary_opts[0] if parameter.default else option]
+    value = {Path | None: str(file), int | None: "7"}.get(hint, f"some {parameter.name} =1")
+    return [option, value] * (2 if parameter.multiple else 1)
+
+
+def test_every_option_of_run_reaches_the_job_with_its_value(tmp_path: Path) -> None:
+    group: Any = get_command(cli.app)
+    run = group.commands["run"]
+    file = tmp_path / "file.toml"
+    file.write_text("")
+    context = group.commands["submit"].make_context(
+        "submit",
+        ["--address", "http://h"],
+        parent=group.make_context("catalog-cleanup", ["submit"]),
+    )
+    for chosen in run.params:
+        needed = [each for each in run.params if each.required or each is chosen]
+        words = [word for each in needed for word in words_for(each, file)]
+        given = parse_run(context, words)
+        sent = parse_run(context, as_words(given, {}))
+        assert sent.params == given.params
+        assert given.params[chosen.name] not in (chosen.default, None), "the test sets it"
+        places = {"manifest": "/there/m.csv", "output": "s3://there/out"}
+        moved = parse_run(context, as_words(given, places))
+        assert moved.params == given.params | places

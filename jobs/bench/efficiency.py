@@ -26,10 +26,10 @@ from jobs.bench.catalog import make_catalog
 from jobs.bench.pool_loop import clean_one, make_steps, rows_of
 from jobs.bench.processes import peak_mib, watched
 from jobs.run import Outcome, run
-from jobs.stand_ins import StandIns
 from manifests.files import Place
 from stages.recipe import Recipe
 from stages.step import Step
+from tests.support.sleeping_models import SleepingModels
 
 #: The steps alone clean one photo in so many, before and after the DAG.
 _SAMPLE = 8
@@ -86,7 +86,12 @@ def measure(recipe: Recipe, photos: int, megapixels: float) -> Iterator[Efficien
         groups = 1 + len(_POOLS)  # of steps: the first and the last ones both run on CPUs
         pools = dict.fromkeys(_POOLS, PoolSize(cores, cores, cpus=1 / groups))
         three = _by_dag(
-            "three pools", manifest, recipe, folder / "three", pools=pools, steps=StandIns(0, 0)
+            "three pools",
+            manifest,
+            recipe,
+            folder / "three",
+            pools=pools,
+            steps=SleepingModels(0, 0),
         )
         yield three.against(alone)
 

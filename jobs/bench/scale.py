@@ -21,8 +21,8 @@ from jobs.bench.catalog import make_catalog
 from jobs.bench.processes import Usage, watched
 from jobs.estimate.seconds import defaults
 from jobs.run import run
-from jobs.stand_ins import StandIns, Times, read_traces
 from stages.recipe import Recipe
+from tests.support.sleeping_models import SleepingModels, Times, read_traces
 
 #: Of each photo: next to nothing beside a sleep.
 _MEGAPIXELS = 0.006
@@ -106,7 +106,7 @@ def _measure(folder: Path, actors: int, seconds: float, photos: int) -> Scale:
             Console(quiet=True),
             address="local",
             pools=pools,
-            steps=StandIns(0, seconds, log),
+            steps=SleepingModels(0, seconds, log),
             rows_per_shard=_ROWS_PER_SHARD,
         )
     if outcome.exit_code:

@@ -1,4 +1,4 @@
-"""The DAG with stand-ins for its models: the same steps and pools, without GPUs or weights.
+"""The DAG with models that sleep: the same steps and pools, without GPUs or weights.
 
 Instead of LaMa a quick fill paints, and each photo waits for as long as the models would take.
 """
@@ -25,7 +25,7 @@ Times = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class StandIns:
+class SleepingModels:
     """Makes the steps of a recipe that fills without models, as a run's ``steps=``.
 
     Attributes:
@@ -53,7 +53,7 @@ class StandIns:
 
 
 def read_traces(folder: Path) -> list[Times]:
-    """What the actors of the large GPUs left in :attr:`StandIns.trace`, one entry for each."""
+    """What actors of the large GPUs left in :attr:`SleepingModels.trace`, one entry for each."""
     return [
         np.array([json.loads(line) for line in file.read_text().splitlines()])
         for file in folder.glob("*.jsonl")

@@ -2,10 +2,14 @@
 
 Its nodes are processes of this machine; the CPUs and GPUs that they offer are numbers. Ray calls
 the provider that starts them fake; the autoscaler is that of every other cluster. Linux only.
+
+To watch a run's nodes come and go for some minutes: ``python -m tests.support.simulated_cluster``.
 """
 
 from __future__ import annotations
 
+import argparse
+import io
 import json
 import os
 import secrets
@@ -15,16 +19,23 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from rich.console import Console
+
 from cluster.local import prepare_environment
 from cluster.pools import LargeGpuPool, NodeType, Pools
+from jobs.run import run
+from stages.recipe import Recipe
+from tests.support import beside, boxed_catalog
+from tests.support.sleeping_models import SleepingModels
 
 _PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
 
@@ -245,3 +256,46 @@ def _free_port() -> int:
 
 def _ray() -> str:
     return str(Path(sys.executable).parent / "ray")
+
+
+def watch(photos: int) -> None:
+    """Clean photos on a simulated cluster, and print its nodes whenever they change."""
+    console = Console(file=sys.stdout, highlight=False)
+    ended = threading.Event()
+    with (
+        redirect_stdout(io.StringIO()),  # on which Ray reports each node that is stopped
+        tempfile.TemporaryDirectory() as folder,
+        simulated_cluster() as cluster,
+    ):
+
+        def print_nodes() -> None:
+            shown = ""
+            while not ended.wait(0.5) or cluster.counts():
+                counts = sorted(cluster.counts().items())
+                text = ", ".join(f"{count} x {name}" for name, count in counts) or "no workers"
+                if text != shown:
+                    console.print(f"nodes: {text}")
+                shown = text
+            console.print("nodes: no workers")
+
+        with beside(print_nodes):
+            try:
+                outcome = run(
+                    boxed_catalog(Path(folder), photos),
+                    f"{folder}/out",
+                    Recipe.load("telea"),
+                    console,
+                    address=cluster.address,
+                    pools=POOLS,
+                    steps=SleepingModels(remove_s=0.1, refine_s=1.5),
+                    rows_per_shard=2,  # tasks enough for several actors
+                )
+            finally:
+                ended.set()
+    console.print(f"{outcome.tally.ok} of {photos} photos are clean after {outcome.seconds:.0f} s.")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=watch.__doc__)
+    parser.add_argument("--photos", type=int, default=80)
+    watch(parser.parse_args().photos)

@@ -64,6 +64,17 @@ def write(path: Path, text: str | bytes) -> str:
     return str(path)
 
 
+def boxed_catalog(folder: Path, photos: int) -> str:
+    """A manifest of many small photos, each with a box to clean: CPUs are no bottleneck."""
+    photo = upright_rgb(DEMO / "photos" / "coffee-stray-coins.jpg")
+    lines = ["id,image,boxes"]
+    for number in range(photos):
+        x, y = divmod(number * 5, 300)
+        write(folder / f"{number}.png", encoded(photo[y : y + 48, x : x + 64]))
+        lines.append(f'{number},{number}.png,"[16, 20, 24, 10]"')
+    return write(folder / "manifest.csv", "\n".join(lines))
+
+
 def last_run(output: Path | str) -> dict[str, Any]:
     """The record of an output's last run."""
     return dict(records(str(output))[-1].facts)
