@@ -1,7 +1,7 @@
 """The benchmarks of ``tests/bench``, each run in small: that they still work with the program.
 
-What this misses: how fast anything is, IOPaint, whose environment would have to be fetched, and what
-a GPU alone shows (fp8, generated code, memory, full-size networks).
+What this misses: how fast anything is, IOPaint, whose environment would have to be fetched, and
+what a GPU alone shows (fp8, generated code, memory, full-size networks).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _figures(folder: Path, *arguments: object, code: int = 0) -> list[dict[str, 
 def test_the_pipeline_is_timed_against_another_program(
     recipe: str, peer: str, tmp_path: Path
 ) -> None:
-    small = ("--photos", 3, "--megapixels", 0.1, "--rounds", 1, "--here", "--tiny")
+    small = ("--photos", 3, "--megapixels", 0.05, "--rounds", 1, "--here")
     program = ("tests.bench.pipeline", "--recipe", recipe, "--peer", peer)
     ours, theirs = _figures(tmp_path, *program, *small)
     assert (ours["way"], theirs["way"], ours["ratio"]) == ("ours", peer, 1.0)
@@ -59,7 +59,7 @@ def test_each_way_to_run_a_network_is_timed_and_compared(tmp_path: Path) -> None
         if way == "float32":
             assert each["off_max"] == 0 or batch > 1
         elif (network, way) != ("flux-fill", "plain loop"):
-            assert 0 <= each["off_mean"] < 8, (network, way)
+            assert 0 <= each["off_mean"] < 30, "near float32's, as far as random weights allow"
 
 
 def test_no_part_begins_when_the_minutes_are_over(tmp_path: Path) -> None:
@@ -75,8 +75,9 @@ def test_the_dag_is_compared_with_its_steps_and_sleepers_are_busy(tmp_path: Path
         "steps alone", "one pool", "three pools"]  # fmt: skip
     for each in (one, three):
         assert each["photos"] == 8
+        assert (each["bytes_a_photo"] < 10_000) == (each is one), "in one pool nothing travels"
         assert min(each[name] for name in ("efficiency", "cpu_s", "start_s", "seconds")) > 0
-        assert 50 < min(each["actor_mib"], each["driver_mib"])
+        assert min(each["actor_mib"], each["driver_mib"]) > 50
         assert max(each["actor_mib"], each["driver_mib"]) < 2000
     assert (slept["actors"], slept["photos"]) == (2, 24)
     assert 0.2 < slept["busy"] <= 1.001

@@ -19,8 +19,8 @@ from stages.masks import Bytes
 from stages.options import NavierStokesOptions
 from stages.remove import load_fill
 from tests.bench.catalog import bundled_photos
-from tests.bench.judge import Judged, accuracy, fit, judge_photos, split
 from tests.judge_cases import repair_texture
+from tests.judging import Judged, accuracy, fit, judge_photos, split
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def _as_rgb(pixels: npt.NDArray[Any]) -> Pixels:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """``photos/`` of JPEGs and PNGs, ``masks/`` of the same names (PNGs, 255 on a mark), a manifest.
+    """``photos/`` of JPEGs and PNGs, ``masks/`` of the same names (255 on a mark), a manifest.
 
     ``megapixels`` are those of all photos.
     """

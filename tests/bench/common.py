@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from manifests.files import Place
+
 #: ``(h, w, 3)`` RGB, or the ``(h, w)`` levels of a mask.
 Pixels = npt.NDArray[np.uint8]
 
@@ -42,6 +44,12 @@ class Figures:
     def _write(self) -> None:
         if self.out:
             self.out.write_text(json.dumps(self.context | {"figures": self.found}, indent=2))
+
+
+def lineage_of(output: Path) -> list[dict[str, Any]]:
+    """All rows of a run's lineage."""
+    files = (output / "lineage").rglob("*.parquet")
+    return [row for file in files for row in Place.of(str(file)).read_table().to_pylist()]
 
 
 def peak_mib(pid: int | str = "self") -> float:

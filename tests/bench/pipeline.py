@@ -1,8 +1,8 @@
 """The whole pipeline against the programs that one would pick instead; Linux only.
 
-Each program is a command, watched from outside, on the same photos and masks. Rounds of all programs
-follow each other, in turn forwards and backwards, so that what else the machine does meets all of
-them; a ratio is that of one round, and the median of the rounds is reported.
+Each program is a command, watched from outside, on the same photos and masks. Rounds of all
+programs follow each other, in turn forwards and backwards, so that what else the machine does meets
+all of them; a ratio is that of one round, and the median of the rounds is reported.
 
 Work begins when the first photo is read, by the file's time of access, and ends when the last
 result is written. All before and after, loading of libraries and models above all, is start.
@@ -28,14 +28,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from manifests.ledger import Ledger
-from manifests.plan import load_plan
-from manifests.runs import latest_by_recipe
 from manifests.schema import OK
 from stages.geometry import Box, bounds_of
 from stages.recipe import Recipe
 from tests.bench.catalog import Catalog, make_catalog
-from tests.bench.common import Figures, options_of
+from tests.bench.common import Figures, lineage_of, options_of
 
 #: Other programs, by the recipes that they have a counterpart of.
 PEERS: Mapping[str, Sequence[str]] = {
@@ -149,7 +146,7 @@ def timed(programs: Programs, way: str, catalog: Catalog) -> tuple[float, float]
 
 
 def times_of_results(way: str, results: Path, catalog: Catalog) -> list[float]:
-    """When each result was written, in seconds of the clock: a JPEG or PNG, however deep it lies."""
+    """When each result was written, in seconds of the clock: JPEGs or PNGs, at any depth."""
     photos = {path.stem: _size(path) for path in catalog.photos.iterdir()}
     files = [p for p in results.rglob("*.*") if p.suffix in (".jpg", ".png") and p.stem in photos]
     found = {path.stem: _size(path) for path in files}
@@ -166,35 +163,28 @@ def _size(path: Path) -> tuple[int, int]:
 
 def check_ours(output: Path, catalog: Catalog, *, is_lama: bool) -> None:
     """See that we did no less: each photo in its own format, and LaMa saw as much as IOPaint's."""
-    plan = load_plan(str(output))
-    assert plan is not None
-    ledger = Ledger(plan.output, list(latest_by_recipe(plan.output))[-1])
-    columns = ("id", "image_uri", "status", "error", "fidelity", "fidelity_note", "patches")
-    for shard in range(plan.shards):
-        for row in ledger.latest(shard, columns).to_pylist():
-            kept = "coefficients" if row["image_uri"].endswith(".jpg") else "lossless"
-            if (row["status"], row["fidelity"]) != (OK, kept):
-                raise RuntimeError(f"{row['id']}: {row['error'] or row['fidelity_note']}")
-            if is_lama and not _sees_enough(row, catalog):
-                raise RuntimeError(f"LaMa saw less of {row['id']} than IOPaint's would have.")
+    for row in lineage_of(output):
+        kept = "coefficients" if row["image_uri"].endswith(".jpg") else "lossless"
+        if (row["status"], row["fidelity"]) != (OK, kept):
+            raise RuntimeError(f"{row['id']}: {row['error'] or row['fidelity_note']}")
+        if is_lama and not _sees_enough(row["patches"], catalog.masks / f"{row['id']}.png"):
+            raise RuntimeError(f"LaMa saw less of {row['id']} than IOPaint's would have.")
 
 
-def _sees_enough(row: Mapping[str, Any], catalog: Catalog) -> bool:
+def _sees_enough(patches: Sequence[Mapping[str, Any]], mask_file: Path) -> bool:
     """IOPaint cuts out a crop around each part of a mask; edges of the photo aside."""
-    with Image.open(catalog.mask_of(row["id"])) as picture:
+    with Image.open(mask_file) as picture:
         mask = np.asarray(picture)
     count, labels = cv2.connectedComponents(mask)
     marks = [bounds_of(labels == part) for part in range(1, count)]
     crops = [m.grown(_IOPAINT_MARGIN_PX).clipped(mask.shape[1], mask.shape[0]) for m in marks if m]
-    windows = [
-        Box(w["x"], w["y"], w["x"] + w["width"], w["y"] + w["height"])
-        for w in (patch["window"] for patch in row["patches"])
-    ]
-    return all(any(window.contains(crop) for window in windows) for crop in crops)
+    sides = [patch["window"] for patch in patches]
+    seen = [Box(w["x"], w["y"], w["x"] + w["width"], w["y"] + w["height"]) for w in sides]
+    return all(any(window.contains(crop) for window in seen) for crop in crops)
 
 
-def save_random_lama(path: Path, *, tiny: bool = False) -> None:
-    """The published TorchScript with random weights: the same for all programs, at the same cost."""
+def save_random_lama(path: Path) -> None:
+    """The published TorchScript with random weights: the same for all programs."""
     import torch  # noqa: PLC0415 - only for LaMa
 
     from tests.networks import make_lama, save_torchscript  # noqa: PLC0415 - likewise
@@ -202,7 +192,7 @@ def save_random_lama(path: Path, *, tiny: bool = False) -> None:
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)  # what all of them load
-        save_torchscript(make_lama(tiny=tiny), path)
+        save_torchscript(make_lama(), path)
 
 
 def main() -> None:
@@ -217,7 +207,6 @@ def main() -> None:
     parser.add_argument("--environments", type=Path, default=caches, metavar="FOLDER",
                         help="where the others are installed, by uv, and stay")  # fmt: skip
     parser.add_argument("--here", action="store_true", help="run what is installed here instead")
-    parser.add_argument("--tiny", action="store_true", help="a tiny LaMa: a rehearsal")
     given = parser.parse_args()
     if unknown := set(given.peer) - set(PEERS[given.recipe]):
         parser.error(f"{given.recipe} has no counterpart in {', '.join(unknown)}")
@@ -225,7 +214,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="catalog-cleanup-bench-") as folder:
         weights = Path(folder) / "big-lama.pt"
         if given.recipe == "lama":
-            save_random_lama(weights, tiny=given.tiny)
+            save_random_lama(weights)
         environments = None if given.here else given.environments
         programs = Programs(given.recipe, given.overrides, weights, environments)
         catalog = make_catalog(Path(folder) / "photos", given.photos, given.megapixels)

@@ -1,8 +1,8 @@
 """What planning a manifest costs, and finding what an interrupted run has left; Linux only.
 
-Each is measured in a process of its own, on a local disk: seconds, CPU seconds of all cores, and the
-most memory that the process held, the interpreter's included. One id in 100,000 is used twice; the
-lineage that is resumed lacks one row in a hundred, and two failed.
+Each is measured in a process of its own, on a local disk: seconds, CPU seconds of all cores, and
+the most memory that the process held, the interpreter's included. One id in 100,000 is used twice;
+the lineage that is resumed lacks one row in a hundred, and two failed.
 """
 
 from __future__ import annotations

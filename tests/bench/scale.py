@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,11 +33,10 @@ from jobs import clean
 from jobs.estimate.seconds import defaults
 from jobs.run import run
 from jobs.stand_ins import StandIns, read_traces
-from manifests.files import Place
 from stages.recipe import Recipe
 from stages.step import Step
 from tests.bench.catalog import make_catalog
-from tests.bench.common import Figures, options_of, peak_mib
+from tests.bench.common import Figures, lineage_of, options_of, peak_mib
 from tests.bench.pool_loop import clean_one, make_steps, rows_of
 
 if TYPE_CHECKING:
@@ -168,12 +166,9 @@ def _by_dag(
 ) -> dict[str, float]:
     started = time.time()
     found = _run(manifest, output, recipe, pools, steps)
-    ended, begins, ends = time.time(), [], []
-    for file in Path(output, "lineage").rglob("*.parquet"):
-        for row in Place.of(str(file)).read_table().to_pylist(maps_as_pydicts="strict"):
-            ends.append(row["finished_at"])
-            begins.append(row["finished_at"] - timedelta(seconds=sum(row["seconds"].values())))
-    first, last = min(begins).timestamp(), max(ends).timestamp()
+    ended, rows = time.time(), lineage_of(output)
+    last = max(row["finished_at"].timestamp() for row in rows)
+    first = min(row["finished_at"].timestamp() - sum(dict(row["seconds"]).values()) for row in rows)
     return {
         "seconds": last - first,
         "cpu_s": sum(found.cpu_s.values()),
