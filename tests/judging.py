@@ -115,8 +115,8 @@ def accuracy(
     is_bad = _bad(judged)
     bad, good = scores[is_bad], scores[~is_bad]
     auc = float(mannwhitneyu(bad, good).statistic / (len(bad) * len(good)))
-    shares = (float((each > 0.5).mean()) for each in (bad, good))
-    return Accuracy(len(bad), len(good), *shares, auc)
+    flagged, false_alarms = (float((each > 0.5).mean()) for each in (bad, good))
+    return Accuracy(len(bad), len(good), flagged, false_alarms, auc)
 
 
 def _values(judged: Sequence[Judged], *, alone: bool) -> npt.NDArray[np.float64]:

@@ -99,3 +99,21 @@ def test_the_judge_is_fitted_and_its_errors_are_counted(tmp_path: Path) -> None:
     held = next(each for each in found if each.get("photos") == "held out")
     assert held["auc"] > 0.8
     assert sum(each["count"] for each in found if "count" in each) == 4
+
+
+def test_the_floor_of_the_arithmetic_is_counted_from_the_shapes() -> None:
+    """By hand: 57 blocks of width 3072, whose linear layers come to 12 squares of it."""
+    from tests.bench.ideal import flux_fill_work, lama_work  # noqa: PLC0415 - takes seconds
+
+    width, blocks, tokens = 3072, 19 + 38, 64 * 64 + 512
+    one, two, all_steps = (flux_fill_work(1024, steps, 512) for steps in (1, 2, 20))
+    linear = 2 * 12 * width**2 * tokens * blocks / 1e12
+    attention = 4 * tokens**2 * width * blocks / 1e12
+    assert two.linear - one.linear == pytest.approx(linear, rel=2e-3)
+    assert two.other - one.other == pytest.approx(attention, rel=1e-6)
+    gpu, text = "NVIDIA H100 80GB HBM3", (ROOT / "tests/bench/README.md").read_text()
+    in_16, in_8 = (all_steps.seconds(gpu, fp8=fp8) for fp8 in (False, True))
+    assert "1.52 s (0.92 s with fp8)" in text
+    assert (f"{in_16:.2f}", f"{in_8:.2f}") == ("1.52", "0.92")
+    assert f"{lama_work(1024).seconds(gpu):.4f}" == "0.0018"
+    assert all_steps.seconds("NVIDIA H100 80GB HBM3 MIG 3g.40gb") is None

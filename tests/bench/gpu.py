@@ -80,8 +80,10 @@ class Bench:
         self, network: str, way: str, run: Way, size_px: int, batch: int
     ) -> dict[str, float]:
         photo = cv2.resize(upright_rgb(PHOTO), (size_px, size_px), interpolation=cv2.INTER_AREA)
-        pixels, mask = np.asarray(photo, np.uint8), hole(photo)
+        pixels = np.asarray(photo, np.uint8)
+        mask = hole(pixels)
         shortages = self._shortages()
+        results: Sequence[Pixels | RowError] = []
 
         def call() -> float:
             nonlocal results
@@ -91,7 +93,6 @@ class Bench:
                 torch.cuda.synchronize(self.device)
             return time.perf_counter() - started
 
-        results: Sequence[Pixels | RowError] = []
         first_s = call()  # compiles, chooses kernels, and fills the allocator's pool
         if self.is_gpu:
             torch.cuda.reset_peak_memory_stats(self.device)

@@ -127,11 +127,10 @@ def _run(
     steps: Callable[[Recipe, str], Sequence[Step]],
     rows_per_shard: int | None = None,
 ) -> Watched:
-    options = {"rows_per_shard": rows_per_shard} if rows_per_shard else {}
     with watched() as found:
         outcome = run(
             str(manifest), str(output), recipe, Console(quiet=True), address="local",
-            pools=pools, steps=steps, **options,
+            pools=pools, steps=steps, rows_per_shard=rows_per_shard,
         )  # fmt: skip
     if outcome.exit_code:
         raise RuntimeError(f"The run ended with {outcome.exit_code}: {outcome.tally}")
