@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs import results_cli, streams
-from jobs.bench.cli import app as bench
 from jobs.estimate_cli import estimate
 from jobs.evaluate_cli import evaluate
 from jobs.models_cli import TrustOption
@@ -280,7 +279,6 @@ app.command(
     options_metavar="[OPTIONS] MANIFEST [OPTIONS OF run]",
 )(submit)
 app.add_typer(models, name="models")
-app.add_typer(bench, name="bench")
 
 
 def main() -> None:

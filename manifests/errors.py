@@ -298,10 +298,6 @@ CODES: dict[str, tuple[str, str]] = {
         "The photo's process died, also when it had a process of its own.",
         "Look at the photo; if it is genuine, please report it. --retry crashed tries it again.",
     ),
-    "bench.failed": (
-        "A program that `bench pipeline` measures cannot be installed, or did not do its work.",
-        "Its own message tells why; --peer chooses what is measured beside ours.",
-    ),
     "internal.error": (
         "A fault of this program, not of the input.",
         "Please report it with the message.",

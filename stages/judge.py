@@ -12,7 +12,7 @@ the same for every size of hole and crop:
   are. It is anomaly detection by the nearest neighbour, as PatchCore (Roth et al., CVPR 2022) does
   it with a network's features.
 
-A logistic regression makes one score of both. ``catalog-cleanup bench judge`` fits it anew, and
+A logistic regression makes one score of both. ``python -m tests.bench.judge`` fits it anew, and
 tells how often it is right.
 """
 
@@ -52,8 +52,8 @@ _APART_PX = 12
 #: A small object is a small part of its hole: letters over a third of its width are a thirtieth.
 _QUANTILE = 0.97
 
-#: Bias and the weights of log(1 + departure) and log(1 + strangeness), by `bench judge`; without
-#: a removal, bias and the weight of the strangeness alone.
+#: Bias and the weights of log(1 + departure) and log(1 + strangeness), by ``python -m
+#: tests.bench.judge``; without a removal, bias and the weight of the strangeness alone.
 WEIGHTS = (-6.19, 1.06, 2.99)
 WEIGHTS_ALONE = (-3.03, 1.47)
 

@@ -273,7 +273,7 @@ class JudgeOptions(Section):
 
     threshold: float = Field(0.5, ge=0, le=1)
     """An object came back where the score, 0 to 1, is over this: 0.5 is the calibrated one
-    (`catalog-cleanup bench judge`), 1 never flags."""
+    (`python -m tests.bench.judge`), 1 never flags."""
     attempts: int = Field(2, ge=1, le=16)
     """Seeds tried, one after another, until the result of one passes."""
     fallback: Literal["remove", "denoise", "keep"] = "remove"

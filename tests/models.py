@@ -13,8 +13,8 @@ from spandrel.architectures.Compact import Compact
 from spandrel.architectures.LaMa import LaMa
 from torch import Tensor, nn
 
-from jobs.bench.networks import make_lama
 from stages.masks import Bytes
+from tests.networks import make_lama
 
 
 def needs_gpu(gib: int) -> pytest.MarkDecorator:

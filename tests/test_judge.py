@@ -1,6 +1,6 @@
 """The judge on real photos, and its learned companion with small random weights.
 
-No real output of a diffusion model is among the cases: see ``jobs/bench/judge_cases.py``.
+No real output of a diffusion model is among the cases: see ``tests/judge_cases.py``.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import cv2
 import numpy as np
 import pytest
 
-from jobs.bench.judge import Judged, accuracy, bundled_photos, fit, judge_photos, split
-from jobs.bench.judge_cases import repair_texture
 from jobs.pasting import THINGS, Place, paste
 from manifests.errors import WeightsError
 from stages.detail import lost_detail
@@ -20,6 +18,9 @@ from stages.judge import judge
 from stages.masks import Bytes
 from stages.options import NavierStokesOptions
 from stages.remove import load_fill
+from tests.bench.catalog import bundled_photos
+from tests.judge_cases import repair_texture
+from tests.judging import Judged, accuracy, fit, judge_photos, split
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def filled(coffee: Bytes) -> tuple[Bytes, Bytes]:
 
 
 def test_on_photos_that_were_not_chosen_by_objects_are_flagged_and_texture_is_not() -> None:
-    """A small part of what `catalog-cleanup bench judge` measures."""
+    """A small part of what `python -m tests.bench.judge` measures."""
     photos = bundled_photos()
     _, held_out = split(list(photos))
     found = accuracy(judge_photos(photos, 2, held_out))

@@ -14,12 +14,12 @@ from safetensors.torch import save_file
 from spandrel.architectures.LaMa import LaMa
 from torch import Tensor, nn
 
-from jobs.bench.networks import save_torchscript
 from manifests.errors import RowError, WeightsError
 from stages.lama import Lama
 from stages.masks import Bytes
 from stages.options import LamaOptions
 from tests.models import dat_weights, hole, needs_gpu, random_lama
+from tests.networks import save_torchscript
 from tests.support import DEMO, upright_rgb
 
 EXACT = LamaOptions(dtype="float32")

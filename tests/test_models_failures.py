@@ -16,7 +16,6 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from jobs.bench.networks import make_lama
 from jobs.try_one import try_one
 from manifests.errors import WeightsError
 from manifests.marks import Marks
@@ -24,6 +23,7 @@ from manifests.schema import LineageRow
 from stages.masks import Bytes
 from stages.recipe import Recipe
 from tests.models import dat_weights, hole
+from tests.networks import make_lama
 from tests.support import encoded, write
 from tests.tiny_models import save_flux_fill
 

@@ -19,7 +19,6 @@ from PIL import Image
 from rich.console import Console
 
 from cluster.pools import PoolSize
-from jobs.bench.networks import save_torchscript
 from jobs.run import Outcome, run
 from jobs.try_one import try_one
 from jobs.verify import verify
@@ -29,6 +28,7 @@ from manifests.marks import Marks
 from stages.recipe import Recipe
 from stages.schedule import comfy_sigmas
 from tests.models import dat_weights, random_lama
+from tests.networks import save_torchscript
 from tests.support import DEMO, encoded, upright_rgb
 from tests.tiny_models import save_flux_fill, save_klein
 

@@ -12,7 +12,6 @@ import torch
 from diffusers import FluxFillPipeline
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
-from jobs.bench.networks import make_flux_fill
 from manifests.errors import WeightsError
 from stages.options import Flux2KleinOptions, FluxFillOptions
 from stages.refiners import Encoder, load_encoder, load_refiner, loading
@@ -21,6 +20,7 @@ from stages.refiners.flux2_klein import Flux2Klein
 from stages.refiners.flux_fill import FluxFill, FluxPrompts
 from stages.refiners.prompts import Prompt
 from tests.models import needs_gpu
+from tests.networks import make_flux_fill
 from tests.refining import (
     apart,
     load_flux,

@@ -28,7 +28,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from jobs.bench.networks import make_transformer, make_vae
+from tests.networks import make_transformer, make_vae
 
 _VAE_LEVELS = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,

@@ -8,71 +8,59 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxFillPipeline
 from PIL import Image
 
-from jobs.bench.networks import make_flux_fill, make_lama, save_torchscript
 from manifests.errors import RowError
 from stages.lama import Lama
-from stages.masks import Bytes
 from stages.options import FluxFillOptions, LamaOptions
 from stages.refiners import loading
 from stages.refiners.batches import scheduler_as_is
 from stages.refiners.flux_fill import FluxFill
 from stages.refiners.prompts import Prompt, to_floats
+from tests.bench.common import Pixels
+from tests.models import random_lama
+from tests.networks import make_flux_fill, make_lama, save_torchscript
+from tests.support import DEMO, upright_rgb
 
-Network = Literal["lama", "flux-fill"]
+#: A picture at a time, as the libraries' own pages show it; and what the others are compared with.
+PLAIN, REFERENCE = "plain loop", "float32"
 
-#: A picture at a time, as the libraries' own pages show it.
-PLAIN = "plain loop"
-
-#: The ways by name, with the options that a recipe would set.
-WAYS: dict[Network, dict[str, dict[str, Any]]] = {
+#: The ways by name, with the options that a recipe would set; the reference goes first.
+WAYS: dict[str, dict[str, dict[str, Any]]] = {
     "lama": {
+        REFERENCE: {"dtype": "float32"},
         PLAIN: {},
-        "float32": {"dtype": "float32"},
         "bfloat16": {"dtype": "bfloat16"},
         "float16": {"dtype": "float16"},
         "compile": {"dtype": "bfloat16", "compile": True},
     },
     "flux-fill": {
+        REFERENCE: {"dtype": "float32"},
         PLAIN: {},
-        "float32": {"dtype": "float32"},
         "bfloat16": {},
+        "compile": {"compile": True},
+        "fp8, compile": {"fp8": True, "compile": True},
+        "fp8": {"fp8": True},
         "cudnn attention": {"attention": "_native_cudnn"},
         "flash attention": {"attention": "_native_flash"},
-        "compile": {"compile": True},
-        "fp8": {"fp8": True},
-        "fp8, compile": {"fp8": True, "compile": True},
     },
 }
 
+PHOTO = DEMO / "photos" / "coffee-stray-coins.jpg"
 
-@dataclass(frozen=True, slots=True)
-class Way:
-    """A network on its device, ready to run.
-
-    Attributes:
-        run: takes pictures, ``(h, w, 3)`` uint8, and masks, ``(h, w)`` uint8, through the network;
-            returns new pixels, or why there are none, for each.
-    """
-
-    run: Callable[[Sequence[Bytes], Sequence[Bytes]], Sequence[Bytes | RowError]]
+#: Takes pictures and masks through a network; returns new pixels, or why there are none, for each.
+Way = Callable[[Sequence[Pixels], Sequence[Pixels]], Sequence[Pixels | RowError]]
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is asked of each network.
-
-    Attributes:
-        device: where.
-        batch: pictures at once, at most.
-        tiny: take tiny networks, and few steps.
-    """
+    """Where, how many pictures at once at most, and whether networks are tiny and steps few."""
 
     device: torch.device
     batch: int
@@ -89,45 +77,38 @@ class Load:
         return 16 if self.tiny else 512
 
 
-def make(network: Network, way: str, load: Load) -> Way:
-    """Build a network with random weights, and the way to run it.
+def make(network: str, way: str, load: Load) -> Way:
+    """Build a network with random weights, the same for each way, and the way to run it.
 
     Raises:
         WeightsError: ``model.unavailable``: a switch that cannot be had here.
         torch.OutOfMemoryError: it does not fit.
     """
+    torch.manual_seed(0)
     options = WAYS[network][way]
     if network == "lama":
-        return _simple_lama(load) if way == PLAIN else _lama(options, load)
+        lama = make_lama(tiny=True) if load.tiny else random_lama(upright_rgb(PHOTO))
+        if way == PLAIN:
+            return _simple_lama(lama, load)
+        return Lama(lama, LamaOptions(**options, batch_size=load.batch), load.device).fill
     return _diffusers(load) if way == PLAIN else _flux_fill(options, load)
 
 
-def _simple_lama(load: Load) -> Way:
+def _simple_lama(network: Any, load: Load) -> Way:
     """simple-lama-inpainting, which reads the file that an environment variable names."""
     from simple_lama_inpainting import SimpleLama  # noqa: PLC0415 - takes half a second
 
-    before = os.environ.get("LAMA_MODEL")
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)  # it is as it is
-        path = save_torchscript(make_lama(tiny=load.tiny), Path(folder) / "big-lama.pt")
-        os.environ["LAMA_MODEL"] = str(path)
-        try:
+        path = save_torchscript(network, Path(folder) / "big-lama.pt")
+        with mock.patch.dict(os.environ, LAMA_MODEL=str(path)):
             lama = SimpleLama(load.device)
-        finally:
-            del os.environ["LAMA_MODEL"]
-            if before is not None:
-                os.environ["LAMA_MODEL"] = before
 
-    def run(pixels: Sequence[Bytes], masks: Sequence[Bytes]) -> Sequence[Bytes]:
+    def run(pixels: Sequence[Pixels], masks: Sequence[Pixels]) -> Sequence[Pixels]:
         pairs = zip(pixels, masks, strict=True)
         return [np.asarray(lama(Image.fromarray(p), Image.fromarray(m))) for p, m in pairs]
 
-    return Way(run)
-
-
-def _lama(options: dict[str, Any], load: Load) -> Way:
-    chosen = LamaOptions(**options, batch_size=load.batch)
-    return Way(Lama(make_lama(tiny=load.tiny), chosen, load.device).fill)
+    return run
 
 
 def _diffusers(load: Load) -> Way:
@@ -138,10 +119,7 @@ def _diffusers(load: Load) -> Way:
     pipe = make_flux_fill(scheduler, load.device, torch.bfloat16, tiny=load.tiny)
     embeds, pooled = _random_prompt(pipe, load)
 
-    def run(pixels: Sequence[Bytes], masks: Sequence[Bytes]) -> Sequence[Bytes]:
-        return [paint(p, m) for p, m in zip(pixels, masks, strict=True)]
-
-    def paint(pixels: Bytes, mask: Bytes) -> Bytes:
+    def paint(pixels: Pixels, mask: Pixels) -> Pixels:
         height, width = mask.shape
         painted = pipe(
             image=Image.fromarray(pixels),
@@ -156,14 +134,15 @@ def _diffusers(load: Load) -> Way:
         ).images[0]
         return np.asarray(painted)
 
-    return Way(run)
+    return lambda pixels, masks: [paint(p, m) for p, m in zip(pixels, masks, strict=True)]
 
 
 def _flux_fill(options: dict[str, Any], load: Load) -> Way:
     chosen = FluxFillOptions(**options, batch_size=load.batch, steps=load.steps)
-    dtype = loading.dtype_of(chosen.dtype, load.device)
+    dtype: torch.dtype = getattr(torch, chosen.dtype)
     fp8 = loading.fp8_config(dtype, load.device) if chosen.fp8 else None
-    pipe = make_flux_fill(scheduler_as_is(), load.device, dtype, tiny=load.tiny)
+    # Drawn in bfloat16 for each way: in float32 other weights would be drawn.
+    pipe = make_flux_fill(scheduler_as_is(), load.device, torch.bfloat16, tiny=load.tiny).to(dtype)
     if fp8:
         from torchao.quantization import quantize_  # noqa: PLC0415 - not every installation has it
 
@@ -171,11 +150,9 @@ def _flux_fill(options: dict[str, Any], load: Load) -> Way:
     refiner = FluxFill.switched(pipe, chosen, load.device, dtype)
     embeds, pooled = map(to_floats, _random_prompt(pipe, load))
     prompt = Prompt(embeds, pooled, np.zeros((0, 0), np.float32), "")
-
-    def run(pixels: Sequence[Bytes], masks: Sequence[Bytes]) -> Sequence[Bytes | RowError]:
-        return refiner.refine(pixels, masks, [prompt] * len(pixels), range(len(pixels)))
-
-    return Way(run)
+    return lambda pixels, masks: refiner.refine(
+        pixels, masks, [prompt] * len(pixels), range(len(pixels))
+    )
 
 
 def _random_prompt(pipe: FluxFillPipeline, load: Load) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from jobs.pasting import THINGS, Place, blob, paste, to_lab, turned_box
-from stages.geometry import bounds_of, context_box
-from stages.masks import Bits, Bytes
+from stages.geometry import Box, bounds_of, context_box
 from stages.options import (
     CropOptions,
     NavierStokesOptions,
@@ -26,13 +26,14 @@ from stages.options import (
 from stages.patches import cut, cut_mask, plan_patches
 from stages.remove import load_fill
 from stages.windows import refined_size
+from tests.bench.common import Pixels
 
 #: Photos are shrunk to the first longer side, crops brought to the other: as a refiner sees them,
 #: if smaller.
-PHOTO_SIDE_PX, _CROP_SIDE_PX = 800, 512
+_PHOTO_SIDE_PX, _CROP_SIDE_PX = 800, 512
 
 #: Sides of pasted things over the hole's, and how opaque they are.
-EXTENTS, OPACITIES = (0.35, 0.55, 0.8), (0.5, 0.75, 1.0)
+_EXTENTS, _OPACITIES = (0.35, 0.55, 0.8), (0.5, 0.75, 1.0)
 
 #: What a hole's crop shows around it; the first as shipped recipes that refine, the second less,
 #: since photos are smaller.
@@ -48,89 +49,56 @@ _REMOVALS: dict[str, RemoveOptions] = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One hole, filled twice.
+    """One hole, filled twice; ``extent`` and ``opacity`` are of a pasted thing, else 0."""
 
-    Attributes:
-        photo: name of the photo.
-        kind: how the refined fill was made.
-        is_bad: whether an object lies in it.
-        removal: ``(h, w, 3)`` uint8 sRGB, the certain removal and its surroundings.
-        refined: likewise, what is to be judged.
-        mask: ``(h, w)`` uint8, 255 in the hole.
-        extent: side of a pasted thing over the hole's; 0: none was pasted.
-        opacity: of a pasted thing.
-    """
-
-    photo: str
     kind: str
     is_bad: bool
-    removal: Bytes
-    refined: Bytes
-    mask: Bytes
+    removal: Pixels
+    refined: Pixels
+    mask: Pixels
     extent: float = 0.0
     opacity: float = 0.0
 
 
 def make_cases(
-    name: str, photo: Bytes, others: Sequence[Bytes], holes: int, rng: np.random.Generator
+    photo: Pixels, others: Sequence[Pixels], holes: int, rng: np.random.Generator
 ) -> Iterator[Case]:
-    """Cut holes into a photo, and fill each well and badly.
-
-    Args:
-        name: of the photo.
-        photo: ``(h, w, 3)`` uint8 sRGB.
-        others: photos that objects are cut from.
-        holes: how many.
-        rng: decides all that is drawn.
-    """
+    """Cut holes into a photo, and fill each well and badly; objects are cut from the others."""
     photo, others = shrunk(photo), [shrunk(each) for each in others]
     for number in range(holes):
-        crop, mask = cut_hole(photo, rng)
         remover = list(_REMOVALS)[number % len(_REMOVALS)]
-        removal, copied, mask = _filled(crop, mask, remover, rng)
+        removal, copied, mask = _filled(*cut_hole(photo, rng), remover, rng)
         repaired = repair_texture(removal, mask, rng)
-        yield Case(name, f"patchmatch over {remover}", False, removal, copied, mask)
-        yield Case(name, f"texture of {remover} repaired", False, removal, repaired, mask)
+        yield Case(f"patchmatch over {remover}", False, removal, copied, mask)
+        yield Case(f"texture of {remover} repaired", False, removal, repaired, mask)
         for kind, thing in THINGS.items():
             base = copied if rng.random() < 0.5 else repaired
-            extent, opacity = float(rng.choice(EXTENTS)), float(rng.choice(OPACITIES))
+            extent, opacity = float(rng.choice(_EXTENTS)), float(rng.choice(_OPACITIES))
             place = _place_in(base, mask, extent, rng)
             made = paste(place, thing, others, rng, opacity=opacity, within=mask)
             if made:
-                yield Case(name, kind, True, removal, made[0], mask, extent, opacity)
+                yield Case(kind, True, removal, made[0], mask, extent, opacity)
 
 
 def original_cases(
-    name: str, photo: Bytes, marked: Bits, rng: np.random.Generator
+    photo: Pixels, marked: npt.NDArray[np.bool_], rng: np.random.Generator
 ) -> Iterator[Case]:
-    """What was to be removed, back in its own hole: for each part of a real mask.
-
-    Args:
-        name: of the photo.
-        photo: ``(h, w, 3)`` uint8 sRGB, with the unwanted objects.
-        marked: ``(h, w)`` bool, what is to be removed.
-        rng: decides what is drawn.
-    """
+    """What was to be removed, back in its own hole: for each part of a real mask."""
     for number, plan in enumerate(plan_patches(marked, _CROP, feather_px=3)):
         crop, mask = cut(photo, plan.crop), cut_mask(marked, plan.crop)
         remover = list(_REMOVALS)[number % len(_REMOVALS)]
         removal, copied, hole = _filled(crop, mask, remover, rng)
         original = _enlarged(crop, (removal.shape[1], removal.shape[0]))
-        yield Case(name, f"patchmatch over {remover}", False, removal, copied, hole)
-        yield Case(name, "the original", True, removal, original, hole)
+        yield Case(f"patchmatch over {remover}", False, removal, copied, hole)
+        yield Case("the original", True, removal, original, hole)
 
 
-def repair_texture(fill: Bytes, mask: Bytes, rng: np.random.Generator) -> Bytes:
+def repair_texture(fill: Pixels, mask: Pixels, rng: np.random.Generator) -> Pixels:
     """What a refiner does to a soft fill if it invents nothing: detail, grain, a slight tint.
 
     Sharpens the hole, lays on grain of about the surroundings' strength, and shifts its colour by
     up to 2 (L) and 1.5 (a, b), and about as much again from place to place, as decoding latents
     does.
-
-    Args:
-        fill: ``(h, w, 3)`` uint8 sRGB.
-        mask: ``(h, w)`` uint8, over 0 in the hole.
-        rng: decides how much of each.
     """
     inside, levels = mask > 0, fill.astype(np.float32)
     fine = levels - cv2.GaussianBlur(levels, (0, 0), 2)
@@ -146,30 +114,17 @@ def repair_texture(fill: Bytes, mask: Bytes, rng: np.random.Generator) -> Bytes:
     return np.where(inside[..., None], np.rint(rgb).astype(np.uint8), fill)
 
 
-def shrunk(photo: Bytes) -> Bytes:
-    """A photo at :data:`PHOTO_SIDE_PX`, if it is larger."""
-    scale = min(1.0, PHOTO_SIDE_PX / max(photo.shape[:2]))
+def shrunk(photo: Pixels) -> Pixels:
+    scale = min(1.0, _PHOTO_SIDE_PX / max(photo.shape[:2]))
     size = (round(photo.shape[1] * scale), round(photo.shape[0] * scale))
     return np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def cut_hole(photo: Bytes, rng: np.random.Generator) -> tuple[Bytes, Bytes]:
-    """Draw a hole; returns a crop around it, and its mask."""
-    hole = _draw_hole(photo, rng)
-    region = bounds_of(hole)
-    assert region is not None
-    height, width = hole.shape
-    box = context_box(
-        region, width, height, context=_CROP.context, min_context_px=_CROP.min_context_px
-    )
-    return cut(photo, box), np.ascontiguousarray(hole[box.slices])
-
-
-def _draw_hole(photo: Bytes, rng: np.random.Generator) -> Bytes:
+def cut_hole(photo: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
     """Draw an ellipse, a turned rectangle or a blob, a tenth to a third of the shorter side wide.
 
     Returns:
-        ``(h, w)`` uint8, 255 in the hole.
+        A crop around it, and its mask.
     """
     height, width = photo.shape[:2]
     across, down = rng.uniform(0.04, 0.15) * min(height, width) * rng.uniform(0.6, 1.4, 2)
@@ -184,12 +139,15 @@ def _draw_hole(photo: Bytes, rng: np.random.Generator) -> Bytes:
         case _:
             whole = (round(centre[0]), round(centre[1])), (round(across), round(down))
             cv2.ellipse(hole, *whole, float(rng.uniform(0, 180)), 0, 360, 255, -1)
-    return hole
+    region, context = bounds_of(hole), _CROP.min_context_px
+    assert region is not None
+    box = context_box(region, width, height, context=_CROP.context, min_context_px=context)
+    return cut(photo, box), np.ascontiguousarray(hole[box.slices])
 
 
 def _filled(
-    crop: Bytes, mask: Bytes, remover: str, rng: np.random.Generator
-) -> tuple[Bytes, Bytes, Bytes]:
+    crop: Pixels, mask: Pixels, remover: str, rng: np.random.Generator
+) -> tuple[Pixels, Pixels, Pixels]:
     """The removal's fill, PatchMatch's with another seed, and the mask; at the working size."""
     first, second = (int(seed) for seed in rng.integers(2**31, size=2))
     if remover == _SOFT:
@@ -197,25 +155,23 @@ def _filled(
     else:
         removal = load_fill(_REMOVALS[remover])(crop, mask, first)
     copied = load_fill(PatchMatchOptions())(crop, mask, second)
-    region = bounds_of(np.ones_like(mask))
-    assert region is not None
-    size = refined_size(region, _CROP_SIDE_PX)
+    size = refined_size(Box(0, 0, mask.shape[1], mask.shape[0]), _CROP_SIDE_PX)
     hole = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), np.uint8)
     return _enlarged(removal, size), _enlarged(copied, size), hole
 
 
-def soft_fill(crop: Bytes, mask: Bytes, seed: int) -> Bytes:
+def soft_fill(crop: Pixels, mask: Pixels, seed: int) -> Pixels:
     """Texture that is continued, and a little soft: as near to LaMa's as without its weights."""
     sharp = load_fill(PatchMatchOptions())(crop, mask, seed)
     soft = np.asarray(cv2.GaussianBlur(sharp, (0, 0), 1.5), np.uint8)
     return np.where(mask[..., None] > 0, soft, crop)
 
 
-def _enlarged(crop: Bytes, size: tuple[int, int]) -> Bytes:
+def _enlarged(crop: Pixels, size: tuple[int, int]) -> Pixels:
     return np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_LANCZOS4), np.uint8)
 
 
-def _place_in(base: Bytes, mask: Bytes, extent: float, rng: np.random.Generator) -> Place:
+def _place_in(base: Pixels, mask: Pixels, extent: float, rng: np.random.Generator) -> Place:
     """A place in the hole, as far inside as the thing is large, where there is room."""
     side_px = extent * float(np.sqrt(np.count_nonzero(mask)))
     inside = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)

@@ -1,6 +1,6 @@
 """Our steps under a ``multiprocessing.Pool``: what the DAG would cost without Ray, and lack.
 
-``python -m jobs.bench.pool_loop MANIFEST RESULTS WORKERS RECIPE [OVERRIDE...]``: nothing is
+``python -m tests.bench.pool_loop MANIFEST RESULTS WORKERS RECIPE [OVERRIDE...]``: nothing is
 recorded, nothing can be resumed, and a photo that kills its worker ends all of it.
 """
 
@@ -10,7 +10,6 @@ import csv
 import multiprocessing
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -22,19 +21,6 @@ from stages.recipe import Recipe
 from stages.step import Together, Work, run_steps
 
 _made: list[tuple[str, Work | Together]] = []
-
-
-def clean(
-    manifest: Path, results: Path, workers: int, recipe: str, overrides: Sequence[str]
-) -> None:
-    """Clean the photos of a manifest of ``id``, ``image`` and ``mask``, both absolute paths."""
-    # Each with as many threads as an actor has: Ray tells OpenMP of the actor's one CPU.
-    os.environ["OMP_NUM_THREADS"] = "1"
-    options = (str(results), Recipe.load(recipe, overrides))
-    with multiprocessing.Pool(workers, make_steps, options) as pool:
-        for problem in pool.imap_unordered(clean_one, rows_of(manifest)):
-            if problem:
-                raise SystemExit(problem)
 
 
 def rows_of(manifest: Path) -> list[tuple[str, str, str]]:
@@ -58,4 +44,11 @@ def clean_one(row: tuple[str, str, str]) -> str | None:
 
 
 if __name__ == "__main__":
-    clean(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5:])
+    manifest, results, workers, recipe, *overrides = sys.argv[1:]
+    # Each with as many threads as an actor has: Ray tells OpenMP of the actor's one CPU.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    options = (results, Recipe.load(recipe, overrides))
+    with multiprocessing.Pool(int(workers), make_steps, options) as pool:
+        for problem in pool.imap_unordered(clean_one, rows_of(Path(manifest))):
+            if problem:
+                sys.exit(problem)

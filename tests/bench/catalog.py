@@ -14,10 +14,18 @@ from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
-from jobs.bench.judge import bundled_photos
-from stages.masks import Bytes
+from jobs.demo import MANIFEST
+from tests.bench.common import Pixels
+from tests.support import upright_rgb
+
+#: Of scikit-image's photos, those that come with the package.
+_BUNDLED = (
+    *("astronaut", "brick", "camera", "chelsea", "grass", "gravel"),
+    *("hubble_deep_field", "immunohistochemistry", "moon", "rocket"),
+)
 
 #: How files are written, in turn: shops have JPEGs above all.
 _KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
@@ -26,27 +34,37 @@ _KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
     (".png", {}),
 )
 
-#: Width over height.
 _ASPECT = 1.5
 
 #: Side of a mark over the photo's longer side: a sticker, a tag, a logo.
-_LEAST_SHARE, _MOST_SHARE = 0.05, 0.1
+_MIN_SHARE, _MAX_SHARE = 0.05, 0.1
 
-#: So many photos are made; beyond it they come again.
-_DIFFERENT = 24
+#: Photos made; beyond it they come again. One in so many has two marks.
+_DIFFERENT, _TWO_MARKS_EVERY = 24, 3
 
-#: One photo in so many has two marks.
-_TWO_MARKS_EVERY = 3
+
+def bundled_photos() -> dict[str, Pixels]:
+    """RGB each: those of the demo, and those that come with scikit-image."""
+    import skimage.data  # noqa: PLC0415 - slow to load
+
+    with MANIFEST.open(encoding="utf-8") as rows:
+        demo = {
+            row["id"]: upright_rgb(MANIFEST.parent / row["image"]) for row in csv.DictReader(rows)
+        }
+    others = {name: _as_rgb(getattr(skimage.data, name)()) for name in _BUNDLED}
+    return demo | others | {"motorcycle": _as_rgb(skimage.data.stereo_motorcycle()[0])}
+
+
+def _as_rgb(pixels: npt.NDArray[Any]) -> Pixels:
+    rgb = np.stack([pixels] * 3, axis=-1) if pixels.ndim == 2 else pixels[..., :3]
+    return np.ascontiguousarray(rgb, np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """Photos in a folder, masks of the same names in another, and a manifest of both.
+    """``photos/`` of JPEGs and PNGs, ``masks/`` of the same names (255 on a mark), a manifest.
 
-    Attributes:
-        folder: holds ``photos/``, ``masks/`` and ``manifest.csv``.
-        count: photos.
-        megapixels: of all of them.
+    ``megapixels`` are those of all photos.
     """
 
     folder: Path
@@ -55,34 +73,30 @@ class Catalog:
 
     @property
     def photos(self) -> Path:
-        """JPEGs and PNGs."""
         return self.folder / "photos"
 
     @property
     def masks(self) -> Path:
-        """PNGs of 0 and 255, 255 where there is a mark."""
         return self.folder / "masks"
 
     def mask_of(self, name: str) -> Path:
-        """Of a photo, by its name or its file's."""
         return self.masks / f"{Path(name).stem}.png"
 
     @property
     def manifest(self) -> Path:
-        """With absolute paths."""
         return self.folder / "manifest.csv"
 
 
-def make_catalog(folder: Path, count: int, most_megapixels: float) -> Catalog:
-    """Write photos of 1 to ``most_megapixels``, each by the same factor larger, in mixed order.
+def make_catalog(folder: Path, count: int, max_megapixels: float) -> Catalog:
+    """Write photos of 1 to ``max_megapixels``, each by the same factor larger, in mixed order.
 
-    Below a megapixel, all have ``most_megapixels``. From the 25th on, photos are the first ones
+    Below a megapixel, all have ``max_megapixels``. From the 25th on, photos are the first ones
     again, under other names. The same arguments make the same files.
     """
     rng = np.random.default_rng(0)
     pieces = list(bundled_photos().values())
-    least = min(1.0, most_megapixels)
-    sizes = rng.permutation(np.geomspace(least, most_megapixels, min(count, _DIFFERENT)))
+    smallest = min(1.0, max_megapixels)
+    sizes = rng.permutation(np.geomspace(smallest, max_megapixels, min(count, _DIFFERENT)))
     catalog = Catalog(folder, count, float(np.resize(sizes, count).sum()))
     for path in (catalog.photos, catalog.masks):
         path.mkdir(parents=True)
@@ -102,8 +116,8 @@ def make_catalog(folder: Path, count: int, most_megapixels: float) -> Catalog:
 
 
 def _marked_photo(
-    pieces: list[Bytes], megapixels: float, marks: int, rng: np.random.Generator
-) -> tuple[Bytes, Bytes]:
+    pieces: list[Pixels], megapixels: float, marks: int, rng: np.random.Generator
+) -> tuple[Pixels, Pixels]:
     """``(h, w, 3)`` uint8 RGB, and the ``(h, w)`` mask of what is laid on it."""
     height = round(math.sqrt(megapixels * 1e6 / _ASPECT))
     pixels = _mosaic(pieces, height, round(height * _ASPECT), rng)
@@ -113,7 +127,7 @@ def _marked_photo(
     return pixels, mask
 
 
-def _mosaic(pieces: list[Bytes], height: int, width: int, rng: np.random.Generator) -> Bytes:
+def _mosaic(pieces: list[Pixels], height: int, width: int, rng: np.random.Generator) -> Pixels:
     """Rows of photos, each row as high as its first one."""
     made = np.zeros((height, width, 3), np.uint8)
     top = 0
@@ -131,10 +145,10 @@ def _mosaic(pieces: list[Bytes], height: int, width: int, rng: np.random.Generat
     return made
 
 
-def _mark(pixels: Bytes, mask: Bytes, rng: np.random.Generator) -> None:
+def _mark(pixels: Pixels, mask: Pixels, rng: np.random.Generator) -> None:
     """Lay a white ellipse on, in place."""
     height, width = mask.shape
-    axes = rng.uniform(_LEAST_SHARE, _MOST_SHARE, 2) * width / 2
+    axes = rng.uniform(_MIN_SHARE, _MAX_SHARE, 2) * width / 2
     centre = rng.uniform(0.15, 0.85, 2) * (width, height)
     shape = (centre.tolist(), (2 * axes).tolist(), float(rng.uniform(0, 180)))
     cv2.ellipse(pixels, shape, (255, 255, 255), -1)

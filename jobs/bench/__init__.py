@@ -1,1 +1,0 @@
-"""Benchmarks: what things cost, each ratio from one run on one machine."""
