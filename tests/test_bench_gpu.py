@@ -153,7 +153,7 @@ def test_lamas_arithmetic_is_that_of_its_shapes() -> None:
 
 
 def test_the_readme_has_what_is_computed() -> None:
-    peak, text = Peak(989, 1979), (ROOT / "README.md").read_text("utf-8")
+    peak, text = Peak(989, 1979), (ROOT / "stages" / "README.md").read_text("utf-8")
     sizes = gpu.SIZES_PX
     lama = [f"*{lama_work(px).seconds(peak):.4f}*" for px in sizes]
     for fp8 in (False, True):
