@@ -84,7 +84,7 @@ def test_simulate_shows_nodes_that_come_and_go(command: Command) -> None:
     nodes = [line for line in told if line.startswith("nodes: ")]
     assert nodes[0] == nodes[-1] == "nodes: no workers"
     assert any("1 x large_gpu" in line for line in nodes)
-    assert "4 ok, 0 failed, 0 crashed" in told[-1]
+    assert "4 ok, 0 failed, 0 crashed" in done.stdout
 
 
 def test_from_zero_to_many_of_the_bottleneck_and_back_while_spot_nodes_vanish(

@@ -135,7 +135,7 @@ def test_no_id_leaves_the_output(ray_address: str, tmp_path: Path) -> None:
     assert set(lineage.index) == {*UNSAFE_IDS, *ODD_IDS}
     codes = lineage.error_code.fillna("ok")
     assert set(codes[list(UNSAFE_IDS)]) == {"id.unsafe"}
-    assert set(codes[list(ODD_IDS)]) <= {"ok", "id.unsafe"}
+    assert set(codes[list(ODD_IDS)]) <= {"ok", "id.unsafe", "id.duplicate"}
     stored = {Path(uri) for uri in lineage.output_uri.dropna()}
     images = {path for path in (out / "images").rglob("*") if path.is_file()}
     assert images == stored

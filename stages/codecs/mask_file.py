@@ -13,6 +13,7 @@ from stages.codecs import png, tiff, webp
 from stages.codecs.errors import DamagedError
 from stages.codecs.picture import UnsupportedError, as_pillow
 from stages.codecs.pillow_io import scale_key, upright_of
+from stages.codecs.png_chunks import bit_depth
 from stages.masks import Bits, Bytes, Levels
 from stages.options import MaskOptions
 
@@ -71,7 +72,7 @@ def _of_one_depth(picture: Image.Image, data: bytes) -> Image.Image:
 
     Pillow keeps the upper 8 bits of deeper colours, which loses labels.
     """
-    bits = data[24] if picture.format == "PNG" else 8
+    bits = bit_depth(data) if picture.format == "PNG" else 8
     if picture.format == "TIFF":
         bits = max(picture.tag_v2.get(_BITS_PER_SAMPLE, (8,)))  # type: ignore[attr-defined]
     if bits <= 8 or _is_deep_grey(picture):

@@ -14,6 +14,7 @@ from PIL import Image, PngImagePlugin
 
 from stages.codecs import orientation
 from stages.codecs.picture import ColourModel, Decoded, Space, UnsupportedError, to_displayed
+from stages.codecs.png_chunks import bit_depth
 
 #: Modes that are edited without loss, and the one they are edited in: palettes are widened to the
 #: colours they stand for, and a transparent colour to alpha, or paint could turn into a hole.
@@ -119,8 +120,10 @@ def decode(data: bytes) -> Decoded:
 def scale_key(picture: Image.Image, data: bytes) -> None:
     """Pillow scales the samples of a grey PNG of 2 or 4 bits, but not its transparent colour."""
     key = picture.info.get("transparency")
-    if picture.format == "PNG" and picture.mode == "L" and isinstance(key, int) and data[24] < 8:
-        picture.info["transparency"] = key * 255 // ((1 << data[24]) - 1)
+    if picture.format != "PNG" or picture.mode != "L" or not isinstance(key, int):
+        return
+    if (bits := bit_depth(data)) < 8:
+        picture.info["transparency"] = key * 255 // ((1 << bits) - 1)
 
 
 def orientation_of(picture: Image.Image) -> int:

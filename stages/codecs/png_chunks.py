@@ -42,6 +42,11 @@ def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
         position += 12 + size
 
 
+def bit_depth(png: bytes) -> int:
+    """Bits of each sample, from IHDR: the first chunk, but in a file of Apple's, which has CgBI."""
+    return next((content[8] for name, content in chunks(png) if name == b"IHDR"), 8)
+
+
 def check_samples(png: bytes) -> None:
     """Compare the checksums of critical chunks, which Pillow passes over, with their contents.
 

@@ -69,7 +69,8 @@ def decode(data: bytes) -> Picture:
         UncheckableError: no decoder for its format is installed.
         Exception: whatever its decoder raises at damage.
     """
-    if data.startswith(b"\x89PNG") and data[24] not in (1, 8):  # which Pillow would make 8 bits
+    if data.startswith(b"\x89PNG") and data[data.find(b"IHDR") + 12] not in (1, 8):
+        # which Pillow would make 8 bits
         return Picture(_with_channels(imagecodecs.png_decode(data)))
     if data[:2] in (b"II", b"MM"):
         return _decode_tiff(data)
