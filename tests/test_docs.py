@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.core import TyperGroup as Group
@@ -163,7 +164,8 @@ def test_commands_and_options_in_documents_exist(document: str) -> None:
     root = get_command(app)
     assert isinstance(root, Group)
     for words in calls((ROOT / document).read_text("utf-8")):
-        command, rest = root, words
+        command: Any = root
+        rest = words
         while isinstance(command, Group) and rest and not rest[0].startswith("-"):
             assert rest[0] in command.commands, words
             command, rest = command.commands[rest[0]], rest[1:]
