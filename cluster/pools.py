@@ -73,20 +73,20 @@ class CpuPool(_Section):
     """Actors that need no GPU."""
 
     min_actors: int = Field(1, ge=1)
-    """A run waits for so many before it begins, and keeps them until it ends. Where all steps run
-    in this pool, as many as the cluster has room for when it starts, if that is more."""
+    """A run waits for this number before it begins, and keeps them until it ends. If all steps run
+    in this pool: as many as the cluster has room for at the start, if that is more."""
     max_actors: int | None = Field(None, ge=1)
-    """Reached while work queues up; by default, as many as the cluster and its autoscaler can have
-    room for, and beside GPU pools 4 in each part for each actor of the smaller of these."""
+    """Limit while work queues up. Default: what the cluster and its autoscaler have room for;
+    beside GPU pools, 4 in each part per actor of the smaller GPU pool."""
     cpus: float = Field(1.0, gt=0)
-    """Of each actor; fractions are allowed."""
+    """Per actor; fractions are allowed."""
     memory_gib: float = Field(0.0, ge=0)
-    """That each actor reserves of a node; 0: it reserves none."""
+    """Memory that each actor reserves on its node; 0: none."""
     label_selector: LabelSelector = {}
-    """Labels of the nodes that its actors run on, as Ray selects them: ``"a"``, ``"!a"``,
+    """Labels of the nodes that its actors run on, in Ray's syntax: ``"a"``, ``"!a"``,
     ``"in(a,b)"``, ``"!in(a,b)"``. Empty: on any."""
     tasks_in_flight: int = Field(2, ge=2)
-    """Blocks sent ahead to each actor. With less than two, Ray never scales up."""
+    """Blocks sent ahead to each actor. Below 2, Ray never scales up."""
 
     @model_validator(mode="after")
     def _min_is_no_more_than_max(self) -> Self:
@@ -99,11 +99,10 @@ class GpuPool(CpuPool):
     """Actors with a model on a GPU; on a cluster without any, their steps run in the CPU pool."""
 
     gpus: float = Field(1.0, gt=0)
-    """Of each actor: whole ones, or a share of one. A single GPU is shared by both GPU pools,
-    where this is not set."""
+    """Per actor: whole GPUs, or a share of one. If it is not set and there is a single GPU, both
+    GPU pools share it."""
     batch_size: int | None = Field(None, ge=1, le=256)
-    """Crops that its model takes at once, at most; by default the recipe's. Results do not depend
-    on it."""
+    """Max crops per model call; default: the recipe's. Results do not depend on it."""
 
     @model_validator(mode="after")
     def _gpus_are_a_share_or_whole(self) -> Self:

@@ -50,20 +50,20 @@ class Metric:
 ROWS = Metric(
     "catalog_cleanup_rows",
     "total",
-    "Photos recorded, by status and, of those that failed, code.",
+    "Photos recorded, by status, and by error code if failed.",
     ("status", "code"),
 )
 STAGE_SECONDS = Metric(
     "catalog_cleanup_stage_seconds",
     "spread",
-    "Seconds that a photo spent in a stage.",
+    "Seconds per photo in a stage.",
     ("stage",),
     (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
 )
 BATCH_FILL = Metric(
     "catalog_cleanup_batch_fill",
     "spread",
-    "Photos that GPU actors take together, as a share of what they could.",
+    "Photos per batch of a GPU actor, as a share of the max batch size.",
     ("pool",),
     (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0),
 )
@@ -73,11 +73,11 @@ BYTES = Metric(
     "Bytes of photos and masks read, and of results written.",
     ("direction",),
 )
-RETRIES = Metric("catalog_cleanup_storage_retries", "total", "Requests to S3 that were made again.")
+RETRIES = Metric("catalog_cleanup_storage_retries", "total", "Requests to S3 that were retried.")
 COST = Metric(
     "catalog_cleanup_cost_dollars",
     "total",
-    "Dollars that the nodes cost while runs were at work, where --prices are given.",
+    "Cost of the nodes while runs were active, in dollars, with --prices.",
 )
 
 METRICS = (ROWS, STAGE_SECONDS, BATCH_FILL, BYTES, RETRIES, COST)

@@ -62,7 +62,7 @@ PoolsOption = Annotated[
     typer.Option(
         "--pools",
         metavar="TOML",
-        help="What actors take of a cluster, and how many there may be; see the README.",
+        help="What actors take of a cluster, and how many there may be; see cluster/README.md.",
     ),
 ]
 PricesOption = Annotated[

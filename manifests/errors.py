@@ -11,8 +11,8 @@
     ├── WeightsError            a model that cannot be had or loaded
     └── RowError                one row's input or output: recorded, the other rows go on
 
-Codes never change their meaning. They are listed once, in :data:`CODES`, from where the README's
-table and ``catalog-cleanup errors`` are made.
+Codes never change their meaning. They are listed once, in :data:`CODES`, from where
+``ERRORS.md`` and ``catalog-cleanup errors`` are made.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "manifest.unreadable": (
         "The manifest is not valid CSV, JSON Lines or Parquet.",
-        "Correct the line named, or write the manifest anew.",
+        "Correct the line named, or export the manifest again.",
     ),
     "manifest.missing_column": (
         "The manifest lacks `id`, `image`, or all of `mask`, `boxes`, `polygons` and `rle`.",
@@ -40,7 +40,7 @@ CODES: dict[str, tuple[str, str]] = {
     "manifest.empty": ("The manifest has no rows.", "Check that the export was complete."),
     "manifest.changed": (
         "The manifest was changed while it was planned.",
-        "Run again when nothing writes to it any more.",
+        "Run again when nothing writes to it.",
     ),
     "manifest.invalid_rows": (
         "With --strict: rows have bad ids, or cells that are empty or not JSON.",
@@ -73,7 +73,7 @@ CODES: dict[str, tuple[str, str]] = {
     "output.in_use": (
         "Another run is at work on the same photos, in the same output, with the same recipe.",
         "Wait for it or stop it; `catalog-cleanup status DEST` shows how far it is. To share the "
-        "work, give each run shards of its own (--shards).",
+        "work, give each run its own shards (--shards).",
     ),
     "output.is_input": (
         "The result would overwrite the photo or the mask it is made from.",
@@ -89,8 +89,8 @@ CODES: dict[str, tuple[str, str]] = {
         "output.fidelity = any.",
     ),
     "storage.unreachable": (
-        "S3 does not answer, or only to refuse, for longer than CATALOG_CLEANUP_RETRY_S.",
-        "Check the endpoint and the network, then run again: it goes on where it stopped.",
+        "S3 does not answer, or only refuses, for longer than CATALOG_CLEANUP_RETRY_S.",
+        "Check the endpoint and the network, then run again: it resumes where it stopped.",
     ),
     "storage.credentials": (
         "S3 does not accept the credentials, or there are none; they may have expired.",
@@ -115,20 +115,20 @@ CODES: dict[str, tuple[str, str]] = {
         "See what it says; `ray job list --address http://HEAD:8265` lists its jobs.",
     ),
     "cluster.too_small": (
-        "The cluster has no room for the actors that the recipe needs, or did not make it in time.",
+        "The cluster has no room for the actors that the recipe needs, or provided none in time.",
         "Add what is named, or ask for less with --pools; `catalog-cleanup doctor --cluster "
-        "ADDRESS` tells what would be placed where.",
+        "ADDRESS` shows what would be placed where.",
     ),
     "cluster.bad_pools": (
-        "The pools' file is missing, or has a key or a value that it cannot have.",
-        "Correct the key named; the README's part on pools lists them.",
+        "The pools' file is missing, or has an invalid key or value.",
+        "Correct the key named; cluster/README.md lists them.",
     ),
     "cluster.bad_prices": (
-        "The file of prices is missing, or holds something else than prices.",
+        "The file of prices is missing, or contains something other than prices.",
         "Give a line like `large-gpu = 3.9` for each group of nodes: dollars for an hour of each.",
     ),
     "cluster.no_figure": (
-        "Nobody measured how long a step of the recipe takes.",
+        "There is no figure for how long a step of the recipe takes.",
         "Clean some photos first, and estimate from that: `catalog-cleanup estimate --from DEST`.",
     ),
     "id.unsafe": (
@@ -254,7 +254,7 @@ CODES: dict[str, tuple[str, str]] = {
         "Delete the file named and fetch it again; if you mean to use it, name it by its path.",
     ),
     "weights.mismatch": (
-        "A machine's weights are others than those that the run's recipe is pinned to.",
+        "A machine's weights differ from those that the run's recipe is pinned to.",
         "Put the same file on every machine (LAMA_MODEL, too, must be the same everywhere). To use "
         "other weights, leave out weights_pin and run again: they make another recipe.",
     ),
@@ -278,8 +278,8 @@ CODES: dict[str, tuple[str, str]] = {
         "wheel with the extra `models`; the image of cluster/Dockerfile has it.",
     ),
     "model.unavailable": (
-        "An option of the recipe cannot be had on this machine.",
-        "Leave the option out, or run where it can be had.",
+        "An option of the recipe is not available on this machine.",
+        "Leave the option out, or run where it is available.",
     ),
     "model.out_of_memory": (
         "Even a single crop does not fit into the device's memory.",
@@ -295,7 +295,7 @@ CODES: dict[str, tuple[str, str]] = {
         "again with --retry failed.",
     ),
     "row.crashed": (
-        "The photo's process died, also when it had a process of its own.",
+        "The photo's process died, even when it had its own process.",
         "Look at the photo; if it is genuine, please report it. --retry crashed tries it again.",
     ),
     "internal.error": (

@@ -103,7 +103,8 @@ class LineageRow:
     )
     region_sha256: str | None = _column(
         pa.string(),
-        "Of all that is marked, united at the photo's displayed size: a bit a pixel, row by row.",
+        "Of all that is marked, combined at the photo's displayed size: one bit per pixel, row by "
+        "row.",
     )
     image_version: str | None = _column(
         pa.string(),
@@ -116,7 +117,7 @@ class LineageRow:
     output_sha256: str | None = _column(pa.string(), "Of the result's file, hex.")
     width: int | None = _column(pa.int32(), "Of the photo as displayed, px.")
     height: int | None = _column(pa.int32(), "Of the photo as displayed, px.")
-    masked_px: int | None = _column(pa.int64(), "Pixels painted anew; 0: the mask was empty.")
+    masked_px: int | None = _column(pa.int64(), "Pixels filled; 0: the mask was empty.")
     patches: list[dict[str, Any]] = _column(
         pa.list_(PATCH_TYPE),
         "What was filled: boxes, working size and seed of each patch, and how it was refined.",
@@ -146,9 +147,9 @@ class LineageRow:
     )
     recipe_name: str = _column(pa.string(), "Name in the recipe.", "")
     recipe_hash: str = _column(
-        pa.string(), "Changes with what steers results: options, and the content of weights.", ""
+        pa.string(), "Changes with what affects results: options, and the content of weights.", ""
     )
-    refine_prompt: str | None = _column(pa.string(), "What the refiner was told to paint.")
+    refine_prompt: str | None = _column(pa.string(), "The refiner's prompt.")
     refine_sigmas: list[float] = _column(
         pa.list_(pa.float64()),
         "The refiner's noise levels, from the first step's to 0: one more than its steps.",

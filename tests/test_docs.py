@@ -1,14 +1,19 @@
-"""The documents say what the code does. ``python -m tests.test_docs`` writes their tables anew."""
+"""The documents say what the code does. ``python -m tests.test_docs`` regenerates their tables."""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.core import TyperGroup as Group
+from typer.main import get_command
 
 from cluster.pools import Pools
+from jobs.cli import app
 from jobs.metrics import METRICS
 from manifests.errors import CODES, all_codes
 from manifests.schema import lineage_schema
@@ -74,12 +79,26 @@ def _default(value: object) -> str:
 
 
 TABLES = [
-    ("README.md", "errors", errors_table),
-    ("README.md", "models", models_table),
-    ("README.md", "metrics", metrics_table),
-    ("README.md", "pools", pools_table),
+    ("manifests/ERRORS.md", "errors", errors_table),
     ("manifests/README.md", "lineage", lineage_table),
+    ("stages/README.md", "models", models_table),
+    ("cluster/README.md", "metrics", metrics_table),
+    ("cluster/README.md", "pools", pools_table),
 ]
+
+FOLDERS = ("manifests", "stages", "cluster", "jobs", "tests")
+
+#: All documents that ship, by their path.
+DOCUMENTS = [
+    path.relative_to(ROOT).as_posix()
+    for path in [
+        *ROOT.glob("*.md"),
+        *(path for each in FOLDERS for path in ROOT.glob(f"{each}/**/*.md")),
+    ]
+]
+
+#: The changelog names what is gone, too.
+GUIDES = [path for path in DOCUMENTS if path != "CHANGELOG.md"]
 
 
 def rewritten(text: str, name: str, table: str) -> str:
@@ -88,10 +107,10 @@ def rewritten(text: str, name: str, table: str) -> str:
     return head + begin + table + "\n" + end + rest.partition(end)[2]
 
 
-def test_each_fault_that_is_told_has_its_test() -> None:
-    table = (ROOT / "README.md").read_text().partition("<!-- faults: begin -->")[2]
+def test_each_fault_of_the_table_has_its_test() -> None:
+    table = (ROOT / "jobs" / "README.md").read_text().partition("<!-- faults: begin -->")[2]
     named = set(re.findall(r"`(test_\w+)`", table.partition("<!-- faults: end -->")[0]))
-    tests = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert named == {name for name in named if f"\ndef {name}(" in tests}
     of_faults = re.findall(r"\ndef (test_\w+)", (ROOT / "tests" / "test_faults.py").read_text())
     assert set(of_faults) <= named
@@ -103,12 +122,74 @@ def test_the_tables_are_those_of_the_code() -> None:
         assert text == rewritten(text, name, table()), "run: python -m tests.test_docs"
 
 
-def test_the_readme_names_every_recipe_and_its_files_exist() -> None:
+def test_the_readme_is_short_and_names_every_recipe_and_folder() -> None:
     text = (ROOT / "README.md").read_text("utf-8")
+    assert len(text.splitlines()) <= 150
     assert all(f"`{name}`" in text for name in preset_names())
-    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", text)
-    assert links
-    assert all((ROOT / link).exists() for link in links)
+    assert all(f"({folder}/README.md)" in text for folder in FOLDERS)
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives to a document's headings."""
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_to_files_and_headings_that_exist(document: str) -> None:
+    path = ROOT / document
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", path.read_text("utf-8")):
+        name, _, anchor = link.partition("#")
+        target = path.parent / name if name else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text("utf-8")), link
+
+
+def calls(text: str) -> Iterator[list[str]]:
+    """The words of each call of ``catalog-cleanup`` in a document's code, after that word.
+
+    Code is what stands in a fenced block or between backquotes.
+    """
+    blocks = re.findall(r"```.*?```", text, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    for code in [*lines, *spans]:
+        for call in re.findall(r"(?:^|[ $])catalog-cleanup (.*)", " ".join(code.split())):
+            yield call.split(" #")[0].split()
+
+
+@pytest.mark.parametrize("document", GUIDES)
+def test_commands_and_options_in_documents_exist(document: str) -> None:
+    root = get_command(app)
+    assert isinstance(root, Group)
+    for words in calls((ROOT / document).read_text("utf-8")):
+        command: Any = root
+        rest = words
+        while isinstance(command, Group) and rest and not rest[0].startswith("-"):
+            assert rest[0] in command.commands, words
+            command, rest = command.commands[rest[0]], rest[1:]
+        params = [*command.params]
+        if command.context_settings.get("ignore_unknown_options"):  # it passes them on to `run`
+            params += root.commands["run"].params
+        options = {name for each in params for name in (*each.opts, *each.secondary_opts)}
+        given = {word.partition("=")[0] for word in rest if word.startswith("-")}
+        assert given <= options | {"--help"}, words
+
+
+@pytest.mark.parametrize("document", GUIDES)
+def test_modules_that_documents_run_exist(document: str) -> None:
+    text = (ROOT / document).read_text("utf-8")
+    for module in re.findall(r"python -m ((?:tests|cluster|jobs|stages|manifests)[\w.]*)", text):
+        assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists(), module
+
+
+def test_commands_are_found_in_the_documents() -> None:
+    """So that none of the above passes because it looks at nothing."""
+    found = [words for each in GUIDES for words in calls((ROOT / each).read_text("utf-8"))]
+    named = {words[0] for words in found}
+    assert named >= {"run", "try", "plan", "status", "submit", "estimate", "models", "doctor"}
+    assert ["models", "pull", "PATH"] in found
 
 
 def test_the_demo_photos_are_small_and_their_sources_named() -> None:
@@ -152,11 +233,9 @@ def test_every_code_that_is_raised_is_listed() -> None:
 def test_nobody_is_sent_to_an_index_for_this_project() -> None:
     """It is on none. What works is the clone's uv, an image, or a wheel of one's own."""
     advice = re.compile(r"\b(install|add)\b.{0,20}catalog-cleanup\b|catalog-cleanup\[\w+\]")
-    texts = [*ROOT.glob("*.md"), ROOT / "cluster" / "Dockerfile"]
+    texts = [*map(ROOT.joinpath, DOCUMENTS), ROOT / "cluster" / "Dockerfile"]
     for folder in MAY_IMPORT:
-        texts += [
-            path for end in ("py", "md", "toml") for path in (ROOT / folder).rglob(f"*.{end}")
-        ]
+        texts += [path for end in ("py", "toml") for path in (ROOT / folder).rglob(f"*.{end}")]
     for path in texts:
         text = " ".join(path.read_text("utf-8").split()).replace('" "', "")
         assert not advice.search(text), path

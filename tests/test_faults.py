@@ -2,7 +2,7 @@
 
 After each fault, and where the run itself did not come through a second one, every id is recorded
 exactly once, every picture is byte for byte that of an undisturbed run, and no more was done twice
-than was in flight. The README has the table.
+than was in flight. ``jobs/README.md`` has the table.
 """
 
 from __future__ import annotations
