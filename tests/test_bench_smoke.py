@@ -30,12 +30,18 @@ def _figures(folder: Path, *arguments: object, code: int = 0) -> list[dict[str, 
     return found
 
 
-@pytest.mark.parametrize(("recipe", "peer"), [("telea", "pool"), ("lama", "simple-lama")])
+@pytest.mark.parametrize(
+    ("recipe", "peer", "options"),
+    [
+        ("telea", "pool", ("remove.radius_px=5",)),
+        ("lama", "simple-lama", ("remove.context=1", "remove.min_context_px=125")),
+    ],
+)
 def test_the_pipeline_is_timed_against_another_program(
-    recipe: str, peer: str, tmp_path: Path
+    recipe: str, peer: str, options: tuple[str, ...], tmp_path: Path
 ) -> None:
-    small = ("--photos", 3, "--megapixels", 0.05, "--rounds", 1, "--here")
-    program = ("tests.bench.pipeline", "--recipe", recipe, "--peer", peer)
+    small = ("--photos", 3, "--megapixels", 0.3, "--rounds", 1, "--here")
+    program = ("tests.bench.pipeline", "--recipe", recipe, "--peer", peer, "--set", *options)
     ours, theirs = _figures(tmp_path, *program, *small)
     assert (ours["way"], theirs["way"], ours["ratio"]) == ("ours", peer, 1.0)
     assert theirs["ratios"] == [theirs["work_s"] / ours["work_s"]]
