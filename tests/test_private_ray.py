@@ -53,7 +53,7 @@ def test_without_a_folder_for_its_files_ray_is_refused_in_a_line_also_by_doctor(
     """In a namespace of its own, in which everything but the working folder is read-only."""
     script = f"mount --bind {tmp_path} /mnt && cd /mnt"
     for folder in ("/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108
-        script += f" && mount -t tmpfs -o ro tmpfs {folder}"
+        script += f" && mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}"
     program = str(Path(sys.executable).parent / "catalog-cleanup")
     for arguments in (["run", str(MANIFEST), "--output", "/mnt/out"], ["doctor"]):
         done = subprocess.run(
