@@ -34,6 +34,8 @@ from tests.support import DEMO, last_run
 
 ROOT = Path(__file__).parent.parent
 TOKEN = "not-a-secret-but-long-enough-for-ray"
+#: Ray keeps the first token that a process has used, which may be another test's.
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 PLACE = f"s3://{BUCKET}/submit"
 NAMES = sorted(path.name for path in (DEMO / "photos").iterdir())
 PROGRAM = str(Path(sys.executable).parent / "catalog-cleanup")
@@ -299,7 +301,7 @@ def test_an_interrupt_ends_the_following_and_not_the_job(cluster: RayCluster, ph
         assert process.returncode == 1
         (record,) = records(f"{PLACE}/interrupted")
         assert shows_life(record)
-    client = JobSubmissionClient(cluster.dashboard)
+    client = JobSubmissionClient(cluster.dashboard, headers=HEADERS)
     status = client.get_job_status(record.facts["job"])
     assert status == JobStatus.STOPPED, "by Ray, since its photos in flight got no time"
 
@@ -325,7 +327,7 @@ def test_a_connection_that_breaks_ends_the_following_and_not_the_job(
 
 
 def test_a_job_that_has_begun_no_run_is_ended_by_ray(cluster: RayCluster, command: Command) -> None:
-    client = JobSubmissionClient(cluster.dashboard)
+    client = JobSubmissionClient(cluster.dashboard, headers=HEADERS)
     code = "import time; time.sleep(600)"
     words = [sys.executable, "-c", code, "run", "m.csv", f"--output={PLACE}/never"]
     job = client.submit_job(entrypoint=shlex.join(words))
