@@ -206,17 +206,25 @@ def test_a_run_whose_sources_are_gone_is_no_success(ray_address: str, tmp_path: 
     assert show(QUIET, out) == EXIT_UNCHECKED
 
 
-def test_a_photo_that_was_repaired_is_checked(ray_address: str, tmp_path: Path) -> None:
+def test_a_photo_whose_file_or_mask_was_repaired_is_checked(
+    ray_address: str, tmp_path: Path
+) -> None:
     source = (DEMO / "photos" / "coffee-stray-coins.jpg").read_bytes()
     (tmp_path / "photo.jpg").write_bytes(source.removesuffix(b"\xff\xd9"))
-    (tmp_path / "m.csv").write_text('id,image,boxes\n1,photo.jpg,"[100, 100, 50, 40]"\n')
+    (tmp_path / "whole.jpg").write_bytes(source)
+    mask = np.zeros((400, 600), np.uint8)
+    mask[100:140, 100:150] = 255
+    cut = encoded(mask, format="JPEG", quality=95).removesuffix(b"\xff\xd9")
+    (tmp_path / "mask.jpg").write_bytes(cut)
+    rows = ['1,photo.jpg,,"[100, 100, 50, 40]"', "2,whole.jpg,mask.jpg,"]
+    (tmp_path / "m.csv").write_text("\n".join(["id,image,mask,boxes", *rows]))
     recipe = Recipe.load("telea", ["limits.damage=repair"])
     outcome = run(
         str(tmp_path / "m.csv"), str(tmp_path / "out"), recipe, QUIET, address=ray_address
     )
     assert outcome.exit_code == 0
-    (verdict,) = verify(str(tmp_path / "out"))
-    assert (verdict.problem, verdict.unchecked) == ("", "")
+    verdicts = list(verify(str(tmp_path / "out")))
+    assert [(each.problem, each.unchecked) for each in verdicts] == [("", "")] * 2
 
 
 def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:
