@@ -39,13 +39,14 @@ def read_pending(job: Job, shard: int, only: str | None = None) -> Iterator[Phot
     if only is not None:
         rows = rows.filter(pc.equal(rows["id"], only))
     look_out = _LookOut(job)
+    recipe_hash = job.recipe.hash  # of some milliseconds: once a shard
     for row in rows.to_pylist():
         if look_out.is_asked_to_stop():
             return
-        yield _photo(job, shard, row)
+        yield _photo(job, shard, row, recipe_hash)
 
 
-def _photo(job: Job, shard: int, row: dict[str, Any]) -> Photo:
+def _photo(job: Job, shard: int, row: dict[str, Any], recipe_hash: str) -> Photo:
     ours = set(SHARD_SCHEMA.names)
     photo = Photo(
         LineageRow(
@@ -54,7 +55,7 @@ def _photo(job: Job, shard: int, row: dict[str, Any]) -> Photo:
             mask_uri=row["mask_uri"],
             marks=row["marks"],
             recipe_name=job.recipe.name,
-            recipe_hash=job.recipe.hash,
+            recipe_hash=recipe_hash,
             package_version=version("catalog-cleanup"),
             run_id=job.goal.run_id,
         ),

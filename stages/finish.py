@@ -75,10 +75,11 @@ def encode(recipe: Recipe) -> Work:
 
 def publish(output: str, recipe: Recipe) -> Work:
     """Make the step that stores ``<output>/images/<recipe>-<hash>/<id>.<suffix>``."""
+    folder = f"{output}/images/{recipe.label}"
 
     def work(photo: Photo) -> None:
         suffix = coding.suffix_of(photo.original, photo.lineage.image_uri, recipe)
-        _store(photo, f"{output}/images/{recipe.label}/{photo.lineage.id}.{suffix}")
+        _store(photo, f"{folder}/{photo.lineage.id}.{suffix}")
 
     return work
 

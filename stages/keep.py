@@ -31,6 +31,7 @@ def keep(output: str, recipe: Recipe, step: Kept) -> Work:
 
     Longer sides than 4096 px are scaled to that.
     """
+    label = recipe.label
 
     def work(photo: Photo) -> None:
         for index, patch in enumerate(photo.patches):
@@ -38,7 +39,7 @@ def keep(output: str, recipe: Recipe, step: Kept) -> Work:
             pixels = scale_pixels(patch.pixels, *size)
             buffer = io.BytesIO()
             Image.fromarray(pixels).save(buffer, "WEBP", quality=_QUALITY)
-            uri = kept_uri(output, recipe.label, photo.lineage.id, index, step)
+            uri = kept_uri(output, label, photo.lineage.id, index, step)
             write(uri, buffer.getvalue())
 
     return work
