@@ -16,9 +16,9 @@ import cv2
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
-from PIL import ImageCms
+from PIL import Image, ImageCms
 
-from stages.codecs.picture import Samples, Space, to_8_bits
+from stages.codecs.picture import Decoded, Samples, Space, to_8_bits
 from stages.pixels.masks import Bits, Bytes
 
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), "rgb"
@@ -40,6 +40,14 @@ def view(pixels: Samples, space: Space) -> Bytes:
     if not _needs_conversion(space):
         return np.ascontiguousarray(to_8_bits(colours))
     return _to_srgb(colours, space)
+
+
+def as_displayed(photo: Decoded) -> Image.Image:
+    """The photo as a Pillow picture, sRGB with 8 bits: RGB, or RGBA if it has alpha."""
+    seen = view(photo.pixels, photo.space)
+    if photo.alpha is None:
+        return Image.fromarray(seen)
+    return Image.fromarray(np.dstack([seen, to_8_bits(photo.alpha)]))
 
 
 def paint(fill: Bytes, around: Samples, hole: Bits, space: Space) -> Samples:
