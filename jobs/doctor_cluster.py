@@ -8,11 +8,11 @@ from typing import Literal
 from cluster.nodes import node_groups, taken_cpus
 from cluster.pools import Pools, PoolSize
 from cluster.sizing import ACCELERATOR, NodeGroup, describe_labels, has_gpus, size_pools
-from stages.pipeline import steps
 from jobs.doctor import Finding
 from jobs.pipeline.placement import connected
 from jobs.pipeline.spec import grouped
 from manifests.errors import ClusterError
+from stages.pipeline import steps
 from stages.recipe import Recipe
 
 #: Of shards; a run on fewer starts fewer actors.

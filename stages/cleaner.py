@@ -13,7 +13,6 @@ from pathlib import PurePath
 from threading import Lock
 from typing import Any
 
-import numpy.typing as npt
 from PIL import Image
 
 from manifests.errors import RowError, WeightsError, describe
@@ -53,7 +52,7 @@ class Result:
 
     @property
     def image(self) -> Image.Image:
-        """A Pillow picture, as displayed: sRGB with 8 bits, ``RGB``, or ``RGBA`` if it has alpha."""
+        """A Pillow picture, as displayed: sRGB, 8 bits, ``RGB``, or ``RGBA`` if it has alpha."""
         return colour.as_displayed(self._decoded())
 
     @property
@@ -183,14 +182,10 @@ def clean(
         chosen = recipe.with_options(options) if options else recipe
     else:
         chosen = Recipe.load(recipe, options or ())
-    return _ready(chosen).clean(
-        photo, mask, boxes=boxes, polygons=polygons, rle=rle, output=output
-    )
+    return _ready(chosen).clean(photo, mask, boxes=boxes, polygons=polygons, rle=rle, output=output)
 
 
-def _named(
-    picture: Picture, role: Any, name: str, files: dict[str, bytes]
-) -> str:
+def _named(picture: Picture, role: Any, name: str, files: dict[str, bytes]) -> str:
     """The path or URI of a picture; the file of one in memory is entered by ``name``."""
     data = in_memory(picture, role)
     if data is None:

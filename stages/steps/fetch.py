@@ -31,8 +31,7 @@ def fetch(recipe: Recipe, in_memory: Mapping[str, bytes] | None = None) -> Work:
         photo.original, row.image_version = image.data, image.version or None
         row.image_sha256 = hashlib.sha256(image.data).hexdigest()
         masks = [
-            image if uri == row.image_uri else content(uri, "mask")
-            for uri in photo.marks.files
+            image if uri == row.image_uri else content(uri, "mask") for uri in photo.marks.files
         ]
         photo.mask_files = [mask.data for mask in masks]
         row.mask_version = " ".join(mask.version for mask in masks).strip() or None
