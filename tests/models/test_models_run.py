@@ -23,7 +23,7 @@ from jobs.preflight import prepare
 from jobs.results.verify import verify
 from jobs.run import Outcome, run
 from manifests.errors import WeightsError
-from stages.cleaner import clean
+from stages.cleaner import Cleaner
 from stages.models.refiners.sigmas import comfy_sigmas
 from stages.recipe import Recipe
 from tests.support import DEMO, encoded, upright_rgb
@@ -183,7 +183,7 @@ def test_try_makes_what_the_run_made(
         if photo.startswith("coffee"):
             continue  # its prompt is the manifest's
         image, mask = (str(moved.parent / f"other-{photo}{end}.png") for end in ("", "-mask"))
-        made = clean(image, mask, recipe)
+        made = Cleaner(recipe).clean(image, mask)
         assert made.data == made_by(results / name, photo)
         recorded = lineage(results / name).loc[photo].patches
         assert [patch["seed"] for patch in made.record.patches] == [
