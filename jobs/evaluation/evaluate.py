@@ -133,8 +133,9 @@ def read_rows(manifest: str) -> list[Row]:
             raise ManifestError(row["error_code"], f"Row {row['id']}: {row['error']}")
         if not references[row["id"]]:
             raise ManifestError("evaluate.no_reference", f"Row {row['id']} has no reference.")
-    marked = ("id", "image_uri", "mask_uri", "marks")
-    return [Row(*(row[name] for name in marked), references[row["id"]]) for row in found]
+    names = ("id", "image_uri", "mask_uri", "marks")
+    marked = [{name: row[name] for name in names} for row in found]
+    return [Row(**row, reference_uri=references[row["id"]]) for row in marked]
 
 
 def evaluate(
