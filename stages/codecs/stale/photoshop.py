@@ -1,21 +1,20 @@
-"""Settle Photoshop's image resources (8BIM): its thumbnail; all others stay, to the byte."""
+"""Refresh Photoshop's image resources (8BIM): its thumbnail; all others stay, to the byte."""
 
 from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
 
-from PIL import Image
-
-from stages.codecs.stale import exif, xmp
-from stages.codecs.stale.pictures import as_jpeg, drawn_like, opened, without_streams
-from stages.codecs.stale.policy import Settling
+from stages.codecs.stale.exif import refresh_exif
+from stages.codecs.stale.pictures import as_jpeg, drawn_like, open_jpeg, without_streams
+from stages.codecs.stale.policy import StaleDataPolicy
+from stages.codecs.stale.xmp import refresh_xmp
 
 THUMBNAIL = "Photoshop thumbnail"
 _PREVIEW = "preview inside the Photoshop resources"
 
-#: Resource numbers. The old thumbnail has red and blue swapped.
-THUMBNAIL_RGB, THUMBNAIL_BGR, IPTC, EXIF, XMP = 1036, 1033, 1028, 1058, 1060
+#: Resource numbers. The thumbnail of Photoshop 4, of 1996, has red and blue swapped.
+_THUMBNAIL, _THUMBNAIL_4, _IPTC, _EXIF, _XMP = 1036, 1033, 1028, 1058, 1060
 
 _IPTC_PREVIEW = (200, 201, 202)
 
@@ -40,31 +39,22 @@ class Resource:
     content: bytes
     raw: bytes
 
-    def of(self, content: bytes) -> bytes:
+    def with_content(self, content: bytes) -> bytes:
         """The whole resource with another content."""
-        return (
-            self.head[:-4] + struct.pack(">I", len(content)) + content + b"\0" * (len(content) % 2)
-        )
-
-    def thumbnail(self) -> Image.Image | None:
-        """The picture, if it is a thumbnail that can be read."""
-        if self.number not in (THUMBNAIL_RGB, THUMBNAIL_BGR):
-            return None
-        picture = opened(self.content[_HEAD.size :])
-        return _swapped(picture) if picture and self.number == THUMBNAIL_BGR else picture
+        size = struct.pack(">I", len(content))
+        return self.head[:-4] + size + content + b"\0" * (len(content) % 2)
 
 
-def settle_resources(resources: bytes, settling: Settling) -> bytes:
-    """Settle 8BIM resources, as JPEG (behind ``Photoshop 3.0`` and a zero) and TIFF hold them.
+def refresh_resources(resources: bytes, policy: StaleDataPolicy) -> bytes:
+    """Refresh 8BIM resources, as JPEG (behind ``Photoshop 3.0`` and a zero) and TIFF hold them.
 
     The same object comes back if nothing changed; raises RowError ``image.stale_preview`` if the
     policy is to refuse.
     """
     found, rest = read_resources(resources)
-    parts = [_settled(resource, settling) for resource in found]
-    parts.append(_swept(rest, settling))
-    settled = b"".join(parts)
-    return resources if settled == resources else settled
+    parts = [_refreshed(resource, policy) for resource in found]
+    refreshed = b"".join([*parts, _zero_jpegs(rest, policy)])
+    return resources if refreshed == resources else refreshed
 
 
 def read_resources(data: bytes) -> tuple[list[Resource], bytes]:
@@ -84,35 +74,36 @@ def read_resources(data: bytes) -> tuple[list[Resource], bytes]:
     return found, data[position:]
 
 
-def _settled(resource: Resource, settling: Settling) -> bytes:
+def _refreshed(resource: Resource, policy: StaleDataPolicy) -> bytes:
     """What becomes of a resource: itself, the same with another content, or nothing."""
-    if resource.number in (THUMBNAIL_RGB, THUMBNAIL_BGR):
-        new = _redrawn(resource, settling) if settling.rebuilds(THUMBNAIL) else None
+    old = resource.content
+    if resource.number in (_THUMBNAIL, _THUMBNAIL_4):
+        should_rebuild = policy.should_rebuild(THUMBNAIL) and resource.number == _THUMBNAIL
+        new = _redrawn(old, policy) if should_rebuild else None
         if new is None:
-            settling.drop(THUMBNAIL)
+            policy.drop(THUMBNAIL)
             return b""
-        settling.rebuilt(THUMBNAIL)
-        return resource.of(new)
-    if resource.number == EXIF:
-        content = exif.settle_block(resource.content, settling.without_marks())
-    elif resource.number == IPTC:
-        content = without_preview(resource.content, settling)
-    elif resource.number == XMP:
-        content = xmp.settle_packet(resource.content, settling, mark=False)
+        policy.rebuilt(THUMBNAIL)
+    elif resource.number == _EXIF:
+        new = refresh_exif(old, policy, label=False)
+    elif resource.number == _IPTC:
+        new = without_preview(old, policy)
+    elif resource.number == _XMP:
+        new = refresh_xmp(old, policy, label=False)
     else:
-        content = _swept(resource.content, settling)
-    if resource.content and not content:
+        new = _zero_jpegs(old, policy)
+    if old and not new:
         return b""
-    return resource.raw if content == resource.content else resource.of(content)
+    return resource.raw if new == old else resource.with_content(new)
 
 
-def without_preview(iptc: bytes, settling: Settling) -> bytes:
-    """IPTC data sets (IIM 4.2) but for the preview and what tells of it, 2:200 to 2:202."""
+def without_preview(iptc: bytes, policy: StaleDataPolicy) -> bytes:
+    """IPTC data sets (IIM 4.2) without the preview and its description, 2:200 to 2:202."""
     kept, position, dropped = [], 0, False
     while iptc[position : position + 1] == b"\x1c" and position + 5 <= len(iptc):
         record, number = iptc[position + 1], iptc[position + 2]
         size, start = int.from_bytes(iptc[position + 3 : position + 5], "big"), position + 5
-        if size & 0x8000:  # extended: so many bytes tell the size
+        if size & 0x8000:  # extended: the size has that many bytes
             start += size & 0x7FFF
             size = int.from_bytes(iptc[position + 5 : start], "big")
         if start + size > len(iptc):
@@ -124,20 +115,17 @@ def without_preview(iptc: bytes, settling: Settling) -> bytes:
         position = start + size
     if not dropped:
         return iptc
-    settling.drop("IPTC preview")
+    policy.drop("IPTC preview")
     return b"".join(kept) + iptc[position:]
 
 
-def _redrawn(resource: Resource, settling: Settling) -> bytes | None:
+def _redrawn(content: bytes, policy: StaleDataPolicy) -> bytes | None:
     """A thumbnail resource's new content; None if the old one cannot be read."""
-    old = resource.thumbnail()
+    old = open_jpeg(content[_HEAD.size :])
     if old is None:
         return None
-    drawn = drawn_like(old.convert("RGB"), settling.edited)
-    if resource.number == THUMBNAIL_BGR:
-        drawn = _swapped(drawn)
-    room = len(resource.content) - _HEAD.size
-    coded = as_jpeg(drawn, room) or as_jpeg(drawn, _MAX_THUMBNAIL)
+    drawn = drawn_like(old.convert("RGB"), policy.edited)
+    coded = as_jpeg(drawn, len(content) - _HEAD.size) or as_jpeg(drawn, _MAX_THUMBNAIL)
     if coded is None:
         return None
     row = (drawn.width * 24 + 31) // 32 * 4
@@ -145,13 +133,8 @@ def _redrawn(resource: Resource, settling: Settling) -> bytes | None:
     return _HEAD.pack(*sizes, 24, 1) + coded
 
 
-def _swapped(picture: Image.Image) -> Image.Image:
-    """Red for blue."""
-    return Image.merge("RGB", picture.convert("RGB").split()[::-1])
-
-
-def _swept(data: bytes, settling: Settling) -> bytes:
-    cleared = without_streams(data)
-    if cleared is not data:
-        settling.drop(_PREVIEW)
-    return cleared
+def _zero_jpegs(data: bytes, policy: StaleDataPolicy) -> bytes:
+    zeroed = without_streams(data)
+    if zeroed is not data:
+        policy.drop(_PREVIEW)
+    return zeroed

@@ -70,6 +70,11 @@ class TiffFile:
         is_tiff = block.startswith((b"II*\0", b"MM\0*")) and len(block) >= 8
         return cls(block) if is_tiff else None
 
+    @property
+    def first(self) -> int:
+        """Position of the first directory, wherever that is."""
+        return self._number(self._first, self._word)
+
     def iter_entries(self, directory: int) -> Iterator[Entry]:
         """The tags of the directory at that position, as far as they and their values lie inside.
 
@@ -215,10 +220,19 @@ class TiffFile:
         """The chain of pages, without those that are empty or reach outside."""
         for at in self._links():
             found = self._number(at, self._word)
-            start = found + struct.calcsize(self._count)
-            if self._first < found and start <= len(self.data):
-                if start < self._next_at(found) <= len(self.data):
-                    yield found
+            if self._is_inside(found):
+                yield found
+
+    def below(self, directory: int, tag: int) -> list[int]:
+        """The directories that a tag points to, without those that are empty or reach outside."""
+        places = self.integers(self.entries(directory).get(tag))
+        return [place for place in places if self._is_inside(place)]
+
+    def _is_inside(self, directory: int) -> bool:
+        """Whether a directory has entries, all of which lie inside."""
+        start = directory + struct.calcsize(self._count)
+        is_there = self._first < directory and start <= len(self.data)
+        return is_there and start < self._next_at(directory) <= len(self.data)
 
     def _links(self) -> Iterator[int]:
         """The positions at which the chain's directories are named, as far as they lie inside."""
@@ -244,7 +258,8 @@ class TiffFile:
         count = struct.pack(self._order + self._count, self._number(directory, self._count) + 1)
         empty = struct.pack(self._order + "HH" + self._word, tag, kind, 0) + bytes(self._inline)
         link = next(at for at in self._links() if self._number(at, self._word) == directory)
-        moved = count + self.data[start:split] + empty + self.data[split:end]
+        rest = self.data[split:end].ljust(end - split, b"\0")  # some leave out the last pointer
+        moved = count + self.data[start:split] + empty + rest
         place = self.append(bytes(moved))
         self._set_number(link, self._word, place)
         return place
