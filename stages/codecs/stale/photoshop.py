@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from stages.codecs.stale.exif import refresh_exif
 from stages.codecs.stale.pictures import as_jpeg, drawn_like, open_jpeg, without_streams
@@ -23,78 +23,57 @@ _HEAD = struct.Struct(">6I2H")
 _MAX_THUMBNAIL = 60_000
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """One resource.
-
-    Attributes:
-        number: what it is.
-        head: its signature, number, name and length, as they are in the file.
-        content: without the byte that makes it even.
-        raw: all of it.
-    """
-
-    number: int
-    head: bytes
-    content: bytes
-    raw: bytes
-
-    def with_content(self, content: bytes) -> bytes:
-        """The whole resource with another content."""
-        size = struct.pack(">I", len(content))
-        return self.head[:-4] + size + content + b"\0" * (len(content) % 2)
-
-
 def refresh_resources(resources: bytes, policy: StaleDataPolicy) -> bytes:
     """Refresh 8BIM resources, as JPEG (behind ``Photoshop 3.0`` and a zero) and TIFF hold them.
 
     The same object comes back if nothing changed; raises RowError ``image.stale_preview`` if the
     policy is to refuse.
     """
-    found, rest = read_resources(resources)
-    parts = [_refreshed(resource, policy) for resource in found]
-    refreshed = b"".join([*parts, _zero_jpegs(rest, policy)])
+    parts, position = [], 0
+    for number, start, end in _find_contents(resources):
+        behind = min(end + (end - start) % 2, len(resources))
+        old = resources[start:end]
+        new = _refreshed(number, old, policy)
+        if new == old:
+            parts.append(resources[position:behind])
+        elif new:
+            head = resources[position : start - 4] + struct.pack(">I", len(new))
+            parts.append(head + new + b"\0" * (len(new) % 2))
+        position = behind
+    refreshed = b"".join([*parts, _zero_jpegs(resources[position:], policy)])
     return resources if refreshed == resources else refreshed
 
 
-def read_resources(data: bytes) -> tuple[list[Resource], bytes]:
-    """The resources, and what is behind the last that makes sense."""
-    found, position = [], 0
+def _find_contents(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Each resource's number, and start and end of its content, to the last that makes sense."""
+    position = 0
     while data[position : position + 4] == b"8BIM" and position + 7 <= len(data):
         name = 1 + data[position + 6]
         start = position + 6 + name + name % 2 + 4
         end = start + int.from_bytes(data[start - 4 : start], "big")
         if start > len(data) or end > len(data):
-            break
-        behind = min(end + (end - start) % 2, len(data))
-        number = int.from_bytes(data[position + 4 : position + 6], "big")
-        head, content = data[position:start], data[start:end]
-        found.append(Resource(number, head, content, data[position:behind]))
-        position = behind
-    return found, data[position:]
+            return
+        yield int.from_bytes(data[position + 4 : position + 6], "big"), start, end
+        position = end + (end - start) % 2
 
 
-def _refreshed(resource: Resource, policy: StaleDataPolicy) -> bytes:
-    """What becomes of a resource: itself, the same with another content, or nothing."""
-    old = resource.content
-    if resource.number in (_THUMBNAIL, _THUMBNAIL_4):
-        should_rebuild = policy.should_rebuild(THUMBNAIL) and resource.number == _THUMBNAIL
-        new = _redrawn(old, policy) if should_rebuild else None
+def _refreshed(number: int, content: bytes, policy: StaleDataPolicy) -> bytes:
+    """What becomes of a resource's content; empty: the resource goes, unless it was empty."""
+    if number in (_THUMBNAIL, _THUMBNAIL_4):
+        should_rebuild = policy.should_rebuild(THUMBNAIL) and number == _THUMBNAIL
+        new = _redrawn(content, policy) if should_rebuild else None
         if new is None:
             policy.drop(THUMBNAIL)
             return b""
         policy.rebuilt(THUMBNAIL)
-    elif resource.number == _EXIF:
-        new = refresh_exif(old, policy, label=False)
-    elif resource.number == _IPTC:
-        new = without_preview(old, policy)
-    elif resource.number == _XMP:
-        new = refresh_xmp(old, policy, label=False)
-    else:
-        new = _zero_jpegs(old, policy)
-    if old and not new:
-        return b""
-    return resource.raw if new == old else resource.with_content(new)
+        return new
+    if number == _EXIF:
+        return refresh_exif(content, policy, label=False)
+    if number == _IPTC:
+        return without_preview(content, policy)
+    if number == _XMP:
+        return refresh_xmp(content, policy, label=False)
+    return _zero_jpegs(content, policy)
 
 
 def without_preview(iptc: bytes, policy: StaleDataPolicy) -> bytes:

@@ -165,7 +165,9 @@ def drawn_like(old: Image.Image, edited: Image.Image) -> Image.Image:
     if abs(aspect - 1) > _OTHER_ASPECT:
         fits += [ImageOps.pad(small, old.size, color=bar) for bar in ("black", "white")]
         fits.append(ImageOps.fit(small, old.size))
-    best = min(fits, key=lambda fit: _difference(fit, old)) if len(fits) > 1 else fits[0]
+    before = np.asarray(old.convert(small.mode), np.float32)
+    # The edit is but a part of the picture: what else differs is how the preview was cut.
+    best = min(fits, key=lambda fit: np.abs(np.asarray(fit, np.float32) - before).mean())
     best.info.clear()  # what it holds of the photo's metadata would be saved with it
     return best
 
@@ -190,12 +192,3 @@ def as_jpeg(picture: Image.Image, limit: int, *, bare: bool = False) -> bytes | 
         if len(coded) <= limit:
             return coded
     return None
-
-
-def _difference(drawn: Image.Image, old: Image.Image) -> float:
-    """Mean difference of two pictures of the same size, 0 to 255.
-
-    The edit is but a part of the picture: what else differs is how the preview was cut.
-    """
-    before = np.asarray(old.convert(drawn.mode), np.float32)
-    return float(np.abs(np.asarray(drawn, np.float32) - before).mean())

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-#: What a segment holds besides its marker and length, bytes.
-MAX_BODY = 65_533
-
 
 class SegmentKind(NamedTuple):
     """A kind of segment.
@@ -21,8 +18,8 @@ class SegmentKind(NamedTuple):
 
     @property
     def max_content(self) -> int:
-        """What fits behind the name, bytes."""
-        return MAX_BODY - len(self.name)
+        """What fits behind the name, bytes: the length, of 16 bits, counts itself."""
+        return 65_535 - 2 - len(self.name)
 
     def matches(self, segment: bytes) -> bool:
         """Whether a whole segment is of this kind."""

@@ -13,7 +13,7 @@ _FTYP = re.compile(rb"\0\0\0[\x08-\xff]ftyp[ -~]{4}")
 _BOX_NAME = re.compile(rb"[A-Za-z0-9 _\xa9-]{4}")
 _GAIN_MAP_SIGNS = re.compile(rb"hdrgainmap|hdr-gain-map|urn:iso:std:iso:ts:21496:-1", re.I)
 
-#: Where to look for what a picture says of itself.
+#: Where a picture says of itself that it is a gain map.
 _HEAD = 65_536
 
 
@@ -23,15 +23,10 @@ def refresh_trailer(trailer: bytes, policy: StaleDataPolicy) -> bytes:
     if samsung is None:
         return _refresh_bytes(trailer, policy)
     kept = [block for block in samsung.blocks if not _is_stale(block[1], policy)]
-    end = trailer[samsung.start : samsung.end]
+    end = trailer[samsung.start :]
     if len(kept) < len(samsung.blocks):
         end = samsung.with_blocks(kept)
     return _refresh_bytes(trailer[: samsung.start], policy) + end
-
-
-def _is_gain_map(jpeg: bytes) -> bool:
-    """Whether a further picture says that it is one."""
-    return _GAIN_MAP_SIGNS.search(jpeg, 0, _HEAD) is not None
 
 
 def _find_videos(data: bytes) -> list[tuple[int, int]]:
@@ -58,41 +53,38 @@ def _video_end(data: bytes, start: int) -> int:
     return position
 
 
-def _find_parts(data: bytes) -> list[tuple[int, int, bool]]:
-    """Begin, end, and whether it is a video and not a JPEG, of each part that is one of the two."""
-    found = []
-    position = 0
-    for start, end in [*_find_videos(data), (len(data), 0)]:
-        # What looks like a JPEG inside of a video is a part of it.
-        for stream in find_streams(data[position:start]):
-            found.append((position + stream.start, position + stream.end, False))
-        if end:
-            found.append((start, end, True))
-            position = end
-    return found
-
-
 def _refresh_bytes(data: bytes, policy: StaleDataPolicy) -> bytes:
     kept, position = [], 0
-    for start, end, is_video in _find_parts(data):
-        kept.append(data[position:start])
+    for start, end in [*_find_videos(data), (len(data), len(data))]:
+        # What looks like a JPEG inside of a video is a part of it.
+        kept += _without_jpegs(data[position:start], policy)
+        if start < end:
+            policy.drop(VIDEO)
         position = end
-        gain_map = not is_video and _is_gain_map(data[start:end])
-        policy.drop(VIDEO if is_video else GAIN_MAP if gain_map else FURTHER)
-    if not position and not find_pictures(data):
-        return data
-    rest = b"".join([*kept, data[position:]])
+    rest = b"".join(kept)
     if find_pictures(rest):  # neither a JPEG nor a video: where it ends is not known
         policy.drop(FURTHER)
         return b""
+    if len(rest) == len(data):
+        return data
     return rest if rest.strip(b"\0\xff") else b""  # what is left is only what filled gaps
 
 
+def _without_jpegs(data: bytes, policy: StaleDataPolicy) -> list[bytes]:
+    """What is between the JPEGs."""
+    kept, position = [], 0
+    for stream in find_streams(data):
+        is_gain_map = _GAIN_MAP_SIGNS.search(
+            data, stream.start, min(stream.end, stream.start + _HEAD)
+        )
+        policy.drop(GAIN_MAP if is_gain_map else FURTHER)
+        kept.append(data[position : stream.start])
+        position = stream.end
+    return [*kept, data[position:]]
+
+
 def _is_stale(content: bytes, policy: StaleDataPolicy) -> bool:
-    if _find_videos(content):
-        policy.drop(VIDEO)
-        return True
-    if find_pictures(content):
-        policy.drop(FURTHER)
-        return True
-    return False
+    what = VIDEO if _find_videos(content) else FURTHER if find_pictures(content) else ""
+    if what:
+        policy.drop(what)
+    return bool(what)

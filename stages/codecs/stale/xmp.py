@@ -6,7 +6,6 @@ A packet that changes is serialised again, by which its padding goes; all others
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from xml.dom.minidom import Attr, Document, Element, Node, Text, parseString
@@ -64,12 +63,8 @@ _MAX_DEPTH, _MAX_NODES = 100, 100_000
 _BASE64_JPEG = re.compile(rb"/9j/(?:[A-Za-z0-9+/=\s]|&#x?[0-9A-Fa-f]{1,4};){80,}+")
 
 _EMPTY = (
-    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/">\n'
-    f' <rdf:RDF xmlns:rdf="{RDF}">\n'
-    '  <rdf:Description rdf:about=""/>\n'
-    " </rdf:RDF>\n"
-    "</x:xmpmeta>\n"
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    f'<rdf:RDF xmlns:rdf="{RDF}"><rdf:Description rdf:about=""/></rdf:RDF></x:xmpmeta>'
     '<?xpacket end="w"?>'
 )
 
@@ -107,7 +102,7 @@ def refresh_xmp(
     for node in found:
         _refresh_node(node, policy, has_video=has_video)
         if name_of(node) == HAS_EXTENDED and extended and _text(node) in extended:
-            _rename(node, extended[_text(node)])
+            _replace(node, extended[_text(node)])
     _drop_items(document, policy)
     if labels:
         _label(document, policy)
@@ -197,12 +192,14 @@ def _remove(node: Element | Attr) -> None:
 
 
 def _replace(node: Element | Attr, text: str) -> None:
-    """Give a node another text."""
-    if isinstance(node, Attr):
+    """Give a node another text; with none it goes."""
+    if not text:
+        _remove(node)
+    elif isinstance(node, Attr):
         node.value = text
-        return
-    node.childNodes.clear()
-    node.appendChild(Document().createTextNode(text))
+    else:
+        node.childNodes.clear()
+        node.appendChild(Document().createTextNode(text))
 
 
 def _refresh_node(node: Element | Attr, policy: StaleDataPolicy, *, has_video: bool) -> None:
@@ -244,8 +241,8 @@ def _refresh_thumbnail(node: Element | Attr, text: str, policy: StaleDataPolicy)
 
 def _picture(text: str) -> Image.Image | None:
     try:
-        return open_jpeg(base64.b64decode("".join(text.split())))
-    except (binascii.Error, ValueError):
+        return open_jpeg(base64.b64decode(text))
+    except ValueError:
         return None
 
 
@@ -268,13 +265,6 @@ def _semantic(item: Element, container: str) -> str:
     """What an item of a container directory says it is."""
     name = (container + "item/", "Semantic")
     return next((_text(node).strip() for node in nodes(item) if name_of(node) == name), "")
-
-
-def _rename(node: Element | Attr, name: str) -> None:
-    if name:
-        _replace(node, name)
-    else:
-        _remove(node)
 
 
 def _label(document: Document, policy: StaleDataPolicy) -> None:

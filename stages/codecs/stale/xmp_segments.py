@@ -18,41 +18,39 @@ _MAX_PART = 65_400
 def refresh_xmp_segments(segments: list[bytes], policy: StaleDataPolicy) -> list[bytes]:
     """Refresh all XMP segments of a JPEG; the others are passed on."""
     renamed: dict[str, str] = {}
-    replaced: dict[bytes, list[bytes]] = {}
+    replaced: dict[str, list[bytes]] = {}
     wholes = _extended(segments)
     for guid, whole in wholes.items():
         refreshed = refresh_xmp(whole, policy, label=False)
         if refreshed is not whole:
-            new = _guid_of(refreshed) if _has_properties(refreshed) else b""
-            renamed[guid.decode("latin-1")] = new.decode()
-            replaced[guid] = _parts(new, refreshed) if new else []
+            renamed[guid], replaced[guid] = _extended_segments(refreshed)
     kept, has_main = list[bytes](), False
     for segment in segments:
         if XMP.matches(segment):
             kept.append(_refreshed_main(segment, policy, renamed, label=not has_main))
             has_main = True
-        elif guid := _guid(segment):
-            if guid.decode("latin-1") in renamed:
-                kept += replaced.pop(guid, [])
-            else:
-                kept.append(segment if guid in wholes else blank_base64_jpegs(segment, policy))
+        elif (guid := _guid(segment)) in renamed:
+            kept += replaced.pop(guid, [])
+        elif guid and guid not in wholes:
+            kept.append(blank_base64_jpegs(segment, policy))
         else:
             kept.append(segment)
     if policy.labels_edit and not has_main:
-        kept.insert(_place_of_new(kept), XMP.frame(refresh_xmp(b"", policy)))
+        # Behind the JFIF and EXIF segments, which must come first.
+        first = (i for i, each in enumerate(kept) if not (JFIF.matches(each) or EXIF.matches(each)))
+        kept.insert(next(first, len(kept)), XMP.frame(refresh_xmp(b"", policy)))
     return [segment for segment in kept if segment]
 
 
-def _extended(segments: list[bytes]) -> dict[bytes, bytes]:
+def _extended(segments: list[bytes]) -> dict[str, bytes]:
     """The extended packets by name (GUID); those of which nothing is missing."""
-    found: dict[bytes, dict[int, bytes]] = {}
-    lengths: dict[bytes, int] = {}
+    found: dict[str, dict[int, bytes]] = {}
+    lengths: dict[str, int] = {}
     for segment in segments:
-        if _guid(segment):
+        if guid := _guid(segment):
             content = EXTENDED_XMP.content(segment)
-            guid, length, offset = _HEAD.unpack_from(content)
+            _, lengths[guid], offset = _HEAD.unpack_from(content)
             found.setdefault(guid, {})[offset] = content[_HEAD.size :]
-            lengths[guid] = length
     wholes = {}
     for guid, parts in found.items():
         offsets = sorted(parts)
@@ -62,10 +60,10 @@ def _extended(segments: list[bytes]) -> dict[bytes, bytes]:
     return wholes
 
 
-def _guid(segment: bytes) -> bytes:
+def _guid(segment: bytes) -> str:
     """The name of the extended packet that a segment is a part of; empty if of none."""
     content = EXTENDED_XMP.content(segment) if EXTENDED_XMP.matches(segment) else b""
-    return content[:32] if len(content) >= _HEAD.size else b""
+    return content[:32].decode("latin-1") if len(content) >= _HEAD.size else ""
 
 
 def _refreshed_main(
@@ -95,24 +93,12 @@ def _has_properties(packet: bytes) -> bool:
     return any(name_of(node)[0] not in syntax for node in found)
 
 
-def _guid_of(packet: bytes) -> bytes:
-    return hashlib.md5(packet, usedforsecurity=False).hexdigest().upper().encode()
-
-
-def _parts(guid: bytes, packet: bytes) -> list[bytes]:
-    """The segments of an extended packet."""
-    return [
-        EXTENDED_XMP.frame(
-            _HEAD.pack(guid, len(packet), offset) + packet[offset : offset + _MAX_PART]
-        )
-        for offset in range(0, len(packet), _MAX_PART)
-    ]
-
-
-def _place_of_new(segments: list[bytes]) -> int:
-    """Behind the JFIF and EXIF segments, which must come first."""
-    kinds = (JFIF, EXIF)
-    place = 0
-    while place < len(segments) and any(kind.matches(segments[place]) for kind in kinds):
-        place += 1
-    return place
+def _extended_segments(packet: bytes) -> tuple[str, list[bytes]]:
+    """Name and segments of an extended packet; empty if it has no property left."""
+    if not _has_properties(packet):
+        return "", []
+    guid = hashlib.md5(packet, usedforsecurity=False).hexdigest().upper()
+    starts = range(0, len(packet), _MAX_PART)
+    heads = [_HEAD.pack(guid.encode(), len(packet), start) for start in starts]
+    parts = [packet[start : start + _MAX_PART] for start in starts]
+    return guid, [EXTENDED_XMP.frame(head + part) for head, part in zip(heads, parts, strict=True)]
