@@ -40,7 +40,6 @@ CODE_SUFFIXES = frozenset({".pt", ".pth", ".pt2", ".ckpt", ".bin", ".pkl", ".pic
 _ATTEMPTS = 3
 _PAUSE_SECONDS = 1.0
 _TIMEOUT_SECONDS = 60.0
-_CHUNK_BYTES = 2**20
 _SECONDS_PER_LINE = 5.0
 _SIZE = "%s: %d files, %.0f MB"
 
@@ -145,7 +144,7 @@ def _get(url: str, path: Path) -> None:
         with urlopen(request, timeout=_TIMEOUT_SECONDS) as answer, path.open("wb") as file:  # noqa: S310 - as above
             total = int(answer.headers.get("Content-Length") or 0)
             _log.info(_SIZE, url, 1, total / 1e6)
-            shutil.copyfileobj(answer, file, _CHUNK_BYTES)
+            shutil.copyfileobj(answer, file)
             if total and file.tell() != total:
                 raise OSError(f"the connection ended after {file.tell():,} of {total:,} bytes")
     except HTTPError as error:

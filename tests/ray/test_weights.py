@@ -13,16 +13,18 @@ import signal
 import subprocess
 import sys
 import time
+from io import StringIO
 from pathlib import Path
+from threading import Event
 
 import pytest
 from rich.console import Console
 
-from jobs.preflight import prepare, trusted
+from jobs.preflight import logging_downloads, prepare, trusted
 from manifests.errors import WeightsError
 from manifests.storage.objects import write as store
 from stages.recipe import Recipe
-from stages.weights import hashes
+from stages.weights import download, hashes
 from stages.weights.cache import entries
 from stages.weights.catalogue import known
 from stages.weights.find import (
@@ -115,6 +117,24 @@ def test_a_dropped_connection_is_tried_again_and_leaves_nothing(
     assert error.code == "weights.missing"
     assert "the connection ended after 524,288 of 1,048,576 bytes" in error.message
     assert len(entries()) == 1
+
+
+def test_a_slow_download_reports_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_SECONDS_PER_LINE", 0.05)
+    write(tmp_path / "model" / "vae" / "net.safetensors", WEIGHTS * 2)
+    reported = Event()
+
+    class Stream(StringIO):
+        def write(self, text: str) -> int:
+            if "hf://shop/fill: 2 MB so far" in text:
+                reported.set()
+            return len(text)
+
+    progress = download._progress("hf://shop/fill", tmp_path / "model")
+    with logging_downloads(Console(file=Stream())), progress:
+        assert reported.wait(60)
 
 
 def test_a_kill_leaves_nothing_that_is_used(listed: Path, web: Web, cache: Path) -> None:
