@@ -114,7 +114,7 @@ def verify(
     """Check everything in the cache against the listed hashes.
 
     Models listed without a hash are compared with what they were when they were fetched. Exit code
-    0: all is as it should be. 2: something is not. 1: the model is not in the cache.
+    0: all is as it should be. 3: something is not. 1: the model is not in the cache.
     """
     from manifests.errors import WeightsError
     from stages.weights.cache import check, entries
@@ -140,4 +140,4 @@ def verify(
     if name and not checked:
         raise WeightsError("weights.missing", f"{name} is not in this machine's cache.")
     typer.echo(f"{checked - bad} of {checked} are as they should be.")
-    raise typer.Exit(2 if bad else 0)
+    raise typer.Exit(3 if bad else 0)
