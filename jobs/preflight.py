@@ -6,13 +6,12 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any
 
 from rich.console import Console
 
 from manifests.errors import WeightsError
-from stages.extras import needs_extra
+from stages.extras import require
 from stages.recipe import Recipe
 from stages.weights.find import (
     TRUST,
@@ -87,8 +86,7 @@ def prepare(recipe: Recipe, console: Console, *, here: bool) -> tuple[Recipe, di
     notices: dict[str, str] = {}
     parts = of_recipe(recipe)
     if here and parts:
-        with needs_extra(f"The recipe {recipe.name}"):
-            version("torch")  # importing it takes seconds
+        require("torch", f"The recipe {recipe.name}")
     with logging_downloads(console):
         for section, ref in parts:
             pin = getattr(recipe, section).weights_pin

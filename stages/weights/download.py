@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from threading import Event, Thread
+from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
@@ -29,8 +30,11 @@ from tenacity import (
 )
 
 from manifests.storage.objects import scheme_of
-from stages.extras import needs_extra
+from stages.extras import load_module
 from stages.weights.catalogue import repo_and_revision
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 _log = logging.getLogger(__name__)
 
@@ -171,13 +175,11 @@ def _from_s3(uri: str, folder: Path) -> Path:
 
 def _from_hub(uri: str, folder: Path) -> Path:
     """Copy what is needed of a repository, and compare it with the hashes that the hub lists."""
-    with needs_extra(uri):
-        from huggingface_hub import HfApi  # noqa: PLC0415 - of the extra
-        from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415 - as above
-    disable_progress_bars()
+    library = load_module("huggingface_hub", uri)
+    library.utils.disable_progress_bars()
     repo, revision = repo_and_revision(uri)
     path = folder / repo.rpartition("/")[2]
-    hub = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    hub: HfApi = library.HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
     with _hub_errors(repo):
         info = hub.model_info(repo, revision=revision or None, files_metadata=True)
         sizes = {each.rfilename: each.size or 0 for each in info.siblings or []}

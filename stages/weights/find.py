@@ -213,6 +213,12 @@ def of_recipe(recipe: Recipe) -> list[tuple[str, str]]:
     return found
 
 
+def licences(recipe: Recipe) -> list[tuple[str, Model]]:
+    """``(section, model)`` of what a recipe uses that is not for commercial use, as presumed."""
+    found = ((section, presumed_model(recipe, section, ref)) for section, ref in of_recipe(recipe))
+    return [(section, model) for section, model in found if model and not model.commercial]
+
+
 def presumed_model(recipe: Recipe, section: str, ref: str) -> Model | None:
     """The model whose licence weights are presumed to be under: the listed one, or the section's.
 

@@ -11,6 +11,8 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from stages.extras import load_module
+
 #: What can be read where a network is one file.
 SINGLE_FILES = "safetensors, TorchScript and PyTorch's state dicts can be read"
 
@@ -73,12 +75,11 @@ def _kind_of_members(names: Iterable[str]) -> str:
 
 def _safetensors_names(path: Path) -> list[str]:
     """The tensors' names; none if the header is damaged, which loading will report."""
-    from safetensors import SafetensorError, safe_open  # noqa: PLC0415 - of the extra
-
+    library = load_module("safetensors", str(path))
     try:
-        with safe_open(path, framework="numpy") as file:
+        with library.safe_open(path, framework="numpy") as file:
             return list(file.keys())
-    except SafetensorError:
+    except library.SafetensorError:
         return []
 
 

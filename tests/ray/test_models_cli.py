@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import PackageNotFoundError
+import sys
 from pathlib import Path
 
 import pytest
@@ -141,10 +141,7 @@ def test_a_run_and_a_try_without_weights_end_before_anything_starts(
 
 
 def test_a_recipe_with_models_needs_their_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    def not_installed(name: str) -> str:
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr("jobs.preflight.version", not_installed)
+    monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(WeightsError, match="recipe lama needs torch") as caught:
         prepare(Recipe.load("lama"), Console(quiet=True), here=True)
     assert caught.value.code == "model.not_installed"

@@ -30,6 +30,7 @@ from stages.weights.catalogue import known
 from stages.weights.find import (
     Weights,
     find,
+    licences,
     of_recipe,
     presumed_model,
     with_absolute_paths,
@@ -384,6 +385,10 @@ def test_a_copy_of_a_model_not_for_sale_is_presumed_to_be_under_its_licence() ->
     assert presumed_model(fill, "refine", copy) == models["flux1-fill-dev"]
     assert presumed_model(fill, "refine", "flux2-klein-4b") == models["flux2-klein-4b"]
     assert presumed_model(klein, "refine", copy) is None
+    assert [(section, model.name) for section, model in licences(fill)] == [
+        ("refine", "flux1-fill-dev")
+    ]
+    assert licences(klein) == []
 
 
 def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
