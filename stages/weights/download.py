@@ -175,11 +175,10 @@ def _from_s3(uri: str, folder: Path) -> Path:
 
 def _from_hub(uri: str, folder: Path) -> Path:
     """Copy what is needed of a repository, and compare it with the hashes that the hub lists."""
-    library = load_module("huggingface_hub", uri)
-    library.utils.disable_progress_bars()
+    load_module("huggingface_hub.utils", uri).disable_progress_bars()
     repo, revision = repo_and_revision(uri)
     path = folder / repo.rpartition("/")[2]
-    hub: HfApi = library.HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    hub: HfApi = load_module("huggingface_hub", uri).HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
     with _hub_errors(repo):
         info = hub.model_info(repo, revision=revision or None, files_metadata=True)
         sizes = {each.rfilename: each.size or 0 for each in info.siblings or []}
