@@ -11,7 +11,6 @@ import tifffile
 from PIL import Image, PngImagePlugin
 
 from stages.codecs import heif, pillow_io
-from stages.codecs.blocks import Blocks
 from stages.codecs.jpeg.header import envelope
 from stages.codecs.orientation import upright_exif, upright_xmp
 from stages.codecs.picture import (
@@ -26,8 +25,9 @@ from stages.codecs.picture import (
 )
 from stages.codecs.png import codec as png
 from stages.codecs.png.chunks import chunks, raw_profile, with_chunks, xmp_of
-from stages.codecs.stale.exif import NAME as EXIF_NAME
+from stages.codecs.stale.segments import EXIF
 from stages.codecs.tiff import codec as tiff
+from stages.codecs.updater import MetadataUpdater
 from stages.codecs.webp.riff import riff_chunks
 from stages.pixels.colour import as_seen, view
 
@@ -36,7 +36,7 @@ _CMYK = ("jpeg", "tiff")
 _LOSSLESS = ("png", "tiff")
 
 #: EXIF tags of a TIFF that tell of the photo, not of how the file is laid out.
-_TELLING = (270, 271, 272, 274, 305, 306, 315, 316, 33432)
+_DESCRIPTIVE = (270, 271, 272, 274, 305, 306, 315, 316, 33432)
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _ORIENTATION, _PREDICTOR, _XMP = 274, 317, 700
 
@@ -73,7 +73,7 @@ def convert(edit: Edit, own: str, wanted: str) -> Encoded:
     notes = [f"converted from {own} to {wanted}"]
     edit = _upright(edit)
     pixels, space = _as_target_can_hold(edit.pixels, edit.space, wanted, notes)
-    blocks = Blocks(edit)
+    blocks = MetadataUpdater(edit)
     carried = _carried(edit, own, blocks, space)
     if wanted == "jpeg":
         carried = _as_segments_can_hold(carried, blocks)
@@ -92,7 +92,7 @@ def convert(edit: Edit, own: str, wanted: str) -> Encoded:
         data = _png(pixels, carried)
     elif pixels.dtype == np.uint8:
         data = _tiff(pixels, space, carried)
-        if any(_telling_tags(carried.exif).get_ifd(number) for number in (_EXIF_IFD, _GPS_IFD)):
+        if any(_descriptive_tags(carried.exif).get_ifd(number) for number in (_EXIF_IFD, _GPS_IFD)):
             # Pillow writes no directories into a compressed TIFF.
             blocks.notes.append("EXIF not carried over, but for what TIFF has tags of its own for")
     else:
@@ -133,7 +133,7 @@ def _as_target_can_hold(
     return pixels, space
 
 
-def _as_segments_can_hold(carried: _Carried, blocks: Blocks) -> _Carried:
+def _as_segments_can_hold(carried: _Carried, blocks: MetadataUpdater) -> _Carried:
     """A JPEG's segments hold 64 KB; what is larger is left out, with a note."""
     large = {name for name in ("exif", "xmp") if len(getattr(carried, name)) > _MAX_SEGMENT}
     blocks.notes += [f"{name.upper()} over 64 KB left out" for name in sorted(large)]
@@ -148,7 +148,7 @@ def _loses_ink(space: Space, wanted: str) -> bool:
     return space.model == "cmyk" and wanted not in _CMYK
 
 
-def _carried(edit: Edit, own: str, blocks: Blocks, space: Space) -> _Carried:
+def _carried(edit: Edit, own: str, blocks: MetadataUpdater, space: Space) -> _Carried:
     if own == "tiff":
         exif, xmp, dpi = _of_tiff(edit.source)
         if edit.source[2:4] in (b"+\0", b"\0+"):
@@ -163,8 +163,8 @@ def _carried(edit: Edit, own: str, blocks: Blocks, space: Space) -> _Carried:
             xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
             dpi = info.get("dpi")
     packet = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
-    if exif and not exif.startswith(EXIF_NAME):
-        exif = EXIF_NAME + exif  # Pillow wants it for JPEG, and takes it off for the others
+    if exif and not exif.startswith(EXIF.name):
+        exif = EXIF.name + exif  # Pillow wants it for JPEG, and takes it off for the others
     exif, packet = blocks.exif(upright_exif(exif)), blocks.xmp(upright_xmp(packet))
     return _Carried(exif, packet, space.icc, dpi)
 
@@ -181,13 +181,13 @@ def _of_tiff(source: bytes) -> tuple[bytes, bytes, tuple[float, float] | None]:
     # The tags of the page, as if it were the first.
     order: Literal["little", "big"] = "little" if source[:2] == b"II" else "big"
     block = source[:4] + page.offset.to_bytes(4, order) + source[8:]
-    return _telling_tags(block).tobytes(), xmp, dpi if told else None
+    return _descriptive_tags(block).tobytes(), xmp, dpi if told else None
 
 
 def _raw_exif(source: bytes, own: str) -> bytes:
     """EXIF that a PNG keeps as hex in a text chunk."""
     raws = (raw_profile(*chunk) for chunk in chunks(source)) if own == "png" else ()
-    kinds = (EXIF_NAME, b"II*\0", b"MM\0*")
+    kinds = (EXIF.name, b"II*\0", b"MM\0*")
     return next((raw.content for raw in raws if raw and raw.content.startswith(kinds)), b"")
 
 
@@ -224,7 +224,7 @@ def _name_of_segment(segment: bytes) -> str:
     """Of a JPEG's segment that is not carried over; empty for one that is."""
     if segment[4:].startswith((b"http://ns.adobe.com/x", b"ICC_PROFILE\0", b"JFIF\0", b"Adobe")):
         return ""
-    known = ((EXIF_NAME, "EXIF"), (b"Photoshop 3.0", "IPTC and Photoshop resources"))
+    known = ((EXIF.name, "EXIF"), (b"Photoshop 3.0", "IPTC and Photoshop resources"))
     name = next((name for start, name in known if segment.startswith(start, 4)), "")
     return name or ("comment" if segment[1] == 0xFE else f"APP{segment[1] - 0xE0}")
 
@@ -239,12 +239,12 @@ def _further_pictures(source: bytes, own: str) -> int:
         return int(getattr(picture, "n_frames", 1)) - 1
 
 
-def _telling_tags(block: bytes) -> Image.Exif:
+def _descriptive_tags(block: bytes) -> Image.Exif:
     """The tags of an EXIF block, or of a whole TIFF, that hold for the same photo elsewhere."""
     tags = Image.Exif()
     tags.load(block)
     made = Image.Exif()
-    for tag in _TELLING:
+    for tag in _DESCRIPTIVE:
         if tag in tags:
             made[tag] = tags[tag]
     for number in (_EXIF_IFD, _GPS_IFD):
@@ -273,7 +273,7 @@ def _png(pixels: Samples, carried: _Carried) -> bytes:
 
 def _tiff(pixels: Samples, space: Space, carried: _Carried) -> bytes:
     """8 bits, through Pillow, which knows EXIF."""
-    tags = _telling_tags(carried.exif)
+    tags = _descriptive_tags(carried.exif)
     tags[_PREDICTOR] = 2
     if carried.xmp:
         tags[_XMP] = carried.xmp

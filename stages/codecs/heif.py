@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from stages.codecs import pillow_io
-from stages.codecs.blocks import Blocks
 from stages.codecs.errors import DamagedError, library_errors
 from stages.codecs.picture import (
     DEFAULT_QUALITY,
@@ -24,6 +23,7 @@ from stages.codecs.picture import (
     UnsupportedError,
     as_pillow,
 )
+from stages.codecs.updater import MetadataUpdater
 
 #: Boxes that tell of the picture lie before its data.
 _HEAD = 65_536
@@ -120,15 +120,15 @@ def encode_heic(edit: Edit) -> Encoded:
     return Encoded(target.getvalue(), "reencoded", f"HEIC, quality {quality}", blocks.notes)
 
 
-def _drop_derived(source: bytes, blocks: Blocks) -> None:
+def _drop_derived(source: bytes, blocks: MetadataUpdater) -> None:
     """Note what else of the old picture the file holds: the new one is written without."""
     for kind, what in _DERIVED.items():
         if kind in source[:_HEAD]:
             blocks.drop(what)
 
 
-def _settled(edit: Edit, info: Any) -> tuple[Blocks, dict[str, bytes]]:
-    blocks = Blocks(edit)
+def _settled(edit: Edit, info: Any) -> tuple[MetadataUpdater, dict[str, bytes]]:
+    blocks = MetadataUpdater(edit)
     kept = {key: info.get(key) or b"" for key in _METADATA}
     kept |= {"exif": blocks.exif(kept["exif"]), "xmp": blocks.xmp(kept["xmp"])}
     return blocks, {key: value for key, value in kept.items() if value}

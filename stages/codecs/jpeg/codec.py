@@ -15,7 +15,7 @@ from stages.codecs.jpeg.header import envelope, is_adobe, read_header
 from stages.codecs.jpeg.splice import VerificationError, splice
 from stages.codecs.picture import Edit, Encoded, as_pillow, to_8_bits
 from stages.codecs.pillow_io import opened, saved
-from stages.codecs.stale.jpeg import settle_jpeg
+from stages.codecs.updater import MetadataUpdater
 
 
 def encode(edit: Edit) -> Encoded:
@@ -68,18 +68,13 @@ def _coded_again(edit: Edit) -> bytes:
 
 
 def _with_metadata(edit: Edit, coded: bytes, *, anew: bool) -> tuple[bytes, list[str]]:
-    """Put the coded picture between the source's settled segments and trailer."""
+    """Put the coded picture between the source's updated segments and trailer."""
     made = read_header(coded)
     segments, trailer = envelope(edit.source)
     if anew:  # how the samples make colours is the coder's to say
         segments = [s for s in segments if not is_adobe(s)]
         segments += [s for s in made.segments if is_adobe(s)]
-    settled = settle_jpeg(
-        segments,
-        trailer,
-        edit.as_pillow,
-        edit.metadata,
-        trailer_start=len(edit.source) - len(trailer),
-        generative=edit.generative,
-    )
-    return settled.assemble(coded[made.body_start : made.body_end]), settled.notes
+    updater = MetadataUpdater(edit)
+    segments, trailer = updater.jpeg(segments, trailer)
+    body = coded[made.body_start : made.body_end]
+    return b"".join([b"\xff\xd8", *segments, body, trailer]), updater.notes

@@ -6,7 +6,6 @@ import imagecodecs
 import numpy as np
 
 from stages.codecs import pillow_io
-from stages.codecs.blocks import Blocks
 from stages.codecs.orientation import displayed
 from stages.codecs.picture import (
     ColourModel,
@@ -33,6 +32,7 @@ from stages.codecs.png.chunks import (
     xmp_of,
 )
 from stages.codecs.stale.jumbf import MANIFEST
+from stages.codecs.updater import MetadataUpdater
 
 _DEPTH, _COLOUR_TYPE = 24, 25
 
@@ -78,7 +78,7 @@ def encode(edit: Edit) -> Encoded:
     """
     coded = coded_samples(edit.pixels)
     source, kind = edit.source, slice(_DEPTH, _COLOUR_TYPE + 1)
-    blocks = Blocks(edit)
+    blocks = MetadataUpdater(edit)
     before: list[tuple[bytes, bytes]] = []
     after: list[tuple[bytes, bytes]] = []
     seen_pixels = seen_xmp = False
@@ -103,7 +103,7 @@ def encode(edit: Edit) -> Encoded:
     return Encoded(with_chunks(coded, before, after), "lossless", "", blocks.notes)
 
 
-def _settled(blocks: Blocks, name: bytes, content: bytes, packet: bytes | None) -> bytes:
+def _settled(blocks: MetadataUpdater, name: bytes, content: bytes, packet: bytes | None) -> bytes:
     """What is to be written in place of a chunk's content; empty: the chunk goes."""
     if name == b"eXIf":
         return blocks.exif(content)
@@ -114,7 +114,7 @@ def _settled(blocks: Blocks, name: bytes, content: bytes, packet: bytes | None) 
         block = blocks.profile(raw.content)
         if block == raw.content:
             return content
-        blocks.notes.append(f"{raw.kind.upper()} in a {name.decode()} chunk settled")
+        blocks.notes.append(f"{raw.kind.upper()} in a {name.decode()} chunk updated")
         return raw_profile_content(name, raw._replace(content=block)) if block else b""
     _, plain = text_of(name, content) or (b"", content)
     where = f"a chunk {name.decode('latin-1')}"

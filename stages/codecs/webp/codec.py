@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from stages.codecs.blocks import Blocks
 from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import opened, saved
 from stages.codecs.stale.jumbf import MANIFEST
+from stages.codecs.updater import MetadataUpdater
 from stages.codecs.webp.riff import riff_chunks
 from stages.codecs.webp.vp8_quality import quality_of
 
@@ -22,7 +22,7 @@ def encode(edit: Edit) -> Encoded:
     parts = dict(riff_chunks(edit.source))
     with opened(edit.source) as original:
         kept = {key: original.info.get(key) or b"" for key in ("icc_profile", "exif", "xmp")}
-    blocks = Blocks(edit)
+    blocks = MetadataUpdater(edit)
     kept |= {"exif": blocks.exif(kept["exif"]), "xmp": blocks.xmp(kept["xmp"])}
     if b"C2PA" in parts:
         blocks.drop(MANIFEST)
