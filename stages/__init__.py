@@ -13,7 +13,7 @@ them::
 
     from stages import clean
 
-    clean("photo.jpg", "mask.png").image
+    clean("photo.jpg", boxes=[470, 275, 115, 95]).image
 
 What a step works on, from small to large::
 

@@ -8,18 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import PurePath
 from threading import Lock
 from typing import Any
 
 from PIL import Image
 
-from manifests.errors import RowError, WeightsError, describe
+from manifests.errors import RowError, describe
 from manifests.planning.marks import Marks
 from manifests.schema import LineageRow
 from stages.codecs.decode import decode_photo
 from stages.codecs.picture import Decoded, Samples
+from stages.extras import require
 from stages.inputs import Picture, in_memory
 from stages.photo import Photo
 from stages.pipeline import Pipeline
@@ -29,7 +29,6 @@ from stages.recipe import Recipe
 from stages.steps.base import Step, finish
 from stages.steps.fetch import fetch
 from stages.steps.publish import check_suffix, publish_as
-from stages.weights.catalogue import told_licence
 from stages.weights.find import licences, of_recipe, pin_of, with_pins
 
 
@@ -227,10 +226,9 @@ def _ready(recipe: Recipe) -> Cleaner:
 @lru_cache(maxsize=1)
 def _with_models(recipe: Recipe) -> Cleaner:
     """With its weights pinned, as a run has them, and their licences told."""
-    if not find_spec("torch"):
-        raise WeightsError("model.not_installed", f"The recipe {recipe.name} uses models.")
+    require("torch", f"The recipe {recipe.name}")
     for _, model in licences(recipe):
-        warnings.warn(f"{model.name}: {told_licence(model)}", stacklevel=4)
+        warnings.warn(f"{model.name}: {model.licence_notice}", stacklevel=4)
     pins = {
         section: getattr(recipe, section).weights_pin or pin_of(ref)
         for section, ref in of_recipe(recipe)

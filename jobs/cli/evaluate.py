@@ -34,9 +34,11 @@ _COLUMNS = {
 class _Group(TyperGroup):
     """``evaluate MANIFEST`` stands for ``evaluate compare MANIFEST``."""
 
+    default = "compare"
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in (*self.commands, *self.get_help_option_names(ctx)):
-            args = ["compare", *args]
+            args = [self.default, *args]
         return super().parse_args(ctx, args)
 
 

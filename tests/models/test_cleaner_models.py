@@ -54,7 +54,7 @@ def test_models_load_once_for_a_recipe_however_many_threads_ask(
 ) -> None:
     photo = coffee[:96, :96]
     busy, most = [0], [0]
-    forward = nn.Sequential.forward
+    forward: Callable[..., Any] = nn.Sequential.forward
     guard = threading.Lock()
 
     def counted(self: nn.Sequential, given: Any) -> Any:
