@@ -166,7 +166,7 @@ def clean(
             displayed photo (or see the option ``shapes.units``), as in a manifest.
         polygons: likewise: ``[x1, y1, x2, y2, …]``, or a list of such.
         rle: likewise: COCO's run lengths, ``{"size": [h, w], "counts": …}``, or a list of such.
-        options: of the recipe, by name: ``{"mask.dilate_px": 6}``.
+        options: of the recipe, by name: ``{"crop.context": 3}``.
         output: path or URI where the result is stored, too; its suffix must be the result's.
 
     Raises:
