@@ -10,9 +10,10 @@ from PIL import JpegImagePlugin
 
 from manifests.errors import RowError
 from stages.codecs import libjpeg
-from stages.codecs.errors import DamagedError, RefusedError
-from stages.codecs.jpeg_header import envelope, is_adobe, read_header
-from stages.codecs.jpeg_splice import VerificationError, splice
+from stages.codecs.errors import DamagedError, UnsupportedError, VerificationError
+from stages.codecs.jpeg_header import read_header
+from stages.codecs.jpeg_markers import envelope, is_adobe
+from stages.codecs.jpeg_splice import splice
 from stages.codecs.metadata.jpeg import settle_jpeg
 from stages.codecs.picture import Edit, Encoded, as_pillow, to_8_bits
 from stages.codecs.pillow_io import opened, saved
@@ -28,7 +29,7 @@ def encode(edit: Edit) -> Encoded:
     note = ""
     try:
         coded = splice(edit.source, to_8_bits(edit.pixels), edit.changed)
-    except (RefusedError, VerificationError) as error:
+    except (UnsupportedError, VerificationError) as error:
         coded, note = _coded_again(edit), str(error)
     except DamagedError as error:
         raise _corrupt(error) from None
@@ -44,7 +45,7 @@ def check_samples(jpeg: bytes) -> None:
     """
     try:
         libjpeg.visit(jpeg, read_header(jpeg), lambda *_: None)
-    except RefusedError:
+    except UnsupportedError:
         return  # of a kind that only Pillow reads
     except DamagedError as error:
         raise _corrupt(error) from None

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.codecs.errors import DamagedError, RefusedError
+from stages.codecs.errors import DamagedError, UnsupportedError
 from stages.codecs.jpeg_header import JpegHeader
 
 Coefficients = npt.NDArray[np.int16]
@@ -228,7 +228,7 @@ def transform(jpeg: bytes, header: JpegHeader, on_row: OnRow) -> bytes:
 
     Raises:
         DamagedError: the file's data are damaged.
-        RefusedError: it cannot be written; or there is no library.
+        UnsupportedError: it cannot be written; or there is no library.
         MemoryError: it takes too much.
         Exception: whatever ``on_row`` raises.
     """
@@ -248,7 +248,7 @@ def _object(kind: type[Any], create: str) -> Iterator[tuple[ctypes.CDLL, Any]]:
     """A libjpeg object; errors outside of :func:`_run` can only be ours, and end the process."""
     found = library()
     if found is None:
-        raise RefusedError("imagecodecs has no libjpeg on this platform")
+        raise UnsupportedError("imagecodecs has no libjpeg on this platform")
     info, errors = kind(), _Errors()
     found.jpeg_std_error(byref(errors))
     _on_error(errors, "abort", "labs")
@@ -362,7 +362,7 @@ def _write(source: Any, arrays: Any, header: JpegHeader) -> bytes:
             if info.global_state != _STATE_START:
                 finish = info.dest.contents.term_destination
                 ctypes.CFUNCTYPE(None, c_void_p)(finish)(byref(info))  # says where the buffer is
-                raise RefusedError(_message(info))
+                raise UnsupportedError(_message(info))
             return ctypes.string_at(output, size.value)
         finally:
             _libc().free(output)

@@ -26,10 +26,6 @@ _CHANNELS: dict[ColourModel, int] = {"grey": 1, "rgb": 3, "cmyk": 4}
 _Array = TypeVar("_Array", bound=npt.NDArray[Any])
 
 
-class UnsupportedError(Exception):
-    """A picture, but of a kind that cannot be edited without loss; the message says which."""
-
-
 @dataclass(frozen=True, slots=True)
 class Space:
     """What the samples of a photo mean.

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from stages.codecs.errors import DamagedError, RefusedError, library_errors
+from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
 from stages.codecs.jpeg_header import has_all_scans, read_header
 from stages.codecs.png_chunks import as_chunk, chunks
 
@@ -50,7 +50,7 @@ def _repaired_jpeg(data: bytes) -> tuple[bytes, list[str]]:
     cut = data.rstrip(b"\xff")  # half a marker
     try:
         read_header(data)
-    except RefusedError:
+    except UnsupportedError:
         return data, []
     except DamagedError:
         whole = cut + _EOI
@@ -59,7 +59,7 @@ def _repaired_jpeg(data: bytes) -> tuple[bytes, list[str]]:
     try:
         if has_all_scans(whole) and _has_all_samples(cut):
             return whole, ["end marker of the JPEG appended"]
-    except (DamagedError, RefusedError):
+    except (DamagedError, UnsupportedError):
         pass
     return data, []
 

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 from PIL import Image, JpegImagePlugin
 
-from stages.codecs.errors import DamagedError, RefusedError
+from stages.codecs.errors import DamagedError, UnsupportedError
 from stages.codecs.jpeg_header import read_header
 from stages.codecs.metadata import mpf
 from stages.codecs.metadata.exif import NAME as EXIF
@@ -247,7 +247,7 @@ def _redrawn(jpeg: bytes, settling: Settling) -> bytes | None:
         drawn = drawn_like(old, settling.edited)
         coded = saved(drawn, qtables=tables, subsampling=max(subsampling, 0))
         made = read_header(coded)
-    except (DamagedError, RefusedError, OSError, ValueError):
+    except (DamagedError, UnsupportedError, OSError, ValueError):
         return None
     if header.model not in ("ycc", "grey"):
         return None  # its segments would misname our colours
