@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from stages.codecs import orientation
-from stages.codecs.picture import ColourModel, Decoded, Space, UnsupportedError, to_displayed
+from stages.codecs.base import Metadata
+from stages.codecs.errors import UnsupportedError
+from stages.codecs.picture import Decoded, as_pillow, to_displayed
 from stages.codecs.png.chunks import bit_depth
+from stages.pixels.samples import ColourModel, Samples, Space
 
 #: Modes that are edited without loss, and the one they are edited in: palettes are widened to the
 #: colours they stand for, and a transparent colour to alpha, or paint could turn into a hole.
@@ -39,21 +42,6 @@ _HEAD = 65_536
 
 #: Where ``opened`` leaves the orientation among a picture's ``info``.
 _DISPLAYED = "displayed_orientation"
-_METHODS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-# Pillow's own limit cannot follow the recipe's, which is checked before any pixel is decoded.
-Image.MAX_IMAGE_PIXELS = None
-# Profiles of printing presses and histories of edits are larger than Pillow expects.
-PngImagePlugin.MAX_TEXT_CHUNK = 64 << 20
-PngImagePlugin.MAX_TEXT_MEMORY = 128 << 20
 
 
 @contextmanager
@@ -131,21 +119,47 @@ def orientation_of(picture: Image.Image) -> int:
     return int(picture.info.get(_DISPLAYED, 1))
 
 
-def upright_of(picture: Image.Image) -> Image.Image:
-    """The picture in the displayed frame; itself, not a copy, where that is the stored one."""
-    method = _METHODS.get(orientation_of(picture))
-    if method is None:
-        return picture
-    turned = picture.transpose(method)
-    turned.info[_DISPLAYED] = 1
-    return turned
-
-
 def _displayed(picture: Image.Image, data: bytes) -> int:
     if picture.format == "AVIF":  # its reader states irot and imir as EXIF, in place of the file's
         exif = picture.info.get("exif", b"")
         return orientation.in_exif(exif.removeprefix(_EXIF_NAME)) or 1
     return orientation.displayed(data)
+
+
+def metadata(data: bytes, others: Iterable[str] = (), raw_exif: bytes = b"") -> Metadata:
+    """What Pillow finds beside the picture.
+
+    Args:
+        data: the file.
+        others: names of what has no place in another format.
+        raw_exif: EXIF in a place that Pillow does not look in.
+    """
+    with opened(data) as picture:
+        info = picture.info
+        xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
+        return Metadata(
+            exif=info.get("exif") or raw_exif,
+            xmp=xmp.encode() if isinstance(xmp, str) else bytes(xmp),
+            dpi=info.get("dpi"),
+            others=frozenset(others),
+            further_pictures=int(getattr(picture, "n_frames", 1)) - 1,
+        )
+
+
+def write_lossy(
+    format_: str, pixels: Samples, space: Space, metadata: Metadata, quality: int
+) -> tuple[bytes, list[str]]:
+    """Write a file of 8 bits a sample; ``format_`` is Pillow's name. There are no notes."""
+    options = writing_options(metadata, space)
+    picture = as_pillow(pixels, space.model)
+    return saved(picture, format=format_, quality=quality, **options), []
+
+
+def writing_options(metadata: Metadata, space: Space) -> dict[str, Any]:
+    """Pillow's arguments for metadata, as far as there is some."""
+    found = {"exif": metadata.exif, "xmp": metadata.xmp, "icc_profile": space.icc}
+    options: dict[str, Any] = {name: value for name, value in found.items() if value}
+    return options | ({"dpi": metadata.dpi} if metadata.dpi else {})
 
 
 def saved(picture: Image.Image, **how: Any) -> bytes:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -41,26 +42,22 @@ def repaired(data: bytes) -> tuple[bytes, list[str]]:
     Returns:
         The file, the same object if nothing was repaired, and a sentence for each repair.
     """
-    if data[:2] == b"\xff\xd8":
-        return _repaired_jpeg(data)
-    return _repaired_png(data) if data[:8] == _PNG else (data, [])
+    try:
+        if data[:2] == b"\xff\xd8":
+            return _repaired_jpeg(data)
+        return _repaired_png(data) if data[:8] == _PNG else (data, [])
+    except UnsupportedError:
+        return data, []
 
 
 def _repaired_jpeg(data: bytes) -> tuple[bytes, list[str]]:
     cut = data.rstrip(b"\xff")  # half a marker
-    try:
+    with suppress(DamagedError):
         read_header(data)
-    except UnsupportedError:
         return data, []
-    except DamagedError:
-        whole = cut + _EOI
-    else:
-        return data, []
-    try:
-        if has_all_scans(whole) and _has_all_samples(cut):
-            return whole, ["end marker of the JPEG appended"]
-    except (DamagedError, UnsupportedError):
-        pass
+    with suppress(DamagedError):
+        if has_all_scans(cut + _EOI) and _has_all_samples(cut):
+            return cut + _EOI, ["end marker of the JPEG appended"]
     return data, []
 
 

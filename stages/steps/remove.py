@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from manifests.errors import RowError
-from stages.weights.catalogue.classical import load_fill
+from stages.models.classical import load_fill
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.recipe.options import (

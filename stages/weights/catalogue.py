@@ -123,7 +123,7 @@ def known() -> dict[str, Model]:
     Raises:
         WeightsError: ``weights.missing``, ``CATALOG_CLEANUP_MODELS`` names no such file.
     """
-    table = tomllib.loads((resources.files("stages.weights.find") / "catalogue.toml").read_text("utf-8"))
+    table = tomllib.loads((resources.files("stages.weights") / "catalogue.toml").read_text("utf-8"))
     if own := os.environ.get(_OWN_LIST):
         table |= _own(Path(own))
     return {name: _model(name, entry) for name, entry in table.items()}

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.evaluation.synthetic import THINGS, Place, blob, paste, to_lab, turned_box
-from stages.weights.catalogue.classical import load_fill
+from stages.models.classical import load_fill
 from stages.pixels.boxes import Box, bounds_of, context_box
 from stages.pixels.patches import cut, cut_mask, plan_patches
 from stages.pixels.windows import refined_size

@@ -143,7 +143,7 @@ def test_without_its_token_a_cluster_takes_no_job(
     cluster: RayCluster, command: Command, environment: dict[str, str], told: str
 ) -> None:
     done = command(
-        "submit", "m.csv", "--output", "out", "--address", cluster.deploy.dashboard, **environment
+        "submit", "m.csv", "--output", "out", "--address", cluster.dashboard, **environment
     )
     assert done.returncode == 1
     assert "cluster.unreachable" in done.stderr
@@ -166,7 +166,7 @@ def test_a_job_cleans_photos_with_the_code_and_the_recipe_that_are_sent(
     done = command(
         *("submit", f"{PLACE}/good.csv", "--output", f"{PLACE}/good"),
         *("--recipe", "mine.toml", "--set", "mask.dilate_px=5", "--prices", "prices.toml"),
-        *("--address", cluster.deploy.dashboard, "--env", "OURS=1", "--working-dir", ROOT),
+        *("--address", cluster.dashboard, "--env", "OURS=1", "--working-dir", ROOT),
         RAY_ADDRESS="127.0.0.1:1",  # for other commands: --address goes before it
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -188,7 +188,7 @@ def test_failed_rows_and_runs_that_do_not_finish_have_their_own_exit_codes(
         "--recipe",
         "telea",
         "--address",
-        cluster.deploy.dashboard,
+        cluster.dashboard,
     )
     some_failed = command("submit", f"{PLACE}/bad.csv", *options)
     assert some_failed.returncode == 2, some_failed.stdout + some_failed.stderr
@@ -198,7 +198,7 @@ def test_failed_rows_and_runs_that_do_not_finish_have_their_own_exit_codes(
 
 
 def test_what_would_fail_there_is_told_here(cluster: RayCluster, command: Command) -> None:
-    call = ("submit", "m.csv", "--output", "out", "--address", cluster.deploy.dashboard)
+    call = ("submit", "m.csv", "--output", "out", "--address", cluster.dashboard)
     assert "recipe.not_found" in command(*call, "--recipe", "no-such").stderr
     assert "--env" in command(*call, "--env", "NOT_SET_ANYWHERE").stderr
     assert "unknown status" in command(*call, "--retry", "bad").stderr
@@ -214,7 +214,7 @@ def test_what_would_fail_there_is_told_here(cluster: RayCluster, command: Comman
 def long_run(cluster: RayCluster, photos: None) -> str:
     """A job by Ray's own command, at work on many photos; its id."""
     ray = str(Path(sys.executable).parent / "ray")
-    call = [ray, "job", "submit", "--no-wait", "--address", cluster.deploy.dashboard, "--"]
+    call = [ray, "job", "submit", "--no-wait", "--address", cluster.dashboard, "--"]
     call += ["catalog-cleanup", "run", f"{PLACE}/many.csv", "--output", f"{PLACE}/many"]
     done = subprocess.run(
         call,
@@ -264,7 +264,7 @@ def test_a_job_is_stopped_gracefully_by_its_id(
     assert record.facts["job"] == long_run
     awaited(lambda: record.progress().get("ok", 0) > 0)
 
-    stopped = command("stop", long_run, "--address", cluster.deploy.dashboard)
+    stopped = command("stop", long_run, "--address", cluster.dashboard)
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
     assert "Nothing is at work" in stopped.stdout
     ended = last_run(f"{PLACE}/many")
@@ -298,18 +298,18 @@ def following(
             yield process
         finally:
             process.kill()
-    stop = [PROGRAM, "stop", f"{PLACE}/{output}", "--address", cluster.deploy.dashboard]
+    stop = [PROGRAM, "stop", f"{PLACE}/{output}", "--address", cluster.dashboard]
     subprocess.run([*stop, *options], check=True, capture_output=True)
 
 
 def test_an_interrupt_ends_the_following_and_not_the_job(cluster: RayCluster, photos: None) -> None:
-    with following(cluster, "interrupted", cluster.deploy.dashboard, "--wait-s", "0") as process:
+    with following(cluster, "interrupted", cluster.dashboard, "--wait-s", "0") as process:
         process.send_signal(signal.SIGINT)
         process.communicate()
         assert process.returncode == 1
         (record,) = records(f"{PLACE}/interrupted")
         assert shows_life(record)
-    client = JobSubmissionClient(cluster.deploy.dashboard, headers=HEADERS)
+    client = JobSubmissionClient(cluster.dashboard, headers=HEADERS)
     status = client.get_job_status(record.facts["job"])
     assert status == JobStatus.STOPPED, "by Ray, since its photos in flight got no time"
 
@@ -317,7 +317,7 @@ def test_an_interrupt_ends_the_following_and_not_the_job(cluster: RayCluster, ph
 def test_a_connection_that_breaks_ends_the_following_and_not_the_job(
     cluster: RayCluster, photos: None
 ) -> None:
-    there = cluster.deploy.dashboard.removeprefix("http://").split(":")
+    there = cluster.dashboard.removeprefix("http://").split(":")
     with subprocess.Popen(
         [sys.executable, "-c", RELAY, *there], stdout=subprocess.PIPE, text=True
     ) as relay:
@@ -335,18 +335,18 @@ def test_a_connection_that_breaks_ends_the_following_and_not_the_job(
 
 
 def test_a_job_that_has_begun_no_run_is_ended_by_ray(cluster: RayCluster, command: Command) -> None:
-    client = JobSubmissionClient(cluster.deploy.dashboard, headers=HEADERS)
+    client = JobSubmissionClient(cluster.dashboard, headers=HEADERS)
     code = "import time; time.sleep(600)"
     words = [sys.executable, "-c", code, "run", "m.csv", f"--output={PLACE}/never"]
     job = client.submit_job(entrypoint=shlex.join(words))
     other = client.submit_job(entrypoint=shlex.join([*words[:-1], f"--output={PLACE}/other"]))
     for each in (job, other):
         awaited(lambda each=each: client.get_job_status(each) == JobStatus.RUNNING)
-    done = command("stop", f"{PLACE}/never", "--address", cluster.deploy.dashboard)
+    done = command("stop", f"{PLACE}/never", "--address", cluster.dashboard)
     assert done.returncode == 0, done.stdout + done.stderr
     assert client.get_job_status(job) == JobStatus.STOPPED
     assert client.get_job_status(other) == JobStatus.RUNNING
-    assert command("stop", other, "--address", cluster.deploy.dashboard).returncode == 0
+    assert command("stop", other, "--address", cluster.dashboard).returncode == 0
     assert client.get_job_status(other) == JobStatus.STOPPED
 
 

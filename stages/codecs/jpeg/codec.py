@@ -6,17 +6,24 @@ kind, and the lineage says so.
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
+
 from PIL import JpegImagePlugin
 
 from manifests.errors import RowError
+from stages.codecs import pillow_io
+from stages.codecs.base import Codec, Metadata, Writer
 from stages.codecs.errors import DamagedError, UnsupportedError, VerificationError
 from stages.codecs.jpeg import libjpeg
 from stages.codecs.jpeg.header import read_header
-from stages.codecs.jpeg.codec.markers import envelope, is_adobe
+from stages.codecs.jpeg.markers import APP0, COM, envelope, is_adobe, segments
 from stages.codecs.jpeg.splice import splice
-from stages.codecs.picture import Edit, Encoded, as_pillow, to_8_bits
+from stages.codecs.picture import Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import opened, saved
+from stages.codecs.stale.exif import NAME as EXIF_NAME
 from stages.codecs.stale.jpeg import settle_jpeg
+from stages.pixels.samples import to_8_bits
 
 
 def encode(edit: Edit) -> Encoded:
@@ -71,12 +78,12 @@ def _coded_again(edit: Edit) -> bytes:
 def _with_metadata(edit: Edit, coded: bytes, *, anew: bool) -> tuple[bytes, list[str]]:
     """Put the coded picture between the source's settled segments and trailer."""
     made = read_header(coded)
-    segments, trailer = envelope(edit.source)
+    kept, trailer = envelope(edit.source)
     if anew:  # how the samples make colours is the coder's to say
-        segments = [s for s in segments if not is_adobe(s)]
-        segments += [s for s in made.segments if is_adobe(s)]
+        kept = [s for s in kept if not is_adobe(s)]
+        kept += [s for s in made.segments if is_adobe(s)]
     settled = settle_jpeg(
-        segments,
+        kept,
         trailer,
         edit.as_pillow,
         edit.metadata,
@@ -84,3 +91,47 @@ def _with_metadata(edit: Edit, coded: bytes, *, anew: bool) -> tuple[bytes, list
         generative=edit.generative,
     )
     return settled.assemble(coded[made.body_start : made.body_end]), settled.notes
+
+
+def _metadata(jpeg: bytes) -> Metadata:
+    kept, trailer = envelope(jpeg)
+    others = {_name_of_segment(segment) for segment in kept} - {""}
+    return pillow_io.metadata(jpeg, others | ({"bytes behind the picture"} if trailer else set()))
+
+
+def _name_of_segment(segment: bytes) -> str:
+    """Of a segment that is not carried over into other formats; empty for one that is."""
+    if segment[4:].startswith((b"http://ns.adobe.com/x", b"ICC_PROFILE\0", b"JFIF\0", b"Adobe")):
+        return ""
+    known = ((EXIF_NAME, "EXIF"), (b"Photoshop 3.0", "IPTC and Photoshop resources"))
+    name = next((name for start, name in known if segment.startswith(start, 4)), "")
+    return name or ("comment" if segment[1] == COM else f"APP{segment[1] - APP0}")
+
+
+def _check_head(jpeg: bytes) -> None:
+    with suppress(DamagedError):
+        for _ in segments(jpeg):
+            pass
+
+
+def _diagnose(jpeg: bytes) -> None:
+    read_header(jpeg)
+
+
+CODEC = Codec(
+    suffix="jpg",
+    recognises=lambda data: data.startswith(b"\xff\xd8\xff"),
+    size=pillow_io.size,
+    decode=pillow_io.decode,
+    encode=encode,
+    metadata=_metadata,
+    writer=Writer(
+        write=partial(pillow_io.write_lossy, "JPEG"),
+        holds_cmyk=True,
+        holds_alpha=False,
+        max_block=65_500,  # of a segment's bytes, the name that goes before XMP taken off
+    ),
+    check_head=_check_head,
+    check_samples=check_samples,
+    diagnose=_diagnose,
+)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.codecs.errors import DamagedError, UnsupportedError
-from stages.codecs.jpeg.codec.markers import APP0, APP14, EOI, SOS, segments
+from stages.codecs.jpeg.markers import APP0, APP14, EOI, SOS, segments
 
 ColourModel = Literal["grey", "ycc", "rgb", "cmyk", "ycck"]
 

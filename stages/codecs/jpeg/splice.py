@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stages.codecs.errors import DamagedError
+from stages.codecs.errors import DamagedError, VerificationError
 from stages.codecs.jpeg.header import JpegHeader, read_header
 from stages.codecs.jpeg.libjpeg import Coefficients, transform, visit
 from stages.pixels.masks import Bits, Bytes

@@ -1,5 +1,6 @@
 """PNG's chunks (PNG, third edition): the walk over them, which survive an edit, and how the file is
-put together."""
+put together.
+"""
 
 from __future__ import annotations
 

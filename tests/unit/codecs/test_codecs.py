@@ -19,12 +19,14 @@ from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from manifests.errors import RowError
 from stages.codecs.decode import check_photo, decode_mask, decode_photo
-from stages.codecs.encode import encode, suffix_of
-from stages.codecs.jpeg.header import envelope
-from stages.codecs.picture import Decoded, Samples
+from stages.codecs.encode import suffix_of
+from stages.codecs.jpeg.markers import envelope
+from stages.codecs.picture import Decoded
+from stages.pixels.samples import Samples
 from stages.recipe import Recipe
 from stages.recipe.options import MaskOptions
 from tests.support import DEMO, encoded
+from tests.support.editing import written
 
 Pixels = npt.NDArray[np.uint8]
 PHOTOS = sorted((DEMO / "photos").iterdir())
@@ -47,7 +49,7 @@ def recoded(source: bytes, pixels: Samples | None = None) -> bytes:
     edited = decoded.pixels if pixels is None else pixels
     everywhere = np.ones(edited.shape[:2], np.bool_)
     new = Decoded(edited, decoded.orientation, decoded.space)
-    return encode(source, new, everywhere, Recipe.load("telea"), "x").data
+    return written(source, new, everywhere, Recipe.load("telea")).data
 
 
 def as_modes(coffee: Pixels) -> dict[str, Image.Image]:
@@ -259,4 +261,4 @@ def test_lossy_webp_stays_lossy_and_lossless_stays_lossless(coffee: Pixels) -> N
 
 @pytest.mark.parametrize("path", PHOTOS, ids=lambda path: path.stem)
 def test_the_suffix_is_the_formats(path: Path) -> None:
-    assert "." + suffix_of(path.read_bytes(), "x", Recipe.load("telea")) == path.suffix
+    assert "." + suffix_of(path.read_bytes(), "x", "source") == path.suffix

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stages.weights.catalogue.classical import load_fill
+from stages.models.classical import load_fill
 from stages.pixels.masks import Bytes
 from stages.pixels.resize import scale_mask, scale_pixels, working_size
 from stages.recipe import Recipe

@@ -15,7 +15,7 @@ from jobs.evaluation.synthetic import THINGS, Place, paste
 from manifests.errors import WeightsError
 from stages.judging.detail import lost_detail
 from stages.judging.reappearance import judge
-from stages.weights.catalogue.classical import load_fill
+from stages.models.classical import load_fill
 from stages.pixels.masks import Bytes
 from stages.recipe.options import NavierStokesOptions
 from tests.bench.catalog import bundled_photos
