@@ -7,7 +7,6 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ from stages.codecs.jpeg.markers import envelope
 from stages.codecs.picture import Decoded
 from stages.pixels.samples import Samples
 from stages.recipe import Recipe
-from stages.recipe.options import MaskOptions
 from tests.support import DEMO, encoded
 from tests.support.editing import written
 
@@ -84,7 +82,7 @@ BAD_IMAGES: dict[str, Callable[[bytes], bytes]] = {
 def test_a_bad_file_has_its_code_and_is_named(code: str, role: str, suffix: str) -> None:
     good = next(path for path in PHOTOS if path.suffix == f".{suffix}").read_bytes()
     data = BAD_IMAGES[code](good)
-    decode = decode_photo if role == "image" else partial(decode_mask, options=MaskOptions())
+    decode = decode_photo if role == "image" else decode_mask
     with pytest.raises(RowError, match=f"The {role} shop/1.{suffix}") as caught:
         decode(data, 100, f"shop/1.{suffix}")
     assert caught.value.code == f"{role}.{code}"
