@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from stages.codecs.base import Codec, Format, Metadata, Writer
-from stages.codecs.blocks import Blocks
 from stages.codecs.formats import CODECS
 from stages.codecs.orientation import upright_exif, upright_xmp
 from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, to_displayed
-from stages.codecs.stale.exif import NAME as EXIF_NAME
+from stages.codecs.stale.segments import EXIF
+from stages.codecs.updater import MetadataUpdater
 from stages.pixels.colour import as_seen, view
 from stages.pixels.samples import Samples, Space, to_8_bits
 
@@ -32,7 +32,7 @@ def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
     notes = [f"converted from {own} to {wanted}"]
     edit = _upright(edit)
     pixels, space = _as_target_can_hold(edit.pixels, edit.space, writer, notes)
-    blocks = Blocks(edit)
+    blocks = MetadataUpdater(edit)
     metadata = _carried(edit.source, CODECS[own], writer, blocks)
     is_lossless = writer.is_lossless and len(notes) == 1
     quality = edit.quality or DEFAULT_QUALITY
@@ -75,13 +75,13 @@ def _as_target_can_hold(
     return pixels, space
 
 
-def _carried(source: bytes, own: Codec, writer: Writer, blocks: Blocks) -> Metadata:
+def _carried(source: bytes, own: Codec, writer: Writer, blocks: MetadataUpdater) -> Metadata:
     """The metadata that the new file is to hold; notes what it does not."""
     found = own.metadata(source)
     blocks.notes += found.notes
     exif = found.exif
-    if exif and not exif.startswith(EXIF_NAME):
-        exif = EXIF_NAME + exif  # Pillow wants it for JPEG, and takes it off for the others
+    if exif and not exif.startswith(EXIF.name):
+        exif = EXIF.name + exif  # Pillow wants it for JPEG, and takes it off for the others
     exif, xmp = blocks.exif(upright_exif(exif)), blocks.xmp(upright_xmp(found.xmp))
     too_large = {
         name

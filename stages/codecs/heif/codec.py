@@ -15,9 +15,9 @@ import numpy as np
 
 from stages.codecs import pillow_io
 from stages.codecs.base import Codec, Metadata, Writer
-from stages.codecs.blocks import Blocks
 from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
 from stages.codecs.picture import DEFAULT_QUALITY, Decoded, Edit, Encoded, as_pillow
+from stages.codecs.updater import MetadataUpdater
 from stages.pixels.samples import Space
 
 #: Boxes that tell of the picture lie before its data.
@@ -60,7 +60,7 @@ def encode_avif(edit: Edit) -> Encoded:
         UnsupportedError: the encoder cannot take it.
     """
     with pillow_io.opened(edit.source) as original:
-        blocks, kept = _settled(edit, original.info)
+        blocks, kept = _updated(edit, original.info)
     _drop_derived(edit.source, blocks)
     quality = edit.quality or DEFAULT_QUALITY
     picture = as_pillow(edit.pixels, edit.space.model)
@@ -94,7 +94,7 @@ def decode_heic(data: bytes) -> Decoded:
 def encode_heic(edit: Edit) -> Encoded:
     """Write an edited HEIC; raises as :func:`encode_avif` does."""
     original = _open_heic(edit.source)
-    blocks, kept = _settled(edit, original.info)
+    blocks, kept = _updated(edit, original.info)
     height, width, channels = edit.pixels.shape
     mode = _MODES[channels] + (";16" if edit.pixels.itemsize == 2 else "")
     picture = _pillow_heif().from_bytes(
@@ -118,15 +118,15 @@ def encode_heic(edit: Edit) -> Encoded:
     return Encoded(target.getvalue(), "reencoded", f"HEIC, quality {quality}", blocks.notes)
 
 
-def _drop_derived(source: bytes, blocks: Blocks) -> None:
+def _drop_derived(source: bytes, blocks: MetadataUpdater) -> None:
     """Note what else of the old picture the file holds: the new one is written without."""
     for kind, what in _DERIVED.items():
         if kind in source[:_HEAD]:
             blocks.drop(what)
 
 
-def _settled(edit: Edit, info: Any) -> tuple[Blocks, dict[str, bytes]]:
-    blocks = Blocks(edit)
+def _updated(edit: Edit, info: Any) -> tuple[MetadataUpdater, dict[str, bytes]]:
+    blocks = MetadataUpdater(edit)
     kept = {key: info.get(key) or b"" for key in _METADATA}
     kept |= {"exif": blocks.exif(kept["exif"]), "xmp": blocks.xmp(kept["xmp"])}
     return blocks, {key: value for key, value in kept.items() if value}

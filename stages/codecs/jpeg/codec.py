@@ -21,8 +21,8 @@ from stages.codecs.jpeg.markers import APP0, COM, envelope, is_adobe, segments
 from stages.codecs.jpeg.splice import splice
 from stages.codecs.picture import Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import opened, saved
-from stages.codecs.stale.exif import NAME as EXIF_NAME
-from stages.codecs.stale.jpeg import settle_jpeg
+from stages.codecs.stale.segments import EXIF
+from stages.codecs.updater import MetadataUpdater
 from stages.pixels.samples import to_8_bits
 
 
@@ -76,21 +76,16 @@ def _coded_again(edit: Edit) -> bytes:
 
 
 def _with_metadata(edit: Edit, coded: bytes, *, anew: bool) -> tuple[bytes, list[str]]:
-    """Put the coded picture between the source's settled segments and trailer."""
+    """Put the coded picture between the source's updated segments and trailer."""
     made = read_header(coded)
     kept, trailer = envelope(edit.source)
     if anew:  # how the samples make colours is the coder's to say
         kept = [s for s in kept if not is_adobe(s)]
         kept += [s for s in made.segments if is_adobe(s)]
-    settled = settle_jpeg(
-        kept,
-        trailer,
-        edit.as_pillow,
-        edit.metadata,
-        trailer_start=len(edit.source) - len(trailer),
-        generative=edit.generative,
-    )
-    return settled.assemble(coded[made.body_start : made.body_end]), settled.notes
+    updater = MetadataUpdater(edit)
+    kept, trailer = updater.jpeg(kept, trailer)
+    body = coded[made.body_start : made.body_end]
+    return b"".join([b"\xff\xd8", *kept, body, trailer]), updater.notes
 
 
 def _metadata(jpeg: bytes) -> Metadata:
@@ -103,7 +98,7 @@ def _name_of_segment(segment: bytes) -> str:
     """Of a segment that is not carried over into other formats; empty for one that is."""
     if segment[4:].startswith((b"http://ns.adobe.com/x", b"ICC_PROFILE\0", b"JFIF\0", b"Adobe")):
         return ""
-    known = ((EXIF_NAME, "EXIF"), (b"Photoshop 3.0", "IPTC and Photoshop resources"))
+    known = ((EXIF.name, "EXIF"), (b"Photoshop 3.0", "IPTC and Photoshop resources"))
     name = next((name for start, name in known if segment.startswith(start, 4)), "")
     return name or ("comment" if segment[1] == COM else f"APP{segment[1] - APP0}")
 

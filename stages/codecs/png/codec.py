@@ -10,7 +10,6 @@ from PIL import Image, PngImagePlugin
 
 from stages.codecs import pillow_io
 from stages.codecs.base import Codec, Metadata, Writer
-from stages.codecs.blocks import Blocks
 from stages.codecs.errors import UnsupportedError
 from stages.codecs.orientation import displayed
 from stages.codecs.picture import Decoded, Edit, Encoded, as_pillow, to_displayed
@@ -27,8 +26,9 @@ from stages.codecs.png.chunks import (
     xmp_content,
     xmp_of,
 )
-from stages.codecs.stale.exif import NAME as EXIF_NAME
 from stages.codecs.stale.jumbf import MANIFEST
+from stages.codecs.stale.segments import EXIF
+from stages.codecs.updater import MetadataUpdater
 from stages.pixels.samples import ColourModel, Samples, Space
 
 _DEPTH, _COLOUR_TYPE = 24, 25
@@ -78,7 +78,7 @@ def encode(edit: Edit) -> Encoded:
     """
     coded = coded_samples(edit.pixels)
     source, kind = edit.source, slice(_DEPTH, _COLOUR_TYPE + 1)
-    blocks = Blocks(edit)
+    blocks = MetadataUpdater(edit)
     before: list[tuple[bytes, bytes]] = []
     after: list[tuple[bytes, bytes]] = []
     seen_pixels = seen_xmp = False
@@ -93,7 +93,7 @@ def encode(edit: Edit) -> Encoded:
             continue
         packet = xmp_of(content) if name == b"iTXt" else None
         seen_xmp |= packet is not None
-        new = _settled(blocks, name, content, packet)
+        new = _updated(blocks, name, content, packet)
         if new:
             (after if seen_pixels else before).append((name, new))
     if not seen_xmp and (made := blocks.xmp(b"")):
@@ -103,7 +103,7 @@ def encode(edit: Edit) -> Encoded:
     return Encoded(with_chunks(coded, before, after), "lossless", "", blocks.notes)
 
 
-def _settled(blocks: Blocks, name: bytes, content: bytes, packet: bytes | None) -> bytes:
+def _updated(blocks: MetadataUpdater, name: bytes, content: bytes, packet: bytes | None) -> bytes:
     """What is to be written in place of a chunk's content; empty: the chunk goes."""
     if name == b"eXIf":
         return blocks.exif(content)
@@ -114,7 +114,7 @@ def _settled(blocks: Blocks, name: bytes, content: bytes, packet: bytes | None) 
         block = blocks.profile(raw.content)
         if block == raw.content:
             return content
-        blocks.notes.append(f"{raw.kind.upper()} in a {name.decode()} chunk settled")
+        blocks.notes.append(f"{raw.kind.upper()} in a {name.decode()} chunk updated")
         return raw_profile_content(name, raw._replace(content=block)) if block else b""
     _, plain = text_of(name, content) or (b"", content)
     where = f"a chunk {name.decode('latin-1')}"
@@ -128,7 +128,7 @@ def _metadata(png: bytes) -> Metadata:
         names.discard("iTXt")
     others = {{"eXIf": "EXIF"}.get(name, f"chunk {name}") for name in names - _CARRIED}
     raws = (raw_profile(*chunk) for chunk in found)  # EXIF as hex in a text chunk
-    kinds = (EXIF_NAME, b"II*\0", b"MM\0*")
+    kinds = (EXIF.name, b"II*\0", b"MM\0*")
     exif = next((raw.content for raw in raws if raw and raw.content.startswith(kinds)), b"")
     return pillow_io.metadata(png, others, exif)
 

@@ -24,12 +24,12 @@ from tifffile import TiffFile as TiffReader
 
 from manifests.errors import RowError
 from stages.codecs.base import Codec, Metadata
-from stages.codecs.blocks import Blocks
 from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
 from stages.codecs.picture import Decoded, Edit, Encoded, to_displayed
 from stages.codecs.tiff.file import TiffFile
-from stages.codecs.tiff.tags import settle_tags, wipe_hidden
+from stages.codecs.tiff.tags import update_tags, wipe_hidden
 from stages.codecs.tiff.writer import WRITER, descriptive_tags
+from stages.codecs.updater import MetadataUpdater
 from stages.pixels.masks import Bits
 from stages.pixels.samples import ColourModel, Samples, Space
 
@@ -83,7 +83,7 @@ def encode(edit: Edit) -> Encoded:
         RowError: ``image.stale_preview``.
         UnsupportedError: its compression is lossy, or of a kind that cannot be written.
     """
-    file, blocks = TiffFile(edit.source), Blocks(edit)
+    file, blocks = TiffFile(edit.source), MetadataUpdater(edit)
     with TiffReader(io.BytesIO(edit.source)) as reader:
         page = main_page(reader)
         reason = _unwritable(page)
@@ -94,9 +94,9 @@ def encode(edit: Edit) -> Encoded:
         ranges = [place for each in pages for place in _segments(each)]
         wipe_hidden(file, page.offset, ranges, blocks)
         _write_samples(file, page, edit.pixels, edit.changed)
-        _settle_previews(file, reader, page, edit, blocks.notes)
+        _update_previews(file, reader, page, edit, blocks.notes)
         kept = sum(not other.is_reduced for other in _pages(reader)) - 1
-        settle_tags(file, page.offset, blocks, mark=edit.metadata.mark_edit)
+        update_tags(file, page.offset, blocks, mark=edit.metadata.mark_edit)
     result = bytes(file.data)
     if not np.array_equal(_stored(result), edit.pixels):
         raise UnsupportedError("its parts share their bytes")
@@ -280,7 +280,7 @@ def _replace_segment(file: TiffFile, page: TiffPage, index: int, content: bytes)
         file.set_integer(sizes, index, len(content))
 
 
-def _settle_previews(
+def _update_previews(
     file: TiffFile, reader: TiffReader, main: TiffPage, edit: Edit, notes: list[str]
 ) -> None:
     """Deal with smaller copies of the picture, in the chain of pages and below the main page."""

@@ -9,10 +9,10 @@ from functools import partial
 
 from stages.codecs import pillow_io
 from stages.codecs.base import Codec, Metadata, Writer
-from stages.codecs.blocks import Blocks
 from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import opened, saved
 from stages.codecs.stale.jumbf import MANIFEST
+from stages.codecs.updater import MetadataUpdater
 from stages.codecs.webp.riff import riff_chunks
 
 #: Chunks that are written again, or dropped with a note of their own.
@@ -31,7 +31,7 @@ def encode(edit: Edit) -> Encoded:
     parts = dict(riff_chunks(edit.source))
     with opened(edit.source) as original:
         kept = {key: original.info.get(key) or b"" for key in ("icc_profile", "exif", "xmp")}
-    blocks = Blocks(edit)
+    blocks = MetadataUpdater(edit)
     kept |= {"exif": blocks.exif(kept["exif"]), "xmp": blocks.xmp(kept["xmp"])}
     if b"C2PA" in parts:
         blocks.drop(MANIFEST)

@@ -61,7 +61,7 @@ PLACES = [
     ("stages.codecs.tiff.codec.to_displayed", "tiff-lzw", ()),
     ("stages.codecs.tiff.codec._kind", "tiff-lzw", ()),
     ("stages.codecs.tiff.codec._segments", "tiff-zstd-tiles", ()),
-    ("stages.codecs.tiff.codec.settle_tags", "tiff-photoshop-and-xmp", ()),
+    ("stages.codecs.tiff.codec.update_tags", "tiff-photoshop-and-xmp", ()),
     ("stages.codecs.heif._pillow_heif", "heic-8-bit", ()),
     ("stages.codecs.encode.to_stored", "png-rgb", ()),
     ("stages.codecs.encode.convert", "png-rgb", ("output.format=webp",)),

@@ -215,7 +215,7 @@ def test_a_transparent_grey_of_few_bits_stays_transparent(spot: Bits) -> None:
     assert (alpha == 0).sum() == 8
 
 
-def test_exif_in_a_text_chunk_is_settled(photo: Pixels, spot: Bits) -> None:
+def test_exif_in_a_text_chunk_is_updated(photo: Pixels, spot: Bits) -> None:
     block = exif_with_thumbnail(photo)
     digits = block.hex()
     text = f"\nexif\n{len(block):8}\n"
@@ -224,7 +224,7 @@ def test_exif_in_a_text_chunk_is_settled(photo: Pixels, spot: Bits) -> None:
     info.add_text("Raw profile type exif", text, zip=True)
     source = encoded(Image.fromarray(photo), pnginfo=info)
     _, made = edited(source, spot)
-    assert made.metadata_notes == ["EXIF thumbnail rebuilt", "EXIF in a zTXt chunk settled"]
+    assert made.metadata_notes == ["EXIF thumbnail rebuilt", "EXIF in a zTXt chunk updated"]
     with Image.open(io.BytesIO(made.data)) as after:
         assert after.getexif()[0x010F] == "A Maker"
         again = bytes.fromhex("".join(after.info["Raw profile type exif"].split("\n")[3:]))
