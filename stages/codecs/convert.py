@@ -9,7 +9,7 @@ import numpy as np
 from stages.codecs.base import Codec, Format, Metadata, Writer
 from stages.codecs.formats import CODECS
 from stages.codecs.orientation import upright_exif, upright_xmp
-from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, to_displayed
+from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, Fidelity, to_displayed
 from stages.codecs.stale.segments import EXIF
 from stages.codecs.updater import MetadataUpdater
 from stages.pixels.colour import as_seen, view
@@ -39,7 +39,7 @@ def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
     if not writer.is_lossless:
         notes.append(f"quality {quality}")
     data, left = writer.write(pixels, space, metadata, quality)
-    fidelity = "lossless" if is_lossless else "reencoded"
+    fidelity: Fidelity = "lossless" if is_lossless else "reencoded"
     return Encoded(data, fidelity, ", ".join(notes), blocks.notes + left)
 
 

@@ -55,13 +55,13 @@ def encode(
         metadata,
         is_generative,
     )
-    own = detect_format(source)
+    own, wanted = detect_format(source), output.format
     assert own is not None
     try:
-        if output.format in ("source", own):
+        if wanted == "source" or wanted == own:  # noqa: PLR1714 - so that types are narrowed
             return CODECS[own].encode(edit)
         CODECS[own].check_samples(source)
-        return _converted(edit, own, output.format)
+        return _converted(edit, own, wanted)
     except UnsupportedError as error:
         raise RowError(
             "image.unsupported", f"The image {uri} cannot be written: {error}."

@@ -16,6 +16,8 @@ from stages.recipe.options import MetadataOptions
 #: Of lossy files, where the recipe states none.
 DEFAULT_QUALITY = 90
 
+Fidelity = Literal["lossless", "coefficients", "reencoded"]
+
 _Array = TypeVar("_Array", bound=npt.NDArray[Any])
 
 
@@ -100,7 +102,7 @@ class Encoded:
     """
 
     data: bytes
-    fidelity: Literal["lossless", "coefficients", "reencoded"]
+    fidelity: Fidelity
     note: str = ""
     metadata_notes: list[str] = field(default_factory=list)
 
