@@ -139,24 +139,6 @@ def read_header(jpeg: bytes) -> JpegHeader:
     return header
 
 
-def has_all_scans(jpeg: bytes) -> bool:
-    """Whether the scans code every coefficient of every component down to its last bit.
-
-    Raises:
-        DamagedError, UnsupportedError: as :func:`read_header`.
-    """
-    components = read_header(jpeg).components
-    left = {(each.identifier, number) for each in components for number in range(64)}
-    for marker, _, content in segments(jpeg):
-        if marker != SOS or len(content) < 4 or len(content) < 4 + 2 * content[0]:
-            continue
-        first, last, bits = content[1 + 2 * content[0] : 4 + 2 * content[0]]
-        if bits & 15 == 0:  # else it leaves lower bits to a later scan
-            parts = content[1 : 1 + 2 * content[0] : 2]
-            left -= {(part, number) for part in parts for number in range(first, last + 1)}
-    return not left
-
-
 def _read_segment(header: JpegHeader, marker: int, body: bytes, *, in_scans: bool) -> None:
     if marker == _DQT:
         _read_tables(header, body, redefinable=not in_scans)

@@ -243,6 +243,22 @@ def visit(jpeg: bytes, header: JpegHeader, on_row: OnRow) -> None:
         _visit(info, arrays, on_row)
 
 
+def is_complete(jpeg: bytes, header: JpegHeader) -> bool:
+    """Whether a file holds every coefficient of every component down to its last bit.
+
+    Raises as :func:`transform` does, above all DamagedError for coded samples that end too soon.
+    False for arithmetic coding, of which libjpeg passes over such an end.
+    """
+    if header.arithmetic:
+        return False
+    with _read(jpeg, header) as (info, _):
+        if not header.progressive:
+            return all(info.comp_info[i].quant_table for i in range(info.num_components))
+        # The lowest bit that is known of each, or -1.
+        lowest = (c_int * (64 * info.num_components)).from_address(info.coef_bits)
+        return not any(lowest)
+
+
 @contextmanager
 def _object(kind: type[Any], create: str) -> Iterator[tuple[ctypes.CDLL, Any]]:
     """A libjpeg object; errors outside of :func:`_run` can only be ours, and end the process."""
