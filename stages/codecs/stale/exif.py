@@ -35,10 +35,7 @@ MAX_BLOCK = EXIF.max_content - len(EXIF.name)
 _MAX_DIRECTORIES, _MAX_SUB_IFDS = 8, 32
 
 #: Tags that say where uncompressed samples lie, and how long they are.
-_SAMPLES = (
-    (Base.StripOffsets, Base.StripByteCounts),
-    (Base.TileOffsets, Base.TileByteCounts),
-)
+_SAMPLES = ((Base.StripOffsets, Base.StripByteCounts), (Base.TileOffsets, Base.TileByteCounts))
 
 
 @dataclass(frozen=True, slots=True)

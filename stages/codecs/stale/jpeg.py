@@ -8,7 +8,6 @@ from stages.codecs.stale.photoshop import refresh_resources
 from stages.codecs.stale.pictures import find_pictures, in_text, without_streams
 from stages.codecs.stale.policy import StaleDataPolicy
 from stages.codecs.stale.segments import (
-    COMMENT,
     EXIF,
     EXTENDED_XMP,
     ICC,
@@ -95,8 +94,7 @@ def _refresh_unknown(segment: bytes, policy: StaleDataPolicy) -> bytes:
     """A segment of no known kind with its pictures zeroed; empty if one goes on in the next."""
     if not in_text(segment):
         return segment
-    is_comment = COMMENT.matches(segment)
-    where = "a comment" if is_comment else f"an APP{segment[1] - 0xE0} segment"
+    where = "a comment" if segment[1] == 0xFE else f"an APP{segment[1] - 0xE0} segment"
     policy.drop(f"preview in {where}")
     pictures = find_pictures(segment)
     is_whole = pictures and (pictures[-1].end < len(segment) or segment.endswith(b"\xff\xd9"))

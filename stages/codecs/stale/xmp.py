@@ -91,7 +91,7 @@ def refresh_xmp(
     if not xmp and not labels:
         return xmp
     try:
-        document = parse(xmp or _EMPTY.encode())
+        head, document, tail = parse(xmp or _EMPTY.encode())
     except ValueError:
         if labels:
             policy.unlabelled("XMP")
@@ -107,26 +107,33 @@ def refresh_xmp(
     if labels:
         _label(document, policy)
     after = _serialised(document)
-    return xmp if after == before and xmp else after.encode(_encoding(xmp))
+    if after == before:
+        return xmp
+    whole = "\n".join(filter(None, (head + after, tail)))
+    return whole.encode(_encoding(xmp), "surrogateescape")
 
 
-def parse(packet: bytes) -> Document:
+def parse(packet: bytes) -> tuple[str, Document, str]:
     """Parse a packet in UTF-8 or UTF-16.
+
+    Returns:
+        The document, between what is before it and what follows its root: padding, or damage.
 
     Raises:
         ValueError: it is not well-formed XML, is far larger than any, or has a DTD, whose entities
             can grow without bound.
     """
-    text = packet.decode(_encoding(packet))
-    text = text[text.find("<") : text.rfind(">") + 1]
+    text = packet.decode(_encoding(packet), "surrogateescape")
+    start, last_tag = max(text.find("<"), 0), text.rfind("</")
+    end = text.find(">", last_tag) + 1 if last_tag >= 0 else text.rfind(">") + 1
     if "<!DOCTYPE" in text or text.count("<") + text.count("=") > _MAX_NODES:
         raise ValueError("it has a DTD, or too many elements")
     try:
-        document = parseString(text)  # noqa: S318 - DTDs and sizes that harm are refused above
+        document = parseString(text[start:end])  # noqa: S318 - what can do harm is refused
     except ExpatError as error:
         raise ValueError(f"not XML: {error}") from None
     nodes(document)  # raises if they are nested too deep
-    return document
+    return text[:start], document, text[end:].strip()
 
 
 def _encoding(data: bytes) -> str:
@@ -150,12 +157,14 @@ def nodes(below: Document | Element) -> list[Element | Attr]:
 
 
 def _serialised(node: Node) -> str:
-    """XML of a node; minidom's own loses line breaks in attributes."""
+    """XML of a node; minidom's own loses line breaks in attributes, and has None for empty ones."""
     if isinstance(node, Document):
         return "\n".join(map(_serialised, node.childNodes))
     if not isinstance(node, Element):
         return node.toxml().replace("\r", "&#13;")
-    attributes = "".join(f" {name}={quoteattr(text)}" for name, text in node.attributes.items())
+    attributes = "".join(
+        f" {name}={quoteattr(text or '')}" for name, text in node.attributes.items()
+    )
     inner = "".join(map(_serialised, node.childNodes))
     start = f"<{node.tagName}{attributes}"
     return f"{start}>{inner}</{node.tagName}>" if inner else f"{start}/>"
@@ -169,7 +178,7 @@ def name_of(node: Element | Attr) -> tuple[str, str]:
 def _text(node: Element | Attr) -> str:
     """A property's value, which an element may have as a resource."""
     if isinstance(node, Attr):
-        return node.value
+        return node.value or ""
     said = "".join(child.data for child in node.childNodes if isinstance(child, Text))
     return node.getAttributeNS(RDF, "resource") or said
 

@@ -86,7 +86,7 @@ def _refreshed_main(
 def _has_properties(packet: bytes) -> bool:
     """Whether an extended packet still has a property."""
     try:
-        found = nodes(parse(packet))
+        found = nodes(parse(packet)[1])
     except ValueError:
         return True
     syntax = (RDF, "adobe:ns:meta/", "http://www.w3.org/2000/xmlns/")

@@ -96,9 +96,7 @@ def test_what_is_coded_again_keeps_its_colours(
 
 
 @pytest.mark.parametrize("quality", [40, 75, 90])
-def test_a_lossy_webp_is_coded_at_one_high_quality(
-    photo: Pixels, spot: Bits, quality: int
-) -> None:
+def test_a_lossy_webp_is_coded_at_one_high_quality(photo: Pixels, spot: Bits, quality: int) -> None:
     """Whatever its own was, which no field of the file states."""
     source = encoded(Image.fromarray(photo), format="WEBP", quality=quality)
     decoded, made = edited(source, spot)

@@ -21,7 +21,7 @@ from stages.codecs.jpeg.libjpeg import transform
 from stages.codecs.jpeg.splice import splice
 from stages.pixels.masks import Bits, Bytes
 from tests.support import DEMO, encoded, upright_rgb
-from tests.support.jpeg import coefficients_of
+from tests.support.coefficients import coefficients_of
 
 Planes = list[npt.NDArray[np.int16]]
 SIZES = [(301, 443), (64, 64), (17, 9), (8, 200), (1, 1)]

@@ -299,6 +299,25 @@ def test_a_photo_without_motion_and_a_plain_provenance_stay() -> None:
     assert refreshed_xmp(packet, EDITED, REBUILD) == (packet, [])
 
 
+@pytest.mark.parametrize("junk", [b"\xff\xfe\x05", b"<?xpacket end=", b"& < what"])
+def test_what_follows_the_last_element_of_a_packet_does_not_matter(junk: bytes) -> None:
+    plain = xmp("hdrgm:Version='1.0' xmlns=''", DIRECTORY % "GainMap")
+    end = plain.index(b"</x:xmpmeta>") + len(b"</x:xmpmeta>")
+    result, notes = refreshed_xmp(plain[:end] + junk, EDITED, REBUILD)
+    assert notes == ["gain map dropped"]
+    assert result.endswith(b"</x:xmpmeta>\n" + junk)
+    assert same_xml(result[: -len(junk)] + b"<?", xmp("xmlns=''"))
+
+
+@pytest.mark.parametrize("mark", ["\ufeff", ""])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be"])
+def test_a_byte_order_mark_stays(encoding: str, mark: str) -> None:
+    packet = (mark + xmp("hdrgm:Version='1.0'").decode()).encode(encoding)
+    result, notes = refreshed_xmp(packet, EDITED, REBUILD)
+    assert notes == ["gain map dropped"]
+    assert result.decode(encoding).startswith(mark + "<?xpacket begin=")
+
+
 def test_a_packet_with_a_dtd_or_without_end_stays() -> None:
     lol = "".join(f'<!ENTITY l{i + 1} "{f"&l{i};" * 10}">' for i in range(9))
     bomb = f'<!DOCTYPE x [<!ENTITY l0 "lol">{lol}]><x:xmpmeta hdrgm="&l9;"/>'.encode()
