@@ -61,7 +61,7 @@ class TiffFile:
         self._order: Literal["<", ">"] = "<" if data[:2] == b"II" else ">"
         is_big = self._number(2, "H") == 43
         self._count, self._word, self._entry = ("Q", "Q", 20) if is_big else ("H", "I", 12)
-        self._first = 8 if is_big else 4
+        self._link, self._header = (8, 16) if is_big else (4, 8)
         self._inline = 8 if is_big else 4
 
     @classmethod
@@ -73,7 +73,7 @@ class TiffFile:
     @property
     def first(self) -> int:
         """Position of the first directory, wherever that is."""
-        return self._number(self._first, self._word)
+        return self._number(self._link, self._word)
 
     def iter_entries(self, directory: int) -> Iterator[Entry]:
         """The tags of the directory at that position, as far as they and their values lie inside.
@@ -81,7 +81,7 @@ class TiffFile:
         One whose type is not known counts as bytes.
         """
         start = directory + struct.calcsize(self._count)
-        if not self._first <= directory or start > len(self.data):
+        if directory < self._header or start > len(self.data):
             return
         for i in range(self._number(directory, self._count)):
             position = start + i * self._entry
@@ -231,12 +231,12 @@ class TiffFile:
     def _is_inside(self, directory: int) -> bool:
         """Whether a directory has entries, all of which lie inside."""
         start = directory + struct.calcsize(self._count)
-        is_there = self._first < directory and start <= len(self.data)
+        is_there = self._header <= directory and start <= len(self.data)
         return is_there and start < self._next_at(directory) <= len(self.data)
 
     def _links(self) -> Iterator[int]:
         """The positions at which the chain's directories are named, as far as they lie inside."""
-        at, seen, size = self._first, set[int](), len(self.data)
+        at, seen, size = self._link, set[int](), len(self.data)
         while at not in seen and at + struct.calcsize(self._word) <= size:
             seen.add(at)
             yield at

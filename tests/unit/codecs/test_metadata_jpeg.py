@@ -43,6 +43,7 @@ from tests.support.metadata_files import (
     samsung,
     segment,
     thumbnail_of,
+    tiff,
     ultra_hdr,
     with_thumbnail,
     xmp,
@@ -70,6 +71,12 @@ def test_listed_pictures_go_with_their_index_and_the_photo_stays(
     assert previews(result) == []
     with pytest.raises(RowError, match="further picture"):
         refreshed(data, REFUSE)
+
+
+def test_an_index_without_pictures_behind_the_photo_is_left_as_it_is() -> None:
+    index = segment(0xE2, b"MPF\0" + tiff("<", [{0xB001: (4, [1])}], b"", 100))
+    _, state = refreshed(photo(index), REFUSE)
+    assert state.segments[1:] == [index]
 
 
 def test_what_pillow_writes_as_mpo_is_left_as_one_picture() -> None:
