@@ -20,7 +20,7 @@ from stages.codecs.formats import detect_codec
 from stages.codecs.mask_file import Channel, Polarity
 from stages.codecs.orientation import ignored
 from stages.codecs.picture import Decoded
-from stages.codecs.pillow_io import opened
+from stages.codecs.pillow_io import open_image
 from stages.libraries import configure_libraries
 from stages.pixels.masks import Levels
 
@@ -101,7 +101,7 @@ def decode_mask(
     """
     with _explained(data, "mask", uri):
         _check_head(data, max_megapixels, "mask", uri)
-        with opened(data) as picture:
+        with open_image(data) as picture:
             _check_size(*picture.size, max_megapixels, "mask", uri)
             if picture.format not in mask_file.FORMATS:
                 raise UnsupportedError(f"its format is {picture.format}")
@@ -154,7 +154,7 @@ def _check_head(data: bytes, max_megapixels: float, role: Role, uri: str) -> Non
 
 def _other_format(data: bytes) -> str:
     """The format of a picture that is none of ours; raises UnidentifiedImageError if it is none."""
-    with opened(data) as picture:
+    with open_image(data) as picture:
         return picture.format or "unknown"
 
 

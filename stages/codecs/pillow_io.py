@@ -40,12 +40,12 @@ _EXIF_NAME = b"Exif\0\0"
 _EXIF_ITEM = re.compile(rb"(infe\x02.{7})Exif", re.DOTALL)
 _HEAD = 65_536
 
-#: Where ``opened`` leaves the orientation among a picture's ``info``.
+#: Where ``open_image`` leaves the orientation among a picture's ``info``.
 _DISPLAYED = "displayed_orientation"
 
 
 @contextmanager
-def opened(data: bytes) -> Iterator[Image.Image]:
+def open_image(data: bytes) -> Iterator[Image.Image]:
     """Open a picture; what Pillow warns of (odd metadata, size) is not reported.
 
     Its orientation is that of :mod:`stages.codecs.orientation`, not Pillow's, which follows XMP.
@@ -74,7 +74,7 @@ def _image(data: bytes) -> Image.Image:
 
 def size(data: bytes) -> tuple[int, int]:
     """Width and height in the stored frame, px."""
-    with opened(data) as picture:
+    with open_image(data) as picture:
         return picture.size
 
 
@@ -84,7 +84,7 @@ def decode(data: bytes) -> Decoded:
     Raises:
         UnsupportedError: it is animated, or has other samples.
     """
-    with opened(data) as picture:
+    with open_image(data) as picture:
         if picture.mode not in _MODES:
             raise UnsupportedError(f"its samples are of the kind {picture.mode}")
         if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
@@ -115,7 +115,7 @@ def scale_key(picture: Image.Image, data: bytes) -> None:
 
 
 def orientation_of(picture: Image.Image) -> int:
-    """The orientation, 1 to 8, in which a picture that :func:`opened` gave is displayed."""
+    """The orientation, 1 to 8, in which a picture that :func:`open_image` gave is displayed."""
     return int(picture.info.get(_DISPLAYED, 1))
 
 
@@ -134,7 +134,7 @@ def metadata(data: bytes, others: Iterable[str] = (), raw_exif: bytes = b"") -> 
         others: names of what has no place in another format.
         raw_exif: EXIF in a place that Pillow does not look in.
     """
-    with opened(data) as picture:
+    with open_image(data) as picture:
         info = picture.info
         xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
         return Metadata(
@@ -152,7 +152,7 @@ def write_lossy(
     """Write a file of 8 bits a sample; ``format_`` is Pillow's name. There are no notes."""
     options = writing_options(metadata, space)
     picture = as_pillow(pixels, space.model)
-    return saved(picture, format=format_, quality=quality, **options), []
+    return save_image(picture, format=format_, quality=quality, **options), []
 
 
 def writing_options(metadata: Metadata, space: Space) -> dict[str, Any]:
@@ -162,7 +162,7 @@ def writing_options(metadata: Metadata, space: Space) -> dict[str, Any]:
     return options | ({"dpi": metadata.dpi} if metadata.dpi else {})
 
 
-def saved(picture: Image.Image, **how: Any) -> bytes:
+def save_image(picture: Image.Image, **how: Any) -> bytes:
     """The picture as a file's bytes, the same on every machine."""
     if how.get("format") == "AVIF":
         how["max_threads"] = 1  # else the number of cores decides how many tiles there are

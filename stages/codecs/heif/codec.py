@@ -59,14 +59,14 @@ def encode_avif(edit: Edit) -> Encoded:
         RowError: ``image.stale_preview``.
         UnsupportedError: the encoder cannot take it.
     """
-    with pillow_io.opened(edit.source) as original:
+    with pillow_io.open_image(edit.source) as original:
         blocks, kept = _updated(edit, original.info)
     _drop_derived(edit.source, blocks)
     quality = edit.quality or DEFAULT_QUALITY
     picture = as_pillow(edit.pixels, edit.space.model)
     try:
         with library_errors():
-            data = pillow_io.saved(picture, format="AVIF", quality=quality, **kept)
+            data = pillow_io.save_image(picture, format="AVIF", quality=quality, **kept)
     except DamagedError as error:  # of the encoder, which does not say that it lacks memory
         raise UnsupportedError(str(error)) from None
     return Encoded(data, "reencoded", f"AVIF, quality {quality}", blocks.notes)

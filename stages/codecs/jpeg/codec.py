@@ -20,7 +20,7 @@ from stages.codecs.jpeg.header import read_header
 from stages.codecs.jpeg.markers import APP0, COM, envelope, is_adobe, segments
 from stages.codecs.jpeg.splice import splice
 from stages.codecs.picture import Edit, Encoded, as_pillow
-from stages.codecs.pillow_io import opened, saved
+from stages.codecs.pillow_io import open_image, save_image
 from stages.codecs.stale.segments import EXIF
 from stages.codecs.updater import MetadataUpdater
 from stages.pixels.samples import to_8_bits
@@ -63,10 +63,10 @@ def _corrupt(error: DamagedError) -> RowError:
 
 
 def _coded_again(edit: Edit) -> bytes:
-    with opened(edit.source) as original:
+    with open_image(edit.source) as original:
         assert isinstance(original, JpegImagePlugin.JpegImageFile)
         subsampling = JpegImagePlugin.get_sampling(original)
-        return saved(
+        return save_image(
             as_pillow(edit.pixels, edit.space.model),
             format="JPEG",
             qtables=original.quantization,

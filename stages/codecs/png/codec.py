@@ -56,7 +56,7 @@ def decode(data: bytes) -> Decoded:
     check_samples(data)
     if data[_DEPTH] != 16:
         return pillow_io.decode(data)
-    with pillow_io.opened(data) as picture:
+    with pillow_io.open_image(data) as picture:
         if getattr(picture, "n_frames", 1) > 1:
             raise UnsupportedError("it is animated")
         picture.load()  # reads what is behind the pixels, too
@@ -139,7 +139,7 @@ def _write(pixels: Samples, space: Space, metadata: Metadata, _: int) -> tuple[b
     if metadata.xmp:
         texts.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
     options = pillow_io.writing_options(replace(metadata, xmp=b""), space)
-    around = pillow_io.saved(Image.new("RGB", (1, 1)), format="PNG", pnginfo=texts, **options)
+    around = pillow_io.save_image(Image.new("RGB", (1, 1)), format="PNG", pnginfo=texts, **options)
     kept = [chunk for chunk in chunks(around) if chunk[0][:1].islower()]
     return with_chunks(coded_samples(pixels), kept, []), []
 
@@ -153,7 +153,9 @@ def coded_samples(pixels: Samples) -> bytes:
     """``(h, w, c)`` uint8 or uint16, grey or RGB, perhaps with alpha, as a PNG without metadata."""
     if pixels.dtype == np.uint8:
         model: ColourModel = "grey" if pixels.shape[2] <= 2 else "rgb"
-        return pillow_io.saved(as_pillow(pixels, model), format="PNG", compress_level=_COMPRESSION)
+        return pillow_io.save_image(
+            as_pillow(pixels, model), format="PNG", compress_level=_COMPRESSION
+        )
     plain = pixels[..., 0] if pixels.shape[2] == 1 else pixels
     return bytes(imagecodecs.png_encode(np.ascontiguousarray(plain), level=_COMPRESSION))
 

@@ -54,7 +54,7 @@ def _shallow(pixels: Samples, space: Space, metadata: Metadata) -> bytes:
         tags[_XMP] = metadata.xmp
     options = pillow_io.writing_options(replace(metadata, exif=b"", xmp=b""), space)
     picture = as_pillow(pixels, space.model)
-    return pillow_io.saved(
+    return pillow_io.save_image(
         picture, format="TIFF", compression="tiff_adobe_deflate", tiffinfo=tags, **options
     )
 

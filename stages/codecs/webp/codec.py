@@ -10,7 +10,7 @@ from functools import partial
 from stages.codecs import pillow_io
 from stages.codecs.base import Codec, Metadata, Writer
 from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, as_pillow
-from stages.codecs.pillow_io import opened, saved
+from stages.codecs.pillow_io import open_image, save_image
 from stages.codecs.stale.jumbf import MANIFEST
 from stages.codecs.updater import MetadataUpdater
 from stages.codecs.webp.riff import riff_chunks
@@ -29,7 +29,7 @@ def encode(edit: Edit) -> Encoded:
         RowError: ``image.stale_preview``.
     """
     parts = dict(riff_chunks(edit.source))
-    with opened(edit.source) as original:
+    with open_image(edit.source) as original:
         kept = {key: original.info.get(key) or b"" for key in ("icc_profile", "exif", "xmp")}
     blocks = MetadataUpdater(edit)
     kept |= {"exif": blocks.exif(kept["exif"]), "xmp": blocks.xmp(kept["xmp"])}
@@ -42,7 +42,7 @@ def encode(edit: Edit) -> Encoded:
     is_lossless = b"VP8 " not in parts
     quality = 100 if is_lossless else edit.quality or DEFAULT_QUALITY
     try:
-        data = saved(
+        data = save_image(
             as_pillow(edit.pixels, edit.space.model),
             format="WEBP",
             lossless=is_lossless,

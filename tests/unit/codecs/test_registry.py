@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -26,7 +27,7 @@ def test_every_format_has_an_entry_and_what_can_be_asked_for_has_a_writer() -> N
     assert {name for name, codec in CODECS.items() if codec.writer} == wanted
 
 
-def test_a_file_has_the_format_of_its_first_entry_in_the_corpus_name() -> None:
+def test_each_file_of_the_corpus_is_recognised_by_its_first_bytes() -> None:
     for name, data in small_files().items():
         assert detect_format(data) == name.partition("-")[0]
 
@@ -41,7 +42,7 @@ def png_of(chunks: bytes) -> bytes:
     return plain[:33] + chunks + plain[33:]
 
 
-ENDLESS = {
+ENDLESS: dict[str, tuple[Callable[[], bytes], str]] = {
     "jpeg-segments": (lambda: jpeg_of(segment(0xFE, b"") * 10_000), "segments"),
     "jpeg-fill": (lambda: jpeg_of(b"\xff" * 5000), "fill a gap"),
     "jpeg-fill-without-a-marker": (lambda: jpeg_of(b"\xff" * 5000 + b"\0"), "fill a gap"),
