@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -69,8 +69,9 @@ class Codec:
         encode: writes an edit into it. Raises UnsupportedError, too.
         metadata: what of it other formats can hold, and what they cannot.
         writer: makes such files from others; None: they are only edited.
-        check_head: refuses a file with endless parts, before any library walks over them. Returns
-            the size, px, of a picture that its reader allocates before it returns a size.
+        walk: over all parts of a file; raises UnsupportedError for endless ones, which is asked
+            for before any library walks over them.
+        claimed_size: of the picture, px, if its reader allocates that before it returns a size.
         check_samples: raises RowError ``image.corrupt`` for damage that ``decode`` passes over.
         diagnose: raises UnsupportedError or DamagedError for a file that its reader does not
             recognise, if more is known of it than that.
@@ -84,7 +85,8 @@ class Codec:
     encode: Callable[[Edit], Encoded]
     metadata: Callable[[bytes], Metadata]
     writer: Writer | None = None
-    check_head: Callable[[bytes], tuple[int, int] | None] = field(default=_nothing)
+    walk: Callable[[bytes], Iterable[object]] = field(default=lambda _: ())
+    claimed_size: Callable[[bytes], tuple[int, int] | None] = field(default=_nothing)
     check_samples: Callable[[bytes], None] = field(default=_nothing)
-    diagnose: Callable[[bytes], None] = field(default=_nothing)
+    diagnose: Callable[[bytes], object] = field(default=_nothing)
     is_cut: Callable[[bytes], bool] | None = None

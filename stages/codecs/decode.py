@@ -148,7 +148,12 @@ def _damaged(error: DamagedError, data: bytes, role: Role, uri: str) -> RowError
 def _check_head(data: bytes, max_megapixels: float, role: Role, uri: str) -> None:
     """Refuse what costs time or memory before its size is known; raises UnsupportedError, too."""
     codec = detect_codec(data)
-    if codec and (size := codec.check_head(data)):
+    if codec is None:
+        return
+    with suppress(DamagedError):
+        for _ in codec.walk(data):
+            pass
+    if size := codec.claimed_size(data):
         _check_size(*size, max_megapixels, role, uri)
 
 

@@ -6,7 +6,6 @@ kind, and the lineage says so.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial
 
 from PIL import JpegImagePlugin
@@ -103,16 +102,6 @@ def _name_of_segment(segment: bytes) -> str:
     return name or ("comment" if segment[1] == COM else f"APP{segment[1] - APP0}")
 
 
-def _check_head(jpeg: bytes) -> None:
-    with suppress(DamagedError):
-        for _ in segments(jpeg):
-            pass
-
-
-def _diagnose(jpeg: bytes) -> None:
-    read_header(jpeg)
-
-
 CODEC = Codec(
     suffix="jpg",
     recognises=lambda data: data.startswith(b"\xff\xd8\xff"),
@@ -126,7 +115,7 @@ CODEC = Codec(
         holds_alpha=False,
         max_block=65_500,  # of a segment's bytes, the name that goes before XMP taken off
     ),
-    check_head=_check_head,
+    walk=segments,
     check_samples=check_samples,
-    diagnose=_diagnose,
+    diagnose=read_header,
 )

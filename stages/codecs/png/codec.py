@@ -144,11 +144,6 @@ def _write(pixels: Samples, space: Space, metadata: Metadata, _: int) -> tuple[b
     return with_chunks(coded_samples(pixels), kept, []), []
 
 
-def _check_head(png: bytes) -> None:
-    for _ in chunks(png):
-        pass
-
-
 def coded_samples(pixels: Samples) -> bytes:
     """``(h, w, c)`` uint8 or uint16, grey or RGB, perhaps with alpha, as a PNG without metadata."""
     if pixels.dtype == np.uint8:
@@ -168,5 +163,5 @@ CODEC = Codec(
     encode=encode,
     metadata=_metadata,
     writer=Writer(write=_write, is_lossless=True),
-    check_head=_check_head,
+    walk=chunks,
 )

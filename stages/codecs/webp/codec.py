@@ -65,10 +65,8 @@ def _metadata(data: bytes) -> Metadata:
     return pillow_io.metadata(data, others)
 
 
-def _check_head(data: bytes) -> tuple[int, int] | None:
-    """Walk over all chunks; returns width and height as the head claims them, px."""
-    for _ in riff_chunks(data):
-        pass
+def _claimed_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height as the head claims them, px; None if there is no more than half of one."""
     if len(data) < 30:
         return None
     if data[12:16] == b"VP8X":
@@ -99,6 +97,7 @@ CODEC = Codec(
     encode=encode,
     metadata=_metadata,
     writer=Writer(write=partial(pillow_io.write_lossy, "WEBP")),
-    check_head=_check_head,
+    walk=riff_chunks,
+    claimed_size=_claimed_size,
     is_cut=lambda data: int.from_bytes(data[4:8], "little") + 8 > len(data),
 )
