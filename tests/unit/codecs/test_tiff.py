@@ -16,13 +16,13 @@ from PIL import Image
 
 from manifests.errors import RowError
 from stages.codecs.decode import decode_photo
-from stages.codecs.encode import encode
-from stages.codecs.picture import Decoded, Samples
+from stages.codecs.picture import Decoded
 from stages.pixels.masks import Bits
+from stages.pixels.samples import Samples
 from stages.recipe import Recipe
 from tests.support import encoded
 from tests.support.corpus import SRGB, deep
-from tests.support.editing import edited, read_tiff, tiff, with_alpha
+from tests.support.editing import edited, read_tiff, tiff, with_alpha, written
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -133,7 +133,7 @@ def test_nothing_of_an_old_strip_is_left(spot: Bits) -> None:
     pixels = decoded.pixels.copy()
     pixels[spot] = np.random.default_rng(2).integers(0, 255, (int(spot.sum()), 3))
     new = Decoded(pixels, 1, decoded.space)
-    made = encode(source, new, spot, Recipe.load("telea"), "x").data
+    made = written(source, new, spot, Recipe.load("telea")).data
     assert len(made) > len(source)
     assert np.array_equal(read_tiff(made), pixels)
     with tifffile.TiffFile(io.BytesIO(source)) as old, tifffile.TiffFile(io.BytesIO(made)) as now:
