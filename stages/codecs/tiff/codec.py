@@ -48,6 +48,9 @@ _ALPHA_PREMULTIPLIED, _ALPHA = 1, 2
 _WRITABLE = (1, 5, 8, 32946, 32773, 34925, 50000)
 _PREDICTORS = (1, 2)
 
+#: What tifffile passes on as the file has it: a damaged one may be text, or a tuple.
+_NUMBERS = ("imagewidth", "imagelength", "imagedepth", "samplesperpixel", "tilewidth", "tilelength")
+
 #: More than any photo has, whatever its header says.
 _MAX_SAMPLES, _MAX_TILE, _MAX_PAGES, _MAX_DEPTH = 16, 1 << 26, 1000, 4
 
@@ -141,6 +144,9 @@ def main_page(reader: TiffReader) -> TiffPage:
         if _DNG_VERSION in page.tags:
             raise UnsupportedError("it is a camera's raw file")
         if not page.is_reduced:
+            for name in _NUMBERS:
+                if not isinstance(getattr(page, name), int):
+                    raise DamagedError(f"its {name} is not a whole number")
             return page
     raise UnsupportedError("it holds nothing but a smaller copy of its picture")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 from collections.abc import Callable
@@ -231,3 +232,25 @@ def test_a_preview_in_a_tiffs_maker_note_or_iptc_is_wiped(photo: Pixels, spot: B
     assert made.metadata_notes == ["IPTC preview dropped"]
     assert small[:200] not in made.data
     assert b"Bowls" in made.data
+
+
+@pytest.mark.parametrize("name", ["lzw", "zstd tiles", "16 bit, deflate, big-endian"])
+def test_a_tag_of_another_type_or_count_is_an_error_of_the_file(
+    name: str, photo: Pixels, spot: Bits
+) -> None:
+    """Each tag of the page in turn: as text, a fraction or a float, without or with many values."""
+    prepare, options = TIFFS[name]
+    source = tiff(prepare(photo), **options)
+    order = ">" if source[:2] == b"MM" else "<"
+    (first,) = struct.unpack_from(f"{order}I", source, 4)
+    (count,) = struct.unpack_from(f"{order}H", source, first)
+    for entry in range(first + 2, first + 2 + 12 * count, 12):
+        for kind in (2, 3, 4, 5, 12):
+            for values in (0, 1, 2, 9):
+                damaged = bytearray(source)
+                struct.pack_into(f"{order}HI", damaged, entry + 2, kind, values)
+                with contextlib.suppress(RowError):
+                    decoded = decode_photo(bytes(damaged), 1, "x")
+                    changed = np.zeros(decoded.pixels.shape[:2], np.bool_)
+                    changed[: len(changed) // 2] = True
+                    written(bytes(damaged), decoded, changed, Recipe.load("telea"))
