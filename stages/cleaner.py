@@ -18,13 +18,14 @@ from manifests.errors import RowError, describe
 from manifests.planning.marks import Marks
 from manifests.schema import LineageRow
 from stages.codecs.decode import decode_photo
-from stages.codecs.picture import Decoded, Samples
+from stages.codecs.picture import Decoded
 from stages.extras import require
 from stages.inputs import Picture, in_memory
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.pixels import colour
 from stages.pixels.masks import Bits
+from stages.pixels.samples import Samples
 from stages.recipe import Recipe
 from stages.steps.base import Step, finish
 from stages.steps.fetch import fetch
@@ -52,7 +53,8 @@ class Result:
     @property
     def image(self) -> Image.Image:
         """A Pillow picture, as displayed: sRGB, 8 bits, ``RGB``, or ``RGBA`` if it has alpha."""
-        return colour.as_displayed(self._decoded())
+        decoded = self._decoded()
+        return colour.as_displayed(decoded.pixels, decoded.space)
 
     @property
     def array(self) -> Samples:

@@ -82,7 +82,7 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
     after = _result(row, recipe, made)
     for name, decoded in (("before", before), ("after", after)):
         if decoded:
-            picture = colour.as_displayed(decoded)
+            picture = colour.as_displayed(decoded.pixels, decoded.space)
             store(f"{name}.webp", _shrunk(picture, _PREVIEW_SIDE_PX, _PREVIEW_QUALITY))
             made.shown.append(name)
             made.width, made.height = picture.size
@@ -91,7 +91,7 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
     if region is not None:
         made.outline = outline(region)
     if before and after and before.pixels.shape[:2] == after.pixels.shape[:2]:
-        pair = {"before": colour.as_displayed(before), "after": picture}
+        pair = {"before": colour.as_displayed(before.pixels, before.space), "after": picture}
         for index, patch in enumerate(row["patches"] or []):
             crop = _box(patch["crop"])
             for name, whole in pair.items():

@@ -24,14 +24,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
+from stages.codecs.errors import DamagedError
+from stages.codecs.jpeg.markers import APP1, SOS, segments
 from stages.codecs.png.chunks import chunks, raw_profile, xmp_of
 from stages.codecs.tiff.file import SHORT, Entry, TiffFile
 from stages.codecs.webp.riff import riff_chunks
 
 _ORIENTATION = 274
 _NAME, _XMP_NAME = b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0"
-_APP1, _SOS, _EOI = 0xE1, 0xDA, 0xD9
 
 #: XMP as an attribute or an element; ``verify`` of strangers' XML takes no parser for one digit.
 _IN_XMP = re.compile(rb"""\btiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])\b""")
@@ -111,28 +113,18 @@ def _sources(data: bytes) -> Iterator[tuple[int, str, bool]]:
 
 def _in_jpeg(data: bytes) -> Iterator[tuple[int | None, str, bool]]:
     is_first = True
-    for content in _app1(data):
-        if content.startswith(_NAME):
-            yield in_exif(content[len(_NAME) + 1 :]), "EXIF" if is_first else "more EXIF", is_first
-            is_first = False
-        elif content.startswith(_XMP_NAME):
-            yield in_xmp(content), "XMP", False
-
-
-def _app1(jpeg: bytes) -> Iterator[bytes]:
-    """The contents of the APP1 segments before the first scan."""
-    at = jpeg.find(b"\xff", 2)
-    while 0 <= at < len(jpeg) - 4:
-        marker = jpeg[at + 1]
-        if marker == 0xFF or marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:
-            at = jpeg.find(b"\xff", at + (1 if marker == 0xFF else 2))
-            continue
-        if marker in (_SOS, _EOI):
-            return
-        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
-        if marker == _APP1:
-            yield jpeg[at + 4 : end]
-        at = jpeg.find(b"\xff", max(end, at + 2))
+    with suppress(DamagedError):
+        for marker, _, content in segments(data):
+            if marker == SOS:
+                return
+            if marker != APP1:
+                continue
+            if content.startswith(_NAME):
+                where = "EXIF" if is_first else "more EXIF"
+                yield in_exif(content[len(_NAME) + 1 :]), where, is_first
+                is_first = False
+            elif content.startswith(_XMP_NAME):
+                yield in_xmp(content), "XMP", False
 
 
 def _in_png(data: bytes) -> Iterator[tuple[int | None, str, bool]]:

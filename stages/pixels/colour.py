@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
-from stages.codecs.picture import Decoded, Samples, Space, to_8_bits
 from stages.pixels.masks import Bits, Bytes
+from stages.pixels.samples import Samples, Space, to_8_bits
 
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), "rgb"
 
@@ -42,12 +42,12 @@ def view(pixels: Samples, space: Space) -> Bytes:
     return _to_srgb(colours, space)
 
 
-def as_displayed(photo: Decoded) -> Image.Image:
-    """The photo as a Pillow picture, sRGB with 8 bits: RGB, or RGBA if it has alpha."""
-    seen = view(photo.pixels, photo.space)
-    if photo.alpha is None:
+def as_displayed(pixels: Samples, space: Space) -> Image.Image:
+    """``(h, w, c)`` in ``space`` as a Pillow picture, sRGB with 8 bits: RGB, or RGBA with alpha."""
+    seen = view(pixels, space)
+    if pixels.shape[2] == space.channels:
         return Image.fromarray(seen)
-    return Image.fromarray(np.dstack([seen, to_8_bits(photo.alpha)]))
+    return Image.fromarray(np.dstack([seen, to_8_bits(pixels[..., -1])]))
 
 
 def paint(fill: Bytes, around: Samples, hole: Bits, space: Space) -> Samples:

@@ -301,8 +301,8 @@ class OutputOptions(Section):
     format: Literal["source", "jpeg", "png", "webp", "tiff", "avif"] = "source"
     """The photo's own, or one for all; another one is coded from the samples."""
     quality: int = Field(0, ge=0, le=100)
-    """Of lossy files coded from their samples, 1 to 100; 0: the source's own where it can be read
-    from the file (WebP), else 90. JPEGs that stay JPEGs keep their own tables, whatever this says.
+    """Of lossy files coded from their samples, 1 to 100; 0: 90, which is coded more finely
+    than most files are. JPEGs that stay JPEGs keep their own tables, whatever this says.
     """
     fidelity: Literal["any", "exact"] = "any"
     """exact: refuse a result that had to be coded again outside the mask too: lossy WebP, AVIF and

@@ -12,10 +12,10 @@ import tifffile
 from PIL import Image, ImageCms
 
 from stages.codecs.decode import decode_photo
-from stages.codecs.picture import Samples, Space
 from stages.codecs.png.chunks import chunks, with_chunks
 from stages.pipeline import Pipeline
 from stages.pixels import colour
+from stages.pixels.samples import Samples, Space
 from stages.recipe import Recipe
 from tests.support import DEMO, encoded, photo_of, upright_rgb
 

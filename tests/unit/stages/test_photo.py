@@ -16,13 +16,13 @@ from manifests.planning.marks import Marks
 from manifests.schema import LineageRow, lineage_schema
 from stages.codecs.jpeg import libjpeg
 from stages.codecs.jpeg.header import read_header
-from stages.codecs.jpeg.splice import coefficients_of
 from stages.photo import Photo, from_table, lineage_dict, to_table
 from stages.pipeline import Pipeline
 from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from stages.steps.base import run_steps
 from tests.support import DEMO, encoded
+from tests.support.coefficients import coefficients_of
 
 
 def demo_photo(name: str, recipe: Recipe, suffix: str = "jpg") -> Photo:
