@@ -7,6 +7,7 @@ that equal the old ones where the mask is 0.
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 from typing import assert_never
 
 import cv2
@@ -24,6 +25,9 @@ from stages.recipe.options import (
 
 #: ``fill(pixels, mask, seed)``; ``seed`` is 0 to 2**32 - 1, and ignored by exact methods.
 Fill = Callable[[Bytes, Bytes, int], Bytes]
+
+#: The library draws from the random numbers of the process: threads take turns.
+_patchmatch_lock = Lock()
 
 
 def load_fill(options: RemoveOptions) -> Fill:
@@ -59,8 +63,9 @@ def _patchmatch(patch_radius_px: int) -> Fill:
     """
 
     def fill(pixels: Bytes, mask: Bytes, seed: int) -> Bytes:
-        patch_match.set_random_seed(seed)
-        filled = patch_match.inpaint(pixels, mask, patch_size=patch_radius_px)
+        with _patchmatch_lock:
+            patch_match.set_random_seed(seed)
+            filled = patch_match.inpaint(pixels, mask, patch_size=patch_radius_px)
         return np.where(mask[..., None] > 0, filled, pixels)
 
     return fill

@@ -220,13 +220,16 @@ def test_nothing_marked_passes_the_file_on() -> None:
     assert not made.region.any()
 
 
-def test_threads_may_share_a_cleaner(coffee: Bytes) -> None:
-    cleaner = Cleaner(Recipe.load("patchmatch"))
+@pytest.mark.parametrize("recipe", ["telea", "patchmatch"])
+def test_threads_change_nothing(recipe: str, coffee: Bytes) -> None:
+    """Whether they share a cleaner or not."""
+    cleaner = Cleaner(Recipe.load(recipe))
     boxes = [[x, 130, 60, 40] for x in (50, 150, 250, 350)]
     alone = [cleaner.clean(coffee, boxes=box).data for box in boxes]
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda box: cleaner.clean(coffee, boxes=box).data, boxes))
-    assert together == alone
+        shared = pool.map(lambda box: cleaner.clean(coffee, boxes=box).data, boxes)
+        own = pool.map(lambda box: clean(coffee, recipe=recipe, boxes=box).data, boxes)
+        assert list(shared) == list(own) == alone
 
 
 def test_importing_stages_is_cheap_and_nothing_there_needs_ray() -> None:
