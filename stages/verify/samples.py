@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import tempfile
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 from PIL import Image, ImageOps
+from PIL.JpegImagePlugin import JpegImageFile
 
-from stages.verify.blocks import Parts
+from stages.verify.containers import JPEG_START, jpeg_segments
 
 Samples = npt.NDArray[Any]
 BoolMask = npt.NDArray[np.bool_]
@@ -27,6 +29,9 @@ BoolMask = npt.NDArray[np.bool_]
 #: Coding a photo again moves its samples by a few levels of 255 on average, and the mean of a tile
 #: of 16 x 16 px by less than noise shows; more is another picture, there or all over.
 MAX_LEVELS, MAX_TILE_LEVELS, _TILE_PX = 12.0, 24.0, 16
+
+#: A JPEG's markers of a frame (ITU T.81, table B.1).
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 class UncheckableError(Exception):
@@ -69,26 +74,21 @@ def decode(data: bytes) -> Picture:
         UncheckableError: no decoder for its format is installed.
         Exception: whatever its decoder raises at damage.
     """
-    if data.startswith(b"\x89PNG") and data[data.find(b"IHDR") + 12] not in (1, 8):
-        # which Pillow would make 8 bits
+    if data.startswith(b"\x89PNG"):  # of which Pillow reads no more than 8 bits of colour
         return Picture(_with_channels(imagecodecs.png_decode(data)))
     if data[:2] in (b"II", b"MM"):
         return _decode_tiff(data)
+    if data[4:8] == b"ftyp" and b"avif" not in data[8:64] and b"avis" not in data[8:64]:
+        return _decode_heic(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about metadata that are odd
-        if data[4:8] == b"ftyp" and b"avif" not in data[8:64] and b"avis" not in data[8:64]:
-            return _decode_heic(data)
         try:
-            opened = Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP", "AVIF"])
+            picture = Image.open(io.BytesIO(data), formats=["JPEG", "WEBP", "AVIF"])
         except OSError:
             raise UncheckableError("there is no checker for its format") from None
-        with opened as picture:
-            picture.load()
-            is_avif = picture.format == "AVIF"
-            upright = ImageOps.exif_transpose(picture) if is_avif else picture
-            if picture.mode in ("1", "P", "PA") or "transparency" in picture.info:
-                upright = upright.convert("RGBA")
-            return Picture(_with_channels(np.asarray(upright)), picture.mode == "CMYK", is_avif)
+        is_avif = picture.format == "AVIF"
+        upright = ImageOps.exif_transpose(picture) if is_avif else picture
+        return Picture(_with_channels(np.asarray(upright)), picture.mode == "CMYK", is_avif)
 
 
 def _with_channels(pixels: Samples) -> Samples:
@@ -159,7 +159,7 @@ def levels_apart(before: Picture, after: Picture, changed: BoolMask) -> tuple[fl
 
 
 def check_coefficients(
-    source: bytes, result: bytes, coding: tuple[Parts, Parts], changed: BoolMask
+    source: bytes, result: bytes, pictures: Sequence[Picture], changed: BoolMask
 ) -> tuple[int, str]:
     """Compare two JPEGs block by block, and the decoded samples away from touched blocks.
 
@@ -168,26 +168,26 @@ def check_coefficients(
     Args:
         source: the original file.
         result: the new one.
-        coding: of both.
+        pictures: what both decode to.
         changed: ``(h, w)`` bool, stored frame.
 
     Returns:
         Blocks that the mask does not touch, and what is not the same; empty if all is.
     """
-    for what, old, new in zip(
-        ("kind", "sampling", "quantisation tables"), *map(_coding, coding), strict=True
-    ):
-        if old != new:
+    if result[:3] != JPEG_START:
+        return 0, "it is no JPEG"
+    old, new = _read_jpeg(source), _read_jpeg(result)
+    for what in ("kind", "sampling", "quantisation tables"):
+        if old[what] != new[what]:
             return 0, f"JPEG {what} changed"
-    frame = coding[0].coding["sampling"]
-    most = [max(each[axis] for each in frame) for axis in (1, 2)]
+    sampling = np.array(old["sampling"])[:, 1:]
+    steps = (sampling.max(axis=0) // sampling).tolist()
     touched_px = np.zeros(changed.shape, np.bool_)
+    ys, xs = np.nonzero(changed)
     kept = 0
-    for component, before, after in zip(
-        frame, _coefficients(source), _coefficients(result), strict=True
-    ):
-        across, down = most[0] // component[1], most[1] // component[2]
-        hit = _blocks_hit(changed, before.shape[:2], 8 * across, 8 * down)
+    for (across, down), before, after in zip(steps, old["planes"], new["planes"], strict=True):
+        hit = np.zeros(before.shape[:2], np.bool_)
+        hit[ys // (8 * down), xs // (8 * across)] = True
         if before.shape != after.shape or not np.array_equal(before[~hit], after[~hit]):
             return 0, "coefficients outside the mask changed"
         kept += int(np.count_nonzero(~hit))
@@ -196,28 +196,13 @@ def check_coefficients(
         edge = np.ones((2 * down + 1, 2 * across + 1), np.uint8)
         grown = cv2.dilate(seen, edge) if across * down > 1 else seen
         touched_px[: len(grown), : len(grown[0])] |= np.asarray(grown > 0)
-    if not is_same_outside(decode(source), decode(result), touched_px):
+    if not is_same_outside(*pictures, touched_px):
         return kept, "samples outside the mask changed"
     return kept, ""
 
 
-def _coding(parts: Parts) -> tuple[object, ...]:
-    """Kind, sampling, and the quantisation table of each component, whatever its number."""
-    frame = parts.coding["sampling"]
-    tables = [parts.coding.get(f"table {number}") for *_, number in frame]
-    return parts.coding["kind"], [each[:3] for each in frame], tables
-
-
-def _blocks_hit(changed: BoolMask, shape: tuple[int, ...], width: int, height: int) -> BoolMask:
-    """Which blocks of a component hold a changed pixel, each covering width x height px."""
-    hit = np.zeros(shape, np.bool_)
-    ys, xs = np.nonzero(changed)
-    hit[ys // height, xs // width] = True
-    return hit
-
-
-def _coefficients(data: bytes) -> list[npt.NDArray[np.int16]]:
-    """``(blocks down, blocks across, 8, 8)`` of each component.
+def _read_jpeg(data: bytes) -> dict[str, Any]:
+    """How a JPEG is coded, and ``(blocks down, blocks across, 8, 8)`` of each component.
 
     Raises:
         UncheckableError: jpeglib cannot read them.
@@ -226,7 +211,9 @@ def _coefficients(data: bytes) -> list[npt.NDArray[np.int16]]:
         import jpeglib  # noqa: PLC0415 - takes a second
     except ImportError:  # there are no wheels for Linux on ARM
         raise UncheckableError("jpeglib is not installed, which reads coefficients") from None
-    with tempfile.NamedTemporaryFile(suffix=".jpg") as file:
+    markers = [marker for marker, _ in jpeg_segments(data)[0] if marker in _FRAMES]
+    with tempfile.NamedTemporaryFile(suffix=".jpg") as file, Image.open(io.BytesIO(data)) as header:
+        assert isinstance(header, JpegImageFile)
         file.write(data)
         file.flush()
         try:
@@ -234,4 +221,12 @@ def _coefficients(data: bytes) -> list[npt.NDArray[np.int16]]:
             planes = [getattr(read, name) for name in ("Y", "Cb", "Cr", "K")]
         except Exception as error:
             raise UncheckableError(f"its coefficients cannot be read: {error}") from error
-    return [plane for plane in planes if plane is not None]
+        return {
+            # whether it is progressive, whether arithmetic; bits of a sample, width and height
+            "kind": [
+                ([(each & 3 == 2, each > 0xC8) for each in markers], header.bits, header.size)
+            ],
+            "sampling": [layer[:3] for layer in header.layer],
+            "quantisation tables": [header.quantization[number] for *_, number in header.layer],
+            "planes": [plane for plane in planes if plane is not None],
+        }
