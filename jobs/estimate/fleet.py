@@ -11,14 +11,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.machines import MACHINES
+from cluster.deploy.machines import MACHINES
 from cluster.pools import NodeType, Pools, PoolSize
 from cluster.sizing import NodeGroup, has_gpus, size_pools
 from jobs.estimate.seconds import Figure, Part, defaults
-from jobs.job import grouped
+from jobs.pipeline.spec import grouped
 from manifests.errors import ClusterError
-from manifests.plan import rows_per_shard_of
-from stages.step import Step
+from manifests.planning.plan import rows_per_shard_of
+from stages.steps.base import Step
 
 #: Ray Data's cluster autoscaler (2.60 to 2.63) asks at most this often, and each time for no more
 #: than twice the throughput, or this many GPUs or CPUs more.

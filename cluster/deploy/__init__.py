@@ -1,0 +1,1 @@
+"""Files that set up a cluster, and the code that makes them."""
