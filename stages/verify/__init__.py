@@ -20,15 +20,13 @@ from stages.verify.containers import list_parts
 from stages.verify.differences import differing
 from stages.verify.embedded import embedded_pictures, is_stale
 from stages.verify.samples import (
-    MAX_LEVELS,
-    MAX_TILE_LEVELS,
     BoolMask,
     Picture,
     UncheckableError,
     check_coefficients,
+    check_recoded,
+    check_samples,
     decode,
-    is_same_outside,
-    levels_apart,
 )
 
 __all__ = ["Finding", "Promise", "UncheckableError", "compare", "differing"]
@@ -103,11 +101,11 @@ def compare(source: bytes, result: bytes, promise: Promise) -> Finding:
         return found
     if promise.fidelity == "coefficients":
         stored = _stored(promise.changed, turns[0])
-        kept, problem = check_coefficients(source, result, (before, after), stored)
-        found.outside = problem or f"coefficients of {kept:,} blocks identical"
-        found.problems += [problem] if problem else []
+        found.outside, problem = check_coefficients(source, result, (before, after), stored)
     else:
-        _check_samples(found, shown, promise)
+        check = check_samples if promise.fidelity == "lossless" else check_recoded
+        found.outside, problem = check(*shown, promise.changed)
+    found.problems += [problem] if problem else []
     found.differing = differing(
         old,
         new,
@@ -139,21 +137,6 @@ def _displayed(picture: Picture, orientation: int) -> Picture:
     """The picture as displayed: only the quarter turns, 6 and 8, are not their own inverses."""
     back = {6: 8, 8: 6}.get(orientation, orientation)
     return replace(picture, pixels=_stored(picture.pixels, back))
-
-
-def _check_samples(found: Finding, pictures: Sequence[Picture], promise: Promise) -> None:
-    before, after = pictures
-    if promise.fidelity == "lossless":
-        same = is_same_outside(before, after, promise.changed)
-        found.outside = "all samples identical" if same else "samples changed"
-        found.problems += [] if same else ["samples outside the mask changed"]
-        return
-    if before.is_cmyk != after.is_cmyk:
-        raise UncheckableError("CMYK was converted by a profile")
-    mean, tile = levels_apart(before, after, promise.changed)
-    found.outside = f"coded again: {mean:.2f} of 255 levels apart"
-    if mean > MAX_LEVELS or tile > MAX_TILE_LEVELS:
-        found.problems.append("another picture outside the mask")
 
 
 def _check_previews(
