@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobs.cli import results as results_cli
-from jobs.cli import streams
+from jobs.cli import results, streams
 from jobs.cli.estimate import estimate
 from jobs.cli.evaluate import evaluate
 from jobs.cli.models import TrustOption
@@ -31,6 +30,8 @@ from jobs.cli.options import (
 )
 from jobs.cli.plan import ManifestArgument, RowsPerShardOption, StrictOption
 from jobs.cli.plan import plan as plan_command
+from jobs.cli.printing import print_counts, print_line
+from jobs.cli.stop import stop
 from jobs.submit import submit
 from manifests.errors import CleanupError, all_codes, describe
 
@@ -203,7 +204,7 @@ def demo(
         outcome, page = run_demo(output.absolute(), Recipe.load(recipe, set_ or ()), console)
     _summarise(console, outcome)
     console.print("Open this page to see before and after:", style="bold")
-    console.print(page, soft_wrap=True, markup=False, highlight=False)
+    print_line(console, page)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -264,17 +265,17 @@ def doctor(
         examine_cluster(cluster, Recipe.load(recipe, set_ or ()), asked) if cluster else examine(s3)
     )
     for finding in findings:
-        console.print(f"{finding.state:5}", style=colours[finding.state], end="")
+        print_line(console, f"{finding.state:5}", colours[finding.state], end="")
         remedy = f"\n     {finding.remedy}" if finding.remedy else ""
-        text = f"{finding.what}: {finding.found}{remedy}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        print_line(console, f"{finding.what}: {finding.found}{remedy}")
         worst = max(worst, finding.state == "bad")
     raise typer.Exit(worst)
 
 
 app.command()(estimate)
 app.command()(evaluate)
-results_cli.register(app)
+for command in (results.status, results.failures, results.verify, results.report, stop):
+    app.command()(command)
 app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
     options_metavar="[OPTIONS] MANIFEST [OPTIONS OF run]",
@@ -315,32 +316,23 @@ def _console(*, stderr: bool = False) -> Console:
 
 def _print_error(what: str, message: str) -> None:
     console = _console(stderr=True)
-    console.print("error ", style="red", end="")
-    console.print(f"{what}: {message}", highlight=False, markup=False, soft_wrap=True)
+    print_line(console, "error ", "red", end="")
+    print_line(console, f"{what}: {message}")
 
 
 def _summarise(console: Console, outcome: Outcome) -> None:
     tally = outcome.tally
     photos = "photo" if tally.rows == 1 else "photos"
-    console.print(
+    print_line(
+        console,
         f"{tally.rows} {photos} in {outcome.seconds:.1f} s: {tally.ok} ok, "
         f"{tally.failed_count} failed, {tally.crashed} crashed",
-        highlight=False,
     )
-    for line in tally.fidelity_lines():
-        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
-    for code, count in sorted(tally.failed.items()):
-        console.print(f"  {count:>8}  {code}", highlight=False)
+    print_counts(console, tally)
     if tally.missing_count:
         named = ", ".join(name for _, name in tally.missing[:10])
-        console.print(
-            f"{tally.missing_count} photos have no result, among them {named}. "
-            "The same command goes on with them.",
-            style="red",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        text = f"{tally.missing_count} photos have no result, among them {named}. "
+        print_line(console, f"{text}The same command goes on with them.", "red")
 
 
 if __name__ == "__main__":

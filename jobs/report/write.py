@@ -27,17 +27,11 @@ from rich.console import Console
 from rich.progress import track
 
 from jobs.report import SAMPLE
-from jobs.report.data import (
-    Listing,
-    Side,
-    choose,
-    find_sides,
-    list_pairs,
-    list_rows,
-)
+from jobs.report.data import Listing, choose, find_sides, list_pairs, list_rows
 from jobs.report.pictures import Pictures, draw
 from jobs.report.records import REVIEW, Drawn, details, list_columns, picture_folder
 from jobs.report.summary import meaning
+from jobs.results.recipe_runs import RecipeRun
 from manifests.errors import CleanupError, DestinationError, RecipeError
 from manifests.runs import records
 from manifests.storage.files import Place
@@ -126,7 +120,7 @@ def write_report(
     return (folder / "index.html").uri
 
 
-def _pair(output: str, recipe: str | None, compare: str) -> tuple[Side, Side]:
+def _pair(output: str, recipe: str | None, compare: str) -> tuple[RecipeRun, RecipeRun]:
     """The side to look at, and the one to hold against it."""
     same = [side for side in find_sides(output) if side.is_called(compare)]
     second = (same or find_sides(compare))[-1]
@@ -191,7 +185,7 @@ def _draw_rows(
                     yield number, index, pictures
 
 
-def _drawn(row: dict[str, Any], side: Side, folder: Place) -> Pictures:
+def _drawn(row: dict[str, Any], side: RecipeRun, folder: Place) -> Pictures:
     """Draw one row, whatever its files are."""
     if (row["error_code"] or "").startswith("row."):
         return Pictures(problem="Not drawn: it may do to this process what it did to another.")

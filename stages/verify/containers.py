@@ -20,6 +20,14 @@ JPEG_START = b"\xff\xd8\xff"
 _XMP, _EXTENSION = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _C2PA = bytes.fromhex("6332706100110010800000AA00389B71")
 
+#: Segments that are listed as they are: marker, first bytes and name.
+_NAMES = (
+    (0xFE, b"", "comment"),
+    (0xE2, b"MPF\0", "MPF index"),
+    (0xE2, b"urn:iso:std:iso:ts:21496", "gain map"),
+    (0xEE, b"Adobe", "Adobe"),
+)
+
 #: A marker that ends the coded samples of a scan.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
@@ -90,7 +98,10 @@ def _list_jpeg(data: bytes, parts: Parts) -> None:
                 signed.add(body[2:4])  # the box's number, which its further segments have, too
             parts.add("C2PA" if body[2:4] in signed else "JUMBF", body)
         elif marker == 0xFE or 0xE0 <= marker <= 0xEF:
-            parts.add(_name_of(marker, body), body)
+            names = (
+                name for kind, start, name in _NAMES if marker == kind and body.startswith(start)
+            )
+            parts.add(next(names, f"APP{marker - 0xE0}"), body)
     used = [part for name, part in extended.items() if any(name in each for each in packets)]
     for packet in [*packets, *(b"".join(part[at] for at in sorted(part)) for part in used)]:
         list_xmp(packet, parts)
@@ -120,15 +131,6 @@ def _list_trailer(data: bytes, parts: Parts) -> None:
     parts.add("Samsung's list" if rest.endswith(b"SEFT") else "behind the picture", rest)
 
 
-def _name_of(marker: int, body: bytes) -> str:
-    if marker == 0xFE:
-        return "comment"
-    for start, name in ((b"MPF\0", "MPF index"), (b"urn:iso:std:iso:ts:21496", "gain map")):
-        if marker == 0xE2 and body.startswith(start):
-            return name
-    return "Adobe" if marker == 0xEE and body.startswith(b"Adobe") else f"APP{marker - 0xE0}"
-
-
 def _list_jfif(body: bytes, parts: Parts) -> None:
     """JFIF's density, and the thumbnails of it and of its extension."""
     kind, at = body[5:6], 12 if body.startswith(b"JFIF\0") else 6
@@ -145,12 +147,12 @@ def _list_jfif(body: bytes, parts: Parts) -> None:
 
 
 def _list_png(data: bytes, parts: Parts) -> None:
-    position, name, is_before = 8, b"", True
+    position, name, turns = 8, b"", True
     while position + 12 <= len(data) and name != b"IEND":
         end = position + 8 + int.from_bytes(data[position : position + 4])
         name = data[position + 4 : position + 8]
-        is_before &= name != b"IDAT"
-        _list_chunk(name, data[position + 8 : end], parts, turns=is_before)
+        turns &= name != b"IDAT"
+        _list_chunk(name, data[position + 8 : end], parts, turns=turns)
         position = end + 4
     parts.add("behind the picture", data[position:])
 

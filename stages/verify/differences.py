@@ -8,7 +8,7 @@ from stages.verify.blocks import Parts
 from stages.verify.embedded import without_pictures
 
 #: What of the notes accounts for a part of such a name to be ``lost``, ``changed`` or ``added``;
-#: ``\1`` is a group of the name. Two sentences are never a note of a row: see :func:`differing`.
+#: ``\1`` is a group of the name. Two of these sentences are added by :func:`differing`.
 _ALLOWED = (
     (r"chunk (\w{4}).* lost", r"chunk \1( with a wrong checksum)? dropped"),
     (r"chunk (\w{4}).* lost", r"picture in a chunk \1 dropped"),

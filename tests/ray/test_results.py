@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from jobs.cli.results import EXIT_UNCHECKED, show_status, show_verdicts
 from jobs.report.write import write_report
 from jobs.results.failures import write_failures
-from jobs.results.status import as_json, show
-from jobs.results.verify import EXIT_UNCHECKED, verify
-from jobs.results.verify import show as show_verdicts
+from jobs.results.status import as_json
+from jobs.results.verify import verify
 from jobs.run import Outcome, run
 from manifests.errors import DestinationError
 from manifests.runs import claim
@@ -45,7 +45,7 @@ def clean(manifest: Path, output: Path, address: str, **options: Any) -> Outcome
 
 def told(output: Path, *, by_shard: bool) -> str:
     console = Console(width=100, file=io.StringIO())
-    show(console, str(output), by_shard=by_shard)
+    show_status(console, str(output), by_shard=by_shard)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

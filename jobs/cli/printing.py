@@ -1,0 +1,23 @@
+"""How commands print: lines as they are, and the counts of a tally."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from manifests.ledger import Tally
+
+
+def print_line(console: Console, text: str, style: str | None = None, end: str = "\n") -> None:
+    """Print text as it is, without markup, highlights or breaks."""
+    console.print(text, style=style, end=end, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_counts(console: Console, tally: Tally) -> None:
+    """Print what was kept outside the masks, and how many rows have which error code."""
+    for line in tally.fidelity_lines():
+        print_line(console, f"  {line}")
+    for code, count in sorted(tally.failed.items()):
+        print_line(console, f"  {count:>8}  {code}")
