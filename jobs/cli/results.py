@@ -180,10 +180,6 @@ def report(
             "for the same ids.",
         ),
     ] = None,
-    hourly_price: Annotated[
-        float | None,
-        typer.Option(min=0, help="Of all machines that ran, an hour, to tell what a photo cost."),
-    ] = None,
 ) -> None:
     """Write a page to look at results, and to mark what to do again.
 
@@ -204,6 +200,5 @@ def report(
         only=kinds,
         recipe=recipe,
         compare=compare,
-        hourly_price=hourly_price,
     )
     typer.echo(page)

@@ -56,8 +56,6 @@ def write_report(
     only: Collection[str] = (),
     recipe: str | None = None,
     compare: str | None = None,
-    hourly_price: float | None = None,
-    title: str | None = None,
 ) -> str:
     """Write ``<output>/report/index.html`` and all that it needs, from the lineage.
 
@@ -69,8 +67,6 @@ def write_report(
         recipe: name, label or hash of the recipe to show; None: all that were run, or where
             something is compared, the last one.
         compare: another output folder, or another recipe of this one, to show beside the first.
-        hourly_price: of all machines that ran, in any currency; None: not known.
-        title: of the page; None: the folder's name.
 
     Returns:
         The page's path or URI.
@@ -98,7 +94,7 @@ def write_report(
         _script(folder, f"details-{files['details']:04d}", "details", files["details"], told)
         files["details"] += 1
     page = {
-        "title": title or place.name,
+        "title": place.name,
         "output": place.uri,
         "madeAt": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "version": version("catalog-cleanup"),
@@ -110,7 +106,7 @@ def write_report(
         "detailsPerFile": DETAILS_PER_FILE,
         "only": sorted(only),
         "compared": listing.compared is not None,
-        "sides": [_side(listing, index, hourly_price) for index in range(len(listing.sides))],
+        "sides": [_side(listing, index) for index in range(len(listing.sides))],
         "meanings": {code: meaning(code) for code in choices["code"]},
     }
     _script(folder, "page", "begin", page | choices)
@@ -136,7 +132,7 @@ def _pair(output: str, recipe: str | None, compare: str) -> tuple[RecipeRun, Rec
     return firsts[-1], second
 
 
-def _side(listing: Listing, index: int, hourly_price: float | None) -> dict[str, Any]:
+def _side(listing: Listing, index: int) -> dict[str, Any]:
     side = listing.sides[index]
     runs = records(side.plan.output)
     return {
@@ -144,7 +140,7 @@ def _side(listing: Listing, index: int, hourly_price: float | None) -> dict[str,
         "label": side.label,
         "output": side.plan.output,
         "planned": side.plan.rows,
-        "summary": listing.summaries[index].told(runs, hourly_price),
+        "summary": listing.summaries[index].told(runs),
     }
 
 

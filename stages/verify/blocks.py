@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from xml.etree import ElementTree as Xml
 
 import numpy as np
-from PIL import Image
 
 from stages.verify.tiff import PLACES, POINTERS, Directory, directories, unlisted
 
@@ -23,13 +22,11 @@ class Parts:
 
     Attributes:
         values: name -> value; equal names are numbered.
-        pictures: uncompressed previews, and their names.
         orientation: 1 to 8, by what browsers follow: the first EXIF of a JPEG, or of a PNG before
             its samples, or a TIFF's own tag; 0: there is none.
     """
 
     values: dict[str, bytes] = field(default_factory=dict)
-    pictures: list[tuple[str, Image.Image]] = field(default_factory=list)
     orientation: int = 0
     _counts: Counter[str] = field(default_factory=Counter)
 
@@ -39,12 +36,6 @@ class Parts:
             self._counts[name] += 1
             number = self._counts[name]
             self.values[name if number == 1 else f"{name} #{number}"] = value
-
-    def add_picture(self, name: str, width: int, height: int, samples: bytes) -> None:
-        """Add a preview's ``(height, width, 3)`` samples, RGB."""
-        self.add(name, samples)
-        if samples and len(samples) == 3 * width * height:
-            self.pictures.append((name, Image.frombytes("RGB", (width, height), samples)))
 
 
 def list_block(block: bytes, parts: Parts) -> None:
@@ -93,9 +84,9 @@ def list_exif(block: bytes, parts: Parts, *, turns: bool = True) -> None:
     for directory in found:
         name = f"EXIF {directory.name}"
         _list_tags(directory, name, parts)
-        is_raw = directory.numbers(259) == [1]
-        size = (directory.number(256), directory.number(257)) if is_raw else (0, 0)
-        parts.add_picture(f"{name}/samples", *size, directory.samples(block))
+        samples, count = directory.samples(block), directory.number(256) * directory.number(257)
+        is_raw = directory.numbers(259) == [1] and len(samples) == 3 * count
+        parts.add(f"{name}/{'raw samples' if is_raw else 'samples'}", samples)
     parts.add("EXIF unlisted", unlisted(block, found))
 
 

@@ -12,8 +12,6 @@ import re
 import zlib
 from collections.abc import Iterator
 
-import numpy as np
-
 from stages.verify.blocks import Parts, list_block, list_exif, list_resources, list_tiff, list_xmp
 
 JPEG_START = b"\xff\xd8\xff"
@@ -80,8 +78,12 @@ def _list_jpeg(data: bytes, parts: Parts) -> None:
     extended, profile = dict[bytes, dict[int, bytes]](), dict[int, bytes]()
     resources, packets, signed = b"", list[bytes](), set[bytes]()
     for marker, body in segments:
-        if marker == 0xE0 and body.startswith((b"JFIF\0", b"JFXX\0")):
-            _list_jfif(body, parts)
+        if marker == 0xE0 and body.startswith(b"JFIF\0"):
+            parts.add("JFIF", body[5:12])
+            width, height = body[12:14].ljust(2, b"\0")
+            parts.add("JFIF thumbnail", body[14 : 14 + 3 * width * height])
+        elif marker == 0xE0 and body.startswith(b"JFXX\0"):
+            parts.add("JFIF thumbnail", body[6:])
         elif marker == 0xE1 and body.startswith(b"Exif\0"):
             list_exif(body[6:], parts)
         elif marker == 0xE1 and body.startswith(_XMP):
@@ -129,21 +131,6 @@ def _list_trailer(data: bytes, parts: Parts) -> None:
             position = end
     rest = b"".join([*left, data[position:]]).strip(b"\0\xff")
     parts.add("Samsung's list" if rest.endswith(b"SEFT") else "behind the picture", rest)
-
-
-def _list_jfif(body: bytes, parts: Parts) -> None:
-    """JFIF's density, and the thumbnails of it and of its extension."""
-    kind, at = body[5:6], 12 if body.startswith(b"JFIF\0") else 6
-    if at == 12:
-        parts.add("JFIF", body[5:12])
-    elif kind == b"\x10":
-        parts.add("JFIF thumbnail", body[6:])
-        return
-    (width, height), samples = body[at : at + 2].ljust(2, b"\0"), body[at + 2 :]
-    if at == 6 and kind == b"\x11":
-        colours = np.frombuffer(samples[:768].ljust(768, b"\0"), np.uint8).reshape(256, 3)
-        samples = colours[np.frombuffer(samples[768:], np.uint8)].tobytes()
-    parts.add_picture("JFIF thumbnail", width, height, samples[: 3 * width * height])
 
 
 def _list_png(data: bytes, parts: Parts) -> None:

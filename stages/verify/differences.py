@@ -13,7 +13,7 @@ _ALLOWED = (
     (r"chunk (\w{4}).* lost", r"chunk \1( with a wrong checksum)? dropped"),
     (r"chunk (\w{4}).* lost", r"picture in a chunk \1 dropped"),
     (r"EXIF 0/(?:Exif/)?(\d+) lost", r"picture in the tag \1 dropped"),
-    (r"EXIF [1-9]\d*/samples changed", "EXIF thumbnail rebuilt"),
+    (r"EXIF [1-9]\d*/(raw )?samples changed", "EXIF thumbnail rebuilt"),
     (r"EXIF [1-9]", "EXIF thumbnail dropped"),
     (r"EXIF unlisted ", "EXIF thumbnail dropped|preview inside the EXIF dropped"),
     (r"EXIF 0/Sub", "preview inside the EXIF dropped"),

@@ -24,13 +24,14 @@ _VIDEO = re.compile(rb"\0\0\0[\x08-\xff]ftyp[ -~]{4}")
 
 
 def embedded_pictures(data: bytes, parts: Parts) -> Iterator[tuple[str, Image.Image | None]]:
-    """Name and picture of each preview; None for what vouches for the old picture otherwise.
+    """Name and picture of each preview; None for what may not stay with an edited picture at all.
 
-    That are videos and C2PA manifests. JPEGs are found wherever they lie in the metadata.
+    That are videos, C2PA manifests, and uncompressed previews, which nobody draws again. JPEGs are
+    found wherever they lie in the metadata.
     """
-    yield from parts.pictures
     for name, value in parts.values.items():
-        if name.startswith("C2PA"):
+        is_raw = name.startswith("JFIF thumbnail") and JPEG_START not in value
+        if name.startswith("C2PA") or ((is_raw or "raw samples" in name) and any(value)):
             yield name, None
             continue
         raw = _decoded_text(value) or value
