@@ -33,7 +33,7 @@ _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _EMBEDDED = re.compile(rb"\xff\xd8\xff|\0\0\0[\x08-\xff]ftyp(?=[ -~]{4})")
 
 #: Of the picture itself, as its decoder reads them: chunks of PNG and WebP, items of HEIF.
-_PIXELS = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS")
+_PIXELS: tuple[bytes, ...] = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS")
 _PIXELS += (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF")
 _PIXELS += (b"hvc1", b"av01", b"grid", b"iden", b"iovl")
 _HEIF_BOXES = (b"ftyp", b"meta", b"mdat", b"free", b"skip")
