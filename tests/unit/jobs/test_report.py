@@ -267,7 +267,7 @@ def test_results_are_found_by_the_hash_that_their_run_recorded(
     assert side.label == f"telea-{TELEA_HASH[:8]}"
     listing = list_rows([side], ())
     assert listing.rows["id"].to_pylist() == ["a"]
-    assert listing.summaries[0].told([side.record], None)["seconds"] == 2.5
+    assert listing.summaries[0].told([side.record])["seconds"] == 2.5
     assert [verdict.id for verdict in verify(out)] == ["a"]
 
 
