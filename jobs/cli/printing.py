@@ -1,4 +1,4 @@
-"""How commands print: lines as they are, and the counts of a tally."""
+"""Printing for people: consoles, lines as they are, errors, and the counts of a tally."""
 
 from __future__ import annotations
 
@@ -8,6 +8,20 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from manifests.ledger import Tally
+
+
+def console_for(*, stderr: bool = False) -> Console:
+    """A console on stdout or stderr."""
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def print_error(what: str, message: str) -> None:
+    """Print one error line on stderr: ``error CODE: MESSAGE``."""
+    console = console_for(stderr=True)
+    print_line(console, "error ", "red", end="")
+    print_line(console, f"{what}: {message}")
 
 
 def print_line(console: Console, text: str, style: str | None = None, end: str = "\n") -> None:

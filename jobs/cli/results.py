@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 #: Exit codes of ``verify``: all hold; some result differs; none differs, but some could not be
 #: checked.
-EXIT_ALL_HOLD, EXIT_DIFFERS, EXIT_UNCHECKED = 0, 2, 3
+EXIT_ALL_HOLD, EXIT_DIFFERS, EXIT_UNCHECKED = 0, 3, 4
 
 DestArgument = Annotated[
     str, typer.Argument(metavar="DEST", help="What was given to `run` as --output.")
@@ -30,11 +30,11 @@ DestArgument = Annotated[
 def status(
     output: DestArgument,
     by_shard: Annotated[
-        bool, typer.Option("--shards", help="Also show each shard by itself.")
+        bool, typer.Option("--by-shard", help="Also show each shard by itself.")
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON, all shards included.")] = False,
 ) -> None:
-    """Tell what is done, failed and left, and how fast it goes."""
+    """Show what is done, failed and left, and the current speed."""
     from rich.console import Console
 
     from jobs.results.status import as_json
@@ -88,7 +88,7 @@ def failures(
         str, typer.Option(metavar="MANIFEST", help="Where to: a path or s3:// URI in .jsonl.")
     ] = "failures.jsonl",
 ) -> None:
-    """Write a manifest of what failed or crashed, with reasons."""
+    """Write a manifest of the rows that failed or crashed, with reasons."""
     from jobs.results.failures import write_failures
 
     streams.keep_working()
@@ -99,13 +99,13 @@ def failures(
 def verify(
     output: DestArgument,
     sample: Annotated[
-        int | None, typer.Option(min=1, help="Check only this number of photos, evenly drawn.")
+        int | None, typer.Option(metavar="N", min=1, help="Check only N photos, evenly drawn.")
     ] = None,
 ) -> None:
-    """Compare results with their sources: nothing changed outside the masks but what is recorded.
+    """Check that nothing changed outside the masks, except what the lineage records.
 
-    Files are read by code that shares nothing with what wrote them. Exit code 0: all were checked
-    and hold. 2: some differ. 3: none differs, but some could not be checked. 1: there is no run.
+    Files are read by code that shares nothing with what wrote them. Exit codes: 0 all match; 3 some
+    differ; 4 none differs, but some could not be checked; 1 there is no run.
     """
     from rich.console import Console
 
@@ -156,7 +156,8 @@ def report(
         int,
         typer.Option(
             min=0,
-            help="So many photos get pictures: flagged ones first, then failed ones (at most "
+            metavar="N",
+            help="Number of photos with pictures: flagged ones first, then failed ones (at most "
             "half), then others, evenly drawn. 0: all.",
         ),
     ] = SAMPLE,
@@ -176,8 +177,8 @@ def report(
         str | None,
         typer.Option(
             metavar="DEST_OR_RECIPE",
-            help="Show beside them what another output folder, or another recipe of this one, has "
-            "for the same ids.",
+            help="Show the same ids beside them from another output folder, or from another recipe "
+            "of this one.",
         ),
     ] = None,
 ) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from jobs.cli import streams
 from jobs.cli.options import DashboardOption, parse_run
-from jobs.submit import absolute, job_api
+from jobs.cli.submit import absolute, job_api
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
@@ -30,14 +30,14 @@ def stop(
         str, typer.Argument(metavar="DEST_OR_JOB", help="A run's --output, or a job's id.")
     ],
     address: Annotated[str | None, DashboardOption] = None,
-    wait_s: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for the photos in flight.")
+    timeout: Annotated[
+        float, typer.Option(metavar="S", min=0, help="Seconds to wait for the photos in flight.")
     ] = 300.0,
 ) -> None:
     """Stop a run gracefully. Photos in flight end and are recorded, no others are begun.
 
-    It need not be a job of a cluster. One that has not ended after --wait-s is ended by Ray, if
-    --address is given and it is one. Exit code 0: nothing is at work any more. 1: it still is.
+    The run need not be a job of a cluster. A job that has not ended after --timeout is ended by
+    Ray, if --address is given. Exit codes: 0 nothing runs there any more; 1 something still does.
     """
     from manifests.errors import DestinationError
     from manifests.runs import records
@@ -56,7 +56,7 @@ def stop(
         for run in begun.values():
             typer.echo(f"Run {run.run_id}: its photos in flight end, and no others begin ...")
             run.ask_to_stop()
-        _within(wait_s, lambda: not begun.keys() & _at_work(output, job))
+        _within(timeout, lambda: not begun.keys() & _at_work(output, job))
         left = {begun[each].facts.get("job") for each in begun.keys() & _at_work(output, job)}
         gone = {run.facts.get("job") for run in begun.values()} - left
         forced = [each for each in jobs - gone if not listed[each].status.is_terminal()]
