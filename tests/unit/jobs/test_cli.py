@@ -178,11 +178,11 @@ def test_try_takes_boxes_and_several_masks(command: Command, tmp_path: Path) -> 
         ((PHOTO, "o.png", "--box", "1,2,x,4"), "1,2,x,4 is not X,Y,WIDTH,HEIGHT"),
     ],
 )
-def test_try_without_marks_ends_with_1(
+def test_try_without_marks_ends_with_2(
     command: Command, arguments: tuple[object, ...], message: str
 ) -> None:
     done = command("try", *arguments)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert message in done.stderr
 
 
@@ -234,10 +234,10 @@ def test_a_run_that_cannot_start_ends_with_1(command: Command, tmp_path: Path) -
     assert "error manifest.missing_column" in done.stderr
     assert not (tmp_path / "out").exists()
     wrong = command("run", "m.csv", "--output", "out", "--retry", "faild")
-    assert wrong.returncode == 1
+    assert wrong.returncode == 2
     assert "unknown status faild" in wrong.stderr
-    assert command("run", "m.csv", "--outptu", "out").returncode == 1
-    assert command("run").returncode == 1
+    assert command("run", "m.csv", "--outptu", "out").returncode == 2
+    assert command("run").returncode == 2
 
 
 def test_recipes_are_listed_and_shown_as_toml(command: Command, tmp_path: Path) -> None:
