@@ -31,7 +31,7 @@ def run_demo(output: Path, recipe: Recipe, console: Console) -> tuple[Outcome, s
     """
     _clear_earlier_demo(output)
     outcome = run(str(MANIFEST), str(output), recipe, console)
-    return outcome, write_report(str(output), console, title="The bundled demo photos")
+    return outcome, write_report(str(output), console)
 
 
 def _clear_earlier_demo(output: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.cli import streams
+from jobs.cli.printing import print_line
 
 if TYPE_CHECKING:
     from jobs.evaluation.evaluate import Evaluated
@@ -103,10 +104,10 @@ def evaluate(
     _print(console, columns, table)
     for each in found:
         if each.error:
-            console.print(f"{each.recipe}, {each.id}: {each.error}", markup=False, soft_wrap=True)
+            print_line(console, f"{each.recipe}, {each.id}: {each.error}")
     if html:
         html.write_text(render(found, columns, table), "utf-8")
-        console.print(str(html), soft_wrap=True, markup=False, highlight=False)
+        print_line(console, str(html))
     raise typer.Exit(3 if any(each.error for each in found) else 0)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from jobs.cli.options import DEFAULT_RECIPE, PoolsOption, RecipeOption, SetOption
-from jobs.cli.printing import console_for
+from jobs.cli.printing import console_for, print_line
 from manifests.errors import all_codes, describe
 
 
@@ -67,9 +67,8 @@ def doctor(
         examine_cluster(address, Recipe.load(recipe, set_ or ()), asked) if address else examine(s3)
     )
     for finding in findings:
-        console.print(f"{finding.state:5}", style=colours[finding.state], end="")
+        print_line(console, f"{finding.state:5}", colours[finding.state], end="")
         remedy = f"\n     {finding.remedy}" if finding.remedy else ""
-        text = f"{finding.what}: {finding.found}{remedy}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        print_line(console, f"{finding.what}: {finding.found}{remedy}")
         worst = max(worst, finding.state == "bad")
     raise typer.Exit(worst)

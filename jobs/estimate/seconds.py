@@ -13,11 +13,8 @@ from importlib import resources
 import numpy as np
 
 from jobs.pipeline.spec import grouped
+from jobs.results.recipe_runs import recipe_runs
 from manifests.errors import ClusterError, DestinationError
-from manifests.ledger import Ledger
-from manifests.planning.plan import load_plan
-from manifests.runs import latest_by_recipe
-from manifests.storage.files import Place
 from stages.pixels.windows import plan_crops, refined_size, window_of, working_size
 from stages.recipe import Recipe
 from stages.recipe.options import FluxFillOptions, LamaOptions
@@ -88,15 +85,10 @@ class Pilot:
         Raises:
             DestinationError: ``output.not_found``: there is no run, or it recorded no row.
         """
-        output = Place.of(output).uri
-        plan, runs = load_plan(output), list(latest_by_recipe(output).values())
-        if plan is None or not runs:
-            raise DestinationError("output.not_found", f"There is no run at {output}.")
-        recipe = Recipe.from_table(runs[-1].facts["recipe"], source=f"run {runs[-1].run_id}")
-        ledger = Ledger(output, runs[-1].facts["recipe_hash"])
+        run = recipe_runs(output)[-1]
         total, rows, pixels, measured = Counter[str](), 0, 0, 0
-        for shard in range(plan.shards):
-            table = ledger.latest(shard, ("id", "seconds", "width", "height"))
+        for shard in range(run.plan.shards):
+            table = run.ledger.latest(shard, ("id", "seconds", "width", "height"))
             for row in table.to_pylist(maps_as_pydicts="strict"):
                 total.update(row["seconds"] or {})
                 rows += 1
@@ -107,7 +99,7 @@ class Pilot:
         if not rows:
             raise DestinationError("output.not_found", f"The run at {output} recorded no row yet.")
         means = {name: seconds / rows for name, seconds in total.items()}
-        return cls(recipe, rows, means, pixels / measured / 1e6 if measured else 0.0)
+        return cls(run.recipe, rows, means, pixels / measured / 1e6 if measured else 0.0)
 
 
 @dataclass(frozen=True, slots=True)
