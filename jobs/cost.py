@@ -7,11 +7,9 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from cluster.sizing import NODE_TYPE
 from jobs.metrics import COST
 from manifests.errors import ClusterError
-
-#: The label by which Ray tells a node's group, or the type of node that ``ray up`` made it of.
-_GROUP = "ray.io/node-group"
 
 
 def load_prices(path: Path | str) -> dict[str, float]:
@@ -64,4 +62,4 @@ def groups_up() -> list[str]:
     import ray  # noqa: PLC0415 - slow to load
 
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    return [node["Labels"].get(_GROUP, "") for node in nodes]
+    return [node["Labels"].get(NODE_TYPE, "") for node in nodes]

@@ -18,9 +18,8 @@ import ray
 import yaml
 
 from cluster import generate
-from cluster.machines import MACHINES
 from cluster.pools import Pools, PoolSize, selects
-from cluster.sizing import NodeGroup, size_pools
+from cluster.sizing import NodeShape, size_pools
 from jobs.placing import load_pools
 
 ROOT = Path(__file__).parent.parent
@@ -95,11 +94,8 @@ def test_the_files_are_those_of_the_pools() -> None:
         assert (CLUSTER / name).read_text("utf-8") == content, "run: python -m cluster.generate"
 
 
-def nodes_to_come(pools: Pools) -> list[NodeGroup]:
-    return [
-        NodeGroup(name, each.cpus, each.gpus, each.memory_gib, each.labels, 0, each.max_nodes)
-        for name, each in pools.nodes.items()
-    ]
+def nodes_to_come(pools: Pools) -> list[NodeShape]:
+    return [NodeShape.to_come(name, each) for name, each in pools.nodes.items()]
 
 
 def test_the_pools_find_their_machines_before_and_after_these_are_up() -> None:
@@ -167,9 +163,9 @@ def test_a_cluster_has_a_group_for_each_pool(name: str) -> None:
     assert cluster["enableInTreeAutoscaling"]
     groups = {group["groupName"]: group for group in cluster["workerGroupSpecs"]}
     assert list(groups) == ["cpu", "small-gpu", "large-gpu"]
-    for machine in MACHINES:
+    for machine in generate.machine_types():
         group = groups[machine.group]
-        assert group["minReplicas"] == 0 < group["maxReplicas"] == machine.most
+        assert group["minReplicas"] == 0 < group["maxReplicas"] == machine.max_nodes
         assert group.get("labels", {}) == dict(machine.labels)
         spec = group["template"]["spec"]
         tolerated = {each["key"] for each in spec["tolerations"]}
@@ -229,10 +225,10 @@ def test_ray_up_takes_its_file() -> None:
     jsonschema.validate(made, json.loads(schema.read_text()))
     types = made["available_node_types"]
     assert made["head_node_type"] in types
-    for machine in MACHINES:
+    for machine in generate.machine_types():
         workers = types[machine.group]
         assert workers["labels"] == dict(machine.labels)
-        assert workers["max_workers"] == machine.most
+        assert workers["max_workers"] == machine.max_nodes
         assert workers["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
     assert "InstanceMarketOptions" not in types["head"]["node_config"]
 
@@ -283,7 +279,8 @@ def test_the_image_is_built_of_what_there_is_and_from_the_lock() -> None:
         if instruction == "COPY" and not rest.startswith("--from")
         for name in rest.split()[:-1]
     ]
-    assert ("COPY", f"cluster/pools.toml {generate.POOLS_FILE}") in instructions()
+    (pools,) = re.findall(r"--pools (\S+)", loaded("kuberay/rayjob.yaml")["spec"]["entrypoint"])
+    assert ("COPY", f"cluster/pools.toml {pools}") in instructions()
     assert {"uv.lock", "manifests", "stages", "cluster", "jobs"} <= set(copied)
     for name in copied:
         assert (ROOT / name).exists()
@@ -300,7 +297,9 @@ def test_the_image_is_small_and_not_root() -> None:
     assert all(re.search(r":\S*\d", rest) for rest in stages), "a base without a version"
     last = steps[max(number for number, step in enumerate(steps) if step[0] == "FROM") :]
     (user,) = [rest for name, rest in last if name == "USER"]
-    assert int(user) == generate.USER != 0
+    assert int(user) != 0
+    for pod in [*pods(ray_clusters()["raycluster"]), *pods(ray_clusters()["rayjob"])]:
+        assert pod["spec"]["securityContext"]["runAsUser"] == int(user)
     assert not [rest for _, rest in steps if "models pull" in rest], "weights are not baked in"
     assert not [rest for name, rest in last if "uv" in rest.split()]
 

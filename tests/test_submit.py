@@ -20,7 +20,6 @@ import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 from typer.main import get_command
 
-from cluster.generate import files
 from jobs import cli
 from jobs.metrics import METRICS
 from jobs.run_options import as_words, parse_run
@@ -221,7 +220,9 @@ def long_run(cluster: RayCluster, photos: None) -> str:
 
 def test_watchers_see_what_the_dashboard_shows(cluster: RayCluster, long_run: str) -> None:
     exported = {name for metric in METRICS for name in metric.exported}
-    shown = set(re.findall(r"\bray_\w+", files()["grafana/dashboard.json"]))
+    shown = set(
+        re.findall(r"\bray_\w+", (ROOT / "cluster/grafana/dashboard.json").read_text("utf-8"))
+    )
     assert {name for name in shown if "catalog_cleanup" in name} <= exported
     assert {name.rpartition("_")[0] for name in exported} == {
         name.rpartition("_")[0] for name in shown if "catalog_cleanup" in name
