@@ -1,9 +1,9 @@
 """The pools: what each actor takes of a machine, on which machines, and how many there may be.
 
-Three pools exist, and each step of a recipe names the one it runs in (``stages/step.py``): ``cpu``
+Three pools exist, and each step of a recipe names its own (``stages/steps/base.py``): ``cpu``
 reads, decodes, fills without models, and stores; ``small_gpu`` removes with LaMa and upscales;
 ``large_gpu`` refines. Their defaults are the fields of :class:`Pools`; a TOML file with a table for
-each pool changes some of them (:func:`jobs.placing.load_pools`)::
+each pool changes some of them (:func:`jobs.pipeline.placement.load_pools`)::
 
     wait_s = 600
 

@@ -24,13 +24,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 from cluster.pools import PoolSize
-from jobs.adapt import StageActor
-from jobs.job import Job
-from stages import finish, prepare, refine, remove
-from stages.keep import keep
-from stages.options import LamaOptions
+from jobs.pipeline.actor import StageActor
+from jobs.pipeline.spec import Job
 from stages.recipe import Recipe
-from stages.step import Step
+from stages.recipe.options import LamaOptions
+from stages.steps.base import Step
+from stages.steps.cut import cut_patches
+from stages.steps.decode import decode
+from stages.steps.encode import encode
+from stages.steps.fetch import fetch
+from stages.steps.focus import focus
+from stages.steps.mask import mask
+from stages.steps.prompt import encode_prompt
+from stages.steps.publish import publish
+from stages.steps.refine import refine
+from stages.steps.remove import fill_patches
+from stages.steps.snapshots import keep
+from stages.steps.stitch import stitch_patches
+from stages.steps.upscale import upscale
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -52,14 +63,14 @@ def steps(recipe: Recipe, output: str) -> list[Step]:
             them; empty: the caller stores the picture, and nothing else is kept.
     """
     return [
-        Step("fetch", "cpu", lambda: prepare.fetch(recipe), waits=True),
-        Step("decode", "cpu", lambda: prepare.decode(recipe)),
-        Step("mask", "cpu", lambda: prepare.mask(recipe)),
-        Step("cut", "cpu", lambda: prepare.cut_patches(recipe)),
+        Step("fetch", "cpu", lambda: fetch(recipe), waits=True),
+        Step("decode", "cpu", lambda: decode(recipe)),
+        Step("mask", "cpu", lambda: mask(recipe)),
+        Step("cut", "cpu", lambda: cut_patches(recipe)),
         *_models(recipe, output),
-        Step("stitch", "cpu", lambda: finish.stitch_patches(recipe)),
-        Step("encode", "cpu", lambda: finish.encode(recipe)),
-        Step("publish", "cpu", lambda: finish.publish(output, recipe), waits=True),
+        Step("stitch", "cpu", lambda: stitch_patches(recipe)),
+        Step("encode", "cpu", lambda: encode(recipe)),
+        Step("publish", "cpu", lambda: publish(output, recipe), waits=True),
     ]
 
 
@@ -67,18 +78,18 @@ def _models(recipe: Recipe, output: str) -> Iterator[Step]:
     """The steps that paint, each where its model belongs."""
     if isinstance(recipe.remove, LamaOptions):
         batch = recipe.remove.batch_size
-        yield Step("remove", "small_gpu", lambda: remove.fill_patches(recipe), batch)
+        yield Step("remove", "small_gpu", lambda: fill_patches(recipe), batch)
     elif recipe.remove:
-        yield Step("remove", "cpu", lambda: remove.fill_patches(recipe))
+        yield Step("remove", "cpu", lambda: fill_patches(recipe))
     if recipe.refiner:
         batch = recipe.refiner.batch_size
         keeps = bool(output) and recipe.output.keep_steps
-        yield Step("focus", "small_gpu", lambda: refine.focus(recipe))
+        yield Step("focus", "small_gpu", lambda: focus(recipe))
         if keeps:
             yield Step("keep_removal", "small_gpu", lambda: keep(output, recipe, "removal"))
-        yield Step("upscale", "small_gpu", lambda: refine.upscale(recipe))
-        yield Step("prompt", "small_gpu", lambda: refine.encode_prompt(recipe))
-        yield Step("refine", "large_gpu", lambda: refine.refine(recipe), batch)
+        yield Step("upscale", "small_gpu", lambda: upscale(recipe))
+        yield Step("prompt", "small_gpu", lambda: encode_prompt(recipe))
+        yield Step("refine", "large_gpu", lambda: refine(recipe), batch)
         if keeps:
             yield Step("keep_refined", "large_gpu", lambda: keep(output, recipe, "refined"))
 
@@ -92,7 +103,7 @@ def build(job: Job, pools: Mapping[str, PoolSize], work: Sequence[WorkUnit]) -> 
         work: what to do, a block each.
 
     Returns:
-        Rows as ``jobs/recorder.py`` makes them, for the driver.
+        Rows as ``jobs/pipeline/recorder.py`` makes them, for the driver.
     """
     import ray  # noqa: PLC0415 - takes seconds, which `try` and a refused manifest need not spend
     from ray.util.annotations import RayDeprecationWarning  # noqa: PLC0415

@@ -11,7 +11,7 @@ from rich.console import Console
 from jobs.report.write import write_report
 from jobs.run import Outcome, run
 from manifests.errors import DestinationError
-from manifests.plan import load_plan
+from manifests.planning.plan import load_plan
 from stages.recipe import Recipe
 
 MANIFEST = Path(str(resources.files("manifests") / "examples" / "demo" / "manifest.csv"))

@@ -66,7 +66,7 @@ def _cpus() -> Finding:
 
 
 def _room() -> Finding:
-    from cluster.private import StartError, temp_folders  # noqa: PLC0415 - as the other parts
+    from cluster.private_ray import StartError, temp_folders  # noqa: PLC0415 - as the other parts
 
     try:
         folder, spill = temp_folders()
@@ -85,7 +85,7 @@ def _libraries() -> Iterator[Finding]:
     from patchmatch import patch_match  # noqa: PLC0415
     from PIL import features  # noqa: PLC0415
 
-    from stages.codecs import libjpeg  # noqa: PLC0415
+    from stages.codecs.jpeg import libjpeg  # noqa: PLC0415
 
     names = ["ray", "pyarrow", "opencv-python-headless", "pillow", "imagecodecs", "tifffile"]
     names += ["pycocotools", "boto3", "pypatchmatch"]
@@ -134,8 +134,8 @@ def _gpus() -> Finding:
 
 
 def _weights() -> Finding:
-    from stages.models import known  # noqa: PLC0415 - as the other parts load only what they need
-    from stages.weights import cached  # noqa: PLC0415
+    from stages.weights.catalogue import known  # noqa: PLC0415 - as the other parts load only what they need
+    from stages.weights.find import cached  # noqa: PLC0415
 
     try:
         models = known().values()
@@ -159,8 +159,8 @@ def _weights() -> Finding:
 
 def _ray() -> Finding:
     """Connect as a run would: what keeps Ray from starting shows only when it starts."""
-    from cluster.local import address_of  # noqa: PLC0415 - slow to load
-    from jobs.placing import connected  # noqa: PLC0415
+    from cluster.session import address_of  # noqa: PLC0415 - slow to load
+    from jobs.pipeline.placement import connected  # noqa: PLC0415
 
     address = address_of(None)
     try:
@@ -177,7 +177,7 @@ def _s3_credentials() -> Finding:
     import boto3  # noqa: PLC0415 - slow to load
     from botocore.exceptions import BotoCoreError  # noqa: PLC0415
 
-    from manifests.s3.client import connect  # noqa: PLC0415
+    from manifests.storage.s3.client import connect  # noqa: PLC0415
 
     try:
         where = connect().client.meta.endpoint_url
@@ -202,8 +202,8 @@ def _s3_credentials() -> Finding:
 def _s3_access(uri: str) -> Finding:
     from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
 
-    from manifests.s3.client import connect  # noqa: PLC0415
-    from manifests.s3.objects import bucket_and_key  # noqa: PLC0415
+    from manifests.storage.s3.client import connect  # noqa: PLC0415
+    from manifests.storage.s3.objects import bucket_and_key  # noqa: PLC0415
 
     bucket, prefix = bucket_and_key(uri)
     key = "/".join(filter(None, [prefix.rstrip("/"), f"doctor-{uuid.uuid4().hex}"]))

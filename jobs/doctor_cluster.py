@@ -10,8 +10,8 @@ from cluster.pools import Pools, PoolSize
 from cluster.sizing import ACCELERATOR, NodeShape, describe_labels, has_gpus, size_pools
 from jobs.clean import steps
 from jobs.doctor import Finding
-from jobs.job import grouped
-from jobs.placing import connected
+from jobs.pipeline.placement import connected
+from jobs.pipeline.spec import grouped
 from manifests.errors import ClusterError
 from stages.recipe import Recipe
 

@@ -14,24 +14,24 @@ from importlib.metadata import version
 
 from rich.console import Console
 
-from cluster.local import address_of, submitted_job
 from cluster.pools import Pools, PoolSize
+from cluster.session import address_of, submitted_job
 from jobs import clean
-from jobs.cost import Cost, groups_up
-from jobs.inputs import mark_changed
-from jobs.job import Job
-from jobs.passes import execute
-from jobs.pending import extra_schema
-from jobs.placing import batched, connected, on_cluster, wait_s
-from jobs.stopping import lifeline
-from jobs.weights import prepare
+from jobs.pipeline.changed_inputs import mark_changed
+from jobs.pipeline.cost import Cost, groups_up
+from jobs.pipeline.heartbeat import lifeline
+from jobs.pipeline.passes import execute
+from jobs.pipeline.pending import extra_schema
+from jobs.pipeline.placement import batched, connected, on_cluster, wait_s
+from jobs.pipeline.spec import Job
+from jobs.preflight import prepare
 from manifests import runs
 from manifests.errors import CleanupError
 from manifests.ledger import Goal, Tally, reconcile, set_aside
-from manifests.plan import destination, make_plan, parse_shards
+from manifests.planning.plan import destination, make_plan, parse_shards
 from stages.recipe import Recipe
-from stages.step import Step
-from stages.weights import with_absolute_paths
+from stages.steps.base import Step
+from stages.weights.find import with_absolute_paths
 
 #: The files of so few photos are looked at without a cluster: if none changed, none is needed.
 _CHECKED_HERE = 5000
@@ -79,7 +79,7 @@ def run(
     not done yet; results of other recipes lie beside.
 
     Args:
-        manifest: path or URI; see :func:`manifests.plan.make_plan`.
+        manifest: path or URI; see :func:`manifests.planning.plan.make_plan`.
         output: folder, local or ``s3://``, for images, lineage and the run's record.
         recipe: how.
         console: where progress and the summary go.

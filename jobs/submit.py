@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs import streams
-from jobs.run_options import DashboardOption, as_words, parse_run, parse_statuses
+from jobs.cli import streams
+from jobs.cli.options import DashboardOption, as_words, parse_run, parse_statuses
 from manifests.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ def submit(
     cluster: in S3, or on a disk that its nodes share. Exit code: the run's own, 0, 2 or 1; with
     --no-follow 0 once the cluster has the job.
     """
-    from jobs.cost import load_prices
-    from jobs.placing import load_pools
+    from jobs.pipeline.cost import load_prices
+    from jobs.pipeline.placement import load_pools
     from stages.recipe import Recipe, preset_names
 
     streams.keep_working()

@@ -275,7 +275,7 @@ CODES: dict[str, tuple[str, str]] = {
     "model.not_installed": (
         "The libraries that models need are not installed.",
         "In a clone: `.ci/uv sync --extra models`. In an image of one's own: install the project's "
-        "wheel with the extra `models`; the image of cluster/Dockerfile has it.",
+        "wheel with the extra `models`; the image of cluster/deploy/Dockerfile has it.",
     ),
     "model.unavailable": (
         "An option of the recipe is not available on this machine.",

@@ -25,9 +25,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manifests.files import Place
-from manifests.plan import Plan, shard_name
+from manifests.planning.plan import Plan, shard_name
 from manifests.schema import CRASHED, FAILED, OK, STALE, lineage_schema
+from manifests.storage.files import Place
 
 #: Reading a shard's few small files is waiting, not computing.
 _READERS = 16

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.errors import DestinationError
-from manifests.files import Place
+from manifests.storage.files import Place
 
 #: A run that works says so this often.
 HEARTBEAT_S = 10.0

@@ -41,7 +41,7 @@ STALE = "stale"
 
 _BOX = pa.struct([(name, pa.int32()) for name in ("x", "y", "width", "height")])
 
-#: One seed that a refiner was tried with, and what was found of the result (stages/judge.py).
+#: One seed that a refiner was tried with, and what was found of the result (stages/judging/).
 _TRY = pa.struct(
     [
         ("seed", pa.int64()),

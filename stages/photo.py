@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from manifests.marks import Marks
+from manifests.planning.marks import Marks
 from manifests.schema import OK, LineageRow, lineage_schema
 from stages.codecs.picture import Decoded
-from stages.geometry import Box
-from stages.masks import Bits, Bytes
-from stages.refiners.prompts import Prompt
+from stages.models.refiners.prompts import Prompt
+from stages.pixels.boxes import Box
+from stages.pixels.masks import Bits, Bytes
 
 
 @dataclass(slots=True)
@@ -62,7 +62,7 @@ class Photo:
         prompt: what a refiner is to paint, encoded.
         original: the photo's file; dropped once the row has ended.
         patches: empty until cut, and for an empty mask.
-        decoded: the original's pixels. Does not travel: ``stages.prepare.decode`` makes it anew.
+        decoded: the original's pixels. Does not travel: ``stages.steps.decode`` makes it again.
         alpha_is_mask: whether a mask is the alpha channel of the photo itself, so that what is
             transparent, or opaque, is what is painted anew.
         mask_files: the masks' files; do not travel.
@@ -99,6 +99,11 @@ class Photo:
     def file_bytes(self) -> int:
         """What its files take in memory."""
         return len(self.original) + len(self.result) + sum(map(len, self.mask_files))
+
+    @property
+    def patches_to_refine(self) -> list[Patch]:
+        """Those that the refiner works on."""
+        return [patch for patch in self.patches if patch.to_refine]
 
     @property
     def marks(self) -> Marks:

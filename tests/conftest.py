@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stages import download
-from tests.cluster import ray_cluster
-from tests.s3_server import BUCKET, S3Server, running
+from stages.weights import download
 from tests.support import DEMO, upright_rgb
-from tests.web import WEIGHTS, Web, serving, write_list
+from tests.support.ray_cluster import ray_cluster
+from tests.support.s3_server import BUCKET, S3Server, running
+from tests.support.web_server import WEIGHTS, Web, serving, write_list
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -65,7 +65,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def flux_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small FLUX-Fill pipeline with random weights."""
-    from tests.tiny_models import save_flux_fill  # noqa: PLC0415 - takes seconds to import
+    from tests.support.tiny_models import save_flux_fill  # noqa: PLC0415 - takes seconds to import
 
     return save_flux_fill(tmp_path_factory.mktemp("flux-fill"))
 
@@ -73,7 +73,7 @@ def flux_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def klein_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small FLUX.2-klein pipeline with random weights."""
-    from tests.tiny_models import save_klein  # noqa: PLC0415 - likewise
+    from tests.support.tiny_models import save_klein  # noqa: PLC0415 - likewise
 
     return save_klein(tmp_path_factory.mktemp("klein"))
 

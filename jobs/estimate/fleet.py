@@ -11,15 +11,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.generate import POOLS_FILE
+from cluster.deploy import POOLS_FILE
 from cluster.pools import Pools, PoolSize
 from cluster.sizing import NodeShape, has_gpus, size_pools
 from jobs.estimate.seconds import Figure, Part, defaults
-from jobs.job import grouped
-from jobs.placing import load_pools
+from jobs.pipeline.placement import load_pools
+from jobs.pipeline.spec import grouped
 from manifests.errors import ClusterError
-from manifests.plan import rows_per_shard_of
-from stages.step import Step
+from manifests.planning.plan import rows_per_shard_of
+from stages.steps.base import Step
 
 #: Ray Data's cluster autoscaler (2.60 to 2.63) asks at most this often, and each time for no more
 #: than twice the throughput, or this many GPUs or CPUs more.

@@ -14,9 +14,9 @@ from cluster.pools import Pools
 from jobs import clean
 from jobs.estimate.fleet import Fleet, Site, fastest, in_time, is_possible, site_of
 from jobs.estimate.seconds import Catalog, Figure, Part, parts_of
-from jobs.placing import batched
-from stages.options import FluxFillOptions, LamaOptions, PatchMatchOptions
+from jobs.pipeline.placement import batched
 from stages.recipe import Recipe
+from stages.recipe.options import FluxFillOptions, LamaOptions, PatchMatchOptions
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,21 +12,21 @@ from importlib import resources
 
 import numpy as np
 
-from jobs.job import grouped
+from jobs.pipeline.spec import grouped
 from manifests.errors import ClusterError, DestinationError
-from manifests.files import Place
 from manifests.ledger import Ledger
-from manifests.plan import load_plan
+from manifests.planning.plan import load_plan
 from manifests.runs import latest_by_recipe
-from stages.options import FluxFillOptions, LamaOptions
+from manifests.storage.files import Place
+from stages.pixels.windows import plan_crops, refined_size, window_of, working_size
 from stages.recipe import Recipe
-from stages.step import Step
-from stages.windows import plan_crops, refined_size, window_of, working_size
+from stages.recipe.options import FluxFillOptions, LamaOptions
+from stages.steps.base import Step
 
 #: A photo that nobody has looked at: a square mask of this share in the middle of 4:3.
 _MASKED_SHARE, _ASPECT = 0.03, 4 / 3
 
-#: Steps that wait for storage run in this many threads beside the computing (``jobs/adapt.py``).
+#: Threads of the steps that wait for storage (``jobs/pipeline/actor.py``).
 _IO_THREADS = 8
 
 #: Rows of a pilot run that are read; more would not change their mean by much.

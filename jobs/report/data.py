@@ -12,14 +12,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.pending import extra_schema
+from jobs.pipeline.pending import extra_schema
 from jobs.report.summary import Summary
 from manifests.errors import DestinationError, RecipeError
-from manifests.files import Place
 from manifests.ledger import Ledger
-from manifests.plan import Plan, load_plan
+from manifests.planning.plan import Plan, load_plan
 from manifests.runs import RunRecord, latest_by_recipe
 from manifests.schema import OK, lineage_schema
+from manifests.storage.files import Place
 from stages.recipe import Recipe, label_of
 
 #: A page lists no more rows than this, see :func:`choose`; its summary counts all of them.

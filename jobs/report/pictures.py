@@ -16,16 +16,19 @@ from PIL import Image
 
 from manifests.errors import RowError
 from manifests.schema import LineageRow
-from stages import colour, prepare
+from manifests.storage.objects import read
 from stages.codecs.decode import decode_photo
 from stages.codecs.picture import Decoded, to_8_bits
-from stages.geometry import Box
-from stages.keep import Kept, kept_uri
-from stages.masks import Bits, Bytes
 from stages.photo import Photo
+from stages.pixels import colour
+from stages.pixels.boxes import Box
+from stages.pixels.masks import Bits, Bytes
+from stages.pixels.resize import working_size
 from stages.recipe import Recipe
-from stages.resize import working_size
-from stages.storage import read
+from stages.steps.decode import decode
+from stages.steps.fetch import fetch
+from stages.steps.mask import mask
+from stages.steps.snapshots import Kept, kept_uri
 
 #: Longer sides, px: of the whole photo, of its icon, and of a patch, which mostly has less.
 _PREVIEW_SIDE_PX, _ICON_SIDE_PX, _PATCH_SIDE_PX = 1600, 160, 2048
@@ -130,7 +133,7 @@ def _source(
     photo.lineage.marks = row["marks"]
     decoded, limit = None, recipe.limits.max_megapixels
     try:
-        for step in (prepare.fetch, prepare.decode, prepare.mask):
+        for step in (fetch, decode, mask):
             step(recipe)(photo)
     except RowError as error:
         made.problem = str(error)

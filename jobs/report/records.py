@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.failures import as_json, manifest_row
 from jobs.report.data import EXTRA, Listing, Side
 from jobs.report.pictures import Pictures
+from jobs.results.failures import as_json, manifest_row
 
 #: A column with no more different values than this is filtered by choosing one.
 _MOST_CHOICES = 200

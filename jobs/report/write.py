@@ -39,8 +39,8 @@ from jobs.report.pictures import Pictures, draw
 from jobs.report.records import REVIEW, Drawn, details, list_columns, picture_folder
 from jobs.report.summary import meaning
 from manifests.errors import CleanupError, DestinationError, RecipeError
-from manifests.files import Place
 from manifests.runs import records
+from manifests.storage.files import Place
 
 _SITE = resources.files("jobs.report") / "site"
 

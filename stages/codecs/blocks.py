@@ -1,15 +1,15 @@
-"""Take a file's metadata blocks through :mod:`stages.codecs.metadata`, and collect its notes."""
+"""Take a file's metadata blocks through :mod:`stages.codecs.stale`, and collect its notes."""
 
 from __future__ import annotations
 
-from stages.codecs.metadata.exif import NAME as EXIF_NAME
-from stages.codecs.metadata.exif import settle_block
-from stages.codecs.metadata.photoshop import settle_resources, without_preview
-from stages.codecs.metadata.pictures import in_text, without_streams
-from stages.codecs.metadata.settling import Settling
-from stages.codecs.metadata.xmp import settle_packet
-from stages.codecs.metadata.xmp_segments import XMP as XMP_NAME
 from stages.codecs.picture import Edit
+from stages.codecs.stale.exif import NAME as EXIF_NAME
+from stages.codecs.stale.exif import settle_block
+from stages.codecs.stale.photoshop import settle_resources, without_preview
+from stages.codecs.stale.pictures import in_text, without_streams
+from stages.codecs.stale.policy import Settling
+from stages.codecs.stale.xmp import settle_packet
+from stages.codecs.stale.xmp_segments import XMP as XMP_NAME
 
 
 class Blocks:

@@ -10,10 +10,9 @@ import numpy as np
 import tifffile
 from PIL import Image, PngImagePlugin
 
-from stages.codecs import heif, pillow_io, png, tiff
+from stages.codecs import heif, pillow_io
 from stages.codecs.blocks import Blocks
-from stages.codecs.jpeg_header import envelope
-from stages.codecs.metadata.exif import NAME as EXIF_NAME
+from stages.codecs.jpeg.header import envelope
 from stages.codecs.orientation import upright_exif, upright_xmp
 from stages.codecs.picture import (
     DEFAULT_QUALITY,
@@ -25,9 +24,12 @@ from stages.codecs.picture import (
     to_8_bits,
     to_displayed,
 )
-from stages.codecs.png_chunks import chunks, raw_profile, with_chunks, xmp_of
-from stages.codecs.riff import riff_chunks
-from stages.colour import as_seen, view
+from stages.codecs.png import codec as png
+from stages.codecs.png.chunks import chunks, raw_profile, with_chunks, xmp_of
+from stages.codecs.stale.exif import NAME as EXIF_NAME
+from stages.codecs.tiff import codec as tiff
+from stages.codecs.webp.riff import riff_chunks
+from stages.pixels.colour import as_seen, view
 
 #: The formats that can hold CMYK; those that lose no sample, and hold 16 bits.
 _CMYK = ("jpeg", "tiff")

@@ -14,16 +14,17 @@ from typing import Literal
 from PIL import UnidentifiedImageError
 
 from manifests.errors import RowError
-from stages.codecs import mask_file, pillow_io, webp
+from stages.codecs import mask_file, pillow_io
 from stages.codecs.bounds import refuse_endless
 from stages.codecs.errors import DamagedError, RefusedError, library_errors
 from stages.codecs.formats import CODECS, format_of
-from stages.codecs.jpeg_header import read_header
+from stages.codecs.jpeg.header import read_header
 from stages.codecs.orientation import ignored
 from stages.codecs.picture import Decoded, UnsupportedError
 from stages.codecs.pillow_io import opened
-from stages.masks import Levels
-from stages.options import MaskOptions
+from stages.codecs.webp import codec as webp
+from stages.pixels.masks import Levels
+from stages.recipe.options import MaskOptions
 
 #: Which file a message is about; also the first half of its error code.
 Role = Literal["image", "mask"]

@@ -6,9 +6,9 @@ from manifests.errors import RowError
 from stages.codecs.convert import convert
 from stages.codecs.errors import DamagedError, library_errors
 from stages.codecs.formats import CODECS, format_of
-from stages.codecs.jpeg import check_samples
+from stages.codecs.jpeg.codec import check_samples
 from stages.codecs.picture import Decoded, Edit, Encoded, UnsupportedError, to_stored
-from stages.masks import Bits
+from stages.pixels.masks import Bits
 from stages.recipe import Recipe
 
 

@@ -1,6 +1,6 @@
 """The image formats that are edited, and who reads and writes each: to add one, enter it here.
 
-What else knows formats by name: ``output.format`` in ``stages/options.py`` and ``convert.py``, if
+What else knows formats by name: ``output.format`` in ``recipe/options.py`` and ``convert.py``, if
 other files are to be turned into it; ``stages/verify``, which reads files by walkers of its own.
 """
 
@@ -10,8 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from stages.codecs import heif, jpeg, pillow_io, png, tiff, webp
+from stages.codecs import heif, pillow_io
+from stages.codecs.jpeg import codec as jpeg
 from stages.codecs.picture import Decoded, Edit, Encoded
+from stages.codecs.png import codec as png
+from stages.codecs.tiff import codec as tiff
+from stages.codecs.webp import codec as webp
 
 Format = Literal["jpeg", "png", "webp", "tiff", "avif", "heic"]
 

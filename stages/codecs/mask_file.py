@@ -9,13 +9,15 @@ import numpy.typing as npt
 from PIL import Image, ImageChops
 
 from manifests.errors import RowError
-from stages.codecs import png, tiff, webp
 from stages.codecs.errors import DamagedError
 from stages.codecs.picture import UnsupportedError, as_pillow
 from stages.codecs.pillow_io import scale_key, upright_of
-from stages.codecs.png_chunks import bit_depth
-from stages.masks import Bits, Bytes, Levels
-from stages.options import MaskOptions
+from stages.codecs.png import codec as png
+from stages.codecs.png.chunks import bit_depth
+from stages.codecs.tiff import codec as tiff
+from stages.codecs.webp import codec as webp
+from stages.pixels.masks import Bits, Bytes, Levels
+from stages.recipe.options import MaskOptions
 
 #: Formats that a mask may have.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "AVIF")

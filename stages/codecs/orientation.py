@@ -2,7 +2,7 @@
 
 Files may state an orientation in several places, and readers differ in which they follow. A mask
 is drawn on what a browser shows, and the result is looked at there, so that is the frame in which
-photo and mask meet. What counts, as measured with Chromium (``tests/page/test_orientation.py``
+photo and mask meet. What counts, as measured with Chromium (``tests/browser/test_orientation.py``
 compares this module with it):
 
 ========== ==================================================================================
@@ -25,9 +25,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from stages.codecs.metadata.tiff import SHORT, Tiff
-from stages.codecs.png_chunks import chunks, raw_profile, xmp_of
-from stages.codecs.riff import riff_chunks
+from stages.codecs.png.chunks import chunks, raw_profile, xmp_of
+from stages.codecs.stale.tiff import SHORT, Tiff
+from stages.codecs.webp.riff import riff_chunks
 
 _ORIENTATION = 274
 _NAME, _XMP_NAME = b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0"

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from stages.masks import Bits
-from stages.options import MetadataOptions, OutputOptions
+from stages.pixels.masks import Bits
+from stages.recipe.options import MetadataOptions, OutputOptions
 
 #: Samples of 8 or 16 bits (uint8 or uint16), over the whole range of their type.
 Samples = npt.NDArray[np.unsignedinteger[Any]]

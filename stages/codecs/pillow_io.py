@@ -14,7 +14,7 @@ from PIL import Image, PngImagePlugin
 
 from stages.codecs import orientation
 from stages.codecs.picture import ColourModel, Decoded, Space, UnsupportedError, to_displayed
-from stages.codecs.png_chunks import bit_depth
+from stages.codecs.png.chunks import bit_depth
 
 #: Modes that are edited without loss, and the one they are edited in: palettes are widened to the
 #: colours they stand for, and a transparent colour to alpha, or paint could turn into a hole.

@@ -22,8 +22,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from stages.codecs.errors import DamagedError, RefusedError, library_errors
-from stages.codecs.jpeg_header import has_all_scans, read_header
-from stages.codecs.png_chunks import as_chunk, chunks
+from stages.codecs.jpeg.header import has_all_scans, read_header
+from stages.codecs.png.chunks import as_chunk, chunks
 
 _EOI = b"\xff\xd9"
 _PNG = b"\x89PNG\r\n\x1a\n"

@@ -22,12 +22,12 @@ import numpy as np
 import torch
 
 from manifests.errors import RowError
-from stages.devices import choose_device
+from stages.models.devices import choose_device
 from tests.bench.common import Figures, Pixels, options_of
 from tests.bench.ideal import flux_fill_work, lama_work
 from tests.bench.ways import PHOTO, PLAIN, REFERENCE, WAYS, Load, Way, make
-from tests.models import hole
 from tests.support import upright_rgb
+from tests.support.lama_networks import hole
 
 #: Calls that are timed are repeated until they took so long.
 _ENOUGH_S, _MAX_REPEATS = 10.0, 5

@@ -14,13 +14,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from stages.detail import lost_detail
-from stages.judge import WEIGHTS, WEIGHTS_ALONE, logistic
-from stages.options import FluxFillOptions
+from stages.judging.detail import lost_detail
+from stages.judging.reappearance import WEIGHTS, WEIGHTS_ALONE, logistic
+from stages.recipe.options import FluxFillOptions
 from tests.bench.catalog import bundled_photos
 from tests.bench.common import Figures, Pixels, options_of
-from tests.judge_cases import cut_hole, shrunk, soft_fill
-from tests.judging import Judged, accuracy, fit, judge_photos, split
+from tests.bench.judge_cases import cut_hole, shrunk, soft_fill
+from tests.bench.judging import Judged, accuracy, fit, judge_photos, split
 from tests.support import upright_rgb
 
 

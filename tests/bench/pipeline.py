@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 from manifests.schema import OK
-from stages.geometry import Box, bounds_of
+from stages.pixels.boxes import Box, bounds_of
 from stages.recipe import Recipe
 from tests.bench.catalog import Catalog, make_catalog
 from tests.bench.common import Figures, lineage_of, options_of
@@ -187,7 +187,7 @@ def save_random_lama(path: Path) -> None:
     """The published TorchScript with random weights: the same for all programs."""
     import torch  # noqa: PLC0415 - only for LaMa
 
-    from tests.networks import make_lama, save_torchscript  # noqa: PLC0415 - likewise
+    from tests.support.networks import make_lama, save_torchscript  # noqa: PLC0415 - likewise
 
     torch.manual_seed(0)
     with warnings.catch_warnings():

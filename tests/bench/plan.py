@@ -22,10 +22,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from manifests.files import Place
 from manifests.ledger import Goal, Ledger, reconcile
-from manifests.plan import Plan, load_plan, make_plan, shard_name
+from manifests.planning.plan import Plan, load_plan, make_plan, shard_name
 from manifests.schema import FAILED, OK, lineage_schema
+from manifests.storage.files import Place
 from tests.bench.common import Figures, options_of, peak_mib
 
 #: Manifests to plan, with two boxes a row if so named; or a plan (of Parquet) to resume.

@@ -18,7 +18,7 @@ from jobs.clean import steps
 from manifests.schema import LineageRow
 from stages.photo import Photo
 from stages.recipe import Recipe
-from stages.step import Together, Work, run_steps
+from stages.steps.base import Together, Work, run_steps
 
 _made: list[tuple[str, Work | Together]] = []
 

@@ -33,7 +33,7 @@ from jobs import clean
 from jobs.estimate.seconds import defaults
 from jobs.run import run
 from stages.recipe import Recipe
-from stages.step import Step
+from stages.steps.base import Step
 from tests.bench.catalog import make_catalog
 from tests.bench.common import Figures, lineage_of, options_of, peak_mib
 from tests.bench.pool_loop import clean_one, make_steps, rows_of

@@ -17,16 +17,16 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxFillPipeline
 from PIL import Image
 
 from manifests.errors import RowError
-from stages.lama import Lama
-from stages.options import FluxFillOptions, LamaOptions
-from stages.refiners import loading
-from stages.refiners.batches import scheduler_as_is
-from stages.refiners.flux_fill import FluxFill
-from stages.refiners.prompts import Prompt, to_floats
+from stages.models.lama import Lama
+from stages.models.refiners import loading
+from stages.models.refiners.batches import scheduler_as_is
+from stages.models.refiners.flux_fill import FluxFill
+from stages.models.refiners.prompts import Prompt, to_floats
+from stages.recipe.options import FluxFillOptions, LamaOptions
 from tests.bench.common import Pixels
-from tests.models import random_lama
-from tests.networks import make_flux_fill, make_lama, save_torchscript
 from tests.support import DEMO, upright_rgb
+from tests.support.lama_networks import random_lama
+from tests.support.networks import make_flux_fill, make_lama, save_torchscript
 
 #: A picture at a time, as the libraries' own pages show it; and what the others are compared with.
 PLAIN, REFERENCE = "plain loop", "float32"

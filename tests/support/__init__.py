@@ -17,8 +17,8 @@ import pyarrow as pa
 from PIL import Image, ImageOps
 
 from jobs.demo import MANIFEST
-from manifests.plan import Plan
-from manifests.read import find_files, read_parts
+from manifests.planning.plan import Plan
+from manifests.reading.read import find_files, read_parts
 from manifests.runs import records
 from manifests.schema import LineageRow
 from stages.photo import Photo

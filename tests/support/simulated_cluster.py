@@ -30,8 +30,8 @@ from typing import BinaryIO
 
 from rich.console import Console
 
-from cluster.local import prepare_environment
 from cluster.pools import LargeGpuPool, NodeType, Pools
+from cluster.session import prepare_environment
 from jobs.run import run
 from stages.recipe import Recipe
 from tests.support import beside, boxed_catalog

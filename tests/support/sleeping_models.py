@@ -18,7 +18,7 @@ import numpy.typing as npt
 from jobs import clean
 from stages.photo import Photo
 from stages.recipe import Recipe
-from stages.step import Step, Together, Work
+from stages.steps.base import Step, Together, Work
 
 #: When each photo of an actor was begun, and when it was done, in s: shape (photos, 2).
 Times = npt.NDArray[np.float64]

@@ -1,0 +1,333 @@
+"""How near recipes come to photos of which one knows how they should look: figures, row by row."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from jobs.clean import steps
+from manifests.errors import ManifestError, RowError, WeightsError
+from manifests.planning.plan import make_plan
+from manifests.reading.read import find_files, read_parts
+from manifests.schema import SHARD_SCHEMA, LineageRow
+from manifests.storage.objects import read, scheme_of
+from stages.codecs.decode import decode_photo
+from stages.photo import Photo
+from stages.pixels import colour
+from stages.pixels.boxes import Box, bounds_of
+from stages.pixels.masks import Bits, Bytes, distance_outside
+from stages.recipe import Recipe
+from stages.steps.base import Together, Work, run_steps
+from stages.weights.find import of_recipe
+
+if TYPE_CHECKING:
+    from jobs.evaluation.perceptual import Perceptual
+
+#: Width of the ring, outside what was painted anew.
+RING_PX = 16
+
+_SSIM_WINDOW_PX = 7
+
+#: What is shown around the masked part, on a page, over its longer side; and the view's side.
+_SHOWN_SHARE, _VIEW_SIDE_PX = 0.6, 320
+
+#: Two pictures that are the same have no noise at all; tables need a number.
+SAME_DB = 99.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A photo, what marks it, and how it should look."""
+
+    id: str
+    image_uri: str
+    mask_uri: str
+    marks: str | None
+    reference_uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How near a result is to its reference; pictures as sRGB of 8 bits.
+
+    Attributes:
+        psnr: inside the mask, grown, dB; :data:`SAME_DB` if nothing differs.
+        ssim: likewise, up to 1.
+        ring_psnr: in a ring of 16 px around it, dB.
+        ring_ssim: likewise.
+        outside_levels: by how much the result differs from the *photo* beyond mask and feather, at
+            most, of 255; 0: exact.
+        seam: how much stronger edges are along the mask's border than in the reference, levels per
+            px; over 0 a seam shows, under 0 the border is smeared.
+        seconds: of all steps.
+        lpips: around the mask, see :meth:`.perceptual.Perceptual.distance`; None unless asked
+            for.
+    """
+
+    psnr: float
+    ssim: float
+    ring_psnr: float
+    ring_ssim: float
+    outside_levels: int
+    seam: float
+    seconds: float
+    lpips: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """One row with one recipe.
+
+    Attributes:
+        id: of the row.
+        recipe: its name.
+        figures: None if it failed.
+        error: why it did.
+        views: WebP files of the surroundings of the mask: photo, reference, result; empty unless
+            asked for.
+    """
+
+    id: str
+    recipe: str
+    figures: Figures | None
+    error: str = ""
+    views: tuple[bytes, ...] = ()
+
+
+def read_rows(manifest: str) -> list[Row]:
+    """The rows of a manifest with a column ``reference``: paths like those of its photos.
+
+    Raises:
+        ManifestError: the manifest is unusable; ``evaluate.no_reference``.
+    """
+    references: dict[str, str] = {}
+    for place in find_files(manifest):
+        for part in read_parts(place, marks=False):
+            if "reference" not in part.table.column_names:
+                raise ManifestError(
+                    "evaluate.no_reference", f"{place.uri} has no column `reference`."
+                )
+            for row in part.table.select(["id", "reference"]).to_pylist():
+                path = row["reference"]
+                is_whole = not path or scheme_of(path) or path.startswith("/")
+                references[row["id"]] = path if is_whole else (place.base / path).uri
+    with tempfile.TemporaryDirectory() as folder:
+        plan = make_plan(manifest, folder)
+        tables = [plan.shard(number).read_table() for number in range(plan.shards)]
+    found = [row for table in tables for row in table.select(SHARD_SCHEMA.names).to_pylist()]
+    for row in found:
+        if row["error_code"]:
+            raise ManifestError(row["error_code"], f"Row {row['id']}: {row['error']}")
+        if not references[row["id"]]:
+            raise ManifestError("evaluate.no_reference", f"Row {row['id']} has no reference.")
+    return [
+        Row(
+            row["id"],
+            row["image_uri"],
+            row["mask_uri"],
+            row["marks"],
+            reference_uri=references[row["id"]],
+        )
+        for row in found
+    ]
+
+
+def evaluate(
+    rows: Sequence[Row],
+    recipes: Sequence[Recipe],
+    *,
+    jobs: int | None = None,
+    views: bool = False,
+    lpips: Path | None = None,
+) -> Iterator[Evaluated]:
+    """Clean each row with each recipe, without Ray, and compare.
+
+    Args:
+        rows: what.
+        recipes: how.
+        jobs: processes; None: as many as CPUs, one for recipes with models.
+        views: make pictures for a page, too.
+        lpips: weights of AlexNet; None: without that figure.
+
+    Raises:
+        WeightsError: as :func:`load_perceptual`, before the first row.
+    """
+    if lpips:
+        load_perceptual(lpips)
+    for recipe in recipes:
+        models = of_recipe(recipe)
+        count = jobs or (1 if models else os.cpu_count())
+        prepare = _use_one_core if lpips and not models else None
+        with ProcessPoolExecutor(count, get_context("spawn"), initializer=prepare) as pool:
+            work = [pool.submit(evaluate_row, row, recipe, views, lpips) for row in rows]
+            for each in work:
+                yield each.result()
+
+
+def _use_one_core() -> None:
+    """Keep PyTorch, in each of as many processes as CPUs, from starting as many threads again."""
+    import torch  # noqa: PLC0415 - only where LPIPS is asked for
+
+    torch.set_num_threads(1)
+
+
+def evaluate_row(
+    row: Row, recipe: Recipe, views: bool = False, lpips: Path | None = None
+) -> Evaluated:
+    """One row in this process; a row that cannot be done is told in its result."""
+    works = _loaded(recipe)
+    photo = Photo(
+        LineageRow(
+            id=row.id,
+            image_uri=row.image_uri,
+            mask_uri=row.mask_uri,
+            marks=row.marks,
+            recipe_hash=recipe.hash,
+        )
+    )
+    until_mask = [name for name, _ in works].index("mask") + 1  # what it makes does not stay
+    run_steps([photo], works[:until_mask])
+    region = photo.region
+    run_steps([photo], works[until_mask:])
+    if not photo.ok or region is None:
+        return Evaluated(row.id, recipe.name, None, photo.lineage.error or "")
+    try:
+        before = _decoded(photo.original, recipe, row.image_uri)
+        reference = _decoded(read(row.reference_uri, "image"), recipe, row.reference_uri)
+        if reference.shape != before.shape:
+            raise RowError("evaluate.no_reference", f"{row.reference_uri} has another size.")
+        after = _decoded(photo.result, recipe, row.image_uri)
+    except RowError as error:
+        return Evaluated(row.id, recipe.name, None, str(error))
+    height, width = region.shape
+    seconds = sum(photo.lineage.seconds.values())
+    feather_px = recipe.mask.feather_for(width, height)
+    figures = measure(before, reference, after, region, feather_px=feather_px, seconds=seconds)
+    if lpips:
+        distance = load_perceptual(lpips).distance(reference, after, region)
+        figures = replace(figures, lpips=distance)
+    shown = (before, reference, after) if views and region.any() else ()
+    pictures = tuple(_view(picture, region) for picture in shown)
+    return Evaluated(row.id, recipe.name, figures, views=pictures)
+
+
+@cache
+def _loaded(recipe: Recipe) -> list[tuple[str, Work | Together]]:
+    """All its steps but the last, which publishes; models load once per process."""
+    cv2.setNumThreads(1)
+    return [(step.name, step.make()) for step in steps(recipe, "")[:-1]]
+
+
+@cache
+def load_perceptual(weights: Path) -> Perceptual:
+    """LPIPS, once per process; its libraries come with models.
+
+    Raises:
+        WeightsError: as :meth:`.perceptual.Perceptual.load`; ``model.not_installed``.
+    """
+    try:
+        from jobs.evaluation.perceptual import Perceptual  # noqa: PLC0415 - only where it is asked for
+    except ModuleNotFoundError as error:
+        raise WeightsError("model.not_installed", f"LPIPS needs {error.name}.") from None
+    return Perceptual.load(weights)
+
+
+def _decoded(data: bytes, recipe: Recipe, uri: str) -> Bytes:
+    decoded = decode_photo(data, recipe.limits.max_megapixels, uri)
+    return colour.view(decoded.pixels, decoded.space)
+
+
+def measure(
+    before: Bytes,
+    reference: Bytes,
+    after: Bytes,
+    region: Bits,
+    *,
+    feather_px: int = 0,
+    seconds: float = 0.0,
+) -> Figures:
+    """Compare a result with its reference inside and around a region, and with its photo beyond.
+
+    Args:
+        before: ``(h, w, 3)`` uint8 sRGB, the photo.
+        reference: likewise, how it should look.
+        after: likewise, the result.
+        region: ``(h, w)`` bool, what was painted anew; some of it must be.
+        feather_px: width of the soft edge around it.
+        seconds: passed on.
+    """
+    bounds = bounds_of(region)
+    assert bounds is not None
+    height, width = region.shape
+    beyond = distance_outside(region) >= feather_px + 1
+    moved = np.abs(before[beyond].astype(np.int16) - after[beyond])
+    near = bounds.grown(RING_PX + _SSIM_WINDOW_PX).clipped(width, height).slices
+    reference, after, region = reference[near], after[near], region[near]
+    outside, inside = distance_outside(region), distance_outside(~region)
+    ring = (outside > 0) & (outside <= RING_PX)
+    similar = structural_similarity(
+        reference, after, channel_axis=2, data_range=255, full=True, win_size=_SSIM_WINDOW_PX
+    )[1].mean(axis=2)
+    border = (outside <= feather_px + 1) & (inside <= feather_px + 1)
+    return Figures(
+        psnr=_psnr(reference, after, region),
+        ssim=float(similar[region].mean()),
+        ring_psnr=_psnr(reference, after, ring),
+        ring_ssim=float(similar[ring].mean()) if ring.any() else 1.0,
+        outside_levels=int(moved.max(initial=0)),
+        seam=float(_edges(after)[border].mean() - _edges(reference)[border].mean()),
+        seconds=seconds,
+    )
+
+
+def _psnr(reference: Bytes, after: Bytes, where: Bits) -> float:
+    if np.array_equal(reference[where], after[where]):
+        return SAME_DB
+    return float(peak_signal_noise_ratio(reference[where], after[where], data_range=255))
+
+
+def _edges(pixels: Bytes) -> npt.NDArray[np.float32]:
+    """``(h, w)``: strength of edges, in levels per px."""
+    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    across, down = (cv2.Sobel(grey, cv2.CV_32F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1)))
+    return np.asarray(np.hypot(across, down), np.float32)
+
+
+def _view(pixels: Bytes, region: Bits) -> bytes:
+    bounds = bounds_of(region)
+    assert bounds is not None
+    margin = round(_SHOWN_SHARE * max(bounds.width, bounds.height)) + RING_PX
+    height, width = region.shape
+    part: Box = bounds.grown(margin).clipped(width, height)
+    scale = min(1.0, _VIEW_SIDE_PX / max(part.width, part.height))
+    size = (max(round(part.width * scale), 1), max(round(part.height * scale), 1))
+    small = cv2.resize(pixels[part.slices], size, interpolation=cv2.INTER_AREA)
+    _, coded = cv2.imencode(".webp", small[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 85])
+    return coded.tobytes()
+
+
+def mean_figures(found: Sequence[Evaluated]) -> Figures | None:
+    """Of one recipe: means, and of what differs outside the worst; None if all rows failed."""
+    figures = [each.figures for each in found if each.figures]
+    if not figures:
+        return None
+
+    def mean(name: str) -> float:
+        return float(np.mean([getattr(each, name) for each in figures]))
+
+    names = ("psnr", "ssim", "ring_psnr", "ring_ssim", "seam", "seconds")
+    worst = max(each.outside_levels for each in figures)
+    lpips = None if figures[0].lpips is None else mean("lpips")
+    return Figures(outside_levels=worst, lpips=lpips, **{name: mean(name) for name in names})

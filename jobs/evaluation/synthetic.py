@@ -1,0 +1,168 @@
+"""Things to paste into photos of which one knows what lies behind: objects, shapes, text.
+
+They make cases with a known answer, to calibrate the judge with and to compare recipes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from stages.pixels.masks import Bytes
+
+Floats = npt.NDArray[np.float32]
+
+#: Less is nothing that anybody sees: mean difference to what a thing lies on, CIE76.
+VISIBLE_DELTA_E = 10.0
+
+_LETTERS = "ABEGHKMNRSW%2358"
+
+#: A thing of fewer px is a speck.
+_LEAST_PX = 40
+
+_DRAWS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a thing goes: on which ``(h, w, 3)`` uint8 picture, at which (x, y), how wide; px."""
+
+    base: Bytes
+    centre: tuple[float, float]
+    side_px: float
+
+
+#: Draws a thing: its colours, ``(h, w, 3)`` float32 of 0 to 255, and where it is, ``(h, w)``
+#: float32 of 0 to 1, both as large as the place's picture.
+Thing = Callable[[Place, Sequence[Bytes], np.random.Generator], tuple[Floats, Floats]]
+
+
+def paste(
+    place: Place,
+    thing: Thing,
+    others: Sequence[Bytes],
+    rng: np.random.Generator,
+    *,
+    opacity: float = 1.0,
+    within: Bytes | None = None,
+) -> tuple[Bytes, Bytes] | None:
+    """Paste a thing that can be seen, with a slightly soft edge.
+
+    Args:
+        place: where.
+        thing: what: one of :data:`THINGS`.
+        others: photos that objects are cut from, each as large as objects at least.
+        rng: decides what it looks like.
+        opacity: up to 1.
+        within: ``(h, w)`` uint8; it stays where this is over 0. None: anywhere.
+
+    Returns:
+        The picture, and ``(h, w)`` uint8, 255 wherever it changed; None if after many draws none
+        could be seen.
+    """
+    lab = to_lab(place.base)
+    for _ in range(_DRAWS):
+        colours, share = thing(place, others, rng)
+        share = cv2.GaussianBlur(share, (0, 0), rng.uniform(0.7, 2)) * np.float32(opacity)
+        if within is not None:
+            share = np.where(within > 0, share, 0)
+        mixed = place.base + (colours - place.base) * share[..., None]
+        made = np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
+        core = share > 0.5 * opacity
+        if core.sum() < _LEAST_PX:
+            continue
+        if np.linalg.norm(to_lab(made) - lab, axis=2)[core].mean() >= VISIBLE_DELTA_E:
+            return made, np.where((made != place.base).any(axis=2), np.uint8(255), np.uint8(0))
+    return None
+
+
+def to_lab(pixels: Bytes) -> Floats:
+    """``(h, w, 3)`` uint8 sRGB as float32 Lab, L 0 to 100."""
+    return np.asarray(cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
+
+
+def blob(
+    centre: tuple[float, float], axes: tuple[float, float], rng: np.random.Generator
+) -> npt.NDArray[np.int32]:
+    """The outline of something round with bulges, as ``cv2.fillPoly`` takes it."""
+    angles = np.linspace(0, 2 * np.pi, 32, endpoint=False)
+    first, second = rng.uniform(0, 2 * np.pi, 2)
+    radii = 1 + 0.25 * np.sin(2 * angles + first) + 0.2 * np.sin(3 * angles + second)
+    points = np.stack([np.cos(angles) * axes[0], np.sin(angles) * axes[1]], axis=1)
+    return np.asarray(np.rint(points * radii[:, None] + centre), np.int32)
+
+
+def turned_box(
+    centre: tuple[float, float], axes: tuple[float, float], rng: np.random.Generator
+) -> npt.NDArray[np.int32]:
+    """The outline of a rectangle, turned somehow, as ``cv2.fillPoly`` takes it."""
+    box = (centre, (2 * axes[0], 2 * axes[1]), float(rng.uniform(0, 90)))
+    return np.rint(cv2.boxPoints(box)).astype(np.int32)
+
+
+def _axes(side_px: float, rng: np.random.Generator) -> tuple[float, float]:
+    across, down = side_px / 2 * rng.uniform(0.7, 1.3, 2)
+    return float(across), float(down)
+
+
+def _object(
+    place: Place, others: Sequence[Bytes], rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """A piece of another photo."""
+    other = others[int(rng.integers(len(others)))]
+    zoom = rng.uniform(1.0, 2.0)
+    need = min(int(np.ceil(place.side_px * 1.6 / zoom)) + 4, *other.shape[:2])
+    y, x = (int(rng.integers(0, length - need + 1)) for length in other.shape[:2])
+    tile = cv2.resize(
+        other[y : y + need, x : x + need], None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC
+    )
+    height, width = place.base.shape[:2]
+    left, top = (c - s / 2 for c, s in zip(place.centre, tile.shape[1::-1], strict=True))
+    move = np.array([[1, 0, left], [0, 1, top]], np.float32)
+    colours = cv2.warpAffine(tile, move, (width, height), borderMode=cv2.BORDER_REFLECT)
+    share = np.zeros((height, width), np.float32)
+    cv2.fillPoly(share, [blob(place.centre, _axes(place.side_px, rng), rng)], 1.0)
+    return colours.astype(np.float32), share
+
+
+def _shape(place: Place, _: Sequence[Bytes], rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """An ellipse, a rectangle or a ring, shaded from one side."""
+    height, width = place.base.shape[:2]
+    shade = np.linspace(-1, 1, width, dtype=np.float32) * rng.uniform(0, 60)
+    colours = np.zeros((height, width, 3), np.float32) + rng.uniform(0, 255, 3).astype(np.float32)
+    colours += shade[None, :, None]
+    share = np.zeros((height, width), np.float32)
+    axes = _axes(place.side_px, rng)
+    x, y = round(place.centre[0]), round(place.centre[1])
+    kind = int(rng.integers(3))
+    if kind == 0:
+        cv2.fillPoly(share, [turned_box(place.centre, axes, rng)], 1.0)
+    else:
+        line_px = -1 if kind == 1 else max(2, round(place.side_px / 6))
+        cv2.ellipse(share, (x, y), (round(axes[0]), round(axes[1])), 20, 0, 360, 1.0, line_px)
+    return colours, share
+
+
+def _text(place: Place, _: Sequence[Bytes], rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Two to four letters in one colour."""
+    height, width = place.base.shape[:2]
+    colours = np.zeros((height, width, 3), np.float32) + rng.uniform(0, 255, 3).astype(np.float32)
+    word = "".join(rng.choice(list(_LETTERS), int(rng.integers(2, 5))))
+    font = cv2.FONT_HERSHEY_DUPLEX
+    (wide, high), _base = cv2.getTextSize(word, font, 1, 2)
+    scale = 1.3 * place.side_px / wide
+    start = (
+        round(place.centre[0] - wide * scale / 2),
+        round(place.centre[1] + high * scale / 2),
+    )
+    drawn = np.zeros((height, width), np.uint8)
+    cv2.putText(drawn, word, start, font, scale, 255, max(2, round(3 * scale)), cv2.LINE_AA)
+    return colours, np.asarray(drawn / 255, np.float32)
+
+
+#: By what they are called in tables.
+THINGS: dict[str, Thing] = {"object": _object, "shape": _shape, "text": _text}

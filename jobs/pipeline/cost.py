@@ -1,0 +1,65 @@
+"""What a run has cost so far, by the nodes that were up meanwhile and the prices of their kinds."""
+
+from __future__ import annotations
+
+import time
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from cluster.sizing import NODE_TYPE
+from jobs.pipeline.metrics import COST
+from manifests.errors import ClusterError
+
+
+def load_prices(path: Path | str) -> dict[str, float]:
+    """Read a TOML file of ``group = dollars``: what an hour of a node of that group costs.
+
+    Raises:
+        ClusterError: ``cluster.bad_prices``.
+    """
+    try:
+        table = tomllib.loads(Path(path).read_text("utf-8-sig"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ClusterError("cluster.bad_prices", f"{path}: {error}.") from None
+    for group, price in table.items():
+        if isinstance(price, bool) or not isinstance(price, int | float) or price < 0:
+            raise ClusterError("cluster.bad_prices", f"{path}: {group} = {price!r} is no price.")
+    return {group: float(price) for group, price in table.items()}
+
+
+class Cost:
+    """Adds up what a cluster costs, others' work on it included.
+
+    Args:
+        hourly_usd: group of nodes -> dollars for an hour of each.
+        groups: tells the group of each node that is up.
+        clock: seconds, as ``time.monotonic``.
+    """
+
+    def __init__(
+        self,
+        hourly_usd: Mapping[str, float],
+        groups: Callable[[], Iterable[str]],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._hourly_usd, self._groups, self._clock = hourly_usd, groups, clock
+        self._at = clock()
+        self.total_usd = 0.0
+
+    def advance(self) -> dict[str, float]:
+        """Add the time since the last call, or since the beginning; returns the total."""
+        now = self._clock()
+        hours, self._at = (now - self._at) / 3600, now
+        spent = hours * sum(self._hourly_usd.get(group, 0.0) for group in self._groups())
+        self.total_usd += spent
+        COST.add(spent)
+        return {"cost_usd": round(self.total_usd, 4)}
+
+
+def groups_up() -> list[str]:
+    """The group of each node of the cluster that is up; empty for one that has none."""
+    import ray  # noqa: PLC0415 - slow to load
+
+    nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [node["Labels"].get(NODE_TYPE, "") for node in nodes]

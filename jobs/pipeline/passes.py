@@ -1,0 +1,218 @@
+"""The DAG, pass after pass, until every row has ended.
+
+1. *Together*: whole shards, as fast as they go. A worker that dies takes the rows it had in flight
+   with it; nothing else is lost.
+2. *Alone*: each row that is missing as a block of its own, none waiting behind another: only a row
+   that kills its worker is lost again. Left out where few rows are missing.
+3. *Isolated*: each in a process of its own, which is watched and may die: every row ends.
+
+After each pass the ledger tells what is missing. A row whose watching worker died too, in two
+passes that got nowhere, is recorded as crashed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from enum import Enum
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, cast
+
+import pyarrow as pa
+from rich.console import Console
+
+from cluster.pools import PoolSize
+from jobs import clean
+from jobs.pipeline import metrics
+from jobs.pipeline.heartbeat import Lifeline
+from jobs.pipeline.placement import Choose, awaited
+from jobs.pipeline.progress import meter
+from jobs.pipeline.spec import Job
+from manifests.errors import CleanupError, RowError, error_of
+from manifests.ledger import KEY, NAMED, Tally, reconcile
+from manifests.schema import CRASHED, LineageRow, lineage_schema
+from stages.photo import lineage_dict
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+#: So few rows are not worth a pass in shared workers: a process each costs less.
+_ISOLATED_AT_ONCE = 32
+
+#: A row is given up when so many passes over it alone got nowhere.
+_PASSES_IN_VAIN = 2
+
+
+#: Shards whose files are merged at once, when a pass ends.
+_MERGERS = 8
+
+
+class Style(Enum):
+    """How rows are spread over workers."""
+
+    TOGETHER = "together"
+    ALONE = "each alone"
+    ISOLATED = "each in a process of its own"
+
+
+def execute(
+    job: Job,
+    shards: Collection[int],
+    tally: Tally,
+    *,
+    choose: Choose,
+    trouble: list[str],
+    lifeline: Lifeline,
+    console: Console,
+) -> Tally:
+    """Run passes until no row is missing, or the run is asked to stop.
+
+    Args:
+        job: the run.
+        shards: those of the plan that are this run's.
+        tally: how they stand.
+        choose: pools for a job with so many blocks.
+        trouble: receives the errors that Ray Data goes on after.
+        lifeline: of the run.
+        console: where progress goes.
+
+    Raises:
+        CleanupError: an error that is no row's; what had ended is recorded.
+    """
+    style, in_vain = Style.TOGETHER, 0
+    while True:
+        before, trouble[:] = tally.missing_count, []
+        # With inputs to be looked at, there may be work in any shard.
+        work = _whole(shards) if job.check_inputs else _work(tally, style)
+        passing = replace(job, isolated=style is Style.ISOLATED)
+        pools = _narrowed(choose(passing, len(work)), style)
+        with (
+            meter(console, before) as shown,
+            Merger(job, tally.unfinished) as merger,
+            awaited(passing, pools),
+        ):
+            _drain(clean.build(passing, pools, work), shown.advance, merger.count, lifeline)
+        tally = reconcile(job.plan, job.ledger, job.goal, shards)
+        job = replace(job, check_inputs=False)
+        if not tally.missing_count or lifeline.is_stopping:
+            return tally
+        in_vain = in_vain + 1 if tally.missing_count == before else 0
+        if in_vain >= _PASSES_IN_VAIN and style is Style.ISOLATED:
+            return _give_up(job, shards, tally, trouble)
+        style = _next_style(style, tally.missing_count, progressed=tally.missing_count < before)
+        photos = "photo" if tally.missing_count == 1 else "photos"
+        console.print(f"{tally.missing_count} {photos} lost their worker; {style.value} ...")
+
+
+def _next_style(style: Style, missing: int, *, progressed: bool) -> Style:
+    if missing <= _ISOLATED_AT_ONCE or (style is not Style.TOGETHER and not progressed):
+        return Style.ISOLATED
+    return Style.TOGETHER if missing > NAMED and progressed else Style.ALONE
+
+
+def _work(tally: Tally, style: Style) -> list[clean.WorkUnit]:
+    if style is Style.TOGETHER:
+        return _whole(tally.unfinished)
+    return [clean.WorkUnit(shard=shard, id=name) for shard, name in tally.missing]
+
+
+def _whole(shards: Iterable[int]) -> list[clean.WorkUnit]:
+    return [clean.WorkUnit(shard=shard, id=None) for shard in shards]
+
+
+def _narrowed(pools: Mapping[str, PoolSize], style: Style) -> Mapping[str, PoolSize]:
+    if style is Style.TOGETHER:
+        return pools
+    # None may wait behind one that kills its worker: it would be lost with it again.
+    return {name: size.one_at_a_time() for name, size in pools.items()}
+
+
+def _drain(
+    data: Dataset,
+    advance: Callable[[int, int], None],
+    count: Callable[[int, int], None],
+    lifeline: Lifeline,
+) -> None:
+    """Execute the DAG by taking its progress rows.
+
+    Raises:
+        CleanupError: an actor met an error that is no row's.
+    """
+    blocks = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    for block in cast("Iterable[pa.Table]", blocks):
+        for row in block.to_pylist():
+            if row["problem"]:
+                raise error_of(row["problem_code"], row["problem"])
+            advance(row["ok"], row["failed"])
+            count(row["shard"], row["ok"] + row["failed"])
+            lifeline.advance(row["ok"], row["failed"])
+
+
+def _give_up(job: Job, shards: Collection[int], tally: Tally, trouble: list[str]) -> Tally:
+    """Record as crashed what is missing still, if it is the rows' workers that died."""
+    if not trouble:
+        return tally
+    cause = f"Its worker was lost each time, at last by {trouble[-1].rstrip('.')}."
+    reason = str(RowError("row.crashed", cause))
+    names = {name for _, name in tally.missing}
+    for shard in {shard for shard, _ in tally.missing}:
+        planned = job.plan.shard(shard).read_table().to_pylist()
+        rows = [_crashed(job, row, reason) for row in planned if row["id"] in names]
+        job.ledger.add(shard, rows, lineage_schema(job.extra))
+        metrics.tell_rows(rows)
+    return reconcile(job.plan, job.ledger, job.goal, shards)
+
+
+def _crashed(job: Job, row: dict[str, Any], reason: str) -> dict[str, Any]:
+    lineage = LineageRow(
+        **{name: row[name] for name in KEY},
+        status=CRASHED,
+        error_code="row.crashed",
+        error=reason,
+        recipe_name=job.recipe.name,
+        recipe_hash=job.recipe.hash,
+        package_version=version("catalog-cleanup"),
+        run_id=job.goal.run_id,
+        finished_at=datetime.now(UTC),
+    )
+    return lineage_dict(lineage) | {name: row[name] for name in job.extra.names}
+
+
+class Merger:
+    """Merges the lineage files of each shard when it is done, beside the work on others.
+
+    Args:
+        job: the run.
+        expected: shard -> rows that will be recorded.
+    """
+
+    def __init__(self, job: Job, expected: Mapping[int, int]) -> None:
+        self._ledger = job.ledger
+        self._left = dict(expected)
+        self._unmerged: set[int] = set()
+        self._pool = ThreadPoolExecutor(1)  # so that a shard is never merged twice at once
+
+    def __enter__(self) -> Merger:
+        return self
+
+    def count(self, shard: int, rows: int) -> None:
+        """So many more rows of the shard are recorded."""
+        self._left[shard] = self._left.get(shard, 0) - rows
+        self._unmerged.add(shard)
+        if self._left[shard] <= 0:
+            self._unmerged.discard(shard)
+            self._pool.submit(self._merge, shard)
+
+    def _merge(self, shard: int) -> None:
+        # Files that stay apart are no loss; rows that are there twice, the run's end tells.
+        with suppress(CleanupError, OSError):
+            self._ledger.compact(shard)
+
+    def __exit__(self, *_: object) -> None:
+        """Merge the shards that were not done, and wait."""
+        self._pool.shutdown()
+        with ThreadPoolExecutor(_MERGERS) as pool:
+            list(pool.map(self._merge, self._unmerged))

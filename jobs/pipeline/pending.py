@@ -1,0 +1,88 @@
+"""Which rows of a shard are still to be done: the anti-join that makes a run resumable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.pipeline.changed_inputs import mark_changed
+from jobs.pipeline.spec import Job
+from manifests.ledger import row_keys
+from manifests.schema import SHARD_SCHEMA, LineageRow
+from stages.photo import Photo
+from stages.steps.base import fail
+
+#: How often an actor looks whether the run is asked to stop.
+_SECONDS_PER_LOOK = 3.0
+
+
+def read_pending(job: Job, shard: int, only: str | None = None) -> Iterator[Photo]:
+    """The shard's rows less those that are done; ends early where the run is asked to stop.
+
+    Args:
+        job: the run.
+        shard: its number.
+        only: one id of the shard; None: all of them.
+    """
+    if job.check_inputs and only is None:
+        mark_changed(job, shard)
+    rows = job.plan.shard(shard).read_table()
+    done = row_keys(job.ledger.ended(shard, job.goal))
+    rows = rows.filter(pc.invert(pc.is_in(row_keys(rows), value_set=done)))
+    if only is not None:
+        rows = rows.filter(pc.equal(rows["id"], only))
+    look_out = _LookOut(job)
+    recipe_hash = job.recipe.hash  # of some milliseconds: once a shard
+    for row in rows.to_pylist():
+        if look_out.is_asked_to_stop():
+            return
+        yield _photo(job, shard, row, recipe_hash)
+
+
+def _photo(job: Job, shard: int, row: dict[str, Any], recipe_hash: str) -> Photo:
+    ours = set(SHARD_SCHEMA.names)
+    photo = Photo(
+        LineageRow(
+            id=row["id"],
+            image_uri=row["image_uri"],
+            mask_uri=row["mask_uri"],
+            marks=row["marks"],
+            recipe_name=job.recipe.name,
+            recipe_hash=recipe_hash,
+            package_version=version("catalog-cleanup"),
+            run_id=job.goal.run_id,
+        ),
+        shard=shard,
+        extra={name: value for name, value in row.items() if name not in ours},
+    )
+    if row["error_code"]:
+        fail(photo, row["error_code"], row["error"], "plan")
+    return photo
+
+
+@dataclass(slots=True)
+class _LookOut:
+    """Looks now and then whether the run is asked to stop."""
+
+    job: Job
+    asked: bool = False
+    looked: float = field(default=-_SECONDS_PER_LOOK)
+
+    def is_asked_to_stop(self) -> bool:
+        if not self.asked and time.monotonic() - self.looked >= _SECONDS_PER_LOOK:
+            with suppress(OSError):  # a storage that does not answer asks for nothing
+                self.asked = self.job.record.is_asked_to_stop
+            self.looked = time.monotonic()
+        return self.asked
+
+
+def extra_schema(shard: pa.Schema) -> pa.Schema:
+    """Of a shard's columns those that are the manifest's own, to be passed on."""
+    return pa.schema([field for field in shard if field.name not in SHARD_SCHEMA.names])

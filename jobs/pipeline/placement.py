@@ -1,0 +1,147 @@
+"""Which pools a run gets on its cluster, and what is told where that cannot be."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from cluster.nodes import await_room, node_shapes, taken_cpus
+from cluster.pools import Pools, PoolSize
+from cluster.private_ray import StartError
+from cluster.session import ray_session
+from cluster.sizing import has_gpus, size_pools, unplaced
+from jobs.pipeline.spec import Job
+from manifests.errors import ClusterError, did_you_mean
+from stages.recipe import Recipe
+from stages.recipe.options import LamaOptions
+
+#: As set in a pools' file, or sizes that are taken as they are.
+Asked = Pools | Mapping[str, PoolSize]
+
+Choose = Callable[[Job, int], Mapping[str, PoolSize]]
+
+
+def load_pools(path: Path | str) -> Pools:
+    """Read a TOML file with tables and keys as in :class:`cluster.pools.Pools`.
+
+    Raises:
+        ClusterError: there is no such file, or it does not validate (``cluster.bad_pools``).
+    """
+    try:
+        return Pools.model_validate(tomllib.loads(Path(path).read_text("utf-8-sig")))
+    except ValidationError as error:
+        told = "; ".join(_explain(each) for each in error.errors())
+        raise ClusterError("cluster.bad_pools", f"{path}: {told}.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ClusterError("cluster.bad_pools", f"{path}: {error}.") from None
+
+
+def _explain(error: Any) -> str:
+    """One pydantic error as a sentence with the key's dotted name."""
+    *path, key = map(str, error["loc"])
+    dotted = ".".join([*path, key])
+    if error["type"] == "extra_forbidden":
+        section = type(getattr(Pools(), path[0])) if path else Pools
+        return f"{dotted} is no key of it{did_you_mean(key, section.model_fields)}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{dotted} = {error['input']!r}: {message}"
+
+
+def wait_s(pools: Asked) -> float:
+    """For how long a run waits for its first actors, in s."""
+    return (pools if isinstance(pools, Pools) else Pools()).wait_s
+
+
+def batched(recipe: Recipe, pools: Asked) -> Recipe:
+    """The recipe with the batch sizes that the pools' file sets; its hash stays the same."""
+    if not isinstance(pools, Pools):
+        return recipe
+    changed: dict[str, object] = {}
+    if pools.small_gpu.batch_size and isinstance(recipe.remove, LamaOptions):
+        update = {"batch_size": pools.small_gpu.batch_size}
+        changed["remove"] = recipe.remove.model_copy(update=update)
+    if pools.large_gpu.batch_size and recipe.refine:
+        update = {"batch_size": pools.large_gpu.batch_size}
+        changed["refine"] = recipe.refine.model_copy(update=update)
+    return recipe.model_copy(update=changed)
+
+
+@contextmanager
+def connected(address: str | None, wait_s: float = -1.0) -> Iterator[list[str]]:
+    """A :func:`cluster.session.ray_session`.
+
+    Raises:
+        ClusterError: there is no cluster, or it does not let us in (``cluster.unreachable``); a
+            private Ray does not start here (``cluster.not_started``).
+    """
+    try:
+        with ray_session(address, wait_s) as trouble:
+            yield trouble
+    except ConnectionError as error:
+        raise ClusterError("cluster.unreachable", f"{error}.") from error
+    except StartError as error:
+        raise ClusterError("cluster.not_started", f"Ray: {error}.") from error
+
+
+def on_cluster(job: Job, pools: Asked, tell: Callable[[str], None]) -> tuple[Job, Choose]:
+    """Fit a job to the cluster that this process is connected to.
+
+    Args:
+        job: the run.
+        pools: what is asked for.
+        tell: receives what one should know, once.
+
+    Returns:
+        The job, which now knows whether there are GPUs; and what chooses pools for it and so many
+        blocks, by the nodes that are there at that time.
+    """
+    if not isinstance(pools, Pools):
+        return replace(job, has_gpus=len(pools) > 1), lambda *_: pools
+    job = replace(job, has_gpus=has_gpus(node_shapes(pools.nodes)))
+    taken = taken_cpus()
+    told: set[str] = set()
+
+    def choose(job: Job, blocks: int) -> Mapping[str, PoolSize]:
+        groups = [pool for pool, _ in job.groups()]
+        sizing = size_pools(pools, node_shapes(pools.nodes), groups, blocks, taken)
+        if sizing.problems:
+            raise ClusterError("cluster.too_small", " ".join(sizing.problems))
+        for note in sizing.notes:
+            if note not in told:
+                tell(f"note: {note}")
+        told.update(sizing.notes)
+        if _missing(sizing.sizes, groups):
+            tell("Waiting for nodes ...")
+            if not await_room(sizing.sizes, groups, pools.wait_s):
+                raise _too_late(sizing.sizes, groups)
+        return sizing.sizes
+
+    return job, choose
+
+
+@contextmanager
+def awaited(job: Job, sizes: Mapping[str, PoolSize]) -> Iterator[None]:
+    """Tell what is missing when Ray Data gives up waiting for the first actors."""
+    from ray.exceptions import GetTimeoutError  # noqa: PLC0415 - slow to load
+
+    try:
+        yield
+    except GetTimeoutError as error:
+        raise _too_late(sizes, [pool for pool, _ in job.groups()]) from error
+
+
+def _missing(sizes: Mapping[str, PoolSize], groups: Sequence[str]) -> list[str]:
+    """What the nodes that are up now have no room for."""
+    up = [replace(node, possible=node.up) for node in node_shapes({})]
+    return unplaced(sizes, up, groups)
+
+
+def _too_late(sizes: Mapping[str, PoolSize], groups: Sequence[str]) -> ClusterError:
+    told = " ".join(_missing(sizes, groups)) or "The nodes are up, but taken, or loading models."
+    return ClusterError("cluster.too_small", f"The first actors did not start in time. {told}")

@@ -1,0 +1,73 @@
+"""Ended rows on their way into the lineage."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from jobs.pipeline import metrics
+from jobs.pipeline.spec import Job
+from manifests.schema import OK, lineage_schema
+from stages.photo import Photo, lineage_dict
+from stages.steps.base import finish
+
+#: Rows are recorded together, at the latest after so many or so long: few files, little to redo.
+_ROWS_PER_RECORD = 64
+_SECONDS_PER_RECORD = 15.0
+
+_PROGRESS = pa.schema(
+    [
+        ("shard", pa.int64()),
+        ("ok", pa.int64()),
+        ("failed", pa.int64()),
+        ("problem_code", pa.string()),
+        ("problem", pa.string()),
+    ]
+)
+
+
+@dataclass(slots=True)
+class Recorder:
+    """Collects ended rows and adds them to the lineage, shard by shard."""
+
+    job: Job
+    rows: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    since: float = field(default_factory=time.monotonic)
+
+    def add(self, photo: Photo) -> None:
+        """Take a photo whose picture is stored, or which has failed."""
+        finish(photo)
+        self.rows[photo.shard].append(lineage_dict(photo.lineage) | photo.extra)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether enough has come together to be recorded."""
+        count = sum(map(len, self.rows.values()))
+        return count >= _ROWS_PER_RECORD or time.monotonic() - self.since >= _SECONDS_PER_RECORD
+
+    def record(self) -> pa.Table:
+        """Write what was collected; returns it as progress.
+
+        Raises:
+            DestinationError: ``output.not_writable``.
+        """
+        schema = lineage_schema(self.job.extra)
+        made = []
+        for shard in list(self.rows):
+            rows = self.rows[shard]
+            self.job.ledger.add(shard, rows, schema)
+            del self.rows[shard]
+            metrics.tell_rows(rows)
+            ok = sum(row["status"] == OK for row in rows)
+            made.append({"shard": shard, "ok": ok, "failed": len(rows) - ok})
+        self.since = time.monotonic()
+        return pa.Table.from_pylist(made, schema=_PROGRESS)
+
+
+def progress_of_problem(code: str, message: str) -> pa.Table:
+    """What the driver is told of an error that is no row's: it stops the run."""
+    return pa.Table.from_pylist([{"problem_code": code, "problem": message}], schema=_PROGRESS)

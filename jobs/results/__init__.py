@@ -1,0 +1,1 @@
+"""What an output folder holds: status of runs, failed rows, and checks of results."""

@@ -1,0 +1,185 @@
+"""Check stored results against their sources, file by file.
+
+See :mod:`stages.verify`, which shares no code with what wrote the results. What is shared here, so
+that a fault there is not seen: how masks and shapes are read and grown (``steps.mask``), which
+says where a photo may have changed. It is bounded by the crops that the lineage records.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import cv2
+import numpy as np
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from manifests.errors import DestinationError, RowError
+from manifests.ledger import Ledger
+from manifests.planning.plan import load_plan
+from manifests.runs import latest_by_recipe
+from manifests.schema import OK, LineageRow
+from manifests.storage.files import Place
+from manifests.storage.objects import read
+from stages.photo import Photo
+from stages.recipe import Recipe
+from stages.steps.decode import decode
+from stages.steps.fetch import fetch
+from stages.steps.mask import mask
+from stages.verify import Finding, Promise, UncheckableError, compare
+from stages.verify.samples import BoolMask
+
+#: What the lineage says of a JPEG to which ``limits.damage = repair`` added its end marker.
+_END_APPENDED = "end marker of the JPEG appended"
+
+#: Exit codes: all hold; some result differs; none differs, but some could not be checked.
+EXIT_ALL_HOLD, EXIT_DIFFERS, EXIT_UNCHECKED = 0, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One result compared with its source.
+
+    Attributes:
+        id: of the row.
+        fidelity: what the lineage says is kept.
+        found: what is; None if it could not be compared.
+        problem: what does not hold; empty if all does.
+        unchecked: why it could not be checked, in words that are the same for many rows; empty if
+            it could.
+        detail: the same of this row.
+    """
+
+    id: str
+    fidelity: str
+    found: Finding | None = None
+    problem: str = ""
+    unchecked: str = ""
+    detail: str = ""
+
+
+def verify(output: str, sample: int | None = None) -> Iterator[Verdict]:
+    """Check the finished rows of the recipe that ran last in an output folder.
+
+    Args:
+        output: path or URI of a run's results.
+        sample: only so many rows, evenly drawn; None: all of them.
+
+    Raises:
+        DestinationError: ``output.not_found``: there is no run there.
+    """
+    output = Place.of(output).uri
+    plan = load_plan(output)
+    done = list(latest_by_recipe(output).values())
+    if plan is None or not done:
+        raise DestinationError("output.not_found", f"There is no run at {output}.")
+    record = done[-1]
+    recipe = Recipe.from_table(record.facts["recipe"], source=f"run {record.run_id}")
+    ledger = Ledger(output, record.facts["recipe_hash"])
+    numbers = list(range(plan.shards))
+    if sample is not None:
+        random.Random(0).shuffle(numbers)
+    left = sample if sample is not None else plan.rows
+    columns = [f.name for f in fields(LineageRow)]
+    for shard in numbers:
+        for row in ledger.latest(shard, columns).to_pylist(maps_as_pydicts="strict"):
+            if left > 0 and row["status"] == OK:
+                left -= 1
+                yield _verdict(LineageRow(**row), recipe)
+
+
+def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
+    fidelity = row.fidelity or "nothing recorded"
+    try:
+        result = read(row.output_uri or "", "image")
+    except RowError as error:
+        return Verdict(row.id, fidelity, problem=f"the result cannot be read: {error}")
+    try:
+        source, changed = _source(row, recipe)
+        note = "; ".join(filter(None, (row.metadata_note, row.fidelity_note)))
+        if _END_APPENDED in note.split("; "):  # a mask's is another sentence
+            source = source.rstrip(b"\xff") + b"\xff\xd9"
+        promise = Promise(fidelity, changed, note, recipe.metadata.mark_edit)
+        found = compare(source, result, promise)
+    except UncheckableError as error:
+        reason = str(error)
+        return Verdict(row.id, fidelity, unchecked=reason.partition(":")[0], detail=reason)
+    except Exception as error:  # whatever a library raises: this row is not checked, others are
+        detail = f"{type(error).__name__}: {error}"
+        return Verdict(row.id, fidelity, unchecked="the check itself failed", detail=detail)
+    problems = list(found.problems)
+    if hashlib.sha256(result).hexdigest() != row.output_sha256:
+        problems.insert(0, "not the file that was stored")
+    return Verdict(row.id, fidelity, found, ", ".join(problems))
+
+
+def _source(row: LineageRow, recipe: Recipe) -> tuple[bytes, BoolMask]:
+    """The source, and where it may have changed: ``(h, w)`` bool, displayed frame.
+
+    Raises:
+        UncheckableError: a file is gone, or another one than when the row was done.
+    """
+    photo = Photo(LineageRow(row.id, image_uri=row.image_uri, mask_uri=row.mask_uri))
+    photo.lineage.marks = row.marks
+    try:
+        fetch(recipe)(photo)
+        source = photo.original
+        if photo.lineage.image_sha256 != row.image_sha256:
+            raise UncheckableError("the source has changed since")
+        if photo.lineage.mask_sha256 != row.mask_sha256:
+            raise UncheckableError("the mask has changed since")
+        decode(recipe)(photo)
+        mask(recipe)(photo)
+    except RowError as error:
+        raise UncheckableError(f"the source or its mask cannot be read: {error}") from error
+    assert photo.region is not None
+    height, width = photo.region.shape
+    near = cv2.distanceTransform((~photo.region).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    soft = near < recipe.mask.feather_for(width, height) + 1
+    pasted = np.zeros_like(photo.region)
+    for patch in row.patches or []:
+        x, y, right, below = (patch["crop"][name] for name in ("x", "y", "width", "height"))
+        pasted[max(y, 0) : max(y + below, 0), max(x, 0) : max(x + right, 0)] = True
+    return source, soft & pasted
+
+
+def show(console: Console, output: str, sample: int | None = None) -> int:
+    """Print the verdicts as a table, and how many there are of each kind.
+
+    Returns:
+        An exit code: see above.
+    """
+    table = Table(
+        Column("id", overflow="fold"), "outside the mask", "metadata", "previews", "", box=SIMPLE
+    )
+    counts = Counter[str]()
+    reasons = Counter[str]()
+    for each in verify(output, sample):
+        kind = "differ" if each.problem else "unchecked" if each.unchecked else each.fidelity
+        counts[kind] += 1
+        reasons[each.unchecked] += bool(each.unchecked)
+        told = each.problem or (each.unchecked and f"could not be checked: {each.detail}")
+        colour = "red" if each.problem else "yellow" if each.unchecked else "green"
+        found = each.found or Finding(previews="")
+        metadata = f"differs: {', '.join(found.differing)}" if found.differing else "as recorded"
+        cells = (each.id, found.outside, metadata if each.found else "", found.previews)
+        table.add_row(*map(escape, cells), f"[{colour}]{escape(told or each.fidelity)}")
+    console.print(table)
+    differ, unchecked, again = (counts[kind] for kind in ("differ", "unchecked", "reencoded"))
+    kept = counts.total() - differ - unchecked - again
+    why = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
+    console.print(
+        f"{counts.total()} checked: {kept} kept all outside the mask, {again} coded again as "
+        f"recorded, {differ} differ, {unchecked} could not be checked" + f" ({why})." * bool(why)
+        + "." * (not why),
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )  # fmt: skip
+    return EXIT_DIFFERS if differ else EXIT_UNCHECKED if unchecked else EXIT_ALL_HOLD

@@ -1,0 +1,1 @@
+"""From a manifest to shards: rows checked, marks normalised, duplicates found."""

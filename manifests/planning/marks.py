@@ -1,0 +1,180 @@
+"""All that marks one photo: mask files, boxes, polygons and run lengths.
+
+A row with one mask file needs no more than its URI. Whatever else a manifest has, as JSON text in
+CSV and as lists in JSON Lines and Parquet, becomes one JSON object, the column ``marks`` of shards
+and lineage. Planning only sees to it that it is JSON; what the shapes say is looked at when they
+are drawn, by ``stages/pixels/shapes.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manifests.schema import SHAPE_COLUMNS
+
+#: A mask cell of this form is JSON, of which a list of paths can be used; ``[1].png`` is a path.
+_JSON = r"^\s*(?:\[[\s\S]*\]|\{[\s\S]*\})\s*$"
+
+#: What :meth:`Marks.pack` makes of marks of which all lists are empty.
+NOTHING_MARKED = r'^\{("[a-z]+":\[\],?)+\}$'
+
+#: Half a pair of surrogates, which JSON can hold and UTF-8 cannot.
+_LONE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """All that marks one photo; what is marked is united.
+
+    Attributes:
+        files: URIs of its mask files.
+        shapes: ``boxes``, ``polygons`` and ``rle``, as the manifest has them; only what it has.
+    """
+
+    files: list[str]
+    shapes: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def unpack(cls, mask_uri: str, marks: str | None) -> Marks:
+        """Read what :meth:`pack` made."""
+        shapes = json.loads(marks) if marks else {}
+        more = shapes.pop("masks", [])
+        return cls([mask_uri, *more] if mask_uri else more, shapes)
+
+    def pack(self) -> tuple[str, str | None]:
+        """The first file (empty if there is none), and the rest as JSON; None if there is no rest.
+
+        Without files and shapes, which is an empty mask, the rest says so.
+
+        Raises:
+            ValueError: a number is infinite.
+        """
+        first, *more = self.files or [""]
+        nothing = not first and not self.shapes
+        rest = self.shapes | ({"masks": more} if more or nothing else {})
+        text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return first, text if rest else None
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What marks the rows of a table.
+
+    Attributes:
+        mask_uri: of the first mask file; null where there is none.
+        marks: the rest, as JSON; null where there is none.
+        problems: row, counted from 0 -> why its cells cannot be used.
+    """
+
+    mask_uri: pa.Array
+    marks: pa.Array
+    problems: dict[int, str]
+
+
+def gather(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -> Gathered:
+    """Bring together what marks each row.
+
+    Rows with one mask file and nothing else, most of all manifests, are not looked at one by one.
+
+    Args:
+        table: has ``mask`` and perhaps :data:`SHAPE_COLUMNS`, all text.
+        absolute: makes URIs of paths, nulls kept.
+    """
+    masks = table["mask"].combine_chunks()
+    names = [name for name in SHAPE_COLUMNS if name in table.column_names]
+    special = pc.fill_null(pc.match_substring_regex(masks, _JSON), False)
+    for name in names:
+        special = pc.or_(special, pc.is_valid(table[name]).combine_chunks())
+    rows = pc.indices_nonzero(special).to_pylist()
+    marks = pa.nulls(table.num_rows, pa.large_string())
+    if not rows:
+        return Gathered(absolute(masks), marks, {})
+    problems: dict[int, str] = {}
+    found: list[Marks | None] = []
+    packed: list[str | None] = []
+    for row, cells in zip(rows, table.select(["mask", *names]).take(rows).to_pylist(), strict=True):
+        try:
+            read = _read_row(cells)
+            text = read.pack()[1] if read else None
+        except (ValueError, RecursionError) as error:
+            problems[row], read, text = f"{error}.", None, None
+        found.append(read)
+        packed.append(text)
+    firsts = [each.files[0] if each and each.files else None for each in found]
+    uris = absolute(pc.replace_with_mask(masks, special, pa.array(firsts, pa.string())))
+    further = [path for each in found if each for path in each.files[1:]]
+    more = iter(absolute(pa.array(further, pa.string())).to_pylist())
+    for number, each in enumerate(found):
+        if each and len(each.files) > 1:
+            files = [each.files[0], *islice(more, len(each.files) - 1)]
+            packed[number] = Marks(files, each.shapes).pack()[1]
+    marks = pc.replace_with_mask(marks, special, pa.array(packed, pa.large_string()))
+    return Gathered(uris, marks, problems)
+
+
+def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Cells as text: JSON where they are lists, objects or numbers, null where they are empty.
+
+    Large text, since the shapes of a whole manifest may have more than 2 GB.
+    """
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
+        text = pc.cast(column, pa.large_string())
+        return pc.if_else(pc.equal(text, ""), None, text)
+    cells = [None if cell is None else _cell_as_json(cell) for cell in column.to_pylist()]
+    return pa.chunked_array([pa.array(cells, pa.large_string())])
+
+
+def _cell_as_json(cell: Any) -> str:
+    """A cell as JSON text; pycocotools has the counts of an RLE as bytes, databases decimals."""
+    return json.dumps(cell, default=_for_json)
+
+
+def _for_json(value: Any) -> float | str:
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    return float(value) if isinstance(value, Decimal) else str(value)
+
+
+def _read_row(cells: dict[str, str | None]) -> Marks | None:
+    """The marks of one row, its paths as they are; None if all cells are empty.
+
+    Raises:
+        ValueError: a cell is not JSON, as which NaN does not count, or the list of masks is none
+            of paths.
+    """
+    mask = cells.pop("mask")
+    values = {name: _from_json(name, text) for name, text in cells.items() if text}
+    shapes = {name: value for name, value in values.items() if value is not None}
+    if not mask:
+        return Marks([], shapes) if shapes else None
+    if not re.match(_JSON, mask):
+        return Marks([mask], shapes)
+    files = _from_json("mask", mask)
+    if not isinstance(files, list) or not all(map(_is_path, files)):
+        raise ValueError("The cell mask lists something else than paths")
+    return Marks(files, shapes)
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and not _LONE.search(value)
+
+
+def _from_json(name: str, text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"The cell {name} is not JSON: {error}") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")

@@ -1,0 +1,339 @@
+"""Split a manifest into shards: checked, with absolute URIs, stored beside the results.
+
+``<output>/manifest/<key>/shard=NNNNN.parquet`` hold the rows (see :data:`SHARD_SCHEMA`), and
+``<output>/manifest/plan.json``, written last, says that they are complete. Later runs on the same
+output use the same shards, which is what makes them resumable one by one. The key is made of the
+manifest's contents and the size of the shards, so plannings with one key write the same files, and
+what a killed one has left is never mixed with the shards of another.
+
+The manifest is read twice, part by part: once for the ids, the types of columns and mistakes that
+forbid to begin, once to write the shards.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow.fs import FileType
+
+from manifests.errors import DestinationError, ManifestError
+from manifests.planning.columns import merge_files, merge_parts, names_in_lineage, own_columns
+from manifests.planning.duplicates import FURTHER, IdHashes
+from manifests.planning.rows import Unusable, check_rows, without_repeats
+from manifests.reading.formats import NAMED_LINES
+from manifests.reading.read import (
+    ManifestFile,
+    find_files,
+    fingerprint,
+    name_lines,
+    read_parts,
+    stamp,
+)
+from manifests.storage.files import Place
+
+#: A shard is the unit of scheduling, of resuming and of lineage files. Small manifests get small
+#: shards, to keep all actors busy; large ones get large shards, to keep files few.
+_SHARDS_AIMED_AT = 1024
+_ROWS_PER_SHARD = (8, 1000)
+_MIN_SHARDS = 8
+
+#: A shard is read as a whole by those who work on it; one with many shapes gets fewer rows.
+_SHARD_BYTES = 64 << 20
+
+#: Storing a small file is mostly waiting, in S3.
+_WRITERS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done, without the rows themselves.
+
+    Attributes:
+        output: absolute path or URI of the results' folder.
+        manifest: as the user named it.
+        fingerprint: of the manifest's files' contents.
+        stamp: of their sizes and times of change: while it stays, nobody need read them again.
+        rows: ids planned, each in exactly one shard.
+        rows_per_shard: at most.
+        shards: how many there are, numbered from 0.
+        rejected: error code -> ids that were found unusable, told before any work starts.
+        notes: sentences about rejected rows, rows that mark nothing, and renamed columns.
+    """
+
+    output: str
+    manifest: str
+    fingerprint: str
+    stamp: str
+    rows: int
+    rows_per_shard: int
+    shards: int
+    rejected: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def shard(self, number: int) -> Place:
+        """Where the rows of a shard are stored."""
+        folder = f"{self.fingerprint}-{self.rows_per_shard}"
+        return _folder(self.output) / folder / f"{shard_name(number)}.parquet"
+
+
+def shard_name(number: int) -> str:
+    """``shard=00042``: also the lineage's folder, read as a partition by DuckDB and pandas."""
+    return f"shard={number:05d}"
+
+
+def destination(output: str) -> Place:
+    """Where results go, given a local path, ``file://`` or ``s3://`` URI.
+
+    Raises:
+        DestinationError: ``output.not_writable`` if it is none of these, or a file.
+    """
+    try:
+        place = Place.of(output)
+        kind = place.kind()
+    except (OSError, ValueError) as error:
+        raise DestinationError("output.not_writable", f"--output {output!r}: {error}.") from None
+    if kind == FileType.File:
+        raise DestinationError("output.not_writable", f"--output {place.uri} is a file.")
+    return place
+
+
+def make_plan(
+    manifest: str, output: str, *, rows_per_shard: int | None = None, strict: bool = False
+) -> Plan:
+    """Plan a manifest, or find the plan that an earlier run on the same output made.
+
+    Rows with an unusable id or cell are planned as failed, unless ``strict``. Memory stays bounded
+    but for some 40 bytes a row.
+
+    Args:
+        manifest: path or URI of a file, folder or pattern.
+        output: absolute path or URI of the results' folder.
+        rows_per_shard: None chooses by the number of rows.
+        strict: refuse the manifest if any row is unusable; it is read once more to know.
+
+    Raises:
+        ManifestError: see :func:`read_parts`, and ``manifest.missing_id``, ``manifest.empty``,
+            ``manifest.changed``, and ``manifest.invalid_rows`` if ``strict``.
+        DestinationError: ``output.other_run`` if the output was planned from another manifest,
+            ``output.not_writable``.
+    """
+    files = find_files(manifest)
+    now = stamp(files)
+    earlier = load_plan(output)
+    if earlier:
+        # A manifest that was copied has another stamp, and is still the same.
+        if earlier.stamp != now and earlier.fingerprint != fingerprint(files):
+            raise DestinationError(
+                "output.other_run",
+                f"{output} was planned from another manifest or another state of it, "
+                f"{earlier.manifest}.",
+            )
+        _refuse_if_strict(earlier, strict=strict)
+        return earlier
+    scan = _scan(files, manifest)
+    plan = Plan(
+        output,
+        manifest,
+        fingerprint(files),
+        now,
+        rows=scan.rows,
+        rows_per_shard=rows_per_shard or rows_per_shard_of(scan.rows),
+        shards=0,
+    )
+    if strict:
+        told = Unusable()
+        deque(_checked(files, scan, told), maxlen=0)
+        _refuse_if_strict(_with_told(plan, scan, told), strict=strict)
+    told = Unusable()
+    shards = _write_shards(plan, _checked(files, scan, told))
+    if stamp(files) != now:
+        raise ManifestError("manifest.changed", f"{manifest} changed while it was planned.")
+    plan = replace(_with_told(plan, scan, told), shards=shards)
+    _marker(output).write(json.dumps(asdict(plan), indent=2).encode())
+    return plan
+
+
+def _with_told(plan: Plan, scan: _Scan, told: Unusable) -> Plan:
+    renamed = [
+        f"The manifest's column {old} is called {new} in the lineage."
+        for old, new in names_in_lineage(scan.extra.names).items()
+        if old != new
+    ]
+    return replace(plan, rejected=dict(told.ids), notes=renamed + told.notes())
+
+
+def _refuse_if_strict(plan: Plan, *, strict: bool) -> None:
+    if strict and plan.rejected:
+        raise ManifestError("manifest.invalid_rows", " ".join(plan.notes))
+
+
+def load_plan(output: str) -> Plan | None:
+    """The plan stored at an output, if there is a complete one.
+
+    Raises:
+        DestinationError: ``output.other_run`` if it cannot be read.
+    """
+    marker = _marker(output)
+    try:
+        return Plan(**(json.loads(marker.read()) | {"output": output}))
+    except FileNotFoundError:
+        return None
+    except (TypeError, ValueError):
+        raise DestinationError(
+            "output.other_run", f"{marker.uri} is damaged, or not of this version."
+        ) from None
+
+
+def parse_shards(text: str, plan: Plan) -> list[int]:
+    """Read which shards of a plan are meant.
+
+    Args:
+        text: numbers and ranges, such as ``0-99,150``; both ends of a range are meant.
+        plan: that they are of.
+
+    Returns:
+        Their numbers, ascending, each once.
+
+    Raises:
+        DestinationError: ``output.no_such_shard``: one is not there, or the text is something else.
+    """
+    chosen: set[int] = set()
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,9})(?:\s*-\s*(\d{1,9}))?\s*", part, re.ASCII)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if not first <= last < plan.shards:
+            raise DestinationError(
+                "output.no_such_shard",
+                f"{part.strip()!r} is no shard of {plan.output}, which has {plan.shards}.",
+            )
+        chosen.update(range(first, last + 1))
+    return sorted(chosen)
+
+
+def _folder(output: str) -> Place:
+    return Place.of(output) / "manifest"
+
+
+def _marker(output: str) -> Place:
+    return _folder(output) / "plan.json"
+
+
+def rows_per_shard_of(rows: int) -> int:
+    """How many rows a shard gets at most, of a manifest with so many."""
+    least, most = _ROWS_PER_SHARD
+    return min(max(rows // _SHARDS_AIMED_AT, least), most, -(-rows // _MIN_SHARDS))
+
+
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """What must be known of all rows before the first can be planned.
+
+    Attributes:
+        extra: the manifest's other columns, of types that hold those of all files.
+        kinds: what each row's id is, see :mod:`manifests.planning.duplicates`.
+        rows: different ids.
+    """
+
+    extra: pa.Schema
+    kinds: npt.NDArray[np.uint8]
+    rows: int
+
+
+def _scan(files: list[ManifestFile], manifest: str) -> _Scan:
+    hashes = IdHashes()
+    schemas = [_scan_file(file, hashes) for file in files]
+    kinds = hashes.find()
+    if not len(kinds):
+        raise ManifestError("manifest.empty", f"The manifest {manifest} has no rows.")
+    extra = merge_files(zip(files, schemas, strict=True))
+    return _Scan(extra, kinds, int(np.count_nonzero(kinds != FURTHER)))
+
+
+def _scan_file(place: ManifestFile, hashes: IdHashes) -> pa.Schema:
+    """Take in the ids of a file; returns its other columns."""
+    schema = pa.schema([])
+    missing = 0
+    lines: list[int] = []
+    for part in read_parts(place, marks=False):
+        schema = merge_parts(place, schema, own_columns(part.table.schema))
+        ids = part.table["id"].combine_chunks()
+        if ids.null_count:
+            rows = pc.indices_nonzero(pc.is_null(ids)).to_pylist()
+            missing += len(rows)
+            named = rows[: NAMED_LINES - len(lines)]
+            lines += part.lines(named) if named else []
+        elif not missing:
+            hashes.add(ids)
+    if missing:
+        raise ManifestError(
+            "manifest.missing_id",
+            f"{place.uri} has no id in {name_lines(place, lines, missing)}.",
+        )
+    return schema
+
+
+def _checked(files: list[ManifestFile], scan: _Scan, told: Unusable) -> Iterator[pa.Table]:
+    """The rows of shards, each id once, part by part."""
+    row = 0
+    for place in files:
+        for part in read_parts(place):
+            count = part.table.num_rows
+            if not count:
+                continue
+            kinds = scan.kinds[row : row + count]
+            row += count
+            if len(kinds) < count:
+                raise ManifestError(
+                    "manifest.changed", f"{place.uri} changed while it was planned."
+                )
+            try:
+                checked = check_rows(part.table, place.base, scan.extra, kinds)
+            except (pa.ArrowException, ValueError) as error:
+                raise ManifestError("manifest.unreadable", f"{place.uri}: {error}.") from None
+            told.add(place, part, checked)
+            kept = without_repeats(checked, kinds)
+            told.count(kept)
+            yield kept
+
+
+def _write_shards(plan: Plan, tables: Iterable[pa.Table]) -> int:
+    """Store the rows, and return how many shards they have become."""
+    waiting: deque[Future[None]] = deque()
+    count = 0
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        for rows in _cut(tables, plan.rows_per_shard):
+            if len(waiting) == 2 * _WRITERS:
+                waiting.popleft().result()
+            waiting.append(pool.submit(plan.shard(count).write_table, rows))
+            count += 1
+        for each in waiting:
+            each.result()
+    return count
+
+
+def _cut(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
+    """Tables of ``size`` rows, or of fewer if these have :data:`_SHARD_BYTES`."""
+    pieces: list[pa.Table] = []
+    rows = volume = 0
+    for table in tables:
+        start = 0
+        while start < table.num_rows:
+            piece = table.slice(start, size - rows)
+            pieces.append(piece)
+            start += piece.num_rows
+            rows += piece.num_rows
+            volume += piece.nbytes
+            if rows == size or volume >= _SHARD_BYTES:
+                yield pa.concat_tables(pieces)
+                pieces, rows, volume = [], 0, 0
+    if pieces:
+        yield pa.concat_tables(pieces)

@@ -1,0 +1,222 @@
+"""Check the rows of a manifest, and make rows of shards of them."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manifests.errors import RowError
+from manifests.planning.columns import names_in_lineage
+from manifests.planning.duplicates import FURTHER, UNIQUE
+from manifests.planning.marks import NOTHING_MARKED, Gathered, gather
+from manifests.reading.formats import NAMED_LINES, Part
+from manifests.reading.read import name_lines
+from manifests.schema import SHARD_SCHEMA
+from manifests.storage.files import Place
+
+#: With the longest suffix, the name of a file may have 255 bytes on common file systems.
+_MAX_ID_BYTES = 200
+
+#: So many rows' shapes are in memory as Python objects at a time.
+_ROWS_GATHERED = 10_000
+
+#: So many sentences about unusable rows are kept; a manifest may have many files.
+_MOST_NOTES = 100
+
+
+@dataclass(slots=True)
+class _Found:
+    """Rows of one file that are unusable for one reason."""
+
+    count: int = 0
+    lines: list[int] = field(default_factory=list)
+    example: str = ""
+
+
+@dataclass(slots=True)
+class Unusable:
+    """What is told about the rows that cannot be used, or mark nothing.
+
+    Attributes:
+        ids: error code -> ids that have it.
+        empty: ids of which the manifest itself says that nothing is marked.
+    """
+
+    ids: Counter[str] = field(default_factory=Counter)
+    empty: int = 0
+    _found: dict[tuple[str, str], tuple[Place, _Found]] = field(default_factory=dict)
+    _not_named: int = 0
+
+    def add(self, place: Place, part: Part, checked: pa.Table) -> None:
+        """Take in the rows of a part; ``checked`` is what :func:`check_rows` made of it."""
+        codes = checked["error_code"].combine_chunks()
+        if codes.null_count == len(codes):
+            return
+        for code in pc.unique(codes.drop_null()).to_pylist():
+            rows = pc.indices_nonzero(pc.equal(codes, code)).to_numpy()
+            key = (place.uri, code)
+            if key not in self._found and len(self._found) == _MOST_NOTES:
+                self._not_named += len(rows)
+                continue
+            _, found = self._found.setdefault(key, (place, _Found()))
+            if not found.count:
+                found.example = checked["id"][int(rows[0])].as_py()[:40]
+            named = rows[: NAMED_LINES - len(found.lines)].tolist()
+            found.lines += part.lines(named) if named else []
+            found.count += len(rows)
+
+    def count(self, rows: pa.Table) -> None:
+        """Take in the rows of shards, each id once."""
+        self.ids.update(rows["error_code"].drop_null().to_pylist())
+        if rows["marks"].null_count < len(rows):
+            is_empty = pc.match_substring_regex(rows["marks"], NOTHING_MARKED)
+            no_mask = pc.equal(rows["mask_uri"], "")
+            is_usable = pc.is_null(rows["error_code"])
+            self.empty += pc.sum(pc.and_(pc.and_(is_empty, no_mask), is_usable)).as_py() or 0
+
+    def notes(self) -> list[str]:
+        """One sentence for each file and code, naming lines; and one for all that mark nothing."""
+        notes = [
+            f"{uri}, {name_lines(place, found.lines, found.count)}: {code} (id {found.example!r})."
+            for (uri, code), (place, found) in sorted(self._found.items(), key=lambda each: each[0])
+        ]
+        if self._not_named:
+            notes.append(f"{self._not_named} more rows, of further files, cannot be used.")
+        if self.empty:
+            rows = "row marks" if self.empty == 1 else "rows mark"
+            photos = "its photo is" if self.empty == 1 else "their photos are"
+            notes.append(f"{self.empty} {rows} nothing: {photos} passed on unchanged.")
+        return notes
+
+
+def check_rows(
+    table: pa.Table, base: Place, extra: pa.Schema, kinds: npt.NDArray[np.uint8]
+) -> pa.Table:
+    """Make rows of a shard of a manifest's, with absolute URIs and, where unusable, an error.
+
+    Args:
+        table: as :func:`manifests.reading.read.read_parts` gives it.
+        base: the folder that paths are relative to.
+        extra: the manifest's other columns, as in all its files together.
+        kinds: what each row's id is, see :mod:`manifests.planning.duplicates`.
+
+    Returns:
+        The same rows in the same order: :data:`SHARD_SCHEMA` and the other columns.
+
+    Raises:
+        ValueError: a value does not fit the type that its column has in all files together.
+    """
+    gathered = [
+        gather(table.slice(start, _ROWS_GATHERED), lambda paths: _absolute_uris(paths, base))
+        for start in range(0, max(table.num_rows, 1), _ROWS_GATHERED)  # the last part may be empty
+    ]
+    ids, images = table["id"].combine_chunks(), table["image"].combine_chunks()
+    mask_uris = pa.concat_arrays([each.mask_uri for each in gathered])
+    marks = pa.concat_arrays([each.marks for each in gathered])
+    errors = _Errors(table.num_rows)
+    unmarked = pc.and_(pc.is_null(mask_uris), pc.is_null(marks))
+    errors.reject(unmarked, "mask.no_uri", "The cell is empty.")
+    errors.reject_cells(gathered)
+    errors.reject(pc.is_null(images), "image.no_uri", "The cell is empty.")
+    errors.reject(pa.array(kinds != UNIQUE), "id.duplicate", "The id is not unique.")
+    errors.reject(_is_unsafe(ids), "id.unsafe", "The id cannot be a file name.")
+    columns = [
+        ids,
+        pc.fill_null(_absolute_uris(images, base), ""),
+        pc.fill_null(mask_uris, ""),
+        marks,
+        *errors.columns(),
+        *(_column(table, field) for field in extra),
+    ]
+    return pa.table(columns, schema=shard_schema(extra))
+
+
+def shard_schema(extra: pa.Schema) -> pa.Schema:
+    """The columns of a shard's file; ``extra`` are the manifest's other columns."""
+    names = names_in_lineage(extra.names)
+    return pa.schema([*SHARD_SCHEMA, *(field.with_name(names[field.name]) for field in extra)])
+
+
+def without_repeats(rows: pa.Table, kinds: npt.NDArray[np.uint8]) -> pa.Table:
+    """The rows less those whose id was there before."""
+    further = kinds == FURTHER
+    return rows.filter(pa.array(~further)) if further.any() else rows
+
+
+def _column(table: pa.Table, field: pa.Field) -> pa.Array | pa.ChunkedArray:
+    if field.name not in table.column_names:
+        return pa.nulls(table.num_rows, field.type)
+    column = table[field.name]
+    try:
+        return column if column.type == field.type else column.cast(field.type)
+    except pa.ArrowException as error:
+        raise ValueError(f"column {field.name}: {error}") from None
+
+
+def _absolute_uris(paths: pa.Array, base: Place) -> pa.Array:
+    relative = pc.invert(pc.match_substring_regex(paths, r"^([A-Za-z][A-Za-z0-9+.-]*://|/)"))
+    joined = pc.binary_join_element_wise(base.uri, paths, "/")
+    made = pc.if_else(relative, joined, paths)
+    dotted = pc.and_(relative, pc.match_substring_regex(made, r"(^|/)\.\.?(/|$)"))
+    return _resolve_dots(made, dotted) if pc.any(dotted).as_py() else made
+
+
+def _resolve_dots(uris: pa.Array, which: pa.Array) -> pa.Array:
+    """Resolve ``.`` and ``..``, which object stores would take literally; never above the root."""
+    replaced = []
+    for uri in uris.filter(which).to_pylist():
+        scheme, separator, path = uri.rpartition("://")
+        root, _, rest = path.partition("/")  # the bucket; empty for a local path
+        replaced.append(f"{scheme}{separator}{root}{posixpath.normpath('/' + rest)}")
+    return pc.replace_with_mask(uris, which, pa.array(replaced, pa.string()))
+
+
+#: Turns the direction of text, or has no width: an id with it looks like another one.
+_INVISIBLE = r"[\x{200b}-\x{200f}\x{202a}-\x{202e}\x{2060}-\x{2069}\x{feff}]"
+
+
+def _is_unsafe(ids: pa.Array) -> pa.Array:
+    """Ids that leave their folder, also where a storage normalises names, or that fake others."""
+    normal = pc.utf8_normalize(ids, form="NFKC")  # a fullwidth solidus is a slash there
+    is_path = pc.match_substring_regex(normal, r"[\x00-\x1f\x7f-\x9f/\\]|\.\.|^\.$")
+    is_fake = pc.match_substring_regex(ids, _INVISIBLE)
+    is_long = pc.greater(pc.binary_length(ids), _MAX_ID_BYTES)
+    return pc.or_(pc.or_(is_path, is_fake), is_long)
+
+
+class _Errors:
+    """Codes and texts of rows; what is rejected later goes before what was earlier."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._codes: npt.NDArray[np.object_] | None = None
+        self._texts: npt.NDArray[np.object_] | None = None
+
+    def reject(self, which: pa.Array, code: str, text: str) -> None:
+        selected = which.to_numpy(zero_copy_only=False).astype(bool)
+        if selected.any():
+            self._put(selected, code, text)
+
+    def reject_cells(self, gathered: list[Gathered]) -> None:
+        offset = 0
+        for part in gathered:
+            for row, text in part.problems.items():
+                self._put(offset + row, "mask.bad_shape", text)
+            offset += len(part.marks)
+
+    def _put(self, where: npt.NDArray[np.bool_] | int, code: str, text: str) -> None:
+        if self._codes is None or self._texts is None:
+            self._codes, self._texts = (np.full(self._rows, None, object) for _ in range(2))
+        self._codes[where], self._texts[where] = code, str(RowError(code, text))
+
+    def columns(self) -> tuple[pa.Array, pa.Array]:
+        if self._codes is None:
+            nothing = pa.nulls(self._rows, pa.string())
+            return nothing, nothing
+        return pa.array(self._codes, pa.string()), pa.array(self._texts, pa.string())

@@ -1,0 +1,1 @@
+"""Manifests' files: found, opened and read as Arrow tables."""

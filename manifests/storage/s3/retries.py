@@ -1,0 +1,223 @@
+"""Which failures of S3 are worth another try, and whose fault it is when none helps.
+
+boto3 tries a request a few times by itself (``AWS_MAX_ATTEMPTS``, ``AWS_RETRY_MODE``). Here it is
+tried again for minutes, with full jitter (a wait drawn between 0 and a limit that doubles), as
+suits thousands of clients that meet the same throttling or the same restart.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from boto3.exceptions import Boto3Error
+from botocore import exceptions as boto
+from s3transfer.exceptions import RetriesExceededError
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    stop_after_delay,
+    wait_random_exponential,
+)
+
+from manifests.errors import ArchivedError, StorageError, redact
+from manifests.storage import traffic
+from manifests.storage.s3.client import Connection, connect, renew
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_LONGEST_WAIT_S = 20.0
+
+#: Who waits for longer than this says so, and a process no more often than that.
+_QUIET_S = 10.0
+_SECONDS_PER_WARNING = 30.0
+
+_THROTTLED = frozenset(
+    {
+        "SlowDown",
+        "RequestLimitExceeded",
+        "BandwidthLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "ThrottledException",
+        "TooManyRequestsException",
+    }
+)
+
+#: Failures of the way, which the server tells with a status of 400 or 409.
+_ON_THE_WAY = frozenset(
+    {
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "IncompleteBody",
+        "BadDigest",
+        "InvalidDigest",
+        "XAmzContentChecksumMismatch",
+        "XAmzContentSHA256Mismatch",
+        "OperationAborted",
+        "ConditionalRequestConflict",
+    }
+)
+
+#: The same for every request of this process.
+_CREDENTIALS = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "RequestExpired",
+        "TokenRefreshRequired",
+        "InvalidToken",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "UnrecognizedClientException",
+        "SignatureDoesNotMatch",
+        "RequestTimeTooSkewed",
+        "InvalidSecurity",
+        "AccountProblem",
+        "NotSignedUp",
+    }
+)
+
+#: Of an object in S3 Glacier, or in an archive tier of Intelligent-Tiering; the latter by a copy.
+_ARCHIVED = frozenset({"InvalidObjectState", "ObjectNotInActiveTierError"})
+
+_NO_CREDENTIALS = (
+    boto.NoCredentialsError,
+    boto.PartialCredentialsError,
+    boto.CredentialRetrievalError,
+    boto.NoAuthTokenError,
+    boto.TokenRetrievalError,
+    boto.SSOError,
+    boto.LoginError,
+    boto.ProfileNotFound,
+)
+
+#: Includes connections refused or cut off, names not resolved, and timeouts.
+_BROKEN = (
+    boto.ConnectionError,
+    boto.HTTPClientError,
+    boto.IncompleteReadError,
+    boto.ChecksumError,
+    boto.FlexibleChecksumError,
+)
+
+_FAILURES = (boto.BotoCoreError, boto.ClientError, Boto3Error, RetriesExceededError)
+
+
+def request(uri: str, action: Callable[[S3Client], T]) -> T:
+    """Do something with the client, again as long as that may help.
+
+    Args:
+        uri: what it is about, ``s3://bucket…``; named in errors.
+        action: one request or several, which may be repeated.
+
+    Raises:
+        OSError: it is the object's fault: ``FileNotFoundError``, ``PermissionError``,
+            ``ArchivedError``, or another where the storage answers but will not do it.
+        StorageError: it is not: ``storage.unreachable``, ``storage.credentials`` or
+            ``storage.bad_setting``.
+    """
+    connection = connect()
+    try:
+        try:
+            return _persist(uri, action, connection)
+        except _FAILURES as error:
+            if not _is_about_credentials(error):
+                raise
+            connection = renew(connection)  # they may have been renewed on disk
+            return _persist(uri, action, connection)
+    except _FAILURES as error:
+        raise _told(_cause(error), uri, connection) from error
+
+
+def _persist(uri: str, action: Callable[[S3Client], T], connection: Connection) -> T:
+    retrying = Retrying(
+        retry=retry_if_exception(_may_pass),
+        wait=wait_random_exponential(max=_LONGEST_WAIT_S),
+        stop=stop_after_delay(connection.settings.retry_s),
+        before_sleep=lambda state: _note(uri, state),
+        reraise=True,
+    )
+    return retrying(action, connection.client)
+
+
+def code_and_status(error: BaseException) -> tuple[str, int]:
+    """S3's code and the HTTP status; empty and 0 if there was no answer."""
+    if not isinstance(error, boto.ClientError):
+        return "", 0
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return error.response.get("Error", {}).get("Code", ""), status
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What a transfer in parts gave up for, or the error itself."""
+    return error.last_exception if isinstance(error, RetriesExceededError) else error
+
+
+def _may_pass(error: BaseException) -> bool:
+    """Whether the same request may succeed later."""
+    error = _cause(error)
+    code, status = code_and_status(error)
+    code = code.removeprefix("KMS.")
+    if code in _THROTTLED | _ON_THE_WAY or code.startswith("Throttling"):
+        return True
+    if status in (501, 507):  # not implemented; full, as some servers say
+        return False
+    if isinstance(error, boto.SSLError):
+        return "CERTIFICATE_VERIFY_FAILED" not in str(error)
+    return status in (408, 429) or status >= 500 or isinstance(error, _BROKEN)
+
+
+def _is_about_credentials(error: BaseException) -> bool:
+    return isinstance(error, _NO_CREDENTIALS) or code_and_status(error)[0] in _CREDENTIALS
+
+
+def _told(error: BaseException, uri: str, connection: Connection) -> Exception:
+    """What the caller is to know: an OSError about the object, or a StorageError."""
+    code, status = code_and_status(error)
+    text = str(error).rstrip(".")
+    if _is_about_credentials(error):
+        return StorageError("storage.credentials", f"{uri}: {text}.")
+    if isinstance(error, boto.SSLError) or (_may_pass(error) and not _answers(uri, connection)):
+        return StorageError("storage.unreachable", f"{uri}: {text}.")
+    text += " (it was changed while it was read)" if code == "PreconditionFailed" else ""
+    if code in _ARCHIVED:
+        return ArchivedError(errno.EACCES, text, uri)
+    number = {404: errno.ENOENT, 403: errno.EACCES, 401: errno.EACCES}.get(status, errno.EIO)
+    # A key that is disabled, gone or not for us: all come with status 400.
+    return OSError(errno.EACCES if code.startswith("KMS.") else number, text, uri)
+
+
+def _answers(uri: str, connection: Connection) -> bool:
+    """Whether the storage has a word for us about the bucket, be it that we may not see it."""
+    bucket = uri.partition("://")[2].partition("/")[0]
+    try:
+        connection.probe.head_bucket(Bucket=bucket)
+    except _FAILURES as error:
+        return 0 < code_and_status(error)[1] < 500 and not _may_pass(error)
+    return True
+
+
+_warned_at = -_SECONDS_PER_WARNING
+
+
+def _note(uri: str, state: RetryCallState) -> None:
+    """Say why nothing seems to happen, once in a while and not for every thread."""
+    traffic.count(retries=1)
+    global _warned_at  # noqa: PLW0603 - the process's, as its stderr is
+    now = time.monotonic()
+    waited_s = state.seconds_since_start or 0.0
+    if waited_s < _QUIET_S or now - _warned_at < _SECONDS_PER_WARNING or state.outcome is None:
+        return
+    _warned_at = now
+    problem = redact(f"{uri}: {state.outcome.exception()}")
+    _log.warning("S3 has been tried for %.0f s, and still: %s", waited_s, problem)

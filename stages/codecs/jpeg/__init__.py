@@ -1,0 +1,1 @@
+"""JPEG: decoding, and writing that keeps coefficients."""

@@ -1,0 +1,271 @@
+"""Edit a JPEG without generation loss: only the blocks that the mask touches are coded again.
+
+Every 8 x 8 block, of every component, that holds no masked sample keeps its quantised DCT
+coefficients bit for bit, as do all application segments and comments and whatever follows the
+image. In a block that the mask touches, the *difference* of the masked samples is transformed and
+added to the old coefficients, so that its other samples stay as near as the quantisation allows.
+
+What is promised is coefficients, not decoded pixels: decoders that smooth chroma let a touched
+block bleed one pixel into its neighbours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from stages.codecs.errors import DamagedError
+from stages.codecs.jpeg.header import JpegHeader, read_header
+from stages.codecs.jpeg.libjpeg import Coefficients, transform, visit
+from stages.pixels.masks import Bits, Bytes
+
+Floats = npt.NDArray[np.float32]
+
+
+class VerificationError(Exception):
+    """The new file is not what it must be: a fault of ours, found before any harm was done."""
+
+
+#: Coefficients of 8-bit samples lie within; beyond it a Huffman table was damaged.
+_LEAST, _MOST = -2048, 2047
+
+
+def _dct_matrix() -> Floats:
+    """``(64, 64)``: samples of a block, row by row, times this are its DCT coefficients (T.81)."""
+    frequency, position = np.arange(8)[:, None], np.arange(8)[None]
+    one_axis = np.sqrt((1 + (frequency > 0)) / 8) * np.cos(
+        (2 * position + 1) * frequency * np.pi / 16
+    )
+    return np.asarray(np.kron(one_axis, one_axis).T, np.float32)
+
+
+_FORWARD = _dct_matrix()
+_INVERSE = np.ascontiguousarray(_FORWARD.T)
+
+
+@dataclass(frozen=True, slots=True)
+class _RowEdit:
+    """What becomes of one row of blocks of one component.
+
+    Attributes:
+        columns: ``(n,)`` which blocks.
+        weights: ``(n, 64)`` float32, 0 to 1: how much of each sample is masked.
+        samples: ``(n, 64)`` float32, 0 to 255: what the masked part should be.
+    """
+
+    columns: npt.NDArray[np.intp]
+    weights: Floats
+    samples: Floats
+
+
+#: By component and row of blocks.
+_Edits = dict[tuple[int, int], _RowEdit]
+
+
+def splice(jpeg: bytes, edited: Bytes, mask: Bits) -> bytes:
+    """Write an edit into a JPEG.
+
+    Args:
+        jpeg: the original file.
+        edited: ``(height, width, c)`` uint8 in the stored frame and the file's own colours: 1
+            (grey), 3 (RGB) or 4 channels (CMYK as Pillow shows it).
+        mask: ``(height, width)`` bool, True where ``edited`` counts.
+
+    Returns:
+        The new file, verified against the original's coefficients; the same bytes if the mask is
+        empty.
+
+    Raises:
+        DamagedError: the file's data are damaged.
+        VerificationError: the new file is not what it must be.
+        RefusedError: the file is of a kind that cannot be edited block by block.
+        ValueError: shapes do not fit.
+    """
+    header = read_header(jpeg)
+    _check_shapes(header, edited, mask)
+    if not mask.any():
+        return jpeg
+    edits = _plan_edits(header, edited, mask)
+    before: dict[tuple[int, int], Coefficients] = {}
+    tables = [header.tables[part.table] for part in header.components]
+
+    def edit(component: int, row: int, coefficients: Coefficients) -> None:
+        if coefficients.min() < _LEAST or coefficients.max() > _MOST:
+            raise DamagedError("its coefficients are out of range")
+        before[component, row] = coefficients.copy()
+        planned = edits.get((component, row))
+        if planned is not None:
+            _apply(planned, coefficients, tables[component])
+
+    coded = transform(jpeg, header, edit)
+    result = _with_segments_of(jpeg, header, coded)
+    try:
+        _verify(result, header, before, edits)
+    except DamagedError as error:
+        raise VerificationError(str(error)) from error
+    return result
+
+
+def coefficients_of(jpeg: bytes) -> list[npt.NDArray[np.int16]]:
+    """All quantised coefficients: for each component ``(rows, columns, 64)`` int16."""
+    header = read_header(jpeg)
+    found = [
+        np.zeros((*header.blocks(number), 64), np.int16) for number in range(len(header.components))
+    ]
+
+    def take(component: int, row: int, coefficients: Coefficients) -> None:
+        found[component][row] = coefficients
+
+    visit(jpeg, header, take)
+    return found
+
+
+def _check_shapes(header: JpegHeader, edited: Bytes, mask: Bits) -> None:
+    size = (header.height, header.width)
+    if mask.shape != size or edited.shape != (*size, len(header.components)):
+        raise ValueError(
+            f"a JPEG of {size} and {len(header.components)} components cannot take an edit of "
+            f"{edited.shape} with a mask of {mask.shape}"
+        )
+
+
+def _plan_edits(header: JpegHeader, edited: Bytes, mask: Bits) -> _Edits:
+    """Go through the mask one row of MCUs at a time, so that the cost follows the mask."""
+    edits: _Edits = {}
+    mcu_width, mcu_height = 8 * header.max_horizontal, 8 * header.max_vertical
+    masked_rows = np.flatnonzero(mask.any(axis=1))
+    for top in np.unique(masked_rows // mcu_height * mcu_height):
+        strip = mask[top : top + mcu_height]
+        masked = np.flatnonzero(strip.any(axis=0))
+        left = int(masked[0]) // mcu_width * mcu_width
+        right = -(-(int(masked[-1]) + 1) // mcu_width) * mcu_width
+        part = np.s_[top : top + mcu_height, left:right]
+        pad = ((0, mcu_height - strip.shape[0]), (0, max(right - header.width, 0)))
+        region = np.pad(mask[part], pad, mode="edge")
+        pixels = np.pad(edited[part], (*pad, (0, 0)), mode="edge")
+        for number, plane in enumerate(_planes(header, pixels)):
+            for row, edit in _strip_edits(header, number, plane, region, (int(top), left)):
+                edits[number, row] = edit
+    return edits
+
+
+def _strip_edits(
+    header: JpegHeader, number: int, plane: Floats, region: Bits, corner: tuple[int, int]
+) -> Iterator[tuple[int, _RowEdit]]:
+    """Cut one component of a strip, whose top left pixel is ``corner``, into rows of blocks."""
+    across, down = header.step(number)
+    rows, columns = header.blocks(number)
+    weights, samples = _subsample(plane, region, across, down)
+    block_weights, block_samples = _as_blocks(weights), _as_blocks(samples)
+    first_row, first_column = corner[0] // down // 8, corner[1] // across // 8
+    for row in range(min(len(block_weights), rows - first_row)):
+        here = np.flatnonzero(block_weights[row].any(axis=1))
+        here = here[here + first_column < columns]
+        if here.size:
+            yield (
+                row + first_row,
+                _RowEdit(here + first_column, block_weights[row, here], block_samples[row, here]),
+            )
+
+
+def _subsample(plane: Floats, region: Bits, across: int, down: int) -> tuple[Floats, Floats]:
+    """Shares of masked pixels, and the mean of the masked pixels, for each sample."""
+    share: Floats = region.astype(np.float32)
+    if (across, down) == (1, 1):
+        return share, plane
+
+    def mean(values: Floats) -> Floats:
+        height, width = values.shape
+        cells = values.reshape(height // down, down, width // across, across)
+        return np.asarray(cells.mean(axis=(1, 3)), np.float32)
+
+    weights = mean(share)
+    means = mean(plane * share) / np.maximum(weights, 1e-6)
+    return weights, np.asarray(means, np.float32)
+
+
+def _as_blocks(plane: Floats) -> Floats:
+    """``(8 r, 8 c)`` -> ``(r, c, 64)``."""
+    height, width = plane.shape
+    blocks = plane.reshape(height // 8, 8, width // 8, 8).swapaxes(1, 2)
+    return blocks.reshape(height // 8, width // 8, 64)
+
+
+def _planes(header: JpegHeader, pixels: Bytes) -> list[Floats]:
+    """Pixels as the file's components, each ``(h, w)`` float32, 0 to 255 (JFIF's YCbCr)."""
+    values = pixels.astype(np.float32)
+    channels = [values[..., i] for i in range(values.shape[2])]
+    if header.model == "ycc":
+        return _ycc(*channels)
+    if header.model in ("grey", "rgb"):
+        return channels
+    stored = [255 - channel for channel in channels] if header.adobe else channels
+    if header.model == "cmyk":
+        return stored
+    return [*_ycc(*(255 - channel for channel in stored[:3])), stored[3]]
+
+
+def _ycc(red: Floats, green: Floats, blue: Floats) -> list[Floats]:
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    return [luma, (blue - luma) / 1.772 + 128, (red - luma) / 1.402 + 128]
+
+
+def _apply(edit: _RowEdit, coefficients: Coefficients, table: Floats) -> None:
+    """Add the transformed difference of the masked samples, in place."""
+    old = coefficients[edit.columns].astype(np.float32)
+    difference = (edit.samples - 128 - (old * table) @ _INVERSE) * edit.weights
+    new = old + np.rint(difference @ _FORWARD / table)
+    new[:, 0] = np.clip(new[:, 0], -1024, 1023)
+    new[:, 1:] = np.clip(new[:, 1:], -1023, 1023)
+    coefficients[edit.columns] = new.astype(np.int16)
+
+
+def _with_segments_of(jpeg: bytes, header: JpegHeader, coded: bytes) -> bytes:
+    """The coded image between the original's segments and whatever followed the original."""
+    made = read_header(coded)
+    body = coded[made.body_start : made.body_end]
+    return b"".join([b"\xff\xd8", *header.segments, body, jpeg[header.body_end :]])
+
+
+def _verify(
+    result: bytes,
+    header: JpegHeader,
+    before: dict[tuple[int, int], Coefficients],
+    edits: _Edits,
+) -> None:
+    """Decode the new file's coefficients: every block that was not to change must be the old one.
+
+    Raises:
+        VerificationError: it is not.
+    """
+    made = read_header(result)
+    same = all(
+        getattr(made, name) == getattr(header, name)
+        for name in (
+            *("width", "height", "components", "model", "segments"),
+            *("progressive", "arithmetic", "restart_blocks"),
+        )
+    )
+    tables = {part.table for part in header.components}
+    if not same or any(not np.array_equal(made.tables[t], header.tables[t]) for t in tables):
+        raise VerificationError("the new file's header is not the old one's")
+    seen = 0
+
+    def compare(component: int, row: int, coefficients: Coefficients) -> None:
+        nonlocal seen
+        seen += 1
+        old, new = before[component, row], coefficients
+        planned = edits.get((component, row))
+        if planned is not None:
+            keep = np.ones(len(old), np.bool_)
+            keep[planned.columns] = False
+            old, new = old[keep], new[keep]
+        if not np.array_equal(old, new):
+            raise VerificationError(f"component {component}, row {row} changed outside the mask")
+
+    visit(result, made, compare)
+    if seen != len(before):
+        raise VerificationError("the new file lacks rows of blocks")

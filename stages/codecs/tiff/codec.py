@@ -1,0 +1,358 @@
+"""TIFF, 8 or 16 bits, grey, RGB or CMYK: only the strips or tiles that the mask touches change.
+
+They are decoded, edited and compressed again as they were; all else stays in the file byte for
+byte, at its place: tags, further pages. What is edited is the first page that is not a smaller copy
+of another. Whatever else shows the old picture is treated as ``metadata.stale_preview`` says:
+smaller copies (thumbnails, pyramids), all pages below the edited one (sub-IFDs), Photoshop's and
+SketchBook's layers, which their editors open instead of the page, and pictures in any other tag or
+outside of all.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+
+import cv2
+import numpy as np
+from tifffile import TIFF, TiffPage
+from tifffile import TiffFile as TiffReader
+
+from manifests.errors import RowError
+from stages.codecs.blocks import Blocks
+from stages.codecs.errors import DamagedError, library_errors
+from stages.codecs.picture import (
+    ColourModel,
+    Decoded,
+    Edit,
+    Encoded,
+    Samples,
+    Space,
+    UnsupportedError,
+    to_displayed,
+)
+from stages.codecs.tiff.file import TiffFile
+from stages.codecs.tiff.tags import settle_tags, wipe_hidden
+from stages.pixels.masks import Bits
+
+_ORIENTATION, _SUB_IFDS, _ICC, _DNG_VERSION = 274, 330, 34675, 50706
+_OFFSETS, _SIZES = (324, 273), (325, 279)  # of tiles, of strips
+
+#: By photometric interpretation. 6, YCbCr, is decoded to RGB where it is a JPEG's.
+_MODELS: dict[int, ColourModel] = {0: "grey", 1: "grey", 2: "rgb", 5: "cmyk", 6: "rgb"}
+_WHITE_IS_ZERO, _YCBCR, _JPEG = 0, 6, 7
+_ALPHA_PREMULTIPLIED, _ALPHA = 1, 2
+
+#: Lossless, and written by tifffile's codecs: none, LZW, deflate (two numbers), PackBits, LZMA,
+#: Zstandard.
+_WRITABLE = (1, 5, 8, 32946, 32773, 34925, 50000)
+_PREDICTORS = (1, 2)
+
+#: More than any photo has, whatever its header says.
+_MAX_SAMPLES, _MAX_TILE, _MAX_PAGES, _MAX_DEPTH = 16, 1 << 26, 1000, 4
+
+
+# What it logs of damaged files, our errors report.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+
+
+def size(data: bytes) -> tuple[int, int]:
+    """Width and height in the stored frame, px."""
+    with _reading(data) as reader:
+        page = main_page(reader)
+        return int(page.imagewidth), int(page.imagelength)
+
+
+def decode(data: bytes) -> Decoded:
+    """Decode the page that is edited; samples beyond colours and alpha are left out.
+
+    Raises:
+        UnsupportedError: its samples are of another kind.
+        DamagedError: it, or the list of its pages, is damaged.
+    """
+    with _reading(data) as reader:
+        page = main_page(reader)
+        _check_ends(reader, page, len(data))  # damage must show before anything is painted
+        model, alpha = _kind(page)
+        space = Space(model, _icc(page), premultiplied=alpha == _ALPHA_PREMULTIPLIED)
+        orientation = _orientation(page)
+        stored = _colours(page, data)
+    return Decoded(to_displayed(stored, orientation), orientation, space)
+
+
+def encode(edit: Edit) -> Encoded:
+    """Write the edited strips or tiles into the file.
+
+    Raises:
+        RowError: ``image.stale_preview``.
+        UnsupportedError: its compression is lossy, or of a kind that cannot be written.
+    """
+    file, blocks = TiffFile(edit.source), Blocks(edit)
+    with TiffReader(io.BytesIO(edit.source)) as reader:
+        page = main_page(reader)
+        reason = _unwritable(page)
+        if reason:
+            raise UnsupportedError(reason)
+        pages = [each for top in _pages(reader) for each in (top, *_below(top))]
+        _check_shared(pages)
+        ranges = [place for each in pages for place in _segments(each)]
+        wipe_hidden(file, page.offset, ranges, blocks)
+        _write_samples(file, page, edit.pixels, edit.changed)
+        _settle_previews(file, reader, page, edit, blocks.notes)
+        kept = sum(not other.is_reduced for other in _pages(reader)) - 1
+        settle_tags(file, page.offset, blocks, mark=edit.metadata.mark_edit)
+    result = bytes(file.data)
+    if not np.array_equal(_stored(result), edit.pixels):
+        raise UnsupportedError("its parts share their bytes")
+    note = f"{kept} further page{'s' * (kept > 1)} kept as they were" if kept else ""
+    return Encoded(result, "lossless", note, blocks.notes)
+
+
+def _stored(data: bytes) -> Samples:
+    """What :func:`decode` makes of a file, in the stored frame."""
+    with _reading(data) as reader:
+        return _colours(main_page(reader), data)
+
+
+def _colours(page: TiffPage, data: bytes) -> Samples:
+    """A page's colours and alpha, white the most; further samples are left out."""
+    model, alpha = _kind(page)
+    samples = _samples(page, data)[..., : Space(model).channels + bool(alpha)]
+    return _negative(samples) if page.photometric == _WHITE_IS_ZERO else samples
+
+
+@contextmanager
+def _reading(data: bytes) -> Iterator[TiffReader]:
+    """Open a file; whatever tifffile and its codecs raise becomes DamagedError."""
+    try:
+        with library_errors(), TiffReader(io.BytesIO(data)) as reader:
+            yield reader
+    except ImportError as error:
+        raise UnsupportedError(f"its compression takes what is not installed: {error}") from None
+
+
+def _pages(reader: TiffReader) -> Iterator[TiffPage]:
+    """All pages; raises UnsupportedError at one too many."""
+    for number, page in enumerate(reader.pages):
+        if number == _MAX_PAGES:
+            raise UnsupportedError(f"it has more than {_MAX_PAGES} pages")
+        yield page.aspage()
+
+
+def main_page(reader: TiffReader) -> TiffPage:
+    """The page that is edited; raises UnsupportedError if there is none."""
+    for page in _pages(reader):
+        if _DNG_VERSION in page.tags:
+            raise UnsupportedError("it is a camera's raw file")
+        if not page.is_reduced:
+            return page
+    raise UnsupportedError("it holds nothing but a smaller copy of its picture")
+
+
+def _kind(page: TiffPage) -> tuple[ColourModel, int]:
+    """What the page's samples are, and the kind of its alpha; 0: it has none."""
+    model = _MODELS.get(page.photometric)
+    is_odd = page.photometric == _YCBCR and page.compression != _JPEG
+    if model is None or is_odd or page.samplesperpixel < Space(model).channels:
+        raise UnsupportedError(f"its colours are of the kind {page.photometric!r}")
+    if page.dtype not in (np.uint8, np.uint16) or page.bitspersample != 8 * page.dtype.itemsize:
+        raise UnsupportedError(f"its samples are {page.dtype}, {page.bitspersample} bit")
+    if page.imagedepth > 1:
+        raise UnsupportedError("it is a volume")
+    tile = page.tilewidth * page.tilelength if page.is_tiled else 1
+    if page.samplesperpixel > _MAX_SAMPLES or tile > _MAX_TILE:
+        raise UnsupportedError(f"it has {page.samplesperpixel} samples a pixel, {tile} px a tile")
+    extra = page.extrasamples[0] if page.extrasamples else 0
+    return model, int(extra) if extra in (_ALPHA_PREMULTIPLIED, _ALPHA) else 0
+
+
+def _unwritable(page: TiffPage) -> str:
+    """Why a page's strips or tiles cannot be written as they were; empty if they can."""
+    if page.compression not in _WRITABLE:
+        return f"its compression, {page.compression!r}, is lossy or rare"
+    if page.predictor not in _PREDICTORS or page.fillorder != 1:
+        return "its samples are packed in a rare way"
+    lists = [page.tags[tag] for tag in (*_OFFSETS, *_SIZES) if tag in page.tags]
+    whole = all(tag.count >= len(page.dataoffsets) and tag.dtype in (3, 4, 16) for tag in lists)
+    return "" if whole and len(lists) == 2 else "its strips are not all listed"
+
+
+def _check_shared(pages: Iterable[TiffPage]) -> None:
+    """Refuse a file in which two strips, of whatever pages, lie in the same bytes."""
+    ranges = sorted(place for page in pages for place in _segments(page) if place[1])
+    if any(start + size > following for (start, size), (following, _) in pairwise(ranges)):
+        raise UnsupportedError("its strips share their bytes")
+
+
+def _check_ends(reader: TiffReader, main: TiffPage, size: int) -> None:
+    """Raises DamagedError if the file ends before a strip of a further page or a smaller copy."""
+    for page in [*_pages(reader), *_below(main)]:
+        if max((start + length for start, length in _segments(page)), default=0) > size:
+            raise DamagedError("truncated: the file ends before the strips of its further pages")
+
+
+def _segments(page: TiffPage) -> list[tuple[int, int]]:
+    """Position and length of each strip or tile; raises DamagedError if their lists differ."""
+    if len(page.dataoffsets) != len(page.databytecounts):
+        raise DamagedError("its strips are not all listed")
+    return list(zip(page.dataoffsets, page.databytecounts, strict=True))
+
+
+def _samples(page: TiffPage, data: bytes) -> Samples:
+    """The page as ``(h, w, samples)``.
+
+    Raises:
+        DamagedError: strips are cut off or damaged.
+    """
+    height, width = page.imagelength, page.imagewidth
+    stored = np.zeros((height, width, page.samplesperpixel), page.dtype)
+    for index, (offset, size) in enumerate(_segments(page)):
+        if offset + size > len(data):
+            raise DamagedError("truncated: the file ends before its last strip")
+        segment, (first, _, y, x, _), (_, rows, columns, count) = page.decode(
+            data[offset : offset + size] or None,
+            index,
+            jpegtables=page.jpegtables,
+            jpegheader=page.jpegheader,
+        )
+        if segment is None:  # sparse: left out by its writer
+            continue
+        part = stored[y : y + rows, x : x + columns, first : first + count]
+        piece = segment[0, : part.shape[0], : part.shape[1]]
+        if piece.shape != part.shape:
+            raise DamagedError("a strip has another shape than it should")
+        part[:] = piece
+    return stored
+
+
+def _smaller_pages(reader: TiffReader, main: TiffPage) -> tuple[list[TiffPage], list[TiffPage]]:
+    """Smaller copies in the chain of pages, and all pages below the main one."""
+    chained = [page for page in _pages(reader) if page.is_reduced and page.offset != main.offset]
+    return chained, [page for page in _below(main) if not page.is_mask]
+
+
+def _below(page: TiffPage, depth: int = 0) -> Iterator[TiffPage]:
+    """The pages that a page's sub-IFDs describe, and those below them."""
+    if depth > _MAX_DEPTH:
+        raise UnsupportedError("its pages are nested too deep")
+    for each in page.pages or []:
+        below = each.aspage()
+        yield below
+        yield from _below(below, depth + 1)
+
+
+def _write_samples(file: TiffFile, page: TiffPage, pixels: Samples, changed: Bits) -> None:
+    """Put ``(h, w, c)`` into the strips or tiles that ``changed`` touches, c samples of each."""
+    if page.photometric == _WHITE_IS_ZERO:
+        pixels = _negative(pixels)
+    for index, (offset, size) in enumerate(_segments(page)):
+        segment, (first, _, y, x, _), (_, rows, columns, count) = page.decode(
+            bytes(file.data[offset : offset + size]) or None, index
+        )
+        touched = changed[y : y + rows, x : x + columns]
+        if not touched.any() or first >= pixels.shape[2]:
+            continue
+        if segment is None:
+            segment = np.zeros((1, rows, columns, count), page.dtype)
+        new = segment[0].copy()
+        mine = pixels[y : y + rows, x : x + columns, first : first + count]
+        part = new[: touched.shape[0], : touched.shape[1], : mine.shape[2]]
+        part[touched] = mine[touched]
+        _replace_segment(file, page, index, _compressed(page, new))
+
+
+def _compressed(page: TiffPage, segment: Samples) -> bytes:
+    """``(rows, columns, samples)`` as the bytes of a strip or tile."""
+    if page.predictor != 1:
+        segment = TIFF.PREDICTORS[page.predictor](segment, axis=-2)
+    raw = segment.astype(segment.dtype.newbyteorder(page.parent.byteorder)).tobytes()
+    return raw if page.compression == 1 else bytes(TIFF.COMPRESSORS[page.compression](raw))
+
+
+def _replace_segment(file: TiffFile, page: TiffPage, index: int, content: bytes) -> None:
+    """Write a strip or tile over the old one, or behind everything; nothing of the old is left."""
+    entries = file.entries(page.offset)
+    offsets = next(entries[tag] for tag in _OFFSETS if tag in entries)
+    sizes = next(entries[tag] for tag in _SIZES if tag in entries)
+    offset, size = page.dataoffsets[index], page.databytecounts[index]
+    file.wipe(offset, size)
+    if len(content) <= size:
+        file.data[offset : offset + len(content)] = content
+    else:
+        file.set_integer(offsets, index, file.append(content))
+    if len(content) != size:
+        file.set_integer(sizes, index, len(content))
+
+
+def _settle_previews(
+    file: TiffFile, reader: TiffReader, main: TiffPage, edit: Edit, notes: list[str]
+) -> None:
+    """Deal with smaller copies of the picture, in the chain of pages and below the main page."""
+    chained, below = _smaller_pages(reader, main)
+    if (chained or below) and edit.metadata.stale_preview == "refuse":
+        raise RowError("image.stale_preview", "The TIFF holds smaller copies of its picture.")
+    for page in chained:
+        if not _rebuilt(file, page, edit):
+            file.unlink(page.offset)
+            _wipe_samples(file, page)
+            notes.append("smaller copy dropped")
+        else:
+            notes.append("smaller copy rebuilt")
+    dropped = [page for page in below if not _rebuilt(file, page, edit)]
+    for page in dropped:
+        _wipe_samples(file, page)
+    if dropped:
+        gone = {page.offset for page in dropped}
+        file.keep_directories(main.offset, _SUB_IFDS, gone)
+        notes.append("smaller copies dropped")
+    if len(dropped) < len(below):
+        notes.append("smaller copies rebuilt")
+
+
+def _rebuilt(file: TiffFile, page: TiffPage, edit: Edit) -> bool:
+    """Whether a smaller copy could be made anew in the place of the old one.
+
+    Pages of the picture's own size, or larger, are none: most likely layers.
+    """
+    is_smaller = page.imagewidth < edit.pixels.shape[1] and page.imagelength < edit.pixels.shape[0]
+    if edit.metadata.stale_preview != "rebuild" or not is_smaller or page.pages:
+        return False
+    try:
+        model, _ = _kind(page)
+        if _unwritable(page) or model != edit.space.model or page.dtype != edit.pixels.dtype:
+            return False
+        with library_errors():
+            _write_smaller(file, page, edit)
+    except (UnsupportedError, DamagedError):
+        return False
+    return True
+
+
+def _write_smaller(file: TiffFile, page: TiffPage, edit: Edit) -> None:
+    width, height = page.imagewidth, page.imagelength
+    smaller = cv2.resize(edit.pixels, (width, height), interpolation=cv2.INTER_AREA)
+    smaller = smaller.reshape(height, width, -1)[..., : page.samplesperpixel]
+    everywhere = np.ones(smaller.shape[:2], np.bool_)
+    _write_samples(file, page, np.asarray(smaller, page.dtype), everywhere)
+
+
+def _wipe_samples(file: TiffFile, page: TiffPage) -> None:
+    for offset, size in _segments(page):
+        file.wipe(offset, size)
+
+
+def _negative(samples: Samples) -> Samples:
+    return np.iinfo(samples.dtype).max - samples
+
+
+def _orientation(page: TiffPage) -> int:
+    value = page.tags.valueof(_ORIENTATION, 1)
+    return int(value) if value in range(1, 9) else 1
+
+
+def _icc(page: TiffPage) -> bytes:
+    value = page.tags.valueof(_ICC)
+    return bytes(value) if isinstance(value, bytes) else b""

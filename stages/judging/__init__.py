@@ -1,0 +1,1 @@
+"""Whether to refine a crop, and whether an object came back."""

@@ -1,0 +1,1 @@
+"""Networks and classical fills: how they are loaded and run."""

@@ -1,0 +1,308 @@
+"""LaMa, as a function on arrays: windows with holes in, windows without them out.
+
+Suvorov et al., "Resolution-robust Large Mask Inpainting with Fourier Convolutions" (WACV 2022).
+The published TorchScript's weights go into spandrel's module of the same network, which can be
+compiled, runs batches, and computes its convolutions in 16 bits.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import cv2
+import numpy as np
+import torch
+from spandrel import MaskedImageModelDescriptor
+from spandrel.architectures.LaMa import LaMa
+from torch import Tensor, nn
+
+from manifests.errors import RowError, WeightsError
+from stages.models.devices import choose_device, halving, keep_freed_memory, resolve_dtype
+from stages.models.load import load_network
+from stages.pixels.masks import Bytes
+from stages.recipe.options import LamaOptions
+
+#: Windows become a multiple of this, in px: the network halves them three times. So much of a
+#: window is one feature.
+_MULTIPLE_PX = 8
+#: So many features away the decoder's layers reach: three transposed convolutions of 3, one of 7.
+_REACH = 2
+#: The least that its reflecting edges work on, px.
+_SMALLEST_PX = 16
+#: Side of what is filled to try the compiled network, px.
+_TRIAL_PX = 64
+
+#: A fill is taken for a failure if it is all black, and this far around it hardly a pixel is dark.
+_AROUND_PX = 16
+_DARK = 32
+_HARDLY = 0.05
+
+#: A window's pixels, (h, w, 3), and its mask, (h, w), both padded.
+_Padded = tuple[Bytes, Bytes]
+
+
+class Lama:
+    """The network, ready to fill.
+
+    Args:
+        network: takes pixels ``(n, 3, h, w)`` and a mask ``(n, 1, h, w)``, both float32 0 to 1,
+            and returns the pixels filled.
+        options: number format, compiling, batch size.
+        device: a GPU if there is one, unless named.
+
+    Raises:
+        WeightsError: ``model.unavailable`` if it cannot be compiled here.
+    """
+
+    def __init__(
+        self, network: nn.Module, options: LamaOptions, device: torch.device | str | None = None
+    ) -> None:
+        self.device = choose_device(device)
+        self.dtype = resolve_dtype(options.dtype, self.device)
+        self._batch_size = options.batch_size
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        network.eval().requires_grad_(False)
+        if isinstance(network, LaMa):
+            network = _HoleDecoder.of(network)
+        self._network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        _keep_in_float32(self._network)
+        self._fast: nn.Module = self._network
+        if options.compile:
+            self._compile()
+
+    @classmethod
+    def load(
+        cls, path: Path, options: LamaOptions, device: torch.device | str | None = None
+    ) -> Self:
+        """Read the weights: the published TorchScript, safetensors or a plain state dict.
+
+        Raises:
+            WeightsError: ``weights.missing``; ``weights.unusable`` if the file is damaged, or of
+                another network; ``model.unavailable`` if it cannot be compiled here.
+        """
+        found = load_network(path)
+        if not isinstance(found, MaskedImageModelDescriptor) or found.architecture.id != "LaMa":
+            raise WeightsError(
+                "weights.unusable",
+                f"{path} is not of LaMa, but of {found.architecture.name} ({found.purpose}).",
+            )
+        if (found.input_channels, found.output_channels) != (3, 3):
+            raise WeightsError(
+                "weights.unusable",
+                f"{path} is of a LaMa for {found.input_channels} channels, not for RGB.",
+            )
+        return cls(found.model, options, device)
+
+    def fill(self, pixels: Sequence[Bytes], masks: Sequence[Bytes]) -> list[Bytes | RowError]:
+        """Fill windows; those of one size, after padding, run together.
+
+        Padding depends on a window's own size alone, so a window's batch changes its result by no
+        more than arithmetic does: 1 of 255, in few pixels.
+
+        Args:
+            pixels: each ``(h, w, 3)`` uint8 RGB, of any size from 1 x 1.
+            masks: each ``(h, w)`` uint8; what is not 0 is filled.
+
+        Returns:
+            For each window new ``(h, w, 3)`` uint8 pixels, which are the given ones where the mask
+            is 0; or, not raised, its RowError: ``model.out_of_memory``, or ``model.bad_output`` if
+            the network's output is no picture in float32 either.
+        """
+        results: list[Bytes | RowError] = [window.copy() for window in pixels]
+        alike: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for index, mask in enumerate(masks):
+            if mask.any():
+                alike[_padded_size(mask)].append(index)
+        for size, indices in alike.items():
+            padded = [_pad(pixels[i], masks[i], size) for i in indices]
+            for index, painted in zip(indices, self._paint(padded), strict=True):
+                results[index] = _inside(painted, pixels[index], masks[index])
+        return results
+
+    def _paint(self, windows: list[_Padded]) -> list[Bytes | RowError]:
+        """Run windows of one size; those that come out broken once more, alone and in float32."""
+
+        def again(batch: Sequence[_Padded]) -> list[Bytes | None]:
+            return self._run(self._network, batch, torch.float32)
+
+        def run(batch: Sequence[_Padded]) -> list[Bytes | None]:
+            return self._run(self._fast, batch, self.dtype)
+
+        results: list[Bytes | RowError] = []
+        for window, first in zip(windows, halving(run, windows, self._batch_size), strict=True):
+            painted = first
+            if painted is None and (self.dtype != torch.float32 or self._fast is not self._network):
+                (painted,) = halving(again, [window], 1)
+            if painted is None:
+                painted = RowError("model.bad_output", "LaMa's output is not a picture.")
+            results.append(painted)
+        return results
+
+    @torch.inference_mode()
+    def _run(
+        self, network: nn.Module, windows: Sequence[_Padded], dtype: torch.dtype
+    ) -> list[Bytes | None]:
+        """One batch: ``(h, w, 3)`` uint8 each, or None where that is no picture."""
+        pixels = torch.from_numpy(np.stack([pixels for pixels, _ in windows])).to(self.device)
+        masks = torch.from_numpy(np.stack([mask for _, mask in windows])).to(self.device)
+        # Seen as (n, 3, h, w), the pixels lie in memory channels last, as the network wants them.
+        image = pixels.permute(0, 3, 1, 2).float() / 255
+        hole = (masks > 0).unsqueeze(1).float()
+        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+            painted = network(image, hole).float()
+        is_number = painted.isfinite().flatten(1).all(dim=1).tolist()
+        levels = (painted * 255).round_().clamp_(0, 255).to(torch.uint8)
+        bytes_out = levels.permute(0, 2, 3, 1).cpu().numpy()
+        return [
+            np.ascontiguousarray(out) if ok and not _is_blackout(out, *window) else None
+            for out, ok, window in zip(bytes_out, is_number, windows, strict=True)
+        ]
+
+    def _compile(self) -> None:
+        """Compile the network, and run it once: that is when it fails, if it does.
+
+        The second size that comes makes the compiled network a general one.
+        """
+        if isinstance(self._network, _HoleDecoder):
+            self._fast = self._network.compiled()
+        else:
+            self._fast = torch.compile(self._network)  # type: ignore[assignment]
+        window = (
+            np.zeros((_TRIAL_PX, _TRIAL_PX, 3), np.uint8),
+            np.full((_TRIAL_PX, _TRIAL_PX), 255, np.uint8),
+        )
+        try:
+            self._run(self._fast, [window], self.dtype)
+        except Exception as error:  # a compiler that is missing, too old, or fails
+            first_line = str(error).strip().partition("\n")[0]
+            raise WeightsError(
+                "model.unavailable", f"remove.compile: LaMa cannot be compiled: {first_line}."
+            ) from error
+
+
+class _HoleDecoder(nn.Module):
+    """LaMa, decoded where the hole is: around it the photo is kept anyway.
+
+    A tenth of the network's time is its decoder's, which with a generous context paints hardly
+    anything that is used. The fill is the same.
+
+    Args:
+        encode: takes pixels, black in the hole, and the mask, ``(n, 4, h, w)``; returns features
+            ``(n, 512, h / 8, w / 8)``. Its Fourier units see the whole window.
+        decode: takes features, returns pixels, 8 x 8 of each.
+    """
+
+    def __init__(self, encode: nn.Module, decode: nn.Module) -> None:
+        super().__init__()
+        self.encode, self.decode = encode, decode
+
+    @classmethod
+    def of(cls, network: LaMa) -> Self:
+        """Part the network where its decoder begins."""
+        layers = network.model.model
+        first = next(i for i, each in enumerate(layers) if isinstance(each, nn.ConvTranspose2d))
+        return cls(layers[:first], layers[first:])
+
+    def compiled(self) -> Self:
+        """The same, of code made for it: each part alone, since holes differ from call to call."""
+        return type(self)(torch.compile(self.encode), torch.compile(self.decode))  # type: ignore[arg-type]
+
+    def forward(self, image: Tensor, hole: Tensor) -> Tensor:
+        features = self.encode(torch.cat([image * (1 - hole), hole], dim=1))
+        rows, columns = _span(hole.amax(dim=(0, 1, 3))), _span(hole.amax(dim=(0, 1, 2)))
+        some = features[:, :, rows, columns].contiguous(memory_format=torch.channels_last)
+        painted = self.decode(some)
+        filled = image.clone()
+        at = (..., _in_px(rows), _in_px(columns))
+        filled[at] = torch.where(hole[at] > 0, painted.float(), image[at])
+        return filled
+
+
+def _span(marked: Tensor) -> slice:
+    """The features that decide on the marked samples of a side, of which there is at least one."""
+    numbers = marked.nonzero() // _MULTIPLE_PX
+    first, last = int(numbers[0]), int(numbers[-1])
+    return slice(max(first - _REACH, 0), last + 1 + _REACH)
+
+
+def _in_px(features: slice) -> slice:
+    return slice(features.start * _MULTIPLE_PX, features.stop * _MULTIPLE_PX)
+
+
+class _InFloat32(nn.Module):
+    """A layer that autocast leaves in float32; what comes out is in 16 bits, as without it."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, image: Tensor) -> Tensor:
+        kind = image.device.type
+        with torch.autocast(kind, enabled=False):
+            out: Tensor = self.layer(image.float())
+        return out.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else out
+
+
+def _keep_in_float32(network: nn.Module) -> None:
+    """Except from autocast what 16 bits would spoil.
+
+    That is the input of the Fourier units (``torch.fft`` has no bfloat16, and cuFFT takes 16 bits
+    for powers of two alone) and of the sigmoid, and the first convolution: bfloat16's 8 bits are
+    too few for pictures of 256 levels. The latter takes a quarter off the error.
+    """
+
+    def to_float32(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
+        return tuple(each.float() for each in inputs)
+
+    for module in network.modules():
+        if type(module).__name__ == "FourierUnit" or isinstance(module, nn.Sigmoid):
+            module.register_forward_pre_hook(to_float32)
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            network.set_submodule(name, _InFloat32(module))
+            break
+
+
+def _padded_size(mask: Bytes) -> tuple[int, int]:
+    """Height and width, px, that a window has for the network."""
+    height, width = (
+        max(-(-side // _MULTIPLE_PX) * _MULTIPLE_PX, _SMALLEST_PX) for side in mask.shape
+    )
+    return height, width
+
+
+def _pad(pixels: Bytes, mask: Bytes, size: tuple[int, int]) -> _Padded:
+    """Grow a window to the right and down to (height, width): what is added is to be filled, too.
+
+    The reference mirrors the window there, and shows that as known. Windows are planned so that
+    hardly any is padded.
+    """
+    height, width = mask.shape
+    pad = [(0, size[0] - height), (0, size[1] - width)]
+    return np.pad(pixels, [*pad, (0, 0)]), np.pad(mask, pad, constant_values=255)
+
+
+def _inside(painted: Bytes | RowError, pixels: Bytes, mask: Bytes) -> Bytes | RowError:
+    """Cut the padding off, and keep what was given outside the mask."""
+    if isinstance(painted, RowError):
+        return painted
+    height, width = mask.shape
+    return np.where(mask[..., None] > 0, painted[:height, :width], pixels)
+
+
+def _is_blackout(painted: Bytes, pixels: Bytes, mask: Bytes) -> bool:
+    """Whether a fill is black throughout, though what surrounds it is not: a failure, not a fill.
+
+    A fill next to anything dark is believed, be it black throughout.
+    """
+    hole = (mask > 0).astype(np.uint8)
+    if painted[hole > 0].any():
+        return False
+    side = 2 * _AROUND_PX + 1
+    around = cv2.dilate(hole, np.ones((side, side), np.uint8)) > hole
+    brightest = pixels.max(axis=2)[around]
+    return brightest.size > 0 and float((brightest < _DARK).mean()) < _HARDLY

@@ -1,0 +1,218 @@
+"""What refiners by diffusion have in common: batches, noise, decoding, and what can go wrong."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from manifests.errors import RowError
+from stages.models.devices import halving, is_black
+from stages.models.refiners.prompts import Floats, Prompt
+from stages.models.refiners.sigmas import comfy_sigmas
+from stages.pixels.masks import Bytes
+from stages.recipe.options import Flux2KleinOptions, FluxFillOptions
+
+Options = TypeVar("Options", bound=FluxFillOptions | Flux2KleinOptions)
+
+#: Sides must be multiples of this: 8 px to a latent, 2 by 2 latents to a token.
+SIDE_PX = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One crop: ``(h, w, 3)`` uint8 RGB, ``(h, w)`` uint8 (paint from 128 on), prompt, seed."""
+
+    pixels: Bytes
+    mask: Bytes
+    prompt: Prompt
+    seed: int
+
+    @property
+    def shape(self) -> tuple[tuple[int, ...], ...]:
+        """Items of one shape can run in one batch."""
+        prompt = self.prompt
+        arrays = (self.pixels, prompt.embeds, prompt.pooled, prompt.negative)
+        return tuple(array.shape for array in arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Items of one shape as tensors on the device, n at once.
+
+    Attributes:
+        image: ``(n, 3, h, w)`` float32, -1 to 1.
+        mask: ``(n, 1, h, w)`` float32, 0, or 1: paint.
+        embeds: ``(n, tokens, dim)`` in the weights' precision.
+        pooled: ``(n, dim)`` likewise.
+        negative: ``(n, tokens, dim)`` likewise.
+        generators: one per item, on the CPU, so that its noise is the same on every device and in
+            every batch.
+    """
+
+    image: torch.Tensor
+    mask: torch.Tensor
+    embeds: torch.Tensor
+    pooled: torch.Tensor
+    negative: torch.Tensor
+    generators: list[torch.Generator]
+
+
+class DiffusionRefiner(ABC, Generic[Options]):
+    """Runs crops in batches through a diffusers pipeline; subclasses say how one batch runs.
+
+    Args:
+        pipe: on its device, with a scheduler from :func:`scheduler_as_is`.
+        options: noise levels, and how many crops at once, at most.
+        device: where the pipeline works.
+        dtype: of its weights.
+    """
+
+    #: The transformer's module that embeds times, and with them guidance and text if it takes any.
+    time_embed: ClassVar[str]
+
+    def __init__(
+        self, pipe: Any, options: Options, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.pipe = pipe
+        self.options = options
+        self.device = device
+        self.dtype = dtype
+        sigmas = comfy_sigmas(options.steps, options.denoise, options.shift, options.scheduler)
+        pipe.scheduler.set_timesteps(sigmas=list(sigmas[:-1]))  # it adds the 0 itself
+        self.sigmas: list[float] = pipe.scheduler.sigmas.tolist()
+
+    def at_denoise(self, denoise: float) -> Self:
+        """See :class:`stages.models.refiners.Refiner`."""
+        options: Any = self.options.model_copy(update={"denoise": denoise})
+        return type(self)(self.pipe, options, self.device, self.dtype)
+
+    @abstractmethod
+    def denoise(self, batch: Batch) -> torch.Tensor:
+        """Take a batch from the first noise level to 0; returns latents as the VAE decodes them."""
+
+    @torch.no_grad()
+    def refine(
+        self,
+        pixels: Sequence[Bytes],
+        masks: Sequence[Bytes],
+        prompts: Sequence[Prompt],
+        seeds: Sequence[int],
+    ) -> list[Bytes | RowError]:
+        """See :class:`stages.models.refiners.Refiner`."""
+        items = [Item(*parts) for parts in zip(pixels, masks, prompts, seeds, strict=True)]
+        for item in items:
+            _check(item)
+        by_shape: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+        for index, item in enumerate(items):
+            by_shape.setdefault(item.shape, []).append(index)
+        done: dict[int, Bytes | RowError] = {}
+        for indices in by_shape.values():
+            results = halving(
+                self._run, [items[index] for index in indices], self.options.batch_size
+            )
+            for index, result in zip(indices, results, strict=True):
+                done[index] = result
+        return [done[index] for index in range(len(items))]
+
+    def _run(self, items: Sequence[Item]) -> list[Bytes | RowError]:
+        with self._exact_times():
+            latents = self.denoise(_batch(items, self.device, self.dtype))
+        # One by one: the VAE is as fast, and together their memory would often pass the model's.
+        results = [
+            _checked(self._decode(each), item) for each, item in zip(latents, items, strict=True)
+        ]
+        self.pipe.maybe_free_model_hooks()
+        return results
+
+    @contextmanager
+    def _exact_times(self) -> Iterator[None]:
+        """Have the model read each step's time in float32, as in ComfyUI.
+
+        Diffusers rounds times to the weights' precision: in bfloat16, 926.65 is read as 928.
+        """
+        embed, scheduler = getattr(self.pipe.transformer, self.time_embed), self.pipe.scheduler
+
+        def project(_: torch.nn.Module, rounded: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+            time = scheduler.timesteps[scheduler.step_index or 0].to(rounded[0].device)
+            projected: torch.Tensor = embed.time_proj(time.expand(len(rounded[0])))
+            return (projected.to(rounded[0].dtype),)
+
+        hook = embed.timestep_embedder.register_forward_pre_hook(project)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """``(c, h / 8, w / 8)`` -> ``(3, h, w)`` float32, -1 to 1.
+
+        What overflowed in 16 bits is decoded again in 32.
+        """
+        vae = self.pipe.vae
+        picture: torch.Tensor = vae.decode(latents[None].to(self.dtype), return_dict=False)[0][0]
+        if self.dtype is torch.float32 or _finite(picture) or not _finite(latents):
+            return picture.float()
+        vae.to(torch.float32)
+        picture = vae.decode(latents[None].float(), return_dict=False)[0][0]
+        vae.to(self.dtype)
+        return picture
+
+
+def scheduler_as_is() -> FlowMatchEulerDiscreteScheduler:
+    """Euler steps over exactly the noise levels it is given: without a shift of its own."""
+    return FlowMatchEulerDiscreteScheduler(
+        num_train_timesteps=1000, shift=1.0, use_dynamic_shifting=False
+    )
+
+
+def noise_of(generators: Sequence[torch.Generator], shape: Sequence[int]) -> torch.Tensor:
+    """``(n, *shape)`` float32 on the CPU: each item's from its own generator."""
+    return torch.stack([torch.randn(tuple(shape), generator=each) for each in generators])
+
+
+def _check(item: Item) -> None:
+    height, width = item.mask.shape
+    if item.pixels.shape != (height, width, 3):
+        raise ValueError(f"Pixels {item.pixels.shape} and mask {item.mask.shape} do not match.")
+    if item.pixels.dtype != np.uint8 or item.mask.dtype != np.uint8:
+        raise ValueError(f"{item.pixels.dtype} and {item.mask.dtype} must be uint8.")
+    if not height or not width or height % SIDE_PX or width % SIDE_PX:
+        raise ValueError(f"{width} x {height} px are no multiples of {SIDE_PX}.")
+
+
+def _batch(items: Sequence[Item], device: torch.device, dtype: torch.dtype) -> Batch:
+    def tensor(arrays: Sequence[Floats]) -> torch.Tensor:
+        return torch.from_numpy(np.stack(arrays)).to(device, dtype)
+
+    pixels = torch.from_numpy(np.stack([item.pixels for item in items])).to(device)
+    marked = torch.from_numpy(np.stack([item.mask >= 128 for item in items])).to(device)
+    return Batch(
+        image=pixels.permute(0, 3, 1, 2).float() / 127.5 - 1,
+        mask=marked[:, None].float(),
+        embeds=tensor([item.prompt.embeds for item in items]),
+        pooled=tensor([item.prompt.pooled for item in items]),
+        negative=tensor([item.prompt.negative for item in items]),
+        generators=[torch.Generator("cpu").manual_seed(item.seed) for item in items],
+    )
+
+
+def _finite(values: torch.Tensor) -> bool:
+    return bool(torch.isfinite(values).all())
+
+
+def _checked(picture: torch.Tensor, item: Item) -> Bytes | RowError:
+    """``(3, h, w)``, -1 to 1, as ``(h, w, 3)`` uint8; or what is wrong with it."""
+    if not _finite(picture):
+        return RowError("model.bad_output", "The refiner's output is not a number.")
+    levels = (picture.clamp(-1, 1) + 1) * 127.5
+    result: Bytes = levels.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    if is_black(result, item.pixels):
+        return RowError("model.bad_output", "The refiner's output is black.")
+    return np.ascontiguousarray(result)

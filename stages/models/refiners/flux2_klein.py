@@ -1,0 +1,146 @@
+"""FLUX.2-klein (Black Forest Labs 2026): paints the masked part, with the whole crop as reference.
+
+Diffusers' own inpainting pipeline keeps the known area on course in every step, as ``noise_mask``
+does for FLUX.1-Fill, and shows the model the input as a reference picture.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers import AutoencoderKLFlux2, Flux2KleinInpaintPipeline, Flux2Transformer2DModel
+from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
+
+from manifests.errors import WeightsError
+from stages.models.devices import choose_device
+from stages.models.refiners import loading
+from stages.models.refiners.batches import SIDE_PX, Batch, DiffusionRefiner, scheduler_as_is
+from stages.models.refiners.prompts import Prompt, hash_of, to_floats
+from stages.recipe.options import Flux2KleinOptions
+
+#: Published folders name the first; parts and their layout are the same.
+_PIPELINES = ("Flux2KleinPipeline", "Flux2KleinInpaintPipeline")
+
+_MAX_TOKENS = 512
+
+#: Encoded prompts that are kept: 15 MiB each.
+_KEPT_PROMPTS = 32
+
+
+class Flux2Klein(DiffusionRefiner[Flux2KleinOptions]):
+    """The model without its text encoder. See :class:`stages.models.refiners.Refiner`."""
+
+    time_embed = "time_guidance_embed"
+
+    @classmethod
+    def load(cls, folder: Path, options: Flux2KleinOptions, device: str | None = None) -> Self:
+        """Load transformer and VAE. Errors: see :func:`stages.models.refiners.load_refiner`."""
+        place = choose_device(device)
+        dtype = loading.dtype_of(options.dtype, place)
+        index = loading.check_folder(folder, _PIPELINES, ("transformer", "vae"))
+        distilled = bool(index.get("is_distilled", False))
+        if distilled and options.guidance != 1:
+            message = "refine.guidance must be 1: these weights are distilled, and know no other."
+            raise WeightsError("model.unavailable", message)
+        pipe = Flux2KleinInpaintPipeline(
+            scheduler=scheduler_as_is(),
+            vae=loading.load_part(AutoencoderKLFlux2, folder, "vae", dtype),
+            transformer=loading.load_part(Flux2Transformer2DModel, folder, "transformer", dtype),
+            text_encoder=None,
+            tokenizer=None,
+            is_distilled=distilled,
+        )
+        loading.place(pipe, place, offload=options.offload)
+        if options.compile:
+            loading.use_compile(pipe.transformer, place)
+        return cls(pipe, options, place, dtype)
+
+    @property
+    def record(self) -> dict[str, object]:
+        """Noise levels as run, steps, guidance, precision."""
+        return {
+            "sigmas": self.sigmas,
+            "steps": len(self.sigmas) - 1,
+            "guidance": self.options.guidance,
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+
+    def denoise(self, batch: Batch) -> torch.Tensor:
+        """See the base class."""
+        latents: torch.Tensor = self.pipe(
+            image=self._encode(batch.image),
+            mask_image=_whole_tokens(batch.mask),
+            sigmas=self.sigmas[:-1],
+            num_inference_steps=len(self.sigmas) - 1,
+            strength=1.0,  # of the levels given, run all
+            guidance_scale=self.options.guidance,
+            prompt_embeds=batch.embeds,
+            negative_prompt_embeds=batch.negative,
+            generator=batch.generators,
+            output_type="latent",
+        ).images
+        return latents
+
+    def _encode(self, image: torch.Tensor) -> torch.Tensor:
+        """``(n, 128, h / 16, w / 16)``: what the pipeline takes for a picture without resizing it.
+
+        It would shrink pictures of more than a megapixel.
+        """
+        latents = self.pipe.vae.encode(image.to(self.dtype)).latent_dist.mode()
+        tokens: torch.Tensor = self.pipe._patchify_latents(latents)
+        return tokens
+
+
+class Flux2Prompts:
+    """Qwen3, apart from the model. See :class:`stages.models.refiners.Encoder`."""
+
+    def __init__(self, pipe: Any, options: Flux2KleinOptions, device: torch.device) -> None:
+        self.pipe = pipe
+        self.device = device
+        self.encode = lru_cache(_KEPT_PROMPTS)(self._encode)
+        nothing = torch.zeros(0, 0)
+        self.negative = self._embeds("") if options.guidance > 1 else nothing
+
+    @classmethod
+    def load(cls, folder: Path, options: Flux2KleinOptions, device: str | None = None) -> Self:
+        """Load it alone. Errors: see :func:`stages.models.refiners.load_encoder`."""
+        place = choose_device(device)
+        dtype = loading.dtype_of(options.dtype, place)
+        loading.check_folder(folder, _PIPELINES, ("text_encoder", "tokenizer"))
+        pipe = Flux2KleinInpaintPipeline(
+            scheduler=None,
+            vae=None,
+            transformer=None,
+            text_encoder=loading.load_part(Qwen3ForCausalLM, folder, "text_encoder", dtype),
+            tokenizer=loading.load_tokenizer(Qwen2TokenizerFast, folder, "tokenizer"),
+        )
+        loading.place(pipe, place, offload=False)
+        return cls(pipe, options, place)
+
+    def _encode(self, text: str) -> Prompt:
+        return Prompt(
+            embeds=to_floats(self._embeds(text)),
+            pooled=to_floats(torch.zeros(0)),
+            negative=to_floats(self.negative),
+            text_hash=hash_of(text),
+        )
+
+    @torch.no_grad()
+    def _embeds(self, text: str) -> torch.Tensor:
+        embeds: torch.Tensor = self.pipe.encode_prompt(
+            text, device=self.device, max_sequence_length=_MAX_TOKENS
+        )[0]
+        return embeds[0]
+
+
+load = Flux2Klein.load
+load_encoder = Flux2Prompts.load
+
+
+def _whole_tokens(mask: torch.Tensor) -> torch.Tensor:
+    """Grow the mask to whole tokens: the pipeline samples it once in each, and misses lines."""
+    touched = torch.nn.functional.max_pool2d(mask, SIDE_PX)
+    return torch.nn.functional.interpolate(touched, scale_factor=SIDE_PX, mode="nearest")

@@ -1,0 +1,200 @@
+"""FLUX.1-Fill-dev (Black Forest Labs 2024): paints the masked part, seeing everything around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers import AutoencoderKL, FluxFillPipeline, FluxTransformer2DModel
+from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
+
+from stages.models.devices import choose_device
+from stages.models.refiners import loading
+from stages.models.refiners.batches import Batch, DiffusionRefiner, noise_of, scheduler_as_is
+from stages.models.refiners.prompts import Prompt, hash_of, to_floats
+from stages.recipe.options import FluxFillOptions
+
+_PIPELINES = ("FluxFillPipeline",)
+
+#: T5's tokens: shorter texts are padded, as in ComfyUI, longer ones are cut. CLIP's are 77 always.
+_MIN_TOKENS, _MAX_TOKENS = 256, 512
+
+#: Encoded prompts that are kept: 4 to 8 MiB each.
+_KEPT_PROMPTS = 32
+
+
+class FillPipeline(FluxFillPipeline):  # type: ignore[misc] # diffusers has no types
+    """The published pipeline, shown the most likely latents of what is known, as in ComfyUI.
+
+    Diffusers draws them at random from the VAE's posterior.
+    """
+
+    def prepare_mask_latents(self, mask: Any, masked_image: Any, *how: Any) -> Any:
+        """As the base class, which takes what has a latent's channels for the latents."""
+        known = self.vae.encode(masked_image).latent_dist.mode()
+        return super().prepare_mask_latents(mask, known, *how)
+
+
+class FluxFill(DiffusionRefiner[FluxFillOptions]):
+    """The model without its text encoders. See :class:`stages.models.refiners.Refiner`."""
+
+    time_embed = "time_text_embed"
+
+    @classmethod
+    def load(cls, folder: Path, options: FluxFillOptions, device: str | None = None) -> Self:
+        """Load transformer and VAE. Errors: see :func:`stages.models.refiners.load_refiner`."""
+        place = choose_device(device)
+        dtype = loading.dtype_of(options.dtype, place)
+        loading.check_folder(folder, _PIPELINES, ("transformer", "vae"))
+        switches = loading.fp8_switches(dtype, place) if options.fp8 else {}
+        pipe = FillPipeline(
+            scheduler=scheduler_as_is(),
+            vae=loading.load_part(AutoencoderKL, folder, "vae", dtype),
+            transformer=loading.load_part(
+                FluxTransformer2DModel, folder, "transformer", dtype, **switches
+            ),
+            text_encoder=None,
+            tokenizer=None,
+            text_encoder_2=None,
+            tokenizer_2=None,
+        )
+        loading.place(pipe, place, offload=options.offload)
+        return cls.switched(pipe, options, place, dtype)
+
+    @classmethod
+    def switched(
+        cls, pipe: Any, options: FluxFillOptions, device: torch.device, dtype: torch.dtype
+    ) -> Self:
+        """Take a pipeline that is in its place, and set the switches that do not go with loading.
+
+        Raises:
+            WeightsError: ``model.unavailable``.
+        """
+        if options.attention:
+            loading.use_attention(pipe.transformer, options.attention, dtype, device)
+        if options.compile:
+            loading.use_compile(pipe.transformer, device)
+        return cls(pipe, options, device, dtype)
+
+    @property
+    def record(self) -> dict[str, object]:
+        """Noise levels as run, steps, guidance (None: the weights know none), precision."""
+        guided = self.pipe.transformer.config.guidance_embeds
+        return {
+            "sigmas": self.sigmas,
+            "steps": len(self.sigmas) - 1,
+            "guidance": self.options.guidance if guided else None,
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+
+    def denoise(self, batch: Batch) -> torch.Tensor:
+        """See the base class. Starts as ComfyUI does, from sigma * noise + (1 - sigma) * image.
+
+        Diffusers keeps latents between steps in the weights' precision, where ComfyUI has float32.
+        """
+        count, _, height, width = batch.image.shape
+        known = self._encode(batch.image)
+        noise = noise_of(batch.generators, known.shape[1:]).to(known)
+        sigma = self.sigmas[0]
+        packed = self.pipe(
+            image=(batch.image + 1) / 2,
+            mask_image=batch.mask,
+            height=height,
+            width=width,
+            latents=_pack(sigma * noise + (1 - sigma) * known),
+            sigmas=self.sigmas[:-1],
+            num_inference_steps=len(self.sigmas) - 1,
+            strength=1.0,  # of the levels given, run all
+            guidance_scale=self.options.guidance,
+            prompt_embeds=batch.embeds,
+            pooled_prompt_embeds=batch.pooled,
+            output_type="latent",
+            callback_on_step_end=self._keeper(batch.mask, known, noise),
+        ).images
+        vae = self.pipe.vae.config
+        latents = packed.view(count, height // 16, width // 16, -1, 2, 2)
+        latents = latents.permute(0, 3, 1, 4, 2, 5).reshape(known.shape)
+        decodable: torch.Tensor = latents / vae.scaling_factor + vae.shift_factor
+        return decodable
+
+    def _encode(self, image: torch.Tensor) -> torch.Tensor:
+        """``(n, 16, h / 8, w / 8)`` float32, the most likely latents, as ComfyUI takes them."""
+        vae = self.pipe.vae
+        latents = vae.encode(image.to(self.dtype)).latent_dist.mode().float()
+        scaled: torch.Tensor = (latents - vae.config.shift_factor) * vae.config.scaling_factor
+        return scaled
+
+    def _keeper(
+        self, mask: torch.Tensor, known: torch.Tensor, noise: torch.Tensor
+    ) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None:
+        """With ``noise_mask``: after each step, sets the known area to what it is at that level.
+
+        This is what ComfyUI's ``KSamplerX0Inpaint`` comes to with Euler steps. A latent with any
+        masked pixel is painted.
+        """
+        if not self.options.noise_mask:
+            return None
+        painted = torch.nn.functional.max_pool2d(mask, 8).expand_as(known)
+        mask, known, noise = _pack(painted), _pack(known), _pack(noise)
+
+        def keep(_: Any, step: int, __: Any, state: dict[str, Any]) -> dict[str, Any]:
+            latents, sigma = state["latents"], self.sigmas[step + 1]
+            kept = mask * latents + (1 - mask) * (sigma * noise + (1 - sigma) * known)
+            return {"latents": kept.to(latents.dtype)}
+
+        return keep
+
+
+class FluxPrompts:
+    """T5 and CLIP, apart from the model. See :class:`stages.models.refiners.Encoder`."""
+
+    def __init__(self, pipe: Any, device: torch.device) -> None:
+        self.pipe = pipe
+        self.device = device
+        self.encode = lru_cache(_KEPT_PROMPTS)(self._encode)
+
+    @classmethod
+    def load(cls, folder: Path, options: FluxFillOptions, device: str | None = None) -> Self:
+        """Load them alone. Errors: see :func:`stages.models.refiners.load_encoder`."""
+        place = choose_device(device)
+        dtype = loading.dtype_of(options.dtype, place)
+        parts = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+        loading.check_folder(folder, _PIPELINES, parts)
+        pipe = FluxFillPipeline(
+            scheduler=None,
+            vae=None,
+            transformer=None,
+            text_encoder=loading.load_part(CLIPTextModel, folder, "text_encoder", dtype),
+            tokenizer=loading.load_tokenizer(CLIPTokenizer, folder, "tokenizer"),
+            text_encoder_2=loading.load_part(T5EncoderModel, folder, "text_encoder_2", dtype),
+            tokenizer_2=loading.load_tokenizer(T5Tokenizer, folder, "tokenizer_2"),
+        )
+        loading.place(pipe, place, offload=False)
+        return cls(pipe, place)
+
+    @torch.no_grad()
+    def _encode(self, text: str) -> Prompt:
+        tokens = self.pipe.tokenizer_2(text, truncation=True, max_length=_MAX_TOKENS).input_ids
+        embeds, pooled, _ = self.pipe.encode_prompt(
+            text, None, device=self.device, max_sequence_length=max(len(tokens), _MIN_TOKENS)
+        )
+        return Prompt(
+            embeds=to_floats(embeds[0]),
+            pooled=to_floats(pooled[0]),
+            negative=to_floats(torch.zeros(0, 0)),  # guidance is distilled into the model
+            text_hash=hash_of(text),
+        )
+
+
+load = FluxFill.load
+load_encoder = FluxPrompts.load
+
+
+def _pack(latents: torch.Tensor) -> torch.Tensor:
+    """``(n, c, h, w)`` -> ``(n, h / 2 * w / 2, c * 4)``: 2 by 2 latents make a token."""
+    count, channels, height, width = latents.shape
+    tiles = latents.view(count, channels, height // 2, 2, width // 2, 2)
+    return tiles.permute(0, 2, 4, 1, 3, 5).reshape(count, -1, channels * 4)

@@ -1,0 +1,211 @@
+"""Reading parts of a diffusers folder, and the switches that change how a model runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import ModelMixin, TorchAoConfig
+from diffusers.models.attention_dispatch import (
+    AttentionBackendName,
+    _AttentionBackendRegistry,
+    dispatch_attention_fn,
+)
+from transformers.utils import logging as transformers_logging
+
+from manifests.errors import WeightsError
+from stages.recipe.options import Dtype
+from stages.weights.foreign import kind_of, reason
+
+#: Turns traced blocks into code. Tests take `eager`, which traces but generates nothing.
+COMPILE_BACKEND = "inductor"
+
+
+def dtype_of(name: Dtype, device: torch.device) -> torch.dtype:
+    """The precision named; `auto` is bfloat16 on GPUs that have it, else float32.
+
+    Never float16: these models' activations exceed its range.
+    """
+    if name == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float32
+    return {
+        "float32": torch.float32,
+        "bfloat16": torch.bfloat16,
+        "float16": torch.float16,
+    }[name]
+
+
+def check_folder(
+    folder: Path, pipelines: tuple[str, ...], parts: tuple[str, ...]
+) -> dict[str, Any]:
+    """Read ``model_index.json`` and see that the folder holds such a pipeline with these parts.
+
+    Raises:
+        WeightsError: ``weights.unusable``.
+    """
+    index_file = folder / "model_index.json"
+    if folder.is_file():
+        raise _unusable(
+            f"{folder} is {kind_of(folder) or 'a file'}, and not the folder of a {pipelines[0]}. "
+            "diffusers writes one: of a single file by from_single_file and save_pretrained; of a "
+            "LoRA once it is fused into its model. `catalog-cleanup models list` names some to get."
+        )
+    try:
+        index = json.loads(index_file.read_text(encoding="utf-8"))
+        found = index["_class_name"]
+    except FileNotFoundError:
+        kind = kind_of(folder)
+        raise _unusable(
+            f"{folder} is {kind}, and no diffusers pipeline: no model_index.json."
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _unusable(f"{index_file} cannot be read: {error!r}.") from None
+    if found not in pipelines:
+        raise _unusable(f"{folder} holds a {found}, not a {pipelines[0]}.")
+    for part in parts:
+        if not (folder / part).is_dir():
+            raise _unusable(f"{folder} lacks {part}/.")
+    return dict(index)
+
+
+def load_part(kind: Any, folder: Path, part: str, dtype: torch.dtype, **switches: Any) -> Any:
+    """Load a network with all of its weights, from safetensors, in eval mode.
+
+    Args:
+        kind: the class, of diffusers or transformers.
+        folder: of the pipeline.
+        part: the folder in it.
+        dtype: of the weights.
+        switches: more for ``from_pretrained``.
+
+    Raises:
+        WeightsError: ``weights.unusable``, also where only some weights are missing, which the
+            libraries would make up; ``model.out_of_memory``.
+    """
+    transformers_logging.disable_progress_bar()  # a worker's log is no terminal
+    dtype_key = "torch_dtype" if issubclass(kind, ModelMixin) else "dtype"
+    try:
+        network, info = kind.from_pretrained(
+            folder,
+            subfolder=part,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            **{dtype_key: dtype},
+            **switches,
+        )
+    except torch.OutOfMemoryError as error:
+        raise WeightsError(
+            "model.out_of_memory", f"{folder / part} does not fit: {reason(error)}."
+        ) from None
+    except Exception as error:  # the libraries raise a dozen kinds for a file that is not right
+        raise _unusable(f"{folder / part} cannot be loaded: {reason(error)}.") from error
+    wrong = sorted([*info["missing_keys"], *info["mismatched_keys"]], key=str)
+    if wrong:
+        raise _unusable(f"{folder / part} lacks {len(wrong)} weights, such as {wrong[0]}.")
+    return network.eval()
+
+
+def load_tokenizer(kind: Any, folder: Path, part: str) -> Any:
+    """Load a tokenizer. Raises WeightsError: ``weights.unusable``."""
+    try:
+        return kind.from_pretrained(folder, subfolder=part, local_files_only=True)
+    except Exception as error:  # as above
+        raise _unusable(f"{folder / part} cannot be loaded: {reason(error)}.") from error
+
+
+def fp8_config(dtype: torch.dtype, device: torch.device) -> TorchAoConfig:
+    """How linear layers are quantized: weights and activations in float8 with a scale per row.
+
+    Raises:
+        WeightsError: ``model.unavailable``: without torchao, a fitting GPU, or bfloat16.
+    """
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9):
+        raise _unavailable("refine.fp8 takes a GPU of compute capability 8.9 or more.")
+    if dtype is not torch.bfloat16:
+        raise _unavailable("refine.fp8 goes with refine.dtype = bfloat16 alone.")
+    try:
+        from torchao.quantization import (  # noqa: PLC0415 - an extra of the extra
+            Float8DynamicActivationFloat8WeightConfig,
+            PerRow,
+        )
+
+        return TorchAoConfig(Float8DynamicActivationFloat8WeightConfig(granularity=PerRow()))
+    except (ImportError, ValueError, AssertionError) as error:
+        raise _unavailable(f"refine.fp8 needs torchao: {reason(error)}.") from None
+
+
+def fp8_switches(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """What makes ``load_part`` quantize linear layers as they load, on the device.
+
+    Raises:
+        WeightsError: as :func:`fp8_config`.
+    """
+    return {"quantization_config": fp8_config(dtype, device), "device_map": {"": device}}
+
+
+def use_attention(transformer: Any, backend: str, dtype: torch.dtype, device: torch.device) -> None:
+    """Switch the attention, and try it once: some backends only fail when they run.
+
+    Raises:
+        WeightsError: ``model.unavailable``.
+    """
+    heads = transformer.config.num_attention_heads
+    shape = (1, 32, heads, transformer.config.attention_head_dim)
+    default, _ = _AttentionBackendRegistry.get_active_backend()
+    try:
+        transformer.set_attention_backend(backend)
+        sample = torch.zeros(shape, dtype=dtype, device=device)
+        dispatch_attention_fn(sample, sample, sample, backend=AttentionBackendName(backend.lower()))
+    except Exception as error:  # each backend has its own way to say no
+        raise _unavailable(
+            f"refine.attention = {backend} cannot be had: {reason(error)}."
+        ) from None
+    finally:  # diffusers makes it the whole process's default, the VAE's too
+        _AttentionBackendRegistry.set_active_backend(default)
+
+
+def use_compile(transformer: Any, device: torch.device) -> None:
+    """Compile the repeated blocks at their first run, each as one graph.
+
+    Raises:
+        WeightsError: ``model.unavailable``: nothing can be compiled here.
+    """
+    try:  # compiling is put off until the first run, so try it now on something small
+        torch.compile(torch.square, backend=COMPILE_BACKEND)(torch.ones(2, device=device))
+    except Exception as error:  # a missing compiler shows in many ways
+        raise _unavailable(f"refine.compile cannot be had: {reason(error)}.") from None
+    transformer.compile_repeated_blocks(fullgraph=True, backend=COMPILE_BACKEND)
+
+
+def place(pipe: Any, device: torch.device, *, offload: bool) -> None:
+    """Put the pipeline on the device: all of it, or with ``offload`` only the part at work.
+
+    Raises:
+        WeightsError: ``model.unavailable``: offload without a GPU; ``model.out_of_memory``.
+    """
+    if offload and device.type == "cpu":
+        raise _unavailable("refine.offload takes a GPU.")
+    try:
+        if offload:
+            pipe.enable_model_cpu_offload(device=device)
+        else:
+            pipe.to(device)
+    except torch.OutOfMemoryError as error:
+        raise _too_large(error) from None
+    pipe.set_progress_bar_config(disable=True)
+
+
+def _unusable(message: str) -> WeightsError:
+    return WeightsError("weights.unusable", message)
+
+
+def _unavailable(message: str) -> WeightsError:
+    return WeightsError("model.unavailable", message)
+
+
+def _too_large(error: torch.OutOfMemoryError) -> WeightsError:
+    return WeightsError("model.out_of_memory", f"The model itself does not fit: {reason(error)}.")

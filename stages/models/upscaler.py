@@ -1,0 +1,220 @@
+"""Enlarge crops with a super-resolution network, in tiles, and resample to the size wanted."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any, Self
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from spandrel import ImageModelDescriptor, ModelTiling
+
+from manifests.errors import RowError, WeightsError
+from stages.models.devices import choose_device, halving, is_black, resolve_dtype
+from stages.models.load import load_network
+from stages.pixels.masks import Bytes
+from stages.pixels.resize import resample
+from stages.recipe.options import UpscaleOptions
+
+Floats = npt.NDArray[np.float32]
+
+
+class Upscaler:
+    """A super-resolution network, ready to enlarge.
+
+    Args:
+        network: what spandrel made of the file of weights; in float32.
+        options: tiles and number format.
+        device: a GPU if there is one, unless named.
+
+    Attributes:
+        scale: times by which both sides grow.
+
+    Raises:
+        WeightsError: ``model.unavailable`` if the network cannot compute in the dtype asked for.
+    """
+
+    def __init__(
+        self,
+        network: ImageModelDescriptor[Any],
+        options: UpscaleOptions,
+        device: torch.device | str | None = None,
+    ) -> None:
+        self.scale: int = network.scale
+        self.device = choose_device(device)
+        self.dtype = _network_dtype(network, options, self.device)
+        self._tile_px, self._overlap_px = options.tile_px, options.overlap_px
+        # Networks that see the whole picture cut it up themselves.
+        self._is_tiled = network.tiling is not ModelTiling.INTERNAL
+        # Rounded to 16 bits the weights are lost: those for a second try wait in main memory.
+        self._exact = None if self.dtype == torch.float32 else copy.deepcopy(network).eval()
+        self._network = network.to(self.device, self.dtype).eval()
+
+    @classmethod
+    def load(
+        cls, path: Path, options: UpscaleOptions, device: torch.device | str | None = None
+    ) -> Self:
+        """Read the weights of any super-resolution network that spandrel knows.
+
+        Raises:
+            WeightsError: ``weights.missing``; ``weights.unusable`` if the file is damaged, or of a
+                network that does not enlarge RGB pictures; ``model.unavailable`` if it cannot
+                compute in the dtype asked for.
+        """
+        found = load_network(path)
+        if not isinstance(found, ImageModelDescriptor) or found.purpose != "SR" or found.scale < 2:
+            raise WeightsError(
+                "weights.unusable",
+                f"{path} is of {found.architecture.name}, which is for {found.purpose}, "
+                "not for enlarging.",
+            )
+        if (found.input_channels, found.output_channels) != (3, 3):
+            raise WeightsError(
+                "weights.unusable",
+                f"{path} is of {found.architecture.name} for pictures of {found.input_channels} "
+                "channels, not for RGB.",
+            )
+        return cls(found, options, device)
+
+    def enlarge(self, pixels: Bytes) -> Bytes:
+        """Enlarge ``(h, w, 3)`` uint8 RGB of any size to ``(h * scale, w * scale, 3)``.
+
+        Raises:
+            RowError: ``model.out_of_memory`` if a tile does not fit; ``model.bad_output`` if
+                the output is not a number, or black, in float32 either.
+        """
+        enlarged = self._picture(self._network, pixels)
+        if enlarged is None and self._exact is not None:
+            try:
+                enlarged = self._picture(self._exact.to(self.device), pixels)
+            finally:
+                self._exact.to("cpu")
+        if enlarged is None:
+            raise RowError("model.bad_output", "The upscaler's output is not a number, or black.")
+        return enlarged
+
+    def _picture(self, network: ImageModelDescriptor[Any], pixels: Bytes) -> Bytes | None:
+        """The enlarged picture, or None where what comes out is none."""
+        (enlarged,) = halving(lambda _: [self._in_tiles(network, pixels)], [pixels], at_most=1)
+        if isinstance(enlarged, RowError):
+            raise enlarged
+        if not np.isfinite(enlarged).all():
+            return None
+        levels = np.rint(enlarged * 255).clip(0, 255).astype(np.uint8)
+        return None if is_black(levels, pixels) else levels
+
+    def _in_tiles(self, network: ImageModelDescriptor[Any], pixels: Bytes) -> Floats:
+        """``(h * scale, w * scale, 3)`` float32, 0 to 1, laid together from weighted tiles.
+
+        These are the recipe's also where memory ends: with smaller ones the picture is another.
+        """
+        height, width = pixels.shape[:2]
+        tile_px = self._tile_px if self._is_tiled else max(height, width)
+        rows = _spans(height, tile_px, self._overlap_px, self.scale)
+        columns = _spans(width, tile_px, self._overlap_px, self.scale)
+        canvas = np.zeros((height * self.scale, width * self.scale, 3), np.float32)
+        for top, row_weights in rows:
+            for left, column_weights in columns:
+                tile = self._run(network, pixels[top : top + tile_px, left : left + tile_px])
+                y, x = top * self.scale, left * self.scale
+                tile *= row_weights[:, None, None] * column_weights[None, :, None]
+                canvas[y : y + tile.shape[0], x : x + tile.shape[1]] += tile
+        return canvas
+
+    def _run(self, network: ImageModelDescriptor[Any], pixels: Bytes) -> Floats:
+        """One tile, ``(h * scale, w * scale, 3)`` float32; the descriptor pads as it must."""
+        with torch.inference_mode():
+            image = torch.from_numpy(np.array(pixels)).to(self.device)
+            enlarged = network((image.permute(2, 0, 1)[None].float() / 255).to(network.dtype))
+            out: Floats = enlarged[0].permute(1, 2, 0).float().contiguous().cpu().numpy()
+        return out
+
+
+def to_size(pixels: Bytes, width: int, height: int, upscaler: Upscaler | None) -> Bytes:
+    """Bring ``(h, w, 3)`` uint8 to ``(height, width, 3)``, always new pixels.
+
+    A crop that has to grow on either side first goes through the upscaler, if there is one. What
+    is then left is resampled, each side for itself: area averages down, Lanczos (of 8 x 8) up,
+    both with half-pixel centres, so that nothing moves.
+
+    Raises:
+        RowError: as in :meth:`Upscaler.enlarge`.
+    """
+    if upscaler is not None and (width > pixels.shape[1] or height > pixels.shape[0]):
+        pixels = upscaler.enlarge(pixels)
+    return resample(pixels, width, height, cv2.INTER_LANCZOS4)
+
+
+def _network_dtype(
+    network: ImageModelDescriptor[Any], options: UpscaleOptions, device: torch.device
+) -> torch.dtype:
+    """The number format asked for; ``auto`` is 16 bits where network and device can.
+
+    Of the two formats, float16 is the finer one: bfloat16 rounds bright pixels by up to a level.
+    """
+    declared = {
+        torch.float32: True,
+        torch.float16: network.supports_half,
+        torch.bfloat16: network.supports_bfloat16,
+    }
+    if options.dtype == "auto":
+        if device.type == "cuda" and network.supports_half:
+            return torch.float16
+        native = resolve_dtype("auto", device)
+        return native if declared[native] else torch.float32
+    dtype = resolve_dtype(options.dtype, device)
+    if not declared[dtype]:
+        raise WeightsError(
+            "model.unavailable",
+            f"The upscaler's network ({network.architecture.name}) cannot compute in "
+            f"{options.dtype}.",
+        )
+    return dtype
+
+
+def _spans(length: int, tile_px: int, overlap_px: int, scale: int) -> list[tuple[int, Floats]]:
+    """Where tiles lie along one axis, and how much each counts.
+
+    The outer quarter of an overlap is thrown away, since there a network lacks what is beyond the
+    tile; over its middle half one tile fades into the next. A network that sees no farther than
+    that quarter gives what it would give untiled.
+
+    Args:
+        length: of the axis, px.
+        tile_px: side of a tile, px.
+        overlap_px: the least overlap; no more than half a tile is taken.
+        scale: of the network.
+
+    Returns:
+        ``(start, weights)`` of each tile: the first in px of the input, the second one float per
+        px of the output. The weights of all tiles sum to 1 everywhere.
+    """
+    tile = min(tile_px, length)
+    overlap = min(overlap_px, tile // 2)
+    count = 1 if length <= tile else -(-(length - overlap) // (tile - overlap))
+    starts = [round(i * (length - tile) / max(count - 1, 1)) for i in range(count)]
+    position = ((np.arange(tile * scale) + 0.5) / scale).astype(np.float32)
+    total = np.zeros(length * scale, np.float32)
+    spans: list[tuple[int, Floats]] = []
+    for start in starts:
+        inner: Floats = np.ones_like(position)
+        if start > 0:
+            inner = np.minimum(inner, _ramp(position, overlap))
+        if start + tile < length:
+            inner = np.minimum(inner, _ramp(position[::-1], overlap))
+        total[start * scale : (start + tile) * scale] += inner
+        spans.append((start, inner))
+    return [
+        (start, (inner / total[start * scale : (start + tile) * scale]).astype(np.float32))
+        for start, inner in spans
+    ]
+
+
+def _ramp(distance: Floats, overlap: int) -> Floats:
+    """From 0 at a quarter of the overlap from a tile's edge to 1 at three quarters."""
+    if overlap == 0:
+        return np.ones_like(distance)
+    return ((distance - overlap / 4) / (overlap / 2)).clip(0, 1).astype(np.float32)

@@ -1,0 +1,1 @@
+"""Geometry and arithmetic on pixels: no files, no recipe."""

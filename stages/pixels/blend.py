@@ -1,0 +1,63 @@
+"""Paste the filled part of a patch back into the photo, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from stages.codecs.picture import Samples, Space
+from stages.pixels import colour
+from stages.pixels.boxes import Box, bounds_of
+from stages.pixels.masks import Bits, Bytes
+
+_MARGIN_PX = 8
+
+
+def stitch(
+    photo: Samples, fill: Bytes, blend: Bytes, crop: Box, space: Space, *, opaque: bool = False
+) -> None:
+    """Blend a filled crop into ``photo``, in place, in the photo's own space and depth.
+
+    A sample becomes ``photo + (paint - photo) * blend / 255``, rounded. Where ``blend`` is 0 it
+    stays as it is, to the bit, and so does alpha unless the paint is ``opaque``.
+
+    Args:
+        photo: ``(h, w, c)`` uint8 or uint16; changed in place.
+        fill: ``(crop.height, crop.width, 3)`` uint8 sRGB.
+        blend: ``(crop.height, crop.width)`` uint8, 0 to 255.
+        crop: where the patch lies, inside the photo.
+        space: of ``photo``.
+        opaque: blend alpha, too, towards opaque: for a photo whose own alpha was the mask, so that
+            what was cut out of it shows once it is painted.
+    """
+    # With a margin, in which to see what the way to sRGB and back loses.
+    painted = _painted(blend, crop).grown(_MARGIN_PX).intersection(crop)
+    part = painted.shifted(-crop.x0, -crop.y0).slices
+    here = photo[painted.slices]
+    if opaque:
+        space = replace(space, premultiplied=False)
+    paint = colour.paint(np.ascontiguousarray(fill[part]), here, blend[part] == 255, space)
+    if opaque and here.shape[2] > space.channels:
+        full = np.full((*paint.shape[:2], 1), np.iinfo(photo.dtype).max, photo.dtype)
+        paint = np.concatenate([paint, full], axis=2)
+    wide: type[np.unsignedinteger[Any]] = np.uint16 if photo.dtype == np.uint8 else np.uint32
+    weight = blend[part].astype(wide)[..., None]
+    painted_channels = here[..., : paint.shape[2]]
+    mixed = painted_channels * (255 - weight)
+    mixed += paint * weight
+    mixed += 127
+    mixed //= 255
+    painted_channels[:] = mixed
+
+
+def _painted(blend: Bytes, crop: Box) -> Box:
+    """The part of a crop in which any paint is laid on; a pixel of it if there is none."""
+    painted = bounds_of(blend) or Box(0, 0, 1, 1)
+    return painted.shifted(crop.x0, crop.y0)
+
+
+def mark_changed(changed: Bits, blend: Bytes, crop: Box) -> None:
+    """Set ``(h, w)`` bool ``changed``, in place, where :func:`stitch` lays on any paint."""
+    changed[crop.slices] |= blend > 0

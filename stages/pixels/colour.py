@@ -1,0 +1,168 @@
+"""Between a photo's own colours and the 8-bit sRGB that fills work in.
+
+A fill sees 8-bit sRGB, whatever the photo is; what it painted goes back into the photo's own
+space and depth, where it is blended. sRGB, grey and untagged photos are only brought to 8 bits.
+Others go through their ICC profile (littleCMS), and what that way there and back loses (colours
+outside sRGB, how much of a grey is black ink) is measured around the hole, carried on into it, and
+added to the paint: without that, a fill of a saturated wall would show as a paler patch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+import cv2
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+from PIL import ImageCms
+
+from stages.codecs.picture import Samples, Space, to_8_bits
+from stages.pixels.masks import Bits, Bytes
+
+_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), "rgb"
+
+#: A profile that moves no colour by more levels than this is taken for sRGB.
+_SAME_COLOUR = 2
+
+#: What is lost and less than this, in levels of 256, does not show.
+_VISIBLE_LOSS = 1.5
+
+_RELATIVE_COLORIMETRIC = 1
+
+
+def view(pixels: Samples, space: Space) -> Bytes:
+    """Return ``(h, w, 3)`` uint8 sRGB of ``(h, w, c)`` in ``space``; alpha is left out."""
+    colours = as_seen(pixels, space)
+    if space.model == "grey":
+        return np.repeat(to_8_bits(colours), 3, axis=2)
+    if not _needs_conversion(space):
+        return np.ascontiguousarray(to_8_bits(colours))
+    return _to_srgb(colours, space)
+
+
+def paint(fill: Bytes, around: Samples, hole: Bits, space: Space) -> Samples:
+    """Bring a fill into a photo's own space and depth.
+
+    Args:
+        fill: ``(h, w, 3)`` uint8 sRGB.
+        around: ``(h, w, c)`` uint8 or uint16, the photo there, alpha included if it has any.
+        hole: ``(h, w)`` bool, where ``around`` shows what is being removed.
+        space: of the photo.
+
+    Returns:
+        ``(h, w, channels)`` in the type of ``around``, without alpha.
+    """
+    if space.premultiplied:
+        alpha, straight = around[..., -1:], replace(space, premultiplied=False)
+        seen = np.concatenate([as_seen(around, space), alpha], axis=2)
+        return _times(paint(fill, seen, hole, straight), alpha)
+    if space.model == "grey":
+        grey = np.asarray(cv2.cvtColor(fill, cv2.COLOR_RGB2GRAY), np.uint8)
+        return _to_depth(grey[..., None], around.dtype)
+    if not _needs_conversion(space):
+        return _to_depth(fill, around.dtype)
+    colours = around[..., : space.channels]
+    top = float(np.iinfo(around.dtype).max)
+    there_and_back = _from_srgb(_to_srgb(colours, space), space, around.dtype)
+    loss = (colours.astype(np.float32) - there_and_back) * (255 / top)
+    painted = _from_srgb(fill, space, around.dtype).astype(np.float32)
+    if not hole.all() and np.abs(loss[~hole]).max() > _VISIBLE_LOSS:
+        painted += _carried_into(loss, hole) * (top / 255)
+    return np.clip(np.rint(painted), 0, top).astype(around.dtype)
+
+
+def as_seen(pixels: Samples, space: Space) -> Samples:
+    """The colour channels, any multiplication by alpha undone."""
+    colours = pixels[..., : space.channels]
+    if not space.premultiplied:
+        return colours
+    top = np.iinfo(pixels.dtype).max
+    share = np.maximum(pixels[..., -1:], 1).astype(np.float32) / top
+    return np.minimum(np.rint(colours / share), top).astype(pixels.dtype)
+
+
+def _times(colours: Samples, alpha: Samples) -> Samples:
+    top = np.uint64(np.iinfo(colours.dtype).max)
+    product = colours.astype(np.uint64) * alpha
+    return ((product + top // np.uint64(2)) // top).astype(colours.dtype)
+
+
+def _to_depth(colours: Bytes, depth: npt.DTypeLike) -> Samples:
+    """8-bit samples as uint8 or uint16."""
+    return colours if depth == np.uint8 else colours.astype(np.uint16) * np.uint16(257)
+
+
+def _carried_into(loss: npt.NDArray[np.float32], hole: Bits) -> npt.NDArray[np.float32]:
+    """``(h, w, c)``, within +-128, as it is outside the hole and continued smoothly inside."""
+    offset = np.clip(np.rint(loss + 128), 0, 255).astype(np.uint8)
+    mask = hole.view(np.uint8)
+    channels = [
+        cv2.inpaint(np.ascontiguousarray(offset[..., i]), mask, 3, cv2.INPAINT_NS)
+        for i in range(offset.shape[2])
+    ]
+    inside = np.stack(channels, axis=2).astype(np.float32) - 128
+    return np.where(hole[..., None], inside, loss)
+
+
+@lru_cache(maxsize=64)
+def _needs_conversion(space: Space) -> bool:
+    """Whether colours are another thing than sRGB's."""
+    if space.model == "cmyk":
+        return True
+    if not space.icc:
+        return False
+    level = np.linspace(0, 255, 6).astype(np.uint8)
+    lattice = np.stack(np.meshgrid(level, level, level), axis=-1).reshape(1, -1, 3)
+    try:
+        moved = _transformed(lattice, (space.icc, "rgb"), _SRGB, np.uint8)
+    except imagecodecs.CmsError:
+        return False  # a damaged profile, or not one of RGB: most viewers go on without it
+    return int(np.abs(moved.astype(int) - lattice).max()) > _SAME_COLOUR
+
+
+@lru_cache(maxsize=64)
+def _has_profile(space: Space) -> bool:
+    """Whether a profile can be used in both directions."""
+    try:
+        black = np.zeros((1, 1, 3), np.uint8)
+        stored = _transformed(black, _SRGB, (space.icc, space.model), np.uint8)
+        _transformed(stored, (space.icc, space.model), _SRGB, np.uint8)
+    except imagecodecs.CmsError:
+        return False
+    return True
+
+
+def _to_srgb(colours: Samples, space: Space) -> Bytes:
+    if _has_profile(space):
+        return to_8_bits(_transformed(colours, (space.icc, space.model), _SRGB, np.uint8))
+    ink = to_8_bits(colours).astype(np.uint16)  # CMYK without a profile
+    light = (255 - ink[..., :3]) * (255 - ink[..., 3:])
+    return ((light + 127) // 255).astype(np.uint8)
+
+
+def _from_srgb(fill: Bytes, space: Space, depth: npt.DTypeLike) -> Samples:
+    if _has_profile(space):
+        return _transformed(fill, _SRGB, (space.icc, space.model), depth)
+    ink = 255 - fill.astype(np.float32)
+    black = ink.min(axis=2, keepdims=True)
+    colours = (ink - black) / np.maximum(255 - black, 1) * 255
+    naive = np.rint(np.concatenate([colours, black], axis=2)).astype(np.uint8)
+    return _to_depth(naive, depth)
+
+
+def _transformed(
+    pixels: Samples, source: tuple[bytes, str], target: tuple[bytes, str], depth: npt.DTypeLike
+) -> Samples:
+    """Bring pixels from one profile and colour model to another."""
+    made = imagecodecs.cms_transform(
+        np.ascontiguousarray(pixels),
+        source[0],
+        target[0],
+        colorspace=source[1],
+        outcolorspace=target[1],
+        outdtype=np.dtype(depth).name,
+        intent=_RELATIVE_COLORIMETRIC,
+    )
+    return np.asarray(made)

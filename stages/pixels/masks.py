@@ -1,0 +1,227 @@
+"""From mask files to the two masks the method needs.
+
+* The **generation mask** is binary and says what is painted anew: what the mask marks, on request
+  with its holes filled, grown a little so that no soft edge of the object survives.
+* The **blend mask** is soft and says how the paint is laid on: 255 on the whole generation mask,
+  falling evenly to 0 at ``feather_px`` + 1 px outside it. The object never shows through the soft
+  edge, and nothing changes from there on.
+
+All lengths are in pixels of the photo, so the edge looks the same whatever the crop's size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from manifests.errors import RowError
+from manifests.storage.objects import is_same
+from stages.pixels.boxes import bounds_of
+from stages.recipe.options import MaskOptions
+
+Bits = npt.NDArray[np.bool_]
+Bytes = npt.NDArray[np.uint8]
+
+#: Masks of another size count as the same aspect within this share: exporters round the sides.
+_ASPECT_TOLERANCE = 0.01
+
+#: Levels of a mask that marks nothing else and is not taken for empty: at all where each level is
+#: exact; beyond the error that a lossy codec makes of plain black; beyond noise where the recipe
+#: says that levels are soft.
+_FAINTEST, _FAINTEST_LOSSY, _FAINTEST_SOFT = 1, 4, 32
+
+#: A lossless mask with at most this many levels has areas and edges, but no gradients.
+_FEW_LEVELS = 32
+
+#: Levels up to this are noise where the mask may have gradients, or be a lossy file saved again.
+_NOISE = 8
+
+#: How far from what is marked soft edges and the noise of lossy codecs reach, px.
+_EDGE_PX = 16
+
+#: From which share of the pixels that a threshold leaves out flat ones are areas: those of all
+#: levels, and those of a single level over the other number, which gradients hardly have. On masks
+#: drawn by rule, blurred, scaled, and saved by lossy codecs, shares were 0.26 and 0.001 at most.
+_FLAT_SHARE, _PLATEAU_SHARE, _PLATEAU_FROM = 1 / 3, 0.04, 32
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """What a mask file holds.
+
+    Attributes:
+        values: ``(h, w)`` uint8, 0 black or transparent, 255 white or opaque.
+        is_lossy: whether coding noise is in them.
+    """
+
+    values: Bytes
+    is_lossy: bool = False
+
+
+def marked(mask: Levels, options: MaskOptions, uri: str) -> Bits:
+    """Return ``(h, w)`` bool: what the mask marks.
+
+    Levels are counted from the colour that marks nothing: black or, with polarity ``dark``, white.
+    The threshold decides where something reaches it. Two exact levels, one of them that colour,
+    need no threshold. Whatever else is drawn is refused rather than left out.
+
+    Args:
+        mask: the file's levels.
+        options: polarity, threshold, and what values mean.
+        uri: names the mask in the error.
+
+    Raises:
+        RowError: ``mask.too_faint`` if there is something in it, but nothing over the threshold;
+            ``mask.ambiguous`` if the threshold would leave out part of what is drawn, or if labels
+            are expected of a lossy file.
+    """
+    drawn = 255 - mask.values if options.polarity == "dark" else mask.values
+    if options.values == "labels":
+        if mask.is_lossy:
+            raise RowError("mask.ambiguous", f"The mask {uri} is lossy, so it has no exact labels.")
+        return np.asarray(drawn > 0)
+    levels = _levels_in(drawn)
+    strongest = int(levels[-1])
+    is_exact = options.values == "auto" and not mask.is_lossy
+    if strongest >= options.threshold:
+        if options.values == "auto" and _leaves_out_areas(
+            drawn, levels, options.threshold, is_exact=is_exact
+        ):
+            below = int(levels[levels < options.threshold][-1])
+            raise RowError(
+                "mask.ambiguous",
+                f"The mask {uri} has areas below the threshold of {options.threshold}, up to level "
+                f"{below}, beside what reaches it.",
+            )
+        return np.asarray(drawn >= options.threshold)
+    if is_exact and len(levels) == 2 and levels[0] == 0:
+        return np.asarray(drawn > 0)
+    faintest = _FAINTEST_LOSSY if mask.is_lossy else _FAINTEST
+    if strongest >= (_FAINTEST_SOFT if options.values == "levels" else faintest):
+        raise RowError(
+            "mask.too_faint",
+            f"The mask {uri} marks nothing: its strongest sample is {strongest}, the threshold "
+            f"{options.threshold}.",
+        )
+    return np.zeros(drawn.shape, np.bool_)
+
+
+def _levels_in(drawn: Bytes) -> npt.NDArray[np.intp]:
+    """The different levels, ascending."""
+    counts = cv2.calcHist([np.ascontiguousarray(drawn)], [0], None, [256], [0, 256])
+    return np.flatnonzero(counts)
+
+
+def _leaves_out_areas(
+    drawn: Bytes, levels: npt.NDArray[np.intp], threshold: int, *, is_exact: bool
+) -> bool:
+    """Whether a threshold leaves out more than soft edges and noise: labels, or faint strokes.
+
+    Areas are flat: most of their pixels have the level of all their neighbours. Soft edges and
+    gradients are not, and in a mask of few levels they are near what is marked.
+
+    Args:
+        drawn: ``(h, w)`` uint8, levels counted from the colour that marks nothing.
+        levels: those in ``drawn``; the lowest is the background.
+        threshold: at least one level reaches it.
+        is_exact: whether the file is lossless.
+    """
+    few = is_exact and len(levels) <= _FEW_LEVELS
+    reached = drawn >= threshold
+    left_out = (drawn > max(int(levels[0]), 0 if few else _NOISE)) & ~reached
+    count = np.count_nonzero(left_out)
+    if not count:
+        return False
+    window = np.ones((5, 5), np.uint8)
+    flat = left_out & (cv2.erode(drawn, window) == cv2.dilate(drawn, window))
+    flat_px = np.bincount(drawn[flat], minlength=256)
+    if flat_px.sum() >= _FLAT_SHARE * count:
+        return True
+    if not few:
+        return bool(flat_px[_PLATEAU_FROM:].max() >= _PLATEAU_SHARE * count)
+    near = cv2.dilate(reached.view(np.uint8), np.ones((2 * _EDGE_PX + 1,) * 2, np.uint8))
+    return bool(flat_px[_NOISE + 1 :].any() or (left_out & (near == 0)).any())
+
+
+def is_own_alpha(image_uri: str, mask_uris: Iterable[str], options: MaskOptions) -> bool:
+    """Whether a mask is the alpha channel of the photo itself."""
+    return options.channel == "alpha" and any(is_same(image_uri, uri) for uri in mask_uris)
+
+
+def fit_to_photo(region: Bits, width: int, height: int, options: MaskOptions, uri: str) -> Bits:
+    """Return what a mask marks at the photo's size.
+
+    Args:
+        region: ``(h, w)`` bool.
+        width: of the photo as displayed, px.
+        height: of the photo as displayed, px.
+        options: ``scale_to_photo`` decides whether another size of the same aspect is accepted.
+            Thin lines survive shrinking: a pixel is marked if any part of it was.
+        uri: names the mask in the error.
+
+    Raises:
+        RowError: ``mask.size_mismatch``.
+    """
+    mask_height, mask_width = region.shape
+    if (mask_width, mask_height) == (width, height):
+        return region
+    same_aspect = abs(mask_width * height / (mask_height * width) - 1) <= _ASPECT_TOLERANCE
+    if not (options.scale_to_photo and same_aspect):
+        raise RowError(
+            "mask.size_mismatch",
+            f"The mask {uri} is {mask_width}x{mask_height}, the photo {width}x{height}.",
+        )
+    shrinks = width < mask_width
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    share = cv2.resize(region.astype(np.float32), (width, height), interpolation=how)
+    return np.asarray(share > (1e-6 if shrinks else 0.5))
+
+
+def grown(region: Bits, options: MaskOptions) -> Bits:
+    """Return ``(h, w)`` bool: the generation mask, True where the photo is painted anew.
+
+    Args:
+        region: ``(h, w)`` bool, what the mask marks, at the photo's size.
+        options: holes and dilation.
+    """
+    bounds = bounds_of(region)
+    if bounds is None:
+        return region
+    # Work on the part that holds the mask, with room to grow: marks are small, photos are not.
+    height, width = region.shape
+    dilate_px = options.dilate_for(width, height)
+    part = bounds.grown(dilate_px + 1).clipped(width, height).slices
+    work = region[part].astype(np.uint8)
+    if options.fill_holes:
+        work = _fill_holes(work)
+    result = region.copy()
+    result[part] = distance_outside(work.astype(np.bool_)) <= dilate_px
+    return result
+
+
+def distance_outside(region: Bits) -> npt.NDArray[np.float32]:
+    """Distance in px from each pixel to the nearest True one: 0 inside, infinite if none is."""
+    if not region.any():
+        return np.full(region.shape, np.inf, np.float32)
+    inverse = np.logical_not(region).view(np.uint8)
+    return np.asarray(cv2.distanceTransform(inverse, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+
+
+def blend_mask(region: Bits, feather_px: int) -> Bytes:
+    """Return ``(h, w)`` uint8: 255 on ``region``, falling evenly to 0 at ``feather_px`` + 1 px.
+
+    No step between neighbours is steeper than 1 / (``feather_px`` + 1), however the edge runs.
+    """
+    ramp = np.clip(1 - distance_outside(region) / (feather_px + 1), 0, 1)
+    return np.asarray(np.rint(ramp * 255), dtype=np.uint8)
+
+
+def _fill_holes(work: Bytes) -> Bytes:
+    """Set what the mask encloses: background that is not joined to the border."""
+    framed = np.pad(work, 1)
+    cv2.floodFill(framed, None, (0, 0), (2,))
+    return np.asarray(framed[1:-1, 1:-1] != 2, dtype=np.uint8)

@@ -1,0 +1,177 @@
+"""Which crops of a photo are worked on: planning them, cutting them, and pasting them back.
+
+Parts of the mask that lie near each other are filled together; parts far apart become patches of
+their own, so that each is worked on at full resolution. A patch sees *every* masked pixel in its
+crop as unknown, its neighbours' too, and pastes back only its own: patches never copy from each
+other's unwanted objects, and the order of pasting does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from stages.pixels.boxes import Box, bounds_of, context_box
+from stages.pixels.masks import Bits, Bytes, blend_mask
+from stages.recipe.options import CropOptions
+
+Array = TypeVar("Array", bound=npt.NDArray[Any])
+
+#: Parts are told apart on a grid of this many px, which makes planning cheap on large photos.
+#: Parts closer than two cells are always merged.
+_CELL_PX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPatch:
+    """One patch before its pixels are cut.
+
+    Attributes:
+        region: bounds of the patch's own masked pixels, inside the photo.
+        crop: what is cut, inside the photo.
+        own: ``(region.height, region.width)`` bool, the patch's own masked pixels.
+    """
+
+    region: Box
+    crop: Box
+    own: Bits
+
+
+def plan_patches(
+    mask: Bits,
+    options: CropOptions,
+    *,
+    feather_px: int,
+    max_side_px: int = 0,
+    multiple_px: int = 1,
+) -> list[PlannedPatch]:
+    """Group the masked pixels and place a crop around each group.
+
+    Args:
+        mask: ``(h, w)`` bool, the generation mask of the whole photo.
+        options: context, and how near parts are merged.
+        feather_px: parts whose soft edges could meet are merged too, and each crop shows more
+            than its soft edge.
+        max_side_px: crops are not merged into one that is longer, and would lose resolution; 0:
+            however long.
+        multiple_px: sides of the crops become multiples of this where the photo has room for it.
+
+    Returns:
+        Patches from top to bottom whose ``own`` pixels are disjoint and together are the mask.
+        None if the mask is empty.
+    """
+    height, width = mask.shape
+
+    def crop_of(region: Box) -> Box:
+        return context_box(
+            region,
+            width,
+            height,
+            context=options.context,
+            min_context_px=options.min_context_px,
+            aspect=options.aspect,
+            needed=region.grown(feather_px + 1),
+            multiple_px=multiple_px,
+        )
+
+    cells = _any_in_cell(mask)
+    reach_px = max(options.merge_px, 2 * (feather_px + 1))
+    labels, count = _group_cells(cells, reach_px)
+    while count > options.max_patches:
+        reach_px = 2 * reach_px + _CELL_PX
+        labels, count = _group_cells(cells, reach_px)
+    regions = [_bounds(mask, labels, group) for group in range(1, count + 1)]
+    groups = _merge_where_cheaper(
+        [(region, [i + 1]) for i, region in enumerate(regions)], crop_of, max_side_px
+    )
+    return [
+        PlannedPatch(region, crop_of(region), _own_pixels(mask, labels, members, region))
+        for region, members in sorted(groups, key=lambda group: (group[0].y0, group[0].x0))
+    ]
+
+
+def cut(image: Array, box: Box) -> Array:
+    """Copy ``box``, inside the photo, out of an ``(h, w, ...)`` array."""
+    return image[box.slices].copy()  # type: ignore[return-value]
+
+
+def cut_mask(mask: Bits, box: Box) -> Bytes:
+    """The generation mask in ``box``, uint8: 255 where the photo is painted anew."""
+    return np.asarray(mask[box.slices].view(np.uint8) * 255, np.uint8)
+
+
+def cut_blend(patch: PlannedPatch, feather_px: int) -> Bytes:
+    """The blend mask of a patch, uint8 0 to 255, as large as its crop."""
+    own = np.zeros((patch.crop.height, patch.crop.width), np.bool_)
+    own[patch.region.shifted(-patch.crop.x0, -patch.crop.y0).slices] = patch.own
+    return blend_mask(own, feather_px)
+
+
+def _any_in_cell(mask: Bits) -> Bytes:
+    """Shrink by :data:`_CELL_PX`: 1 where any pixel of the cell is masked."""
+    height, width = mask.shape
+    rows, columns = -(-height // _CELL_PX), -(-width // _CELL_PX)
+    padded = np.zeros((rows * _CELL_PX, columns * _CELL_PX), np.bool_)
+    padded[:height, :width] = mask
+    blocks = padded.reshape(rows, _CELL_PX, columns, _CELL_PX)
+    return np.asarray(blocks.any(axis=(1, 3)), dtype=np.uint8)
+
+
+def _group_cells(cells: Bytes, reach_px: int) -> tuple[npt.NDArray[np.int32], int]:
+    """Number the groups of cells no farther apart than ``reach_px``: 1 to count, 0 elsewhere."""
+    # Two cells join when their dilations touch: each grows by half the reach, and one cell more
+    # because the pixels in a cell may lie at its far side.
+    radius = -(-reach_px // (2 * _CELL_PX)) + 1
+    kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
+    count, labels = cv2.connectedComponents(cv2.dilate(cells, kernel), connectivity=8)
+    return np.where(cells > 0, labels, 0).astype(np.int32), count - 1
+
+
+def _bounds(mask: Bits, labels: npt.NDArray[np.int32], group: int) -> Box:
+    """The tight bounds, in px, of a group of cells."""
+    cells = bounds_of(labels == group)
+    assert cells is not None
+    outer = Box(*(_CELL_PX * edge for edge in (cells.x0, cells.y0, cells.x1, cells.y1)))
+    outer = outer.clipped(mask.shape[1], mask.shape[0])
+    inner = bounds_of(_own_pixels(mask, labels, [group], outer))
+    assert inner is not None
+    return inner.shifted(outer.x0, outer.y0)
+
+
+def _own_pixels(mask: Bits, labels: npt.NDArray[np.int32], members: list[int], region: Box) -> Bits:
+    """The masked pixels inside ``region`` that belong to the groups ``members``."""
+    first_row, first_column = region.y0 // _CELL_PX, region.x0 // _CELL_PX
+    cells = labels[first_row : -(-region.y1 // _CELL_PX), first_column : -(-region.x1 // _CELL_PX)]
+    mine = np.isin(cells, members).repeat(_CELL_PX, axis=0).repeat(_CELL_PX, axis=1)
+    y, x = region.y0 - first_row * _CELL_PX, region.x0 - first_column * _CELL_PX
+    own: Bits = mine[y : y + region.height, x : x + region.width] & mask[region.slices]
+    return own
+
+
+def _merge_where_cheaper(
+    groups: list[tuple[Box, list[int]]], crop_of: Callable[[Box], Box], max_side_px: int
+) -> list[tuple[Box, list[int]]]:
+    """Merge groups while one crop around both is no larger than the two crops apart."""
+
+    def side(box: Box) -> int:
+        return max(box.width, box.height)
+
+    merged = list(groups)
+    changed = True
+    while changed:
+        changed = False
+        for i in range(len(merged)):
+            for j in range(len(merged) - 1, i, -1):
+                both = merged[i][0].union(merged[j][0])
+                first, second, one = (crop_of(b) for b in (merged[i][0], merged[j][0], both))
+                blurs = side(one) > max(max_side_px, side(first), side(second)) and max_side_px
+                if one.area <= first.area + second.area and not blurs:
+                    merged[i] = (both, merged[i][1] + merged[j][1])
+                    del merged[j]
+                    changed = True
+    return merged

@@ -1,0 +1,71 @@
+"""To the size at which a fill works, and back to the crop's.
+
+``cv2.resize`` maps pixel centres (half-pixel offsets) and rounds, so a way down and up again moves
+nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from stages.pixels.masks import Bytes
+
+Values = TypeVar("Values", npt.NDArray[np.uint8], npt.NDArray[np.float32])
+
+
+def working_size(
+    width: int, height: int, max_side_px: int, multiple_px: int = 1
+) -> tuple[int, int]:
+    """The size, (width, height) in px, at which a window of that size is filled.
+
+    Args:
+        width: px.
+        height: px.
+        max_side_px: a window with a longer side is scaled to it; 0: never.
+        multiple_px: sides that are scaled become multiples of this; none grows.
+    """
+    longest = max(width, height)
+    if not max_side_px or longest <= max_side_px:
+        return width, height
+    steps = max_side_px / longest / multiple_px
+    return (
+        min(max(round(width * steps), 1) * multiple_px, width),
+        min(max(round(height * steps), 1) * multiple_px, height),
+    )
+
+
+def resample(values: Values, width: int, height: int, growing: int) -> Values:
+    """Bring ``(h, w, ...)`` to another size, each side for itself: one may shrink, the other grow.
+
+    Args:
+        values: uint8 or float32.
+        width: wanted, px.
+        height: wanted, px.
+        growing: OpenCV's interpolation for sides that grow; area averages shrink the others.
+
+    Returns:
+        A new array.
+    """
+    smaller = min(width, values.shape[1]), min(height, values.shape[0])
+    shrunk = cv2.resize(values, smaller, interpolation=cv2.INTER_AREA)
+    grown = cv2.resize(shrunk, (width, height), interpolation=growing)
+    return np.array(grown, values.dtype)
+
+
+def scale_pixels(pixels: Bytes, width: int, height: int) -> Bytes:
+    """Resample ``(h, w, 3)`` uint8: area averages down, bicubic up; a copy if the size is right."""
+    return resample(pixels, width, height, cv2.INTER_CUBIC)
+
+
+def scale_mask(mask: Bytes, width: int, height: int) -> Bytes:
+    """Scale ``(h, w)`` uint8 so that a pixel is 255 if the mask touches any part of it.
+
+    The area average looks at just the pixels that :func:`scale_pixels` averages, so no colour of
+    the object survives in a pixel that counts as known.
+    """
+    share = resample((mask > 0).astype(np.float32), width, height, cv2.INTER_AREA)
+    return (share > 1e-6).astype(np.uint8) * 255

@@ -1,0 +1,249 @@
+"""A recipe: everything that steers what happens to a photo, frozen, validated, written as TOML.
+
+The recipes that ship are in ``presets/``; a user's own is any TOML file with the same
+keys. Lengths are in pixels of the *original* photo unless a name says otherwise. Another ``seed``
+gives another random result of the same options.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import tomli_w
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from manifests.errors import RecipeError, did_you_mean
+from stages.recipe.options import (
+    NEUTRAL,
+    CropOptions,
+    JudgeOptions,
+    LamaOptions,
+    Limits,
+    MaskOptions,
+    MetadataOptions,
+    OutputOptions,
+    RefineOptions,
+    RemoveOptions,
+    ResizeOptions,
+    Section,
+    ShapeOptions,
+    UpscaleOptions,
+)
+
+#: Part of every hash. Raise it when a default changes, or what an option does: results of the same
+#: options are others then.
+SCHEMA = 1
+
+_PRESETS = resources.files("stages.recipe") / "presets"
+
+
+class Recipe(Section):
+    """All the options of a run.
+
+    Raises (from the class methods):
+        RecipeError: with code ``recipe.not_found`` or ``recipe.invalid``.
+    """
+
+    name: Annotated[str, NEUTRAL] = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    description: Annotated[str, NEUTRAL] = ""
+    seed: int = Field(0, ge=0, lt=2**32)
+    mask: MaskOptions = MaskOptions()
+    shapes: ShapeOptions = ShapeOptions()
+    crop: CropOptions = CropOptions()
+    resize: ResizeOptions = ResizeOptions()
+    remove: RemoveOptions | None = None
+    upscale: UpscaleOptions | None = None
+    refine: RefineOptions | None = None
+    judge: JudgeOptions | None = None
+    output: OutputOptions = OutputOptions()
+    metadata: MetadataOptions = MetadataOptions()
+    limits: Annotated[Limits, NEUTRAL] = Limits()
+
+    @model_validator(mode="after")
+    def _does_something(self) -> Self:
+        if self.remove is None and self.refine is None:
+            raise ValueError("it needs a [remove] or a [refine] section")
+        return self
+
+    @model_validator(mode="after")
+    def _has_what_it_falls_back_to(self) -> Self:
+        if self.judge and self.refine is None:
+            raise ValueError("[judge] needs a [refine] section")
+        if self.remove is not None:
+            return self
+        if self.refine and self.refine.when != "always":
+            raise ValueError("without [remove], refine.when can only be always")
+        if self.judge and self.judge.fallback == "remove":
+            raise ValueError("without [remove], judge.fallback can only be keep or denoise")
+        if self.judge and self.judge.bad_output == "remove":
+            raise ValueError("without [remove], judge.bad_output can only be fail")
+        return self
+
+    @property
+    def refiner(self) -> RefineOptions | None:
+        """The section [refine], unless it never runs."""
+        return None if self.refine and self.refine.when == "never" else self.refine
+
+    @classmethod
+    def load(cls, name_or_path: str, overrides: Iterable[str] = ()) -> Self:
+        """Load a shipped recipe by name, or any by the path of its TOML file.
+
+        Args:
+            name_or_path: e.g. ``telea``, or ``./mine.toml``.
+            overrides: ``path.to.option=value`` each, the value as in TOML (bare words are taken
+                as strings).
+        """
+        table = _read_toml(name_or_path)
+        for override in overrides:
+            _override(table, override)
+        return cls.from_table(table, source=name_or_path)
+
+    def with_options(self, overrides: Iterable[str]) -> Self:
+        """The recipe with options changed, each as ``path.to.option=value``."""
+        table = self.model_dump(mode="json", exclude_none=True)
+        for override in overrides:
+            _override(table, override)
+        return self.from_table(table, source=self.name)
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any], source: str) -> Self:
+        """Validate a parsed TOML table; ``source`` names it in the error."""
+        try:
+            return cls.model_validate(table)
+        except ValidationError as error:
+            problems = "; ".join(_explain(e) for e in error.errors())
+            raise RecipeError("recipe.invalid", f"Recipe {source}: {problems}.") from None
+
+    @property
+    def hash(self) -> str:
+        """16 hex digits that change with every option that changes results.
+
+        Options at their defaults are left out, so that a new one changes no hash. Of weights it is
+        the content that counts, where ``weights_pin`` says what that is: see
+        :func:`stages.weights.find.pin_of`.
+        """
+        options = {"schema": SCHEMA} | _steering(self)
+        return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        """Names the recipe and its options, for people: the folder of its results."""
+        return label_of(self.name, self.hash)
+
+    @property
+    def is_generative(self) -> bool:
+        """Whether a trained model paints: what ``metadata.mark_edit`` has to tell."""
+        return self.refiner is not None or isinstance(self.remove, LamaOptions)
+
+    def to_toml(self) -> str:
+        """The whole recipe, defaults included; :meth:`load` reads it back as the same recipe."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def _steering(section: Section) -> dict[str, Any]:
+    """The options that change results and are not at their defaults; a method always."""
+    found: dict[str, Any] = {}
+    pinned = {"weights"} if getattr(section, "weights_pin", "") else set()
+    for name, field in type(section).model_fields.items():
+        if NEUTRAL in field.metadata or name in pinned:
+            continue
+        value, default = (
+            _steering(each) if isinstance(each, Section) else each
+            for each in (getattr(section, name), field.get_default(call_default_factory=True))
+        )
+        if name == "method" or value != default:
+            found[name] = value
+    return found
+
+
+def label_of(name: str, hash_: str) -> str:
+    """The label of a recipe with this name and :attr:`Recipe.hash`."""
+    return f"{name}-{hash_[:8]}"
+
+
+def preset_names() -> list[str]:
+    """The names of the shipped recipes, sorted."""
+    return sorted(f.name.removesuffix(".toml") for f in _PRESETS.iterdir() if _is_toml(f.name))
+
+
+def _is_toml(name: str) -> bool:
+    return name.endswith(".toml")
+
+
+def _read_toml(name_or_path: str) -> dict[str, Any]:
+    if name_or_path in preset_names():
+        return tomllib.loads((_PRESETS / f"{name_or_path}.toml").read_text("utf-8"))
+    path = Path(name_or_path)
+    if not path.is_file():
+        hint = did_you_mean(name_or_path, preset_names())
+        raise RecipeError("recipe.not_found", f"There is no recipe {name_or_path!r}{hint}.")
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError("recipe.invalid", f"{path} is not TOML: {error}.") from None
+
+
+def _override(table: dict[str, Any], override: str) -> None:
+    """Set one ``path.to.option=value`` in a parsed TOML table."""
+    dotted, equals, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        raise RecipeError(
+            "recipe.invalid", f"--set {override!r} is not of the form path.to.option=value."
+        )
+    try:
+        value = tomllib.loads(f"value = {text.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    *sections, option = keys
+    for key in sections:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise RecipeError("recipe.invalid", f"--set {override!r}: {key} is not a section.")
+    if option == "method" and table.get(option) != value:
+        table.clear()  # the options of another method mean nothing to this one
+    table[option] = value
+
+
+def _explain(error: Any) -> str:
+    """One pydantic error as a sentence with the option's dotted name."""
+    path = [str(part) for part in error["loc"]]
+    if path[:1] == ["remove"]:
+        del path[1:2]  # pydantic puts the chosen method's tag there
+    dotted = ".".join(path)
+    names = list(_option_names(Recipe))
+    if error["type"] == "extra_forbidden" and dotted in names:
+        return f"{dotted} is an option of another method"
+    if error["type"] == "extra_forbidden":
+        return f"{dotted} is not an option{did_you_mean(dotted, names)}"
+    if error["type"] == "missing":
+        return f"{dotted} is missing"
+    if error["type"] == "union_tag_invalid":
+        methods, given = error["ctx"]["expected_tags"], error["ctx"]["tag"]
+        nearest = did_you_mean(given, methods.replace("'", "").split(", "))
+        return f"{dotted}.method = {given!r} is none of {methods}{nearest}"
+    message = error["msg"].removeprefix("Value error, ")
+    if not dotted:
+        return str(message)
+    return f"{dotted} = {error['input']!r}: {message}"
+
+
+def _option_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The dotted names of all sections and options, those of every method included."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        for section in _sections_in(field.annotation):
+            yield from _option_names(section, f"{prefix}{name}.")
+
+
+def _sections_in(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a field's annotation (a section, or a union of them) names."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [s for part in getattr(annotation, "__args__", ()) for s in _sections_in(part)]

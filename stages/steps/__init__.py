@@ -1,0 +1,1 @@
+"""The steps of the method, a file each, in the order of work."""

@@ -1,0 +1,110 @@
+"""Plan the patches around the region, and cut each at its working size."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from stages.photo import Patch, Photo
+from stages.pixels import colour
+from stages.pixels.boxes import Box
+from stages.pixels.masks import Bits, Bytes
+from stages.pixels.patches import PlannedPatch, cut, cut_blend, cut_mask
+from stages.pixels.resize import scale_mask, scale_pixels
+from stages.pixels.windows import plan_crops, window_of, working_size
+from stages.recipe import Recipe
+from stages.steps.base import Work
+
+
+def cut_patches(recipe: Recipe) -> Work:
+    """Make the step that plans the patches and cuts them; an empty mask has none."""
+
+    def work(photo: Photo) -> None:
+        assert photo.region is not None
+        for index, plan in enumerate(plan_crops(photo.region, recipe)):
+            patch = _cut_patch(photo, plan, recipe, _seed(photo, recipe, index))
+            photo.patches.append(patch)
+            photo.lineage.patches.append(_describe(plan, patch))
+        photo.region = None
+
+    return work
+
+
+def _seed(photo: Photo, recipe: Recipe, index: int) -> int:
+    """Seed of patch ``index``, 0 to 2**32 - 1, from contents alone.
+
+    These are the photo's file, what is marked on it, in whatever form, and the recipe's ``seed``:
+    the same photo comes out the same under any id and path, and recipes paint by the same chance.
+    """
+    row = photo.lineage
+    assert row.image_sha256
+    assert row.region_sha256
+    key = f"{recipe.seed}/{row.image_sha256}/{row.region_sha256}/{index}"
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
+
+
+def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> Patch:
+    assert photo.region is not None
+    photo_height, photo_width = photo.region.shape
+    window = window_of(plan, recipe, photo_width, photo_height)
+    seen, unknown = _seen(photo, window)
+    blend = cut_blend(plan, recipe.mask.feather_for(photo_width, photo_height))
+    hidden = _hidden(photo, plan.crop)
+    inside = plan.crop.shifted(-window.x0, -window.y0).slices
+    detail, hole = (seen[inside].copy(), unknown[inside].copy()) if recipe.refiner else (None, None)
+    if (unknown > 0).all():
+        # A removal copies from what is known: only what is transparent is left for that.
+        unknown = cut_mask(photo.region, window)
+    width, height = working_size(recipe, window.width, window.height)
+    return Patch(
+        crop=plan.crop,
+        window=window,
+        pixels=scale_pixels(seen, width, height),
+        mask=scale_mask(unknown, width, height),
+        blend=blend if hidden is None else np.where(hidden, np.uint8(0), blend),
+        seed=seed,
+        detail=detail,
+        hole=hole,
+    )
+
+
+def _seen(photo: Photo, box: Box) -> tuple[Bytes, Bytes]:
+    """Part of the photo as models see it, ``(h, w, 3)`` uint8 sRGB, and what of it is unknown.
+
+    Unknown, 255 in ``(h, w)`` uint8, is what is painted anew, and what is wholly transparent: its
+    colours are nobody's choice.
+    """
+    assert photo.decoded is not None
+    assert photo.region is not None
+    unknown, hidden = cut_mask(photo.region, box), _hidden(photo, box)
+    if hidden is not None:
+        unknown[hidden] = 255
+    return colour.view(cut(photo.decoded.pixels, box), photo.decoded.space), unknown
+
+
+def _hidden(photo: Photo, box: Box) -> Bits | None:
+    """Where the photo is wholly transparent, ``(h, w)``; None: its alpha hides nothing."""
+    assert photo.decoded is not None
+    if photo.decoded.alpha is None or photo.alpha_is_mask:
+        return None
+    return np.asarray(photo.decoded.pixels[box.slices][..., -1] == 0)
+
+
+def _describe(plan: PlannedPatch, patch: Patch) -> dict[str, object]:
+    height, width = patch.mask.shape
+    return {
+        "region": _box_dict(plan.region),
+        "crop": _box_dict(plan.crop),
+        "window": _box_dict(patch.window),
+        "working_width": width,
+        "working_height": height,
+        "seed": patch.seed,
+        "refined": None,  # these are told by the steps that refine
+        "reason": None,
+        "tries": None,
+    }
+
+
+def _box_dict(box: Box) -> dict[str, int]:
+    return {"x": box.x0, "y": box.y0, "width": box.width, "height": box.height}

@@ -1,0 +1,37 @@
+"""Read the photo and its masks, and record their versions and hashes."""
+
+from __future__ import annotations
+
+import hashlib
+
+from manifests.storage import objects as storage
+from stages.photo import Photo
+from stages.recipe import Recipe
+from stages.steps.base import Work
+
+
+def fetch(recipe: Recipe) -> Work:
+    """Make the step that reads the photo and its masks, and notes their versions and hashes.
+
+    It raises what :func:`manifests.storage.objects.fetch` does.
+    """
+    schemes = recipe.limits.schemes
+
+    def work(photo: Photo) -> None:
+        row = photo.lineage
+        image = storage.fetch(row.image_uri, "image", schemes)
+        photo.original, row.image_version = image.data, image.version
+        row.image_sha256 = hashlib.sha256(image.data).hexdigest()
+        masks = [
+            image if uri == row.image_uri else storage.fetch(uri, "mask", schemes)
+            for uri in photo.marks.files
+        ]
+        photo.mask_files = [mask.data for mask in masks]
+        row.mask_version = " ".join(mask.version for mask in masks) or None
+        hashes = [hashlib.sha256(mask.data).hexdigest() for mask in masks]
+        if len(hashes) > 1:
+            row.mask_sha256 = hashlib.sha256("".join(hashes).encode()).hexdigest()
+        else:
+            row.mask_sha256 = hashes[0] if hashes else None
+
+    return work

@@ -1,0 +1,55 @@
+"""Store the result."""
+
+from __future__ import annotations
+
+import hashlib
+
+from manifests.errors import RowError
+from manifests.storage.objects import is_same, write
+from stages.codecs import encode as coding
+from stages.photo import Photo
+from stages.recipe import Recipe
+from stages.steps.base import Work
+
+
+def publish(output: str, recipe: Recipe) -> Work:
+    """Make the step that stores ``<output>/images/<recipe>-<hash>/<id>.<suffix>``."""
+    folder = f"{output}/images/{recipe.label}"
+
+    def work(photo: Photo) -> None:
+        suffix = coding.suffix_of(photo.original, photo.lineage.image_uri, recipe)
+        _store(photo, f"{folder}/{photo.lineage.id}.{suffix}")
+
+    return work
+
+
+_SPELLINGS = {"jpeg": "jpg", "tiff": "tif", "heif": "heic"}
+
+
+def check_suffix(uri: str, recipe: Recipe) -> Work:
+    """Make the step that refuses an output whose suffix names another format than it will have."""
+    name = uri.rpartition("/")[2]
+    given = name.rpartition(".")[2].lower() if "." in name else "nothing"
+
+    def work(photo: Photo) -> None:
+        suffix = coding.suffix_of(photo.original, photo.lineage.image_uri, recipe)
+        if _SPELLINGS.get(given, given) != suffix:
+            raise RowError(
+                "output.other_format", f"{uri} ends in {given}, but the result is a {suffix}."
+            )
+
+    return work
+
+
+def publish_as(uri: str) -> Work:
+    """Make the step that stores the photo at a path or URI of the user's choice."""
+    return lambda photo: _store(photo, uri)
+
+
+def _store(photo: Photo, uri: str) -> None:
+    for used in (photo.lineage.image_uri, *photo.marks.files):
+        if is_same(uri, used):
+            raise RowError("output.is_input", f"The result would overwrite {used}.")
+    write(uri, photo.result)
+    photo.lineage.output_uri = uri
+    photo.lineage.output_sha256 = hashlib.sha256(photo.result).hexdigest()

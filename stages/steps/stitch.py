@@ -1,0 +1,45 @@
+"""Paste the filled patches into the photo."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from stages.codecs import encode as coding
+from stages.codecs.decode import decode_photo
+from stages.photo import Photo
+from stages.pixels.blend import mark_changed, stitch
+from stages.pixels.resize import scale_pixels
+from stages.recipe import Recipe
+from stages.steps.base import Work
+
+
+def stitch_patches(recipe: Recipe) -> Work:
+    """Make the step that pastes the filled patches into the photo.
+
+    A photo that came from another actor is decoded again: its pixels did not travel.
+    """
+
+    def work(photo: Photo) -> None:
+        if not photo.patches and not coding.converts(photo.original, recipe):
+            return
+        decoded = photo.decoded or decode_photo(
+            photo.original, recipe.limits.max_megapixels, photo.lineage.image_uri
+        )
+        pixels = decoded.pixels.copy()
+        changed = np.zeros(pixels.shape[:2], np.bool_)
+        for patch in photo.patches:
+            fill = scale_pixels(patch.pixels, patch.crop.width, patch.crop.height)
+            stitch(
+                pixels,
+                fill,
+                patch.blend,
+                patch.crop,
+                decoded.space,
+                opaque=photo.alpha_is_mask,
+            )
+            mark_changed(changed, patch.blend, patch.crop)
+        photo.decoded, photo.changed = replace(decoded, pixels=pixels), changed
+
+    return work

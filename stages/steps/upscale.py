@@ -1,0 +1,33 @@
+"""Enlarge each crop to the size at which it is refined."""
+
+from __future__ import annotations
+
+from stages.photo import Photo
+from stages.pixels.resize import scale_mask
+from stages.pixels.windows import refined_size
+from stages.recipe import Recipe
+from stages.steps.base import Work
+from stages.weights.find import find
+
+
+def upscale(recipe: Recipe) -> Work:
+    """Make the step that brings each crop to the size at which it is refined."""
+    from stages.models.upscaler import Upscaler, to_size  # noqa: PLC0415 - torch is an extra
+
+    assert recipe.refine is not None
+    size_px, options = recipe.refine.size_px, recipe.upscale
+    upscaler, weights = None, None
+    if options is not None and options.method == "model":
+        weights = find(options.weights, pin=options.weights_pin)
+        upscaler = Upscaler.load(weights.path, options)
+
+    def work(photo: Photo) -> None:
+        patches = photo.patches_to_refine
+        for patch in patches:
+            width, height = refined_size(patch.crop, size_px)
+            patch.pixels = to_size(patch.pixels, width, height, upscaler)
+            patch.mask = scale_mask(patch.mask, width, height)
+        if weights and patches:
+            photo.lineage.weights[weights.name] = weights.sha256
+
+    return work

@@ -1,0 +1,180 @@
+"""Cases with a known answer, to calibrate the judge: real photos, holes in them, and fills.
+
+A case is a removal's fill and what a refiner might have made of it, at one working size. In good
+ones the refined fill is another real fill, or the removal's with its texture repaired; in bad ones
+an object lies in such a fill. No output of a diffusion model is among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from jobs.evaluation.synthetic import THINGS, Place, blob, paste, to_lab, turned_box
+from stages.models.classical import load_fill
+from stages.pixels.boxes import Box, bounds_of, context_box
+from stages.pixels.patches import cut, cut_mask, plan_patches
+from stages.pixels.windows import refined_size
+from stages.recipe.options import (
+    CropOptions,
+    NavierStokesOptions,
+    PatchMatchOptions,
+    RemoveOptions,
+    TeleaOptions,
+)
+from tests.bench.common import Pixels
+
+#: Photos are shrunk to the first longer side, crops brought to the other: as a refiner sees them,
+#: if smaller.
+_PHOTO_SIDE_PX, _CROP_SIDE_PX = 800, 512
+
+#: Sides of pasted things over the hole's, and how opaque they are.
+_EXTENTS, _OPACITIES = (0.35, 0.55, 0.8), (0.5, 0.75, 1.0)
+
+#: What a hole's crop shows around it; the first as shipped recipes that refine, the second less,
+#: since photos are smaller.
+_CROP = CropOptions(context=2.0, min_context_px=64)
+
+_SOFT = "soft patchmatch"
+_REMOVALS: dict[str, RemoveOptions] = {
+    "telea": TeleaOptions(),
+    "navier-stokes": NavierStokesOptions(),
+    _SOFT: PatchMatchOptions(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One hole, filled twice; ``extent`` and ``opacity`` are of a pasted thing, else 0."""
+
+    kind: str
+    is_bad: bool
+    removal: Pixels
+    refined: Pixels
+    mask: Pixels
+    extent: float = 0.0
+    opacity: float = 0.0
+
+
+def make_cases(
+    photo: Pixels, others: Sequence[Pixels], holes: int, rng: np.random.Generator
+) -> Iterator[Case]:
+    """Cut holes into a photo, and fill each well and badly; objects are cut from the others."""
+    photo, others = shrunk(photo), [shrunk(each) for each in others]
+    for number in range(holes):
+        remover = list(_REMOVALS)[number % len(_REMOVALS)]
+        removal, copied, mask = _filled(*cut_hole(photo, rng), remover, rng)
+        repaired = repair_texture(removal, mask, rng)
+        yield Case(f"patchmatch over {remover}", False, removal, copied, mask)
+        yield Case(f"texture of {remover} repaired", False, removal, repaired, mask)
+        for kind, thing in THINGS.items():
+            base = copied if rng.random() < 0.5 else repaired
+            extent, opacity = float(rng.choice(_EXTENTS)), float(rng.choice(_OPACITIES))
+            place = _place_in(base, mask, extent, rng)
+            made = paste(place, thing, others, rng, opacity=opacity, within=mask)
+            if made:
+                yield Case(kind, True, removal, made[0], mask, extent, opacity)
+
+
+def original_cases(
+    photo: Pixels, marked: npt.NDArray[np.bool_], rng: np.random.Generator
+) -> Iterator[Case]:
+    """What was to be removed, back in its own hole: for each part of a real mask."""
+    for number, plan in enumerate(plan_patches(marked, _CROP, feather_px=3)):
+        crop, mask = cut(photo, plan.crop), cut_mask(marked, plan.crop)
+        remover = list(_REMOVALS)[number % len(_REMOVALS)]
+        removal, copied, hole = _filled(crop, mask, remover, rng)
+        original = _enlarged(crop, (removal.shape[1], removal.shape[0]))
+        yield Case(f"patchmatch over {remover}", False, removal, copied, hole)
+        yield Case("the original", True, removal, original, hole)
+
+
+def repair_texture(fill: Pixels, mask: Pixels, rng: np.random.Generator) -> Pixels:
+    """What a refiner does to a soft fill if it invents nothing: detail, grain, a slight tint.
+
+    Sharpens the hole, lays on grain of about the surroundings' strength, and shifts its colour by
+    up to 2 (L) and 1.5 (a, b), and about as much again from place to place, as decoding latents
+    does.
+    """
+    inside, levels = mask > 0, fill.astype(np.float32)
+    fine = levels - cv2.GaussianBlur(levels, (0, 0), 2)
+    grain = cv2.GaussianBlur(rng.normal(0, 1, mask.shape).astype(np.float32), (0, 0), 1)
+    usual = float(np.median(np.abs(fine[~inside]))) if not inside.all() else 0.0
+    strength = float(np.clip(1.5 * usual, 0.5, 8)) * rng.uniform(0.7, 1.4) / grain.std()
+    sharp = levels + rng.uniform(0.3, 1.2) * fine + (strength * grain)[..., None]
+    lab = to_lab(np.rint(np.clip(sharp, 0, 255)).astype(np.uint8))
+    drift = rng.normal(0, 1, (4, 4, 3)).astype(np.float32)
+    slow = cv2.resize(drift, (mask.shape[1], mask.shape[0]), interpolation=cv2.INTER_CUBIC)
+    lab += (rng.uniform(-1, 1, 3) * (2.0, 1.5, 1.5) + slow * (0.8, 0.4, 0.4)).astype(np.float32)
+    rgb = np.clip(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), 0, 1) * 255
+    return np.where(inside[..., None], np.rint(rgb).astype(np.uint8), fill)
+
+
+def shrunk(photo: Pixels) -> Pixels:
+    scale = min(1.0, _PHOTO_SIDE_PX / max(photo.shape[:2]))
+    size = (round(photo.shape[1] * scale), round(photo.shape[0] * scale))
+    return np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def cut_hole(photo: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+    """Draw an ellipse, a turned rectangle or a blob, a tenth to a third of the shorter side wide.
+
+    Returns:
+        A crop around it, and its mask.
+    """
+    height, width = photo.shape[:2]
+    across, down = rng.uniform(0.04, 0.15) * min(height, width) * rng.uniform(0.6, 1.4, 2)
+    axes = (float(across), float(down))
+    centre = (float(rng.uniform(0.1, 0.9) * width), float(rng.uniform(0.1, 0.9) * height))
+    hole = np.zeros((height, width), np.uint8)
+    match int(rng.integers(3)):
+        case 0:
+            cv2.fillPoly(hole, [turned_box(centre, axes, rng)], 255)
+        case 1:
+            cv2.fillPoly(hole, [blob(centre, axes, rng)], 255)
+        case _:
+            whole = (round(centre[0]), round(centre[1])), (round(across), round(down))
+            cv2.ellipse(hole, *whole, float(rng.uniform(0, 180)), 0, 360, 255, -1)
+    region, context = bounds_of(hole), _CROP.min_context_px
+    assert region is not None
+    box = context_box(region, width, height, context=_CROP.context, min_context_px=context)
+    return cut(photo, box), np.ascontiguousarray(hole[box.slices])
+
+
+def _filled(
+    crop: Pixels, mask: Pixels, remover: str, rng: np.random.Generator
+) -> tuple[Pixels, Pixels, Pixels]:
+    """The removal's fill, PatchMatch's with another seed, and the mask; at the working size."""
+    first, second = (int(seed) for seed in rng.integers(2**31, size=2))
+    if remover == _SOFT:
+        removal = soft_fill(crop, mask, first)
+    else:
+        removal = load_fill(_REMOVALS[remover])(crop, mask, first)
+    copied = load_fill(PatchMatchOptions())(crop, mask, second)
+    size = refined_size(Box(0, 0, mask.shape[1], mask.shape[0]), _CROP_SIDE_PX)
+    hole = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+    return _enlarged(removal, size), _enlarged(copied, size), hole
+
+
+def soft_fill(crop: Pixels, mask: Pixels, seed: int) -> Pixels:
+    """Texture that is continued, and a little soft: as near to LaMa's as without its weights."""
+    sharp = load_fill(PatchMatchOptions())(crop, mask, seed)
+    soft = np.asarray(cv2.GaussianBlur(sharp, (0, 0), 1.5), np.uint8)
+    return np.where(mask[..., None] > 0, soft, crop)
+
+
+def _enlarged(crop: Pixels, size: tuple[int, int]) -> Pixels:
+    return np.asarray(cv2.resize(crop, size, interpolation=cv2.INTER_LANCZOS4), np.uint8)
+
+
+def _place_in(base: Pixels, mask: Pixels, extent: float, rng: np.random.Generator) -> Place:
+    """A place in the hole, as far inside as the thing is large, where there is room."""
+    side_px = extent * float(np.sqrt(np.count_nonzero(mask)))
+    inside = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    ys, xs = np.nonzero(inside >= min(0.5 * side_px, 0.8 * float(inside.max())))
+    pick = int(rng.integers(len(ys)))
+    return Place(base, (float(xs[pick]), float(ys[pick])), side_px)

@@ -1,0 +1,317 @@
+"""What can go wrong around a run, done for real: processes killed, storage stalled, full, locked.
+
+After each fault, and where the run itself did not come through a second one, every id is recorded
+exactly once, every picture is byte for byte that of an undisturbed run, and no more was done twice
+than was in flight. ``jobs/README.md`` has the table.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from jobs.pipeline import recorder
+from jobs.pipeline.actor import _AHEAD
+from jobs.run import Outcome, run
+from manifests.errors import CleanupError
+from manifests.ledger import Ledger
+from manifests.planning.plan import load_plan, make_plan
+from tests.support import beside, last_run
+from tests.support import faulty_steps as doubles
+from tests.support.ray_cluster import RayCluster, ray_cluster
+from tests.support.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, running
+from tests.support.small_catalog import TELEA, SmallCatalog
+
+_PHOTOS = 160
+_ROWS_PER_SHARD = 20
+_ACTORS = 2
+
+#: Of each actor: what waits to be recorded, what is read ahead and what is written behind.
+_IN_FLIGHT = recorder._ROWS_PER_RECORD + 2 * _AHEAD + 1
+
+_PAUSE_S = 0.05
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with running() as server, pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        patch.setenv("CATALOG_CLEANUP_RETRY_S", "60")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def cluster(server: S3Server) -> Iterator[RayCluster]:
+    with ray_cluster({**server.environment, "CATALOG_CLEANUP_RETRY_S": "60"}) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def catalog(server: S3Server) -> SmallCatalog:
+    catalog = SmallCatalog(server, "faults", _PHOTOS)
+    catalog.store()
+    return catalog
+
+
+@pytest.fixture(scope="module")
+def undisturbed(catalog: SmallCatalog, cluster: RayCluster) -> dict[str, str]:
+    outcome = run(
+        catalog.manifest,
+        catalog.output("undisturbed"),
+        TELEA,
+        Console(quiet=True),
+        address=cluster.address,
+        rows_per_shard=_ROWS_PER_SHARD,
+    )
+    assert outcome.exit_code == 0
+    return catalog.results("undisturbed")
+
+
+class Scene:
+    """One output and what is done to it."""
+
+    def __init__(self, catalog: SmallCatalog, cluster: RayCluster, name: str, log: Path) -> None:
+        self.catalog, self.cluster, self.name, self.log = catalog, cluster, name, log
+        self.output = catalog.output(name)
+
+    def run(self, output: str = "", **options: Any) -> Outcome:
+        return run(
+            self.catalog.manifest,
+            output or self.output,
+            TELEA,
+            Console(quiet=True),
+            address=self.cluster.address,
+            rows_per_shard=_ROWS_PER_SHARD,
+            steps=partial(doubles.watched, log=str(self.log), pause_s=_PAUSE_S),
+            **options,
+        )
+
+    def drive(self) -> subprocess.Popen[str]:
+        """The same in a process of its own."""
+        command = [sys.executable, "-m", "tests.support.driver", self.catalog.manifest, self.output]
+        command += [self.cluster.address, str(self.log), f"--pause={_PAUSE_S}"]
+        command += [f"--rows-per-shard={_ROWS_PER_SHARD}"]
+        return subprocess.Popen(command, text=True, stderr=subprocess.PIPE)
+
+    @property
+    def begun(self) -> list[str]:
+        """``id process`` of each photo that was begun, in order."""
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+    def await_begun(self, count: int) -> None:
+        self._await(lambda: len(self.begun) >= count)
+
+    def await_recorded(self, count: int) -> None:
+        self._await(lambda: self.catalog.keys(f"{self.name}/lineage/") and self.recorded() >= count)
+
+    def recorded(self) -> int:
+        return self.catalog.recorded(self.name)
+
+    def _await(self, condition: Callable[[], Any]) -> None:
+        deadline = time.monotonic() + 120
+        while not condition():
+            assert time.monotonic() < deadline, "the run does not get on"
+            time.sleep(0.05)
+
+    @contextmanager
+    def sabotaged(self, deed: Callable[[], None], after: int = 40) -> Iterator[None]:
+        """Do something when so many photos were begun, while the block runs."""
+
+        def sabotage() -> None:
+            self.await_begun(after)
+            deed()
+
+        with beside(sabotage):
+            yield
+
+
+@pytest.fixture
+def scene(
+    catalog: SmallCatalog,
+    cluster: RayCluster,
+    undisturbed: dict[str, str],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> Scene:
+    return Scene(catalog, cluster, request.node.name, tmp_path / "log")
+
+
+def assert_all_is_well(scene: Scene, undisturbed: dict[str, str], again: int) -> None:
+    assert scene.catalog.results(scene.name) == undisturbed
+    assert len(scene.begun) - _PHOTOS <= again, "done twice"
+
+
+def test_a_killed_driver(scene: Scene, undisturbed: dict[str, str]) -> None:
+    with scene.drive() as driver:
+        scene.await_recorded(1)
+        driver.kill()
+    assert 0 < scene.recorded() < _PHOTOS
+    assert scene.run().exit_code == 0
+    assert_all_is_well(scene, undisturbed, _ACTORS * _IN_FLIGHT)
+
+
+def test_a_killed_actor(scene: Scene, undisturbed: dict[str, str]) -> None:
+    def kill() -> None:
+        os.kill(int(scene.begun[-1].split()[1]), signal.SIGKILL)
+
+    with scene.sabotaged(kill):
+        assert scene.run().exit_code == 0, "the run itself comes through"
+    assert_all_is_well(scene, undisturbed, _IN_FLIGHT)
+
+
+def test_a_killed_node(scene: Scene, undisturbed: dict[str, str]) -> None:
+    with scene.cluster.another_node() as node, scene.sabotaged(node.kill):
+        assert scene.run().exit_code == 0, "the run itself comes through"
+    assert_all_is_well(scene, undisturbed, _IN_FLIGHT)
+
+
+def test_a_killed_s3_server_that_returns(
+    scene: Scene, undisturbed: dict[str, str], server: S3Server
+) -> None:
+    def kill() -> None:
+        server.kill()
+        time.sleep(5)
+        server.revive()
+
+    with scene.sabotaged(kill):
+        assert scene.run().exit_code == 0, "the run itself comes through"
+    assert_all_is_well(scene, undisturbed, 0)
+
+
+def test_s3_that_stalls_for_20_s(
+    scene: Scene, undisturbed: dict[str, str], server: S3Server
+) -> None:
+    def stall() -> None:
+        server.pause()
+        time.sleep(20)
+        server.resume()
+
+    with scene.sabotaged(stall):
+        assert scene.run().exit_code == 0, "the run itself comes through"
+    assert_all_is_well(scene, undisturbed, 0)
+
+
+def test_s3_that_answers_503_for_30_s(
+    scene: Scene, undisturbed: dict[str, str], server: S3Server
+) -> None:
+    def refuse() -> None:
+        server.slow_down(True)
+        time.sleep(30)
+        server.slow_down(False)
+
+    with scene.sabotaged(refuse):
+        assert scene.run().exit_code == 0, "the run itself comes through"
+    assert_all_is_well(scene, undisturbed, 0)
+
+
+def test_credentials_that_expire(
+    scene: Scene, undisturbed: dict[str, str], server: S3Server
+) -> None:
+    """Misses a token that says itself when it expires: this server does not issue any."""
+    with (
+        scene.sabotaged(lambda: server.remove_credentials(ACCESS_KEY)),
+        pytest.raises(CleanupError) as caught,
+    ):
+        scene.run()
+    assert caught.value.code == "storage.credentials"
+    server.add_credentials(ACCESS_KEY, SECRET_KEY)
+    plan = load_plan(scene.output)
+    assert plan
+    for shard in range(plan.shards):
+        statuses = Ledger(scene.output, TELEA.hash).latest(shard)["status"]
+        assert set(statuses.to_pylist()) <= {"ok"}, "no row is blamed"
+    assert scene.run().exit_code == 0
+    assert_all_is_well(scene, undisturbed, _ACTORS * _IN_FLIGHT)
+
+
+def test_a_full_disk(scene: Scene, undisturbed: dict[str, str], tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o"]
+    subprocess.run([*mount, "size=300k", "tmpfs", str(disk)], check=True)
+    try:
+        with pytest.raises(CleanupError, match="No space left on device"):
+            scene.run(str(disk / "out"))
+        subprocess.run([*mount, "remount,size=100m", str(disk)], check=True)
+        outcome = scene.run(str(disk / "out"))
+        assert (outcome.exit_code, outcome.tally.ok) == (0, _PHOTOS)
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_photos_removed_and_exchanged_after_planning(
+    scene: Scene, undisturbed: dict[str, str]
+) -> None:
+    client, prefix = scene.catalog.server.client(), scene.catalog.prefix
+    keys = [f"{prefix}/{name}" for name in ("000001.jpg", "000002.jpg")]
+    make_plan(scene.catalog.manifest, scene.output, rows_per_shard=_ROWS_PER_SHARD)
+    removed, exchanged = scene.catalog.read(keys)
+    client.delete_object(Bucket=BUCKET, Key=keys[0])
+    client.put_object(Bucket=BUCKET, Key=keys[1], Body=removed)
+    try:
+        outcome = scene.run()
+        assert (outcome.exit_code, outcome.tally.failed) == (2, {"image.not_found": 1})
+        assert outcome.tally.ok == _PHOTOS - 1
+    finally:
+        client.put_object(Bucket=BUCKET, Key=keys[0], Body=removed)
+        client.put_object(Bucket=BUCKET, Key=keys[1], Body=exchanged)
+    assert scene.run().exit_code == 0, "what is back, or another, is new work"
+    assert_all_is_well(scene, undisturbed, 2)
+    assert scene.run().exit_code == 0
+    assert_all_is_well(scene, undisturbed, 2)
+
+
+def test_a_half_written_lineage_file(scene: Scene, undisturbed: dict[str, str]) -> None:
+    assert scene.run(shards="0-3").exit_code == 0
+    key = scene.catalog.keys(f"{scene.name}/lineage/")[0]
+    (data,) = scene.catalog.read([key])
+    client = scene.catalog.server.client()
+    client.put_object(Bucket=BUCKET, Key=key, Body=data[: len(data) // 2])
+    assert scene.run().exit_code == 0
+    (aside,) = [key for key in scene.catalog.keys(f"{scene.name}/lineage/") if "/.damaged-" in key]
+    client.delete_object(Bucket=BUCKET, Key=aside)
+    assert_all_is_well(scene, undisturbed, _ROWS_PER_SHARD)
+
+
+def test_two_runs_at_once(scene: Scene, undisturbed: dict[str, str]) -> None:
+    with scene.drive() as one, scene.drive() as other:
+        told = [driver.communicate(timeout=120)[1] for driver in (one, other)]
+    assert sorted([one.returncode, other.returncode]) == [0, 1]
+    assert any("output.in_use: Run 000001-" in text for text in told)
+    assert_all_is_well(scene, undisturbed, 0)
+
+
+def test_sigterm(scene: Scene, undisturbed: dict[str, str]) -> None:
+    with scene.drive() as driver:
+        scene.await_begun(20)
+        driver.terminate()
+        assert driver.wait(60) == 1
+    assert 0 < scene.recorded() < _PHOTOS
+    assert scene.recorded() == len(scene.begun), "what was begun is recorded"
+    assert last_run(scene.output)["status"] == "stopped"
+    assert scene.run().exit_code == 0
+    assert_all_is_well(scene, undisturbed, 0)
+
+
+def test_five_kills_at_random_moments(scene: Scene, undisturbed: dict[str, str]) -> None:
+    """``python -m tests.support.endurance`` does the same with 20,000 photos."""
+    kills = 0
+    for moment in (25, 50, 75, 100, 125):
+        with scene.drive() as driver:
+            scene.await_begun(moment + kills * _ACTORS)
+            driver.kill()
+            kills += 1
+    assert scene.run().exit_code == 0
+    assert_all_is_well(scene, undisturbed, kills * _ACTORS * _IN_FLIGHT)

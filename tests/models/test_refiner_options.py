@@ -1,0 +1,232 @@
+"""Prompts apart from the model, and each switch: it works, or it is said that it cannot be had."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import FluxFillPipeline
+from diffusers.models.attention_dispatch import _AttentionBackendRegistry
+
+from manifests.errors import WeightsError
+from stages.models.refiners import Encoder, load_encoder, load_refiner, loading
+from stages.models.refiners.batches import scheduler_as_is
+from stages.models.refiners.flux2_klein import Flux2Klein
+from stages.models.refiners.flux_fill import FluxFill, FluxPrompts
+from stages.models.refiners.prompts import Prompt
+from stages.recipe.options import Flux2KleinOptions, FluxFillOptions
+from tests.support.lama_networks import needs_gpu
+from tests.support.networks import make_flux_fill
+from tests.support.refining import (
+    apart,
+    load_flux,
+    load_klein,
+    make_crops,
+    make_prompts,
+    pictures_of,
+)
+from tests.support.tiny_models import save_klein
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_flux_prompts_equal_the_whole_pipelines(flux_folder: Path) -> None:
+    encoder: Encoder = FluxPrompts.load(flux_folder, FluxFillOptions(dtype="float32"))
+    whole = FluxFillPipeline.from_pretrained(flux_folder, local_files_only=True)
+
+    prompt = encoder.encode("a wooden table")
+    embeds, pooled, _ = whole.encode_prompt("a wooden table", None, max_sequence_length=256)
+
+    assert prompt.embeds.shape == (256, 32)
+    assert np.allclose(prompt.embeds, embeds[0].detach().numpy(), atol=1e-4)
+    assert np.allclose(prompt.pooled, pooled[0].detach().numpy(), atol=1e-4)
+    assert encoder.encode("a wooden table") is prompt  # encoded once
+    assert prompt.text_hash != encoder.encode("").text_hash
+    assert not np.array_equal(prompt.embeds, encoder.encode("").embeds)
+
+
+@pytest.mark.parametrize(
+    ("letters", "tokens"), [(0, 256), (200, 256), (254, 256), (300, 302), (510, 512), (700, 512)]
+)
+def test_flux_pads_short_texts_and_keeps_all_of_long_ones(
+    letters: int, tokens: int, flux_folder: Path
+) -> None:
+    """The test's tokenizer makes a token of each letter, of the first space, and of the end."""
+    encoder = load_encoder(FluxFillOptions(dtype="float32"), flux_folder)
+    text = "".join(chr(97 + index % 26) for index in range(letters))
+
+    assert encoder.encode(text).embeds.shape == (tokens, 32)
+    if 254 < letters < 510:
+        assert not np.array_equal(
+            encoder.encode(text).embeds, encoder.encode(text[:-1] + "!").embeds
+        )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_prompts_travel_as_bytes_without_loss(dtype: Any, flux_folder: Path) -> None:
+    prompt = load_encoder(FluxFillOptions(dtype=dtype), flux_folder).encode("grass")
+
+    packed = prompt.to_bytes()
+    again = Prompt.from_bytes(packed)
+
+    assert np.array_equal(again.embeds, prompt.embeds)
+    assert np.array_equal(again.pooled, prompt.pooled)
+    assert again.negative.shape == (0, 0)
+    assert again.text_hash == prompt.text_hash
+    size = 2 if dtype == "bfloat16" else 4
+    assert len(packed) < size * prompt.embeds.size + 2000
+
+
+def test_klein_that_is_not_distilled_steers_away_from_the_empty_text(tmp_path: Path) -> None:
+    folder = save_klein(tmp_path / "base", distilled=False)
+    options = {g: Flux2KleinOptions(steps=2, guidance=g, dtype="float32") for g in (1, 4)}
+    pixels, masks = make_crops(1)
+
+    pictures = []
+    for each in options.values():
+        prompt = load_encoder(each, folder).encode("grass")
+        assert prompt.negative.shape == (prompt.embeds.shape if each.guidance > 1 else (0, 0))
+        refiner = load_refiner(each, folder)
+        pictures += pictures_of(refiner.refine(pixels, masks, [prompt], [5]))
+
+    assert apart(*pictures) > 0.01
+
+
+def test_bfloat16_comes_near_float32(flux_folder: Path) -> None:
+    """Within 8 levels on average; random weights amplify rounding more than trained ones."""
+    pixels, masks = make_crops(2)
+    prompts = make_prompts(2)
+
+    exact = pictures_of(load_flux(flux_folder).refine(pixels, masks, prompts, [1, 2]))
+    short = pictures_of(
+        load_flux(flux_folder, dtype="bfloat16").refine(pixels, masks, prompts, [1, 2])
+    )
+
+    for one, other in zip(exact, short, strict=True):
+        assert 0 < apart(one, other) < 8
+
+
+def test_auto_is_float32_without_a_gpu() -> None:
+    assert loading.dtype_of("auto", torch.device("cpu")) is torch.float32
+    assert loading.dtype_of("float16", torch.device("cpu")) is torch.float16
+
+
+@pytest.mark.parametrize("family", ["flux", "klein"])
+def test_compiled_blocks_give_the_same(
+    family: str, flux_folder: Path, klein_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced, but run as they are: misses what generating code can break, which takes minutes."""
+    monkeypatch.setattr(loading, "COMPILE_BACKEND", "eager")
+    pixels, masks = make_crops(2)
+    prompts = make_prompts(2, dim=48 if family == "klein" else 32)
+
+    results = []
+    for compiled in (False, True):
+        if family == "klein":
+            refiner: FluxFill | Flux2Klein = load_klein(klein_folder, steps=2, compile=compiled)
+        else:
+            refiner = load_flux(flux_folder, steps=2, compile=compiled)
+        results.append(pictures_of(refiner.refine(pixels, masks, prompts, [1, 2])))
+        blocks = refiner.pipe.transformer.transformer_blocks
+        assert (blocks[0]._compiled_call_impl is not None) == compiled
+
+    assert np.abs(np.asarray(results[0]) - np.asarray(results[1])).max() <= 1
+
+
+def test_attention_backend_is_used_and_stays_with_the_model(flux_folder: Path) -> None:
+    refiner = load_flux(flux_folder, attention="_native_math")
+    processors = {
+        module.processor._attention_backend.value
+        for module in refiner.pipe.transformer.modules()
+        if hasattr(module, "processor")
+    }
+    pixels, masks = make_crops(1)
+
+    assert processors == {"_native_math"}
+    assert _AttentionBackendRegistry.get_active_backend()[0].value == "native"
+    prompts = make_prompts(1)
+    one = pictures_of(refiner.refine(pixels, masks, prompts, [1]))
+    other = pictures_of(load_flux(flux_folder).refine(pixels, masks, prompts, [1]))
+    assert np.abs(np.asarray(one) - np.asarray(other)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"attention": "no-such-backend"},
+        {"attention": "sage"},  # not installed
+        {"attention": "_native_cudnn"},  # takes a GPU, which only shows when it runs
+        {"fp8": True, "dtype": "bfloat16"},
+        {"offload": True},
+        {"compile": True},  # with a backend that does not exist, as if no compiler did
+    ],
+    ids=str,
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU can do some of these")
+def test_what_cannot_be_had_is_said_at_load(
+    options: dict[str, Any], flux_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "COMPILE_BACKEND", "no-such-backend")
+
+    with pytest.raises(WeightsError) as raised:
+        load_flux(flux_folder, **options)
+
+    assert raised.value.code == "model.unavailable"
+    assert f"refine.{next(iter(options))}" in raised.value.message
+    assert _AttentionBackendRegistry.get_active_backend()[0].value == "native"
+
+
+@pytest.mark.parametrize("family", ["flux", "klein"])
+def test_offloaded_parts_come_when_they_are_needed(
+    family: str, flux_folder: Path, klein_folder: Path
+) -> None:
+    """Diffusers' own hooks, which move the parts from the CPU to the CPU: misses real memory."""
+    refiner = load_flux(flux_folder) if family == "flux" else load_klein(klein_folder)
+    pixels, masks = make_crops(1)
+    prompts = make_prompts(1, dim=32 if family == "flux" else 48)
+    before = pictures_of(refiner.refine(pixels, masks, prompts, [1]))
+
+    refiner.pipe.enable_model_cpu_offload(device=torch.device("cpu"))
+    for _ in range(2):
+        offloaded = pictures_of(refiner.refine(pixels, masks, prompts, [1]))
+        assert np.array_equal(before, offloaded)
+
+
+def test_distilled_klein_refuses_guidance(klein_folder: Path) -> None:
+    with pytest.raises(WeightsError, match="guidance") as raised:
+        load_klein(klein_folder, guidance=4.0)
+    assert raised.value.code == "model.unavailable"
+
+
+def test_without_the_libraries_it_says_how_to_get_them(
+    flux_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "stages.models.refiners.flux_fill")
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+
+    with pytest.raises(WeightsError) as raised:
+        load_refiner(FluxFillOptions(), flux_folder)
+
+    assert raised.value.code == "model.not_installed"
+    assert ".ci/uv sync --extra models" in str(raised.value)
+
+
+@pytest.mark.gpu
+@needs_gpu(40)
+def test_full_size_runs_in_bfloat16() -> None:
+    """The published architecture, 11.9 B parameters, random: says nothing about pictures."""
+    device, dtype = torch.device("cuda"), torch.bfloat16
+    pipe = make_flux_fill(scheduler_as_is(), device, dtype)
+    assert 11.8e9 < sum(weights.numel() for weights in pipe.transformer.parameters()) < 12.0e9
+    refiner = FluxFill(pipe, FluxFillOptions(steps=2), device, dtype)
+    pixels, masks = make_crops(2, 1024, 1024)
+    nothing = np.zeros((0, 0), np.float32)
+    prompt = Prompt(np.zeros((512, 4096), np.float32), np.zeros(768, np.float32), nothing, "")
+
+    pictures = pictures_of(refiner.refine(pixels, masks, [prompt] * 2, [1, 2]))
+
+    assert [picture.shape for picture in pictures] == [(1024, 1024, 3)] * 2

@@ -1,0 +1,279 @@
+"""Pools: their file, their sizes on all kinds of clusters (without Ray), and what is told.
+
+``tests/ray/test_autoscaling.py`` has them grow.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cluster.nodes import with_those_up
+from cluster.pools import Pools, selects
+from cluster.sizing import ACCELERATOR, NodeShape, Sizing, has_gpus, size_pools, unplaced
+from jobs.pipeline.placement import batched, load_pools
+from jobs.run import run
+from manifests.errors import ClusterError
+from stages.recipe import Recipe
+from stages.recipe.options import LamaOptions
+from tests.conftest import Command
+from tests.support import DEMO
+
+CLEAN = ["cpu", "small_gpu", "large_gpu", "cpu"]
+LAMA = ["cpu", "small_gpu", "cpu"]
+GIB = 2**30
+
+
+def sized(
+    nodes: list[NodeShape], groups: list[str], blocks: int = 1000, **pools: dict[str, object]
+) -> Sizing:
+    return size_pools(Pools.model_validate(pools), nodes, groups, blocks)
+
+
+def ranges(sizing: Sizing) -> dict[str, tuple[int, int]]:
+    return {name: (size.min_actors, size.max_actors) for name, size in sizing.sizes.items()}
+
+
+def small(up: int, possible: int = 0) -> NodeShape:
+    return NodeShape("small", 8, 1, 20, {"gpu-tier": "small"}, up, possible or up)
+
+
+def large(up: int, possible: int = 0) -> NodeShape:
+    return NodeShape("large", 16, 1, 150, {"gpu-tier": "large"}, up, possible or up)
+
+
+def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
+    file = tmp_path / "pools.toml"
+    file.write_text(
+        'wait_s = 60\n[large_gpu]\nmax_actors = 3\nlabel_selector = { kind = "in(a,b)" }'
+    )
+    pools = load_pools(file)
+    assert (pools.wait_s, pools.large_gpu.max_actors, pools.large_gpu.memory_gib) == (60, 3, 40)
+    assert pools.large_gpu.label_selector == {"kind": "in(a,b)"}
+    assert pools.small_gpu == Pools().small_gpu
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[large_gpu]\nmax_actor = 3", r"large_gpu\.max_actor .*did you mean max_actors\?"),
+        ("[smal_gpu]\n", r"smal_gpu .*did you mean small_gpu\?"),
+        ("[cpu]\ngpus = 1", r"cpu\.gpus is no key"),
+        ("[small_gpu]\ngpus = 1.5", r"gpus = 1\.5 must be a share of one"),
+        ("[cpu]\nmin_actors = 4\nmax_actors = 2", "max_actors = 2 is less than min_actors"),
+        ('[cpu]\nlabel_selector = { zone = "in(a" }', r"'in\(a' is none of"),
+        ("[cpu]\ntasks_in_flight = 1", r"cpu\.tasks_in_flight = 1"),
+        ("[cpu", "pools.toml: "),
+    ],
+)
+def test_a_file_with_mistakes_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    file = tmp_path / "pools.toml"
+    file.write_text(text)
+    with pytest.raises(ClusterError, match=told) as caught:
+        load_pools(file)
+    assert caught.value.code == "cluster.bad_pools"
+
+
+def test_batch_sizes_of_pools_go_before_the_recipes_and_change_no_result() -> None:
+    pools = Pools.model_validate({"small_gpu": {"batch_size": 3}, "large_gpu": {"batch_size": 2}})
+    recipe = Recipe.load("clean")
+    changed = batched(recipe, pools)
+    assert isinstance(changed.remove, LamaOptions)
+    assert changed.refine
+    assert (changed.remove.batch_size, changed.refine.batch_size) == (3, 2)
+    assert changed.hash == recipe.hash
+    assert batched(recipe, Pools()) == recipe
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"none\.toml"):
+        load_pools(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize(
+    ("selector", "matches"),
+    [
+        *[("a", True), ("b", False), ("!b", True), ("!a", False)],
+        *[("in(b,a)", True), ("in(b, c)", False), ("!in(b,c)", True), ("!in(a)", False)],
+    ],
+)
+def test_labels_are_selected_as_ray_does(selector: str, matches: bool) -> None:
+    assert selects({"tier": selector, "zone": "!x"}, {"tier": "a"}) == matches
+
+
+def test_cpus_alone_take_one_actor_each_but_no_more_than_there_are_shards() -> None:
+    nodes = [NodeShape("", 8, up=2, possible=2)]
+    assert ranges(sized(nodes, ["cpu"])) == {"cpu": (16, 16)}
+    assert ranges(sized(nodes, ["cpu"], blocks=3)) == {"cpu": (3, 3)}
+    assert ranges(size_pools_taken(nodes, 6)) == {"cpu": (10, 16)}, "others are at work there"
+
+
+def size_pools_taken(nodes: list[NodeShape], taken: float) -> Sizing:
+    return size_pools(Pools(), nodes, ["cpu"], 1000, taken)
+
+
+def test_cpus_that_an_autoscaler_may_add_count_as_room_to_grow() -> None:
+    head, workers = NodeShape("head", 1), NodeShape("cpu", 8, labels=None, up=0, possible=10)
+    assert ranges(sized([head, workers], ["cpu"])) == {"cpu": (1, 81)}
+    from_zero = sized([NodeShape("head", 0), workers], ["cpu"])
+    assert ranges(from_zero) == {"cpu": (1, 80)}
+    assert not from_zero.problems
+
+
+def test_one_gpu_is_shared_by_both_pools() -> None:
+    sizing = sized([NodeShape("", 8, 1, 60)], CLEAN)
+    assert ranges(sizing) == {"cpu": (1, 3), "small_gpu": (1, 1), "large_gpu": (1, 1)}
+    assert [sizing.sizes[name].gpus for name in ("small_gpu", "large_gpu")] == [0.5, 0.5]
+    assert sizing.sizes["large_gpu"].label_selector == {}
+    assert not sizing.problems
+    tiny = sized([NodeShape("", 2, 1, 60)], CLEAN)
+    assert {size.cpus for size in tiny.sizes.values()} == {0.5}, "four parts share two CPUs"
+    assert not tiny.problems
+    alone = sized([NodeShape("", 8, 1, 60)], LAMA)
+    assert alone.sizes["small_gpu"].gpus == 1
+
+
+def test_of_gpus_without_labels_a_fifth_removes() -> None:
+    sizing = sized([NodeShape("", 64, 8, 900)], CLEAN)
+    assert ranges(sizing) == {"cpu": (1, 4), "small_gpu": (1, 1), "large_gpu": (1, 7)}
+    fleet = sized([NodeShape("", 16, 1, 100, up=3, possible=10), NodeShape("", 32, 2, 100)], CLEAN)
+    assert ranges(fleet) == {"cpu": (1, 8), "small_gpu": (1, 2), "large_gpu": (1, 10)}
+    assert fleet.sizes["large_gpu"].ready_actors == 4
+    assert not fleet.problems
+
+
+def test_two_tiers_are_pinned_by_our_labels() -> None:
+    sizing = sized([small(3), large(2)], CLEAN)
+    assert ranges(sizing) == {"cpu": (1, 8), "small_gpu": (1, 3), "large_gpu": (1, 2)}
+    assert sizing.sizes["small_gpu"].label_selector == {"gpu-tier": "small"}
+    assert sizing.sizes["large_gpu"].label_selector == {"gpu-tier": "large"}
+    assert sizing.sizes["large_gpu"].memory_gib == 40
+    assert (sizing.notes, sizing.problems) == ([], [])
+
+
+def test_two_tiers_without_labels_of_ours_are_pinned_by_the_kind_of_gpu() -> None:
+    nodes = [
+        NodeShape("", 8, 1, 20, {ACCELERATOR: "L4"}, 4, 4),
+        NodeShape("", 8, 1, 20, {ACCELERATOR: "T4"}),
+        NodeShape("", 26, 1, 150, {ACCELERATOR: "H100"}, 2, 2),
+    ]
+    sizing = sized(nodes, CLEAN)
+    assert sizing.sizes["small_gpu"].label_selector == {ACCELERATOR: "in(L4,T4)"}
+    assert sizing.sizes["large_gpu"].label_selector == {ACCELERATOR: "in(H100)"}
+    assert ranges(sizing)["small_gpu"] == (1, 5)
+    assert ranges(sizing)["large_gpu"] == (1, 2)
+    only_large = sized(nodes[2:], CLEAN)
+    assert only_large.sizes["small_gpu"].label_selector == {}
+
+
+def test_node_types_that_are_not_up_belong_to_the_pool_that_they_are_named_after() -> None:
+    types = [
+        NodeShape("head", 1),
+        NodeShape("small-gpu", 8, 1, 20, None, 0, 4),
+        NodeShape("large-gpu-spot", 16, 1, 150, None, 0, 2),
+    ]
+    sizing = sized(types, CLEAN)
+    assert ranges(sizing) == {"cpu": (1, 8), "small_gpu": (1, 4), "large_gpu": (1, 2)}
+    assert sizing.sizes["large_gpu"].label_selector == {"gpu-tier": "large"}
+    assert not sizing.problems
+
+
+def test_what_is_set_is_taken_as_it_is() -> None:
+    nodes = [NodeShape("", 8, 1, 20)]
+    missing = sized(nodes, LAMA, small_gpu={"label_selector": {"gpu-tier": "small"}})
+    assert missing.problems == ["small_gpu: there is no node with the label gpu-tier=small."]
+    memory = sized(nodes, LAMA, small_gpu={"memory_gib": 30})
+    assert "takes 30 GiB of memory, and no node has more than 20" in memory.problems[0]
+    shares = sized(nodes, CLEAN, small_gpu={"gpus": 0.25}, large_gpu={"gpus": 0.75})
+    assert [shares.sizes[name].gpus for name in ("small_gpu", "large_gpu")] == [0.25, 0.75]
+    assert not shares.problems
+
+
+def test_what_finds_no_room_is_a_problem() -> None:
+    more = sized([small(2), large(1)], CLEAN, large_gpu={"min_actors": 3})
+    assert "of the 3 actors that a run begins with, 1 find room" in more.problems[0]
+    both = sized([NodeShape("", 8, 1, 60)], CLEAN, small_gpu={"gpus": 1}, large_gpu={"gpus": 1})
+    assert len(both.problems) == 1
+    no_cpu = sized([NodeShape("", 2, 1, 60)], CLEAN, small_gpu={"cpus": 1}, large_gpu={"cpus": 1})
+    assert no_cpu.problems, "two GPU actors take both CPUs, and the CPU pool has none"
+    many = sized([small(2)], LAMA, small_gpu={"max_actors": 8})
+    assert many.notes == ["small_gpu may have 8 actors, of which 2 fit."]
+
+
+def test_defaults_that_no_node_allows_are_left_out_with_a_note() -> None:
+    sizing = sized([NodeShape("", 8, 2, 20)], CLEAN)
+    assert sizing.sizes["large_gpu"].memory_gib == 0
+    assert not sizing.problems
+    assert [note.split()[0] for note in sizing.notes] == ["small_gpu", "large_gpu", "large_gpu"]
+
+
+def test_without_growing_a_pool_begins_with_all_that_there_is_room_for() -> None:
+    size = sized([small(2, 9), large(3)], CLEAN).sizes["small_gpu"]
+    assert (size.min_actors, size.max_actors, size.ready_actors) == (1, 9, 2)
+    alone = size.one_at_a_time()
+    assert (alone.min_actors, alone.max_actors, alone.tasks_in_flight) == (2, 9, 1)
+
+
+def test_nodes_of_a_shape_are_put_together_and_those_to_come_counted() -> None:
+    resources = {"CPU": 8.0, "GPU": 1.0, "memory": 20.04 * GIB}
+    labels = {"ray.io/node-group": "small", "gpu-tier": "small"}
+    alive = [(resources, labels | {"ray.io/node-id": name}) for name in "ab"]
+    alive.append(({"CPU": 1.0}, {"ray.io/node-group": "head"}))
+    types = [
+        NodeShape("small", 8, 1, 20, labels, 0, 5),
+        NodeShape("large", 16, 1, 150, None, 0, 3),
+        NodeShape("full", 16, 1, 150, None, 0, 0),
+    ]
+    first, head, last = with_those_up(alive, types)
+    assert first == NodeShape("small", 8, 1, 20, labels, 2, 5)
+    assert (head.name, head.up, head.possible) == ("head", 1, 1)
+    assert last == types[1]
+    assert has_gpus([last])
+    assert not has_gpus([head])
+
+
+def test_what_is_missing_while_nodes_come_up() -> None:
+    sizes = sized([small(0, 3), large(1)], CLEAN).sizes
+    assert unplaced(sizes, [large(1)], CLEAN) == [
+        "small_gpu: there is no node with the label gpu-tier=small."
+    ]
+
+
+def pinned_to_nothing(folder: Path, more: str = "") -> Path:
+    file = folder / "pools.toml"
+    file.write_text(f'wait_s = 2\n[cpu]\nlabel_selector = {{ zone = "moon" }}\n{more}')
+    return file
+
+
+def test_the_doctor_tells_what_would_be_placed_where(
+    command: Command, ray_address: str, tmp_path: Path
+) -> None:
+    done = command("doctor", "--cluster", ray_address, "--recipe", "telea")
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"ok +Nodes: 2 CPUs, .* GiB; 1 up", done.stdout)
+    assert "Pool: cpu: fetch ▸ decode" in done.stdout
+    assert "publish: 2 actors, each 1 CPU" in done.stdout
+    file = pinned_to_nothing(tmp_path)
+    bad = command("doctor", "--cluster", ray_address, "--recipe", "telea", "--pools", file)
+    assert bad.returncode == 1
+    assert re.search("bad +Pool: cpu: there is no node with the label zone=moon.", bad.stdout)
+
+
+def test_a_run_that_finds_no_room_says_so_instead_of_waiting_for_ever(
+    ray_address: str, tmp_path: Path
+) -> None:
+    def run_with(pools: Path) -> ClusterError:
+        manifest, recipe = str(DEMO / "manifest.csv"), Recipe.load("telea")
+        quiet, output = Console(quiet=True), str(tmp_path / "out")
+        with pytest.raises(ClusterError) as caught:
+            run(manifest, output, recipe, quiet, address=ray_address, pools=load_pools(pools))
+        assert caught.value.code == "cluster.too_small"
+        return caught.value
+
+    at_once = run_with(pinned_to_nothing(tmp_path))
+    assert at_once.message == "cpu: there is no node with the label zone=moon."
+    never_come = pinned_to_nothing(tmp_path, '[nodes.far]\ncpus = 4\nlabels = { zone = "moon" }')
+    assert "did not start in time. cpu: there is no node" in run_with(never_come).message

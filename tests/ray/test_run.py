@@ -1,0 +1,231 @@
+"""The main job end to end: real Ray, real photos, real files, and a real S3 server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from pycocotools import mask as coco
+from rich.console import Console
+
+from cluster.pools import PoolSize
+from jobs.run import Outcome, run
+from manifests.errors import DestinationError
+from stages.pixels.masks import distance_outside
+from stages.recipe import Recipe
+from tests.support import DEMO, encoded, last_run
+from tests.support import faulty_steps as doubles
+from tests.support.catalog import BAD_ROWS, make_catalog
+
+Run = Callable[..., Outcome]
+QUIET = Console(quiet=True)
+TELEA = Recipe.load("telea")
+
+
+@pytest.fixture
+def on_ray(ray_address: str) -> Run:
+    """``run`` on the tests' cluster, quietly."""
+
+    def on_cluster(manifest: Path | str, output: Path | str, **options: Any) -> Outcome:
+        recipe = options.pop("recipe", TELEA)
+        return run(
+            str(manifest),
+            str(output),
+            recipe,
+            QUIET,
+            address=ray_address,
+            **options,
+        )
+
+    return on_cluster
+
+
+def lineage(output: Path) -> pd.DataFrame:
+    return pd.read_parquet(output / "lineage").set_index("id").sort_index()
+
+
+def test_two_hundred_photos_with_ten_bad_rows(on_ray: Run, tmp_path: Path) -> None:
+    catalog = make_catalog(tmp_path, good=190, least_mp=0.5, most_mp=12.0)
+    outcome = on_ray(catalog.manifest, tmp_path / "out")
+    assert outcome.exit_code == 2
+    assert (outcome.tally.rows, outcome.tally.ok) == (200, 190)
+    assert outcome.tally.failed == dict.fromkeys(BAD_ROWS, 1)
+    assert (outcome.tally.crashed, outcome.tally.missing_count) == (0, 0)
+    rows = lineage(tmp_path / "out")
+    assert rows.index.is_unique
+    assert set(rows.index) == {*catalog.good, *catalog.bad}
+    assert {name: rows.error_code[name] for name in catalog.bad} == catalog.bad
+    stored = {path.stem for path in (tmp_path / "out" / "images" / TELEA.label).iterdir()}
+    assert stored == set(catalog.good)
+    for name in catalog.good[::5]:  # every fifth is a PNG
+        assert_nothing_changed_outside_the_mask(tmp_path, name, rows.output_uri[name])
+
+
+def assert_nothing_changed_outside_the_mask(folder: Path, name: str, output: str) -> None:
+    before = np.asarray(Image.open(folder / "in" / f"{name}.png"))
+    after = np.asarray(Image.open(output))
+    mask = np.asarray(Image.open(folder / "in" / f"{name}-mask.png")) >= 128
+    changed = (before != after).any(axis=2)
+    reach = TELEA.mask.dilate_px + TELEA.mask.feather_px + 1
+    assert not changed[distance_outside(mask) >= reach].any()
+    assert changed[mask].mean() > 0.99, "the mark itself must be gone"
+
+
+def test_marks_of_every_form_go_through_and_are_resumed(on_ray: Run, tmp_path: Path) -> None:
+    photo = str(DEMO / "photos" / "coffee-stray-coins.jpg")
+    masks = [np.zeros((400, 600), np.uint8) for _ in range(2)]
+    masks[0][50:90, 60:100] = masks[1][300:330, 20:80] = 255
+    for number, mask in enumerate(masks):
+        (tmp_path / f"{number}.png").write_bytes(encoded(mask))
+    rle = coco.encode(np.asfortranarray(masks[0] | masks[1]) // 255)
+    polygon = [[60, 50, 100, 50, 100, 90, 60, 90], [20, 300, 80, 300, 80, 330, 20, 330]]
+    marks: dict[str, dict[str, Any]] = {
+        "boxes": {"boxes": [[60, 50, 40, 40], [20, 300, 60, 30]]},
+        "polygons": {"polygons": polygon},
+        "rle": {"rle": {"size": [400, 600], "counts": rle["counts"].decode()}},
+        "masks": {"mask": ["0.png", "1.png"]},
+        "mixed": {"mask": "0.png", "boxes": [20, 300, 60, 30]},
+        "none": {"boxes": []},
+        "bad": {"boxes": [[60, 50, 40]]},
+        "size": {"rle": {"size": [600, 400], "counts": [240_000]}},
+        "forgotten": {},
+    }
+    lines = [json.dumps({"id": name, "image": photo, **mark}) for name, mark in marks.items()]
+    (tmp_path / "m.jsonl").write_text("\n".join(lines))
+    outcome = on_ray(tmp_path / "m.jsonl", tmp_path / "out")
+    assert outcome.tally.failed == {"mask.bad_shape": 1, "mask.size_mismatch": 1, "mask.no_uri": 1}
+    assert (outcome.tally.ok, outcome.tally.unchanged, outcome.tally.missing_count) == (6, 1, 0)
+    rows = lineage(tmp_path / "out")
+    same = ["boxes", "polygons", "rle", "masks", "mixed"]
+    assert len(set(rows.masked_px[same])) == 1
+    assert rows.fidelity["none"] == "identical"
+    assert "boxes[0] has 3 numbers, not x, y, width, height" in rows.error["bad"]
+    assert json.loads(rows.marks["masks"]) == {"masks": [str(tmp_path / "1.png")]}
+    again = on_ray(tmp_path / "m.jsonl", tmp_path / "out")
+    assert again.tally == outcome.tally
+    assert (lineage(tmp_path / "out").run_id == rows.run_id).all(), "nothing was done twice"
+
+
+def test_the_lineage_tells_how_a_photo_was_made(on_ray: Run, tmp_path: Path) -> None:
+    on_ray(DEMO / "manifest.csv", tmp_path)
+    row = lineage(tmp_path).loc["fig-bowl-sticker-date"]
+    assert (row.status, row.recipe_name) == ("ok", "telea")
+    assert pd.isna(row.error_code)
+    assert row.recipe_hash == TELEA.hash
+    assert row.output_uri == str(tmp_path / "images" / TELEA.label / "fig-bowl-sticker-date.jpg")
+    assert (row.width, row.height, len(row.patches)) == (1300, 879, 2)
+    assert row.category == "tableware"
+    steps = ["fetch", "decode", "mask", "cut", "remove", "stitch", "encode", "publish"]
+    assert [name for name, _ in row.seconds] == steps
+    table = duckdb.read_parquet(f"{tmp_path}/lineage/*/*/*.parquet", hive_partitioning=True)
+    seen = table.select("id, shard, patches[1].crop.width, seconds['remove']").fetchall()
+    assert len(seen) == 8
+    record = last_run(tmp_path)
+    assert (record["status"], record["exit_code"], record["rows"]) == ("finished", 0, 8)
+    assert record["recipe"]["remove"]["method"] == "telea"
+
+
+def test_apart_or_fused_the_pictures_are_the_same(on_ray: Run, tmp_path: Path) -> None:
+    """Misses what a GPU pool would add: the pool apart is of CPU actors."""
+    half = PoolSize(min_actors=1, max_actors=1, cpus=0.5)
+    options = {"recipe": Recipe.load("patchmatch", ["resize.max_side_px=200"])}
+    fused = on_ray(DEMO / "manifest.csv", tmp_path / "fused", **options)
+    apart = on_ray(
+        DEMO / "manifest.csv",
+        tmp_path / "apart",
+        steps=doubles.apart,
+        pools={"cpu": half, "small_gpu": half},
+        rows_per_shard=3,
+        **options,
+    )
+    assert fused.exit_code == apart.exit_code == 0
+    hashes = [lineage(tmp_path / name).output_sha256 for name in ("fused", "apart")]
+    pd.testing.assert_series_equal(hashes[0], hashes[1])
+    assert (lineage(tmp_path / "apart").category == lineage(tmp_path / "fused").category).all()
+
+
+def test_a_second_run_does_only_what_is_left(on_ray: Run, tmp_path: Path) -> None:
+    on_ray(DEMO / "manifest.csv", tmp_path, rows_per_shard=2)
+    first = lineage(tmp_path)
+    on_ray(DEMO / "manifest.csv", tmp_path)
+    pd.testing.assert_frame_equal(lineage(tmp_path), first)
+    (lost,) = (tmp_path / "lineage").glob("*/shard=00002/*")
+    redone = set(pd.read_parquet(lost).id)
+    lost.unlink()
+    outcome = on_ray(DEMO / "manifest.csv", tmp_path)
+    again = lineage(tmp_path)
+    assert outcome.exit_code == 0
+    assert again.index.is_unique
+    assert (again.output_sha256 == first.output_sha256).all()
+    assert set(again.index[again.run_id != first.run_id]) == redone
+
+
+def test_failed_rows_are_done_again_on_request(on_ray: Run, tmp_path: Path) -> None:
+    catalog = make_catalog(tmp_path, good=2, least_mp=0.2, most_mp=0.3)
+    assert on_ray(catalog.manifest, tmp_path / "out").tally.failed_count == 10
+    good = tmp_path / "in" / "photo-001.jpg"
+    (tmp_path / "in" / "bad-image.zero_bytes.jpg").write_bytes(good.read_bytes())
+    mask = (tmp_path / "in" / "photo-001-mask.png").read_bytes()
+    (tmp_path / "in" / "bad-image.zero_bytes-mask.png").write_bytes(mask)
+    blind = {"check_inputs": False}
+    assert on_ray(catalog.manifest, tmp_path / "out", **blind).tally.failed_count == 10
+    outcome = on_ray(catalog.manifest, tmp_path / "out", retry={"failed"}, **blind)
+    assert (outcome.tally.ok, outcome.tally.failed_count) == (3, 9)
+    assert "image.zero_bytes" not in outcome.tally.failed
+    assert lineage(tmp_path / "out").index.is_unique, "the rows that were done again are gone"
+
+
+def test_originals_are_never_overwritten(on_ray: Run, tmp_path: Path) -> None:
+    (tmp_path / "images" / TELEA.label).mkdir(parents=True)
+    photo, mask = DEMO / "photos" / "coffee-stray-coins.jpg", DEMO / "masks"
+    input_ = tmp_path / "images" / TELEA.label / "1.jpg"
+    input_.write_bytes(photo.read_bytes())
+    (tmp_path / "m.csv").write_text(
+        f"id,image,mask\n1,{input_},{mask}/coffee-stray-coins.png\n[/2],a,b\n"
+    )
+    outcome = on_ray(tmp_path / "m.csv", tmp_path)
+    assert outcome.tally.failed == {"output.is_input": 1, "id.unsafe": 1}
+    assert input_.read_bytes() == photo.read_bytes()
+
+
+def test_an_output_that_cannot_be_written_stops_the_run(on_ray: Run, tmp_path: Path) -> None:
+    (tmp_path / "images").write_text("in the way")
+    with pytest.raises(DestinationError, match="Cannot store"):
+        on_ray(DEMO / "manifest.csv", tmp_path)
+    assert last_run(tmp_path)["status"] == "failed"
+    (tmp_path / "images").unlink()
+    assert on_ray(DEMO / "manifest.csv", tmp_path).exit_code == 0
+
+
+def test_results_of_several_recipes_lie_side_by_side(on_ray: Run, tmp_path: Path) -> None:
+    others = [Recipe.load("navier-stokes"), Recipe.load("telea", ["mask.dilate_px=9"])]
+    for recipe in (TELEA, *others):
+        assert on_ray(DEMO / "manifest.csv", tmp_path, recipe=recipe).tally.ok == 8
+    rows = pd.read_parquet(tmp_path / "lineage")
+    assert rows.groupby("recipe_hash").id.nunique().tolist() == [8, 8, 8]
+    assert rows.output_uri.is_unique
+    for uri, sha256 in zip(rows.output_uri, rows.output_sha256, strict=True):
+        assert hashlib.sha256(Path(uri).read_bytes()).hexdigest() == sha256
+
+
+def test_from_s3_to_s3(on_ray: Run, s3: str, tmp_path: Path) -> None:
+    client = boto3.client("s3")
+    for path in [*(DEMO / "photos").iterdir(), *(DEMO / "masks").iterdir(), DEMO / "manifest.csv"]:
+        client.upload_file(str(path), "catalog", f"run/{path.relative_to(DEMO)}")
+    on_disk = on_ray(DEMO / "manifest.csv", tmp_path)
+    in_s3 = on_ray(f"{s3}/run/manifest.csv", f"{s3}/run-out")
+    assert on_disk.exit_code == in_s3.exit_code == 0
+    for uri in lineage(tmp_path).output_uri:
+        key = f"run-out/images/{TELEA.label}/{Path(uri).name}"
+        body = client.get_object(Bucket="catalog", Key=key)["Body"].read()
+        assert body == Path(uri).read_bytes()
+    assert last_run(f"{s3}/run-out")["tally"]["ok"] == 8

@@ -1,0 +1,387 @@
+"""Runs as jobs of a real Ray cluster that asks for a token, on photos in a real S3; and what it
+tells its watchers."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_type_hints
+from urllib.request import urlopen
+
+import pytest
+from ray.job_submission import JobStatus, JobSubmissionClient
+from typer.main import get_command
+
+from jobs import cli
+from jobs.cli.options import as_words, parse_run
+from jobs.pipeline.metrics import METRICS
+from manifests.ledger import Goal, Ledger, tallies
+from manifests.planning.plan import load_plan
+from manifests.runs import records, shows_life
+from tests.conftest import Command
+from tests.support import DEMO, last_run
+from tests.support.ray_cluster import RayCluster, ray_cluster
+from tests.support.s3_server import BUCKET, S3Server
+
+ROOT = Path(__file__).parents[2]
+TOKEN = "not-a-secret-but-long-enough-for-ray"
+#: Ray keeps the first token that a process has used, which may be another test's.
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+PLACE = f"s3://{BUCKET}/submit"
+NAMES = sorted(path.name for path in (DEMO / "photos").iterdir())
+PROGRAM = str(Path(sys.executable).parent / "catalog-cleanup")
+
+#: Of the long run: more than are done before it is stopped.
+MANY = 400
+
+
+#: Passes on what comes to its port to another, until it is killed.
+RELAY = """
+import asyncio, sys
+
+async def pump(source, drain):
+    while data := await source.read(65536):
+        drain.write(data)
+    drain.close()
+
+async def connected(source, drain):
+    there = await asyncio.open_connection(*sys.argv[1:])
+    await asyncio.gather(pump(source, there[1]), pump(there[0], drain))
+
+async def main():
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(s3_server: S3Server) -> Iterator[RayCluster]:
+    environment = {
+        **s3_server.environment,
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": TOKEN,
+        "RAY_metrics_report_interval_ms": "1000",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # as in the image
+    }
+    with ray_cluster(environment, dashboard=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture(autouse=True)
+def trusted(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who submits has the token, and reads the S3."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+
+
+@pytest.fixture(scope="module")
+def photos(s3_server: S3Server) -> None:
+    """The demo's photos with their masks, and manifests of them."""
+    client = s3_server.client()
+    for path in DEMO.rglob("*.*"):
+        if path.parent.name in ("photos", "masks"):
+            key = f"submit/{path.parent.name}/{path.name}"
+            client.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
+    lines = (DEMO / "manifest.csv").read_text().splitlines()
+    manifests = {
+        "good": lines[:4],
+        "bad": [*lines[:3], lines[3].replace("photos/", "photos/no-")],
+        "many": [lines[0], *(f"{number}-{lines[1 + number % 8]}" for number in range(MANY))],
+    }
+    for name, rows in manifests.items():
+        body = "\n".join(rows).encode()
+        client.put_object(Bucket=BUCKET, Key=f"submit/{name}.csv", Body=body)
+
+
+def job_in(text: str) -> str:
+    found = re.search(r"raysubmit_\w+", text)
+    assert found, text
+    return found[0]
+
+
+def keys_below(server: S3Server, prefix: str) -> list[str]:
+    found = server.client().list_objects_v2(Bucket=BUCKET, Prefix=f"submit/{prefix}/")
+    return [each["Key"] for each in found.get("Contents", [])]
+
+
+def scraped(cluster: RayCluster) -> set[str]:
+    """The names of the series that the head exports now."""
+    with urlopen(cluster.metrics, timeout=10) as answer:  # noqa: S310 - our own
+        text = answer.read().decode()
+    return set(re.findall(r"^(\w+)(?:\{| )", text, re.M))
+
+
+def awaited(condition: Any, seconds: float = 120.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({"RAY_AUTH_MODE": "disabled"}, "Missing authentication token"),
+        ({"RAY_AUTH_TOKEN": "another-than-the-cluster-has"}, "Invalid authentication token"),
+    ],
+    ids=["no token", "wrong token"],
+)
+def test_without_its_token_a_cluster_takes_no_job(
+    cluster: RayCluster, command: Command, environment: dict[str, str], told: str
+) -> None:
+    done = command(
+        "submit", "m.csv", "--output", "out", "--address", cluster.dashboard, **environment
+    )
+    assert done.returncode == 1
+    assert "cluster.unreachable" in done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nobody_at_the_address(command: Command) -> None:
+    for address in ("http://127.0.0.1:9", "127.0.0.1:8265"):
+        done = command("stop", "out", "--address", address)
+        assert done.returncode == 1
+        assert "cluster.unreachable" in done.stderr
+
+
+def test_a_job_cleans_photos_with_the_code_and_the_recipe_that_are_sent(
+    cluster: RayCluster, photos: None, s3_server: S3Server, command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.toml").write_text('name = "mine"\n[remove]\nmethod = "telea"\n')
+    (tmp_path / "prices.toml").write_text('"" = 3600.0\n')
+    done = command(
+        *("submit", f"{PLACE}/good.csv", "--output", f"{PLACE}/good"),
+        *("--recipe", "mine.toml", "--set", "mask.dilate_px=5", "--prices", "prices.toml"),
+        *("--address", cluster.dashboard, "--env", "OURS=1", "--working-dir", ROOT),
+        RAY_ADDRESS="127.0.0.1:1",  # for other commands: --address goes before it
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 ok" in done.stdout
+    images = [key for key in keys_below(s3_server, "good") if "/images/mine-" in key]
+    assert len(images) == 3
+    record = last_run(f"{PLACE}/good")
+    assert record["recipe"]["mask"]["dilate_px"] == 5
+    assert record["job"] == job_in(done.stdout)
+    assert 1 < record["cost_usd"] < 3 * record["seconds"]
+
+
+def test_failed_rows_and_runs_that_do_not_finish_have_their_own_exit_codes(
+    cluster: RayCluster, photos: None, command: Command
+) -> None:
+    options = (
+        "--output",
+        f"{PLACE}/bad",
+        "--recipe",
+        "telea",
+        "--address",
+        cluster.dashboard,
+    )
+    some_failed = command("submit", f"{PLACE}/bad.csv", *options)
+    assert some_failed.returncode == 2, some_failed.stdout + some_failed.stderr
+    unfinished = command("submit", f"{PLACE}/absent.csv", *options)
+    assert unfinished.returncode == 1
+    assert "manifest.not_found" in unfinished.stdout
+
+
+def test_what_would_fail_there_is_told_here(cluster: RayCluster, command: Command) -> None:
+    call = ("submit", "m.csv", "--output", "out", "--address", cluster.dashboard)
+    assert "recipe.not_found" in command(*call, "--recipe", "no-such").stderr
+    assert "--env" in command(*call, "--env", "NOT_SET_ANYWHERE").stderr
+    assert "unknown status" in command(*call, "--retry", "bad").stderr
+    assert "cluster.bad_pools" in command(*call, "--pools", "no-such.toml").stderr
+    for wrong in (call[:1] + call[2:], (*call, "--outptu", "x"), (*call, "one-more")):
+        done = command(*wrong)
+        assert done.returncode == 1
+        assert "Usage: catalog-cleanup submit" in done.stderr
+    assert "output.not_found" in command("stop", "out").stderr
+
+
+@pytest.fixture(scope="module")
+def long_run(cluster: RayCluster, photos: None) -> str:
+    """A job by Ray's own command, at work on many photos; its id."""
+    ray = str(Path(sys.executable).parent / "ray")
+    call = [ray, "job", "submit", "--no-wait", "--address", cluster.dashboard, "--"]
+    call += ["catalog-cleanup", "run", f"{PLACE}/many.csv", "--output", f"{PLACE}/many"]
+    done = subprocess.run(
+        call,
+        env=os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return job_in(done.stdout)
+
+
+def test_watchers_see_what_the_dashboard_shows(cluster: RayCluster, long_run: str) -> None:
+    exported = {name for metric in METRICS for name in metric.exported}
+    shown = set(
+        re.findall(
+            r"\bray_\w+", (ROOT / "cluster/deploy/grafana/dashboard.json").read_text("utf-8")
+        )
+    )
+    assert {name for name in shown if "catalog_cleanup" in name} <= exported
+    assert {name.rpartition("_")[0] for name in exported} == {
+        name.rpartition("_")[0] for name in shown if "catalog_cleanup" in name
+    }
+
+    def works() -> set[str]:
+        return {"ray_catalog_cleanup_rows_total"} & scraped(cluster)
+
+    awaited(works)
+    # What only shows with GPUs, with prices or where S3 fails: by the same objects, from a driver.
+    rare = "from jobs.pipeline.metrics import BATCH_FILL, COST, RETRIES;"
+    rare += " import ray, time; ray.init('auto');"
+    rare += "BATCH_FILL.add(1, pool='small_gpu'); COST.add(1); RETRIES.add(1); time.sleep(8)"
+    driver = subprocess.Popen(
+        [sys.executable, "-c", rare],
+        env=os.environ | {"RAY_ADDRESS": cluster.address},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        awaited(lambda: shown <= scraped(cluster))
+        assert exported <= scraped(cluster)
+    finally:
+        driver.kill()
+        driver.wait()
+
+
+def test_a_job_is_stopped_gracefully_by_its_id(
+    cluster: RayCluster, long_run: str, command: Command
+) -> None:
+    awaited(lambda: records(f"{PLACE}/many"))
+    record = records(f"{PLACE}/many")[-1]
+    assert record.facts["job"] == long_run
+    awaited(lambda: record.progress().get("ok", 0) > 0)
+
+    stopped = command("stop", long_run, "--address", cluster.dashboard)
+    assert stopped.returncode == 0, stopped.stdout + stopped.stderr
+    assert "Nothing is at work" in stopped.stdout
+    ended = last_run(f"{PLACE}/many")
+    assert (ended["status"], ended["exit_code"]) == ("stopped", 1)
+    plan = load_plan(f"{PLACE}/many")
+    assert plan
+    ledger = Ledger(plan.output, ended["recipe_hash"])
+    done = sum(
+        tally.ok for _, tally in tallies(plan, ledger, Goal(ended["run_id"]), range(plan.shards))
+    )
+    assert 0 < done == ended["tally"]["ok"] < MANY
+    assert "Nothing is at work" in command("stop", f"{PLACE}/many").stdout
+
+
+@contextmanager
+def following(
+    cluster: RayCluster, output: str, address: str, *options: str
+) -> Iterator[subprocess.Popen[str]]:
+    """A ``submit`` of many photos that shows the log of its run; after, its job is stopped.
+
+    Args:
+        options: for stopping it.
+    """
+    call = [PROGRAM, "submit", f"{PLACE}/many.csv", "--output", f"{PLACE}/{output}"]
+    with subprocess.Popen(
+        [*call, "--address", address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout
+            assert any("starting Ray" in line for line in process.stdout)
+            yield process
+        finally:
+            process.kill()
+    stop = [PROGRAM, "stop", f"{PLACE}/{output}", "--address", cluster.dashboard]
+    subprocess.run([*stop, *options], check=True, capture_output=True)
+
+
+def test_an_interrupt_ends_the_following_and_not_the_job(cluster: RayCluster, photos: None) -> None:
+    with following(cluster, "interrupted", cluster.dashboard, "--wait-s", "0") as process:
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+        assert process.returncode == 1
+        (record,) = records(f"{PLACE}/interrupted")
+        assert shows_life(record)
+    client = JobSubmissionClient(cluster.dashboard, headers=HEADERS)
+    status = client.get_job_status(record.facts["job"])
+    assert status == JobStatus.STOPPED, "by Ray, since its photos in flight got no time"
+
+
+def test_a_connection_that_breaks_ends_the_following_and_not_the_job(
+    cluster: RayCluster, photos: None
+) -> None:
+    there = cluster.dashboard.removeprefix("http://").split(":")
+    with subprocess.Popen(
+        [sys.executable, "-c", RELAY, *there], stdout=subprocess.PIPE, text=True
+    ) as relay:
+        assert relay.stdout
+        address = f"http://127.0.0.1:{int(relay.stdout.readline())}"
+        with following(cluster, "cut", address) as process:
+            relay.kill()
+            _, errors = process.communicate()
+            assert process.returncode == 1
+            assert "cluster.unreachable" in errors
+            assert "Traceback" not in errors
+            (record,) = records(f"{PLACE}/cut")
+            assert shows_life(record)
+    assert last_run(f"{PLACE}/cut")["status"] == "stopped"
+
+
+def test_a_job_that_has_begun_no_run_is_ended_by_ray(cluster: RayCluster, command: Command) -> None:
+    client = JobSubmissionClient(cluster.dashboard, headers=HEADERS)
+    code = "import time; time.sleep(600)"
+    words = [sys.executable, "-c", code, "run", "m.csv", f"--output={PLACE}/never"]
+    job = client.submit_job(entrypoint=shlex.join(words))
+    other = client.submit_job(entrypoint=shlex.join([*words[:-1], f"--output={PLACE}/other"]))
+    for each in (job, other):
+        awaited(lambda each=each: client.get_job_status(each) == JobStatus.RUNNING)
+    done = command("stop", f"{PLACE}/never", "--address", cluster.dashboard)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert client.get_job_status(job) == JobStatus.STOPPED
+    assert client.get_job_status(other) == JobStatus.RUNNING
+    assert command("stop", other, "--address", cluster.dashboard).returncode == 0
+    assert client.get_job_status(other) == JobStatus.STOPPED
+
+
+def words_for(parameter: Any, file: Path) -> list[str]:
+    """Words that set a parameter of ``run`` to something else than its default."""
+    hint = get_type_hints(cli.run)[parameter.name]
+    option = parameter.opts[0]
+    if parameter.param_type_name == "argument":
+        return ["m.csv"]
+    if hint is bool:
+        return [parameter.secondary_opts[0] if parameter.default else option]
+    value = {Path | None: str(file), int | None: "7"}.get(hint, f"some {parameter.name} =1")
+    return [option, value] * (2 if parameter.multiple else 1)
+
+
+def test_every_option_of_run_reaches_the_job_with_its_value(tmp_path: Path) -> None:
+    group: Any = get_command(cli.app)
+    run = group.commands["run"]
+    file = tmp_path / "file.toml"
+    file.write_text("")
+    context = group.commands["submit"].make_context(
+        "submit",
+        ["--address", "http://h"],
+        parent=group.make_context("catalog-cleanup", ["submit"]),
+    )
+    for chosen in run.params:
+        needed = [each for each in run.params if each.required or each is chosen]
+        words = [word for each in needed for word in words_for(each, file)]
+        given = parse_run(context, words)
+        sent = parse_run(context, as_words(given, {}))
+        assert sent.params == given.params
+        assert given.params[chosen.name] not in (chosen.default, None), "the test sets it"
+        places = {"manifest": "/there/m.csv", "output": "s3://there/out"}
+        moved = parse_run(context, as_words(given, places))
+        assert moved.params == given.params | places

@@ -1,0 +1,355 @@
+"""Weights: from a real HTTP server, a real S3 server and real files, by many processes at once.
+
+The hub is played by the HTTP server as far as downloads and refusals go. That leaves out its
+redirects to other hosts, its chunked storage (Xet), and what tokens are worth.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from jobs.preflight import prepare, trusted
+from manifests.errors import WeightsError
+from manifests.storage.objects import write as store
+from stages.recipe import Recipe
+from stages.weights import hashes
+from stages.weights.cache import entries
+from stages.weights.catalogue import known
+from stages.weights.find import Weights, find, licences, of_recipe, with_absolute_paths
+from tests.support import write
+from tests.support.web_server import HUB_FILES, SHA256, WEIGHTS, Web
+
+FIND = (
+    "import sys; from stages.weights.find import find;"
+    " w = find(sys.argv[1]); print(w.sha256, w.path)"
+)
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+def error_of(ref: str) -> WeightsError:
+    with pytest.raises(WeightsError) as caught:
+        find(ref)
+    return caught.value
+
+
+def test_the_list_holds_what_is_known_and_nothing_can_be_used_unchecked() -> None:
+    models = known()
+    assert set(models) == {
+        "big-lama",
+        "flux1-fill-dev",
+        "flux2-klein-4b",
+        "2x-animesharpv2-mosr-sharp",
+    }
+    for model in models.values():
+        assert model.is_pinned, model.name
+        assert not model.sha256 or len(model.sha256) == 64
+        assert not model.md5 or len(model.md5) == 32
+        assert all(source.startswith(("https://", "hf://")) for source in model.sources)
+    assert {name for name, model in models.items() if not model.commercial} == {
+        "flux1-fill-dev",
+        "2x-animesharpv2-mosr-sharp",
+    }
+
+
+def test_many_processes_download_once(listed: Path, web: Web) -> None:
+    web.seconds = 1.0
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", FIND, "big-lama"], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(12)
+    ]
+    said = [process.communicate(timeout=120)[0].split() for process in running]
+    assert {tuple(line) for line in said} == {(SHA256, said[0][1])}
+    assert web.downloads("/lama.pt") == 1
+
+
+@pytest.mark.parametrize("name", ["big-lama", "by-md5", "mirrored"])
+def test_a_listed_model_is_fetched_checked_and_kept(listed: Path, web: Web, name: str) -> None:
+    found = find(name)
+    assert found == Weights(
+        found.path, SHA256, name, "Apache-2.0", "https://example.org/licence", True
+    )
+    assert found.path.read_bytes() == WEIGHTS
+    web.files.clear()
+    assert find(name) == found
+
+
+def test_what_does_not_have_the_listed_hash_is_not_kept(listed: Path, cache: Path) -> None:
+    error = error_of("exchanged")
+    assert error.code == "weights.wrong_hash"
+    assert SHA256 in error.message
+    assert "0" * 64 in error.message
+    assert "/lama.pt" in error.message
+    assert not entries()
+    assert not list(cache.glob("*lama*"))
+
+
+def test_a_dropped_connection_is_tried_again_and_leaves_nothing(listed: Path, web: Web) -> None:
+    web.cut = 1
+    assert find("big-lama").sha256 == SHA256
+    assert web.downloads("/lama.pt") == 2
+    web.cut = 99
+    error = error_of("not-to-sell")
+    assert error.code == "weights.missing"
+    assert "the connection ended after 524,288 of 1,048,576 bytes" in error.message
+    assert len(entries()) == 1
+
+
+def test_a_kill_leaves_nothing_that_is_used(listed: Path, web: Web, cache: Path) -> None:
+    web.seconds = 60.0
+    with subprocess.Popen([sys.executable, "-c", FIND, "big-lama"]) as process:
+        deadline = time.monotonic() + 60
+        while not list(cache.glob(".tmp-*/lama.pt")):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    assert not entries()
+    web.seconds = 0.0
+    assert find("big-lama").path.read_bytes() == WEIGHTS
+    assert not list(cache.glob(".tmp-*"))
+
+
+def test_an_absent_model_is_told_with_all_ways_to_get_it(listed: Path, web: Web) -> None:
+    web.files.clear()
+    error = error_of("big-lama")
+    assert error.code == "weights.missing"
+    assert f"{web.url}/lama.pt: HTTP 404" in error.message
+    assert "`catalog-cleanup models pull big-lama --to DIR_OR_S3`" in error.message
+    assert "--set remove.weights=…, or set LAMA_MODEL to its path" in error.message
+    assert "Ask the tests for it." in error_of("by-hand").message
+    assert "Did you mean big-lama?" in error_of("big-lam").message
+    assert error_of("gs://bucket/lama.pt").code == "weights.missing"
+    assert error_of("").code == "weights.missing"
+    assert f"{web.url}/none.pt: HTTP 404" in error_of(f"{web.url}/none.pt").message
+
+
+def test_an_unpinned_torchscript_is_refused_unless_trusted(
+    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert error_of("unpinned").code == "weights.untrusted"
+    assert not web.gets
+    assert find("unpinned", trust=True).sha256 == SHA256
+    assert error_of("unpinned").code == "weights.untrusted", "cached is not trusted"
+    with trusted(True):
+        assert find("unpinned").sha256 == SHA256
+    assert "CATALOG_CLEANUP_TRUST" not in os.environ
+    assert find(f"{web.url}/lama.pt").sha256 == SHA256, "naming it is trust enough"
+
+
+def test_trust_reaches_the_workers_of_a_cluster(ray_address: str) -> None:
+    check = (
+        "import os\n"
+        "from cluster.session import ray_session\n"
+        f"with ray_session('{ray_address}'):\n"
+        "    import ray\n"
+        "    get = ray.remote(lambda: os.environ.get('CATALOG_CLEANUP_TRUST'))\n"
+        "    print('trust', ray.get(get.remote()))\n"
+    )
+    for trust, told in (({}, "trust None"), ({"CATALOG_CLEANUP_TRUST": "1"}, "trust 1")):
+        done = subprocess.run(
+            [sys.executable, "-c", check],
+            env=os.environ | trust,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        assert told in done.stdout
+
+
+def test_lama_model_names_a_file_instead_of_the_default(
+    listed: Path, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = write(tmp_path / "mine.pt", b"another network")
+    monkeypatch.setenv("LAMA_MODEL", mine)
+    found = find("big-lama")
+    assert (found.path, found.name, found.commercial) == (Path(mine), "mine.pt", None)
+    assert found.sha256 == hashlib.sha256(b"another network").hexdigest()
+    assert not web.gets
+    assert find("mirrored").sha256 == SHA256, "it replaces the default name only"
+    assert find("mirrored", env="LAMA_MODEL").path == Path(mine)
+    write(tmp_path / "mine.pt", WEIGHTS)
+    assert find("big-lama").name == "big-lama", "recognised by its hash"
+    monkeypatch.setenv("LAMA_MODEL", "/nowhere/lama.pt")
+    assert "LAMA_MODEL=/nowhere/lama.pt is no file" in error_of("big-lama").message
+
+
+def test_a_path_needs_no_library_of_the_extra(tmp_path: Path) -> None:
+    path = write(tmp_path / "a b.safetensors", WEIGHTS)
+    check = (
+        "import sys; sys.modules.update(filelock=None, huggingface_hub=None, torch=None)\n"
+        f"from stages.weights.find import find; print(find('file://{tmp_path}/a%20b.safetensors').path)\n"
+        "try: find('https://127.0.0.1:9/lama.pt')\n"
+        "except Exception as error: print(error.code)"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == [path, "model.not_installed"]
+
+
+def test_a_folder_is_hashed_by_names_and_contents_and_only_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "model"
+    write(folder / "unet" / "weights.safetensors", WEIGHTS)
+    write(folder / "model_index.json", b"{}")
+    first = find(str(folder)).sha256
+    write(folder / ".cache" / "note", b"hidden files do not count")
+    assert find(str(folder)).sha256 == first
+    hashes._memo.clear()
+    monkeypatch.setattr(hashes, "read", None)
+    assert find(str(folder)).sha256 == first, "another process reads the note of the first"
+    monkeypatch.undo()
+    monkeypatch.setenv("CATALOG_CLEANUP_CACHE", str(tmp_path / "cache"))
+    (folder / "model_index.json").rename(folder / "other.json")
+    assert find(str(folder)).sha256 != first
+
+
+def test_the_one_file_of_a_folder_is_safetensors_where_there_is_one(tmp_path: Path) -> None:
+    write(tmp_path / "model" / "net.pth", b"pickle")
+    assert find(str(tmp_path / "model")).file.name == "net.pth"
+    write(tmp_path / "model" / "net.safetensors", b"safe")
+    assert find(str(tmp_path / "model")).file.name == "net.safetensors"
+    write(tmp_path / "model" / "more.safetensors", b"safe")
+    with pytest.raises(WeightsError, match="holds 2 files of weights, not one"):
+        _ = find(str(tmp_path / "model")).file
+
+
+def test_files_and_folders_in_s3(s3: str, tmp_path: Path) -> None:
+    uri = f"{s3}/weights/{tmp_path.name}"
+    put = {
+        "lama.pt": WEIGHTS,
+        "fill/model_index.json": b"{}",
+        "fill/fill.safetensors": b"the whole in one file",
+        "fill/unet/net.safetensors": WEIGHTS,
+        "fill/unet/net.bin": b"pickle",
+    }
+    for name, data in put.items():
+        store(f"{uri}/{name}", data)
+    assert find(f"{uri}/lama.pt").sha256 == SHA256
+    for end in ("", "/"):
+        folder = find(f"{uri}/fill{end}").path
+        names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
+        assert names == {"model_index.json", "unet/net.safetensors"}
+    store(f"{uri}/lama.pt", b"a new one")
+    assert find(f"{uri}/lama.pt").path.read_bytes() == b"a new one"
+    error = error_of(f"{uri}/none")
+    assert error.code == "weights.missing"
+    assert f"{uri}/none" in error.message
+
+
+def test_a_hub_folder_comes_without_pickles(
+    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    web.offer_repo("shop/fill", HUB_FILES)
+    found = find("hub")
+    names = {each.relative_to(found.path).as_posix() for each in found.path.rglob("*.*")}
+    assert names == {
+        "model_index.json",
+        "README.md",
+        "vae/net.safetensors",
+        "scheduler/config.json",
+    }
+    assert find("hf://shop/fill").sha256 == found.sha256
+    web.files[f"/shop/fill/resolve/{'a' * 40}/vae/net.safetensors"] = b"x" * len(WEIGHTS)
+    error = error_of(f"hf://shop/fill@{'a' * 40}")
+    assert "vae/net.safetensors has another sha256 than the hub names" in error.message
+
+
+def test_an_unpinned_hub_folder_of_pickles_is_refused(
+    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    web.offer_repo("shop/fill", {"model_index.json": b"{}", "vae/net.bin": b"pickle"})
+    assert error_of("hub").code == "weights.untrusted"
+    assert find("hub", trust=True).path.is_dir()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("code", ["GatedRepo", ""])
+def test_a_gated_hub_is_told_with_its_page(
+    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch, status: int, code: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    web.offer_repo("shop/fill", HUB_FILES)
+    for path in web.files:
+        if "/resolve/" in path:
+            web.refuse[path] = (status, code)
+    error = error_of("hub")
+    assert error.code == "weights.gated"
+    assert "hf://shop/fill" in error.message
+    assert "https://huggingface.co/shop/fill" in error.message
+    assert "set HF_TOKEN" in error.remedy
+    assert error_of("hf://shop/fill").code == "weights.gated"
+    assert error_of("hf://shop/none").code == "weights.missing"
+    assert not entries()
+
+
+def recipe(*options: str) -> Recipe:
+    return Recipe.load("telea", options)
+
+
+def test_the_parts_of_a_recipe_that_need_weights() -> None:
+    assert of_recipe(recipe()) == []
+    assert of_recipe(recipe("upscale.method=lanczos")) == []
+    every = recipe(
+        "remove.method=lama", "upscale.method=model", "upscale.weights=a.pth",
+        "refine.method=flux-fill",
+    )  # fmt: skip
+    assert of_recipe(every) == [
+        ("remove", "big-lama"),
+        ("upscale", "a.pth"),
+        ("refine", "flux1-fill-dev"),
+    ]
+    assert [(section, model.name) for section, model in licences(every)] == [
+        ("refine", "flux1-fill-dev")
+    ]
+    copied = recipe("refine.method=flux-fill", "refine.weights=s3://bucket/fill")
+    assert [model.name for _, model in licences(copied)] == ["flux1-fill-dev"]
+    assert licences(recipe("refine.method=flux2-klein")) == []
+
+
+def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "mine.pt", WEIGHTS)
+    monkeypatch.chdir(tmp_path)
+    made = with_absolute_paths(recipe("remove.method=lama", "remove.weights=mine.pt"))
+    assert of_recipe(made) == [("remove", str(tmp_path / "mine.pt"))]
+    for ref in ("big-lama", "none.pt", "s3://bucket/mine.pt"):
+        same = recipe("remove.method=lama", f"remove.weights={ref}")
+        assert with_absolute_paths(same) == same
+
+
+def test_a_cluster_is_told_only_what_is_wrong_everywhere(listed: Path, web: Web) -> None:
+    pin = f"remove.weights_pin=sha256:{SHA256}"
+    elsewhere = recipe("remove.method=lama", "remove.weights=/on/the/nodes/only.pt", pin)
+    _, used = prepare(elsewhere, Console(quiet=True), here=False)
+    assert used["remove"]["ref"] == "/on/the/nodes/only.pt"
+    assert used["remove"]["commercial"] is None
+    with pytest.raises(WeightsError):
+        prepare(elsewhere, Console(quiet=True), here=True)
+    with pytest.raises(WeightsError, match="unpinned is a torchscript file"):
+        prepare(
+            recipe("remove.method=lama", "remove.weights=unpinned"),
+            Console(quiet=True),
+            here=False,
+        )
+    assert not web.gets
+
+
+def test_here_a_run_has_its_weights_before_it_starts(listed: Path, web: Web) -> None:
+    chosen = recipe("remove.method=lama", "remove.weights=not-to-sell")
+    _, used = prepare(chosen, Console(quiet=True), here=True)
+    assert used["remove"]["sha256"] == SHA256
+    assert used["remove"]["commercial"] is False
+    assert web.downloads("/lama.pt") == 1

@@ -1,0 +1,200 @@
+"""A recipe is told by the content of its weights, and machines refuse other content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from jobs.preflight import prepare
+from jobs.report.data import find_sides
+from jobs.results.failures import write_failures
+from jobs.results.status import stand
+from jobs.results.verify import verify
+from jobs.run import Outcome, run
+from manifests.errors import WeightsError
+from manifests.storage.objects import write as store
+from stages.recipe import Recipe
+from stages.weights.find import find, pin_of
+from tests.conftest import Command
+from tests.support import DEMO, last_run, write
+from tests.support import faulty_steps as doubles
+from tests.support.web_server import COMMIT, HUB_FILES, MD5, SHA256, WEIGHTS, Web
+
+QUIET = Console(quiet=True)
+OTHER = b"another network"
+PIN = f"sha256:{SHA256}"
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+def lama(ref: object, *options: str) -> Recipe:
+    return Recipe.load("telea", ["remove.method=lama", f"remove.weights={ref}", *options])
+
+
+def hash_of(ref: object, *, here: bool = False) -> str:
+    """As a run has it; ``here``: of one that works on this machine."""
+    recipe, used = prepare(lama(ref), QUIET, here=here)
+    assert recipe.remove is not None
+    assert used["remove"]["pin"] == getattr(recipe.remove, "weights_pin")  # noqa: B009 - of a union
+    return recipe.hash
+
+
+def test_the_same_bytes_are_the_same_recipe_wherever_they_lie(
+    listed: Path, web: Web, s3: str, tmp_path: Path
+) -> None:
+    store(f"{s3}/{tmp_path.name}/w.pt", WEIGHTS)
+    refs = [
+        "big-lama",
+        "mirrored",
+        write(tmp_path / "one" / "w.pt", WEIGHTS),
+        write(tmp_path / "two" / "other.pt", WEIGHTS),
+        f"file://{tmp_path}/one/w.pt",
+        f"{web.url}/lama.pt",
+        f"{s3}/{tmp_path.name}/w.pt",
+    ]
+    assert {pin_of(ref) for ref in refs} == {PIN}
+    assert len({hash_of(ref, here=here) for ref in refs for here in (False, True)}) == 1
+
+
+def test_other_bytes_at_the_same_place_are_another_recipe(
+    listed: Path, s3: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pipeline"
+    for path, uri in ((tmp_path / "w.pt", f"{s3}/{tmp_path.name}/x.pt"), (folder / "a.pt", "")):
+        write(path, WEIGHTS)
+        if uri:
+            store(uri, WEIGHTS)
+        refs = [uri or folder, path]
+        before = [hash_of(ref) for ref in refs]
+        write(path, OTHER)
+        if uri:
+            store(uri, OTHER)
+        assert not {hash_of(ref) for ref in refs} & set(before)
+
+
+def test_a_variable_that_names_other_weights_makes_another_recipe(
+    listed: Path, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = hash_of("big-lama")
+    monkeypatch.setenv("LAMA_MODEL", write(tmp_path / "mine.pt", OTHER))
+    assert pin_of("big-lama") == f"sha256:{hashlib.sha256(OTHER).hexdigest()}"
+    assert hash_of("big-lama") == hash_of(tmp_path / "mine.pt") != usual
+    write(tmp_path / "mine.pt", WEIGHTS)
+    assert hash_of("big-lama") == usual
+
+
+def test_what_is_listed_is_known_without_having_it(listed: Path, web: Web) -> None:
+    assert pin_of("by-md5") == f"md5:{MD5}"
+    assert pin_of(f"hf://shop/fill@{COMMIT}") == f"commit:{COMMIT}"
+    assert hash_of("big-lama") == hash_of("not-to-sell")
+    assert not web.gets
+
+
+def test_a_hubs_commit_is_its_identity_and_a_branch_is_what_it_holds(
+    listed: Path, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    web.offer_repo("shop/fill", HUB_FILES)
+    uri = f"hf://shop/fill@{COMMIT}"
+    assert find(uri, pin=f"commit:{COMMIT}").commit == COMMIT
+    copy = shutil.copytree(find("hf://shop/fill").path, tmp_path / "copy")
+    for ref in ("hf://shop/fill", "hub"):
+        assert hash_of(ref) == hash_of(copy) != hash_of(uri)
+    assert hash_of("hub-commit") == hash_of(uri)
+    assert find("hub-commit", pin=f"commit:{COMMIT}").commit == COMMIT
+
+
+def test_a_machine_with_other_bytes_refuses_them(
+    listed: Path, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "w.pt", WEIGHTS)
+    for pin in (PIN, f"md5:{MD5}"):
+        assert find(path, pin=pin).sha256 == SHA256
+    for pin in (f"sha256:{'0' * 64}", f"md5:{'0' * 32}", f"commit:{COMMIT}"):
+        for ref in (path, "big-lama", f"{web.url}/lama.pt"):
+            with pytest.raises(WeightsError, match=pin) as caught:
+                find(ref, pin=pin)
+            assert caught.value.code == "weights.mismatch"
+            assert ref in caught.value.message
+    monkeypatch.setenv("LAMA_MODEL", write(tmp_path / "mine.pt", OTHER))
+    with pytest.raises(WeightsError, match=rf"LAMA_MODEL={tmp_path}/mine\.pt") as caught:
+        find("big-lama", pin=PIN)
+    assert caught.value.code == "weights.mismatch"
+    write(tmp_path / "w.pt", OTHER)
+    with pytest.raises(WeightsError):
+        find(path, pin=PIN)
+
+
+def test_a_driver_without_the_weights_asks_for_their_hash(listed: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "nodes" / "only.pt"
+    with pytest.raises(WeightsError, match=r"remove\.weights = .*only\.pt cannot be read") as error:
+        hash_of(elsewhere)
+    assert error.value.code == "weights.unidentified"
+    assert "weights_pin" in error.value.remedy
+    pinned, used = prepare(lama(elsewhere, f"remove.weights_pin={PIN}"), QUIET, here=False)
+    assert used["remove"]["pin"] == PIN
+    write(elsewhere, WEIGHTS)
+    assert pinned.hash == hash_of(elsewhere)
+
+
+def test_the_hash_to_ask_for_is_what_pull_prints(
+    listed: Path, tmp_path: Path, command: Command
+) -> None:
+    folder = tmp_path / "pipeline"
+    write(folder / "model_index.json", b"{}")
+    write(folder / "vae" / "net.safetensors", WEIGHTS)
+    printed = command("models", "pull", folder).stdout.split("sha256 ")[1].strip()
+    assert pin_of(str(folder)) == f"sha256:{printed}"
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> str:
+    photo, mask = DEMO / "photos" / "coffee-stray-coins.jpg", DEMO / "masks"
+    row = f"{photo},{mask}/coffee-stray-coins.png"
+    return write(tmp_path / "m.csv", f"id,image,mask\n1,{row}\n2,{row}\nbad,/nowhere.jpg,{mask}\n")
+
+
+def test_moved_weights_are_no_new_work_and_results_outlive_them(
+    tmp_path: Path, catalog: str, ray_address: str
+) -> None:
+    """With weights that the steps of this run do not load, after the real preflight."""
+    out = str(tmp_path / "out")
+
+    def clean(ref: str) -> Outcome:
+        return run(
+            catalog, out, lama(ref), QUIET, address=ray_address, steps=doubles.without_models
+        )
+
+    assert clean(write(tmp_path / "here" / "w.pt", WEIGHTS)).tally.ok == 2
+    first = last_run(out)
+    (tmp_path / "here" / "w.pt").rename(tmp_path / "moved.pt")
+    assert clean(str(tmp_path / "moved.pt")).tally.ok == 2
+    assert last_run(out)["recipe_hash"] == first["recipe_hash"]
+    assert {*pd.read_parquet(f"{out}/lineage").run_id} == {first["run_id"]}
+    assert clean(write(tmp_path / "moved.pt", OTHER)).tally.ok == 2
+    assert last_run(out)["recipe_hash"] != first["recipe_hash"]
+    (tmp_path / "moved.pt").unlink()
+    assert [verdict.problem for verdict in verify(out)] == ["", ""]
+    assert [standing.total.ok for standing in stand(out)] == [2, 2]
+    assert [side.hash for side in find_sides(out)] == [side.recipe.hash for side in find_sides(out)]
+    assert write_failures(out, str(tmp_path / "failed.jsonl")) == 1
+
+
+def test_actors_with_other_weights_than_the_runs_end_it_and_record_nothing(
+    tmp_path: Path, catalog: str, ray_address: str
+) -> None:
+    """The driver believes a pin that it was given; a node has an older file at that path."""
+    out = tmp_path / "out"
+    recipe = lama(write(tmp_path / "w.pt", OTHER), f"remove.weights_pin={PIN}")
+    with pytest.raises(WeightsError, match=PIN) as caught:
+        run(catalog, str(out), recipe, QUIET, address=ray_address)
+    assert caught.value.code == "weights.mismatch"
+    assert not list(out.glob("lineage/**/*.parquet"))
+    (noted,) = out.glob("runs/*/run.json")
+    assert json.loads(noted.read_text())["status"] == "failed"

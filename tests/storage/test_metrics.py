@@ -1,0 +1,64 @@
+"""What is measured of a run, without a cluster; with one, see ``tests/ray/test_submit.py``."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from jobs.pipeline.cost import Cost, load_prices
+from jobs.pipeline.metrics import METRICS
+from manifests.errors import ClusterError, RowError
+from manifests.storage import objects as storage
+from manifests.storage import traffic
+from tests.support import write
+from tests.support.s3_server import BUCKET, S3Server
+
+
+def test_bytes_are_counted_once_they_are_read_or_stored(tmp_path: Path) -> None:
+    before = traffic.total()
+    storage.write(str(tmp_path / "a"), b"123456789")
+    storage.fetch(str(tmp_path / "a"), "image")
+    with pytest.raises(RowError):
+        storage.fetch(str(tmp_path / "b"), "image")
+    now = traffic.total()
+    assert now.written_bytes - before.written_bytes == 9
+    assert now.read_bytes - before.read_bytes == 9
+    assert now.retries == before.retries
+
+
+def test_requests_that_are_made_again_are_counted(
+    own_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CATALOG_CLEANUP_RETRY_S", "2")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    own_s3_server.slow_down(True)
+    before = traffic.total().retries
+    with pytest.raises(Exception, match=f"s3://{BUCKET}/a|{errno.EIO}"):
+        storage.fetch(f"s3://{BUCKET}/a", "image")
+    assert traffic.total().retries > before
+
+
+def test_costs_add_up_by_the_nodes_that_are_up() -> None:
+    now, up = 0.0, ["cpu", "large-gpu", "of no price"]
+    cost = Cost({"cpu": 1.0, "large-gpu": 4.0}, lambda: up, lambda: now)
+    now = 3600.0
+    assert cost.advance() == {"cost_usd": 5.0}
+    now, up[:] = 5400.0, ["cpu"]
+    assert cost.advance() == {"cost_usd": 5.5}
+    assert cost.total_usd == 5.5
+
+
+@pytest.mark.parametrize("text", ["large-gpu = '4'", "cpu = -1", "cpu = true", "[cpu]", "cpu"])
+def test_what_is_no_price_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ClusterError) as caught:
+        load_prices(write(tmp_path / "prices.toml", text))
+    assert caught.value.code == "cluster.bad_prices"
+
+
+def test_names_are_told_apart_and_say_whose_they_are() -> None:
+    names = [name for metric in METRICS for name in metric.exported]
+    assert len(set(names)) == len(names)
+    assert all(name.startswith("ray_catalog_cleanup_") for name in names)
+    assert all(metric.meaning.endswith(".") for metric in METRICS)

@@ -1,0 +1,90 @@
+"""Steps that misbehave, and pools that do not fuse: passed to a run in place of the usual ones."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from jobs.clean import steps
+from stages.photo import Photo
+from stages.recipe import Recipe
+from stages.steps.base import Step, Work
+
+VICTIM = "fig-bowl-sticker-date"
+
+
+def apart(recipe: Recipe, output: str) -> list[Step]:
+    """The usual steps with the fill in a pool of its own, as if it needed a GPU."""
+    return [
+        replace(step, pool="small_gpu") if step.name == "remove" else step
+        for step in steps(recipe, output)
+    ]
+
+
+def watched(
+    recipe: Recipe, output: str, *, log: str, pause_s: float = 0.0, misdeed: str = ""
+) -> list[Step]:
+    """The usual steps; each photo that is begun is noted, and takes a while longer.
+
+    Args:
+        recipe: as ever.
+        output: as ever.
+        log: a file, to which a line ``id process`` is added for each photo.
+        pause_s: how much longer.
+        misdeed: what :data:`VICTIM` does to its process: ``segfault``, ``allocate``, ``sleep``,
+            ``exit``, or once only, ``exit-once``; to the process that records it:
+            ``kill-watcher``, or ``no-row``, after which its row cannot be recorded; ``no-result``:
+            its result cannot be handed over.
+    """
+    return [
+        Step("watch", "cpu", lambda: _watch(Path(log), pause_s, misdeed)),
+        *steps(recipe, output),
+    ]
+
+
+def _watch(log: Path, pause_s: float, misdeed: str) -> Work:
+    def work(photo: Photo) -> None:
+        with log.open("a") as file:  # one write of few bytes: lines of several processes stay whole
+            file.write(f"{photo.lineage.id} {os.getpid()}\n")
+        time.sleep(pause_s)
+        if photo.lineage.id == VICTIM and misdeed:
+            _do(misdeed, log)
+            if misdeed == "no-row":
+                photo.lineage.refine_guidance = "strong"  # type: ignore[assignment]
+            if misdeed == "no-result":
+                photo.lineage.output_uri = lambda: None  # type: ignore[assignment]
+                photo.lineage.status = "stuck"  # no further step works on it
+
+    return work
+
+
+def _do(misdeed: str, log: Path) -> None:
+    match misdeed:
+        case "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "allocate":
+            held = []
+            while True:
+                held.append(bytearray(os.urandom(1) * (64 << 20)))  # touched, so that it counts
+        case "sleep":
+            while True:
+                time.sleep(60)
+        case "exit":
+            os._exit(7)
+        case "kill-watcher":
+            is_isolated = Path(sys.argv[0]).name == "isolated.py"
+            os.kill(os.getppid() if is_isolated else os.getpid(), signal.SIGKILL)
+        case "exit-once":
+            marker = log.with_suffix(".died")
+            if not marker.exists():
+                marker.touch()
+                os._exit(7)
+
+
+def without_models(recipe: Recipe, output: str) -> list[Step]:
+    """The steps of a recipe that fills without weights, whatever the recipe says."""
+    return list(steps(Recipe.load("telea"), output))

@@ -1,0 +1,89 @@
+"""A refiner that paints objects back into holes, in place of FLUX.
+
+
+What it misses: everything about diffusion; what it paints is an ellipse or a copy. The policy, the
+judge, the steps around it and the lineage are the real ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from manifests.errors import RowError
+from stages.models.refiners.prompts import Prompt
+from stages.pixels.boxes import bounds_of
+from stages.pixels.masks import Bytes
+
+Paints = Literal["object", "wide", "texture", "nothing"]
+
+
+@dataclass
+class Painter:
+    """Paints as the position of a call among its calls says; the last of ``paints`` goes on.
+
+    Attributes:
+        paints: an object; one in holes that are wide, not high; a little grain over what is there;
+            or no picture.
+        calls: the seeds of each call.
+        denoise: at which it starts; under 0.8 it paints grain alone.
+    """
+
+    paints: tuple[Paints, ...] = ("object",)
+    calls: list[tuple[int, ...]] = field(default_factory=list)
+    denoise: float = 0.8
+
+    def refine(
+        self,
+        pixels: Sequence[Bytes],
+        masks: Sequence[Bytes],
+        prompts: Sequence[Prompt],  # noqa: ARG002 - as the protocol
+        seeds: Sequence[int],
+    ) -> list[Bytes | RowError]:
+        what = self.paints[min(len(self.calls), len(self.paints) - 1)]
+        self.calls.append(tuple(seeds))
+        kind: Paints = what if self.denoise >= 0.8 else "texture"
+        return [self._paint(kind, *each) for each in zip(pixels, masks, seeds, strict=True)]
+
+    def at_denoise(self, denoise: float) -> Painter:
+        return Painter(self.paints, self.calls, denoise)
+
+    @property
+    def record(self) -> dict[str, object]:
+        return {"sigmas": [0.9, 0.0], "guidance": 1.0}
+
+    def _paint(self, kind: Paints, pixels: Bytes, mask: Bytes, seed: int) -> Bytes | RowError:
+        if kind == "nothing":
+            return RowError("model.bad_output", "The refiner's output is black.")
+        grain = np.random.default_rng(seed).normal(0, 2, pixels.shape)
+        made = np.clip(pixels + grain, 0, 255).astype(np.uint8)
+        box = bounds_of(mask)
+        assert box is not None
+        if kind == "object" or (kind == "wide" and box.width > box.height):
+            centre = ((box.x0 + box.x1) // 2, (box.y0 + box.y1) // 2)
+            axes = (max(box.width // 4, 2), max(box.height // 4, 2))
+            cv2.ellipse(made, centre, axes, 0, 0, 360, (30, 200, 60), -1)
+        return made
+
+
+class Texts:
+    def encode(self, text: str) -> Prompt:
+        nothing = np.zeros((0, 0), np.float32)
+        return Prompt(nothing, nothing, nothing, text)
+
+
+#: What ``load`` hands out; tests put their own here.
+painter = Painter()
+
+
+def load(folder: Path, options: Any, device: str | None) -> Painter:
+    return painter
+
+
+def load_encoder(folder: Path, options: Any, device: str | None) -> Texts:
+    return Texts()

@@ -1,0 +1,149 @@
+"""From one format into another: what is carried over, and what is told."""
+
+from __future__ import annotations
+
+import io
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image, PngImagePlugin
+
+from manifests.errors import RowError
+from stages.codecs.encode import suffix_of
+from stages.codecs.picture import to_displayed, to_stored
+from stages.pixels.masks import Bits
+from stages.recipe import Recipe
+from tests.support import encoded
+from tests.support.corpus import SRGB, deep
+from tests.support.editing import edited, read_tiff, tiff, with_alpha
+
+Pixels = npt.NDArray[np.uint8]
+
+
+CONVERTED = ["jpeg", "png", "webp", "tiff", "avif"]
+
+
+@pytest.mark.parametrize("wanted", CONVERTED)
+@pytest.mark.parametrize("own", ["jpeg", "png", "webp", "tiff", "avif"])
+def test_the_recipe_may_ask_for_another_format(
+    photo: Pixels, spot: Bits, own: str, wanted: str
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 8, "A maker"
+    options = {"exif": exif} | ({"dpi": (300, 300)} if own in ("jpeg", "png", "tiff") else {})
+    picture = Image.fromarray(photo)
+    source = encoded(picture, format=own.upper(), icc_profile=SRGB, **options)
+    decoded, made = edited(source, spot, f"output.format={wanted}")
+    recipe = Recipe.load("telea", [f"output.format={wanted}"])
+    with Image.open(io.BytesIO(made.data)) as after:
+        assert after.format == wanted.upper()
+        assert after.info.get("icc_profile") == SRGB
+        assert after.getexif().get(0x0112, 1) == (8 if own == wanted else 1)
+        assert after.getexif()[0x010F] == "A maker"
+        is_stored = own == wanted != "tiff"  # which Pillow turns while it loads it
+        turn = decoded.orientation if is_stored else 1
+        shown = to_displayed(np.asarray(after.convert("RGB")), turn)
+        difference = to_stored(np.abs(shown.astype(int) - decoded.pixels), decoded.orientation)
+    assert difference[~spot].mean() < 4
+    if own != wanted:
+        assert made.note.startswith(f"converted from {own} to {wanted}")
+        exact = wanted in ("png", "tiff")
+        assert made.fidelity == ("lossless" if exact else "reencoded")
+        assert not (exact and difference[~spot].any())
+        assert suffix_of(source, "x.y", recipe) == {"jpeg": "jpg", "tiff": "tif"}.get(
+            wanted, wanted
+        )
+
+
+def test_what_a_format_cannot_hold_is_told(photo: Pixels, spot: Bits) -> None:
+    source = bytes(imagecodecs.png_encode(with_alpha(deep(photo))))
+    _, made = edited(source, spot, "output.format=jpeg", "output.quality=95")
+    assert made.note == (
+        "converted from png to jpeg, 16 bits reduced to 8, transparency laid on white, quality 95"
+    )
+    with Image.open(io.BytesIO(made.data)) as after:
+        assert np.asarray(after)[:, 0].min() > 250, "wholly transparent there"
+    _, made = edited(source, spot, "output.format=tiff")
+    assert made.fidelity == "lossless"
+    assert np.array_equal(read_tiff(made.data)[~spot], with_alpha(deep(photo))[~spot])
+
+
+@pytest.mark.parametrize("wanted", ["png", "webp", "jpeg"])
+def test_colours_multiplied_by_alpha_are_divided_for_other_files(wanted: str) -> None:
+    half = np.full((64, 64, 4), (64, 32, 16, 128), np.uint8)
+    source = tiff(half, photometric="rgb", extrasamples=["assocalpha"])
+    spot = np.zeros((64, 64), np.bool_)
+    spot[:8, :8] = True
+    _, made = edited(source, spot, f"output.format={wanted}", "output.quality=100")
+    assert "colours divided by alpha" in made.note
+    with Image.open(io.BytesIO(made.data)) as after:
+        here = np.asarray(after)[40, 40].astype(int)
+    on_white = wanted == "jpeg"
+    assert np.abs(here[:3] - ((192, 160, 143) if on_white else (128, 64, 32))).max() <= 3
+
+
+def test_ink_with_alpha_keeps_its_alpha(photo: Pixels, spot: Bits) -> None:
+    ink = with_alpha(np.asarray(Image.fromarray(photo).convert("CMYK")))
+    source = tiff(ink, photometric="separated", extrasamples=["unassalpha"])
+    _, made = edited(source, spot, "output.format=png")
+    with Image.open(io.BytesIO(made.data)) as after:
+        assert after.mode == "RGBA"
+        assert np.array_equal(np.asarray(after)[..., 3], ink[..., 4])
+
+
+def test_what_a_conversion_leaves_behind_is_told(photo: Pixels, spot: Bits) -> None:
+    source = encoded(Image.fromarray(photo), format="JPEG", comment=b"bowl")
+    _, made = edited(source, spot, "output.format=webp")
+    assert made.metadata_notes == ["not carried over: comment"]
+    many = tiff(np.stack([photo, photo]), photometric="rgb")
+    _, made = edited(many, spot, "output.format=png")
+    assert "1 further pictures left behind" in made.metadata_notes
+    _, made = edited(
+        tiff(photo, photometric="rgb", resolution=(300, 300)), spot, "output.format=jpeg"
+    )
+    with Image.open(io.BytesIO(made.data)) as after:
+        assert after.info["dpi"] == (300, 300)
+
+
+def test_what_no_encoder_can_hold_is_told() -> None:
+    wide = np.zeros((4, 17_000, 3), np.uint8)
+    spot = np.zeros((4, 17_000), np.bool_)
+    spot[:, :9] = True
+    with pytest.raises(RowError, match="as webp") as caught:
+        edited(encoded(wide), spot, "output.format=webp")
+    assert caught.value.code == "image.unsupported"
+    packet = b"<x>" + b" " * 70_000 + b"</x>"
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", packet.decode())
+    _, made = edited(encoded(wide, pnginfo=info), spot, "output.format=jpeg")
+    assert "XMP over 64 KB left out" in made.metadata_notes
+
+
+def test_exif_that_another_format_does_not_get_is_told(photo: Pixels, spot: Bits) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a bowl"
+    exif.get_ifd(0x8769)[0x9003] = "2026:01:01 12:00:00"
+    source = encoded(Image.fromarray(photo), format="JPEG", exif=exif)
+    _, made = edited(source, spot, "output.format=tiff")
+    (note,) = made.metadata_notes
+    assert note == "EXIF not carried over, but for what TIFF has tags of its own for"
+    with Image.open(io.BytesIO(made.data)) as after:
+        assert after.getexif()[0x010E] == "a bowl"
+    big = tiff(photo, photometric="rgb", bigtiff=True)
+    _, made = edited(big, spot, "output.format=png")
+    assert made.metadata_notes == ["EXIF not carried over"]
+
+
+@pytest.mark.parametrize("wanted", ["png", "webp", "tiff", "avif"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_samples_that_a_jpeg_lacks_are_not_made_up(
+    photo: Pixels, spot: Bits, wanted: str, *, progressive: bool
+) -> None:
+    """Pillow shows grey in their place without a word."""
+    whole = encoded(Image.fromarray(photo), format="JPEG", progressive=progressive)
+    cut = whole[: len(whole) // 2] + b"\xff\xd9"
+    with pytest.raises(RowError) as error:
+        edited(cut, spot, f"output.format={wanted}")
+    assert error.value.code in ("image.corrupt", "image.truncated")

@@ -1,0 +1,220 @@
+"""Comparing files, listing their previews, and damaged files, by the thousand."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+
+from manifests.errors import RowError
+from stages.codecs.jpeg.header import read_header
+from stages.codecs.stale.jpeg import settle_jpeg
+from stages.recipe.options import MetadataOptions
+from stages.verify import differing
+from stages.verify.containers import list_parts
+from tests.support import DEMO, encoded
+from tests.support.metadata_files import (
+    DROP,
+    EDITED,
+    MARK,
+    OLD,
+    ORDERS,
+    REBUILD,
+    REFUSE,
+    app1_xmp,
+    distance,
+    full_file,
+    jpeg,
+    photo,
+    previews,
+    segment,
+    settle_exif,
+    settled,
+    with_thumbnail,
+    xmp,
+)
+
+
+@pytest.mark.parametrize("path", sorted((DEMO / "photos").glob("*.jpg")), ids=lambda p: p.stem)
+def test_demo_photos_come_back_to_the_byte(path: Path) -> None:
+    data = path.read_bytes()
+    header = read_header(data)
+    state = settle_jpeg(header.segments, b"", EDITED, REFUSE, trailer_start=header.body_end)
+    assert state.assemble(data[header.body_start :]) == data
+    assert all(new is old for new, old in zip(state.segments, header.segments, strict=True))
+
+
+@pytest.mark.parametrize("options", [REBUILD, DROP, MARK])
+def test_no_difference_is_found_but_a_real_one(options: MetadataOptions) -> None:
+    data = full_file()
+    result, state = settled(data, options)
+    assert len(state.notes) >= 8
+    source, note, marks = list_parts(data), "; ".join(state.notes), options.mark_edit
+    assert differing(source, list_parts(result), note, is_marked=marks) == []
+    assert bool(differing(source, list_parts(result), note)) == marks
+    alike = {"multi-angle picture dropped", "MPF preview dropped"}  # which is which is not known
+    for forgotten in {*state.notes} - alike:
+        less = "; ".join(each for each in state.notes if each != forgotten)
+        assert differing(source, list_parts(result), less, is_marked=marks), forgotten
+    for old, new, name in (
+        (b"a comment", b"A comment", "comment"),
+        (b"Camera\0", b"camera\0", "EXIF 0/271"),
+        (b"dc:format='a", b"dc:format='b", "XMP {http://purl.org/dc/elements/1.1/}format"),
+        (bytes(range(40, 60)), bytes(20), "EXIF 0/Exif/37500"),  # the maker note
+        (b"JFIF\0\1\1\0\0\1", b"JFIF\0\1\1\1\0\1", "JFIF"),
+    ):
+        assert old in result
+        spoiled = list_parts(result.replace(old, new, 1))
+        assert differing(source, spoiled, note, is_marked=marks) == [name]
+
+
+def test_parts_of_png_webp_and_tiff_have_the_same_names() -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a cup"
+    packet = xmp("dc:rights='x'")
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", packet.decode(), zip=True)
+    text.add_text("Article", "4711")
+    common = {"exif": exif, "icc_profile": b"profile" * 30}
+    tags = {700: packet, 270: "a cup"}
+    files = {
+        "PNG": encoded(OLD, pnginfo=text, dpi=(300, 300), **common),
+        "WEBP": encoded(OLD, format="WEBP", xmp=packet, **common),
+        "AVIF": encoded(OLD, format="AVIF", xmp=packet, **common),
+        "TIFF": encoded(
+            OLD, format="TIFF", tiffinfo=tags, dpi=(300, 300), icc_profile=b"profile" * 30
+        ),
+    }
+    wanted = {k: v for k, v in list_parts(photo(app1_xmp(packet))).values.items() if "XMP" in k}
+    assert len(wanted) == 3
+    for name, data in files.items():
+        found = list_parts(data).values
+        assert {k: v for k, v in found.items() if "XMP" in k} == wanted, name
+        assert found["EXIF 0/270"] == b"a cup", name
+        assert found["ICC"] == b"profile" * 30, name
+    found = list_parts(files["PNG"]).values
+    assert found["chunk tEXt Article"] == b"4711"
+    assert "chunk pHYs" in found
+
+
+def test_previews_are_found_in_every_format() -> None:
+    block = b"Exif\0\0" + with_thumbnail("<", jpeg(OLD, (160, 107)))
+    assert [name.partition("Thumb")[0] for name, _ in previews(full_file())] == [
+        "JFIF thumbnail",
+        "EXIF 1/samples",
+        "C2PA",
+        "C2PA #2",
+        "XMP {http://ns.adobe.com/xap/1.0/}",
+        "8BIM 1036",
+        "picture behind",
+        "picture behind #2",
+        "video behind",
+    ]
+    for form in ("PNG", "WEBP"):
+        ((name, picture),) = previews(encoded(OLD, format=form, exif=block))
+        assert name == "EXIF 1/samples"
+        assert picture is not None
+        assert distance(picture, OLD) < 9
+
+
+FULL = full_file()
+FLIPS = st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), max_size=6)
+
+
+def shows_old(picture: Image.Image | None) -> bool:
+    return picture is not None and min(picture.size) >= 30 and distance(picture, OLD) < 12
+
+
+def test_a_preview_may_go_from_a_maker_note_but_nothing_beside_it() -> None:
+    note = bytes(range(1, 99)) + jpeg(OLD, (60, 40)) + b"serial"
+    rows = 8 + 2 + 12 + 4
+    block = b"II*\0\x08\0\0\0" + struct.pack("<HHHII", 1, 0x927C, 7, len(note), rows) + bytes(4)
+    data = photo(segment(0xE1, b"Exif\0\0" + block + note))
+    result, state = settled(data)
+    assert state.notes == ["preview inside the EXIF dropped"]
+    source, told = list_parts(data), "; ".join(state.notes)
+    assert differing(source, list_parts(result), told) == []
+    assert differing(source, list_parts(result), "") == ["EXIF 0/37500"]
+    for other in (b"serial", bytes(range(50, 60))):
+        spoiled = result.replace(other, bytes(len(other)), 1)
+        assert differing(source, list_parts(spoiled), told) == ["EXIF 0/37500"]
+
+
+@settings(max_examples=400, deadline=None)
+@given(flips=FLIPS, keep=st.floats(0.3, 1), options=st.sampled_from([REBUILD, DROP, REFUSE, MARK]))
+def test_damaged_files_show_no_old_picture_and_raise_nothing_else(
+    flips: list[tuple[float, int]], keep: float, options: MetadataOptions
+) -> None:
+    """Damage is done to each segment and to the trailer, so that the file can still be walked."""
+    header = read_header(FULL)
+    pieces = [*header.segments, FULL[header.body_end :]]
+    lengths = [len(piece) for piece in pieces]
+    for position, value in flips:
+        at = int(position * (sum(lengths) - 1))
+        number = next(i for i in range(len(pieces)) if at < sum(lengths[: i + 1]))
+        inside = max(4, at - sum(lengths[:number]))
+        piece = pieces[number]
+        pieces[number] = piece[:inside] + bytes([value]) + piece[inside + 1 :]
+    trailer = pieces.pop()
+    trailer = trailer[: int(keep * len(trailer))]
+    with contextlib.suppress(RowError):
+        state = settle_jpeg(pieces, trailer, EDITED, options, trailer_start=header.body_end)
+        coded = jpeg(EDITED)
+        result = state.assemble(coded[read_header(coded).body_start :])
+        assert not [name for name, picture in previews(result) if shows_old(picture)]
+        differing(list_parts(FULL), list_parts(result), "")
+
+
+BLOCKS = [with_thumbnail(order, jpeg(OLD, (160, 107)), b"tail") for order in ORDERS]
+
+
+@settings(max_examples=2000, deadline=None)
+@given(which=st.integers(0, 1), flips=FLIPS, keep=st.floats(0, 1), drop=st.booleans())
+def test_damaged_exif_shows_no_old_picture(
+    which: int, flips: list[tuple[float, int]], keep: float, drop: bool
+) -> None:
+    """Half of the damage is done to the tags, where it does most."""
+    block = bytearray(BLOCKS[which])
+    for number, (position, value) in enumerate(flips):
+        block[int(position * (len(block) if number % 2 else 160))] = value
+    cut = bytes(block[: int((0.5 + keep) * len(block))])
+    result, _ = settle_exif(cut, EDITED, DROP if drop else REBUILD)
+    start = result.find(b"\xff\xd8\xff")
+    while start >= 0:
+        with contextlib.suppress(Exception), Image.open(io.BytesIO(result[start:])) as picture:
+            picture.load()
+            assert not shows_old(picture)
+        start = result.find(b"\xff\xd8\xff", start + 1)
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"\xff\xd8\xff" * 300_000,
+        b"\xff\xd8\xff\xe0\x00\x08" * 200_000,
+        b"\0\0\0\x08ftypmp42" * 80_000,
+        b"8BIM" * 200_000,
+        b"\xff\xd8\xff\xc0\x00\x02\xff\xda\x00\x02" * 100_000,
+    ],
+    ids=["soi", "app0", "ftyp", "8bim", "scans"],
+)
+def test_nothing_takes_long(junk: bytes) -> None:
+    block = junk[:65_000]
+    data = photo(
+        segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0" + block),
+        segment(0xED, b"Photoshop 3.0\0" + block),
+        app1_xmp(block),
+        segment(0xE7, block),
+    )
+    header = read_header(data)
+    start = time.monotonic()
+    for trailer in (junk, bytes(20) + junk):
+        settle_jpeg(header.segments, trailer, EDITED, REBUILD, trailer_start=header.body_end)
+    assert time.monotonic() - start < 20

@@ -1,0 +1,249 @@
+"""Whole files after an edit: further pictures, gain maps, videos, signatures."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+import struct
+
+import pytest
+from PIL import Image, MpoImagePlugin
+
+from manifests.errors import RowError
+from stages.codecs.jpeg.header import read_header
+from stages.recipe.options import MetadataOptions
+from tests.support import encoded
+from tests.support.metadata_files import (
+    DIRECTORY,
+    DROP,
+    EDITED,
+    MARK,
+    NAMESPACES,
+    OLD,
+    ORDERS,
+    REBUILD,
+    REFUSE,
+    Order,
+    app1_xmp,
+    assert_shows,
+    distance,
+    full_file,
+    jpeg,
+    jumbf,
+    mp4,
+    multi_picture,
+    photo,
+    photoshop_thumbnail,
+    previews,
+    resource,
+    samsung,
+    segment,
+    settle_exif,
+    settled,
+    thumbnail_of,
+    ultra_hdr,
+    with_thumbnail,
+    xmp,
+)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_listed_previews_are_drawn_anew_and_the_rest_goes(order: Order) -> None:
+    tables = [[3] * 64, [5] * 64]
+    exif = b"Exif\0\0" + with_thumbnail("<", jpeg(OLD, (96, 64)))
+    preview = jpeg(OLD, (480, 320), qtables=tables, exif=exif)
+    disparity = jpeg(OLD, (600, 400))
+    large = jpeg(OLD.convert("L"), (600, 400))
+    data = multi_picture(
+        order, [(0x20002, disparity), (0x10001, preview), (0x10002, large)], b"unknown", b"\0" * 7
+    )
+    with Image.open(io.BytesIO(data)) as before:
+        assert isinstance(before, MpoImagePlugin.MpoImageFile)
+        assert before.n_frames == 4
+    result, state = settled(data)
+    assert state.notes == [
+        "disparity picture dropped",
+        "EXIF thumbnail rebuilt",
+        "MPF preview rebuilt",
+    ]
+    with Image.open(io.BytesIO(result)) as after:
+        assert isinstance(after, MpoImagePlugin.MpoImageFile)
+        assert after.n_frames == 3
+        entries = after._getmp()[0xB002]  # type: ignore[index]
+        assert [entry["Attribute"]["MPType"] for entry in entries] == [
+            "Baseline MP Primary Image",
+            "Large Thumbnail (VGA Equivalent)",
+            "Large Thumbnail (Full HD Equivalent)",
+        ]
+        assert [entry["EntryNo1"] for entry in entries] == [0, 0, 0]
+        assert [entry["EntryNo2"] for entry in entries] == [3, 0, 0]
+        assert entries[0]["Size"] == read_header(result).body_end
+        for frame, size, mode in ((1, (480, 320), "RGB"), (2, (600, 400), "L")):
+            after.seek(frame)
+            assert (after.size, after.mode) == (size, mode)
+            assert_shows(after.copy(), EDITED.convert(mode), OLD.convert(mode))
+        after.seek(1)
+        assert [list(table) for table in after.quantization.values()] == tables
+        inner = thumbnail_of(after.info["exif"][6:])
+        assert inner is not None
+        assert_shows(inner, EDITED, OLD)
+    assert result.endswith(b"unknown")
+    assert [name for name, _ in previews(result)] == [
+        "picture behind",
+        "EXIF 1/samples",
+        "picture behind #2",
+    ]
+
+
+def test_what_pillow_writes_as_mpo_is_left_as_one_picture() -> None:
+    second = OLD.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    data = encoded(OLD, format="MPO", save_all=True, append_images=[second])
+    result, state = settled(data)
+    assert state.notes == ["further picture dropped"]
+    assert b"MPF\0" not in result
+    assert not state.trailer
+    assert settled(data, DROP)[1].notes == state.notes
+    with pytest.raises(RowError, match="further picture"):
+        settled(data, REFUSE)
+
+
+@pytest.mark.parametrize("options", [REBUILD, DROP])
+def test_thumbnails_of_jfif_and_its_extension(options: MetadataOptions) -> None:
+    small = OLD.resize((48, 32))
+    few = small.quantize(256)
+    colours = bytes(few.getpalette() or []).ljust(768, b"\0")
+    head = b"JFIF\0\1\2\1\0\x48\0\x48" + bytes([48, 32])
+    data = photo(
+        segment(0xE0, b"JFXX\0\x10" + jpeg(small)),
+        segment(0xE0, b"JFXX\0\x11" + bytes([48, 32]) + colours + few.tobytes()),
+        segment(0xE0, b"JFXX\0\x13" + bytes([48, 32]) + small.tobytes()),
+    )
+    data = data[:2] + segment(0xE0, head + small.tobytes()) + data[20:]
+    assert [name.partition(" #")[0] for name, _ in previews(data)] == ["JFIF thumbnail"] * 4
+    result, state = settled(data, options)
+    if options is DROP:
+        assert state.notes == ["JFIF thumbnail dropped"]
+        assert state.segments == [segment(0xE0, head[:-2] + b"\0\0")]
+        return
+    assert state.notes == ["JFIF thumbnail rebuilt"]
+    assert len(state.segments) == 4
+    made = [picture for _, picture in previews(result)]
+    for picture in made:
+        assert picture is not None
+        assert_shows(picture, EDITED, OLD)
+
+
+def test_c2pa_goes_and_other_jumbf_stays() -> None:
+    other = jumbf(b"json", 2, 2)
+    packet = xmp("dcterms:provenance='self#jumbf=/c2pa/x'")
+    data = photo(*jumbf(b"c2pa", 1, 3), *other, app1_xmp(packet))
+    result, state = settled(data)
+    assert state.notes == ["C2PA manifest dropped"]
+    assert state.segments[1:] == [*other, app1_xmp(xmp(""))]
+    assert [name for name, _ in previews(data)] == ["C2PA", "C2PA #2", "C2PA #3"]
+    assert previews(result) == []
+
+
+def test_a_gain_map_goes_with_all_that_points_to_it() -> None:
+    data = ultra_hdr()
+    assert [name for name, _ in previews(data)] == ["picture behind"]
+    result, state = settled(data)
+    assert state.notes == ["gain map dropped"]
+    assert state.trailer == b""
+    assert state.segments[1:] == [app1_xmp(xmp(""))]
+    assert previews(result) == []
+
+
+def test_motion_photo_videos_go_and_other_trailers_stay() -> None:
+    packet = app1_xmp(xmp(' GCamera:MotionPhoto="1"', DIRECTORY % "MotionPhoto"))
+    time_block = (0x0A01, b"Image_UTC_Data", b"1600000000000")
+    video_block = (0x0A30, b"MotionPhoto_Data", mp4())
+    scene_block = (0x0A41, b"Camera_Scene", b"9")
+    for trailer, left in (
+        (mp4(), b""),
+        (b"left by somebody" + mp4(), b"left by somebody"),
+        (samsung(time_block, video_block, scene_block), samsung(time_block, scene_block)),
+        (jpeg(OLD, (300, 200)) + b"tail", b"tail"),
+    ):
+        result, state = settled(photo(packet, trailer=trailer))
+        assert state.trailer == left
+        assert state.segments[1:] == [app1_xmp(xmp(""))]
+        assert result.endswith(b"\xff\xd9" + left)
+        assert "motion photo video dropped" in state.notes
+
+
+def extended_xmp(packet: bytes, step: int = 60_000) -> tuple[str, list[bytes]]:
+    name = hashlib.md5(packet, usedforsecurity=False).hexdigest().upper()
+    name_and_size = name.encode() + struct.pack(">I", len(packet))
+    return name, [
+        segment(
+            0xE1,
+            b"http://ns.adobe.com/xmp/extension/\0"
+            + name_and_size
+            + struct.pack(">I", at)
+            + packet[at : at + step],
+        )
+        for at in range(0, len(packet), step)
+    ]
+
+
+@pytest.mark.parametrize("keeps_more", [True, False])
+def test_extended_xmp_loses_its_pictures_and_gets_a_new_name(keeps_more: bool) -> None:
+    rdf = f'<rdf:RDF xmlns:rdf="{NAMESPACES["rdf"]}"><rdf:Description xmlns:GImage='
+    rdf = f'<x:xmpmeta xmlns:x="adobe:ns:meta/">{rdf}"{NAMESPACES["GImage"]}"'
+    more = ' xmlns:n="urn:n" n:notes="long"' if keeps_more else ""
+    end = "/></rdf:RDF></x:xmpmeta>"
+    big = "/9j/" + "A" * 150_000
+    old_name, parts = extended_xmp(f'{rdf}{more} GImage:Data="{big}"{end}'.encode())
+    new_name, new_parts = extended_xmp(f"{rdf}{more}{end}".encode())
+    assert len(parts) == 3
+    data = photo(app1_xmp(xmp(f'xmpNote:HasExtendedXMP="{old_name}"')), *reversed(parts))
+    _, state = settled(data)
+    assert state.notes == ["picture inside the XMP dropped"]
+    if keeps_more:
+        main = app1_xmp(xmp(f'xmpNote:HasExtendedXMP="{new_name}"'))
+        assert state.segments[1:] == [main, *new_parts]
+    else:
+        assert state.segments[1:] == [app1_xmp(xmp(""))]
+    plain = extended_xmp(f"{rdf}{more}{end}".encode())[1]
+    untouched = photo(app1_xmp(xmp(f'xmpNote:HasExtendedXMP="{new_name}"')), *plain)
+    assert settled(untouched)[1].segments == read_header(untouched).segments
+
+
+def test_photoshop_resources_over_several_segments() -> None:
+    name = b"Photoshop 3.0\0"
+    large = resource(4000, random.Random(1).randbytes(90_000))
+    small = resource(1036, photoshop_thumbnail(OLD.resize((160, 107))))
+    data = large + small + resource(1028, b"x")
+    parts = [segment(0xED, name + data[at : at + 65_000]) for at in range(0, len(data), 65_000)]
+    _, state = settled(photo(parts[0], segment(0xFE, b"between"), parts[1]))
+    assert state.notes == ["Photoshop thumbnail rebuilt"]
+    made = b"".join(s[18:] for s in state.segments if s.startswith(name, 4))
+    assert made.startswith(large)
+    assert made.endswith(resource(1028, b"x"))
+    with Image.open(io.BytesIO(made[len(large) + 12 + 28 :])) as thumbnail:
+        assert_shows(thumbnail, EDITED, OLD)
+    _, kept = settled(photo(*parts[:1]))
+    assert kept.segments[1:] == parts[:1]
+
+
+def test_grey_and_cmyk_photos_get_previews_that_can_be_read() -> None:
+    block = with_thumbnail("<", jpeg(OLD, (160, 107)))
+    for mode in ("L", "CMYK"):
+        made = thumbnail_of(settle_exif(block, EDITED.convert(mode), REBUILD)[0])
+        assert made is not None
+        assert made.mode == "RGB"
+        assert distance(made, EDITED.convert(mode)) < 9
+
+
+def test_marks_are_written_once_in_a_file() -> None:
+    exif = with_thumbnail("<", jpeg(OLD, (160, 107)))
+    result, state = settled(full_file(), MARK)
+    assert result.count(b"DigitalSourceType=") == 1
+    result, state = settled(photo(segment(0xE1, b"Exif\0\0" + exif)), MARK)
+    assert [s[4:8] for s in state.segments] == [b"JFIF", b"Exif", b"http"]
+    with Image.open(io.BytesIO(result)) as after:
+        assert after.getexif()[0x131] == "catalog-cleanup"
+        assert b"algorithmicallyEnhanced" in after.info["xmp"]
+    assert settled(photo())[1].notes == []

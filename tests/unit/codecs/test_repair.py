@@ -1,0 +1,191 @@
+"""Damage that costs no pixel: refused, or repaired on request. Missing pixels are not made up."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from jobs.clean import steps
+from manifests.schema import LineageRow
+from stages.codecs.repair import repaired
+from stages.photo import Photo
+from stages.recipe import Recipe
+from stages.steps.base import run_steps
+from tests.hostile.formats import chunk
+from tests.support import encoded
+
+Pixels = npt.NDArray[np.uint8]
+
+BOXES = [[90, 60, 50, 40]]
+REPAIR = "limits.damage=repair"
+PROGRESSIVE = {"format": "JPEG", "quality": 88, "progressive": True}
+
+
+def cleaned(
+    folder: Path, image: bytes, *options: str, boxes: object = ((90, 60, 50, 40),)
+) -> Photo:
+    (folder / "photo").write_bytes(image)
+    row = LineageRow(id="1", image_uri=str(folder / "photo"), marks=json.dumps({"boxes": boxes}))
+    photo = Photo(row)
+    recipe = Recipe.load("telea", list(options))
+    run_steps([photo], [(s.name, s.make()) for s in steps(recipe, str(folder / "out"))])
+    return photo
+
+
+def wrong(name: bytes, content: bytes) -> bytes:
+    """A chunk with a wrong checksum."""
+    return chunk(name, content)[:-1] + b"?"
+
+
+def sound(photo: Pixels) -> dict[str, bytes]:
+    return {
+        "baseline": encoded(photo, format="JPEG", quality=88),
+        "progressive": encoded(photo, **PROGRESSIVE),
+        "grey": encoded(photo[..., 0].copy(), format="JPEG"),
+        "420": encoded(photo, format="JPEG", subsampling="4:2:0", optimize=True),
+        "restarts": encoded(photo, format="JPEG", restart_marker_rows=1),
+    }
+
+
+KINDS = ["baseline", "progressive", "grey", "420", "restarts"]
+
+
+@pytest.mark.parametrize("cut", [1, 2], ids=["half", "whole"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_jpeg_without_its_end_marker_is_repaired_on_request(
+    photo: Pixels, kind: str, cut: int, tmp_path: Path
+) -> None:
+    whole = sound(photo)[kind]
+    refused = cleaned(tmp_path, whole[:-cut])
+    assert refused.lineage.error_code == "image.truncated"
+    made = cleaned(tmp_path, whole[:-cut], REPAIR)
+    assert made.ok, made.lineage.error
+    assert (made.lineage.fidelity_note or "").startswith("end marker of the JPEG appended")
+    like = cleaned(tmp_path, whole)
+    assert made.result == like.result
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_jpeg_that_lacks_samples_stays_refused(photo: Pixels, kind: str, tmp_path: Path) -> None:
+    whole = sound(photo)[kind]
+    for length in (len(whole) - 12, len(whole) - 40, len(whole) * 3 // 4, len(whole) // 3):
+        cut = whole[:length]
+        assert repaired(cut) == (cut, [])
+        made = cleaned(tmp_path, cut, REPAIR)
+        assert made.lineage.error_code in ("image.truncated", "image.corrupt")
+
+
+def test_a_progressive_jpeg_without_its_last_scans_stays_refused(
+    photo: Pixels, tmp_path: Path
+) -> None:
+    """Also behind a thumbnail with all its scans, which count for nothing."""
+    small = encoded(Image.fromarray(photo).resize((64, 48)), format="JPEG")
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x927C] = small
+    for options in ({}, {"exif": exif}):
+        whole = encoded(photo, **PROGRESSIVE, **options)
+        at = len(whole)
+        for _ in range(3):
+            at = whole.rindex(b"\xff\xda", 0, at)
+            cut = whole[: whole.rindex(b"\xff\xc4", 0, at)]
+            assert repaired(cut) == (cut, [])
+            assert cleaned(tmp_path, cut, REPAIR).lineage.error_code == "image.truncated"
+
+
+@pytest.mark.parametrize("name", [b"tEXt", b"gAMA", b"iCCP", b"eXIf", b"tIME"])
+def test_a_pngs_ancillary_chunk_with_a_wrong_checksum_is_dropped_on_request(
+    photo: Pixels, name: bytes, tmp_path: Path
+) -> None:
+    plain = encoded(photo)
+    kept = chunk(b"tEXt", b"Title\0A bowl")
+    damaged = plain[:33] + kept + wrong(name, struct.pack(">I", 20_000)) + plain[33:]
+    assert cleaned(tmp_path, damaged).lineage.error_code == "image.corrupt"
+    made = cleaned(tmp_path, damaged, REPAIR)
+    assert made.ok, made.lineage.error
+    note = f"chunk {name.decode()} with a wrong checksum dropped"
+    assert made.lineage.fidelity_note == note
+    assert made.lineage.fidelity == "lossless"
+    assert made.result == cleaned(tmp_path, plain[:33] + kept + plain[33:]).result
+
+
+def samples_of(data: bytes) -> tuple[int, int]:
+    """Where the content of a PNG's first IDAT chunk begins, and its length."""
+    at = data.index(b"IDAT")
+    return at + 4, int.from_bytes(data[at - 4 : at], "big")
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_samples_with_a_wrong_checksum_count_if_their_own_is_right(
+    photo: Pixels, deep: bool, tmp_path: Path
+) -> None:
+    plain = encoded(photo[..., 0].astype(np.uint16) * 257) if deep else encoded(photo)
+    start, size = samples_of(plain)
+    damaged = bytearray(plain)
+    damaged[start + size] ^= 1
+    assert cleaned(tmp_path, bytes(damaged)).lineage.error_code == "image.corrupt"
+    made = cleaned(tmp_path, bytes(damaged), REPAIR)
+    assert made.lineage.fidelity_note == "checksum of 1 IDAT chunk corrected"
+    assert made.result == cleaned(tmp_path, plain).result
+    damaged[start + size // 2] ^= 1
+    made = cleaned(tmp_path, bytes(damaged), REPAIR)
+    assert made.lineage.error_code == "image.corrupt"
+
+
+def test_a_pngs_other_damage_stays_refused(photo: Pixels, tmp_path: Path) -> None:
+    plain = encoded(photo)
+    head = bytearray(plain)
+    head[30] ^= 1  # the checksum of its size
+    assert cleaned(tmp_path, bytes(head), REPAIR).lineage.error_code == "image.corrupt"
+    assert (
+        cleaned(tmp_path, plain[: len(plain) // 2], REPAIR).lineage.error_code == "image.truncated"
+    )
+
+
+def test_a_mask_is_repaired_as_a_photo_is(photo: Pixels, tmp_path: Path) -> None:
+    drawn = np.zeros(photo.shape[:2], np.uint8)
+    drawn[60:100, 90:140] = 255
+    plain = encoded(drawn)
+    for data, code in (
+        (encoded(drawn, format="JPEG", quality=95)[:-2], "mask.truncated"),
+        (plain[:33] + wrong(b"tEXt", b"a\0b") + plain[33:], "mask.corrupt"),
+    ):
+        (tmp_path / "photo").write_bytes(encoded(photo))
+        (tmp_path / "mask").write_bytes(data)
+        for options, ends in (((), code), ((REPAIR,), None)):
+            row = LineageRow(
+                id="1", image_uri=str(tmp_path / "photo"), mask_uri=str(tmp_path / "mask")
+            )
+            recipe = Recipe.load("telea", list(options))
+            made = [(s.name, s.make()) for s in steps(recipe, str(tmp_path / "out"))]
+            run_steps([Photo(row)], made)
+            assert row.error_code == ends
+            assert ends or (row.fidelity_note or "").endswith("(mask)")
+
+
+def test_a_damaged_photo_without_marks_is_passed_on_as_it_is(photo: Pixels, tmp_path: Path) -> None:
+    damaged = encoded(photo, format="JPEG")[:-2]
+    assert cleaned(tmp_path, damaged, boxes=()).lineage.error_code == "image.truncated"
+    made = cleaned(tmp_path, damaged, REPAIR, boxes=())
+    assert made.ok, made.lineage.error
+    assert made.result == damaged
+    assert made.lineage.fidelity == "identical"
+    assert "passed on as it is" in (made.lineage.fidelity_note or "")
+
+
+def test_sound_files_are_left_alone(photo: Pixels) -> None:
+    for data in (*sound(photo).values(), encoded(photo), encoded(photo, format="WEBP")):
+        again, notes = repaired(data)
+        assert again is data
+        assert notes == []
+    animated = io.BytesIO()
+    Image.fromarray(photo).save(
+        animated, "MPO", save_all=True, append_images=[Image.new("RGB", (9, 9))]
+    )
+    assert repaired(animated.getvalue())[1] == []

@@ -1,0 +1,233 @@
+"""TIFF in and out: strips, tiles, pages and tags, judged by tifffile and Pillow."""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tifffile
+from PIL import Image
+
+from manifests.errors import RowError
+from stages.codecs.decode import decode_photo
+from stages.codecs.encode import encode
+from stages.codecs.picture import Decoded, Samples
+from stages.pixels.masks import Bits
+from stages.recipe import Recipe
+from tests.support import encoded
+from tests.support.corpus import SRGB, deep
+from tests.support.editing import edited, read_tiff, tiff, with_alpha
+
+Pixels = npt.NDArray[np.uint8]
+
+
+TIFFS: dict[str, tuple[Callable[[Samples], Samples], dict[str, Any]]] = {
+    "plain": (lambda photo: photo, {"photometric": "rgb"}),
+    "strips": (lambda photo: photo, {"photometric": "rgb", "rowsperstrip": 17}),
+    "lzw": (
+        lambda photo: photo,
+        {"photometric": "rgb", "compression": "lzw", "predictor": True, "rowsperstrip": 16},
+    ),
+    "packbits": (
+        lambda photo: photo,
+        {"photometric": "rgb", "compression": "packbits", "rowsperstrip": 16},
+    ),
+    "zstd tiles": (
+        lambda photo: photo,
+        {"photometric": "rgb", "compression": "zstd", "tile": (48, 64)},
+    ),
+    "16 bit, deflate, big-endian": (
+        deep,
+        {
+            "photometric": "rgb",
+            "compression": "zlib",
+            "predictor": True,
+            "rowsperstrip": 16,
+            "byteorder": ">",
+        },
+    ),
+    "16 bit grey": (lambda photo: deep(photo[..., 0]), {"photometric": "minisblack"}),
+    "white is zero": (
+        lambda photo: photo[..., 0],
+        {"photometric": "miniswhite", "compression": "lzw"},
+    ),
+    "cmyk": (
+        lambda photo: np.asarray(Image.fromarray(photo).convert("CMYK")),
+        {"photometric": "separated", "compression": "lzw", "rowsperstrip": 16},
+    ),
+    "16 bit cmyk": (
+        lambda photo: deep(np.asarray(Image.fromarray(photo).convert("CMYK"))),
+        {"photometric": "separated", "tile": (64, 64)},
+    ),
+    "alpha": (
+        with_alpha,
+        {"photometric": "rgb", "extrasamples": ["unassalpha"], "compression": "zlib"},
+    ),
+    "planes": (
+        lambda photo: np.ascontiguousarray(photo.transpose(2, 0, 1)),
+        {"photometric": "rgb", "planarconfig": "separate", "compression": "lzw"},
+    ),
+    "big": (lambda photo: photo, {"photometric": "rgb", "bigtiff": True, "compression": "lzma"}),
+    "a spot colour": (
+        lambda photo: np.concatenate([photo, photo[..., ::-1]], axis=2)[..., :4],
+        {"photometric": "rgb", "extrasamples": ["unspecified"], "compression": "lzw"},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", TIFFS)
+def test_tiffs_keep_every_sample_and_every_tag(photo: Pixels, spot: Bits, kind: str) -> None:
+    make, options = TIFFS[kind]
+    source = tiff(
+        make(photo), description="A bowl", iccprofile=SRGB, resolution=(300, 300), **options
+    )
+    _, made = edited(source, spot)
+    assert (made.fidelity, made.note) == ("lossless", "")
+    before, after = read_tiff(source), read_tiff(made.data)
+    if kind == "planes":
+        before, after = before.transpose(1, 2, 0), after.transpose(1, 2, 0)
+    top, colours = np.iinfo(before.dtype).max, 4 if "cmyk" in kind else 3
+    assert np.array_equal(after[~spot], before[~spot])
+    changed = after[spot]
+    assert np.array_equal(changed[..., :colours], top - before[spot][..., :colours])
+    if kind in ("alpha", "a spot colour"):
+        assert np.array_equal(after[..., 3], before[..., 3])
+    assert tags_of(made.data) == tags_of(source)
+    if "16 bit" not in kind and kind not in ("planes", "zstd tiles", "a spot colour"):
+        with Image.open(io.BytesIO(made.data)) as theirs, Image.open(io.BytesIO(source)) as old:
+            assert theirs.mode == old.mode
+            assert np.array_equal(np.asarray(theirs)[~spot], np.asarray(old)[~spot])
+
+
+def tags_of(data: bytes) -> dict[int, object]:
+    """All but where the strips lie and how long they are."""
+    with tifffile.TiffFile(io.BytesIO(data)) as reader:
+        page = reader.pages[0].aspage()
+        return {t.code: t.value for t in page.tags if t.code not in (273, 279, 324, 325)}
+
+
+def test_bytes_of_a_tiff_that_the_mask_does_not_touch_stay_where_they_are(
+    photo: Pixels, spot: Bits
+) -> None:
+    source = tiff(photo, photometric="rgb", rowsperstrip=10)
+    _, made = edited(source, spot)
+    assert len(made.data) == len(source)
+    with tifffile.TiffFile(io.BytesIO(source)) as reader:
+        first = reader.pages[0].aspage().dataoffsets[0]
+    row = 303 * 3
+    changed = np.flatnonzero(np.frombuffer(source, "u1") != np.frombuffer(made.data, "u1"))
+    assert changed.min() >= first + 60 * row + 90 * 3
+    assert changed.max() < first + 129 * row + 170 * 3
+
+
+def test_nothing_of_an_old_strip_is_left(spot: Bits) -> None:
+    flat = np.full((*spot.shape, 3), 200, np.uint8)  # compresses to less than what replaces it
+    source = tiff(flat, photometric="rgb", compression="zlib", rowsperstrip=16)
+    decoded = decode_photo(source, 100, "x")
+    pixels = decoded.pixels.copy()
+    pixels[spot] = np.random.default_rng(2).integers(0, 255, (int(spot.sum()), 3))
+    new = Decoded(pixels, 1, decoded.space)
+    made = encode(source, new, spot, Recipe.load("telea"), "x").data
+    assert len(made) > len(source)
+    assert np.array_equal(read_tiff(made), pixels)
+    with tifffile.TiffFile(io.BytesIO(source)) as old, tifffile.TiffFile(io.BytesIO(made)) as now:
+        before, after = old.pages[0].aspage(), now.pages[0].aspage()
+        moved = 0
+        for i, (offset, size) in enumerate(
+            zip(before.dataoffsets, before.databytecounts, strict=True)
+        ):
+            if after.dataoffsets[i] != offset:
+                moved += 1
+                assert made[offset : offset + size] == bytes(size)
+    assert moved > 2
+
+
+def test_further_pages_of_a_tiff_stay_and_smaller_copies_do_not(photo: Pixels, spot: Bits) -> None:
+    small = cv2.resize(photo, (76, 60), interpolation=cv2.INTER_AREA)
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(photo, photometric="rgb", compression="lzw", metadata=None, subifds=1)
+        writer.write(small, photometric="rgb", compression="lzw", subfiletype=1, metadata=None)
+        writer.write(255 - photo, photometric="rgb", metadata=None)
+        writer.write(small, photometric="rgb", subfiletype=1, metadata=None)
+    source = buffer.getvalue()
+    for policy in ("rebuild", "drop"):
+        _, made = edited(source, spot, f"metadata.stale_preview={policy}")
+        assert made.note == "1 further page kept as they were"
+        with tifffile.TiffFile(io.BytesIO(made.data)) as now:
+            pages = [page.aspage() for page in now.pages]
+            assert np.array_equal(pages[1].asarray(), 255 - photo)
+            below = list(pages[0].pages or [])
+            if policy == "drop":
+                assert len(pages) == 2
+                assert not below
+                continue
+            assert len(pages) == 3
+            for copy in (pages[2], below[0].aspage()):
+                wanted = cv2.resize(pages[0].asarray(), (76, 60), interpolation=cv2.INTER_AREA)
+                assert np.array_equal(copy.asarray(), wanted)
+    with pytest.raises(RowError, match="smaller copies") as caught:
+        edited(source, spot, "metadata.stale_preview=refuse")
+    assert caught.value.code == "image.stale_preview"
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"compression": "jpeg", "photometric": "rgb"}, "lossy or rare"),
+        ({"photometric": "rgb", "compression": "webp"}, "lossy or rare"),
+    ],
+    ids=["jpeg", "webp"],
+)
+def test_a_tiff_that_cannot_be_written_is_refused_unless_converted(
+    photo: Pixels, spot: Bits, options: dict[str, Any], why: str
+) -> None:
+    source = tiff(photo, **options)
+    with pytest.raises(RowError, match=why) as caught:
+        edited(source, spot)
+    assert caught.value.code == "image.unsupported"
+    decoded, made = edited(source, spot, "output.format=png")
+    assert np.array_equal(
+        np.asarray(Image.open(io.BytesIO(made.data)))[~spot], decoded.pixels[~spot]
+    )
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [np.zeros((9, 9), np.float32), np.zeros((9, 9), np.uint32), np.zeros((9, 9), np.int16)],
+    ids=lambda pixels: str(pixels.dtype),
+)
+def test_samples_that_are_no_photo_are_refused(pixels: npt.NDArray[np.generic]) -> None:
+    with pytest.raises(RowError, match="its samples are") as caught:
+        decode_photo(tiff(pixels), 100, "x")
+    assert caught.value.code == "image.unsupported"
+
+
+def test_pages_that_share_their_strips_are_refused(photo: Pixels, spot: Bits) -> None:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(photo, photometric="rgb", metadata=None, rowsperstrip=50)
+        writer.write(photo, photometric="rgb", metadata=None, rowsperstrip=50)
+    data = bytearray(buffer.getvalue())
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as reader:
+        first, second = (page.aspage() for page in reader.pages)
+        at, other = first.tags[273].valueoffset, second.tags[273].valueoffset
+    data[other : other + 20] = data[at : at + 20]
+    with pytest.raises(RowError, match="share their bytes"):
+        edited(bytes(data), spot)
+
+
+def test_a_preview_in_a_tiffs_maker_note_or_iptc_is_wiped(photo: Pixels, spot: Bits) -> None:
+    small = encoded(Image.fromarray(photo).resize((64, 48)), format="JPEG")
+    iptc = b"\x1c\x02\x05\0\5Bowls" + b"\x1c\x02\xca" + struct.pack(">H", len(small)) + small
+    extra = [(33723, 7, len(iptc), iptc, True)]
+    _, made = edited(tiff(photo, photometric="rgb", extratags=extra), spot)
+    assert made.metadata_notes == ["IPTC preview dropped"]
+    assert small[:200] not in made.data
+    assert b"Bowls" in made.data

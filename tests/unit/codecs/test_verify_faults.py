@@ -1,0 +1,246 @@
+"""Faults of what writes results, really planted, each in every container: the checker sees them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jpeglib
+import numpy as np
+import numpy.typing as npt
+import pillow_heif
+import pytest
+import tifffile
+from PIL import Image, PngImagePlugin
+
+from jobs.clean import steps
+from manifests.schema import LineageRow
+from stages.codecs import blocks
+from stages.codecs.stale import exif, jpeg, photoshop
+from stages.codecs.tiff import codec as tiff
+from stages.codecs.tiff import tags as tiff_tags
+from stages.photo import Photo
+from stages.recipe import Recipe
+from stages.steps.base import run_steps
+from stages.verify import Finding, Promise, compare
+from tests.support import encoded
+from tests.support.corpus import SRGB, XMP, exif_with_thumbnail, segment
+from tests.support.corpus import photoshop as resources_of
+
+Pixels = npt.NDArray[np.uint8]
+
+#: A file to the result that is made of it, and what is recorded of that.
+Clean = Callable[[bytes], tuple[bytes, Promise]]
+
+AUTHOR = b"A Maker"
+
+#: Containers whose EXIF is settled as a block; a TIFF's tags are its own.
+WITH_EXIF = ["jpeg", "png", "webp", "avif", "heic"]
+LOSSLESS = ["png", "webp", "tiff"]
+
+
+def file(
+    kind: str,
+    pixels: Pixels,
+    *,
+    icc: bytes = SRGB,
+    xmp: bytes = XMP,
+    text: str = "4711",
+    iptc: bool = True,
+    pages: int = 2,
+    quality: int = 90,
+) -> bytes:
+    """A photo with everything that its container can hold; an empty value leaves that out."""
+    block = exif_with_thumbnail(pixels)
+    if kind == "tiff":
+        resources = resources_of(pixels) if iptc else b""
+        extra: list[Any] = [(315, 2, 0, AUTHOR.decode(), True), (34675, 7, len(icc), icc, True)]
+        extra += [(700, 1, len(xmp), xmp, True), (34377, 7, len(resources), resources, True)]
+        buffer = io.BytesIO()
+        with tifffile.TiffWriter(buffer) as writer:
+            for page in range(pages):
+                tags = [tag for tag in extra if tag[3]] if not page else []
+                options: dict[str, Any] = {"photometric": "rgb", "metadata": None}
+                writer.write(pixels, **options, description=text or None, extratags=tags)
+        return buffer.getvalue()
+    if kind == "heic":
+        picture = pillow_heif.from_pillow(Image.fromarray(pixels))
+        buffer = io.BytesIO()
+        more = {"exif": block, "icc_profile": icc or None, "xmp": xmp or None}
+        picture.save(buffer, quality=quality, **{k: v for k, v in more.items() if v})
+        return buffer.getvalue()
+    options = {"format": kind.upper(), "exif": block, "icc_profile": icc or None}
+    if kind == "png":
+        texts = PngImagePlugin.PngInfo()
+        texts.add_text("Article", text) if text else None
+        texts.add_itxt("XML:com.adobe.xmp", xmp.decode()) if xmp else None
+        return encoded(Image.fromarray(pixels), pnginfo=texts, **options)
+    options |= {"xmp": xmp} if xmp else {}
+    options |= {"lossless": True} if kind == "webp" else {"quality": quality}
+    coded = encoded(Image.fromarray(pixels), **options)
+    if kind != "jpeg":
+        return coded
+    resources = segment(0xED, b"Photoshop 3.0\0" + resources_of(pixels)) if iptc else b""
+    comment = segment(0xFE, text.encode()) if text else b""
+    return coded[:2] + resources + comment + coded[2:]
+
+
+@pytest.fixture
+def clean(tmp_path: Path, spot: npt.NDArray[np.bool_]) -> Clean:
+    """What the pipeline's steps make of a file, and what they record of it."""
+    recipe = Recipe.load("navier-stokes")
+    works = [(step.name, step.make()) for step in steps(recipe, str(tmp_path))]
+    (tmp_path / "mask.png").write_bytes(encoded(np.where(spot, 255, 0).astype(np.uint8)))
+
+    def call(data: bytes) -> tuple[bytes, Promise]:
+        (tmp_path / "photo").write_bytes(data)
+        mask = str(tmp_path / "mask.png")
+        row = LineageRow("1", image_uri=str(tmp_path / "photo"), mask_uri=mask)
+        photo = Photo(row)
+        run_steps([photo], works)
+        assert photo.ok, row.error
+        assert photo.changed is not None
+        return photo.result, Promise(row.fidelity or "", photo.changed, row.metadata_note or "")
+
+    return call
+
+
+def found(clean: Clean, source: bytes, other: bytes | None = None) -> Finding:
+    """The comparison of a source with the result, if wanted, of another file than that."""
+    result, promise = clean(other or source)
+    return compare(source, result, promise)
+
+
+@pytest.mark.parametrize("kind", [*WITH_EXIF, "tiff"])
+def test_what_is_kept_holds(clean: Clean, photo: Pixels, kind: str) -> None:
+    finding = found(clean, file(kind, photo))
+    assert (finding.problems, finding.differing) == ([], [])
+
+
+@pytest.mark.parametrize("kind", [*WITH_EXIF, "tiff"])
+def test_a_wiped_author_is_seen(
+    clean: Clean, photo: Pixels, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle, settle_tags = exif.settle_block, tiff_tags.settle_tags
+
+    def wipe(block: bytes, settling: Any) -> bytes:
+        return settle(block, settling).replace(AUTHOR, bytes(len(AUTHOR)))
+
+    def wipe_tag(file: Any, directory: int, *rest: Any, **options: Any) -> None:
+        file.drop(directory, 315)
+        settle_tags(file, directory, *rest, **options)
+
+    monkeypatch.setattr(blocks, "settle_block", wipe)
+    monkeypatch.setattr(jpeg, "settle_block", wipe)
+    monkeypatch.setattr(tiff, "settle_tags", wipe_tag)
+    tag = 315 if kind == "tiff" else 271
+    assert found(clean, file(kind, photo)).differing == [f"EXIF 0/{tag}"]
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "heic", "tiff"])
+def test_an_old_thumbnail_is_seen(
+    clean: Clean, photo: Pixels, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (exif, photoshop):
+        monkeypatch.setattr(module, "drawn_like", lambda old, _: old)
+    name = "8BIM 1036" if kind == "tiff" else "EXIF 1/samples"
+    problems = found(clean, file(kind, photo)).problems
+    assert [each for each in problems if "old picture still shows" in each and name in each]
+
+
+@pytest.mark.parametrize("kind", [*WITH_EXIF, "tiff"])
+@pytest.mark.parametrize(
+    ("lost", "name"), [("icc", "ICC"), ("xmp", "XMP {http://purl.org/dc/elements/1.1/}source")]
+)
+def test_a_lost_profile_and_lost_properties_are_seen(
+    clean: Clean, photo: Pixels, kind: str, lost: str, name: str
+) -> None:
+    less = file(kind, photo, **{lost: b""})  # type: ignore[arg-type]
+    assert found(clean, file(kind, photo), less).differing == [name]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("jpeg", "comment"), ("png", "chunk tEXt Article"), ("tiff", "EXIF 0/270")],
+)
+def test_a_lost_text_is_seen(clean: Clean, photo: Pixels, kind: str, name: str) -> None:
+    assert name in found(clean, file(kind, photo), file(kind, photo, text="")).differing
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "tiff"])
+def test_lost_iptc_is_seen(clean: Clean, photo: Pixels, kind: str) -> None:
+    assert "IPTC 2:120" in found(clean, file(kind, photo), file(kind, photo, iptc=False)).differing
+
+
+def test_a_lost_page_and_a_changed_one_are_seen(clean: Clean, photo: Pixels) -> None:
+    source = file("tiff", photo)
+    finding = found(clean, source, file("tiff", photo, pages=1))
+    assert "page 2/samples" in finding.differing
+    result, promise = clean(source)
+    places = tifffile.TiffFile(io.BytesIO(result)).pages[1].aspage().dataoffsets
+    spoiled = bytearray(result)
+    spoiled[places[0]] ^= 1
+    assert compare(source, bytes(spoiled), promise).differing == ["page 2/samples"]
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_one_changed_sample_is_seen(clean: Clean, photo: Pixels, kind: str) -> None:
+    other = photo.copy()
+    other[5, 7, 1] ^= 1
+    problems = found(clean, file(kind, photo), file(kind, other)).problems
+    assert "samples outside the mask changed" in problems
+
+
+@pytest.mark.parametrize("kind", ["avif", "heic"])
+def test_paint_elsewhere_is_seen_in_what_is_coded_again(
+    clean: Clean, photo: Pixels, kind: str
+) -> None:
+    other = photo.copy()
+    other[190:230, 10:50] = 255 - other[190:230, 10:50]
+    problems = found(clean, file(kind, photo), file(kind, other)).problems
+    assert "another picture outside the mask" in problems
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda photo: file("jpeg", photo, quality=89), "JPEG quantisation tables changed"),
+        (lambda photo: file("jpeg", photo, quality=60), "JPEG quantisation tables changed"),
+        (lambda photo: _again(photo, subsampling="4:4:4"), "JPEG sampling changed"),
+        (lambda photo: _again(photo, progressive=True), "JPEG kind changed"),
+    ],
+)
+def test_another_way_to_code_a_jpeg_is_seen(
+    clean: Clean, photo: Pixels, make: Callable[[Pixels], bytes], problem: str
+) -> None:
+    assert problem in found(clean, file("jpeg", photo), make(photo)).problems
+
+
+def _again(photo: Pixels, **how: Any) -> bytes:
+    return encoded(Image.fromarray(photo), format="JPEG", quality=90, **how)
+
+
+@pytest.mark.parametrize("plane", ["Y", "Cb", "Cr"])
+def test_one_flipped_coefficient_is_seen(
+    clean: Clean, photo: Pixels, plane: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "coded.jpg"
+    path.write_bytes(_again(photo))
+    read = jpeglib.read_dct(str(path))
+    read.write_dct(str(path))
+    source = path.read_bytes()
+    getattr(read, plane)[0, 0, 3, 2] ^= 1
+    read.write_dct(str(path))
+    assert found(clean, source).problems == []
+    problems = found(clean, source, path.read_bytes()).problems
+    assert problems == ["coefficients outside the mask changed"]
+
+
+def test_a_picture_that_cannot_be_decoded_is_no_success(clean: Clean, photo: Pixels) -> None:
+    for kind in WITH_EXIF:
+        source = file(kind, photo)
+        result, promise = clean(source)
+        (problem,) = compare(source, result[: len(result) // 2], promise).problems
+        assert problem.startswith("the result cannot be decoded"), kind

@@ -1,0 +1,260 @@
+"""The command as a user types it: in a process of its own, its texts and exit codes."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from manifests.errors import all_codes
+from manifests.planning.plan import load_plan
+from stages.recipe import preset_names
+from tests.conftest import Command
+from tests.support import DEMO, last_run
+from tests.support.catalog import make_catalog
+
+PHOTO = DEMO / "photos" / "bird-mobile-price-sticker.png"
+MASK = DEMO / "masks" / "bird-mobile-price-sticker.png"
+
+
+def test_help_explains_every_command(command: Command) -> None:
+    overview = command("--help")
+    assert overview.returncode == 0
+    for name in ("run", "plan", "try", "demo", "recipes", "errors", "doctor", "models"):
+        assert f" {name} " in overview.stdout
+        assert command(name, "--help").returncode == 0
+    text = " ".join(command("run", "--help").stdout.split())
+    assert "Exit code 0: all ok. 2: finished, some rows failed" in text
+
+
+def test_an_interrupt_ends_with_1_and_the_next_run_goes_on(
+    tmp_path: Path, ray_address: str, command: Command
+) -> None:
+    catalog = make_catalog(tmp_path, good=60, least_mp=1.0, most_mp=2.0)
+    arguments = ["run", str(catalog.manifest), "--output", "out", "--address", ray_address]
+    program = Path(sys.executable).parent / "catalog-cleanup"
+    with subprocess.Popen(
+        [str(program), *arguments, "--recipe", "telea"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as running:
+        await_files(tmp_path / "out" / "lineage")
+        running.send_signal(signal.SIGINT)
+        told, _ = running.communicate(timeout=120)
+    assert running.returncode == 1
+    assert "photos have no result" in told
+    assert "The same command goes on with them." in told
+    assert last_run(tmp_path / "out")["status"] == "stopped"
+    done = command(*arguments, "--recipe", "telea")
+    assert done.returncode == 2
+    assert "60 ok, 10 failed" in done.stdout
+    ids = pd.read_parquet(tmp_path / "out" / "lineage").id
+    assert ids.is_unique
+    assert len(ids) == 70
+
+
+def await_files(folder: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not list(folder.rglob("*.parquet")):
+        assert time.monotonic() < deadline, "nothing was recorded"
+        time.sleep(0.1)
+
+
+def test_an_address_where_nobody_listens_is_told_at_once(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(f"id,image,mask\n1,{PHOTO},{MASK}\n")
+    done = command("run", "m.csv", "--output", "out", "--address", "127.0.0.1:9")
+    assert done.returncode == 1
+    assert "error cluster.unreachable: Ray at 127.0.0.1:9: " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("", "--output '': the path is empty"),
+        ("gs://shop/out", "is neither a local path nor file:// nor s3://"),
+        ("m.csv", "m.csv is a file"),
+    ],
+)
+def test_an_output_that_cannot_be_is_told(
+    command: Command, tmp_path: Path, output: str, message: str
+) -> None:
+    (tmp_path / "m.csv").write_text(f"id,image,mask\n1,{PHOTO},{MASK}\n")
+    done = command("run", "m.csv", "--output", output)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_plan_checks_a_manifest_and_run_takes_its_shards(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("id,image,mask\n1,a,b\n2,a,b\n2,a,b\n/,a,b\n")
+    refused = command("plan", "m.csv", "--output", "out", "--strict")
+    assert refused.returncode == 1
+    assert "error manifest.invalid_rows: " in refused.stderr
+    done = command("plan", "m.csv", "--output", "out", "--rows-per-shard", "2")
+    assert done.returncode == 2
+    assert f"note: {tmp_path}/m.csv, lines 3, 4: id.duplicate (id '2')." in done.stdout
+    assert "3 rows in 2 shards of at most 2, 2 of them unusable\n" in done.stdout
+    assert "1  id.unsafe" in done.stdout
+    assert command("plan", "m.csv", "--output", "out").stdout == done.stdout
+    plan = load_plan(str(tmp_path / "out"))
+    assert plan
+    assert (plan.rows, plan.shards) == (3, 2)
+    (tmp_path / "good.csv").write_text("id,image,mask\n1,a,b\n")
+    assert command("plan", "good.csv", "--output", "good").returncode == 0
+    assert "is a file" in command("plan", "good.csv", "--output", "good.csv").stderr
+
+
+def test_the_command_line_loads_no_heavy_library() -> None:
+    heavy = "ray cv2 numpy pyarrow boto3 pydantic torch PIL"
+    check = f"import sys, jobs.cli; print([m for m in {heavy.split()} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_try_cleans_one_photo_without_ray(command: Command, tmp_path: Path) -> None:
+    done = command("try", PHOTO, MASK, "out/bird.png", "--recipe", "telea")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "out/bird.png: 1 place filled" in done.stdout
+    before, after = np.asarray(Image.open(PHOTO)), np.asarray(Image.open(tmp_path / "out/bird.png"))
+    assert np.array_equal(before[..., 3], after[..., 3]), "alpha stays"
+    assert 0 < (before != after).any(axis=2).mean() < 0.05
+
+
+def test_try_takes_boxes_and_several_masks(command: Command, tmp_path: Path) -> None:
+    options = ("--recipe", "telea", "--set", "mask.dilate_px=0", "--set", "mask.feather_px=0")
+    boxes = ("--box", "40,30,20,10", "--box", "200,300,9.5,7")
+    done = command("try", PHOTO, "boxes.png", *boxes, *options)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "boxes.png: 2 places filled" in done.stdout
+    with Image.open(PHOTO) as picture:
+        masks = [Image.new("L", picture.size), Image.new("L", picture.size)]
+    masks[0].paste(255, (40, 30, 60, 40))
+    masks[1].paste(255, (200, 300, 210, 307))
+    for number, mask in enumerate(masks):
+        mask.save(tmp_path / f"{number}.png")
+    assert command("try", PHOTO, "0.png", "1.png", "masks.png", *options).returncode == 0
+    assert (tmp_path / "boxes.png").read_bytes() == (tmp_path / "masks.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((PHOTO, "o.png"), "name a MASK between IMAGE and OUTPUT, or a --box"),
+        ((PHOTO, "o.png", "--box", "1,2,x,4"), "1,2,x,4 is not X,Y,WIDTH,HEIGHT"),
+    ],
+)
+def test_try_without_marks_ends_with_1(
+    command: Command, arguments: tuple[object, ...], message: str
+) -> None:
+    done = command("try", *arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((PHOTO, "o.png", "--box", "1,2,3"), "error mask.bad_shape: The photo"),
+        ((PHOTO, "o.png", "--box", ".1,.2,.3,.4"), "boxes[0] has only numbers from 0 to 1: shares"),
+        ((PHOTO, MASK, "gone.png", "o.png"), "error mask.not_found: There is no mask gone.png."),
+        (("nowhere.png", MASK, "o.png"), "error image.not_found: There is no image nowhere.png."),
+        ((PHOTO, PHOTO, "o.jpg"), "error output.other_format: o.jpg ends in jpg, but the result"),
+        ((PHOTO, MASK, PHOTO, "--recipe", "telea"), "error output.is_input: The result would"),
+        ((PHOTO, MASK, "o.png", "--recipe", "telia"), "no recipe 'telia' (did you mean telea?)"),
+        ((PHOTO, MASK, "o.png", "--set", "crop.contxt=1"), "did you mean crop.context?"),
+        ((PHOTO, MASK, "/proc/o.png", "--recipe", "telea"), "error output.not_writable: Cannot"),
+    ],
+)
+def test_try_tells_what_is_wrong_in_one_line(
+    command: Command, arguments: tuple[object, ...], message: str
+) -> None:
+    done = command("try", *arguments)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_run_prints_plain_lines_when_piped_and_ends_with_2(
+    command: Command, ray_address: str, tmp_path: Path
+) -> None:
+    rows = [f"good,{PHOTO},{MASK}", "gone,gone.png,gone.png", "../bad,a,b", f"half,{PHOTO},"]
+    (tmp_path / "m.csv").write_text("\n".join(["id,image,mask", *rows]))
+    done = command("run", "m.csv", "--output", "out", "--recipe", "telea", "--address", ray_address)
+    assert done.returncode == 2, done.stderr
+    assert "\x1b" not in done.stdout
+    assert f"{tmp_path}/m.csv, line 4: id.unsafe (id '../bad')." in done.stdout
+    assert "4 photos in" in done.stdout
+    assert "1 ok, 3 failed, 0 crashed" in done.stdout
+    for code in ("image.not_found", "id.unsafe", "mask.no_uri"):
+        assert f"1  {code}" in done.stdout
+    again = command("run", "m.csv", "--output", "out", "--recipe", "telea")
+    assert again.returncode == 2
+    assert "All 4 photos were done before." in again.stdout
+
+
+def test_a_run_that_cannot_start_ends_with_1(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("id,image\n1,a.jpg\n")
+    done = command("run", "m.csv", "--output", "out")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "error manifest.missing_column" in done.stderr
+    assert not (tmp_path / "out").exists()
+    wrong = command("run", "m.csv", "--output", "out", "--retry", "faild")
+    assert wrong.returncode == 1
+    assert "unknown status faild" in wrong.stderr
+    assert command("run", "m.csv", "--outptu", "out").returncode == 1
+    assert command("run").returncode == 1
+
+
+def test_recipes_are_listed_and_shown_as_toml(command: Command, tmp_path: Path) -> None:
+    listed = command("recipes").stdout
+    assert all(name in listed for name in preset_names())
+    assert "patchmatch (default)" in listed
+    shown = command("recipes", "telea", "--set", "mask.dilate_px=7").stdout
+    (tmp_path / "mine.toml").write_text(shown)
+    assert "dilate_px = 7" in command("recipes", "mine.toml").stdout
+
+
+def test_errors_lists_every_code(command: Command) -> None:
+    listed = command("errors").stdout.splitlines()
+    assert [line for line in listed if not line.startswith(" ")] == all_codes()
+
+
+def test_doctor_looks_at_the_machine_and_at_s3(command: Command, s3: str) -> None:
+    healthy = command("doctor", "--s3", f"{s3}/doctor")
+    assert healthy.returncode == 0, healthy.stdout
+    for what in ("Python", "Machine", "Libraries", "PatchMatch", "GPU", "Weights", "Ray", "S3"):
+        assert f" {what}: " in healthy.stdout
+    assert " JPEG: blocks outside the mask are kept" in healthy.stdout
+    assert "an object was written, read and deleted" in healthy.stdout
+    sick = command("doctor", "--s3", "s3://no-such-bucket", LAMA_MODEL="/nowhere/lama.pt")
+    assert sick.returncode == 1
+    assert "writing fails" in sick.stdout
+    assert "LAMA_MODEL=/nowhere/lama.pt is no file" in sick.stdout
+
+
+def test_the_demo_on_a_private_ray_ends_by_naming_the_page(
+    command: Command, tmp_path: Path
+) -> None:
+    for _ in range(2):  # the second replaces the first
+        done = command("demo", "--recipe", "telea", RAY_AUTH_MODE="disabled")
+        assert done.returncode == 0, done.stderr
+        assert "8 photos in" in done.stdout
+        page = Path(done.stdout.splitlines()[-1])
+        assert page == tmp_path / "catalog-cleanup-demo" / "report" / "index.html"
+        assert page.exists()
+        assert len(list(page.parent.glob("pictures/*/after.webp"))) == 8
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.jpg").write_bytes(b"precious")
+    refused = command("demo", "--output", "mine")
+    assert refused.returncode == 1
+    assert "does not hold a demo" in refused.stderr
+    assert (tmp_path / "mine" / "photo.jpg").exists()

@@ -1,0 +1,73 @@
+"""Storage is read ahead of the computing and written behind it, within bounds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from jobs.pipeline.prefetch import overlapped
+from manifests.errors import StorageError
+from manifests.schema import LineageRow
+from stages.photo import Photo
+
+_MIB = 1 << 20
+
+
+def photos(count: int) -> Iterator[Photo]:
+    for number in range(count):
+        yield Photo(LineageRow(id=str(number)))
+
+
+def test_photos_are_worked_on_beside_the_caller_and_come_in_order() -> None:
+    together = threading.Barrier(4, timeout=30)  # broken unless four are at work at once
+
+    def work(photo: Photo) -> None:
+        if int(photo.lineage.id) < 4:
+            together.wait()
+
+    found = overlapped(photos(20), work, threads=4, most_bytes=_MIB)
+    assert [photo.lineage.id for photo in found] == [str(n) for n in range(20)]
+
+
+def test_no_more_photos_are_read_ahead_than_threads() -> None:
+    begun: list[str] = []
+    made = overlapped(
+        photos(20), lambda photo: begun.append(photo.lineage.id), threads=3, most_bytes=_MIB
+    )
+    next(made)
+    assert len(begun) <= 3
+    list(made)
+    assert len(begun) == 20
+
+
+def test_no_more_bytes_are_read_ahead_than_there_is_room_for() -> None:
+    done: list[str] = []
+
+    def one_after_the_other() -> Iterator[Photo]:
+        for number, photo in enumerate(photos(20)):
+            while len(done) < number:
+                time.sleep(0.001)
+            yield photo
+
+    def work(photo: Photo) -> None:
+        photo.original = bytes(_MIB)
+        done.append(photo.lineage.id)
+
+    made = overlapped(one_after_the_other(), work, threads=8, most_bytes=2 * _MIB)
+    for taken, _ in enumerate(made):
+        assert len(done) <= taken + 2
+    assert len(done) == 20
+
+
+def test_an_error_that_is_no_rows_reaches_the_caller_in_its_turn() -> None:
+    def work(photo: Photo) -> None:
+        if photo.lineage.id == "2":
+            raise StorageError("storage.unreachable", "S3 is gone.")
+
+    made = overlapped(photos(5), work, threads=4, most_bytes=_MIB)
+    assert [next(made).lineage.id, next(made).lineage.id] == ["0", "1"]
+    with pytest.raises(StorageError):
+        next(made)

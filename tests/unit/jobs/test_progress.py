@@ -1,0 +1,30 @@
+"""What a run shows while it works."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from jobs.pipeline.progress import Lines, meter
+
+
+def test_lines_come_now_and_then_with_the_pace_of_the_work() -> None:
+    text, now = io.StringIO(), 0.0
+    lines = Lines(Console(file=text, width=200), 100, clock=lambda: now)
+    for now, ok, failed in [(60.0, 10, 0), (65.0, 5, 0), (80.0, 20, 5), (100.0, 60, 0)]:  # noqa: B007
+        lines.advance(ok, failed)
+    assert text.getvalue().splitlines() == [
+        "10/100 done, 0 failed",
+        "40/100 done, 5 failed, 1.5 photos/s, 40 s left",
+        "100/100 done, 5 failed, 2.2 photos/s, 0 s left",
+    ]
+
+
+def test_a_terminal_gets_a_bar() -> None:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=100)
+    with meter(console, 4) as shown:
+        shown.advance(3, 1)
+    assert "4/4" in text.getvalue()
+    assert "1 failed" in text.getvalue()

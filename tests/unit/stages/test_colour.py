@@ -1,0 +1,179 @@
+"""Fills work in 8-bit sRGB; the photo keeps its own space and depth, and no seam shows."""
+
+from __future__ import annotations
+
+import io
+
+import imagecodecs
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tifffile
+from PIL import Image, ImageCms
+
+from jobs.clean import steps
+from stages.codecs.decode import decode_photo
+from stages.codecs.picture import Samples, Space
+from stages.codecs.png.chunks import chunks, with_chunks
+from stages.pixels import colour
+from stages.recipe import Recipe
+from stages.steps.base import run_steps
+from tests.support import DEMO, encoded, photo_of, upright_rgb
+
+Pixels = npt.NDArray[np.uint8]
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+_D65 = [0.3127, 0.3290, 1.0]
+PROFILES = {
+    "Display P3": imagecodecs.cms_profile(
+        "rgb", whitepoint=_D65, primaries=[0.68, 0.32, 0.265, 0.69, 0.15, 0.06], gamma=2.2
+    ),
+    "Rec. 2020": imagecodecs.cms_profile(
+        "rgb", whitepoint=_D65, primaries=[0.708, 0.292, 0.17, 0.797, 0.131, 0.046], gamma=2.4
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def photo() -> Pixels:
+    return upright_rgb(DEMO / "photos" / "fig-bowl-sticker-date.jpg")[300:541, 200:503]
+
+
+def cleaned(source: bytes, spot: npt.NDArray[np.bool_] | None, *options: str) -> Samples:
+    """The photo as the steps between fetch and publish leave it, filled by a recipe that is exact
+    on even ground."""
+    recipe = Recipe.load("navier-stokes", options)
+    mask = source if spot is None else encoded(spot.astype(np.uint8) * 255)
+    photo = photo_of(source, mask)
+    _, *between, _ = steps(recipe, "")
+    run_steps([photo], [(step.name, step.make()) for step in between])
+    assert photo.ok, photo.lineage.error
+    return decode_photo(photo.result, 100, "x").pixels
+
+
+def spot_in(pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+    spot = np.zeros(pixels.shape[:2], np.bool_)
+    spot[60:110, 90:150] = True
+    return spot
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_colour_outside_srgb_is_continued_as_it_is(profile: str, depth: int) -> None:
+    """A saturated wall, which sRGB cannot show, with a grey mark on it."""
+    wall = np.full((160, 240, 3), (250, 20, 10), np.uint8)
+    spot = spot_in(wall)
+    wall[spot] = 128
+    if depth == 16:
+        source = bytes(imagecodecs.png_encode(wall.astype(np.uint16) * 257))
+        source = with_profile(source, PROFILES[profile])
+    else:
+        source = encoded(wall, icc_profile=PROFILES[profile])
+    seen = colour.view(decode_photo(source, 100, "x").pixels, Space("rgb", PROFILES[profile]))
+    assert np.abs(seen[0, 0].astype(int) - (250, 20, 10)).max() > 4, "sRGB shows it otherwise"
+    result = cleaned(source, spot).astype(int) / (257 if depth == 16 else 1)
+    assert np.abs(result - (250, 20, 10)).max() <= 1.5
+
+
+def with_profile(png: bytes, icc: bytes) -> bytes:
+    """A deep PNG with a profile, which Pillow writes into a picture of one pixel."""
+    tagged = encoded(Image.new("RGB", (1, 1)), icc_profile=icc)
+    return with_chunks(png, [c for c in chunks(tagged) if c[0] == b"iCCP"], [])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
+def test_a_known_pixel_comes_back_as_it_was(photo: Pixels, mode: str) -> None:
+    """What the fill left as it saw it is laid on without a trace, whatever the space."""
+    pixels = np.asarray(Image.fromarray(photo).convert(mode)).reshape(*photo.shape[:2], -1)
+    space = {
+        "RGB": Space("rgb", PROFILES["Display P3"]),
+        "CMYK": Space("cmyk"),
+        "L": Space("grey"),
+    }[mode]
+    hole = spot_in(photo)
+    painted = colour.paint(colour.view(pixels, space), pixels, hole, space)
+    assert np.abs(painted.astype(int) - pixels)[~hole].max() <= 1
+    assert painted.shape == pixels.shape
+
+
+def test_srgb_and_untagged_photos_are_not_converted(photo: Pixels) -> None:
+    for space in (Space("rgb"), Space("rgb", SRGB), Space("rgb", b"no profile at all")):
+        assert np.array_equal(colour.view(photo, space), photo)
+        assert np.array_equal(colour.paint(photo, photo, spot_in(photo), space), photo)
+
+
+def test_a_wide_gamut_photo_is_seen_as_a_viewer_shows_it(photo: Pixels) -> None:
+    tagged = Image.open(io.BytesIO(encoded(photo, icc_profile=PROFILES["Rec. 2020"])))
+    shown = ImageCms.profileToProfile(
+        tagged,
+        ImageCms.getOpenProfile(io.BytesIO(PROFILES["Rec. 2020"])),
+        ImageCms.createProfile("sRGB"),
+        renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+    )
+    assert shown is not None
+    seen = colour.view(photo, Space("rgb", PROFILES["Rec. 2020"]))
+    assert np.abs(seen.astype(int) - np.asarray(shown)).max() <= 1
+
+
+def test_a_cmyk_surface_is_filled_with_its_own_ink() -> None:
+    """The same grey can be black ink alone or three inks; the fill takes what surrounds it."""
+    for ink in ((0, 0, 0, 120), (120, 110, 110, 0)):
+        sheet = np.full((160, 240, 4), ink, np.uint8)
+        spot = spot_in(sheet)
+        sheet[spot] = (0, 255, 255, 0)
+        picture = Image.frombytes("CMYK", (240, 160), sheet.tobytes())
+        source = encoded(picture, format="TIFF", compression="tiff_lzw")
+        assert np.abs(cleaned(source, spot).astype(int) - ink).max() <= 2
+
+
+def test_sixteen_bits_blend_in_sixteen_bits() -> None:
+    ramp = np.linspace(10_000, 50_000, 240).astype(np.uint16)
+    source = bytes(imagecodecs.png_encode(np.ascontiguousarray(np.broadcast_to(ramp, (160, 240)))))
+    plain = decode_photo(source, 100, "x").pixels
+    spot = spot_in(plain)
+    result = cleaned(source, spot, "mask.feather_px=12")
+    near = np.zeros_like(spot)
+    near[40:130, 70:170] = True
+    assert np.array_equal(result[~near], plain[~near])
+    assert np.abs(result.astype(int) - plain).max() < 3000
+    assert (result[spot | near] % 257 != 0).any(), "the feather is not rounded to 8 bits"
+
+
+@pytest.mark.parametrize("premultiplied", [False, True])
+def test_transparent_parts_stay_and_nothing_is_copied_from_them(premultiplied: bool) -> None:
+    """A cut-out product: what lies under the transparent part is green, and must not be seen."""
+    pixels = np.zeros((160, 240, 4), np.uint8)
+    pixels[..., 1] = 0 if premultiplied else 255
+    pixels[:, 60:] = (180, 40, 30, 255)
+    spot = np.zeros((160, 240), np.bool_)
+    spot[50:100, 40:90] = True  # half on the product, half on nothing
+    pixels[spot & (pixels[..., 3] > 0)] = (255, 255, 255, 255)
+    if premultiplied:
+        buffer = io.BytesIO()
+        tifffile.imwrite(buffer, pixels, photometric="rgb", extrasamples=["assocalpha"])
+        source = buffer.getvalue()
+    else:
+        source = encoded(pixels)
+    result = cleaned(source, spot)
+    assert np.array_equal(result[..., 3], pixels[..., 3])
+    assert np.array_equal(result[:, :60], pixels[:, :60])
+    assert np.abs(result[:, 60:].astype(int) - (180, 40, 30, 255)).max() <= 2
+
+
+def test_half_transparent_paint_is_multiplied_where_the_file_is() -> None:
+    pixels = np.full((160, 240, 4), (90, 20, 15, 128), np.uint8)  # (180, 40, 30) at one half
+    spot = spot_in(pixels)
+    pixels[spot] = (128, 128, 128, 128)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, pixels, photometric="rgb", extrasamples=["assocalpha"])
+    result = cleaned(buffer.getvalue(), spot)
+    assert np.abs(result.astype(int) - (90, 20, 15, 128)).max() <= 2
+
+
+def test_what_was_erased_from_a_photo_is_painted_and_shows() -> None:
+    """The photo's own alpha as mask: someone rubbed the object out in an editor."""
+    wall = np.full((160, 240, 4), (180, 40, 30, 255), np.uint8)
+    spot = spot_in(wall)
+    wall[spot] = (9, 200, 9, 0)
+    result = cleaned(encoded(wall), None, "mask.channel=alpha", "mask.polarity=dark")
+    assert np.array_equal(result, np.full_like(wall, (180, 40, 30, 255)))

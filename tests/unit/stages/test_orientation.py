@@ -1,0 +1,88 @@
+"""One orientation for photo, mask and result; what a browser shows is tested in ``tests/page``."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs.clean import steps
+from manifests.schema import LineageRow
+from stages.codecs.decode import decode_mask, decode_photo
+from stages.photo import Photo
+from stages.recipe import Recipe
+from stages.recipe.options import MaskOptions
+from stages.steps.base import run_steps
+from tests.support.editing import edited, tiff
+from tests.support.turned_files import PICTURE, files, quadrants, xmp
+
+FILES = files()
+SPOT = np.zeros(PICTURE.shape[:2], np.bool_)
+SPOT[2:10, 2:12] = True
+
+#: A place that states a turn and does not count, in each format.
+IGNORED = {
+    "jpeg/xmp": "orientation 6 in XMP ignored",
+    "jpeg/exif-8-and-xmp": "orientation 6 in XMP ignored, as browsers do: displayed as 8",
+    "jpeg/two-exif": "orientation 3 in more EXIF ignored",
+    "png/xmp": "orientation 6 in XMP ignored",
+    "png/raw-exif-in-zTXt": "orientation 6 in a raw profile ignored",
+    "png/raw-exif-in-iTXt": "orientation 6 in a raw profile ignored",
+    "png/exif-behind": "orientation 6 in EXIF behind the image data ignored",
+    "webp/exif": "orientation 6 in a WebP's EXIF ignored",
+    "webp/xmp": "orientation 6 in XMP ignored",
+}
+
+
+@pytest.mark.parametrize("name", IGNORED)
+def test_an_orientation_that_does_not_count_is_in_the_lineage(name: str, tmp_path: object) -> None:
+    row = LineageRow(id="1", image_uri=f"{tmp_path}/photo")
+    photo = Photo(row, original=FILES[name])
+    photo.decoded = decode_photo(FILES[name], 1, "x")
+    photo.changed = np.zeros(photo.decoded.pixels.shape[:2], np.bool_)
+    photo.changed[:4, :4] = True
+    photo.patches = [object()]  # type: ignore[list-item]
+    made = [(s.name, s.make()) for s in steps(Recipe.load("telea"), f"{tmp_path}/out")]
+    run_steps([photo], [each for each in made if each[0] == "encode"])
+    assert photo.ok, row.error
+    assert IGNORED[name] in (row.fidelity_note or "")
+
+
+def test_what_agrees_needs_no_note() -> None:
+    for name in ("jpeg/exif-6", "png/exif-before", "avif/irot-6", "jpeg/big-endian"):
+        assert decode_photo(FILES[name], 1, "x").note == ""
+
+
+@pytest.mark.parametrize("wanted", ["jpeg", "png", "webp", "tiff", "avif"])
+@pytest.mark.parametrize(
+    "name", ["jpeg/exif-6", "jpeg/xmp", "jpeg/exif-8-and-xmp", "png/exif-behind", "webp/exif"]
+)
+def test_a_converted_photo_is_displayed_as_its_source(name: str, wanted: str) -> None:
+    before = decode_photo(FILES[name], 1, "x")
+    _, made = edited(FILES[name], SPOT, f"output.format={wanted}")
+    after = decode_photo(made.data, 1, "x")
+    assert quadrants(after.pixels.astype(np.uint8)) == quadrants(before.pixels.astype(np.uint8))
+    if not name.startswith(wanted):
+        with Image.open(io.BytesIO(made.data)) as theirs:
+            assert theirs.getexif().get(0x0112, 1) == 1, "upright for readers of any opinion"
+
+
+def test_a_tiff_is_turned_by_its_own_tag_alone() -> None:
+    packet = xmp(6)
+    extra = [(700, 1, len(packet), packet, True)]
+    for tags, orientation in ((extra, 1), ([*extra, (274, 3, 1, 8, True)], 8)):
+        data = tiff(PICTURE, photometric="rgb", extratags=tags)
+        decoded = decode_photo(data, 1, "x")
+        assert decoded.orientation == orientation
+        mask = decode_mask(data, 1, "x", MaskOptions()).values
+        grey = np.asarray(Image.fromarray(decoded.pixels.astype(np.uint8)).convert("L"))
+        assert np.array_equal(mask, grey)
+
+
+def test_a_big_tiff_is_converted_upright() -> None:
+    data = tiff(PICTURE, photometric="rgb", bigtiff=True, extratags=[(274, 3, 1, 6, True)])
+    decoded, made = edited(data, SPOT, "output.format=png")
+    after = np.asarray(Image.open(io.BytesIO(made.data)))
+    assert quadrants(after) == quadrants(decoded.pixels.astype(np.uint8))

@@ -1,0 +1,342 @@
+"""The row: how it travels between actors, and that one bad row costs only itself."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pycocotools import mask as coco
+
+from jobs.clean import steps
+from manifests.errors import CleanupError, DestinationError, RowError, all_codes, describe
+from manifests.planning.marks import Marks
+from manifests.schema import LineageRow, lineage_schema
+from stages.codecs.jpeg import libjpeg
+from stages.codecs.jpeg.header import read_header
+from stages.codecs.jpeg.splice import coefficients_of
+from stages.photo import Photo, from_table, lineage_dict, to_table
+from stages.pixels.masks import distance_outside
+from stages.recipe import Recipe
+from stages.steps.base import Together, Work, run_steps
+from tests.support import DEMO, encoded
+
+
+def demo_photo(name: str, recipe: Recipe, suffix: str = "jpg") -> Photo:
+    return Photo(
+        LineageRow(
+            id=name,
+            image_uri=str(DEMO / "photos" / f"{name}.{suffix}"),
+            mask_uri=str(DEMO / "masks" / f"{name}.png"),
+            recipe_hash=recipe.hash,
+        )
+    )
+
+
+def made(recipe: Recipe, output: Path) -> list[tuple[str, Work | Together]]:
+    return [(step.name, step.make()) for step in steps(recipe, str(output))]
+
+
+@pytest.mark.parametrize("border", [4, 5], ids=["after cut", "after remove"])
+def test_travelling_between_pools_changes_nothing(border: int, tmp_path: Path) -> None:
+    recipe = Recipe.load("telea")
+    direct = demo_photo("fig-bowl-sticker-date", recipe)
+    run_steps([direct], made(recipe, tmp_path / "direct"))
+    works = made(recipe, tmp_path / "travelled")
+    photo = demo_photo("fig-bowl-sticker-date", recipe)
+    run_steps([photo], works[:border])
+    photo.extra = {"sku": "0012"}
+    (photo,) = from_table(to_table([photo], pa.schema([("sku", pa.string())])))
+    assert photo.extra == {"sku": "0012"}
+    run_steps([photo], works[border:])
+    assert photo.ok, photo.lineage.error
+    assert photo.lineage.output_sha256 == direct.lineage.output_sha256
+    assert photo.lineage.patches == direct.lineage.patches
+    assert len(photo.lineage.patches) == 2
+
+
+@pytest.mark.parametrize("name", ["lounge-bag-hang-tag", "dandelion-watermark"])
+def test_a_jpeg_keeps_its_blocks_outside_the_mask(name: str, tmp_path: Path) -> None:
+    """One is stored on its side, with the mask drawn on it upright; the other is progressive."""
+    recipe = Recipe.load("telea")
+    photo = demo_photo(name, recipe)
+    run_steps([photo], made(recipe, tmp_path))
+    assert (photo.lineage.fidelity, photo.lineage.fidelity_note) == ("coefficients", None)
+    drawn = np.asarray(Image.open(photo.lineage.mask_uri)) >= 128
+    reach = recipe.mask.dilate_px + recipe.mask.feather_px + 1
+    reached = distance_outside(drawn) < reach
+    stored = np.rot90(reached) if name.startswith("lounge") else reached
+    source = Path(photo.lineage.image_uri).read_bytes()
+    result = Path(str(photo.lineage.output_uri)).read_bytes()
+    planes = zip(coefficients_of(source), coefficients_of(result), strict=True)
+    for number, (was, now) in enumerate(planes):
+        across, down = (8 * step for step in read_header(source).step(number))
+        may_change = np.zeros(was.shape[:2], np.bool_)
+        ys, xs = np.nonzero(stored)
+        may_change[ys // down, xs // across] = True
+        changed = (was != now).any(axis=2)
+        assert not changed[~may_change].any()
+        assert changed[may_change].mean() > 0.5
+
+
+def test_without_the_library_a_jpeg_is_coded_again_and_the_lineage_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libjpeg, "library", lambda: None)
+    recipe = Recipe.load("telea")
+    photo = demo_photo("dandelion-watermark", recipe)
+    run_steps([photo], made(recipe, tmp_path))
+    assert photo.lineage.fidelity == "reencoded"
+    assert "no libjpeg" in str(photo.lineage.fidelity_note)
+
+
+def test_an_empty_mask_passes_the_file_through_byte_for_byte(tmp_path: Path) -> None:
+    recipe = Recipe.load("patchmatch")
+    photo = demo_photo("fig-bowl-sticker-date", recipe)
+    (tmp_path / "black.png").write_bytes(encoded(Image.new("L", (1300, 879))))
+    photo.lineage.mask_uri = str(tmp_path / "black.png")
+    run_steps([photo], made(recipe, tmp_path))
+    assert photo.ok
+    assert photo.lineage.masked_px == 0
+    assert photo.lineage.output_sha256 == photo.lineage.image_sha256
+    assert photo.lineage.fidelity == "identical"
+
+
+def with_marks(name: str, recipe: Recipe, files: list[str], **shapes: object) -> Photo:
+    photo = demo_photo(name, recipe)
+    photo.lineage.mask_uri, photo.lineage.marks = Marks(files, shapes).pack()
+    return photo
+
+
+def test_masks_and_shapes_are_united(tmp_path: Path) -> None:
+    """The demo's mask, taken apart, and put together again from all forms that marks have."""
+    recipe = Recipe.load("telea")
+    whole = demo_photo("fig-bowl-sticker-date", recipe)
+    drawn = np.array(Image.open(whole.lineage.mask_uri).convert("L"))
+    height, width = drawn.shape
+    drawn[600:650, 300:420] = drawn[700:740, 100:160] = 255
+    (tmp_path / "whole.png").write_bytes(encoded(drawn))
+    whole.lineage.mask_uri = str(tmp_path / "whole.png")
+    run_steps([whole], made(recipe, tmp_path / "whole"))
+    drawn[600:650, 300:420] = drawn[700:740, 100:160] = 0
+    parts = [drawn.copy(), drawn.copy(), drawn]
+    parts[0][:, width // 3 :] = parts[1][:, : width // 3] = parts[1][height // 2 :] = 0
+    parts[2][: height // 2] = parts[2][:, : width // 3] = 0
+    files = [str(tmp_path / "0.png"), str(tmp_path / "1.png")]
+    for file, part in zip(files, parts, strict=False):
+        Path(file).write_bytes(encoded(part))
+    rle = coco.encode(np.asfortranarray(parts[2] >= 128, np.uint8))
+    photo = with_marks(
+        "fig-bowl-sticker-date",
+        recipe,
+        files,
+        boxes=[[300, 600, 120, 50]],
+        polygons=[100, 700, 160, 700, 160, 740, 100, 740],
+        rle={"size": rle["size"], "counts": rle["counts"].decode()},
+    )
+    run_steps([photo], made(recipe, tmp_path / "parts"))
+    assert photo.ok, photo.lineage.error
+    assert photo.lineage.masked_px == whole.lineage.masked_px
+    assert photo.lineage.output_sha256 == whole.lineage.output_sha256
+    hashes = "".join(sha256(Path(file).read_bytes()).hexdigest() for file in files)
+    assert photo.lineage.mask_sha256 == sha256(hashes.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("shapes", [{}, {"boxes": []}, {"polygons": [], "rle": []}])
+def test_an_empty_list_is_an_empty_mask(shapes: dict[str, object], tmp_path: Path) -> None:
+    recipe = Recipe.load("telea")
+    photo = with_marks("fig-bowl-sticker-date", recipe, [], **shapes)
+    run_steps([photo], made(recipe, tmp_path))
+    assert photo.ok, photo.lineage.error
+    assert (photo.lineage.fidelity, photo.lineage.mask_sha256) == ("identical", None)
+
+
+def test_a_shape_that_cannot_be_drawn_fails_its_row(tmp_path: Path) -> None:
+    recipe = Recipe.load("telea")
+    photo = with_marks("fig-bowl-sticker-date", recipe, [], boxes=[[5000, 1, 9, 9]])
+    run_steps([photo], made(recipe, tmp_path))
+    assert (photo.lineage.error_code, photo.lineage.error_stage) == ("mask.bad_shape", "mask")
+    assert "boxes[0] lies outside the photo of 1300x879" in str(photo.lineage.error)
+
+
+@pytest.mark.parametrize("channel", ["alpha", "luminance"])
+def test_what_was_erased_in_an_editor_is_marked(channel: str, tmp_path: Path) -> None:
+    recipe = Recipe.load("telea", [f"mask.channel={channel}", "mask.polarity=dark"])
+    colours = Image.open(DEMO / "photos" / "coffee-stray-coins.jpg").convert("RGBA")
+    erased = Image.new("L", colours.size, 255)
+    erased.paste(0, (470, 275, 585, 370))
+    colours.putalpha(erased)
+    path = tmp_path / "erased.png"
+    path.write_bytes(encoded(colours))
+    row = LineageRow(id="x", image_uri=str(path), mask_uri=str(path), recipe_hash=recipe.hash)
+    photo = Photo(row)
+    run_steps([photo], made(recipe, tmp_path)[:4])
+    if channel == "alpha":
+        assert photo.ok, photo.lineage.error
+        (patch,) = photo.lineage.patches
+        grown_by = recipe.mask.dilate_px
+        assert patch["region"] == {
+            "x": 470 - grown_by,
+            "y": 275 - grown_by,
+            "width": 115 + 2 * grown_by,
+            "height": 95 + 2 * grown_by,
+        }
+    (travelled,) = from_table(to_table([photo], pa.schema([])))
+    assert photo.alpha_is_mask == travelled.alpha_is_mask == (channel == "alpha")
+    assert row.mask_sha256 == row.image_sha256
+
+
+def test_each_of_several_masks_is_fitted_to_the_photo(tmp_path: Path) -> None:
+    half, full = np.zeros((440, 650), np.uint8), np.zeros((879, 1300), np.uint8)
+    half[100:150, 100:150] = full[500:600, 900:1000] = 255
+    files = [str(tmp_path / "half.png"), str(tmp_path / "full.png")]
+    for file, mask in zip(files, (half, full), strict=True):
+        Path(file).write_bytes(encoded(mask))
+    strict = Recipe.load("telea", ["mask.dilate_px=0"])
+    photo = with_marks("fig-bowl-sticker-date", strict, files)
+    run_steps([photo], made(strict, tmp_path))
+    assert photo.lineage.error_code == "mask.size_mismatch"
+    assert "half.png is 650x440, the photo 1300x879" in str(photo.lineage.error)
+    scaling = Recipe.load("telea", ["mask.dilate_px=0", "mask.scale_to_photo=true"])
+    photo = with_marks("fig-bowl-sticker-date", scaling, files)
+    run_steps([photo], made(scaling, tmp_path))
+    assert photo.ok, photo.lineage.error
+    assert photo.lineage.masked_px == pytest.approx(2 * 100 * 100, rel=0.05)
+    assert len(photo.lineage.patches) == 2
+
+
+def test_a_mask_over_everything_is_refused(tmp_path: Path) -> None:
+    recipe = Recipe.load("telea")
+    photo = demo_photo("fig-bowl-sticker-date", recipe)
+    (tmp_path / "white.png").write_bytes(encoded(Image.new("L", (1300, 879), 255)))
+    photo.lineage.mask_uri = str(tmp_path / "white.png")
+    run_steps([photo], made(recipe, tmp_path))
+    assert photo.lineage.error_code == "mask.covers_photo"
+    assert photo.lineage.error_stage == "mask"
+    assert not list(tmp_path.glob("images/*"))
+
+
+SPECK = np.zeros((879, 1300), np.uint8)
+SPECK[400:403, 500:505] = 255
+
+SPECKS: dict[str, dict[str, object]] = {
+    "file": {},
+    "boxes": {"boxes": [[500, 400, 5, 3]]},
+    "polygons": {"polygons": [[500, 400, 505, 400, 505, 403, 500, 403]]},
+    "rle": {"rle": {"size": [879, 1300], "counts": [879 * 500 + 400, 15, 879 * 800 - 415]}},
+}
+
+
+@pytest.mark.parametrize("kind", SPECKS)
+def test_a_mark_of_some_pixels_is_refused_whatever_its_kind(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "speck.png").write_bytes(encoded(SPECK))
+    files = [str(tmp_path / "speck.png")] if kind == "file" else []
+    for limit in (16, 15):
+        recipe = Recipe.load("telea", [f"limits.min_mask_px={limit}"])
+        photo = with_marks("fig-bowl-sticker-date", recipe, files, **SPECKS[kind])
+        run_steps([photo], made(recipe, tmp_path))
+        if limit == 16:
+            assert (photo.lineage.error_code, photo.lineage.error_stage) == (
+                "mask.too_small",
+                "mask",
+            )
+            assert "is 15 px in all, under 16" in str(photo.lineage.error)
+        else:
+            assert photo.ok, photo.lineage.error
+
+
+def test_in_a_thumbnail_a_thousandth_is_enough(tmp_path: Path) -> None:
+    recipe = Recipe.load("telea")
+    (tmp_path / "thumbnail.png").write_bytes(encoded(Image.new("RGB", (64, 64), "red")))
+    photo = with_marks("fig-bowl-sticker-date", recipe, [], boxes=[[30, 30, 2, 2]])
+    photo.lineage.image_uri = str(tmp_path / "thumbnail.png")
+    run_steps([photo], made(recipe, tmp_path))
+    assert photo.ok, photo.lineage.error
+
+
+def test_boxes_are_read_in_the_units_of_the_recipe(tmp_path: Path) -> None:
+    share = [0.25, 0.5, 0.125, 0.25]
+    regions = {}
+    for units, factor in (("share", 1), ("percent", 100)):
+        recipe = Recipe.load("telea", [f"shapes.units={units}", "mask.dilate_px=0"])
+        boxes = [[number * factor for number in share]]
+        photo = with_marks("fig-bowl-sticker-date", recipe, [], boxes=boxes)
+        run_steps([photo], made(recipe, tmp_path)[:4])
+        assert photo.ok, photo.lineage.error
+        (regions[units],) = (patch["region"] for patch in photo.lineage.patches)
+    assert regions["share"] == {"x": 325, "y": 439, "width": 163, "height": 221}
+    assert regions["percent"] == regions["share"]
+    recipe = Recipe.load("telea")
+    photo = with_marks("fig-bowl-sticker-date", recipe, [], boxes=[share])
+    run_steps([photo], made(recipe, tmp_path))
+    assert photo.lineage.error_code == "mask.bad_shape"
+    assert "--set shapes.units=share" in str(photo.lineage.error)
+
+
+def test_a_mask_of_dark_labels_is_no_empty_mask(tmp_path: Path) -> None:
+    drawn = np.zeros((879, 1300), np.uint8)
+    drawn[200:260, 300:420] = 2
+    (tmp_path / "labels.png").write_bytes(encoded(drawn))
+    recipe = Recipe.load("telea", ["mask.dilate_px=0"])
+    photo = with_marks("fig-bowl-sticker-date", recipe, [str(tmp_path / "labels.png")])
+    run_steps([photo], made(recipe, tmp_path))
+    assert photo.ok, photo.lineage.error
+    assert photo.lineage.masked_px == 60 * 120
+    assert photo.lineage.output_sha256 != photo.lineage.image_sha256
+
+
+def test_errors_are_caught_in_one_place_and_pixels_freed() -> None:
+    photo = Photo(LineageRow(id="x"), original=b"data")
+
+    def bad_input(_: Photo) -> None:
+        raise RowError("image.corrupt", "The image x is bad.")
+
+    def never(_: Photo) -> None:
+        raise AssertionError("a failed photo skips the rest")
+
+    run_steps([photo], [("decode", bad_input), ("mask", never)])
+    row = photo.lineage
+    assert (row.status, row.error_code, row.error_stage) == ("failed", "image.corrupt", "decode")
+    assert (row.error or "").startswith("The image x is bad. Upload it again.")
+    assert photo.original == b""
+    assert list(row.seconds) == ["decode"]
+
+
+def test_a_fault_of_ours_costs_one_row_and_keeps_its_traceback() -> None:
+    photo = Photo(LineageRow(id="x"))
+
+    def fault(_: Photo) -> None:
+        np.zeros((2, 2)) @ np.zeros((3, 3))
+
+    run_steps([photo], [("remove", fault)])
+    assert photo.lineage.error_code == "internal.error"
+    assert "in fault" in (photo.lineage.error or "")
+
+
+def test_a_full_disk_is_not_the_rows_fault() -> None:
+    photo = Photo(LineageRow(id="x"))
+
+    def full(_: Photo) -> None:
+        raise DestinationError("output.not_writable", "Cannot store x: no space.")
+
+    with pytest.raises(DestinationError):
+        run_steps([photo], [("publish", full)])
+    assert photo.ok
+
+
+def test_the_lineage_row_fits_its_schema() -> None:
+    table = pa.Table.from_pylist([lineage_dict(LineageRow(id="x"))], schema=lineage_schema())
+    assert table.column_names == lineage_schema().names
+    assert all(field.metadata[b"doc"] for field in table.schema)
+
+
+def test_every_code_has_a_meaning_and_a_remedy() -> None:
+    for code in all_codes():
+        meaning, remedy = describe(code)
+        assert meaning.endswith(".")
+        assert remedy
+    assert "mask.truncated" in all_codes()
+    assert isinstance(RowError("image.corrupt", "x"), CleanupError)
