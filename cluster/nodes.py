@@ -25,7 +25,7 @@ def node_shapes(types: Mapping[str, NodeType]) -> list[NodeShape]:
         types: what its autoscaler may add, by name. Some clusters report it themselves, but for the
             labels.
     """
-    import ray  # noqa: PLC0415 - slow to load
+    import ray
 
     alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     config = ray._private.state.state.get_cluster_config()
@@ -75,7 +75,7 @@ def await_room(sizes: Mapping[str, PoolSize], parts: Sequence[str], wait_s: floa
     Returns:
         Whether there is room now.
     """
-    from ray.util import placement_group, remove_placement_group  # noqa: PLC0415 - as above
+    from ray.util import placement_group, remove_placement_group
 
     first = [sizes[name] for name in parts for _ in range(sizes[name].min_actors)]
     held = placement_group(
@@ -90,7 +90,7 @@ def await_room(sizes: Mapping[str, PoolSize], parts: Sequence[str], wait_s: floa
 
 def taken_cpus() -> float:
     """How many CPUs of the nodes that are up are in use."""
-    import ray  # noqa: PLC0415 - as above
+    import ray
 
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     free: dict[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]

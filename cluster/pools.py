@@ -187,7 +187,7 @@ class PoolSize:
 
     def strategy(self) -> ActorPoolStrategy:
         """As Ray Data's ``compute=``."""
-        from ray.data import ActorPoolStrategy  # noqa: PLC0415 - slow to load
+        from ray.data import ActorPoolStrategy
 
         return ActorPoolStrategy(
             min_size=self.min_actors,

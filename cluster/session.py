@@ -47,7 +47,7 @@ def ray_session(address: str | None = None, wait_s: float = -1.0) -> Iterator[li
         StartError: a private Ray does not start on this machine.
     """
     prepare_environment()
-    import ray  # noqa: PLC0415 - slow to load, and it reads its environment when it is
+    import ray  # slow to load, and it reads its environment when it is
 
     address = address_of(address)
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -66,7 +66,7 @@ def ray_session(address: str | None = None, wait_s: float = -1.0) -> Iterator[li
 
 def _join(address: str, options: Mapping[str, Any]) -> None:
     """Connect to a cluster; raises ConnectionError."""
-    import ray  # noqa: PLC0415 - as above
+    import ray
 
     there = _job_config().get("runtime_env", {}).get("env_vars", {})  # Ray refuses them twice
     names = [name for name in _PASSED_ON if name in os.environ and name not in there]
@@ -103,7 +103,7 @@ def _job_config() -> dict[str, Any]:
 
 
 def _configure_data(wait_s: float) -> _Collector:
-    from ray.data import DataContext  # noqa: PLC0415 - as above
+    from ray.data import DataContext
 
     context = DataContext.get_current()
     context.enable_progress_bars = False  # we print our own

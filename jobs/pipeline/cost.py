@@ -59,7 +59,7 @@ class Cost:
 
 def groups_up() -> list[str]:
     """The group of each node of the cluster that is up; empty for one that has none."""
-    import ray  # noqa: PLC0415 - slow to load
+    import ray
 
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     return [node["Labels"].get(NODE_TYPE, "") for node in nodes]

@@ -39,7 +39,7 @@ def run_isolated(photo: Photo, job: Job) -> None:
     Raises:
         CleanupError: as in the process: no fault of the row.
     """
-    from ray import cloudpickle  # noqa: PLC0415 - takes a second, which the child need not spend
+    from ray import cloudpickle  # takes a second, which the child need not spend
 
     if not photo.ok:
         return
@@ -116,7 +116,7 @@ def _where(output: str) -> str:
 
 def _main(sender: Connection) -> None:
     """In the child: send each step, (doing, name, None), and at last ("end", "", the outcome)."""
-    import cv2  # noqa: PLC0415 - for the child alone
+    import cv2  # for the child alone
 
     cv2.setNumThreads(1)
     photo, job = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own process's

@@ -128,7 +128,7 @@ def on_cluster(job: Job, pools: Asked, tell: Callable[[str], None]) -> tuple[Job
 @contextmanager
 def awaited(job: Job, sizes: Mapping[str, PoolSize]) -> Iterator[None]:
     """Tell what is missing when Ray Data gives up waiting for the first actors."""
-    from ray.exceptions import GetTimeoutError  # noqa: PLC0415 - slow to load
+    from ray.exceptions import GetTimeoutError
 
     try:
         yield

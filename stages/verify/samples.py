@@ -97,7 +97,7 @@ def _with_channels(pixels: Samples) -> Samples:
 
 def _decode_heic(data: bytes) -> Picture:
     try:
-        import pillow_heif  # noqa: PLC0415 - an extra
+        import pillow_heif
     except ImportError:
         raise UncheckableError("there is no pillow-heif to decode it") from None
     picture = pillow_heif.open_heif(data, convert_hdr_to_8bit=False)
@@ -223,7 +223,7 @@ def _coefficients(data: bytes) -> list[npt.NDArray[np.int16]]:
         UncheckableError: jpeglib cannot read them.
     """
     try:
-        import jpeglib  # noqa: PLC0415 - takes a second
+        import jpeglib
     except ImportError:  # there are no wheels for Linux on ARM
         raise UncheckableError("jpeglib is not installed, which reads coefficients") from None
     with tempfile.NamedTemporaryFile(suffix=".jpg") as file:

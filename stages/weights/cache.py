@@ -157,7 +157,7 @@ def _raise_all(sources: Sequence[str], problems: Sequence[OSError]) -> None:
 def _lock(entry: Entry) -> Iterator[None]:
     """Let one process of the node at a time fetch it."""
     try:
-        from filelock import FileLock  # noqa: PLC0415 - of the extra; files by path do without
+        from filelock import FileLock  # of the extra; files by path do without
     except ImportError:
         raise WeightsError("model.not_installed", "Fetching weights takes filelock.") from None
     folder = entry.path.parent / "locks"

@@ -77,7 +77,7 @@ def version(source: str) -> str:
     """
     if scheme_of(source) != "s3":
         return ""
-    from manifests.storage.s3 import objects  # noqa: PLC0415 - boto3 takes 0.2 s
+    from manifests.storage.s3 import objects
 
     return hashlib.sha256(repr(sorted(objects.listing(source).items())).encode()).hexdigest()
 
@@ -155,7 +155,7 @@ def _get(url: str, path: Path, tell: Tell) -> None:
 
 
 def _from_s3(uri: str, folder: Path, tell: Tell) -> Path:
-    from manifests.storage.s3 import objects  # noqa: PLC0415 - as above
+    from manifests.storage.s3 import objects
 
     listing = objects.listing(uri)
     name = unquote(uri.rstrip("/").rpartition("/")[2])
@@ -170,8 +170,8 @@ def _from_s3(uri: str, folder: Path, tell: Tell) -> Path:
 
 def _from_hub(uri: str, folder: Path, tell: Tell) -> Path:
     try:
-        from huggingface_hub import HfApi  # noqa: PLC0415 - of the extra
-        from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415 - as above
+        from huggingface_hub import HfApi
+        from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError:
         raise WeightsError("model.not_installed", f"{uri} takes huggingface-hub.") from None
     disable_progress_bars()

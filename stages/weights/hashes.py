@@ -127,7 +127,7 @@ def _lock(path: Path) -> Iterator[None]:
     """Let one process at a time hash it; without filelock, or a place for it, all may."""
     lock = None
     with suppress(ImportError, OSError):
-        from filelock import FileLock  # noqa: PLC0415 - of the extra, which this must do without
+        from filelock import FileLock  # of the extra, which this must do without
 
         _note(path).parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(_note(path).with_suffix(".lock"))
