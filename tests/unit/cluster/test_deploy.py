@@ -199,7 +199,7 @@ def test_a_run_of_a_job_is_tried_again_unless_it_finished(tmp_path: Path) -> Non
     spec = loaded("kuberay/rayjob.yaml")["spec"]
     assert spec["backoffLimit"] > 0
     fake = tmp_path / "catalog-cleanup"
-    for code, ended in ((0, 0), (2, 0), (1, 1)):
+    for code, ended in ((0, 0), (3, 0), (2, 1), (1, 1)):
         fake.write_text(f"#!/bin/sh\nexit {code}\n")
         fake.chmod(0o755)
         done = subprocess.run(
