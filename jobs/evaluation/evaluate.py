@@ -178,7 +178,7 @@ def evaluate(
 
 def _use_one_core() -> None:
     """Keep PyTorch, in each of as many processes as CPUs, from starting as many threads again."""
-    import torch  # noqa: PLC0415 - only where LPIPS is asked for
+    import torch
 
     torch.set_num_threads(1)
 
@@ -238,7 +238,7 @@ def load_perceptual(weights: Path) -> Perceptual:
         WeightsError: as :meth:`.perceptual.Perceptual.load`; ``model.not_installed``.
     """
     try:
-        from jobs.evaluation.perceptual import Perceptual  # noqa: PLC0415 - only where it is asked for
+        from jobs.evaluation.perceptual import Perceptual
     except ModuleNotFoundError as error:
         raise WeightsError("model.not_installed", f"LPIPS needs {error.name}.") from None
     return Perceptual.load(weights)

@@ -7,11 +7,9 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from cluster.sizing import NODE_TYPE
 from jobs.pipeline.metrics import COST
 from manifests.errors import ClusterError
-
-#: The label by which Ray tells a node's group, or the type of node that ``ray up`` made it of.
-_GROUP = "ray.io/node-group"
 
 
 def load_prices(path: Path | str) -> dict[str, float]:
@@ -61,7 +59,7 @@ class Cost:
 
 def groups_up() -> list[str]:
     """The group of each node of the cluster that is up; empty for one that has none."""
-    import ray  # noqa: PLC0415 - slow to load
+    import ray
 
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    return [node["Labels"].get(_GROUP, "") for node in nodes]
+    return [node["Labels"].get(NODE_TYPE, "") for node in nodes]

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from cluster.nodes import await_room, node_groups, taken_cpus
+from cluster.nodes import await_room, node_shapes, taken_cpus
 from cluster.pools import Pools, PoolSize
 from cluster.private_ray import StartError
 from cluster.session import ray_session
@@ -103,13 +103,13 @@ def on_cluster(job: Job, pools: Asked, tell: Callable[[str], None]) -> tuple[Job
     """
     if not isinstance(pools, Pools):
         return replace(job, has_gpus=len(pools) > 1), lambda *_: pools
-    job = replace(job, has_gpus=has_gpus(node_groups(pools.nodes)))
+    job = replace(job, has_gpus=has_gpus(node_shapes(pools.nodes)))
     taken = taken_cpus()
     told: set[str] = set()
 
     def choose(job: Job, blocks: int) -> Mapping[str, PoolSize]:
         groups = [pool for pool, _ in job.groups()]
-        sizing = size_pools(pools, node_groups(pools.nodes), groups, blocks, taken)
+        sizing = size_pools(pools, node_shapes(pools.nodes), groups, blocks, taken)
         if sizing.problems:
             raise ClusterError("cluster.too_small", " ".join(sizing.problems))
         for note in sizing.notes:
@@ -128,7 +128,7 @@ def on_cluster(job: Job, pools: Asked, tell: Callable[[str], None]) -> tuple[Job
 @contextmanager
 def awaited(job: Job, sizes: Mapping[str, PoolSize]) -> Iterator[None]:
     """Tell what is missing when Ray Data gives up waiting for the first actors."""
-    from ray.exceptions import GetTimeoutError  # noqa: PLC0415 - slow to load
+    from ray.exceptions import GetTimeoutError
 
     try:
         yield
@@ -138,7 +138,7 @@ def awaited(job: Job, sizes: Mapping[str, PoolSize]) -> Iterator[None]:
 
 def _missing(sizes: Mapping[str, PoolSize], groups: Sequence[str]) -> list[str]:
     """What the nodes that are up now have no room for."""
-    up = [replace(node, possible=node.up) for node in node_groups({})]
+    up = [replace(node, possible=node.up) for node in node_shapes({})]
     return unplaced(sizes, up, groups)
 
 

@@ -107,7 +107,7 @@ class Place:
         try:
             if self.is_local:
                 return Path(self.path).stat().st_mtime_ns
-            from manifests.storage.s3 import objects  # noqa: PLC0415 - boto3 takes 0.2 s
+            from manifests.storage.s3 import objects
 
             return int(objects.head(self.uri).modified.timestamp() * 1e9)
         except FileNotFoundError:
@@ -117,7 +117,7 @@ class Place:
         """The whole file."""
         if self.is_local:
             return Path(self.path).read_bytes()
-        from manifests.storage.s3 import objects  # noqa: PLC0415 - as above
+        from manifests.storage.s3 import objects
 
         return objects.get(self.uri)[0]
 
@@ -138,7 +138,7 @@ class Place:
         try:
             if self.is_local:
                 return _create_file(Path(self.path), data)
-            from manifests.storage.s3 import objects  # noqa: PLC0415 - as above
+            from manifests.storage.s3 import objects
 
             return objects.create(self.uri, data)
         except OSError as error:
@@ -154,7 +154,7 @@ class Place:
             if self.is_local:
                 write_file(Path(self.path), data)
             else:
-                from manifests.storage.s3 import objects  # noqa: PLC0415 - as above
+                from manifests.storage.s3 import objects
 
                 objects.put(self.uri, bytes(data))
         except OSError as error:
@@ -170,7 +170,7 @@ class Place:
             with replacing(Path(self.path)) as file:
                 yield file
             return
-        from manifests.storage.s3 import objects  # noqa: PLC0415 - as above
+        from manifests.storage.s3 import objects
 
         with tempfile.NamedTemporaryFile() as pieces:
             yield pieces
@@ -193,7 +193,7 @@ class Place:
 
 @cache
 def _s3() -> fs.PyFileSystem:
-    from manifests.storage.s3.filesystem import S3Handler  # noqa: PLC0415 - as above
+    from manifests.storage.s3.filesystem import S3Handler
 
     return fs.PyFileSystem(S3Handler())
 

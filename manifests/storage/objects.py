@@ -98,7 +98,9 @@ def _version_of(found: os.stat_result) -> str:
 
 
 def _s3() -> Storage:
-    from manifests.storage.s3_objects import S3Storage  # noqa: PLC0415 - boto3 takes 0.2 s, which disks need not spend
+    from manifests.storage.s3_objects import (
+        S3Storage,
+    )  # boto3 takes 0.2 s, which disks need not spend
 
     return S3Storage()
 

@@ -103,7 +103,7 @@ def _as_rgba(pixels: Samples) -> Samples:
 
 def _decode_heic(data: bytes) -> Picture:
     try:
-        import pillow_heif  # noqa: PLC0415 - an extra
+        import pillow_heif
     except ImportError:
         raise UncheckableError("there is no pillow-heif to decode it") from None
     picture = pillow_heif.open_heif(data, convert_hdr_to_8bit=False)
@@ -197,7 +197,7 @@ def _read_jpeg(data: bytes) -> dict[str, Any]:
         UncheckableError: jpeglib cannot read them.
     """
     try:
-        import jpeglib  # noqa: PLC0415 - takes a second
+        import jpeglib
     except ImportError:  # there are no wheels for Linux on ARM
         raise UncheckableError("jpeglib is not installed, which reads coefficients") from None
     frames = [marker for marker, _ in jpeg_segments(data)[0] if marker in _FRAMES]

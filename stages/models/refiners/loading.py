@@ -128,7 +128,7 @@ def fp8_config(dtype: torch.dtype, device: torch.device) -> TorchAoConfig:
     if dtype is not torch.bfloat16:
         raise _unavailable("refine.fp8 goes with refine.dtype = bfloat16 alone.")
     try:
-        from torchao.quantization import (  # noqa: PLC0415 - an extra of the extra
+        from torchao.quantization import (
             Float8DynamicActivationFloat8WeightConfig,
             PerRow,
         )
