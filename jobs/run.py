@@ -26,8 +26,8 @@ from jobs.pipeline.placement import batched, connected, on_cluster, wait_s
 from jobs.pipeline.spec import Job
 from jobs.preflight import prepare
 from manifests import runs
-from manifests.errors import CleanupError
-from manifests.ledger import Goal, Tally, reconcile, set_aside
+from manifests.errors import CatalogCleanupError
+from manifests.ledger import RetryPolicy, Tally, reconcile, set_aside
 from manifests.planning.plan import destination, make_plan, parse_shards
 from stages.recipe import Recipe
 from stages.steps.base import Step
@@ -96,7 +96,7 @@ def run(
 
     Raises:
         ManifestError: the manifest is unusable; nothing was started.
-        DestinationError: the output belongs to another manifest, or cannot be written; another run
+        OutputError: the output belongs to another manifest, or cannot be written; another run
             is at work on it.
         StorageError: a storage does not answer, or does not let us in.
         WeightsError: a model is missing or must not be used, and nothing was started; or it cannot
@@ -133,13 +133,13 @@ def run(
         },
     }
     record = runs.claim(output, facts)
-    goal = Goal(record.run_id, frozenset(retry))
+    goal = RetryPolicy(record.run_id, frozenset(retry))
     extra = extra_schema(plan.shard(0).read_table().schema)
     job = Job(plan, extra, recipe, goal, record, steps, check_inputs=check_inputs)
     cost = Cost(prices, groups_up) if prices else None
     status = "failed"
     try:
-        runs.refuse_if_at_work(record, lambda text: console.print(text, highlight=False))
+        runs.raise_if_running(record, lambda text: console.print(text, highlight=False))
         tally = _execute(job, numbers, console, address, pools, cost=cost)
         status = "unfinished" if tally.missing_count or tally.superseded else "finished"
         if tally.missing_count and record.is_asked_to_stop:
@@ -147,13 +147,13 @@ def run(
     except KeyboardInterrupt:
         status = "interrupted"
         raise
-    except CleanupError as error:
+    except CatalogCleanupError as error:
         status = "refused" if error.code == "output.in_use" else "failed"
         raise
     finally:
         runs.release(record)
         if status in ("failed", "refused", "interrupted"):
-            with suppress(CleanupError):  # the first error is the one to tell
+            with suppress(CatalogCleanupError):  # the first error is the one to tell
                 record.write(status=status, finished_at=_now())
     outcome = Outcome(tally, time.monotonic() - started, _exit_code(tally), images)
     record.write(

@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from manifests.planning.plan import Plan, shard_name
 from manifests.schema import CRASHED, FAILED, OK, STALE, lineage_schema
-from manifests.storage.files import Place
+from manifests.storage.place import Place
 
 #: Reading a shard's few small files is waiting, not computing.
 _READERS = 16
@@ -58,7 +58,7 @@ _ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Goal:
+class RetryPolicy:
     """Which rows are still to be done.
 
     Attributes:
@@ -86,7 +86,7 @@ class Ledger:
         """Add rows to a shard, in one new file.
 
         Raises:
-            DestinationError: ``output.not_writable``.
+            OutputError: ``output.not_writable``.
         """
         self._new_file(shard).write_table(pa.Table.from_pylist(rows, schema=schema))
 
@@ -99,11 +99,11 @@ class Ledger:
         rows = self._located(self._latest(self._read(shard, [*columns, *_ORDER]).rows))
         return rows.select([name for name in columns if name in rows.column_names])
 
-    def ended(self, shard: int, goal: Goal, columns: Sequence[str] = ()) -> pa.Table:
+    def ended(self, shard: int, goal: RetryPolicy, columns: Sequence[str] = ()) -> pa.Table:
         """The rows that need not be done again: how they ended, and further columns."""
         return _ended(self._latest(self._read(shard, [*_ENDING, *columns]).rows), goal)
 
-    def tally(self, plan: Plan, shard: int, goal: Goal) -> Tally:
+    def tally(self, plan: Plan, shard: int, goal: RetryPolicy) -> Tally:
         """How the rows of one shard stand."""
         planned = plan.shard(shard).read_table([*KEY])
         read = self._read(shard, [*_ENDING, *_KEPT])
@@ -273,7 +273,7 @@ class Tally:
         self.damaged += other.damaged
 
 
-def reconcile(plan: Plan, ledger: Ledger, goal: Goal, shards: Collection[int]) -> Tally:
+def reconcile(plan: Plan, ledger: Ledger, goal: RetryPolicy, shards: Collection[int]) -> Tally:
     """Compare the plan with its lineage: nothing is dropped silently."""
     total = Tally()
     for _, part in tallies(plan, ledger, goal, shards):
@@ -282,7 +282,7 @@ def reconcile(plan: Plan, ledger: Ledger, goal: Goal, shards: Collection[int]) -
 
 
 def tallies(
-    plan: Plan, ledger: Ledger, goal: Goal, shards: Collection[int]
+    plan: Plan, ledger: Ledger, goal: RetryPolicy, shards: Collection[int]
 ) -> Iterable[tuple[int, Tally]]:
     """The same shard by shard."""
     with ThreadPoolExecutor(_READERS) as pool:
@@ -330,7 +330,7 @@ def fidelity_lines(kept: Mapping[str, int], recoded: Mapping[str, int]) -> list[
     return lines
 
 
-def _ended(latest: pa.Table, goal: Goal) -> pa.Table:
+def _ended(latest: pa.Table, goal: RetryPolicy) -> pa.Table:
     again = pc.is_in(latest["status"], value_set=pa.array(sorted(goal.retry), pa.string()))
     ours = pc.equal(latest["run_id"], goal.run_id)
     ends = pc.not_equal(latest["status"], STALE)

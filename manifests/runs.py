@@ -23,8 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from manifests.errors import DestinationError
-from manifests.storage.files import Place
+from manifests.errors import OutputError
+from manifests.storage.place import Place
 
 #: A run that works says so this often.
 HEARTBEAT_S = 10.0
@@ -96,7 +96,7 @@ def claim(output: str, facts: Mapping[str, Any]) -> RunRecord:
             are added.
 
     Raises:
-        DestinationError: ``output.not_writable``.
+        OutputError: ``output.not_writable``.
     """
     number = max(_numbers(output), default=0)
     while True:
@@ -130,7 +130,7 @@ def latest_by_recipe(output: str) -> dict[str, RunRecord]:
     return found
 
 
-def refuse_if_at_work(ours: RunRecord, tell: Callable[[str], None]) -> None:
+def raise_if_running(ours: RunRecord, tell: Callable[[str], None]) -> None:
     """Refuse to start beside an earlier run that is at work on the same photos.
 
     A run whose process is gone from this machine is dead; one of another machine is, when it has
@@ -141,14 +141,14 @@ def refuse_if_at_work(ours: RunRecord, tell: Callable[[str], None]) -> None:
         tell: hears what is waited for.
 
     Raises:
-        DestinationError: ``output.in_use``.
+        OutputError: ``output.in_use``.
     """
     for other in records(ours.output):
         if other.run_id >= ours.run_id or not _overlap(ours.facts, other.facts):
             continue
         if is_alive(ours, other, tell):
             where = f"{other.facts.get('host')}, process {other.facts.get('process')}"
-            raise DestinationError(
+            raise OutputError(
                 "output.in_use",
                 f"Run {other.run_id} is at work on {ours.output} with the same recipe ({where}).",
             )
@@ -175,7 +175,7 @@ def is_alive(ours: RunRecord, other: RunRecord, tell: Callable[[str], None]) -> 
     return False
 
 
-def shows_life(record: RunRecord) -> bool:
+def seems_alive(record: RunRecord) -> bool:
     """Whether a run seems to be at work, without waiting and without writing anything."""
     if record.facts.get("status") != "running":
         return False

@@ -32,7 +32,7 @@ from jobs.cli.options import (
 from jobs.cli.plan import ManifestArgument, RowsPerShardOption, StrictOption
 from jobs.cli.plan import plan as plan_command
 from jobs.submit import submit
-from manifests.errors import CleanupError, all_codes, describe
+from manifests.errors import CatalogCleanupError, error_codes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -227,9 +227,8 @@ def recipes(
 @app.command()
 def errors() -> None:
     """List the lineage's error codes, what they mean, and what to do."""
-    for code in all_codes():
-        meaning, remedy = describe(code)
-        typer.echo(f"{code}\n    {meaning} {remedy}")
+    for code, listed in error_codes().items():
+        typer.echo(f"{code}\n    {listed.meaning} {listed.remedy}")
 
 
 @app.command()
@@ -290,7 +289,7 @@ def main() -> None:
     streams.guard()
     try:
         app()
-    except CleanupError as error:
+    except CatalogCleanupError as error:
         _print_error(error.code, str(error))
         sys.exit(1)
     except streams.OutputLostError as error:

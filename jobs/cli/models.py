@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -90,35 +89,22 @@ def _copy(weights: Weights, destination: str) -> str:
         Path or URI of the copy.
 
     Raises:
-        DestinationError: ``output.not_writable``.
+        OutputError: ``output.not_writable``.
     """
-    from manifests.errors import DestinationError
-    from manifests.storage.objects import local_path, scheme_of
-    from manifests.storage.s3 import objects
+    from manifests.errors import OutputError
+    from manifests.storage import storage_of
     from stages.weights.hashes import files_in
 
-    is_s3 = scheme_of(destination) == "s3"
     name = weights.name if weights.path.is_dir() else weights.path.name
-    base = destination.rstrip("/") if is_s3 else str(local_path(destination).absolute())
-    target = f"{base}/{name}"
     try:
+        storage = storage_of(destination)
+        target = f"{storage.uri(storage.path(destination))}/{name}"
         for inner, path in sorted(files_in(weights.path), key=lambda each: "/" not in each[0]):
-            place = f"{target}/{inner}" if inner else target
-            if is_s3:
-                objects.upload(path, place)
-            else:
-                _copy_file(path, Path(place))
-    except OSError as error:
-        raise DestinationError("output.not_writable", f"Cannot store {target}: {error}.") from None
+            storage.upload(path, f"{target}/{inner}" if inner else target)
+    except (OSError, ValueError) as error:
+        text = f"Cannot copy {name} to {destination}: {error}."
+        raise OutputError("output.not_writable", text) from None
     return target
-
-
-def _copy_file(source: Path, target: Path) -> None:
-    """Copy beside the target, and rename."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".tmp-{os.getpid()}-{target.name}")
-    shutil.copyfile(source, temporary)
-    temporary.replace(target)
 
 
 @app.command()

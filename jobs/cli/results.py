@@ -159,7 +159,7 @@ def stop(
     It need not be a job of a cluster. One that has not ended after --wait-s is ended by Ray, if
     --address is given and it is one. Exit code 0: nothing is at work any more. 1: it still is.
     """
-    from manifests.errors import DestinationError
+    from manifests.errors import OutputError
     from manifests.runs import records
 
     streams.keep_working()
@@ -171,7 +171,7 @@ def stop(
         jobs = {job} if job else {name for name in outputs if outputs[name] == output}
         if not jobs and not records(output):
             text = f"There is no run at {target}; to stop a job by its id, name its --address."
-            raise DestinationError("output.not_found", text)
+            raise OutputError("output.not_found", text)
         begun = _at_work(output, job)
         for run in begun.values():
             typer.echo(f"Run {run.run_id}: its photos in flight end, and no others begin ...")
@@ -203,9 +203,9 @@ def _end_by_ray(client: Any, job: str) -> bool:
 
 def _at_work(output: str, job: str | None) -> dict[str, RunRecord]:
     """Run id -> record of the runs at work on an output folder, or of those that are this job."""
-    from manifests.runs import records, shows_life
+    from manifests.runs import records, seems_alive
 
-    alive = [run for run in records(output) if shows_life(run)]
+    alive = [run for run in records(output) if seems_alive(run)]
     return {run.run_id: run for run in alive if job in (None, run.facts.get("job"))}
 
 

@@ -10,7 +10,7 @@ from jobs.pipeline.spec import Job
 from manifests.ledger import KEY
 from manifests.planning.marks import Marks
 from manifests.schema import STALE, LineageRow, lineage_schema
-from manifests.storage.objects import versions
+from manifests.storage.row_files import versions
 from stages.photo import lineage_dict
 
 
@@ -24,7 +24,7 @@ def mark_changed(job: Job, shard: int) -> int:
 
     Raises:
         StorageError: S3 cannot be used.
-        DestinationError: ``output.not_writable``.
+        OutputError: ``output.not_writable``.
     """
     table = job.ledger.ended(shard, job.goal, ["image_version", "mask_version"])
     rows = [row for row in table.to_pylist() if row["run_id"] != job.goal.run_id]

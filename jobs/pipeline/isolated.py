@@ -19,7 +19,7 @@ from pathlib import Path
 
 from jobs.pipeline.limits import limit_memory
 from jobs.pipeline.spec import Job
-from manifests.errors import CleanupError
+from manifests.errors import CatalogCleanupError
 from manifests.schema import CRASHED
 from stages.photo import Photo
 from stages.steps.base import fail, run_steps
@@ -34,7 +34,7 @@ def run_isolated(photo: Photo, job: Job) -> None:
     """Take a photo through all steps of a job in a child process, and note how it ended.
 
     Raises:
-        CleanupError: as in the process: no fault of the row.
+        CatalogCleanupError: as in the process: no fault of the row.
     """
     from ray import cloudpickle  # noqa: PLC0415 - takes a second, which the child need not spend
 
@@ -50,7 +50,7 @@ def run_isolated(photo: Photo, job: Job) -> None:
             _note_end(photo, folder, ended, job.recipe.limits.max_seconds)
             return
         made = pickle.loads((folder / "result").read_bytes())  # noqa: S301 - our own process's
-    if isinstance(made, CleanupError):
+    if isinstance(made, CatalogCleanupError):
         raise made
     photo.lineage = made
 
@@ -127,7 +127,7 @@ def _main(folder: Path) -> None:
         _run(photo, job, folder)
         photo.drop_all()
         result = photo.lineage
-    except CleanupError as error:
+    except CatalogCleanupError as error:
         result = error
     _replace(folder / "result", pickle.dumps(result))
 

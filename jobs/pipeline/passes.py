@@ -31,7 +31,7 @@ from jobs.pipeline.heartbeat import Lifeline
 from jobs.pipeline.placement import Choose, awaited
 from jobs.pipeline.progress import meter
 from jobs.pipeline.spec import Job
-from manifests.errors import CleanupError, RowError, error_of
+from manifests.errors import CatalogCleanupError, RowError, error_from_code
 from manifests.ledger import KEY, NAMED, Tally, reconcile
 from manifests.schema import CRASHED, LineageRow, lineage_schema
 from stages.photo import lineage_dict
@@ -80,7 +80,7 @@ def execute(
         console: where progress goes.
 
     Raises:
-        CleanupError: an error that is no row's; what had ended is recorded.
+        CatalogCleanupError: an error that is no row's; what had ended is recorded.
     """
     style, in_vain = Style.TOGETHER, 0
     while True:
@@ -139,13 +139,13 @@ def _drain(
     """Execute the DAG by taking its progress rows.
 
     Raises:
-        CleanupError: an actor met an error that is no row's.
+        CatalogCleanupError: an actor met an error that is no row's.
     """
     blocks = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     for block in cast("Iterable[pa.Table]", blocks):
         for row in block.to_pylist():
             if row["problem"]:
-                raise error_of(row["problem_code"], row["problem"])
+                raise error_from_code(row["problem_code"], row["problem"])
             advance(row["ok"], row["failed"])
             count(row["shard"], row["ok"] + row["failed"])
             lifeline.advance(row["ok"], row["failed"])
@@ -208,7 +208,7 @@ class Merger:
 
     def _merge(self, shard: int) -> None:
         # Files that stay apart are no loss; rows that are there twice, the run's end tells.
-        with suppress(CleanupError, OSError):
+        with suppress(CatalogCleanupError, OSError):
             self._ledger.compact(shard)
 
     def __exit__(self, *_: object) -> None:

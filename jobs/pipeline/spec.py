@@ -8,7 +8,7 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from manifests.ledger import Goal, Ledger
+from manifests.ledger import Ledger, RetryPolicy
 from manifests.planning.plan import Plan
 from manifests.runs import RunRecord
 from stages.recipe import Recipe
@@ -37,7 +37,7 @@ class Job:
     plan: Plan
     extra: pa.Schema
     recipe: Recipe
-    goal: Goal
+    goal: RetryPolicy
     record: RunRecord
     steps: Callable[[Recipe, str], Sequence[Step]]
     has_gpus: bool = False

@@ -14,12 +14,12 @@ import pyarrow.compute as pc
 
 from jobs.pipeline.pending import extra_schema
 from jobs.report.summary import Summary
-from manifests.errors import DestinationError, RecipeError
+from manifests.errors import OutputError, RecipeError
 from manifests.ledger import Ledger
 from manifests.planning.plan import Plan, load_plan
 from manifests.runs import RunRecord, latest_by_recipe
 from manifests.schema import OK, lineage_schema
-from manifests.storage.files import Place
+from manifests.storage.place import Place
 from stages.recipe import Recipe, label_of
 
 #: A page lists no more rows than this, see :func:`choose`; its summary counts all of them.
@@ -79,13 +79,13 @@ def find_sides(output: str, wanted: str | None = None) -> list[Side]:
         wanted: only those with this name, label, hash, or beginning of a hash; None: all.
 
     Raises:
-        DestinationError: ``output.not_found``.
+        OutputError: ``output.not_found``.
         RecipeError: ``recipe.not_found``: none is the one that is wanted.
     """
     plan = load_plan(Place.of(output).uri)
     runs = list(latest_by_recipe(plan.output).values()) if plan else []
     if plan is None or not runs:
-        raise DestinationError("output.not_found", f"There is no run at {output}.")
+        raise OutputError("output.not_found", f"There is no run at {output}.")
     sides = [
         Side(plan, run, Recipe.from_table(run.facts["recipe"], source=f"run {run.run_id}"))
         for run in runs

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.pipeline.pending import extra_schema
-from manifests.errors import DestinationError
+from manifests.errors import OutputError
 from manifests.ledger import Ledger
 from manifests.planning.marks import Marks
 from manifests.planning.plan import load_plan
 from manifests.runs import latest_by_recipe
 from manifests.schema import CRASHED, FAILED
-from manifests.storage.files import Place
+from manifests.storage.place import Place
 
 #: What is told of each row beside the manifest's own columns.
 _TOLD = ["status", "error_code", "error", "error_stage"]
@@ -38,14 +38,14 @@ def write_failures(output: str, path: str) -> int:
         How many rows there are.
 
     Raises:
-        DestinationError: ``output.not_found``, or ``output.not_writable``.
+        OutputError: ``output.not_found``, or ``output.not_writable``.
     """
     plan = load_plan(Place.of(output).uri)
     runs = latest_by_recipe(plan.output) if plan else {}
     if plan is None or not runs:
-        raise DestinationError("output.not_found", f"There is no run at {output}.")
+        raise OutputError("output.not_found", f"There is no run at {output}.")
     if not path.endswith(".jsonl"):
-        raise DestinationError("output.not_writable", f"{path} does not end in .jsonl.")
+        raise OutputError("output.not_writable", f"{path} does not end in .jsonl.")
     ledger = Ledger(plan.output, list(runs)[-1])
     extra = extra_schema(plan.shard(0).read_table().schema).names
     count = 0
@@ -56,7 +56,7 @@ def write_failures(output: str, path: str) -> int:
                     file.write(f"{as_json(row)}\n".encode())
                     count += 1
     except OSError as error:
-        raise DestinationError("output.not_writable", f"Cannot store {path}: {error}.") from error
+        raise OutputError("output.not_writable", f"Cannot store {path}: {error}.") from error
     return count
 
 

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from manifests.errors import DestinationError
-from manifests.ledger import Goal, Ledger, Tally, tallies
+from manifests.errors import OutputError
+from manifests.ledger import Ledger, RetryPolicy, Tally, tallies
 from manifests.planning.plan import Plan, load_plan
-from manifests.runs import RunRecord, latest_by_recipe, shows_life
-from manifests.storage.files import Place
+from manifests.runs import RunRecord, latest_by_recipe, seems_alive
+from manifests.storage.place import Place
 
 _COLUMNS = ("rows", "ok", "failed", "crashed", "remaining")
 
@@ -52,21 +52,21 @@ def stand(output: str) -> Iterator[Standing]:
         output: path or URI.
 
     Raises:
-        DestinationError: ``output.not_found``: nothing was planned there.
+        OutputError: ``output.not_found``: nothing was planned there.
     """
     plan = load_plan(Place.of(output).uri)
     if plan is None:
-        raise DestinationError("output.not_found", f"There is no run at {output}.")
+        raise OutputError("output.not_found", f"There is no run at {output}.")
     for record in latest_by_recipe(plan.output).values():
         yield _standing(plan, record)
 
 
 def _standing(plan: Plan, record: RunRecord) -> Standing:
-    is_at_work = shows_life(record)
+    is_at_work = seems_alive(record)
     rate = record.progress().get("rows_per_s", 0.0) if is_at_work else 0.0
     standing = Standing(record, is_at_work=is_at_work, rows_per_s=rate)
     ledger = Ledger(plan.output, record.facts["recipe_hash"])
-    for shard, tally in tallies(plan, ledger, Goal(record.run_id), range(plan.shards)):
+    for shard, tally in tallies(plan, ledger, RetryPolicy(record.run_id), range(plan.shards)):
         standing.total.add(tally)
         tally.missing = []  # of millions of rows, the first names are enough
         standing.shards[shard] = tally

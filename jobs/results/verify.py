@@ -20,13 +20,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from manifests.errors import DestinationError, RowError
+from manifests.errors import OutputError, RowError
 from manifests.ledger import Ledger
 from manifests.planning.plan import load_plan
 from manifests.runs import latest_by_recipe
 from manifests.schema import OK, LineageRow
-from manifests.storage.files import Place
-from manifests.storage.objects import read
+from manifests.storage.place import Place
+from manifests.storage.row_files import read
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.steps.decode import decode
@@ -72,13 +72,13 @@ def verify(output: str, sample: int | None = None) -> Iterator[Verdict]:
         sample: only so many rows, evenly drawn; None: all of them.
 
     Raises:
-        DestinationError: ``output.not_found``: there is no run there.
+        OutputError: ``output.not_found``: there is no run there.
     """
     output = Place.of(output).uri
     plan = load_plan(output)
     done = list(latest_by_recipe(output).values())
     if plan is None or not done:
-        raise DestinationError("output.not_found", f"There is no run at {output}.")
+        raise OutputError("output.not_found", f"There is no run at {output}.")
     record = done[-1]
     recipe = Recipe.from_table(record.facts["recipe"], source=f"run {record.run_id}")
     ledger = Ledger(output, record.facts["recipe_hash"])

@@ -66,7 +66,7 @@ class Marks:
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class NormalizedMarks:
     """What marks the rows of a table.
 
     Attributes:
@@ -80,7 +80,7 @@ class Gathered:
     problems: dict[int, str]
 
 
-def gather(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -> Gathered:
+def normalize_marks(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -> NormalizedMarks:
     """Bring together what marks each row.
 
     Rows with one mask file and nothing else, most of all manifests, are not looked at one by one.
@@ -97,7 +97,7 @@ def gather(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -> Gathere
     rows = pc.indices_nonzero(special).to_pylist()
     marks = pa.nulls(table.num_rows, pa.large_string())
     if not rows:
-        return Gathered(absolute(masks), marks, {})
+        return NormalizedMarks(absolute(masks), marks, {})
     problems: dict[int, str] = {}
     found: list[Marks | None] = []
     packed: list[str | None] = []
@@ -118,7 +118,7 @@ def gather(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -> Gathere
             files = [each.files[0], *islice(more, len(each.files) - 1)]
             packed[number] = Marks(files, each.shapes).pack()[1]
     marks = pc.replace_with_mask(marks, special, pa.array(packed, pa.large_string()))
-    return Gathered(uris, marks, problems)
+    return NormalizedMarks(uris, marks, problems)
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:

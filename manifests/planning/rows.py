@@ -13,18 +13,18 @@ import pyarrow.compute as pc
 
 from manifests.errors import RowError
 from manifests.planning.columns import names_in_lineage
-from manifests.planning.duplicates import FURTHER, UNIQUE
-from manifests.planning.marks import NOTHING_MARKED, Gathered, gather
+from manifests.planning.duplicates import REPEATED, UNIQUE
+from manifests.planning.marks import NOTHING_MARKED, NormalizedMarks, normalize_marks
 from manifests.reading.formats import NAMED_LINES, Part
 from manifests.reading.read import name_lines
 from manifests.schema import SHARD_SCHEMA
-from manifests.storage.files import Place
+from manifests.storage.place import Place
 
 #: With the longest suffix, the name of a file may have 255 bytes on common file systems.
 _MAX_ID_BYTES = 200
 
 #: So many rows' shapes are in memory as Python objects at a time.
-_ROWS_GATHERED = 10_000
+_ROWS_AT_A_TIME = 10_000
 
 #: So many sentences about unusable rows are kept; a manifest may have many files.
 _MOST_NOTES = 100
@@ -40,7 +40,7 @@ class _Found:
 
 
 @dataclass(slots=True)
-class Unusable:
+class RejectedRows:
     """What is told about the rows that cannot be used, or mark nothing.
 
     Attributes:
@@ -112,17 +112,18 @@ def check_rows(
     Raises:
         ValueError: a value does not fit the type that its column has in all files together.
     """
-    gathered = [
-        gather(table.slice(start, _ROWS_GATHERED), lambda paths: _absolute_uris(paths, base))
-        for start in range(0, max(table.num_rows, 1), _ROWS_GATHERED)  # the last part may be empty
+    starts = range(0, max(table.num_rows, 1), _ROWS_AT_A_TIME)  # the last part may be empty
+    normalized = [
+        normalize_marks(table.slice(at, _ROWS_AT_A_TIME), lambda paths: _absolute_uris(paths, base))
+        for at in starts
     ]
     ids, images = table["id"].combine_chunks(), table["image"].combine_chunks()
-    mask_uris = pa.concat_arrays([each.mask_uri for each in gathered])
-    marks = pa.concat_arrays([each.marks for each in gathered])
+    mask_uris = pa.concat_arrays([each.mask_uri for each in normalized])
+    marks = pa.concat_arrays([each.marks for each in normalized])
     errors = _Errors(table.num_rows)
     unmarked = pc.and_(pc.is_null(mask_uris), pc.is_null(marks))
     errors.reject(unmarked, "mask.no_uri", "The cell is empty.")
-    errors.reject_cells(gathered)
+    errors.reject_cells(normalized)
     errors.reject(pc.is_null(images), "image.no_uri", "The cell is empty.")
     errors.reject(pa.array(kinds != UNIQUE), "id.duplicate", "The id is not unique.")
     errors.reject(_is_unsafe(ids), "id.unsafe", "The id cannot be a file name.")
@@ -145,7 +146,7 @@ def shard_schema(extra: pa.Schema) -> pa.Schema:
 
 def without_repeats(rows: pa.Table, kinds: npt.NDArray[np.uint8]) -> pa.Table:
     """The rows less those whose id was there before."""
-    further = kinds == FURTHER
+    further = kinds == REPEATED
     return rows.filter(pa.array(~further)) if further.any() else rows
 
 
@@ -203,9 +204,9 @@ class _Errors:
         if selected.any():
             self._put(selected, code, text)
 
-    def reject_cells(self, gathered: list[Gathered]) -> None:
+    def reject_cells(self, normalized: list[NormalizedMarks]) -> None:
         offset = 0
-        for part in gathered:
+        for part in normalized:
             for row, text in part.problems.items():
                 self._put(offset + row, "mask.bad_shape", text)
             offset += len(part.marks)

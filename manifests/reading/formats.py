@@ -21,7 +21,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from manifests.reading.json_lines import bad_lines, read_objects
-from manifests.storage.files import Place
+from manifests.storage.place import Place
 
 #: So much text is parsed at a time. What is made of it takes some ten times as much memory.
 PART_BYTES = 16 << 20

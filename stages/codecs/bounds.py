@@ -26,7 +26,7 @@ _SCAN = b"\xff\xda"
 _FILL = re.compile(rb"\xff*+")
 
 
-def refuse_endless(data: bytes) -> None:
+def reject_too_many_parts(data: bytes) -> None:
     """Count the parts of a JPEG, PNG or WebP; other formats are passed over.
 
     Raises:

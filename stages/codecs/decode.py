@@ -15,7 +15,7 @@ from PIL import UnidentifiedImageError
 
 from manifests.errors import RowError
 from stages.codecs import mask_file, pillow_io
-from stages.codecs.bounds import refuse_endless
+from stages.codecs.bounds import reject_too_many_parts
 from stages.codecs.errors import DamagedError, RefusedError, library_errors
 from stages.codecs.formats import CODECS, format_of
 from stages.codecs.jpeg.header import read_header
@@ -148,7 +148,7 @@ def _unidentified(data: bytes, role: Role, uri: str) -> RowError:
 
 def _check_head(data: bytes, max_megapixels: float, role: Role, uri: str) -> None:
     """Refuse what costs time or memory before its size is known; raises UnsupportedError, too."""
-    refuse_endless(data)
+    reject_too_many_parts(data)
     if canvas := webp.canvas(data):  # its reader allocates that at once
         _check_size(*canvas, max_megapixels, role, uri)
 

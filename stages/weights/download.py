@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from manifests.errors import WeightsError
-from manifests.storage.objects import scheme_of
+from manifests.storage.base import scheme_of
 from stages.weights import hashes
 
 if TYPE_CHECKING:
@@ -31,6 +31,9 @@ Tell = Callable[[str], None]
 
 #: Of files that can run code when loaded, as pickles and TorchScript do.
 CODE_SUFFIXES = frozenset({".pt", ".pth", ".pt2", ".ckpt", ".bin", ".pkl", ".pickle", ".th"})
+
+#: Where weights can be fetched from, beside local paths.
+SCHEMES = ("http", "https", "s3", "hf")
 
 _ATTEMPTS = 3
 _PAUSE_SECONDS = 1.0

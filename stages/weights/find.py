@@ -17,12 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from manifests.errors import WeightsError
-from manifests.storage.objects import local_path, scheme_of
+from manifests.storage.base import local_path, scheme_of
 from stages.recipe import Recipe
 from stages.weights import hashes
 from stages.weights.cache import Entry, have
 from stages.weights.catalogue import Model, commit_of, known
-from stages.weights.download import CODE_SUFFIXES, GatedError, Tell, hub_page, version
+from stages.weights.download import CODE_SUFFIXES, SCHEMES, GatedError, Tell, hub_page, version
 from stages.weights.foreign import kind_of
 
 TRUST = "CATALOG_CLEANUP_TRUST"
@@ -165,7 +165,7 @@ def foresee(ref: str, *, trust: bool = False) -> Model | None:
     if not ref:
         raise WeightsError("weights.missing", "The recipe names no weights where it needs some.")
     if not model:
-        if scheme_of(ref) not in ("", "file", "s3", "hf", "http", "https"):
+        if scheme_of(ref) not in {"", "file", *SCHEMES}:
             raise WeightsError("weights.missing", f"Weights cannot be fetched from {ref}.")
         return None
     if model.runs_code and not model.is_pinned and not _is_trusted(trust):

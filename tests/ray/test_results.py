@@ -19,7 +19,7 @@ from jobs.results.status import as_json, show
 from jobs.results.verify import EXIT_UNCHECKED, verify
 from jobs.results.verify import show as show_verdicts
 from jobs.run import Outcome, run
-from manifests.errors import DestinationError
+from manifests.errors import OutputError
 from manifests.runs import claim
 from stages.recipe import Recipe
 from tests.support import DEMO, last_run
@@ -124,7 +124,7 @@ def test_what_was_kept_is_told(results: Path) -> None:
 
 def test_without_a_run_there_is_nothing_to_tell(tmp_path: Path) -> None:
     for ask in (lambda: as_json(str(tmp_path)), lambda: write_failures(str(tmp_path), "x.jsonl")):
-        with pytest.raises(DestinationError) as caught:
+        with pytest.raises(OutputError) as caught:
             ask()
         assert caught.value.code == "output.not_found"
 

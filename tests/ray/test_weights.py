@@ -19,7 +19,7 @@ from rich.console import Console
 
 from jobs.preflight import prepare, trusted
 from manifests.errors import WeightsError
-from manifests.storage.objects import write as store
+from manifests.storage.row_files import write as store
 from stages.recipe import Recipe
 from stages.weights import hashes
 from stages.weights.cache import entries

@@ -15,9 +15,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from manifests.errors import CleanupError, RowError, StorageError
-from manifests.storage.files import Place
-from manifests.storage.objects import fetch, read, versions, write
+from manifests.errors import CatalogCleanupError, RowError, StorageError
+from manifests.storage.place import Place
+from manifests.storage.row_files import fetch, read, versions, write
 from manifests.storage.s3 import client, objects
 from manifests.storage.s3 import retries as patience
 from tests.support.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
@@ -105,7 +105,7 @@ def test_throttling_is_waited_out(impatient: S3Server) -> None:
 
 
 def code_of(action: Callable[[], object]) -> str:
-    with pytest.raises(CleanupError) as caught:
+    with pytest.raises(CatalogCleanupError) as caught:
         action()
     return caught.value.code
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manifests.errors import DestinationError, ManifestError
+from manifests.errors import ManifestError, OutputError
 from manifests.planning.plan import Plan, load_plan, make_plan, parse_shards
 from tests.support import rows_of, tables_of, write
 
@@ -234,7 +234,7 @@ def test_the_plan_is_kept_and_another_manifest_refused(tmp_path: Path) -> None:
     first = make_plan(path, str(tmp_path / "out"), rows_per_shard=1)
     assert make_plan(path, str(tmp_path / "out"), rows_per_shard=2) == first
     write(tmp_path / "m.csv", CSV + "3,c.jpg,c.png,0014\n")
-    with pytest.raises(DestinationError, match="another manifest") as caught:
+    with pytest.raises(OutputError, match="another manifest") as caught:
         make_plan(path, str(tmp_path / "out"))
     assert caught.value.code == "output.other_run"
 
@@ -309,7 +309,7 @@ def test_shards_are_chosen_by_numbers_and_ranges(
     "text", ["", "11", "0-11", "3-1", "-1", "1,,2", "x", "0-999999999", "\u0661"]
 )
 def test_shards_that_are_not_there_are_told(tmp_path: Path, text: str) -> None:
-    with pytest.raises(DestinationError, match=r"is no shard of .*, which has 11") as caught:
+    with pytest.raises(OutputError, match=r"is no shard of .*, which has 11") as caught:
         parse_shards(text, eleven_shards(tmp_path))
     assert caught.value.code == "output.no_such_shard"
 

@@ -14,8 +14,8 @@ from threading import Thread
 
 import pytest
 
-from manifests.errors import CleanupError, DestinationError, RowError, StorageError
-from manifests.storage.objects import fetch, write
+from manifests.errors import CatalogCleanupError, OutputError, RowError, StorageError
+from manifests.storage.row_files import fetch, write
 from manifests.storage.s3 import objects
 from manifests.storage.s3 import retries as patience
 from tests.support.s3_server import BUCKET
@@ -154,7 +154,7 @@ def test_throttling_of_whatever_kind_is_waited_out(
 
 def test_an_output_that_kms_does_not_let_us_write_stops_the_run(refusing: Refusing) -> None:
     refusing.set(400, "KMS.DisabledException", "arn:aws:kms:key is disabled")
-    with pytest.raises(DestinationError, match="KMS") as caught:
+    with pytest.raises(OutputError, match="KMS") as caught:
         write(URI, b"photo")
     assert caught.value.code == "output.not_writable"
 
@@ -163,4 +163,4 @@ def test_a_head_that_says_403_finds_out_why(refusing: Refusing) -> None:
     refusing.set(403, "InvalidObjectState", ARCHIVED)
     with pytest.raises(OSError, match="storage class") as caught:
         objects.head(URI)
-    assert not isinstance(caught.value, (PermissionError, CleanupError))
+    assert not isinstance(caught.value, (PermissionError, CatalogCleanupError))
