@@ -56,10 +56,6 @@ class Storage(Protocol):
         """Versions of many objects, without those that are missing; in S3 perhaps without ids."""
         ...
 
-    def modified_ns(self, uri: str) -> int:
-        """When the object was last written, by the storage's own clock."""
-        ...
-
     def write(self, uri: str, data: bytes | pa.Buffer, *, flush: bool = True) -> None:
         """Store the object; without ``flush``, a power failure may lose it where disks cache."""
         ...

@@ -49,10 +49,6 @@ class LocalStorage:
                 found[uri] = _version_of_file(local_path(uri), uri)
         return found
 
-    def modified_ns(self, uri: str) -> int:
-        """See :class:`manifests.storage.base.Storage`."""
-        return local_path(uri).stat().st_mtime_ns
-
     def write(self, uri: str, data: bytes | pa.Buffer, *, flush: bool = True) -> None:
         """See :class:`manifests.storage.base.Storage`."""
         with _replacing(local_path(uri), flush=flush) as file:

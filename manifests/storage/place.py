@@ -89,10 +89,8 @@ class Place:
 
     def modified_ns(self) -> int | None:
         """When the file was last written, by the storage's own clock; None if there is none."""
-        try:
-            return self.storage.modified_ns(self.uri)
-        except FileNotFoundError:
-            return None
+        found: int | None = self.filesystem.get_file_info(self.path).mtime_ns
+        return found
 
     def read(self) -> bytes:
         """The whole file."""

@@ -18,8 +18,7 @@ import pytest
 from manifests.errors import CatalogCleanupError, RowError, StorageError
 from manifests.storage.place import Place
 from manifests.storage.row_files import fetch, read, versions, write
-from manifests.storage.s3 import client, objects
-from manifests.storage.s3 import retries as patience
+from manifests.storage.s3 import client, objects, retries
 from tests.support.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
 
 DATA = bytes(range(256)) * 1000
@@ -32,7 +31,7 @@ def impatient(own_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Ser
     boto3 by itself tries once: what succeeds does so by our own patience.
     """
     monkeypatch.setattr(client, "_READ_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(patience, "_LONGEST_WAIT_S", 1.0)
+    monkeypatch.setattr(retries, "_MAX_WAIT_S", 1.0)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     return own_s3_server
 

@@ -56,10 +56,6 @@ class S3Storage:
             found |= _heads(there) if listed is None else listed
         return found
 
-    def modified_ns(self, uri: str) -> int:
-        """See :class:`manifests.storage.base.Storage`."""
-        return int(objects.head(uri).modified.timestamp() * 1e9)
-
     def write(self, uri: str, data: bytes | pa.Buffer, *, flush: bool = True) -> None:  # noqa: ARG002 - S3 always does
         """See :class:`manifests.storage.base.Storage`."""
         objects.put(uri, bytes(data))

@@ -80,6 +80,9 @@ def test_folders_and_patterns_take_files_by_name(tmp_path: Path) -> None:
         ),
         ("m.csv", b"id,image,mask\n1,a,b\n2,\xff\xfe,b\n", "manifest.unreadable", "line 3 is not"),
         ("m.csv", 'id,image,mask\n1,"a\nb",c\n,x,y\n', "manifest.missing_id", "no id in line 4"),
+        ("m.csv", 'id,image,mask\n1,a,b\n2,a,"b\n3,a,b\n', "manifest.unreadable", "mark in line 3"),
+        ("m.jsonl", '{"id": "1", "id": "2"}\n', "manifest.unreadable", "two fields of one name"),
+        ("m.jsonl", '{"id": "1", "x": NaN}\n', "manifest.unreadable", "line 1: NaN is no number"),
         ("m.jsonl", '{"id": "1"\n', "manifest.unreadable", "line 1: Expecting"),
         ("m.jsonl", "[1]\n", "manifest.unreadable", "line 1 is not an object"),
         ("m.jsonl", '{"image": "a", "mask": "b"}\n', "manifest.missing_column", "no column id"),
@@ -178,6 +181,8 @@ def test_ids_that_would_lose_digits_are_refused(tmp_path: Path) -> None:
     line = '{"id": 12345678901234567890, "image": "a", "mask": "b"}\n'
     with pytest.raises(ManifestError, match="put them in quotes"):
         tables_of(write(tmp_path / "m.jsonl", line))
+    with pytest.raises(ManifestError, match="put them in quotes"):
+        tables_of(write(tmp_path / "m.jsonl", line.replace("12345678901234567890", "1.5")))
 
 
 def test_files_whose_columns_do_not_fit_are_told(tmp_path: Path) -> None:

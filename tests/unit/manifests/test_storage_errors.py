@@ -16,8 +16,7 @@ import pytest
 
 from manifests.errors import CatalogCleanupError, OutputError, RowError, StorageError
 from manifests.storage.row_files import fetch, write
-from manifests.storage.s3 import objects
-from manifests.storage.s3 import retries as patience
+from manifests.storage.s3 import objects, retries
 from tests.support.s3_server import BUCKET
 
 ARCHIVED = "The operation is not valid for the object's storage class"
@@ -74,7 +73,7 @@ def _serving() -> Iterator[tuple[Refusing, int]]:
 
 @pytest.fixture
 def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusing]:
-    monkeypatch.setattr(patience, "_LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr(retries, "_MAX_WAIT_S", 0.01)
     with _serving() as (server, port):
         for name, value in {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
