@@ -27,7 +27,7 @@ def try_one(image: str, marks: Marks, output: str, recipe: Recipe) -> LineageRow
         What the lineage would say; its status tells whether it worked.
 
     Raises:
-        DestinationError: the result cannot be stored.
+        OutputError: the result cannot be stored.
     """
     mask_uri, rest = marks.pack()
     photo = Photo(

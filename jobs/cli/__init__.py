@@ -17,7 +17,7 @@ from jobs.cli.printing import print_error
 from jobs.cli.run import demo, run, try_
 from jobs.cli.stop import stop
 from jobs.cli.submit import submit
-from manifests.errors import CleanupError
+from manifests.errors import CatalogCleanupError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -88,7 +88,7 @@ def main() -> None:
     streams.guard()
     try:
         app()
-    except CleanupError as error:
+    except CatalogCleanupError as error:
         print_error(error.code, str(error))
         sys.exit(1)
     except streams.OutputLostError as error:

@@ -8,7 +8,7 @@ import typer
 
 from jobs.cli.options import DEFAULT_RECIPE, PoolsOption, RecipeOption, SetOption
 from jobs.cli.printing import console_for, print_line
-from manifests.errors import all_codes, describe
+from manifests.errors import error_codes
 
 
 def recipes(
@@ -29,9 +29,8 @@ def recipes(
 
 def errors() -> None:
     """List the error codes of the lineage, what they mean, and what to do."""
-    for code in all_codes():
-        meaning, remedy = describe(code)
-        typer.echo(f"{code}\n    {meaning} {remedy}")
+    for code, listed in error_codes().items():
+        typer.echo(f"{code}\n    {listed.meaning} {listed.remedy}")
 
 
 def doctor(

@@ -39,7 +39,7 @@ def stop(
     The run need not be a job of a cluster. A job that has not ended after --timeout is ended by
     Ray, if --address is given. Exit codes: 0 nothing runs there any more; 1 something still does.
     """
-    from manifests.errors import DestinationError
+    from manifests.errors import OutputError
     from manifests.runs import records
 
     streams.keep_working()
@@ -51,7 +51,7 @@ def stop(
         jobs = {job} if job else {name for name in outputs if outputs[name] == output}
         if not jobs and not records(output):
             text = f"There is no run at {target}; to stop a job by its id, name its --address."
-            raise DestinationError("output.not_found", text)
+            raise OutputError("output.not_found", text)
         begun = _at_work(output, job)
         for run in begun.values():
             typer.echo(f"Run {run.run_id}: its photos in flight end, and no others begin ...")
@@ -83,9 +83,9 @@ def _end_by_ray(client: Any, job: str) -> bool:
 
 def _at_work(output: str, job: str | None) -> dict[str, RunRecord]:
     """Run id -> record of the runs at work on an output folder, or of those that are this job."""
-    from manifests.runs import records, shows_life
+    from manifests.runs import records, seems_alive
 
-    alive = [run for run in records(output) if shows_life(run)]
+    alive = [run for run in records(output) if seems_alive(run)]
     return {run.run_id: run for run in alive if job in (None, run.facts.get("job"))}
 
 

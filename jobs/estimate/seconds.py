@@ -14,7 +14,7 @@ import numpy as np
 
 from jobs.pipeline.spec import grouped
 from jobs.results.recipe_runs import recipe_runs
-from manifests.errors import ClusterError, DestinationError
+from manifests.errors import ClusterError, OutputError
 from stages.pixels.windows import plan_crops, refined_size, window_of, working_size
 from stages.recipe import Recipe
 from stages.recipe.options import FluxFillOptions, LamaOptions
@@ -83,7 +83,7 @@ class Pilot:
         """Read the lineage of the recipe that ran last in an output folder.
 
         Raises:
-            DestinationError: ``output.not_found``: there is no run, or it recorded no row.
+            OutputError: ``output.not_found``: there is no run, or it recorded no row.
         """
         run = recipe_runs(output)[-1]
         total, rows, pixels, measured = Counter[str](), 0, 0, 0
@@ -97,7 +97,7 @@ class Pilot:
             if rows >= _MAX_PILOT_ROWS:
                 break
         if not rows:
-            raise DestinationError("output.not_found", f"The run at {output} recorded no row yet.")
+            raise OutputError("output.not_found", f"The run at {output} recorded no row yet.")
         means = {name: seconds / rows for name, seconds in total.items()}
         return cls(run.recipe, rows, means, pixels / measured / 1e6 if measured else 0.0)
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from jobs.evaluation.synthetic import THINGS, Place, paste
 from manifests.errors import RowError
-from manifests.storage.objects import read
+from manifests.storage.row_files import read
 from stages.codecs.decode import decode_photo
 from stages.pixels import colour
 from stages.pixels.masks import Bytes

@@ -18,11 +18,12 @@ import numpy.typing as npt
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from jobs.clean import steps
-from manifests.errors import ManifestError, RowError, WeightsError
+from manifests.errors import RowError, WeightsError
 from manifests.planning.plan import make_plan
 from manifests.reading.read import find_files, read_parts
 from manifests.schema import SHARD_SCHEMA, LineageRow
-from manifests.storage.objects import read, scheme_of
+from manifests.storage.base import scheme_of
+from manifests.storage.row_files import read
 from stages.codecs.decode import decode_photo
 from stages.photo import Photo
 from stages.pixels import colour
@@ -110,15 +111,14 @@ def read_rows(manifest: str) -> list[Row]:
     """The rows of a manifest with a column ``reference``: paths like those of its photos.
 
     Raises:
-        ManifestError: the manifest is unusable; ``evaluate.no_reference``.
+        ManifestError: the manifest is unusable.
+        RowError: a row is, or has no reference (``evaluate.no_reference``).
     """
     references: dict[str, str] = {}
     for place in find_files(manifest):
         for part in read_parts(place, marks=False):
             if "reference" not in part.table.column_names:
-                raise ManifestError(
-                    "evaluate.no_reference", f"{place.uri} has no column `reference`."
-                )
+                raise RowError("evaluate.no_reference", f"{place.uri} has no column `reference`.")
             for row in part.table.select(["id", "reference"]).to_pylist():
                 path = row["reference"]
                 is_whole = not path or scheme_of(path) or path.startswith("/")
@@ -129,9 +129,9 @@ def read_rows(manifest: str) -> list[Row]:
     found = [row for table in tables for row in table.select(SHARD_SCHEMA.names).to_pylist()]
     for row in found:
         if row["error_code"]:
-            raise ManifestError(row["error_code"], f"Row {row['id']}: {row['error']}")
+            raise RowError(row["error_code"], f"Row {row['id']}: {row['error']}")
         if not references[row["id"]]:
-            raise ManifestError("evaluate.no_reference", f"Row {row['id']} has no reference.")
+            raise RowError("evaluate.no_reference", f"Row {row['id']} has no reference.")
     return [
         Row(
             row["id"],

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from cluster.sizing import NODE_TYPE
 from jobs.pipeline.metrics import COST
-from manifests.errors import ClusterError
+from manifests.toml_files import load_toml
+
+_Price = Annotated[float, Field(ge=0, strict=True)]
 
 
 def load_prices(path: Path | str) -> dict[str, float]:
@@ -18,14 +22,7 @@ def load_prices(path: Path | str) -> dict[str, float]:
     Raises:
         ClusterError: ``cluster.bad_prices``.
     """
-    try:
-        table = tomllib.loads(Path(path).read_text("utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ClusterError("cluster.bad_prices", f"{path}: {error}.") from None
-    for group, price in table.items():
-        if isinstance(price, bool) or not isinstance(price, int | float) or price < 0:
-            raise ClusterError("cluster.bad_prices", f"{path}: {group} = {price!r} is no price.")
-    return {group: float(price) for group, price in table.items()}
+    return load_toml(dict[str, _Price], Path(path), "cluster.bad_prices")
 
 
 class Cost:

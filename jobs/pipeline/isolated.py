@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from jobs.pipeline.limits import limit_memory
 from jobs.pipeline.spec import Job
-from manifests.errors import CleanupError
+from manifests.errors import CatalogCleanupError
 from manifests.schema import CRASHED
 from stages.photo import Photo
 from stages.steps.base import fail, run_steps
@@ -37,7 +37,7 @@ def run_isolated(photo: Photo, job: Job) -> None:
     """Take a photo through all steps of a job in a child process, and note how it ended.
 
     Raises:
-        CleanupError: as in the process: no fault of the row.
+        CatalogCleanupError: as in the process: no fault of the row.
     """
     from ray import cloudpickle  # takes a second, which the child need not spend
 
@@ -48,7 +48,7 @@ def run_isolated(photo: Photo, job: Job) -> None:
         task.write(cloudpickle.dumps((photo, job)))  # type: ignore[no-untyped-call]
         task.seek(0)
         made = _watch(photo, job.recipe.limits.max_seconds, task, output)
-    if isinstance(made, CleanupError):
+    if isinstance(made, CatalogCleanupError):
         raise made
     if made is not None:
         photo.lineage = made
@@ -125,7 +125,7 @@ def _main(sender: Connection) -> None:
         _run(photo, job, sender)
         photo.drop_all()
         made = photo.lineage
-    except CleanupError as error:
+    except CatalogCleanupError as error:
         made = error
     sender.send(("end", "", made))
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from cluster.nodes import await_room, node_shapes, taken_cpus
 from cluster.pools import Pools, PoolSize
@@ -17,7 +13,8 @@ from cluster.private_ray import StartError
 from cluster.session import ray_session
 from cluster.sizing import has_gpus, size_pools, unplaced
 from jobs.pipeline.spec import Job
-from manifests.errors import ClusterError, did_you_mean
+from manifests.errors import ClusterError
+from manifests.toml_files import load_toml
 from stages.recipe import Recipe
 from stages.recipe.options import LamaOptions
 
@@ -33,24 +30,7 @@ def load_pools(path: Path | str) -> Pools:
     Raises:
         ClusterError: there is no such file, or it does not validate (``cluster.bad_pools``).
     """
-    try:
-        return Pools.model_validate(tomllib.loads(Path(path).read_text("utf-8-sig")))
-    except ValidationError as error:
-        told = "; ".join(_explain(each) for each in error.errors())
-        raise ClusterError("cluster.bad_pools", f"{path}: {told}.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ClusterError("cluster.bad_pools", f"{path}: {error}.") from None
-
-
-def _explain(error: Any) -> str:
-    """One pydantic error as a sentence with the key's dotted name."""
-    *path, key = map(str, error["loc"])
-    dotted = ".".join([*path, key])
-    if error["type"] == "extra_forbidden":
-        section = type(getattr(Pools(), path[0])) if path else Pools
-        return f"{dotted} is no key of it{did_you_mean(key, section.model_fields)}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{dotted} = {error['input']!r}: {message}"
+    return load_toml(Pools, Path(path), "cluster.bad_pools")
 
 
 def wait_s(pools: Asked) -> float:

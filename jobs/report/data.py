@@ -39,7 +39,7 @@ def find_sides(output: str, wanted: str | None = None) -> list[RecipeRun]:
         wanted: only those with this name, label, hash, or beginning of a hash; None: all.
 
     Raises:
-        DestinationError: ``output.not_found``.
+        OutputError: ``output.not_found``.
         RecipeError: ``recipe.not_found``: none is the one that is wanted.
     """
     sides = recipe_runs(output)

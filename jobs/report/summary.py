@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.errors import all_codes, describe
+from manifests.errors import error_codes
 from manifests.ledger import count_fidelity, fidelity_lines
 from manifests.runs import RunRecord
 
@@ -99,4 +99,5 @@ class Summary:
 
 def meaning(code: str) -> str:
     """What an error code means and what to do; empty for one of another version."""
-    return " ".join(describe(code)) if code in all_codes() else ""
+    listed = error_codes().get(code)
+    return f"{listed.meaning} {listed.remedy}" if listed else ""

@@ -20,7 +20,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib import resources
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -32,9 +31,9 @@ from jobs.report.pictures import Pictures, draw
 from jobs.report.records import REVIEW, Drawn, details, list_columns, picture_folder
 from jobs.report.summary import meaning
 from jobs.results.recipe_runs import RecipeRun
-from manifests.errors import CleanupError, DestinationError, RecipeError
+from manifests.errors import CatalogCleanupError, RecipeError
 from manifests.runs import records
-from manifests.storage.files import Place
+from manifests.storage.place import Place
 
 _SITE = resources.files("jobs.report") / "site"
 
@@ -72,7 +71,7 @@ def write_report(
         The page's path or URI.
 
     Raises:
-        DestinationError: ``output.not_found``, or ``output.not_writable``.
+        OutputError: ``output.not_found``, or ``output.not_writable``.
         RecipeError: ``recipe.not_found``: it was not run there, or there is nothing to compare.
     """
     place = Place.of(output)
@@ -194,7 +193,7 @@ def _drawn(row: dict[str, Any], side: RecipeRun, folder: Place) -> Pictures:
             side.label,
             lambda name, data: _store(own / name, data),
         )
-    except CleanupError:
+    except CatalogCleanupError:
         raise
     except Exception as error:  # a row must never cost another, whatever a library raises
         return Pictures(problem=f"Not drawn: {type(error).__name__}: {error}")
@@ -211,14 +210,4 @@ def _script(folder: Place, name: str, call: str, *values: object) -> None:
 
 def _store(place: Place, data: bytes) -> None:
     """Store a file; on disk without flushing it, since a page can be made again."""
-    if not place.is_local:
-        place.write(data)
-        return
-    try:
-        path = Path(place.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    except OSError as error:
-        raise DestinationError(
-            "output.not_writable", f"Cannot store {place.uri}: {error}."
-        ) from error
+    place.write(data, flush=False)

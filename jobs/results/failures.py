@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.results.recipe_runs import RecipeRun, recipe_runs
-from manifests.errors import DestinationError
+from manifests.errors import OutputError
 from manifests.planning.marks import Marks
 from manifests.schema import CRASHED, FAILED
-from manifests.storage.files import Place
+from manifests.storage.place import Place
 
 #: Written of each row behind the manifest's own columns.
 _REASONS = ["status", "error_code", "error", "error_stage"]
@@ -35,11 +35,11 @@ def write_failures(output: str, path: str) -> int:
         How many rows there are.
 
     Raises:
-        DestinationError: ``output.not_found``, or ``output.not_writable``.
+        OutputError: ``output.not_found``, or ``output.not_writable``.
     """
     run = recipe_runs(output)[-1]
     if not path.endswith(".jsonl"):
-        raise DestinationError("output.not_writable", f"{path} does not end in .jsonl.")
+        raise OutputError("output.not_writable", f"{path} does not end in .jsonl.")
     count = 0
     try:
         with Place.of(path).open_output() as file:
@@ -48,7 +48,7 @@ def write_failures(output: str, path: str) -> int:
                     file.write(f"{as_json(row)}\n".encode())
                     count += 1
     except OSError as error:
-        raise DestinationError("output.not_writable", f"Cannot store {path}: {error}.") from error
+        raise OutputError("output.not_writable", f"Cannot store {path}: {error}.") from error
     return count
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from jobs.pipeline.pending import extra_schema
-from manifests.errors import DestinationError
+from manifests.errors import OutputError
 from manifests.ledger import Ledger
 from manifests.planning.plan import Plan, load_plan
 from manifests.runs import RunRecord, latest_by_recipe
-from manifests.storage.files import Place
+from manifests.storage.place import Place
 from stages.recipe import Recipe, label_of
 
 
@@ -64,10 +64,10 @@ def recipe_runs(output: str) -> list[RecipeRun]:
         output: path or URI.
 
     Raises:
-        DestinationError: ``output.not_found``: there is none.
+        OutputError: ``output.not_found``: there is none.
     """
     plan = load_plan(Place.of(output).uri)
     runs = latest_by_recipe(plan.output).values() if plan else ()
     if plan is None or not runs:
-        raise DestinationError("output.not_found", f"There is no run at {output}.")
+        raise OutputError("output.not_found", f"There is no run at {output}.")
     return [RecipeRun(plan, record) for record in runs]

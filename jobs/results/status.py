@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 
 from jobs.results.recipe_runs import recipe_runs
-from manifests.ledger import Goal, Tally, tallies
-from manifests.runs import RunRecord, shows_life
+from manifests.ledger import RetryPolicy, Tally, tallies
+from manifests.runs import RunRecord, seems_alive
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +42,14 @@ def stand(output: str) -> Iterator[Standing]:
         output: path or URI.
 
     Raises:
-        DestinationError: ``output.not_found``: there is no run there.
+        OutputError: ``output.not_found``: there is no run there.
     """
     for run in recipe_runs(output):
-        is_at_work = shows_life(run.record)
+        is_at_work = seems_alive(run.record)
         rate = run.record.progress().get("rows_per_s", 0.0) if is_at_work else 0.0
         standing = Standing(run.record, is_at_work=is_at_work, rows_per_s=rate)
         shards = range(run.plan.shards)
-        for shard, tally in tallies(run.plan, run.ledger, Goal(run.record.run_id), shards):
+        for shard, tally in tallies(run.plan, run.ledger, RetryPolicy(run.record.run_id), shards):
             standing.total.add(tally)
             tally.missing = []  # of millions of rows, the first names are enough
             standing.shards[shard] = tally

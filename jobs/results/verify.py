@@ -19,7 +19,7 @@ import numpy as np
 from jobs.results.recipe_runs import recipe_runs
 from manifests.errors import RowError
 from manifests.schema import OK, LineageRow
-from manifests.storage.objects import read
+from manifests.storage.row_files import read
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.steps.decode import decode
@@ -62,7 +62,7 @@ def verify(output: str, sample: int | None = None) -> Iterator[Verdict]:
         sample: only so many rows, evenly drawn; None: all of them.
 
     Raises:
-        DestinationError: ``output.not_found``: there is no run there.
+        OutputError: ``output.not_found``: there is no run there.
     """
     run = recipe_runs(output)[-1]
     shards = list(range(run.plan.shards))

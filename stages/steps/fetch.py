@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from manifests.storage import objects as storage
+from manifests.storage import row_files as storage
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.steps.base import Work
@@ -13,7 +13,7 @@ from stages.steps.base import Work
 def fetch(recipe: Recipe) -> Work:
     """Make the step that reads the photo and its masks, and notes their versions and hashes.
 
-    It raises what :func:`manifests.storage.objects.fetch` does.
+    It raises what :func:`manifests.storage.row_files.fetch` does.
     """
     schemes = recipe.limits.schemes
 

@@ -29,7 +29,7 @@ from tenacity import (
     wait_exponential,
 )
 
-from manifests.storage.objects import scheme_of
+from manifests.storage.base import scheme_of
 from stages.extras import load_module
 from stages.weights.catalogue import repo_and_revision
 

@@ -59,14 +59,17 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[large_gpu]\nmax_actor = 3", r"large_gpu\.max_actor .*did you mean max_actors\?"),
+        (
+            "[large_gpu]\nmax_actor = 3",
+            r"large_gpu\.max_actor .*did you mean large_gpu.max_actors\?",
+        ),
         ("[smal_gpu]\n", r"smal_gpu .*did you mean small_gpu\?"),
-        ("[cpu]\ngpus = 1", r"cpu\.gpus is no key"),
+        ("[cpu]\ngpus = 1", r"cpu\.gpus is not an option"),
         ("[small_gpu]\ngpus = 1.5", r"gpus = 1\.5 must be a share of one"),
         ("[cpu]\nmin_actors = 4\nmax_actors = 2", "max_actors = 2 is less than min_actors"),
         ('[cpu]\nlabel_selector = { zone = "in(a" }', r"'in\(a' is none of"),
         ("[cpu]\ntasks_in_flight = 1", r"cpu\.tasks_in_flight = 1"),
-        ("[cpu", "pools.toml: "),
+        ("[cpu", "pools.toml is not TOML: "),
     ],
 )
 def test_a_file_with_mistakes_is_refused(tmp_path: Path, text: str, told: str) -> None:

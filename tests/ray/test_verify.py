@@ -16,7 +16,7 @@ from rich.console import Console
 from jobs.cli.results import EXIT_ALL_HOLD, EXIT_DIFFERS, EXIT_UNCHECKED, show_verdicts
 from jobs.results.verify import verify
 from jobs.run import run
-from manifests.errors import DestinationError
+from manifests.errors import OutputError
 from stages.codecs.formats import detect_format
 from stages.codecs.jpeg.header import read_header
 from stages.codecs.jpeg.markers import envelope
@@ -230,6 +230,6 @@ def test_a_photo_whose_file_or_mask_was_repaired_is_checked(
 
 
 def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DestinationError, match="no run") as caught:
+    with pytest.raises(OutputError, match="no run") as caught:
         list(verify(str(tmp_path)))
     assert caught.value.code == "output.not_found"

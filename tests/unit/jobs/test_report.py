@@ -18,7 +18,7 @@ from jobs.report.data import choose, find_sides, list_rows
 from jobs.report.pictures import outline
 from jobs.report.write import DETAILS_PER_FILE, write_report
 from jobs.results.verify import verify
-from manifests.errors import CleanupError
+from manifests.errors import CatalogCleanupError
 from manifests.ledger import Ledger
 from stages.recipe import Recipe
 from tests.browser.output_folders import clean_here, record, told, write_page
@@ -247,10 +247,10 @@ def test_recipes_stand_beneath_each_other_or_side_by_side(
 )
 def test_what_is_not_there_is_told(options: dict[str, str], code: str, tmp_path: Path) -> None:
     record(ids(1, tmp_path), tmp_path / "out", TELEA, lambda _: {})
-    with pytest.raises(CleanupError) as told_:
+    with pytest.raises(CatalogCleanupError) as told_:
         write_page(tmp_path / "out", **options)
     assert told_.value.code == code
-    with pytest.raises(CleanupError) as told_:
+    with pytest.raises(CatalogCleanupError) as told_:
         write_page(tmp_path / "nothing")
     assert told_.value.code == "output.not_found"
 
