@@ -28,7 +28,7 @@ def cause_of(error: BaseException) -> str:
     That is the innermost exception that a worker raised, with Ray's advice taken off its message,
     or else what Ray knows of the worker's end: its exit, or the node's memory.
     """
-    from ray.exceptions import RayTaskError  # noqa: PLC0415 - slow to load
+    from ray.exceptions import RayTaskError
 
     text = None
     while isinstance(error, RayTaskError) and isinstance(error.cause, BaseException):

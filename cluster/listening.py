@@ -24,25 +24,23 @@ def check_listening(address: str) -> None:
         address: ``HOST:PORT``, also behind a scheme; ``auto``, by which Ray looks for one itself.
 
     Raises:
-        ConnectionError: nobody listens, or something else than Ray does, or it is no address.
+        ValueError, OverflowError: it is no address.
+        OSError: nobody listens, or something else than Ray does (ConnectionError).
     """
     if address == "auto":
         return
     host, separator, port = address.rpartition("://")[2].rstrip("/").rpartition(":")
     if not (separator and port.isdigit()):
-        raise ConnectionError(f"Ray at {address}: an address is HOST:PORT, such as HEAD:6379")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S) as connection:
-            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
-                return  # Ray checks certificates itself
-            connection.settimeout(_ANSWER_S)
-            answer = _ask(connection)
-    except (OSError, OverflowError) as error:
-        raise ConnectionError(f"Ray at {address}: {error}") from error
+        raise ValueError("an address is HOST:PORT, such as HEAD:6379")
+    with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S) as connection:
+        if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+            return  # Ray checks certificates itself
+        connection.settimeout(_ANSWER_S)
+        answer = _ask(connection)
     if len(answer) < 4 or answer[3] != _SETTINGS:
         raise ConnectionError(
-            f"Ray at {address}: what listens there is no head of a Ray cluster (8265 is its "
-            f"dashboard's port); the cluster's address is {host}:6379 or the like"
+            "what listens there is no head of a Ray cluster (8265 is its dashboard's port); the "
+            f"cluster's address is {host}:6379 or the like"
         )
 
 

@@ -125,14 +125,14 @@ class LargeGpuPool(GpuPool):
 
 
 class NodeType(_Section):
-    """Nodes that an autoscaler may add: Ray does not tell which these are."""
+    """Nodes that an autoscaler may add: Ray does not report which these are."""
 
     cpus: float = Field(ge=0)
     """Of each node."""
     gpus: float = Field(0.0, ge=0)
     """Of each node."""
     memory_gib: float = Field(0.0, ge=0)
-    """Of each node, as Ray gives it to actors: by default 70 % of the machine's; 0: not told."""
+    """Of each node, as Ray gives it to actors: by default 70 % of the machine's; 0: not known."""
     labels: dict[str, str] = {}
     """Of each node."""
     max_nodes: int = Field(1, ge=1)
@@ -187,7 +187,7 @@ class PoolSize:
 
     def strategy(self) -> ActorPoolStrategy:
         """As Ray Data's ``compute=``."""
-        from ray.data import ActorPoolStrategy  # noqa: PLC0415 - slow to load
+        from ray.data import ActorPoolStrategy
 
         return ActorPoolStrategy(
             min_size=self.min_actors,
@@ -199,7 +199,7 @@ class PoolSize:
         """As Ray Data's remote arguments of each actor.
 
         A dead actor is started again, but its task is not: Ray's default would run a photo that
-        kills its worker for ever. The ledger tells which rows are still missing.
+        kills its worker for ever. The ledger knows which rows are missing.
         """
         options: dict[str, Any] = {
             "num_cpus": self.cpus,

@@ -90,7 +90,7 @@ def start(init_options: Mapping[str, Any]) -> None:
     Raises:
         StartError: it does not start.
     """
-    import ray  # noqa: PLC0415 - slow to load
+    import ray
 
     folder, spill = temp_folders()
     options: dict[str, Any] = {"_temp_dir": str(folder), "include_dashboard": False}

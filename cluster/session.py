@@ -18,7 +18,7 @@ _ENVIRONMENT = {
     # for the workers, in which relative paths and edited files are others.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Ray's C++ half tells the terminal what Ray Data deals with: actors that restart, and such.
+    # Ray's C++ half logs to the terminal what Ray Data deals with, such as actors that restart.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     # A pool waits for the next one from the first block on, and not when the object stores are half
     # full. Else it works ahead, grows where it is not the bottleneck, and a lost node costs more.
@@ -47,7 +47,7 @@ def ray_session(address: str | None = None, wait_s: float = -1.0) -> Iterator[li
         StartError: a private Ray does not start on this machine.
     """
     prepare_environment()
-    import ray  # noqa: PLC0415 - slow to load, and it reads its environment when it is
+    import ray  # slow to load, and it reads its environment when it is
 
     address = address_of(address)
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -66,13 +66,13 @@ def ray_session(address: str | None = None, wait_s: float = -1.0) -> Iterator[li
 
 def _join(address: str, options: Mapping[str, Any]) -> None:
     """Connect to a cluster; raises ConnectionError."""
-    import ray  # noqa: PLC0415 - as above
+    import ray
 
-    check_listening(address)
     there = _job_config().get("runtime_env", {}).get("env_vars", {})  # Ray refuses them twice
     names = [name for name in _PASSED_ON if name in os.environ and name not in there]
     passed_on = {name: os.environ[name] for name in names}
     try:
+        check_listening(address)
         with silent_stderr():
             ray.init(address, runtime_env={"env_vars": passed_on} if passed_on else None, **options)
     except Exception as error:  # Ray raises a dozen kinds, and plain Exceptions
@@ -97,13 +97,13 @@ def submitted_job() -> str | None:
 
 
 def _job_config() -> dict[str, Any]:
-    """What Ray tells the driver of a submitted job; empty elsewhere."""
+    """What Ray passes to the driver of a submitted job; empty elsewhere."""
     config: dict[str, Any] = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     return config
 
 
 def _configure_data(wait_s: float) -> _Collector:
-    from ray.data import DataContext  # noqa: PLC0415 - as above
+    from ray.data import DataContext
 
     context = DataContext.get_current()
     context.enable_progress_bars = False  # we print our own

@@ -9,10 +9,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from cluster.pools import CpuPool, GpuPool, Pools, PoolSize, selects
+from cluster.pools import CpuPool, GpuPool, NodeType, Pools, PoolSize, selects
 
-#: The label by which Ray itself tells a node's GPUs.
+#: Ray's own label for the model of a node's GPUs.
 ACCELERATOR = "ray.io/accelerator-type"
+
+#: Ray's own label for which of the autoscaler's node types a node is of.
+NODE_TYPE = "ray.io/node-group"
 
 #: Accelerators with the 40 GB or more that a refiner takes without offloading, as Ray names them.
 LARGE_ACCELERATORS = (
@@ -26,12 +29,15 @@ LARGE_ACCELERATORS = (
 #: 24 MP takes about 1 s of a CPU before LaMa and 0.5 s after it, LaMa takes 0.34 s of an L4.
 _CPU_ACTORS_PER_GPU_ACTOR = 4
 
-#: Of GPUs that both GPU pools can use, one in so many removes; refining takes far longer.
+#: Of GPUs that both GPU pools can use, one in this number removes; refining takes far longer.
 _REMOVING_ONE_IN = 5
+
+#: Three thirds of a CPU are one.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class NodeGroup:
+class NodeShape:
     """Nodes of one shape: those that are up, and those that an autoscaler may add.
 
     Attributes:
@@ -39,7 +45,7 @@ class NodeGroup:
         cpus: of each node.
         gpus: of each node.
         memory_gib: of each node, that Ray gives to actors.
-        labels: of each node. None where no node is up yet: Ray does not tell node types' labels.
+        labels: of each node. None where no node is up yet: Ray does not report node types' labels.
         up: how many nodes are there now.
         possible: how many there can be, those that are up included.
     """
@@ -51,6 +57,13 @@ class NodeGroup:
     labels: Mapping[str, str] | None = field(default_factory=dict)
     up: int = 1
     possible: int = 1
+
+    @classmethod
+    def to_come(cls, name: str, node_type: NodeType) -> NodeShape:
+        """The nodes that an autoscaler may add of a type, none of which is up."""
+        labels = {NODE_TYPE: name, **node_type.labels}
+        sizes = (node_type.cpus, node_type.gpus, node_type.memory_gib)
+        return cls(name, *sizes, labels, up=0, possible=node_type.max_nodes)
 
     def may_be_of(self, pool: str, selector: Mapping[str, str]) -> bool:
         """Whether a pool's actors may run here, as far as one knows."""
@@ -67,15 +80,25 @@ class NodeGroup:
         rooms = [self.cpus / size.cpus]
         if size.gpus >= 1:
             rooms.append(self.gpus / size.gpus)
-        elif size.gpus:
-            rooms.append(int(self.gpus) * math.floor(1 / size.gpus + _ROUNDING))
+        elif size.gpus:  # a share is one of a single GPU
+            whole, rest = divmod(self.gpus + _ROUNDING, 1)
+            rooms.append(whole * _floor(1 / size.gpus) + _floor(rest / size.gpus))
         if size.memory_gib:
             rooms.append(self.memory_gib / size.memory_gib)
-        return math.floor(min(rooms) + _ROUNDING)
+        return _floor(min(rooms))
+
+    def beside(self, size: PoolSize) -> NodeShape:
+        """What is left of a node beside an actor."""
+        return replace(
+            self,
+            cpus=self.cpus - size.cpus,
+            gpus=self.gpus - size.gpus,
+            memory_gib=self.memory_gib - size.memory_gib,
+        )
 
 
-#: Three thirds of a CPU are one.
-_ROUNDING = 1e-6
+def _floor(number: float) -> int:
+    return math.floor(number + _ROUNDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +116,14 @@ class Sizing:
     problems: Sequence[str] = ()
 
 
-def has_gpus(nodes: Sequence[NodeGroup]) -> bool:
+def has_gpus(nodes: Sequence[NodeShape]) -> bool:
     """Whether there is a GPU, or may be one."""
     return any(node.gpus and node.possible for node in nodes)
 
 
 def size_pools(
     pools: Pools,
-    nodes: Sequence[NodeGroup],
+    nodes: Sequence[NodeShape],
     groups: Sequence[str],
     blocks: int,
     taken_cpus: float = 0.0,
@@ -114,24 +137,24 @@ def size_pools(
         blocks: of work, at the beginning; one or more.
         taken_cpus: of the nodes that are up, by other jobs.
     """
-    asked = {name: _asked(name, pools, nodes) for name in dict.fromkeys(groups)}
-    notes = [note for name in asked for note in _left_out(name, asked[name], pools)]
-    asked = _sharing_cpus(_sharing_a_gpu(asked, pools, nodes), pools, nodes, len(groups))
+    wanted = {name: _wanted(name, pools, nodes) for name in dict.fromkeys(groups)}
+    notes = [note for name, size in wanted.items() for note in _left_out(name, size, pools)]
+    wanted = _shared(wanted, pools, nodes, len(groups))
     up = [replace(node, possible=node.up) for node in nodes]
-    most, ready = _most(asked, nodes, groups), _most(asked, up, groups)
+    room, ready = _room(wanted, nodes, groups), _room(wanted, up, groups)
     sizes: dict[str, PoolSize] = {}
-    for name, size in asked.items():
+    for name, size in wanted.items():
         options = _options(pools, name)
-        limit = options.max_actors or max(most[name], options.min_actors)
-        if options.max_actors and options.max_actors > most[name]:
-            notes.append(f"{name} may have {options.max_actors} actors, of which {most[name]} fit.")
-        least = min(options.min_actors, blocks)  # of more than blocks Ray Data complains
+        limit = options.max_actors or max(room[name], options.min_actors)
+        if options.max_actors and options.max_actors > room[name]:
+            notes.append(f"{name} may have {options.max_actors} actors, of which {room[name]} fit.")
+        first = min(options.min_actors, blocks)  # of more than blocks Ray Data complains
         now = min(ready[name], limit, blocks)
-        if len(asked) == 1 and name == "cpu":
-            limit = max(min(limit, blocks), least)
+        if len(wanted) == 1 and name == "cpu":
+            limit = max(min(limit, blocks), first)
             now = min(max(now - math.ceil(taken_cpus / size.cpus), 1), limit)
-            least = max(least, now)
-        sizes[name] = replace(size, min_actors=least, max_actors=limit, ready_actors=now)
+            first = max(first, now)
+        sizes[name] = replace(size, min_actors=first, max_actors=limit, ready_actors=now)
     notes += [note for name, size in sizes.items() for note in _mistakable(name, size, nodes)]
     return Sizing(sizes, notes, unplaced(sizes, nodes, groups))
 
@@ -141,12 +164,17 @@ def _options(pools: Pools, name: str) -> CpuPool:
     return options
 
 
-def _asked(name: str, pools: Pools, nodes: Sequence[NodeGroup]) -> PoolSize:
+def _places(name: str, selector: Mapping[str, str], nodes: Sequence[NodeShape]) -> list[NodeShape]:
+    """The nodes that a pool's actors may run on."""
+    return [node for node in nodes if node.possible and node.may_be_of(name, selector)]
+
+
+def _wanted(name: str, pools: Pools, nodes: Sequence[NodeShape]) -> PoolSize:
     """What each actor takes: as it was set, or by default as the nodes allow it."""
     options = _options(pools, name)
     chosen = options.model_fields_set
     selector = options.label_selector
-    if "label_selector" not in chosen and not _is_known(name, selector, nodes):
+    if "label_selector" not in chosen and not _places(name, selector, nodes):
         selector = _by_accelerator(name, nodes)
     size = PoolSize(
         options.min_actors,
@@ -157,22 +185,11 @@ def _asked(name: str, pools: Pools, nodes: Sequence[NodeGroup]) -> PoolSize:
         label_selector=selector,
         tasks_in_flight=options.tasks_in_flight,
     )
-    if "memory_gib" not in chosen and not any(
-        node.room_for(size) for node in _of(name, size, nodes)
-    ):
-        size = replace(size, memory_gib=0.0)
-    return size
+    fits = any(node.room_for(size) for node in _places(name, selector, nodes))
+    return size if fits or "memory_gib" in chosen else replace(size, memory_gib=0.0)
 
 
-def _of(name: str, size: PoolSize, nodes: Sequence[NodeGroup]) -> list[NodeGroup]:
-    return [n for n in nodes if n.possible and n.may_be_of(name, size.label_selector)]
-
-
-def _is_known(name: str, selector: Mapping[str, str], nodes: Sequence[NodeGroup]) -> bool:
-    return any(node.possible and node.may_be_of(name, selector) for node in nodes)
-
-
-def _by_accelerator(name: str, nodes: Sequence[NodeGroup]) -> dict[str, str]:
+def _by_accelerator(name: str, nodes: Sequence[NodeShape]) -> dict[str, str]:
     """Where there are small and large GPUs without labels of ours, those that Ray gives itself."""
     kinds = {(node.labels or {}).get(ACCELERATOR, "") for node in nodes if node.gpus} - {""}
     large = {kind for kind in kinds if kind in LARGE_ACCELERATORS}
@@ -183,18 +200,19 @@ def _by_accelerator(name: str, nodes: Sequence[NodeGroup]) -> dict[str, str]:
 
 
 def _left_out(name: str, size: PoolSize, pools: Pools) -> Iterator[str]:
-    """Tell which defaults the nodes do not allow."""
+    """Note which defaults the nodes do not allow."""
     options = _options(pools, name)
     if size.label_selector != options.label_selector and not size.label_selector:
-        told = describe_labels(options.label_selector)
-        yield f"{name} is not pinned: no node is known to have the label {told}."
+        labels = describe_labels(options.label_selector)
+        yield f"{name} is not pinned: no node is known to have the label {labels}."
     if size.memory_gib != options.memory_gib:
         yield f"{name} reserves no memory: no node has {options.memory_gib:g} GiB for it."
 
 
-def _mistakable(name: str, size: PoolSize, nodes: Sequence[NodeGroup]) -> Iterator[str]:
-    """Tell which nodes an autoscaler may add in vain: Ray Data asks it without labels."""
-    own = [node for node in _of(name, size, nodes) if node.possible > node.up]
+def _mistakable(name: str, size: PoolSize, nodes: Sequence[NodeShape]) -> Iterator[str]:
+    """Note which nodes an autoscaler may add in vain: Ray Data asks it without labels."""
+    places = _places(name, size.label_selector, nodes)
+    own = [node for node in places if node.possible > node.up]
     for other in nodes:
         is_cheaper = own and other.cpus <= min(node.cpus for node in own)
         would_do = size.gpus and other.possible > other.up and other.room_for(size)
@@ -206,109 +224,96 @@ def _mistakable(name: str, size: PoolSize, nodes: Sequence[NodeGroup]) -> Iterat
             )
 
 
-def _sharing_cpus(
-    asked: dict[str, PoolSize], pools: Pools, nodes: Sequence[NodeGroup], parts: int
+def _shared(
+    wanted: Mapping[str, PoolSize], pools: Pools, nodes: Sequence[NodeShape], parts: int
 ) -> dict[str, PoolSize]:
-    """Where there are fewer CPUs than parts of the job, give each part an equal share of them."""
+    """Give the GPU pools equal shares of the only GPU there can be; and all parts of the job of
+    CPUs that are fewer than they; unless shares were set.
+    """
+    on_gpus = {name: size for name, size in wanted.items() if name != "cpu"}
+    places = [
+        n for name, size in on_gpus.items() for n in _places(name, size.label_selector, nodes)
+    ]
+    gpus = sum({id(node): node.gpus * node.possible for node in places}.values())
+    if len(on_gpus) > 1 and gpus == 1:
+        wanted = {**wanted, **_unless_set(pools, on_gpus, gpus=1 / len(on_gpus))}
     cpus = sum(node.cpus * node.possible for node in nodes)
-    if not 0 < cpus < parts:
-        return asked
     share = math.floor(100 * cpus / parts) / 100
+    return _unless_set(pools, wanted, cpus=share) if 0 < cpus < parts else dict(wanted)
+
+
+def _unless_set(
+    pools: Pools, sizes: Mapping[str, PoolSize], **default: float
+) -> dict[str, PoolSize]:
+    """The sizes with another default of a field, which holds where the field was not set."""
     return {
         name: size
-        if "cpus" in _options(pools, name).model_fields_set
-        else replace(size, cpus=share)
-        for name, size in asked.items()
+        if default.keys() & _options(pools, name).model_fields_set
+        else replace(size, **default)  # type: ignore[arg-type] # only numbers are shared
+        for name, size in sizes.items()
     }
 
 
-def _sharing_a_gpu(
-    asked: dict[str, PoolSize], pools: Pools, nodes: Sequence[NodeGroup]
-) -> dict[str, PoolSize]:
-    """Give each GPU pool a half of the only GPU there can be, unless shares were set."""
-    names = [name for name in asked if name != "cpu"]
-    usable = {id(n): n.gpus * n.possible for name in names for n in _of(name, asked[name], nodes)}
-    if len(names) < 2 or sum(usable.values()) != 1:
-        return asked
-    shares = {
-        name: replace(asked[name], gpus=1 / len(names))
-        for name in names
-        if "gpus" not in _options(pools, name).model_fields_set
-    }
-    return asked | shares
-
-
-def _most(
-    asked: Mapping[str, PoolSize], nodes: Sequence[NodeGroup], groups: Sequence[str]
+def _room(
+    wanted: Mapping[str, PoolSize], nodes: Sequence[NodeShape], groups: Sequence[str]
 ) -> dict[str, int]:
     """For how many actors of each pool there is room, beside the others.
 
     GPU pools go first, then those on CPUs, whose parts get equal shares: an actor of one part that
     takes the last CPU would leave the others without any.
     """
-    places = {name: _of(name, size, nodes) for name, size in asked.items()}
-    most = {name: sum(n.possible * n.room_for(asked[name]) for n in places[name]) for name in asked}
-    if {"small_gpu", "large_gpu"} <= set(asked):
+    places = {name: _places(name, size.label_selector, nodes) for name, size in wanted.items()}
+    room = {
+        name: sum(node.possible * node.room_for(size) for node in places[name])
+        for name, size in wanted.items()
+    }
+    if {"small_gpu", "large_gpu"} <= set(wanted):
         shared = [node for node in places["small_gpu"] if node in places["large_gpu"]]
         gpus = sum(node.possible * node.gpus for node in shared)
         removing = max(gpus // _REMOVING_ONE_IN, 1 if gpus > 1 else gpus / 2)
         for name, part in (("small_gpu", removing), ("large_gpu", gpus - removing)):
-            room = sum(node.possible * node.room_for(asked[name]) for node in shared)
-            most[name] += math.floor(part / asked[name].gpus + _ROUNDING) - room if room else 0
-    if "cpu" in asked:
-        taken = sum(asked[name].cpus * most[name] for name in asked if name != "cpu")
-        left = most["cpu"] - math.ceil(taken / asked["cpu"].cpus)
-        most["cpu"] = max(left // groups.count("cpu"), 0 if not most["cpu"] else 1)
-        gpu_actors = min((most[name] for name in asked if name != "cpu"), default=0)
-        if gpu_actors:
-            most["cpu"] = min(most["cpu"], _CPU_ACTORS_PER_GPU_ACTOR * gpu_actors)
-    return most
+            alone = sum(node.possible * node.room_for(wanted[name]) for node in shared)
+            room[name] += _floor(part / wanted[name].gpus) - alone if alone else 0
+    if "cpu" in wanted and room["cpu"]:
+        on_gpus = [name for name in wanted if name != "cpu"]
+        taken = sum(wanted[name].cpus * room[name] for name in on_gpus)
+        left = room["cpu"] - math.ceil(taken / wanted["cpu"].cpus)
+        room["cpu"] = max(left // groups.count("cpu"), 1)
+        if gpu_actors := min((room[name] for name in on_gpus), default=0):
+            room["cpu"] = min(room["cpu"], _CPU_ACTORS_PER_GPU_ACTOR * gpu_actors)
+    return room
 
 
 def unplaced(
-    sizes: Mapping[str, PoolSize], nodes: Sequence[NodeGroup], groups: Sequence[str]
+    sizes: Mapping[str, PoolSize], nodes: Sequence[NodeShape], groups: Sequence[str]
 ) -> list[str]:
-    """Place the actors that a run begins with, one after the other; tell which find no room."""
+    """Place the actors that a run begins with, one after the other; say which find no room."""
     wanted = {name: size.min_actors * groups.count(name) for name, size in sizes.items()}
     # Of a group that may have thousands of nodes, no more matter than there are actors.
     free = [node for node in nodes for _ in range(min(node.possible, sum(wanted.values())))]
     problems = []
     for name, size in sorted(sizes.items(), key=lambda item: -item[1].gpus):
         for number in range(wanted[name]):
-            fitting = (i for i, node in enumerate(free) if _fits(name, size, node))
+            fitting = (
+                i
+                for i, node in enumerate(free)
+                if node.may_be_of(name, size.label_selector) and node.room_for(size)
+            )
             place = next(fitting, None)
             if place is None:
-                problems.append(_why_not(name, size, nodes, number, wanted[name]))
+                problems.append(_shortage(name, size, nodes, number, wanted[name]))
                 break
-            free[place] = _with_less(free[place], size)
+            free[place] = free[place].beside(size)
     return problems
 
 
-def _with_less(node: NodeGroup, size: PoolSize) -> NodeGroup:
-    """What is left of a node beside an actor."""
-    return replace(
-        node,
-        cpus=node.cpus - size.cpus,
-        gpus=node.gpus - size.gpus,
-        memory_gib=node.memory_gib - size.memory_gib,
-    )
-
-
-def _fits(name: str, size: PoolSize, node: NodeGroup) -> bool:
-    return (
-        node.may_be_of(name, size.label_selector)
-        and node.cpus + _ROUNDING >= size.cpus
-        and node.gpus + _ROUNDING >= size.gpus
-        and (not size.memory_gib or node.memory_gib >= size.memory_gib)
-    )
-
-
-def _why_not(
-    name: str, size: PoolSize, nodes: Sequence[NodeGroup], placed: int, wanted: int
+def _shortage(
+    name: str, size: PoolSize, nodes: Sequence[NodeShape], placed: int, wanted: int
 ) -> str:
-    places = _of(name, size, nodes)
+    """Why no further actor of a pool can start."""
+    places = _places(name, size.label_selector, nodes)
     labels = describe_labels(size.label_selector)
-    where = f"node with the label {labels}" if size.label_selector else "node"
+    where = f"node with the label {labels}" if labels else "node"
     if not places:
         return f"{name}: there is no {where}."
     lacks = [

@@ -50,8 +50,8 @@ def build(job: Job, pools: Mapping[str, PoolSize], work: Sequence[WorkUnit]) -> 
     Returns:
         Rows as ``jobs/pipeline/recorder.py`` makes them, for the driver.
     """
-    import ray  # noqa: PLC0415 - takes seconds, which `try` and a refused manifest need not spend
-    from ray.util.annotations import RayDeprecationWarning  # noqa: PLC0415
+    import ray  # takes seconds, which `try` and a refused manifest need not spend
+    from ray.util.annotations import RayDeprecationWarning
 
     data: Dataset = ray.data.from_items(list(work), override_num_blocks=len(work))
     for group, (pool, steps_of_group) in enumerate(job.groups()):

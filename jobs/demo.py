@@ -10,7 +10,7 @@ from rich.console import Console
 
 from jobs.report.write import write_report
 from jobs.run import Outcome, run
-from manifests.errors import DestinationError
+from manifests.errors import OutputError
 from manifests.planning.plan import load_plan
 from stages.recipe import Recipe
 
@@ -27,11 +27,11 @@ def run_demo(output: Path, recipe: Recipe, console: Console) -> tuple[Outcome, s
         The outcome, and the path of the page to look at.
 
     Raises:
-        DestinationError: ``output`` holds something that is not a demo's result.
+        OutputError: ``output`` holds something that is not a demo's result.
     """
     _clear_earlier_demo(output)
     outcome = run(str(MANIFEST), str(output), recipe, console)
-    return outcome, write_report(str(output), console, title="The bundled demo photos")
+    return outcome, write_report(str(output), console)
 
 
 def _clear_earlier_demo(output: Path) -> None:
@@ -39,12 +39,10 @@ def _clear_earlier_demo(output: Path) -> None:
         return
     try:
         plan = load_plan(str(output))
-    except DestinationError:
+    except OutputError:
         plan = None
     if plan is None or plan.manifest != str(MANIFEST):
-        raise DestinationError(
-            "output.other_run", f"{output} is not empty and does not hold a demo."
-        )
+        raise OutputError("output.other_run", f"{output} is not empty and does not hold a demo.")
     for name in _OURS:
         path = output / name
         if path.is_dir():

@@ -66,7 +66,7 @@ def _cpus() -> Finding:
 
 
 def _room() -> Finding:
-    from cluster.private_ray import StartError, temp_folders  # noqa: PLC0415 - as the other parts
+    from cluster.private_ray import StartError, temp_folders
 
     try:
         folder, spill = temp_folders()
@@ -81,11 +81,11 @@ def _room() -> Finding:
 
 
 def _libraries() -> Iterator[Finding]:
-    import cv2  # noqa: PLC0415 - slow to load, and each is looked at by itself
-    from patchmatch import patch_match  # noqa: PLC0415
-    from PIL import features  # noqa: PLC0415
+    import cv2  # slow to load, and each is looked at by itself
+    from patchmatch import patch_match
+    from PIL import features
 
-    from stages.codecs.jpeg import libjpeg  # noqa: PLC0415
+    from stages.codecs.jpeg import libjpeg
 
     names = ["ray", "pyarrow", "opencv-python-headless", "pillow", "imagecodecs", "tifffile"]
     names += ["pycocotools", "boto3", "pypatchmatch"]
@@ -134,8 +134,8 @@ def _gpus() -> Finding:
 
 
 def _weights() -> Finding:
-    from stages.weights.catalogue import known  # noqa: PLC0415 - as the other parts load only what they need
-    from stages.weights.find import cached  # noqa: PLC0415
+    from stages.weights.catalogue import known  # as the other parts load only what they need
+    from stages.weights.find import cached
 
     try:
         models = known().values()
@@ -159,8 +159,8 @@ def _weights() -> Finding:
 
 def _ray() -> Finding:
     """Connect as a run would: what keeps Ray from starting shows only when it starts."""
-    from cluster.session import address_of  # noqa: PLC0415 - slow to load
-    from jobs.pipeline.placement import connected  # noqa: PLC0415
+    from cluster.session import address_of
+    from jobs.pipeline.placement import connected
 
     address = address_of(None)
     try:
@@ -174,10 +174,10 @@ def _ray() -> Finding:
 
 
 def _s3_credentials() -> Finding:
-    import boto3  # noqa: PLC0415 - slow to load
-    from botocore.exceptions import BotoCoreError  # noqa: PLC0415
+    import boto3
+    from botocore.exceptions import BotoCoreError
 
-    from manifests.storage.s3.client import connect  # noqa: PLC0415
+    from manifests.storage.s3.client import connect
 
     try:
         where = connect().client.meta.endpoint_url
@@ -200,10 +200,10 @@ def _s3_credentials() -> Finding:
 
 
 def _s3_access(uri: str) -> Finding:
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415
+    from botocore.exceptions import BotoCoreError, ClientError
 
-    from manifests.storage.s3.client import connect  # noqa: PLC0415
-    from manifests.storage.s3.objects import bucket_and_key  # noqa: PLC0415
+    from manifests.storage.s3.client import connect
+    from manifests.storage.s3.objects import bucket_and_key
 
     bucket, prefix = bucket_and_key(uri)
     key = "/".join(filter(None, [prefix.rstrip("/"), f"doctor-{uuid.uuid4().hex}"]))

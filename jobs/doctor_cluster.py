@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from cluster.nodes import node_groups, taken_cpus
+from cluster.nodes import node_shapes, taken_cpus
 from cluster.pools import Pools, PoolSize
-from cluster.sizing import ACCELERATOR, NodeGroup, describe_labels, has_gpus, size_pools
+from cluster.sizing import ACCELERATOR, NodeShape, describe_labels, has_gpus, size_pools
 from jobs.doctor import Finding
 from jobs.pipeline.placement import connected
 from jobs.pipeline.spec import grouped
@@ -29,13 +29,13 @@ def examine_cluster(address: str, recipe: Recipe, pools: Pools) -> Iterator[Find
     """
     try:
         with connected(address):
-            yield from _placed(node_groups(pools.nodes), taken_cpus(), recipe, pools)
+            yield from _placed(node_shapes(pools.nodes), taken_cpus(), recipe, pools)
     except ClusterError as error:
         yield Finding("Cluster", "bad", error.message, error.remedy)
 
 
 def _placed(
-    nodes: Sequence[NodeGroup], taken: float, recipe: Recipe, pools: Pools
+    nodes: Sequence[NodeShape], taken: float, recipe: Recipe, pools: Pools
 ) -> Iterator[Finding]:
     for node in nodes:
         yield Finding("Nodes", "ok", _of_node(node))
@@ -52,7 +52,7 @@ def _placed(
         yield Finding("Pool", "bad", problem, "Add what is named, or ask for less with --pools.")
 
 
-def _of_node(node: NodeGroup) -> str:
+def _of_node(node: NodeShape) -> str:
     shape = _resources(node.cpus, node.gpus, node.memory_gib)
     labels = {
         name: value

@@ -26,8 +26,8 @@ from jobs.pipeline.placement import batched, connected, on_cluster, wait_s
 from jobs.pipeline.spec import Job
 from jobs.preflight import prepare
 from manifests import runs
-from manifests.errors import CleanupError
-from manifests.ledger import Goal, Ledger, Tally, reconcile, set_aside
+from manifests.errors import CatalogCleanupError
+from manifests.ledger import Ledger, RetryPolicy, Tally, reconcile, set_aside
 from manifests.planning.plan import destination, load_plan, make_plan, parse_shards
 from stages.pipeline import steps as steps_of_recipe
 from stages.recipe import Recipe
@@ -101,7 +101,7 @@ def run(
 
     Raises:
         ManifestError: the manifest is unusable; nothing was started.
-        DestinationError: the output belongs to another manifest, or cannot be written; another run
+        OutputError: the output belongs to another manifest, or cannot be written; another run
             is at work on it.
         StorageError: a storage does not answer, or does not let us in.
         WeightsError: a model is missing or must not be used, and nothing was started; or it cannot
@@ -139,16 +139,16 @@ def run(
         },
     }
     record = runs.claim(output, facts)
-    goal = Goal(record.run_id, frozenset(retry))
+    policy = RetryPolicy(record.run_id, frozenset(retry))
     extra = extra_schema(plan.shard(0).read_table().schema)
     if limit is not None:
-        plan = evenly_limited(plan, Ledger(output, recipe.hash), goal, numbers, limit)
+        plan = evenly_limited(plan, Ledger(output, recipe.hash), policy, numbers, limit)
         numbers = sorted(plan.only or ())
-    job = Job(plan, extra, recipe, goal, record, steps, check_inputs=check_inputs)
+    job = Job(plan, extra, recipe, policy, record, steps, check_inputs=check_inputs)
     cost = Cost(prices, groups_up) if prices else None
     status = "failed"
     try:
-        runs.refuse_if_at_work(record, lambda text: console.print(text, highlight=False))
+        runs.raise_if_running(record, lambda text: console.print(text, highlight=False))
         tally = _execute(job, numbers, console, address, pools, cost=cost)
         status = "unfinished" if tally.missing_count or tally.superseded else "finished"
         if tally.missing_count and record.is_asked_to_stop:
@@ -156,13 +156,13 @@ def run(
     except KeyboardInterrupt:
         status = "interrupted"
         raise
-    except CleanupError as error:
+    except CatalogCleanupError as error:
         status = "refused" if error.code == "output.in_use" else "failed"
         raise
     finally:
         runs.release(record)
         if status in ("failed", "refused", "interrupted"):
-            with suppress(CleanupError):  # the first error is the one to tell
+            with suppress(CatalogCleanupError):  # the first error is the one to tell
                 record.write(status=status, finished_at=_now())
     outcome = Outcome(tally, time.monotonic() - started, _exit_code(tally), images)
     record.write(
@@ -192,7 +192,7 @@ def preview(
 
     Raises:
         ManifestError: as :func:`run`.
-        DestinationError: likewise.
+        OutputError: likewise.
         WeightsError: likewise, as far as it can be known without fetching weights.
     """
     place = destination(output)
@@ -202,7 +202,7 @@ def preview(
         plan = make_plan(manifest, where, rows_per_shard=rows_per_shard, strict=strict)
         numbers = parse_shards(shards, plan) if shards else range(plan.shards)
         ledger = Ledger(place.uri, recipe.hash)
-        tally = reconcile(plan, ledger, Goal("", frozenset(retry)), numbers)
+        tally = reconcile(plan, ledger, RetryPolicy("", frozenset(retry)), numbers)
     count = min(limit or tally.missing_count, tally.missing_count)
     names = [f"  {count:>8}  {code}" for code, count in sorted(plan.rejected.items())]
     lines = [f"note: {note}" for note in plan.notes]
@@ -225,12 +225,12 @@ def _execute(
     cost: Cost | None,
 ) -> Tally:
     """Find what remains, do it, and find that nothing does."""
-    tally = _mended(job, shards, reconcile(job.plan, job.ledger, job.goal, shards), console)
+    tally = _mended(job, shards, reconcile(job.plan, job.ledger, job.policy, shards), console)
     if job.check_inputs and tally.ended <= _CHECKED_HERE:
         with ThreadPoolExecutor(_CHECKERS) as pool:
             changed = sum(pool.map(lambda shard: mark_changed(job, shard), shards))
         if changed:
-            tally = reconcile(job.plan, job.ledger, job.goal, shards)
+            tally = reconcile(job.plan, job.ledger, job.policy, shards)
         job = replace(job, check_inputs=False)
     if not tally.missing_count and not job.check_inputs:
         console.print(f"All {tally.rows} photos were done before.", highlight=False)
@@ -279,7 +279,7 @@ def _mended(job: Job, shards: Collection[int], tally: Tally, console: Console) -
         job.ledger.compact(shard)
     if not tally.damaged and not tally.superseded:
         return tally
-    return reconcile(job.plan, job.ledger, job.goal, shards)
+    return reconcile(job.plan, job.ledger, job.policy, shards)
 
 
 def _exit_code(tally: Tally) -> int:

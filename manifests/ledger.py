@@ -27,21 +27,21 @@ import pyarrow.parquet as pq
 
 from manifests.planning.plan import Plan, shard_name
 from manifests.schema import CRASHED, FAILED, OK, STALE, lineage_schema
-from manifests.storage.files import Place
+from manifests.storage.place import Place
 
 #: Reading a shard's few small files is waiting, not computing.
 _READERS = 16
 
-#: So many missing rows are named; there may be more.
+#: Max number of missing rows that are named.
 NAMED = 1000
 
 #: What makes a row the same work: its id, where its inputs lie, and what else marks the photo.
 KEY = ("id", "image_uri", "mask_uri", "marks")
 
-#: What tells which of several rows of an id counts.
+#: What decides which of several rows of an id counts.
 _ORDER = ("run_id", "status", "finished_at")
 
-#: What tells how a row ended.
+#: How a row ended.
 _ENDING = (*KEY, *_ORDER, "error_code", "masked_px")
 
 #: What a tally counts besides: files of an earlier version may lack it.
@@ -53,13 +53,13 @@ _BELOW = r"(?P<below>/images/[^/]+/[^/]+)$"
 #: Of a ``fidelity_note``, what differs from photo to photo: numbers, and what follows a colon.
 _DETAILS = re.compile(r"(, )?quality \d+| \([^)]*\)|:.*|\d+ (?=further)")
 
-#: How often a folder is read anew whose files another process is merging just then.
+#: How often a folder is read again whose files another process is merging just then.
 _ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Goal:
-    """Which rows are still to be done.
+class RetryPolicy:
+    """Which recorded rows count as done.
 
     Attributes:
         run_id: of this run. What it has recorded is done, whatever ``retry`` says.
@@ -86,7 +86,7 @@ class Ledger:
         """Add rows to a shard, in one new file.
 
         Raises:
-            DestinationError: ``output.not_writable``.
+            OutputError: ``output.not_writable``.
         """
         self._new_file(shard).write_table(pa.Table.from_pylist(rows, schema=schema))
 
@@ -99,16 +99,16 @@ class Ledger:
         rows = self._located(self._latest(self._read(shard, [*columns, *_ORDER]).rows))
         return rows.select([name for name in columns if name in rows.column_names])
 
-    def ended(self, shard: int, goal: Goal, columns: Sequence[str] = ()) -> pa.Table:
+    def ended(self, shard: int, policy: RetryPolicy, columns: Sequence[str] = ()) -> pa.Table:
         """The rows that need not be done again: how they ended, and further columns."""
-        return _ended(self._latest(self._read(shard, [*_ENDING, *columns]).rows), goal)
+        return _ended(self._latest(self._read(shard, [*_ENDING, *columns]).rows), policy)
 
-    def tally(self, plan: Plan, shard: int, goal: Goal) -> Tally:
+    def tally(self, plan: Plan, shard: int, policy: RetryPolicy) -> Tally:
         """How the rows of one shard stand."""
         planned = plan.read_shard(shard, [*KEY])
         read = self._read(shard, [*_ENDING, *_KEPT])
         latest = self._latest(read.rows)
-        rows = _ended(latest, goal)
+        rows = _ended(latest, policy)
         wanted, found = row_keys(planned), row_keys(rows)
         left = planned["id"].filter(pc.invert(pc.is_in(wanted, value_set=found)))
         rows = rows.filter(pc.is_in(found, value_set=wanted))
@@ -273,20 +273,20 @@ class Tally:
         self.damaged += other.damaged
 
 
-def reconcile(plan: Plan, ledger: Ledger, goal: Goal, shards: Collection[int]) -> Tally:
+def reconcile(plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Collection[int]) -> Tally:
     """Compare the plan with its lineage: nothing is dropped silently."""
     total = Tally()
-    for _, part in tallies(plan, ledger, goal, shards):
+    for _, part in tallies(plan, ledger, policy, shards):
         total.add(part)
     return total
 
 
 def tallies(
-    plan: Plan, ledger: Ledger, goal: Goal, shards: Collection[int]
+    plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Collection[int]
 ) -> Iterable[tuple[int, Tally]]:
     """The same shard by shard."""
     with ThreadPoolExecutor(_READERS) as pool:
-        parts = pool.map(lambda shard: ledger.tally(plan, shard, goal), shards)
+        parts = pool.map(lambda shard: ledger.tally(plan, shard, policy), shards)
         yield from zip(shards, parts, strict=True)
 
 
@@ -330,9 +330,9 @@ def fidelity_lines(kept: Mapping[str, int], recoded: Mapping[str, int]) -> list[
     return lines
 
 
-def _ended(latest: pa.Table, goal: Goal) -> pa.Table:
-    again = pc.is_in(latest["status"], value_set=pa.array(sorted(goal.retry), pa.string()))
-    ours = pc.equal(latest["run_id"], goal.run_id)
+def _ended(latest: pa.Table, policy: RetryPolicy) -> pa.Table:
+    again = pc.is_in(latest["status"], value_set=pa.array(sorted(policy.retry), pa.string()))
+    ours = pc.equal(latest["run_id"], policy.run_id)
     ends = pc.not_equal(latest["status"], STALE)
     return latest.filter(pc.and_(ends, pc.or_(pc.invert(again), ours)))
 

@@ -2,9 +2,9 @@
 
 ``<output>/runs/NNNNNN/`` belongs to one run. ``run.json`` in it says what was run and how it ended;
 creating it, which succeeds for one run alone, is what claims the number. ``alive.json`` is written
-anew every few seconds while the run works. ``stop``, put there by anybody, ends it gracefully.
+again every few seconds while the run works. ``stop``, put there by anybody, ends it gracefully.
 
-Runs of one output are told apart and ordered by their numbers, never by a clock: machines' clocks
+Runs of one output are identified and ordered by their numbers, never by a clock: machines' clocks
 differ. Of two runs at work on the same shards with the same recipe, the later one is refused. That
 spares work; it is not what keeps results right: both would store the same pictures, and of two
 records of a photo the one of the later run counts.
@@ -23,8 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from manifests.errors import DestinationError
-from manifests.storage.files import Place
+from manifests.errors import OutputError
+from manifests.storage.place import Place
 
 #: A run that works says so this often.
 HEARTBEAT_S = 10.0
@@ -66,16 +66,16 @@ class RunRecord:
         return RunRecord(self.output, self.run_id, facts)
 
     def beat(self, **progress: Any) -> None:
-        """Say that the run works, and how far it is."""
+        """Record that the run works, and how far it is."""
         (self.place / "alive.json").write(json.dumps({"at": _now()} | progress).encode())
 
     def progress(self) -> dict[str, Any]:
-        """What the last beat told; empty if there was none."""
+        """What the last beat recorded; empty if there was none."""
         try:
-            told = json.loads((self.place / "alive.json").read())
+            found = json.loads((self.place / "alive.json").read())
         except (FileNotFoundError, ValueError):
             return {}
-        return told if isinstance(told, dict) else {}
+        return found if isinstance(found, dict) else {}
 
     def ask_to_stop(self) -> None:
         """Let the run finish the photos in flight, record them, and end."""
@@ -96,7 +96,7 @@ def claim(output: str, facts: Mapping[str, Any]) -> RunRecord:
             are added.
 
     Raises:
-        DestinationError: ``output.not_writable``.
+        OutputError: ``output.not_writable``.
     """
     number = max(_numbers(output), default=0)
     while True:
@@ -130,7 +130,7 @@ def latest_by_recipe(output: str) -> dict[str, RunRecord]:
     return found
 
 
-def refuse_if_at_work(ours: RunRecord, tell: Callable[[str], None]) -> None:
+def raise_if_running(ours: RunRecord, log: Callable[[str], None]) -> None:
     """Refuse to start beside an earlier run that is at work on the same photos.
 
     A run whose process is gone from this machine is dead; one of another machine is, when it has
@@ -138,24 +138,31 @@ def refuse_if_at_work(ours: RunRecord, tell: Callable[[str], None]) -> None:
 
     Args:
         ours: as claimed: whoever claims later sees it.
-        tell: hears what is waited for.
+        log: called with what is waited for.
 
     Raises:
-        DestinationError: ``output.in_use``.
+        OutputError: ``output.in_use``.
     """
     for other in records(ours.output):
         if other.run_id >= ours.run_id or not _overlap(ours.facts, other.facts):
             continue
-        if is_alive(ours, other, tell):
+        if wait_for_liveness(ours, other, log):
             where = f"{other.facts.get('host')}, process {other.facts.get('process')}"
-            raise DestinationError(
+            raise OutputError(
                 "output.in_use",
                 f"Run {other.run_id} is at work on {ours.output} with the same recipe ({where}).",
             )
 
 
-def is_alive(ours: RunRecord, other: RunRecord, tell: Callable[[str], None]) -> bool:
-    """Whether another run works; waits for a sign of life where only time can tell."""
+def wait_for_liveness(ours: RunRecord, other: RunRecord, log: Callable[[str], None]) -> bool:
+    """Find out whether another run works; where only time can show it, wait for a sign of life.
+
+    That takes up to :data:`LEASE_S`, and a heartbeat of ours, whose time by the storage's clock the
+    other's is compared with.
+
+    Returns:
+        Whether it works.
+    """
     if other.facts.get("status") != "running":
         return False
     if (is_here := _runs_here(other)) is not None:
@@ -165,7 +172,7 @@ def is_alive(ours: RunRecord, other: RunRecord, tell: Callable[[str], None]) -> 
     age_s = ((_last_sign(ours) or 0) - (seen or 0)) / 1e9  # both by the storage's clock
     if age_s > LEASE_S:
         return False
-    tell(f"Run {other.run_id} may be at work here; waiting {LEASE_S - age_s:.0f} s for a sign.")
+    log(f"Run {other.run_id} may be at work here; waiting {LEASE_S - age_s:.0f} s for a sign.")
     deadline = time.monotonic() + LEASE_S - age_s
     while time.monotonic() < deadline:
         time.sleep(_POLL_S)
@@ -175,7 +182,7 @@ def is_alive(ours: RunRecord, other: RunRecord, tell: Callable[[str], None]) -> 
     return False
 
 
-def shows_life(record: RunRecord) -> bool:
+def seems_alive(record: RunRecord) -> bool:
     """Whether a run seems to be at work, without waiting and without writing anything."""
     if record.facts.get("status") != "running":
         return False
@@ -225,7 +232,7 @@ def _folder(output: str) -> Place:
 
 
 def _process() -> dict[str, Any]:
-    """What tells this process from all others, past ones included."""
+    """What identifies this process among all, past ones included."""
     return {
         "host": socket.gethostname(),
         "process": os.getpid(),

@@ -47,6 +47,6 @@ def __getattr__(name: str) -> Any:
     """
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from stages import cleaner  # noqa: PLC0415 - see above
+    from stages import cleaner
 
     return getattr(cleaner, name)

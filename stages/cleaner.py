@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from manifests.errors import RowError, describe
+from manifests.errors import CatalogCleanupError, RowError, error_codes, error_from_code
 from manifests.planning.marks import Marks
 from manifests.schema import LineageRow
 from stages.codecs.decode import decode_photo
@@ -175,7 +175,7 @@ def clean(
         RowError: the photo or what marks it cannot be used, or no model could fill it.
         RecipeError: there is no such recipe or option, or a value is out of its range.
         WeightsError: a model cannot be had or loaded.
-        DestinationError: the output cannot be stored.
+        OutputError: the output cannot be stored.
         StorageError: S3 cannot be used.
         TypeError: a picture is of a type that none has.
     """
@@ -205,12 +205,12 @@ def _marks(files: list[str], **shapes: Any) -> Marks:
     return marks
 
 
-def _error(row: LineageRow) -> RowError:
+def _error(row: LineageRow) -> CatalogCleanupError:
     """The error that a row recorded, with the step that raised it."""
     assert row.error_code
     assert row.error
-    remedy = describe(row.error_code)[1]
-    error = RowError(row.error_code, row.error.removesuffix(f" {remedy}"))
+    remedy = error_codes()[row.error_code].remedy
+    error = error_from_code(row.error_code, row.error.removesuffix(f" {remedy}"))
     error.add_note(f"In the step {row.error_stage}.")
     return error
 

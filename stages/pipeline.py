@@ -119,8 +119,8 @@ class Pipeline:
         """Take photos through all steps; one that fails skips the rest.
 
         Raises:
-            CleanupError: as :meth:`load` and :func:`stages.steps.base.run_steps`; what is wrong
-                with a photo is in its lineage.
+            CatalogCleanupError: as :meth:`load` and :func:`stages.steps.base.run_steps`; what is
+                wrong with a photo is in its lineage.
         """
         for step, work in zip(self.steps, self._loaded(), strict=True):
             with nullcontext() if step.pool == "cpu" else self._painting:

@@ -54,7 +54,7 @@ def coffee() -> npt.NDArray[np.uint8]:
 @pytest.fixture
 def one_thread() -> Iterator[None]:
     """Torch on one core: small nets only lose by sharing their work."""
-    import torch  # noqa: PLC0415 - takes seconds
+    import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -65,7 +65,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def flux_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small FLUX-Fill pipeline with random weights."""
-    from tests.support.tiny_models import save_flux_fill  # noqa: PLC0415 - takes seconds to import
+    from tests.support.tiny_models import save_flux_fill
 
     return save_flux_fill(tmp_path_factory.mktemp("flux-fill"))
 
@@ -73,7 +73,7 @@ def flux_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def klein_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small FLUX.2-klein pipeline with random weights."""
-    from tests.support.tiny_models import save_klein  # noqa: PLC0415 - likewise
+    from tests.support.tiny_models import save_klein
 
     return save_klein(tmp_path_factory.mktemp("klein"))
 

@@ -15,8 +15,9 @@ from jobs.cli.models import app as models
 from jobs.cli.plan import plan
 from jobs.cli.printing import print_error
 from jobs.cli.run import demo, run, try_
+from jobs.cli.stop import stop
 from jobs.cli.submit import submit
-from manifests.errors import CleanupError
+from manifests.errors import CatalogCleanupError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,7 +39,7 @@ _COMMANDS: dict[str, tuple[Any, str]] = {
     "failures": (results.failures, "failures cleaned --to failures.jsonl"),
     "report": (results.report, "report cleaned --only flagged,failed"),
     "verify": (results.verify, "verify cleaned --sample 1000"),
-    "stop": (results.stop, "stop s3://bucket/cleaned"),
+    "stop": (stop, "stop s3://bucket/cleaned"),
     "estimate": (estimate, "estimate catalog.parquet --from pilot --deadline 3d"),
     "recipes": (recipes, "recipes clean > mine.toml"),
     "errors": (errors, "errors"),
@@ -89,7 +90,7 @@ def main() -> None:
     streams.guard()
     try:
         app()
-    except CleanupError as error:
+    except CatalogCleanupError as error:
         print_error(error.code, str(error))
         sys.exit(1)
     except streams.OutputLostError as error:

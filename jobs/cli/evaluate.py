@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from jobs.cli import streams
+from jobs.cli.printing import print_line
 
 if TYPE_CHECKING:
     from jobs.evaluation.evaluate import Evaluated
@@ -113,10 +114,10 @@ def compare(
     console.print(table)
     for each in found:
         if each.error:
-            console.print(f"{each.recipe}, {each.id}: {each.error}", markup=False, soft_wrap=True)
+            print_line(console, f"{each.recipe}, {each.id}: {each.error}")
     if html:
         html.write_text(render(found, columns, lines), "utf-8")
-        console.print(str(html), soft_wrap=True, markup=False, highlight=False)
+        print_line(console, str(html))
     raise typer.Exit(3 if any(each.error for each in found) else 0)
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from jobs.cli.options import DEFAULT_RECIPE, PoolsOption, RecipeOption, SetOption
-from jobs.cli.printing import console_for
-from manifests.errors import all_codes, describe
+from jobs.cli.printing import console_for, print_line
+from manifests.errors import error_codes
 
 
 def recipes(
@@ -29,9 +29,8 @@ def recipes(
 
 def errors() -> None:
     """List the error codes of the lineage, what they mean, and what to do."""
-    for code in all_codes():
-        meaning, remedy = describe(code)
-        typer.echo(f"{code}\n    {meaning} {remedy}")
+    for code, listed in error_codes().items():
+        typer.echo(f"{code}\n    {listed.meaning} {listed.remedy}")
 
 
 def doctor(
@@ -67,9 +66,8 @@ def doctor(
         examine_cluster(address, Recipe.load(recipe, set_ or ()), asked) if address else examine(s3)
     )
     for finding in findings:
-        console.print(f"{finding.state:5}", style=colours[finding.state], end="")
+        print_line(console, f"{finding.state:5}", colours[finding.state], end="")
         remedy = f"\n     {finding.remedy}" if finding.remedy else ""
-        text = f"{finding.what}: {finding.found}{remedy}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        print_line(console, f"{finding.what}: {finding.found}{remedy}")
         worst = max(worst, finding.state == "bad")
     raise typer.Exit(worst)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -83,27 +82,21 @@ def _copy(weights: Weights, destination: str) -> str:
         Path or URI of the copy.
 
     Raises:
-        DestinationError: ``output.not_writable``.
+        OutputError: ``output.not_writable``.
     """
-    from manifests.errors import DestinationError
-    from manifests.storage.files import Place
-    from manifests.storage.s3 import objects
+    from manifests.errors import OutputError
+    from manifests.storage.place import Place
     from stages.weights.hashes import files_in
 
+    name = weights.name if weights.path.is_dir() else weights.path.name
     try:
-        target = Place.of(destination) / (
-            weights.name if weights.path.is_dir() else weights.path.name
-        )
+        target = Place.of(destination) / name
         for inner, path in sorted(files_in(weights.path), key=lambda each: "/" not in each[0]):
             place = target / inner if inner else target
-            if place.is_local:
-                with path.open("rb") as source, place.open_output() as file:
-                    shutil.copyfileobj(source, file)
-            else:
-                objects.upload(path, place.uri)
+            place.storage.upload(path, place.uri)
     except (OSError, ValueError) as error:
-        problem = f"Cannot copy {weights.name} to {destination}: {error}."
-        raise DestinationError("output.not_writable", problem) from None
+        text = f"Cannot copy {name} to {destination}: {error}."
+        raise OutputError("output.not_writable", text) from None
     return target.uri
 
 

@@ -1,4 +1,4 @@
-"""Printing for people: consoles and error lines."""
+"""Printing for people: consoles, lines as they are, errors, and the counts of a tally."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from manifests.ledger import Tally
 
 
 def console_for(*, stderr: bool = False) -> Console:
@@ -18,5 +20,18 @@ def console_for(*, stderr: bool = False) -> Console:
 def print_error(what: str, message: str) -> None:
     """Print one error line on stderr: ``error CODE: MESSAGE``."""
     console = console_for(stderr=True)
-    console.print("error ", style="red", end="")
-    console.print(f"{what}: {message}", highlight=False, markup=False, soft_wrap=True)
+    print_line(console, "error ", "red", end="")
+    print_line(console, f"{what}: {message}")
+
+
+def print_line(console: Console, text: str, style: str | None = None, end: str = "\n") -> None:
+    """Print text as it is, without markup, highlights or breaks."""
+    console.print(text, style=style, end=end, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_counts(console: Console, tally: Tally) -> None:
+    """Print what was kept outside the masks, and how many rows have which error code."""
+    for line in tally.fidelity_lines():
+        print_line(console, f"  {line}")
+    for code, count in sorted(tally.failed.items()):
+        print_line(console, f"  {count:>8}  {code}")

@@ -1,28 +1,26 @@
-"""The commands about an output folder: what is in it, and stopping a run that fills it."""
+"""The commands about what is in an output folder."""
 
 from __future__ import annotations
 
-import shlex
-import time
-from collections.abc import Callable
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Annotated, Any
+from collections import Counter
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs.cli import streams
-from jobs.cli.options import DashboardOption, parse_run
-from jobs.cli.submit import absolute, job_api
+from jobs.cli.printing import print_counts, print_line
 from jobs.report import SAMPLE
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobDetails
+    from rich.console import Console
+    from rich.table import Table
 
-    from manifests.runs import RunRecord
+    from manifests.ledger import Tally
 
-#: Ray kills a job some seconds after it has asked it to end.
-_KILLED_S = 30.0
-_POLL_S = 1.0
+#: Exit codes of ``verify``: all hold; some result differs; none differs, but some could not be
+#: checked.
+EXIT_ALL_HOLD, EXIT_DIFFERS, EXIT_UNCHECKED = 0, 3, 4
 
 DestArgument = Annotated[
     str, typer.Argument(metavar="DEST", help="What was given to `run` as --output.")
@@ -39,12 +37,49 @@ def status(
     """Show what is done, failed and left, and the current speed."""
     from rich.console import Console
 
-    from jobs.results.status import as_json, show
+    from jobs.results.status import as_json
 
     if json_:
         typer.echo(as_json(output))
     else:
-        show(Console(), output, by_shard=by_shard)
+        show_status(Console(), output, by_shard=by_shard)
+
+
+def show_status(console: Console, output: str, *, by_shard: bool) -> None:
+    """Print how an output folder stands, for people."""
+    from datetime import timedelta
+
+    from jobs.results.status import stand
+
+    for standing in stand(output):
+        facts = standing.record.facts
+        state = "at work" if standing.is_at_work else facts["status"]
+        if state == "running":
+            state = "gone without a word; the same command goes on"
+        recipe = f"recipe {facts['recipe']['name']} ({facts['recipe_hash']})"
+        print_line(console, f"{recipe}, run {standing.record.run_id}: {state}")
+        tallies = {f"{shard:05d}": each for shard, each in standing.shards.items() if by_shard}
+        console.print(_status_table(tallies | {"all": standing.total}))
+        print_counts(console, standing.total)
+        if (left := standing.seconds_left) is not None:
+            pace = f"{standing.rows_per_s:.1f} photos/s"
+            print_line(console, f"{pace}, {timedelta(seconds=round(left))} left")
+        for file in standing.total.damaged:
+            text = f"{file.uri} is damaged; the next run sets it aside."
+            print_line(console, text, "yellow")
+
+
+def _status_table(tallies: Mapping[str, Tally]) -> Table:
+    """A row for each shard, and at the end one for all."""
+    from rich.box import SIMPLE
+    from rich.table import Column, Table
+
+    names = ("rows", "ok", "failed", "crashed", "remaining")
+    table = Table("shard", *(Column(name, justify="right") for name in names), box=SIMPLE)
+    for name, tally in tallies.items():
+        counts = (tally.rows, tally.ok, tally.failed_count, tally.crashed, tally.missing_count)
+        table.add_row(name, *(f"{count:,}" for count in counts))
+    return table
 
 
 def failures(
@@ -74,9 +109,45 @@ def verify(
     """
     from rich.console import Console
 
-    from jobs.results.verify import show
+    raise typer.Exit(show_verdicts(Console(), output, sample))
 
-    raise typer.Exit(show(Console(), output, sample))
+
+def show_verdicts(console: Console, output: str, sample: int | None = None) -> int:
+    """Print the verdicts as a table, and how many there are of each kind; returns an exit code."""
+    from rich.box import SIMPLE
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    from jobs.results.verify import verify as check
+
+    table = Table(
+        Column("id", overflow="fold"), "outside the mask", "metadata", "previews", "", box=SIMPLE
+    )
+    counts, reasons = Counter[str](), Counter[str]()
+    for each in check(output, sample):
+        kind, text, colour = each.fidelity, each.fidelity, "green"
+        if each.problem:
+            kind, text, colour = "differ", each.problem, "red"
+        elif each.unchecked:
+            kind, colour = "unchecked", "yellow"
+            text = f"could not be checked: {each.detail}"
+            reasons[each.unchecked] += 1
+        counts[kind] += 1
+        cells = ["", "", ""]
+        if found := each.found:
+            differing = f"differs: {', '.join(found.differing)}" if found.differing else ""
+            cells = [found.outside, differing or "as recorded", found.previews]
+        table.add_row(*map(Text, (each.id, *cells)), Text(text, colour))
+    console.print(table)
+    differ, unchecked, again = (counts[kind] for kind in ("differ", "unchecked", "reencoded"))
+    kept = counts.total() - differ - unchecked - again
+    why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+    print_line(
+        console,
+        f"{counts.total()} checked: {kept} kept all outside the mask, {again} coded again as "
+        f"recorded, {differ} differ, {unchecked} could not be checked{f' ({why})' if why else ''}.",
+    )
+    return EXIT_DIFFERS if differ else EXIT_UNCHECKED if unchecked else EXIT_ALL_HOLD
 
 
 def report(
@@ -110,12 +181,6 @@ def report(
             "of this one.",
         ),
     ] = None,
-    hourly_price: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="Dollars per hour of all machines together, to show the cost of a photo."
-        ),
-    ] = None,
 ) -> None:
     """Write a page to look at results, and to mark what to do again.
 
@@ -136,78 +201,5 @@ def report(
         only=kinds,
         recipe=recipe,
         compare=compare,
-        hourly_price=hourly_price,
     )
     typer.echo(page)
-
-
-def stop(
-    context: typer.Context,
-    target: Annotated[
-        str, typer.Argument(metavar="DEST_OR_JOB", help="A run's --output, or a job's id.")
-    ],
-    address: Annotated[str | None, DashboardOption] = None,
-    timeout: Annotated[
-        float, typer.Option(metavar="S", min=0, help="Seconds to wait for the photos in flight.")
-    ] = 300.0,
-) -> None:
-    """Stop a run gracefully. Photos in flight end and are recorded, no others are begun.
-
-    The run need not be a job of a cluster. A job that has not ended after --timeout is ended by
-    Ray, if --address is given. Exit codes: 0 nothing runs there any more; 1 something still does.
-    """
-    from manifests.errors import DestinationError
-    from manifests.runs import records
-
-    streams.keep_working()
-    with job_api(address) if address else nullcontext(None) as client:
-        listed = {str(job.submission_id): job for job in client.list_jobs()} if client else {}
-        outputs = {name: _output_of(context, job) for name, job in listed.items()}
-        job = target if outputs.get(target) else None
-        output = outputs[target] if job else absolute(target)
-        jobs = {job} if job else {name for name in outputs if outputs[name] == output}
-        if not jobs and not records(output):
-            text = f"There is no run at {target}; to stop a job by its id, name its --address."
-            raise DestinationError("output.not_found", text)
-        begun = _at_work(output, job)
-        for run in begun.values():
-            typer.echo(f"Run {run.run_id}: its photos in flight end, and no others begin ...")
-            run.ask_to_stop()
-        _within(timeout, lambda: not begun.keys() & _at_work(output, job))
-        left = {begun[each].facts.get("job") for each in begun.keys() & _at_work(output, job)}
-        gone = {run.facts.get("job") for run in begun.values()} - left
-        forced = [each for each in jobs - gone if not listed[each].status.is_terminal()]
-        left = left - set(forced) | {each for each in forced if not _end_by_ray(client, each)}
-    typer.echo("It has not ended yet." if left else "Nothing is at work there any more.")
-    raise typer.Exit(1 if left else 0)
-
-
-def _output_of(context: typer.Context, job: JobDetails) -> str:
-    """What a job's command was given as ``--output``; empty if it is no run of ours."""
-    try:
-        words = shlex.split(job.entrypoint)
-        call = parse_run(context, words[words.index("run") + 1 :], resilient=True)
-    except ValueError:
-        return ""
-    return call.params.get("output") or ""
-
-
-def _end_by_ray(client: Any, job: str) -> bool:
-    """Have Ray end a job, which it kills when it takes long; returns whether it has ended."""
-    client.stop_job(job)
-    return _within(_KILLED_S, lambda: client.get_job_status(job).is_terminal())
-
-
-def _at_work(output: str, job: str | None) -> dict[str, RunRecord]:
-    """Run id -> record of the runs at work on an output folder, or of those that are this job."""
-    from manifests.runs import records, shows_life
-
-    alive = [run for run in records(output) if shows_life(run)]
-    return {run.run_id: run for run in alive if job in (None, run.facts.get("job"))}
-
-
-def _within(seconds: float, has_ended: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + seconds
-    while not (ended := has_ended()) and time.monotonic() < deadline:
-        time.sleep(_POLL_S)
-    return ended

@@ -28,7 +28,7 @@ from jobs.cli.options import (
     StrictOption,
     parse_statuses,
 )
-from jobs.cli.printing import console_for
+from jobs.cli.printing import console_for, print_counts, print_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -184,7 +184,7 @@ def demo(
         outcome, page = run_demo(output.absolute(), Recipe.load(recipe, set_ or ()), console)
     _summarise(console, outcome)
     console.print("Open this page to see before and after:", style="bold")
-    console.print(page, soft_wrap=True, markup=False, highlight=False)
+    print_line(console, page)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -200,22 +200,13 @@ def _interruptible() -> Iterator[None]:
 def _summarise(console: Console, outcome: Outcome) -> None:
     tally = outcome.tally
     photos = "photo" if tally.rows == 1 else "photos"
-    console.print(
+    print_line(
+        console,
         f"{tally.rows} {photos} in {outcome.seconds:.1f} s: {tally.ok} ok, "
         f"{tally.failed_count} failed, {tally.crashed} crashed",
-        highlight=False,
     )
-    for line in tally.fidelity_lines():
-        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
-    for code, count in sorted(tally.failed.items()):
-        console.print(f"  {count:>8}  {code}", highlight=False)
+    print_counts(console, tally)
     if tally.missing_count:
         named = ", ".join(name for _, name in tally.missing[:10])
-        console.print(
-            f"{tally.missing_count} photos have no result, among them {named}. "
-            "The same command goes on with them.",
-            style="red",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        text = f"{tally.missing_count} photos have no result, among them {named}. "
+        print_line(console, f"{text}The same command goes on with them.", "red")

@@ -11,10 +11,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cluster.deploy.machines import MACHINES
-from cluster.pools import NodeType, Pools, PoolSize
-from cluster.sizing import NodeGroup, has_gpus, size_pools
+from cluster.deploy import POOLS_FILE
+from cluster.pools import Pools, PoolSize
+from cluster.sizing import NodeShape, has_gpus, size_pools
 from jobs.estimate.seconds import Figure, Part, defaults
+from jobs.pipeline.placement import load_pools
 from jobs.pipeline.spec import grouped
 from manifests.errors import ClusterError
 from manifests.planning.plan import rows_per_shard_of
@@ -45,7 +46,7 @@ class Nodes:
         price: dollars per hour of each.
     """
 
-    group: NodeGroup
+    group: NodeShape
     pool: str
     start_s: float
     price: float
@@ -124,8 +125,8 @@ def site_of(
         ClusterError: ``cluster.too_small``: an actor of some part finds no room;
             ``cluster.bad_prices``: a type of nodes has no price.
     """
-    types = pools.nodes or {each.group: each.node_type() for each in MACHINES}
-    groups = [_group(name, each) for name, each in types.items()]
+    types = pools.nodes or load_pools(POOLS_FILE).nodes
+    groups = [NodeShape.to_come(name, each) for name, each in types.items()]
     if all(step.pool == "cpu" for step in steps) and not all(each.gpus for each in groups):
         groups = [each for each in groups if not each.gpus]  # no autoscaler adds GPUs for CPUs
     parts = [pool for pool, _ in grouped(steps, has_gpus=has_gpus(groups))]
@@ -152,12 +153,7 @@ def site_of(
     return Site(nodes, sizing.sizes, spot_loss_rate, figures)
 
 
-def _group(name: str, node: NodeType) -> NodeGroup:
-    shape = (node.cpus, node.gpus, node.memory_gib)
-    return NodeGroup(name, *shape, dict(node.labels), up=0, possible=node.max_nodes)
-
-
-def _meant_for(group: NodeGroup) -> str:
+def _meant_for(group: NodeShape) -> str:
     """The pool that a type of nodes is for, by its name, its labels, or whether it has GPUs."""
     for pool in ("large_gpu", "small_gpu", "cpu"):
         if group.is_named_after(pool):

@@ -13,11 +13,8 @@ from importlib import resources
 import numpy as np
 
 from jobs.pipeline.spec import grouped
-from manifests.errors import ClusterError, DestinationError
-from manifests.ledger import Ledger
-from manifests.planning.plan import load_plan
-from manifests.runs import latest_by_recipe
-from manifests.storage.files import Place
+from jobs.results.recipe_runs import recipe_runs
+from manifests.errors import ClusterError, OutputError
 from stages.pixels.windows import plan_crops, refined_size, window_of, working_size
 from stages.recipe import Recipe
 from stages.recipe.options import FluxFillOptions, LamaOptions
@@ -86,17 +83,12 @@ class Pilot:
         """Read the lineage of the recipe that ran last in an output folder.
 
         Raises:
-            DestinationError: ``output.not_found``: there is no run, or it recorded no row.
+            OutputError: ``output.not_found``: there is no run, or it recorded no row.
         """
-        output = Place.of(output).uri
-        plan, runs = load_plan(output), list(latest_by_recipe(output).values())
-        if plan is None or not runs:
-            raise DestinationError("output.not_found", f"There is no run at {output}.")
-        recipe = Recipe.from_table(runs[-1].facts["recipe"], source=f"run {runs[-1].run_id}")
-        ledger = Ledger(output, runs[-1].facts["recipe_hash"])
+        run = recipe_runs(output)[-1]
         total, rows, pixels, measured = Counter[str](), 0, 0, 0
-        for shard in range(plan.shards):
-            table = ledger.latest(shard, ("id", "seconds", "width", "height"))
+        for shard in range(run.plan.shards):
+            table = run.ledger.latest(shard, ("id", "seconds", "width", "height"))
             for row in table.to_pylist(maps_as_pydicts="strict"):
                 total.update(row["seconds"] or {})
                 rows += 1
@@ -105,9 +97,9 @@ class Pilot:
             if rows >= _MAX_PILOT_ROWS:
                 break
         if not rows:
-            raise DestinationError("output.not_found", f"The run at {output} recorded no row yet.")
+            raise OutputError("output.not_found", f"The run at {output} recorded no row yet.")
         means = {name: seconds / rows for name, seconds in total.items()}
-        return cls(recipe, rows, means, pixels / measured / 1e6 if measured else 0.0)
+        return cls(run.recipe, rows, means, pixels / measured / 1e6 if measured else 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,13 @@ import numpy.typing as npt
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from manifests.errors import ManifestError, RowError, WeightsError
+from manifests.errors import RowError, WeightsError
 from manifests.planning.marks import Marks
 from manifests.planning.plan import make_plan
 from manifests.reading.read import find_files, read_parts
 from manifests.schema import SHARD_SCHEMA
-from manifests.storage.objects import read, scheme_of
+from manifests.storage.base import scheme_of
+from manifests.storage.row_files import read
 from stages.cleaner import Cleaner
 from stages.codecs.decode import decode_photo
 from stages.pixels import colour
@@ -111,15 +112,14 @@ def read_rows(manifest: str) -> list[Row]:
     """The rows of a manifest with a column ``reference``: paths like those of its photos.
 
     Raises:
-        ManifestError: the manifest is unusable; ``evaluate.no_reference``.
+        ManifestError: the manifest is unusable.
+        RowError: a row is, or has no reference (``evaluate.no_reference``).
     """
     references: dict[str, str] = {}
     for place in find_files(manifest):
         for part in read_parts(place, marks=False):
             if "reference" not in part.table.column_names:
-                raise ManifestError(
-                    "evaluate.no_reference", f"{place.uri} has no column `reference`."
-                )
+                raise RowError("evaluate.no_reference", f"{place.uri} has no column `reference`.")
             for row in part.table.select(["id", "reference"]).to_pylist():
                 path = row["reference"]
                 is_whole = not path or scheme_of(path) or path.startswith("/")
@@ -130,9 +130,9 @@ def read_rows(manifest: str) -> list[Row]:
     found = [row for table in tables for row in table.select(SHARD_SCHEMA.names).to_pylist()]
     for row in found:
         if row["error_code"]:
-            raise ManifestError(row["error_code"], f"Row {row['id']}: {row['error']}")
+            raise RowError(row["error_code"], f"Row {row['id']}: {row['error']}")
         if not references[row["id"]]:
-            raise ManifestError("evaluate.no_reference", f"Row {row['id']} has no reference.")
+            raise RowError("evaluate.no_reference", f"Row {row['id']} has no reference.")
     names = ("id", "image_uri", "mask_uri", "marks")
     marked = [{name: row[name] for name in names} for row in found]
     return [Row(**row, reference_uri=references[row["id"]]) for row in marked]
@@ -176,7 +176,7 @@ def _use_one_core(is_shared: bool) -> None:
     """Keep OpenCV and, where CPUs are shared, PyTorch from starting threads in each process."""
     cv2.setNumThreads(1)
     if is_shared:
-        import torch  # noqa: PLC0415 - only where LPIPS is asked for
+        import torch
 
         torch.set_num_threads(1)
 
@@ -225,7 +225,7 @@ def load_perceptual(weights: Path) -> Perceptual:
         WeightsError: as :meth:`.perceptual.Perceptual.load`; ``model.not_installed``.
     """
     try:
-        from jobs.evaluation.perceptual import Perceptual  # noqa: PLC0415 - only where it is asked for
+        from jobs.evaluation.perceptual import Perceptual
     except ModuleNotFoundError as error:
         raise WeightsError("model.not_installed", f"LPIPS needs {error.name}.") from None
     return Perceptual.load(weights)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from manifests.errors import RowError
-from manifests.storage.objects import read
+from manifests.storage.row_files import read
 from stages.codecs.decode import decode_photo
 from stages.pixels import colour
 from stages.pixels.masks import Bytes

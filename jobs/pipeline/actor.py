@@ -21,7 +21,7 @@ from jobs.pipeline.pending import read_pending
 from jobs.pipeline.prefetch import overlapped
 from jobs.pipeline.recorder import Recorder, progress_of_problem
 from jobs.pipeline.spec import Job
-from manifests.errors import CleanupError
+from manifests.errors import CatalogCleanupError
 from manifests.schema import FAILED, LineageRow
 from stages.photo import Photo, from_table, to_table
 from stages.pipeline import Pipeline
@@ -52,7 +52,7 @@ class StageActor:
         # Without a GPU, models gain nothing from batches that would hold many photos in memory.
         self._pool = groups[group][0]
         self._together = max(s.photos for s in steps) if job.has_gpus else 1
-        self._problem: CleanupError | None = None
+        self._problem: CatalogCleanupError | None = None
         if job.isolated:
             return
         ahead, rest = _split(steps)
@@ -61,7 +61,7 @@ class StageActor:
             self._ahead, self._middle, self._behind = (
                 Pipeline(part).load() for part in (ahead, middle, behind)
             )
-        except CleanupError as error:
+        except CatalogCleanupError as error:
             # Told with the first block: of an actor that dies while it is made, Ray tells a page.
             self._problem = error
         if all(step.pool == "cpu" for step in steps):
@@ -108,7 +108,7 @@ class StageActor:
         try:
             for photo in photos:
                 yield to_table([photo], self._job.extra)
-        except CleanupError as error:
+        except CatalogCleanupError as error:
             told = Photo(LineageRow(status=FAILED), problem=(error.code, error.message))
             yield to_table([told], self._job.extra)
 
@@ -124,10 +124,10 @@ class StageActor:
                 if recorder.is_due:
                     yield recorder.record()
             yield recorder.record()
-        except CleanupError as error:
+        except CatalogCleanupError as error:
             # No fault of the rows, and the same for all of them: the driver stops the run. What is
             # stored already is recorded if that is possible.
-            with suppress(CleanupError):
+            with suppress(CatalogCleanupError):
                 yield recorder.record()
             yield progress_of_problem(error.code, error.message)
 

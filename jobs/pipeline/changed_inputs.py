@@ -10,7 +10,7 @@ from jobs.pipeline.spec import Job
 from manifests.ledger import KEY
 from manifests.planning.marks import Marks
 from manifests.schema import STALE, LineageRow, lineage_schema
-from manifests.storage.objects import versions
+from manifests.storage.row_files import versions
 from stages.photo import lineage_dict
 
 
@@ -24,10 +24,10 @@ def mark_changed(job: Job, shard: int) -> int:
 
     Raises:
         StorageError: S3 cannot be used.
-        DestinationError: ``output.not_writable``.
+        OutputError: ``output.not_writable``.
     """
-    table = job.ledger.ended(shard, job.goal, ["image_version", "mask_version"])
-    rows = [row for row in table.to_pylist() if row["run_id"] != job.goal.run_id]
+    table = job.ledger.ended(shard, job.policy, ["image_version", "mask_version"])
+    rows = [row for row in table.to_pylist() if row["run_id"] != job.policy.run_id]
     now = versions({uri for row in rows for _, uris in _files(row) for uri in uris})
     changed = [row for row in rows if any(_is_other(row, *files, now) for files in _files(row))]
     if changed:
@@ -63,7 +63,7 @@ def _stale(job: Job, row: dict[str, Any]) -> dict[str, Any]:
         status=STALE,
         recipe_name=job.recipe.name,
         recipe_hash=job.recipe.hash,
-        run_id=job.goal.run_id,
+        run_id=job.policy.run_id,
         finished_at=datetime.now(UTC),
     )
     return lineage_dict(lineage) | dict.fromkeys(job.extra.names)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import Field
+
+from cluster.sizing import NODE_TYPE
 from jobs.pipeline.metrics import COST
-from manifests.errors import ClusterError
+from manifests.toml_files import load_toml
 
-#: The label by which Ray tells a node's group, or the type of node that ``ray up`` made it of.
-_GROUP = "ray.io/node-group"
+_Price = Annotated[float, Field(ge=0, strict=True)]
 
 
 def load_prices(path: Path | str) -> dict[str, float]:
@@ -20,14 +22,7 @@ def load_prices(path: Path | str) -> dict[str, float]:
     Raises:
         ClusterError: ``cluster.bad_prices``.
     """
-    try:
-        table = tomllib.loads(Path(path).read_text("utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ClusterError("cluster.bad_prices", f"{path}: {error}.") from None
-    for group, price in table.items():
-        if isinstance(price, bool) or not isinstance(price, int | float) or price < 0:
-            raise ClusterError("cluster.bad_prices", f"{path}: {group} = {price!r} is no price.")
-    return {group: float(price) for group, price in table.items()}
+    return load_toml(dict[str, _Price], Path(path), "cluster.bad_prices")
 
 
 class Cost:
@@ -61,7 +56,7 @@ class Cost:
 
 def groups_up() -> list[str]:
     """The group of each node of the cluster that is up; empty for one that has none."""
-    import ray  # noqa: PLC0415 - slow to load
+    import ray
 
     nodes = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    return [node["Labels"].get(_GROUP, "") for node in nodes]
+    return [node["Labels"].get(NODE_TYPE, "") for node in nodes]

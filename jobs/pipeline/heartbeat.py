@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from manifests.errors import CleanupError
+from manifests.errors import CatalogCleanupError
 from manifests.runs import HEARTBEAT_S, RunRecord
 
 #: How often the run looks whether somebody has asked it to stop.
@@ -60,7 +60,7 @@ class Lifeline:
         beaten = -HEARTBEAT_S
         while not self._ended.wait(min(_POLL_S, HEARTBEAT_S)):
             # A storage that does not answer now will answer the next time, or stop the run.
-            with suppress(CleanupError, OSError):
+            with suppress(CatalogCleanupError, OSError):
                 if self._asked.is_set() and not told:
                     self._record.ask_to_stop()
                     told = True

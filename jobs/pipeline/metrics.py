@@ -85,7 +85,7 @@ METRICS = (ROWS, STAGE_SECONDS, BATCH_FILL, BYTES, RETRIES, COST)
 
 @cache
 def _made(metric: Metric) -> Any:
-    from ray.util import metrics as ray_metrics  # noqa: PLC0415 - slow to load
+    from ray.util import metrics as ray_metrics
 
     if metric.kind == "spread":
         return ray_metrics.Histogram(

@@ -31,7 +31,7 @@ from jobs.pipeline.heartbeat import Lifeline
 from jobs.pipeline.placement import Choose, awaited
 from jobs.pipeline.progress import meter
 from jobs.pipeline.spec import Job
-from manifests.errors import CleanupError, RowError, error_of
+from manifests.errors import CatalogCleanupError, RowError, error_from_code
 from manifests.ledger import KEY, NAMED, Tally, reconcile
 from manifests.schema import CRASHED, LineageRow, lineage_schema
 from stages.photo import lineage_dict
@@ -80,7 +80,7 @@ def execute(
         console: where progress goes.
 
     Raises:
-        CleanupError: an error that is no row's; what had ended is recorded.
+        CatalogCleanupError: an error that is no row's; what had ended is recorded.
     """
     style, in_vain = Style.TOGETHER, 0
     while True:
@@ -95,7 +95,7 @@ def execute(
             awaited(passing, pools),
         ):
             _drain(clean.build(passing, pools, work), shown.advance, merger.count, lifeline)
-        tally = reconcile(job.plan, job.ledger, job.goal, shards)
+        tally = reconcile(job.plan, job.ledger, job.policy, shards)
         job = replace(job, check_inputs=False)
         if not tally.missing_count or lifeline.is_stopping:
             return tally
@@ -139,13 +139,13 @@ def _drain(
     """Execute the DAG by taking its progress rows.
 
     Raises:
-        CleanupError: an actor met an error that is no row's.
+        CatalogCleanupError: an actor met an error that is no row's.
     """
     blocks = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     for block in cast("Iterable[pa.Table]", blocks):
         for row in block.to_pylist():
             if row["problem"]:
-                raise error_of(row["problem_code"], row["problem"])
+                raise error_from_code(row["problem_code"], row["problem"])
             advance(row["ok"], row["failed"])
             count(row["shard"], row["ok"] + row["failed"])
             lifeline.advance(row["ok"], row["failed"])
@@ -163,7 +163,7 @@ def _give_up(job: Job, shards: Collection[int], tally: Tally, trouble: list[str]
         rows = [_crashed(job, row, reason) for row in planned if row["id"] in names]
         job.ledger.add(shard, rows, lineage_schema(job.extra))
         metrics.tell_rows(rows)
-    return reconcile(job.plan, job.ledger, job.goal, shards)
+    return reconcile(job.plan, job.ledger, job.policy, shards)
 
 
 def _crashed(job: Job, row: dict[str, Any], reason: str) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def _crashed(job: Job, row: dict[str, Any], reason: str) -> dict[str, Any]:
         recipe_name=job.recipe.name,
         recipe_hash=job.recipe.hash,
         package_version=version("catalog-cleanup"),
-        run_id=job.goal.run_id,
+        run_id=job.policy.run_id,
         finished_at=datetime.now(UTC),
     )
     return lineage_dict(lineage) | {name: row[name] for name in job.extra.names}
@@ -208,7 +208,7 @@ class Merger:
 
     def _merge(self, shard: int) -> None:
         # Files that stay apart are no loss; rows that are there twice, the run's end tells.
-        with suppress(CleanupError, OSError):
+        with suppress(CatalogCleanupError, OSError):
             self._ledger.compact(shard)
 
     def __exit__(self, *_: object) -> None:

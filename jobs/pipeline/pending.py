@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from jobs.pipeline.changed_inputs import mark_changed
 from jobs.pipeline.spec import Job
-from manifests.ledger import KEY, Goal, Ledger, reconcile, row_keys
+from manifests.ledger import KEY, Ledger, RetryPolicy, reconcile, row_keys
 from manifests.planning.plan import Plan
 from manifests.schema import SHARD_SCHEMA, LineageRow
 from stages.photo import Photo
@@ -36,7 +36,7 @@ def read_pending(job: Job, shard: int, only: str | None = None) -> Iterator[Phot
     if job.check_inputs and only is None:
         mark_changed(job, shard)
     rows = job.plan.read_shard(shard)
-    done = row_keys(job.ledger.ended(shard, job.goal))
+    done = row_keys(job.ledger.ended(shard, job.policy))
     rows = rows.filter(pc.invert(pc.is_in(row_keys(rows), value_set=done)))
     if only is not None:
         rows = rows.filter(pc.equal(rows["id"], only))
@@ -49,16 +49,16 @@ def read_pending(job: Job, shard: int, only: str | None = None) -> Iterator[Phot
 
 
 def evenly_limited(
-    plan: Plan, ledger: Ledger, goal: Goal, shards: Collection[int], limit: int
+    plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Collection[int], limit: int
 ) -> Plan:
     """The plan with at most ``limit`` of the rows that are left, spread evenly over the shards."""
-    left = reconcile(plan, ledger, goal, shards).unfinished
+    left = reconcile(plan, ledger, policy, shards).unfinished
     quotas = _quotas(list(left.values()), limit)
     only = {}
     for shard, quota in zip(left, quotas, strict=True):
         if quota:
             rows = plan.shard(shard).read_table([*KEY])
-            done = row_keys(ledger.ended(shard, goal))
+            done = row_keys(ledger.ended(shard, policy))
             rows = rows.filter(pc.invert(pc.is_in(row_keys(rows), value_set=done)))
             only[shard] = rows["id"].slice(0, quota).to_pylist()
     return replace(plan, only=only)
@@ -83,7 +83,7 @@ def _photo(job: Job, shard: int, row: dict[str, Any], recipe_hash: str) -> Photo
             recipe_name=job.recipe.name,
             recipe_hash=recipe_hash,
             package_version=version("catalog-cleanup"),
-            run_id=job.goal.run_id,
+            run_id=job.policy.run_id,
         ),
         shard=shard,
         extra={name: value for name, value in row.items() if name not in ours},

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from pydantic import ValidationError
-
-from cluster.nodes import await_room, node_groups, taken_cpus
+from cluster.nodes import await_room, node_shapes, taken_cpus
 from cluster.pools import Pools, PoolSize
 from cluster.private_ray import StartError
 from cluster.session import ray_session
 from cluster.sizing import has_gpus, size_pools, unplaced
 from jobs.pipeline.spec import Job
-from manifests.errors import ClusterError, did_you_mean
+from manifests.errors import ClusterError
+from manifests.toml_files import load_toml
 from stages.recipe import Recipe
 from stages.recipe.options import LamaOptions
 
@@ -33,24 +30,7 @@ def load_pools(path: Path | str) -> Pools:
     Raises:
         ClusterError: there is no such file, or it does not validate (``cluster.bad_pools``).
     """
-    try:
-        return Pools.model_validate(tomllib.loads(Path(path).read_text("utf-8-sig")))
-    except ValidationError as error:
-        told = "; ".join(_explain(each) for each in error.errors())
-        raise ClusterError("cluster.bad_pools", f"{path}: {told}.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ClusterError("cluster.bad_pools", f"{path}: {error}.") from None
-
-
-def _explain(error: Any) -> str:
-    """One pydantic error as a sentence with the key's dotted name."""
-    *path, key = map(str, error["loc"])
-    dotted = ".".join([*path, key])
-    if error["type"] == "extra_forbidden":
-        section = type(getattr(Pools(), path[0])) if path else Pools
-        return f"{dotted} is no key of it{did_you_mean(key, section.model_fields)}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{dotted} = {error['input']!r}: {message}"
+    return load_toml(Pools, Path(path), "cluster.bad_pools")
 
 
 def wait_s(pools: Asked) -> float:
@@ -103,13 +83,13 @@ def on_cluster(job: Job, pools: Asked, tell: Callable[[str], None]) -> tuple[Job
     """
     if not isinstance(pools, Pools):
         return replace(job, has_gpus=len(pools) > 1), lambda *_: pools
-    job = replace(job, has_gpus=has_gpus(node_groups(pools.nodes)))
+    job = replace(job, has_gpus=has_gpus(node_shapes(pools.nodes)))
     taken = taken_cpus()
     told: set[str] = set()
 
     def choose(job: Job, blocks: int) -> Mapping[str, PoolSize]:
         groups = [pool for pool, _ in job.groups()]
-        sizing = size_pools(pools, node_groups(pools.nodes), groups, blocks, taken)
+        sizing = size_pools(pools, node_shapes(pools.nodes), groups, blocks, taken)
         if sizing.problems:
             raise ClusterError("cluster.too_small", " ".join(sizing.problems))
         for note in sizing.notes:
@@ -128,7 +108,7 @@ def on_cluster(job: Job, pools: Asked, tell: Callable[[str], None]) -> tuple[Job
 @contextmanager
 def awaited(job: Job, sizes: Mapping[str, PoolSize]) -> Iterator[None]:
     """Tell what is missing when Ray Data gives up waiting for the first actors."""
-    from ray.exceptions import GetTimeoutError  # noqa: PLC0415 - slow to load
+    from ray.exceptions import GetTimeoutError
 
     try:
         yield
@@ -138,7 +118,7 @@ def awaited(job: Job, sizes: Mapping[str, PoolSize]) -> Iterator[None]:
 
 def _missing(sizes: Mapping[str, PoolSize], groups: Sequence[str]) -> list[str]:
     """What the nodes that are up now have no room for."""
-    up = [replace(node, possible=node.up) for node in node_groups({})]
+    up = [replace(node, possible=node.up) for node in node_shapes({})]
     return unplaced(sizes, up, groups)
 
 

@@ -53,7 +53,7 @@ class Recorder:
         """Write what was collected; returns it as progress.
 
         Raises:
-            DestinationError: ``output.not_writable``.
+            OutputError: ``output.not_writable``.
         """
         schema = lineage_schema(self.job.extra)
         made = []

@@ -8,7 +8,7 @@ from itertools import groupby
 
 import pyarrow as pa
 
-from manifests.ledger import Goal, Ledger
+from manifests.ledger import Ledger, RetryPolicy
 from manifests.planning.plan import Plan
 from manifests.runs import RunRecord
 from stages.recipe import Recipe
@@ -26,7 +26,7 @@ class Job:
         plan: what is to be done, and where results go.
         extra: types of the manifest's other columns.
         recipe: how.
-        goal: which rows are still to be done; its run_id is stamped on each lineage row.
+        policy: which rows are still to be done; its run_id is stamped on each lineage row.
         record: of the run; somebody may ask it to stop.
         steps: makes the recipe's steps; called in the actor, since models do not travel.
         has_gpus: whether steps run in the pools that they name, or all in the CPUs' one.
@@ -37,7 +37,7 @@ class Job:
     plan: Plan
     extra: pa.Schema
     recipe: Recipe
-    goal: Goal
+    policy: RetryPolicy
     record: RunRecord
     steps: Callable[[Recipe, str], Sequence[Step]]
     has_gpus: bool = False

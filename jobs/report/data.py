@@ -12,15 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.pipeline.pending import extra_schema
 from jobs.report.summary import Summary
-from manifests.errors import DestinationError, RecipeError
-from manifests.ledger import Ledger
-from manifests.planning.plan import Plan, load_plan
-from manifests.runs import RunRecord, latest_by_recipe
+from jobs.results.recipe_runs import RecipeRun, recipe_runs
+from manifests.errors import RecipeError
 from manifests.schema import OK, lineage_schema
-from manifests.storage.files import Place
-from stages.recipe import Recipe, label_of
 
 #: A page lists no more rows than this, see :func:`choose`; its summary counts all of them.
 MOST_ROWS = 100_000
@@ -36,42 +31,7 @@ _READERS = 16
 _HASHES = 2**32
 
 
-@dataclass(frozen=True, slots=True)
-class Side:
-    """What one recipe made in one output folder.
-
-    Attributes:
-        plan: of the folder.
-        record: of the recipe's last run there.
-        recipe: as that run had it.
-    """
-
-    plan: Plan
-    record: RunRecord
-    recipe: Recipe
-
-    @property
-    def hash(self) -> str:
-        """The recipe's, as it was when it ran: a later version may compute another one."""
-        return str(self.record.facts["recipe_hash"])
-
-    @property
-    def label(self) -> str:
-        """The recipe's, likewise."""
-        return label_of(self.recipe.name, self.hash)
-
-    def is_called(self, wanted: str) -> bool:
-        """Whether this is the recipe's name, its label, its hash, or the beginning of that."""
-        is_hash = len(wanted) >= 4 and self.hash.startswith(wanted)
-        return is_hash or wanted in (self.recipe.name, self.label)
-
-    @property
-    def extra(self) -> list[str]:
-        """The manifest's other columns, by their names in the lineage."""
-        return list(extra_schema(self.plan.shard(0).read_table().schema).names)
-
-
-def find_sides(output: str, wanted: str | None = None) -> list[Side]:
+def find_sides(output: str, wanted: str | None = None) -> list[RecipeRun]:
     """The recipes that were run on an output folder, the last one at the end.
 
     Args:
@@ -79,20 +39,11 @@ def find_sides(output: str, wanted: str | None = None) -> list[Side]:
         wanted: only those with this name, label, hash, or beginning of a hash; None: all.
 
     Raises:
-        DestinationError: ``output.not_found``.
+        OutputError: ``output.not_found``.
         RecipeError: ``recipe.not_found``: none is the one that is wanted.
     """
-    plan = load_plan(Place.of(output).uri)
-    runs = list(latest_by_recipe(plan.output).values()) if plan else []
-    if plan is None or not runs:
-        raise DestinationError("output.not_found", f"There is no run at {output}.")
-    sides = [
-        Side(plan, run, Recipe.from_table(run.facts["recipe"], source=f"run {run.run_id}"))
-        for run in runs
-    ]
-    if wanted is None:
-        return sides
-    found = [side for side in sides if side.is_called(wanted)]
+    sides = recipe_runs(output)
+    found = [side for side in sides if wanted is None or side.is_called(wanted)]
     if not found:
         labels = ", ".join(side.label for side in sides)
         raise RecipeError(
@@ -114,13 +65,13 @@ class Listing:
         summaries: of all rows of each side, also of those that are not listed.
     """
 
-    sides: Sequence[Side]
+    sides: Sequence[RecipeRun]
     rows: pa.Table
     compared: pa.Table | None
     summaries: Sequence[Summary]
 
 
-def list_rows(sides: Sequence[Side], only: Collection[str], most: int = MOST_ROWS) -> Listing:
+def list_rows(sides: Sequence[RecipeRun], only: Collection[str], most: int = MOST_ROWS) -> Listing:
     """The rows of several recipes, one after another for each id.
 
     Args:
@@ -139,7 +90,9 @@ def list_rows(sides: Sequence[Side], only: Collection[str], most: int = MOST_ROW
     return Listing(sides, rows.take(choose(rows, most)), None, summaries)
 
 
-def list_pairs(first: Side, second: Side, only: Collection[str], most: int = MOST_ROWS) -> Listing:
+def list_pairs(
+    first: RecipeRun, second: RecipeRun, only: Collection[str], most: int = MOST_ROWS
+) -> Listing:
     """The rows of one recipe, and of another the rows of the same ids beside them.
 
     Args:
@@ -180,10 +133,10 @@ def choose(rows: pa.Table, sample: int) -> list[int]:
 
 
 def _read(
-    side: Side, summary: Summary, choose: Callable[[pa.Table], npt.NDArray[np.bool_]]
+    side: RecipeRun, summary: Summary, choose: Callable[[pa.Table], npt.NDArray[np.bool_]]
 ) -> pa.Table:
     """The rows of a side that are chosen, read shard by shard; the summary counts all of them."""
-    ledger, extra = Ledger(side.plan.output, side.hash), side.extra
+    ledger, extra = side.ledger, side.extra
     ours = {field.name: field.type for field in lineage_schema()}
     columns = [*(name for name in ours if name not in extra), *extra]
     chosen = []

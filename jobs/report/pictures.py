@@ -16,7 +16,7 @@ from PIL import Image
 
 from manifests.errors import RowError
 from manifests.schema import LineageRow
-from manifests.storage.objects import read
+from manifests.storage.row_files import read
 from stages.codecs.decode import decode_photo
 from stages.codecs.picture import Decoded
 from stages.photo import Photo

@@ -9,9 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.report.data import EXTRA, Listing, Side
+from jobs.report.data import EXTRA, Listing
 from jobs.report.pictures import Pictures
 from jobs.results.failures import as_json, manifest_row
+from jobs.results.recipe_runs import RecipeRun
 
 #: A column with no more different values than this is filtered by choosing one.
 _MOST_CHOICES = 200
@@ -50,7 +51,7 @@ _TOLD_OF_PATCH = ("refined", "reason", "tries")
 Drawn = Mapping[int, Sequence[Pictures | None]]
 
 
-def picture_folder(side: Side, name: str) -> str:
+def picture_folder(side: RecipeRun, name: str) -> str:
     """The folder of a photo's pictures: any id can be a folder's name, and of many at once."""
     key = "\0".join((side.plan.output, side.hash, name))
     return hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -121,7 +122,7 @@ def details(listing: Listing, start: int, stop: int, drawn: Drawn) -> Iterator[d
 
 
 def _told(
-    row: Mapping[str, Any], side: Side, index: int, pictures: Pictures | None
+    row: Mapping[str, Any], side: RecipeRun, index: int, pictures: Pictures | None
 ) -> dict[str, Any]:
     told = {name: row[ours] for ours, name in _TOLD.items() if row[ours] is not None}
     told["side"] = index

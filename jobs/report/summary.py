@@ -1,8 +1,8 @@
-"""What a page says of a recipe's rows as a whole: how they ended, how fast, at what cost."""
+"""What a page says of a recipe's rows as a whole: how they ended, and how fast."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manifests.errors import all_codes, describe
+from manifests.errors import error_codes
 from manifests.ledger import count_fidelity, fidelity_lines
 from manifests.runs import RunRecord
 
@@ -29,7 +29,8 @@ class Summary:
         kept: what of them is kept outside the masks, as in :class:`manifests.ledger.Tally`.
         recoded: likewise, why some are coded again.
         of_runs: run -> rows that it made.
-        stages: stage -> seconds, of all rows; and how many rows went through it.
+        stage_seconds: stage -> seconds, of all rows.
+        stage_rows: stage -> rows that went through it.
     """
 
     recipe_hash: str
@@ -41,7 +42,8 @@ class Summary:
     kept: Counter[str] = field(default_factory=Counter)
     recoded: Counter[str] = field(default_factory=Counter)
     of_runs: Counter[str] = field(default_factory=Counter)
-    stages: dict[str, tuple[float, int]] = field(default_factory=dict)
+    stage_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    stage_rows: Counter[str] = field(default_factory=Counter)
 
     def add(self, rows: pa.Table) -> None:
         """Count further rows."""
@@ -58,22 +60,17 @@ class Summary:
             for each in pc.value_counts(rows[column].drop_null()).to_pylist():
                 counter[each["values"]] += each["counts"]
         for maps in rows["seconds"].chunks:
-            times = pa.table({"stage": maps.keys, "seconds": maps.items})
+            times = pa.table({"stage": maps.keys, "seconds": maps.items}).drop_null()
             sums = times.group_by("stage").aggregate([("seconds", "sum"), ("seconds", "count")])
             for each in sums.to_pylist():
-                total, count = self.stages.get(each["stage"], (0.0, 0))
-                self.stages[each["stage"]] = (
-                    total + each["seconds_sum"],
-                    count + each["seconds_count"],
-                )
+                self.stage_seconds[each["stage"]] += each["seconds_sum"]
+                self.stage_rows[each["stage"]] += each["seconds_count"]
 
-    def told(self, runs: Sequence[RunRecord], hourly_price: float | None) -> dict[str, Any]:
+    def told(self, runs: Sequence[RunRecord]) -> dict[str, Any]:
         """For the page.
 
         Args:
-            runs: of the output folder. Those that did not end, or did not tell, count neither for
-                the throughput nor for the cost.
-            hourly_price: of all machines that ran; None: not known.
+            runs: of the output folder. Those that did not end do not count for the throughput.
         """
         timed = {
             run.run_id: run.facts["seconds"]
@@ -82,7 +79,6 @@ class Summary:
         }
         seconds = sum(timed[run] for run in timed if self.of_runs[run])
         done = sum(self.of_runs[run] for run in timed)
-        cost = hourly_price * seconds / 3600 if hourly_price is not None and done else None
         return {
             "rows": self.rows,
             "fidelity": fidelity_lines(self.kept, self.recoded),
@@ -95,15 +91,13 @@ class Summary:
             "seconds": seconds,
             "rowsPerSecond": done / seconds if seconds else None,
             "stages": [
-                {"name": name, "total": total, "mean": total / count}
-                for name, (total, count) in self.stages.items()
-                if count
+                {"name": name, "total": total, "mean": total / self.stage_rows[name]}
+                for name, total in self.stage_seconds.items()
             ],
-            "cost": cost,
-            "costPerThousand": cost / done * 1000 if cost is not None else None,
         }
 
 
 def meaning(code: str) -> str:
     """What an error code means and what to do; empty for one of another version."""
-    return " ".join(describe(code)) if code in all_codes() else ""
+    listed = error_codes().get(code)
+    return f"{listed.meaning} {listed.remedy}" if listed else ""

@@ -20,27 +20,20 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib import resources
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import track
 
 from jobs.report import SAMPLE
-from jobs.report.data import (
-    Listing,
-    Side,
-    choose,
-    find_sides,
-    list_pairs,
-    list_rows,
-)
+from jobs.report.data import Listing, choose, find_sides, list_pairs, list_rows
 from jobs.report.pictures import Pictures, draw
 from jobs.report.records import REVIEW, Drawn, details, list_columns, picture_folder
 from jobs.report.summary import meaning
-from manifests.errors import CleanupError, DestinationError, RecipeError
+from jobs.results.recipe_runs import RecipeRun
+from manifests.errors import CatalogCleanupError, RecipeError
 from manifests.runs import records
-from manifests.storage.files import Place
+from manifests.storage.place import Place
 
 _SITE = resources.files("jobs.report") / "site"
 
@@ -62,8 +55,6 @@ def write_report(
     only: Collection[str] = (),
     recipe: str | None = None,
     compare: str | None = None,
-    hourly_price: float | None = None,
-    title: str | None = None,
 ) -> str:
     """Write ``<output>/report/index.html`` and all that it needs, from the lineage.
 
@@ -75,14 +66,12 @@ def write_report(
         recipe: name, label or hash of the recipe to show; None: all that were run, or where
             something is compared, the last one.
         compare: another output folder, or another recipe of this one, to show beside the first.
-        hourly_price: of all machines that ran, in any currency; None: not known.
-        title: of the page; None: the folder's name.
 
     Returns:
         The page's path or URI.
 
     Raises:
-        DestinationError: ``output.not_found``, or ``output.not_writable``.
+        OutputError: ``output.not_found``, or ``output.not_writable``.
         RecipeError: ``recipe.not_found``: it was not run there, or there is nothing to compare.
     """
     place = Place.of(output)
@@ -104,7 +93,7 @@ def write_report(
         _script(folder, f"details-{files['details']:04d}", "details", files["details"], told)
         files["details"] += 1
     page = {
-        "title": title or place.name,
+        "title": place.name,
         "output": place.uri,
         "madeAt": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "version": version("catalog-cleanup"),
@@ -116,7 +105,7 @@ def write_report(
         "detailsPerFile": DETAILS_PER_FILE,
         "only": sorted(only),
         "compared": listing.compared is not None,
-        "sides": [_side(listing, index, hourly_price) for index in range(len(listing.sides))],
+        "sides": [_side(listing, index) for index in range(len(listing.sides))],
         "meanings": {code: meaning(code) for code in choices["code"]},
     }
     _script(folder, "page", "begin", page | choices)
@@ -126,7 +115,7 @@ def write_report(
     return (folder / "index.html").uri
 
 
-def _pair(output: str, recipe: str | None, compare: str) -> tuple[Side, Side]:
+def _pair(output: str, recipe: str | None, compare: str) -> tuple[RecipeRun, RecipeRun]:
     """The side to look at, and the one to hold against it."""
     same = [side for side in find_sides(output) if side.is_called(compare)]
     second = (same or find_sides(compare))[-1]
@@ -142,7 +131,7 @@ def _pair(output: str, recipe: str | None, compare: str) -> tuple[Side, Side]:
     return firsts[-1], second
 
 
-def _side(listing: Listing, index: int, hourly_price: float | None) -> dict[str, Any]:
+def _side(listing: Listing, index: int) -> dict[str, Any]:
     side = listing.sides[index]
     runs = records(side.plan.output)
     return {
@@ -150,7 +139,7 @@ def _side(listing: Listing, index: int, hourly_price: float | None) -> dict[str,
         "label": side.label,
         "output": side.plan.output,
         "planned": side.plan.rows,
-        "summary": listing.summaries[index].told(runs, hourly_price),
+        "summary": listing.summaries[index].told(runs),
     }
 
 
@@ -191,7 +180,7 @@ def _draw_rows(
                     yield number, index, pictures
 
 
-def _drawn(row: dict[str, Any], side: Side, folder: Place) -> Pictures:
+def _drawn(row: dict[str, Any], side: RecipeRun, folder: Place) -> Pictures:
     """Draw one row, whatever its files are."""
     if (row["error_code"] or "").startswith("row."):
         return Pictures(problem="Not drawn: it may do to this process what it did to another.")
@@ -204,7 +193,7 @@ def _drawn(row: dict[str, Any], side: Side, folder: Place) -> Pictures:
             side.label,
             lambda name, data: _store(own / name, data),
         )
-    except CleanupError:
+    except CatalogCleanupError:
         raise
     except Exception as error:  # a row must never cost another, whatever a library raises
         return Pictures(problem=f"Not drawn: {type(error).__name__}: {error}")
@@ -221,14 +210,4 @@ def _script(folder: Place, name: str, call: str, *values: object) -> None:
 
 def _store(place: Place, data: bytes) -> None:
     """Store a file; on disk without flushing it, since a page can be made again."""
-    if not place.is_local:
-        place.write(data)
-        return
-    try:
-        path = Path(place.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    except OSError as error:
-        raise DestinationError(
-            "output.not_writable", f"Cannot store {place.uri}: {error}."
-        ) from error
+    place.write(data, flush=False)

@@ -11,17 +11,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.pipeline.pending import extra_schema
-from manifests.errors import DestinationError
-from manifests.ledger import Ledger
+from jobs.results.recipe_runs import RecipeRun, recipe_runs
+from manifests.errors import OutputError
 from manifests.planning.marks import Marks
-from manifests.planning.plan import load_plan
-from manifests.runs import latest_by_recipe
 from manifests.schema import CRASHED, FAILED
-from manifests.storage.files import Place
+from manifests.storage.place import Place
 
-#: What is told of each row beside the manifest's own columns.
-_TOLD = ["status", "error_code", "error", "error_stage"]
+#: Written of each row behind the manifest's own columns.
+_REASONS = ["status", "error_code", "error", "error_stage"]
 
 
 def write_failures(output: str, path: str) -> int:
@@ -38,34 +35,29 @@ def write_failures(output: str, path: str) -> int:
         How many rows there are.
 
     Raises:
-        DestinationError: ``output.not_found``, or ``output.not_writable``.
+        OutputError: ``output.not_found``, or ``output.not_writable``.
     """
-    plan = load_plan(Place.of(output).uri)
-    runs = latest_by_recipe(plan.output) if plan else {}
-    if plan is None or not runs:
-        raise DestinationError("output.not_found", f"There is no run at {output}.")
+    run = recipe_runs(output)[-1]
     if not path.endswith(".jsonl"):
-        raise DestinationError("output.not_writable", f"{path} does not end in .jsonl.")
-    ledger = Ledger(plan.output, list(runs)[-1])
-    extra = extra_schema(plan.shard(0).read_table().schema).names
+        raise OutputError("output.not_writable", f"{path} does not end in .jsonl.")
     count = 0
     try:
         with Place.of(path).open_output() as file:
-            for shard in range(plan.shards):
-                for row in _failed(ledger, shard, extra):
+            for shard in range(run.plan.shards):
+                for row in _failed(run, shard):
                     file.write(f"{as_json(row)}\n".encode())
                     count += 1
     except OSError as error:
-        raise DestinationError("output.not_writable", f"Cannot store {path}: {error}.") from error
+        raise OutputError("output.not_writable", f"Cannot store {path}: {error}.") from error
     return count
 
 
-def _failed(ledger: Ledger, shard: int, extra: list[str]) -> Iterator[dict[str, Any]]:
-    columns = ["id", "image_uri", "mask_uri", "marks", *_TOLD, *extra]
-    rows = ledger.latest(shard, columns)
+def _failed(run: RecipeRun, shard: int) -> Iterator[dict[str, Any]]:
+    further = [*run.extra, *_REASONS]
+    rows = run.ledger.latest(shard, ["id", "image_uri", "mask_uri", "marks", *further])
     ended_badly = pc.is_in(rows["status"], value_set=pa.array([FAILED, CRASHED]))
     for row in rows.filter(ended_badly).to_pylist(maps_as_pydicts="strict"):
-        yield manifest_row(row, [*extra, *_TOLD])
+        yield manifest_row(row, further)
 
 
 def as_json(value: Any) -> str:

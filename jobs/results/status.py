@@ -5,20 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
 
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
-
-from manifests.errors import DestinationError
-from manifests.ledger import Goal, Ledger, Tally, tallies
-from manifests.planning.plan import Plan, load_plan
-from manifests.runs import RunRecord, latest_by_recipe, shows_life
-from manifests.storage.files import Place
-
-_COLUMNS = ("rows", "ok", "failed", "crashed", "remaining")
+from jobs.results.recipe_runs import recipe_runs
+from manifests.ledger import RetryPolicy, Tally, tallies
+from manifests.runs import RunRecord, seems_alive
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,71 +42,22 @@ def stand(output: str) -> Iterator[Standing]:
         output: path or URI.
 
     Raises:
-        DestinationError: ``output.not_found``: nothing was planned there.
+        OutputError: ``output.not_found``: there is no run there.
     """
-    plan = load_plan(Place.of(output).uri)
-    if plan is None:
-        raise DestinationError("output.not_found", f"There is no run at {output}.")
-    for record in latest_by_recipe(plan.output).values():
-        yield _standing(plan, record)
-
-
-def _standing(plan: Plan, record: RunRecord) -> Standing:
-    is_at_work = shows_life(record)
-    rate = record.progress().get("rows_per_s", 0.0) if is_at_work else 0.0
-    standing = Standing(record, is_at_work=is_at_work, rows_per_s=rate)
-    ledger = Ledger(plan.output, record.facts["recipe_hash"])
-    for shard, tally in tallies(plan, ledger, Goal(record.run_id), range(plan.shards)):
-        standing.total.add(tally)
-        tally.missing = []  # of millions of rows, the first names are enough
-        standing.shards[shard] = tally
-    return standing
-
-
-def show(console: Console, output: str, *, by_shard: bool) -> None:
-    """Print how an output folder stands, for people."""
-    for standing in stand(output):
-        record, total = standing.record, standing.total
-        name = record.facts["recipe"]["name"]
-        state = "at work" if standing.is_at_work else record.facts["status"]
-        if state == "running":
-            state = "gone without a word; the same command goes on"
-        console.print(
-            f"recipe {name} ({record.facts['recipe_hash']}), run {record.run_id}: {state}",
-            highlight=False,
-            markup=False,
-        )
-        console.print(_table(standing, by_shard=by_shard))
-        for line in total.fidelity_lines():
-            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
-        for code, count in sorted(total.failed.items()):
-            console.print(f"  {count:>8}  {code}", highlight=False)
-        if (left := standing.seconds_left) is not None:
-            console.print(
-                f"{standing.rows_per_s:.1f} photos/s, {timedelta(seconds=round(left))} left",
-                highlight=False,
-            )
-        for file in total.damaged:
-            console.print(f"[yellow]{escape(file.uri)} is damaged; the next run sets it aside.")
-
-
-def _table(standing: Standing, *, by_shard: bool) -> Table:
-    table = Table(
-        Column("shard"), *(Column(name, justify="right") for name in _COLUMNS), box=SIMPLE
-    )
-    for shard, tally in standing.shards.items() if by_shard else ():
-        table.add_row(f"{shard:05d}", *_cells(tally))
-    table.add_row("all", *_cells(standing.total), style="bold" if by_shard else None)
-    return table
-
-
-def _cells(tally: Tally) -> Iterator[str]:
-    for number in (tally.rows, tally.ok, tally.failed_count, tally.crashed, tally.missing_count):
-        yield f"{number:,}"
+    for run in recipe_runs(output):
+        is_at_work = seems_alive(run.record)
+        rate = run.record.progress().get("rows_per_s", 0.0) if is_at_work else 0.0
+        standing = Standing(run.record, is_at_work=is_at_work, rows_per_s=rate)
+        shards = range(run.plan.shards)
+        for shard, tally in tallies(run.plan, run.ledger, RetryPolicy(run.record.run_id), shards):
+            standing.total.add(tally)
+            tally.missing = []  # of millions of rows, the first names are enough
+            standing.shards[shard] = tally
+        yield standing
 
 
 def as_json(output: str) -> str:
-    """The same for programs."""
+    """How an output folder stands, for programs: a list of its recipes as JSON."""
     return json.dumps(
         [
             {

@@ -9,24 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from itertools import islice
 
 import cv2
 import numpy as np
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
 
-from manifests.errors import DestinationError, RowError
-from manifests.ledger import Ledger
-from manifests.planning.plan import load_plan
-from manifests.runs import latest_by_recipe
+from jobs.results.recipe_runs import recipe_runs
+from manifests.errors import RowError
 from manifests.schema import OK, LineageRow
-from manifests.storage.files import Place
-from manifests.storage.objects import read
+from manifests.storage.row_files import read
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.steps.decode import decode
@@ -37,9 +30,6 @@ from stages.verify.samples import BoolMask
 
 #: What the lineage says of a JPEG to which ``limits.damage = repair`` added its end marker.
 _END_APPENDED = "end marker of the JPEG appended"
-
-#: Exit codes: all hold; some result differs; none differs, but some could not be checked.
-EXIT_ALL_HOLD, EXIT_DIFFERS, EXIT_UNCHECKED = 0, 3, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,26 +62,20 @@ def verify(output: str, sample: int | None = None) -> Iterator[Verdict]:
         sample: only so many rows, evenly drawn; None: all of them.
 
     Raises:
-        DestinationError: ``output.not_found``: there is no run there.
+        OutputError: ``output.not_found``: there is no run there.
     """
-    output = Place.of(output).uri
-    plan = load_plan(output)
-    done = list(latest_by_recipe(output).values())
-    if plan is None or not done:
-        raise DestinationError("output.not_found", f"There is no run at {output}.")
-    record = done[-1]
-    recipe = Recipe.from_table(record.facts["recipe"], source=f"run {record.run_id}")
-    ledger = Ledger(output, record.facts["recipe_hash"])
-    numbers = list(range(plan.shards))
+    run = recipe_runs(output)[-1]
+    shards = list(range(run.plan.shards))
     if sample is not None:
-        random.Random(0).shuffle(numbers)
-    left = sample if sample is not None else plan.rows
+        random.Random(0).shuffle(shards)
     columns = [f.name for f in fields(LineageRow)]
-    for shard in numbers:
-        for row in ledger.latest(shard, columns).to_pylist(maps_as_pydicts="strict"):
-            if left > 0 and row["status"] == OK:
-                left -= 1
-                yield _verdict(LineageRow(**row), recipe)
+    rows = (
+        LineageRow(**row)
+        for shard in shards
+        for row in run.ledger.latest(shard, columns).to_pylist(maps_as_pydicts="strict")
+        if row["status"] == OK
+    )
+    yield from (_verdict(row, run.recipe) for row in islice(rows, sample))
 
 
 def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
@@ -147,39 +131,3 @@ def _source(row: LineageRow, recipe: Recipe) -> tuple[bytes, BoolMask]:
         x, y, right, below = (patch["crop"][name] for name in ("x", "y", "width", "height"))
         pasted[max(y, 0) : max(y + below, 0), max(x, 0) : max(x + right, 0)] = True
     return source, soft & pasted
-
-
-def show(console: Console, output: str, sample: int | None = None) -> int:
-    """Print the verdicts as a table, and how many there are of each kind.
-
-    Returns:
-        An exit code: see above.
-    """
-    table = Table(
-        Column("id", overflow="fold"), "outside the mask", "metadata", "previews", "", box=SIMPLE
-    )
-    counts = Counter[str]()
-    reasons = Counter[str]()
-    for each in verify(output, sample):
-        kind = "differ" if each.problem else "unchecked" if each.unchecked else each.fidelity
-        counts[kind] += 1
-        reasons[each.unchecked] += bool(each.unchecked)
-        told = each.problem or (each.unchecked and f"could not be checked: {each.detail}")
-        colour = "red" if each.problem else "yellow" if each.unchecked else "green"
-        found = each.found or Finding(previews="")
-        metadata = f"differs: {', '.join(found.differing)}" if found.differing else "as recorded"
-        cells = (each.id, found.outside, metadata if each.found else "", found.previews)
-        table.add_row(*map(escape, cells), f"[{colour}]{escape(told or each.fidelity)}")
-    console.print(table)
-    differ, unchecked, again = (counts[kind] for kind in ("differ", "unchecked", "reencoded"))
-    kept = counts.total() - differ - unchecked - again
-    why = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
-    console.print(
-        f"{counts.total()} checked: {kept} kept all outside the mask, {again} coded again as "
-        f"recorded, {differ} differ, {unchecked} could not be checked" + f" ({why})." * bool(why)
-        + "." * (not why),
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )  # fmt: skip
-    return EXIT_DIFFERS if differ else EXIT_UNCHECKED if unchecked else EXIT_ALL_HOLD

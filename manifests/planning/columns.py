@@ -10,7 +10,7 @@ import pyarrow as pa
 from manifests.errors import ManifestError
 from manifests.reading.formats import NAMED_LINES
 from manifests.schema import MANIFEST_COLUMNS, SHAPE_COLUMNS, LineageRow
-from manifests.storage.files import Place
+from manifests.storage.place import Place
 
 #: What readers of the lineage make columns of: the folders that its files lie in.
 _PARTITIONS = ("recipe", "shard")

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 #: What a row's id is in the manifest: the only one, the first of several, or a further one. Of ids
 #: that look alike each spelling has a first.
-UNIQUE, FIRST, FURTHER = 0, 1, 2
+UNIQUE, FIRST, REPEATED = 0, 1, 2
 
 #: Longer ids, which cannot be used anyway, are shortened to a hash first.
 _LONGEST = 200
@@ -71,7 +71,7 @@ class IdHashes:
         return hashlib.blake2b(name.encode(), key=self._secret).hexdigest()
 
     def find(self) -> npt.NDArray[np.uint8]:
-        """Tell of each row whether its id is :data:`UNIQUE`, :data:`FIRST` or :data:`FURTHER`."""
+        """Tell of each row whether its id is :data:`UNIQUE`, :data:`FIRST` or :data:`REPEATED`."""
         first, second = (
             np.concatenate([*hashes, np.empty(0, np.uint64)]) for hashes in self._hashes
         )
@@ -87,7 +87,7 @@ class IdHashes:
         after_equal = np.roll(before_equal, 1)
         same_spelling = np.roll(_equals_next(first[rows], second[rows], respelled), 1)
         kinds[rows[before_equal | after_equal]] = FIRST
-        kinds[rows[same_spelling]] = FURTHER
+        kinds[rows[same_spelling]] = REPEATED
         return kinds
 
 

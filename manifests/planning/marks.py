@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manifests.errors import RowError
 from manifests.schema import SHAPE_COLUMNS
 
 #: A mask cell of this form is JSON, of which a list of paths can be used; ``[1].png`` is a path.
@@ -76,22 +77,22 @@ class Marks:
 
 
 @dataclass(frozen=True, slots=True)
-class Gathered:
+class NormalizedMarks:
     """What marks the rows of a table.
 
     Attributes:
         mask_uri: of the first mask file; null where there is none.
         marks: the rest, as JSON; null where there is none.
-        problems: row, counted from 0 -> why its cells cannot be used.
+        problems: why a row's cells cannot be used, with the remedy; null where they can.
     """
 
     mask_uri: pa.Array
     marks: pa.Array
-    problems: dict[int, str]
+    problems: pa.Array
 
 
-def gather(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -> Gathered:
-    """Bring together what marks each row.
+def normalize_marks(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -> NormalizedMarks:
+    """Combine what marks each row into one form.
 
     Rows with one mask file and nothing else, most of all manifests, are not looked at one by one.
 
@@ -105,20 +106,21 @@ def gather(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -> Gathere
     for name in names:
         special = pc.or_(special, pc.is_valid(table[name]).combine_chunks())
     rows = pc.indices_nonzero(special).to_pylist()
-    marks = pa.nulls(table.num_rows, pa.large_string())
+    marks, none = pa.nulls(table.num_rows, pa.large_string()), pa.nulls(table.num_rows, pa.string())
     if not rows:
-        return Gathered(absolute(masks), marks, {})
-    problems: dict[int, str] = {}
+        return NormalizedMarks(absolute(masks), marks, none)
+    problems: list[str | None] = []
     found: list[Marks | None] = []
     packed: list[str | None] = []
-    for row, cells in zip(rows, table.select(["mask", *names]).take(rows).to_pylist(), strict=True):
+    for cells in table.select(["mask", *names]).take(rows).to_pylist():
         try:
             read = _read_row(cells)
-            text = read.pack()[1] if read else None
+            text, problem = read.pack()[1] if read else None, None
         except (ValueError, RecursionError) as error:
-            problems[row], read, text = f"{error}.", None, None
+            read, text, problem = None, None, str(RowError("mask.bad_shape", f"{error}."))
         found.append(read)
         packed.append(text)
+        problems.append(problem)
     firsts = [each.files[0] if each and each.files else None for each in found]
     uris = absolute(pc.replace_with_mask(masks, special, pa.array(firsts, pa.string())))
     further = [path for each in found if each for path in each.files[1:]]
@@ -128,7 +130,8 @@ def gather(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -> Gathere
             files = [each.files[0], *islice(more, len(each.files) - 1)]
             packed[number] = Marks(files, each.shapes).pack()[1]
     marks = pc.replace_with_mask(marks, special, pa.array(packed, pa.large_string()))
-    return Gathered(uris, marks, problems)
+    failed = pc.replace_with_mask(none, special, pa.array(problems, pa.string()))
+    return NormalizedMarks(uris, marks, failed)
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:

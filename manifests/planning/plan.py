@@ -25,10 +25,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.fs import FileType
 
-from manifests.errors import DestinationError, ManifestError
+from manifests.errors import ManifestError, OutputError
 from manifests.planning.columns import merge_files, merge_parts, names_in_lineage, own_columns
-from manifests.planning.duplicates import FURTHER, IdHashes
-from manifests.planning.rows import Unusable, check_rows, without_repeats
+from manifests.planning.duplicates import REPEATED, IdHashes
+from manifests.planning.rows import RejectedRows, check_rows, without_repeats
 from manifests.reading.formats import NAMED_LINES
 from manifests.reading.read import (
     ManifestFile,
@@ -38,7 +38,7 @@ from manifests.reading.read import (
     read_parts,
     stamp,
 )
-from manifests.storage.files import Place
+from manifests.storage.place import Place
 
 #: A shard is the unit of scheduling, of resuming and of lineage files. Small manifests get small
 #: shards, to keep all actors busy; large ones get large shards, to keep files few.
@@ -104,15 +104,15 @@ def destination(output: str) -> Place:
     """Where results go, given a local path, ``file://`` or ``s3://`` URI.
 
     Raises:
-        DestinationError: ``output.not_writable`` if it is none of these, or a file.
+        OutputError: ``output.not_writable`` if it is none of these, or a file.
     """
     try:
         place = Place.of(output)
         kind = place.kind()
     except (OSError, ValueError) as error:
-        raise DestinationError("output.not_writable", f"--output {output!r}: {error}.") from None
+        raise OutputError("output.not_writable", f"--output {output!r}: {error}.") from None
     if kind == FileType.File:
-        raise DestinationError("output.not_writable", f"--output {place.uri} is a file.")
+        raise OutputError("output.not_writable", f"--output {place.uri} is a file.")
     return place
 
 
@@ -133,7 +133,7 @@ def make_plan(
     Raises:
         ManifestError: see :func:`read_parts`, and ``manifest.missing_id``, ``manifest.empty``,
             ``manifest.changed``, and ``manifest.invalid_rows`` if ``strict``.
-        DestinationError: ``output.other_run`` if the output was planned from another manifest,
+        OutputError: ``output.other_run`` if the output was planned from another manifest,
             ``output.not_writable``.
     """
     files = find_files(manifest)
@@ -142,7 +142,7 @@ def make_plan(
     if earlier:
         # A manifest that was copied has another stamp, and is still the same.
         if earlier.stamp != now and earlier.fingerprint != fingerprint(files):
-            raise DestinationError(
+            raise OutputError(
                 "output.other_run",
                 f"{output} was planned from another manifest or another state of it, "
                 f"{earlier.manifest}.",
@@ -160,10 +160,10 @@ def make_plan(
         shards=0,
     )
     if strict:
-        told = Unusable()
+        told = RejectedRows()
         deque(_checked(files, scan, told), maxlen=0)
         _refuse_if_strict(_with_told(plan, scan, told), strict=strict)
-    told = Unusable()
+    told = RejectedRows()
     shards = _write_shards(plan, _checked(files, scan, told))
     if stamp(files) != now:
         raise ManifestError("manifest.changed", f"{manifest} changed while it was planned.")
@@ -172,7 +172,7 @@ def make_plan(
     return plan
 
 
-def _with_told(plan: Plan, scan: _Scan, told: Unusable) -> Plan:
+def _with_told(plan: Plan, scan: _Scan, told: RejectedRows) -> Plan:
     renamed = [
         f"The manifest's column {old} is called {new} in the lineage."
         for old, new in names_in_lineage(scan.extra.names).items()
@@ -190,7 +190,7 @@ def load_plan(output: str) -> Plan | None:
     """The plan stored at an output, if there is a complete one.
 
     Raises:
-        DestinationError: ``output.other_run`` if it cannot be read.
+        OutputError: ``output.other_run`` if it cannot be read.
     """
     marker = _marker(output)
     try:
@@ -198,7 +198,7 @@ def load_plan(output: str) -> Plan | None:
     except FileNotFoundError:
         return None
     except (TypeError, ValueError):
-        raise DestinationError(
+        raise OutputError(
             "output.other_run", f"{marker.uri} is damaged, or not of this version."
         ) from None
 
@@ -214,14 +214,14 @@ def parse_shards(text: str, plan: Plan) -> list[int]:
         Their numbers, ascending, each once.
 
     Raises:
-        DestinationError: ``output.no_such_shard``: one is not there, or the text is something else.
+        OutputError: ``output.no_such_shard``: one is not there, or the text is something else.
     """
     chosen: set[int] = set()
     for part in text.split(","):
         found = re.fullmatch(r"\s*(\d{1,9})(?:\s*-\s*(\d{1,9}))?\s*", part, re.ASCII)
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
         if not first <= last < plan.shards:
-            raise DestinationError(
+            raise OutputError(
                 "output.no_such_shard",
                 f"{part.strip()!r} is no shard of {plan.output}, which has {plan.shards}.",
             )
@@ -265,7 +265,7 @@ def _scan(files: list[ManifestFile], manifest: str) -> _Scan:
     if not len(kinds):
         raise ManifestError("manifest.empty", f"The manifest {manifest} has no rows.")
     extra = merge_files(zip(files, schemas, strict=True))
-    return _Scan(extra, kinds, int(np.count_nonzero(kinds != FURTHER)))
+    return _Scan(extra, kinds, int(np.count_nonzero(kinds != REPEATED)))
 
 
 def _scan_file(place: ManifestFile, hashes: IdHashes) -> pa.Schema:
@@ -291,7 +291,7 @@ def _scan_file(place: ManifestFile, hashes: IdHashes) -> pa.Schema:
     return schema
 
 
-def _checked(files: list[ManifestFile], scan: _Scan, told: Unusable) -> Iterator[pa.Table]:
+def _checked(files: list[ManifestFile], scan: _Scan, told: RejectedRows) -> Iterator[pa.Table]:
     """The rows of shards, each id once, part by part."""
     row = 0
     for place in files:

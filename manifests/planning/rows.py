@@ -13,18 +13,18 @@ import pyarrow.compute as pc
 
 from manifests.errors import RowError
 from manifests.planning.columns import names_in_lineage
-from manifests.planning.duplicates import FURTHER, UNIQUE
-from manifests.planning.marks import NOTHING_MARKED, Gathered, gather
+from manifests.planning.duplicates import REPEATED, UNIQUE
+from manifests.planning.marks import NOTHING_MARKED, normalize_marks
 from manifests.reading.formats import NAMED_LINES, Part
 from manifests.reading.read import name_lines
 from manifests.schema import SHARD_SCHEMA
-from manifests.storage.files import Place
+from manifests.storage.place import Place
 
 #: With the longest suffix, the name of a file may have 255 bytes on common file systems.
 _MAX_ID_BYTES = 200
 
 #: So many rows' shapes are in memory as Python objects at a time.
-_ROWS_GATHERED = 10_000
+_ROWS_AT_A_TIME = 10_000
 
 #: So many sentences about unusable rows are kept; a manifest may have many files.
 _MOST_NOTES = 100
@@ -40,7 +40,7 @@ class _Found:
 
 
 @dataclass(slots=True)
-class Unusable:
+class RejectedRows:
     """What is told about the rows that cannot be used, or mark nothing.
 
     Attributes:
@@ -112,26 +112,28 @@ def check_rows(
     Raises:
         ValueError: a value does not fit the type that its column has in all files together.
     """
-    gathered = [
-        gather(table.slice(start, _ROWS_GATHERED), lambda paths: _absolute_uris(paths, base))
-        for start in range(0, max(table.num_rows, 1), _ROWS_GATHERED)  # the last part may be empty
+    starts = range(0, max(table.num_rows, 1), _ROWS_AT_A_TIME)  # the last part may be empty
+    normalized = [
+        normalize_marks(table.slice(at, _ROWS_AT_A_TIME), lambda paths: _absolute_uris(paths, base))
+        for at in starts
     ]
     ids, images = table["id"].combine_chunks(), table["image"].combine_chunks()
-    mask_uris = pa.concat_arrays([each.mask_uri for each in gathered])
-    marks = pa.concat_arrays([each.marks for each in gathered])
-    errors = _Errors(table.num_rows)
-    unmarked = pc.and_(pc.is_null(mask_uris), pc.is_null(marks))
-    errors.reject(unmarked, "mask.no_uri", "The cell is empty.")
-    errors.reject_cells(gathered)
-    errors.reject(pc.is_null(images), "image.no_uri", "The cell is empty.")
-    errors.reject(pa.array(kinds != UNIQUE), "id.duplicate", "The id is not unique.")
-    errors.reject(_is_unsafe(ids), "id.unsafe", "The id cannot be a file name.")
+    mask_uris = pa.concat_arrays([each.mask_uri for each in normalized])
+    marks = pa.concat_arrays([each.marks for each in normalized])
+    problems = pa.concat_arrays([each.problems for each in normalized])
+    errors = _errors(
+        (_is_unsafe(ids), "id.unsafe", "The id cannot be a file name."),
+        (pa.array(kinds != UNIQUE), "id.duplicate", "The id is not unique."),
+        (pc.is_null(images), "image.no_uri", "The cell is empty."),
+        (pc.is_valid(problems), "mask.bad_shape", problems),
+        (pc.and_(pc.is_null(mask_uris), pc.is_null(marks)), "mask.no_uri", "The cell is empty."),
+    )
     columns = [
         ids,
         pc.fill_null(_absolute_uris(images, base), ""),
         pc.fill_null(mask_uris, ""),
         marks,
-        *errors.columns(),
+        *errors,
         *(_column(table, field) for field in extra),
     ]
     return pa.table(columns, schema=shard_schema(extra))
@@ -145,7 +147,7 @@ def shard_schema(extra: pa.Schema) -> pa.Schema:
 
 def without_repeats(rows: pa.Table, kinds: npt.NDArray[np.uint8]) -> pa.Table:
     """The rows less those whose id was there before."""
-    further = kinds == FURTHER
+    further = kinds == REPEATED
     return rows.filter(pa.array(~further)) if further.any() else rows
 
 
@@ -190,33 +192,16 @@ def _is_unsafe(ids: pa.Array) -> pa.Array:
     return pc.or_(pc.or_(is_path, is_fake), is_long)
 
 
-class _Errors:
-    """Codes and texts of rows; what is rejected later goes before what was earlier."""
+def _errors(*cases: tuple[pa.Array, str, str | pa.Array]) -> tuple[pa.Array, pa.Array]:
+    """Codes and texts of rows, null where there is no error.
 
-    def __init__(self, rows: int) -> None:
-        self._rows = rows
-        self._codes: npt.NDArray[np.object_] | None = None
-        self._texts: npt.NDArray[np.object_] | None = None
-
-    def reject(self, which: pa.Array, code: str, text: str) -> None:
-        selected = which.to_numpy(zero_copy_only=False).astype(bool)
-        if selected.any():
-            self._put(selected, code, text)
-
-    def reject_cells(self, gathered: list[Gathered]) -> None:
-        offset = 0
-        for part in gathered:
-            for row, text in part.problems.items():
-                self._put(offset + row, "mask.bad_shape", text)
-            offset += len(part.marks)
-
-    def _put(self, where: npt.NDArray[np.bool_] | int, code: str, text: str) -> None:
-        if self._codes is None or self._texts is None:
-            self._codes, self._texts = (np.full(self._rows, None, object) for _ in range(2))
-        self._codes[where], self._texts[where] = code, str(RowError(code, text))
-
-    def columns(self) -> tuple[pa.Array, pa.Array]:
-        if self._codes is None:
-            nothing = pa.nulls(self._rows, pa.string())
-            return nothing, nothing
-        return pa.array(self._codes, pa.string()), pa.array(self._texts, pa.string())
+    Args:
+        cases: which rows (null: not these), the code, and what to record; the first that holds.
+    """
+    holds = pa.StructArray.from_arrays(
+        [pc.fill_null(which, False) for which, _, _ in cases], [code for _, code, _ in cases]
+    )
+    texts = (
+        str(RowError(code, text)) if isinstance(text, str) else text for _, code, text in cases
+    )
+    return pc.case_when(holds, *(code for _, code, _ in cases)), pc.case_when(holds, *texts)

@@ -16,6 +16,9 @@ import pyarrow.compute as pc
 _is = pa.types
 
 _TEXT, _BYTES = pa.string(), pa.binary()
+#: Whoever reads such types calls itself for each level.
+_MAX_LEVELS = 64
+
 _UNITS = ("s", "ms", "us", "ns")
 
 #: What is read as what; :func:`_leaf_type` adds the types that have parameters.
@@ -56,8 +59,9 @@ def plain_table(table: pa.Table) -> pa.Table:
             columns.append(plain_column(column))
         except (pa.ArrowException, ValueError) as error:
             reason = str(error).partition("\n")[0].rstrip(".")
+            kind = str(column.type)[:200]
             raise ValueError(
-                f"column {name} of type {column.type} cannot be read ({reason}); write it as text"
+                f"column {name} of type {kind} cannot be read ({reason}); write it as text"
             ) from None
     return pa.table(columns, names=table.column_names)
 
@@ -76,19 +80,23 @@ def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array(chunks)
 
 
-def _plain(array: pa.Array) -> pa.Array:
+def _plain(array: pa.Array, levels: int = 0) -> pa.Array:
     kind = array.type
+    if levels > _MAX_LEVELS:
+        raise ValueError(f"there are more than {_MAX_LEVELS} lists or objects in each other")
     if isinstance(kind, pa.UuidType):
-        return _uuid_text(array.storage)
+        return pa.array([each and str(each) for each in array.to_pylist()], _TEXT)
     decoded = _decoded(array)
     if decoded is not None:
-        return _plain(decoded)
+        return _plain(decoded, levels)
     if _is.is_struct(kind):
-        return _plain_struct(array)
+        return _plain_struct(array, levels + 1)
     if _is.is_nested(kind) and hasattr(kind, "value_type"):  # a list, of one kind or another
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
         ends = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-        return pa.ListArray.from_arrays(ends, _plain(array.flatten()), mask=array.is_null())
+        return pa.ListArray.from_arrays(
+            ends, _plain(array.flatten(), levels + 1), mask=array.is_null()
+        )
     return _plain_leaf(array)
 
 
@@ -107,13 +115,13 @@ def _decoded(array: pa.Array) -> pa.Array | None:
     return None
 
 
-def _plain_struct(array: pa.StructArray) -> pa.Array:
+def _plain_struct(array: pa.StructArray, levels: int) -> pa.Array:
     names = [field.name for field in array.type]
     if len(set(names)) < len(names):
         raise ValueError("two of its fields have one name")
     if not names:
         return pa.nulls(len(array))  # an empty object says nothing, and Parquet does not have it
-    children = [_plain(child) for child in array.flatten()]
+    children = [_plain(child, levels) for child in array.flatten()]
     return pa.StructArray.from_arrays(children, names, mask=array.is_null())
 
 
@@ -138,16 +146,3 @@ def _leaf_type(kind: pa.DataType) -> pa.DataType:
     if _is.is_decimal(kind):
         return kind if _is.is_decimal256(kind) else pa.decimal128(kind.precision, kind.scale)
     raise ValueError("no such type is supported")
-
-
-def _uuid_text(array: pa.FixedSizeBinaryArray) -> pa.StringArray:
-    """UUIDs as RFC 9562 writes them: 32 hexadecimal digits and four hyphens."""
-    count, start = len(array), array.offset * 16
-    data = np.frombuffer(array.buffers()[1] or b"", np.uint8)[start : start + count * 16]
-    data = data.reshape(count, 16)
-    text = np.full((count, 36), ord("-"), np.uint8)
-    places = np.setdiff1d(np.arange(36), [8, 13, 18, 23])
-    digits = np.frombuffer(b"0123456789abcdef", np.uint8)
-    text[:, places[::2]], text[:, places[1::2]] = digits[data >> 4], digits[data & 15]
-    made = pa.Array.from_buffers(pa.binary(36), count, [None, pa.py_buffer(text.tobytes())])
-    return pc.if_else(array.is_valid(), made.cast(pa.binary()).cast(_TEXT), None)

@@ -19,7 +19,7 @@ from manifests.planning.marks import as_text
 from manifests.reading.arrow_types import plain_table
 from manifests.reading.formats import READERS, Part, format_of
 from manifests.schema import MANIFEST_COLUMNS, MARK_COLUMNS
-from manifests.storage.files import Place
+from manifests.storage.place import Place
 
 #: A partition's folder of this name holds the rows in which the column is null.
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -56,7 +56,7 @@ def find_files(uri: str) -> list[ManifestFile]:
             files = [f for f in place.parent.files() if fnmatch.fnmatch(f.name, place.name)]
     except (OSError, ValueError) as error:
         raise ManifestError("manifest.not_found", f"The manifest {uri}: {error}.") from None
-    found = [ManifestFile(file.filesystem, file.path, base=file.parent) for file in files]
+    found = [ManifestFile(file.storage, file.path, base=file.parent) for file in files]
     return found or _refuse_nothing(uri)
 
 
@@ -88,7 +88,7 @@ def _files_in(
 ) -> Iterator[ManifestFile]:
     for file in folder.files():
         if format_of(file) in READERS:
-            yield ManifestFile(file.filesystem, file.path, base, partitions)
+            yield ManifestFile(file.storage, file.path, base, partitions)
     for inner in folder.folders():
         name, separator, value = inner.name.partition("=")
         if separator and name.strip():

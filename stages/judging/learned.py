@@ -46,7 +46,7 @@ class LearnedJudge:
         Raises:
             WeightsError: ``weights.unusable``.
         """
-        from transformers import AutoModel  # noqa: PLC0415 - takes seconds
+        from transformers import AutoModel
 
         place = choose_device(device)
         try:

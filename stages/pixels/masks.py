@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import RowError
-from manifests.storage.objects import is_same
+from manifests.storage.row_files import is_same
 from stages.pixels.boxes import bounds_of
 from stages.recipe.options import MaskOptions
 

@@ -10,15 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 import tomli_w
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from manifests.errors import RecipeError, did_you_mean
+from manifests.toml_files import explain, read_toml
 from stages.recipe.options import (
     NEUTRAL,
     CropOptions,
@@ -118,7 +119,7 @@ class Recipe(Section):
         try:
             return cls.model_validate(table)
         except ValidationError as error:
-            problems = "; ".join(_explain(e) for e in error.errors())
+            problems = explain(error, cls)
             raise RecipeError("recipe.invalid", f"Recipe {source}: {problems}.") from None
 
     @property
@@ -184,10 +185,7 @@ def _read_toml(name_or_path: str) -> dict[str, Any]:
     if not path.is_file():
         hint = did_you_mean(name_or_path, preset_names())
         raise RecipeError("recipe.not_found", f"There is no recipe {name_or_path!r}{hint}.")
-    try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError("recipe.invalid", f"{path} is not TOML: {error}.") from None
+    return read_toml(path, "recipe.invalid")
 
 
 def _override(table: dict[str, Any], overrides: Overrides) -> None:
@@ -216,41 +214,3 @@ def _parsed(override: str) -> tuple[str, Any]:
         return dotted.strip(), tomllib.loads(f"value = {text.strip()}")["value"]
     except tomllib.TOMLDecodeError:
         return dotted.strip(), text.strip()
-
-
-def _explain(error: Any) -> str:
-    """One pydantic error as a sentence with the option's dotted name."""
-    path = [str(part) for part in error["loc"]]
-    if path[:1] == ["remove"]:
-        del path[1:2]  # pydantic puts the chosen method's tag there
-    dotted = ".".join(path)
-    names = list(_option_names(Recipe))
-    if error["type"] == "extra_forbidden" and dotted in names:
-        return f"{dotted} is an option of another method"
-    if error["type"] == "extra_forbidden":
-        return f"{dotted} is not an option{did_you_mean(dotted, names)}"
-    if error["type"] == "missing":
-        return f"{dotted} is missing"
-    if error["type"] == "union_tag_invalid":
-        methods, given = error["ctx"]["expected_tags"], error["ctx"]["tag"]
-        nearest = did_you_mean(given, methods.replace("'", "").split(", "))
-        return f"{dotted}.method = {given!r} is none of {methods}{nearest}"
-    message = error["msg"].removeprefix("Value error, ")
-    if not dotted:
-        return str(message)
-    return f"{dotted} = {error['input']!r}: {message}"
-
-
-def _option_names(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """The dotted names of all sections and options, those of every method included."""
-    for name, field in model.model_fields.items():
-        yield prefix + name
-        for section in _sections_in(field.annotation):
-            yield from _option_names(section, f"{prefix}{name}.")
-
-
-def _sections_in(annotation: Any) -> list[type[BaseModel]]:
-    """The sections that a field's annotation (a section, or a union of them) names."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [s for part in getattr(annotation, "__args__", ()) for s in _sections_in(part)]

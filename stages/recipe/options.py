@@ -9,6 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from manifests.storage import SCHEMES, Scheme
+
 #: Marks an option that changes no result: the recipe's hash leaves it out.
 NEUTRAL = "neutral"
 
@@ -342,6 +344,6 @@ class Limits(Section):
     """A photo that takes longer, loading of models left out, is given up: it hangs."""
     max_memory_mib: int = Field(4096, ge=64)
     """What an actor without models may take for a photo, beyond what it has when idle."""
-    schemes: tuple[Literal["file", "s3"], ...] = Field(("file", "s3"), min_length=1)
+    schemes: tuple[Scheme, ...] = Field(SCHEMES, min_length=1)
     """Where photos and masks may lie: ``file`` is the disk, by path or URI. With ``["s3"]`` a
     stranger's manifest cannot have the nodes' own files read. There is no HTTP to allow."""

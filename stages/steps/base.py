@@ -11,7 +11,7 @@ from typing import Literal
 
 import cv2
 
-from manifests.errors import DestinationError, RowError, StorageError, redact
+from manifests.errors import OutputError, RowError, StorageError, redact
 from manifests.schema import FAILED
 from stages.photo import Photo
 
@@ -58,7 +58,7 @@ def run_steps(photos: Sequence[Photo], steps: Sequence[tuple[str, Work | Togethe
     """Take photos through ``(name, work)`` pairs; a photo that fails skips the rest.
 
     Raises:
-        DestinationError: the output cannot be stored; that is no fault of a row, which therefore
+        OutputError: the output cannot be stored; that is no fault of a row, which therefore
             does not end.
         StorageError: S3 cannot be used; likewise.
     """
@@ -75,7 +75,7 @@ def _run_one(photo: Photo, name: str, work: Work) -> None:
     started = time.perf_counter()
     try:
         work(photo)
-    except (DestinationError, StorageError):
+    except (OutputError, StorageError):
         raise
     except Exception as error:  # a row must never cost another, whatever a library raises
         fail(photo, *_code_and_text(error, photo, name), name)

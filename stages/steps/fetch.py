@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from manifests.storage import objects as storage
+from manifests.storage import row_files as storage
+from manifests.storage.base import Content
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.steps.base import Work
@@ -16,13 +17,13 @@ def fetch(recipe: Recipe, in_memory: Mapping[str, bytes] | None = None) -> Work:
 
     Files ``in_memory``, by the names that stand for their URIs, are not read; they have no version.
 
-    It raises what :func:`manifests.storage.objects.fetch` does.
+    It raises what :func:`manifests.storage.row_files.fetch` does.
     """
     schemes = recipe.limits.schemes
 
-    def content(uri: str, role: str) -> storage.Content:
+    def content(uri: str, role: str) -> Content:
         if in_memory and uri in in_memory:
-            return storage.Content(in_memory[uri], "")
+            return Content(in_memory[uri], "")
         return storage.fetch(uri, role, schemes)
 
     def work(photo: Photo) -> None:

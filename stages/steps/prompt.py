@@ -13,7 +13,7 @@ def encode_prompt(recipe: Recipe) -> Work:
 
     The text encoders are large, and needed once for each text: they never sit with the refiner.
     """
-    from stages.models.refiners import load_encoder  # noqa: PLC0415 - torch is an extra
+    from stages.models.refiners import load_encoder
 
     options = recipe.refine
     assert options is not None

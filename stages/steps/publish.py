@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from manifests.errors import RowError
-from manifests.storage.objects import is_same, write
+from manifests.storage.row_files import is_same, write
 from stages.codecs import encode as coding
 from stages.photo import Photo
 from stages.recipe import Recipe

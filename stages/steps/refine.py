@@ -26,7 +26,7 @@ _UNJUDGED = JudgeOptions(attempts=1)
 
 def refine(recipe: Recipe) -> Together:
     """Make the step that refines the crops of several photos, and judges what came of it."""
-    from stages.models.refiners import load_refiner  # noqa: PLC0415 - torch is an extra
+    from stages.models.refiners import load_refiner
 
     options = recipe.refine
     assert options is not None
@@ -103,7 +103,7 @@ def _load_judge(recipe: Recipe) -> tuple[Judge | None, Weights | None]:
         return None, None
     if not options.weights:
         return lambda patch, made: judge(made, patch.pixels, patch.mask, has_removal), None
-    from stages.judging.learned import LearnedJudge  # noqa: PLC0415 - torch is an extra
+    from stages.judging.learned import LearnedJudge
 
     weights = find(options.weights, pin=options.weights_pin)
     learned = LearnedJudge.load(weights.path)

@@ -33,7 +33,7 @@ def _lama(options: LamaOptions) -> Together:
     """Suvorov et al., "Resolution-robust Large Mask Inpainting with Fourier Convolutions" (WACV
     2022): see :mod:`stages.models.lama`.
     """
-    from stages.models.lama import Lama  # noqa: PLC0415 - torch is an extra
+    from stages.models.lama import Lama
 
     weights = find(options.weights, pin=options.weights_pin)
     lama = Lama.load(weights.path, options)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from PIL import Image
 
-from manifests.storage.objects import write
+from manifests.storage.row_files import write
 from stages.photo import Photo
 from stages.pixels.resize import scale_pixels, working_size
 from stages.recipe import Recipe

@@ -12,7 +12,7 @@ from stages.weights.find import find
 
 def upscale(recipe: Recipe) -> Work:
     """Make the step that brings each crop to the size at which it is refined."""
-    from stages.models.upscaler import Upscaler, to_size  # noqa: PLC0415 - torch is an extra
+    from stages.models.upscaler import Upscaler, to_size
 
     assert recipe.refine is not None
     size_px, options = recipe.refine.size_px, recipe.upscale

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
-#: Bytes of a value, and its letter for ``struct``, by type; types without a letter stay bytes.
-_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-_SIZES |= {16: 8, 17: 8, 18: 8}
-_LETTERS = {3: "H", 4: "I", 5: "I", 8: "h", 9: "i", 10: "i", 11: "f", 12: "d", 13: "I"}
-_LETTERS |= {16: "Q", 17: "q", 18: "Q"}
+import numpy as np
+import numpy.typing as npt
+
+#: numpy's name of a value's numbers, by TIFF's number of their type; rationals are pairs of them.
+_TYPES = {1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "u4", 6: "u1", 7: "u1", 8: "i2", 9: "i4", 10: "i4"}
+_TYPES |= {11: "f4", 12: "f8", 13: "u4", 16: "u8", 17: "i8", 18: "u8"}
+_RATIONALS = (5, 10)
 
 #: Tags that point to further directories.
 POINTERS = {0x8769: "Exif", 0x8825: "GPS", 0xA005: "Interoperability", 0x14A: "Sub"}
@@ -22,8 +24,6 @@ PLACES = frozenset(tag for pair in _SAMPLES for tag in pair)
 
 _MAX_DIRECTORIES = 2000
 
-Value = bytes | tuple[float, ...]
-
 
 @dataclass(slots=True)
 class Directory:
@@ -31,34 +31,31 @@ class Directory:
 
     Attributes:
         name: ``0`` for the first, ``1`` for the next one in the chain, ``0/Exif`` below that.
-        tags: number -> its bytes, or its numbers.
-        kinds: number -> TIFF's number of its type.
+        tags: number -> its values, little-endian; what is cut off or of an unknown type, as bytes.
         ranges: positions (start, end) of the directory, of its values and of its samples.
     """
 
     name: str
-    tags: dict[int, Value]
-    kinds: dict[int, int] = field(default_factory=dict)
+    tags: dict[int, npt.NDArray[Any]] = field(default_factory=dict)
     ranges: list[tuple[int, int]] = field(default_factory=list)
 
+    def numbers(self, tag: int) -> list[int]:
+        """A tag's integers."""
+        values = self.tags.get(tag)
+        return [] if values is None or values.dtype.kind == "f" else [*map(int, values)]
+
     def number(self, tag: int) -> int:
-        """A tag's first number; 0 if there is none."""
+        """A tag's first integer; 0 if there is none."""
         return next(iter(self.numbers(tag)), 0)
 
-    def numbers(self, tag: int) -> tuple[int, ...]:
-        """A tag's numbers."""
-        value = self.tags.get(tag, ())
-        return tuple(map(int, value))
+    def places(self) -> list[tuple[int, int]]:
+        """Start and end of each strip, tile, or JPEG."""
+        pairs = [(self.numbers(starts), self.numbers(sizes)) for starts, sizes in _SAMPLES]
+        return [(at, at + size) for pair in pairs for at, size in zip(*pair, strict=False)]
 
     def samples(self, data: bytes) -> bytes:
         """All strips, tiles, and the JPEG that the directory describes."""
         return b"".join(data[start:end] for start, end in self.places())
-
-    def places(self) -> Iterator[tuple[int, int]]:
-        """Start and end of each strip, tile, or JPEG."""
-        for starts, sizes in _SAMPLES:
-            for start, size in zip(self.numbers(starts), self.numbers(sizes), strict=False):
-                yield start, start + size
 
 
 def directories(data: bytes) -> list[Directory]:
@@ -66,24 +63,20 @@ def directories(data: bytes) -> list[Directory]:
 
     Damaged ones are read as far as they lie inside the data.
     """
-    order = {b"II": "<", b"MM": ">"}.get(data[:2], "")
-    if not order or len(data) < 8:
-        return []
-    version = struct.unpack_from(order + "H", data, 2)[0]
-    if version not in (42, 43):
-        return []
-    reader = _Reader(data, order, is_big=version == 43)
-    with suppress(struct.error):  # it may end in the middle of a directory
-        reader.read_chain()
+    reader = _Reader(data)
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        with suppress(struct.error):  # it may end in the middle of a directory
+            reader.read_chain()
     return reader.found
 
 
 class _Reader:
     """Reads directories into ``found``; raises struct.error where the data end."""
 
-    def __init__(self, data: bytes, order: str, *, is_big: bool) -> None:
+    def __init__(self, data: bytes) -> None:
         self.found: list[Directory] = []
-        self._data, self._order = data, order
+        self._data, self._order = data, "<" if data[:1] == b"I" else ">"
+        is_big = b"+" in data[2:4]
         self._head, self._word, self._row = ("Q", "Q", 20) if is_big else ("H", "I", 12)
         self._first = 8 if is_big else 4
 
@@ -100,34 +93,32 @@ class _Reader:
         """Add a directory and those below it; returns the position of the next one."""
         start = at + struct.calcsize("<" + self._head)
         end = start + self._number(self._head, at) * self._row
-        directory = Directory(name, {}, ranges=[(at, end + struct.calcsize("<" + self._word))])
+        directory = Directory(name, ranges=[(at, end + struct.calcsize("<" + self._word))])
         self.found.append(directory)
         for entry in range(start, min(end, len(self._data)), self._row):
             self._read_entry(entry, directory)
         directory.ranges += directory.places()
-        for tag, below in POINTERS.items():
-            for number, place in enumerate(directory.numbers(tag), 1):
-                label = below if tag != 0x14A else f"{below} {number}"
-                is_inside = 0 < place < len(self._data) and name.count("/") < 3
-                if is_inside and len(self.found) < _MAX_DIRECTORIES:
-                    self._read(place, f"{name}/{label}")
+        below = [
+            (f"{name}/{label} {number}" if label == "Sub" else f"{name}/{label}", place)
+            for tag, label in POINTERS.items()
+            for number, place in enumerate(directory.numbers(tag), 1)
+        ]
+        for label, place in below if name.count("/") < 3 else ():
+            if 0 < place < len(self._data) and len(self.found) < _MAX_DIRECTORIES:
+                self._read(place, label)
         return self._number(self._word, end) if end + 4 <= len(self._data) else 0
 
     def _read_entry(self, at: int, directory: Directory) -> None:
         tag, kind, count = struct.unpack_from(self._order + "HH" + self._word, self._data, at)
-        size = _SIZES.get(kind, 0) * count
+        numbers = np.dtype(self._order + _TYPES.get(kind, "u1"))
+        size = (numbers.itemsize * count << (kind in _RATIONALS)) if kind in _TYPES else 0
         place = at + 4 + struct.calcsize("<" + self._word)
         if size > at + self._row - place:
             place = self._number(self._word, place)
         raw = self._data[place : place + size]
         directory.ranges.append((place, place + size))
-        value: Value = raw
-        if kind in _LETTERS and len(raw) == size:
-            letter = _LETTERS[kind]
-            length = size // struct.calcsize("<" + letter)
-            value = struct.unpack(f"{self._order}{length}{letter}", raw)
-        directory.tags.setdefault(tag, value)
-        directory.kinds.setdefault(tag, kind)
+        values = np.frombuffer(raw, numbers if len(raw) == size else np.uint8)
+        directory.tags.setdefault(tag, values.astype(values.dtype.newbyteorder("<")))
 
 
 def unlisted(data: bytes, found: list[Directory]) -> bytes:

@@ -29,7 +29,7 @@ from tenacity import (
     wait_exponential,
 )
 
-from manifests.storage.objects import scheme_of
+from manifests.storage.base import scheme_of
 from stages.extras import load_module
 from stages.weights.catalogue import repo_and_revision
 
@@ -86,7 +86,7 @@ def version(source: str) -> str:
     """
     if scheme_of(source) != "s3":
         return ""
-    from manifests.storage.s3 import objects  # noqa: PLC0415 - boto3 takes 0.2 s
+    from manifests.storage.s3 import objects  # boto3 takes 0.2 s to load
 
     return hashlib.sha256(repr(sorted(objects.listing(source).items())).encode()).hexdigest()
 
@@ -160,7 +160,7 @@ def _get(url: str, path: Path) -> None:
 
 
 def _from_s3(uri: str, folder: Path) -> Path:
-    from manifests.storage.s3 import objects  # noqa: PLC0415 - as above
+    from manifests.storage.s3 import objects
 
     listing = objects.listing(uri)
     path = folder / unquote(uri.rstrip("/").rpartition("/")[2])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock
 
-from manifests.storage.files import write_file
+from manifests.storage import storage_of
 
 _memo: dict[str, str] = {}
 
@@ -107,5 +107,6 @@ def _keep(key: str, value: str) -> str:
     """Remember; where nothing can be written, in this process only. Returns the value."""
     _memo[key] = value
     with suppress(OSError):
-        write_file(_note(key), value.encode())
+        note = str(_note(key))
+        storage_of(note).write(note, value.encode(), flush=False)
     return value

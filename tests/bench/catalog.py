@@ -45,7 +45,7 @@ _DIFFERENT, _TWO_MARKS_EVERY = 24, 3
 
 def bundled_photos() -> dict[str, Pixels]:
     """RGB each: those of the demo, and those that come with scikit-image."""
-    import skimage.data  # noqa: PLC0415 - slow to load
+    import skimage.data
 
     with MANIFEST.open(encoding="utf-8") as rows:
         demo = {

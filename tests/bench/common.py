@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from manifests.storage.files import Place
+from manifests.storage.place import Place
 
 #: ``(h, w, 3)`` RGB, or the ``(h, w)`` levels of a mask.
 Pixels = npt.NDArray[np.uint8]

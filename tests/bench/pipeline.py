@@ -185,9 +185,9 @@ def _sees_enough(patches: Sequence[Mapping[str, Any]], mask_file: Path) -> bool:
 
 def save_random_lama(path: Path) -> None:
     """The published TorchScript with random weights: the same for all programs."""
-    import torch  # noqa: PLC0415 - only for LaMa
+    import torch
 
-    from tests.support.networks import make_lama, save_torchscript  # noqa: PLC0415 - likewise
+    from tests.support.networks import make_lama, save_torchscript
 
     torch.manual_seed(0)
     with warnings.catch_warnings():

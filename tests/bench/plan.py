@@ -22,10 +22,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from manifests.ledger import Goal, Ledger, reconcile
+from manifests.ledger import Ledger, RetryPolicy, reconcile
 from manifests.planning.plan import Plan, load_plan, make_plan, shard_name
 from manifests.schema import FAILED, OK, lineage_schema
-from manifests.storage.files import Place
+from manifests.storage.place import Place
 from tests.bench.common import Figures, options_of, peak_mib
 
 #: Manifests to plan, with two boxes a row if so named; or a plan (of Parquet) to resume.
@@ -108,7 +108,9 @@ def plan(manifest: str, output: str) -> dict[str, int]:
 def resume(_: str, output: str) -> dict[str, int]:
     made = load_plan(output)
     assert made
-    tally = reconcile(made, Ledger(output, _RECIPE_HASH), Goal("000002-abcdef"), range(made.shards))
+    tally = reconcile(
+        made, Ledger(output, _RECIPE_HASH), RetryPolicy("000002-abcdef"), range(made.shards)
+    )
     return {"remaining": tally.missing_count}
 
 

@@ -96,7 +96,7 @@ def make(network: str, way: str, load: Load) -> Way:
 
 def _simple_lama(network: Any, load: Load) -> Way:
     """simple-lama-inpainting, which reads the file that an environment variable names."""
-    from simple_lama_inpainting import SimpleLama  # noqa: PLC0415 - takes half a second
+    from simple_lama_inpainting import SimpleLama
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "`torch.jit", FutureWarning)  # it is as it is
@@ -144,7 +144,7 @@ def _flux_fill(options: dict[str, Any], load: Load) -> Way:
     # Drawn in bfloat16 for each way: in float32 other weights would be drawn.
     pipe = make_flux_fill(scheduler_as_is(), load.device, torch.bfloat16, tiny=load.tiny).to(dtype)
     if fp8:
-        from torchao.quantization import quantize_  # noqa: PLC0415 - not every installation has it
+        from torchao.quantization import quantize_  # not every installation has it
 
         quantize_(pipe.transformer, fp8.get_apply_tensor_subclass())
     refiner = FluxFill.switched(pipe, chosen, load.device, dtype)

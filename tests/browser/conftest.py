@@ -44,7 +44,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(output: Path) -> Path:
-    return write_page(output, recipe="telea", title="four photos")
+    return write_page(output, recipe="telea")
 
 
 @pytest.fixture(scope="module")

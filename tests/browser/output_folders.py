@@ -19,7 +19,7 @@ from jobs.pipeline.recorder import Recorder
 from jobs.pipeline.spec import Job
 from jobs.report.write import write_report
 from manifests import runs
-from manifests.ledger import Goal
+from manifests.ledger import RetryPolicy
 from manifests.planning.plan import Plan, make_plan, shard_name
 from manifests.schema import lineage_schema
 from stages.pipeline import Pipeline, steps
@@ -32,7 +32,7 @@ def clean_here(manifest: Path | str, output: Path | str, recipe: Recipe) -> Job:
     facts = {"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash}
     record = runs.claim(str(output), facts)
     extra = extra_schema(plan.shard(0).read_table().schema)
-    job = Job(plan, extra, recipe, Goal(record.run_id), record, steps)
+    job = Job(plan, extra, recipe, RetryPolicy(record.run_id), record, steps)
     pipeline = Pipeline.of(recipe, str(output))
     recorder = Recorder(job)
     for shard in range(plan.shards):

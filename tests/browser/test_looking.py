@@ -29,7 +29,7 @@ from tests.browser.page import (
 
 def test_it_shows_every_photo_and_why_one_failed(opened: webdriver.Chrome) -> None:
     assert sorted(listed(opened)) == sorted([*NAMES, BAD])
-    assert opened.title == "four photos: before and after", "no script of the manifest's has run"
+    assert opened.title == "out: before and after", "no script of the manifest's has run"
     for name in NAMES:
         go_to(opened, name)
         until(

@@ -24,7 +24,7 @@ from rich.console import Console
 from jobs.pipeline import recorder
 from jobs.pipeline.actor import _AHEAD
 from jobs.run import Outcome, run
-from manifests.errors import CleanupError
+from manifests.errors import CatalogCleanupError
 from manifests.ledger import Ledger
 from manifests.planning.plan import load_plan, make_plan
 from tests.support import beside, last_run
@@ -222,7 +222,7 @@ def test_credentials_that_expire(
     """Misses a token that says itself when it expires: this server does not issue any."""
     with (
         scene.sabotaged(lambda: server.remove_credentials(ACCESS_KEY)),
-        pytest.raises(CleanupError) as caught,
+        pytest.raises(CatalogCleanupError) as caught,
     ):
         scene.run()
     assert caught.value.code == "storage.credentials"
@@ -242,7 +242,7 @@ def test_a_full_disk(scene: Scene, undisturbed: dict[str, str], tmp_path: Path) 
     mount = ["mount", "-t", "tmpfs", "-o"]
     subprocess.run([*mount, "size=300k", "tmpfs", str(disk)], check=True)
     try:
-        with pytest.raises(CleanupError, match="No space left on device"):
+        with pytest.raises(CatalogCleanupError, match="No space left on device"):
             scene.run(str(disk / "out"))
         subprocess.run([*mount, "remount,size=100m", str(disk)], check=True)
         outcome = scene.run(str(disk / "out"))

@@ -175,9 +175,9 @@ def damaged_masks() -> Iterator[Case]:
 @cache
 def all_cases() -> tuple[Case, ...]:
     """The whole corpus."""
-    from tests.hostile import formats as hostile_formats  # noqa: PLC0415 - made of what is above
-    from tests.hostile import jpeg as hostile_jpeg  # noqa: PLC0415 - made of what is above
-    from tests.hostile import others as hostile_others  # noqa: PLC0415 - made of what is above
+    from tests.hostile import formats as hostile_formats  # made of what is above
+    from tests.hostile import jpeg as hostile_jpeg  # made of what is above
+    from tests.hostile import others as hostile_others  # made of what is above
 
     makers: list[Callable[[], Iterator[Case]]] = [
         damaged_photos,

@@ -74,7 +74,7 @@ def test_fills_as_the_published_program_does(
     lama: Lama,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from simple_lama_inpainting import SimpleLama  # noqa: PLC0415
+    from simple_lama_inpainting import SimpleLama
 
     monkeypatch.setenv("LAMA_MODEL", str(published))
     pixels = upright_rgb(DEMO / "photos" / photo)[part]

@@ -109,7 +109,7 @@ def test_the_judge_is_fitted_and_its_errors_are_counted(tmp_path: Path) -> None:
 
 def test_the_floor_of_the_arithmetic_is_counted_from_the_shapes() -> None:
     """By hand: 57 blocks of width 3072, whose linear layers come to 12 squares of it."""
-    from tests.bench.ideal import flux_fill_work, lama_work  # noqa: PLC0415 - takes seconds
+    from tests.bench.ideal import flux_fill_work, lama_work
 
     width, blocks, tokens = 3072, 19 + 38, 64 * 64 + 512
     one, two, all_steps = (flux_fill_work(1024, steps, 512) for steps in (1, 2, 20))

@@ -35,7 +35,7 @@ except ray.exceptions.OutOfMemoryError as error:
 
 def test_of_a_chain_of_exceptions_the_innermost_is_reported(ray_address: str) -> None:
     with ray_session(ray_address):
-        import ray  # noqa: PLC0415 - after the session has set what it reads
+        import ray  # after the session has set what it reads
 
         @ray.remote(max_retries=0)
         def fail(outer: str) -> None:
@@ -55,7 +55,7 @@ def test_of_a_chain_of_exceptions_the_innermost_is_reported(ray_address: str) ->
 
 def test_of_an_actor_that_died_its_end_is_reported_without_guesses(ray_address: str) -> None:
     with ray_session(ray_address):
-        import ray  # noqa: PLC0415 - as above
+        import ray
 
         @ray.remote(max_restarts=0)
         class Actor:

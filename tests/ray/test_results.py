@@ -13,13 +13,14 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from jobs.cli.results import EXIT_UNCHECKED, show_status, show_verdicts
 from jobs.report.write import write_report
 from jobs.results.failures import write_failures
-from jobs.results.status import as_json, show
-from jobs.results.verify import EXIT_UNCHECKED, verify
-from jobs.results.verify import show as show_verdicts
+from jobs.results.status import as_json
+from jobs.results.verify import verify
 from jobs.run import Outcome, run
-from manifests.errors import DestinationError
+from manifests.errors import OutputError
+from manifests.planning.plan import make_plan
 from manifests.runs import claim
 from stages.recipe import Recipe
 from tests.support import DEMO, last_run
@@ -45,7 +46,7 @@ def clean(manifest: Path, output: Path, address: str, **options: Any) -> Outcome
 
 def told(output: Path, *, by_shard: bool) -> str:
     console = Console(width=100, file=io.StringIO())
-    show(console, str(output), by_shard=by_shard)
+    show_status(console, str(output), by_shard=by_shard)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -124,8 +125,16 @@ def test_what_was_kept_is_told(results: Path) -> None:
 
 def test_without_a_run_there_is_nothing_to_tell(tmp_path: Path) -> None:
     for ask in (lambda: as_json(str(tmp_path)), lambda: write_failures(str(tmp_path), "x.jsonl")):
-        with pytest.raises(DestinationError) as caught:
+        with pytest.raises(OutputError) as caught:
             ask()
+        assert caught.value.code == "output.not_found"
+
+
+def test_of_a_folder_that_is_only_planned_there_is_nothing_to_tell(tmp_path: Path) -> None:
+    make_plan(str(DEMO / "manifest.csv"), str(tmp_path))
+    for ask in (as_json, lambda out: write_failures(out, "x.jsonl"), lambda out: [*verify(out)]):
+        with pytest.raises(OutputError, match="There is no run") as caught:
+            ask(str(tmp_path))
         assert caught.value.code == "output.not_found"
 
 

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from cluster.pools import PoolSize
 from jobs.run import Outcome, run
-from manifests.errors import DestinationError
+from manifests.errors import OutputError
 from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from tests.support import DEMO, encoded, last_run
@@ -219,7 +219,7 @@ def test_originals_are_never_overwritten(on_ray: Run, tmp_path: Path) -> None:
 
 def test_an_output_that_cannot_be_written_stops_the_run(on_ray: Run, tmp_path: Path) -> None:
     (tmp_path / "images").write_text("in the way")
-    with pytest.raises(DestinationError, match="Cannot store"):
+    with pytest.raises(OutputError, match="Cannot store"):
         on_ray(DEMO / "manifest.csv", tmp_path)
     assert last_run(tmp_path)["status"] == "failed"
     (tmp_path / "images").unlink()

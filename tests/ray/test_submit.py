@@ -25,9 +25,9 @@ from jobs.cli import app
 from jobs.cli.options import as_words, parse_run
 from jobs.cli.run import run as run_command
 from jobs.pipeline.metrics import METRICS
-from manifests.ledger import Goal, Ledger, tallies
+from manifests.ledger import Ledger, RetryPolicy, tallies
 from manifests.planning.plan import load_plan
-from manifests.runs import records, shows_life
+from manifests.runs import records, seems_alive
 from tests.conftest import Command
 from tests.support import DEMO, last_run
 from tests.support.ray_cluster import RayCluster, ray_cluster
@@ -274,7 +274,8 @@ def test_a_job_is_stopped_gracefully_by_its_id(
     assert plan
     ledger = Ledger(plan.output, ended["recipe_hash"])
     done = sum(
-        tally.ok for _, tally in tallies(plan, ledger, Goal(ended["run_id"]), range(plan.shards))
+        tally.ok
+        for _, tally in tallies(plan, ledger, RetryPolicy(ended["run_id"]), range(plan.shards))
     )
     assert 0 < done == ended["tally"]["ok"] < MANY
     assert "Nothing is at work" in command("stop", f"{PLACE}/many").stdout
@@ -309,7 +310,7 @@ def test_an_interrupt_ends_the_following_and_not_the_job(cluster: RayCluster, ph
         process.communicate()
         assert process.returncode == 1
         (record,) = records(f"{PLACE}/interrupted")
-        assert shows_life(record)
+        assert seems_alive(record)
     client = JobSubmissionClient(cluster.dashboard, headers=HEADERS)
     status = client.get_job_status(record.facts["job"])
     assert status == JobStatus.STOPPED, "by Ray, since its photos in flight got no time"
@@ -331,7 +332,7 @@ def test_a_connection_that_breaks_ends_the_following_and_not_the_job(
             assert "cluster.unreachable" in errors
             assert "Traceback" not in errors
             (record,) = records(f"{PLACE}/cut")
-            assert shows_life(record)
+            assert seems_alive(record)
     assert last_run(f"{PLACE}/cut")["status"] == "stopped"
 
 

@@ -13,9 +13,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from jobs.results.verify import EXIT_ALL_HOLD, EXIT_DIFFERS, EXIT_UNCHECKED, show, verify
+from jobs.cli.results import EXIT_ALL_HOLD, EXIT_DIFFERS, EXIT_UNCHECKED, show_verdicts
+from jobs.results.verify import verify
 from jobs.run import run
-from manifests.errors import DestinationError
+from manifests.errors import OutputError
 from stages.codecs.formats import detect_format
 from stages.codecs.jpeg.header import read_header
 from stages.codecs.jpeg.markers import envelope
@@ -68,7 +69,7 @@ def test_all_of_the_corpus_holds_what_was_promised(cleaned: Path, lineage: pd.Da
         is_rebuilt = any(word in name for word in ("exif-thumbnail", "photoshop", "copies"))
         assert ("rebuilt" in found.previews) == (is_rebuilt or name in ALSO_PREVIEWS), name
     shown = Console(width=200, file=io.StringIO())
-    assert show(shown, str(cleaned / "out"), sample=5) == EXIT_ALL_HOLD
+    assert show_verdicts(shown, str(cleaned / "out"), sample=5) == EXIT_ALL_HOLD
     assert re.search(
         r"5 checked: \d kept all outside the mask, \d coded again as recorded, "
         r"0 differ, 0 could not be checked\.",
@@ -176,7 +177,7 @@ def test_what_does_not_hold_is_told(
     }
     assert all(text.startswith("not the file that was stored") for text in problems.values())
     console = Console(width=200)
-    assert show(console, str(out)) == EXIT_DIFFERS
+    assert show_verdicts(console, str(out)) == EXIT_DIFFERS
     told = capsys.readouterr().out
     assert "9 checked: 1 kept all outside the mask, 0 coded again as recorded, 7 differ," in told
     assert "1 could not be checked (1 the source has changed since)." in told
@@ -198,13 +199,13 @@ def test_a_run_whose_sources_are_gone_is_no_success(ray_address: str, tmp_path: 
     (tmp_path / "m.csv").write_text("id,image,mask\n1,p.png,m.png\n")
     out = str(tmp_path / "out")
     run(str(tmp_path / "m.csv"), out, RECIPE, QUIET, address=ray_address)
-    assert show(QUIET, out) == EXIT_ALL_HOLD
+    assert show_verdicts(QUIET, out) == EXIT_ALL_HOLD
     (tmp_path / "p.png").unlink()
     (verdict,) = verify(out)
     assert (verdict.problem, verdict.found) == ("", None)
     assert verdict.unchecked == "the source or its mask cannot be read"
     assert "There is no image" in verdict.detail
-    assert show(QUIET, out) == EXIT_UNCHECKED
+    assert show_verdicts(QUIET, out) == EXIT_UNCHECKED
 
 
 def test_a_photo_whose_file_or_mask_was_repaired_is_checked(
@@ -229,6 +230,6 @@ def test_a_photo_whose_file_or_mask_was_repaired_is_checked(
 
 
 def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DestinationError, match="no run") as caught:
+    with pytest.raises(OutputError, match="no run") as caught:
         list(verify(str(tmp_path)))
     assert caught.value.code == "output.not_found"

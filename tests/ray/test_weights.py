@@ -22,7 +22,7 @@ from rich.console import Console
 
 from jobs.preflight import logging_downloads, prepare, trusted
 from manifests.errors import WeightsError
-from manifests.storage.objects import write as store
+from manifests.storage.row_files import write as store
 from stages.recipe import Recipe
 from stages.weights import download, hashes
 from stages.weights.cache import entries
@@ -46,7 +46,7 @@ FIND = (
 pytestmark = pytest.mark.usefixtures("cache")
 
 
-def error_of(ref: str) -> WeightsError:
+def error_from_code(ref: str) -> WeightsError:
     with pytest.raises(WeightsError) as caught:
         find(ref)
     return caught.value
@@ -94,7 +94,7 @@ def test_a_listed_model_is_fetched_checked_and_kept(listed: Path, web: Web, name
 
 
 def test_what_does_not_have_the_listed_hash_is_not_kept(listed: Path, cache: Path) -> None:
-    error = error_of("exchanged")
+    error = error_from_code("exchanged")
     assert error.code == "weights.wrong_hash"
     assert SHA256 in error.message
     assert "0" * 64 in error.message
@@ -114,7 +114,7 @@ def test_a_dropped_connection_is_tried_again_and_leaves_nothing(
     (retry,) = [line for line in caplog.messages if "Retrying" in line]
     assert "the connection ended after 524,288 of 1,048,576 bytes" in retry
     web.cut = 99
-    error = error_of("not-to-sell")
+    error = error_from_code("not-to-sell")
     assert error.code == "weights.missing"
     assert "the connection ended after 524,288 of 1,048,576 bytes" in error.message
     assert len(entries()) == 1
@@ -154,26 +154,26 @@ def test_a_kill_leaves_nothing_that_is_used(listed: Path, web: Web, cache: Path)
 
 def test_an_absent_model_is_told_with_all_ways_to_get_it(listed: Path, web: Web) -> None:
     web.files.clear()
-    error = error_of("big-lama")
+    error = error_from_code("big-lama")
     assert error.code == "weights.missing"
     assert f"{web.url}/lama.pt: HTTP 404" in error.message
     assert "`catalog-cleanup models pull big-lama --to DIR_OR_S3`" in error.message
     assert "--set remove.weights=…, or set LAMA_MODEL to its path" in error.message
-    assert "Ask the tests for it." in error_of("by-hand").message
-    assert "did you mean big-lama?" in error_of("big-lam").message
-    assert error_of("gs://bucket/lama.pt").code == "weights.missing"
-    assert error_of("").code == "weights.missing"
-    assert f"{web.url}/none.pt: HTTP 404" in error_of(f"{web.url}/none.pt").message
+    assert "Ask the tests for it." in error_from_code("by-hand").message
+    assert "did you mean big-lama?" in error_from_code("big-lam").message
+    assert error_from_code("gs://bucket/lama.pt").code == "weights.missing"
+    assert error_from_code("").code == "weights.missing"
+    assert f"{web.url}/none.pt: HTTP 404" in error_from_code(f"{web.url}/none.pt").message
 
 
 def test_an_unpinned_torchscript_is_refused_unless_trusted(
     listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert error_of("unpinned").code == "weights.untrusted"
+    assert error_from_code("unpinned").code == "weights.untrusted"
     assert not web.gets
     with trusted(True):
         assert find("unpinned").sha256 == SHA256
-    assert error_of("unpinned").code == "weights.untrusted", "cached is not trusted"
+    assert error_from_code("unpinned").code == "weights.untrusted", "cached is not trusted"
     assert "CATALOG_CLEANUP_TRUST" not in os.environ
     assert find(f"{web.url}/lama.pt").sha256 == SHA256, "naming it is trust enough"
 
@@ -212,7 +212,7 @@ def test_lama_model_names_a_file_instead_of_the_default(
     write(tmp_path / "mine.pt", WEIGHTS)
     assert find("big-lama").name == "big-lama", "recognised by its hash"
     monkeypatch.setenv("LAMA_MODEL", "/nowhere/lama.pt")
-    assert "LAMA_MODEL=/nowhere/lama.pt is no file" in error_of("big-lama").message
+    assert "LAMA_MODEL=/nowhere/lama.pt is no file" in error_from_code("big-lama").message
 
 
 def test_only_a_hub_needs_a_library_of_the_extra(tmp_path: Path, web: Web) -> None:
@@ -275,7 +275,7 @@ def test_files_and_folders_in_s3(s3: str, tmp_path: Path) -> None:
         assert names == {"model_index.json", "unet/net.safetensors"}
     store(f"{uri}/lama.pt", b"a new one")
     assert find(f"{uri}/lama.pt").path.read_bytes() == b"a new one"
-    error = error_of(f"{uri}/none")
+    error = error_from_code(f"{uri}/none")
     assert error.code == "weights.missing"
     assert f"{uri}/none" in error.message
 
@@ -295,7 +295,7 @@ def test_a_hub_folder_comes_without_pickles(
     }
     assert find("hf://shop/fill").sha256 == found.sha256
     web.files[f"/shop/fill/resolve/{'a' * 40}/vae/net.safetensors"] = b"x" * len(WEIGHTS)
-    error = error_of(f"hf://shop/fill@{'a' * 40}")
+    error = error_from_code(f"hf://shop/fill@{'a' * 40}")
     assert "vae/net.safetensors: not the content that the hub lists" in error.message
 
 
@@ -305,7 +305,7 @@ def test_a_small_file_of_a_hub_is_compared_with_its_hash_too(
     monkeypatch.setenv("HF_ENDPOINT", web.url)
     web.offer_repo("shop/fill", HUB_FILES)
     web.files[f"/shop/fill/resolve/{COMMIT}/scheduler/config.json"] = b"[]"
-    error = error_of("hub-commit")
+    error = error_from_code("hub-commit")
     assert error.code == "weights.missing"
     assert "scheduler/config.json: not the content that the hub lists" in error.message
     assert not entries()
@@ -325,7 +325,7 @@ def test_a_hubs_file_names_are_no_patterns(
 
 def test_an_entry_of_ones_own_list_that_is_wrong_is_named(listed: Path) -> None:
     listed.write_text('[mine]\nkind = "paint"\nformat = "pickle"\nsize = "1"\nsha265 = ""\n')
-    message = error_of("big-lama").message
+    message = error_from_code("big-lama").message
     assert f"CATALOG_CLEANUP_MODELS={listed}: mine.kind: Input should be 'remove'" in message
     assert "mine.sha265: Extra inputs are not permitted" in message
     assert "mine.licence: Field required" in message
@@ -336,7 +336,7 @@ def test_an_unpinned_hub_folder_of_pickles_is_refused(
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", web.url)
     web.offer_repo("shop/fill", {"model_index.json": b"{}", "vae/net.bin": b"pickle"})
-    assert error_of("hub").code == "weights.untrusted"
+    assert error_from_code("hub").code == "weights.untrusted"
     with trusted(True):
         assert find("hub").path.is_dir()
 
@@ -351,13 +351,13 @@ def test_a_gated_hub_is_told_with_its_page(
     for path in web.files:
         if "/resolve/" in path:
             web.refuse[path] = (status, code)
-    error = error_of("hub")
+    error = error_from_code("hub")
     assert error.code == "weights.gated"
     assert "hf://shop/fill" in error.message
     assert "https://huggingface.co/shop/fill" in error.message
     assert "set HF_TOKEN" in error.remedy
-    assert error_of("hf://shop/fill").code == "weights.gated"
-    assert error_of("hf://shop/none").code == "weights.missing"
+    assert error_from_code("hf://shop/fill").code == "weights.gated"
+    assert error_from_code("hf://shop/none").code == "weights.missing"
     assert not entries()
 
 

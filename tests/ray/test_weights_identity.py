@@ -18,7 +18,7 @@ from jobs.results.status import stand
 from jobs.results.verify import verify
 from jobs.run import Outcome, run
 from manifests.errors import WeightsError
-from manifests.storage.objects import write as store
+from manifests.storage.row_files import write as store
 from stages.recipe import Recipe
 from stages.weights.find import find, pin_of
 from tests.conftest import Command

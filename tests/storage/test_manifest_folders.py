@@ -17,7 +17,7 @@ import pytest
 from manifests.errors import ManifestError, RowError
 from manifests.planning.plan import make_plan
 from manifests.reading.read import count_rows, find_files
-from manifests.storage.objects import fetch
+from manifests.storage.row_files import fetch
 from tests.support import rows_of, tables_of, write
 
 

@@ -10,7 +10,7 @@ import pytest
 from jobs.pipeline.cost import Cost, load_prices
 from jobs.pipeline.metrics import METRICS
 from manifests.errors import ClusterError, RowError
-from manifests.storage import objects as storage
+from manifests.storage import row_files as storage
 from manifests.storage import traffic
 from tests.support import write
 from tests.support.s3_server import BUCKET, S3Server

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from manifests.errors import DestinationError, RowError, StorageError, redact
+from manifests.errors import OutputError, RowError, StorageError, redact
 from manifests.planning.marks import Marks
 from manifests.schema import LineageRow
-from manifests.storage.files import Place
-from manifests.storage.objects import fetch, read, versions, write
+from manifests.storage.place import Place
+from manifests.storage.row_files import fetch, read, versions, write
 from manifests.storage.s3 import objects
 from stages.photo import Photo
 from stages.recipe import Recipe
@@ -100,7 +100,7 @@ def test_missing_objects_buckets_and_forbidden_ones_are_told_apart(
 def test_what_cannot_be_stored_is_no_fault_of_the_row(tmp_path: Path, s3: str) -> None:
     (tmp_path / "file").write_bytes(b"")
     for uri in (str(tmp_path / "file" / "a.jpg"), "s3://no-such-bucket/a.jpg"):
-        with pytest.raises(DestinationError) as caught:
+        with pytest.raises(OutputError) as caught:
             write(uri, b"data")
         assert caught.value.code == "output.not_writable"
 

@@ -15,11 +15,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from manifests.errors import CleanupError, RowError, StorageError
-from manifests.storage.files import Place
-from manifests.storage.objects import fetch, read, versions, write
-from manifests.storage.s3 import client, objects
-from manifests.storage.s3 import retries as patience
+from manifests.errors import CatalogCleanupError, RowError, StorageError
+from manifests.storage.place import Place
+from manifests.storage.row_files import fetch, read, versions, write
+from manifests.storage.s3 import client, objects, retries
 from tests.support.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
 
 DATA = bytes(range(256)) * 1000
@@ -32,7 +31,7 @@ def impatient(own_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Ser
     boto3 by itself tries once: what succeeds does so by our own patience.
     """
     monkeypatch.setattr(client, "_READ_TIMEOUT_S", 0.5)
-    monkeypatch.setattr(patience, "_LONGEST_WAIT_S", 1.0)
+    monkeypatch.setattr(retries, "_MAX_WAIT_S", 1.0)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     return own_s3_server
 
@@ -105,7 +104,7 @@ def test_throttling_is_waited_out(impatient: S3Server) -> None:
 
 
 def code_of(action: Callable[[], object]) -> str:
-    with pytest.raises(CleanupError) as caught:
+    with pytest.raises(CatalogCleanupError) as caught:
         action()
     return caught.value.code
 

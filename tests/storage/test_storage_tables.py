@@ -16,7 +16,7 @@ import pytest
 from botocore.exceptions import ConnectionClosedError
 from pyarrow import fs
 
-from manifests.storage.files import Place
+from manifests.storage.place import Place
 from manifests.storage.s3 import filesystem, objects
 from manifests.storage.s3.client import connect
 from tests.support.s3_server import BUCKET, S3Server

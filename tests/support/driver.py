@@ -9,7 +9,7 @@ from functools import partial
 from rich.console import Console
 
 from jobs.run import run
-from manifests.errors import CleanupError
+from manifests.errors import CatalogCleanupError
 from stages.recipe import Recipe
 from tests.support import faulty_steps as doubles
 
@@ -31,7 +31,7 @@ def main() -> int:
             rows_per_shard=given.rows_per_shard,
             steps=partial(doubles.watched, log=given.log, pause_s=given.pause),
         )
-    except CleanupError as error:
+    except CatalogCleanupError as error:
         sys.stderr.write(f"{error.code}: {error}\n")
         return 1
     return outcome.exit_code

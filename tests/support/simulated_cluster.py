@@ -79,7 +79,7 @@ class SimulatedCluster:
 
     def nodes(self) -> dict[str, str]:
         """Node id -> type of the workers that are up."""
-        from ray.autoscaler.v2.sdk import get_cluster_status  # noqa: PLC0415 - slow to load
+        from ray.autoscaler.v2.sdk import get_cluster_status
 
         status = get_cluster_status(self.address)
         up = [*status.active_nodes, *status.idle_nodes]
@@ -241,7 +241,7 @@ def _processes(variable: str, value: str) -> Iterator[int]:
 
 
 def _own_ip() -> str:
-    import ray.util  # noqa: PLC0415 - slow to load
+    import ray.util
 
     address: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     return address

@@ -78,7 +78,6 @@
       ...summary.fidelity.map((line) => line.split(/: (.*)/, 2)),
       ["throughput", summary.rowsPerSecond ? `${summary.rowsPerSecond.toFixed(2)} photos/s` : ""],
       ["runs took", summary.seconds ? seconds(summary.seconds) : ""],
-      ["cost", summary.cost === null ? "" : `${summary.cost.toFixed(2)}; ${summary.costPerThousand.toFixed(2)} for 1,000 photos`],
       ...Object.entries(summary.flags).map(([flag, count]) => [`flagged ${flag.replaceAll("_", " ")}`, number(count)]),
     ]));
     if (summary.codes.length) {

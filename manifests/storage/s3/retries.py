@@ -1,4 +1,4 @@
-"""Which failures of S3 are worth another try, and whose fault it is when none helps.
+"""Which failures of S3 are retried, and whose fault it is when no retry helps.
 
 boto3 tries a request a few times by itself (``AWS_MAX_ATTEMPTS``, ``AWS_RETRY_MODE``). Here it is
 tried again for minutes, with full jitter (a wait drawn between 0 and a limit that doubles), as
@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-_LONGEST_WAIT_S = 20.0
+_MAX_WAIT_S = 20.0
 
 #: Who waits for longer than this says so, and a process no more often than that.
 _QUIET_S = 10.0
@@ -53,8 +53,8 @@ _THROTTLED = frozenset(
     }
 )
 
-#: Failures of the way, which the server tells with a status of 400 or 409.
-_ON_THE_WAY = frozenset(
+#: Failures in transit, which the server reports with a status of 400 or 409.
+_IN_TRANSIT = frozenset(
     {
         "RequestTimeout",
         "RequestTimeoutException",
@@ -129,22 +129,22 @@ def request(uri: str, action: Callable[[S3Client], T]) -> T:
     connection = connect()
     try:
         try:
-            return _persist(uri, action, connection)
+            return _retry(uri, action, connection)
         except _FAILURES as error:
             if not _is_about_credentials(error):
                 raise
             connection = renew(connection)  # they may have been renewed on disk
-            return _persist(uri, action, connection)
+            return _retry(uri, action, connection)
     except _FAILURES as error:
-        raise _told(_cause(error), uri, connection) from error
+        raise _translate(_cause(error), uri, connection) from error
 
 
-def _persist(uri: str, action: Callable[[S3Client], T], connection: Connection) -> T:
+def _retry(uri: str, action: Callable[[S3Client], T], connection: Connection) -> T:
     retrying = Retrying(
-        retry=retry_if_exception(_may_pass),
-        wait=wait_random_exponential(max=_LONGEST_WAIT_S),
+        retry=retry_if_exception(_is_transient),
+        wait=wait_random_exponential(max=_MAX_WAIT_S),
         stop=stop_after_delay(connection.settings.retry_s),
-        before_sleep=lambda state: _note(uri, state),
+        before_sleep=lambda state: _warn(uri, state),
         reraise=True,
     )
     return retrying(action, connection.client)
@@ -163,12 +163,12 @@ def _cause(error: BaseException) -> BaseException:
     return error.last_exception if isinstance(error, RetriesExceededError) else error
 
 
-def _may_pass(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed later."""
     error = _cause(error)
     code, status = code_and_status(error)
     code = code.removeprefix("KMS.")
-    if code in _THROTTLED | _ON_THE_WAY or code.startswith("Throttling"):
+    if code in _THROTTLED | _IN_TRANSIT or code.startswith("Throttling"):
         return True
     if status in (501, 507):  # not implemented; full, as some servers say
         return False
@@ -181,13 +181,15 @@ def _is_about_credentials(error: BaseException) -> bool:
     return isinstance(error, _NO_CREDENTIALS) or code_and_status(error)[0] in _CREDENTIALS
 
 
-def _told(error: BaseException, uri: str, connection: Connection) -> Exception:
-    """What the caller is to know: an OSError about the object, or a StorageError."""
+def _translate(error: BaseException, uri: str, connection: Connection) -> Exception:
+    """Translate into an OSError about the object, or a StorageError."""
     code, status = code_and_status(error)
     text = str(error).rstrip(".")
     if _is_about_credentials(error):
         return StorageError("storage.credentials", f"{uri}: {text}.")
-    if isinstance(error, boto.SSLError) or (_may_pass(error) and not _answers(uri, connection)):
+    if isinstance(error, boto.SSLError) or (
+        _is_transient(error) and not _responds(uri, connection)
+    ):
         return StorageError("storage.unreachable", f"{uri}: {text}.")
     text += " (it was changed while it was read)" if code == "PreconditionFailed" else ""
     if code in _ARCHIVED:
@@ -197,20 +199,20 @@ def _told(error: BaseException, uri: str, connection: Connection) -> Exception:
     return OSError(errno.EACCES if code.startswith("KMS.") else number, text, uri)
 
 
-def _answers(uri: str, connection: Connection) -> bool:
-    """Whether the storage has a word for us about the bucket, be it that we may not see it."""
+def _responds(uri: str, connection: Connection) -> bool:
+    """Whether the storage responds at all, even if only with 403."""
     bucket = uri.partition("://")[2].partition("/")[0]
     try:
         connection.probe.head_bucket(Bucket=bucket)
     except _FAILURES as error:
-        return 0 < code_and_status(error)[1] < 500 and not _may_pass(error)
+        return 0 < code_and_status(error)[1] < 500 and not _is_transient(error)
     return True
 
 
 _warned_at = -_SECONDS_PER_WARNING
 
 
-def _note(uri: str, state: RetryCallState) -> None:
+def _warn(uri: str, state: RetryCallState) -> None:
     """Say why nothing seems to happen, once in a while and not for every thread."""
     traffic.count(retries=1)
     global _warned_at  # noqa: PLW0603 - the process's, as its stderr is

@@ -152,7 +152,7 @@ def _open_heic(data: bytes) -> Any:
 
 def _pillow_heif() -> ModuleType:
     try:
-        import pillow_heif  # noqa: PLC0415 - an extra
+        import pillow_heif
     except ImportError:
         raise UnsupportedError("reading HEIC takes pillow-heif: pip install pillow-heif") from None
     return pillow_heif

@@ -15,7 +15,7 @@ from diffusers.models.attention_dispatch import (
 )
 from transformers.utils import logging as transformers_logging
 
-from manifests.errors import WeightsError
+from manifests.errors import RowError, WeightsError
 from stages.recipe.options import Dtype
 from stages.weights.foreign import kind_of, reason
 
@@ -98,7 +98,7 @@ def load_part(kind: Any, folder: Path, part: str, dtype: torch.dtype, **switches
             **switches,
         )
     except torch.OutOfMemoryError as error:
-        raise WeightsError(
+        raise RowError(
             "model.out_of_memory", f"{folder / part} does not fit: {reason(error)}."
         ) from None
     except Exception as error:  # the libraries raise a dozen kinds for a file that is not right
@@ -128,7 +128,7 @@ def fp8_config(dtype: torch.dtype, device: torch.device) -> TorchAoConfig:
     if dtype is not torch.bfloat16:
         raise _unavailable("refine.fp8 goes with refine.dtype = bfloat16 alone.")
     try:
-        from torchao.quantization import (  # noqa: PLC0415 - an extra of the extra
+        from torchao.quantization import (
             Float8DynamicActivationFloat8WeightConfig,
             PerRow,
         )
@@ -185,7 +185,8 @@ def place(pipe: Any, device: torch.device, *, offload: bool) -> None:
     """Put the pipeline on the device: all of it, or with ``offload`` only the part at work.
 
     Raises:
-        WeightsError: ``model.unavailable``: offload without a GPU; ``model.out_of_memory``.
+        WeightsError: ``model.unavailable``: offload without a GPU.
+        RowError: ``model.out_of_memory``.
     """
     if offload and device.type == "cpu":
         raise _unavailable("refine.offload takes a GPU.")

@@ -18,9 +18,8 @@ import ray
 import yaml
 
 from cluster.deploy import generate
-from cluster.deploy.machines import MACHINES
 from cluster.pools import Pools, PoolSize, selects
-from cluster.sizing import NodeGroup, size_pools
+from cluster.sizing import NodeShape, size_pools
 from jobs.pipeline.placement import load_pools
 
 ROOT = Path(__file__).parents[3]
@@ -97,11 +96,8 @@ def test_the_files_are_those_of_the_pools() -> None:
         )
 
 
-def nodes_to_come(pools: Pools) -> list[NodeGroup]:
-    return [
-        NodeGroup(name, each.cpus, each.gpus, each.memory_gib, each.labels, 0, each.max_nodes)
-        for name, each in pools.nodes.items()
-    ]
+def nodes_to_come(pools: Pools) -> list[NodeShape]:
+    return [NodeShape.to_come(name, each) for name, each in pools.nodes.items()]
 
 
 def test_the_pools_find_their_machines_before_and_after_these_are_up() -> None:
@@ -169,9 +165,9 @@ def test_a_cluster_has_a_group_for_each_pool(name: str) -> None:
     assert cluster["enableInTreeAutoscaling"]
     groups = {group["groupName"]: group for group in cluster["workerGroupSpecs"]}
     assert list(groups) == ["cpu", "small-gpu", "large-gpu"]
-    for machine in MACHINES:
+    for machine in generate.machine_types():
         group = groups[machine.group]
-        assert group["minReplicas"] == 0 < group["maxReplicas"] == machine.most
+        assert group["minReplicas"] == 0 < group["maxReplicas"] == machine.max_nodes
         assert group.get("labels", {}) == dict(machine.labels)
         spec = group["template"]["spec"]
         tolerated = {each["key"] for each in spec["tolerations"]}
@@ -203,7 +199,7 @@ def test_a_run_of_a_job_is_tried_again_unless_it_finished(tmp_path: Path) -> Non
     spec = loaded("kuberay/rayjob.yaml")["spec"]
     assert spec["backoffLimit"] > 0
     fake = tmp_path / "catalog-cleanup"
-    for code, ended in ((0, 0), (2, 0), (1, 1)):
+    for code, ended in ((0, 0), (3, 0), (2, 1), (1, 1)):
         fake.write_text(f"#!/bin/sh\nexit {code}\n")
         fake.chmod(0o755)
         done = subprocess.run(
@@ -231,10 +227,10 @@ def test_ray_up_takes_its_file() -> None:
     jsonschema.validate(made, json.loads(schema.read_text()))
     types = made["available_node_types"]
     assert made["head_node_type"] in types
-    for machine in MACHINES:
+    for machine in generate.machine_types():
         workers = types[machine.group]
         assert workers["labels"] == dict(machine.labels)
-        assert workers["max_workers"] == machine.most
+        assert workers["max_workers"] == machine.max_nodes
         assert workers["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
     assert "InstanceMarketOptions" not in types["head"]["node_config"]
 
@@ -285,7 +281,8 @@ def test_the_image_is_built_of_what_there_is_and_from_the_lock() -> None:
         if instruction == "COPY" and not rest.startswith("--from")
         for name in rest.split()[:-1]
     ]
-    assert ("COPY", f"cluster/deploy/pools.toml {generate.POOLS_FILE}") in instructions()
+    (pools,) = re.findall(r"--pools (\S+)", loaded("kuberay/rayjob.yaml")["spec"]["entrypoint"])
+    assert ("COPY", f"cluster/deploy/pools.toml {pools}") in instructions()
     assert {"uv.lock", "manifests", "stages", "cluster", "jobs"} <= set(copied)
     for name in copied:
         assert (ROOT / name).exists()
@@ -302,7 +299,9 @@ def test_the_image_is_small_and_not_root() -> None:
     assert all(re.search(r":\S*\d", rest) for rest in stages), "a base without a version"
     last = steps[max(number for number, step in enumerate(steps) if step[0] == "FROM") :]
     (user,) = [rest for name, rest in last if name == "USER"]
-    assert int(user) == generate.USER != 0
+    assert int(user) != 0
+    for pod in [*pods(ray_clusters()["raycluster"]), *pods(ray_clusters()["rayjob"])]:
+        assert pod["spec"]["securityContext"]["runAsUser"] == int(user)
     assert not [rest for _, rest in steps if "models pull" in rest], "weights are not baked in"
     assert not [rest for name, rest in last if "uv" in rest.split()]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from stages.codecs.tiff import tags as tiff_tags
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.recipe import Recipe
-from stages.verify import Finding, Promise, compare
+from stages.verify import Finding, Promise, compare, differing
+from stages.verify.containers import list_parts
 from tests.support import encoded
 from tests.support.corpus import SRGB, XMP, exif_with_thumbnail, segment
 from tests.support.corpus import photoshop as resources_of
@@ -182,6 +184,43 @@ def test_a_lost_page_and_a_changed_one_are_seen(clean: Clean, photo: Pixels) -> 
     spoiled = bytearray(result)
     spoiled[places[0]] ^= 1
     assert compare(source, bytes(spoiled), promise).differing == ["page 2/samples"]
+
+
+def test_a_tag_that_is_no_number_is_the_same_as_itself(photo: Pixels) -> None:
+    buffer = io.BytesIO()
+    tags: list[Any] = [(65000, 12, 2, (float("nan"), 1.5), True)]
+    tifffile.imwrite(buffer, photo, photometric="rgb", metadata=None, extratags=tags)
+    data = buffer.getvalue()
+    assert "EXIF 0/65000" in list_parts(data).values
+    assert differing(list_parts(data), list_parts(data), "") == []
+    other = data.replace(np.float64(1.5).tobytes(), np.float64(2.5).tobytes())
+    assert differing(list_parts(data), list_parts(other), "") == ["EXIF 0/65000"]
+
+
+@pytest.mark.parametrize("segments", ["JFIF", "JFXX with a palette", "JFXX", "EXIF"])
+def test_an_uncompressed_preview_does_not_stay_whatever_it_shows(
+    clean: Clean, photo: Pixels, segments: str
+) -> None:
+    small = np.full((20, 30, 3), 200, np.uint8)
+    planted = {
+        "JFIF": segment(0xE0, b"JFIF\0\1\2\0\0\1\0\1" + bytes([30, 20]) + small.tobytes()),
+        "JFXX with a palette": segment(0xE0, b"JFXX\0\x11" + bytes([30, 20]) + small.tobytes()),
+        "JFXX": segment(0xE0, b"JFXX\0\x13" + bytes([30, 20]) + small.tobytes()),
+        "EXIF": segment(0xE1, b"Exif\0\0" + uncompressed_exif(small)),
+    }[segments]
+    result, promise = clean(_again(photo))
+    problems = compare(_again(photo), result[:2] + planted + result[2:], promise).problems
+    name = "EXIF 1/raw samples" if segments == "EXIF" else "JFIF thumbnail"
+    assert f"the old picture still shows: {name}" in problems
+
+
+def uncompressed_exif(small: Pixels) -> bytes:
+    """A block whose thumbnail are RGB samples in one strip."""
+    height, width = small.shape[:2]
+    tags = [(256, 4, width), (257, 4, height), (259, 4, 1), (273, 4, 100), (279, 4, small.size)]
+    rows = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    head = b"II*\0" + struct.pack("<IHI", 8, 0, 14) + struct.pack("<H", len(tags)) + rows
+    return head.ljust(100, b"\0") + small.tobytes()
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)

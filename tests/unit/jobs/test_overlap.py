@@ -43,6 +43,18 @@ def test_no_more_photos_are_read_ahead_than_threads() -> None:
     assert len(begun) == 20
 
 
+@pytest.mark.parametrize("taken", [1, 20])
+def test_no_thread_outlives_the_block_whether_it_was_taken_whole_or_given_up(taken: int) -> None:
+    """An actor that has nothing to do has no threads, which could delay the end of its process."""
+    before = set(threading.enumerate())
+    made = overlapped(photos(20), lambda _: None, threads=3, most_bytes=_MIB)
+    for _ in range(taken):
+        next(made)
+    assert set(threading.enumerate()) > before
+    next(made, None) if taken == 20 else made.close()  # type: ignore[attr-defined]
+    assert set(threading.enumerate()) == before
+
+
 def test_no_more_bytes_are_read_ahead_than_there_is_room_for() -> None:
     done: list[str] = []
 

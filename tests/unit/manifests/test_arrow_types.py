@@ -20,7 +20,7 @@ from jobs.pipeline.spec import Job
 from jobs.results.failures import write_failures
 from manifests import runs
 from manifests.errors import ManifestError
-from manifests.ledger import Goal, Ledger
+from manifests.ledger import Ledger, RetryPolicy
 from manifests.planning.plan import load_plan, make_plan
 from manifests.reading.arrow_types import plain_column, plain_table
 from manifests.schema import LineageRow
@@ -178,7 +178,7 @@ def fail_all(output: str) -> None:
     assert plan
     run = runs.claim(output, {"recipe": TELEA.model_dump(mode="json"), "recipe_hash": TELEA.hash})
     planned = plan.shard(0).read_table()
-    job = Job(plan, extra_schema(planned.schema), TELEA, Goal(run.run_id), run, steps)
+    job = Job(plan, extra_schema(planned.schema), TELEA, RetryPolicy(run.run_id), run, steps)
     recorder = Recorder(job)
     extra = job.extra.names
     for photo in read_pending(job, 0):

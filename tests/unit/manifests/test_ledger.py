@@ -17,7 +17,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
-from manifests.ledger import Goal, Ledger, reconcile, set_aside
+from manifests.ledger import Ledger, RetryPolicy, reconcile, set_aside
 from manifests.planning.plan import Plan, load_plan, make_plan
 from manifests.schema import LineageRow, lineage_schema
 from stages.photo import lineage_dict
@@ -81,11 +81,11 @@ def test_what_remains_is_the_plan_less_the_lineage(plan: Plan, ledger: Ledger) -
     add(ledger, 0, rows(plan, [0, 1]), rows(plan, [2], status="failed", error_code="image.corrupt"))
     add(ledger, 1, rows(plan, [5], status="crashed", error_code="row.crashed"))
     add(Ledger(plan.output, "another"), 1, rows(plan, [6, 7]))
-    tally = reconcile(plan, ledger, Goal(SECOND), range(2))
+    tally = reconcile(plan, ledger, RetryPolicy(SECOND), range(2))
     assert (tally.rows, tally.ok, tally.failed, tally.crashed) == (10, 2, {"image.corrupt": 1}, 1)
     assert tally.missing == [(0, "3"), (0, "4"), (1, "6"), (1, "7"), (1, "8"), (1, "9")]
     assert (tally.missing_count, tally.unfinished) == (6, {0: 2, 1: 4})
-    again = reconcile(plan, ledger, Goal(SECOND, frozenset({"failed", "crashed"})), [0])
+    again = reconcile(plan, ledger, RetryPolicy(SECOND, frozenset({"failed", "crashed"})), [0])
     assert again.missing == [(0, "2"), (0, "3"), (0, "4")]
 
 
@@ -102,13 +102,13 @@ def test_a_row_of_a_later_run_counts_whatever_the_clocks_said(plan: Plan, ledger
 def test_a_row_that_calls_for_work_gives_way_to_its_result(plan: Plan, ledger: Ledger) -> None:
     add(ledger, 0, rows(plan, [0, 1], FIRST))
     add(ledger, 0, rows(plan, [0], SECOND, "stale", finished_at=NOON + timedelta(hours=1)))
-    assert (0, "0") in reconcile(plan, ledger, Goal(SECOND), [0]).missing
+    assert (0, "0") in reconcile(plan, ledger, RetryPolicy(SECOND), [0]).missing
     add(ledger, 0, rows(plan, [0], SECOND, "ok"))
-    tally = reconcile(plan, ledger, Goal(SECOND), [0])
+    tally = reconcile(plan, ledger, RetryPolicy(SECOND), [0])
     assert (0, "0") not in tally.missing
     assert tally.superseded == {0: 2}
     ledger.compact(0)
-    assert reconcile(plan, ledger, Goal(SECOND), [0]).superseded == {}
+    assert reconcile(plan, ledger, RetryPolicy(SECOND), [0]).superseded == {}
 
 
 @pytest.mark.parametrize("as_text", [False, True])
@@ -150,13 +150,13 @@ def test_a_half_written_file_costs_its_rows_and_no_others(plan: Plan, ledger: Le
     add(ledger, 0, rows(plan, [3, 4]))
     (torn,) = set(files(ledger, 0)) - {whole}
     torn.write_bytes(torn.read_bytes()[:-100])
-    tally = reconcile(plan, ledger, Goal(SECOND), [0])
+    tally = reconcile(plan, ledger, RetryPolicy(SECOND), [0])
     assert tally.missing == [(0, "3"), (0, "4")]
     assert [file.uri for file in tally.damaged] == [str(torn)]
     ledger.compact(0)
     assert set(files(ledger, 0)) == {whole, torn}, "nothing is merged beside a damaged file"
     set_aside(tally.damaged[0])
-    assert reconcile(plan, ledger, Goal(SECOND), [0]).damaged == []
+    assert reconcile(plan, ledger, RetryPolicy(SECOND), [0]).damaged == []
     assert files(ledger, 0) == [whole]
     assert len(list(whole.parent.glob(".damaged-*"))) == 1, "nothing is deleted"
 
@@ -180,7 +180,7 @@ def test_files_are_merged_while_others_read_and_write(plan: Plan, ledger: Ledger
     assert sorted(ledger.latest(0)["run_id"].to_pylist()) == [
         f"{n:06d}-aaaaaa" for n in range(35, 40)
     ]
-    assert reconcile(plan, ledger, Goal(SECOND), [0]).missing_count == 0
+    assert reconcile(plan, ledger, RetryPolicy(SECOND), [0]).missing_count == 0
     assert len(files(ledger, 0)) == 1
 
 
@@ -196,7 +196,7 @@ def test_what_was_kept_is_counted_by_kind_and_reason(ledger: Ledger, plan: Plan)
         ledger, 1, kept([7], "reencoded", "P widened to RGB; converted from png to jpeg, quality 9")
     )
     add(ledger, 1, kept([8], "reencoded"), kept([9], "lossless"))
-    tally = reconcile(plan, ledger, Goal(FIRST), range(2))
+    tally = reconcile(plan, ledger, RetryPolicy(FIRST), range(2))
     assert tally.kept == {"coefficients": 2, "lossless": 2, "identical": 1, "reencoded": 4}
     assert tally.recoded == {
         "lossy WebP": 2,

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manifests.errors import DestinationError, ManifestError
+from manifests.errors import ManifestError, OutputError
 from manifests.planning.plan import Plan, load_plan, make_plan, parse_shards
 from tests.support import rows_of, tables_of, write
 
@@ -80,6 +80,9 @@ def test_folders_and_patterns_take_files_by_name(tmp_path: Path) -> None:
         ),
         ("m.csv", b"id,image,mask\n1,a,b\n2,\xff\xfe,b\n", "manifest.unreadable", "line 3 is not"),
         ("m.csv", 'id,image,mask\n1,"a\nb",c\n,x,y\n', "manifest.missing_id", "no id in line 4"),
+        ("m.csv", 'id,image,mask\n1,a,b\n2,a,"b\n3,a,b\n', "manifest.unreadable", "mark in line 3"),
+        ("m.jsonl", '{"id": "1", "id": "2"}\n', "manifest.unreadable", "two fields of one name"),
+        ("m.jsonl", '{"id": "1", "x": NaN}\n', "manifest.unreadable", "line 1: NaN is no number"),
         ("m.jsonl", '{"id": "1"\n', "manifest.unreadable", "line 1: Expecting"),
         ("m.jsonl", "[1]\n", "manifest.unreadable", "line 1 is not an object"),
         ("m.jsonl", '{"image": "a", "mask": "b"}\n', "manifest.missing_column", "no column id"),
@@ -178,6 +181,8 @@ def test_ids_that_would_lose_digits_are_refused(tmp_path: Path) -> None:
     line = '{"id": 12345678901234567890, "image": "a", "mask": "b"}\n'
     with pytest.raises(ManifestError, match="put them in quotes"):
         tables_of(write(tmp_path / "m.jsonl", line))
+    with pytest.raises(ManifestError, match="put them in quotes"):
+        tables_of(write(tmp_path / "m.jsonl", line.replace("12345678901234567890", "1.5")))
 
 
 def test_files_whose_columns_do_not_fit_are_told(tmp_path: Path) -> None:
@@ -234,7 +239,7 @@ def test_the_plan_is_kept_and_another_manifest_refused(tmp_path: Path) -> None:
     first = make_plan(path, str(tmp_path / "out"), rows_per_shard=1)
     assert make_plan(path, str(tmp_path / "out"), rows_per_shard=2) == first
     write(tmp_path / "m.csv", CSV + "3,c.jpg,c.png,0014\n")
-    with pytest.raises(DestinationError, match="another manifest") as caught:
+    with pytest.raises(OutputError, match="another manifest") as caught:
         make_plan(path, str(tmp_path / "out"))
     assert caught.value.code == "output.other_run"
 
@@ -309,7 +314,7 @@ def test_shards_are_chosen_by_numbers_and_ranges(
     "text", ["", "11", "0-11", "3-1", "-1", "1,,2", "x", "0-999999999", "\u0661"]
 )
 def test_shards_that_are_not_there_are_told(tmp_path: Path, text: str) -> None:
-    with pytest.raises(DestinationError, match=r"is no shard of .*, which has 11") as caught:
+    with pytest.raises(OutputError, match=r"is no shard of .*, which has 11") as caught:
         parse_shards(text, eleven_shards(tmp_path))
     assert caught.value.code == "output.no_such_shard"
 

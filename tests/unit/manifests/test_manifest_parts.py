@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests.errors import ManifestError
-from manifests.planning.duplicates import FIRST, FURTHER, UNIQUE, IdHashes
+from manifests.planning.duplicates import FIRST, REPEATED, UNIQUE, IdHashes
 from manifests.planning.plan import make_plan
 from manifests.reading import formats
 from manifests.reading.read import find_files, read_parts
@@ -172,7 +172,7 @@ def test_repeated_ids_are_found_exactly(ids: list[str]) -> None:
     looks = [unicodedata.normalize("NFC", name) for name in ids]
     spelled = [(look, look == name) for look, name in zip(looks, ids, strict=True)]
     wanted = [
-        UNIQUE if looks.count(look) == 1 else FURTHER if spelled[row] in spelled[:row] else FIRST
+        UNIQUE if looks.count(look) == 1 else REPEATED if spelled[row] in spelled[:row] else FIRST
         for row, look in enumerate(looks)
     ]
     assert hashes.find().tolist() == wanted
@@ -181,7 +181,7 @@ def test_repeated_ids_are_found_exactly(ids: list[str]) -> None:
 def test_long_ids_are_told_apart_behind_their_common_beginning() -> None:
     hashes = IdHashes()
     hashes.add(pa.array(["z" * 300 + "1", "z" * 300 + "2", "z" * 300 + "1"]).slice(0))
-    assert hashes.find().tolist() == [FIRST, UNIQUE, FURTHER]
+    assert hashes.find().tolist() == [FIRST, UNIQUE, REPEATED]
 
 
 def test_shards_of_large_rows_have_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.errors import ManifestError
-from manifests.ledger import Goal, Ledger, reconcile
+from manifests.ledger import Ledger, RetryPolicy, reconcile
 from manifests.planning.plan import make_plan
 from manifests.schema import SHARD_SCHEMA, LineageRow, lineage_schema
 from stages.photo import lineage_dict
@@ -192,7 +192,7 @@ def test_a_row_whose_marks_have_changed_is_still_to_be_done(tmp_path: Path) -> N
     ]
     ledger = Ledger(plan.output, "x")
     ledger.add(0, [lineage_dict(row) for row in rows], lineage_schema())
-    tally = reconcile(plan, ledger, Goal("run"), [0])
+    tally = reconcile(plan, ledger, RetryPolicy("run"), [0])
     assert tally.missing == [(0, "2")]
 
 

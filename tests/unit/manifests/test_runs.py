@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from manifests import runs
-from manifests.errors import DestinationError
-from manifests.runs import RunRecord, claim, latest_by_recipe, records, refuse_if_at_work
+from manifests.errors import OutputError
+from manifests.runs import RunRecord, claim, latest_by_recipe, raise_if_running, records
 
 FACTS = {"recipe_hash": "r", "only_shards": None}
 
@@ -45,20 +45,20 @@ def test_of_many_that_begin_at_once_each_has_a_number(
 def test_a_second_run_on_the_same_photos_is_refused(tmp_path: Path) -> None:
     first = claim(str(tmp_path), FACTS)
     second = claim(str(tmp_path), FACTS)
-    refuse_if_at_work(first, silent)
-    with pytest.raises(DestinationError, match=f"Run {first.run_id} is at work") as caught:
-        refuse_if_at_work(second, silent)
+    raise_if_running(first, silent)
+    with pytest.raises(OutputError, match=f"Run {first.run_id} is at work") as caught:
+        raise_if_running(second, silent)
     assert caught.value.code == "output.in_use"
     first.write(status="finished")
-    refuse_if_at_work(second, silent)
+    raise_if_running(second, silent)
 
 
 def test_runs_of_other_shards_or_recipes_work_side_by_side(tmp_path: Path) -> None:
     claim(str(tmp_path), FACTS | {"only_shards": [0, 1]})
-    refuse_if_at_work(claim(str(tmp_path), FACTS | {"only_shards": [2, 3]}), silent)
-    refuse_if_at_work(claim(str(tmp_path), FACTS | {"recipe_hash": "other"}), silent)
-    with pytest.raises(DestinationError):
-        refuse_if_at_work(claim(str(tmp_path), FACTS | {"only_shards": [3, 1]}), silent)
+    raise_if_running(claim(str(tmp_path), FACTS | {"only_shards": [2, 3]}), silent)
+    raise_if_running(claim(str(tmp_path), FACTS | {"recipe_hash": "other"}), silent)
+    with pytest.raises(OutputError):
+        raise_if_running(claim(str(tmp_path), FACTS | {"only_shards": [3, 1]}), silent)
 
 
 def test_a_run_whose_process_was_killed_is_in_nobodys_way(tmp_path: Path) -> None:
@@ -75,10 +75,10 @@ def test_a_run_whose_process_was_killed_is_in_nobodys_way(tmp_path: Path) -> Non
         assert killed.stdout
         killed.stdout.readline()
         ours = claim(str(tmp_path), FACTS)
-        with pytest.raises(DestinationError, match=f"process {killed.pid}"):
-            refuse_if_at_work(ours, silent)
+        with pytest.raises(OutputError, match=f"process {killed.pid}"):
+            raise_if_running(ours, silent)
         killed.kill()
-    refuse_if_at_work(ours, silent)
+    raise_if_running(ours, silent)
 
 
 def test_a_run_of_another_machine_is_waited_for(
@@ -88,13 +88,13 @@ def test_a_run_of_another_machine_is_waited_for(
     monkeypatch.setattr(runs, "_POLL_S", 0.05)
     other = elsewhere(claim(str(tmp_path), FACTS))
     told: list[str] = []
-    refuse_if_at_work(claim(str(tmp_path), FACTS), told.append)
+    raise_if_running(claim(str(tmp_path), FACTS), told.append)
     assert told[0].startswith(f"Run {other.run_id} may be at work here; waiting ")
     other.beat()
     later = threading.Timer(0.5, other.beat, kwargs={"ok": 5})
     later.start()
-    with pytest.raises(DestinationError, match="elsewhere"):
-        refuse_if_at_work(claim(str(tmp_path), FACTS), silent)
+    with pytest.raises(OutputError, match="elsewhere"):
+        raise_if_running(claim(str(tmp_path), FACTS), silent)
     later.join()
     assert other.progress()["ok"] == 5
 

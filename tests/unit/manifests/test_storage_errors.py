@@ -14,10 +14,9 @@ from threading import Thread
 
 import pytest
 
-from manifests.errors import CleanupError, DestinationError, RowError, StorageError
-from manifests.storage.objects import fetch, write
-from manifests.storage.s3 import objects
-from manifests.storage.s3 import retries as patience
+from manifests.errors import CatalogCleanupError, OutputError, RowError, StorageError
+from manifests.storage.row_files import fetch, write
+from manifests.storage.s3 import objects, retries
 from tests.support.s3_server import BUCKET
 
 ARCHIVED = "The operation is not valid for the object's storage class"
@@ -74,7 +73,7 @@ def _serving() -> Iterator[tuple[Refusing, int]]:
 
 @pytest.fixture
 def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusing]:
-    monkeypatch.setattr(patience, "_LONGEST_WAIT_S", 0.01)
+    monkeypatch.setattr(retries, "_MAX_WAIT_S", 0.01)
     with _serving() as (server, port):
         for name, value in {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
@@ -154,7 +153,7 @@ def test_throttling_of_whatever_kind_is_waited_out(
 
 def test_an_output_that_kms_does_not_let_us_write_stops_the_run(refusing: Refusing) -> None:
     refusing.set(400, "KMS.DisabledException", "arn:aws:kms:key is disabled")
-    with pytest.raises(DestinationError, match="KMS") as caught:
+    with pytest.raises(OutputError, match="KMS") as caught:
         write(URI, b"photo")
     assert caught.value.code == "output.not_writable"
 
@@ -163,4 +162,4 @@ def test_a_head_that_says_403_finds_out_why(refusing: Refusing) -> None:
     refusing.set(403, "InvalidObjectState", ARCHIVED)
     with pytest.raises(OSError, match="storage class") as caught:
         objects.head(URI)
-    assert not isinstance(caught.value, (PermissionError, CleanupError))
+    assert not isinstance(caught.value, (PermissionError, CatalogCleanupError))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from manifests.errors import CleanupError, RecipeError, RowError
+from manifests.errors import CatalogCleanupError, RecipeError, RowError
 from manifests.schema import LineageRow
 from stages.cleaner import Cleaner, clean
 from stages.inputs import Picture
@@ -131,7 +131,7 @@ def test_arrays_come_back_in_their_own_shape_and_depth(
 
 
 def test_a_profile_of_a_pillow_picture_is_kept(coffee: Bytes) -> None:
-    from PIL import ImageCms  # noqa: PLC0415 - of this test alone
+    from PIL import ImageCms
 
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     picture = Image.fromarray(coffee)
@@ -185,7 +185,7 @@ def test_options_are_those_of_a_recipe(coffee: Bytes) -> None:
     ],
 )
 def test_errors_are_raised_with_their_code_and_remedy_once(
-    arguments: dict[str, Any], kind: type[CleanupError], told: str
+    arguments: dict[str, Any], kind: type[CatalogCleanupError], told: str
 ) -> None:
     with pytest.raises(kind) as caught:
         clean(**{"photo": COFFEE, "recipe": "telea", **arguments})

@@ -115,8 +115,8 @@ def test_detail_is_lost_in_texture_and_not_on_smooth_ground(filled: tuple[Bytes,
 def test_a_learned_judge_compares_the_hole_with_its_surroundings(
     filled: tuple[Bytes, Bytes], tmp_path: Path, one_thread: None
 ) -> None:
-    from stages.judging.learned import LearnedJudge  # noqa: PLC0415 - torch takes seconds
-    from tests.support.tiny_models import save_dinov2  # noqa: PLC0415
+    from stages.judging.learned import LearnedJudge
+    from tests.support.tiny_models import save_dinov2
 
     removal, mask = filled
     learned = LearnedJudge.load(save_dinov2(tmp_path / "dino"), device="cpu")
@@ -129,7 +129,7 @@ def test_a_learned_judge_compares_the_hole_with_its_surroundings(
 
 
 def test_another_network_is_refused(flux_folder: Path) -> None:
-    from stages.judging.learned import LearnedJudge  # noqa: PLC0415 - torch takes seconds
+    from stages.judging.learned import LearnedJudge
 
     for folder in (flux_folder / "text_encoder", flux_folder / "scheduler"):
         with pytest.raises(WeightsError) as caught:

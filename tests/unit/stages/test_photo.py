@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from manifests.errors import CleanupError, DestinationError, RowError, all_codes, describe
+from manifests.errors import OutputError, RowError, error_codes, error_from_code
 from manifests.planning.marks import Marks
 from manifests.schema import LineageRow, lineage_schema
 from stages.codecs.jpeg import libjpeg
@@ -320,9 +321,9 @@ def test_a_full_disk_is_not_the_rows_fault() -> None:
     photo = Photo(LineageRow(id="x"))
 
     def full(_: Photo) -> None:
-        raise DestinationError("output.not_writable", "Cannot store x: no space.")
+        raise OutputError("output.not_writable", "Cannot store x: no space.")
 
-    with pytest.raises(DestinationError):
+    with pytest.raises(OutputError):
         run_steps([photo], [("publish", full)])
     assert photo.ok
 
@@ -334,9 +335,20 @@ def test_the_lineage_row_fits_its_schema() -> None:
 
 
 def test_every_code_has_a_meaning_and_a_remedy() -> None:
-    for code in all_codes():
-        meaning, remedy = describe(code)
-        assert meaning.endswith(".")
-        assert remedy
-    assert "mask.truncated" in all_codes()
-    assert isinstance(RowError("image.corrupt", "x"), CleanupError)
+    for listed in error_codes().values():
+        assert listed.meaning.endswith(".")
+        assert listed.remedy
+    assert error_codes()["mask.truncated"].is_twin
+    assert "mask.stale_preview" not in error_codes()
+    assert len(error_codes()) > 70
+
+
+def test_a_code_fixes_the_class_of_its_error() -> None:
+    for code in error_codes():
+        error = error_from_code(code, "x")
+        assert (error.code, pickle.loads(pickle.dumps(error)).code) == (code, code)  # noqa: S301 - ours
+    assert type(error_from_code("mask.corrupt", "x")) is RowError
+    with pytest.raises(TypeError, match=r"output\.in_use"):
+        RowError("output.in_use", "x")
+    with pytest.raises(KeyError):
+        RowError("image.unheard_of", "x")

@@ -1,0 +1,106 @@
+"""The files of a row: photos and masks are read, with errors for the row, and results written."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection
+from contextlib import suppress
+
+from manifests.errors import ArchivedError, OutputError, RowError
+from manifests.storage import SCHEMES, storage_of, traffic
+from manifests.storage.base import Content, local_path, scheme_of
+
+
+def fetch(uri: str, role: str, schemes: Collection[str] = SCHEMES) -> Content:
+    """Read an input.
+
+    Args:
+        uri: path or URI.
+        role: ``image`` or ``mask``; the first half of the error's code.
+        schemes: of :data:`SCHEMES` those that may be read.
+
+    Raises:
+        RowError: ``….no_uri``, ``….unknown_scheme``, ``….scheme_not_allowed``, ``….not_found``,
+            ``….access_denied``, ``….archived`` or ``….unreachable``.
+        StorageError: no input can be read there.
+    """
+    if not uri:
+        raise RowError(f"{role}.no_uri", f"The row has no {role}.")
+    scheme = scheme_of(uri) or "file"
+    if scheme not in SCHEMES:
+        raise RowError(f"{role}.unknown_scheme", f"The {role} {uri} is of scheme {scheme}://.")
+    if scheme not in schemes:
+        allowed = ", ".join(schemes)
+        raise RowError(f"{role}.scheme_not_allowed", f"The {role} {uri} is none of {allowed}.")
+    try:
+        content = storage_of(uri).fetch(uri)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise RowError(f"{role}.not_found", f"There is no {role} {uri}{_spelled(uri)}.") from None
+    except ArchivedError as error:
+        raise RowError(f"{role}.archived", f"The {role} {uri}: {error.strerror}.") from None
+    except PermissionError as error:
+        raise RowError(f"{role}.access_denied", f"The {role} {uri}: {error.strerror}.") from None
+    except (OSError, ValueError) as error:
+        raise RowError(f"{role}.unreachable", f"The {role} {uri}: {error}.") from None
+    traffic.count(read_bytes=len(content.data))
+    return content
+
+
+def _spelled(uri: str) -> str:
+    """For the end of a sentence: whether there is a file whose name looks the same."""
+    forms = {form: unicodedata.normalize(form, uri) for form in ("NFC", "NFD")}
+    found: dict[str, str] = {}
+    with suppress(OSError):
+        found = versions([each for each in forms.values() if each != uri])
+    for form, each in forms.items():
+        if each in found:
+            return (
+                f", but one that looks the same, with its accents in Unicode's {form}: rename it, "
+                f"or write the cell in {form}"
+            )
+    return ""
+
+
+def read(uri: str, role: str) -> bytes:
+    """The bytes of an input: see :func:`fetch`."""
+    return fetch(uri, role).data
+
+
+def versions(uris: Collection[str]) -> dict[str, str]:
+    """The versions of many inputs, without reading them, as far as they can be determined now.
+
+    What is not there, or may not be read, is left out; in S3 a version's id may be missing.
+
+    Raises:
+        StorageError: S3 cannot be used.
+    """
+    by_scheme = defaultdict[str, list[str]](list)
+    for uri in uris:
+        by_scheme[scheme_of(uri) or "file"].append(uri)
+    found: dict[str, str] = {}
+    for scheme in by_scheme.keys() & {*SCHEMES}:
+        found |= storage_of(by_scheme[scheme][0]).versions(by_scheme[scheme])
+    return found
+
+
+def write(uri: str, data: bytes) -> None:
+    """Store an output, atomically.
+
+    Raises:
+        OutputError: ``output.not_writable``.
+        StorageError: S3 cannot be used.
+    """
+    try:
+        storage_of(uri).write(uri, data)
+    except OSError as error:
+        raise OutputError("output.not_writable", f"Cannot store {uri}: {error}.") from error
+    traffic.count(written_bytes=len(data))
+
+
+def is_same(first: str, second: str) -> bool:
+    """Whether two URIs name one file or object, links followed."""
+    if first == second or not {scheme_of(first), scheme_of(second)} <= {"", "file"}:
+        return first == second
+    one, other = local_path(first), local_path(second)
+    return one.exists() and other.exists() and one.samefile(other)

@@ -1,0 +1,96 @@
+"""Which differences of metadata a row's notes account for."""
+
+from __future__ import annotations
+
+import re
+
+from stages.verify.blocks import Parts
+from stages.verify.embedded import without_pictures
+
+#: What of the notes accounts for a part of such a name to be ``lost``, ``changed`` or ``added``;
+#: ``\1`` is a group of the name. Two of these sentences are added by :func:`differing`.
+_ALLOWED = (
+    (r"chunk (\w{4}).* lost", r"chunk \1( with a wrong checksum)? dropped"),
+    (r"chunk (\w{4}).* lost", r"picture in a chunk \1 dropped"),
+    (r"EXIF 0/(?:Exif/)?(\d+) lost", r"picture in the tag \1 dropped"),
+    (r"EXIF [1-9]\d*/(raw )?samples changed", "EXIF thumbnail rebuilt"),
+    (r"EXIF [1-9]", "EXIF thumbnail dropped"),
+    (r"EXIF unlisted ", "EXIF thumbnail dropped|preview inside the EXIF dropped"),
+    (r"EXIF 0/Sub", "preview inside the EXIF dropped"),
+    (r"EXIF lost", "EXIF that cannot be read dropped"),
+    (r"EXIF 0/(37724|50784) lost", "layers dropped"),
+    (r"EXIF 0/(Exif|GPS)/", "EXIF not carried over"),
+    (r"EXIF 0/", "EXIF not carried over(;|$|, but for the orientation)|EXIF over 64 KB left out"),
+    (r"EXIF 0/274 ", "turned by its decoder"),
+    (r"EXIF (0/305|unlisted) ", "marked as edited"),
+    (r"XMP .*Thumbnails", "XMP thumbnail (rebuilt|dropped)"),
+    (r"XMP .*(hdr-gain-map|HDRGainMap)/", "gain map dropped"),
+    (r"XMP .*photos/1\.0/depthmap/", "depth map dropped"),
+    (r"XMP .*photos/1\.0/image/", "picture inside the XMP dropped"),
+    (r"XMP .*camera/}(MotionPhoto|MicroVideo)", "motion photo video dropped"),
+    (r"XMP .*photos/(dd/)?1\.0/container/", "(gain map|video|depth map|further picture) dropped"),
+    (r"XMP .*dc/terms/}provenance", "C2PA manifest dropped"),
+    (r"XMP .*{http://ns\.adobe\.com/xap/1\.0/}CreatorTool", "marked as edited"),
+    (r"XMP .*{http://ns\.adobe\.com/tiff/1\.0/}Software", "marked as edited"),
+    (r"XMP .*{http://iptc\.org/std/Iptc4xmpExt/.*}DigitalSourceType", "marked as edited"),
+    (r"XMP {http://ns\.adobe\.com/tiff/1\.0/}Orientation ", "turned by its decoder"),
+    (r"XMP ", "XMP over 64 KB left out"),
+    (r"8BIM 103[36] ", "Photoshop thumbnail (rebuilt|dropped)"),
+    (r"IPTC 2:20[012]", "IPTC preview dropped"),
+    (r"JFIF thumbnail", "JFIF thumbnail (rebuilt|dropped)"),
+    (r"gain map", "gain map dropped"),
+    (r"MPF index", "MPF preview (rebuilt|dropped)|(picture|gain map|panorama) dropped"),
+    (r"picture behind.* lost", "(MPF preview|picture|gain map|panorama) dropped"),
+    (r"picture behind", "MPF preview rebuilt"),
+    (r"video behind", "video dropped"),
+    (r"(Samsung's list|behind the picture)", "bytes behind the picture dropped"),
+    (r"Samsung's list", "(video|picture) dropped"),
+    (r"C2PA", "C2PA manifest dropped"),
+    (r"copy \d+", "smaller cop(y|ies) (rebuilt|dropped)"),
+    (r"(APP\d+|comment).* lost", "preview in (a comment|an APP[0-9]+ segment) dropped"),
+    (r"item|auxiliary picture", "(gain maps?|further pictures?|thumbnail) dropped"),
+)
+
+#: What another format keeps of the metadata: tags of the photo, not of how its file is laid out.
+_CONVERTED = r"XMP |ICC$|EXIF 0/(270|271|272|306|315|316|33432|Exif/\d+|GPS/\d+)$"
+_CONVERTED_OR_NOTED = re.compile(_CONVERTED + r"|IPTC|8BIM|comment|APP\d|JUMBF|page \d")
+
+
+def differing(
+    old: Parts,
+    new: Parts,
+    note: str,
+    *,
+    is_marked: bool = False,
+    converted: bool = False,
+    is_turned: bool = False,
+) -> list[str]:
+    """Names of parts that are not the same, though the notes say nothing of them.
+
+    Args:
+        old: of the source.
+        new: of the result.
+        note: what was recorded of the row, as in :class:`stages.verify.Promise`.
+        is_marked: whether the edit was to be marked.
+        converted: whether the result has another format, which holds less.
+        is_turned: whether its decoder turned the picture, which leaves nothing to turn.
+    """
+    names = sorted(old.values.keys() | new.values.keys())
+    if converted:
+        is_noted = re.search("not carried over:|left behind", note)
+        kept = re.compile(_CONVERTED) if is_noted else _CONVERTED_OR_NOTED
+        names = [name for name in names if name in old.values and kept.match(name)]
+    note += "; marked as edited" * is_marked + "; turned by its decoder" * is_turned
+    pairs = [(name, old.values.get(name), new.values.get(name)) for name in names]
+    return [each[0] for each in pairs if each[1] != each[2] and not _is_allowed(*each, note)]
+
+
+def _is_allowed(name: str, old: bytes | None, new: bytes | None, note: str) -> bool:
+    state = f"{name} {'added' if old is None else 'lost' if new is None else 'changed'}"
+    for pattern, words in _ALLOWED:
+        match = re.match(pattern, state)
+        if match and re.search(match.expand(words), note):
+            return True
+    # A picture in the midst of other data: these must be the same around it.
+    inside = re.search(r"(preview in|picture inside)[^;]* dropped", note)
+    return bool(inside and old and without_pictures(old) == without_pictures(new or b""))
