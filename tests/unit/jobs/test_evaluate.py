@@ -26,7 +26,7 @@ from jobs.evaluation.evaluate import (
 )
 from jobs.evaluation.perceptual import Perceptual
 from jobs.evaluation.synthetic import make_benchmark
-from manifests.errors import ManifestError, WeightsError
+from manifests.errors import RowError, WeightsError
 from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
 from tests.conftest import Command
@@ -184,11 +184,11 @@ def test_a_row_that_cannot_be_done_is_told_and_costs_no_other(
 
 def test_a_manifest_without_references_is_refused(tmp_path: Path) -> None:
     text = "id,image,mask\n1,a.png,b.png\n"
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(RowError) as caught:
         read_rows(write(tmp_path / "m.csv", text))
     assert caught.value.code == "evaluate.no_reference"
     text = "id,image,mask,reference\n1,a.png,b.png,\n"
-    with pytest.raises(ManifestError, match="Row 1"):
+    with pytest.raises(RowError, match="Row 1"):
         read_rows(write(tmp_path / "n.csv", text))
 
 
