@@ -49,7 +49,7 @@ _TRY = pa.struct(
         ("departure", pa.float64()),  # null: not judged, no removal to depart from, or no picture
         ("strangeness", pa.float64()),  # null: not judged, or no picture
         ("score", pa.float64()),  # 0 to 1; null: not judged, or no picture
-        ("learned", pa.float64()),  # of the learned judge; null: there is none, or no picture
+        ("learned", pa.float64()),  # always null: of a second judge that earlier versions had
     ]
 )
 

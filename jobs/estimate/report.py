@@ -16,7 +16,6 @@ from jobs.estimate.fleet import Fleet, Site, fastest, in_time, is_possible, site
 from jobs.estimate.seconds import Catalog, Figure, Part, parts_of
 from jobs.pipeline.placement import batched
 from stages.recipe import Recipe
-from stages.recipe.options import FluxFillOptions, LamaOptions, PatchMatchOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,24 +99,18 @@ def _job(question: Question, recipe: Recipe) -> tuple[list[Part], Site]:
 def changes(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
     """Settings that make a recipe cheaper, each with what it does to the result."""
     refine, remove = recipe.refiner, recipe.remove
+    for section, options in (("refine", refine), ("remove", remove)):
+        for settings, effect in options.cheaper if options else ():
+            yield tuple(f"{section}.{each}" for each in settings), effect
     if refine:
-        if refine.size_px > 768:
-            yield ("refine.size_px=768",), "coarser texture where crops are large"
-        if refine.steps > 4:
-            yield (f"refine.steps={round(0.6 * refine.steps)}",), "rougher texture"
-        if not refine.compile:
-            yield ("refine.compile=true",), "none; actors start a minute later"
-        if isinstance(refine, FluxFillOptions) and not refine.fp8:
-            yield ("refine.fp8=true", "refine.compile=true"), "small differences; needs torchao"
         if refine.when == "always" and remove:
             yield ("refine.when=auto",), "fills on smooth ground are not refined"
         if recipe.judge and recipe.judge.attempts > 1:
             yield ("judge.attempts=1",), "more patches fall back to the removal"
         if remove:
             yield ("refine.when=never",), "fills stay soft"
-    if isinstance(remove, LamaOptions) and remove.max_side_px > 1024:
-        yield ("remove.max_side_px=1024",), "softer fills in large windows"
-    if isinstance(remove, PatchMatchOptions) and not 0 < recipe.resize.max_side_px <= 1024:
+    is_scaled = remove and remove.own_max_side_px is None
+    if is_scaled and not 0 < recipe.resize.max_side_px <= 1024:
         yield ("resize.max_side_px=1024",), "softer fills in large crops"
 
 

@@ -20,7 +20,6 @@ from manifests.runs import latest_by_recipe
 from manifests.storage.files import Place
 from stages.pixels.windows import plan_crops, refined_size, window_of, working_size
 from stages.recipe import Recipe
-from stages.recipe.options import FluxFillOptions, LamaOptions
 from stages.steps.base import Step
 
 #: A photo that nobody has looked at: a square mask of this share in the middle of 4:3.
@@ -195,15 +194,12 @@ def _figure_name(step: str, recipe: Recipe, *, has_gpus: bool) -> str:
     """``refine`` -> ``refine.flux-fill.compile``: method and switches change a step's seconds."""
     cpu = "" if has_gpus else ".cpu"
     if step == "remove" and recipe.remove:
-        is_model = isinstance(recipe.remove, LamaOptions)
-        return f"remove.{recipe.remove.method}{cpu if is_model else ''}"
+        return f"remove.{recipe.remove.method}{'' if recipe.remove.pool == 'cpu' else cpu}"
     if step == "upscale":
         return f"upscale.{recipe.upscale.method if recipe.upscale else 'lanczos'}"
     options = recipe.refiner
     if step == "refine" and options:
-        fp8 = isinstance(options, FluxFillOptions) and options.fp8
-        switches = [".compile"] * options.compile + [".fp8"] * fp8
-        return f"refine.{options.method}{''.join(switches)}{cpu}"
+        return f"{'.'.join(('refine', options.method, *options.switches))}{cpu}"
     return step
 
 

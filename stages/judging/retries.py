@@ -57,7 +57,6 @@ class Try:
             "departure": scores.departure if scores else None,
             "strangeness": scores.strangeness if scores else None,
             "score": scores.reappearance if scores else None,
-            "learned": scores.learned if scores else None,
         }
 
 
@@ -123,7 +122,7 @@ def attempt(
                 continue
             scores = judge(patches[index], pixels) if judge and pixels is not None else None
             outcome.tries.append(Try(seed, lower or denoise, pixels, scores))
-            if pixels is None or (scores and _came_back(scores, options)):
+            if pixels is None or (scores and scores.reappearance > options.threshold):
                 failed.append(index)
             else:
                 outcome.pixels = pixels
@@ -138,12 +137,6 @@ def attempt(
         if outcomes[index].error is None:
             _settle(outcomes[index], options, has_removal=has_removal)
     return outcomes
-
-
-def _came_back(scores: Scores, options: JudgeOptions) -> bool:
-    return scores.reappearance > options.threshold or (
-        scores.learned is not None and scores.learned > options.learned_threshold
-    )
 
 
 def _may_pass_by(error: RowError, options: JudgeOptions) -> bool:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import cv2
 import numpy as np
 import torch
 from spandrel import MaskedImageModelDescriptor
@@ -20,10 +19,18 @@ from spandrel.architectures.LaMa import LaMa
 from torch import Tensor, nn
 
 from manifests.errors import RowError, WeightsError
-from stages.models.devices import choose_device, halving, keep_freed_memory, resolve_dtype
+from stages.models import Fill
+from stages.models.devices import (
+    choose_device,
+    is_black,
+    keep_freed_memory,
+    resolve_dtype,
+    run_in_batches,
+)
 from stages.models.load import load_network
 from stages.pixels.masks import Bytes
 from stages.recipe.options import LamaOptions
+from stages.traits import load_module
 
 #: Windows become a multiple of this, in px: the network halves them three times. So much of a
 #: window is one feature.
@@ -35,13 +42,23 @@ _SMALLEST_PX = 16
 #: Side of what is filled to try the compiled network, px.
 _TRIAL_PX = 64
 
-#: A fill is taken for a failure if it is all black, and this far around it hardly a pixel is dark.
-_AROUND_PX = 16
-_DARK = 32
-_HARDLY = 0.05
-
 #: A window's pixels, (h, w, 3), and its mask, (h, w), both padded.
 _Padded = tuple[Bytes, Bytes]
+
+
+def load(options: LamaOptions, weights: Path | None) -> Fill:
+    """Load the engine that the options name. See :class:`stages.traits.RemovalOptions`.
+
+    Raises:
+        WeightsError: as :meth:`Lama.load`; ``model.not_installed``.
+    """
+    assert weights is not None
+    if options.engine == "simple-lama":
+        engine = load_module("stages.models.simple_lama", "remove.engine = simple-lama")
+        reference: Fill = engine.load(weights)
+        return reference
+    lama = Lama.load(weights, options)
+    return lambda pixels, masks, seeds: lama.fill(pixels, masks)  # noqa: ARG005 - without chance
 
 
 class Lama:
@@ -116,11 +133,11 @@ class Lama:
         alike: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, mask in enumerate(masks):
             if mask.any():
-                alike[_padded_size(mask)].append(index)
+                alike[padded_size(mask)].append(index)
         for size, indices in alike.items():
-            padded = [_pad(pixels[i], masks[i], size) for i in indices]
+            padded = [pad(pixels[i], masks[i], size) for i in indices]
             for index, painted in zip(indices, self._paint(padded), strict=True):
-                results[index] = _inside(painted, pixels[index], masks[index])
+                results[index] = take_inside(painted, pixels[index], masks[index])
         return results
 
     def _paint(self, windows: list[_Padded]) -> list[Bytes | RowError]:
@@ -133,10 +150,12 @@ class Lama:
             return self._run(self._fast, batch, self.dtype)
 
         results: list[Bytes | RowError] = []
-        for window, first in zip(windows, halving(run, windows, self._batch_size), strict=True):
+        for window, first in zip(
+            windows, run_in_batches(run, windows, self._batch_size), strict=True
+        ):
             painted = first
             if painted is None and (self.dtype != torch.float32 or self._fast is not self._network):
-                (painted,) = halving(again, [window], 1)
+                (painted,) = run_in_batches(again, [window], 1)
             if painted is None:
                 painted = RowError("model.bad_output", "LaMa's output is not a picture.")
             results.append(painted)
@@ -158,7 +177,7 @@ class Lama:
         levels = (painted * 255).round_().clamp_(0, 255).to(torch.uint8)
         bytes_out = levels.permute(0, 2, 3, 1).cpu().numpy()
         return [
-            np.ascontiguousarray(out) if ok and not _is_blackout(out, *window) else None
+            np.ascontiguousarray(out) if ok and not is_black(out, *window) else None
             for out, ok, window in zip(bytes_out, is_number, windows, strict=True)
         ]
 
@@ -267,7 +286,7 @@ def _keep_in_float32(network: nn.Module) -> None:
             break
 
 
-def _padded_size(mask: Bytes) -> tuple[int, int]:
+def padded_size(mask: Bytes) -> tuple[int, int]:
     """Height and width, px, that a window has for the network."""
     height, width = (
         max(-(-side // _MULTIPLE_PX) * _MULTIPLE_PX, _SMALLEST_PX) for side in mask.shape
@@ -275,7 +294,7 @@ def _padded_size(mask: Bytes) -> tuple[int, int]:
     return height, width
 
 
-def _pad(pixels: Bytes, mask: Bytes, size: tuple[int, int]) -> _Padded:
+def pad(pixels: Bytes, mask: Bytes, size: tuple[int, int]) -> _Padded:
     """Grow a window to the right and down to (height, width): what is added is to be filled, too.
 
     The reference mirrors the window there, and shows that as known. Windows are planned so that
@@ -286,23 +305,9 @@ def _pad(pixels: Bytes, mask: Bytes, size: tuple[int, int]) -> _Padded:
     return np.pad(pixels, [*pad, (0, 0)]), np.pad(mask, pad, constant_values=255)
 
 
-def _inside(painted: Bytes | RowError, pixels: Bytes, mask: Bytes) -> Bytes | RowError:
+def take_inside(painted: Bytes | RowError, pixels: Bytes, mask: Bytes) -> Bytes | RowError:
     """Cut the padding off, and keep what was given outside the mask."""
     if isinstance(painted, RowError):
         return painted
     height, width = mask.shape
     return np.where(mask[..., None] > 0, painted[:height, :width], pixels)
-
-
-def _is_blackout(painted: Bytes, pixels: Bytes, mask: Bytes) -> bool:
-    """Whether a fill is black throughout, though what surrounds it is not: a failure, not a fill.
-
-    A fill next to anything dark is believed, be it black throughout.
-    """
-    hole = (mask > 0).astype(np.uint8)
-    if painted[hole > 0].any():
-        return False
-    side = 2 * _AROUND_PX + 1
-    around = cv2.dilate(hole, np.ones((side, side), np.uint8)) > hole
-    brightest = pixels.max(axis=2)[around]
-    return brightest.size > 0 and float((brightest < _DARK).mean()) < _HARDLY

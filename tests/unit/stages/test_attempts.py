@@ -15,10 +15,10 @@ import pytest
 
 from jobs.clean import steps
 from manifests.errors import RecipeError
-from stages.models import refiners
 from stages.photo import Photo, from_table, to_table
 from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
+from stages.recipe.options import FluxFillOptions
 from stages.steps.base import run_steps
 from tests.support import encoded, photo_of
 from tests.support import object_painter as painting
@@ -30,7 +30,7 @@ BOXES = ((20, 310, 40, 30), (540, 30, 30, 40))
 
 @pytest.fixture
 def paint(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setitem(refiners._MODULES, "flux-fill", "tests.support.object_painter")
+    monkeypatch.setattr(FluxFillOptions, "loader", "tests.support.object_painter")
 
     def use(*paints: painting.Paints) -> Painter:
         made = Painter(paints)
