@@ -112,7 +112,9 @@ def test_each_fault_of_the_table_has_its_test() -> None:
     named = set(re.findall(r"`(test_\w+)`", table.partition("<!-- faults: end -->")[0]))
     tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     assert named == {name for name in named if f"\ndef {name}(" in tests}
-    of_faults = re.findall(r"\ndef (test_\w+)", (ROOT / "tests" / "test_faults.py").read_text())
+    of_faults = re.findall(
+        r"\ndef (test_\w+)", (ROOT / "tests" / "faults" / "test_faults.py").read_text()
+    )
     assert set(of_faults) <= named
 
 

@@ -32,8 +32,8 @@ def damaged(jpeg: bytes) -> bytes:
 def test_it_is_the_library_of_the_wheel_and_no_other() -> None:
     """In a process of its own, since others load what they like."""
     code = (
-        "import sys; from pathlib import Path; from stages.codecs import jpeg_splice;"
-        "jpeg_splice.coefficients_of(Path(sys.argv[1]).read_bytes());"
+        "import sys; from pathlib import Path; from stages.codecs.jpeg import splice;"
+        "splice.coefficients_of(Path(sys.argv[1]).read_bytes());"
         "print(Path('/proc/self/maps').read_text())"
     )
     command = [sys.executable, "-c", code, str(DEMO / "photos" / "coffee-stray-coins.jpg")]
