@@ -24,7 +24,7 @@ from manifests.errors import DestinationError, RowError
 from manifests.ledger import Ledger
 from manifests.planning.plan import load_plan
 from manifests.runs import latest_by_recipe
-from manifests.schema import OK, LineageRow
+from manifests.schema import OK, LineageRow, lineage_row
 from manifests.storage.files import Place
 from manifests.storage.objects import read
 from stages.photo import Photo
@@ -91,7 +91,7 @@ def verify(output: str, sample: int | None = None) -> Iterator[Verdict]:
         for row in ledger.latest(shard, columns).to_pylist(maps_as_pydicts="strict"):
             if left > 0 and row["status"] == OK:
                 left -= 1
-                yield _verdict(LineageRow(**row), recipe)
+                yield _verdict(lineage_row(row), recipe)
 
 
 def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
@@ -143,8 +143,8 @@ def _source(row: LineageRow, recipe: Recipe) -> tuple[bytes, BoolMask]:
     near = cv2.distanceTransform((~photo.region).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     soft = near < recipe.mask.feather_for(width, height) + 1
     pasted = np.zeros_like(photo.region)
-    for patch in row.patches or []:
-        x, y, right, below = (patch["crop"][name] for name in ("x", "y", "width", "height"))
+    for patch in row.patches:
+        x, y, right, below = (patch.crop[name] for name in ("x", "y", "width", "height"))
         pasted[max(y, 0) : max(y + below, 0), max(x, 0) : max(x + right, 0)] = True
     return source, soft & pasted
 

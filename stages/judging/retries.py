@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from manifests.errors import RowError
+from manifests.schema import TryRecord
 from stages.judging.reappearance import Scores
 from stages.photo import Patch
 from stages.pixels.masks import Bytes
@@ -48,16 +49,15 @@ class Try:
             return float("inf")
         return self.scores.reappearance if self.scores else 0.0
 
-    def as_dict(self) -> dict[str, Any]:
+    @property
+    def record(self) -> TryRecord:
         """What the lineage says."""
-        scores = self.scores
-        return {
-            "seed": self.seed,
-            "denoise": self.denoise,
-            "departure": scores.departure if scores else None,
-            "strangeness": scores.strangeness if scores else None,
-            "score": scores.reappearance if scores else None,
-        }
+        if self.scores is None:
+            return TryRecord(self.seed, self.denoise)
+        found = self.scores
+        return TryRecord(
+            self.seed, self.denoise, found.departure, found.strangeness, found.reappearance
+        )
 
 
 @dataclass(slots=True)

@@ -14,14 +14,14 @@ from stages.models import Fill
 from stages.pixels.masks import Bytes
 from stages.recipe.options import NavierStokesOptions, PatchMatchOptions, TeleaOptions
 
+Classical = TeleaOptions | NavierStokesOptions | PatchMatchOptions
+
 #: Takes ``(h, w, 3)`` uint8 RGB, an ``(h, w)`` uint8 mask (255: fill), and a seed of 0 to 2**32 - 1
 #: that exact methods ignore. Returns new pixels that equal the old ones where the mask is 0.
 FillOne = Callable[[Bytes, Bytes, int], Bytes]
 
 
-def load(
-    options: TeleaOptions | NavierStokesOptions | PatchMatchOptions, weights: Path | None
-) -> Fill:
+def load(options: Classical, weights: Path | None) -> Fill:
     """See :class:`stages.traits.RemovalOptions`."""
     assert weights is None
     fill_one = load_fill(options)
@@ -32,7 +32,7 @@ def load(
     return fill
 
 
-def load_fill(options: TeleaOptions | NavierStokesOptions | PatchMatchOptions) -> FillOne:
+def load_fill(options: Classical) -> FillOne:
     """Make the function that fills one window as the options say."""
     match options:
         case TeleaOptions():

@@ -266,7 +266,7 @@ class DiffusionOptions(MethodOptions):
     @property
     def cheaper(self) -> list[tuple[tuple[str, ...], str]]:
         """See the base class."""
-        found = []
+        found: list[tuple[tuple[str, ...], str]] = []
         if self.size_px > 768:
             found.append((("size_px=768",), "coarser texture where crops are large"))
         if self.steps > 4:

@@ -12,7 +12,7 @@ from typing import Any
 from manifests.errors import RowError
 from stages.judging.reappearance import Scores, judge
 from stages.judging.retries import FLAGS, Outcome, attempt
-from stages.photo import Patch, Photo
+from stages.photo import CropPatch, Patch, Photo
 from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
 from stages.recipe.options import JudgeOptions
@@ -42,7 +42,7 @@ def refine(recipe: Recipe) -> Together:
             (photo, index)
             for photo in photos
             for index, patch in enumerate(photo.patches)
-            if patch.to_refine
+            if isinstance(patch, CropPatch) and patch.to_refine
         ]
         patches = [photo.patches[index] for photo, index in places]
 
@@ -74,7 +74,7 @@ def refine(recipe: Recipe) -> Together:
             if photo.ok and photo.patches_to_refine:
                 photo.lineage.weights[weights.name] = weights.sha256
                 photo.lineage.refine_sigmas = list(record["sigmas"])
-                photo.lineage.refine_guidance = float(record["guidance"])
+                photo.lineage.refine_guidance = record["guidance"]
 
     return Together(work)
 
@@ -85,9 +85,9 @@ def _take(photo: Photo, index: int, outcome: Outcome) -> None:
         fail(photo, outcome.error.code, str(outcome.error), "refine")
         return
     line, row = photo.lineage, photo.lineage.patches[index]
-    row["tries"] = [each.as_dict() for each in outcome.tries]
-    row["refined"] = outcome.pixels is not None
-    row["reason"] = outcome.reason or row["reason"]
+    row.tries = [each.record for each in outcome.tries]
+    row.refined = outcome.pixels is not None
+    row.reason = outcome.reason or row.reason
     if outcome.pixels is not None:
         photo.patches[index].pixels = outcome.pixels
     if outcome.flag and (not line.flag or FLAGS.index(outcome.flag) < FLAGS.index(line.flag)):

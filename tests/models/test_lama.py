@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -122,18 +124,19 @@ def test_both_engines_make_the_same_photo_through_the_steps(
 def test_the_reference_marks_its_own_failures(
     published: Path, window: tuple[Bytes, Bytes], tmp_path: Path
 ) -> None:
-    class Broken(nn.Module):
-        def forward(self, image: Tensor, hole: Tensor) -> Tensor:  # noqa: ARG002 - as LaMa
-            return image * float("nan")
+    class Flat(nn.Module):
+        def __init__(self, value: float) -> None:
+            super().__init__()
+            self.value = value
 
-    class Black(nn.Module):
         def forward(self, image: Tensor, hole: Tensor) -> Tensor:  # noqa: ARG002 - as LaMa
-            return image * 0
+            return image * 0 + self.value
 
     bright = window[0] // 2 + 100, window[1]
-    for network in (Broken(), Black()):
-        path = save_torchscript(network, tmp_path / "broken.pt")
-        ((result),) = simple_lama.load(path, "cpu")([bright[0]], [bright[1]], [0])
+    for value in (float("nan"), 0.0):
+        network: Any = SimpleNamespace(model=Flat(value))
+        path = save_torchscript(network, tmp_path / f"{value}.pt")
+        (result,) = simple_lama.load(path, "cpu")([bright[0]], [bright[1]], [0])
         assert isinstance(result, RowError)
         assert result.code == "model.bad_output"
     nothing = np.zeros_like(window[1])

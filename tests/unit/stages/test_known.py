@@ -78,7 +78,7 @@ class Models:
         photo.lineage.recipe_hash = self.recipe.hash
         run_steps([photo], [(step.name, step.make()) for step in steps(self.recipe, "")[first:-1]])
         assert photo.ok, photo.lineage.error
-        return [(box(patch["window"]), box(patch["crop"])) for patch in photo.lineage.patches]
+        return [(box(patch.window), box(patch.crop)) for patch in photo.lineage.patches]
 
 
 @pytest.fixture
