@@ -74,19 +74,6 @@ class MethodOptions(Section):
         """The maximum number of photos that its step takes together."""
         return int(getattr(self, "batch_size", 1))
 
-    @property
-    def switches(self) -> tuple[str, ...]:
-        """Options that are on and change nothing but how fast it is."""
-        return ()
-
-    @property
-    def cheaper(self) -> list[tuple[tuple[str, ...], str]]:
-        """Options of its own that save time, each with its effect on results.
-
-        E.g. ``(("steps=12",), "rougher texture")``.
-        """
-        return []
-
     def load_module(self) -> ModuleType:
         """Import :attr:`loader`.
 

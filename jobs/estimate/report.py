@@ -99,16 +99,23 @@ def _job(question: Question, recipe: Recipe) -> tuple[list[Part], Site]:
 def changes(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
     """Settings that make a recipe cheaper, each with what it does to the result."""
     refine, remove = recipe.refiner, recipe.remove
-    for section, options in (("refine", refine), ("remove", remove)):
-        for settings, effect in options.cheaper if options else ():
-            yield tuple(f"{section}.{each}" for each in settings), effect
     if refine:
+        if refine.size_px > 768:
+            yield ("refine.size_px=768",), "coarser texture where crops are large"
+        if refine.steps > 4:
+            yield (f"refine.steps={round(0.6 * refine.steps)}",), "rougher texture"
+        if not refine.compile:
+            yield ("refine.compile=true",), "none; actors start a minute later"
+        if not getattr(refine, "fp8", True):
+            yield ("refine.fp8=true", "refine.compile=true"), "small differences; needs torchao"
         if refine.when == "always" and remove:
             yield ("refine.when=auto",), "fills on smooth ground are not refined"
         if recipe.judge and recipe.judge.attempts > 1:
             yield ("judge.attempts=1",), "more patches fall back to the removal"
         if remove:
             yield ("refine.when=never",), "fills stay soft"
+    if getattr(remove, "max_side_px", 0) > 1024:
+        yield ("remove.max_side_px=1024",), "softer fills in large windows"
     is_scaled = remove and remove.own_max_side_px is None
     if is_scaled and not 0 < recipe.resize.max_side_px <= 1024:
         yield ("resize.max_side_px=1024",), "softer fills in large crops"

@@ -199,7 +199,8 @@ def _figure_name(step: str, recipe: Recipe, *, has_gpus: bool) -> str:
         return f"upscale.{recipe.upscale.method if recipe.upscale else 'lanczos'}"
     options = recipe.refiner
     if step == "refine" and options:
-        return f"{'.'.join(('refine', options.method, *options.switches))}{cpu}"
+        switches = [f".{name}" for name in ("compile", "fp8") if getattr(options, name, False)]
+        return f"refine.{options.method}{''.join(switches)}{cpu}"
     return step
 
 

@@ -55,9 +55,10 @@ def load(options: LamaOptions, weights: Path | None) -> Fill:
     assert weights is not None
     if options.engine == "simple-lama":
         engine = load_module("stages.models.simple_lama", "remove.engine = simple-lama")
-        reference: Fill = engine.load(weights)
-        return reference
-    lama = Lama.load(weights, options)
+        exact = options.model_copy(update={"dtype": "float32"})
+        lama = Lama(engine.SimpleLamaNetwork.load(weights), exact)
+    else:
+        lama = Lama.load(weights, options)
     return lambda pixels, masks, seeds: lama.fill(pixels, masks)  # noqa: ARG005 - without chance
 
 
@@ -133,11 +134,11 @@ class Lama:
         alike: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, mask in enumerate(masks):
             if mask.any():
-                alike[padded_size(mask)].append(index)
+                alike[_padded_size(mask)].append(index)
         for size, indices in alike.items():
-            padded = [pad(pixels[i], masks[i], size) for i in indices]
+            padded = [_pad(pixels[i], masks[i], size) for i in indices]
             for index, painted in zip(indices, self._paint(padded), strict=True):
-                results[index] = take_inside(painted, pixels[index], masks[index])
+                results[index] = _inside(painted, pixels[index], masks[index])
         return results
 
     def _paint(self, windows: list[_Padded]) -> list[Bytes | RowError]:
@@ -286,7 +287,7 @@ def _keep_in_float32(network: nn.Module) -> None:
             break
 
 
-def padded_size(mask: Bytes) -> tuple[int, int]:
+def _padded_size(mask: Bytes) -> tuple[int, int]:
     """Height and width, px, that a window has for the network."""
     height, width = (
         max(-(-side // _MULTIPLE_PX) * _MULTIPLE_PX, _SMALLEST_PX) for side in mask.shape
@@ -294,7 +295,7 @@ def padded_size(mask: Bytes) -> tuple[int, int]:
     return height, width
 
 
-def pad(pixels: Bytes, mask: Bytes, size: tuple[int, int]) -> _Padded:
+def _pad(pixels: Bytes, mask: Bytes, size: tuple[int, int]) -> _Padded:
     """Grow a window to the right and down to (height, width): what is added is to be filled, too.
 
     The reference mirrors the window there, and shows that as known. Windows are planned so that
@@ -305,7 +306,7 @@ def pad(pixels: Bytes, mask: Bytes, size: tuple[int, int]) -> _Padded:
     return np.pad(pixels, [*pad, (0, 0)]), np.pad(mask, pad, constant_values=255)
 
 
-def take_inside(painted: Bytes | RowError, pixels: Bytes, mask: Bytes) -> Bytes | RowError:
+def _inside(painted: Bytes | RowError, pixels: Bytes, mask: Bytes) -> Bytes | RowError:
     """Cut the padding off, and keep what was given outside the mask."""
     if isinstance(painted, RowError):
         return painted

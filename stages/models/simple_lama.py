@@ -1,90 +1,86 @@
-"""LaMa as the package simple-lama-inpainting runs it: the reference to compare :class:`Lama` with.
+"""LaMa as the package simple-lama-inpainting runs it: the reference to compare our own with.
 
-One window at a time, in float32, by the code in the published TorchScript file. The package
-truncates to 8 bits instead of rounding: on average half a level darker.
+The package takes one window at a time, in float32, by the code in the published TorchScript file,
+and truncates to 8 bits instead of rounding: on average half a level darker.
 """
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from simple_lama_inpainting import SimpleLama
+from torch import Tensor, nn
 
-from manifests.errors import RowError, WeightsError
-from stages.models import Fill
-from stages.models.devices import choose_device, is_black, run_in_batches
-from stages.models.lama import pad, padded_size, take_inside
-from stages.pixels.masks import Bytes
+from manifests.errors import WeightsError
+from stages.models.devices import choose_device
 from stages.weights.foreign import reason
 
 _VARIABLE = "LAMA_MODEL"
 
 
-def load(weights: Path, device: torch.device | str | None = None) -> Fill:
-    """Read the published TorchScript; nothing is downloaded.
+class SimpleLamaNetwork(nn.Module):
+    """The package, as the network of a :class:`stages.models.lama.Lama`, which pads and checks."""
 
-    Raises:
-        WeightsError: ``weights.unusable``.
-    """
-    try:
-        with _named(weights), warnings.catch_warnings():
-            # PyTorch 2.15 advises who exports; the published file is as it is.
-            warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", FutureWarning)
-            lama = SimpleLama(choose_device(device))
-    except Exception as error:  # TorchScript has its own for each kind of damage
-        problem = f"{weights} is not the TorchScript that remove.engine = simple-lama needs"
-        raise WeightsError("weights.unusable", f"{problem}: {reason(error)}.") from error
-    network = lama.model
+    def __init__(self, lama: Any) -> None:
+        super().__init__()
+        network = lama.model
 
-    def checked(image: torch.Tensor, hole: torch.Tensor) -> torch.Tensor:
-        painted: torch.Tensor = network(image, hole)
-        if not painted.isfinite().all():
-            raise _bad_output()
-        return painted
+        def checked(image: Tensor, hole: Tensor) -> Tensor:
+            painted: Tensor = network(image, hole)
+            if not painted.isfinite().all():  # the package would make colours of it
+                raise FloatingPointError
+            return painted
 
-    lama.model = checked
+        lama.model = checked
+        self._lama = lama
 
-    def fill_one(pixels: Bytes, mask: Bytes) -> Bytes | RowError:
-        if not mask.any():
-            return pixels.copy()
-        # The package would mirror what it pads, and take that for known.
-        padded = pad(pixels, mask, padded_size(mask))
+    @classmethod
+    def load(cls, path: Path, device: torch.device | str | None = None) -> SimpleLamaNetwork:
+        """Read the published TorchScript; nothing is downloaded.
+
+        Raises:
+            WeightsError: ``weights.unusable``.
+        """
         try:
-            painted: Bytes = np.asarray(lama(*padded))
-        except RowError as error:
-            return error
-        bad = is_black(painted, *padded)
-        return _bad_output() if bad else take_inside(painted, pixels, mask)
+            with _named(path), warnings.catch_warnings():
+                # PyTorch 2.15 advises who exports; the published file is as it is.
+                warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", FutureWarning)
+                return cls(SimpleLama(choose_device(device)))
+        except Exception as error:  # TorchScript has its own for each kind of damage
+            problem = f"{path} is not the TorchScript that remove.engine = simple-lama needs"
+            raise WeightsError("weights.unusable", f"{problem}: {reason(error)}.") from error
 
-    def fill(
-        pixels: Sequence[Bytes],
-        masks: Sequence[Bytes],
-        seeds: Sequence[int],  # noqa: ARG001 - without chance
-    ) -> list[Bytes | RowError]:
-        windows = list(zip(pixels, masks, strict=True))
-        return run_in_batches(lambda some: [fill_one(*each) for each in some], windows, 1)
+    def forward(self, image: Tensor, hole: Tensor) -> Tensor:
+        """``(n, 3, h, w)`` and ``(n, 1, h, w)`` float32, 0 to 1; not a number where it failed."""
+        return torch.stack([self._paint(*each) for each in zip(image, hole, strict=True)])
 
-    return fill
+    def _paint(self, image: Tensor, hole: Tensor) -> Tensor:
+        pixels, mask = (
+            (each * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+            for each in (image, hole)
+        )
+        try:
+            painted = np.array(self._lama(pixels, mask[..., 0]))
+        except FloatingPointError:
+            return torch.full_like(image, torch.nan)
+        return torch.from_numpy(painted).to(image).permute(2, 0, 1) / 255
 
 
 @contextmanager
-def _named(weights: Path) -> Iterator[None]:
+def _named(path: Path) -> Iterator[None]:
     """Set the variable by which alone the package takes a path; without it, it would download."""
     before = os.environ.get(_VARIABLE)
-    os.environ[_VARIABLE] = str(weights)
+    os.environ[_VARIABLE] = str(path)
     try:
         yield
     finally:
         del os.environ[_VARIABLE]
         if before is not None:
             os.environ[_VARIABLE] = before
-
-
-def _bad_output() -> RowError:
-    return RowError("model.bad_output", "LaMa's output is not a picture.")

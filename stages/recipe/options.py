@@ -188,12 +188,6 @@ class LamaOptions(RemovalOptions):
         """See the base class."""
         return -(-self.max_side_px // self.window_multiple_px) * self.window_multiple_px
 
-    @property
-    def cheaper(self) -> list[tuple[tuple[str, ...], str]]:
-        """See the base class."""
-        is_large = self.max_side_px > 1024
-        return [(("max_side_px=1024",), "softer fills in large windows")] if is_large else []
-
 
 #: The methods that remove: the table in which a new one is entered.
 RemoveOptions = Annotated[
@@ -258,23 +252,6 @@ class DiffusionOptions(MethodOptions):
     batch_size: Annotated[int, NEUTRAL] = Field(4, ge=1, le=64)
     """Crops refined at once, at most; halved as often as memory asks for it."""
 
-    @property
-    def switches(self) -> tuple[str, ...]:
-        """See the base class."""
-        return ("compile",) if self.compile else ()
-
-    @property
-    def cheaper(self) -> list[tuple[tuple[str, ...], str]]:
-        """See the base class."""
-        found: list[tuple[tuple[str, ...], str]] = []
-        if self.size_px > 768:
-            found.append((("size_px=768",), "coarser texture where crops are large"))
-        if self.steps > 4:
-            found.append(((f"steps={round(0.6 * self.steps)}",), "rougher texture"))
-        if not self.compile:
-            found.append((("compile=true",), "none; actors start a minute later"))
-        return found
-
 
 class FluxFillOptions(DiffusionOptions):
     """FLUX.1-Fill-dev: repairs texture where the removal left it soft."""
@@ -293,17 +270,6 @@ class FluxFillOptions(DiffusionOptions):
     bfloat16)."""
     attention: str = ""
     """An attention backend of diffusers, e.g. `flash` or `_flash_3_hub`; empty: its own choice."""
-
-    @property
-    def switches(self) -> tuple[str, ...]:
-        """See the base class."""
-        return (*super().switches, "fp8") if self.fp8 else super().switches
-
-    @property
-    def cheaper(self) -> list[tuple[tuple[str, ...], str]]:
-        """See the base class."""
-        fp8 = (("fp8=true", "compile=true"), "small differences; needs torchao")
-        return super().cheaper if self.fp8 else [*super().cheaper, fp8]
 
 
 class Flux2KleinOptions(DiffusionOptions):

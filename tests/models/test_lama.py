@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from jobs.clean import steps
 from manifests.errors import RecipeError, RowError, WeightsError
-from stages.models import Fill, simple_lama
 from stages.models.lama import Lama
+from stages.models.simple_lama import SimpleLamaNetwork
 from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
 from stages.recipe.options import LamaOptions
@@ -49,8 +49,8 @@ def lama(published: Path) -> Lama:
 
 
 @pytest.fixture(scope="session")
-def reference(published: Path) -> Fill:
-    return simple_lama.load(published, "cpu")
+def reference(published: Path) -> Lama:
+    return Lama(SimpleLamaNetwork.load(published, "cpu"), EXACT, "cpu")
 
 
 @pytest.fixture
@@ -80,11 +80,11 @@ def apart(one: Bytes | RowError, other: Bytes | RowError) -> int:
     ids=["192x256", "100x141", "157x61"],
 )
 def test_fills_as_the_published_program_does(
-    photo: str, part: tuple[slice, slice], lama: Lama, reference: Fill
+    photo: str, part: tuple[slice, slice], lama: Lama, reference: Lama
 ) -> None:
     pixels = upright_rgb(DEMO / "photos" / photo)[part]
     mask = hole(pixels)
-    expected = pixels_of(reference([pixels], [mask], [0])[0])
+    expected = pixels_of(reference.fill([pixels], [mask])[0])
     filled = pixels_of(lama.fill([pixels], [mask])[0])
     inside = mask > 0
     assert pixels[inside].std() > 0
@@ -132,19 +132,17 @@ def test_the_reference_marks_its_own_failures(
         def forward(self, image: Tensor, hole: Tensor) -> Tensor:  # noqa: ARG002 - as LaMa
             return image * 0 + self.value
 
-    bright = window[0] // 2 + 100, window[1]
+    bright = [window[0] // 2 + 100], [window[1]]
     for value in (float("nan"), 0.0):
         network: Any = SimpleNamespace(model=Flat(value))
         path = save_torchscript(network, tmp_path / f"{value}.pt")
-        (result,) = simple_lama.load(path, "cpu")([bright[0]], [bright[1]], [0])
+        broken = Lama(SimpleLamaNetwork.load(path, "cpu"), EXACT, "cpu")
+        (result,) = broken.fill(*bright)
         assert isinstance(result, RowError)
         assert result.code == "model.bad_output"
-    nothing = np.zeros_like(window[1])
-    (same,) = simple_lama.load(path, "cpu")([bright[0]], [nothing], [0])
-    assert apart(same, bright[0]) == 0
     torch.save({"a": torch.zeros(2)}, tmp_path / "state-dict.pth")
     with pytest.raises(WeightsError, match=r"is not the TorchScript that remove\.engine") as caught:
-        simple_lama.load(tmp_path / "state-dict.pth", "cpu")
+        SimpleLamaNetwork.load(tmp_path / "state-dict.pth", "cpu")
     assert caught.value.code == "weights.unusable"
     with pytest.raises(RecipeError, match="runs in float32"):
         Recipe.load("lama", ["remove.engine=simple-lama", "remove.compile=true"])

@@ -123,17 +123,9 @@ class DiffusionRefiner(ABC):
         device: torch.device,
         dtype: torch.dtype,
     ) -> Any:
-        """Load the parts into a pipeline without text encoders; it need not be in its place.
+        """Load a pipeline without text encoders; ``index`` is what ``model_index.json`` says.
 
-        Args:
-            folder: of the pipeline.
-            options: of the refiner.
-            index: what ``model_index.json`` says.
-            device: where the pipeline will work.
-            dtype: of the weights.
-
-        Raises:
-            WeightsError: ``weights.unusable``, ``model.unavailable``.
+        It need not be on its device yet. Errors: as :meth:`load`.
         """
 
     @property

@@ -29,9 +29,9 @@ COLOUR = (250, 20, 120)
 class Recipe(recipes.Recipe):
     """With the table of removing methods that has the new one."""
 
-    remove: Annotated[  # type: ignore[assignment]
+    remove: Annotated[
         TeleaOptions | LamaOptions | ToyOptions | None, Field(discriminator="method")
-    ] = None
+    ] = None  # type: ignore[assignment]
 
 
 @pytest.fixture
