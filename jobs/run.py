@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,14 +22,14 @@ from jobs.pipeline.changed_inputs import mark_changed
 from jobs.pipeline.cost import Cost, groups_up
 from jobs.pipeline.heartbeat import lifeline
 from jobs.pipeline.passes import execute
-from jobs.pipeline.pending import extra_schema
+from jobs.pipeline.pending import evenly_limited, extra_schema
 from jobs.pipeline.placement import batched, connected, on_cluster, wait_s
 from jobs.pipeline.spec import Job
 from jobs.preflight import prepare
 from manifests import runs
 from manifests.errors import CleanupError
-from manifests.ledger import Goal, Tally, reconcile, set_aside
-from manifests.planning.plan import destination, make_plan, parse_shards
+from manifests.ledger import Goal, Ledger, Tally, reconcile, set_aside
+from manifests.planning.plan import destination, load_plan, make_plan, parse_shards
 from stages.recipe import Recipe
 from stages.steps.base import Step
 from stages.weights.find import with_absolute_paths
@@ -37,7 +38,8 @@ from stages.weights.find import with_absolute_paths
 _CHECKED_HERE = 5000
 _CHECKERS = 8
 
-EXIT_ALL_OK, EXIT_UNFINISHED, EXIT_SOME_FAILED = 0, 1, 2
+#: 2 is that of a mistyped command.
+EXIT_ALL_OK, EXIT_UNFINISHED, EXIT_SOME_FAILED = 0, 1, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Outcome:
     Attributes:
         tally: of its shards, earlier runs' rows included.
         seconds: from the command to the end.
-        exit_code: 0 all ok, 2 finished with failed rows, 1 not finished.
+        exit_code: 0 all ok, 3 finished with failed rows, 1 not finished.
         images: the folder of the results.
     """
 
@@ -64,6 +66,7 @@ def run(
     console: Console,
     *,
     retry: Collection[str] = (),
+    limit: int | None = None,
     shards: str = "",
     check_inputs: bool = True,
     strict: bool = False,
@@ -84,6 +87,8 @@ def run(
         recipe: how.
         console: where progress and the summary go.
         retry: statuses that are done again, e.g. ``{"failed"}``.
+        limit: clean at most this number of the photos that are left, spread evenly over the
+            shards; None: all.
         shards: only these, as ``0-99,150``; empty: all. Several runs can share a manifest so.
         check_inputs: do again what was made of files that have changed since.
         strict: refuse a manifest with unusable rows.
@@ -119,6 +124,7 @@ def run(
         "rows": plan.rows,
         "shards": plan.shards,
         "only_shards": numbers if shards else None,
+        "limit": limit,
         "retry": sorted(retry),
         "notes": plan.notes,
         "recipe": recipe.model_dump(mode="json"),
@@ -135,6 +141,9 @@ def run(
     record = runs.claim(output, facts)
     goal = Goal(record.run_id, frozenset(retry))
     extra = extra_schema(plan.shard(0).read_table().schema)
+    if limit is not None:
+        plan = evenly_limited(plan, Ledger(output, recipe.hash), goal, numbers, limit)
+        numbers = sorted(plan.only or ())
     job = Job(plan, extra, recipe, goal, record, steps, check_inputs=check_inputs)
     cost = Cost(prices, groups_up) if prices else None
     status = "failed"
@@ -165,6 +174,45 @@ def run(
         cost_usd=round(cost.total_usd, 4) if cost else None,
     )
     return outcome
+
+
+def preview(
+    manifest: str,
+    output: str,
+    recipe: Recipe,
+    console: Console,
+    *,
+    retry: Collection[str] = (),
+    limit: int | None = None,
+    shards: str = "",
+    strict: bool = False,
+    rows_per_shard: int | None = None,
+) -> None:
+    """Print what :func:`run` would do with the same arguments; stores and starts nothing.
+
+    Raises:
+        ManifestError: as :func:`run`.
+        DestinationError: likewise.
+        WeightsError: likewise, as far as it can be known without fetching weights.
+    """
+    place = destination(output)
+    recipe, _ = prepare(with_absolute_paths(recipe), console, here=False)
+    with tempfile.TemporaryDirectory() as folder:
+        where = place.uri if load_plan(place.uri) else folder
+        plan = make_plan(manifest, where, rows_per_shard=rows_per_shard, strict=strict)
+        numbers = parse_shards(shards, plan) if shards else range(plan.shards)
+        ledger = Ledger(place.uri, recipe.hash)
+        tally = reconcile(plan, ledger, Goal("", frozenset(retry)), numbers)
+    count = min(limit or tally.missing_count, tally.missing_count)
+    names = [f"  {count:>8}  {code}" for code, count in sorted(plan.rejected.items())]
+    lines = [f"note: {note}" for note in plan.notes]
+    lines += [f"manifest: {plan.rows} rows in {plan.shards} shards"]
+    lines += [f"unusable, would be recorded as failed: {sum(plan.rejected.values())}", *names]
+    lines += [f"done before: {tally.ended} of {tally.rows}"]
+    lines += [f"would be cleaned by recipe {recipe.name}: {count}"]
+    lines += [f"results: {place.uri}/images/{recipe.label}/"]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _execute(

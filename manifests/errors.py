@@ -116,7 +116,7 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "cluster.too_small": (
         "The cluster has no room for the actors that the recipe needs, or provided none in time.",
-        "Add what is named, or ask for less with --pools; `catalog-cleanup doctor --cluster "
+        "Add what is named, or ask for less with --pools; `catalog-cleanup doctor --address "
         "ADDRESS` shows what would be placed where.",
     ),
     "cluster.bad_pools": (

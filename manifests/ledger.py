@@ -105,7 +105,7 @@ class Ledger:
 
     def tally(self, plan: Plan, shard: int, goal: Goal) -> Tally:
         """How the rows of one shard stand."""
-        planned = plan.shard(shard).read_table([*KEY])
+        planned = plan.read_shard(shard, [*KEY])
         read = self._read(shard, [*_ENDING, *_KEPT])
         latest = self._latest(read.rows)
         rows = _ended(latest, goal)

@@ -56,7 +56,7 @@ One run on a cluster of its own, which goes when it has ended. Set the manifest 
 {_GENERATED}
 {_CLUSTER_NEEDS}
 A run that does not finish is tried again on a new cluster, and goes on with what is left; one that
-has failed rows (exit code 2) has finished."""
+has failed rows (exit code 3) has finished."""
 
 _MONITORING = f"""\
 For the Prometheus operator: scrapes the head and the workers of the cluster.
@@ -133,7 +133,7 @@ def _ray_job() -> dict[str, Any]:
         "spec": {
             # As HTTP, the command reaches a shell as it is.
             "submissionMode": "HTTPMode",
-            "entrypoint": f"{run} --recipe clean-apache --pools {POOLS_FILE} || [ $? -eq 2 ]",
+            "entrypoint": f"{run} --recipe clean-apache --pools {POOLS_FILE} || [ $? -eq 3 ]",
             "backoffLimit": 3,
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": 600,

@@ -7,8 +7,13 @@ from typing import Annotated
 
 import typer
 
-from jobs.cli.options import DEFAULT_RECIPE, PoolsOption, PricesOption, SetOption
-from jobs.cli.plan import ManifestArgument
+from jobs.cli.options import (
+    DEFAULT_RECIPE,
+    ManifestArgument,
+    PoolsOption,
+    PricesOption,
+    SetOption,
+)
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
@@ -40,6 +45,8 @@ def estimate(
     recipe: Annotated[
         str | None,
         typer.Option(
+            "--recipe",
+            "-r",
             metavar="NAME_OR_TOML",
             help=f"Default: the pilot run's, else {DEFAULT_RECIPE}.",
         ),
@@ -61,10 +68,8 @@ def estimate(
 ) -> None:
     """Estimate nodes, time and cost for a manifest.
 
-    Exit code 0: a deadline can be met, or none was given. 2: it cannot be met. 1: no estimate.
-
-    Example: catalog-cleanup run pilot.csv --output pilot, then
-    catalog-cleanup estimate catalog.parquet --from pilot --deadline 3d
+    Exit codes: 0 the deadline can be met, or none was given; 3 it cannot be met; 1 no estimate.
+    For a pilot: catalog-cleanup run catalog.parquet -o pilot --limit 500
     """
     import json
 
@@ -102,4 +107,4 @@ def estimate(
         if not console.is_terminal:
             console.width = 160  # tables in a file need not fit a screen
         show(console, question, found)
-    raise typer.Exit(0 if deadline_s is None or found.meets_deadline else 2)
+    raise typer.Exit(0 if deadline_s is None or found.meets_deadline else 3)

@@ -76,7 +76,7 @@ def evaluate(
 ) -> None:
     """Compare recipes on photos with known good results. Runs without Ray.
 
-    Exit code 0: all rows could be done. 2: some could not.
+    Exit codes: 0 all rows were done; 3 some failed.
     """
     if make:
         from jobs.evaluation.benchmark import make_benchmark
@@ -107,7 +107,7 @@ def evaluate(
     if html:
         html.write_text(render(found, columns, table), "utf-8")
         console.print(str(html), soft_wrap=True, markup=False, highlight=False)
-    raise typer.Exit(2 if any(each.error for each in found) else 0)
+    raise typer.Exit(3 if any(each.error for each in found) else 0)
 
 
 def _line(name: str, found: Sequence[Evaluated], columns: Sequence[str]) -> list[str]:

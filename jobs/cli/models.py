@@ -128,7 +128,7 @@ def verify(
     """Hold everything in the cache against the listed hashes.
 
     What is listed without one is held against what it was when it was fetched. Exit code 0: all is
-    as it should be. 2: something is not. 1: the model is not in the cache.
+    as it should be. 3: something is not. 1: the model is not in the cache.
     """
     from manifests.errors import WeightsError
     from stages.weights.cache import check, entries
@@ -148,7 +148,7 @@ def verify(
             bad += 1
             typer.echo(f"bad   {error.message} Delete {entry.path}, and fetch it again.")
     typer.echo(f"{len(chosen) - bad} of {len(chosen)} are as they should be.")
-    raise typer.Exit(2 if bad else 0)
+    raise typer.Exit(3 if bad else 0)
 
 
 def _entry_name(entry: Entry) -> str:

@@ -11,18 +11,43 @@ import typer
 #: The best that runs anywhere: no weights, no GPU.
 DEFAULT_RECIPE = "patchmatch"
 
+ManifestArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="MANIFEST",
+        help="CSV, JSON Lines or Parquet with the columns id, image and mask (or boxes, "
+        "polygons, rle); a file, a folder of files or a quoted pattern; local or s3://. Paths "
+        "in it may be relative to it.",
+    ),
+]
+StrictOption = Annotated[
+    bool,
+    typer.Option(
+        "--strict",
+        help="Refuse a manifest with unusable rows instead of recording them as failed.",
+    ),
+]
+RowsPerShardOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Rows scheduled and resumed together. By default chosen by size."
+    ),
+]
 OutputOption = Annotated[
     str,
     typer.Option(
+        "--output",
+        "-o",
         metavar="DEST",
         help="Folder, local or s3://, for images/, lineage/ and runs/. Run again with the same "
-        "one to go on with what is left.",
+        "folder to resume.",
     ),
 ]
 RecipeOption = Annotated[
     str,
     typer.Option(
         "--recipe",
+        "-r",
         metavar="NAME_OR_TOML",
         help="A recipe's name (see `catalog-cleanup recipes`) or the path of a TOML file.",
     ),
@@ -39,22 +64,29 @@ RetryOption = Annotated[
     str,
     typer.Option(
         metavar="STATUSES",
-        help="Do again what earlier runs recorded so: failed, crashed, ok, all; comma-separated.",
+        help="Redo rows that earlier runs recorded with these statuses: failed, crashed, ok, all; "
+        "comma-separated.",
+    ),
+]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Clean at most N of the photos that are left, spread evenly over the manifest: "
+        "a pilot run. `estimate --from DEST` extrapolates it.",
     ),
 ]
 ShardsOption = Annotated[
     str,
     typer.Option(
         metavar="NUMBERS",
-        help="Only these shards, e.g. 0-99,150: so several clusters share a manifest.",
+        help="Only these shards, e.g. 0-99,150, so that several clusters share a manifest.",
     ),
 ]
 CheckInputsOption = Annotated[
     bool,
-    typer.Option(
-        help="Do again photos whose files changed since they were done, which takes a look at "
-        "each file."
-    ),
+    typer.Option(help="Redo photos whose files changed since they were done. Looks at every file."),
 ]
 
 PoolsOption = Annotated[
@@ -62,7 +94,7 @@ PoolsOption = Annotated[
     typer.Option(
         "--pools",
         metavar="TOML",
-        help="What actors take of a cluster, and how many there may be; see cluster/README.md.",
+        help="Resources and number of actors in each pool; see cluster/README.md.",
     ),
 ]
 PricesOption = Annotated[
@@ -72,8 +104,8 @@ PricesOption = Annotated[
         metavar="TOML",
         exists=True,
         dir_okay=False,
-        help="Dollars for an hour of a node, a line for each group of nodes: large-gpu = 3.9. "
-        "The run then tells what it costs.",
+        help="Dollars per node and hour, a line for each group of nodes: large-gpu = 3.9. "
+        "The run then reports its cost.",
     ),
 ]
 

@@ -12,8 +12,8 @@ import typer
 
 from jobs.cli import streams
 from jobs.cli.options import DashboardOption, parse_run
+from jobs.cli.submit import absolute, job_api
 from jobs.report import SAMPLE
-from jobs.submit import absolute, job_api
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails
@@ -29,20 +29,14 @@ DestArgument = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command in (status, failures, verify, report, stop):
-        app.command()(command)
-
-
 def status(
     output: DestArgument,
     by_shard: Annotated[
-        bool, typer.Option("--shards", help="Also show each shard by itself.")
+        bool, typer.Option("--by-shard", help="Also show each shard by itself.")
     ] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON, all shards included.")] = False,
 ) -> None:
-    """Tell what is done, failed and left, and how fast it goes."""
+    """Show what is done, failed and left, and the current speed."""
     from rich.console import Console
 
     from jobs.results.status import as_json, show
@@ -59,7 +53,7 @@ def failures(
         str, typer.Option(metavar="MANIFEST", help="Where to: a path or s3:// URI in .jsonl.")
     ] = "failures.jsonl",
 ) -> None:
-    """Write a manifest of what failed or crashed, with reasons."""
+    """Write a manifest of the rows that failed or crashed, with reasons."""
     from jobs.results.failures import write_failures
 
     streams.keep_working()
@@ -70,13 +64,13 @@ def failures(
 def verify(
     output: DestArgument,
     sample: Annotated[
-        int | None, typer.Option(min=1, help="Check only this number of photos, evenly drawn.")
+        int | None, typer.Option(metavar="N", min=1, help="Check only N photos, evenly drawn.")
     ] = None,
 ) -> None:
-    """Compare results with their sources: nothing changed outside the masks but what is recorded.
+    """Check that nothing changed outside the masks, except what the lineage records.
 
-    Files are read by code that shares nothing with what wrote them. Exit code 0: all were checked
-    and hold. 2: some differ. 3: none differs, but some could not be checked. 1: there is no run.
+    Files are read by code that shares nothing with what wrote them. Exit codes: 0 all match; 3 some
+    differ; 4 none differs, but some could not be checked; 1 there is no run.
     """
     from rich.console import Console
 
@@ -91,7 +85,8 @@ def report(
         int,
         typer.Option(
             min=0,
-            help="So many photos get pictures: flagged ones first, then failed ones (at most "
+            metavar="N",
+            help="Number of photos with pictures: flagged ones first, then failed ones (at most "
             "half), then others, evenly drawn. 0: all.",
         ),
     ] = SAMPLE,
@@ -111,13 +106,15 @@ def report(
         str | None,
         typer.Option(
             metavar="DEST_OR_RECIPE",
-            help="Show beside them what another output folder, or another recipe of this one, has "
-            "for the same ids.",
+            help="Show the same ids beside them from another output folder, or from another recipe "
+            "of this one.",
         ),
     ] = None,
     hourly_price: Annotated[
         float | None,
-        typer.Option(min=0, help="Of all machines that ran, an hour, to tell what a photo cost."),
+        typer.Option(
+            min=0, help="Dollars per hour of all machines together, to show the cost of a photo."
+        ),
     ] = None,
 ) -> None:
     """Write a page to look at results, and to mark what to do again.
@@ -150,14 +147,14 @@ def stop(
         str, typer.Argument(metavar="DEST_OR_JOB", help="A run's --output, or a job's id.")
     ],
     address: Annotated[str | None, DashboardOption] = None,
-    wait_s: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait for the photos in flight.")
+    timeout: Annotated[
+        float, typer.Option(metavar="S", min=0, help="Seconds to wait for the photos in flight.")
     ] = 300.0,
 ) -> None:
     """Stop a run gracefully. Photos in flight end and are recorded, no others are begun.
 
-    It need not be a job of a cluster. One that has not ended after --wait-s is ended by Ray, if
-    --address is given and it is one. Exit code 0: nothing is at work any more. 1: it still is.
+    The run need not be a job of a cluster. A job that has not ended after --timeout is ended by
+    Ray, if --address is given. Exit codes: 0 nothing runs there any more; 1 something still does.
     """
     from manifests.errors import DestinationError
     from manifests.runs import records
@@ -176,7 +173,7 @@ def stop(
         for run in begun.values():
             typer.echo(f"Run {run.run_id}: its photos in flight end, and no others begin ...")
             run.ask_to_stop()
-        _within(wait_s, lambda: not begun.keys() & _at_work(output, job))
+        _within(timeout, lambda: not begun.keys() & _at_work(output, job))
         left = {begun[each].facts.get("job") for each in begun.keys() & _at_work(output, job)}
         gone = {run.facts.get("job") for run in begun.values()} - left
         forced = [each for each in jobs - gone if not listed[each].status.is_terminal()]

@@ -158,7 +158,7 @@ def _give_up(job: Job, shards: Collection[int], tally: Tally, trouble: list[str]
     reason = str(RowError("row.crashed", cause))
     names = {name for _, name in tally.missing}
     for shard in {shard for shard, _ in tally.missing}:
-        planned = job.plan.shard(shard).read_table().to_pylist()
+        planned = job.plan.read_shard(shard).to_pylist()
         rows = [_crashed(job, row, reason) for row in planned if row["id"] in names]
         job.ledger.add(shard, rows, lineage_schema(job.extra))
         metrics.tell_rows(rows)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,8 @@ import pyarrow.compute as pc
 
 from jobs.pipeline.changed_inputs import mark_changed
 from jobs.pipeline.spec import Job
-from manifests.ledger import row_keys
+from manifests.ledger import KEY, Goal, Ledger, reconcile, row_keys
+from manifests.planning.plan import Plan
 from manifests.schema import SHARD_SCHEMA, LineageRow
 from stages.photo import Photo
 from stages.steps.base import fail
@@ -33,7 +35,7 @@ def read_pending(job: Job, shard: int, only: str | None = None) -> Iterator[Phot
     """
     if job.check_inputs and only is None:
         mark_changed(job, shard)
-    rows = job.plan.shard(shard).read_table()
+    rows = job.plan.read_shard(shard)
     done = row_keys(job.ledger.ended(shard, job.goal))
     rows = rows.filter(pc.invert(pc.is_in(row_keys(rows), value_set=done)))
     if only is not None:
@@ -44,6 +46,30 @@ def read_pending(job: Job, shard: int, only: str | None = None) -> Iterator[Phot
         if look_out.is_asked_to_stop():
             return
         yield _photo(job, shard, row, recipe_hash)
+
+
+def evenly_limited(
+    plan: Plan, ledger: Ledger, goal: Goal, shards: Collection[int], limit: int
+) -> Plan:
+    """The plan with at most ``limit`` of the rows that are left, spread evenly over the shards."""
+    left = reconcile(plan, ledger, goal, shards).unfinished
+    quotas = _quotas(list(left.values()), limit)
+    only = {}
+    for shard, quota in zip(left, quotas, strict=True):
+        if quota:
+            rows = plan.shard(shard).read_table([*KEY])
+            done = row_keys(ledger.ended(shard, goal))
+            rows = rows.filter(pc.invert(pc.is_in(row_keys(rows), value_set=done)))
+            only[shard] = rows["id"].slice(0, quota).to_pylist()
+    return replace(plan, only=only)
+
+
+def _quotas(counts: Sequence[int], limit: int) -> list[int]:
+    """How many of each count to take: ``limit`` in all, spread evenly over all that is counted."""
+    total = sum(counts)
+    limit = min(limit, total)
+    ends = [end * limit // total for end in accumulate(counts)]
+    return [end - start for start, end in pairwise([0, *ends])]
 
 
 def _photo(job: Job, shard: int, row: dict[str, Any], recipe_hash: str) -> Photo:

@@ -39,7 +39,7 @@ from stages.verify.samples import BoolMask
 _END_APPENDED = "end marker of the JPEG appended"
 
 #: Exit codes: all hold; some result differs; none differs, but some could not be checked.
-EXIT_ALL_HOLD, EXIT_DIFFERS, EXIT_UNCHECKED = 0, 2, 3
+EXIT_ALL_HOLD, EXIT_DIFFERS, EXIT_UNCHECKED = 0, 3, 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 
@@ -67,6 +67,7 @@ class Plan:
         shards: how many there are, numbered from 0.
         rejected: error code -> ids that were found unusable, told before any work starts.
         notes: sentences about rejected rows, rows that mark nothing, and renamed columns.
+        only: shard -> ids, where just a part of the rows is meant; None: all of them.
     """
 
     output: str
@@ -78,6 +79,15 @@ class Plan:
     shards: int
     rejected: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    only: Mapping[int, Sequence[str]] | None = None
+
+    def read_shard(self, number: int, columns: list[str] | None = None) -> pa.Table:
+        """The rows of a shard that are meant; ``columns``, if given, contain ``id``."""
+        rows = self.shard(number).read_table(columns)
+        if self.only is None:
+            return rows
+        wanted = pa.array(self.only.get(number, ()), pa.string())
+        return rows.filter(pc.is_in(rows["id"].cast(pa.string()), value_set=wanted))
 
     def shard(self, number: int) -> Place:
         """Where the rows of a shard are stored."""

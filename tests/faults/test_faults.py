@@ -262,7 +262,7 @@ def test_photos_removed_and_exchanged_after_planning(
     client.put_object(Bucket=BUCKET, Key=keys[1], Body=removed)
     try:
         outcome = scene.run()
-        assert (outcome.exit_code, outcome.tally.failed) == (2, {"image.not_found": 1})
+        assert (outcome.exit_code, outcome.tally.failed) == (3, {"image.not_found": 1})
         assert outcome.tally.ok == _PHOTOS - 1
     finally:
         client.put_object(Bucket=BUCKET, Key=keys[0], Body=removed)

@@ -49,7 +49,7 @@ def victim(folder: Path) -> Any:
 
 def test_a_segfault_ends_as_one_crashed_row(clean: Clean, tmp_path: Path) -> None:
     outcome = clean("segfault")
-    assert (outcome.exit_code, outcome.tally.ok, outcome.tally.crashed) == (2, 7, 1)
+    assert (outcome.exit_code, outcome.tally.ok, outcome.tally.crashed) == (3, 7, 1)
     row = victim(tmp_path)
     assert (row.status, row.error_code, row.error_stage) == ("crashed", "row.crashed", "watch")
     assert "fig-bowl-sticker-date.jpg died in step watch: SIGSEGV in _do (doubles.py:" in row.error
@@ -66,13 +66,13 @@ def test_a_worker_that_ends_without_a_word_is_told(clean: Clean, tmp_path: Path)
 def test_memory_has_a_limit(clean: Clean, tmp_path: Path) -> None:
     """In the shared worker and by itself: the machine never runs out."""
     outcome = clean("allocate", "limits.max_memory_mib=512")
-    assert (outcome.exit_code, outcome.tally.failed) == (2, {"row.out_of_memory": 1})
+    assert (outcome.exit_code, outcome.tally.failed) == (3, {"row.out_of_memory": 1})
     assert victim(tmp_path).error_stage == "watch"
 
 
 def test_an_endless_row_ends_as_a_timeout(clean: Clean, tmp_path: Path) -> None:
     outcome = clean("sleep", "limits.max_seconds=6")
-    assert (outcome.exit_code, outcome.tally.failed) == (2, {"row.timeout": 1})
+    assert (outcome.exit_code, outcome.tally.failed) == (3, {"row.timeout": 1})
     assert "was still in step watch after 6 s" in victim(tmp_path).error
 
 
@@ -87,7 +87,7 @@ def test_an_exception_outside_of_the_steps_is_named_as_the_cause(
 ) -> None:
     """The row cannot be recorded: no step is to blame, and no process dies."""
     outcome = clean("no-row")
-    assert (outcome.exit_code, outcome.tally.ok, outcome.tally.crashed) == (2, 7, 1)
+    assert (outcome.exit_code, outcome.tally.ok, outcome.tally.crashed) == (3, 7, 1)
     error = victim(tmp_path).error
     assert "at last by ArrowInvalid: Could not convert 'strong' with type str" in error
     assert "ray.data.DataContext" not in error, "Ray's advice is no cause"

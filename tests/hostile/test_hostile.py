@@ -81,7 +81,7 @@ def test_some_of_each_family_go_through_the_dag(ray_address: str, tmp_path: Path
         Console(quiet=True),
         address=ray_address,
     )
-    assert outcome.exit_code == 2
+    assert outcome.exit_code == 3
     assert (outcome.tally.rows, outcome.tally.missing_count) == (len(chosen), 0)
     lineage = pd.read_parquet(tmp_path / "out" / "lineage").set_index("id")
     codes = lineage.error_code.fillna("ok")

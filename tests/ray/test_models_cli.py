@@ -74,7 +74,7 @@ def test_verify_finds_what_was_tampered_with(listed: Path, web: Web, command: Co
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert find("big-lama").sha256 == SHA256, "size and time say that nothing changed"
     bad = command("models", "verify", "big-lama")
-    assert bad.returncode == 2
+    assert bad.returncode == 3
     assert f"bad   {path}: sha256 " in bad.stdout
     assert f"and not {SHA256} as expected. Delete {path.parent}, and" in bad.stdout
     path.touch()

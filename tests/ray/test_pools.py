@@ -251,13 +251,13 @@ def pinned_to_nothing(folder: Path, more: str = "") -> Path:
 def test_the_doctor_tells_what_would_be_placed_where(
     command: Command, ray_address: str, tmp_path: Path
 ) -> None:
-    done = command("doctor", "--cluster", ray_address, "--recipe", "telea")
+    done = command("doctor", "--address", ray_address, "--recipe", "telea")
     assert done.returncode == 0, done.stdout
     assert re.search(r"ok +Nodes: 2 CPUs, .* GiB; 1 up", done.stdout)
     assert "Pool: cpu: fetch ▸ decode" in done.stdout
     assert "publish: 2 actors, each 1 CPU" in done.stdout
     file = pinned_to_nothing(tmp_path)
-    bad = command("doctor", "--cluster", ray_address, "--recipe", "telea", "--pools", file)
+    bad = command("doctor", "--address", ray_address, "--recipe", "telea", "--pools", file)
     assert bad.returncode == 1
     assert re.search("bad +Pool: cpu: there is no node with the label zone=moon.", bad.stdout)
 

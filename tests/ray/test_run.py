@@ -56,7 +56,7 @@ def lineage(output: Path) -> pd.DataFrame:
 def test_two_hundred_photos_with_ten_bad_rows(on_ray: Run, tmp_path: Path) -> None:
     catalog = make_catalog(tmp_path, good=190, least_mp=0.5, most_mp=12.0)
     outcome = on_ray(catalog.manifest, tmp_path / "out")
-    assert outcome.exit_code == 2
+    assert outcome.exit_code == 3
     assert (outcome.tally.rows, outcome.tally.ok) == (200, 190)
     assert outcome.tally.failed == dict.fromkeys(BAD_ROWS, 1)
     assert (outcome.tally.crashed, outcome.tally.missing_count) == (0, 0)
@@ -68,6 +68,26 @@ def test_two_hundred_photos_with_ten_bad_rows(on_ray: Run, tmp_path: Path) -> No
     assert stored == set(catalog.good)
     for name in catalog.good[::5]:  # every fifth is a PNG
         assert_nothing_changed_outside_the_mask(tmp_path, name, rows.output_uri[name])
+
+
+def test_a_limited_run_takes_rows_from_all_over_the_manifest_and_the_next_goes_on(
+    on_ray: Run, tmp_path: Path
+) -> None:
+    photo, mask = DEMO / "photos" / "coffee-stray-coins.jpg", DEMO / "masks"
+    rows = [f"{n:02},{photo},{mask / 'coffee-stray-coins.png'}" for n in range(20)]
+    (tmp_path / "m.csv").write_text("\n".join(["id,image,mask", *rows]))
+    options: dict[str, Any] = {"rows_per_shard": 4}
+    for total in (3, 6):
+        outcome = on_ray(tmp_path / "m.csv", tmp_path / "out", limit=3, **options)
+        assert (outcome.exit_code, outcome.tally.rows, outcome.tally.ok) == (0, 3, 3)
+        done = lineage(tmp_path / "out").index
+        assert len(done) == total
+        assert len({int(name) // 4 for name in done}) >= 3, "of different shards"
+    assert last_run(tmp_path / "out")["limit"] == 3
+    outcome = on_ray(tmp_path / "m.csv", tmp_path / "out", limit=99)
+    assert (outcome.exit_code, outcome.tally.ok) == (0, 14)
+    assert lineage(tmp_path / "out").index.is_unique
+    assert on_ray(tmp_path / "m.csv", tmp_path / "out").tally.ok == 20
 
 
 def assert_nothing_changed_outside_the_mask(folder: Path, name: str, output: str) -> None:

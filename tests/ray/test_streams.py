@@ -139,7 +139,7 @@ def test_a_terminal_of_ascii_gets_ascii(command: Command, ray_address: str, tmp_
     done = command(
         "run", "Möbel \u00d7 2/m.csv", "--output", "out", "--address", ray_address, **ascii_
     )
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == 3, done.stderr
     assert "M\\xf6bel x 2/m.csv, line 2: id.unsafe" in done.stdout
     listed = command("errors", **ascii_)
     assert listed.returncode == 0

@@ -191,7 +191,7 @@ def test_failed_rows_and_runs_that_do_not_finish_have_their_own_exit_codes(
         cluster.dashboard,
     )
     some_failed = command("submit", f"{PLACE}/bad.csv", *options)
-    assert some_failed.returncode == 2, some_failed.stdout + some_failed.stderr
+    assert some_failed.returncode == 3, some_failed.stdout + some_failed.stderr
     unfinished = command("submit", f"{PLACE}/absent.csv", *options)
     assert unfinished.returncode == 1
     assert "manifest.not_found" in unfinished.stdout
@@ -303,7 +303,7 @@ def following(
 
 
 def test_an_interrupt_ends_the_following_and_not_the_job(cluster: RayCluster, photos: None) -> None:
-    with following(cluster, "interrupted", cluster.dashboard, "--wait-s", "0") as process:
+    with following(cluster, "interrupted", cluster.dashboard, "--timeout", "0") as process:
         process.send_signal(signal.SIGINT)
         process.communicate()
         assert process.returncode == 1

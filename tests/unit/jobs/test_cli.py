@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import typer
 from PIL import Image
+from typer.testing import CliRunner
 
+from jobs.cli import app
 from manifests.errors import all_codes
 from manifests.planning.plan import load_plan
 from stages.recipe import preset_names
@@ -27,11 +30,34 @@ MASK = DEMO / "masks" / "bird-mobile-price-sticker.png"
 def test_help_explains_every_command(command: Command) -> None:
     overview = command("--help")
     assert overview.returncode == 0
-    for name in ("run", "plan", "try", "demo", "recipes", "errors", "doctor", "models"):
+    commands = typer.main.get_group(app).commands
+    assert len(commands) > 15
+    for name in commands:
         assert f" {name} " in overview.stdout
-        assert command(name, "--help").returncode == 0
+        shown = CliRunner().invoke(app, [name, "-h"])
+        assert shown.exit_code == 0
+        assert f"Example: catalog-cleanup {name}" in shown.output
     text = " ".join(command("run", "--help").stdout.split())
-    assert "Exit code 0: all ok. 2: finished, some rows failed" in text
+    assert "Exit codes: 0 all ok; 3 finished, but some rows failed" in text
+
+
+def test_a_mistyped_call_ends_with_2(command: Command) -> None:
+    for call in (["run"], ["run", "m.csv", "-o", "out", "--speed", "9"], ["clean"]):
+        assert command(*call).returncode == 2
+
+
+def test_a_dry_run_reports_what_a_run_would_do_and_leaves_nothing(
+    command: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "m.csv").write_text(f"id,image,mask\n1,{PHOTO},{MASK}\n2,{PHOTO},{MASK}\n/,a,b\n")
+    call = ("run", "m.csv", "-o", "out", "-r", "telea", "--limit", "2", "--dry-run")
+    done = command(*call)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "manifest: 3 rows in 3 shards" in done.stdout
+    assert "1  id.unsafe" in done.stdout
+    assert "would be cleaned by recipe telea: 2" in done.stdout
+    assert not (tmp_path / "out").exists()
+    assert command(*call[:2], "--output", "m.csv", "--dry-run").returncode == 1
 
 
 def test_an_interrupt_ends_with_1_and_the_next_run_goes_on(
@@ -55,7 +81,7 @@ def test_an_interrupt_ends_with_1_and_the_next_run_goes_on(
     assert "The same command goes on with them." in told
     assert last_run(tmp_path / "out")["status"] == "stopped"
     done = command(*arguments, "--recipe", "telea")
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert "60 ok, 10 failed" in done.stdout
     ids = pd.read_parquet(tmp_path / "out" / "lineage").id
     assert ids.is_unique
@@ -100,7 +126,7 @@ def test_plan_checks_a_manifest_and_run_takes_its_shards(command: Command, tmp_p
     assert refused.returncode == 1
     assert "error manifest.invalid_rows: " in refused.stderr
     done = command("plan", "m.csv", "--output", "out", "--rows-per-shard", "2")
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert f"note: {tmp_path}/m.csv, lines 3, 4: id.duplicate (id '2')." in done.stdout
     assert "3 rows in 2 shards of at most 2, 2 of them unusable\n" in done.stdout
     assert "1  id.unsafe" in done.stdout
@@ -152,11 +178,11 @@ def test_try_takes_boxes_and_several_masks(command: Command, tmp_path: Path) -> 
         ((PHOTO, "o.png", "--box", "1,2,x,4"), "1,2,x,4 is not X,Y,WIDTH,HEIGHT"),
     ],
 )
-def test_try_without_marks_ends_with_1(
+def test_try_without_marks_ends_with_2(
     command: Command, arguments: tuple[object, ...], message: str
 ) -> None:
     done = command("try", *arguments)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert message in done.stderr
 
 
@@ -183,13 +209,13 @@ def test_try_tells_what_is_wrong_in_one_line(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_run_prints_plain_lines_when_piped_and_ends_with_2(
+def test_a_run_prints_plain_lines_when_piped_and_ends_with_3(
     command: Command, ray_address: str, tmp_path: Path
 ) -> None:
     rows = [f"good,{PHOTO},{MASK}", "gone,gone.png,gone.png", "../bad,a,b", f"half,{PHOTO},"]
     (tmp_path / "m.csv").write_text("\n".join(["id,image,mask", *rows]))
     done = command("run", "m.csv", "--output", "out", "--recipe", "telea", "--address", ray_address)
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == 3, done.stderr
     assert "\x1b" not in done.stdout
     assert f"{tmp_path}/m.csv, line 4: id.unsafe (id '../bad')." in done.stdout
     assert "4 photos in" in done.stdout
@@ -197,7 +223,7 @@ def test_a_run_prints_plain_lines_when_piped_and_ends_with_2(
     for code in ("image.not_found", "id.unsafe", "mask.no_uri"):
         assert f"1  {code}" in done.stdout
     again = command("run", "m.csv", "--output", "out", "--recipe", "telea")
-    assert again.returncode == 2
+    assert again.returncode == 3
     assert "All 4 photos were done before." in again.stdout
 
 
@@ -208,10 +234,10 @@ def test_a_run_that_cannot_start_ends_with_1(command: Command, tmp_path: Path) -
     assert "error manifest.missing_column" in done.stderr
     assert not (tmp_path / "out").exists()
     wrong = command("run", "m.csv", "--output", "out", "--retry", "faild")
-    assert wrong.returncode == 1
+    assert wrong.returncode == 2
     assert "unknown status faild" in wrong.stderr
-    assert command("run", "m.csv", "--outptu", "out").returncode == 1
-    assert command("run").returncode == 1
+    assert command("run", "m.csv", "--outptu", "out").returncode == 2
+    assert command("run").returncode == 2
 
 
 def test_recipes_are_listed_and_shown_as_toml(command: Command, tmp_path: Path) -> None:

@@ -204,10 +204,10 @@ def test_a_deadline_is_answered_in_plain_words(command: Command, tmp_path: Path)
     assert "The bottleneck is refine, in the pool large_gpu." in told.stdout
     assert "figures are assumed." in told.stdout
     late = command(*arguments, "--deadline", "4h")
-    assert late.returncode == 2
+    assert late.returncode == 3
     assert "more than there may be: those take" in late.stdout
     never = command(*arguments, "--deadline", "90s")
-    assert never.returncode == 2
+    assert never.returncode == 3
     assert "No number of nodes meets 90 s" in never.stdout
 
 

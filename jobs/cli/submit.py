@@ -57,7 +57,7 @@ def submit(
 
     Takes MANIFEST and the options of `run`: see `catalog-cleanup run --help`. Files of recipe,
     pools and prices are sent along. MANIFEST, DEST and what they name must be reachable from the
-    cluster: in S3, or on a disk that its nodes share. Exit code: the run's own, 0, 2 or 1; with
+    cluster: in S3, or on a disk that its nodes share. Exit code: that of the run; with
     --no-follow 0 once the cluster has the job.
     """
     from jobs.pipeline.cost import load_prices

@@ -1,0 +1,225 @@
+"""``run``, ``try`` and ``demo``: the commands that clean photos."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobs.cli import streams
+from jobs.cli.models import TrustOption
+from jobs.cli.options import (
+    DEFAULT_RECIPE,
+    CheckInputsOption,
+    LimitOption,
+    ManifestArgument,
+    OutputOption,
+    PoolsOption,
+    PricesOption,
+    RecipeOption,
+    RetryOption,
+    RowsPerShardOption,
+    SetOption,
+    ShardsOption,
+    StrictOption,
+    parse_statuses,
+)
+from jobs.cli.printing import console_for, print_error
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jobs.run import Outcome
+
+
+def run(
+    manifest: ManifestArgument,
+    output: OutputOption,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    set_: SetOption = None,
+    retry: RetryOption = "",
+    limit: LimitOption = None,
+    shards: ShardsOption = "",
+    check_inputs: CheckInputsOption = True,
+    strict: StrictOption = False,
+    rows_per_shard: RowsPerShardOption = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="A running Ray cluster. Default: RAY_ADDRESS, else a private Ray here."),
+    ] = None,
+    pools: PoolsOption = None,
+    prices: PricesOption = None,
+    trust: TrustOption = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Report what the run would do. Stores and starts nothing."),
+    ] = False,
+) -> None:
+    """Clean all photos of a manifest.
+
+    Exit codes: 0 all ok; 3 finished, but some rows failed (see the lineage); 1 not finished, run
+    the same command again; 2 wrong usage.
+    """
+    from jobs.pipeline.cost import load_prices
+    from jobs.pipeline.placement import load_pools
+    from jobs.preflight import trusted
+    from jobs.run import preview
+    from jobs.run import run as run_job
+    from stages.recipe import Recipe
+
+    streams.keep_working()
+    console = console_for()
+    statuses = parse_statuses(retry)
+    chosen = Recipe.load(recipe, set_ or ())
+    if dry_run:
+        with trusted(trust):
+            preview(
+                manifest,
+                output,
+                chosen,
+                console,
+                retry=statuses,
+                limit=limit,
+                shards=shards,
+                strict=strict,
+                rows_per_shard=rows_per_shard,
+            )
+        return
+    with _interruptible(), trusted(trust):
+        outcome = run_job(
+            manifest,
+            output,
+            chosen,
+            console,
+            retry=statuses,
+            limit=limit,
+            shards=shards,
+            check_inputs=check_inputs,
+            strict=strict,
+            rows_per_shard=rows_per_shard,
+            address=address,
+            pools=load_pools(pools) if pools else None,
+            prices=load_prices(prices) if prices else None,
+        )
+    _summarise(console, outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+def try_(
+    image: Annotated[
+        str, typer.Argument(metavar="IMAGE", help="The photo; a path, or an s3:// URI.")
+    ],
+    masks: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MASK",
+            default_factory=list,
+            show_default=False,
+            help="Its mask, or several, of the same size; white is removed.",
+        ),
+    ],
+    output: Annotated[
+        str, typer.Argument(metavar="OUTPUT", help="Where the result goes; same format as IMAGE.")
+    ],
+    box: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y,WIDTH,HEIGHT",
+            help="Also remove this box. In px of the displayed photo, from its top left corner "
+            "(recipe option: shapes.units). Repeatable.",
+        ),
+    ] = None,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    set_: SetOption = None,
+    trust: TrustOption = False,
+) -> None:
+    """Clean one photo in this process, without Ray. Use it to try out a recipe."""
+    from jobs.local import try_one
+    from jobs.preflight import prepare, trusted
+    from manifests.planning.marks import Marks
+    from stages.recipe import Recipe
+
+    if not masks and not box:
+        raise typer.BadParameter("name a MASK between IMAGE and OUTPUT, or a --box")
+    marks = Marks(masks, {"boxes": [_numbers(each) for each in box]} if box else {})
+    # As Ray has it in an actor of one CPU: with more threads, CPUs add up in another order.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    loaded = Recipe.load(recipe, set_ or ())
+    streams.keep_working()
+    with trusted(trust):
+        loaded, _ = prepare(loaded, console_for(), here=True)
+        row = try_one(image, marks, output, loaded)
+    if row.error_code:
+        print_error(row.error_code, row.error or "")
+        raise typer.Exit(1)
+    places = len(row.patches)
+    what = f"{places} {'place' if places == 1 else 'places'} filled" if places else "empty mask"
+    typer.echo(f"{output}: {what}, {sum(row.seconds.values()):.2f} s")
+
+
+def _numbers(box: str) -> list[float]:
+    try:
+        return [float(number) for number in box.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{box} is not X,Y,WIDTH,HEIGHT", param_hint="--box") from None
+
+
+def demo(
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", help="Folder for the results; an earlier demo there is replaced."
+        ),
+    ] = Path("catalog-cleanup-demo"),
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    set_: SetOption = None,
+) -> None:
+    """Clean eight bundled photos and write a page of them. Needs no GPU."""
+    from jobs.demo import run_demo
+    from stages.recipe import Recipe
+
+    streams.keep_working()
+    console = console_for()
+    with _interruptible():
+        outcome, page = run_demo(output.absolute(), Recipe.load(recipe, set_ or ()), console)
+    _summarise(console, outcome)
+    console.print("Open this page to see before and after:", style="bold")
+    console.print(page, soft_wrap=True, markup=False, highlight=False)
+    raise typer.Exit(outcome.exit_code)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        console_for(stderr=True).print("Interrupted. The same command goes on with what is left.")
+        raise typer.Exit(1) from None
+
+
+def _summarise(console: Console, outcome: Outcome) -> None:
+    tally = outcome.tally
+    photos = "photo" if tally.rows == 1 else "photos"
+    console.print(
+        f"{tally.rows} {photos} in {outcome.seconds:.1f} s: {tally.ok} ok, "
+        f"{tally.failed_count} failed, {tally.crashed} crashed",
+        highlight=False,
+    )
+    for line in tally.fidelity_lines():
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    for code, count in sorted(tally.failed.items()):
+        console.print(f"  {count:>8}  {code}", highlight=False)
+    if tally.missing_count:
+        named = ", ".join(name for _, name in tally.missing[:10])
+        console.print(
+            f"{tally.missing_count} photos have no result, among them {named}. "
+            "The same command goes on with them.",
+            style="red",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
