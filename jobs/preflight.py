@@ -1,28 +1,25 @@
-"""Weights before a run: had or foreseen, pinned, their licences told, noted for ``run.json``."""
+"""Weights before a run: fetched or checked, pinned, licences printed, recorded for ``run.json``."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from typing import Any
 
 from rich.console import Console
 
 from manifests.errors import WeightsError
+from stages.extras import require
 from stages.recipe import Recipe
-from stages.weights.catalogue import told_licence
-from stages.weights.download import Tell
 from stages.weights.find import (
     TRUST,
-    Weights,
     find,
-    foresee,
     of_recipe,
     pin_of,
-    presumed,
-    silent,
+    presumed_model,
+    validate_ref,
     with_pins,
 )
 
@@ -40,14 +37,37 @@ def trusted(trust: bool) -> Iterator[None]:
             del os.environ[TRUST]
 
 
+@contextmanager
+def logging_downloads(console: Console) -> Iterator[None]:
+    """Print the progress of downloads within the block, one line at a time."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            _print(console, record.getMessage())
+
+    logger, handler = logging.getLogger("stages.weights"), Handler()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def prepare(recipe: Recipe, console: Console, *, here: bool) -> tuple[Recipe, dict[str, Any]]:
-    """Make sure of a recipe's weights before anything starts, and tell of their licences.
+    """Make sure of a recipe's weights before anything starts, and print their licences.
 
     Each part is pinned to the content of its weights: the recipe's hash follows from that, and
     machines that find other content refuse it.
 
     Args:
-        recipe: whose.
+        recipe: the recipe of the run.
         console: where progress and licences go.
         here: the work is done on this machine, so that they can be fetched, or missed, now. Else
             its nodes do so, and only what is wrong everywhere is found.
@@ -58,42 +78,41 @@ def prepare(recipe: Recipe, console: Console, *, here: bool) -> tuple[Recipe, di
         ``sha256``; empty what is not known here.
 
     Raises:
-        WeightsError: see :func:`stages.weights.find`; ``model.not_installed``;
+        WeightsError: see :func:`stages.weights.find.find`; ``model.not_installed``;
             ``weights.unidentified``: they are not here, and nothing says what they are.
     """
     pins: dict[str, str] = {}
     used: dict[str, Any] = {}
-    told: set[str] = set()
-
-    def tell(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
-
+    notices: dict[str, str] = {}
     parts = of_recipe(recipe)
-    if here and parts and not find_spec("torch"):
-        raise WeightsError("model.not_installed", f"The recipe {recipe.name} uses models.")
-    for section, ref in parts:
-        pin = getattr(recipe, section).weights_pin
-        found = find(ref, pin=pin, tell=tell) if here else foresee(ref)
-        pins[section] = pin or _pin(section, ref, tell, here=here)
-        known = found if found and found.commercial is not None else presumed(recipe, section, ref)
-        used[section] = {
-            "ref": ref,
-            "pin": pins[section],
-            "name": found.name if found else "",
-            "licence": known.licence if known else "",
-            "commercial": known.commercial if known else None,
-            "sha256": found.sha256 if isinstance(found, Weights) else "",
-        }
-        if known and not known.commercial and known.name not in told:
-            told.add(known.name)
-            tell(f"{known.name}: {told_licence(known)}")
+    if here and parts:
+        require("torch", f"The recipe {recipe.name}")
+    with logging_downloads(console):
+        for section, ref in parts:
+            pin = getattr(recipe, section).weights_pin
+            found = find(ref, pin=pin) if here else None
+            pins[section] = pin or _pin(section, ref, here=here)
+            model = found.model if found else validate_ref(ref)
+            licensed = model or presumed_model(recipe, section, ref)
+            used[section] = {
+                "ref": ref,
+                "pin": pins[section],
+                "name": found.name if found else model.name if model else "",
+                "licence": licensed.licence if licensed else "",
+                "commercial": licensed.commercial if licensed else None,
+                "sha256": found.sha256 if found else "",
+            }
+            if licensed and not licensed.commercial:
+                notices[licensed.name] = licensed.licence_notice
+    for name, notice in notices.items():
+        _print(console, f"{name}: {notice}")
     return with_pins(recipe, pins), used
 
 
-def _pin(section: str, ref: str, tell: Tell, *, here: bool) -> str:
-    """The content of weights, which a machine that works on no photo may have to fetch for this."""
+def _pin(section: str, ref: str, *, here: bool) -> str:
+    """The content of weights; a machine that processes no photo may have to fetch them for this."""
     try:
-        return pin_of(ref, tell=silent if here else tell)
+        return pin_of(ref)
     except WeightsError as error:
         if here or error.code != "weights.missing":
             raise

@@ -1,166 +1,143 @@
-"""The node's cache of weights: each entry is whole or absent, fetched once, and checked.
+"""The node's cache of weights: each entry is whole or absent, downloaded once, and verified.
 
-Whoever needs an entry first fetches it under a file lock, into a folder beside it, and moves that
-into place once it is checked. The others wait.
+The first process that needs an entry downloads it under a file lock, into a folder beside it, and
+moves that into place once it is verified. The others wait.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from manifests.errors import WeightsError
-from stages.weights import hashes
-from stages.weights.download import GatedError, Tell, fetch
+from stages.weights.catalogue import Pin
+from stages.weights.download import GatedError, download
+from stages.weights.hashes import cache_folder, cached_hash, compute_hash, node_lock, remember
 
-#: ``(algorithm, hex digits)`` that what is fetched must have.
-Pin = tuple[str, str]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A place in the cache: a folder that is either whole or absent.
+    """What was downloaded into a folder of the cache.
 
     Attributes:
-        path: the folder; it holds ``entry.json`` and the file or folder that was fetched.
+        path: the file or folder of weights, in the entry's own folder.
+        source: its URI.
+        sha256: as it was when it was downloaded.
     """
 
     path: Path
+    source: str
+    sha256: str
 
     @classmethod
-    def of(cls, name: str, identity: str) -> Entry:
-        """The place of what has this identity: another hash or source gets another place."""
-        digits = hashlib.sha256(identity.encode()).hexdigest()[:12]
-        return cls(hashes.cache_folder() / f"{name or 'weights'}-{digits}")
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """``name``, ``source``, ``sha256`` and ``file``; empty if nothing is there."""
+    def read(cls, folder: Path) -> Entry | None:
+        """The entry in a folder; None: there is none, or its content was deleted."""
         try:
-            facts: dict[str, Any] = json.loads((self.path / "entry.json").read_text("utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return facts if {"file", "sha256"} <= facts.keys() else {}
+            facts = json.loads((folder / "entry.json").read_text("utf-8"))
+            entry = cls(folder / facts["file"], facts["source"], facts["sha256"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return entry if entry.path.exists() else None
 
     @property
-    def content(self) -> Path | None:
-        """What was fetched, if it is there."""
-        facts = self.facts
-        path = self.path / facts["file"] if facts else None
-        return path if path and path.exists() else None
+    def folder(self) -> Path:
+        """What to delete so that it is downloaded again."""
+        return self.path.parent
 
-    @property
-    def sha256(self) -> str:
-        """As it was when it was fetched."""
-        return str(self.facts["sha256"])
+
+def place(name: str, identity: str) -> Path:
+    """The folder for content of this identity: another hash or source gets another one."""
+    digits = hashlib.sha256(identity.encode()).hexdigest()[:12]
+    return cache_folder() / f"{name or 'weights'}-{digits}"
 
 
 def entries() -> list[Entry]:
-    """What is in this node's cache."""
-    return [Entry(each.parent) for each in sorted(hashes.cache_folder().glob("*/entry.json"))]
+    """All entries of this node's cache."""
+    found = (Entry.read(each.parent) for each in sorted(cache_folder().glob("*/entry.json")))
+    return [entry for entry in found if entry]
 
 
-def have(entry: Entry, sources: Sequence[str], pin: Pin | None, tell: Tell) -> Path:
-    """The entry's file or folder, fetched if need be from the first source that has it.
+def ensure(folder: Path, sources: Sequence[str], pin: Pin | None) -> Entry:
+    """What a folder of the cache is for, downloaded if need be from the first source that has it.
 
     Args:
-        entry: where.
-        sources: as :func:`stages.weights.download.fetch` takes them.
-        pin: what it must be; None: what it was when it was fetched.
-        tell: hears of the progress.
+        folder: the place.
+        sources: as :func:`stages.weights.download.download` takes them.
+        pin: the hash it must have; None: the one it had when it was downloaded.
 
     Raises:
         OSError: no source has it, or the cache cannot be written.
         WeightsError: ``weights.wrong_hash`` or ``model.not_installed``.
     """
-    if not entry.content:
-        with _lock(entry):
-            if not entry.content:
-                _download(entry, sources, pin, tell)
-    path = entry.content
-    assert path
-    check(path, pin or ("sha256", entry.sha256))
-    return path
+    entry = Entry.read(folder)
+    if not entry:
+        with node_lock(folder.name):
+            entry = Entry.read(folder) or _fill(folder, sources, pin)
+    check(entry.path, pin or ("sha256", entry.sha256))
+    return entry
 
 
-def check(path: Path, expected: Pin, *, anew: bool = False) -> None:
-    """Hold a file or folder against a hash.
+def check(path: Path, expected: Pin, *, label: str = "", read_all: bool = False) -> None:
+    """Compare a file or folder with a hash.
 
     Args:
-        path: what.
+        path: the file or folder.
         expected: its hash.
-        anew: read every byte, also where size and time say that nothing changed.
+        label: names it in the error; empty: its path does.
+        read_all: read every byte, also where size and time say that nothing changed.
 
     Raises:
         WeightsError: ``weights.wrong_hash``.
     """
     algorithm, digits = expected
-    found = hashes.read(path, algorithm) if anew else hashes.digest(path, algorithm)
+    found = compute_hash(path, algorithm) if read_all else cached_hash(path, algorithm)
     if found != digits:
-        raise _wrong_hash(str(path), expected, found)
+        problem = f"{label or path}: {algorithm} {found}, and not {digits} as expected."
+        raise WeightsError("weights.wrong_hash", problem)
 
 
-def _wrong_hash(what: str, expected: Pin, found: str) -> WeightsError:
-    algorithm, digits = expected
-    return WeightsError(
-        "weights.wrong_hash", f"{what}: {algorithm} {found}, and not {digits} as expected."
-    )
-
-
-def _download(entry: Entry, sources: Sequence[str], pin: Pin | None, tell: Tell) -> None:
-    """Fetch, check, and only then move into place: a kill leaves nothing that is ever used.
+def _fill(folder: Path, sources: Sequence[str], pin: Pin | None) -> Entry:
+    """Download, verify, and only then move into place: a kill leaves nothing that is ever used.
 
     Raises:
         OSError: no source has it.
         WeightsError: ``weights.wrong_hash``.
     """
-    temporary = entry.path.with_name(f".tmp-{entry.path.name}")
+    temporary = folder.with_name(f".tmp-{folder.name}")
+    try:
+        source, path = _download_any(sources, temporary)
+        if pin:
+            check(path, pin, label=source, read_all=True)
+        sha256 = pin[1] if pin and pin[0] == "sha256" else compute_hash(path)
+        facts = {"source": source, "sha256": sha256, "file": path.name}
+        (temporary / "entry.json").write_text(json.dumps(facts, indent=2))
+        shutil.rmtree(folder, ignore_errors=True)  # an entry whose content somebody deleted
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    entry = Entry(folder / path.name, source, sha256)
+    remember(entry.path, "sha256", sha256)
+    _log.info("%s is in %s", path.name, folder)
+    return entry
+
+
+def _download_any(sources: Sequence[str], folder: Path) -> tuple[str, Path]:
+    """Download the first source that can be had; returns it and its file or folder."""
     problems: list[OSError] = []
     for source in sources:
-        shutil.rmtree(temporary, ignore_errors=True)  # an earlier attempt's, or a killed process's
-        temporary.mkdir(parents=True)
-        tell(f"fetching {source}")
+        shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's, or a killed process's
+        folder.mkdir(parents=True)
         try:
-            path = fetch(source, temporary, tell)
-            break
+            return source, download(source, folder)
         except OSError as error:
             problems.append(error)
-    else:
-        shutil.rmtree(temporary, ignore_errors=True)
-        _raise_all(sources, problems)
-    if pin and (found := hashes.read(path, pin[0])) != pin[1]:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise _wrong_hash(source, pin, found)
-    sha256 = found if pin and pin[0] == "sha256" else hashes.read(path)
-    facts = {"source": source, "sha256": sha256, "file": path.name}
-    (temporary / "entry.json").write_text(json.dumps(facts, indent=2))
-    shutil.rmtree(entry.path, ignore_errors=True)  # what somebody has emptied
-    temporary.rename(entry.path)
-    hashes.remember(entry.path / path.name, "sha256", sha256)
-    tell(f"{path.name} is in {entry.path}")
-
-
-def _raise_all(sources: Sequence[str], problems: Sequence[OSError]) -> None:
-    told = "; ".join(f"{source}: {error}" for source, error in zip(sources, problems, strict=True))
-    if any(isinstance(error, GatedError) for error in problems):
-        raise GatedError(told)
-    raise OSError(told)
-
-
-@contextmanager
-def _lock(entry: Entry) -> Iterator[None]:
-    """Let one process of the node at a time fetch it."""
-    try:
-        from filelock import FileLock  # noqa: PLC0415 - of the extra; files by path do without
-    except ImportError:
-        raise WeightsError("model.not_installed", "Fetching weights takes filelock.") from None
-    folder = entry.path.parent / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{entry.path.name}.lock"):
-        yield
+    text = "; ".join(f"{source}: {error}" for source, error in zip(sources, problems, strict=True))
+    is_gated = any(isinstance(error, GatedError) for error in problems)
+    raise (GatedError if is_gated else OSError)(text or "no source is listed")

@@ -1,7 +1,7 @@
 """The list of known models: where each comes from, how it is recognised, and under what licence.
 
-It is ``catalogue.toml``. A file of the same form that ``CATALOG_CLEANUP_MODELS`` names adds to
-it or replaces entries: models of one's own, or mirrors of these within a company.
+It is ``catalogue.toml``. A file of the same form that ``CATALOG_CLEANUP_MODELS`` names adds to it
+or replaces entries: models of one's own, or mirrors of these within a company.
 """
 
 from __future__ import annotations
@@ -9,20 +9,21 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from manifests.errors import WeightsError
 
-Format = Literal["safetensors", "diffusers", "torchscript", "pickle"]
-
 _OWN_LIST = "CATALOG_CLEANUP_MODELS"
 
+#: ``(algorithm, hex digits)`` that a file or folder must have.
+Pin = tuple[str, str]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+
+class Model(BaseModel):
     """One known model.
 
     Attributes:
@@ -30,24 +31,27 @@ class Model:
         kind: the section of a recipe that uses it.
         format: ``diffusers`` is a folder, the others are files. TorchScript and pickles can run
             code when they are loaded, so they need a pin.
-        title: what it is, for people.
+        title: a description for people.
         licence: its name.
         licence_url: its text.
         commercial: whether the licence allows commercial use of the model as it is.
-        sources: URIs as :func:`stages.weights.find` takes them, tried in order; empty: ``how``
-            says where to get it.
+        sources: URIs as :func:`stages.weights.download.download` takes them, tried in order; empty:
+            ``how`` says where to get it.
         page: where it is described, and, if gated, where its licence is accepted.
         size: bytes to download; 0: unknown.
-        sha256: of the file, or of the folder as :func:`.hashes.digest` counts it; the pin.
+        sha256: of the file, or of the folder as :func:`stages.weights.hashes.compute_hash` counts
+            it; the pin.
         md5: the pin where no sha256 is known.
         gated: whether its owner asks for the licence to be accepted first.
         env: environment variable that names a local file to use instead.
         how: how to get it by hand.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     name: str
     kind: Literal["remove", "upscale", "refine"]
-    format: Format
+    format: Literal["safetensors", "diffusers", "torchscript", "pickle"]
     title: str
     licence: str
     licence_url: str
@@ -62,8 +66,8 @@ class Model:
     how: str = ""
 
     @property
-    def pin(self) -> tuple[str, str] | None:
-        """``(algorithm, hex digits)`` of the strongest hash listed."""
+    def pin(self) -> Pin | None:
+        """The strongest hash listed."""
         if self.sha256:
             return "sha256", self.sha256
         return ("md5", self.md5) if self.md5 else None
@@ -76,9 +80,9 @@ class Model:
 
     @property
     def content(self) -> str:
-        """Its content, as a recipe's ``weights_pin`` names it; empty: not known without having it.
+        """Its content, in the format of a recipe's ``weights_pin``; empty: unknown before download.
 
-        Of sources with several commits nobody knows which one is had.
+        It is unknown if the sources name different commits.
         """
         if self.pin:
             return ":".join(self.pin)
@@ -91,29 +95,24 @@ class Model:
         """Whether loading it can run code that its author chose."""
         return self.format in ("torchscript", "pickle")
 
-
-class Licensed(Protocol):
-    """What is under a licence."""
-
     @property
-    def licence(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def licence_url(self) -> str:
-        """Its text."""
-        ...
+    def licence_notice(self) -> str:
+        """One line for users of a model that is not for commercial use."""
+        return f"{self.licence}, {self.licence_url}; not for commercial use unless bought."
 
 
-def told_licence(thing: Licensed) -> str:
-    """What a user of a model that is not for commercial use is told, in a line."""
-    return f"{thing.licence}, {thing.licence_url}; not for commercial use unless bought."
+_Models = TypeAdapter(dict[str, Model])
+
+
+def repo_and_revision(uri: str) -> tuple[str, str]:
+    """``("org/repo", "revision")`` of ``hf://org/repo[@revision]``; both empty for other URIs."""
+    match = re.fullmatch("hf://([^@]+)@?(.*)", uri, re.IGNORECASE)
+    return (match[1], match[2]) if match else ("", "")
 
 
 def commit_of(source: str) -> str:
     """The commit that a hub's URI names by its 40 hex digits; empty for a branch, tag or others."""
-    revision = source.rpartition("@")[2] if source.startswith("hf://") else ""
+    revision = repo_and_revision(source)[1]
     return revision if re.fullmatch("[0-9a-f]{40}", revision) else ""
 
 
@@ -123,24 +122,16 @@ def known() -> dict[str, Model]:
     Raises:
         WeightsError: ``weights.missing``, ``CATALOG_CLEANUP_MODELS`` names no such file.
     """
-    table = tomllib.loads((resources.files("stages.weights") / "catalogue.toml").read_text("utf-8"))
-    if own := os.environ.get(_OWN_LIST):
-        table |= _own(Path(own))
-    return {name: _model(name, entry) for name, entry in table.items()}
-
-
-def _own(path: Path) -> dict[str, Any]:
+    table = tomllib.loads((resources.files(__package__) / "catalogue.toml").read_text("utf-8"))
+    own = os.environ.get(_OWN_LIST)
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError("weights.missing", f"{_OWN_LIST}={path}: {error}.") from None
-
-
-def _model(name: str, entry: dict[str, Any]) -> Model:
-    try:
-        return Model(name=name, **(entry | {"sources": tuple(entry.get("sources", ()))}))
-    except TypeError as error:
-        problem = str(error).partition("__init__() ")[2]
-        raise WeightsError(
-            "weights.missing", f"In the list of models, {name}: {problem}."
-        ) from None
+        if own:
+            table |= tomllib.loads(Path(own).read_text("utf-8"))
+        return _Models.validate_python(
+            {name: {"name": name, **entry} for name, entry in table.items()}
+        )
+    except ValidationError as error:
+        problem = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    except (OSError, ValueError, TypeError) as error:
+        problem = str(error)
+    raise WeightsError("weights.missing", f"{_OWN_LIST}={own}: {problem}.")

@@ -1,33 +1,42 @@
-"""Bring weights from where they are listed or named onto this machine: HTTP, S3, a model hub.
+"""Downloads weights onto this machine: from HTTP, S3, or a model hub; logs its progress.
 
-Each source is copied into an empty folder that nobody reads yet; what comes of it is for
-:mod:`stages.weights.find` to check and to move to its place.
+Each source is copied into an empty folder that nobody reads yet; :mod:`stages.weights.cache`
+verifies the result and moves it into place.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import http.client
+import logging
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
-from manifests.errors import WeightsError
+from tenacity import (
+    Retrying,
+    before_sleep_log,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+)
+
 from manifests.storage.objects import scheme_of
-from stages.weights import hashes
+from stages.extras import load_module
+from stages.weights.catalogue import repo_and_revision
 
 if TYPE_CHECKING:
-    from huggingface_hub.hf_api import RepoSibling
+    from huggingface_hub import HfApi
 
-#: Hears what goes on, a line each.
-Tell = Callable[[str], None]
+_log = logging.getLogger(__name__)
 
 #: Of files that can run code when loaded, as pickles and TorchScript do.
 CODE_SUFFIXES = frozenset({".pt", ".pth", ".pt2", ".ckpt", ".bin", ".pkl", ".pickle", ".th"})
@@ -35,21 +44,24 @@ CODE_SUFFIXES = frozenset({".pt", ".pth", ".pt2", ".ckpt", ".bin", ".pkl", ".pic
 _ATTEMPTS = 3
 _PAUSE_SECONDS = 1.0
 _TIMEOUT_SECONDS = 60.0
-_CHUNK_BYTES = 2**20
 _SECONDS_PER_LINE = 5.0
+_SIZE = "%s: %d files, %.0f MB"
 
 
 class GatedError(OSError):
-    """The owner wants something first: a licence accepted, or a login."""
+    """The owner asks for something first: a licence accepted, or a login."""
 
 
-def fetch(source: str, folder: Path, tell: Tell) -> Path:
+class _TransientError(OSError):
+    """The same request may succeed later."""
+
+
+def download(source: str, folder: Path) -> Path:
     """Copy a source into a folder.
 
     Args:
         source: ``https://…``, ``s3://…`` (an object, or a folder), ``hf://org/repo[@revision]``.
         folder: exists, and is empty.
-        tell: hears of the progress.
 
     Returns:
         The file or folder, somewhere in ``folder``.
@@ -58,19 +70,16 @@ def fetch(source: str, folder: Path, tell: Tell) -> Path:
         OSError: it cannot be had; :class:`GatedError` if its owner refuses.
         WeightsError: ``model.not_installed``, the hub's library is missing.
     """
-    match scheme_of(source):
-        case "http" | "https":
-            return _from_web(source, folder, tell)
-        case "s3":
-            return _from_s3(source, folder, tell)
-        case "hf":
-            return _from_hub(source, folder, tell)
-        case scheme:
-            raise OSError(f"weights cannot be fetched by {scheme}://")
+    scheme = scheme_of(source)
+    if scheme not in DOWNLOADERS:
+        raise OSError(f"weights cannot be fetched by {scheme}://")
+    _log.info("fetching %s", source)
+    with _progress(source, folder):
+        return DOWNLOADERS[scheme](source, folder)
 
 
 def version(source: str) -> str:
-    """What changes when the source does, where that can be asked for cheaply: in S3.
+    """Changes when the source does, where that can be asked for cheaply: in S3. Else empty.
 
     Raises:
         OSError: it cannot be had.
@@ -80,12 +89,6 @@ def version(source: str) -> str:
     from manifests.storage.s3 import objects  # noqa: PLC0415 - boto3 takes 0.2 s
 
     return hashlib.sha256(repr(sorted(objects.listing(source).items())).encode()).hexdigest()
-
-
-def hub_page(source: str) -> str:
-    """Where a hub's ``hf://`` source is described."""
-    repo = source.removeprefix("hf://").partition("@")[0]
-    return f"https://huggingface.co/{repo}"
 
 
 def worth_fetching(names: Iterable[str]) -> list[str]:
@@ -106,110 +109,94 @@ def worth_fetching(names: Iterable[str]) -> list[str]:
     )
 
 
-class _Progress:
-    """Tells how far it is, every few seconds."""
+@contextmanager
+def _progress(source: str, folder: Path) -> Iterator[None]:
+    """Log every few seconds how much is in ``folder``, as long as the block runs."""
+    done = Event()
 
-    def __init__(self, name: str, total: int, tell: Tell) -> None:
-        self._name, self._total, self._tell = name, total, tell
-        self._done = 0
-        self._told = time.monotonic()
+    def watch() -> None:
+        while not done.wait(_SECONDS_PER_LINE):
+            with suppress(FileNotFoundError):  # renamed meanwhile
+                size = sum(each.stat().st_size for each in folder.rglob("*") if each.is_file())
+                _log.info("%s: %.0f MB so far", source, size / 1e6)
 
-    def add(self, count: int) -> None:
-        self._done += count
-        if time.monotonic() - self._told >= _SECONDS_PER_LINE:
-            self._told = time.monotonic()
-            of = f" of {self._total / 1e6:,.0f}" if self._total else ""
-            self._tell(f"{self._name}: {self._done / 1e6:,.0f}{of} MB")
+    thread = Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
-def _from_web(url: str, folder: Path, tell: Tell) -> Path:
+def _from_web(url: str, folder: Path) -> Path:
     path = folder / (unquote(urlsplit(url).path.rpartition("/")[2]).replace("/", "_") or "weights")
-    for attempt in range(_ATTEMPTS):
-        try:
-            _get(url, path, tell)
-        except HTTPError as error:
-            error.close()
-            problem = OSError(f"HTTP {error.code} {error.reason}")
-            if error.code < 500 and error.code != 429:
-                raise problem from None
-        except (OSError, http.client.HTTPException) as error:
-            problem = OSError(str(getattr(error, "reason", error)))
-        else:
-            return path
-        if attempt + 1 < _ATTEMPTS:
-            tell(f"{path.name}: {problem}; once more ...")
-            time.sleep(_PAUSE_SECONDS * 2**attempt)
-    raise problem
+    retrying = Retrying(
+        retry=retry_if_exception_type(_TransientError),
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=wait_exponential(_PAUSE_SECONDS),
+        before_sleep=before_sleep_log(_log, logging.INFO),
+        reraise=True,
+    )
+    retrying(_get, url, path)
+    return path
 
 
-def _get(url: str, path: Path, tell: Tell) -> None:
+def _get(url: str, path: Path) -> None:
     request = Request(url, headers={"User-Agent": "catalog-cleanup"})  # noqa: S310 - http or https
-    with urlopen(request, timeout=_TIMEOUT_SECONDS) as answer, path.open("wb") as file:  # noqa: S310 - as above
-        total = int(answer.headers.get("Content-Length") or 0)
-        progress = _Progress(path.name, total, tell)
-        while chunk := answer.read(_CHUNK_BYTES):
-            file.write(chunk)
-            progress.add(len(chunk))
-        if total and file.tell() != total:
-            raise OSError(f"the connection ended after {file.tell():,} of {total:,} bytes")
+    try:
+        with urlopen(request, timeout=_TIMEOUT_SECONDS) as answer, path.open("wb") as file:  # noqa: S310 - as above
+            total = int(answer.headers.get("Content-Length") or 0)
+            _log.info(_SIZE, url, 1, total / 1e6)
+            shutil.copyfileobj(answer, file)
+            if total and file.tell() != total:
+                raise OSError(f"the connection ended after {file.tell():,} of {total:,} bytes")
+    except HTTPError as error:
+        error.close()
+        kind = _TransientError if error.code >= 500 or error.code == 429 else OSError
+        raise kind(f"HTTP {error.code} {error.reason}") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _TransientError(str(getattr(error, "reason", error))) from None
 
 
-def _from_s3(uri: str, folder: Path, tell: Tell) -> Path:
+def _from_s3(uri: str, folder: Path) -> Path:
     from manifests.storage.s3 import objects  # noqa: PLC0415 - as above
 
     listing = objects.listing(uri)
-    name = unquote(uri.rstrip("/").rpartition("/")[2])
+    path = folder / unquote(uri.rstrip("/").rpartition("/")[2])
     names = [""] if "" in listing else worth_fetching(listing)
-    progress = _Progress(name, sum(listing[each][0] for each in names), tell)
-    for each in names:
-        path = folder / name / each if each else folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        objects.download(f"{uri.rstrip('/')}/{each}" if each else uri, path, progress.add)
-    return folder / name
+    _log.info(_SIZE, uri, len(names), sum(listing[name][0] for name in names) / 1e6)
+    for name in names:
+        target = path / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        objects.download(f"{uri.rstrip('/')}/{name}" if name else uri, target)
+    return path
 
 
-def _from_hub(uri: str, folder: Path, tell: Tell) -> Path:
-    try:
-        from huggingface_hub import HfApi  # noqa: PLC0415 - of the extra
-        from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415 - as above
-    except ImportError:
-        raise WeightsError("model.not_installed", f"{uri} takes huggingface-hub.") from None
-    disable_progress_bars()
-    repo, _, revision = uri.removeprefix("hf://").partition("@")
+def _from_hub(uri: str, folder: Path) -> Path:
+    """Copy what is needed of a repository, and compare it with the hashes that the hub lists."""
+    load_module("huggingface_hub.utils", uri).disable_progress_bars()
+    repo, revision = repo_and_revision(uri)
     path = folder / repo.rpartition("/")[2]
-    hub = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
-    with _hub_errors():
+    hub: HfApi = load_module("huggingface_hub", uri).HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+    with _hub_errors(repo):
         info = hub.model_info(repo, revision=revision or None, files_metadata=True)
-        files = {each.rfilename: each for each in info.siblings or []}
-        names = worth_fetching(files)
-        total = sum(files[name].size or 0 for name in names)
-        done = 0
-        for number, name in enumerate(names):
-            tell(
-                f"{repo}: {number} of {len(names)} files, {done / 1e9:.1f} of {total / 1e9:.1f} GB"
-            )
-            got = hub.hf_hub_download(repo, name, revision=info.sha, local_dir=path)
-            _check_hub_file(Path(got), files[name])
-            done += files[name].size or 0
+        sizes = {each.rfilename: each.size or 0 for each in info.siblings or []}
+        names = worth_fetching(sizes)
+        _log.info(_SIZE, uri, len(names), sum(sizes[name] for name in names) / 1e6)
+        patterns = [glob.escape(name) for name in names]
+        hub.snapshot_download(repo, revision=info.sha, allow_patterns=patterns, local_dir=path)
+        found = hub.verify_repo_checksums(repo, revision=info.sha, local_dir=path)
+    wrong = [each["path"] for each in found.mismatches] + sorted({*names} & {*found.missing_paths})
+    if wrong:
+        raise OSError(f"{', '.join(wrong)}: not the content that the hub lists")
     shutil.rmtree(path / ".cache", ignore_errors=True)  # the hub library's notes
     return path
 
 
-def _check_hub_file(path: Path, file: RepoSibling) -> None:
-    """Hold a large file against the hash that the hub's commit names, a small one against its size.
-
-    Raises:
-        OSError: it is another.
-    """
-    if file.lfs and hashes.read(path) != file.lfs.sha256:
-        raise OSError(f"{file.rfilename} has another sha256 than the hub names")
-    if file.size is not None and path.stat().st_size != file.size:
-        raise OSError(f"{file.rfilename} has {path.stat().st_size:,} of {file.size:,} bytes")
-
-
 @contextmanager
-def _hub_errors() -> Iterator[None]:
-    """Turn what the hub's library and its HTTP library raise into OSErrors."""
+def _hub_errors(repo: str) -> Iterator[None]:
+    """Translate what the hub's library and its HTTP library raise into OSErrors."""
     try:
         yield
     except Exception as error:  # its HTTP library changes with its versions, and so do the errors
@@ -217,5 +204,15 @@ def _hub_errors() -> Iterator[None]:
         status = getattr(answer, "status_code", 0)
         reason = f"HTTP {status}" if status else str(error).strip().partition("\n")[0]
         if status in (401, 403):
-            raise GatedError(reason) from error
+            page = f"Its page is https://huggingface.co/{repo}"
+            raise GatedError(f"{reason}. {page}") from error
         raise OSError(reason) from error
+
+
+#: Where weights can be downloaded from, by scheme.
+DOWNLOADERS: dict[str, Callable[[str, Path], Path]] = {
+    "http": _from_web,
+    "https": _from_web,
+    "s3": _from_s3,
+    "hf": _from_hub,
+}

@@ -1,64 +1,50 @@
-"""Files that were given as weights and are something else, recognised without loading them.
+"""Recognises files given as weights that are something else, without loading them.
 
-By the first bytes of each format: GGUF, HDF5 and ZIP have magic numbers; ONNX and Core ML are
-protocol buffers whose first field is a small version; safetensors begins with a JSON header.
+By the first bytes of each format: GGUF, HDF5 and archives have magic numbers; ONNX and Core ML are
+protocol buffers whose first field is a small version number; safetensors begins with a JSON header.
 """
 
 from __future__ import annotations
 
-import codecs
-import json
+import re
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from stages.extras import load_module
+
 #: What can be read where a network is one file.
 SINGLE_FILES = "safetensors, TorchScript and PyTorch's state dicts can be read"
 
-_MAX_HEADER_BYTES = 100 << 20  # as safetensors itself allows
+_HEAD_BYTES = 512
 
-#: (where, what stands there) -> what the file is.
+#: Pattern of a file's head -> what the file is; the first that matches counts.
 _HEADS = {
-    (0, b"GGUF"): "a GGUF file",
-    (0, b"GGML"): "a GGML file",
-    (
-        0,
-        b"version https://git-lfs",
-    ): "a pointer of git-lfs, and not the file itself (`git lfs pull`)",
-    (0, b"\x89HDF\r\n\x1a\n"): "a file of Keras (HDF5)",
-    (0, b"ftrt"): "an engine of TensorRT",
-    (0, b"\x1f\x8b"): "an archive (gzip)",
-    (0, b"7z\xbc\xaf\x27\x1c"): "an archive (7z)",
-    (0, b"Rar!"): "an archive (RAR)",
-    (0, b"\xfd7zXZ"): "an archive (xz)",
-    (0, b"PAR1"): "a Parquet file",
-    (0, b"%PDF"): "a PDF",
-    (4, b"TFL3"): "a network of TensorFlow Lite",
-    (257, b"ustar"): "an archive (tar)",
-    (0, b"\x93NUMPY"): "an array of NumPy",
+    rb"GGUF|GGML": "a GGUF file",
+    rb"version https://git-lfs": "a pointer of git-lfs, and not the file itself (`git lfs pull`)",
+    rb"\x89HDF\r\n\x1a\n": "a file of Keras (HDF5)",
+    rb"ftrt": "an engine of TensorRT",
+    rb"(?s:....)TFL3": "a network of TensorFlow Lite",
+    rb"\x1f\x8b|7z\xbc\xaf|Rar!|\xfd7zXZ|(?s:.){257}ustar": "an archive, which is to be unpacked",
+    # Protocol buffers: field 1 is a version. Core ML continues with a message that has a field 1,
+    # ONNX with a string (its producer) or another of its fields.
+    rb"\x08[\x01-\x1f]\x12(?s:..?)\n": "a network of Core ML",
+    rb"\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42](?s:..)": "an ONNX network",
+    rb"(?i)\s*<(!doctype html|html)": "a web page, as when a login was asked for",
+    # Neither control characters nor bytes that UTF-8 never uses.
+    rb"[^\x00-\x08\x0b\x0e-\x1f\xc0\xc1\xf5-\xff]{17,}\Z": "a text",
 }
 
-#: name of an entry of a ZIP -> what the ZIP is; PyTorch's own have neither.
-_ENTRIES = {
-    "model.weights.h5": "a file of Keras",
+#: Name of a file in a folder or ZIP -> what that is; PyTorch's own ZIPs have none of them.
+_MEMBERS = {
+    "model_index.json": "a diffusers pipeline",
     "saved_model.pb": "a SavedModel of TensorFlow",
-    "model_index.json": "a packed diffusers pipeline",
+    "model.weights.h5": "a file of Keras",
+    "Manifest.json": "a package of Core ML",
 }
 
-#: No text has these.
-_CONTROL = set(map(chr, range(32))) - set("\t\r\n\f")
-
-_LORA = (
-    "lora_A.",
-    "lora_B.",
-    "lora_down.",
-    "lora_up.",
-    "lora.down",
-    "lora.up",
-    ".hada_w",
-    ".lokr_w",
-)
-_DIFFUSION = ("double_blocks.", "single_transformer_blocks.", "model.diffusion_model.")
+_LORA = re.compile(r"lora_[AB]\.|lora[_.](down|up)|\.hada_w|\.lokr_w")
+_DIFFUSION = re.compile(r"double_blocks\.|single_transformer_blocks\.|model\.diffusion_model\.")
 
 #: Library errors with one of these advise to switch off what keeps strangers' code from running.
 _BAD_ADVICE = ("weights_only", "safe_globals", "trust_remote_code", "allow_pickle", "safetensors=")
@@ -67,29 +53,42 @@ _BAD_ADVICE = ("weights_only", "safe_globals", "trust_remote_code", "allow_pickl
 def kind_of(path: Path) -> str:
     """What a file or folder is, with its article; empty where it may be a network's weights."""
     if path.is_dir():
-        return _kind_of_folder(path)
+        single = "a single model" if (path / "config.json").is_file() else ""
+        kind = _kind_of_members(each.name for each in path.iterdir()) or single
+        return f"the folder of {kind}" if kind else "a folder"
     with path.open("rb") as file:
-        head = file.read(512)
-    for (at, magic), kind in _HEADS.items():
-        if head.startswith(magic, at):
-            return kind
+        head = file.read(_HEAD_BYTES)
     if head[8:9] == b"{":
         return kind_of_names(_safetensors_names(path))
+    if kind := next((kind for pattern, kind in _HEADS.items() if re.match(pattern, head)), ""):
+        return kind
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            names = {Path(name).name for name in archive.namelist()}
-        return next((kind for name, kind in _ENTRIES.items() if name in names), "")
-    return _kind_of_protobuf(head) or _kind_of_text(head)
+            return _kind_of_members(Path(name).name for name in archive.namelist())
+    return ""
+
+
+def _kind_of_members(names: Iterable[str]) -> str:
+    found = set(names)
+    return next((kind for name, kind in _MEMBERS.items() if name in found), "")
+
+
+def _safetensors_names(path: Path) -> list[str]:
+    """The tensors' names; none if the header is damaged, which loading will report."""
+    library = load_module("safetensors", str(path))
+    try:
+        with library.safe_open(path, framework="numpy") as file:
+            return list(file.keys())
+    except library.SafetensorError:
+        return []
 
 
 def kind_of_names(names: Iterable[str]) -> str:
     """What a set of tensors is, by their names: a LoRA, a diffusion model; else empty."""
     text = "\n".join(map(str, names))
-    if any(part in text for part in _LORA):
+    if _LORA.search(text):
         return "a LoRA, which is of use only beside its model"
-    if any(part in text for part in _DIFFUSION):
-        return "a diffusion model in a single file"
-    return ""
+    return "a diffusion model in a single file" if _DIFFUSION.search(text) else ""
 
 
 def reason(error: BaseException) -> str:
@@ -99,46 +98,3 @@ def reason(error: BaseException) -> str:
         return "it holds more than tensors, or is no file of PyTorch"
     lines = text.splitlines() or [type(error).__name__]
     return lines[0][:200].rstrip(".: ")
-
-
-def _kind_of_folder(folder: Path) -> str:
-    if (folder / "model_index.json").is_file():
-        return "the folder of a diffusers pipeline"
-    if (folder / "saved_model.pb").is_file():
-        return "a SavedModel of TensorFlow"
-    if (folder / "Manifest.json").is_file():
-        return "a package of Core ML"
-    if (folder / "config.json").is_file():
-        return "the folder of a single model"
-    return "a folder"
-
-
-def _safetensors_names(path: Path) -> list[str]:
-    """The tensors' names; none if the header is damaged, which loading will say."""
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        try:
-            header = json.loads(file.read(size)) if size <= _MAX_HEADER_BYTES else {}
-        except ValueError:
-            return []
-    return list(header)
-
-
-def _kind_of_protobuf(head: bytes) -> str:
-    """ONNX or Core ML: field 1 is a version; field 2 a string, or a message that begins itself."""
-    if len(head) < 5 or head[0] != 0x08 or not 0 < head[1] < 32:
-        return ""
-    if head[2] == 0x12 and b"\x0a" in head[4:6]:
-        return "a network of Core ML"
-    return "an ONNX network" if head[2] in (0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42) else ""
-
-
-def _kind_of_text(head: bytes) -> str:
-    start = head.lstrip()[:64].lower()
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "a web page, as when a login was asked for"
-    try:
-        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # its last letter may be cut
-    except UnicodeDecodeError:
-        return ""
-    return "a text" if len(text) > 16 and not _CONTROL & set(text) else ""

@@ -39,7 +39,7 @@ HEADS = {
     "pointer.pt": (POINTER, "a pointer of git-lfs, and not the file itself (`git lfs pull`)"),
     "page.pt": (b"\n<!DOCTYPE html><html><head><title>Sign in", "a web page"),
     "notes.pt": ("Download the weights from there: …\n".encode("ascii", "replace"), "a text"),
-    "net.tar.gz": (b"\x1f\x8b\x08" + bytes(64), "an archive (gzip)"),
+    "net.tar.gz": (b"\x1f\x8b\x08" + bytes(64), "an archive, which is to be unpacked"),
 }
 
 
@@ -98,7 +98,9 @@ def test_folders_where_a_file_is_needed_are_named(flux_folder: Path, tmp_path: P
     with pytest.raises(WeightsError, match="is the folder of a diffusers pipeline, and holds"):
         _ = find(str(flux_folder)).file
     write(tmp_path / "saved" / "saved_model.pb", b"")
-    with pytest.raises(WeightsError, match="is a SavedModel of TensorFlow, and holds 0 files"):
+    with pytest.raises(
+        WeightsError, match="is the folder of a SavedModel of TensorFlow, and holds 0 files"
+    ):
         _ = find(str(tmp_path / "saved")).file
     write(tmp_path / "unet" / "config.json", b"{}")
     with pytest.raises(WeightsError, match="is the folder of a single model, and no diffusers"):

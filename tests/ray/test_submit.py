@@ -21,8 +21,9 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from typer.main import get_command
 
 from cluster.deploy.generate import files
-from jobs import cli
+from jobs.cli import app
 from jobs.cli.options import as_words, parse_run
+from jobs.cli.run import run as run_command
 from jobs.pipeline.metrics import METRICS
 from manifests.ledger import Goal, Ledger, tallies
 from manifests.planning.plan import load_plan
@@ -352,7 +353,7 @@ def test_a_job_that_has_begun_no_run_is_ended_by_ray(cluster: RayCluster, comman
 
 def words_for(parameter: Any, file: Path) -> list[str]:
     """Words that set a parameter of ``run`` to something else than its default."""
-    hint = get_type_hints(cli.run)[parameter.name]
+    hint = get_type_hints(run_command)[parameter.name]
     option = parameter.opts[0]
     if parameter.param_type_name == "argument":
         return ["m.csv"]
@@ -363,7 +364,7 @@ def words_for(parameter: Any, file: Path) -> list[str]:
 
 
 def test_every_option_of_run_reaches_the_job_with_its_value(tmp_path: Path) -> None:
-    group: Any = get_command(cli.app)
+    group: Any = get_command(app)
     run = group.commands["run"]
     file = tmp_path / "file.toml"
     file.write_text("")

@@ -7,26 +7,36 @@ redirects to other hosts, its chunked storage (Xet), and what tokens are worth.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+from io import StringIO
 from pathlib import Path
+from threading import Event
 
 import pytest
 from rich.console import Console
 
-from jobs.preflight import prepare, trusted
+from jobs.preflight import logging_downloads, prepare, trusted
 from manifests.errors import WeightsError
 from manifests.storage.objects import write as store
 from stages.recipe import Recipe
-from stages.weights import hashes
+from stages.weights import download, hashes
 from stages.weights.cache import entries
 from stages.weights.catalogue import known
-from stages.weights.find import Weights, find, licences, of_recipe, with_absolute_paths
+from stages.weights.find import (
+    Weights,
+    find,
+    licences,
+    of_recipe,
+    presumed_model,
+    with_absolute_paths,
+)
 from tests.support import write
-from tests.support.web_server import HUB_FILES, SHA256, WEIGHTS, Web
+from tests.support.web_server import COMMIT, HUB_FILES, SHA256, WEIGHTS, Web
 
 FIND = (
     "import sys; from stages.weights.find import find;"
@@ -77,9 +87,7 @@ def test_many_processes_download_once(listed: Path, web: Web) -> None:
 @pytest.mark.parametrize("name", ["big-lama", "by-md5", "mirrored"])
 def test_a_listed_model_is_fetched_checked_and_kept(listed: Path, web: Web, name: str) -> None:
     found = find(name)
-    assert found == Weights(
-        found.path, SHA256, name, "Apache-2.0", "https://example.org/licence", True
-    )
+    assert found == Weights(found.path, SHA256, name, known()[name])
     assert found.path.read_bytes() == WEIGHTS
     web.files.clear()
     assert find(name) == found
@@ -95,15 +103,39 @@ def test_what_does_not_have_the_listed_hash_is_not_kept(listed: Path, cache: Pat
     assert not list(cache.glob("*lama*"))
 
 
-def test_a_dropped_connection_is_tried_again_and_leaves_nothing(listed: Path, web: Web) -> None:
+def test_a_dropped_connection_is_tried_again_and_leaves_nothing(
+    listed: Path, web: Web, caplog: pytest.LogCaptureFixture
+) -> None:
     web.cut = 1
-    assert find("big-lama").sha256 == SHA256
+    with caplog.at_level(logging.INFO, "stages.weights"):
+        assert find("big-lama").sha256 == SHA256
     assert web.downloads("/lama.pt") == 2
+    assert f"{web.url}/lama.pt: 1 files, 1 MB" in caplog.messages
+    (retry,) = [line for line in caplog.messages if "Retrying" in line]
+    assert "the connection ended after 524,288 of 1,048,576 bytes" in retry
     web.cut = 99
     error = error_of("not-to-sell")
     assert error.code == "weights.missing"
     assert "the connection ended after 524,288 of 1,048,576 bytes" in error.message
     assert len(entries()) == 1
+
+
+def test_a_slow_download_reports_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_SECONDS_PER_LINE", 0.05)
+    write(tmp_path / "model" / "vae" / "net.safetensors", WEIGHTS * 2)
+    reported = Event()
+
+    class Stream(StringIO):
+        def write(self, text: str) -> int:
+            if "hf://shop/fill: 2 MB so far" in text:
+                reported.set()
+            return len(text)
+
+    progress = download._progress("hf://shop/fill", tmp_path / "model")
+    with logging_downloads(Console(file=Stream())), progress:
+        assert reported.wait(60)
 
 
 def test_a_kill_leaves_nothing_that_is_used(listed: Path, web: Web, cache: Path) -> None:
@@ -128,7 +160,7 @@ def test_an_absent_model_is_told_with_all_ways_to_get_it(listed: Path, web: Web)
     assert "`catalog-cleanup models pull big-lama --to DIR_OR_S3`" in error.message
     assert "--set remove.weights=…, or set LAMA_MODEL to its path" in error.message
     assert "Ask the tests for it." in error_of("by-hand").message
-    assert "Did you mean big-lama?" in error_of("big-lam").message
+    assert "did you mean big-lama?" in error_of("big-lam").message
     assert error_of("gs://bucket/lama.pt").code == "weights.missing"
     assert error_of("").code == "weights.missing"
     assert f"{web.url}/none.pt: HTTP 404" in error_of(f"{web.url}/none.pt").message
@@ -139,10 +171,9 @@ def test_an_unpinned_torchscript_is_refused_unless_trusted(
 ) -> None:
     assert error_of("unpinned").code == "weights.untrusted"
     assert not web.gets
-    assert find("unpinned", trust=True).sha256 == SHA256
-    assert error_of("unpinned").code == "weights.untrusted", "cached is not trusted"
     with trusted(True):
         assert find("unpinned").sha256 == SHA256
+    assert error_of("unpinned").code == "weights.untrusted", "cached is not trusted"
     assert "CATALOG_CLEANUP_TRUST" not in os.environ
     assert find(f"{web.url}/lama.pt").sha256 == SHA256, "naming it is trust enough"
 
@@ -174,27 +205,28 @@ def test_lama_model_names_a_file_instead_of_the_default(
     mine = write(tmp_path / "mine.pt", b"another network")
     monkeypatch.setenv("LAMA_MODEL", mine)
     found = find("big-lama")
-    assert (found.path, found.name, found.commercial) == (Path(mine), "mine.pt", None)
+    assert (found.path, found.name, found.model) == (Path(mine), "mine.pt", None)
     assert found.sha256 == hashlib.sha256(b"another network").hexdigest()
     assert not web.gets
     assert find("mirrored").sha256 == SHA256, "it replaces the default name only"
-    assert find("mirrored", env="LAMA_MODEL").path == Path(mine)
     write(tmp_path / "mine.pt", WEIGHTS)
     assert find("big-lama").name == "big-lama", "recognised by its hash"
     monkeypatch.setenv("LAMA_MODEL", "/nowhere/lama.pt")
     assert "LAMA_MODEL=/nowhere/lama.pt is no file" in error_of("big-lama").message
 
 
-def test_a_path_needs_no_library_of_the_extra(tmp_path: Path) -> None:
+def test_only_a_hub_needs_a_library_of_the_extra(tmp_path: Path, web: Web) -> None:
     path = write(tmp_path / "a b.safetensors", WEIGHTS)
     check = (
-        "import sys; sys.modules.update(filelock=None, huggingface_hub=None, torch=None)\n"
+        "import sys; sys.modules.update(huggingface_hub=None, torch=None)\n"
         f"from stages.weights.find import find; print(find('file://{tmp_path}/a%20b.safetensors').path)\n"
-        "try: find('https://127.0.0.1:9/lama.pt')\n"
-        "except Exception as error: print(error.code)"
+        f"print(find('{web.url}/lama.pt').sha256)\n"
+        "try: find('hf://shop/fill')\n"
+        "except Exception as error: print(error.code, error.message)"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert done.stdout.split("\n")[:2] == [path, "model.not_installed"]
+    assert done.stdout.split("\n")[:2] == [path, SHA256]
+    assert "model.not_installed hf://shop/fill needs huggingface_hub." in done.stdout
 
 
 def test_a_folder_is_hashed_by_names_and_contents_and_only_once(
@@ -207,7 +239,7 @@ def test_a_folder_is_hashed_by_names_and_contents_and_only_once(
     write(folder / ".cache" / "note", b"hidden files do not count")
     assert find(str(folder)).sha256 == first
     hashes._memo.clear()
-    monkeypatch.setattr(hashes, "read", None)
+    monkeypatch.setattr(hashes, "compute_hash", None)
     assert find(str(folder)).sha256 == first, "another process reads the note of the first"
     monkeypatch.undo()
     monkeypatch.setenv("CATALOG_CLEANUP_CACHE", str(tmp_path / "cache"))
@@ -264,7 +296,39 @@ def test_a_hub_folder_comes_without_pickles(
     assert find("hf://shop/fill").sha256 == found.sha256
     web.files[f"/shop/fill/resolve/{'a' * 40}/vae/net.safetensors"] = b"x" * len(WEIGHTS)
     error = error_of(f"hf://shop/fill@{'a' * 40}")
-    assert "vae/net.safetensors has another sha256 than the hub names" in error.message
+    assert "vae/net.safetensors: not the content that the hub lists" in error.message
+
+
+def test_a_small_file_of_a_hub_is_compared_with_its_hash_too(
+    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    web.offer_repo("shop/fill", HUB_FILES)
+    web.files[f"/shop/fill/resolve/{COMMIT}/scheduler/config.json"] = b"[]"
+    error = error_of("hub-commit")
+    assert error.code == "weights.missing"
+    assert "scheduler/config.json: not the content that the hub lists" in error.message
+    assert not entries()
+
+
+def test_a_hubs_file_names_are_no_patterns(
+    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    names = {"model_index.json", "vae/net[1].safetensors"}
+    web.offer_repo("shop/odd", dict.fromkeys(names, b"{}") | {"vae/net1.bin": b"pickle"})
+    resolved = f"/shop/odd/resolve/{COMMIT}/vae/"
+    web.files[f"{resolved}net%5B1%5D.safetensors"] = web.files[f"{resolved}net[1].safetensors"]
+    found = find("hf://shop/odd")
+    assert {each.relative_to(found.path).as_posix() for each in found.path.rglob("*.*")} == names
+
+
+def test_an_entry_of_ones_own_list_that_is_wrong_is_named(listed: Path) -> None:
+    listed.write_text('[mine]\nkind = "paint"\nformat = "pickle"\nsize = "1"\nsha265 = ""\n')
+    message = error_of("big-lama").message
+    assert f"CATALOG_CLEANUP_MODELS={listed}: mine.kind: Input should be 'remove'" in message
+    assert "mine.sha265: Extra inputs are not permitted" in message
+    assert "mine.licence: Field required" in message
 
 
 def test_an_unpinned_hub_folder_of_pickles_is_refused(
@@ -273,7 +337,8 @@ def test_an_unpinned_hub_folder_of_pickles_is_refused(
     monkeypatch.setenv("HF_ENDPOINT", web.url)
     web.offer_repo("shop/fill", {"model_index.json": b"{}", "vae/net.bin": b"pickle"})
     assert error_of("hub").code == "weights.untrusted"
-    assert find("hub", trust=True).path.is_dir()
+    with trusted(True):
+        assert find("hub").path.is_dir()
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -312,12 +377,18 @@ def test_the_parts_of_a_recipe_that_need_weights() -> None:
         ("upscale", "a.pth"),
         ("refine", "flux1-fill-dev"),
     ]
-    assert [(section, model.name) for section, model in licences(every)] == [
+
+
+def test_a_copy_of_a_model_not_for_sale_is_presumed_to_be_under_its_licence() -> None:
+    models, copy = known(), "s3://bucket/copy"
+    fill, klein = recipe("refine.method=flux-fill"), recipe("refine.method=flux2-klein")
+    assert presumed_model(fill, "refine", copy) == models["flux1-fill-dev"]
+    assert presumed_model(fill, "refine", "flux2-klein-4b") == models["flux2-klein-4b"]
+    assert presumed_model(klein, "refine", copy) is None
+    assert [(section, model.name) for section, model in licences(fill)] == [
         ("refine", "flux1-fill-dev")
     ]
-    copied = recipe("refine.method=flux-fill", "refine.weights=s3://bucket/fill")
-    assert [model.name for _, model in licences(copied)] == ["flux1-fill-dev"]
-    assert licences(recipe("refine.method=flux2-klein")) == []
+    assert licences(klein) == []
 
 
 def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

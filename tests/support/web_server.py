@@ -50,13 +50,24 @@ class Web:
     refuse: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def offer_repo(self, repo: str, files: dict[str, bytes]) -> None:
-        """Answer for a repository as the hub's API does, as far as downloads need it."""
-        siblings = []
+        """Answer for a repository as the hub's API does, as far as downloads need it.
+
+        Weights are kept in LFS, with their sha256; other files in Git, as blobs.
+        """
+        siblings, tree = [], []
         for name, data in files.items():
-            sha256 = hashlib.sha256(data).hexdigest()
-            lfs = {"size": len(data), "sha256": sha256, "pointerSize": 130}
-            siblings.append({"rfilename": name, "size": len(data), "blobId": "0" * 40, "lfs": lfs})
+            blob = b"blob %d\0%b" % (len(data), data)
+            kept: dict[str, object] = {
+                "size": len(data),
+                "oid": hashlib.sha1(blob, usedforsecurity=False).hexdigest(),
+            }
+            if name.endswith((".safetensors", ".bin")):
+                sha256 = hashlib.sha256(data).hexdigest()
+                kept["lfs"] = {"size": len(data), "oid": sha256, "pointerSize": 130}
+            siblings.append({"rfilename": name, "size": len(data)})
+            tree.append({"type": "file", "path": name} | kept)
             self.files[f"/{repo}/resolve/{COMMIT}/{name}"] = data
+        self.files[f"/api/models/{repo}/tree/{COMMIT}"] = json.dumps(tree).encode()
         info = {"id": repo, "modelId": repo, "sha": COMMIT, "private": False, "siblings": siblings}
         for end in ("", "/revision/main", f"/revision/{COMMIT}"):
             self.files[f"/api/models/{repo}{end}"] = json.dumps(info).encode()

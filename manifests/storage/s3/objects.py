@@ -9,7 +9,7 @@ import base64
 import errno
 import hashlib
 import mimetypes
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -244,13 +244,13 @@ def listing(uri: str) -> dict[str, tuple[int, str]]:
     return found
 
 
-def download(uri: str, path: Path, on_bytes: Callable[[int], None]) -> None:
-    """Copy a large object into a file, in parallel parts; ``on_bytes`` hears of each."""
+def download(uri: str, path: Path) -> None:
+    """Copy a large object into a file, in parallel parts."""
     bucket, key = bucket_and_key(uri)
 
     def action(client: S3Client) -> None:
         with path.open("wb") as file:
-            client.download_fileobj(bucket, key, file, Callback=on_bytes)
+            client.download_fileobj(bucket, key, file)
 
     request(uri, action)
 
