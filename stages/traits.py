@@ -1,18 +1,17 @@
 """Base classes of options: what a section is, and what the pipeline has to know of a method.
 
 They lie apart from the recipe so that a model's file can hold its own options: the recipe imports
-it, and it imports nothing but this.
+it, and it imports nothing but this and what needs no recipe.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
 from types import ModuleType
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from manifests.errors import WeightsError
+from stages.extras import load_module
 
 #: The actor pool a step runs in.
 Pool = Literal["cpu", "small_gpu", "large_gpu"]
@@ -27,19 +26,6 @@ WeightsPin = Annotated[
 
 #: Number formats of a network.
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-
-
-def load_module(name: str, needed_by: str) -> ModuleType:
-    """Import a module that needs packages of the extra ``models``.
-
-    Raises:
-        WeightsError: ``model.not_installed``.
-    """
-    try:
-        return import_module(name)
-    except ImportError as error:
-        message = f"{needed_by} needs {error.name}."
-        raise WeightsError("model.not_installed", message) from None
 
 
 class Section(BaseModel):

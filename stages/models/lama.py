@@ -19,6 +19,7 @@ from spandrel.architectures.LaMa import LaMa
 from torch import Tensor, nn
 
 from manifests.errors import RowError, WeightsError
+from stages.extras import load_module
 from stages.models import Fill
 from stages.models.devices import (
     choose_device,
@@ -30,7 +31,6 @@ from stages.models.devices import (
 from stages.models.load import load_network
 from stages.pixels.masks import Bytes
 from stages.recipe.options import LamaOptions
-from stages.traits import load_module
 
 #: Windows become a multiple of this, in px: the network halves them three times. So much of a
 #: window is one feature.
