@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Literal, get_args
 
 from manifests.errors import RowError
@@ -31,33 +31,17 @@ class Try:
     """What one seed led to.
 
     Attributes:
-        seed: 0 to 2**32 - 1.
-        denoise: at which it was painted.
+        record: what the lineage says.
         pixels: the refined crop; None if the output was no picture.
-        scores: of it; None if the output was no picture, or nobody judges.
     """
 
-    seed: int
-    denoise: float
+    record: TryRecord
     pixels: Bytes | None
-    scores: Scores | None
 
     @property
     def score(self) -> float:
         """To choose the best by; no picture is worst."""
-        if self.pixels is None:
-            return float("inf")
-        return self.scores.reappearance if self.scores else 0.0
-
-    @property
-    def record(self) -> TryRecord:
-        """What the lineage says."""
-        if self.scores is None:
-            return TryRecord(self.seed, self.denoise)
-        found = self.scores
-        return TryRecord(
-            self.seed, self.denoise, found.departure, found.strangeness, found.reappearance
-        )
+        return float("inf") if self.pixels is None else self.record.score or 0.0
 
 
 @dataclass(slots=True)
@@ -121,7 +105,8 @@ def attempt(
                 outcome.error = made
                 continue
             scores = judge(patches[index], pixels) if judge and pixels is not None else None
-            outcome.tries.append(Try(seed, lower or denoise, pixels, scores))
+            found = astuple(scores) if scores else ()
+            outcome.tries.append(Try(TryRecord(seed, lower or denoise, *found), pixels))
             if pixels is None or (scores and scores.reappearance > options.threshold):
                 failed.append(index)
             else:

@@ -46,9 +46,8 @@ def choose_device(device: torch.device | str | None = None) -> torch.device:
 def resolve_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:
     """The number format asked for; ``auto`` is bfloat16 where the device computes in it."""
     if dtype != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[
-            dtype
-        ]
+        named: torch.dtype = getattr(torch, dtype)
+        return named
     return torch.bfloat16 if _computes_in_bfloat16(device) else torch.float32
 
 

@@ -92,5 +92,5 @@ def _take(photo: Photo, index: int, outcome: Outcome) -> None:
         photo.patches[index].pixels = outcome.pixels
     if outcome.flag and (not line.flag or FLAGS.index(outcome.flag) < FLAGS.index(line.flag)):
         line.flag = outcome.flag
-    if (scores := outcome.best.scores) is not None:
-        line.score = max(line.score or 0.0, scores.reappearance)
+    if (score := outcome.best.record.score) is not None:
+        line.score = max(line.score or 0.0, score)
