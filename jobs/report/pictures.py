@@ -18,12 +18,13 @@ from manifests.errors import RowError
 from manifests.schema import LineageRow
 from manifests.storage.objects import read
 from stages.codecs.decode import decode_photo
-from stages.codecs.picture import Decoded, to_8_bits
+from stages.codecs.picture import Decoded
 from stages.photo import Photo
 from stages.pixels import colour
 from stages.pixels.boxes import Box
 from stages.pixels.masks import Bits, Bytes
 from stages.pixels.resize import working_size
+from stages.pixels.samples import to_8_bits
 from stages.recipe import Recipe
 from stages.steps.decode import decode
 from stages.steps.fetch import fetch

@@ -15,16 +15,14 @@ from PIL import UnidentifiedImageError
 
 from manifests.errors import RowError
 from stages.codecs import mask_file, pillow_io
-from stages.codecs.bounds import refuse_endless
-from stages.codecs.errors import DamagedError, RefusedError, library_errors
-from stages.codecs.formats import CODECS, format_of
-from stages.codecs.jpeg.header import read_header
+from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
+from stages.codecs.formats import detect_codec
+from stages.codecs.mask_file import Channel, Polarity
 from stages.codecs.orientation import ignored
-from stages.codecs.picture import Decoded, UnsupportedError
-from stages.codecs.pillow_io import opened
-from stages.codecs.webp import codec as webp
+from stages.codecs.picture import Decoded
+from stages.codecs.pillow_io import open_image
+from stages.libraries import configure_libraries
 from stages.pixels.masks import Levels
-from stages.recipe.options import MaskOptions
 
 #: Which file a message is about; also the first half of its error code.
 Role = Literal["image", "mask"]
@@ -44,10 +42,9 @@ def decode_photo(data: bytes, max_megapixels: float, uri: str) -> Decoded:
     """
     with _explained(data, "image", uri):
         _check_head(data, max_megapixels, "image", uri)
-        name = format_of(data)
-        if name is None:
+        codec = detect_codec(data)
+        if codec is None:
             raise UnsupportedError(f"its format is {_other_format(data)}")
-        codec = CODECS[name]
         _check_size(*codec.size(data), max_megapixels, "image", uri)
         decoded = codec.decode(data)
         notes = [decoded.note, *ignored(data, decoded.orientation)]
@@ -65,30 +62,37 @@ def check_photo(data: bytes, max_megapixels: float, uri: str) -> tuple[int, int]
     """
     with _explained(data, "image", uri):
         _check_head(data, max_megapixels, "image", uri)
-        name = format_of(data)
-        if name is None:
+        codec = detect_codec(data)
+        if codec is None:
             size = pillow_io.size(data)
             _check_size(*size, max_megapixels, "image", uri)
             return size
         try:
-            size = CODECS[name].size(data)
+            size = codec.size(data)
         except UnsupportedError:  # nothing of it is edited
             size = pillow_io.size(data)
         _check_size(*size, max_megapixels, "image", uri)
         with suppress(UnsupportedError):
-            decoded = CODECS[name].decode(data)
+            decoded = codec.decode(data)
             size = decoded.width, decoded.height
         return size
 
 
-def decode_mask(data: bytes, max_megapixels: float, uri: str, options: MaskOptions) -> Levels:
+def decode_mask(
+    data: bytes,
+    max_megapixels: float,
+    uri: str,
+    channel: Channel = "luminance",
+    polarity: Polarity = "light",
+) -> Levels:
     """Decode a mask to levels: its alpha, or its luminance; see :func:`mask_file.read_levels`.
 
     Args:
         data: the file; of several pictures (animations, pages) the first counts.
         max_megapixels: larger ones are refused before any pixel is decoded.
         uri: names the file in errors.
-        options: the channel; the polarity decides which colour marks nothing.
+        channel: which plane marks.
+        polarity: decides which colour marks nothing.
 
     Raises:
         RowError: ``mask.zero_bytes``, ``mask.not_an_image``, ``mask.unsupported``,
@@ -97,17 +101,18 @@ def decode_mask(data: bytes, max_megapixels: float, uri: str, options: MaskOptio
     """
     with _explained(data, "mask", uri):
         _check_head(data, max_megapixels, "mask", uri)
-        with opened(data) as picture:
+        with open_image(data) as picture:
             _check_size(*picture.size, max_megapixels, "mask", uri)
             if picture.format not in mask_file.FORMATS:
                 raise UnsupportedError(f"its format is {picture.format}")
             picture.load()
-            return mask_file.read_levels(picture, data, options, uri)
+            return mask_file.read_levels(picture, data, channel, polarity, uri)
 
 
 @contextmanager
 def _explained(data: bytes, role: Role, uri: str) -> Iterator[None]:
     """Turn the errors of whatever reads a file into ours."""
+    configure_libraries()
     if not data:
         raise RowError(f"{role}.zero_bytes", f"The {role} {uri} has no bytes.")
     try:
@@ -122,40 +127,39 @@ def _explained(data: bytes, role: Role, uri: str) -> Iterator[None]:
 
 
 def _damaged(error: DamagedError, data: bytes, role: Role, uri: str) -> RowError:
-    """What to say of a file that cannot be read."""
-    # Pillow takes half an AVIF for no picture at all.
-    if isinstance(error.__cause__, UnidentifiedImageError) and format_of(data) != "avif":
-        return _unidentified(data, role, uri)
-    is_cut = isinstance(error.__cause__, UnidentifiedImageError) or _is_truncation(error, data)
-    kind = "truncated" if is_cut else "corrupt"
-    return RowError(f"{role}.{kind}", f"The {role} {uri} cannot be read: {error}.")
-
-
-def _unidentified(data: bytes, role: Role, uri: str) -> RowError:
-    """What to say of a file that no reader takes for its own."""
-    if format_of(data) is None:
-        told = f"The {role} {uri} is not a picture; it begins {data[:8]!r}."
-        return RowError(f"{role}.not_an_image", told)
-    try:
-        if format_of(data) == "jpeg":
-            read_header(data)
-    except RefusedError as error:
-        return RowError(f"{role}.unsupported", f"The {role} {uri} cannot be used: {error}.")
-    except DamagedError:
-        pass
-    return RowError(f"{role}.corrupt", f"The {role} {uri} cannot be read: its head is damaged.")
+    """What to report of a file that cannot be read."""
+    codec, reason = detect_codec(data), error
+    is_cut = codec.is_cut(data) if codec and codec.is_cut else _is_truncation(error)
+    if isinstance(error.__cause__, UnidentifiedImageError):
+        if codec is None:
+            begin = f"it begins {data[:8]!r}"
+            return RowError(f"{role}.not_an_image", f"The {role} {uri} is not a picture; {begin}.")
+        is_cut, reason = False, DamagedError("its head is damaged")
+        try:
+            codec.diagnose(data)
+        except UnsupportedError as kind:
+            return RowError(f"{role}.unsupported", f"The {role} {uri} cannot be used: {kind}.")
+        except DamagedError as damage:
+            is_cut = _is_truncation(damage)
+    code = "truncated" if is_cut else "corrupt"
+    return RowError(f"{role}.{code}", f"The {role} {uri} cannot be read: {reason}.")
 
 
 def _check_head(data: bytes, max_megapixels: float, role: Role, uri: str) -> None:
     """Refuse what costs time or memory before its size is known; raises UnsupportedError, too."""
-    refuse_endless(data)
-    if canvas := webp.canvas(data):  # its reader allocates that at once
-        _check_size(*canvas, max_megapixels, role, uri)
+    codec = detect_codec(data)
+    if codec is None:
+        return
+    with suppress(DamagedError):
+        for _ in codec.walk(data):
+            pass
+    if size := codec.claimed_size(data):
+        _check_size(*size, max_megapixels, role, uri)
 
 
 def _other_format(data: bytes) -> str:
     """The format of a picture that is none of ours; raises UnidentifiedImageError if it is none."""
-    with opened(data) as picture:
+    with open_image(data) as picture:
         return picture.format or "unknown"
 
 
@@ -169,9 +173,7 @@ def _check_size(width: int, height: int, max_megapixels: float, role: Role, uri:
         )
 
 
-def _is_truncation(error: DamagedError, data: bytes) -> bool:
-    if data[:4] == b"RIFF":  # WebP says how long it is; its decoder only that it failed
-        return int.from_bytes(data[4:8], "little") + 8 > len(data)
+def _is_truncation(error: DamagedError) -> bool:
     text = str(error).lower()
     ends = ("truncated", "unexpected end", "too small", "end-of-file", "premature")
     return isinstance(error.__cause__, EOFError) or any(word in text for word in ends)

@@ -1,23 +1,32 @@
-"""Write an edited photo: into its source's format, or into the one the recipe names."""
+"""Write an edited photo: into its source's format, or into another one."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 from manifests.errors import RowError
+from stages.codecs.base import Format
 from stages.codecs.convert import convert
-from stages.codecs.errors import DamagedError, library_errors
-from stages.codecs.formats import CODECS, format_of
-from stages.codecs.jpeg.codec import check_samples
-from stages.codecs.picture import Decoded, Edit, Encoded, UnsupportedError, to_stored
+from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
+from stages.codecs.formats import CODECS, detect_format
+from stages.codecs.picture import Decoded, Edit, Encoded, to_stored
+from stages.libraries import configure_libraries
 from stages.pixels.masks import Bits
-from stages.recipe import Recipe
+from stages.recipe.options import MetadataOptions, OutputOptions
+
+#: A format, or the source's own.
+Target = Format | Literal["source"]
 
 
 def encode(
     source: bytes,
     edited: Decoded,
     changed: Bits,
-    recipe: Recipe,
     uri: str,
+    *,
+    output: OutputOptions,
+    metadata: MetadataOptions,
+    is_generative: bool = False,
 ) -> Encoded:
     """Encode edited pixels, with the source's metadata.
 
@@ -25,54 +34,55 @@ def encode(
         source: the original file, for what is kept of it.
         edited: the whole photo, displayed frame; the stored frame is written and the tag kept.
         changed: ``(h, w)`` bool in the displayed frame, True wherever ``edited`` was edited.
-        recipe: its ``output`` and ``metadata``.
         uri: names the photo in errors.
+        output: format and quality.
+        metadata: what becomes of previews, and whether the edit is labelled.
+        is_generative: whether a generative model painted.
 
     Raises:
         RowError: ``image.corrupt``, for damage that only shows in a JPEG's coefficients;
             ``image.stale_preview``; ``image.unsupported``, for a file that can be read but not
             written.
     """
+    configure_libraries()
     edit = Edit(
         source,
         to_stored(edited.pixels, edited.orientation),
         to_stored(changed, edited.orientation),
         edited.orientation,
         edited.space,
-        recipe.output,
-        recipe.metadata,
-        recipe.is_generative,
+        output.quality,
+        metadata,
+        is_generative,
     )
-    own = format_of(source)
+    own, wanted = detect_format(source), output.format
     assert own is not None
     try:
-        if converts(source, recipe):
-            return _converted(edit, own)
-        return CODECS[own].encode(edit)
+        if wanted == "source" or wanted == own:  # noqa: PLR1714 - so that types are narrowed
+            return CODECS[own].encode(edit)
+        CODECS[own].check_samples(source)
+        return _converted(edit, own, wanted)
     except UnsupportedError as error:
         raise RowError(
             "image.unsupported", f"The image {uri} cannot be written: {error}."
         ) from None
 
 
-def _converted(edit: Edit, own: str) -> Encoded:
-    if own == "jpeg":  # else libjpeg finds missing samples when it copies blocks
-        check_samples(edit.source)
+def _converted(edit: Edit, own: Format, wanted: Format) -> Encoded:
     try:
         with library_errors():
-            return convert(edit, own, edit.output.format)
+            return convert(edit, own, wanted)
     except DamagedError as error:
         # What an encoder cannot hold: more pixels a side than it has bits for, above all.
-        raise UnsupportedError(f"as {edit.output.format}: {error}") from None
+        raise UnsupportedError(f"as {wanted}: {error}") from None
 
 
-def converts(source: bytes, recipe: Recipe) -> bool:
+def converts(source: bytes, wanted: Target) -> bool:
     """Whether the result has another format than the source."""
-    return recipe.output.format not in ("source", format_of(source))
+    return wanted not in ("source", detect_format(source))
 
 
-def suffix_of(source: bytes, uri: str, recipe: Recipe) -> str:
+def suffix_of(source: bytes, uri: str, wanted: Target) -> str:
     """File suffix of the result, without the dot; the URI's for a format that is not ours."""
-    wanted = recipe.output.format
-    name = format_of(source) if wanted == "source" else wanted
+    name = detect_format(source) if wanted == "source" else wanted
     return CODECS[name].suffix if name else uri.rpartition(".")[2].lower()

@@ -23,8 +23,12 @@ class DamagedError(Exception):
     """The file's data are damaged."""
 
 
-class RefusedError(Exception):
-    """Valid, as far as one can tell, but of a kind that this cannot be done with."""
+class UnsupportedError(Exception):
+    """Valid, as far as one can tell, but of a kind that this cannot be done with; says which."""
+
+
+class VerificationError(Exception):
+    """The new file is not what it must be: a fault of ours, found before any harm was done."""
 
 
 @contextmanager

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageChops
 
 from manifests.errors import RowError
-from stages.codecs.errors import DamagedError
-from stages.codecs.picture import UnsupportedError, as_pillow
-from stages.codecs.pillow_io import scale_key, upright_of
+from stages.codecs.errors import DamagedError, UnsupportedError
+from stages.codecs.picture import as_pillow, to_displayed
+from stages.codecs.pillow_io import orientation_of, scale_key
 from stages.codecs.png import codec as png
 from stages.codecs.png.chunks import bit_depth
 from stages.codecs.tiff import codec as tiff
 from stages.codecs.webp import codec as webp
 from stages.pixels.masks import Bits, Bytes, Levels
-from stages.recipe.options import MaskOptions
+
+Channel = Literal["luminance", "alpha"]
+Polarity = Literal["light", "dark"]
 
 #: Formats that a mask may have.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
@@ -28,7 +30,9 @@ _LOSSY_TIFF = ("jpeg", "tiff_jpeg", "webp")
 _BITS_PER_SAMPLE = 258
 
 
-def read_levels(picture: Image.Image, data: bytes, options: MaskOptions, uri: str) -> Levels:
+def read_levels(
+    picture: Image.Image, data: bytes, channel: Channel, polarity: Polarity, uri: str
+) -> Levels:
     """Map any mask file to levels. Its first picture counts, in the displayed frame.
 
     Samples of more than 8 bits are scaled by the range that their kind has. Luminance is that over
@@ -38,7 +42,8 @@ def read_levels(picture: Image.Image, data: bytes, options: MaskOptions, uri: st
     Args:
         picture: the file, opened and loaded.
         data: the file.
-        options: the channel; the polarity decides which colour marks nothing.
+        channel: which plane marks.
+        polarity: decides which colour marks nothing.
         uri: names the file in errors.
 
     Raises:
@@ -49,15 +54,15 @@ def read_levels(picture: Image.Image, data: bytes, options: MaskOptions, uri: st
     """
     is_lossy = _is_lossy(picture, data)
     picture = _of_one_depth(picture, data)
-    upright = upright_of(picture)
-    if options.channel == "alpha":
-        return Levels(_alpha(upright, uri), is_lossy)
-    unmarked = 255 if options.polarity == "dark" else 0
-    levels = _luminance(upright, unmarked)
+    turn = orientation_of(picture)
+    if channel == "alpha":
+        return Levels(to_displayed(_alpha(picture, uri), turn), is_lossy)
+    unmarked = 255 if polarity == "dark" else 0
+    levels = _luminance(picture, unmarked)
     if (levels == unmarked).all() and (hidden := _hidden(picture)):
         colour = "white" if unmarked else "black"
         raise RowError("mask.too_faint", f"The mask {uri} is {colour} all over; only {hidden}.")
-    return Levels(levels, is_lossy)
+    return Levels(to_displayed(levels, turn), is_lossy)
 
 
 def _is_lossy(picture: Image.Image, data: bytes) -> bool:
@@ -88,39 +93,39 @@ def _is_deep_grey(picture: Image.Image) -> bool:
     return picture.mode.startswith("I") or picture.mode == "F"
 
 
-def _alpha(upright: Image.Image, uri: str) -> Bytes:
+def _alpha(picture: Image.Image, uri: str) -> Bytes:
     """The alpha channel, or what a palette or a transparent colour stands for."""
-    if not upright.has_transparency_data:
+    if not picture.has_transparency_data:
         raise RowError("mask.no_alpha", f"The mask {uri} has no alpha channel.")
-    if _is_deep_grey(upright):
-        return np.where(np.asarray(upright) == upright.info["transparency"], 0, 255).astype(
+    if _is_deep_grey(picture):
+        return np.where(np.asarray(picture) == picture.info["transparency"], 0, 255).astype(
             np.uint8
         )
-    return np.asarray(upright.convert("RGBA").getchannel("A"))
+    return np.asarray(picture.convert("RGBA").getchannel("A"))
 
 
-def _luminance(upright: Image.Image, unmarked: int) -> Bytes:
+def _luminance(picture: Image.Image, unmarked: int) -> Bytes:
     """``(h, w)`` uint8 over the level ``unmarked``, which stands for that exact colour alone."""
-    if _is_deep_grey(upright):
-        return _deep_luminance(upright, unmarked)
-    has_alpha = upright.has_transparency_data
-    if upright.mode in ("1", "L") and not has_alpha:
-        return np.asarray(upright.convert("L"))
-    colours = upright.convert("RGBA" if has_alpha else "RGB")
+    if _is_deep_grey(picture):
+        return _deep_luminance(picture, unmarked)
+    has_alpha = picture.has_transparency_data
+    if picture.mode in ("1", "L") and not has_alpha:
+        return np.asarray(picture.convert("L"))
+    colours = picture.convert("RGBA" if has_alpha else "RGB")
     farthest = ImageChops.darker if unmarked else ImageChops.lighter
     red, green, blue = colours.split()[:3]
     is_drawn: Bits = np.asarray(farthest(farthest(red, green), blue)) != unmarked
     if has_alpha:
         is_drawn &= np.asarray(colours.getchannel("A")) > 0
-        ground = Image.new("RGBA", upright.size, (unmarked, unmarked, unmarked, 255))
+        ground = Image.new("RGBA", picture.size, (unmarked, unmarked, unmarked, 255))
         colours = Image.alpha_composite(ground, colours)
     levels = np.array(colours.convert("L"))
     levels[is_drawn & (levels == unmarked)] = abs(unmarked - 1)
     return levels
 
 
-def _deep_luminance(upright: Image.Image, unmarked: int) -> Bytes:
-    samples = np.asarray(upright)
+def _deep_luminance(picture: Image.Image, unmarked: int) -> Bytes:
+    samples = np.asarray(picture)
     if not np.isfinite(samples).all():
         raise DamagedError("it holds samples that are not numbers")
     if samples.min(initial=0) < 0:
@@ -129,7 +134,7 @@ def _deep_luminance(upright: Image.Image, unmarked: int) -> Bytes:
     ranges = (1.0, 255.0, 65535.0) if samples.dtype.kind == "f" else (255.0, 65535.0)
     full = next((top for top in ranges if peak <= top), peak)
     levels = _narrowed(samples, full)
-    key = upright.info.get("transparency")
+    key = picture.info.get("transparency")
     return levels if key is None else np.where(samples == key, np.uint8(unmarked), levels)
 
 

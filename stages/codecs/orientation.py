@@ -24,14 +24,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
+from stages.codecs.errors import DamagedError
+from stages.codecs.jpeg.markers import APP1, SOS, segments
 from stages.codecs.png.chunks import chunks, raw_profile, xmp_of
-from stages.codecs.stale.tiff import SHORT, Tiff
+from stages.codecs.tiff.file import SHORT, Entry, TiffFile
 from stages.codecs.webp.riff import riff_chunks
 
 _ORIENTATION = 274
 _NAME, _XMP_NAME = b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0"
-_APP1, _SOS, _EOI = 0xE1, 0xDA, 0xD9
 
 #: XMP as an attribute or an element; ``verify`` of strangers' XML takes no parser for one digit.
 _IN_XMP = re.compile(rb"""\btiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])\b""")
@@ -61,20 +63,20 @@ def ignored(data: bytes, orientation: int) -> list[str]:
 
 def in_exif(block: bytes) -> int | None:
     """The orientation in a bare EXIF block; None if it states none that counts."""
-    tiff = Tiff.of(block)
-    at = _entry(tiff) if tiff else 0
-    return tiff.u16(block[at + 8 : at + 10]) if tiff and at else None
+    file = TiffFile.of_exif(block)
+    entry = _entry(file) if file else None
+    return file.integer(entry) if file and entry else None
 
 
 def upright_exif(block: bytes) -> bytes:
     """The same EXIF block, with or without JPEG's prefix; an orientation in it becomes 1."""
     start = 6 if block.startswith(_NAME) else 0
-    tiff = Tiff.of(block[start:])
-    at = _entry(tiff) if tiff else 0
-    if tiff is None or not at:
+    file = TiffFile.of_exif(block[start:])
+    entry = _entry(file) if file else None
+    if file is None or entry is None:
         return block
-    at += start + 8
-    return block[:at] + tiff.packed16(1) + block[at + 2 :]
+    file.set_integer(entry, 0, 1)
+    return block[:start] + bytes(file.data)
 
 
 def upright_xmp(packet: bytes) -> bytes:
@@ -82,20 +84,16 @@ def upright_xmp(packet: bytes) -> bytes:
     return _IN_XMP.sub(lambda match: match[0][:-1] + b"1", packet)
 
 
-def _entry(tiff: Tiff) -> int:
-    """Position of tag 274 in the first directory, if its value counts; else 0.
+def _entry(file: TiffFile) -> Entry | None:
+    """Tag 274 of the first directory, if its value counts.
 
     Directories that claim more entries than there are count as far as they go.
     """
-    start = tiff.u32(4)
-    if not 8 <= start <= len(tiff.data) - 2:
-        return 0
-    count = tiff.u16(tiff.data[start : start + 2])
-    head = tiff.packed16(_ORIENTATION, SHORT) + tiff.packed32(1)
-    for at in range(start + 2, min(start + 2 + 12 * count, len(tiff.data) - 11), 12):
-        if tiff.data[at : at + 8] == head:
-            return at if 1 <= tiff.u16(tiff.data[at + 8 : at + 10]) <= 8 else 0
-    return 0
+    wanted = (_ORIENTATION, SHORT, 1)
+    for entry in file.iter_entries(file.first):
+        if (entry.tag, entry.kind, entry.count) == wanted:
+            return entry if 1 <= file.integer(entry) <= 8 else None
+    return None
 
 
 def _sources(data: bytes) -> Iterator[tuple[int, str, bool]]:
@@ -115,28 +113,18 @@ def _sources(data: bytes) -> Iterator[tuple[int, str, bool]]:
 
 def _in_jpeg(data: bytes) -> Iterator[tuple[int | None, str, bool]]:
     is_first = True
-    for content in _app1(data):
-        if content.startswith(_NAME):
-            yield in_exif(content[len(_NAME) + 1 :]), "EXIF" if is_first else "more EXIF", is_first
-            is_first = False
-        elif content.startswith(_XMP_NAME):
-            yield in_xmp(content), "XMP", False
-
-
-def _app1(jpeg: bytes) -> Iterator[bytes]:
-    """The contents of the APP1 segments before the first scan."""
-    at = jpeg.find(b"\xff", 2)
-    while 0 <= at < len(jpeg) - 4:
-        marker = jpeg[at + 1]
-        if marker == 0xFF or marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD8:
-            at = jpeg.find(b"\xff", at + (1 if marker == 0xFF else 2))
-            continue
-        if marker in (_SOS, _EOI):
-            return
-        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
-        if marker == _APP1:
-            yield jpeg[at + 4 : end]
-        at = jpeg.find(b"\xff", max(end, at + 2))
+    with suppress(DamagedError):
+        for marker, _, content in segments(data):
+            if marker == SOS:
+                return
+            if marker != APP1:
+                continue
+            if content.startswith(_NAME):
+                where = "EXIF" if is_first else "more EXIF"
+                yield in_exif(content[len(_NAME) + 1 :]), where, is_first
+                is_first = False
+            elif content.startswith(_XMP_NAME):
+                yield in_xmp(content), "XMP", False
 
 
 def _in_png(data: bytes) -> Iterator[tuple[int | None, str, bool]]:

@@ -10,44 +10,15 @@ import numpy.typing as npt
 from PIL import Image
 
 from stages.pixels.masks import Bits
-from stages.recipe.options import MetadataOptions, OutputOptions
+from stages.pixels.samples import ColourModel, Samples, Space, to_8_bits
+from stages.recipe.options import MetadataOptions
 
-#: Samples of 8 or 16 bits (uint8 or uint16), over the whole range of their type.
-Samples = npt.NDArray[np.unsignedinteger[Any]]
-
-#: What the channels mean; CMYK as Pillow has it, 0: no ink.
-ColourModel = Literal["grey", "rgb", "cmyk"]
-
-#: Of lossy files, where neither the recipe nor the source tells one.
+#: Of lossy files, where the recipe states none.
 DEFAULT_QUALITY = 90
 
-_CHANNELS: dict[ColourModel, int] = {"grey": 1, "rgb": 3, "cmyk": 4}
+Fidelity = Literal["lossless", "coefficients", "reencoded"]
 
 _Array = TypeVar("_Array", bound=npt.NDArray[Any])
-
-
-class UnsupportedError(Exception):
-    """A picture, but of a kind that cannot be edited without loss; the message says which."""
-
-
-@dataclass(frozen=True, slots=True)
-class Space:
-    """What the samples of a photo mean.
-
-    Attributes:
-        model: of the colour channels, which alpha may follow.
-        icc: the embedded profile; empty where there is none.
-        premultiplied: whether colours are multiplied by alpha already.
-    """
-
-    model: ColourModel
-    icc: bytes = b""
-    premultiplied: bool = False
-
-    @property
-    def channels(self) -> int:
-        """How many colour channels there are: 1, 3 or 4."""
-        return _CHANNELS[self.model]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +65,8 @@ class Edit:
         changed: ``(h, w)`` bool, stored frame, True wherever ``pixels`` were edited.
         orientation: EXIF orientation of the source, 1 to 8.
         space: what the samples mean.
-        output: how the result is stored.
-        metadata: what becomes of previews, and whether the edit is marked.
+        quality: of lossy files, 1 to 100; 0: not stated.
+        metadata: what becomes of previews, and whether the edit is labelled.
         generative: whether a generative model painted.
     """
 
@@ -104,7 +75,7 @@ class Edit:
     changed: Bits
     orientation: int
     space: Space
-    output: OutputOptions
+    quality: int
     metadata: MetadataOptions
     generative: bool = False
 
@@ -131,7 +102,7 @@ class Encoded:
     """
 
     data: bytes
-    fidelity: Literal["lossless", "coefficients", "reencoded"]
+    fidelity: Fidelity
     note: str = ""
     metadata_notes: list[str] = field(default_factory=list)
 
@@ -153,16 +124,9 @@ def to_stored(displayed: _Array, orientation: int) -> _Array:
     return to_displayed(displayed, {6: 8, 8: 6}.get(orientation, orientation))
 
 
-def to_8_bits(samples: Samples) -> npt.NDArray[np.uint8]:
-    """Samples of 8 bits: themselves, or the nearest to each of 16 bits."""
-    if samples.dtype == np.uint8:
-        return samples.astype(np.uint8, copy=False)
-    return ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-
-
 def as_pillow(pixels: Samples, model: ColourModel) -> Image.Image:
     """``(h, w, c)``, colours and perhaps alpha, as a Pillow picture of 8 bits a sample."""
     height, width, channels = pixels.shape
     modes = {"grey": ("L", "LA"), "rgb": ("RGB", "RGBA"), "cmyk": ("CMYK", "")}[model]
-    mode = modes[channels - _CHANNELS[model]]
+    mode = modes[channels - Space(model).channels]
     return Image.frombuffer(mode, (width, height), to_8_bits(pixels).tobytes())

@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from stages.codecs import orientation
-from stages.codecs.picture import ColourModel, Decoded, Space, UnsupportedError, to_displayed
+from stages.codecs.base import Metadata
+from stages.codecs.errors import UnsupportedError
+from stages.codecs.picture import Decoded, as_pillow, to_displayed
 from stages.codecs.png.chunks import bit_depth
+from stages.pixels.samples import ColourModel, Samples, Space
 
 #: Modes that are edited without loss, and the one they are edited in: palettes are widened to the
 #: colours they stand for, and a transparent colour to alpha, or paint could turn into a hole.
@@ -37,27 +40,12 @@ _EXIF_NAME = b"Exif\0\0"
 _EXIF_ITEM = re.compile(rb"(infe\x02.{7})Exif", re.DOTALL)
 _HEAD = 65_536
 
-#: Where ``opened`` leaves the orientation among a picture's ``info``.
+#: Where ``open_image`` leaves the orientation among a picture's ``info``.
 _DISPLAYED = "displayed_orientation"
-_METHODS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-# Pillow's own limit cannot follow the recipe's, which is checked before any pixel is decoded.
-Image.MAX_IMAGE_PIXELS = None
-# Profiles of printing presses and histories of edits are larger than Pillow expects.
-PngImagePlugin.MAX_TEXT_CHUNK = 64 << 20
-PngImagePlugin.MAX_TEXT_MEMORY = 128 << 20
 
 
 @contextmanager
-def opened(data: bytes) -> Iterator[Image.Image]:
+def open_image(data: bytes) -> Iterator[Image.Image]:
     """Open a picture; what Pillow warns of (odd metadata, size) is not reported.
 
     Its orientation is that of :mod:`stages.codecs.orientation`, not Pillow's, which follows XMP.
@@ -86,7 +74,7 @@ def _image(data: bytes) -> Image.Image:
 
 def size(data: bytes) -> tuple[int, int]:
     """Width and height in the stored frame, px."""
-    with opened(data) as picture:
+    with open_image(data) as picture:
         return picture.size
 
 
@@ -96,7 +84,7 @@ def decode(data: bytes) -> Decoded:
     Raises:
         UnsupportedError: it is animated, or has other samples.
     """
-    with opened(data) as picture:
+    with open_image(data) as picture:
         if picture.mode not in _MODES:
             raise UnsupportedError(f"its samples are of the kind {picture.mode}")
         if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
@@ -127,18 +115,8 @@ def scale_key(picture: Image.Image, data: bytes) -> None:
 
 
 def orientation_of(picture: Image.Image) -> int:
-    """The orientation, 1 to 8, in which a picture that :func:`opened` gave is displayed."""
+    """The orientation, 1 to 8, in which a picture that :func:`open_image` gave is displayed."""
     return int(picture.info.get(_DISPLAYED, 1))
-
-
-def upright_of(picture: Image.Image) -> Image.Image:
-    """The picture in the displayed frame; itself, not a copy, where that is the stored one."""
-    method = _METHODS.get(orientation_of(picture))
-    if method is None:
-        return picture
-    turned = picture.transpose(method)
-    turned.info[_DISPLAYED] = 1
-    return turned
 
 
 def _displayed(picture: Image.Image, data: bytes) -> int:
@@ -148,7 +126,43 @@ def _displayed(picture: Image.Image, data: bytes) -> int:
     return orientation.displayed(data)
 
 
-def saved(picture: Image.Image, **how: Any) -> bytes:
+def metadata(data: bytes, others: Iterable[str] = (), raw_exif: bytes = b"") -> Metadata:
+    """What Pillow finds beside the picture.
+
+    Args:
+        data: the file.
+        others: names of what has no place in another format.
+        raw_exif: EXIF in a place that Pillow does not look in.
+    """
+    with open_image(data) as picture:
+        info = picture.info
+        xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
+        return Metadata(
+            exif=info.get("exif") or raw_exif,
+            xmp=xmp.encode() if isinstance(xmp, str) else bytes(xmp),
+            dpi=info.get("dpi"),
+            others=frozenset(others),
+            further_pictures=int(getattr(picture, "n_frames", 1)) - 1,
+        )
+
+
+def write_lossy(
+    format_: str, pixels: Samples, space: Space, metadata: Metadata, quality: int
+) -> tuple[bytes, list[str]]:
+    """Write a file of 8 bits a sample; ``format_`` is Pillow's name. There are no notes."""
+    options = writing_options(metadata, space)
+    picture = as_pillow(pixels, space.model)
+    return save_image(picture, format=format_, quality=quality, **options), []
+
+
+def writing_options(metadata: Metadata, space: Space) -> dict[str, Any]:
+    """Pillow's arguments for metadata, as far as there is some."""
+    found = {"exif": metadata.exif, "xmp": metadata.xmp, "icc_profile": space.icc}
+    options: dict[str, Any] = {name: value for name, value in found.items() if value}
+    return options | ({"dpi": metadata.dpi} if metadata.dpi else {})
+
+
+def save_image(picture: Image.Image, **how: Any) -> bytes:
     """The picture as a file's bytes, the same on every machine."""
     if how.get("format") == "AVIF":
         how["max_threads"] = 1  # else the number of cores decides how many tiles there are

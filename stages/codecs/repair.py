@@ -1,7 +1,8 @@
 """Repair files whose damage leaves every pixel in them: ``limits.damage = "repair"``.
 
 =====================================  ==========================================================
-a JPEG without its end marker          the marker is appended, if all samples are there
+a JPEG without its end marker          the marker is appended, if all samples are there (which
+                                       cannot be seen where they are coded arithmetically)
 a PNG's chunk with a wrong checksum    dropped, as browsers do, if it is ancillary; if it holds
                                        samples whose own checksum (zlib's) is right, corrected
 =====================================  ==========================================================
@@ -12,17 +13,13 @@ file is not made up.
 
 from __future__ import annotations
 
-import io
 import zlib
 from collections.abc import Iterable
-from typing import Any
+from contextlib import suppress
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
-from stages.codecs.errors import DamagedError, RefusedError, library_errors
-from stages.codecs.jpeg.header import has_all_scans, read_header
+from stages.codecs.errors import DamagedError, UnsupportedError
+from stages.codecs.jpeg.header import read_header
+from stages.codecs.jpeg.libjpeg import is_complete
 from stages.codecs.png.chunks import as_chunk, chunks
 
 _EOI = b"\xff\xd9"
@@ -31,9 +28,6 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 #: Bytes of a PNG's samples: unpacked at a time, and altogether, over which it may be a bomb.
 _MAX_STEP, _MAX_SAMPLES = 1 << 20, 2 << 30
 
-#: Bytes behind cut-off samples: whatever a decoder takes for samples shows.
-_FILLER = np.random.default_rng(0).integers(0, 255, 1 << 16, np.uint8).tobytes()
-
 
 def repaired(data: bytes) -> tuple[bytes, list[str]]:
     """Repair a photo or mask.
@@ -41,43 +35,24 @@ def repaired(data: bytes) -> tuple[bytes, list[str]]:
     Returns:
         The file, the same object if nothing was repaired, and a sentence for each repair.
     """
-    if data[:2] == b"\xff\xd8":
-        return _repaired_jpeg(data)
-    return _repaired_png(data) if data[:8] == _PNG else (data, [])
+    try:
+        if data[:2] == b"\xff\xd8":
+            return _repaired_jpeg(data)
+        return _repaired_png(data) if data[:8] == _PNG else (data, [])
+    except UnsupportedError:
+        return data, []
 
 
 def _repaired_jpeg(data: bytes) -> tuple[bytes, list[str]]:
     cut = data.rstrip(b"\xff")  # half a marker
-    try:
+    with suppress(DamagedError):
         read_header(data)
-    except RefusedError:
         return data, []
-    except DamagedError:
-        whole = cut + _EOI
-    else:
-        return data, []
-    try:
-        if has_all_scans(whole) and _has_all_samples(cut):
+    whole = cut + _EOI
+    with suppress(DamagedError):
+        if is_complete(whole, read_header(whole)):
             return whole, ["end marker of the JPEG appended"]
-    except (DamagedError, RefusedError):
-        pass
     return data, []
-
-
-def _has_all_samples(cut: bytes) -> bool:
-    """Whether a JPEG without an end shows the same, whatever follows it: then nothing is missing.
-
-    Decoders take for samples what is there in place of missing ones, and skip what is there behind
-    the last. Raises DamagedError if it cannot be decoded at all.
-    """
-    with library_errors():
-        plain, filled = (_decoded(cut + end) for end in (_EOI, _FILLER + _EOI))
-    return np.array_equal(plain, filled)
-
-
-def _decoded(jpeg: bytes) -> npt.NDArray[Any]:
-    with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as picture:
-        return np.asarray(picture)
 
 
 def _repaired_png(data: bytes) -> tuple[bytes, list[str]]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from stages.codecs.picture import Samples, Space
 from stages.pixels import colour
 from stages.pixels.boxes import Box, bounds_of
 from stages.pixels.masks import Bits, Bytes
+from stages.pixels.samples import Samples, Space
 
 _MARGIN_PX = 8
 

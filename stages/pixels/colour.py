@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ImageCms
 
-from stages.codecs.picture import Samples, Space, to_8_bits
 from stages.pixels.masks import Bits, Bytes
+from stages.pixels.samples import Samples, Space, to_8_bits
 
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), "rgb"
 

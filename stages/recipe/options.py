@@ -316,8 +316,8 @@ class OutputOptions(Section):
     format: Literal["source", "jpeg", "png", "webp", "tiff", "avif"] = "source"
     """The photo's own, or one for all; another one is coded from the samples."""
     quality: int = Field(0, ge=0, le=100)
-    """Of lossy files coded from their samples, 1 to 100; 0: the source's own where it can be read
-    from the file (WebP), else 90. JPEGs that stay JPEGs keep their own tables, whatever this says.
+    """Of lossy files coded from their samples, 1 to 100; 0: 90, which is coded more finely
+    than most files are. JPEGs that stay JPEGs keep their own tables, whatever this says.
     """
     fidelity: Literal["any", "exact"] = "any"
     """exact: refuse a result that had to be coded again outside the mask too: lossy WebP, AVIF and
@@ -331,8 +331,9 @@ class MetadataOptions(Section):
     """What becomes of that inside a file which shows the old picture or vouches for it."""
 
     stale_preview: Literal["rebuild", "drop", "refuse"] = "rebuild"
-    """Thumbnails and previews are drawn anew, dropped, or the row is refused. What cannot be drawn
-    anew (gain maps, depth, motion photo videos, C2PA signatures) is dropped, or refused too."""
+    """JPEG thumbnails (EXIF, Photoshop, XMP) and a TIFF's smaller copies are drawn again, dropped,
+    or the row is refused. All else that shows the old picture or vouches for it (other previews,
+    gain maps, depth, motion photo videos, C2PA signatures) is dropped, or refused too."""
     mark_edit: bool = False
     """Say in XMP, and in EXIF where there is some, that software edited the picture, and whether a
     generative model did (IPTC digital source type)."""

@@ -26,13 +26,13 @@ def decode(recipe: Recipe) -> Work:
         for uri, data in zip(marks.files, photo.mask_files, strict=True):
             whole, mended = repair(data)
             notes += [f"{each} (mask)" for each in mended]
-            drawn = decode_mask(whole, limit, uri, recipe.mask)
+            drawn = decode_mask(whole, limit, uri, recipe.mask.channel, recipe.mask.polarity)
             _unite(photo.marked, uri, marked(drawn, recipe.mask, uri))
         photo.mask_files = []
         is_empty = not any(each.any() for each in photo.marked.values())
         is_empty &= not any(marks.shapes.values())
         source, mended = repair(photo.original)
-        if not is_empty or converts(photo.original, recipe):
+        if not is_empty or converts(photo.original, recipe.output.format):
             photo.original = source
             photo.decoded = decode_photo(source, limit, row.image_uri)
             row.width, row.height = photo.decoded.width, photo.decoded.height

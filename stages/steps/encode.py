@@ -14,13 +14,21 @@ def encode(recipe: Recipe) -> Work:
 
     def work(photo: Photo) -> None:
         row = photo.lineage
-        if not photo.patches and not coding.converts(photo.original, recipe):
+        if not photo.patches and not coding.converts(photo.original, recipe.output.format):
             photo.result, row.fidelity = photo.original, "identical"
             return
         assert photo.decoded is not None
         assert photo.changed is not None
         decoded = photo.decoded
-        made = coding.encode(photo.original, decoded, photo.changed, recipe, row.image_uri)
+        made = coding.encode(
+            photo.original,
+            decoded,
+            photo.changed,
+            row.image_uri,
+            output=recipe.output,
+            metadata=recipe.metadata,
+            is_generative=recipe.is_generative,
+        )
         if recipe.output.fidelity == "exact" and made.fidelity == "reencoded":
             raise RowError(
                 "output.not_exact",

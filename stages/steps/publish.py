@@ -17,7 +17,7 @@ def publish(output: str, recipe: Recipe) -> Work:
     folder = f"{output}/images/{recipe.label}"
 
     def work(photo: Photo) -> None:
-        suffix = coding.suffix_of(photo.original, photo.lineage.image_uri, recipe)
+        suffix = coding.suffix_of(photo.original, photo.lineage.image_uri, recipe.output.format)
         _store(photo, f"{folder}/{photo.lineage.id}.{suffix}")
 
     return work
@@ -32,7 +32,7 @@ def check_suffix(uri: str, recipe: Recipe) -> Work:
     given = name.rpartition(".")[2].lower() if "." in name else "nothing"
 
     def work(photo: Photo) -> None:
-        suffix = coding.suffix_of(photo.original, photo.lineage.image_uri, recipe)
+        suffix = coding.suffix_of(photo.original, photo.lineage.image_uri, recipe.output.format)
         if _SPELLINGS.get(given, given) != suffix:
             raise RowError(
                 "output.other_format", f"{uri} ends in {given}, but the result is a {suffix}."

@@ -22,7 +22,7 @@ def stitch_patches(recipe: Recipe) -> Work:
     """
 
     def work(photo: Photo) -> None:
-        if not photo.patches and not coding.converts(photo.original, recipe):
+        if not photo.patches and not coding.converts(photo.original, recipe.output.format):
             return
         decoded = photo.decoded or decode_photo(
             photo.original, recipe.limits.max_megapixels, photo.lineage.image_uri

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stages.libraries import configure_libraries
 from stages.verify.blocks import Parts
 from stages.verify.containers import list_parts
 from stages.verify.embedded import embedded_pictures, is_stale, without_pictures
@@ -121,6 +122,7 @@ def compare(source: bytes, result: bytes, promise: Promise) -> Finding:
     Raises:
         UncheckableError: there is nothing here to check it with, or the source cannot be decoded.
     """
+    configure_libraries()
     found = Finding()
     if source == result:
         found.outside = "whole file identical"

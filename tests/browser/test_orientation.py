@@ -10,7 +10,6 @@ import pytest
 from selenium import webdriver
 
 from stages.codecs.decode import decode_mask, decode_photo
-from stages.recipe.options import MaskOptions
 from tests.support.turned_files import files, quadrants
 
 FILES = files()
@@ -51,7 +50,7 @@ def test_a_photo_is_displayed_as_a_browser_shows_it(browser: webdriver.Chrome, n
 def test_a_mask_has_the_frame_of_a_photo(browser: webdriver.Chrome, name: str) -> None:
     browser.get("about:blank")
     theirs = shown(browser, FILES[name], name.partition("/")[0]).astype(int)
-    mask = decode_mask(FILES[name], 1, name, MaskOptions()).values.astype(int)
+    mask = decode_mask(FILES[name], 1, name).values.astype(int)
     luminance = theirs[..., :3] @ np.array([0.299, 0.587, 0.114])
     assert mask.shape == luminance.shape
     assert np.abs(mask - luminance).mean() < 8

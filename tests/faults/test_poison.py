@@ -52,7 +52,10 @@ def test_a_segfault_ends_as_one_crashed_row(clean: Clean, tmp_path: Path) -> Non
     assert (outcome.exit_code, outcome.tally.ok, outcome.tally.crashed) == (3, 7, 1)
     row = victim(tmp_path)
     assert (row.status, row.error_code, row.error_stage) == ("crashed", "row.crashed", "watch")
-    assert "fig-bowl-sticker-date.jpg died in step watch: SIGSEGV in _do (doubles.py:" in row.error
+    assert (
+        "fig-bowl-sticker-date.jpg died in step watch: SIGSEGV in _do (faulty_steps.py:"
+        in row.error
+    )
     assert last_run(tmp_path / "out")["status"] == "finished"
     begun = Counter(line.split()[0] for line in (tmp_path / "log").read_text().splitlines())
     assert begun[doubles.VICTIM] == 2, "together with others, and in a process of its own"

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from stages.codecs.formats import format_of
+from stages.codecs.formats import detect_format
 from tests.support import corpus, encoded
 
 #: What a file may end as that is damaged somewhere: its picture may be intact all the same.
@@ -120,7 +120,7 @@ def _flipped(data: bytes, rng: np.random.Generator, count: int, reach: int) -> b
 
 def _length_fields(data: bytes) -> Iterator[tuple[int, int]]:
     """Where a file says how long something is: position and width."""
-    match format_of(data):
+    match detect_format(data):
         case "jpeg":
             at = 2
             while data[at] == 0xFF and data[at + 1] != 0xDA:

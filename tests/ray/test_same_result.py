@@ -176,5 +176,5 @@ def test_avif_does_not_depend_on_the_number_of_cores(
     made = set()
     for cores in (1, 8):
         monkeypatch.setattr(AvifImagePlugin, "_get_default_max_threads", lambda cores=cores: cores)
-        made.add(pillow_io.saved(picture, format="AVIF", quality=90))
+        made.add(pillow_io.save_image(picture, format="AVIF", quality=90))
     assert len(made) == 1

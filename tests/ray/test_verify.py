@@ -16,8 +16,9 @@ from rich.console import Console
 from jobs.results.verify import EXIT_ALL_HOLD, EXIT_DIFFERS, EXIT_UNCHECKED, show, verify
 from jobs.run import run
 from manifests.errors import DestinationError
-from stages.codecs.formats import format_of
-from stages.codecs.jpeg.header import envelope, read_header
+from stages.codecs.formats import detect_format
+from stages.codecs.jpeg.header import read_header
+from stages.codecs.jpeg.markers import envelope
 from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from tests.support import DEMO, encoded, upright_rgb
@@ -43,7 +44,7 @@ def lineage(cleaned: Path) -> pd.DataFrame:
 
 
 def test_the_corpus_is_large_and_holds_every_format() -> None:
-    kinds = [format_of(data) for data in files().values()]
+    kinds = [detect_format(data) for data in files().values()]
     assert len(kinds) >= 60
     counts = {kind: kinds.count(kind) for kind in kinds}
     assert {kind for kind, count in counts.items() if kind and count >= 2} == {
@@ -57,15 +58,15 @@ def test_all_of_the_corpus_holds_what_was_promised(cleaned: Path, lineage: pd.Da
     assert set(verdicts) == set(corpus)
     assert {name: v.problem for name, v in verdicts.items() if v.problem} == {}
     for name, verdict in verdicts.items():
-        found, kind = verdict.found, format_of(corpus[name])
+        found, kind = verdict.found, detect_format(corpus[name])
         assert found is not None, verdict.detail
         lossy = kind in ("avif", "heic") or (kind == "webp" and "lossless" not in name)
         expected = "coefficients" if kind == "jpeg" else "lossless"
         assert lineage.fidelity[name] == ("reencoded" if lossy else expected), name
         assert found.outside.startswith("coded again") == lossy, name
         assert found.differing == [], name
-        shows_previews = any(word in name for word in ("thumbnail", "photoshop", "copies"))
-        assert ("rebuilt" in found.previews) == (shows_previews or name in ALSO_PREVIEWS), name
+        is_rebuilt = any(word in name for word in ("exif-thumbnail", "photoshop", "copies"))
+        assert ("rebuilt" in found.previews) == (is_rebuilt or name in ALSO_PREVIEWS), name
     shown = Console(width=200, file=io.StringIO())
     assert show(shown, str(cleaned / "out"), sample=5) == EXIT_ALL_HOLD
     assert re.search(

@@ -30,7 +30,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 from jobs.cli import main
 from manifests.errors import RowError
 from stages.codecs.decode import decode_photo
-from stages.codecs.formats import CODECS, format_of
+from stages.codecs.formats import CODECS, detect_format
 from tests.support import DEMO, encoded, upright_rgb
 
 Pixels = npt.NDArray[np.uint8]
@@ -352,11 +352,11 @@ def write_corpus(folder: Path, more: Path | None = None) -> Path:
     if more:
         for path in sorted(p for p in more.rglob("*") if p.is_file()):
             data = path.read_bytes()
-            if format_of(data):
+            if detect_format(data):
                 found[f"more-{path.relative_to(more)}".replace("/", "-")] = data
     rows = []
     for name, data in found.items():
-        kind = format_of(data)
+        kind = detect_format(data)
         assert kind, name
         photo = folder / f"{name}.{CODECS[kind].suffix}"
         photo.write_bytes(data)

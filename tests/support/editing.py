@@ -11,8 +11,9 @@ import tifffile
 
 from stages.codecs.decode import decode_photo
 from stages.codecs.encode import encode
-from stages.codecs.picture import Decoded, Encoded, Samples, to_displayed
+from stages.codecs.picture import Decoded, Encoded, to_displayed
 from stages.pixels.masks import Bits
+from stages.pixels.samples import Samples
 from stages.recipe import Recipe
 
 Pixels = npt.NDArray[np.uint8]
@@ -28,7 +29,20 @@ def edited(source: bytes, spot: Bits, *options: str) -> tuple[Decoded, Encoded]:
     here = to_displayed(spot, decoded.orientation)
     pixels[here, :colours] = top - pixels[here, :colours]
     new = Decoded(pixels, decoded.orientation, decoded.space)
-    return decoded, encode(source, new, here, recipe, "x")
+    return decoded, written(source, new, here, recipe)
+
+
+def written(source: bytes, new: Decoded, changed: Bits, recipe: Recipe) -> Encoded:
+    """The file as a recipe's options have it written."""
+    return encode(
+        source,
+        new,
+        changed,
+        "x",
+        output=recipe.output,
+        metadata=recipe.metadata,
+        is_generative=recipe.is_generative,
+    )
 
 
 def tiff(pixels: npt.NDArray[Any], **options: Any) -> bytes:

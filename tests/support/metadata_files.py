@@ -5,17 +5,18 @@ from __future__ import annotations
 import base64
 import io
 import struct
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from PIL import ExifTags, Image
 
 from stages.codecs.jpeg.header import read_header
-from stages.codecs.stale.exif import settle_block
-from stages.codecs.stale.jpeg import Settled, settle_jpeg
-from stages.codecs.stale.photoshop import settle_resources
-from stages.codecs.stale.policy import Settling
-from stages.codecs.stale.xmp import settle_packet
+from stages.codecs.stale.exif import refresh_exif
+from stages.codecs.stale.jpeg import refresh_jpeg
+from stages.codecs.stale.photoshop import refresh_resources
+from stages.codecs.stale.policy import StaleDataPolicy
+from stages.codecs.stale.xmp import refresh_xmp
 from stages.recipe.options import MetadataOptions
 from stages.verify.containers import list_parts
 from stages.verify.embedded import embedded_pictures
@@ -171,20 +172,26 @@ def photo(*segments: bytes, trailer: bytes = b"", picture: Image.Image = OLD) ->
     return coded[:20] + b"".join(segments) + coded[20:] + trailer
 
 
-def settled(
+@dataclass
+class Refreshed:
+    """What became of a JPEG's metadata."""
+
+    segments: list[bytes]
+    trailer: bytes
+    notes: list[str]
+
+
+def refreshed(
     data: bytes, options: MetadataOptions = REBUILD, edited: Image.Image = EDITED
-) -> tuple[bytes, Settled]:
+) -> tuple[bytes, Refreshed]:
     """The edited file, as a codec would write it."""
+    policy = StaleDataPolicy(lambda: edited, options)
     header = read_header(data)
-    result = settle_jpeg(
-        header.segments,
-        data[header.body_end :],
-        edited,
-        options,
-        trailer_start=header.body_end,
-    )
+    segments, trailer = refresh_jpeg(header.segments, data[header.body_end :], policy)
     coded = jpeg(edited)
-    return result.assemble(coded[read_header(coded).body_start :]), result
+    body = coded[read_header(coded).body_start :]
+    result = b"".join([b"\xff\xd8", *segments, body, trailer])
+    return result, Refreshed(segments, trailer, policy.notes)
 
 
 def multi_picture(
@@ -268,22 +275,22 @@ def full_file() -> bytes:
     return data[:20] + b"".join(before) + data[20:] + mp4()
 
 
-def settle_exif(
+def refreshed_exif(
     data: bytes, edited: Image.Image, options: MetadataOptions, *, generative: bool = False
 ) -> tuple[bytes, list[str]]:
-    settling = Settling(edited, options, generative=generative)
-    return settle_block(data, settling), settling.notes
+    policy = StaleDataPolicy(lambda: edited, options, generative=generative)
+    return refresh_exif(data, policy), policy.notes
 
 
-def settle_photoshop(
+def refreshed_resources(
     data: bytes, edited: Image.Image, options: MetadataOptions, *, generative: bool = False
 ) -> tuple[bytes, list[str]]:
-    settling = Settling(edited, options, generative=generative)
-    return settle_resources(data, settling), settling.notes
+    policy = StaleDataPolicy(lambda: edited, options, generative=generative)
+    return refresh_resources(data, policy), policy.notes
 
 
-def settle_xmp(
+def refreshed_xmp(
     data: bytes, edited: Image.Image, options: MetadataOptions, *, generative: bool = False
 ) -> tuple[bytes, list[str]]:
-    settling = Settling(edited, options, generative=generative)
-    return settle_packet(data, settling), settling.notes
+    policy = StaleDataPolicy(lambda: edited, options, generative=generative)
+    return refresh_xmp(data, policy), policy.notes

@@ -6,16 +6,23 @@ kind, and the lineage says so.
 
 from __future__ import annotations
 
+from functools import partial
+
 from PIL import JpegImagePlugin
 
 from manifests.errors import RowError
-from stages.codecs.errors import DamagedError, RefusedError
+from stages.codecs import pillow_io
+from stages.codecs.base import Codec, Metadata, Writer
+from stages.codecs.errors import DamagedError, UnsupportedError, VerificationError
 from stages.codecs.jpeg import libjpeg
-from stages.codecs.jpeg.header import envelope, is_adobe, read_header
-from stages.codecs.jpeg.splice import VerificationError, splice
-from stages.codecs.picture import Edit, Encoded, as_pillow, to_8_bits
-from stages.codecs.pillow_io import opened, saved
-from stages.codecs.stale.jpeg import settle_jpeg
+from stages.codecs.jpeg.header import read_header
+from stages.codecs.jpeg.markers import APP0, COM, envelope, is_adobe, segments
+from stages.codecs.jpeg.splice import splice
+from stages.codecs.picture import Edit, Encoded, as_pillow
+from stages.codecs.pillow_io import open_image, save_image
+from stages.codecs.stale.segments import EXIF
+from stages.codecs.updater import MetadataUpdater
+from stages.pixels.samples import to_8_bits
 
 
 def encode(edit: Edit) -> Encoded:
@@ -28,7 +35,7 @@ def encode(edit: Edit) -> Encoded:
     note = ""
     try:
         coded = splice(edit.source, to_8_bits(edit.pixels), edit.changed)
-    except (RefusedError, VerificationError) as error:
+    except (UnsupportedError, VerificationError) as error:
         coded, note = _coded_again(edit), str(error)
     except DamagedError as error:
         raise _corrupt(error) from None
@@ -44,7 +51,7 @@ def check_samples(jpeg: bytes) -> None:
     """
     try:
         libjpeg.visit(jpeg, read_header(jpeg), lambda *_: None)
-    except RefusedError:
+    except UnsupportedError:
         return  # of a kind that only Pillow reads
     except DamagedError as error:
         raise _corrupt(error) from None
@@ -55,10 +62,10 @@ def _corrupt(error: DamagedError) -> RowError:
 
 
 def _coded_again(edit: Edit) -> bytes:
-    with opened(edit.source) as original:
+    with open_image(edit.source) as original:
         assert isinstance(original, JpegImagePlugin.JpegImageFile)
         subsampling = JpegImagePlugin.get_sampling(original)
-        return saved(
+        return save_image(
             as_pillow(edit.pixels, edit.space.model),
             format="JPEG",
             qtables=original.quantization,
@@ -68,18 +75,47 @@ def _coded_again(edit: Edit) -> bytes:
 
 
 def _with_metadata(edit: Edit, coded: bytes, *, anew: bool) -> tuple[bytes, list[str]]:
-    """Put the coded picture between the source's settled segments and trailer."""
+    """Put the coded picture between the source's updated segments and trailer."""
     made = read_header(coded)
-    segments, trailer = envelope(edit.source)
+    kept, trailer = envelope(edit.source)
     if anew:  # how the samples make colours is the coder's to say
-        segments = [s for s in segments if not is_adobe(s)]
-        segments += [s for s in made.segments if is_adobe(s)]
-    settled = settle_jpeg(
-        segments,
-        trailer,
-        edit.as_pillow,
-        edit.metadata,
-        trailer_start=len(edit.source) - len(trailer),
-        generative=edit.generative,
-    )
-    return settled.assemble(coded[made.body_start : made.body_end]), settled.notes
+        kept = [s for s in kept if not is_adobe(s)]
+        kept += [s for s in made.segments if is_adobe(s)]
+    updater = MetadataUpdater(edit)
+    kept, trailer = updater.jpeg(kept, trailer)
+    body = coded[made.body_start : made.body_end]
+    return b"".join([b"\xff\xd8", *kept, body, trailer]), updater.notes
+
+
+def _metadata(jpeg: bytes) -> Metadata:
+    kept, trailer = envelope(jpeg)
+    others = {_name_of_segment(segment) for segment in kept} - {""}
+    return pillow_io.metadata(jpeg, others | ({"bytes behind the picture"} if trailer else set()))
+
+
+def _name_of_segment(segment: bytes) -> str:
+    """Of a segment that is not carried over into other formats; empty for one that is."""
+    if segment[4:].startswith((b"http://ns.adobe.com/x", b"ICC_PROFILE\0", b"JFIF\0", b"Adobe")):
+        return ""
+    known = ((EXIF.name, "EXIF"), (b"Photoshop 3.0", "IPTC and Photoshop resources"))
+    name = next((name for start, name in known if segment.startswith(start, 4)), "")
+    return name or ("comment" if segment[1] == COM else f"APP{segment[1] - APP0}")
+
+
+CODEC = Codec(
+    suffix="jpg",
+    recognises=lambda data: data.startswith(b"\xff\xd8\xff"),
+    size=pillow_io.size,
+    decode=pillow_io.decode,
+    encode=encode,
+    metadata=_metadata,
+    writer=Writer(
+        write=partial(pillow_io.write_lossy, "JPEG"),
+        holds_cmyk=True,
+        holds_alpha=False,
+        max_block=65_500,  # of a segment's bytes, the name that goes before XMP taken off
+    ),
+    walk=segments,
+    check_samples=check_samples,
+    diagnose=read_header,
+)

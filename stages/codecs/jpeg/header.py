@@ -1,4 +1,4 @@
-"""Read the markers of a JPEG: what it is made of, and what must survive an edit.
+"""Read the head of a JPEG: what it is made of, and what must survive an edit.
 
 ITU-T T.81; the colour model is told as libjpeg's ``default_decompress_parms`` tells it.
 """
@@ -6,14 +6,14 @@ ITU-T T.81; the colour model is told as libjpeg's ``default_decompress_parms`` t
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from stages.codecs.errors import DamagedError, RefusedError
+from stages.codecs.errors import DamagedError, UnsupportedError
+from stages.codecs.jpeg.markers import APP0, APP14, EOI, SOS, segments
 
 ColourModel = Literal["grey", "ycc", "rgb", "cmyk", "ycck"]
 
@@ -30,9 +30,7 @@ _ZIGZAG = np.array(
 #: Code lengths of the luminance DC table in T.81's Annex K: another one was made for its file.
 _STANDARD_DC_LENGTHS = bytes([0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0])
 
-_MAX_SCANS = 500
-_SOI, _EOI, _SOS, _DQT, _DHT, _DRI, _DNL, _COM = 0xD8, 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xDC, 0xFE
-_APP0, _APP14, _APP15 = 0xE0, 0xEE, 0xEF
+_DQT, _DHT, _DRI, _DNL = 0xDB, 0xC4, 0xDD, 0xDC
 _FRAMES = [m for m in range(0xC0, 0xD0) if m not in (0xC4, 0xC8, 0xCC)]
 _SUPPORTED_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 
@@ -110,73 +108,35 @@ class JpegHeader:
 
 
 def read_header(jpeg: bytes) -> JpegHeader:
-    """Walk over all markers.
+    """Read all markers.
 
     Raises:
         DamagedError: they make no sense.
-        RefusedError: they do, but describe what cannot be edited block by block.
+        UnsupportedError: they do, but describe what cannot be edited block by block.
     """
     header = JpegHeader()
-    jfif, adobe_transform, scans = False, None, 0
-    for marker, start, body in _segments(jpeg, header):
-        if _APP0 <= marker <= _APP15 or marker == _COM:
-            if scans:
-                raise RefusedError("application data between its scans")
-            header.segments.append(jpeg[start : start + 4 + len(body)])
-            jfif |= marker == _APP0 and body[:5] == b"JFIF\0"
-            if marker == _APP14 and body[:5] == b"Adobe" and len(body) >= 12:
-                adobe_transform = body[11]
-            continue
-        header.body_start = header.body_start or start
-        scans += marker == _SOS
-        _read_segment(header, marker, body, in_scans=scans > 0)
-    if not header.components or not scans:
+    jfif, adobe_transform, in_scans = False, None, False
+    for segment in segments(jpeg):
+        marker, start, content = segment
+        if marker == EOI:
+            header.body_end = segment.end
+        elif segment.is_metadata:
+            if in_scans:
+                raise UnsupportedError("application data between its scans")
+            header.segments.append(jpeg[start : segment.end])
+            jfif |= marker == APP0 and content[:5] == b"JFIF\0"
+            if marker == APP14 and content[:5] == b"Adobe" and len(content) >= 12:
+                adobe_transform = content[11]
+        else:
+            header.body_start = header.body_start or start
+            in_scans |= marker == SOS
+            _read_segment(header, marker, content, in_scans=in_scans)
+    if not header.components or not in_scans:
         raise DamagedError("it has no picture")
-    if scans > _MAX_SCANS:
-        raise RefusedError(f"{scans} scans")
     header.adobe = adobe_transform is not None
     header.model = _colour_model(header, jfif=jfif, adobe_transform=adobe_transform)
     _check_components(header)
     return header
-
-
-def envelope(jpeg: bytes) -> tuple[list[bytes], bytes]:
-    """The application segments and comments, and what follows the image, whatever its kind.
-
-    Raises:
-        DamagedError: the markers make no sense.
-    """
-    header = JpegHeader()
-    segments = [
-        jpeg[start : start + 4 + len(body)]
-        for marker, start, body in _segments(jpeg, header)
-        if _APP0 <= marker <= _APP15 or marker == _COM
-    ]
-    return segments, jpeg[header.body_end :]
-
-
-def has_all_scans(jpeg: bytes) -> bool:
-    """Whether the scans code every coefficient of every component down to its last bit.
-
-    Raises:
-        DamagedError: the markers make no sense.
-        RefusedError: as :func:`read_header`.
-    """
-    components = read_header(jpeg).components
-    left = {(each.identifier, number) for each in components for number in range(64)}
-    for marker, _, body in _segments(jpeg, JpegHeader()):
-        if marker != _SOS or len(body) < 4 or len(body) < 4 + 2 * body[0]:
-            continue
-        first, last, bits = body[1 + 2 * body[0] : 4 + 2 * body[0]]
-        if bits & 15 == 0:  # else it leaves lower bits to a later scan
-            parts = body[1 : 1 + 2 * body[0] : 2]
-            left -= {(part, number) for part in parts for number in range(first, last + 1)}
-    return not left
-
-
-def is_adobe(segment: bytes) -> bool:
-    """Whether a segment tells how the samples make colours (Adobe's APP14)."""
-    return segment[1] == _APP14 and segment[4:9] == b"Adobe"
 
 
 def _read_segment(header: JpegHeader, marker: int, body: bytes, *, in_scans: bool) -> None:
@@ -187,37 +147,11 @@ def _read_segment(header: JpegHeader, marker: int, body: bytes, *, in_scans: boo
     elif marker == _DRI:
         header.restart_blocks = int.from_bytes(body[:2], "big")
     elif marker == _DNL:
-        raise RefusedError("its height is told behind its first scan")
+        raise UnsupportedError("its height is told behind its first scan")
     elif marker in _FRAMES:
         if header.components:
-            raise RefusedError("several frames")
+            raise UnsupportedError("several frames")
         _read_frame(header, marker, body)
-
-
-def _segments(jpeg: bytes, header: JpegHeader) -> Iterator[tuple[int, int, bytes]]:
-    """Yield (marker, its position, its content) up to the end of the image."""
-    if jpeg[:2] != bytes([0xFF, _SOI]):
-        raise DamagedError("it does not begin as a JPEG")
-    position, end = 2, len(jpeg)
-    while True:
-        position = jpeg.find(b"\xff", position)
-        while 0 <= position < end - 1 and jpeg[position + 1] == 0xFF:
-            position += 1
-        if position < 0 or position + 1 >= end:
-            raise DamagedError("it has no end")
-        marker = jpeg[position + 1]
-        if marker in (0x00, 0x01) or 0xD0 <= marker <= 0xD7:  # stuffed bytes, restart markers
-            position += 2
-            continue
-        if marker == _EOI:
-            header.body_end = position + 2
-            return
-        length = int.from_bytes(jpeg[position + 2 : position + 4], "big")
-        body = jpeg[position + 4 : position + 2 + length]
-        if length < 2 or len(body) != length - 2:
-            raise DamagedError("a segment is cut off")
-        yield marker, position, body
-        position += 2 + length
 
 
 def _read_tables(header: JpegHeader, body: bytes, *, redefinable: bool) -> None:
@@ -231,23 +165,23 @@ def _read_tables(header: JpegHeader, body: bytes, *, redefinable: bool) -> None:
         table[_ZIGZAG] = np.frombuffer(body, ">u2" if wide else "u1", 64, position + 1)
         known = header.tables.get(number)
         if known is not None and not redefinable and not np.array_equal(known, table):
-            raise RefusedError("its quantisation tables change between scans")
+            raise UnsupportedError("its quantisation tables change between scans")
         header.tables[number] = table
         position += 1 + size
 
 
 def _read_frame(header: JpegHeader, marker: int, body: bytes) -> None:
     if marker not in _SUPPORTED_FRAMES:
-        raise RefusedError(f"frame type SOF{marker - 0xC0}")
+        raise UnsupportedError(f"frame type SOF{marker - 0xC0}")
     if len(body) < 6 or len(body) < 6 + 3 * body[5]:
         raise DamagedError("its frame header is cut off")
     precision, header.height, header.width, count = struct.unpack_from(">BHHB", body)
     if precision != 8:
-        raise RefusedError(f"{precision} bits a sample")
+        raise UnsupportedError(f"{precision} bits a sample")
     if not header.height or not header.width:
-        raise RefusedError("its size is told behind its first scan")
+        raise UnsupportedError("its size is told behind its first scan")
     if count not in (1, 3, 4):
-        raise RefusedError(f"{count} components")
+        raise UnsupportedError(f"{count} components")
     for i in range(count):
         identifier, sampling, table = body[6 + 3 * i : 9 + 3 * i]
         header.components.append(Component(identifier, sampling >> 4, sampling & 15, table))
@@ -273,7 +207,7 @@ def _check_components(header: JpegHeader) -> None:
         if not (1 <= part.horizontal <= 4 and 1 <= part.vertical <= 4):
             raise DamagedError("impossible sampling factors")
         if header.max_horizontal % part.horizontal or header.max_vertical % part.vertical:
-            raise RefusedError("fractional sampling factors")
+            raise UnsupportedError("fractional sampling factors")
         if part.table not in header.tables:
             raise DamagedError("a quantisation table is missing")
         if not header.tables[part.table].all():

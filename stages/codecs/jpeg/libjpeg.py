@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.codecs.errors import DamagedError, RefusedError
+from stages.codecs.errors import DamagedError, UnsupportedError
 from stages.codecs.jpeg.header import JpegHeader
 
 Coefficients = npt.NDArray[np.int16]
@@ -228,7 +228,7 @@ def transform(jpeg: bytes, header: JpegHeader, on_row: OnRow) -> bytes:
 
     Raises:
         DamagedError: the file's data are damaged.
-        RefusedError: it cannot be written; or there is no library.
+        UnsupportedError: it cannot be written; or there is no library.
         MemoryError: it takes too much.
         Exception: whatever ``on_row`` raises.
     """
@@ -243,12 +243,28 @@ def visit(jpeg: bytes, header: JpegHeader, on_row: OnRow) -> None:
         _visit(info, arrays, on_row)
 
 
+def is_complete(jpeg: bytes, header: JpegHeader) -> bool:
+    """Whether a file holds every coefficient of every component down to its last bit.
+
+    Raises as :func:`transform` does, above all DamagedError for coded samples that end too soon.
+    False for arithmetic coding, of which libjpeg passes over such an end.
+    """
+    if header.arithmetic:
+        return False
+    with _read(jpeg, header) as (info, _):
+        if not header.progressive:
+            return all(info.comp_info[i].quant_table for i in range(info.num_components))
+        # The lowest bit that is known of each, or -1.
+        lowest = (c_int * (64 * info.num_components)).from_address(info.coef_bits)
+        return not any(lowest)
+
+
 @contextmanager
 def _object(kind: type[Any], create: str) -> Iterator[tuple[ctypes.CDLL, Any]]:
     """A libjpeg object; errors outside of :func:`_run` can only be ours, and end the process."""
     found = library()
     if found is None:
-        raise RefusedError("imagecodecs has no libjpeg on this platform")
+        raise UnsupportedError("imagecodecs has no libjpeg on this platform")
     info, errors = kind(), _Errors()
     found.jpeg_std_error(byref(errors))
     _on_error(errors, "abort", "labs")
@@ -362,7 +378,7 @@ def _write(source: Any, arrays: Any, header: JpegHeader) -> bytes:
             if info.global_state != _STATE_START:
                 finish = info.dest.contents.term_destination
                 ctypes.CFUNCTYPE(None, c_void_p)(finish)(byref(info))  # says where the buffer is
-                raise RefusedError(_message(info))
+                raise UnsupportedError(_message(info))
             return ctypes.string_at(output, size.value)
         finally:
             _libc().free(output)

@@ -17,16 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stages.codecs.errors import DamagedError
+from stages.codecs.errors import DamagedError, VerificationError
 from stages.codecs.jpeg.header import JpegHeader, read_header
 from stages.codecs.jpeg.libjpeg import Coefficients, transform, visit
 from stages.pixels.masks import Bits, Bytes
 
 Floats = npt.NDArray[np.float32]
-
-
-class VerificationError(Exception):
-    """The new file is not what it must be: a fault of ours, found before any harm was done."""
 
 
 #: Coefficients of 8-bit samples lie within; beyond it a Huffman table was damaged.
@@ -81,7 +77,7 @@ def splice(jpeg: bytes, edited: Bytes, mask: Bits) -> bytes:
     Raises:
         DamagedError: the file's data are damaged.
         VerificationError: the new file is not what it must be.
-        RefusedError: the file is of a kind that cannot be edited block by block.
+        UnsupportedError: the file is of a kind that cannot be edited block by block.
         ValueError: shapes do not fit.
     """
     header = read_header(jpeg)
@@ -107,20 +103,6 @@ def splice(jpeg: bytes, edited: Bytes, mask: Bits) -> bytes:
     except DamagedError as error:
         raise VerificationError(str(error)) from error
     return result
-
-
-def coefficients_of(jpeg: bytes) -> list[npt.NDArray[np.int16]]:
-    """All quantised coefficients: for each component ``(rows, columns, 64)`` int16."""
-    header = read_header(jpeg)
-    found = [
-        np.zeros((*header.blocks(number), 64), np.int16) for number in range(len(header.components))
-    ]
-
-    def take(component: int, row: int, coefficients: Coefficients) -> None:
-        found[component][row] = coefficients
-
-    visit(jpeg, header, take)
-    return found
 
 
 def _check_shapes(header: JpegHeader, edited: Bytes, mask: Bits) -> None:

@@ -1,4 +1,6 @@
-"""PNG's chunks (PNG, third edition): which survive an edit, and how the file is put together."""
+"""PNG's chunks (PNG, third edition): the walk over them, which survive an edit, and how the file is
+put together.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from stages.codecs.errors import DamagedError
+from stages.codecs.errors import DamagedError, UnsupportedError
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -30,12 +32,24 @@ _MAX_TEXT = 64 << 20
 
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 
+#: Chunks with samples, of which 100 megapixels in 8 KB each take some 40,000; and others. A chunk
+#: of no bytes costs a reader as much as any, so that a small file can keep one busy for minutes.
+_MAX_PIECES, _MAX_OTHERS = 200_000, 10_000
+
 
 def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield each chunk's name and content, up to and with IEND."""
-    position = len(_SIGNATURE)
+    """Yield each chunk's name and content, up to and with IEND.
+
+    Raises:
+        UnsupportedError: there are more than any photo has.
+    """
+    position, pieces, others = len(_SIGNATURE), 0, 0
     while position + 12 <= len(png):
         size, name = struct.unpack_from(">I4s", png, position)
+        pieces += name in (b"IDAT", b"fdAT")
+        others += name not in (b"IDAT", b"fdAT")
+        if pieces > _MAX_PIECES or others > _MAX_OTHERS:
+            raise UnsupportedError(f"it has more than {max(pieces, others) - 1} chunks")
         yield name, png[position + 8 : position + 8 + size]
         if name == b"IEND":
             return

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import imagecodecs
 import numpy as np
+from PIL import Image, PngImagePlugin
 
 from stages.codecs import pillow_io
-from stages.codecs.blocks import Blocks
+from stages.codecs.base import Codec, Metadata, Writer
+from stages.codecs.errors import UnsupportedError
 from stages.codecs.orientation import displayed
-from stages.codecs.picture import (
-    ColourModel,
-    Decoded,
-    Edit,
-    Encoded,
-    Samples,
-    Space,
-    UnsupportedError,
-    as_pillow,
-    to_displayed,
-)
+from stages.codecs.picture import Decoded, Edit, Encoded, as_pillow, to_displayed
 from stages.codecs.png.chunks import (
     WITHOUT_PICTURES,
     check_samples,
@@ -33,8 +27,14 @@ from stages.codecs.png.chunks import (
     xmp_of,
 )
 from stages.codecs.stale.jumbf import MANIFEST
+from stages.codecs.stale.segments import EXIF
+from stages.codecs.updater import MetadataUpdater
+from stages.pixels.samples import ColourModel, Samples, Space
 
 _DEPTH, _COLOUR_TYPE = 24, 25
+
+#: Chunks that another format has something of, or that tell of the coding alone.
+_CARRIED = {"iCCP", "pHYs", "sRGB", "gAMA", "cHRM", "sBIT", "bKGD"}
 
 #: Adobe Fireworks keeps its layers and a preview in these, which it opens instead of the picture.
 _FIREWORKS = (b"mkBF", b"mkTS", b"mkBS", b"mkBT", b"prVW")
@@ -56,7 +56,7 @@ def decode(data: bytes) -> Decoded:
     check_samples(data)
     if data[_DEPTH] != 16:
         return pillow_io.decode(data)
-    with pillow_io.opened(data) as picture:
+    with pillow_io.open_image(data) as picture:
         if getattr(picture, "n_frames", 1) > 1:
             raise UnsupportedError("it is animated")
         picture.load()  # reads what is behind the pixels, too
@@ -78,7 +78,7 @@ def encode(edit: Edit) -> Encoded:
     """
     coded = coded_samples(edit.pixels)
     source, kind = edit.source, slice(_DEPTH, _COLOUR_TYPE + 1)
-    blocks = Blocks(edit)
+    blocks = MetadataUpdater(edit)
     before: list[tuple[bytes, bytes]] = []
     after: list[tuple[bytes, bytes]] = []
     seen_pixels = seen_xmp = False
@@ -93,7 +93,7 @@ def encode(edit: Edit) -> Encoded:
             continue
         packet = xmp_of(content) if name == b"iTXt" else None
         seen_xmp |= packet is not None
-        new = _settled(blocks, name, content, packet)
+        new = _updated(blocks, name, content, packet)
         if new:
             (after if seen_pixels else before).append((name, new))
     if not seen_xmp and (made := blocks.xmp(b"")):
@@ -103,7 +103,7 @@ def encode(edit: Edit) -> Encoded:
     return Encoded(with_chunks(coded, before, after), "lossless", "", blocks.notes)
 
 
-def _settled(blocks: Blocks, name: bytes, content: bytes, packet: bytes | None) -> bytes:
+def _updated(blocks: MetadataUpdater, name: bytes, content: bytes, packet: bytes | None) -> bytes:
     """What is to be written in place of a chunk's content; empty: the chunk goes."""
     if name == b"eXIf":
         return blocks.exif(content)
@@ -114,17 +114,54 @@ def _settled(blocks: Blocks, name: bytes, content: bytes, packet: bytes | None) 
         block = blocks.profile(raw.content)
         if block == raw.content:
             return content
-        blocks.notes.append(f"{raw.kind.upper()} in a {name.decode()} chunk settled")
+        blocks.notes.append(f"{raw.kind.upper()} in a {name.decode()} chunk updated")
         return raw_profile_content(name, raw._replace(content=block)) if block else b""
     _, plain = text_of(name, content) or (b"", content)
     where = f"a chunk {name.decode('latin-1')}"
     return b"" if name not in WITHOUT_PICTURES and blocks.goes(plain, where) else content
 
 
+def _metadata(png: bytes) -> Metadata:
+    found = list(chunks(png))
+    names = {name.decode("latin-1") for name, _ in found if name[:1].islower()}
+    if all(xmp_of(content) is not None for name, content in found if name == b"iTXt"):
+        names.discard("iTXt")
+    others = {{"eXIf": "EXIF"}.get(name, f"chunk {name}") for name in names - _CARRIED}
+    raws = (raw_profile(*chunk) for chunk in found)  # EXIF as hex in a text chunk
+    kinds = (EXIF.name, b"II*\0", b"MM\0*")
+    exif = next((raw.content for raw in raws if raw and raw.content.startswith(kinds)), b"")
+    return pillow_io.metadata(png, others, exif)
+
+
+def _write(pixels: Samples, space: Space, metadata: Metadata, _: int) -> tuple[bytes, list[str]]:
+    """Pillow writes the chunks, around a picture of one pixel, and knows no samples of 16 bits."""
+    texts = PngImagePlugin.PngInfo()
+    if metadata.xmp:
+        texts.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
+    options = pillow_io.writing_options(replace(metadata, xmp=b""), space)
+    around = pillow_io.save_image(Image.new("RGB", (1, 1)), format="PNG", pnginfo=texts, **options)
+    kept = [chunk for chunk in chunks(around) if chunk[0][:1].islower()]
+    return with_chunks(coded_samples(pixels), kept, []), []
+
+
 def coded_samples(pixels: Samples) -> bytes:
     """``(h, w, c)`` uint8 or uint16, grey or RGB, perhaps with alpha, as a PNG without metadata."""
     if pixels.dtype == np.uint8:
         model: ColourModel = "grey" if pixels.shape[2] <= 2 else "rgb"
-        return pillow_io.saved(as_pillow(pixels, model), format="PNG", compress_level=_COMPRESSION)
+        return pillow_io.save_image(
+            as_pillow(pixels, model), format="PNG", compress_level=_COMPRESSION
+        )
     plain = pixels[..., 0] if pixels.shape[2] == 1 else pixels
     return bytes(imagecodecs.png_encode(np.ascontiguousarray(plain), level=_COMPRESSION))
+
+
+CODEC = Codec(
+    suffix="png",
+    recognises=lambda data: data.startswith(b"\x89PNG\r\n\x1a\n"),
+    size=pillow_io.size,
+    decode=decode,
+    encode=encode,
+    metadata=_metadata,
+    writer=Writer(write=_write, is_lossless=True),
+    walk=chunks,
+)

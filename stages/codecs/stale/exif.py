@@ -1,42 +1,41 @@
-"""Settle an EXIF block: its thumbnail, the previews in maker notes, the software tag.
+"""Refresh an EXIF block: its thumbnail, the previews in maker notes, the software tag.
 
-Nothing in a block moves, since maker notes hold positions that only their makers know: what is
-drawn anew is written where the old one was, or behind everything else.
+Nothing in a block moves, since maker notes hold positions that only their makers know: a JPEG
+thumbnail is drawn again where the old one was, or behind everything else. All other pictures are
+zeroed, the uncompressed thumbnails of cameras before 2004 among them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from PIL import Image
+from PIL.ExifTags import IFD, Base
 
-from stages.codecs.stale.exif_strips import Strips, find_strips
 from stages.codecs.stale.pictures import (
     Stream,
     as_jpeg,
     drawn_like,
     find_pictures,
-    opened,
+    open_jpeg,
     stream_at,
 )
-from stages.codecs.stale.policy import SOFTWARE, Settling
-from stages.codecs.stale.tiff import ASCII, LONG, Directory, Tiff
+from stages.codecs.stale.policy import SOFTWARE, StaleDataPolicy
+from stages.codecs.stale.segments import EXIF
+from stages.codecs.tiff.file import ASCII, TiffFile
 
 THUMBNAIL, PREVIEW = "EXIF thumbnail", "preview inside the EXIF"
 UNREADABLE = "EXIF that cannot be read"
 
-#: What stands before the block in a JPEG.
-NAME = b"Exif\0\0"
+#: What a JPEG segment holds besides the name, which may be there twice.
+MAX_BLOCK = EXIF.max_content - len(EXIF.name)
 
-#: What a JPEG segment holds besides the length and the name, which may be there twice.
-MAX_BLOCK = 65_535 - 2 - 2 * len(NAME)
+_MAX_DIRECTORIES, _MAX_SUB_IFDS = 8, 32
 
-_JPEG_START, _JPEG_LENGTH, _SUB_IFDS, _SOFTWARE = 0x201, 0x202, 0x14A, 0x131
-_EXIF_IFD = 0x8769
-
-#: A thumbnail's directory has some ten entries: one with more was misread, and is not cleared.
-_MAX_ENTRIES = 64
+#: Tags that say where uncompressed samples lie, and how long they are.
+_SAMPLES = ((Base.StripOffsets, Base.StripByteCounts), (Base.TileOffsets, Base.TileByteCounts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,203 +43,145 @@ class Thumbnail:
     """A picture in the chain of directories.
 
     Attributes:
-        link: position of the pointer to its directory.
-        directory: what describes it.
-        samples: where it is.
+        directory: position of what describes it.
+        parts: where it lies: a JPEG in one part, or strips of samples.
+        is_jpeg: whether it is a JPEG.
     """
 
-    link: int
-    directory: Directory
-    samples: Stream | Strips
-
-    def read(self, block: bytes) -> Image.Image | None:
-        """The picture; None if it is damaged or of an unknown kind."""
-        if isinstance(self.samples, Strips):
-            return self.samples.read(block)
-        return opened(block[self.samples.start : self.samples.end])
+    directory: int
+    parts: list[Stream]
+    is_jpeg: bool
 
 
-def settle_block(exif: bytes, settling: Settling) -> bytes:
-    """Settle a bare TIFF-structured block, as PNG, WebP, HEIF and (behind a name) JPEG hold it.
+def refresh_exif(exif: bytes, policy: StaleDataPolicy, *, label: bool = True) -> bytes:
+    """Refresh a TIFF-structured block, with or without the name that JPEG puts before it.
 
     Not for whole TIFF files, whose first directory is the picture itself. The same object comes
     back if nothing changed; raises RowError ``image.stale_preview`` if the policy is to refuse.
 
     A block that is no TIFF structure becomes empty, and is to be left out of the file: nobody can
     find the thumbnail in it, nor read anything else.
+
+    Args:
+        exif: the block.
+        policy: of the file.
+        label: False where another block is the one to be labelled.
     """
-    if not exif.startswith(NAME):
-        return _settle_bare(exif, settling)
-    bare = exif[len(NAME) :]  # only JPEG needs the name, but some write it elsewhere too
-    settled = _settle_bare(bare, settling)
-    if settled is bare:
+    name = EXIF.name if exif.startswith(EXIF.name) else b""
+    bare = exif[len(name) :]
+    if not bare:
         return exif
-    return NAME + settled if settled else b""
-
-
-def _settle_bare(exif: bytes, settling: Settling) -> bytes:
-    tiff = Tiff.of(exif)
-    if exif and (tiff is None or not tiff.chain()):
-        settling.drop(UNREADABLE)
+    file = TiffFile.of_exif(bare)
+    chain = list(islice(file.directories(), _MAX_DIRECTORIES)) if file else []
+    if file is None or not chain:
+        policy.drop(UNREADABLE)
         return b""
-    thumbnails, previews = find_thumbnails(exif), find_previews(exif)
-    if not thumbnails and not previews and not settling.marks:
-        return exif
-    block = bytearray(exif)
-    for preview in previews:
-        settling.drop(PREVIEW)
-        _clear(block, preview)
-    # The last one first: where it goes, the one before it takes over its pointer.
-    for thumbnail in reversed(thumbnails):
-        _settle_thumbnail(block, exif, thumbnail, settling)
-    if settling.marks:
-        _mark(block, settling)
-    return exif if block == exif else bytes(block)
+    thumbnails = _find_thumbnails(file, chain)
+    for preview in _find_previews(file, chain, thumbnails):
+        policy.drop(PREVIEW)
+        file.wipe(preview.start, preview.size)
+    for thumbnail in thumbnails:
+        _refresh_thumbnail(file, thumbnail, policy)
+    if label and policy.labels_edit:
+        file = _labelled(file, chain[0], policy)
+    new = bytes(file.data)
+    return exif if new == bare else name + new
 
 
-def find_thumbnails(exif: bytes) -> list[Thumbnail]:
+def _find_thumbnails(file: TiffFile, chain: list[int]) -> list[Thumbnail]:
     """The pictures in the chain of directories behind the first."""
-    tiff = Tiff.of(exif)
-    found = []
-    chain = tiff.chain() if tiff else []
-    for before, directory in pairwise(chain):
-        samples = _samples(tiff, directory) if tiff else None
-        if samples:
-            found.append(Thumbnail(before.link, directory, samples))
+    data, found = bytes(file.data), []
+    for directory in chain[1:]:
+        entries = file.entries(directory)
+        stream = stream_at(data, file.integer(entries.get(Base.JpegIFOffset)))
+        if stream is None:
+            if strips := _strips(file, directory, chain):
+                found.append(Thumbnail(directory, strips, is_jpeg=False))
+            continue
+        if data[stream.end - 2 : stream.end] != b"\xff\xd9":  # it has no end but the one declared
+            end = stream.start + file.integer(entries.get(Base.JpegIFByteCount))
+            stream = Stream(stream.start, min(stream.end, max(end, stream.start + 4)))
+        found.append(Thumbnail(directory, [stream], is_jpeg=True))
     return found
 
 
-def find_previews(exif: bytes) -> list[Stream | Strips]:
+def _find_previews(
+    file: TiffFile, chain: list[int], thumbnails: list[Thumbnail]
+) -> Iterable[Stream]:
     """All other pictures: those with a signature wherever they are, and the samples of sub-IFDs."""
-    thumbnails = [each.samples for each in find_thumbnails(exif)]
-    known = {each.start for each in thumbnails if isinstance(each, Stream)}
-    tiff = Tiff.of(exif)
-    found: list[Stream | Strips] = [
-        _inside_its_value(stream, tiff)
-        for stream in find_pictures(exif)
-        if stream.start not in known
+    data = bytes(file.data)
+    known = {part.start for thumbnail in thumbnails for part in thumbnail.parts}
+    values = [
+        Stream(entry.value, entry.value + entry.size)
+        for directory in [*chain, *file.below(chain[0], IFD.Exif)]
+        for entry in file.entries(directory).values()
     ]
-    for directory in tiff.chain() if tiff else []:
-        for below in tiff.below(directory, _SUB_IFDS) if tiff else []:
-            strips = find_strips(tiff, below) if tiff else None
-            if strips and any(any(exif[start:end]) for start, end in strips.ranges):
-                found.append(strips)
-    return found
+    for stream in find_pictures(data):
+        if stream.start not in known:  # one without a known end ends with the tag that it is in
+            ends = [value.end for value in values if value.start <= stream.start < value.end]
+            yield Stream(stream.start, min([stream.end, *ends]))
+    for directory in chain:
+        for below in file.below(directory, Base.SubIFDs)[:_MAX_SUB_IFDS]:
+            strips = _strips(file, below, chain)
+            yield from (strip for strip in strips if any(data[strip.start : strip.end]))
 
 
-def _inside_its_value(stream: Stream, tiff: Tiff | None) -> Stream:
-    """The part of a picture without a known end that lies in the same tag's value."""
-    ends = [
-        entry.end
-        for directory in (_directories(tiff) if tiff else [])
-        for entry in directory.entries.values()
-        if entry.start <= stream.start < entry.end
-    ]
-    return Stream(stream.start, min([stream.end, *ends]))
+def _strips(file: TiffFile, directory: int, chain: list[int]) -> list[Stream]:
+    """Where a directory's uncompressed samples lie; none if it has none, or not where it says."""
+    entries = file.entries(directory)
+    inner = [each for tag in (IFD.Exif, IFD.GPSInfo) for each in file.below(chain[0], tag)]
+    extents = [file.extent(each) for each in {*chain, *inner, directory}]
+    taken = [Stream(start, start + size) for start, size in extents]
+    for offsets, sizes in _SAMPLES:
+        starts, lengths = file.integers(entries.get(offsets)), file.integers(entries.get(sizes))
+        pairs = zip(starts, lengths, strict=False)
+        found = [Stream(start, start + length) for start, length in pairs if length]
+        inside = all(each.start >= 8 and each.end <= len(file.data) for each in found)
+        in_order = sorted([*found, *taken], key=lambda each: each.start)
+        # Where they overlap the block is damaged: clearing them would clear the directories.
+        if found and inside and all(one.end <= two.start for one, two in pairwise(in_order)):
+            return found
+    return []
 
 
-def _directories(tiff: Tiff) -> list[Directory]:
-    """The chain, and the EXIF directory below its first."""
-    chain = tiff.chain()
-    return chain + [each for first in chain[:1] for each in tiff.below(first, _EXIF_IFD)]
+def _refresh_thumbnail(file: TiffFile, thumbnail: Thumbnail, policy: StaleDataPolicy) -> None:
+    old = None
+    if policy.should_rebuild(THUMBNAIL) and thumbnail.is_jpeg:
+        (place,) = thumbnail.parts
+        old = open_jpeg(bytes(file.data[place.start : place.end]))
+    for part in thumbnail.parts:
+        file.wipe(part.start, part.size)
+    if old is not None and _write_jpeg(file, thumbnail, drawn_like(old, policy.edited)):
+        policy.rebuilt(THUMBNAIL)
+        return
+    file.unlink(thumbnail.directory)
+    policy.drop(THUMBNAIL)
 
 
-def _samples(tiff: Tiff, directory: Directory) -> Stream | Strips | None:
-    stream = stream_at(tiff.data, tiff.integer(directory, _JPEG_START))
-    if stream is None:
-        return find_strips(tiff, directory)
-    if tiff.data[stream.end - 2 : stream.end] != b"\xff\xd9":  # it has no end but the one declared
-        end = stream.start + tiff.integer(directory, _JPEG_LENGTH)
-        return Stream(stream.start, min(stream.end, max(end, stream.start + 4)))
-    return stream
-
-
-def _settle_thumbnail(
-    block: bytearray, exif: bytes, thumbnail: Thumbnail, settling: Settling
-) -> None:
-    samples = thumbnail.samples
-    old = thumbnail.read(exif) if settling.rebuilds(THUMBNAIL) else None
-    _clear(block, samples)
-    if old is not None:
-        drawn = drawn_like(old, settling.edited)
-        if isinstance(samples, Strips):
-            samples.write(drawn, block)
-            settling.rebuilt(THUMBNAIL)
-            return
-        if _place(block, drawn, thumbnail.directory, samples):
-            settling.rebuilt(THUMBNAIL)
-            return
-    _unlink(block, thumbnail)
-    settling.drop(THUMBNAIL)
-
-
-def _place(block: bytearray, drawn: Image.Image, directory: Directory, old: Stream) -> bool:
+def _write_jpeg(file: TiffFile, thumbnail: Thumbnail, drawn: Image.Image) -> bool:
     """Write a JPEG where the old one was, or at the end; False if there is no room for it."""
-    coded, start = as_jpeg(drawn, old.end - old.start, bare=True), old.start
+    (old,) = thumbnail.parts
+    coded, start = as_jpeg(drawn, old.size, bare=True), old.start
     if coded is None:
-        start = len(block) + len(block) % 2
-        coded = as_jpeg(drawn, MAX_BLOCK - start, bare=True)
-    if coded is None:
-        return False
-    block.extend(bytes(max(start - len(block), 0)))
-    block[start : start + len(coded)] = coded
-    tiff = Tiff(bytes(block[:8]))
-    for tag, number in ((_JPEG_START, start), (_JPEG_LENGTH, len(coded))):
-        entry = directory.entries.get(tag)
-        if entry:
-            described = tiff.packed16(LONG) + tiff.packed32(1, number)
-            block[entry.position + 2 : entry.position + 12] = described
+        coded = as_jpeg(drawn, MAX_BLOCK - len(file.data) - 1, bare=True)
+        if coded is None:
+            return False
+        start = file.append(coded)
+    file.data[start : start + len(coded)] = coded
+    entries = file.entries(thumbnail.directory)
+    for tag, number in ((Base.JpegIFOffset, start), (Base.JpegIFByteCount, len(coded))):
+        if tag in entries:
+            file.set_long(entries[tag], number)
     return True
 
 
-def _unlink(block: bytearray, thumbnail: Thumbnail) -> None:
-    """Take a directory out of the chain."""
-    directory = thumbnail.directory
-    following = block[directory.link : directory.end] if directory.next else bytes(4)
-    block[thumbnail.link : thumbnail.link + 4] = following
-    if directory.end - directory.position <= 12 * _MAX_ENTRIES:
-        end = min(directory.end, len(block))
-        block[directory.position : end] = bytes(end - directory.position)
-
-
-def _clear(block: bytearray, samples: Stream | Strips) -> None:
-    if isinstance(samples, Strips):
-        samples.clear(block)
-    else:
-        block[samples.start : samples.end] = bytes(samples.end - samples.start)
-
-
-def _mark(block: bytearray, settling: Settling) -> None:
-    """Name ourselves in the software tag: in its old value's place, or in a new first directory."""
-    data = bytes(block)
-    tiff = Tiff.of(data)
-    first = tiff.chain()[:1] if tiff else []
-    if tiff is None or not first:
-        settling.unmarked("EXIF")
-        return
-    text = SOFTWARE.encode() + b"\0"
-    entry = first[0].entries.get(_SOFTWARE)
-    if entry and entry.kind == ASCII and entry.end - entry.start >= len(text):
-        block[entry.start : entry.end] = text.ljust(entry.end - entry.start, b"\0")
-        block[entry.position + 4 : entry.position + 8] = tiff.packed32(len(text))
-        return
-    start = len(block) + len(block) % 2
-    moved = _with_software(tiff, first[0], start, text)
-    # Values that lie behind the end would suddenly lie inside.
-    if start + len(moved) > MAX_BLOCK or not first[0].is_sound:
-        settling.unmarked("EXIF")
-        return
-    block.extend(bytes(start - len(block)))
-    block.extend(moved)
-    block[4:8] = tiff.packed32(start)
-
-
-def _with_software(tiff: Tiff, first: Directory, start: int, text: bytes) -> bytes:
-    """A copy of a directory that names the software, for this position, its text behind it."""
-    raw = tiff.data[first.position + 2 : first.end - 4]
-    rows = {tiff.u16(raw[at : at + 2]): raw[at : at + 12] for at in range(0, len(raw), 12)}
-    count = len(rows | {_SOFTWARE: b""})
-    behind = start + 2 + 12 * count + 4
-    rows[_SOFTWARE] = tiff.packed16(_SOFTWARE, ASCII) + tiff.packed32(len(text), behind)
-    in_order = [rows[tag] for tag in sorted(rows)]
-    return b"".join([tiff.packed16(count), *in_order, tiff.packed32(first.next), text])
+def _labelled(file: TiffFile, directory: int, policy: StaleDataPolicy) -> TiffFile:
+    """The block with our name in the software tag; as it was, with a note, if there is no room."""
+    labelled = TiffFile(bytes(file.data))
+    labelled.set_content(directory, Base.Software, ASCII, SOFTWARE.encode() + b"\0")
+    # In a longer block, values that lay behind the end would suddenly lie inside.
+    may_grow = file.is_sound(directory) and len(labelled.data) <= MAX_BLOCK
+    if len(labelled.data) > len(file.data) and not may_grow:
+        policy.unlabelled("EXIF")
+        return file
+    return labelled

@@ -1,4 +1,4 @@
-"""Find, open, draw and code the small pictures inside metadata."""
+"""Find, open, draw and encode the small pictures inside metadata."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import re
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -16,9 +15,6 @@ SOI = b"\xff\xd8\xff"
 
 #: A thumbnail that claims more pixels is damaged, or a bomb; Pillow's own limit is off.
 _MAX_PIXELS = 4_000_000
-
-#: The same for pictures with a place of their own in a file.
-MAX_PIXELS_BEHIND = 200_000_000
 
 #: Bounds of the search for a stream's first scan, so that no block of bytes is searched at length
 #: from each of its positions.
@@ -37,8 +33,8 @@ _PNG_END = re.compile(rb"\0\0\0\0IEND.{4}", re.DOTALL)
 #: The same in base64, of a JPEG and a PNG, as texts hold them.
 _BASE64 = re.compile(rb"/9j/[A-Za-z0-9+/]{60}|iVBORw0KGgo[A-Za-z0-9+/]{60}")
 
-#: After so many beginnings that led nowhere, data are made to waste time.
-_MAX_VAIN = 5_000
+#: Data with more beginnings that lead nowhere are made to waste time.
+_MAX_FALSE_STARTS = 5_000
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SOS = 0xDA
@@ -61,23 +57,28 @@ class Stream:
     start: int
     end: int
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
 
 def find_streams(data: bytes, start: int = 0) -> list[Stream]:
     """All JPEG streams, in order; one that a segment of another encloses is part of that one."""
-    found, vain = [], 0
+    found, false_starts = [], 0
     position = data.find(SOI, start)
-    while position >= 0 and vain < _MAX_VAIN:
+    while position >= 0 and false_starts < _MAX_FALSE_STARTS:
         stream = stream_at(data, position)
         if stream:
             found.append(stream)
         else:
-            vain += 1
+            false_starts += 1
         position = data.find(SOI, stream.end if stream else position + 2)
     return found
 
 
 def stream_at(data: bytes, start: int) -> Stream | None:
-    """The JPEG stream that begins there, told by a frame and a scan; it may lack its end."""
+    """The JPEG stream that begins there, known by a frame and a scan; it may lack its end."""
     if data[start : start + 3] != SOI:
         return None
     position, has_frame = start + 2, False
@@ -132,17 +133,17 @@ def without_streams(data: bytes) -> bytes:
         return data
     cleared = bytearray(data)
     for stream in streams:
-        cleared[stream.start : stream.end] = bytes(stream.end - stream.start)
+        cleared[stream.start : stream.end] = bytes(stream.size)
     return bytes(cleared)
 
 
-def opened(data: bytes, max_pixels: int = _MAX_PIXELS) -> Image.Image | None:
+def open_jpeg(data: bytes) -> Image.Image | None:
     """A JPEG, decoded; None if it is damaged, or larger than it can sensibly be."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata of the preview's own
             with Image.open(io.BytesIO(data), formats=["JPEG"]) as picture:
-                if picture.width * picture.height > max_pixels:
+                if picture.width * picture.height > _MAX_PIXELS:
                     return None
                 picture.load()
                 return picture
@@ -164,13 +165,15 @@ def drawn_like(old: Image.Image, edited: Image.Image) -> Image.Image:
     if abs(aspect - 1) > _OTHER_ASPECT:
         fits += [ImageOps.pad(small, old.size, color=bar) for bar in ("black", "white")]
         fits.append(ImageOps.fit(small, old.size))
-    best = min(fits, key=lambda fit: _difference(fit, old)) if len(fits) > 1 else fits[0]
+    before = np.asarray(old.convert(small.mode), np.float32)
+    # The edit is but a part of the picture: what else differs is how the preview was cut.
+    best = min(fits, key=lambda fit: np.abs(np.asarray(fit, np.float32) - before).mean())
     best.info.clear()  # what it holds of the photo's metadata would be saved with it
     return best
 
 
 def as_jpeg(picture: Image.Image, limit: int, *, bare: bool = False) -> bytes | None:
-    """Code a preview in the best quality of which it has no more than ``limit`` bytes.
+    """Encode a preview in the best quality that takes no more than ``limit`` bytes.
 
     Args:
         picture: RGB or L.
@@ -181,25 +184,11 @@ def as_jpeg(picture: Image.Image, limit: int, *, bare: bool = False) -> bytes | 
         None if it has more in any quality.
     """
     for quality in _QUALITIES:
-        coded = saved(picture, quality=quality)
+        buffer = io.BytesIO()
+        picture.save(buffer, format="JPEG", quality=quality)
+        coded = buffer.getvalue()
         if bare and coded[2:4] == b"\xff\xe0":
             coded = coded[:2] + coded[4 + int.from_bytes(coded[4:6], "big") :]
         if len(coded) <= limit:
             return coded
     return None
-
-
-def saved(picture: Image.Image, **how: Any) -> bytes:
-    """The picture as a JPEG."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", **how)
-    return buffer.getvalue()
-
-
-def _difference(drawn: Image.Image, old: Image.Image) -> float:
-    """Mean difference of two pictures of the same size, 0 to 255.
-
-    The edit is but a part of the picture: what else differs is how the preview was cut.
-    """
-    before = np.asarray(old.convert(drawn.mode), np.float32)
-    return float(np.abs(np.asarray(drawn, np.float32) - before).mean())

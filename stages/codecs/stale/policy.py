@@ -1,9 +1,8 @@
-"""The policy for stale data, and what was done by it."""
+"""The policy for data in a file that still show the old picture, and what was done by it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
 from functools import cached_property
 
 from PIL import Image
@@ -15,51 +14,49 @@ from stages.recipe.options import MetadataOptions
 SOFTWARE = "catalog-cleanup"
 
 
-#: A picture, or what makes it: most files have no preview to draw, and photos are large.
-Drawing = Image.Image | Callable[[], Image.Image]
-
-
-class Settling:
-    """One file on its way from stale to settled.
+class StaleDataPolicy:
+    """The policy for one file; collects its notes.
 
     Args:
-        edited: the edited picture in the stored frame; any mode that converts to RGB.
+        draw: makes the edited picture, stored frame, in any mode that converts to RGB; most files
+            have no preview to draw, and photos are large.
         options: the policy.
-        generative: whether a generative model made the fill; only told if ``mark_edit`` is set.
+        generative: whether a generative model made the fill; only of use if ``mark_edit`` is set.
 
     Attributes:
+        labels_edit: whether the file is to say that it was edited.
         notes: short sentences for the lineage, each once, in the order they came up.
     """
 
     def __init__(
-        self, edited: Drawing, options: MetadataOptions, *, generative: bool = False
+        self, draw: Callable[[], Image.Image], options: MetadataOptions, *, generative: bool = False
     ) -> None:
-        self._edited = edited
-        self.marks = options.mark_edit
+        self._draw = draw
+        self._stale_preview = options.stale_preview
+        self.labels_edit = options.mark_edit
         self.generative = generative
         self.notes: list[str] = []
-        self._policy = options.stale_preview
 
     @cached_property
     def edited(self) -> Image.Image:
         """The edited picture."""
-        return self._edited if isinstance(self._edited, Image.Image) else self._edited()
+        return self._draw()
 
-    def rebuilds(self, what: str) -> bool:
-        """Whether ``what``, which can be drawn anew, shall be; else it is to be dropped.
+    def should_rebuild(self, what: str) -> bool:
+        """Whether ``what``, which can be drawn again, shall be; else it is to be dropped.
 
         Raises:
             RowError: ``image.stale_preview``, if the policy is to refuse.
         """
-        if self._policy == "refuse":
+        if self._stale_preview == "refuse":
             raise RowError(
                 "image.stale_preview", f"The image still holds the old picture's {what}."
             )
-        return self._policy == "rebuild"
+        return self._stale_preview == "rebuild"
 
     def rebuilt(self, what: str) -> None:
-        """Note that ``what`` was drawn anew."""
-        self._note(f"{what} rebuilt")
+        """Note that ``what`` was drawn again."""
+        self.note(f"{what} rebuilt")
 
     def drop(self, what: str) -> None:
         """Note that ``what`` is dropped.
@@ -67,19 +64,14 @@ class Settling:
         Raises:
             RowError: ``image.stale_preview``, if the policy is to refuse.
         """
-        self.rebuilds(what)
-        self._note(f"{what} dropped")
+        self.should_rebuild(what)
+        self.note(f"{what} dropped")
 
-    def unmarked(self, where: str) -> None:
-        """Note that the edit could not be marked in ``where``."""
-        self._note(f"{where} not marked as edited")
+    def unlabelled(self, where: str) -> None:
+        """Note that the edit could not be labelled in ``where``."""
+        self.note(f"{where} not marked as edited")
 
-    def without_marks(self) -> Settling:
-        """The same, with the same notes, for what is inside of what gets the marks."""
-        inner = copy(self)
-        inner.marks = False
-        return inner
-
-    def _note(self, sentence: str) -> None:
+    def note(self, sentence: str) -> None:
+        """Note something, once."""
         if sentence not in self.notes:
             self.notes.append(sentence)

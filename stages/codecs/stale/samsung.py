@@ -20,13 +20,11 @@ class Trailer:
 
     Attributes:
         start: of its first block.
-        end: behind it.
         version: of the format, as stored.
         blocks: type as stored, and content.
     """
 
     start: int
-    end: int
     version: bytes
     blocks: list[tuple[bytes, bytes]]
 
@@ -61,4 +59,4 @@ def find_trailer(data: bytes) -> Trailer | None:
     start = min((head - back for _, back, _ in rows), default=head)
     if sum(len(content) for _, content in blocks) > end:
         return None  # blocks within each other
-    return Trailer(start, end, data[head + 4 : head + 8], blocks)
+    return Trailer(start, data[head + 4 : head + 8], blocks)

@@ -1,22 +1,28 @@
-"""Settle an XMP packet: thumbnails, depth maps, and what tells of data that are dropped."""
+"""Refresh an XMP packet: thumbnails, depth maps, and what refers to data that are dropped.
+
+A packet that changes is serialised again, by which its padding goes; all others stay to the byte.
+"""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
+from xml.dom.minidom import Attr, Document, Element, Node, Text, parseString
+from xml.parsers.expat import ExpatError
+from xml.sax.saxutils import quoteattr
 
 from PIL import Image
 
 from stages.codecs.stale.jumbf import MANIFEST
-from stages.codecs.stale.pictures import as_jpeg, drawn_like, opened
-from stages.codecs.stale.policy import SOFTWARE, Settling
-from stages.codecs.stale.xmp_packet import RDF, Element, Name, Node, Packet
+from stages.codecs.stale.pictures import as_jpeg, drawn_like, open_jpeg
+from stages.codecs.stale.policy import SOFTWARE, StaleDataPolicy
 
 THUMBNAIL, PICTURE = "XMP thumbnail", "picture inside the XMP"
 GAIN_MAP, VIDEO, DEPTH, FURTHER = "gain map", "motion photo video", "depth map", "further picture"
 
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_XMLNS = "http://www.w3.org/2000/xmlns/"
 _XMP = "http://ns.adobe.com/xap/1.0/"
 _THUMBNAILS = (_XMP, "Thumbnails")
 _IMAGE = ("http://ns.adobe.com/xap/1.0/g/img/", "image")
@@ -26,11 +32,7 @@ _CONTAINERS = (
     "http://ns.google.com/photos/1.0/container/",
     "http://ns.google.com/photos/dd/1.0/container/",
 )
-_DIRECTORIES = [(container, "Directory") for container in _CONTAINERS]
-_SEMANTICS = [(container + "item/", "Semantic") for container in _CONTAINERS]
 _SEMANTIC_NAMES = {"GainMap": GAIN_MAP, "MotionPhoto": VIDEO, "Depth": DEPTH}
-_LI = (RDF, "li")
-_DESCRIPTION = (RDF, "Description")
 HAS_EXTENDED = ("http://ns.adobe.com/xmp/note/", "HasExtendedXMP")
 
 #: All properties of these namespaces are about one thing.
@@ -45,8 +47,8 @@ _PROVENANCE = ("http://purl.org/dc/terms/", "provenance")
 _SOURCE_TYPE = ("http://iptc.org/std/Iptc4xmpExt/2008-02-29/", "DigitalSourceType")
 _CREATOR_TOOL = (_XMP, "CreatorTool")
 _TIFF_SOFTWARE = ("http://ns.adobe.com/tiff/1.0/", "Software")
-#: What the marks of an edit are, with the prefix that each is written with.
-MARKS: dict[Name, str] = {
+#: The labels of an edit, with the prefix that each is written with.
+_LABELS = {
     _SOURCE_TYPE: "Iptc4xmpExt",
     _CREATOR_TOOL: "xmp",  # XMP part 3: the same as EXIF's software
     _TIFF_SOFTWARE: "tiff",
@@ -54,170 +56,258 @@ MARKS: dict[Name, str] = {
 _SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 _GENERATED, _ENHANCED = "compositeWithTrainedAlgorithmicMedia", "algorithmicallyEnhanced"
 
+#: Real packets have some ten levels, and at most some thousand elements and attributes.
+_MAX_DEPTH, _MAX_NODES = 100, 100_000
+
 #: A JPEG in base64, in a packet that cannot be parsed, with the line breaks that XML may have.
 _BASE64_JPEG = re.compile(rb"/9j/(?:[A-Za-z0-9+/=\s]|&#x?[0-9A-Fa-f]{1,4};){80,}+")
 
 _EMPTY = (
-    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
-    '<x:xmpmeta xmlns:x="adobe:ns:meta/">\n'
-    f' <rdf:RDF xmlns:rdf="{RDF}">\n'
-    '  <rdf:Description rdf:about=""/>\n'
-    " </rdf:RDF>\n"
-    "</x:xmpmeta>\n"
+    '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    f'<rdf:RDF xmlns:rdf="{RDF}"><rdf:Description rdf:about=""/></rdf:RDF></x:xmpmeta>'
     '<?xpacket end="w"?>'
 )
 
 
-def settle_packet(
+def refresh_xmp(
     xmp: bytes,
-    settling: Settling,
+    policy: StaleDataPolicy,
     *,
-    mark: bool = True,
+    label: bool = True,
     extended: Mapping[str, str] | None = None,
 ) -> bytes:
-    """Settle an XMP packet of any format; an empty one becomes one if the edit is to be marked.
+    """Refresh an XMP packet of any format; an empty one becomes one if the edit is to be labelled.
 
     The same object comes back if nothing changed; raises RowError ``image.stale_preview`` if the
     policy is to refuse.
 
     Args:
         xmp: the packet.
-        settling: the file's state.
-        mark: False where another packet is the one to be marked.
+        policy: of the file.
+        label: False where another packet is the one to be labelled.
         extended: new names of the extended parts that the packet refers to; empty: gone.
     """
-    marks = settling.marks and mark
-    if not xmp and not marks:
+    labels = policy.labels_edit and label
+    if not xmp and not labels:
         return xmp
     try:
-        packet = Packet(xmp or _EMPTY.encode())
+        head, document, tail = parse(xmp or _EMPTY.encode())
     except ValueError:
-        if marks:
-            settling.unmarked("XMP")
-        return cleared(xmp, settling)
-    has_video = any(node.name in _VIDEO_FLAGS and node.text != "0" for node in packet.nodes())
-    for node in packet.nodes():
-        _settle_node(packet, node, settling, has_video=has_video)
-        if node.name == HAS_EXTENDED and extended and node.text in extended:
-            _rename(packet, node, extended[node.text])
-    _settle_directories(packet, settling)
-    if marks:
-        _mark(packet, settling)
-    return packet.edited()
+        if labels:
+            policy.unlabelled("XMP")
+        return blank_base64_jpegs(xmp, policy)
+    before = _serialised(document)
+    found = nodes(document)
+    has_video = any(name_of(node) in _VIDEO_FLAGS and _text(node) != "0" for node in found)
+    for node in found:
+        _refresh_node(node, policy, has_video=has_video)
+        if name_of(node) == HAS_EXTENDED and extended and _text(node) in extended:
+            _replace(node, extended[_text(node)])
+    _drop_items(document, policy)
+    if labels:
+        _label(document, policy)
+    after = _serialised(document)
+    if after == before:
+        return xmp
+    whole = "\n".join(filter(None, (head + after, tail)))
+    return whole.encode(_encoding(xmp), "surrogateescape")
 
 
-def _holds_picture(node: Node) -> bool:
-    is_leaf = not isinstance(node, Element) or node.is_leaf
-    return is_leaf and (node.name == _IMAGE or node.text[:200].lstrip().startswith("/9j/"))
+def parse(packet: bytes) -> tuple[str, Document, str]:
+    """Parse a packet in UTF-8 or UTF-16.
 
+    Returns:
+        The document, between what is before it and what follows its root: padding, or damage.
 
-def _picture(text: str) -> Image.Image | None:
+    Raises:
+        ValueError: it is not well-formed XML, is far larger than any, or has a DTD, whose entities
+            can grow without bound.
+    """
+    text = packet.decode(_encoding(packet), "surrogateescape")
+    start, last_tag = max(text.find("<"), 0), text.rfind("</")
+    end = text.find(">", last_tag) + 1 if last_tag >= 0 else text.rfind(">") + 1
+    if "<!DOCTYPE" in text or text.count("<") + text.count("=") > _MAX_NODES:
+        raise ValueError("it has a DTD, or too many elements")
     try:
-        return opened(base64.b64decode("".join(text.split())))
-    except (binascii.Error, ValueError):
-        return None
+        document = parseString(text[start:end])  # noqa: S318 - what can do harm is refused
+    except ExpatError as error:
+        raise ValueError(f"not XML: {error}") from None
+    nodes(document)  # raises if they are nested too deep
+    return text[:start], document, text[end:].strip()
 
 
-def _settle_node(packet: Packet, node: Node, settling: Settling, *, has_video: bool) -> None:
-    about = _stale(node, has_video=has_video)
-    if about:
-        settling.drop(about)
-        packet.remove(node)
-    elif node.name == _IMAGE and node.text.strip():
-        _settle_thumbnail(packet, node, settling)
-    elif _holds_picture(node):
-        settling.drop(PICTURE)
-        packet.remove(node)
+def _encoding(data: bytes) -> str:
+    if data[:2] in (b"\xfe\xff", b"\0<"):
+        return "utf-16-be"
+    return "utf-16-le" if data[:2] in (b"\xff\xfe", b"<\0") else "utf-8"
 
 
-def _stale(node: Node, *, has_video: bool) -> str:
+def nodes(below: Document | Element) -> list[Element | Attr]:
+    """All elements and attributes; raises ValueError if they are nested too deep."""
+    found: list[Element | Attr] = []
+    stack: list[tuple[Node, int]] = [(below, 0)]
+    while stack:
+        node, depth = stack.pop()
+        if depth > _MAX_DEPTH:
+            raise ValueError("its elements are nested too deep")
+        if isinstance(node, Element):
+            found += [node, *node.attributes.values()]
+        stack += [(child, depth + 1) for child in reversed(node.childNodes)]
+    return found
+
+
+def _serialised(node: Node) -> str:
+    """XML of a node; minidom's own loses line breaks in attributes, and has None for empty ones."""
+    if isinstance(node, Document):
+        return "\n".join(map(_serialised, node.childNodes))
+    if not isinstance(node, Element):
+        return node.toxml().replace("\r", "&#13;")
+    attributes = "".join(
+        f" {name}={quoteattr(text or '')}" for name, text in node.attributes.items()
+    )
+    inner = "".join(map(_serialised, node.childNodes))
+    start = f"<{node.tagName}{attributes}"
+    return f"{start}>{inner}</{node.tagName}>" if inner else f"{start}/>"
+
+
+def name_of(node: Element | Attr) -> tuple[str, str]:
+    """Namespace and local name."""
+    return node.namespaceURI or "", node.localName or ""
+
+
+def _text(node: Element | Attr) -> str:
+    """A property's value, which an element may have as a resource."""
+    if isinstance(node, Attr):
+        return node.value or ""
+    said = "".join(child.data for child in node.childNodes if isinstance(child, Text))
+    return node.getAttributeNS(RDF, "resource") or said
+
+
+def _inside(node: Element | Attr, name: tuple[str, str]) -> Element | None:
+    """The nearest enclosing element of that name, the node itself included."""
+    here: Node | None = node.ownerElement if isinstance(node, Attr) else node
+    while isinstance(here, Element) and name_of(here) != name:
+        here = here.parentNode
+    return here if isinstance(here, Element) else None
+
+
+def _remove(node: Element | Attr) -> None:
+    """Take a node out, unless it is out already."""
+    if isinstance(node, Attr):
+        if node.ownerElement:
+            node.ownerElement.removeAttributeNode(node)
+    elif node.parentNode:
+        node.parentNode.removeChild(node)
+
+
+def _replace(node: Element | Attr, text: str) -> None:
+    """Give a node another text; with none it goes."""
+    if not text:
+        _remove(node)
+    elif isinstance(node, Attr):
+        node.value = text
+    else:
+        node.childNodes.clear()
+        node.appendChild(Document().createTextNode(text))
+
+
+def _refresh_node(node: Element | Attr, policy: StaleDataPolicy, *, has_video: bool) -> None:
+    text = _text(node)
+    is_leaf = isinstance(node, Attr) or not any(isinstance(c, Element) for c in node.childNodes)
+    if about := _stale(node, has_video=has_video):
+        policy.drop(about)
+        _remove(node)
+    elif name_of(node) == _IMAGE and text.strip():
+        _refresh_thumbnail(node, text, policy)
+    elif is_leaf and text[:200].lstrip().startswith("/9j/"):
+        policy.drop(PICTURE)
+        _remove(node)
+
+
+def _stale(node: Element | Attr, *, has_video: bool) -> str:
     """What a property is about that the file no longer holds; empty if it may stay."""
-    uri, local = node.name
+    uri, local = name_of(node)
     if uri in _ABOUT:
         return _ABOUT[uri]
     if uri == _CAMERA and local.startswith(("MotionPhoto", "MicroVideo")):
         return VIDEO if has_video else ""
-    if node.name == _PROVENANCE and re.match(r"\s*(self#|[a-z]+://)", _text(node)):
+    if (uri, local) == _PROVENANCE and re.match(r"\s*(self#|[a-z]+://)", _text(node)):
         return MANIFEST
     return ""
 
 
-def _text(node: Node) -> str:
-    """A property's value, which an element may have as a resource."""
-    if isinstance(node, Element):
-        resources = [a.text for a in node.attributes if a.name == (RDF, "resource")]
-        return next(iter(resources), node.text)
-    return node.text
-
-
-def _settle_thumbnail(packet: Packet, node: Node, settling: Settling) -> None:
-    old = _picture(node.text) if settling.rebuilds(THUMBNAIL) else None
-    coded = None
-    if old is not None:
-        drawn = drawn_like(old, settling.edited)
-        coded = as_jpeg(drawn, len(node.text) // 4 * 3)
+def _refresh_thumbnail(node: Element | Attr, text: str, policy: StaleDataPolicy) -> None:
+    old = _picture(text) if policy.should_rebuild(THUMBNAIL) else None
+    drawn = drawn_like(old, policy.edited) if old else None
+    coded = as_jpeg(drawn, len(text) // 4 * 3) if drawn else None
     if coded is not None:
-        packet.replace(node, base64.b64encode(coded).decode())
-        settling.rebuilt(THUMBNAIL)
+        _replace(node, base64.b64encode(coded).decode())
+        policy.rebuilt(THUMBNAIL)
         return
-    settling.drop(THUMBNAIL)
-    element = node if isinstance(node, Element) else node.owner
-    packet.remove(element.inside(_THUMBNAILS) or node)
+    policy.drop(THUMBNAIL)
+    _remove(_inside(node, _THUMBNAILS) or node)
 
 
-def _settle_directories(packet: Packet, settling: Settling) -> None:
+def _picture(text: str) -> Image.Image | None:
+    try:
+        return open_jpeg(base64.b64decode(text))
+    except ValueError:
+        return None
+
+
+def _drop_items(document: Document, policy: StaleDataPolicy) -> None:
     """Take the items out of container directories whose data are dropped: all but the picture."""
-    left: dict[Element, int] = {}
-    stale: dict[Element, str] = {}
-    for node in packet.nodes():
-        owner = node if isinstance(node, Element) else node.owner
-        item, directory = owner.inside(_LI), owner.inside(*_DIRECTORIES)
-        if item is None or directory is None or item in stale:
-            continue
-        if owner is item:
-            left[directory] = left.get(directory, 0) + (node is item)
-        if node.name in _SEMANTICS and node.text.strip() not in ("", "Primary"):
-            stale[item] = node.text.strip()
-            left[directory] -= 1
-    for item, semantic in stale.items():
-        settling.drop(_SEMANTIC_NAMES.get(semantic, FURTHER))
-        packet.remove(item)
-    for directory in {item.inside(*_DIRECTORIES) for item in stale}:
-        if directory and left[directory] <= 1:
-            packet.remove(directory)
+    for uri in _CONTAINERS:
+        for directory in document.getElementsByTagNameNS(uri, "Directory"):
+            items = directory.getElementsByTagNameNS(RDF, "li")
+            semantics = [_semantic(item, uri) for item in items]
+            for item, semantic in zip(items, semantics, strict=True):
+                if semantic not in ("", "Primary"):
+                    policy.drop(_SEMANTIC_NAMES.get(semantic, FURTHER))
+                    _remove(item)
+            left = sum(semantic in ("", "Primary") for semantic in semantics)
+            if left <= 1 and left < len(items):
+                _remove(directory)
 
 
-def _rename(packet: Packet, node: Node, name: str) -> None:
-    if name:
-        packet.replace(node, name)
-    else:
-        packet.remove(node)
+def _semantic(item: Element, container: str) -> str:
+    """What an item of a container directory says it is."""
+    name = (container + "item/", "Semantic")
+    return next((_text(node).strip() for node in nodes(item) if name_of(node) == name), "")
 
 
-def _mark(packet: Packet, settling: Settling) -> None:
+def _label(document: Document, policy: StaleDataPolicy) -> None:
     """Say what made the picture; what already says that a model made it is left."""
-    description = next((e for e in packet.elements if e.name == _DESCRIPTION), None)
+    description = next(iter(document.getElementsByTagNameNS(RDF, "Description")), None)
     if description is None:
-        settling.unmarked("XMP")
+        policy.unlabelled("XMP")
         return
-    kind = (
-        "compositeWithTrainedAlgorithmicMedia" if settling.generative else "algorithmicallyEnhanced"
-    )
+    kind = _GENERATED if policy.generative else _ENHANCED
     texts = {_SOURCE_TYPE: _SOURCE_TYPES + kind, _CREATOR_TOOL: SOFTWARE, _TIFF_SOFTWARE: SOFTWARE}
     for name, text in texts.items():
-        old = [node for node in packet.nodes() if node.name == name]
+        old = [node for node in nodes(document) if name_of(node) == name]
         if any("rainedAlgorithmicMedia" in _text(node) for node in old):
             continue
         for node in old:
-            packet.remove(node)
+            _remove(node)
         if old or name != _TIFF_SOFTWARE:
-            packet.add(description, MARKS[name], name, text)
+            _add(document, description, name, text)
 
 
-def cleared(xmp: bytes, settling: Settling) -> bytes:
-    """A packet that cannot be parsed, with the pictures in it blotted out."""
+def _add(document: Document, element: Element, name: tuple[str, str], text: str) -> None:
+    """Give an element another attribute."""
+    uri, prefix = name[0], _LABELS[name]
+    declared = {_text(node) for node in nodes(document) if name_of(node) == (_XMLNS, prefix)}
+    if declared - {uri}:
+        prefix += "_"
+    element.setAttributeNS(_XMLNS, f"xmlns:{prefix}", uri)
+    element.setAttributeNS(uri, f"{prefix}:{name[1]}", text)
+
+
+def blank_base64_jpegs(xmp: bytes, policy: StaleDataPolicy) -> bytes:
+    """A packet that cannot be parsed, with spaces in place of the pictures in it."""
     blank = _BASE64_JPEG.sub(lambda match: b" " * len(match[0]), xmp)
     if blank == xmp:
         return xmp
-    settling.drop(PICTURE)
+    policy.drop(PICTURE)
     return blank

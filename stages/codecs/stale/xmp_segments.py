@@ -1,142 +1,104 @@
-"""Settle the XMP of a JPEG, which may go on in further segments (XMP part 3, 1.1.3.1)."""
+"""Refresh the XMP of a JPEG, which may go on in further segments (XMP part 3, 1.1.3.1)."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 import struct
 from itertools import accumulate
 
-from stages.codecs.stale.policy import Settling
-from stages.codecs.stale.xmp import cleared, settle_packet
-from stages.codecs.stale.xmp_packet import RDF, Packet
-
-XMP = b"http://ns.adobe.com/xap/1.0/\0"
-EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
-
-_APP1 = b"\xff\xe1"
-
-#: What a segment holds besides its length.
-_MAX_BODY = 65_533
-_MAX_PART = 65_400
+from stages.codecs.stale.policy import StaleDataPolicy
+from stages.codecs.stale.segments import EXIF, EXTENDED_XMP, JFIF, XMP
+from stages.codecs.stale.xmp import RDF, blank_base64_jpegs, name_of, nodes, parse, refresh_xmp
 
 #: GUID, length of the whole, offset of this part.
 _HEAD = struct.Struct(">32sII")
-
-#: The space that packets keep for those who edit them in place.
-_PADDING = re.compile(rb"(?<!\s)\s++(?=<\?xpacket end=)")
+_MAX_PART = 65_400
 
 
-def settle_xmp_segments(segments: list[bytes], settling: Settling) -> list[bytes]:
-    """Settle all XMP segments of a JPEG; the others are passed on."""
+def refresh_xmp_segments(segments: list[bytes], policy: StaleDataPolicy) -> list[bytes]:
+    """Refresh all XMP segments of a JPEG; the others are passed on."""
     renamed: dict[str, str] = {}
-    replaced: dict[bytes, list[bytes]] = {}
-    wholes = extended(segments)
-    for name, whole in wholes.items():
-        settled = settle_packet(whole, settling, mark=False)
-        if settled is not whole:
-            parts = _parts(settled) if _says_something(settled) else {}
-            renamed[name.decode("latin-1")] = next(iter(parts), b"").decode()
-            replaced[name] = next(iter(parts.values()), [])
+    replaced: dict[str, list[bytes]] = {}
+    wholes = _extended(segments)
+    for guid, whole in wholes.items():
+        refreshed = refresh_xmp(whole, policy, label=False)
+        if refreshed is not whole:
+            renamed[guid], replaced[guid] = _extended_segments(refreshed)
     kept, has_main = list[bytes](), False
     for segment in segments:
-        if is_main(segment):
-            kept.append(_settled_main(segment, settling, renamed, mark=not has_main))
+        if XMP.matches(segment):
+            kept.append(_refreshed_main(segment, policy, renamed, label=not has_main))
             has_main = True
-        elif name := _guid(segment):
-            if name.decode("latin-1") in renamed:
-                kept += replaced.pop(name, [])
-            else:
-                kept.append(segment if name in wholes else cleared(segment, settling))
+        elif (guid := _guid(segment)) in renamed:
+            kept += replaced.pop(guid, [])
+        elif guid and guid not in wholes:
+            kept.append(blank_base64_jpegs(segment, policy))
         else:
             kept.append(segment)
-    if settling.marks and not has_main:
-        kept.insert(_place_of_new(kept), _segment(XMP + settle_packet(b"", settling)))
-    return kept
+    if policy.labels_edit and not has_main:
+        # Behind the JFIF and EXIF segments, which must come first.
+        first = (i for i, each in enumerate(kept) if not (JFIF.matches(each) or EXIF.matches(each)))
+        kept.insert(next(first, len(kept)), XMP.frame(refresh_xmp(b"", policy)))
+    return [segment for segment in kept if segment]
 
 
-def is_main(segment: bytes) -> bool:
-    """Whether a segment holds a packet."""
-    return segment[:2] == _APP1 and segment.startswith(XMP, 4)
-
-
-def extended(segments: list[bytes]) -> dict[bytes, bytes]:
+def _extended(segments: list[bytes]) -> dict[str, bytes]:
     """The extended packets by name (GUID); those of which nothing is missing."""
-    found: dict[bytes, dict[int, bytes]] = {}
-    lengths: dict[bytes, int] = {}
+    found: dict[str, dict[int, bytes]] = {}
+    lengths: dict[str, int] = {}
     for segment in segments:
-        if _guid(segment):
-            name, length, offset = _HEAD.unpack_from(segment, 4 + len(EXTENSION))
-            found.setdefault(name, {})[offset] = segment[4 + len(EXTENSION) + _HEAD.size :]
-            lengths[name] = length
+        if guid := _guid(segment):
+            content = EXTENDED_XMP.content(segment)
+            _, lengths[guid], offset = _HEAD.unpack_from(content)
+            found.setdefault(guid, {})[offset] = content[_HEAD.size :]
     wholes = {}
-    for name, parts in found.items():
+    for guid, parts in found.items():
         offsets = sorted(parts)
         ends = list(accumulate(len(parts[offset]) for offset in offsets))
-        if offsets == [0, *ends[:-1]] and ends[-1] == lengths[name]:
-            wholes[name] = b"".join(parts[offset] for offset in offsets)
+        if offsets == [0, *ends[:-1]] and ends[-1] == lengths[guid]:
+            wholes[guid] = b"".join(parts[offset] for offset in offsets)
     return wholes
 
 
-def _guid(segment: bytes) -> bytes:
+def _guid(segment: bytes) -> str:
     """The name of the extended packet that a segment is a part of; empty if of none."""
-    start = 4 + len(EXTENSION)
-    is_part = segment[:2] == _APP1 and segment.startswith(EXTENSION, 4)
-    return segment[start : start + 32] if is_part and len(segment) >= start + _HEAD.size else b""
+    content = EXTENDED_XMP.content(segment) if EXTENDED_XMP.matches(segment) else b""
+    return content[:32].decode("latin-1") if len(content) >= _HEAD.size else ""
 
 
-def _settled_main(
-    segment: bytes, settling: Settling, renamed: dict[str, str], *, mark: bool
+def _refreshed_main(
+    segment: bytes, policy: StaleDataPolicy, renamed: dict[str, str], *, label: bool
 ) -> bytes:
-    old = segment[4 + len(XMP) :]
-    settled = settle_packet(old, settling, mark=mark, extended=renamed)
-    if settled is old:
+    """The segment with its packet refreshed; empty if it goes."""
+    old = XMP.content(segment)
+    refreshed = refresh_xmp(old, policy, label=label, extended=renamed)
+    if refreshed is old:
         return segment
-    if len(XMP) + len(settled) > _MAX_BODY:
-        settled = _PADDING.sub(b"\n", settled)
-    if len(XMP) + len(settled) > _MAX_BODY:  # only marks make a packet longer
-        settling.unmarked("XMP")
-        settled = settle_packet(old, settling, mark=False, extended=renamed)
-    return _segment(XMP + settled)
+    if len(refreshed) > XMP.max_content and label and policy.labels_edit:
+        policy.unlabelled("XMP")
+        return _refreshed_main(segment, policy, renamed, label=False)
+    if len(refreshed) > XMP.max_content:  # by what XML has to escape
+        policy.note("XMP over 64 KB left out")
+        return b""
+    return XMP.frame(refreshed)
 
 
-def _says_something(packet: bytes) -> bool:
+def _has_properties(packet: bytes) -> bool:
     """Whether an extended packet still has a property."""
     try:
-        elements = Packet(packet).elements
+        found = nodes(parse(packet)[1])
     except ValueError:
         return True
-    return any(
-        element.name[0] not in (RDF, "adobe:ns:meta/")
-        or any(attribute.name[0] != RDF for attribute in element.attributes if element.parent)
-        for element in elements
-    )
+    syntax = (RDF, "adobe:ns:meta/", "http://www.w3.org/2000/xmlns/")
+    return any(name_of(node)[0] not in syntax for node in found)
 
 
-def _parts(packet: bytes) -> dict[bytes, list[bytes]]:
-    """The segments of an extended packet, by its name."""
-    name = hashlib.md5(packet, usedforsecurity=False).hexdigest().upper().encode()
-    return {
-        name: [
-            _segment(
-                EXTENSION
-                + _HEAD.pack(name, len(packet), offset)
-                + packet[offset : offset + _MAX_PART]
-            )
-            for offset in range(0, len(packet), _MAX_PART)
-        ]
-    }
-
-
-def _place_of_new(segments: list[bytes]) -> int:
-    """Behind the JFIF and EXIF segments, which must come first."""
-    place = 0
-    while place < len(segments) and (
-        segments[place][:2] == b"\xff\xe0" or segments[place].startswith(b"Exif\0\0", 4)
-    ):
-        place += 1
-    return place
-
-
-def _segment(body: bytes) -> bytes:
-    return _APP1 + (len(body) + 2).to_bytes(2, "big") + body
+def _extended_segments(packet: bytes) -> tuple[str, list[bytes]]:
+    """Name and segments of an extended packet; empty if it has no property left."""
+    if not _has_properties(packet):
+        return "", []
+    guid = hashlib.md5(packet, usedforsecurity=False).hexdigest().upper()
+    starts = range(0, len(packet), _MAX_PART)
+    heads = [_HEAD.pack(guid.encode(), len(packet), start) for start in starts]
+    parts = [packet[start : start + _MAX_PART] for start in starts]
+    return guid, [EXTENDED_XMP.frame(head + part) for head, part in zip(heads, parts, strict=True)]

@@ -11,34 +11,31 @@ outside of all.
 from __future__ import annotations
 
 import io
-import logging
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
+from typing import Literal
 
 import cv2
 import numpy as np
-from tifffile import TIFF, TiffPage
+from tifffile import RESUNIT, TIFF, TiffPage
 from tifffile import TiffFile as TiffReader
 
 from manifests.errors import RowError
-from stages.codecs.blocks import Blocks
-from stages.codecs.errors import DamagedError, library_errors
-from stages.codecs.picture import (
-    ColourModel,
-    Decoded,
-    Edit,
-    Encoded,
-    Samples,
-    Space,
-    UnsupportedError,
-    to_displayed,
-)
+from stages.codecs.base import Codec, Metadata
+from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
+from stages.codecs.picture import Decoded, Edit, Encoded, to_displayed
 from stages.codecs.tiff.file import TiffFile
-from stages.codecs.tiff.tags import settle_tags, wipe_hidden
+from stages.codecs.tiff.tags import update_tags, wipe_hidden
+from stages.codecs.tiff.writer import WRITER, descriptive_tags
+from stages.codecs.updater import MetadataUpdater
 from stages.pixels.masks import Bits
+from stages.pixels.samples import ColourModel, Samples, Space
 
 _ORIENTATION, _SUB_IFDS, _ICC, _DNG_VERSION = 274, 330, 34675, 50706
+_X_RESOLUTION, _RESOLUTION_UNIT, _XMP = 282, 296, 700
+_LEFT_BEHIND = {33723: "IPTC", 34377: "Photoshop resources", 37724: "Photoshop layers"}
 _OFFSETS, _SIZES = (324, 273), (325, 279)  # of tiles, of strips
 
 #: By photometric interpretation. 6, YCbCr, is decoded to RGB where it is a JPEG's.
@@ -51,12 +48,11 @@ _ALPHA_PREMULTIPLIED, _ALPHA = 1, 2
 _WRITABLE = (1, 5, 8, 32946, 32773, 34925, 50000)
 _PREDICTORS = (1, 2)
 
+#: What tifffile passes on as the file has it: a damaged one may be text, or a tuple.
+_NUMBERS = ("imagewidth", "imagelength", "imagedepth", "samplesperpixel", "tilewidth", "tilelength")
+
 #: More than any photo has, whatever its header says.
 _MAX_SAMPLES, _MAX_TILE, _MAX_PAGES, _MAX_DEPTH = 16, 1 << 26, 1000, 4
-
-
-# What it logs of damaged files, our errors report.
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 def size(data: bytes) -> tuple[int, int]:
@@ -90,7 +86,7 @@ def encode(edit: Edit) -> Encoded:
         RowError: ``image.stale_preview``.
         UnsupportedError: its compression is lossy, or of a kind that cannot be written.
     """
-    file, blocks = TiffFile(edit.source), Blocks(edit)
+    file, blocks = TiffFile(edit.source), MetadataUpdater(edit)
     with TiffReader(io.BytesIO(edit.source)) as reader:
         page = main_page(reader)
         reason = _unwritable(page)
@@ -101,9 +97,9 @@ def encode(edit: Edit) -> Encoded:
         ranges = [place for each in pages for place in _segments(each)]
         wipe_hidden(file, page.offset, ranges, blocks)
         _write_samples(file, page, edit.pixels, edit.changed)
-        _settle_previews(file, reader, page, edit, blocks.notes)
+        _update_previews(file, reader, page, edit, blocks.notes)
         kept = sum(not other.is_reduced for other in _pages(reader)) - 1
-        settle_tags(file, page.offset, blocks, mark=edit.metadata.mark_edit)
+        update_tags(file, page.offset, blocks, mark=edit.metadata.mark_edit)
     result = bytes(file.data)
     if not np.array_equal(_stored(result), edit.pixels):
         raise UnsupportedError("its parts share their bytes")
@@ -148,6 +144,9 @@ def main_page(reader: TiffReader) -> TiffPage:
         if _DNG_VERSION in page.tags:
             raise UnsupportedError("it is a camera's raw file")
         if not page.is_reduced:
+            for name in _NUMBERS:
+                if not isinstance(getattr(page, name), int):
+                    raise DamagedError(f"its {name} is not a whole number")
             return page
     raise UnsupportedError("it holds nothing but a smaller copy of its picture")
 
@@ -287,7 +286,7 @@ def _replace_segment(file: TiffFile, page: TiffPage, index: int, content: bytes)
         file.set_integer(sizes, index, len(content))
 
 
-def _settle_previews(
+def _update_previews(
     file: TiffFile, reader: TiffReader, main: TiffPage, edit: Edit, notes: list[str]
 ) -> None:
     """Deal with smaller copies of the picture, in the chain of pages and below the main page."""
@@ -356,3 +355,34 @@ def _orientation(page: TiffPage) -> int:
 def _icc(page: TiffPage) -> bytes:
     value = page.tags.valueof(_ICC)
     return bytes(value) if isinstance(value, bytes) else b""
+
+
+def _metadata(data: bytes) -> Metadata:
+    """What is beside the page that is edited."""
+    with TiffReader(io.BytesIO(data)) as reader:
+        page = main_page(reader)
+        has_unit = page.tags.valueof(_RESOLUTION_UNIT, 2) in (2, 3)  # inches, centimetres
+        is_stated = _X_RESOLUTION in page.tags and has_unit
+        found = Metadata(
+            xmp=bytes(page.tags.valueof(_XMP, b"")),
+            dpi=page.get_resolution(RESUNIT.INCH) if is_stated else None,
+            others=frozenset(name for tag, name in _LEFT_BEHIND.items() if tag in page.tags),
+            further_pictures=sum(not each.aspage().is_reduced for each in reader.pages) - 1,
+        )
+        if reader.is_bigtiff:  # which Pillow does not read as EXIF
+            return replace(found, notes=("EXIF not carried over",))
+    # The tags of the page, as if it were the first.
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
+    block = data[:4] + page.offset.to_bytes(4, order) + data[8:]
+    return replace(found, exif=descriptive_tags(block).tobytes())
+
+
+CODEC = Codec(
+    suffix="tif",
+    recognises=lambda data: data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),  # +: BigTIFF
+    size=size,
+    decode=decode,
+    encode=encode,
+    metadata=_metadata,
+    writer=WRITER,
+)

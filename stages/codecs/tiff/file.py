@@ -1,4 +1,8 @@
-"""Change values of a TIFF where they lie: nothing that is not changed moves (TIFF 6.0, BigTIFF)."""
+"""The directories of a TIFF structure: of a TIFF or BigTIFF file, or of an EXIF block (TIFF 6.0).
+
+Values are changed where they lie: nothing that is not changed moves, since maker notes hold
+positions that only their makers know.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 BYTE, ASCII, SHORT, LONG, UNDEFINED, IFD, LONG8, IFD8 = 1, 2, 3, 4, 7, 13, 16, 18
+
+#: A range of bytes: position and length.
+Range = tuple[int, int]
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _SIZES |= {16: 8, 17: 8, 18: 8}
@@ -39,10 +46,11 @@ class Entry:
 
 
 class TiffFile:
-    """A TIFF being changed.
+    """A TIFF structure being changed; positions count from its first byte.
 
     Args:
         data: the file; what it says of its main page is well-formed, as tifffile has read that.
+            Of EXIF, see :meth:`of_exif`, nothing need be.
 
     Attributes:
         data: the file as it is by now.
@@ -53,19 +61,32 @@ class TiffFile:
         self._order: Literal["<", ">"] = "<" if data[:2] == b"II" else ">"
         is_big = self._number(2, "H") == 43
         self._count, self._word, self._entry = ("Q", "Q", 20) if is_big else ("H", "I", 12)
-        self._first = 8 if is_big else 4
+        self._link, self._header = (8, 16) if is_big else (4, 8)
         self._inline = 8 if is_big else 4
 
-    def entries(self, directory: int) -> dict[int, Entry]:
-        """The tags of the directory at that position; those that reach outside are left out."""
-        found: dict[int, Entry] = {}
+    @classmethod
+    def of_exif(cls, block: bytes) -> TiffFile | None:
+        """The structure of a bare EXIF block, of which nothing is trusted; None if it is none."""
+        is_tiff = block.startswith((b"II*\0", b"MM\0*")) and len(block) >= 8
+        return cls(block) if is_tiff else None
+
+    @property
+    def first(self) -> int:
+        """Position of the first directory, wherever that is."""
+        return self._number(self._link, self._word)
+
+    def iter_entries(self, directory: int) -> Iterator[Entry]:
+        """The tags of the directory at that position, as far as they and their values lie inside.
+
+        One whose type is not known counts as bytes.
+        """
         start = directory + struct.calcsize(self._count)
-        if not self._first <= directory or start > len(self.data):
-            return found
+        if directory < self._header or start > len(self.data):
+            return
         for i in range(self._number(directory, self._count)):
             position = start + i * self._entry
             if position + self._entry > len(self.data):
-                break
+                return
             tag, kind = self._number(position, "H"), self._number(position + 2, "H")
             count = self._number(position + 4, self._word)
             value = position + 4 + struct.calcsize(self._word)
@@ -73,21 +94,35 @@ class TiffFile:
                 value = self._number(value, self._word)
             entry = Entry(tag, kind, count, position, value)
             if value + entry.size <= len(self.data):
-                found[tag] = entry
+                yield entry
+
+    def entries(self, directory: int) -> dict[int, Entry]:
+        """The same by tag; of equal ones the first counts."""
+        found: dict[int, Entry] = {}
+        for entry in self.iter_entries(directory):
+            found.setdefault(entry.tag, entry)
         return found
+
+    def is_sound(self, directory: int) -> bool:
+        """Whether no entry of a directory, and no value, lies outside of the data."""
+        return len(list(self.iter_entries(directory))) == self._number(directory, self._count)
+
+    def extent(self, directory: int) -> Range:
+        """Where a directory lies, with the pointer to the next one."""
+        return directory, self._next_at(directory) + struct.calcsize(self._word) - directory
 
     def content(self, entry: Entry) -> bytes:
         """An entry's values as they are in the file."""
         return bytes(self.data[entry.value : entry.value + entry.size])
 
-    def integer(self, entry: Entry) -> int:
+    def integer(self, entry: Entry | None) -> int:
         """An entry's first whole number; 0 if it has none."""
-        if entry.kind not in _INTEGERS or not entry.count:
-            return 0
-        return self._number(entry.value, _INTEGERS[entry.kind])
+        return next(iter(self.integers(entry)), 0)
 
-    def integers(self, entry: Entry) -> tuple[int, ...]:
-        """All of an entry's whole numbers."""
+    def integers(self, entry: Entry | None) -> tuple[int, ...]:
+        """All of an entry's whole numbers; none if there is no entry, or it is of another type."""
+        if entry is None or entry.kind not in _INTEGERS:
+            return ()
         format_ = f"{self._order}{entry.count}{_INTEGERS[entry.kind]}"
         return struct.unpack_from(format_, self.data, entry.value)
 
@@ -104,6 +139,11 @@ class TiffFile:
         format_ = self._order + _INTEGERS[entry.kind]
         struct.pack_into(format_, self.data, entry.value + index * struct.calcsize(format_), value)
 
+    def set_long(self, entry: Entry, value: int) -> None:
+        """Make an entry one number of 32 bits, whatever it was."""
+        self._describe(entry, LONG, 1)
+        self._set_number(self._inline_at(entry), "I", value)
+
     def set_content(self, directory: int, tag: int, kind: int, content: bytes) -> int:
         """Set a tag's values, of a type of one byte each.
 
@@ -117,7 +157,7 @@ class TiffFile:
         was_elsewhere = entry.size > self._inline
         if was_elsewhere:
             self.wipe(entry.value, entry.size)
-        at = entry.position + 4 + struct.calcsize(self._word)
+        at = self._inline_at(entry)
         if len(content) > self._inline:
             fits = was_elsewhere and len(content) <= entry.size
             place = entry.value if fits else self.append(b"")
@@ -125,8 +165,7 @@ class TiffFile:
             self.data[place : place + len(content)] = content
         else:
             self.data[at : at + self._inline] = content.ljust(self._inline, b"\0")
-        self._set_number(entry.position + 2, "H", kind)
-        self._set_number(entry.position + 4, self._word, len(content))
+        self._describe(entry, kind, len(content))
         return directory
 
     def drop(self, directory: int, tag: int) -> None:
@@ -151,18 +190,19 @@ class TiffFile:
         if not kept:
             self.drop(directory, tag)
             return
-        at = entry.position + 4 + struct.calcsize(self._word)
-        start = at if len(kept) * size <= self._inline else entry.value
+        start = self._inline_at(entry) if len(kept) * size <= self._inline else entry.value
         for index, place in enumerate(kept):
             struct.pack_into(format_, self.data, start + index * size, place)
-        self._set_number(entry.position + 4, self._word, len(kept))
+        self._describe(entry, entry.kind, len(kept))
 
     def unlink(self, directory: int) -> None:
         """Take a directory out of the chain of pages."""
+        following = self._next_at(directory)
+        has_next = following + struct.calcsize(self._word) <= len(self.data)  # some leave it out
         for at in self._links():
             if self._number(at, self._word) == directory:
-                following = self._number(self._next_at(directory), self._word)
-                self._set_number(at, self._word, following)
+                new = self._number(following, self._word) if has_next else 0
+                self._set_number(at, self._word, new)
                 return
 
     def wipe(self, position: int, size: int) -> None:
@@ -177,14 +217,26 @@ class TiffFile:
         return position
 
     def directories(self) -> Iterator[int]:
-        """The chain of pages."""
+        """The chain of pages, without those that are empty or reach outside."""
         for at in self._links():
-            if found := self._number(at, self._word):
+            found = self._number(at, self._word)
+            if self._is_inside(found):
                 yield found
+
+    def below(self, directory: int, tag: int) -> list[int]:
+        """The directories that a tag points to, without those that are empty or reach outside."""
+        places = self.integers(self.entries(directory).get(tag))
+        return [place for place in places if self._is_inside(place)]
+
+    def _is_inside(self, directory: int) -> bool:
+        """Whether a directory has entries, all of which lie inside."""
+        start = directory + struct.calcsize(self._count)
+        is_there = self._header <= directory and start <= len(self.data)
+        return is_there and start < self._next_at(directory) <= len(self.data)
 
     def _links(self) -> Iterator[int]:
         """The positions at which the chain's directories are named, as far as they lie inside."""
-        at, seen, size = self._first, set[int](), len(self.data)
+        at, seen, size = self._link, set[int](), len(self.data)
         while at not in seen and at + struct.calcsize(self._word) <= size:
             seen.add(at)
             yield at
@@ -206,10 +258,19 @@ class TiffFile:
         count = struct.pack(self._order + self._count, self._number(directory, self._count) + 1)
         empty = struct.pack(self._order + "HH" + self._word, tag, kind, 0) + bytes(self._inline)
         link = next(at for at in self._links() if self._number(at, self._word) == directory)
-        moved = count + self.data[start:split] + empty + self.data[split:end]
+        rest = self.data[split:end].ljust(end - split, b"\0")  # some leave out the last pointer
+        moved = count + self.data[start:split] + empty + rest
         place = self.append(bytes(moved))
         self._set_number(link, self._word, place)
         return place
+
+    def _inline_at(self, entry: Entry) -> int:
+        """The position, in an entry, of its values or of the pointer to them."""
+        return entry.position + 4 + struct.calcsize(self._word)
+
+    def _describe(self, entry: Entry, kind: int, count: int) -> None:
+        self._set_number(entry.position + 2, "H", kind)
+        self._set_number(entry.position + 4, self._word, count)
 
     def _number(self, position: int, format_: str) -> int:
         return int(struct.unpack_from(self._order + format_, self.data, position)[0])

@@ -1,16 +1,25 @@
-"""WebP: lossless stays lossless; lossy is coded again at the quality it was coded at."""
+"""WebP: lossless stays lossless; lossy is coded again, at a high quality if none is asked for.
+
+A lossy file does not state its quality.
+"""
 
 from __future__ import annotations
 
-from stages.codecs.blocks import Blocks
+from functools import partial
+
+from stages.codecs import pillow_io
+from stages.codecs.base import Codec, Metadata, Writer
 from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, as_pillow
-from stages.codecs.pillow_io import opened, saved
+from stages.codecs.pillow_io import open_image, save_image
 from stages.codecs.stale.jumbf import MANIFEST
+from stages.codecs.updater import MetadataUpdater
 from stages.codecs.webp.riff import riff_chunks
-from stages.codecs.webp.vp8_quality import quality_of
 
 #: Chunks that are written again, or dropped with a note of their own.
 _KNOWN = frozenset(b"VP8  VP8L VP8X ALPH ICCP EXIF XMP  C2PA"[i : i + 4] for i in range(0, 40, 5))
+
+#: Chunks that another format has something of, or that tell of the coding alone.
+_CARRIED = {"VP8X", "VP8 ", "VP8L", "ALPH", "ICCP", "XMP "}
 
 
 def encode(edit: Edit) -> Encoded:
@@ -20,9 +29,9 @@ def encode(edit: Edit) -> Encoded:
         RowError: ``image.stale_preview``.
     """
     parts = dict(riff_chunks(edit.source))
-    with opened(edit.source) as original:
+    with open_image(edit.source) as original:
         kept = {key: original.info.get(key) or b"" for key in ("icc_profile", "exif", "xmp")}
-    blocks = Blocks(edit)
+    blocks = MetadataUpdater(edit)
     kept |= {"exif": blocks.exif(kept["exif"]), "xmp": blocks.xmp(kept["xmp"])}
     if b"C2PA" in parts:
         blocks.drop(MANIFEST)
@@ -30,16 +39,13 @@ def encode(edit: Edit) -> Encoded:
         blocks.lost(parts[name], f"chunk {name.decode('latin-1')}")
     if behind := edit.source[8 + int.from_bytes(edit.source[4:8], "little") + 1 :]:
         blocks.lost(behind, "bytes behind the picture")
-    quality, how = 100, ""
-    if b"VP8 " in parts:
-        own = quality_of(parts[b"VP8 "])
-        quality = edit.output.quality or own or DEFAULT_QUALITY
-        how = "as it was" if quality == own else "the recipe's"
+    is_lossless = b"VP8 " not in parts
+    quality = 100 if is_lossless else edit.quality or DEFAULT_QUALITY
     try:
-        data = saved(
+        data = save_image(
             as_pillow(edit.pixels, edit.space.model),
             format="WEBP",
-            lossless=not how,
+            lossless=is_lossless,
             exact=True,  # keep the colour under transparent pixels
             quality=quality,
             **kept,
@@ -48,14 +54,20 @@ def encode(edit: Edit) -> Encoded:
         if str(error) == "encoding error 1":  # VP8_ENC_ERROR_OUT_OF_MEMORY
             raise MemoryError from error
         raise
-    if not how:
+    if is_lossless:
         return Encoded(data, "lossless", "", blocks.notes)
-    return Encoded(data, "reencoded", f"lossy WebP, quality {quality} ({how})", blocks.notes)
+    return Encoded(data, "reencoded", f"lossy WebP, quality {quality}", blocks.notes)
 
 
-def canvas(data: bytes) -> tuple[int, int] | None:
-    """Width and height that the head of a WebP claims, px; None for any other file."""
-    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or len(data) < 30:
+def _metadata(data: bytes) -> Metadata:
+    names = {name.decode("latin-1") for name, _ in riff_chunks(data)} - _CARRIED
+    others = {{"EXIF": "EXIF"}.get(name, f"chunk {name}") for name in names}
+    return pillow_io.metadata(data, others)
+
+
+def _claimed_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height as the head claims them, px; None if there is no more than half of one."""
+    if len(data) < 30:
         return None
     if data[12:16] == b"VP8X":
         width, height = (int.from_bytes(data[at : at + 3], "little") for at in (24, 27))
@@ -75,3 +87,17 @@ def is_lossy(data: bytes) -> bool:
         if name in (b"VP8 ", b"VP8L"):
             return name == b"VP8 "
     return True
+
+
+CODEC = Codec(
+    suffix="webp",
+    recognises=lambda data: data[:4] == b"RIFF" and data[8:12] == b"WEBP",
+    size=pillow_io.size,
+    decode=pillow_io.decode,
+    encode=encode,
+    metadata=_metadata,
+    writer=Writer(write=partial(pillow_io.write_lossy, "WEBP")),
+    walk=riff_chunks,
+    claimed_size=_claimed_size,
+    is_cut=lambda data: int.from_bytes(data[4:8], "little") + 8 > len(data),
+)

@@ -61,13 +61,13 @@ PLACES = [
     ("stages.codecs.tiff.codec.to_displayed", "tiff-lzw", ()),
     ("stages.codecs.tiff.codec._kind", "tiff-lzw", ()),
     ("stages.codecs.tiff.codec._segments", "tiff-zstd-tiles", ()),
-    ("stages.codecs.tiff.codec.settle_tags", "tiff-photoshop-and-xmp", ()),
-    ("stages.codecs.heif._pillow_heif", "heic-8-bit", ()),
+    ("stages.codecs.tiff.codec.update_tags", "tiff-photoshop-and-xmp", ()),
+    ("stages.codecs.heif.codec._pillow_heif", "heic-8-bit", ()),
     ("stages.codecs.encode.to_stored", "png-rgb", ()),
     ("stages.codecs.encode.convert", "png-rgb", ("output.format=webp",)),
     ("stages.codecs.convert._as_target_can_hold", "png-rgb", ("output.format=jpeg",)),
-    ("stages.codecs.convert._pillow_options", "png-rgb", ("output.format=avif",)),
-    ("stages.codecs.heif._settled", "avif-rgb", ()),
+    ("stages.codecs.pillow_io.writing_options", "png-rgb", ("output.format=avif",)),
+    ("stages.codecs.heif.codec._updated", "avif-rgb", ()),
 ]
 
 
@@ -98,7 +98,7 @@ def test_a_fault_of_ours_in_a_mask_is_an_internal_error(
     mask = np.zeros((112, 150), np.uint8)
     mask[40:60, 50:70] = 255
     assert ending(tmp_path, photo, encoded(mask))[0] == "ok"
-    monkeypatch.setattr("stages.codecs.mask_file.upright_of", broken)
+    monkeypatch.setattr("stages.codecs.mask_file.orientation_of", broken)
     assert ending(tmp_path, photo, encoded(mask))[0] == "internal.error"
 
 

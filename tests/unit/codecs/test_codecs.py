@@ -7,7 +7,6 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +18,13 @@ from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from manifests.errors import RowError
 from stages.codecs.decode import check_photo, decode_mask, decode_photo
-from stages.codecs.encode import encode, suffix_of
-from stages.codecs.jpeg.header import envelope
-from stages.codecs.picture import Decoded, Samples
+from stages.codecs.encode import suffix_of
+from stages.codecs.jpeg.markers import envelope
+from stages.codecs.picture import Decoded
+from stages.pixels.samples import Samples
 from stages.recipe import Recipe
-from stages.recipe.options import MaskOptions
 from tests.support import DEMO, encoded
+from tests.support.editing import written
 
 Pixels = npt.NDArray[np.uint8]
 PHOTOS = sorted((DEMO / "photos").iterdir())
@@ -47,7 +47,7 @@ def recoded(source: bytes, pixels: Samples | None = None) -> bytes:
     edited = decoded.pixels if pixels is None else pixels
     everywhere = np.ones(edited.shape[:2], np.bool_)
     new = Decoded(edited, decoded.orientation, decoded.space)
-    return encode(source, new, everywhere, Recipe.load("telea"), "x").data
+    return written(source, new, everywhere, Recipe.load("telea")).data
 
 
 def as_modes(coffee: Pixels) -> dict[str, Image.Image]:
@@ -82,7 +82,7 @@ BAD_IMAGES: dict[str, Callable[[bytes], bytes]] = {
 def test_a_bad_file_has_its_code_and_is_named(code: str, role: str, suffix: str) -> None:
     good = next(path for path in PHOTOS if path.suffix == f".{suffix}").read_bytes()
     data = BAD_IMAGES[code](good)
-    decode = decode_photo if role == "image" else partial(decode_mask, options=MaskOptions())
+    decode = decode_photo if role == "image" else decode_mask
     with pytest.raises(RowError, match=f"The {role} shop/1.{suffix}") as caught:
         decode(data, 100, f"shop/1.{suffix}")
     assert caught.value.code == f"{role}.{code}"
@@ -259,4 +259,4 @@ def test_lossy_webp_stays_lossy_and_lossless_stays_lossless(coffee: Pixels) -> N
 
 @pytest.mark.parametrize("path", PHOTOS, ids=lambda path: path.stem)
 def test_the_suffix_is_the_formats(path: Path) -> None:
-    assert "." + suffix_of(path.read_bytes(), "x", Recipe.load("telea")) == path.suffix
+    assert "." + suffix_of(path.read_bytes(), "x", "source") == path.suffix

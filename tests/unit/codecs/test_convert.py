@@ -52,7 +52,7 @@ def test_the_recipe_may_ask_for_another_format(
         exact = wanted in ("png", "tiff")
         assert made.fidelity == ("lossless" if exact else "reencoded")
         assert not (exact and difference[~spot].any())
-        assert suffix_of(source, "x.y", recipe) == {"jpeg": "jpg", "tiff": "tif"}.get(
+        assert suffix_of(source, "x.y", recipe.output.format) == {"jpeg": "jpg", "tiff": "tif"}.get(
             wanted, wanted
         )
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.codecs.errors import DamagedError, RefusedError
+from stages.codecs.errors import DamagedError, UnsupportedError
 from stages.codecs.jpeg import libjpeg
 from stages.codecs.jpeg.header import JpegHeader, read_header
 from stages.codecs.jpeg.libjpeg import Coefficients, transform, visit
@@ -32,8 +32,9 @@ def damaged(jpeg: bytes) -> bytes:
 def test_it_is_the_library_of_the_wheel_and_no_other() -> None:
     """In a process of its own, since others load what they like."""
     code = (
-        "import sys; from pathlib import Path; from stages.codecs.jpeg import splice;"
-        "splice.coefficients_of(Path(sys.argv[1]).read_bytes());"
+        "import sys; from pathlib import Path;"
+        "from tests.support.coefficients import coefficients_of;"
+        "coefficients_of(Path(sys.argv[1]).read_bytes());"
         "print(Path('/proc/self/maps').read_text())"
     )
     command = [sys.executable, "-c", code, str(DEMO / "photos" / "coffee-stray-coins.jpg")]
@@ -60,7 +61,7 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing_behind() -> None:
     code = """
 import json, resource, sys
 from pathlib import Path
-from stages.codecs.errors import RefusedError
+from stages.codecs.errors import UnsupportedError
 from stages.codecs.jpeg.header import read_header
 from stages.codecs.jpeg.libjpeg import transform
 jpeg, peaks, messages = Path(sys.argv[1]).read_bytes(), [], set()
@@ -72,7 +73,7 @@ def spoil(component, row, coefficients):
 for number in range(100):
     try:
         transform(jpeg, header, spoil)
-    except RefusedError as error:
+    except UnsupportedError as error:
         messages.add(str(error))
     if number in (30, 99):
         peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
@@ -121,7 +122,7 @@ def test_a_structure_that_does_not_fit_is_noticed_before_it_is_used(
 
 def test_without_the_library_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libjpeg, "library", lambda: None)
-    with pytest.raises(RefusedError, match="no libjpeg"):
+    with pytest.raises(UnsupportedError, match="no libjpeg"):
         transform(PHOTO, read_header(PHOTO), ignore)
 
 

@@ -23,7 +23,6 @@ from PIL import Image
 from manifests.errors import RowError
 from stages.codecs.decode import decode_mask
 from stages.pixels.masks import Bits
-from stages.recipe.options import MaskOptions
 from tests.hostile.formats import chunk, riff
 from tests.support import encoded
 from tests.support.editing import edited, tiff
@@ -327,7 +326,7 @@ def test_a_mask_with_exif_that_cannot_be_read_is_a_mask() -> None:
     mask = np.zeros((20, 30), np.uint8)
     mask[5:9, 5:9] = 255
     source = around(mask, chunk(b"eXIf", UNREADABLE))
-    assert np.array_equal(decode_mask(source, 1, "x", MaskOptions()).values, mask)
+    assert np.array_equal(decode_mask(source, 1, "x").values, mask)
 
 
 def test_fireworks_layers_and_signatures_in_chunks_are_refused_too(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 from collections.abc import Callable
@@ -16,13 +17,13 @@ from PIL import Image
 
 from manifests.errors import RowError
 from stages.codecs.decode import decode_photo
-from stages.codecs.encode import encode
-from stages.codecs.picture import Decoded, Samples
+from stages.codecs.picture import Decoded
 from stages.pixels.masks import Bits
+from stages.pixels.samples import Samples
 from stages.recipe import Recipe
 from tests.support import encoded
 from tests.support.corpus import SRGB, deep
-from tests.support.editing import edited, read_tiff, tiff, with_alpha
+from tests.support.editing import edited, read_tiff, tiff, with_alpha, written
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -133,7 +134,7 @@ def test_nothing_of_an_old_strip_is_left(spot: Bits) -> None:
     pixels = decoded.pixels.copy()
     pixels[spot] = np.random.default_rng(2).integers(0, 255, (int(spot.sum()), 3))
     new = Decoded(pixels, 1, decoded.space)
-    made = encode(source, new, spot, Recipe.load("telea"), "x").data
+    made = written(source, new, spot, Recipe.load("telea")).data
     assert len(made) > len(source)
     assert np.array_equal(read_tiff(made), pixels)
     with tifffile.TiffFile(io.BytesIO(source)) as old, tifffile.TiffFile(io.BytesIO(made)) as now:
@@ -231,3 +232,25 @@ def test_a_preview_in_a_tiffs_maker_note_or_iptc_is_wiped(photo: Pixels, spot: B
     assert made.metadata_notes == ["IPTC preview dropped"]
     assert small[:200] not in made.data
     assert b"Bowls" in made.data
+
+
+@pytest.mark.parametrize("name", ["lzw", "zstd tiles", "16 bit, deflate, big-endian"])
+def test_a_tag_of_another_type_or_count_is_an_error_of_the_file(
+    name: str, photo: Pixels, spot: Bits
+) -> None:
+    """Each tag of the page in turn: as text, a fraction or a float, without or with many values."""
+    prepare, options = TIFFS[name]
+    source = tiff(prepare(photo), **options)
+    order = ">" if source[:2] == b"MM" else "<"
+    (first,) = struct.unpack_from(f"{order}I", source, 4)
+    (count,) = struct.unpack_from(f"{order}H", source, first)
+    for entry in range(first + 2, first + 2 + 12 * count, 12):
+        for kind in (2, 3, 4, 5, 12):
+            for values in (0, 1, 2, 9):
+                damaged = bytearray(source)
+                struct.pack_into(f"{order}HI", damaged, entry + 2, kind, values)
+                with contextlib.suppress(RowError):
+                    decoded = decode_photo(bytes(damaged), 1, "x")
+                    changed = np.zeros(decoded.pixels.shape[:2], np.bool_)
+                    changed[: len(changed) // 2] = True
+                    written(bytes(damaged), decoded, changed, Recipe.load("telea"))

@@ -17,7 +17,7 @@ from PIL import Image, PngImagePlugin
 
 from jobs.clean import steps
 from manifests.schema import LineageRow
-from stages.codecs import blocks
+from stages.codecs import updater
 from stages.codecs.stale import exif, jpeg, photoshop
 from stages.codecs.tiff import codec as tiff
 from stages.codecs.tiff import tags as tiff_tags
@@ -36,7 +36,7 @@ Clean = Callable[[bytes], tuple[bytes, Promise]]
 
 AUTHOR = b"A Maker"
 
-#: Containers whose EXIF is settled as a block; a TIFF's tags are its own.
+#: Containers whose EXIF is refreshed as a block; a TIFF's tags are its own.
 WITH_EXIF = ["jpeg", "png", "webp", "avif", "heic"]
 LOSSLESS = ["png", "webp", "tiff"]
 
@@ -123,18 +123,18 @@ def test_what_is_kept_holds(clean: Clean, photo: Pixels, kind: str) -> None:
 def test_a_wiped_author_is_seen(
     clean: Clean, photo: Pixels, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settle, settle_tags = exif.settle_block, tiff_tags.settle_tags
+    refresh, update_tags = exif.refresh_exif, tiff_tags.update_tags
 
-    def wipe(block: bytes, settling: Any) -> bytes:
-        return settle(block, settling).replace(AUTHOR, bytes(len(AUTHOR)))
+    def wipe(block: bytes, policy: Any) -> bytes:
+        return refresh(block, policy).replace(AUTHOR, bytes(len(AUTHOR)))
 
     def wipe_tag(file: Any, directory: int, *rest: Any, **options: Any) -> None:
         file.drop(directory, 315)
-        settle_tags(file, directory, *rest, **options)
+        update_tags(file, directory, *rest, **options)
 
-    monkeypatch.setattr(blocks, "settle_block", wipe)
-    monkeypatch.setattr(jpeg, "settle_block", wipe)
-    monkeypatch.setattr(tiff, "settle_tags", wipe_tag)
+    monkeypatch.setattr(updater, "refresh_exif", wipe)
+    monkeypatch.setattr(jpeg, "refresh_exif", wipe)
+    monkeypatch.setattr(tiff, "update_tags", wipe_tag)
     tag = 315 if kind == "tiff" else 271
     assert found(clean, file(kind, photo)).differing == [f"EXIF 0/{tag}"]
 

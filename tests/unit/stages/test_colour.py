@@ -13,9 +13,9 @@ from PIL import Image, ImageCms
 
 from jobs.clean import steps
 from stages.codecs.decode import decode_photo
-from stages.codecs.picture import Samples, Space
 from stages.codecs.png.chunks import chunks, with_chunks
 from stages.pixels import colour
+from stages.pixels.samples import Samples, Space
 from stages.recipe import Recipe
 from stages.steps.base import run_steps
 from tests.support import DEMO, encoded, photo_of, upright_rgb

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from manifests.errors import RowError
 from stages.codecs.decode import decode_mask, decode_photo
-from stages.codecs.encode import encode
 from stages.codecs.picture import Decoded
 from stages.recipe import Recipe
-from stages.recipe.options import MaskOptions
 from tests.support import corpus
+from tests.support.editing import written
 
 RECIPE = Recipe.load("telea")
 
@@ -49,7 +48,7 @@ def test_a_damaged_photo_is_refused_or_edited(kind: str) -> None:
             data[int(position * reach)] ^= change
         mutant = bytes(data[: int(keep * len(data))])
         with contextlib.suppress(RowError):
-            decode_mask(mutant, 1, "x", MaskOptions())
+            decode_mask(mutant, 1, "x")
         try:
             decoded = decode_photo(mutant, 1, "x")
             changed = np.zeros(decoded.pixels.shape[:2], np.bool_)
@@ -57,7 +56,7 @@ def test_a_damaged_photo_is_refused_or_edited(kind: str) -> None:
             pixels = decoded.pixels.copy()
             pixels[changed] = 77
             edited = Decoded(pixels, decoded.orientation, decoded.space)
-            result = encode(mutant, edited, changed, RECIPE, "x")
+            result = written(mutant, edited, changed, RECIPE)
         except RowError:
             return
         again = decode_photo(result.data, 1, "x")

@@ -37,7 +37,7 @@ Outcome = Bits | str
 def outcome(data: bytes, **options: Any) -> Outcome:
     chosen = MaskOptions(**options)
     try:
-        return marked(decode_mask(data, 1, "m", chosen), chosen, "m")
+        return marked(decode_mask(data, 1, "m", chosen.channel, chosen.polarity), chosen, "m")
     except RowError as error:
         return error.code
 

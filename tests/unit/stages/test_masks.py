@@ -39,7 +39,7 @@ def of_two_colours(
 def read_as(data: bytes, **options: Any) -> Bits:
     """What a mask file marks, without dilation."""
     chosen = MaskOptions(dilate_px=0, **options)
-    return marked(decode_mask(data, 100, "m.png", chosen), chosen, "m.png")
+    return marked(decode_mask(data, 100, "m.png", chosen.channel, chosen.polarity), chosen, "m.png")
 
 
 def test_dilation_is_in_pixels_and_round() -> None:
@@ -86,7 +86,7 @@ def test_dark_masks_remove_black() -> None:
 
 def test_jpeg_ringing_below_the_threshold_is_not_removed() -> None:
     data = encoded(ring(), format="JPEG", quality=30)
-    levels = decode_mask(data, 100, "m.jpg", MaskOptions()).values
+    levels = decode_mask(data, 100, "m.jpg").values
     assert levels[levels < 128].any(), "the file must have ringing for this to test anything"
     region = read_as(data)
     far = cv2.distanceTransform(np.asarray(ring() == 0, np.uint8), cv2.DIST_L2, 5) > 3
@@ -250,11 +250,11 @@ def test_a_mask_drawn_in_transparency_on_black_is_refused_and_not_taken_for_empt
     black = Image.new("L", (100, 100))
     hole = Image.merge("RGBA", [black, black, black, Image.fromarray(255 - ring())])
     with pytest.raises(RowError, match="only its transparency varies"):
-        decode_mask(encoded(hole), 100, "m.png", MaskOptions())
+        decode_mask(encoded(hole), 100, "m.png")
 
 
 def test_a_format_that_pillow_would_hand_to_other_programs_is_refused() -> None:
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n"
     with pytest.raises(RowError, match="its format is EPS") as caught:
-        decode_mask(postscript, 100, "m.eps", MaskOptions())
+        decode_mask(postscript, 100, "m.eps")
     assert caught.value.code == "mask.unsupported"

@@ -13,7 +13,6 @@ from manifests.schema import LineageRow
 from stages.codecs.decode import decode_mask, decode_photo
 from stages.photo import Photo
 from stages.recipe import Recipe
-from stages.recipe.options import MaskOptions
 from stages.steps.base import run_steps
 from tests.support.editing import edited, tiff
 from tests.support.turned_files import PICTURE, files, quadrants, xmp
@@ -76,7 +75,7 @@ def test_a_tiff_is_turned_by_its_own_tag_alone() -> None:
         data = tiff(PICTURE, photometric="rgb", extratags=tags)
         decoded = decode_photo(data, 1, "x")
         assert decoded.orientation == orientation
-        mask = decode_mask(data, 1, "x", MaskOptions()).values
+        mask = decode_mask(data, 1, "x").values
         grey = np.asarray(Image.fromarray(decoded.pixels.astype(np.uint8)).convert("L"))
         assert np.array_equal(mask, grey)
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.codecs.picture import Space
 from stages.pixels.blend import stitch
 from stages.pixels.boxes import Box, context_box
 from stages.pixels.masks import Bits, blend_mask, distance_outside
 from stages.pixels.patches import cut, cut_blend, cut_mask, plan_patches
+from stages.pixels.samples import Space
 from stages.recipe.options import CropOptions
 
 

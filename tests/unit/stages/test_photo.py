@@ -19,12 +19,12 @@ from manifests.planning.marks import Marks
 from manifests.schema import LineageRow, PatchRecord, TryRecord, lineage_dict, lineage_schema
 from stages.codecs.jpeg import libjpeg
 from stages.codecs.jpeg.header import read_header
-from stages.codecs.jpeg.splice import coefficients_of
 from stages.photo import Photo
 from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from stages.steps.base import Together, Work, run_steps
 from tests.support import DEMO, encoded
+from tests.support.coefficients import coefficients_of
 
 
 def demo_photo(name: str, recipe: Recipe, suffix: str = "jpg") -> Photo:

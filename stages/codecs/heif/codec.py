@@ -7,28 +7,26 @@ turned while it is read, and stored so; an AVIF keeps its frame and its orientat
 from __future__ import annotations
 
 import io
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from stages.codecs import pillow_io
-from stages.codecs.blocks import Blocks
-from stages.codecs.errors import DamagedError, library_errors
-from stages.codecs.picture import (
-    DEFAULT_QUALITY,
-    Decoded,
-    Edit,
-    Encoded,
-    Space,
-    UnsupportedError,
-    as_pillow,
-)
+from stages.codecs.base import Codec, Metadata, Writer
+from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
+from stages.codecs.picture import DEFAULT_QUALITY, Decoded, Edit, Encoded, as_pillow
+from stages.codecs.updater import MetadataUpdater
+from stages.pixels.samples import Space
 
 #: Boxes that tell of the picture lie before its data.
 _HEAD = 65_536
 #: References and items that only files with such further pictures have, and what these are.
 _DERIVED = {b"thmb": "thumbnail", b"tmap": "gain map"}
+
+_AVIF_BRANDS = {b"avif", b"avis"}
+_HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc", b"hevx"}
 
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _METADATA = ("icc_profile", "exif", "xmp")
@@ -61,14 +59,14 @@ def encode_avif(edit: Edit) -> Encoded:
         RowError: ``image.stale_preview``.
         UnsupportedError: the encoder cannot take it.
     """
-    with pillow_io.opened(edit.source) as original:
-        blocks, kept = _settled(edit, original.info)
+    with pillow_io.open_image(edit.source) as original:
+        blocks, kept = _updated(edit, original.info)
     _drop_derived(edit.source, blocks)
-    quality = edit.output.quality or DEFAULT_QUALITY
+    quality = edit.quality or DEFAULT_QUALITY
     picture = as_pillow(edit.pixels, edit.space.model)
     try:
         with library_errors():
-            data = pillow_io.saved(picture, format="AVIF", quality=quality, **kept)
+            data = pillow_io.save_image(picture, format="AVIF", quality=quality, **kept)
     except DamagedError as error:  # of the encoder, which does not say that it lacks memory
         raise UnsupportedError(str(error)) from None
     return Encoded(data, "reencoded", f"AVIF, quality {quality}", blocks.notes)
@@ -96,7 +94,7 @@ def decode_heic(data: bytes) -> Decoded:
 def encode_heic(edit: Edit) -> Encoded:
     """Write an edited HEIC; raises as :func:`encode_avif` does."""
     original = _open_heic(edit.source)
-    blocks, kept = _settled(edit, original.info)
+    blocks, kept = _updated(edit, original.info)
     height, width, channels = edit.pixels.shape
     mode = _MODES[channels] + (";16" if edit.pixels.itemsize == 2 else "")
     picture = _pillow_heif().from_bytes(
@@ -104,14 +102,14 @@ def encode_heic(edit: Edit) -> Encoded:
         (width, height),
         np.ascontiguousarray(edit.pixels).tobytes(),
     )
-    quality = edit.output.quality or DEFAULT_QUALITY
+    quality = edit.quality or DEFAULT_QUALITY
     target = io.BytesIO()
     try:
         with library_errors():
             picture.save(target, quality=quality, chroma=original.info.get("chroma", 420), **kept)
     except DamagedError as error:
         raise UnsupportedError(str(error)) from None
-    dropped = count(edit.source) - 1
+    dropped = _count(edit.source) - 1
     if dropped:
         blocks.drop(f"{dropped} further picture{'s' * (dropped > 1)}")
     if original.info.get("depth_images") or original.info.get("aux"):
@@ -120,26 +118,27 @@ def encode_heic(edit: Edit) -> Encoded:
     return Encoded(target.getvalue(), "reencoded", f"HEIC, quality {quality}", blocks.notes)
 
 
-def _drop_derived(source: bytes, blocks: Blocks) -> None:
+def _drop_derived(source: bytes, blocks: MetadataUpdater) -> None:
     """Note what else of the old picture the file holds: the new one is written without."""
     for kind, what in _DERIVED.items():
         if kind in source[:_HEAD]:
             blocks.drop(what)
 
 
-def _settled(edit: Edit, info: Any) -> tuple[Blocks, dict[str, bytes]]:
-    blocks = Blocks(edit)
+def _updated(edit: Edit, info: Any) -> tuple[MetadataUpdater, dict[str, bytes]]:
+    blocks = MetadataUpdater(edit)
     kept = {key: info.get(key) or b"" for key in _METADATA}
     kept |= {"exif": blocks.exif(kept["exif"]), "xmp": blocks.xmp(kept["xmp"])}
     return blocks, {key: value for key, value in kept.items() if value}
 
 
-def metadata_of(data: bytes) -> dict[str, Any]:
-    """A HEIC's metadata, under Pillow's names."""
-    return dict(_open_heic(data).info)
+def _heic_metadata(data: bytes) -> Metadata:
+    info = _open_heic(data).info
+    exif, xmp = info.get("exif") or b"", info.get("xmp") or b""
+    return Metadata(exif, xmp, further_pictures=_count(data) - 1)
 
 
-def count(data: bytes) -> int:
+def _count(data: bytes) -> int:
     """How many pictures a HEIC holds."""
     return len(_pillow_heif().open_heif(data))
 
@@ -157,3 +156,35 @@ def _pillow_heif() -> ModuleType:
     except ImportError:
         raise UnsupportedError("reading HEIC takes pillow-heif: pip install pillow-heif") from None
     return pillow_heif
+
+
+def _brands(data: bytes) -> set[bytes]:
+    """What a file of ISO's container says that it is; none for any other file."""
+    if data[4:8] != b"ftyp":
+        return set()
+    size = min(int.from_bytes(data[:4], "big"), 256)
+    return {data[8:12], *(data[i : i + 4] for i in range(16, size, 4))}
+
+
+def _diagnose_avif(_: bytes) -> None:
+    raise DamagedError("truncated: its head is cut off")  # Pillow takes half of one for no picture
+
+
+AVIF = Codec(
+    suffix="avif",
+    recognises=lambda data: bool(_brands(data) & _AVIF_BRANDS),
+    size=pillow_io.size,
+    decode=decode_avif,
+    encode=encode_avif,
+    metadata=pillow_io.metadata,
+    writer=Writer(write=partial(pillow_io.write_lossy, "AVIF")),
+    diagnose=_diagnose_avif,
+)
+HEIC = Codec(
+    suffix="heic",
+    recognises=lambda data: bool(_brands(data) & _HEIC_BRANDS),
+    size=heic_size,
+    decode=decode_heic,
+    encode=encode_heic,
+    metadata=_heic_metadata,
+)

@@ -1,18 +1,18 @@
-"""Take a file's metadata blocks through :mod:`stages.codecs.stale`, and collect its notes."""
+"""Update a file's metadata blocks after an edit, by :mod:`stages.codecs.stale`."""
 
 from __future__ import annotations
 
 from stages.codecs.picture import Edit
-from stages.codecs.stale.exif import NAME as EXIF_NAME
-from stages.codecs.stale.exif import settle_block
-from stages.codecs.stale.photoshop import settle_resources, without_preview
+from stages.codecs.stale.exif import PREVIEW, refresh_exif
+from stages.codecs.stale.jpeg import refresh_jpeg
+from stages.codecs.stale.photoshop import refresh_resources, without_preview
 from stages.codecs.stale.pictures import in_text, without_streams
-from stages.codecs.stale.policy import Settling
-from stages.codecs.stale.xmp import settle_packet
-from stages.codecs.stale.xmp_segments import XMP as XMP_NAME
+from stages.codecs.stale.policy import StaleDataPolicy
+from stages.codecs.stale.segments import EXIF, XMP
+from stages.codecs.stale.xmp import refresh_xmp
 
 
-class Blocks:
+class MetadataUpdater:
     """The metadata blocks of one edit; each method returns what is to be written in its place.
 
     All of them may raise RowError ``image.stale_preview``.
@@ -25,32 +25,36 @@ class Blocks:
     """
 
     def __init__(self, edit: Edit) -> None:
-        self._settling = Settling(edit.as_pillow, edit.metadata, generative=edit.generative)
-        self.notes = self._settling.notes
+        self._policy = StaleDataPolicy(edit.as_pillow, edit.metadata, generative=edit.generative)
+        self.notes = self._policy.notes
+
+    def jpeg(self, segments: list[bytes], trailer: bytes) -> tuple[list[bytes], bytes]:
+        """A JPEG's application segments and comments, and what follows its picture."""
+        return refresh_jpeg(segments, trailer, self._policy)
 
     def exif(self, block: bytes) -> bytes:
         """An EXIF block, with or without the prefix that JPEG gives it; empty stays empty."""
-        return settle_block(block, self._settling) if block else block
+        return refresh_exif(block, self._policy) if block else block
 
     def xmp(self, packet: bytes) -> bytes:
         """An XMP packet; may come to be where there was none."""
-        return settle_packet(packet, self._settling)
+        return refresh_xmp(packet, self._policy)
 
     def photoshop(self, resources: bytes) -> bytes:
         """Photoshop's image resources, the bare ``8BIM`` blocks; empty stays empty."""
-        return settle_resources(resources, self._settling) if resources else resources
+        return refresh_resources(resources, self._policy) if resources else resources
 
     def profile(self, content: bytes) -> bytes:
-        """A block that only its first bytes tell the kind of; empty: it goes."""
-        if content.startswith((EXIF_NAME, b"II*\0", b"MM\0*")):
+        """A block whose kind only its first bytes show; empty: it goes."""
+        if content.startswith((EXIF.name, b"II*\0", b"MM\0*")):
             return self.exif(content)
         if content.startswith(b"8BIM"):
             return self.photoshop(content)
         if content.startswith(b"\x1c"):
             return self.iptc(content)
-        for name in (XMP_NAME, b""):
+        for name in (XMP.name, b""):
             if content.startswith((name + b"<?xpacket", name + b"<x:xmpmeta")):
-                packet = settle_packet(content[len(name) :], self._settling, mark=False)
+                packet = refresh_xmp(content[len(name) :], self._policy, label=False)
                 return name + packet
         return b"" if self.goes(content, "a raw profile") else content
 
@@ -80,15 +84,15 @@ class Blocks:
 
     def drop(self, what: str) -> None:
         """Note that something stale is dropped."""
-        self._settling.drop(what)
+        self._policy.drop(what)
 
     def iptc(self, data_sets: bytes) -> bytes:
         """Bare IPTC data sets, as TIFF holds them; no longer than they were."""
-        return without_preview(data_sets, self._settling)
+        return without_preview(data_sets, self._policy)
 
     def maker_note(self, content: bytes) -> bytes:
         """A camera's own data, as long as they were: previews in them are zeroed."""
         new = without_streams(content)
         if new is not content:
-            self._settling.drop("preview inside the EXIF")
+            self._policy.drop(PREVIEW)
         return new
