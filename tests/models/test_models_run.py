@@ -188,7 +188,7 @@ def test_try_makes_what_the_run_made(
         made = (tmp_path / f"tried-{photo}.png").read_bytes()
         assert made == made_by(results / name, photo)
         recorded = lineage(results / name).loc[photo].patches
-        assert [patch["seed"] for patch in row.patches] == [patch["seed"] for patch in recorded]
+        assert [patch.seed for patch in row.patches] == [patch["seed"] for patch in recorded]
 
 
 def moved_to(path: str, folder: Path) -> str:
