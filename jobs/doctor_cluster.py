@@ -8,11 +8,11 @@ from typing import Literal
 from cluster.nodes import node_shapes, taken_cpus
 from cluster.pools import Pools, PoolSize
 from cluster.sizing import ACCELERATOR, NodeShape, describe_labels, has_gpus, size_pools
-from jobs.clean import steps
 from jobs.doctor import Finding
 from jobs.pipeline.placement import connected
 from jobs.pipeline.spec import grouped
 from manifests.errors import ClusterError
+from stages.pipeline import steps
 from stages.recipe import Recipe
 
 #: Of shards; a run on fewer starts fewer actors.
@@ -39,7 +39,7 @@ def _placed(
 ) -> Iterator[Finding]:
     for node in nodes:
         yield Finding("Nodes", "ok", _of_node(node))
-    groups = grouped(steps(recipe, ""), has_gpus=has_gpus(nodes))
+    groups = grouped(steps(recipe, "output"), has_gpus=has_gpus(nodes))
     sizing = size_pools(pools, nodes, [pool for pool, _ in groups], _MANY, taken)
     unplaced = {problem.partition(":")[0] for problem in sizing.problems}
     for pool, of_group in groups:

@@ -17,7 +17,6 @@ from rich.console import Console
 
 from cluster.pools import Pools, PoolSize
 from cluster.session import address_of, submitted_job
-from jobs import clean
 from jobs.pipeline.changed_inputs import mark_changed
 from jobs.pipeline.cost import Cost, groups_up
 from jobs.pipeline.heartbeat import lifeline
@@ -30,6 +29,7 @@ from manifests import runs
 from manifests.errors import CatalogCleanupError
 from manifests.ledger import Ledger, RetryPolicy, Tally, reconcile, set_aside
 from manifests.planning.plan import destination, load_plan, make_plan, parse_shards
+from stages.pipeline import steps as steps_of_recipe
 from stages.recipe import Recipe
 from stages.steps.base import Step
 from stages.weights.find import with_absolute_paths
@@ -74,7 +74,7 @@ def run(
     address: str | None = None,
     pools: Pools | Mapping[str, PoolSize] | None = None,
     prices: Mapping[str, float] | None = None,
-    steps: Callable[[Recipe, str], Sequence[Step]] = clean.steps,
+    steps: Callable[[Recipe, str], Sequence[Step]] = steps_of_recipe,
 ) -> Outcome:
     """Clean the photos of a manifest.
 
@@ -97,7 +97,7 @@ def run(
         pools: what actors take, and how many there may be; None: the defaults. Sizes by pool, which
             are taken as they are, are for tests.
         prices: group of nodes -> dollars for an hour of each; None: costs are not told.
-        steps: of the recipe; others than :func:`jobs.clean.steps` are for tests.
+        steps: of the recipe; others than :func:`stages.pipeline.steps` are for tests.
 
     Raises:
         ManifestError: the manifest is unusable; nothing was started.

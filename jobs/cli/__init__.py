@@ -9,7 +9,7 @@ import typer
 
 from jobs.cli import results, streams
 from jobs.cli.estimate import estimate
-from jobs.cli.evaluate import evaluate
+from jobs.cli.evaluate import app as evaluate
 from jobs.cli.inspect import doctor, errors, recipes
 from jobs.cli.models import app as models
 from jobs.cli.plan import plan
@@ -41,7 +41,6 @@ _COMMANDS: dict[str, tuple[Any, str]] = {
     "verify": (results.verify, "verify cleaned --sample 1000"),
     "stop": (stop, "stop s3://bucket/cleaned"),
     "estimate": (estimate, "estimate catalog.parquet --from pilot --deadline 3d"),
-    "evaluate": (evaluate, "evaluate benchmark.csv -r patchmatch -r lama"),
     "recipes": (recipes, "recipes clean > mine.toml"),
     "errors": (errors, "errors"),
     "doctor": (doctor, "doctor --s3 s3://bucket/some/prefix"),
@@ -60,6 +59,9 @@ app.command(
     options_metavar="[OPTIONS] MANIFEST [OPTIONS OF run]",
     epilog=_example("submit --address http://HEAD:8265 s3://bucket/catalog.csv -o s3://bucket/out"),
 )(submit)
+app.add_typer(
+    evaluate, name="evaluate", epilog=_example("evaluate benchmark.csv -r patchmatch -r lama")
+)
 app.add_typer(models, name="models", epilog=_example("models pull big-lama"))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from jobs.cli import streams
 from jobs.cli.printing import print_line
@@ -18,31 +19,49 @@ if TYPE_CHECKING:
 #: Those that need no weights.
 _DEFAULT_RECIPES = ("telea", "navier-stokes", "patchmatch")
 
-_COLUMNS = (
-    "recipe",
-    "rows",
-    "PSNR, dB",
-    "SSIM",
-    "ring, dB",
-    "ring SSIM",
-    "outside",
-    "seam",
-    "seconds",
+#: Heading -> how the table shows a figure of :class:`jobs.evaluation.evaluate.Figures`.
+_COLUMNS = {
+    "PSNR, dB": "{0.psnr:.2f}",
+    "SSIM": "{0.ssim:.3f}",
+    "ring, dB": "{0.ring_psnr:.2f}",
+    "ring SSIM": "{0.ring_ssim:.3f}",
+    "outside": "{0.outside_levels} levels",
+    "seam": "{0.seam:+.2f}",
+    "seconds": "{0.seconds:.2f}",
+    "LPIPS": "{0.lpips:.3f}",
+}
+
+
+class _Group(TyperGroup):
+    """``evaluate MANIFEST`` stands for ``evaluate compare MANIFEST``."""
+
+    default = "compare"
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, *self.get_help_option_names(ctx)):
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_Group,
+    no_args_is_help=True,
+    help="Compare recipes on photos with known good results: `evaluate MANIFEST`, short for "
+    "`evaluate compare MANIFEST`.",
 )
 
 
-def evaluate(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="MANIFEST",
-            help="A manifest with the column `reference`: each photo as it should look. With "
-            "--make: PHOTO..., paths or URIs.",
-        ),
+@app.command()
+def compare(
+    manifest: Annotated[
+        str,
+        typer.Argument(help="With the column `reference`: each photo as it should look."),
     ],
     recipe: Annotated[
         list[str] | None,
         typer.Option(
+            "--recipe",
+            "-r",
             metavar="NAME_OR_TOML",
             help=f"Repeatable; {', '.join(_DEFAULT_RECIPES)} if left out.",
         ),
@@ -66,82 +85,69 @@ def evaluate(
         int | None,
         typer.Option(min=1, help="Processes; as many as CPUs, for recipes with models one."),
     ] = None,
-    make: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Make a benchmark there from any photos: things pasted in, the photos kept as "
-            "references.",
-        ),
-    ] = None,
 ) -> None:
     """Compare recipes on photos with known good results. Runs without Ray.
 
     Exit codes: 0 all rows were done; 3 some failed.
     """
-    if make:
-        from jobs.evaluation.benchmark import make_benchmark
-
-        typer.echo(make_benchmark(make, sources))
-        return
-    if len(sources) > 1:
-        raise typer.BadParameter("name one manifest; several photos only with --make")
+    from rich.box import SIMPLE
     from rich.console import Console
+    from rich.table import Table
 
-    from jobs.evaluation.evaluate import evaluate as compare
-    from jobs.evaluation.evaluate import read_rows
+    from jobs.evaluation.evaluate import evaluate, read_rows
     from jobs.preflight import prepare
     from stages.recipe import Recipe
 
     streams.keep_working()
     console = Console()
     loaded = [Recipe.load(name, set_ or ()) for name in recipe or _DEFAULT_RECIPES]
-    rows = read_rows(sources[0])
+    rows = read_rows(manifest)
     recipes = [prepare(each, console, here=True)[0] for each in loaded]
-    found = list(compare(rows, recipes, jobs=jobs, views=html is not None, lpips=lpips))
-    columns = (*_COLUMNS, "LPIPS") if lpips else _COLUMNS
-    table = [_line(name, found, columns) for name in dict.fromkeys(each.name for each in recipes)]
-    _print(console, columns, table)
+    found = list(evaluate(rows, recipes, jobs=jobs, views=html is not None, lpips=lpips))
+    headings = [name for name in _COLUMNS if lpips or name != "LPIPS"]
+    columns = ["recipe", "rows", *headings]
+    names = dict.fromkeys(each.name for each in recipes)
+    lines = [_line([each for each in found if each.recipe == name], headings) for name in names]
+    table = Table(*columns, box=SIMPLE)
+    for line in lines:
+        table.add_row(*line)
+    console.print(table)
     for each in found:
         if each.error:
             print_line(console, f"{each.recipe}, {each.id}: {each.error}")
     if html:
-        html.write_text(render(found, columns, table), "utf-8")
+        html.write_text(render(found, columns, lines), "utf-8")
         print_line(console, str(html))
     raise typer.Exit(3 if any(each.error for each in found) else 0)
 
 
-def _line(name: str, found: Sequence[Evaluated], columns: Sequence[str]) -> list[str]:
+@app.command()
+def make(
+    photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Paths or URIs.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Receives manifest.csv and the pictures."
+        ),
+    ],
+) -> None:
+    """Make a benchmark from any photos: objects are pasted in, the photos are the references."""
+    from jobs.evaluation.synthetic import make_benchmark
+
+    typer.echo(make_benchmark(output, photos))
+
+
+def _line(found: Sequence[Evaluated], headings: Sequence[str]) -> list[str]:
     """A recipe's line of the table."""
     from jobs.evaluation.evaluate import mean_figures
 
-    own = [each for each in found if each.recipe == name]
-    mean = mean_figures(own)
-    count = str(sum(each.figures is not None for each in own))
-    if mean is None:
-        return [name, count, *[""] * (len(columns) - 2)]
-    return [
-        name,
-        count,
-        f"{mean.psnr:.2f}",
-        f"{mean.ssim:.3f}",
-        f"{mean.ring_psnr:.2f}",
-        f"{mean.ring_ssim:.3f}",
-        f"{mean.outside_levels} levels" if mean.outside_levels else "exact",
-        f"{mean.seam:+.2f}",
-        f"{mean.seconds:.2f}",
-        *([] if mean.lpips is None else [f"{mean.lpips:.3f}"]),
-    ]
-
-
-def _print(console: Any, columns: Sequence[str], table: Sequence[Sequence[str]]) -> None:
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    shown = Table(*columns, box=SIMPLE)
-    for line in table:
-        shown.add_row(*line)
-    console.print(shown)
+    mean = mean_figures(found)
+    count = str(sum(each.figures is not None for each in found))
+    cells = {name: shown.format(mean) if mean else "" for name, shown in _COLUMNS.items()
+             if name in headings}  # fmt: skip
+    if mean and not mean.outside_levels:
+        cells["outside"] = "exact"
+    return [found[0].recipe, count, *cells.values()] if found else []
 
 
 def render(
@@ -156,11 +162,6 @@ def render(
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jobs"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["data_uri"] = _data_uri
-    return environment.get_template("comparison.html").render(
-        columns=columns, table=table, rows=rows
-    )
-
-
-def _data_uri(webp: bytes) -> str:
-    return "data:image/webp;base64," + base64.b64encode(webp).decode()
+    environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
+    template = environment.get_template("comparison.html")
+    return template.render(columns=columns, table=table, rows=rows)

@@ -28,7 +28,7 @@ from jobs.cli.options import (
     StrictOption,
     parse_statuses,
 )
-from jobs.cli.printing import console_for, print_counts, print_error, print_line
+from jobs.cli.printing import console_for, print_counts, print_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,24 +138,20 @@ def try_(
     trust: TrustOption = False,
 ) -> None:
     """Clean one photo in this process, without Ray. Use it to try out a recipe."""
-    from jobs.local import try_one
     from jobs.preflight import prepare, trusted
-    from manifests.planning.marks import Marks
+    from stages.cleaner import Cleaner
     from stages.recipe import Recipe
 
     if not masks and not box:
         raise typer.BadParameter("name a MASK between IMAGE and OUTPUT, or a --box")
-    marks = Marks(masks, {"boxes": [_numbers(each) for each in box]} if box else {})
+    boxes = [_numbers(each) for each in box] if box else None
     # As Ray has it in an actor of one CPU: with more threads, CPUs add up in another order.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     loaded = Recipe.load(recipe, set_ or ())
     streams.keep_working()
     with trusted(trust):
         loaded, _ = prepare(loaded, console_for(), here=True)
-        row = try_one(image, marks, output, loaded)
-    if row.error_code:
-        print_error(row.error_code, row.error or "")
-        raise typer.Exit(1)
+        row = Cleaner(loaded).clean(image, masks, boxes=boxes, output=output).record
     places = len(row.patches)
     what = f"{places} {'place' if places == 1 else 'places'} filled" if places else "empty mask"
     typer.echo(f"{output}: {what}, {sum(row.seconds.values()):.2f} s")

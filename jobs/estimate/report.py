@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.pools import Pools
-from jobs import clean
 from jobs.estimate.fleet import Fleet, Site, fastest, in_time, is_possible, site_of
 from jobs.estimate.seconds import Catalog, Figure, Part, parts_of
 from jobs.pipeline.placement import batched
+from stages.pipeline import steps as steps_of
 from stages.recipe import Recipe
 
 
@@ -84,7 +84,7 @@ def estimate(question: Question) -> Estimate:
 
 
 def _job(question: Question, recipe: Recipe) -> tuple[list[Part], Site]:
-    steps = clean.steps(recipe, "output")
+    steps = steps_of(recipe, "output")
     site = site_of(
         question.pools,
         steps,

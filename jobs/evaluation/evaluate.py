@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,22 +16,22 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from jobs.clean import steps
 from manifests.errors import RowError, WeightsError
+from manifests.planning.marks import Marks
 from manifests.planning.plan import make_plan
 from manifests.reading.read import find_files, read_parts
-from manifests.schema import SHARD_SCHEMA, LineageRow
+from manifests.schema import SHARD_SCHEMA
 from manifests.storage.base import scheme_of
 from manifests.storage.row_files import read
+from stages.cleaner import Cleaner
 from stages.codecs.decode import decode_photo
-from stages.photo import Photo
 from stages.pixels import colour
-from stages.pixels.boxes import Box, bounds_of
+from stages.pixels.boxes import bounds_of
 from stages.pixels.masks import Bits, Bytes, distance_outside
 from stages.recipe import Recipe
-from stages.steps.base import Together, Work, run_steps
 from stages.weights.find import of_recipe
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Figures:
     ring_ssim: float
     outside_levels: int
     seam: float
-    seconds: float
+    seconds: float = 0.0
     lpips: float | None = None
 
 
@@ -132,16 +133,9 @@ def read_rows(manifest: str) -> list[Row]:
             raise RowError(row["error_code"], f"Row {row['id']}: {row['error']}")
         if not references[row["id"]]:
             raise RowError("evaluate.no_reference", f"Row {row['id']} has no reference.")
-    return [
-        Row(
-            row["id"],
-            row["image_uri"],
-            row["mask_uri"],
-            row["marks"],
-            reference_uri=references[row["id"]],
-        )
-        for row in found
-    ]
+    names = ("id", "image_uri", "mask_uri", "marks")
+    marked = [{name: row[name] for name in names} for row in found]
+    return [Row(**row, reference_uri=references[row["id"]]) for row in marked]
 
 
 def evaluate(
@@ -169,65 +163,58 @@ def evaluate(
     for recipe in recipes:
         models = of_recipe(recipe)
         count = jobs or (1 if models else os.cpu_count())
-        prepare = _use_one_core if lpips and not models else None
-        with ProcessPoolExecutor(count, get_context("spawn"), initializer=prepare) as pool:
+        is_shared = bool(lpips and not models)  # of PyTorch's threads, each process starts as many
+        with ProcessPoolExecutor(
+            count, get_context("spawn"), initializer=_use_one_core, initargs=(is_shared,)
+        ) as pool:
             work = [pool.submit(evaluate_row, row, recipe, views, lpips) for row in rows]
             for each in work:
                 yield each.result()
 
 
-def _use_one_core() -> None:
-    """Keep PyTorch, in each of as many processes as CPUs, from starting as many threads again."""
-    import torch
+def _use_one_core(is_shared: bool) -> None:
+    """Keep OpenCV and, where CPUs are shared, PyTorch from starting threads in each process."""
+    cv2.setNumThreads(1)
+    if is_shared:
+        import torch
 
-    torch.set_num_threads(1)
+        torch.set_num_threads(1)
 
 
 def evaluate_row(
     row: Row, recipe: Recipe, views: bool = False, lpips: Path | None = None
 ) -> Evaluated:
-    """One row in this process; a row that cannot be done is told in its result."""
-    works = _loaded(recipe)
-    photo = Photo(
-        LineageRow(
-            id=row.id,
-            image_uri=row.image_uri,
-            mask_uri=row.mask_uri,
-            marks=row.marks,
-            recipe_hash=recipe.hash,
-        )
-    )
-    until_mask = [name for name, _ in works].index("mask") + 1  # what it makes does not stay
-    run_steps([photo], works[:until_mask])
-    region = photo.region
-    run_steps([photo], works[until_mask:])
-    if not photo.ok or region is None:
-        return Evaluated(row.id, recipe.name, None, photo.lineage.error or "")
+    """One row in this process; why it could not be done is in the result."""
+    marks = Marks.unpack(row.mask_uri, row.marks)
     try:
-        before = _decoded(photo.original, recipe, row.image_uri)
-        reference = _decoded(read(row.reference_uri, "image"), recipe, row.reference_uri)
+        made = _cleaner(recipe).clean(row.image_uri, marks.files, **marks.shapes)
+        before, reference = (
+            _pixels(read(uri, "image"), recipe, uri) for uri in (row.image_uri, row.reference_uri)
+        )
         if reference.shape != before.shape:
             raise RowError("evaluate.no_reference", f"{row.reference_uri} has another size.")
-        after = _decoded(photo.result, recipe, row.image_uri)
     except RowError as error:
         return Evaluated(row.id, recipe.name, None, str(error))
-    height, width = region.shape
-    seconds = sum(photo.lineage.seconds.values())
-    feather_px = recipe.mask.feather_for(width, height)
-    figures = measure(before, reference, after, region, feather_px=feather_px, seconds=seconds)
+    if not made.region.any():
+        return Evaluated(row.id, recipe.name, None, "Nothing is marked.")
+    after = _pixels(made.data, recipe, row.image_uri)
+    feather_px = recipe.mask.feather_for(before.shape[1], before.shape[0])
+    figures = measure(before, reference, after, made.region, feather_px=feather_px)
+    figures = replace(figures, seconds=sum(made.record.seconds.values()))
     if lpips:
-        distance = load_perceptual(lpips).distance(reference, after, region)
+        distance = load_perceptual(lpips).distance(reference, after, made.region)
         figures = replace(figures, lpips=distance)
-    shown = (before, reference, after) if views and region.any() else ()
-    pictures = tuple(_view(picture, region) for picture in shown)
+    shown = (before, reference, after) if views else ()
+    pictures = tuple(_view(picture, made.region) for picture in shown)
     return Evaluated(row.id, recipe.name, figures, views=pictures)
 
 
-@cache
-def _loaded(recipe: Recipe) -> list[tuple[str, Work | Together]]:
-    """All its steps but the last, which publishes; models load once per process."""
-    cv2.setNumThreads(1)
-    return [(step.name, step.make()) for step in steps(recipe, "")[:-1]]
+_cleaner = cache(Cleaner)  # models load once per process
+
+
+def _pixels(data: bytes, recipe: Recipe, uri: str) -> Bytes:
+    decoded = decode_photo(data, recipe.limits.max_megapixels, uri)
+    return colour.view(decoded.pixels, decoded.space)
 
 
 @cache
@@ -244,11 +231,6 @@ def load_perceptual(weights: Path) -> Perceptual:
     return Perceptual.load(weights)
 
 
-def _decoded(data: bytes, recipe: Recipe, uri: str) -> Bytes:
-    decoded = decode_photo(data, recipe.limits.max_megapixels, uri)
-    return colour.view(decoded.pixels, decoded.space)
-
-
 def measure(
     before: Bytes,
     reference: Bytes,
@@ -256,7 +238,6 @@ def measure(
     region: Bits,
     *,
     feather_px: int = 0,
-    seconds: float = 0.0,
 ) -> Figures:
     """Compare a result with its reference inside and around a region, and with its photo beyond.
 
@@ -266,7 +247,6 @@ def measure(
         after: likewise, the result.
         region: ``(h, w)`` bool, what was painted anew; some of it must be.
         feather_px: width of the soft edge around it.
-        seconds: passed on.
     """
     bounds = bounds_of(region)
     assert bounds is not None
@@ -288,7 +268,6 @@ def measure(
         ring_ssim=float(similar[ring].mean()) if ring.any() else 1.0,
         outside_levels=int(moved.max(initial=0)),
         seam=float(_edges(after)[border].mean() - _edges(reference)[border].mean()),
-        seconds=seconds,
     )
 
 
@@ -309,25 +288,19 @@ def _view(pixels: Bytes, region: Bits) -> bytes:
     bounds = bounds_of(region)
     assert bounds is not None
     margin = round(_SHOWN_SHARE * max(bounds.width, bounds.height)) + RING_PX
-    height, width = region.shape
-    part: Box = bounds.grown(margin).clipped(width, height)
-    scale = min(1.0, _VIEW_SIDE_PX / max(part.width, part.height))
-    size = (max(round(part.width * scale), 1), max(round(part.height * scale), 1))
-    small = cv2.resize(pixels[part.slices], size, interpolation=cv2.INTER_AREA)
-    _, coded = cv2.imencode(".webp", small[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 85])
-    return coded.tobytes()
+    part = bounds.grown(margin).clipped(region.shape[1], region.shape[0])
+    picture, buffer = Image.fromarray(pixels[part.slices]), io.BytesIO()
+    picture.thumbnail((_VIEW_SIDE_PX, _VIEW_SIDE_PX))
+    picture.save(buffer, "WEBP", quality=85)
+    return buffer.getvalue()
 
 
 def mean_figures(found: Sequence[Evaluated]) -> Figures | None:
     """Of one recipe: means, and of what differs outside the worst; None if all rows failed."""
-    figures = [each.figures for each in found if each.figures]
+    figures = [asdict(each.figures) for each in found if each.figures]
     if not figures:
         return None
-
-    def mean(name: str) -> float:
-        return float(np.mean([getattr(each, name) for each in figures]))
-
-    names = ("psnr", "ssim", "ring_psnr", "ring_ssim", "seam", "seconds")
-    worst = max(each.outside_levels for each in figures)
-    lpips = None if figures[0].lpips is None else mean("lpips")
-    return Figures(outside_levels=worst, lpips=lpips, **{name: mean(name) for name in names})
+    columns = {name: [each[name] for each in figures] for name in figures[0]}
+    worst = max(columns.pop("outside_levels"))
+    means = {name: None if None in of else float(np.mean(of)) for name, of in columns.items()}
+    return Figures(outside_levels=worst, **means)  # type: ignore[arg-type]

@@ -24,15 +24,14 @@ from jobs.pipeline.spec import Job
 from jobs.pipeline.transport import Problem, from_table, to_table
 from manifests.errors import CatalogCleanupError, error_from_code
 from stages.photo import Photo
-from stages.steps.base import Step, Together, Work, run_steps
+from stages.pipeline import Pipeline
+from stages.steps.base import Step
 
 #: Photos that are fetched ahead, or stored behind: enough to hide a storage's latency.
 _AHEAD = 8
 
 #: Files that wait for an actor take no more memory than this, but for the last one.
 _AHEAD_BYTES = 64 << 20
-
-Made = list[tuple[str, Work | Together]]
 
 
 class StageActor:
@@ -59,7 +58,9 @@ class StageActor:
         ahead, rest = _split(steps)
         behind, middle = (part[::-1] for part in _split(rest[::-1]))
         try:
-            self._ahead, self._steps, self._behind = _made(ahead), _made(middle), _made(behind)
+            self._ahead, self._middle, self._behind = (
+                Pipeline(part).load() for part in (ahead, middle, behind)
+            )
         except CatalogCleanupError as error:
             # Told with the first block: of an actor that dies while it is made, Ray tells a page.
             self._problem = error
@@ -102,11 +103,11 @@ class StageActor:
         """Take photos through the steps, so many together as these like."""
         while batch := list(islice(photos, self._together)):
             with time_limit(self._job.recipe.limits.max_seconds * len(batch)):
-                run_steps(batch, self._steps)
+                self._middle.run(*batch)
             if self._together > 1:
                 metrics.BATCH_FILL.add(len(batch) / self._together, pool=self._pool)
             for photo in batch:
-                if self._behind:
+                if self._behind.steps:
                     photo.drop_pixels()  # files may wait to be stored, pixels need not
                 yield photo
 
@@ -139,14 +140,8 @@ def _split(steps: Sequence[Step]) -> tuple[list[Step], list[Step]]:
     return waiting, list(dropwhile(lambda step: step.waits, steps))
 
 
-def _made(steps: Sequence[Step]) -> Made:
-    return [(step.name, step.make()) for step in steps]
-
-
-def _beside(photos: Iterator[Photo], steps: Made) -> Iterator[Photo]:
+def _beside(photos: Iterator[Photo], waiting: Pipeline) -> Iterator[Photo]:
     """Take photos through steps that wait, beside what the caller computes."""
-    if not steps:
+    if not waiting.steps:
         return photos
-    return overlapped(
-        photos, lambda photo: run_steps([photo], steps), threads=_AHEAD, most_bytes=_AHEAD_BYTES
-    )
+    return overlapped(photos, waiting.run, threads=_AHEAD, most_bytes=_AHEAD_BYTES)

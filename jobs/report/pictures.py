@@ -22,9 +22,8 @@ from stages.codecs.picture import Decoded
 from stages.photo import Photo
 from stages.pixels import colour
 from stages.pixels.boxes import Box
-from stages.pixels.masks import Bits, Bytes
+from stages.pixels.masks import Bits
 from stages.pixels.resize import working_size
-from stages.pixels.samples import to_8_bits
 from stages.recipe import Recipe
 from stages.steps.decode import decode
 from stages.steps.fetch import fetch
@@ -83,7 +82,7 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
     after = _result(row, recipe, made)
     for name, decoded in (("before", before), ("after", after)):
         if decoded:
-            picture = _picture(decoded)
+            picture = colour.as_displayed(decoded.pixels, decoded.space)
             store(f"{name}.webp", _shrunk(picture, _PREVIEW_SIDE_PX, _PREVIEW_QUALITY))
             made.shown.append(name)
             made.width, made.height = picture.size
@@ -92,7 +91,7 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
     if region is not None:
         made.outline = outline(region)
     if before and after and before.pixels.shape[:2] == after.pixels.shape[:2]:
-        pair = {"before": _picture(before), "after": picture}
+        pair = {"before": colour.as_displayed(before.pixels, before.space), "after": picture}
         for index, patch in enumerate(row["patches"] or []):
             crop = _box(patch["crop"])
             for name, whole in pair.items():
@@ -157,13 +156,6 @@ def _result(row: Mapping[str, Any], recipe: Recipe, made: Pictures) -> Decoded |
     except RowError as error:
         made.problem = str(error)
         return None
-
-
-def _picture(decoded: Decoded) -> Image.Image:
-    seen: Bytes = colour.view(decoded.pixels, decoded.space)
-    if decoded.alpha is None:
-        return Image.fromarray(seen)
-    return Image.fromarray(np.dstack([seen, to_8_bits(decoded.alpha)]))
 
 
 def _shrunk(picture: Image.Image, side_px: int, quality: int) -> bytes:

@@ -45,6 +45,16 @@ class Marks:
     shapes: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
+    def of(cls, files: list[str], **cells: Any) -> Marks:
+        """Take cells of shapes as a program has them: lists, objects, NumPy arrays; None: no cell.
+
+        Raises:
+            ValueError: a cell has no form in JSON.
+        """
+        texts = {name: _cell_as_json(cell) for name, cell in cells.items() if cell is not None}
+        return cls(files, {name: _from_json(name, text) for name, text in texts.items()})
+
+    @classmethod
     def unpack(cls, mask_uri: str, marks: str | None) -> Marks:
         """Read what :meth:`pack` made."""
         shapes = json.loads(marks) if marks else {}
@@ -142,9 +152,11 @@ def _cell_as_json(cell: Any) -> str:
     return json.dumps(cell, default=_for_json)
 
 
-def _for_json(value: Any) -> float | str:
+def _for_json(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode("latin-1")
+    if hasattr(value, "tolist"):  # arrays and their numbers
+        return value.tolist()
     return float(value) if isinstance(value, Decimal) else str(value)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import assert_never
 
 import cv2
@@ -19,6 +20,9 @@ Classical = TeleaOptions | NavierStokesOptions | PatchMatchOptions
 #: Takes ``(h, w, 3)`` uint8 RGB, an ``(h, w)`` uint8 mask (255: fill), and a seed of 0 to 2**32 - 1
 #: that exact methods ignore. Returns new pixels that equal the old ones where the mask is 0.
 FillOne = Callable[[Bytes, Bytes, int], Bytes]
+
+#: The library draws from the random numbers of the process: threads take turns.
+_patchmatch_lock = Lock()
 
 
 def load(options: Classical, weights: Path | None) -> Fill:
@@ -63,8 +67,9 @@ def _patchmatch(patch_radius_px: int) -> FillOne:
     """
 
     def fill(pixels: Bytes, mask: Bytes, seed: int) -> Bytes:
-        patch_match.set_random_seed(seed)
-        filled = patch_match.inpaint(pixels, mask, patch_size=patch_radius_px)
+        with _patchmatch_lock:
+            patch_match.set_random_seed(seed)
+            filled = patch_match.inpaint(pixels, mask, patch_size=patch_radius_px)
         return np.where(mask[..., None] > 0, filled, pixels)
 
     return fill

@@ -16,7 +16,7 @@ import cv2
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
-from PIL import ImageCms
+from PIL import Image, ImageCms
 
 from stages.pixels.masks import Bits, Bytes
 from stages.pixels.samples import Samples, Space, to_8_bits
@@ -40,6 +40,14 @@ def view(pixels: Samples, space: Space) -> Bytes:
     if not _needs_conversion(space):
         return np.ascontiguousarray(to_8_bits(colours))
     return _to_srgb(colours, space)
+
+
+def as_displayed(pixels: Samples, space: Space) -> Image.Image:
+    """``(h, w, c)`` in ``space`` as a Pillow picture, sRGB with 8 bits: RGB, or RGBA with alpha."""
+    seen = view(pixels, space)
+    if pixels.shape[2] == space.channels:
+        return Image.fromarray(seen)
+    return Image.fromarray(np.dstack([seen, to_8_bits(pixels[..., -1])]))
 
 
 def paint(fill: Bytes, around: Samples, hole: Bits, space: Space) -> Samples:

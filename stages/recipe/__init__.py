@@ -39,6 +39,10 @@ from stages.traits import NEUTRAL, Section
 #: options are others then.
 SCHEMA = 1
 
+#: Options to change: ``path.to.option=value`` each, the value as in TOML (bare words are taken as
+#: strings); or a mapping of ``path.to.option`` to values.
+Overrides = Iterable[str] | Mapping[str, Any]
+
 _PRESETS = resources.files("stages.recipe") / "presets"
 
 
@@ -90,24 +94,21 @@ class Recipe(Section):
         return None if self.refine and self.refine.when == "never" else self.refine
 
     @classmethod
-    def load(cls, name_or_path: str, overrides: Iterable[str] = ()) -> Self:
+    def load(cls, name_or_path: str, overrides: Overrides = ()) -> Self:
         """Load a shipped recipe by name, or any by the path of its TOML file.
 
         Args:
             name_or_path: e.g. ``telea``, or ``./mine.toml``.
-            overrides: ``path.to.option=value`` each, the value as in TOML (bare words are taken
-                as strings).
+            overrides: see :data:`Overrides`.
         """
         table = _read_toml(name_or_path)
-        for override in overrides:
-            _override(table, override)
+        _override(table, overrides)
         return cls.from_table(table, source=name_or_path)
 
-    def with_options(self, overrides: Iterable[str]) -> Self:
-        """The recipe with options changed, each as ``path.to.option=value``."""
+    def with_options(self, overrides: Overrides) -> Self:
+        """The recipe with options changed."""
         table = self.model_dump(mode="json", exclude_none=True)
-        for override in overrides:
-            _override(table, override)
+        _override(table, overrides)
         return self.from_table(table, source=self.name)
 
     @classmethod
@@ -185,23 +186,29 @@ def _read_toml(name_or_path: str) -> dict[str, Any]:
     return read_toml(path, "recipe.invalid")
 
 
-def _override(table: dict[str, Any], override: str) -> None:
-    """Set one ``path.to.option=value`` in a parsed TOML table."""
+def _override(table: dict[str, Any], overrides: Overrides) -> None:
+    """Set options in a parsed TOML table."""
+    pairs = overrides.items() if isinstance(overrides, Mapping) else map(_parsed, overrides)
+    for dotted, value in pairs:
+        *sections, option = dotted.split(".")
+        inner = table
+        for key in sections:
+            inner = inner.setdefault(key, {})
+            if not isinstance(inner, dict):
+                raise RecipeError("recipe.invalid", f"{dotted}: {key} is not a section.")
+        if option == "method" and inner.get(option) != value:
+            inner.clear()  # the options of another method mean nothing to this one
+        inner[option] = value
+
+
+def _parsed(override: str) -> tuple[str, Any]:
+    """The option's dotted name, and its value, of a text ``path.to.option=value``."""
     dotted, equals, text = override.partition("=")
-    keys = dotted.strip().split(".")
-    if not equals or not all(keys):
+    if not equals or not all(dotted.strip().split(".")):
         raise RecipeError(
             "recipe.invalid", f"--set {override!r} is not of the form path.to.option=value."
         )
     try:
-        value = tomllib.loads(f"value = {text.strip()}")["value"]
+        return dotted.strip(), tomllib.loads(f"value = {text.strip()}")["value"]
     except tomllib.TOMLDecodeError:
-        value = text.strip()
-    *sections, option = keys
-    for key in sections:
-        table = table.setdefault(key, {})
-        if not isinstance(table, dict):
-            raise RecipeError("recipe.invalid", f"--set {override!r}: {key} is not a section.")
-    if option == "method" and table.get(option) != value:
-        table.clear()  # the options of another method mean nothing to this one
-    table[option] = value
+        return dotted.strip(), text.strip()

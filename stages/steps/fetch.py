@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 
 from manifests.storage import row_files as storage
+from manifests.storage.base import Content
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.steps.base import Work
 
 
-def fetch(recipe: Recipe) -> Work:
+def fetch(recipe: Recipe, in_memory: Mapping[str, bytes] | None = None) -> Work:
     """Make the step that reads the photo and its masks, and notes their versions and hashes.
+
+    Files ``in_memory``, by the names that stand for their URIs, are not read; they have no version.
 
     It raises what :func:`manifests.storage.row_files.fetch` does.
     """
     schemes = recipe.limits.schemes
 
+    def content(uri: str, role: str) -> Content:
+        if in_memory and uri in in_memory:
+            return Content(in_memory[uri], "")
+        return storage.fetch(uri, role, schemes)
+
     def work(photo: Photo) -> None:
         row = photo.lineage
-        image = storage.fetch(row.image_uri, "image", schemes)
-        photo.original, row.image_version = image.data, image.version
+        image = content(row.image_uri, "image")
+        photo.original, row.image_version = image.data, image.version or None
         row.image_sha256 = hashlib.sha256(image.data).hexdigest()
         masks = [
-            image if uri == row.image_uri else storage.fetch(uri, "mask", schemes)
-            for uri in photo.marks.files
+            image if uri == row.image_uri else content(uri, "mask") for uri in photo.marks.files
         ]
         photo.mask_files = [mask.data for mask in masks]
-        row.mask_version = " ".join(mask.version for mask in masks) or None
+        row.mask_version = " ".join(mask.version for mask in masks).strip() or None
         hashes = [hashlib.sha256(mask.data).hexdigest() for mask in masks]
         if len(hashes) > 1:
             row.mask_sha256 = hashlib.sha256("".join(hashes).encode()).hexdigest()

@@ -14,13 +14,12 @@ from pathlib import Path
 
 import cv2
 
-from jobs.clean import steps
 from manifests.schema import LineageRow
 from stages.photo import Photo
+from stages.pipeline import Pipeline
 from stages.recipe import Recipe
-from stages.steps.base import Together, Work, run_steps
 
-_made: list[tuple[str, Work | Together]] = []
+_made: list[Pipeline] = []
 
 
 def rows_of(manifest: Path) -> list[tuple[str, str, str]]:
@@ -32,14 +31,14 @@ def rows_of(manifest: Path) -> list[tuple[str, str, str]]:
 def make_steps(results: str, recipe: Recipe) -> None:
     """Make this process ready for :func:`clean_one`."""
     cv2.setNumThreads(1)
-    _made.extend((step.name, step.make()) for step in steps(recipe, results))
+    _made.append(Pipeline.of(recipe, results).load())
 
 
 def clean_one(row: tuple[str, str, str]) -> str | None:
     """Take a photo through the steps; returns what went wrong."""
     name, image, mask = row
     photo = Photo(LineageRow(id=name, image_uri=image, mask_uri=mask))
-    run_steps([photo], _made)
+    _made[-1].run(photo)
     return photo.lineage.error
 
 

@@ -29,9 +29,9 @@ from ray.data._internal.execution.execution_callback import ExecutionCallback
 from rich.console import Console
 
 from cluster.pools import PoolSize
-from jobs import clean
 from jobs.estimate.seconds import defaults
 from jobs.run import run
+from stages.pipeline import steps as steps_of
 from stages.recipe import Recipe
 from stages.steps.base import Step
 from tests.bench.catalog import make_catalog
@@ -143,7 +143,7 @@ def efficiency(recipe: Recipe, photos: int, megapixels: float, figures: Figures)
         folder, sample = Path(name), max(1, photos // _SAMPLE)
         manifest = make_catalog(folder / "catalog", photos, megapixels).manifest
         before = _alone(manifest, recipe, sample)
-        one = _by_dag(manifest, recipe, folder / "one", None, clean.steps)
+        one = _by_dag(manifest, recipe, folder / "one", None, steps_of)
         alone = (before["seconds"] + _alone(manifest, recipe, sample)["seconds"]) / (2 * sample)
         # Steps form four groups in three pools: the first and the last ones both run on CPUs.
         share = PoolSize(_CORES, _CORES, cpus=1 / 4)

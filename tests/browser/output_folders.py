@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from selenium import webdriver
 
-from jobs import clean
 from jobs.pipeline.pending import extra_schema, read_pending
 from jobs.pipeline.recorder import Recorder
 from jobs.pipeline.spec import Job
@@ -23,8 +22,8 @@ from manifests import runs
 from manifests.ledger import RetryPolicy
 from manifests.planning.plan import Plan, make_plan, shard_name
 from manifests.schema import lineage_schema
+from stages.pipeline import Pipeline, steps
 from stages.recipe import Recipe
-from stages.steps.base import run_steps
 
 
 def clean_here(manifest: Path | str, output: Path | str, recipe: Recipe) -> Job:
@@ -33,12 +32,12 @@ def clean_here(manifest: Path | str, output: Path | str, recipe: Recipe) -> Job:
     facts = {"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash}
     record = runs.claim(str(output), facts)
     extra = extra_schema(plan.shard(0).read_table().schema)
-    job = Job(plan, extra, recipe, RetryPolicy(record.run_id), record, clean.steps)
-    made = [(step.name, step.make()) for step in clean.steps(recipe, str(output))]
+    job = Job(plan, extra, recipe, RetryPolicy(record.run_id), record, steps)
+    pipeline = Pipeline.of(recipe, str(output))
     recorder = Recorder(job)
     for shard in range(plan.shards):
         for photo in read_pending(job, shard):
-            run_steps([photo], made)
+            pipeline.run(photo)
             recorder.add(photo)
     recorder.record()
     record.write(status="finished", seconds=2.5)

@@ -19,14 +19,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-from jobs.clean import steps
 from manifests.planning.marks import Marks
 from manifests.schema import LineageRow
 from stages.photo import Photo
+from stages.pipeline import Pipeline
 from stages.recipe import Recipe
-from stages.steps.base import run_steps
 from stages.verify import Promise, UncheckableError, compare
 from tests.hostile.corpus import Case, all_cases
 
@@ -121,7 +119,7 @@ def _work(folder: Path, memory_mib: int) -> None:
     """In the child: all cases named on stdin, one line of JSON each."""
     names = json.load(sys.stdin)
     rows = {name: rest for name, *rest in json.loads((folder / "cases.json").read_text())}
-    _steps("", ())  # loads what is large before the limit counts
+    _pipeline("", ()).load()  # loads what is large before the limit counts
     resource.setrlimit(resource.RLIMIT_DATA, (memory_mib << 20, memory_mib << 20))
     for name in names:
         Path("/proc/self/clear_refs").write_text("5")  # the peak of memory counts anew
@@ -136,9 +134,8 @@ def _work(folder: Path, memory_mib: int) -> None:
 
 
 @cache
-def _steps(output: str, options: tuple[str, ...]) -> list[tuple[str, Any]]:
-    recipe = Recipe.load("telea", list(options))
-    return [(step.name, step.make()) for step in steps(recipe, output)]
+def _pipeline(output: str, options: tuple[str, ...]) -> Pipeline:
+    return Pipeline.of(Recipe.load("telea", options), output)
 
 
 def _end(
@@ -148,7 +145,7 @@ def _end(
     mask_uri, marks = Marks(masks, shapes).pack()
     row = LineageRow(id=Path(image).stem, image_uri=image, mask_uri=mask_uri, marks=marks)
     photo = Photo(row)
-    run_steps([photo], _steps(folder, tuple(options)))
+    _pipeline(folder, tuple(options)).run(photo)
     if not photo.ok:
         return row.error_code or "", row.error or ""
     try:

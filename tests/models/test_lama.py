@@ -17,14 +17,13 @@ from safetensors.torch import save_file
 from spandrel.architectures.LaMa import LaMa
 from torch import Tensor, nn
 
-from jobs.clean import steps
 from manifests.errors import RecipeError, RowError, WeightsError
 from stages.models.lama import Lama
 from stages.models.simple_lama import SimpleLamaNetwork
+from stages.pipeline import Pipeline
 from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
 from stages.recipe.options import LamaOptions
-from stages.steps.base import run_steps
 from tests.support import DEMO, encoded, photo_of, upright_rgb
 from tests.support.lama_networks import dat_weights, hole, needs_gpu, random_lama
 from tests.support.networks import save_torchscript
@@ -110,7 +109,7 @@ def test_both_engines_make_the_same_photo_through_the_steps(
         mask = np.zeros(coffee.shape[:2], np.uint8)
         mask[150:190, 100:130] = 255
         photo = photo_of(encoded(coffee), encoded(mask))
-        run_steps([photo], [(step.name, step.make()) for step in steps(recipe, "")[1:-1]])
+        Pipeline.of(recipe).after("fetch").run(photo)
         assert photo.decoded is not None, photo.lineage.error
         made.append(np.asarray(photo.decoded.pixels, np.uint8))
         weights.append(photo.lineage.weights)

@@ -16,10 +16,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from jobs.local import try_one
 from manifests.errors import WeightsError
-from manifests.planning.marks import Marks
 from manifests.schema import LineageRow
+from stages.photo import Photo
+from stages.pipeline import Pipeline
 from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
 from tests.support import encoded, write
@@ -37,9 +37,9 @@ def cleaned(coffee: Bytes, tmp_path: Path) -> Callable[..., LineageRow]:
     mask = write(tmp_path / "mask.png", encoded(Image.fromarray(hole(coffee[:96, :96]))))
 
     def clean(recipe: str, *options: str) -> LineageRow:
-        out = tmp_path / "cleaned.png"
-        row = try_one(photo, Marks([mask], {}), str(out), Recipe.load(recipe, options))
-        assert out.exists() == (row.status == "ok")
+        row = LineageRow(id="cleaned", image_uri=photo, mask_uri=mask)
+        Pipeline.of(Recipe.load(recipe, options), str(tmp_path / "out")).run(Photo(row))
+        assert any(tmp_path.glob("out/images/*/*")) == (row.status == "ok")
         return row
 
     return clean
@@ -117,4 +117,4 @@ def test_another_network_is_told_and_nothing_is_stored(
     with pytest.raises(WeightsError, match="is not of LaMa, but of DAT") as error:
         cleaned("lama", f"remove.weights={dat_weights()}")
     assert error.value.code == "weights.unusable"
-    assert not (tmp_path / "cleaned.png").exists()
+    assert not (tmp_path / "out").exists()

@@ -19,12 +19,11 @@ from PIL import Image
 from rich.console import Console
 
 from cluster.pools import PoolSize
-from jobs.local import try_one
 from jobs.preflight import prepare
 from jobs.results.verify import verify
 from jobs.run import Outcome, run
 from manifests.errors import WeightsError
-from manifests.planning.marks import Marks
+from stages.cleaner import Cleaner
 from stages.models.refiners.sigmas import comfy_sigmas
 from stages.recipe import Recipe
 from tests.support import DEMO, encoded, upright_rgb
@@ -184,11 +183,11 @@ def test_try_makes_what_the_run_made(
         if photo.startswith("coffee"):
             continue  # its prompt is the manifest's
         image, mask = (str(moved.parent / f"other-{photo}{end}.png") for end in ("", "-mask"))
-        row = try_one(image, Marks([mask], {}), str(tmp_path / f"tried-{photo}.png"), recipe)
-        made = (tmp_path / f"tried-{photo}.png").read_bytes()
-        assert made == made_by(results / name, photo)
+        made = Cleaner(recipe).clean(image, mask)
+        assert made.data == made_by(results / name, photo)
         recorded = lineage(results / name).loc[photo].patches
-        assert [patch.seed for patch in row.patches] == [patch["seed"] for patch in recorded]
+        seeds = [patch.seed for patch in made.record.patches]
+        assert seeds == [patch["seed"] for patch in recorded]
 
 
 def moved_to(path: str, folder: Path) -> str:

@@ -19,16 +19,15 @@ import pytest
 from PIL import AvifImagePlugin, Image
 from rich.console import Console
 
-from jobs.clean import steps
-from jobs.local import try_one
 from jobs.run import run
 from manifests.planning.marks import Marks
 from manifests.schema import LineageRow
+from stages.cleaner import clean
 from stages.codecs import pillow_io
 from stages.photo import Photo
+from stages.pipeline import Pipeline
 from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
-from stages.steps.base import run_steps
 from tests.conftest import Command
 from tests.support import DEMO, encoded, write
 
@@ -47,8 +46,7 @@ def planned(image: str, marks: Marks, *options: str, recipe: str = "telea") -> L
     """What the lineage says of a photo whose patches are cut."""
     mask_uri, rest = marks.pack()
     row = LineageRow(id=Path(image).stem, image_uri=image, mask_uri=mask_uri, marks=rest)
-    first = steps(Recipe.load(recipe, options), "")[:4]
-    run_steps([Photo(row)], [(step.name, step.make()) for step in first])
+    Pipeline.of(Recipe.load(recipe, options)).until("cut").run(Photo(row))
     assert row.error is None
     return row
 
@@ -138,7 +136,7 @@ def test_try_makes_what_a_run_makes(
             done = command("try", copy, mask, tried, "--recipe", name)
             assert done.returncode == 0, done.stderr
         else:
-            row = try_one(copy, Marks([mask], {}), str(tried), recipe)
+            row = clean(copy, mask, recipe, output=str(tried)).record
             assert seeds_of(row) == [patch["seed"] for patch in made.patches[f"row-{index}"]]
         expected = Path(made.output_uri[f"row-{index}"]).read_bytes()
         assert tried.read_bytes() == expected != Path(copy).read_bytes()
@@ -147,9 +145,9 @@ def test_try_makes_what_a_run_makes(
 def test_try_computes_with_as_many_threads_as_an_actor_of_one_cpu() -> None:
     """Networks on a CPU add up in an order that the number of threads decides."""
     code = (
-        "import jobs.local\n"
+        "import stages.cleaner\n"
         "def threads(*_): import torch; print(torch.get_num_threads()); raise SystemExit\n"
-        "jobs.local.try_one = threads\n"
+        "stages.cleaner.Cleaner = threads\n"
         "from jobs.cli import app\n"
         "app(['try', 'a.png', 'm.png', 'o.png'])"
     )

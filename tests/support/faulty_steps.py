@@ -9,8 +9,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from jobs.clean import steps
 from stages.photo import Photo
+from stages.pipeline import steps
 from stages.recipe import Recipe
 from stages.steps.base import Step, Work
 

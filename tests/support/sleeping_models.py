@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from jobs import clean
 from stages.photo import Photo
+from stages.pipeline import steps
 from stages.recipe import Recipe
 from stages.steps.base import Step, Together, Work
 
@@ -41,15 +41,15 @@ class SleepingModels:
     trace: Path | None = None
 
     def __call__(self, recipe: Recipe, output: str) -> Sequence[Step]:
-        """As :func:`jobs.clean.steps`, with the fill on small GPUs and a wait on large ones."""
-        steps = []
-        for step in clean.steps(recipe, output):
+        """As :func:`stages.pipeline.steps`; the fill is on small GPUs, a wait on large ones."""
+        made = []
+        for step in steps(recipe, output):
             if step.name != "remove":
-                steps.append(step)
+                made.append(step)
                 continue
-            steps.append(replace(step, pool="small_gpu", make=_slowed(step.make, self.remove_s)))
-            steps.append(Step("refine", "large_gpu", _waiting(self.refine_s, self.trace)))
-        return steps
+            made.append(replace(step, pool="small_gpu", make=_slowed(step.make, self.remove_s)))
+            made.append(Step("refine", "large_gpu", _waiting(self.refine_s, self.trace)))
+        return made
 
 
 def read_traces(folder: Path) -> list[Times]:

@@ -173,6 +173,8 @@ def test_commands_and_options_in_documents_exist(document: str) -> None:
         command: Any = root
         rest = words
         while isinstance(command, Group) and rest and not rest[0].startswith("-"):
+            if rest[0] not in command.commands and hasattr(command, "default"):
+                rest = [command.default, *rest]
             assert rest[0] in command.commands, words
             command, rest = command.commands[rest[0]], rest[1:]
         params = [*command.params]

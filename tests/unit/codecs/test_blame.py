@@ -12,11 +12,10 @@ import pytest
 import tifffile
 from PIL import Image, PngImagePlugin
 
-from jobs.clean import steps
 from manifests.schema import LineageRow
 from stages.photo import Photo
+from stages.pipeline import Pipeline
 from stages.recipe import Recipe
-from stages.steps.base import run_steps
 from tests.support import corpus, encoded
 
 BOX = "[[60, 40, 30, 24]]"
@@ -33,7 +32,7 @@ def ending(folder: Path, image: bytes, mask: bytes | None = None, *options: str)
         row.mask_uri = str(folder / "mask")
     photo = Photo(row)
     recipe = Recipe.load("telea", list(options))
-    run_steps([photo], [(s.name, s.make()) for s in steps(recipe, str(folder / "out"))])
+    Pipeline.of(recipe, str(folder / "out")).run(photo)
     return row.error_code or "ok", row.error or ""
 
 

@@ -13,14 +13,13 @@ import pillow_heif
 import pytest
 from PIL import Image
 
-from jobs.clean import steps
 from jobs.cli.options import DEFAULT_RECIPE
 from manifests.schema import LineageRow
 from stages.codecs.jpeg import libjpeg
 from stages.photo import Photo
+from stages.pipeline import Pipeline
 from stages.pixels.masks import Bits, distance_outside
 from stages.recipe import Recipe
-from stages.steps.base import run_steps
 from tests.support import DEMO, encoded, upright_rgb
 
 EXACT = "output.fidelity=exact"
@@ -30,7 +29,7 @@ JPEGS = sorted((DEMO / "photos").glob("*.jpg"))
 def cleaned(image: Path, mask: Path, output: Path, recipe: Recipe) -> LineageRow:
     row = LineageRow(id="1", image_uri=str(image), mask_uri=str(mask), recipe_hash=recipe.hash)
     photo = Photo(row)
-    run_steps([photo], [(step.name, step.make()) for step in steps(recipe, str(output))])
+    Pipeline.of(recipe, str(output)).run(photo)
     return photo.lineage
 
 

@@ -12,12 +12,11 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from jobs.clean import steps
 from manifests.schema import LineageRow
 from stages.codecs.repair import repaired
 from stages.photo import Photo
+from stages.pipeline import Pipeline
 from stages.recipe import Recipe
-from stages.steps.base import run_steps
 from tests.hostile.formats import chunk
 from tests.support import encoded
 
@@ -35,7 +34,7 @@ def cleaned(
     row = LineageRow(id="1", image_uri=str(folder / "photo"), marks=json.dumps({"boxes": boxes}))
     photo = Photo(row)
     recipe = Recipe.load("telea", list(options))
-    run_steps([photo], [(s.name, s.make()) for s in steps(recipe, str(folder / "out"))])
+    Pipeline.of(recipe, str(folder / "out")).run(photo)
     return photo
 
 
@@ -163,8 +162,7 @@ def test_a_mask_is_repaired_as_a_photo_is(photo: Pixels, tmp_path: Path) -> None
                 id="1", image_uri=str(tmp_path / "photo"), mask_uri=str(tmp_path / "mask")
             )
             recipe = Recipe.load("telea", list(options))
-            made = [(s.name, s.make()) for s in steps(recipe, str(tmp_path / "out"))]
-            run_steps([Photo(row)], made)
+            Pipeline.of(recipe, str(tmp_path / "out")).run(Photo(row))
             assert row.error_code == ends
             assert ends or (row.fidelity_note or "").endswith("(mask)")
 

@@ -16,15 +16,14 @@ import pytest
 import tifffile
 from PIL import Image, PngImagePlugin
 
-from jobs.clean import steps
 from manifests.schema import LineageRow
 from stages.codecs import updater
 from stages.codecs.stale import exif, jpeg, photoshop
 from stages.codecs.tiff import codec as tiff
 from stages.codecs.tiff import tags as tiff_tags
 from stages.photo import Photo
+from stages.pipeline import Pipeline
 from stages.recipe import Recipe
-from stages.steps.base import run_steps
 from stages.verify import Finding, Promise, compare, differing
 from stages.verify.containers import list_parts
 from tests.support import encoded
@@ -93,7 +92,7 @@ def file(
 def clean(tmp_path: Path, spot: npt.NDArray[np.bool_]) -> Clean:
     """What the pipeline's steps make of a file, and what they record of it."""
     recipe = Recipe.load("navier-stokes")
-    works = [(step.name, step.make()) for step in steps(recipe, str(tmp_path))]
+    pipeline = Pipeline.of(recipe)
     (tmp_path / "mask.png").write_bytes(encoded(np.where(spot, 255, 0).astype(np.uint8)))
 
     def call(data: bytes) -> tuple[bytes, Promise]:
@@ -101,7 +100,7 @@ def clean(tmp_path: Path, spot: npt.NDArray[np.bool_]) -> Clean:
         mask = str(tmp_path / "mask.png")
         row = LineageRow("1", image_uri=str(tmp_path / "photo"), mask_uri=mask)
         photo = Photo(row)
-        run_steps([photo], works)
+        pipeline.run(photo)
         assert photo.ok, row.error
         assert photo.changed is not None
         return photo.result, Promise(row.fidelity or "", photo.changed, row.metadata_note or "")

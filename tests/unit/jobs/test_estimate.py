@@ -14,13 +14,13 @@ import pytest
 import typer
 
 from cluster.pools import CpuPool, LargeGpuPool, NodeType, Pools, SmallGpuPool
-from jobs import clean
 from jobs.cli.estimate import duration
 from jobs.estimate.fleet import Site, fastest, in_time, ramp, site_of
 from jobs.estimate.report import Estimate, Question, changes, estimate
 from jobs.estimate.seconds import Catalog, Part, Pilot, StepTime, defaults, parts_of
 from manifests.errors import ClusterError, ManifestError
 from manifests.reading.read import count_rows, find_files
+from stages.pipeline import steps as steps_of
 from stages.recipe import Recipe, preset_names
 from tests.conftest import Command
 from tests.support import DEMO
@@ -62,7 +62,7 @@ def test_a_manifest_without_rows_cannot_be_estimated(tmp_path: Path) -> None:
 @pytest.mark.parametrize("recipe", preset_names())
 def test_every_recipe_has_a_figure_for_each_of_its_steps(recipe: str) -> None:
     found = of(recipe, 10_000)
-    steps = [step.name for step in clean.steps(Recipe.load(recipe), "output")]
+    steps = [step.name for step in steps_of(Recipe.load(recipe), "output")]
     timed = [step.name for part in found.parts for step in part.steps if step.name != "transport"]
     assert timed == steps
     if recipe in ("telea", "navier-stokes", "patchmatch"):
@@ -75,7 +75,7 @@ def site(*, actors: int, min_actors: int = 1, losses: float = 0.0) -> Site:
     """Nodes of two CPUs at $3.6 an hour, which start in 100 s, and their actors in 5 s."""
     nodes = {"cpu": NodeType(cpus=2, max_nodes=(actors + 1) // 2)}
     pools = Pools(cpu=CpuPool(min_actors=min_actors, max_actors=actors), nodes=nodes)
-    steps = clean.steps(Recipe.load("telea"), "")
+    steps = steps_of(Recipe.load("telea"), "output")
     made = site_of(pools, steps, 10_000_000, prices={"cpu": 3.6}, spot_loss_rate=losses)
     return replace(made, nodes={"cpu": replace(made.nodes["cpu"], start_s=100.0)})
 
@@ -142,7 +142,7 @@ def test_each_change_is_one_of_the_recipe_and_saves_what_it_says(
 
 def test_a_step_without_a_figure_and_nodes_without_a_price_are_refused() -> None:
     recipe = Recipe.load("clean")
-    steps = clean.steps(recipe, "")
+    steps = steps_of(recipe, "output")
     with pytest.raises(ClusterError, match=r"refine\.flux-fill\.cpu") as error:
         parts_of(steps, recipe, Catalog(100, 12.0), has_gpus=False)
     assert error.value.code == "cluster.no_figure"
@@ -173,7 +173,7 @@ def test_a_pilot_runs_seconds_replace_the_defaults(command: Command, tmp_path: P
 
 def test_options_that_the_pilot_did_not_have_scale_its_seconds() -> None:
     recipe = Recipe.load("clean")
-    steps = clean.steps(recipe, "")
+    steps = steps_of(recipe, "output")
     pilot = Pilot(recipe, 500, {"refine": 10.0, "decode": 0.1}, 6.0)
     fewer = recipe.with_options(["refine.steps=10"])
     of_refine = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision.models import alexnet, vgg11
 
-from jobs.evaluation.benchmark import make_benchmark
 from jobs.evaluation.evaluate import (
     SAME_DB,
     evaluate,
@@ -25,6 +25,7 @@ from jobs.evaluation.evaluate import (
     read_rows,
 )
 from jobs.evaluation.perceptual import Perceptual
+from jobs.evaluation.synthetic import make_benchmark
 from manifests.errors import ManifestError, WeightsError
 from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
@@ -191,6 +192,22 @@ def test_a_manifest_without_references_is_refused(tmp_path: Path) -> None:
         read_rows(write(tmp_path / "n.csv", text))
 
 
+def test_the_command_makes_the_same_benchmark(
+    command: Command, benchmark: Path, tmp_path: Path
+) -> None:
+    sources = sorted((benchmark.parent.parent / "sources").iterdir())
+    made = command("evaluate", "make", *sources, "-o", "made")
+    assert (made.returncode, made.stdout) == (0, f"{Path('made/manifest.csv')}\n")
+    assert (tmp_path / "made" / "manifest.csv").read_text() == benchmark.read_text()
+
+
+def test_a_row_that_marks_nothing_has_no_figures(benchmark: Path, tmp_path: Path) -> None:
+    row, *_ = read_rows(str(benchmark))
+    black = write(tmp_path / "black.png", encoded(np.zeros_like(upright_rgb(Path(row.mask_uri)))))
+    found = evaluate_row(replace(row, mask_uri=black), Recipe.load("telea"))
+    assert (found.figures, found.error) == (None, "Nothing is marked.")
+
+
 def test_the_command_prints_a_table_and_writes_a_page_that_loads_nothing(
     command: Command, benchmark: Path, tmp_path: Path
 ) -> None:
@@ -204,7 +221,7 @@ def test_the_command_prints_a_table_and_writes_a_page_that_loads_nothing(
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/webp;base64,") == 3 * 6
     assert "http" not in page
-    assert command("evaluate", benchmark, benchmark).returncode == 1
+    assert command("evaluate", benchmark, benchmark).returncode == 2
 
 
 def test_the_command_adds_lpips_to_the_table_and_to_each_result(

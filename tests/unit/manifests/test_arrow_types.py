@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from jobs import clean
 from jobs.pipeline.pending import extra_schema, read_pending
 from jobs.pipeline.recorder import Recorder
 from jobs.pipeline.spec import Job
@@ -27,6 +26,7 @@ from manifests.planning.plan import load_plan, make_plan
 from manifests.reading.arrow_types import plain_column, plain_table
 from manifests.schema import LineageRow
 from stages.photo import Photo
+from stages.pipeline import steps
 from stages.recipe import Recipe
 from stages.steps.base import fail
 from tests.browser.output_folders import write_page
@@ -179,7 +179,7 @@ def fail_all(output: str) -> None:
     assert plan
     run = runs.claim(output, {"recipe": TELEA.model_dump(mode="json"), "recipe_hash": TELEA.hash})
     planned = plan.shard(0).read_table()
-    job = Job(plan, extra_schema(planned.schema), TELEA, RetryPolicy(run.run_id), run, clean.steps)
+    job = Job(plan, extra_schema(planned.schema), TELEA, RetryPolicy(run.run_id), run, steps)
     recorder = Recorder(job)
     extra = job.extra.names
     for photo in read_pending(job, 0):

@@ -11,14 +11,13 @@ import pytest
 from pydantic import Field
 
 from cluster.pools import Pools
-from jobs.clean import steps
 from jobs.pipeline.placement import batched
 from manifests.errors import WeightsError
 from stages import recipe as recipes
 from stages.photo import Photo
+from stages.pipeline import Pipeline, steps
 from stages.pixels.masks import Bytes
 from stages.recipe.options import LamaOptions, TeleaOptions
-from stages.steps.base import run_steps
 from stages.weights.find import of_recipe
 from tests.support import encoded, photo_of, toy_removal
 from tests.support.toy_removal import ToyOptions
@@ -49,7 +48,7 @@ def marked(side: int = 40) -> Photo:
 
 
 def cleaned(recipe: Recipe, *photos: Photo) -> None:
-    run_steps(photos, [(step.name, step.make()) for step in steps(recipe, "")[1:-1]])
+    Pipeline.of(recipe).after("fetch").run(*photos)
 
 
 def pixels_of(photo: Photo) -> Bytes:

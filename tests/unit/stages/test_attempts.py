@@ -13,14 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs.clean import steps
 from jobs.pipeline.transport import from_table, to_table
 from manifests.errors import RecipeError
 from stages.photo import CropPatch, Photo
+from stages.pipeline import Pipeline
 from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
 from stages.recipe.options import FluxFillOptions
-from stages.steps.base import run_steps
 from tests.support import encoded, photo_of
 from tests.support import object_painter as painting
 from tests.support.object_painter import Painter
@@ -64,8 +63,7 @@ def marked(coffee: Bytes, *boxes: tuple[int, int, int, int]) -> Photo:
 
 def refined(recipe: Recipe, *photos: Photo) -> None:
     """Take photos through all the steps between reading and storing."""
-    works = [(step.name, step.make()) for step in steps(recipe, "")[1:-1]]
-    run_steps(photos, works)
+    Pipeline.of(recipe).after("fetch").run(*photos)
     assert [photo.lineage.error for photo in photos] == [None] * len(photos)
 
 
@@ -176,8 +174,7 @@ def test_an_output_that_is_no_picture(
     paint("nothing")
     photo = marked(coffee, BOXES[0])
     recipe = recipe_of(tmp_path, *(["judge.bad_output=remove"] if tolerant else []))
-    works = [(step.name, step.make()) for step in steps(recipe, "")[1:-1]]
-    run_steps([photo], works)
+    Pipeline.of(recipe).after("fetch").run(photo)
     row = photo.lineage
     if not tolerant:
         assert (row.error_code, row.error_stage) == ("model.bad_output", "refine")
@@ -230,7 +227,7 @@ def test_smooth_patches_are_left_out_and_cost_the_refiner_nothing(
 
 def test_never_is_the_removal_alone(coffee: Bytes, tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, "refine.when=never")
-    assert "refine" not in [step.name for step in steps(recipe, "")]
+    assert "refine" not in [step.name for step in Pipeline.of(recipe).steps]
     photo = marked(coffee, BOXES[0])
     refined(recipe, photo)
     assert np.array_equal(pixels_of(photo), removed(recipe, coffee, BOXES[0]))

@@ -11,13 +11,12 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from jobs.clean import steps
 from stages.codecs.decode import decode_photo
 from stages.codecs.png.chunks import chunks, with_chunks
+from stages.pipeline import Pipeline
 from stages.pixels import colour
 from stages.pixels.samples import Samples, Space
 from stages.recipe import Recipe
-from stages.steps.base import run_steps
 from tests.support import DEMO, encoded, photo_of, upright_rgb
 
 Pixels = npt.NDArray[np.uint8]
@@ -45,8 +44,7 @@ def cleaned(source: bytes, spot: npt.NDArray[np.bool_] | None, *options: str) ->
     recipe = Recipe.load("navier-stokes", options)
     mask = source if spot is None else encoded(spot.astype(np.uint8) * 255)
     photo = photo_of(source, mask)
-    _, *between, _ = steps(recipe, "")
-    run_steps([photo], [(step.name, step.make()) for step in between])
+    Pipeline.of(recipe).after("fetch").run(photo)
     assert photo.ok, photo.lineage.error
     return decode_photo(photo.result, 100, "x").pixels
 

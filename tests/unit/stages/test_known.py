@@ -15,17 +15,16 @@ import numpy as np
 import pytest
 from torch import Tensor, nn
 
-from jobs.clean import steps
 from manifests.errors import RowError
 from manifests.schema import LineageRow
 from stages.models.lama import Lama
 from stages.models.upscaler import Upscaler, to_size
 from stages.photo import Photo
+from stages.pipeline import Pipeline
 from stages.pixels.boxes import Box
 from stages.pixels.masks import Bits, Bytes, distance_outside
 from stages.recipe import Recipe
 from stages.recipe.options import FluxFillOptions, LamaOptions, UpscaleOptions
-from stages.steps.base import run_steps
 from tests.support import DEMO, encoded, photo_of, upright_rgb
 from tests.support import object_painter as painting
 from tests.support.lama_networks import random_upscaler
@@ -71,12 +70,13 @@ class Models:
     refiner: Refiner
     recipe: Recipe
 
-    def clean(self, photo: Photo, first: int = 1) -> list[tuple[Box, Box]]:
-        """Take a photo through all steps but the last; returns window and crop of each patch."""
+    def clean(self, photo: Photo) -> list[tuple[Box, Box]]:
+        """Take a photo through all steps; returns window and crop of each patch."""
         self.removal.seen.clear()
         self.refiner.seen.clear()
         photo.lineage.recipe_hash = self.recipe.hash
-        run_steps([photo], [(step.name, step.make()) for step in steps(self.recipe, "")[first:-1]])
+        whole = Pipeline.of(self.recipe)
+        (whole.after("fetch") if photo.original else whole).run(photo)
         assert photo.ok, photo.lineage.error
         return [(box(patch.window), box(patch.crop)) for patch in photo.lineage.patches]
 
@@ -180,7 +180,7 @@ def test_of_the_dandelion_no_edge_is_repeated(models: Models, tmp_path: Path) ->
         image_uri=str(DEMO / "photos" / f"{name}.jpg"),
         mask_uri=str(DEMO / "masks" / f"{name}.png"),
     )
-    ((window, crop),) = models.clean(Photo(row), first=0)
+    ((window, crop),) = models.clean(Photo(row))
 
     ((seen, known),) = models.removal.seen
     assert_known(seen, known, photo, drawn, window)

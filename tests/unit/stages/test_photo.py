@@ -13,7 +13,6 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
-from jobs.clean import steps
 from jobs.pipeline.transport import from_table, to_table
 from manifests.errors import OutputError, RowError, error_codes, error_from_code
 from manifests.planning.marks import Marks
@@ -21,9 +20,10 @@ from manifests.schema import LineageRow, PatchRecord, TryRecord, lineage_dict, l
 from stages.codecs.jpeg import libjpeg
 from stages.codecs.jpeg.header import read_header
 from stages.photo import Photo
+from stages.pipeline import Pipeline
 from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
-from stages.steps.base import Together, Work, run_steps
+from stages.steps.base import run_steps
 from tests.support import DEMO, encoded
 from tests.support.coefficients import coefficients_of
 
@@ -39,24 +39,24 @@ def demo_photo(name: str, recipe: Recipe, suffix: str = "jpg") -> Photo:
     )
 
 
-def made(recipe: Recipe, output: Path) -> list[tuple[str, Work | Together]]:
-    return [(step.name, step.make()) for step in steps(recipe, str(output))]
+def made(recipe: Recipe, output: Path) -> Pipeline:
+    return Pipeline.of(recipe, str(output))
 
 
-@pytest.mark.parametrize("border", [4, 5], ids=["after cut", "after remove"])
-def test_travelling_between_pools_changes_nothing(border: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("border", ["cut", "remove"])
+def test_travelling_between_pools_changes_nothing(border: str, tmp_path: Path) -> None:
     recipe = Recipe.load("telea")
     direct = demo_photo("fig-bowl-sticker-date", recipe)
-    run_steps([direct], made(recipe, tmp_path / "direct"))
+    made(recipe, tmp_path / "direct").run(direct)
     works = made(recipe, tmp_path / "travelled")
     photo = demo_photo("fig-bowl-sticker-date", recipe)
-    run_steps([photo], works[:border])
+    works.until(border).run(photo)
     photo.extra = {"sku": "0012"}
     (arrived,) = from_table(to_table([photo], pa.schema([("sku", pa.string())])))
     assert isinstance(arrived, Photo)
     photo = arrived
     assert photo.extra == {"sku": "0012"}
-    run_steps([photo], works[border:])
+    works.after(border).run(photo)
     assert photo.ok, photo.lineage.error
     assert photo.lineage.output_sha256 == direct.lineage.output_sha256
     assert photo.lineage.patches == direct.lineage.patches
@@ -68,7 +68,7 @@ def test_a_jpeg_keeps_its_blocks_outside_the_mask(name: str, tmp_path: Path) -> 
     """One is stored on its side, with the mask drawn on it upright; the other is progressive."""
     recipe = Recipe.load("telea")
     photo = demo_photo(name, recipe)
-    run_steps([photo], made(recipe, tmp_path))
+    made(recipe, tmp_path).run(photo)
     assert (photo.lineage.fidelity, photo.lineage.fidelity_note) == ("coefficients", None)
     drawn = np.asarray(Image.open(photo.lineage.mask_uri)) >= 128
     reach = recipe.mask.dilate_px + recipe.mask.feather_px + 1
@@ -93,7 +93,7 @@ def test_without_the_library_a_jpeg_is_coded_again_and_the_lineage_says_so(
     monkeypatch.setattr(libjpeg, "library", lambda: None)
     recipe = Recipe.load("telea")
     photo = demo_photo("dandelion-watermark", recipe)
-    run_steps([photo], made(recipe, tmp_path))
+    made(recipe, tmp_path).run(photo)
     assert photo.lineage.fidelity == "reencoded"
     assert "no libjpeg" in str(photo.lineage.fidelity_note)
 
@@ -103,7 +103,7 @@ def test_an_empty_mask_passes_the_file_through_byte_for_byte(tmp_path: Path) -> 
     photo = demo_photo("fig-bowl-sticker-date", recipe)
     (tmp_path / "black.png").write_bytes(encoded(Image.new("L", (1300, 879))))
     photo.lineage.mask_uri = str(tmp_path / "black.png")
-    run_steps([photo], made(recipe, tmp_path))
+    made(recipe, tmp_path).run(photo)
     assert photo.ok
     assert photo.lineage.masked_px == 0
     assert photo.lineage.output_sha256 == photo.lineage.image_sha256
@@ -125,7 +125,7 @@ def test_masks_and_shapes_are_united(tmp_path: Path) -> None:
     drawn[600:650, 300:420] = drawn[700:740, 100:160] = 255
     (tmp_path / "whole.png").write_bytes(encoded(drawn))
     whole.lineage.mask_uri = str(tmp_path / "whole.png")
-    run_steps([whole], made(recipe, tmp_path / "whole"))
+    made(recipe, tmp_path / "whole").run(whole)
     drawn[600:650, 300:420] = drawn[700:740, 100:160] = 0
     parts = [drawn.copy(), drawn.copy(), drawn]
     parts[0][:, width // 3 :] = parts[1][:, : width // 3] = parts[1][height // 2 :] = 0
@@ -142,7 +142,7 @@ def test_masks_and_shapes_are_united(tmp_path: Path) -> None:
         polygons=[100, 700, 160, 700, 160, 740, 100, 740],
         rle={"size": rle["size"], "counts": rle["counts"].decode()},
     )
-    run_steps([photo], made(recipe, tmp_path / "parts"))
+    made(recipe, tmp_path / "parts").run(photo)
     assert photo.ok, photo.lineage.error
     assert photo.lineage.masked_px == whole.lineage.masked_px
     assert photo.lineage.output_sha256 == whole.lineage.output_sha256
@@ -154,7 +154,7 @@ def test_masks_and_shapes_are_united(tmp_path: Path) -> None:
 def test_an_empty_list_is_an_empty_mask(shapes: dict[str, object], tmp_path: Path) -> None:
     recipe = Recipe.load("telea")
     photo = with_marks("fig-bowl-sticker-date", recipe, [], **shapes)
-    run_steps([photo], made(recipe, tmp_path))
+    made(recipe, tmp_path).run(photo)
     assert photo.ok, photo.lineage.error
     assert (photo.lineage.fidelity, photo.lineage.mask_sha256) == ("identical", None)
 
@@ -162,7 +162,7 @@ def test_an_empty_list_is_an_empty_mask(shapes: dict[str, object], tmp_path: Pat
 def test_a_shape_that_cannot_be_drawn_fails_its_row(tmp_path: Path) -> None:
     recipe = Recipe.load("telea")
     photo = with_marks("fig-bowl-sticker-date", recipe, [], boxes=[[5000, 1, 9, 9]])
-    run_steps([photo], made(recipe, tmp_path))
+    made(recipe, tmp_path).run(photo)
     assert (photo.lineage.error_code, photo.lineage.error_stage) == ("mask.bad_shape", "mask")
     assert "boxes[0] lies outside the photo of 1300x879" in str(photo.lineage.error)
 
@@ -178,7 +178,7 @@ def test_what_was_erased_in_an_editor_is_marked(channel: str, tmp_path: Path) ->
     path.write_bytes(encoded(colours))
     row = LineageRow(id="x", image_uri=str(path), mask_uri=str(path), recipe_hash=recipe.hash)
     photo = Photo(row)
-    run_steps([photo], made(recipe, tmp_path)[:4])
+    made(recipe, tmp_path).until("cut").run(photo)
     if channel == "alpha":
         assert photo.ok, photo.lineage.error
         (patch,) = photo.lineage.patches
@@ -203,12 +203,12 @@ def test_each_of_several_masks_is_fitted_to_the_photo(tmp_path: Path) -> None:
         Path(file).write_bytes(encoded(mask))
     strict = Recipe.load("telea", ["mask.dilate_px=0"])
     photo = with_marks("fig-bowl-sticker-date", strict, files)
-    run_steps([photo], made(strict, tmp_path))
+    made(strict, tmp_path).run(photo)
     assert photo.lineage.error_code == "mask.size_mismatch"
     assert "half.png is 650x440, the photo 1300x879" in str(photo.lineage.error)
     scaling = Recipe.load("telea", ["mask.dilate_px=0", "mask.scale_to_photo=true"])
     photo = with_marks("fig-bowl-sticker-date", scaling, files)
-    run_steps([photo], made(scaling, tmp_path))
+    made(scaling, tmp_path).run(photo)
     assert photo.ok, photo.lineage.error
     assert photo.lineage.masked_px == pytest.approx(2 * 100 * 100, rel=0.05)
     assert len(photo.lineage.patches) == 2
@@ -219,7 +219,7 @@ def test_a_mask_over_everything_is_refused(tmp_path: Path) -> None:
     photo = demo_photo("fig-bowl-sticker-date", recipe)
     (tmp_path / "white.png").write_bytes(encoded(Image.new("L", (1300, 879), 255)))
     photo.lineage.mask_uri = str(tmp_path / "white.png")
-    run_steps([photo], made(recipe, tmp_path))
+    made(recipe, tmp_path).run(photo)
     assert photo.lineage.error_code == "mask.covers_photo"
     assert photo.lineage.error_stage == "mask"
     assert not list(tmp_path.glob("images/*"))
@@ -243,7 +243,7 @@ def test_a_mark_of_some_pixels_is_refused_whatever_its_kind(kind: str, tmp_path:
     for limit in (16, 15):
         recipe = Recipe.load("telea", [f"limits.min_mask_px={limit}"])
         photo = with_marks("fig-bowl-sticker-date", recipe, files, **SPECKS[kind])
-        run_steps([photo], made(recipe, tmp_path))
+        made(recipe, tmp_path).run(photo)
         if limit == 16:
             assert (photo.lineage.error_code, photo.lineage.error_stage) == (
                 "mask.too_small",
@@ -259,7 +259,7 @@ def test_in_a_thumbnail_a_thousandth_is_enough(tmp_path: Path) -> None:
     (tmp_path / "thumbnail.png").write_bytes(encoded(Image.new("RGB", (64, 64), "red")))
     photo = with_marks("fig-bowl-sticker-date", recipe, [], boxes=[[30, 30, 2, 2]])
     photo.lineage.image_uri = str(tmp_path / "thumbnail.png")
-    run_steps([photo], made(recipe, tmp_path))
+    made(recipe, tmp_path).run(photo)
     assert photo.ok, photo.lineage.error
 
 
@@ -270,14 +270,14 @@ def test_boxes_are_read_in_the_units_of_the_recipe(tmp_path: Path) -> None:
         recipe = Recipe.load("telea", [f"shapes.units={units}", "mask.dilate_px=0"])
         boxes = [[number * factor for number in share]]
         photo = with_marks("fig-bowl-sticker-date", recipe, [], boxes=boxes)
-        run_steps([photo], made(recipe, tmp_path)[:4])
+        made(recipe, tmp_path).until("cut").run(photo)
         assert photo.ok, photo.lineage.error
         (regions[units],) = (patch.region for patch in photo.lineage.patches)
     assert regions["share"] == {"x": 325, "y": 439, "width": 163, "height": 221}
     assert regions["percent"] == regions["share"]
     recipe = Recipe.load("telea")
     photo = with_marks("fig-bowl-sticker-date", recipe, [], boxes=[share])
-    run_steps([photo], made(recipe, tmp_path))
+    made(recipe, tmp_path).run(photo)
     assert photo.lineage.error_code == "mask.bad_shape"
     assert "--set shapes.units=share" in str(photo.lineage.error)
 
@@ -288,7 +288,7 @@ def test_a_mask_of_dark_labels_is_no_empty_mask(tmp_path: Path) -> None:
     (tmp_path / "labels.png").write_bytes(encoded(drawn))
     recipe = Recipe.load("telea", ["mask.dilate_px=0"])
     photo = with_marks("fig-bowl-sticker-date", recipe, [str(tmp_path / "labels.png")])
-    run_steps([photo], made(recipe, tmp_path))
+    made(recipe, tmp_path).run(photo)
     assert photo.ok, photo.lineage.error
     assert photo.lineage.masked_px == 60 * 120
     assert photo.lineage.output_sha256 != photo.lineage.image_sha256

@@ -1,0 +1,238 @@
+"""Clean photos in this process, without Ray: in a notebook, a script, and for ``try``."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import PurePath
+from threading import Lock
+from typing import Any
+
+from PIL import Image
+
+from manifests.errors import CatalogCleanupError, RowError, error_codes, error_from_code
+from manifests.planning.marks import Marks
+from manifests.schema import LineageRow
+from stages.codecs.decode import decode_photo
+from stages.codecs.picture import Decoded
+from stages.extras import require
+from stages.inputs import Picture, in_memory
+from stages.photo import Photo
+from stages.pipeline import Pipeline
+from stages.pixels import colour
+from stages.pixels.masks import Bits
+from stages.pixels.samples import Samples
+from stages.recipe import Recipe
+from stages.steps.base import Step, finish
+from stages.steps.fetch import fetch
+from stages.steps.publish import check_suffix, publish_as
+from stages.weights.find import licences, of_recipe, pin_of, with_pins
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A cleaned photo.
+
+    Attributes:
+        data: its file, in the format of the photo (of a picture in memory: PNG) or in that of
+            ``output.format``. For a photo from a file, the same bytes as those of a run.
+        region: ``(h, w)`` bool, displayed frame, True where it was filled: all that was marked,
+            grown by ``mask.dilate_px``. The soft edge lies outside.
+        record: the row that a run writes into its lineage: hashes, boxes, seeds, fidelity, seconds
+            of each step; a picture in memory is ``<photo>`` or ``<mask>`` there.
+    """
+
+    data: bytes = field(repr=False)
+    region: Bits = field(repr=False)
+    record: LineageRow
+
+    @property
+    def image(self) -> Image.Image:
+        """A Pillow picture, as displayed: sRGB, 8 bits, ``RGB``, or ``RGBA`` if it has alpha."""
+        decoded = self._decoded()
+        return colour.as_displayed(decoded.pixels, decoded.space)
+
+    @property
+    def array(self) -> Samples:
+        """The samples of the file, as displayed: in its own colours (CMYK: 0 is no ink).
+
+        ``(h, w)`` for grey, else ``(h, w, c)`` with the colours, and then alpha if there is any;
+        uint8 or uint16, over the whole range of the type.
+        """
+        pixels = self._decoded().pixels
+        return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+
+    def _repr_png_(self) -> bytes | None:
+        """The picture, as notebooks show it."""
+        return self.image._repr_png_()
+
+    def _decoded(self) -> Decoded:
+        return decode_photo(self.data, float("inf"), "<result>")
+
+
+class Cleaner:
+    """A recipe that is ready to clean photos: its models load with the first, and stay.
+
+    Threads may share one; models then take photo by photo.
+
+    Args:
+        recipe: the recipe to apply.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        whole = Pipeline.of(recipe).after("fetch")
+        self._until_mask, self._after_mask = whole.until("mask"), whole.after("mask")
+
+    def clean(
+        self,
+        photo: Picture,
+        mask: Picture | Sequence[Picture] | None = None,
+        *,
+        boxes: Any = None,
+        polygons: Any = None,
+        rle: Any = None,
+        output: str = "",
+    ) -> Result:
+        """Clean one photo; arguments and errors: see :func:`clean`."""
+        files: dict[str, bytes] = {}
+        image = _named(photo, "image", "<photo>", files)
+        masks = [mask] if mask is not None and not isinstance(mask, list | tuple) else mask or []
+        uris = [
+            image
+            if each is photo  # whose alpha is the mask
+            else _named(each, "mask", f"<mask {number}>" if number > 1 else "<mask>", files)
+            for number, each in enumerate(masks, 1)
+        ]
+        marks = _marks(uris, boxes=boxes, polygons=polygons, rle=rle)
+        mask_uri, rest = marks.pack()
+        row = LineageRow(
+            id=PurePath(output or image).stem,
+            image_uri=image,
+            mask_uri=mask_uri,
+            marks=rest,
+            recipe_name=self.recipe.name,
+            recipe_hash=self.recipe.hash,
+            package_version=version("catalog-cleanup"),
+        )
+        return self._run(Photo(row), files, output)
+
+    def _run(self, photo: Photo, files: Mapping[str, bytes], output: str) -> Result:
+        first = [Step("fetch", "cpu", lambda: fetch(self.recipe, files))]
+        last = []
+        if output:
+            first.append(Step("output", "cpu", lambda: check_suffix(output, self.recipe)))
+            last.append(Step("publish", "cpu", lambda: publish_as(output)))
+        Pipeline(first).run(photo)
+        self._until_mask.run(photo)
+        region = photo.region  # what makes use of it drops it
+        self._after_mask.run(photo)
+        Pipeline(last).run(photo)
+        row, data = photo.lineage, photo.result
+        if not photo.ok:
+            raise _error(row)
+        assert region is not None
+        row.output_sha256 = hashlib.sha256(data).hexdigest()
+        finish(photo)
+        return Result(data, region, row)
+
+
+def clean(
+    photo: Picture,
+    mask: Picture | Sequence[Picture] | None = None,
+    recipe: str | Recipe = "patchmatch",
+    *,
+    boxes: Any = None,
+    polygons: Any = None,
+    rle: Any = None,
+    options: Mapping[str, Any] | None = None,
+    output: str = "",
+) -> Result:
+    """Remove what is marked on a photo.
+
+    The models of the recipe that was used last stay loaded; use :class:`Cleaner` to keep those of
+    several. Threads may call this side by side.
+
+    Args:
+        photo: a path or URI, a file's bytes, a Pillow picture or an array; see
+            :data:`stages.inputs.Picture`. Random fills follow from the file's bytes; the file of a
+            picture in memory is a PNG.
+        mask: likewise; white, or True, is removed. A list of several is united. The photo itself,
+            with the option ``mask.channel`` = ``alpha``: what is transparent or opaque in it.
+        recipe: a name, the path of a TOML file, or a recipe.
+        boxes: what is removed, too: ``[x, y, width, height]``, or a list of such, px of the
+            displayed photo (or see the option ``shapes.units``), as in a manifest.
+        polygons: likewise: ``[x1, y1, x2, y2, …]``, or a list of such.
+        rle: likewise: COCO's run lengths, ``{"size": [h, w], "counts": …}``, or a list of such.
+        options: of the recipe, by name: ``{"crop.context": 3}``.
+        output: path or URI where the result is stored, too; its suffix must be the result's.
+
+    Raises:
+        RowError: the photo or what marks it cannot be used, or no model could fill it.
+        RecipeError: there is no such recipe or option, or a value is out of its range.
+        WeightsError: a model cannot be had or loaded.
+        OutputError: the output cannot be stored.
+        StorageError: S3 cannot be used.
+        TypeError: a picture is of a type that none has.
+    """
+    if isinstance(recipe, Recipe):
+        chosen = recipe.with_options(options) if options else recipe
+    else:
+        chosen = Recipe.load(recipe, options or ())
+    return _ready(chosen).clean(photo, mask, boxes=boxes, polygons=polygons, rle=rle, output=output)
+
+
+def _named(picture: Picture, role: Any, name: str, files: dict[str, bytes]) -> str:
+    """The path or URI of a picture; the file of one in memory is entered by ``name``."""
+    data = in_memory(picture, role)
+    if data is None:
+        return str(picture)
+    files[name] = data
+    return name
+
+
+def _marks(files: list[str], **shapes: Any) -> Marks:
+    try:
+        marks = Marks.of(files, **shapes)
+    except ValueError as error:
+        raise RowError("mask.bad_shape", f"{error}.") from None
+    if not marks.files and not marks.shapes:
+        raise RowError("mask.no_uri", "The photo has neither a mask nor shapes.")
+    return marks
+
+
+def _error(row: LineageRow) -> CatalogCleanupError:
+    """The error that a row recorded, with the step that raised it."""
+    assert row.error_code
+    assert row.error
+    remedy = error_codes()[row.error_code].remedy
+    error = error_from_code(row.error_code, row.error.removesuffix(f" {remedy}"))
+    error.add_note(f"In the step {row.error_stage}.")
+    return error
+
+
+_lock = Lock()
+
+
+def _ready(recipe: Recipe) -> Cleaner:
+    if not of_recipe(recipe):
+        return Cleaner(recipe)
+    with _lock:  # so that threads that ask at once get the same, whose models load once
+        return _with_models(recipe)
+
+
+@lru_cache(maxsize=1)
+def _with_models(recipe: Recipe) -> Cleaner:
+    """With its weights pinned, as a run has them, and their licences told."""
+    require("torch", f"The recipe {recipe.name}")
+    for _, model in licences(recipe):
+        warnings.warn(f"{model.name}: {model.licence_notice}", stacklevel=4)
+    pins = {
+        section: getattr(recipe, section).weights_pin or pin_of(ref)
+        for section, ref in of_recipe(recipe)
+    }
+    return Cleaner(with_pins(recipe, pins))
