@@ -6,8 +6,9 @@ follow the ones below under their own names (``manifest_<name>`` where a name is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -49,7 +50,7 @@ _TRY = pa.struct(
         ("departure", pa.float64()),  # null: not judged, no removal to depart from, or no picture
         ("strangeness", pa.float64()),  # null: not judged, or no picture
         ("score", pa.float64()),  # 0 to 1; null: not judged, or no picture
-        ("learned", pa.float64()),  # of the learned judge; null: there is none, or no picture
+        ("learned", pa.float64()),  # always null: of a second judge that earlier versions had
     ]
 )
 
@@ -66,6 +67,41 @@ PATCH_TYPE = pa.struct(
         ("tries", pa.list_(_TRY)),  # of the refiner, in order
     ]
 )
+
+
+@dataclass(frozen=True, slots=True)
+class TryRecord:
+    """One seed that a refiner was tried with; the fields are those of the lineage's ``tries``."""
+
+    seed: int
+    denoise: float
+    departure: float | None = None
+    strangeness: float | None = None
+    score: float | None = None
+
+
+@dataclass(slots=True)
+class PatchRecord:
+    """What the lineage says of a patch; the fields are those of :data:`PATCH_TYPE`."""
+
+    region: dict[str, int]
+    crop: dict[str, int]
+    window: dict[str, int]
+    working_width: int
+    working_height: int
+    seed: int
+    refined: bool | None = None
+    reason: str | None = None
+    tries: list[TryRecord] | None = None
+
+    @classmethod
+    def from_dict(cls, packed: Mapping[str, Any]) -> Self:
+        """Undo ``dataclasses.asdict``, of what Arrow returns."""
+        known = [f.name for f in fields(TryRecord)]
+        tries = packed["tries"]
+        if tries is not None:
+            tries = [TryRecord(**{name: each[name] for name in known}) for each in tries]
+        return cls(**(dict(packed) | {"tries": tries}))
 
 
 def _column(type_: pa.DataType, doc: str, default: Any = None) -> Any:
@@ -118,7 +154,7 @@ class LineageRow:
     width: int | None = _column(pa.int32(), "Of the photo as displayed, px.")
     height: int | None = _column(pa.int32(), "Of the photo as displayed, px.")
     masked_px: int | None = _column(pa.int64(), "Pixels filled; 0: the mask was empty.")
-    patches: list[dict[str, Any]] = _column(
+    patches: list[PatchRecord] = _column(
         pa.list_(PATCH_TYPE),
         "What was filled: boxes, working size and seed of each patch, and how it was refined.",
         list,
@@ -165,6 +201,18 @@ class LineageRow:
     package_version: str = _column(pa.string(), "Of catalog-cleanup.", "")
     run_id: str = _column(pa.string(), "Of the run that made this row; its number comes first.", "")
     finished_at: Any = _column(pa.timestamp("us", tz="UTC"), "When the row ended.")
+
+
+def lineage_dict(row: LineageRow) -> dict[str, Any]:
+    """A lineage row as Arrow takes it."""
+    columns = {f.name: getattr(row, f.name) for f in fields(row)}
+    return columns | {"patches": [asdict(patch) for patch in row.patches]}
+
+
+def lineage_row(columns: Mapping[str, Any]) -> LineageRow:
+    """Undo :func:`lineage_dict`, of what Arrow returns."""
+    patches = [PatchRecord.from_dict(packed) for packed in columns["patches"] or ()]
+    return LineageRow(**(dict(columns) | {"patches": patches}))
 
 
 def lineage_schema(extra: pa.Schema | None = None) -> pa.Schema:

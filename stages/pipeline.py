@@ -12,7 +12,6 @@ from typing import Self
 
 from stages.photo import Photo
 from stages.recipe import Recipe
-from stages.recipe.options import LamaOptions
 from stages.steps.base import Step, Together, Work, run_steps
 from stages.steps.cut import cut_patches
 from stages.steps.decode import decode
@@ -52,22 +51,19 @@ def steps(recipe: Recipe, output: str = "") -> list[Step]:
 
 def _models(recipe: Recipe, output: str) -> Iterator[Step]:
     """The steps that paint, each where its model belongs."""
-    if isinstance(recipe.remove, LamaOptions):
-        batch = recipe.remove.batch_size
-        yield Step("remove", "small_gpu", lambda: fill_patches(recipe), batch)
-    elif recipe.remove:
-        yield Step("remove", "cpu", lambda: fill_patches(recipe))
-    if recipe.refiner:
-        batch = recipe.refiner.batch_size
+    remove, refiner = recipe.remove, recipe.refiner
+    if remove:
+        yield Step("remove", remove.pool, lambda: fill_patches(recipe), remove.max_photos)
+    if refiner:
         keeps = bool(output) and recipe.output.keep_steps
         yield Step("focus", "small_gpu", lambda: focus(recipe))
         if keeps:
             yield Step("keep_removal", "small_gpu", lambda: keep(output, recipe, "removal"))
         yield Step("upscale", "small_gpu", lambda: upscale(recipe))
         yield Step("prompt", "small_gpu", lambda: encode_prompt(recipe))
-        yield Step("refine", "large_gpu", lambda: refine(recipe), batch)
+        yield Step("refine", refiner.pool, lambda: refine(recipe), refiner.max_photos)
         if keeps:
-            yield Step("keep_refined", "large_gpu", lambda: keep(output, recipe, "refined"))
+            yield Step("keep_refined", refiner.pool, lambda: keep(output, recipe, "refined"))
 
 
 class Pipeline:

@@ -16,7 +16,6 @@ from jobs.estimate.seconds import Catalog, Figure, Part, parts_of
 from jobs.pipeline.placement import batched
 from stages.pipeline import steps as steps_of
 from stages.recipe import Recipe
-from stages.recipe.options import FluxFillOptions, LamaOptions, PatchMatchOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +106,7 @@ def changes(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
             yield (f"refine.steps={round(0.6 * refine.steps)}",), "rougher texture"
         if not refine.compile:
             yield ("refine.compile=true",), "none; actors start a minute later"
-        if isinstance(refine, FluxFillOptions) and not refine.fp8:
+        if not getattr(refine, "fp8", True):
             yield ("refine.fp8=true", "refine.compile=true"), "small differences; needs torchao"
         if refine.when == "always" and remove:
             yield ("refine.when=auto",), "fills on smooth ground are not refined"
@@ -115,9 +114,10 @@ def changes(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
             yield ("judge.attempts=1",), "more patches fall back to the removal"
         if remove:
             yield ("refine.when=never",), "fills stay soft"
-    if isinstance(remove, LamaOptions) and remove.max_side_px > 1024:
+    if getattr(remove, "max_side_px", 0) > 1024:
         yield ("remove.max_side_px=1024",), "softer fills in large windows"
-    if isinstance(remove, PatchMatchOptions) and not 0 < recipe.resize.max_side_px <= 1024:
+    is_scaled = remove and remove.own_max_side_px is None
+    if is_scaled and not 0 < recipe.resize.max_side_px <= 1024:
         yield ("resize.max_side_px=1024",), "softer fills in large crops"
 
 

@@ -17,7 +17,6 @@ from jobs.results.recipe_runs import recipe_runs
 from manifests.errors import ClusterError, OutputError
 from stages.pixels.windows import plan_crops, refined_size, window_of, working_size
 from stages.recipe import Recipe
-from stages.recipe.options import FluxFillOptions, LamaOptions
 from stages.steps.base import Step
 
 #: A photo that nobody has looked at: a square mask of this share in the middle of 4:3.
@@ -187,14 +186,12 @@ def _figure_name(step: str, recipe: Recipe, *, has_gpus: bool) -> str:
     """``refine`` -> ``refine.flux-fill.compile``: method and switches change a step's seconds."""
     cpu = "" if has_gpus else ".cpu"
     if step == "remove" and recipe.remove:
-        is_model = isinstance(recipe.remove, LamaOptions)
-        return f"remove.{recipe.remove.method}{cpu if is_model else ''}"
+        return f"remove.{recipe.remove.method}{'' if recipe.remove.pool == 'cpu' else cpu}"
     if step == "upscale":
         return f"upscale.{recipe.upscale.method if recipe.upscale else 'lanczos'}"
     options = recipe.refiner
     if step == "refine" and options:
-        fp8 = isinstance(options, FluxFillOptions) and options.fp8
-        switches = [".compile"] * options.compile + [".fp8"] * fp8
+        switches = [f".{name}" for name in ("compile", "fp8") if getattr(options, name, False)]
         return f"refine.{options.method}{''.join(switches)}{cpu}"
     return step
 

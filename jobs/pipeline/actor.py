@@ -21,9 +21,9 @@ from jobs.pipeline.pending import read_pending
 from jobs.pipeline.prefetch import overlapped
 from jobs.pipeline.recorder import Recorder, progress_of_problem
 from jobs.pipeline.spec import Job
-from manifests.errors import CatalogCleanupError
-from manifests.schema import FAILED, LineageRow
-from stages.photo import Photo, from_table, to_table
+from jobs.pipeline.transport import Problem, from_table, to_table
+from manifests.errors import CatalogCleanupError, error_from_code
+from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.steps.base import Step
 
@@ -76,21 +76,28 @@ class StageActor:
 
     def _photos(self, block: pa.Table) -> Iterator[Photo]:
         if not self._is_first:
-            yield from from_table(block)
+            for arrived in from_table(block):
+                if isinstance(arrived, Problem):
+                    self._problem = error_from_code(arrived.code, arrived.message)
+                    return
+                yield arrived
             return
         for work in block.to_pylist():
             yield from read_pending(self._job, work["shard"], work["id"])
 
     def _worked_on(self, photos: Iterator[Photo]) -> Iterator[Photo]:
+        """Take photos through the steps; those before a problem that arrived, and then raise it."""
         if self._problem:
             raise self._problem
         if self._job.isolated:
             for photo in photos:
                 run_isolated(photo, self._job)
                 yield photo
-            return
-        fetched = _beside(photos, self._ahead)
-        yield from _beside(self._computed(fetched), self._behind)
+        else:
+            fetched = _beside(photos, self._ahead)
+            yield from _beside(self._computed(fetched), self._behind)
+        if self._problem:
+            raise self._problem
 
     def _computed(self, photos: Iterator[Photo]) -> Iterator[Photo]:
         """Take photos through the steps, so many together as these like."""
@@ -109,17 +116,12 @@ class StageActor:
             for photo in photos:
                 yield to_table([photo], self._job.extra)
         except CatalogCleanupError as error:
-            told = Photo(LineageRow(status=FAILED), problem=(error.code, error.message))
-            yield to_table([told], self._job.extra)
+            yield to_table([Problem(error.code, error.message)], self._job.extra)
 
     def _record(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
         recorder = Recorder(self._job)
         try:
             for photo in photos:
-                if photo.problem:
-                    yield recorder.record()
-                    yield progress_of_problem(*photo.problem)
-                    return
                 recorder.add(photo)
                 if recorder.is_due:
                     yield recorder.record()

@@ -9,9 +9,8 @@ from typing import Any
 from jobs.pipeline.spec import Job
 from manifests.ledger import KEY
 from manifests.planning.marks import Marks
-from manifests.schema import STALE, LineageRow, lineage_schema
+from manifests.schema import STALE, LineageRow, lineage_dict, lineage_schema
 from manifests.storage.row_files import versions
-from stages.photo import lineage_dict
 
 
 def mark_changed(job: Job, shard: int) -> int:

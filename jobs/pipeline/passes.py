@@ -33,8 +33,7 @@ from jobs.pipeline.progress import meter
 from jobs.pipeline.spec import Job
 from manifests.errors import CatalogCleanupError, RowError, error_from_code
 from manifests.ledger import KEY, NAMED, Tally, reconcile
-from manifests.schema import CRASHED, LineageRow, lineage_schema
-from stages.photo import lineage_dict
+from manifests.schema import CRASHED, LineageRow, lineage_dict, lineage_schema
 
 if TYPE_CHECKING:
     from ray.data import Dataset

@@ -16,7 +16,6 @@ from jobs.pipeline.spec import Job
 from manifests.errors import ClusterError
 from manifests.toml_files import load_toml
 from stages.recipe import Recipe
-from stages.recipe.options import LamaOptions
 
 #: As set in a pools' file, or sizes that are taken as they are.
 Asked = Pools | Mapping[str, PoolSize]
@@ -43,12 +42,10 @@ def batched(recipe: Recipe, pools: Asked) -> Recipe:
     if not isinstance(pools, Pools):
         return recipe
     changed: dict[str, object] = {}
-    if pools.small_gpu.batch_size and isinstance(recipe.remove, LamaOptions):
-        update = {"batch_size": pools.small_gpu.batch_size}
-        changed["remove"] = recipe.remove.model_copy(update=update)
-    if pools.large_gpu.batch_size and recipe.refine:
-        update = {"batch_size": pools.large_gpu.batch_size}
-        changed["refine"] = recipe.refine.model_copy(update=update)
+    for name, options in (("remove", recipe.remove), ("refine", recipe.refine)):
+        size = getattr(getattr(pools, options.pool), "batch_size", None) if options else None
+        if options and options.is_batched and size:
+            changed[name] = options.model_copy(update={"batch_size": size})
     return recipe.model_copy(update=changed)
 
 

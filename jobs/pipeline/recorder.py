@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from jobs.pipeline import metrics
 from jobs.pipeline.spec import Job
-from manifests.schema import OK, lineage_schema
-from stages.photo import Photo, lineage_dict
+from manifests.schema import OK, lineage_dict, lineage_schema
+from stages.photo import Photo
 from stages.steps.base import finish
 
 #: Rows are recorded together, at the latest after so many or so long: few files, little to redo.

@@ -12,7 +12,8 @@ from manifests.ledger import Ledger, RetryPolicy
 from manifests.planning.plan import Plan
 from manifests.runs import RunRecord
 from stages.recipe import Recipe
-from stages.steps.base import Pool, Step
+from stages.steps.base import Step
+from stages.traits import Pool
 
 #: Each has at least what those before it have.
 _POOLS: tuple[Pool, ...] = ("cpu", "small_gpu", "large_gpu")

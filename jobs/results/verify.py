@@ -18,7 +18,7 @@ import numpy as np
 
 from jobs.results.recipe_runs import recipe_runs
 from manifests.errors import RowError
-from manifests.schema import OK, LineageRow
+from manifests.schema import OK, LineageRow, lineage_row
 from manifests.storage.row_files import read
 from stages.photo import Photo
 from stages.recipe import Recipe
@@ -70,7 +70,7 @@ def verify(output: str, sample: int | None = None) -> Iterator[Verdict]:
         random.Random(0).shuffle(shards)
     columns = [f.name for f in fields(LineageRow)]
     rows = (
-        LineageRow(**row)
+        lineage_row(row)
         for shard in shards
         for row in run.ledger.latest(shard, columns).to_pylist(maps_as_pydicts="strict")
         if row["status"] == OK
@@ -127,7 +127,7 @@ def _source(row: LineageRow, recipe: Recipe) -> tuple[bytes, BoolMask]:
     near = cv2.distanceTransform((~photo.region).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     soft = near < recipe.mask.feather_for(width, height) + 1
     pasted = np.zeros_like(photo.region)
-    for patch in row.patches or []:
-        x, y, right, below = (patch["crop"][name] for name in ("x", "y", "width", "height"))
+    for patch in row.patches:
+        x, y, right, below = (patch.crop[name] for name in ("x", "y", "width", "height"))
         pasted[max(y, 0) : max(y + below, 0), max(x, 0) : max(x + right, 0)] = True
     return source, soft & pasted

@@ -68,14 +68,11 @@ class Scores:
         strangeness: how much farther from the ring's nearest place than the removal's fill is, or,
             without one, than the ring's own places are from each other; CIE76, at least 0.
         reappearance: 0 to 1, over 0.5 an object came back, as calibrated.
-        learned: 1 - cosine to the surroundings, beyond the removal's, -2 to 2; None: no learned
-            judge.
     """
 
     departure: float | None
     strangeness: float
     reappearance: float
-    learned: float | None = None
 
 
 def judge(refined: Bytes, before: Bytes, mask: Bytes, has_removal: bool) -> Scores:

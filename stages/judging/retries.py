@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import astuple, dataclass, field
+from typing import Literal, get_args
 
 from manifests.errors import RowError
+from manifests.schema import TryRecord
 from stages.judging.reappearance import Scores
 from stages.photo import Patch
 from stages.pixels.masks import Bytes
@@ -30,35 +31,17 @@ class Try:
     """What one seed led to.
 
     Attributes:
-        seed: 0 to 2**32 - 1.
-        denoise: at which it was painted.
+        record: what the lineage says.
         pixels: the refined crop; None if the output was no picture.
-        scores: of it; None if the output was no picture, or nobody judges.
     """
 
-    seed: int
-    denoise: float
+    record: TryRecord
     pixels: Bytes | None
-    scores: Scores | None
 
     @property
     def score(self) -> float:
         """To choose the best by; no picture is worst."""
-        if self.pixels is None:
-            return float("inf")
-        return self.scores.reappearance if self.scores else 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """What the lineage says."""
-        scores = self.scores
-        return {
-            "seed": self.seed,
-            "denoise": self.denoise,
-            "departure": scores.departure if scores else None,
-            "strangeness": scores.strangeness if scores else None,
-            "score": scores.reappearance if scores else None,
-            "learned": scores.learned if scores else None,
-        }
+        return float("inf") if self.pixels is None else self.record.score or 0.0
 
 
 @dataclass(slots=True)
@@ -122,8 +105,9 @@ def attempt(
                 outcome.error = made
                 continue
             scores = judge(patches[index], pixels) if judge and pixels is not None else None
-            outcome.tries.append(Try(seed, lower or denoise, pixels, scores))
-            if pixels is None or (scores and _came_back(scores, options)):
+            found = astuple(scores) if scores else ()
+            outcome.tries.append(Try(TryRecord(seed, lower or denoise, *found), pixels))
+            if pixels is None or (scores and scores.reappearance > options.threshold):
                 failed.append(index)
             else:
                 outcome.pixels = pixels
@@ -138,12 +122,6 @@ def attempt(
         if outcomes[index].error is None:
             _settle(outcomes[index], options, has_removal=has_removal)
     return outcomes
-
-
-def _came_back(scores: Scores, options: JudgeOptions) -> bool:
-    return scores.reappearance > options.threshold or (
-        scores.learned is not None and scores.learned > options.learned_threshold
-    )
 
 
 def _may_pass_by(error: RowError, options: JudgeOptions) -> bool:

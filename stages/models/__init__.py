@@ -1,1 +1,32 @@
 """Networks and classical fills: how they are loaded and run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from manifests.errors import RowError
+    from stages.pixels.masks import Bytes
+
+
+class Fill(Protocol):
+    """What a removing method's ``load(options, weights)`` returns."""
+
+    def __call__(
+        self, pixels: Sequence[Bytes], masks: Sequence[Bytes], seeds: Sequence[int]
+    ) -> Sequence[Bytes | RowError]:
+        """Fill windows.
+
+        Args:
+            pixels: ``(h, w, 3)`` uint8 RGB each, of any size from 1 x 1.
+            masks: ``(h, w)`` uint8 each; what is not 0 is filled.
+            seeds: 0 to 2**32 - 1 each; methods without chance ignore them.
+
+        Returns:
+            In order, new pixels that are the given ones where the mask is 0. Or, not raised, the
+            RowError of a window that cannot be filled: ``model.out_of_memory`` or
+            ``model.bad_output``. It may raise if that is the fault of one window: each photo is
+            then tried alone.
+        """
+        ...

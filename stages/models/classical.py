@@ -1,12 +1,9 @@
-"""Fill the masked part of a patch from its surroundings: the classical methods, without weights.
-
-Each takes ``(h, w, 3)`` uint8 RGB and an ``(h, w)`` uint8 mask (255: fill), and returns new pixels
-that equal the old ones where the mask is 0.
-"""
+"""Fill a hole from its surroundings without weights: the classical methods."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from threading import Lock
 from typing import assert_never
 
@@ -14,24 +11,33 @@ import cv2
 import numpy as np
 from patchmatch import patch_match
 
+from stages.models import Fill
 from stages.pixels.masks import Bytes
-from stages.recipe.options import (
-    LamaOptions,
-    NavierStokesOptions,
-    PatchMatchOptions,
-    RemoveOptions,
-    TeleaOptions,
-)
+from stages.recipe.options import NavierStokesOptions, PatchMatchOptions, TeleaOptions
 
-#: ``fill(pixels, mask, seed)``; ``seed`` is 0 to 2**32 - 1, and ignored by exact methods.
-Fill = Callable[[Bytes, Bytes, int], Bytes]
+Classical = TeleaOptions | NavierStokesOptions | PatchMatchOptions
+
+#: Takes ``(h, w, 3)`` uint8 RGB, an ``(h, w)`` uint8 mask (255: fill), and a seed of 0 to 2**32 - 1
+#: that exact methods ignore. Returns new pixels that equal the old ones where the mask is 0.
+FillOne = Callable[[Bytes, Bytes, int], Bytes]
 
 #: The library draws from the random numbers of the process: threads take turns.
 _patchmatch_lock = Lock()
 
 
-def load_fill(options: RemoveOptions) -> Fill:
-    """Make the function that fills a patch as the recipe says."""
+def load(options: Classical, weights: Path | None) -> Fill:
+    """See :class:`stages.traits.RemovalOptions`."""
+    assert weights is None
+    fill_one = load_fill(options)
+
+    def fill(pixels: Sequence[Bytes], masks: Sequence[Bytes], seeds: Sequence[int]) -> list[Bytes]:
+        return [fill_one(*each) for each in zip(pixels, masks, seeds, strict=True)]
+
+    return fill
+
+
+def load_fill(options: Classical) -> FillOne:
+    """Make the function that fills one window as the options say."""
     match options:
         case TeleaOptions():
             return _opencv(cv2.INPAINT_TELEA, options.radius_px)
@@ -39,13 +45,11 @@ def load_fill(options: RemoveOptions) -> Fill:
             return _opencv(cv2.INPAINT_NS, options.radius_px)
         case PatchMatchOptions():
             return _patchmatch(options.patch_radius_px)
-        case LamaOptions():
-            raise TypeError("LaMa fills many patches at once: see fill_patches")
         case _:
             assert_never(options)
 
 
-def _opencv(flag: int, radius_px: float) -> Fill:
+def _opencv(flag: int, radius_px: float) -> FillOne:
     """Telea, "An Image Inpainting Technique Based on the Fast Marching Method" (2004), or
     Bertalmio, Bertozzi, Sapiro, "Navier-Stokes, Fluid Dynamics, and Image and Video Inpainting"
     (2001), as OpenCV implements them.
@@ -57,7 +61,7 @@ def _opencv(flag: int, radius_px: float) -> Fill:
     return fill
 
 
-def _patchmatch(patch_radius_px: int) -> Fill:
+def _patchmatch(patch_radius_px: int) -> FillOne:
     """Barnes, Shechtman, Finkelstein, Goldman, "PatchMatch: A Randomized Correspondence Algorithm
     for Structural Image Editing" (SIGGRAPH 2009), as ``pypatchmatch`` implements it.
     """

@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import cv2
+import numpy as np
 import torch
 
 from manifests.errors import RowError
 from stages.pixels.masks import Bytes
-from stages.recipe.options import Dtype
+from stages.traits import Dtype
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,6 +31,10 @@ _KEPT_BYTES = 1 << 30
 #: black: overflow that was clamped, and no picture.
 _BLACK, _NOT_BLACK = 1, 16
 
+#: A fill that is black is a failure if this far around it, px, fewer samples than this share are
+#: darker than this level.
+_AROUND_PX, _DARK, _MAX_DARK_SHARE = 16, 32, 0.05
+
 
 def choose_device(device: torch.device | str | None = None) -> torch.device:
     """The device named, else the first GPU, else the CPU."""
@@ -40,9 +46,8 @@ def choose_device(device: torch.device | str | None = None) -> torch.device:
 def resolve_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:
     """The number format asked for; ``auto`` is bfloat16 where the device computes in it."""
     if dtype != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[
-            dtype
-        ]
+        named: torch.dtype = getattr(torch, dtype)
+        return named
     return torch.bfloat16 if _computes_in_bfloat16(device) else torch.float32
 
 
@@ -73,22 +78,22 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
-def halving(
-    run: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item], at_most: int
+def run_in_batches(
+    run: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item], max_batch: int
 ) -> list[Result | RowError]:
     """Run items in batches, smaller ones where memory ends.
 
     Args:
         run: takes a batch, and returns as many results in its order.
-        items: of which no more than ``at_most`` are run at once.
-        at_most: 1 or more; halved each time that a batch does not fit, for the rest of the call.
+        items: run ``max_batch`` at once, at most.
+        max_batch: 1 or more; halved each time that a batch does not fit, for the rest of the call.
 
     Returns:
         One result for each item, in order. An item that does not even fit alone has in its place
         a RowError ``model.out_of_memory``, not raised, so that it costs no other item.
     """
     results: list[Result | RowError] = []
-    size = at_most
+    size = max_batch
     while len(results) < len(items):
         batch = items[len(results) : len(results) + size]
         done = _run_if_it_fits(run, batch)
@@ -124,6 +129,21 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return known or any(sign in str(error) for sign in _SIGNS_OF_NO_MEMORY)
 
 
-def is_black(result: Bytes, source: Bytes) -> bool:
-    """Whether a network made uint8 black of what was not: a failure, not a picture."""
-    return bool(result.max() <= _BLACK and source.max() > _NOT_BLACK)
+def is_black(result: Bytes, source: Bytes, hole: Bytes | None = None) -> bool:
+    """Whether a network made black of what was not: a failure, not a picture.
+
+    Args:
+        result: ``(h, w, 3)`` uint8.
+        source: likewise, what it was given; only its surroundings of the hole count.
+        hole: ``(h, w)`` uint8, over 0 where it painted; None: everywhere. A hole may rightly be
+            filled with black, so a fill next to anything dark is believed.
+    """
+    if hole is None:
+        return bool(result.max() <= _BLACK and source.max() > _NOT_BLACK)
+    marked = (hole > 0).astype(np.uint8)
+    if result[marked > 0].max(initial=0) > _BLACK:
+        return False
+    side = 2 * _AROUND_PX + 1
+    around = cv2.dilate(marked, np.ones((side, side), np.uint8)) > marked
+    brightest = source.max(axis=2)[around]
+    return brightest.size > 0 and float((brightest < _DARK).mean()) < _MAX_DARK_SHARE

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import cv2
 import numpy as np
 import torch
 from spandrel import MaskedImageModelDescriptor
@@ -20,7 +19,15 @@ from spandrel.architectures.LaMa import LaMa
 from torch import Tensor, nn
 
 from manifests.errors import RowError, WeightsError
-from stages.models.devices import choose_device, halving, keep_freed_memory, resolve_dtype
+from stages.extras import load_module
+from stages.models import Fill
+from stages.models.devices import (
+    choose_device,
+    is_black,
+    keep_freed_memory,
+    resolve_dtype,
+    run_in_batches,
+)
 from stages.models.load import load_network
 from stages.pixels.masks import Bytes
 from stages.recipe.options import LamaOptions
@@ -35,13 +42,24 @@ _SMALLEST_PX = 16
 #: Side of what is filled to try the compiled network, px.
 _TRIAL_PX = 64
 
-#: A fill is taken for a failure if it is all black, and this far around it hardly a pixel is dark.
-_AROUND_PX = 16
-_DARK = 32
-_HARDLY = 0.05
-
 #: A window's pixels, (h, w, 3), and its mask, (h, w), both padded.
 _Padded = tuple[Bytes, Bytes]
+
+
+def load(options: LamaOptions, weights: Path | None) -> Fill:
+    """Load the engine that the options name. See :class:`stages.traits.RemovalOptions`.
+
+    Raises:
+        WeightsError: as :meth:`Lama.load`; ``model.not_installed``.
+    """
+    assert weights is not None
+    if options.engine == "simple-lama":
+        engine = load_module("stages.models.simple_lama", "remove.engine = simple-lama")
+        exact = options.model_copy(update={"dtype": "float32"})
+        lama = Lama(engine.SimpleLamaNetwork.load(weights), exact)
+    else:
+        lama = Lama.load(weights, options)
+    return lambda pixels, masks, seeds: lama.fill(pixels, masks)  # noqa: ARG005 - without chance
 
 
 class Lama:
@@ -133,10 +151,12 @@ class Lama:
             return self._run(self._fast, batch, self.dtype)
 
         results: list[Bytes | RowError] = []
-        for window, first in zip(windows, halving(run, windows, self._batch_size), strict=True):
+        for window, first in zip(
+            windows, run_in_batches(run, windows, self._batch_size), strict=True
+        ):
             painted = first
             if painted is None and (self.dtype != torch.float32 or self._fast is not self._network):
-                (painted,) = halving(again, [window], 1)
+                (painted,) = run_in_batches(again, [window], 1)
             if painted is None:
                 painted = RowError("model.bad_output", "LaMa's output is not a picture.")
             results.append(painted)
@@ -158,7 +178,7 @@ class Lama:
         levels = (painted * 255).round_().clamp_(0, 255).to(torch.uint8)
         bytes_out = levels.permute(0, 2, 3, 1).cpu().numpy()
         return [
-            np.ascontiguousarray(out) if ok and not _is_blackout(out, *window) else None
+            np.ascontiguousarray(out) if ok and not is_black(out, *window) else None
             for out, ok, window in zip(bytes_out, is_number, windows, strict=True)
         ]
 
@@ -292,17 +312,3 @@ def _inside(painted: Bytes | RowError, pixels: Bytes, mask: Bytes) -> Bytes | Ro
         return painted
     height, width = mask.shape
     return np.where(mask[..., None] > 0, painted[:height, :width], pixels)
-
-
-def _is_blackout(painted: Bytes, pixels: Bytes, mask: Bytes) -> bool:
-    """Whether a fill is black throughout, though what surrounds it is not: a failure, not a fill.
-
-    A fill next to anything dark is believed, be it black throughout.
-    """
-    hole = (mask > 0).astype(np.uint8)
-    if painted[hole > 0].any():
-        return False
-    side = 2 * _AROUND_PX + 1
-    around = cv2.dilate(hole, np.ones((side, side), np.uint8)) > hole
-    brightest = pixels.max(axis=2)[around]
-    return brightest.size > 0 and float((brightest < _DARK).mean()) < _HARDLY

@@ -13,7 +13,7 @@ import torch
 from spandrel import ImageModelDescriptor, ModelTiling
 
 from manifests.errors import RowError, WeightsError
-from stages.models.devices import choose_device, halving, is_black, resolve_dtype
+from stages.models.devices import choose_device, is_black, resolve_dtype, run_in_batches
 from stages.models.load import load_network
 from stages.pixels.masks import Bytes
 from stages.pixels.resize import resample
@@ -98,7 +98,7 @@ class Upscaler:
 
     def _picture(self, network: ImageModelDescriptor[Any], pixels: Bytes) -> Bytes | None:
         """The enlarged picture, or None where what comes out is none."""
-        (enlarged,) = halving(lambda _: [self._in_tiles(network, pixels)], [pixels], at_most=1)
+        (enlarged,) = run_in_batches(lambda _: [self._in_tiles(network, pixels)], [pixels], 1)
         if isinstance(enlarged, RowError):
             raise enlarged
         if not np.isfinite(enlarged).all():

@@ -11,24 +11,17 @@ from stages.pixels.boxes import Box, context_box
 from stages.pixels.masks import Bits
 from stages.pixels.patches import PlannedPatch, plan_patches
 from stages.recipe import Recipe
-from stages.recipe.options import LamaOptions
-
-#: Sides of LaMa's windows are multiples of this, px, where the photo has room for it: few sizes
-#: fill batches of one size.
-_LAMA_MULTIPLE_PX = 64
-
-#: At multiples of this, px, LaMa needs no padding: it halves a picture three times.
-_HALVED_PX = 8
 
 
 def plan_crops(mask: Bits, recipe: Recipe) -> list[PlannedPatch]:
     """The patches of a photo, from its generation mask, ``(h, w)`` bool."""
     height, width = mask.shape
-    remove, options, multiple_px = recipe.remove, recipe.crop, 1
-    if isinstance(remove, LamaOptions) and not recipe.refiner:
-        context, min_context_px = _context(remove, width, height)
-        changes = {"context": context, "min_context_px": min_context_px, "aspect": 0.0}
-        options, multiple_px = options.model_copy(update=changes), _LAMA_MULTIPLE_PX
+    options, multiple_px = recipe.crop, 1
+    if recipe.remove and not recipe.refiner:
+        multiple_px = recipe.remove.window_multiple_px
+        if own := recipe.remove.context_for(width, height):
+            changes = {"context": own[0], "min_context_px": own[1], "aspect": 0.0}
+            options = options.model_copy(update=changes)
     return plan_patches(
         mask,
         options,
@@ -40,37 +33,31 @@ def plan_crops(mask: Bits, recipe: Recipe) -> list[PlannedPatch]:
 
 def window_of(plan: PlannedPatch, recipe: Recipe, width: int, height: int) -> Box:
     """What the removal sees of a photo of that size; holds the crop."""
-    remove = recipe.remove
-    if not isinstance(remove, LamaOptions) or not recipe.refiner:
+    own = recipe.remove.context_for(width, height) if recipe.remove and recipe.refiner else None
+    if recipe.remove is None or own is None:
         return plan.crop
-    context, min_context_px = _context(remove, width, height)
     return context_box(
         plan.region,
         width,
         height,
-        context=context,
-        min_context_px=min_context_px,
+        context=own[0],
+        min_context_px=own[1],
         needed=plan.crop,
-        multiple_px=_LAMA_MULTIPLE_PX,
+        multiple_px=recipe.remove.window_multiple_px,
     )
-
-
-def _context(remove: LamaOptions, width: int, height: int) -> tuple[float, int]:
-    """How much LaMa sees: side over side of the masked part, and px on each side, the minimum."""
-    whole_photo = remove.window == "photo"
-    return remove.context, max(width, height) if whole_photo else remove.min_context_px
 
 
 def max_side_px(recipe: Recipe) -> int:
     """Windows with a longer side are worked on at this one; 0: never scaled."""
-    if isinstance(recipe.remove, LamaOptions):
-        return -(-recipe.remove.max_side_px // _LAMA_MULTIPLE_PX) * _LAMA_MULTIPLE_PX
-    return recipe.resize.max_side_px if recipe.remove else 0
+    if recipe.remove is None:
+        return 0
+    own = recipe.remove.own_max_side_px
+    return recipe.resize.max_side_px if own is None else own
 
 
 def working_size(recipe: Recipe, width: int, height: int) -> tuple[int, int]:
     """Width and height at which the removal works on a window of that size."""
-    multiple_px = _HALVED_PX if isinstance(recipe.remove, LamaOptions) else 1
+    multiple_px = recipe.remove.working_multiple_px if recipe.remove else 1
     return resize.working_size(width, height, max_side_px(recipe), multiple_px)
 
 

@@ -21,10 +21,8 @@ from pydantic import Field, ValidationError, model_validator
 from manifests.errors import RecipeError, did_you_mean
 from manifests.toml_files import explain, read_toml
 from stages.recipe.options import (
-    NEUTRAL,
     CropOptions,
     JudgeOptions,
-    LamaOptions,
     Limits,
     MaskOptions,
     MetadataOptions,
@@ -32,10 +30,10 @@ from stages.recipe.options import (
     RefineOptions,
     RemoveOptions,
     ResizeOptions,
-    Section,
     ShapeOptions,
     UpscaleOptions,
 )
+from stages.traits import NEUTRAL, Section
 
 #: Part of every hash. Raise it when a default changes, or what an option does: results of the same
 #: options are others then.
@@ -141,7 +139,7 @@ class Recipe(Section):
     @property
     def is_generative(self) -> bool:
         """Whether a trained model paints: what ``metadata.mark_edit`` has to tell."""
-        return self.refiner is not None or isinstance(self.remove, LamaOptions)
+        return self.refiner is not None or bool(self.remove and self.remove.is_generative)
 
     def to_toml(self) -> str:
         """The whole recipe, defaults included; :meth:`load` reads it back as the same recipe."""

@@ -5,28 +5,20 @@ Lengths are in pixels of the *original* photo unless a name says otherwise.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from manifests.storage import SCHEMES, Scheme
-
-#: Marks an option that changes no result: the recipe's hash leaves it out.
-NEUTRAL = "neutral"
-
-#: What weights must be, see the options ``weights_pin``; empty: not known yet.
-WeightsPin = Annotated[
-    str, Field(pattern=r"^$|^sha256:[0-9a-f]{64}$|^md5:[0-9a-f]{32}$|^commit:[0-9a-f]{40}$")
-]
-
-
-class Section(BaseModel):
-    """A part of a recipe: frozen, and without room for unknown options.
-
-    Each option changes results unless it is marked :data:`NEUTRAL`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from stages.traits import (
+    NEUTRAL,
+    Dtype,
+    MethodOptions,
+    Pool,
+    RemovalOptions,
+    Section,
+    WeightsPin,
+)
 
 
 class MaskOptions(Section):
@@ -106,7 +98,13 @@ class ResizeOptions(Section):
     """Crops with a longer side are filled at this size and scaled back; 0: never scale."""
 
 
-class TeleaOptions(Section):
+class ClassicalOptions(RemovalOptions):
+    """Of the methods without weights."""
+
+    loader: ClassVar[str] = "stages.models.classical"
+
+
+class TeleaOptions(ClassicalOptions):
     """Fast marching inpainting: smooth fills, milliseconds."""
 
     method: Literal["telea"] = "telea"
@@ -114,7 +112,7 @@ class TeleaOptions(Section):
     """Neighbourhood each pixel is estimated from, in pixels of the working size."""
 
 
-class NavierStokesOptions(Section):
+class NavierStokesOptions(ClassicalOptions):
     """Fluid-dynamics inpainting: continues lines of equal brightness."""
 
     method: Literal["navier-stokes"] = "navier-stokes"
@@ -122,15 +120,13 @@ class NavierStokesOptions(Section):
     """Neighbourhood each pixel is estimated from, in pixels of the working size."""
 
 
-class PatchMatchOptions(Section):
+class PatchMatchOptions(ClassicalOptions):
     """Texture copied from the surroundings."""
 
     method: Literal["patchmatch"] = "patchmatch"
     patch_radius_px: int = Field(3, ge=1, le=15)
     """Half the side of the compared squares, in pixels of the working size."""
 
-
-Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 #: Whether a refiner works on a patch: on each, where its surroundings have texture, or not at all.
 When = Literal["always", "auto", "never"]
@@ -139,10 +135,19 @@ When = Literal["always", "auto", "never"]
 Scheduler = Literal["simple", "normal"]
 
 
-class LamaOptions(Section):
+class LamaOptions(RemovalOptions):
     """LaMa: removes surely, a little soft (Suvorov et al. 2022)."""
 
+    pool: ClassVar[Pool] = "small_gpu"
+    loader: ClassVar[str] = "stages.models.lama"
+    is_generative: ClassVar[bool] = True
+    window_multiple_px: ClassVar[int] = 64
+    working_multiple_px: ClassVar[int] = 8  # it halves a picture three times
+
     method: Literal["lama"] = "lama"
+    engine: Literal["built-in", "simple-lama"] = "built-in"
+    """What runs the network. `simple-lama`: the package simple-lama-inpainting, as a reference: one
+    window at a time, in float32, and only of the published TorchScript file."""
     weights: str = "big-lama"
     """A model's name (`catalog-cleanup models list`), a path, or an s3:// URI. The environment's
     LAMA_MODEL, a path, comes before the default name."""
@@ -167,7 +172,25 @@ class LamaOptions(Section):
     batch_size: Annotated[int, NEUTRAL] = Field(8, ge=1, le=256)
     """Windows filled at once, at most; halved as often as memory asks for it."""
 
+    @model_validator(mode="after")
+    def _engine_can(self) -> Self:
+        plain = self.dtype in ("auto", "float32") and not self.compile
+        if self.engine == "simple-lama" and not plain:
+            raise ValueError("engine = simple-lama runs in float32, and is not compiled")
+        return self
 
+    def context_for(self, width: int, height: int) -> tuple[float, int]:
+        """See the base class."""
+        whole_photo = self.window == "photo"
+        return self.context, max(width, height) if whole_photo else self.min_context_px
+
+    @property
+    def own_max_side_px(self) -> int:
+        """See the base class."""
+        return -(-self.max_side_px // self.window_multiple_px) * self.window_multiple_px
+
+
+#: The methods that remove: the table in which a new one is entered.
 RemoveOptions = Annotated[
     TeleaOptions | NavierStokesOptions | PatchMatchOptions | LamaOptions,
     Field(discriminator="method"),
@@ -191,11 +214,16 @@ class UpscaleOptions(Section):
     """auto: 16 bits where the network declares that it can, and the device is fast at it."""
 
 
-class FluxFillOptions(Section):
-    """FLUX.1-Fill-dev: repairs texture where the removal left it soft."""
+class DiffusionOptions(MethodOptions):
+    """What all refiners by diffusion have; a subclass changes the defaults that differ for it.
 
-    method: Literal["flux-fill"] = "flux-fill"
-    weights: str = "flux1-fill-dev"
+    ``loader`` offers ``load(folder, options, device)`` and ``load_encoder(folder, options,
+    device)``: see :mod:`stages.models.refiners`.
+    """
+
+    pool: ClassVar[Pool] = "large_gpu"
+
+    weights: str
     """A model's name, or the folder of a diffusers pipeline: a path or an s3:// URI."""
     weights_pin: WeightsPin = ""
     """As in lama."""
@@ -208,65 +236,59 @@ class FluxFillOptions(Section):
     denoise: float = Field(0.8, gt=0, le=1)
     """As ComfyUI means it: of int(steps / denoise) steps the last `steps` are run. At 1, objects
     tend to come back."""
-    steps: int = Field(20, ge=1, le=200)
-    guidance: float = Field(30.0, ge=0, le=100)
+    steps: int = Field(ge=1, le=200)
+    guidance: float
     scheduler: Scheduler = "simple"
     """How the noise levels are spaced, by the names that they have in ComfyUI. Its templates for
     FLUX-Fill take `normal`, which spends the last step on a level of 0.001."""
-    shift: float = Field(1.15, ge=0, le=10)
+    shift: float = Field(ge=0, le=10)
     """Of the noise schedule (mu), at any size."""
     prompt: str = ""
     """What to paint; a manifest's column `prompt` goes before it."""
-    noise_mask: bool = False
-    """Keep the known area on course in every step, as ComfyUI's noise mask does."""
     dtype: Dtype = "bfloat16"
     compile: bool = False
     """Compile the repeated blocks: slower to start and at each new size, faster afterwards."""
+    offload: Annotated[bool, NEUTRAL] = False
+    """Keep on the GPU only the part at work: for smaller GPUs, slower."""
+    batch_size: Annotated[int, NEUTRAL] = Field(4, ge=1, le=64)
+    """Crops refined at once, at most; halved as often as memory asks for it."""
+
+
+class FluxFillOptions(DiffusionOptions):
+    """FLUX.1-Fill-dev: repairs texture where the removal left it soft."""
+
+    loader: ClassVar[str] = "stages.models.refiners.flux_fill"
+
+    method: Literal["flux-fill"] = "flux-fill"
+    weights: str = "flux1-fill-dev"
+    steps: int = Field(20, ge=1, le=200)
+    guidance: float = Field(30.0, ge=0, le=100)
+    shift: float = Field(1.15, ge=0, le=10)
+    noise_mask: bool = False
+    """Keep the known area on course in every step, as ComfyUI's noise mask does."""
     fp8: bool = False
     """Linear layers in 8-bit floating point (torchao; takes a GPU of compute capability 8.9, and
     bfloat16)."""
     attention: str = ""
     """An attention backend of diffusers, e.g. `flash` or `_flash_3_hub`; empty: its own choice."""
-    offload: Annotated[bool, NEUTRAL] = False
-    """Keep on the GPU only the part at work: for smaller GPUs, slower."""
-    batch_size: Annotated[int, NEUTRAL] = Field(4, ge=1, le=64)
-    """Crops refined at once, at most; halved as often as memory asks for it."""
 
 
-class Flux2KleinOptions(Section):
+class Flux2KleinOptions(DiffusionOptions):
     """FLUX.2-klein-4B: smaller, and under a licence that allows commercial use."""
+
+    loader: ClassVar[str] = "stages.models.refiners.flux2_klein"
 
     method: Literal["flux2-klein"] = "flux2-klein"
     weights: str = "flux2-klein-4b"
-    """A model's name, or the folder of a diffusers pipeline: a path or an s3:// URI."""
-    weights_pin: WeightsPin = ""
-    """As in lama."""
-    when: When = "always"
-    """As in flux-fill."""
-    auto_detail: float = Field(1.5, ge=0, le=255)
-    """As in flux-fill."""
-    size_px: int = Field(1024, ge=64, le=2048)
-    """Longer side of the crop as the model sees it; both sides become multiples of 16."""
-    denoise: float = Field(0.8, gt=0, le=1)
-    """As in flux-fill."""
     steps: int = Field(8, ge=1, le=200)
     guidance: float = Field(1.0, ge=1, le=100)
     """Over 1 only for weights that are not distilled (klein-base), at twice the work."""
-    scheduler: Scheduler = "simple"
-    """As in flux-fill."""
     shift: float = Field(2.02, ge=0, le=10)
-    """Of the noise schedule (mu), at any size; ComfyUI's for FLUX.2."""
+    """ComfyUI's for FLUX.2."""
     prompt: str = "clean background, nothing added"
-    """What to paint; a manifest's column `prompt` goes before it."""
-    dtype: Dtype = "bfloat16"
-    compile: bool = False
-    """Compile the repeated blocks: slower to start, faster afterwards."""
-    offload: Annotated[bool, NEUTRAL] = False
-    """Keep on the GPU only the part at work: for smaller GPUs, slower."""
-    batch_size: Annotated[int, NEUTRAL] = Field(4, ge=1, le=64)
-    """Crops refined at once, at most; halved as often as memory asks for it."""
 
 
+#: The methods that refine: the table in which a new one is entered.
 RefineOptions = Annotated[FluxFillOptions | Flux2KleinOptions, Field(discriminator="method")]
 
 
@@ -287,14 +309,6 @@ class JudgeOptions(Section):
     bad_output: Literal["fail", "remove"] = "fail"
     """Where each try was not a number, or black: the row fails, or has the removal's fill and a
     flag."""
-    weights: str = ""
-    """A second judge: the folder of a DINOv2 in transformers' form; a path or an s3:// URI. Empty:
-    none."""
-    weights_pin: WeightsPin = ""
-    """As in lama."""
-    learned_threshold: float = Field(0.15, ge=0, le=2)
-    """An object came back, too, where the second judge finds the fill farther than this from its
-    surroundings (1 - cosine of mean features), beyond the removal's. Not calibrated."""
 
 
 class OutputOptions(Section):

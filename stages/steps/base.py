@@ -7,16 +7,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
 
 import cv2
 
 from manifests.errors import OutputError, RowError, StorageError, redact
 from manifests.schema import FAILED
 from stages.photo import Photo
-
-#: The actor pool a step runs in.
-Pool = Literal["cpu", "small_gpu", "large_gpu"]
+from stages.traits import Pool
 
 #: Works on one photo in place. Raises RowError for bad input.
 Work = Callable[[Photo], None]

@@ -6,7 +6,8 @@ import hashlib
 
 import numpy as np
 
-from stages.photo import Patch, Photo
+from manifests.schema import PatchRecord
+from stages.photo import Photo, WindowPatch
 from stages.pixels import colour
 from stages.pixels.boxes import Box
 from stages.pixels.masks import Bits, Bytes
@@ -44,7 +45,7 @@ def _seed(photo: Photo, recipe: Recipe, index: int) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 
 
-def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> Patch:
+def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> WindowPatch:
     assert photo.region is not None
     photo_height, photo_width = photo.region.shape
     window = window_of(plan, recipe, photo_width, photo_height)
@@ -57,7 +58,7 @@ def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> P
         # A removal copies from what is known: only what is transparent is left for that.
         unknown = cut_mask(photo.region, window)
     width, height = working_size(recipe, window.width, window.height)
-    return Patch(
+    return WindowPatch(
         crop=plan.crop,
         window=window,
         pixels=scale_pixels(seen, width, height),
@@ -91,19 +92,16 @@ def _hidden(photo: Photo, box: Box) -> Bits | None:
     return np.asarray(photo.decoded.pixels[box.slices][..., -1] == 0)
 
 
-def _describe(plan: PlannedPatch, patch: Patch) -> dict[str, object]:
+def _describe(plan: PlannedPatch, patch: WindowPatch) -> PatchRecord:
     height, width = patch.mask.shape
-    return {
-        "region": _box_dict(plan.region),
-        "crop": _box_dict(plan.crop),
-        "window": _box_dict(patch.window),
-        "working_width": width,
-        "working_height": height,
-        "seed": patch.seed,
-        "refined": None,  # these are told by the steps that refine
-        "reason": None,
-        "tries": None,
-    }
+    return PatchRecord(
+        region=_box_dict(plan.region),
+        crop=_box_dict(plan.crop),
+        window=_box_dict(patch.window),
+        working_width=width,
+        working_height=height,
+        seed=patch.seed,
+    )
 
 
 def _box_dict(box: Box) -> dict[str, int]:

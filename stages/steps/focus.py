@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stages.judging.detail import lost_detail
-from stages.photo import Photo
+from stages.photo import CropPatch, Patch, Photo, WindowPatch
 from stages.pixels.resize import scale_pixels
 from stages.recipe import Recipe
 from stages.steps.base import Work
@@ -20,18 +20,29 @@ def focus(recipe: Recipe) -> Work:
     assert options is not None
 
     def work(photo: Photo) -> None:
-        for patch, row in zip(photo.patches, photo.lineage.patches, strict=True):
-            assert patch.detail is not None
-            assert patch.hole is not None
-            fill = scale_pixels(patch.pixels, patch.window.width, patch.window.height)
-            inside = patch.crop.shifted(-patch.window.x0, -patch.window.y0).slices
-            hole = patch.hole[..., None] > 0
-            patch.pixels, patch.mask = np.where(hole, fill[inside], patch.detail), patch.hole
-            patch.detail = patch.hole = None
-            row["refined"], row["reason"] = True, "always"
+        for index, row in enumerate(photo.lineage.patches):
+            patch = _focused(photo.patches[index])
+            row.refined, row.reason = True, "always"
             if options.when == "auto":
                 patch.to_refine = lost_detail(patch.pixels, patch.mask) > options.auto_detail
-                row["refined"] = patch.to_refine
-                row["reason"] = "texture" if patch.to_refine else "smooth"
+                row.refined = patch.to_refine
+                row.reason = "texture" if patch.to_refine else "smooth"
+            photo.patches[index] = patch
 
     return work
+
+
+def _focused(patch: Patch) -> CropPatch:
+    assert isinstance(patch, WindowPatch)
+    assert patch.detail is not None
+    assert patch.hole is not None
+    fill = scale_pixels(patch.pixels, patch.window.width, patch.window.height)
+    inside = patch.crop.shifted(-patch.window.x0, -patch.window.y0).slices
+    return CropPatch(
+        crop=patch.crop,
+        pixels=np.where(patch.hole[..., None] > 0, fill[inside], patch.detail),
+        mask=patch.hole,
+        blend=patch.blend,
+        seed=patch.seed,
+        to_refine=True,
+    )

@@ -7,18 +7,17 @@ painting something new.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from manifests.errors import RowError
 from stages.judging.reappearance import Scores, judge
-from stages.judging.retries import FLAGS, Judge, Outcome, attempt
-from stages.photo import Patch, Photo
+from stages.judging.retries import FLAGS, Outcome, attempt
+from stages.photo import CropPatch, Patch, Photo
 from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
 from stages.recipe.options import JudgeOptions
 from stages.steps.base import Together, fail
-from stages.weights.find import Weights, find
+from stages.weights.find import find
 
 #: Without a judge, the first picture is taken.
 _UNJUDGED = JudgeOptions(attempts=1)
@@ -33,14 +32,17 @@ def refine(recipe: Recipe) -> Together:
     weights = find(options.weights, pin=options.weights_pin)
     refiner = load_refiner(options, weights.path)
     record: dict[str, Any] = dict(refiner.record)
-    judged, learned = _load_judge(recipe)
+    has_removal = recipe.remove is not None
+
+    def score(patch: Patch, made: Bytes) -> Scores:
+        return judge(made, patch.pixels, patch.mask, has_removal)
 
     def work(photos: Sequence[Photo]) -> None:
         places = [
             (photo, index)
             for photo in photos
             for index, patch in enumerate(photo.patches)
-            if patch.to_refine
+            if isinstance(patch, CropPatch) and patch.to_refine
         ]
         patches = [photo.patches[index] for photo, index in places]
 
@@ -59,10 +61,10 @@ def refine(recipe: Recipe) -> Together:
         outcomes = attempt(
             patches,
             paint,
-            judged,
+            score if recipe.judge else None,
             recipe.judge or _UNJUDGED,
             options.denoise,
-            has_removal=recipe.remove is not None,
+            has_removal=has_removal,
         )
         for (photo, index), outcome in zip(places, outcomes, strict=True):
             if photo.ok:
@@ -70,11 +72,9 @@ def refine(recipe: Recipe) -> Together:
         for photo in photos:
             photo.prompt = None
             if photo.ok and photo.patches_to_refine:
-                for each in (weights, learned):
-                    if each:
-                        photo.lineage.weights[each.name] = each.sha256
+                photo.lineage.weights[weights.name] = weights.sha256
                 photo.lineage.refine_sigmas = list(record["sigmas"])
-                photo.lineage.refine_guidance = float(record["guidance"])
+                photo.lineage.refine_guidance = record["guidance"]
 
     return Together(work)
 
@@ -85,31 +85,12 @@ def _take(photo: Photo, index: int, outcome: Outcome) -> None:
         fail(photo, outcome.error.code, str(outcome.error), "refine")
         return
     line, row = photo.lineage, photo.lineage.patches[index]
-    row["tries"] = [each.as_dict() for each in outcome.tries]
-    row["refined"] = outcome.pixels is not None
-    row["reason"] = outcome.reason or row["reason"]
+    row.tries = [each.record for each in outcome.tries]
+    row.refined = outcome.pixels is not None
+    row.reason = outcome.reason or row.reason
     if outcome.pixels is not None:
         photo.patches[index].pixels = outcome.pixels
     if outcome.flag and (not line.flag or FLAGS.index(outcome.flag) < FLAGS.index(line.flag)):
         line.flag = outcome.flag
-    if (scores := outcome.best.scores) is not None:
-        line.score = max(line.score or 0.0, scores.reappearance)
-
-
-def _load_judge(recipe: Recipe) -> tuple[Judge | None, Weights | None]:
-    """What scores a refined patch, and the weights of the learned judge, if the recipe has them."""
-    options, has_removal = recipe.judge, recipe.remove is not None
-    if options is None:
-        return None, None
-    if not options.weights:
-        return lambda patch, made: judge(made, patch.pixels, patch.mask, has_removal), None
-    from stages.judging.learned import LearnedJudge
-
-    weights = find(options.weights, pin=options.weights_pin)
-    learned = LearnedJudge.load(weights.path)
-
-    def both(patch: Patch, made: Bytes) -> Scores:
-        scores = judge(made, patch.pixels, patch.mask, has_removal)
-        return replace(scores, learned=learned.score(made, patch.pixels, patch.mask, has_removal))
-
-    return both, weights
+    if (score := outcome.best.record.score) is not None:
+        line.score = max(line.score or 0.0, score)

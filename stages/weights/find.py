@@ -202,13 +202,12 @@ def _local(path: str, ref: str) -> Path:
 
 def of_recipe(recipe: Recipe) -> list[tuple[str, str]]:
     """``(section, ref)`` of every part of a recipe that needs weights, in the order of the work."""
-    sections = ("remove", "upscale", "refine", "judge") if recipe.refiner else ("remove",)
+    sections = ("remove", "upscale", "refine") if recipe.refiner else ("remove",)
     found = []
     for section in sections:
         options = getattr(recipe, section)
         ref: str | None = getattr(options, "weights", None)
-        is_used = bool(ref) if section == "judge" else getattr(options, "method", "") != "lanczos"
-        if ref is not None and is_used:
+        if ref is not None and options.method != "lanczos":
             found.append((section, ref))
     return found
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.evaluation.synthetic import THINGS, Place, blob, paste, to_lab, turned_box
-from stages.models.classical import load_fill
+from stages.models.classical import Classical, load_fill
 from stages.pixels.boxes import Box, bounds_of, context_box
 from stages.pixels.patches import cut, cut_mask, plan_patches
 from stages.pixels.windows import refined_size
@@ -23,7 +23,6 @@ from stages.recipe.options import (
     CropOptions,
     NavierStokesOptions,
     PatchMatchOptions,
-    RemoveOptions,
     TeleaOptions,
 )
 from tests.bench.common import Pixels
@@ -40,7 +39,7 @@ _EXTENTS, _OPACITIES = (0.35, 0.55, 0.8), (0.5, 0.75, 1.0)
 _CROP = CropOptions(context=2.0, min_context_px=64)
 
 _SOFT = "soft patchmatch"
-_REMOVALS: dict[str, RemoveOptions] = {
+_REMOVALS: dict[str, Classical] = {
     "telea": TeleaOptions(),
     "navier-stokes": NavierStokesOptions(),
     _SOFT: PatchMatchOptions(),

@@ -15,7 +15,6 @@ import torch
 from safetensors.torch import save_file
 
 from manifests.errors import WeightsError
-from stages.judging.learned import LearnedJudge
 from stages.models.load import load_network
 from stages.models.refiners import load_encoder, load_refiner
 from stages.recipe.options import Flux2KleinOptions, FluxFillOptions, RefineOptions
@@ -136,8 +135,6 @@ def test_no_error_advises_to_switch_a_protection_off(tmp_path: Path, flux_folder
     for name in ("model_index.json", "vae/config.json", "transformer/config.json"):
         (folder / name).write_bytes((flux_folder / name).read_bytes())
     torch.save({}, folder / "vae" / "diffusion_pytorch_model.bin")
-    (tmp_path / "dino").mkdir()
-    (tmp_path / "dino" / "config.json").write_text('{"auto_map": {"AutoModel": "a.B"}}')
     messages = []
     for path in (tmp_path / "evil.pth", tmp_path / "pickle.pth"):
         with pytest.raises(WeightsError, match="is damaged, or holds no weights") as caught:
@@ -146,9 +143,6 @@ def test_no_error_advises_to_switch_a_protection_off(tmp_path: Path, flux_folder
     with pytest.raises(WeightsError) as refused:
         load_refiner(FluxFillOptions(), folder)
     messages.append(str(refused.value))
-    with pytest.raises(WeightsError) as unknown:
-        LearnedJudge.load(tmp_path / "dino")
-    messages.append(str(unknown.value))
     for message in messages:
         assert len(message.splitlines()) == 1
         for advice in (

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +17,14 @@ from safetensors.torch import save_file
 from spandrel.architectures.LaMa import LaMa
 from torch import Tensor, nn
 
-from manifests.errors import RowError, WeightsError
+from manifests.errors import RecipeError, RowError, WeightsError
 from stages.models.lama import Lama
+from stages.models.simple_lama import SimpleLamaNetwork
+from stages.pipeline import Pipeline
 from stages.pixels.masks import Bytes
+from stages.recipe import Recipe
 from stages.recipe.options import LamaOptions
-from tests.support import DEMO, upright_rgb
+from tests.support import DEMO, encoded, photo_of, upright_rgb
 from tests.support.lama_networks import dat_weights, hole, needs_gpu, random_lama
 from tests.support.networks import save_torchscript
 
@@ -39,6 +45,11 @@ def published(network: LaMa, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def lama(published: Path) -> Lama:
     return Lama.load(published, EXACT, "cpu")
+
+
+@pytest.fixture(scope="session")
+def reference(published: Path) -> Lama:
+    return Lama(SimpleLamaNetwork.load(published, "cpu"), EXACT, "cpu")
 
 
 @pytest.fixture
@@ -68,31 +79,72 @@ def apart(one: Bytes | RowError, other: Bytes | RowError) -> int:
     ids=["192x256", "100x141", "157x61"],
 )
 def test_fills_as_the_published_program_does(
-    photo: str,
-    part: tuple[slice, slice],
-    published: Path,
-    lama: Lama,
-    monkeypatch: pytest.MonkeyPatch,
+    photo: str, part: tuple[slice, slice], lama: Lama, reference: Lama
 ) -> None:
-    from simple_lama_inpainting import SimpleLama
-
-    monkeypatch.setenv("LAMA_MODEL", str(published))
     pixels = upright_rgb(DEMO / "photos" / photo)[part]
-    height, width = pixels.shape[:2]
     mask = hole(pixels)
-    # Here what is padded is to be filled; there it is mirrored, and known, so pad before. The
-    # reference truncates, too: on average half a level less.
-    pad = [(0, -height % 8), (0, -width % 8)]
-    padded = np.pad(pixels, [*pad, (0, 0)]), np.pad(mask, pad, constant_values=255)
-    reference = np.asarray(SimpleLama(torch.device("cpu"))(*padded))[:height, :width]
+    expected = pixels_of(reference.fill([pixels], [mask])[0])
     filled = pixels_of(lama.fill([pixels], [mask])[0])
     inside = mask > 0
     assert pixels[inside].std() > 0
     assert filled[inside].std() > 20, "the random network paints with contrast"
-    difference = filled[inside].astype(int) - reference[inside]
+    difference = filled[inside].astype(int) - expected[inside]
+    # The reference truncates: on average half a level less.
     assert difference.min() >= 0
     assert difference.max() <= 1
     assert difference.mean() == pytest.approx(0.5, abs=0.05)
+    assert np.array_equal(filled[~inside], expected[~inside])
+
+
+def test_both_engines_make_the_same_photo_through_the_steps(
+    published: Path, coffee: Bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LAMA_MODEL", raising=False)
+    made, weights = [], []
+    recipes = [
+        Recipe.load("lama", [f"remove.weights={published}", "remove.dtype=float32", engine])
+        for engine in ("remove.engine=built-in", "remove.engine=simple-lama")
+    ]
+    for recipe in recipes:
+        mask = np.zeros(coffee.shape[:2], np.uint8)
+        mask[150:190, 100:130] = 255
+        photo = photo_of(encoded(coffee), encoded(mask))
+        Pipeline.of(recipe).after("fetch").run(photo)
+        assert photo.decoded is not None, photo.lineage.error
+        made.append(np.asarray(photo.decoded.pixels, np.uint8))
+        weights.append(photo.lineage.weights)
+    assert 0 < apart(*made) <= 1
+    assert apart(made[0], coffee) > 20
+    assert weights[0] == weights[1]
+    assert recipes[0].hash != recipes[1].hash
+    assert "LAMA_MODEL" not in os.environ
+
+
+def test_the_reference_marks_its_own_failures(
+    published: Path, window: tuple[Bytes, Bytes], tmp_path: Path
+) -> None:
+    class Flat(nn.Module):
+        def __init__(self, value: float) -> None:
+            super().__init__()
+            self.value = value
+
+        def forward(self, image: Tensor, hole: Tensor) -> Tensor:  # noqa: ARG002 - as LaMa
+            return image * 0 + self.value
+
+    bright = [window[0] // 2 + 100], [window[1]]
+    for value in (float("nan"), 0.0):
+        network: Any = SimpleNamespace(model=Flat(value))
+        path = save_torchscript(network, tmp_path / f"{value}.pt")
+        broken = Lama(SimpleLamaNetwork.load(path, "cpu"), EXACT, "cpu")
+        (result,) = broken.fill(*bright)
+        assert isinstance(result, RowError)
+        assert result.code == "model.bad_output"
+    torch.save({"a": torch.zeros(2)}, tmp_path / "state-dict.pth")
+    with pytest.raises(WeightsError, match=r"is not the TorchScript that remove\.engine") as caught:
+        SimpleLamaNetwork.load(tmp_path / "state-dict.pth", "cpu")
+    assert caught.value.code == "weights.unusable"
+    with pytest.raises(RecipeError, match="runs in float32"):
+        Recipe.load("lama", ["remove.engine=simple-lama", "remove.compile=true"])
 
 
 @pytest.mark.parametrize(

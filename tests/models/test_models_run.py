@@ -186,9 +186,8 @@ def test_try_makes_what_the_run_made(
         made = Cleaner(recipe).clean(image, mask)
         assert made.data == made_by(results / name, photo)
         recorded = lineage(results / name).loc[photo].patches
-        assert [patch["seed"] for patch in made.record.patches] == [
-            patch["seed"] for patch in recorded
-        ]
+        seeds = [patch.seed for patch in made.record.patches]
+        assert seeds == [patch["seed"] for patch in recorded]
 
 
 def moved_to(path: str, folder: Path) -> str:

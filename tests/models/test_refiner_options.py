@@ -110,11 +110,6 @@ def test_bfloat16_comes_near_float32(flux_folder: Path) -> None:
         assert 0 < apart(one, other) < 8
 
 
-def test_auto_is_float32_without_a_gpu() -> None:
-    assert loading.dtype_of("auto", torch.device("cpu")) is torch.float32
-    assert loading.dtype_of("float16", torch.device("cpu")) is torch.float16
-
-
 @pytest.mark.parametrize("family", ["flux", "klein"])
 def test_compiled_blocks_give_the_same(
     family: str, flux_folder: Path, klein_folder: Path, monkeypatch: pytest.MonkeyPatch

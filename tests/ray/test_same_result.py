@@ -52,7 +52,7 @@ def planned(image: str, marks: Marks, *options: str, recipe: str = "telea") -> L
 
 
 def seeds_of(row: LineageRow) -> list[int]:
-    return [patch["seed"] for patch in row.patches]
+    return [patch.seed for patch in row.patches]
 
 
 @pytest.fixture

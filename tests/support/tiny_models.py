@@ -18,8 +18,6 @@ from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTokenizer,
-    Dinov2Config,
-    Dinov2Model,
     Qwen2TokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -128,21 +126,6 @@ def save_klein(folder: Path, *, distilled: bool = True) -> Path:
     index = folder / "model_index.json"
     named = json.loads(index.read_text()) | {"_class_name": "Flux2KleinPipeline"}
     index.write_text(json.dumps(named))
-    return folder
-
-
-def save_dinov2(folder: Path) -> Path:
-    """Write a DINOv2, with patches of 14 px as the published ones."""
-    torch.manual_seed(0)
-    config = Dinov2Config(
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        mlp_ratio=2,
-        image_size=518,
-        patch_size=14,
-    )
-    Dinov2Model(config).save_pretrained(folder)
     return folder
 
 

@@ -1,28 +1,20 @@
-"""Refiners repair texture where a removal left it soft. To add one: its file here, a line below.
+"""Refiners repair texture where a removal left it soft.
 
-A refiner's module offers ``load(folder, options, device)`` and ``load_encoder(folder, options,
-device)``. The text encoders are apart since they are as large as the model itself, and run once
-per distinct prompt.
+The module that a refiner's options name as ``loader`` offers ``load(folder, options, device)`` and
+``load_encoder(folder, options, device)``. The text encoders are apart since they are as large as
+the model itself, and run once per distinct prompt.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Protocol
 
-from manifests.errors import RowError, WeightsError
+from manifests.errors import RowError
 from stages.models.refiners.prompts import Prompt
 from stages.pixels.masks import Bytes
 from stages.recipe.options import RefineOptions
-
-#: The options' ``method`` -> the module.
-_MODULES = {
-    "flux-fill": "stages.models.refiners.flux_fill",
-    "flux2-klein": "stages.models.refiners.flux2_klein",
-}
 
 
 class Refiner(Protocol):
@@ -85,18 +77,11 @@ def load_refiner(options: RefineOptions, folder: Path, device: str | None = None
         WeightsError: ``weights.unusable``, ``model.unavailable`` for a switch that cannot be had
             here, ``model.out_of_memory`` or ``model.not_installed``.
     """
-    refiner: Refiner = _module(options).load(folder, options, device)
+    refiner: Refiner = options.load_module().load(folder, options, device)
     return refiner
 
 
 def load_encoder(options: RefineOptions, folder: Path, device: str | None = None) -> Encoder:
     """Load the text encoders alone. Arguments and errors: as :func:`load_refiner`."""
-    encoder: Encoder = _module(options).load_encoder(folder, options, device)
+    encoder: Encoder = options.load_module().load_encoder(folder, options, device)
     return encoder
-
-
-def _module(options: RefineOptions) -> ModuleType:
-    try:
-        return import_module(_MODULES[options.method])
-    except ImportError as error:
-        raise WeightsError("model.not_installed", f"{options.method} needs {error.name}.") from None

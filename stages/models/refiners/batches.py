@@ -6,20 +6,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from manifests.errors import RowError
-from stages.models.devices import halving, is_black
+from stages.models.devices import choose_device, is_black, resolve_dtype, run_in_batches
+from stages.models.refiners import loading
 from stages.models.refiners.prompts import Floats, Prompt
 from stages.models.refiners.sigmas import comfy_sigmas
 from stages.pixels.masks import Bytes
-from stages.recipe.options import Flux2KleinOptions, FluxFillOptions
-
-Options = TypeVar("Options", bound=FluxFillOptions | Flux2KleinOptions)
+from stages.recipe.options import DiffusionOptions
 
 #: Sides must be multiples of this: 8 px to a latent, 2 by 2 latents to a token.
 SIDE_PX = 16
@@ -64,7 +64,7 @@ class Batch:
     generators: list[torch.Generator]
 
 
-class DiffusionRefiner(ABC, Generic[Options]):
+class DiffusionRefiner(ABC):
     """Runs crops in batches through a diffusers pipeline; subclasses say how one batch runs.
 
     Args:
@@ -76,9 +76,13 @@ class DiffusionRefiner(ABC, Generic[Options]):
 
     #: The transformer's module that embeds times, and with them guidance and text if it takes any.
     time_embed: ClassVar[str]
+    #: What ``model_index.json`` may name as the folder's pipeline; the first is the published one.
+    pipelines: ClassVar[tuple[str, ...]]
+
+    options: DiffusionOptions
 
     def __init__(
-        self, pipe: Any, options: Options, device: torch.device, dtype: torch.dtype
+        self, pipe: Any, options: DiffusionOptions, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.pipe = pipe
         self.options = options
@@ -88,9 +92,60 @@ class DiffusionRefiner(ABC, Generic[Options]):
         pipe.scheduler.set_timesteps(sigmas=list(sigmas[:-1]))  # it adds the 0 itself
         self.sigmas: list[float] = pipe.scheduler.sigmas.tolist()
 
+    @classmethod
+    def load(cls, folder: Path, options: Any, device: str | None = None) -> Self:
+        """Load transformer and VAE. Errors: see :func:`stages.models.refiners.load_refiner`."""
+        place = choose_device(device)
+        dtype = resolve_dtype(options.dtype, place)
+        index = loading.check_folder(folder, cls.pipelines, ("transformer", "vae"))
+        pipe = cls.build_pipe(folder, options, index, place, dtype)
+        loading.place(pipe, place, offload=options.offload)
+        return cls.switched(pipe, options, place, dtype)
+
+    @classmethod
+    def switched(cls, pipe: Any, options: Any, device: torch.device, dtype: torch.dtype) -> Self:
+        """Take a pipeline that is in its place, and set the switches that do not go with loading.
+
+        Raises:
+            WeightsError: ``model.unavailable``.
+        """
+        if options.compile:
+            loading.use_compile(pipe.transformer, device)
+        return cls(pipe, options, device, dtype)
+
+    @classmethod
+    @abstractmethod
+    def build_pipe(
+        cls,
+        folder: Path,
+        options: Any,
+        index: dict[str, Any],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> Any:
+        """Load a pipeline without text encoders; ``index`` is what ``model_index.json`` says.
+
+        It need not be on its device yet. Errors: as :meth:`load`.
+        """
+
+    @property
+    def guidance(self) -> float | None:
+        """As the weights take it; None: they know none."""
+        return self.options.guidance
+
+    @property
+    def record(self) -> dict[str, object]:
+        """Noise levels as run, steps, guidance, precision."""
+        return {
+            "sigmas": self.sigmas,
+            "steps": len(self.sigmas) - 1,
+            "guidance": self.guidance,
+            "dtype": str(self.dtype).removeprefix("torch."),
+        }
+
     def at_denoise(self, denoise: float) -> Self:
         """See :class:`stages.models.refiners.Refiner`."""
-        options: Any = self.options.model_copy(update={"denoise": denoise})
+        options = self.options.model_copy(update={"denoise": denoise})
         return type(self)(self.pipe, options, self.device, self.dtype)
 
     @abstractmethod
@@ -114,7 +169,7 @@ class DiffusionRefiner(ABC, Generic[Options]):
             by_shape.setdefault(item.shape, []).append(index)
         done: dict[int, Bytes | RowError] = {}
         for indices in by_shape.values():
-            results = halving(
+            results = run_in_batches(
                 self._run, [items[index] for index in indices], self.options.batch_size
             )
             for index, result in zip(indices, results, strict=True):

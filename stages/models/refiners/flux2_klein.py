@@ -15,14 +15,11 @@ from diffusers import AutoencoderKLFlux2, Flux2KleinInpaintPipeline, Flux2Transf
 from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
 from manifests.errors import WeightsError
-from stages.models.devices import choose_device
+from stages.models.devices import choose_device, resolve_dtype
 from stages.models.refiners import loading
 from stages.models.refiners.batches import SIDE_PX, Batch, DiffusionRefiner, scheduler_as_is
 from stages.models.refiners.prompts import Prompt, hash_of, to_floats
 from stages.recipe.options import Flux2KleinOptions
-
-#: Published folders name the first; parts and their layout are the same.
-_PIPELINES = ("Flux2KleinPipeline", "Flux2KleinInpaintPipeline")
 
 _MAX_TOKENS = 512
 
@@ -30,22 +27,27 @@ _MAX_TOKENS = 512
 _KEPT_PROMPTS = 32
 
 
-class Flux2Klein(DiffusionRefiner[Flux2KleinOptions]):
+class Flux2Klein(DiffusionRefiner):
     """The model without its text encoder. See :class:`stages.models.refiners.Refiner`."""
 
     time_embed = "time_guidance_embed"
+    pipelines = ("Flux2KleinPipeline", "Flux2KleinInpaintPipeline")  # of the same layout
 
     @classmethod
-    def load(cls, folder: Path, options: Flux2KleinOptions, device: str | None = None) -> Self:
-        """Load transformer and VAE. Errors: see :func:`stages.models.refiners.load_refiner`."""
-        place = choose_device(device)
-        dtype = loading.dtype_of(options.dtype, place)
-        index = loading.check_folder(folder, _PIPELINES, ("transformer", "vae"))
+    def build_pipe(
+        cls,
+        folder: Path,
+        options: Flux2KleinOptions,
+        index: dict[str, Any],
+        device: torch.device,  # noqa: ARG003 - all is put there afterwards
+        dtype: torch.dtype,
+    ) -> Any:
+        """See the base class."""
         distilled = bool(index.get("is_distilled", False))
         if distilled and options.guidance != 1:
             message = "refine.guidance must be 1: these weights are distilled, and know no other."
             raise WeightsError("model.unavailable", message)
-        pipe = Flux2KleinInpaintPipeline(
+        return Flux2KleinInpaintPipeline(
             scheduler=scheduler_as_is(),
             vae=loading.load_part(AutoencoderKLFlux2, folder, "vae", dtype),
             transformer=loading.load_part(Flux2Transformer2DModel, folder, "transformer", dtype),
@@ -53,20 +55,6 @@ class Flux2Klein(DiffusionRefiner[Flux2KleinOptions]):
             tokenizer=None,
             is_distilled=distilled,
         )
-        loading.place(pipe, place, offload=options.offload)
-        if options.compile:
-            loading.use_compile(pipe.transformer, place)
-        return cls(pipe, options, place, dtype)
-
-    @property
-    def record(self) -> dict[str, object]:
-        """Noise levels as run, steps, guidance, precision."""
-        return {
-            "sigmas": self.sigmas,
-            "steps": len(self.sigmas) - 1,
-            "guidance": self.options.guidance,
-            "dtype": str(self.dtype).removeprefix("torch."),
-        }
 
     def denoise(self, batch: Batch) -> torch.Tensor:
         """See the base class."""
@@ -108,8 +96,8 @@ class Flux2Prompts:
     def load(cls, folder: Path, options: Flux2KleinOptions, device: str | None = None) -> Self:
         """Load it alone. Errors: see :func:`stages.models.refiners.load_encoder`."""
         place = choose_device(device)
-        dtype = loading.dtype_of(options.dtype, place)
-        loading.check_folder(folder, _PIPELINES, ("text_encoder", "tokenizer"))
+        dtype = resolve_dtype(options.dtype, place)
+        loading.check_folder(folder, Flux2Klein.pipelines, ("text_encoder", "tokenizer"))
         pipe = Flux2KleinInpaintPipeline(
             scheduler=None,
             vae=None,

@@ -11,13 +11,11 @@ import torch
 from diffusers import AutoencoderKL, FluxFillPipeline, FluxTransformer2DModel
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-from stages.models.devices import choose_device
+from stages.models.devices import choose_device, resolve_dtype
 from stages.models.refiners import loading
 from stages.models.refiners.batches import Batch, DiffusionRefiner, noise_of, scheduler_as_is
 from stages.models.refiners.prompts import Prompt, hash_of, to_floats
 from stages.recipe.options import FluxFillOptions
-
-_PIPELINES = ("FluxFillPipeline",)
 
 #: T5's tokens: shorter texts are padded, as in ComfyUI, longer ones are cut. CLIP's are 77 always.
 _MIN_TOKENS, _MAX_TOKENS = 256, 512
@@ -38,19 +36,26 @@ class FillPipeline(FluxFillPipeline):  # type: ignore[misc] # diffusers has no t
         return super().prepare_mask_latents(mask, known, *how)
 
 
-class FluxFill(DiffusionRefiner[FluxFillOptions]):
+class FluxFill(DiffusionRefiner):
     """The model without its text encoders. See :class:`stages.models.refiners.Refiner`."""
 
     time_embed = "time_text_embed"
+    pipelines = ("FluxFillPipeline",)
+
+    options: FluxFillOptions
 
     @classmethod
-    def load(cls, folder: Path, options: FluxFillOptions, device: str | None = None) -> Self:
-        """Load transformer and VAE. Errors: see :func:`stages.models.refiners.load_refiner`."""
-        place = choose_device(device)
-        dtype = loading.dtype_of(options.dtype, place)
-        loading.check_folder(folder, _PIPELINES, ("transformer", "vae"))
-        switches = loading.fp8_switches(dtype, place) if options.fp8 else {}
-        pipe = FillPipeline(
+    def build_pipe(
+        cls,
+        folder: Path,
+        options: FluxFillOptions,
+        index: dict[str, Any],  # noqa: ARG003 - it says nothing more
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> Any:
+        """See the base class."""
+        switches = loading.fp8_switches(dtype, device) if options.fp8 else {}
+        return FillPipeline(
             scheduler=scheduler_as_is(),
             vae=loading.load_part(AutoencoderKL, folder, "vae", dtype),
             transformer=loading.load_part(
@@ -61,34 +66,20 @@ class FluxFill(DiffusionRefiner[FluxFillOptions]):
             text_encoder_2=None,
             tokenizer_2=None,
         )
-        loading.place(pipe, place, offload=options.offload)
-        return cls.switched(pipe, options, place, dtype)
 
     @classmethod
     def switched(
         cls, pipe: Any, options: FluxFillOptions, device: torch.device, dtype: torch.dtype
     ) -> Self:
-        """Take a pipeline that is in its place, and set the switches that do not go with loading.
-
-        Raises:
-            WeightsError: ``model.unavailable``.
-        """
+        """See the base class."""
         if options.attention:
             loading.use_attention(pipe.transformer, options.attention, dtype, device)
-        if options.compile:
-            loading.use_compile(pipe.transformer, device)
-        return cls(pipe, options, device, dtype)
+        return super().switched(pipe, options, device, dtype)
 
     @property
-    def record(self) -> dict[str, object]:
-        """Noise levels as run, steps, guidance (None: the weights know none), precision."""
-        guided = self.pipe.transformer.config.guidance_embeds
-        return {
-            "sigmas": self.sigmas,
-            "steps": len(self.sigmas) - 1,
-            "guidance": self.options.guidance if guided else None,
-            "dtype": str(self.dtype).removeprefix("torch."),
-        }
+    def guidance(self) -> float | None:
+        """See the base class."""
+        return self.options.guidance if self.pipe.transformer.config.guidance_embeds else None
 
     def denoise(self, batch: Batch) -> torch.Tensor:
         """See the base class. Starts as ComfyUI does, from sigma * noise + (1 - sigma) * image.
@@ -160,9 +151,9 @@ class FluxPrompts:
     def load(cls, folder: Path, options: FluxFillOptions, device: str | None = None) -> Self:
         """Load them alone. Errors: see :func:`stages.models.refiners.load_encoder`."""
         place = choose_device(device)
-        dtype = loading.dtype_of(options.dtype, place)
+        dtype = resolve_dtype(options.dtype, place)
         parts = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
-        loading.check_folder(folder, _PIPELINES, parts)
+        loading.check_folder(folder, FluxFill.pipelines, parts)
         pipe = FluxFillPipeline(
             scheduler=None,
             vae=None,

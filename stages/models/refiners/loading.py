@@ -16,26 +16,10 @@ from diffusers.models.attention_dispatch import (
 from transformers.utils import logging as transformers_logging
 
 from manifests.errors import RowError, WeightsError
-from stages.recipe.options import Dtype
 from stages.weights.foreign import kind_of, reason
 
 #: Turns traced blocks into code. Tests take `eager`, which traces but generates nothing.
 COMPILE_BACKEND = "inductor"
-
-
-def dtype_of(name: Dtype, device: torch.device) -> torch.dtype:
-    """The precision named; `auto` is bfloat16 on GPUs that have it, else float32.
-
-    Never float16: these models' activations exceed its range.
-    """
-    if name == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float32
-    return {
-        "float32": torch.float32,
-        "bfloat16": torch.bfloat16,
-        "float16": torch.float16,
-    }[name]
 
 
 def check_folder(

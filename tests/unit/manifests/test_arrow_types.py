@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from jobs.pipeline.pending import extra_schema, read_pending
 from jobs.pipeline.recorder import Recorder
 from jobs.pipeline.spec import Job
+from jobs.pipeline.transport import from_table, to_table
 from jobs.results.failures import write_failures
 from manifests import runs
 from manifests.errors import ManifestError
@@ -24,7 +25,7 @@ from manifests.ledger import Ledger, RetryPolicy
 from manifests.planning.plan import load_plan, make_plan
 from manifests.reading.arrow_types import plain_column, plain_table
 from manifests.schema import LineageRow
-from stages.photo import Photo, from_table, to_table
+from stages.photo import Photo
 from stages.pipeline import steps
 from stages.recipe import Recipe
 from stages.steps.base import fail
@@ -183,6 +184,7 @@ def fail_all(output: str) -> None:
     extra = job.extra.names
     for photo in read_pending(job, 0):
         (arrived,) = from_table(to_table([photo], job.extra))
+        assert isinstance(arrived, Photo)
         assert repr(arrived.extra) == repr(photo.extra)  # NaN is not equal to itself
         fail(arrived, "image.not_found", "It is not there.", "fetch")
         recorder.add(arrived)
@@ -251,4 +253,5 @@ def test_columns_called_like_those_of_the_way_arrive_as_they_left() -> None:
     photo = Photo(LineageRow(id="1"), shard=7, extra={name: f"their {name}" for name in names})
     table = to_table([photo], pa.schema([(name, pa.string()) for name in names]))
     (arrived,) = from_table(table)
+    assert isinstance(arrived, Photo)
     assert (arrived.extra, arrived.shard, arrived.original) == (photo.extra, 7, b"")

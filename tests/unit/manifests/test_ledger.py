@@ -19,8 +19,7 @@ import pytest
 
 from manifests.ledger import Ledger, RetryPolicy, reconcile, set_aside
 from manifests.planning.plan import Plan, load_plan, make_plan
-from manifests.schema import LineageRow, lineage_schema
-from stages.photo import lineage_dict
+from manifests.schema import LineageRow, lineage_dict, lineage_schema
 from stages.recipe import Recipe
 from tests.browser.output_folders import clean_here
 from tests.support import write

@@ -14,8 +14,7 @@ import pytest
 from manifests.errors import ManifestError
 from manifests.ledger import Ledger, RetryPolicy, reconcile
 from manifests.planning.plan import make_plan
-from manifests.schema import SHARD_SCHEMA, LineageRow, lineage_schema
-from stages.photo import lineage_dict
+from manifests.schema import SHARD_SCHEMA, LineageRow, lineage_dict, lineage_schema
 from tests.support import rows_of, tables_of, write
 
 PLAIN = "id,image,mask,sku\n1,a.jpg,a.png,0012\n2,b.jpg,b.png,0013\n"

@@ -13,12 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from jobs.pipeline.transport import from_table, to_table
 from manifests.errors import RecipeError
-from stages.models import refiners
-from stages.photo import Photo, from_table, to_table
+from stages.photo import CropPatch, Photo
 from stages.pipeline import Pipeline
 from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
+from stages.recipe.options import FluxFillOptions
 from tests.support import encoded, photo_of
 from tests.support import object_painter as painting
 from tests.support.object_painter import Painter
@@ -29,7 +30,7 @@ BOXES = ((20, 310, 40, 30), (540, 30, 30, 40))
 
 @pytest.fixture
 def paint(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setitem(refiners._MODULES, "flux-fill", "tests.support.object_painter")
+    monkeypatch.setattr(FluxFillOptions, "loader", "tests.support.object_painter")
 
     def use(*paints: painting.Paints) -> Painter:
         made = Painter(paints)
@@ -78,29 +79,35 @@ def pixels_of(photo: Photo) -> Bytes:
     return np.asarray(photo.decoded.pixels, np.uint8)
 
 
+def patch_of(photo: Photo) -> Any:
+    """The record of its only patch."""
+    (patch,) = photo.lineage.patches
+    return patch
+
+
 def test_texture_passes_at_once(paint: Any, coffee: Bytes, tmp_path: Path) -> None:
     painter, photo = paint("texture"), marked(coffee, BOXES[0])
     refined(recipe_of(tmp_path), photo)
     row = photo.lineage
-    (patch,) = row.patches
-    (tried,) = patch["tries"]
-    assert painter.calls == [(patch["seed"],)]
-    assert (row.flag, patch["refined"], patch["reason"]) == (None, True, "always")
-    assert tried["score"] == row.score
-    assert tried["score"] < 0.5
-    assert tried["denoise"] == 0.8
+    patch = patch_of(photo)
+    (tried,) = patch.tries
+    assert painter.calls == [(patch.seed,)]
+    assert (row.flag, patch.refined, patch.reason) == (None, True, "always")
+    assert tried.score == row.score
+    assert tried.score < 0.5
+    assert tried.denoise == 0.8
 
 
 def test_the_next_seed_is_tried_and_taken(paint: Any, coffee: Bytes, tmp_path: Path) -> None:
     painter, photo = paint("object", "texture"), marked(coffee, BOXES[0])
     refined(recipe_of(tmp_path), photo)
     row = photo.lineage
-    (patch,) = row.patches
-    seed = patch["seed"]
+    patch = patch_of(photo)
+    seed = patch.seed
     assert painter.calls == [(seed,), ((seed + 1) % 2**32,)]
-    first, second = patch["tries"]
-    assert first["score"] > 0.5 > second["score"]
-    assert (row.flag, patch["refined"], row.score) == (None, True, second["score"])
+    first, second = patch.tries
+    assert first.score > 0.5 > second.score
+    assert (row.flag, patch.refined, row.score) == (None, True, second.score)
 
 
 def test_after_all_attempts_the_removals_fill_is_pasted_and_flagged(
@@ -110,10 +117,10 @@ def test_after_all_attempts_the_removals_fill_is_pasted_and_flagged(
     recipe = recipe_of(tmp_path, "judge.attempts=3")
     refined(recipe, photo)
     row = photo.lineage
-    (patch,) = row.patches
-    assert len(painter.calls) == len(patch["tries"]) == 3
-    assert (row.flag, patch["refined"], patch["reason"]) == ("fell_back", False, "came_back")
-    assert row.score == min(tried["score"] for tried in patch["tries"])
+    patch = patch_of(photo)
+    assert len(painter.calls) == len(patch.tries) == 3
+    assert (row.flag, patch.refined, patch.reason) == ("fell_back", False, "came_back")
+    assert row.score == min(tried.score for tried in patch.tries)
     assert row.score is not None
     assert row.score > 0.5
     # It was brought to the refiner's size and back again, which costs a fill little.
@@ -127,11 +134,11 @@ def test_a_lower_denoise_may_be_the_way_out(paint: Any, coffee: Bytes, tmp_path:
     options = ("judge.fallback=denoise", "judge.fallback_denoise=0.4")
     refined(recipe_of(tmp_path, *options), photo)
     row = photo.lineage
-    (patch,) = row.patches
-    seed = patch["seed"]
+    patch = patch_of(photo)
+    seed = patch.seed
     assert painter.calls == [(seed,), ((seed + 1) % 2**32,), (seed,)]
-    assert [tried["denoise"] for tried in patch["tries"]] == [0.8, 0.8, 0.4]
-    assert (row.flag, patch["refined"], patch["reason"]) == ("fell_back", True, "lower_denoise")
+    assert [tried.denoise for tried in patch.tries] == [0.8, 0.8, 0.4]
+    assert (row.flag, patch.refined, patch.reason) == ("fell_back", True, "lower_denoise")
 
 
 def test_the_best_try_can_be_kept_and_is_flagged(paint: Any, coffee: Bytes, tmp_path: Path) -> None:
@@ -139,8 +146,8 @@ def test_the_best_try_can_be_kept_and_is_flagged(paint: Any, coffee: Bytes, tmp_
     photo = marked(coffee, BOXES[0])
     refined(recipe_of(tmp_path, "judge.fallback=keep"), photo)
     row = photo.lineage
-    (patch,) = row.patches
-    assert (row.flag, patch["refined"], patch["reason"]) == ("came_back", True, "best")
+    patch = patch_of(photo)
+    assert (row.flag, patch.refined, patch.reason) == ("came_back", True, "best")
     x, y, width, height = BOXES[0]
     green = pixels_of(photo)[y + height // 2, x + width // 2]
     assert green[1] > 150 > green[0]
@@ -153,11 +160,11 @@ def test_without_a_removal_there_is_a_flag_and_no_departure(
     photo = marked(coffee, BOXES[0])
     options = ["refine.size_px=256", f"refine.weights={tmp_path}"]
     refined(Recipe.load("flux-fill", options), photo)
-    (patch,) = photo.lineage.patches
-    (tried,) = patch["tries"]
+    patch = patch_of(photo)
+    (tried,) = patch.tries
     assert photo.lineage.flag == "came_back"
-    assert tried["departure"] is None
-    assert tried["strangeness"] > 0
+    assert tried.departure is None
+    assert tried.strangeness > 0
 
 
 @pytest.mark.parametrize("tolerant", [True, False])
@@ -172,10 +179,10 @@ def test_an_output_that_is_no_picture(
     if not tolerant:
         assert (row.error_code, row.error_stage) == ("model.bad_output", "refine")
         return
-    (patch,) = row.patches
+    patch = patch_of(photo)
     assert (row.status, row.flag, row.score) == ("ok", "bad_output", None)
-    assert (patch["refined"], patch["reason"]) == (False, "bad_output")
-    assert [tried["score"] for tried in patch["tries"]] == [None, None]
+    assert (patch.refined, patch.reason) == (False, "bad_output")
+    assert [tried.score for tried in patch.tries] == [None, None]
 
 
 def test_only_what_failed_is_tried_again_together_and_mates_change_nothing(
@@ -208,10 +215,10 @@ def test_smooth_patches_are_left_out_and_cost_the_refiner_nothing(
     recipe = recipe_of(tmp_path, "refine.when=auto")
     refined(recipe, smooth, rough)
     (left_out,), (worked_on,) = smooth.lineage.patches, rough.lineage.patches
-    assert (left_out["refined"], left_out["reason"]) == (False, "smooth")
-    assert left_out.get("tries") is None
-    assert (worked_on["refined"], worked_on["reason"]) == (True, "texture")
-    assert painter.calls == [(worked_on["seed"],)]
+    assert (left_out.refined, left_out.reason) == (False, "smooth")
+    assert left_out.tries is None
+    assert (worked_on.refined, worked_on.reason) == (True, "texture")
+    assert painter.calls == [(worked_on.seed,)]
     assert smooth.lineage.refine_prompt is None
     assert smooth.lineage.refine_sigmas == []
     assert not smooth.lineage.weights
@@ -232,11 +239,16 @@ def test_what_was_decided_and_found_survives_the_way_between_actors(
     paint("object")
     photo = marked(coffee, BOXES[0])
     refined(recipe_of(tmp_path), photo)
-    photo.patches[0].to_refine = False
+    (patch,) = photo.patches
+    assert isinstance(patch, CropPatch)
+    patch.to_refine = False
     (again,) = from_table(to_table([photo], pa.schema([])))
-    assert again.lineage.patches[0]["tries"] == photo.lineage.patches[0]["tries"]
+    assert isinstance(again, Photo)
+    assert again.lineage.patches[0].tries == photo.lineage.patches[0].tries
     assert (again.lineage.flag, again.lineage.score) == ("fell_back", photo.lineage.score)
-    assert not again.patches[0].to_refine
+    (patch,) = again.patches
+    assert isinstance(patch, CropPatch)
+    assert not patch.to_refine
 
 
 @pytest.mark.parametrize(
@@ -259,6 +271,6 @@ def test_a_row_without_judge_has_one_try_without_scores(
     photo = marked(coffee, BOXES[0])
     recipe = recipe_of(tmp_path).model_copy(update={"judge": None})
     refined(recipe, photo)
-    (tried,) = photo.lineage.patches[0]["tries"]
-    assert tried["score"] is None
+    (tried,) = patch_of(photo).tries
+    assert tried.score is None
     assert (photo.lineage.flag, photo.lineage.score) == (None, None)

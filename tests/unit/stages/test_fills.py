@@ -7,18 +7,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from stages.models.classical import load_fill
+from stages.models.classical import Classical, load_fill
 from stages.pixels.masks import Bytes
 from stages.pixels.resize import scale_mask, scale_pixels, working_size
 from stages.recipe import Recipe
 from stages.recipe.options import (
     NavierStokesOptions,
     PatchMatchOptions,
-    RemoveOptions,
     TeleaOptions,
 )
 
-METHODS: list[RemoveOptions] = [TeleaOptions(), NavierStokesOptions(), PatchMatchOptions()]
+METHODS: list[Classical] = [TeleaOptions(), NavierStokesOptions(), PatchMatchOptions()]
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def table_top(coffee: Bytes) -> tuple[Bytes, Bytes]:
 
 @pytest.mark.parametrize("options", METHODS, ids=lambda options: options.method)
 def test_known_pixels_stay_and_the_object_goes(
-    options: RemoveOptions, table_top: tuple[Bytes, Bytes]
+    options: Classical, table_top: tuple[Bytes, Bytes]
 ) -> None:
     pixels, mask = table_top
     marked = pixels.copy()

@@ -1,18 +1,15 @@
-"""The judge on real photos, and its learned companion with small random weights.
+"""The judge on real photos.
 
 No real output of a diffusion model is among the cases: see ``tests/bench/judge_cases.py``.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import cv2
 import numpy as np
 import pytest
 
 from jobs.evaluation.synthetic import THINGS, Place, paste
-from manifests.errors import WeightsError
 from stages.judging.detail import lost_detail
 from stages.judging.reappearance import judge
 from stages.models.classical import load_fill
@@ -110,28 +107,3 @@ def test_detail_is_lost_in_texture_and_not_on_smooth_ground(filled: tuple[Bytes,
     assert lost_detail(smooth, mask) < 0.5
     stepped = np.where(mask[..., None] > 0, smooth + np.uint8(6), smooth)
     assert lost_detail(stepped, mask) > 4
-
-
-def test_a_learned_judge_compares_the_hole_with_its_surroundings(
-    filled: tuple[Bytes, Bytes], tmp_path: Path, one_thread: None
-) -> None:
-    from stages.judging.learned import LearnedJudge
-    from tests.support.tiny_models import save_dinov2
-
-    removal, mask = filled
-    learned = LearnedJudge.load(save_dinov2(tmp_path / "dino"), device="cpu")
-    painted = np.where(mask[..., None] > 0, np.uint8(255), removal)
-    assert learned.score(removal, removal, mask, has_removal=True) == 0
-    alone = learned.score(painted, removal, mask, has_removal=False)
-    assert 0 < alone <= 2
-    beyond = alone - learned.score(removal, removal, mask, has_removal=False)
-    assert learned.score(painted, removal, mask, has_removal=True) == pytest.approx(beyond)
-
-
-def test_another_network_is_refused(flux_folder: Path) -> None:
-    from stages.judging.learned import LearnedJudge
-
-    for folder in (flux_folder / "text_encoder", flux_folder / "scheduler"):
-        with pytest.raises(WeightsError) as caught:
-            LearnedJudge.load(folder)
-        assert caught.value.code == "weights.unusable"

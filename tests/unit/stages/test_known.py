@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from manifests.errors import RowError
 from manifests.schema import LineageRow
-from stages.models import refiners
 from stages.models.lama import Lama
 from stages.models.upscaler import Upscaler, to_size
 from stages.photo import Photo
@@ -25,7 +24,7 @@ from stages.pipeline import Pipeline
 from stages.pixels.boxes import Box
 from stages.pixels.masks import Bits, Bytes, distance_outside
 from stages.recipe import Recipe
-from stages.recipe.options import LamaOptions, UpscaleOptions
+from stages.recipe.options import FluxFillOptions, LamaOptions, UpscaleOptions
 from tests.support import DEMO, encoded, photo_of, upright_rgb
 from tests.support import object_painter as painting
 from tests.support.lama_networks import random_upscaler
@@ -79,13 +78,13 @@ class Models:
         whole = Pipeline.of(self.recipe)
         (whole.after("fetch") if photo.original else whole).run(photo)
         assert photo.ok, photo.lineage.error
-        return [(box(patch["window"]), box(patch["crop"])) for patch in photo.lineage.patches]
+        return [(box(patch.window), box(patch.crop)) for patch in photo.lineage.patches]
 
 
 @pytest.fixture
 def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Models:
     removal, refiner = Removal(), Refiner()
-    monkeypatch.setitem(refiners._MODULES, "flux-fill", "tests.support.object_painter")
+    monkeypatch.setattr(FluxFillOptions, "loader", "tests.support.object_painter")
     monkeypatch.setattr(painting, "painter", refiner)
 
     def load(_: Path, options: LamaOptions) -> Lama:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco
 
+from jobs.pipeline.transport import from_table, to_table
 from manifests.errors import OutputError, RowError, error_codes, error_from_code
 from manifests.planning.marks import Marks
-from manifests.schema import LineageRow, lineage_schema
+from manifests.schema import LineageRow, PatchRecord, TryRecord, lineage_dict, lineage_schema
 from stages.codecs.jpeg import libjpeg
 from stages.codecs.jpeg.header import read_header
-from stages.photo import Photo, from_table, lineage_dict, to_table
+from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
@@ -50,7 +52,9 @@ def test_travelling_between_pools_changes_nothing(border: str, tmp_path: Path) -
     photo = demo_photo("fig-bowl-sticker-date", recipe)
     works.until(border).run(photo)
     photo.extra = {"sku": "0012"}
-    (photo,) = from_table(to_table([photo], pa.schema([("sku", pa.string())])))
+    (arrived,) = from_table(to_table([photo], pa.schema([("sku", pa.string())])))
+    assert isinstance(arrived, Photo)
+    photo = arrived
     assert photo.extra == {"sku": "0012"}
     works.after(border).run(photo)
     assert photo.ok, photo.lineage.error
@@ -179,13 +183,14 @@ def test_what_was_erased_in_an_editor_is_marked(channel: str, tmp_path: Path) ->
         assert photo.ok, photo.lineage.error
         (patch,) = photo.lineage.patches
         grown_by = recipe.mask.dilate_px
-        assert patch["region"] == {
+        assert patch.region == {
             "x": 470 - grown_by,
             "y": 275 - grown_by,
             "width": 115 + 2 * grown_by,
             "height": 95 + 2 * grown_by,
         }
     (travelled,) = from_table(to_table([photo], pa.schema([])))
+    assert isinstance(travelled, Photo)
     assert photo.alpha_is_mask == travelled.alpha_is_mask == (channel == "alpha")
     assert row.mask_sha256 == row.image_sha256
 
@@ -267,7 +272,7 @@ def test_boxes_are_read_in_the_units_of_the_recipe(tmp_path: Path) -> None:
         photo = with_marks("fig-bowl-sticker-date", recipe, [], boxes=boxes)
         made(recipe, tmp_path).until("cut").run(photo)
         assert photo.ok, photo.lineage.error
-        (regions[units],) = (patch["region"] for patch in photo.lineage.patches)
+        (regions[units],) = (patch.region for patch in photo.lineage.patches)
     assert regions["share"] == {"x": 325, "y": 439, "width": 163, "height": 221}
     assert regions["percent"] == regions["share"]
     recipe = Recipe.load("telea")
@@ -328,9 +333,19 @@ def test_a_full_disk_is_not_the_rows_fault() -> None:
     assert photo.ok
 
 
-def test_the_lineage_row_fits_its_schema() -> None:
-    table = pa.Table.from_pylist([lineage_dict(LineageRow(id="x"))], schema=lineage_schema())
+def test_the_lineage_row_fits_its_schema_and_its_patches_read_back() -> None:
+    box = {"x": 1, "y": 2, "width": 3, "height": 4}
+    tries = [TryRecord(7, 0.8), TryRecord(8, 0.8, None, 2.0, 0.25)]
+    patches = [
+        PatchRecord(box, box, box, 5, 6, seed=7),
+        PatchRecord(box, box, box, 5, 6, 7, refined=True, reason="always", tries=tries),
+    ]
+    rows = [lineage_dict(LineageRow(id="x", patches=patches))]
+    table = pa.Table.from_pylist(rows, schema=lineage_schema())
     assert table.column_names == lineage_schema().names
+    packed = table["patches"].to_pylist()[0]
+    assert packed[1]["tries"][0].keys() == {*asdict(tries[0]), "learned"}
+    assert [PatchRecord.from_dict(each) for each in packed] == patches
     assert all(field.metadata[b"doc"] for field in table.schema)
 
 

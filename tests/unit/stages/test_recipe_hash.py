@@ -17,7 +17,7 @@ import pytest
 from pydantic import BaseModel
 
 from stages.recipe import SCHEMA, Recipe, preset_names
-from stages.recipe.options import NEUTRAL, Section
+from stages.traits import NEUTRAL, Section
 from stages.weights.find import of_recipe, pin_of, with_pins
 
 RECORD = Path(__file__).with_name("recorded_recipes.json")
@@ -54,8 +54,11 @@ def sections_in(annotation: Any) -> list[type[Section]]:
 
 
 def hashes() -> dict[str, str]:
-    """Of the shipped recipes, as a run has them where no variable names other weights."""
-    found = {}
+    """Of the shipped recipes, as a run has them where no variable names other weights.
+
+    And of each section and method at its defaults, whether or not a shipped recipe has it.
+    """
+    found = {f"{each[0]} = {each[1]}": recipe_with(*each).hash for each in every_section()}
     for name in preset_names():
         recipe = Recipe.load(name)
         pins = {section: pin_of(ref) for section, ref in of_recipe(recipe)}

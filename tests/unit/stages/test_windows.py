@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from manifests.schema import LineageRow
-from stages.photo import Patch, Photo
+from manifests.schema import LineageRow, PatchRecord
+from stages.photo import CropPatch, Photo, WindowPatch
 from stages.pixels.boxes import Box
 from stages.pixels.masks import Bits
 from stages.pixels.windows import max_side_px, plan_crops, refined_size, window_of, working_size
@@ -127,7 +127,7 @@ def test_focus_puts_the_removals_result_into_the_hole_and_nowhere_else(shrink: i
     hole[20:40, 30:50] = 255
     window = Box(100, 200, 300, 360)
     fill = np.full((160 // shrink, 200 // shrink, 3), 77, np.uint8)
-    patch = Patch(
+    cut = WindowPatch(
         crop=Box(150, 250, 230, 310),
         window=window,
         pixels=fill,
@@ -138,9 +138,14 @@ def test_focus_puts_the_removals_result_into_the_hole_and_nowhere_else(shrink: i
         hole=hole,
     )
     recipe = Recipe.load("clean")
-    focus(recipe)(Photo(LineageRow(patches=[{}]), patches=[patch]))
+    record = PatchRecord({}, {}, {}, 200 // shrink, 160 // shrink, seed=0)
+    photo = Photo(LineageRow(patches=[record]), patches=[cut])
+    focus(recipe)(photo)
+    (patch,) = photo.patches
+    assert isinstance(patch, CropPatch)
+    assert patch.to_refine
     assert patch.pixels.shape == detail.shape
     assert (patch.pixels[hole > 0] == 77).all()
     assert np.array_equal(patch.pixels[hole == 0], detail[hole == 0])
     assert patch.mask is hole
-    assert patch.detail is None
+    assert (record.refined, record.reason) == (True, "always")

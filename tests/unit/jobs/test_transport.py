@@ -1,0 +1,85 @@
+"""Photos, and an error that is no row's, on their way from one actor to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from jobs.pipeline.actor import StageActor
+from jobs.pipeline.pending import extra_schema
+from jobs.pipeline.spec import Job
+from jobs.pipeline.transport import Problem, from_table, to_table
+from manifests import runs
+from manifests.ledger import Ledger, RetryPolicy
+from manifests.planning.plan import make_plan
+from manifests.schema import LineageRow
+from stages.photo import Photo
+from stages.recipe import Recipe
+from stages.steps.base import Step, Work
+from tests.support import boxed_catalog
+
+PROBLEM = Problem("weights.missing", "There are no weights at /nowhere.")
+
+TELEA = Recipe.load("telea")
+
+
+def note(name: str) -> Work:
+    def work(photo: Photo) -> None:
+        photo.lineage.fidelity_note = name
+
+    return work
+
+
+def three_pools(_: Recipe, __: str) -> Sequence[Step]:
+    return [
+        Step("first", "cpu", lambda: note("first")),
+        Step("middle", "small_gpu", lambda: note("middle"), photos=4),
+        Step("last", "cpu", lambda: note("last")),
+    ]
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Iterator[Job]:
+    output = str(tmp_path / "out")
+    plan = make_plan(boxed_catalog(tmp_path, 2), output)
+    facts = {"recipe": TELEA.model_dump(mode="json"), "recipe_hash": TELEA.hash}
+    run = runs.claim(output, facts)
+    extra = extra_schema(plan.shard(0).read_table().schema)
+    yield Job(plan, extra, TELEA, RetryPolicy(run.run_id), run, three_pools, has_gpus=True)
+    runs.release(run)
+
+
+def block_with_a_problem(job: Job) -> pa.Table:
+    """Two photos, the problem of another actor, and a photo behind it."""
+    photos = [Photo(LineageRow(id=name)) for name in "abc"]
+    return to_table([*photos[:2], PROBLEM, photos[2]], job.extra)
+
+
+def test_a_problem_arrives_as_it_left_and_between_photos(job: Job) -> None:
+    first, second, problem, third = from_table(block_with_a_problem(job))
+    assert problem == PROBLEM
+    names = [each.lineage.id for each in (first, second, third) if isinstance(each, Photo)]
+    assert names == ["a", "b", "c"]
+
+
+def test_an_actor_finishes_the_photos_before_a_problem_and_passes_it_on(job: Job) -> None:
+    tables = list(StageActor(job, 1)(block_with_a_problem(job)))
+    *photos, problem = [each for table in tables for each in from_table(table)]
+    assert problem == PROBLEM
+    notes = [each.lineage.fidelity_note for each in photos if isinstance(each, Photo)]
+    assert notes == ["middle", "middle"]
+
+
+def test_the_last_actor_records_the_photos_before_a_problem_and_reports_it(job: Job) -> None:
+    tables = list(StageActor(job, 2)(block_with_a_problem(job)))
+    told = pa.concat_tables(tables).to_pylist()
+    assert sum(row["ok"] or 0 for row in told) == 2
+    assert (told[-1]["problem_code"], told[-1]["problem"]) == (PROBLEM.code, PROBLEM.message)
+    recorded = Ledger(job.plan.output, TELEA.hash).latest(0, ["id", "fidelity_note"]).to_pylist()
+    assert sorted((row["id"], row["fidelity_note"]) for row in recorded) == [
+        ("a", "last"),
+        ("b", "last"),
+    ]
