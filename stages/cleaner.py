@@ -30,7 +30,7 @@ from stages.recipe import Recipe
 from stages.steps.base import Step, finish
 from stages.steps.fetch import fetch
 from stages.steps.publish import check_suffix, publish_as
-from stages.weights.find import licences, of_recipe, pin_of, with_pins
+from stages.weights.find import noncommercial_models, pin_of, weights_of, with_pins
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +219,7 @@ _lock = Lock()
 
 
 def _ready(recipe: Recipe) -> Cleaner:
-    if not of_recipe(recipe):
+    if not weights_of(recipe):
         return Cleaner(recipe)
     with _lock:  # so that threads that ask at once get the same, whose models load once
         return _with_models(recipe)
@@ -229,10 +229,10 @@ def _ready(recipe: Recipe) -> Cleaner:
 def _with_models(recipe: Recipe) -> Cleaner:
     """With its weights pinned, as a run has them, and their licences told."""
     require("torch", f"The recipe {recipe.name}")
-    for _, model in licences(recipe):
+    for _, model in noncommercial_models(recipe):
         warnings.warn(f"{model.name}: {model.licence_notice}", stacklevel=4)
     pins = {
         section: getattr(recipe, section).weights_pin or pin_of(ref)
-        for section, ref in of_recipe(recipe)
+        for section, ref in weights_of(recipe)
     }
     return Cleaner(with_pins(recipe, pins))

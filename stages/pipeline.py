@@ -12,7 +12,7 @@ from typing import Self
 
 from stages.photo import Photo
 from stages.recipe import Recipe
-from stages.steps.base import Step, Together, Work, run_steps
+from stages.steps.base import BatchWork, Step, Work, run_steps
 from stages.steps.cut import cut_patches
 from stages.steps.decode import decode
 from stages.steps.encode import encode
@@ -23,7 +23,7 @@ from stages.steps.prompt import encode_prompt
 from stages.steps.publish import publish
 from stages.steps.refine import refine
 from stages.steps.remove import fill_patches
-from stages.steps.snapshots import keep
+from stages.steps.snapshots import save_snapshots
 from stages.steps.stitch import stitch_patches
 from stages.steps.upscale import upscale
 
@@ -38,14 +38,14 @@ def steps(recipe: Recipe, output: str = "") -> list[Step]:
             :attr:`Photo.result`.
     """
     return [
-        Step("fetch", "cpu", lambda: fetch(recipe), waits=True),
+        Step("fetch", "cpu", lambda: fetch(recipe), is_io=True),
         Step("decode", "cpu", lambda: decode(recipe)),
         Step("mask", "cpu", lambda: mask(recipe)),
         Step("cut", "cpu", lambda: cut_patches(recipe)),
         *_models(recipe, output),
         Step("stitch", "cpu", lambda: stitch_patches(recipe)),
         Step("encode", "cpu", lambda: encode(recipe)),
-        *([Step("publish", "cpu", lambda: publish(output, recipe), waits=True)] if output else []),
+        *([Step("publish", "cpu", lambda: publish(output, recipe), is_io=True)] if output else []),
     ]
 
 
@@ -55,15 +55,19 @@ def _models(recipe: Recipe, output: str) -> Iterator[Step]:
     if remove:
         yield Step("remove", remove.pool, lambda: fill_patches(recipe), remove.max_photos)
     if refiner:
-        keeps = bool(output) and recipe.output.keep_steps
+        saves_snapshots = bool(output) and recipe.output.keep_steps
         yield Step("focus", "small_gpu", lambda: focus(recipe))
-        if keeps:
-            yield Step("keep_removal", "small_gpu", lambda: keep(output, recipe, "removal"))
+        if saves_snapshots:
+            yield Step(
+                "keep_removal", "small_gpu", lambda: save_snapshots(output, recipe, "removal")
+            )
         yield Step("upscale", "small_gpu", lambda: upscale(recipe))
         yield Step("prompt", "small_gpu", lambda: encode_prompt(recipe))
         yield Step("refine", refiner.pool, lambda: refine(recipe), refiner.max_photos)
-        if keeps:
-            yield Step("keep_refined", refiner.pool, lambda: keep(output, recipe, "refined"))
+        if saves_snapshots:
+            yield Step(
+                "keep_refined", refiner.pool, lambda: save_snapshots(output, recipe, "refined")
+            )
 
 
 class Pipeline:
@@ -77,8 +81,8 @@ class Pipeline:
 
     def __init__(self, steps: Iterable[Step]) -> None:
         self.steps = tuple(steps)
-        self._loading, self._painting = Lock(), Lock()
-        self._works: list[Work | Together] | None = None
+        self._loading, self._gpu_lock = Lock(), Lock()
+        self._loaded_works: list[Work | BatchWork] | None = None
 
     @classmethod
     def of(cls, recipe: Recipe, output: str = "") -> Self:
@@ -105,11 +109,11 @@ class Pipeline:
         self._loaded()
         return self
 
-    def _loaded(self) -> list[Work | Together]:
+    def _loaded(self) -> list[Work | BatchWork]:
         with self._loading:
-            if self._works is None:
-                self._works = [step.make() for step in self.steps]
-            return self._works
+            if self._loaded_works is None:
+                self._loaded_works = [step.build() for step in self.steps]
+            return self._loaded_works
 
     def run(self, *photos: Photo) -> None:
         """Take photos through all steps; one that fails skips the rest.
@@ -119,5 +123,5 @@ class Pipeline:
                 wrong with a photo is in its lineage.
         """
         for step, work in zip(self.steps, self._loaded(), strict=True):
-            with nullcontext() if step.pool == "cpu" else self._painting:
+            with nullcontext() if step.pool == "cpu" else self._gpu_lock:
                 run_steps(photos, [(step.name, work)])

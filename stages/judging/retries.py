@@ -68,7 +68,7 @@ class Outcome:
         return min(self.tries, key=lambda each: each.score)
 
 
-def attempt(
+def refine_with_retries(
     patches: Sequence[Patch],
     paint: Paint,
     judge: Judge | None,

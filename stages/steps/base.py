@@ -20,7 +20,7 @@ Work = Callable[[Photo], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Together:
+class BatchWork:
     """Work on several photos at once, as models like it.
 
     Attributes:
@@ -46,12 +46,12 @@ class Step:
 
     name: str
     pool: Pool
-    make: Callable[[], Work | Together]
-    photos: int = 1
-    waits: bool = False
+    build: Callable[[], Work | BatchWork]
+    batch_size: int = 1
+    is_io: bool = False
 
 
-def run_steps(photos: Sequence[Photo], steps: Sequence[tuple[str, Work | Together]]) -> None:
+def run_steps(photos: Sequence[Photo], steps: Sequence[tuple[str, Work | BatchWork]]) -> None:
     """Take photos through ``(name, work)`` pairs; a photo that fails skips the rest.
 
     Raises:
@@ -61,8 +61,8 @@ def run_steps(photos: Sequence[Photo], steps: Sequence[tuple[str, Work | Togethe
     """
     for name, work in steps:
         left = [photo for photo in photos if photo.ok]
-        if isinstance(work, Together):
-            _run_together(left, name, work)
+        if isinstance(work, BatchWork):
+            _run_batch(left, name, work)
         else:
             for photo in left:
                 _run_one(photo, name, work)
@@ -92,7 +92,7 @@ def _code_and_text(error: Exception, photo: Photo, name: str) -> tuple[str, str]
     return "internal.error", redact("".join(traceback.format_exception(error, limit=-6)))
 
 
-def _run_together(photos: Sequence[Photo], name: str, step: Together) -> None:
+def _run_batch(photos: Sequence[Photo], name: str, step: BatchWork) -> None:
     """Work on all of them; if that raises, on each alone, so that one cannot cost another."""
     if len(photos) > 1:
         started = time.perf_counter()

@@ -8,8 +8,8 @@ import numpy as np
 
 from manifests.errors import RowError
 from stages.photo import Photo
-from stages.pixels.masks import Bits, fit_to_photo, grown
-from stages.pixels.shapes import rasterise
+from stages.pixels.masks import Bits, fit_to_photo, generation_mask
+from stages.pixels.shapes import rasterize_shapes
 from stages.recipe import Recipe
 from stages.steps.base import Work
 
@@ -22,13 +22,13 @@ def mask(recipe: Recipe) -> Work:
         assert row.width is not None
         assert row.height is not None
         width, height, uri = row.width, row.height, row.image_uri
-        drawn = rasterise(photo.marks.shapes, width, height, recipe.shapes, uri)
+        drawn = rasterize_shapes(photo.marks.shapes, width, height, recipe.shapes, uri)
         for name, each in photo.marked.items():
             drawn |= fit_to_photo(each, width, height, recipe.mask, name)
         photo.marked = {}
         _refuse_specks(drawn, recipe.limits.min_mask_px, uri)
         row.region_sha256 = hashlib.sha256(np.packbits(drawn).tobytes()).hexdigest()
-        photo.region = grown(drawn, recipe.mask)
+        photo.region = generation_mask(drawn, recipe.mask)
         row.masked_px = int(np.count_nonzero(photo.region))
         share = row.masked_px / photo.region.size
         if share > recipe.limits.max_mask_share:

@@ -11,19 +11,19 @@ from typing import Any
 
 from manifests.errors import RowError
 from stages.judging.reappearance import Scores, judge
-from stages.judging.retries import FLAGS, Outcome, attempt
+from stages.judging.retries import FLAGS, Outcome, refine_with_retries
 from stages.photo import CropPatch, Patch, Photo
 from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
 from stages.recipe.options import JudgeOptions
-from stages.steps.base import Together, fail
+from stages.steps.base import BatchWork, fail
 from stages.weights.find import find
 
 #: Without a judge, the first picture is taken.
 _UNJUDGED = JudgeOptions(attempts=1)
 
 
-def refine(recipe: Recipe) -> Together:
+def refine(recipe: Recipe) -> BatchWork:
     """Make the step that refines the crops of several photos, and judges what came of it."""
     from stages.models.refiners import load_refiner
 
@@ -58,7 +58,7 @@ def refine(recipe: Recipe) -> Together:
                 seeds,
             )
 
-        outcomes = attempt(
+        outcomes = refine_with_retries(
             patches,
             paint,
             score if recipe.judge else None,
@@ -76,7 +76,7 @@ def refine(recipe: Recipe) -> Together:
                 photo.lineage.refine_sigmas = list(record["sigmas"])
                 photo.lineage.refine_guidance = record["guidance"]
 
-    return Together(work)
+    return BatchWork(work)
 
 
 def _take(photo: Photo, index: int, outcome: Outcome) -> None:

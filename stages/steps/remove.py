@@ -8,11 +8,11 @@ from manifests.errors import RowError
 from stages.models import Fill
 from stages.photo import Photo
 from stages.recipe import Recipe
-from stages.steps.base import Together, fail
+from stages.steps.base import BatchWork, fail
 from stages.weights.find import find
 
 
-def fill_patches(recipe: Recipe) -> Together:
+def fill_patches(recipe: Recipe) -> BatchWork:
     """Make the step that fills the masked part of each patch."""
     options = recipe.remove
     assert options is not None
@@ -36,4 +36,4 @@ def fill_patches(recipe: Recipe) -> Together:
             if weights and photo.ok and photo.patches:
                 photo.lineage.weights[weights.name] = weights.sha256
 
-    return Together(work)
+    return BatchWork(work)

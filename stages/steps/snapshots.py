@@ -14,19 +14,19 @@ from stages.recipe import Recipe
 from stages.steps.base import Work
 
 #: After the removal, in its hole of the crop; and after the refiner, the whole crop.
-Kept = Literal["removal", "refined"]
+SnapshotStage = Literal["removal", "refined"]
 
 #: They are looked at, not worked with, and no WebP is longer than 16,383 px.
 _QUALITY = 92
 _MAX_SIDE_PX = 4096
 
 
-def kept_uri(output: str, label: str, name: str, index: int, step: Kept) -> str:
+def snapshot_uri(output: str, label: str, name: str, index: int, step: SnapshotStage) -> str:
     """Where the crop of patch ``index`` of photo ``name`` is kept, by the recipe's label."""
     return f"{output}/steps/{label}/{name}/{index}-{step}.webp"
 
 
-def keep(output: str, recipe: Recipe, step: Kept) -> Work:
+def save_snapshots(output: str, recipe: Recipe, step: SnapshotStage) -> Work:
     """Make the step that stores each patch's crop as it is now, at its size in the photo.
 
     Longer sides than 4096 px are scaled to that.
@@ -39,7 +39,7 @@ def keep(output: str, recipe: Recipe, step: Kept) -> Work:
             pixels = scale_pixels(patch.pixels, *size)
             buffer = io.BytesIO()
             Image.fromarray(pixels).save(buffer, "WEBP", quality=_QUALITY)
-            uri = kept_uri(output, label, photo.lineage.id, index, step)
+            uri = snapshot_uri(output, label, photo.lineage.id, index, step)
             write(uri, buffer.getvalue())
 
     return work

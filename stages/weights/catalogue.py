@@ -116,7 +116,7 @@ def commit_of(source: str) -> str:
     return revision if re.fullmatch("[0-9a-f]{40}", revision) else ""
 
 
-def known() -> dict[str, Model]:
+def known_models() -> dict[str, Model]:
     """Every known model by name, one's own included.
 
     Raises:

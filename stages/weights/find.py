@@ -18,12 +18,12 @@ from manifests.errors import WeightsError, did_you_mean
 from manifests.storage.base import local_path, scheme_of
 from stages.recipe import Recipe
 from stages.weights.cache import Entry, ensure, place
-from stages.weights.catalogue import Model, commit_of, known
+from stages.weights.catalogue import Model, commit_of, known_models
 from stages.weights.download import CODE_SUFFIXES, DOWNLOADERS, GatedError, version
 from stages.weights.foreign import kind_of
 from stages.weights.hashes import cached_hash, files_in
 
-TRUST = "CATALOG_CLEANUP_TRUST"
+TRUST_VARIABLE = "CATALOG_CLEANUP_TRUST"
 
 _LOCAL = ("", "file")
 
@@ -79,7 +79,7 @@ def find(ref: str, *, pin: str = "") -> Weights:
         WeightsError: ``weights.missing``, ``weights.gated``, ``weights.wrong_hash``,
             ``weights.mismatch``, ``weights.untrusted`` or ``model.not_installed``.
     """
-    model = known().get(ref)
+    model = known_models().get(ref)
     if model and (named := os.environ.get(model.env)):
         ref = f"{model.env}={named}"
         found = _identified(_local(named, ref))
@@ -120,7 +120,7 @@ def fetch(ref: str) -> Weights:
         return _identified(_local(str(local_path(ref)), ref))
     try:
         if model:
-            entry = ensure(place_of(model), model.sources, model.pin)
+            entry = ensure(cache_folder_of(model), model.sources, model.pin)
         else:
             name = ref.rstrip("/").rpartition("/")[2].partition("@")[0]
             entry = ensure(place(name, f"{ref}\n{version(ref)}"), [ref], None)
@@ -148,7 +148,7 @@ def validate_ref(ref: str) -> Model | None:
     """
     if not ref:
         raise WeightsError("weights.missing", "The recipe names no weights where it needs some.")
-    model = known().get(ref)
+    model = known_models().get(ref)
     if not model and scheme_of(ref) not in (*_LOCAL, *DOWNLOADERS):
         raise WeightsError("weights.missing", f"Weights cannot be fetched from {ref}.")
     if model and model.runs_code and not model.is_pinned and not _is_trusted():
@@ -157,17 +157,17 @@ def validate_ref(ref: str) -> Model | None:
 
 
 def _is_trusted() -> bool:
-    return os.environ.get(TRUST) == "1"
+    return os.environ.get(TRUST_VARIABLE) == "1"
 
 
-def place_of(model: Model) -> Path:
+def cache_folder_of(model: Model) -> Path:
     """A listed model's folder in the cache; another pin gets another one."""
     return place(model.name, repr(model.pin or model.sources))
 
 
 def cached(model: Model) -> Path | None:
     """A listed model's file or folder in this node's cache, unchecked; None: not there."""
-    entry = Entry.read(place_of(model))
+    entry = Entry.read(cache_folder_of(model))
     return entry.path if entry else None
 
 
@@ -188,7 +188,7 @@ def _identified(path: Path, model: Model | None = None, commit: str = "") -> Wei
         sha256 = cached_hash(path)
     except OSError as error:
         raise WeightsError("weights.missing", f"{path} cannot be read: {error}.") from None
-    model = model or next((each for each in known().values() if each.sha256 == sha256), None)
+    model = model or next((each for each in known_models().values() if each.sha256 == sha256), None)
     return Weights(path, sha256, model.name if model else path.name, model, commit)
 
 
@@ -196,11 +196,11 @@ def _local(path: str, ref: str) -> Path:
     found = Path(path).expanduser()
     if not found.exists():
         problem = f"{ref} is no file, no folder and no listed model's name"
-        raise WeightsError("weights.missing", f"{problem}{did_you_mean(ref, known())}.")
+        raise WeightsError("weights.missing", f"{problem}{did_you_mean(ref, known_models())}.")
     return found
 
 
-def of_recipe(recipe: Recipe) -> list[tuple[str, str]]:
+def weights_of(recipe: Recipe) -> list[tuple[str, str]]:
     """``(section, ref)`` of every part of a recipe that needs weights, in the order of the work."""
     sections = ("remove", "upscale", "refine") if recipe.refiner else ("remove",)
     found = []
@@ -212,9 +212,9 @@ def of_recipe(recipe: Recipe) -> list[tuple[str, str]]:
     return found
 
 
-def licences(recipe: Recipe) -> list[tuple[str, Model]]:
+def noncommercial_models(recipe: Recipe) -> list[tuple[str, Model]]:
     """``(section, model)`` of what a recipe uses that is not for commercial use, as presumed."""
-    found = ((section, presumed_model(recipe, section, ref)) for section, ref in of_recipe(recipe))
+    found = ((section, presumed_model(recipe, section, ref)) for section, ref in weights_of(recipe))
     return [(section, model) for section, model in found if model and not model.commercial]
 
 
@@ -224,7 +224,7 @@ def presumed_model(recipe: Recipe, section: str, ref: str) -> Model | None:
     Weights by path or URI count as the model that their section is made for, where that one is not
     for commercial use: what is derived from such a model is not, either.
     """
-    models = known()
+    models = known_models()
     if ref in models:
         return models[ref]
     options = getattr(recipe, section)
@@ -236,8 +236,8 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
     """The recipe with local paths of weights made absolute: actors run in other folders."""
     paths = {
         section: str(path.absolute())
-        for section, ref in of_recipe(recipe)
-        if ref and ref not in known() and (path := Path(ref).expanduser()).exists()
+        for section, ref in weights_of(recipe)
+        if ref and ref not in known_models() and (path := Path(ref).expanduser()).exists()
     }
     return _with(recipe, "weights", paths)
 

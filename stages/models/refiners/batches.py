@@ -68,7 +68,7 @@ class DiffusionRefiner(ABC):
     """Runs crops in batches through a diffusers pipeline; subclasses say how one batch runs.
 
     Args:
-        pipe: on its device, with a scheduler from :func:`scheduler_as_is`.
+        pipe: on its device, with a scheduler from :func:`unshifted_scheduler`.
         options: noise levels, and how many crops at once, at most.
         device: where the pipeline works.
         dtype: of its weights.
@@ -220,7 +220,7 @@ class DiffusionRefiner(ABC):
         return picture
 
 
-def scheduler_as_is() -> FlowMatchEulerDiscreteScheduler:
+def unshifted_scheduler() -> FlowMatchEulerDiscreteScheduler:
     """Euler steps over exactly the noise levels it is given: without a shift of its own."""
     return FlowMatchEulerDiscreteScheduler(
         num_train_timesteps=1000, shift=1.0, use_dynamic_shifting=False

@@ -17,7 +17,7 @@ from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 from manifests.errors import WeightsError
 from stages.models.devices import choose_device, resolve_dtype
 from stages.models.refiners import loading
-from stages.models.refiners.batches import SIDE_PX, Batch, DiffusionRefiner, scheduler_as_is
+from stages.models.refiners.batches import SIDE_PX, Batch, DiffusionRefiner, unshifted_scheduler
 from stages.models.refiners.prompts import Prompt, hash_of, to_floats
 from stages.recipe.options import Flux2KleinOptions
 
@@ -48,7 +48,7 @@ class Flux2Klein(DiffusionRefiner):
             message = "refine.guidance must be 1: these weights are distilled, and know no other."
             raise WeightsError("model.unavailable", message)
         return Flux2KleinInpaintPipeline(
-            scheduler=scheduler_as_is(),
+            scheduler=unshifted_scheduler(),
             vae=loading.load_part(AutoencoderKLFlux2, folder, "vae", dtype),
             transformer=loading.load_part(Flux2Transformer2DModel, folder, "transformer", dtype),
             text_encoder=None,

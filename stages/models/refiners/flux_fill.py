@@ -13,7 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokeniz
 
 from stages.models.devices import choose_device, resolve_dtype
 from stages.models.refiners import loading
-from stages.models.refiners.batches import Batch, DiffusionRefiner, noise_of, scheduler_as_is
+from stages.models.refiners.batches import Batch, DiffusionRefiner, noise_of, unshifted_scheduler
 from stages.models.refiners.prompts import Prompt, hash_of, to_floats
 from stages.recipe.options import FluxFillOptions
 
@@ -56,7 +56,7 @@ class FluxFill(DiffusionRefiner):
         """See the base class."""
         switches = loading.fp8_switches(dtype, device) if options.fp8 else {}
         return FillPipeline(
-            scheduler=scheduler_as_is(),
+            scheduler=unshifted_scheduler(),
             vae=loading.load_part(AutoencoderKL, folder, "vae", dtype),
             transformer=loading.load_part(
                 FluxTransformer2DModel, folder, "transformer", dtype, **switches

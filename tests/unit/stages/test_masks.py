@@ -13,13 +13,21 @@ from PIL import Image
 
 from manifests.errors import RowError
 from stages.codecs.decode import decode_mask
-from stages.pixels.masks import Bits, Bytes, Levels, fit_to_photo, grown, is_own_alpha, marked
+from stages.pixels.masks import (
+    Bits,
+    Bytes,
+    Levels,
+    fit_to_photo,
+    generation_mask,
+    is_own_alpha,
+    marked_pixels,
+)
 from stages.recipe.options import MaskOptions
 from tests.support import encoded
 
 
 def generation_mask(mask: Bytes, options: MaskOptions) -> Bits:
-    return grown(marked(Levels(mask), options, "m.png"), options)
+    return generation_mask(marked_pixels(Levels(mask), options, "m.png"), options)
 
 
 def ring() -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
@@ -39,7 +47,9 @@ def of_two_colours(
 def read_as(data: bytes, **options: Any) -> Bits:
     """What a mask file marks, without dilation."""
     chosen = MaskOptions(dilate_px=0, **options)
-    return marked(decode_mask(data, 100, "m.png", chosen.channel, chosen.polarity), chosen, "m.png")
+    return marked_pixels(
+        decode_mask(data, 100, "m.png", chosen.channel, chosen.polarity), chosen, "m.png"
+    )
 
 
 def test_dilation_is_in_pixels_and_round() -> None:
@@ -69,7 +79,7 @@ def test_shares_are_of_the_longer_side_and_the_larger_length_applies(
     assert options.feather_for(width, height) == 60
     region = np.zeros((height, width), np.bool_)
     region[150, 150] = True
-    ys, xs = np.nonzero(grown(region, options))
+    ys, xs = np.nonzero(generation_mask(region, options))
     assert (xs.min(), xs.max(), ys.min(), ys.max()) == (130, 170, 130, 170)
 
 
