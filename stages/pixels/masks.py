@@ -62,7 +62,7 @@ class Levels:
     is_lossy: bool = False
 
 
-def marked_pixels(mask: Levels, options: MaskOptions, uri: str) -> Bits:
+def to_region(mask: Levels, options: MaskOptions, uri: str) -> Bits:
     """Return ``(h, w)`` bool: what the mask marks.
 
     Levels are counted from the colour that marks nothing: black or, with polarity ``dark``, white.

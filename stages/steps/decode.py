@@ -10,7 +10,7 @@ from stages.codecs.decode import check_photo, decode_mask, decode_photo
 from stages.codecs.encode import converts
 from stages.codecs.repair import repaired
 from stages.photo import Photo
-from stages.pixels.masks import Bits, is_own_alpha, marked_pixels
+from stages.pixels.masks import Bits, is_own_alpha, to_region
 from stages.recipe import Recipe
 from stages.steps.base import Work
 
@@ -27,7 +27,7 @@ def decode(recipe: Recipe) -> Work:
             whole, mended = repair(data)
             notes += [f"{each} (mask)" for each in mended]
             drawn = decode_mask(whole, limit, uri, recipe.mask.channel, recipe.mask.polarity)
-            _unite(photo.marked, uri, marked_pixels(drawn, recipe.mask, uri))
+            _unite(photo.marked, uri, to_region(drawn, recipe.mask, uri))
         photo.mask_files = []
         is_empty = not any(each.any() for each in photo.marked.values())
         is_empty &= not any(marks.shapes.values())
