@@ -1,6 +1,6 @@
-"""The steps of a recipe, in order, and how photos go through them in one process.
+"""The steps of a recipe, in order, and running photos through them in one process.
 
-``jobs/clean.py`` builds the same steps on Ray Data, each in the pool that it names here.
+``jobs/clean.py`` runs the same steps on Ray Data, each in the pool named here.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from stages.steps.upscale import upscale
 
 
 def steps(recipe: Recipe, output: str = "") -> list[Step]:
-    """The steps of a recipe, in order, each with the pool it runs in.
+    """List the steps of a recipe, in order, each with the pool it runs in.
 
     Args:
         recipe: the recipe to apply.
-        output: folder, path or URI, that receives ``images/``, and ``steps/`` if the recipe keeps
-            them. Empty: nothing is stored, and there is no ``publish``; the result's file stays in
+        output: path or URI of the folder for ``images/``, and for ``steps/`` if the recipe has
+            ``output.keep_steps``. Empty: no ``publish`` step; the result's file stays in
             :attr:`Photo.result`.
     """
     return [
@@ -50,7 +50,7 @@ def steps(recipe: Recipe, output: str = "") -> list[Step]:
 
 
 def _models(recipe: Recipe, output: str) -> Iterator[Step]:
-    """The steps that paint, each where its model belongs."""
+    """List the steps that fill and refine, each in its model's pool."""
 
     def snapshots(stage: SnapshotStage) -> Callable[[], Work]:
         return lambda: save_snapshots(output, recipe, stage)
@@ -75,12 +75,12 @@ def _models(recipe: Recipe, output: str) -> Iterator[Step]:
 
 
 class Pipeline:
-    """Steps that photos go through in this process; models load with the first photos, once.
+    """Runs photos through steps in this process. Models load once, with the first photos.
 
-    Several threads may use one: steps of GPUs' pools then take turns, the others run side by side.
+    Threads may share one: steps of GPU pools then take turns, the others run concurrently.
 
     Args:
-        steps: in order.
+        steps: the steps to run, in order.
     """
 
     def __init__(self, steps: Iterable[Step]) -> None:
@@ -90,25 +90,25 @@ class Pipeline:
 
     @classmethod
     def of(cls, recipe: Recipe, output: str = "") -> Self:
-        """All of a recipe's; arguments: see :func:`steps`."""
+        """Build the pipeline of all steps of a recipe; arguments: see :func:`steps`."""
         return cls(steps(recipe, output))
 
     def until(self, name: str) -> Self:
-        """The steps up to this one, itself included; they load models of their own."""
+        """Return the steps up to and including this one; they load their own models."""
         return type(self)(self.steps[: self._index(name) + 1])
 
     def after(self, name: str) -> Self:
-        """The steps that follow this one; they load models of their own."""
+        """Return the steps after this one; they load their own models."""
         return type(self)(self.steps[self._index(name) + 1 :])
 
     def _index(self, name: str) -> int:
         return [step.name for step in self.steps].index(name)
 
     def load(self) -> Self:
-        """Load models and make clients, unless that was done.
+        """Load models and create clients, if not yet done.
 
         Raises:
-            WeightsError: a model cannot be had or loaded.
+            WeightsError: a model is unavailable or cannot be loaded.
         """
         self._loaded()
         return self
@@ -120,11 +120,11 @@ class Pipeline:
             return self._loaded_works
 
     def run(self, *photos: Photo) -> None:
-        """Take photos through all steps; one that fails skips the rest.
+        """Run photos through all steps; one that fails skips the rest.
 
         Raises:
-            CatalogCleanupError: as :meth:`load` and :func:`stages.steps.base.run_steps`; what is
-                wrong with a photo is in its lineage.
+            CatalogCleanupError: as :meth:`load` and :func:`stages.steps.base.run_steps`. Errors of
+                a single photo are not raised but recorded in its lineage.
         """
         for step, work in zip(self.steps, self._loaded(), strict=True):
             with nullcontext() if step.pool == "cpu" else self._gpu_lock:
