@@ -16,9 +16,9 @@ from stages.steps.base import Work
 
 
 def stitch_patches(recipe: Recipe) -> Work:
-    """Make the step that pastes the filled patches into the photo.
+    """Build the step that pastes the filled patches into the photo.
 
-    A photo that came from another actor is decoded again: its pixels did not travel.
+    A photo from another actor is decoded again, since decoded pixels are not sent.
     """
 
     def work(photo: Photo) -> None:
