@@ -123,7 +123,7 @@ def test_a_dropped_connection_is_tried_again_and_leaves_nothing(
 def test_a_slow_download_reports_how_far_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "_SECONDS_PER_LINE", 0.05)
+    monkeypatch.setattr(download, "_LOG_INTERVAL_S", 0.05)
     write(tmp_path / "model" / "vae" / "net.safetensors", WEIGHTS * 2)
     reported = Event()
 
