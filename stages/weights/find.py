@@ -17,7 +17,7 @@ from pathlib import Path
 from manifests.errors import WeightsError, did_you_mean
 from manifests.storage.base import local_path, scheme_of
 from stages.recipe import Recipe
-from stages.weights.cache import Entry, ensure, place
+from stages.weights.cache import Entry, ensure, entry_folder
 from stages.weights.catalogue import Model, commit_of, known_models
 from stages.weights.download import CODE_SUFFIXES, DOWNLOADERS, GatedError, version
 from stages.weights.foreign import kind_of
