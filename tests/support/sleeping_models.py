@@ -60,16 +60,16 @@ def read_traces(folder: Path) -> list[Times]:
     ]
 
 
-def _slowed(make: Callable[[], Work | Together], seconds: float) -> Callable[[], Work]:
-    def made() -> Work:
-        work = make()
-        assert not isinstance(work, Together), "fills without models take photo by photo"
+def _slowed(make: Callable[[], Work | Together], seconds: float) -> Callable[[], Together]:
+    def made() -> Together:
+        fill = make()
+        assert isinstance(fill, Together), "the step `remove` takes photos together"
 
-        def slowed(photo: Photo) -> None:
-            work(photo)
-            time.sleep(seconds)
+        def slowed(photos: Sequence[Photo]) -> None:
+            fill.work(photos)
+            time.sleep(seconds * len(photos))
 
-        return slowed
+        return Together(slowed)
 
     return made
 
