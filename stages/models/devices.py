@@ -1,4 +1,4 @@
-"""Choice of device and number format, batches that fit into memory, and detection of failed output."""
+"""Devices and number formats, batches that fit into memory, and detection of failed output."""
 
 from __future__ import annotations
 

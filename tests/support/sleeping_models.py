@@ -60,16 +60,16 @@ def read_traces(folder: Path) -> list[Times]:
     ]
 
 
-def _slowed(make: Callable[[], Work | BatchWork], seconds: float) -> Callable[[], Work]:
-    def made() -> Work:
-        work = make()
-        assert not isinstance(work, BatchWork), "fills without models take photo by photo"
+def _slowed(make: Callable[[], Work | BatchWork], seconds: float) -> Callable[[], BatchWork]:
+    def made() -> BatchWork:
+        fill = make()
+        assert isinstance(fill, BatchWork), "the step `remove` takes photos together"
 
-        def slowed(photo: Photo) -> None:
-            work(photo)
-            time.sleep(seconds)
+        def slowed(photos: Sequence[Photo]) -> None:
+            fill.work(photos)
+            time.sleep(seconds * len(photos))
 
-        return slowed
+        return BatchWork(slowed)
 
     return made
 
