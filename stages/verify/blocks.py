@@ -62,8 +62,8 @@ def list_tiff(data: bytes, parts: Parts) -> None:
     for directory in found:
         above, _, below = directory.name.partition("/")
         is_sub = below.startswith("Sub") and above == main.name
-        is_copy = directory.number(256) < main.number(256) if is_sub else directory.number(254) & 1
-        if directory is not main and (not below or (is_sub and is_copy)):
+        is_copy = is_sub or directory.number(254) & 1
+        if directory is not main and (not below or is_sub):
             kind = "copy" if is_copy else "page"
             counts[kind] += 1
             names[directory.name] = f"{kind} {counts[kind]}"
