@@ -281,7 +281,7 @@ def _replace_segment(file: TiffFile, page: TiffPage, index: int, content: bytes)
 def _drop_copies(
     file: TiffFile, reader: TiffReader, main: TiffPage, blocks: MetadataUpdater
 ) -> None:
-    """Drop smaller copies of the picture in the chain of pages, and all pages below the main one."""
+    """Drop smaller copies in the chain of pages, and all pages below the main one."""
     copies = [page for page in _pages(reader) if page.is_reduced]
     below = [*_below(main), *(each for page in copies for each in _below(page))]
     if copies or below:
