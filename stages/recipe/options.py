@@ -332,9 +332,9 @@ class MetadataOptions(Section):
     """What becomes of that inside a file which shows the old picture or vouches for it."""
 
     stale_preview: Literal["rebuild", "drop", "refuse"] = "rebuild"
-    """JPEG thumbnails (EXIF, Photoshop, XMP) and a TIFF's smaller copies are drawn again, dropped,
-    or the row is refused. All else that shows the old picture or vouches for it (other previews,
-    gain maps, depth, motion photo videos, C2PA signatures) is dropped, or refused too."""
+    """JPEG thumbnails (EXIF, Photoshop, XMP) are drawn again, dropped, or the row is refused. All
+    else that shows the old picture or vouches for it (other previews, a TIFF's smaller copies, gain
+    maps, depth, motion photo videos, C2PA signatures) is dropped, or refused too."""
     mark_edit: bool = False
     """Say in XMP, and in EXIF where there is some, that software edited the picture, and whether a
     generative model did (IPTC digital source type)."""
