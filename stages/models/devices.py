@@ -1,4 +1,4 @@
-"""Devices and number formats, batches that fit into memory, and detection of failed output."""
+"""Choose a device and a dtype, run batches that fit into memory, and detect failed output."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ def fit_to_photo(region: Bits, width: int, height: int, options: MaskOptions, ur
 
 
 def generation_mask(region: Bits, options: MaskOptions) -> Bits:
-    """Return ``(h, w)`` bool: the generation mask, True where the photo is painted anew.
+    """Return ``(h, w)`` bool: the generation mask, True where the photo is filled.
 
     Args:
         region: ``(h, w)`` bool, what the mask marks, at the photo's size.

@@ -33,10 +33,10 @@ _MAX_COORDINATE_PX = 1_000_000
 #: Maximum total perimeter of a photo's polygons: drawing takes 80 bytes per px.
 _MAX_PERIMETER_PX = 2_000_000
 
-#: What the photo's whole width or height is in other units than px.
-_WHOLE = {"share": 1.0, "percent": 100.0}
+#: The photo's full width or height in units other than px.
+_UNIT_MAX = {"share": 1.0, "percent": 100.0}
 
-#: How far outside shares may be, of the whole: they were rounded.
+#: Tolerance outside the photo for shares, as a share of its side: they may be rounded.
 _ROUNDING = 0.001
 
 #: A generous box may reach outside. One with less than this share of it inside, or with its far end
@@ -132,13 +132,13 @@ class _Frame:
             raise _BadShapeError(f"{name} has only numbers from 0 to 1: shares, not {self.units}")
         if self.units == "px":
             return points
-        whole = _WHOLE[self.units]
-        if not -_ROUNDING <= low / whole <= high / whole <= 1 + _ROUNDING:
+        full = _UNIT_MAX[self.units]
+        if not -_ROUNDING <= low / full <= high / full <= 1 + _ROUNDING:
             raise _BadShapeError(
                 f"{name} has numbers from {low:g} to {high:g}; with shapes.units = {self.units} "
-                f"they are from 0 to {whole:g}"
+                f"they are from 0 to {full:g}"
             )
-        return points / whole * (self.width, self.height)
+        return points / full * (self.width, self.height)
 
     def check_inside(self, name: str, corners: npt.NDArray[np.float64]) -> None:
         """Refuse what lies outside for the most part; ``corners``: ``(2, 2)``, the least first."""

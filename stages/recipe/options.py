@@ -333,8 +333,8 @@ class MetadataOptions(Section):
     """Handling of file content that shows or certifies the old picture."""
 
     stale_preview: Literal["rebuild", "drop", "refuse"] = "rebuild"
-    """JPEG thumbnails (EXIF, Photoshop, XMP) and a TIFF's smaller copies are rebuilt or dropped, or
-    the row is rejected. Other content that shows or certifies the old picture (other previews, gain
+    """JPEG thumbnails (EXIF, Photoshop, XMP) are rebuilt or dropped, or the row is rejected. Other
+    content that shows or certifies the old picture (other previews, a TIFF's smaller copies, gain
     maps, depth, motion photo videos, C2PA signatures) is dropped, or rejected too."""
     mark_edit: bool = False
     """Record in XMP, and in EXIF if present, that software edited the picture, and whether a

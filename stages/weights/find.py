@@ -214,7 +214,7 @@ def weights_of(recipe: Recipe) -> list[tuple[str, str]]:
 
 
 def noncommercial_models(recipe: Recipe) -> list[tuple[str, Model]]:
-    """List ``(section, model)`` of a recipe's presumed models that bar commercial use."""
+    """List ``(section, model)`` of a recipe's models that are presumably not for commercial use."""
     found = ((section, presumed_model(recipe, section, ref)) for section, ref in weights_of(recipe))
     return [(section, model) for section, model in found if model and not model.commercial]
 

@@ -60,9 +60,9 @@ def read_traces(folder: Path) -> list[Times]:
     ]
 
 
-def _slowed(make: Callable[[], Work | BatchWork], seconds: float) -> Callable[[], BatchWork]:
-    def made() -> BatchWork:
-        fill = make()
+def _slowed(build: Callable[[], Work | BatchWork], seconds: float) -> Callable[[], BatchWork]:
+    def built() -> BatchWork:
+        fill = build()
         assert isinstance(fill, BatchWork), "the step `remove` takes photos together"
 
         def slowed(photos: Sequence[Photo]) -> None:
@@ -71,7 +71,7 @@ def _slowed(make: Callable[[], Work | BatchWork], seconds: float) -> Callable[[]
 
         return BatchWork(slowed)
 
-    return made
+    return built
 
 
 def _waiting(seconds: float, trace: Path | None) -> Callable[[], Work]:
