@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import socket
 
-_CONNECT_S = 10.0
+_CONNECT_TIMEOUT_S = 10.0
 
 #: A head that works for thousands of nodes takes its time.
-_ANSWER_S = 30.0
+_ANSWER_TIMEOUT_S = 30.0
 
 #: How HTTP/2, which Ray's gRPC runs on, begins: the client's preface, and no settings (RFC 9113).
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
@@ -32,10 +32,10 @@ def check_listening(address: str) -> None:
     host, separator, port = address.rpartition("://")[2].rstrip("/").rpartition(":")
     if not (separator and port.isdigit()):
         raise ValueError("an address is HOST:PORT, such as HEAD:6379")
-    with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S) as connection:
+    with socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S) as connection:
         if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
             return  # Ray checks certificates itself
-        connection.settimeout(_ANSWER_S)
+        connection.settimeout(_ANSWER_TIMEOUT_S)
         answer = _ask(connection)
     if len(answer) < 4 or answer[3] != _SETTINGS:
         raise ConnectionError(

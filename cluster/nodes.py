@@ -15,7 +15,7 @@ _NODE_ID = "ray.io/node-id"
 _GIB = 2**30
 
 #: In place of no limit.
-_MANY = 10_000
+_UNLIMITED_NODES = 10_000
 
 
 def node_shapes(types: Mapping[str, NodeType]) -> list[NodeShape]:
@@ -30,17 +30,17 @@ def node_shapes(types: Mapping[str, NodeType]) -> list[NodeShape]:
     alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     config = ray._private.state.state.get_cluster_config()
     reported = config.node_group_configs if config else ()
-    to_come = [NodeShape.to_come(name, node_type) for name, node_type in types.items()]
+    potential = [NodeShape.potential(name, node_type) for name, node_type in types.items()]
     for each in reported:
         if each.name not in types:
-            possible = _MANY if each.max_count < 0 else each.max_count
+            possible = _UNLIMITED_NODES if each.max_count < 0 else each.max_count
             sizes = _sizes(each.resources)
-            to_come.append(NodeShape(each.name, *sizes, labels=None, up=0, possible=possible))
+            potential.append(NodeShape(each.name, *sizes, labels=None, up=0, possible=possible))
     shapes = [(node["Resources"], node["Labels"]) for node in alive]
-    return with_those_up(shapes, to_come)
+    return merge_node_shapes(shapes, potential)
 
 
-def with_those_up(
+def merge_node_shapes(
     alive: Sequence[tuple[Mapping[str, float], Mapping[str, str]]], types: Sequence[NodeShape]
 ) -> list[NodeShape]:
     """Put nodes of one shape together, and beside them those that may be added.
@@ -62,7 +62,7 @@ def with_those_up(
     ]
 
 
-def await_room(sizes: Mapping[str, PoolSize], parts: Sequence[str], wait_s: float) -> bool:
+def wait_for_room(sizes: Mapping[str, PoolSize], parts: Sequence[str], wait_s: float) -> bool:
     """Have the autoscaler bring up nodes for the first actors of all pools at once, and wait.
 
     Ray Data starts one pool after the other, and would wait for one kind of node after the other.
@@ -88,7 +88,7 @@ def await_room(sizes: Mapping[str, PoolSize], parts: Sequence[str], wait_s: floa
         remove_placement_group(held)
 
 
-def taken_cpus() -> float:
+def used_cpus() -> float:
     """How many CPUs of the nodes that are up are in use."""
     import ray
 

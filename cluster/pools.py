@@ -180,7 +180,7 @@ class PoolSize:
     tasks_in_flight: int = 2
     ready_actors: int = 0
 
-    def one_at_a_time(self) -> PoolSize:
+    def without_prefetch(self) -> PoolSize:
         """The pool with no block sent ahead, which cannot grow: it begins as large as it can."""
         start = min(max(self.min_actors, self.ready_actors), self.max_actors)
         return replace(self, min_actors=start, tasks_in_flight=1)

@@ -115,8 +115,8 @@ def start(init_options: Mapping[str, Any]) -> None:
                     ray.shutdown()
                 _end(set(psutil.Process().children(recursive=True)) - there)
                 if attempt == _ATTEMPTS or not _may_pass(error):
-                    raise StartError(in_a_line(error)) from error
-                _log.warning("note: Ray did not start (%s); another try.", in_a_line(error))
+                    raise StartError(first_line(error)) from error
+                _log.warning("note: Ray did not start (%s); another try.", first_line(error))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, masked)
 
@@ -136,14 +136,14 @@ def _may_pass(error: Exception) -> bool:
     )
 
 
-def in_a_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """The first line of what an error says, without its full stop."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:300].rstrip(".")
 
 
 @contextmanager
-def own_token() -> Iterator[None]:
+def temporary_token() -> Iterator[None]:
     """Give a private Ray a token where the home folder cannot keep one, as Ray would have it."""
     given = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
     is_off = os.environ.get("RAY_AUTH_MODE", "token").lower() != "token"

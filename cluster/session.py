@@ -11,7 +11,7 @@ from typing import Any
 
 from cluster.causes import cause_of
 from cluster.listening import check_listening
-from cluster.private_ray import in_a_line, own_token, silent_stderr, start
+from cluster.private_ray import first_line, silent_stderr, start, temporary_token
 
 _ENVIRONMENT = {
     # A driver under `uv run` would have Ray copy the working folder and build a second environment
@@ -27,7 +27,7 @@ _ENVIRONMENT = {
 
 #: A cluster's workers have its environment and not the driver's, but for these. Those of a private
 #: Ray have the driver's anyway.
-_PASSED_ON = ("CATALOG_CLEANUP_TRUST",)
+_FORWARDED_VARIABLES = ("CATALOG_CLEANUP_TRUST",)
 
 
 @contextmanager
@@ -51,7 +51,7 @@ def ray_session(address: str | None = None, wait_s: float = -1.0) -> Iterator[li
 
     address = address_of(address)
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    with own_token() if address == "local" else nullcontext():
+    with temporary_token() if address == "local" else nullcontext():
         if address == "local":
             start(options)
         else:
@@ -69,14 +69,14 @@ def _join(address: str, options: Mapping[str, Any]) -> None:
     import ray
 
     there = _job_config().get("runtime_env", {}).get("env_vars", {})  # Ray refuses them twice
-    names = [name for name in _PASSED_ON if name in os.environ and name not in there]
+    names = [name for name in _FORWARDED_VARIABLES if name in os.environ and name not in there]
     passed_on = {name: os.environ[name] for name in names}
     try:
         check_listening(address)
         with silent_stderr():
             ray.init(address, runtime_env={"env_vars": passed_on} if passed_on else None, **options)
     except Exception as error:  # Ray raises a dozen kinds, and plain Exceptions
-        raise ConnectionError(f"Ray at {address}: {in_a_line(error)}") from error
+        raise ConnectionError(f"Ray at {address}: {first_line(error)}") from error
 
 
 def prepare_environment() -> None:

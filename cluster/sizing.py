@@ -30,7 +30,7 @@ LARGE_ACCELERATORS = (
 _CPU_ACTORS_PER_GPU_ACTOR = 4
 
 #: Of GPUs that both GPU pools can use, one in this number removes; refining takes far longer.
-_REMOVING_ONE_IN = 5
+_GPUS_PER_REMOVING_GPU = 5
 
 #: Three thirds of a CPU are one.
 _ROUNDING = 1e-6
@@ -59,19 +59,19 @@ class NodeShape:
     possible: int = 1
 
     @classmethod
-    def to_come(cls, name: str, node_type: NodeType) -> NodeShape:
+    def potential(cls, name: str, node_type: NodeType) -> NodeShape:
         """The nodes that an autoscaler may add of a type, none of which is up."""
         labels = {NODE_TYPE: name, **node_type.labels}
         sizes = (node_type.cpus, node_type.gpus, node_type.memory_gib)
         return cls(name, *sizes, labels, up=0, possible=node_type.max_nodes)
 
-    def may_be_of(self, pool: str, selector: Mapping[str, str]) -> bool:
+    def can_host(self, pool: str, selector: Mapping[str, str]) -> bool:
         """Whether a pool's actors may run here, as far as one knows."""
         if self.labels is not None:
             return selects(selector, self.labels)
-        return not selector or self.is_named_after(pool)
+        return not selector or self.is_named_for(pool)
 
-    def is_named_after(self, pool: str) -> bool:
+    def is_named_for(self, pool: str) -> bool:
         """Whether its name says that it is meant for a pool, e.g. ``spot-large-gpu``."""
         return pool in self.name.lower().replace("-", "_")
 
@@ -126,7 +126,7 @@ def size_pools(
     nodes: Sequence[NodeShape],
     groups: Sequence[str],
     blocks: int,
-    taken_cpus: float = 0.0,
+    used_cpus: float = 0.0,
 ) -> Sizing:
     """Sizes for the pools that a job uses.
 
@@ -135,10 +135,10 @@ def size_pools(
         nodes: of the cluster.
         groups: the pool of each part of the job, in order; one pool can have several parts.
         blocks: of work, at the beginning; one or more.
-        taken_cpus: of the nodes that are up, by other jobs.
+        used_cpus: of the nodes that are up, by other jobs.
     """
     wanted = {name: _wanted(name, pools, nodes) for name in dict.fromkeys(groups)}
-    notes = [note for name, size in wanted.items() for note in _left_out(name, size, pools)]
+    notes = [note for name, size in wanted.items() for note in _ignored_defaults(name, size, pools)]
     wanted = _shared(wanted, pools, nodes, len(groups))
     up = [replace(node, possible=node.up) for node in nodes]
     room, ready = _room(wanted, nodes, groups), _room(wanted, up, groups)
@@ -152,10 +152,10 @@ def size_pools(
         now = min(ready[name], limit, blocks)
         if len(wanted) == 1 and name == "cpu":
             limit = max(min(limit, blocks), first)
-            now = min(max(now - math.ceil(taken_cpus / size.cpus), 1), limit)
+            now = min(max(now - math.ceil(used_cpus / size.cpus), 1), limit)
             first = max(first, now)
         sizes[name] = replace(size, min_actors=first, max_actors=limit, ready_actors=now)
-    notes += [note for name, size in sizes.items() for note in _mistakable(name, size, nodes)]
+    notes += [note for name, size in sizes.items() for note in _misleading_nodes(name, size, nodes)]
     return Sizing(sizes, notes, unplaced(sizes, nodes, groups))
 
 
@@ -166,7 +166,7 @@ def _options(pools: Pools, name: str) -> CpuPool:
 
 def _places(name: str, selector: Mapping[str, str], nodes: Sequence[NodeShape]) -> list[NodeShape]:
     """The nodes that a pool's actors may run on."""
-    return [node for node in nodes if node.possible and node.may_be_of(name, selector)]
+    return [node for node in nodes if node.possible and node.can_host(name, selector)]
 
 
 def _wanted(name: str, pools: Pools, nodes: Sequence[NodeShape]) -> PoolSize:
@@ -199,7 +199,7 @@ def _by_accelerator(name: str, nodes: Sequence[NodeShape]) -> dict[str, str]:
     return {ACCELERATOR: f"in({','.join(sorted(chosen))})"} if chosen else {}
 
 
-def _left_out(name: str, size: PoolSize, pools: Pools) -> Iterator[str]:
+def _ignored_defaults(name: str, size: PoolSize, pools: Pools) -> Iterator[str]:
     """Note which defaults the nodes do not allow."""
     options = _options(pools, name)
     if size.label_selector != options.label_selector and not size.label_selector:
@@ -209,14 +209,14 @@ def _left_out(name: str, size: PoolSize, pools: Pools) -> Iterator[str]:
         yield f"{name} reserves no memory: no node has {options.memory_gib:g} GiB for it."
 
 
-def _mistakable(name: str, size: PoolSize, nodes: Sequence[NodeShape]) -> Iterator[str]:
+def _misleading_nodes(name: str, size: PoolSize, nodes: Sequence[NodeShape]) -> Iterator[str]:
     """Note which nodes an autoscaler may add in vain: Ray Data asks it without labels."""
     places = _places(name, size.label_selector, nodes)
     own = [node for node in places if node.possible > node.up]
     for other in nodes:
         is_cheaper = own and other.cpus <= min(node.cpus for node in own)
         would_do = size.gpus and other.possible > other.up and other.room_for(size)
-        if is_cheaper and would_do and not other.may_be_of(name, size.label_selector):
+        if is_cheaper and would_do and not other.can_host(name, size.label_selector):
             yield (
                 f"{name} may have the autoscaler add nodes of type {other.name}, too, on which its "
                 "actors have room but must not run: Ray Data asks it without labels. Let each "
@@ -270,7 +270,7 @@ def _room(
     if {"small_gpu", "large_gpu"} <= set(wanted):
         shared = [node for node in places["small_gpu"] if node in places["large_gpu"]]
         gpus = sum(node.possible * node.gpus for node in shared)
-        removing = max(gpus // _REMOVING_ONE_IN, 1 if gpus > 1 else gpus / 2)
+        removing = max(gpus // _GPUS_PER_REMOVING_GPU, 1 if gpus > 1 else gpus / 2)
         for name, part in (("small_gpu", removing), ("large_gpu", gpus - removing)):
             alone = sum(node.possible * node.room_for(wanted[name]) for node in shared)
             room[name] += _floor(part / wanted[name].gpus) - alone if alone else 0
@@ -297,7 +297,7 @@ def unplaced(
             fitting = (
                 i
                 for i, node in enumerate(free)
-                if node.may_be_of(name, size.label_selector) and node.room_for(size)
+                if node.can_host(name, size.label_selector) and node.room_for(size)
             )
             place = next(fitting, None)
             if place is None:

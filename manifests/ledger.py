@@ -30,22 +30,22 @@ from manifests.schema import CRASHED, FAILED, OK, STALE, lineage_schema
 from manifests.storage.place import Place
 
 #: Reading a shard's few small files is waiting, not computing.
-_READERS = 16
+_READER_THREADS = 16
 
 #: Max number of missing rows that are named.
-NAMED = 1000
+MAX_NAMED_ROWS = 1000
 
 #: What makes a row the same work: its id, where its inputs lie, and what else marks the photo.
 KEY = ("id", "image_uri", "mask_uri", "marks")
 
 #: What decides which of several rows of an id counts.
-_ORDER = ("run_id", "status", "finished_at")
+_ORDER_COLUMNS = ("run_id", "status", "finished_at")
 
 #: How a row ended.
-_ENDING = (*KEY, *_ORDER, "error_code", "masked_px")
+_OUTCOME_COLUMNS = (*KEY, *_ORDER_COLUMNS, "error_code", "masked_px")
 
 #: What a tally counts besides: files of an earlier version may lack it.
-_KEPT = ("fidelity", "fidelity_note")
+_FIDELITY_COLUMNS = ("fidelity", "fidelity_note")
 
 #: Where a result lies below the output folder: ``/images/<recipe>/<id>.<suffix>``.
 _BELOW = r"(?P<below>/images/[^/]+/[^/]+)$"
@@ -90,23 +90,23 @@ class Ledger:
         """
         self._new_file(shard).write_table(pa.Table.from_pylist(rows, schema=schema))
 
-    def latest(self, shard: int, columns: Sequence[str] = _ENDING) -> pa.Table:
+    def latest(self, shard: int, columns: Sequence[str] = _OUTCOME_COLUMNS) -> pa.Table:
         """The row of each id that counts; by default the columns that say how it ended.
 
         Columns that the files lack, as those of an earlier version may, are left out. Results are
         looked for in this output, wherever it was when they were recorded: see :meth:`_located`.
         """
-        rows = self._located(self._latest(self._read(shard, [*columns, *_ORDER]).rows))
+        rows = self._located(self._latest(self._read(shard, [*columns, *_ORDER_COLUMNS]).rows))
         return rows.select([name for name in columns if name in rows.column_names])
 
     def ended(self, shard: int, policy: RetryPolicy, columns: Sequence[str] = ()) -> pa.Table:
         """The rows that need not be done again: how they ended, and further columns."""
-        return _ended(self._latest(self._read(shard, [*_ENDING, *columns]).rows), policy)
+        return _ended(self._latest(self._read(shard, [*_OUTCOME_COLUMNS, *columns]).rows), policy)
 
     def tally(self, plan: Plan, shard: int, policy: RetryPolicy) -> Tally:
         """How the rows of one shard stand."""
         planned = plan.read_shard(shard, [*KEY])
-        read = self._read(shard, [*_ENDING, *_KEPT])
+        read = self._read(shard, [*_OUTCOME_COLUMNS, *_FIDELITY_COLUMNS])
         latest = self._latest(read.rows)
         rows = _ended(latest, policy)
         wanted, found = row_keys(planned), row_keys(rows)
@@ -123,7 +123,7 @@ class Ledger:
             crashed=statuses.get(CRASHED, 0),
             kept=kept,
             recoded=recoded,
-            missing=[(shard, name) for name in left.slice(0, NAMED).to_pylist()],
+            missing=[(shard, name) for name in left.slice(0, MAX_NAMED_ROWS).to_pylist()],
             missing_count=len(left),
             unfinished={shard: len(left)} if len(left) else {},
             superseded={shard: again} if again else {},
@@ -219,7 +219,7 @@ class Tally:
         crashed: rows whose process died.
         kept: ``fidelity`` -> rows that are done, those with an empty mask (``identical``) included.
         recoded: of the ``reencoded`` ones, reason -> rows.
-        missing: (shard, id) of rows still to be done, the first :data:`NAMED`.
+        missing: (shard, id) of rows still to be done, the first :data:`MAX_NAMED_ROWS`.
         missing_count: all of them.
         unfinished: shard -> rows still to be done, where there are any.
         superseded: shard -> rows that count no more, since a later one of the same id does.
@@ -267,7 +267,7 @@ class Tally:
             for name, count in theirs.items():
                 ours[name] = ours.get(name, 0) + count
         self.missing_count += other.missing_count
-        self.missing = (self.missing + other.missing)[:NAMED]
+        self.missing = (self.missing + other.missing)[:MAX_NAMED_ROWS]
         self.unfinished |= other.unfinished
         self.superseded |= other.superseded
         self.damaged += other.damaged
@@ -285,7 +285,7 @@ def tallies(
     plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Collection[int]
 ) -> Iterable[tuple[int, Tally]]:
     """The same shard by shard."""
-    with ThreadPoolExecutor(_READERS) as pool:
+    with ThreadPoolExecutor(_READER_THREADS) as pool:
         parts = pool.map(lambda shard: ledger.tally(plan, shard, policy), shards)
         yield from zip(shards, parts, strict=True)
 
@@ -300,7 +300,7 @@ def count_fidelity(rows: pa.Table) -> tuple[dict[str, int], dict[str, int]]:
     Grouped by Arrow first, since a shard has few different notes. Rows of an earlier version, which
     lack the columns, are not counted.
     """
-    if not {*_KEPT} <= {*rows.column_names}:
+    if not {*_FIDELITY_COLUMNS} <= {*rows.column_names}:
         return {}, {}
     done = rows.filter(pc.equal(rows["status"], OK))
     notes = done["fidelity_note"].filter(pc.equal(done["fidelity"], "reencoded"))

@@ -77,12 +77,12 @@ class RunRecord:
             return {}
         return found if isinstance(found, dict) else {}
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         """Let the run finish the photos in flight, record them, and end."""
         (self.place / "stop").write(b"")
 
     @property
-    def is_asked_to_stop(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether anybody has asked."""
         return (self.place / "stop").modified_ns() is not None
 
@@ -167,16 +167,16 @@ def wait_for_liveness(ours: RunRecord, other: RunRecord, log: Callable[[str], No
         return False
     if (is_here := _runs_here(other)) is not None:
         return is_here
-    seen = _last_sign(other)
+    seen = _last_written_ns(other)
     ours.beat()
-    age_s = ((_last_sign(ours) or 0) - (seen or 0)) / 1e9  # both by the storage's clock
+    age_s = ((_last_written_ns(ours) or 0) - (seen or 0)) / 1e9  # both by the storage's clock
     if age_s > LEASE_S:
         return False
     log(f"Run {other.run_id} may be at work here; waiting {LEASE_S - age_s:.0f} s for a sign.")
     deadline = time.monotonic() + LEASE_S - age_s
     while time.monotonic() < deadline:
         time.sleep(_POLL_S)
-        if _last_sign(other) != seen:
+        if _last_written_ns(other) != seen:
             again = _load(other.output, int(other.run_id.partition("-")[0]))
             return again is not None and bool(again.facts.get("status") == "running")
     return False
@@ -188,7 +188,7 @@ def seems_alive(record: RunRecord) -> bool:
         return False
     if (is_here := _runs_here(record)) is not None:
         return is_here
-    sign = _last_sign(record)
+    sign = _last_written_ns(record)
     return sign is not None and time.time() - sign / 1e9 < LEASE_S
 
 
@@ -202,7 +202,7 @@ def _runs_here(record: RunRecord) -> bool | None:
     return bool(_started_at(process) == started)
 
 
-def _last_sign(record: RunRecord) -> int | None:
+def _last_written_ns(record: RunRecord) -> int | None:
     """When the run last wrote of itself, ns by the storage's clock."""
     signs = [(record.place / name).modified_ns() for name in ("alive.json", "run.json")]
     return max((sign for sign in signs if sign), default=None)

@@ -8,7 +8,7 @@ from dataclasses import fields
 import pyarrow as pa
 
 from manifests.errors import ManifestError
-from manifests.reading.formats import NAMED_LINES
+from manifests.reading.formats import MAX_NAMED_LINES
 from manifests.schema import MANIFEST_COLUMNS, SHAPE_COLUMNS, LineageRow
 from manifests.storage.place import Place
 
@@ -62,7 +62,7 @@ def _common(name: str, kinds: list[tuple[pa.DataType, Place]]) -> pa.DataType:
         for kind, _ in kinds:
             pa.nulls(0, kind).cast(common)
     except pa.ArrowException:
-        found = ", ".join(f"{kind} in {place.name}" for kind, place in kinds[:NAMED_LINES])
+        found = ", ".join(f"{kind} in {place.name}" for kind, place in kinds[:MAX_NAMED_LINES])
         raise ManifestError(
             "manifest.unreadable",
             f"Column {name} has types that do not fit together: {found}. Write it with one type, "

@@ -21,10 +21,10 @@ import pyarrow.compute as pc
 UNIQUE, FIRST, REPEATED = 0, 1, 2
 
 #: Longer ids, which cannot be used anyway, are shortened to a hash first.
-_LONGEST = 200
+_MAX_HASHED_BYTES = 200
 
 #: So many ids at a time keep the working memory, of some 30 bytes for a byte, small.
-_AT_A_TIME = 1 << 14
+_IDS_PER_BATCH = 1 << 14
 
 
 class IdHashes:
@@ -38,7 +38,7 @@ class IdHashes:
 
     def __init__(self) -> None:
         random = np.random.default_rng()
-        self._factors = random.integers(0, 2**64, (2, _LONGEST), np.uint64)
+        self._factors = random.integers(0, 2**64, (2, _MAX_HASHED_BYTES), np.uint64)
         self._secret = secrets.token_bytes()
         self._hashes: tuple[list[npt.NDArray[np.uint64]], ...] = ([], [])
         self._respelled: list[npt.NDArray[np.bool_]] = []
@@ -49,8 +49,8 @@ class IdHashes:
         if not pc.all(pc.string_is_ascii(ids)).as_py():
             ids = pc.utf8_normalize(ids, form="NFC")
         self._respelled.append(pc.not_equal(given, ids).to_numpy(zero_copy_only=False))
-        for start in range(0, len(ids), _AT_A_TIME):
-            data, starts = self._bytes(ids.slice(start, _AT_A_TIME))
+        for start in range(0, len(ids), _IDS_PER_BATCH):
+            data, starts = self._bytes(ids.slice(start, _IDS_PER_BATCH))
             lengths = np.diff(starts, append=len(data))
             position = np.arange(len(data)) - np.repeat(starts, lengths)
             values = data.astype(np.uint64) + np.uint64(1)  # so that a NUL at the end counts
@@ -59,7 +59,7 @@ class IdHashes:
 
     def _bytes(self, ids: pa.StringArray) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
         """All ids in one, and where each begins."""
-        too_long = pc.greater(pc.binary_length(ids), _LONGEST)
+        too_long = pc.greater(pc.binary_length(ids), _MAX_HASHED_BYTES)
         if pc.any(too_long).as_py():
             short = [self._digest(each) for each in ids.filter(too_long).to_pylist()]
             ids = pc.replace_with_mask(ids, too_long, pa.array(short, pa.string()))

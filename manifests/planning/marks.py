@@ -26,7 +26,7 @@ from manifests.schema import SHAPE_COLUMNS
 _JSON = r"^\s*(?:\[[\s\S]*\]|\{[\s\S]*\})\s*$"
 
 #: What :meth:`Marks.pack` makes of marks of which all lists are empty.
-NOTHING_MARKED = r'^\{("[a-z]+":\[\],?)+\}$'
+EMPTY_MARKS = r'^\{("[a-z]+":\[\],?)+\}$'
 
 #: Half a pair of surrogates, which JSON can hold and UTF-8 cannot.
 _LONE = re.compile("[\ud800-\udfff]")

@@ -29,7 +29,7 @@ from manifests.errors import ManifestError, OutputError
 from manifests.planning.columns import merge_files, merge_parts, names_in_lineage, own_columns
 from manifests.planning.duplicates import REPEATED, IdHashes
 from manifests.planning.rows import RejectedRows, check_rows, without_repeats
-from manifests.reading.formats import NAMED_LINES
+from manifests.reading.formats import MAX_NAMED_LINES
 from manifests.reading.read import (
     ManifestFile,
     find_files,
@@ -42,7 +42,7 @@ from manifests.storage.place import Place
 
 #: A shard is the unit of scheduling, of resuming and of lineage files. Small manifests get small
 #: shards, to keep all actors busy; large ones get large shards, to keep files few.
-_SHARDS_AIMED_AT = 1024
+_TARGET_SHARDS = 1024
 _ROWS_PER_SHARD = (8, 1000)
 _MIN_SHARDS = 8
 
@@ -50,7 +50,7 @@ _MIN_SHARDS = 8
 _SHARD_BYTES = 64 << 20
 
 #: Storing a small file is mostly waiting, in S3.
-_WRITERS = 16
+_WRITER_THREADS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,23 +156,23 @@ def make_plan(
         fingerprint(files),
         now,
         rows=scan.rows,
-        rows_per_shard=rows_per_shard or rows_per_shard_of(scan.rows),
+        rows_per_shard=rows_per_shard or choose_rows_per_shard(scan.rows),
         shards=0,
     )
     if strict:
         told = RejectedRows()
         deque(_checked(files, scan, told), maxlen=0)
-        _refuse_if_strict(_with_told(plan, scan, told), strict=strict)
+        _refuse_if_strict(_with_notes(plan, scan, told), strict=strict)
     told = RejectedRows()
     shards = _write_shards(plan, _checked(files, scan, told))
     if stamp(files) != now:
         raise ManifestError("manifest.changed", f"{manifest} changed while it was planned.")
-    plan = replace(_with_told(plan, scan, told), shards=shards)
+    plan = replace(_with_notes(plan, scan, told), shards=shards)
     _marker(output).write(json.dumps(asdict(plan), indent=2).encode())
     return plan
 
 
-def _with_told(plan: Plan, scan: _Scan, told: RejectedRows) -> Plan:
+def _with_notes(plan: Plan, scan: _Scan, told: RejectedRows) -> Plan:
     renamed = [
         f"The manifest's column {old} is called {new} in the lineage."
         for old, new in names_in_lineage(scan.extra.names).items()
@@ -237,10 +237,10 @@ def _marker(output: str) -> Place:
     return _folder(output) / "plan.json"
 
 
-def rows_per_shard_of(rows: int) -> int:
+def choose_rows_per_shard(rows: int) -> int:
     """How many rows a shard gets at most, of a manifest with so many."""
     least, most = _ROWS_PER_SHARD
-    return min(max(rows // _SHARDS_AIMED_AT, least), most, -(-rows // _MIN_SHARDS))
+    return min(max(rows // _TARGET_SHARDS, least), most, -(-rows // _MIN_SHARDS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +279,7 @@ def _scan_file(place: ManifestFile, hashes: IdHashes) -> pa.Schema:
         if ids.null_count:
             rows = pc.indices_nonzero(pc.is_null(ids)).to_pylist()
             missing += len(rows)
-            named = rows[: NAMED_LINES - len(lines)]
+            named = rows[: MAX_NAMED_LINES - len(lines)]
             lines += part.lines(named) if named else []
         elif not missing:
             hashes.add(ids)
@@ -319,9 +319,9 @@ def _write_shards(plan: Plan, tables: Iterable[pa.Table]) -> int:
     """Store the rows, and return how many shards they have become."""
     waiting: deque[Future[None]] = deque()
     count = 0
-    with ThreadPoolExecutor(_WRITERS) as pool:
+    with ThreadPoolExecutor(_WRITER_THREADS) as pool:
         for rows in _cut(tables, plan.rows_per_shard):
-            if len(waiting) == 2 * _WRITERS:
+            if len(waiting) == 2 * _WRITER_THREADS:
                 waiting.popleft().result()
             waiting.append(pool.submit(plan.shard(count).write_table, rows))
             count += 1

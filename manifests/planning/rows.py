@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from manifests.errors import RowError
 from manifests.planning.columns import names_in_lineage
 from manifests.planning.duplicates import REPEATED, UNIQUE
-from manifests.planning.marks import NOTHING_MARKED, normalize_marks
-from manifests.reading.formats import NAMED_LINES, Part
+from manifests.planning.marks import EMPTY_MARKS, normalize_marks
+from manifests.reading.formats import MAX_NAMED_LINES, Part
 from manifests.reading.read import name_lines
 from manifests.schema import SHARD_SCHEMA
 from manifests.storage.place import Place
@@ -24,10 +24,10 @@ from manifests.storage.place import Place
 _MAX_ID_BYTES = 200
 
 #: So many rows' shapes are in memory as Python objects at a time.
-_ROWS_AT_A_TIME = 10_000
+_ROWS_PER_BATCH = 10_000
 
 #: So many sentences about unusable rows are kept; a manifest may have many files.
-_MOST_NOTES = 100
+_MAX_NOTES = 100
 
 
 @dataclass(slots=True)
@@ -61,13 +61,13 @@ class RejectedRows:
         for code in pc.unique(codes.drop_null()).to_pylist():
             rows = pc.indices_nonzero(pc.equal(codes, code)).to_numpy()
             key = (place.uri, code)
-            if key not in self._found and len(self._found) == _MOST_NOTES:
+            if key not in self._found and len(self._found) == _MAX_NOTES:
                 self._not_named += len(rows)
                 continue
             _, found = self._found.setdefault(key, (place, _Found()))
             if not found.count:
                 found.example = checked["id"][int(rows[0])].as_py()[:40]
-            named = rows[: NAMED_LINES - len(found.lines)].tolist()
+            named = rows[: MAX_NAMED_LINES - len(found.lines)].tolist()
             found.lines += part.lines(named) if named else []
             found.count += len(rows)
 
@@ -75,7 +75,7 @@ class RejectedRows:
         """Take in the rows of shards, each id once."""
         self.ids.update(rows["error_code"].drop_null().to_pylist())
         if rows["marks"].null_count < len(rows):
-            is_empty = pc.match_substring_regex(rows["marks"], NOTHING_MARKED)
+            is_empty = pc.match_substring_regex(rows["marks"], EMPTY_MARKS)
             no_mask = pc.equal(rows["mask_uri"], "")
             is_usable = pc.is_null(rows["error_code"])
             self.empty += pc.sum(pc.and_(pc.and_(is_empty, no_mask), is_usable)).as_py() or 0
@@ -112,9 +112,9 @@ def check_rows(
     Raises:
         ValueError: a value does not fit the type that its column has in all files together.
     """
-    starts = range(0, max(table.num_rows, 1), _ROWS_AT_A_TIME)  # the last part may be empty
+    starts = range(0, max(table.num_rows, 1), _ROWS_PER_BATCH)  # the last part may be empty
     normalized = [
-        normalize_marks(table.slice(at, _ROWS_AT_A_TIME), lambda paths: _absolute_uris(paths, base))
+        normalize_marks(table.slice(at, _ROWS_PER_BATCH), lambda paths: _absolute_uris(paths, base))
         for at in starts
     ]
     ids, images = table["id"].combine_chunks(), table["image"].combine_chunks()

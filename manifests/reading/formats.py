@@ -34,7 +34,7 @@ ROW_BYTES = 32 << 20
 MAX_COLUMNS = 1000
 
 #: How many bad lines an error names before it says how many more there are.
-NAMED_LINES = 10
+MAX_NAMED_LINES = 10
 
 #: Max rows in a part of Parquet, however small they are.
 _PART_ROWS = 100_000
@@ -149,7 +149,7 @@ def _read_csv(place: Place) -> Iterator[Part]:
             if len(cells) != len(names)
         ]
         if bad:
-            raise ValueError("; ".join(bad[:NAMED_LINES]))
+            raise ValueError("; ".join(bad[:MAX_NAMED_LINES]))
         columns = zip(*records, strict=True) if records else ([] for _ in names)
         yield Part(pa.table([pa.array(each, pa.string()) for each in columns], names), numbers)
 
@@ -205,7 +205,7 @@ def _json_part(lines: Sequence[str], first: int) -> Part:
             numbers.append(number)
             if not isinstance(row, dict):
                 bad.append(f"line {number} is not an object")
-        if len(bad) == NAMED_LINES:
+        if len(bad) == MAX_NAMED_LINES:
             break
     if bad:
         raise ValueError("; ".join(bad))

@@ -50,14 +50,14 @@ def find_files(uri: str) -> list[ManifestFile]:
         place = Place.of(uri)
         kind = place.kind()
         if kind == fs.FileType.Directory:
-            return list(_files_in(place, place, ())) or _refuse_nothing(uri)
+            return list(_files_in(place, place, ())) or _raise_not_found(uri)
         files = [place]
         if kind != fs.FileType.File:
             files = [f for f in place.parent.files() if fnmatch.fnmatch(f.name, place.name)]
     except (OSError, ValueError) as error:
         raise ManifestError("manifest.not_found", f"The manifest {uri}: {error}.") from None
     found = [ManifestFile(file.storage, file.path, base=file.parent) for file in files]
-    return found or _refuse_nothing(uri)
+    return found or _raise_not_found(uri)
 
 
 def count_rows(files: Sequence[ManifestFile]) -> int:
@@ -96,7 +96,7 @@ def _files_in(
             yield from _files_in(inner, base, (*partitions, (unquote(name), cell)))
 
 
-def _refuse_nothing(uri: str) -> NoReturn:
+def _raise_not_found(uri: str) -> NoReturn:
     raise ManifestError("manifest.not_found", f"There is no manifest at {uri}.")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cluster.nodes import with_those_up
+from cluster.nodes import merge_node_shapes
 from cluster.pools import Pools, selects
 from cluster.sizing import ACCELERATOR, NodeShape, Sizing, has_gpus, size_pools, unplaced
 from jobs.pipeline.placement import batched, load_pools
@@ -216,7 +216,7 @@ def test_defaults_that_no_node_allows_are_left_out_with_a_note() -> None:
 def test_without_growing_a_pool_begins_with_all_that_there_is_room_for() -> None:
     size = sized([small(2, 9), large(3)], CLEAN).sizes["small_gpu"]
     assert (size.min_actors, size.max_actors, size.ready_actors) == (1, 9, 2)
-    alone = size.one_at_a_time()
+    alone = size.without_prefetch()
     assert (alone.min_actors, alone.max_actors, alone.tasks_in_flight) == (2, 9, 1)
 
 
@@ -230,7 +230,7 @@ def test_nodes_of_a_shape_are_put_together_and_those_to_come_counted() -> None:
         NodeShape("large", 16, 1, 150, None, 0, 3),
         NodeShape("full", 16, 1, 150, None, 0, 0),
     ]
-    first, head, last = with_those_up(alive, types)
+    first, head, last = merge_node_shapes(alive, types)
     assert first == NodeShape("small", 8, 1, 20, labels, 2, 5)
     assert (head.name, head.up, head.possible) == ("head", 1, 1)
     assert last == types[1]

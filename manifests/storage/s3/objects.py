@@ -184,12 +184,12 @@ def entries(uri: str, *, recursive: bool, limit: int = 1000) -> Iterator[Entry]:
                 yield Entry(f"s3://{bucket}/{each['Key']}", found)
 
 
-def etags(uris: Collection[str], most_pages: int) -> dict[str, str] | None:
+def etags(uris: Collection[str], max_pages: int) -> dict[str, str] | None:
     """The entity tags, without quotes, of objects of one bucket, by listing from first to last.
 
     Args:
         uris: of the objects; those that are not there are left out.
-        most_pages: of a thousand objects; None is returned if more lie between them.
+        max_pages: of a thousand objects; None is returned if more lie between them.
     """
     keys = sorted((bucket_and_key(uri)[1] for uri in uris), key=str.encode)
     bucket, first, last = bucket_and_key(next(iter(uris)))[0], keys[0], keys[-1]
@@ -197,7 +197,7 @@ def etags(uris: Collection[str], most_pages: int) -> dict[str, str] | None:
     which: dict[str, Any] = {"Bucket": bucket}
     which |= {"StartAfter": first[:-1]} if first[:-1] else {}
     wanted, found = set(keys), dict[str, str]()
-    for page in islice(_pages(which), most_pages):
+    for page in islice(_pages(which), max_pages):
         listed = page.get("Contents", [])
         for each in listed:
             if each["Key"] in wanted:

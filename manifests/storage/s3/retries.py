@@ -38,8 +38,8 @@ _log = logging.getLogger(__name__)
 _MAX_WAIT_S = 20.0
 
 #: Who waits for longer than this says so, and a process no more often than that.
-_QUIET_S = 10.0
-_SECONDS_PER_WARNING = 30.0
+_WARN_AFTER_S = 10.0
+_WARNING_INTERVAL_S = 30.0
 
 _THROTTLED = frozenset(
     {
@@ -209,7 +209,7 @@ def _responds(uri: str, connection: Connection) -> bool:
     return True
 
 
-_warned_at = -_SECONDS_PER_WARNING
+_warned_at = -_WARNING_INTERVAL_S
 
 
 def _warn(uri: str, state: RetryCallState) -> None:
@@ -218,7 +218,7 @@ def _warn(uri: str, state: RetryCallState) -> None:
     global _warned_at  # noqa: PLW0603 - the process's, as its stderr is
     now = time.monotonic()
     waited_s = state.seconds_since_start or 0.0
-    if waited_s < _QUIET_S or now - _warned_at < _SECONDS_PER_WARNING or state.outcome is None:
+    if waited_s < _WARN_AFTER_S or now - _warned_at < _WARNING_INTERVAL_S or state.outcome is None:
         return
     _warned_at = now
     problem = redact(f"{uri}: {state.outcome.exception()}")

@@ -101,9 +101,9 @@ def test_a_run_of_another_machine_is_waited_for(
 
 def test_anybody_may_ask_a_run_to_stop(tmp_path: Path) -> None:
     record = claim(str(tmp_path), FACTS)
-    assert not record.is_asked_to_stop
-    records(str(tmp_path))[0].ask_to_stop()
-    assert record.is_asked_to_stop
+    assert not record.stop_requested
+    records(str(tmp_path))[0].request_stop()
+    assert record.stop_requested
 
 
 def test_what_is_no_run_is_passed_over(tmp_path: Path) -> None:
