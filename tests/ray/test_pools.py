@@ -189,7 +189,7 @@ def test_what_is_set_is_taken_as_it_is() -> None:
     missing = sized(nodes, LAMA, small_gpu={"label_selector": {"gpu-tier": "small"}})
     assert missing.problems == ["small_gpu: there is no node with the label gpu-tier=small."]
     memory = sized(nodes, LAMA, small_gpu={"memory_gib": 30})
-    assert "takes 30 GiB of memory, and no node has more than 20" in memory.problems[0]
+    assert "needs 30 GiB of memory, but no node has more than 20" in memory.problems[0]
     shares = sized(nodes, CLEAN, small_gpu={"gpus": 0.25}, large_gpu={"gpus": 0.75})
     assert [shares.sizes[name].gpus for name in ("small_gpu", "large_gpu")] == [0.25, 0.75]
     assert not shares.problems
@@ -197,13 +197,13 @@ def test_what_is_set_is_taken_as_it_is() -> None:
 
 def test_what_finds_no_room_is_a_problem() -> None:
     more = sized([small(2), large(1)], CLEAN, large_gpu={"min_actors": 3})
-    assert "of the 3 actors that a run begins with, 1 find room" in more.problems[0]
+    assert "of the 3 actors that a run starts with, only 1 fit" in more.problems[0]
     both = sized([NodeShape("", 8, 1, 60)], CLEAN, small_gpu={"gpus": 1}, large_gpu={"gpus": 1})
     assert len(both.problems) == 1
     no_cpu = sized([NodeShape("", 2, 1, 60)], CLEAN, small_gpu={"cpus": 1}, large_gpu={"cpus": 1})
     assert no_cpu.problems, "two GPU actors take both CPUs, and the CPU pool has none"
     many = sized([small(2)], LAMA, small_gpu={"max_actors": 8})
-    assert many.notes == ["small_gpu may have 8 actors, of which 2 fit."]
+    assert many.notes == ["small_gpu has max_actors = 8, but only 2 fit."]
 
 
 def test_defaults_that_no_node_allows_are_left_out_with_a_note() -> None:
