@@ -4,7 +4,7 @@ Listed weights must match their listed hash or commit. Weights named by path or 
 are when a run starts: the recipe's ``weights_pin`` records their content, and a machine that finds
 anything else refuses it. ``CATALOG_CLEANUP_CACHE`` is the node's cache, shared by its actors: the
 first to need something downloads it, the others wait. ``CATALOG_CLEANUP_TRUST=1``, which
-``--trust`` sets for them, allows a listed TorchScript or pickle without a hash.
+``--allow-unverified-weights`` sets for them, allows a listed TorchScript or pickle without a hash.
 """
 
 from __future__ import annotations
