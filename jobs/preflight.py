@@ -26,7 +26,7 @@ from stages.weights.find import (
 
 @contextmanager
 def allowing_unverified(is_allowed: bool) -> Iterator[None]:
-    """Have ``--allow-unverified-weights`` hold within the block, for this process and the Ray it starts or joins."""
+    """Apply ``--allow-unverified-weights`` to this process and its Ray within the block."""
     before = os.environ.get(TRUST)
     if is_allowed:
         os.environ[TRUST] = "1"

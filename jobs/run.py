@@ -236,7 +236,8 @@ def _execute(
         console.print(f"All {tally.rows} photos were done before.", highlight=False)
         return tally
     console.print(
-        f"{tally.missing_count} of {tally.rows} photos, recipe {spec.recipe.name}; starting Ray ...",
+        f"{tally.missing_count} of {tally.rows} photos, recipe {spec.recipe.name}; "
+        "starting Ray ...",
         markup=False,
         highlight=False,
     )

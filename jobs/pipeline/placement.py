@@ -67,14 +67,14 @@ def connected(address: str | None, wait_s: float = -1.0) -> Iterator[list[str]]:
 
 
 def fit_to_cluster(
-    spec: RunSpec, pools: RequestedPools, tell: Callable[[str], None]
+    spec: RunSpec, pools: RequestedPools, log: Callable[[str], None]
 ) -> tuple[RunSpec, Choose]:
     """Fit a spec to the cluster that this process is connected to.
 
     Args:
         spec: the run.
         pools: what is asked for.
-        tell: receives what one should know, once.
+        log: called with each note for the user, once.
 
     Returns:
         The spec, which now knows whether there are GPUs; and what chooses pools for it and so many
@@ -93,10 +93,10 @@ def fit_to_cluster(
             raise ClusterError("cluster.too_small", " ".join(sizing.problems))
         for note in sizing.notes:
             if note not in told:
-                tell(f"note: {note}")
+                log(f"note: {note}")
         told.update(sizing.notes)
         if _missing(sizing.sizes, groups):
-            tell("Waiting for nodes ...")
+            log("Waiting for nodes ...")
             if not await_room(sizing.sizes, groups, pools.wait_s):
                 raise _too_late(sizing.sizes, groups)
         return sizing.sizes
