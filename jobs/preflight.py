@@ -14,12 +14,12 @@ from manifests.errors import WeightsError
 from stages.extras import require
 from stages.recipe import Recipe
 from stages.weights.find import (
-    TRUST,
+    TRUST_VARIABLE,
     find,
-    of_recipe,
     pin_of,
     presumed_model,
     validate_ref,
+    weights_of,
     with_pins,
 )
 
@@ -27,14 +27,14 @@ from stages.weights.find import (
 @contextmanager
 def allowing_unverified(is_allowed: bool) -> Iterator[None]:
     """Apply ``--allow-unverified-weights`` to this process and its Ray within the block."""
-    before = os.environ.get(TRUST)
+    before = os.environ.get(TRUST_VARIABLE)
     if is_allowed:
-        os.environ[TRUST] = "1"
+        os.environ[TRUST_VARIABLE] = "1"
     try:
         yield
     finally:
         if is_allowed and before is None:
-            del os.environ[TRUST]
+            del os.environ[TRUST_VARIABLE]
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
     pins: dict[str, str] = {}
     used: dict[str, Any] = {}
     notices: dict[str, str] = {}
-    parts = of_recipe(recipe)
+    parts = weights_of(recipe)
     if here and parts:
         require("torch", f"The recipe {recipe.name}")
     with logging_downloads(console):

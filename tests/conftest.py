@@ -23,7 +23,22 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 # Read when the hub's library is imported: no test may ask the real one, where nobody listens here.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 
-_STARTUP_SECONDS = 60.0
+#: Folder -> what its tests are marked with, for ``-m``; see README.md.
+_MARKERS = {
+    "browser": ["browser"],
+    "faults": ["ray", "slow"],
+    "hostile": ["slow"],
+    "models": ["models"],
+    "ray": ["ray"],
+}
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by what they start, as their folder says."""
+    for item in items:
+        for name in _MARKERS.get(item.path.relative_to(_HERE).parts[0], ()):
+            item.add_marker(name)
 
 
 @pytest.fixture
@@ -122,7 +137,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CATALOG_CLEANUP_CACHE", str(folder))
     for name in ("LAMA_MODEL", "CATALOG_CLEANUP_TRUST", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(download, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(download, "_FIRST_PAUSE_S", 0.01)
     return folder
 
 

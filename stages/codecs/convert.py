@@ -12,7 +12,7 @@ from stages.codecs.orientation import upright_exif, upright_xmp
 from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, Fidelity, to_displayed
 from stages.codecs.stale.segments import EXIF
 from stages.codecs.updater import MetadataUpdater
-from stages.pixels.colour import as_seen, view
+from stages.pixels.colour import unpremultiplied, view
 from stages.pixels.samples import Samples, Space, to_8_bits
 
 
@@ -55,7 +55,7 @@ def _as_target_can_hold(
 ) -> tuple[Samples, Space]:
     """Bring samples to the depth, colours and opacity that a format has; notes what was lost."""
     if space.premultiplied:
-        straight = np.concatenate([as_seen(pixels, space), pixels[..., -1:]], axis=2)
+        straight = np.concatenate([unpremultiplied(pixels, space), pixels[..., -1:]], axis=2)
         pixels, space = straight, replace(space, premultiplied=False)
         notes.append("colours divided by alpha")
     loses_ink = space.model == "cmyk" and not writer.holds_cmyk

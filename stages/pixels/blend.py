@@ -58,6 +58,6 @@ def _painted(blend: Bytes, crop: Box) -> Box:
     return painted.shifted(crop.x0, crop.y0)
 
 
-def mark_changed(changed: Bits, blend: Bytes, crop: Box) -> None:
+def set_changed(changed: Bits, blend: Bytes, crop: Box) -> None:
     """Set ``(h, w)`` bool ``changed``, in place, where :func:`stitch` lays on any paint."""
     changed[crop.slices] |= blend > 0

@@ -34,7 +34,7 @@ _RELATIVE_COLORIMETRIC = 1
 
 def view(pixels: Samples, space: Space) -> Bytes:
     """Return ``(h, w, 3)`` uint8 sRGB of ``(h, w, c)`` in ``space``; alpha is left out."""
-    colours = as_seen(pixels, space)
+    colours = unpremultiplied(pixels, space)
     if space.model == "grey":
         return np.repeat(to_8_bits(colours), 3, axis=2)
     if not _needs_conversion(space):
@@ -64,7 +64,7 @@ def paint(fill: Bytes, around: Samples, hole: Bits, space: Space) -> Samples:
     """
     if space.premultiplied:
         alpha, straight = around[..., -1:], replace(space, premultiplied=False)
-        seen = np.concatenate([as_seen(around, space), alpha], axis=2)
+        seen = np.concatenate([unpremultiplied(around, space), alpha], axis=2)
         return _times(paint(fill, seen, hole, straight), alpha)
     if space.model == "grey":
         grey = np.asarray(cv2.cvtColor(fill, cv2.COLOR_RGB2GRAY), np.uint8)
@@ -81,7 +81,7 @@ def paint(fill: Bytes, around: Samples, hole: Bits, space: Space) -> Samples:
     return np.clip(np.rint(painted), 0, top).astype(around.dtype)
 
 
-def as_seen(pixels: Samples, space: Space) -> Samples:
+def unpremultiplied(pixels: Samples, space: Space) -> Samples:
     """The colour channels, any multiplication by alpha undone."""
     colours = pixels[..., : space.channels]
     if not space.premultiplied:

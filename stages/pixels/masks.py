@@ -62,7 +62,7 @@ class Levels:
     is_lossy: bool = False
 
 
-def marked(mask: Levels, options: MaskOptions, uri: str) -> Bits:
+def to_region(mask: Levels, options: MaskOptions, uri: str) -> Bits:
     """Return ``(h, w)`` bool: what the mask marks.
 
     Levels are counted from the colour that marks nothing: black or, with polarity ``dark``, white.
@@ -181,7 +181,7 @@ def fit_to_photo(region: Bits, width: int, height: int, options: MaskOptions, ur
     return np.asarray(share > (1e-6 if shrinks else 0.5))
 
 
-def grown(region: Bits, options: MaskOptions) -> Bits:
+def generation_mask(region: Bits, options: MaskOptions) -> Bits:
     """Return ``(h, w)`` bool: the generation mask, True where the photo is painted anew.
 
     Args:

@@ -55,7 +55,7 @@ _COMPRESSED = re.compile(r"(?:[P-o]{0,6}[0-O])*")
 _NEITHER = "is neither an object with size and counts nor a list of such"
 
 
-def rasterise(
+def rasterize_shapes(
     shapes: Mapping[str, Any], width: int, height: int, options: ShapeOptions, uri: str
 ) -> Bits:
     """Return ``(h, w)`` bool: what the shapes mark, united; what reaches outside is cut off.

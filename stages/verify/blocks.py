@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from xml.etree import ElementTree as Xml
 
@@ -62,8 +63,8 @@ def list_tiff(data: bytes, parts: Parts) -> None:
     for directory in found:
         above, _, below = directory.name.partition("/")
         is_sub = below.startswith("Sub") and above == main.name
-        is_copy = directory.number(256) < main.number(256) if is_sub else directory.number(254) & 1
-        if directory is not main and (not below or (is_sub and is_copy)):
+        is_copy = is_sub or directory.number(254) & 1
+        if directory is not main and (not below or is_sub):
             kind = "copy" if is_copy else "page"
             counts[kind] += 1
             names[directory.name] = f"{kind} {counts[kind]}"
@@ -91,6 +92,7 @@ def list_exif(block: bytes, parts: Parts, *, turns: bool = True) -> None:
 
 
 def _list_tags(directory: Directory, name: str, parts: Parts) -> None:
+    inner: dict[int, Callable[[bytes, Parts], None]]
     inner = {700: list_xmp, 33723: list_iptc, 34377: list_resources}
     named = {34675: "ICC" if name == "EXIF 0" else f"{name}/ICC", 0xCD41: "C2PA"}
     for tag, values in directory.tags.items():
@@ -109,12 +111,12 @@ def _turn(directory: Directory) -> int:
     return int(values[0]) if is_sound else 1
 
 
-def list_xmp(packet: bytes, parts: Parts) -> None:
+def list_xmp(packet: bytes, parts: Parts, label: str = "XMP") -> None:
     """A property a line: its path of names, and its text; of what cannot be parsed, all of it."""
     try:
         root = Xml.fromstring(packet.strip(b"\0 \t\r\n"))  # noqa: S314 - expat bounds expansion
     except (Xml.ParseError, ValueError, LookupError):
-        parts.add("XMP", packet.strip())
+        parts.add(label, packet.strip())
         return
     stack = [(root, "")]
     while stack:
@@ -126,7 +128,7 @@ def list_xmp(packet: bytes, parts: Parts) -> None:
             values.append((path, element.text or ""))
         for name, text in values:
             if not name.startswith("/" + _RDF) and not any(each in name for each in _XMP_FRAME):
-                parts.add(f"XMP {name[1:]}", text.encode("utf-8", "replace"))
+                parts.add(f"{label} {name[1:]}", text.encode("utf-8", "replace"))
         stack.extend((child, path) for child in reversed(element))
 
 
@@ -146,6 +148,7 @@ def list_iptc(data: bytes, parts: Parts) -> None:
 
 def list_resources(data: bytes, parts: Parts) -> None:
     """Photoshop's image resources."""
+    inner: dict[int, Callable[[bytes, Parts], None]]
     inner = {1028: list_iptc, 1058: list_block, 1060: list_xmp}
     position = 0
     while data[position : position + 4] == b"8BIM" and position + 7 <= len(data):

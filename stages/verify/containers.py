@@ -104,12 +104,21 @@ def _list_jpeg(data: bytes, parts: Parts) -> None:
                 name for kind, start, name in _NAMES if marker == kind and body.startswith(start)
             )
             parts.add(next(names, f"APP{marker - 0xE0}"), body)
-    used = [part for name, part in extended.items() if any(name in each for each in packets)]
-    for packet in [*packets, *(b"".join(part[at] for at in sorted(part)) for part in used)]:
-        list_xmp(packet, parts)
+    _list_packets(packets, extended, parts)
     parts.add("ICC", b"".join(profile[number] for number in sorted(profile)))
     list_resources(resources, parts)
     _list_trailer(data[end:] if end else b"", parts)
+
+
+def _list_packets(
+    packets: list[bytes], extended: dict[bytes, dict[int, bytes]], parts: Parts
+) -> None:
+    """List XMP packets, and the extended packets that they name."""
+    for packet in packets:
+        list_xmp(packet, parts)
+    for name, part in extended.items():
+        if any(name in packet for packet in packets):
+            list_xmp(b"".join(part[at] for at in sorted(part)), parts, "extended XMP")
 
 
 def _list_trailer(data: bytes, parts: Parts) -> None:
@@ -130,7 +139,7 @@ def _list_trailer(data: bytes, parts: Parts) -> None:
             parts.add(name, data[start:end])
             position = end
     rest = b"".join([*left, data[position:]]).strip(b"\0\xff")
-    parts.add("Samsung's list" if rest.endswith(b"SEFT") else "behind the picture", rest)
+    parts.add("behind the picture", rest)
 
 
 def _list_png(data: bytes, parts: Parts) -> None:

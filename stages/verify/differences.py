@@ -28,13 +28,14 @@ _ALLOWED = (
     (r"XMP .*photos/1\.0/depthmap/", "depth map dropped"),
     (r"XMP .*photos/1\.0/image/", "picture inside the XMP dropped"),
     (r"XMP .*camera/}(MotionPhoto|MicroVideo)", "motion photo video dropped"),
-    (r"XMP .*photos/(dd/)?1\.0/container/", "(gain map|video|depth map|further picture) dropped"),
+    (r"XMP .*photos/(dd/)?1\.0/container/", "(gain map|video|depth map|further pictures?) dropped"),
     (r"XMP .*dc/terms/}provenance", "C2PA manifest dropped"),
     (r"XMP .*{http://ns\.adobe\.com/xap/1\.0/}CreatorTool", "marked as edited"),
     (r"XMP .*{http://ns\.adobe\.com/tiff/1\.0/}Software", "marked as edited"),
     (r"XMP .*{http://iptc\.org/std/Iptc4xmpExt/.*}DigitalSourceType", "marked as edited"),
     (r"XMP {http://ns\.adobe\.com/tiff/1\.0/}Orientation ", "turned by its decoder"),
     (r"XMP ", "XMP over 64 KB left out"),
+    (r"extended XMP ", "extended XMP dropped"),
     (r"8BIM 103[36] ", "Photoshop thumbnail (rebuilt|dropped)"),
     (r"IPTC 2:20[012]", "IPTC preview dropped"),
     (r"JFIF thumbnail", "JFIF thumbnail (rebuilt|dropped)"),
@@ -43,9 +44,8 @@ _ALLOWED = (
     (r"picture behind.* lost", "(MPF preview|picture|gain map|panorama) dropped"),
     (r"picture behind", "MPF preview rebuilt"),
     (r"video behind", "video dropped"),
-    (r"(Samsung's list|behind the picture)", "bytes behind the picture dropped"),
-    (r"Samsung's list", "(video|picture) dropped"),
-    (r"C2PA", "C2PA manifest dropped"),
+    (r"behind the picture", "bytes behind the picture dropped"),
+    (r"C2PA|JUMBF", "(C2PA manifest|JUMBF) dropped"),
     (r"copy \d+", "smaller cop(y|ies) (rebuilt|dropped)"),
     (r"(APP\d+|comment).* lost", "preview in (a comment|an APP[0-9]+ segment) dropped"),
     (r"item|auxiliary picture", "(gain maps?|further pictures?|thumbnail) dropped"),
@@ -53,7 +53,9 @@ _ALLOWED = (
 
 #: What another format keeps of the metadata: tags of the photo, not of how its file is laid out.
 _CONVERTED = r"XMP |ICC$|EXIF 0/(270|271|272|306|315|316|33432|Exif/\d+|GPS/\d+)$"
-_CONVERTED_OR_NOTED = re.compile(_CONVERTED + r"|IPTC|8BIM|comment|APP\d|JUMBF|page \d")
+_CONVERTED_OR_NOTED = re.compile(
+    _CONVERTED + r"|extended XMP|IPTC|8BIM|comment|APP\d|JUMBF|page \d"
+)
 
 
 def differing(

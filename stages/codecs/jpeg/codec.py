@@ -20,7 +20,7 @@ from stages.codecs.jpeg.markers import APP0, COM, envelope, is_adobe, segments
 from stages.codecs.jpeg.splice import splice
 from stages.codecs.picture import Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import open_image, save_image
-from stages.codecs.stale.segments import EXIF
+from stages.codecs.stale.segments import EXIF, EXTENDED_XMP, XMP
 from stages.codecs.updater import MetadataUpdater
 from stages.pixels.samples import to_8_bits
 
@@ -95,9 +95,13 @@ def _metadata(jpeg: bytes) -> Metadata:
 
 def _name_of_segment(segment: bytes) -> str:
     """Of a segment that is not carried over into other formats; empty for one that is."""
-    if segment[4:].startswith((b"http://ns.adobe.com/x", b"ICC_PROFILE\0", b"JFIF\0", b"Adobe")):
+    if segment[4:].startswith((XMP.name, b"ICC_PROFILE\0", b"JFIF\0", b"Adobe")):
         return ""
-    known = ((EXIF.name, "EXIF"), (b"Photoshop 3.0", "IPTC and Photoshop resources"))
+    known = (
+        (EXIF.name, "EXIF"),
+        (EXTENDED_XMP.name, "extended XMP"),
+        (b"Photoshop 3.0", "IPTC and Photoshop resources"),
+    )
     name = next((name for start, name in known if segment.startswith(start, 4)), "")
     return name or ("comment" if segment[1] == COM else f"APP{segment[1] - APP0}")
 

@@ -26,7 +26,7 @@ from stages.codecs.png.chunks import (
     xmp_content,
     xmp_of,
 )
-from stages.codecs.stale.jumbf import MANIFEST
+from stages.codecs.stale.policy import MANIFEST
 from stages.codecs.stale.segments import EXIF
 from stages.codecs.updater import MetadataUpdater
 from stages.pixels.samples import ColourModel, Samples, Space

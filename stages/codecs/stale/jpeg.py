@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from stages.codecs.stale.exif import refresh_exif
-from stages.codecs.stale.jumbf import without_c2pa
 from stages.codecs.stale.photoshop import refresh_resources
 from stages.codecs.stale.pictures import find_pictures, in_text, without_streams
-from stages.codecs.stale.policy import StaleDataPolicy
+from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
 from stages.codecs.stale.segments import (
     EXIF,
     EXTENDED_XMP,
@@ -14,6 +13,7 @@ from stages.codecs.stale.segments import (
     ISO_GAIN_MAP,
     JFIF,
     JFXX,
+    JUMBF,
     MULTI_PICTURE_INDEX,
     PHOTOSHOP,
     XMP,
@@ -23,6 +23,9 @@ from stages.codecs.stale.xmp import GAIN_MAP
 from stages.codecs.stale.xmp_segments import refresh_xmp_segments
 
 JFIF_THUMBNAIL = "JFIF thumbnail"
+
+#: UUID of the JUMBF boxes that are C2PA manifests (C2PA 2.1, annex A).
+_C2PA = bytes.fromhex("6332706100110010800000AA00389B71")
 
 #: Segments with a rule of their own, or whose content can be no picture.
 _KNOWN = (XMP, EXTENDED_XMP, PHOTOSHOP, MULTI_PICTURE_INDEX, ICC)
@@ -53,7 +56,10 @@ def refresh_jpeg(
 def _refresh_segments(segments: list[bytes], policy: StaleDataPolicy) -> list[bytes]:
     kept = []
     unfinished = set[int]()  # markers of segments in which a picture began that did not end
-    for segment in without_c2pa(segments, policy):
+    boxes = [segment for segment in segments if JUMBF.matches(segment)]
+    if boxes:
+        policy.drop(MANIFEST if any(_C2PA in box for box in boxes) else "JUMBF")
+    for segment in [each for each in segments if not JUMBF.matches(each)]:
         if ISO_GAIN_MAP.matches(segment):
             policy.drop(GAIN_MAP)
         elif EXIF.matches(segment):

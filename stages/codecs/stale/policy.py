@@ -13,6 +13,9 @@ from stages.recipe.options import MetadataOptions
 #: What an edited file names as the software that made it.
 SOFTWARE = "catalog-cleanup"
 
+#: The note's name for Content Credentials, which sign the old picture.
+MANIFEST = "C2PA manifest"
+
 
 class StaleDataPolicy:
     """The policy for one file; collects its notes.

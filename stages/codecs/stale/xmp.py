@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Collection
 from xml.dom.minidom import Attr, Document, Element, Node, Text, parseString
 from xml.parsers.expat import ExpatError
 from xml.sax.saxutils import quoteattr
 
 from PIL import Image
 
-from stages.codecs.stale.jumbf import MANIFEST
 from stages.codecs.stale.pictures import as_jpeg, drawn_like, open_jpeg
-from stages.codecs.stale.policy import SOFTWARE, StaleDataPolicy
+from stages.codecs.stale.policy import MANIFEST, SOFTWARE, StaleDataPolicy
 
 THUMBNAIL, PICTURE = "XMP thumbnail", "picture inside the XMP"
 GAIN_MAP, VIDEO, DEPTH, FURTHER = "gain map", "motion photo video", "depth map", "further picture"
+_PICTURE_LIST = "list of further pictures"
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _XMLNS = "http://www.w3.org/2000/xmlns/"
@@ -28,11 +28,6 @@ _THUMBNAILS = (_XMP, "Thumbnails")
 _IMAGE = ("http://ns.adobe.com/xap/1.0/g/img/", "image")
 _CAMERA = "http://ns.google.com/photos/1.0/camera/"
 _VIDEO_FLAGS = ((_CAMERA, "MotionPhoto"), (_CAMERA, "MicroVideo"))
-_CONTAINERS = (
-    "http://ns.google.com/photos/1.0/container/",
-    "http://ns.google.com/photos/dd/1.0/container/",
-)
-_SEMANTIC_NAMES = {"GainMap": GAIN_MAP, "MotionPhoto": VIDEO, "Depth": DEPTH}
 HAS_EXTENDED = ("http://ns.adobe.com/xmp/note/", "HasExtendedXMP")
 
 #: All properties of these namespaces are about one thing.
@@ -41,6 +36,8 @@ _ABOUT = {
     "http://ns.apple.com/HDRGainMap/1.0/": GAIN_MAP,
     "http://ns.google.com/photos/1.0/depthmap/": DEPTH,
     "http://ns.google.com/photos/1.0/image/": PICTURE,
+    "http://ns.google.com/photos/1.0/container/": _PICTURE_LIST,
+    "http://ns.google.com/photos/dd/1.0/container/": _PICTURE_LIST,
 }
 _PROVENANCE = ("http://purl.org/dc/terms/", "provenance")
 
@@ -74,7 +71,7 @@ def refresh_xmp(
     policy: StaleDataPolicy,
     *,
     label: bool = True,
-    extended: Mapping[str, str] | None = None,
+    dropped: Collection[str] = (),
 ) -> bytes:
     """Refresh an XMP packet of any format; an empty one becomes one if the edit is to be labelled.
 
@@ -85,7 +82,7 @@ def refresh_xmp(
         xmp: the packet.
         policy: of the file.
         label: False where another packet is the one to be labelled.
-        extended: new names of the extended parts that the packet refers to; empty: gone.
+        dropped: names (GUIDs) of extended packets that are dropped; references to them go too.
     """
     labels = policy.labels_edit and label
     if not xmp and not labels:
@@ -101,9 +98,8 @@ def refresh_xmp(
     has_video = any(name_of(node) in _VIDEO_FLAGS and _text(node) != "0" for node in found)
     for node in found:
         _refresh_node(node, policy, has_video=has_video)
-        if name_of(node) == HAS_EXTENDED and extended and _text(node) in extended:
-            _replace(node, extended[_text(node)])
-    _drop_items(document, policy)
+        if name_of(node) == HAS_EXTENDED and _text(node) in dropped:
+            _remove(node)
     if labels:
         _label(document, policy)
     after = _serialised(document)
@@ -253,27 +249,6 @@ def _picture(text: str) -> Image.Image | None:
         return open_jpeg(base64.b64decode(text))
     except ValueError:
         return None
-
-
-def _drop_items(document: Document, policy: StaleDataPolicy) -> None:
-    """Take the items out of container directories whose data are dropped: all but the picture."""
-    for uri in _CONTAINERS:
-        for directory in document.getElementsByTagNameNS(uri, "Directory"):
-            items = directory.getElementsByTagNameNS(RDF, "li")
-            semantics = [_semantic(item, uri) for item in items]
-            for item, semantic in zip(items, semantics, strict=True):
-                if semantic not in ("", "Primary"):
-                    policy.drop(_SEMANTIC_NAMES.get(semantic, FURTHER))
-                    _remove(item)
-            left = sum(semantic in ("", "Primary") for semantic in semantics)
-            if left <= 1 and left < len(items):
-                _remove(directory)
-
-
-def _semantic(item: Element, container: str) -> str:
-    """What an item of a container directory says it is."""
-    name = (container + "item/", "Semantic")
-    return next((_text(node).strip() for node in nodes(item) if name_of(node) == name), "")
 
 
 def _label(document: Document, policy: StaleDataPolicy) -> None:

@@ -2,10 +2,10 @@
 
 They are decoded, edited and compressed again as they were; all else stays in the file byte for
 byte, at its place: tags, further pages. What is edited is the first page that is not a smaller copy
-of another. Whatever else shows the old picture is treated as ``metadata.stale_preview`` says:
-smaller copies (thumbnails, pyramids), all pages below the edited one (sub-IFDs), Photoshop's and
-SketchBook's layers, which their editors open instead of the page, and pictures in any other tag or
-outside of all.
+of another. Whatever else shows the old picture is dropped or refused, as
+``metadata.stale_preview`` says: smaller copies (thumbnails, pyramids), all pages below the edited
+one (sub-IFDs), Photoshop's and SketchBook's layers, which their editors open instead of the page,
+and pictures in any other tag or outside of all.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Literal
 
-import cv2
 import numpy as np
 from tifffile import RESUNIT, TIFF, TiffPage
 from tifffile import TiffFile as TiffReader
 
-from manifests.errors import RowError
 from stages.codecs.base import Codec, Metadata
 from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
 from stages.codecs.picture import Decoded, Edit, Encoded, to_displayed
@@ -97,7 +95,7 @@ def encode(edit: Edit) -> Encoded:
         ranges = [place for each in pages for place in _segments(each)]
         wipe_hidden(file, page.offset, ranges, blocks)
         _write_samples(file, page, edit.pixels, edit.changed)
-        _update_previews(file, reader, page, edit, blocks.notes)
+        _drop_copies(file, reader, page, blocks)
         kept = sum(not other.is_reduced for other in _pages(reader)) - 1
         update_tags(file, page.offset, blocks, mark=edit.metadata.mark_edit)
     result = bytes(file.data)
@@ -227,12 +225,6 @@ def _samples(page: TiffPage, data: bytes) -> Samples:
     return stored
 
 
-def _smaller_pages(reader: TiffReader, main: TiffPage) -> tuple[list[TiffPage], list[TiffPage]]:
-    """Smaller copies in the chain of pages, and all pages below the main one."""
-    chained = [page for page in _pages(reader) if page.is_reduced and page.offset != main.offset]
-    return chained, [page for page in _below(main) if not page.is_mask]
-
-
 def _below(page: TiffPage, depth: int = 0) -> Iterator[TiffPage]:
     """The pages that a page's sub-IFDs describe, and those below them."""
     if depth > _MAX_DEPTH:
@@ -286,61 +278,20 @@ def _replace_segment(file: TiffFile, page: TiffPage, index: int, content: bytes)
         file.set_integer(sizes, index, len(content))
 
 
-def _update_previews(
-    file: TiffFile, reader: TiffReader, main: TiffPage, edit: Edit, notes: list[str]
+def _drop_copies(
+    file: TiffFile, reader: TiffReader, main: TiffPage, blocks: MetadataUpdater
 ) -> None:
-    """Deal with smaller copies of the picture, in the chain of pages and below the main page."""
-    chained, below = _smaller_pages(reader, main)
-    if (chained or below) and edit.metadata.stale_preview == "refuse":
-        raise RowError("image.stale_preview", "The TIFF holds smaller copies of its picture.")
-    for page in chained:
-        if not _rebuilt(file, page, edit):
-            file.unlink(page.offset)
-            _wipe_samples(file, page)
-            notes.append("smaller copy dropped")
-        else:
-            notes.append("smaller copy rebuilt")
-    dropped = [page for page in below if not _rebuilt(file, page, edit)]
-    for page in dropped:
-        _wipe_samples(file, page)
-    if dropped:
-        gone = {page.offset for page in dropped}
-        file.keep_directories(main.offset, _SUB_IFDS, gone)
-        notes.append("smaller copies dropped")
-    if len(dropped) < len(below):
-        notes.append("smaller copies rebuilt")
-
-
-def _rebuilt(file: TiffFile, page: TiffPage, edit: Edit) -> bool:
-    """Whether a smaller copy could be made anew in the place of the old one.
-
-    Pages of the picture's own size, or larger, are none: most likely layers.
-    """
-    is_smaller = page.imagewidth < edit.pixels.shape[1] and page.imagelength < edit.pixels.shape[0]
-    if edit.metadata.stale_preview != "rebuild" or not is_smaller or page.pages:
-        return False
-    try:
-        model, _ = _kind(page)
-        if _unwritable(page) or model != edit.space.model or page.dtype != edit.pixels.dtype:
-            return False
-        with library_errors():
-            _write_smaller(file, page, edit)
-    except (UnsupportedError, DamagedError):
-        return False
-    return True
-
-
-def _write_smaller(file: TiffFile, page: TiffPage, edit: Edit) -> None:
-    width, height = page.imagewidth, page.imagelength
-    smaller = cv2.resize(edit.pixels, (width, height), interpolation=cv2.INTER_AREA)
-    smaller = smaller.reshape(height, width, -1)[..., : page.samplesperpixel]
-    everywhere = np.ones(smaller.shape[:2], np.bool_)
-    _write_samples(file, page, np.asarray(smaller, page.dtype), everywhere)
-
-
-def _wipe_samples(file: TiffFile, page: TiffPage) -> None:
-    for offset, size in _segments(page):
-        file.wipe(offset, size)
+    """Drop smaller copies in the chain of pages, and all pages below the main one."""
+    copies = [page for page in _pages(reader) if page.is_reduced]
+    below = [*_below(main), *(each for page in copies for each in _below(page))]
+    if copies or below:
+        blocks.drop("smaller copies")
+    for page in [*copies, *below]:
+        for offset, size in _segments(page):
+            file.wipe(offset, size)
+    for page in copies:
+        file.unlink(page.offset)
+    file.drop(main.offset, _SUB_IFDS)
 
 
 def _negative(samples: Samples) -> Samples:

@@ -181,20 +181,6 @@ class TiffFile:
         count = self._number(directory, self._count)
         self._set_number(directory, self._count, count - 1)
 
-    def keep_directories(self, directory: int, tag: int, gone: set[int]) -> None:
-        """Take directories out of a tag that lists some; the tag goes with the last of them."""
-        entry = self.entries(directory)[tag]
-        size = entry.size // entry.count
-        format_ = self._order + _INTEGERS[entry.kind]
-        kept = [place for place in self.integers(entry) if place not in gone]
-        if not kept:
-            self.drop(directory, tag)
-            return
-        start = self._inline_at(entry) if len(kept) * size <= self._inline else entry.value
-        for index, place in enumerate(kept):
-            struct.pack_into(format_, self.data, start + index * size, place)
-        self._describe(entry, entry.kind, len(kept))
-
     def unlink(self, directory: int) -> None:
         """Take a directory out of the chain of pages."""
         following = self._next_at(directory)

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from PIL.ExifTags import Base
 
-from stages.codecs.stale.jumbf import MANIFEST
 from stages.codecs.stale.pictures import find_pictures
+from stages.codecs.stale.policy import MANIFEST
 from stages.codecs.tiff.file import ASCII, BYTE, UNDEFINED, Range, TiffFile
 from stages.codecs.updater import MetadataUpdater
 

@@ -11,7 +11,7 @@ from stages.codecs import pillow_io
 from stages.codecs.base import Codec, Metadata, Writer
 from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import open_image, save_image
-from stages.codecs.stale.jumbf import MANIFEST
+from stages.codecs.stale.policy import MANIFEST
 from stages.codecs.updater import MetadataUpdater
 from stages.codecs.webp.riff import riff_chunks
 
