@@ -56,7 +56,7 @@ def build(job: Job, pools: Mapping[str, PoolSize], work: Sequence[WorkUnit]) -> 
     data: Dataset = ray.data.from_items(list(work), override_num_blocks=len(work))
     for group, (pool, steps_of_group) in enumerate(job.groups()):
         size = pools[pool]
-        photos = max(step.photos for step in steps_of_group) if group else 1
+        photos = max(step.batch_size for step in steps_of_group) if group else 1
         with warnings.catch_warnings():
             # Bounded retries have no named argument yet, but the way to give them is deprecated.
             warnings.simplefilter("ignore", RayDeprecationWarning)

@@ -134,11 +134,11 @@ def _gpus() -> Finding:
 
 
 def _weights() -> Finding:
-    from stages.weights.catalogue import known  # as the other parts load only what they need
+    from stages.weights.catalogue import known_models  # as the other parts load only what they need
     from stages.weights.find import cached
 
     try:
-        models = known().values()
+        models = known_models().values()
     except WeightsError as error:
         return Finding("Weights", "bad", error.message, "Correct or unset it.")
     named = {each.env: os.environ[each.env] for each in models if os.environ.get(each.env)}

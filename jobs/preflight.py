@@ -14,12 +14,12 @@ from manifests.errors import WeightsError
 from stages.extras import require
 from stages.recipe import Recipe
 from stages.weights.find import (
-    TRUST,
+    TRUST_VARIABLE,
     find,
-    of_recipe,
     pin_of,
     presumed_model,
     validate_ref,
+    weights_of,
     with_pins,
 )
 
@@ -27,14 +27,14 @@ from stages.weights.find import (
 @contextmanager
 def trusted(trust: bool) -> Iterator[None]:
     """Have ``--trust`` hold within the block, for this process and the Ray it starts or joins."""
-    before = os.environ.get(TRUST)
+    before = os.environ.get(TRUST_VARIABLE)
     if trust:
-        os.environ[TRUST] = "1"
+        os.environ[TRUST_VARIABLE] = "1"
     try:
         yield
     finally:
         if trust and before is None:
-            del os.environ[TRUST]
+            del os.environ[TRUST_VARIABLE]
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def prepare(recipe: Recipe, console: Console, *, here: bool) -> tuple[Recipe, di
     pins: dict[str, str] = {}
     used: dict[str, Any] = {}
     notices: dict[str, str] = {}
-    parts = of_recipe(recipe)
+    parts = weights_of(recipe)
     if here and parts:
         require("torch", f"The recipe {recipe.name}")
     with logging_downloads(console):

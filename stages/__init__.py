@@ -2,26 +2,26 @@
 
 ::
 
-    fetch ▸ decode ▸ mask ▸ cut      read photo and masks, and cut what surrounds each marked region
-      ▸ remove                       fill the hole: it is gone, perhaps a little soft
-      ▸ focus ▸ upscale ▸ prompt     bring the crop to the size that the diffusion model knows
-      ▸ refine                       repair its texture, judge it, try again
-      ▸ stitch ▸ encode ▸ publish    paste back only the hole, keep all else, store the file
+    fetch ▸ decode ▸ mask ▸ cut      read photo and masks, crop around each marked region
+      ▸ remove                       fill the hole: the object is gone, the fill may be soft
+      ▸ focus ▸ upscale ▸ prompt     scale the crop to the size the diffusion model works at
+      ▸ refine                       repair its texture, judge it, retry
+      ▸ stitch ▸ encode ▸ publish    paste back only the hole, keep the rest, store the file
 
-``pipeline.py`` lists them, ``steps/`` has a file for each, and :func:`clean` takes a photo through
-them::
+``pipeline.py`` lists them, ``steps/`` has a file for each, and :func:`clean` runs all of them on a
+photo::
 
     from stages import clean
 
     clean("photo.jpg", boxes=[470, 275, 115, 95]).image
 
-What a step works on, from small to large::
+The areas that steps work on::
 
     ┌ photo ────────────────────────────────────────────────┐
-    │   ┌ window: what the removal sees ────────────────┐   │
-    │   │   ┌ crop: what the refiner sees ──────────┐   │   │
-    │   │   │   ┌ hole: the region, grown ──────┐   │   │   │
-    │   │   │   │   ┌ region: what is marked ┐  │   │   │   │
+    │   ┌ window: input of the removal ─────────────────┐   │
+    │   │   ┌ crop: input of the refiner ───────────┐   │   │
+    │   │   │   ┌ hole: the region, dilated ────┐   │   │   │
+    │   │   │   │   ┌ region: marked pixels ─┐  │   │   │   │
     │   │   │   │   └────────────────────────┘  │   │   │   │
     │   │   │   └───────────────────────────────┘   │   │   │
     │   │   └───────────────────────────────────────┘   │   │
@@ -40,10 +40,10 @@ __all__ = ["Cleaner", "Result", "clean"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: the image libraries take a while, and not all who come here need them.
+    """Import on first use: the image libraries load slowly, and not every caller needs them.
 
     Raises:
-        AttributeError: there is no such name.
+        AttributeError: the module has no such name.
     """
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

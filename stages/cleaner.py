@@ -30,7 +30,7 @@ from stages.recipe import Recipe
 from stages.steps.base import Step, finish
 from stages.steps.fetch import fetch
 from stages.steps.publish import check_suffix, publish_as
-from stages.weights.find import licences, of_recipe, pin_of, with_pins
+from stages.weights.find import noncommercial_models, pin_of, weights_of, with_pins
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ class Result:
     """A cleaned photo.
 
     Attributes:
-        data: its file, in the format of the photo (of a picture in memory: PNG) or in that of
-            ``output.format``. For a photo from a file, the same bytes as those of a run.
-        region: ``(h, w)`` bool, displayed frame, True where it was filled: all that was marked,
-            grown by ``mask.dilate_px``. The soft edge lies outside.
+        data: the encoded file, in the format of the photo (PNG for a picture in memory) or of
+            ``output.format``. For a photo from a file, the same bytes that a run would store.
+        region: ``(h, w)`` bool, displayed frame, True where it was filled: everything marked,
+            dilated by ``mask.dilate_px``. The soft edge lies outside.
         record: the row that a run writes into its lineage: hashes, boxes, seeds, fidelity, seconds
-            of each step; a picture in memory is ``<photo>`` or ``<mask>`` there.
+            per step. A picture in memory is named ``<photo>`` or ``<mask>``.
     """
 
     data: bytes = field(repr=False)
@@ -52,22 +52,22 @@ class Result:
 
     @property
     def image(self) -> Image.Image:
-        """A Pillow picture, as displayed: sRGB, 8 bits, ``RGB``, or ``RGBA`` if it has alpha."""
+        """The result as displayed: 8-bit sRGB, mode ``RGB``, or ``RGBA`` if it has alpha."""
         decoded = self._decoded()
         return colour.as_displayed(decoded.pixels, decoded.space)
 
     @property
     def array(self) -> Samples:
-        """The samples of the file, as displayed: in its own colours (CMYK: 0 is no ink).
+        """The file's samples in displayed orientation and its own colour space (CMYK: 0 is no ink).
 
-        ``(h, w)`` for grey, else ``(h, w, c)`` with the colours, and then alpha if there is any;
-        uint8 or uint16, over the whole range of the type.
+        ``(h, w)`` for grey, else ``(h, w, c)``: colours, then alpha if present. uint8 or uint16,
+        over the full range of the type.
         """
         pixels = self._decoded().pixels
         return pixels[..., 0] if pixels.shape[2] == 1 else pixels
 
     def _repr_png_(self) -> bytes | None:
-        """The picture, as notebooks show it."""
+        """Return the PNG that notebooks display."""
         return self.image._repr_png_()
 
     def _decoded(self) -> Decoded:
@@ -75,9 +75,9 @@ class Result:
 
 
 class Cleaner:
-    """A recipe that is ready to clean photos: its models load with the first, and stay.
+    """Cleans photos with one recipe. Models load at the first photo and stay loaded.
 
-    Threads may share one; models then take photo by photo.
+    Threads may share one; models then process one photo at a time.
 
     Args:
         recipe: the recipe to apply.
@@ -85,8 +85,8 @@ class Cleaner:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        whole = Pipeline.of(recipe).after("fetch")
-        self._until_mask, self._after_mask = whole.until("mask"), whole.after("mask")
+        pipeline = Pipeline.of(recipe).after("fetch")
+        self._until_mask, self._after_mask = pipeline.until("mask"), pipeline.after("mask")
 
     def clean(
         self,
@@ -100,21 +100,21 @@ class Cleaner:
     ) -> Result:
         """Clean one photo; arguments and errors: see :func:`clean`."""
         files: dict[str, bytes] = {}
-        image = _named(photo, "image", "<photo>", files)
+        image = _register(photo, "image", "<photo>", files)
         masks = [mask] if mask is not None and not isinstance(mask, list | tuple) else mask or []
         uris = [
             image
-            if each is photo  # whose alpha is the mask
-            else _named(each, "mask", f"<mask {number}>" if number > 1 else "<mask>", files)
-            for number, each in enumerate(masks, 1)
+            if picture is photo  # its alpha channel is the mask
+            else _register(picture, "mask", f"<mask {number}>" if number > 1 else "<mask>", files)
+            for number, picture in enumerate(masks, 1)
         ]
         marks = _marks(uris, boxes=boxes, polygons=polygons, rle=rle)
-        mask_uri, rest = marks.pack()
+        mask_uri, packed_marks = marks.pack()
         row = LineageRow(
             id=PurePath(output or image).stem,
             image_uri=image,
             mask_uri=mask_uri,
-            marks=rest,
+            marks=packed_marks,
             recipe_name=self.recipe.name,
             recipe_hash=self.recipe.hash,
             package_version=version("catalog-cleanup"),
@@ -129,7 +129,7 @@ class Cleaner:
             last.append(Step("publish", "cpu", lambda: publish_as(output)))
         Pipeline(first).run(photo)
         self._until_mask.run(photo)
-        region = photo.region  # what makes use of it drops it
+        region = photo.region  # the step cut drops it
         self._after_mask.run(photo)
         Pipeline(last).run(photo)
         row, data = photo.lineage, photo.result
@@ -152,32 +152,32 @@ def clean(
     options: Mapping[str, Any] | None = None,
     output: str = "",
 ) -> Result:
-    """Remove what is marked on a photo.
+    """Remove the marked objects from a photo.
 
-    The models of the recipe that was used last stay loaded; use :class:`Cleaner` to keep those of
-    several. Threads may call this side by side.
+    The models of the last recipe used stay loaded; use :class:`Cleaner` to keep several recipes
+    loaded. Threads may call this concurrently.
 
     Args:
         photo: a path or URI, a file's bytes, a Pillow picture or an array; see
-            :data:`stages.inputs.Picture`. Random fills follow from the file's bytes; the file of a
-            picture in memory is a PNG.
-        mask: likewise; white, or True, is removed. A list of several is united. The photo itself,
-            with the option ``mask.channel`` = ``alpha``: what is transparent or opaque in it.
-        recipe: a name, the path of a TOML file, or a recipe.
-        boxes: what is removed, too: ``[x, y, width, height]``, or a list of such, px of the
-            displayed photo (or see the option ``shapes.units``), as in a manifest.
-        polygons: likewise: ``[x1, y1, x2, y2, …]``, or a list of such.
-        rle: likewise: COCO's run lengths, ``{"size": [h, w], "counts": …}``, or a list of such.
-        options: of the recipe, by name: ``{"crop.context": 3}``.
-        output: path or URI where the result is stored, too; its suffix must be the result's.
+            :data:`stages.inputs.Picture`. Random seeds are derived from the file's bytes; a picture
+            in memory is encoded as PNG first.
+        mask: one picture, or a list that is combined; white, or True, is removed. Pass the photo
+            itself with the option ``mask.channel`` = ``alpha`` to use its own alpha channel.
+        recipe: a recipe's name, the path of a TOML file, or a recipe.
+        boxes: more regions to remove: ``[x, y, width, height]``, or a list of these, in px of the
+            displayed photo (see the option ``shapes.units``), as in a manifest.
+        polygons: more regions: ``[x1, y1, x2, y2, …]``, or a list of these.
+        rle: more regions: COCO run lengths, ``{"size": [h, w], "counts": …}``, or a list of these.
+        options: recipe options to change, by name: ``{"crop.context": 3}``.
+        output: path or URI to also store the result at; its suffix must match the result's format.
 
     Raises:
-        RowError: the photo or what marks it cannot be used, or no model could fill it.
-        RecipeError: there is no such recipe or option, or a value is out of its range.
-        WeightsError: a model cannot be had or loaded.
+        RowError: the photo or its marks are unusable, or no model could fill it.
+        RecipeError: the recipe or option does not exist, or a value is out of range.
+        WeightsError: a model is unavailable or cannot be loaded.
         OutputError: the output cannot be stored.
         StorageError: S3 cannot be used.
-        TypeError: a picture is of a type that none has.
+        TypeError: a picture is of an unsupported type.
     """
     if isinstance(recipe, Recipe):
         chosen = recipe.with_options(options) if options else recipe
@@ -186,8 +186,8 @@ def clean(
     return _ready(chosen).clean(photo, mask, boxes=boxes, polygons=polygons, rle=rle, output=output)
 
 
-def _named(picture: Picture, role: Any, name: str, files: dict[str, bytes]) -> str:
-    """The path or URI of a picture; the file of one in memory is entered by ``name``."""
+def _register(picture: Picture, role: Any, name: str, files: dict[str, bytes]) -> str:
+    """Return a picture's path or URI; add the file of one in memory to ``files`` as ``name``."""
     data = in_memory(picture, role)
     if data is None:
         return str(picture)
@@ -206,7 +206,7 @@ def _marks(files: list[str], **shapes: Any) -> Marks:
 
 
 def _error(row: LineageRow) -> CatalogCleanupError:
-    """The error that a row recorded, with the step that raised it."""
+    """Rebuild the error that a row recorded, with a note of the step that raised it."""
     assert row.error_code
     assert row.error
     remedy = error_codes()[row.error_code].remedy
@@ -219,20 +219,20 @@ _lock = Lock()
 
 
 def _ready(recipe: Recipe) -> Cleaner:
-    if not of_recipe(recipe):
+    if not weights_of(recipe):
         return Cleaner(recipe)
-    with _lock:  # so that threads that ask at once get the same, whose models load once
+    with _lock:  # concurrent threads share one, whose models load once
         return _with_models(recipe)
 
 
 @lru_cache(maxsize=1)
 def _with_models(recipe: Recipe) -> Cleaner:
-    """With its weights pinned, as a run has them, and their licences told."""
+    """Pin the recipe's weights, as a run does, and warn about non-commercial licences."""
     require("torch", f"The recipe {recipe.name}")
-    for _, model in licences(recipe):
+    for _, model in noncommercial_models(recipe):
         warnings.warn(f"{model.name}: {model.licence_notice}", stacklevel=4)
     pins = {
         section: getattr(recipe, section).weights_pin or pin_of(ref)
-        for section, ref in of_recipe(recipe)
+        for section, ref in weights_of(recipe)
     }
     return Cleaner(with_pins(recipe, pins))

@@ -1,4 +1,4 @@
-"""Libraries of the package's extra ``models``, which much of it does without."""
+"""Imports of optional libraries, which the package's extra ``models`` installs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from manifests.errors import WeightsError
 
 
 def load_module(name: str, needed_by: str) -> ModuleType:
-    """Import a module that is, or needs, a library of the extra; ``needed_by`` begins a sentence.
+    """Import a module that is, or depends on, an optional library.
+
+    Args:
+        name: the module to import.
+        needed_by: the feature that needs it; the subject of the error's sentence.
 
     Raises:
         WeightsError: ``model.not_installed``.
@@ -22,7 +26,7 @@ def load_module(name: str, needed_by: str) -> ModuleType:
 
 
 def require(name: str, needed_by: str) -> None:
-    """Check that a library is there, without the seconds that importing it takes.
+    """Check that a library is installed, without the seconds that importing it takes.
 
     Raises:
         WeightsError: ``model.not_installed``.

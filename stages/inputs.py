@@ -1,4 +1,4 @@
-"""Pictures in memory as the files that the steps read: PNG, so that no sample changes."""
+"""Encodes pictures in memory as PNG files, which the steps read; no sample changes."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from stages.codecs.errors import DamagedError, library_errors
 
 #: A photo or mask: a path or URI (``file://``, ``s3://``); a file's bytes; a Pillow picture; or an
 #: array ``(h, w)`` or ``(h, w, c)`` uint8 or uint16, grey or RGB with or without alpha, over the
-#: whole range of its type. A mask may also be ``(h, w)`` bool.
+#: full range of its type. A mask may also be ``(h, w)`` bool.
 Picture = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any]
 
-#: Pillow's modes that a PNG holds as they are.
-_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
+#: Pillow's modes that PNG stores without conversion.
+_PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 
-#: They are decoded at once: small files gain nothing.
-_COMPRESSION = 1
+#: zlib level 1, fast: the files are decoded again immediately, so their size hardly matters.
+_COMPRESSION_LEVEL = 1
 
 
 def in_memory(picture: Picture, role: Literal["image", "mask"]) -> bytes | None:
-    """The file of a picture in memory; None for a path or URI.
+    """Return the encoded file of a picture in memory; None for a path or URI.
 
-    A Pillow picture is taken as it is displayed, its EXIF orientation applied, with its profile.
+    A Pillow picture is used as displayed, with its EXIF orientation applied, and keeps its profile.
 
     Args:
         picture: the photo or mask.
-        role: the first half of the errors' code.
+        role: the first half of the errors' codes.
 
     Raises:
-        RowError: ``….unsupported``: no PNG holds it, so that samples would change; ``….corrupt``:
+        RowError: ``….unsupported``: PNG cannot store it without changing samples; ``….corrupt``:
             the file of a Pillow picture is damaged.
-        TypeError: it is nothing of :data:`Picture`.
+        TypeError: the picture is none of the types in :data:`Picture`.
     """
     if isinstance(picture, str | os.PathLike):
         return None
@@ -59,10 +59,10 @@ def in_memory(picture: Picture, role: Literal["image", "mask"]) -> bytes | None:
 
 
 def _file_of_pillow(picture: Image.Image, role: str) -> bytes:
-    if picture.mode not in _MODES:
+    if picture.mode not in _PNG_MODES:
         raise _unsupported(role, f"a Pillow picture of mode {picture.mode}")
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=_COMPRESSION)
+    picture.save(buffer, "PNG", compress_level=_COMPRESSION_LEVEL)
     return buffer.getvalue()
 
 
@@ -74,10 +74,12 @@ def _file_of_array(array: npt.NDArray[Any], role: str) -> bytes:
     is_picture = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (2, 3, 4))
     if not is_picture or not array.size or array.dtype not in (np.uint8, np.uint16):
         raise _unsupported(role, f"an array of shape {array.shape} and {array.dtype}")
-    if array.dtype == np.uint8:  # as what Pillow makes of it: the same file, and so the same seeds
+    if array.dtype == np.uint8:  # encode as Pillow does: the same file gives the same seeds
         return _file_of_pillow(Image.fromarray(array), role)
-    return bytes(imagecodecs.png_encode(np.ascontiguousarray(array), level=_COMPRESSION))
+    return bytes(imagecodecs.png_encode(np.ascontiguousarray(array), level=_COMPRESSION_LEVEL))
 
 
-def _unsupported(role: str, what: str) -> RowError:
-    return RowError(f"{role}.unsupported", f"The {role} is {what}, which is not taken in memory.")
+def _unsupported(role: str, kind: str) -> RowError:
+    return RowError(
+        f"{role}.unsupported", f"The {role} is {kind}, which is not supported in memory."
+    )

@@ -1,4 +1,4 @@
-"""Settings of image libraries that hold for the whole process."""
+"""Process-wide settings of image libraries."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from PIL import Image, PngImagePlugin
 
 
 def configure_libraries() -> None:
-    """Make image libraries accept what photos are, and leave the reporting of damage to callers.
+    """Raise the limits of image libraries to what photos need, and silence their damage reports.
 
-    Whatever opens a file calls it first, since the process may be of any kind: an actor, a command,
-    a notebook. It costs nothing to call again.
+    Every function that opens a file calls this first, whether in an actor, a command or a notebook.
+    Calling it again is free.
     """
-    # Pillow's own limit cannot follow the recipe's, which is checked before any pixel is decoded.
+    # The recipe's own limit is checked before any pixel is decoded.
     Image.MAX_IMAGE_PIXELS = None
     # Profiles of printing presses and histories of edits are larger than Pillow expects.
     PngImagePlugin.MAX_TEXT_CHUNK = 64 << 20
     PngImagePlugin.MAX_TEXT_MEMORY = 128 << 20
-    # What it logs of damaged files, our errors report.
+    # Our own errors report what it logs about damaged files.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)

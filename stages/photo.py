@@ -1,4 +1,4 @@
-"""The row that flows through the steps, with its decoded pixels at hand."""
+"""The data that travels through the steps: a manifest row with its files, pixels and patches."""
 
 from __future__ import annotations
 
@@ -15,14 +15,13 @@ from stages.pixels.masks import Bits, Bytes
 
 @dataclass(slots=True, kw_only=True)
 class Patch:
-    """One crop of a photo, worked on by itself.
+    """One crop of a photo, which is filled independently of the others.
 
     Attributes:
-        crop: what is pasted back, in the displayed photo.
-        pixels: ``(h, w, 3)`` uint8 sRGB, what is worked on, at its working size; the fill replaces
-            them.
-        mask: ``(h, w)`` uint8, 255 where to paint anew; as large as ``pixels``.
-        blend: ``(crop.height, crop.width)`` uint8, how much of the fill is laid on.
+        crop: where the result is pasted back, in px of the displayed photo.
+        pixels: ``(h, w, 3)`` uint8 sRGB, the picture at its working size; the fill replaces it.
+        mask: ``(h, w)`` uint8, 255 where to fill; same size as ``pixels``.
+        blend: ``(crop.height, crop.width)`` uint8, opacity of the fill when it is pasted.
         seed: 0 to 2**32 - 1.
     """
 
@@ -35,12 +34,13 @@ class Patch:
 
 @dataclass(slots=True, kw_only=True)
 class WindowPatch(Patch):
-    """A patch until ``focus``, and to the end without a refiner: ``pixels`` are of the window.
+    """A patch before ``focus``, or at any time without a refiner: ``pixels`` show the window.
 
     Attributes:
-        window: what the removal sees: the crop, or, for a refiner, more.
-        detail: ``(crop.height, crop.width, 3)`` uint8 sRGB, the crop as it was; only for a refiner.
-        hole: ``(crop.height, crop.width)`` uint8, 255 where to paint anew; goes with ``detail``.
+        window: the removal's input: the crop or, with a refiner, a larger box around it.
+        detail: ``(crop.height, crop.width, 3)`` uint8 sRGB, the original crop; None without a
+            refiner.
+        hole: ``(crop.height, crop.width)`` uint8, 255 where to fill; None without a refiner.
     """
 
     window: Box
@@ -50,7 +50,7 @@ class WindowPatch(Patch):
 
 @dataclass(slots=True, kw_only=True)
 class CropPatch(Patch):
-    """A patch from ``focus`` on: ``pixels`` are of the crop.
+    """A patch from ``focus`` on: ``pixels`` show the crop.
 
     Attributes:
         to_refine: whether the refiner works on it.
@@ -61,24 +61,25 @@ class CropPatch(Patch):
 
 @dataclass(slots=True)
 class Photo:
-    """One manifest row on its way.
+    """One manifest row while it is processed.
+
+    "Local" attributes exist within one actor only and are not sent to the next.
 
     Attributes:
-        lineage: what will be recorded of it; stages write into it.
-        shard: number of the shard it came from.
+        lineage: the row's record, which steps add to.
+        shard: number of the row's shard.
         extra: the manifest's other columns, by their names in the lineage.
-        prompt: what a refiner is to paint, encoded.
-        original: the photo's file; dropped once the row has ended.
-        patches: empty until cut, and for an empty mask.
-        decoded: the original's pixels. Does not travel: ``stages.steps.decode`` makes it again.
-        alpha_is_mask: whether a mask is the alpha channel of the photo itself, so that what is
-            transparent, or opaque, is what is painted anew.
-        mask_files: the masks' files; do not travel.
-        marked: URI of a mask -> ``(h, w)`` bool, what it and the others of its size mark; does not
-            travel.
-        region: ``(h, w)`` bool, the whole generation mask; does not travel.
-        changed: ``(h, w)`` bool, where the stitched pixels may differ; does not travel.
-        result: the file to publish; does not travel.
+        prompt: the encoded prompt for the refiner.
+        original: the photo's file; freed when the row ends.
+        patches: empty before ``cut``, and for an empty mask.
+        decoded: the original's pixels. Local: ``stages.steps.stitch`` decodes them again.
+        alpha_is_mask: whether a mask is the photo's own alpha channel.
+        mask_files: the masks' files. Local.
+        marked: URI of a mask -> ``(h, w)`` bool, the pixels that it and the other masks of its
+            size mark. Local.
+        region: ``(h, w)`` bool, the generation mask of the full photo. Local.
+        changed: ``(h, w)`` bool, where the stitched pixels may differ. Local.
+        result: the file to publish. Local.
     """
 
     lineage: LineageRow
@@ -97,30 +98,30 @@ class Photo:
 
     @property
     def ok(self) -> bool:
-        """Whether no stage has failed it."""
+        """Whether no step has failed."""
         return self.lineage.status == OK
 
     @property
     def file_bytes(self) -> int:
-        """What its files take in memory."""
+        """Size of its files in memory."""
         return len(self.original) + len(self.result) + sum(map(len, self.mask_files))
 
     @property
     def patches_to_refine(self) -> list[CropPatch]:
-        """Those that the refiner works on; none before ``focus``."""
+        """The patches to refine; none before ``focus``."""
         return [each for each in self.patches if isinstance(each, CropPatch) and each.to_refine]
 
     @property
     def marks(self) -> Marks:
-        """All that marks it."""
+        """All masks and shapes of the row."""
         return Marks.unpack(self.lineage.mask_uri, self.lineage.marks)
 
     def drop_pixels(self) -> None:
-        """Free everything but the record and the files, once nothing is painted any more."""
+        """Free everything but the record and the files."""
         self.mask_files, self.marked, self.patches = [], {}, []
         self.decoded, self.region, self.changed = None, None, None
 
     def drop_all(self) -> None:
-        """Free everything but the record, once the row has ended."""
+        """Free everything but the record, when the row ends."""
         self.original = self.result = b""
         self.drop_pixels()

@@ -1,18 +1,18 @@
-"""The steps of a recipe, in order, and how photos go through them in one process.
+"""The steps of a recipe, in order, and running photos through them in one process.
 
-``jobs/clean.py`` builds the same steps on Ray Data, each in the pool that it names here.
+``jobs/clean.py`` runs the same steps on Ray Data, each in the pool named here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from threading import Lock
 from typing import Self
 
 from stages.photo import Photo
 from stages.recipe import Recipe
-from stages.steps.base import Step, Together, Work, run_steps
+from stages.steps.base import BatchWork, Step, Work, run_steps
 from stages.steps.cut import cut_patches
 from stages.steps.decode import decode
 from stages.steps.encode import encode
@@ -23,101 +23,109 @@ from stages.steps.prompt import encode_prompt
 from stages.steps.publish import publish
 from stages.steps.refine import refine
 from stages.steps.remove import fill_patches
-from stages.steps.snapshots import keep
+from stages.steps.snapshots import SnapshotStage, save_snapshots
 from stages.steps.stitch import stitch_patches
 from stages.steps.upscale import upscale
 
 
 def steps(recipe: Recipe, output: str = "") -> list[Step]:
-    """The steps of a recipe, in order, each with the pool it runs in.
+    """List the steps of a recipe, in order, each with the pool it runs in.
 
     Args:
         recipe: the recipe to apply.
-        output: folder, path or URI, that receives ``images/``, and ``steps/`` if the recipe keeps
-            them. Empty: nothing is stored, and there is no ``publish``; the result's file stays in
+        output: path or URI of the folder for ``images/``, and for ``steps/`` if the recipe has
+            ``output.keep_steps``. Empty: no ``publish`` step; the result's file stays in
             :attr:`Photo.result`.
     """
     return [
-        Step("fetch", "cpu", lambda: fetch(recipe), waits=True),
+        Step("fetch", "cpu", lambda: fetch(recipe), is_io=True),
         Step("decode", "cpu", lambda: decode(recipe)),
         Step("mask", "cpu", lambda: mask(recipe)),
         Step("cut", "cpu", lambda: cut_patches(recipe)),
         *_models(recipe, output),
         Step("stitch", "cpu", lambda: stitch_patches(recipe)),
         Step("encode", "cpu", lambda: encode(recipe)),
-        *([Step("publish", "cpu", lambda: publish(output, recipe), waits=True)] if output else []),
+        *([Step("publish", "cpu", lambda: publish(output, recipe), is_io=True)] if output else []),
     ]
 
 
 def _models(recipe: Recipe, output: str) -> Iterator[Step]:
-    """The steps that paint, each where its model belongs."""
+    """List the steps that fill and refine, each in its model's pool."""
+
+    def snapshots(stage: SnapshotStage) -> Callable[[], Work]:
+        return lambda: save_snapshots(output, recipe, stage)
+
     remove, refiner = recipe.remove, recipe.refiner
     if remove:
         yield Step("remove", remove.pool, lambda: fill_patches(recipe), remove.max_photos)
     if refiner:
-        keeps = bool(output) and recipe.output.keep_steps
+        saves_snapshots = bool(output) and recipe.output.keep_steps
         yield Step("focus", "small_gpu", lambda: focus(recipe))
-        if keeps:
-            yield Step("keep_removal", "small_gpu", lambda: keep(output, recipe, "removal"))
+        if saves_snapshots:
+            yield Step(
+                "keep_removal", "small_gpu", lambda: save_snapshots(output, recipe, "removal")
+            )
         yield Step("upscale", "small_gpu", lambda: upscale(recipe))
         yield Step("prompt", "small_gpu", lambda: encode_prompt(recipe))
         yield Step("refine", refiner.pool, lambda: refine(recipe), refiner.max_photos)
-        if keeps:
-            yield Step("keep_refined", refiner.pool, lambda: keep(output, recipe, "refined"))
+        if saves_snapshots:
+            yield Step(
+                "keep_refined", refiner.pool, lambda: save_snapshots(output, recipe, "refined")
+            )
 
 
 class Pipeline:
-    """Steps that photos go through in this process; models load with the first photos, once.
+    """Runs photos through steps in this process. Models load once, with the first photos.
 
-    Several threads may use one: steps of GPUs' pools then take turns, the others run side by side.
+    Threads may share one: steps of GPU pools then take turns, the others run concurrently.
 
     Args:
-        steps: in order.
+        steps: the steps to run, in order.
     """
 
     def __init__(self, steps: Iterable[Step]) -> None:
         self.steps = tuple(steps)
-        self._loading, self._painting = Lock(), Lock()
-        self._works: list[Work | Together] | None = None
+        self._loading, self._gpu_lock = Lock(), Lock()
+        self._loaded_works: list[Work | BatchWork] | None = None
 
     @classmethod
     def of(cls, recipe: Recipe, output: str = "") -> Self:
-        """All of a recipe's; arguments: see :func:`steps`."""
+        """Build the pipeline of all steps of a recipe; arguments: see :func:`steps`."""
         return cls(steps(recipe, output))
 
     def until(self, name: str) -> Self:
-        """The steps up to this one, itself included; they load models of their own."""
+        """Return the steps up to and including this one; they load their own models."""
         return type(self)(self.steps[: self._index(name) + 1])
 
     def after(self, name: str) -> Self:
-        """The steps that follow this one; they load models of their own."""
+        """Return the steps after this one; they load their own models."""
         return type(self)(self.steps[self._index(name) + 1 :])
 
     def _index(self, name: str) -> int:
         return [step.name for step in self.steps].index(name)
 
     def load(self) -> Self:
-        """Load models and make clients, unless that was done.
+        """Load models and create clients, if not yet done.
 
         Raises:
-            WeightsError: a model cannot be had or loaded.
+            WeightsError: a model is unavailable or cannot be loaded.
         """
         self._loaded()
         return self
 
-    def _loaded(self) -> list[Work | Together]:
+    def _loaded(self) -> list[Work | BatchWork]:
         with self._loading:
-            if self._works is None:
-                self._works = [step.make() for step in self.steps]
-            return self._works
+            if self._loaded_works is None:
+                self._loaded_works = [step.build() for step in self.steps]
+            return self._loaded_works
 
     def run(self, *photos: Photo) -> None:
-        """Take photos through all steps; one that fails skips the rest.
+        """Run photos through all steps; one that fails skips the rest.
 
         Raises:
-            CatalogCleanupError: as :meth:`load` and :func:`stages.steps.base.run_steps`; what is
-                wrong with a photo is in its lineage.
+            CatalogCleanupError: as :meth:`load` and :func:`stages.steps.base.run_steps`. Errors of
+                a single photo are not raised but recorded in its lineage.
         """
         for step, work in zip(self.steps, self._loaded(), strict=True):
-            with nullcontext() if step.pool == "cpu" else self._painting:
+            with nullcontext() if step.pool == "cpu" else self._gpu_lock:
                 run_steps(photos, [(step.name, work)])

@@ -1,7 +1,7 @@
-"""Base classes of options: what a section is, and what the pipeline has to know of a method.
+"""Base classes of recipe options, with the traits of a method that the pipeline needs.
 
-They lie apart from the recipe so that a model's file can hold its own options: the recipe imports
-it, and it imports nothing but this and what needs no recipe.
+They are separate from the recipe so that a model's file can define its own options: the recipe
+imports that file, which must not import the recipe.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from stages.extras import load_module
 #: The actor pool a step runs in.
 Pool = Literal["cpu", "small_gpu", "large_gpu"]
 
-#: Marks an option that changes no result: the recipe's hash leaves it out.
+#: Marks an option that does not change results; the recipe's hash omits it.
 NEUTRAL = "neutral"
 
-#: What weights must be, see the options ``weights_pin``; empty: not known yet.
+#: Expected content of weights, see the options ``weights_pin``; empty: any.
 WeightsPin = Annotated[
     str, Field(pattern=r"^$|^sha256:[0-9a-f]{64}$|^md5:[0-9a-f]{32}$|^commit:[0-9a-f]{40}$")
 ]
@@ -29,9 +29,9 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 class Section(BaseModel):
-    """A part of a recipe: frozen, and without room for unknown options.
+    """A part of a recipe; immutable, and rejects unknown options.
 
-    Each option changes results unless it is marked :data:`NEUTRAL`.
+    Every option changes results unless it is marked :data:`NEUTRAL`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,8 +41,8 @@ class MethodOptions(Section):
     """The options of one of several methods that a section can name.
 
     Attributes:
-        pool: where its step runs.
-        loader: the module that loads it, imported only where the step runs.
+        pool: the actor pool its step runs in.
+        loader: the module that loads the method, imported only where the step runs.
     """
 
     pool: ClassVar[Pool] = "cpu"
@@ -52,12 +52,12 @@ class MethodOptions(Section):
 
     @property
     def is_batched(self) -> bool:
-        """Whether it works on several photos together: it has an option ``batch_size`` then."""
+        """Whether it processes several photos at once: it then has an option ``batch_size``."""
         return "batch_size" in type(self).model_fields
 
     @property
     def max_photos(self) -> int:
-        """The maximum number of photos that its step takes together."""
+        """The maximum number of photos that its step processes at once."""
         return int(getattr(self, "batch_size", 1))
 
     def load_module(self) -> ModuleType:
@@ -70,16 +70,17 @@ class MethodOptions(Section):
 
 
 class RemovalOptions(MethodOptions):
-    """The options of a method that removes; a subclass changes the traits that differ for it.
+    """The options of a removal method; a subclass overrides the traits that differ.
 
-    ``loader`` offers ``load(options, weights)``, which makes a :class:`stages.models.Fill`.
-    ``weights`` is a path if the method has an option ``weights`` (with ``weights_pin``), else None.
+    The module ``loader`` defines ``load(options, weights)``, which returns a
+    :class:`stages.models.Fill`. ``weights`` is a path if the method has an option ``weights`` (with
+    ``weights_pin``), else None.
 
     Attributes:
-        is_generative: whether a trained model makes the fill.
-        window_multiple_px: what the sides of a window are multiples of where the photo has room for
-            it: few sizes fill batches of one size.
-        working_multiple_px: what the working size is a multiple of, so that nothing is padded.
+        is_generative: whether a trained model generates the fill.
+        window_multiple_px: window sides are multiples of this where the photo is large enough.
+            Fewer distinct sizes make fuller batches.
+        working_multiple_px: working sizes are multiples of this, so that nothing is padded.
     """
 
     is_generative: ClassVar[bool] = False
@@ -87,15 +88,15 @@ class RemovalOptions(MethodOptions):
     working_multiple_px: ClassVar[int] = 1
 
     def context_for(self, width: int, height: int) -> tuple[float, int] | None:  # noqa: ARG002
-        """How much it sees of a photo of that size, px; None: what ``[crop]`` says.
+        """Return the method's own window context for a photo of this size, px.
 
         Returns:
-            Side of the window over side of the masked part, and at least how much of the photo is
-            seen on each side, px.
+            Ratio of window side to region side, and the minimum context on each side in px. None:
+            use the options of ``[crop]``.
         """
         return None
 
     @property
     def own_max_side_px(self) -> int | None:
-        """Windows with a longer side are filled at this size; None: what ``[resize]`` says."""
+        """Windows with a longer side are scaled to this; None: use the options of ``[resize]``."""
         return None

@@ -166,7 +166,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CATALOG_CLEANUP_CACHE", str(folder))
     for name in ("LAMA_MODEL", "CATALOG_CLEANUP_TRUST", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(download, "_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(download, "_FIRST_PAUSE_S", 0.01)
     return folder
 
 

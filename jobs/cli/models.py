@@ -26,11 +26,11 @@ TrustOption = Annotated[
 @app.command("list")
 def list_() -> None:
     """List the known models: purpose, size, licence, origin."""
-    from stages.weights.catalogue import known
+    from stages.weights.catalogue import known_models
     from stages.weights.find import cached
     from stages.weights.hashes import cache_folder
 
-    for model in known().values():
+    for model in known_models().values():
         size = f"{model.size / 1e6:,.0f} MB" if model.size else "size unknown"
         gated = ", after its licence is accepted there" if model.gated else ""
         pinned = "" if model.is_pinned else ", unpinned"
@@ -111,10 +111,10 @@ def verify(
     """
     from manifests.errors import WeightsError
     from stages.weights.cache import check, entries
-    from stages.weights.catalogue import known
-    from stages.weights.find import place_of
+    from stages.weights.catalogue import known_models
+    from stages.weights.find import cache_folder_of
 
-    models = {place_of(model): model for model in known().values()}
+    models = {cache_folder_of(model): model for model in known_models().values()}
     checked = bad = 0
     for entry in entries():
         model = models.get(entry.folder)

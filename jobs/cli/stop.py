@@ -55,7 +55,7 @@ def stop(
         begun = _at_work(output, job)
         for run in begun.values():
             typer.echo(f"Run {run.run_id}: its photos in flight end, and no others begin ...")
-            run.ask_to_stop()
+            run.request_stop()
         _within(timeout, lambda: not begun.keys() & _at_work(output, job))
         left = {begun[each].facts.get("job") for each in begun.keys() & _at_work(output, job)}
         gone = {run.facts.get("job") for run in begun.values()} - left

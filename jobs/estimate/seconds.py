@@ -172,14 +172,14 @@ def _time(step: Step, recipe: Recipe, catalog: Catalog, *, has_gpus: bool) -> St
     pilot = catalog.pilot
     if pilot is None or step.name not in pilot.seconds:
         figures, seconds = _default(step.name, recipe, catalog.megapixels, has_gpus=has_gpus)
-        return StepTime(step.name, seconds, figures, step.waits)
+        return StepTime(step.name, seconds, figures, step.is_io)
     seconds = pilot.seconds[step.name]
     if recipe != pilot.recipe:  # other options than the pilot's: scaled as the defaults say
         _, before = _default(step.name, pilot.recipe, catalog.megapixels, has_gpus=has_gpus)
         _, after = _default(step.name, recipe, catalog.megapixels, has_gpus=has_gpus)
         seconds *= after / before
     figure = Figure("pilot", f"{pilot.rows:,} rows of the pilot run", seconds)
-    return StepTime(step.name, seconds, {f"steps.{step.name}": figure}, step.waits)
+    return StepTime(step.name, seconds, {f"steps.{step.name}": figure}, step.is_io)
 
 
 def _figure_name(step: str, recipe: Recipe, *, has_gpus: bool) -> str:

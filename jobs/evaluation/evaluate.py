@@ -32,7 +32,7 @@ from stages.pixels import colour
 from stages.pixels.boxes import bounds_of
 from stages.pixels.masks import Bits, Bytes, distance_outside
 from stages.recipe import Recipe
-from stages.weights.find import of_recipe
+from stages.weights.find import weights_of
 
 if TYPE_CHECKING:
     from jobs.evaluation.perceptual import Perceptual
@@ -161,7 +161,7 @@ def evaluate(
     if lpips:
         load_perceptual(lpips)
     for recipe in recipes:
-        models = of_recipe(recipe)
+        models = weights_of(recipe)
         count = jobs or (1 if models else os.cpu_count())
         is_shared = bool(lpips and not models)  # of PyTorch's threads, each process starts as many
         with ProcessPoolExecutor(

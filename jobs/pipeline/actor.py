@@ -51,7 +51,7 @@ class StageActor:
         self._is_last = group == len(groups) - 1
         # Without a GPU, models gain nothing from batches that would hold many photos in memory.
         self._pool = groups[group][0]
-        self._together = max(s.photos for s in steps) if job.has_gpus else 1
+        self._together = max(s.batch_size for s in steps) if job.has_gpus else 1
         self._problem: CatalogCleanupError | None = None
         if job.isolated:
             return
@@ -136,8 +136,8 @@ class StageActor:
 
 def _split(steps: Sequence[Step]) -> tuple[list[Step], list[Step]]:
     """The first steps that wait, and the rest."""
-    waiting = list(takewhile(lambda step: step.waits, steps))
-    return waiting, list(dropwhile(lambda step: step.waits, steps))
+    waiting = list(takewhile(lambda step: step.is_io, steps))
+    return waiting, list(dropwhile(lambda step: step.is_io, steps))
 
 
 def _beside(photos: Iterator[Photo], waiting: Pipeline) -> Iterator[Photo]:

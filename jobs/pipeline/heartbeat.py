@@ -50,7 +50,7 @@ class Lifeline:
         self._ok += ok
         self._failed += failed
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         """Let the rows in flight end, and begin no others."""
         self._asked.set()
 
@@ -62,9 +62,9 @@ class Lifeline:
             # A storage that does not answer now will answer the next time, or stop the run.
             with suppress(CatalogCleanupError, OSError):
                 if self._asked.is_set() and not told:
-                    self._record.ask_to_stop()
+                    self._record.request_stop()
                     told = True
-                elif not told and self._record.is_asked_to_stop:
+                elif not told and self._record.stop_requested:
                     self._asked.set()
                     told = True
                 if time.monotonic() - beaten >= HEARTBEAT_S:
@@ -108,7 +108,7 @@ def lifeline(
     def stop(number: int, _: FrameType | None) -> None:
         if line.is_stopping:
             raise KeyboardInterrupt
-        line.ask_to_stop()
+        line.request_stop()
         tell(f"{signal.Signals(number).name}: ending with the photos in flight ...")
 
     before = {number: signal.signal(number, stop) for number in _caught()}

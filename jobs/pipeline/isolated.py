@@ -136,7 +136,7 @@ def _run(photo: Photo, job: Job, sender: Connection) -> None:
         limit_memory(job.recipe.limits.max_memory_mib)
     for step in steps:
         sender.send(("make", step.name, None))
-        work = step.make()
+        work = step.build()
         sender.send(("run", step.name, None))
         run_steps([photo], [(step.name, work)])
         del work

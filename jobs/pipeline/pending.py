@@ -43,7 +43,7 @@ def read_pending(job: Job, shard: int, only: str | None = None) -> Iterator[Phot
     look_out = _LookOut(job)
     recipe_hash = job.recipe.hash  # of some milliseconds: once a shard
     for row in rows.to_pylist():
-        if look_out.is_asked_to_stop():
+        if look_out.stop_requested():
             return
         yield _photo(job, shard, row, recipe_hash)
 
@@ -101,10 +101,10 @@ class _LookOut:
     asked: bool = False
     looked: float = field(default=-_SECONDS_PER_LOOK)
 
-    def is_asked_to_stop(self) -> bool:
+    def stop_requested(self) -> bool:
         if not self.asked and time.monotonic() - self.looked >= _SECONDS_PER_LOOK:
             with suppress(OSError):  # a storage that does not answer asks for nothing
-                self.asked = self.job.record.is_asked_to_stop
+                self.asked = self.job.record.stop_requested
             self.looked = time.monotonic()
         return self.asked
 

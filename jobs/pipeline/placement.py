@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.nodes import await_room, node_shapes, taken_cpus
+from cluster.nodes import node_shapes, used_cpus, wait_for_room
 from cluster.pools import Pools, PoolSize
 from cluster.private_ray import StartError
 from cluster.session import ray_session
@@ -81,7 +81,7 @@ def on_cluster(job: Job, pools: Asked, tell: Callable[[str], None]) -> tuple[Job
     if not isinstance(pools, Pools):
         return replace(job, has_gpus=len(pools) > 1), lambda *_: pools
     job = replace(job, has_gpus=has_gpus(node_shapes(pools.nodes)))
-    taken = taken_cpus()
+    taken = used_cpus()
     told: set[str] = set()
 
     def choose(job: Job, blocks: int) -> Mapping[str, PoolSize]:
@@ -95,7 +95,7 @@ def on_cluster(job: Job, pools: Asked, tell: Callable[[str], None]) -> tuple[Job
         told.update(sizing.notes)
         if _missing(sizing.sizes, groups):
             tell("Waiting for nodes ...")
-            if not await_room(sizing.sizes, groups, pools.wait_s):
+            if not wait_for_room(sizing.sizes, groups, pools.wait_s):
                 raise _too_late(sizing.sizes, groups)
         return sizing.sizes
 

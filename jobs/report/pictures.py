@@ -28,7 +28,7 @@ from stages.recipe import Recipe
 from stages.steps.decode import decode
 from stages.steps.fetch import fetch
 from stages.steps.mask import mask
-from stages.steps.snapshots import Kept, kept_uri
+from stages.steps.snapshots import SnapshotStage, snapshot_uri
 
 #: Longer sides, px: of the whole photo, of its icon, and of a patch, which mostly has less.
 _PREVIEW_SIDE_PX, _ICON_SIDE_PX, _PATCH_SIDE_PX = 1600, 160, 2048
@@ -103,10 +103,10 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
                     "scale": min(1.0, _PATCH_SIDE_PX / max(crop.width, crop.height)),
                     "steps": [
                         step
-                        for step in get_args(Kept)
+                        for step in get_args(SnapshotStage)
                         if recipe.output.keep_steps
                         and _copy_step(
-                            kept_uri(output, label, row["id"], index, step),
+                            snapshot_uri(output, label, row["id"], index, step),
                             f"{index}-{step}.webp",
                             store,
                         )

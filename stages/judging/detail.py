@@ -1,7 +1,7 @@
-"""Whether refining pays: what fine detail the removal's fill lacks, against its ring.
+"""Measures how much fine detail the removal's fill lacks, compared with its surrounding ring.
 
-A removal is soft. On studio white, a gradient or a smooth table top nobody can see that, and a
-diffusion model would only bring cost and risk.
+A removal's fill is soft. On studio white, a gradient or a smooth table top this is invisible, and
+a diffusion model would only add cost and risk.
 """
 
 from __future__ import annotations
@@ -12,36 +12,36 @@ import numpy as np
 from stages.pixels.boxes import bounds_of
 from stages.pixels.masks import Bits, Bytes, distance_outside
 
-#: Detail is what is finer than this, in px of the original photo: what a soft fill lacks.
+#: Gaussian sigma that separates fine detail, which a soft fill lacks, in px of the original photo.
 _FINE_PX = 3.0
 
-#: The ring is as wide as this share of the hole's shorter side, and at least so many px.
-_RING_SHARE, _LEAST_RING_PX = 0.5, 16
+#: Width of the ring: this share of the hole's shorter side, and at least this many px.
+_RING_SHARE, _MIN_RING_PX = 0.5, 16
 
-#: Next to the border, detail is mixed with the step across it.
+#: Excluded next to the border, where detail is mixed with the step across it.
 _BORDER_PX = 3.0
 
-#: Of the ring, the rougher part decides: where a quarter of it has texture, a fill needs some.
+#: The rougher part of the ring decides: if a quarter of it has texture, the fill needs some.
 _ROUGH_QUANTILE = 0.75
 
 
 def lost_detail(pixels: Bytes, mask: Bytes) -> float:
-    """How much less fine detail there is in the hole than around it, in 8-bit levels.
+    """Measure how much less fine detail the hole has than its surroundings, in 8-bit levels.
 
     Detail is the local standard deviation of brightness below 3 px. A step in brightness or
-    colour across the border counts, too: a refiner mends it.
+    colour across the border also counts, since a refiner repairs it.
 
     Args:
         pixels: ``(h, w, 3)`` uint8 sRGB at the photo's own resolution, filled.
         mask: ``(h, w)`` uint8, over 0 in the hole.
 
     Returns:
-        Levels of 255, at least 0; infinite if there is nothing around the hole.
+        Levels of 255, at least 0; infinite if nothing surrounds the hole.
     """
     hole = mask > 0
     region = bounds_of(mask)
     assert region is not None, "a patch has a hole"
-    ring_px = max(_LEAST_RING_PX, _RING_SHARE * min(region.width, region.height))
+    ring_px = max(_MIN_RING_PX, _RING_SHARE * min(region.width, region.height))
     outside, inside = distance_outside(hole), distance_outside(~hole)
     ring = (outside > _BORDER_PX) & (outside <= ring_px)
     core = inside > _BORDER_PX
@@ -61,7 +61,7 @@ def _detail(pixels: Bytes) -> np.ndarray:
 
 
 def _step(pixels: Bytes, outer: Bits, inner: Bits) -> float:
-    """How far the mean colours on both sides of the border are apart, in 8-bit levels."""
+    """Difference of the mean colours on both sides of the border, in 8-bit levels."""
     if not outer.any():
         return 0.0
     return float(np.abs(pixels[outer].mean(axis=0) - pixels[inner].mean(axis=0)).max())

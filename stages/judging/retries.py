@@ -1,4 +1,4 @@
-"""What a recipe does when an object came back: further seeds, then another fill and a flag."""
+"""Retries when an object came back: more seeds first, then the recipe's fallback and a flag."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from stages.photo import Patch
 from stages.pixels.masks import Bytes
 from stages.recipe.options import JudgeOptions
 
-#: Paints some patches, given by their indices, all at once: with a seed each, at a denoise (None:
-#: the recipe's).
+#: Refines the patches with the given indices together: one seed each, and a denoise (None: the
+#: recipe's).
 Paint = Callable[[Sequence[int], Sequence[int], float | None], Sequence[Bytes | RowError]]
 
-#: Scores what was painted into a patch.
+#: Scores the refined pixels of a patch.
 Judge = Callable[[Patch, Bytes], Scores]
 
 Flag = Literal["came_back", "bad_output", "fell_back"]
 
-#: Of a photo with several patches, the first of these counts.
+#: In order of precedence, for photos with several flagged patches.
 FLAGS: tuple[Flag, ...] = get_args(Flag)
 
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """What one seed led to.
+    """The result of one seed.
 
     Attributes:
-        record: what the lineage says.
-        pixels: the refined crop; None if the output was no picture.
+        record: its entry in the lineage.
+        pixels: the refined crop; None if the output was not a picture.
     """
 
     record: TryRecord
@@ -40,20 +40,20 @@ class Try:
 
     @property
     def score(self) -> float:
-        """To choose the best by; no picture is worst."""
+        """Lower is better; infinite if there is no picture."""
         return float("inf") if self.pixels is None else self.record.score or 0.0
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How a patch ended.
+    """The outcome of a patch.
 
     Attributes:
-        tries: in order.
-        pixels: what is pasted; None: the removal's fill.
-        reason: why this was pasted, see manifests/README.md.
-        flag: why a person should look at it; None: nothing was found.
-        error: why it cannot be done; then nothing else holds.
+        tries: one per seed, in order.
+        pixels: the pixels to paste; None: the removal's fill.
+        reason: why these were chosen, see manifests/README.md.
+        flag: why a person should look at it; None: no problem.
+        error: why the patch failed; the other attributes are then meaningless.
     """
 
     tries: list[Try] = field(default_factory=list)
@@ -64,11 +64,11 @@ class Outcome:
 
     @property
     def best(self) -> Try:
-        """The try with the lowest score; of equal ones the first."""
+        """The try with the lowest score; the first of equal ones."""
         return min(self.tries, key=lambda each: each.score)
 
 
-def attempt(
+def refine_with_retries(
     patches: Sequence[Patch],
     paint: Paint,
     judge: Judge | None,
@@ -77,36 +77,36 @@ def attempt(
     *,
     has_removal: bool,
 ) -> list[Outcome]:
-    """Refine patches, those that do not pass again with the next seeds, and settle the rest.
+    """Refine patches, retry those that do not pass with the next seeds, and apply the fallback.
 
-    Each round paints all patches that are left together. What becomes of a patch follows from it
-    alone. No patch is changed.
+    Each round refines all remaining patches together. A patch's outcome depends on that patch
+    alone. The patches themselves are not changed.
 
     Args:
-        patches: at the refiner's size, the removal's fill in their holes.
+        patches: at the refiner's size, with the removal's fill in their holes.
         paint: the refiner.
-        judge: None: the first picture passes.
-        options: how often, and what then.
-        denoise: of the recipe, for the record.
-        has_removal: whether the holes hold a removal's fill, or still the object.
+        judge: scores results; None: the first picture passes.
+        options: number of attempts, threshold and fallback.
+        denoise: the recipe's denoise, for the record.
+        has_removal: whether the holes show a removal's fill; else they still show the object.
     """
     outcomes = [Outcome() for _ in patches]
 
-    def go(left: Sequence[int], step: int, lower: float | None = None) -> list[int]:
-        """One round; returns those that did not pass."""
+    def run_round(left: Sequence[int], step: int, lower: float | None = None) -> list[int]:
+        """Run one round; return the indices of the patches that did not pass."""
         if not left:
             return []
         seeds = [(patches[index].seed + step) % 2**32 for index in left]
-        painted = paint(left, seeds, lower)
+        results = paint(left, seeds, lower)
         failed = []
-        for index, seed, made in zip(left, seeds, painted, strict=True):
-            outcome, pixels = outcomes[index], None if isinstance(made, RowError) else made
-            if isinstance(made, RowError) and not _may_pass_by(made, options):
-                outcome.error = made
+        for index, seed, result in zip(left, seeds, results, strict=True):
+            outcome, pixels = outcomes[index], None if isinstance(result, RowError) else result
+            if isinstance(result, RowError) and not _is_retried(result, options):
+                outcome.error = result
                 continue
             scores = judge(patches[index], pixels) if judge and pixels is not None else None
-            found = astuple(scores) if scores else ()
-            outcome.tries.append(Try(TryRecord(seed, lower or denoise, *found), pixels))
+            values = astuple(scores) if scores else ()
+            outcome.tries.append(Try(TryRecord(seed, lower or denoise, *values), pixels))
             if pixels is None or (scores and scores.reappearance > options.threshold):
                 failed.append(index)
             else:
@@ -115,21 +115,21 @@ def attempt(
 
     left = list(range(len(patches)))
     for step in range(options.attempts):
-        left = go(left, step)
+        left = run_round(left, step)
     if options.fallback == "denoise":
-        go(left, 0, options.fallback_denoise)
+        run_round(left, 0, options.fallback_denoise)
     for index in left:
         if outcomes[index].error is None:
-            _settle(outcomes[index], options, has_removal=has_removal)
+            _apply_fallback(outcomes[index], options, has_removal=has_removal)
     return outcomes
 
 
-def _may_pass_by(error: RowError, options: JudgeOptions) -> bool:
+def _is_retried(error: RowError, options: JudgeOptions) -> bool:
     return error.code == "model.bad_output" and options.bad_output == "remove"
 
 
-def _settle(outcome: Outcome, options: JudgeOptions, *, has_removal: bool) -> None:
-    """Choose what is pasted where none of the recipe's attempts passed."""
+def _apply_fallback(outcome: Outcome, options: JudgeOptions, *, has_removal: bool) -> None:
+    """Choose the pixels to paste after all of the recipe's attempts failed."""
     if outcome.pixels is not None:
         outcome.reason, outcome.flag = "lower_denoise", "fell_back"
     elif outcome.best.pixels is None:

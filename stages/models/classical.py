@@ -1,4 +1,4 @@
-"""Fill a hole from its surroundings without weights: the classical methods."""
+"""The classical methods, which fill a hole from its surroundings without weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Classical = TeleaOptions | NavierStokesOptions | PatchMatchOptions
 #: that exact methods ignore. Returns new pixels that equal the old ones where the mask is 0.
 FillOne = Callable[[Bytes, Bytes, int], Bytes]
 
-#: The library draws from the random numbers of the process: threads take turns.
+#: The library uses a process-wide random generator, so threads take turns.
 _patchmatch_lock = Lock()
 
 
@@ -37,7 +37,7 @@ def load(options: Classical, weights: Path | None) -> Fill:
 
 
 def load_fill(options: Classical) -> FillOne:
-    """Make the function that fills one window as the options say."""
+    """Build the function that fills one window."""
     match options:
         case TeleaOptions():
             return _opencv(cv2.INPAINT_TELEA, options.radius_px)

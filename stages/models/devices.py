@@ -1,6 +1,4 @@
-"""Where networks run: the device, its number format, batches that fit into its memory, and what
-comes out where the number format did not do.
-"""
+"""Choose a device and a dtype, run batches that fit into memory, and detect failed output."""
 
 from __future__ import annotations
 
@@ -20,31 +18,31 @@ from stages.traits import Dtype
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: What libraries beside PyTorch's own allocator say where memory ends (cuFFT, cuBLAS, cuDNN, CPU).
-_SIGNS_OF_NO_MEMORY = ("ALLOC_FAILED", "CUDA error: out of memory", "can't allocate memory")
+#: Out-of-memory messages of libraries beside PyTorch's allocator (cuFFT, cuBLAS, cuDNN, CPU).
+_OUT_OF_MEMORY_MESSAGES = ("ALLOC_FAILED", "CUDA error: out of memory", "can't allocate memory")
 
-#: Of glibc's malloc.h.
+#: From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _KEPT_BYTES = 1 << 30
 
-#: A result whose brightest sample is at most the first, from a picture with one over the second, is
-#: black: overflow that was clamped, and no picture.
+#: A result whose brightest sample is at most the first value, from a picture with a sample over the
+#: second, is black: a clamped overflow, not a picture.
 _BLACK, _NOT_BLACK = 1, 16
 
-#: A fill that is black is a failure if this far around it, px, fewer samples than this share are
-#: darker than this level.
+#: A black fill is a failure if, within this many px around it, less than this share of the samples
+#: is darker than this level.
 _AROUND_PX, _DARK, _MAX_DARK_SHARE = 16, 32, 0.05
 
 
 def choose_device(device: torch.device | str | None = None) -> torch.device:
-    """The device named, else the first GPU, else the CPU."""
+    """Return the device named, else the first GPU, else the CPU."""
     if device is not None:
         return torch.device(device)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def resolve_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:
-    """The number format asked for; ``auto`` is bfloat16 where the device computes in it."""
+    """Return the number format; ``auto`` is bfloat16 if the device supports it natively."""
     if dtype != "auto":
         named: torch.dtype = getattr(torch, dtype)
         return named
@@ -52,10 +50,10 @@ def resolve_dtype(dtype: Dtype, device: torch.device) -> torch.dtype:
 
 
 def _computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is native: where it is emulated, it takes a multiple of float32's time.
+    """Whether bfloat16 is native: emulated, it is several times slower than float32.
 
-    oneDNN's own answer (``mkldnn._is_mkldnn_bf16_supported``) is no help: it says yes on any
-    AVX-512 CPU, where big-lama in bfloat16 took 3 times as long as in float32.
+    oneDNN's check (``mkldnn._is_mkldnn_bf16_supported``) is true on every AVX-512 CPU, where
+    big-lama in bfloat16 took 3 times as long as in float32.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -64,11 +62,11 @@ def _computes_in_bfloat16(device: torch.device) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Have this process keep up to 1 GiB that is freed, for what is allocated next; glibc only.
+    """Let this process keep up to 1 GiB of freed memory for reuse; glibc only.
 
-    On a CPU each layer allocates its output, and frees its input. By default glibc has the kernel
-    map and unmap what is large, and clearing the pages took a twelfth of LaMa's time. PyTorch's
-    tuning guide recommends another allocator for this, which had to be loaded before Python.
+    On a CPU each layer allocates its output and frees its input. By default glibc maps and unmaps
+    large blocks, and clearing the pages took a twelfth of LaMa's time. PyTorch's tuning guide
+    recommends another allocator for this, which would have to be loaded before Python.
     """
     if sys.platform != "linux":
         return
@@ -81,16 +79,17 @@ def keep_freed_memory() -> None:
 def run_in_batches(
     run: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item], max_batch: int
 ) -> list[Result | RowError]:
-    """Run items in batches, smaller ones where memory ends.
+    """Run items in batches, and halve the batch size when memory runs out.
 
     Args:
-        run: takes a batch, and returns as many results in its order.
-        items: run ``max_batch`` at once, at most.
-        max_batch: 1 or more; halved each time that a batch does not fit, for the rest of the call.
+        run: processes a batch, and returns one result per item, in order.
+        items: the items to run.
+        max_batch: maximum batch size, 1 or more; halved each time a batch does not fit, for the
+            rest of the call.
 
     Returns:
-        One result for each item, in order. An item that does not even fit alone has in its place
-        a RowError ``model.out_of_memory``, not raised, so that it costs no other item.
+        One result per item, in order. An item that does not fit even alone gets a RowError
+        ``model.out_of_memory``, which is not raised, so that other items are not affected.
     """
     results: list[Result | RowError] = []
     size = max_batch
@@ -111,13 +110,13 @@ def run_in_batches(
 
 
 def _run_if_it_fits(run: Callable[[Item], Result], batch: Item) -> Result | None:
-    """What ``run`` returns, or None, and memory given back, where there is too little of it."""
+    """Return the result of ``run``; if memory runs out, free the device's cache and return None."""
     try:
         return run(batch)
     except RuntimeError as error:  # torch.OutOfMemoryError is one
         if not is_out_of_memory(error):
             raise
-    # Not inside the handler: there, the traceback still holds the tensors.
+    # Not inside the handler, where the traceback still references the tensors.
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return None
@@ -125,18 +124,18 @@ def _run_if_it_fits(run: Callable[[Item], Result], batch: Item) -> Result | None
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error is about the device's memory, whichever library raised it."""
-    known = isinstance(error, torch.OutOfMemoryError)
-    return known or any(sign in str(error) for sign in _SIGNS_OF_NO_MEMORY)
+    is_own = isinstance(error, torch.OutOfMemoryError)
+    return is_own or any(message in str(error) for message in _OUT_OF_MEMORY_MESSAGES)
 
 
 def is_black(result: Bytes, source: Bytes, hole: Bytes | None = None) -> bool:
-    """Whether a network made black of what was not: a failure, not a picture.
+    """Whether a network's output is black although its input was not, which is a failure.
 
     Args:
-        result: ``(h, w, 3)`` uint8.
-        source: likewise, what it was given; only its surroundings of the hole count.
-        hole: ``(h, w)`` uint8, over 0 where it painted; None: everywhere. A hole may rightly be
-            filled with black, so a fill next to anything dark is believed.
+        result: ``(h, w, 3)`` uint8, the output.
+        source: ``(h, w, 3)`` uint8, the input; only the surroundings of the hole count.
+        hole: ``(h, w)`` uint8, over 0 where the network filled; None: everywhere. A black fill can
+            be correct, so it is accepted next to dark samples.
     """
     if hole is None:
         return bool(result.max() <= _BLACK and source.max() > _NOT_BLACK)

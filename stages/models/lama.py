@@ -1,4 +1,4 @@
-"""LaMa, as a function on arrays: windows with holes in, windows without them out.
+"""LaMa: fills the holes of windows.
 
 Suvorov et al., "Resolution-robust Large Mask Inpainting with Fourier Convolutions" (WACV 2022).
 The published TorchScript's weights go into spandrel's module of the same network, which can be
@@ -32,22 +32,22 @@ from stages.models.load import load_network
 from stages.pixels.masks import Bytes
 from stages.recipe.options import LamaOptions
 
-#: Windows become a multiple of this, in px: the network halves them three times. So much of a
-#: window is one feature.
+#: Sides of windows become a multiple of this, since the network halves them three times. One
+#: feature covers this many px.
 _MULTIPLE_PX = 8
-#: So many features away the decoder's layers reach: three transposed convolutions of 3, one of 7.
-_REACH = 2
-#: The least that its reflecting edges work on, px.
-_SMALLEST_PX = 16
-#: Side of what is filled to try the compiled network, px.
-_TRIAL_PX = 64
+#: Reach of the decoder in features: three transposed convolutions of 3, one of 7.
+_REACH_FEATURES = 2
+#: Minimum side for the network's reflection padding.
+_MIN_SIDE_PX = 16
+#: Side of the window that tests the compiled network.
+_TRIAL_SIDE_PX = 64
 
 #: A window's pixels, (h, w, 3), and its mask, (h, w), both padded.
 _Padded = tuple[Bytes, Bytes]
 
 
 def load(options: LamaOptions, weights: Path | None) -> Fill:
-    """Load the engine that the options name. See :class:`stages.traits.RemovalOptions`.
+    """Load the engine named by the options. See :class:`stages.traits.RemovalOptions`.
 
     Raises:
         WeightsError: as :meth:`Lama.load`; ``model.not_installed``.
@@ -63,13 +63,13 @@ def load(options: LamaOptions, weights: Path | None) -> Fill:
 
 
 class Lama:
-    """The network, ready to fill.
+    """The loaded network.
 
     Args:
         network: takes pixels ``(n, 3, h, w)`` and a mask ``(n, 1, h, w)``, both float32 0 to 1,
-            and returns the pixels filled.
-        options: number format, compiling, batch size.
-        device: a GPU if there is one, unless named.
+            and returns the filled pixels.
+        options: number format, compilation, batch size.
+        device: None: a GPU if there is one.
 
     Raises:
         WeightsError: ``model.unavailable`` if it cannot be compiled here.
@@ -102,24 +102,24 @@ class Lama:
             WeightsError: ``weights.missing``; ``weights.unusable`` if the file is damaged, or of
                 another network; ``model.unavailable`` if it cannot be compiled here.
         """
-        found = load_network(path)
-        if not isinstance(found, MaskedImageModelDescriptor) or found.architecture.id != "LaMa":
+        network = load_network(path)
+        if not isinstance(network, MaskedImageModelDescriptor) or network.architecture.id != "LaMa":
             raise WeightsError(
                 "weights.unusable",
-                f"{path} is not of LaMa, but of {found.architecture.name} ({found.purpose}).",
+                f"{path} is not of LaMa, but of {network.architecture.name} ({network.purpose}).",
             )
-        if (found.input_channels, found.output_channels) != (3, 3):
+        if (network.input_channels, network.output_channels) != (3, 3):
             raise WeightsError(
                 "weights.unusable",
-                f"{path} is of a LaMa for {found.input_channels} channels, not for RGB.",
+                f"{path} is of a LaMa for {network.input_channels} channels, not for RGB.",
             )
-        return cls(found.model, options, device)
+        return cls(network.model, options, device)
 
     def fill(self, pixels: Sequence[Bytes], masks: Sequence[Bytes]) -> list[Bytes | RowError]:
-        """Fill windows; those of one size, after padding, run together.
+        """Fill windows; those of equal padded size run together.
 
-        Padding depends on a window's own size alone, so a window's batch changes its result by no
-        more than arithmetic does: 1 of 255, in few pixels.
+        Padding depends only on a window's own size, so its batch changes the result only by
+        rounding: 1 of 255, in few pixels.
 
         Args:
             pixels: each ``(h, w, 3)`` uint8 RGB, of any size from 1 x 1.
@@ -142,9 +142,9 @@ class Lama:
         return results
 
     def _paint(self, windows: list[_Padded]) -> list[Bytes | RowError]:
-        """Run windows of one size; those that come out broken once more, alone and in float32."""
+        """Run windows of one size; retry those with broken output alone and in float32."""
 
-        def again(batch: Sequence[_Padded]) -> list[Bytes | None]:
+        def run_exact(batch: Sequence[_Padded]) -> list[Bytes | None]:
             return self._run(self._network, batch, torch.float32)
 
         def run(batch: Sequence[_Padded]) -> list[Bytes | None]:
@@ -156,7 +156,7 @@ class Lama:
         ):
             painted = first
             if painted is None and (self.dtype != torch.float32 or self._fast is not self._network):
-                (painted,) = run_in_batches(again, [window], 1)
+                (painted,) = run_in_batches(run_exact, [window], 1)
             if painted is None:
                 painted = RowError("model.bad_output", "LaMa's output is not a picture.")
             results.append(painted)
@@ -169,7 +169,7 @@ class Lama:
         """One batch: ``(h, w, 3)`` uint8 each, or None where that is no picture."""
         pixels = torch.from_numpy(np.stack([pixels for pixels, _ in windows])).to(self.device)
         masks = torch.from_numpy(np.stack([mask for _, mask in windows])).to(self.device)
-        # Seen as (n, 3, h, w), the pixels lie in memory channels last, as the network wants them.
+        # A (n, 3, h, w) view in channels-last memory order, which suits the network.
         image = pixels.permute(0, 3, 1, 2).float() / 255
         hole = (masks > 0).unsqueeze(1).float()
         with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
@@ -183,17 +183,17 @@ class Lama:
         ]
 
     def _compile(self) -> None:
-        """Compile the network, and run it once: that is when it fails, if it does.
+        """Compile the network, and run it once, since errors only appear at the first run.
 
-        The second size that comes makes the compiled network a general one.
+        At the second size, torch compiles it again for any size.
         """
         if isinstance(self._network, _HoleDecoder):
             self._fast = self._network.compiled()
         else:
             self._fast = torch.compile(self._network)  # type: ignore[assignment]
         window = (
-            np.zeros((_TRIAL_PX, _TRIAL_PX, 3), np.uint8),
-            np.full((_TRIAL_PX, _TRIAL_PX), 255, np.uint8),
+            np.zeros((_TRIAL_SIDE_PX, _TRIAL_SIDE_PX, 3), np.uint8),
+            np.full((_TRIAL_SIDE_PX, _TRIAL_SIDE_PX), 255, np.uint8),
         )
         try:
             self._run(self._fast, [window], self.dtype)
@@ -205,15 +205,15 @@ class Lama:
 
 
 class _HoleDecoder(nn.Module):
-    """LaMa, decoded where the hole is: around it the photo is kept anyway.
+    """LaMa, decoded only around the hole, since the photo is kept elsewhere.
 
-    A tenth of the network's time is its decoder's, which with a generous context paints hardly
-    anything that is used. The fill is the same.
+    The decoder takes a tenth of the network's time, and with a large context most of its output is
+    unused. The fill is the same.
 
     Args:
         encode: takes pixels, black in the hole, and the mask, ``(n, 4, h, w)``; returns features
             ``(n, 512, h / 8, w / 8)``. Its Fourier units see the whole window.
-        decode: takes features, returns pixels, 8 x 8 of each.
+        decode: takes features, returns 8 x 8 pixels for each.
     """
 
     def __init__(self, encode: nn.Module, decode: nn.Module) -> None:
@@ -222,13 +222,13 @@ class _HoleDecoder(nn.Module):
 
     @classmethod
     def of(cls, network: LaMa) -> Self:
-        """Part the network where its decoder begins."""
+        """Split the network where its decoder begins."""
         layers = network.model.model
         first = next(i for i, each in enumerate(layers) if isinstance(each, nn.ConvTranspose2d))
         return cls(layers[:first], layers[first:])
 
     def compiled(self) -> Self:
-        """The same, of code made for it: each part alone, since holes differ from call to call."""
+        """Compile encoder and decoder separately, since holes differ from call to call."""
         return type(self)(torch.compile(self.encode), torch.compile(self.decode))  # type: ignore[arg-type]
 
     def forward(self, image: Tensor, hole: Tensor) -> Tensor:
@@ -243,10 +243,10 @@ class _HoleDecoder(nn.Module):
 
 
 def _span(marked: Tensor) -> slice:
-    """The features that decide on the marked samples of a side, of which there is at least one."""
+    """Range of features that affect the marked samples of one axis; at least one is marked."""
     numbers = marked.nonzero() // _MULTIPLE_PX
     first, last = int(numbers[0]), int(numbers[-1])
-    return slice(max(first - _REACH, 0), last + 1 + _REACH)
+    return slice(max(first - _REACH_FEATURES, 0), last + 1 + _REACH_FEATURES)
 
 
 def _in_px(features: slice) -> slice:
@@ -254,7 +254,7 @@ def _in_px(features: slice) -> slice:
 
 
 class _InFloat32(nn.Module):
-    """A layer that autocast leaves in float32; what comes out is in 16 bits, as without it."""
+    """A layer computed in float32 under autocast; its output has autocast's 16 bits."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -268,11 +268,11 @@ class _InFloat32(nn.Module):
 
 
 def _keep_in_float32(network: nn.Module) -> None:
-    """Except from autocast what 16 bits would spoil.
+    """Exempt from autocast the layers that need float32.
 
-    That is the input of the Fourier units (``torch.fft`` has no bfloat16, and cuFFT takes 16 bits
-    for powers of two alone) and of the sigmoid, and the first convolution: bfloat16's 8 bits are
-    too few for pictures of 256 levels. The latter takes a quarter off the error.
+    These are the Fourier units (``torch.fft`` has no bfloat16, and cuFFT supports 16 bits only for
+    powers of two), the sigmoid, and the first convolution: bfloat16's 8 bits are too few for
+    pictures of 256 levels. Exempting the latter reduces the error by a quarter.
     """
 
     def to_float32(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
@@ -288,18 +288,18 @@ def _keep_in_float32(network: nn.Module) -> None:
 
 
 def _padded_size(mask: Bytes) -> tuple[int, int]:
-    """Height and width, px, that a window has for the network."""
+    """Return the padded height and width of a window, px."""
     height, width = (
-        max(-(-side // _MULTIPLE_PX) * _MULTIPLE_PX, _SMALLEST_PX) for side in mask.shape
+        max(-(-side // _MULTIPLE_PX) * _MULTIPLE_PX, _MIN_SIDE_PX) for side in mask.shape
     )
     return height, width
 
 
 def _pad(pixels: Bytes, mask: Bytes, size: tuple[int, int]) -> _Padded:
-    """Grow a window to the right and down to (height, width): what is added is to be filled, too.
+    """Pad a window at the right and bottom to (height, width), masked as to be filled.
 
-    The reference mirrors the window there, and shows that as known. Windows are planned so that
-    hardly any is padded.
+    The reference mirrors the window there as known pixels. Windows are planned so that few need
+    padding.
     """
     height, width = mask.shape
     pad = [(0, size[0] - height), (0, size[1] - width)]
@@ -307,7 +307,7 @@ def _pad(pixels: Bytes, mask: Bytes, size: tuple[int, int]) -> _Padded:
 
 
 def _inside(painted: Bytes | RowError, pixels: Bytes, mask: Bytes) -> Bytes | RowError:
-    """Cut the padding off, and keep what was given outside the mask."""
+    """Remove the padding, and restore the input outside the mask."""
     if isinstance(painted, RowError):
         return painted
     height, width = mask.shape

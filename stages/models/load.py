@@ -1,4 +1,4 @@
-"""Open a file of weights of any kind, and build the network it is of."""
+"""Opens a file of weights in any supported format, and builds its network."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from stages.weights.foreign import SINGLE_FILES, kind_of, kind_of_names, reason
 
 
 def load_network(path: Path) -> ModelDescriptor:
-    """Build the network that a file's weights are of, in float32 on the CPU, in evaluation mode.
+    """Build the network of a file's weights, in float32 on the CPU, in evaluation mode.
 
     The network's code is spandrel's.
 
     Raises:
-        WeightsError: as :func:`read_tensors`; ``weights.unusable`` if the file is of no network
-            that spandrel knows, too.
+        WeightsError: as :func:`read_tensors`; also ``weights.unusable`` if spandrel does not
+            support the network.
     """
     tensors = read_tensors(path)
     if kind := kind_of_names(tensors):
@@ -31,15 +31,15 @@ def load_network(path: Path) -> ModelDescriptor:
         return MAIN_REGISTRY.load(tensors).eval()
     except UnsupportedModelError as error:
         raise _unusable(path, f"is of no known network{_sample(tensors)}", None) from error
-    except Exception as error:  # of spandrel's 40 networks, each with its own checks
+    except Exception as error:  # each of spandrel's 40 networks has its own checks
         raise _unusable(path, "is of a network of another size or version", error) from error
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
-    """The tensors of a file by name, on the CPU.
+    """Read the tensors of a file by name, on the CPU.
 
-    TorchScript, safetensors and pickles are told apart by their content. Of a TorchScript only the
-    tensors are used; a pickle may hold nothing else.
+    TorchScript, safetensors and pickles are distinguished by their content. Only the tensors of a
+    TorchScript are used; a pickle may contain nothing else.
 
     Raises:
         WeightsError: ``weights.missing``; ``weights.unusable`` if the file is damaged, or of
@@ -51,7 +51,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
         raise WeightsError("weights.unusable", f"{path} is {kind}; {SINGLE_FILES}.")
     try:
         return _tensors_of(path)
-    except Exception as error:  # each format has its own for damage
+    except Exception as error:  # each format has its own errors for damage
         raise _unusable(path, "is damaged, or holds no weights", error) from error
 
 
@@ -62,7 +62,7 @@ def _tensors_of(path: Path) -> dict[str, Any]:
         return load_file(path)
     if zipfile.is_zipfile(path) and _is_torchscript(path):
         with warnings.catch_warnings():
-            # PyTorch 2.15 advises who exports; the published file is as it is.
+            # PyTorch 2.15 deprecates the format; the published file cannot be changed.
             warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", FutureWarning)
             return dict(torch.jit.load(path, map_location="cpu").state_dict())  # type: ignore[no-untyped-call]
     loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -77,11 +77,11 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _unusable(path: Path, what: str, error: Exception | None) -> WeightsError:
-    told = f" ({reason(error)})" if error else ""
-    return WeightsError("weights.unusable", f"{path} {what}{told}.")
+    detail = f" ({reason(error)})" if error else ""
+    return WeightsError("weights.unusable", f"{path} {what}{detail}.")
 
 
 def _sample(tensors: dict[str, Any]) -> str:
-    """The names of a few tensors, by which people recognise a network."""
+    """Format the names of a few tensors, by which people recognise a network."""
     names = ", ".join(list(map(str, tensors))[:3])
     return f" (it begins with {names})" if names else " (it is empty)"

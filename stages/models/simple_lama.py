@@ -1,7 +1,7 @@
-"""LaMa as the package simple-lama-inpainting runs it: the reference to compare our own with.
+"""LaMa run by the package simple-lama-inpainting, as a reference to compare with.
 
-The package takes one window at a time, in float32, by the code in the published TorchScript file,
-and truncates to 8 bits instead of rounding: on average half a level darker.
+The package processes one window at a time, in float32, with the code in the published TorchScript
+file. It truncates to 8 bits instead of rounding, which is half a level darker on average.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class SimpleLamaNetwork(nn.Module):
 
         def checked(image: Tensor, hole: Tensor) -> Tensor:
             painted: Tensor = network(image, hole)
-            if not painted.isfinite().all():  # the package would make colours of it
+            if not painted.isfinite().all():  # the package would convert it to colours
                 raise FloatingPointError
             return painted
 
@@ -50,10 +50,10 @@ class SimpleLamaNetwork(nn.Module):
         """
         try:
             with _named(path), warnings.catch_warnings():
-                # PyTorch 2.15 advises who exports; the published file is as it is.
+                # PyTorch 2.15 deprecates the format; the published file cannot be changed.
                 warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", FutureWarning)
                 return cls(SimpleLama(choose_device(device)))
-        except Exception as error:  # TorchScript has its own for each kind of damage
+        except Exception as error:  # TorchScript raises many types for damage
             problem = f"{path} is not the TorchScript that remove.engine = simple-lama needs"
             raise WeightsError("weights.unusable", f"{problem}: {reason(error)}.") from error
 
@@ -75,7 +75,7 @@ class SimpleLamaNetwork(nn.Module):
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Set the variable by which alone the package takes a path; without it, it would download."""
+    """Set the environment variable for the package's path; without it, it would download."""
     before = os.environ.get(_VARIABLE)
     os.environ[_VARIABLE] = str(path)
     try:

@@ -23,18 +23,18 @@ Floats = npt.NDArray[np.float32]
 
 
 class Upscaler:
-    """A super-resolution network, ready to enlarge.
+    """A loaded super-resolution network.
 
     Args:
-        network: what spandrel made of the file of weights; in float32.
+        network: the network as spandrel loads it, in float32.
         options: tiles and number format.
-        device: a GPU if there is one, unless named.
+        device: None: a GPU if there is one.
 
     Attributes:
-        scale: times by which both sides grow.
+        scale: factor by which both sides grow.
 
     Raises:
-        WeightsError: ``model.unavailable`` if the network cannot compute in the dtype asked for.
+        WeightsError: ``model.unavailable`` if the network does not support the requested dtype.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class Upscaler:
         self.device = choose_device(device)
         self.dtype = _network_dtype(network, options, self.device)
         self._tile_px, self._overlap_px = options.tile_px, options.overlap_px
-        # Networks that see the whole picture cut it up themselves.
+        # Networks with internal tiling must get the whole picture.
         self._is_tiled = network.tiling is not ModelTiling.INTERNAL
-        # Rounded to 16 bits the weights are lost: those for a second try wait in main memory.
+        # Rounding to 16 bits loses the exact weights: a copy for retries stays in main memory.
         self._exact = None if self.dtype == torch.float32 else copy.deepcopy(network).eval()
         self._network = network.to(self.device, self.dtype).eval()
 
@@ -97,7 +97,7 @@ class Upscaler:
         return enlarged
 
     def _picture(self, network: ImageModelDescriptor[Any], pixels: Bytes) -> Bytes | None:
-        """The enlarged picture, or None where what comes out is none."""
+        """Return the enlarged picture, or None if the output is not a picture."""
         (enlarged,) = run_in_batches(lambda _: [self._in_tiles(network, pixels)], [pixels], 1)
         if isinstance(enlarged, RowError):
             raise enlarged
@@ -107,9 +107,9 @@ class Upscaler:
         return None if is_black(levels, pixels) else levels
 
     def _in_tiles(self, network: ImageModelDescriptor[Any], pixels: Bytes) -> Floats:
-        """``(h * scale, w * scale, 3)`` float32, 0 to 1, laid together from weighted tiles.
+        """Blend weighted tiles into ``(h * scale, w * scale, 3)`` float32, 0 to 1.
 
-        These are the recipe's also where memory ends: with smaller ones the picture is another.
+        The tile size is never reduced when memory runs out, since it changes the result.
         """
         height, width = pixels.shape[:2]
         tile_px = self._tile_px if self._is_tiled else max(height, width)
@@ -125,7 +125,7 @@ class Upscaler:
         return canvas
 
     def _run(self, network: ImageModelDescriptor[Any], pixels: Bytes) -> Floats:
-        """One tile, ``(h * scale, w * scale, 3)`` float32; the descriptor pads as it must."""
+        """Run one tile: ``(h * scale, w * scale, 3)`` float32; spandrel's descriptor pads it."""
         with torch.inference_mode():
             image = torch.from_numpy(np.array(pixels)).to(self.device)
             enlarged = network((image.permute(2, 0, 1)[None].float() / 255).to(network.dtype))
@@ -134,10 +134,10 @@ class Upscaler:
 
 
 def to_size(pixels: Bytes, width: int, height: int, upscaler: Upscaler | None) -> Bytes:
-    """Bring ``(h, w, 3)`` uint8 to ``(height, width, 3)``, always new pixels.
+    """Resize ``(h, w, 3)`` uint8 to ``(height, width, 3)``; always a new array.
 
-    A crop that has to grow on either side first goes through the upscaler, if there is one. What
-    is then left is resampled, each side for itself: area averages down, Lanczos (of 8 x 8) up,
+    A crop that must grow on either side is first enlarged by the upscaler, if there is one. It is
+    then resampled to the exact size, each axis separately: area averages down, Lanczos (8 x 8) up,
     both with half-pixel centres, so that nothing moves.
 
     Raises:
@@ -151,9 +151,9 @@ def to_size(pixels: Bytes, width: int, height: int, upscaler: Upscaler | None) -
 def _network_dtype(
     network: ImageModelDescriptor[Any], options: UpscaleOptions, device: torch.device
 ) -> torch.dtype:
-    """The number format asked for; ``auto`` is 16 bits where network and device can.
+    """Return the number format; ``auto`` is 16 bits if network and device support it.
 
-    Of the two formats, float16 is the finer one: bfloat16 rounds bright pixels by up to a level.
+    float16 is preferred as the finer one: bfloat16 rounds bright pixels by up to a level.
     """
     declared = {
         torch.float32: True,
@@ -176,17 +176,17 @@ def _network_dtype(
 
 
 def _spans(length: int, tile_px: int, overlap_px: int, scale: int) -> list[tuple[int, Floats]]:
-    """Where tiles lie along one axis, and how much each counts.
+    """Place tiles along one axis, with their blending weights.
 
-    The outer quarter of an overlap is thrown away, since there a network lacks what is beyond the
-    tile; over its middle half one tile fades into the next. A network that sees no farther than
-    that quarter gives what it would give untiled.
+    The outer quarter of an overlap is discarded, since the network lacks context there; over the
+    middle half, one tile fades into the next. A network whose receptive field is within that
+    quarter gives the same result as without tiles.
 
     Args:
-        length: of the axis, px.
+        length: length of the axis, px.
         tile_px: side of a tile, px.
-        overlap_px: the least overlap; no more than half a tile is taken.
-        scale: of the network.
+        overlap_px: minimum overlap; limited to half a tile.
+        scale: the network's scale.
 
     Returns:
         ``(start, weights)`` of each tile: the first in px of the input, the second one float per
@@ -214,7 +214,7 @@ def _spans(length: int, tile_px: int, overlap_px: int, scale: int) -> list[tuple
 
 
 def _ramp(distance: Floats, overlap: int) -> Floats:
-    """From 0 at a quarter of the overlap from a tile's edge to 1 at three quarters."""
+    """Ramp from 0 at a quarter of the overlap from a tile's edge to 1 at three quarters."""
     if overlap == 0:
         return np.ones_like(distance)
     return ((distance - overlap / 4) / (overlap / 2)).clip(0, 1).astype(np.float32)

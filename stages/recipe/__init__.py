@@ -1,8 +1,8 @@
-"""A recipe: everything that steers what happens to a photo, frozen, validated, written as TOML.
+"""A recipe: all options that control the processing of a photo; immutable, validated, TOML.
 
-The recipes that ship are in ``presets/``; a user's own is any TOML file with the same
-keys. Lengths are in pixels of the *original* photo unless a name says otherwise. Another ``seed``
-gives another random result of the same options.
+The recipes that ship are in ``presets/``; users' own are TOML files with the same keys. Lengths are
+in pixels of the *original* photo unless a name says otherwise. Change ``seed`` to get another
+random result from the same options.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from stages.recipe.options import (
 )
 from stages.traits import NEUTRAL, Section
 
-#: Part of every hash. Raise it when a default changes, or what an option does: results of the same
-#: options are others then.
+#: Part of every hash. Increment it when a default or the meaning of an option changes, since the
+#: same options then give other results.
 SCHEMA = 1
 
-#: Options to change: ``path.to.option=value`` each, the value as in TOML (bare words are taken as
-#: strings); or a mapping of ``path.to.option`` to values.
+#: Options to change: texts ``path.to.option=value`` with a TOML value (bare words are strings), or
+#: a mapping of ``path.to.option`` to values.
 Overrides = Iterable[str] | Mapping[str, Any]
 
 _PRESETS = resources.files("stages.recipe") / "presets"
 
 
 class Recipe(Section):
-    """All the options of a run.
+    """All options of a run.
 
     Raises (from the class methods):
         RecipeError: with code ``recipe.not_found`` or ``recipe.invalid``.
@@ -75,7 +75,7 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
-    def _has_what_it_falls_back_to(self) -> Self:
+    def _has_sections_it_needs(self) -> Self:
         if self.judge and self.refine is None:
             raise ValueError("[judge] needs a [refine] section")
         if self.remove is not None:
@@ -90,12 +90,12 @@ class Recipe(Section):
 
     @property
     def refiner(self) -> RefineOptions | None:
-        """The section [refine], unless it never runs."""
+        """The section [refine]; None if it never runs."""
         return None if self.refine and self.refine.when == "never" else self.refine
 
     @classmethod
     def load(cls, name_or_path: str, overrides: Overrides = ()) -> Self:
-        """Load a shipped recipe by name, or any by the path of its TOML file.
+        """Load a shipped recipe by name, or any recipe by the path of its TOML file.
 
         Args:
             name_or_path: e.g. ``telea``, or ``./mine.toml``.
@@ -106,7 +106,7 @@ class Recipe(Section):
         return cls.from_table(table, source=name_or_path)
 
     def with_options(self, overrides: Overrides) -> Self:
-        """The recipe with options changed."""
+        """Return the recipe with options changed."""
         table = self.model_dump(mode="json", exclude_none=True)
         _override(table, overrides)
         return self.from_table(table, source=self.name)
@@ -124,42 +124,42 @@ class Recipe(Section):
     def hash(self) -> str:
         """16 hex digits that change with every option that changes results.
 
-        Options at their defaults are left out, so that a new one changes no hash. Of weights it is
-        the content that counts, where ``weights_pin`` says what that is: see
+        Options at their defaults are omitted, so that adding an option does not change hashes.
+        Weights count by content, if ``weights_pin`` gives it: see
         :func:`stages.weights.find.pin_of`.
         """
-        options = {"schema": SCHEMA} | _steering(self)
+        options = {"schema": SCHEMA} | _hashed_options(self)
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def label(self) -> str:
-        """Names the recipe and its options, for people: the folder of its results."""
+        """Readable name of the recipe with its options, used for the folder of its results."""
         return label_of(self.name, self.hash)
 
     @property
     def is_generative(self) -> bool:
-        """Whether a trained model paints: what ``metadata.mark_edit`` has to tell."""
+        """Whether a trained model generates pixels, which ``metadata.mark_edit`` records."""
         return self.refiner is not None or bool(self.remove and self.remove.is_generative)
 
     def to_toml(self) -> str:
-        """The whole recipe, defaults included; :meth:`load` reads it back as the same recipe."""
+        """Format the recipe, including defaults; :meth:`load` reads back the same recipe."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
-def _steering(section: Section) -> dict[str, Any]:
-    """The options that change results and are not at their defaults; a method always."""
-    found: dict[str, Any] = {}
+def _hashed_options(section: Section) -> dict[str, Any]:
+    """Collect the options that change results and differ from their defaults, and the method."""
+    options: dict[str, Any] = {}
     pinned = {"weights"} if getattr(section, "weights_pin", "") else set()
     for name, field in type(section).model_fields.items():
         if NEUTRAL in field.metadata or name in pinned:
             continue
         value, default = (
-            _steering(each) if isinstance(each, Section) else each
+            _hashed_options(each) if isinstance(each, Section) else each
             for each in (getattr(section, name), field.get_default(call_default_factory=True))
         )
         if name == "method" or value != default:
-            found[name] = value
-    return found
+            options[name] = value
+    return options
 
 
 def label_of(name: str, hash_: str) -> str:
@@ -197,12 +197,12 @@ def _override(table: dict[str, Any], overrides: Overrides) -> None:
             if not isinstance(inner, dict):
                 raise RecipeError("recipe.invalid", f"{dotted}: {key} is not a section.")
         if option == "method" and inner.get(option) != value:
-            inner.clear()  # the options of another method mean nothing to this one
+            inner.clear()  # the options belong to the previous method
         inner[option] = value
 
 
 def _parsed(override: str) -> tuple[str, Any]:
-    """The option's dotted name, and its value, of a text ``path.to.option=value``."""
+    """Split a text ``path.to.option=value`` into the option's dotted name and its value."""
     dotted, equals, text = override.partition("=")
     if not equals or not all(dotted.strip().split(".")):
         raise RecipeError(

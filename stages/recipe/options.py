@@ -22,42 +22,42 @@ from stages.traits import (
 
 
 class MaskOptions(Section):
-    """How masks and shapes become the region to paint anew, and its soft edge.
+    """How masks and shapes become the region to fill, and its soft edge.
 
-    ``channel``, ``polarity``, ``values``, ``threshold`` and ``scale_to_photo`` are about mask files
-    alone; the others are about shapes, too.
+    ``channel``, ``polarity``, ``values``, ``threshold`` and ``scale_to_photo`` apply to mask files
+    only; the others apply to shapes too.
     """
 
     channel: Literal["luminance", "alpha"] = "luminance"
-    """What of a mask file marks: how bright it is, or how opaque."""
+    """The channel of a mask file that marks: brightness or opacity."""
     polarity: Literal["light", "dark"] = "light"
-    """Light: what is bright, or opaque, is removed; dark: what is dark, or transparent."""
+    """light: bright or opaque samples are removed; dark: dark or transparent samples are."""
     values: Literal["auto", "levels", "labels"] = "auto"
-    """What samples are. Levels: those at or above `threshold` are removed. Labels: all that is not
-    black (white if dark), or not transparent, is removed. Auto: levels, but of a lossless mask of
-    two values, one of them black, the other is removed; what leaves part of a mask open, such as
-    several labels, is refused."""
+    """Meaning of samples. levels: those at or above `threshold` are removed. labels: all that are
+    not black (white if dark), or not transparent, are removed. auto: levels, except that in a
+    lossless mask of black and one other value, the other is removed. Ambiguous masks, for example
+    with several labels, are rejected."""
     threshold: int = Field(128, ge=1, le=255)
     """Samples at or above this value (0 to 255; counted from white if dark) are removed."""
     scale_to_photo: bool = False
     """Accept a mask of another size and the same aspect, and scale it."""
     fill_holes: bool = False
-    """Also remove what an outline encloses. Off, since a mask may be a frame around the product."""
+    """Also remove the inside of outlines. Off, since a mask may be a frame around the product."""
     dilate_px: int = Field(3, ge=0, le=256)
-    """Grow the region by this much, so that no soft edge of the object is left."""
+    """Grow the region by this much, so that no soft edge of the object remains."""
     dilate_share: float = Field(0.0, ge=0, le=0.1)
     """The same as a share of the photo's longer side; the larger of the two applies."""
     feather_px: int = Field(3, ge=0, le=256)
-    """Width of the soft edge, outside the grown region: from this + 1 px on, nothing changes."""
+    """Width of the soft edge outside the dilated region: from this + 1 px on, nothing changes."""
     feather_share: float = Field(0.0, ge=0, le=0.1)
     """The same as a share of the photo's longer side; the larger of the two applies."""
 
     def dilate_for(self, width: int, height: int) -> int:
-        """By how many px the region grows in a photo of this size."""
+        """Dilation in px in a photo of this size."""
         return max(self.dilate_px, round(self.dilate_share * max(width, height)))
 
     def feather_for(self, width: int, height: int) -> int:
-        """How many px wide the soft edge is in a photo of this size."""
+        """Width of the soft edge in px in a photo of this size."""
         return max(self.feather_px, round(self.feather_share * max(width, height)))
 
 
@@ -65,27 +65,27 @@ class ShapeOptions(Section):
     """How the boxes and polygons of a manifest are read; run lengths are always in px."""
 
     units: Literal["px", "share", "percent"] = "px"
-    """Of their numbers: px of the displayed photo, or 0 to 1 or 0 to 100 of its width and height.
+    """px of the displayed photo, or 0 to 1 (share) or 0 to 100 (percent) of its width and height.
     """
 
 
 class CropOptions(Section):
-    """What surrounds the region when it is filled."""
+    """The surroundings of the region that a fill sees."""
 
     context: float = Field(2.0, ge=1.0, le=20.0)
     """Side of the crop over side of the masked part, on each axis."""
     min_context_px: int = Field(64, ge=1, le=4096)
-    """At least this much of the photo is seen on each side, and always more than the feather."""
+    """Minimum context on each side; always more than the feather."""
     aspect: float = Field(0.0, ge=0.0, le=10.0)
     """Width over height of the crop, 0.1 to 10, reached by growing one axis as far as the photo
-    allows; 0: as it comes."""
+    allows; 0: no fixed ratio."""
     merge_px: int = Field(48, ge=0, le=4096)
-    """Masked parts nearer than this are filled together."""
+    """Masked parts closer than this are filled together."""
     max_patches: int = Field(32, ge=1, le=256)
-    """With more parts than this, ever farther ones are merged."""
+    """Maximum number of patches; with more, the merge distance is increased."""
 
     @model_validator(mode="after")
-    def _aspect_is_sane(self) -> Self:
+    def _aspect_is_in_range(self) -> Self:
         if 0 < self.aspect < 0.1:
             raise ValueError(f"aspect = {self.aspect} must be 0, or 0.1 to 10")
         return self
@@ -99,7 +99,7 @@ class ResizeOptions(Section):
 
 
 class ClassicalOptions(RemovalOptions):
-    """Of the methods without weights."""
+    """Options of the methods without weights."""
 
     loader: ClassVar[str] = "stages.models.classical"
 
@@ -117,18 +117,18 @@ class NavierStokesOptions(ClassicalOptions):
 
     method: Literal["navier-stokes"] = "navier-stokes"
     radius_px: float = Field(5.0, ge=1, le=64)
-    """Neighbourhood each pixel is estimated from, in pixels of the working size."""
+    """Radius around each pixel that it is estimated from, in pixels of the working size."""
 
 
 class PatchMatchOptions(ClassicalOptions):
-    """Texture copied from the surroundings."""
+    """Copies texture from the surroundings."""
 
     method: Literal["patchmatch"] = "patchmatch"
     patch_radius_px: int = Field(3, ge=1, le=15)
     """Half the side of the compared squares, in pixels of the working size."""
 
 
-#: Whether a refiner works on a patch: on each, where its surroundings have texture, or not at all.
+#: Which patches are refined: all, those whose surroundings have texture, or none.
 When = Literal["always", "auto", "never"]
 
 #: How ComfyUI spaces the noise levels of a sampling.
@@ -136,44 +136,44 @@ Scheduler = Literal["simple", "normal"]
 
 
 class LamaOptions(RemovalOptions):
-    """LaMa: removes surely, a little soft (Suvorov et al. 2022)."""
+    """LaMa: reliable removal, slightly soft (Suvorov et al. 2022)."""
 
     pool: ClassVar[Pool] = "small_gpu"
     loader: ClassVar[str] = "stages.models.lama"
     is_generative: ClassVar[bool] = True
     window_multiple_px: ClassVar[int] = 64
-    working_multiple_px: ClassVar[int] = 8  # it halves a picture three times
+    working_multiple_px: ClassVar[int] = 8  # the network halves a picture three times
 
     method: Literal["lama"] = "lama"
     engine: Literal["built-in", "simple-lama"] = "built-in"
-    """What runs the network. `simple-lama`: the package simple-lama-inpainting, as a reference: one
-    window at a time, in float32, and only of the published TorchScript file."""
+    """The implementation. `simple-lama`: the package simple-lama-inpainting, as a reference: one
+    window at a time, in float32, and only from the published TorchScript file."""
     weights: str = "big-lama"
-    """A model's name (`catalog-cleanup models list`), a path, or an s3:// URI. The environment's
-    LAMA_MODEL, a path, comes before the default name."""
+    """A model's name (`catalog-cleanup models list`), a path, or an s3:// URI. The environment
+    variable LAMA_MODEL, a path, takes precedence over the default name."""
     weights_pin: WeightsPin = ""
-    """What the content of `weights` must be: `sha256:HEX` of a file or folder as `catalog-cleanup
-    models pull` prints it, `md5:HEX`, or a hub's `commit:HEX`. Empty: what it is when a run starts.
-    """
+    """Required content of `weights`: `sha256:HEX` of a file or folder as `catalog-cleanup models
+    pull` prints it, `md5:HEX`, or a hub's `commit:HEX`. Empty: the content when a run starts."""
     window: Literal["region", "photo"] = "region"
-    """What it sees: the surroundings of a patch, or the whole photo, as the published method (but
-    for at most 7 px along one edge, so that nothing is padded)."""
+    """The input: the surroundings of a patch, or the whole photo as in the published method (except
+    for up to 7 px along one edge, so that nothing is padded)."""
     context: float = Field(3.0, ge=1.0, le=20.0)
     """With `region`: side of the window over side of the masked part, on each axis."""
     min_context_px: int = Field(128, ge=16, le=4096)
-    """With `region`: at least this much of the photo is seen on each side."""
+    """With `region`: minimum context on each side."""
     max_side_px: int = Field(2048, ge=256, le=8192)
-    """Windows with a longer side are filled at this size, rounded up to a multiple of 64: LaMa was
-    trained on 256 px, repeats texture well up to about 2,000 px, and loses the thread beyond."""
+    """Windows with a longer side are filled at this size, rounded up to a multiple of 64. LaMa was
+    trained on 256 px, continues texture well up to about 2,000 px, and degrades beyond."""
     dtype: Dtype = "auto"
-    """Of the convolutions, the Fourier transform stays float32; auto: bfloat16 where it is fast."""
+    """Number format of convolutions; the Fourier transform stays float32. auto: bfloat16 where it
+    is fast."""
     compile: bool = False
     """Compile the network (torch.compile): slower to start, faster afterwards."""
     batch_size: Annotated[int, NEUTRAL] = Field(8, ge=1, le=256)
-    """Windows filled at once, at most; halved as often as memory asks for it."""
+    """Maximum number of windows filled at once; halved when memory runs out."""
 
     @model_validator(mode="after")
-    def _engine_can(self) -> Self:
+    def _engine_supports_options(self) -> Self:
         plain = self.dtype in ("auto", "float32") and not self.compile
         if self.engine == "simple-lama" and not plain:
             raise ValueError("engine = simple-lama runs in float32, and is not compiled")
@@ -190,7 +190,7 @@ class LamaOptions(RemovalOptions):
         return -(-self.max_side_px // self.window_multiple_px) * self.window_multiple_px
 
 
-#: The methods that remove: the table in which a new one is entered.
+#: The removal methods; add new ones here.
 RemoveOptions = Annotated[
     TeleaOptions | NavierStokesOptions | PatchMatchOptions | LamaOptions,
     Field(discriminator="method"),
@@ -198,27 +198,27 @@ RemoveOptions = Annotated[
 
 
 class UpscaleOptions(Section):
-    """Brings a crop to the size at which the refiner works."""
+    """How a crop is resized to the refiner's size."""
 
     method: Literal["lanczos", "model"] = "lanczos"
-    """`model`: a super-resolution network, and Lanczos for what is left to the target."""
+    """`model`: a super-resolution network, then Lanczos to the exact size."""
     weights: str = ""
-    """Of the network: a model's name, a path or an s3:// URI; any that spandrel knows."""
+    """The network: a model's name, a path or an s3:// URI; any that spandrel supports."""
     weights_pin: WeightsPin = ""
     """As in lama."""
     tile_px: int = Field(512, ge=64, le=4096)
-    """Larger crops are enlarged in tiles of this side, which overlap."""
+    """Larger crops are enlarged in overlapping tiles of this side."""
     overlap_px: int = Field(32, ge=0, le=512)
-    """By how much tiles overlap."""
+    """Overlap of the tiles."""
     dtype: Dtype = "auto"
-    """auto: 16 bits where the network declares that it can, and the device is fast at it."""
+    """auto: 16 bits if the network supports it and it is fast on the device."""
 
 
 class DiffusionOptions(MethodOptions):
-    """What all refiners by diffusion have; a subclass changes the defaults that differ for it.
+    """Options of all diffusion refiners; a subclass overrides the defaults that differ.
 
-    ``loader`` offers ``load(folder, options, device)`` and ``load_encoder(folder, options,
-    device)``: see :mod:`stages.models.refiners`.
+    The module ``loader`` defines ``load(folder, options, device)`` and ``load_encoder(folder,
+    options, device)``: see :mod:`stages.models.refiners`.
     """
 
     pool: ClassVar[Pool] = "large_gpu"
@@ -228,30 +228,31 @@ class DiffusionOptions(MethodOptions):
     weights_pin: WeightsPin = ""
     """As in lama."""
     when: When = "always"
-    """auto: leave the removal's fill as it is where it lacks no more than `auto_detail`."""
+    """auto: refine only fills that lack more fine detail than `auto_detail`."""
     auto_detail: float = Field(1.5, ge=0, le=255)
-    """With `auto`: fine detail in levels of 255, by which the fill falls short of its ring."""
+    """With `auto`: accepted lack of fine detail compared with the surrounding ring, in levels of
+    255."""
     size_px: int = Field(1024, ge=64, le=2048)
-    """Longer side of the crop as the model sees it; both sides become multiples of 16."""
+    """Longer side of the crop in the model; both sides become multiples of 16."""
     denoise: float = Field(0.8, gt=0, le=1)
-    """As ComfyUI means it: of int(steps / denoise) steps the last `steps` are run. At 1, objects
+    """As ComfyUI defines it: of int(steps / denoise) steps the last `steps` are run. At 1, objects
     tend to come back."""
     steps: int = Field(ge=1, le=200)
     guidance: float
     scheduler: Scheduler = "simple"
-    """How the noise levels are spaced, by the names that they have in ComfyUI. Its templates for
-    FLUX-Fill take `normal`, which spends the last step on a level of 0.001."""
+    """Spacing of the noise levels, by ComfyUI's names. Its templates for FLUX-Fill use `normal`,
+    which spends the last step on a level of 0.001."""
     shift: float = Field(ge=0, le=10)
-    """Of the noise schedule (mu), at any size."""
+    """Shift of the noise schedule (mu), the same for every size."""
     prompt: str = ""
-    """What to paint; a manifest's column `prompt` goes before it."""
+    """What to paint; a manifest's column `prompt` takes precedence."""
     dtype: Dtype = "bfloat16"
     compile: bool = False
     """Compile the repeated blocks: slower to start and at each new size, faster afterwards."""
     offload: Annotated[bool, NEUTRAL] = False
-    """Keep on the GPU only the part at work: for smaller GPUs, slower."""
+    """Keep only the running part of the model on the GPU: for smaller GPUs, slower."""
     batch_size: Annotated[int, NEUTRAL] = Field(4, ge=1, le=64)
-    """Crops refined at once, at most; halved as often as memory asks for it."""
+    """Maximum number of crops refined at once; halved when memory runs out."""
 
 
 class FluxFillOptions(DiffusionOptions):
@@ -265,12 +266,12 @@ class FluxFillOptions(DiffusionOptions):
     guidance: float = Field(30.0, ge=0, le=100)
     shift: float = Field(1.15, ge=0, le=10)
     noise_mask: bool = False
-    """Keep the known area on course in every step, as ComfyUI's noise mask does."""
+    """Reset the known area to the original after every step, as ComfyUI's noise mask does."""
     fp8: bool = False
-    """Linear layers in 8-bit floating point (torchao; takes a GPU of compute capability 8.9, and
+    """Linear layers in 8-bit floating point (torchao; needs a GPU of compute capability 8.9, and
     bfloat16)."""
     attention: str = ""
-    """An attention backend of diffusers, e.g. `flash` or `_flash_3_hub`; empty: its own choice."""
+    """An attention backend of diffusers, e.g. `flash` or `_flash_3_hub`; empty: the default."""
 
 
 class Flux2KleinOptions(DiffusionOptions):
@@ -282,82 +283,82 @@ class Flux2KleinOptions(DiffusionOptions):
     weights: str = "flux2-klein-4b"
     steps: int = Field(8, ge=1, le=200)
     guidance: float = Field(1.0, ge=1, le=100)
-    """Over 1 only for weights that are not distilled (klein-base), at twice the work."""
+    """Over 1 only for weights that are not distilled (klein-base); takes twice as long."""
     shift: float = Field(2.02, ge=0, le=10)
-    """ComfyUI's for FLUX.2."""
+    """ComfyUI's value for FLUX.2."""
     prompt: str = "clean background, nothing added"
 
 
-#: The methods that refine: the table in which a new one is entered.
+#: The refinement methods; add new ones here.
 RefineOptions = Annotated[FluxFillOptions | Flux2KleinOptions, Field(discriminator="method")]
 
 
 class JudgeOptions(Section):
-    """Looks whether a refiner painted an object back into the hole, and says what to do then."""
+    """Checks whether a refiner painted an object back into the hole, and defines the fallback."""
 
     threshold: float = Field(0.5, ge=0, le=1)
-    """An object came back where the score, 0 to 1, is over this: 0.5 is the calibrated one
+    """A score, 0 to 1, over this means that an object came back. 0.5 is calibrated
     (`python -m tests.bench.judge`), 1 never flags."""
     attempts: int = Field(2, ge=1, le=16)
-    """Seeds tried, one after another, until the result of one passes."""
+    """Maximum number of seeds tried, one after another, until a result passes."""
     fallback: Literal["remove", "denoise", "keep"] = "remove"
-    """If none passes: the removal's fill; the refiner at `fallback_denoise`, and the removal's fill
-    if that does not pass either; or the try with the lowest score. The photo is flagged each time.
-    """
+    """If none passes, use: the removal's fill; the refiner at `fallback_denoise`, or the removal's
+    fill if that does not pass either; or the try with the lowest score. The photo is flagged in
+    each case."""
     fallback_denoise: float = Field(0.5, gt=0, le=1)
-    """As `refine.denoise`, and less: closer to the removal."""
+    """As `refine.denoise`, but lower: closer to the removal."""
     bad_output: Literal["fail", "remove"] = "fail"
-    """Where each try was not a number, or black: the row fails, or has the removal's fill and a
-    flag."""
+    """If the output of every try is not a number, or black: fail the row, or use the removal's fill
+    and flag it."""
 
 
 class OutputOptions(Section):
     """How the result is stored."""
 
     format: Literal["source", "jpeg", "png", "webp", "tiff", "avif"] = "source"
-    """The photo's own, or one for all; another one is coded from the samples."""
+    """The photo's own format, or one for all photos, encoded from the samples."""
     quality: int = Field(0, ge=0, le=100)
-    """Of lossy files coded from their samples, 1 to 100; 0: 90, which is coded more finely
-    than most files are. JPEGs that stay JPEGs keep their own tables, whatever this says.
+    """Quality of lossy files encoded from samples, 1 to 100; 0: 90, finer than most source files.
+    JPEGs that stay JPEGs keep their own tables regardless.
     """
     fidelity: Literal["any", "exact"] = "any"
-    """exact: refuse a result that had to be coded again outside the mask too: lossy WebP, AVIF and
+    """exact: reject a result that must be re-encoded outside the mask too: lossy WebP, AVIF and
     HEIC, JPEGs whose blocks cannot be kept, conversions that lose samples."""
     keep_steps: Annotated[bool, NEUTRAL] = False
-    """With a refiner: keep each crop as it was after the removal, and after the refiner, under
-    ``steps/``, for `catalog-cleanup report`. Of what is done already, nothing is kept."""
+    """With a refiner: store each crop after the removal and after the refiner under ``steps/``, for
+    `catalog-cleanup report`. Rows that are already done are not redone for this."""
 
 
 class MetadataOptions(Section):
-    """What becomes of that inside a file which shows the old picture or vouches for it."""
+    """Handling of file content that shows or certifies the old picture."""
 
     stale_preview: Literal["rebuild", "drop", "refuse"] = "rebuild"
-    """JPEG thumbnails (EXIF, Photoshop, XMP) and a TIFF's smaller copies are drawn again, dropped,
-    or the row is refused. All else that shows the old picture or vouches for it (other previews,
-    gain maps, depth, motion photo videos, C2PA signatures) is dropped, or refused too."""
+    """JPEG thumbnails (EXIF, Photoshop, XMP) are rebuilt or dropped, or the row is rejected. Other
+    content that shows or certifies the old picture (other previews, a TIFF's smaller copies, gain
+    maps, depth, motion photo videos, C2PA signatures) is dropped, or rejected too."""
     mark_edit: bool = False
-    """Say in XMP, and in EXIF where there is some, that software edited the picture, and whether a
+    """Record in XMP, and in EXIF if present, that software edited the picture, and whether a
     generative model did (IPTC digital source type)."""
 
 
 class Limits(Section):
-    """What is refused rather than processed."""
+    """Limits beyond which a row is rejected."""
 
     max_megapixels: float = Field(100.0, gt=0)
-    """A photo or mask with more pixels is refused before it is decoded."""
+    """A photo or mask with more pixels is rejected before it is decoded."""
     max_mask_share: float = Field(0.8, gt=0, le=1)
-    """A mask that covers more of its photo is refused: most likely its polarity is wrong."""
+    """A mask that covers more of its photo is rejected: its polarity is probably wrong."""
     damage: Literal["refuse", "repair"] = "refuse"
-    """Damage that costs no pixel (a JPEG without its end marker, a PNG's chunk with a wrong
-    checksum): the photo or mask is refused, or repaired, with a note in `fidelity_note`."""
+    """Damage that affects no pixel (a JPEG without its end marker, a PNG chunk with a wrong
+    checksum): the photo or mask is rejected, or repaired with a note in `fidelity_note`."""
     min_mask_px: int = Field(16, ge=1)
-    """If all that is marked, before it is grown, has fewer px, it is refused: most likely a stray
-    pixel, or shapes in other units. In photos of less than 1,000 times this, a thousandth counts.
-    """
+    """A marked region with fewer px, before dilation, is rejected: probably a stray pixel, or
+    shapes in other units. In photos of less than 1,000 times this many px, the limit is a
+    thousandth of the photo."""
     max_seconds: float = Field(900.0, gt=0)
-    """A photo that takes longer, loading of models left out, is given up: it hangs."""
+    """A photo that takes longer, not counting the loading of models, is aborted as hanging."""
     max_memory_mib: int = Field(4096, ge=64)
-    """What an actor without models may take for a photo, beyond what it has when idle."""
+    """Memory that an actor without models may use for a photo, beyond its idle use."""
     schemes: tuple[Scheme, ...] = Field(SCHEMES, min_length=1)
-    """Where photos and masks may lie: ``file`` is the disk, by path or URI. With ``["s3"]`` a
-    stranger's manifest cannot have the nodes' own files read. There is no HTTP to allow."""
+    """Allowed storage of photos and masks; ``file`` is the disk, by path or URI. With ``["s3"]`` an
+    untrusted manifest cannot read the nodes' own files. HTTP is never allowed."""

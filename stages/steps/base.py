@@ -1,4 +1,4 @@
-"""A step of the method, and the one place where steps are timed and their errors caught."""
+"""Defines a step, and runs steps: the only place that times them and catches their errors."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from manifests.schema import FAILED
 from stages.photo import Photo
 from stages.traits import Pool
 
-#: Works on one photo in place. Raises RowError for bad input.
+#: Processes one photo in place. Raises RowError for bad input.
 Work = Callable[[Photo], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Together:
-    """Work on several photos at once, as models like it.
+class BatchWork:
+    """Processes several photos at once, so that models can batch them.
 
     Attributes:
-        work: in place; calls :func:`fail` for a photo that cannot be done. If it raises, nothing
-            of its photos may have changed: they are done again, each alone.
+        work: processes the photos in place, and calls :func:`fail` for one that fails. If it
+            raises, it must have left its photos unchanged: they are then retried one by one.
     """
 
     work: Callable[[Sequence[Photo]], None]
@@ -37,32 +37,31 @@ class Step:
 
     Attributes:
         name: appears in the lineage's ``seconds`` and ``error_stage``.
-        pool: neighbouring steps of one pool run in one actor, without copying.
-        make: called once in each actor, where models and clients are loaded.
-        photos: how many are taken through the actor's steps together, where it has a GPU.
-        waits: whether it waits for storage instead of computing. At the beginning or the end of an
-            actor's steps such ones run in threads, beside the computing of other photos.
+        pool: the actor pool; consecutive steps of one pool run in one actor, without copying.
+        build: loads models and clients, and returns the work; called once in each actor.
+        batch_size: the number of photos that an actor with a GPU processes together.
+        is_io: whether it waits for storage instead of computing. I/O steps at the beginning or end
+            of an actor's steps run in threads, while other photos are computed.
     """
 
     name: str
     pool: Pool
-    make: Callable[[], Work | Together]
-    photos: int = 1
-    waits: bool = False
+    build: Callable[[], Work | BatchWork]
+    batch_size: int = 1
+    is_io: bool = False
 
 
-def run_steps(photos: Sequence[Photo], steps: Sequence[tuple[str, Work | Together]]) -> None:
-    """Take photos through ``(name, work)`` pairs; a photo that fails skips the rest.
+def run_steps(photos: Sequence[Photo], steps: Sequence[tuple[str, Work | BatchWork]]) -> None:
+    """Run photos through ``(name, work)`` pairs; a photo that fails skips the rest.
 
     Raises:
-        OutputError: the output cannot be stored; that is no fault of a row, which therefore
-            does not end.
-        StorageError: S3 cannot be used; likewise.
+        OutputError: the output cannot be stored. This is not a row's fault, so no row fails.
+        StorageError: S3 cannot be used. No row fails either.
     """
     for name, work in steps:
         left = [photo for photo in photos if photo.ok]
-        if isinstance(work, Together):
-            _run_together(left, name, work)
+        if isinstance(work, BatchWork):
+            _run_batch(left, name, work)
         else:
             for photo in left:
                 _run_one(photo, name, work)
@@ -74,13 +73,13 @@ def _run_one(photo: Photo, name: str, work: Work) -> None:
         work(photo)
     except (OutputError, StorageError):
         raise
-    except Exception as error:  # a row must never cost another, whatever a library raises
+    except Exception as error:  # whatever a library raises, one row must not affect others
         fail(photo, *_code_and_text(error, photo, name), name)
     photo.lineage.seconds[name] = time.perf_counter() - started
 
 
 def _code_and_text(error: Exception, photo: Photo, name: str) -> tuple[str, str]:
-    """What the lineage says of an error."""
+    """Return the lineage's code and text for an error."""
     is_allocation = isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem
     if is_allocation or isinstance(error, MemoryError):
         error = RowError(
@@ -92,13 +91,13 @@ def _code_and_text(error: Exception, photo: Photo, name: str) -> tuple[str, str]
     return "internal.error", redact("".join(traceback.format_exception(error, limit=-6)))
 
 
-def _run_together(photos: Sequence[Photo], name: str, step: Together) -> None:
-    """Work on all of them; if that raises, on each alone, so that one cannot cost another."""
+def _run_batch(photos: Sequence[Photo], name: str, step: BatchWork) -> None:
+    """Process all photos together; if that raises, one by one, so that only bad ones fail."""
     if len(photos) > 1:
         started = time.perf_counter()
         try:
             step.work(photos)
-        except Exception:  # whatever it is, alone it is told
+        except Exception:  # whatever it is, the photo that causes it reports it when run alone
             for photo in photos:
                 _run_one(photo, name, lambda photo: step.work([photo]))
         else:
@@ -110,13 +109,13 @@ def _run_together(photos: Sequence[Photo], name: str, step: Together) -> None:
 
 
 def fail(photo: Photo, code: str, message: str, stage: str) -> None:
-    """Record why a photo cannot be done, and free its pixels."""
+    """Record why a photo failed, and free its pixels."""
     row = photo.lineage
     row.status, row.error_code, row.error, row.error_stage = FAILED, code, message, stage
     photo.drop_all()
 
 
 def finish(photo: Photo) -> None:
-    """Stamp the time at which a row ended, and free its pixels."""
+    """Record the time at which a row ended, and free its pixels."""
     photo.lineage.finished_at = datetime.now(UTC)
     photo.drop_all()

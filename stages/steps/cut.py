@@ -19,7 +19,7 @@ from stages.steps.base import Work
 
 
 def cut_patches(recipe: Recipe) -> Work:
-    """Make the step that plans the patches and cuts them; an empty mask has none."""
+    """Build the step that plans the patches and cuts them; an empty mask has none."""
 
     def work(photo: Photo) -> None:
         assert photo.region is not None
@@ -33,10 +33,10 @@ def cut_patches(recipe: Recipe) -> Work:
 
 
 def _seed(photo: Photo, recipe: Recipe, index: int) -> int:
-    """Seed of patch ``index``, 0 to 2**32 - 1, from contents alone.
+    """Derive the seed of patch ``index``, 0 to 2**32 - 1, from contents alone.
 
-    These are the photo's file, what is marked on it, in whatever form, and the recipe's ``seed``:
-    the same photo comes out the same under any id and path, and recipes paint by the same chance.
+    It depends on the photo's file, the marked region and the recipe's ``seed``, but not on ids,
+    paths or other options: the same photo gives the same result, and recipes share seeds.
     """
     row = photo.lineage
     assert row.image_sha256
@@ -55,7 +55,7 @@ def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> W
     inside = plan.crop.shifted(-window.x0, -window.y0).slices
     detail, hole = (seen[inside].copy(), unknown[inside].copy()) if recipe.refiner else (None, None)
     if (unknown > 0).all():
-        # A removal copies from what is known: only what is transparent is left for that.
+        # A removal needs known pixels to copy from, so use the transparent ones.
         unknown = cut_mask(photo.region, window)
     width, height = working_size(recipe, window.width, window.height)
     return WindowPatch(
@@ -71,10 +71,11 @@ def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> W
 
 
 def _seen(photo: Photo, box: Box) -> tuple[Bytes, Bytes]:
-    """Part of the photo as models see it, ``(h, w, 3)`` uint8 sRGB, and what of it is unknown.
+    """Return a part of the photo as models see it, and the mask of its unknown pixels.
 
-    Unknown, 255 in ``(h, w)`` uint8, is what is painted anew, and what is wholly transparent: its
-    colours are nobody's choice.
+    Returns:
+        ``(h, w, 3)`` uint8 sRGB, and ``(h, w)`` uint8, 255 where pixels are to be filled or fully
+        transparent: the colours of transparent pixels are arbitrary.
     """
     assert photo.decoded is not None
     assert photo.region is not None
@@ -85,7 +86,7 @@ def _seen(photo: Photo, box: Box) -> tuple[Bytes, Bytes]:
 
 
 def _hidden(photo: Photo, box: Box) -> Bits | None:
-    """Where the photo is wholly transparent, ``(h, w)``; None: its alpha hides nothing."""
+    """Where the photo is fully transparent, ``(h, w)``; None: no alpha, or it is the mask."""
     assert photo.decoded is not None
     if photo.decoded.alpha is None or photo.alpha_is_mask:
         return None

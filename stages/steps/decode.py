@@ -10,13 +10,13 @@ from stages.codecs.decode import check_photo, decode_mask, decode_photo
 from stages.codecs.encode import converts
 from stages.codecs.repair import repaired
 from stages.photo import Photo
-from stages.pixels.masks import Bits, is_own_alpha, marked
+from stages.pixels.masks import Bits, is_own_alpha, to_region
 from stages.recipe import Recipe
 from stages.steps.base import Work
 
 
 def decode(recipe: Recipe) -> Work:
-    """Make the step that decodes masks and photo; with nothing marked, the photo stays as it is."""
+    """Build the step that decodes masks and photo; an unmarked photo is not decoded."""
 
     def work(photo: Photo) -> None:
         row, limit = photo.lineage, recipe.limits.max_megapixels
@@ -24,33 +24,35 @@ def decode(recipe: Recipe) -> Work:
         notes: list[str] = []
         photo.alpha_is_mask = is_own_alpha(row.image_uri, marks.files, recipe.mask)
         for uri, data in zip(marks.files, photo.mask_files, strict=True):
-            whole, mended = repair(data)
-            notes += [f"{each} (mask)" for each in mended]
-            drawn = decode_mask(whole, limit, uri, recipe.mask.channel, recipe.mask.polarity)
-            _unite(photo.marked, uri, marked(drawn, recipe.mask, uri))
+            repaired_data, repairs = repair(data)
+            notes += [f"{each} (mask)" for each in repairs]
+            drawn = decode_mask(
+                repaired_data, limit, uri, recipe.mask.channel, recipe.mask.polarity
+            )
+            _unite(photo.marked, uri, to_region(drawn, recipe.mask, uri))
         photo.mask_files = []
         is_empty = not any(each.any() for each in photo.marked.values())
         is_empty &= not any(marks.shapes.values())
-        source, mended = repair(photo.original)
+        source, repairs = repair(photo.original)
         if not is_empty or converts(photo.original, recipe.output.format):
             photo.original = source
             photo.decoded = decode_photo(source, limit, row.image_uri)
             row.width, row.height = photo.decoded.width, photo.decoded.height
         else:
             row.width, row.height = check_photo(source, limit, row.image_uri)
-            mended = [f"damaged, passed on as it is, without: {each}" for each in mended]
-        row.fidelity_note = "; ".join([*mended, *notes]) or None
+            repairs = [f"damaged, passed on unchanged, without: {each}" for each in repairs]
+        row.fidelity_note = "; ".join([*repairs, *notes]) or None
 
     return work
 
 
 def _repairer(recipe: Recipe) -> Callable[[bytes], tuple[bytes, list[str]]]:
-    """What becomes of a file before it is decoded, by ``limits.damage``: itself, and notes."""
+    """Return the repair function for ``limits.damage``, which returns the file and notes."""
     return repaired if recipe.limits.damage == "repair" else lambda data: (data, [])
 
 
 def _unite(regions: dict[str, Bits], uri: str, region: Bits) -> None:
-    """Add what a mask marks to that of the same size, so that many masks need no more memory."""
+    """Combine a mask with the one of the same size, so that many masks need no more memory."""
     for each in regions.values():
         if each.shape == region.shape:
             np.logical_or(each, region, out=each)

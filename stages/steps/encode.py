@@ -10,7 +10,7 @@ from stages.steps.base import Work
 
 
 def encode(recipe: Recipe) -> Work:
-    """Make the step that writes the photo as the recipe says; byte for byte if nothing changes."""
+    """Build the step that encodes the photo; an unchanged photo is copied byte for byte."""
 
     def work(photo: Photo) -> None:
         row = photo.lineage
@@ -20,7 +20,7 @@ def encode(recipe: Recipe) -> Work:
         assert photo.decoded is not None
         assert photo.changed is not None
         decoded = photo.decoded
-        made = coding.encode(
+        encoded = coding.encode(
             photo.original,
             decoded,
             photo.changed,
@@ -29,14 +29,14 @@ def encode(recipe: Recipe) -> Work:
             metadata=recipe.metadata,
             is_generative=recipe.is_generative,
         )
-        if recipe.output.fidelity == "exact" and made.fidelity == "reencoded":
+        if recipe.output.fidelity == "exact" and encoded.fidelity == "reencoded":
             raise RowError(
                 "output.not_exact",
-                f"The result for {row.image_uri} would not be exact: {made.note}.",
+                f"The result for {row.image_uri} would not be exact: {encoded.note}.",
             )
-        photo.result, row.fidelity = made.data, made.fidelity
-        notes = [row.fidelity_note, decoded.note, made.note]  # the first: what was repaired
+        photo.result, row.fidelity = encoded.data, encoded.fidelity
+        notes = [row.fidelity_note, decoded.note, encoded.note]  # the first: repairs
         row.fidelity_note = "; ".join(filter(None, notes)) or None
-        row.metadata_note = "; ".join(made.metadata_notes) or None
+        row.metadata_note = "; ".join(encoded.metadata_notes) or None
 
     return work

@@ -13,11 +13,13 @@ from stages.steps.base import Work
 
 
 def fetch(recipe: Recipe, in_memory: Mapping[str, bytes] | None = None) -> Work:
-    """Make the step that reads the photo and its masks, and notes their versions and hashes.
+    """Build the step that reads the photo and its masks, and records their versions and hashes.
 
-    Files ``in_memory``, by the names that stand for their URIs, are not read; they have no version.
+    Its errors are those of :func:`manifests.storage.row_files.fetch`.
 
-    It raises what :func:`manifests.storage.row_files.fetch` does.
+    Args:
+        recipe: the recipe to apply.
+        in_memory: name used as URI -> file content; these are not read, and have no version.
     """
     schemes = recipe.limits.schemes
 

@@ -1,4 +1,4 @@
-"""From the removal's window to the refiner's crop; decide whether refining pays."""
+"""Cuts the refiner's crop out of the removal's window, and decides whether to refine it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from stages.steps.base import Work
 
 
 def focus(recipe: Recipe) -> Work:
-    """Make the step from the window to the crop: as it was, the removal's result in its hole.
+    """Build the step from window to crop: the original crop with the removal's fill in its hole.
 
-    With ``refine.when`` = auto, a patch whose fill lacks no detail goes no further than this.
+    With ``refine.when`` = auto, a patch whose fill lacks no detail is not refined.
     """
     options = recipe.refine
     assert options is not None

@@ -9,9 +9,9 @@ from stages.weights.find import find
 
 
 def encode_prompt(recipe: Recipe) -> Work:
-    """Make the step that encodes a row's prompt: the manifest's, or else the recipe's.
+    """Build the step that encodes a row's prompt: the manifest's, or else the recipe's.
 
-    The text encoders are large, and needed once for each text: they never sit with the refiner.
+    The text encoders are large and run once per text, so they never share a GPU with the refiner.
     """
     from stages.models.refiners import load_encoder
 

@@ -13,7 +13,7 @@ from stages.steps.base import Work
 
 
 def publish(output: str, recipe: Recipe) -> Work:
-    """Make the step that stores ``<output>/images/<recipe>-<hash>/<id>.<suffix>``."""
+    """Build the step that stores ``<output>/images/<recipe>-<hash>/<id>.<suffix>``."""
     folder = f"{output}/images/{recipe.label}"
 
     def work(photo: Photo) -> None:
@@ -27,22 +27,22 @@ _SPELLINGS = {"jpeg": "jpg", "tiff": "tif", "heif": "heic"}
 
 
 def check_suffix(uri: str, recipe: Recipe) -> Work:
-    """Make the step that refuses an output whose suffix names another format than it will have."""
+    """Build the step that rejects an output whose suffix does not match the result's format."""
     name = uri.rpartition("/")[2]
-    given = name.rpartition(".")[2].lower() if "." in name else "nothing"
+    chosen = name.rpartition(".")[2].lower() if "." in name else "nothing"
 
     def work(photo: Photo) -> None:
         suffix = coding.suffix_of(photo.original, photo.lineage.image_uri, recipe.output.format)
-        if _SPELLINGS.get(given, given) != suffix:
+        if _SPELLINGS.get(chosen, chosen) != suffix:
             raise RowError(
-                "output.other_format", f"{uri} ends in {given}, but the result is a {suffix}."
+                "output.other_format", f"{uri} ends in {chosen}, but the result is a {suffix}."
             )
 
     return work
 
 
 def publish_as(uri: str) -> Work:
-    """Make the step that stores the photo at a path or URI of the user's choice."""
+    """Build the step that stores the photo at a path or URI of the user's choice."""
     return lambda photo: _store(photo, uri)
 
 

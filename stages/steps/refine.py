@@ -1,7 +1,7 @@
-"""Repair the crops' texture with a diffusion model, and judge what came of it.
+"""Repairs the crops' texture with a diffusion model, and judges the results.
 
-The removal is sure, but soft. The model starts from its result, and ``denoise`` holds it back from
-painting something new.
+The removal is reliable but soft. The model starts from its result, and ``denoise`` keeps it from
+inventing objects.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import Any
 
 from manifests.errors import RowError
 from stages.judging.reappearance import Scores, judge
-from stages.judging.retries import FLAGS, Outcome, attempt
+from stages.judging.retries import FLAGS, Outcome, refine_with_retries
 from stages.photo import CropPatch, Patch, Photo
 from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
 from stages.recipe.options import JudgeOptions
-from stages.steps.base import Together, fail
+from stages.steps.base import BatchWork, fail
 from stages.weights.find import find
 
-#: Without a judge, the first picture is taken.
+#: Without a judge, the first picture is accepted.
 _UNJUDGED = JudgeOptions(attempts=1)
 
 
-def refine(recipe: Recipe) -> Together:
-    """Make the step that refines the crops of several photos, and judges what came of it."""
+def refine(recipe: Recipe) -> BatchWork:
+    """Build the step that refines the crops of several photos, and judges the results."""
     from stages.models.refiners import load_refiner
 
     options = recipe.refine
@@ -34,8 +34,8 @@ def refine(recipe: Recipe) -> Together:
     record: dict[str, Any] = dict(refiner.record)
     has_removal = recipe.remove is not None
 
-    def score(patch: Patch, made: Bytes) -> Scores:
-        return judge(made, patch.pixels, patch.mask, has_removal)
+    def score(patch: Patch, refined: Bytes) -> Scores:
+        return judge(refined, patch.pixels, patch.mask, has_removal)
 
     def work(photos: Sequence[Photo]) -> None:
         places = [
@@ -47,18 +47,18 @@ def refine(recipe: Recipe) -> Together:
         patches = [photo.patches[index] for photo, index in places]
 
         def paint(
-            some: Sequence[int], seeds: Sequence[int], denoise: float | None
+            indices: Sequence[int], seeds: Sequence[int], denoise: float | None
         ) -> Sequence[Bytes | RowError]:
-            prompts = [places[each][0].prompt for each in some]
+            prompts = [places[each][0].prompt for each in indices]
             assert all(prompts)
             return (refiner if denoise is None else refiner.at_denoise(denoise)).refine(
-                [patches[each].pixels for each in some],
-                [patches[each].mask for each in some],
+                [patches[each].pixels for each in indices],
+                [patches[each].mask for each in indices],
                 [prompt for prompt in prompts if prompt],
                 seeds,
             )
 
-        outcomes = attempt(
+        outcomes = refine_with_retries(
             patches,
             paint,
             score if recipe.judge else None,
@@ -68,7 +68,7 @@ def refine(recipe: Recipe) -> Together:
         )
         for (photo, index), outcome in zip(places, outcomes, strict=True):
             if photo.ok:
-                _take(photo, index, outcome)
+                _apply(photo, index, outcome)
         for photo in photos:
             photo.prompt = None
             if photo.ok and photo.patches_to_refine:
@@ -76,11 +76,11 @@ def refine(recipe: Recipe) -> Together:
                 photo.lineage.refine_sigmas = list(record["sigmas"])
                 photo.lineage.refine_guidance = record["guidance"]
 
-    return Together(work)
+    return BatchWork(work)
 
 
-def _take(photo: Photo, index: int, outcome: Outcome) -> None:
-    """Take over what a patch ended with, and note how."""
+def _apply(photo: Photo, index: int, outcome: Outcome) -> None:
+    """Apply the outcome of a patch to the photo, and record it in the lineage."""
     if outcome.error:
         fail(photo, outcome.error.code, str(outcome.error), "refine")
         return

@@ -1,4 +1,4 @@
-"""Fill the masked part of each patch, by the method that the recipe names."""
+"""Fills the masked part of each patch with the recipe's removal method."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from manifests.errors import RowError
 from stages.models import Fill
 from stages.photo import Photo
 from stages.recipe import Recipe
-from stages.steps.base import Together, fail
+from stages.steps.base import BatchWork, fail
 from stages.weights.find import find
 
 
-def fill_patches(recipe: Recipe) -> Together:
-    """Make the step that fills the masked part of each patch."""
+def fill_patches(recipe: Recipe) -> BatchWork:
+    """Build the step that fills the masked part of each patch."""
     options = recipe.remove
     assert options is not None
     ref: str | None = getattr(options, "weights", None)
@@ -27,13 +27,13 @@ def fill_patches(recipe: Recipe) -> Together:
             [patch.mask for _, patch in owned],
             [patch.seed for _, patch in owned],
         )
-        for (photo, patch), made in zip(owned, filled, strict=True):
-            if not isinstance(made, RowError):
-                patch.pixels = made
+        for (photo, patch), result in zip(owned, filled, strict=True):
+            if not isinstance(result, RowError):
+                patch.pixels = result
             elif photo.ok:
-                fail(photo, made.code, str(made), "remove")
+                fail(photo, result.code, str(result), "remove")
         for photo in photos:
             if weights and photo.ok and photo.patches:
                 photo.lineage.weights[weights.name] = weights.sha256
 
-    return Together(work)
+    return BatchWork(work)

@@ -1,4 +1,4 @@
-"""Keep what a crop looked like between two steps, for people to look at."""
+"""Stores crops between two steps, for reports."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from stages.pixels.resize import scale_pixels, working_size
 from stages.recipe import Recipe
 from stages.steps.base import Work
 
-#: After the removal, in its hole of the crop; and after the refiner, the whole crop.
-Kept = Literal["removal", "refined"]
+#: The crop after the removal (its fill in the hole), or after the refiner.
+SnapshotStage = Literal["removal", "refined"]
 
-#: They are looked at, not worked with, and no WebP is longer than 16,383 px.
+#: Good enough for viewing; WebP allows at most 16,383 px per side.
 _QUALITY = 92
 _MAX_SIDE_PX = 4096
 
 
-def kept_uri(output: str, label: str, name: str, index: int, step: Kept) -> str:
-    """Where the crop of patch ``index`` of photo ``name`` is kept, by the recipe's label."""
+def snapshot_uri(output: str, label: str, name: str, index: int, step: SnapshotStage) -> str:
+    """URI of the snapshot of patch ``index`` of photo ``name``; ``label`` is the recipe's."""
     return f"{output}/steps/{label}/{name}/{index}-{step}.webp"
 
 
-def keep(output: str, recipe: Recipe, step: Kept) -> Work:
-    """Make the step that stores each patch's crop as it is now, at its size in the photo.
+def save_snapshots(output: str, recipe: Recipe, step: SnapshotStage) -> Work:
+    """Build the step that stores each patch's current crop, at its size in the photo.
 
-    Longer sides than 4096 px are scaled to that.
+    Crops with a side over 4096 px are scaled down to that.
     """
     label = recipe.label
 
@@ -39,7 +39,7 @@ def keep(output: str, recipe: Recipe, step: Kept) -> Work:
             pixels = scale_pixels(patch.pixels, *size)
             buffer = io.BytesIO()
             Image.fromarray(pixels).save(buffer, "WEBP", quality=_QUALITY)
-            uri = kept_uri(output, label, photo.lineage.id, index, step)
+            uri = snapshot_uri(output, label, photo.lineage.id, index, step)
             write(uri, buffer.getvalue())
 
     return work

@@ -9,16 +9,16 @@ import numpy as np
 from stages.codecs import encode as coding
 from stages.codecs.decode import decode_photo
 from stages.photo import Photo
-from stages.pixels.blend import mark_changed, stitch
+from stages.pixels.blend import set_changed, stitch
 from stages.pixels.resize import scale_pixels
 from stages.recipe import Recipe
 from stages.steps.base import Work
 
 
 def stitch_patches(recipe: Recipe) -> Work:
-    """Make the step that pastes the filled patches into the photo.
+    """Build the step that pastes the filled patches into the photo.
 
-    A photo that came from another actor is decoded again: its pixels did not travel.
+    A photo from another actor is decoded again, since decoded pixels are not sent.
     """
 
     def work(photo: Photo) -> None:
@@ -39,7 +39,7 @@ def stitch_patches(recipe: Recipe) -> Work:
                 decoded.space,
                 opaque=photo.alpha_is_mask,
             )
-            mark_changed(changed, patch.blend, patch.crop)
+            set_changed(changed, patch.blend, patch.crop)
         photo.decoded, photo.changed = replace(decoded, pixels=pixels), changed
 
     return work

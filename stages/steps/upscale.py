@@ -1,4 +1,4 @@
-"""Enlarge each crop to the size at which it is refined."""
+"""Resizes each crop to the refiner's size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stages.weights.find import find
 
 
 def upscale(recipe: Recipe) -> Work:
-    """Make the step that brings each crop to the size at which it is refined."""
+    """Build the step that resizes each crop to the refiner's size."""
     from stages.models.upscaler import Upscaler, to_size
 
     assert recipe.refine is not None

@@ -1,7 +1,7 @@
-"""The node's cache of weights: each entry is whole or absent, downloaded once, and verified.
+"""The node's cache of weights: each entry is complete or absent, downloaded once, and verified.
 
-The first process that needs an entry downloads it under a file lock, into a folder beside it, and
-moves that into place once it is verified. The others wait.
+The first process that needs an entry downloads it under a file lock into a temporary folder, and
+moves that into place after verification. The others wait.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What was downloaded into a folder of the cache.
+    """Downloaded weights in a folder of the cache.
 
     Attributes:
         path: the file or folder of weights, in the entry's own folder.
-        source: its URI.
-        sha256: as it was when it was downloaded.
+        source: the URI they were downloaded from.
+        sha256: their hash when they were downloaded.
     """
 
     path: Path
@@ -38,7 +38,7 @@ class Entry:
 
     @classmethod
     def read(cls, folder: Path) -> Entry | None:
-        """The entry in a folder; None: there is none, or its content was deleted."""
+        """Read the entry in a folder; None: there is none, or its content was deleted."""
         try:
             facts = json.loads((folder / "entry.json").read_text("utf-8"))
             entry = cls(folder / facts["file"], facts["source"], facts["sha256"])
@@ -48,32 +48,32 @@ class Entry:
 
     @property
     def folder(self) -> Path:
-        """What to delete so that it is downloaded again."""
+        """The entry's folder; delete it to download the weights again."""
         return self.path.parent
 
 
-def place(name: str, identity: str) -> Path:
-    """The folder for content of this identity: another hash or source gets another one."""
+def entry_folder(name: str, identity: str) -> Path:
+    """Return the folder for this identity: each hash or source has its own folder."""
     digits = hashlib.sha256(identity.encode()).hexdigest()[:12]
     return cache_folder() / f"{name or 'weights'}-{digits}"
 
 
 def entries() -> list[Entry]:
-    """All entries of this node's cache."""
-    found = (Entry.read(each.parent) for each in sorted(cache_folder().glob("*/entry.json")))
-    return [entry for entry in found if entry]
+    """List all entries of this node's cache."""
+    candidates = (Entry.read(each.parent) for each in sorted(cache_folder().glob("*/entry.json")))
+    return [entry for entry in candidates if entry]
 
 
 def ensure(folder: Path, sources: Sequence[str], pin: Pin | None) -> Entry:
-    """What a folder of the cache is for, downloaded if need be from the first source that has it.
+    """Return the entry of a folder; download it from the first working source if it is missing.
 
     Args:
-        folder: the place.
-        sources: as :func:`stages.weights.download.download` takes them.
-        pin: the hash it must have; None: the one it had when it was downloaded.
+        folder: see :func:`entry_folder`.
+        sources: URIs for :func:`stages.weights.download.download`, tried in order.
+        pin: the required hash; None: the hash when it was downloaded.
 
     Raises:
-        OSError: no source has it, or the cache cannot be written.
+        OSError: no source works, or the cache cannot be written.
         WeightsError: ``weights.wrong_hash`` or ``model.not_installed``.
     """
     entry = Entry.read(folder)
@@ -89,9 +89,9 @@ def check(path: Path, expected: Pin, *, label: str = "", read_all: bool = False)
 
     Args:
         path: the file or folder.
-        expected: its hash.
-        label: names it in the error; empty: its path does.
-        read_all: read every byte, also where size and time say that nothing changed.
+        expected: the hash it must have.
+        label: its name in the error; empty: the path.
+        read_all: read every byte even if size and modification time are unchanged.
 
     Raises:
         WeightsError: ``weights.wrong_hash``.
@@ -99,15 +99,15 @@ def check(path: Path, expected: Pin, *, label: str = "", read_all: bool = False)
     algorithm, digits = expected
     found = compute_hash(path, algorithm) if read_all else cached_hash(path, algorithm)
     if found != digits:
-        problem = f"{label or path}: {algorithm} {found}, and not {digits} as expected."
+        problem = f"{label or path}: {algorithm} {found}, not {digits} as expected."
         raise WeightsError("weights.wrong_hash", problem)
 
 
 def _fill(folder: Path, sources: Sequence[str], pin: Pin | None) -> Entry:
-    """Download, verify, and only then move into place: a kill leaves nothing that is ever used.
+    """Download, verify, then move into place, so that a killed process leaves no partial entry.
 
     Raises:
-        OSError: no source has it.
+        OSError: no source works.
         WeightsError: ``weights.wrong_hash``.
     """
     temporary = folder.with_name(f".tmp-{folder.name}")
@@ -129,10 +129,10 @@ def _fill(folder: Path, sources: Sequence[str], pin: Pin | None) -> Entry:
 
 
 def _download_any(sources: Sequence[str], folder: Path) -> tuple[str, Path]:
-    """Download the first source that can be had; returns it and its file or folder."""
+    """Download from the first source that works; return it and the file or folder."""
     problems: list[OSError] = []
     for source in sources:
-        shutil.rmtree(folder, ignore_errors=True)  # an earlier attempt's, or a killed process's
+        shutil.rmtree(folder, ignore_errors=True)  # left by an earlier source or a killed process
         folder.mkdir(parents=True)
         try:
             return source, download(source, folder)

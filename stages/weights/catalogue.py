@@ -1,7 +1,7 @@
-"""The list of known models: where each comes from, how it is recognised, and under what licence.
+"""The list of known models, with their sources, hashes and licences.
 
-It is ``catalogue.toml``. A file of the same form that ``CATALOG_CLEANUP_MODELS`` names adds to it
-or replaces entries: models of one's own, or mirrors of these within a company.
+It is ``catalogue.toml``. A file of the same format named by ``CATALOG_CLEANUP_MODELS`` adds or
+replaces entries: own models, or a company's mirrors of the listed ones.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from manifests.errors import WeightsError
 
-_OWN_LIST = "CATALOG_CLEANUP_MODELS"
+_OWN_LIST_VARIABLE = "CATALOG_CLEANUP_MODELS"
 
 #: ``(algorithm, hex digits)`` that a file or folder must have.
 Pin = tuple[str, str]
@@ -27,24 +27,24 @@ class Model(BaseModel):
     """One known model.
 
     Attributes:
-        name: what recipes call it.
+        name: its name in recipes.
         kind: the section of a recipe that uses it.
         format: ``diffusers`` is a folder, the others are files. TorchScript and pickles can run
             code when they are loaded, so they need a pin.
         title: a description for people.
-        licence: its name.
-        licence_url: its text.
+        licence: the licence's name.
+        licence_url: where the licence's text is.
         commercial: whether the licence allows commercial use of the model as it is.
-        sources: URIs as :func:`stages.weights.download.download` takes them, tried in order; empty:
-            ``how`` says where to get it.
-        page: where it is described, and, if gated, where its licence is accepted.
+        sources: URIs for :func:`stages.weights.download.download`, tried in order; empty: see
+            ``how``.
+        page: its web page, where the licence of a gated model is accepted.
         size: bytes to download; 0: unknown.
-        sha256: of the file, or of the folder as :func:`stages.weights.hashes.compute_hash` counts
-            it; the pin.
-        md5: the pin where no sha256 is known.
-        gated: whether its owner asks for the licence to be accepted first.
+        sha256: required hash of the file, or of the folder as
+            :func:`stages.weights.hashes.compute_hash` computes it.
+        md5: required hash if no sha256 is known.
+        gated: whether the licence must be accepted on its page before downloading.
         env: environment variable that names a local file to use instead.
-        how: how to get it by hand.
+        how: how to get it manually.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,15 +74,15 @@ class Model(BaseModel):
 
     @property
     def is_pinned(self) -> bool:
-        """Whether what is loaded can only be what was listed: by a hash, or by a hub's commits."""
+        """Whether its content is fixed, by a hash or by commits of a hub."""
         fixed = (commit_of(source) for source in self.sources)
         return self.pin is not None or (bool(self.sources) and all(fixed))
 
     @property
     def content(self) -> str:
-        """Its content, in the format of a recipe's ``weights_pin``; empty: unknown before download.
+        """Its content in the format of a recipe's ``weights_pin``; empty: unknown before download.
 
-        It is unknown if the sources name different commits.
+        It is also unknown if the sources name different commits.
         """
         if self.pin:
             return ":".join(self.pin)
@@ -92,7 +92,7 @@ class Model(BaseModel):
 
     @property
     def runs_code(self) -> bool:
-        """Whether loading it can run code that its author chose."""
+        """Whether loading it can run its author's code."""
         return self.format in ("torchscript", "pickle")
 
     @property
@@ -105,25 +105,25 @@ _Models = TypeAdapter(dict[str, Model])
 
 
 def repo_and_revision(uri: str) -> tuple[str, str]:
-    """``("org/repo", "revision")`` of ``hf://org/repo[@revision]``; both empty for other URIs."""
+    """Split ``hf://org/repo[@revision]``; both parts are empty for other URIs."""
     match = re.fullmatch("hf://([^@]+)@?(.*)", uri, re.IGNORECASE)
     return (match[1], match[2]) if match else ("", "")
 
 
 def commit_of(source: str) -> str:
-    """The commit that a hub's URI names by its 40 hex digits; empty for a branch, tag or others."""
+    """Return the commit, 40 hex digits, in a hub's URI; empty for a branch, tag or other URI."""
     revision = repo_and_revision(source)[1]
     return revision if re.fullmatch("[0-9a-f]{40}", revision) else ""
 
 
-def known() -> dict[str, Model]:
-    """Every known model by name, one's own included.
+def known_models() -> dict[str, Model]:
+    """Return all known models by name, including those of ``CATALOG_CLEANUP_MODELS``.
 
     Raises:
-        WeightsError: ``weights.missing``, ``CATALOG_CLEANUP_MODELS`` names no such file.
+        WeightsError: ``weights.missing``, that file does not exist or is invalid.
     """
     table = tomllib.loads((resources.files(__package__) / "catalogue.toml").read_text("utf-8"))
-    own = os.environ.get(_OWN_LIST)
+    own = os.environ.get(_OWN_LIST_VARIABLE)
     try:
         if own:
             table |= tomllib.loads(Path(own).read_text("utf-8"))
@@ -134,4 +134,4 @@ def known() -> dict[str, Model]:
         problem = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
     except (OSError, ValueError, TypeError) as error:
         problem = str(error)
-    raise WeightsError("weights.missing", f"{_OWN_LIST}={own}: {problem}.")
+    raise WeightsError("weights.missing", f"{_OWN_LIST_VARIABLE}={own}: {problem}.")

@@ -1,7 +1,7 @@
-"""Downloads weights onto this machine: from HTTP, S3, or a model hub; logs its progress.
+"""Downloads weights from HTTP, S3 or a model hub, and logs the progress.
 
-Each source is copied into an empty folder that nobody reads yet; :mod:`stages.weights.cache`
-verifies the result and moves it into place.
+Each source is copied into an empty temporary folder; :mod:`stages.weights.cache` verifies the
+result and moves it into place.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-#: Of files that can run code when loaded, as pickles and TorchScript do.
+#: Suffixes of files that can run code when loaded, such as pickles and TorchScript.
 CODE_SUFFIXES = frozenset({".pt", ".pth", ".pt2", ".ckpt", ".bin", ".pkl", ".pickle", ".th"})
 
-_ATTEMPTS = 3
-_PAUSE_SECONDS = 1.0
-_TIMEOUT_SECONDS = 60.0
-_SECONDS_PER_LINE = 5.0
-_SIZE = "%s: %d files, %.0f MB"
+_MAX_ATTEMPTS = 3
+_FIRST_PAUSE_S = 1.0
+_TIMEOUT_S = 60.0
+_LOG_INTERVAL_S = 5.0
+_SIZE_MESSAGE = "%s: %d files, %.0f MB"
 
 
 class GatedError(OSError):
-    """The owner asks for something first: a licence accepted, or a login."""
+    """The owner requires an accepted licence or a login."""
 
 
 class _TransientError(OSError):
-    """The same request may succeed later."""
+    """The request may succeed if repeated."""
 
 
 def download(source: str, folder: Path) -> Path:
@@ -61,13 +61,13 @@ def download(source: str, folder: Path) -> Path:
 
     Args:
         source: ``https://…``, ``s3://…`` (an object, or a folder), ``hf://org/repo[@revision]``.
-        folder: exists, and is empty.
+        folder: an existing, empty folder.
 
     Returns:
-        The file or folder, somewhere in ``folder``.
+        The file or folder, inside ``folder``.
 
     Raises:
-        OSError: it cannot be had; :class:`GatedError` if its owner refuses.
+        OSError: the download failed; :class:`GatedError` if access was denied.
         WeightsError: ``model.not_installed``, the hub's library is missing.
     """
     scheme = scheme_of(source)
@@ -79,10 +79,10 @@ def download(source: str, folder: Path) -> Path:
 
 
 def version(source: str) -> str:
-    """Changes when the source does, where that can be asked for cheaply: in S3. Else empty.
+    """Return a text that changes when an S3 source changes; empty for other schemes.
 
     Raises:
-        OSError: it cannot be had.
+        OSError: the source cannot be read.
     """
     if scheme_of(source) != "s3":
         return ""
@@ -91,11 +91,11 @@ def version(source: str) -> str:
     return hashlib.sha256(repr(sorted(objects.listing(source).items())).encode()).hexdigest()
 
 
-def worth_fetching(names: Iterable[str]) -> list[str]:
-    """Of a folder's files those that are needed.
+def needed_files(names: Iterable[str]) -> list[str]:
+    """Select the files of a model's folder that are needed.
 
-    Pickles are left out where there is safetensors beside them. Of a diffusers pipeline, the whole
-    model in one file, which lies beside the folders of its parts, is left out.
+    Pickles in a folder with safetensors are omitted. In a diffusers pipeline, single-file copies
+    of the full model in the top folder are omitted.
     """
     kept = [name for name in names if not any(p[0] == "." for p in PurePosixPath(name).parts)]
     safe = {PurePosixPath(name).parent for name in kept if name.endswith(".safetensors")}
@@ -111,11 +111,11 @@ def worth_fetching(names: Iterable[str]) -> list[str]:
 
 @contextmanager
 def _progress(source: str, folder: Path) -> Iterator[None]:
-    """Log every few seconds how much is in ``folder``, as long as the block runs."""
+    """Log the size of ``folder`` every few seconds while the block runs."""
     done = Event()
 
     def watch() -> None:
-        while not done.wait(_SECONDS_PER_LINE):
+        while not done.wait(_LOG_INTERVAL_S):
             with suppress(FileNotFoundError):  # renamed meanwhile
                 size = sum(each.stat().st_size for each in folder.rglob("*") if each.is_file())
                 _log.info("%s: %.0f MB so far", source, size / 1e6)
@@ -133,8 +133,8 @@ def _from_web(url: str, folder: Path) -> Path:
     path = folder / (unquote(urlsplit(url).path.rpartition("/")[2]).replace("/", "_") or "weights")
     retrying = Retrying(
         retry=retry_if_exception_type(_TransientError),
-        stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_exponential(_PAUSE_SECONDS),
+        stop=stop_after_attempt(_MAX_ATTEMPTS),
+        wait=wait_exponential(_FIRST_PAUSE_S),
         before_sleep=before_sleep_log(_log, logging.INFO),
         reraise=True,
     )
@@ -145,10 +145,10 @@ def _from_web(url: str, folder: Path) -> Path:
 def _get(url: str, path: Path) -> None:
     request = Request(url, headers={"User-Agent": "catalog-cleanup"})  # noqa: S310 - http or https
     try:
-        with urlopen(request, timeout=_TIMEOUT_SECONDS) as answer, path.open("wb") as file:  # noqa: S310 - as above
-            total = int(answer.headers.get("Content-Length") or 0)
-            _log.info(_SIZE, url, 1, total / 1e6)
-            shutil.copyfileobj(answer, file)
+        with urlopen(request, timeout=_TIMEOUT_S) as response, path.open("wb") as file:  # noqa: S310 - as above
+            total = int(response.headers.get("Content-Length") or 0)
+            _log.info(_SIZE_MESSAGE, url, 1, total / 1e6)
+            shutil.copyfileobj(response, file)
             if total and file.tell() != total:
                 raise OSError(f"the connection ended after {file.tell():,} of {total:,} bytes")
     except HTTPError as error:
@@ -164,8 +164,8 @@ def _from_s3(uri: str, folder: Path) -> Path:
 
     listing = objects.listing(uri)
     path = folder / unquote(uri.rstrip("/").rpartition("/")[2])
-    names = [""] if "" in listing else worth_fetching(listing)
-    _log.info(_SIZE, uri, len(names), sum(listing[name][0] for name in names) / 1e6)
+    names = [""] if "" in listing else needed_files(listing)
+    _log.info(_SIZE_MESSAGE, uri, len(names), sum(listing[name][0] for name in names) / 1e6)
     for name in names:
         target = path / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -174,7 +174,7 @@ def _from_s3(uri: str, folder: Path) -> Path:
 
 
 def _from_hub(uri: str, folder: Path) -> Path:
-    """Copy what is needed of a repository, and compare it with the hashes that the hub lists."""
+    """Download the needed files of a repository, and check them against the hub's hashes."""
     load_module("huggingface_hub.utils", uri).disable_progress_bars()
     repo, revision = repo_and_revision(uri)
     path = folder / repo.rpartition("/")[2]
@@ -182,26 +182,26 @@ def _from_hub(uri: str, folder: Path) -> Path:
     with _hub_errors(repo):
         info = hub.model_info(repo, revision=revision or None, files_metadata=True)
         sizes = {each.rfilename: each.size or 0 for each in info.siblings or []}
-        names = worth_fetching(sizes)
-        _log.info(_SIZE, uri, len(names), sum(sizes[name] for name in names) / 1e6)
+        names = needed_files(sizes)
+        _log.info(_SIZE_MESSAGE, uri, len(names), sum(sizes[name] for name in names) / 1e6)
         patterns = [glob.escape(name) for name in names]
         hub.snapshot_download(repo, revision=info.sha, allow_patterns=patterns, local_dir=path)
-        found = hub.verify_repo_checksums(repo, revision=info.sha, local_dir=path)
-    wrong = [each["path"] for each in found.mismatches] + sorted({*names} & {*found.missing_paths})
+        check = hub.verify_repo_checksums(repo, revision=info.sha, local_dir=path)
+    wrong = [each["path"] for each in check.mismatches] + sorted({*names} & {*check.missing_paths})
     if wrong:
         raise OSError(f"{', '.join(wrong)}: not the content that the hub lists")
-    shutil.rmtree(path / ".cache", ignore_errors=True)  # the hub library's notes
+    shutil.rmtree(path / ".cache", ignore_errors=True)  # the hub library's metadata
     return path
 
 
 @contextmanager
 def _hub_errors(repo: str) -> Iterator[None]:
-    """Translate what the hub's library and its HTTP library raise into OSErrors."""
+    """Translate errors of the hub's library and its HTTP library into OSErrors."""
     try:
         yield
-    except Exception as error:  # its HTTP library changes with its versions, and so do the errors
-        answer = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
-        status = getattr(answer, "status_code", 0)
+    except Exception as error:  # its HTTP library, and thus the errors, depends on its version
+        response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
+        status = getattr(response, "status_code", 0)
         reason = f"HTTP {status}" if status else str(error).strip().partition("\n")[0]
         if status in (401, 403):
             page = f"Its page is https://huggingface.co/{repo}"

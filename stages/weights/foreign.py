@@ -1,7 +1,8 @@
-"""Recognises files given as weights that are something else, without loading them.
+"""Identifies files that are not usable as weights, without loading them.
 
-By the first bytes of each format: GGUF, HDF5 and archives have magic numbers; ONNX and Core ML are
-protocol buffers whose first field is a small version number; safetensors begins with a JSON header.
+It uses the first bytes of each format: GGUF, HDF5 and archives have magic numbers; ONNX and Core ML
+are protocol buffers whose first field is a small version number; safetensors begins with a JSON
+header.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from pathlib import Path
 
 from stages.extras import load_module
 
-#: What can be read where a network is one file.
+#: Supported formats of single files, for error texts.
 SINGLE_FILES = "safetensors, TorchScript and PyTorch's state dicts can be read"
 
 _HEAD_BYTES = 512
 
-#: Pattern of a file's head -> what the file is; the first that matches counts.
+#: Pattern of a file's head -> description of the file; the first match counts.
 _HEADS = {
     rb"GGUF|GGML": "a GGUF file",
     rb"version https://git-lfs": "a pointer of git-lfs, and not the file itself (`git lfs pull`)",
@@ -35,7 +36,7 @@ _HEADS = {
     rb"[^\x00-\x08\x0b\x0e-\x1f\xc0\xc1\xf5-\xff]{17,}\Z": "a text",
 }
 
-#: Name of a file in a folder or ZIP -> what that is; PyTorch's own ZIPs have none of them.
+#: Name of a file in a folder or ZIP -> description of the folder or ZIP; none is in PyTorch's ZIPs.
 _MEMBERS = {
     "model_index.json": "a diffusers pipeline",
     "saved_model.pb": "a SavedModel of TensorFlow",
@@ -46,12 +47,12 @@ _MEMBERS = {
 _LORA = re.compile(r"lora_[AB]\.|lora[_.](down|up)|\.hada_w|\.lokr_w")
 _DIFFUSION = re.compile(r"double_blocks\.|single_transformer_blocks\.|model\.diffusion_model\.")
 
-#: Library errors with one of these advise to switch off what keeps strangers' code from running.
+#: Library errors with one of these advise disabling a protection against untrusted code.
 _BAD_ADVICE = ("weights_only", "safe_globals", "trust_remote_code", "allow_pickle", "safetensors=")
 
 
 def kind_of(path: Path) -> str:
-    """What a file or folder is, with its article; empty where it may be a network's weights."""
+    """Describe a file or folder, with an article; empty if it may be a network's weights."""
     if path.is_dir():
         single = "a single model" if (path / "config.json").is_file() else ""
         kind = _kind_of_members(each.name for each in path.iterdir()) or single
@@ -74,7 +75,7 @@ def _kind_of_members(names: Iterable[str]) -> str:
 
 
 def _safetensors_names(path: Path) -> list[str]:
-    """The tensors' names; none if the header is damaged, which loading will report."""
+    """Read the tensors' names; empty if the header is damaged, which loading will report."""
     library = load_module("safetensors", str(path))
     try:
         with library.safe_open(path, framework="numpy") as file:
@@ -84,7 +85,7 @@ def _safetensors_names(path: Path) -> list[str]:
 
 
 def kind_of_names(names: Iterable[str]) -> str:
-    """What a set of tensors is, by their names: a LoRA, a diffusion model; else empty."""
+    """Describe a set of tensors by their names: a LoRA, a diffusion model; else empty."""
     text = "\n".join(map(str, names))
     if _LORA.search(text):
         return "a LoRA, which is of use only beside its model"
@@ -92,9 +93,9 @@ def kind_of_names(names: Iterable[str]) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """A library's reason in a line, for a sentence; never its advice to switch off a protection."""
+    """Summarise a library's error in one line, without advice to disable a protection."""
     text = str(error).strip()
     if any(word in text for word in _BAD_ADVICE):
-        return "it holds more than tensors, or is no file of PyTorch"
+        return "it contains more than tensors, or is not a PyTorch file"
     lines = text.splitlines() or [type(error).__name__]
     return lines[0][:200].rstrip(".: ")

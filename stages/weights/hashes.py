@@ -1,7 +1,7 @@
-"""Hashes of weights, each computed once per node however many actors ask.
+"""Hashes of weights, each computed once per node regardless of the number of actors.
 
-A hash is remembered in the process and, beside the cached weights, on disk, for as long as name,
-size and modification time of every file stay the same.
+A hash is cached in the process and on disk for as long as name, size and modification time of
+every file stay the same.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ def cache_folder() -> Path:
 
 
 def node_lock(name: str) -> BaseFileLock:
-    """The lock of this name, which all processes of this node share.
+    """Return the lock of this name, shared by all processes of this node.
 
     Raises:
-        OSError: there is no place for it.
+        OSError: the lock's folder cannot be created.
     """
     folder = cache_folder() / "locks"
     folder.mkdir(parents=True, exist_ok=True)
@@ -36,30 +36,30 @@ def node_lock(name: str) -> BaseFileLock:
 
 
 def cached_hash(path: Path, algorithm: str = "sha256") -> str:
-    """The hash of a file or folder as :func:`compute_hash` makes it, or as it is remembered.
+    """Return the hash of a file or folder from the cache, or compute it with :func:`compute_hash`.
 
     Args:
-        path: what to hash.
+        path: a file or folder.
         algorithm: a name that hashlib knows.
 
     Raises:
         OSError: it cannot be read.
     """
     path = path.resolve()
-    if known := _recall(_key(path, algorithm)):
-        return known
-    with ExitStack() as stack:  # so that of 100 actors one reads 24 GB
-        with suppress(OSError):  # without a place for the lock, all may
+    if cached := _recall(_key(path, algorithm)):
+        return cached
+    with ExitStack() as stack:  # so that only one of 100 actors reads 24 GB
+        with suppress(OSError):  # without a lock, all of them do
             stack.enter_context(node_lock(hashlib.sha256(str(path).encode()).hexdigest()[:24]))
         key = _key(path, algorithm)
         return _recall(key) or _keep(key, compute_hash(path, algorithm))
 
 
 def compute_hash(path: Path, algorithm: str = "sha256") -> str:
-    """The hash of a file, or of a folder: over the sorted relative names and hashes of its files.
+    """Hash a file, or a folder by the sorted relative names and hashes of its files.
 
-    Every byte is read, whatever is remembered. Hidden files do not count, since tools leave their
-    notes in them.
+    Every byte is read; the cache is not used. Hidden files do not count, since tools store
+    metadata in them.
     """
     if not path.is_dir():
         with path.open("rb") as file:
@@ -71,12 +71,12 @@ def compute_hash(path: Path, algorithm: str = "sha256") -> str:
 
 
 def remember(path: Path, algorithm: str, value: str) -> None:
-    """Let :func:`cached_hash` know what was hashed elsewhere, before it was moved to its place."""
+    """Cache a hash that was computed before the file or folder was moved to ``path``."""
     _keep(_key(path.resolve(), algorithm), value)
 
 
 def files_in(path: Path) -> list[tuple[str, Path]]:
-    """The file, or the folder's files that are not hidden, with relative names, by name."""
+    """List the file, or the folder's visible files, with relative names, sorted by name."""
     if not path.is_dir():
         return [("", path)]
     found = ((each.relative_to(path), each) for each in path.rglob("*") if each.is_file())
@@ -85,7 +85,7 @@ def files_in(path: Path) -> list[tuple[str, Path]]:
 
 
 def _key(path: Path, algorithm: str) -> str:
-    """Changes when a file is added, removed or written to; the name of the note on disk."""
+    """Compute the cache key, which changes when a file is added, removed or written to."""
     stats = ((name, each.stat()) for name, each in files_in(path))
     lines = (f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n" for name, stat in stats)
     return hashlib.sha256(f"{path}\0{algorithm}\n{''.join(lines)}".encode()).hexdigest()
@@ -96,7 +96,7 @@ def _note(key: str) -> Path:
 
 
 def _recall(key: str) -> str:
-    """The hash that is remembered; empty: none."""
+    """Return the cached hash; empty: none."""
     if key not in _memo:
         with suppress(OSError, ValueError):
             _memo[key] = _note(key).read_text("ascii")
@@ -104,7 +104,7 @@ def _recall(key: str) -> str:
 
 
 def _keep(key: str, value: str) -> str:
-    """Remember; where nothing can be written, in this process only. Returns the value."""
+    """Cache a value, on disk if possible, else in this process only; return it."""
     _memo[key] = value
     with suppress(OSError):
         note = str(_note(key))

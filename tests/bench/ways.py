@@ -19,7 +19,7 @@ from PIL import Image
 from manifests.errors import RowError
 from stages.models.lama import Lama
 from stages.models.refiners import loading
-from stages.models.refiners.batches import scheduler_as_is
+from stages.models.refiners.batches import unshifted_scheduler
 from stages.models.refiners.flux_fill import FluxFill
 from stages.models.refiners.prompts import Prompt, to_floats
 from stages.recipe.options import FluxFillOptions, LamaOptions
@@ -142,12 +142,14 @@ def _flux_fill(options: dict[str, Any], load: Load) -> Way:
     dtype: torch.dtype = getattr(torch, chosen.dtype)
     fp8 = loading.fp8_config(dtype, load.device) if chosen.fp8 else None
     # Drawn in bfloat16 for each way: in float32 other weights would be drawn.
-    pipe = make_flux_fill(scheduler_as_is(), load.device, torch.bfloat16, tiny=load.tiny).to(dtype)
+    pipe = make_flux_fill(unshifted_scheduler(), load.device, torch.bfloat16, tiny=load.tiny).to(
+        dtype
+    )
     if fp8:
         from torchao.quantization import quantize_  # not every installation has it
 
         quantize_(pipe.transformer, fp8.get_apply_tensor_subclass())
-    refiner = FluxFill.switched(pipe, chosen, load.device, dtype)
+    refiner = FluxFill.from_pipe(pipe, chosen, load.device, dtype)
     embeds, pooled = map(to_floats, _random_prompt(pipe, load))
     prompt = Prompt(embeds, pooled, np.zeros((0, 0), np.float32), "")
     return lambda pixels, masks: refiner.refine(

@@ -11,7 +11,7 @@ import pytest
 from selenium import webdriver
 
 from stages.recipe import Recipe
-from stages.steps.snapshots import kept_uri
+from stages.steps.snapshots import snapshot_uri
 from tests.browser.output_folders import chromium, clean_here, write_page
 from tests.browser.page import BAD, NAMES, NOTE, TELEA, open_page
 from tests.support import DEMO, encoded, write
@@ -37,7 +37,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = write(folder / "manifest.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
     for recipe in (Recipe.load("navier-stokes"), TELEA):
         clean_here(manifest, folder / "out", recipe)
-    kept = Path(kept_uri(str(folder / "out"), TELEA.label, NAMES[1], 0, "removal"))
+    kept = Path(snapshot_uri(str(folder / "out"), TELEA.label, NAMES[1], 0, "removal"))
     write(kept, encoded(np.zeros((90, 90, 3), np.uint8), format="WEBP"))  # as if for a refiner
     return folder / "out"
 

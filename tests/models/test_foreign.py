@@ -99,7 +99,7 @@ def test_folders_where_a_file_is_needed_are_named(flux_folder: Path, tmp_path: P
         _ = find(str(flux_folder)).file
     write(tmp_path / "saved" / "saved_model.pb", b"")
     with pytest.raises(
-        WeightsError, match="is the folder of a SavedModel of TensorFlow, and holds 0 files"
+        WeightsError, match="is the folder of a SavedModel of TensorFlow, and contains 0 files"
     ):
         _ = find(str(tmp_path / "saved")).file
     write(tmp_path / "unet" / "config.json", b"{}")

@@ -14,7 +14,7 @@ from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
 from manifests.errors import WeightsError
 from stages.models.refiners import Encoder, load_encoder, load_refiner, loading
-from stages.models.refiners.batches import scheduler_as_is
+from stages.models.refiners.batches import unshifted_scheduler
 from stages.models.refiners.flux2_klein import Flux2Klein
 from stages.models.refiners.flux_fill import FluxFill, FluxPrompts
 from stages.models.refiners.prompts import Prompt
@@ -215,7 +215,7 @@ def test_without_the_libraries_it_says_how_to_get_them(
 def test_full_size_runs_in_bfloat16() -> None:
     """The published architecture, 11.9 B parameters, random: says nothing about pictures."""
     device, dtype = torch.device("cuda"), torch.bfloat16
-    pipe = make_flux_fill(scheduler_as_is(), device, dtype)
+    pipe = make_flux_fill(unshifted_scheduler(), device, dtype)
     assert 11.8e9 < sum(weights.numel() for weights in pipe.transformer.parameters()) < 12.0e9
     refiner = FluxFill(pipe, FluxFillOptions(steps=2), device, dtype)
     pixels, masks = make_crops(2, 1024, 1024)

@@ -56,7 +56,7 @@ def test_each_way_to_run_a_network_is_timed_and_compared(tmp_path: Path) -> None
     found = _figures(tmp_path, "tests.bench.gpu", *tiny, code=2)
     (missed,) = (each for each in found if "note" in each)
     assert missed["way"] == "fp8"
-    assert "refine.fp8 takes a GPU" in missed["note"]
+    assert "refine.fp8 needs a GPU" in missed["note"]
     timed = {(each["network"], each["way"], each["batch"]): each for each in found
              if "seconds" in each}  # fmt: skip
     assert len(timed) == 9

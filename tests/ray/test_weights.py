@@ -26,13 +26,13 @@ from manifests.storage.row_files import write as store
 from stages.recipe import Recipe
 from stages.weights import download, hashes
 from stages.weights.cache import entries
-from stages.weights.catalogue import known
+from stages.weights.catalogue import known_models
 from stages.weights.find import (
     Weights,
     find,
-    licences,
-    of_recipe,
+    noncommercial_models,
     presumed_model,
+    weights_of,
     with_absolute_paths,
 )
 from tests.support import write
@@ -53,7 +53,7 @@ def error_from_code(ref: str) -> WeightsError:
 
 
 def test_the_list_holds_what_is_known_and_nothing_can_be_used_unchecked() -> None:
-    models = known()
+    models = known_models()
     assert set(models) == {
         "big-lama",
         "flux1-fill-dev",
@@ -87,7 +87,7 @@ def test_many_processes_download_once(listed: Path, web: Web) -> None:
 @pytest.mark.parametrize("name", ["big-lama", "by-md5", "mirrored"])
 def test_a_listed_model_is_fetched_checked_and_kept(listed: Path, web: Web, name: str) -> None:
     found = find(name)
-    assert found == Weights(found.path, SHA256, name, known()[name])
+    assert found == Weights(found.path, SHA256, name, known_models()[name])
     assert found.path.read_bytes() == WEIGHTS
     web.files.clear()
     assert find(name) == found
@@ -123,7 +123,7 @@ def test_a_dropped_connection_is_tried_again_and_leaves_nothing(
 def test_a_slow_download_reports_how_far_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "_SECONDS_PER_LINE", 0.05)
+    monkeypatch.setattr(download, "_LOG_INTERVAL_S", 0.05)
     write(tmp_path / "model" / "vae" / "net.safetensors", WEIGHTS * 2)
     reported = Event()
 
@@ -366,13 +366,13 @@ def recipe(*options: str) -> Recipe:
 
 
 def test_the_parts_of_a_recipe_that_need_weights() -> None:
-    assert of_recipe(recipe()) == []
-    assert of_recipe(recipe("upscale.method=lanczos")) == []
+    assert weights_of(recipe()) == []
+    assert weights_of(recipe("upscale.method=lanczos")) == []
     every = recipe(
         "remove.method=lama", "upscale.method=model", "upscale.weights=a.pth",
         "refine.method=flux-fill",
     )  # fmt: skip
-    assert of_recipe(every) == [
+    assert weights_of(every) == [
         ("remove", "big-lama"),
         ("upscale", "a.pth"),
         ("refine", "flux1-fill-dev"),
@@ -380,22 +380,22 @@ def test_the_parts_of_a_recipe_that_need_weights() -> None:
 
 
 def test_a_copy_of_a_model_not_for_sale_is_presumed_to_be_under_its_licence() -> None:
-    models, copy = known(), "s3://bucket/copy"
+    models, copy = known_models(), "s3://bucket/copy"
     fill, klein = recipe("refine.method=flux-fill"), recipe("refine.method=flux2-klein")
     assert presumed_model(fill, "refine", copy) == models["flux1-fill-dev"]
     assert presumed_model(fill, "refine", "flux2-klein-4b") == models["flux2-klein-4b"]
     assert presumed_model(klein, "refine", copy) is None
-    assert [(section, model.name) for section, model in licences(fill)] == [
+    assert [(section, model.name) for section, model in noncommercial_models(fill)] == [
         ("refine", "flux1-fill-dev")
     ]
-    assert licences(klein) == []
+    assert noncommercial_models(klein) == []
 
 
 def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "mine.pt", WEIGHTS)
     monkeypatch.chdir(tmp_path)
     made = with_absolute_paths(recipe("remove.method=lama", "remove.weights=mine.pt"))
-    assert of_recipe(made) == [("remove", str(tmp_path / "mine.pt"))]
+    assert weights_of(made) == [("remove", str(tmp_path / "mine.pt"))]
     for ref in ("big-lama", "none.pt", "s3://bucket/mine.pt"):
         same = recipe("remove.method=lama", f"remove.weights={ref}")
         assert with_absolute_paths(same) == same

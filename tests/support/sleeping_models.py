@@ -18,7 +18,7 @@ import numpy.typing as npt
 from stages.photo import Photo
 from stages.pipeline import steps
 from stages.recipe import Recipe
-from stages.steps.base import Step, Together, Work
+from stages.steps.base import BatchWork, Step, Work
 
 #: When each photo of an actor was begun, and when it was done, in s: shape (photos, 2).
 Times = npt.NDArray[np.float64]
@@ -47,7 +47,7 @@ class SleepingModels:
             if step.name != "remove":
                 made.append(step)
                 continue
-            made.append(replace(step, pool="small_gpu", make=_slowed(step.make, self.remove_s)))
+            made.append(replace(step, pool="small_gpu", build=_slowed(step.build, self.remove_s)))
             made.append(Step("refine", "large_gpu", _waiting(self.refine_s, self.trace)))
         return made
 
@@ -60,18 +60,18 @@ def read_traces(folder: Path) -> list[Times]:
     ]
 
 
-def _slowed(make: Callable[[], Work | Together], seconds: float) -> Callable[[], Together]:
-    def made() -> Together:
-        fill = make()
-        assert isinstance(fill, Together), "the step `remove` takes photos together"
+def _slowed(build: Callable[[], Work | BatchWork], seconds: float) -> Callable[[], BatchWork]:
+    def built() -> BatchWork:
+        fill = build()
+        assert isinstance(fill, BatchWork), "the step `remove` takes photos together"
 
         def slowed(photos: Sequence[Photo]) -> None:
             fill.work(photos)
             time.sleep(seconds * len(photos))
 
-        return Together(slowed)
+        return BatchWork(slowed)
 
-    return made
+    return built
 
 
 def _waiting(seconds: float, trace: Path | None) -> Callable[[], Work]:

@@ -1,8 +1,8 @@
-"""Refiners repair texture where a removal left it soft.
+"""Interface of the refiners, which repair texture where a removal left it soft.
 
-The module that a refiner's options name as ``loader`` offers ``load(folder, options, device)`` and
-``load_encoder(folder, options, device)``. The text encoders are apart since they are as large as
-the model itself, and run once per distinct prompt.
+The module that a refiner's options name as ``loader`` defines ``load(folder, options, device)`` and
+``load_encoder(folder, options, device)``. The text encoders are loaded separately since they are as
+large as the model itself, and run once per distinct prompt.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ class Refiner(Protocol):
         prompts: Sequence[Prompt],
         seeds: Sequence[int],
     ) -> list[Bytes | RowError]:
-        """Paint the masked part of each crop anew, starting from what is there.
+        """Regenerate the masked part of each crop, starting from its current pixels.
 
-        Crops of one size run together; a crop's result does not depend on which others do.
+        Crops of one size run together; a crop's result does not depend on the others.
 
         Args:
             pixels: ``(h, w, 3)`` uint8 RGB each, h and w multiples of 16.
-            masks: ``(h, w)`` uint8 each; paint from 128 on.
+            masks: ``(h, w)`` uint8 each; 128 and above is regenerated.
             prompts: one per crop, from this refiner's :class:`Encoder`.
             seeds: one per crop, 0 to 2**32 - 1.
 
         Returns:
-            Whole pictures of the same sizes, in order. Their unmasked part differs from the
-            input: paste only the masked one. Or the error of a crop that cannot be done:
+            Full pictures of the same sizes, in order. Their unmasked part may differ from the
+            input: paste only the masked one. For a crop that fails, the error instead:
             ``model.out_of_memory`` or ``model.bad_output``.
 
         Raises:
-            ValueError: a size, a type or a count is wrong, which is the caller's fault.
+            ValueError: a size, type or count is wrong, which is the caller's fault.
         """
         ...
 
     def at_denoise(self, denoise: float) -> Refiner:
-        """The same model, which starts from another noise level; nothing is loaded anew."""
+        """Return the same model with another starting noise level; nothing is loaded again."""
         ...
 
     @property
     def record(self) -> dict[str, object]:
-        """What the lineage says about how it ran: JSON values."""
+        """Settings to record in the lineage, as JSON values."""
         ...
 
 
@@ -61,7 +61,7 @@ class Encoder(Protocol):
     """The text encoders of a refiner."""
 
     def encode(self, text: str) -> Prompt:
-        """Read a text, up to 512 tokens; what is longer is cut."""
+        """Encode a text; it is truncated to 512 tokens."""
         ...
 
 
@@ -69,13 +69,13 @@ def load_refiner(options: RefineOptions, folder: Path, device: str | None = None
     """Load the model from a diffusers folder, without its text encoders.
 
     Args:
-        options: say which model, and how it runs.
+        options: the recipe's section [refine].
         folder: a pipeline as ``save_pretrained`` writes it: safetensors, never from the network.
-        device: of torch; None: the first GPU, or the CPU where there is none.
+        device: a torch device; None: the first GPU, else the CPU.
 
     Raises:
-        WeightsError: ``weights.unusable``, ``model.unavailable`` for a switch that cannot be had
-            here, ``model.out_of_memory`` or ``model.not_installed``.
+        WeightsError: ``weights.unusable``, ``model.unavailable`` for an option that is not
+            supported here, ``model.out_of_memory`` or ``model.not_installed``.
     """
     refiner: Refiner = options.load_module().load(folder, options, device)
     return refiner

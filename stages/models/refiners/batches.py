@@ -1,4 +1,4 @@
-"""What refiners by diffusion have in common: batches, noise, decoding, and what can go wrong."""
+"""Base class of the diffusion refiners: batches, noise, decoding, and detection of failures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIDE_PX = 16
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One crop: ``(h, w, 3)`` uint8 RGB, ``(h, w)`` uint8 (paint from 128 on), prompt, seed."""
+    """One crop: ``(h, w, 3)`` uint8 RGB, ``(h, w)`` uint8 mask (128 and above), prompt, seed."""
 
     pixels: Bytes
     mask: Bytes
@@ -48,10 +48,10 @@ class Batch:
 
     Attributes:
         image: ``(n, 3, h, w)`` float32, -1 to 1.
-        mask: ``(n, 1, h, w)`` float32, 0, or 1: paint.
+        mask: ``(n, 1, h, w)`` float32, 1 where to regenerate, else 0.
         embeds: ``(n, tokens, dim)`` in the weights' precision.
-        pooled: ``(n, dim)`` likewise.
-        negative: ``(n, tokens, dim)`` likewise.
+        pooled: ``(n, dim)`` in the weights' precision.
+        negative: ``(n, tokens, dim)`` in the weights' precision.
         generators: one per item, on the CPU, so that its noise is the same on every device and in
             every batch.
     """
@@ -65,18 +65,18 @@ class Batch:
 
 
 class DiffusionRefiner(ABC):
-    """Runs crops in batches through a diffusers pipeline; subclasses say how one batch runs.
+    """Runs crops in batches through a diffusers pipeline; subclasses run one batch.
 
     Args:
-        pipe: on its device, with a scheduler from :func:`scheduler_as_is`.
-        options: noise levels, and how many crops at once, at most.
-        device: where the pipeline works.
-        dtype: of its weights.
+        pipe: the pipeline on its device, with a scheduler from :func:`unshifted_scheduler`.
+        options: noise levels, and the maximum number of crops at once.
+        device: the pipeline's device.
+        dtype: the weights' number format.
     """
 
-    #: The transformer's module that embeds times, and with them guidance and text if it takes any.
+    #: Name of the transformer's module that embeds times (and guidance and text, if any).
     time_embed: ClassVar[str]
-    #: What ``model_index.json`` may name as the folder's pipeline; the first is the published one.
+    #: Accepted pipeline classes in ``model_index.json``; the first is the published one.
     pipelines: ClassVar[tuple[str, ...]]
 
     options: DiffusionOptions
@@ -95,16 +95,16 @@ class DiffusionRefiner(ABC):
     @classmethod
     def load(cls, folder: Path, options: Any, device: str | None = None) -> Self:
         """Load transformer and VAE. Errors: see :func:`stages.models.refiners.load_refiner`."""
-        place = choose_device(device)
-        dtype = resolve_dtype(options.dtype, place)
+        target = choose_device(device)
+        dtype = resolve_dtype(options.dtype, target)
         index = loading.check_folder(folder, cls.pipelines, ("transformer", "vae"))
-        pipe = cls.build_pipe(folder, options, index, place, dtype)
-        loading.place(pipe, place, offload=options.offload)
-        return cls.switched(pipe, options, place, dtype)
+        pipe = cls.build_pipe(folder, options, index, target, dtype)
+        loading.move_to_device(pipe, target, offload=options.offload)
+        return cls.from_pipe(pipe, options, target, dtype)
 
     @classmethod
-    def switched(cls, pipe: Any, options: Any, device: torch.device, dtype: torch.dtype) -> Self:
-        """Take a pipeline that is in its place, and set the switches that do not go with loading.
+    def from_pipe(cls, pipe: Any, options: Any, device: torch.device, dtype: torch.dtype) -> Self:
+        """Build the refiner from a pipeline on its device, and apply options such as ``compile``.
 
         Raises:
             WeightsError: ``model.unavailable``.
@@ -123,14 +123,14 @@ class DiffusionRefiner(ABC):
         device: torch.device,
         dtype: torch.dtype,
     ) -> Any:
-        """Load a pipeline without text encoders; ``index`` is what ``model_index.json`` says.
+        """Load a pipeline without text encoders; ``index`` is the content of ``model_index.json``.
 
         It need not be on its device yet. Errors: as :meth:`load`.
         """
 
     @property
     def guidance(self) -> float | None:
-        """As the weights take it; None: they know none."""
+        """The guidance passed to the model; None: the weights have no guidance input."""
         return self.options.guidance
 
     @property
@@ -150,7 +150,7 @@ class DiffusionRefiner(ABC):
 
     @abstractmethod
     def denoise(self, batch: Batch) -> torch.Tensor:
-        """Take a batch from the first noise level to 0; returns latents as the VAE decodes them."""
+        """Denoise a batch from the first noise level to 0; return latents for the VAE."""
 
     @torch.no_grad()
     def refine(
@@ -179,7 +179,7 @@ class DiffusionRefiner(ABC):
     def _run(self, items: Sequence[Item]) -> list[Bytes | RowError]:
         with self._exact_times():
             latents = self.denoise(_batch(items, self.device, self.dtype))
-        # One by one: the VAE is as fast, and together their memory would often pass the model's.
+        # One by one: this is as fast, and a batch would often need more memory than the model.
         results = [
             _checked(self._decode(each), item) for each, item in zip(latents, items, strict=True)
         ]
@@ -188,7 +188,7 @@ class DiffusionRefiner(ABC):
 
     @contextmanager
     def _exact_times(self) -> Iterator[None]:
-        """Have the model read each step's time in float32, as in ComfyUI.
+        """Pass each step's time to the model in float32, as ComfyUI does.
 
         Diffusers rounds times to the weights' precision: in bfloat16, 926.65 is read as 928.
         """
@@ -208,7 +208,7 @@ class DiffusionRefiner(ABC):
     def _decode(self, latents: torch.Tensor) -> torch.Tensor:
         """``(c, h / 8, w / 8)`` -> ``(3, h, w)`` float32, -1 to 1.
 
-        What overflowed in 16 bits is decoded again in 32.
+        A picture that overflows in 16 bits is decoded again in 32.
         """
         vae = self.pipe.vae
         picture: torch.Tensor = vae.decode(latents[None].to(self.dtype), return_dict=False)[0][0]
@@ -220,15 +220,15 @@ class DiffusionRefiner(ABC):
         return picture
 
 
-def scheduler_as_is() -> FlowMatchEulerDiscreteScheduler:
-    """Euler steps over exactly the noise levels it is given: without a shift of its own."""
+def unshifted_scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """Build an Euler scheduler that uses the given noise levels without shifting them."""
     return FlowMatchEulerDiscreteScheduler(
         num_train_timesteps=1000, shift=1.0, use_dynamic_shifting=False
     )
 
 
 def noise_of(generators: Sequence[torch.Generator], shape: Sequence[int]) -> torch.Tensor:
-    """``(n, *shape)`` float32 on the CPU: each item's from its own generator."""
+    """Draw ``(n, *shape)`` float32 on the CPU, each item from its own generator."""
     return torch.stack([torch.randn(tuple(shape), generator=each) for each in generators])
 
 
@@ -239,7 +239,7 @@ def _check(item: Item) -> None:
     if item.pixels.dtype != np.uint8 or item.mask.dtype != np.uint8:
         raise ValueError(f"{item.pixels.dtype} and {item.mask.dtype} must be uint8.")
     if not height or not width or height % SIDE_PX or width % SIDE_PX:
-        raise ValueError(f"{width} x {height} px are no multiples of {SIDE_PX}.")
+        raise ValueError(f"{width} x {height} px are not multiples of {SIDE_PX}.")
 
 
 def _batch(items: Sequence[Item], device: torch.device, dtype: torch.dtype) -> Batch:
@@ -263,7 +263,7 @@ def _finite(values: torch.Tensor) -> bool:
 
 
 def _checked(picture: torch.Tensor, item: Item) -> Bytes | RowError:
-    """``(3, h, w)``, -1 to 1, as ``(h, w, 3)`` uint8; or what is wrong with it."""
+    """Convert ``(3, h, w)``, -1 to 1, to ``(h, w, 3)`` uint8; or return the error."""
     if not _finite(picture):
         return RowError("model.bad_output", "The refiner's output is not a number.")
     levels = (picture.clamp(-1, 1) + 1) * 127.5

@@ -1,7 +1,7 @@
-"""FLUX.2-klein (Black Forest Labs 2026): paints the masked part, with the whole crop as reference.
+"""FLUX.2-klein (Black Forest Labs 2026): inpainting with the whole crop as reference.
 
-Diffusers' own inpainting pipeline keeps the known area on course in every step, as ``noise_mask``
-does for FLUX.1-Fill, and shows the model the input as a reference picture.
+Diffusers' inpainting pipeline resets the known area after every step, as ``noise_mask`` does for
+FLUX.1-Fill, and passes the input to the model as a reference picture.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 from manifests.errors import WeightsError
 from stages.models.devices import choose_device, resolve_dtype
 from stages.models.refiners import loading
-from stages.models.refiners.batches import SIDE_PX, Batch, DiffusionRefiner, scheduler_as_is
+from stages.models.refiners.batches import SIDE_PX, Batch, DiffusionRefiner, unshifted_scheduler
 from stages.models.refiners.prompts import Prompt, hash_of, to_floats
 from stages.recipe.options import Flux2KleinOptions
 
 _MAX_TOKENS = 512
 
-#: Encoded prompts that are kept: 15 MiB each.
-_KEPT_PROMPTS = 32
+#: Size of the prompt cache: 15 MiB each.
+_MAX_CACHED_PROMPTS = 32
 
 
 class Flux2Klein(DiffusionRefiner):
@@ -39,16 +39,16 @@ class Flux2Klein(DiffusionRefiner):
         folder: Path,
         options: Flux2KleinOptions,
         index: dict[str, Any],
-        device: torch.device,  # noqa: ARG003 - all is put there afterwards
+        device: torch.device,  # noqa: ARG003 - everything is moved there afterwards
         dtype: torch.dtype,
     ) -> Any:
         """See the base class."""
         distilled = bool(index.get("is_distilled", False))
         if distilled and options.guidance != 1:
-            message = "refine.guidance must be 1: these weights are distilled, and know no other."
+            message = "refine.guidance must be 1: these weights are distilled, without guidance."
             raise WeightsError("model.unavailable", message)
         return Flux2KleinInpaintPipeline(
-            scheduler=scheduler_as_is(),
+            scheduler=unshifted_scheduler(),
             vae=loading.load_part(AutoencoderKLFlux2, folder, "vae", dtype),
             transformer=loading.load_part(Flux2Transformer2DModel, folder, "transformer", dtype),
             text_encoder=None,
@@ -63,7 +63,7 @@ class Flux2Klein(DiffusionRefiner):
             mask_image=_whole_tokens(batch.mask),
             sigmas=self.sigmas[:-1],
             num_inference_steps=len(self.sigmas) - 1,
-            strength=1.0,  # of the levels given, run all
+            strength=1.0,  # run all given levels
             guidance_scale=self.options.guidance,
             prompt_embeds=batch.embeds,
             negative_prompt_embeds=batch.negative,
@@ -73,7 +73,7 @@ class Flux2Klein(DiffusionRefiner):
         return latents
 
     def _encode(self, image: torch.Tensor) -> torch.Tensor:
-        """``(n, 128, h / 16, w / 16)``: what the pipeline takes for a picture without resizing it.
+        """Encode to ``(n, 128, h / 16, w / 16)`` latents, which the pipeline does not resize.
 
         It would shrink pictures of more than a megapixel.
         """
@@ -83,20 +83,20 @@ class Flux2Klein(DiffusionRefiner):
 
 
 class Flux2Prompts:
-    """Qwen3, apart from the model. See :class:`stages.models.refiners.Encoder`."""
+    """The text encoder Qwen3. See :class:`stages.models.refiners.Encoder`."""
 
     def __init__(self, pipe: Any, options: Flux2KleinOptions, device: torch.device) -> None:
         self.pipe = pipe
         self.device = device
-        self.encode = lru_cache(_KEPT_PROMPTS)(self._encode)
-        nothing = torch.zeros(0, 0)
-        self.negative = self._embeds("") if options.guidance > 1 else nothing
+        self.encode = lru_cache(_MAX_CACHED_PROMPTS)(self._encode)
+        empty = torch.zeros(0, 0)
+        self.negative = self._embeds("") if options.guidance > 1 else empty
 
     @classmethod
     def load(cls, folder: Path, options: Flux2KleinOptions, device: str | None = None) -> Self:
-        """Load it alone. Errors: see :func:`stages.models.refiners.load_encoder`."""
-        place = choose_device(device)
-        dtype = resolve_dtype(options.dtype, place)
+        """Load the encoder. Errors: see :func:`stages.models.refiners.load_encoder`."""
+        target = choose_device(device)
+        dtype = resolve_dtype(options.dtype, target)
         loading.check_folder(folder, Flux2Klein.pipelines, ("text_encoder", "tokenizer"))
         pipe = Flux2KleinInpaintPipeline(
             scheduler=None,
@@ -105,8 +105,8 @@ class Flux2Prompts:
             text_encoder=loading.load_part(Qwen3ForCausalLM, folder, "text_encoder", dtype),
             tokenizer=loading.load_tokenizer(Qwen2TokenizerFast, folder, "tokenizer"),
         )
-        loading.place(pipe, place, offload=False)
-        return cls(pipe, options, place)
+        loading.move_to_device(pipe, target, offload=False)
+        return cls(pipe, options, target)
 
     def _encode(self, text: str) -> Prompt:
         return Prompt(
@@ -129,6 +129,6 @@ load_encoder = Flux2Prompts.load
 
 
 def _whole_tokens(mask: torch.Tensor) -> torch.Tensor:
-    """Grow the mask to whole tokens: the pipeline samples it once in each, and misses lines."""
+    """Dilate the mask to full tokens: the pipeline samples it once per token, and misses lines."""
     touched = torch.nn.functional.max_pool2d(mask, SIDE_PX)
     return torch.nn.functional.interpolate(touched, scale_factor=SIDE_PX, mode="nearest")

@@ -1,4 +1,4 @@
-"""FLUX.1-Fill-dev (Black Forest Labs 2024): paints the masked part, seeing everything around it."""
+"""FLUX.1-Fill-dev (Black Forest Labs 2024): inpainting conditioned on the surroundings."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokeniz
 
 from stages.models.devices import choose_device, resolve_dtype
 from stages.models.refiners import loading
-from stages.models.refiners.batches import Batch, DiffusionRefiner, noise_of, scheduler_as_is
+from stages.models.refiners.batches import Batch, DiffusionRefiner, noise_of, unshifted_scheduler
 from stages.models.refiners.prompts import Prompt, hash_of, to_floats
 from stages.recipe.options import FluxFillOptions
 
-#: T5's tokens: shorter texts are padded, as in ComfyUI, longer ones are cut. CLIP's are 77 always.
+#: T5's tokens: shorter texts are padded, as in ComfyUI, longer ones truncated. CLIP always has 77.
 _MIN_TOKENS, _MAX_TOKENS = 256, 512
 
-#: Encoded prompts that are kept: 4 to 8 MiB each.
-_KEPT_PROMPTS = 32
+#: Size of the prompt cache: 4 to 8 MiB each.
+_MAX_CACHED_PROMPTS = 32
 
 
 class FillPipeline(FluxFillPipeline):  # type: ignore[misc] # diffusers has no types
-    """The published pipeline, shown the most likely latents of what is known, as in ComfyUI.
+    """The published pipeline, but with the most likely latents of the known area, as in ComfyUI.
 
-    Diffusers draws them at random from the VAE's posterior.
+    Diffusers samples them from the VAE's posterior.
     """
 
     def prepare_mask_latents(self, mask: Any, masked_image: Any, *how: Any) -> Any:
-        """As the base class, which takes what has a latent's channels for the latents."""
+        """Call the base class with latents, which it recognises by the number of channels."""
         known = self.vae.encode(masked_image).latent_dist.mode()
         return super().prepare_mask_latents(mask, known, *how)
 
@@ -49,14 +49,14 @@ class FluxFill(DiffusionRefiner):
         cls,
         folder: Path,
         options: FluxFillOptions,
-        index: dict[str, Any],  # noqa: ARG003 - it says nothing more
+        index: dict[str, Any],  # noqa: ARG003 - not needed here
         device: torch.device,
         dtype: torch.dtype,
     ) -> Any:
         """See the base class."""
         switches = loading.fp8_switches(dtype, device) if options.fp8 else {}
         return FillPipeline(
-            scheduler=scheduler_as_is(),
+            scheduler=unshifted_scheduler(),
             vae=loading.load_part(AutoencoderKL, folder, "vae", dtype),
             transformer=loading.load_part(
                 FluxTransformer2DModel, folder, "transformer", dtype, **switches
@@ -68,13 +68,13 @@ class FluxFill(DiffusionRefiner):
         )
 
     @classmethod
-    def switched(
+    def from_pipe(
         cls, pipe: Any, options: FluxFillOptions, device: torch.device, dtype: torch.dtype
     ) -> Self:
         """See the base class."""
         if options.attention:
             loading.use_attention(pipe.transformer, options.attention, dtype, device)
-        return super().switched(pipe, options, device, dtype)
+        return super().from_pipe(pipe, options, device, dtype)
 
     @property
     def guidance(self) -> float | None:
@@ -82,9 +82,9 @@ class FluxFill(DiffusionRefiner):
         return self.options.guidance if self.pipe.transformer.config.guidance_embeds else None
 
     def denoise(self, batch: Batch) -> torch.Tensor:
-        """See the base class. Starts as ComfyUI does, from sigma * noise + (1 - sigma) * image.
+        """See the base class. Starts from sigma * noise + (1 - sigma) * image, as ComfyUI does.
 
-        Diffusers keeps latents between steps in the weights' precision, where ComfyUI has float32.
+        Diffusers keeps latents between steps in the weights' precision; ComfyUI uses float32.
         """
         count, _, height, width = batch.image.shape
         known = self._encode(batch.image)
@@ -98,7 +98,7 @@ class FluxFill(DiffusionRefiner):
             latents=_pack(sigma * noise + (1 - sigma) * known),
             sigmas=self.sigmas[:-1],
             num_inference_steps=len(self.sigmas) - 1,
-            strength=1.0,  # of the levels given, run all
+            strength=1.0,  # run all given levels
             guidance_scale=self.options.guidance,
             prompt_embeds=batch.embeds,
             pooled_prompt_embeds=batch.pooled,
@@ -112,7 +112,7 @@ class FluxFill(DiffusionRefiner):
         return decodable
 
     def _encode(self, image: torch.Tensor) -> torch.Tensor:
-        """``(n, 16, h / 8, w / 8)`` float32, the most likely latents, as ComfyUI takes them."""
+        """Encode to the most likely latents, ``(n, 16, h / 8, w / 8)`` float32, as ComfyUI does."""
         vae = self.pipe.vae
         latents = vae.encode(image.to(self.dtype)).latent_dist.mode().float()
         scaled: torch.Tensor = (latents - vae.config.shift_factor) * vae.config.scaling_factor
@@ -121,10 +121,10 @@ class FluxFill(DiffusionRefiner):
     def _keeper(
         self, mask: torch.Tensor, known: torch.Tensor, noise: torch.Tensor
     ) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]] | None:
-        """With ``noise_mask``: after each step, sets the known area to what it is at that level.
+        """With ``noise_mask``: build a callback that resets the known area after each step.
 
-        This is what ComfyUI's ``KSamplerX0Inpaint`` comes to with Euler steps. A latent with any
-        masked pixel is painted.
+        This is equivalent to ComfyUI's ``KSamplerX0Inpaint`` with Euler steps. A latent with any
+        masked pixel is regenerated.
         """
         if not self.options.noise_mask:
             return None
@@ -140,18 +140,18 @@ class FluxFill(DiffusionRefiner):
 
 
 class FluxPrompts:
-    """T5 and CLIP, apart from the model. See :class:`stages.models.refiners.Encoder`."""
+    """The text encoders T5 and CLIP. See :class:`stages.models.refiners.Encoder`."""
 
     def __init__(self, pipe: Any, device: torch.device) -> None:
         self.pipe = pipe
         self.device = device
-        self.encode = lru_cache(_KEPT_PROMPTS)(self._encode)
+        self.encode = lru_cache(_MAX_CACHED_PROMPTS)(self._encode)
 
     @classmethod
     def load(cls, folder: Path, options: FluxFillOptions, device: str | None = None) -> Self:
-        """Load them alone. Errors: see :func:`stages.models.refiners.load_encoder`."""
-        place = choose_device(device)
-        dtype = resolve_dtype(options.dtype, place)
+        """Load the encoders. Errors: see :func:`stages.models.refiners.load_encoder`."""
+        target = choose_device(device)
+        dtype = resolve_dtype(options.dtype, target)
         parts = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
         loading.check_folder(folder, FluxFill.pipelines, parts)
         pipe = FluxFillPipeline(
@@ -163,8 +163,8 @@ class FluxPrompts:
             text_encoder_2=loading.load_part(T5EncoderModel, folder, "text_encoder_2", dtype),
             tokenizer_2=loading.load_tokenizer(T5Tokenizer, folder, "tokenizer_2"),
         )
-        loading.place(pipe, place, offload=False)
-        return cls(pipe, place)
+        loading.move_to_device(pipe, target, offload=False)
+        return cls(pipe, target)
 
     @torch.no_grad()
     def _encode(self, text: str) -> Prompt:

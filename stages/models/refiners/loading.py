@@ -1,4 +1,4 @@
-"""Reading parts of a diffusers folder, and the switches that change how a model runs."""
+"""Loads parts of a diffusers folder, and applies the options that change how a model runs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from transformers.utils import logging as transformers_logging
 from manifests.errors import RowError, WeightsError
 from stages.weights.foreign import kind_of, reason
 
-#: Turns traced blocks into code. Tests take `eager`, which traces but generates nothing.
+#: torch.compile's backend. Tests use `eager`, which traces but generates no code.
 COMPILE_BACKEND = "inductor"
 
 
 def check_folder(
     folder: Path, pipelines: tuple[str, ...], parts: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Read ``model_index.json`` and see that the folder holds such a pipeline with these parts.
+    """Read ``model_index.json``, and check that the folder contains such a pipeline and its parts.
 
     Raises:
         WeightsError: ``weights.unusable``.
@@ -34,8 +34,8 @@ def check_folder(
     if folder.is_file():
         raise _unusable(
             f"{folder} is {kind_of(folder) or 'a file'}, and not the folder of a {pipelines[0]}. "
-            "diffusers writes one: of a single file by from_single_file and save_pretrained; of a "
-            "LoRA once it is fused into its model. `catalog-cleanup models list` names some to get."
+            "Convert a single file with diffusers' from_single_file and save_pretrained; fuse a "
+            "LoRA into its model first. `catalog-cleanup models list` lists models to download."
         )
     try:
         index = json.loads(index_file.read_text(encoding="utf-8"))
@@ -59,17 +59,18 @@ def load_part(kind: Any, folder: Path, part: str, dtype: torch.dtype, **switches
     """Load a network with all of its weights, from safetensors, in eval mode.
 
     Args:
-        kind: the class, of diffusers or transformers.
-        folder: of the pipeline.
-        part: the folder in it.
-        dtype: of the weights.
-        switches: more for ``from_pretrained``.
+        kind: the network's class in diffusers or transformers.
+        folder: the pipeline's folder.
+        part: the subfolder.
+        dtype: the weights' number format.
+        switches: more arguments for ``from_pretrained``.
 
     Raises:
-        WeightsError: ``weights.unusable``, also where only some weights are missing, which the
-            libraries would make up; ``model.out_of_memory``.
+        WeightsError: ``weights.unusable``, also if only some weights are missing, which the
+            libraries would initialise randomly.
+        RowError: ``model.out_of_memory``.
     """
-    transformers_logging.disable_progress_bar()  # a worker's log is no terminal
+    transformers_logging.disable_progress_bar()  # a worker's log is not a terminal
     dtype_key = "torch_dtype" if issubclass(kind, ModelMixin) else "dtype"
     try:
         network, info = kind.from_pretrained(
@@ -85,7 +86,7 @@ def load_part(kind: Any, folder: Path, part: str, dtype: torch.dtype, **switches
         raise RowError(
             "model.out_of_memory", f"{folder / part} does not fit: {reason(error)}."
         ) from None
-    except Exception as error:  # the libraries raise a dozen kinds for a file that is not right
+    except Exception as error:  # the libraries raise many types for unusable files
         raise _unusable(f"{folder / part} cannot be loaded: {reason(error)}.") from error
     wrong = sorted([*info["missing_keys"], *info["mismatched_keys"]], key=str)
     if wrong:
@@ -102,15 +103,15 @@ def load_tokenizer(kind: Any, folder: Path, part: str) -> Any:
 
 
 def fp8_config(dtype: torch.dtype, device: torch.device) -> TorchAoConfig:
-    """How linear layers are quantized: weights and activations in float8 with a scale per row.
+    """Quantization of linear layers: weights and activations in float8 with a scale per row.
 
     Raises:
-        WeightsError: ``model.unavailable``: without torchao, a fitting GPU, or bfloat16.
+        WeightsError: ``model.unavailable``: no torchao, no supported GPU, or not bfloat16.
     """
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9):
-        raise _unavailable("refine.fp8 takes a GPU of compute capability 8.9 or more.")
+        raise _unavailable("refine.fp8 needs a GPU of compute capability 8.9 or more.")
     if dtype is not torch.bfloat16:
-        raise _unavailable("refine.fp8 goes with refine.dtype = bfloat16 alone.")
+        raise _unavailable("refine.fp8 needs refine.dtype = bfloat16.")
     try:
         from torchao.quantization import (
             Float8DynamicActivationFloat8WeightConfig,
@@ -123,7 +124,7 @@ def fp8_config(dtype: torch.dtype, device: torch.device) -> TorchAoConfig:
 
 
 def fp8_switches(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
-    """What makes ``load_part`` quantize linear layers as they load, on the device.
+    """Return arguments with which ``load_part`` quantizes linear layers on the device.
 
     Raises:
         WeightsError: as :func:`fp8_config`.
@@ -132,7 +133,7 @@ def fp8_switches(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
 
 
 def use_attention(transformer: Any, backend: str, dtype: torch.dtype, device: torch.device) -> None:
-    """Switch the attention, and try it once: some backends only fail when they run.
+    """Set the attention backend, and run it once: some backends only fail when they run.
 
     Raises:
         WeightsError: ``model.unavailable``.
@@ -144,11 +145,11 @@ def use_attention(transformer: Any, backend: str, dtype: torch.dtype, device: to
         transformer.set_attention_backend(backend)
         sample = torch.zeros(shape, dtype=dtype, device=device)
         dispatch_attention_fn(sample, sample, sample, backend=AttentionBackendName(backend.lower()))
-    except Exception as error:  # each backend has its own way to say no
+    except Exception as error:  # each backend fails with its own type
         raise _unavailable(
-            f"refine.attention = {backend} cannot be had: {reason(error)}."
+            f"refine.attention = {backend} is not available: {reason(error)}."
         ) from None
-    finally:  # diffusers makes it the whole process's default, the VAE's too
+    finally:  # diffusers also makes it the default of the process, and so of the VAE
         _AttentionBackendRegistry.set_active_backend(default)
 
 
@@ -156,24 +157,23 @@ def use_compile(transformer: Any, device: torch.device) -> None:
     """Compile the repeated blocks at their first run, each as one graph.
 
     Raises:
-        WeightsError: ``model.unavailable``: nothing can be compiled here.
+        WeightsError: ``model.unavailable``: compilation does not work here.
     """
-    try:  # compiling is put off until the first run, so try it now on something small
+    try:  # compilation happens at the first run, so test it now on a small function
         torch.compile(torch.square, backend=COMPILE_BACKEND)(torch.ones(2, device=device))
-    except Exception as error:  # a missing compiler shows in many ways
-        raise _unavailable(f"refine.compile cannot be had: {reason(error)}.") from None
+    except Exception as error:  # a missing compiler raises many types
+        raise _unavailable(f"refine.compile is not available: {reason(error)}.") from None
     transformer.compile_repeated_blocks(fullgraph=True, backend=COMPILE_BACKEND)
 
 
-def place(pipe: Any, device: torch.device, *, offload: bool) -> None:
-    """Put the pipeline on the device: all of it, or with ``offload`` only the part at work.
+def move_to_device(pipe: Any, device: torch.device, *, offload: bool) -> None:
+    """Move the pipeline to the device: all of it, or with ``offload`` only the running part.
 
     Raises:
-        WeightsError: ``model.unavailable``: offload without a GPU.
-        RowError: ``model.out_of_memory``.
+        WeightsError: ``model.unavailable``: offload without a GPU; ``model.out_of_memory``.
     """
     if offload and device.type == "cpu":
-        raise _unavailable("refine.offload takes a GPU.")
+        raise _unavailable("refine.offload needs a GPU.")
     try:
         if offload:
             pipe.enable_model_cpu_offload(device=device)

@@ -1,4 +1,4 @@
-"""What a prompt becomes before the large model sees it. Plain numpy: it travels between stages."""
+"""Encoded prompts, in plain numpy since they are sent between actors."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
-    """One text as a refiner's text encoders read it.
+    """A text encoded by a refiner's text encoders.
 
     Attributes:
         embeds: ``(tokens, dim)``, one vector per token.
-        pooled: ``(dim,)``, one for the whole text; ``(0,)`` where a model has none.
-        negative: like ``embeds``, of the text to steer away from; ``(0, 0)`` where there is none.
-        text_hash: SHA-256 of the text, in hex: names it in the lineage without repeating it.
+        pooled: ``(dim,)``, one vector for the whole text; ``(0,)`` if the model has none.
+        negative: like ``embeds``, for the negative prompt; ``(0, 0)`` if there is none.
+        text_hash: SHA-256 of the text, in hex.
     """
 
     embeds: Floats
@@ -33,7 +33,7 @@ class Prompt:
     text_hash: str
 
     def to_bytes(self) -> bytes:
-        """Pack it, without loss: 4 MiB for FLUX in bfloat16, 8 in other precisions."""
+        """Pack without loss: 4 MiB for FLUX in bfloat16, 8 in other precisions."""
         packed = io.BytesIO()
         np.savez(
             packed,
@@ -57,17 +57,17 @@ class Prompt:
 
 
 def hash_of(text: str) -> str:
-    """SHA-256 of a text, in hex."""
+    """Return the SHA-256 of a text, in hex."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def to_floats(values: torch.Tensor) -> Floats:
-    """The same values in float32: numpy has no bfloat16."""
+    """Convert to float32, since numpy has no bfloat16."""
     return values.float().cpu().numpy()
 
 
 def _short(values: Floats) -> npt.NDArray[np.uint16] | Floats:
-    """Bfloat16 is the upper half of float32: what came from it needs no lower half."""
+    """Drop the lower half of float32 values that came from bfloat16, which is the upper half."""
     bits = np.ascontiguousarray(values).view(np.uint32)
     return values if np.any(bits & 0xFFFF) else (bits >> 16).astype(np.uint16)
 

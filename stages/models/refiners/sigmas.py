@@ -1,4 +1,4 @@
-"""The noise levels that ``denoise`` stands for, as ComfyUI computes them."""
+"""Noise levels for ``denoise``, computed as in ComfyUI."""
 
 from __future__ import annotations
 
@@ -11,30 +11,29 @@ from stages.recipe.options import Scheduler
 
 Times = npt.NDArray[np.float32]
 
-#: Entries of the table of noise levels that ComfyUI keeps for FLUX (``ModelSamplingFlux``).
-_TABLE = 10_000
+#: Number of entries in ComfyUI's table of noise levels for FLUX (``ModelSamplingFlux``).
+_TABLE_SIZE = 10_000
 
-#: From here on ComfyUI takes ``denoise`` for 1 (``KSampler.set_steps``).
-_ALL = 0.9999
+#: ComfyUI treats ``denoise`` above this as 1 (``KSampler.set_steps``).
+_FULL_DENOISE = 0.9999
 
 
 def comfy_sigmas(
     steps: int, denoise: float, shift: float, scheduler: Scheduler = "simple"
 ) -> list[float]:
-    """The noise levels of one of ComfyUI's schedulers for a FLUX model, step by step.
+    """Compute the noise levels of one of ComfyUI's schedulers for a FLUX model.
 
-    ``denoise`` does not make the work less: ``int(steps / denoise)`` steps are planned, and the
-    last ``steps`` of them are run, which begin at a lower noise level. Few steps cannot be planned
-    finely: with 3 and 0.8, all 3 of int(3.75) are run, as with 1.
+    ``denoise`` does not reduce the number of steps: ``int(steps / denoise)`` steps are planned, and
+    the last ``steps`` of them are run, which start at a lower noise level. With few steps this is
+    coarse: with 3 steps and 0.8, all 3 of int(3.75) are run, as with 1.
 
     Sources: ``KSampler.set_steps``, ``simple_scheduler`` and ``normal_scheduler`` in ComfyUI's
     ``comfy/samplers.py``, ``ModelSamplingFlux`` and ``flux_time_shift`` in its
     ``comfy/model_sampling.py``. Levels are float32 there and here: those of ``simple`` are equal to
-    the last bit, those of ``normal`` to the last but one, since the last depends on the width of
-    a CPU's vectors there.
+    the last bit; those of ``normal`` may differ in it, since it depends on the CPU there.
 
     Args:
-        steps: how many are run, at least 1.
+        steps: number of steps to run, at least 1.
         denoise: over 0, up to 1.
         shift: mu; the level at time t (1: noise alone) is exp(mu) / (exp(mu) + 1/t - 1).
         scheduler: ``simple`` takes evenly spaced entries of a table of levels. ``normal`` spaces
@@ -42,29 +41,29 @@ def comfy_sigmas(
             them, so that its last step begins near 0.
 
     Returns:
-        ``steps + 1`` levels that fall (with tiny ``denoise``, levels may repeat), the last is 0.
+        ``steps + 1`` decreasing levels (with tiny ``denoise``, levels may repeat); the last is 0.
 
     Raises:
         ValueError: ``steps`` or ``denoise`` is out of range.
     """
     if steps < 1 or not 0 < denoise <= 1:
         raise ValueError(f"steps = {steps} must be at least 1, denoise = {denoise} in (0, 1].")
-    planned = steps if denoise > _ALL else int(steps / denoise)
+    planned = steps if denoise > _FULL_DENOISE else int(steps / denoise)
     run = range(planned - steps, planned)
     times = _simple(planned) if scheduler == "simple" else _normal(planned, shift)
     return [_level(times[step], shift) for step in run] + [0.0]
 
 
 def _simple(planned: int) -> Times:
-    """Times of the entries, counted from the table's end."""
-    stride = _TABLE / planned
-    entries = [_TABLE - int(step * stride) for step in range(planned)]
-    return np.array(entries, np.float32) / np.float32(_TABLE)
+    """Times of evenly spaced entries, counted from the table's end."""
+    stride = _TABLE_SIZE / planned
+    entries = [_TABLE_SIZE - int(step * stride) for step in range(planned)]
+    return np.array(entries, np.float32) / np.float32(_TABLE_SIZE)
 
 
 def _normal(planned: int, shift: float) -> Times:
     """Evenly spaced from both ends to the middle, as ``torch.linspace`` computes in float32."""
-    first, last = (np.float32(_level(np.float32(time), shift)) for time in (1, 1 / _TABLE))
+    first, last = (np.float32(_level(np.float32(time), shift)) for time in (1, 1 / _TABLE_SIZE))
     step = (last - first) / np.float32(max(planned - 1, 1))
     number = np.arange(planned, dtype=np.float32)
     from_last = last - step * (planned - 1 - number)
@@ -72,9 +71,9 @@ def _normal(planned: int, shift: float) -> Times:
 
 
 def _level(time: np.float32, shift: float) -> float:
-    """The level at a time over 0, up to 1, in float32 as ComfyUI has it.
+    """Level at a time over 0, up to 1, in float32 as in ComfyUI.
 
-    Torch divides a number by a tensor as the number times the tensor's reciprocal.
+    Torch divides a number by a tensor by multiplying with the tensor's reciprocal.
     """
     one, scale = np.float32(1), np.float32(math.exp(shift))
     return float(one / (scale + (one / time - one)) * scale)

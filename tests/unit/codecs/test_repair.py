@@ -174,7 +174,7 @@ def test_a_damaged_photo_without_marks_is_passed_on_as_it_is(photo: Pixels, tmp_
     assert made.ok, made.lineage.error
     assert made.result == damaged
     assert made.lineage.fidelity == "identical"
-    assert "passed on as it is" in (made.lineage.fidelity_note or "")
+    assert "passed on unchanged" in (made.lineage.fidelity_note or "")
 
 
 def test_sound_files_are_left_alone(photo: Pixels) -> None:

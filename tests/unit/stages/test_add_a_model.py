@@ -18,7 +18,7 @@ from stages.photo import Photo
 from stages.pipeline import Pipeline, steps
 from stages.pixels.masks import Bytes
 from stages.recipe.options import LamaOptions, TeleaOptions
-from stages.weights.find import of_recipe
+from stages.weights.find import weights_of
 from tests.support import encoded, photo_of, toy_removal
 from tests.support.toy_removal import ToyOptions
 
@@ -75,9 +75,9 @@ def test_its_module_and_an_entry_in_the_table_are_enough_to_clean_photos(
 
 def test_its_traits_steer_pools_batches_weights_and_the_hash(recipe: Recipe) -> None:
     remove = next(step for step in steps(recipe, "") if step.name == "remove")
-    assert (remove.pool, remove.photos) == ("small_gpu", 4)
+    assert (remove.pool, remove.batch_size) == ("small_gpu", 4)
     assert recipe.is_generative
-    assert [section for section, _ in of_recipe(recipe)] == ["remove"]
+    assert [section for section, _ in weights_of(recipe)] == ["remove"]
     pools = Pools.model_validate({"small_gpu": {"batch_size": 16}})
     larger = batched(recipe, pools)
     assert larger.remove

@@ -17,7 +17,7 @@ from pycocotools import mask as coco
 
 from manifests.errors import RowError
 from stages.codecs.decode import decode_mask
-from stages.pixels.masks import Bits, Bytes, marked
+from stages.pixels.masks import Bits, Bytes, to_region
 from stages.recipe.options import MaskOptions
 from tests.hostile.formats import chunk, png
 from tests.support import encoded
@@ -37,7 +37,7 @@ Outcome = Bits | str
 def outcome(data: bytes, **options: Any) -> Outcome:
     chosen = MaskOptions(**options)
     try:
-        return marked(decode_mask(data, 1, "m", chosen.channel, chosen.polarity), chosen, "m")
+        return to_region(decode_mask(data, 1, "m", chosen.channel, chosen.polarity), chosen, "m")
     except RowError as error:
         return error.code
 

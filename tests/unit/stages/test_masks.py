@@ -13,13 +13,21 @@ from PIL import Image
 
 from manifests.errors import RowError
 from stages.codecs.decode import decode_mask
-from stages.pixels.masks import Bits, Bytes, Levels, fit_to_photo, grown, is_own_alpha, marked
+from stages.pixels.masks import (
+    Bits,
+    Bytes,
+    Levels,
+    fit_to_photo,
+    generation_mask,
+    is_own_alpha,
+    to_region,
+)
 from stages.recipe.options import MaskOptions
 from tests.support import encoded
 
 
-def generation_mask(mask: Bytes, options: MaskOptions) -> Bits:
-    return grown(marked(Levels(mask), options, "m.png"), options)
+def region_of(mask: Bytes, options: MaskOptions) -> Bits:
+    return generation_mask(to_region(Levels(mask), options, "m.png"), options)
 
 
 def ring() -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
@@ -39,13 +47,15 @@ def of_two_colours(
 def read_as(data: bytes, **options: Any) -> Bits:
     """What a mask file marks, without dilation."""
     chosen = MaskOptions(dilate_px=0, **options)
-    return marked(decode_mask(data, 100, "m.png", chosen.channel, chosen.polarity), chosen, "m.png")
+    return to_region(
+        decode_mask(data, 100, "m.png", chosen.channel, chosen.polarity), chosen, "m.png"
+    )
 
 
 def test_dilation_is_in_pixels_and_round() -> None:
     mask = np.zeros((41, 41), np.uint8)
     mask[20, 20] = 255
-    grown = generation_mask(mask, MaskOptions(dilate_px=5))
+    grown = region_of(mask, MaskOptions(dilate_px=5))
     ys, xs = np.nonzero(grown)
     assert np.hypot(ys - 20, xs - 20).max() == 5
     assert grown.sum() == pytest.approx(np.pi * 25, rel=0.1)
@@ -54,7 +64,7 @@ def test_dilation_is_in_pixels_and_round() -> None:
 def test_dilation_at_the_border_stays_inside() -> None:
     mask = np.zeros((30, 30), np.uint8)
     mask[0, 0] = 255
-    grown = generation_mask(mask, MaskOptions(dilate_px=4))
+    grown = region_of(mask, MaskOptions(dilate_px=4))
     assert grown[4, 0]
     assert grown[0, 4]
     assert not grown[5:, 5:].any()
@@ -69,18 +79,18 @@ def test_shares_are_of_the_longer_side_and_the_larger_length_applies(
     assert options.feather_for(width, height) == 60
     region = np.zeros((height, width), np.bool_)
     region[150, 150] = True
-    ys, xs = np.nonzero(grown(region, options))
+    ys, xs = np.nonzero(generation_mask(region, options))
     assert (xs.min(), xs.max(), ys.min(), ys.max()) == (130, 170, 130, 170)
 
 
 def test_an_outline_is_filled_only_on_request() -> None:
-    assert not generation_mask(ring(), MaskOptions(dilate_px=0))[50, 50]
-    assert generation_mask(ring(), MaskOptions(dilate_px=0, fill_holes=True))[50, 50]
+    assert not region_of(ring(), MaskOptions(dilate_px=0))[50, 50]
+    assert region_of(ring(), MaskOptions(dilate_px=0, fill_holes=True))[50, 50]
 
 
 def test_dark_masks_remove_black() -> None:
-    usual = generation_mask(ring(), MaskOptions(dilate_px=0))
-    dark = generation_mask(255 - ring(), MaskOptions(dilate_px=0, polarity="dark"))
+    usual = region_of(ring(), MaskOptions(dilate_px=0))
+    dark = region_of(255 - ring(), MaskOptions(dilate_px=0, polarity="dark"))
     assert np.array_equal(usual, dark)
 
 

@@ -249,7 +249,7 @@ def test_a_mark_of_some_pixels_is_refused_whatever_its_kind(kind: str, tmp_path:
                 "mask.too_small",
                 "mask",
             )
-            assert "is 15 px in all, under 16" in str(photo.lineage.error)
+            assert "has 15 px, fewer than 16" in str(photo.lineage.error)
         else:
             assert photo.ok, photo.lineage.error
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from stages.recipe import SCHEMA, Recipe, preset_names
 from stages.traits import NEUTRAL, Section
-from stages.weights.find import of_recipe, pin_of, with_pins
+from stages.weights.find import pin_of, weights_of, with_pins
 
 RECORD = Path(__file__).with_name("recorded_recipes.json")
 
@@ -61,7 +61,7 @@ def hashes() -> dict[str, str]:
     found = {f"{each[0]} = {each[1]}": recipe_with(*each).hash for each in every_section()}
     for name in preset_names():
         recipe = Recipe.load(name)
-        pins = {section: pin_of(ref) for section, ref in of_recipe(recipe)}
+        pins = {section: pin_of(ref) for section, ref in weights_of(recipe)}
         found[name] = with_pins(recipe, pins).hash
     return found
 

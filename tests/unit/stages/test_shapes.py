@@ -14,14 +14,14 @@ from pycocotools import mask as coco
 
 from manifests.errors import RowError
 from stages.pixels.masks import Bits
-from stages.pixels.shapes import rasterise
+from stages.pixels.shapes import rasterize_shapes
 from stages.recipe.options import ShapeOptions
 
 WIDTH, HEIGHT = 40, 30
 
 
 def drawn(units: Any = "px", **shapes: Any) -> Bits:
-    return rasterise(shapes, WIDTH, HEIGHT, ShapeOptions(units=units), "p.jpg")
+    return rasterize_shapes(shapes, WIDTH, HEIGHT, ShapeOptions(units=units), "p.jpg")
 
 
 def block(x0: int, y0: int, x1: int, y1: int) -> Bits:
@@ -86,9 +86,9 @@ def test_shapes_in_shares_of_the_sides_mark_the_same(units: Any, whole: int) -> 
     region = np.zeros((700, 1000), np.uint8)
     region[0, :10] = 1
     rle = {"rle": {"size": [700, 1000], "counts": counts_of(region.astype(np.bool_))}}
-    expected = rasterise(as_px | rle, 1000, 700, ShapeOptions(), "p.jpg")
+    expected = rasterize_shapes(as_px | rle, 1000, 700, ShapeOptions(), "p.jpg")
     options = ShapeOptions(units=units)
-    assert np.array_equal(rasterise(shares | rle, 1000, 700, options, "p.jpg"), expected)
+    assert np.array_equal(rasterize_shapes(shares | rle, 1000, 700, options, "p.jpg"), expected)
     assert expected[147:399, 190:460].all()
     assert expected.sum() == pytest.approx(270 * 252 + 300 * 420 / 2 + 10, rel=0.01)
 
@@ -123,7 +123,7 @@ def test_shapes_that_are_plausible_in_other_units_alone_are_refused(
     units: Any, shapes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(RowError) as caught:
-        rasterise(shapes, 1600, 1200, ShapeOptions(units=units), "p.jpg")
+        rasterize_shapes(shapes, 1600, 1200, ShapeOptions(units=units), "p.jpg")
     assert caught.value.code == "mask.bad_shape"
     assert message in caught.value.message
     assert "--set shapes.units=share or percent" in caught.value.remedy
@@ -145,7 +145,7 @@ def test_shapes_that_are_plausible_in_other_units_alone_are_refused(
 def test_small_photos_and_generous_boxes_are_marked_as_ever(
     shapes: dict[str, Any], size: tuple[int, int]
 ) -> None:
-    assert rasterise(shapes, *size, ShapeOptions(), "p.jpg").sum() > 15
+    assert rasterize_shapes(shapes, *size, ShapeOptions(), "p.jpg").sum() > 15
 
 
 def test_rounded_shares_that_reach_the_border_are_within_the_photo() -> None:
@@ -169,7 +169,7 @@ def test_run_lengths_of_any_mask_mean_that_mask(data: st.DataObject) -> None:
     region[:, : data.draw(st.integers(0, width))] = data.draw(st.booleans())
     for rle in (compressed(region), {"size": [height, width], "counts": counts_of(region)}):
         assert np.array_equal(
-            rasterise({"rle": rle}, width, height, ShapeOptions(), "p.jpg"), region
+            rasterize_shapes({"rle": rle}, width, height, ShapeOptions(), "p.jpg"), region
         )
 
 
@@ -191,7 +191,7 @@ def test_run_lengths_of_any_mask_mean_that_mask(data: st.DataObject) -> None:
         ({"boxes": [float("nan"), 1, 2, 3]}, "boxes holds a number beyond"),
         ({"boxes": [float("inf"), 1, 2, 3]}, "boxes holds a number beyond"),
         ({"boxes": [10**400, 1, 2, 3]}, "boxes holds a number beyond"),
-        ({"boxes": [[0, 0, 9, 9]] * 1001}, "boxes has 1001 shapes, more than the 1000"),
+        ({"boxes": [[0, 0, 9, 9]] * 1001}, "boxes has 1001 shapes; the maximum is 1000"),
         ({"polygons": [[1, 2, 3, 4]]}, "polygons[0] has 4 numbers; three points or more have 6"),
         ({"polygons": [1, 2, 3, 4, 5, 6, 7]}, "polygons has 7 numbers"),
         ({"polygons": [[]]}, "polygons[0] has 0 numbers"),
