@@ -193,10 +193,10 @@ def test_a_manifest_without_references_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_command_makes_the_same_benchmark(
-    command: Command, benchmark: Path, tmp_path: Path
+    invoke: Command, benchmark: Path, tmp_path: Path
 ) -> None:
     sources = sorted((benchmark.parent.parent / "sources").iterdir())
-    made = command("evaluate", "make", *sources, "-o", "made")
+    made = invoke("evaluate", "make", *sources, "-o", "made")
     assert (made.returncode, made.stdout) == (0, f"{Path('made/manifest.csv')}\n")
     assert (tmp_path / "made" / "manifest.csv").read_text() == benchmark.read_text()
 
@@ -209,9 +209,9 @@ def test_a_row_that_marks_nothing_has_no_figures(benchmark: Path, tmp_path: Path
 
 
 def test_the_command_prints_a_table_and_writes_a_page_that_loads_nothing(
-    command: Command, benchmark: Path, tmp_path: Path
+    invoke: Command, benchmark: Path, tmp_path: Path
 ) -> None:
-    shown = command(
+    shown = invoke(
         "evaluate", benchmark, "--recipe", "telea", "--jobs", 1, "--html", tmp_path / "page.html"
     )
     assert shown.returncode == 0, shown.stderr
@@ -221,15 +221,15 @@ def test_the_command_prints_a_table_and_writes_a_page_that_loads_nothing(
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/webp;base64,") == 3 * 6
     assert "http" not in page
-    assert command("evaluate", benchmark, benchmark).returncode == 2
+    assert invoke("evaluate", benchmark, benchmark).returncode == 2
 
 
 def test_the_command_adds_lpips_to_the_table_and_to_each_result(
-    command: Command, benchmark: Path, alexnet_file: Path, tmp_path: Path
+    invoke: Command, benchmark: Path, alexnet_file: Path, tmp_path: Path
 ) -> None:
     page = tmp_path / "page.html"
     options = ("--recipe", "telea", "--jobs", 1, "--html", page)
-    shown = command("evaluate", benchmark, *options, "--lpips", alexnet_file)
+    shown = invoke("evaluate", benchmark, *options, "--lpips", alexnet_file)
     assert shown.returncode == 0, shown.stderr
     assert "Warning" not in shown.stderr
     heading, line = (
