@@ -55,12 +55,12 @@ class Place:
 
 #: Draws a thing: its colours, ``(h, w, 3)`` float32 of 0 to 255, and where it is, ``(h, w)``
 #: float32 of 0 to 1, both as large as the place's picture.
-Thing = Callable[[Place, Sequence[Bytes], np.random.Generator], tuple[Floats, Floats]]
+DrawObject = Callable[[Place, Sequence[Bytes], np.random.Generator], tuple[Floats, Floats]]
 
 
 def paste(
     place: Place,
-    thing: Thing,
+    thing: DrawObject,
     others: Sequence[Bytes],
     rng: np.random.Generator,
     *,
@@ -71,7 +71,7 @@ def paste(
 
     Args:
         place: where.
-        thing: what: one of :data:`THINGS`.
+        thing: what: one of :data:`OBJECTS`.
         others: photos that objects are cut from, each as large as objects at least.
         rng: decides what it looks like.
         opacity: up to 1.
@@ -182,7 +182,7 @@ def _text(place: Place, _: Sequence[Bytes], rng: np.random.Generator) -> tuple[F
 
 
 #: By what they are called in tables.
-THINGS: dict[str, Thing] = {"object": _object, "shape": _shape, "text": _text}
+OBJECTS: dict[str, DrawObject] = {"object": _object, "shape": _shape, "text": _text}
 
 
 def make_benchmark(folder: Path, photos: Sequence[str]) -> Path:
@@ -210,7 +210,7 @@ def make_benchmark(folder: Path, photos: Sequence[str]) -> Path:
         rng = np.random.default_rng(zlib.crc32(stem.encode()))
         others = [each for each in pictures if each is not picture] or [picture]
         _write(folder / "references" / f"{stem}.png", picture)
-        for kind, thing in THINGS.items():
+        for kind, thing in OBJECTS.items():
             made = paste(_somewhere(picture, rng), thing, others, rng)
             if made is None:
                 raise RowError("image.unsupported", f"On {uri} nothing could be seen.")

@@ -1,12 +1,12 @@
-"""From mask files to the two masks the method needs.
+"""Converts mask files to the two masks of the method.
 
-* The **generation mask** is binary and says what is painted anew: what the mask marks, on request
-  with its holes filled, grown a little so that no soft edge of the object survives.
-* The **blend mask** is soft and says how the paint is laid on: 255 on the whole generation mask,
-  falling evenly to 0 at ``feather_px`` + 1 px outside it. The object never shows through the soft
-  edge, and nothing changes from there on.
+* The **generation mask** is binary: True where pixels are filled. It is the marked region,
+  optionally with its holes filled, dilated so that no soft edge of the object remains.
+* The **blend mask** is soft, the opacity of the fill: 255 on the generation mask, falling linearly
+  to 0 at ``feather_px`` + 1 px outside it. The object never shows through the soft edge, and
+  nothing changes beyond it.
 
-All lengths are in pixels of the photo, so the edge looks the same whatever the crop's size.
+All lengths are in pixels of the photo, so the edge looks the same for any crop size.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ _FLAT_SHARE, _PLATEAU_SHARE, _PLATEAU_FROM = 1 / 3, 0.04, 32
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """What a mask file holds.
+    """The decoded levels of a mask file.
 
     Attributes:
         values: ``(h, w)`` uint8, 0 black or transparent, 255 white or opaque.
-        is_lossy: whether coding noise is in them.
+        is_lossy: whether they contain coding noise.
     """
 
     values: Bytes
@@ -63,16 +63,16 @@ class Levels:
 
 
 def to_region(mask: Levels, options: MaskOptions, uri: str) -> Bits:
-    """Return ``(h, w)`` bool: what the mask marks.
+    """Return ``(h, w)`` bool: the pixels that the mask marks.
 
-    Levels are counted from the colour that marks nothing: black or, with polarity ``dark``, white.
-    The threshold decides where something reaches it. Two exact levels, one of them that colour,
-    need no threshold. Whatever else is drawn is refused rather than left out.
+    Levels are counted from the background colour: black or, with polarity ``dark``, white. If any
+    level reaches the threshold, it decides. A lossless mask of the background and one other level
+    needs no threshold. Other content is rejected rather than ignored.
 
     Args:
         mask: the file's levels.
-        options: polarity, threshold, and what values mean.
-        uri: names the mask in the error.
+        options: polarity, threshold, and the meaning of values.
+        uri: the mask's name in the error.
 
     Raises:
         RowError: ``mask.too_faint`` if there is something in it, but nothing over the threshold;
@@ -182,7 +182,7 @@ def fit_to_photo(region: Bits, width: int, height: int, options: MaskOptions, ur
 
 
 def generation_mask(region: Bits, options: MaskOptions) -> Bits:
-    """Return ``(h, w)`` bool: the generation mask, True where the photo is painted anew.
+    """Return ``(h, w)`` bool: the generation mask, True where the photo is filled.
 
     Args:
         region: ``(h, w)`` bool, what the mask marks, at the photo's size.

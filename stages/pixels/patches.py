@@ -1,8 +1,8 @@
-"""Which crops of a photo are worked on: planning them, cutting them, and pasting them back.
+"""Plans the crops of a photo, and cuts them.
 
-Parts of the mask that lie near each other are filled together; parts far apart become patches of
-their own, so that each is worked on at full resolution. A patch sees *every* masked pixel in its
-crop as unknown, its neighbours' too, and pastes back only its own: patches never copy from each
+Parts of the mask that are close together are filled together; distant parts become separate
+patches, so that each is filled at full resolution. A patch treats *every* masked pixel in its crop
+as unknown, including its neighbours', and pastes back only its own: patches never copy from each
 other's unwanted objects, and the order of pasting does not matter.
 """
 
@@ -22,7 +22,7 @@ from stages.recipe.options import CropOptions
 
 Array = TypeVar("Array", bound=npt.NDArray[Any])
 
-#: Parts are told apart on a grid of this many px, which makes planning cheap on large photos.
+#: Parts are separated on a grid of this cell size, which makes planning cheap on large photos.
 #: Parts closer than two cells are always merged.
 _CELL_PX = 8
 
@@ -101,7 +101,7 @@ def cut(image: Array, box: Box) -> Array:
 
 
 def cut_mask(mask: Bits, box: Box) -> Bytes:
-    """The generation mask in ``box``, uint8: 255 where the photo is painted anew."""
+    """Cut the generation mask, uint8: 255 where the photo is filled."""
     return np.asarray(mask[box.slices].view(np.uint8) * 255, np.uint8)
 
 

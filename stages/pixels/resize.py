@@ -1,7 +1,7 @@
-"""To the size at which a fill works, and back to the crop's.
+"""Scales to the working size of a fill, and back to the crop's size.
 
-``cv2.resize`` maps pixel centres (half-pixel offsets) and rounds, so a way down and up again moves
-nothing.
+``cv2.resize`` maps pixel centres (half-pixel offsets) and rounds, so scaling down and up again does
+not shift the picture.
 """
 
 from __future__ import annotations

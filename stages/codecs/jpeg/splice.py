@@ -25,8 +25,8 @@ from stages.pixels.masks import Bits, Bytes
 Floats = npt.NDArray[np.float32]
 
 
-#: Coefficients of 8-bit samples lie within; beyond it a Huffman table was damaged.
-_LEAST, _MOST = -2048, 2047
+#: The range of coefficients of 8-bit samples; others come from a damaged Huffman table.
+_MIN_COEFFICIENT, _MAX_COEFFICIENT = -2048, 2047
 
 
 def _dct_matrix() -> Floats:
@@ -44,12 +44,12 @@ _INVERSE = np.ascontiguousarray(_FORWARD.T)
 
 @dataclass(frozen=True, slots=True)
 class _RowEdit:
-    """What becomes of one row of blocks of one component.
+    """The edit of one row of blocks of one component.
 
     Attributes:
-        columns: ``(n,)`` which blocks.
-        weights: ``(n, 64)`` float32, 0 to 1: how much of each sample is masked.
-        samples: ``(n, 64)`` float32, 0 to 255: what the masked part should be.
+        columns: ``(n,)`` the edited blocks' columns.
+        weights: ``(n, 64)`` float32, 0 to 1: the masked share of each sample.
+        samples: ``(n, 64)`` float32, 0 to 255: the new values of the masked part.
     """
 
     columns: npt.NDArray[np.intp]
@@ -68,7 +68,7 @@ def splice(jpeg: bytes, edited: Bytes, mask: Bits) -> bytes:
         jpeg: the original file.
         edited: ``(height, width, c)`` uint8 in the stored frame and the file's own colours: 1
             (grey), 3 (RGB) or 4 channels (CMYK as Pillow shows it).
-        mask: ``(height, width)`` bool, True where ``edited`` counts.
+        mask: ``(height, width)`` bool, True where ``edited`` is used.
 
     Returns:
         The new file, verified against the original's coefficients; the same bytes if the mask is
@@ -76,7 +76,7 @@ def splice(jpeg: bytes, edited: Bytes, mask: Bits) -> bytes:
 
     Raises:
         DamagedError: the file's data are damaged.
-        VerificationError: the new file is not what it must be.
+        VerificationError: the new file fails the comparison with the original.
         UnsupportedError: the file is of a kind that cannot be edited block by block.
         ValueError: shapes do not fit.
     """
@@ -89,7 +89,7 @@ def splice(jpeg: bytes, edited: Bytes, mask: Bits) -> bytes:
     tables = [header.tables[part.table] for part in header.components]
 
     def edit(component: int, row: int, coefficients: Coefficients) -> None:
-        if coefficients.min() < _LEAST or coefficients.max() > _MOST:
+        if coefficients.min() < _MIN_COEFFICIENT or coefficients.max() > _MAX_COEFFICIENT:
             raise DamagedError("its coefficients are out of range")
         before[component, row] = coefficients.copy()
         planned = edits.get((component, row))
@@ -206,9 +206,9 @@ def _apply(edit: _RowEdit, coefficients: Coefficients, table: Floats) -> None:
 
 
 def _with_segments_of(jpeg: bytes, header: JpegHeader, coded: bytes) -> bytes:
-    """The coded image between the original's segments and whatever followed the original."""
-    made = read_header(coded)
-    body = coded[made.body_start : made.body_end]
+    """Join the original's segments, the encoded image, and the bytes after the original image."""
+    new = read_header(coded)
+    body = coded[new.body_start : new.body_end]
     return b"".join([b"\xff\xd8", *header.segments, body, jpeg[header.body_end :]])
 
 
@@ -218,21 +218,21 @@ def _verify(
     before: dict[tuple[int, int], Coefficients],
     edits: _Edits,
 ) -> None:
-    """Decode the new file's coefficients: every block that was not to change must be the old one.
+    """Check that the new file has the old coefficients in every block outside the mask.
 
     Raises:
-        VerificationError: it is not.
+        VerificationError: it does not.
     """
-    made = read_header(result)
+    new_header = read_header(result)
     same = all(
-        getattr(made, name) == getattr(header, name)
+        getattr(new_header, name) == getattr(header, name)
         for name in (
             *("width", "height", "components", "model", "segments"),
             *("progressive", "arithmetic", "restart_blocks"),
         )
     )
     tables = {part.table for part in header.components}
-    if not same or any(not np.array_equal(made.tables[t], header.tables[t]) for t in tables):
+    if not same or any(not np.array_equal(new_header.tables[t], header.tables[t]) for t in tables):
         raise VerificationError("the new file's header is not the old one's")
     seen = 0
 
@@ -248,6 +248,6 @@ def _verify(
         if not np.array_equal(old, new):
             raise VerificationError(f"component {component}, row {row} changed outside the mask")
 
-    visit(result, made, compare)
+    visit(result, new_header, compare)
     if seen != len(before):
         raise VerificationError("the new file lacks rows of blocks")

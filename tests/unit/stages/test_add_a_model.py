@@ -11,7 +11,7 @@ import pytest
 from pydantic import Field
 
 from cluster.pools import Pools
-from jobs.pipeline.placement import batched
+from jobs.pipeline.placement import with_batch_sizes
 from manifests.errors import WeightsError
 from stages import recipe as recipes
 from stages.photo import Photo
@@ -79,7 +79,7 @@ def test_its_traits_steer_pools_batches_weights_and_the_hash(recipe: Recipe) -> 
     assert recipe.is_generative
     assert [section for section, _ in weights_of(recipe)] == ["remove"]
     pools = Pools.model_validate({"small_gpu": {"batch_size": 16}})
-    larger = batched(recipe, pools)
+    larger = with_batch_sizes(recipe, pools)
     assert larger.remove
     assert larger.remove.max_photos == 16
     assert larger.hash == recipe.hash != Recipe.load("telea").hash

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from jobs.evaluation.synthetic import THINGS, Place, paste
+from jobs.evaluation.synthetic import OBJECTS, Place, paste
 from stages.judging.detail import lost_detail
 from stages.judging.reappearance import judge
 from stages.models.classical import load_fill
@@ -53,13 +53,13 @@ def test_fitting_puts_the_threshold_where_few_good_ones_are_over_it() -> None:
     assert accuracy(judged, fit(judged, alone=True), alone=True).false_alarms <= 0.05
 
 
-@pytest.mark.parametrize("kind", THINGS)
+@pytest.mark.parametrize("kind", OBJECTS)
 def test_an_object_is_seen_at_any_working_size_and_sharper_texture_is_fine(
     kind: str, filled: tuple[Bytes, Bytes], coffee: Bytes
 ) -> None:
     removal, mask = filled
     rng = np.random.default_rng(3)
-    made = paste(Place(removal, (80.0, 60.0), 30.0), THINGS[kind], [coffee], rng, within=mask)
+    made = paste(Place(removal, (80.0, 60.0), 30.0), OBJECTS[kind], [coffee], rng, within=mask)
     assert made is not None
     repaired = repair_texture(removal, mask, rng)
     found = []

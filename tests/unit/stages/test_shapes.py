@@ -191,7 +191,7 @@ def test_run_lengths_of_any_mask_mean_that_mask(data: st.DataObject) -> None:
         ({"boxes": [float("nan"), 1, 2, 3]}, "boxes holds a number beyond"),
         ({"boxes": [float("inf"), 1, 2, 3]}, "boxes holds a number beyond"),
         ({"boxes": [10**400, 1, 2, 3]}, "boxes holds a number beyond"),
-        ({"boxes": [[0, 0, 9, 9]] * 1001}, "boxes has 1001 shapes, more than the 1000"),
+        ({"boxes": [[0, 0, 9, 9]] * 1001}, "boxes has 1001 shapes; the maximum is 1000"),
         ({"polygons": [[1, 2, 3, 4]]}, "polygons[0] has 4 numbers; three points or more have 6"),
         ({"polygons": [1, 2, 3, 4, 5, 6, 7]}, "polygons has 7 numbers"),
         ({"polygons": [[]]}, "polygons[0] has 0 numbers"),
