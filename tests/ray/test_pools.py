@@ -65,7 +65,7 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
         ),
         ("[smal_gpu]\n", r"smal_gpu .*did you mean small_gpu\?"),
         ("[cpu]\ngpus = 1", r"cpu\.gpus is not an option"),
-        ("[small_gpu]\ngpus = 1.5", r"gpus = 1\.5 must be a share of one"),
+        ("[small_gpu]\ngpus = 1.5", r"gpus = 1\.5 must be a fraction of one GPU"),
         ("[cpu]\nmin_actors = 4\nmax_actors = 2", "max_actors = 2 is less than min_actors"),
         ('[cpu]\nlabel_selector = { zone = "in(a" }', r"'in\(a' is none of"),
         ("[cpu]\ntasks_in_flight = 1", r"cpu\.tasks_in_flight = 1"),
