@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -82,6 +83,9 @@ def _code_and_text(error: Exception, photo: Photo, name: str) -> tuple[str, str]
     """Return the lineage's code and text for an error."""
     is_allocation = isinstance(error, cv2.error) and error.code == cv2.Error.StsNoMem
     if is_allocation or isinstance(error, MemoryError):
+        photo.drop_all()
+        for each in filter(None, (error, error.__cause__)):  # their frames hold what is too much
+            traceback.clear_frames(each.__traceback__)
         error = RowError(
             "row.out_of_memory",
             f"The photo {photo.lineage.image_uri} takes too much memory in the step {name}.",
@@ -95,17 +99,16 @@ def _run_batch(photos: Sequence[Photo], name: str, step: BatchWork) -> None:
     """Process all photos together; if that raises, one by one, so that only bad ones fail."""
     if len(photos) > 1:
         started = time.perf_counter()
-        try:
+        # Whatever is raised, the photo that causes it reports it when run alone, outside of the
+        # handler, which would hold the memory of the batch.
+        with suppress(Exception):
             step.work(photos)
-        except Exception:  # whatever it is, the photo that causes it reports it when run alone
-            for photo in photos:
-                _run_one(photo, name, lambda photo: step.work([photo]))
-        else:
             share = (time.perf_counter() - started) / len(photos)
             for photo in photos:
                 photo.lineage.seconds[name] = share
-    elif photos:
-        _run_one(photos[0], name, lambda photo: step.work([photo]))
+            return
+    for photo in photos:
+        _run_one(photo, name, lambda photo: step.work([photo]))
 
 
 def fail(photo: Photo, code: str, message: str, stage: str) -> None:

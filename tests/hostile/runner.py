@@ -28,8 +28,9 @@ from stages.recipe import Recipe
 from stages.verify import Promise, UncheckableError, compare
 from tests.hostile.corpus import Case, all_cases
 
-#: Enough for the libraries and some copies of the largest picture that the corpus may decode.
-MEMORY_MIB = 2048
+#: What a row may take beside what the libraries hold: some copies of the largest picture that the
+#: corpus may decode.
+MEMORY_MIB = 1536
 
 #: A file that takes more of a processor, or this long without one, hangs its worker.
 CPU_SECONDS, WALL_SECONDS = 20, 200.0
@@ -120,7 +121,8 @@ def _work(folder: Path, memory_mib: int) -> None:
     names = json.load(sys.stdin)
     rows = {name: rest for name, *rest in json.loads((folder / "cases.json").read_text())}
     _pipeline("", ()).load()  # loads what is large before the limit counts
-    resource.setrlimit(resource.RLIMIT_DATA, (memory_mib << 20, memory_mib << 20))
+    most = _mib("VmData") + memory_mib << 20
+    resource.setrlimit(resource.RLIMIT_DATA, (most, most))
     for name in names:
         Path("/proc/self/clear_refs").write_text("5")  # the peak of memory counts anew
         started = time.process_time()
@@ -128,8 +130,8 @@ def _work(folder: Path, memory_mib: int) -> None:
             resource.RLIMIT_CPU, (int(started) + CPU_SECONDS, resource.RLIM_INFINITY)
         )
         code, told = _end(str(folder), name, *rows[name])
-        seconds = time.process_time() - started
-        sys.stdout.write(json.dumps(asdict(Ending(name, code, told, seconds, _peak_mib()))) + "\n")
+        ending = Ending(name, code, told, time.process_time() - started, _mib("VmHWM"))
+        sys.stdout.write(json.dumps(asdict(ending)) + "\n")
         sys.stdout.flush()
 
 
@@ -169,9 +171,9 @@ def _fault(photo: Photo) -> str:
         return "" if "CMYK" in str(error) else str(error)
 
 
-def _peak_mib() -> int:
+def _mib(field: str) -> int:
     status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+    return int(status.partition(f"{field}:")[2].split()[0]) // 1024
 
 
 def main(folder: Path, words: list[str]) -> None:

@@ -48,11 +48,12 @@ def test_whatever_is_cleaned_is_whole(endings: list[tuple[Case, Ending]]) -> Non
     assert len(done) > 100
 
 
-def test_what_takes_too_much_memory_fails_alone(tmp_path: Path) -> None:
-    large = Case("large", png(6000, 6000, bomb(103)), frozenset({"row.out_of_memory"}))
+@pytest.mark.parametrize("memory_mib", [100, 200])  # for no copy of its pixels, and for two
+def test_what_takes_too_much_memory_fails_alone(tmp_path: Path, memory_mib: int) -> None:
+    large = Case("large", png(6000, 6000, bomb(104)), frozenset({"row.out_of_memory"}))
     small = Case("small", sound_files()["jpeg-444-q55"], OK)
     cases = [large, replace(small, name="small-1"), replace(small, name="small-2")]
-    endings = {case.name: ending for case, ending in end_each(cases, tmp_path, memory_mib=420)}
+    endings = {case.name: ending for case, ending in end_each(cases, tmp_path, memory_mib)}
     assert endings["large"].code == "row.out_of_memory"
     assert "more memory" in endings["large"].told
     assert endings["small-2"].code == "ok", "in the process that met the large one"
