@@ -1,4 +1,4 @@
-"""The main job as a pipeline: the one file in which the DAG is built, top to bottom.
+"""The main spec as a pipeline: the one file in which the DAG is built, top to bottom.
 
 ::
 
@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from cluster.pools import PoolSize
 from jobs.pipeline.actor import StageActor
-from jobs.pipeline.spec import Job
+from jobs.pipeline.spec import RunSpec
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -39,11 +39,11 @@ class WorkUnit(TypedDict):
     id: str | None
 
 
-def build(job: Job, pools: Mapping[str, PoolSize], work: Sequence[WorkUnit]) -> Dataset:
+def build(spec: RunSpec, pools: Mapping[str, PoolSize], work: Sequence[WorkUnit]) -> Dataset:
     """Build the DAG; nothing runs until its rows are asked for.
 
     Args:
-        job: the run.
+        spec: the run.
         pools: actors by pool.
         work: what to do, a block each.
 
@@ -54,7 +54,7 @@ def build(job: Job, pools: Mapping[str, PoolSize], work: Sequence[WorkUnit]) -> 
     from ray.util.annotations import RayDeprecationWarning
 
     data: Dataset = ray.data.from_items(list(work), override_num_blocks=len(work))
-    for group, (pool, steps_of_group) in enumerate(job.groups()):
+    for group, (pool, steps_of_group) in enumerate(spec.groups()):
         size = pools[pool]
         photos = max(step.batch_size for step in steps_of_group) if group else 1
         with warnings.catch_warnings():
@@ -62,7 +62,7 @@ def build(job: Job, pools: Mapping[str, PoolSize], work: Sequence[WorkUnit]) -> 
             warnings.simplefilter("ignore", RayDeprecationWarning)
             data = data.map_batches(
                 StageActor,
-                fn_constructor_args=(job, group),
+                fn_constructor_args=(spec, group),
                 # A block as it comes, or for a model small ones together; actors cut them to size.
                 # With GPUs Ray Data asks for a number.
                 batch_size=photos if photos > 1 or size.gpus else None,

@@ -25,15 +25,15 @@ from stages.weights.find import (
 
 
 @contextmanager
-def trusted(trust: bool) -> Iterator[None]:
-    """Have ``--trust`` hold within the block, for this process and the Ray it starts or joins."""
+def allowing_unverified(is_allowed: bool) -> Iterator[None]:
+    """Apply ``--allow-unverified-weights`` to this process and its Ray within the block."""
     before = os.environ.get(TRUST_VARIABLE)
-    if trust:
+    if is_allowed:
         os.environ[TRUST_VARIABLE] = "1"
     try:
         yield
     finally:
-        if trust and before is None:
+        if is_allowed and before is None:
             del os.environ[TRUST_VARIABLE]
 
 
@@ -60,7 +60,7 @@ def _print(console: Console, line: str) -> None:
     console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def prepare(recipe: Recipe, console: Console, *, here: bool) -> tuple[Recipe, dict[str, Any]]:
+def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Recipe, dict[str, Any]]:
     """Make sure of a recipe's weights before anything starts, and print their licences.
 
     Each part is pinned to the content of its weights: the recipe's hash follows from that, and

@@ -17,14 +17,14 @@ from rich.console import Console
 
 from cluster.pools import Pools, PoolSize
 from cluster.session import address_of, submitted_job
-from jobs.pipeline.changed_inputs import mark_changed
+from jobs.pipeline.changed_inputs import mark_stale
 from jobs.pipeline.cost import Cost, groups_up
-from jobs.pipeline.heartbeat import lifeline
+from jobs.pipeline.heartbeat import heartbeat
 from jobs.pipeline.passes import execute
-from jobs.pipeline.pending import evenly_limited, extra_schema
-from jobs.pipeline.placement import batched, connected, on_cluster, wait_s
-from jobs.pipeline.spec import Job
-from jobs.preflight import prepare
+from jobs.pipeline.pending import extra_schema, limit_rows
+from jobs.pipeline.placement import connected, fit_to_cluster, wait_s, with_batch_sizes
+from jobs.pipeline.spec import RunSpec
+from jobs.preflight import check_weights
 from manifests import runs
 from manifests.errors import CatalogCleanupError
 from manifests.ledger import Ledger, RetryPolicy, Tally, reconcile, set_aside
@@ -111,12 +111,12 @@ def run(
     started = time.monotonic()
     output = destination(output).uri
     pools = pools or Pools()
-    recipe = batched(with_absolute_paths(recipe), pools)
+    recipe = with_batch_sizes(with_absolute_paths(recipe), pools)
     plan = make_plan(manifest, output, rows_per_shard=rows_per_shard, strict=strict)
     numbers = parse_shards(shards, plan) if shards else range(plan.shards)
     for note in plan.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
-    recipe, models = prepare(recipe, console, here=address_of(address) == "local")
+    recipe, models = check_weights(recipe, console, here=address_of(address) == "local")
     images = f"{output}/images/{recipe.label}"
     facts = {
         "manifest": plan.manifest,
@@ -142,14 +142,14 @@ def run(
     policy = RetryPolicy(record.run_id, frozenset(retry))
     extra = extra_schema(plan.shard(0).read_table().schema)
     if limit is not None:
-        plan = evenly_limited(plan, Ledger(output, recipe.hash), policy, numbers, limit)
+        plan = limit_rows(plan, Ledger(output, recipe.hash), policy, numbers, limit)
         numbers = sorted(plan.only or ())
-    job = Job(plan, extra, recipe, policy, record, steps, check_inputs=check_inputs)
+    spec = RunSpec(plan, extra, recipe, policy, record, steps, check_inputs=check_inputs)
     cost = Cost(prices, groups_up) if prices else None
     status = "failed"
     try:
         runs.raise_if_running(record, lambda text: console.print(text, highlight=False))
-        tally = _execute(job, numbers, console, address, pools, cost=cost)
+        tally = _execute(spec, numbers, console, address, pools, cost=cost)
         status = "unfinished" if tally.missing_count or tally.superseded else "finished"
         if tally.missing_count and record.stop_requested:
             status = "stopped"
@@ -196,7 +196,7 @@ def preview(
         WeightsError: likewise, as far as it can be known without fetching weights.
     """
     place = destination(output)
-    recipe, _ = prepare(with_absolute_paths(recipe), console, here=False)
+    recipe, _ = check_weights(with_absolute_paths(recipe), console, here=False)
     with tempfile.TemporaryDirectory() as folder:
         where = place.uri if load_plan(place.uri) else folder
         plan = make_plan(manifest, where, rows_per_shard=rows_per_shard, strict=strict)
@@ -216,7 +216,7 @@ def preview(
 
 
 def _execute(
-    job: Job,
+    spec: RunSpec,
     shards: Collection[int],
     console: Console,
     address: str | None,
@@ -225,38 +225,41 @@ def _execute(
     cost: Cost | None,
 ) -> Tally:
     """Find what remains, do it, and find that nothing does."""
-    tally = _mended(job, shards, reconcile(job.plan, job.ledger, job.policy, shards), console)
-    if job.check_inputs and tally.ended <= _CHECKED_HERE:
+    tally = _mended(spec, shards, reconcile(spec.plan, spec.ledger, spec.policy, shards), console)
+    if spec.check_inputs and tally.ended <= _CHECKED_HERE:
         with ThreadPoolExecutor(_CHECKERS) as pool:
-            changed = sum(pool.map(lambda shard: mark_changed(job, shard), shards))
+            changed = sum(pool.map(lambda shard: mark_stale(spec, shard), shards))
         if changed:
-            tally = reconcile(job.plan, job.ledger, job.policy, shards)
-        job = replace(job, check_inputs=False)
-    if not tally.missing_count and not job.check_inputs:
+            tally = reconcile(spec.plan, spec.ledger, spec.policy, shards)
+        spec = replace(spec, check_inputs=False)
+    if not tally.missing_count and not spec.check_inputs:
         console.print(f"All {tally.rows} photos were done before.", highlight=False)
         return tally
     console.print(
-        f"{tally.missing_count} of {tally.rows} photos, recipe {job.recipe.name}; starting Ray ...",
+        f"{tally.missing_count} of {tally.rows} photos, recipe {spec.recipe.name}; "
+        "starting Ray ...",
         markup=False,
         highlight=False,
     )
     with (
         connected(address, wait_s(pools)) as trouble,
-        lifeline(
-            job.record, tally.missing_count, console.print, cost.advance if cost else dict
+        heartbeat(
+            spec.record, tally.missing_count, console.print, cost.advance if cost else dict
         ) as line,
     ):
-        job, choose = on_cluster(job, pools, partial(console.print, markup=False, soft_wrap=True))
+        spec, choose = fit_to_cluster(
+            spec, pools, partial(console.print, markup=False, soft_wrap=True)
+        )
         tally = execute(
-            job,
+            spec,
             shards,
             tally,
             choose=choose,
             trouble=trouble,
-            lifeline=line,
+            heartbeat=line,
             console=console,
         )
-        tally = _mended(job, shards, tally, console)
+        tally = _mended(spec, shards, tally, console)
         if tally.missing_count and trouble:
             console.print(f"Ray tells: {trouble[0]}", markup=False, highlight=False)
         if cost:
@@ -265,7 +268,7 @@ def _execute(
     return tally
 
 
-def _mended(job: Job, shards: Collection[int], tally: Tally, console: Console) -> Tally:
+def _mended(spec: RunSpec, shards: Collection[int], tally: Tally, console: Console) -> Tally:
     """Put right what a killed run left: damaged files, rows that count no more."""
     for file in tally.damaged:
         console.print(
@@ -276,10 +279,10 @@ def _mended(job: Job, shards: Collection[int], tally: Tally, console: Console) -
         )
         set_aside(file)
     for shard in tally.superseded:
-        job.ledger.compact(shard)
+        spec.ledger.compact(shard)
     if not tally.damaged and not tally.superseded:
         return tally
-    return reconcile(job.plan, job.ledger, job.policy, shards)
+    return reconcile(spec.plan, spec.ledger, spec.policy, shards)
 
 
 def _exit_code(tally: Tally) -> int:

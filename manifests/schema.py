@@ -163,7 +163,7 @@ class LineageRow:
         pa.string(),
         "Why a person should look at it: came_back (an object is likely in the fill), fell_back "
         "(the refiner brought one back, and another fill was pasted) or bad_output (the refiner "
-        "made no picture, likewise). Null: nothing was found, or not judged.",
+        "produced no image, likewise). Null: nothing was found, or not judged.",
     )
     score: float | None = _column(
         pa.float64(),
@@ -176,10 +176,11 @@ class LineageRow:
         "sample), coefficients (of every JPEG block the mask does not touch) or reencoded.",
     )
     fidelity_note: str | None = _column(
-        pa.string(), "If reencoded, why; what else became of the samples."
+        pa.string(), "If reencoded, why; other changes to the samples."
     )
     metadata_note: str | None = _column(
-        pa.string(), "What became of previews and of other content that no longer holds."
+        pa.string(),
+        "What was done with previews and other content that no longer matches the image.",
     )
     recipe_name: str = _column(pa.string(), "Name in the recipe.", "")
     recipe_hash: str = _column(

@@ -63,9 +63,9 @@ def _explain(error: Any, names: list[str]) -> str:
         case "missing":
             return f"{dotted} is missing"
         case "union_tag_invalid":
-            methods, given = error["ctx"]["expected_tags"], error["ctx"]["tag"]
-            nearest = did_you_mean(given, methods.replace("'", "").split(", "))
-            return f"{dotted}.method = {given!r} is none of {methods}{nearest}"
+            methods, method = error["ctx"]["expected_tags"], error["ctx"]["tag"]
+            nearest = did_you_mean(method, methods.replace("'", "").split(", "))
+            return f"{dotted}.method = {method!r} is none of {methods}{nearest}"
     message = str(error["msg"]).removeprefix("Value error, ")
     return f"{dotted} = {error['input']!r}: {message}" if dotted else message
 

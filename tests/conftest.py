@@ -79,8 +79,7 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
             try:
                 main()
             except SystemExit as end:
-                assert isinstance(end.code, int)
-                code = end.code
+                code = int(end.code or 0)
             sys.stdout.flush()
             sys.stderr.flush()
             printed, errors = stdout.getvalue().decode(), stderr.getvalue().decode()

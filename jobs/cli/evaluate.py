@@ -95,14 +95,14 @@ def compare(
     from rich.table import Table
 
     from jobs.evaluation.evaluate import evaluate, read_rows
-    from jobs.preflight import prepare
+    from jobs.preflight import check_weights
     from stages.recipe import Recipe
 
     streams.keep_working()
     console = Console()
     loaded = [Recipe.load(name, set_ or ()) for name in recipe or _DEFAULT_RECIPES]
     rows = read_rows(manifest)
-    recipes = [prepare(each, console, here=True)[0] for each in loaded]
+    recipes = [check_weights(each, console, here=True)[0] for each in loaded]
     found = list(evaluate(rows, recipes, jobs=jobs, views=html is not None, lpips=lpips))
     headings = [name for name in _COLUMNS if lpips or name != "LPIPS"]
     columns = ["recipe", "rows", *headings]

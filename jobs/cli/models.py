@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="List the known models, fetch them, check them.")
 
-TrustOption = Annotated[
+AllowUnverifiedOption = Annotated[
     bool,
     typer.Option(
-        "--trust",
+        "--allow-unverified-weights",
         help="Load a TorchScript or pickle for which no hash is listed; it can run code.",
     ),
 ]
@@ -57,16 +57,16 @@ def pull(
         str | None,
         typer.Option(metavar="DEST", help="Also copy it into this folder, local or s3://."),
     ] = None,
-    trust: TrustOption = False,
+    allow_unverified: AllowUnverifiedOption = False,
 ) -> None:
     """Fetch a model into this machine's cache, check it, and copy it on."""
     from rich.console import Console
 
-    from jobs.preflight import logging_downloads, trusted
+    from jobs.preflight import allowing_unverified, logging_downloads
     from stages.weights.find import fetch
 
     streams.keep_working()
-    with trusted(trust), logging_downloads(Console()):
+    with allowing_unverified(allow_unverified), logging_downloads(Console()):
         found = fetch(name)
     typer.echo(f"{found.name}: {found.path}, sha256 {found.sha256}")
     if found.model and not found.model.commercial:

@@ -149,7 +149,7 @@ def parse_run(
     return call
 
 
-def as_words(call: typer.Context, replaced: Mapping[str, str]) -> list[str]:
+def to_words(call: typer.Context, replaced: Mapping[str, str]) -> list[str]:
     """The arguments and options of a call, whichever the command has, as words again.
 
     Args:

@@ -49,11 +49,11 @@ def show_status(console: Console, output: str, *, by_shard: bool) -> None:
     """Print how an output folder stands, for people."""
     from datetime import timedelta
 
-    from jobs.results.status import stand
+    from jobs.results.status import recipe_statuses
 
-    for standing in stand(output):
+    for standing in recipe_statuses(output):
         facts = standing.record.facts
-        state = "at work" if standing.is_at_work else facts["status"]
+        state = "at work" if standing.is_running else facts["status"]
         if state == "running":
             state = "gone without a word; the same command goes on"
         recipe = f"recipe {facts['recipe']['name']} ({facts['recipe_hash']})"

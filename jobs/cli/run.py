@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.cli import streams
-from jobs.cli.models import TrustOption
+from jobs.cli.models import AllowUnverifiedOption
 from jobs.cli.options import (
     DEFAULT_RECIPE,
     CheckInputsOption,
@@ -53,7 +53,7 @@ def run(
     ] = None,
     pools: PoolsOption = None,
     prices: PricesOption = None,
-    trust: TrustOption = False,
+    allow_unverified: AllowUnverifiedOption = False,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Report what the run would do. Stores and starts nothing."),
@@ -66,7 +66,7 @@ def run(
     """
     from jobs.pipeline.cost import load_prices
     from jobs.pipeline.placement import load_pools
-    from jobs.preflight import trusted
+    from jobs.preflight import allowing_unverified
     from jobs.run import preview
     from jobs.run import run as run_job
     from stages.recipe import Recipe
@@ -76,7 +76,7 @@ def run(
     statuses = parse_statuses(retry)
     chosen = Recipe.load(recipe, set_ or ())
     if dry_run:
-        with trusted(trust):
+        with allowing_unverified(allow_unverified):
             preview(
                 manifest,
                 output,
@@ -89,7 +89,7 @@ def run(
                 rows_per_shard=rows_per_shard,
             )
         return
-    with _interruptible(), trusted(trust):
+    with _interruptible(), allowing_unverified(allow_unverified):
         outcome = run_job(
             manifest,
             output,
@@ -135,10 +135,10 @@ def try_(
     ] = None,
     recipe: RecipeOption = DEFAULT_RECIPE,
     set_: SetOption = None,
-    trust: TrustOption = False,
+    allow_unverified: AllowUnverifiedOption = False,
 ) -> None:
     """Clean one photo in this process, without Ray. Use it to try out a recipe."""
-    from jobs.preflight import prepare, trusted
+    from jobs.preflight import allowing_unverified, check_weights
     from stages.cleaner import Cleaner
     from stages.recipe import Recipe
 
@@ -149,8 +149,8 @@ def try_(
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     loaded = Recipe.load(recipe, set_ or ())
     streams.keep_working()
-    with trusted(trust):
-        loaded, _ = prepare(loaded, console_for(), here=True)
+    with allowing_unverified(allow_unverified):
+        loaded, _ = check_weights(loaded, console_for(), here=True)
         row = Cleaner(loaded).clean(image, masks, boxes=boxes, output=output).record
     places = len(row.patches)
     what = f"{places} {'place' if places == 1 else 'places'} filled" if places else "empty mask"

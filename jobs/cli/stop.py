@@ -52,12 +52,12 @@ def stop(
         if not jobs and not records(output):
             text = f"There is no run at {target}; to stop a job by its id, name its --address."
             raise OutputError("output.not_found", text)
-        begun = _at_work(output, job)
+        begun = _running_runs(output, job)
         for run in begun.values():
             typer.echo(f"Run {run.run_id}: its photos in flight end, and no others begin ...")
             run.request_stop()
-        _within(timeout, lambda: not begun.keys() & _at_work(output, job))
-        left = {begun[each].facts.get("job") for each in begun.keys() & _at_work(output, job)}
+        _within(timeout, lambda: not begun.keys() & _running_runs(output, job))
+        left = {begun[each].facts.get("job") for each in begun.keys() & _running_runs(output, job)}
         gone = {run.facts.get("job") for run in begun.values()} - left
         forced = [each for each in jobs - gone if not listed[each].status.is_terminal()]
         left = left - set(forced) | {each for each in forced if not _end_by_ray(client, each)}
@@ -81,7 +81,7 @@ def _end_by_ray(client: Any, job: str) -> bool:
     return _within(_KILLED_S, lambda: client.get_job_status(job).is_terminal())
 
 
-def _at_work(output: str, job: str | None) -> dict[str, RunRecord]:
+def _running_runs(output: str, job: str | None) -> dict[str, RunRecord]:
     """Run id -> record of the runs at work on an output folder, or of those that are this job."""
     from manifests.runs import records, seems_alive
 

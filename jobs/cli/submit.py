@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.cli import streams
-from jobs.cli.options import DashboardOption, as_words, parse_run, parse_statuses
+from jobs.cli.options import DashboardOption, parse_run, parse_statuses, to_words
 from manifests.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def submit(
         for name, file in files.items():
             shutil.copyfile(file, Path(folder) / there[name])
             runtime["working_dir"] = folder
-        entrypoint = shlex.join([python, "-m", "jobs.cli", "run", *as_words(run, there)])
+        entrypoint = shlex.join([python, "-m", "jobs.cli", "run", *to_words(run, there)])
         job = client.submit_job(entrypoint=entrypoint, runtime_env=runtime)
     typer.echo(f"Job {job} at {address} cleans into {there['output']}, also if this command ends.")
     typer.echo(f"To follow it: ray job logs --follow {job} --address {address}")

@@ -13,7 +13,7 @@ from rich.table import Table
 from cluster.pools import Pools
 from jobs.estimate.fleet import Fleet, Site, fastest, in_time, is_possible, site_of
 from jobs.estimate.seconds import Catalog, Figure, Part, parts_of
-from jobs.pipeline.placement import batched
+from jobs.pipeline.placement import with_batch_sizes
 from stages.pipeline import steps as steps_of
 from stages.recipe import Recipe
 
@@ -63,7 +63,7 @@ def estimate(question: Question) -> Estimate:
         ClusterError: as :func:`jobs.estimate.fleet.site_of` and
             :func:`jobs.estimate.seconds.parts_of`.
     """
-    recipe, rows = batched(question.recipe, question.pools), question.catalog.rows
+    recipe, rows = with_batch_sizes(question.recipe, question.pools), question.catalog.rows
     parts, site = _job(question, recipe)
     best = fastest(parts, site, rows)
     deadline = question.deadline_s

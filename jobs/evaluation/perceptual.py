@@ -17,9 +17,9 @@ from lpips import LPIPS
 from torch import Tensor
 
 from manifests.errors import WeightsError
+from stages.arrays import BoolMask, UInt8Array
 from stages.models.load import read_tensors
 from stages.pixels.boxes import bounds_of
-from stages.pixels.masks import Bits, Bytes
 from stages.pixels.resize import scale_pixels
 
 #: What the crop has around the region's bounding box, px: as much as the ring of the other figures.
@@ -64,7 +64,7 @@ class Perceptual:
         return cls(network)
 
     @torch.inference_mode()
-    def distance(self, reference: Bytes, after: Bytes, region: Bits) -> float:
+    def distance(self, reference: UInt8Array, after: UInt8Array, region: BoolMask) -> float:
         """LPIPS of a crop: the region's bounding box with 16 px more on each side, where there are.
 
         A crop longer than 512 px is shrunk to that, but one whose shorter side is, or would then
@@ -89,6 +89,6 @@ class Perceptual:
         return float(self._network(*pair))
 
 
-def _tensor(pixels: Bytes) -> Tensor:
+def _tensor(pixels: UInt8Array) -> Tensor:
     """``(1, 3, h, w)`` float32, -1 to 1."""
     return torch.from_numpy(pixels.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]

@@ -18,9 +18,9 @@ from jobs.pipeline import metrics
 from jobs.pipeline.isolated import run_isolated
 from jobs.pipeline.limits import limit_memory, time_limit
 from jobs.pipeline.pending import read_pending
-from jobs.pipeline.prefetch import overlapped
+from jobs.pipeline.prefetch import prefetch
 from jobs.pipeline.recorder import Recorder, progress_of_problem
-from jobs.pipeline.spec import Job
+from jobs.pipeline.spec import RunSpec
 from jobs.pipeline.transport import Problem, from_table, to_table
 from manifests.errors import CatalogCleanupError, error_from_code
 from stages.photo import Photo
@@ -38,22 +38,22 @@ class StageActor:
     """The callable class that Ray Data runs in each actor of a pool.
 
     Args:
-        job: the run.
-        group: which of the job's groups of steps this pool does.
+        spec: the run.
+        group: which of the spec's groups of steps this pool does.
     """
 
-    def __init__(self, job: Job, group: int) -> None:
+    def __init__(self, spec: RunSpec, group: int) -> None:
         cv2.setNumThreads(1)  # the pool's actors share the machine's cores among themselves
-        groups = job.groups()
+        groups = spec.groups()
         steps = groups[group][1]
-        self._job = job
+        self._job = spec
         self._is_first = group == 0
         self._is_last = group == len(groups) - 1
         # Without a GPU, models gain nothing from batches that would hold many photos in memory.
         self._pool = groups[group][0]
-        self._together = max(s.batch_size for s in steps) if job.has_gpus else 1
+        self._together = max(s.batch_size for s in steps) if spec.has_gpus else 1
         self._problem: CatalogCleanupError | None = None
-        if job.isolated:
+        if spec.isolated:
             return
         ahead, rest = _split(steps)
         behind, middle = (part[::-1] for part in _split(rest[::-1]))
@@ -65,13 +65,13 @@ class StageActor:
             # Told with the first block: of an actor that dies while it is made, Ray tells a page.
             self._problem = error
         if all(step.pool == "cpu" for step in steps):
-            limit_memory(job.recipe.limits.max_memory_mib)
+            limit_memory(spec.recipe.limits.max_memory_mib)
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
         """Work on one block; yields blocks for the next pool, or progress for the driver."""
         photos = self._worked_on(self._photos(block))
         for made in self._record(photos) if self._is_last else self._pass_on(photos):
-            metrics.tell_traffic()
+            metrics.record_traffic()
             yield made
 
     def _photos(self, block: pa.Table) -> Iterator[Photo]:
@@ -144,4 +144,4 @@ def _beside(photos: Iterator[Photo], waiting: Pipeline) -> Iterator[Photo]:
     """Take photos through steps that wait, beside what the caller computes."""
     if not waiting.steps:
         return photos
-    return overlapped(photos, waiting.run, threads=_AHEAD, most_bytes=_AHEAD_BYTES)
+    return prefetch(photos, waiting.run, threads=_AHEAD, max_bytes=_AHEAD_BYTES)

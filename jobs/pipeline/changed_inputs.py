@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from jobs.pipeline.spec import Job
+from jobs.pipeline.spec import RunSpec
 from manifests.ledger import KEY
 from manifests.planning.marks import Marks
 from manifests.schema import STALE, LineageRow, lineage_dict, lineage_schema
 from manifests.storage.row_files import versions
 
 
-def mark_changed(job: Job, shard: int) -> int:
+def mark_stale(spec: RunSpec, shard: int) -> int:
     """Record that a shard's rows are to be done again whose files are others than they were.
 
     What cannot be asked for now, or is gone, has not changed: what was made of it stays.
@@ -25,12 +25,12 @@ def mark_changed(job: Job, shard: int) -> int:
         StorageError: S3 cannot be used.
         OutputError: ``output.not_writable``.
     """
-    table = job.ledger.ended(shard, job.policy, ["image_version", "mask_version"])
-    rows = [row for row in table.to_pylist() if row["run_id"] != job.policy.run_id]
+    table = spec.ledger.ended(shard, spec.policy, ["image_version", "mask_version"])
+    rows = [row for row in table.to_pylist() if row["run_id"] != spec.policy.run_id]
     now = versions({uri for row in rows for _, uris in _files(row) for uri in uris})
     changed = [row for row in rows if any(_is_other(row, *files, now) for files in _files(row))]
     if changed:
-        job.ledger.add(shard, [_stale(job, row) for row in changed], lineage_schema(job.extra))
+        spec.ledger.add(shard, [_stale(spec, row) for row in changed], lineage_schema(spec.extra))
     return len(changed)
 
 
@@ -56,13 +56,13 @@ def _content(version: str) -> str:
     return version.partition("@")[0]
 
 
-def _stale(job: Job, row: dict[str, Any]) -> dict[str, Any]:
+def _stale(spec: RunSpec, row: dict[str, Any]) -> dict[str, Any]:
     lineage = LineageRow(
         **{name: row[name] for name in KEY},
         status=STALE,
-        recipe_name=job.recipe.name,
-        recipe_hash=job.recipe.hash,
-        run_id=job.policy.run_id,
+        recipe_name=spec.recipe.name,
+        recipe_hash=spec.recipe.hash,
+        run_id=spec.policy.run_id,
         finished_at=datetime.now(UTC),
     )
-    return lineage_dict(lineage) | dict.fromkeys(job.extra.names)
+    return lineage_dict(lineage) | dict.fromkeys(spec.extra.names)

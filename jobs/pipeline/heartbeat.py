@@ -19,7 +19,7 @@ _POLL_S = 2.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Lifeline:
+class Heartbeat:
     """Beats while the run works, and hears when it is to stop.
 
     Args:
@@ -87,12 +87,12 @@ class Lifeline:
 
 
 @contextmanager
-def lifeline(
+def heartbeat(
     record: RunRecord,
     rows: int,
     tell: Callable[[str], None],
     measure: Callable[[], Mapping[str, float]] = dict,
-) -> Iterator[Lifeline]:
+) -> Iterator[Heartbeat]:
     """Show signs of life within the block; SIGINT, SIGTERM and SIGHUP end the run gracefully.
 
     SIGHUP does not where it is ignored from the start: ``nohup`` lets a run outlive its terminal.
@@ -103,7 +103,7 @@ def lifeline(
         tell: hears of the signal. A second one ends the run at once, with ``KeyboardInterrupt``.
         measure: tells more for each beat.
     """
-    line = Lifeline(record, rows, measure)
+    line = Heartbeat(record, rows, measure)
 
     def stop(number: int, _: FrameType | None) -> None:
         if line.is_stopping:
@@ -112,7 +112,7 @@ def lifeline(
         tell(f"{signal.Signals(number).name}: ending with the photos in flight ...")
 
     before = {number: signal.signal(number, stop) for number in _caught()}
-    beats = threading.Thread(target=line.run, name="lifeline", daemon=True)
+    beats = threading.Thread(target=line.run, name="heartbeat", daemon=True)
     beats.start()
     try:
         yield line

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from jobs.pipeline.limits import limit_memory
-from jobs.pipeline.spec import Job
+from jobs.pipeline.spec import RunSpec
 from manifests.errors import CatalogCleanupError
 from manifests.schema import CRASHED
 from stages.photo import Photo
@@ -33,8 +33,8 @@ from stages.steps.base import fail, run_steps
 _MAX_LOADING_S = 3600.0
 
 
-def run_isolated(photo: Photo, job: Job) -> None:
-    """Take a photo through all steps of a job in a child process, and note how it ended.
+def run_isolated(photo: Photo, spec: RunSpec) -> None:
+    """Take a photo through all steps of a spec in a child process, and note how it ended.
 
     Raises:
         CatalogCleanupError: as in the process: no fault of the row.
@@ -45,9 +45,9 @@ def run_isolated(photo: Photo, job: Job) -> None:
         return
     with tempfile.TemporaryFile() as task, tempfile.TemporaryFile() as output:
         # By value what is only known here, as functions of a driver's main module.
-        task.write(cloudpickle.dumps((photo, job)))  # type: ignore[no-untyped-call]
+        task.write(cloudpickle.dumps((photo, spec)))  # type: ignore[no-untyped-call]
         task.seek(0)
-        made = _watch(photo, job.recipe.limits.max_seconds, task, output)
+        made = _watch(photo, spec.recipe.limits.max_seconds, task, output)
     if isinstance(made, CatalogCleanupError):
         raise made
     if made is not None:
@@ -119,10 +119,10 @@ def _main(sender: Connection) -> None:
     import cv2  # for the child alone
 
     cv2.setNumThreads(1)
-    photo, job = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own process's
+    photo, spec = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own process's
     made: object
     try:
-        _run(photo, job, sender)
+        _run(photo, spec, sender)
         photo.drop_all()
         made = photo.lineage
     except CatalogCleanupError as error:
@@ -130,10 +130,10 @@ def _main(sender: Connection) -> None:
     sender.send(("end", "", made))
 
 
-def _run(photo: Photo, job: Job, sender: Connection) -> None:
-    steps = job.steps(job.recipe, job.plan.output)
+def _run(photo: Photo, spec: RunSpec, sender: Connection) -> None:
+    steps = spec.steps(spec.recipe, spec.plan.output)
     if all(step.pool == "cpu" for step in steps):
-        limit_memory(job.recipe.limits.max_memory_mib)
+        limit_memory(spec.recipe.limits.max_memory_mib)
     for step in steps:
         sender.send(("make", step.name, None))
         work = step.build()

@@ -94,7 +94,7 @@ def _made(metric: Metric) -> Any:
     return ray_metrics.Counter(metric.name, metric.meaning, tag_keys=metric.tags)
 
 
-def tell_rows(rows: Iterable[Mapping[str, Any]]) -> None:
+def record_rows(rows: Iterable[Mapping[str, Any]]) -> None:
     """Measure rows that are recorded.
 
     Args:
@@ -112,7 +112,7 @@ def tell_rows(rows: Iterable[Mapping[str, Any]]) -> None:
 _told = traffic.Traffic()
 
 
-def tell_traffic() -> None:
+def record_traffic() -> None:
     """Measure what this process has read, written and asked for again since the last call."""
     global _told  # noqa: PLW0603 - the process's, as its traffic is
     now, before = traffic.total(), _told

@@ -27,10 +27,10 @@ from rich.console import Console
 from cluster.pools import PoolSize
 from jobs import clean
 from jobs.pipeline import metrics
-from jobs.pipeline.heartbeat import Lifeline
-from jobs.pipeline.placement import Choose, awaited
+from jobs.pipeline.heartbeat import Heartbeat
+from jobs.pipeline.placement import Choose, explain_start_timeout
 from jobs.pipeline.progress import meter
-from jobs.pipeline.spec import Job
+from jobs.pipeline.spec import RunSpec
 from manifests.errors import CatalogCleanupError, RowError, error_from_code
 from manifests.ledger import KEY, MAX_NAMED_ROWS, Tally, reconcile
 from manifests.schema import CRASHED, LineageRow, lineage_dict, lineage_schema
@@ -58,24 +58,24 @@ class Style(Enum):
 
 
 def execute(
-    job: Job,
+    spec: RunSpec,
     shards: Collection[int],
     tally: Tally,
     *,
     choose: Choose,
     trouble: list[str],
-    lifeline: Lifeline,
+    heartbeat: Heartbeat,
     console: Console,
 ) -> Tally:
     """Run passes until no row is missing, or the run is asked to stop.
 
     Args:
-        job: the run.
+        spec: the run.
         shards: those of the plan that are this run's.
         tally: how they stand.
-        choose: pools for a job with so many blocks.
+        choose: pools for a spec with so many blocks.
         trouble: receives the errors that Ray Data goes on after.
-        lifeline: of the run.
+        heartbeat: of the run.
         console: where progress goes.
 
     Raises:
@@ -85,22 +85,22 @@ def execute(
     while True:
         before, trouble[:] = tally.missing_count, []
         # With inputs to be looked at, there may be work in any shard.
-        work = _whole(shards) if job.check_inputs else _work(tally, style)
-        passing = replace(job, isolated=style is Style.ISOLATED)
+        work = _whole(shards) if spec.check_inputs else _work(tally, style)
+        passing = replace(spec, isolated=style is Style.ISOLATED)
         pools = _narrowed(choose(passing, len(work)), style)
         with (
             meter(console, before) as shown,
-            Merger(job, tally.unfinished) as merger,
-            awaited(passing, pools),
+            Merger(spec, tally.unfinished) as merger,
+            explain_start_timeout(passing, pools),
         ):
-            _drain(clean.build(passing, pools, work), shown.advance, merger.count, lifeline)
-        tally = reconcile(job.plan, job.ledger, job.policy, shards)
-        job = replace(job, check_inputs=False)
-        if not tally.missing_count or lifeline.is_stopping:
+            _drain(clean.build(passing, pools, work), shown.advance, merger.count, heartbeat)
+        tally = reconcile(spec.plan, spec.ledger, spec.policy, shards)
+        spec = replace(spec, check_inputs=False)
+        if not tally.missing_count or heartbeat.is_stopping:
             return tally
         in_vain = in_vain + 1 if tally.missing_count == before else 0
         if in_vain >= _PASSES_IN_VAIN and style is Style.ISOLATED:
-            return _give_up(job, shards, tally, trouble)
+            return _give_up(spec, shards, tally, trouble)
         style = _next_style(style, tally.missing_count, progressed=tally.missing_count < before)
         photos = "photo" if tally.missing_count == 1 else "photos"
         console.print(f"{tally.missing_count} {photos} lost their worker; {style.value} ...")
@@ -133,7 +133,7 @@ def _drain(
     data: Dataset,
     advance: Callable[[int, int], None],
     count: Callable[[int, int], None],
-    lifeline: Lifeline,
+    heartbeat: Heartbeat,
 ) -> None:
     """Execute the DAG by taking its progress rows.
 
@@ -147,10 +147,10 @@ def _drain(
                 raise error_from_code(row["problem_code"], row["problem"])
             advance(row["ok"], row["failed"])
             count(row["shard"], row["ok"] + row["failed"])
-            lifeline.advance(row["ok"], row["failed"])
+            heartbeat.advance(row["ok"], row["failed"])
 
 
-def _give_up(job: Job, shards: Collection[int], tally: Tally, trouble: list[str]) -> Tally:
+def _give_up(spec: RunSpec, shards: Collection[int], tally: Tally, trouble: list[str]) -> Tally:
     """Record as crashed what is missing still, if it is the rows' workers that died."""
     if not trouble:
         return tally
@@ -158,38 +158,38 @@ def _give_up(job: Job, shards: Collection[int], tally: Tally, trouble: list[str]
     reason = str(RowError("row.crashed", cause))
     names = {name for _, name in tally.missing}
     for shard in {shard for shard, _ in tally.missing}:
-        planned = job.plan.read_shard(shard).to_pylist()
-        rows = [_crashed(job, row, reason) for row in planned if row["id"] in names]
-        job.ledger.add(shard, rows, lineage_schema(job.extra))
-        metrics.tell_rows(rows)
-    return reconcile(job.plan, job.ledger, job.policy, shards)
+        planned = spec.plan.read_shard(shard).to_pylist()
+        rows = [_crashed(spec, row, reason) for row in planned if row["id"] in names]
+        spec.ledger.add(shard, rows, lineage_schema(spec.extra))
+        metrics.record_rows(rows)
+    return reconcile(spec.plan, spec.ledger, spec.policy, shards)
 
 
-def _crashed(job: Job, row: dict[str, Any], reason: str) -> dict[str, Any]:
+def _crashed(spec: RunSpec, row: dict[str, Any], reason: str) -> dict[str, Any]:
     lineage = LineageRow(
         **{name: row[name] for name in KEY},
         status=CRASHED,
         error_code="row.crashed",
         error=reason,
-        recipe_name=job.recipe.name,
-        recipe_hash=job.recipe.hash,
+        recipe_name=spec.recipe.name,
+        recipe_hash=spec.recipe.hash,
         package_version=version("catalog-cleanup"),
-        run_id=job.policy.run_id,
+        run_id=spec.policy.run_id,
         finished_at=datetime.now(UTC),
     )
-    return lineage_dict(lineage) | {name: row[name] for name in job.extra.names}
+    return lineage_dict(lineage) | {name: row[name] for name in spec.extra.names}
 
 
 class Merger:
     """Merges the lineage files of each shard when it is done, beside the work on others.
 
     Args:
-        job: the run.
+        spec: the run.
         expected: shard -> rows that will be recorded.
     """
 
-    def __init__(self, job: Job, expected: Mapping[int, int]) -> None:
-        self._ledger = job.ledger
+    def __init__(self, spec: RunSpec, expected: Mapping[int, int]) -> None:
+        self._ledger = spec.ledger
         self._left = dict(expected)
         self._unmerged: set[int] = set()
         self._pool = ThreadPoolExecutor(1)  # so that a shard is never merged twice at once

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.pipeline.changed_inputs import mark_changed
-from jobs.pipeline.spec import Job
+from jobs.pipeline.changed_inputs import mark_stale
+from jobs.pipeline.spec import RunSpec
 from manifests.ledger import KEY, Ledger, RetryPolicy, reconcile, row_keys
 from manifests.planning.plan import Plan
 from manifests.schema import SHARD_SCHEMA, LineageRow
@@ -25,30 +25,30 @@ from stages.steps.base import fail
 _SECONDS_PER_LOOK = 3.0
 
 
-def read_pending(job: Job, shard: int, only: str | None = None) -> Iterator[Photo]:
+def read_pending(spec: RunSpec, shard: int, only: str | None = None) -> Iterator[Photo]:
     """The shard's rows less those that are done; ends early where the run is asked to stop.
 
     Args:
-        job: the run.
+        spec: the run.
         shard: its number.
         only: one id of the shard; None: all of them.
     """
-    if job.check_inputs and only is None:
-        mark_changed(job, shard)
-    rows = job.plan.read_shard(shard)
-    done = row_keys(job.ledger.ended(shard, job.policy))
+    if spec.check_inputs and only is None:
+        mark_stale(spec, shard)
+    rows = spec.plan.read_shard(shard)
+    done = row_keys(spec.ledger.ended(shard, spec.policy))
     rows = rows.filter(pc.invert(pc.is_in(row_keys(rows), value_set=done)))
     if only is not None:
         rows = rows.filter(pc.equal(rows["id"], only))
-    look_out = _LookOut(job)
-    recipe_hash = job.recipe.hash  # of some milliseconds: once a shard
+    look_out = _LookOut(spec)
+    recipe_hash = spec.recipe.hash  # of some milliseconds: once a shard
     for row in rows.to_pylist():
         if look_out.stop_requested():
             return
-        yield _photo(job, shard, row, recipe_hash)
+        yield _photo(spec, shard, row, recipe_hash)
 
 
-def evenly_limited(
+def limit_rows(
     plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Collection[int], limit: int
 ) -> Plan:
     """The plan with at most ``limit`` of the rows that are left, spread evenly over the shards."""
@@ -72,7 +72,7 @@ def _quotas(counts: Sequence[int], limit: int) -> list[int]:
     return [end - start for start, end in pairwise([0, *ends])]
 
 
-def _photo(job: Job, shard: int, row: dict[str, Any], recipe_hash: str) -> Photo:
+def _photo(spec: RunSpec, shard: int, row: dict[str, Any], recipe_hash: str) -> Photo:
     ours = set(SHARD_SCHEMA.names)
     photo = Photo(
         LineageRow(
@@ -80,10 +80,10 @@ def _photo(job: Job, shard: int, row: dict[str, Any], recipe_hash: str) -> Photo
             image_uri=row["image_uri"],
             mask_uri=row["mask_uri"],
             marks=row["marks"],
-            recipe_name=job.recipe.name,
+            recipe_name=spec.recipe.name,
             recipe_hash=recipe_hash,
             package_version=version("catalog-cleanup"),
-            run_id=job.policy.run_id,
+            run_id=spec.policy.run_id,
         ),
         shard=shard,
         extra={name: value for name, value in row.items() if name not in ours},
@@ -97,14 +97,14 @@ def _photo(job: Job, shard: int, row: dict[str, Any], recipe_hash: str) -> Photo
 class _LookOut:
     """Looks now and then whether the run is asked to stop."""
 
-    job: Job
+    spec: RunSpec
     asked: bool = False
     looked: float = field(default=-_SECONDS_PER_LOOK)
 
     def stop_requested(self) -> bool:
         if not self.asked and time.monotonic() - self.looked >= _SECONDS_PER_LOOK:
             with suppress(OSError):  # a storage that does not answer asks for nothing
-                self.asked = self.job.record.stop_requested
+                self.asked = self.spec.record.stop_requested
             self.looked = time.monotonic()
         return self.asked
 

@@ -12,15 +12,15 @@ from cluster.pools import Pools, PoolSize
 from cluster.private_ray import StartError
 from cluster.session import ray_session
 from cluster.sizing import has_gpus, size_pools, unplaced
-from jobs.pipeline.spec import Job
+from jobs.pipeline.spec import RunSpec
 from manifests.errors import ClusterError
 from manifests.toml_files import load_toml
 from stages.recipe import Recipe
 
 #: As set in a pools' file, or sizes that are taken as they are.
-Asked = Pools | Mapping[str, PoolSize]
+RequestedPools = Pools | Mapping[str, PoolSize]
 
-Choose = Callable[[Job, int], Mapping[str, PoolSize]]
+Choose = Callable[[RunSpec, int], Mapping[str, PoolSize]]
 
 
 def load_pools(path: Path | str) -> Pools:
@@ -32,12 +32,12 @@ def load_pools(path: Path | str) -> Pools:
     return load_toml(Pools, Path(path), "cluster.bad_pools")
 
 
-def wait_s(pools: Asked) -> float:
+def wait_s(pools: RequestedPools) -> float:
     """For how long a run waits for its first actors, in s."""
     return (pools if isinstance(pools, Pools) else Pools()).wait_s
 
 
-def batched(recipe: Recipe, pools: Asked) -> Recipe:
+def with_batch_sizes(recipe: Recipe, pools: RequestedPools) -> Recipe:
     """The recipe with the batch sizes that the pools' file sets; its hash stays the same."""
     if not isinstance(pools, Pools):
         return recipe
@@ -66,51 +66,53 @@ def connected(address: str | None, wait_s: float = -1.0) -> Iterator[list[str]]:
         raise ClusterError("cluster.not_started", f"Ray: {error}.") from error
 
 
-def on_cluster(job: Job, pools: Asked, tell: Callable[[str], None]) -> tuple[Job, Choose]:
-    """Fit a job to the cluster that this process is connected to.
+def fit_to_cluster(
+    spec: RunSpec, pools: RequestedPools, log: Callable[[str], None]
+) -> tuple[RunSpec, Choose]:
+    """Fit a spec to the cluster that this process is connected to.
 
     Args:
-        job: the run.
+        spec: the run.
         pools: what is asked for.
-        tell: receives what one should know, once.
+        log: called with each note for the user, once.
 
     Returns:
-        The job, which now knows whether there are GPUs; and what chooses pools for it and so many
+        The spec, which now knows whether there are GPUs; and what chooses pools for it and so many
         blocks, by the nodes that are there at that time.
     """
     if not isinstance(pools, Pools):
-        return replace(job, has_gpus=len(pools) > 1), lambda *_: pools
-    job = replace(job, has_gpus=has_gpus(node_shapes(pools.nodes)))
+        return replace(spec, has_gpus=len(pools) > 1), lambda *_: pools
+    spec = replace(spec, has_gpus=has_gpus(node_shapes(pools.nodes)))
     taken = used_cpus()
     told: set[str] = set()
 
-    def choose(job: Job, blocks: int) -> Mapping[str, PoolSize]:
-        groups = [pool for pool, _ in job.groups()]
+    def choose(spec: RunSpec, blocks: int) -> Mapping[str, PoolSize]:
+        groups = [pool for pool, _ in spec.groups()]
         sizing = size_pools(pools, node_shapes(pools.nodes), groups, blocks, taken)
         if sizing.problems:
             raise ClusterError("cluster.too_small", " ".join(sizing.problems))
         for note in sizing.notes:
             if note not in told:
-                tell(f"note: {note}")
+                log(f"note: {note}")
         told.update(sizing.notes)
         if _missing(sizing.sizes, groups):
-            tell("Waiting for nodes ...")
+            log("Waiting for nodes ...")
             if not wait_for_room(sizing.sizes, groups, pools.wait_s):
                 raise _too_late(sizing.sizes, groups)
         return sizing.sizes
 
-    return job, choose
+    return spec, choose
 
 
 @contextmanager
-def awaited(job: Job, sizes: Mapping[str, PoolSize]) -> Iterator[None]:
+def explain_start_timeout(spec: RunSpec, sizes: Mapping[str, PoolSize]) -> Iterator[None]:
     """Tell what is missing when Ray Data gives up waiting for the first actors."""
     from ray.exceptions import GetTimeoutError
 
     try:
         yield
     except GetTimeoutError as error:
-        raise _too_late(sizes, [pool for pool, _ in job.groups()]) from error
+        raise _too_late(sizes, [pool for pool, _ in spec.groups()]) from error
 
 
 def _missing(sizes: Mapping[str, PoolSize], groups: Sequence[str]) -> list[str]:

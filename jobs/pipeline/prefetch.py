@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from stages.photo import Photo
 
 
-def overlapped(
-    photos: Iterable[Photo], work: Callable[[Photo], None], *, threads: int, most_bytes: int
+def prefetch(
+    photos: Iterable[Photo], work: Callable[[Photo], None], *, threads: int, max_bytes: int
 ) -> Iterator[Photo]:
     """Work on photos in threads, while the caller is busy with those that were done.
 
@@ -18,7 +18,7 @@ def overlapped(
         photos: taken as room allows.
         work: in place, and thread-safe.
         threads: how many photos are worked on, or wait to be taken, at most.
-        most_bytes: with files of this size in waiting, no further photo is begun.
+        max_bytes: with files of this size in waiting, no further photo is begun.
 
     Yields:
         The photos, in their order.
@@ -32,7 +32,7 @@ def overlapped(
 
     def has_room() -> bool:
         held = sum(each.result().file_bytes for each in waiting if _is_fine(each))
-        return len(waiting) < threads and held < most_bytes
+        return len(waiting) < threads and held < max_bytes
 
     with ThreadPoolExecutor(threads) as pool:
         try:

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.pipeline import metrics
-from jobs.pipeline.spec import Job
+from jobs.pipeline.spec import RunSpec
 from manifests.schema import OK, lineage_dict, lineage_schema
 from stages.photo import Photo
 from stages.steps.base import finish
@@ -34,7 +34,7 @@ _PROGRESS = pa.schema(
 class Recorder:
     """Collects ended rows and adds them to the lineage, shard by shard."""
 
-    job: Job
+    spec: RunSpec
     rows: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     since: float = field(default_factory=time.monotonic)
 
@@ -55,13 +55,13 @@ class Recorder:
         Raises:
             OutputError: ``output.not_writable``.
         """
-        schema = lineage_schema(self.job.extra)
+        schema = lineage_schema(self.spec.extra)
         made = []
         for shard in list(self.rows):
             rows = self.rows[shard]
-            self.job.ledger.add(shard, rows, schema)
+            self.spec.ledger.add(shard, rows, schema)
             del self.rows[shard]
-            metrics.tell_rows(rows)
+            metrics.record_rows(rows)
             ok = sum(row["status"] == OK for row in rows)
             made.append({"shard": shard, "ok": ok, "failed": len(rows) - ok})
         self.since = time.monotonic()

@@ -20,7 +20,7 @@ _POOLS: tuple[Pool, ...] = ("cpu", "small_gpu", "large_gpu")
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RunSpec:
     """One run, as its actors see it.
 
     Attributes:
@@ -59,7 +59,7 @@ class Job:
 def grouped(
     steps: Sequence[Step], *, has_gpus: bool, isolated: bool = False
 ) -> list[tuple[Pool, list[Step]]]:
-    """Neighbouring steps of one pool, together, as :meth:`Job.groups` tells them."""
+    """Neighbouring steps of one pool, together, as :meth:`RunSpec.groups` tells them."""
     if not has_gpus:
         return [("cpu", list(steps))]
     if isolated:

@@ -18,7 +18,7 @@ from manifests.errors import RecipeError
 from manifests.schema import OK, lineage_schema
 
 #: A page lists no more rows than this, see :func:`choose`; its summary counts all of them.
-MOST_ROWS = 100_000
+MAX_ROWS = 100_000
 
 #: Before the names of the manifest's own columns: one that an earlier version passed on may have
 #: the name of one that is ours now.
@@ -31,7 +31,7 @@ _READERS = 16
 _HASHES = 2**32
 
 
-def find_sides(output: str, wanted: str | None = None) -> list[RecipeRun]:
+def select_runs(output: str, wanted: str | None = None) -> list[RecipeRun]:
     """The recipes that were run on an output folder, the last one at the end.
 
     Args:
@@ -71,7 +71,7 @@ class Listing:
     summaries: Sequence[Summary]
 
 
-def list_rows(sides: Sequence[RecipeRun], only: Collection[str], most: int = MOST_ROWS) -> Listing:
+def list_rows(sides: Sequence[RecipeRun], only: Collection[str], most: int = MAX_ROWS) -> Listing:
     """The rows of several recipes, one after another for each id.
 
     Args:
@@ -91,7 +91,7 @@ def list_rows(sides: Sequence[RecipeRun], only: Collection[str], most: int = MOS
 
 
 def list_pairs(
-    first: RecipeRun, second: RecipeRun, only: Collection[str], most: int = MOST_ROWS
+    first: RecipeRun, second: RecipeRun, only: Collection[str], most: int = MAX_ROWS
 ) -> Listing:
     """The rows of one recipe, and of another the rows of the same ids beside them.
 

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import track
 
 from jobs.report import SAMPLE
-from jobs.report.data import Listing, choose, find_sides, list_pairs, list_rows
+from jobs.report.data import Listing, choose, list_pairs, list_rows, select_runs
 from jobs.report.pictures import Pictures, draw
 from jobs.report.records import REVIEW, Drawn, details, list_columns, picture_folder
 from jobs.report.summary import meaning
@@ -76,7 +76,7 @@ def write_report(
     """
     place = Place.of(output)
     if compare is None:
-        listing = list_rows(find_sides(output, recipe), only)
+        listing = list_rows(select_runs(output, recipe), only)
     else:
         listing = list_pairs(*_pair(output, recipe, compare), only)
     folder = place / "report"
@@ -117,11 +117,11 @@ def write_report(
 
 def _pair(output: str, recipe: str | None, compare: str) -> tuple[RecipeRun, RecipeRun]:
     """The side to look at, and the one to hold against it."""
-    same = [side for side in find_sides(output) if side.is_called(compare)]
-    second = (same or find_sides(compare))[-1]
+    same = [side for side in select_runs(output) if side.is_called(compare)]
+    second = (same or select_runs(compare))[-1]
     firsts = [
         side
-        for side in find_sides(output, recipe)
+        for side in select_runs(output, recipe)
         if (side.plan.output, side.hash) != (second.plan.output, second.hash)
     ]
     if not firsts:

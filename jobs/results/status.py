@@ -12,21 +12,21 @@ from manifests.runs import RunRecord, seems_alive
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How the rows of a plan stand for one recipe.
+class RecipeStatus:
+    """How the rows of a plan recipe_statuses for one recipe.
 
     Attributes:
         record: of the recipe's last run.
         total: of all shards.
         shards: shard -> how it stands.
-        is_at_work: whether that run is at work now.
+        is_running: whether that run is at work now.
         rows_per_s: of that run, since its actors are up; 0 where it is not at work.
     """
 
     record: RunRecord
     total: Tally = field(default_factory=Tally)
     shards: dict[int, Tally] = field(default_factory=dict)
-    is_at_work: bool = False
+    is_running: bool = False
     rows_per_s: float = 0.0
 
     @property
@@ -35,7 +35,7 @@ class Standing:
         return self.total.missing_count / self.rows_per_s if self.rows_per_s else None
 
 
-def stand(output: str) -> Iterator[Standing]:
+def recipe_statuses(output: str) -> Iterator[RecipeStatus]:
     """How each recipe stands that was run on an output folder, the last one at the end.
 
     Args:
@@ -45,9 +45,9 @@ def stand(output: str) -> Iterator[Standing]:
         OutputError: ``output.not_found``: there is no run there.
     """
     for run in recipe_runs(output):
-        is_at_work = seems_alive(run.record)
-        rate = run.record.progress().get("rows_per_s", 0.0) if is_at_work else 0.0
-        standing = Standing(run.record, is_at_work=is_at_work, rows_per_s=rate)
+        is_running = seems_alive(run.record)
+        rate = run.record.progress().get("rows_per_s", 0.0) if is_running else 0.0
+        standing = RecipeStatus(run.record, is_running=is_running, rows_per_s=rate)
         shards = range(run.plan.shards)
         for shard, tally in tallies(run.plan, run.ledger, RetryPolicy(run.record.run_id), shards):
             standing.total.add(tally)
@@ -65,13 +65,13 @@ def as_json(output: str) -> str:
                 "recipe_hash": standing.record.facts["recipe_hash"],
                 "run_id": standing.record.run_id,
                 "status": standing.record.facts["status"],
-                "at_work": standing.is_at_work,
+                "at_work": standing.is_running,
                 "rows_per_s": standing.rows_per_s,
                 "seconds_left": standing.seconds_left,
                 "all": _numbers(standing.total),
                 "shards": {shard: _numbers(tally) for shard, tally in standing.shards.items()},
             }
-            for standing in stand(output)
+            for standing in recipe_statuses(output)
         ],
         indent=2,
     )

@@ -111,7 +111,7 @@ def normalize_marks(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -
     if not rows:
         return NormalizedMarks(absolute(masks), marks, none)
     problems: list[str | None] = []
-    found: list[Marks | None] = []
+    parsed: list[Marks | None] = []
     packed: list[str | None] = []
     for cells in table.select(["mask", *names]).take(rows).to_pylist():
         try:
@@ -119,14 +119,14 @@ def normalize_marks(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -
             text, problem = read.pack()[1] if read else None, None
         except (ValueError, RecursionError) as error:
             read, text, problem = None, None, str(RowError("mask.bad_shape", f"{error}."))
-        found.append(read)
+        parsed.append(read)
         packed.append(text)
         problems.append(problem)
-    firsts = [each.files[0] if each and each.files else None for each in found]
+    firsts = [each.files[0] if each and each.files else None for each in parsed]
     uris = absolute(pc.replace_with_mask(masks, special, pa.array(firsts, pa.string())))
-    further = [path for each in found if each for path in each.files[1:]]
+    further = [path for each in parsed if each for path in each.files[1:]]
     more = iter(absolute(pa.array(further, pa.string())).to_pylist())
-    for number, each in enumerate(found):
+    for number, each in enumerate(parsed):
         if each and len(each.files) > 1:
             files = [each.files[0], *islice(more, len(each.files) - 1)]
             packed[number] = Marks(files, each.shapes).pack()[1]

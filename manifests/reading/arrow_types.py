@@ -136,7 +136,7 @@ def _plain_leaf(array: pa.Array) -> pa.Array:
         counts, first, last = _RANGES[wanted]
         extremes = pc.min_max(array.view(counts)).as_py()
         if extremes["min"] < first or extremes["max"] > last:
-            raise ValueError("it holds dates outside of the years 1 to 9999, or times over 24 h")
+            raise ValueError("it contains dates outside the years 1 to 9999, or times over 24 h")
     return array
 
 

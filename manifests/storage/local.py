@@ -43,11 +43,11 @@ class LocalStorage:
 
     def versions(self, uris: Collection[str]) -> dict[str, str]:
         """The version of each file: its size, and the ns of its last change."""
-        found = {}
+        versions = {}
         for uri in uris:
             with suppress(OSError, ValueError):
-                found[uri] = _version_of_file(local_path(uri), uri)
-        return found
+                versions[uri] = _version_of_file(local_path(uri), uri)
+        return versions
 
     def write(self, uri: str, data: bytes | pa.Buffer, *, flush: bool = True) -> None:
         """See :class:`manifests.storage.base.Storage`."""

@@ -80,12 +80,12 @@ class Place:
 
     def _children(self, kind: fs.FileType) -> list[Place]:
         selector = fs.FileSelector(self.path, allow_not_found=True)
-        found = [
+        children = [
             Place(self.storage, info.path.rstrip("/"))
             for info in self.filesystem.get_file_info(selector)
             if info.type == kind and not info.base_name.startswith((".", "_"))
         ]
-        return sorted(found, key=lambda place: place.path)
+        return sorted(children, key=lambda place: place.path)
 
     def modified_ns(self) -> int | None:
         """When the file was last written, in ns by the storage's clock; None if it is missing."""

@@ -54,11 +54,11 @@ def fetch(uri: str, role: str, schemes: Collection[str] = SCHEMES) -> Content:
 def _spelling_hint(uri: str) -> str:
     """A hint, for the end of a sentence, if a file's name differs only in its Unicode form."""
     forms = {form: unicodedata.normalize(form, uri) for form in ("NFC", "NFD")}
-    found: dict[str, str] = {}
+    known: dict[str, str] = {}
     with suppress(OSError):
-        found = versions([each for each in forms.values() if each != uri])
+        known = versions([each for each in forms.values() if each != uri])
     for form, each in forms.items():
-        if each in found:
+        if each in known:
             return (
                 f", but a file with the same name in Unicode's {form}: rename it, or write the "
                 f"cell in {form}"
@@ -82,10 +82,10 @@ def versions(uris: Collection[str]) -> dict[str, str]:
     by_scheme = defaultdict[str, list[str]](list)
     for uri in uris:
         by_scheme[scheme_of(uri) or "file"].append(uri)
-    found: dict[str, str] = {}
+    known: dict[str, str] = {}
     for scheme in by_scheme.keys() & {*SCHEMES}:
-        found |= storage_of(by_scheme[scheme][0]).versions(by_scheme[scheme])
-    return found
+        known |= storage_of(by_scheme[scheme][0]).versions(by_scheme[scheme])
+    return known
 
 
 def write(uri: str, data: bytes) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from stages.arrays import Samples
 from stages.codecs.picture import Decoded, Edit, Encoded
-from stages.pixels.samples import Samples, Space
+from stages.pixels.samples import Space
 
 Format = Literal["jpeg", "png", "webp", "tiff", "avif", "heic"]
 

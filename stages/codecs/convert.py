@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from stages.arrays import Samples
 from stages.codecs.base import Codec, Format, Metadata, Writer
 from stages.codecs.formats import CODECS
 from stages.codecs.orientation import upright_exif, upright_xmp
@@ -13,7 +14,7 @@ from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, Fidelity, to_d
 from stages.codecs.stale.segments import EXIF
 from stages.codecs.updater import MetadataUpdater
 from stages.pixels.colour import unpremultiplied, view
-from stages.pixels.samples import Samples, Space, to_8_bits
+from stages.pixels.samples import Space, to_8_bits
 
 
 def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:

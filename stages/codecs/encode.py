@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 from manifests.errors import RowError
+from stages.arrays import BoolMask
 from stages.codecs.base import Format
 from stages.codecs.convert import convert
 from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
 from stages.codecs.formats import CODECS, detect_format
 from stages.codecs.picture import Decoded, Edit, Encoded, to_stored
 from stages.libraries import configure_libraries
-from stages.pixels.masks import Bits
 from stages.recipe.options import MetadataOptions, OutputOptions
 
 #: The format of the result; ``source``: that of the source.
@@ -21,7 +21,7 @@ Target = Format | Literal["source"]
 def encode(
     source: bytes,
     edited: Decoded,
-    changed: Bits,
+    changed: BoolMask,
     uri: str,
     *,
     output: OutputOptions,

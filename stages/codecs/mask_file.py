@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image, ImageChops
 
 from manifests.errors import RowError
+from stages.arrays import BoolMask, UInt8Array
 from stages.codecs.errors import DamagedError, UnsupportedError
 from stages.codecs.picture import as_pillow, to_displayed
 from stages.codecs.pillow_io import orientation_of, scale_key
@@ -16,7 +17,7 @@ from stages.codecs.png import codec as png
 from stages.codecs.png.chunks import bit_depth
 from stages.codecs.tiff import codec as tiff
 from stages.codecs.webp import codec as webp
-from stages.pixels.masks import Bits, Bytes, Levels
+from stages.pixels.masks import Levels
 
 Channel = Literal["luminance", "alpha"]
 Polarity = Literal["light", "dark"]
@@ -93,7 +94,7 @@ def _is_deep_grey(picture: Image.Image) -> bool:
     return picture.mode.startswith("I") or picture.mode == "F"
 
 
-def _alpha(picture: Image.Image, uri: str) -> Bytes:
+def _alpha(picture: Image.Image, uri: str) -> UInt8Array:
     """The alpha channel, or that of a palette or a transparent colour."""
     if not picture.has_transparency_data:
         raise RowError("mask.no_alpha", f"The mask {uri} has no alpha channel.")
@@ -104,7 +105,7 @@ def _alpha(picture: Image.Image, uri: str) -> Bytes:
     return np.asarray(picture.convert("RGBA").getchannel("A"))
 
 
-def _luminance(picture: Image.Image, unmarked: int) -> Bytes:
+def _luminance(picture: Image.Image, unmarked: int) -> UInt8Array:
     """``(h, w)`` uint8; only pixels of exactly the unmarked colour get the level ``unmarked``."""
     if _is_deep_grey(picture):
         return _deep_luminance(picture, unmarked)
@@ -114,7 +115,7 @@ def _luminance(picture: Image.Image, unmarked: int) -> Bytes:
     colours = picture.convert("RGBA" if has_alpha else "RGB")
     farthest = ImageChops.darker if unmarked else ImageChops.lighter
     red, green, blue = colours.split()[:3]
-    is_drawn: Bits = np.asarray(farthest(farthest(red, green), blue)) != unmarked
+    is_drawn: BoolMask = np.asarray(farthest(farthest(red, green), blue)) != unmarked
     if has_alpha:
         is_drawn &= np.asarray(colours.getchannel("A")) > 0
         ground = Image.new("RGBA", picture.size, (unmarked, unmarked, unmarked, 255))
@@ -124,7 +125,7 @@ def _luminance(picture: Image.Image, unmarked: int) -> Bytes:
     return levels
 
 
-def _deep_luminance(picture: Image.Image, unmarked: int) -> Bytes:
+def _deep_luminance(picture: Image.Image, unmarked: int) -> UInt8Array:
     samples = np.asarray(picture)
     if not np.isfinite(samples).all():
         raise DamagedError("it holds samples that are not numbers")

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from stages.pixels.masks import Bits
-from stages.pixels.samples import ColourModel, Samples, Space, to_8_bits
+from stages.arrays import BoolMask, Samples
+from stages.pixels.samples import ColourModel, Space, to_8_bits
 from stages.recipe.options import MetadataOptions
 
 #: Quality of lossy files if the recipe does not set one.
@@ -72,7 +72,7 @@ class Edit:
 
     source: bytes
     pixels: Samples
-    changed: Bits
+    changed: BoolMask
     orientation: int
     space: Space
     quality: int

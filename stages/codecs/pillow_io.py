@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from stages.arrays import Samples
 from stages.codecs import orientation
 from stages.codecs.base import Metadata
 from stages.codecs.errors import UnsupportedError
 from stages.codecs.picture import Decoded, as_pillow, to_displayed
 from stages.codecs.png.chunks import bit_depth
-from stages.pixels.samples import ColourModel, Samples, Space
+from stages.pixels.samples import ColourModel, Space
 
 #: Modes that can be edited without loss, and the modes they are edited in. Palettes are expanded to
 #: colours, and a transparent colour to alpha, so that a fill of that colour stays visible.

@@ -7,16 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from stages.arrays import BoolMask, Samples, UInt8Array
 from stages.pixels import colour
 from stages.pixels.boxes import Box, bounds_of
-from stages.pixels.masks import Bits, Bytes
-from stages.pixels.samples import Samples, Space
+from stages.pixels.samples import Space
 
 _MARGIN_PX = 8
 
 
 def stitch(
-    photo: Samples, fill: Bytes, blend: Bytes, crop: Box, space: Space, *, opaque: bool = False
+    photo: Samples,
+    fill: UInt8Array,
+    blend: UInt8Array,
+    crop: Box,
+    space: Space,
+    *,
+    opaque: bool = False,
 ) -> None:
     """Blend a filled crop into ``photo``, in place, in the photo's own space and depth.
 
@@ -52,12 +58,12 @@ def stitch(
     painted_channels[:] = mixed
 
 
-def _painted(blend: Bytes, crop: Box) -> Box:
+def _painted(blend: UInt8Array, crop: Box) -> Box:
     """The part of a crop where the blend mask is not 0; one pixel if there is none."""
     painted = bounds_of(blend) or Box(0, 0, 1, 1)
     return painted.shifted(crop.x0, crop.y0)
 
 
-def set_changed(changed: Bits, blend: Bytes, crop: Box) -> None:
+def set_changed(changed: BoolMask, blend: UInt8Array, crop: Box) -> None:
     """Set ``(h, w)`` bool ``changed``, in place, where :func:`stitch` may change pixels."""
     changed[crop.slices] |= blend > 0

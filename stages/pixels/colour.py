@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
-from stages.pixels.masks import Bits, Bytes
-from stages.pixels.samples import Samples, Space, to_8_bits
+from stages.arrays import BoolMask, Samples, UInt8Array
+from stages.pixels.samples import Space, to_8_bits
 
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), "rgb"
 
@@ -32,7 +32,7 @@ _VISIBLE_LOSS = 1.5
 _RELATIVE_COLORIMETRIC = 1
 
 
-def view(pixels: Samples, space: Space) -> Bytes:
+def view(pixels: Samples, space: Space) -> UInt8Array:
     """Convert ``(h, w, c)`` in ``space`` to ``(h, w, 3)`` uint8 sRGB; alpha is dropped."""
     colours = unpremultiplied(pixels, space)
     if space.model == "grey":
@@ -50,7 +50,7 @@ def as_displayed(pixels: Samples, space: Space) -> Image.Image:
     return Image.fromarray(np.dstack([seen, to_8_bits(pixels[..., -1])]))
 
 
-def paint(fill: Bytes, around: Samples, hole: Bits, space: Space) -> Samples:
+def paint(fill: UInt8Array, around: Samples, hole: BoolMask, space: Space) -> Samples:
     """Convert a fill to a photo's own space and depth.
 
     Args:
@@ -97,12 +97,12 @@ def _times(colours: Samples, alpha: Samples) -> Samples:
     return ((product + top // np.uint64(2)) // top).astype(colours.dtype)
 
 
-def _to_depth(colours: Bytes, depth: npt.DTypeLike) -> Samples:
+def _to_depth(colours: UInt8Array, depth: npt.DTypeLike) -> Samples:
     """8-bit samples as uint8 or uint16."""
     return colours if depth == np.uint8 else colours.astype(np.uint16) * np.uint16(257)
 
 
-def _carried_into(loss: npt.NDArray[np.float32], hole: Bits) -> npt.NDArray[np.float32]:
+def _carried_into(loss: npt.NDArray[np.float32], hole: BoolMask) -> npt.NDArray[np.float32]:
     """Extrapolate ``(h, w, c)``, within +-128, smoothly into the hole."""
     offset = np.clip(np.rint(loss + 128), 0, 255).astype(np.uint8)
     mask = hole.view(np.uint8)
@@ -142,7 +142,7 @@ def _has_profile(space: Space) -> bool:
     return True
 
 
-def _to_srgb(colours: Samples, space: Space) -> Bytes:
+def _to_srgb(colours: Samples, space: Space) -> UInt8Array:
     if _has_profile(space):
         return to_8_bits(_transformed(colours, (space.icc, space.model), _SRGB, np.uint8))
     ink = to_8_bits(colours).astype(np.uint16)  # CMYK without a profile
@@ -150,7 +150,7 @@ def _to_srgb(colours: Samples, space: Space) -> Bytes:
     return ((light + 127) // 255).astype(np.uint8)
 
 
-def _from_srgb(fill: Bytes, space: Space, depth: npt.DTypeLike) -> Samples:
+def _from_srgb(fill: UInt8Array, space: Space, depth: npt.DTypeLike) -> Samples:
     if _has_profile(space):
         return _transformed(fill, _SRGB, (space.icc, space.model), depth)
     ink = 255 - fill.astype(np.float32)

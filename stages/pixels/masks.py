@@ -20,11 +20,9 @@ import numpy.typing as npt
 
 from manifests.errors import RowError
 from manifests.storage.row_files import is_same
+from stages.arrays import BoolMask, UInt8Array
 from stages.pixels.boxes import bounds_of
 from stages.recipe.options import MaskOptions
-
-Bits = npt.NDArray[np.bool_]
-Bytes = npt.NDArray[np.uint8]
 
 #: Masks of another size count as the same aspect within this share: exporters round the sides.
 _ASPECT_TOLERANCE = 0.01
@@ -58,11 +56,11 @@ class Levels:
         is_lossy: whether they contain coding noise.
     """
 
-    values: Bytes
+    values: UInt8Array
     is_lossy: bool = False
 
 
-def to_region(mask: Levels, options: MaskOptions, uri: str) -> Bits:
+def to_region(mask: Levels, options: MaskOptions, uri: str) -> BoolMask:
     """Return ``(h, w)`` bool: the pixels that the mask marks.
 
     Levels are counted from the background colour: black or, with polarity ``dark``, white. If any
@@ -110,14 +108,14 @@ def to_region(mask: Levels, options: MaskOptions, uri: str) -> Bits:
     return np.zeros(drawn.shape, np.bool_)
 
 
-def _levels_in(drawn: Bytes) -> npt.NDArray[np.intp]:
+def _levels_in(drawn: UInt8Array) -> npt.NDArray[np.intp]:
     """The different levels, ascending."""
     counts = cv2.calcHist([np.ascontiguousarray(drawn)], [0], None, [256], [0, 256])
     return np.flatnonzero(counts)
 
 
 def _leaves_out_areas(
-    drawn: Bytes, levels: npt.NDArray[np.intp], threshold: int, *, is_exact: bool
+    drawn: UInt8Array, levels: npt.NDArray[np.intp], threshold: int, *, is_exact: bool
 ) -> bool:
     """Whether a threshold leaves out more than soft edges and noise: labels, or faint strokes.
 
@@ -152,7 +150,9 @@ def is_own_alpha(image_uri: str, mask_uris: Iterable[str], options: MaskOptions)
     return options.channel == "alpha" and any(is_same(image_uri, uri) for uri in mask_uris)
 
 
-def fit_to_photo(region: Bits, width: int, height: int, options: MaskOptions, uri: str) -> Bits:
+def fit_to_photo(
+    region: BoolMask, width: int, height: int, options: MaskOptions, uri: str
+) -> BoolMask:
     """Return what a mask marks at the photo's size.
 
     Args:
@@ -181,7 +181,7 @@ def fit_to_photo(region: Bits, width: int, height: int, options: MaskOptions, ur
     return np.asarray(share > (1e-6 if shrinks else 0.5))
 
 
-def generation_mask(region: Bits, options: MaskOptions) -> Bits:
+def generation_mask(region: BoolMask, options: MaskOptions) -> BoolMask:
     """Return ``(h, w)`` bool: the generation mask, True where the photo is filled.
 
     Args:
@@ -203,7 +203,7 @@ def generation_mask(region: Bits, options: MaskOptions) -> Bits:
     return result
 
 
-def distance_outside(region: Bits) -> npt.NDArray[np.float32]:
+def distance_outside(region: BoolMask) -> npt.NDArray[np.float32]:
     """Distance in px from each pixel to the nearest True one: 0 inside, infinite if none is."""
     if not region.any():
         return np.full(region.shape, np.inf, np.float32)
@@ -211,7 +211,7 @@ def distance_outside(region: Bits) -> npt.NDArray[np.float32]:
     return np.asarray(cv2.distanceTransform(inverse, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
 
 
-def blend_mask(region: Bits, feather_px: int) -> Bytes:
+def blend_mask(region: BoolMask, feather_px: int) -> UInt8Array:
     """Return ``(h, w)`` uint8: 255 on ``region``, falling evenly to 0 at ``feather_px`` + 1 px.
 
     No step between neighbours is steeper than 1 / (``feather_px`` + 1), however the edge runs.
@@ -220,7 +220,7 @@ def blend_mask(region: Bits, feather_px: int) -> Bytes:
     return np.asarray(np.rint(ramp * 255), dtype=np.uint8)
 
 
-def _fill_holes(work: Bytes) -> Bytes:
+def _fill_holes(work: UInt8Array) -> UInt8Array:
     """Set what the mask encloses: background that is not joined to the border."""
     framed = np.pad(work, 1)
     cv2.floodFill(framed, None, (0, 0), (2,))

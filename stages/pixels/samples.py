@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-#: Samples of 8 or 16 bits (uint8 or uint16), over the whole range of their type.
-Samples = npt.NDArray[np.unsignedinteger[Any]]
+from stages.arrays import Samples
 
 #: What the channels mean; CMYK as Pillow has it, 0: no ink.
 ColourModel = Literal["grey", "rgb", "cmyk"]

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from pycocotools import mask as coco
 
 from manifests.errors import RowError
-from stages.pixels.masks import Bits
+from stages.arrays import BoolMask
 from stages.recipe.options import ShapeOptions
 
 #: Maximum number of shapes of one kind: each takes up to a pass over the photo.
@@ -56,7 +56,7 @@ _NEITHER = "is neither an object with size and counts nor a list of such"
 
 def rasterize_shapes(
     shapes: Mapping[str, Any], width: int, height: int, options: ShapeOptions, uri: str
-) -> Bits:
+) -> BoolMask:
     """Return ``(h, w)`` bool: what the shapes mark, united; what reaches outside is cut off.
 
     Args:

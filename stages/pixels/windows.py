@@ -6,14 +6,14 @@ photo or all of it, and the refiner the smaller *crop* inside it, at a higher re
 
 from __future__ import annotations
 
+from stages.arrays import BoolMask
 from stages.pixels import resize
 from stages.pixels.boxes import Box, context_box
-from stages.pixels.masks import Bits
 from stages.pixels.patches import PlannedPatch, plan_patches
 from stages.recipe import Recipe
 
 
-def plan_crops(mask: Bits, recipe: Recipe) -> list[PlannedPatch]:
+def plan_crops(mask: BoolMask, recipe: Recipe) -> list[PlannedPatch]:
     """The patches of a photo, from its generation mask, ``(h, w)`` bool."""
     height, width = mask.shape
     options, multiple_px = recipe.crop, 1

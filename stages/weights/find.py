@@ -3,8 +3,8 @@
 Listed weights must match their listed hash or commit. Weights named by path or URI are used with
 their content at the start of a run: the recipe's ``weights_pin`` records it, and machines reject
 any other content. ``CATALOG_CLEANUP_CACHE`` is the node's cache, shared by its actors.
-``CATALOG_CLEANUP_TRUST=1``, which ``--trust`` sets for them, allows a listed TorchScript or pickle
-without a hash.
+``CATALOG_CLEANUP_TRUST=1``, which ``--allow-unverified-weights`` sets for them, allows a listed
+TorchScript or pickle without a hash.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from jobs.evaluation.synthetic import THINGS, Place, blob, paste, to_lab, turned_box
+from jobs.evaluation.synthetic import OBJECTS, Place, blob, paste, to_lab, turned_box
 from stages.models.classical import Classical, load_fill
 from stages.pixels.boxes import Box, bounds_of, context_box
 from stages.pixels.patches import cut, cut_mask, plan_patches
@@ -70,7 +70,7 @@ def make_cases(
         repaired = repair_texture(removal, mask, rng)
         yield Case(f"patchmatch over {remover}", False, removal, copied, mask)
         yield Case(f"texture of {remover} repaired", False, removal, repaired, mask)
-        for kind, thing in THINGS.items():
+        for kind, thing in OBJECTS.items():
             base = copied if rng.random() < 0.5 else repaired
             extent, opacity = float(rng.choice(_EXTENTS)), float(rng.choice(_OPACITIES))
             place = _place_in(base, mask, extent, rng)

@@ -16,7 +16,7 @@ from selenium import webdriver
 
 from jobs.pipeline.pending import extra_schema, read_pending
 from jobs.pipeline.recorder import Recorder
-from jobs.pipeline.spec import Job
+from jobs.pipeline.spec import RunSpec
 from jobs.report.write import write_report
 from manifests import runs
 from manifests.ledger import RetryPolicy
@@ -26,13 +26,13 @@ from stages.pipeline import Pipeline, steps
 from stages.recipe import Recipe
 
 
-def clean_here(manifest: Path | str, output: Path | str, recipe: Recipe) -> Job:
+def clean_here(manifest: Path | str, output: Path | str, recipe: Recipe) -> RunSpec:
     """Clean a manifest's photos in this process, as a run leaves them."""
     plan = make_plan(str(manifest), str(output))
     facts = {"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash}
     record = runs.claim(str(output), facts)
     extra = extra_schema(plan.shard(0).read_table().schema)
-    job = Job(plan, extra, recipe, RetryPolicy(record.run_id), record, steps)
+    job = RunSpec(plan, extra, recipe, RetryPolicy(record.run_id), record, steps)
     pipeline = Pipeline.of(recipe, str(output))
     recorder = Recorder(job)
     for shard in range(plan.shards):

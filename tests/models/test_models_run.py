@@ -19,7 +19,7 @@ from PIL import Image
 from rich.console import Console
 
 from cluster.pools import PoolSize
-from jobs.preflight import prepare
+from jobs.preflight import check_weights
 from jobs.results.verify import verify
 from jobs.run import Outcome, run
 from manifests.errors import WeightsError
@@ -177,7 +177,7 @@ def test_try_makes_what_the_run_made(
     recipe = recipe_of(name, {kind: moved_to(path, tmp_path) for kind, path in weights.items()})
     sections = {key: getattr(recipe, key) for key in ("remove", "refine") if getattr(recipe, key)}
     alone = {key: each.model_copy(update={"batch_size": 1}) for key, each in sections.items()}
-    recipe, _ = prepare(recipe.model_copy(update=alone), QUIET, here=True)
+    recipe, _ = check_weights(recipe.model_copy(update=alone), QUIET, here=True)
     assert recipe.hash == lineage(results / name).recipe_hash.iloc[0]
     for photo in NAMES:
         if photo.startswith("coffee"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from jobs.preflight import prepare
+from jobs.preflight import check_weights
 from jobs.run import run
 from manifests.errors import WeightsError
 from stages.recipe import Recipe
@@ -44,7 +44,7 @@ def test_pull_copies_to_a_folder_and_to_s3(
     refused = command("models", "pull", "unpinned")
     assert refused.returncode == 1
     assert "error weights.untrusted: unpinned is a torchscript file." in refused.stderr
-    assert command("models", "pull", "unpinned", "--trust").returncode == 0
+    assert command("models", "pull", "unpinned", "--allow-unverified-weights").returncode == 0
     full = command("models", "pull", "big-lama", "--to", "/proc/none")
     assert "error output.not_writable: Cannot copy big-lama to /proc/none: " in full.stderr
 
@@ -143,7 +143,7 @@ def test_a_run_and_a_try_without_weights_end_before_anything_starts(
 def test_a_recipe_with_models_needs_their_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(WeightsError, match="recipe lama needs torch") as caught:
-        prepare(Recipe.load("lama"), Console(quiet=True), here=True)
+        check_weights(Recipe.load("lama"), Console(quiet=True), here=True)
     assert caught.value.code == "model.not_installed"
     telea = Recipe.load("telea")
-    assert prepare(telea, Console(quiet=True), here=True) == (telea, {})
+    assert check_weights(telea, Console(quiet=True), here=True) == (telea, {})

@@ -14,7 +14,7 @@ from rich.console import Console
 from cluster.nodes import merge_node_shapes
 from cluster.pools import Pools, selects
 from cluster.sizing import ACCELERATOR, NodeShape, Sizing, has_gpus, size_pools, unplaced
-from jobs.pipeline.placement import batched, load_pools
+from jobs.pipeline.placement import load_pools, with_batch_sizes
 from jobs.run import run
 from manifests.errors import ClusterError
 from stages.recipe import Recipe
@@ -65,7 +65,7 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
         ),
         ("[smal_gpu]\n", r"smal_gpu .*did you mean small_gpu\?"),
         ("[cpu]\ngpus = 1", r"cpu\.gpus is not an option"),
-        ("[small_gpu]\ngpus = 1.5", r"gpus = 1\.5 must be a share of one"),
+        ("[small_gpu]\ngpus = 1.5", r"gpus = 1\.5 must be a fraction of one GPU"),
         ("[cpu]\nmin_actors = 4\nmax_actors = 2", "max_actors = 2 is less than min_actors"),
         ('[cpu]\nlabel_selector = { zone = "in(a" }', r"'in\(a' is none of"),
         ("[cpu]\ntasks_in_flight = 1", r"cpu\.tasks_in_flight = 1"),
@@ -83,12 +83,12 @@ def test_a_file_with_mistakes_is_refused(tmp_path: Path, text: str, told: str) -
 def test_batch_sizes_of_pools_go_before_the_recipes_and_change_no_result() -> None:
     pools = Pools.model_validate({"small_gpu": {"batch_size": 3}, "large_gpu": {"batch_size": 2}})
     recipe = Recipe.load("clean")
-    changed = batched(recipe, pools)
+    changed = with_batch_sizes(recipe, pools)
     assert isinstance(changed.remove, LamaOptions)
     assert changed.refine
     assert (changed.remove.batch_size, changed.refine.batch_size) == (3, 2)
     assert changed.hash == recipe.hash
-    assert batched(recipe, Pools()) == recipe
+    assert with_batch_sizes(recipe, Pools()) == recipe
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

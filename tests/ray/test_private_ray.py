@@ -152,7 +152,7 @@ def test_a_web_server_is_no_cluster(web: Web, monkeypatch: pytest.MonkeyPatch) -
 )
 def test_what_speaks_another_protocol_is_no_cluster(answer: bytes) -> None:
     with server(answer * 2) as port:
-        assert "is no head of a Ray cluster" in refusal(f"127.0.0.1:{port}")
+        assert "is not the head of a Ray cluster" in refusal(f"127.0.0.1:{port}")
 
 
 def test_a_port_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,7 +35,7 @@ TELEA = Recipe.load("telea")
 def on_ray(ray_address: str) -> Run:
     """``run`` on the tests' cluster, quietly."""
 
-    def on_cluster(manifest: Path | str, output: Path | str, **options: Any) -> Outcome:
+    def fit_to_cluster(manifest: Path | str, output: Path | str, **options: Any) -> Outcome:
         recipe = options.pop("recipe", TELEA)
         return run(
             str(manifest),
@@ -46,7 +46,7 @@ def on_ray(ray_address: str) -> Run:
             **options,
         )
 
-    return on_cluster
+    return fit_to_cluster
 
 
 def lineage(output: Path) -> pd.DataFrame:

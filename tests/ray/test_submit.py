@@ -22,7 +22,7 @@ from typer.main import get_command
 
 from cluster.deploy.generate import files
 from jobs.cli import app
-from jobs.cli.options import as_words, parse_run
+from jobs.cli.options import parse_run, to_words
 from jobs.cli.run import run as run_command
 from jobs.pipeline.metrics import METRICS
 from manifests.ledger import Ledger, RetryPolicy, tallies
@@ -378,9 +378,9 @@ def test_every_option_of_run_reaches_the_job_with_its_value(tmp_path: Path) -> N
         needed = [each for each in run.params if each.required or each is chosen]
         words = [word for each in needed for word in words_for(each, file)]
         given = parse_run(context, words)
-        sent = parse_run(context, as_words(given, {}))
+        sent = parse_run(context, to_words(given, {}))
         assert sent.params == given.params
         assert given.params[chosen.name] not in (chosen.default, None), "the test sets it"
         places = {"manifest": "/there/m.csv", "output": "s3://there/out"}
-        moved = parse_run(context, as_words(given, places))
+        moved = parse_run(context, to_words(given, places))
         assert moved.params == given.params | places

@@ -20,7 +20,7 @@ from threading import Event
 import pytest
 from rich.console import Console
 
-from jobs.preflight import logging_downloads, prepare, trusted
+from jobs.preflight import allowing_unverified, check_weights, logging_downloads
 from manifests.errors import WeightsError
 from manifests.storage.row_files import write as store
 from stages.recipe import Recipe
@@ -171,7 +171,7 @@ def test_an_unpinned_torchscript_is_refused_unless_trusted(
 ) -> None:
     assert error_from_code("unpinned").code == "weights.untrusted"
     assert not web.gets
-    with trusted(True):
+    with allowing_unverified(True):
         assert find("unpinned").sha256 == SHA256
     assert error_from_code("unpinned").code == "weights.untrusted", "cached is not trusted"
     assert "CATALOG_CLEANUP_TRUST" not in os.environ
@@ -337,7 +337,7 @@ def test_an_unpinned_hub_folder_of_pickles_is_refused(
     monkeypatch.setenv("HF_ENDPOINT", web.url)
     web.offer_repo("shop/fill", {"model_index.json": b"{}", "vae/net.bin": b"pickle"})
     assert error_from_code("hub").code == "weights.untrusted"
-    with trusted(True):
+    with allowing_unverified(True):
         assert find("hub").path.is_dir()
 
 
@@ -404,13 +404,13 @@ def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_cluster_is_told_only_what_is_wrong_everywhere(listed: Path, web: Web) -> None:
     pin = f"remove.weights_pin=sha256:{SHA256}"
     elsewhere = recipe("remove.method=lama", "remove.weights=/on/the/nodes/only.pt", pin)
-    _, used = prepare(elsewhere, Console(quiet=True), here=False)
+    _, used = check_weights(elsewhere, Console(quiet=True), here=False)
     assert used["remove"]["ref"] == "/on/the/nodes/only.pt"
     assert used["remove"]["commercial"] is None
     with pytest.raises(WeightsError):
-        prepare(elsewhere, Console(quiet=True), here=True)
+        check_weights(elsewhere, Console(quiet=True), here=True)
     with pytest.raises(WeightsError, match="unpinned is a torchscript file"):
-        prepare(
+        check_weights(
             recipe("remove.method=lama", "remove.weights=unpinned"),
             Console(quiet=True),
             here=False,
@@ -420,7 +420,7 @@ def test_a_cluster_is_told_only_what_is_wrong_everywhere(listed: Path, web: Web)
 
 def test_here_a_run_has_its_weights_before_it_starts(listed: Path, web: Web) -> None:
     chosen = recipe("remove.method=lama", "remove.weights=not-to-sell")
-    _, used = prepare(chosen, Console(quiet=True), here=True)
+    _, used = check_weights(chosen, Console(quiet=True), here=True)
     assert used["remove"]["sha256"] == SHA256
     assert used["remove"]["commercial"] is False
     assert web.downloads("/lama.pt") == 1

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from jobs.preflight import prepare
-from jobs.report.data import find_sides
+from jobs.preflight import check_weights
+from jobs.report.data import select_runs
 from jobs.results.failures import write_failures
-from jobs.results.status import stand
+from jobs.results.status import recipe_statuses
 from jobs.results.verify import verify
 from jobs.run import Outcome, run
 from manifests.errors import WeightsError
@@ -39,7 +39,7 @@ def lama(ref: object, *options: str) -> Recipe:
 
 def hash_of(ref: object, *, here: bool = False) -> str:
     """As a run has it; ``here``: of one that works on this machine."""
-    recipe, used = prepare(lama(ref), QUIET, here=here)
+    recipe, used = check_weights(lama(ref), QUIET, here=here)
     assert recipe.remove is not None
     assert used["remove"]["pin"] == getattr(recipe.remove, "weights_pin")  # noqa: B009 - of a union
     return recipe.hash
@@ -137,7 +137,7 @@ def test_a_driver_without_the_weights_asks_for_their_hash(listed: Path, tmp_path
         hash_of(elsewhere)
     assert error.value.code == "weights.unidentified"
     assert "weights_pin" in error.value.remedy
-    pinned, used = prepare(lama(elsewhere, f"remove.weights_pin={PIN}"), QUIET, here=False)
+    pinned, used = check_weights(lama(elsewhere, f"remove.weights_pin={PIN}"), QUIET, here=False)
     assert used["remove"]["pin"] == PIN
     write(elsewhere, WEIGHTS)
     assert pinned.hash == hash_of(elsewhere)
@@ -181,8 +181,10 @@ def test_moved_weights_are_no_new_work_and_results_outlive_them(
     assert last_run(out)["recipe_hash"] != first["recipe_hash"]
     (tmp_path / "moved.pt").unlink()
     assert [verdict.problem for verdict in verify(out)] == ["", ""]
-    assert [standing.total.ok for standing in stand(out)] == [2, 2]
-    assert [side.hash for side in find_sides(out)] == [side.recipe.hash for side in find_sides(out)]
+    assert [standing.total.ok for standing in recipe_statuses(out)] == [2, 2]
+    assert [side.hash for side in select_runs(out)] == [
+        side.recipe.hash for side in select_runs(out)
+    ]
     assert write_failures(out, str(tmp_path / "failed.jsonl")) == 1
 
 

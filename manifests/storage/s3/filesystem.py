@@ -57,15 +57,15 @@ class S3Handler(fs.FileSystemHandler):  # type: ignore[misc]
         """List a folder."""
         uri = f"s3://{selector.base_dir}"
         try:
-            found = [
+            infos = [
                 _file_info(each.uri.removeprefix("s3://"), each.head)
                 for each in objects.entries(uri, recursive=selector.recursive)
             ]
         except FileNotFoundError:
-            found = []
-        if not found and not selector.allow_not_found:
+            infos = []
+        if not infos and not selector.allow_not_found:
             raise FileNotFoundError(errno.ENOENT, "no such folder", uri)
-        return found
+        return infos
 
     def open_input_stream(self, path: str) -> pa.NativeFile:
         """Open an object for sequential reading."""

@@ -123,8 +123,8 @@ def put(uri: str, data: bytes) -> None:
         )
         stored = len(data), response.get("ChecksumSHA256")
         if stored[1] is None:
-            found = client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
-            stored = found["ContentLength"], found.get("ChecksumSHA256", checksum)
+            reply = client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+            stored = reply["ContentLength"], reply.get("ChecksumSHA256", checksum)
         _compare(stored, wanted)
 
     request(uri, action)
@@ -180,8 +180,8 @@ def entries(uri: str, *, recursive: bool, limit: int = 1000) -> Iterator[Entry]:
             yield Entry(f"s3://{bucket}/{folder['Prefix'].rstrip('/')}", None)
         for each in page.get("Contents", []):
             if each["Key"] != prefix:  # some tools store an object for the folder itself
-                found = Head(each["Size"], each["ETag"], "", each["LastModified"])
-                yield Entry(f"s3://{bucket}/{each['Key']}", found)
+                metadata = Head(each["Size"], each["ETag"], "", each["LastModified"])
+                yield Entry(f"s3://{bucket}/{each['Key']}", metadata)
 
 
 def etags(uris: Collection[str], max_pages: int) -> dict[str, str] | None:
@@ -197,14 +197,14 @@ def etags(uris: Collection[str], max_pages: int) -> dict[str, str] | None:
     # A listing starts after a given name, so take one that sorts right before the first key.
     which: dict[str, Any] = {"Bucket": bucket}
     which |= {"StartAfter": first[:-1]} if first[:-1] else {}
-    wanted, found = set(keys), dict[str, str]()
+    wanted, tags = set(keys), dict[str, str]()
     for page in islice(_pages(which), max_pages):
         listed = page.get("Contents", [])
         for each in listed:
             if each["Key"] in wanted:
-                found[f"s3://{bucket}/{each['Key']}"] = each["ETag"].strip('"')
+                tags[f"s3://{bucket}/{each['Key']}"] = each["ETag"].strip('"')
         if not page.get("IsTruncated") or (listed and listed[-1]["Key"].encode() >= last.encode()):
-            return found
+            return tags
     return None
 
 
@@ -236,14 +236,14 @@ def listing(uri: str) -> dict[str, tuple[int, str]]:
             known = head(uri)
             return {"": (known.size, known.etag)}
     folder = f"{uri.rstrip('/')}/"
-    found = {}
+    sizes_and_tags = {}
     for entry in entries(uri, recursive=True):
         name = entry.uri.removeprefix(folder)
         if entry.head and not f"/{name}".count("/.") and not name.endswith("/"):
-            found[name] = (entry.head.size, entry.head.etag)
-    if not found:
+            sizes_and_tags[name] = (entry.head.size, entry.head.etag)
+    if not sizes_and_tags:
         raise FileNotFoundError(errno.ENOENT, "no such object or folder", uri)
-    return found
+    return sizes_and_tags
 
 
 def download(uri: str, path: Path) -> None:

@@ -46,7 +46,7 @@ class S3Storage:
 
     def versions(self, uris: Collection[str]) -> dict[str, str]:
         """Versions by listing if the objects' keys are close to each other, else one by one."""
-        found: dict[str, str] = {}
+        versions: dict[str, str] = {}
         buckets = defaultdict[str, list[str]](list)
         for uri in uris:
             buckets[objects.bucket_and_key(uri)[0]].append(uri)
@@ -56,8 +56,8 @@ class S3Storage:
                 listed = objects.etags(
                     of_bucket, _MIN_PAGE_LIMIT + len(of_bucket) // _HEADS_PER_PAGE
                 )
-            found |= _heads(of_bucket) if listed is None else listed
-        return found
+            versions |= _heads(of_bucket) if listed is None else listed
+        return versions
 
     def write(self, uri: str, data: bytes | pa.Buffer, *, flush: bool = True) -> None:  # noqa: ARG002 - S3 always does
         """See :class:`manifests.storage.base.Storage`."""

@@ -8,6 +8,7 @@ import imagecodecs
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from stages.arrays import Samples
 from stages.codecs import pillow_io
 from stages.codecs.base import Codec, Metadata, Writer
 from stages.codecs.errors import UnsupportedError
@@ -29,7 +30,7 @@ from stages.codecs.png.chunks import (
 from stages.codecs.stale.policy import MANIFEST
 from stages.codecs.stale.segments import EXIF
 from stages.codecs.updater import MetadataUpdater
-from stages.pixels.samples import ColourModel, Samples, Space
+from stages.pixels.samples import ColourModel, Space
 
 _DEPTH, _COLOUR_TYPE = 24, 25
 

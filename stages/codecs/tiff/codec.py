@@ -21,6 +21,7 @@ import numpy as np
 from tifffile import RESUNIT, TIFF, TiffPage
 from tifffile import TiffFile as TiffReader
 
+from stages.arrays import BoolMask, Samples
 from stages.codecs.base import Codec, Metadata
 from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
 from stages.codecs.picture import Decoded, Edit, Encoded, to_displayed
@@ -28,8 +29,7 @@ from stages.codecs.tiff.file import TiffFile
 from stages.codecs.tiff.tags import update_tags, wipe_hidden
 from stages.codecs.tiff.writer import WRITER, descriptive_tags
 from stages.codecs.updater import MetadataUpdater
-from stages.pixels.masks import Bits
-from stages.pixels.samples import ColourModel, Samples, Space
+from stages.pixels.samples import ColourModel, Space
 
 _ORIENTATION, _SUB_IFDS, _ICC, _DNG_VERSION = 274, 330, 34675, 50706
 _X_RESOLUTION, _RESOLUTION_UNIT, _XMP = 282, 296, 700
@@ -235,7 +235,7 @@ def _below(page: TiffPage, depth: int = 0) -> Iterator[TiffPage]:
         yield from _below(below, depth + 1)
 
 
-def _write_samples(file: TiffFile, page: TiffPage, pixels: Samples, changed: Bits) -> None:
+def _write_samples(file: TiffFile, page: TiffPage, pixels: Samples, changed: BoolMask) -> None:
     """Write ``(h, w, c)`` into the strips or tiles that ``changed`` touches, c samples a pixel."""
     if page.photometric == _WHITE_IS_ZERO:
         pixels = _negative(pixels)

@@ -10,10 +10,11 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from stages.arrays import Samples
 from stages.codecs import pillow_io
 from stages.codecs.base import Metadata, Writer
 from stages.codecs.picture import as_pillow
-from stages.pixels.samples import Samples, Space
+from stages.pixels.samples import Space
 
 #: EXIF tags that describe the photo, not the layout of the file.
 _DESCRIPTIVE = (270, 271, 272, 274, 305, 306, 315, 316, 33432)

@@ -27,7 +27,7 @@ from jobs.evaluation.evaluate import (
 from jobs.evaluation.perceptual import Perceptual
 from jobs.evaluation.synthetic import make_benchmark
 from manifests.errors import RowError, WeightsError
-from stages.pixels.masks import Bytes
+from stages.arrays import UInt8Array
 from stages.recipe import Recipe
 from tests.conftest import Command
 from tests.support import DEMO, encoded, upright_rgb, write
@@ -89,7 +89,7 @@ def test_figures_of_a_row_and_their_mean(benchmark: Path) -> None:
     assert mean.psnr == pytest.approx(np.mean([e.figures.psnr for e in found if e.figures]))
 
 
-def test_nothing_differs_from_itself_and_a_seam_is_an_edge(coffee: Bytes) -> None:
+def test_nothing_differs_from_itself_and_a_seam_is_an_edge(coffee: UInt8Array) -> None:
     region = np.zeros(coffee.shape[:2], np.bool_)
     region[300:340, 40:90] = True
     same = measure(coffee, coffee, coffee, region)
@@ -111,7 +111,7 @@ def test_nothing_differs_from_itself_and_a_seam_is_an_edge(coffee: Bytes) -> Non
     "box", [(300, 340, 40, 90), (0, 1, 0, 1), (0, 350, 10, 590), (200, 202, 0, 600)]
 )
 def test_lpips_grows_with_damage(
-    coffee: Bytes, alexnet_file: Path, box: tuple[int, int, int, int]
+    coffee: UInt8Array, alexnet_file: Path, box: tuple[int, int, int, int]
 ) -> None:
     top, bottom, left, right = box
     region = np.zeros(coffee.shape[:2], np.bool_)
@@ -119,7 +119,7 @@ def test_lpips_grows_with_damage(
     lpips = Perceptual.load(alexnet_file)
     noise = np.random.default_rng(0).normal(size=coffee.shape)
 
-    def damaged(levels: int) -> Bytes:
+    def damaged(levels: int) -> UInt8Array:
         noisy = np.clip(coffee + levels * noise, 0, 255).astype(np.uint8)
         return np.where(region[..., None], noisy, coffee)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from jobs.pipeline.prefetch import overlapped
+from jobs.pipeline.prefetch import prefetch
 from manifests.errors import StorageError
 from manifests.schema import LineageRow
 from stages.photo import Photo
@@ -28,14 +28,14 @@ def test_photos_are_worked_on_beside_the_caller_and_come_in_order() -> None:
         if int(photo.lineage.id) < 4:
             together.wait()
 
-    found = overlapped(photos(20), work, threads=4, most_bytes=_MIB)
+    found = prefetch(photos(20), work, threads=4, max_bytes=_MIB)
     assert [photo.lineage.id for photo in found] == [str(n) for n in range(20)]
 
 
 def test_no_more_photos_are_read_ahead_than_threads() -> None:
     begun: list[str] = []
-    made = overlapped(
-        photos(20), lambda photo: begun.append(photo.lineage.id), threads=3, most_bytes=_MIB
+    made = prefetch(
+        photos(20), lambda photo: begun.append(photo.lineage.id), threads=3, max_bytes=_MIB
     )
     next(made)
     assert len(begun) <= 3
@@ -47,7 +47,7 @@ def test_no_more_photos_are_read_ahead_than_threads() -> None:
 def test_no_thread_outlives_the_block_whether_it_was_taken_whole_or_given_up(taken: int) -> None:
     """An actor that has nothing to do has no threads, which could delay the end of its process."""
     before = set(threading.enumerate())
-    made = overlapped(photos(20), lambda _: None, threads=3, most_bytes=_MIB)
+    made = prefetch(photos(20), lambda _: None, threads=3, max_bytes=_MIB)
     for _ in range(taken):
         next(made)
     assert set(threading.enumerate()) > before
@@ -68,7 +68,7 @@ def test_no_more_bytes_are_read_ahead_than_there_is_room_for() -> None:
         photo.original = bytes(_MIB)
         done.append(photo.lineage.id)
 
-    made = overlapped(one_after_the_other(), work, threads=8, most_bytes=2 * _MIB)
+    made = prefetch(one_after_the_other(), work, threads=8, max_bytes=2 * _MIB)
     for taken, _ in enumerate(made):
         assert len(done) <= taken + 2
     assert len(done) == 20
@@ -79,7 +79,7 @@ def test_an_error_that_is_no_rows_reaches_the_caller_in_its_turn() -> None:
         if photo.lineage.id == "2":
             raise StorageError("storage.unreachable", "S3 is gone.")
 
-    made = overlapped(photos(5), work, threads=4, most_bytes=_MIB)
+    made = prefetch(photos(5), work, threads=4, max_bytes=_MIB)
     assert [next(made).lineage.id, next(made).lineage.id] == ["0", "1"]
     with pytest.raises(StorageError):
         next(made)

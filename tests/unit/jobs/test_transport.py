@@ -10,7 +10,7 @@ import pytest
 
 from jobs.pipeline.actor import StageActor
 from jobs.pipeline.pending import extra_schema
-from jobs.pipeline.spec import Job
+from jobs.pipeline.spec import RunSpec
 from jobs.pipeline.transport import Problem, from_table, to_table
 from manifests import runs
 from manifests.ledger import Ledger, RetryPolicy
@@ -42,30 +42,30 @@ def three_pools(_: Recipe, __: str) -> Sequence[Step]:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Iterator[Job]:
+def job(tmp_path: Path) -> Iterator[RunSpec]:
     output = str(tmp_path / "out")
     plan = make_plan(boxed_catalog(tmp_path, 2), output)
     facts = {"recipe": TELEA.model_dump(mode="json"), "recipe_hash": TELEA.hash}
     run = runs.claim(output, facts)
     extra = extra_schema(plan.shard(0).read_table().schema)
-    yield Job(plan, extra, TELEA, RetryPolicy(run.run_id), run, three_pools, has_gpus=True)
+    yield RunSpec(plan, extra, TELEA, RetryPolicy(run.run_id), run, three_pools, has_gpus=True)
     runs.release(run)
 
 
-def block_with_a_problem(job: Job) -> pa.Table:
+def block_with_a_problem(job: RunSpec) -> pa.Table:
     """Two photos, the problem of another actor, and a photo behind it."""
     photos = [Photo(LineageRow(id=name)) for name in "abc"]
     return to_table([*photos[:2], PROBLEM, photos[2]], job.extra)
 
 
-def test_a_problem_arrives_as_it_left_and_between_photos(job: Job) -> None:
+def test_a_problem_arrives_as_it_left_and_between_photos(job: RunSpec) -> None:
     first, second, problem, third = from_table(block_with_a_problem(job))
     assert problem == PROBLEM
     names = [each.lineage.id for each in (first, second, third) if isinstance(each, Photo)]
     assert names == ["a", "b", "c"]
 
 
-def test_an_actor_finishes_the_photos_before_a_problem_and_passes_it_on(job: Job) -> None:
+def test_an_actor_finishes_the_photos_before_a_problem_and_passes_it_on(job: RunSpec) -> None:
     tables = list(StageActor(job, 1)(block_with_a_problem(job)))
     *photos, problem = [each for table in tables for each in from_table(table)]
     assert problem == PROBLEM
@@ -73,7 +73,7 @@ def test_an_actor_finishes_the_photos_before_a_problem_and_passes_it_on(job: Job
     assert notes == ["middle", "middle"]
 
 
-def test_the_last_actor_records_the_photos_before_a_problem_and_reports_it(job: Job) -> None:
+def test_the_last_actor_records_the_photos_before_a_problem_and_reports_it(job: RunSpec) -> None:
     tables = list(StageActor(job, 2)(block_with_a_problem(job)))
     told = pa.concat_tables(tables).to_pylist()
     assert sum(row["ok"] or 0 for row in told) == 2

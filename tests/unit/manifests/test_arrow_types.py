@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from jobs.pipeline.pending import extra_schema, read_pending
 from jobs.pipeline.recorder import Recorder
-from jobs.pipeline.spec import Job
+from jobs.pipeline.spec import RunSpec
 from jobs.pipeline.transport import from_table, to_table
 from jobs.results.failures import write_failures
 from manifests import runs
@@ -179,7 +179,7 @@ def fail_all(output: str) -> None:
     assert plan
     run = runs.claim(output, {"recipe": TELEA.model_dump(mode="json"), "recipe_hash": TELEA.hash})
     planned = plan.shard(0).read_table()
-    job = Job(plan, extra_schema(planned.schema), TELEA, RetryPolicy(run.run_id), run, steps)
+    job = RunSpec(plan, extra_schema(planned.schema), TELEA, RetryPolicy(run.run_id), run, steps)
     recorder = Recorder(job)
     extra = job.extra.names
     for photo in read_pending(job, 0):

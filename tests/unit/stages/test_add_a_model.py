@@ -11,12 +11,12 @@ import pytest
 from pydantic import Field
 
 from cluster.pools import Pools
-from jobs.pipeline.placement import batched
+from jobs.pipeline.placement import with_batch_sizes
 from manifests.errors import WeightsError
 from stages import recipe as recipes
+from stages.arrays import UInt8Array
 from stages.photo import Photo
 from stages.pipeline import Pipeline, steps
-from stages.pixels.masks import Bytes
 from stages.recipe.options import LamaOptions, TeleaOptions
 from stages.weights.find import weights_of
 from tests.support import encoded, photo_of, toy_removal
@@ -51,7 +51,7 @@ def cleaned(recipe: Recipe, *photos: Photo) -> None:
     Pipeline.of(recipe).after("fetch").run(*photos)
 
 
-def pixels_of(photo: Photo) -> Bytes:
+def pixels_of(photo: Photo) -> UInt8Array:
     assert photo.decoded is not None, photo.lineage.error
     return np.asarray(photo.decoded.pixels, np.uint8)
 
@@ -79,7 +79,7 @@ def test_its_traits_steer_pools_batches_weights_and_the_hash(recipe: Recipe) -> 
     assert recipe.is_generative
     assert [section for section, _ in weights_of(recipe)] == ["remove"]
     pools = Pools.model_validate({"small_gpu": {"batch_size": 16}})
-    larger = batched(recipe, pools)
+    larger = with_batch_sizes(recipe, pools)
     assert larger.remove
     assert larger.remove.max_photos == 16
     assert larger.hash == recipe.hash != Recipe.load("telea").hash
