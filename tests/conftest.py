@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from click.testing import CliRunner
+from hypothesis import settings
 
 from jobs.cli import main
 from stages.weights import download
@@ -27,6 +28,7 @@ os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 
 #: Folder -> what its tests are marked with, for ``-m``; see README.md.
 _MARKERS = {
+    "bench": ["models", "ray", "slow"],
     "browser": ["browser"],
     "faults": ["ray", "slow"],
     "hostile": ["slow"],
@@ -35,12 +37,22 @@ _MARKERS = {
 }
 _HERE = Path(__file__).parent
 
+#: For a test that starts nothing, in s; the others have pytest's ``timeout`` in pyproject.toml.
+_UNIT_TIMEOUT_S = 60
+
+settings.register_profile("quick", max_examples=40, deadline=None)
+settings.register_profile("thorough", max_examples=1000, deadline=None)
+settings.load_profile("quick")  # or --hypothesis-profile=thorough
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by what they start, as their folder says."""
     for item in items:
-        for name in _MARKERS.get(item.path.relative_to(_HERE).parts[0], ()):
+        folder = item.path.relative_to(_HERE).parts[0]
+        for name in _MARKERS.get(folder, ()):
             item.add_marker(name)
+        if folder == "unit":
+            item.add_marker(pytest.mark.timeout(_UNIT_TIMEOUT_S))
 
 
 @pytest.fixture
@@ -108,7 +120,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def flux_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small FLUX-Fill pipeline with random weights."""
-    from tests.support.tiny_models import save_flux_fill
+    from tests.support.models.tiny_models import save_flux_fill
 
     return save_flux_fill(tmp_path_factory.mktemp("flux-fill"))
 
@@ -116,7 +128,7 @@ def flux_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def klein_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small FLUX.2-klein pipeline with random weights."""
-    from tests.support.tiny_models import save_klein
+    from tests.support.models.tiny_models import save_klein
 
     return save_klein(tmp_path_factory.mktemp("klein"))
 

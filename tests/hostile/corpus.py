@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from stages.codecs.formats import detect_format
-from tests.support import corpus, encoded
+from tests.support import encoded
+from tests.support.files import corpus
 
 #: What a file may end as that is damaged somewhere: its picture may be intact all the same.
 DAMAGE = frozenset(

@@ -17,8 +17,8 @@ from rich.console import Console
 from jobs.run import run
 from stages.recipe import Recipe
 from tests.support import beside, boxed_catalog
+from tests.support.models.sleeping_models import SleepingModels
 from tests.support.simulated_cluster import POOLS, SimulatedCluster, simulated_cluster
-from tests.support.sleeping_models import SleepingModels
 
 _PHOTOS = 60
 

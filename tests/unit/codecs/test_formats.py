@@ -22,8 +22,8 @@ from stages.codecs.formats import detect_format
 from stages.codecs.picture import to_displayed, to_stored
 from stages.recipe import Recipe
 from tests.support import encoded
-from tests.support.corpus import SRGB, deep, exif_with_thumbnail
-from tests.support.editing import edited, with_alpha, written
+from tests.support.files.corpus import SRGB, deep, exif_with_thumbnail
+from tests.support.files.editing import edited, with_alpha, written
 
 Pixels = npt.NDArray[np.uint8]
 
