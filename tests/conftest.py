@@ -26,14 +26,17 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 # Read when the hub's library is imported: no test may ask the real one, where nobody listens here.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 
-#: Folder -> what its tests are marked with, for ``-m``; see README.md.
+#: Folder -> what its tests are marked with, for ``-m``; see README.md. Those whose files take
+#: longest come first, and are begun first: else a single process would end with them.
 _MARKERS = {
-    "bench": ["models", "ray", "slow"],
-    "browser": ["browser"],
     "faults": ["ray", "slow"],
+    "bench": ["models", "ray", "slow"],
     "hostile": ["slow"],
-    "models": ["models"],
     "ray": ["ray"],
+    "models": ["models"],
+    "browser": ["browser"],
+    "storage": [],
+    "unit": [],
 }
 _HERE = Path(__file__).parent
 
@@ -46,13 +49,18 @@ settings.load_profile("quick")  # or --hypothesis-profile=thorough
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by what they start, as their folder says."""
+    """Mark tests by what they start, as their folder says, and put the longest first."""
     for item in items:
-        folder = item.path.relative_to(_HERE).parts[0]
-        for name in _MARKERS.get(folder, ()):
+        folder = _folder(item)
+        for name in _MARKERS[folder]:
             item.add_marker(name)
         if folder == "unit":
             item.add_marker(pytest.mark.timeout(_UNIT_TIMEOUT_S))
+    items.sort(key=lambda item: list(_MARKERS).index(_folder(item)))
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(_HERE).parts[0]
 
 
 @pytest.fixture
