@@ -40,6 +40,7 @@ def one_actor_each() -> Pools:
     )
 
 
+@pytest.mark.slow
 def test_a_run_takes_as_long_as_was_estimated_from_it_as_a_pilot(tmp_path: Path) -> None:
     models, pools = SleepingModels(remove_s=0.1, refine_s=1.5, trace=tmp_path), one_actor_each()
     manifest, output = boxed_catalog(tmp_path, PHOTOS), str(tmp_path / "out")
