@@ -144,7 +144,7 @@ def refusal(address: str) -> str:
 def test_a_web_server_is_no_cluster(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     address = web.url.removeprefix("http://")
     assert "the server there is not the head of a Ray cluster (8265 is" in refusal(address)
-    assert "the cluster's address is 127.0.0.1:6379 or the like." in refusal(web.url)
+    assert "the cluster's address is usually 127.0.0.1:6379." in refusal(web.url)
 
 
 @pytest.mark.parametrize(
