@@ -1,4 +1,4 @@
-"""Commands on a bucket: the doctor asks it, the report is written to it."""
+"""Commands on a bucket: the doctor asks it, runs are numbered in it, the report is written to it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.browser.output_folders import clean_here
 from tests.conftest import Command
 from tests.support import encoded, write
 from tests.support.s3_server import S3Server
+from tests.unit.manifests.test_runs import assert_each_has_a_number
 
 
 def test_doctor_looks_at_the_machine_and_at_s3(invoke: Command, s3: str) -> None:
@@ -28,6 +29,10 @@ def test_doctor_looks_at_the_machine_and_at_s3(invoke: Command, s3: str) -> None
     assert sick.returncode == 1
     assert "writing fails" in sick.stdout
     assert "LAMA_MODEL=/nowhere/lama.pt is no file" in sick.stdout
+
+
+def test_of_many_runs_that_begin_at_once_each_has_a_number(s3: str) -> None:
+    assert_each_has_a_number(f"{s3}/numbered")
 
 
 def test_a_report_in_a_bucket_opens_there(s3: str, s3_server: S3Server, tmp_path: Path) -> None:
