@@ -20,7 +20,7 @@ import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 from typer.main import get_command
 
-from cluster.deploy.generate import files
+from cluster.deploy import generate
 from jobs.cli import app
 from jobs.cli.options import parse_run, to_words
 from jobs.cli.run import run as run_command
@@ -229,7 +229,8 @@ def long_run(cluster: RayCluster, photos: None) -> str:
 
 def test_watchers_see_what_the_dashboard_shows(cluster: RayCluster, long_run: str) -> None:
     exported = {name for metric in METRICS for name in metric.exported}
-    shown = set(re.findall(r"\bray_\w+", files()["grafana/dashboard.json"]))
+    dashboard = Path(generate.__file__).with_name("grafana") / "dashboard.json"
+    shown = set(re.findall(r"\bray_\w+", dashboard.read_text()))
     assert {name for name in shown if "catalog_cleanup" in name} <= exported
     assert {name.rpartition("_")[0] for name in exported} == {
         name.rpartition("_")[0] for name in shown if "catalog_cleanup" in name

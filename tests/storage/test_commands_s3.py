@@ -1,4 +1,4 @@
-"""Commands on a bucket: the doctor asks it, runs are numbered in it, the report is written to it."""
+"""Commands on a bucket: the doctor asks it, runs are numbered in it, a report is written to it."""
 
 from __future__ import annotations
 
