@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from click.testing import CliRunner
+from hypothesis import settings
 
 from jobs.cli import main
 from stages.weights import download
@@ -25,22 +26,41 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 # Read when the hub's library is imported: no test may ask the real one, where nobody listens here.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 
-#: Folder -> what its tests are marked with, for ``-m``; see README.md.
+#: Folder -> what its tests are marked with, for ``-m``; see README.md. Those whose files take
+#: longest come first, and are begun first: else a single process would end with them.
 _MARKERS = {
-    "browser": ["browser"],
     "faults": ["ray", "slow"],
+    "bench": ["models", "ray", "slow"],
     "hostile": ["slow"],
-    "models": ["models"],
     "ray": ["ray"],
+    "models": ["models"],
+    "browser": ["browser"],
+    "storage": [],
+    "unit": [],
 }
 _HERE = Path(__file__).parent
 
+#: For a test that starts nothing, in s; the others have pytest's ``timeout`` in pyproject.toml.
+_UNIT_TIMEOUT_S = 60
+
+settings.register_profile("quick", max_examples=40, deadline=None)
+settings.register_profile("thorough", max_examples=1000, deadline=None)
+settings.load_profile("quick")  # or --hypothesis-profile=thorough
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by what they start, as their folder says."""
+    """Mark tests by what they start, as their folder says, and put the longest first."""
     for item in items:
-        for name in _MARKERS.get(item.path.relative_to(_HERE).parts[0], ()):
+        folder = _folder(item)
+        for name in _MARKERS[folder]:
             item.add_marker(name)
+        if folder == "unit":
+            item.add_marker(pytest.mark.timeout(_UNIT_TIMEOUT_S))
+    items.sort(key=lambda item: list(_MARKERS).index(_folder(item)))
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(_HERE).parts[0]
 
 
 @pytest.fixture
@@ -108,7 +128,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def flux_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small FLUX-Fill pipeline with random weights."""
-    from tests.support.tiny_models import save_flux_fill
+    from tests.support.models.tiny_models import save_flux_fill
 
     return save_flux_fill(tmp_path_factory.mktemp("flux-fill"))
 
@@ -116,7 +136,7 @@ def flux_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def klein_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small FLUX.2-klein pipeline with random weights."""
-    from tests.support.tiny_models import save_klein
+    from tests.support.models.tiny_models import save_klein
 
     return save_klein(tmp_path_factory.mktemp("klein"))
 

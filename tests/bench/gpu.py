@@ -27,7 +27,7 @@ from tests.bench.common import Figures, Pixels, options_of
 from tests.bench.ideal import flux_fill_work, lama_work
 from tests.bench.ways import PHOTO, PLAIN, REFERENCE, WAYS, Load, Way, make
 from tests.support import upright_rgb
-from tests.support.lama_networks import hole
+from tests.support.models.lama_networks import hole
 
 #: Calls that are timed are repeated until they took so long.
 _ENOUGH_S, _MAX_REPEATS = 10.0, 5

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.support.networks import make_flux_fill, make_lama
+from tests.support.models.networks import make_flux_fill, make_lama
 
 _META = torch.device("meta")
 

@@ -187,7 +187,7 @@ def save_random_lama(path: Path) -> None:
     """The published TorchScript with random weights: the same for all programs."""
     import torch
 
-    from tests.support.networks import make_lama, save_torchscript
+    from tests.support.models.networks import make_lama, save_torchscript
 
     torch.manual_seed(0)
     with warnings.catch_warnings():

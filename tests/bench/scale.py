@@ -37,7 +37,7 @@ from stages.steps.base import Step
 from tests.bench.catalog import make_catalog
 from tests.bench.common import Figures, lineage_of, options_of, peak_mib
 from tests.bench.pool_loop import clean_one, make_steps, rows_of
-from tests.support.sleeping_models import SleepingModels, read_traces
+from tests.support.models.sleeping_models import SleepingModels, read_traces
 
 if TYPE_CHECKING:
     from ray.data._internal.execution.streaming_executor import StreamingExecutor

@@ -25,8 +25,8 @@ from stages.models.refiners.prompts import Prompt, to_floats
 from stages.recipe.options import FluxFillOptions, LamaOptions
 from tests.bench.common import Pixels
 from tests.support import DEMO, upright_rgb
-from tests.support.lama_networks import random_lama
-from tests.support.networks import make_flux_fill, make_lama, save_torchscript
+from tests.support.models.lama_networks import random_lama
+from tests.support.models.networks import make_flux_fill, make_lama, save_torchscript
 
 #: A picture at a time, as the libraries' own pages show it; and what the others are compared with.
 PLAIN, REFERENCE = "plain loop", "float32"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -69,13 +68,19 @@ return [...document.querySelectorAll("body *")].filter(shown)
 """
 
 
+MOTION_ENDED = """
+  const done = arguments[0];
+  Promise.all(document.getAnimations().map((each) => each.finished)).then(() => done());
+"""
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_is_readable_in_light_and_dark(opened: webdriver.Chrome, scheme: str) -> None:
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     opened.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     press(opened, "axr", Keys.ARROW_UP, "m")
     opened.find_element(By.CSS_SELECTOR, "#filters summary").click()
-    time.sleep(0.3)  # buttons change their colours in 0.12 s
+    opened.execute_async_script(MOTION_ENDED)  # buttons change their colours in 0.12 s
     texts = opened.execute_script(TEXTS)
     assert len(texts) > 60
     poor = [each for each in texts if contrast(*each[1:]) < 4.5]

@@ -10,7 +10,7 @@ import pytest
 from selenium import webdriver
 
 from stages.codecs.decode import decode_mask, decode_photo
-from tests.support.turned_files import files, quadrants
+from tests.support.files.turned_files import files, quadrants
 
 FILES = files()
 

@@ -42,6 +42,9 @@ _IN_FLIGHT = recorder._ROWS_PER_RECORD + 2 * _AHEAD + 1
 
 _PAUSE_S = 0.05
 
+#: How long S3 is away. A run tries again for 60 s here; what ends that is tested in ``storage/``.
+_FAULT_S = 3
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[S3Server]:
@@ -182,7 +185,7 @@ def test_a_killed_s3_server_that_returns(
 ) -> None:
     def kill() -> None:
         server.kill()
-        time.sleep(5)
+        time.sleep(_FAULT_S)
         server.revive()
 
     with scene.sabotaged(kill):
@@ -190,12 +193,10 @@ def test_a_killed_s3_server_that_returns(
     assert_all_is_well(scene, undisturbed, 0)
 
 
-def test_s3_that_stalls_for_20_s(
-    scene: Scene, undisturbed: dict[str, str], server: S3Server
-) -> None:
+def test_s3_that_stalls(scene: Scene, undisturbed: dict[str, str], server: S3Server) -> None:
     def stall() -> None:
         server.pause()
-        time.sleep(20)
+        time.sleep(_FAULT_S)
         server.resume()
 
     with scene.sabotaged(stall):
@@ -203,12 +204,10 @@ def test_s3_that_stalls_for_20_s(
     assert_all_is_well(scene, undisturbed, 0)
 
 
-def test_s3_that_answers_503_for_30_s(
-    scene: Scene, undisturbed: dict[str, str], server: S3Server
-) -> None:
+def test_s3_that_answers_503(scene: Scene, undisturbed: dict[str, str], server: S3Server) -> None:
     def refuse() -> None:
         server.slow_down(True)
-        time.sleep(30)
+        time.sleep(_FAULT_S)
         server.slow_down(False)
 
     with scene.sabotaged(refuse):
@@ -305,10 +304,10 @@ def test_sigterm(scene: Scene, undisturbed: dict[str, str]) -> None:
     assert_all_is_well(scene, undisturbed, 0)
 
 
-def test_five_kills_at_random_moments(scene: Scene, undisturbed: dict[str, str]) -> None:
+def test_drivers_killed_one_after_another(scene: Scene, undisturbed: dict[str, str]) -> None:
     """``python -m tests.support.endurance`` does the same with 20,000 photos."""
     kills = 0
-    for moment in (25, 50, 75, 100, 125):
+    for moment in (25, 75):
         with scene.drive() as driver:
             scene.await_begun(moment + kills * _ACTORS)
             driver.kill()

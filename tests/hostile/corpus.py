@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from stages.codecs.formats import detect_format
-from tests.support import corpus, encoded
+from tests.support import encoded
+from tests.support.files import corpus
 
 #: What a file may end as that is damaged somewhere: its picture may be intact all the same.
 DAMAGE = frozenset(
@@ -93,10 +94,10 @@ def damaged(kinds: tuple[str, ...] = KINDS) -> Iterator[tuple[str, bytes]]:
 
 def _damaged(data: bytes, rng: np.random.Generator) -> Iterator[tuple[str, bytes]]:
     size = len(data)
-    for share in (0.01, 0.1, 0.3, 0.5, 0.8, 0.97):
+    for share in (0.01, 0.3, 0.8):
         yield f"cut/{share:.0%}", data[: int(share * size)]
     yield "cut/last-byte", data[:-1]
-    for number in range(4):
+    for number in range(2):
         yield f"head/{number}", _flipped(data, rng, 4, min(size, 400))
         yield f"data/{number}", _flipped(data, rng, 6, size)
     fields = list(_length_fields(data))

@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 
 from tests.hostile.corpus import DAMAGE, MOVED, OK, Case, sound_files
-from tests.support import corpus, encoded, metadata_files
-from tests.support.corpus import segment, with_segments
+from tests.support import encoded
+from tests.support.files import corpus, metadata_files
+from tests.support.files.corpus import segment, with_segments
 
 TOO_LARGE = frozenset({"image.too_large"})
 UNSUPPORTED = frozenset({"image.unsupported"})

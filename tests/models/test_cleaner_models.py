@@ -19,8 +19,8 @@ from stages.arrays import UInt8Array
 from stages.cleaner import Cleaner, clean
 from stages.models.lama import Lama
 from stages.recipe import Recipe
-from tests.support.networks import make_lama
-from tests.support.tiny_models import save_flux_fill
+from tests.support.models.networks import make_lama
+from tests.support.models.tiny_models import save_flux_fill
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

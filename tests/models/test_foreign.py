@@ -21,7 +21,7 @@ from stages.recipe.options import Flux2KleinOptions, FluxFillOptions, RefineOpti
 from stages.weights.find import find
 from stages.weights.foreign import kind_of, reason
 from tests.support import write
-from tests.support.lama_networks import random_upscaler
+from tests.support.models.lama_networks import random_upscaler
 
 ONNX = b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:\x10" + bytes(16)
 COREML = b"\x08\x05\x12\x14\x0a\x12\x0a\x05image" + bytes(16)

@@ -25,8 +25,8 @@ from stages.pipeline import Pipeline
 from stages.recipe import Recipe
 from stages.recipe.options import LamaOptions
 from tests.support import DEMO, encoded, photo_of, upright_rgb
-from tests.support.lama_networks import dat_weights, hole, needs_gpu, random_lama
-from tests.support.networks import save_torchscript
+from tests.support.models.lama_networks import dat_weights, hole, needs_gpu, random_lama
+from tests.support.models.networks import save_torchscript
 
 EXACT = LamaOptions(dtype="float32")
 

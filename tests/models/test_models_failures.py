@@ -23,9 +23,9 @@ from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.recipe import Recipe
 from tests.support import encoded, write
-from tests.support.lama_networks import dat_weights, hole
-from tests.support.networks import make_lama
-from tests.support.tiny_models import save_flux_fill
+from tests.support.models.lama_networks import dat_weights, hole
+from tests.support.models.networks import make_lama
+from tests.support.models.tiny_models import save_flux_fill
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -27,9 +27,9 @@ from stages.cleaner import Cleaner
 from stages.models.refiners.sigmas import comfy_sigmas
 from stages.recipe import Recipe
 from tests.support import DEMO, encoded, upright_rgb
-from tests.support.lama_networks import dat_weights, random_lama
-from tests.support.networks import save_torchscript
-from tests.support.tiny_models import save_flux_fill, save_klein
+from tests.support.models.lama_networks import dat_weights, random_lama
+from tests.support.models.networks import save_torchscript
+from tests.support.models.tiny_models import save_flux_fill, save_klein
 
 QUIET = Console(quiet=True)
 NAMES = ["fig-bowl-sticker-date", "coffee-stray-coins", "lounge-bag-hang-tag"]

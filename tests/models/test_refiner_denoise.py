@@ -20,7 +20,7 @@ from stages.models.refiners.batches import DiffusionRefiner
 from stages.models.refiners.flux_fill import FluxFill
 from stages.models.refiners.sigmas import comfy_sigmas
 from stages.recipe.options import FluxFillOptions
-from tests.support.refining import (
+from tests.support.models.refining import (
     apart,
     load_flux,
     load_klein,

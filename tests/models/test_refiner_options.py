@@ -19,9 +19,9 @@ from stages.models.refiners.flux2_klein import Flux2Klein
 from stages.models.refiners.flux_fill import FluxFill, FluxPrompts
 from stages.models.refiners.prompts import Prompt
 from stages.recipe.options import Flux2KleinOptions, FluxFillOptions
-from tests.support.lama_networks import needs_gpu
-from tests.support.networks import make_flux_fill
-from tests.support.refining import (
+from tests.support.models.lama_networks import needs_gpu
+from tests.support.models.networks import make_flux_fill
+from tests.support.models.refining import (
     apart,
     load_flux,
     load_klein,
@@ -29,7 +29,7 @@ from tests.support.refining import (
     make_prompts,
     pictures_of,
 )
-from tests.support.tiny_models import save_klein
+from tests.support.models.tiny_models import save_klein
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from manifests.errors import RowError, WeightsError
 from stages.models.refiners import Refiner, load_encoder, load_refiner
 from stages.recipe.options import Flux2KleinOptions, FluxFillOptions, RefineOptions
-from tests.support.refining import (
+from tests.support.models.refining import (
     apart,
     load_flux,
     load_klein,

@@ -17,7 +17,7 @@ from stages.arrays import UInt8Array
 from stages.models.load import load_network
 from stages.models.upscaler import Upscaler, to_size
 from stages.recipe.options import UpscaleOptions
-from tests.support.lama_networks import dat_weights, needs_gpu, random_upscaler
+from tests.support.models.lama_networks import dat_weights, needs_gpu, random_upscaler
 
 EXACT = UpscaleOptions(dtype="float32")
 TILES = UpscaleOptions(dtype="float32", tile_px=64, overlap_px=32)

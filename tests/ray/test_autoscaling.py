@@ -12,13 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 from rich.console import Console
 
 from jobs.run import run
 from stages.recipe import Recipe
 from tests.support import beside, boxed_catalog
+from tests.support.models.sleeping_models import SleepingModels
 from tests.support.simulated_cluster import POOLS, SimulatedCluster, simulated_cluster
-from tests.support.sleeping_models import SleepingModels
 
 _PHOTOS = 60
 
@@ -63,6 +64,7 @@ class Watch:
         return next(node for node, kind in self._cluster.nodes().items() if kind == node_type)
 
 
+@pytest.mark.slow
 def test_from_zero_to_many_of_the_bottleneck_and_back_while_spot_nodes_vanish(
     tmp_path: Path,
 ) -> None:

@@ -8,9 +8,11 @@ to start.
 from __future__ import annotations
 
 import io
+import json
 from contextlib import redirect_stdout
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -19,9 +21,10 @@ from jobs.estimate.fleet import fastest, site_of
 from jobs.estimate.seconds import Catalog, Pilot, parts_of
 from jobs.run import run
 from stages.recipe import Recipe
-from tests.support import boxed_catalog
+from tests.conftest import Command
+from tests.support import DEMO, boxed_catalog
+from tests.support.models.sleeping_models import SleepingModels, read_traces
 from tests.support.simulated_cluster import POOLS, simulated_cluster
-from tests.support.sleeping_models import SleepingModels, read_traces
 
 TELEA = Recipe.load("telea")
 PHOTOS = 30
@@ -37,6 +40,7 @@ def one_actor_each() -> Pools:
     )
 
 
+@pytest.mark.slow
 def test_a_run_takes_as_long_as_was_estimated_from_it_as_a_pilot(tmp_path: Path) -> None:
     models, pools = SleepingModels(remove_s=0.1, refine_s=1.5, trace=tmp_path), one_actor_each()
     manifest, output = boxed_catalog(tmp_path, PHOTOS), str(tmp_path / "out")
@@ -66,3 +70,24 @@ def test_a_run_takes_as_long_as_was_estimated_from_it_as_a_pilot(tmp_path: Path)
     assert parts[fleet.bottleneck].slowest.name == "refine"
     assert fleet.seconds - fleet.start_s == pytest.approx(measured_s, rel=0.15)
     assert measured_s == pytest.approx(PHOTOS * 1.5, rel=0.15)
+
+
+def test_a_pilot_runs_seconds_replace_the_defaults(
+    invoke: Command, ray_address: str, tmp_path: Path
+) -> None:
+    manifest = DEMO / "manifest.csv"
+    quiet = Console(quiet=True)
+    ran = run(str(manifest), str(tmp_path / "pilot"), TELEA, quiet, address=ray_address)
+    assert ran.exit_code == 0
+    pilot = Pilot.read(str(tmp_path / "pilot"))
+    assert (pilot.rows, pilot.recipe.name) == (8, "telea")
+    rows = pq.read_table(tmp_path / "pilot" / "lineage").to_pylist()
+    fetched = [dict(row["seconds"])["fetch"] for row in rows]
+    assert pilot.seconds["fetch"] == pytest.approx(sum(fetched) / 8)
+    told = invoke("estimate", manifest, "--from", "pilot", "--json")
+    assert (told.returncode, told.stderr) == (0, "")
+    found = json.loads(told.stdout)
+    assert (found["recipe"], found["pilot_rows"]) == ("telea", 8)
+    (part,) = found["parts"]
+    assert part["steps"] == pytest.approx(pilot.seconds)
+    assert {found["figures"][f"steps.{name}"]["kind"] for name in pilot.seconds} == {"pilot"}

@@ -24,7 +24,7 @@ from manifests.planning.plan import make_plan
 from manifests.runs import claim
 from stages.recipe import Recipe
 from tests.support import DEMO, last_run
-from tests.support.catalog import BAD_ROWS, make_catalog
+from tests.support.files.catalog import BAD_ROWS, make_catalog
 from tests.support.s3_server import SECRET_KEY
 
 TELEA = Recipe.load("telea")

@@ -24,7 +24,7 @@ from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from tests.support import DEMO, encoded, last_run
 from tests.support import faulty_steps as doubles
-from tests.support.catalog import BAD_ROWS, make_catalog
+from tests.support.files.catalog import BAD_ROWS, make_catalog
 
 Run = Callable[..., Outcome]
 QUIET = Console(quiet=True)

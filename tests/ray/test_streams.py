@@ -20,9 +20,9 @@ from rich.console import Console
 from jobs.cli.streams import Stream, guard
 from jobs.pipeline.progress import meter
 from tests.conftest import Command
+from tests.ray.test_cli_runs import await_files
 from tests.support import DEMO, last_run
-from tests.support.catalog import make_catalog
-from tests.unit.jobs.test_cli import await_files
+from tests.support.files.catalog import make_catalog
 
 PROGRAM = str(Path(sys.executable).parent / "catalog-cleanup")
 MANIFEST = str(DEMO / "manifest.csv")

@@ -242,7 +242,7 @@ def test_watchers_see_what_the_dashboard_shows(cluster: RayCluster, long_run: st
     # What only shows with GPUs, with prices or where S3 fails: by the same objects, from a driver.
     rare = "from jobs.pipeline.metrics import BATCH_FILL, COST, RETRIES;"
     rare += " import ray, time; ray.init('auto');"
-    rare += "BATCH_FILL.add(1, pool='small_gpu'); COST.add(1); RETRIES.add(1); time.sleep(8)"
+    rare += "BATCH_FILL.add(1, pool='small_gpu'); COST.add(1); RETRIES.add(1); time.sleep(600)"
     driver = subprocess.Popen(
         [sys.executable, "-c", rare],
         env=os.environ | {"RAY_ADDRESS": cluster.address},

@@ -23,7 +23,7 @@ from stages.codecs.jpeg.markers import envelope
 from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from tests.support import DEMO, encoded, upright_rgb
-from tests.support.corpus import exif_with_thumbnail, files, segment, write_corpus
+from tests.support.files.corpus import exif_with_thumbnail, files, segment, write_corpus
 
 QUIET = Console(quiet=True)
 RECIPE = Recipe.load("navier-stokes")

@@ -35,7 +35,7 @@ from cluster.session import prepare_environment
 from jobs.run import run
 from stages.recipe import Recipe
 from tests.support import beside, boxed_catalog
-from tests.support.sleeping_models import SleepingModels
+from tests.support.models.sleeping_models import SleepingModels
 
 _PROVIDER = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
 

@@ -16,7 +16,8 @@ from manifests.schema import LineageRow
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.recipe import Recipe
-from tests.support import corpus, encoded
+from tests.support import encoded
+from tests.support.files import corpus
 
 BOX = "[[60, 40, 30, 24]]"
 

@@ -24,7 +24,7 @@ from stages.codecs.jpeg.markers import envelope
 from stages.codecs.picture import Decoded
 from stages.recipe import Recipe
 from tests.support import DEMO, encoded
-from tests.support.editing import written
+from tests.support.files.editing import written
 
 Pixels = npt.NDArray[np.uint8]
 PHOTOS = sorted((DEMO / "photos").iterdir())
@@ -107,7 +107,7 @@ def test_what_cannot_be_kept_is_refused(data: bytes, why: str) -> None:
     assert caught.value.code == "image.unsupported"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=5 * settings().max_examples)
 @given(
     which=st.integers(0, len(PHOTOS) - 1),
     keep=st.floats(0, 1),

@@ -16,8 +16,8 @@ from stages.codecs.encode import suffix_of
 from stages.codecs.picture import to_displayed, to_stored
 from stages.recipe import Recipe
 from tests.support import encoded
-from tests.support.corpus import SRGB, deep
-from tests.support.editing import edited, read_tiff, tiff, with_alpha
+from tests.support.files.corpus import SRGB, deep
+from tests.support.files.editing import edited, read_tiff, tiff, with_alpha
 
 Pixels = npt.NDArray[np.uint8]
 

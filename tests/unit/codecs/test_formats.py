@@ -22,8 +22,8 @@ from stages.codecs.formats import detect_format
 from stages.codecs.picture import to_displayed, to_stored
 from stages.recipe import Recipe
 from tests.support import encoded
-from tests.support.corpus import SRGB, deep, exif_with_thumbnail
-from tests.support.editing import edited, with_alpha, written
+from tests.support.files.corpus import SRGB, deep, exif_with_thumbnail
+from tests.support.files.editing import edited, with_alpha, written
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -128,7 +128,7 @@ def test_avif_keeps_its_kind_frame_and_metadata(photo: Pixels, spot: BoolMask, a
 
 
 def test_a_deep_avif_is_refused_rather_than_halved(photo: Pixels) -> None:
-    source = bytes(imagecodecs.avif_encode(deep(photo) >> 6, bitspersample=10, level=90))
+    source = bytes(imagecodecs.avif_encode(deep(photo) >> 6, bitspersample=10, level=90, speed=10))
     with pytest.raises(RowError, match="more than 8 bits") as caught:
         decode_photo(source, 100, "x")
     assert caught.value.code == "image.unsupported"

@@ -21,7 +21,7 @@ from stages.codecs.jpeg.header import read_header
 from stages.codecs.jpeg.libjpeg import transform
 from stages.codecs.jpeg.splice import splice
 from tests.support import DEMO, encoded, upright_rgb
-from tests.support.coefficients import coefficients_of
+from tests.support.files.coefficients import coefficients_of
 
 Planes = list[npt.NDArray[np.int16]]
 SIZES = [(301, 443), (64, 64), (17, 9), (8, 200), (1, 1)]
@@ -270,7 +270,7 @@ def _fuzzed() -> list[bytes]:
     ]
 
 
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=5 * settings().max_examples)
 @given(
     source=st.sampled_from(_fuzzed()),
     keep=st.floats(0.05, 1),

@@ -33,7 +33,7 @@ def test_it_is_the_library_of_the_wheel_and_no_other() -> None:
     """In a process of its own, since others load what they like."""
     code = (
         "import sys; from pathlib import Path;"
-        "from tests.support.coefficients import coefficients_of;"
+        "from tests.support.files.coefficients import coefficients_of;"
         "coefficients_of(Path(sys.argv[1]).read_bytes());"
         "print(Path('/proc/self/maps').read_text())"
     )

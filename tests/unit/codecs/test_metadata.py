@@ -18,7 +18,7 @@ from PIL import ExifTags, Image
 
 from manifests.errors import RowError
 from stages.recipe.options import MetadataOptions
-from tests.support.metadata_files import (
+from tests.support.files.metadata_files import (
     DIRECTORY,
     DROP,
     EDITED,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
-import time
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from stages.recipe.options import MetadataOptions
 from stages.verify import differing
 from stages.verify.containers import list_parts
 from tests.support import DEMO, encoded
-from tests.support.metadata_files import (
+from tests.support.files.metadata_files import (
     DROP,
     EDITED,
     MARK,
@@ -148,7 +147,7 @@ def test_a_preview_may_go_from_a_maker_note_but_nothing_beside_it() -> None:
         assert differing(source, list_parts(spoiled), told) == ["EXIF 0/37500"]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=5 * settings().max_examples)
 @given(flips=FLIPS, keep=st.floats(0.3, 1), options=st.sampled_from([REBUILD, DROP, REFUSE, MARK]))
 def test_damaged_files_show_no_old_picture_and_raise_nothing_else(
     flips: list[tuple[float, int]], keep: float, options: MetadataOptions
@@ -178,7 +177,7 @@ def test_damaged_files_show_no_old_picture_and_raise_nothing_else(
 BLOCKS = [with_thumbnail(order, jpeg(OLD, (160, 107)), b"tail") for order in ORDERS]
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=5 * settings().max_examples)
 @given(which=st.integers(0, 1), flips=FLIPS, keep=st.floats(0, 1), drop=st.booleans())
 def test_damaged_exif_shows_no_old_picture(
     which: int, flips: list[tuple[float, int]], keep: float, drop: bool
@@ -209,6 +208,7 @@ def test_damaged_exif_shows_no_old_picture(
     ids=["soi", "app0", "ftyp", "8bim", "scans"],
 )
 def test_nothing_takes_long(junk: bytes) -> None:
+    """Work that grows with the square of these lengths takes hours: pytest stops the test."""
     block = junk[:65_000]
     data = photo(
         segment(0xE1, b"Exif\0\0II*\0\x08\0\0\0" + block),
@@ -217,7 +217,5 @@ def test_nothing_takes_long(junk: bytes) -> None:
         segment(0xE7, block),
     )
     header = read_header(data)
-    start = time.monotonic()
     for trailer in (junk, bytes(20) + junk):
         refresh_jpeg(header.segments, trailer, StaleDataPolicy(lambda: EDITED, REBUILD))
-    assert time.monotonic() - start < 20

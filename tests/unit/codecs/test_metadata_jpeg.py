@@ -15,7 +15,7 @@ from manifests.errors import RowError
 from stages.codecs.jpeg.header import read_header
 from stages.recipe.options import MetadataOptions
 from tests.support import encoded
-from tests.support.metadata_files import (
+from tests.support.files.metadata_files import (
     DIRECTORY,
     DROP,
     EDITED,

@@ -25,8 +25,8 @@ from stages.arrays import BoolMask
 from stages.codecs.decode import decode_mask
 from tests.hostile.formats import chunk, riff
 from tests.support import encoded
-from tests.support.editing import edited, tiff
-from tests.support.turned_files import profile, segment
+from tests.support.files.editing import edited, tiff
+from tests.support.files.turned_files import profile, segment
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -18,7 +18,7 @@ from stages.codecs.formats import CODECS, detect_format
 from stages.codecs.repair import repaired
 from stages.recipe.options import OutputOptions
 from tests.hostile.formats import chunk, riff
-from tests.support.corpus import segment, small_files
+from tests.support.files.corpus import segment, small_files
 
 
 def test_every_format_has_an_entry_and_what_can_be_asked_for_has_a_writer() -> None:

@@ -21,8 +21,8 @@ from stages.codecs.decode import decode_photo
 from stages.codecs.picture import Decoded
 from stages.recipe import Recipe
 from tests.support import encoded
-from tests.support.corpus import SRGB, deep
-from tests.support.editing import edited, read_tiff, tiff, with_alpha, written
+from tests.support.files.corpus import SRGB, deep
+from tests.support.files.editing import edited, read_tiff, tiff, with_alpha, written
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -27,8 +27,8 @@ from stages.recipe import Recipe
 from stages.verify import Finding, Promise, compare, differing
 from stages.verify.containers import list_parts
 from tests.support import encoded
-from tests.support.corpus import SRGB, XMP, exif_with_thumbnail, segment
-from tests.support.corpus import photoshop as resources_of
+from tests.support.files.corpus import SRGB, XMP, exif_with_thumbnail, segment
+from tests.support.files.corpus import photoshop as resources_of
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -1,15 +1,12 @@
-"""The command as a user types it: in a process of its own, its texts and exit codes."""
+"""The command as a user types it: texts and exit codes; ``tests/ray/test_cli_runs.py`` has runs."""
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import typer
 from PIL import Image
@@ -20,8 +17,7 @@ from manifests.errors import error_codes
 from manifests.planning.plan import load_plan
 from stages.recipe import preset_names
 from tests.conftest import Command
-from tests.support import DEMO, last_run
-from tests.support.catalog import make_catalog
+from tests.support import DEMO
 
 PHOTO = DEMO / "photos" / "bird-mobile-price-sticker.png"
 MASK = DEMO / "masks" / "bird-mobile-price-sticker.png"
@@ -58,41 +54,6 @@ def test_a_dry_run_reports_what_a_run_would_do_and_leaves_nothing(
     assert "would be cleaned by recipe telea: 2" in done.stdout
     assert not (tmp_path / "out").exists()
     assert invoke(*call[:2], "--output", "m.csv", "--dry-run").returncode == 1
-
-
-def test_an_interrupt_ends_with_1_and_the_next_run_goes_on(
-    tmp_path: Path, ray_address: str, command: Command
-) -> None:
-    catalog = make_catalog(tmp_path, good=60, least_mp=1.0, most_mp=2.0)
-    arguments = ["run", str(catalog.manifest), "--output", "out", "--address", ray_address]
-    program = Path(sys.executable).parent / "catalog-cleanup"
-    with subprocess.Popen(
-        [str(program), *arguments, "--recipe", "telea"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as running:
-        await_files(tmp_path / "out" / "lineage")
-        running.send_signal(signal.SIGINT)
-        told, _ = running.communicate(timeout=120)
-    assert running.returncode == 1
-    assert "photos have no result" in told
-    assert "The same command goes on with them." in told
-    assert last_run(tmp_path / "out")["status"] == "stopped"
-    done = command(*arguments, "--recipe", "telea")
-    assert done.returncode == 3
-    assert "60 ok, 10 failed" in done.stdout
-    ids = pd.read_parquet(tmp_path / "out" / "lineage").id
-    assert ids.is_unique
-    assert len(ids) == 70
-
-
-def await_files(folder: Path) -> None:
-    deadline = time.monotonic() + 120
-    while not list(folder.rglob("*.parquet")):
-        assert time.monotonic() < deadline, "nothing was recorded"
-        time.sleep(0.1)
 
 
 def test_an_address_where_nobody_listens_is_told_at_once(invoke: Command, tmp_path: Path) -> None:
@@ -209,24 +170,6 @@ def test_try_tells_what_is_wrong_in_one_line(
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_run_prints_plain_lines_when_piped_and_ends_with_3(
-    command: Command, ray_address: str, tmp_path: Path
-) -> None:
-    rows = [f"good,{PHOTO},{MASK}", "gone,gone.png,gone.png", "../bad,a,b", f"half,{PHOTO},"]
-    (tmp_path / "m.csv").write_text("\n".join(["id,image,mask", *rows]))
-    done = command("run", "m.csv", "--output", "out", "--recipe", "telea", "--address", ray_address)
-    assert done.returncode == 3, done.stderr
-    assert "\x1b" not in done.stdout
-    assert f"{tmp_path}/m.csv, line 4: id.unsafe (id '../bad')." in done.stdout
-    assert "4 photos in" in done.stdout
-    assert "1 ok, 3 failed, 0 crashed" in done.stdout
-    for code in ("image.not_found", "id.unsafe", "mask.no_uri"):
-        assert f"1  {code}" in done.stdout
-    again = command("run", "m.csv", "--output", "out", "--recipe", "telea")
-    assert again.returncode == 3
-    assert "All 4 photos were done before." in again.stdout
-
-
 def test_a_run_that_cannot_start_ends_with_1(invoke: Command, tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("id,image\n1,a.jpg\n")
     done = invoke("run", "m.csv", "--output", "out")
@@ -252,35 +195,3 @@ def test_recipes_are_listed_and_shown_as_toml(invoke: Command, tmp_path: Path) -
 def test_errors_lists_every_code(invoke: Command) -> None:
     listed = invoke("errors").stdout.splitlines()
     assert [line for line in listed if not line.startswith(" ")] == [*error_codes()]
-
-
-def test_doctor_looks_at_the_machine_and_at_s3(invoke: Command, s3: str) -> None:
-    healthy = invoke("doctor", "--s3", f"{s3}/doctor")
-    assert healthy.returncode == 0, healthy.stdout
-    for what in ("Python", "Machine", "Libraries", "PatchMatch", "GPU", "Weights", "Ray", "S3"):
-        assert f" {what}: " in healthy.stdout
-    assert " JPEG: blocks outside the mask are kept" in healthy.stdout
-    assert "an object was written, read and deleted" in healthy.stdout
-    sick = invoke("doctor", "--s3", "s3://no-such-bucket", LAMA_MODEL="/nowhere/lama.pt")
-    assert sick.returncode == 1
-    assert "writing fails" in sick.stdout
-    assert "LAMA_MODEL=/nowhere/lama.pt is no file" in sick.stdout
-
-
-def test_the_demo_on_a_private_ray_ends_by_naming_the_page(
-    command: Command, tmp_path: Path
-) -> None:
-    for _ in range(2):  # the second replaces the first
-        done = command("demo", "--recipe", "telea", RAY_AUTH_MODE="disabled")
-        assert done.returncode == 0, done.stderr
-        assert "8 photos in" in done.stdout
-        page = Path(done.stdout.splitlines()[-1])
-        assert page == tmp_path / "catalog-cleanup-demo" / "report" / "index.html"
-        assert page.exists()
-        assert len(list(page.parent.glob("pictures/*/after.webp"))) == 8
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "photo.jpg").write_bytes(b"precious")
-    refused = command("demo", "--output", "mine")
-    assert refused.returncode == 1
-    assert "does not hold a demo" in refused.stderr
-    assert (tmp_path / "mine" / "photo.jpg").exists()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from manifests.reading.read import count_rows, find_files
 from stages.pipeline import steps as steps_of
 from stages.recipe import Recipe, preset_names
 from tests.conftest import Command
-from tests.support import DEMO
 
 
 def of(recipe: str, rows: int, deadline_s: float | None = None) -> Estimate:
@@ -151,24 +149,6 @@ def test_a_step_without_a_figure_and_nodes_without_a_price_are_refused() -> None
 
 
 # A pilot run
-
-
-def test_a_pilot_runs_seconds_replace_the_defaults(command: Command, tmp_path: Path) -> None:
-    manifest = DEMO / "manifest.csv"
-    ran = command("run", manifest, "--output", "pilot", "--recipe", "telea")
-    assert ran.returncode == 0, ran.stderr
-    pilot = Pilot.read(str(tmp_path / "pilot"))
-    assert (pilot.rows, pilot.recipe.name) == (8, "telea")
-    rows = pa.dataset.dataset(tmp_path / "pilot" / "lineage").to_table().to_pylist()
-    fetched = [dict(row["seconds"])["fetch"] for row in rows]
-    assert pilot.seconds["fetch"] == pytest.approx(sum(fetched) / 8)
-    told = command("estimate", manifest, "--from", "pilot", "--json")
-    assert (told.returncode, told.stderr) == (0, "")
-    found = json.loads(told.stdout)
-    assert (found["recipe"], found["pilot_rows"]) == ("telea", 8)
-    (part,) = found["parts"]
-    assert part["steps"] == pytest.approx(pilot.seconds)
-    assert {found["figures"][f"steps.{name}"]["kind"] for name in pilot.seconds} == {"pilot"}
 
 
 def test_options_that_the_pilot_did_not_have_scale_its_seconds() -> None:

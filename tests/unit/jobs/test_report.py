@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 from pathlib import Path
@@ -12,18 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from jobs.report.data import choose, list_rows, select_runs
 from jobs.report.pictures import outline
-from jobs.report.write import DETAILS_PER_FILE, write_report
+from jobs.report.write import DETAILS_PER_FILE
 from jobs.results.verify import verify
 from manifests.errors import CatalogCleanupError
 from manifests.ledger import Ledger
 from stages.recipe import Recipe
 from tests.browser.output_folders import clean_here, record, told, write_page
 from tests.support import DEMO, encoded, write
-from tests.support.s3_server import S3Server
 
 TELEA = Recipe.load("telea")
 TELEA_HASH = TELEA.hash
@@ -319,30 +316,6 @@ def test_an_outline_has_holes_and_follows_the_mask() -> None:
     assert path.count("M") == path.count("Z") == 2
     assert "30 20" in path
     assert outline(np.zeros((4, 4), np.bool_)) == ""
-
-
-def test_a_report_in_a_bucket_opens_there(
-    s3: str, s3_server: S3Server, tmp_path: Path, photo: Image.Image, mask: bytes
-) -> None:
-    manifest = catalog(tmp_path, ["a"], photo, mask)
-    clean_here(manifest, f"{s3}/reported", TELEA)
-    uri = write_report(f"{s3}/reported", Console(quiet=True))
-    assert uri == f"{s3}/reported/report/index.html"
-    bucket, _, prefix = uri.removeprefix("s3://").rpartition("/")[0].partition("/")
-    client = s3_server.client()
-    kinds = {}
-    for name in ("index.html", "page.css", "page.js", "data/page.js", "data/details-0000.js"):
-        kinds[name] = client.get_object(Bucket=bucket, Key=f"{prefix}/{name}")["ContentType"]
-    assert kinds["index.html"] == "text/html"
-    assert kinds["page.css"] == "text/css"
-    assert {kinds["page.js"], kinds["data/page.js"]} <= {
-        "text/javascript",
-        "application/javascript",
-    }
-    listed = client.list_objects_v2(Bucket=bucket, Prefix=f"{prefix}/pictures/")["Contents"]
-    before = next(each["Key"] for each in listed if each["Key"].endswith("/before.webp"))
-    stored = client.get_object(Bucket=bucket, Key=before)["Body"].read()
-    assert Image.open(io.BytesIO(stored)).size == (300, 200)
 
 
 def test_details_are_in_files_of_some_rows_each(tmp_path: Path) -> None:

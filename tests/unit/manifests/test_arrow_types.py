@@ -138,7 +138,7 @@ def one_cell(kind: pa.DataType) -> st.SearchStrategy[object]:  # noqa: PLR0911 -
     return st.none()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(kind=TYPES, data=st.data())
 def test_any_column_is_handled_to_the_end_or_refused_by_name(
     tmp_path_factory: pytest.TempPathFactory, kind: pa.DataType, data: st.DataObject

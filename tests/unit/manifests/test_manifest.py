@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import os
 import subprocess
 import sys
@@ -11,7 +10,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -192,19 +190,6 @@ def test_files_whose_columns_do_not_fit_are_told(tmp_path: Path) -> None:
         make_plan(str(tmp_path / "m"), str(tmp_path / "out"))
 
 
-def test_dots_are_resolved_within_the_root_and_in_relative_paths_alone(
-    s3: str, tmp_path: Path
-) -> None:
-    boto3.client("s3").put_object(
-        Bucket="catalog",
-        Key="dots/m.csv",
-        Body=b"id,image,mask\n1,../a//b.jpg,../../../c.png\n2,s3://x/a/../b.jpg,d//e.png\n",
-    )
-    first, second = rows_of(make_plan(f"{s3}/dots/m.csv", str(tmp_path / "out")))
-    assert (first["image_uri"], first["mask_uri"]) == (f"{s3}/a/b.jpg", f"{s3}/c.png")
-    assert (second["image_uri"], second["mask_uri"]) == ("s3://x/a/../b.jpg", f"{s3}/dots/d//e.png")
-
-
 def test_a_file_named_like_a_pattern_is_found(tmp_path: Path) -> None:
     assert tables_of(write(tmp_path / "[1].csv", CSV))
 
@@ -353,19 +338,3 @@ def test_no_column_is_lost_when_a_changed_name_is_taken_too(tmp_path: Path) -> N
     (row,) = rows_of(make_plan(path, str(tmp_path / "out")))
     assert row["manifest_manifest_status"] == "first"
     assert row["manifest_status"] == "second"
-
-
-@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "jsonl", "parquet"])
-def test_a_manifest_in_s3_is_planned_in_s3(s3: str, tmp_path: Path, suffix: str) -> None:
-    table = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(ROWS), table)
-    text = {"csv": CSV.encode(), "csv.gz": gzip.compress(CSV.encode())}
-    body = text | {"jsonl": JSON_LINES.encode(), "parquet": table.getvalue()}
-    client = boto3.client("s3")
-    client.put_object(Bucket="catalog", Key=f"plan/{suffix}/in/m.{suffix}", Body=body[suffix])
-    plan = make_plan(f"{s3}/plan/{suffix}/in/*.{suffix}", f"{s3}/plan/{suffix}/out")
-    assert [row["image_uri"] for row in rows_of(plan)] == [
-        f"{s3}/plan/{suffix}/in/a.jpg",
-        f"{s3}/plan/{suffix}/in/b.jpg",
-    ]
-    assert load_plan(f"{s3}/plan/{suffix}/out") == plan

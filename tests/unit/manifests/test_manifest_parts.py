@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from manifests.errors import ManifestError
@@ -24,7 +24,6 @@ from tests.support import rows_of, tables_of, write
 CELLS = st.text(st.sampled_from('ab," \n\r\u00e9'), max_size=6)
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     rows=st.lists(st.lists(CELLS, min_size=2, max_size=2), max_size=8),
     line_end=st.sampled_from(["\n", "\r\n", "\r"]),
@@ -159,7 +158,6 @@ def test_parquet_is_the_same_in_any_row_groups(
     assert "rows 8, 501: id.duplicate" in plan.notes[0]
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     st.lists(
         st.text(st.sampled_from("ab\0\u00e9e\u0301"), min_size=1, max_size=3) | st.just("z" * 300)

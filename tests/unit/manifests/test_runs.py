@@ -28,13 +28,12 @@ def elsewhere(record: RunRecord, **more: Any) -> RunRecord:
     return record.write(host="elsewhere", **more)
 
 
-@pytest.mark.parametrize("storage", ["disk", "s3"])
-def test_of_many_that_begin_at_once_each_has_a_number(
-    storage: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    output = str(tmp_path)
-    if storage == "s3":
-        output = f"{request.getfixturevalue('s3')}/{tmp_path.name}"
+def test_of_many_that_begin_at_once_each_has_a_number(tmp_path: Path) -> None:
+    assert_each_has_a_number(str(tmp_path))
+
+
+def assert_each_has_a_number(output: str) -> None:
+    """Eight runs claim the output at once; ``tests/storage`` does the same in S3."""
     with ThreadPoolExecutor(8) as pool:
         claimed = list(pool.map(lambda _: claim(output, FACTS), range(8)))
     assert sorted(record.run_id[:6] for record in claimed) == [f"{n:06d}" for n in range(1, 9)]

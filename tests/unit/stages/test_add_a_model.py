@@ -19,8 +19,9 @@ from stages.photo import Photo
 from stages.pipeline import Pipeline, steps
 from stages.recipe.options import LamaOptions, TeleaOptions
 from stages.weights.find import weights_of
-from tests.support import encoded, photo_of, toy_removal
-from tests.support.toy_removal import ToyOptions
+from tests.support import encoded, photo_of
+from tests.support.models import toy_removal
+from tests.support.models.toy_removal import ToyOptions
 
 COLOUR = (250, 20, 120)
 

@@ -1,7 +1,7 @@
 """What becomes of an object that comes back, through the real steps; the refiner is a double.
 
-See ``tests/support/object_painter.py`` for what that misses. Real networks go through the same
-steps in ``test_models_run.py``.
+See ``tests/support/models/object_painter.py`` for what that misses. Real networks go through the
+same steps in ``test_models_run.py``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from stages.pipeline import Pipeline
 from stages.recipe import Recipe
 from stages.recipe.options import FluxFillOptions
 from tests.support import encoded, photo_of
-from tests.support import object_painter as painting
-from tests.support.object_painter import Painter
+from tests.support.models import object_painter as painting
+from tests.support.models.object_painter import Painter
 
 #: A wide and a high one, far apart, where the photo shows its table and nothing else.
 BOXES = ((20, 310, 40, 30), (540, 30, 30, 40))
@@ -30,7 +30,7 @@ BOXES = ((20, 310, 40, 30), (540, 30, 30, 40))
 
 @pytest.fixture
 def paint(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(FluxFillOptions, "loader", "tests.support.object_painter")
+    monkeypatch.setattr(FluxFillOptions, "loader", "tests.support.models.object_painter")
 
     def use(*paints: painting.Paints) -> Painter:
         made = Painter(paints)

@@ -13,8 +13,8 @@ from manifests.errors import RowError
 from stages.codecs.decode import decode_mask, decode_photo
 from stages.codecs.picture import Decoded
 from stages.recipe import Recipe
-from tests.support import corpus
-from tests.support.editing import written
+from tests.support.files import corpus
+from tests.support.files.editing import written
 
 RECIPE = Recipe.load("telea")
 
@@ -33,7 +33,7 @@ KINDS = [
 def test_a_damaged_photo_is_refused_or_edited(kind: str) -> None:
     source = corpus.small_files()[kind]
 
-    @settings(max_examples=150, deadline=None, database=None)
+    @settings(database=None)
     @given(
         keep=st.floats(0.05, 1.2),
         changes=st.lists(

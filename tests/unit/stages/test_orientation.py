@@ -13,8 +13,8 @@ from stages.codecs.decode import decode_mask, decode_photo
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.recipe import Recipe
-from tests.support.editing import edited, tiff
-from tests.support.turned_files import PICTURE, files, quadrants, xmp
+from tests.support.files.editing import edited, tiff
+from tests.support.files.turned_files import PICTURE, files, quadrants, xmp
 
 FILES = files()
 SPOT = np.zeros(PICTURE.shape[:2], np.bool_)

@@ -25,7 +25,7 @@ from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from stages.steps.base import run_steps
 from tests.support import DEMO, encoded
-from tests.support.coefficients import coefficients_of
+from tests.support.files.coefficients import coefficients_of
 
 
 def demo_photo(name: str, recipe: Recipe, suffix: str = "jpg") -> Photo:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from manifests.schema import LineageRow, PatchRecord
@@ -80,7 +80,6 @@ RECIPES = [
 ]
 
 
-@settings(max_examples=200, deadline=None)
 @given(mask=marked_photos(), recipe=st.sampled_from(RECIPES))
 def test_nothing_that_a_model_sees_lies_outside_the_photo(
     mask: BoolMask, recipe: tuple[str, list[str]]
@@ -106,7 +105,6 @@ def test_nothing_that_a_model_sees_lies_outside_the_photo(
                 assert side % 8 == 0 or least > limit - limit % 8 or limit < 8
 
 
-@settings(max_examples=200, deadline=None)
 @given(width=st.integers(1, 5000), height=st.integers(1, 5000), size=st.integers(64, 2048))
 def test_refined_sizes_are_multiples_of_16_and_keep_the_aspect(
     width: int, height: int, size: int

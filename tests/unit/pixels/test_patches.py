@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.arrays import BoolMask
@@ -39,7 +39,6 @@ def crops(draw: st.DrawFn) -> CropOptions:
     )
 
 
-@settings(max_examples=300, deadline=None)
 @given(mask=masks(), options=crops(), feather=st.integers(0, 7))
 def test_patches_share_out_the_mask(mask: BoolMask, options: CropOptions, feather: int) -> None:
     patches = plan_patches(mask, options, feather_px=feather)
@@ -54,7 +53,6 @@ def test_patches_share_out_the_mask(mask: BoolMask, options: CropOptions, feathe
     assert np.array_equal(shared_out, mask.astype(np.int32)), "each masked pixel is in one patch"
 
 
-@settings(max_examples=150, deadline=None)
 @given(mask=masks(), options=crops(), feather=st.integers(0, 7), seed=st.integers(0, 2**32 - 1))
 def test_cutting_and_stitching_an_unchanged_patch_is_the_identity(
     mask: BoolMask, options: CropOptions, feather: int, seed: int
@@ -67,7 +65,6 @@ def test_cutting_and_stitching_an_unchanged_patch_is_the_identity(
     assert np.array_equal(stitched, photo)
 
 
-@settings(max_examples=150, deadline=None)
 @given(mask=masks(), options=crops(), feather=st.integers(0, 7))
 def test_the_mask_is_replaced_whole_and_nothing_beyond_the_feather(
     mask: BoolMask, options: CropOptions, feather: int
@@ -81,7 +78,6 @@ def test_the_mask_is_replaced_whole_and_nothing_beyond_the_feather(
     assert not photo[distance_outside(mask) >= feather + 1].any()
 
 
-@settings(max_examples=100, deadline=None)
 @given(mask=masks(), options=crops(), feather=st.integers(0, 7))
 def test_a_patch_sees_all_masked_pixels_of_its_crop_as_unknown(
     mask: BoolMask, options: CropOptions, feather: int
@@ -90,7 +86,6 @@ def test_a_patch_sees_all_masked_pixels_of_its_crop_as_unknown(
         assert np.array_equal(cut_mask(mask, patch.crop) == 255, mask[patch.crop.slices])
 
 
-@settings(max_examples=150, deadline=None)
 @given(mask=masks(), options=crops(), feather=st.integers(0, 100))
 def test_a_crop_shows_more_than_its_soft_edge(
     mask: BoolMask, options: CropOptions, feather: int
@@ -183,7 +178,6 @@ def test_a_view_that_spans_the_photo_needs_no_padding_unless_the_mark_spans_it_t
 
 
 @given(feather=st.integers(0, 30))
-@settings(deadline=None)
 def test_the_feather_is_measured_in_pixels_of_the_photo(feather: int) -> None:
     region = np.zeros((101, 101), np.bool_)
     region[50, 50] = True

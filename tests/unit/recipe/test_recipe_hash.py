@@ -1,6 +1,6 @@
 """What a recipe's hash follows from; and that no finished catalog is done again by a slip.
 
-``python -m tests.unit.stages.test_recipe_hash`` records the hashes of the shipped recipes
+``python -m tests.unit.recipe.test_recipe_hash`` records the hashes of the shipped recipes
 and new options. It does not record a default that changed unless ``SCHEMA`` of
 stages/recipe/__init__.py was raised: under the same hash, results before and after would be mixed.
 """

@@ -14,7 +14,7 @@ from spandrel.architectures.LaMa import LaMa
 from torch import Tensor, nn
 
 from stages.arrays import UInt8Array
-from tests.support.networks import make_lama
+from tests.support.models.networks import make_lama
 
 
 def needs_gpu(gib: int) -> pytest.MarkDecorator:

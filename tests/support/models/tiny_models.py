@@ -26,7 +26,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from tests.support.networks import make_transformer, make_vae
+from tests.support.models.networks import make_transformer, make_vae
 
 _VAE_LEVELS = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,

@@ -27,9 +27,9 @@ from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from stages.recipe.options import FluxFillOptions, LamaOptions, UpscaleOptions
 from tests.support import DEMO, encoded, photo_of, upright_rgb
-from tests.support import object_painter as painting
-from tests.support.lama_networks import random_upscaler
-from tests.support.object_painter import Painter
+from tests.support.models import object_painter as painting
+from tests.support.models.lama_networks import random_upscaler
+from tests.support.models.object_painter import Painter
 
 
 class Removal(nn.Module):
@@ -85,7 +85,7 @@ class Models:
 @pytest.fixture
 def models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Models:
     removal, refiner = Removal(), Refiner()
-    monkeypatch.setattr(FluxFillOptions, "loader", "tests.support.object_painter")
+    monkeypatch.setattr(FluxFillOptions, "loader", "tests.support.models.object_painter")
     monkeypatch.setattr(painting, "painter", refiner)
 
     def load(_: Path, options: LamaOptions) -> Lama:

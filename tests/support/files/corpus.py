@@ -1,6 +1,6 @@
 """A corpus of real photos in every kind of file that is edited, and the table of what is kept.
 
-    python -m tests.support.corpus [FOLDER_OF_MORE_FILES]
+    python -m tests.support.files.corpus [FOLDER_OF_MORE_FILES]
 
 cleans the corpus as a user would and prints ``catalog-cleanup verify``'s table of it.
 """

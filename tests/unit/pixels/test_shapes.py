@@ -160,7 +160,6 @@ def test_a_slanted_polygon_is_filled_as_geometry_says() -> None:
     assert not region[xs + ys > 31].any()
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_run_lengths_of_any_mask_mean_that_mask(data: st.DataObject) -> None:
     height, width = data.draw(st.integers(1, 60)), data.draw(st.integers(1, 60))
@@ -276,7 +275,7 @@ mutants = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=2000, deadline=5000)
+@settings(max_examples=5 * settings().max_examples)
 @given(shapes=mutants, units=st.sampled_from(["px", "share", "percent"]))
 def test_no_input_does_harm(shapes: dict[str, Any], units: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,92 @@
+"""The command as a user types it, in a process of its own, where it starts or joins Ray."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from tests.conftest import Command
+from tests.support import DEMO, last_run
+from tests.support.files.catalog import make_catalog
+
+PHOTO = DEMO / "photos" / "bird-mobile-price-sticker.png"
+
+
+MASK = DEMO / "masks" / "bird-mobile-price-sticker.png"
+
+
+def test_an_interrupt_ends_with_1_and_the_next_run_goes_on(
+    tmp_path: Path, ray_address: str, command: Command
+) -> None:
+    catalog = make_catalog(tmp_path, good=60, least_mp=1.0, most_mp=2.0)
+    arguments = ["run", str(catalog.manifest), "--output", "out", "--address", ray_address]
+    program = Path(sys.executable).parent / "catalog-cleanup"
+    with subprocess.Popen(
+        [str(program), *arguments, "--recipe", "telea"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as running:
+        await_files(tmp_path / "out" / "lineage")
+        running.send_signal(signal.SIGINT)
+        told, _ = running.communicate(timeout=120)
+    assert running.returncode == 1
+    assert "photos have no result" in told
+    assert "The same command goes on with them." in told
+    assert last_run(tmp_path / "out")["status"] == "stopped"
+    done = command(*arguments, "--recipe", "telea")
+    assert done.returncode == 3
+    assert "60 ok, 10 failed" in done.stdout
+    ids = pd.read_parquet(tmp_path / "out" / "lineage").id
+    assert ids.is_unique
+    assert len(ids) == 70
+
+
+def await_files(folder: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not list(folder.rglob("*.parquet")):
+        assert time.monotonic() < deadline, "nothing was recorded"
+        time.sleep(0.1)
+
+
+def test_a_run_prints_plain_lines_when_piped_and_ends_with_3(
+    command: Command, ray_address: str, tmp_path: Path
+) -> None:
+    rows = [f"good,{PHOTO},{MASK}", "gone,gone.png,gone.png", "../bad,a,b", f"half,{PHOTO},"]
+    (tmp_path / "m.csv").write_text("\n".join(["id,image,mask", *rows]))
+    done = command("run", "m.csv", "--output", "out", "--recipe", "telea", "--address", ray_address)
+    assert done.returncode == 3, done.stderr
+    assert "\x1b" not in done.stdout
+    assert f"{tmp_path}/m.csv, line 4: id.unsafe (id '../bad')." in done.stdout
+    assert "4 photos in" in done.stdout
+    assert "1 ok, 3 failed, 0 crashed" in done.stdout
+    for code in ("image.not_found", "id.unsafe", "mask.no_uri"):
+        assert f"1  {code}" in done.stdout
+    again = command("run", "m.csv", "--output", "out", "--recipe", "telea")
+    assert again.returncode == 3
+    assert "All 4 photos were done before." in again.stdout
+
+
+def test_the_demo_on_a_private_ray_ends_by_naming_the_page(
+    command: Command, tmp_path: Path
+) -> None:
+    for _ in range(2):  # the second replaces the first
+        done = command("demo", "--recipe", "telea", RAY_AUTH_MODE="disabled")
+        assert done.returncode == 0, done.stderr
+        assert "8 photos in" in done.stdout
+        page = Path(done.stdout.splitlines()[-1])
+        assert page == tmp_path / "catalog-cleanup-demo" / "report" / "index.html"
+        assert page.exists()
+        assert len(list(page.parent.glob("pictures/*/after.webp"))) == 8
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.jpg").write_bytes(b"precious")
+    refused = command("demo", "--output", "mine")
+    assert refused.returncode == 1
+    assert "does not hold a demo" in refused.stderr
+    assert (tmp_path / "mine" / "photo.jpg").exists()
