@@ -28,7 +28,6 @@ _COLUMNS = {
     "outside": "{0.outside_levels} levels",
     "seam": "{0.seam:+.2f}",
     "seconds": "{0.seconds:.2f}",
-    "LPIPS": "{0.lpips:.3f}",
 }
 
 
@@ -73,14 +72,6 @@ def compare(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write a page with pictures there.")
     ] = None,
-    lpips: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Also measure LPIPS: torchvision's weights of AlexNet, "
-            "alexnet-owt-7be5be79.pth, or the same as safetensors.",
-        ),
-    ] = None,
     jobs: Annotated[
         int | None,
         typer.Option(min=1, help="Processes; as many as CPUs, for recipes with models one."),
@@ -103,11 +94,10 @@ def compare(
     loaded = [Recipe.load(name, set_ or ()) for name in recipe or _DEFAULT_RECIPES]
     rows = read_rows(manifest)
     recipes = [check_weights(each, console, here=True)[0] for each in loaded]
-    found = list(evaluate(rows, recipes, jobs=jobs, views=html is not None, lpips=lpips))
-    headings = [name for name in _COLUMNS if lpips or name != "LPIPS"]
-    columns = ["recipe", "rows", *headings]
+    found = list(evaluate(rows, recipes, jobs=jobs, views=html is not None))
+    columns = ["recipe", "rows", *_COLUMNS]
     names = dict.fromkeys(each.name for each in recipes)
-    lines = [_line([each for each in found if each.recipe == name], headings) for name in names]
+    lines = [_line([each for each in found if each.recipe == name]) for name in names]
     table = Table(*columns, box=SIMPLE)
     for line in lines:
         table.add_row(*line)
@@ -137,14 +127,13 @@ def make(
     typer.echo(make_benchmark(output, photos))
 
 
-def _line(found: Sequence[Evaluated], headings: Sequence[str]) -> list[str]:
+def _line(found: Sequence[Evaluated]) -> list[str]:
     """A recipe's line of the table."""
     from jobs.evaluation.evaluate import mean_figures
 
     mean = mean_figures(found)
     count = str(sum(each.figures is not None for each in found))
-    cells = {name: shown.format(mean) if mean else "" for name, shown in _COLUMNS.items()
-             if name in headings}  # fmt: skip
+    cells = {name: shown.format(mean) if mean else "" for name, shown in _COLUMNS.items()}
     if mean and not mean.outside_levels:
         cells["outside"] = "exact"
     return [found[0].recipe, count, *cells.values()] if found else []

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from cluster.deploy import POOLS_FILE
 from cluster.pools import Pools, PoolSize
 from cluster.sizing import NodeShape, has_gpus, size_pools
-from jobs.estimate.seconds import Figure, Part, defaults
+from jobs.estimate.seconds import Part, defaults
 from jobs.pipeline.placement import load_pools
 from jobs.pipeline.spec import grouped
 from manifests.errors import ClusterError
@@ -60,13 +60,11 @@ class Site:
         nodes: by name of their type.
         sizes: of the pools, as a run would size them.
         spot_loss_rate: interruptions per node and hour.
-        figures: that it rests on.
     """
 
     nodes: Mapping[str, Nodes]
     sizes: Mapping[str, PoolSize]
     spot_loss_rate: float
-    figures: Mapping[str, Figure]
 
     def home(self, pool: str) -> str:
         """The type of nodes that is added for a pool: its own, if its actors have room there."""
@@ -134,23 +132,16 @@ def site_of(
     if sizing.problems:
         raise ClusterError("cluster.too_small", " ".join(sizing.problems))
     known = defaults()
-    figures = {f"run.{name}": known["run"][name] for name in ("driver_start_s", "idle_s")}
-    for pool in dict.fromkeys(parts):
-        figures[f"actor_start_s.{pool}"] = known["actor_start_s"][pool]
     nodes = {}
     for group in groups:
         home = _meant_for(group)
         if prices is not None and group.name not in prices:
             raise ClusterError("cluster.bad_prices", f"There is no price for nodes {group.name}.")
         price = known["price"][home].value if prices is None else prices[group.name]
-        figures[f"node_start_s.{home}"] = known["node_start_s"][home]
-        if prices is None:
-            figures[f"price.{home}"] = known["price"][home]
         nodes[group.name] = Nodes(group, home, known["node_start_s"][home].value, price)
     if spot_loss_rate is None:
-        figures["run.spot_loss_rate"] = known["run"]["spot_loss_rate"]
         spot_loss_rate = known["run"]["spot_loss_rate"].value
-    return Site(nodes, sizing.sizes, spot_loss_rate, figures)
+    return Site(nodes, sizing.sizes, spot_loss_rate)
 
 
 def _meant_for(group: NodeShape) -> str:

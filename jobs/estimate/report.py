@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cluster.pools import Pools
 from jobs.estimate.fleet import Fleet, Site, fastest, in_time, is_possible, site_of
-from jobs.estimate.seconds import Catalog, Figure, Part, parts_of
+from jobs.estimate.seconds import Catalog, Part, parts_of
 from jobs.pipeline.placement import with_batch_sizes
 from stages.pipeline import steps as steps_of
 from stages.recipe import Recipe
@@ -40,7 +40,6 @@ class Estimate:
         fastest: the fleet that ends first with them.
         in_time: the smallest fleet for the deadline; None: not asked for, or none meets it.
         savings: (settings, effect on the result, fleet or None, share of the cost saved).
-        figures: name -> figure, of all that it rests on.
     """
 
     parts: Sequence[Part]
@@ -48,7 +47,6 @@ class Estimate:
     fastest: Fleet
     in_time: Fleet | None
     savings: Sequence[tuple[tuple[str, ...], str, Fleet | None, float]]
-    figures: Mapping[str, Figure]
 
     @property
     def meets_deadline(self) -> bool:
@@ -77,10 +75,7 @@ def estimate(question: Question) -> Estimate:
         saved = 1 - fleet.cost_usd / (chosen or best).cost_usd if fleet else 0.0
         savings.append((settings, effect, fleet, saved))
     savings.sort(key=lambda each: -each[3])
-    figures = dict(site.figures)
-    for step in (step for part in parts for step in part.steps):
-        figures |= step.figures
-    return Estimate(parts, site, best, chosen, savings, figures)
+    return Estimate(parts, site, best, chosen, savings)
 
 
 def _job(question: Question, recipe: Recipe) -> tuple[list[Part], Site]:
@@ -110,15 +105,8 @@ def changes(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
             yield ("refine.fp8=true", "refine.compile=true"), "small differences; needs torchao"
         if refine.when == "always" and remove:
             yield ("refine.when=auto",), "fills on smooth ground are not refined"
-        if recipe.judge and recipe.judge.attempts > 1:
-            yield ("judge.attempts=1",), "more patches fall back to the removal"
         if remove:
             yield ("refine.when=never",), "fills stay soft"
-    if getattr(remove, "max_side_px", 0) > 1024:
-        yield ("remove.max_side_px=1024",), "softer fills in large windows"
-    is_scaled = remove and remove.own_max_side_px is None
-    if is_scaled and not 0 < recipe.resize.max_side_px <= 1024:
-        yield ("resize.max_side_px=1024",), "softer fills in large crops"
 
 
 def format_duration(seconds: float) -> str:
@@ -171,12 +159,7 @@ def show(console: Console, question: Question, found: Estimate) -> None:
             cells = [_nodes(fleet), time, cost, f"{saved:.0%}"]
         table.add_row(" ".join(settings), *cells, effect)
     console.print(table)
-    table = _table("figure", "kind", "source")
-    for name, figure in found.figures.items():
-        table.add_row(name, figure.kind, figure.source)
-    console.print(table)
-    assumed = sum(figure.kind == "assumed" for figure in found.figures.values())
-    console.print(f"{assumed} of {len(found.figures)} figures are assumed.", highlight=False)
+    console.print("The source of each default is in jobs/estimate/defaults.toml.", highlight=False)
 
 
 def _verdict(question: Question, found: Estimate) -> Iterator[str]:
@@ -224,8 +207,4 @@ def as_json(question: Question, found: Estimate) -> dict[str, Any]:
             {"set": list(settings), "saved": saved, "fleet": asdict(fleet) if fleet else None}
             for settings, _, fleet, saved in found.savings
         ],
-        "figures": {
-            name: {"kind": figure.kind, "source": figure.source}
-            for name, figure in found.figures.items()
-        },
     }

@@ -31,12 +31,12 @@ _MAX_PILOT_ROWS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One entry of ``defaults.toml``, or what a pilot run measured.
+    """One entry of ``defaults.toml``.
 
     Attributes:
-        kind: ``measured``, ``published``, ``calculated``, ``assumed``, or ``pilot``.
+        kind: ``measured``, ``published``, ``calculated`` or ``assumed``.
         source: where it comes from.
-        value: the number, where it is one.
+        value: the number, unless it is a step's.
         photo, mp, patch, patch_mp, step, step_mp: terms of a step's seconds; see the file.
     """
 
@@ -118,14 +118,11 @@ class Catalog:
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """A step, its mean seconds of an actor for a row, where that is from, and whether it waits for
-    storage beside computing.
-    """
+    """A step, its mean actor seconds per row, and whether it waits for storage in threads."""
 
     name: str
     seconds: float
-    figures: Mapping[str, Figure]
-    waits: bool = False
+    is_io: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,14 +135,14 @@ class Part:
     @property
     def seconds(self) -> float:
         """An actor is busy with a photo for this long, on average."""
-        computing = sum(step.seconds for step in self.steps if not step.waits)
-        waiting = sum(step.seconds for step in self.steps if step.waits)
+        computing = sum(step.seconds for step in self.steps if not step.is_io)
+        waiting = sum(step.seconds for step in self.steps if step.is_io)
         return max(computing, waiting / _IO_THREADS)
 
     @property
     def slowest(self) -> StepTime:
         """The step that takes most of it."""
-        return max(self.steps, key=lambda step: step.seconds / (_IO_THREADS if step.waits else 1))
+        return max(self.steps, key=lambda step: step.seconds / (_IO_THREADS if step.is_io else 1))
 
 
 def parts_of(
@@ -157,13 +154,13 @@ def parts_of(
         ClusterError: ``cluster.no_figure``: neither a pilot run nor the defaults know a step.
     """
     groups = grouped(steps, has_gpus=has_gpus)
-    hop = defaults()["run"]["transport_s"]
+    hop_s = defaults()["run"]["transport_s"].value
     parts = []
     for index, (pool, group) in enumerate(groups):
         times = [_time(step, recipe, catalog, has_gpus=has_gpus) for step in group]
         ends = (index > 0) + (index < len(groups) - 1)
         if ends:  # a hop is packed on one side and unpacked on the other
-            times.append(StepTime("transport", hop.value * ends / 2, {"run.transport_s": hop}))
+            times.append(StepTime("transport", hop_s * ends / 2))
         parts.append(Part(pool, times))
     return parts
 
@@ -171,15 +168,14 @@ def parts_of(
 def _time(step: Step, recipe: Recipe, catalog: Catalog, *, has_gpus: bool) -> StepTime:
     pilot = catalog.pilot
     if pilot is None or step.name not in pilot.seconds:
-        figures, seconds = _default(step.name, recipe, catalog.megapixels, has_gpus=has_gpus)
-        return StepTime(step.name, seconds, figures, step.is_io)
+        seconds = _default(step.name, recipe, catalog.megapixels, has_gpus=has_gpus)
+        return StepTime(step.name, seconds, step.is_io)
     seconds = pilot.seconds[step.name]
     if recipe != pilot.recipe:  # other options than the pilot's: scaled as the defaults say
-        _, before = _default(step.name, pilot.recipe, catalog.megapixels, has_gpus=has_gpus)
-        _, after = _default(step.name, recipe, catalog.megapixels, has_gpus=has_gpus)
+        before = _default(step.name, pilot.recipe, catalog.megapixels, has_gpus=has_gpus)
+        after = _default(step.name, recipe, catalog.megapixels, has_gpus=has_gpus)
         seconds *= after / before
-    figure = Figure("pilot", f"{pilot.rows:,} rows of the pilot run", seconds)
-    return StepTime(step.name, seconds, {f"steps.{step.name}": figure}, step.is_io)
+    return StepTime(step.name, seconds, step.is_io)
 
 
 def _figure_name(step: str, recipe: Recipe, *, has_gpus: bool) -> str:
@@ -196,29 +192,22 @@ def _figure_name(step: str, recipe: Recipe, *, has_gpus: bool) -> str:
     return step
 
 
-def _default(
-    step: str, recipe: Recipe, megapixels: float, *, has_gpus: bool
-) -> tuple[dict[str, Figure], float]:
-    """Figures and seconds of a step for the assumed photo."""
+def _default(step: str, recipe: Recipe, megapixels: float, *, has_gpus: bool) -> float:
+    """Seconds of a step for the assumed photo, by the defaults."""
     name = _figure_name(step, recipe, has_gpus=has_gpus)
-    known, run = defaults()["steps"], defaults()["run"]
+    known, run, options = defaults()["steps"], defaults()["run"], recipe.refiner
     if name not in known:
-        raise ClusterError("cluster.no_figure", f"Nothing is known of the seconds of {name}.")
-    figures, options = {f"steps.{name}": known[name]}, recipe.refiner
+        raise ClusterError("cluster.no_figure", f"There is no default for the seconds of {name}.")
     if step != "refine" or options is None:
-        return figures, _seconds(known[name], step, recipe, megapixels)
+        return _seconds(known[name], step, recipe, megapixels)
     seconds = _seconds(known[name], step, recipe, megapixels, options.steps)
     if recipe.judge:
-        figures["steps.judge"] = known["judge"]
         seconds += _seconds(known["judge"], step, recipe, megapixels)
-    attempts = recipe.judge.attempts if recipe.judge else 1
-    if attempts > 1:
-        figures["run.retry_share"] = run["retry_share"]
-        seconds *= sum(run["retry_share"].value ** attempt for attempt in range(attempts))
+        retry_share = run["retry_share"].value
+        seconds *= sum(retry_share**attempt for attempt in range(recipe.judge.attempts))
     if options.when == "auto":
-        figures["run.smooth_share"] = run["smooth_share"]
         seconds *= 1 - run["smooth_share"].value
-    return figures, seconds
+    return seconds
 
 
 def _seconds(figure: Figure, step: str, recipe: Recipe, megapixels: float, steps: int = 0) -> float:

@@ -10,8 +10,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from multiprocessing import get_context
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from manifests.errors import RowError, WeightsError
+from manifests.errors import RowError
 from manifests.planning.marks import Marks
 from manifests.planning.plan import make_plan
 from manifests.reading.read import find_files, read_parts
@@ -33,9 +31,6 @@ from stages.pixels.boxes import bounds_of
 from stages.pixels.masks import Bits, Bytes, distance_outside
 from stages.recipe import Recipe
 from stages.weights.find import weights_of
-
-if TYPE_CHECKING:
-    from jobs.evaluation.perceptual import Perceptual
 
 #: Width of the ring, outside what was painted anew.
 RING_PX = 16
@@ -74,8 +69,6 @@ class Figures:
         seam: how much stronger edges are along the mask's border than in the reference, levels per
             px; over 0 a seam shows, under 0 the border is smeared.
         seconds: of all steps.
-        lpips: around the mask, see :meth:`.perceptual.Perceptual.distance`; None unless asked
-            for.
     """
 
     psnr: float
@@ -85,7 +78,6 @@ class Figures:
     outside_levels: int
     seam: float
     seconds: float = 0.0
-    lpips: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +136,6 @@ def evaluate(
     *,
     jobs: int | None = None,
     views: bool = False,
-    lpips: Path | None = None,
 ) -> Iterator[Evaluated]:
     """Clean each row with each recipe, without Ray, and compare.
 
@@ -153,37 +144,20 @@ def evaluate(
         recipes: how.
         jobs: processes; None: as many as CPUs, one for recipes with models.
         views: make pictures for a page, too.
-        lpips: weights of AlexNet; None: without that figure.
-
-    Raises:
-        WeightsError: as :func:`load_perceptual`, before the first row.
     """
-    if lpips:
-        load_perceptual(lpips)
     for recipe in recipes:
         models = weights_of(recipe)
         count = jobs or (1 if models else os.cpu_count())
-        is_shared = bool(lpips and not models)  # of PyTorch's threads, each process starts as many
+        # OpenCV would start as many threads as there are cores in each process.
         with ProcessPoolExecutor(
-            count, get_context("spawn"), initializer=_use_one_core, initargs=(is_shared,)
+            count, get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
         ) as pool:
-            work = [pool.submit(evaluate_row, row, recipe, views, lpips) for row in rows]
+            work = [pool.submit(evaluate_row, row, recipe, views) for row in rows]
             for each in work:
                 yield each.result()
 
 
-def _use_one_core(is_shared: bool) -> None:
-    """Keep OpenCV and, where CPUs are shared, PyTorch from starting threads in each process."""
-    cv2.setNumThreads(1)
-    if is_shared:
-        import torch
-
-        torch.set_num_threads(1)
-
-
-def evaluate_row(
-    row: Row, recipe: Recipe, views: bool = False, lpips: Path | None = None
-) -> Evaluated:
+def evaluate_row(row: Row, recipe: Recipe, views: bool = False) -> Evaluated:
     """One row in this process; why it could not be done is in the result."""
     marks = Marks.unpack(row.mask_uri, row.marks)
     try:
@@ -201,9 +175,6 @@ def evaluate_row(
     feather_px = recipe.mask.feather_for(before.shape[1], before.shape[0])
     figures = measure(before, reference, after, made.region, feather_px=feather_px)
     figures = replace(figures, seconds=sum(made.record.seconds.values()))
-    if lpips:
-        distance = load_perceptual(lpips).distance(reference, after, made.region)
-        figures = replace(figures, lpips=distance)
     shown = (before, reference, after) if views else ()
     pictures = tuple(_view(picture, made.region) for picture in shown)
     return Evaluated(row.id, recipe.name, figures, views=pictures)
@@ -215,20 +186,6 @@ _cleaner = cache(Cleaner)  # models load once per process
 def _pixels(data: bytes, recipe: Recipe, uri: str) -> Bytes:
     decoded = decode_photo(data, recipe.limits.max_megapixels, uri)
     return colour.view(decoded.pixels, decoded.space)
-
-
-@cache
-def load_perceptual(weights: Path) -> Perceptual:
-    """LPIPS, once per process; its libraries come with models.
-
-    Raises:
-        WeightsError: as :meth:`.perceptual.Perceptual.load`; ``model.not_installed``.
-    """
-    try:
-        from jobs.evaluation.perceptual import Perceptual
-    except ModuleNotFoundError as error:
-        raise WeightsError("model.not_installed", f"LPIPS needs {error.name}.") from None
-    return Perceptual.load(weights)
 
 
 def measure(
@@ -302,5 +259,5 @@ def mean_figures(found: Sequence[Evaluated]) -> Figures | None:
         return None
     columns = {name: [each[name] for each in figures] for name in figures[0]}
     worst = max(columns.pop("outside_levels"))
-    means = {name: None if None in of else float(np.mean(of)) for name, of in columns.items()}
+    means = {name: float(np.mean(of)) for name, of in columns.items()}
     return Figures(outside_levels=worst, **means)  # type: ignore[arg-type]

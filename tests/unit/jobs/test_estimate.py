@@ -80,7 +80,7 @@ def site(*, actors: int, min_actors: int = 1, losses: float = 0.0) -> Site:
     return replace(made, nodes={"cpu": replace(made.nodes["cpu"], start_s=100.0)})
 
 
-PART = Part("cpu", [StepTime("decode", 2.0, {})])
+PART = Part("cpu", [StepTime("decode", 2.0)])
 
 
 def test_time_is_work_over_actors_and_cost_is_time_by_price() -> None:
@@ -104,7 +104,7 @@ def test_a_fleet_that_comes_step_by_step_is_later_and_one_that_loses_nodes_later
 
 
 def test_waiting_for_storage_counts_where_it_takes_longer_than_computing() -> None:
-    part = Part("cpu", [StepTime("fetch", 8.0, {}, waits=True), StepTime("decode", 0.5, {})])
+    part = Part("cpu", [StepTime("fetch", 8.0, is_io=True), StepTime("decode", 0.5)])
     assert part.seconds == 1.0
     assert part.slowest.name == "fetch"
 
@@ -168,7 +168,6 @@ def test_a_pilot_runs_seconds_replace_the_defaults(command: Command, tmp_path: P
     assert (found["recipe"], found["pilot_rows"]) == ("telea", 8)
     (part,) = found["parts"]
     assert part["steps"] == pytest.approx(pilot.seconds)
-    assert {found["figures"][f"steps.{name}"]["kind"] for name in pilot.seconds} == {"pilot"}
 
 
 def test_options_that_the_pilot_did_not_have_scale_its_seconds() -> None:
@@ -202,7 +201,7 @@ def test_a_deadline_is_answered_in_plain_words(command: Command, tmp_path: Path)
     assert (told.returncode, told.stderr) == (0, "")
     assert "The deadline of 24.0 h takes " in told.stdout
     assert "The bottleneck is refine, in the pool large_gpu." in told.stdout
-    assert "figures are assumed." in told.stdout
+    assert "seconds from defaults alone" in told.stdout
     late = command(*arguments, "--deadline", "4h")
     assert late.returncode == 3
     assert "more than there may be: those take" in late.stdout

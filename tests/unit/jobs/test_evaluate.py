@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import csv
-import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import save_file
-from torchvision.models import alexnet, vgg11
 
 from jobs.evaluation.evaluate import (
     SAME_DB,
-    evaluate,
     evaluate_row,
-    load_perceptual,
     mean_figures,
     measure,
     read_rows,
 )
-from jobs.evaluation.perceptual import Perceptual
 from jobs.evaluation.synthetic import make_benchmark
-from manifests.errors import RowError, WeightsError
+from manifests.errors import RowError
 from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
 from tests.conftest import Command
@@ -42,15 +34,6 @@ def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Path:
         picture.thumbnail((320, 320))
         paths.append(write(folder / "sources" / f"{name}.png", encoded(picture)))
     return make_benchmark(folder / "made", paths)
-
-
-@pytest.fixture(scope="module")
-def alexnet_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """AlexNet with random weights: its layout, but not what it has learned of looks."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "alexnet.pth"
-    torch.save(alexnet().state_dict(), path)
-    return path
 
 
 def test_what_is_pasted_can_be_seen_and_lies_inside_the_mask(benchmark: Path) -> None:
@@ -107,62 +90,6 @@ def test_nothing_differs_from_itself_and_a_seam_is_an_edge(coffee: Bytes) -> Non
     assert measure(coffee, coffee, elsewhere, region).outside_levels == 9
 
 
-@pytest.mark.parametrize(
-    "box", [(300, 340, 40, 90), (0, 1, 0, 1), (0, 350, 10, 590), (200, 202, 0, 600)]
-)
-def test_lpips_grows_with_damage(
-    coffee: Bytes, alexnet_file: Path, box: tuple[int, int, int, int]
-) -> None:
-    top, bottom, left, right = box
-    region = np.zeros(coffee.shape[:2], np.bool_)
-    region[top:bottom, left:right] = True
-    lpips = Perceptual.load(alexnet_file)
-    noise = np.random.default_rng(0).normal(size=coffee.shape)
-
-    def damaged(levels: int) -> Bytes:
-        noisy = np.clip(coffee + levels * noise, 0, 255).astype(np.uint8)
-        return np.where(region[..., None], noisy, coffee)
-
-    same, slight, bad = (lpips.distance(coffee, damaged(levels), region) for levels in (0, 20, 80))
-    assert same == 0
-    assert 0 < slight < bad
-
-
-def test_lpips_takes_safetensors_and_no_other_file(alexnet_file: Path, tmp_path: Path) -> None:
-    coded = tmp_path / "alexnet.safetensors"
-    save_file(torch.load(alexnet_file), coded)
-    black, white = np.zeros((70, 90, 3), np.uint8), np.full((70, 90, 3), 255, np.uint8)
-    region = np.ones((70, 90), np.bool_)
-    first, second = (
-        Perceptual.load(path).distance(black, white, region) for path in (alexnet_file, coded)
-    )
-    assert first == second > 0
-
-    other, damaged = tmp_path / "vgg.pth", tmp_path / "damaged.pth"
-    torch.save(vgg11().features.state_dict(prefix="features."), other)
-    damaged.write_bytes(alexnet_file.read_bytes()[:1000])
-    for path, code in (
-        (other, "weights.unusable"),
-        (damaged, "weights.unusable"),
-        (tmp_path / "absent.pth", "weights.missing"),
-    ):
-        with pytest.raises(WeightsError, match=path.name) as caught:
-            Perceptual.load(path)
-        assert caught.value.code == code
-        with pytest.raises(WeightsError, match=path.name):
-            next(evaluate([], [], lpips=path))
-
-
-def test_lpips_needs_the_libraries_of_models(
-    alexnet_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delitem(sys.modules, "jobs.evaluation.perceptual")
-    monkeypatch.setitem(sys.modules, "lpips", None)
-    with pytest.raises(WeightsError, match="needs lpips") as caught:
-        load_perceptual(alexnet_file)
-    assert caught.value.code == "model.not_installed"
-
-
 def test_a_row_that_cannot_be_done_is_told_and_costs_no_other(
     benchmark: Path, tmp_path: Path
 ) -> None:
@@ -215,28 +142,9 @@ def test_the_command_prints_a_table_and_writes_a_page_that_loads_nothing(
         "evaluate", benchmark, "--recipe", "telea", "--jobs", 1, "--html", tmp_path / "page.html"
     )
     assert shown.returncode == 0, shown.stderr
-    assert "LPIPS" not in shown.stdout
     assert "telea" in shown.stdout
     assert "exact" in shown.stdout
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/webp;base64,") == 3 * 6
     assert "http" not in page
     assert command("evaluate", benchmark, benchmark).returncode == 2
-
-
-def test_the_command_adds_lpips_to_the_table_and_to_each_result(
-    command: Command, benchmark: Path, alexnet_file: Path, tmp_path: Path
-) -> None:
-    page = tmp_path / "page.html"
-    options = ("--recipe", "telea", "--jobs", 1, "--html", page)
-    shown = command("evaluate", benchmark, *options, "--lpips", alexnet_file)
-    assert shown.returncode == 0, shown.stderr
-    assert "Warning" not in shown.stderr
-    heading, line = (
-        row.split() for row in shown.stdout.splitlines() if "LPIPS" in row or "telea" in row
-    )
-    assert heading[-1] == "LPIPS"
-    each = [float(found) for found in re.findall(r", LPIPS ([0-9.]+)<", page.read_text())]
-    assert len(each) == 6
-    assert float(line[-1]) == pytest.approx(np.mean(each), abs=0.001)
-    assert float(line[-1]) > 0
