@@ -1,4 +1,4 @@
-"""Seconds of an actor for each photo and step: from a pilot run's lineage, or from defaults."""
+"""Actor seconds per photo and step, from a pilot run's lineage or from defaults."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from importlib import resources
 
 import numpy as np
 
+from jobs.pipeline.actor import PREFETCH_PHOTOS
 from jobs.pipeline.spec import grouped
 from jobs.results.recipe_runs import recipe_runs
 from manifests.errors import ClusterError, OutputError
@@ -19,13 +20,10 @@ from stages.pixels.windows import plan_crops, refined_size, window_of, working_s
 from stages.recipe import Recipe
 from stages.steps.base import Step
 
-#: A photo that nobody has looked at: a square mask of this share in the middle of 4:3.
+#: The assumed photo: aspect ratio 4:3, with a centred square mask of this share.
 _MASKED_SHARE, _ASPECT = 0.03, 4 / 3
 
-#: Threads of the steps that wait for storage (``jobs/pipeline/actor.py``).
-_IO_THREADS = 8
-
-#: Rows of a pilot run that are read; more would not change their mean by much.
+#: Max number of rows of a pilot run to read; more would hardly change the mean.
 _MAX_PILOT_ROWS = 20_000
 
 
@@ -63,13 +61,13 @@ def defaults() -> Mapping[str, Mapping[str, Figure]]:
 
 @dataclass(frozen=True, slots=True)
 class Pilot:
-    """What a run of some of the catalog's photos recorded.
+    """The measurements of a pilot run.
 
     Attributes:
-        recipe: that it ran.
-        rows: of its lineage, failed ones included.
-        seconds: step -> mean seconds of these rows; a row that failed before a step adds 0.
-        megapixels: of its photos, on average.
+        recipe: the recipe that was run.
+        rows: number of lineage rows, including failed ones.
+        seconds: step -> mean seconds per row; a row that failed before a step adds 0.
+        megapixels: mean size of its photos.
     """
 
     recipe: Recipe
@@ -79,7 +77,7 @@ class Pilot:
 
     @classmethod
     def read(cls, output: str) -> Pilot:
-        """Read the lineage of the recipe that ran last in an output folder.
+        """Read the lineage of the most recent recipe of an output folder.
 
         Raises:
             OutputError: ``output.not_found``: there is no run, or it recorded no row.
@@ -106,9 +104,9 @@ class Catalog:
     """The photos to clean.
 
     Attributes:
-        rows: of the manifest.
+        rows: number of rows of the manifest.
         megapixels: of each photo; assumed, unless a pilot run measured them.
-        pilot: a run of some of them; None: all figures are defaults.
+        pilot: a pilot run; None: all seconds are defaults.
     """
 
     rows: int
@@ -134,15 +132,17 @@ class Part:
 
     @property
     def seconds(self) -> float:
-        """An actor is busy with a photo for this long, on average."""
+        """Mean seconds for which an actor is busy with a photo."""
         computing = sum(step.seconds for step in self.steps if not step.is_io)
         waiting = sum(step.seconds for step in self.steps if step.is_io)
-        return max(computing, waiting / _IO_THREADS)
+        return max(computing, waiting / PREFETCH_PHOTOS)
 
     @property
     def slowest(self) -> StepTime:
-        """The step that takes most of it."""
-        return max(self.steps, key=lambda step: step.seconds / (_IO_THREADS if step.is_io else 1))
+        """The step that takes longest."""
+        return max(
+            self.steps, key=lambda step: step.seconds / (PREFETCH_PHOTOS if step.is_io else 1)
+        )
 
 
 def parts_of(
@@ -151,7 +151,7 @@ def parts_of(
     """The parts of a job, as a run groups its steps, with the seconds of each step.
 
     Raises:
-        ClusterError: ``cluster.no_figure``: neither a pilot run nor the defaults know a step.
+        ClusterError: ``cluster.no_figure``: neither the pilot run nor the defaults have a step.
     """
     groups = grouped(steps, has_gpus=has_gpus)
     hop_s = defaults()["run"]["transport_s"].value
@@ -159,7 +159,7 @@ def parts_of(
     for index, (pool, group) in enumerate(groups):
         times = [_time(step, recipe, catalog, has_gpus=has_gpus) for step in group]
         ends = (index > 0) + (index < len(groups) - 1)
-        if ends:  # a hop is packed on one side and unpacked on the other
+        if ends:  # one side of a hop packs, the other unpacks
             times.append(StepTime("transport", hop_s * ends / 2))
         parts.append(Part(pool, times))
     return parts
@@ -171,7 +171,7 @@ def _time(step: Step, recipe: Recipe, catalog: Catalog, *, has_gpus: bool) -> St
         seconds = _default(step.name, recipe, catalog.megapixels, has_gpus=has_gpus)
         return StepTime(step.name, seconds, step.is_io)
     seconds = pilot.seconds[step.name]
-    if recipe != pilot.recipe:  # other options than the pilot's: scaled as the defaults say
+    if recipe != pilot.recipe:  # other options than the pilot's: scale like the defaults
         before = _default(step.name, pilot.recipe, catalog.megapixels, has_gpus=has_gpus)
         after = _default(step.name, recipe, catalog.megapixels, has_gpus=has_gpus)
         seconds *= after / before
@@ -179,7 +179,7 @@ def _time(step: Step, recipe: Recipe, catalog: Catalog, *, has_gpus: bool) -> St
 
 
 def _figure_name(step: str, recipe: Recipe, *, has_gpus: bool) -> str:
-    """``refine`` -> ``refine.flux-fill.compile``: method and switches change a step's seconds."""
+    """``refine`` -> ``refine.flux-fill.compile``: method and switches matter."""
     cpu = "" if has_gpus else ".cpu"
     if step == "remove" and recipe.remove:
         return f"remove.{recipe.remove.method}{'' if recipe.remove.pool == 'cpu' else cpu}"

@@ -78,7 +78,7 @@ def test_an_interrupt_ends_with_1_and_the_next_run_goes_on(
         told, _ = running.communicate(timeout=120)
     assert running.returncode == 1
     assert "photos have no result" in told
-    assert "The same command goes on with them." in told
+    assert "The same command resumes." in told
     assert last_run(tmp_path / "out")["status"] == "stopped"
     done = command(*arguments, "--recipe", "telea")
     assert done.returncode == 3
@@ -224,7 +224,7 @@ def test_a_run_prints_plain_lines_when_piped_and_ends_with_3(
         assert f"1  {code}" in done.stdout
     again = command("run", "m.csv", "--output", "out", "--recipe", "telea")
     assert again.returncode == 3
-    assert "All 4 photos were done before." in again.stdout
+    assert "All 4 photos are already done." in again.stdout
 
 
 def test_a_run_that_cannot_start_ends_with_1(command: Command, tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_doctor_looks_at_the_machine_and_at_s3(command: Command, s3: str) -> Non
     sick = command("doctor", "--s3", "s3://no-such-bucket", LAMA_MODEL="/nowhere/lama.pt")
     assert sick.returncode == 1
     assert "writing fails" in sick.stdout
-    assert "LAMA_MODEL=/nowhere/lama.pt is no file" in sick.stdout
+    assert "LAMA_MODEL=/nowhere/lama.pt is not a file" in sick.stdout
 
 
 def test_the_demo_on_a_private_ray_ends_by_naming_the_page(

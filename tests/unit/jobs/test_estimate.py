@@ -199,12 +199,12 @@ def test_a_deadline_is_answered_in_plain_words(command: Command, tmp_path: Path)
     arguments = ("estimate", "m.parquet", "--recipe", "clean")
     told = command(*arguments, "--deadline", "1d")
     assert (told.returncode, told.stderr) == (0, "")
-    assert "The deadline of 24.0 h takes " in told.stdout
+    assert "The deadline of 24.0 h needs " in told.stdout
     assert "The bottleneck is refine, in the pool large_gpu." in told.stdout
-    assert "seconds from defaults alone" in told.stdout
+    assert "seconds from defaults only" in told.stdout
     late = command(*arguments, "--deadline", "4h")
     assert late.returncode == 3
-    assert "more than there may be: those take" in late.stdout
+    assert "more than available: the available nodes need" in late.stdout
     never = command(*arguments, "--deadline", "90s")
     assert never.returncode == 3
     assert "No number of nodes meets 90 s" in never.stdout
@@ -220,7 +220,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "8", "8hours", "h", "-8h", "0h", "8h,", "8 weeks", "1e3s"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="is no duration such as 8h"):
+    with pytest.raises(typer.BadParameter, match="is not a duration such as 8h"):
         duration(text)
 
 

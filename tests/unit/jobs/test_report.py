@@ -172,7 +172,7 @@ def test_flagged_and_failed_photos_are_drawn_first(tmp_path: Path) -> None:
 def test_of_too_many_rows_an_even_draw_is_listed(tmp_path: Path) -> None:
     record(ids(2000, tmp_path), tmp_path / "out", TELEA, some_flagged)
     sides = select_runs(str(tmp_path / "out"))
-    listing = list_rows(sides, (), most=500)
+    listing = list_rows(sides, (), max_rows=500)
     numbers = [int(name[1:]) for name in listing.rows["id"].to_pylist()]
     good = [n for n in numbers if n % 10 not in (3, 4, 7)]
     assert (len(numbers), sum(n % 10 == 7 for n in numbers), len(good)) == (500, 200, 50)
@@ -267,7 +267,7 @@ def test_results_are_found_by_the_hash_that_their_run_recorded(
     assert side.label == f"telea-{TELEA_HASH[:8]}"
     listing = list_rows([side], ())
     assert listing.rows["id"].to_pylist() == ["a"]
-    assert listing.summaries[0].told([side.record])["seconds"] == 2.5
+    assert listing.summaries[0].as_values([side.record])["seconds"] == 2.5
     assert [verdict.id for verdict in verify(out)] == ["a"]
 
 
