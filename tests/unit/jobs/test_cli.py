@@ -37,6 +37,9 @@ def test_help_explains_every_command(command: Command) -> None:
         shown = CliRunner().invoke(app, [name, "-h"])
         assert shown.exit_code == 0
         assert f"Example: catalog-cleanup {name}" in shown.output
+        for sub_command in getattr(commands[name], "commands", ()):
+            shown = CliRunner().invoke(app, [name, sub_command, "--help"])
+            assert f"Example: catalog-cleanup {name} {sub_command}" in shown.output
     text = " ".join(command("run", "--help").stdout.split())
     assert "Exit codes: 0 all ok; 3 finished, but some rows failed" in text
 
