@@ -1,10 +1,10 @@
-"""Why a worker was lost, in one line, from what Ray says at length."""
+"""Condenses Ray's long error messages into the one-line cause of a worker's death."""
 
 from __future__ import annotations
 
 import re
 
-#: With these words begin Ray's guesses and advice, behind what it knows.
+#: Phrases that begin Ray's guesses and advice, which follow the facts in its messages.
 _ADVICE = re.compile(
     "Failed to apply UDF transform after|Some common causes include|There are some potential root "
     "causes|Object store memory usage:|To see more information|Top 10 memory users|Refer to the "
@@ -23,10 +23,11 @@ _MAX_CHARACTERS = 500
 
 
 def cause_of(error: BaseException) -> str:
-    """The type and message of what an error of Ray's goes back to.
+    """Format the root cause of an error that Ray raised: its type and message.
 
-    That is the innermost exception that a worker raised, with Ray's advice taken off its message,
-    or else what Ray knows of the worker's end: its exit, or the node's memory.
+    The root cause is the innermost exception that a worker raised. If there is none, it is what Ray
+    knows about the worker's end, such as its exit code or the node's memory. Ray's advice is
+    removed.
     """
     from ray.exceptions import RayTaskError
 
@@ -41,7 +42,7 @@ def cause_of(error: BaseException) -> str:
 
 
 def _innermost(trace: str) -> str | None:
-    """Of a traceback of several exceptions, the first one's type and message."""
+    """The type and message of the first exception in a traceback of several, else None."""
     first, *others = _NEXT_EXCEPTION.split(trace)
     message = _FRAME.split(first)[-1]
     return message if others and message.strip() else None

@@ -1,4 +1,4 @@
-"""Which nodes a Ray cluster has, and which its autoscaler may add."""
+"""The nodes that a Ray cluster has, and those that its autoscaler can add."""
 
 from __future__ import annotations
 
@@ -9,52 +9,52 @@ from dataclasses import replace
 from cluster.pools import NodeType, PoolSize
 from cluster.sizing import NODE_TYPE, NodeShape
 
-#: Differs from node to node, and is of no use here.
+#: A label that is unique to each node, so it is ignored when nodes are grouped by shape.
 _NODE_ID = "ray.io/node-id"
 
 _GIB = 2**30
 
-#: In place of no limit.
-_MANY = 10_000
+#: Node count that stands for no limit.
+_UNLIMITED_NODES = 10_000
 
 
 def node_shapes(types: Mapping[str, NodeType]) -> list[NodeShape]:
-    """The nodes of the cluster that this process is connected to, by shape, and those to come.
+    """List the shapes of the connected cluster's nodes, and of nodes that can be added.
 
     Args:
-        types: what its autoscaler may add, by name. Some clusters report it themselves, but for the
-            labels.
+        types: node types that its autoscaler can add, by name. Some clusters also report them, but
+            without labels.
     """
     import ray
 
     alive = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     config = ray._private.state.state.get_cluster_config()
     reported = config.node_group_configs if config else ()
-    to_come = [NodeShape.to_come(name, node_type) for name, node_type in types.items()]
+    potential = [NodeShape.potential(name, node_type) for name, node_type in types.items()]
     for each in reported:
         if each.name not in types:
-            possible = _MANY if each.max_count < 0 else each.max_count
+            possible = _UNLIMITED_NODES if each.max_count < 0 else each.max_count
             sizes = _sizes(each.resources)
-            to_come.append(NodeShape(each.name, *sizes, labels=None, up=0, possible=possible))
+            potential.append(NodeShape(each.name, *sizes, labels=None, up=0, possible=possible))
     shapes = [(node["Resources"], node["Labels"]) for node in alive]
-    return with_those_up(shapes, to_come)
+    return merge_node_shapes(shapes, potential)
 
 
-def with_those_up(
+def merge_node_shapes(
     alive: Sequence[tuple[Mapping[str, float], Mapping[str, str]]], types: Sequence[NodeShape]
 ) -> list[NodeShape]:
-    """Put nodes of one shape together, and beside them those that may be added.
+    """Group running nodes by shape, and append the shapes of nodes that can be added.
 
     Args:
         alive: resources and labels of each node that is up.
-        types: of which none is counted as up.
+        types: shapes of nodes that can be added, each with ``up`` 0.
     """
-    counts = Counter((_sizes(resources), _kept(labels)) for resources, labels in alive)
+    counts = Counter((_sizes(resources), _shared_labels(labels)) for resources, labels in alive)
     up_of_type = Counter(labels.get(NODE_TYPE, "") for _, labels in alive)
     more = {each.name: max(each.possible - up_of_type[each.name], 0) for each in types}
     shapes = []
-    for (sizes, kept), up in counts.items():
-        labels = dict(kept)
+    for (sizes, common), up in counts.items():
+        labels = dict(common)
         name = labels.get(NODE_TYPE, "")
         shapes.append(NodeShape(name, *sizes, labels, up, up + more.pop(name, 0)))
     return shapes + [
@@ -62,34 +62,34 @@ def with_those_up(
     ]
 
 
-def await_room(sizes: Mapping[str, PoolSize], parts: Sequence[str], wait_s: float) -> bool:
-    """Have the autoscaler bring up nodes for the first actors of all pools at once, and wait.
+def wait_for_room(sizes: Mapping[str, PoolSize], parts: Sequence[str], wait_s: float) -> bool:
+    """Request nodes for the first actors of all pools at once, and wait for them.
 
-    Ray Data starts one pool after the other, and would wait for one kind of node after the other.
+    Ray Data starts the pools one after the other, so it would wait for each type of node in turn.
 
     Args:
-        sizes: by pool.
-        parts: of the job; one pool can have several.
-        wait_s: for how long.
+        sizes: size of each pool, by its name.
+        parts: the pool of each part of the job; a pool can have several parts.
+        wait_s: max time to wait, in seconds.
 
     Returns:
-        Whether there is room now.
+        Whether there is room for these actors now.
     """
     from ray.util import placement_group, remove_placement_group
 
     first = [sizes[name] for name in parts for _ in range(sizes[name].min_actors)]
-    held = placement_group(
+    group = placement_group(
         [size.bundle() for size in first],
         bundle_label_selector=[dict(size.label_selector) for size in first],
     )
     try:
-        return bool(held.wait(wait_s))
+        return bool(group.wait(wait_s))
     finally:
-        remove_placement_group(held)
+        remove_placement_group(group)
 
 
-def taken_cpus() -> float:
-    """How many CPUs of the nodes that are up are in use."""
+def used_cpus() -> float:
+    """The number of CPUs in use, on the nodes that are up."""
     import ray
 
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -103,5 +103,5 @@ def _sizes(resources: Mapping[str, float]) -> tuple[float, float, float]:
     return float(resources.get("CPU", 0)), float(resources.get("GPU", 0)), memory_gib
 
 
-def _kept(labels: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+def _shared_labels(labels: Mapping[str, str]) -> frozenset[tuple[str, str]]:
     return frozenset((name, value) for name, value in labels.items() if name != _NODE_ID)

@@ -1,9 +1,9 @@
-"""The pools: what each actor takes of a machine, on which machines, and how many there may be.
+"""The actor pools: the resources of each actor, the nodes it runs on, and the actor counts.
 
-Three pools exist, and each step of a recipe names its own (``stages/steps/base.py``): ``cpu``
+There are three pools, and each step of a recipe names its own (``stages/steps/base.py``): ``cpu``
 reads, decodes, fills without models, and stores; ``small_gpu`` removes with LaMa and upscales;
-``large_gpu`` refines. Their defaults are the fields of :class:`Pools`; a TOML file with a table for
-each pool changes some of them (:func:`jobs.pipeline.placement.load_pools`)::
+``large_gpu`` refines. The fields of :class:`Pools` are the defaults. A TOML file with a table for
+each pool overrides them (:func:`jobs.pipeline.placement.load_pools`)::
 
     wait_s = 600
 
@@ -12,9 +12,9 @@ each pool changes some of them (:func:`jobs.pipeline.placement.load_pools`)::
     gpus = 1
     label_selector = { gpu-tier = "large" }
 
-:func:`cluster.sizing.size_pools` makes of them, and of what a cluster has, the sizes that a run
-uses. Deploy files label their nodes as these defaults select them, and give each node room for at
-least one actor of its pool.
+:func:`cluster.sizing.size_pools` computes the sizes that a run uses from these options and the
+cluster's nodes. The deploy files label their nodes to match the default selectors. Each node has
+room for at least one actor of its pool.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 if TYPE_CHECKING:
     from ray.data import ActorPoolStrategy
 
-#: Of each actor. Without restarts a pool shrinks with every death, and at last hangs; on spot
-#: machines deaths are many.
+#: Per actor. Without restarts a pool shrinks with every actor that dies, and finally hangs. On spot
+#: machines actors die often.
 _MAX_RESTARTS = 1000
 
 _GIB = 2**30
 
-#: What Ray takes as the value of a label selector: ``a``, ``!a``, ``in(a,b)``, ``!in(a,b)``.
+#: The values that Ray accepts in a label selector: ``a``, ``!a``, ``in(a,b)``, ``!in(a,b)``.
 _SELECTOR = re.compile(
     r"(?P<no>!?)(?:in\((?P<any>[\w.-]+(?:, ?[\w.-]+)*)\)|(?P<one>[\w.-]+))", re.ASCII
 )
 
 
 def selects(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
-    """Whether a node with these labels is one that Ray would choose by the selector."""
+    """Whether the selector matches a node with these labels, by Ray's rules."""
     return all(_matches(value, labels.get(name)) for name, value in selector.items())
 
 
 def _matches(wanted: str, label: str | None) -> bool:
     parts = _SELECTOR.fullmatch(wanted)
-    assert parts, "the pools' file was validated"
+    assert parts, "the pools file was validated"
     values = re.split(", ?", parts["any"]) if parts["any"] else [parts["one"]]
     return (label in values) != bool(parts["no"])
 
@@ -64,7 +64,7 @@ LabelSelector = Annotated[dict[str, str], AfterValidator(_is_selector)]
 
 
 class _Section(BaseModel):
-    """A table of the pools' file: frozen, and without room for unknown keys."""
+    """A table of the pools file. It is immutable; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -107,25 +107,25 @@ class GpuPool(CpuPool):
     @model_validator(mode="after")
     def _gpus_are_a_share_or_whole(self) -> Self:
         if self.gpus > 1 and self.gpus != int(self.gpus):
-            raise ValueError(f"gpus = {self.gpus} must be a share of one, or whole ones")
+            raise ValueError(f"gpus = {self.gpus} must be a fraction of one GPU, or a whole number")
         return self
 
 
 class SmallGpuPool(GpuPool):
-    """LaMa, and what enlarges its fills."""
+    """Actors that run LaMa and the upscaler."""
 
     label_selector: LabelSelector = {"gpu-tier": "small"}
 
 
 class LargeGpuPool(GpuPool):
-    """The refiner."""
+    """Actors that run the refiner."""
 
     label_selector: LabelSelector = {"gpu-tier": "large"}
     memory_gib: float = Field(40.0, ge=0)  # FLUX's weights pass through the host's memory
 
 
 class NodeType(_Section):
-    """Nodes that an autoscaler may add: Ray does not report which these are."""
+    """A type of node that an autoscaler can add. Ray does not report these."""
 
     cpus: float = Field(ge=0)
     """Of each node."""
@@ -136,14 +136,14 @@ class NodeType(_Section):
     labels: dict[str, str] = {}
     """Of each node."""
     max_nodes: int = Field(1, ge=1)
-    """That there may be at once."""
+    """Max number of such nodes at once."""
 
 
 class Pools(_Section):
     """All pools of a run.
 
-    A label selector that is not set, but comes from here, pins a pool only where a node has a label
-    of that name; a memory that is not set is reserved only where a node has as much.
+    A default label selector applies only if a node has a label of that name. Default memory is
+    reserved only if a node has that much.
     """
 
     cpu: CpuPool = CpuPool()
@@ -152,23 +152,22 @@ class Pools(_Section):
     nodes: dict[str, NodeType] = {}
     """By the name of the autoscaler's node type (of the worker group, on Kubernetes)."""
     wait_s: float = Field(1800.0, gt=0)
-    """For how long a run waits for the first actors: nodes have to come up, and to fetch
-    weights."""
+    """Max seconds that a run waits for its first actors, while nodes start and fetch weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSize:
-    """One pool of actors, as a run uses it.
+    """The size of one actor pool in a run.
 
     Attributes:
         min_actors: started with the run, which waits for them.
-        max_actors: reached when work queues up.
+        max_actors: limit while work queues up.
         cpus: of each actor; fractions are allowed.
         gpus: of each actor; fractions are allowed.
-        memory_gib: that each actor reserves of its node; 0: none.
-        label_selector: of its nodes, as Ray selects them; empty: any.
-        tasks_in_flight: shards or blocks sent ahead to each actor. With one, Ray never scales up.
-        ready_actors: for how many there is room on the nodes that are up.
+        memory_gib: memory that each actor reserves on its node; 0: none.
+        label_selector: labels of the nodes it runs on, in Ray's syntax; empty: any node.
+        tasks_in_flight: blocks sent ahead to each actor. With one, Ray never scales up.
+        ready_actors: number of actors that fit on the nodes that are up.
     """
 
     min_actors: int
@@ -180,13 +179,13 @@ class PoolSize:
     tasks_in_flight: int = 2
     ready_actors: int = 0
 
-    def one_at_a_time(self) -> PoolSize:
-        """The pool with no block sent ahead, which cannot grow: it begins as large as it can."""
+    def without_prefetch(self) -> PoolSize:
+        """The same pool with no block sent ahead. It cannot grow, so it starts at its max size."""
         start = min(max(self.min_actors, self.ready_actors), self.max_actors)
         return replace(self, min_actors=start, tasks_in_flight=1)
 
     def strategy(self) -> ActorPoolStrategy:
-        """As Ray Data's ``compute=``."""
+        """The ``compute=`` argument for Ray Data."""
         from ray.data import ActorPoolStrategy
 
         return ActorPoolStrategy(
@@ -196,10 +195,10 @@ class PoolSize:
         )
 
     def actor_options(self) -> dict[str, Any]:
-        """As Ray Data's remote arguments of each actor.
+        """The remote arguments of each actor, for Ray Data.
 
-        A dead actor is started again, but its task is not: Ray's default would run a photo that
-        kills its worker for ever. The ledger knows which rows are missing.
+        A dead actor is restarted, but its task is not retried: by Ray's default, a photo that kills
+        its worker would be retried forever. The ledger shows which rows are missing.
         """
         options: dict[str, Any] = {
             "num_cpus": self.cpus,
@@ -214,7 +213,7 @@ class PoolSize:
         return options
 
     def bundle(self) -> dict[str, float]:
-        """What an actor takes, as a bundle of a placement group."""
+        """The resources of one actor, as a bundle of a placement group."""
         options = self.actor_options()
         names = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
         return {name: options[each] for name, each in names.items() if options.get(each)}

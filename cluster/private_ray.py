@@ -1,4 +1,4 @@
-"""Start a Ray of this process's own on this machine, also where the usual places do not serve."""
+"""Starts a private Ray on this machine, even if its default folders cannot be used."""
 
 from __future__ import annotations
 
@@ -14,40 +14,41 @@ from typing import Any
 
 import psutil
 
-#: A Unix socket's path is no longer than this, in bytes, and Ray keeps sockets in its folder.
+#: Max length of a Unix socket's path, in bytes. Ray keeps sockets in its folder.
 _MAX_SOCKET_BYTES = 107
 
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the operating system's, by this name
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the fixed name in Linux
 
-#: By default Ray asks the shared memory how large its object store can be.
+#: Size of an object store on disk; by default Ray sizes it by the shared memory.
 _OBJECTS_ON_DISK_BYTES = 2 << 30
 
-#: Ray itself waits 30 s. What was slow to load the first time is in memory the second time.
+#: Ray's own timeout is 30 s. Files that were slow to load at first are cached on the next attempt.
 _ATTEMPTS = 3
 
 _log = logging.getLogger(__name__)
 
 
 class StartError(RuntimeError):
-    """Ray does not start on this machine; the message says why, in a line."""
+    """A private Ray cannot be started on this machine; the message gives the reason in one line."""
 
 
 def temp_folders() -> tuple[Path, Path | None]:
-    """Where a private Ray keeps its files, and where it spills objects to.
+    """Choose the folders for a private Ray's files and for the objects it spills.
 
-    The folder named by ``RAY_TMPDIR``, else ``TMPDIR``, else /tmp, is taken if it serves, else
-    another. One that serves but for its long path takes the objects, which need the room.
+    The folders named by ``RAY_TMPDIR`` and ``TMPDIR`` come first, then /tmp and others. The first
+    usable one is chosen. One that is usable except that its path is too long gets the spilled
+    objects, which need the most space.
 
     Returns:
-        The folder; and that of the objects, None: the same.
+        The folder for files, and that for spilled objects; None if it is the same.
 
     Raises:
         StartError: none can be written.
     """
-    asked = [os.environ[name] for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)]
+    configured = [os.environ[name] for name in ("RAY_TMPDIR", "TMPDIR") if os.environ.get(name)]
     names = ("ray", f"ray-{os.getuid()}")  # another user may have made the first
     problems, spill = list[str](), None
-    for base in dict.fromkeys((*asked, "/tmp", "/var/tmp", str(_SHARED_MEMORY))):  # noqa: S108
+    for base in dict.fromkeys((*configured, "/tmp", "/var/tmp", str(_SHARED_MEMORY))):  # noqa: S108
         for folder in (Path(base).absolute() / name for name in names):
             if problem := _unwritable(folder):
                 problems.append(problem)
@@ -62,13 +63,13 @@ def temp_folders() -> tuple[Path, Path | None]:
 
 
 def _socket(folder: Path) -> Path:
-    """The longest path of a socket of a session in the folder."""
+    """The longest socket path of a Ray session in the folder."""
     session = f"session_2026-01-01_00-00-00_000000_{os.getpid()}"
     return folder / session / "sockets" / "plasma_store"
 
 
 def _unwritable(folder: Path, *, make: bool = True) -> str:
-    """Why nothing can be stored in a folder, made if need be; empty if something can."""
+    """Why a folder cannot be written, created first with ``make``; empty if it can."""
     try:
         if make:
             folder.mkdir(parents=True, exist_ok=True)
@@ -80,15 +81,15 @@ def _unwritable(folder: Path, *, make: bool = True) -> str:
 
 
 def start(init_options: Mapping[str, Any]) -> None:
-    """Start Ray's processes, and connect this one.
+    """Start Ray's processes, and connect this process to them.
 
-    They outlive a hangup of the terminal, so that the run can end as it likes.
+    They ignore the terminal's hangup signal, so that the run can end gracefully.
 
     Args:
-        init_options: more for ``ray.init``.
+        init_options: further arguments of ``ray.init``.
 
     Raises:
-        StartError: it does not start.
+        StartError: Ray does not start.
     """
     import ray
 
@@ -102,10 +103,10 @@ def start(init_options: Mapping[str, Any]) -> None:
             "_plasma_directory": str(folder),
             "object_store_memory": _OBJECTS_ON_DISK_BYTES,
         }
-    masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # which they inherit
+    masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})  # Ray's processes inherit it
     try:
         for attempt in range(1, _ATTEMPTS + 1):
-            there = set(psutil.Process().children(recursive=True))
+            before = set(psutil.Process().children(recursive=True))
             try:
                 with silent_stderr():
                     ray.init("local", **options, **init_options)
@@ -113,41 +114,41 @@ def start(init_options: Mapping[str, Any]) -> None:
             except Exception as error:  # Ray raises a dozen kinds, and plain Exceptions
                 with suppress(Exception):
                     ray.shutdown()
-                _end(set(psutil.Process().children(recursive=True)) - there)
-                if attempt == _ATTEMPTS or not _may_pass(error):
-                    raise StartError(in_a_line(error)) from error
-                _log.warning("note: Ray did not start (%s); another try.", in_a_line(error))
+                _kill(set(psutil.Process().children(recursive=True)) - before)
+                if attempt == _ATTEMPTS or not _is_transient(error):
+                    raise StartError(first_line(error)) from error
+                _log.warning("note: Ray did not start (%s); trying again.", first_line(error))
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, masked)
 
 
-def _end(processes: set[psutil.Process]) -> None:
-    """End what a failed start left; it would take the next one's time."""
+def _kill(processes: set[psutil.Process]) -> None:
+    """Kill what a failed start left running; it would slow down the next attempt."""
     for process in processes:
         with suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(list(processes))
 
 
-def _may_pass(error: Exception) -> bool:
-    """Whether it is about time, and not about the machine or the options."""
+def _is_transient(error: Exception) -> bool:
+    """Whether another attempt may succeed: not if the machine or the options are the cause."""
     return isinstance(error, TimeoutError) or not isinstance(
         error, (OSError, ValueError, TypeError)
     )
 
 
-def in_a_line(error: Exception) -> str:
-    """The first line of what an error says, without its full stop."""
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, without its full stop."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:300].rstrip(".")
 
 
 @contextmanager
-def own_token() -> Iterator[None]:
-    """Give a private Ray a token where the home folder cannot keep one, as Ray would have it."""
-    given = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+def temporary_token() -> Iterator[None]:
+    """Set a token for a private Ray if the home folder, where Ray stores it, is not writable."""
+    variables = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
     is_off = os.environ.get("RAY_AUTH_MODE", "token").lower() != "token"
-    if is_off or any(os.environ.get(name) for name in given) or _home_keeps_token():
+    if is_off or any(os.environ.get(name) for name in variables) or _has_token_folder():
         yield
         return
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
@@ -157,26 +158,27 @@ def own_token() -> Iterator[None]:
         del os.environ["RAY_AUTH_TOKEN"]
 
 
-def _home_keeps_token() -> bool:
+def _has_token_folder() -> bool:
+    """Whether Ray can read its token in the home folder, or store one there."""
     try:
         folder = Path.home() / ".ray"
         token = folder / "auth_token"
         if token.exists():
             token.read_bytes()
             return True
-    except (OSError, RuntimeError):  # another user's; or nobody knows where home is
+    except (OSError, RuntimeError):  # another user's, or the home folder is unknown
         return False
     return not _unwritable(folder)
 
 
 @contextmanager
 def silent_stderr() -> Iterator[None]:
-    """Send what C++ writes to file descriptor 2 nowhere; what fails raises in Python as well."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    """Discard what C++ code writes to file descriptor 2; failures also raise in Python."""
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(saved)
         os.close(nowhere)

@@ -1,4 +1,4 @@
-"""Connect to the cluster a job was submitted to, or start a private one on this machine."""
+"""Connects to a Ray cluster, or starts a private one on this machine."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ from typing import Any
 
 from cluster.causes import cause_of
 from cluster.listening import check_listening
-from cluster.private_ray import in_a_line, own_token, silent_stderr, start
+from cluster.private_ray import first_line, silent_stderr, start, temporary_token
 
 _ENVIRONMENT = {
-    # A driver under `uv run` would have Ray copy the working folder and build a second environment
-    # for the workers, in which relative paths and edited files are others.
+    # Under `uv run`, Ray would copy the working folder and build a second environment for the
+    # workers, in which relative paths and edited files differ.
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
-    # Ray's C++ half logs to the terminal what Ray Data deals with, such as actors that restart.
+    # Ray's C++ part logs to the terminal what Ray Data handles, such as actors that restart.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
-    # A pool waits for the next one from the first block on, and not when the object stores are half
-    # full. Else it works ahead, grows where it is not the bottleneck, and a lost node costs more.
+    # Apply backpressure from the first block on, not when the object stores are half full. Else a
+    # pool runs ahead and grows though it is not the bottleneck, and a lost node costs more work.
     "RAY_DATA_DOWNSTREAM_CAPACITY_OBJECT_STORE_BUDGET_UTIL_THRESHOLD": "0",
 }
 
-#: A cluster's workers have its environment and not the driver's, but for these. Those of a private
-#: Ray have the driver's anyway.
-_PASSED_ON = ("CATALOG_CLEANUP_TRUST",)
+#: Variables of the driver that are forwarded to a cluster's workers, which otherwise have the
+#: cluster's environment. Workers of a private Ray inherit all of the driver's.
+_FORWARDED_VARIABLES = ("CATALOG_CLEANUP_TRUST",)
 
 
 @contextmanager
 def ray_session(address: str | None = None, wait_s: float = -1.0) -> Iterator[list[str]]:
-    """Have Ray within the block, and let go of it after.
+    """Connect to Ray within the block, and disconnect after it.
 
     Args:
-        address: of a running cluster. None takes the one in ``RAY_ADDRESS``, which ``ray job
-            submit`` sets; where that is not set either, a private Ray is started and ended here.
-        wait_s: for how long Ray Data waits for the first actors of a pool; -1: it does not.
+        address: address of a running cluster. None uses ``RAY_ADDRESS``, which ``ray job submit``
+            sets. If that is not set either, a private Ray is started, and stopped at the end.
+        wait_s: max seconds that Ray Data waits for the first actors of a pool; -1: do not wait.
 
     Yields:
-        A list to which the errors are added that Ray Data goes on after, a line each.
+        A list to which errors are added that Ray Data logs and continues after, one line each.
 
     Raises:
         ConnectionError: there is no cluster at the address, or it does not accept the token.
-        StartError: a private Ray does not start on this machine.
+        StartError: a private Ray cannot be started on this machine.
     """
     prepare_environment()
-    import ray  # slow to load, and it reads its environment when it is
+    import ray  # slow to import; reads its environment at import
 
     address = address_of(address)
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    with own_token() if address == "local" else nullcontext():
+    with temporary_token() if address == "local" else nullcontext():
         if address == "local":
             start(options)
         else:
@@ -65,39 +65,45 @@ def ray_session(address: str | None = None, wait_s: float = -1.0) -> Iterator[li
 
 
 def _join(address: str, options: Mapping[str, Any]) -> None:
-    """Connect to a cluster; raises ConnectionError."""
+    """Connect to a cluster.
+
+    Raises:
+        ConnectionError: see :func:`ray_session`.
+    """
     import ray
 
-    there = _job_config().get("runtime_env", {}).get("env_vars", {})  # Ray refuses them twice
-    names = [name for name in _PASSED_ON if name in os.environ and name not in there]
-    passed_on = {name: os.environ[name] for name in names}
+    already_set = _job_config().get("runtime_env", {}).get("env_vars", {})  # Ray rejects duplicates
+    names = [
+        name for name in _FORWARDED_VARIABLES if name in os.environ and name not in already_set
+    ]
+    forwarded = {name: os.environ[name] for name in names}
     try:
         check_listening(address)
         with silent_stderr():
-            ray.init(address, runtime_env={"env_vars": passed_on} if passed_on else None, **options)
+            ray.init(address, runtime_env={"env_vars": forwarded} if forwarded else None, **options)
     except Exception as error:  # Ray raises a dozen kinds, and plain Exceptions
-        raise ConnectionError(f"Ray at {address}: {in_a_line(error)}") from error
+        raise ConnectionError(f"Ray at {address}: {first_line(error)}") from error
 
 
 def prepare_environment() -> None:
-    """Set what Ray reads when it is loaded; to be called before that, by whoever is first."""
+    """Set the environment variables that Ray reads at import; call this before importing it."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
 
 
 def address_of(address: str | None) -> str:
-    """Where Ray is: as given, or by ``RAY_ADDRESS``, or ``local``, a private one."""
+    """The address to use: the argument, else ``RAY_ADDRESS``, else ``local`` (a private Ray)."""
     return address or os.environ.get("RAY_ADDRESS", "local")
 
 
 def submitted_job() -> str | None:
-    """The submission id of the job that this process is the driver of; None if it is of none."""
+    """The submission id of the job whose driver this process is; None outside of a job."""
     job: str | None = _job_config().get("metadata", {}).get("job_submission_id")
     return job
 
 
 def _job_config() -> dict[str, Any]:
-    """What Ray passes to the driver of a submitted job; empty elsewhere."""
+    """The configuration that Ray passes to the driver of a submitted job; empty elsewhere."""
     config: dict[str, Any] = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     return config
 
@@ -106,10 +112,10 @@ def _configure_data(wait_s: float) -> _Collector:
     from ray.data import DataContext
 
     context = DataContext.get_current()
-    context.enable_progress_bars = False  # we print our own
-    context.max_errored_blocks = -1  # the rest goes on; what is missing is found by the ledger
-    context.target_max_block_size = 32 << 20  # about eight photos between two pools
-    context.wait_for_min_actors_s = wait_s  # type: ignore[assignment] # declared whole, used as it is
+    context.enable_progress_bars = False  # this program prints its own
+    context.max_errored_blocks = -1  # continue; the ledger finds the missing rows
+    context.target_max_block_size = 32 << 20  # about eight photos
+    context.wait_for_min_actors_s = wait_s  # type: ignore[assignment] # declared int, but floats work
     logger = logging.getLogger("ray.data")
     for handler in logger.handlers:
         if handler.get_name() != "file":
@@ -120,7 +126,7 @@ def _configure_data(wait_s: float) -> _Collector:
 
 
 class _Collector(logging.Handler):
-    """Keeps the errors that Ray Data logs and goes on after."""
+    """Collects the errors that Ray Data logs and continues after."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)

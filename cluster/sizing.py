@@ -1,6 +1,6 @@
-"""How large a run's pools are: from what is asked for, and from the nodes that a cluster can have.
+"""Computes the sizes of a run's pools from their options and from the nodes of the cluster.
 
-Pure functions; :mod:`cluster.nodes` asks Ray for the nodes.
+All functions are pure; :mod:`cluster.nodes` queries Ray for the nodes.
 """
 
 from __future__ import annotations
@@ -11,43 +11,43 @@ from dataclasses import dataclass, field, replace
 
 from cluster.pools import CpuPool, GpuPool, NodeType, Pools, PoolSize, selects
 
-#: Ray's own label for the model of a node's GPUs.
+#: Ray's label for the model of a node's GPUs.
 ACCELERATOR = "ray.io/accelerator-type"
 
-#: Ray's own label for which of the autoscaler's node types a node is of.
+#: Ray's label for a node's type in the autoscaler's configuration.
 NODE_TYPE = "ray.io/node-group"
 
-#: Accelerators with the 40 GB or more that a refiner takes without offloading, as Ray names them.
+#: Ray's names of accelerators with at least 40 GB, which a refiner needs without offloading.
 LARGE_ACCELERATORS = (
     *("A100", "A100-40G", "A100-80G", "H20", "H100", "H200", "B200", "B300", "GB200", "GB300"),
     *("L40S", "RTX-PRO-6000", "AMD-Instinct-MI300X-OAM", "AMD-Instinct-MI325X-OAM"),
 )
 
-#: CPU actors of each part of a job, for each GPU actor of its smaller GPU pool. Ray Data grows a
-#: pool by the work that waits before it, which for the first part is the whole catalog: without
-#: a limit that pool takes every CPU there can be, and nodes are started for it in vain. A photo of
-#: 24 MP takes about 1 s of a CPU before LaMa and 0.5 s after it, LaMa takes 0.34 s of an L4.
+#: Max CPU actors in each part of a job, per GPU actor of its smaller GPU pool. Ray Data grows a
+#: pool by the work that waits for it, which for the first part is the whole catalog. Without a
+#: limit that pool takes every CPU, and nodes are started for it to no benefit. A photo of 24 MP
+#: takes about 1 s of a CPU before LaMa and 0.5 s after it, LaMa takes 0.34 s of an L4.
 _CPU_ACTORS_PER_GPU_ACTOR = 4
 
-#: Of GPUs that both GPU pools can use, one in this number removes; refining takes far longer.
-_REMOVING_ONE_IN = 5
+#: Of the GPUs that both GPU pools can use, one in this many removes; refining takes far longer.
+_GPUS_PER_REMOVING_GPU = 5
 
-#: Three thirds of a CPU are one.
+#: Tolerance, so that three thirds of a CPU make one.
 _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class NodeShape:
-    """Nodes of one shape: those that are up, and those that an autoscaler may add.
+    """Nodes of one shape: those that are up, and those that an autoscaler can add.
 
     Attributes:
-        name: of the autoscaler's node type; empty without one.
+        name: name of the autoscaler's node type; empty if there is none.
         cpus: of each node.
         gpus: of each node.
-        memory_gib: of each node, that Ray gives to actors.
+        memory_gib: of each node; what Ray makes available to actors.
         labels: of each node. None where no node is up yet: Ray does not report node types' labels.
-        up: how many nodes are there now.
-        possible: how many there can be, those that are up included.
+        up: number of nodes that are up.
+        possible: max number of nodes, including those that are up.
     """
 
     name: str
@@ -59,36 +59,36 @@ class NodeShape:
     possible: int = 1
 
     @classmethod
-    def to_come(cls, name: str, node_type: NodeType) -> NodeShape:
-        """The nodes that an autoscaler may add of a type, none of which is up."""
+    def potential(cls, name: str, node_type: NodeType) -> NodeShape:
+        """Nodes of a type that an autoscaler can add, none of which is up."""
         labels = {NODE_TYPE: name, **node_type.labels}
         sizes = (node_type.cpus, node_type.gpus, node_type.memory_gib)
         return cls(name, *sizes, labels, up=0, possible=node_type.max_nodes)
 
-    def may_be_of(self, pool: str, selector: Mapping[str, str]) -> bool:
-        """Whether a pool's actors may run here, as far as one knows."""
+    def can_host(self, pool: str, selector: Mapping[str, str]) -> bool:
+        """Whether a pool's actors can run here, as far as is known."""
         if self.labels is not None:
             return selects(selector, self.labels)
-        return not selector or self.is_named_after(pool)
+        return not selector or self.is_named_for(pool)
 
-    def is_named_after(self, pool: str) -> bool:
-        """Whether its name says that it is meant for a pool, e.g. ``spot-large-gpu``."""
+    def is_named_for(self, pool: str) -> bool:
+        """Whether its name contains the pool's, as ``spot-large-gpu`` does."""
         return pool in self.name.lower().replace("-", "_")
 
     def room_for(self, size: PoolSize) -> int:
-        """For how many actors of a pool one node has room."""
+        """The number of a pool's actors that fit on one node."""
         rooms = [self.cpus / size.cpus]
         if size.gpus >= 1:
             rooms.append(self.gpus / size.gpus)
-        elif size.gpus:  # a share is one of a single GPU
+        elif size.gpus:  # a fraction must come from a single GPU
             whole, rest = divmod(self.gpus + _ROUNDING, 1)
             rooms.append(whole * _floor(1 / size.gpus) + _floor(rest / size.gpus))
         if size.memory_gib:
             rooms.append(self.memory_gib / size.memory_gib)
         return _floor(min(rooms))
 
-    def beside(self, size: PoolSize) -> NodeShape:
-        """What is left of a node beside an actor."""
+    def without_actor(self, size: PoolSize) -> NodeShape:
+        """The resources that one actor leaves free on a node."""
         return replace(
             self,
             cpus=self.cpus - size.cpus,
@@ -103,12 +103,12 @@ def _floor(number: float) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Sizing:
-    """The pools of a run.
+    """The sizes of a run's pools.
 
     Attributes:
-        sizes: by pool.
-        notes: what one should know; the run works.
-        problems: what is missing; the run would wait for ever.
+        sizes: size of each pool, by its name.
+        notes: remarks for the user; the run works.
+        problems: what is missing; the run would wait forever.
     """
 
     sizes: Mapping[str, PoolSize]
@@ -117,7 +117,7 @@ class Sizing:
 
 
 def has_gpus(nodes: Sequence[NodeShape]) -> bool:
-    """Whether there is a GPU, or may be one."""
+    """Whether any node has a GPU, or can have one."""
     return any(node.gpus and node.possible for node in nodes)
 
 
@@ -126,19 +126,19 @@ def size_pools(
     nodes: Sequence[NodeShape],
     groups: Sequence[str],
     blocks: int,
-    taken_cpus: float = 0.0,
+    used_cpus: float = 0.0,
 ) -> Sizing:
-    """Sizes for the pools that a job uses.
+    """Compute the sizes of the pools that a job uses.
 
     Args:
-        pools: what is asked for.
-        nodes: of the cluster.
-        groups: the pool of each part of the job, in order; one pool can have several parts.
-        blocks: of work, at the beginning; one or more.
-        taken_cpus: of the nodes that are up, by other jobs.
+        pools: the options of the pools.
+        nodes: the nodes of the cluster.
+        groups: the pool of each part of the job, in order; a pool can have several parts.
+        blocks: number of blocks of work at the start; at least one.
+        used_cpus: number of CPUs, of nodes that are up, that other jobs use.
     """
     wanted = {name: _wanted(name, pools, nodes) for name in dict.fromkeys(groups)}
-    notes = [note for name, size in wanted.items() for note in _left_out(name, size, pools)]
+    notes = [note for name, size in wanted.items() for note in _ignored_defaults(name, size, pools)]
     wanted = _shared(wanted, pools, nodes, len(groups))
     up = [replace(node, possible=node.up) for node in nodes]
     room, ready = _room(wanted, nodes, groups), _room(wanted, up, groups)
@@ -147,15 +147,17 @@ def size_pools(
         options = _options(pools, name)
         limit = options.max_actors or max(room[name], options.min_actors)
         if options.max_actors and options.max_actors > room[name]:
-            notes.append(f"{name} may have {options.max_actors} actors, of which {room[name]} fit.")
-        first = min(options.min_actors, blocks)  # of more than blocks Ray Data complains
+            notes.append(
+                f"{name} has max_actors = {options.max_actors}, but only {room[name]} fit."
+            )
+        first = min(options.min_actors, blocks)  # Ray Data warns about more actors than blocks
         now = min(ready[name], limit, blocks)
         if len(wanted) == 1 and name == "cpu":
             limit = max(min(limit, blocks), first)
-            now = min(max(now - math.ceil(taken_cpus / size.cpus), 1), limit)
+            now = min(max(now - math.ceil(used_cpus / size.cpus), 1), limit)
             first = max(first, now)
         sizes[name] = replace(size, min_actors=first, max_actors=limit, ready_actors=now)
-    notes += [note for name, size in sizes.items() for note in _mistakable(name, size, nodes)]
+    notes += [note for name, size in sizes.items() for note in _misleading_nodes(name, size, nodes)]
     return Sizing(sizes, notes, unplaced(sizes, nodes, groups))
 
 
@@ -165,12 +167,12 @@ def _options(pools: Pools, name: str) -> CpuPool:
 
 
 def _places(name: str, selector: Mapping[str, str], nodes: Sequence[NodeShape]) -> list[NodeShape]:
-    """The nodes that a pool's actors may run on."""
-    return [node for node in nodes if node.possible and node.may_be_of(name, selector)]
+    """The nodes that a pool's actors can run on."""
+    return [node for node in nodes if node.possible and node.can_host(name, selector)]
 
 
 def _wanted(name: str, pools: Pools, nodes: Sequence[NodeShape]) -> PoolSize:
-    """What each actor takes: as it was set, or by default as the nodes allow it."""
+    """The resources of each actor: as set, or the defaults as far as the nodes allow them."""
     options = _options(pools, name)
     chosen = options.model_fields_set
     selector = options.label_selector
@@ -190,7 +192,7 @@ def _wanted(name: str, pools: Pools, nodes: Sequence[NodeShape]) -> PoolSize:
 
 
 def _by_accelerator(name: str, nodes: Sequence[NodeShape]) -> dict[str, str]:
-    """Where there are small and large GPUs without labels of ours, those that Ray gives itself."""
+    """Select by Ray's own GPU label, if the nodes have both small and large GPUs; else nothing."""
     kinds = {(node.labels or {}).get(ACCELERATOR, "") for node in nodes if node.gpus} - {""}
     large = {kind for kind in kinds if kind in LARGE_ACCELERATORS}
     chosen = {"large_gpu": large, "small_gpu": kinds - large}.get(name, set())
@@ -199,36 +201,38 @@ def _by_accelerator(name: str, nodes: Sequence[NodeShape]) -> dict[str, str]:
     return {ACCELERATOR: f"in({','.join(sorted(chosen))})"} if chosen else {}
 
 
-def _left_out(name: str, size: PoolSize, pools: Pools) -> Iterator[str]:
-    """Note which defaults the nodes do not allow."""
+def _ignored_defaults(name: str, size: PoolSize, pools: Pools) -> Iterator[str]:
+    """Yield a note for each default that the nodes do not allow."""
     options = _options(pools, name)
     if size.label_selector != options.label_selector and not size.label_selector:
         labels = describe_labels(options.label_selector)
-        yield f"{name} is not pinned: no node is known to have the label {labels}."
+        yield f"{name} may run on any node: none is known to have the label {labels}."
     if size.memory_gib != options.memory_gib:
-        yield f"{name} reserves no memory: no node has {options.memory_gib:g} GiB for it."
+        yield f"{name} reserves no memory: no node has {options.memory_gib:g} GiB available."
 
 
-def _mistakable(name: str, size: PoolSize, nodes: Sequence[NodeShape]) -> Iterator[str]:
-    """Note which nodes an autoscaler may add in vain: Ray Data asks it without labels."""
+def _misleading_nodes(name: str, size: PoolSize, nodes: Sequence[NodeShape]) -> Iterator[str]:
+    """Yield a note for each type of node that an autoscaler may add but the pool cannot use."""
     places = _places(name, size.label_selector, nodes)
     own = [node for node in places if node.possible > node.up]
     for other in nodes:
         is_cheaper = own and other.cpus <= min(node.cpus for node in own)
         would_do = size.gpus and other.possible > other.up and other.room_for(size)
-        if is_cheaper and would_do and not other.may_be_of(name, size.label_selector):
+        if is_cheaper and would_do and not other.can_host(name, size.label_selector):
             yield (
-                f"{name} may have the autoscaler add nodes of type {other.name}, too, on which its "
-                "actors have room but must not run: Ray Data asks it without labels. Let each "
-                "actor take more CPUs or memory than those have."
+                f"{name} may make the autoscaler add nodes of type {other.name}, which its actors "
+                "fit on but do not select: Ray Data's requests have no labels. Give each actor "
+                "more CPUs or memory than those nodes have."
             )
 
 
 def _shared(
     wanted: Mapping[str, PoolSize], pools: Pools, nodes: Sequence[NodeShape], parts: int
 ) -> dict[str, PoolSize]:
-    """Give the GPU pools equal shares of the only GPU there can be; and all parts of the job of
-    CPUs that are fewer than they; unless shares were set.
+    """Share scarce resources equally, where no share was set.
+
+    If there can only be a single GPU, the GPU pools share it. If there can be fewer CPUs than parts
+    of the job, the parts share them.
     """
     on_gpus = {name: size for name, size in wanted.items() if name != "cpu"}
     places = [
@@ -245,7 +249,7 @@ def _shared(
 def _unless_set(
     pools: Pools, sizes: Mapping[str, PoolSize], **default: float
 ) -> dict[str, PoolSize]:
-    """The sizes with another default of a field, which holds where the field was not set."""
+    """The sizes with another default for a field; it applies where the field was not set."""
     return {
         name: size
         if default.keys() & _options(pools, name).model_fields_set
@@ -257,10 +261,10 @@ def _unless_set(
 def _room(
     wanted: Mapping[str, PoolSize], nodes: Sequence[NodeShape], groups: Sequence[str]
 ) -> dict[str, int]:
-    """For how many actors of each pool there is room, beside the others.
+    """The number of actors of each pool that fit, together with those of the others.
 
-    GPU pools go first, then those on CPUs, whose parts get equal shares: an actor of one part that
-    takes the last CPU would leave the others without any.
+    GPU pools come first. The parts of the CPU pool then get equal shares: if actors of one part
+    took all CPUs, the others would never start.
     """
     places = {name: _places(name, size.label_selector, nodes) for name, size in wanted.items()}
     room = {
@@ -270,7 +274,7 @@ def _room(
     if {"small_gpu", "large_gpu"} <= set(wanted):
         shared = [node for node in places["small_gpu"] if node in places["large_gpu"]]
         gpus = sum(node.possible * node.gpus for node in shared)
-        removing = max(gpus // _REMOVING_ONE_IN, 1 if gpus > 1 else gpus / 2)
+        removing = max(gpus // _GPUS_PER_REMOVING_GPU, 1 if gpus > 1 else gpus / 2)
         for name, part in (("small_gpu", removing), ("large_gpu", gpus - removing)):
             alone = sum(node.possible * node.room_for(wanted[name]) for node in shared)
             room[name] += _floor(part / wanted[name].gpus) - alone if alone else 0
@@ -287,9 +291,9 @@ def _room(
 def unplaced(
     sizes: Mapping[str, PoolSize], nodes: Sequence[NodeShape], groups: Sequence[str]
 ) -> list[str]:
-    """Place the actors that a run begins with, one after the other; say which find no room."""
+    """Place the actors that a run starts with one by one; describe those that do not fit."""
     wanted = {name: size.min_actors * groups.count(name) for name, size in sizes.items()}
-    # Of a group that may have thousands of nodes, no more matter than there are actors.
+    # A group can have thousands of nodes, but never needs more than one per actor.
     free = [node for node in nodes for _ in range(min(node.possible, sum(wanted.values())))]
     problems = []
     for name, size in sorted(sizes.items(), key=lambda item: -item[1].gpus):
@@ -297,20 +301,20 @@ def unplaced(
             fitting = (
                 i
                 for i, node in enumerate(free)
-                if node.may_be_of(name, size.label_selector) and node.room_for(size)
+                if node.can_host(name, size.label_selector) and node.room_for(size)
             )
             place = next(fitting, None)
             if place is None:
                 problems.append(_shortage(name, size, nodes, number, wanted[name]))
                 break
-            free[place] = free[place].beside(size)
+            free[place] = free[place].without_actor(size)
     return problems
 
 
 def _shortage(
     name: str, size: PoolSize, nodes: Sequence[NodeShape], placed: int, wanted: int
 ) -> str:
-    """Why no further actor of a pool can start."""
+    """Format why no further actor of a pool can start."""
     places = _places(name, size.label_selector, nodes)
     labels = describe_labels(size.label_selector)
     where = f"node with the label {labels}" if labels else "node"
@@ -321,18 +325,18 @@ def _shortage(
         ("GiB of memory", size.memory_gib, max(node.memory_gib for node in places)),
         ("CPU", size.cpus, max(node.cpus for node in places)),
     ]
-    for what, asked, largest in lacks:
-        if asked > largest + _ROUNDING:
-            has = f"no {where} has more than {largest:g}"
-            return f"{name}: each actor takes {asked:g} {what}, and {has}."
+    for resource, required, largest in lacks:
+        if required > largest + _ROUNDING:
+            limit = f"no {where} has more than {largest:g}"
+            return f"{name}: each actor needs {required:g} {resource}, but {limit}."
     gpus = sum(node.gpus * node.possible for node in places)
     cpus = sum(node.cpus * node.possible for node in places)
     return (
-        f"{name}: of the {wanted} actors that a run begins with, {placed} find room; its nodes "
-        f"have {gpus:g} GPUs and {cpus:g} CPUs together, for all pools."
+        f"{name}: of the {wanted} actors that a run starts with, only {placed} fit; its nodes "
+        f"have {gpus:g} GPUs and {cpus:g} CPUs in total, for all pools."
     )
 
 
 def describe_labels(selector: Mapping[str, str]) -> str:
-    """E.g. ``gpu-tier=large``."""
+    """Format a label selector, such as ``gpu-tier=large``."""
     return ", ".join(f"{name}={value}" for name, value in selector.items())

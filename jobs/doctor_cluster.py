@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from cluster.nodes import node_shapes, taken_cpus
+from cluster.nodes import node_shapes, used_cpus
 from cluster.pools import Pools, PoolSize
 from cluster.sizing import ACCELERATOR, NodeShape, describe_labels, has_gpus, size_pools
 from jobs.doctor import Finding
@@ -30,7 +30,7 @@ def examine_cluster(address: str, recipe: Recipe, pools: Pools) -> Iterator[Find
     """
     try:
         with connected(address):
-            yield from _placed(node_shapes(pools.nodes), taken_cpus(), recipe, pools)
+            yield from _placed(node_shapes(pools.nodes), used_cpus(), recipe, pools)
     except ClusterError as error:
         yield Finding("Cluster", "bad", error.message, error.remedy)
 

@@ -152,7 +152,7 @@ def run(
         runs.raise_if_running(record, lambda text: console.print(text, highlight=False))
         tally = _execute(spec, numbers, console, address, pools, cost=cost)
         status = "unfinished" if tally.missing_count or tally.superseded else "finished"
-        if tally.missing_count and record.is_asked_to_stop:
+        if tally.missing_count and record.stop_requested:
             status = "stopped"
     except KeyboardInterrupt:
         status = "interrupted"

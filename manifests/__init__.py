@@ -1,1 +1,1 @@
-"""What goes in and what is recorded: manifests, shards, and the lineage ledger."""
+"""Input and records of a run: manifests, shards, storage and the lineage ledger."""

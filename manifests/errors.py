@@ -1,18 +1,18 @@
-"""Every error a user can meet, and the stable code it carries into the lineage.
+"""All errors that users can meet, and their stable codes, which the lineage records.
 
 ::
 
-    CatalogCleanupError         what went wrong, and what to do about it
+    CatalogCleanupError         the base: a message, a code and a remedy
     ├── ManifestError           the manifest itself: reported before any work starts
     ├── RecipeError             a recipe that does not exist or does not validate
     ├── OutputError             an output folder that cannot take this run
-    ├── StorageError            S3 as a whole: the run stops, and goes on when started again
+    ├── StorageError            S3 as a whole: the run stops, and the next one resumes it
     ├── ClusterError            a Ray cluster that cannot be reached or used
     ├── WeightsError            a model that cannot be fetched or loaded
-    └── RowError                one row's input or output: recorded, the other rows go on
+    └── RowError                one row's input or output: recorded, other rows continue
 
-Codes never change their meaning. They are listed once, each with its class, in ``errors.toml``,
-from which ``ERRORS.md`` and ``catalog-cleanup errors`` are generated.
+Codes never change their meaning. ``errors.toml`` lists each with its class; ``ERRORS.md`` and
+``catalog-cleanup errors`` are generated from it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from typing import NamedTuple
 
 
 class ErrorCode(NamedTuple):
-    """What ``errors.toml`` says of a code.
+    """The entry of a code in ``errors.toml``.
 
     Attributes:
-        meaning: what is wrong, a sentence or several.
-        remedy: what to do about it, likewise.
+        meaning: what is wrong, in one or more sentences.
+        remedy: how to fix it, in one or more sentences.
         error_class: name of the class in this module that is raised with the code.
         is_twin: whether it is a ``mask.*`` code that shares its texts with ``image.*``.
     """
@@ -44,7 +44,7 @@ class ErrorCode(NamedTuple):
 
 @cache
 def error_codes() -> Mapping[str, ErrorCode]:
-    """Every code, each family together, in the order of ``errors.toml``."""
+    """All codes, grouped by family, in the order of ``errors.toml``."""
     table = tomllib.loads(resources.files("manifests").joinpath("errors.toml").read_text("utf-8"))
     for name, entry in table["image"].items():
         if name != "class" and not entry.get("photo_only"):
@@ -63,9 +63,9 @@ def error_codes() -> Mapping[str, ErrorCode]:
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
-    """A hint at the candidate that was most likely meant, for the end of a sentence; or nothing."""
-    found = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
-    return f" (did you mean {found[0]}?)" if found else ""
+    """A hint at the most similar candidate, for the end of a sentence; empty if there is none."""
+    matches = difflib.get_close_matches(word, list(candidates), n=1, cutoff=0.5)
+    return f" (did you mean {matches[0]}?)" if matches else ""
 
 
 _USER = re.compile(r"(?<=://)[^/?#\s@]+@")
@@ -76,23 +76,23 @@ _SECRET_VALUE = re.compile(
 
 
 def redact(text: str) -> str:
-    """The text with ``***`` for users and passwords in URIs, and for signatures and tokens there.
+    """Replace users, passwords, signatures and tokens in URIs with ``***``.
 
-    Every error's message goes through here, and so does every text of an unforeseen one.
+    Applied to the message of every error, including unexpected ones.
     """
     return _SECRET_VALUE.sub(r"\1***", _USER.sub("***@", text))
 
 
 class CatalogCleanupError(Exception):
-    """Anything a user can do something about.
+    """An error that the user can fix.
 
     Args:
-        code: one of :func:`error_codes` that is listed with this class.
+        code: one of :func:`error_codes`, listed with this class.
         message: what is wrong, naming the row, file or option; the remedy is added from the code.
 
     Raises:
-        KeyError: no such code is listed.
-        TypeError: it is listed with another class.
+        KeyError: the code is not listed.
+        TypeError: the code is listed with another class.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -125,11 +125,11 @@ class OutputError(CatalogCleanupError):
 
 
 class StorageError(CatalogCleanupError):
-    """S3 cannot be used at all, for no fault of a row or of the output; the run is resumable."""
+    """S3 cannot be used at all; no row or output is the cause, and the run can be resumed."""
 
 
 class ClusterError(CatalogCleanupError):
-    """The Ray cluster cannot be reached or used; no row is to blame."""
+    """The Ray cluster cannot be reached or used; no row is the cause."""
 
 
 class WeightsError(CatalogCleanupError):
@@ -137,7 +137,7 @@ class WeightsError(CatalogCleanupError):
 
 
 class RowError(CatalogCleanupError):
-    """One row cannot be done; it ends as ``failed`` with this code, the others go on."""
+    """One row cannot be processed; it ends as ``failed`` with this code, and others continue."""
 
 
 class ArchivedError(OSError):
@@ -145,10 +145,10 @@ class ArchivedError(OSError):
 
 
 def error_from_code(code: str, message: str) -> CatalogCleanupError:
-    """The error of a code, in the class it is listed with: for one that another process reported.
+    """Build the error of a code in its listed class, e.g. one that another process reported.
 
     Raises:
-        KeyError: no such code is listed.
+        KeyError: the code is not listed.
     """
     kind: type[CatalogCleanupError] = globals()[error_codes()[code].error_class]
     return kind(code, message)

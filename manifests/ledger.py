@@ -1,13 +1,13 @@
-"""The lineage as a ledger: what is done, what failed, what remains.
+"""The lineage as a ledger: which rows are done, which failed, and which remain.
 
-``<output>/lineage/recipe=<hash>/shard=NNNNN/*.parquet``, one file for each batch of rows that ended
-together; when a shard is done its files become one. What remains of a shard is its manifest rows
-less its lineage rows of the same recipe, found shard by shard: no process ever has a list of all
-ids.
+Its files are ``<output>/lineage/recipe=<hash>/shard=NNNNN/*.parquet``, one for each batch of rows
+that ended together; they are merged when the shard is done. The remaining rows of a shard are its
+manifest rows minus its lineage rows of the same recipe. They are computed shard by shard, so no
+process ever needs a list of all ids.
 
-A photo may have several rows: it was done again because ``--retry`` asked or its files changed, or
-two runs met on it. The row of the latest run counts, by the runs' numbers and not by a clock, and
-:meth:`Ledger.compact` leaves that one alone.
+A photo can have several rows: it was redone because of ``--retry`` or changed files, or two runs
+processed it. The row of the latest run counts, by the runs' numbers and not by a clock.
+:meth:`Ledger.compact` keeps only that row.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ from manifests.planning.plan import Plan, shard_name
 from manifests.schema import CRASHED, FAILED, OK, STALE, lineage_schema
 from manifests.storage.place import Place
 
-#: Reading a shard's few small files is waiting, not computing.
-_READERS = 16
+#: Reading a shard's few small files is bound by I/O.
+_READER_THREADS = 16
 
-#: Max number of missing rows that are named.
-NAMED = 1000
+#: Max number of missing rows that are listed by id.
+MAX_NAMED_ROWS = 1000
 
-#: What makes a row the same work: its id, where its inputs lie, and what else marks the photo.
+#: The columns that identify a row's work: its id, its inputs, and what else marks the photo.
 KEY = ("id", "image_uri", "mask_uri", "marks")
 
-#: What decides which of several rows of an id counts.
-_ORDER = ("run_id", "status", "finished_at")
+#: The columns that decide which of several rows of an id counts.
+_ORDER_COLUMNS = ("run_id", "status", "finished_at")
 
-#: How a row ended.
-_ENDING = (*KEY, *_ORDER, "error_code", "masked_px")
+#: The columns that record how a row ended.
+_OUTCOME_COLUMNS = (*KEY, *_ORDER_COLUMNS, "error_code", "masked_px")
 
-#: What a tally counts besides: files of an earlier version may lack it.
-_KEPT = ("fidelity", "fidelity_note")
+#: Further columns that a tally counts; files of an earlier version may lack them.
+_FIDELITY_COLUMNS = ("fidelity", "fidelity_note")
 
-#: Where a result lies below the output folder: ``/images/<recipe>/<id>.<suffix>``.
+#: A result's path below the output folder: ``/images/<recipe>/<id>.<suffix>``.
 _BELOW = r"(?P<below>/images/[^/]+/[^/]+)$"
 
-#: Of a ``fidelity_note``, what differs from photo to photo: numbers, and what follows a colon.
+#: Parts of a ``fidelity_note`` that differ from photo to photo: numbers, and text after a colon.
 _DETAILS = re.compile(r"(, )?quality \d+| \([^)]*\)|:.*|\d+ (?=further)")
 
-#: How often a folder is read again whose files another process is merging just then.
-_ATTEMPTS = 10
+#: Max attempts at reading a folder whose files another process is merging.
+_MAX_READ_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ class RetryPolicy:
     """Which recorded rows count as done.
 
     Attributes:
-        run_id: of this run. What it has recorded is done, whatever ``retry`` says.
-        retry: statuses that are done again if an earlier run recorded them.
+        run_id: of this run. The rows it recorded are done, regardless of ``retry``.
+        retry: statuses that are redone if an earlier run recorded them.
     """
 
     run_id: str
@@ -90,31 +90,31 @@ class Ledger:
         """
         self._new_file(shard).write_table(pa.Table.from_pylist(rows, schema=schema))
 
-    def latest(self, shard: int, columns: Sequence[str] = _ENDING) -> pa.Table:
-        """The row of each id that counts; by default the columns that say how it ended.
+    def latest(self, shard: int, columns: Sequence[str] = _OUTCOME_COLUMNS) -> pa.Table:
+        """Read the row of each id that counts; by default the columns that record how it ended.
 
-        Columns that the files lack, as those of an earlier version may, are left out. Results are
-        looked for in this output, wherever it was when they were recorded: see :meth:`_located`.
+        Columns that the files lack, such as those of an earlier version, are left out. Result URIs
+        refer to this output folder, even if it was moved: see :meth:`_located`.
         """
-        rows = self._located(self._latest(self._read(shard, [*columns, *_ORDER]).rows))
+        rows = self._located(self._latest(self._read(shard, [*columns, *_ORDER_COLUMNS]).rows))
         return rows.select([name for name in columns if name in rows.column_names])
 
     def ended(self, shard: int, policy: RetryPolicy, columns: Sequence[str] = ()) -> pa.Table:
-        """The rows that need not be done again: how they ended, and further columns."""
-        return _ended(self._latest(self._read(shard, [*_ENDING, *columns]).rows), policy)
+        """Read the rows that are done: how they ended, and further columns."""
+        return _ended(self._latest(self._read(shard, [*_OUTCOME_COLUMNS, *columns]).rows), policy)
 
     def tally(self, plan: Plan, shard: int, policy: RetryPolicy) -> Tally:
-        """How the rows of one shard stand."""
+        """Count the rows of one shard by status."""
         planned = plan.read_shard(shard, [*KEY])
-        read = self._read(shard, [*_ENDING, *_KEPT])
+        read = self._read(shard, [*_OUTCOME_COLUMNS, *_FIDELITY_COLUMNS])
         latest = self._latest(read.rows)
         rows = _ended(latest, policy)
-        wanted, found = row_keys(planned), row_keys(rows)
-        left = planned["id"].filter(pc.invert(pc.is_in(wanted, value_set=found)))
-        rows = rows.filter(pc.is_in(found, value_set=wanted))
+        planned_keys, done_keys = row_keys(planned), row_keys(rows)
+        left = planned["id"].filter(pc.invert(pc.is_in(planned_keys, value_set=done_keys)))
+        rows = rows.filter(pc.is_in(done_keys, value_set=planned_keys))
         statuses = _counts(rows["status"])
         kept, recoded = count_fidelity(rows)
-        again = read.rows.num_rows - latest.num_rows
+        superseded = read.rows.num_rows - latest.num_rows
         return Tally(
             rows=planned.num_rows,
             ok=statuses.get(OK, 0),
@@ -123,19 +123,19 @@ class Ledger:
             crashed=statuses.get(CRASHED, 0),
             kept=kept,
             recoded=recoded,
-            missing=[(shard, name) for name in left.slice(0, NAMED).to_pylist()],
+            missing=[(shard, name) for name in left.slice(0, MAX_NAMED_ROWS).to_pylist()],
             missing_count=len(left),
             unfinished={shard: len(left)} if len(left) else {},
-            superseded={shard: again} if again else {},
+            superseded={shard: superseded} if superseded else {},
             damaged=read.damaged,
         )
 
     def compact(self, shard: int) -> None:
-        """Make one file of a shard's files, with the rows that count.
+        """Merge a shard's files into one, with the rows that count.
 
-        It is written before the others are deleted: a kill between the two leaves rows twice, of
-        which one counts, and the next call puts it right. Where another process merges the same
-        shard, or a file is damaged, nothing is done.
+        It is written before the others are deleted. If the process is killed in between, rows exist
+        twice; one of them counts, and the next call merges them. If another process is merging the
+        same shard, or a file is damaged, nothing is done.
         """
         files = self._folder(shard).files()
         if len(files) < 2:
@@ -152,7 +152,7 @@ class Ledger:
                 file.delete()
 
     def _latest(self, rows: pa.Table) -> pa.Table:
-        """Of each id the row of the latest run, and of that run's not the one that calls for it."""
+        """Select each id's row of the latest run; within a run, a stale row yields to others."""
         if rows.num_rows == 0:
             return rows
         ends = pc.not_equal(rows["status"], STALE).cast(pa.int8())
@@ -165,9 +165,9 @@ class Ledger:
         return rows.take(order.take(last["place_max"].combine_chunks()))
 
     def _located(self, rows: pa.Table) -> pa.Table:
-        """The rows with ``output_uri`` in this output folder, which may have been moved or renamed.
+        """Rewrite ``output_uri`` to this output folder, which may have been moved or renamed.
 
-        What lies elsewhere below it than results do stays as it was recorded.
+        URIs that do not have the form of a result's are kept.
         """
         if "output_uri" not in rows.column_names or rows.num_rows == 0:
             return rows
@@ -179,11 +179,11 @@ class Ledger:
 
     def _read(self, shard: int, columns: Iterable[str]) -> _Read:
         wanted = list(dict.fromkeys(columns))
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(_MAX_READ_ATTEMPTS):
             try:
                 return _read_files(self._folder(shard).files(), wanted)
-            except FileNotFoundError:  # merged with others since it was listed
-                if attempt == _ATTEMPTS - 1:
+            except FileNotFoundError:  # another process merged it since it was listed
+                if attempt == _MAX_READ_ATTEMPTS - 1:
                     raise
         raise AssertionError
 
@@ -196,34 +196,34 @@ class Ledger:
 
 
 def row_keys(table: pa.Table) -> pa.Array:
-    """The :data:`KEY` of each row as one text."""
+    """The :data:`KEY` columns of each row, joined into one string."""
     columns = [pc.fill_null(table[name].cast(pa.large_string()), "") for name in KEY]
     joined = pc.binary_join_element_wise(*columns, pa.scalar("\0", pa.large_string()))
     return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
 
 
 def set_aside(file: Place) -> None:
-    """Rename a damaged file so that no reader takes it for lineage; nothing is deleted."""
+    """Rename a damaged file so that it is no longer read as lineage; it is not deleted."""
     file.rename(f".damaged-{file.name.removesuffix('.parquet')}")
 
 
 @dataclass(slots=True)
 class Tally:
-    """How rows of a plan stand for one recipe.
+    """Counts of a plan's rows for one recipe.
 
     Attributes:
         rows: ids planned.
-        ok: done.
-        unchanged: of these, with an empty mask.
+        ok: rows that are done.
+        unchanged: those of them with an empty mask.
         failed: error code -> rows.
         crashed: rows whose process died.
-        kept: ``fidelity`` -> rows that are done, those with an empty mask (``identical``) included.
-        recoded: of the ``reencoded`` ones, reason -> rows.
-        missing: (shard, id) of rows still to be done, the first :data:`NAMED`.
-        missing_count: all of them.
-        unfinished: shard -> rows still to be done, where there are any.
-        superseded: shard -> rows that count no more, since a later one of the same id does.
-        damaged: files of the lineage that cannot be read.
+        kept: ``fidelity`` -> done rows, including those with an empty mask (``identical``).
+        recoded: reason -> rows, for those that are ``reencoded``.
+        missing: (shard, id) of remaining rows, the first :data:`MAX_NAMED_ROWS`.
+        missing_count: number of remaining rows.
+        unfinished: shard -> number of remaining rows, if there are any.
+        superseded: shard -> rows that do not count, since a later row of the same id does.
+        damaged: lineage files that cannot be read.
     """
 
     rows: int = 0
@@ -241,7 +241,7 @@ class Tally:
 
     @property
     def failed_count(self) -> int:
-        """Rows that failed, of any code."""
+        """The number of rows that failed."""
         return sum(self.failed.values())
 
     def fidelity_lines(self) -> list[str]:
@@ -250,11 +250,11 @@ class Tally:
 
     @property
     def ended(self) -> int:
-        """Rows that are not still to be done."""
+        """The number of rows that are not remaining."""
         return self.rows - self.missing_count
 
     def add(self, other: Tally) -> None:
-        """Take in another part of the plan."""
+        """Add the counts of another part of the plan."""
         self.rows += other.rows
         self.ok += other.ok
         self.unchanged += other.unchanged
@@ -267,14 +267,14 @@ class Tally:
             for name, count in theirs.items():
                 ours[name] = ours.get(name, 0) + count
         self.missing_count += other.missing_count
-        self.missing = (self.missing + other.missing)[:NAMED]
+        self.missing = (self.missing + other.missing)[:MAX_NAMED_ROWS]
         self.unfinished |= other.unfinished
         self.superseded |= other.superseded
         self.damaged += other.damaged
 
 
 def reconcile(plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Collection[int]) -> Tally:
-    """Compare the plan with its lineage: nothing is dropped silently."""
+    """Compare the plan with its lineage, so that no row is dropped silently."""
     total = Tally()
     for _, part in tallies(plan, ledger, policy, shards):
         total.add(part)
@@ -284,8 +284,8 @@ def reconcile(plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Collectio
 def tallies(
     plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Collection[int]
 ) -> Iterable[tuple[int, Tally]]:
-    """The same shard by shard."""
-    with ThreadPoolExecutor(_READERS) as pool:
+    """The tally of each shard, in order."""
+    with ThreadPoolExecutor(_READER_THREADS) as pool:
         parts = pool.map(lambda shard: ledger.tally(plan, shard, policy), shards)
         yield from zip(shards, parts, strict=True)
 
@@ -295,12 +295,12 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
 
 
 def count_fidelity(rows: pa.Table) -> tuple[dict[str, int], dict[str, int]]:
-    """``fidelity`` -> rows that are done, and of the ``reencoded`` ones, reason -> rows.
+    """Count done rows by ``fidelity``, and the ``reencoded`` ones by reason.
 
-    Grouped by Arrow first, since a shard has few different notes. Rows of an earlier version, which
-    lack the columns, are not counted.
+    Arrow groups the notes first, since a shard has few different ones. Rows of an earlier version
+    lack the columns, and are not counted.
     """
-    if not {*_KEPT} <= {*rows.column_names}:
+    if not {*_FIDELITY_COLUMNS} <= {*rows.column_names}:
         return {}, {}
     done = rows.filter(pc.equal(rows["status"], OK))
     notes = done["fidelity_note"].filter(pc.equal(done["fidelity"], "reencoded"))
@@ -312,7 +312,7 @@ def count_fidelity(rows: pa.Table) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def fidelity_lines(kept: Mapping[str, int], recoded: Mapping[str, int]) -> list[str]:
-    """What was kept outside the masks, in how many photos, for people: a label and counts a line.
+    """Format what was kept outside the masks, and in how many photos, one line per kind.
 
     Args:
         kept: as in :class:`Tally`.
@@ -321,20 +321,20 @@ def fidelity_lines(kept: Mapping[str, int], recoded: Mapping[str, int]) -> list[
     names = (("coefficients", "all JPEG coefficients"), ("lossless", "every sample"))
     exact = [f"{text} {kept[name]:,}" for name, text in names if kept.get(name)]
     lines = [f"kept outside the masks: {', '.join(exact)}"] if exact else []
-    if again := kept.get("reencoded"):
+    if reencoded := kept.get("reencoded"):
         reasons = sorted(recoded.items(), key=lambda each: (-each[1], each[0]))
         why = "; ".join(f"{reason} {count:,}" for reason, count in reasons)
-        lines.append(f"coded again, which changes every pixel a little: {again:,} ({why})")
+        lines.append(f"re-encoded, which changes every pixel slightly: {reencoded:,} ({why})")
     if identical := kept.get("identical"):
-        lines.append(f"unchanged, since their masks are empty: {identical:,}")
+        lines.append(f"unchanged, because their masks are empty: {identical:,}")
     return lines
 
 
 def _ended(latest: pa.Table, policy: RetryPolicy) -> pa.Table:
-    again = pc.is_in(latest["status"], value_set=pa.array(sorted(policy.retry), pa.string()))
+    retried = pc.is_in(latest["status"], value_set=pa.array(sorted(policy.retry), pa.string()))
     ours = pc.equal(latest["run_id"], policy.run_id)
     ends = pc.not_equal(latest["status"], STALE)
-    return latest.filter(pc.and_(ends, pc.or_(pc.invert(again), ours)))
+    return latest.filter(pc.and_(ends, pc.or_(pc.invert(retried), ours)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,18 +344,18 @@ class _Read:
 
 
 def _read_files(files: Iterable[Place], columns: list[str] | None) -> _Read:
-    """The rows of some files, all columns if None.
+    """Read the rows of some files; all columns if None.
 
     Raises:
-        FileNotFoundError: one is gone.
-        OSError: one cannot be read, for reasons of the storage's.
+        FileNotFoundError: a file no longer exists.
+        OSError: the storage cannot read a file.
     """
     tables, damaged = [], []
     for file in files:
         data = file.read()
         try:
             tables.append(pq.ParquetFile(pa.BufferReader(data)).read(columns))
-        except (pa.ArrowException, OSError):  # what is in memory fails for what is in it
+        except (pa.ArrowException, OSError):  # it is read from memory, so the content is invalid
             damaged.append(file)
     if tables:
         return _Read(pa.concat_tables(tables, promote_options="permissive"), damaged)

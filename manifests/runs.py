@@ -1,13 +1,13 @@
-"""The runs on an output folder: their numbers, their records, and which of them is alive.
+"""The runs on an output folder: their numbers, their records, and which are alive.
 
-``<output>/runs/NNNNNN/`` belongs to one run. ``run.json`` in it says what was run and how it ended;
-creating it, which succeeds for one run alone, is what claims the number. ``alive.json`` is written
-again every few seconds while the run works. ``stop``, put there by anybody, ends it gracefully.
+``<output>/runs/NNNNNN/`` belongs to one run. Its ``run.json`` records what was run and how it
+ended. Only one run can create it, which claims the number. ``alive.json`` is rewritten every few
+seconds while the run is active. A file ``stop`` ends the run gracefully.
 
-Runs of one output are identified and ordered by their numbers, never by a clock: machines' clocks
-differ. Of two runs at work on the same shards with the same recipe, the later one is refused. That
-spares work; it is not what keeps results right: both would store the same pictures, and of two
-records of a photo the one of the later run counts.
+Runs of one output are identified and ordered by their numbers, not by a clock, since machines'
+clocks differ. If two runs are active on the same shards with the same recipe, the later one is
+rejected. That saves work, but results would be correct anyway: both would store the same images,
+and of two records of a photo the later run's counts.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from typing import Any
 from manifests.errors import OutputError
 from manifests.storage.place import Place
 
-#: A run that works says so this often.
+#: Interval of an active run's heartbeats.
 HEARTBEAT_S = 10.0
 
-#: A run that has not said so for this long is taken to be dead: a few beats, and a storage that
-#: stalls for half a minute.
+#: A run without a heartbeat for this long is considered dead. That is several heartbeats, and time
+#: for a storage that stalls for half a minute.
 LEASE_S = 60.0
 
 _POLL_S = 1.0
 
-#: Runs of this process that have not ended; one that could not record its end has, all the same.
-_ours: set[str] = set()
+#: Ids of this process's active runs. A run that ended but could not record it is not among them.
+_active: set[str] = set()
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run of an output folder.
+    """The record of one run of an output folder.
 
     Attributes:
         output: the folder, absolute path or URI.
-        run_id: ``NNNNNN-xxxxxx``: its number, by which runs are ordered, and a part that is unique
-            among all outputs.
-        facts: what ``run.json`` holds.
+        run_id: ``NNNNNN-xxxxxx``: its number, which orders the runs, and a part that is unique
+            across outputs.
+        facts: the content of ``run.json``.
     """
 
     output: str
@@ -60,40 +60,40 @@ class RunRecord:
         return _folder(self.output) / self.run_id.partition("-")[0]
 
     def write(self, **more: Any) -> RunRecord:
-        """Store the record with some facts changed; returns what is stored then."""
+        """Store the record with some facts changed; return the new record."""
         facts = dict(self.facts) | more
         (self.place / "run.json").write(json.dumps(facts, indent=2).encode())
         return RunRecord(self.output, self.run_id, facts)
 
     def beat(self, **progress: Any) -> None:
-        """Record that the run works, and how far it is."""
+        """Record a heartbeat and the run's progress."""
         (self.place / "alive.json").write(json.dumps({"at": _now()} | progress).encode())
 
     def progress(self) -> dict[str, Any]:
-        """What the last beat recorded; empty if there was none."""
+        """The progress that the last heartbeat recorded; empty if there was none."""
         try:
-            found = json.loads((self.place / "alive.json").read())
+            progress = json.loads((self.place / "alive.json").read())
         except (FileNotFoundError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return progress if isinstance(progress, dict) else {}
 
-    def ask_to_stop(self) -> None:
-        """Let the run finish the photos in flight, record them, and end."""
+    def request_stop(self) -> None:
+        """Request a graceful stop: the run finishes and records the photos in flight."""
         (self.place / "stop").write(b"")
 
     @property
-    def is_asked_to_stop(self) -> bool:
-        """Whether anybody has asked."""
+    def stop_requested(self) -> bool:
+        """Whether a stop was requested."""
         return (self.place / "stop").modified_ns() is not None
 
 
 def claim(output: str, facts: Mapping[str, Any]) -> RunRecord:
-    """Begin a run: take the next number, and leave the record under it.
+    """Start a run: claim the next number, and store the record under it.
 
     Args:
         output: absolute path or URI.
-        facts: for ``run.json``; ``run_id``, ``status``, ``started_at``, ``host`` and ``process``
-            are added.
+        facts: content of ``run.json``; ``run_id``, ``status``, ``started_at``, ``host`` and
+            ``process`` are added.
 
     Raises:
         OutputError: ``output.not_writable``.
@@ -105,40 +105,40 @@ def claim(output: str, facts: Mapping[str, Any]) -> RunRecord:
         ours = {"run_id": run_id, "status": "running", "started_at": _now()} | _process()
         record = RunRecord(output, run_id, dict(facts) | ours)
         if (record.place / "run.json").create(json.dumps(record.facts, indent=2).encode()):
-            _ours.add(run_id)
+            _active.add(run_id)
             return record
 
 
 def release(record: RunRecord) -> None:
-    """End a claim; for this process the run is over, whether or not its record could be written."""
-    _ours.discard(record.run_id)
+    """End a claim: the run is over for this process, even if that could not be recorded."""
+    _active.discard(record.run_id)
 
 
 def records(output: str) -> list[RunRecord]:
-    """All runs of an output, by number; what is not of this program is left out."""
-    found = (_load(output, number) for number in sorted(_numbers(output)))
-    return [record for record in found if record]
+    """All runs of an output, by number; unreadable records are left out."""
+    loaded = (_load(output, number) for number in sorted(_numbers(output)))
+    return [record for record in loaded if record]
 
 
 def latest_by_recipe(output: str) -> dict[str, RunRecord]:
-    """Recipe hash -> its last run that did something, those that ran last at the end."""
-    found: dict[str, RunRecord] = {}
+    """Recipe hash -> the last run that was not refused; ordered by run, the latest at the end."""
+    latest: dict[str, RunRecord] = {}
     for record in records(output):
         if record.facts.get("status") != "refused":
-            found.pop(record.facts["recipe_hash"], None)
-            found[record.facts["recipe_hash"]] = record
-    return found
+            latest.pop(record.facts["recipe_hash"], None)
+            latest[record.facts["recipe_hash"]] = record
+    return latest
 
 
 def raise_if_running(ours: RunRecord, log: Callable[[str], None]) -> None:
-    """Refuse to start beside an earlier run that is at work on the same photos.
+    """Raise if an earlier run is active on the same photos.
 
-    A run whose process is gone from this machine is dead; one of another machine is, when it has
-    shown no sign of life for :data:`LEASE_S`, which is waited for.
+    A run of this machine is dead if its process is gone. A run of another machine is dead if it had
+    no heartbeat for :data:`LEASE_S`; this function waits for that.
 
     Args:
-        ours: as claimed: whoever claims later sees it.
-        log: called with what is waited for.
+        ours: the claimed run, which later claims can see.
+        log: called with a line of text before it waits.
 
     Raises:
         OutputError: ``output.in_use``.
@@ -150,60 +150,62 @@ def raise_if_running(ours: RunRecord, log: Callable[[str], None]) -> None:
             where = f"{other.facts.get('host')}, process {other.facts.get('process')}"
             raise OutputError(
                 "output.in_use",
-                f"Run {other.run_id} is at work on {ours.output} with the same recipe ({where}).",
+                f"Run {other.run_id} is active on {ours.output} with the same recipe ({where}).",
             )
 
 
 def wait_for_liveness(ours: RunRecord, other: RunRecord, log: Callable[[str], None]) -> bool:
-    """Find out whether another run works; where only time can show it, wait for a sign of life.
+    """Determine whether another run is active; if necessary, wait for its heartbeat.
 
-    That takes up to :data:`LEASE_S`, and a heartbeat of ours, whose time by the storage's clock the
-    other's is compared with.
+    That takes up to :data:`LEASE_S`. It also writes a heartbeat of ours, since only times of the
+    storage's own clock can be compared.
 
     Returns:
-        Whether it works.
+        Whether it is active.
     """
     if other.facts.get("status") != "running":
         return False
     if (is_here := _runs_here(other)) is not None:
         return is_here
-    seen = _last_sign(other)
+    before = _last_written_ns(other)
     ours.beat()
-    age_s = ((_last_sign(ours) or 0) - (seen or 0)) / 1e9  # both by the storage's clock
+    age_s = ((_last_written_ns(ours) or 0) - (before or 0)) / 1e9  # both by the storage's clock
     if age_s > LEASE_S:
         return False
-    log(f"Run {other.run_id} may be at work here; waiting {LEASE_S - age_s:.0f} s for a sign.")
+    log(
+        f"Run {other.run_id} may be active here; waiting {LEASE_S - age_s:.0f} s for its heartbeat."
+    )
     deadline = time.monotonic() + LEASE_S - age_s
     while time.monotonic() < deadline:
         time.sleep(_POLL_S)
-        if _last_sign(other) != seen:
-            again = _load(other.output, int(other.run_id.partition("-")[0]))
-            return again is not None and bool(again.facts.get("status") == "running")
+        if _last_written_ns(other) != before:
+            current = _load(other.output, int(other.run_id.partition("-")[0]))
+            return current is not None and bool(current.facts.get("status") == "running")
     return False
 
 
 def seems_alive(record: RunRecord) -> bool:
-    """Whether a run seems to be at work, without waiting and without writing anything."""
+    """Whether a run seems to be active, without waiting and without writing anything."""
     if record.facts.get("status") != "running":
         return False
     if (is_here := _runs_here(record)) is not None:
         return is_here
-    sign = _last_sign(record)
+    sign = _last_written_ns(record)
     return sign is not None and time.time() - sign / 1e9 < LEASE_S
 
 
 def _runs_here(record: RunRecord) -> bool | None:
-    """Whether its process is among this machine's; None for a run of another machine."""
+    """Whether its process runs on this machine; None for a run of another machine."""
     started, process = (record.facts.get(name) for name in ("process_started", "process"))
     if not started or record.facts.get("host") != socket.gethostname():
         return None
-    if process == os.getpid() and record.run_id not in _ours:
+    if process == os.getpid() and record.run_id not in _active:
         return False
     return bool(_started_at(process) == started)
 
 
-def _last_sign(record: RunRecord) -> int | None:
-    """When the run last wrote of itself, ns by the storage's clock."""
+def _last_written_ns(record: RunRecord) -> int | None:
+    """When the run last wrote its record or heartbeat, in ns by the storage's clock."""
     signs = [(record.place / name).modified_ns() for name in ("alive.json", "run.json")]
     return max((sign for sign in signs if sign), default=None)
 
@@ -232,7 +234,7 @@ def _folder(output: str) -> Place:
 
 
 def _process() -> dict[str, Any]:
-    """What identifies this process among all, past ones included."""
+    """The facts that identify this process uniquely, also among past ones."""
     return {
         "host": socket.gethostname(),
         "process": os.getpid(),
@@ -241,7 +243,7 @@ def _process() -> dict[str, Any]:
 
 
 def _started_at(process: Any) -> str | None:
-    """When a process of this machine started, in Linux's own terms; None if it is gone."""
+    """Boot id and start time (clock ticks) of a process of this machine; None if it is gone."""
     try:
         stat = Path(f"/proc/{int(process)}/stat").read_text()
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,7 +1,7 @@
-"""The columns of a manifest, of its shards, and of the lineage: names, types, units, meanings.
+"""The columns of manifests, shards and the lineage: names, types, units and meanings.
 
-One lineage row tells how one photo ended and how to make it again. The manifest's other columns
-follow the ones below under their own names (``manifest_<name>`` where a name is taken).
+One lineage row records how one photo ended and how to reproduce it. The manifest's other columns
+follow these under their own names (``manifest_<name>`` if a name is taken).
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Any, Self
 
 import pyarrow as pa
 
-#: What every manifest has; some have no mask files, but shapes: see below.
+#: Columns for which every manifest part has a value or null; some manifests have shapes only.
 MANIFEST_COLUMNS = ("id", "image", "mask")
 
-#: What may mark a photo instead of a mask file, or beside it, in COCO's forms.
+#: Columns that can mark a photo instead of a mask file, or in addition, in COCO's formats.
 SHAPE_COLUMNS = ("boxes", "polygons", "rle")
 
-#: What marks a photo; a manifest has at least one of these.
+#: Columns that mark a photo; a manifest has at least one of these.
 MARK_COLUMNS = ("mask", *SHAPE_COLUMNS)
 
-#: What a shard file holds before the manifest's other columns. A row with an error was found to
-#: be unusable when the manifest was planned; it is recorded as failed and never read.
+#: Columns of a shard file, before the manifest's other columns. A row with an error was rejected
+#: when the manifest was planned; it is recorded as failed, and its files are never read.
 SHARD_SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -36,13 +36,13 @@ SHARD_SCHEMA = pa.schema(
 
 OK, FAILED, CRASHED = "ok", "failed", "crashed"
 
-#: Of a row that calls for its photo to be done again, since its files changed after it was done.
-#: The row of the new result takes its place.
+#: Status of a row whose photo is to be redone because its files have changed. The row of the new
+#: result replaces it.
 STALE = "stale"
 
 _BOX = pa.struct([(name, pa.int32()) for name in ("x", "y", "width", "height")])
 
-#: One seed that a refiner was tried with, and what was found of the result (stages/judging/).
+#: One attempt of a refiner: its seed, and the judge's findings (stages/judging/).
 _TRY = pa.struct(
     [
         ("seed", pa.int64()),
@@ -62,7 +62,7 @@ PATCH_TYPE = pa.struct(
         ("working_width", pa.int32()),  # size at which it was filled, px
         ("working_height", pa.int32()),
         ("seed", pa.int64()),  # 0 to 2**32 - 1; the refiner's first
-        ("refined", pa.bool_()),  # whether the refiner's paint was pasted; null: there is none
+        ("refined", pa.bool_()),  # whether the refiner's output was pasted; null: no refiner
         ("reason", pa.string()),  # why: see manifests/README.md
         ("tries", pa.list_(_TRY)),  # of the refiner, in order
     ]
@@ -113,7 +113,7 @@ def _column(type_: pa.DataType, doc: str, default: Any = None) -> Any:
 
 @dataclass(slots=True)
 class LineageRow:
-    """How one photo ended. None where a stage was not reached."""
+    """How one photo ended. Values are None for stages that were not reached."""
 
     id: str = _column(pa.string(), "The manifest's id.", "")
     status: str = _column(
@@ -163,7 +163,7 @@ class LineageRow:
         pa.string(),
         "Why a person should look at it: came_back (an object is likely in the fill), fell_back "
         "(the refiner brought one back, and another fill was pasted) or bad_output (the refiner "
-        "made no picture, likewise). Null: nothing was found, or not judged.",
+        "produced no image, likewise). Null: nothing was found, or not judged.",
     )
     score: float | None = _column(
         pa.float64(),
@@ -176,10 +176,11 @@ class LineageRow:
         "sample), coefficients (of every JPEG block the mask does not touch) or reencoded.",
     )
     fidelity_note: str | None = _column(
-        pa.string(), "If reencoded, why; what else became of the samples."
+        pa.string(), "If reencoded, why; other changes to the samples."
     )
     metadata_note: str | None = _column(
-        pa.string(), "What became of previews and of other content that no longer holds."
+        pa.string(),
+        "What was done with previews and other content that no longer matches the image.",
     )
     recipe_name: str = _column(pa.string(), "Name in the recipe.", "")
     recipe_hash: str = _column(
@@ -216,7 +217,7 @@ def lineage_row(columns: Mapping[str, Any]) -> LineageRow:
 
 
 def lineage_schema(extra: pa.Schema | None = None) -> pa.Schema:
-    """The schema of a lineage file, with the manifest's other columns behind ours."""
+    """The schema of a lineage file, with the manifest's other columns at the end."""
     ours = [
         pa.field(f.name, f.metadata["type"], metadata={"doc": f.metadata["doc"]})
         for f in fields(LineageRow)

@@ -1,4 +1,4 @@
-"""TOML files that users write, read and checked against a pydantic type."""
+"""Reads users' TOML files, and validates them with a pydantic type."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ T = TypeVar("T")
 
 
 def load_toml(kind: type[T], path: Path, code: str) -> T:
-    """Read a TOML file.
+    """Read and validate a TOML file.
 
     Args:
         kind: a pydantic model, or another type that pydantic can validate.
-        path: of the file; a byte order mark is passed over.
-        code: of the error, see :mod:`manifests.errors`.
+        path: path of the file; a byte order mark is ignored.
+        code: error code to raise, see :mod:`manifests.errors`.
 
     Raises:
-        CatalogCleanupError: the file cannot be read, or does not validate; in the code's class.
+        CatalogCleanupError: the file cannot be read or is invalid; raised in the code's class.
     """
     table = read_toml(path, code)
     try:
@@ -33,17 +33,17 @@ def load_toml(kind: type[T], path: Path, code: str) -> T:
 
 
 def read_toml(path: Path, code: str) -> dict[str, Any]:
-    """A TOML file's table, not validated; see :func:`load_toml`."""
+    """Read a TOML file's table without validation; see :func:`load_toml`."""
     try:
         return tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise error_from_code(code, f"{path}: {error}.") from None
-    except ValueError as error:  # it is not UTF-8, or not TOML
+    except ValueError as error:  # not UTF-8, or not TOML
         raise error_from_code(code, f"{path} is not TOML: {error}.") from None
 
 
 def explain(error: ValidationError, kind: type) -> str:
-    """What pydantic found, each problem with the dotted name of its option."""
+    """Format pydantic's findings, each with the dotted name of its option."""
     names = list(_option_names(kind))
     return "; ".join(_explain(each, names) for each in error.errors())
 
@@ -51,7 +51,7 @@ def explain(error: ValidationError, kind: type) -> str:
 def _explain(error: Any, names: list[str]) -> str:
     *sections, option = map(str, error["loc"] or ("",))
     path: list[str] = []
-    for each in sections:  # pydantic puts the tag of a union's chosen member between them
+    for each in sections:  # pydantic inserts the tag of a union's chosen member
         if not names or ".".join([*path, each]) in names:
             path.append(each)
     dotted = ".".join([*path, option])
@@ -63,9 +63,9 @@ def _explain(error: Any, names: list[str]) -> str:
         case "missing":
             return f"{dotted} is missing"
         case "union_tag_invalid":
-            methods, given = error["ctx"]["expected_tags"], error["ctx"]["tag"]
-            nearest = did_you_mean(given, methods.replace("'", "").split(", "))
-            return f"{dotted}.method = {given!r} is none of {methods}{nearest}"
+            methods, method = error["ctx"]["expected_tags"], error["ctx"]["tag"]
+            nearest = did_you_mean(method, methods.replace("'", "").split(", "))
+            return f"{dotted}.method = {method!r} is none of {methods}{nearest}"
     message = str(error["msg"]).removeprefix("Value error, ")
     return f"{dotted} = {error['input']!r}: {message}" if dotted else message
 

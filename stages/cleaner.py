@@ -17,6 +17,7 @@ from PIL import Image
 from manifests.errors import CatalogCleanupError, RowError, error_codes, error_from_code
 from manifests.planning.marks import Marks
 from manifests.schema import LineageRow
+from stages.arrays import BoolMask, Samples
 from stages.codecs.decode import decode_photo
 from stages.codecs.picture import Decoded
 from stages.extras import require
@@ -24,8 +25,6 @@ from stages.inputs import Picture, in_memory
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.pixels import colour
-from stages.pixels.masks import Bits
-from stages.pixels.samples import Samples
 from stages.recipe import Recipe
 from stages.steps.base import Step, finish
 from stages.steps.fetch import fetch
@@ -47,7 +46,7 @@ class Result:
     """
 
     data: bytes = field(repr=False)
-    region: Bits = field(repr=False)
+    region: BoolMask = field(repr=False)
     record: LineageRow
 
     @property

@@ -7,10 +7,10 @@ from typing import Any
 
 from manifests.planning.marks import Marks
 from manifests.schema import OK, LineageRow
+from stages.arrays import BoolMask, UInt8Array
 from stages.codecs.picture import Decoded
 from stages.models.refiners.prompts import Prompt
 from stages.pixels.boxes import Box
-from stages.pixels.masks import Bits, Bytes
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,9 +26,9 @@ class Patch:
     """
 
     crop: Box
-    pixels: Bytes
-    mask: Bytes
-    blend: Bytes
+    pixels: UInt8Array
+    mask: UInt8Array
+    blend: UInt8Array
     seed: int
 
 
@@ -44,8 +44,8 @@ class WindowPatch(Patch):
     """
 
     window: Box
-    detail: Bytes | None = None
-    hole: Bytes | None = None
+    detail: UInt8Array | None = None
+    hole: UInt8Array | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,9 +91,9 @@ class Photo:
     decoded: Decoded | None = None
     alpha_is_mask: bool = False
     mask_files: list[bytes] = field(default_factory=list)
-    marked: dict[str, Bits] = field(default_factory=dict)
-    region: Bits | None = None
-    changed: Bits | None = None
+    marked: dict[str, BoolMask] = field(default_factory=dict)
+    region: BoolMask | None = None
+    changed: BoolMask | None = None
     result: bytes = b""
 
     @property

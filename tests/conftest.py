@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
+from click.testing import CliRunner
 
+from jobs.cli import main
 from stages.weights import download
 from tests.support import DEMO, upright_rgb
 from tests.support.ray_cluster import ray_cluster
@@ -43,7 +45,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def command(tmp_path: Path) -> Command:
-    """``catalog-cleanup`` with these arguments, in an empty folder."""
+    """``catalog-cleanup`` with these arguments, in an empty folder, as a process of its own.
+
+    For what only a process shows: signals, streams, Ray. ``invoke`` takes a tenth of the time.
+    """
 
     def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
         program = Path(sys.executable).parent / "catalog-cleanup"
@@ -56,6 +61,29 @@ def command(tmp_path: Path) -> Command:
             timeout=300,
             check=False,
         )
+
+    return call
+
+
+@pytest.fixture
+def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """The same in this process: for what is printed and the exit code."""
+
+    def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        typed = ["catalog-cleanup", *map(str, arguments)]
+        streams = CliRunner().isolation(env={"COLUMNS": "100", **environment})
+        with monkeypatch.context() as patch, streams as (stdout, stderr, _):
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "argv", typed)
+            code = 0
+            try:
+                main()
+            except SystemExit as end:
+                code = int(end.code or 0)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            printed, errors = stdout.getvalue().decode(), stderr.getvalue().decode()
+        return subprocess.CompletedProcess(typed, code, printed, errors)
 
     return call
 

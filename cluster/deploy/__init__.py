@@ -1,6 +1,6 @@
-"""Files that set up a cluster, and what makes those of them that depend on the machines."""
+"""Deploy files for clusters, and the generator of those that depend on the machines."""
 
 from pathlib import Path
 
-#: A pools' file that names the nodes which the autoscalers of these deploy files may add.
+#: A pools file with the nodes that the autoscalers of these deploy files can add.
 POOLS_FILE = Path(__file__).parent / "pools.toml"

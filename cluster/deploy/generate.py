@@ -27,7 +27,9 @@ _CONTEXT = {
 
 @dataclass(frozen=True, slots=True)
 class MachineType:
-    """Workers of one type, which come and go with their pool's work; a table of machines.toml."""
+    """A type of worker node that is added and removed with its pool's work: one table of
+    machines.toml.
+    """
 
     pool: str
     aws: str
@@ -39,39 +41,39 @@ class MachineType:
 
     @property
     def group(self) -> str:
-        """The name of the group of workers; pools find theirs by it while no such node is up."""
+        """The name of the worker group; pools are matched by it while no such node is up."""
         return self.pool.replace("_", "-")
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """The nodes' labels in Ray: what the pool's actors select by default."""
+        """The nodes' labels in Ray, which the pool's actors select by default."""
         selector: dict[str, str] = getattr(Pools(), self.pool).label_selector
         return selector
 
     @property
     def usable_cpus(self) -> int:
-        """CPUs of Ray's container; one is left to the system."""
+        """CPUs of Ray's container; one is reserved for the system."""
         return self.cpus - 1
 
     @property
     def usable_gib(self) -> int:
-        """Memory of Ray's container, in GiB; a tenth is left to the system."""
+        """Memory of Ray's container, in GiB; a tenth is reserved for the system."""
         return self.memory_gib * 9 // 10
 
     @property
     def actors_gib(self) -> int:
-        """Memory that Ray gives to actors, in GiB; it keeps three tenths for its objects."""
+        """Memory available to actors, in GiB; Ray reserves three tenths for its object store."""
         return self.usable_gib * 7 // 10
 
 
 def machine_types() -> list[MachineType]:
-    """The machines of machines.toml, in its order."""
+    """Read machines.toml, in its order."""
     tables: dict[str, Any] = tomllib.loads((HERE / "machines.toml").read_text("utf-8"))
     return [MachineType(pool, **table) for pool, table in tables.items()]
 
 
 def files() -> dict[str, str]:
-    """Path below this folder -> content."""
+    """Render the deploy files: path below this folder -> content."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         undefined=jinja2.StrictUndefined,

@@ -55,7 +55,7 @@ def stop(
         running = _running_runs(output, job)
         for run in running.values():
             typer.echo(f"Run {run.run_id}: finishing the photos in flight ...")
-            run.ask_to_stop()
+            run.request_stop()
         _wait_until(timeout, lambda: not running.keys() & _running_runs(output, job))
         left = {
             running[each].facts.get("job") for each in running.keys() & _running_runs(output, job)

@@ -18,7 +18,7 @@ from jobs.estimate.seconds import Part, defaults
 from jobs.pipeline.placement import load_pools
 from jobs.pipeline.spec import grouped
 from manifests.errors import ClusterError
-from manifests.planning.plan import rows_per_shard_of
+from manifests.planning.plan import choose_rows_per_shard
 from stages.steps.base import Step
 
 #: Ray Data's cluster autoscaler (2.60 to 2.63): min interval between requests, and per request max
@@ -72,7 +72,7 @@ class Site:
         fitting = {
             name: (each.pool != pool, each.group.gpus)
             for name, each in self.nodes.items()
-            if each.group.may_be_of(pool, size.label_selector) and each.group.room_for(size)
+            if each.group.can_host(pool, size.label_selector) and each.group.room_for(size)
         }
         return min(fitting, key=fitting.__getitem__)
 
@@ -124,13 +124,13 @@ def site_of(
             ``cluster.bad_prices``: a type of nodes has no price.
     """
     types = pools.nodes or load_pools(POOLS_FILE).nodes
-    groups = [NodeShape.to_come(name, each) for name, each in types.items()]
+    groups = [NodeShape.potential(name, each) for name, each in types.items()]
     if all(step.pool == "cpu" for step in steps) and not all(each.gpus for each in groups):
         groups = [
             each for each in groups if not each.gpus
         ]  # an autoscaler adds no GPU nodes for CPU work
     parts = [pool for pool, _ in grouped(steps, has_gpus=has_gpus(groups))]
-    sizing = size_pools(pools, groups, parts, max(-(-rows // rows_per_shard_of(rows)), 1))
+    sizing = size_pools(pools, groups, parts, max(-(-rows // choose_rows_per_shard(rows)), 1))
     if sizing.problems:
         raise ClusterError("cluster.too_small", " ".join(sizing.problems))
     known = defaults()
@@ -149,7 +149,7 @@ def site_of(
 def _intended_pool(group: NodeShape) -> str:
     """The pool that a type of nodes is intended for, by name, labels or GPUs."""
     for pool in ("large_gpu", "small_gpu", "cpu"):
-        if group.is_named_after(pool):
+        if group.is_named_for(pool):
             return pool
     if not group.gpus:
         return "cpu"
@@ -242,7 +242,7 @@ def _nodes(parts: Sequence[Part], site: Site, actors: Sequence[int]) -> dict[str
         group = site.nodes[name].group
         has = (group.cpus, group.gpus, group.memory_gib)
         nodes[name] = math.ceil(max(w / h for w, h in zip(wanted, has, strict=True) if h) - 1e-6)
-        if group.may_be_of("cpu", site.sizes["cpu"].label_selector):
+        if group.can_host("cpu", site.sizes["cpu"].label_selector):
             cpus -= nodes[name] * group.cpus - wanted[0]
     if cpus > 1e-6:
         home = site.home("cpu")

@@ -24,11 +24,12 @@ from manifests.reading.read import find_files, read_parts
 from manifests.schema import SHARD_SCHEMA
 from manifests.storage.base import scheme_of
 from manifests.storage.row_files import read
+from stages.arrays import BoolMask, UInt8Array
 from stages.cleaner import Cleaner
 from stages.codecs.decode import decode_photo
 from stages.pixels import colour
 from stages.pixels.boxes import bounds_of
-from stages.pixels.masks import Bits, Bytes, distance_outside
+from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from stages.weights.find import weights_of
 
@@ -182,16 +183,16 @@ def evaluate_row(row: Row, recipe: Recipe, views: bool = False) -> Evaluated:
 _cleaner = cache(Cleaner)  # models load once per process
 
 
-def _pixels(data: bytes, recipe: Recipe, uri: str) -> Bytes:
+def _pixels(data: bytes, recipe: Recipe, uri: str) -> UInt8Array:
     decoded = decode_photo(data, recipe.limits.max_megapixels, uri)
     return colour.view(decoded.pixels, decoded.space)
 
 
 def measure(
-    before: Bytes,
-    reference: Bytes,
-    after: Bytes,
-    region: Bits,
+    before: UInt8Array,
+    reference: UInt8Array,
+    after: UInt8Array,
+    region: BoolMask,
     *,
     feather_px: int = 0,
 ) -> Figures:
@@ -227,20 +228,20 @@ def measure(
     )
 
 
-def _psnr(reference: Bytes, after: Bytes, where: Bits) -> float:
+def _psnr(reference: UInt8Array, after: UInt8Array, where: BoolMask) -> float:
     if np.array_equal(reference[where], after[where]):
         return SAME_DB
     return float(peak_signal_noise_ratio(reference[where], after[where], data_range=255))
 
 
-def _edges(pixels: Bytes) -> npt.NDArray[np.float32]:
+def _edges(pixels: UInt8Array) -> npt.NDArray[np.float32]:
     """``(h, w)``: strength of edges, in levels per px."""
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
     across, down = (cv2.Sobel(grey, cv2.CV_32F, *axis, scale=1 / 8) for axis in ((1, 0), (0, 1)))
     return np.asarray(np.hypot(across, down), np.float32)
 
 
-def _view(pixels: Bytes, region: Bits) -> bytes:
+def _view(pixels: UInt8Array, region: BoolMask) -> bytes:
     bounds = bounds_of(region)
     assert bounds is not None
     margin = round(_MARGIN_SHARE * max(bounds.width, bounds.height)) + RING_PX

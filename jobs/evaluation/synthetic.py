@@ -19,11 +19,9 @@ from PIL import Image
 
 from manifests.errors import RowError
 from manifests.storage.row_files import read
+from stages.arrays import Float32Array, UInt8Array
 from stages.codecs.decode import decode_photo
 from stages.pixels import colour
-from stages.pixels.masks import Bytes
-
-Floats = npt.NDArray[np.float32]
 
 #: Min mean difference from the background for a visible object, CIE76.
 VISIBLE_DELTA_E = 10.0
@@ -48,25 +46,27 @@ _MAX_MEGAPIXELS = 100.0
 class Place:
     """Where an object goes: the ``(h, w, 3)`` uint8 picture, the centre (x, y) and the side, px."""
 
-    base: Bytes
+    base: UInt8Array
     centre: tuple[float, float]
     side_px: float
 
 
 #: Draws an object: its colours, ``(h, w, 3)`` float32 of 0 to 255, and its coverage, ``(h, w)``
 #: float32 of 0 to 1, both of the size of the place's picture.
-DrawObject = Callable[[Place, Sequence[Bytes], np.random.Generator], tuple[Floats, Floats]]
+DrawObject = Callable[
+    [Place, Sequence[UInt8Array], np.random.Generator], tuple[Float32Array, Float32Array]
+]
 
 
 def paste(
     place: Place,
     draw: DrawObject,
-    others: Sequence[Bytes],
+    others: Sequence[UInt8Array],
     rng: np.random.Generator,
     *,
     opacity: float = 1.0,
-    within: Bytes | None = None,
-) -> tuple[Bytes, Bytes] | None:
+    within: UInt8Array | None = None,
+) -> tuple[UInt8Array, UInt8Array] | None:
     """Paste a visible object with a slightly soft edge.
 
     Args:
@@ -97,7 +97,7 @@ def paste(
     return None
 
 
-def to_lab(pixels: Bytes) -> Floats:
+def to_lab(pixels: UInt8Array) -> Float32Array:
     """``(h, w, 3)`` uint8 sRGB as float32 Lab, L 0 to 100."""
     return np.asarray(cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
 
@@ -127,8 +127,8 @@ def _axes(side_px: float, rng: np.random.Generator) -> tuple[float, float]:
 
 
 def _object(
-    place: Place, others: Sequence[Bytes], rng: np.random.Generator
-) -> tuple[Floats, Floats]:
+    place: Place, others: Sequence[UInt8Array], rng: np.random.Generator
+) -> tuple[Float32Array, Float32Array]:
     """A piece of another photo."""
     other = others[int(rng.integers(len(others)))]
     zoom = rng.uniform(1.0, 2.0)
@@ -146,7 +146,9 @@ def _object(
     return colours.astype(np.float32), share
 
 
-def _shape(place: Place, _: Sequence[Bytes], rng: np.random.Generator) -> tuple[Floats, Floats]:
+def _shape(
+    place: Place, _: Sequence[UInt8Array], rng: np.random.Generator
+) -> tuple[Float32Array, Float32Array]:
     """An ellipse, a rectangle or a ring, shaded from one side."""
     height, width = place.base.shape[:2]
     shade = np.linspace(-1, 1, width, dtype=np.float32) * rng.uniform(0, 60)
@@ -164,7 +166,9 @@ def _shape(place: Place, _: Sequence[Bytes], rng: np.random.Generator) -> tuple[
     return colours, share
 
 
-def _text(place: Place, _: Sequence[Bytes], rng: np.random.Generator) -> tuple[Floats, Floats]:
+def _text(
+    place: Place, _: Sequence[UInt8Array], rng: np.random.Generator
+) -> tuple[Float32Array, Float32Array]:
     """Two to four letters in one colour."""
     height, width = place.base.shape[:2]
     colours = np.zeros((height, width, 3), np.float32) + rng.uniform(0, 255, 3).astype(np.float32)
@@ -229,17 +233,17 @@ def make_benchmark(folder: Path, photos: Sequence[str]) -> Path:
     return manifest
 
 
-def _read(uri: str) -> Bytes:
+def _read(uri: str) -> UInt8Array:
     decoded = decode_photo(read(uri, "image"), _MAX_MEGAPIXELS, uri)
     return colour.view(decoded.pixels, decoded.space)
 
 
-def _random_place(picture: Bytes, rng: np.random.Generator) -> Place:
+def _random_place(picture: UInt8Array, rng: np.random.Generator) -> Place:
     height, width = picture.shape[:2]
     x, y = rng.uniform(0.2, 0.8, 2) * (width, height)
     side_px = rng.uniform(_MIN_SHARE, _MAX_SHARE) * min(height, width)
     return Place(picture, (float(x), float(y)), float(side_px))
 
 
-def _write(path: Path, pixels: Bytes) -> None:
+def _write(path: Path, pixels: UInt8Array) -> None:
     Image.fromarray(pixels).save(path, compress_level=4)

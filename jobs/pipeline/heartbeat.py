@@ -50,7 +50,7 @@ class Heartbeat:
         self._ok += ok
         self._failed += failed
 
-    def ask_to_stop(self) -> None:
+    def request_stop(self) -> None:
         """Finish the rows in flight, and start no others."""
         self._stop_requested.set()
 
@@ -62,9 +62,9 @@ class Heartbeat:
             # A temporary storage error may pass until the next heartbeat; else it stops the run.
             with suppress(CatalogCleanupError, OSError):
                 if self._stop_requested.is_set() and not is_recorded:
-                    self._record.ask_to_stop()
+                    self._record.request_stop()
                     is_recorded = True
-                elif not is_recorded and self._record.is_asked_to_stop:
+                elif not is_recorded and self._record.stop_requested:
                     self._stop_requested.set()
                     is_recorded = True
                 if time.monotonic() - beat_at >= HEARTBEAT_S:
@@ -109,7 +109,7 @@ def heartbeat(
     def stop(number: int, _: FrameType | None) -> None:
         if heart.is_stopping:
             raise KeyboardInterrupt
-        heart.ask_to_stop()
+        heart.request_stop()
         log(f"{signal.Signals(number).name}: stopping after the photos in flight ...")
 
     before = {number: signal.signal(number, stop) for number in _handled_signals()}

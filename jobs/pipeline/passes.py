@@ -31,7 +31,7 @@ from jobs.pipeline.placement import Choose, explain_start_timeout
 from jobs.pipeline.progress import format_count, meter
 from jobs.pipeline.spec import RunSpec
 from manifests.errors import CatalogCleanupError, RowError, error_from_code
-from manifests.ledger import KEY, NAMED, Tally, reconcile
+from manifests.ledger import KEY, MAX_NAMED_ROWS, Tally, reconcile
 from manifests.schema import CRASHED, LineageRow, lineage_dict, lineage_schema
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def execute(
 def _next_style(style: Style, missing: int, *, progressed: bool) -> Style:
     if missing <= _MAX_ISOLATED_AT_ONCE or (style is not Style.TOGETHER and not progressed):
         return Style.ISOLATED
-    return Style.TOGETHER if missing > NAMED and progressed else Style.ALONE
+    return Style.TOGETHER if missing > MAX_NAMED_ROWS and progressed else Style.ALONE
 
 
 def _work(tally: Tally, style: Style) -> list[clean.WorkUnit]:
@@ -124,7 +124,7 @@ def _narrowed(pools: Mapping[str, PoolSize], style: Style) -> Mapping[str, PoolS
     if style is Style.TOGETHER:
         return pools
     # A row that waits behind one that kills its worker would be lost again.
-    return {name: size.one_at_a_time() for name, size in pools.items()}
+    return {name: size.without_prefetch() for name, size in pools.items()}
 
 
 def _drain(

@@ -43,7 +43,7 @@ def read_pending(spec: RunSpec, shard: int, only: str | None = None) -> Iterator
     stop_check = _StopCheck(spec)
     recipe_hash = spec.recipe.hash  # takes milliseconds: computed once per shard
     for row in rows.to_pylist():
-        if stop_check.is_asked_to_stop():
+        if stop_check.stop_requested():
             return
         yield _photo(spec, shard, row, recipe_hash)
 
@@ -101,10 +101,10 @@ class _StopCheck:
     is_asked: bool = False
     checked_at: float = field(default=-_STOP_CHECK_INTERVAL_S)
 
-    def is_asked_to_stop(self) -> bool:
+    def stop_requested(self) -> bool:
         if not self.is_asked and time.monotonic() - self.checked_at >= _STOP_CHECK_INTERVAL_S:
             with suppress(OSError):  # no answer from storage counts as no request
-                self.is_asked = self.spec.record.is_asked_to_stop
+                self.is_asked = self.spec.record.stop_requested
             self.checked_at = time.monotonic()
         return self.is_asked
 

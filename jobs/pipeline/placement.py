@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.nodes import await_room, node_shapes, taken_cpus
+from cluster.nodes import node_shapes, used_cpus, wait_for_room
 from cluster.pools import Pools, PoolSize
 from cluster.private_ray import StartError
 from cluster.session import ray_session
@@ -83,7 +83,7 @@ def fit_to_cluster(
     if not isinstance(pools, Pools):
         return replace(spec, has_gpus=len(pools) > 1), lambda *_: pools
     spec = replace(spec, has_gpus=has_gpus(node_shapes(pools.nodes)))
-    taken = taken_cpus()
+    taken = used_cpus()
     logged: set[str] = set()
 
     def choose(spec: RunSpec, blocks: int) -> Mapping[str, PoolSize]:
@@ -97,7 +97,7 @@ def fit_to_cluster(
         logged.update(sizing.notes)
         if _missing(sizing.sizes, groups):
             log("Waiting for nodes ...")
-            if not await_room(sizing.sizes, groups, pools.wait_s):
+            if not wait_for_room(sizing.sizes, groups, pools.wait_s):
                 raise _start_timeout(sizing.sizes, groups)
         return sizing.sizes
 

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from manifests.schema import LineageRow, lineage_dict, lineage_row, lineage_schema
+from stages.arrays import UInt8Array
 from stages.models.refiners.prompts import Prompt
 from stages.photo import CropPatch, Patch, Photo, WindowPatch
 from stages.pixels.boxes import Box
-from stages.pixels.masks import Bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +120,9 @@ def _unpack_patch(packed: dict[str, Any]) -> Patch:
     return WindowPatch(crop=crop, seed=seed, window=Box(*window), **images)
 
 
-def _pack_array(array: Bytes) -> dict[str, Any]:
+def _pack_array(array: UInt8Array) -> dict[str, Any]:
     return {"data": array.tobytes(), "shape": list(array.shape)}
 
 
-def _unpack_array(packed: dict[str, Any]) -> Bytes:
+def _unpack_array(packed: dict[str, Any]) -> UInt8Array:
     return np.frombuffer(packed["data"], np.uint8).reshape(packed["shape"])

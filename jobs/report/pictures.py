@@ -17,12 +17,12 @@ from PIL import Image
 from manifests.errors import RowError
 from manifests.schema import LineageRow
 from manifests.storage.row_files import read
+from stages.arrays import BoolMask
 from stages.codecs.decode import decode_photo
 from stages.codecs.picture import Decoded
 from stages.photo import Photo
 from stages.pixels import colour
 from stages.pixels.boxes import Box
-from stages.pixels.masks import Bits
 from stages.pixels.resize import working_size
 from stages.recipe import Recipe
 from stages.steps.decode import decode
@@ -116,7 +116,7 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
     return result
 
 
-def outline(region: Bits) -> str:
+def outline(region: BoolMask) -> str:
     """The outline of an ``(h, w)`` bool mask as an SVG path, px, holes included."""
     parts, _ = cv2.findContours(region.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     tolerance = max(region.shape) / _PRECISION
@@ -127,7 +127,7 @@ def outline(region: Bits) -> str:
 
 def _source(
     row: Mapping[str, Any], recipe: Recipe, result: Pictures
-) -> tuple[Decoded | None, Bits | None]:
+) -> tuple[Decoded | None, BoolMask | None]:
     """The photo and its filled region, as far as they can be read."""
     photo = Photo(LineageRow(row["id"], image_uri=row["image_uri"], mask_uri=row["mask_uri"]))
     photo.lineage.marks = row["marks"]

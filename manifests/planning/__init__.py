@@ -1,1 +1,1 @@
-"""From a manifest to shards: rows checked, marks normalised, duplicates found."""
+"""Splits a manifest into shards: checks rows, normalizes marks, finds duplicate ids."""

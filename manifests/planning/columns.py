@@ -1,4 +1,4 @@
-"""The manifest's own columns: one type and one name for each, whatever its files say."""
+"""Determines the type and the name of each of a manifest's other columns."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import fields
 import pyarrow as pa
 
 from manifests.errors import ManifestError
-from manifests.reading.formats import NAMED_LINES
+from manifests.reading.formats import MAX_NAMED_LINES
 from manifests.schema import MANIFEST_COLUMNS, SHAPE_COLUMNS, LineageRow
 from manifests.storage.place import Place
 
-#: What readers of the lineage make columns of: the folders that its files lie in.
+#: Hive partitions of the lineage, which its readers see as columns.
 _PARTITIONS = ("recipe", "shard")
 
 
 def own_columns(schema: pa.Schema) -> pa.Schema:
-    """All but the columns that we use."""
+    """The schema without the columns that this program uses."""
     return pa.schema([f for f in schema if f.name not in (*MANIFEST_COLUMNS, *SHAPE_COLUMNS)])
 
 
 def merge_parts(place: Place, schema: pa.Schema, more: pa.Schema) -> pa.Schema:
-    """The columns of two parts of a file.
+    """Merge the schemas of two parts of a file.
 
     Raises:
         ManifestError: ``manifest.unreadable``: a column changes its type.
@@ -36,46 +36,45 @@ def merge_parts(place: Place, schema: pa.Schema, more: pa.Schema) -> pa.Schema:
 
 
 def merge_files(schemas: Iterable[tuple[Place, pa.Schema]]) -> pa.Schema:
-    """The columns of all files, each of a type that holds those of all.
+    """Merge the schemas of all files; each column gets a type that fits all of them.
 
-    Numbers become wide enough for all; what is text in one file, as it always is in CSV, is text in
-    all.
+    Numbers are widened. A column that is text in one file, as always in CSV, is text in all.
 
     Raises:
-        ManifestError: ``manifest.unreadable``: a column's types do not go together.
+        ManifestError: ``manifest.unreadable``: a column's types are incompatible.
     """
-    found: dict[str, list[tuple[pa.DataType, Place]]] = {}
+    types: dict[str, list[tuple[pa.DataType, Place]]] = {}
     for place, schema in schemas:
         for field in schema:
-            kinds = found.setdefault(field.name, [])
+            kinds = types.setdefault(field.name, [])
             if all(kind != field.type for kind, _ in kinds):
                 kinds.append((field.type, place))
-    return pa.schema([(name, _common(name, kinds)) for name, kinds in found.items()])
+    return pa.schema([(name, _common(name, kinds)) for name, kinds in types.items()])
 
 
 def _common(name: str, kinds: list[tuple[pa.DataType, Place]]) -> pa.DataType:
     try:
         common = pa.string()
         if not any(pa.types.is_string(kind) for kind, _ in kinds):
-            each = [pa.schema([(name, kind)]) for kind, _ in kinds]
-            common = pa.unify_schemas(each, promote_options="permissive").field(0).type
+            schemas = [pa.schema([(name, kind)]) for kind, _ in kinds]
+            common = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
         for kind, _ in kinds:
             pa.nulls(0, kind).cast(common)
     except pa.ArrowException:
-        found = ", ".join(f"{kind} in {place.name}" for kind, place in kinds[:NAMED_LINES])
+        listed = ", ".join(f"{kind} in {place.name}" for kind, place in kinds[:MAX_NAMED_LINES])
         raise ManifestError(
             "manifest.unreadable",
-            f"Column {name} has types that do not fit together: {found}. Write it with one type, "
+            f"Column {name} has incompatible types: {listed}. Write it with one type, "
             "or as text, in all files.",
         ) from None
     return common
 
 
 def names_in_lineage(names: Iterable[str]) -> dict[str, str]:
-    """The manifest's own columns -> their names in shards and lineage.
+    """Map the manifest's other columns to their names in shards and lineage.
 
-    ``manifest_<name>`` where the lineage has a column, or a folder that is read as one, of that
-    name; databases take upper and lower case for the same.
+    A name becomes ``manifest_<name>`` if the lineage has a column or partition of that name,
+    ignoring case as databases do.
     """
     taken = {f.name for f in fields(LineageRow)}.union(_PARTITIONS)
     chosen = {name: name for name in names}

@@ -1,9 +1,9 @@
-"""All that marks one photo: mask files, boxes, polygons and run lengths.
+"""Normalizes the marks of photos: mask files, boxes, polygons and run lengths.
 
-A row with one mask file needs no more than its URI. Whatever else a manifest has, as JSON text in
-CSV and as lists in JSON Lines and Parquet, becomes one JSON object, the column ``marks`` of shards
-and lineage. Planning only sees to it that it is JSON; what the shapes say is looked at when they
-are drawn, by ``stages/pixels/shapes.py``.
+A row with one mask file needs only its URI. All other marks, which are JSON text in CSV and lists
+in JSON Lines and Parquet, become one JSON object in the column ``marks`` of shards and lineage.
+Planning only checks that they are JSON; ``stages/pixels/shapes.py`` validates the shapes when it
+draws them.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ import pyarrow.compute as pc
 from manifests.errors import RowError
 from manifests.schema import SHAPE_COLUMNS
 
-#: A mask cell of this form is JSON, of which a list of paths can be used; ``[1].png`` is a path.
+#: A mask cell of this form is parsed as JSON, which must be a list of paths; ``[1].png`` is a path.
 _JSON = r"^\s*(?:\[[\s\S]*\]|\{[\s\S]*\})\s*$"
 
-#: What :meth:`Marks.pack` makes of marks of which all lists are empty.
-NOTHING_MARKED = r'^\{("[a-z]+":\[\],?)+\}$'
+#: Matches the result of :meth:`Marks.pack` if all lists are empty.
+EMPTY_MARKS = r'^\{("[a-z]+":\[\],?)+\}$'
 
-#: Half a pair of surrogates, which JSON can hold and UTF-8 cannot.
+#: A lone surrogate, which JSON can contain but UTF-8 cannot.
 _LONE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """All that marks one photo; what is marked is united.
+    """All marks of one photo; the union of them is removed.
 
     Attributes:
         files: URIs of its mask files.
-        shapes: ``boxes``, ``polygons`` and ``rle``, as the manifest has them; only what it has.
+        shapes: ``boxes``, ``polygons`` and ``rle`` as in the manifest; absent ones are left out.
     """
 
     files: list[str]
@@ -56,15 +56,16 @@ class Marks:
 
     @classmethod
     def unpack(cls, mask_uri: str, marks: str | None) -> Marks:
-        """Read what :meth:`pack` made."""
+        """Parse the result of :meth:`pack`."""
         shapes = json.loads(marks) if marks else {}
         more = shapes.pop("masks", [])
         return cls([mask_uri, *more] if mask_uri else more, shapes)
 
     def pack(self) -> tuple[str, str | None]:
-        """The first file (empty if there is none), and the rest as JSON; None if there is no rest.
+        """Serialize to the first file's URI and the rest as JSON.
 
-        Without files and shapes, which is an empty mask, the rest says so.
+        The URI is empty if there is no file; the rest is None if there is only one. Marks without
+        files and shapes, an empty mask, have an empty list of masks as their rest.
 
         Raises:
             ValueError: a number is infinite.
@@ -78,12 +79,12 @@ class Marks:
 
 @dataclass(frozen=True, slots=True)
 class NormalizedMarks:
-    """What marks the rows of a table.
+    """The normalized marks of a table's rows.
 
     Attributes:
-        mask_uri: of the first mask file; null where there is none.
-        marks: the rest, as JSON; null where there is none.
-        problems: why a row's cells cannot be used, with the remedy; null where they can.
+        mask_uri: URI of the first mask file; null if there is none.
+        marks: the other marks, as JSON; null if there are none.
+        problems: why a row's cells are invalid, with the remedy; null if they are valid.
     """
 
     mask_uri: pa.Array
@@ -92,13 +93,13 @@ class NormalizedMarks:
 
 
 def normalize_marks(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -> NormalizedMarks:
-    """Combine what marks each row into one form.
+    """Normalize the marks of each row.
 
-    Rows with one mask file and nothing else, most of all manifests, are not looked at one by one.
+    Rows with only one mask file, the common case, are processed as whole columns.
 
     Args:
-        table: has ``mask`` and perhaps :data:`SHAPE_COLUMNS`, all text.
-        absolute: makes URIs of paths, nulls kept.
+        table: has ``mask`` and optionally :data:`SHAPE_COLUMNS`, all text.
+        absolute: converts paths to URIs, and keeps nulls.
     """
     masks = table["mask"].combine_chunks()
     names = [name for name in SHAPE_COLUMNS if name in table.column_names]
@@ -110,7 +111,7 @@ def normalize_marks(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -
     if not rows:
         return NormalizedMarks(absolute(masks), marks, none)
     problems: list[str | None] = []
-    found: list[Marks | None] = []
+    parsed: list[Marks | None] = []
     packed: list[str | None] = []
     for cells in table.select(["mask", *names]).take(rows).to_pylist():
         try:
@@ -118,14 +119,14 @@ def normalize_marks(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -
             text, problem = read.pack()[1] if read else None, None
         except (ValueError, RecursionError) as error:
             read, text, problem = None, None, str(RowError("mask.bad_shape", f"{error}."))
-        found.append(read)
+        parsed.append(read)
         packed.append(text)
         problems.append(problem)
-    firsts = [each.files[0] if each and each.files else None for each in found]
+    firsts = [each.files[0] if each and each.files else None for each in parsed]
     uris = absolute(pc.replace_with_mask(masks, special, pa.array(firsts, pa.string())))
-    further = [path for each in found if each for path in each.files[1:]]
+    further = [path for each in parsed if each for path in each.files[1:]]
     more = iter(absolute(pa.array(further, pa.string())).to_pylist())
-    for number, each in enumerate(found):
+    for number, each in enumerate(parsed):
         if each and len(each.files) > 1:
             files = [each.files[0], *islice(more, len(each.files) - 1)]
             packed[number] = Marks(files, each.shapes).pack()[1]
@@ -135,9 +136,9 @@ def normalize_marks(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Cells as text: JSON where they are lists, objects or numbers, null where they are empty.
+    """Convert cells to text: lists, objects and numbers to JSON, empty cells to null.
 
-    Large text, since the shapes of a whole manifest may have more than 2 GB.
+    The type is large_string, since the shapes of a manifest can exceed 2 GB.
     """
     kind = column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
@@ -148,7 +149,7 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _cell_as_json(cell: Any) -> str:
-    """A cell as JSON text; pycocotools has the counts of an RLE as bytes, databases decimals."""
+    """Convert a cell to JSON; pycocotools stores RLE counts as bytes, databases store decimals."""
     return json.dumps(cell, default=_for_json)
 
 
@@ -161,11 +162,10 @@ def _for_json(value: Any) -> Any:
 
 
 def _read_row(cells: dict[str, str | None]) -> Marks | None:
-    """The marks of one row, its paths as they are; None if all cells are empty.
+    """Read the marks of one row, with unchanged paths; None if all cells are empty.
 
     Raises:
-        ValueError: a cell is not JSON, as which NaN does not count, or the list of masks is none
-            of paths.
+        ValueError: a cell is not JSON (or contains NaN), or ``mask`` is not a list of paths.
     """
     mask = cells.pop("mask")
     values = {name: _from_json(name, text) for name, text in cells.items() if text}
@@ -176,7 +176,7 @@ def _read_row(cells: dict[str, str | None]) -> Marks | None:
         return Marks([mask], shapes)
     files = _from_json("mask", mask)
     if not isinstance(files, list) or not all(map(_is_path, files)):
-        raise ValueError("The cell mask lists something else than paths")
+        raise ValueError("The cell mask is not a list of paths")
     return Marks(files, shapes)
 
 
@@ -192,4 +192,4 @@ def _from_json(name: str, text: str) -> Any:
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")

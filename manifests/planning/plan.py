@@ -1,13 +1,13 @@
-"""Split a manifest into shards: checked, with absolute URIs, stored beside the results.
+"""Splits a manifest into shards of checked rows, stored in the output folder.
 
-``<output>/manifest/<key>/shard=NNNNN.parquet`` hold the rows (see :data:`SHARD_SCHEMA`), and
-``<output>/manifest/plan.json``, written last, says that they are complete. Later runs on the same
-output use the same shards, which is what makes them resumable one by one. The key is made of the
-manifest's contents and the size of the shards, so plannings with one key write the same files, and
-what a killed one has left is never mixed with the shards of another.
+``<output>/manifest/<key>/shard=NNNNN.parquet`` contain the rows (see :data:`SHARD_SCHEMA`).
+``<output>/manifest/plan.json``, written last, marks them as complete. Later runs on the same output
+use the same shards, so each shard can be resumed. The key is derived from the manifest's content
+and the shard size. So plans with the same key write the same files, and leftovers of a killed plan
+never mix with another's shards.
 
-The manifest is read twice, part by part: once for the ids, the types of columns and mistakes that
-forbid to begin, once to write the shards.
+The manifest is read twice, in parts: once for ids, column types and fatal errors, once to write the
+shards.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from manifests.errors import ManifestError, OutputError
 from manifests.planning.columns import merge_files, merge_parts, names_in_lineage, own_columns
 from manifests.planning.duplicates import REPEATED, IdHashes
 from manifests.planning.rows import RejectedRows, check_rows, without_repeats
-from manifests.reading.formats import NAMED_LINES
+from manifests.reading.formats import MAX_NAMED_LINES
 from manifests.reading.read import (
     ManifestFile,
     find_files,
@@ -42,32 +42,33 @@ from manifests.storage.place import Place
 
 #: A shard is the unit of scheduling, of resuming and of lineage files. Small manifests get small
 #: shards, to keep all actors busy; large ones get large shards, to keep files few.
-_SHARDS_AIMED_AT = 1024
+_TARGET_SHARDS = 1024
 _ROWS_PER_SHARD = (8, 1000)
 _MIN_SHARDS = 8
 
-#: A shard is read as a whole by those who work on it; one with many shapes gets fewer rows.
+#: Max size of a shard, which is read as a whole; with many shapes it has fewer rows.
 _SHARD_BYTES = 64 << 20
 
-#: Storing a small file is mostly waiting, in S3.
-_WRITERS = 16
+#: Writing small files to S3 is bound by latency.
+_WRITER_THREADS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done, without the rows themselves.
+    """The plan of a run: its shards and counts, without the rows themselves.
 
     Attributes:
         output: absolute path or URI of the results' folder.
-        manifest: as the user named it.
-        fingerprint: of the manifest's files' contents.
-        stamp: of their sizes and times of change: while it stays, nobody need read them again.
-        rows: ids planned, each in exactly one shard.
-        rows_per_shard: at most.
-        shards: how many there are, numbered from 0.
-        rejected: error code -> ids that were found unusable, told before any work starts.
+        manifest: path, URI or pattern, as the user entered it.
+        fingerprint: hash of the manifest's files.
+        stamp: hash of their sizes and modification times; while it is unchanged, the files need
+            not be read.
+        rows: number of planned ids, each in exactly one shard.
+        rows_per_shard: max rows in a shard.
+        shards: number of shards, numbered from 0.
+        rejected: error code -> number of rejected ids, reported before any work starts.
         notes: sentences about rejected rows, rows that mark nothing, and renamed columns.
-        only: shard -> ids, where just a part of the rows is meant; None: all of them.
+        only: shard -> ids, to select a part of the rows; None: all of them.
     """
 
     output: str
@@ -82,7 +83,7 @@ class Plan:
     only: Mapping[int, Sequence[str]] | None = None
 
     def read_shard(self, number: int, columns: list[str] | None = None) -> pa.Table:
-        """The rows of a shard that are meant; ``columns``, if given, contain ``id``."""
+        """Read the selected rows of a shard; ``columns``, unless None, must contain ``id``."""
         rows = self.shard(number).read_table(columns)
         if self.only is None:
             return rows
@@ -90,21 +91,21 @@ class Plan:
         return rows.filter(pc.is_in(rows["id"].cast(pa.string()), value_set=wanted))
 
     def shard(self, number: int) -> Place:
-        """Where the rows of a shard are stored."""
+        """The file with the rows of a shard."""
         folder = f"{self.fingerprint}-{self.rows_per_shard}"
         return _folder(self.output) / folder / f"{shard_name(number)}.parquet"
 
 
 def shard_name(number: int) -> str:
-    """``shard=00042``: also the lineage's folder, read as a partition by DuckDB and pandas."""
+    """A name such as ``shard=00042``; the lineage's folders use it as a Hive partition, too."""
     return f"shard={number:05d}"
 
 
 def destination(output: str) -> Place:
-    """Where results go, given a local path, ``file://`` or ``s3://`` URI.
+    """Resolve an output folder from a local path, ``file://`` or ``s3://`` URI.
 
     Raises:
-        OutputError: ``output.not_writable`` if it is none of these, or a file.
+        OutputError: ``output.not_writable``: it is none of these, or it is a file.
     """
     try:
         place = Place.of(output)
@@ -119,16 +120,16 @@ def destination(output: str) -> Place:
 def make_plan(
     manifest: str, output: str, *, rows_per_shard: int | None = None, strict: bool = False
 ) -> Plan:
-    """Plan a manifest, or find the plan that an earlier run on the same output made.
+    """Plan a manifest, or load the plan of an earlier run on the same output.
 
-    Rows with an unusable id or cell are planned as failed, unless ``strict``. Memory stays bounded
-    but for some 40 bytes a row.
+    Rows with an invalid id or cell are planned as failed, unless ``strict``. Memory is bounded,
+    except for some 40 bytes per row.
 
     Args:
         manifest: path or URI of a file, folder or pattern.
         output: absolute path or URI of the results' folder.
-        rows_per_shard: None chooses by the number of rows.
-        strict: refuse the manifest if any row is unusable; it is read once more to know.
+        rows_per_shard: max rows in a shard; None chooses by the number of rows.
+        strict: reject the manifest if any row is invalid, which requires reading it once more.
 
     Raises:
         ManifestError: see :func:`read_parts`, and ``manifest.missing_id``, ``manifest.empty``,
@@ -140,7 +141,7 @@ def make_plan(
     now = stamp(files)
     earlier = load_plan(output)
     if earlier:
-        # A manifest that was copied has another stamp, and is still the same.
+        # A copy of the manifest has another stamp but the same content.
         if earlier.stamp != now and earlier.fingerprint != fingerprint(files):
             raise OutputError(
                 "output.other_run",
@@ -156,29 +157,29 @@ def make_plan(
         fingerprint(files),
         now,
         rows=scan.rows,
-        rows_per_shard=rows_per_shard or rows_per_shard_of(scan.rows),
+        rows_per_shard=rows_per_shard or choose_rows_per_shard(scan.rows),
         shards=0,
     )
     if strict:
-        told = RejectedRows()
-        deque(_checked(files, scan, told), maxlen=0)
-        _refuse_if_strict(_with_told(plan, scan, told), strict=strict)
-    told = RejectedRows()
-    shards = _write_shards(plan, _checked(files, scan, told))
+        rejected = RejectedRows()
+        deque(_checked(files, scan, rejected), maxlen=0)
+        _refuse_if_strict(_with_notes(plan, scan, rejected), strict=strict)
+    rejected = RejectedRows()
+    shards = _write_shards(plan, _checked(files, scan, rejected))
     if stamp(files) != now:
         raise ManifestError("manifest.changed", f"{manifest} changed while it was planned.")
-    plan = replace(_with_told(plan, scan, told), shards=shards)
+    plan = replace(_with_notes(plan, scan, rejected), shards=shards)
     _marker(output).write(json.dumps(asdict(plan), indent=2).encode())
     return plan
 
 
-def _with_told(plan: Plan, scan: _Scan, told: RejectedRows) -> Plan:
+def _with_notes(plan: Plan, scan: _Scan, rejected: RejectedRows) -> Plan:
     renamed = [
         f"The manifest's column {old} is called {new} in the lineage."
         for old, new in names_in_lineage(scan.extra.names).items()
         if old != new
     ]
-    return replace(plan, rejected=dict(told.ids), notes=renamed + told.notes())
+    return replace(plan, rejected=dict(rejected.ids), notes=renamed + rejected.notes())
 
 
 def _refuse_if_strict(plan: Plan, *, strict: bool) -> None:
@@ -187,10 +188,10 @@ def _refuse_if_strict(plan: Plan, *, strict: bool) -> None:
 
 
 def load_plan(output: str) -> Plan | None:
-    """The plan stored at an output, if there is a complete one.
+    """Load the plan stored in an output folder; None if there is no complete one.
 
     Raises:
-        OutputError: ``output.other_run`` if it cannot be read.
+        OutputError: ``output.other_run``: it cannot be read.
     """
     marker = _marker(output)
     try:
@@ -204,26 +205,26 @@ def load_plan(output: str) -> Plan | None:
 
 
 def parse_shards(text: str, plan: Plan) -> list[int]:
-    """Read which shards of a plan are meant.
+    """Parse a selection of a plan's shards.
 
     Args:
-        text: numbers and ranges, such as ``0-99,150``; both ends of a range are meant.
-        plan: that they are of.
+        text: numbers and ranges, such as ``0-99,150``; ranges include both ends.
+        plan: the plan that has the shards.
 
     Returns:
-        Their numbers, ascending, each once.
+        Their numbers, ascending and unique.
 
     Raises:
-        OutputError: ``output.no_such_shard``: one is not there, or the text is something else.
+        OutputError: ``output.no_such_shard``: there is no such shard, or the text is invalid.
     """
     chosen: set[int] = set()
     for part in text.split(","):
-        found = re.fullmatch(r"\s*(\d{1,9})(?:\s*-\s*(\d{1,9}))?\s*", part, re.ASCII)
-        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        match = re.fullmatch(r"\s*(\d{1,9})(?:\s*-\s*(\d{1,9}))?\s*", part, re.ASCII)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not first <= last < plan.shards:
             raise OutputError(
                 "output.no_such_shard",
-                f"{part.strip()!r} is no shard of {plan.output}, which has {plan.shards}.",
+                f"{part.strip()!r} is not a shard of {plan.output}, which has {plan.shards}.",
             )
         chosen.update(range(first, last + 1))
     return sorted(chosen)
@@ -237,20 +238,20 @@ def _marker(output: str) -> Place:
     return _folder(output) / "plan.json"
 
 
-def rows_per_shard_of(rows: int) -> int:
-    """How many rows a shard gets at most, of a manifest with so many."""
-    least, most = _ROWS_PER_SHARD
-    return min(max(rows // _SHARDS_AIMED_AT, least), most, -(-rows // _MIN_SHARDS))
+def choose_rows_per_shard(rows: int) -> int:
+    """Choose the max rows in a shard, by the manifest's number of rows."""
+    min_rows, max_rows = _ROWS_PER_SHARD
+    return min(max(rows // _TARGET_SHARDS, min_rows), max_rows, -(-rows // _MIN_SHARDS))
 
 
 @dataclass(frozen=True, slots=True)
 class _Scan:
-    """What must be known of all rows before the first can be planned.
+    """The results of the first pass over a manifest.
 
     Attributes:
-        extra: the manifest's other columns, of types that hold those of all files.
-        kinds: what each row's id is, see :mod:`manifests.planning.duplicates`.
-        rows: different ids.
+        extra: the merged schema of the manifest's other columns.
+        kinds: the kind of each row's id, see :mod:`manifests.planning.duplicates`.
+        rows: number of different ids.
     """
 
     extra: pa.Schema
@@ -269,7 +270,7 @@ def _scan(files: list[ManifestFile], manifest: str) -> _Scan:
 
 
 def _scan_file(place: ManifestFile, hashes: IdHashes) -> pa.Schema:
-    """Take in the ids of a file; returns its other columns."""
+    """Add the ids of a file to the hashes; return the schema of its other columns."""
     schema = pa.schema([])
     missing = 0
     lines: list[int] = []
@@ -279,7 +280,7 @@ def _scan_file(place: ManifestFile, hashes: IdHashes) -> pa.Schema:
         if ids.null_count:
             rows = pc.indices_nonzero(pc.is_null(ids)).to_pylist()
             missing += len(rows)
-            named = rows[: NAMED_LINES - len(lines)]
+            named = rows[: MAX_NAMED_LINES - len(lines)]
             lines += part.lines(named) if named else []
         elif not missing:
             hashes.add(ids)
@@ -291,8 +292,8 @@ def _scan_file(place: ManifestFile, hashes: IdHashes) -> pa.Schema:
     return schema
 
 
-def _checked(files: list[ManifestFile], scan: _Scan, told: RejectedRows) -> Iterator[pa.Table]:
-    """The rows of shards, each id once, part by part."""
+def _checked(files: list[ManifestFile], scan: _Scan, rejected: RejectedRows) -> Iterator[pa.Table]:
+    """Yield the checked rows of each part, each id once."""
     row = 0
     for place in files:
         for part in read_parts(place):
@@ -309,19 +310,19 @@ def _checked(files: list[ManifestFile], scan: _Scan, told: RejectedRows) -> Iter
                 checked = check_rows(part.table, place.base, scan.extra, kinds)
             except (pa.ArrowException, ValueError) as error:
                 raise ManifestError("manifest.unreadable", f"{place.uri}: {error}.") from None
-            told.add(place, part, checked)
+            rejected.add(place, part, checked)
             kept = without_repeats(checked, kinds)
-            told.count(kept)
+            rejected.count(kept)
             yield kept
 
 
 def _write_shards(plan: Plan, tables: Iterable[pa.Table]) -> int:
-    """Store the rows, and return how many shards they have become."""
+    """Write the rows as shards; return the number of shards."""
     waiting: deque[Future[None]] = deque()
     count = 0
-    with ThreadPoolExecutor(_WRITERS) as pool:
+    with ThreadPoolExecutor(_WRITER_THREADS) as pool:
         for rows in _cut(tables, plan.rows_per_shard):
-            if len(waiting) == 2 * _WRITERS:
+            if len(waiting) == 2 * _WRITER_THREADS:
                 waiting.popleft().result()
             waiting.append(pool.submit(plan.shard(count).write_table, rows))
             count += 1
@@ -331,7 +332,7 @@ def _write_shards(plan: Plan, tables: Iterable[pa.Table]) -> int:
 
 
 def _cut(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
-    """Tables of ``size`` rows, or of fewer if these have :data:`_SHARD_BYTES`."""
+    """Regroup rows into tables of ``size`` rows, or fewer if they reach :data:`_SHARD_BYTES`."""
     pieces: list[pa.Table] = []
     rows = volume = 0
     for table in tables:

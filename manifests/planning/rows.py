@@ -1,10 +1,11 @@
-"""Check the rows of a manifest, and make rows of shards of them."""
+"""Checks the rows of a manifest, and converts them to rows of shards."""
 
 from __future__ import annotations
 
 import posixpath
 from collections import Counter
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -14,25 +15,25 @@ import pyarrow.compute as pc
 from manifests.errors import RowError
 from manifests.planning.columns import names_in_lineage
 from manifests.planning.duplicates import REPEATED, UNIQUE
-from manifests.planning.marks import NOTHING_MARKED, normalize_marks
-from manifests.reading.formats import NAMED_LINES, Part
+from manifests.planning.marks import EMPTY_MARKS, normalize_marks
+from manifests.reading.formats import MAX_NAMED_LINES, Part
 from manifests.reading.read import name_lines
 from manifests.schema import SHARD_SCHEMA
 from manifests.storage.place import Place
 
-#: With the longest suffix, the name of a file may have 255 bytes on common file systems.
+#: Leaves room for the suffix: file names are limited to 255 bytes on common file systems.
 _MAX_ID_BYTES = 200
 
-#: So many rows' shapes are in memory as Python objects at a time.
-_ROWS_AT_A_TIME = 10_000
+#: Max number of rows whose shapes are in memory as Python objects at a time.
+_ROWS_PER_BATCH = 10_000
 
-#: So many sentences about unusable rows are kept; a manifest may have many files.
-_MOST_NOTES = 100
+#: Max number of notes about rejected rows; a manifest can have many files.
+_MAX_NOTES = 100
 
 
 @dataclass(slots=True)
-class _Found:
-    """Rows of one file that are unusable for one reason."""
+class _Rejection:
+    """Rows of one file that were rejected for one reason."""
 
     count: int = 0
     lines: list[int] = field(default_factory=list)
@@ -41,51 +42,51 @@ class _Found:
 
 @dataclass(slots=True)
 class RejectedRows:
-    """What is told about the rows that cannot be used, or mark nothing.
+    """Collects the rows that were rejected, and those that mark nothing.
 
     Attributes:
-        ids: error code -> ids that have it.
-        empty: ids of which the manifest itself says that nothing is marked.
+        ids: error code -> number of ids that have it.
+        empty: number of ids that explicitly mark nothing.
     """
 
     ids: Counter[str] = field(default_factory=Counter)
     empty: int = 0
-    _found: dict[tuple[str, str], tuple[Place, _Found]] = field(default_factory=dict)
+    _rejections: dict[tuple[str, str], tuple[Place, _Rejection]] = field(default_factory=dict)
     _not_named: int = 0
 
     def add(self, place: Place, part: Part, checked: pa.Table) -> None:
-        """Take in the rows of a part; ``checked`` is what :func:`check_rows` made of it."""
+        """Add the rejected rows of a part; ``checked`` is the result of :func:`check_rows`."""
         codes = checked["error_code"].combine_chunks()
         if codes.null_count == len(codes):
             return
         for code in pc.unique(codes.drop_null()).to_pylist():
             rows = pc.indices_nonzero(pc.equal(codes, code)).to_numpy()
             key = (place.uri, code)
-            if key not in self._found and len(self._found) == _MOST_NOTES:
+            if key not in self._rejections and len(self._rejections) == _MAX_NOTES:
                 self._not_named += len(rows)
                 continue
-            _, found = self._found.setdefault(key, (place, _Found()))
-            if not found.count:
-                found.example = checked["id"][int(rows[0])].as_py()[:40]
-            named = rows[: NAMED_LINES - len(found.lines)].tolist()
-            found.lines += part.lines(named) if named else []
-            found.count += len(rows)
+            _, rejection = self._rejections.setdefault(key, (place, _Rejection()))
+            if not rejection.count:
+                rejection.example = checked["id"][int(rows[0])].as_py()[:40]
+            named = rows[: MAX_NAMED_LINES - len(rejection.lines)].tolist()
+            rejection.lines += part.lines(named) if named else []
+            rejection.count += len(rows)
 
     def count(self, rows: pa.Table) -> None:
-        """Take in the rows of shards, each id once."""
+        """Count rows of shards, in which each id occurs once."""
         self.ids.update(rows["error_code"].drop_null().to_pylist())
         if rows["marks"].null_count < len(rows):
-            is_empty = pc.match_substring_regex(rows["marks"], NOTHING_MARKED)
+            is_empty = pc.match_substring_regex(rows["marks"], EMPTY_MARKS)
             no_mask = pc.equal(rows["mask_uri"], "")
             is_usable = pc.is_null(rows["error_code"])
             self.empty += pc.sum(pc.and_(pc.and_(is_empty, no_mask), is_usable)).as_py() or 0
 
     def notes(self) -> list[str]:
-        """One sentence for each file and code, naming lines; and one for all that mark nothing."""
-        notes = [
-            f"{uri}, {name_lines(place, found.lines, found.count)}: {code} (id {found.example!r})."
-            for (uri, code), (place, found) in sorted(self._found.items(), key=lambda each: each[0])
-        ]
+        """Format a sentence per file and code, naming lines, and one for rows that mark nothing."""
+        notes = []
+        for (uri, code), (place, rejection) in sorted(self._rejections.items(), key=itemgetter(0)):
+            lines = name_lines(place, rejection.lines, rejection.count)
+            notes.append(f"{uri}, {lines}: {code} (id {rejection.example!r}).")
         if self._not_named:
             notes.append(f"{self._not_named} more rows, of further files, cannot be used.")
         if self.empty:
@@ -98,23 +99,23 @@ class RejectedRows:
 def check_rows(
     table: pa.Table, base: Place, extra: pa.Schema, kinds: npt.NDArray[np.uint8]
 ) -> pa.Table:
-    """Make rows of a shard of a manifest's, with absolute URIs and, where unusable, an error.
+    """Convert rows of a manifest to rows of a shard, with absolute URIs and errors.
 
     Args:
-        table: as :func:`manifests.reading.read.read_parts` gives it.
+        table: a part from :func:`manifests.reading.read.read_parts`.
         base: the folder that paths are relative to.
-        extra: the manifest's other columns, as in all its files together.
-        kinds: what each row's id is, see :mod:`manifests.planning.duplicates`.
+        extra: the merged schema of the manifest's other columns.
+        kinds: the kind of each row's id, see :mod:`manifests.planning.duplicates`.
 
     Returns:
         The same rows in the same order: :data:`SHARD_SCHEMA` and the other columns.
 
     Raises:
-        ValueError: a value does not fit the type that its column has in all files together.
+        ValueError: a value does not fit the merged type of its column.
     """
-    starts = range(0, max(table.num_rows, 1), _ROWS_AT_A_TIME)  # the last part may be empty
+    starts = range(0, max(table.num_rows, 1), _ROWS_PER_BATCH)  # the last part may be empty
     normalized = [
-        normalize_marks(table.slice(at, _ROWS_AT_A_TIME), lambda paths: _absolute_uris(paths, base))
+        normalize_marks(table.slice(at, _ROWS_PER_BATCH), lambda paths: _absolute_uris(paths, base))
         for at in starts
     ]
     ids, images = table["id"].combine_chunks(), table["image"].combine_chunks()
@@ -146,9 +147,9 @@ def shard_schema(extra: pa.Schema) -> pa.Schema:
 
 
 def without_repeats(rows: pa.Table, kinds: npt.NDArray[np.uint8]) -> pa.Table:
-    """The rows less those whose id was there before."""
-    further = kinds == REPEATED
-    return rows.filter(pa.array(~further)) if further.any() else rows
+    """The rows without those whose id occurred before."""
+    repeated = kinds == REPEATED
+    return rows.filter(pa.array(~repeated)) if repeated.any() else rows
 
 
 def _column(table: pa.Table, field: pa.Field) -> pa.Array | pa.ChunkedArray:
@@ -164,13 +165,13 @@ def _column(table: pa.Table, field: pa.Field) -> pa.Array | pa.ChunkedArray:
 def _absolute_uris(paths: pa.Array, base: Place) -> pa.Array:
     relative = pc.invert(pc.match_substring_regex(paths, r"^([A-Za-z][A-Za-z0-9+.-]*://|/)"))
     joined = pc.binary_join_element_wise(base.uri, paths, "/")
-    made = pc.if_else(relative, joined, paths)
-    dotted = pc.and_(relative, pc.match_substring_regex(made, r"(^|/)\.\.?(/|$)"))
-    return _resolve_dots(made, dotted) if pc.any(dotted).as_py() else made
+    uris = pc.if_else(relative, joined, paths)
+    dotted = pc.and_(relative, pc.match_substring_regex(uris, r"(^|/)\.\.?(/|$)"))
+    return _resolve_dots(uris, dotted) if pc.any(dotted).as_py() else uris
 
 
 def _resolve_dots(uris: pa.Array, which: pa.Array) -> pa.Array:
-    """Resolve ``.`` and ``..``, which object stores would take literally; never above the root."""
+    """Resolve ``.`` and ``..``, which object stores take literally; never above the root."""
     replaced = []
     for uri in uris.filter(which).to_pylist():
         scheme, separator, path = uri.rpartition("://")
@@ -179,13 +180,13 @@ def _resolve_dots(uris: pa.Array, which: pa.Array) -> pa.Array:
     return pc.replace_with_mask(uris, which, pa.array(replaced, pa.string()))
 
 
-#: Turns the direction of text, or has no width: an id with it looks like another one.
+#: Characters that change text direction or have no width: an id with one can look like another.
 _INVISIBLE = r"[\x{200b}-\x{200f}\x{202a}-\x{202e}\x{2060}-\x{2069}\x{feff}]"
 
 
 def _is_unsafe(ids: pa.Array) -> pa.Array:
-    """Ids that leave their folder, also where a storage normalises names, or that fake others."""
-    normal = pc.utf8_normalize(ids, form="NFKC")  # a fullwidth solidus is a slash there
+    """Find ids that leave their folder (also after Unicode normalization) or imitate others."""
+    normal = pc.utf8_normalize(ids, form="NFKC")  # it turns a fullwidth solidus into a slash
     is_path = pc.match_substring_regex(normal, r"[\x00-\x1f\x7f-\x9f/\\]|\.\.|^\.$")
     is_fake = pc.match_substring_regex(ids, _INVISIBLE)
     is_long = pc.greater(pc.binary_length(ids), _MAX_ID_BYTES)
@@ -193,10 +194,10 @@ def _is_unsafe(ids: pa.Array) -> pa.Array:
 
 
 def _errors(*cases: tuple[pa.Array, str, str | pa.Array]) -> tuple[pa.Array, pa.Array]:
-    """Codes and texts of rows, null where there is no error.
+    """The error code and text of each row, null if there is no error.
 
     Args:
-        cases: which rows (null: not these), the code, and what to record; the first that holds.
+        cases: a row mask (null is false), the code, and the text; the first match wins.
     """
     holds = pa.StructArray.from_arrays(
         [pc.fill_null(which, False) for which, _, _ in cases], [code for _, code, _ in cases]

@@ -1,1 +1,1 @@
-"""Manifests' files: found, opened and read as Arrow tables."""
+"""Finds the files of a manifest, and reads them as Arrow tables."""

@@ -1,10 +1,10 @@
-"""Arrow's many types as a few plain ones, settled once, when a manifest is read.
+"""Converts Arrow's many types to a few plain ones, when a manifest is read.
 
-What a manifest's columns are read as, and therefore all that shards, lineage, failures and reports
-ever hold of them: null, bool, integers, float32, float64, decimal128, decimal256, string, binary,
-date32, time64[us], duration[us], timestamp[us] (without a zone, or in UTC), lists and structs of
-these. Each can be written to Parquet, combined with another file's, and turned into Python objects
-and back without loss.
+Shards, lineage, failures and reports contain only these types for the manifest's columns: null,
+bool, integers, float32, float64, decimal128, decimal256, string, binary, date32, time64[us],
+duration[us], timestamp[us] (without a zone, or in UTC), lists and structs of these. Each can be
+written to Parquet, combined with another file's, and turned into Python objects and back without
+loss.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 _is = pa.types
 
 _TEXT, _BYTES = pa.string(), pa.binary()
-#: Whoever reads such types calls itself for each level.
+#: Max nesting; readers of such types recurse once per level.
 _MAX_LEVELS = 64
 
 _UNITS = ("s", "ms", "us", "ns")
 
-#: What is read as what; :func:`_leaf_type` adds the types that have parameters.
+#: The plain type of each type; :func:`_leaf_type` handles the parametric ones.
 _PLAIN: dict[pa.DataType, pa.DataType] = {
     **{kind: kind for kind in (pa.null(), pa.bool_(), pa.float32(), pa.float64(), pa.date32())},
     **{kind: kind for kind in (pa.int8(), pa.int16(), pa.int32(), pa.int64())},
@@ -35,7 +35,7 @@ _PLAIN: dict[pa.DataType, pa.DataType] = {
     pa.date64(): pa.date32(),
 }
 
-#: What Python's dates and times can be, as Arrow counts: days and us from 1970 on, us of a day.
+#: Ranges of Python's dates and times in Arrow's units: days and us since 1970, us of a day.
 _FIRST_DAY, _LAST_DAY, _DAY_US = -719_162, 2_932_896, 86_400_000_000
 _RANGES = {
     pa.date32(): (pa.int32(), _FIRST_DAY, _LAST_DAY),
@@ -48,10 +48,10 @@ _RANGES = {
 
 
 def plain_table(table: pa.Table) -> pa.Table:
-    """The table with plain types alone, and without metadata.
+    """Convert a table to plain types, without metadata.
 
     Raises:
-        ValueError: a column has a type, or a value, that no plain type holds; it is named.
+        ValueError: a column has a type or a value that no plain type can represent.
     """
     columns = []
     for name, column in zip(table.column_names, table.columns, strict=True):
@@ -67,11 +67,13 @@ def plain_table(table: pa.Table) -> pa.Table:
 
 
 def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column with a plain type: categories as their values, extension types as their storage
-    (UUIDs as text), maps as lists of ``key`` and ``value``, time zones as UTC.
+    """Convert a column to a plain type.
+
+    Categories become their values, extension types their storage (UUIDs text), maps lists of
+    ``key`` and ``value``, and times with zones UTC.
 
     Raises:
-        ValueError: there is no plain type for it, or a date is outside of the years 1 to 9999.
+        ValueError: there is no plain type for it, or a date is outside the years 1 to 9999.
         pa.ArrowInvalid: a value does not fit, such as a time finer than microseconds.
     """
     if column.type in (_TEXT, pa.int64(), pa.float64()):
@@ -91,7 +93,7 @@ def _plain(array: pa.Array, levels: int = 0) -> pa.Array:
         return _plain(decoded, levels)
     if _is.is_struct(kind):
         return _plain_struct(array, levels + 1)
-    if _is.is_nested(kind) and hasattr(kind, "value_type"):  # a list, of one kind or another
+    if _is.is_nested(kind) and hasattr(kind, "value_type"):  # any type of list
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
         ends = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
         return pa.ListArray.from_arrays(
@@ -101,12 +103,14 @@ def _plain(array: pa.Array, levels: int = 0) -> pa.Array:
 
 
 def _decoded(array: pa.Array) -> pa.Array | None:
-    """What an array stands for that is another one's encoding; None: it is none."""
+    """Decode an array that encodes another one; None if it does not."""
     kind = array.type
     if isinstance(kind, pa.BaseExtensionType):
         return array.storage
     if _is.is_dictionary(kind):
-        return _plain(array.dictionary).take(array.indices)  # not all types can be taken from
+        return _plain(array.dictionary).take(
+            array.indices
+        )  # not all types support take before conversion
     if _is.is_run_end_encoded(kind):
         return pc.run_end_decode(array)
     if _is.is_map(kind):
@@ -120,7 +124,7 @@ def _plain_struct(array: pa.StructArray, levels: int) -> pa.Array:
     if len(set(names)) < len(names):
         raise ValueError("two of its fields have one name")
     if not names:
-        return pa.nulls(len(array))  # an empty object says nothing, and Parquet does not have it
+        return pa.nulls(len(array))  # Parquet has no empty structs
     children = [_plain(child, levels) for child in array.flatten()]
     return pa.StructArray.from_arrays(children, names, mask=array.is_null())
 
@@ -130,9 +134,9 @@ def _plain_leaf(array: pa.Array) -> pa.Array:
     array = array if array.type == wanted else array.cast(wanted)
     if wanted in _RANGES and array.null_count < len(array):
         counts, first, last = _RANGES[wanted]
-        found = pc.min_max(array.view(counts)).as_py()
-        if found["min"] < first or found["max"] > last:
-            raise ValueError("it holds dates outside of the years 1 to 9999, or times over 24 h")
+        extremes = pc.min_max(array.view(counts)).as_py()
+        if extremes["min"] < first or extremes["max"] > last:
+            raise ValueError("it contains dates outside the years 1 to 9999, or times over 24 h")
     return array
 
 

@@ -1,6 +1,6 @@
-"""The formats of manifests, each read in parts, so that a manifest's size costs no memory.
+"""Reads the formats of manifests in parts, so that memory does not grow with the manifest.
 
-To add one, write a function from a place to its parts and enter its suffix in :data:`READERS`.
+To add one, write a function from a place to its parts, and add its suffix to :data:`READERS`.
 """
 
 from __future__ import annotations
@@ -23,48 +23,48 @@ import pyarrow.parquet as pq
 from manifests.schema import MARK_COLUMNS
 from manifests.storage.place import Place
 
-#: Text is parsed in parts of this size. What is made of it takes some thirty times as much memory.
+#: Size of the parts in which text is parsed. Parsing takes some thirty times as much memory.
 PART_BYTES = 4 << 20
 
-#: Max size of a row. The run lengths of a photo of 100 megapixels have some 5 MB; what is longer is
-#: a quote that was left open, or no manifest at all.
+#: Max size of a row. The run lengths of a photo of 100 megapixels have some 5 MB. A longer row
+#: means that a quotation mark was left open, or that the file is not a manifest.
 ROW_BYTES = 32 << 20
 
-#: Each column costs memory in every part, and nobody could work with a lineage of more.
+#: Max number of columns; each costs memory in every part.
 MAX_COLUMNS = 1000
 
-#: How many bad lines an error names before it says how many more there are.
-NAMED_LINES = 10
+#: Max number of bad lines that an error names; it counts the others.
+MAX_NAMED_LINES = 10
 
 #: Max rows in a part of Parquet, however small they are.
 _PART_ROWS = 100_000
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
-#: Comes after the last line of CSV: a record of its own, unless a quotation mark is still open.
+#: Appended to CSV: it becomes a record of its own, unless a quotation mark is still open.
 _END = "\0"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some rows of a file, one after the other.
+    """Consecutive rows of a file.
 
     Attributes:
-        table: its columns as they are; from CSV, which has no types, as text, without rows of
-            nothing but commas.
-        numbers: of each row its first line, from 1; from Parquet, the row's number.
+        table: the file's columns, unchanged. From CSV, which has no types, they are text, and rows
+            that consist only of commas are left out.
+        numbers: each row's first line, from 1; from Parquet, the row's number.
     """
 
     table: pa.Table
     numbers: Sequence[int]
 
     def lines(self, rows: Sequence[int]) -> list[int]:
-        """The numbers of some rows, which count from 0 in the table."""
+        """The line numbers of some rows, which are numbered from 0 in the table."""
         return [self.numbers[row] for row in rows]
 
 
 def format_of(place: Place) -> str:
-    """Suffix in lower case, ``.gz`` left out, spellings of one format brought together."""
+    """The normalized suffix of a format: lower case, without ``.gz``, one spelling per format."""
     suffix = posixpath.splitext(place.path.lower().removesuffix(".gz"))[1]
     return {".ndjson": ".jsonl", ".pq": ".parquet"}.get(suffix, suffix)
 
@@ -74,8 +74,8 @@ class _Lines:
 
     Attributes:
         count: lines supplied so far.
-        row: line in which the row begins that is being read; its reader keeps it up to date.
-        held: characters supplied since a row ended; its reader sets it to 0 then.
+        row: line in which the current row begins; updated by the reader.
+        held: characters supplied since the last row ended; reset to 0 by the reader.
     """
 
     def __init__(self, place: Place) -> None:
@@ -83,10 +83,10 @@ class _Lines:
         self.count, self.row, self.held = 0, 1, 0
 
     def parts(self) -> Iterator[list[str]]:
-        """Lines with their ends as they are, unpacked where the file's name ends in ``.gz``.
+        """Yield lists of lines, with their line ends; decompress files that end in ``.gz``.
 
         Raises:
-            ValueError: the text is not UTF-8, or holds NUL; a row is longer than
+            ValueError: the text is not UTF-8 or contains NUL, or a row is longer than
                 :data:`ROW_BYTES`.
         """
         compression = "gzip" if self._place.path.lower().endswith(".gz") else None
@@ -95,7 +95,7 @@ class _Lines:
         with filesystem.open_input_stream(self._place.path, compression=compression) as stream:
             while data := _read_fully(stream):
                 lines = self._split(decoder, rest, data)
-                rest = lines.pop() if lines else ""  # it may go on, or be half a line end
+                rest = lines.pop() if lines else ""  # it may continue, or end in half of a CRLF
                 if self.held + len(rest) > ROW_BYTES:
                     raise ValueError(
                         f"the row in line {self.row} is longer than {ROW_BYTES >> 20} MiB; "
@@ -118,7 +118,7 @@ class _Lines:
         before, nul, _ = text.partition("\0")
         if nul:
             line = self._line_behind(before)
-            raise ValueError(f"line {line} holds a NUL byte; a manifest is text in UTF-8")
+            raise ValueError(f"line {line} contains a NUL byte; a manifest is text in UTF-8")
         return io.StringIO(text, newline="").readlines()
 
     def _line_behind(self, text: str) -> int:
@@ -126,7 +126,7 @@ class _Lines:
 
 
 def _read_fully(stream: pa.NativeFile) -> bytes:
-    """The next :data:`PART_BYTES`, or what is left; a compressed stream gives less at a time."""
+    """Read :data:`PART_BYTES`, or up to the end; compressed streams return less per read."""
     pieces, missing = [], PART_BYTES
     while missing and (piece := stream.read(missing)):
         pieces.append(piece)
@@ -135,7 +135,7 @@ def _read_fully(stream: pa.NativeFile) -> bytes:
 
 
 def _read_csv(place: Place) -> Iterator[Part]:
-    """All columns are text: 00123 is an article number, not the integer 123."""
+    """Read CSV with all columns as text: 00123 is an article number, not the integer 123."""
     names: list[str] = []
     for records, numbers in _csv_records(_Lines(place)):
         if not names and records:
@@ -149,14 +149,14 @@ def _read_csv(place: Place) -> Iterator[Part]:
             if len(cells) != len(names)
         ]
         if bad:
-            raise ValueError("; ".join(bad[:NAMED_LINES]))
+            raise ValueError("; ".join(bad[:MAX_NAMED_LINES]))
         columns = zip(*records, strict=True) if records else ([] for _ in names)
         yield Part(pa.table([pa.array(each, pa.string()) for each in columns], names), numbers)
 
 
 def _csv_records(lines: _Lines) -> Iterator[tuple[list[list[str]], list[int]]]:
-    """Records that are more than commas, and the numbers of their first lines."""
-    csv.field_size_limit(2 * ROW_BYTES)  # Python's limit is less than polygons may need
+    """Yield records that contain more than commas, and the numbers of their first lines."""
+    csv.field_size_limit(2 * ROW_BYTES)  # Python's default is too small for some polygons
     reader = csv.reader(chain(chain.from_iterable(lines.parts()), [_END]))
     records: list[list[str]] = []
     numbers: list[int] = []
@@ -167,7 +167,7 @@ def _csv_records(lines: _Lines) -> Iterator[tuple[list[list[str]], list[int]]]:
             records.append(cells)
             numbers.append(start)
         lines.row = reader.line_num + 1
-        if lines.count != supplied:  # what came before this record is one part of the file
+        if lines.count != supplied:  # the records before this one form a part of the file
             yield records, numbers
             records, numbers = [], []
             supplied, lines.held = lines.count, 0
@@ -205,7 +205,7 @@ def _json_part(lines: Sequence[str], first: int) -> Part:
             numbers.append(number)
             if not isinstance(row, dict):
                 bad.append(f"line {number} is not an object")
-        if len(bad) == NAMED_LINES:
+        if len(bad) == MAX_NAMED_LINES:
             break
     if bad:
         raise ValueError("; ".join(bad))
@@ -214,29 +214,29 @@ def _json_part(lines: Sequence[str], first: int) -> Part:
 
 
 def _json_object(names: set[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of unique names; Arrow makes a column of each name, with room for each row."""
-    made = dict(pairs)
-    names.update(made)
+    """Build an object with unique names; limit the names, since each becomes a column."""
+    result = dict(pairs)
+    names.update(result)
     if len(names) > MAX_COLUMNS:
         raise ValueError(f"there are more than {MAX_COLUMNS} names of columns and fields")
-    if len(made) < len(pairs):
+    if len(result) < len(pairs):
         raise ValueError("an object has two fields of one name")
-    return made
+    return result
 
 
 def _json_integer(text: str) -> int | float:
-    """A number that no type of Arrow's holds exactly becomes the nearest that one does."""
+    """Parse an integer; beyond 64 bits it becomes the nearest float."""
     number = int(text)
     return number if -(2**63) <= number < 2**63 else float(number)
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")
 
 
 def _json_column(rows: Sequence[dict[str, Any]], name: str, first: int) -> pa.Array:
     cells = [row.get(name) for row in rows]
-    if name in MARK_COLUMNS:  # which may be text in one row and lists in the next
+    if name in MARK_COLUMNS:  # can be text in one row and lists in the next
         texts = [each if isinstance(each, str | None) else json.dumps(each) for each in cells]
         return pa.array(texts, pa.large_string())
     try:
@@ -250,7 +250,7 @@ def _json_column(rows: Sequence[dict[str, Any]], name: str, first: int) -> pa.Ar
 
 def _read_parquet(place: Place) -> Iterator[Part]:
     with place.filesystem.open_input_file(place.path) as file:
-        # A buffer lets Arrow read a row group page by page; without one it takes it as a whole.
+        # With a buffer, Arrow reads a row group page by page, otherwise as a whole.
         parquet = pq.ParquetFile(file, buffer_size=4 << 20, pre_buffer=False)
         metadata = parquet.metadata
         if len(parquet.schema_arrow) > MAX_COLUMNS:
@@ -262,15 +262,15 @@ def _read_parquet(place: Place) -> Iterator[Part]:
         rows = PART_BYTES * metadata.num_rows // max(size, 1)
         row = 0
         for batch in parquet.iter_batches(batch_size=min(max(rows, 1), _PART_ROWS)):
-            _refuse_invalid(batch)
+            _validate(batch)
             yield Part(pa.Table.from_batches([batch]), range(row + 1, row + 1 + batch.num_rows))
             row += batch.num_rows
         if not row:
             yield Part(parquet.schema_arrow.empty_table(), ())
 
 
-def _refuse_invalid(batch: pa.RecordBatch) -> None:
-    """Find what nobody else would notice, such as texts that are not UTF-8."""
+def _validate(batch: pa.RecordBatch) -> None:
+    """Raise if a value is invalid, such as text that is not UTF-8, which Arrow does not check."""
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         try:
             column.validate(full=True)

@@ -1,4 +1,4 @@
-"""Read a manifest: a file, a folder of files, or a pattern; see :mod:`.formats`."""
+"""Reads a manifest: a file, a folder of files, or a pattern; see :mod:`.formats`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from manifests.reading.formats import READERS, Part, format_of
 from manifests.schema import MANIFEST_COLUMNS, MARK_COLUMNS
 from manifests.storage.place import Place
 
-#: A partition's folder of this name holds the rows in which the column is null.
+#: The name of a Hive partition whose rows have null in the column.
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -30,10 +30,9 @@ class ManifestFile(Place):
     """A file of a manifest.
 
     Attributes:
-        base: the folder that the paths in it are relative to: its own or, where the manifest is a
-            folder, that one.
-        partitions: names and values that Hive-partitioned folders above it (``country=de``) tell of
-            all its rows.
+        base: the folder that its paths are relative to: the manifest if that is a folder, else the
+            file's own.
+        partitions: names and values of the Hive partitions it is in (``country=de``).
     """
 
     base: Place
@@ -41,7 +40,7 @@ class ManifestFile(Place):
 
 
 def find_files(uri: str) -> list[ManifestFile]:
-    """The files of a manifest, by name; of a folder also those in its partitions' folders.
+    """List the files of a manifest, sorted by name, including those in Hive partitions.
 
     Raises:
         ManifestError: ``manifest.not_found``.
@@ -50,21 +49,21 @@ def find_files(uri: str) -> list[ManifestFile]:
         place = Place.of(uri)
         kind = place.kind()
         if kind == fs.FileType.Directory:
-            return list(_files_in(place, place, ())) or _refuse_nothing(uri)
+            return list(_files_in(place, place, ())) or _raise_not_found(uri)
         files = [place]
         if kind != fs.FileType.File:
             files = [f for f in place.parent.files() if fnmatch.fnmatch(f.name, place.name)]
     except (OSError, ValueError) as error:
         raise ManifestError("manifest.not_found", f"The manifest {uri}: {error}.") from None
-    found = [ManifestFile(file.storage, file.path, base=file.parent) for file in files]
-    return found or _refuse_nothing(uri)
+    matches = [ManifestFile(file.storage, file.path, base=file.parent) for file in files]
+    return matches or _raise_not_found(uri)
 
 
 def count_rows(files: Sequence[ManifestFile]) -> int:
-    """How many rows a manifest has; Parquet files say it in their footers.
+    """Count the rows of a manifest; for Parquet from the footers alone.
 
     Raises:
-        ManifestError: as :func:`read_parts`, and ``manifest.empty``.
+        ManifestError: see :func:`read_parts`, and ``manifest.empty``.
     """
     count = sum(map(_count_rows, files))
     if not count:
@@ -96,12 +95,12 @@ def _files_in(
             yield from _files_in(inner, base, (*partitions, (unquote(name), cell)))
 
 
-def _refuse_nothing(uri: str) -> NoReturn:
+def _raise_not_found(uri: str) -> NoReturn:
     raise ManifestError("manifest.not_found", f"There is no manifest at {uri}.")
 
 
 def fingerprint(files: Sequence[Place]) -> str:
-    """A hash that changes with the files' contents, names and folder, 16 hex digits."""
+    """Hash the files' URIs and contents, to 16 hex digits."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.uri.encode())
@@ -112,14 +111,14 @@ def fingerprint(files: Sequence[Place]) -> str:
 
 
 def stamp(files: Sequence[Place]) -> str:
-    """A hash of the files' names, sizes and times of change, 16 hex digits: cheap to compare.
+    """Hash the files' URIs, sizes and modification times, to 16 hex digits, without reading them.
 
-    While it stays, nobody has written the files anew, unless within one tick of the storage's clock
-    (in S3, a second) and with as many bytes. It changes without the contents when they are copied.
+    While it is unchanged, so are the files, unless one was rewritten with the same size within one
+    tick of the storage's clock (a second in S3). Copying files changes it.
     """
     digest = hashlib.sha256()
-    found = files[0].filesystem.get_file_info([file.path for file in files])
-    for file, info in zip(files, found, strict=True):
+    infos = files[0].filesystem.get_file_info([file.path for file in files])
+    for file, info in zip(files, infos, strict=True):
         digest.update(f"{file.uri}\0{info.size}\0{info.mtime_ns}\0".encode())
     return digest.hexdigest()[:16]
 
@@ -129,17 +128,17 @@ def read_parts(
     *,
     marks: bool = True,
 ) -> Iterator[Part]:
-    """Read a file of a manifest, in parts of bounded size.
+    """Read a file of a manifest in parts of bounded size.
 
     Args:
         place: the file.
-        marks: False leaves out what marks the photos but plain mask files, since making text of
-            lists is slow.
+        marks: False leaves out all marks except plain mask files, since converting lists to text
+            is slow.
 
     Yields:
-        Parts with ``id``, ``image``, ``mask`` and those of :data:`SHAPE_COLUMNS` that they have as
-        strings, lists as JSON, null where a cell is empty; the other columns, and the partitions,
-        with types of :mod:`manifests.reading.arrow_types`.
+        Parts in which ``id``, ``image``, ``mask`` and any :data:`SHAPE_COLUMNS` are strings, with
+        lists as JSON and empty cells as null. The other columns and the partitions have types of
+        :mod:`manifests.reading.arrow_types`.
 
     Raises:
         ManifestError: ``manifest.unreadable``, ``manifest.missing_column`` or ``manifest.empty``.
@@ -156,7 +155,7 @@ def read_parts(
         for part in reader(place):
             table = _with_partitions(_with_trimmed_names(part.table, place), place)
             names |= dict.fromkeys(table.column_names)
-            if format_of(place) != ".jsonl":  # in which rows need not name what they do not have
+            if format_of(place) != ".jsonl":  # its rows may omit columns
                 _refuse_missing_columns(list(names), place)
             table = plain_table(table)
             if format_of(place) == ".csv":
@@ -169,7 +168,7 @@ def read_parts(
 
 
 def _with_trimmed_names(table: pa.Table, place: Place) -> pa.Table:
-    """Spreadsheets leave nameless columns behind, and blanks around names."""
+    """Drop columns without a name, and spaces around names, which spreadsheets write."""
     table = table.select([i for i, name in enumerate(table.column_names) if name.strip()])
     table = table.rename_columns([name.strip() for name in table.column_names])
     repeated = {name for name in table.column_names if table.column_names.count(name) > 1}
@@ -181,7 +180,7 @@ def _with_trimmed_names(table: pa.Table, place: Place) -> pa.Table:
 
 
 def _with_partitions(table: pa.Table, place: ManifestFile) -> pa.Table:
-    """With a column for each partition, as text; one that the file has itself stays."""
+    """Add a text column for each partition, unless the file has a column of that name."""
     for name, value in place.partitions:
         if name not in table.column_names:
             column = pa.repeat(pa.scalar(value, pa.string()), table.num_rows)
@@ -190,10 +189,10 @@ def _with_partitions(table: pa.Table, place: ManifestFile) -> pa.Table:
 
 
 def _with_trimmed_cells(table: pa.Table, part: Part) -> pa.Table:
-    """Without blanks around the cells that we use: many write them behind CSV's commas.
+    """Strip spaces around the cells that this program uses; many write them after commas.
 
     Raises:
-        ValueError: a quotation mark follows a blank, where it does not open a cell.
+        ValueError: a quotation mark follows a space, so it does not open a quoted cell.
     """
     for position, name in enumerate(table.column_names):
         if name not in (*MANIFEST_COLUMNS, *MARK_COLUMNS):
@@ -203,7 +202,7 @@ def _with_trimmed_cells(table: pa.Table, part: Part) -> pa.Table:
         if len(quoted):
             (line,) = part.lines([quoted[0].as_py()])
             raise ValueError(
-                f"line {line}: a blank before a quotation mark, in column {name}; leave it out"
+                f"line {line}: a space before a quotation mark, in column {name}; remove it"
             )
         table = table.set_column(position, name, pc.utf8_trim_whitespace(column))
     return table
@@ -215,23 +214,23 @@ def _refuse_missing_columns(names: list[str], place: Place) -> None:
         missing.append("mask, boxes, polygons or rle")
     if not missing:
         return
-    found = ", ".join(names) or "none"
-    hint = " Are its cells separated by semicolons? Use commas." if ";" in found else ""
+    existing = ", ".join(names) or "none"
+    hint = " Are its cells separated by semicolons? Use commas." if ";" in existing else ""
     if {name.lower() for name in names} >= set(MANIFEST_COLUMNS):
         hint = " Write their names in lower case."
     raise ManifestError(
         "manifest.missing_column",
-        f"{place.uri} has no column {', '.join(missing)}, only {found}.{hint}",
+        f"{place.uri} has no column {', '.join(missing)}, only {existing}.{hint}",
     )
 
 
 def _with_texts(table: pa.Table, place: Place, *, marks: bool) -> pa.Table:
-    """The columns we use as text; ``id``, ``image`` and ``mask`` are there in any case."""
+    """Convert this program's columns to text; add ``id``, ``image`` and ``mask`` if missing."""
     for name in MARK_COLUMNS:
         if name not in table.column_names:
             continue
         if name == "mask" and not _is_list_of_text(table[name].type):
-            continue  # made text below, or refused there
+            continue  # converted or rejected below
         position = table.column_names.index(name)
         if marks:
             table = table.set_column(position, name, as_text(table[name]))
@@ -249,13 +248,13 @@ def _is_list_of_text(kind: pa.DataType) -> bool:
 
 
 def _as_text(table: pa.Table, name: str, place: Place) -> pa.Table:
-    """The column as strings, null where it is empty."""
+    """Convert a column to strings, with empty cells as null."""
     column = table[name]
     kind = column.type
     if pa.types.is_floating(kind) and column.null_count < table.num_rows:
         raise ManifestError(
             "manifest.unreadable",
-            f"{place.uri}: column {name} holds numbers with decimals, or too large to be exact; "
+            f"{place.uri}: column {name} contains numbers with decimals, or too large to be exact; "
             "put them in quotes.",
         )
     if pa.types.is_nested(kind):
@@ -274,7 +273,7 @@ def _as_text(table: pa.Table, name: str, place: Place) -> pa.Table:
 
 
 def name_lines(place: Place, lines: Sequence[int], count: int) -> str:
-    """``line 7``, or ``lines 7, 9, 12 and 30 more``, of which ``count`` is all."""
+    """Format ``line 7``, or ``lines 7, 9, 12 and 30 more``; ``count`` is the total."""
     word = "row" if format_of(place) == ".parquet" else "line"
     text = f"{word}{'s' if count > 1 else ''} {', '.join(map(str, lines))}"
     more = count - len(lines)

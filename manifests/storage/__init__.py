@@ -1,16 +1,15 @@
-"""Where files lie: local folders and S3.
+"""Access to files in local folders and in S3.
 
 ::
 
-    base        what a storage must be able to do, and how URIs are split
+    base        the interface of a storage, and parsing of URIs
     local, s3/  the storages
     place       a path in a storage: manifests, tables, records of runs
-    row_files   the files of a row: photos and masks are read, results written
-    traffic     how many bytes that took
+    row_files   the files of a row: reads photos and masks, writes results
+    traffic     counts the bytes read and written
 
 To add a storage, write a class with the methods of :class:`manifests.storage.base.Storage`, and
-enter its scheme here. There is none for HTTP: a manifest must not make this program request
-addresses of a stranger's choice.
+add its scheme here. There is none for HTTP, so that a manifest cannot trigger requests (SSRF).
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ from typing import Literal, get_args
 from manifests.storage.base import Storage, scheme_of
 from manifests.storage.local import LocalStorage
 
-#: Where inputs may lie, as users name it; ``file`` stands for paths, too.
+#: The schemes of inputs, as users name them; ``file`` includes plain paths.
 Scheme = Literal["file", "s3"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 
 
 def storage_of(uri: str) -> Storage:
-    """The storage of a local path, ``file://`` or ``s3://`` URI, one for each process.
+    """The storage of a local path, ``file://`` or ``s3://`` URI; one instance per process.
 
     Raises:
-        ValueError: another scheme.
+        ValueError: the URI has another scheme.
     """
     match scheme_of(uri):
         case "" | "file":

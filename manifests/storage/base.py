@@ -1,4 +1,4 @@
-"""What a storage must be able to do, and how the URIs are split that name its objects."""
+"""The interface of a storage, and parsing of URIs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pyarrow import fs
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What was read.
+    """The content of a file or object.
 
     Attributes:
         data: the whole file or object.
-        version: changes when it is stored again: see the lineage's ``image_version``.
+        version: changes when it is stored again; see the lineage's ``image_version``.
     """
 
     data: bytes
@@ -27,12 +27,11 @@ class Content:
 
 
 class Storage(Protocol):
-    """Whole objects by URI, and a file system of pyarrow's to list, rename, delete and read parts.
+    """Reads and writes whole objects by URI; its pyarrow file system lists, renames and deletes.
 
-    Methods raise an ``OSError`` where the object or its folder is to blame, by the subclasses
-    ``FileNotFoundError``, ``PermissionError`` and ``ArchivedError`` if it is that; a StorageError
-    where the storage is. What is written becomes visible whole or not at all, and outlives a power
-    failure.
+    Methods raise an ``OSError`` if the object or its folder is the cause, where possible the
+    subclass ``FileNotFoundError``, ``PermissionError`` or ``ArchivedError``, and a StorageError if
+    the storage is. Writes are atomic and survive a power failure.
     """
 
     @property
@@ -53,23 +52,23 @@ class Storage(Protocol):
         ...
 
     def versions(self, uris: Collection[str]) -> dict[str, str]:
-        """Versions of many objects, without those that are missing; in S3 perhaps without ids."""
+        """Versions of many objects; missing ones are left out, and S3 may omit version ids."""
         ...
 
     def write(self, uri: str, data: bytes | pa.Buffer, *, flush: bool = True) -> None:
-        """Store the object; without ``flush``, a power failure may lose it where disks cache."""
+        """Store the object; without ``flush``, a power failure may lose it."""
         ...
 
     def create(self, uri: str, data: bytes) -> bool:
-        """Store an object if there is none yet: of several that try, with different data, one does.
+        """Store an object if there is none yet. Of callers with different data, only one succeeds.
 
         Returns:
-            Whether the object is the caller's now.
+            Whether the stored object is the caller's.
         """
         ...
 
     def open_output(self, uri: str) -> AbstractContextManager[IO[bytes]]:
-        """Write the object in pieces: it is stored when the block ends without an error."""
+        """Open the object for writing; it is stored when the block ends without an error."""
         ...
 
     def upload(self, path: Path, uri: str) -> None:
@@ -78,7 +77,7 @@ class Storage(Protocol):
 
 
 def scheme_of(uri: str) -> str:
-    """``s3`` of ``s3://…``, in lower case; empty for a path."""
+    """The scheme of a URI in lower case, such as ``s3``; empty for a path."""
     head, separator, _ = uri.partition("://")
     return head.lower() if separator else ""
 

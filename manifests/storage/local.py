@@ -1,4 +1,4 @@
-"""Files on this machine's disks and its network file systems, stored so that they stay whole."""
+"""Files on local disks and network file systems, written atomically."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class LocalStorage:
     filesystem = fs.LocalFileSystem()
 
     def path(self, uri: str) -> str:
-        """Absolute, ``.`` and ``..`` resolved."""
+        """The absolute path, ``.`` and ``..`` resolved."""
         return os.path.normpath(local_path(uri).absolute())
 
     def uri(self, path: str) -> str:
@@ -35,19 +35,19 @@ class LocalStorage:
         return path
 
     def fetch(self, uri: str) -> Content:
-        """The file's bytes; devices and pipes, which may never end, are refused."""
+        """Read a file; devices and pipes, which may never end, are rejected."""
         path = local_path(uri)
-        _version_of_file(path, uri)  # before it is opened, since a pipe waits for its writer
+        _version_of_file(path, uri)  # before opening it, since opening a pipe blocks
         with path.open("rb") as file:
             return Content(file.read(), _version_of(os.fstat(file.fileno())))
 
     def versions(self, uris: Collection[str]) -> dict[str, str]:
-        """Of each file its size, and the ns of its last change."""
-        found = {}
+        """The version of each file: its size, and the ns of its last change."""
+        versions = {}
         for uri in uris:
             with suppress(OSError, ValueError):
-                found[uri] = _version_of_file(local_path(uri), uri)
-        return found
+                versions[uri] = _version_of_file(local_path(uri), uri)
+        return versions
 
     def write(self, uri: str, data: bytes | pa.Buffer, *, flush: bool = True) -> None:
         """See :class:`manifests.storage.base.Storage`."""
@@ -80,24 +80,24 @@ class LocalStorage:
 
 
 def _version_of_file(path: Path, uri: str) -> str:
-    found = path.stat()
-    if stat.S_ISDIR(found.st_mode):
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, "a folder", uri)
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "not a file, but a device or a pipe", uri)
-    return _version_of(found)
+    return _version_of(status)
 
 
-def _version_of(found: os.stat_result) -> str:
-    return f"{found.st_size}-{found.st_mtime_ns}"
+def _version_of(status: os.stat_result) -> str:
+    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 @contextmanager
 def _replacing(path: Path, *, flush: bool = True) -> Iterator[IO[bytes]]:
-    """Store what is written to a file beside ``path``: flushed to disk, renamed, the name flushed.
+    """Write to a temporary file, flush it, rename it to ``path``, and flush the folder.
 
     Raises:
-        OSError: it cannot be stored; nothing is left of it.
+        OSError: it cannot be stored; the temporary file is removed.
     """
     _make_folder(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
@@ -118,7 +118,7 @@ def _replacing(path: Path, *, flush: bool = True) -> Iterator[IO[bytes]]:
 
 
 def _make_folder(path: Path) -> None:
-    """Make a folder and those above it; each new one's name is flushed to disk, too."""
+    """Create a folder and its parents; flush each new folder's name to disk, too."""
     if not path.is_dir():
         _make_folder(path.parent)
         path.mkdir(exist_ok=True)
@@ -131,12 +131,12 @@ def _flush(file: IO[bytes]) -> None:
 
 
 def _flush_folder(path: Path) -> None:
-    """Flush a folder's names to disk, where its file system can do that."""
+    """Flush a folder's entries to disk, if its file system supports that."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # as network file systems answer
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # from network file systems
             raise
     finally:
         os.close(handle)

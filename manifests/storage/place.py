@@ -1,4 +1,4 @@
-"""A path in a storage: folders of manifests, tables, and records of runs."""
+"""Paths in a storage: manifests, tables and records of runs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from manifests.storage.base import Storage
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file or folder that exists or may come to exist.
+    """A path of a file or folder, which need not exist.
 
     In S3 every method may raise a StorageError: see :func:`manifests.storage.s3.retries.request`.
     Large files are read as ``place.filesystem.open_input_stream(place.path, compression=None)``.
 
     Attributes:
-        storage: it lies in.
+        storage: the storage it is in.
         path: absolute, or ``bucket/key``; without a trailing slash.
     """
 
@@ -33,10 +33,10 @@ class Place:
 
     @classmethod
     def of(cls, uri: str) -> Place:
-        """Find the place of a local path, ``file://`` or ``s3://`` URI.
+        """Make a place from a local path, ``file://`` or ``s3://`` URI.
 
         Raises:
-            ValueError: another scheme, or nothing.
+            ValueError: the URI has another scheme, or is empty.
         """
         if not uri.strip():
             raise ValueError("the path is empty")
@@ -48,12 +48,12 @@ class Place:
 
     @property
     def filesystem(self) -> fs.FileSystem:
-        """The storage for pyarrow, on which :attr:`path` is."""
+        """The pyarrow file system that :attr:`path` refers to."""
         return self.storage.filesystem
 
     @property
     def uri(self) -> str:
-        """Absolute path, or ``s3://bucket/key``."""
+        """The absolute path, or ``s3://bucket/key``."""
         return self.storage.uri(self.path)
 
     @property
@@ -63,45 +63,45 @@ class Place:
 
     @property
     def parent(self) -> Place:
-        """The folder that holds it."""
+        """The folder that contains it."""
         return Place(self.storage, posixpath.dirname(self.path))
 
     def kind(self) -> fs.FileType:
-        """File, folder or nothing."""
+        """Whether it is a file, a folder or not found."""
         return self.filesystem.get_file_info(self.path).type
 
     def files(self) -> list[Place]:
-        """The files right in this folder, by name; hidden and unfinished ones left out."""
+        """The files of this folder, sorted by name, without hidden and unfinished ones."""
         return self._children(fs.FileType.File)
 
     def folders(self) -> list[Place]:
-        """The folders right in this folder, by name; hidden ones left out."""
+        """The subfolders of this folder, sorted by name, without hidden ones."""
         return self._children(fs.FileType.Directory)
 
     def _children(self, kind: fs.FileType) -> list[Place]:
         selector = fs.FileSelector(self.path, allow_not_found=True)
-        found = [
+        children = [
             Place(self.storage, info.path.rstrip("/"))
             for info in self.filesystem.get_file_info(selector)
             if info.type == kind and not info.base_name.startswith((".", "_"))
         ]
-        return sorted(found, key=lambda place: place.path)
+        return sorted(children, key=lambda place: place.path)
 
     def modified_ns(self) -> int | None:
-        """When the file was last written, by the storage's own clock; None if there is none."""
-        found: int | None = self.filesystem.get_file_info(self.path).mtime_ns
-        return found
+        """When the file was last written, in ns by the storage's clock; None if it is missing."""
+        modified: int | None = self.filesystem.get_file_info(self.path).mtime_ns
+        return modified
 
     def read(self) -> bytes:
-        """The whole file."""
+        """Read the whole file."""
         return self.storage.fetch(self.uri).data
 
     def delete(self) -> None:
-        """Remove the file."""
+        """Delete the file."""
         self.filesystem.delete_file(self.path)
 
     def rename(self, name: str) -> None:
-        """Give the file another name in its folder."""
+        """Rename the file within its folder."""
         self.filesystem.move(self.path, (self.parent / name).path)
 
     def create(self, data: bytes) -> bool:
@@ -130,7 +130,7 @@ class Place:
         return OutputError("output.not_writable", f"Cannot store {self.uri}: {error}.")
 
     def open_output(self) -> AbstractContextManager[IO[bytes]]:
-        """Write the file in pieces: it is stored when the block ends without an error."""
+        """Open the file for writing; it is stored when the block ends without an error."""
         return self.storage.open_output(self.uri)
 
     def write_table(self, table: pa.Table) -> None:
@@ -140,5 +140,5 @@ class Place:
         self.write(sink.getvalue())
 
     def read_table(self, columns: list[str] | None = None) -> pa.Table:
-        """Read a Parquet file of ours, or some of its columns, in one request."""
+        """Read a Parquet file, or some of its columns, in one request."""
         return pq.ParquetFile(pa.BufferReader(self.read())).read(columns)

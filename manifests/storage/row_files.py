@@ -1,4 +1,4 @@
-"""The files of a row: photos and masks are read, with errors for the row, and results written."""
+"""Reads a row's photo and masks, with errors for the row, and writes its result."""
 
 from __future__ import annotations
 
@@ -18,25 +18,29 @@ def fetch(uri: str, role: str, schemes: Collection[str] = SCHEMES) -> Content:
     Args:
         uri: path or URI.
         role: ``image`` or ``mask``; the first half of the error's code.
-        schemes: of :data:`SCHEMES` those that may be read.
+        schemes: those of :data:`SCHEMES` that may be read.
 
     Raises:
         RowError: ``….no_uri``, ``….unknown_scheme``, ``….scheme_not_allowed``, ``….not_found``,
             ``….access_denied``, ``….archived`` or ``….unreachable``.
-        StorageError: no input can be read there.
+        StorageError: the storage cannot be used.
     """
     if not uri:
         raise RowError(f"{role}.no_uri", f"The row has no {role}.")
     scheme = scheme_of(uri) or "file"
     if scheme not in SCHEMES:
-        raise RowError(f"{role}.unknown_scheme", f"The {role} {uri} is of scheme {scheme}://.")
+        raise RowError(f"{role}.unknown_scheme", f"The {role} {uri} has the scheme {scheme}://.")
     if scheme not in schemes:
         allowed = ", ".join(schemes)
-        raise RowError(f"{role}.scheme_not_allowed", f"The {role} {uri} is none of {allowed}.")
+        raise RowError(
+            f"{role}.scheme_not_allowed", f"The {role} {uri} is not allowed: only {allowed}."
+        )
     try:
         content = storage_of(uri).fetch(uri)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise RowError(f"{role}.not_found", f"There is no {role} {uri}{_spelled(uri)}.") from None
+        raise RowError(
+            f"{role}.not_found", f"There is no {role} {uri}{_spelling_hint(uri)}."
+        ) from None
     except ArchivedError as error:
         raise RowError(f"{role}.archived", f"The {role} {uri}: {error.strerror}.") from None
     except PermissionError as error:
@@ -47,17 +51,17 @@ def fetch(uri: str, role: str, schemes: Collection[str] = SCHEMES) -> Content:
     return content
 
 
-def _spelled(uri: str) -> str:
-    """For the end of a sentence: whether there is a file whose name looks the same."""
+def _spelling_hint(uri: str) -> str:
+    """A hint, for the end of a sentence, if a file's name differs only in its Unicode form."""
     forms = {form: unicodedata.normalize(form, uri) for form in ("NFC", "NFD")}
-    found: dict[str, str] = {}
+    known: dict[str, str] = {}
     with suppress(OSError):
-        found = versions([each for each in forms.values() if each != uri])
+        known = versions([each for each in forms.values() if each != uri])
     for form, each in forms.items():
-        if each in found:
+        if each in known:
             return (
-                f", but one that looks the same, with its accents in Unicode's {form}: rename it, "
-                f"or write the cell in {form}"
+                f", but a file with the same name in Unicode's {form}: rename it, or write the "
+                f"cell in {form}"
             )
     return ""
 
@@ -68,9 +72,9 @@ def read(uri: str, role: str) -> bytes:
 
 
 def versions(uris: Collection[str]) -> dict[str, str]:
-    """The versions of many inputs, without reading them, as far as they can be determined now.
+    """Look up the versions of many inputs without reading them.
 
-    What is not there, or may not be read, is left out; in S3 a version's id may be missing.
+    Missing and unreadable ones are left out; in S3 a version id may be missing.
 
     Raises:
         StorageError: S3 cannot be used.
@@ -78,10 +82,10 @@ def versions(uris: Collection[str]) -> dict[str, str]:
     by_scheme = defaultdict[str, list[str]](list)
     for uri in uris:
         by_scheme[scheme_of(uri) or "file"].append(uri)
-    found: dict[str, str] = {}
+    known: dict[str, str] = {}
     for scheme in by_scheme.keys() & {*SCHEMES}:
-        found |= storage_of(by_scheme[scheme][0]).versions(by_scheme[scheme])
-    return found
+        known |= storage_of(by_scheme[scheme][0]).versions(by_scheme[scheme])
+    return known
 
 
 def write(uri: str, data: bytes) -> None:

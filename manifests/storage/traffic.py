@@ -1,4 +1,4 @@
-"""What this process has read, written and asked for again, for whoever watches."""
+"""Counts the bytes that this process reads and writes, and its retries, for metrics."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 @dataclass(slots=True)
 class Traffic:
-    """Totals of a process.
+    """The totals of a process.
 
     Attributes:
         read_bytes: of photos and masks.
         written_bytes: of results.
-        retries: requests to S3 that were made again, boto3's own not included.
+        retries: requests to S3 that were retried, excluding boto3's own retries.
     """
 
     read_bytes: int = 0
@@ -26,7 +26,7 @@ _lock = threading.Lock()
 
 
 def count(*, read_bytes: int = 0, written_bytes: int = 0, retries: int = 0) -> None:
-    """Add to the totals; from any thread."""
+    """Add to the totals; thread-safe."""
     with _lock:
         _total.read_bytes += read_bytes
         _total.written_bytes += written_bytes
@@ -34,6 +34,6 @@ def count(*, read_bytes: int = 0, written_bytes: int = 0, retries: int = 0) -> N
 
 
 def total() -> Traffic:
-    """The totals since the process began."""
+    """The totals since the process started."""
     with _lock:
         return replace(_total)

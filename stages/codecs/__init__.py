@@ -1,1 +1,1 @@
-"""Between a file's bytes and its pixels."""
+"""Read image files to pixels, and write edited pixels back into image files."""

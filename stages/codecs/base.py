@@ -1,4 +1,4 @@
-"""What a format is: how its files are recognised, read, edited, and made from other files."""
+"""The interface of a codec: how files of one format are recognised, read, edited and written."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from stages.arrays import Samples
 from stages.codecs.picture import Decoded, Edit, Encoded
-from stages.pixels.samples import Samples, Space
+from stages.pixels.samples import Space
 
 Format = Literal["jpeg", "png", "webp", "tiff", "avif", "heic"]
 
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a file holds beside its picture, for a file of another format.
+    """The metadata of a file that a file of another format can hold.
 
     Attributes:
-        exif: a bare block, or one with JPEG's prefix; empty: none that can be read.
-        xmp: the packet; empty: none.
-        dpi: resolution across and down, if stated in units of length.
-        others: names of what has no place in another format, and ``EXIF`` if there is any.
-        further_pictures: pages or frames beyond the one that is edited.
-        notes: what else is left behind.
+        exif: the EXIF block, with or without JPEG's prefix; empty if there is none.
+        xmp: the XMP packet; empty if there is none.
+        dpi: horizontal and vertical resolution, if the file states it in units of length.
+        others: names of metadata that no other format can hold, and ``EXIF`` if there is any.
+        further_pictures: number of pages or frames besides the edited one.
+        notes: sentences about other metadata that is not converted.
     """
 
     exif: bytes = b""
@@ -35,15 +36,15 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writer:
-    """How files of a format are made from pictures of other formats.
+    """Writes pictures of other formats as files of this format.
 
     Attributes:
-        write: from samples in the displayed frame, metadata, and a quality of 1 to 100, a file;
-            and notes on what of the metadata it does not hold.
-        is_lossless: whether all samples are kept, also those of 16 bits.
-        holds_cmyk: else such colours become sRGB.
-        holds_alpha: else the picture is laid on white.
-        max_block: bytes of EXIF or XMP; 0: no limit.
+        write: takes samples in the displayed frame, their colour space, metadata and a quality of 1
+            to 100; returns the file, and notes on metadata that it could not write.
+        is_lossless: whether all samples are kept, including 16-bit ones.
+        holds_cmyk: whether the format supports CMYK; if not, colours are converted to sRGB.
+        holds_alpha: whether it supports alpha; if not, the picture is composited on white.
+        max_block: maximum size of an EXIF or XMP block, bytes; 0: no limit.
     """
 
     write: Callable[[Samples, Space, Metadata, int], tuple[bytes, list[str]]]
@@ -59,23 +60,24 @@ def _nothing(_: bytes) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Codec:
-    """How a format is read and written.
+    """Reads and writes one format.
 
     Attributes:
-        suffix: of its files, without the dot.
-        recognises: whether a file is of this format, by its first bytes.
-        size: width and height in the stored frame, px, without decoding pixels.
-        decode: all of it. Raises UnsupportedError for kinds that cannot be edited without loss.
-        encode: writes an edit into it. Raises UnsupportedError, too.
-        metadata: what of it other formats can hold, and what they cannot.
-        writer: makes such files from others; None: they are only edited.
-        walk: over all parts of a file; raises UnsupportedError for endless ones, which is asked
-            for before any library walks over them.
-        claimed_size: of the picture, px, if its reader allocates that before it returns a size.
-        check_samples: raises RowError ``image.corrupt`` for damage that ``decode`` passes over.
-        diagnose: raises UnsupportedError or DamagedError for a file that its reader does not
-            recognise, if more is known of it than that.
-        is_cut: whether a damaged file is shorter than it says; None: the reader reports that.
+        suffix: file name suffix, without the dot.
+        recognises: checks by a file's first bytes whether it has this format.
+        size: returns width and height in the stored frame, px, without decoding pixels.
+        decode: decodes a file. Raises UnsupportedError if it cannot be edited without loss.
+        encode: writes an edit into the source file. Raises UnsupportedError.
+        metadata: lists the metadata that other formats can hold, and names the rest.
+        writer: writes pictures of other formats in this format; None if that is not supported.
+        walk: iterates over all parts of a file. Raises UnsupportedError if there are too many; it
+            runs before any library parses the file.
+        claimed_size: returns the size that the header claims, px, for formats whose library
+            allocates memory for it before it reports a size.
+        check_samples: raises RowError ``image.corrupt`` for damage that ``decode`` ignores.
+        diagnose: raises UnsupportedError or DamagedError with the reason why a library did not
+            recognise a file, if there is a better one.
+        is_cut: checks whether a damaged file is truncated; None if the library reports that.
     """
 
     suffix: str

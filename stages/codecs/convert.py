@@ -1,4 +1,4 @@
-"""Code a photo into another format than its own, as ``output.format`` asks for."""
+"""Convert an edited photo to another format, as ``output.format`` requires."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from stages.arrays import Samples
 from stages.codecs.base import Codec, Format, Metadata, Writer
 from stages.codecs.formats import CODECS
 from stages.codecs.orientation import upright_exif, upright_xmp
@@ -13,16 +14,16 @@ from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, Fidelity, to_d
 from stages.codecs.stale.segments import EXIF
 from stages.codecs.updater import MetadataUpdater
 from stages.pixels.colour import unpremultiplied, view
-from stages.pixels.samples import Samples, Space, to_8_bits
+from stages.pixels.samples import Space, to_8_bits
 
 
 def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
-    """Code an edited photo into another format, upright: not every format can state a turn.
+    """Encode an edited photo in another format, upright, since not every format has an orientation.
 
     Args:
-        edit: the photo.
-        own: format of its source.
-        wanted: one that has a writer.
+        edit: the edited photo.
+        own: the format of its source.
+        wanted: the target format; it has a writer.
 
     Raises:
         RowError: ``image.stale_preview``.
@@ -44,7 +45,7 @@ def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
 
 
 def _upright(edit: Edit) -> Edit:
-    """The same edit, its stored frame being the displayed one."""
+    """Rotate an edit so that its stored frame is the displayed one."""
     turn = edit.orientation
     pixels, changed = to_displayed(edit.pixels, turn), to_displayed(edit.changed, turn)
     return replace(edit, pixels=pixels, changed=changed, orientation=1)
@@ -53,7 +54,7 @@ def _upright(edit: Edit) -> Edit:
 def _as_target_can_hold(
     pixels: Samples, space: Space, writer: Writer, notes: list[str]
 ) -> tuple[Samples, Space]:
-    """Bring samples to the depth, colours and opacity that a format has; notes what was lost."""
+    """Convert samples to a depth and colours that the writer supports; note each loss."""
     if space.premultiplied:
         straight = np.concatenate([unpremultiplied(pixels, space), pixels[..., -1:]], axis=2)
         pixels, space = straight, replace(space, premultiplied=False)
@@ -76,12 +77,12 @@ def _as_target_can_hold(
 
 
 def _carried(source: bytes, own: Codec, writer: Writer, blocks: MetadataUpdater) -> Metadata:
-    """The metadata that the new file is to hold; notes what it does not."""
+    """Collect the metadata for the new file; note what is left out."""
     found = own.metadata(source)
     blocks.notes += found.notes
     exif = found.exif
     if exif and not exif.startswith(EXIF.name):
-        exif = EXIF.name + exif  # Pillow wants it for JPEG, and takes it off for the others
+        exif = EXIF.name + exif  # Pillow requires it for JPEG, and removes it for other formats
     exif, xmp = blocks.exif(upright_exif(exif)), blocks.xmp(upright_xmp(found.xmp))
     too_large = {
         name

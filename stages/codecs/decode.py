@@ -1,7 +1,7 @@
-"""Open a photo or a mask, and refuse what cannot be edited without loss.
+"""Decode photos and masks, and reject photos that cannot be edited without loss.
 
-Pixels are handed on in the *displayed* frame: the EXIF orientation is applied, for photo and mask
-alike, so the two meet as a person saw them when drawing the mask.
+Pixels are returned in the *displayed* frame: the EXIF orientation is applied to photo and mask
+alike, so that they align as they did when the mask was drawn.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from stages.codecs.pillow_io import open_image
 from stages.libraries import configure_libraries
 from stages.pixels.masks import Levels
 
-#: Which file a message is about; also the first half of its error code.
+#: The kind of file that an error is about; also the first half of its error code.
 Role = Literal["image", "mask"]
 
 
@@ -33,8 +33,8 @@ def decode_photo(data: bytes, max_megapixels: float, uri: str) -> Decoded:
 
     Args:
         data: the file.
-        max_megapixels: larger ones are refused before any pixel is decoded.
-        uri: names the file in errors.
+        max_megapixels: maximum size; larger files are rejected before any pixel is decoded.
+        uri: the name of the file in errors.
 
     Raises:
         RowError: ``image.zero_bytes``, ``image.not_an_image``, ``image.unsupported``,
@@ -52,10 +52,10 @@ def decode_photo(data: bytes, max_megapixels: float, uri: str) -> Decoded:
 
 
 def check_photo(data: bytes, max_megapixels: float, uri: str) -> tuple[int, int]:
-    """Width and height, as displayed, of a photo that is to be passed on as it is.
+    """Return the displayed width and height of a photo that is passed through unchanged.
 
-    Kinds that cannot be edited are accepted here, and measured as stored; damage, where we can see
-    it, is not.
+    Kinds that cannot be edited are accepted, and measured in the stored frame. Files with damage
+    that can be detected are rejected.
 
     Raises:
         RowError: as :func:`decode_photo`, but never ``image.unsupported``.
@@ -69,7 +69,7 @@ def check_photo(data: bytes, max_megapixels: float, uri: str) -> tuple[int, int]
             return size
         try:
             size = codec.size(data)
-        except UnsupportedError:  # nothing of it is edited
+        except UnsupportedError:  # it is not edited
             size = pillow_io.size(data)
         _check_size(*size, max_megapixels, "image", uri)
         with suppress(UnsupportedError):
@@ -88,11 +88,11 @@ def decode_mask(
     """Decode a mask to levels: its alpha, or its luminance; see :func:`mask_file.read_levels`.
 
     Args:
-        data: the file; of several pictures (animations, pages) the first counts.
-        max_megapixels: larger ones are refused before any pixel is decoded.
-        uri: names the file in errors.
-        channel: which plane marks.
-        polarity: decides which colour marks nothing.
+        data: the file; only the first picture of an animation or multi-page file is used.
+        max_megapixels: maximum size; larger files are rejected before any pixel is decoded.
+        uri: the name of the file in errors.
+        channel: the plane that marks the region.
+        polarity: whether light or dark pixels are marked.
 
     Raises:
         RowError: ``mask.zero_bytes``, ``mask.not_an_image``, ``mask.unsupported``,
@@ -111,7 +111,7 @@ def decode_mask(
 
 @contextmanager
 def _explained(data: bytes, role: Role, uri: str) -> Iterator[None]:
-    """Turn the errors of whatever reads a file into ours."""
+    """Translate errors raised while a file is read into RowErrors."""
     configure_libraries()
     if not data:
         raise RowError(f"{role}.zero_bytes", f"The {role} {uri} has no bytes.")
@@ -127,14 +127,14 @@ def _explained(data: bytes, role: Role, uri: str) -> Iterator[None]:
 
 
 def _damaged(error: DamagedError, data: bytes, role: Role, uri: str) -> RowError:
-    """What to report of a file that cannot be read."""
+    """Return the error to report for a file that cannot be read."""
     codec, reason = detect_codec(data), error
     is_cut = codec.is_cut(data) if codec and codec.is_cut else _is_truncation(error)
     if isinstance(error.__cause__, UnidentifiedImageError):
         if codec is None:
             begin = f"it begins {data[:8]!r}"
             return RowError(f"{role}.not_an_image", f"The {role} {uri} is not a picture; {begin}.")
-        is_cut, reason = False, DamagedError("its head is damaged")
+        is_cut, reason = False, DamagedError("its header is damaged")
         try:
             codec.diagnose(data)
         except UnsupportedError as kind:
@@ -146,7 +146,12 @@ def _damaged(error: DamagedError, data: bytes, role: Role, uri: str) -> RowError
 
 
 def _check_head(data: bytes, max_megapixels: float, role: Role, uri: str) -> None:
-    """Refuse what costs time or memory before its size is known; raises UnsupportedError, too."""
+    """Reject files that would cost too much time or memory before their size is known.
+
+    Raises:
+        UnsupportedError: the file has too many parts.
+        RowError: the size in its header is too large.
+    """
     codec = detect_codec(data)
     if codec is None:
         return
@@ -158,7 +163,7 @@ def _check_head(data: bytes, max_megapixels: float, role: Role, uri: str) -> Non
 
 
 def _other_format(data: bytes) -> str:
-    """The format of a picture that is none of ours; raises UnidentifiedImageError if it is none."""
+    """Name a format without a codec; raises UnidentifiedImageError for a file that is no image."""
     with open_image(data) as picture:
         return picture.format or "unknown"
 

@@ -1,27 +1,27 @@
-"""Write an edited photo: into its source's format, or into another one."""
+"""Encode an edited photo, in its source's format or in another one."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 from manifests.errors import RowError
+from stages.arrays import BoolMask
 from stages.codecs.base import Format
 from stages.codecs.convert import convert
 from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
 from stages.codecs.formats import CODECS, detect_format
 from stages.codecs.picture import Decoded, Edit, Encoded, to_stored
 from stages.libraries import configure_libraries
-from stages.pixels.masks import Bits
 from stages.recipe.options import MetadataOptions, OutputOptions
 
-#: A format, or the source's own.
+#: The format of the result; ``source``: that of the source.
 Target = Format | Literal["source"]
 
 
 def encode(
     source: bytes,
     edited: Decoded,
-    changed: Bits,
+    changed: BoolMask,
     uri: str,
     *,
     output: OutputOptions,
@@ -31,13 +31,14 @@ def encode(
     """Encode edited pixels, with the source's metadata.
 
     Args:
-        source: the original file, for what is kept of it.
-        edited: the whole photo, displayed frame; the stored frame is written and the tag kept.
+        source: the original file, from which metadata and untouched samples are kept.
+        edited: the edited photo in the displayed frame; it is written in the stored frame, and the
+            orientation tag is kept.
         changed: ``(h, w)`` bool in the displayed frame, True wherever ``edited`` was edited.
-        uri: names the photo in errors.
-        output: format and quality.
-        metadata: what becomes of previews, and whether the edit is labelled.
-        is_generative: whether a generative model painted.
+        uri: the name of the photo in errors.
+        output: the options for format and quality.
+        metadata: the options for previews and for labelling the edit.
+        is_generative: whether a generative model filled the region.
 
     Raises:
         RowError: ``image.corrupt``, for damage that only shows in a JPEG's coefficients;
@@ -73,7 +74,7 @@ def _converted(edit: Edit, own: Format, wanted: Format) -> Encoded:
         with library_errors():
             return convert(edit, own, wanted)
     except DamagedError as error:
-        # What an encoder cannot hold: more pixels a side than it has bits for, above all.
+        # Mostly a side that is longer than the format supports.
         raise UnsupportedError(f"as {wanted}: {error}") from None
 
 
@@ -83,6 +84,6 @@ def converts(source: bytes, wanted: Target) -> bool:
 
 
 def suffix_of(source: bytes, uri: str, wanted: Target) -> str:
-    """File suffix of the result, without the dot; the URI's for a format that is not ours."""
+    """File suffix of the result, without the dot; the URI's for a format without a codec."""
     name = detect_format(source) if wanted == "source" else wanted
     return CODECS[name].suffix if name else uri.rpartition(".")[2].lower()

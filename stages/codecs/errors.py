@@ -1,10 +1,10 @@
-"""Whose fault an error is: the file's, or ours.
+"""Exceptions of the codecs, and separation of damaged files from bugs of this program.
 
-Image libraries meet damage with whatever exception their readers run into (``TypeError`` and
+Image libraries raise all kinds of exceptions for damaged files (``TypeError`` and
 ``AttributeError`` among them), so the type of an exception does not separate a damaged file from a
-fault of this program. Where it was raised does: :func:`library_errors` turns into
-:class:`DamagedError` only what comes out of an image library that our code has called. All other
-exceptions pass, and the row ends as ``internal.error``. Our own parsers raise DamagedError
+bug of this program. The place where it was raised does: :func:`library_errors` translates only
+exceptions from an image library that our code has called to :class:`DamagedError`. All other
+exceptions propagate, and the row ends as ``internal.error``. Our own parsers raise DamagedError
 themselves.
 """
 
@@ -24,21 +24,21 @@ class DamagedError(Exception):
 
 
 class UnsupportedError(Exception):
-    """Valid, as far as one can tell, but of a kind that this cannot be done with; says which."""
+    """The file is apparently valid, but of an unsupported kind; the message says which."""
 
 
 class VerificationError(Exception):
-    """The new file is not what it must be: a fault of ours, found before any harm was done."""
+    """The new file failed verification: a bug of this program, found before the file was stored."""
 
 
 @contextmanager
 def library_errors() -> Iterator[None]:
-    """Turn the exceptions of image libraries into DamagedError; our own pass unchanged.
+    """Translate exceptions of image libraries to DamagedError; others propagate unchanged.
 
     Raises:
-        DamagedError: caused by the library's exception.
-        MemoryError: the library lacked memory, which those written in C report in words only.
-        ImportError: a library's optional part is not installed.
+        DamagedError: the library raised an exception, which is the cause.
+        MemoryError: the library ran out of memory; those written in C say so only in the message.
+        ImportError: an optional part of a library is not installed.
     """
     try:
         yield
@@ -53,9 +53,9 @@ def library_errors() -> Iterator[None]:
 
 
 def is_from_library(error: BaseException) -> bool:
-    """Whether the last function of ours in the traceback was waiting for an image library.
+    """Whether the innermost function of ours in the traceback called an image library.
 
-    What that library calls in turn (NumPy, the standard library) counts as the library.
+    Packages that the library itself calls (NumPy, the standard library) count as the library.
     """
     called = set[str]()
     for frame, _ in traceback.walk_tb(error.__traceback__):
@@ -65,7 +65,7 @@ def is_from_library(error: BaseException) -> bool:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether a message says so; libheif's "security limit" is about what a file claims."""
+    """Whether the message reports a lack of memory; libheif's "security limit" does not."""
     text = str(error).lower()
     words = ("out of memory", "insufficient memory", "memory allocation", "allocate memory")
-    return any(each in text for each in words) and "security limit" not in text
+    return any(word in text for word in words) and "security limit" not in text

@@ -1,8 +1,8 @@
-"""The image formats that are edited: to add one, write its folder and enter it here.
+"""The registry of image formats. To add one, write its folder and register its codec here.
 
-What else knows formats by name: ``output.format`` in ``recipe/options.py``, if other files are to
-be turned into it; ``mask_file.py``, if masks may have it; ``stages/verify``, which reads files by
-walkers of its own.
+Other places that list formats by name: ``output.format`` in ``recipe/options.py``, for formats that
+files can be converted to; ``mask_file.py``, for formats of masks; ``stages/verify``, which has its
+own parsers.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ CODECS: dict[Format, Codec] = {
 
 
 def detect_format(data: bytes) -> Format | None:
-    """Which format a file has by its first bytes; None: none of ours."""
+    """Detect a file's format by its first bytes; None if no codec supports it."""
     return next((name for name, codec in CODECS.items() if codec.recognises(data)), None)
 
 
 def detect_codec(data: bytes) -> Codec | None:
-    """The codec of a file's format; None: it has none of ours."""
+    """Return the codec for a file's format; None if there is none."""
     name = detect_format(data)
     return CODECS[name] if name else None

@@ -1,4 +1,4 @@
-"""The one plane of a mask file that marks: its alpha, or its luminance, as levels of 8 bits."""
+"""Read the plane of a mask file that marks the region, alpha or luminance, as 8-bit levels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy.typing as npt
 from PIL import Image, ImageChops
 
 from manifests.errors import RowError
+from stages.arrays import BoolMask, UInt8Array
 from stages.codecs.errors import DamagedError, UnsupportedError
 from stages.codecs.picture import as_pillow, to_displayed
 from stages.codecs.pillow_io import orientation_of, scale_key
@@ -16,12 +17,12 @@ from stages.codecs.png import codec as png
 from stages.codecs.png.chunks import bit_depth
 from stages.codecs.tiff import codec as tiff
 from stages.codecs.webp import codec as webp
-from stages.pixels.masks import Bits, Bytes, Levels
+from stages.pixels.masks import Levels
 
 Channel = Literal["luminance", "alpha"]
 Polarity = Literal["light", "dark"]
 
-#: Formats that a mask may have.
+#: Supported mask formats, by Pillow's names.
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "AVIF")
 
 #: Compressions of a TIFF, by Pillow's names, that change samples.
@@ -33,24 +34,24 @@ _BITS_PER_SAMPLE = 258
 def read_levels(
     picture: Image.Image, data: bytes, channel: Channel, polarity: Polarity, uri: str
 ) -> Levels:
-    """Map any mask file to levels. Its first picture counts, in the displayed frame.
+    """Convert a mask file's first picture to levels in the displayed frame.
 
-    Samples of more than 8 bits are scaled by the range that their kind has. Luminance is that over
-    the colour that marks nothing, black or, with polarity ``dark``, white. Whatever differs from
-    that colour at all differs from it in the levels, too: a label of 1 in 65,535, or of navy.
+    Samples of more than 8 bits are scaled by the range of their type. Transparent pictures are
+    composited on the unmarked colour: black or, with polarity ``dark``, white. Any sample that
+    differs from that colour also differs in the levels, such as 1 of 65,535, or navy blue.
 
     Args:
         picture: the file, opened and loaded.
         data: the file.
-        channel: which plane marks.
-        polarity: decides which colour marks nothing.
-        uri: names the file in errors.
+        channel: the plane that marks the region.
+        polarity: whether light or dark pixels are marked.
+        uri: the name of the file in errors.
 
     Raises:
-        RowError: ``mask.no_alpha``; ``mask.too_faint`` if the file holds something that cannot be
-            seen in its luminance.
-        UnsupportedError: its samples are of a kind that has no levels.
-        DamagedError: samples are not numbers.
+        RowError: ``mask.no_alpha``; ``mask.too_faint`` if the picture varies, but its luminance
+            does not.
+        UnsupportedError: its samples cannot be converted to levels.
+        DamagedError: samples are not finite.
     """
     is_lossy = _is_lossy(picture, data)
     picture = _of_one_depth(picture, data)
@@ -66,7 +67,7 @@ def read_levels(
 
 
 def _is_lossy(picture: Image.Image, data: bytes) -> bool:
-    """Whether samples may be off by coding noise; lossless AVIFs are rare, and taken as lossy."""
+    """Whether samples may have compression noise; lossless AVIFs are rare, and count as lossy."""
     if picture.format == "WEBP":
         return webp.is_lossy(data)
     if picture.format == "TIFF":
@@ -75,9 +76,9 @@ def _is_lossy(picture: Image.Image, data: bytes) -> bool:
 
 
 def _of_one_depth(picture: Image.Image, data: bytes) -> Image.Image:
-    """The picture with grey samples of any kind, or several channels of 8 bits.
+    """Return grey samples of any depth, or several channels of 8 bits.
 
-    Pillow keeps the upper 8 bits of deeper colours, which loses labels.
+    Pillow keeps only the upper 8 bits of deeper colours, which would lose labels.
     """
     bits = bit_depth(data) if picture.format == "PNG" else 8
     if picture.format == "TIFF":
@@ -93,8 +94,8 @@ def _is_deep_grey(picture: Image.Image) -> bool:
     return picture.mode.startswith("I") or picture.mode == "F"
 
 
-def _alpha(picture: Image.Image, uri: str) -> Bytes:
-    """The alpha channel, or what a palette or a transparent colour stands for."""
+def _alpha(picture: Image.Image, uri: str) -> UInt8Array:
+    """The alpha channel, or that of a palette or a transparent colour."""
     if not picture.has_transparency_data:
         raise RowError("mask.no_alpha", f"The mask {uri} has no alpha channel.")
     if _is_deep_grey(picture):
@@ -104,8 +105,8 @@ def _alpha(picture: Image.Image, uri: str) -> Bytes:
     return np.asarray(picture.convert("RGBA").getchannel("A"))
 
 
-def _luminance(picture: Image.Image, unmarked: int) -> Bytes:
-    """``(h, w)`` uint8 over the level ``unmarked``, which stands for that exact colour alone."""
+def _luminance(picture: Image.Image, unmarked: int) -> UInt8Array:
+    """``(h, w)`` uint8; only pixels of exactly the unmarked colour get the level ``unmarked``."""
     if _is_deep_grey(picture):
         return _deep_luminance(picture, unmarked)
     has_alpha = picture.has_transparency_data
@@ -114,7 +115,7 @@ def _luminance(picture: Image.Image, unmarked: int) -> Bytes:
     colours = picture.convert("RGBA" if has_alpha else "RGB")
     farthest = ImageChops.darker if unmarked else ImageChops.lighter
     red, green, blue = colours.split()[:3]
-    is_drawn: Bits = np.asarray(farthest(farthest(red, green), blue)) != unmarked
+    is_drawn: BoolMask = np.asarray(farthest(farthest(red, green), blue)) != unmarked
     if has_alpha:
         is_drawn &= np.asarray(colours.getchannel("A")) > 0
         ground = Image.new("RGBA", picture.size, (unmarked, unmarked, unmarked, 255))
@@ -124,7 +125,7 @@ def _luminance(picture: Image.Image, unmarked: int) -> Bytes:
     return levels
 
 
-def _deep_luminance(picture: Image.Image, unmarked: int) -> Bytes:
+def _deep_luminance(picture: Image.Image, unmarked: int) -> UInt8Array:
     samples = np.asarray(picture)
     if not np.isfinite(samples).all():
         raise DamagedError("it holds samples that are not numbers")
@@ -146,7 +147,7 @@ def _narrowed(samples: npt.NDArray[Any], full: float) -> npt.NDArray[np.uint8]:
 
 
 def _hidden(picture: Image.Image) -> str:
-    """What varies in a picture though its luminance does not; empty if nothing does."""
+    """Describe what varies in a picture whose luminance does not; empty if nothing does."""
     extrema: Any = picture.getextrema()
     ranges = extrema if isinstance(extrema[0], tuple) else (extrema,)
     varying = [

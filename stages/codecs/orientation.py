@@ -1,9 +1,9 @@
-"""Which way up a picture is displayed: one rule, that of browsers, for photos and masks alike.
+"""The orientation in which photos and masks are displayed: that of browsers.
 
 Files may state an orientation in several places, and readers differ in which they follow. A mask
-is drawn on what a browser shows, and the result is looked at there, so that is the frame in which
-photo and mask meet. What counts, as measured with Chromium (``tests/browser/test_orientation.py``
-compares this module with it):
+is drawn on a browser's display of the photo, and results are viewed there, so photo and mask are
+aligned in that frame. These places count, as measured with Chromium
+(``tests/browser/test_orientation.py`` compares this module with it):
 
 ========== ==================================================================================
 JPEG, MPO  the first APP1 segment with EXIF before the first scan
@@ -15,9 +15,9 @@ WebP       nothing
 GIF, BMP   nothing
 ========== ==================================================================================
 
-In EXIF, tag 274 of the first directory counts if it is one SHORT of 1 to 8. XMP's
-``tiff:Orientation``, EXIF in a PNG's text chunks or behind its image data, EXIF in a WebP, and a
-second EXIF segment turn nothing; :func:`ignored` lists them for the lineage.
+In EXIF, tag 274 of the first directory counts if it is a single SHORT of 1 to 8. XMP's
+``tiff:Orientation``, EXIF in a PNG's text chunks or after its image data, EXIF in a WebP, and a
+second EXIF segment have no effect; :func:`ignored` lists them for the lineage.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ from stages.codecs.webp.riff import riff_chunks
 _ORIENTATION = 274
 _NAME, _XMP_NAME = b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0"
 
-#: XMP as an attribute or an element; ``verify`` of strangers' XML takes no parser for one digit.
+#: As an attribute or an element; one digit needs no XML parser on untrusted input.
 _IN_XMP = re.compile(rb"""\btiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])\b""")
 
 
 def displayed(data: bytes) -> int:
     """The orientation, as EXIF numbers it (1 to 8), in which a JPEG, PNG or WebP is displayed.
 
-    Other formats, whose readers know theirs, are 1 here.
+    1 for other formats, whose readers handle it.
     """
     return next((value for value, _, counts in _sources(data) if counts), 1)
 
 
 def ignored(data: bytes, orientation: int) -> list[str]:
-    """A sentence for each place in a JPEG, PNG or WebP that states another orientation.
+    """Return a note for each place in a JPEG, PNG or WebP that states another orientation.
 
     Args:
         data: the file.
-        orientation: the one that counts, 1 to 8.
+        orientation: the displayed one, 1 to 8.
     """
     others = {(value, where) for value, where, counts in _sources(data) if value != orientation}
     return [
@@ -62,14 +62,14 @@ def ignored(data: bytes, orientation: int) -> list[str]:
 
 
 def in_exif(block: bytes) -> int | None:
-    """The orientation in a bare EXIF block; None if it states none that counts."""
+    """The orientation in a bare EXIF block; None if it states no valid one."""
     file = TiffFile.of_exif(block)
     entry = _entry(file) if file else None
     return file.integer(entry) if file and entry else None
 
 
 def upright_exif(block: bytes) -> bytes:
-    """The same EXIF block, with or without JPEG's prefix; an orientation in it becomes 1."""
+    """Set the orientation in an EXIF block, with or without JPEG's prefix, to 1."""
     start = 6 if block.startswith(_NAME) else 0
     file = TiffFile.of_exif(block[start:])
     entry = _entry(file) if file else None
@@ -80,14 +80,14 @@ def upright_exif(block: bytes) -> bytes:
 
 
 def upright_xmp(packet: bytes) -> bytes:
-    """The same XMP packet with an orientation of 1 if it has any."""
+    """Set the orientation in an XMP packet to 1, if it has one."""
     return _IN_XMP.sub(lambda match: match[0][:-1] + b"1", packet)
 
 
 def _entry(file: TiffFile) -> Entry | None:
-    """Tag 274 of the first directory, if its value counts.
+    """Tag 274 of the first directory, if its value is valid.
 
-    Directories that claim more entries than there are count as far as they go.
+    Truncated directories are read as far as possible.
     """
     wanted = (_ORIENTATION, SHORT, 1)
     for entry in file.iter_entries(file.first):

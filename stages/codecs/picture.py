@@ -1,4 +1,4 @@
-"""A photo as its codec hands it on, and as its codec takes it back."""
+"""The inputs and outputs of codecs: decoded photos, edits, and encoded files."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from stages.pixels.masks import Bits
-from stages.pixels.samples import ColourModel, Samples, Space, to_8_bits
+from stages.arrays import BoolMask, Samples
+from stages.pixels.samples import ColourModel, Space, to_8_bits
 from stages.recipe.options import MetadataOptions
 
-#: Of lossy files, where the recipe states none.
+#: Quality of lossy files if the recipe does not set one.
 DEFAULT_QUALITY = 90
 
 Fidelity = Literal["lossless", "coefficients", "reencoded"]
@@ -27,10 +27,10 @@ class Decoded:
 
     Attributes:
         pixels: ``(h, w, c)`` uint8 or uint16, displayed frame; the colour channels of ``space``,
-            and alpha if there is one channel more.
-        orientation: EXIF orientation, 1 to 8, that turns the stored frame into this one.
-        space: what the samples mean.
-        note: what the samples are that the file's are not (a palette's colours), else empty.
+            and alpha if there is another channel.
+        orientation: EXIF orientation, 1 to 8, that converts the stored to the displayed frame.
+        space: the colour space of the samples.
+        note: how the samples differ from the file's (a palette was expanded), else empty.
     """
 
     pixels: Samples
@@ -50,29 +50,29 @@ class Decoded:
 
     @property
     def alpha(self) -> Samples | None:
-        """``(h, w)``, 0 where nothing shows; None if all of it is opaque by its kind."""
+        """``(h, w)``, 0 where transparent; None if there is no alpha channel."""
         has_alpha = self.pixels.shape[2] > self.space.channels
         return self.pixels[..., -1] if has_alpha else None
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What a codec needs to write an edited photo.
+    """An edited photo that a codec is to write.
 
     Attributes:
         source: the original file.
         pixels: ``(h, w, c)`` uint8 or uint16 as :class:`Decoded` has them, in the *stored* frame.
         changed: ``(h, w)`` bool, stored frame, True wherever ``pixels`` were edited.
         orientation: EXIF orientation of the source, 1 to 8.
-        space: what the samples mean.
-        quality: of lossy files, 1 to 100; 0: not stated.
-        metadata: what becomes of previews, and whether the edit is labelled.
-        generative: whether a generative model painted.
+        space: the colour space of the samples.
+        quality: quality of lossy files, 1 to 100; 0: the default.
+        metadata: the options for previews and for labelling the edit.
+        generative: whether a generative model filled the region.
     """
 
     source: bytes
     pixels: Samples
-    changed: Bits
+    changed: BoolMask
     orientation: int
     space: Space
     quality: int
@@ -91,14 +91,14 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A file, and what was kept of the source.
+    """A file, and how much of the source was kept.
 
     Attributes:
         data: the file.
         fidelity: ``lossless``: all samples outside the mask; ``coefficients``: those of all JPEG
             blocks that the mask does not touch; ``reencoded``: neither.
-        note: why, if ``reencoded``; what else became of the samples; else empty.
-        metadata_notes: a sentence for each thing that was rebuilt, dropped or added.
+        note: the reason for ``reencoded``, or other changes to the samples; else empty.
+        metadata_notes: a sentence for each part of the metadata that was rebuilt, dropped or added.
     """
 
     data: bytes
@@ -108,7 +108,7 @@ class Encoded:
 
 
 def to_displayed(stored: _Array, orientation: int) -> _Array:
-    """Turn ``(h, w, ...)`` from the stored into the displayed frame (EXIF orientation 1 to 8)."""
+    """Rotate ``(h, w, ...)`` from the stored to the displayed frame (EXIF orientation 1 to 8)."""
     turned: npt.NDArray[Any] = stored
     if orientation in (5, 6, 7, 8):
         turned = turned.swapaxes(0, 1)
@@ -120,12 +120,12 @@ def to_displayed(stored: _Array, orientation: int) -> _Array:
 
 
 def to_stored(displayed: _Array, orientation: int) -> _Array:
-    """Undo :func:`to_displayed`: only the quarter turns, 6 and 8, are not their own inverses."""
+    """Undo :func:`to_displayed`; all orientations but 6 and 8 are their own inverses."""
     return to_displayed(displayed, {6: 8, 8: 6}.get(orientation, orientation))
 
 
 def as_pillow(pixels: Samples, model: ColourModel) -> Image.Image:
-    """``(h, w, c)``, colours and perhaps alpha, as a Pillow picture of 8 bits a sample."""
+    """Convert ``(h, w, c)``, colours and optional alpha, to a Pillow picture of 8 bits a sample."""
     height, width, channels = pixels.shape
     modes = {"grey": ("L", "LA"), "rgb": ("RGB", "RGBA"), "cmyk": ("CMYK", "")}[model]
     mode = modes[channels - Space(model).channels]

@@ -1,4 +1,4 @@
-"""What the codecs that read and write through Pillow have in common."""
+"""Reading and writing through Pillow, shared by several codecs."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from stages.arrays import Samples
 from stages.codecs import orientation
 from stages.codecs.base import Metadata
 from stages.codecs.errors import UnsupportedError
 from stages.codecs.picture import Decoded, as_pillow, to_displayed
 from stages.codecs.png.chunks import bit_depth
-from stages.pixels.samples import ColourModel, Samples, Space
+from stages.pixels.samples import ColourModel, Space
 
-#: Modes that are edited without loss, and the one they are edited in: palettes are widened to the
-#: colours they stand for, and a transparent colour to alpha, or paint could turn into a hole.
+#: Modes that can be edited without loss, and the modes they are edited in. Palettes are expanded to
+#: colours, and a transparent colour to alpha, so that a fill of that colour stays visible.
 _MODES = {
     "1": "L",
     "L": "L",
@@ -40,27 +41,27 @@ _EXIF_NAME = b"Exif\0\0"
 _EXIF_ITEM = re.compile(rb"(infe\x02.{7})Exif", re.DOTALL)
 _HEAD = 65_536
 
-#: Where ``open_image`` leaves the orientation among a picture's ``info``.
+#: The key under which ``open_image`` stores the orientation in a picture's ``info``.
 _DISPLAYED = "displayed_orientation"
 
 
 @contextmanager
 def open_image(data: bytes) -> Iterator[Image.Image]:
-    """Open a picture; what Pillow warns of (odd metadata, size) is not reported.
+    """Open a picture without Pillow's warnings (odd metadata, size).
 
     Its orientation is that of :mod:`stages.codecs.orientation`, not Pillow's, which follows XMP.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with _image(data) as picture:
-            if picture.format == "TIFF":  # is turned while it is loaded, by XMP if there is no tag
+            if picture.format == "TIFF":  # Pillow rotates it on load, by XMP if there is no tag
                 picture.info.pop("xmp", None)
             picture.info[_DISPLAYED] = _displayed(picture, data)
             yield picture
 
 
 def _image(data: bytes) -> Image.Image:
-    """The file, opened; of an AVIF whose EXIF cannot be read, EXIF that stands for that."""
+    """Open a file; unreadable EXIF in an AVIF becomes a placeholder that is dropped later."""
     try:
         return Image.open(io.BytesIO(data))
     except (OSError, ValueError):
@@ -106,7 +107,7 @@ def decode(data: bytes) -> Decoded:
 
 
 def scale_key(picture: Image.Image, data: bytes) -> None:
-    """Pillow scales the samples of a grey PNG of 2 or 4 bits, but not its transparent colour."""
+    """Scale the transparent colour of a grey PNG of 2 or 4 bits, as Pillow scales its samples."""
     key = picture.info.get("transparency")
     if picture.format != "PNG" or picture.mode != "L" or not isinstance(key, int):
         return
@@ -115,24 +116,24 @@ def scale_key(picture: Image.Image, data: bytes) -> None:
 
 
 def orientation_of(picture: Image.Image) -> int:
-    """The orientation, 1 to 8, in which a picture that :func:`open_image` gave is displayed."""
+    """The displayed orientation, 1 to 8, of a picture opened by :func:`open_image`."""
     return int(picture.info.get(_DISPLAYED, 1))
 
 
 def _displayed(picture: Image.Image, data: bytes) -> int:
-    if picture.format == "AVIF":  # its reader states irot and imir as EXIF, in place of the file's
+    if picture.format == "AVIF":  # Pillow returns irot and imir as EXIF orientation
         exif = picture.info.get("exif", b"")
         return orientation.in_exif(exif.removeprefix(_EXIF_NAME)) or 1
     return orientation.displayed(data)
 
 
 def metadata(data: bytes, others: Iterable[str] = (), raw_exif: bytes = b"") -> Metadata:
-    """What Pillow finds beside the picture.
+    """Read the metadata that Pillow finds.
 
     Args:
         data: the file.
-        others: names of what has no place in another format.
-        raw_exif: EXIF in a place that Pillow does not look in.
+        others: names of metadata that no other format can hold.
+        raw_exif: EXIF that Pillow does not read, used if it finds none.
     """
     with open_image(data) as picture:
         info = picture.info
@@ -149,23 +150,25 @@ def metadata(data: bytes, others: Iterable[str] = (), raw_exif: bytes = b"") -> 
 def write_lossy(
     format_: str, pixels: Samples, space: Space, metadata: Metadata, quality: int
 ) -> tuple[bytes, list[str]]:
-    """Write a file of 8 bits a sample; ``format_`` is Pillow's name. There are no notes."""
+    """Write a file of 8 bits a sample; ``format_`` is Pillow's name. The notes are empty."""
     options = writing_options(metadata, space)
     picture = as_pillow(pixels, space.model)
     return save_image(picture, format=format_, quality=quality, **options), []
 
 
 def writing_options(metadata: Metadata, space: Space) -> dict[str, Any]:
-    """Pillow's arguments for metadata, as far as there is some."""
-    found = {"exif": metadata.exif, "xmp": metadata.xmp, "icc_profile": space.icc}
-    options: dict[str, Any] = {name: value for name, value in found.items() if value}
+    """Pillow's save arguments for the metadata that is present."""
+    blocks = {"exif": metadata.exif, "xmp": metadata.xmp, "icc_profile": space.icc}
+    options: dict[str, Any] = {name: value for name, value in blocks.items() if value}
     return options | ({"dpi": metadata.dpi} if metadata.dpi else {})
 
 
-def save_image(picture: Image.Image, **how: Any) -> bytes:
-    """The picture as a file's bytes, the same on every machine."""
-    if how.get("format") == "AVIF":
-        how["max_threads"] = 1  # else the number of cores decides how many tiles there are
+def save_image(picture: Image.Image, **options: Any) -> bytes:
+    """Encode a picture; the bytes are the same on every machine."""
+    if options.get("format") == "AVIF":
+        options["max_threads"] = (
+            1  # the default depends on the number of cores, which changes the tiles
+        )
     buffer = io.BytesIO()
-    picture.save(buffer, **how)
+    picture.save(buffer, **options)
     return buffer.getvalue()

@@ -1,14 +1,14 @@
-"""Repair files whose damage leaves every pixel in them: ``limits.damage = "repair"``.
+"""Repair files that still contain every pixel: ``limits.damage = "repair"``.
 
 =====================================  ==========================================================
 a JPEG without its end marker          the marker is appended, if all samples are there (which
-                                       cannot be seen where they are coded arithmetically)
+                                       cannot be checked with arithmetic coding)
 a PNG's chunk with a wrong checksum    dropped, as browsers do, if it is ancillary; if it holds
                                        samples whose own checksum (zlib's) is right, corrected
 =====================================  ==========================================================
 
-A file that lacks samples is left as it is, and refused when it is decoded: what was not in the
-file is not made up.
+A file that lacks samples is left unchanged, and rejected when it is decoded: missing samples are
+never invented.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stages.codecs.png.chunks import as_chunk, chunks
 _EOI = b"\xff\xd9"
 _PNG = b"\x89PNG\r\n\x1a\n"
 
-#: Bytes of a PNG's samples: unpacked at a time, and altogether, over which it may be a bomb.
+#: Maximum bytes of a PNG's samples: decompressed per step, and in total (more may be a zip bomb).
 _MAX_STEP, _MAX_SAMPLES = 1 << 20, 2 << 30
 
 
@@ -44,14 +44,14 @@ def repaired(data: bytes) -> tuple[bytes, list[str]]:
 
 
 def _repaired_jpeg(data: bytes) -> tuple[bytes, list[str]]:
-    cut = data.rstrip(b"\xff")  # half a marker
+    cut = data.rstrip(b"\xff")  # of an incomplete marker
     with suppress(DamagedError):
         read_header(data)
         return data, []
-    whole = cut + _EOI
+    repaired_jpeg = cut + _EOI
     with suppress(DamagedError):
-        if is_complete(whole, read_header(whole)):
-            return whole, ["end marker of the JPEG appended"]
+        if is_complete(repaired_jpeg, read_header(repaired_jpeg)):
+            return repaired_jpeg, ["end marker of the JPEG appended"]
     return data, []
 
 
@@ -60,23 +60,25 @@ def _repaired_png(data: bytes) -> tuple[bytes, list[str]]:
     for name, content in chunks(data):
         raw = data[position : position + 12 + len(content)]
         position += len(raw)
-        made = as_chunk(name, content)
-        if raw != made and name[:1].islower():
+        valid = as_chunk(name, content)
+        if raw != valid and name[:1].islower():
             notes.append(f"chunk {name.decode('latin-1')} with a wrong checksum dropped")
             continue
-        if raw != made and (name != b"IDAT" or len(raw) != len(made)):
-            return data, []  # what it holds cannot be checked otherwise
-        corrected += raw != made
-        parts.append(made)
-    if corrected and not _is_whole(content for name, content in chunks(data) if name == b"IDAT"):
+        if raw != valid and (name != b"IDAT" or len(raw) != len(valid)):
+            return data, []  # its content cannot be checked in another way
+        corrected += raw != valid
+        parts.append(valid)
+    if corrected and not _is_complete_stream(
+        content for name, content in chunks(data) if name == b"IDAT"
+    ):
         return data, []
     if corrected:
         notes.append(f"checksum of {corrected} IDAT chunk{'s' * (corrected > 1)} corrected")
     return (b"".join([*parts, data[position:]]), notes) if notes else (data, [])
 
 
-def _is_whole(pieces: Iterable[bytes]) -> bool:
-    """Whether compressed samples reach their end, and their checksum there is right."""
+def _is_complete_stream(pieces: Iterable[bytes]) -> bool:
+    """Whether the compressed samples are complete, and their own checksum is right."""
     reader, size = zlib.decompressobj(), 0
     try:
         for piece in pieces:

@@ -13,15 +13,15 @@ from stages.codecs.stale.xmp import refresh_xmp
 
 
 class MetadataUpdater:
-    """The metadata blocks of one edit; each method returns what is to be written in its place.
+    """Updates the metadata blocks of one edit; each method returns a block's new content.
 
     All of them may raise RowError ``image.stale_preview``.
 
     Args:
-        edit: the edited photo, from which previews are made.
+        edit: the edited photo, from which previews are rebuilt.
 
     Attributes:
-        notes: a sentence for each thing that was rebuilt, dropped or added.
+        notes: a sentence for each part that was rebuilt, dropped or added.
     """
 
     def __init__(self, edit: Edit) -> None:
@@ -37,7 +37,7 @@ class MetadataUpdater:
         return refresh_exif(block, self._policy) if block else block
 
     def xmp(self, packet: bytes) -> bytes:
-        """An XMP packet; may come to be where there was none."""
+        """An XMP packet; an empty one becomes a packet if the edit is to be labelled."""
         return refresh_xmp(packet, self._policy)
 
     def photoshop(self, resources: bytes) -> bytes:
@@ -45,7 +45,7 @@ class MetadataUpdater:
         return refresh_resources(resources, self._policy) if resources else resources
 
     def profile(self, content: bytes) -> bytes:
-        """A block whose kind only its first bytes show; empty: it goes."""
+        """A block whose kind is detected by its first bytes; empty if it is dropped."""
         if content.startswith((EXIF.name, b"II*\0", b"MM\0*")):
             return self.exif(content)
         if content.startswith(b"8BIM"):
@@ -59,11 +59,11 @@ class MetadataUpdater:
         return b"" if self.goes(content, "a raw profile") else content
 
     def goes(self, content: bytes, where: str) -> bool:
-        """Whether a block of no known kind is to be dropped, since a picture is in it.
+        """Whether a block of unknown kind is dropped because it contains a picture.
 
         Args:
-            content: unpacked, perhaps a text with base64.
-            where: names the block in the note.
+            content: the uncompressed block, which may be text with base64.
+            where: the name of the block in the note.
         """
         if not in_text(content):
             return False
@@ -71,11 +71,13 @@ class MetadataUpdater:
         return True
 
     def lost(self, content: bytes, what: str) -> None:
-        """Note that a block is dropped, which the new file cannot hold; refuse as the policy says.
+        """Note that a block is dropped because the new file cannot hold it.
+
+        If it contains a picture, the policy may refuse the file.
 
         Args:
-            content: of the block.
-            what: names it.
+            content: the block.
+            what: the name of the block in the note.
         """
         if in_text(content):
             self.drop(what)
@@ -91,7 +93,7 @@ class MetadataUpdater:
         return without_preview(data_sets, self._policy)
 
     def maker_note(self, content: bytes) -> bytes:
-        """A camera's own data, as long as they were: previews in them are zeroed."""
+        """A camera's maker note, of unchanged length: previews in it are zeroed."""
         new = without_streams(content)
         if new is not content:
             self._policy.drop(PREVIEW)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from stages.arrays import BoolMask, UInt8Array
 from stages.pixels.boxes import bounds_of
-from stages.pixels.masks import Bits, Bytes, distance_outside
+from stages.pixels.masks import distance_outside
 
 #: Gaussian sigma that separates fine detail, which a soft fill lacks, in px of the original photo.
 _FINE_PX = 3.0
@@ -25,7 +26,7 @@ _BORDER_PX = 3.0
 _ROUGH_QUANTILE = 0.75
 
 
-def lost_detail(pixels: Bytes, mask: Bytes) -> float:
+def lost_detail(pixels: UInt8Array, mask: UInt8Array) -> float:
     """Measure how much less fine detail the hole has than its surroundings, in 8-bit levels.
 
     Detail is the local standard deviation of brightness below 3 px. A step in brightness or
@@ -54,13 +55,13 @@ def lost_detail(pixels: Bytes, mask: Bytes) -> float:
     return max(lost, _step(pixels, (outside > 0) & (outside <= 4), hole & (inside <= 4)), 0.0)
 
 
-def _detail(pixels: Bytes) -> np.ndarray:
+def _detail(pixels: UInt8Array) -> np.ndarray:
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
     fine = grey - cv2.GaussianBlur(grey, (0, 0), _FINE_PX)
     return np.sqrt(cv2.GaussianBlur(fine * fine, (0, 0), _FINE_PX))
 
 
-def _step(pixels: Bytes, outer: Bits, inner: Bits) -> float:
+def _step(pixels: UInt8Array, outer: BoolMask, inner: BoolMask) -> float:
     """Difference of the mean colours on both sides of the border, in 8-bit levels."""
     if not outer.any():
         return 0.0

@@ -24,11 +24,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from stages.arrays import BoolMask, Float32Array, UInt8Array
 from stages.pixels.boxes import bounds_of
-from stages.pixels.masks import Bits, Bytes
 from stages.pixels.resize import scale_mask, scale_pixels
-
-Floats = npt.NDArray[np.float32]
 
 #: Longer side of the view; width of the ring relative to the hole's longer side, and at least px.
 _VIEW_SIDE_PX, _RING_SHARE, _MIN_RING_PX = 160, 0.6, 12
@@ -75,7 +73,7 @@ class Scores:
     reappearance: float
 
 
-def judge(refined: Bytes, before: Bytes, mask: Bytes, has_removal: bool) -> Scores:
+def judge(refined: UInt8Array, before: UInt8Array, mask: UInt8Array, has_removal: bool) -> Scores:
     """Score one fill.
 
     Args:
@@ -105,7 +103,9 @@ def logistic(weights: tuple[float, ...], *values: float) -> float:
     return float(1 / (1 + np.exp(-exponent)))
 
 
-def _views(refined: Bytes, before: Bytes, mask: Bytes) -> tuple[Floats, Floats, Bits]:
+def _views(
+    refined: UInt8Array, before: UInt8Array, mask: UInt8Array
+) -> tuple[Float32Array, Float32Array, BoolMask]:
     """Scale hole and ring to the view: after and before in Lab (L: 0 to 100), and the hole.
 
     The ring is the same in both.
@@ -119,7 +119,7 @@ def _views(refined: Bytes, before: Bytes, mask: Bytes) -> tuple[Floats, Floats, 
     size = max(round(part.width * scale), 1), max(round(part.height * scale), 1)
     hole = mask[part.slices]
 
-    def view(pixels: Bytes) -> Floats:
+    def view(pixels: UInt8Array) -> Float32Array:
         small = scale_pixels(pixels, *size).astype(np.float32) / 255
         return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2LAB), np.float32)
 
@@ -128,7 +128,7 @@ def _views(refined: Bytes, before: Bytes, mask: Bytes) -> tuple[Floats, Floats, 
     return view(painted), view(original), scale_mask(hole, *size) > 0
 
 
-def _departure(fill: Floats, removed: Floats, hole: Bits) -> float:
+def _departure(fill: Float32Array, removed: Float32Array, hole: BoolMask) -> float:
     departures = []
     inside, ring = hole.astype(np.float32), (~hole).astype(np.float32)
     for scale_px in _OBJECT_SCALES_PX:
@@ -148,13 +148,13 @@ class _Places:
         same: ``(n, n)`` bool, whether two places of the ring count as the same.
     """
 
-    fill: Floats
-    removed: Floats
-    ring: Floats
-    same: Bits
+    fill: Float32Array
+    removed: Float32Array
+    ring: Float32Array
+    same: BoolMask
 
     @classmethod
-    def of(cls, fill: Floats, removed: Floats, hole: Bits, known: Bits) -> Self:
+    def of(cls, fill: Float32Array, removed: Float32Array, hole: BoolMask, known: BoolMask) -> Self:
         inside, ring = (_evenly(np.argwhere(each)) for each in (hole, known))
         after, before = _describe(fill), _describe(removed)
         same = np.abs(ring[:, None] - ring[None]).max(axis=2) < _MIN_DISTANCE_PX
@@ -179,7 +179,7 @@ class _Places:
         return max(distance - expected, 0.0)
 
 
-def _describe(lab: Floats) -> Floats:
+def _describe(lab: Float32Array) -> Float32Array:
     """``(h, w, 8)``: colour and contrast of each place, at both scales, in units of CIE76."""
     near, around = _smooth(lab, _NEAR_PX), _smooth(lab, _AROUND_PX)
     return np.concatenate(
@@ -187,14 +187,16 @@ def _describe(lab: Floats) -> Floats:
     )
 
 
-def _contrast(lab: Floats, scale_px: float) -> Floats:
+def _contrast(lab: Float32Array, scale_px: float) -> Float32Array:
     """``(h, w, 1)``: standard deviation around each place, over all channels."""
     variance = _smooth(lab * lab, scale_px) - _smooth(lab, scale_px) ** 2
     spread = np.sqrt(np.maximum(variance, 0).sum(axis=2, keepdims=True))
     return np.asarray(spread, np.float32)
 
 
-def _smooth(values: Floats, scale_px: float, where: Floats | None = None) -> Floats:
+def _smooth(
+    values: Float32Array, scale_px: float, where: Float32Array | None = None
+) -> Float32Array:
     """Gaussian blur of ``(h, w, c)``, limited to the part where ``where``, (h, w), is 1."""
     if where is None:
         return np.asarray(cv2.GaussianBlur(values, (0, 0), scale_px), np.float32)
@@ -207,7 +209,9 @@ def _evenly(points: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return points[:: max(len(points) // _MAX_PLACES, 1)]
 
 
-def _to_nearest(places: Floats, known: Floats, barred: Bits | None = None) -> Floats:
+def _to_nearest(
+    places: Float32Array, known: Float32Array, barred: BoolMask | None = None
+) -> Float32Array:
     """Distance of each place to its second nearest known place that is not ``barred`` for it.
 
     The second nearest, so that a single odd place of the ring does not hide an object.

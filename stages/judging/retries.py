@@ -8,17 +8,17 @@ from typing import Literal, get_args
 
 from manifests.errors import RowError
 from manifests.schema import TryRecord
+from stages.arrays import UInt8Array
 from stages.judging.reappearance import Scores
 from stages.photo import Patch
-from stages.pixels.masks import Bytes
 from stages.recipe.options import JudgeOptions
 
 #: Refines the patches with the given indices together: one seed each, and a denoise (None: the
 #: recipe's).
-Paint = Callable[[Sequence[int], Sequence[int], float | None], Sequence[Bytes | RowError]]
+Paint = Callable[[Sequence[int], Sequence[int], float | None], Sequence[UInt8Array | RowError]]
 
 #: Scores the refined pixels of a patch.
-Judge = Callable[[Patch, Bytes], Scores]
+Judge = Callable[[Patch, UInt8Array], Scores]
 
 Flag = Literal["came_back", "bad_output", "fell_back"]
 
@@ -36,7 +36,7 @@ class Try:
     """
 
     record: TryRecord
-    pixels: Bytes | None
+    pixels: UInt8Array | None
 
     @property
     def score(self) -> float:
@@ -57,7 +57,7 @@ class Outcome:
     """
 
     tries: list[Try] = field(default_factory=list)
-    pixels: Bytes | None = None
+    pixels: UInt8Array | None = None
     reason: str = ""
     flag: Flag | None = None
     error: RowError | None = None

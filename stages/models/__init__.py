@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from stages.arrays import UInt8Array
+
 if TYPE_CHECKING:
     from manifests.errors import RowError
-    from stages.pixels.masks import Bytes
 
 
 class Fill(Protocol):
     """What a removing method's ``load(options, weights)`` returns."""
 
     def __call__(
-        self, pixels: Sequence[Bytes], masks: Sequence[Bytes], seeds: Sequence[int]
-    ) -> Sequence[Bytes | RowError]:
+        self, pixels: Sequence[UInt8Array], masks: Sequence[UInt8Array], seeds: Sequence[int]
+    ) -> Sequence[UInt8Array | RowError]:
         """Fill windows.
 
         Args:

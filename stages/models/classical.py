@@ -11,15 +11,15 @@ import cv2
 import numpy as np
 from patchmatch import patch_match
 
+from stages.arrays import UInt8Array
 from stages.models import Fill
-from stages.pixels.masks import Bytes
 from stages.recipe.options import NavierStokesOptions, PatchMatchOptions, TeleaOptions
 
 Classical = TeleaOptions | NavierStokesOptions | PatchMatchOptions
 
 #: Takes ``(h, w, 3)`` uint8 RGB, an ``(h, w)`` uint8 mask (255: fill), and a seed of 0 to 2**32 - 1
 #: that exact methods ignore. Returns new pixels that equal the old ones where the mask is 0.
-FillOne = Callable[[Bytes, Bytes, int], Bytes]
+FillOne = Callable[[UInt8Array, UInt8Array, int], UInt8Array]
 
 #: The library uses a process-wide random generator, so threads take turns.
 _patchmatch_lock = Lock()
@@ -30,7 +30,9 @@ def load(options: Classical, weights: Path | None) -> Fill:
     assert weights is None
     fill_one = load_fill(options)
 
-    def fill(pixels: Sequence[Bytes], masks: Sequence[Bytes], seeds: Sequence[int]) -> list[Bytes]:
+    def fill(
+        pixels: Sequence[UInt8Array], masks: Sequence[UInt8Array], seeds: Sequence[int]
+    ) -> list[UInt8Array]:
         return [fill_one(*each) for each in zip(pixels, masks, seeds, strict=True)]
 
     return fill
@@ -55,7 +57,7 @@ def _opencv(flag: int, radius_px: float) -> FillOne:
     (2001), as OpenCV implements them.
     """
 
-    def fill(pixels: Bytes, mask: Bytes, seed: int) -> Bytes:  # noqa: ARG001 - exact: no seed
+    def fill(pixels: UInt8Array, mask: UInt8Array, seed: int) -> UInt8Array:  # noqa: ARG001 - exact: no seed
         return np.asarray(cv2.inpaint(pixels, mask, radius_px, flag), dtype=np.uint8)
 
     return fill
@@ -66,7 +68,7 @@ def _patchmatch(patch_radius_px: int) -> FillOne:
     for Structural Image Editing" (SIGGRAPH 2009), as ``pypatchmatch`` implements it.
     """
 
-    def fill(pixels: Bytes, mask: Bytes, seed: int) -> Bytes:
+    def fill(pixels: UInt8Array, mask: UInt8Array, seed: int) -> UInt8Array:
         with _patchmatch_lock:
             patch_match.set_random_seed(seed)
             filled = patch_match.inpaint(pixels, mask, patch_size=patch_radius_px)

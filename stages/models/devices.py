@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from manifests.errors import RowError
-from stages.pixels.masks import Bytes
+from stages.arrays import UInt8Array
 from stages.traits import Dtype
 
 Item = TypeVar("Item")
@@ -128,7 +128,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return is_own or any(message in str(error) for message in _OUT_OF_MEMORY_MESSAGES)
 
 
-def is_black(result: Bytes, source: Bytes, hole: Bytes | None = None) -> bool:
+def is_black(result: UInt8Array, source: UInt8Array, hole: UInt8Array | None = None) -> bool:
     """Whether a network's output is black although its input was not, which is a failure.
 
     Args:

@@ -19,6 +19,7 @@ from spandrel.architectures.LaMa import LaMa
 from torch import Tensor, nn
 
 from manifests.errors import RowError, WeightsError
+from stages.arrays import UInt8Array
 from stages.extras import load_module
 from stages.models import Fill
 from stages.models.devices import (
@@ -29,7 +30,6 @@ from stages.models.devices import (
     run_in_batches,
 )
 from stages.models.load import load_network
-from stages.pixels.masks import Bytes
 from stages.recipe.options import LamaOptions
 
 #: Sides of windows become a multiple of this, since the network halves them three times. One
@@ -43,7 +43,7 @@ _MIN_SIDE_PX = 16
 _TRIAL_SIDE_PX = 64
 
 #: A window's pixels, (h, w, 3), and its mask, (h, w), both padded.
-_Padded = tuple[Bytes, Bytes]
+_Padded = tuple[UInt8Array, UInt8Array]
 
 
 def load(options: LamaOptions, weights: Path | None) -> Fill:
@@ -115,7 +115,9 @@ class Lama:
             )
         return cls(network.model, options, device)
 
-    def fill(self, pixels: Sequence[Bytes], masks: Sequence[Bytes]) -> list[Bytes | RowError]:
+    def fill(
+        self, pixels: Sequence[UInt8Array], masks: Sequence[UInt8Array]
+    ) -> list[UInt8Array | RowError]:
         """Fill windows; those of equal padded size run together.
 
         Padding depends only on a window's own size, so its batch changes the result only by
@@ -130,7 +132,7 @@ class Lama:
             is 0; or, not raised, its RowError: ``model.out_of_memory``, or ``model.bad_output`` if
             the network's output is no picture in float32 either.
         """
-        results: list[Bytes | RowError] = [window.copy() for window in pixels]
+        results: list[UInt8Array | RowError] = [window.copy() for window in pixels]
         alike: dict[tuple[int, int], list[int]] = defaultdict(list)
         for index, mask in enumerate(masks):
             if mask.any():
@@ -141,16 +143,16 @@ class Lama:
                 results[index] = _inside(painted, pixels[index], masks[index])
         return results
 
-    def _paint(self, windows: list[_Padded]) -> list[Bytes | RowError]:
+    def _paint(self, windows: list[_Padded]) -> list[UInt8Array | RowError]:
         """Run windows of one size; retry those with broken output alone and in float32."""
 
-        def run_exact(batch: Sequence[_Padded]) -> list[Bytes | None]:
+        def run_exact(batch: Sequence[_Padded]) -> list[UInt8Array | None]:
             return self._run(self._network, batch, torch.float32)
 
-        def run(batch: Sequence[_Padded]) -> list[Bytes | None]:
+        def run(batch: Sequence[_Padded]) -> list[UInt8Array | None]:
             return self._run(self._fast, batch, self.dtype)
 
-        results: list[Bytes | RowError] = []
+        results: list[UInt8Array | RowError] = []
         for window, first in zip(
             windows, run_in_batches(run, windows, self._batch_size), strict=True
         ):
@@ -165,7 +167,7 @@ class Lama:
     @torch.inference_mode()
     def _run(
         self, network: nn.Module, windows: Sequence[_Padded], dtype: torch.dtype
-    ) -> list[Bytes | None]:
+    ) -> list[UInt8Array | None]:
         """One batch: ``(h, w, 3)`` uint8 each, or None where that is no picture."""
         pixels = torch.from_numpy(np.stack([pixels for pixels, _ in windows])).to(self.device)
         masks = torch.from_numpy(np.stack([mask for _, mask in windows])).to(self.device)
@@ -287,7 +289,7 @@ def _keep_in_float32(network: nn.Module) -> None:
             break
 
 
-def _padded_size(mask: Bytes) -> tuple[int, int]:
+def _padded_size(mask: UInt8Array) -> tuple[int, int]:
     """Return the padded height and width of a window, px."""
     height, width = (
         max(-(-side // _MULTIPLE_PX) * _MULTIPLE_PX, _MIN_SIDE_PX) for side in mask.shape
@@ -295,7 +297,7 @@ def _padded_size(mask: Bytes) -> tuple[int, int]:
     return height, width
 
 
-def _pad(pixels: Bytes, mask: Bytes, size: tuple[int, int]) -> _Padded:
+def _pad(pixels: UInt8Array, mask: UInt8Array, size: tuple[int, int]) -> _Padded:
     """Pad a window at the right and bottom to (height, width), masked as to be filled.
 
     The reference mirrors the window there as known pixels. Windows are planned so that few need
@@ -306,7 +308,9 @@ def _pad(pixels: Bytes, mask: Bytes, size: tuple[int, int]) -> _Padded:
     return np.pad(pixels, [*pad, (0, 0)]), np.pad(mask, pad, constant_values=255)
 
 
-def _inside(painted: Bytes | RowError, pixels: Bytes, mask: Bytes) -> Bytes | RowError:
+def _inside(
+    painted: UInt8Array | RowError, pixels: UInt8Array, mask: UInt8Array
+) -> UInt8Array | RowError:
     """Remove the padding, and restore the input outside the mask."""
     if isinstance(painted, RowError):
         return painted

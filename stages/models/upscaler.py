@@ -8,18 +8,15 @@ from typing import Any, Self
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from spandrel import ImageModelDescriptor, ModelTiling
 
 from manifests.errors import RowError, WeightsError
+from stages.arrays import Float32Array, UInt8Array
 from stages.models.devices import choose_device, is_black, resolve_dtype, run_in_batches
 from stages.models.load import load_network
-from stages.pixels.masks import Bytes
 from stages.pixels.resize import resample
 from stages.recipe.options import UpscaleOptions
-
-Floats = npt.NDArray[np.float32]
 
 
 class Upscaler:
@@ -79,7 +76,7 @@ class Upscaler:
             )
         return cls(found, options, device)
 
-    def enlarge(self, pixels: Bytes) -> Bytes:
+    def enlarge(self, pixels: UInt8Array) -> UInt8Array:
         """Enlarge ``(h, w, 3)`` uint8 RGB of any size to ``(h * scale, w * scale, 3)``.
 
         Raises:
@@ -96,7 +93,7 @@ class Upscaler:
             raise RowError("model.bad_output", "The upscaler's output is not a number, or black.")
         return enlarged
 
-    def _picture(self, network: ImageModelDescriptor[Any], pixels: Bytes) -> Bytes | None:
+    def _picture(self, network: ImageModelDescriptor[Any], pixels: UInt8Array) -> UInt8Array | None:
         """Return the enlarged picture, or None if the output is not a picture."""
         (enlarged,) = run_in_batches(lambda _: [self._in_tiles(network, pixels)], [pixels], 1)
         if isinstance(enlarged, RowError):
@@ -106,7 +103,7 @@ class Upscaler:
         levels = np.rint(enlarged * 255).clip(0, 255).astype(np.uint8)
         return None if is_black(levels, pixels) else levels
 
-    def _in_tiles(self, network: ImageModelDescriptor[Any], pixels: Bytes) -> Floats:
+    def _in_tiles(self, network: ImageModelDescriptor[Any], pixels: UInt8Array) -> Float32Array:
         """Blend weighted tiles into ``(h * scale, w * scale, 3)`` float32, 0 to 1.
 
         The tile size is never reduced when memory runs out, since it changes the result.
@@ -124,16 +121,16 @@ class Upscaler:
                 canvas[y : y + tile.shape[0], x : x + tile.shape[1]] += tile
         return canvas
 
-    def _run(self, network: ImageModelDescriptor[Any], pixels: Bytes) -> Floats:
+    def _run(self, network: ImageModelDescriptor[Any], pixels: UInt8Array) -> Float32Array:
         """Run one tile: ``(h * scale, w * scale, 3)`` float32; spandrel's descriptor pads it."""
         with torch.inference_mode():
             image = torch.from_numpy(np.array(pixels)).to(self.device)
             enlarged = network((image.permute(2, 0, 1)[None].float() / 255).to(network.dtype))
-            out: Floats = enlarged[0].permute(1, 2, 0).float().contiguous().cpu().numpy()
+            out: Float32Array = enlarged[0].permute(1, 2, 0).float().contiguous().cpu().numpy()
         return out
 
 
-def to_size(pixels: Bytes, width: int, height: int, upscaler: Upscaler | None) -> Bytes:
+def to_size(pixels: UInt8Array, width: int, height: int, upscaler: Upscaler | None) -> UInt8Array:
     """Resize ``(h, w, 3)`` uint8 to ``(height, width, 3)``; always a new array.
 
     A crop that must grow on either side is first enlarged by the upscaler, if there is one. It is
@@ -175,7 +172,9 @@ def _network_dtype(
     return dtype
 
 
-def _spans(length: int, tile_px: int, overlap_px: int, scale: int) -> list[tuple[int, Floats]]:
+def _spans(
+    length: int, tile_px: int, overlap_px: int, scale: int
+) -> list[tuple[int, Float32Array]]:
     """Place tiles along one axis, with their blending weights.
 
     The outer quarter of an overlap is discarded, since the network lacks context there; over the
@@ -198,9 +197,9 @@ def _spans(length: int, tile_px: int, overlap_px: int, scale: int) -> list[tuple
     starts = [round(i * (length - tile) / max(count - 1, 1)) for i in range(count)]
     position = ((np.arange(tile * scale) + 0.5) / scale).astype(np.float32)
     total = np.zeros(length * scale, np.float32)
-    spans: list[tuple[int, Floats]] = []
+    spans: list[tuple[int, Float32Array]] = []
     for start in starts:
-        inner: Floats = np.ones_like(position)
+        inner: Float32Array = np.ones_like(position)
         if start > 0:
             inner = np.minimum(inner, _ramp(position, overlap))
         if start + tile < length:
@@ -213,7 +212,7 @@ def _spans(length: int, tile_px: int, overlap_px: int, scale: int) -> list[tuple
     ]
 
 
-def _ramp(distance: Floats, overlap: int) -> Floats:
+def _ramp(distance: Float32Array, overlap: int) -> Float32Array:
     """Ramp from 0 at a quarter of the overlap from a tile's edge to 1 at three quarters."""
     if overlap == 0:
         return np.ones_like(distance)

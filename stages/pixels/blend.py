@@ -1,4 +1,4 @@
-"""Paste the filled part of a patch back into the photo, and nothing else."""
+"""Pastes the filled part of a patch back into the photo, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from stages.arrays import BoolMask, Samples, UInt8Array
 from stages.pixels import colour
 from stages.pixels.boxes import Box, bounds_of
-from stages.pixels.masks import Bits, Bytes
-from stages.pixels.samples import Samples, Space
+from stages.pixels.samples import Space
 
 _MARGIN_PX = 8
 
 
 def stitch(
-    photo: Samples, fill: Bytes, blend: Bytes, crop: Box, space: Space, *, opaque: bool = False
+    photo: Samples,
+    fill: UInt8Array,
+    blend: UInt8Array,
+    crop: Box,
+    space: Space,
+    *,
+    opaque: bool = False,
 ) -> None:
     """Blend a filled crop into ``photo``, in place, in the photo's own space and depth.
 
@@ -27,12 +33,12 @@ def stitch(
         photo: ``(h, w, c)`` uint8 or uint16; changed in place.
         fill: ``(crop.height, crop.width, 3)`` uint8 sRGB.
         blend: ``(crop.height, crop.width)`` uint8, 0 to 255.
-        crop: where the patch lies, inside the photo.
-        space: of ``photo``.
-        opaque: blend alpha, too, towards opaque: for a photo whose own alpha was the mask, so that
-            what was cut out of it shows once it is painted.
+        crop: the patch's position, inside the photo.
+        space: the colour space of ``photo``.
+        opaque: also blend alpha towards opaque: for a photo whose own alpha was the mask, so that
+            the filled pixels are visible.
     """
-    # With a margin, in which to see what the way to sRGB and back loses.
+    # The margin is used to measure the loss of the conversion to sRGB and back.
     painted = _painted(blend, crop).grown(_MARGIN_PX).intersection(crop)
     part = painted.shifted(-crop.x0, -crop.y0).slices
     here = photo[painted.slices]
@@ -52,12 +58,12 @@ def stitch(
     painted_channels[:] = mixed
 
 
-def _painted(blend: Bytes, crop: Box) -> Box:
-    """The part of a crop in which any paint is laid on; a pixel of it if there is none."""
+def _painted(blend: UInt8Array, crop: Box) -> Box:
+    """The part of a crop where the blend mask is not 0; one pixel if there is none."""
     painted = bounds_of(blend) or Box(0, 0, 1, 1)
     return painted.shifted(crop.x0, crop.y0)
 
 
-def set_changed(changed: Bits, blend: Bytes, crop: Box) -> None:
-    """Set ``(h, w)`` bool ``changed``, in place, where :func:`stitch` lays on any paint."""
+def set_changed(changed: BoolMask, blend: UInt8Array, crop: Box) -> None:
+    """Set ``(h, w)`` bool ``changed``, in place, where :func:`stitch` may change pixels."""
     changed[crop.slices] |= blend > 0

@@ -1,4 +1,4 @@
-"""Rectangles on the pixel grid: one frozen class, with its maths beside it."""
+"""Rectangles on the pixel grid, and the placement of views around a region."""
 
 from __future__ import annotations
 
@@ -112,8 +112,8 @@ def context_box(
         photo_height: px.
         context: side of the view over side of the region.
         min_context_px: context on each side.
-        aspect: width over height; 0: as it comes.
-        needed: what the view holds in any case, as far as it is inside the photo; None: the region.
+        aspect: width over height; 0: no fixed ratio.
+        needed: box that the view must contain, clipped to the photo; None: the region.
         multiple_px: the sides become multiples of this where the photo has room for it.
     """
     needed = (needed or region).clipped(photo_width, photo_height)
@@ -133,7 +133,7 @@ def context_box(
 
 
 def _in_eights(length: int) -> int:
-    """The length, less what is over a multiple of 8."""
+    """Round down to a multiple of 8; lengths up to 8 are unchanged."""
     return length - length % 8 if length > 8 else length
 
 

@@ -1,10 +1,10 @@
-"""Between a photo's own colours and the 8-bit sRGB that fills work in.
+"""Converts between a photo's own colour space and the 8-bit sRGB that fills work in.
 
-A fill sees 8-bit sRGB, whatever the photo is; what it painted goes back into the photo's own
-space and depth, where it is blended. sRGB, grey and untagged photos are only brought to 8 bits.
-Others go through their ICC profile (littleCMS), and what that way there and back loses (colours
-outside sRGB, how much of a grey is black ink) is measured around the hole, carried on into it, and
-added to the paint: without that, a fill of a saturated wall would show as a paler patch.
+A fill always sees 8-bit sRGB; its result is converted to the photo's own space and depth, and
+blended there. sRGB, grey and untagged photos are only converted to 8 bits. Others are converted
+with their ICC profile (littleCMS). The loss of the round trip (colours outside sRGB, the share of
+black ink in a grey) is measured around the hole, extrapolated into it, and added to the fill:
+without that, the fill of a saturated wall would be a paler patch.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
-from stages.pixels.masks import Bits, Bytes
-from stages.pixels.samples import Samples, Space, to_8_bits
+from stages.arrays import BoolMask, Samples, UInt8Array
+from stages.pixels.samples import Space, to_8_bits
 
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), "rgb"
 
-#: A profile that moves no colour by more levels than this is taken for sRGB.
-_SAME_COLOUR = 2
+#: A profile that changes no colour by more levels than this is treated as sRGB.
+_MAX_SRGB_DIFFERENCE = 2
 
-#: What is lost and less than this, in levels of 256, does not show.
+#: Minimum visible loss, in levels of 256.
 _VISIBLE_LOSS = 1.5
 
 _RELATIVE_COLORIMETRIC = 1
 
 
-def view(pixels: Samples, space: Space) -> Bytes:
-    """Return ``(h, w, 3)`` uint8 sRGB of ``(h, w, c)`` in ``space``; alpha is left out."""
+def view(pixels: Samples, space: Space) -> UInt8Array:
+    """Convert ``(h, w, c)`` in ``space`` to ``(h, w, 3)`` uint8 sRGB; alpha is dropped."""
     colours = unpremultiplied(pixels, space)
     if space.model == "grey":
         return np.repeat(to_8_bits(colours), 3, axis=2)
@@ -43,21 +43,21 @@ def view(pixels: Samples, space: Space) -> Bytes:
 
 
 def as_displayed(pixels: Samples, space: Space) -> Image.Image:
-    """``(h, w, c)`` in ``space`` as a Pillow picture, sRGB with 8 bits: RGB, or RGBA with alpha."""
+    """Convert ``(h, w, c)`` in ``space`` to an 8-bit sRGB Pillow picture, RGB or RGBA."""
     seen = view(pixels, space)
     if pixels.shape[2] == space.channels:
         return Image.fromarray(seen)
     return Image.fromarray(np.dstack([seen, to_8_bits(pixels[..., -1])]))
 
 
-def paint(fill: Bytes, around: Samples, hole: Bits, space: Space) -> Samples:
-    """Bring a fill into a photo's own space and depth.
+def paint(fill: UInt8Array, around: Samples, hole: BoolMask, space: Space) -> Samples:
+    """Convert a fill to a photo's own space and depth.
 
     Args:
         fill: ``(h, w, 3)`` uint8 sRGB.
-        around: ``(h, w, c)`` uint8 or uint16, the photo there, alpha included if it has any.
-        hole: ``(h, w)`` bool, where ``around`` shows what is being removed.
-        space: of the photo.
+        around: ``(h, w, c)`` uint8 or uint16, the same part of the photo, with alpha if present.
+        hole: ``(h, w)`` bool, where ``around`` shows the object to remove.
+        space: the photo's colour space.
 
     Returns:
         ``(h, w, channels)`` in the type of ``around``, without alpha.
@@ -82,7 +82,7 @@ def paint(fill: Bytes, around: Samples, hole: Bits, space: Space) -> Samples:
 
 
 def unpremultiplied(pixels: Samples, space: Space) -> Samples:
-    """The colour channels, any multiplication by alpha undone."""
+    """Return the colour channels, divided by alpha if they are premultiplied."""
     colours = pixels[..., : space.channels]
     if not space.premultiplied:
         return colours
@@ -97,13 +97,13 @@ def _times(colours: Samples, alpha: Samples) -> Samples:
     return ((product + top // np.uint64(2)) // top).astype(colours.dtype)
 
 
-def _to_depth(colours: Bytes, depth: npt.DTypeLike) -> Samples:
+def _to_depth(colours: UInt8Array, depth: npt.DTypeLike) -> Samples:
     """8-bit samples as uint8 or uint16."""
     return colours if depth == np.uint8 else colours.astype(np.uint16) * np.uint16(257)
 
 
-def _carried_into(loss: npt.NDArray[np.float32], hole: Bits) -> npt.NDArray[np.float32]:
-    """``(h, w, c)``, within +-128, as it is outside the hole and continued smoothly inside."""
+def _carried_into(loss: npt.NDArray[np.float32], hole: BoolMask) -> npt.NDArray[np.float32]:
+    """Extrapolate ``(h, w, c)``, within +-128, smoothly into the hole."""
     offset = np.clip(np.rint(loss + 128), 0, 255).astype(np.uint8)
     mask = hole.view(np.uint8)
     channels = [
@@ -116,7 +116,7 @@ def _carried_into(loss: npt.NDArray[np.float32], hole: Bits) -> npt.NDArray[np.f
 
 @lru_cache(maxsize=64)
 def _needs_conversion(space: Space) -> bool:
-    """Whether colours are another thing than sRGB's."""
+    """Whether colours differ from sRGB."""
     if space.model == "cmyk":
         return True
     if not space.icc:
@@ -126,13 +126,13 @@ def _needs_conversion(space: Space) -> bool:
     try:
         moved = _transformed(lattice, (space.icc, "rgb"), _SRGB, np.uint8)
     except imagecodecs.CmsError:
-        return False  # a damaged profile, or not one of RGB: most viewers go on without it
-    return int(np.abs(moved.astype(int) - lattice).max()) > _SAME_COLOUR
+        return False  # a damaged or non-RGB profile, which most viewers ignore
+    return int(np.abs(moved.astype(int) - lattice).max()) > _MAX_SRGB_DIFFERENCE
 
 
 @lru_cache(maxsize=64)
 def _has_profile(space: Space) -> bool:
-    """Whether a profile can be used in both directions."""
+    """Whether the profile works in both directions."""
     try:
         black = np.zeros((1, 1, 3), np.uint8)
         stored = _transformed(black, _SRGB, (space.icc, space.model), np.uint8)
@@ -142,7 +142,7 @@ def _has_profile(space: Space) -> bool:
     return True
 
 
-def _to_srgb(colours: Samples, space: Space) -> Bytes:
+def _to_srgb(colours: Samples, space: Space) -> UInt8Array:
     if _has_profile(space):
         return to_8_bits(_transformed(colours, (space.icc, space.model), _SRGB, np.uint8))
     ink = to_8_bits(colours).astype(np.uint16)  # CMYK without a profile
@@ -150,7 +150,7 @@ def _to_srgb(colours: Samples, space: Space) -> Bytes:
     return ((light + 127) // 255).astype(np.uint8)
 
 
-def _from_srgb(fill: Bytes, space: Space, depth: npt.DTypeLike) -> Samples:
+def _from_srgb(fill: UInt8Array, space: Space, depth: npt.DTypeLike) -> Samples:
     if _has_profile(space):
         return _transformed(fill, _SRGB, (space.icc, space.model), depth)
     ink = 255 - fill.astype(np.float32)
@@ -163,8 +163,8 @@ def _from_srgb(fill: Bytes, space: Space, depth: npt.DTypeLike) -> Samples:
 def _transformed(
     pixels: Samples, source: tuple[bytes, str], target: tuple[bytes, str], depth: npt.DTypeLike
 ) -> Samples:
-    """Bring pixels from one profile and colour model to another."""
-    made = imagecodecs.cms_transform(
+    """Convert pixels from one profile and colour model to another."""
+    result = imagecodecs.cms_transform(
         np.ascontiguousarray(pixels),
         source[0],
         target[0],
@@ -173,4 +173,4 @@ def _transformed(
         outdtype=np.dtype(depth).name,
         intent=_RELATIVE_COLORIMETRIC,
     )
-    return np.asarray(made)
+    return np.asarray(result)

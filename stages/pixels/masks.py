@@ -1,12 +1,12 @@
-"""From mask files to the two masks the method needs.
+"""Converts mask files to the two masks of the method.
 
-* The **generation mask** is binary and says what is painted anew: what the mask marks, on request
-  with its holes filled, grown a little so that no soft edge of the object survives.
-* The **blend mask** is soft and says how the paint is laid on: 255 on the whole generation mask,
-  falling evenly to 0 at ``feather_px`` + 1 px outside it. The object never shows through the soft
-  edge, and nothing changes from there on.
+* The **generation mask** is binary: True where pixels are filled. It is the marked region,
+  optionally with its holes filled, dilated so that no soft edge of the object remains.
+* The **blend mask** is soft, the opacity of the fill: 255 on the generation mask, falling linearly
+  to 0 at ``feather_px`` + 1 px outside it. The object never shows through the soft edge, and
+  nothing changes beyond it.
 
-All lengths are in pixels of the photo, so the edge looks the same whatever the crop's size.
+All lengths are in pixels of the photo, so the edge looks the same for any crop size.
 """
 
 from __future__ import annotations
@@ -20,11 +20,9 @@ import numpy.typing as npt
 
 from manifests.errors import RowError
 from manifests.storage.row_files import is_same
+from stages.arrays import BoolMask, UInt8Array
 from stages.pixels.boxes import bounds_of
 from stages.recipe.options import MaskOptions
-
-Bits = npt.NDArray[np.bool_]
-Bytes = npt.NDArray[np.uint8]
 
 #: Masks of another size count as the same aspect within this share: exporters round the sides.
 _ASPECT_TOLERANCE = 0.01
@@ -51,28 +49,28 @@ _FLAT_SHARE, _PLATEAU_SHARE, _PLATEAU_FROM = 1 / 3, 0.04, 32
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """What a mask file holds.
+    """The decoded levels of a mask file.
 
     Attributes:
         values: ``(h, w)`` uint8, 0 black or transparent, 255 white or opaque.
-        is_lossy: whether coding noise is in them.
+        is_lossy: whether they contain coding noise.
     """
 
-    values: Bytes
+    values: UInt8Array
     is_lossy: bool = False
 
 
-def to_region(mask: Levels, options: MaskOptions, uri: str) -> Bits:
-    """Return ``(h, w)`` bool: what the mask marks.
+def to_region(mask: Levels, options: MaskOptions, uri: str) -> BoolMask:
+    """Return ``(h, w)`` bool: the pixels that the mask marks.
 
-    Levels are counted from the colour that marks nothing: black or, with polarity ``dark``, white.
-    The threshold decides where something reaches it. Two exact levels, one of them that colour,
-    need no threshold. Whatever else is drawn is refused rather than left out.
+    Levels are counted from the background colour: black or, with polarity ``dark``, white. If any
+    level reaches the threshold, it decides. A lossless mask of the background and one other level
+    needs no threshold. Other content is rejected rather than ignored.
 
     Args:
         mask: the file's levels.
-        options: polarity, threshold, and what values mean.
-        uri: names the mask in the error.
+        options: polarity, threshold, and the meaning of values.
+        uri: the mask's name in the error.
 
     Raises:
         RowError: ``mask.too_faint`` if there is something in it, but nothing over the threshold;
@@ -110,14 +108,14 @@ def to_region(mask: Levels, options: MaskOptions, uri: str) -> Bits:
     return np.zeros(drawn.shape, np.bool_)
 
 
-def _levels_in(drawn: Bytes) -> npt.NDArray[np.intp]:
+def _levels_in(drawn: UInt8Array) -> npt.NDArray[np.intp]:
     """The different levels, ascending."""
     counts = cv2.calcHist([np.ascontiguousarray(drawn)], [0], None, [256], [0, 256])
     return np.flatnonzero(counts)
 
 
 def _leaves_out_areas(
-    drawn: Bytes, levels: npt.NDArray[np.intp], threshold: int, *, is_exact: bool
+    drawn: UInt8Array, levels: npt.NDArray[np.intp], threshold: int, *, is_exact: bool
 ) -> bool:
     """Whether a threshold leaves out more than soft edges and noise: labels, or faint strokes.
 
@@ -152,7 +150,9 @@ def is_own_alpha(image_uri: str, mask_uris: Iterable[str], options: MaskOptions)
     return options.channel == "alpha" and any(is_same(image_uri, uri) for uri in mask_uris)
 
 
-def fit_to_photo(region: Bits, width: int, height: int, options: MaskOptions, uri: str) -> Bits:
+def fit_to_photo(
+    region: BoolMask, width: int, height: int, options: MaskOptions, uri: str
+) -> BoolMask:
     """Return what a mask marks at the photo's size.
 
     Args:
@@ -181,8 +181,8 @@ def fit_to_photo(region: Bits, width: int, height: int, options: MaskOptions, ur
     return np.asarray(share > (1e-6 if shrinks else 0.5))
 
 
-def generation_mask(region: Bits, options: MaskOptions) -> Bits:
-    """Return ``(h, w)`` bool: the generation mask, True where the photo is painted anew.
+def generation_mask(region: BoolMask, options: MaskOptions) -> BoolMask:
+    """Return ``(h, w)`` bool: the generation mask, True where the photo is filled.
 
     Args:
         region: ``(h, w)`` bool, what the mask marks, at the photo's size.
@@ -203,7 +203,7 @@ def generation_mask(region: Bits, options: MaskOptions) -> Bits:
     return result
 
 
-def distance_outside(region: Bits) -> npt.NDArray[np.float32]:
+def distance_outside(region: BoolMask) -> npt.NDArray[np.float32]:
     """Distance in px from each pixel to the nearest True one: 0 inside, infinite if none is."""
     if not region.any():
         return np.full(region.shape, np.inf, np.float32)
@@ -211,7 +211,7 @@ def distance_outside(region: Bits) -> npt.NDArray[np.float32]:
     return np.asarray(cv2.distanceTransform(inverse, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
 
 
-def blend_mask(region: Bits, feather_px: int) -> Bytes:
+def blend_mask(region: BoolMask, feather_px: int) -> UInt8Array:
     """Return ``(h, w)`` uint8: 255 on ``region``, falling evenly to 0 at ``feather_px`` + 1 px.
 
     No step between neighbours is steeper than 1 / (``feather_px`` + 1), however the edge runs.
@@ -220,7 +220,7 @@ def blend_mask(region: Bits, feather_px: int) -> Bytes:
     return np.asarray(np.rint(ramp * 255), dtype=np.uint8)
 
 
-def _fill_holes(work: Bytes) -> Bytes:
+def _fill_holes(work: UInt8Array) -> UInt8Array:
     """Set what the mask encloses: background that is not joined to the border."""
     framed = np.pad(work, 1)
     cv2.floodFill(framed, None, (0, 0), (2,))

@@ -1,8 +1,8 @@
-"""Which crops of a photo are worked on: planning them, cutting them, and pasting them back.
+"""Plans the crops of a photo, and cuts them.
 
-Parts of the mask that lie near each other are filled together; parts far apart become patches of
-their own, so that each is worked on at full resolution. A patch sees *every* masked pixel in its
-crop as unknown, its neighbours' too, and pastes back only its own: patches never copy from each
+Parts of the mask that are close together are filled together; distant parts become separate
+patches, so that each is filled at full resolution. A patch treats *every* masked pixel in its crop
+as unknown, including its neighbours', and pastes back only its own: patches never copy from each
 other's unwanted objects, and the order of pasting does not matter.
 """
 
@@ -16,13 +16,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from stages.arrays import BoolMask, UInt8Array
 from stages.pixels.boxes import Box, bounds_of, context_box
-from stages.pixels.masks import Bits, Bytes, blend_mask
+from stages.pixels.masks import blend_mask
 from stages.recipe.options import CropOptions
 
 Array = TypeVar("Array", bound=npt.NDArray[Any])
 
-#: Parts are told apart on a grid of this many px, which makes planning cheap on large photos.
+#: Parts are separated on a grid of this cell size, which makes planning cheap on large photos.
 #: Parts closer than two cells are always merged.
 _CELL_PX = 8
 
@@ -39,11 +40,11 @@ class PlannedPatch:
 
     region: Box
     crop: Box
-    own: Bits
+    own: BoolMask
 
 
 def plan_patches(
-    mask: Bits,
+    mask: BoolMask,
     options: CropOptions,
     *,
     feather_px: int,
@@ -100,19 +101,19 @@ def cut(image: Array, box: Box) -> Array:
     return image[box.slices].copy()  # type: ignore[return-value]
 
 
-def cut_mask(mask: Bits, box: Box) -> Bytes:
-    """The generation mask in ``box``, uint8: 255 where the photo is painted anew."""
+def cut_mask(mask: BoolMask, box: Box) -> UInt8Array:
+    """Cut the generation mask, uint8: 255 where the photo is filled."""
     return np.asarray(mask[box.slices].view(np.uint8) * 255, np.uint8)
 
 
-def cut_blend(patch: PlannedPatch, feather_px: int) -> Bytes:
+def cut_blend(patch: PlannedPatch, feather_px: int) -> UInt8Array:
     """The blend mask of a patch, uint8 0 to 255, as large as its crop."""
     own = np.zeros((patch.crop.height, patch.crop.width), np.bool_)
     own[patch.region.shifted(-patch.crop.x0, -patch.crop.y0).slices] = patch.own
     return blend_mask(own, feather_px)
 
 
-def _any_in_cell(mask: Bits) -> Bytes:
+def _any_in_cell(mask: BoolMask) -> UInt8Array:
     """Shrink by :data:`_CELL_PX`: 1 where any pixel of the cell is masked."""
     height, width = mask.shape
     rows, columns = -(-height // _CELL_PX), -(-width // _CELL_PX)
@@ -122,7 +123,7 @@ def _any_in_cell(mask: Bits) -> Bytes:
     return np.asarray(blocks.any(axis=(1, 3)), dtype=np.uint8)
 
 
-def _group_cells(cells: Bytes, reach_px: int) -> tuple[npt.NDArray[np.int32], int]:
+def _group_cells(cells: UInt8Array, reach_px: int) -> tuple[npt.NDArray[np.int32], int]:
     """Number the groups of cells no farther apart than ``reach_px``: 1 to count, 0 elsewhere."""
     # Two cells join when their dilations touch: each grows by half the reach, and one cell more
     # because the pixels in a cell may lie at its far side.
@@ -132,7 +133,7 @@ def _group_cells(cells: Bytes, reach_px: int) -> tuple[npt.NDArray[np.int32], in
     return np.where(cells > 0, labels, 0).astype(np.int32), count - 1
 
 
-def _bounds(mask: Bits, labels: npt.NDArray[np.int32], group: int) -> Box:
+def _bounds(mask: BoolMask, labels: npt.NDArray[np.int32], group: int) -> Box:
     """The tight bounds, in px, of a group of cells."""
     cells = bounds_of(labels == group)
     assert cells is not None
@@ -143,13 +144,15 @@ def _bounds(mask: Bits, labels: npt.NDArray[np.int32], group: int) -> Box:
     return inner.shifted(outer.x0, outer.y0)
 
 
-def _own_pixels(mask: Bits, labels: npt.NDArray[np.int32], members: list[int], region: Box) -> Bits:
+def _own_pixels(
+    mask: BoolMask, labels: npt.NDArray[np.int32], members: list[int], region: Box
+) -> BoolMask:
     """The masked pixels inside ``region`` that belong to the groups ``members``."""
     first_row, first_column = region.y0 // _CELL_PX, region.x0 // _CELL_PX
     cells = labels[first_row : -(-region.y1 // _CELL_PX), first_column : -(-region.x1 // _CELL_PX)]
     mine = np.isin(cells, members).repeat(_CELL_PX, axis=0).repeat(_CELL_PX, axis=1)
     y, x = region.y0 - first_row * _CELL_PX, region.x0 - first_column * _CELL_PX
-    own: Bits = mine[y : y + region.height, x : x + region.width] & mask[region.slices]
+    own: BoolMask = mine[y : y + region.height, x : x + region.width] & mask[region.slices]
     return own
 
 

@@ -1,7 +1,7 @@
-"""To the size at which a fill works, and back to the crop's.
+"""Scales to the working size of a fill, and back to the crop's size.
 
-``cv2.resize`` maps pixel centres (half-pixel offsets) and rounds, so a way down and up again moves
-nothing.
+``cv2.resize`` maps pixel centres (half-pixel offsets) and rounds, so scaling down and up again does
+not shift the picture.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from stages.pixels.masks import Bytes
+from stages.arrays import UInt8Array
 
 Values = TypeVar("Values", npt.NDArray[np.uint8], npt.NDArray[np.float32])
 
@@ -56,12 +56,12 @@ def resample(values: Values, width: int, height: int, growing: int) -> Values:
     return np.array(grown, values.dtype)
 
 
-def scale_pixels(pixels: Bytes, width: int, height: int) -> Bytes:
+def scale_pixels(pixels: UInt8Array, width: int, height: int) -> UInt8Array:
     """Resample ``(h, w, 3)`` uint8: area averages down, bicubic up; a copy if the size is right."""
     return resample(pixels, width, height, cv2.INTER_CUBIC)
 
 
-def scale_mask(mask: Bytes, width: int, height: int) -> Bytes:
+def scale_mask(mask: UInt8Array, width: int, height: int) -> UInt8Array:
     """Scale ``(h, w)`` uint8 so that a pixel is 255 if the mask touches any part of it.
 
     The area average looks at just the pixels that :func:`scale_pixels` averages, so no colour of

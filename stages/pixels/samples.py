@@ -1,15 +1,14 @@
-"""What the samples of a photo are, in its own colours and depth."""
+"""Sample arrays of photos, and their colour spaces."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-#: Samples of 8 or 16 bits (uint8 or uint16), over the whole range of their type.
-Samples = npt.NDArray[np.unsignedinteger[Any]]
+from stages.arrays import Samples
 
 #: What the channels mean; CMYK as Pillow has it, 0: no ink.
 ColourModel = Literal["grey", "rgb", "cmyk"]
@@ -19,12 +18,12 @@ _CHANNELS: dict[ColourModel, int] = {"grey": 1, "rgb": 3, "cmyk": 4}
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What the samples of a photo mean.
+    """The colour space of a photo's samples.
 
     Attributes:
-        model: of the colour channels, which alpha may follow.
-        icc: the embedded profile; empty where there is none.
-        premultiplied: whether colours are multiplied by alpha already.
+        model: meaning of the colour channels; alpha may follow them.
+        icc: the embedded profile; empty if there is none.
+        premultiplied: whether colours are multiplied by alpha.
     """
 
     model: ColourModel
@@ -33,12 +32,12 @@ class Space:
 
     @property
     def channels(self) -> int:
-        """How many colour channels there are: 1, 3 or 4."""
+        """Number of colour channels: 1, 3 or 4."""
         return _CHANNELS[self.model]
 
 
 def to_8_bits(samples: Samples) -> npt.NDArray[np.uint8]:
-    """Samples of 8 bits: themselves, or the nearest to each of 16 bits."""
+    """Convert samples to 8 bits, rounded to the nearest level."""
     if samples.dtype == np.uint8:
         return samples.astype(np.uint8, copy=False)
     return ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)

@@ -1,12 +1,11 @@
-"""Boxes, polygons and run lengths, in COCO's forms, drawn at the photo's size.
+"""Rasterizes boxes, polygons and run lengths, in COCO's formats, at the photo's size.
 
 The frame is the photo as displayed: origin at its top left corner, x to the right, y down, in px or
-in shares of its sides; pixel 0 reaches from 0 to 1. Numbers that are plausible in other units alone
-are refused: a box of shares, taken for px, would be a speck in a corner.
+in shares of its sides; pixel 0 extends from 0 to 1. Numbers that are plausible only in other units
+are rejected: a box of shares, read as px, would be a speck in a corner.
 
-pycocotools draws polygons and run lengths. It is C code that trusts its input, so everything that
-could make it read or write where it must not, or take memory or time without bound, is refused here
-first.
+pycocotools draws polygons and run lengths. It is C code that trusts its input, so input that could
+cause invalid memory access, or unbounded memory or time, is rejected here first.
 """
 
 from __future__ import annotations
@@ -22,22 +21,22 @@ import numpy.typing as npt
 from pycocotools import mask as coco
 
 from manifests.errors import RowError
-from stages.pixels.masks import Bits
+from stages.arrays import BoolMask
 from stages.recipe.options import ShapeOptions
 
-#: How many shapes of one kind may mark a photo: each costs up to a pass over it.
-_MOST = 1000
+#: Maximum number of shapes of one kind: each takes up to a pass over the photo.
+_MAX_SHAPES = 1000
 
-#: Coordinates beyond this are mistakes, and would not fit into C's integers.
-_FARTHEST_PX = 1_000_000
+#: Coordinates beyond this are mistakes, and would overflow C's integers.
+_MAX_COORDINATE_PX = 1_000_000
 
-#: What the polygons of a photo may have around them, together: drawing takes 80 bytes for each px.
-_LONGEST_PX = 2_000_000
+#: Maximum total perimeter of a photo's polygons: drawing takes 80 bytes per px.
+_MAX_PERIMETER_PX = 2_000_000
 
-#: What the photo's whole width or height is in other units than px.
-_WHOLE = {"share": 1.0, "percent": 100.0}
+#: The photo's full width or height in units other than px.
+_UNIT_MAX = {"share": 1.0, "percent": 100.0}
 
-#: How far outside shares may be, of the whole: they were rounded.
+#: Tolerance outside the photo for shares, as a share of its side: they may be rounded.
 _ROUNDING = 0.001
 
 #: A generous box may reach outside. One with less than this share of it inside, or with its far end
@@ -57,7 +56,7 @@ _NEITHER = "is neither an object with size and counts nor a list of such"
 
 def rasterize_shapes(
     shapes: Mapping[str, Any], width: int, height: int, options: ShapeOptions, uri: str
-) -> Bits:
+) -> BoolMask:
     """Return ``(h, w)`` bool: what the shapes mark, united; what reaches outside is cut off.
 
     Args:
@@ -107,15 +106,13 @@ def _items(name: str, value: object, is_part: Callable[[object], bool]) -> list[
         raise _BadShapeError(f"{name} is not a list")
     if value and is_part(value[0]):
         return [(name, value)]
-    _refuse_too_many(name, value)
+    _reject_too_many(name, value)
     return [(f"{name}[{index}]", item) for index, item in enumerate(value)]
 
 
-def _refuse_too_many(name: str, value: list[Any]) -> None:
-    if len(value) > _MOST:
-        raise _BadShapeError(
-            f"{name} has {len(value)} shapes, more than the {_MOST} that a photo may have"
-        )
+def _reject_too_many(name: str, value: list[Any]) -> None:
+    if len(value) > _MAX_SHAPES:
+        raise _BadShapeError(f"{name} has {len(value)} shapes; the maximum is {_MAX_SHAPES}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +132,13 @@ class _Frame:
             raise _BadShapeError(f"{name} has only numbers from 0 to 1: shares, not {self.units}")
         if self.units == "px":
             return points
-        whole = _WHOLE[self.units]
-        if not -_ROUNDING <= low / whole <= high / whole <= 1 + _ROUNDING:
+        full = _UNIT_MAX[self.units]
+        if not -_ROUNDING <= low / full <= high / full <= 1 + _ROUNDING:
             raise _BadShapeError(
                 f"{name} has numbers from {low:g} to {high:g}; with shapes.units = {self.units} "
-                f"they are from 0 to {whole:g}"
+                f"they are from 0 to {full:g}"
             )
-        return points / whole * (self.width, self.height)
+        return points / full * (self.width, self.height)
 
     def check_inside(self, name: str, corners: npt.NDArray[np.float64]) -> None:
         """Refuse what lies outside for the most part; ``corners``: ``(2, 2)``, the least first."""
@@ -202,8 +199,8 @@ def _rings(value: object, frame: _Frame) -> list[npt.NDArray[np.float64]]:
             )
         points = frame.points(name, ring)
         length += float(np.abs(points - np.roll(points, 1, axis=0)).max(axis=1).sum()) + len(points)
-        if length > _LONGEST_PX:
-            raise _BadShapeError(f"the polygons are over {_LONGEST_PX} px long, up to {name}")
+        if length > _MAX_PERIMETER_PX:
+            raise _BadShapeError(f"the polygons are over {_MAX_PERIMETER_PX} px long, up to {name}")
         frame.check_inside(name, _extent(points))
         rings.append(points)
     return rings
@@ -271,8 +268,8 @@ def _check_coordinates(name: str, numbers: list[Any]) -> None:
     for number in numbers:
         if not _is_number(number):
             raise _BadShapeError(f"{name} holds {str(number)[:40]!r}, which is no number")
-        if not abs(number) <= _FARTHEST_PX:
-            raise _BadShapeError(f"{name} holds a number beyond {_FARTHEST_PX}")
+        if not abs(number) <= _MAX_COORDINATE_PX:
+            raise _BadShapeError(f"{name} holds a number beyond {_MAX_COORDINATE_PX}")
 
 
 def _is_number(value: object) -> bool:

@@ -1,19 +1,19 @@
-"""What the removal sees, and what is pasted back: the boxes that follow from a recipe.
+"""Boxes and sizes that follow from a recipe: the removal's window and the crop to paste back.
 
-Without a refiner both are one. With one, the removal sees its *window*, generous or the whole
-photo, and the refiner the smaller *crop* inside it, at a higher resolution.
+Without a refiner both are the same. With one, the removal sees its *window*, a large part of the
+photo or all of it, and the refiner the smaller *crop* inside it, at a higher resolution.
 """
 
 from __future__ import annotations
 
+from stages.arrays import BoolMask
 from stages.pixels import resize
 from stages.pixels.boxes import Box, context_box
-from stages.pixels.masks import Bits
 from stages.pixels.patches import PlannedPatch, plan_patches
 from stages.recipe import Recipe
 
 
-def plan_crops(mask: Bits, recipe: Recipe) -> list[PlannedPatch]:
+def plan_crops(mask: BoolMask, recipe: Recipe) -> list[PlannedPatch]:
     """The patches of a photo, from its generation mask, ``(h, w)`` bool."""
     height, width = mask.shape
     options, multiple_px = recipe.crop, 1
@@ -32,7 +32,7 @@ def plan_crops(mask: Bits, recipe: Recipe) -> list[PlannedPatch]:
 
 
 def window_of(plan: PlannedPatch, recipe: Recipe, width: int, height: int) -> Box:
-    """What the removal sees of a photo of that size; holds the crop."""
+    """Return the removal's window in a photo of this size; it contains the crop."""
     own = recipe.remove.context_for(width, height) if recipe.remove and recipe.refiner else None
     if recipe.remove is None or own is None:
         return plan.crop
@@ -48,7 +48,7 @@ def window_of(plan: PlannedPatch, recipe: Recipe, width: int, height: int) -> Bo
 
 
 def max_side_px(recipe: Recipe) -> int:
-    """Windows with a longer side are worked on at this one; 0: never scaled."""
+    """Maximum side of a window, px; larger ones are scaled down; 0: never scaled."""
     if recipe.remove is None:
         return 0
     own = recipe.remove.own_max_side_px

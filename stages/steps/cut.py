@@ -7,10 +7,10 @@ import hashlib
 import numpy as np
 
 from manifests.schema import PatchRecord
+from stages.arrays import BoolMask, UInt8Array
 from stages.photo import Photo, WindowPatch
 from stages.pixels import colour
 from stages.pixels.boxes import Box
-from stages.pixels.masks import Bits, Bytes
 from stages.pixels.patches import PlannedPatch, cut, cut_blend, cut_mask
 from stages.pixels.resize import scale_mask, scale_pixels
 from stages.pixels.windows import plan_crops, window_of, working_size
@@ -70,7 +70,7 @@ def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> W
     )
 
 
-def _seen(photo: Photo, box: Box) -> tuple[Bytes, Bytes]:
+def _seen(photo: Photo, box: Box) -> tuple[UInt8Array, UInt8Array]:
     """Return a part of the photo as models see it, and the mask of its unknown pixels.
 
     Returns:
@@ -85,7 +85,7 @@ def _seen(photo: Photo, box: Box) -> tuple[Bytes, Bytes]:
     return colour.view(cut(photo.decoded.pixels, box), photo.decoded.space), unknown
 
 
-def _hidden(photo: Photo, box: Box) -> Bits | None:
+def _hidden(photo: Photo, box: Box) -> BoolMask | None:
     """Where the photo is fully transparent, ``(h, w)``; None: no alpha, or it is the mask."""
     assert photo.decoded is not None
     if photo.decoded.alpha is None or photo.alpha_is_mask:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+from stages.arrays import BoolMask
 from stages.codecs.decode import check_photo, decode_mask, decode_photo
 from stages.codecs.encode import converts
 from stages.codecs.repair import repaired
 from stages.photo import Photo
-from stages.pixels.masks import Bits, is_own_alpha, to_region
+from stages.pixels.masks import is_own_alpha, to_region
 from stages.recipe import Recipe
 from stages.steps.base import Work
 
@@ -51,7 +52,7 @@ def _repairer(recipe: Recipe) -> Callable[[bytes], tuple[bytes, list[str]]]:
     return repaired if recipe.limits.damage == "repair" else lambda data: (data, [])
 
 
-def _unite(regions: dict[str, Bits], uri: str, region: Bits) -> None:
+def _unite(regions: dict[str, BoolMask], uri: str, region: BoolMask) -> None:
     """Combine a mask with the one of the same size, so that many masks need no more memory."""
     for each in regions.values():
         if each.shape == region.shape:

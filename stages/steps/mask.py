@@ -7,8 +7,9 @@ import hashlib
 import numpy as np
 
 from manifests.errors import RowError
+from stages.arrays import BoolMask
 from stages.photo import Photo
-from stages.pixels.masks import Bits, fit_to_photo, generation_mask
+from stages.pixels.masks import fit_to_photo, generation_mask
 from stages.pixels.shapes import rasterize_shapes
 from stages.recipe import Recipe
 from stages.steps.base import Work
@@ -40,7 +41,7 @@ def mask(recipe: Recipe) -> Work:
     return work
 
 
-def _reject_specks(drawn: Bits, min_px: int, uri: str) -> None:
+def _reject_specks(drawn: BoolMask, min_px: int, uri: str) -> None:
     """Reject a region of a few pixels; an empty one is accepted."""
     count = int(np.count_nonzero(drawn))
     limit = min(min_px, drawn.size // 1000)

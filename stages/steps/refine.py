@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from manifests.errors import RowError
+from stages.arrays import UInt8Array
 from stages.judging.reappearance import Scores, judge
 from stages.judging.retries import FLAGS, Outcome, refine_with_retries
 from stages.photo import CropPatch, Patch, Photo
-from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
 from stages.recipe.options import JudgeOptions
 from stages.steps.base import BatchWork, fail
@@ -34,7 +34,7 @@ def refine(recipe: Recipe) -> BatchWork:
     record: dict[str, Any] = dict(refiner.record)
     has_removal = recipe.remove is not None
 
-    def score(patch: Patch, refined: Bytes) -> Scores:
+    def score(patch: Patch, refined: UInt8Array) -> Scores:
         return judge(refined, patch.pixels, patch.mask, has_removal)
 
     def work(photos: Sequence[Photo]) -> None:
@@ -48,7 +48,7 @@ def refine(recipe: Recipe) -> BatchWork:
 
         def paint(
             indices: Sequence[int], seeds: Sequence[int], denoise: float | None
-        ) -> Sequence[Bytes | RowError]:
+        ) -> Sequence[UInt8Array | RowError]:
             prompts = [places[each][0].prompt for each in indices]
             assert all(prompts)
             return (refiner if denoise is None else refiner.at_denoise(denoise)).refine(

@@ -1,9 +1,8 @@
 """Compare a result with its source, independently of what wrote it.
 
-Whoever checks shares no code with what is checked: files are taken apart by walkers of this
-package's own, pictures are decoded by libraries directly, and a difference is accepted only where
-the row's notes name it, or the recipe asked for the edit to be marked. What may have
-changed of the picture is given by the caller.
+It shares no code with the writer: files are parsed by this package's own parsers, pictures are
+decoded by libraries directly, and a metadata difference is accepted only if the row's notes name it
+or the recipe labels edits. The caller supplies the region where the picture may differ.
 """
 
 from __future__ import annotations
@@ -35,14 +34,14 @@ __all__ = ["Finding", "Promise", "UncheckableError", "compare", "differing"]
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What was recorded of a row.
+    """The recorded outcome of a row, which the result must fulfil.
 
     Attributes:
-        fidelity: as in the lineage.
+        fidelity: the fidelity in the lineage.
         changed: ``(h, w)`` bool, displayed frame: where samples may differ.
-        note: the lineage's ``metadata_note`` and ``fidelity_note``; empty: nothing was changed
-            but the picture.
-        is_marked: whether the edit was to be marked.
+        note: the lineage's ``metadata_note`` and ``fidelity_note``; empty: only the
+            picture was changed.
+        is_marked: whether the recipe labels edits.
     """
 
     fidelity: str
@@ -53,13 +52,13 @@ class Promise:
 
 @dataclass(slots=True)
 class Finding:
-    """What a comparison has found.
+    """The outcome of a comparison.
 
     Attributes:
-        outside: what is the same outside the mask, in words.
-        differing: names of metadata that differ without a word in the note.
-        previews: what pictures inside the result show, in words.
-        problems: what of the promise does not hold; none: all of it does.
+        outside: a phrase for what is identical outside the mask.
+        differing: names of metadata that differ although the note does not mention it.
+        previews: a phrase for the previews in the result.
+        problems: the violations of the promise; empty if there are none.
     """
 
     outside: str = ""
@@ -72,7 +71,7 @@ def compare(source: bytes, result: bytes, promise: Promise) -> Finding:
     """Compare a result with its source.
 
     Raises:
-        UncheckableError: there is nothing here to check it with, or the source cannot be decoded.
+        UncheckableError: no decoder is available, or the source cannot be decoded.
     """
     configure_libraries()
     if source == result:
@@ -95,7 +94,8 @@ def compare(source: bytes, result: bytes, promise: Promise) -> Finding:
         return found
     old, new = list_parts(source), list_parts(result)
     turns = [
-        0 if each.is_turned else parts.orientation for each, parts in ((before, old), (after, new))
+        0 if picture.is_turned else parts.orientation
+        for picture, parts in ((before, old), (after, new))
     ]
     shown = _displayed(before, turns[0]), _displayed(after, turns[1])
     if not shown[0].pixels.shape[:2] == shown[1].pixels.shape[:2] == promise.changed.shape:
@@ -136,7 +136,7 @@ def _stored(displayed: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
 
 
 def _displayed(picture: Picture, orientation: int) -> Picture:
-    """The picture as displayed: only the quarter turns, 6 and 8, are not their own inverses."""
+    """Rotate a picture to the displayed frame; all orientations but 6 and 8 are self-inverse."""
     back = {6: 8, 8: 6}.get(orientation, orientation)
     return replace(picture, pixels=_stored(picture.pixels, back))
 

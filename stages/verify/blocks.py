@@ -1,4 +1,4 @@
-"""Take metadata apart into (name, value): TIFF and EXIF, XMP, IPTC, Photoshop's resources."""
+"""Parse metadata into (name, value) pairs: TIFF, EXIF, XMP, IPTC, Photoshop's resources."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from stages.verify.tiff import PLACES, POINTERS, Directory, directories, unliste
 
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 
-#: Of an XMP packet, what says nothing of the photo; the extension is listed with its packet.
+#: Parts of an XMP packet that do not describe the photo.
 _XMP_FRAME = ("{adobe:ns:meta/}", "{http://ns.adobe.com/xmp/note/}HasExtendedXMP")
 
 
 @dataclass(slots=True)
 class Parts:
-    """What a file holds beside the samples of its picture.
+    """The contents of a file, except the samples of its picture.
 
     Attributes:
         values: name -> value; equal names are numbered.
-        orientation: 1 to 8, by what browsers follow: the first EXIF of a JPEG, or of a PNG before
-            its samples, or a TIFF's own tag; 0: there is none.
+        orientation: 1 to 8, as browsers read it: from the first EXIF of a JPEG, or of a PNG before
+            its samples, or from a TIFF's own tag; 0: there is none.
     """
 
     values: dict[str, bytes] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Parts:
     _counts: Counter[str] = field(default_factory=Counter)
 
     def add(self, name: str, value: bytes) -> None:
-        """Add a value; an empty one says nothing."""
+        """Add a value, unless it is empty."""
         if value:
             self._counts[name] += 1
             number = self._counts[name]
@@ -40,7 +40,7 @@ class Parts:
 
 
 def list_block(block: bytes, parts: Parts) -> None:
-    """A block that only its first bytes tell the kind of."""
+    """List a block whose kind is detected by its first bytes."""
     bare = block.removeprefix(b"Exif\0\0")
     if bare.startswith((b"II", b"MM")):
         list_exif(bare, parts, turns=False)
@@ -53,7 +53,7 @@ def list_block(block: bytes, parts: Parts) -> None:
 
 
 def list_tiff(data: bytes, parts: Parts) -> None:
-    """All pages; of the edited one, the first that is no smaller copy, as if it were an EXIF's."""
+    """List all pages; the edited one, the first that is no smaller copy, is named like EXIF."""
     found = directories(data)
     main = next((each for each in found if "/" not in each.name and not each.number(254) & 1), None)
     if main is None:
@@ -75,7 +75,7 @@ def list_tiff(data: bytes, parts: Parts) -> None:
 
 
 def list_exif(block: bytes, parts: Parts, *, turns: bool = True) -> None:
-    """A bare EXIF block; ``turns``: whether viewers turn the picture as it says."""
+    """List a bare EXIF block; ``turns``: whether viewers follow its orientation."""
     found = directories(block)
     if not found:
         parts.add("EXIF", block)
@@ -107,12 +107,12 @@ def _list_tags(directory: Directory, name: str, parts: Parts) -> None:
 def _turn(directory: Directory) -> int:
     """The orientation, as browsers read it: one SHORT of 1 to 8; else 1."""
     values = directory.tags.get(274, np.empty(0))
-    is_sound = values.dtype == np.uint16 and len(values) == 1 and values[0] in range(1, 9)
-    return int(values[0]) if is_sound else 1
+    is_valid = values.dtype == np.uint16 and len(values) == 1 and values[0] in range(1, 9)
+    return int(values[0]) if is_valid else 1
 
 
 def list_xmp(packet: bytes, parts: Parts, label: str = "XMP") -> None:
-    """A property a line: its path of names, and its text; of what cannot be parsed, all of it."""
+    """List each property as path and text; a packet that cannot be parsed as one value."""
     try:
         root = Xml.fromstring(packet.strip(b"\0 \t\r\n"))  # noqa: S314 - expat bounds expansion
     except (Xml.ParseError, ValueError, LookupError):
@@ -133,7 +133,7 @@ def list_xmp(packet: bytes, parts: Parts, label: str = "XMP") -> None:
 
 
 def list_iptc(data: bytes, parts: Parts) -> None:
-    """Data sets (IIM 4.2)."""
+    """List IPTC data sets (IIM 4.2)."""
     position = 0
     while data[position : position + 1] == b"\x1c" and position + 5 <= len(data):
         size, start = int.from_bytes(data[position + 3 : position + 5]), position + 5
@@ -147,7 +147,7 @@ def list_iptc(data: bytes, parts: Parts) -> None:
 
 
 def list_resources(data: bytes, parts: Parts) -> None:
-    """Photoshop's image resources."""
+    """List Photoshop's image resources."""
     inner: dict[int, Callable[[bytes, Parts], None]]
     inner = {1028: list_iptc, 1058: list_block, 1060: list_xmp}
     position = 0

@@ -1,6 +1,6 @@
-"""Take files apart into (name, value): JPEG, PNG, WebP, TIFF, AVIF and HEIC.
+"""Parse files into (name, value) pairs: JPEG, PNG, WebP, TIFF, AVIF and HEIC.
 
-Nothing here is shared with the code that writes results. A name tells where the value lies, e.g.
+This shares no code with the writer of results. A name states the position of its value, e.g.
 ``EXIF 0/Exif/36867`` (directory and tag), ``XMP …/{uri}creator``, ``IPTC 2:80``, ``8BIM 1036``,
 ``chunk tEXt Author``. The coded samples of the picture itself are not listed.
 """
@@ -18,7 +18,7 @@ JPEG_START = b"\xff\xd8\xff"
 _XMP, _EXTENSION = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
 _C2PA = bytes.fromhex("6332706100110010800000AA00389B71")
 
-#: Segments that are listed as they are: marker, first bytes and name.
+#: Segments that are listed as raw bytes: marker, first bytes and name.
 _NAMES = (
     (0xFE, b"", "comment"),
     (0xE2, b"MPF\0", "MPF index"),
@@ -29,10 +29,10 @@ _NAMES = (
 #: A marker that ends the coded samples of a scan.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
-#: Where a picture or a video begins.
+#: The start of a picture or a video.
 _EMBEDDED = re.compile(rb"\xff\xd8\xff|\0\0\0[\x08-\xff]ftyp(?=[ -~]{4})")
 
-#: Of the picture itself, as its decoder reads them: chunks of PNG and WebP, items of HEIF.
+#: Parts of the picture itself: chunks of PNG and WebP, items of HEIF.
 _PIXELS: tuple[bytes, ...] = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS")
 _PIXELS += (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF")
 _PIXELS += (b"hvc1", b"av01", b"grid", b"iden", b"iovl")
@@ -40,7 +40,7 @@ _HEIF_BOXES = (b"ftyp", b"meta", b"mdat", b"free", b"skip")
 
 
 def list_parts(data: bytes) -> Parts:
-    """Take a file apart; a damaged one as far as it can be read; of another format, nothing."""
+    """Parse a file; a damaged one as far as possible. Other formats have no parts."""
     parts = Parts()
     if data.startswith(JPEG_START):
         _list_jpeg(data, parts)
@@ -56,7 +56,7 @@ def list_parts(data: bytes) -> Parts:
 
 
 def jpeg_segments(data: bytes, start: int = 0) -> tuple[list[tuple[int, bytes]], int]:
-    """The markers and contents of a JPEG's segments, and the position behind its end marker.
+    """The markers and contents of a JPEG's segments, and the position after its end marker.
 
     That position is 0 if there is no end.
     """
@@ -122,7 +122,7 @@ def _list_packets(
 
 
 def _list_trailer(data: bytes, parts: Parts) -> None:
-    """The pictures and videos behind a JPEG, and what is left without them."""
+    """List the pictures and videos after a JPEG, and the remaining bytes."""
     left, position = [], 0
     for found in _EMBEDDED.finditer(data):
         start = found.start()
@@ -163,7 +163,7 @@ def _list_webp(data: bytes, parts: Parts) -> None:
 
 
 def _list_chunk(name: bytes, content: bytes, parts: Parts, *, turns: bool) -> None:
-    """A chunk of PNG or WebP; ``turns``: whether viewers turn the picture as its EXIF says."""
+    """List a chunk of PNG or WebP; ``turns``: whether viewers follow its EXIF orientation."""
     label = name.decode("latin-1")
     if name in (b"eXIf", b"EXIF"):
         list_exif(content.removeprefix(b"Exif\0\0"), parts, turns=turns)
@@ -195,7 +195,7 @@ def _list_text(name: str, content: bytes, parts: Parts) -> None:
 
 
 def _raw_profile(text: bytes) -> bytes:
-    """A block that ImageMagick keeps as hex behind two lines; empty if it is something else."""
+    """Decode a block that ImageMagick stores as hex after two lines; empty if there is none."""
     try:
         return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
     except ValueError:
@@ -231,7 +231,7 @@ def _list_heif(data: bytes, parts: Parts) -> None:
 
 
 def _list_items(data: bytes, boxes: dict[bytes, tuple[int, int]], parts: Parts) -> None:
-    """Metadata items, the profile, and what further pictures there are (ISO/IEC 23008-12)."""
+    """List metadata items, the profile, and further pictures (ISO/IEC 23008-12)."""
     _, start, end = next(_boxes(data, *boxes.get(b"iprp", (0, 0))), (b"", 0, 0))
     for kind, at, stop in _boxes(data, start, end):
         is_profile = kind == b"colr" and data[at : at + 4] in (b"prof", b"rICC")
@@ -256,7 +256,7 @@ def _list_items(data: bytes, boxes: dict[bytes, tuple[int, int]], parts: Parts) 
 
 
 def _item_contents(data: bytes, boxes: dict[bytes, tuple[int, int]]) -> dict[int, bytes]:
-    """Item -> its bytes in the file, or in the box that holds small items."""
+    """Map each item to its bytes, in the file or in the box for small items."""
     stream = io.BytesIO(data[slice(*boxes.get(b"iloc", (0, 0)))])
 
     def take(size: int) -> int:

@@ -1,4 +1,4 @@
-"""Which differences of metadata a row's notes account for."""
+"""Compare metadata, and accept the differences that a row's notes explain."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from stages.verify.blocks import Parts
 from stages.verify.embedded import without_pictures
 
-#: What of the notes accounts for a part of such a name to be ``lost``, ``changed`` or ``added``;
+#: Name and state (``lost``, ``changed`` or ``added``) of a part, and the note that explains it;
 #: ``\1`` is a group of the name. Two of these sentences are added by :func:`differing`.
 _ALLOWED = (
     (r"chunk (\w{4}).* lost", r"chunk \1( with a wrong checksum)? dropped"),
@@ -51,7 +51,7 @@ _ALLOWED = (
     (r"item|auxiliary picture", "(gain maps?|further pictures?|thumbnail) dropped"),
 )
 
-#: What another format keeps of the metadata: tags of the photo, not of how its file is laid out.
+#: Metadata that a converted file keeps: tags of the photo, not of the file's layout.
 _CONVERTED = r"XMP |ICC$|EXIF 0/(270|271|272|306|315|316|33432|Exif/\d+|GPS/\d+)$"
 _CONVERTED_OR_NOTED = re.compile(
     _CONVERTED + r"|extended XMP|IPTC|8BIM|comment|APP\d|JUMBF|page \d"
@@ -67,15 +67,15 @@ def differing(
     converted: bool = False,
     is_turned: bool = False,
 ) -> list[str]:
-    """Names of parts that are not the same, though the notes say nothing of them.
+    """Return the names of parts that differ without an explanation in the notes.
 
     Args:
-        old: of the source.
-        new: of the result.
-        note: what was recorded of the row, as in :class:`stages.verify.Promise`.
-        is_marked: whether the edit was to be marked.
-        converted: whether the result has another format, which holds less.
-        is_turned: whether its decoder turned the picture, which leaves nothing to turn.
+        old: the parts of the source.
+        new: the parts of the result.
+        note: the notes of the row, as in :class:`stages.verify.Promise`.
+        is_marked: whether the recipe labels edits.
+        converted: whether the result has another format, which holds less metadata.
+        is_turned: whether the decoder rotated the picture, so that its orientation became 1.
     """
     names = sorted(old.values.keys() | new.values.keys())
     if converted:
@@ -93,6 +93,6 @@ def _is_allowed(name: str, old: bytes | None, new: bytes | None, note: str) -> b
         match = re.match(pattern, state)
         if match and re.search(match.expand(words), note):
             return True
-    # A picture in the midst of other data: these must be the same around it.
+    # A picture inside other data: the data around it must be identical.
     inside = re.search(r"(preview in|picture inside)[^;]* dropped", note)
     return bool(inside and old and without_pictures(old) == without_pictures(new or b""))

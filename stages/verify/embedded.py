@@ -1,4 +1,4 @@
-"""Pictures inside of a file's metadata, and whether they still show what was removed."""
+"""Find pictures in a file's metadata, and check whether they still show the old picture."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from stages.verify.blocks import Parts
 from stages.verify.containers import JPEG_START, jpeg_segments, list_parts
 from stages.verify.samples import Picture
 
-#: A preview counts as old if the picture changed there by more levels than this.
+#: Pixels that changed by more levels than this decide whether a preview is old.
 _VISIBLE = 8
 
 _VIDEO = re.compile(rb"\0\0\0[\x08-\xff]ftyp[ -~]{4}")
 
 
 def embedded_pictures(data: bytes, parts: Parts) -> Iterator[tuple[str, Image.Image | None]]:
-    """Name and picture of each preview; None for what may not stay with an edited picture at all.
+    """Name and picture of each preview; None for data that must not stay in an edited file.
 
-    That are videos, C2PA manifests, and uncompressed previews, which nobody draws again. JPEGs are
-    found wherever they lie in the metadata.
+    These are videos, C2PA manifests, and uncompressed previews, which are never rebuilt. JPEGs are
+    found anywhere in the metadata.
     """
     for name, value in parts.values.items():
         is_raw = name.startswith("JFIF thumbnail") and JPEG_START not in value
@@ -47,7 +47,7 @@ def embedded_pictures(data: bytes, parts: Parts) -> Iterator[tuple[str, Image.Im
 
 
 def without_pictures(value: bytes) -> bytes:
-    """A value without the JPEGs in it, and without the zeros that may have taken their place."""
+    """Remove JPEGs from a value, and the zeros that may have replaced them."""
     if _decoded_text(value):
         return b""
     left, position = [], 0
@@ -59,14 +59,14 @@ def without_pictures(value: bytes) -> bytes:
 
 
 def _decoded_text(text: bytes) -> bytes:
-    """A JPEG that XMP keeps as base64; empty if the text is something else."""
+    """Decode a JPEG in base64; empty if the text is something else."""
     with suppress(ValueError):
         return base64.b64decode(text) if text[:80].lstrip().startswith(b"/9j/") else b""
     return b""
 
 
 def _jpegs(data: bytes) -> Iterator[tuple[int, int, Image.Image]]:
-    """Start, end and picture of each JPEG in some bytes that can be decoded."""
+    """Yield start, end and picture of each JPEG that can be decoded."""
     position = 0
     while (start := data.find(JPEG_START, position)) >= 0:
         end = jpeg_segments(data, start)[1] or len(data)
@@ -77,7 +77,7 @@ def _jpegs(data: bytes) -> Iterator[tuple[int, int, Image.Image]]:
 
 
 def _decoded(data: bytes) -> Image.Image | None:
-    with warnings.catch_warnings(), suppress(Exception):  # bytes that only look like a picture
+    with warnings.catch_warnings(), suppress(Exception):  # not every match is a picture
         warnings.simplefilter("ignore")
         picture = Image.open(io.BytesIO(data), formats=["JPEG"])
         picture.load()
@@ -86,12 +86,12 @@ def _decoded(data: bytes) -> Image.Image | None:
 
 
 def _smaller_copies(data: bytes) -> Iterator[Image.Image]:
-    """Of a TIFF's pages, and of those below them, the smaller copies that can be decoded."""
+    """Yield the smaller copies in a TIFF, and all pages in sub-IFDs, that can be decoded."""
     with tifffile.TiffFile(io.BytesIO(data)) as reader:
         pages = [page.aspage() for page in reader.pages]
         below = [each.aspage() for page in pages for each in page.pages or ()]
         for page in [each for each in pages if each.is_reduced] + below:
-            with suppress(Exception):  # of a kind that nobody can look at
+            with suppress(Exception):  # unsupported kinds of samples
                 samples = np.asarray(page.asarray())
                 grey = samples if samples.ndim == 2 else samples.mean(axis=2)
                 top = np.iinfo(samples.dtype).max
@@ -101,7 +101,7 @@ def _smaller_copies(data: bytes) -> Iterator[Image.Image]:
 def is_stale(picture: Image.Image | None, before: Picture, after: Picture) -> bool:
     """Whether a preview shows the picture before rather than after; stored frame."""
     if picture is None:
-        return True  # a signature, a video: never right after an edit
+        return True  # a signature, a video: never valid after an edit
     shown = picture.convert("L")
     old, new = (_small(each, shown.size) for each in (before, after))
     moved = np.abs(old - new) > _VISIBLE
@@ -110,5 +110,5 @@ def is_stale(picture: Image.Image | None, before: Picture, after: Picture) -> bo
 
 
 def _small(picture: Picture, size: tuple[int, int]) -> np.ndarray:
-    whole = Image.fromarray(picture.as_rgb()).convert("L")
-    return np.asarray(whole.resize(size, Image.Resampling.BOX), np.float32)
+    full_size = Image.fromarray(picture.as_rgb()).convert("L")
+    return np.asarray(full_size.resize(size, Image.Resampling.BOX), np.float32)

@@ -1,8 +1,8 @@
-"""Compare the pictures of two files outside of what may have changed.
+"""Compare the pictures of two files outside the region that may have changed.
 
-Decoders are libraries' own (Pillow, tifffile, imagecodecs, pillow-heif, and jpeglib for
-coefficients), called directly: no codec of this package is used. Each check returns what is the
-same, in words, and what is not; empty if all is.
+Pillow, tifffile, imagecodecs, pillow-heif, and jpeglib for coefficients are called directly; the
+package's codecs are not used. Each check returns a phrase for what is identical, and one for the
+problem, which is empty if there is none.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from stages.verify.containers import JPEG_START, jpeg_segments
 Samples = npt.NDArray[Any]
 BoolMask = npt.NDArray[np.bool_]
 
-#: Coding a photo again moves its samples by a few levels of 255 on average, and the mean of a tile
-#: of 16 x 16 px by less than noise shows; more is another picture, there or all over.
+#: Maximum mean differences after lossy encoding, in levels of 255: of the picture, and of a tile of
+#: 16 x 16 px. Larger differences mean another picture.
 _MAX_LEVELS, _MAX_TILE_LEVELS, _TILE_PX = 12.0, 24.0, 16
 
 #: A JPEG's markers of a frame (ITU T.81, table B.1).
@@ -35,7 +35,7 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 class UncheckableError(Exception):
-    """There is nothing here to check the file with; the message says why."""
+    """The file cannot be checked; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,10 @@ class Picture:
     """A decoded file.
 
     Attributes:
-        pixels: ``(h, w, c)`` uint8 or uint16: RGB and alpha, or inks and what else there is. Grey
-            is equal RGB, and what has no alpha is opaque.
-        is_cmyk: whether the colours are inks.
-        is_turned: whether the frame is the displayed one already, whatever the orientation.
+        pixels: ``(h, w, c)`` uint8 or uint16: RGB and alpha, or CMYK and further channels. Grey is
+            expanded to RGB, and missing alpha is opaque.
+        is_cmyk: whether the colours are CMYK.
+        is_turned: whether the decoder has already rotated it to the displayed frame.
     """
 
     pixels: Samples
@@ -54,7 +54,7 @@ class Picture:
     is_turned: bool = False
 
     def as_rgb(self) -> npt.NDArray[np.uint8]:
-        """``(h, w, 3)``, alpha laid on white, 16 bits reduced to 8, inks as Pillow shows them."""
+        """``(h, w, 3)``, composited on white, reduced to 8 bits, CMYK as Pillow converts it."""
         is_deep = self.pixels.dtype != np.uint8
         pixels = np.asarray(self.pixels >> 8 if is_deep else self.pixels, np.uint8)[..., :4]
         if self.is_cmyk:
@@ -68,17 +68,17 @@ def decode(data: bytes) -> Picture:
 
     Raises:
         UncheckableError: no decoder for its format is installed.
-        Exception: whatever its decoder raises at damage.
+        Exception: the decoder's exception for a damaged file.
     """
     if data.startswith(b"\x89PNG") and data[data.find(b"IHDR") + 12] not in (1, 8):
-        # which Pillow would make 8 bits
+        # Pillow would reduce it to 8 bits
         return Picture(_as_rgba(imagecodecs.png_decode(data)))
     if data[:2] in (b"II", b"MM"):
         return _decode_tiff(data)
     if data[4:8] == b"ftyp" and b"avif" not in data[8:64] and b"avis" not in data[8:64]:
         return _decode_heic(data)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about metadata that are odd
+        warnings.simplefilter("ignore")  # about odd metadata
         try:
             picture = Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP", "AVIF"])
         except OSError:
@@ -91,7 +91,7 @@ def decode(data: bytes) -> Picture:
 
 
 def _as_rgba(pixels: Samples) -> Samples:
-    """``(h, w)`` or ``(h, w, c)`` to ``(h, w, 4)``; what has more channels stays as it is."""
+    """``(h, w)`` or ``(h, w, c)`` to ``(h, w, 4)``; more channels are unchanged."""
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     if pixels.shape[2] > 3:
         return pixels
@@ -111,7 +111,7 @@ def _decode_heic(data: bytes) -> Picture:
 
 
 def _decode_tiff(data: bytes) -> Picture:
-    """The first page that is no smaller copy; grey where white is 0 is turned to its negative."""
+    """Decode the first page that is no smaller copy; white-is-zero samples are inverted."""
     with tifffile.TiffFile(io.BytesIO(data)) as reader:
         page = next(
             page for page in (each.aspage() for each in reader.pages) if not page.is_reduced
@@ -134,7 +134,7 @@ def check_samples(before: Picture, after: Picture, changed: BoolMask) -> tuple[s
 
 
 def check_recoded(before: Picture, after: Picture, changed: BoolMask) -> tuple[str, str]:
-    """Whether it is the same picture outside of ``changed``, as shown, but for losses of coding.
+    """Whether it is the same picture outside of ``changed``, except for compression loss.
 
     Raises:
         UncheckableError: the two have colours of different kinds.
@@ -159,12 +159,12 @@ def check_coefficients(
 ) -> tuple[str, str]:
     """Compare two JPEGs block by block, and the decoded samples away from touched blocks.
 
-    A chroma block is shown smoothed over its neighbours' edges: that far samples may differ.
+    Decoders smooth chroma across block edges: that far, samples may differ.
 
     Args:
         source: the original file.
         result: the new one.
-        pictures: what both decode to.
+        pictures: both files, decoded.
         changed: ``(h, w)`` bool, stored frame.
     """
     if result[:3] != JPEG_START:
@@ -191,7 +191,7 @@ def check_coefficients(
 
 
 def _read_jpeg(data: bytes) -> dict[str, Any]:
-    """How a JPEG is coded, and ``(blocks down, blocks across, 8, 8)`` of each component.
+    """Read encoding parameters, and ``(rows, columns, 8, 8)`` coefficients of each component.
 
     Raises:
         UncheckableError: jpeglib cannot read them.

@@ -18,7 +18,7 @@ _RATIONALS = (5, 10)
 #: Tags that point to further directories.
 POINTERS = {0x8769: "Exif", 0x8825: "GPS", 0xA005: "Interoperability", 0x14A: "Sub"}
 
-#: Where samples lie, and how long they are: of strips, of tiles, of a JPEG.
+#: Tags with positions and lengths of samples: strips, tiles, JPEG.
 _SAMPLES = ((273, 279), (324, 325), (513, 514))
 PLACES = frozenset(tag for pair in _SAMPLES for tag in pair)
 
@@ -31,7 +31,7 @@ class Directory:
 
     Attributes:
         name: ``0`` for the first, ``1`` for the next one in the chain, ``0/Exif`` below that.
-        tags: number -> its values, little-endian; what is cut off or of an unknown type, as bytes.
+        tags: values by tag number, little-endian; truncated ones and unknown types as bytes.
         ranges: positions (start, end) of the directory, of its values and of its samples.
     """
 
@@ -122,7 +122,7 @@ class _Reader:
 
 
 def unlisted(data: bytes, found: list[Directory]) -> bytes:
-    """What no directory leads to, without zeros: data that only a camera's maker can find."""
+    """The bytes that no directory refers to, without zeros: undocumented data of a camera."""
     left, position = [], 8
     for start, end in sorted(each for directory in found for each in directory.ranges):
         if start > position:

@@ -31,15 +31,15 @@ from tests.bench.common import Figures, options_of, peak_mib
 #: Manifests to plan, with two boxes a row if so named; or a plan (of Parquet) to resume.
 KINDS = ("csv", "jsonl", "parquet", "csv+boxes", "jsonl+boxes", "parquet+boxes", "resume")
 
-_ROWS_AT_A_TIME = 100_000
+_ROWS_PER_BATCH = 100_000
 _RECIPE_HASH = "0123456789abcdef"
 _DONE, _FAILED = 97, 2  # of a hundred rows
 
 
 def write_manifest(path: Path, rows: int, *, with_boxes: bool) -> None:
     """In the format of its suffix."""
-    starts = range(0, rows, _ROWS_AT_A_TIME)
-    tables = (_rows(i, min(i + _ROWS_AT_A_TIME, rows), with_boxes=with_boxes) for i in starts)
+    starts = range(0, rows, _ROWS_PER_BATCH)
+    tables = (_rows(i, min(i + _ROWS_PER_BATCH, rows), with_boxes=with_boxes) for i in starts)
     with path.open("wb") as file:
         if path.suffix == ".parquet":
             with pq.ParquetWriter(file, _rows(0, 0, with_boxes=with_boxes).schema) as writer:

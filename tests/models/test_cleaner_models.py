@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from stages import cleaner
+from stages.arrays import UInt8Array
 from stages.cleaner import Cleaner, clean
 from stages.models.lama import Lama
-from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
 from tests.support.networks import make_lama
 from tests.support.tiny_models import save_flux_fill
@@ -50,7 +50,7 @@ def lama(tmp_path: Path) -> dict[str, Any]:
 
 
 def test_models_load_once_for_a_recipe_however_many_threads_ask(
-    coffee: Bytes, lama: dict[str, Any], loaded: list[str], monkeypatch: pytest.MonkeyPatch
+    coffee: UInt8Array, lama: dict[str, Any], loaded: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     photo = coffee[:96, :96]
     busy, most = [0], [0]
@@ -86,7 +86,7 @@ def test_models_load_once_for_a_recipe_however_many_threads_ask(
 
 
 def test_the_first_photos_of_threads_that_start_at_once_share_the_models(
-    coffee: Bytes, lama: dict[str, Any], loaded: list[str]
+    coffee: UInt8Array, lama: dict[str, Any], loaded: list[str]
 ) -> None:
     start = threading.Barrier(3)
 
@@ -100,7 +100,7 @@ def test_the_first_photos_of_threads_that_start_at_once_share_the_models(
 
 
 def test_the_record_names_weights_and_the_hash_is_that_of_a_run(
-    coffee: Bytes, lama: dict[str, Any], loaded: list[str]
+    coffee: UInt8Array, lama: dict[str, Any], loaded: list[str]
 ) -> None:
     record = clean(coffee[:96, :96], recipe="lama", boxes=BOX, options=lama).record
     (sha256,) = record.weights.values()
@@ -110,7 +110,9 @@ def test_the_record_names_weights_and_the_hash_is_that_of_a_run(
     assert len(loaded) == 2, "a Cleaner has models of its own"
 
 
-def test_a_licence_that_forbids_commercial_use_is_told_once(coffee: Bytes, tmp_path: Path) -> None:
+def test_a_licence_that_forbids_commercial_use_is_told_once(
+    coffee: UInt8Array, tmp_path: Path
+) -> None:
     cleaner._with_models.cache_clear()
     torch.manual_seed(0)
     options = {

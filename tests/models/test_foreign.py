@@ -95,7 +95,7 @@ def test_what_takes_one_file_says_what_it_was_given(given: dict[Path, str], tmp_
 
 
 def test_folders_where_a_file_is_needed_are_named(flux_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="is the folder of a diffusers pipeline, and holds"):
+    with pytest.raises(WeightsError, match="is the folder of a diffusers pipeline, and contains"):
         _ = find(str(flux_folder)).file
     write(tmp_path / "saved" / "saved_model.pb", b"")
     with pytest.raises(

@@ -18,10 +18,10 @@ from spandrel.architectures.LaMa import LaMa
 from torch import Tensor, nn
 
 from manifests.errors import RecipeError, RowError, WeightsError
+from stages.arrays import UInt8Array
 from stages.models.lama import Lama
 from stages.models.simple_lama import SimpleLamaNetwork
 from stages.pipeline import Pipeline
-from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
 from stages.recipe.options import LamaOptions
 from tests.support import DEMO, encoded, photo_of, upright_rgb
@@ -32,7 +32,7 @@ EXACT = LamaOptions(dtype="float32")
 
 
 @pytest.fixture(scope="session")
-def network(coffee: Bytes) -> LaMa:
+def network(coffee: UInt8Array) -> LaMa:
     return random_lama(coffee[100:292, 200:424])
 
 
@@ -53,18 +53,18 @@ def reference(published: Path) -> Lama:
 
 
 @pytest.fixture
-def window(coffee: Bytes) -> tuple[Bytes, Bytes]:
+def window(coffee: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
     """Part of a photo with a hole in it; its sides are no multiples of 8."""
     pixels = coffee[150:250, 100:241]
     return pixels, hole(pixels)
 
 
-def pixels_of(result: Bytes | RowError) -> Bytes:
+def pixels_of(result: UInt8Array | RowError) -> UInt8Array:
     assert isinstance(result, np.ndarray), result
     return result
 
 
-def apart(one: Bytes | RowError, other: Bytes | RowError) -> int:
+def apart(one: UInt8Array | RowError, other: UInt8Array | RowError) -> int:
     """By how many levels of 255 two pictures differ at most."""
     return int(np.abs(pixels_of(one).astype(int) - pixels_of(other)).max())
 
@@ -97,7 +97,7 @@ def test_fills_as_the_published_program_does(
 
 
 def test_both_engines_make_the_same_photo_through_the_steps(
-    published: Path, coffee: Bytes, monkeypatch: pytest.MonkeyPatch
+    published: Path, coffee: UInt8Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("LAMA_MODEL", raising=False)
     made, weights = [], []
@@ -121,7 +121,7 @@ def test_both_engines_make_the_same_photo_through_the_steps(
 
 
 def test_the_reference_marks_its_own_failures(
-    published: Path, window: tuple[Bytes, Bytes], tmp_path: Path
+    published: Path, window: tuple[UInt8Array, UInt8Array], tmp_path: Path
 ) -> None:
     class Flat(nn.Module):
         def __init__(self, value: float) -> None:
@@ -153,7 +153,7 @@ def test_the_reference_marks_its_own_failures(
     ids=["a corner", "a pixel", "an edge", "far apart", "all"],
 )
 def test_what_is_decoded_around_a_hole_is_what_the_whole_network_paints(
-    where: tuple[slice, slice], network: LaMa, lama: Lama, coffee: Bytes
+    where: tuple[slice, slice], network: LaMa, lama: Lama, coffee: UInt8Array
 ) -> None:
     pixels = coffee[150:254, 100:244]
     image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
@@ -165,7 +165,7 @@ def test_what_is_decoded_around_a_hole_is_what_the_whole_network_paints(
     assert torch.equal(part * (1 - marked), image * (1 - marked))
 
 
-def test_a_batch_is_decoded_around_all_its_holes(lama: Lama, coffee: Bytes) -> None:
+def test_a_batch_is_decoded_around_all_its_holes(lama: Lama, coffee: UInt8Array) -> None:
     windows, masks = [coffee[:96, :96]] * 2, [np.zeros((96, 96), np.uint8) for _ in range(2)]
     masks[0][3:20, 5:30] = masks[1][80:90, 60:96] = 255
     together = lama.fill(windows, masks)
@@ -173,7 +173,9 @@ def test_a_batch_is_decoded_around_all_its_holes(lama: Lama, coffee: Bytes) -> N
     assert max(map(apart, together, alone)) <= 1
 
 
-def test_16_bits_stay_near_float32(network: LaMa, lama: Lama, window: tuple[Bytes, Bytes]) -> None:
+def test_16_bits_stay_near_float32(
+    network: LaMa, lama: Lama, window: tuple[UInt8Array, UInt8Array]
+) -> None:
     """The random network's fills vary by 50 levels from pixel to pixel, and bfloat16 keeps 8 bits
     of each of its 70 layers: this is the harder case.
     """
@@ -188,7 +190,7 @@ def test_16_bits_stay_near_float32(network: LaMa, lama: Lama, window: tuple[Byte
     assert np.array_equal(pixels_of(filled)[mask == 0], pixels[mask == 0])
 
 
-def test_a_batch_gives_what_single_windows_give(lama: Lama, coffee: Bytes) -> None:
+def test_a_batch_gives_what_single_windows_give(lama: Lama, coffee: UInt8Array) -> None:
     windows = [coffee[y : y + 64, 40 : 40 + width] for y in (0, 90, 180) for width in (72, 67, 40)]
     masks = [hole(each) for each in windows]
     together = lama.fill(windows, masks)
@@ -201,7 +203,7 @@ def test_a_batch_gives_what_single_windows_give(lama: Lama, coffee: Bytes) -> No
     "size", [(1, 1), (1, 9), (7, 5), (8, 8), (15, 17), (33, 16), (257, 513)], ids=str
 )
 def test_takes_any_size_and_keeps_known_pixels(
-    size: tuple[int, int], lama: Lama, coffee: Bytes
+    size: tuple[int, int], lama: Lama, coffee: UInt8Array
 ) -> None:
     pixels = np.resize(coffee, (*size, 3)) if max(size) > 400 else coffee[: size[0], : size[1]]
     mask = hole(pixels)
@@ -216,7 +218,7 @@ def test_takes_any_size_and_keeps_known_pixels(
 
 
 def test_an_empty_mask_changes_nothing_and_a_whole_one_everything(
-    lama: Lama, window: tuple[Bytes, Bytes]
+    lama: Lama, window: tuple[UInt8Array, UInt8Array]
 ) -> None:
     pixels, mask = window
     empty, whole, soft = lama.fill(
@@ -243,7 +245,9 @@ class Fake(nn.Module):
         return self.paint(image)
 
 
-def test_what_is_no_picture_is_tried_in_float32_and_costs_only_its_own_row(coffee: Bytes) -> None:
+def test_what_is_no_picture_is_tried_in_float32_and_costs_only_its_own_row(
+    coffee: UInt8Array,
+) -> None:
     def paint(image: Tensor) -> Tensor:
         out = image.clone()
         out[image.amax(dim=(1, 2, 3)) < 0.5] = torch.nan
@@ -260,7 +264,7 @@ def test_what_is_no_picture_is_tried_in_float32_and_costs_only_its_own_row(coffe
     assert network.batches == [3, 1], "the second try is for the broken one alone"
 
 
-def test_a_second_try_in_float32_can_succeed(coffee: Bytes) -> None:
+def test_a_second_try_in_float32_can_succeed(coffee: UInt8Array) -> None:
     def paint(image: Tensor) -> Tensor:
         return image + torch.inf if torch.is_autocast_enabled("cpu") else image
 
@@ -271,7 +275,7 @@ def test_a_second_try_in_float32_can_succeed(coffee: Bytes) -> None:
     assert apart(filled, pixels) == 0
 
 
-def test_black_is_believed_only_where_something_near_is_dark(coffee: Bytes) -> None:
+def test_black_is_believed_only_where_something_near_is_dark(coffee: UInt8Array) -> None:
     bright = coffee[:64, :64] // 2 + 100
     dark = bright.copy()
     dark[:, :24] = 5
@@ -283,7 +287,7 @@ def test_black_is_believed_only_where_something_near_is_dark(coffee: Bytes) -> N
 
 
 def test_weights_that_are_not_numbers_end_as_bad_output(
-    network: LaMa, window: tuple[Bytes, Bytes]
+    network: LaMa, window: tuple[UInt8Array, UInt8Array]
 ) -> None:
     broken = copy.deepcopy(network)
     with torch.no_grad():
@@ -293,7 +297,7 @@ def test_weights_that_are_not_numbers_end_as_bad_output(
     assert result.code == "model.bad_output"
 
 
-def test_batches_are_halved_until_they_fit(coffee: Bytes) -> None:
+def test_batches_are_halved_until_they_fit(coffee: UInt8Array) -> None:
     """With a network that only says that memory has ended; a real GPU's end is not shown here."""
 
     def paint(image: Tensor) -> Tensor:
@@ -316,7 +320,7 @@ def test_batches_are_halved_until_they_fit(coffee: Bytes) -> None:
 
 @pytest.mark.parametrize("kind", ["state-dict.pth", "big-lama.safetensors", "generator.ckpt"])
 def test_reads_weights_however_they_are_packed(
-    kind: str, network: LaMa, lama: Lama, window: tuple[Bytes, Bytes], tmp_path: Path
+    kind: str, network: LaMa, lama: Lama, window: tuple[UInt8Array, UInt8Array], tmp_path: Path
 ) -> None:
     path = tmp_path / kind
     tensors = network.state_dict()
@@ -360,7 +364,7 @@ def test_other_networks_and_damage_are_told(published: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_what_is_padded_is_unknown_and_the_same_on_every_device(
-    compiled: bool, coffee: Bytes, monkeypatch: pytest.MonkeyPatch
+    compiled: bool, coffee: UInt8Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Compiled as far as the graph; the code that is made of it takes minutes on a CPU."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))
@@ -389,7 +393,7 @@ def test_what_is_padded_is_unknown_and_the_same_on_every_device(
 
 
 def test_a_compiled_network_fills_the_same_around_any_hole(
-    network: LaMa, lama: Lama, coffee: Bytes, monkeypatch: pytest.MonkeyPatch
+    network: LaMa, lama: Lama, coffee: UInt8Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Compiled as far as the graphs, as above."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))
@@ -419,7 +423,7 @@ def test_where_nothing_compiles_it_is_told_before_work_starts(
 @needs_gpu(4)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_a_gpu_fills_as_the_cpu_does(
-    dtype: str, network: LaMa, published: Path, window: tuple[Bytes, Bytes]
+    dtype: str, network: LaMa, published: Path, window: tuple[UInt8Array, UInt8Array]
 ) -> None:
     pixels, mask = window
     on_gpu = Lama.load(published, LamaOptions.model_validate({"dtype": dtype}))

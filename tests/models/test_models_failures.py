@@ -18,9 +18,9 @@ from torch import nn
 
 from manifests.errors import WeightsError
 from manifests.schema import LineageRow
+from stages.arrays import UInt8Array
 from stages.photo import Photo
 from stages.pipeline import Pipeline
-from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
 from tests.support import encoded, write
 from tests.support.lama_networks import dat_weights, hole
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
-def cleaned(coffee: Bytes, tmp_path: Path) -> Callable[..., LineageRow]:
+def cleaned(coffee: UInt8Array, tmp_path: Path) -> Callable[..., LineageRow]:
     """What becomes of part of a photo; nothing is stored unless it is ok."""
     photo = write(tmp_path / "photo.png", encoded(coffee[:96, :96] // 2 + 100))
     mask = write(tmp_path / "mask.png", encoded(Image.fromarray(hole(coffee[:96, :96]))))

@@ -14,11 +14,11 @@ import pytest
 import torch
 from diffusers import FluxFillPipeline
 
+from stages.arrays import UInt8Array
 from stages.models.refiners import load_encoder
 from stages.models.refiners.batches import DiffusionRefiner
 from stages.models.refiners.flux_fill import FluxFill
 from stages.models.refiners.sigmas import comfy_sigmas
-from stages.pixels.masks import Bytes
 from stages.recipe.options import FluxFillOptions
 from tests.support.refining import (
     apart,
@@ -192,7 +192,7 @@ def test_little_denoise_stays_near_and_denoise_1_ignores_what_was_there(flux_fol
     other[masks[0] > 0] = 255  # another removal's result: the masked part alone differs
     prompts = make_prompts(1)
 
-    def result(refiner: FluxFill, crop: Bytes) -> npt.NDArray[np.int64]:
+    def result(refiner: FluxFill, crop: UInt8Array) -> npt.NDArray[np.int64]:
         return pictures_of(refiner.refine([crop], masks, prompts, [3]))[0]
 
     anew = load_flux(flux_folder, steps=4, denoise=1.0)

@@ -13,9 +13,9 @@ from spandrel import ImageModelDescriptor, ModelLoader
 from torch import Tensor, nn
 
 from manifests.errors import RowError, WeightsError
+from stages.arrays import UInt8Array
 from stages.models.load import load_network
 from stages.models.upscaler import Upscaler, to_size
-from stages.pixels.masks import Bytes
 from stages.recipe.options import UpscaleOptions
 from tests.support.lama_networks import dat_weights, needs_gpu, random_upscaler
 
@@ -33,12 +33,12 @@ def real() -> Upscaler:
     return Upscaler.load(dat_weights(), TILES, "cpu")
 
 
-def apart(one: Bytes, other: Bytes) -> int:
+def apart(one: UInt8Array, other: UInt8Array) -> int:
     assert one.shape == other.shape
     return int(np.abs(one.astype(int) - other).max())
 
 
-def test_gives_what_spandrel_gives(real: Upscaler, coffee: Bytes) -> None:
+def test_gives_what_spandrel_gives(real: Upscaler, coffee: UInt8Array) -> None:
     pixels = coffee[200:219, 250:281]
     plain = ModelLoader().load_from_file(dat_weights())
     assert isinstance(plain, ImageModelDescriptor)
@@ -50,14 +50,16 @@ def test_gives_what_spandrel_gives(real: Upscaler, coffee: Bytes) -> None:
     assert apart(enlarged, expected) == 0
 
 
-def test_real_weights_bring_back_detail_without_moving_it(real: Upscaler, coffee: Bytes) -> None:
+def test_real_weights_bring_back_detail_without_moving_it(
+    real: Upscaler, coffee: UInt8Array
+) -> None:
     """Better than Lanczos, against the photo that was shrunk; in tiles, without a seam."""
     truth = coffee[160:240, 240:400]
     shrunk = Image.fromarray(truth).resize((80, 40), Image.Resampling.BICUBIC)
     small = np.asarray(shrunk)  # as the network was taught
     enlarged, lanczos = real.enlarge(small), to_size(small, 160, 80, None)
 
-    def error(image: Bytes) -> float:
+    def error(image: UInt8Array) -> float:
         return float(np.square(image.astype(float) - truth)[8:-8, 8:-8].mean())
 
     assert error(enlarged) < 0.5 * error(lanczos)
@@ -73,7 +75,7 @@ def test_real_weights_bring_back_detail_without_moving_it(real: Upscaler, coffee
 @pytest.mark.parametrize("size", [(64, 65), (100, 63), (200, 333), (129, 1)], ids=str)
 @pytest.mark.parametrize("overlap", [32, 48, 512])
 def test_tiles_are_seamless_for_a_network_that_sees_not_too_far(
-    size: tuple[int, int], overlap: int, weights: Path, coffee: Bytes
+    size: tuple[int, int], overlap: int, weights: Path, coffee: UInt8Array
 ) -> None:
     pixels = coffee[: size[0], : size[1]]
     options = TILES.model_copy(update={"overlap_px": overlap})
@@ -84,13 +86,13 @@ def test_tiles_are_seamless_for_a_network_that_sees_not_too_far(
 
 
 @pytest.mark.parametrize("size", [(1, 1), (17, 16)], ids=str)
-def test_takes_any_size(size: tuple[int, int], real: Upscaler, coffee: Bytes) -> None:
+def test_takes_any_size(size: tuple[int, int], real: Upscaler, coffee: UInt8Array) -> None:
     pixels = coffee[: size[0], : size[1]]
     assert real.enlarge(pixels).shape == (2 * size[0], 2 * size[1], 3)
 
 
 def test_16_bits_where_the_network_declares_them(
-    weights: Path, coffee: Bytes, monkeypatch: pytest.MonkeyPatch
+    weights: Path, coffee: UInt8Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels = coffee[:40, :50]
     exact = Upscaler.load(weights, EXACT, "cpu").enlarge(pixels)
@@ -124,7 +126,7 @@ class Fake(nn.Module):
         return out * torch.nan if self.nan_in in (image.dtype, torch.float64) else out
 
 
-def test_tiles_are_the_recipes_wherever_memory_ends(weights: Path, coffee: Bytes) -> None:
+def test_tiles_are_the_recipes_wherever_memory_ends(weights: Path, coffee: UInt8Array) -> None:
     """With a network that only says that memory has ended; a real GPU's end is not shown here."""
     pixels = coffee[:300, :400]
     twice = pixels.repeat(2, axis=0).repeat(2, axis=1)
@@ -135,7 +137,7 @@ def test_tiles_are_the_recipes_wherever_memory_ends(weights: Path, coffee: Bytes
     assert "upscale.tile_px" in error.value.remedy
 
 
-def test_what_is_not_a_number_is_tried_in_float32(weights: Path, coffee: Bytes) -> None:
+def test_what_is_not_a_number_is_tried_in_float32(weights: Path, coffee: UInt8Array) -> None:
     pixels = coffee[:20, :30]
     half = UpscaleOptions(dtype="float16")
     enlarged = _with(weights, Fake(nan_in=torch.float16), half).enlarge(pixels)
@@ -147,7 +149,7 @@ def test_what_is_not_a_number_is_tried_in_float32(weights: Path, coffee: Bytes) 
 
 
 def test_black_is_tried_in_float32_and_believed_of_black_alone(
-    weights: Path, coffee: Bytes
+    weights: Path, coffee: UInt8Array
 ) -> None:
     class Dark(Fake):
         def forward(self, image: Tensor) -> Tensor:
@@ -183,7 +185,7 @@ def test_other_networks_and_damage_are_told(weights: Path, tmp_path: Path) -> No
 
 
 class TestToSize:
-    def test_asks_the_network_only_to_grow(self, weights: Path, coffee: Bytes) -> None:
+    def test_asks_the_network_only_to_grow(self, weights: Path, coffee: UInt8Array) -> None:
         calls: list[tuple[int, ...]] = []
 
         class Counting(Fake):
@@ -208,7 +210,7 @@ class TestToSize:
         assert not np.shares_memory(same, pixels)
 
     @pytest.mark.parametrize("size", [(150, 100), (300, 250), (250, 90), (500, 60)], ids=str)
-    def test_moves_nothing(self, size: tuple[int, int], coffee: Bytes, weights: Path) -> None:
+    def test_moves_nothing(self, size: tuple[int, int], coffee: UInt8Array, weights: Path) -> None:
         """Whatever moved a picture to one side would move its mirror image to the other."""
         pixels = coffee[100:300, 100:300]
         for upscaler in (None, _with(weights, Fake(), EXACT)):
@@ -220,7 +222,7 @@ class TestToSize:
 
 @pytest.mark.gpu
 @needs_gpu(4)
-def test_a_gpu_enlarges_as_the_cpu_does(weights: Path, coffee: Bytes) -> None:
+def test_a_gpu_enlarges_as_the_cpu_does(weights: Path, coffee: UInt8Array) -> None:
     pixels = coffee[:100, :130]
     for path, levels in ((weights, 2), (dat_weights(), 6)):
         on_gpu = Upscaler.load(path, TILES.model_copy(update={"dtype": "auto"}))

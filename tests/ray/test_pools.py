@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cluster.nodes import with_those_up
+from cluster.nodes import merge_node_shapes
 from cluster.pools import Pools, selects
 from cluster.sizing import ACCELERATOR, NodeShape, Sizing, has_gpus, size_pools, unplaced
 from jobs.pipeline.placement import load_pools, with_batch_sizes
@@ -65,7 +65,7 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
         ),
         ("[smal_gpu]\n", r"smal_gpu .*did you mean small_gpu\?"),
         ("[cpu]\ngpus = 1", r"cpu\.gpus is not an option"),
-        ("[small_gpu]\ngpus = 1.5", r"gpus = 1\.5 must be a share of one"),
+        ("[small_gpu]\ngpus = 1.5", r"gpus = 1\.5 must be a fraction of one GPU"),
         ("[cpu]\nmin_actors = 4\nmax_actors = 2", "max_actors = 2 is less than min_actors"),
         ('[cpu]\nlabel_selector = { zone = "in(a" }', r"'in\(a' is none of"),
         ("[cpu]\ntasks_in_flight = 1", r"cpu\.tasks_in_flight = 1"),
@@ -189,7 +189,7 @@ def test_what_is_set_is_taken_as_it_is() -> None:
     missing = sized(nodes, LAMA, small_gpu={"label_selector": {"gpu-tier": "small"}})
     assert missing.problems == ["small_gpu: there is no node with the label gpu-tier=small."]
     memory = sized(nodes, LAMA, small_gpu={"memory_gib": 30})
-    assert "takes 30 GiB of memory, and no node has more than 20" in memory.problems[0]
+    assert "needs 30 GiB of memory, but no node has more than 20" in memory.problems[0]
     shares = sized(nodes, CLEAN, small_gpu={"gpus": 0.25}, large_gpu={"gpus": 0.75})
     assert [shares.sizes[name].gpus for name in ("small_gpu", "large_gpu")] == [0.25, 0.75]
     assert not shares.problems
@@ -197,13 +197,13 @@ def test_what_is_set_is_taken_as_it_is() -> None:
 
 def test_what_finds_no_room_is_a_problem() -> None:
     more = sized([small(2), large(1)], CLEAN, large_gpu={"min_actors": 3})
-    assert "of the 3 actors that a run begins with, 1 find room" in more.problems[0]
+    assert "of the 3 actors that a run starts with, only 1 fit" in more.problems[0]
     both = sized([NodeShape("", 8, 1, 60)], CLEAN, small_gpu={"gpus": 1}, large_gpu={"gpus": 1})
     assert len(both.problems) == 1
     no_cpu = sized([NodeShape("", 2, 1, 60)], CLEAN, small_gpu={"cpus": 1}, large_gpu={"cpus": 1})
     assert no_cpu.problems, "two GPU actors take both CPUs, and the CPU pool has none"
     many = sized([small(2)], LAMA, small_gpu={"max_actors": 8})
-    assert many.notes == ["small_gpu may have 8 actors, of which 2 fit."]
+    assert many.notes == ["small_gpu has max_actors = 8, but only 2 fit."]
 
 
 def test_defaults_that_no_node_allows_are_left_out_with_a_note() -> None:
@@ -216,7 +216,7 @@ def test_defaults_that_no_node_allows_are_left_out_with_a_note() -> None:
 def test_without_growing_a_pool_begins_with_all_that_there_is_room_for() -> None:
     size = sized([small(2, 9), large(3)], CLEAN).sizes["small_gpu"]
     assert (size.min_actors, size.max_actors, size.ready_actors) == (1, 9, 2)
-    alone = size.one_at_a_time()
+    alone = size.without_prefetch()
     assert (alone.min_actors, alone.max_actors, alone.tasks_in_flight) == (2, 9, 1)
 
 
@@ -230,7 +230,7 @@ def test_nodes_of_a_shape_are_put_together_and_those_to_come_counted() -> None:
         NodeShape("large", 16, 1, 150, None, 0, 3),
         NodeShape("full", 16, 1, 150, None, 0, 0),
     ]
-    first, head, last = with_those_up(alive, types)
+    first, head, last = merge_node_shapes(alive, types)
     assert first == NodeShape("small", 8, 1, 20, labels, 2, 5)
     assert (head.name, head.up, head.possible) == ("head", 1, 1)
     assert last == types[1]

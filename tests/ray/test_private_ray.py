@@ -143,8 +143,8 @@ def refusal(address: str) -> str:
 
 def test_a_web_server_is_no_cluster(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     address = web.url.removeprefix("http://")
-    assert "what listens there is no head of a Ray cluster (8265 is" in refusal(address)
-    assert "the cluster's address is 127.0.0.1:6379 or the like." in refusal(web.url)
+    assert "the server there is not the head of a Ray cluster (8265 is" in refusal(address)
+    assert "the cluster's address is usually 127.0.0.1:6379." in refusal(web.url)
 
 
 @pytest.mark.parametrize(
@@ -152,11 +152,11 @@ def test_a_web_server_is_no_cluster(web: Web, monkeypatch: pytest.MonkeyPatch) -
 )
 def test_what_speaks_another_protocol_is_no_cluster(answer: bytes) -> None:
     with server(answer * 2) as port:
-        assert "is no head of a Ray cluster" in refusal(f"127.0.0.1:{port}")
+        assert "is not the head of a Ray cluster" in refusal(f"127.0.0.1:{port}")
 
 
 def test_a_port_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listening, "_ANSWER_S", 0.05)
+    monkeypatch.setattr(listening, "_ANSWER_TIMEOUT_S", 0.05)
     with server(b"") as port:
         assert refusal(f"127.0.0.1:{port}") == f"Ray at 127.0.0.1:{port}: timed out."
 
@@ -181,4 +181,4 @@ def test_an_address_where_no_cluster_can_be_is_refused_at_once(address: str, pro
 def test_a_cluster_is_one(ray_address: str) -> None:
     listening.check_listening(ray_address)
     listening.check_listening(f"ray://{ray_address}")
-    assert private.in_a_line(ValueError("")) == "ValueError"
+    assert private.first_line(ValueError("")) == "ValueError"

@@ -22,11 +22,11 @@ from rich.console import Console
 from jobs.run import run
 from manifests.planning.marks import Marks
 from manifests.schema import LineageRow
+from stages.arrays import UInt8Array
 from stages.cleaner import clean
 from stages.codecs import pillow_io
 from stages.photo import Photo
 from stages.pipeline import Pipeline
-from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
 from tests.conftest import Command
 from tests.support import DEMO, encoded, write
@@ -35,7 +35,7 @@ NAMES = ["fig-bowl-sticker-date", "coffee-stray-coins", "wall-clock-corner-logo"
 X, Y, WIDTH, HEIGHT = BOX = (250, 130, 70, 40)
 
 
-def drawn() -> Bytes:
+def drawn() -> UInt8Array:
     """The box as a mask of the coffee's size."""
     mask = np.zeros((400, 600), np.uint8)
     mask[Y : Y + HEIGHT, X : X + WIDTH] = 255
@@ -56,7 +56,7 @@ def seeds_of(row: LineageRow) -> list[int]:
 
 
 @pytest.fixture
-def photo(coffee: Bytes, tmp_path: Path) -> str:
+def photo(coffee: UInt8Array, tmp_path: Path) -> str:
     return write(tmp_path / "photo.png", encoded(coffee))
 
 
@@ -85,7 +85,7 @@ def test_the_same_marks_give_the_same_seeds_in_every_form(photo: str, tmp_path: 
     assert [seeds_of(row) for row in rows] == [seeds_of(rows[0])] * len(rows)
 
 
-def test_seeds_follow_from_photo_marks_and_the_recipes_seed(photo: str, coffee: Bytes) -> None:
+def test_seeds_follow_from_photo_marks_and_the_recipes_seed(photo: str, coffee: UInt8Array) -> None:
     marks = Marks([], {"boxes": [list(BOX), [20, 310, 40, 30]]})
     row = planned(photo, marks)
     first = seeds_of(row)
@@ -168,7 +168,7 @@ def _marked(name: str, index: int) -> dict[str, object]:
 
 
 def test_avif_does_not_depend_on_the_number_of_cores(
-    coffee: Bytes, monkeypatch: pytest.MonkeyPatch
+    coffee: UInt8Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture = Image.fromarray(coffee).resize((1200, 800))
     made = set()

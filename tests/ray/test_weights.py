@@ -212,7 +212,7 @@ def test_lama_model_names_a_file_instead_of_the_default(
     write(tmp_path / "mine.pt", WEIGHTS)
     assert find("big-lama").name == "big-lama", "recognised by its hash"
     monkeypatch.setenv("LAMA_MODEL", "/nowhere/lama.pt")
-    assert "LAMA_MODEL=/nowhere/lama.pt is no file" in error_from_code("big-lama").message
+    assert "LAMA_MODEL=/nowhere/lama.pt is not a file" in error_from_code("big-lama").message
 
 
 def test_only_a_hub_needs_a_library_of_the_extra(tmp_path: Path, web: Web) -> None:
@@ -253,7 +253,7 @@ def test_the_one_file_of_a_folder_is_safetensors_where_there_is_one(tmp_path: Pa
     write(tmp_path / "model" / "net.safetensors", b"safe")
     assert find(str(tmp_path / "model")).file.name == "net.safetensors"
     write(tmp_path / "model" / "more.safetensors", b"safe")
-    with pytest.raises(WeightsError, match="holds 2 files of weights, not one"):
+    with pytest.raises(WeightsError, match="contains 2 files of weights, not one"):
         _ = find(str(tmp_path / "model")).file
 
 

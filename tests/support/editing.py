@@ -9,17 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from stages.arrays import BoolMask, Samples
 from stages.codecs.decode import decode_photo
 from stages.codecs.encode import encode
 from stages.codecs.picture import Decoded, Encoded, to_displayed
-from stages.pixels.masks import Bits
-from stages.pixels.samples import Samples
 from stages.recipe import Recipe
 
 Pixels = npt.NDArray[np.uint8]
 
 
-def edited(source: bytes, spot: Bits, *options: str) -> tuple[Decoded, Encoded]:
+def edited(source: bytes, spot: BoolMask, *options: str) -> tuple[Decoded, Encoded]:
     """The photo as it was decoded, and the file with the spot's colours turned to their opposite;
     alpha is left alone."""
     recipe = Recipe.load("telea", options)
@@ -32,7 +31,7 @@ def edited(source: bytes, spot: Bits, *options: str) -> tuple[Decoded, Encoded]:
     return decoded, written(source, new, here, recipe)
 
 
-def written(source: bytes, new: Decoded, changed: Bits, recipe: Recipe) -> Encoded:
+def written(source: bytes, new: Decoded, changed: BoolMask, recipe: Recipe) -> Encoded:
     """The file as a recipe's options have it written."""
     return encode(
         source,

@@ -13,7 +13,7 @@ from spandrel.architectures.Compact import Compact
 from spandrel.architectures.LaMa import LaMa
 from torch import Tensor, nn
 
-from stages.pixels.masks import Bytes
+from stages.arrays import UInt8Array
 from tests.support.networks import make_lama
 
 
@@ -31,7 +31,7 @@ def dat_weights(scale: int = 2) -> Path:
     return Path(package.origin).parent / "resources" / f"DAT_light_x{scale}.pth"
 
 
-def random_lama(photo: Bytes) -> LaMa:
+def random_lama(photo: UInt8Array) -> LaMa:
     """big-lama at full size, 51 M random parameters.
 
     Its normalisations are measured on a photo, as training would leave them, and the last layer
@@ -50,13 +50,13 @@ def random_lama(photo: Bytes) -> LaMa:
     return network.eval()
 
 
-def tensors(pixels: Bytes, mask: Bytes) -> tuple[Tensor, Tensor]:
+def tensors(pixels: UInt8Array, mask: UInt8Array) -> tuple[Tensor, Tensor]:
     """``(1, 3, h, w)`` and ``(1, 1, h, w)`` float32, 0 to 1."""
     image = torch.tensor(pixels).permute(2, 0, 1)[None].float() / 255
     return image, (torch.tensor(mask)[None, None] > 0).float()
 
 
-def hole(pixels: Bytes) -> Bytes:
+def hole(pixels: UInt8Array) -> UInt8Array:
     """A mask of a photo's shape: an ellipse in its middle, 255 inside."""
     height, width = pixels.shape[:2]
     mask = np.zeros((height, width), np.uint8)

@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 
 from manifests.errors import RowError
+from stages.arrays import UInt8Array
 from stages.models.refiners.prompts import Prompt
 from stages.pixels.boxes import bounds_of
-from stages.pixels.masks import Bytes
 
 Paints = Literal["object", "wide", "texture", "nothing"]
 
@@ -40,11 +40,11 @@ class Painter:
 
     def refine(
         self,
-        pixels: Sequence[Bytes],
-        masks: Sequence[Bytes],
+        pixels: Sequence[UInt8Array],
+        masks: Sequence[UInt8Array],
         prompts: Sequence[Prompt],  # noqa: ARG002 - as the protocol
         seeds: Sequence[int],
-    ) -> list[Bytes | RowError]:
+    ) -> list[UInt8Array | RowError]:
         what = self.paints[min(len(self.calls), len(self.paints) - 1)]
         self.calls.append(tuple(seeds))
         kind: Paints = what if self.denoise >= 0.8 else "texture"
@@ -57,7 +57,9 @@ class Painter:
     def record(self) -> dict[str, object]:
         return {"sigmas": [0.9, 0.0], "guidance": 1.0}
 
-    def _paint(self, kind: Paints, pixels: Bytes, mask: Bytes, seed: int) -> Bytes | RowError:
+    def _paint(
+        self, kind: Paints, pixels: UInt8Array, mask: UInt8Array, seed: int
+    ) -> UInt8Array | RowError:
         if kind == "nothing":
             return RowError("model.bad_output", "The refiner's output is black.")
         grain = np.random.default_rng(seed).normal(0, 2, pixels.shape)

@@ -10,10 +10,10 @@ import numpy.typing as npt
 import torch
 
 from manifests.errors import RowError
+from stages.arrays import UInt8Array
 from stages.models.refiners.flux2_klein import Flux2Klein
 from stages.models.refiners.flux_fill import FluxFill
 from stages.models.refiners.prompts import Prompt
-from stages.pixels.masks import Bytes
 from stages.recipe.options import Flux2KleinOptions, FluxFillOptions
 
 _RNG = np.random.default_rng(0)
@@ -36,7 +36,9 @@ def make_prompts(count: int, dim: int = 32, tokens: int = 8) -> list[Prompt]:
     return [Prompt(floats(tokens, dim), floats(dim), nothing, f"{i}") for i in range(count)]
 
 
-def make_crops(count: int, height: int = 48, width: int = 64) -> tuple[list[Bytes], list[Bytes]]:
+def make_crops(
+    count: int, height: int = 48, width: int = 64
+) -> tuple[list[UInt8Array], list[UInt8Array]]:
     pixels, masks = [], []
     for index in range(count):
         pixels.append(_RNG.integers(0, 256, (height, width, 3), dtype=np.uint8))
@@ -46,7 +48,7 @@ def make_crops(count: int, height: int = 48, width: int = 64) -> tuple[list[Byte
     return pixels, masks
 
 
-def pictures_of(results: list[Bytes | RowError]) -> list[npt.NDArray[np.int64]]:
+def pictures_of(results: list[UInt8Array | RowError]) -> list[npt.NDArray[np.int64]]:
     for result in results:
         assert not isinstance(result, RowError), result
     return [np.asarray(result, np.int64) for result in results]
@@ -57,7 +59,7 @@ def apart(one: npt.NDArray[np.int64], other: npt.NDArray[np.int64]) -> float:
     return float(np.abs(one - other).mean())
 
 
-def through_vae(refiner: FluxFill, crop: Bytes) -> npt.NDArray[np.int64]:
+def through_vae(refiner: FluxFill, crop: UInt8Array) -> npt.NDArray[np.int64]:
     """What a random VAE makes of a picture by itself, which is not the picture."""
     vae = refiner.pipe.vae
     with torch.no_grad():

@@ -13,12 +13,12 @@ import numpy as np
 from pydantic import Field
 
 from manifests.errors import RowError
+from stages.arrays import UInt8Array
 from stages.models import Fill
-from stages.pixels.masks import Bytes
 from stages.traits import NEUTRAL, Pool, RemovalOptions, WeightsPin
 
 #: Pixels and masks of each call, in order.
-calls: list[tuple[Sequence[Bytes], Sequence[Bytes]]] = []
+calls: list[tuple[Sequence[UInt8Array], Sequence[UInt8Array]]] = []
 
 
 class ToyOptions(RemovalOptions):
@@ -52,11 +52,11 @@ def load(options: ToyOptions, weights: Path | None) -> Fill:
     colour = np.frombuffer(weights.read_bytes(), np.uint8)
 
     def fill(
-        pixels: Sequence[Bytes], masks: Sequence[Bytes], seeds: Sequence[int]
-    ) -> list[Bytes | RowError]:
+        pixels: Sequence[UInt8Array], masks: Sequence[UInt8Array], seeds: Sequence[int]
+    ) -> list[UInt8Array | RowError]:
         assert len(pixels) == len(masks) == len(seeds)
         calls.append((pixels, masks))
-        filled: list[Bytes | RowError] = [
+        filled: list[UInt8Array | RowError] = [
             np.where(mask[..., None] > 0, colour, each)
             for each, mask in zip(pixels, masks, strict=True)
         ]

@@ -1,16 +1,16 @@
-"""S3, for pictures and tables alike: one client, one set of settings, one way to retry.
+"""S3 for images and tables, with one client, one set of settings and one retry policy.
 
-All goes through boto3. pyarrow has an S3 client of its own, but that one knows neither the endpoint
-of a profile nor SSO, sends no checksum that is kept, retries by other rules, and cannot be asked
-for requester pays; tables would be read by other settings than pictures. So pyarrow reads and
-writes Parquet, and :mod:`manifests.storage.s3.filesystem` lends it our objects as a file system.
+All requests go through boto3. pyarrow's own S3 client supports neither a profile's endpoint nor SSO
+nor requester pays, stores no checksums and retries by other rules, so tables would be read with
+other settings than images. Instead, pyarrow reads and writes Parquet through the file system of
+:mod:`manifests.storage.s3.filesystem`.
 
 ::
 
-    settings     what boto3 has no variable for
-    client       the client, made again when the environment or the credentials change
-    retries      which failures are retried, and whose fault it is when no retry helps
-    objects      whole objects and parts of them, listed, read, written, verified
-    filesystem   the same as pyarrow wants it
+    settings     settings for which boto3 has no variable
+    client       the client, rebuilt when the environment or the credentials change
+    retries      which failures are retried, and which error a final failure raises
+    objects      lists, reads, writes and verifies objects
+    filesystem   the same as a file system for pyarrow
     storage      the same as :class:`manifests.storage.base.Storage`
 """

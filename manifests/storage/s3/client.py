@@ -18,26 +18,26 @@ from manifests.storage.s3.settings import Settings
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-#: So many threads of a process can talk to S3 at once without opening connections for one request
-#: each: those that fetch ahead, the ledger's 16 readers, and the 10 of a large transfer.
+#: Size of the connection pool: enough for the threads that prefetch, the ledger's 16 readers, and
+#: the 10 of a large transfer.
 CONNECTIONS = 32
 
-#: A server that is there accepts within a second; one that works on a request says something.
+#: A reachable server accepts within a second, and sends something while it handles a request.
 _CONNECT_TIMEOUT_S = 10.0
 _READ_TIMEOUT_S = 30.0
 
-#: Variables that decide which client is made.
+#: Prefixes of the environment variables that the client depends on.
 _VARIABLES = ("AWS_", "CATALOG_CLEANUP_", "BOTO_")
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A client and the settings it was made with.
+    """A client and the settings it was built with.
 
     Attributes:
-        client: safe for threads; refreshes credentials that can be refreshed.
-        probe: asks whether the storage answers, once and briefly.
-        settings: those beside boto3's.
+        client: thread-safe; refreshes credentials that can be refreshed.
+        probe: a client with short timeouts and no retries, to check whether the storage responds.
+        settings: those in addition to boto3's.
     """
 
     client: S3Client
@@ -46,7 +46,7 @@ class Connection:
 
 
 def connect() -> Connection:
-    """The connection for this environment, one for each process.
+    """The connection for the current environment; one per process.
 
     Raises:
         StorageError: ``storage.bad_setting``.
@@ -55,8 +55,8 @@ def connect() -> Connection:
 
 
 def renew(stale: Connection) -> Connection:
-    """A connection with credentials that were looked up after those of ``stale``."""
-    if connect() is stale:  # else another thread has seen to it
+    """A connection with newer credentials than those of ``stale``."""
+    if connect() is stale:  # else another thread has renewed it
         _connect.cache_clear()
     return connect()
 
@@ -74,9 +74,9 @@ def _connect(_: tuple[tuple[str, str], ...]) -> Connection:
     brief = Config(connect_timeout=5.0, read_timeout=10.0, retries={"total_max_attempts": 1})
     try:
         session = boto3.Session()
-        # At the session, so that transfers in parts have them, too.
+        # Registered at the session, so that multipart transfers have them, too.
         session.events.register("before-parameter-build.s3", add_settings)
         client, probe = (session.client("s3", config=common.merge(c)) for c in (patient, brief))
     except (BotoCoreError, ValueError) as error:
-        raise StorageError("storage.bad_setting", f"boto3 says: {error}.") from error
+        raise StorageError("storage.bad_setting", f"boto3 reports: {error}.") from error
     return Connection(client, probe, settings)

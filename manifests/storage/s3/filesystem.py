@@ -1,6 +1,6 @@
-"""Our S3 as a file system of pyarrow's, so that it reads manifests of any size from there.
+"""S3 as a pyarrow file system, so that pyarrow can read manifests of any size.
 
-To read, list, rename and delete; what is written, :mod:`manifests.storage.s3.objects` writes whole.
+It reads, lists, renames and deletes; :mod:`manifests.storage.s3.objects` writes whole objects.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pyarrow import fs
 
 from manifests.storage.s3 import objects
 
-#: Read ahead by this much: a request's latency is then small beside its transfer, and a thousand
-#: requests read a manifest of 8 GB.
+#: Size of a read request. Latency is then small compared with the transfer, and a thousand requests
+#: read a manifest of 8 GB.
 _PART_BYTES = 8 * 2**20
 
 
 class S3Handler(fs.FileSystemHandler):  # type: ignore[misc]
-    """What :class:`pyarrow.fs.PyFileSystem` asks for; paths are ``bucket/key``."""
+    """The handler for :class:`pyarrow.fs.PyFileSystem`; paths are ``bucket/key``."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, S3Handler)
@@ -29,15 +29,15 @@ class S3Handler(fs.FileSystemHandler):  # type: ignore[misc]
         return hash(S3Handler)
 
     def get_type_name(self) -> str:
-        """Its name."""
+        """The name of this kind of file system."""
         return "s3-by-boto3"
 
     def normalize_path(self, path: str) -> str:
-        """Keys are taken literally."""
+        """The path itself: keys are taken literally."""
         return path
 
     def get_file_info(self, paths: list[str]) -> list[fs.FileInfo]:
-        """File, folder (a prefix of objects, or a bucket that has some) or nothing."""
+        """Look up paths: each is a file, a folder (a prefix of objects) or not found."""
         return [self._info(path) for path in paths]
 
     def _info(self, path: str) -> fs.FileInfo:
@@ -54,37 +54,37 @@ class S3Handler(fs.FileSystemHandler):  # type: ignore[misc]
         return fs.FileInfo(path, fs.FileType.Directory if is_folder else fs.FileType.NotFound)
 
     def get_file_info_selector(self, selector: fs.FileSelector) -> list[fs.FileInfo]:
-        """What a folder holds."""
+        """List a folder."""
         uri = f"s3://{selector.base_dir}"
         try:
-            found = [
+            infos = [
                 _file_info(each.uri.removeprefix("s3://"), each.head)
                 for each in objects.entries(uri, recursive=selector.recursive)
             ]
         except FileNotFoundError:
-            found = []
-        if not found and not selector.allow_not_found:
+            infos = []
+        if not infos and not selector.allow_not_found:
             raise FileNotFoundError(errno.ENOENT, "no such folder", uri)
-        return found
+        return infos
 
     def open_input_stream(self, path: str) -> pa.NativeFile:
-        """Open an object to be read from its start."""
+        """Open an object for sequential reading."""
         return self.open_input_file(path)
 
     def open_input_file(self, path: str) -> pa.NativeFile:
-        """Open an object to be read from anywhere."""
+        """Open an object for random access."""
         return pa.PythonFile(io.BufferedReader(_Object(f"s3://{path}"), _PART_BYTES), mode="r")
 
     def delete_file(self, path: str) -> None:
-        """Remove an object."""
+        """Delete an object."""
         objects.delete(f"s3://{path}")
 
     def move(self, src: str, dest: str) -> None:
-        """Copy an object, and remove it where it was."""
+        """Copy an object, and delete the original."""
         objects.move(f"s3://{src}", f"s3://{dest}")
 
     def _refuse(self, *_: Any) -> NoReturn:
-        raise NotImplementedError("S3 is written whole objects at a time, and has no folders")
+        raise NotImplementedError("objects in S3 are written whole, and there are no folders")
 
     create_dir = delete_dir = delete_dir_contents = delete_root_dir_contents = _refuse
     copy_file = open_output_stream = open_append_stream = _refuse
@@ -97,10 +97,10 @@ def _file_info(path: str, head: objects.Head | None) -> fs.FileInfo:
 
 
 class _Object(io.RawIOBase):
-    """An object as a file, read in parts, each tried again by itself; refuses one that changes."""
+    """An object as a file, read in parts that are retried one by one; fails if it changes."""
 
     def __init__(self, uri: str) -> None:
-        self._uri, self._head, self._at = uri, objects.head(uri), 0
+        self._uri, self._head, self._position = uri, objects.head(uri), 0
 
     def readable(self) -> bool:
         return True
@@ -109,15 +109,15 @@ class _Object(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._head.size}[whence]
-        self._at = max(0, start + offset)
-        return self._at
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._head.size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
 
     def readinto(self, buffer: Any) -> int:
-        stop = min(self._at + len(buffer), self._head.size)
-        if stop <= self._at:
+        stop = min(self._position + len(buffer), self._head.size)
+        if stop <= self._position:
             return 0
-        data = objects.get_part(self._uri, self._at, stop, self._head.etag)
+        data = objects.get_part(self._uri, self._position, stop, self._head.etag)
         buffer[: len(data)] = data
-        self._at += len(data)
+        self._position += len(data)
         return len(data)

@@ -1,6 +1,6 @@
-"""Objects: listed, read whole or in parts, written and verified. Names are ``s3://bucket/key``.
+"""Lists, reads, writes and verifies S3 objects, named as ``s3://bucket/key``.
 
-Every function raises what :func:`manifests.storage.s3.retries.request` does.
+Every function raises the errors of :func:`manifests.storage.s3.retries.request`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What is known of an object without reading it.
+    """An object's metadata.
 
     Attributes:
         size: bytes.
-        etag: the entity tag, in quotes, as S3 wants it back.
-        version: changes with the object: the ETag without quotes, and ``@`` and the version's id
-            where the bucket keeps versions.
+        etag: the entity tag, in quotes, as requests need it.
+        version: changes with the object: the ETag without quotes, followed by ``@`` and the
+            version id if the bucket is versioned.
         modified: when it was stored.
     """
 
@@ -44,17 +44,17 @@ class Head:
     modified: datetime
 
     @classmethod
-    def of(cls, answer: Mapping[str, Any]) -> Head:
-        """Read from the answer to a GET or HEAD."""
-        tag, version = answer.get("ETag", ""), answer.get("VersionId", "null")
+    def of(cls, response: Mapping[str, Any]) -> Head:
+        """Parse the response to a GET or HEAD."""
+        tag, version = response.get("ETag", ""), response.get("VersionId", "null")
         suffix = "" if version == "null" else f"@{version}"
-        size, modified = answer["ContentLength"], answer["LastModified"]
+        size, modified = response["ContentLength"], response["LastModified"]
         return cls(size, tag, tag.strip('"') + suffix, modified)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An object in a listing, or, where these are asked for, a folder (its ``head`` is None)."""
+    """An object in a listing, or a folder (``head`` is None) in a non-recursive one."""
 
     uri: str
     head: Head | None
@@ -67,18 +67,18 @@ def bucket_and_key(uri: str) -> tuple[str, str]:
 
 
 def get(uri: str) -> tuple[bytes, Head]:
-    """A whole object."""
+    """Read a whole object."""
     bucket, key = bucket_and_key(uri)
 
     def action(client: S3Client) -> tuple[bytes, Head]:
-        answer = client.get_object(Bucket=bucket, Key=key)
-        return answer["Body"].read(), Head.of(answer)
+        response = client.get_object(Bucket=bucket, Key=key)
+        return response["Body"].read(), Head.of(response)
 
     return request(uri, action)
 
 
 def get_part(uri: str, start: int, stop: int, etag: str) -> bytes:
-    """The bytes from ``start`` up to ``stop`` of an object that still has this entity tag."""
+    """Read the bytes from ``start`` up to ``stop`` of an object that still has this entity tag."""
     bucket, key = bucket_and_key(uri)
     which = {"Bucket": bucket, "Key": key, "Range": f"bytes={start}-{stop - 1}"}
     if etag:
@@ -87,7 +87,7 @@ def get_part(uri: str, start: int, stop: int, etag: str) -> bytes:
 
 
 def head(uri: str) -> Head:
-    """What is known of an object."""
+    """Read an object's metadata."""
     bucket, key = bucket_and_key(uri)
 
     def action(client: S3Client) -> Head:
@@ -96,8 +96,8 @@ def head(uri: str) -> Head:
         except ClientError as error:
             if code_and_status(error)[1] not in (400, 403):
                 raise
-            # The answer to a HEAD has no body, and so no word on whether the object is not for us
-            # or our credentials are for nothing: the answer to a GET has.
+            # The response to a HEAD has no body, so it does not say whether access to the object is
+            # denied or the credentials are invalid. The response to a GET does.
             client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")["Body"].close()
             raise
 
@@ -105,12 +105,12 @@ def head(uri: str) -> Head:
 
 
 def put(uri: str, data: bytes) -> None:
-    """Store an object, which S3 makes visible whole, and verify what was stored.
+    """Store an object, which S3 makes visible as a whole, and verify it.
 
-    Its SHA-256 goes along in a header, which every S3 takes (checksums behind the body, boto3's own
-    way over TLS, older ones refuse), and stays with the object where the server keeps checksums. A
-    server that does not answer with it is asked for the size; the way there is covered in any case,
-    by the signature over the body or by TLS.
+    Its SHA-256 is sent in a header, which every S3 server accepts. (boto3's default over TLS, a
+    trailing checksum, is rejected by older ones.) Servers that support checksums store it with the
+    object. If the response has no checksum, the size is compared instead; the transfer itself is
+    protected by the signature of the body or by TLS.
     """
     bucket, key = bucket_and_key(uri)
     kind = mimetypes.guess_type(key)[0] or "application/octet-stream"  # for browsers
@@ -118,23 +118,23 @@ def put(uri: str, data: bytes) -> None:
     wanted = (len(data), checksum)
 
     def action(client: S3Client) -> None:
-        answer = client.put_object(
+        response = client.put_object(
             Bucket=bucket, Key=key, Body=data, ContentType=kind, ChecksumSHA256=checksum
         )
-        stored = len(data), answer.get("ChecksumSHA256")
+        stored = len(data), response.get("ChecksumSHA256")
         if stored[1] is None:
-            found = client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
-            stored = found["ContentLength"], found.get("ChecksumSHA256", checksum)
+            reply = client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+            stored = reply["ContentLength"], reply.get("ChecksumSHA256", checksum)
         _compare(stored, wanted)
 
     request(uri, action)
 
 
 def create(uri: str, data: bytes) -> bool:
-    """Store a small object if there is none yet; returns whether what is there now is ours.
+    """Store a small object if there is none yet; return whether the stored object is the caller's.
 
-    A repeated request may find what the first one stored before its answer was lost, so ``data`` is
-    to differ from what others would store there.
+    If a response is lost, the repeated request finds what the first one stored. So ``data`` must
+    differ from what other callers would store there.
     """
     bucket, key = bucket_and_key(uri)
 
@@ -151,7 +151,7 @@ def create(uri: str, data: bytes) -> bool:
 
 
 def move(source: str, target: str) -> None:
-    """Copy an object within S3, then delete it where it was."""
+    """Copy an object within S3, then delete the original."""
     bucket, key = bucket_and_key(target)
     from_bucket, from_key = bucket_and_key(source)
     which = {"Bucket": from_bucket, "Key": from_key}
@@ -160,15 +160,15 @@ def move(source: str, target: str) -> None:
 
 
 def delete(uri: str) -> None:
-    """Remove an object; one that is not there is no error."""
+    """Delete an object; a missing one is not an error."""
     bucket, key = bucket_and_key(uri)
     request(uri, lambda client: client.delete_object(Bucket=bucket, Key=key))
 
 
 def entries(uri: str, *, recursive: bool, limit: int = 1000) -> Iterator[Entry]:
-    """What lies below a folder or bucket, in S3's order; ``limit`` objects a request.
+    """List a folder or bucket in S3's order, ``limit`` objects per request.
 
-    Without ``recursive`` what lies deeper is summed up as folders.
+    Without ``recursive``, objects in subfolders are combined into entries for the folders.
     """
     bucket, key = bucket_and_key(uri)
     prefix = f"{key.rstrip('/')}/" if key else ""
@@ -179,36 +179,37 @@ def entries(uri: str, *, recursive: bool, limit: int = 1000) -> Iterator[Entry]:
         for folder in page.get("CommonPrefixes", []):
             yield Entry(f"s3://{bucket}/{folder['Prefix'].rstrip('/')}", None)
         for each in page.get("Contents", []):
-            if each["Key"] != prefix:  # some tools store the folder itself
-                found = Head(each["Size"], each["ETag"], "", each["LastModified"])
-                yield Entry(f"s3://{bucket}/{each['Key']}", found)
+            if each["Key"] != prefix:  # some tools store an object for the folder itself
+                metadata = Head(each["Size"], each["ETag"], "", each["LastModified"])
+                yield Entry(f"s3://{bucket}/{each['Key']}", metadata)
 
 
-def etags(uris: Collection[str], most_pages: int) -> dict[str, str] | None:
-    """The entity tags, without quotes, of objects of one bucket, by listing from first to last.
+def etags(uris: Collection[str], max_pages: int) -> dict[str, str] | None:
+    """Look up the entity tags, without quotes, of objects of one bucket, by listing the range.
 
     Args:
-        uris: of the objects; those that are not there are left out.
-        most_pages: of a thousand objects; None is returned if more lie between them.
+        uris: of the objects; missing ones are left out of the result.
+        max_pages: max number of pages of a thousand objects; if the range has more, the result is
+            None.
     """
     keys = sorted((bucket_and_key(uri)[1] for uri in uris), key=str.encode)
     bucket, first, last = bucket_and_key(next(iter(uris)))[0], keys[0], keys[-1]
-    # Listing begins behind a name: behind what comes right before the first key.
+    # A listing starts after a given name, so take one that sorts right before the first key.
     which: dict[str, Any] = {"Bucket": bucket}
     which |= {"StartAfter": first[:-1]} if first[:-1] else {}
-    wanted, found = set(keys), dict[str, str]()
-    for page in islice(_pages(which), most_pages):
+    wanted, tags = set(keys), dict[str, str]()
+    for page in islice(_pages(which), max_pages):
         listed = page.get("Contents", [])
         for each in listed:
             if each["Key"] in wanted:
-                found[f"s3://{bucket}/{each['Key']}"] = each["ETag"].strip('"')
+                tags[f"s3://{bucket}/{each['Key']}"] = each["ETag"].strip('"')
         if not page.get("IsTruncated") or (listed and listed[-1]["Key"].encode() >= last.encode()):
-            return found
+            return tags
     return None
 
 
 def _pages(which: Mapping[str, Any]) -> Iterator[ListObjectsV2OutputTypeDef]:
-    """The pages of a listing, each asked for when it is wanted."""
+    """The pages of a listing, each requested when it is needed."""
     token: dict[str, Any] = {}
     while True:
         page = request(
@@ -222,30 +223,31 @@ def _pages(which: Mapping[str, Any]) -> Iterator[ListObjectsV2OutputTypeDef]:
 
 
 def listing(uri: str) -> dict[str, tuple[int, str]]:
-    """What is there: ``{relative name: (bytes, entity tag)}``; an object's own name is empty.
+    """List an object or folder as ``{relative name: (bytes, entity tag)}``.
 
-    A URI that is no object's is taken for a folder's; hidden names are left out.
+    A single object has an empty relative name. A URI that is not an object's is read as a folder.
+    Hidden names are left out.
 
     Raises:
-        FileNotFoundError: neither an object nor a folder with objects.
+        FileNotFoundError: there is neither an object nor a folder with objects.
     """
     if bucket_and_key(uri)[1] and not uri.endswith("/"):
         with suppress(FileNotFoundError):
             known = head(uri)
             return {"": (known.size, known.etag)}
     folder = f"{uri.rstrip('/')}/"
-    found = {}
+    sizes_and_tags = {}
     for entry in entries(uri, recursive=True):
         name = entry.uri.removeprefix(folder)
         if entry.head and not f"/{name}".count("/.") and not name.endswith("/"):
-            found[name] = (entry.head.size, entry.head.etag)
-    if not found:
+            sizes_and_tags[name] = (entry.head.size, entry.head.etag)
+    if not sizes_and_tags:
         raise FileNotFoundError(errno.ENOENT, "no such object or folder", uri)
-    return found
+    return sizes_and_tags
 
 
 def download(uri: str, path: Path) -> None:
-    """Copy a large object into a file, in parallel parts."""
+    """Download a large object into a file, in parallel parts."""
     bucket, key = bucket_and_key(uri)
 
     def action(client: S3Client) -> None:
@@ -256,7 +258,7 @@ def download(uri: str, path: Path) -> None:
 
 
 def upload(path: Path, uri: str) -> None:
-    """Store a large file as an object, in parallel parts with a checksum each, seen all or none."""
+    """Upload a large file, atomically, in parallel parts that each have a checksum."""
     bucket, key = bucket_and_key(uri)
 
     def action(client: S3Client) -> None:

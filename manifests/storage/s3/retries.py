@@ -1,8 +1,8 @@
-"""Which failures of S3 are retried, and whose fault it is when no retry helps.
+"""Retries S3 requests, and translates final failures into errors of an object or of the storage.
 
-boto3 tries a request a few times by itself (``AWS_MAX_ATTEMPTS``, ``AWS_RETRY_MODE``). Here it is
-tried again for minutes, with full jitter (a wait drawn between 0 and a limit that doubles), as
-suits thousands of clients that meet the same throttling or the same restart.
+boto3 itself retries a request a few times (``AWS_MAX_ATTEMPTS``, ``AWS_RETRY_MODE``). Here it is
+retried for minutes, with full jitter (a random wait between 0 and a limit that doubles). That suits
+thousands of clients that are throttled at the same time.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ _log = logging.getLogger(__name__)
 
 _MAX_WAIT_S = 20.0
 
-#: Who waits for longer than this says so, and a process no more often than that.
-_QUIET_S = 10.0
-_SECONDS_PER_WARNING = 30.0
+#: A request that waits for longer than the first logs a warning, with at least the second between
+#: two warnings of a process.
+_WARN_AFTER_S = 10.0
+_WARNING_INTERVAL_S = 30.0
 
 _THROTTLED = frozenset(
     {
@@ -68,7 +69,7 @@ _IN_TRANSIT = frozenset(
     }
 )
 
-#: The same for every request of this process.
+#: Errors about the credentials, which affect every request of this process.
 _CREDENTIALS = frozenset(
     {
         "ExpiredToken",
@@ -87,7 +88,7 @@ _CREDENTIALS = frozenset(
     }
 )
 
-#: Of an object in S3 Glacier, or in an archive tier of Intelligent-Tiering; the latter by a copy.
+#: Errors for an object in S3 Glacier, or in an archive tier of Intelligent-Tiering (on a copy).
 _ARCHIVED = frozenset({"InvalidObjectState", "ObjectNotInActiveTierError"})
 
 _NO_CREDENTIALS = (
@@ -114,16 +115,16 @@ _FAILURES = (boto.BotoCoreError, boto.ClientError, Boto3Error, RetriesExceededEr
 
 
 def request(uri: str, action: Callable[[S3Client], T]) -> T:
-    """Do something with the client, again as long as that may help.
+    """Run an action with the client, and retry it while that may help.
 
     Args:
-        uri: what it is about, ``s3://bucket…``; named in errors.
-        action: one request or several, which may be repeated.
+        uri: the object or bucket, ``s3://bucket…``; named in errors.
+        action: one request or several, which can be repeated safely.
 
     Raises:
-        OSError: it is the object's fault: ``FileNotFoundError``, ``PermissionError``,
-            ``ArchivedError``, or another where the storage answers but will not do it.
-        StorageError: it is not: ``storage.unreachable``, ``storage.credentials`` or
+        OSError: the object is the cause: ``FileNotFoundError``, ``PermissionError``,
+            ``ArchivedError``, or another if the storage responds but refuses.
+        StorageError: the storage is: ``storage.unreachable``, ``storage.credentials`` or
             ``storage.bad_setting``.
     """
     connection = connect()
@@ -133,7 +134,7 @@ def request(uri: str, action: Callable[[S3Client], T]) -> T:
         except _FAILURES as error:
             if not _is_about_credentials(error):
                 raise
-            connection = renew(connection)  # they may have been renewed on disk
+            connection = renew(connection)  # the credentials on disk may be newer
             return _retry(uri, action, connection)
     except _FAILURES as error:
         raise _translate(_cause(error), uri, connection) from error
@@ -151,7 +152,7 @@ def _retry(uri: str, action: Callable[[S3Client], T], connection: Connection) ->
 
 
 def code_and_status(error: BaseException) -> tuple[str, int]:
-    """S3's code and the HTTP status; empty and 0 if there was no answer."""
+    """S3's error code and the HTTP status; empty and 0 if there was no response."""
     if not isinstance(error, boto.ClientError):
         return "", 0
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
@@ -159,7 +160,7 @@ def code_and_status(error: BaseException) -> tuple[str, int]:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What a transfer in parts gave up for, or the error itself."""
+    """The error that made a multipart transfer give up, or the error itself."""
     return error.last_exception if isinstance(error, RetriesExceededError) else error
 
 
@@ -170,7 +171,7 @@ def _is_transient(error: BaseException) -> bool:
     code = code.removeprefix("KMS.")
     if code in _THROTTLED | _IN_TRANSIT or code.startswith("Throttling"):
         return True
-    if status in (501, 507):  # not implemented; full, as some servers say
+    if status in (501, 507):  # not implemented; insufficient storage
         return False
     if isinstance(error, boto.SSLError):
         return "CERTIFICATE_VERIFY_FAILED" not in str(error)
@@ -191,11 +192,11 @@ def _translate(error: BaseException, uri: str, connection: Connection) -> Except
         _is_transient(error) and not _responds(uri, connection)
     ):
         return StorageError("storage.unreachable", f"{uri}: {text}.")
-    text += " (it was changed while it was read)" if code == "PreconditionFailed" else ""
+    text += " (it changed while it was being read)" if code == "PreconditionFailed" else ""
     if code in _ARCHIVED:
         return ArchivedError(errno.EACCES, text, uri)
     number = {404: errno.ENOENT, 403: errno.EACCES, 401: errno.EACCES}.get(status, errno.EIO)
-    # A key that is disabled, gone or not for us: all come with status 400.
+    # A KMS key that is disabled, deleted or forbidden: all have status 400.
     return OSError(errno.EACCES if code.startswith("KMS.") else number, text, uri)
 
 
@@ -209,17 +210,17 @@ def _responds(uri: str, connection: Connection) -> bool:
     return True
 
 
-_warned_at = -_SECONDS_PER_WARNING
+_warned_at = -_WARNING_INTERVAL_S
 
 
 def _warn(uri: str, state: RetryCallState) -> None:
-    """Say why nothing seems to happen, once in a while and not for every thread."""
+    """Log why a request takes long, rate-limited for the whole process."""
     traffic.count(retries=1)
-    global _warned_at  # noqa: PLW0603 - the process's, as its stderr is
+    global _warned_at  # noqa: PLW0603 - one per process, like its stderr
     now = time.monotonic()
     waited_s = state.seconds_since_start or 0.0
-    if waited_s < _QUIET_S or now - _warned_at < _SECONDS_PER_WARNING or state.outcome is None:
+    if waited_s < _WARN_AFTER_S or now - _warned_at < _WARNING_INTERVAL_S or state.outcome is None:
         return
     _warned_at = now
     problem = redact(f"{uri}: {state.outcome.exception()}")
-    _log.warning("S3 has been tried for %.0f s, and still: %s", waited_s, problem)
+    _log.warning("S3 requests have been failing for %.0f s: %s", waited_s, problem)

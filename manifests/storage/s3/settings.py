@@ -1,4 +1,4 @@
-"""What steers S3 and has no variable in boto3."""
+"""Settings for S3 for which boto3 has no variable."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _SSE = ("", "AES256", "aws:kms", "aws:kms:dsse")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Settings beside boto3's own: profile, region, endpoint, addressing style, CA bundle, retries.
+    """Settings in addition to boto3's own (profile, region, endpoint, CA bundle and so on).
 
-    Customers' own keys (SSE-C) are left out: an object that was stored with one can only be read
-    with it, and others only without, so that inputs and outputs would need settings each.
+    Customer-provided keys (SSE-C) are not supported: objects stored with a key can only be read
+    with it, and others only without, so inputs and outputs would need separate settings.
 
     Attributes:
-        requester_pays: whether we pay for requests to buckets of others.
-        sse: how what is written is encrypted; empty: as the bucket says.
-        sse_kms_key_id: the key for ``aws:kms``; empty: the account's own.
-        retry_s: for how many seconds a request is tried again, beyond boto3's own retries.
+        requester_pays: whether this account pays for requests to other owners' buckets.
+        sse: server-side encryption of written objects; empty: the bucket's default.
+        sse_kms_key_id: the key for ``aws:kms``; empty: the account's default key.
+        retry_s: max seconds for which a request is retried, beyond boto3's own retries.
     """
 
     requester_pays: bool = False
@@ -54,7 +54,7 @@ class Settings:
         return cls(payer == "requester", sse, key, _seconds(environment))
 
     def add_to(self, parameters: dict[str, Any], accepted: Mapping[str, Any]) -> None:
-        """Add what these settings mean to the parameters of a request that accepts them."""
+        """Add these settings to a request's parameters, as far as it accepts them."""
         ours = {
             "RequestPayer": "requester" if self.requester_pays else "",
             "ServerSideEncryption": self.sse,
@@ -77,4 +77,4 @@ def _seconds(environment: Mapping[str, str]) -> float:
 
 
 def _bad(name: str, value: str, wanted: str) -> StorageError:
-    return StorageError("storage.bad_setting", f"{_PREFIX}{name}={value} is to be {wanted}.")
+    return StorageError("storage.bad_setting", f"{_PREFIX}{name}={value} must be {wanted}.")

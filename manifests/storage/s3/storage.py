@@ -19,14 +19,15 @@ from manifests.storage.s3 import objects
 from manifests.storage.s3.client import CONNECTIONS
 from manifests.storage.s3.filesystem import S3Handler
 
-#: A page of a listing takes as long as this many single requests; some pages are always tried.
+#: A page of a listing takes as long as this number of HEAD requests.
 _HEADS_PER_PAGE = 50
-_PAGES = 2
+#: Max pages of a listing for a few objects; more objects allow more.
+_MIN_PAGE_LIMIT = 2
 
 
 @dataclass(frozen=True)
 class S3Storage:
-    """Objects, as :mod:`manifests.storage.s3.objects` reaches them."""
+    """S3 objects, accessed through :mod:`manifests.storage.s3.objects`."""
 
     filesystem = fs.PyFileSystem(S3Handler())
 
@@ -44,17 +45,19 @@ class S3Storage:
         return Content(data, head.version)
 
     def versions(self, uris: Collection[str]) -> dict[str, str]:
-        """By listing where objects lie close to each other, else one by one."""
-        found: dict[str, str] = {}
+        """Versions by listing if the objects' keys are close to each other, else one by one."""
+        versions: dict[str, str] = {}
         buckets = defaultdict[str, list[str]](list)
         for uri in uris:
             buckets[objects.bucket_and_key(uri)[0]].append(uri)
-        for there in buckets.values():
+        for of_bucket in buckets.values():
             listed = None
-            with suppress(PermissionError):  # to read is not always to list
-                listed = objects.etags(there, _PAGES + len(there) // _HEADS_PER_PAGE)
-            found |= _heads(there) if listed is None else listed
-        return found
+            with suppress(PermissionError):  # read permission does not imply list permission
+                listed = objects.etags(
+                    of_bucket, _MIN_PAGE_LIMIT + len(of_bucket) // _HEADS_PER_PAGE
+                )
+            versions |= _heads(of_bucket) if listed is None else listed
+        return versions
 
     def write(self, uri: str, data: bytes | pa.Buffer, *, flush: bool = True) -> None:  # noqa: ARG002 - S3 always does
         """See :class:`manifests.storage.base.Storage`."""
@@ -78,10 +81,10 @@ class S3Storage:
 
 
 def _heads(uris: Collection[str]) -> dict[str, str]:
-    def ask(uri: str) -> tuple[str, str] | None:
+    def version(uri: str) -> tuple[str, str] | None:
         with suppress(OSError):
             return uri, objects.head(uri).version
         return None
 
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        return dict(filter(None, pool.map(ask, uris)))
+        return dict(filter(None, pool.map(version, uris)))

@@ -1,7 +1,7 @@
-"""AVIF and HEIC: always coded again, since there is no way to keep parts of such a picture.
+"""AVIF and HEIC: always encoded again, since no part of such a picture can be kept as it is.
 
-AVIF goes through Pillow; HEIC through pillow-heif (the extra ``heic``), 8 bits or more. A HEIC is
-turned while it is read, and stored so; an AVIF keeps its frame and its orientation.
+Pillow reads and writes AVIF; pillow-heif (the extra ``heic``) HEIC of 8 bits or more. A HEIC is
+rotated when it is decoded, and stored upright; an AVIF keeps its stored frame and orientation.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from stages.codecs.picture import DEFAULT_QUALITY, Decoded, Edit, Encoded, as_pi
 from stages.codecs.updater import MetadataUpdater
 from stages.pixels.samples import Space
 
-#: Boxes that tell of the picture lie before its data.
+#: The boxes that describe the picture come first, within this many bytes.
 _HEAD = 65_536
-#: References and items that only files with such further pictures have, and what these are.
+#: Types of references and items that only exist for further pictures, and what these are.
 _DERIVED = {b"thmb": "thumbnail", b"tmap": "gain map"}
 
 _AVIF_BRANDS = {b"avif", b"avis"}
@@ -36,7 +36,8 @@ def decode_avif(data: bytes) -> Decoded:
     """Decode an AVIF.
 
     Raises:
-        UnsupportedError: it is animated or has more than 8 bits a sample, which Pillow would halve.
+        UnsupportedError: it is animated or has more than 8 bits a sample, which Pillow would reduce
+            to 8.
     """
     if _is_deep(data):
         raise UnsupportedError("its samples have more than 8 bits")
@@ -57,7 +58,7 @@ def encode_avif(edit: Edit) -> Encoded:
 
     Raises:
         RowError: ``image.stale_preview``.
-        UnsupportedError: the encoder cannot take it.
+        UnsupportedError: the encoder rejects the picture.
     """
     with pillow_io.open_image(edit.source) as original:
         blocks, kept = _updated(edit, original.info)
@@ -67,7 +68,9 @@ def encode_avif(edit: Edit) -> Encoded:
     try:
         with library_errors():
             data = pillow_io.save_image(picture, format="AVIF", quality=quality, **kept)
-    except DamagedError as error:  # of the encoder, which does not say that it lacks memory
+    except (
+        DamagedError
+    ) as error:  # from the encoder, which does not report a lack of memory as such
         raise UnsupportedError(str(error)) from None
     return Encoded(data, "reencoded", f"AVIF, quality {quality}", blocks.notes)
 
@@ -119,7 +122,7 @@ def encode_heic(edit: Edit) -> Encoded:
 
 
 def _drop_derived(source: bytes, blocks: MetadataUpdater) -> None:
-    """Note what else of the old picture the file holds: the new one is written without."""
+    """Note further forms of the old picture in the source, which the new file does not have."""
     for kind, what in _DERIVED.items():
         if kind in source[:_HEAD]:
             blocks.drop(what)
@@ -139,14 +142,14 @@ def _heic_metadata(data: bytes) -> Metadata:
 
 
 def _count(data: bytes) -> int:
-    """How many pictures a HEIC holds."""
+    """Count the pictures in a HEIC."""
     return len(_pillow_heif().open_heif(data))
 
 
 def _open_heic(data: bytes) -> Any:
     library = _pillow_heif()
     picture = library.open_heif(data, convert_hdr_to_8bit=False)
-    library.set_orientation(picture.info)  # it is turned already; the tag would turn it again
+    library.set_orientation(picture.info)  # it is upright already; the tag would rotate it again
     return picture
 
 
@@ -154,12 +157,14 @@ def _pillow_heif() -> ModuleType:
     try:
         import pillow_heif
     except ImportError:
-        raise UnsupportedError("reading HEIC takes pillow-heif: pip install pillow-heif") from None
+        raise UnsupportedError(
+            "reading HEIC requires pillow-heif: pip install pillow-heif"
+        ) from None
     return pillow_heif
 
 
 def _brands(data: bytes) -> set[bytes]:
-    """What a file of ISO's container says that it is; none for any other file."""
+    """The brands in the ``ftyp`` box of an ISO base media file; none for any other file."""
     if data[4:8] != b"ftyp":
         return set()
     size = min(int.from_bytes(data[:4], "big"), 256)
@@ -167,7 +172,9 @@ def _brands(data: bytes) -> set[bytes]:
 
 
 def _diagnose_avif(_: bytes) -> None:
-    raise DamagedError("truncated: its head is cut off")  # Pillow takes half of one for no picture
+    raise DamagedError(
+        "truncated: its header is cut off"
+    )  # which Pillow does not recognise as a picture
 
 
 AVIF = Codec(

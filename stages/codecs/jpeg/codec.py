@@ -1,7 +1,7 @@
 """JPEG: the coefficients of every block that the mask does not touch are kept.
 
-Where that cannot be done the file is coded again with its own quantisation tables, subsampling and
-kind, and the lineage says so.
+Where that is not possible, the file is encoded again with its own quantisation tables, subsampling
+and mode (baseline or progressive), and the lineage records it.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ def encode(edit: Edit) -> Encoded:
     try:
         coded = splice(edit.source, to_8_bits(edit.pixels), edit.changed)
     except (UnsupportedError, VerificationError) as error:
-        coded, note = _coded_again(edit), str(error)
+        coded, note = _recode(edit), str(error)
     except DamagedError as error:
         raise _corrupt(error) from None
-    data, notes = _with_metadata(edit, coded, anew=bool(note))
+    data, notes = _with_metadata(edit, coded, is_recoded=bool(note))
     return Encoded(data, "reencoded" if note else "coefficients", note, notes)
 
 
 def check_samples(jpeg: bytes) -> None:
-    """Read all coefficients, of which Pillow passes over missing ones and makes up their samples.
+    """Decode all coefficients: Pillow ignores missing ones and invents their samples.
 
     Raises:
         RowError: ``image.corrupt``.
@@ -52,7 +52,7 @@ def check_samples(jpeg: bytes) -> None:
     try:
         libjpeg.visit(jpeg, read_header(jpeg), lambda *_: None)
     except UnsupportedError:
-        return  # of a kind that only Pillow reads
+        return  # a kind that only Pillow reads
     except DamagedError as error:
         raise _corrupt(error) from None
 
@@ -61,7 +61,7 @@ def _corrupt(error: DamagedError) -> RowError:
     return RowError("image.corrupt", f"The image's data are damaged: {error}.")
 
 
-def _coded_again(edit: Edit) -> bytes:
+def _recode(edit: Edit) -> bytes:
     with open_image(edit.source) as original:
         assert isinstance(original, JpegImagePlugin.JpegImageFile)
         subsampling = JpegImagePlugin.get_sampling(original)
@@ -74,16 +74,16 @@ def _coded_again(edit: Edit) -> bytes:
         )
 
 
-def _with_metadata(edit: Edit, coded: bytes, *, anew: bool) -> tuple[bytes, list[str]]:
-    """Put the coded picture between the source's updated segments and trailer."""
-    made = read_header(coded)
+def _with_metadata(edit: Edit, coded: bytes, *, is_recoded: bool) -> tuple[bytes, list[str]]:
+    """Join the source's updated segments, the encoded picture, and the updated trailer."""
+    header = read_header(coded)
     kept, trailer = envelope(edit.source)
-    if anew:  # how the samples make colours is the coder's to say
+    if is_recoded:  # the encoder chose the colour transform
         kept = [s for s in kept if not is_adobe(s)]
-        kept += [s for s in made.segments if is_adobe(s)]
+        kept += [s for s in header.segments if is_adobe(s)]
     updater = MetadataUpdater(edit)
     kept, trailer = updater.jpeg(kept, trailer)
-    body = coded[made.body_start : made.body_end]
+    body = coded[header.body_start : header.body_end]
     return b"".join([b"\xff\xd8", *kept, body, trailer]), updater.notes
 
 
@@ -94,7 +94,7 @@ def _metadata(jpeg: bytes) -> Metadata:
 
 
 def _name_of_segment(segment: bytes) -> str:
-    """Of a segment that is not carried over into other formats; empty for one that is."""
+    """Name a segment that is not converted to other formats; empty for one that is."""
     if segment[4:].startswith((XMP.name, b"ICC_PROFILE\0", b"JFIF\0", b"Adobe")):
         return ""
     known = (
@@ -117,7 +117,7 @@ CODEC = Codec(
         write=partial(pillow_io.write_lossy, "JPEG"),
         holds_cmyk=True,
         holds_alpha=False,
-        max_block=65_500,  # of a segment's bytes, the name that goes before XMP taken off
+        max_block=65_500,  # bytes of a segment, less the name before XMP
     ),
     walk=segments,
     check_samples=check_samples,

@@ -1,6 +1,6 @@
-"""Read the head of a JPEG: what it is made of, and what must survive an edit.
+"""Read the markers of a JPEG: its structure, and the parts that an edit must keep.
 
-ITU-T T.81; the colour model is told as libjpeg's ``default_decompress_parms`` tells it.
+ITU-T T.81; the colour model is chosen as in libjpeg's ``default_decompress_parms``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ZIGZAG = np.array(
     ]
 )
 
-#: Code lengths of the luminance DC table in T.81's Annex K: another one was made for its file.
+#: Code lengths of the luminance DC table in T.81, annex K; any other table is optimised.
 _STANDARD_DC_LENGTHS = bytes([0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0])
 
 _DQT, _DHT, _DRI, _DNL = 0xDB, 0xC4, 0xDD, 0xDC
@@ -54,22 +54,22 @@ class Component:
 
 @dataclass(slots=True)
 class JpegHeader:
-    """What the markers of a whole file say.
+    """The contents of a file's markers.
 
     Attributes:
         width: px, in the stored frame.
         height: px, in the stored frame.
         components: the planes.
-        model: how the planes make colours.
-        adobe: whether an Adobe segment is there; its CMYK is inverted.
-        progressive: else sequential.
-        arithmetic: else Huffman coded.
-        optimised: whether its Huffman tables are its own.
+        model: the colour model of the planes.
+        adobe: whether there is an Adobe segment; CMYK is inverted then.
+        progressive: whether it is progressive; if not, sequential.
+        arithmetic: whether it is arithmetic coded; if not, Huffman coded.
+        optimised: whether its Huffman tables are not the standard ones.
         restart_blocks: MCUs between restart markers; 0: none.
         tables: quantisation tables, ``(64,)`` float32 in raster order.
-        segments: the application segments and comments, whole, in order.
-        body_start: of the first segment that is neither application nor comment.
-        body_end: behind the end-of-image marker.
+        segments: the application segments and comments with their markers, in order.
+        body_start: position of the first segment that is neither application segment nor comment.
+        body_end: position after the end-of-image marker.
     """
 
     width: int = 0
@@ -97,7 +97,7 @@ class JpegHeader:
         return max(c.vertical for c in self.components)
 
     def step(self, component: int) -> tuple[int, int]:
-        """Pixels of the photo for one sample of a component: (horizontally, vertically)."""
+        """Pixels of the photo per sample of a component: (horizontally, vertically)."""
         part = self.components[component]
         return self.max_horizontal // part.horizontal, self.max_vertical // part.vertical
 
@@ -111,8 +111,8 @@ def read_header(jpeg: bytes) -> JpegHeader:
     """Read all markers.
 
     Raises:
-        DamagedError: they make no sense.
-        UnsupportedError: they do, but describe what cannot be edited block by block.
+        DamagedError: they are invalid.
+        UnsupportedError: the file is valid, but cannot be edited block by block.
     """
     header = JpegHeader()
     jfif, adobe_transform, in_scans = False, None, False
@@ -147,7 +147,7 @@ def _read_segment(header: JpegHeader, marker: int, body: bytes, *, in_scans: boo
     elif marker == _DRI:
         header.restart_blocks = int.from_bytes(body[:2], "big")
     elif marker == _DNL:
-        raise UnsupportedError("its height is told behind its first scan")
+        raise UnsupportedError("its height is stated after its first scan")
     elif marker in _FRAMES:
         if header.components:
             raise UnsupportedError("several frames")
@@ -179,7 +179,7 @@ def _read_frame(header: JpegHeader, marker: int, body: bytes) -> None:
     if precision != 8:
         raise UnsupportedError(f"{precision} bits a sample")
     if not header.height or not header.width:
-        raise UnsupportedError("its size is told behind its first scan")
+        raise UnsupportedError("its size is stated after its first scan")
     if count not in (1, 3, 4):
         raise UnsupportedError(f"{count} components")
     for i in range(count):

@@ -1,8 +1,8 @@
-"""Walk over the markers of a JPEG (ITU-T T.81, annex B); nothing else here does.
+"""Walk over the markers of a JPEG (ITU-T T.81, annex B).
 
-A segment of no bytes costs a reader as much as one with a photo in it, and each scan goes over all
-of the picture, however short it is, so that a small file can keep one busy for minutes. The walk
-ends with an error at more of either than any writer of photos makes.
+An empty segment costs a reader as much as a long one, and each scan covers the entire picture,
+however few bytes it has, so a small file can take minutes to read. The walk raises an error when a
+file has more of either than any photo.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from stages.codecs.errors import DamagedError, UnsupportedError
 
 SOI, EOI, SOS, APP0, APP1, APP14, APP15, COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
 
-#: Any marker but restart markers, and neither a stuffed nor a filling byte.
+#: Any marker except restart markers, stuffed bytes and fill bytes.
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
 
 _MAX_SEGMENTS = 10_000
-#: Some ten are usual.
+#: A progressive file usually has about ten.
 _MAX_SCANS = 100
-#: Bytes that fill the gap before a marker, one over the limit.
+#: Fill bytes before a marker, one more than allowed.
 _FILL = b"\xff" * 4097
 
 
 class Segment(NamedTuple):
-    """One marker with what belongs to it.
+    """A marker and its content.
 
     Attributes:
-        marker: its second byte.
-        start: position of its first byte.
-        content: what follows its length, without the coded samples of a scan.
+        marker: the second byte of the marker.
+        start: the position of its first byte.
+        content: the bytes after the length field, without the coded samples of a scan.
     """
 
     marker: int
@@ -40,7 +40,7 @@ class Segment(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Position behind its content; of the end-of-image marker, which has none, behind that."""
+        """The position after its content, or after the end-of-image marker, which has none."""
         return self.start + 2 if self.marker == EOI else self.start + 4 + len(self.content)
 
     @property
@@ -53,19 +53,19 @@ def segments(jpeg: bytes) -> Iterator[Segment]:
     """Yield all segments in order, the last of which is the end-of-image marker.
 
     Raises:
-        DamagedError: the markers make no sense.
+        DamagedError: the markers are invalid.
         UnsupportedError: there are more of them than any photo has.
     """
     if jpeg[:2] != bytes([0xFF, SOI]):
         raise DamagedError("it does not begin as a JPEG")
     position, scans = 2, 0
     for _ in range(_MAX_SEGMENTS):
-        found = _MARKER.search(jpeg, position)
-        if not scans and jpeg.find(_FILL, position, found.start() if found else None) >= 0:
+        match = _MARKER.search(jpeg, position)
+        if not scans and jpeg.find(_FILL, position, match.start() if match else None) >= 0:
             raise UnsupportedError(f"more than {len(_FILL) - 1} bytes fill a gap between segments")
-        if found is None:
+        if match is None:
             raise DamagedError("it has no end")
-        start, marker = found.start(), found[0][1]
+        start, marker = match.start(), match[0][1]
         if marker == EOI:
             yield Segment(EOI, start, b"")
             return
@@ -82,15 +82,15 @@ def segments(jpeg: bytes) -> Iterator[Segment]:
 
 
 def envelope(jpeg: bytes) -> tuple[list[bytes], bytes]:
-    """The application segments and comments, whole, and what follows the image, whatever its kind.
+    """Return the application segments and comments, and the bytes after the image, of any JPEG.
 
     Raises:
         DamagedError, UnsupportedError: as :func:`segments`.
     """
-    found = list(segments(jpeg))
-    return [jpeg[s.start : s.end] for s in found if s.is_metadata], jpeg[found[-1].end :]
+    walked = list(segments(jpeg))
+    return [jpeg[s.start : s.end] for s in walked if s.is_metadata], jpeg[walked[-1].end :]
 
 
 def is_adobe(segment: bytes) -> bool:
-    """Whether a segment tells how the samples make colours (Adobe's APP14)."""
+    """Whether a segment is Adobe's APP14, which states the colour transform."""
     return segment[1] == APP14 and segment[4:9] == b"Adobe"

@@ -17,19 +17,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from stages.arrays import BoolMask, Float32Array, UInt8Array
 from stages.codecs.errors import DamagedError, VerificationError
 from stages.codecs.jpeg.header import JpegHeader, read_header
 from stages.codecs.jpeg.libjpeg import Coefficients, transform, visit
-from stages.pixels.masks import Bits, Bytes
 
-Floats = npt.NDArray[np.float32]
-
-
-#: Coefficients of 8-bit samples lie within; beyond it a Huffman table was damaged.
-_LEAST, _MOST = -2048, 2047
+#: The range of coefficients of 8-bit samples; others come from a damaged Huffman table.
+_MIN_COEFFICIENT, _MAX_COEFFICIENT = -2048, 2047
 
 
-def _dct_matrix() -> Floats:
+def _dct_matrix() -> Float32Array:
     """``(64, 64)``: samples of a block, row by row, times this are its DCT coefficients (T.81)."""
     frequency, position = np.arange(8)[:, None], np.arange(8)[None]
     one_axis = np.sqrt((1 + (frequency > 0)) / 8) * np.cos(
@@ -44,31 +41,31 @@ _INVERSE = np.ascontiguousarray(_FORWARD.T)
 
 @dataclass(frozen=True, slots=True)
 class _RowEdit:
-    """What becomes of one row of blocks of one component.
+    """The edit of one row of blocks of one component.
 
     Attributes:
-        columns: ``(n,)`` which blocks.
-        weights: ``(n, 64)`` float32, 0 to 1: how much of each sample is masked.
-        samples: ``(n, 64)`` float32, 0 to 255: what the masked part should be.
+        columns: ``(n,)`` the edited blocks' columns.
+        weights: ``(n, 64)`` float32, 0 to 1: the masked share of each sample.
+        samples: ``(n, 64)`` float32, 0 to 255: the new values of the masked part.
     """
 
     columns: npt.NDArray[np.intp]
-    weights: Floats
-    samples: Floats
+    weights: Float32Array
+    samples: Float32Array
 
 
 #: By component and row of blocks.
 _Edits = dict[tuple[int, int], _RowEdit]
 
 
-def splice(jpeg: bytes, edited: Bytes, mask: Bits) -> bytes:
+def splice(jpeg: bytes, edited: UInt8Array, mask: BoolMask) -> bytes:
     """Write an edit into a JPEG.
 
     Args:
         jpeg: the original file.
         edited: ``(height, width, c)`` uint8 in the stored frame and the file's own colours: 1
             (grey), 3 (RGB) or 4 channels (CMYK as Pillow shows it).
-        mask: ``(height, width)`` bool, True where ``edited`` counts.
+        mask: ``(height, width)`` bool, True where ``edited`` is used.
 
     Returns:
         The new file, verified against the original's coefficients; the same bytes if the mask is
@@ -76,7 +73,7 @@ def splice(jpeg: bytes, edited: Bytes, mask: Bits) -> bytes:
 
     Raises:
         DamagedError: the file's data are damaged.
-        VerificationError: the new file is not what it must be.
+        VerificationError: the new file fails the comparison with the original.
         UnsupportedError: the file is of a kind that cannot be edited block by block.
         ValueError: shapes do not fit.
     """
@@ -89,7 +86,7 @@ def splice(jpeg: bytes, edited: Bytes, mask: Bits) -> bytes:
     tables = [header.tables[part.table] for part in header.components]
 
     def edit(component: int, row: int, coefficients: Coefficients) -> None:
-        if coefficients.min() < _LEAST or coefficients.max() > _MOST:
+        if coefficients.min() < _MIN_COEFFICIENT or coefficients.max() > _MAX_COEFFICIENT:
             raise DamagedError("its coefficients are out of range")
         before[component, row] = coefficients.copy()
         planned = edits.get((component, row))
@@ -105,7 +102,7 @@ def splice(jpeg: bytes, edited: Bytes, mask: Bits) -> bytes:
     return result
 
 
-def _check_shapes(header: JpegHeader, edited: Bytes, mask: Bits) -> None:
+def _check_shapes(header: JpegHeader, edited: UInt8Array, mask: BoolMask) -> None:
     size = (header.height, header.width)
     if mask.shape != size or edited.shape != (*size, len(header.components)):
         raise ValueError(
@@ -114,7 +111,7 @@ def _check_shapes(header: JpegHeader, edited: Bytes, mask: Bits) -> None:
         )
 
 
-def _plan_edits(header: JpegHeader, edited: Bytes, mask: Bits) -> _Edits:
+def _plan_edits(header: JpegHeader, edited: UInt8Array, mask: BoolMask) -> _Edits:
     """Go through the mask one row of MCUs at a time, so that the cost follows the mask."""
     edits: _Edits = {}
     mcu_width, mcu_height = 8 * header.max_horizontal, 8 * header.max_vertical
@@ -135,7 +132,7 @@ def _plan_edits(header: JpegHeader, edited: Bytes, mask: Bits) -> _Edits:
 
 
 def _strip_edits(
-    header: JpegHeader, number: int, plane: Floats, region: Bits, corner: tuple[int, int]
+    header: JpegHeader, number: int, plane: Float32Array, region: BoolMask, corner: tuple[int, int]
 ) -> Iterator[tuple[int, _RowEdit]]:
     """Cut one component of a strip, whose top left pixel is ``corner``, into rows of blocks."""
     across, down = header.step(number)
@@ -153,13 +150,15 @@ def _strip_edits(
             )
 
 
-def _subsample(plane: Floats, region: Bits, across: int, down: int) -> tuple[Floats, Floats]:
+def _subsample(
+    plane: Float32Array, region: BoolMask, across: int, down: int
+) -> tuple[Float32Array, Float32Array]:
     """Shares of masked pixels, and the mean of the masked pixels, for each sample."""
-    share: Floats = region.astype(np.float32)
+    share: Float32Array = region.astype(np.float32)
     if (across, down) == (1, 1):
         return share, plane
 
-    def mean(values: Floats) -> Floats:
+    def mean(values: Float32Array) -> Float32Array:
         height, width = values.shape
         cells = values.reshape(height // down, down, width // across, across)
         return np.asarray(cells.mean(axis=(1, 3)), np.float32)
@@ -169,14 +168,14 @@ def _subsample(plane: Floats, region: Bits, across: int, down: int) -> tuple[Flo
     return weights, np.asarray(means, np.float32)
 
 
-def _as_blocks(plane: Floats) -> Floats:
+def _as_blocks(plane: Float32Array) -> Float32Array:
     """``(8 r, 8 c)`` -> ``(r, c, 64)``."""
     height, width = plane.shape
     blocks = plane.reshape(height // 8, 8, width // 8, 8).swapaxes(1, 2)
     return blocks.reshape(height // 8, width // 8, 64)
 
 
-def _planes(header: JpegHeader, pixels: Bytes) -> list[Floats]:
+def _planes(header: JpegHeader, pixels: UInt8Array) -> list[Float32Array]:
     """Pixels as the file's components, each ``(h, w)`` float32, 0 to 255 (JFIF's YCbCr)."""
     values = pixels.astype(np.float32)
     channels = [values[..., i] for i in range(values.shape[2])]
@@ -190,12 +189,12 @@ def _planes(header: JpegHeader, pixels: Bytes) -> list[Floats]:
     return [*_ycc(*(255 - channel for channel in stored[:3])), stored[3]]
 
 
-def _ycc(red: Floats, green: Floats, blue: Floats) -> list[Floats]:
+def _ycc(red: Float32Array, green: Float32Array, blue: Float32Array) -> list[Float32Array]:
     luma = 0.299 * red + 0.587 * green + 0.114 * blue
     return [luma, (blue - luma) / 1.772 + 128, (red - luma) / 1.402 + 128]
 
 
-def _apply(edit: _RowEdit, coefficients: Coefficients, table: Floats) -> None:
+def _apply(edit: _RowEdit, coefficients: Coefficients, table: Float32Array) -> None:
     """Add the transformed difference of the masked samples, in place."""
     old = coefficients[edit.columns].astype(np.float32)
     difference = (edit.samples - 128 - (old * table) @ _INVERSE) * edit.weights
@@ -206,9 +205,9 @@ def _apply(edit: _RowEdit, coefficients: Coefficients, table: Floats) -> None:
 
 
 def _with_segments_of(jpeg: bytes, header: JpegHeader, coded: bytes) -> bytes:
-    """The coded image between the original's segments and whatever followed the original."""
-    made = read_header(coded)
-    body = coded[made.body_start : made.body_end]
+    """Join the original's segments, the encoded image, and the bytes after the original image."""
+    new = read_header(coded)
+    body = coded[new.body_start : new.body_end]
     return b"".join([b"\xff\xd8", *header.segments, body, jpeg[header.body_end :]])
 
 
@@ -218,21 +217,21 @@ def _verify(
     before: dict[tuple[int, int], Coefficients],
     edits: _Edits,
 ) -> None:
-    """Decode the new file's coefficients: every block that was not to change must be the old one.
+    """Check that the new file has the old coefficients in every block outside the mask.
 
     Raises:
-        VerificationError: it is not.
+        VerificationError: it does not.
     """
-    made = read_header(result)
+    new_header = read_header(result)
     same = all(
-        getattr(made, name) == getattr(header, name)
+        getattr(new_header, name) == getattr(header, name)
         for name in (
             *("width", "height", "components", "model", "segments"),
             *("progressive", "arithmetic", "restart_blocks"),
         )
     )
     tables = {part.table for part in header.components}
-    if not same or any(not np.array_equal(made.tables[t], header.tables[t]) for t in tables):
+    if not same or any(not np.array_equal(new_header.tables[t], header.tables[t]) for t in tables):
         raise VerificationError("the new file's header is not the old one's")
     seen = 0
 
@@ -248,6 +247,6 @@ def _verify(
         if not np.array_equal(old, new):
             raise VerificationError(f"component {component}, row {row} changed outside the mask")
 
-    visit(result, made, compare)
+    visit(result, new_header, compare)
     if seen != len(before):
         raise VerificationError("the new file lacks rows of blocks")

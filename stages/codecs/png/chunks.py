@@ -1,6 +1,4 @@
-"""PNG's chunks (PNG, third edition): the walk over them, which survive an edit, and how the file is
-put together.
-"""
+"""Read and write PNG chunks, and decide which are kept after an edit (PNG, third edition)."""
 
 from __future__ import annotations
 
@@ -13,42 +11,42 @@ from stages.codecs.errors import DamagedError, UnsupportedError
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-#: Ancillary chunks that say nothing about particular pixels, though the specification marks some
-#: of them as unsafe to copy blindly.
+#: Ancillary chunks that do not depend on the pixels, though the specification marks some of them
+#: as unsafe to copy.
 _KEPT = frozenset(
     b"gAMA cHRM sRGB iCCP cICP mDCV cLLI sBIT bKGD pHYs sPLT eXIf tEXt zTXt iTXt tIME".split()
 )
 
-#: Of these, the ones in which no picture is looked for: a fixed form, or a colour profile.
+#: Those that cannot contain a picture: they have a fixed form, or are a colour profile.
 WITHOUT_PICTURES = frozenset(b"gAMA cHRM sRGB iCCP cICP mDCV cLLI sBIT bKGD pHYs sPLT tIME".split())
 
-#: Of these, the ones that are written in the samples' own mode.
+#: Those that depend on the samples' mode.
 _BOUND_TO_MODE = frozenset({b"sBIT", b"bKGD"})
 
 _RAW_PROFILE = b"Raw profile type "
 
-#: Bytes of a text, once unpacked; Pillow refuses files that hold more.
+#: Maximum bytes of an uncompressed text; Pillow rejects files that hold more.
 _MAX_TEXT = 64 << 20
 
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 
-#: Chunks with samples, of which 100 megapixels in 8 KB each take some 40,000; and others. A chunk
-#: of no bytes costs a reader as much as any, so that a small file can keep one busy for minutes.
-_MAX_PIECES, _MAX_OTHERS = 200_000, 10_000
+#: Maximum count of chunks with samples (100 megapixels in 8 KB chunks take some 40,000), and of
+#: others. An empty chunk costs a reader as much as a long one, so a small file can take minutes.
+_MAX_SAMPLE_CHUNKS, _MAX_OTHER_CHUNKS = 200_000, 10_000
 
 
 def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield each chunk's name and content, up to and with IEND.
+    """Yield each chunk's name and content, up to and including IEND.
 
     Raises:
-        UnsupportedError: there are more than any photo has.
+        UnsupportedError: there are more than in any photo.
     """
     position, pieces, others = len(_SIGNATURE), 0, 0
     while position + 12 <= len(png):
         size, name = struct.unpack_from(">I4s", png, position)
         pieces += name in (b"IDAT", b"fdAT")
         others += name not in (b"IDAT", b"fdAT")
-        if pieces > _MAX_PIECES or others > _MAX_OTHERS:
+        if pieces > _MAX_SAMPLE_CHUNKS or others > _MAX_OTHER_CHUNKS:
             raise UnsupportedError(f"it has more than {max(pieces, others) - 1} chunks")
         yield name, png[position + 8 : position + 8 + size]
         if name == b"IEND":
@@ -57,12 +55,12 @@ def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def bit_depth(png: bytes) -> int:
-    """Bits of each sample, from IHDR: the first chunk, but in a file of Apple's, which has CgBI."""
+    """Bits per sample, from IHDR (Apple's files have CgBI before it)."""
     return next((content[8] for name, content in chunks(png) if name == b"IHDR"), 8)
 
 
 def check_samples(png: bytes) -> None:
-    """Compare the checksums of critical chunks, which Pillow passes over, with their contents.
+    """Verify the checksums of critical chunks, which Pillow ignores.
 
     Raises:
         DamagedError: one is wrong.
@@ -72,17 +70,17 @@ def check_samples(png: bytes) -> None:
         is_cut = len(content) < int.from_bytes(png[position : position + 4], "big")
         position += 12 + len(content)
         crc = zlib.crc32(content, zlib.crc32(name)).to_bytes(4, "big")
-        is_checked = name[:1].isupper() and name != b"IEND" and not is_cut  # that Pillow reports
+        is_checked = name[:1].isupper() and name != b"IEND" and not is_cut  # Pillow reports those
         if is_checked and png[position - 4 : position] != crc:
             raise DamagedError(f"the checksum of a chunk {name.decode('latin-1')} is wrong")
 
 
 def is_kept(name: bytes, *, same_mode: bool) -> bool:
-    """Whether an ancillary chunk still holds after an edit.
+    """Whether an ancillary chunk is still valid after an edit.
 
     Args:
-        name: of the chunk.
-        same_mode: whether colour type and depth stayed.
+        name: the name of the chunk.
+        same_mode: whether colour type and bit depth are unchanged.
     """
     if name in _BOUND_TO_MODE and not same_mode:
         return False
@@ -101,7 +99,7 @@ def with_chunks(
 
 
 def xmp_of(content: bytes) -> bytes | None:
-    """The XMP packet of an iTXt chunk; None if it holds something else, or what cannot be read."""
+    """The XMP packet of an iTXt chunk; None if it holds something else or is damaged."""
     if not content.startswith(XMP_KEYWORD):
         return None
     compressed, _, rest = content[18:19], content[19:20], content[20:]
@@ -113,10 +111,10 @@ def xmp_of(content: bytes) -> bytes | None:
 
 
 def inflated(data: bytes) -> bytes:
-    """Unpacked; the beginning of what is longer than any text, which is a bomb.
+    """Decompress; data over the maximum size (a zip bomb) are cut off.
 
     Raises:
-        zlib.error: it is damaged.
+        zlib.error: the data are damaged.
     """
     return zlib.decompressobj().decompress(data, _MAX_TEXT)
 
@@ -130,9 +128,9 @@ class RawProfile(NamedTuple):
     """A block of metadata that ImageMagick and others keep as hex in a text chunk.
 
     Attributes:
-        keyword: of the chunk.
+        keyword: the chunk's keyword.
         content: the block.
-        kind: its name in the text, such as ``exif``, ``8bim``, ``iptc``, ``xmp`` or ``APP1``.
+        kind: the kind named in the text, such as ``exif``, ``8bim``, ``iptc``, ``xmp`` or ``APP1``.
     """
 
     keyword: bytes
@@ -159,7 +157,7 @@ def raw_profile(name: bytes, content: bytes) -> RawProfile | None:
     if not content.startswith(_RAW_PROFILE):
         return None
     keyword, text = text_of(name, content) or (b"", b"")
-    parts = text.split(b"\n", 3)  # nothing, the kind, the length, the digits
+    parts = text.split(b"\n", 3)  # empty, kind, length, hex digits
     try:
         block = bytes.fromhex(parts[-1].decode("ascii"))
     except ValueError:
@@ -170,7 +168,7 @@ def raw_profile(name: bytes, content: bytes) -> RawProfile | None:
 
 
 def raw_profile_content(name: bytes, profile: RawProfile) -> bytes:
-    """The content of such a chunk."""
+    """Format the content of a text chunk that holds a raw profile."""
     digits = profile.content.hex().encode()
     lines = b"\n".join(digits[at : at + 72] for at in range(0, len(digits), 72))
     text = b"\n%s\n%8d\n%s\n" % (profile.kind.encode("latin-1"), len(profile.content), lines)
@@ -180,7 +178,7 @@ def raw_profile_content(name: bytes, profile: RawProfile) -> bytes:
 
 
 def trailer_of(png: bytes) -> bytes:
-    """What follows the last chunk."""
+    """The bytes after the last chunk."""
     position = len(_SIGNATURE)
     for _, content in chunks(png):
         position += 12 + len(content)

@@ -1,4 +1,4 @@
-"""PNG, 8 or 16 bits: every sample outside the mask is kept, and the chunks that tell of it."""
+"""PNG, 8 or 16 bits: samples outside the mask and the chunks with metadata are kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import imagecodecs
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from stages.arrays import Samples
 from stages.codecs import pillow_io
 from stages.codecs.base import Codec, Metadata, Writer
 from stages.codecs.errors import UnsupportedError
@@ -29,21 +30,21 @@ from stages.codecs.png.chunks import (
 from stages.codecs.stale.policy import MANIFEST
 from stages.codecs.stale.segments import EXIF
 from stages.codecs.updater import MetadataUpdater
-from stages.pixels.samples import ColourModel, Samples, Space
+from stages.pixels.samples import ColourModel, Space
 
 _DEPTH, _COLOUR_TYPE = 24, 25
 
-#: Chunks that another format has something of, or that tell of the coding alone.
+#: Chunks that are converted to other formats, or concern only the encoding.
 _CARRIED = {"iCCP", "pHYs", "sRGB", "gAMA", "cHRM", "sBIT", "bKGD"}
 
-#: Adobe Fireworks keeps its layers and a preview in these, which it opens instead of the picture.
+#: Layers and preview of Adobe Fireworks, which it opens instead of the picture.
 _FIREWORKS = (b"mkBF", b"mkTS", b"mkBS", b"mkBT", b"prVW")
 
 #: Colour types by the number of channels: grey, grey with alpha, RGB, RGB with alpha.
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 
-#: Level of zlib: photos' files are 2 to 5 % larger than at its default of 6, and made in half the
-#: time, which is what a PNG spends most of its time on.
+#: zlib level: files of photos are 2 to 5 % larger than at the default of 6, and encoding, which is
+#: most of the time spent on a PNG, is twice as fast.
 _COMPRESSION = 4
 
 
@@ -59,7 +60,7 @@ def decode(data: bytes) -> Decoded:
     with pillow_io.open_image(data) as picture:
         if getattr(picture, "n_frames", 1) > 1:
             raise UnsupportedError("it is animated")
-        picture.load()  # reads what is behind the pixels, too
+        picture.load()  # also reads the chunks after the pixels
         icc = picture.info.get("icc_profile") or b""
     orientation = displayed(data)
     stored = np.asarray(imagecodecs.png_decode(data))
@@ -96,15 +97,15 @@ def encode(edit: Edit) -> Encoded:
         new = _updated(blocks, name, content, packet)
         if new:
             (after if seen_pixels else before).append((name, new))
-    if not seen_xmp and (made := blocks.xmp(b"")):
-        before.append((b"iTXt", xmp_content(made)))
+    if not seen_xmp and (label := blocks.xmp(b"")):
+        before.append((b"iTXt", xmp_content(label)))
     if behind := trailer_of(source):
         blocks.lost(behind, "bytes behind the picture")
     return Encoded(with_chunks(coded, before, after), "lossless", "", blocks.notes)
 
 
 def _updated(blocks: MetadataUpdater, name: bytes, content: bytes, packet: bytes | None) -> bytes:
-    """What is to be written in place of a chunk's content; empty: the chunk goes."""
+    """Return a chunk's new content; empty if the chunk is dropped."""
     if name == b"eXIf":
         return blocks.exif(content)
     if packet is not None:
@@ -134,7 +135,7 @@ def _metadata(png: bytes) -> Metadata:
 
 
 def _write(pixels: Samples, space: Space, metadata: Metadata, _: int) -> tuple[bytes, list[str]]:
-    """Pillow writes the chunks, around a picture of one pixel, and knows no samples of 16 bits."""
+    """Let Pillow write the chunks around one pixel, since it does not support 16-bit colours."""
     texts = PngImagePlugin.PngInfo()
     if metadata.xmp:
         texts.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))

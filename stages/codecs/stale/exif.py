@@ -1,8 +1,8 @@
 """Refresh an EXIF block: its thumbnail, the previews in maker notes, the software tag.
 
-Nothing in a block moves, since maker notes hold positions that only their makers know: a JPEG
-thumbnail is drawn again where the old one was, or behind everything else. All other pictures are
-zeroed, the uncompressed thumbnails of cameras before 2004 among them.
+Nothing in a block moves, since maker notes contain offsets in undocumented places: a JPEG thumbnail
+is rebuilt at the position of the old one, or at the end. All other pictures are zeroed, including
+the uncompressed thumbnails of cameras before 2004.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from stages.codecs.tiff.file import ASCII, TiffFile
 THUMBNAIL, PREVIEW = "EXIF thumbnail", "preview inside the EXIF"
 UNREADABLE = "EXIF that cannot be read"
 
-#: What a JPEG segment holds besides the name, which may be there twice.
+#: Maximum size of a block: a JPEG segment less the name, which may occur twice.
 MAX_BLOCK = EXIF.max_content - len(EXIF.name)
 
 _MAX_DIRECTORIES, _MAX_SUB_IFDS = 8, 32
 
-#: Tags that say where uncompressed samples lie, and how long they are.
+#: Tags with the positions and lengths of uncompressed samples.
 _SAMPLES = ((Base.StripOffsets, Base.StripByteCounts), (Base.TileOffsets, Base.TileByteCounts))
 
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A picture in the chain of directories.
+    """A thumbnail in the chain of directories.
 
     Attributes:
-        directory: position of what describes it.
-        parts: where it lies: a JPEG in one part, or strips of samples.
+        directory: position of the directory that describes it.
+        parts: its position: one range for a JPEG, else one for each strip of samples.
         is_jpeg: whether it is a JPEG.
     """
 
@@ -54,18 +54,18 @@ class Thumbnail:
 
 
 def refresh_exif(exif: bytes, policy: StaleDataPolicy, *, label: bool = True) -> bytes:
-    """Refresh a TIFF-structured block, with or without the name that JPEG puts before it.
+    """Refresh an EXIF block, with or without the prefix that JPEG puts before it.
 
-    Not for whole TIFF files, whose first directory is the picture itself. The same object comes
-    back if nothing changed; raises RowError ``image.stale_preview`` if the policy is to refuse.
+    Not for TIFF files, whose first directory is the picture itself. Returns the same object if
+    nothing changed; raises RowError ``image.stale_preview`` if the policy is to refuse.
 
-    A block that is no TIFF structure becomes empty, and is to be left out of the file: nobody can
-    find the thumbnail in it, nor read anything else.
+    A block that is no valid TIFF structure becomes empty, and must be left out of the file: a
+    thumbnail in it could not be found.
 
     Args:
         exif: the block.
-        policy: of the file.
-        label: False where another block is the one to be labelled.
+        policy: the policy for the file.
+        label: whether to label the edit in this block if the policy labels edits.
     """
     name = EXIF.name if exif.startswith(EXIF.name) else b""
     bare = exif[len(name) :]
@@ -89,7 +89,7 @@ def refresh_exif(exif: bytes, policy: StaleDataPolicy, *, label: bool = True) ->
 
 
 def _find_thumbnails(file: TiffFile, chain: list[int]) -> list[Thumbnail]:
-    """The pictures in the chain of directories behind the first."""
+    """Find the pictures in the chain of directories after the first."""
     data, found = bytes(file.data), []
     for directory in chain[1:]:
         entries = file.entries(directory)
@@ -98,7 +98,9 @@ def _find_thumbnails(file: TiffFile, chain: list[int]) -> list[Thumbnail]:
             if strips := _strips(file, directory, chain):
                 found.append(Thumbnail(directory, strips, is_jpeg=False))
             continue
-        if data[stream.end - 2 : stream.end] != b"\xff\xd9":  # it has no end but the one declared
+        if (
+            data[stream.end - 2 : stream.end] != b"\xff\xd9"
+        ):  # no end marker: use the declared length
             end = stream.start + file.integer(entries.get(Base.JpegIFByteCount))
             stream = Stream(stream.start, min(stream.end, max(end, stream.start + 4)))
         found.append(Thumbnail(directory, [stream], is_jpeg=True))
@@ -108,7 +110,7 @@ def _find_thumbnails(file: TiffFile, chain: list[int]) -> list[Thumbnail]:
 def _find_previews(
     file: TiffFile, chain: list[int], thumbnails: list[Thumbnail]
 ) -> Iterable[Stream]:
-    """All other pictures: those with a signature wherever they are, and the samples of sub-IFDs."""
+    """Find all other pictures: any with a known signature, and the samples of sub-IFDs."""
     data = bytes(file.data)
     known = {part.start for thumbnail in thumbnails for part in thumbnail.parts}
     values = [
@@ -117,7 +119,7 @@ def _find_previews(
         for entry in file.entries(directory).values()
     ]
     for stream in find_pictures(data):
-        if stream.start not in known:  # one without a known end ends with the tag that it is in
+        if stream.start not in known:  # one of unknown length ends with its tag
             ends = [value.end for value in values if value.start <= stream.start < value.end]
             yield Stream(stream.start, min([stream.end, *ends]))
     for directory in chain:
@@ -127,18 +129,18 @@ def _find_previews(
 
 
 def _strips(file: TiffFile, directory: int, chain: list[int]) -> list[Stream]:
-    """Where a directory's uncompressed samples lie; none if it has none, or not where it says."""
+    """Positions of a directory's uncompressed samples; none if it has none, or they are invalid."""
     entries = file.entries(directory)
-    inner = [each for tag in (IFD.Exif, IFD.GPSInfo) for each in file.below(chain[0], tag)]
+    inner = [place for tag in (IFD.Exif, IFD.GPSInfo) for place in file.below(chain[0], tag)]
     extents = [file.extent(each) for each in {*chain, *inner, directory}]
     taken = [Stream(start, start + size) for start, size in extents]
     for offsets, sizes in _SAMPLES:
         starts, lengths = file.integers(entries.get(offsets)), file.integers(entries.get(sizes))
         pairs = zip(starts, lengths, strict=False)
         found = [Stream(start, start + length) for start, length in pairs if length]
-        inside = all(each.start >= 8 and each.end <= len(file.data) for each in found)
+        inside = all(strip.start >= 8 and strip.end <= len(file.data) for strip in found)
         in_order = sorted([*found, *taken], key=lambda each: each.start)
-        # Where they overlap the block is damaged: clearing them would clear the directories.
+        # If they overlap, the block is damaged, and zeroing them would destroy the directories.
         if found and inside and all(one.end <= two.start for one, two in pairwise(in_order)):
             return found
     return []
@@ -159,7 +161,7 @@ def _refresh_thumbnail(file: TiffFile, thumbnail: Thumbnail, policy: StaleDataPo
 
 
 def _write_jpeg(file: TiffFile, thumbnail: Thumbnail, drawn: Image.Image) -> bool:
-    """Write a JPEG where the old one was, or at the end; False if there is no room for it."""
+    """Write a JPEG at the old one's position, or at the end; False if it does not fit."""
     (old,) = thumbnail.parts
     coded, start = as_jpeg(drawn, old.size, bare=True), old.start
     if coded is None:
@@ -176,11 +178,11 @@ def _write_jpeg(file: TiffFile, thumbnail: Thumbnail, drawn: Image.Image) -> boo
 
 
 def _labelled(file: TiffFile, directory: int, policy: StaleDataPolicy) -> TiffFile:
-    """The block with our name in the software tag; as it was, with a note, if there is no room."""
+    """Set the software tag; leave the block unchanged, with a note, if it does not fit."""
     labelled = TiffFile(bytes(file.data))
     labelled.set_content(directory, Base.Software, ASCII, SOFTWARE.encode() + b"\0")
-    # In a longer block, values that lay behind the end would suddenly lie inside.
-    may_grow = file.is_sound(directory) and len(labelled.data) <= MAX_BLOCK
+    # In a longer block, values beyond the old end would become valid.
+    may_grow = file.is_valid(directory) and len(labelled.data) <= MAX_BLOCK
     if len(labelled.data) > len(file.data) and not may_grow:
         policy.unlabelled("EXIF")
         return file

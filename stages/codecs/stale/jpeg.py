@@ -1,4 +1,4 @@
-"""Refresh all that is around the picture of a JPEG: its segments, and what follows it."""
+"""Refresh the metadata segments of a JPEG, and the bytes after its picture."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ JFIF_THUMBNAIL = "JFIF thumbnail"
 #: UUID of the JUMBF boxes that are C2PA manifests (C2PA 2.1, annex A).
 _C2PA = bytes.fromhex("6332706100110010800000AA00389B71")
 
-#: Segments with a rule of their own, or whose content can be no picture.
+#: Segments that are handled separately, or cannot contain a picture.
 _KNOWN = (XMP, EXTENDED_XMP, PHOTOSHOP, MULTI_PICTURE_INDEX, ICC)
 
 
 def refresh_jpeg(
     segments: list[bytes], trailer: bytes, policy: StaleDataPolicy
 ) -> tuple[list[bytes], bytes]:
-    """Refresh a JPEG's metadata; what did not change comes back as the same objects.
+    """Refresh a JPEG's metadata; unchanged parts are returned as the same objects.
 
     Args:
-        segments: its application segments and comments, whole, in order.
-        trailer: what follows its end-of-image marker.
-        policy: of the file.
+        segments: the application segments and comments with their markers, in order.
+        trailer: the bytes after the end-of-image marker.
+        policy: the policy for the file.
 
     Returns:
         The new segments and trailer.
@@ -48,14 +48,14 @@ def refresh_jpeg(
         RowError: ``image.stale_preview``, if the policy is to refuse.
     """
     refreshed = refresh_trailer(trailer, policy)
-    if refreshed != trailer:  # what the index lists is gone
+    if refreshed != trailer:  # the pictures that the index lists are dropped
         segments = [each for each in segments if not MULTI_PICTURE_INDEX.matches(each)]
     return _refresh_segments(segments, policy), refreshed
 
 
 def _refresh_segments(segments: list[bytes], policy: StaleDataPolicy) -> list[bytes]:
     kept = []
-    unfinished = set[int]()  # markers of segments in which a picture began that did not end
+    unfinished = set[int]()  # markers of segments that end within a picture
     boxes = [segment for segment in segments if JUMBF.matches(segment)]
     if boxes:
         policy.drop(MANIFEST if any(_C2PA in box for box in boxes) else "JUMBF")
@@ -78,7 +78,7 @@ def _refresh_segments(segments: list[bytes], policy: StaleDataPolicy) -> list[by
 
 
 def _refresh_exif_segment(segment: bytes, policy: StaleDataPolicy) -> bytes:
-    """Refresh an EXIF segment; empty if it goes."""
+    """Refresh an EXIF segment; empty if it is dropped."""
     block = EXIF.content(segment)
     refreshed = refresh_exif(block, policy)
     if refreshed is block:
@@ -87,7 +87,7 @@ def _refresh_exif_segment(segment: bytes, policy: StaleDataPolicy) -> bytes:
 
 
 def _without_thumbnail(segment: bytes, policy: StaleDataPolicy) -> bytes:
-    """A JFIF segment without its thumbnail; empty: JFXX, which holds nothing else (ITU-T T.871)."""
+    """Drop the thumbnail of a JFIF segment; empty for JFXX, which is only that (ITU-T T.871)."""
     is_main, has_size = JFIF.matches(segment), len(segment) >= 18
     has_thumbnail = has_size and segment[16] * segment[17] > 0
     if is_main and not has_thumbnail and not find_pictures(segment):
@@ -97,18 +97,18 @@ def _without_thumbnail(segment: bytes, policy: StaleDataPolicy) -> bytes:
 
 
 def _refresh_unknown(segment: bytes, policy: StaleDataPolicy) -> bytes:
-    """A segment of no known kind with its pictures zeroed; empty if one goes on in the next."""
+    """Zero the pictures in a segment of unknown kind; empty if one continues in the next."""
     if not in_text(segment):
         return segment
     where = "a comment" if segment[1] == 0xFE else f"an APP{segment[1] - 0xE0} segment"
     policy.drop(f"preview in {where}")
     pictures = find_pictures(segment)
-    is_whole = pictures and (pictures[-1].end < len(segment) or segment.endswith(b"\xff\xd9"))
-    return without_streams(segment) if is_whole else b""
+    is_complete = pictures and (pictures[-1].end < len(segment) or segment.endswith(b"\xff\xd9"))
+    return without_streams(segment) if is_complete else b""
 
 
 def _refresh_photoshop(segments: list[bytes], policy: StaleDataPolicy) -> list[bytes]:
-    """Refresh the resources, which may go on from segment to segment."""
+    """Refresh Photoshop's resources, which may span several segments."""
     places = [i for i, segment in enumerate(segments) if PHOTOSHOP.matches(segment)]
     resources = b"".join(PHOTOSHOP.content(segments[i]) for i in places)
     refreshed = refresh_resources(resources, policy)

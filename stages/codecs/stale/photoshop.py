@@ -1,4 +1,4 @@
-"""Refresh Photoshop's image resources (8BIM): its thumbnail; all others stay, to the byte."""
+"""Refresh Photoshop's image resources (8BIM): rebuild its thumbnail, and keep the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stages.codecs.stale.xmp import refresh_xmp
 THUMBNAIL = "Photoshop thumbnail"
 _PREVIEW = "preview inside the Photoshop resources"
 
-#: Resource numbers. The thumbnail of Photoshop 4, of 1996, has red and blue swapped.
+#: Resource numbers. The thumbnail of Photoshop 4 (1996) has red and blue swapped.
 _THUMBNAIL, _THUMBNAIL_4, _IPTC, _EXIF, _XMP = 1036, 1033, 1028, 1058, 1060
 
 _IPTC_PREVIEW = (200, 201, 202)
@@ -24,9 +24,9 @@ _MAX_THUMBNAIL = 60_000
 
 
 def refresh_resources(resources: bytes, policy: StaleDataPolicy) -> bytes:
-    """Refresh 8BIM resources, as JPEG (behind ``Photoshop 3.0`` and a zero) and TIFF hold them.
+    """Refresh 8BIM resources, as in TIFF, and in JPEG after ``Photoshop 3.0`` and a zero.
 
-    The same object comes back if nothing changed; raises RowError ``image.stale_preview`` if the
+    Returns the same object if nothing changed; raises RowError ``image.stale_preview`` if the
     policy is to refuse.
     """
     parts, position = [], 0
@@ -45,7 +45,7 @@ def refresh_resources(resources: bytes, policy: StaleDataPolicy) -> bytes:
 
 
 def _find_contents(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Each resource's number, and start and end of its content, to the last that makes sense."""
+    """Yield each resource's number, and start and end of its content, up to the last valid one."""
     position = 0
     while data[position : position + 4] == b"8BIM" and position + 7 <= len(data):
         name = 1 + data[position + 6]
@@ -58,7 +58,7 @@ def _find_contents(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 
 def _refreshed(number: int, content: bytes, policy: StaleDataPolicy) -> bytes:
-    """What becomes of a resource's content; empty: the resource goes, unless it was empty."""
+    """Return a resource's new content; empty if the resource is dropped."""
     if number in (_THUMBNAIL, _THUMBNAIL_4):
         should_rebuild = policy.should_rebuild(THUMBNAIL) and number == _THUMBNAIL
         new = _redrawn(content, policy) if should_rebuild else None

@@ -10,18 +10,17 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageOps
 
-#: Begin of a JPEG stream, with the marker that must follow.
+#: Start of a JPEG, including the first byte of the next marker.
 SOI = b"\xff\xd8\xff"
 
-#: A thumbnail that claims more pixels is damaged, or a bomb; Pillow's own limit is off.
+#: Maximum size of a thumbnail: larger ones are damaged, or a decompression bomb.
 _MAX_PIXELS = 4_000_000
 
-#: Bounds of the search for a stream's first scan, so that no block of bytes is searched at length
-#: from each of its positions.
+#: Limits of the search for a JPEG's first scan: without them, some data take quadratic time.
 _MAX_SEGMENTS, _MAX_GAP = 200, 65_536
 
-#: How files other than JPEGs begin: PNG, Photoshop, GIF, WebP, JPEG 2000 and XL, HEIC, AVIF and
-#: videos; and Photoshop's layers, as a TIFF holds them. TIFF is left out: maker notes begin so.
+#: Signatures of other pictures and videos: PNG, Photoshop, GIF, WebP, JPEG 2000 and XL, HEIC, AVIF
+#: and videos, and Photoshop's layers as in TIFF. Not TIFF: maker notes start with the same bytes.
 _OTHERS = re.compile(
     rb"\x89PNG\r\n\x1a\n|8BPS\0[\1\2]\0{6}|GIF8[79]a|RIFF.{4}WEBPVP8"
     rb"|\0\0\0\x0c(?:jP  |JXL )\r\n\x87\n|\0\0\0[\x08-\xff]ftyp[ -~]{4}"
@@ -30,10 +29,10 @@ _OTHERS = re.compile(
 )
 _PNG_END = re.compile(rb"\0\0\0\0IEND.{4}", re.DOTALL)
 
-#: The same in base64, of a JPEG and a PNG, as texts hold them.
+#: The start of a JPEG or PNG in base64, as text metadata contains them.
 _BASE64 = re.compile(rb"/9j/[A-Za-z0-9+/]{60}|iVBORw0KGgo[A-Za-z0-9+/]{60}")
 
-#: Data with more beginnings that lead nowhere are made to waste time.
+#: Maximum number of JPEG starts without a JPEG; more would take too long.
 _MAX_FALSE_STARTS = 5_000
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -43,16 +42,16 @@ _STANDALONE = frozenset([0x00, 0x01, *range(0xD0, 0xD8)])
 #: Coded samples never hold these: 0xFF is followed by 0 or a restart marker there.
 _END = re.compile(rb"\xff[\xd8\xd9]")
 
-#: A thumbnail of another shape than its photo, by more than rounding can explain.
-_OTHER_ASPECT = 0.02
+#: Minimum relative difference in aspect ratio, more than rounding causes.
+_ASPECT_TOLERANCE = 0.02
 
-#: Tried in turn until a preview fits where the old one was.
+#: JPEG qualities tried in turn until a preview fits.
 _QUALITIES = (90, 80, 70, 60, 50, 40, 30, 20)
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A picture inside other data: of a JPEG from its first marker to behind its last."""
+    """A picture inside other data: start and end position."""
 
     start: int
     end: int
@@ -64,7 +63,7 @@ class Stream:
 
 
 def find_streams(data: bytes, start: int = 0) -> list[Stream]:
-    """All JPEG streams, in order; one that a segment of another encloses is part of that one."""
+    """Find all JPEGs, in order; one inside a segment of another is part of that one."""
     found, false_starts = [], 0
     position = data.find(SOI, start)
     while position >= 0 and false_starts < _MAX_FALSE_STARTS:
@@ -78,7 +77,10 @@ def find_streams(data: bytes, start: int = 0) -> list[Stream]:
 
 
 def stream_at(data: bytes, start: int) -> Stream | None:
-    """The JPEG stream that begins there, known by a frame and a scan; it may lack its end."""
+    """Return the JPEG that starts at a position, if it has a frame and a scan; else None.
+
+    It may be truncated.
+    """
     if data[start : start + 3] != SOI:
         return None
     position, has_frame = start + 2, False
@@ -103,7 +105,7 @@ def stream_at(data: bytes, start: int) -> Stream | None:
 
 
 def find_pictures(data: bytes) -> list[Stream]:
-    """All pictures and videos, in order; those whose end is not known reach to the data's end."""
+    """Find all pictures and videos, in order; those of unknown length extend to the data's end."""
     found, position = find_streams(data), 0
     while match := _OTHERS.search(data, position):
         position = _end_of_other(data, match)
@@ -122,12 +124,12 @@ def _end_of_other(data: bytes, head: re.Match[bytes]) -> int:
 
 
 def in_text(text: bytes) -> bool:
-    """Whether a text holds a picture, as it is or in base64."""
+    """Whether data contain a picture, as bytes or in base64."""
     return _BASE64.search(text) is not None or bool(find_pictures(text))
 
 
 def without_streams(data: bytes) -> bytes:
-    """The same bytes with every picture in them zeroed; the same object if there is none."""
+    """Zero every picture in some bytes; the same object if there is none."""
     streams = find_pictures(data)
     if not streams:
         return data
@@ -138,7 +140,7 @@ def without_streams(data: bytes) -> bytes:
 
 
 def open_jpeg(data: bytes) -> Image.Image | None:
-    """A JPEG, decoded; None if it is damaged, or larger than it can sensibly be."""
+    """Decode a JPEG; None if it is damaged or too large."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd metadata of the preview's own
@@ -147,12 +149,12 @@ def open_jpeg(data: bytes) -> Image.Image | None:
                     return None
                 picture.load()
                 return picture
-    except Exception:  # on damaged data Pillow raises whatever its readers stumble over
+    except Exception:  # Pillow raises many kinds of exceptions for damaged data
         return None
 
 
 def drawn_like(old: Image.Image, edited: Image.Image) -> Image.Image:
-    """The edited picture at an old preview's size, with the bars or the cut that the old one has.
+    """Scale the edited picture to an old preview's size, with the same bars or crop as the old one.
 
     Returns:
         A picture in mode L if the old one is grey, else RGB.
@@ -162,13 +164,13 @@ def drawn_like(old: Image.Image, edited: Image.Image) -> Image.Image:
     small = small.convert("L" if old.mode in ("1", "L") else "RGB")
     fits = [small.resize(old.size, Image.Resampling.LANCZOS)]
     aspect = (edited.width * old.height) / (edited.height * old.width)
-    if abs(aspect - 1) > _OTHER_ASPECT:
+    if abs(aspect - 1) > _ASPECT_TOLERANCE:
         fits += [ImageOps.pad(small, old.size, color=bar) for bar in ("black", "white")]
         fits.append(ImageOps.fit(small, old.size))
     before = np.asarray(old.convert(small.mode), np.float32)
-    # The edit is but a part of the picture: what else differs is how the preview was cut.
+    # The edit covers only a part of the picture, so the most similar variant has the same framing.
     best = min(fits, key=lambda fit: np.abs(np.asarray(fit, np.float32) - before).mean())
-    best.info.clear()  # what it holds of the photo's metadata would be saved with it
+    best.info.clear()  # Pillow would save metadata from it
     return best
 
 
@@ -181,7 +183,7 @@ def as_jpeg(picture: Image.Image, limit: int, *, bare: bool = False) -> bytes | 
         bare: without a JFIF segment, as thumbnails in EXIF are (DCF).
 
     Returns:
-        None if it has more in any quality.
+        None if it is larger at every quality.
     """
     for quality in _QUALITIES:
         buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""The policy for data in a file that still show the old picture, and what was done by it."""
+"""The policy for metadata that still shows the old picture, and the notes on its effect."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 from manifests.errors import RowError
 from stages.recipe.options import MetadataOptions
 
-#: What an edited file names as the software that made it.
+#: The software name in edited files.
 SOFTWARE = "catalog-cleanup"
 
 #: The note's name for Content Credentials, which sign the old picture.
@@ -21,14 +21,14 @@ class StaleDataPolicy:
     """The policy for one file; collects its notes.
 
     Args:
-        draw: makes the edited picture, stored frame, in any mode that converts to RGB; most files
-            have no preview to draw, and photos are large.
-        options: the policy.
-        generative: whether a generative model made the fill; only of use if ``mark_edit`` is set.
+        draw: creates the edited picture in the stored frame, in any mode that converts to RGB;
+            called only if there is a preview to rebuild.
+        options: the recipe's options.
+        generative: whether a generative model filled the region; used if ``mark_edit`` is set.
 
     Attributes:
-        labels_edit: whether the file is to say that it was edited.
-        notes: short sentences for the lineage, each once, in the order they came up.
+        labels_edit: whether to label the file as edited.
+        notes: short sentences for the lineage, without duplicates, in order.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class StaleDataPolicy:
         return self._draw()
 
     def should_rebuild(self, what: str) -> bool:
-        """Whether ``what``, which can be drawn again, shall be; else it is to be dropped.
+        """Whether to rebuild ``what``; if not, it is to be dropped.
 
         Raises:
             RowError: ``image.stale_preview``, if the policy is to refuse.
@@ -58,7 +58,7 @@ class StaleDataPolicy:
         return self._stale_preview == "rebuild"
 
     def rebuilt(self, what: str) -> None:
-        """Note that ``what`` was drawn again."""
+        """Note that ``what`` was rebuilt."""
         self.note(f"{what} rebuilt")
 
     def drop(self, what: str) -> None:

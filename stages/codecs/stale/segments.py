@@ -1,4 +1,4 @@
-"""The segments of a JPEG that hold metadata: the marker and name of each kind, and its framing."""
+"""The kinds of metadata segments of a JPEG: their markers, names and framing."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ class SegmentKind(NamedTuple):
     """A kind of segment.
 
     Attributes:
-        marker: second byte of its marker.
-        name: what its body begins with.
+        marker: the second byte of its marker.
+        name: the first bytes of its body.
     """
 
     marker: int
@@ -18,19 +18,19 @@ class SegmentKind(NamedTuple):
 
     @property
     def max_content(self) -> int:
-        """What fits behind the name, bytes: the length, of 16 bits, counts itself."""
+        """Maximum bytes after the name: the 16-bit length field includes itself."""
         return 65_535 - 2 - len(self.name)
 
     def matches(self, segment: bytes) -> bool:
-        """Whether a whole segment is of this kind."""
+        """Whether a segment, with its marker, is of this kind."""
         return segment[1] == self.marker and segment.startswith(self.name, 4)
 
     def content(self, segment: bytes) -> bytes:
-        """What is behind the name."""
+        """The bytes after the name."""
         return segment[4 + len(self.name) :]
 
     def frame(self, content: bytes) -> bytes:
-        """A whole segment; no more than ``max_content`` bytes fit."""
+        """Build a segment, with its marker; ``content`` has at most ``max_content`` bytes."""
         size = 2 + len(self.name) + len(content)
         return bytes([0xFF, self.marker]) + size.to_bytes(2, "big") + self.name + content
 

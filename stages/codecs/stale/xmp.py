@@ -1,6 +1,6 @@
-"""Refresh an XMP packet: thumbnails, depth maps, and what refers to data that are dropped.
+"""Refresh an XMP packet: thumbnails, depth maps, and references to dropped data.
 
-A packet that changes is serialised again, by which its padding goes; all others stay to the byte.
+A packet that changes is serialised again, without padding; others are kept byte for byte.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CAMERA = "http://ns.google.com/photos/1.0/camera/"
 _VIDEO_FLAGS = ((_CAMERA, "MotionPhoto"), (_CAMERA, "MicroVideo"))
 HAS_EXTENDED = ("http://ns.adobe.com/xmp/note/", "HasExtendedXMP")
 
-#: All properties of these namespaces are about one thing.
+#: All properties of these namespaces describe the same kind of dropped data.
 _ABOUT = {
     "http://ns.adobe.com/hdr-gain-map/1.0/": GAIN_MAP,
     "http://ns.apple.com/HDRGainMap/1.0/": GAIN_MAP,
@@ -44,7 +44,7 @@ _PROVENANCE = ("http://purl.org/dc/terms/", "provenance")
 _SOURCE_TYPE = ("http://iptc.org/std/Iptc4xmpExt/2008-02-29/", "DigitalSourceType")
 _CREATOR_TOOL = (_XMP, "CreatorTool")
 _TIFF_SOFTWARE = ("http://ns.adobe.com/tiff/1.0/", "Software")
-#: The labels of an edit, with the prefix that each is written with.
+#: The properties that label an edit, and their usual prefixes.
 _LABELS = {
     _SOURCE_TYPE: "Iptc4xmpExt",
     _CREATOR_TOOL: "xmp",  # XMP part 3: the same as EXIF's software
@@ -73,15 +73,15 @@ def refresh_xmp(
     label: bool = True,
     dropped: Collection[str] = (),
 ) -> bytes:
-    """Refresh an XMP packet of any format; an empty one becomes one if the edit is to be labelled.
+    """Refresh an XMP packet of any format; a new one is created if the edit is to be labelled.
 
-    The same object comes back if nothing changed; raises RowError ``image.stale_preview`` if the
+    Returns the same object if nothing changed; raises RowError ``image.stale_preview`` if the
     policy is to refuse.
 
     Args:
         xmp: the packet.
-        policy: of the file.
-        label: False where another packet is the one to be labelled.
+        policy: the policy for the file.
+        label: whether to label the edit in this packet if the policy labels edits.
         dropped: names (GUIDs) of extended packets that are dropped; references to them go too.
     """
     labels = policy.labels_edit and label
@@ -105,19 +105,19 @@ def refresh_xmp(
     after = _serialised(document)
     if after == before:
         return xmp
-    whole = "\n".join(filter(None, (head + after, tail)))
-    return whole.encode(_encoding(xmp), "surrogateescape")
+    packet = "\n".join(filter(None, (head + after, tail)))
+    return packet.encode(_encoding(xmp), "surrogateescape")
 
 
 def parse(packet: bytes) -> tuple[str, Document, str]:
     """Parse a packet in UTF-8 or UTF-16.
 
     Returns:
-        The document, between what is before it and what follows its root: padding, or damage.
+        The text before the document, the document, and the text after it: padding, or damage.
 
     Raises:
-        ValueError: it is not well-formed XML, is far larger than any, or has a DTD, whose entities
-            can grow without bound.
+        ValueError: it is not well-formed XML, has too many nodes, or has a DTD, whose entities
+            could expand without bound.
     """
     text = packet.decode(_encoding(packet), "surrogateescape")
     start, last_tag = max(text.find("<"), 0), text.rfind("</")
@@ -125,7 +125,7 @@ def parse(packet: bytes) -> tuple[str, Document, str]:
     if "<!DOCTYPE" in text or text.count("<") + text.count("=") > _MAX_NODES:
         raise ValueError("it has a DTD, or too many elements")
     try:
-        document = parseString(text[start:end])  # noqa: S318 - what can do harm is refused
+        document = parseString(text[start:end])  # noqa: S318 - DTDs are rejected above
     except ExpatError as error:
         raise ValueError(f"not XML: {error}") from None
     nodes(document)  # raises if they are nested too deep
@@ -153,7 +153,7 @@ def nodes(below: Document | Element) -> list[Element | Attr]:
 
 
 def _serialised(node: Node) -> str:
-    """XML of a node; minidom's own loses line breaks in attributes, and has None for empty ones."""
+    """Serialise a node; minidom itself loses line breaks in attributes, and fails on empty ones."""
     if isinstance(node, Document):
         return "\n".join(map(_serialised, node.childNodes))
     if not isinstance(node, Element):
@@ -172,11 +172,11 @@ def name_of(node: Element | Attr) -> tuple[str, str]:
 
 
 def _text(node: Element | Attr) -> str:
-    """A property's value, which an element may have as a resource."""
+    """A property's value; of an element, its text or its resource."""
     if isinstance(node, Attr):
         return node.value or ""
-    said = "".join(child.data for child in node.childNodes if isinstance(child, Text))
-    return node.getAttributeNS(RDF, "resource") or said
+    text = "".join(child.data for child in node.childNodes if isinstance(child, Text))
+    return node.getAttributeNS(RDF, "resource") or text
 
 
 def _inside(node: Element | Attr, name: tuple[str, str]) -> Element | None:
@@ -188,7 +188,7 @@ def _inside(node: Element | Attr, name: tuple[str, str]) -> Element | None:
 
 
 def _remove(node: Element | Attr) -> None:
-    """Take a node out, unless it is out already."""
+    """Remove a node, unless it is removed already."""
     if isinstance(node, Attr):
         if node.ownerElement:
             node.ownerElement.removeAttributeNode(node)
@@ -197,7 +197,7 @@ def _remove(node: Element | Attr) -> None:
 
 
 def _replace(node: Element | Attr, text: str) -> None:
-    """Give a node another text; with none it goes."""
+    """Replace a node's text."""
     if not text:
         _remove(node)
     elif isinstance(node, Attr):
@@ -221,7 +221,7 @@ def _refresh_node(node: Element | Attr, policy: StaleDataPolicy, *, has_video: b
 
 
 def _stale(node: Element | Attr, *, has_video: bool) -> str:
-    """What a property is about that the file no longer holds; empty if it may stay."""
+    """Name the dropped data that a property describes; empty if it is kept."""
     uri, local = name_of(node)
     if uri in _ABOUT:
         return _ABOUT[uri]
@@ -252,7 +252,7 @@ def _picture(text: str) -> Image.Image | None:
 
 
 def _label(document: Document, policy: StaleDataPolicy) -> None:
-    """Say what made the picture; what already says that a model made it is left."""
+    """Label the edit; an existing label of a generated picture is kept."""
     description = next(iter(document.getElementsByTagNameNS(RDF, "Description")), None)
     if description is None:
         policy.unlabelled("XMP")
@@ -270,7 +270,7 @@ def _label(document: Document, policy: StaleDataPolicy) -> None:
 
 
 def _add(document: Document, element: Element, name: tuple[str, str], text: str) -> None:
-    """Give an element another attribute."""
+    """Add an attribute to an element."""
     uri, prefix = name[0], _LABELS[name]
     declared = {_text(node) for node in nodes(document) if name_of(node) == (_XMLNS, prefix)}
     if declared - {uri}:
@@ -280,7 +280,7 @@ def _add(document: Document, element: Element, name: tuple[str, str], text: str)
 
 
 def blank_base64_jpegs(xmp: bytes, policy: StaleDataPolicy) -> bytes:
-    """A packet that cannot be parsed, with spaces in place of the pictures in it."""
+    """Replace the pictures in a packet that cannot be parsed with spaces."""
     blank = _BASE64_JPEG.sub(lambda match: b" " * len(match[0]), xmp)
     if blank == xmp:
         return xmp

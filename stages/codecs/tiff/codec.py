@@ -1,8 +1,8 @@
 """TIFF, 8 or 16 bits, grey, RGB or CMYK: only the strips or tiles that the mask touches change.
 
-They are decoded, edited and compressed again as they were; all else stays in the file byte for
-byte, at its place: tags, further pages. What is edited is the first page that is not a smaller copy
-of another. Whatever else shows the old picture is dropped or refused, as
+They are decoded, edited, and compressed with the same method; all other bytes stay at their place,
+such as tags and further pages. The edited page is the first that is not a smaller copy of
+another. All other data that show the old picture are dropped or refused, as
 ``metadata.stale_preview`` says: smaller copies (thumbnails, pyramids), all pages below the edited
 one (sub-IFDs), Photoshop's and SketchBook's layers, which their editors open instead of the page,
 and pictures in any other tag or outside of all.
@@ -21,6 +21,7 @@ import numpy as np
 from tifffile import RESUNIT, TIFF, TiffPage
 from tifffile import TiffFile as TiffReader
 
+from stages.arrays import BoolMask, Samples
 from stages.codecs.base import Codec, Metadata
 from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
 from stages.codecs.picture import Decoded, Edit, Encoded, to_displayed
@@ -28,28 +29,27 @@ from stages.codecs.tiff.file import TiffFile
 from stages.codecs.tiff.tags import update_tags, wipe_hidden
 from stages.codecs.tiff.writer import WRITER, descriptive_tags
 from stages.codecs.updater import MetadataUpdater
-from stages.pixels.masks import Bits
-from stages.pixels.samples import ColourModel, Samples, Space
+from stages.pixels.samples import ColourModel, Space
 
 _ORIENTATION, _SUB_IFDS, _ICC, _DNG_VERSION = 274, 330, 34675, 50706
 _X_RESOLUTION, _RESOLUTION_UNIT, _XMP = 282, 296, 700
 _LEFT_BEHIND = {33723: "IPTC", 34377: "Photoshop resources", 37724: "Photoshop layers"}
 _OFFSETS, _SIZES = (324, 273), (325, 279)  # of tiles, of strips
 
-#: By photometric interpretation. 6, YCbCr, is decoded to RGB where it is a JPEG's.
+#: By photometric interpretation. 6, YCbCr, is supported in JPEG compression, and decoded to RGB.
 _MODELS: dict[int, ColourModel] = {0: "grey", 1: "grey", 2: "rgb", 5: "cmyk", 6: "rgb"}
 _WHITE_IS_ZERO, _YCBCR, _JPEG = 0, 6, 7
 _ALPHA_PREMULTIPLIED, _ALPHA = 1, 2
 
-#: Lossless, and written by tifffile's codecs: none, LZW, deflate (two numbers), PackBits, LZMA,
+#: Lossless compressions that tifffile can write: none, LZW, deflate (two numbers), PackBits, LZMA,
 #: Zstandard.
 _WRITABLE = (1, 5, 8, 32946, 32773, 34925, 50000)
 _PREDICTORS = (1, 2)
 
-#: What tifffile passes on as the file has it: a damaged one may be text, or a tuple.
+#: Values that tifffile returns without validation: text or tuples in damaged files.
 _NUMBERS = ("imagewidth", "imagelength", "imagedepth", "samplesperpixel", "tilewidth", "tilelength")
 
-#: More than any photo has, whatever its header says.
+#: Limits that no photo reaches.
 _MAX_SAMPLES, _MAX_TILE, _MAX_PAGES, _MAX_DEPTH = 16, 1 << 26, 1000, 4
 
 
@@ -61,15 +61,15 @@ def size(data: bytes) -> tuple[int, int]:
 
 
 def decode(data: bytes) -> Decoded:
-    """Decode the page that is edited; samples beyond colours and alpha are left out.
+    """Decode the page that is edited; samples besides colours and alpha are left out.
 
     Raises:
-        UnsupportedError: its samples are of another kind.
-        DamagedError: it, or the list of its pages, is damaged.
+        UnsupportedError: its samples are of an unsupported kind.
+        DamagedError: the page, or the list of pages, is damaged.
     """
     with _reading(data) as reader:
         page = main_page(reader)
-        _check_ends(reader, page, len(data))  # damage must show before anything is painted
+        _check_ends(reader, page, len(data))  # damage must be detected before anything is filled
         model, alpha = _kind(page)
         space = Space(model, _icc(page), premultiplied=alpha == _ALPHA_PREMULTIPLIED)
         orientation = _orientation(page)
@@ -82,7 +82,7 @@ def encode(edit: Edit) -> Encoded:
 
     Raises:
         RowError: ``image.stale_preview``.
-        UnsupportedError: its compression is lossy, or of a kind that cannot be written.
+        UnsupportedError: its compression is lossy, or cannot be written.
     """
     file, blocks = TiffFile(edit.source), MetadataUpdater(edit)
     with TiffReader(io.BytesIO(edit.source)) as reader:
@@ -106,13 +106,13 @@ def encode(edit: Edit) -> Encoded:
 
 
 def _stored(data: bytes) -> Samples:
-    """What :func:`decode` makes of a file, in the stored frame."""
+    """Decode a file like :func:`decode`, in the stored frame."""
     with _reading(data) as reader:
         return _colours(main_page(reader), data)
 
 
 def _colours(page: TiffPage, data: bytes) -> Samples:
-    """A page's colours and alpha, white the most; further samples are left out."""
+    """A page's colours and alpha, with white as maximum; other samples are left out."""
     model, alpha = _kind(page)
     samples = _samples(page, data)[..., : Space(model).channels + bool(alpha)]
     return _negative(samples) if page.photometric == _WHITE_IS_ZERO else samples
@@ -120,16 +120,16 @@ def _colours(page: TiffPage, data: bytes) -> Samples:
 
 @contextmanager
 def _reading(data: bytes) -> Iterator[TiffReader]:
-    """Open a file; whatever tifffile and its codecs raise becomes DamagedError."""
+    """Open a file; exceptions of tifffile and its codecs become DamagedError."""
     try:
         with library_errors(), TiffReader(io.BytesIO(data)) as reader:
             yield reader
     except ImportError as error:
-        raise UnsupportedError(f"its compression takes what is not installed: {error}") from None
+        raise UnsupportedError(f"its compression requires a missing package: {error}") from None
 
 
 def _pages(reader: TiffReader) -> Iterator[TiffPage]:
-    """All pages; raises UnsupportedError at one too many."""
+    """Yield all pages; raises UnsupportedError if there are too many."""
     for number, page in enumerate(reader.pages):
         if number == _MAX_PAGES:
             raise UnsupportedError(f"it has more than {_MAX_PAGES} pages")
@@ -150,7 +150,7 @@ def main_page(reader: TiffReader) -> TiffPage:
 
 
 def _kind(page: TiffPage) -> tuple[ColourModel, int]:
-    """What the page's samples are, and the kind of its alpha; 0: it has none."""
+    """The page's colour model, and the kind of its alpha; 0: it has none."""
     model = _MODELS.get(page.photometric)
     is_odd = page.photometric == _YCBCR and page.compression != _JPEG
     if model is None or is_odd or page.samplesperpixel < Space(model).channels:
@@ -167,14 +167,14 @@ def _kind(page: TiffPage) -> tuple[ColourModel, int]:
 
 
 def _unwritable(page: TiffPage) -> str:
-    """Why a page's strips or tiles cannot be written as they were; empty if they can."""
+    """The reason why a page's strips or tiles cannot be written; empty if they can."""
     if page.compression not in _WRITABLE:
         return f"its compression, {page.compression!r}, is lossy or rare"
     if page.predictor not in _PREDICTORS or page.fillorder != 1:
         return "its samples are packed in a rare way"
     lists = [page.tags[tag] for tag in (*_OFFSETS, *_SIZES) if tag in page.tags]
-    whole = all(tag.count >= len(page.dataoffsets) and tag.dtype in (3, 4, 16) for tag in lists)
-    return "" if whole and len(lists) == 2 else "its strips are not all listed"
+    is_listed = all(tag.count >= len(page.dataoffsets) and tag.dtype in (3, 4, 16) for tag in lists)
+    return "" if is_listed and len(lists) == 2 else "its strips are not all listed"
 
 
 def _check_shared(pages: Iterable[TiffPage]) -> None:
@@ -215,7 +215,7 @@ def _samples(page: TiffPage, data: bytes) -> Samples:
             jpegtables=page.jpegtables,
             jpegheader=page.jpegheader,
         )
-        if segment is None:  # sparse: left out by its writer
+        if segment is None:  # sparse: the file omits it
             continue
         part = stored[y : y + rows, x : x + columns, first : first + count]
         piece = segment[0, : part.shape[0], : part.shape[1]]
@@ -226,7 +226,7 @@ def _samples(page: TiffPage, data: bytes) -> Samples:
 
 
 def _below(page: TiffPage, depth: int = 0) -> Iterator[TiffPage]:
-    """The pages that a page's sub-IFDs describe, and those below them."""
+    """Yield the pages in a page's sub-IFDs, and in theirs."""
     if depth > _MAX_DEPTH:
         raise UnsupportedError("its pages are nested too deep")
     for each in page.pages or []:
@@ -235,8 +235,8 @@ def _below(page: TiffPage, depth: int = 0) -> Iterator[TiffPage]:
         yield from _below(below, depth + 1)
 
 
-def _write_samples(file: TiffFile, page: TiffPage, pixels: Samples, changed: Bits) -> None:
-    """Put ``(h, w, c)`` into the strips or tiles that ``changed`` touches, c samples of each."""
+def _write_samples(file: TiffFile, page: TiffPage, pixels: Samples, changed: BoolMask) -> None:
+    """Write ``(h, w, c)`` into the strips or tiles that ``changed`` touches, c samples a pixel."""
     if page.photometric == _WHITE_IS_ZERO:
         pixels = _negative(pixels)
     for index, (offset, size) in enumerate(_segments(page)):
@@ -264,7 +264,7 @@ def _compressed(page: TiffPage, segment: Samples) -> bytes:
 
 
 def _replace_segment(file: TiffFile, page: TiffPage, index: int, content: bytes) -> None:
-    """Write a strip or tile over the old one, or behind everything; nothing of the old is left."""
+    """Write a strip or tile over the old one, or at the end; the old one is zeroed."""
     entries = file.entries(page.offset)
     offsets = next(entries[tag] for tag in _OFFSETS if tag in entries)
     sizes = next(entries[tag] for tag in _SIZES if tag in entries)
@@ -309,7 +309,7 @@ def _icc(page: TiffPage) -> bytes:
 
 
 def _metadata(data: bytes) -> Metadata:
-    """What is beside the page that is edited."""
+    """Read the metadata of the edited page."""
     with TiffReader(io.BytesIO(data)) as reader:
         page = main_page(reader)
         has_unit = page.tags.valueof(_RESOLUTION_UNIT, 2) in (2, 3)  # inches, centimetres
@@ -320,9 +320,9 @@ def _metadata(data: bytes) -> Metadata:
             others=frozenset(name for tag, name in _LEFT_BEHIND.items() if tag in page.tags),
             further_pictures=sum(not each.aspage().is_reduced for each in reader.pages) - 1,
         )
-        if reader.is_bigtiff:  # which Pillow does not read as EXIF
+        if reader.is_bigtiff:  # Pillow does not read it as EXIF
             return replace(found, notes=("EXIF not carried over",))
-    # The tags of the page, as if it were the first.
+    # Point the header to this page, so that Pillow reads its tags.
     order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
     block = data[:4] + page.offset.to_bytes(4, order) + data[8:]
     return replace(found, exif=descriptive_tags(block).tobytes())

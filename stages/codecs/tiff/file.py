@@ -1,7 +1,7 @@
-"""The directories of a TIFF structure: of a TIFF or BigTIFF file, or of an EXIF block (TIFF 6.0).
+"""Read and change the directories of a TIFF or BigTIFF file, or of an EXIF block (TIFF 6.0).
 
-Values are changed where they lie: nothing that is not changed moves, since maker notes hold
-positions that only their makers know.
+Values are changed in place. Unchanged data do not move, since maker notes contain offsets in
+undocumented places.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Entry:
     """One tag of a directory.
 
     Attributes:
-        tag: its number.
+        tag: the number of the tag.
         kind: the type of its values, as TIFF numbers them.
-        count: how many there are.
-        position: of the entry itself.
-        value: position of its values, in the entry or elsewhere.
+        count: the number of values.
+        position: the position of the entry itself.
+        value: the position of its values, in the entry or elsewhere.
     """
 
     tag: int
@@ -41,7 +41,7 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """Of its values, bytes."""
+        """Size of its values, bytes."""
         return self.count * _SIZES.get(self.kind, 1)
 
 
@@ -49,11 +49,11 @@ class TiffFile:
     """A TIFF structure being changed; positions count from its first byte.
 
     Args:
-        data: the file; what it says of its main page is well-formed, as tifffile has read that.
-            Of EXIF, see :meth:`of_exif`, nothing need be.
+        data: the file; tifffile has read its main page, which is therefore well-formed. EXIF blocks
+            (:meth:`of_exif`) may be damaged in any way.
 
     Attributes:
-        data: the file as it is by now.
+        data: the file with all changes so far.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -66,19 +66,19 @@ class TiffFile:
 
     @classmethod
     def of_exif(cls, block: bytes) -> TiffFile | None:
-        """The structure of a bare EXIF block, of which nothing is trusted; None if it is none."""
+        """Parse a bare EXIF block, which may be damaged; None if it is no TIFF structure."""
         is_tiff = block.startswith((b"II*\0", b"MM\0*")) and len(block) >= 8
         return cls(block) if is_tiff else None
 
     @property
     def first(self) -> int:
-        """Position of the first directory, wherever that is."""
+        """Position of the first directory; not validated."""
         return self._number(self._link, self._word)
 
     def iter_entries(self, directory: int) -> Iterator[Entry]:
-        """The tags of the directory at that position, as far as they and their values lie inside.
+        """Yield the entries of a directory that lie, with their values, inside the data.
 
-        One whose type is not known counts as bytes.
+        Unknown types count as bytes.
         """
         start = directory + struct.calcsize(self._count)
         if directory < self._header or start > len(self.data):
@@ -97,41 +97,41 @@ class TiffFile:
                 yield entry
 
     def entries(self, directory: int) -> dict[int, Entry]:
-        """The same by tag; of equal ones the first counts."""
+        """The entries of a directory by tag; the first of duplicates is used."""
         found: dict[int, Entry] = {}
         for entry in self.iter_entries(directory):
             found.setdefault(entry.tag, entry)
         return found
 
-    def is_sound(self, directory: int) -> bool:
+    def is_valid(self, directory: int) -> bool:
         """Whether no entry of a directory, and no value, lies outside of the data."""
         return len(list(self.iter_entries(directory))) == self._number(directory, self._count)
 
     def extent(self, directory: int) -> Range:
-        """Where a directory lies, with the pointer to the next one."""
+        """Position and length of a directory, including the pointer to the next one."""
         return directory, self._next_at(directory) + struct.calcsize(self._word) - directory
 
     def content(self, entry: Entry) -> bytes:
-        """An entry's values as they are in the file."""
+        """An entry's values as raw bytes."""
         return bytes(self.data[entry.value : entry.value + entry.size])
 
     def integer(self, entry: Entry | None) -> int:
-        """An entry's first whole number; 0 if it has none."""
+        """An entry's first integer; 0 if it has none."""
         return next(iter(self.integers(entry)), 0)
 
     def integers(self, entry: Entry | None) -> tuple[int, ...]:
-        """All of an entry's whole numbers; none if there is no entry, or it is of another type."""
+        """All integers of an entry; none if there is no entry, or it has another type."""
         if entry is None or entry.kind not in _INTEGERS:
             return ()
         format_ = f"{self._order}{entry.count}{_INTEGERS[entry.kind]}"
         return struct.unpack_from(format_, self.data, entry.value)
 
     def set_padded(self, entry: Entry, content: bytes) -> None:
-        """Change an entry's values where they lie, zeros behind them; no more than there were."""
+        """Overwrite an entry's values, padded with zeros; ``content`` must not be longer."""
         self.data[entry.value : entry.value + entry.size] = content.ljust(entry.size, b"\0")
 
     def set_integer(self, entry: Entry, index: int, value: int) -> None:
-        """Change one of an entry's whole numbers.
+        """Change one of an entry's integers.
 
         Raises:
             struct.error: it does not fit.
@@ -140,7 +140,7 @@ class TiffFile:
         struct.pack_into(format_, self.data, entry.value + index * struct.calcsize(format_), value)
 
     def set_long(self, entry: Entry, value: int) -> None:
-        """Make an entry one number of 32 bits, whatever it was."""
+        """Change an entry of any type to one 32-bit integer."""
         self._describe(entry, LONG, 1)
         self._set_number(self._inline_at(entry), "I", value)
 
@@ -148,7 +148,7 @@ class TiffFile:
         """Set a tag's values, of a type of one byte each.
 
         Returns:
-            Where the directory is now: one of the chain moves to the file's end for a new tag.
+            The directory's position: it moves to the end of the file if the tag is new.
         """
         entry = self.entries(directory).get(tag)
         if entry is None:
@@ -169,7 +169,7 @@ class TiffFile:
         return directory
 
     def drop(self, directory: int, tag: int) -> None:
-        """Take a tag out, its values wiped; the entries behind it close up."""
+        """Remove a tag, and zero its values."""
         entry = self.entries(directory).get(tag)
         if entry is None:
             return
@@ -182,9 +182,9 @@ class TiffFile:
         self._set_number(directory, self._count, count - 1)
 
     def unlink(self, directory: int) -> None:
-        """Take a directory out of the chain of pages."""
+        """Remove a directory from the chain of pages."""
         following = self._next_at(directory)
-        has_next = following + struct.calcsize(self._word) <= len(self.data)  # some leave it out
+        has_next = following + struct.calcsize(self._word) <= len(self.data)  # some writers omit it
         for at in self._links():
             if self._number(at, self._word) == directory:
                 new = self._number(following, self._word) if has_next else 0
@@ -196,32 +196,32 @@ class TiffFile:
         self.data[position : position + size] = bytes(len(self.data[position : position + size]))
 
     def append(self, content: bytes) -> int:
-        """Add at the end, on an even position, and return that."""
+        """Append bytes at an even position, and return the position."""
         self.data += bytes(len(self.data) % 2)
         position = len(self.data)
         self.data += content
         return position
 
     def directories(self) -> Iterator[int]:
-        """The chain of pages, without those that are empty or reach outside."""
+        """Yield the directories of the chain that are not empty and lie inside the data."""
         for at in self._links():
             found = self._number(at, self._word)
             if self._is_inside(found):
                 yield found
 
     def below(self, directory: int, tag: int) -> list[int]:
-        """The directories that a tag points to, without those that are empty or reach outside."""
+        """The directories that a tag points to, if they are not empty and lie inside the data."""
         places = self.integers(self.entries(directory).get(tag))
         return [place for place in places if self._is_inside(place)]
 
     def _is_inside(self, directory: int) -> bool:
-        """Whether a directory has entries, all of which lie inside."""
+        """Whether a directory has entries, and all of them lie inside the data."""
         start = directory + struct.calcsize(self._count)
         is_there = self._header <= directory and start <= len(self.data)
         return is_there and start < self._next_at(directory) <= len(self.data)
 
     def _links(self) -> Iterator[int]:
-        """The positions at which the chain's directories are named, as far as they lie inside."""
+        """Yield the positions of the pointers in the chain of directories."""
         at, seen, size = self._link, set[int](), len(self.data)
         while at not in seen and at + struct.calcsize(self._word) <= size:
             seen.add(at)
@@ -236,7 +236,7 @@ class TiffFile:
         return directory + struct.calcsize(self._count) + count * self._entry
 
     def _insert(self, directory: int, tag: int, kind: int) -> int:
-        """Move a directory of the chain to the end of the file, with one empty tag more."""
+        """Move a directory of the chain to the end of the file, and add an empty tag."""
         end = self._next_at(directory) + struct.calcsize(self._word)
         start = directory + struct.calcsize(self._count)
         ahead = sum(number < tag for number in self.entries(directory))
@@ -244,14 +244,14 @@ class TiffFile:
         count = struct.pack(self._order + self._count, self._number(directory, self._count) + 1)
         empty = struct.pack(self._order + "HH" + self._word, tag, kind, 0) + bytes(self._inline)
         link = next(at for at in self._links() if self._number(at, self._word) == directory)
-        rest = self.data[split:end].ljust(end - split, b"\0")  # some leave out the last pointer
+        rest = self.data[split:end].ljust(end - split, b"\0")  # some writers omit the last pointer
         moved = count + self.data[start:split] + empty + rest
         place = self.append(bytes(moved))
         self._set_number(link, self._word, place)
         return place
 
     def _inline_at(self, entry: Entry) -> int:
-        """The position, in an entry, of its values or of the pointer to them."""
+        """Position within an entry of its values, or of the pointer to them."""
         return entry.position + 4 + struct.calcsize(self._word)
 
     def _describe(self, entry: Entry, kind: int, count: int) -> None:

@@ -1,4 +1,4 @@
-"""What becomes of a TIFF's tags after an edit: all stay that hold nothing of the old picture."""
+"""Update a TIFF's tags after an edit: those that contain the old picture are dropped."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from stages.codecs.updater import MetadataUpdater
 
 _C2PA = 52545
 
-#: A page of this compression is a JPEG, which the tags that elsewhere hold a thumbnail point to.
+#: In a page of this compression, the tags for a JPEG thumbnail point to the page itself.
 _OLD_JPEG = 6
 
-#: Layers that editors open in place of the page: Photoshop's (ImageSourceData), which hold them;
-#: SketchBook's names for those in sub-IFDs.
+#: Layers that editors open instead of the page: Photoshop's (ImageSourceData), and SketchBook's
+#: names of those in sub-IFDs.
 _LAYERS = (37724, 50784)
 
-#: Tags whose pictures have a rule of their own, or whose values are no pictures.
+#: Tags that are handled separately, or cannot contain a picture.
 _KNOWN = (
     Base.XMLPacket,
     Base.IPTCNAA,
@@ -36,10 +36,10 @@ def update_tags(file: TiffFile, directory: int, blocks: MetadataUpdater, *, mark
     """Update the tags of a page, and of its EXIF, in the file.
 
     Args:
-        file: changed in place.
+        file: the file, changed in place.
         directory: the page's position.
-        blocks: updates them, and collects notes.
-        mark: whether the software is to be named.
+        blocks: updates metadata blocks, and collects notes.
+        mark: whether to set the software tag.
 
     Raises:
         RowError: ``image.stale_preview``.
@@ -50,7 +50,7 @@ def update_tags(file: TiffFile, directory: int, blocks: MetadataUpdater, *, mark
         file.set_padded(entries[Base.IPTCNAA], blocks.iptc(file.content(entries[Base.IPTCNAA])))
     for place in file.below(directory, Base.ExifOffset):
         note = file.entries(place).get(Base.MakerNote)
-        if note:  # its previews are wiped, and nothing in it moves
+        if note:  # its previews are zeroed, and nothing in it moves
             file.set_padded(note, blocks.maker_note(file.content(note)))
         _drop_pictures(file, place, blocks)
     if _C2PA in entries:
@@ -69,7 +69,7 @@ def update_tags(file: TiffFile, directory: int, blocks: MetadataUpdater, *, mark
 
 
 def _drop_stale(file: TiffFile, directory: int, blocks: MetadataUpdater) -> None:
-    """Take out the tags of a page that hold another form of its old picture."""
+    """Drop the tags of a page that contain another form of its old picture."""
     entries = file.entries(directory)
     for tag in _LAYERS:
         if tag in entries:
@@ -86,19 +86,19 @@ def _drop_stale(file: TiffFile, directory: int, blocks: MetadataUpdater) -> None
 
 
 def _drop_pictures(file: TiffFile, directory: int, blocks: MetadataUpdater) -> None:
-    """Take out the tags of a directory that hold a picture and have no rule of their own."""
+    """Drop the tags of a directory that contain a picture and are not handled separately."""
     for tag, entry in file.entries(directory).items():
         if tag not in _KNOWN and blocks.goes(file.content(entry), f"the tag {tag}"):
             file.drop(directory, tag)
 
 
 def wipe_hidden(file: TiffFile, main: int, pages: Iterable[Range], blocks: MetadataUpdater) -> None:
-    """Wipe pictures that are neither a page nor the value of a tag, such as those of older edits.
+    """Zero pictures that are neither a page nor the value of a tag, such as remains of old edits.
 
     Args:
-        file: changed in place, before any page or tag of it is.
+        file: the file, changed in place, before any page or tag is.
         main: position of the edited page's directory.
-        pages: where the strips and tiles of all pages lie, also of those below others.
+        pages: positions of the strips and tiles of all pages, including sub-IFDs.
         blocks: collects notes.
 
     Raises:
@@ -114,7 +114,7 @@ def wipe_hidden(file: TiffFile, main: int, pages: Iterable[Range], blocks: Metad
 
 
 def _values(file: TiffFile, main: int) -> Iterable[Range]:
-    """Where the directories and the values of their tags lie."""
+    """Positions of the directories, and of the values of their tags."""
     for directory in [*file.directories(), *file.below(main, Base.ExifOffset)]:
         yield file.extent(directory)
         for entry in file.iter_entries(directory):

@@ -1,4 +1,4 @@
-"""Make TIFFs from pictures of other formats."""
+"""Write pictures of other formats as TIFF."""
 
 from __future__ import annotations
 
@@ -10,29 +10,30 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from stages.arrays import Samples
 from stages.codecs import pillow_io
 from stages.codecs.base import Metadata, Writer
 from stages.codecs.picture import as_pillow
-from stages.pixels.samples import Samples, Space
+from stages.pixels.samples import Space
 
-#: EXIF tags of a TIFF that describe the photo, not how the file is laid out.
+#: EXIF tags that describe the photo, not the layout of the file.
 _DESCRIPTIVE = (270, 271, 272, 274, 305, 306, 315, 316, 33432)
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 _ORIENTATION, _PREDICTOR, _XMP = 274, 317, 700
 
 
 def descriptive_tags(block: bytes) -> Image.Exif:
-    """The tags of an EXIF block, or of a whole TIFF, that hold for the same photo elsewhere."""
+    """Extract the tags of an EXIF block or a TIFF that stay valid in another file."""
     tags = Image.Exif()
     tags.load(block)
-    made = Image.Exif()
+    kept = Image.Exif()
     for tag in _DESCRIPTIVE:
         if tag in tags:
-            made[tag] = tags[tag]
+            kept[tag] = tags[tag]
     for number in (_EXIF_IFD, _GPS_IFD):
         if below := tags.get_ifd(number):
-            made.get_ifd(number).update(below)
-    return made
+            kept.get_ifd(number).update(below)
+    return kept
 
 
 def _write(pixels: Samples, space: Space, metadata: Metadata, _: int) -> tuple[bytes, list[str]]:
@@ -47,7 +48,7 @@ def _write(pixels: Samples, space: Space, metadata: Metadata, _: int) -> tuple[b
 
 
 def _shallow(pixels: Samples, space: Space, metadata: Metadata) -> bytes:
-    """8 bits, through Pillow, which knows EXIF."""
+    """Write 8 bits with Pillow, which supports EXIF."""
     tags = descriptive_tags(metadata.exif)
     tags[_PREDICTOR] = 2
     if metadata.xmp:
@@ -60,7 +61,7 @@ def _shallow(pixels: Samples, space: Space, metadata: Metadata) -> bytes:
 
 
 def _deep(pixels: Samples, space: Space, metadata: Metadata) -> bytes:
-    """16 bits, through tifffile, which knows all samples."""
+    """Write 16 bits with tifffile, which supports all samples."""
     buffer = io.BytesIO()
     alpha = pixels.shape[2] > space.channels
     extra: list[tuple[Any, ...]] = [(_ORIENTATION, 3, 1, 1, True)]

@@ -1,6 +1,6 @@
-"""WebP: lossless stays lossless; lossy is coded again, at a high quality if none is asked for.
+"""WebP: lossless files stay lossless; lossy ones are encoded again, by default at high quality.
 
-A lossy file does not state its quality.
+A lossy file does not record its quality.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from stages.codecs.stale.policy import MANIFEST
 from stages.codecs.updater import MetadataUpdater
 from stages.codecs.webp.riff import riff_chunks
 
-#: Chunks that are written again, or dropped with a note of their own.
+#: Chunks that are written again, or dropped with a specific note.
 _KNOWN = frozenset(b"VP8  VP8L VP8X ALPH ICCP EXIF XMP  C2PA"[i : i + 4] for i in range(0, 40, 5))
 
-#: Chunks that another format has something of, or that tell of the coding alone.
+#: Chunks that are converted to other formats, or concern only the encoding.
 _CARRIED = {"VP8X", "VP8 ", "VP8L", "ALPH", "ICCP", "XMP "}
 
 
@@ -66,7 +66,7 @@ def _metadata(data: bytes) -> Metadata:
 
 
 def _claimed_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height as the head claims them, px; None if there is no more than half of one."""
+    """Width and height that the header claims, px; None if it is truncated."""
     if len(data) < 30:
         return None
     if data[12:16] == b"VP8X":
@@ -80,9 +80,9 @@ def _claimed_size(data: bytes) -> tuple[int, int] | None:
 
 
 def is_lossy(data: bytes) -> bool:
-    """Whether the picture, or the first of an animation's, is coded with loss."""
+    """Whether the picture, or the first frame of an animation, is lossy."""
     for name, content in riff_chunks(data):
-        if name == b"ANMF":  # a frame: 16 bytes of where and how long, then its own chunks
+        if name == b"ANMF":  # a frame: 16 bytes of position and duration, then its chunks
             return is_lossy(bytes(12) + content[16:])
         if name in (b"VP8 ", b"VP8L"):
             return name == b"VP8 "

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 from stages.codecs.errors import UnsupportedError
 
-#: One of no bytes costs a reader as much as any; no writer of photos comes near.
+#: An empty chunk costs a reader as much as a long one; photos have far fewer.
 _MAX_CHUNKS = 10_000
 
 
 def riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield each chunk's name and content; that of the last one may be cut off.
+    """Yield each chunk's name and content; the last one may be truncated.
 
     Raises:
-        UnsupportedError: there are more than any photo has.
+        UnsupportedError: there are more than in any photo.
     """
     position, count = 12, 0
     while position + 8 <= len(data):

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Protocol
 
 from manifests.errors import RowError
+from stages.arrays import UInt8Array
 from stages.models.refiners.prompts import Prompt
-from stages.pixels.masks import Bytes
 from stages.recipe.options import RefineOptions
 
 
@@ -22,11 +22,11 @@ class Refiner(Protocol):
 
     def refine(
         self,
-        pixels: Sequence[Bytes],
-        masks: Sequence[Bytes],
+        pixels: Sequence[UInt8Array],
+        masks: Sequence[UInt8Array],
         prompts: Sequence[Prompt],
         seeds: Sequence[int],
-    ) -> list[Bytes | RowError]:
+    ) -> list[UInt8Array | RowError]:
         """Regenerate the masked part of each crop, starting from its current pixels.
 
         Crops of one size run together; a crop's result does not depend on the others.

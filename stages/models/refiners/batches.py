@@ -14,11 +14,11 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from manifests.errors import RowError
+from stages.arrays import Float32Array, UInt8Array
 from stages.models.devices import choose_device, is_black, resolve_dtype, run_in_batches
 from stages.models.refiners import loading
-from stages.models.refiners.prompts import Floats, Prompt
+from stages.models.refiners.prompts import Prompt
 from stages.models.refiners.sigmas import comfy_sigmas
-from stages.pixels.masks import Bytes
 from stages.recipe.options import DiffusionOptions
 
 #: Sides must be multiples of this: 8 px to a latent, 2 by 2 latents to a token.
@@ -29,8 +29,8 @@ SIDE_PX = 16
 class Item:
     """One crop: ``(h, w, 3)`` uint8 RGB, ``(h, w)`` uint8 mask (128 and above), prompt, seed."""
 
-    pixels: Bytes
-    mask: Bytes
+    pixels: UInt8Array
+    mask: UInt8Array
     prompt: Prompt
     seed: int
 
@@ -155,11 +155,11 @@ class DiffusionRefiner(ABC):
     @torch.no_grad()
     def refine(
         self,
-        pixels: Sequence[Bytes],
-        masks: Sequence[Bytes],
+        pixels: Sequence[UInt8Array],
+        masks: Sequence[UInt8Array],
         prompts: Sequence[Prompt],
         seeds: Sequence[int],
-    ) -> list[Bytes | RowError]:
+    ) -> list[UInt8Array | RowError]:
         """See :class:`stages.models.refiners.Refiner`."""
         items = [Item(*parts) for parts in zip(pixels, masks, prompts, seeds, strict=True)]
         for item in items:
@@ -167,7 +167,7 @@ class DiffusionRefiner(ABC):
         by_shape: dict[tuple[tuple[int, ...], ...], list[int]] = {}
         for index, item in enumerate(items):
             by_shape.setdefault(item.shape, []).append(index)
-        done: dict[int, Bytes | RowError] = {}
+        done: dict[int, UInt8Array | RowError] = {}
         for indices in by_shape.values():
             results = run_in_batches(
                 self._run, [items[index] for index in indices], self.options.batch_size
@@ -176,7 +176,7 @@ class DiffusionRefiner(ABC):
                 done[index] = result
         return [done[index] for index in range(len(items))]
 
-    def _run(self, items: Sequence[Item]) -> list[Bytes | RowError]:
+    def _run(self, items: Sequence[Item]) -> list[UInt8Array | RowError]:
         with self._exact_times():
             latents = self.denoise(_batch(items, self.device, self.dtype))
         # One by one: this is as fast, and a batch would often need more memory than the model.
@@ -243,7 +243,7 @@ def _check(item: Item) -> None:
 
 
 def _batch(items: Sequence[Item], device: torch.device, dtype: torch.dtype) -> Batch:
-    def tensor(arrays: Sequence[Floats]) -> torch.Tensor:
+    def tensor(arrays: Sequence[Float32Array]) -> torch.Tensor:
         return torch.from_numpy(np.stack(arrays)).to(device, dtype)
 
     pixels = torch.from_numpy(np.stack([item.pixels for item in items])).to(device)
@@ -262,12 +262,12 @@ def _finite(values: torch.Tensor) -> bool:
     return bool(torch.isfinite(values).all())
 
 
-def _checked(picture: torch.Tensor, item: Item) -> Bytes | RowError:
+def _checked(picture: torch.Tensor, item: Item) -> UInt8Array | RowError:
     """Convert ``(3, h, w)``, -1 to 1, to ``(h, w, 3)`` uint8; or return the error."""
     if not _finite(picture):
         return RowError("model.bad_output", "The refiner's output is not a number.")
     levels = (picture.clamp(-1, 1) + 1) * 127.5
-    result: Bytes = levels.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    result: UInt8Array = levels.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     if is_black(result, item.pixels):
         return RowError("model.bad_output", "The refiner's output is black.")
     return np.ascontiguousarray(result)

@@ -83,9 +83,7 @@ def load_part(kind: Any, folder: Path, part: str, dtype: torch.dtype, **switches
             **switches,
         )
     except torch.OutOfMemoryError as error:
-        raise RowError(
-            "model.out_of_memory", f"{folder / part} does not fit: {reason(error)}."
-        ) from None
+        raise _too_large(f"{folder / part}", error) from None
     except Exception as error:  # the libraries raise many types for unusable files
         raise _unusable(f"{folder / part} cannot be loaded: {reason(error)}.") from error
     wrong = sorted([*info["missing_keys"], *info["mismatched_keys"]], key=str)
@@ -170,7 +168,8 @@ def move_to_device(pipe: Any, device: torch.device, *, offload: bool) -> None:
     """Move the pipeline to the device: all of it, or with ``offload`` only the running part.
 
     Raises:
-        WeightsError: ``model.unavailable``: offload without a GPU; ``model.out_of_memory``.
+        WeightsError: ``model.unavailable``: offload without a GPU.
+        RowError: ``model.out_of_memory``.
     """
     if offload and device.type == "cpu":
         raise _unavailable("refine.offload needs a GPU.")
@@ -180,7 +179,7 @@ def move_to_device(pipe: Any, device: torch.device, *, offload: bool) -> None:
         else:
             pipe.to(device)
     except torch.OutOfMemoryError as error:
-        raise _too_large(error) from None
+        raise _too_large("The model itself", error) from None
     pipe.set_progress_bar_config(disable=True)
 
 
@@ -192,5 +191,5 @@ def _unavailable(message: str) -> WeightsError:
     return WeightsError("model.unavailable", message)
 
 
-def _too_large(error: torch.OutOfMemoryError) -> WeightsError:
-    return WeightsError("model.out_of_memory", f"The model itself does not fit: {reason(error)}.")
+def _too_large(what: str, error: torch.OutOfMemoryError) -> RowError:
+    return RowError("model.out_of_memory", f"{what} does not fit: {reason(error)}.")

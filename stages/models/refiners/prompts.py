@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 
+from stages.arrays import Float32Array
+
 if TYPE_CHECKING:
     import torch
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,9 +27,9 @@ class Prompt:
         text_hash: SHA-256 of the text, in hex.
     """
 
-    embeds: Floats
-    pooled: Floats
-    negative: Floats
+    embeds: Float32Array
+    pooled: Float32Array
+    negative: Float32Array
     text_hash: str
 
     def to_bytes(self) -> bytes:
@@ -61,18 +61,18 @@ def hash_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def to_floats(values: torch.Tensor) -> Floats:
+def to_floats(values: torch.Tensor) -> Float32Array:
     """Convert to float32, since numpy has no bfloat16."""
     return values.float().cpu().numpy()
 
 
-def _short(values: Floats) -> npt.NDArray[np.uint16] | Floats:
+def _short(values: Float32Array) -> npt.NDArray[np.uint16] | Float32Array:
     """Drop the lower half of float32 values that came from bfloat16, which is the upper half."""
     bits = np.ascontiguousarray(values).view(np.uint32)
     return values if np.any(bits & 0xFFFF) else (bits >> 16).astype(np.uint16)
 
 
-def _long(values: npt.NDArray[np.uint16] | Floats) -> Floats:
+def _long(values: npt.NDArray[np.uint16] | Float32Array) -> Float32Array:
     if values.dtype == np.float32:
         return values.astype(np.float32, copy=False)
     return (values.astype(np.uint32) << 16).view(np.float32)

@@ -97,14 +97,14 @@ def test_the_files_are_those_of_the_pools() -> None:
 
 
 def nodes_to_come(pools: Pools) -> list[NodeShape]:
-    return [NodeShape.to_come(name, each) for name, each in pools.nodes.items()]
+    return [NodeShape.potential(name, each) for name, each in pools.nodes.items()]
 
 
 def test_the_pools_find_their_machines_before_and_after_these_are_up() -> None:
     pools = load_pools(CLUSTER / "pools.toml")
     nodes = nodes_to_come(pools)
     for each in (nodes, [replace(node, labels=None) for node in nodes]):
-        sizing = size_pools(pools, each, GROUPS, blocks=1000, taken_cpus=0)
+        sizing = size_pools(pools, each, GROUPS, blocks=1000, used_cpus=0)
         assert not sizing.problems
         assert {name for name, size in sizing.sizes.items() if size.max_actors} == set(GROUPS)
 

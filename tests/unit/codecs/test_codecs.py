@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from manifests.errors import RowError
+from stages.arrays import Samples
 from stages.codecs.decode import check_photo, decode_mask, decode_photo
 from stages.codecs.encode import suffix_of
 from stages.codecs.jpeg.markers import envelope
 from stages.codecs.picture import Decoded
-from stages.pixels.samples import Samples
 from stages.recipe import Recipe
 from tests.support import DEMO, encoded
 from tests.support.editing import written

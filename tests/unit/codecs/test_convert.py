@@ -11,9 +11,9 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from manifests.errors import RowError
+from stages.arrays import BoolMask
 from stages.codecs.encode import suffix_of
 from stages.codecs.picture import to_displayed, to_stored
-from stages.pixels.masks import Bits
 from stages.recipe import Recipe
 from tests.support import encoded
 from tests.support.corpus import SRGB, deep
@@ -28,7 +28,7 @@ CONVERTED = ["jpeg", "png", "webp", "tiff", "avif"]
 @pytest.mark.parametrize("wanted", CONVERTED)
 @pytest.mark.parametrize("own", ["jpeg", "png", "webp", "tiff", "avif"])
 def test_the_recipe_may_ask_for_another_format(
-    photo: Pixels, spot: Bits, own: str, wanted: str
+    photo: Pixels, spot: BoolMask, own: str, wanted: str
 ) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 8, "A maker"
@@ -57,7 +57,7 @@ def test_the_recipe_may_ask_for_another_format(
         )
 
 
-def test_what_a_format_cannot_hold_is_told(photo: Pixels, spot: Bits) -> None:
+def test_what_a_format_cannot_hold_is_told(photo: Pixels, spot: BoolMask) -> None:
     source = bytes(imagecodecs.png_encode(with_alpha(deep(photo))))
     _, made = edited(source, spot, "output.format=jpeg", "output.quality=95")
     assert made.note == (
@@ -84,7 +84,7 @@ def test_colours_multiplied_by_alpha_are_divided_for_other_files(wanted: str) ->
     assert np.abs(here[:3] - ((192, 160, 143) if on_white else (128, 64, 32))).max() <= 3
 
 
-def test_ink_with_alpha_keeps_its_alpha(photo: Pixels, spot: Bits) -> None:
+def test_ink_with_alpha_keeps_its_alpha(photo: Pixels, spot: BoolMask) -> None:
     ink = with_alpha(np.asarray(Image.fromarray(photo).convert("CMYK")))
     source = tiff(ink, photometric="separated", extrasamples=["unassalpha"])
     _, made = edited(source, spot, "output.format=png")
@@ -93,7 +93,7 @@ def test_ink_with_alpha_keeps_its_alpha(photo: Pixels, spot: Bits) -> None:
         assert np.array_equal(np.asarray(after)[..., 3], ink[..., 4])
 
 
-def test_what_a_conversion_leaves_behind_is_told(photo: Pixels, spot: Bits) -> None:
+def test_what_a_conversion_leaves_behind_is_told(photo: Pixels, spot: BoolMask) -> None:
     source = encoded(Image.fromarray(photo), format="JPEG", comment=b"bowl")
     _, made = edited(source, spot, "output.format=webp")
     assert made.metadata_notes == ["not carried over: comment"]
@@ -121,7 +121,7 @@ def test_what_no_encoder_can_hold_is_told() -> None:
     assert "XMP over 64 KB left out" in made.metadata_notes
 
 
-def test_exif_that_another_format_does_not_get_is_told(photo: Pixels, spot: Bits) -> None:
+def test_exif_that_another_format_does_not_get_is_told(photo: Pixels, spot: BoolMask) -> None:
     exif = Image.Exif()
     exif[0x010E] = "a bowl"
     exif.get_ifd(0x8769)[0x9003] = "2026:01:01 12:00:00"
@@ -139,7 +139,7 @@ def test_exif_that_another_format_does_not_get_is_told(photo: Pixels, spot: Bits
 @pytest.mark.parametrize("wanted", ["png", "webp", "tiff", "avif"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_samples_that_a_jpeg_lacks_are_not_made_up(
-    photo: Pixels, spot: Bits, wanted: str, *, progressive: bool
+    photo: Pixels, spot: BoolMask, wanted: str, *, progressive: bool
 ) -> None:
     """Pillow shows grey in their place without a word."""
     whole = encoded(Image.fromarray(photo), format="JPEG", progressive=progressive)

@@ -15,10 +15,11 @@ from PIL import Image
 
 from jobs.cli.options import DEFAULT_RECIPE
 from manifests.schema import LineageRow
+from stages.arrays import BoolMask
 from stages.codecs.jpeg import libjpeg
 from stages.photo import Photo
 from stages.pipeline import Pipeline
-from stages.pixels.masks import Bits, distance_outside
+from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from tests.support import DEMO, encoded, upright_rgb
 
@@ -33,7 +34,7 @@ def cleaned(image: Path, mask: Path, output: Path, recipe: Recipe) -> LineageRow
     return photo.lineage
 
 
-def stored_frame(changed: Bits, image: Path) -> Bits:
+def stored_frame(changed: BoolMask, image: Path) -> BoolMask:
     """Displayed to stored, for the two orientations that the demo has."""
     with Image.open(image) as picture:
         orientation = picture.getexif().get(0x0112, 1)

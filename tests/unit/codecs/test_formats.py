@@ -16,11 +16,10 @@ import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
 from manifests.errors import RowError
+from stages.arrays import BoolMask, Samples
 from stages.codecs.decode import decode_photo
 from stages.codecs.formats import detect_format
 from stages.codecs.picture import to_displayed, to_stored
-from stages.pixels.masks import Bits
-from stages.pixels.samples import Samples
 from stages.recipe import Recipe
 from tests.support import encoded
 from tests.support.corpus import SRGB, deep, exif_with_thumbnail
@@ -43,7 +42,7 @@ PNGS: dict[str, Callable[[Samples], Samples]] = {
 
 
 @pytest.mark.parametrize("kind", PNGS)
-def test_deep_pngs_keep_every_sample(photo: Pixels, spot: Bits, kind: str) -> None:
+def test_deep_pngs_keep_every_sample(photo: Pixels, spot: BoolMask, kind: str) -> None:
     pixels = PNGS[kind](photo)
     source = bytes(imagecodecs.png_encode(pixels))
     _, made = edited(source, spot)
@@ -57,7 +56,7 @@ def test_deep_pngs_keep_every_sample(photo: Pixels, spot: Bits, kind: str) -> No
         assert np.array_equal(after[..., 3], before[..., 3])
 
 
-def test_deep_grey_with_alpha_stays_so(photo: Pixels, spot: Bits) -> None:
+def test_deep_grey_with_alpha_stays_so(photo: Pixels, spot: BoolMask) -> None:
     pixels = with_alpha(deep(photo[..., :1]))  # OpenCV would widen it to RGB
     source = bytes(imagecodecs.png_encode(pixels))
     _, made = edited(source, spot)
@@ -67,7 +66,7 @@ def test_deep_grey_with_alpha_stays_so(photo: Pixels, spot: Bits) -> None:
     assert np.array_equal(after[..., 1], pixels[..., 1])
 
 
-def test_a_cmyk_jpeg_keeps_its_coefficients(photo: Pixels, spot: Bits) -> None:
+def test_a_cmyk_jpeg_keeps_its_coefficients(photo: Pixels, spot: BoolMask) -> None:
     source = encoded(Image.fromarray(photo).convert("CMYK"), format="JPEG", quality=92)
     decoded, made = edited(source, spot)
     assert decoded.space.model == "cmyk"
@@ -82,7 +81,7 @@ def test_a_cmyk_jpeg_keeps_its_coefficients(photo: Pixels, spot: Bits) -> None:
 
 
 def test_what_is_coded_again_keeps_its_colours(
-    photo: Pixels, spot: Bits, monkeypatch: pytest.MonkeyPatch
+    photo: Pixels, spot: BoolMask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stages.codecs.jpeg.libjpeg.library", lambda: None)
     for mode in ("RGB", "L", "CMYK"):
@@ -96,7 +95,9 @@ def test_what_is_coded_again_keeps_its_colours(
 
 
 @pytest.mark.parametrize("quality", [40, 75, 90])
-def test_a_lossy_webp_is_coded_at_one_high_quality(photo: Pixels, spot: Bits, quality: int) -> None:
+def test_a_lossy_webp_is_coded_at_one_high_quality(
+    photo: Pixels, spot: BoolMask, quality: int
+) -> None:
     """Whatever its own was, which no field of the file states."""
     source = encoded(Image.fromarray(photo), format="WEBP", quality=quality)
     decoded, made = edited(source, spot)
@@ -108,7 +109,7 @@ def test_a_lossy_webp_is_coded_at_one_high_quality(photo: Pixels, spot: Bits, qu
 
 
 @pytest.mark.parametrize("alpha", [False, True])
-def test_avif_keeps_its_kind_frame_and_metadata(photo: Pixels, spot: Bits, alpha: bool) -> None:
+def test_avif_keeps_its_kind_frame_and_metadata(photo: Pixels, spot: BoolMask, alpha: bool) -> None:
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 6, "A maker"
     picture = Image.fromarray(with_alpha(photo) if alpha else photo)
@@ -134,7 +135,7 @@ def test_a_deep_avif_is_refused_rather_than_halved(photo: Pixels) -> None:
 
 
 @pytest.mark.parametrize("bits", [8, 10])
-def test_heic_keeps_its_depth_and_metadata(photo: Pixels, spot: Bits, bits: int) -> None:
+def test_heic_keeps_its_depth_and_metadata(photo: Pixels, spot: BoolMask, bits: int) -> None:
     pixels = photo if bits == 8 else deep(photo)
     mode = "RGB" if bits == 8 else "RGB;16"
     exif = Image.Exif()
@@ -169,7 +170,7 @@ def test_frames_are_turned_as_pillow_turns_them(orientation: int) -> None:
 
 
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_a_turned_heic_is_turned_once(photo: Pixels, spot: Bits, orientation: int) -> None:
+def test_a_turned_heic_is_turned_once(photo: Pixels, spot: BoolMask, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     picture = pillow_heif.from_bytes("RGB", (303, 241), np.ascontiguousarray(photo).tobytes())
@@ -189,7 +190,7 @@ def test_a_turned_heic_is_turned_once(photo: Pixels, spot: Bits, orientation: in
         assert np.abs(result.astype(int) - shown)[outside].mean() < 3
 
 
-def test_a_grey_heic_stays_grey(photo: Pixels, spot: Bits) -> None:
+def test_a_grey_heic_stays_grey(photo: Pixels, spot: BoolMask) -> None:
     grey = np.ascontiguousarray(photo[..., 0])
     buffer = io.BytesIO()
     pillow_heif.from_bytes("L", (303, 241), grey.tobytes()).save(buffer, quality=90)
@@ -199,7 +200,7 @@ def test_a_grey_heic_stays_grey(photo: Pixels, spot: Bits) -> None:
     assert np.abs(after.reshape(decoded.pixels.shape) - decoded.pixels)[~spot].mean() < 4
 
 
-def test_a_transparent_grey_of_few_bits_stays_transparent(spot: Bits) -> None:
+def test_a_transparent_grey_of_few_bits_stays_transparent(spot: BoolMask) -> None:
     rows = b"".join(b"\0" + bytes([0x01, 0x23, 0x45, 0x67]) for _ in range(8))
     source = b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c))
@@ -215,7 +216,7 @@ def test_a_transparent_grey_of_few_bits_stays_transparent(spot: Bits) -> None:
     assert (alpha == 0).sum() == 8
 
 
-def test_exif_in_a_text_chunk_is_updated(photo: Pixels, spot: Bits) -> None:
+def test_exif_in_a_text_chunk_is_updated(photo: Pixels, spot: BoolMask) -> None:
     block = exif_with_thumbnail(photo)
     digits = block.hex()
     text = f"\nexif\n{len(block):8}\n"
@@ -232,7 +233,7 @@ def test_exif_in_a_text_chunk_is_updated(photo: Pixels, spot: Bits) -> None:
     assert again != block
 
 
-def test_the_edit_is_marked_on_request(photo: Pixels, spot: Bits) -> None:
+def test_the_edit_is_marked_on_request(photo: Pixels, spot: BoolMask) -> None:
     source = encoded(Image.fromarray(photo), format="JPEG")
     for name, kind in (("telea", "algorithmicallyEnhanced"), ("lama", "TrainedAlgorithmicMedia")):
         recipe = Recipe.load(name, ["metadata.mark_edit=true"])

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from stages.arrays import BoolMask, UInt8Array
 from stages.codecs.errors import DamagedError, UnsupportedError, VerificationError
 from stages.codecs.jpeg.header import read_header
 from stages.codecs.jpeg.libjpeg import transform
 from stages.codecs.jpeg.splice import splice
-from stages.pixels.masks import Bits, Bytes
 from tests.support import DEMO, encoded, upright_rgb
 from tests.support.coefficients import coefficients_of
 
@@ -28,11 +28,11 @@ SIZES = [(301, 443), (64, 64), (17, 9), (8, 200), (1, 1)]
 
 
 @pytest.fixture(scope="module")
-def photo() -> Bytes:
+def photo() -> UInt8Array:
     return upright_rgb(DEMO / "photos" / "fig-bowl-sticker-date.jpg")
 
 
-def pixels_of(jpeg: bytes) -> Bytes:
+def pixels_of(jpeg: bytes) -> UInt8Array:
     with Image.open(io.BytesIO(jpeg)) as picture:
         pixels = np.array(picture)
     return pixels.reshape(*pixels.shape[:2], -1)
@@ -48,7 +48,7 @@ def referee(jpeg: bytes, folder: Path) -> Planes:
     return [np.asarray(plane) for plane in planes if plane is not None]
 
 
-def masks(height: int, width: int) -> dict[str, Bits]:
+def masks(height: int, width: int) -> dict[str, BoolMask]:
     """Small, large, at each border, and whole."""
     ys, xs = np.mgrid[:height, :width]
     disc = (ys - height * 0.4) ** 2 + (xs - width * 0.6) ** 2
@@ -62,7 +62,7 @@ def masks(height: int, width: int) -> dict[str, Bits]:
     }
 
 
-def touched_blocks(mask: Bits, step: tuple[int, int], rows: int, columns: int) -> Bits:
+def touched_blocks(mask: BoolMask, step: tuple[int, int], rows: int, columns: int) -> BoolMask:
     """Blocks of a component in which a sample has a masked pixel; ``step`` as in the header."""
     grid = np.zeros((rows, columns), np.bool_)
     ys, xs = np.nonzero(mask)
@@ -70,7 +70,7 @@ def touched_blocks(mask: Bits, step: tuple[int, int], rows: int, columns: int) -
     return grid
 
 
-def assert_spliced(source: bytes, mask: Bits, folder: Path) -> None:
+def assert_spliced(source: bytes, mask: BoolMask, folder: Path) -> None:
     before = pixels_of(source)
     edited = before.copy()
     edited[mask] = 255 - edited[mask] // 2
@@ -98,7 +98,7 @@ def assert_spliced(source: bytes, mask: Bits, folder: Path) -> None:
 @pytest.mark.parametrize("kind", ["4:4:4", "4:2:2", "4:2:0", "grey"])
 @pytest.mark.parametrize("quality", [35, 75, 95])
 def test_blocks_outside_the_mask_keep_their_coefficients(
-    photo: Bytes, kind: str, quality: int, size: tuple[int, int], tmp_path: Path
+    photo: UInt8Array, kind: str, quality: int, size: tuple[int, int], tmp_path: Path
 ) -> None:
     picture = Image.fromarray(np.ascontiguousarray(photo[400 : 400 + size[0], 300 : 300 + size[1]]))
     options = {"subsampling": kind} if ":" in kind else {}
@@ -117,7 +117,9 @@ def test_blocks_outside_the_mask_keep_their_coefficients(
 
 
 @pytest.mark.parametrize("sampling", ["440", "411"])
-def test_unusual_sampling_is_exact_or_refused(photo: Bytes, sampling: str, tmp_path: Path) -> None:
+def test_unusual_sampling_is_exact_or_refused(
+    photo: UInt8Array, sampling: str, tmp_path: Path
+) -> None:
     flag = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{sampling}")
     _, coded = cv2.imencode(
         ".jpg", photo[400:700, 300:700], [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, flag]
@@ -126,7 +128,7 @@ def test_unusual_sampling_is_exact_or_refused(photo: Bytes, sampling: str, tmp_p
         assert_spliced(coded.tobytes(), mask, tmp_path)
 
 
-def test_restart_markers_are_exact(photo: Bytes, tmp_path: Path) -> None:
+def test_restart_markers_are_exact(photo: UInt8Array, tmp_path: Path) -> None:
     _, coded = cv2.imencode(
         ".jpg", np.ascontiguousarray(photo[:300, :400]), [cv2.IMWRITE_JPEG_RST_INTERVAL, 5]
     )
@@ -139,7 +141,7 @@ def test_restart_markers_are_exact(photo: Bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["cmyk", "ycck", "rgb"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_other_colours_are_exact(
-    photo: Bytes, model: str, progressive: bool, tmp_path: Path
+    photo: UInt8Array, model: str, progressive: bool, tmp_path: Path
 ) -> None:
     picture = Image.fromarray(photo[:120, :200]).convert("RGB" if model == "rgb" else "CMYK")
     source = encoded(
@@ -154,7 +156,7 @@ def test_other_colours_are_exact(
 
 
 @pytest.mark.parametrize("progressive", [False, True])
-def test_arithmetic_coding_is_exact(photo: Bytes, progressive: bool, tmp_path: Path) -> None:
+def test_arithmetic_coding_is_exact(photo: UInt8Array, progressive: bool, tmp_path: Path) -> None:
     path = tmp_path / "source.jpg"
     path.write_bytes(encoded(Image.fromarray(photo[:120, :200]), format="JPEG", quality=80))
     if progressive:
@@ -170,7 +172,7 @@ def test_arithmetic_coding_is_exact(photo: Bytes, progressive: bool, tmp_path: P
         assert_spliced(source, mask, tmp_path)
 
 
-def test_wide_tables_and_odd_numbers_are_exact(photo: Bytes, tmp_path: Path) -> None:
+def test_wide_tables_and_odd_numbers_are_exact(photo: UInt8Array, tmp_path: Path) -> None:
     """Steps over 255; components by other names; a grey plane with sampling factors."""
     colour = encoded(
         Image.fromarray(photo[:120, :200]),
@@ -190,7 +192,7 @@ def test_wide_tables_and_odd_numbers_are_exact(photo: Bytes, tmp_path: Path) -> 
             assert_spliced(source, mask, tmp_path)
 
 
-def test_a_scan_for_each_component_is_exact(photo: Bytes, tmp_path: Path) -> None:
+def test_a_scan_for_each_component_is_exact(photo: UInt8Array, tmp_path: Path) -> None:
     """Not interleaved, as some cameras and scanners write."""
     planes = [np.ascontiguousarray(photo[:120, :200, i]) for i in range(3)]
     parts = [encoded(Image.fromarray(plane), format="JPEG", quality=80) for plane in planes]
@@ -205,7 +207,7 @@ def test_a_scan_for_each_component_is_exact(photo: Bytes, tmp_path: Path) -> Non
         assert_spliced(source, mask, tmp_path)
 
 
-def test_a_table_with_a_zero_is_damage(photo: Bytes) -> None:
+def test_a_table_with_a_zero_is_damage(photo: UInt8Array) -> None:
     source = bytearray(encoded(Image.fromarray(photo[:64, :64]), format="JPEG"))
     source[source.index(b"\xff\xdb") + 20] = 0
     with pytest.raises(DamagedError, match="zero"):
@@ -221,12 +223,12 @@ def test_real_files_keep_segments_and_what_follows_them(tmp_path: Path) -> None:
         assert splice(source, pixels_of(source), mask).endswith(b"MAKER NOTES BEHIND THE IMAGE")
 
 
-def test_an_empty_mask_returns_the_same_bytes(photo: Bytes) -> None:
+def test_an_empty_mask_returns_the_same_bytes(photo: UInt8Array) -> None:
     source = encoded(Image.fromarray(photo), format="JPEG")
     assert splice(source, photo, np.zeros(photo.shape[:2], np.bool_)) == source
 
 
-def test_an_unchanged_picture_stays_as_it_was_within_its_quantisation(photo: Bytes) -> None:
+def test_an_unchanged_picture_stays_as_it_was_within_its_quantisation(photo: UInt8Array) -> None:
     source = encoded(Image.fromarray(photo), format="JPEG", quality=90, subsampling="4:4:4")
     mask = masks(*photo.shape[:2])["large"]
     result = splice(source, pixels_of(source), mask)
@@ -241,7 +243,7 @@ def test_our_reader_and_the_referee_agree(tmp_path: Path) -> None:
         assert np.array_equal(ours.reshape(theirs.shape), theirs)
 
 
-def test_threads_do_not_disturb_each_other(photo: Bytes) -> None:
+def test_threads_do_not_disturb_each_other(photo: UInt8Array) -> None:
     sources = [encoded(Image.fromarray(photo[i : i + 200, :300]), format="JPEG") for i in range(8)]
     mask = masks(200, 300)["large"]
 

@@ -21,8 +21,8 @@ import tifffile
 from PIL import Image
 
 from manifests.errors import RowError
+from stages.arrays import BoolMask
 from stages.codecs.decode import decode_mask
-from stages.pixels.masks import Bits
 from tests.hostile.formats import chunk, riff
 from tests.support import encoded
 from tests.support.editing import edited, tiff
@@ -56,7 +56,7 @@ def inside(data: bytes, copy: bytes) -> bool:
     return copy[middle : middle + 200] in data
 
 
-def refuses(source: bytes, spot: Bits) -> bool:
+def refuses(source: bytes, spot: BoolMask) -> bool:
     try:
         edited(source, spot, "metadata.stale_preview=refuse")
     except RowError as error:
@@ -64,7 +64,7 @@ def refuses(source: bytes, spot: Bits) -> bool:
     return False
 
 
-def check_gone(source: bytes, copy: bytes, spot: Bits, note: str) -> None:
+def check_gone(source: bytes, copy: bytes, spot: BoolMask, note: str) -> None:
     """Dropped with a note under two policies, refused under the third."""
     assert inside(source, copy)
     for policy in ("rebuild", "drop"):
@@ -76,7 +76,7 @@ def check_gone(source: bytes, copy: bytes, spot: Bits, note: str) -> None:
 
 @pytest.mark.parametrize("bigtiff", [False, True])
 @pytest.mark.parametrize("byteorder", ["<", ">"])
-def test_layers_in_a_tiff_go(photo: Pixels, spot: Bits, bigtiff: bool, byteorder: str) -> None:
+def test_layers_in_a_tiff_go(photo: Pixels, spot: BoolMask, bigtiff: bool, byteorder: str) -> None:
     copy = layers()
     extra = [(37724, 7, len(copy), copy, True), (270, 2, 7, b"A bowl\0", True)]
     source = tiff(photo, photometric="rgb", bigtiff=bigtiff, byteorder=byteorder, extratags=extra)
@@ -90,7 +90,9 @@ def test_layers_in_a_tiff_go(photo: Pixels, spot: Bits, bigtiff: bool, byteorder
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_picture_in_an_unknown_tag_of_a_tiff_goes(photo: Pixels, spot: Bits, name: str) -> None:
+def test_a_picture_in_an_unknown_tag_of_a_tiff_goes(
+    photo: Pixels, spot: BoolMask, name: str
+) -> None:
     content = b"Maker" + COPIES[name]
     extra = [(50_937, 7, len(content), content, True), (50_938, 7, 5, b"plain", True)]
     source = tiff(photo, photometric="rgb", extratags=extra)
@@ -102,13 +104,13 @@ def test_a_picture_in_an_unknown_tag_of_a_tiff_goes(photo: Pixels, spot: Bits, n
 
 @pytest.mark.parametrize("name", ["jpeg", "png"])
 def test_a_picture_that_no_tag_of_a_tiff_names_is_wiped(
-    photo: Pixels, spot: Bits, name: str
+    photo: Pixels, spot: BoolMask, name: str
 ) -> None:
     source = tiff(photo, photometric="rgb") + COPIES[name]
     check_gone(source, COPIES[name], spot, "picture outside the pages dropped")
 
 
-def test_a_jpeg_thumbnail_beside_the_page_of_a_tiff_goes(photo: Pixels, spot: Bits) -> None:
+def test_a_jpeg_thumbnail_beside_the_page_of_a_tiff_goes(photo: Pixels, spot: BoolMask) -> None:
     copy = COPIES["jpeg"]
     plain = tiff(photo, photometric="rgb", extratags=[(513, 4, 1, 0, True), (514, 4, 1, 0, True)])
     with tifffile.TiffFile(io.BytesIO(plain)) as reader:
@@ -133,7 +135,7 @@ def with_sub_ifds(photo: Pixels, *below: npt.NDArray[Any]) -> bytes:
     return buffer.getvalue()
 
 
-def test_all_pages_below_a_tiffs_page_are_copies_of_it(photo: Pixels, spot: Bits) -> None:
+def test_all_pages_below_a_tiffs_page_are_copies_of_it(photo: Pixels, spot: BoolMask) -> None:
     """Full-size ones are layers, as SketchBook has them."""
     larger = cv2.resize(photo, None, fx=1.5, fy=1.5)
     small = cv2.resize(photo, (76, 60), interpolation=cv2.INTER_AREA)
@@ -150,14 +152,16 @@ def test_all_pages_below_a_tiffs_page_are_copies_of_it(photo: Pixels, spot: Bits
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("marker", [0xE4, 0xEC, 0xFE], ids=["APP4", "APP12", "comment"])
 def test_a_picture_in_an_unknown_segment_of_a_jpeg_goes(
-    photo: Pixels, spot: Bits, name: str, marker: int
+    photo: Pixels, spot: BoolMask, name: str, marker: int
 ) -> None:
     plain = encoded(photo, format="JPEG")
     source = plain[:20] + segment(b"Maker\0" + COPIES[name], marker) + plain[20:]
     check_gone(source, COPIES[name], spot, "preview in a")
 
 
-def test_a_picture_that_goes_on_in_further_segments_goes_whole(photo: Pixels, spot: Bits) -> None:
+def test_a_picture_that_goes_on_in_further_segments_goes_whole(
+    photo: Pixels, spot: BoolMask
+) -> None:
     large = np.random.default_rng(4).integers(0, 256, (250, 250, 3), np.uint8)
     copy = encoded(large, format="JPEG", quality=95)
     assert len(copy) > 65_000
@@ -171,13 +175,13 @@ def test_a_picture_that_goes_on_in_further_segments_goes_whole(photo: Pixels, sp
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_picture_behind_a_jpeg_goes(photo: Pixels, spot: Bits, name: str) -> None:
+def test_a_picture_behind_a_jpeg_goes(photo: Pixels, spot: BoolMask, name: str) -> None:
     source = encoded(photo, format="JPEG") + b"MAKER" + COPIES[name]
     check_gone(source, COPIES[name], spot, "dropped")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_picture_in_the_exif_of_any_format_goes(photo: Pixels, spot: Bits, name: str) -> None:
+def test_a_picture_in_the_exif_of_any_format_goes(photo: Pixels, spot: BoolMask, name: str) -> None:
     exif = Image.Exif()
     exif[0x010F] = "A maker"
     exif.get_ifd(0x8769)[0x927C] = b"Maker\0" + COPIES[name] + b"end"
@@ -198,7 +202,7 @@ def around(photo: Pixels, *chunks: bytes) -> bytes:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("chunk_name", [b"mkTs", b"prVw", b"mkBT"])
 def test_a_picture_in_a_private_chunk_of_a_png_goes(
-    photo: Pixels, spot: Bits, name: str, chunk_name: bytes
+    photo: Pixels, spot: BoolMask, name: str, chunk_name: bytes
 ) -> None:
     source = around(photo, chunk(chunk_name, COPIES[name]), chunk(b"teSt", b"plain"))
     assert inside(source, COPIES[name])
@@ -239,7 +243,7 @@ PROFILES: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("kind", PROFILES)
 @pytest.mark.parametrize("name", [b"tEXt", b"zTXt", b"iTXt"])
 def test_a_picture_in_a_raw_profile_of_a_png_goes(
-    photo: Pixels, spot: Bits, kind: str, name: bytes
+    photo: Pixels, spot: BoolMask, kind: str, name: bytes
 ) -> None:
     copy = COPIES["png" if kind == "xyz" else "jpeg"]
     source = around(photo, profile(name, kind, PROFILES[kind]()))
@@ -253,7 +257,7 @@ def test_a_picture_in_a_raw_profile_of_a_png_goes(
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
-def test_a_picture_in_base64_in_a_text_goes(photo: Pixels, spot: Bits, kind: str) -> None:
+def test_a_picture_in_base64_in_a_text_goes(photo: Pixels, spot: BoolMask, kind: str) -> None:
     text = base64.b64encode(COPIES[kind])
     for source in (
         around(photo, chunk(b"tEXt", b"Thumbnail\0" + text)),
@@ -269,7 +273,7 @@ def test_a_picture_in_base64_in_a_text_goes(photo: Pixels, spot: Bits, kind: str
         assert refuses(source, spot)
 
 
-def test_a_further_chunk_of_a_webp_is_dropped_with_a_note(photo: Pixels, spot: Bits) -> None:
+def test_a_further_chunk_of_a_webp_is_dropped_with_a_note(photo: Pixels, spot: BoolMask) -> None:
     plain = encoded(photo, format="WEBP", lossless=True)
     height, width = photo.shape[:2]
     size = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
@@ -279,7 +283,7 @@ def test_a_further_chunk_of_a_webp_is_dropped_with_a_note(photo: Pixels, spot: B
     assert made.metadata_notes == ["chunk THMB dropped"]
 
 
-def test_compressed_samples_that_happen_to_begin_like_a_picture_stay(spot: Bits) -> None:
+def test_compressed_samples_that_happen_to_begin_like_a_picture_stay(spot: BoolMask) -> None:
     """What lies in a page's own strips is never searched."""
     pixels = np.zeros((*spot.shape, 3), np.uint8)
     pixels[200:, :100].reshape(-1)[: len(COPIES["jpeg"])] = 0
@@ -297,7 +301,7 @@ UNREADABLE = b"neither of the two byte orders" * 3
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
 def test_exif_that_cannot_be_read_goes_in_every_format(
-    photo: Pixels, spot: Bits, kind: str
+    photo: Pixels, spot: BoolMask, kind: str
 ) -> None:
     block = struct.pack("<2sHIHHHI4xI", b"II", 42, 8, 1, 270, 2, 60, 0) + b"A bowl of figs" * 5
     options = {"lossless": True} if kind == "WEBP" else {}
@@ -326,7 +330,7 @@ def test_a_mask_with_exif_that_cannot_be_read_is_a_mask() -> None:
 
 
 def test_fireworks_layers_and_signatures_in_chunks_are_refused_too(
-    photo: Pixels, spot: Bits
+    photo: Pixels, spot: BoolMask
 ) -> None:
     for name in (b"mkBS", b"prVW", b"caBX"):
         source = around(photo, chunk(name, b"packed in a way of its own"))

@@ -16,10 +16,9 @@ import tifffile
 from PIL import Image
 
 from manifests.errors import RowError
+from stages.arrays import BoolMask, Samples
 from stages.codecs.decode import decode_photo
 from stages.codecs.picture import Decoded
-from stages.pixels.masks import Bits
-from stages.pixels.samples import Samples
 from stages.recipe import Recipe
 from tests.support import encoded
 from tests.support.corpus import SRGB, deep
@@ -83,7 +82,7 @@ TIFFS: dict[str, tuple[Callable[[Samples], Samples], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("kind", TIFFS)
-def test_tiffs_keep_every_sample_and_every_tag(photo: Pixels, spot: Bits, kind: str) -> None:
+def test_tiffs_keep_every_sample_and_every_tag(photo: Pixels, spot: BoolMask, kind: str) -> None:
     make, options = TIFFS[kind]
     source = tiff(
         make(photo), description="A bowl", iccprofile=SRGB, resolution=(300, 300), **options
@@ -114,7 +113,7 @@ def tags_of(data: bytes) -> dict[int, object]:
 
 
 def test_bytes_of_a_tiff_that_the_mask_does_not_touch_stay_where_they_are(
-    photo: Pixels, spot: Bits
+    photo: Pixels, spot: BoolMask
 ) -> None:
     source = tiff(photo, photometric="rgb", rowsperstrip=10)
     _, made = edited(source, spot)
@@ -127,7 +126,7 @@ def test_bytes_of_a_tiff_that_the_mask_does_not_touch_stay_where_they_are(
     assert changed.max() < first + 129 * row + 170 * 3
 
 
-def test_nothing_of_an_old_strip_is_left(spot: Bits) -> None:
+def test_nothing_of_an_old_strip_is_left(spot: BoolMask) -> None:
     flat = np.full((*spot.shape, 3), 200, np.uint8)  # compresses to less than what replaces it
     source = tiff(flat, photometric="rgb", compression="zlib", rowsperstrip=16)
     decoded = decode_photo(source, 100, "x")
@@ -149,7 +148,9 @@ def test_nothing_of_an_old_strip_is_left(spot: Bits) -> None:
     assert moved > 2
 
 
-def test_further_pages_of_a_tiff_stay_and_smaller_copies_do_not(photo: Pixels, spot: Bits) -> None:
+def test_further_pages_of_a_tiff_stay_and_smaller_copies_do_not(
+    photo: Pixels, spot: BoolMask
+) -> None:
     small = cv2.resize(photo, (76, 60), interpolation=cv2.INTER_AREA)
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as writer:
@@ -182,7 +183,7 @@ def test_further_pages_of_a_tiff_stay_and_smaller_copies_do_not(photo: Pixels, s
     ids=["jpeg", "webp"],
 )
 def test_a_tiff_that_cannot_be_written_is_refused_unless_converted(
-    photo: Pixels, spot: Bits, options: dict[str, Any], why: str
+    photo: Pixels, spot: BoolMask, options: dict[str, Any], why: str
 ) -> None:
     source = tiff(photo, **options)
     with pytest.raises(RowError, match=why) as caught:
@@ -205,7 +206,7 @@ def test_samples_that_are_no_photo_are_refused(pixels: npt.NDArray[np.generic]) 
     assert caught.value.code == "image.unsupported"
 
 
-def test_pages_that_share_their_strips_are_refused(photo: Pixels, spot: Bits) -> None:
+def test_pages_that_share_their_strips_are_refused(photo: Pixels, spot: BoolMask) -> None:
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as writer:
         writer.write(photo, photometric="rgb", metadata=None, rowsperstrip=50)
@@ -219,7 +220,7 @@ def test_pages_that_share_their_strips_are_refused(photo: Pixels, spot: Bits) ->
         edited(bytes(data), spot)
 
 
-def test_a_preview_in_a_tiffs_maker_note_or_iptc_is_wiped(photo: Pixels, spot: Bits) -> None:
+def test_a_preview_in_a_tiffs_maker_note_or_iptc_is_wiped(photo: Pixels, spot: BoolMask) -> None:
     small = encoded(Image.fromarray(photo).resize((64, 48)), format="JPEG")
     iptc = b"\x1c\x02\x05\0\5Bowls" + b"\x1c\x02\xca" + struct.pack(">H", len(small)) + small
     extra = [(33723, 7, len(iptc), iptc, True)]
@@ -231,7 +232,7 @@ def test_a_preview_in_a_tiffs_maker_note_or_iptc_is_wiped(photo: Pixels, spot: B
 
 @pytest.mark.parametrize("name", ["lzw", "zstd tiles", "16 bit, deflate, big-endian"])
 def test_a_tag_of_another_type_or_count_is_an_error_of_the_file(
-    name: str, photo: Pixels, spot: Bits
+    name: str, photo: Pixels, spot: BoolMask
 ) -> None:
     """Each tag of the page in turn: as text, a fraction or a float, without or with many values."""
     prepare, options = TIFFS[name]

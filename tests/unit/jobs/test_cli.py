@@ -27,8 +27,8 @@ PHOTO = DEMO / "photos" / "bird-mobile-price-sticker.png"
 MASK = DEMO / "masks" / "bird-mobile-price-sticker.png"
 
 
-def test_help_explains_every_command(command: Command) -> None:
-    overview = command("--help")
+def test_help_explains_every_command(invoke: Command) -> None:
+    overview = invoke("--help")
     assert overview.returncode == 0
     commands = typer.main.get_group(app).commands
     assert len(commands) > 15
@@ -40,27 +40,27 @@ def test_help_explains_every_command(command: Command) -> None:
         for sub_command in getattr(commands[name], "commands", ()):
             shown = CliRunner().invoke(app, [name, sub_command, "--help"])
             assert f"Example: catalog-cleanup {name} {sub_command}" in shown.output
-    text = " ".join(command("run", "--help").stdout.split())
+    text = " ".join(invoke("run", "--help").stdout.split())
     assert "Exit codes: 0 all ok; 3 finished, but some rows failed" in text
 
 
-def test_a_mistyped_call_ends_with_2(command: Command) -> None:
+def test_a_mistyped_call_ends_with_2(invoke: Command) -> None:
     for call in (["run"], ["run", "m.csv", "-o", "out", "--speed", "9"], ["clean"]):
-        assert command(*call).returncode == 2
+        assert invoke(*call).returncode == 2
 
 
 def test_a_dry_run_reports_what_a_run_would_do_and_leaves_nothing(
-    command: Command, tmp_path: Path
+    invoke: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "m.csv").write_text(f"id,image,mask\n1,{PHOTO},{MASK}\n2,{PHOTO},{MASK}\n/,a,b\n")
     call = ("run", "m.csv", "-o", "out", "-r", "telea", "--limit", "2", "--dry-run")
-    done = command(*call)
+    done = invoke(*call)
     assert (done.returncode, done.stderr) == (0, "")
     assert "manifest: 3 rows in 3 shards" in done.stdout
     assert "1  id.unsafe" in done.stdout
     assert "would be cleaned by recipe telea: 2" in done.stdout
     assert not (tmp_path / "out").exists()
-    assert command(*call[:2], "--output", "m.csv", "--dry-run").returncode == 1
+    assert invoke(*call[:2], "--output", "m.csv", "--dry-run").returncode == 1
 
 
 def test_an_interrupt_ends_with_1_and_the_next_run_goes_on(
@@ -98,9 +98,9 @@ def await_files(folder: Path) -> None:
         time.sleep(0.1)
 
 
-def test_an_address_where_nobody_listens_is_told_at_once(command: Command, tmp_path: Path) -> None:
+def test_an_address_where_nobody_listens_is_told_at_once(invoke: Command, tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text(f"id,image,mask\n1,{PHOTO},{MASK}\n")
-    done = command("run", "m.csv", "--output", "out", "--address", "127.0.0.1:9")
+    done = invoke("run", "m.csv", "--output", "out", "--address", "127.0.0.1:9")
     assert done.returncode == 1
     assert "error cluster.unreachable: Ray at 127.0.0.1:9: " in done.stderr
 
@@ -114,32 +114,32 @@ def test_an_address_where_nobody_listens_is_told_at_once(command: Command, tmp_p
     ],
 )
 def test_an_output_that_cannot_be_is_told(
-    command: Command, tmp_path: Path, output: str, message: str
+    invoke: Command, tmp_path: Path, output: str, message: str
 ) -> None:
     (tmp_path / "m.csv").write_text(f"id,image,mask\n1,{PHOTO},{MASK}\n")
-    done = command("run", "m.csv", "--output", output)
+    done = invoke("run", "m.csv", "--output", output)
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_plan_checks_a_manifest_and_run_takes_its_shards(command: Command, tmp_path: Path) -> None:
+def test_plan_checks_a_manifest_and_run_takes_its_shards(invoke: Command, tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("id,image,mask\n1,a,b\n2,a,b\n2,a,b\n/,a,b\n")
-    refused = command("plan", "m.csv", "--output", "out", "--strict")
+    refused = invoke("plan", "m.csv", "--output", "out", "--strict")
     assert refused.returncode == 1
     assert "error manifest.invalid_rows: " in refused.stderr
-    done = command("plan", "m.csv", "--output", "out", "--rows-per-shard", "2")
+    done = invoke("plan", "m.csv", "--output", "out", "--rows-per-shard", "2")
     assert done.returncode == 3
     assert f"note: {tmp_path}/m.csv, lines 3, 4: id.duplicate (id '2')." in done.stdout
     assert "3 rows in 2 shards of at most 2, 2 of them unusable\n" in done.stdout
     assert "1  id.unsafe" in done.stdout
-    assert command("plan", "m.csv", "--output", "out").stdout == done.stdout
+    assert invoke("plan", "m.csv", "--output", "out").stdout == done.stdout
     plan = load_plan(str(tmp_path / "out"))
     assert plan
     assert (plan.rows, plan.shards) == (3, 2)
     (tmp_path / "good.csv").write_text("id,image,mask\n1,a,b\n")
-    assert command("plan", "good.csv", "--output", "good").returncode == 0
-    assert "is a file" in command("plan", "good.csv", "--output", "good.csv").stderr
+    assert invoke("plan", "good.csv", "--output", "good").returncode == 0
+    assert "is a file" in invoke("plan", "good.csv", "--output", "good.csv").stderr
 
 
 def test_the_command_line_loads_no_heavy_library() -> None:
@@ -149,8 +149,8 @@ def test_the_command_line_loads_no_heavy_library() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_try_cleans_one_photo_without_ray(command: Command, tmp_path: Path) -> None:
-    done = command("try", PHOTO, MASK, "out/bird.png", "--recipe", "telea")
+def test_try_cleans_one_photo_without_ray(invoke: Command, tmp_path: Path) -> None:
+    done = invoke("try", PHOTO, MASK, "out/bird.png", "--recipe", "telea")
     assert (done.returncode, done.stderr) == (0, "")
     assert "out/bird.png: 1 place filled" in done.stdout
     before, after = np.asarray(Image.open(PHOTO)), np.asarray(Image.open(tmp_path / "out/bird.png"))
@@ -158,10 +158,10 @@ def test_try_cleans_one_photo_without_ray(command: Command, tmp_path: Path) -> N
     assert 0 < (before != after).any(axis=2).mean() < 0.05
 
 
-def test_try_takes_boxes_and_several_masks(command: Command, tmp_path: Path) -> None:
+def test_try_takes_boxes_and_several_masks(invoke: Command, tmp_path: Path) -> None:
     options = ("--recipe", "telea", "--set", "mask.dilate_px=0", "--set", "mask.feather_px=0")
     boxes = ("--box", "40,30,20,10", "--box", "200,300,9.5,7")
-    done = command("try", PHOTO, "boxes.png", *boxes, *options)
+    done = invoke("try", PHOTO, "boxes.png", *boxes, *options)
     assert (done.returncode, done.stderr) == (0, "")
     assert "boxes.png: 2 places filled" in done.stdout
     with Image.open(PHOTO) as picture:
@@ -170,7 +170,7 @@ def test_try_takes_boxes_and_several_masks(command: Command, tmp_path: Path) -> 
     masks[1].paste(255, (200, 300, 210, 307))
     for number, mask in enumerate(masks):
         mask.save(tmp_path / f"{number}.png")
-    assert command("try", PHOTO, "0.png", "1.png", "masks.png", *options).returncode == 0
+    assert invoke("try", PHOTO, "0.png", "1.png", "masks.png", *options).returncode == 0
     assert (tmp_path / "boxes.png").read_bytes() == (tmp_path / "masks.png").read_bytes()
 
 
@@ -182,9 +182,9 @@ def test_try_takes_boxes_and_several_masks(command: Command, tmp_path: Path) -> 
     ],
 )
 def test_try_without_marks_ends_with_2(
-    command: Command, arguments: tuple[object, ...], message: str
+    invoke: Command, arguments: tuple[object, ...], message: str
 ) -> None:
-    done = command("try", *arguments)
+    done = invoke("try", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
 
@@ -204,9 +204,9 @@ def test_try_without_marks_ends_with_2(
     ],
 )
 def test_try_tells_what_is_wrong_in_one_line(
-    command: Command, arguments: tuple[object, ...], message: str
+    invoke: Command, arguments: tuple[object, ...], message: str
 ) -> None:
-    done = command("try", *arguments)
+    done = invoke("try", *arguments)
     assert done.returncode == 1
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -230,41 +230,41 @@ def test_a_run_prints_plain_lines_when_piped_and_ends_with_3(
     assert "All 4 photos are already done." in again.stdout
 
 
-def test_a_run_that_cannot_start_ends_with_1(command: Command, tmp_path: Path) -> None:
+def test_a_run_that_cannot_start_ends_with_1(invoke: Command, tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("id,image\n1,a.jpg\n")
-    done = command("run", "m.csv", "--output", "out")
+    done = invoke("run", "m.csv", "--output", "out")
     assert (done.returncode, done.stdout) == (1, "")
     assert "error manifest.missing_column" in done.stderr
     assert not (tmp_path / "out").exists()
-    wrong = command("run", "m.csv", "--output", "out", "--retry", "faild")
+    wrong = invoke("run", "m.csv", "--output", "out", "--retry", "faild")
     assert wrong.returncode == 2
     assert "unknown status faild" in wrong.stderr
-    assert command("run", "m.csv", "--outptu", "out").returncode == 2
-    assert command("run").returncode == 2
+    assert invoke("run", "m.csv", "--outptu", "out").returncode == 2
+    assert invoke("run").returncode == 2
 
 
-def test_recipes_are_listed_and_shown_as_toml(command: Command, tmp_path: Path) -> None:
-    listed = command("recipes").stdout
+def test_recipes_are_listed_and_shown_as_toml(invoke: Command, tmp_path: Path) -> None:
+    listed = invoke("recipes").stdout
     assert all(name in listed for name in preset_names())
     assert "patchmatch (default)" in listed
-    shown = command("recipes", "telea", "--set", "mask.dilate_px=7").stdout
+    shown = invoke("recipes", "telea", "--set", "mask.dilate_px=7").stdout
     (tmp_path / "mine.toml").write_text(shown)
-    assert "dilate_px = 7" in command("recipes", "mine.toml").stdout
+    assert "dilate_px = 7" in invoke("recipes", "mine.toml").stdout
 
 
-def test_errors_lists_every_code(command: Command) -> None:
-    listed = command("errors").stdout.splitlines()
+def test_errors_lists_every_code(invoke: Command) -> None:
+    listed = invoke("errors").stdout.splitlines()
     assert [line for line in listed if not line.startswith(" ")] == [*error_codes()]
 
 
-def test_doctor_looks_at_the_machine_and_at_s3(command: Command, s3: str) -> None:
-    healthy = command("doctor", "--s3", f"{s3}/doctor")
+def test_doctor_looks_at_the_machine_and_at_s3(invoke: Command, s3: str) -> None:
+    healthy = invoke("doctor", "--s3", f"{s3}/doctor")
     assert healthy.returncode == 0, healthy.stdout
     for what in ("Python", "Machine", "Libraries", "PatchMatch", "GPU", "Weights", "Ray", "S3"):
         assert f" {what}: " in healthy.stdout
     assert " JPEG: blocks outside the mask are kept" in healthy.stdout
     assert "an object was written, read and deleted" in healthy.stdout
-    sick = command("doctor", "--s3", "s3://no-such-bucket", LAMA_MODEL="/nowhere/lama.pt")
+    sick = invoke("doctor", "--s3", "s3://no-such-bucket", LAMA_MODEL="/nowhere/lama.pt")
     assert sick.returncode == 1
     assert "writing fails" in sick.stdout
     assert "LAMA_MODEL=/nowhere/lama.pt is not a file" in sick.stdout

@@ -184,8 +184,8 @@ def test_options_that_the_pilot_did_not_have_scale_its_seconds() -> None:
     assert 5.0 < of_refine[0].seconds < 6.0, "half of the steps, and what does not depend on them"
 
 
-def test_a_folder_without_a_run_is_no_pilot(command: Command) -> None:
-    told = command("estimate", "m.csv", "--from", "nothing")
+def test_a_folder_without_a_run_is_no_pilot(invoke: Command) -> None:
+    told = invoke("estimate", "m.csv", "--from", "nothing")
     assert told.returncode == 1
     assert "output.not_found: There is no run at" in told.stderr
 
@@ -193,19 +193,19 @@ def test_a_folder_without_a_run_is_no_pilot(command: Command) -> None:
 # The command
 
 
-def test_a_deadline_is_answered_in_plain_words(command: Command, tmp_path: Path) -> None:
+def test_a_deadline_is_answered_in_plain_words(invoke: Command, tmp_path: Path) -> None:
     table = pa.table({n: [str(i) for i in range(200_000)] for n in ("id", "image", "mask")})
     pq.write_table(table, tmp_path / "m.parquet")
     arguments = ("estimate", "m.parquet", "--recipe", "clean")
-    told = command(*arguments, "--deadline", "1d")
+    told = invoke(*arguments, "--deadline", "1d")
     assert (told.returncode, told.stderr) == (0, "")
     assert "The deadline of 24.0 h needs " in told.stdout
     assert "The bottleneck is refine, in the pool large_gpu." in told.stdout
     assert "seconds from defaults only" in told.stdout
-    late = command(*arguments, "--deadline", "4h")
+    late = invoke(*arguments, "--deadline", "4h")
     assert late.returncode == 3
     assert "more than available: the available nodes need" in late.stdout
-    never = command(*arguments, "--deadline", "90s")
+    never = invoke(*arguments, "--deadline", "90s")
     assert never.returncode == 3
     assert "No number of nodes meets 90 s" in never.stdout
 

@@ -19,7 +19,7 @@ from jobs.evaluation.evaluate import (
 )
 from jobs.evaluation.synthetic import make_benchmark
 from manifests.errors import RowError
-from stages.pixels.masks import Bytes
+from stages.arrays import UInt8Array
 from stages.recipe import Recipe
 from tests.conftest import Command
 from tests.support import DEMO, encoded, upright_rgb, write
@@ -72,7 +72,7 @@ def test_figures_of_a_row_and_their_mean(benchmark: Path) -> None:
     assert mean.psnr == pytest.approx(np.mean([e.figures.psnr for e in found if e.figures]))
 
 
-def test_nothing_differs_from_itself_and_a_seam_is_an_edge(coffee: Bytes) -> None:
+def test_nothing_differs_from_itself_and_a_seam_is_an_edge(coffee: UInt8Array) -> None:
     region = np.zeros(coffee.shape[:2], np.bool_)
     region[300:340, 40:90] = True
     same = measure(coffee, coffee, coffee, region)
@@ -120,10 +120,10 @@ def test_a_manifest_without_references_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_command_makes_the_same_benchmark(
-    command: Command, benchmark: Path, tmp_path: Path
+    invoke: Command, benchmark: Path, tmp_path: Path
 ) -> None:
     sources = sorted((benchmark.parent.parent / "sources").iterdir())
-    made = command("evaluate", "make", *sources, "-o", "made")
+    made = invoke("evaluate", "make", *sources, "-o", "made")
     assert (made.returncode, made.stdout) == (0, f"{Path('made/manifest.csv')}\n")
     assert (tmp_path / "made" / "manifest.csv").read_text() == benchmark.read_text()
 
@@ -136,9 +136,9 @@ def test_a_row_that_marks_nothing_has_no_figures(benchmark: Path, tmp_path: Path
 
 
 def test_the_command_prints_a_table_and_writes_a_page_that_loads_nothing(
-    command: Command, benchmark: Path, tmp_path: Path
+    invoke: Command, benchmark: Path, tmp_path: Path
 ) -> None:
-    shown = command(
+    shown = invoke(
         "evaluate", benchmark, "--recipe", "telea", "--jobs", 1, "--html", tmp_path / "page.html"
     )
     assert shown.returncode == 0, shown.stderr
@@ -147,4 +147,4 @@ def test_the_command_prints_a_table_and_writes_a_page_that_loads_nothing(
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/webp;base64,") == 3 * 6
     assert "http" not in page
-    assert command("evaluate", benchmark, benchmark).returncode == 2
+    assert invoke("evaluate", benchmark, benchmark).returncode == 2

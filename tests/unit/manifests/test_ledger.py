@@ -204,9 +204,9 @@ def test_what_was_kept_is_counted_by_kind_and_reason(ledger: Ledger, plan: Plan)
     }
     assert tally.fidelity_lines() == [
         "kept outside the masks: all JPEG coefficients 2, every sample 2",
-        "coded again, which changes every pixel a little: 4 (lossy WebP 2; "
+        "re-encoded, which changes every pixel slightly: 4 (lossy WebP 2; "
         "P widened to RGB; converted from png to jpeg 1; no reason recorded 1)",
-        "unchanged, since their masks are empty: 1",
+        "unchanged, because their masks are empty: 1",
     ]
 
 

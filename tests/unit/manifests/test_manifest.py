@@ -82,7 +82,7 @@ def test_folders_and_patterns_take_files_by_name(tmp_path: Path) -> None:
         ("m.csv", 'id,image,mask\n1,"a\nb",c\n,x,y\n', "manifest.missing_id", "no id in line 4"),
         ("m.csv", 'id,image,mask\n1,a,b\n2,a,"b\n3,a,b\n', "manifest.unreadable", "mark in line 3"),
         ("m.jsonl", '{"id": "1", "id": "2"}\n', "manifest.unreadable", "two fields of one name"),
-        ("m.jsonl", '{"id": "1", "x": NaN}\n', "manifest.unreadable", "line 1: NaN is no number"),
+        ("m.jsonl", '{"id": "1", "x": NaN}\n', "manifest.unreadable", "NaN is not a number"),
         ("m.jsonl", '{"id": "1"\n', "manifest.unreadable", "line 1: Expecting"),
         ("m.jsonl", "[1]\n", "manifest.unreadable", "line 1 is not an object"),
         ("m.jsonl", '{"image": "a", "mask": "b"}\n', "manifest.missing_column", "no column id"),
@@ -188,7 +188,7 @@ def test_ids_that_would_lose_digits_are_refused(tmp_path: Path) -> None:
 def test_files_whose_columns_do_not_fit_are_told(tmp_path: Path) -> None:
     write(tmp_path / "m" / "1.jsonl", '{"id": "1", "image": "a", "mask": "b", "price": [1]}\n')
     write(tmp_path / "m" / "2.jsonl", '{"id": "2", "image": "a", "mask": "b", "price": "x"}\n')
-    with pytest.raises(ManifestError, match=r"price .* do not fit .*1\.jsonl, string in 2"):
+    with pytest.raises(ManifestError, match=r"price has incompatible types.*1\.jsonl, string in 2"):
         make_plan(str(tmp_path / "m"), str(tmp_path / "out"))
 
 
@@ -314,7 +314,7 @@ def test_shards_are_chosen_by_numbers_and_ranges(
     "text", ["", "11", "0-11", "3-1", "-1", "1,,2", "x", "0-999999999", "\u0661"]
 )
 def test_shards_that_are_not_there_are_told(tmp_path: Path, text: str) -> None:
-    with pytest.raises(OutputError, match=r"is no shard of .*, which has 11") as caught:
+    with pytest.raises(OutputError, match=r"is not a shard of .*, which has 11") as caught:
         parse_shards(text, eleven_shards(tmp_path))
     assert caught.value.code == "output.no_such_shard"
 

@@ -98,8 +98,8 @@ CASES: dict[str, tuple[str, Callable[[Path], object] | bytes, str, str]] = {
     "wide Parquet": ("parquet", _wide_parquet, "unreadable", "it has 5003 columns, at most 1000"),
     "a damaged page": ("parquet", _broken_page, "unreadable", "m.parquet: "),
     "texts that are none": ("parquet", _no_text, "unreadable", "UTF8"),
-    "NUL": ("csv", _HEAD + b"1,a,b\n2,a\0,b\n", "unreadable", "line 3 holds a NUL byte"),
-    "NUL in JSON": ("jsonl", b'{"id":\n\0\n', "unreadable", "line 2 holds a NUL byte"),
+    "NUL": ("csv", _HEAD + b"1,a,b\n2,a\0,b\n", "unreadable", "line 3 contains a NUL byte"),
+    "NUL in JSON": ("jsonl", b'{"id":\n\0\n', "unreadable", "line 2 contains a NUL byte"),
     "UTF-16": ("csv", "id,image,mask\n1,a,b\n".encode("utf-16-le"), "unreadable", "a NUL byte"),
     "lists without end": (
         "jsonl",

@@ -46,7 +46,7 @@ def test_a_second_run_on_the_same_photos_is_refused(tmp_path: Path) -> None:
     first = claim(str(tmp_path), FACTS)
     second = claim(str(tmp_path), FACTS)
     raise_if_running(first, silent)
-    with pytest.raises(OutputError, match=f"Run {first.run_id} is at work") as caught:
+    with pytest.raises(OutputError, match=f"Run {first.run_id} is active") as caught:
         raise_if_running(second, silent)
     assert caught.value.code == "output.in_use"
     first.write(status="finished")
@@ -89,7 +89,7 @@ def test_a_run_of_another_machine_is_waited_for(
     other = elsewhere(claim(str(tmp_path), FACTS))
     told: list[str] = []
     raise_if_running(claim(str(tmp_path), FACTS), told.append)
-    assert told[0].startswith(f"Run {other.run_id} may be at work here; waiting ")
+    assert told[0].startswith(f"Run {other.run_id} may be active here; waiting ")
     other.beat()
     later = threading.Timer(0.5, other.beat, kwargs={"ok": 5})
     later.start()
@@ -101,9 +101,9 @@ def test_a_run_of_another_machine_is_waited_for(
 
 def test_anybody_may_ask_a_run_to_stop(tmp_path: Path) -> None:
     record = claim(str(tmp_path), FACTS)
-    assert not record.is_asked_to_stop
-    records(str(tmp_path))[0].ask_to_stop()
-    assert record.is_asked_to_stop
+    assert not record.stop_requested
+    records(str(tmp_path))[0].request_stop()
+    assert record.stop_requested
 
 
 def test_what_is_no_run_is_passed_over(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Refusing]:
         (400, "KMS.KMSInvalidStateException", "access_denied", "KMSInvalidState"),
         (404, "NoSuchKey", "not_found", ""),
         (404, "NoSuchVersion", "not_found", ""),
-        (412, "PreconditionFailed", "unreachable", "it was changed while it was read"),
+        (412, "PreconditionFailed", "unreachable", "it changed while it was being read"),
         (405, "MethodNotAllowed", "unreachable", "MethodNotAllowed"),
         (400, "InvalidRequest", "unreachable", "InvalidRequest"),
     ],

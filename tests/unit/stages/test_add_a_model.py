@@ -14,9 +14,9 @@ from cluster.pools import Pools
 from jobs.pipeline.placement import with_batch_sizes
 from manifests.errors import WeightsError
 from stages import recipe as recipes
+from stages.arrays import UInt8Array
 from stages.photo import Photo
 from stages.pipeline import Pipeline, steps
-from stages.pixels.masks import Bytes
 from stages.recipe.options import LamaOptions, TeleaOptions
 from stages.weights.find import weights_of
 from tests.support import encoded, photo_of, toy_removal
@@ -51,7 +51,7 @@ def cleaned(recipe: Recipe, *photos: Photo) -> None:
     Pipeline.of(recipe).after("fetch").run(*photos)
 
 
-def pixels_of(photo: Photo) -> Bytes:
+def pixels_of(photo: Photo) -> UInt8Array:
     assert photo.decoded is not None, photo.lineage.error
     return np.asarray(photo.decoded.pixels, np.uint8)
 

@@ -15,9 +15,9 @@ import pytest
 
 from jobs.pipeline.transport import from_table, to_table
 from manifests.errors import RecipeError
+from stages.arrays import UInt8Array
 from stages.photo import CropPatch, Photo
 from stages.pipeline import Pipeline
-from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
 from stages.recipe.options import FluxFillOptions
 from tests.support import encoded, photo_of
@@ -54,7 +54,7 @@ def recipe_of(folder: Path, *options: str) -> Recipe:
     )
 
 
-def marked(coffee: Bytes, *boxes: tuple[int, int, int, int]) -> Photo:
+def marked(coffee: UInt8Array, *boxes: tuple[int, int, int, int]) -> Photo:
     mask = np.zeros(coffee.shape[:2], np.uint8)
     for x, y, width, height in boxes:
         mask[y : y + height, x : x + width] = 255
@@ -67,14 +67,14 @@ def refined(recipe: Recipe, *photos: Photo) -> None:
     assert [photo.lineage.error for photo in photos] == [None] * len(photos)
 
 
-def removed(recipe: Recipe, coffee: Bytes, *boxes: tuple[int, int, int, int]) -> Bytes:
+def removed(recipe: Recipe, coffee: UInt8Array, *boxes: tuple[int, int, int, int]) -> UInt8Array:
     """The picture that the removal alone makes."""
     photo = marked(coffee, *boxes)
     refined(recipe.model_copy(update={"refine": None, "judge": None, "upscale": None}), photo)
     return pixels_of(photo)
 
 
-def pixels_of(photo: Photo) -> Bytes:
+def pixels_of(photo: Photo) -> UInt8Array:
     assert photo.decoded is not None
     return np.asarray(photo.decoded.pixels, np.uint8)
 
@@ -85,7 +85,7 @@ def patch_of(photo: Photo) -> Any:
     return patch
 
 
-def test_texture_passes_at_once(paint: Any, coffee: Bytes, tmp_path: Path) -> None:
+def test_texture_passes_at_once(paint: Any, coffee: UInt8Array, tmp_path: Path) -> None:
     painter, photo = paint("texture"), marked(coffee, BOXES[0])
     refined(recipe_of(tmp_path), photo)
     row = photo.lineage
@@ -98,7 +98,7 @@ def test_texture_passes_at_once(paint: Any, coffee: Bytes, tmp_path: Path) -> No
     assert tried.denoise == 0.8
 
 
-def test_the_next_seed_is_tried_and_taken(paint: Any, coffee: Bytes, tmp_path: Path) -> None:
+def test_the_next_seed_is_tried_and_taken(paint: Any, coffee: UInt8Array, tmp_path: Path) -> None:
     painter, photo = paint("object", "texture"), marked(coffee, BOXES[0])
     refined(recipe_of(tmp_path), photo)
     row = photo.lineage
@@ -111,7 +111,7 @@ def test_the_next_seed_is_tried_and_taken(paint: Any, coffee: Bytes, tmp_path: P
 
 
 def test_after_all_attempts_the_removals_fill_is_pasted_and_flagged(
-    paint: Any, coffee: Bytes, tmp_path: Path
+    paint: Any, coffee: UInt8Array, tmp_path: Path
 ) -> None:
     painter, photo = paint("object"), marked(coffee, BOXES[0])
     recipe = recipe_of(tmp_path, "judge.attempts=3")
@@ -129,7 +129,7 @@ def test_after_all_attempts_the_removals_fill_is_pasted_and_flagged(
     assert difference[y : y + height, x : x + width].mean() < 1
 
 
-def test_a_lower_denoise_may_be_the_way_out(paint: Any, coffee: Bytes, tmp_path: Path) -> None:
+def test_a_lower_denoise_may_be_the_way_out(paint: Any, coffee: UInt8Array, tmp_path: Path) -> None:
     painter, photo = paint("object"), marked(coffee, BOXES[0])
     options = ("judge.fallback=denoise", "judge.fallback_denoise=0.4")
     refined(recipe_of(tmp_path, *options), photo)
@@ -141,7 +141,9 @@ def test_a_lower_denoise_may_be_the_way_out(paint: Any, coffee: Bytes, tmp_path:
     assert (row.flag, patch.refined, patch.reason) == ("fell_back", True, "lower_denoise")
 
 
-def test_the_best_try_can_be_kept_and_is_flagged(paint: Any, coffee: Bytes, tmp_path: Path) -> None:
+def test_the_best_try_can_be_kept_and_is_flagged(
+    paint: Any, coffee: UInt8Array, tmp_path: Path
+) -> None:
     paint("object")
     photo = marked(coffee, BOXES[0])
     refined(recipe_of(tmp_path, "judge.fallback=keep"), photo)
@@ -154,7 +156,7 @@ def test_the_best_try_can_be_kept_and_is_flagged(paint: Any, coffee: Bytes, tmp_
 
 
 def test_without_a_removal_there_is_a_flag_and_no_departure(
-    paint: Any, coffee: Bytes, tmp_path: Path
+    paint: Any, coffee: UInt8Array, tmp_path: Path
 ) -> None:
     paint("object")
     photo = marked(coffee, BOXES[0])
@@ -169,7 +171,7 @@ def test_without_a_removal_there_is_a_flag_and_no_departure(
 
 @pytest.mark.parametrize("tolerant", [True, False])
 def test_an_output_that_is_no_picture(
-    tolerant: bool, paint: Any, coffee: Bytes, tmp_path: Path
+    tolerant: bool, paint: Any, coffee: UInt8Array, tmp_path: Path
 ) -> None:
     paint("nothing")
     photo = marked(coffee, BOXES[0])
@@ -186,7 +188,7 @@ def test_an_output_that_is_no_picture(
 
 
 def test_only_what_failed_is_tried_again_together_and_mates_change_nothing(
-    paint: Any, coffee: Bytes, tmp_path: Path
+    paint: Any, coffee: UInt8Array, tmp_path: Path
 ) -> None:
     recipe = recipe_of(tmp_path, "crop.merge_px=0", "crop.min_context_px=16")
     alone, together = [marked(coffee, *BOXES), marked(coffee, BOXES[1])], []
@@ -205,7 +207,7 @@ def test_only_what_failed_is_tried_again_together_and_mates_change_nothing(
 
 
 def test_smooth_patches_are_left_out_and_cost_the_refiner_nothing(
-    paint: Any, coffee: Bytes, tmp_path: Path
+    paint: Any, coffee: UInt8Array, tmp_path: Path
 ) -> None:
     painter = paint("texture")
     studio = np.full((300, 400, 3), 240, np.uint8)
@@ -225,7 +227,7 @@ def test_smooth_patches_are_left_out_and_cost_the_refiner_nothing(
     assert np.array_equal(pixels_of(smooth), removed(recipe, studio, *boxes))
 
 
-def test_never_is_the_removal_alone(coffee: Bytes, tmp_path: Path) -> None:
+def test_never_is_the_removal_alone(coffee: UInt8Array, tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, "refine.when=never")
     assert "refine" not in [step.name for step in Pipeline.of(recipe).steps]
     photo = marked(coffee, BOXES[0])
@@ -234,7 +236,7 @@ def test_never_is_the_removal_alone(coffee: Bytes, tmp_path: Path) -> None:
 
 
 def test_what_was_decided_and_found_survives_the_way_between_actors(
-    paint: Any, coffee: Bytes, tmp_path: Path
+    paint: Any, coffee: UInt8Array, tmp_path: Path
 ) -> None:
     paint("object")
     photo = marked(coffee, BOXES[0])
@@ -265,7 +267,7 @@ def test_a_judge_needs_something_to_judge() -> None:
 
 
 def test_a_row_without_judge_has_one_try_without_scores(
-    paint: Any, coffee: Bytes, tmp_path: Path
+    paint: Any, coffee: UInt8Array, tmp_path: Path
 ) -> None:
     paint("object")
     photo = marked(coffee, BOXES[0])

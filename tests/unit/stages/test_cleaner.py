@@ -15,11 +15,11 @@ from PIL import Image, ImageOps
 
 from manifests.errors import CatalogCleanupError, RecipeError, RowError
 from manifests.schema import LineageRow
+from stages.arrays import UInt8Array
 from stages.cleaner import Cleaner, clean
 from stages.inputs import Picture
 from stages.photo import Photo
 from stages.pipeline import Pipeline
-from stages.pixels.masks import Bytes
 from stages.recipe import Recipe
 from tests.support import DEMO, encoded, upright_rgb, write
 
@@ -29,14 +29,14 @@ X, Y, WIDTH, HEIGHT = BOX
 
 
 @pytest.fixture(scope="module")
-def drawn() -> Bytes:
+def drawn() -> UInt8Array:
     """The box as a mask of the coffee's size."""
     mask = np.zeros((400, 600), np.uint8)
     mask[Y : Y + HEIGHT, X : X + WIDTH] = 255
     return mask
 
 
-def test_a_photo_of_any_kind_gives_the_same_picture(coffee: Bytes, tmp_path: Path) -> None:
+def test_a_photo_of_any_kind_gives_the_same_picture(coffee: UInt8Array, tmp_path: Path) -> None:
     path = write(tmp_path / "photo.png", encoded(coffee))
     data = Path(path).read_bytes()
     of_file = clean(path, recipe="telea", boxes=BOX)
@@ -49,7 +49,9 @@ def test_a_photo_of_any_kind_gives_the_same_picture(coffee: Bytes, tmp_path: Pat
     assert not changed[: Y - 10].any()
 
 
-def test_marks_of_any_kind_give_the_same_file(coffee: Bytes, drawn: Bytes, tmp_path: Path) -> None:
+def test_marks_of_any_kind_give_the_same_file(
+    coffee: UInt8Array, drawn: UInt8Array, tmp_path: Path
+) -> None:
     path = write(tmp_path / "mask.png", encoded(drawn))
     half = drawn.copy()
     half[:, X + 30 :] = 0
@@ -130,7 +132,7 @@ def test_arrays_come_back_in_their_own_shape_and_depth(
     assert (made.image.mode, made.image.size) == (mode, (60, 40))
 
 
-def test_a_profile_of_a_pillow_picture_is_kept(coffee: Bytes) -> None:
+def test_a_profile_of_a_pillow_picture_is_kept(coffee: UInt8Array) -> None:
     from PIL import ImageCms
 
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -140,7 +142,7 @@ def test_a_profile_of_a_pillow_picture_is_kept(coffee: Bytes) -> None:
     assert Image.open(io.BytesIO(made.data)).info["icc_profile"] == profile
 
 
-def test_the_photos_own_alpha_may_be_the_mask(coffee: Bytes) -> None:
+def test_the_photos_own_alpha_may_be_the_mask(coffee: UInt8Array) -> None:
     erased = np.dstack([coffee, np.full(coffee.shape[:2], 255, np.uint8)])
     erased[Y : Y + HEIGHT, X : X + WIDTH] = 0
     options = {"mask.channel": "alpha", "mask.polarity": "dark"}
@@ -148,7 +150,7 @@ def test_the_photos_own_alpha_may_be_the_mask(coffee: Bytes) -> None:
     assert (made.array[..., 3] == 255).all(), "what was filled is opaque"
 
 
-def test_options_are_those_of_a_recipe(coffee: Bytes) -> None:
+def test_options_are_those_of_a_recipe(coffee: UInt8Array) -> None:
     recipe = Recipe.load("telea", ["mask.dilate_px=9"])
     options = {"mask.dilate_px": 9}
     made = [
@@ -193,7 +195,7 @@ def test_errors_are_raised_with_their_code_and_remedy_once(
     assert str(caught.value).count(caught.value.remedy) == 1
 
 
-def test_an_error_names_its_step(coffee: Bytes) -> None:
+def test_an_error_names_its_step(coffee: UInt8Array) -> None:
     with pytest.raises(RowError) as caught:
         clean(coffee, np.ones((400, 600), np.bool_))
     assert (caught.value.code, caught.value.__notes__) == (
@@ -221,7 +223,7 @@ def test_nothing_marked_passes_the_file_on() -> None:
 
 
 @pytest.mark.parametrize("recipe", ["telea", "patchmatch"])
-def test_threads_change_nothing(recipe: str, coffee: Bytes) -> None:
+def test_threads_change_nothing(recipe: str, coffee: UInt8Array) -> None:
     """Whether they share a cleaner or not."""
     cleaner = Cleaner(Recipe.load(recipe))
     boxes = [[x, 130, 60, 40] for x in (50, 150, 250, 350)]

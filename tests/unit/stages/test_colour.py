@@ -11,11 +11,12 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
+from stages.arrays import Samples
 from stages.codecs.decode import decode_photo
 from stages.codecs.png.chunks import chunks, with_chunks
 from stages.pipeline import Pipeline
 from stages.pixels import colour
-from stages.pixels.samples import Samples, Space
+from stages.pixels.samples import Space
 from stages.recipe import Recipe
 from tests.support import DEMO, encoded, photo_of, upright_rgb
 

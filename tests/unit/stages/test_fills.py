@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from stages.arrays import UInt8Array
 from stages.models.classical import Classical, load_fill
-from stages.pixels.masks import Bytes
 from stages.pixels.resize import scale_mask, scale_pixels, working_size
 from stages.recipe import Recipe
 from stages.recipe.options import (
@@ -21,7 +21,7 @@ METHODS: list[Classical] = [TeleaOptions(), NavierStokesOptions(), PatchMatchOpt
 
 
 @pytest.fixture
-def table_top(coffee: Bytes) -> tuple[Bytes, Bytes]:
+def table_top(coffee: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
     """The wooden table of the photo, and a mask on it."""
     pixels = np.ascontiguousarray(coffee[280:400, 0:160])
     mask = np.zeros(pixels.shape[:2], np.uint8)
@@ -31,7 +31,7 @@ def table_top(coffee: Bytes) -> tuple[Bytes, Bytes]:
 
 @pytest.mark.parametrize("options", METHODS, ids=lambda options: options.method)
 def test_known_pixels_stay_and_the_object_goes(
-    options: Classical, table_top: tuple[Bytes, Bytes]
+    options: Classical, table_top: tuple[UInt8Array, UInt8Array]
 ) -> None:
     pixels, mask = table_top
     marked = pixels.copy()
@@ -47,7 +47,9 @@ def test_known_pixels_stay_and_the_object_goes(
     assert (filled[mask > 0][:, 0] > filled[mask > 0][:, 2]).all(), "no cyan is left"
 
 
-def test_patchmatch_follows_its_seed_and_nothing_else(table_top: tuple[Bytes, Bytes]) -> None:
+def test_patchmatch_follows_its_seed_and_nothing_else(
+    table_top: tuple[UInt8Array, UInt8Array],
+) -> None:
     pixels, mask = table_top
     fill = load_fill(PatchMatchOptions())
     first, other, again = fill(pixels, mask, 1), fill(pixels, mask, 2), fill(pixels, mask, 1)
@@ -55,10 +57,12 @@ def test_patchmatch_follows_its_seed_and_nothing_else(table_top: tuple[Bytes, By
     assert not np.array_equal(first, other)
 
 
-def test_patchmatch_brings_texture_where_telea_smears(table_top: tuple[Bytes, Bytes]) -> None:
+def test_patchmatch_brings_texture_where_telea_smears(
+    table_top: tuple[UInt8Array, UInt8Array],
+) -> None:
     pixels, mask = table_top
 
-    def detail(image: Bytes) -> float:
+    def detail(image: UInt8Array) -> float:
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         inner = cv2.erode(mask, np.ones((9, 9), np.uint8)) > 0
         return float(np.abs(cv2.Laplacian(grey, cv2.CV_32F))[inner].mean())

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from jobs.evaluation.synthetic import OBJECTS, Place, paste
+from stages.arrays import UInt8Array
 from stages.judging.detail import lost_detail
 from stages.judging.reappearance import judge
 from stages.models.classical import load_fill
-from stages.pixels.masks import Bytes
 from stages.recipe.options import NavierStokesOptions
 from tests.bench.catalog import bundled_photos
 from tests.bench.judge_cases import repair_texture
@@ -21,7 +21,7 @@ from tests.bench.judging import Judged, accuracy, fit, judge_photos, split
 
 
 @pytest.fixture(scope="module")
-def filled(coffee: Bytes) -> tuple[Bytes, Bytes]:
+def filled(coffee: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
     """A crop of the table with a hole, filled, and the mask."""
     crop = np.ascontiguousarray(coffee[280:400, 0:160])
     mask = np.zeros(crop.shape[:2], np.uint8)
@@ -55,7 +55,7 @@ def test_fitting_puts_the_threshold_where_few_good_ones_are_over_it() -> None:
 
 @pytest.mark.parametrize("kind", OBJECTS)
 def test_an_object_is_seen_at_any_working_size_and_sharper_texture_is_fine(
-    kind: str, filled: tuple[Bytes, Bytes], coffee: Bytes
+    kind: str, filled: tuple[UInt8Array, UInt8Array], coffee: UInt8Array
 ) -> None:
     removal, mask = filled
     rng = np.random.default_rng(3)
@@ -75,14 +75,14 @@ def test_an_object_is_seen_at_any_working_size_and_sharper_texture_is_fine(
     assert max(found) - min(found) < 0.2
 
 
-def test_what_did_not_change_scores_lowest(filled: tuple[Bytes, Bytes]) -> None:
+def test_what_did_not_change_scores_lowest(filled: tuple[UInt8Array, UInt8Array]) -> None:
     removal, mask = filled
     same = judge(removal, removal, mask, has_removal=True)
     assert (same.departure, same.strangeness) == (0, 0)
     assert same.reappearance < 0.01
 
 
-def test_what_lies_outside_the_hole_does_not_count(filled: tuple[Bytes, Bytes]) -> None:
+def test_what_lies_outside_the_hole_does_not_count(filled: tuple[UInt8Array, UInt8Array]) -> None:
     removal, mask = filled
     drifted = np.where(mask[..., None] > 0, removal, 255 - removal)
     same = judge(removal, removal, mask, has_removal=True)
@@ -100,7 +100,9 @@ def test_holes_without_surroundings_and_tiny_ones_have_scores(
         assert 0 <= scores.reappearance <= 1
 
 
-def test_detail_is_lost_in_texture_and_not_on_smooth_ground(filled: tuple[Bytes, Bytes]) -> None:
+def test_detail_is_lost_in_texture_and_not_on_smooth_ground(
+    filled: tuple[UInt8Array, UInt8Array],
+) -> None:
     removal, mask = filled
     assert lost_detail(removal, mask) > 1.5
     smooth = np.zeros_like(removal) + np.linspace(180, 220, 160, dtype=np.uint8)[None, :, None]

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from manifests.errors import RowError
 from manifests.schema import LineageRow
+from stages.arrays import BoolMask, UInt8Array
 from stages.models.lama import Lama
 from stages.models.upscaler import Upscaler, to_size
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.pixels.boxes import Box
-from stages.pixels.masks import Bits, Bytes, distance_outside
+from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from stages.recipe.options import FluxFillOptions, LamaOptions, UpscaleOptions
 from tests.support import DEMO, encoded, photo_of, upright_rgb
@@ -36,7 +37,7 @@ class Removal(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[tuple[Bytes, Bits]] = []
+        self.seen: list[tuple[UInt8Array, BoolMask]] = []
 
     def forward(self, image: Tensor, mask: Tensor) -> Tensor:
         for one, hole in zip(image, mask, strict=True):
@@ -49,15 +50,15 @@ class Removal(nn.Module):
 class Refiner(Painter):
     """The refiner's double: paints nothing."""
 
-    seen: list[tuple[Bytes, Bits]] = field(default_factory=list)
+    seen: list[tuple[UInt8Array, BoolMask]] = field(default_factory=list)
 
     def refine(
         self,
-        pixels: Sequence[Bytes],
-        masks: Sequence[Bytes],
+        pixels: Sequence[UInt8Array],
+        masks: Sequence[UInt8Array],
         prompts: Any,  # noqa: ARG002 - as the protocol
         seeds: Any,  # noqa: ARG002
-    ) -> list[Bytes | RowError]:
+    ) -> list[UInt8Array | RowError]:
         self.seen += [(one, mask < 128) for one, mask in zip(pixels, masks, strict=True)]
         return [one.copy() for one in pixels]
 
@@ -108,7 +109,9 @@ def box(packed: dict[str, int]) -> Box:
     return Box(x, y, x + packed["width"], y + packed["height"])
 
 
-def assert_known(shown: Bytes, known: Bits, photo: Bytes, unseen: Bits, where: Box) -> None:
+def assert_known(
+    shown: UInt8Array, known: BoolMask, photo: UInt8Array, unseen: BoolMask, where: Box
+) -> None:
     """What is shown as known are the photo's pixels at ``where``, and nobody's that are unseen."""
     height, width = where.height, where.width
     assert not known[height:].any(), "padding"

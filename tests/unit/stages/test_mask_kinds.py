@@ -16,22 +16,23 @@ from PIL import Image, ImageOps
 from pycocotools import mask as coco
 
 from manifests.errors import RowError
+from stages.arrays import BoolMask, UInt8Array
 from stages.codecs.decode import decode_mask
-from stages.pixels.masks import Bits, Bytes, to_region
+from stages.pixels.masks import to_region
 from stages.recipe.options import MaskOptions
 from tests.hostile.formats import chunk, png
 from tests.support import encoded
 
 SIDE = 96
 ROWS, COLUMNS = np.mgrid[0:SIDE, 0:SIDE]
-DISC: Bits = np.hypot(ROWS - 30, COLUMNS - 34) < 17
-BAR: Bits = (ROWS >= 64) & (ROWS < 78) & (COLUMNS >= 20) & (COLUMNS < 88)
-THIN: Bits = (ROWS == 58) & (COLUMNS > 70) & (COLUMNS < 90)
-DRAWN: Bits = DISC | BAR
-NOTHING: Bits = np.zeros((SIDE, SIDE), np.bool_)
+DISC: BoolMask = np.hypot(ROWS - 30, COLUMNS - 34) < 17
+BAR: BoolMask = (ROWS >= 64) & (ROWS < 78) & (COLUMNS >= 20) & (COLUMNS < 88)
+THIN: BoolMask = (ROWS == 58) & (COLUMNS > 70) & (COLUMNS < 90)
+DRAWN: BoolMask = DISC | BAR
+NOTHING: BoolMask = np.zeros((SIDE, SIDE), np.bool_)
 
 #: What a mask may come to: a region, or the code of its error.
-Outcome = Bits | str
+Outcome = BoolMask | str
 
 
 def outcome(data: bytes, **options: Any) -> Outcome:
@@ -48,7 +49,9 @@ def same(found: Outcome, expected: Outcome) -> bool:
     return np.array_equal(found, expected)
 
 
-def labels(*regions: tuple[Bits, int], ground: int = 0, dtype: Any = np.uint8) -> npt.NDArray[Any]:
+def labels(
+    *regions: tuple[BoolMask, int], ground: int = 0, dtype: Any = np.uint8
+) -> npt.NDArray[Any]:
     """A label map: the value of each region, in the order given, over ``ground``."""
     made = np.full((SIDE, SIDE), ground, dtype)
     for region, value in regions:
@@ -56,14 +59,14 @@ def labels(*regions: tuple[Bits, int], ground: int = 0, dtype: Any = np.uint8) -
     return made
 
 
-def soft(region: Bits, strength: int = 255, blur_px: float = 1.2) -> Bytes:
+def soft(region: BoolMask, strength: int = 255, blur_px: float = 1.2) -> UInt8Array:
     return np.asarray(cv2.GaussianBlur((region * strength).astype(np.uint8), (0, 0), blur_px))
 
 
-AROUND: Bits = cv2.dilate(DISC.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & ~DISC
+AROUND: BoolMask = cv2.dilate(DISC.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & ~DISC
 
 #: Single planes of 8 bits, and what they mark, light on black.
-PLANES: dict[str, tuple[Bytes, Outcome]] = {
+PLANES: dict[str, tuple[UInt8Array, Outcome]] = {
     "a bool times 1": (labels((DRAWN, 1)), DRAWN),
     "a label of 2": (labels((DRAWN, 2)), DRAWN),
     "a label of 5": (labels((DRAWN, 5)), DRAWN),
@@ -91,11 +94,11 @@ PLANES: dict[str, tuple[Bytes, Outcome]] = {
 }
 
 
-def as_luminance(plane: Bytes) -> bytes:
+def as_luminance(plane: UInt8Array) -> bytes:
     return encoded(plane)
 
 
-def as_alpha(plane: Bytes) -> bytes:
+def as_alpha(plane: UInt8Array) -> bytes:
     photo = np.random.default_rng(3).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     return encoded(np.dstack([photo, plane]))
 
@@ -138,13 +141,13 @@ def voc_palette() -> list[int]:
     ]
 
 
-def palette(plane: Bytes, colours: list[int]) -> Image.Image:
+def palette(plane: UInt8Array, colours: list[int]) -> Image.Image:
     picture = Image.fromarray(plane, "P")
     picture.putpalette(colours)
     return picture
 
 
-def coloured(*regions: tuple[Bits, tuple[int, ...]], ground: tuple[int, ...]) -> Bytes:
+def coloured(*regions: tuple[BoolMask, tuple[int, ...]], ground: tuple[int, ...]) -> UInt8Array:
     made = np.full((SIDE, SIDE, len(ground)), ground, np.uint8)
     for region, colour in regions:
         made[region] = colour
@@ -174,7 +177,7 @@ def raw_png(samples: npt.NDArray[Any], depth: int, key: int | None = None) -> by
     return png(SIDE, SIDE, zlib.compress(filtered), *before, depth=depth, kind=kind)
 
 
-def from_coco() -> Bytes:
+def from_coco() -> UInt8Array:
     """What ``annToMask`` gives: 0 and 1."""
     rle = coco.encode(np.asfortranarray(DRAWN.astype(np.uint8)))
     return np.asarray(coco.decode(rle))
@@ -288,7 +291,7 @@ def test_a_negative_of_it_marks_the_same_with_the_other_polarity(name: str) -> N
     assert same(outcome(encoded(negative), polarity="dark"), DRAWN)
 
 
-def jpeg(array: Bytes, quality: int = 95) -> bytes:
+def jpeg(array: UInt8Array, quality: int = 95) -> bytes:
     return encoded(array, format="JPEG", quality=quality)
 
 

@@ -12,21 +12,14 @@ import pytest
 from PIL import Image
 
 from manifests.errors import RowError
+from stages.arrays import BoolMask, UInt8Array
 from stages.codecs.decode import decode_mask
-from stages.pixels.masks import (
-    Bits,
-    Bytes,
-    Levels,
-    fit_to_photo,
-    generation_mask,
-    is_own_alpha,
-    to_region,
-)
+from stages.pixels.masks import Levels, fit_to_photo, generation_mask, is_own_alpha, to_region
 from stages.recipe.options import MaskOptions
 from tests.support import encoded
 
 
-def region_of(mask: Bytes, options: MaskOptions) -> Bits:
+def region_of(mask: UInt8Array, options: MaskOptions) -> BoolMask:
     return generation_mask(to_region(Levels(mask), options, "m.png"), options)
 
 
@@ -44,7 +37,7 @@ def of_two_colours(
     return picture.convert(mode)
 
 
-def read_as(data: bytes, **options: Any) -> Bits:
+def read_as(data: bytes, **options: Any) -> BoolMask:
     """What a mask file marks, without dilation."""
     chosen = MaskOptions(dilate_px=0, **options)
     return to_region(

@@ -8,16 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.arrays import BoolMask
 from stages.pixels.blend import stitch
 from stages.pixels.boxes import Box, context_box
-from stages.pixels.masks import Bits, blend_mask, distance_outside
+from stages.pixels.masks import blend_mask, distance_outside
 from stages.pixels.patches import cut, cut_blend, cut_mask, plan_patches
 from stages.pixels.samples import Space
 from stages.recipe.options import CropOptions
 
 
 @st.composite
-def masks(draw: st.DrawFn) -> Bits:
+def masks(draw: st.DrawFn) -> BoolMask:
     """A photo's mask with up to six rectangular marks anywhere, borders included."""
     height, width = draw(st.integers(1, 300)), draw(st.integers(1, 300))
     mask = np.zeros((height, width), np.bool_)
@@ -40,7 +41,7 @@ def crops(draw: st.DrawFn) -> CropOptions:
 
 @settings(max_examples=300, deadline=None)
 @given(mask=masks(), options=crops(), feather=st.integers(0, 7))
-def test_patches_share_out_the_mask(mask: Bits, options: CropOptions, feather: int) -> None:
+def test_patches_share_out_the_mask(mask: BoolMask, options: CropOptions, feather: int) -> None:
     patches = plan_patches(mask, options, feather_px=feather)
     assert len(patches) <= options.max_patches
     shared_out = np.zeros(mask.shape, np.int32)
@@ -56,7 +57,7 @@ def test_patches_share_out_the_mask(mask: Bits, options: CropOptions, feather: i
 @settings(max_examples=150, deadline=None)
 @given(mask=masks(), options=crops(), feather=st.integers(0, 7), seed=st.integers(0, 2**32 - 1))
 def test_cutting_and_stitching_an_unchanged_patch_is_the_identity(
-    mask: Bits, options: CropOptions, feather: int, seed: int
+    mask: BoolMask, options: CropOptions, feather: int, seed: int
 ) -> None:
     photo = np.random.default_rng(seed).integers(0, 256, (*mask.shape, 3), dtype=np.uint8)
     stitched = photo.copy()
@@ -69,7 +70,7 @@ def test_cutting_and_stitching_an_unchanged_patch_is_the_identity(
 @settings(max_examples=150, deadline=None)
 @given(mask=masks(), options=crops(), feather=st.integers(0, 7))
 def test_the_mask_is_replaced_whole_and_nothing_beyond_the_feather(
-    mask: Bits, options: CropOptions, feather: int
+    mask: BoolMask, options: CropOptions, feather: int
 ) -> None:
     photo = np.zeros((*mask.shape, 3), np.uint8)
     for patch in plan_patches(mask, options, feather_px=feather):
@@ -83,7 +84,7 @@ def test_the_mask_is_replaced_whole_and_nothing_beyond_the_feather(
 @settings(max_examples=100, deadline=None)
 @given(mask=masks(), options=crops(), feather=st.integers(0, 7))
 def test_a_patch_sees_all_masked_pixels_of_its_crop_as_unknown(
-    mask: Bits, options: CropOptions, feather: int
+    mask: BoolMask, options: CropOptions, feather: int
 ) -> None:
     for patch in plan_patches(mask, options, feather_px=feather):
         assert np.array_equal(cut_mask(mask, patch.crop) == 255, mask[patch.crop.slices])
@@ -92,7 +93,7 @@ def test_a_patch_sees_all_masked_pixels_of_its_crop_as_unknown(
 @settings(max_examples=150, deadline=None)
 @given(mask=masks(), options=crops(), feather=st.integers(0, 100))
 def test_a_crop_shows_more_than_its_soft_edge(
-    mask: Bits, options: CropOptions, feather: int
+    mask: BoolMask, options: CropOptions, feather: int
 ) -> None:
     height, width = mask.shape
     for patch in plan_patches(mask, options, feather_px=feather):

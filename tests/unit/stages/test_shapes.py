@@ -13,29 +13,29 @@ from hypothesis import strategies as st
 from pycocotools import mask as coco
 
 from manifests.errors import RowError
-from stages.pixels.masks import Bits
+from stages.arrays import BoolMask
 from stages.pixels.shapes import rasterize_shapes
 from stages.recipe.options import ShapeOptions
 
 WIDTH, HEIGHT = 40, 30
 
 
-def drawn(units: Any = "px", **shapes: Any) -> Bits:
+def drawn(units: Any = "px", **shapes: Any) -> BoolMask:
     return rasterize_shapes(shapes, WIDTH, HEIGHT, ShapeOptions(units=units), "p.jpg")
 
 
-def block(x0: int, y0: int, x1: int, y1: int) -> Bits:
+def block(x0: int, y0: int, x1: int, y1: int) -> BoolMask:
     region = np.zeros((HEIGHT, WIDTH), np.bool_)
     region[y0:y1, x0:x1] = True
     return region
 
 
-def compressed(region: Bits) -> dict[str, Any]:
+def compressed(region: BoolMask) -> dict[str, Any]:
     rle = coco.encode(np.asfortranarray(region.astype(np.uint8)))
     return {"size": rle["size"], "counts": rle["counts"].decode()}
 
 
-def counts_of(region: Bits) -> list[int]:
+def counts_of(region: BoolMask) -> list[int]:
     """Run lengths by definition: column by column, beginning with those of 0."""
     runs, value, count = [], False, 0
     for each in region.ravel(order="F"):
@@ -70,7 +70,7 @@ A, B = block(3, 5, 13, 12), block(20, 1, 24, 30)
         ({}, A & ~A),
     ],
 )
-def test_what_shapes_mark(shapes: dict[str, Any], expected: Bits) -> None:
+def test_what_shapes_mark(shapes: dict[str, Any], expected: BoolMask) -> None:
     assert np.array_equal(drawn(**shapes), expected)
 
 
@@ -191,7 +191,7 @@ def test_run_lengths_of_any_mask_mean_that_mask(data: st.DataObject) -> None:
         ({"boxes": [float("nan"), 1, 2, 3]}, "boxes holds a number beyond"),
         ({"boxes": [float("inf"), 1, 2, 3]}, "boxes holds a number beyond"),
         ({"boxes": [10**400, 1, 2, 3]}, "boxes holds a number beyond"),
-        ({"boxes": [[0, 0, 9, 9]] * 1001}, "boxes has 1001 shapes, more than the 1000"),
+        ({"boxes": [[0, 0, 9, 9]] * 1001}, "boxes has 1001 shapes; the maximum is 1000"),
         ({"polygons": [[1, 2, 3, 4]]}, "polygons[0] has 4 numbers; three points or more have 6"),
         ({"polygons": [1, 2, 3, 4, 5, 6, 7]}, "polygons has 7 numbers"),
         ({"polygons": [[]]}, "polygons[0] has 0 numbers"),

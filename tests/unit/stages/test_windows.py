@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests.schema import LineageRow, PatchRecord
+from stages.arrays import BoolMask
 from stages.photo import CropPatch, Photo, WindowPatch
 from stages.pixels.boxes import Box
-from stages.pixels.masks import Bits
 from stages.pixels.windows import max_side_px, plan_crops, refined_size, window_of, working_size
 from stages.recipe import Recipe
 from stages.recipe.options import LamaOptions
@@ -56,7 +56,7 @@ def test_only_the_removal_scales_its_window() -> None:
 
 
 @st.composite
-def marked_photos(draw: st.DrawFn) -> Bits:
+def marked_photos(draw: st.DrawFn) -> BoolMask:
     """A photo's mask, with up to four marks, at the borders as often as not."""
     height, width = draw(st.integers(1, 2500)), draw(st.integers(1, 2500))
     mask = np.zeros((height, width), np.bool_)
@@ -83,7 +83,7 @@ RECIPES = [
 @settings(max_examples=200, deadline=None)
 @given(mask=marked_photos(), recipe=st.sampled_from(RECIPES))
 def test_nothing_that_a_model_sees_lies_outside_the_photo(
-    mask: Bits, recipe: tuple[str, list[str]]
+    mask: BoolMask, recipe: tuple[str, list[str]]
 ) -> None:
     """All that is painted is seen, and LaMa pads only where the marks leave no choice."""
     made = Recipe.load(*recipe)
