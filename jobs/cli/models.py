@@ -95,7 +95,7 @@ def _copy(weights: Weights, destination: str) -> str:
             place = target / inner if inner else target
             place.storage.upload(path, place.uri)
     except (OSError, ValueError) as error:
-        text = f"Cannot copy {name} to {destination}: {error}."
+        text = f"Cannot copy {weights.name} to {destination}: {error}."
         raise OutputError("output.not_writable", text) from None
     return target.uri
 

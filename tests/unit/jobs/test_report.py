@@ -132,12 +132,12 @@ def test_what_cannot_be_drawn_says_why_and_costs_no_other(
         "no-mask": ["before"],
     }
     problems = {name: pictures["problem"] for name, pictures in drawn.items()}
-    assert "another one than" in problems["changed"]
+    assert "has changed since" in problems["changed"]
     assert problems["fine"] == ""
     assert str(tmp_path / "gone.jpg") in problems["gone"]
     assert "lost.jpg" in problems["lost"]
     assert found["no-mask"]["code"] == "mask.not_found"
-    assert "may do to this process" in problems["crashed"]
+    assert "might end this one" in problems["crashed"]
 
 
 def crash(ledger: Ledger, name: str) -> None:
