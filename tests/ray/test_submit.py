@@ -20,7 +20,7 @@ import pytest
 from ray.job_submission import JobStatus, JobSubmissionClient
 from typer.main import get_command
 
-from cluster.deploy.generate import files
+from cluster.deploy.generate import HERE
 from jobs.cli import app
 from jobs.cli.options import parse_run, to_words
 from jobs.cli.run import run as run_command
@@ -206,7 +206,7 @@ def test_what_would_fail_there_is_told_here(cluster: RayCluster, command: Comman
     assert "cluster.bad_pools" in command(*call, "--pools", "no-such.toml").stderr
     for wrong in (call[:1] + call[2:], (*call, "--outptu", "x"), (*call, "one-more")):
         done = command(*wrong)
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert "Usage: catalog-cleanup submit" in done.stderr
     assert "output.not_found" in command("stop", "out").stderr
 
@@ -229,7 +229,7 @@ def long_run(cluster: RayCluster, photos: None) -> str:
 
 def test_watchers_see_what_the_dashboard_shows(cluster: RayCluster, long_run: str) -> None:
     exported = {name for metric in METRICS for name in metric.exported}
-    shown = set(re.findall(r"\bray_\w+", files()["grafana/dashboard.json"]))
+    shown = set(re.findall(r"\bray_\w+", (HERE / "grafana" / "dashboard.json").read_text()))
     assert {name for name in shown if "catalog_cleanup" in name} <= exported
     assert {name.rpartition("_")[0] for name in exported} == {
         name.rpartition("_")[0] for name in shown if "catalog_cleanup" in name
