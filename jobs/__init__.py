@@ -1,1 +1,1 @@
-"""What people start: the command line, and the one file in which the DAG is built."""
+"""The command line, and the one file in which the DAG is built."""

@@ -40,17 +40,17 @@ class WorkUnit(TypedDict):
 
 
 def build(spec: RunSpec, pools: Mapping[str, PoolSize], work: Sequence[WorkUnit]) -> Dataset:
-    """Build the DAG; nothing runs until its rows are asked for.
+    """Build the DAG; nothing runs until its rows are consumed.
 
     Args:
         spec: the run.
-        pools: actors by pool.
-        work: what to do, a block each.
+        pools: number and resources of the actors, by pool.
+        work: the units of work; each becomes a block.
 
     Returns:
-        Rows as ``jobs/pipeline/recorder.py`` makes them, for the driver.
+        Progress rows for the driver, see ``jobs/pipeline/recorder.py``.
     """
-    import ray  # takes seconds, which `try` and a refused manifest need not spend
+    import ray  # takes seconds; `try` and a rejected manifest need not load it
     from ray.util.annotations import RayDeprecationWarning
 
     data: Dataset = ray.data.from_items(list(work), override_num_blocks=len(work))
@@ -58,13 +58,13 @@ def build(spec: RunSpec, pools: Mapping[str, PoolSize], work: Sequence[WorkUnit]
         size = pools[pool]
         photos = max(step.batch_size for step in steps_of_group) if group else 1
         with warnings.catch_warnings():
-            # Bounded retries have no named argument yet, but the way to give them is deprecated.
+            # Bounded retries can only be passed in a deprecated way so far.
             warnings.simplefilter("ignore", RayDeprecationWarning)
             data = data.map_batches(
                 StageActor,
                 fn_constructor_args=(spec, group),
-                # A block as it comes, or for a model small ones together; actors cut them to size.
-                # With GPUs Ray Data asks for a number.
+                # Blocks as they come; for a model, small ones are combined, and actors split them.
+                # With GPUs, Ray Data requires a number.
                 batch_size=photos if photos > 1 or size.gpus else None,
                 batch_format="pyarrow",
                 compute=size.strategy(),

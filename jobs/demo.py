@@ -1,4 +1,4 @@
-"""The demo: the bundled photos through the same DAG as every other run, and a page to look at."""
+"""The demo: cleans the bundled photos with the same DAG as every run, and writes a review page."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from stages.recipe import Recipe
 
 MANIFEST = Path(str(resources.files("manifests") / "examples" / "demo" / "manifest.csv"))
 
-#: What a run leaves in its output folder: all that a repeated demo may delete.
-_OURS = ("images", "lineage", "manifest", "report", "runs", "steps")
+#: The contents of a run's output folder: all that a repeated demo may delete.
+_RUN_FILES = ("images", "lineage", "manifest", "report", "runs", "steps")
 
 
 def run_demo(output: Path, recipe: Recipe, console: Console) -> tuple[Outcome, str]:
-    """Clean the bundled photos into ``output``, where an earlier demo is replaced.
+    """Clean the bundled photos into ``output``, and replace an earlier demo there.
 
     Returns:
-        The outcome, and the path of the page to look at.
+        The outcome, and the path of the review page.
 
     Raises:
-        OutputError: ``output`` holds something that is not a demo's result.
+        OutputError: ``output`` has other content than a demo's results.
     """
     _clear_earlier_demo(output)
     outcome = run(str(MANIFEST), str(output), recipe, console)
@@ -43,7 +43,7 @@ def _clear_earlier_demo(output: Path) -> None:
         plan = None
     if plan is None or plan.manifest != str(MANIFEST):
         raise OutputError("output.other_run", f"{output} is not empty and does not hold a demo.")
-    for name in _OURS:
+    for name in _RUN_FILES:
         path = output / name
         if path.is_dir():
             shutil.rmtree(path)

@@ -1,4 +1,4 @@
-"""What this machine has, what is missing, and what to do about it."""
+"""Checks what a run needs on this machine, and suggests remedies."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from typing import Literal
 
 from manifests.errors import ClusterError, StorageError, WeightsError
 
-#: Less room than this in Ray's folder for temporary files makes runs fail half-way.
+#: With less free space in Ray's temporary folder, runs fail half-way.
 _MIN_FREE_GIB = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at.
+    """The result of one check.
 
     Attributes:
-        what: e.g. ``GPU``.
-        state: ``ok``; ``note`` (works without); ``bad`` (something will fail).
-        found: what there is.
-        remedy: what to do about it; empty where nothing is needed.
+        subject: e.g. ``GPU``.
+        state: ``ok``; ``note`` (optional part missing); ``bad`` (something will fail).
+        result: what was found.
+        remedy: what to do; empty if nothing is needed.
     """
 
-    what: str
+    subject: str
     state: Literal["ok", "note", "bad"]
-    found: str
+    result: str
     remedy: str = ""
 
 
 def examine(s3_uri: str | None = None) -> Iterator[Finding]:
-    """Look at this machine, one finding after the other.
+    """Check this machine; yields one finding after the other.
 
     Args:
-        s3_uri: ``s3://bucket/prefix`` where a small object is written, read back and deleted.
+        s3_uri: ``s3://bucket/prefix`` for a test object that is written, read and deleted.
     """
     yield Finding("Python", "ok", f"{platform.python_version()} on {platform.platform()}")
     yield _cpus()
-    yield _room()
+    yield _disk_space()
     yield from _libraries()
     yield _gpus()
     yield _weights()
@@ -65,23 +65,27 @@ def _cpus() -> Finding:
     return Finding("Machine", "ok", found)
 
 
-def _room() -> Finding:
+def _disk_space() -> Finding:
     from cluster.private_ray import StartError, temp_folders
 
     try:
         folder, spill = temp_folders()
     except StartError as error:
-        return Finding("Disk", "bad", str(error), "Make room, or correct RAY_TMPDIR or TMPDIR.")
+        return Finding(
+            "Disk", "bad", str(error), "Free disk space, or correct RAY_TMPDIR or TMPDIR."
+        )
     folder = spill or folder
     free_gib = shutil.disk_usage(folder).free / 2**30
     found = f"{free_gib:.0f} GiB free in {folder}"
     if free_gib < _MIN_FREE_GIB:
-        return Finding("Disk", "bad", found, "Make room, or set RAY_TMPDIR to another folder.")
+        return Finding(
+            "Disk", "bad", found, "Free disk space, or set RAY_TMPDIR to another folder."
+        )
     return Finding("Disk", "ok", found)
 
 
 def _libraries() -> Iterator[Finding]:
-    import cv2  # slow to load, and each is looked at by itself
+    import cv2  # slow to load
     from patchmatch import patch_match
     from PIL import features
 
@@ -104,7 +108,7 @@ def _libraries() -> Iterator[Finding]:
         yield Finding(
             "JPEG",
             "bad",
-            "imagecodecs has no libjpeg here: JPEGs are coded again outside the mask, too",
+            "imagecodecs has no libjpeg here: JPEGs are re-encoded outside the mask, too",
             "Install imagecodecs from its wheel for Linux or macOS.",
         )
     else:
@@ -124,12 +128,12 @@ def _libraries() -> Iterator[Finding]:
 def _gpus() -> Finding:
     command = shutil.which("nvidia-smi")
     if not command:
-        return Finding("GPU", "note", "none", "None is needed: the recipes here run on CPUs.")
+        return Finding("GPU", "note", "none", "Only recipes with models need one.")
     query = [command, "--query-gpu=name,memory.total", "--format=csv,noheader"]
     try:
         listed = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        return Finding("GPU", "bad", f"nvidia-smi fails: {error}", "Mend the driver.")
+        return Finding("GPU", "bad", f"nvidia-smi fails: {error}", "Repair the driver.")
     return Finding("GPU", "ok", "; ".join(listed.stdout.split("\n")[:-1]))
 
 
@@ -141,24 +145,26 @@ def _weights() -> Finding:
         models = known_models().values()
     except WeightsError as error:
         return Finding("Weights", "bad", error.message, "Correct or unset it.")
-    named = {each.env: os.environ[each.env] for each in models if os.environ.get(each.env)}
-    found = [f"{variable}={file}" for variable, file in named.items()]
-    for told, file in zip(found, named.values(), strict=True):
+    files = {each.env: os.environ[each.env] for each in models if os.environ.get(each.env)}
+    found = [f"{variable}={file}" for variable, file in files.items()]
+    for variable, file in files.items():
         if not Path(file).is_file():
-            return Finding("Weights", "bad", f"{told} is no file", "Correct or unset it.")
+            return Finding(
+                "Weights", "bad", f"{variable}={file} is not a file", "Correct or unset it."
+            )
     found += [f"{each.name} in {path}" for each in models if (path := cached(each))]
     if not found:
         return Finding(
             "Weights",
             "note",
             "none",
-            "Recipes with models fetch theirs; `catalog-cleanup models list` tells from where.",
+            "Recipes with models download theirs; `catalog-cleanup models list` shows the sources.",
         )
     return Finding("Weights", "ok", ", ".join(found))
 
 
 def _ray() -> Finding:
-    """Connect as a run would: what keeps Ray from starting shows only when it starts."""
+    """Connect as a run would, since start-up problems show only when Ray starts."""
     from cluster.session import address_of
     from jobs.pipeline.placement import connected
 
@@ -207,16 +213,16 @@ def _s3_access(uri: str) -> Finding:
 
     bucket, prefix = bucket_and_key(uri)
     key = "/".join(filter(None, [prefix.rstrip("/"), f"doctor-{uuid.uuid4().hex}"]))
-    doing = "writing"
+    action = "writing"
     try:
         client = connect().probe
         client.put_object(Bucket=bucket, Key=key, Body=b"catalog-cleanup")
-        doing = "reading"
+        action = "reading"
         client.get_object(Bucket=bucket, Key=key)["Body"].read()
-        doing = "deleting"
+        action = "deleting"
         client.delete_object(Bucket=bucket, Key=key)
     except StorageError as error:
         return Finding(uri, "bad", error.message, error.remedy)
     except (BotoCoreError, ClientError) as error:
-        return Finding(uri, "bad", f"{doing} fails: {error}", "Check the bucket and its policy.")
+        return Finding(uri, "bad", f"{action} fails: {error}", "Check the bucket and its policy.")
     return Finding(uri, "ok", "an object was written, read and deleted")

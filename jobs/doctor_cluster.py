@@ -1,4 +1,4 @@
-"""What a cluster has, and what a recipe's pools would make of it; nothing is started there."""
+"""Checks a cluster, and shows where a recipe's pools would run. Starts nothing there."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from cluster.pools import Pools, PoolSize
 from cluster.sizing import ACCELERATOR, NodeShape, describe_labels, has_gpus, size_pools
 from jobs.doctor import Finding
 from jobs.pipeline.placement import connected
+from jobs.pipeline.progress import format_count
 from jobs.pipeline.spec import grouped
 from manifests.errors import ClusterError
 from stages.pipeline import steps
 from stages.recipe import Recipe
 
-#: Of shards; a run on fewer starts fewer actors.
-_MANY = 1_000_000
+#: Number of shards to size the pools for: enough for the max number of actors.
+_SHARDS = 1_000_000
 
 
 def examine_cluster(address: str, recipe: Recipe, pools: Pools) -> Iterator[Finding]:
-    """Look at a cluster, one finding after the other.
+    """Check a cluster; yields one finding after the other.
 
     Args:
         address: of the cluster; ``local`` for the private one that a run would start here.
-        recipe: whose pools are placed.
-        pools: what is asked for.
+        recipe: the recipe whose pools are placed.
+        pools: the requested pools.
     """
     try:
         with connected(address):
@@ -40,7 +41,7 @@ def _placed(
     for node in nodes:
         yield Finding("Nodes", "ok", _of_node(node))
     groups = grouped(steps(recipe, "output"), has_gpus=has_gpus(nodes))
-    sizing = size_pools(pools, nodes, [pool for pool, _ in groups], _MANY, taken)
+    sizing = size_pools(pools, nodes, [pool for pool, _ in groups], _SHARDS, taken)
     unplaced = {problem.partition(":")[0] for problem in sizing.problems}
     for pool, of_group in groups:
         state: Literal["ok", "bad"] = "bad" if pool in unplaced else "ok"
@@ -49,7 +50,9 @@ def _placed(
     for note in sizing.notes:
         yield Finding("Pool", "note", note)
     for problem in sizing.problems:
-        yield Finding("Pool", "bad", problem, "Add what is named, or ask for less with --pools.")
+        yield Finding(
+            "Pool", "bad", problem, "Add the missing resources, or request less with --pools."
+        )
 
 
 def _of_node(node: NodeShape) -> str:
@@ -59,28 +62,24 @@ def _of_node(node: NodeShape) -> str:
         for name, value in (node.labels or {}).items()
         if name == ACCELERATOR or not name.startswith("ray.io/")
     }
-    told = [f"{node.name}: " if node.name else "", shape]
-    told += [f"; {describe_labels(labels)}"] if labels else []
-    told += [f"; {node.up} up"]
-    told += [f", {node.possible} at most"] if node.possible > node.up else []
-    return "".join(told)
+    parts = [f"{node.name}: " if node.name else "", shape]
+    parts += [f"; {describe_labels(labels)}"] if labels else []
+    parts += [f"; {node.up} up"]
+    parts += [f", max {node.possible}"] if node.possible > node.up else []
+    return "".join(parts)
 
 
 def _of_pool(size: PoolSize) -> str:
-    count = f"{size.min_actors} to {size.max_actors} actors"
-    if size.min_actors == size.max_actors:
-        count = "1 actor" if size.max_actors == 1 else f"{size.max_actors} actors"
+    count = format_count(size.max_actors, "actor")
+    if size.min_actors != size.max_actors:
+        count = f"{size.min_actors} to {count}"
     where = f" on {describe_labels(size.label_selector)}" if size.label_selector else ""
     return f"{count}{where}, each {_resources(size.cpus, size.gpus, size.memory_gib)}"
 
 
 def _resources(cpus: float, gpus: float, memory_gib: float) -> str:
     """E.g. ``8 CPUs, 1 GPU, 20 GiB``."""
-    told = [_counted(cpus, "CPU")]
-    told += [_counted(gpus, "GPU")] if gpus else []
-    told += [f"{memory_gib:g} GiB"] if memory_gib else []
-    return ", ".join(told)
-
-
-def _counted(count: float, what: str) -> str:
-    return f"{count:g} {what}" if count <= 1 else f"{count:g} {what}s"
+    parts = [format_count(cpus, "CPU")]
+    parts += [format_count(gpus, "GPU")] if gpus else []
+    parts += [f"{memory_gib:g} GiB"] if memory_gib else []
+    return ", ".join(parts)

@@ -1,4 +1,4 @@
-"""Weights before a run: fetched or checked, pinned, licences printed, recorded for ``run.json``."""
+"""Checks before a run: downloads, verifies and pins weights, and prints their licences."""
 
 from __future__ import annotations
 
@@ -61,25 +61,25 @@ def _print(console: Console, line: str) -> None:
 
 
 def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Recipe, dict[str, Any]]:
-    """Make sure of a recipe's weights before anything starts, and print their licences.
+    """Check and pin the weights of a recipe before a run, and print their licences.
 
-    Each part is pinned to the content of its weights: the recipe's hash follows from that, and
+    Each section is pinned to the content of its weights. The recipe's hash depends on it, and
     machines that find other content refuse it.
 
     Args:
         recipe: the recipe of the run.
-        console: where progress and licences go.
-        here: the work is done on this machine, so that they can be fetched, or missed, now. Else
-            its nodes do so, and only what is wrong everywhere is found.
+        console: where to print progress and licences.
+        here: whether this machine cleans the photos, so that weights are downloaded now. Otherwise
+            the cluster's nodes download them, and only errors that apply everywhere are found.
 
     Returns:
         The recipe with every ``weights_pin``; and for each section that uses a model: its ``ref``,
         ``pin``, ``name``, ``licence``, whether it is ``commercial`` (None: not known), and its
-        ``sha256``; empty what is not known here.
+        ``sha256``. What is not known here is empty.
 
     Raises:
         WeightsError: see :func:`stages.weights.find.find`; ``model.not_installed``;
-            ``weights.unidentified``: they are not here, and nothing says what they are.
+            ``weights.unidentified``: they are not on this machine, and nothing identifies them.
     """
     pins: dict[str, str] = {}
     used: dict[str, Any] = {}
@@ -110,7 +110,7 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
 
 
 def _pin(section: str, ref: str, *, here: bool) -> str:
-    """The content of weights; a machine that processes no photo may have to fetch them for this."""
+    """The pin of weights. A machine that cleans no photos may have to download them for this."""
     try:
         return pin_of(ref)
     except WeightsError as error:

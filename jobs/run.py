@@ -1,4 +1,4 @@
-"""One run: plan, execute the DAG, reconcile, and leave a record of it."""
+"""One run: plan, execute the DAG, reconcile, and write the run's record."""
 
 from __future__ import annotations
 
@@ -34,21 +34,22 @@ from stages.recipe import Recipe
 from stages.steps.base import Step
 from stages.weights.find import with_absolute_paths
 
-#: The files of so few photos are looked at without a cluster: if none changed, none is needed.
-_CHECKED_HERE = 5000
-_CHECKERS = 8
+#: Up to this number of finished rows, changed inputs are detected before Ray starts: if nothing is
+#: pending, it need not start.
+_MAX_CHECKED_HERE = 5000
+_CHECK_THREADS = 8
 
-#: 2 is that of a mistyped command.
+#: 2 is wrong usage.
 EXIT_ALL_OK, EXIT_UNFINISHED, EXIT_SOME_FAILED = 0, 1, 3
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended.
+    """The result of a run.
 
     Attributes:
-        tally: of its shards, earlier runs' rows included.
-        seconds: from the command to the end.
+        tally: counts of its shards, including rows of earlier runs.
+        seconds: duration of the command.
         exit_code: 0 all ok, 3 finished with failed rows, 1 not finished.
         images: the folder of the results.
     """
@@ -78,35 +79,35 @@ def run(
 ) -> Outcome:
     """Clean the photos of a manifest.
 
-    A run on an output that holds results of the same manifest goes on with what the same recipe has
-    not done yet; results of other recipes lie beside.
+    If the output folder has results of the same manifest and recipe, the run continues with the
+    pending rows. Results of other recipes have their own folders.
 
     Args:
         manifest: path or URI; see :func:`manifests.planning.plan.make_plan`.
         output: folder, local or ``s3://``, for images, lineage and the run's record.
-        recipe: how.
-        console: where progress and the summary go.
-        retry: statuses that are done again, e.g. ``{"failed"}``.
-        limit: clean at most this number of the photos that are left, spread evenly over the
-            shards; None: all.
-        shards: only these, as ``0-99,150``; empty: all. Several runs can share a manifest so.
-        check_inputs: do again what was made of files that have changed since.
+        recipe: the recipe to apply.
+        console: where to print progress and the summary.
+        retry: statuses of rows to redo, e.g. ``{"failed"}``.
+        limit: max number of pending photos to clean, spread evenly over the shards; None: all.
+        shards: the shards to process, as ``0-99,150``; empty: all. With it, several runs can share
+            a manifest.
+        check_inputs: redo photos whose files changed since they were done.
         strict: refuse a manifest with unusable rows.
         rows_per_shard: None chooses by the number of rows.
         address: of a Ray cluster; None: the one of ``RAY_ADDRESS``, or a private one.
-        pools: what actors take, and how many there may be; None: the defaults. Sizes by pool, which
-            are taken as they are, are for tests.
-        prices: group of nodes -> dollars for an hour of each; None: costs are not told.
-        steps: of the recipe; others than :func:`stages.pipeline.steps` are for tests.
+        pools: resources and max number of actors; None: the defaults. Fixed sizes by pool are for
+            tests.
+        prices: group of nodes -> dollars per node-hour; None: costs are not reported.
+        steps: builds the steps of the recipe; replaced only in tests.
 
     Raises:
         ManifestError: the manifest is unusable; nothing was started.
-        OutputError: the output belongs to another manifest, or cannot be written; another run
-            is at work on it.
-        StorageError: a storage does not answer, or does not let us in.
+        OutputError: the output belongs to another manifest, cannot be written, or is in use by
+            another run.
+        StorageError: a storage does not respond, or denies access.
         WeightsError: a model is missing or must not be used, and nothing was started; or it cannot
-            be loaded, and no row was done.
-        ClusterError: the cluster cannot be reached, or is too small; no row was done.
+            be loaded, and no row was processed.
+        ClusterError: the cluster cannot be reached, or is too small; no row was processed.
     """
     started = time.monotonic()
     output = destination(output).uri
@@ -162,7 +163,7 @@ def run(
     finally:
         runs.release(record)
         if status in ("failed", "refused", "interrupted"):
-            with suppress(CatalogCleanupError):  # the first error is the one to tell
+            with suppress(CatalogCleanupError):  # the first error is the one to report
                 record.write(status=status, finished_at=_now())
     outcome = Outcome(tally, time.monotonic() - started, _exit_code(tally), images)
     record.write(
@@ -170,7 +171,7 @@ def run(
         finished_at=_now(),
         seconds=round(outcome.seconds, 3),
         exit_code=outcome.exit_code,
-        tally=_told(tally),
+        tally=_counts(tally),
         cost_usd=round(cost.total_usd, 4) if cost else None,
     )
     return outcome
@@ -193,7 +194,7 @@ def preview(
     Raises:
         ManifestError: as :func:`run`.
         OutputError: likewise.
-        WeightsError: likewise, as far as it can be known without fetching weights.
+        WeightsError: likewise, as far as can be checked without downloading weights.
     """
     place = destination(output)
     recipe, _ = check_weights(with_absolute_paths(recipe), console, here=False)
@@ -208,7 +209,7 @@ def preview(
     lines = [f"note: {note}" for note in plan.notes]
     lines += [f"manifest: {plan.rows} rows in {plan.shards} shards"]
     lines += [f"unusable, would be recorded as failed: {sum(plan.rejected.values())}", *names]
-    lines += [f"done before: {tally.ended} of {tally.rows}"]
+    lines += [f"already done: {tally.ended} of {tally.rows}"]
     lines += [f"would be cleaned by recipe {recipe.name}: {count}"]
     lines += [f"results: {place.uri}/images/{recipe.label}/"]
     for line in lines:
@@ -224,16 +225,16 @@ def _execute(
     *,
     cost: Cost | None,
 ) -> Tally:
-    """Find what remains, do it, and find that nothing does."""
-    tally = _mended(spec, shards, reconcile(spec.plan, spec.ledger, spec.policy, shards), console)
-    if spec.check_inputs and tally.ended <= _CHECKED_HERE:
-        with ThreadPoolExecutor(_CHECKERS) as pool:
+    """Reconcile, run the passes if rows are pending, and reconcile again."""
+    tally = _repaired(spec, shards, reconcile(spec.plan, spec.ledger, spec.policy, shards), console)
+    if spec.check_inputs and tally.ended <= _MAX_CHECKED_HERE:
+        with ThreadPoolExecutor(_CHECK_THREADS) as pool:
             changed = sum(pool.map(lambda shard: mark_stale(spec, shard), shards))
         if changed:
             tally = reconcile(spec.plan, spec.ledger, spec.policy, shards)
         spec = replace(spec, check_inputs=False)
     if not tally.missing_count and not spec.check_inputs:
-        console.print(f"All {tally.rows} photos were done before.", highlight=False)
+        console.print(f"All {tally.rows} photos are already done.", highlight=False)
         return tally
     console.print(
         f"{tally.missing_count} of {tally.rows} photos, recipe {spec.recipe.name}; "
@@ -245,7 +246,7 @@ def _execute(
         connected(address, wait_s(pools)) as trouble,
         heartbeat(
             spec.record, tally.missing_count, console.print, cost.advance if cost else dict
-        ) as line,
+        ) as heart,
     ):
         spec, choose = fit_to_cluster(
             spec, pools, partial(console.print, markup=False, soft_wrap=True)
@@ -256,23 +257,23 @@ def _execute(
             tally,
             choose=choose,
             trouble=trouble,
-            heartbeat=line,
+            heartbeat=heart,
             console=console,
         )
-        tally = _mended(spec, shards, tally, console)
+        tally = _repaired(spec, shards, tally, console)
         if tally.missing_count and trouble:
-            console.print(f"Ray tells: {trouble[0]}", markup=False, highlight=False)
+            console.print(f"Ray reported: {trouble[0]}", markup=False, highlight=False)
         if cost:
             cost.advance()
-            console.print(f"Its nodes cost ${cost.total_usd:.2f} meanwhile.", highlight=False)
+            console.print(f"The nodes cost ${cost.total_usd:.2f} during the run.", highlight=False)
     return tally
 
 
-def _mended(spec: RunSpec, shards: Collection[int], tally: Tally, console: Console) -> Tally:
-    """Put right what a killed run left: damaged files, rows that count no more."""
+def _repaired(spec: RunSpec, shards: Collection[int], tally: Tally, console: Console) -> Tally:
+    """Repair what a killed run left: set damaged files aside, remove superseded rows."""
     for file in tally.damaged:
         console.print(
-            f"note: {file.uri} is damaged; it is set aside, and its photos are done again.",
+            f"note: {file.uri} is damaged; it is set aside, and its photos are redone.",
             highlight=False,
             markup=False,
             soft_wrap=True,
@@ -291,9 +292,10 @@ def _exit_code(tally: Tally) -> int:
     return EXIT_SOME_FAILED if tally.failed or tally.crashed else EXIT_ALL_OK
 
 
-def _told(tally: Tally) -> dict[str, object]:
-    told = asdict(replace(tally, damaged=[]))
-    return {name: told[name] for name in told if name not in ("damaged", "unfinished")}
+def _counts(tally: Tally) -> dict[str, object]:
+    """The counts of a tally, for ``run.json``."""
+    values = asdict(replace(tally, damaged=[]))
+    return {name: values[name] for name in values if name not in ("damaged", "unfinished")}
 
 
 def _now() -> str:

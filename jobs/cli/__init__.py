@@ -1,4 +1,4 @@
-"""The command ``catalog-cleanup``. Heavy libraries load only in the commands that use them."""
+"""The command ``catalog-cleanup``. Heavy libraries load only in the commands that need them."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
-    rich_markup_mode=None,  # its panels take twice as long to load as all the rest
-    help="Remove marked objects, text and watermarks from catalog photos, by the million. "
-    "`catalog-cleanup demo` shows how, on bundled photos.",
+    rich_markup_mode=None,  # its panels double the start-up time
+    help="Remove marked objects, text and watermarks from catalog photos in bulk. "
+    "Try `catalog-cleanup demo`, which cleans bundled photos.",
 )
 
-#: Name -> function and example, in the order of the help.
+#: Name -> function and example, in the order of `--help`.
 _COMMANDS: dict[str, tuple[Any, str]] = {
     "demo": (demo, "demo"),
     "try": (try_, "try photo.jpg mask.png result.jpg --recipe telea"),
@@ -65,8 +65,8 @@ app.add_typer(
 app.add_typer(models, name="models", epilog=_example("models pull big-lama"))
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         from importlib.metadata import version
 
         typer.echo(version("catalog-cleanup"))
@@ -86,7 +86,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; errors that a user can fix are printed in one line each."""
+    """Run the command line; print an error that the user can fix as one line."""
     streams.guard()
     try:
         app()

@@ -1,4 +1,4 @@
-"""``catalog-cleanup estimate``: what a manifest will take, before anything is paid for."""
+"""``catalog-cleanup estimate``: nodes, time and cost of a manifest."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 def duration(text: str) -> float:
-    """Seconds of ``8h``, ``90m``, ``2d``, ``1.5h`` or ``1h30m``.
+    """Parse ``8h``, ``90m``, ``2d``, ``1.5h`` or ``1h30m``; returns seconds.
 
     Raises:
-        BadParameter: it is something else, or nothing.
+        BadParameter: the text is not a positive duration.
     """
     parts = re.findall(r"(\d+(?:\.\d+)?)\s*(min|[smhd])\s*", text.strip().lower(), re.ASCII)
-    whole = re.sub(r"\s", "", text.lower())
+    expected = re.sub(r"\s", "", text.lower())
     seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
-    if "".join(number + unit for number, unit in parts) != whole or not seconds:
-        raise typer.BadParameter(f"{text!r} is no duration such as 8h, 90m, 2d or 1h30m")
+    if "".join(number + unit for number, unit in parts) != expected or not seconds:
+        raise typer.BadParameter(f"{text!r} is not a duration such as 8h, 90m, 2d or 1h30m")
     return seconds
 
 
@@ -39,7 +39,7 @@ def estimate(
         typer.Option(
             "--from",
             metavar="DEST",
-            help="Output folder of a pilot run: its seconds for each step replace the defaults.",
+            help="Output folder of a pilot run, whose seconds per step replace the defaults.",
         ),
     ] = None,
     recipe: Annotated[
@@ -48,28 +48,31 @@ def estimate(
             "--recipe",
             "-r",
             metavar="NAME_OR_TOML",
-            help=f"Default: the pilot run's, else {DEFAULT_RECIPE}.",
+            help=f"Default: the recipe of the pilot run, otherwise {DEFAULT_RECIPE}.",
         ),
     ] = None,
     set_: SetOption = None,
     deadline: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="8h, 90m, 2d: counted from the command.")
+        str | None,
+        typer.Option(
+            metavar="DURATION", help="Max time from the start of the command: 8h, 90m, 2d."
+        ),
     ] = None,
     prices: PricesOption = None,
     pools: PoolsOption = None,
     assume_megapixels: Annotated[
-        float, typer.Option(min=0.01, help="Size of a photo, where no pilot run measured it.")
+        float, typer.Option(min=0.01, help="Size of each photo, unless a pilot run measured it.")
     ] = 12.0,
     spot_loss_rate: Annotated[
         float | None,
-        typer.Option(min=0.0, max=60.0, help="Expected interruptions per node and hour; 0: none."),
+        typer.Option(min=0.0, max=60.0, help="Expected interruptions per node-hour; 0: none."),
     ] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Estimate nodes, time and cost for a manifest.
 
     Exit codes: 0 the deadline can be met, or none was given; 3 it cannot be met; 1 no estimate.
-    For a pilot: catalog-cleanup run catalog.parquet -o pilot --limit 500
+    To make a pilot run: catalog-cleanup run catalog.parquet -o pilot --limit 500
     """
     import json
 
@@ -77,7 +80,7 @@ def estimate(
 
     from cluster.pools import Pools
     from jobs.estimate.report import Question, as_json, show
-    from jobs.estimate.report import estimate as answer
+    from jobs.estimate.report import estimate as compute
     from jobs.estimate.seconds import Catalog, Pilot
     from jobs.pipeline.cost import load_prices
     from jobs.pipeline.placement import load_pools
@@ -99,12 +102,12 @@ def estimate(
         deadline_s,
         spot_loss_rate,
     )
-    found = answer(question)
+    result = compute(question)
     if json_:
-        typer.echo(json.dumps(as_json(question, found), indent=2))
+        typer.echo(json.dumps(as_json(question, result), indent=2))
     else:
         console = Console()
         if not console.is_terminal:
             console.width = 160  # tables in a file need not fit a screen
-        show(console, question, found)
-    raise typer.Exit(0 if deadline_s is None or found.meets_deadline else 3)
+        show(console, question, result)
+    raise typer.Exit(0 if deadline_s is None or result.meets_deadline else 3)

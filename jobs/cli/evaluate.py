@@ -1,4 +1,4 @@
-"""``catalog-cleanup evaluate``: a table and a page of how near recipes come to references."""
+"""``catalog-cleanup evaluate``: compares the results of recipes with references."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from jobs.cli.printing import print_line
 if TYPE_CHECKING:
     from jobs.evaluation.evaluate import Evaluated
 
-#: Those that need no weights.
+#: The recipes that need no weights.
 _DEFAULT_RECIPES = ("telea", "navier-stokes", "patchmatch")
 
-#: Heading -> how the table shows a figure of :class:`jobs.evaluation.evaluate.Figures`.
+#: Heading -> format of a figure of :class:`jobs.evaluation.evaluate.Figures`.
 _COLUMNS = {
     "PSNR, dB": "{0.psnr:.2f}",
     "SSIM": "{0.ssim:.3f}",
@@ -28,7 +28,6 @@ _COLUMNS = {
     "outside": "{0.outside_levels} levels",
     "seam": "{0.seam:+.2f}",
     "seconds": "{0.seconds:.2f}",
-    "LPIPS": "{0.lpips:.3f}",
 }
 
 
@@ -51,11 +50,13 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(epilog="Example: catalog-cleanup evaluate compare benchmark.csv -r telea -r lama")
 def compare(
     manifest: Annotated[
         str,
-        typer.Argument(help="With the column `reference`: each photo as it should look."),
+        typer.Argument(
+            help="A manifest with a column `reference`: the correct result of each photo."
+        ),
     ],
     recipe: Annotated[
         list[str] | None,
@@ -63,32 +64,31 @@ def compare(
             "--recipe",
             "-r",
             metavar="NAME_OR_TOML",
-            help=f"Repeatable; {', '.join(_DEFAULT_RECIPES)} if left out.",
+            help=f"Repeatable; {', '.join(_DEFAULT_RECIPES)} if omitted.",
         ),
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="PATH.TO.OPTION=VALUE", help="In each recipe. Repeatable."),
+        typer.Option(
+            "--set",
+            metavar="PATH.TO.OPTION=VALUE",
+            help="Change one option of each recipe. Repeatable.",
+        ),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write a page with pictures there.")
-    ] = None,
-    lpips: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Also measure LPIPS: torchvision's weights of AlexNet, "
-            "alexnet-owt-7be5be79.pth, or the same as safetensors.",
-        ),
+        Path | None, typer.Option(metavar="FILE", help="Also write an HTML page with pictures.")
     ] = None,
     jobs: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes; as many as CPUs, for recipes with models one."),
+        typer.Option(
+            min=1,
+            help="Number of processes. Default: the number of CPUs; 1 for recipes with models.",
+        ),
     ] = None,
 ) -> None:
     """Compare recipes on photos with known good results. Runs without Ray.
 
-    Exit codes: 0 all rows were done; 3 some failed.
+    Exit codes: 0 all rows ok; 3 finished, but some rows failed.
     """
     from rich.box import SIMPLE
     from rich.console import Console
@@ -103,61 +103,59 @@ def compare(
     loaded = [Recipe.load(name, set_ or ()) for name in recipe or _DEFAULT_RECIPES]
     rows = read_rows(manifest)
     recipes = [check_weights(each, console, here=True)[0] for each in loaded]
-    found = list(evaluate(rows, recipes, jobs=jobs, views=html is not None, lpips=lpips))
-    headings = [name for name in _COLUMNS if lpips or name != "LPIPS"]
-    columns = ["recipe", "rows", *headings]
+    results = list(evaluate(rows, recipes, jobs=jobs, views=html is not None))
+    columns = ["recipe", "rows", *_COLUMNS]
     names = dict.fromkeys(each.name for each in recipes)
-    lines = [_line([each for each in found if each.recipe == name], headings) for name in names]
+    lines = [_line([each for each in results if each.recipe == name]) for name in names]
     table = Table(*columns, box=SIMPLE)
     for line in lines:
         table.add_row(*line)
     console.print(table)
-    for each in found:
+    for each in results:
         if each.error:
             print_line(console, f"{each.recipe}, {each.id}: {each.error}")
     if html:
-        html.write_text(render(found, columns, lines), "utf-8")
+        html.write_text(render(results, columns, lines), "utf-8")
         print_line(console, str(html))
-    raise typer.Exit(3 if any(each.error for each in found) else 0)
+    raise typer.Exit(3 if any(each.error for each in results) else 0)
 
 
-@app.command()
+@app.command(epilog="Example: catalog-cleanup evaluate make photos/*.jpg -o benchmark")
 def make(
     photos: Annotated[list[str], typer.Argument(metavar="PHOTO...", help="Paths or URIs.")],
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="DIR", help="Receives manifest.csv and the pictures."
+            "--output", "-o", metavar="DIR", help="Folder for manifest.csv and the pictures."
         ),
     ],
 ) -> None:
-    """Make a benchmark from any photos: objects are pasted in, the photos are the references."""
+    """Make a benchmark from photos: paste objects into them; the photos are the references."""
     from jobs.evaluation.synthetic import make_benchmark
 
     typer.echo(make_benchmark(output, photos))
 
 
-def _line(found: Sequence[Evaluated], headings: Sequence[str]) -> list[str]:
-    """A recipe's line of the table."""
+def _line(results: Sequence[Evaluated]) -> list[str]:
+    """The cells of a recipe's row in the table."""
     from jobs.evaluation.evaluate import mean_figures
 
-    mean = mean_figures(found)
-    count = str(sum(each.figures is not None for each in found))
-    cells = {name: shown.format(mean) if mean else "" for name, shown in _COLUMNS.items()
-             if name in headings}  # fmt: skip
+    mean = mean_figures(results)
+    count = str(sum(each.figures is not None for each in results))
+    cells = {name: shown.format(mean) if mean else "" for name, shown in _COLUMNS.items()}
     if mean and not mean.outside_levels:
         cells["outside"] = "exact"
-    return [found[0].recipe, count, *cells.values()] if found else []
+    return [results[0].recipe, count, *cells.values()] if results else []
 
 
 def render(
-    found: Sequence[Evaluated], columns: Sequence[str], table: Sequence[Sequence[str]]
+    results: Sequence[Evaluated], columns: Sequence[str], table: Sequence[Sequence[str]]
 ) -> str:
-    """The page: the table, and for each row its photo, reference and results, inside the file."""
+    """Render the page, a single file: the table, and each row's photo, reference and results."""
     import jinja2
 
     rows: dict[str, list[Evaluated]] = {}
-    for each in found:
+    for each in results:
         rows.setdefault(each.id, []).append(each)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("jobs"), autoescape=True, undefined=jinja2.StrictUndefined

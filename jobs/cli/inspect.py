@@ -1,4 +1,4 @@
-"""``recipes``, ``errors`` and ``doctor``: what there is to know before a run."""
+"""``recipes``, ``errors`` and ``doctor``: the commands to use before a run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from manifests.errors import error_codes
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Show this one, or a TOML file.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A recipe's name, or a TOML file.")] = None,
     set_: SetOption = None,
 ) -> None:
-    """List the recipes, or show one as TOML, all its options included."""
+    """List the recipes, or print one as TOML with all its options."""
     from stages.recipe import Recipe, preset_names
 
     if name:
@@ -24,7 +24,7 @@ def recipes(
     for each in preset_names():
         default = " (default)" if each == DEFAULT_RECIPE else ""
         typer.echo(f"{each}{default}\n    {Recipe.load(each).description}")
-    typer.echo("\n`catalog-cleanup recipes NAME > mine.toml` starts one of your own.")
+    typer.echo("\nTo start your own: `catalog-cleanup recipes NAME > mine.toml`.")
 
 
 def errors() -> None:
@@ -36,7 +36,7 @@ def errors() -> None:
 def doctor(
     s3: Annotated[
         str | None,
-        typer.Option(metavar="S3_URI", help="Also write, read and delete an object there."),
+        typer.Option(metavar="S3_URI", help="Also write, read and delete a test object there."),
     ] = None,
     address: Annotated[
         str | None,
@@ -61,13 +61,15 @@ def doctor(
     colours = {"ok": "green", "note": "yellow", "bad": "red"}
     console = console_for()
     worst = 0
-    asked = load_pools(pools) if pools else Pools()
+    requested = load_pools(pools) if pools else Pools()
     findings = (
-        examine_cluster(address, Recipe.load(recipe, set_ or ()), asked) if address else examine(s3)
+        examine_cluster(address, Recipe.load(recipe, set_ or ()), requested)
+        if address
+        else examine(s3)
     )
     for finding in findings:
         print_line(console, f"{finding.state:5}", colours[finding.state], end="")
         remedy = f"\n     {finding.remedy}" if finding.remedy else ""
-        print_line(console, f"{finding.what}: {finding.found}{remedy}")
+        print_line(console, f"{finding.subject}: {finding.result}{remedy}")
         worst = max(worst, finding.state == "bad")
     raise typer.Exit(worst)

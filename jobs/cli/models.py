@@ -1,4 +1,4 @@
-"""``catalog-cleanup models``: lists, fetches and checks them; libraries load only when used."""
+"""``catalog-cleanup models``: lists, downloads and verifies models."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from jobs.cli import streams
 if TYPE_CHECKING:
     from stages.weights.find import Weights
 
-app = typer.Typer(no_args_is_help=True, help="List the known models, fetch them, check them.")
+app = typer.Typer(no_args_is_help=True, help="List, download and verify models.")
 
 AllowUnverifiedOption = Annotated[
     bool,
     typer.Option(
         "--allow-unverified-weights",
-        help="Load a TorchScript or pickle for which no hash is listed; it can run code.",
+        help="Allow TorchScript and pickle files for which no hash is listed; they can run code.",
     ),
 ]
 
 
-@app.command("list")
+@app.command("list", epilog="Example: catalog-cleanup models list")
 def list_() -> None:
     """List the known models: purpose, size, licence, origin."""
     from stages.weights.catalogue import known_models
@@ -32,7 +32,7 @@ def list_() -> None:
 
     for model in known_models().values():
         size = f"{model.size / 1e6:,.0f} MB" if model.size else "size unknown"
-        gated = ", after its licence is accepted there" if model.gated else ""
+        gated = ", requires accepting its licence there" if model.gated else ""
         pinned = "" if model.is_pinned else ", unpinned"
         path, variable = cached(model), os.environ.get(model.env)
         typer.echo(
@@ -48,7 +48,7 @@ def list_() -> None:
     typer.echo(f"\nThis machine's cache is {cache_folder()} (CATALOG_CLEANUP_CACHE).")
 
 
-@app.command()
+@app.command(epilog="Example: catalog-cleanup models pull big-lama")
 def pull(
     name: Annotated[
         str, typer.Argument(help="A listed model, or an s3://, hf:// or https:// URI.")
@@ -59,7 +59,7 @@ def pull(
     ] = None,
     allow_unverified: AllowUnverifiedOption = False,
 ) -> None:
-    """Fetch a model into this machine's cache, check it, and copy it on."""
+    """Download a model into this machine's cache, and verify it."""
     from rich.console import Console
 
     from jobs.preflight import allowing_unverified, logging_downloads
@@ -67,16 +67,16 @@ def pull(
 
     streams.keep_working()
     with allowing_unverified(allow_unverified), logging_downloads(Console()):
-        found = fetch(name)
-    typer.echo(f"{found.name}: {found.path}, sha256 {found.sha256}")
-    if found.model and not found.model.commercial:
-        typer.echo(found.model.licence_notice)
+        weights = fetch(name)
+    typer.echo(f"{weights.name}: {weights.path}, sha256 {weights.sha256}")
+    if weights.model and not weights.model.commercial:
+        typer.echo(weights.model.licence_notice)
     if to:
-        typer.echo(f"Recipes can name the copy: {_copy(found, to)}")
+        typer.echo(f"Copied; use this in recipes: {_copy(weights, to)}")
 
 
 def _copy(weights: Weights, destination: str) -> str:
-    """Copy a file or folder into a folder; the file by which loaders recognise it comes last.
+    """Copy weights into a folder; files at the top come last, since loaders look for them.
 
     Returns:
         Path or URI of the copy.
@@ -95,19 +95,19 @@ def _copy(weights: Weights, destination: str) -> str:
             place = target / inner if inner else target
             place.storage.upload(path, place.uri)
     except (OSError, ValueError) as error:
-        text = f"Cannot copy {name} to {destination}: {error}."
+        text = f"Cannot copy {weights.name} to {destination}: {error}."
         raise OutputError("output.not_writable", text) from None
     return target.uri
 
 
-@app.command()
+@app.command(epilog="Example: catalog-cleanup models verify big-lama")
 def verify(
     name: Annotated[str | None, typer.Argument(help="This model only.")] = None,
 ) -> None:
-    """Check everything in the cache against the listed hashes.
+    """Check cached models against the listed hashes.
 
-    Models listed without a hash are compared with what they were when they were fetched. Exit code
-    0: all is as it should be. 3: something is not. 1: the model is not in the cache.
+    Models listed without a hash are checked against their hash at download. Exit codes: 0 all
+    match; 3 some differ; 1 the model is not in the cache.
     """
     from manifests.errors import WeightsError
     from stages.weights.cache import check, entries
@@ -122,15 +122,15 @@ def verify(
         if name not in (None, label):
             continue
         pin = model.pin if model else None
-        expected, by = (pin, "listed") if pin else (("sha256", entry.sha256), "when it was fetched")
+        expected, by = (pin, "listed") if pin else (("sha256", entry.sha256), "at download")
         checked += 1
         try:
             check(entry.path, expected, read_all=True)
             typer.echo(f"ok    {label}: {expected[0]} {expected[1]}, as {by}")
         except WeightsError as error:
             bad += 1
-            typer.echo(f"bad   {error.message} Delete {entry.folder}, and fetch it again.")
+            typer.echo(f"bad   {error.message} Delete {entry.folder}, and download it again.")
     if name and not checked:
         raise WeightsError("weights.missing", f"{name} is not in this machine's cache.")
-    typer.echo(f"{checked - bad} of {checked} are as they should be.")
+    typer.echo(f"{checked - bad} of {checked} match.")
     raise typer.Exit(3 if bad else 0)

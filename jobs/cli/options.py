@@ -1,4 +1,4 @@
-"""The options of ``run``, of which other commands have some, and its command line."""
+"""The options of ``run``, some shared with other commands, and the parsing of its command line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-#: The best that runs anywhere: no weights, no GPU.
+#: Needs no weights and no GPU.
 DEFAULT_RECIPE = "patchmatch"
 
 ManifestArgument = Annotated[
@@ -24,13 +24,13 @@ StrictOption = Annotated[
     bool,
     typer.Option(
         "--strict",
-        help="Refuse a manifest with unusable rows instead of recording them as failed.",
+        help="Reject a manifest with unusable rows instead of recording them as failed.",
     ),
 ]
 RowsPerShardOption = Annotated[
     int | None,
     typer.Option(
-        metavar="N", min=1, help="Rows scheduled and resumed together. By default chosen by size."
+        metavar="N", min=1, help="Rows per shard. By default chosen by the manifest's size."
     ),
 ]
 OutputOption = Annotated[
@@ -73,8 +73,8 @@ LimitOption = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        help="Clean at most N of the photos that are left, spread evenly over the manifest: "
-        "a pilot run. `estimate --from DEST` extrapolates it.",
+        help="Clean at most N of the remaining photos, spread evenly over the manifest: "
+        "a pilot run. `estimate --from DEST` extrapolates from it.",
     ),
 ]
 ShardsOption = Annotated[
@@ -86,7 +86,7 @@ ShardsOption = Annotated[
 ]
 CheckInputsOption = Annotated[
     bool,
-    typer.Option(help="Redo photos whose files changed since they were done. Looks at every file."),
+    typer.Option(help="Redo photos whose files changed since they were done. Checks every file."),
 ]
 
 PoolsOption = Annotated[
@@ -94,7 +94,7 @@ PoolsOption = Annotated[
     typer.Option(
         "--pools",
         metavar="TOML",
-        help="Resources and number of actors in each pool; see cluster/README.md.",
+        help="Resources and number of actors of each pool; see cluster/README.md.",
     ),
 ]
 PricesOption = Annotated[
@@ -104,7 +104,7 @@ PricesOption = Annotated[
         metavar="TOML",
         exists=True,
         dir_okay=False,
-        help="Dollars per node and hour, a line for each group of nodes: large-gpu = 3.9. "
+        help="Dollars per node-hour, one line for each group of nodes: large-gpu = 3.9. "
         "The run then reports its cost.",
     ),
 ]
@@ -117,10 +117,10 @@ DashboardOption = typer.Option(
 
 
 def parse_statuses(retry: str) -> frozenset[str]:
-    """What ``--retry`` names.
+    """Parse ``--retry``.
 
     Raises:
-        BadParameter: a status that there is not.
+        BadParameter: an unknown status.
     """
     statuses = frozenset(filter(None, retry.replace(" ", "").split(",")))
     if "all" in statuses:
@@ -135,12 +135,12 @@ def parse_statuses(retry: str) -> frozenset[str]:
 def parse_run(
     context: typer.Context, words: Sequence[str], *, resilient: bool = False
 ) -> typer.Context:
-    """Understand words as ``run`` does.
+    """Parse arguments and options as ``run`` does.
 
     Args:
-        context: of the command that is running, in whose name errors are reported.
+        context: of the running command, which usage errors name.
         words: arguments and options.
-        resilient: leave out what is wrong, instead of raising click's ``UsageError``.
+        resilient: ignore invalid options instead of raising click's ``UsageError``.
     """
     run: Any = context.find_root().command
     call: typer.Context = run.commands["run"].make_context(
@@ -150,11 +150,11 @@ def parse_run(
 
 
 def to_words(call: typer.Context, replaced: Mapping[str, str]) -> list[str]:
-    """The arguments and options of a call, whichever the command has, as words again.
+    """Convert a parsed call back to command line words.
 
     Args:
         call: see :func:`parse_run`.
-        replaced: name of a parameter -> another value for it.
+        replaced: name of a parameter -> its new value.
     """
     words: list[str] = []
     for parameter in call.command.params:

@@ -1,4 +1,4 @@
-"""``catalog-cleanup plan``: check a manifest and split it into shards, before any work."""
+"""``catalog-cleanup plan``: checks a manifest and splits it into shards."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def plan(
             "--output",
             "-o",
             metavar="DEST",
-            help="The --output of the later `run`: local or s3://.",
+            help="The same as for `run`: local or s3://.",
         ),
     ],
     rows_per_shard: RowsPerShardOption = None,
     strict: StrictOption = False,
 ) -> None:
-    """Check a manifest and split it into shards, for `run`, which also does so by itself.
+    """Check a manifest and split it into shards. `run` also does this.
 
     Exit codes: 0 planned; 3 planned, but some rows are unusable and will be recorded as failed;
     1 the manifest cannot be used.
@@ -33,13 +33,13 @@ def plan(
 
     streams.keep_working()
     place = destination(output)
-    made = make_plan(manifest, place.uri, rows_per_shard=rows_per_shard, strict=strict)
-    for note in made.notes:
+    planned = make_plan(manifest, place.uri, rows_per_shard=rows_per_shard, strict=strict)
+    for note in planned.notes:
         typer.echo(f"note: {note}")
     typer.echo(
-        f"{made.rows} rows in {made.shards} shards of at most {made.rows_per_shard}, "
-        f"{sum(made.rejected.values())} of them unusable"
+        f"{planned.rows} rows in {planned.shards} shards of at most {planned.rows_per_shard}, "
+        f"{sum(planned.rejected.values())} of them unusable"
     )
-    for code, count in sorted(made.rejected.items()):
+    for code, count in sorted(planned.rejected.items()):
         typer.echo(f"  {count:>8}  {code}")
-    raise typer.Exit(3 if made.rejected else 0)
+    raise typer.Exit(3 if planned.rejected else 0)

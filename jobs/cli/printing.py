@@ -1,4 +1,4 @@
-"""Printing for people: consoles, lines as they are, errors, and the counts of a tally."""
+"""Prints lines, errors and counts on a console."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ def console_for(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr)
 
 
-def print_error(what: str, message: str) -> None:
+def print_error(code: str, message: str) -> None:
     """Print one error line on stderr: ``error CODE: MESSAGE``."""
     console = console_for(stderr=True)
     print_line(console, "error ", "red", end="")
-    print_line(console, f"{what}: {message}")
+    print_line(console, f"{code}: {message}")
 
 
 def print_line(console: Console, text: str, style: str | None = None, end: str = "\n") -> None:
-    """Print text as it is, without markup, highlights or breaks."""
+    """Print text without markup, highlighting or line breaks."""
     console.print(text, style=style, end=end, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_counts(console: Console, tally: Tally) -> None:
-    """Print what was kept outside the masks, and how many rows have which error code."""
+    """Print what was kept outside the masks, and the number of rows by error code."""
     for line in tally.fidelity_lines():
         print_line(console, f"  {line}")
     for code, count in sorted(tally.failed.items()):

@@ -1,4 +1,4 @@
-"""The commands about what is in an output folder."""
+"""The commands that read an output folder: ``status``, ``failures``, ``verify``, ``report``."""
 
 from __future__ import annotations
 
@@ -18,23 +18,18 @@ if TYPE_CHECKING:
 
     from manifests.ledger import Tally
 
-#: Exit codes of ``verify``: all hold; some result differs; none differs, but some could not be
-#: checked.
-EXIT_ALL_HOLD, EXIT_DIFFERS, EXIT_UNCHECKED = 0, 3, 4
+#: Exit codes of ``verify``: all match; some differ; none differs, but some could not be checked.
+EXIT_ALL_MATCH, EXIT_DIFFERS, EXIT_UNCHECKED = 0, 3, 4
 
-DestArgument = Annotated[
-    str, typer.Argument(metavar="DEST", help="What was given to `run` as --output.")
-]
+DestArgument = Annotated[str, typer.Argument(metavar="DEST", help="The --output of `run`.")]
 
 
 def status(
     output: DestArgument,
-    by_shard: Annotated[
-        bool, typer.Option("--by-shard", help="Also show each shard by itself.")
-    ] = False,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON, all shards included.")] = False,
+    by_shard: Annotated[bool, typer.Option("--by-shard", help="Also show each shard.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON, with all shards.")] = False,
 ) -> None:
-    """Show what is done, failed and left, and the current speed."""
+    """Show how many rows are done, failed and remaining, and the current speed."""
     from rich.console import Console
 
     from jobs.results.status import as_json
@@ -46,31 +41,33 @@ def status(
 
 
 def show_status(console: Console, output: str, *, by_shard: bool) -> None:
-    """Print how an output folder stands, for people."""
+    """Print the status of each recipe of an output folder."""
     from datetime import timedelta
 
     from jobs.results.status import recipe_statuses
 
-    for standing in recipe_statuses(output):
-        facts = standing.record.facts
-        state = "at work" if standing.is_running else facts["status"]
-        if state == "running":
-            state = "gone without a word; the same command goes on"
-        recipe = f"recipe {facts['recipe']['name']} ({facts['recipe_hash']})"
-        print_line(console, f"{recipe}, run {standing.record.run_id}: {state}")
-        tallies = {f"{shard:05d}": each for shard, each in standing.shards.items() if by_shard}
-        console.print(_status_table(tallies | {"all": standing.total}))
-        print_counts(console, standing.total)
-        if (left := standing.seconds_left) is not None:
-            pace = f"{standing.rows_per_s:.1f} photos/s"
-            print_line(console, f"{pace}, {timedelta(seconds=round(left))} left")
-        for file in standing.total.damaged:
+    for recipe in recipe_statuses(output):
+        facts = recipe.record.facts
+        state = facts["status"]
+        if recipe.is_running:
+            state = "running"
+        elif state == "running":
+            state = "ended unexpectedly; the same command resumes"
+        name = f"recipe {facts['recipe']['name']} ({facts['recipe_hash']})"
+        print_line(console, f"{name}, run {recipe.record.run_id}: {state}")
+        tallies = {f"{shard:05d}": each for shard, each in recipe.shards.items() if by_shard}
+        console.print(_status_table(tallies | {"all": recipe.total}))
+        print_counts(console, recipe.total)
+        if (left := recipe.seconds_left) is not None:
+            rate = f"{recipe.rows_per_s:.1f} photos/s"
+            print_line(console, f"{rate}, {timedelta(seconds=round(left))} left")
+        for file in recipe.total.damaged:
             text = f"{file.uri} is damaged; the next run sets it aside."
             print_line(console, text, "yellow")
 
 
 def _status_table(tallies: Mapping[str, Tally]) -> Table:
-    """A row for each shard, and at the end one for all."""
+    """A row for each name."""
     from rich.box import SIMPLE
     from rich.table import Column, Table
 
@@ -85,26 +82,30 @@ def _status_table(tallies: Mapping[str, Tally]) -> Table:
 def failures(
     output: DestArgument,
     to: Annotated[
-        str, typer.Option(metavar="MANIFEST", help="Where to: a path or s3:// URI in .jsonl.")
+        str,
+        typer.Option(
+            metavar="MANIFEST", help="Path or s3:// URI of the file to write, ending in .jsonl."
+        ),
     ] = "failures.jsonl",
 ) -> None:
     """Write a manifest of the rows that failed or crashed, with reasons."""
+    from jobs.pipeline.progress import format_count
     from jobs.results.failures import write_failures
 
     streams.keep_working()
     count = write_failures(output, to)
-    typer.echo(f"{to}: {count} {'photo' if count == 1 else 'photos'}")
+    typer.echo(f"{to}: {format_count(count, 'photo')}")
 
 
 def verify(
     output: DestArgument,
     sample: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="Check only N photos, evenly drawn.")
+        int | None, typer.Option(metavar="N", min=1, help="Check only N photos, sampled evenly.")
     ] = None,
 ) -> None:
     """Check that nothing changed outside the masks, except what the lineage records.
 
-    Files are read by code that shares nothing with what wrote them. Exit codes: 0 all match; 3 some
+    The check shares no code with the steps that wrote the files. Exit codes: 0 all match; 3 some
     differ; 4 none differs, but some could not be checked; 1 there is no run.
     """
     from rich.console import Console
@@ -113,7 +114,7 @@ def verify(
 
 
 def show_verdicts(console: Console, output: str, sample: int | None = None) -> int:
-    """Print the verdicts as a table, and how many there are of each kind; returns an exit code."""
+    """Print the verdicts as a table, and their counts by kind; returns the exit code."""
     from rich.box import SIMPLE
     from rich.table import Column, Table
     from rich.text import Text
@@ -139,15 +140,15 @@ def show_verdicts(console: Console, output: str, sample: int | None = None) -> i
             cells = [found.outside, differing or "as recorded", found.previews]
         table.add_row(*map(Text, (each.id, *cells)), Text(text, colour))
     console.print(table)
-    differ, unchecked, again = (counts[kind] for kind in ("differ", "unchecked", "reencoded"))
-    kept = counts.total() - differ - unchecked - again
+    differ, unchecked, reencoded = (counts[kind] for kind in ("differ", "unchecked", "reencoded"))
+    kept = counts.total() - differ - unchecked - reencoded
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
     print_line(
         console,
-        f"{counts.total()} checked: {kept} kept all outside the mask, {again} coded again as "
+        f"{counts.total()} checked: {kept} unchanged outside the mask, {reencoded} re-encoded as "
         f"recorded, {differ} differ, {unchecked} could not be checked{f' ({why})' if why else ''}.",
     )
-    return EXIT_DIFFERS if differ else EXIT_UNCHECKED if unchecked else EXIT_ALL_HOLD
+    return EXIT_DIFFERS if differ else EXIT_UNCHECKED if unchecked else EXIT_ALL_MATCH
 
 
 def report(
@@ -158,7 +159,7 @@ def report(
             min=0,
             metavar="N",
             help="Number of photos with pictures: flagged ones first, then failed ones (at most "
-            "half), then others, evenly drawn. 0: all.",
+            "half), then others, sampled evenly. 0: all.",
         ),
     ] = SAMPLE,
     only: Annotated[
@@ -170,21 +171,21 @@ def report(
     recipe: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME_OR_HASH", help="Show this recipe's results alone; else all recipes'."
+            metavar="NAME_OR_HASH", help="Show only this recipe's results. Default: all recipes."
         ),
     ] = None,
     compare: Annotated[
         str | None,
         typer.Option(
             metavar="DEST_OR_RECIPE",
-            help="Show the same ids beside them from another output folder, or from another recipe "
-            "of this one.",
+            help="Show the same ids from another output folder, or another recipe of this one, "
+            "side by side.",
         ),
     ] = None,
 ) -> None:
-    """Write a page to look at results, and to mark what to do again.
+    """Write a page to review results, and to mark photos to redo.
 
-    It is DEST/report/index.html, and opens from disk or from a bucket.
+    The page is DEST/report/index.html. It opens from disk or from a bucket.
     """
     from rich.console import Console
 

@@ -49,14 +49,16 @@ def run(
     rows_per_shard: RowsPerShardOption = None,
     address: Annotated[
         str | None,
-        typer.Option(help="A running Ray cluster. Default: RAY_ADDRESS, else a private Ray here."),
+        typer.Option(
+            help="Address of a Ray cluster. Default: RAY_ADDRESS, otherwise Ray on this machine."
+        ),
     ] = None,
     pools: PoolsOption = None,
     prices: PricesOption = None,
     allow_unverified: AllowUnverifiedOption = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Report what the run would do. Stores and starts nothing."),
+        typer.Option("--dry-run", help="Print what the run would do. Stores and starts nothing."),
     ] = False,
 ) -> None:
     """Clean all photos of a manifest.
@@ -105,7 +107,7 @@ def run(
             pools=load_pools(pools) if pools else None,
             prices=load_prices(prices) if prices else None,
         )
-    _summarise(console, outcome)
+    _print_summary(console, outcome)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -119,17 +121,17 @@ def try_(
             metavar="MASK",
             default_factory=list,
             show_default=False,
-            help="Its mask, or several, of the same size; white is removed.",
+            help="One or more masks of the photo's size; white is removed.",
         ),
     ],
     output: Annotated[
-        str, typer.Argument(metavar="OUTPUT", help="Where the result goes; same format as IMAGE.")
+        str, typer.Argument(metavar="OUTPUT", help="The file to write, in the format of IMAGE.")
     ],
     box: Annotated[
         list[str] | None,
         typer.Option(
             metavar="X,Y,WIDTH,HEIGHT",
-            help="Also remove this box. In px of the displayed photo, from its top left corner "
+            help="Also remove this box, in px from the top left corner of the displayed photo "
             "(recipe option: shapes.units). Repeatable.",
         ),
     ] = None,
@@ -138,6 +140,7 @@ def try_(
     allow_unverified: AllowUnverifiedOption = False,
 ) -> None:
     """Clean one photo in this process, without Ray. Use it to try out a recipe."""
+    from jobs.pipeline.progress import format_count
     from jobs.preflight import allowing_unverified, check_weights
     from stages.cleaner import Cleaner
     from stages.recipe import Recipe
@@ -145,16 +148,15 @@ def try_(
     if not masks and not box:
         raise typer.BadParameter("name a MASK between IMAGE and OUTPUT, or a --box")
     boxes = [_numbers(each) for each in box] if box else None
-    # As Ray has it in an actor of one CPU: with more threads, CPUs add up in another order.
+    # As Ray sets it for an actor of one CPU: more threads would sum in another order.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     loaded = Recipe.load(recipe, set_ or ())
     streams.keep_working()
     with allowing_unverified(allow_unverified):
         loaded, _ = check_weights(loaded, console_for(), here=True)
         row = Cleaner(loaded).clean(image, masks, boxes=boxes, output=output).record
-    places = len(row.patches)
-    what = f"{places} {'place' if places == 1 else 'places'} filled" if places else "empty mask"
-    typer.echo(f"{output}: {what}, {sum(row.seconds.values()):.2f} s")
+    filled = f"{format_count(len(row.patches), 'place')} filled" if row.patches else "empty mask"
+    typer.echo(f"{output}: {filled}, {sum(row.seconds.values()):.2f} s")
 
 
 def _numbers(box: str) -> list[float]:
@@ -168,13 +170,13 @@ def demo(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="Folder for the results; an earlier demo there is replaced."
+            "--output", "-o", help="Folder for the results; replaces an earlier demo there."
         ),
     ] = Path("catalog-cleanup-demo"),
     recipe: RecipeOption = DEFAULT_RECIPE,
     set_: SetOption = None,
 ) -> None:
-    """Clean eight bundled photos and write a page of them. Needs no GPU."""
+    """Clean eight bundled photos and write a page to review them. Needs no GPU."""
     from jobs.demo import run_demo
     from stages.recipe import Recipe
 
@@ -182,7 +184,7 @@ def demo(
     console = console_for()
     with _interruptible():
         outcome, page = run_demo(output.absolute(), Recipe.load(recipe, set_ or ()), console)
-    _summarise(console, outcome)
+    _print_summary(console, outcome)
     console.print("Open this page to see before and after:", style="bold")
     print_line(console, page)
     raise typer.Exit(outcome.exit_code)
@@ -193,20 +195,21 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        console_for(stderr=True).print("Interrupted. The same command goes on with what is left.")
+        console_for(stderr=True).print("Interrupted. The same command resumes.")
         raise typer.Exit(1) from None
 
 
-def _summarise(console: Console, outcome: Outcome) -> None:
+def _print_summary(console: Console, outcome: Outcome) -> None:
+    from jobs.pipeline.progress import format_count
+
     tally = outcome.tally
-    photos = "photo" if tally.rows == 1 else "photos"
     print_line(
         console,
-        f"{tally.rows} {photos} in {outcome.seconds:.1f} s: {tally.ok} ok, "
+        f"{format_count(tally.rows, 'photo')} in {outcome.seconds:.1f} s: {tally.ok} ok, "
         f"{tally.failed_count} failed, {tally.crashed} crashed",
     )
     print_counts(console, tally)
     if tally.missing_count:
-        named = ", ".join(name for _, name in tally.missing[:10])
-        text = f"{tally.missing_count} photos have no result, among them {named}. "
-        print_line(console, f"{text}The same command goes on with them.", "red")
+        first = ", ".join(name for _, name in tally.missing[:10])
+        text = f"{tally.missing_count} photos have no result, among them {first}. "
+        print_line(console, f"{text}The same command resumes.", "red")

@@ -1,4 +1,4 @@
-"""``catalog-cleanup stop``: end a run gracefully, wherever it is at work."""
+"""``catalog-cleanup stop``: stops a run gracefully, wherever it runs."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from manifests.runs import RunRecord
 
-#: Ray kills a job some seconds after it has asked it to end.
-_KILLED_S = 30.0
+#: Ray kills a job some seconds after asking it to stop.
+_KILL_TIMEOUT_S = 30.0
 _POLL_S = 1.0
 
 
@@ -31,13 +31,13 @@ def stop(
     ],
     address: Annotated[str | None, DashboardOption] = None,
     timeout: Annotated[
-        float, typer.Option(metavar="S", min=0, help="Seconds to wait for the photos in flight.")
+        float, typer.Option(metavar="S", min=0, help="Seconds to wait for photos in flight.")
     ] = 300.0,
 ) -> None:
-    """Stop a run gracefully. Photos in flight end and are recorded, no others are begun.
+    """Stop a run gracefully. Photos in flight are finished and recorded, and no others start.
 
-    The run need not be a job of a cluster. A job that has not ended after --timeout is ended by
-    Ray, if --address is given. Exit codes: 0 nothing runs there any more; 1 something still does.
+    The run need not be a job of a cluster. With --address, Ray ends a job that is still running
+    after --timeout. Exit codes: 0 no run is active; 1 one is still running.
     """
     from manifests.errors import OutputError
     from manifests.runs import records
@@ -52,21 +52,23 @@ def stop(
         if not jobs and not records(output):
             text = f"There is no run at {target}; to stop a job by its id, name its --address."
             raise OutputError("output.not_found", text)
-        begun = _running_runs(output, job)
-        for run in begun.values():
-            typer.echo(f"Run {run.run_id}: its photos in flight end, and no others begin ...")
+        running = _running_runs(output, job)
+        for run in running.values():
+            typer.echo(f"Run {run.run_id}: finishing the photos in flight ...")
             run.request_stop()
-        _within(timeout, lambda: not begun.keys() & _running_runs(output, job))
-        left = {begun[each].facts.get("job") for each in begun.keys() & _running_runs(output, job)}
-        gone = {run.facts.get("job") for run in begun.values()} - left
+        _wait_until(timeout, lambda: not running.keys() & _running_runs(output, job))
+        left = {
+            running[each].facts.get("job") for each in running.keys() & _running_runs(output, job)
+        }
+        gone = {run.facts.get("job") for run in running.values()} - left
         forced = [each for each in jobs - gone if not listed[each].status.is_terminal()]
         left = left - set(forced) | {each for each in forced if not _end_by_ray(client, each)}
-    typer.echo("It has not ended yet." if left else "Nothing is at work there any more.")
+    typer.echo("The run has not stopped yet." if left else "No run is active there.")
     raise typer.Exit(1 if left else 0)
 
 
 def _output_of(context: typer.Context, job: JobDetails) -> str:
-    """What a job's command was given as ``--output``; empty if it is no run of ours."""
+    """The ``--output`` of a job's command; empty if the job is not a run."""
     try:
         words = shlex.split(job.entrypoint)
         call = parse_run(context, words[words.index("run") + 1 :], resilient=True)
@@ -76,20 +78,20 @@ def _output_of(context: typer.Context, job: JobDetails) -> str:
 
 
 def _end_by_ray(client: Any, job: str) -> bool:
-    """Have Ray end a job, which it kills when it takes long; returns whether it has ended."""
+    """Let Ray stop a job, or kill it if that takes too long; returns whether it has ended."""
     client.stop_job(job)
-    return _within(_KILLED_S, lambda: client.get_job_status(job).is_terminal())
+    return _wait_until(_KILL_TIMEOUT_S, lambda: client.get_job_status(job).is_terminal())
 
 
 def _running_runs(output: str, job: str | None) -> dict[str, RunRecord]:
-    """Run id -> record of the runs at work on an output folder, or of those that are this job."""
+    """Run id -> record of the active runs on an output folder, optionally of one job only."""
     from manifests.runs import records, seems_alive
 
     alive = [run for run in records(output) if seems_alive(run)]
     return {run.run_id: run for run in alive if job in (None, run.facts.get("job"))}
 
 
-def _within(seconds: float, has_ended: Callable[[], bool]) -> bool:
+def _wait_until(seconds: float, has_ended: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + seconds
     while not (ended := has_ended()) and time.monotonic() < deadline:
         time.sleep(_POLL_S)

@@ -1,11 +1,11 @@
-"""What the command line prints, whoever reads it: a closed pipe, a full disk, a stalled terminal.
+"""Safe standard streams: they handle a closed pipe, a full disk and a stalled terminal.
 
-:func:`guard` puts a :class:`Stream` in the place of ``sys.stdout`` and ``sys.stderr``, so that one
-rule holds for all that writes there: rich, typer, logging, warnings, and Python itself at its end.
+:func:`guard` replaces ``sys.stdout`` and ``sys.stderr`` by a :class:`Stream`, so that the same rule
+applies to rich, typer, logging, warnings and the interpreter's shutdown.
 
-A command whose output is its product (``status``) ends when it cannot print: quietly where the
-reader left, else with an error. A command that works (``run``) calls :func:`keep_working` first;
-from then on output that nobody takes is dropped, and the work and its exit code stay the same.
+A command whose output is its result (``status``) ends when it cannot print: silently if the reader
+closed the pipe, otherwise with an error. A command that works (``run``) calls :func:`keep_working`
+first. From then on output that cannot be written is dropped, and the exit code stays the same.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ import select
 import sys
 import threading
 
-#: How long a reader that does not read (a terminal stopped by ^S, a stalled connection) holds up a
-#: command that works, in s; until it reads again, nothing waits for it any more.
-_PATIENCE_S = 5.0
+#: How long a stalled reader (a terminal stopped by ^S, a stalled connection) can delay a command
+#: that works, s. Afterwards output is dropped until it reads again.
+_STALL_TIMEOUT_S = 5.0
 
-#: For a terminal or a log in ASCII. Other characters become escapes, so that names stay distinct.
+#: Replacements in ASCII. Other characters become escapes, so that names stay distinct.
 _ASCII_FORMS = {"▸": ">", "…": "...", "\u00d7": "x", "\u2013": "-", "\xa0": " "}
 
 _ERRORS = "catalog-cleanup-ascii"
 
-#: What needs no comment: the reader has left, or there was none from the start.
+#: Errors that are not reported: the reader has closed the stream, or there never was one.
 _EXPECTED = (errno.EPIPE, errno.EBADF, errno.EIO)
 
 
 class OutputLostError(OSError):
-    """A command whose product is its output could not print it."""
+    """A command whose result is its output could not print it."""
 
 
 class Stream(io.TextIOBase):
-    """A text stream over a file descriptor, without a buffer: each call writes, or drops.
+    """An unbuffered text stream over a file descriptor.
 
-    Without a buffer a signal's handler may print, too, and nothing is left to do at exit.
+    Since it is unbuffered, signal handlers can print, and nothing is left to flush at exit.
 
     Args:
-        descriptor: to write to.
-        name: for people.
-        encoding: of the text; characters that it lacks get another form, and never raise.
+        descriptor: file descriptor to write to.
+        name: of the stream, for messages.
+        encoding: of the text; characters that it does not support are replaced.
         essential: whether a failure ends the command; see the module.
-        was_closed: it was closed when the program started; the descriptor is of nothing.
+        was_closed: whether it was closed when the program started.
     """
 
     def __init__(
@@ -60,22 +60,22 @@ class Stream(io.TextIOBase):
         self._descriptor, self._name, self._encoding = descriptor, name, encoding
         self._was_closed = was_closed
         self.essential = essential
-        self._patience_s = _PATIENCE_S
+        self._timeout_s = _STALL_TIMEOUT_S
         self._has_failed = False
-        self._lock = threading.RLock()  # a signal's handler may print in the midst of a line
+        self._lock = threading.RLock()  # a signal handler may print in the middle of a line
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """Of the text."""
+        """The encoding of the text."""
         return self._encoding
 
     @property
     def errors(self) -> str:  # type: ignore[override]
-        """The name of what replaces characters that the encoding lacks."""
+        """The name of the error handler for unsupported characters."""
         return _ERRORS
 
     def writable(self) -> bool:
-        """It is."""
+        """Always True."""
         return True
 
     def fileno(self) -> int:
@@ -83,14 +83,14 @@ class Stream(io.TextIOBase):
         return self._descriptor
 
     def isatty(self) -> bool:
-        """Whether a terminal reads."""
+        """Whether the stream is a terminal."""
         return os.isatty(self._descriptor)
 
     def write(self, text: str) -> int:
         """Write all of the text.
 
         Raises:
-            BrokenPipeError: essential output, and its reader has left.
+            BrokenPipeError: essential output, and the reader has closed the pipe.
             OutputLostError: essential output, and another failure.
         """
         data = memoryview(text.encode(self._encoding, _ERRORS))
@@ -101,20 +101,20 @@ class Stream(io.TextIOBase):
                         return len(text)
                     data = data[os.write(self._descriptor, data[: select.PIPE_BUF]) :]
                 except BlockingIOError:
-                    continue  # somebody else made it non-blocking: wait until there is room
+                    continue  # another process made it non-blocking: wait until there is room
                 except OSError as error:
                     self._fail(error)
                     return len(text)
         return len(text)
 
     def _is_ready(self) -> bool:
-        """Wait for room; False: what is to be written now is dropped."""
+        """Wait until the stream can be written; False: drop the output."""
         if self._was_closed:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         poll = select.poll()
         poll.register(self._descriptor, select.POLLOUT)
-        is_ready = bool(poll.poll(None if self.essential else self._patience_s * 1000))
-        self._patience_s = _PATIENCE_S if is_ready else 0.0
+        is_ready = bool(poll.poll(None if self.essential else self._timeout_s * 1000))
+        self._timeout_s = _STALL_TIMEOUT_S if is_ready else 0.0
         return is_ready
 
     def _fail(self, error: OSError) -> None:
@@ -123,15 +123,15 @@ class Stream(io.TextIOBase):
                 raise error
             raise OutputLostError(error.errno, error.strerror, self._name) from error
         if not self._has_failed and error.errno not in _EXPECTED and self is not sys.stderr:
-            sys.stderr.write(f"note: {self._name}: {error.strerror}. The work goes on.\n")
+            sys.stderr.write(f"note: {self._name}: {error.strerror}. The run continues.\n")
         self._has_failed = True
 
 
 def guard() -> None:
-    """Make the process's standard streams such that writing to them is safe.
+    """Replace the standard streams of this process by safe ones.
 
-    Descriptors that were closed are opened on nothing: else the next file opened would get their
-    number, and what child processes and native libraries print.
+    Closed descriptors are opened on /dev/null. Otherwise the next opened file would get their
+    number, and receive the output of child processes and native libraries.
     """
     codecs.register_error(_ERRORS, _in_ascii)
     for descriptor in range(3):
@@ -140,10 +140,10 @@ def guard() -> None:
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest number is free
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        given = getattr(sys, name)
-        if given is getattr(sys, f"__{name}__"):  # nobody else has put something there
-            encoding = given.encoding if given else "utf-8"
-            is_essential, was_closed = name == "stdout", given is None
+        original = getattr(sys, name)
+        if original is getattr(sys, f"__{name}__"):  # not yet replaced, e.g. by a test
+            encoding = original.encoding if original else "utf-8"
+            is_essential, was_closed = name == "stdout", original is None
             stream = Stream(
                 descriptor, name, encoding, essential=is_essential, was_closed=was_closed
             )
@@ -151,7 +151,7 @@ def guard() -> None:
 
 
 def keep_working() -> None:
-    """From now on what this process does matters, and not whether anybody reads of it."""
+    """From now on, drop output that cannot be written, instead of ending the process."""
     if isinstance(sys.stdout, Stream):
         sys.stdout.essential = False
 
@@ -159,9 +159,9 @@ def keep_working() -> None:
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    lacking = error.object[error.start : error.end]
+    unsupported = error.object[error.start : error.end]
     forms = (
         _ASCII_FORMS.get(each) or each.encode("ascii", "backslashreplace").decode()
-        for each in lacking
+        for each in unsupported
     )
     return "".join(forms), error.end

@@ -1,9 +1,9 @@
-"""How many nodes a catalog takes, for how long and at what cost: rows x seconds / actors.
+"""Estimates nodes, time and cost of a catalog: rows x seconds / actors.
 
 ::
 
     lineage of a pilot run ─┐
     defaults.toml ──────────┴▶ seconds.py: s per photo, step by step, grouped as a run groups them
-    --pools, deploy files ───▶ fleet.py: nodes, actors, start-up, ramp, losses, time, dollars
+    --pools, deploy files ───▶ fleet.py: nodes, actors, start-up, ramp, spot losses, time, cost
                                report.py: tables, what one change of the recipe saves, JSON
 """

@@ -1,8 +1,8 @@
-"""Nodes, time and dollars for the parts of a job: one answer, by arithmetic.
+"""Computes nodes, time and cost for the parts of a job.
 
-Each part is a queue with servers. The part that keeps its actors busy longest is the bottleneck;
-the others get as many actors as keep up with it. On top come: the first nodes and actors start,
-further ones come step by step (Ray Data's autoscaler), and spot nodes are lost.
+The part whose actors are busy longest is the bottleneck; the other parts get enough actors to keep
+up with it. Added to this are the start of the first nodes and actors, the gradual arrival of
+further ones (Ray Data's autoscaler), and the loss of spot nodes.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from dataclasses import dataclass
 from cluster.deploy import POOLS_FILE
 from cluster.pools import Pools, PoolSize
 from cluster.sizing import NodeShape, has_gpus, size_pools
-from jobs.estimate.seconds import Figure, Part, defaults
+from jobs.estimate.seconds import Part, defaults
 from jobs.pipeline.placement import load_pools
 from jobs.pipeline.spec import grouped
 from manifests.errors import ClusterError
 from manifests.planning.plan import choose_rows_per_shard
 from stages.steps.base import Step
 
-#: Ray Data's cluster autoscaler (2.60 to 2.63) asks at most this often, and each time for no more
-#: than twice the throughput, or this many GPUs or CPUs more.
-_ASKS_EVERY_S, _GROWTH, _MAX_MORE_GPUS, _MAX_MORE_CPUS = 10.0, 2.0, 32, 256
+#: Ray Data's cluster autoscaler (2.60 to 2.63): min interval between requests, and per request max
+#: growth, max additional GPUs and max additional CPUs.
+_SCALE_INTERVAL_S, _MAX_GROWTH, _MAX_MORE_GPUS, _MAX_MORE_CPUS = 10.0, 2.0, 32, 256
 
-#: Parts that are not the bottleneck get this much room, lest a lost node makes them one.
+#: Extra actors for parts that are not the bottleneck, so that a lost node does not make them one.
 _HEADROOM = 1.25
 
-#: Rows that an actor has in hand when its node is lost: they are done again.
+#: Rows in flight in an actor, which are redone when its node is lost.
 _ROWS_IN_FLIGHT = 32
 
-#: Halvings of the search for the smallest fleet: it is exact to a millionth of the time.
-_HALVINGS = 20
+#: Bisection steps of the search for the smallest fleet: exact to a millionth of the time.
+_BISECTION_STEPS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class Nodes:
     """Nodes of one type that a job may use.
 
     Attributes:
-        group: shape and labels; ``possible``: at most this many.
-        pool: that they are meant for.
-        start_s: until one that was asked for is up.
+        group: shape and labels; ``possible`` is the max number.
+        pool: the pool they are intended for.
+        start_s: seconds from request to ready.
         price: dollars per hour of each.
     """
 
@@ -54,22 +54,20 @@ class Nodes:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where a job runs.
+    """The cluster on which a job runs.
 
     Attributes:
         nodes: by name of their type.
         sizes: of the pools, as a run would size them.
-        spot_loss_rate: interruptions per node and hour.
-        figures: that it rests on.
+        spot_loss_rate: interruptions per node-hour.
     """
 
     nodes: Mapping[str, Nodes]
     sizes: Mapping[str, PoolSize]
     spot_loss_rate: float
-    figures: Mapping[str, Figure]
 
     def home(self, pool: str) -> str:
-        """The type of nodes that is added for a pool: its own, if its actors have room there."""
+        """The type of nodes that is added for a pool: its own, if its actors fit there."""
         size = self.sizes[pool]
         fitting = {
             name: (each.pool != pool, each.group.gpus)
@@ -81,16 +79,16 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """Nodes, and what they do.
+    """A number of nodes, and the resulting time and cost.
 
     Attributes:
         nodes: type -> count.
-        actors: of each part, at most.
-        seconds: from the command to the end; ``start_s`` of these until the first photo is begun,
-            ``ramp_s`` since nodes come step by step, ``lost_s`` since spot nodes are lost.
-        cost_usd: of the nodes.
-        gpu_hours: of the nodes.
-        bottleneck: index of the part.
+        actors: max number for each part.
+        seconds: from the command to the end, including ``start_s`` until the first photo starts,
+            ``ramp_s`` for the gradual arrival of nodes, and ``lost_s`` for lost spot nodes.
+        cost_usd: cost of the nodes.
+        gpu_hours: GPU hours of the nodes.
+        bottleneck: index of the slowest part.
     """
 
     nodes: Mapping[str, int]
@@ -112,49 +110,44 @@ def site_of(
     prices: Mapping[str, float] | None = None,
     spot_loss_rate: float | None = None,
 ) -> Site:
-    """The nodes of the pools' file, else those of the deploy files, and the pools on them.
+    """The nodes of the pools' file, or else of the deploy files, with the pools sized for them.
 
     Args:
-        pools: as asked for.
+        pools: the requested pools.
         steps: of the recipe.
         rows: of the manifest.
         prices: type of nodes -> dollars per hour; None: the defaults.
-        spot_loss_rate: per node and hour; None: the default.
+        spot_loss_rate: per node-hour; None: the default.
 
     Raises:
-        ClusterError: ``cluster.too_small``: an actor of some part finds no room;
+        ClusterError: ``cluster.too_small``: an actor of some part fits on no node;
             ``cluster.bad_prices``: a type of nodes has no price.
     """
     types = pools.nodes or load_pools(POOLS_FILE).nodes
     groups = [NodeShape.potential(name, each) for name, each in types.items()]
     if all(step.pool == "cpu" for step in steps) and not all(each.gpus for each in groups):
-        groups = [each for each in groups if not each.gpus]  # no autoscaler adds GPUs for CPUs
+        groups = [
+            each for each in groups if not each.gpus
+        ]  # an autoscaler adds no GPU nodes for CPU work
     parts = [pool for pool, _ in grouped(steps, has_gpus=has_gpus(groups))]
     sizing = size_pools(pools, groups, parts, max(-(-rows // choose_rows_per_shard(rows)), 1))
     if sizing.problems:
         raise ClusterError("cluster.too_small", " ".join(sizing.problems))
     known = defaults()
-    figures = {f"run.{name}": known["run"][name] for name in ("driver_start_s", "idle_s")}
-    for pool in dict.fromkeys(parts):
-        figures[f"actor_start_s.{pool}"] = known["actor_start_s"][pool]
     nodes = {}
     for group in groups:
-        home = _meant_for(group)
+        home = _intended_pool(group)
         if prices is not None and group.name not in prices:
             raise ClusterError("cluster.bad_prices", f"There is no price for nodes {group.name}.")
         price = known["price"][home].value if prices is None else prices[group.name]
-        figures[f"node_start_s.{home}"] = known["node_start_s"][home]
-        if prices is None:
-            figures[f"price.{home}"] = known["price"][home]
         nodes[group.name] = Nodes(group, home, known["node_start_s"][home].value, price)
     if spot_loss_rate is None:
-        figures["run.spot_loss_rate"] = known["run"]["spot_loss_rate"]
         spot_loss_rate = known["run"]["spot_loss_rate"].value
-    return Site(nodes, sizing.sizes, spot_loss_rate, figures)
+    return Site(nodes, sizing.sizes, spot_loss_rate)
 
 
-def _meant_for(group: NodeShape) -> str:
-    """The pool that a type of nodes is for, by its name, its labels, or whether it has GPUs."""
+def _intended_pool(group: NodeShape) -> str:
+    """The pool that a type of nodes is intended for, by name, labels or GPUs."""
     for pool in ("large_gpu", "small_gpu", "cpu"):
         if group.is_named_for(pool):
             return pool
@@ -164,20 +157,20 @@ def _meant_for(group: NodeShape) -> str:
 
 
 def fastest(parts: Sequence[Part], site: Site, rows: int) -> Fleet:
-    """The fleet that ends first with the nodes that there may be, none of them idle."""
+    """The fleet that finishes first on the available nodes, without idle ones."""
     limits = [site.sizes[part.pool].max_actors for part in parts]
     busy_s = max(rows * part.seconds / limit for part, limit in zip(parts, limits, strict=True))
     return _fleet(parts, site, rows, max(busy_s, 1e-9), limits)
 
 
 def in_time(parts: Sequence[Part], site: Site, rows: int, deadline_s: float) -> Fleet | None:
-    """The smallest fleet that meets a deadline, of any number of nodes; None: none does."""
+    """The smallest fleet that meets a deadline, with any number of nodes; None: impossible."""
     slowest_s = max(deadline_s - _start_s(parts, site), 1e-9)
-    shortest_s = max(part.seconds for part in parts)  # each photo has an actor of its own
+    shortest_s = max(part.seconds for part in parts)  # one actor for each photo
     fleet = _fleet(parts, site, rows, shortest_s)
     if fleet.seconds > deadline_s:
         return None
-    for _ in range(_HALVINGS):
+    for _ in range(_BISECTION_STEPS):
         between_s = (shortest_s + slowest_s) / 2
         smaller = _fleet(parts, site, rows, between_s)
         if smaller.seconds <= deadline_s:
@@ -188,7 +181,7 @@ def in_time(parts: Sequence[Part], site: Site, rows: int, deadline_s: float) -> 
 
 
 def is_possible(fleet: Fleet, site: Site) -> bool:
-    """Whether the site may have that many nodes."""
+    """Whether the site can have that number of nodes."""
     return all(count <= site.nodes[name].group.possible for name, count in fleet.nodes.items())
 
 
@@ -199,11 +192,11 @@ def _fleet(
     busy_s: float,
     limits: Sequence[int] | None = None,
 ) -> Fleet:
-    """A fleet that would be busy for ``busy_s``, start, ramp and losses left out."""
+    """A fleet that works for ``busy_s``, not counting start, ramp and losses."""
     needs = [rows * part.seconds / busy_s for part in parts]
-    most = max(needs)
+    max_need = max(needs)
     actors = [
-        max(math.ceil(need * (1 if need == most else _HEADROOM) - 1e-6), size.min_actors)
+        max(math.ceil(need * (1 if need == max_need else _HEADROOM) - 1e-6), size.min_actors)
         for need, size in zip(needs, (site.sizes[part.pool] for part in parts), strict=True)
     ]
     if limits:
@@ -215,7 +208,7 @@ def _fleet(
     start_s, loss = _start_s(parts, site), _loss_share(part, site)
     work_s = rows * part.seconds * (1 + loss)
     ramped_s, reached = _ramp(part, site, count, work_s)
-    if reached < count:  # done before all of them are there
+    if reached < count:  # finished before all of them have started
         return _fleet(parts, site, rows, busy_s * count / reached, limits)
     seconds = start_s + ramped_s
     hours = (seconds + defaults()["run"]["idle_s"].value) / 3600
@@ -233,7 +226,7 @@ def _fleet(
 
 
 def _nodes(parts: Sequence[Part], site: Site, actors: Sequence[int]) -> dict[str, int]:
-    """Nodes for these actors; CPU actors first take what CPUs the GPU nodes have left."""
+    """Nodes for these actors; CPU actors first use the spare CPUs of GPU nodes."""
     needs: dict[str, list[float]] = {}  # type -> CPUs, GPUs, GiB
     cpus = 0.0
     for part, count in zip(parts, actors, strict=True):
@@ -259,28 +252,28 @@ def _nodes(parts: Sequence[Part], site: Site, actors: Sequence[int]) -> dict[str
 
 
 def _start_s(parts: Sequence[Part], site: Site) -> float:
-    """Until the first photo is begun: nodes start together, pools one after the other."""
+    """Seconds until the first photo starts: nodes start together, pools one after the other."""
     nodes_s = max(site.nodes[site.home(part.pool)].start_s for part in parts)
     actors_s = sum(defaults()["actor_start_s"][part.pool].value for part in parts)
     return defaults()["run"]["driver_start_s"].value + nodes_s + actors_s
 
 
 def ramp(site: Site, pool: str, actors: int) -> list[int]:
-    """How many actors of a pool there are after each time that nodes were asked for."""
+    """Number of actors of a pool after each request of the autoscaler."""
     size = site.sizes[pool]
     more = _MAX_MORE_GPUS / size.gpus if size.gpus else _MAX_MORE_CPUS / size.cpus
     counts = [min(size.min_actors, actors)]
     while counts[-1] < actors:
-        counts.append(min(math.ceil(min(_GROWTH * counts[-1], counts[-1] + more)), actors))
+        counts.append(min(math.ceil(min(_MAX_GROWTH * counts[-1], counts[-1] + more)), actors))
     return counts
 
 
 def _ramp(part: Part, site: Site, actors: int, work_s: float) -> tuple[float, int]:
-    """Seconds until ``work_s`` of actor time is done by a part that grows to ``actors``, and how
-    many actors there are by then.
+    """Seconds in which a part that grows to ``actors`` does ``work_s`` of actor time, and the
+    number of actors at its end.
     """
     actor_s = defaults()["actor_start_s"][part.pool].value
-    step_s = _ASKS_EVERY_S + site.nodes[site.home(part.pool)].start_s + actor_s
+    step_s = _SCALE_INTERVAL_S + site.nodes[site.home(part.pool)].start_s + actor_s
     passed_s = 0.0
     for count in ramp(site, part.pool, actors)[:-1]:
         if work_s <= count * step_s:
@@ -291,7 +284,7 @@ def _ramp(part: Part, site: Site, actors: int, work_s: float) -> tuple[float, in
 
 
 def _loss_share(part: Part, site: Site) -> float:
-    """What losses of spot nodes add to the bottleneck's work: new nodes start, rows are redone."""
+    """Share of work added by lost spot nodes: new nodes start, and rows are redone."""
     start_s = site.nodes[site.home(part.pool)].start_s
     start_s += defaults()["actor_start_s"][part.pool].value
     return site.spot_loss_rate / 3600 * (start_s + _ROWS_IN_FLIGHT * part.seconds)

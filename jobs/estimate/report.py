@@ -1,4 +1,4 @@
-"""The estimate for people, and as JSON: parts, fleets, what one change saves, what it rests on."""
+"""Computes an estimate and prints it as tables or JSON: parts, fleets, savings of one change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cluster.pools import Pools
 from jobs.estimate.fleet import Fleet, Site, fastest, in_time, is_possible, site_of
-from jobs.estimate.seconds import Catalog, Figure, Part, parts_of
+from jobs.estimate.seconds import Catalog, Part, parts_of
 from jobs.pipeline.placement import with_batch_sizes
 from stages.pipeline import steps as steps_of
 from stages.recipe import Recipe
@@ -20,7 +20,7 @@ from stages.recipe import Recipe
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked; see `catalog-cleanup estimate --help`."""
+    """The input of an estimate; see `catalog-cleanup estimate --help`."""
 
     recipe: Recipe
     catalog: Catalog
@@ -32,15 +32,14 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """The answer.
+    """The result of an estimate.
 
     Attributes:
         parts: of the job, with the seconds of each step.
-        site: the nodes that there may be.
-        fastest: the fleet that ends first with them.
-        in_time: the smallest fleet for the deadline; None: not asked for, or none meets it.
+        site: the available nodes.
+        fastest: the fleet that finishes first on them.
+        in_time: the smallest fleet for the deadline; None: no deadline, or no fleet meets it.
         savings: (settings, effect on the result, fleet or None, share of the cost saved).
-        figures: name -> figure, of all that it rests on.
     """
 
     parts: Sequence[Part]
@@ -48,16 +47,15 @@ class Estimate:
     fastest: Fleet
     in_time: Fleet | None
     savings: Sequence[tuple[tuple[str, ...], str, Fleet | None, float]]
-    figures: Mapping[str, Figure]
 
     @property
     def meets_deadline(self) -> bool:
-        """Whether there may be as many nodes as the deadline takes."""
+        """Whether the nodes needed for the deadline are available."""
         return self.in_time is not None and is_possible(self.in_time, self.site)
 
 
 def estimate(question: Question) -> Estimate:
-    """Answer it.
+    """Compute the estimate.
 
     Raises:
         ClusterError: as :func:`jobs.estimate.fleet.site_of` and
@@ -77,10 +75,7 @@ def estimate(question: Question) -> Estimate:
         saved = 1 - fleet.cost_usd / (chosen or best).cost_usd if fleet else 0.0
         savings.append((settings, effect, fleet, saved))
     savings.sort(key=lambda each: -each[3])
-    figures = dict(site.figures)
-    for step in (step for part in parts for step in part.steps):
-        figures |= step.figures
-    return Estimate(parts, site, best, chosen, savings, figures)
+    return Estimate(parts, site, best, chosen, savings)
 
 
 def _job(question: Question, recipe: Recipe) -> tuple[list[Part], Site]:
@@ -97,7 +92,7 @@ def _job(question: Question, recipe: Recipe) -> tuple[list[Part], Site]:
 
 
 def changes(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Settings that make a recipe cheaper, each with what it does to the result."""
+    """Settings that make a recipe cheaper, each with its effect on the result."""
     refine, remove = recipe.refiner, recipe.remove
     if refine:
         if refine.size_px > 768:
@@ -110,15 +105,8 @@ def changes(recipe: Recipe) -> Iterator[tuple[tuple[str, ...], str]]:
             yield ("refine.fp8=true", "refine.compile=true"), "small differences; needs torchao"
         if refine.when == "always" and remove:
             yield ("refine.when=auto",), "fills on smooth ground are not refined"
-        if recipe.judge and recipe.judge.attempts > 1:
-            yield ("judge.attempts=1",), "more patches fall back to the removal"
         if remove:
             yield ("refine.when=never",), "fills stay soft"
-    if getattr(remove, "max_side_px", 0) > 1024:
-        yield ("remove.max_side_px=1024",), "softer fills in large windows"
-    is_scaled = remove and remove.own_max_side_px is None
-    if is_scaled and not 0 < recipe.resize.max_side_px <= 1024:
-        yield ("resize.max_side_px=1024",), "softer fills in large crops"
 
 
 def format_duration(seconds: float) -> str:
@@ -138,20 +126,20 @@ def _nodes(fleet: Fleet) -> str:
     return ", ".join(f"{count:,} x {name}" for name, count in sorted(fleet.nodes.items()))
 
 
-def show(console: Console, question: Question, found: Estimate) -> None:
-    """Print it as tables."""
+def show(console: Console, question: Question, result: Estimate) -> None:
+    """Print an estimate as tables."""
     catalog = question.catalog
-    basis = f"{catalog.pilot.rows:,} rows of a pilot run" if catalog.pilot else "defaults alone"
+    basis = f"{catalog.pilot.rows:,} rows of a pilot run" if catalog.pilot else "defaults only"
     size = f"{catalog.megapixels:.1f} megapixels each"
-    say = f"{catalog.rows:,} photos, {size}; seconds from {basis}."
-    console.print(say, *_verdict(question, found), sep="\n", markup=False, highlight=False)
-    table = _table("pool", "steps", "s a photo", "slowest step")
-    for part in found.parts:
+    basis_line = f"{catalog.rows:,} photos, {size}; seconds from {basis}."
+    console.print(basis_line, *_verdict(question, result), sep="\n", markup=False, highlight=False)
+    table = _table("pool", "steps", "s per photo", "slowest step")
+    for part in result.parts:
         names = " ▸ ".join(step.name for step in part.steps)
         table.add_row(part.pool, names, f"{part.seconds:.3f}", part.slowest.name)
     console.print(table)
-    table = _table("", "nodes", "time", "of which start, ramp, losses", "cost", "GPU hours")
-    for name, fleet in (("fastest", found.fastest), ("for the deadline", found.in_time)):
+    table = _table("", "nodes", "time", "start, ramp, losses", "cost", "GPU hours")
+    for name, fleet in (("fastest", result.fastest), ("for the deadline", result.in_time)):
         if fleet:
             split = (fleet.start_s, fleet.ramp_s, fleet.lost_s)
             table.add_row(
@@ -164,35 +152,30 @@ def show(console: Console, question: Question, found: Estimate) -> None:
             )
     console.print(table)
     table = _table("one change", "nodes", "time", "cost", "saves", "effect on the result")
-    for settings, effect, fleet, saved in found.savings:
-        cells = ["too late with any", "", "", ""]
+    for settings, effect, fleet, saved in result.savings:
+        cells = ["none meets the deadline", "", "", ""]
         if fleet:
             time, cost = format_duration(fleet.seconds), _dollars(fleet.cost_usd)
             cells = [_nodes(fleet), time, cost, f"{saved:.0%}"]
         table.add_row(" ".join(settings), *cells, effect)
     console.print(table)
-    table = _table("figure", "kind", "source")
-    for name, figure in found.figures.items():
-        table.add_row(name, figure.kind, figure.source)
-    console.print(table)
-    assumed = sum(figure.kind == "assumed" for figure in found.figures.values())
-    console.print(f"{assumed} of {len(found.figures)} figures are assumed.", highlight=False)
+    console.print("The source of each default is in jobs/estimate/defaults.toml.", highlight=False)
 
 
-def _verdict(question: Question, found: Estimate) -> Iterator[str]:
-    part = found.parts[(found.in_time or found.fastest).bottleneck]
+def _verdict(question: Question, result: Estimate) -> Iterator[str]:
+    part = result.parts[(result.in_time or result.fastest).bottleneck]
     if question.deadline_s:
-        deadline, fleet = format_duration(question.deadline_s), found.in_time
+        deadline, fleet = format_duration(question.deadline_s), result.in_time
         if fleet is None:
-            started = format_duration(found.fastest.start_s)
-            yield f"No number of nodes meets {deadline}: the first photo is begun after {started}."
-        elif found.meets_deadline:
-            yield f"The deadline of {deadline} takes {_nodes(fleet)}."
+            started = format_duration(result.fastest.start_s)
+            yield f"No number of nodes meets {deadline}: the first photo starts after {started}."
+        elif result.meets_deadline:
+            yield f"The deadline of {deadline} needs {_nodes(fleet)}."
         else:
-            needed = format_duration(found.fastest.seconds)
+            needed = format_duration(result.fastest.seconds)
             yield (
-                f"The deadline of {deadline} takes {_nodes(fleet)}, more than there may be: "
-                f"those take {needed}."
+                f"The deadline of {deadline} needs {_nodes(fleet)}, more than available: "
+                f"the available nodes need {needed}."
             )
     yield f"The bottleneck is {part.slowest.name}, in the pool {part.pool}."
 
@@ -204,28 +187,24 @@ def _table(*names: str) -> Table:
     return table
 
 
-def as_json(question: Question, found: Estimate) -> dict[str, Any]:
-    """All of it as JSON values."""
+def as_json(question: Question, result: Estimate) -> dict[str, Any]:
+    """The estimate as JSON values."""
     return {
         "rows": question.catalog.rows,
         "megapixels": question.catalog.megapixels,
         "pilot_rows": question.catalog.pilot.rows if question.catalog.pilot else 0,
         "recipe": question.recipe.name,
         "deadline_s": question.deadline_s,
-        "meets_deadline": found.meets_deadline if question.deadline_s else None,
+        "meets_deadline": result.meets_deadline if question.deadline_s else None,
         "parts": [
             {"pool": part.pool, "seconds": part.seconds, "slowest": part.slowest.name}
             | {"steps": {step.name: step.seconds for step in part.steps}}
-            for part in found.parts
+            for part in result.parts
         ],
-        "fastest": asdict(found.fastest),
-        "for_deadline": asdict(found.in_time) if found.in_time else None,
+        "fastest": asdict(result.fastest),
+        "for_deadline": asdict(result.in_time) if result.in_time else None,
         "changes": [
             {"set": list(settings), "saved": saved, "fleet": asdict(fleet) if fleet else None}
-            for settings, _, fleet, saved in found.savings
+            for settings, _, fleet, saved in result.savings
         ],
-        "figures": {
-            name: {"kind": figure.kind, "source": figure.source}
-            for name, figure in found.figures.items()
-        },
     }

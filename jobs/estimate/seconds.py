@@ -1,4 +1,4 @@
-"""Seconds of an actor for each photo and step: from a pilot run's lineage, or from defaults."""
+"""Actor seconds per photo and step, from a pilot run's lineage or from defaults."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from importlib import resources
 
 import numpy as np
 
+from jobs.pipeline.actor import PREFETCH_PHOTOS
 from jobs.pipeline.spec import grouped
 from jobs.results.recipe_runs import recipe_runs
 from manifests.errors import ClusterError, OutputError
@@ -19,24 +20,21 @@ from stages.pixels.windows import plan_crops, refined_size, window_of, working_s
 from stages.recipe import Recipe
 from stages.steps.base import Step
 
-#: A photo that nobody has looked at: a square mask of this share in the middle of 4:3.
+#: The assumed photo: aspect ratio 4:3, with a centred square mask of this share.
 _MASKED_SHARE, _ASPECT = 0.03, 4 / 3
 
-#: Threads of the steps that wait for storage (``jobs/pipeline/actor.py``).
-_IO_THREADS = 8
-
-#: Rows of a pilot run that are read; more would not change their mean by much.
+#: Max number of rows of a pilot run to read; more would hardly change the mean.
 _MAX_PILOT_ROWS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One entry of ``defaults.toml``, or what a pilot run measured.
+    """One entry of ``defaults.toml``.
 
     Attributes:
-        kind: ``measured``, ``published``, ``calculated``, ``assumed``, or ``pilot``.
+        kind: ``measured``, ``published``, ``calculated`` or ``assumed``.
         source: where it comes from.
-        value: the number, where it is one.
+        value: the number, unless it is a step's.
         photo, mp, patch, patch_mp, step, step_mp: terms of a step's seconds; see the file.
     """
 
@@ -63,13 +61,13 @@ def defaults() -> Mapping[str, Mapping[str, Figure]]:
 
 @dataclass(frozen=True, slots=True)
 class Pilot:
-    """What a run of some of the catalog's photos recorded.
+    """The measurements of a pilot run.
 
     Attributes:
-        recipe: that it ran.
-        rows: of its lineage, failed ones included.
-        seconds: step -> mean seconds of these rows; a row that failed before a step adds 0.
-        megapixels: of its photos, on average.
+        recipe: the recipe that was run.
+        rows: number of lineage rows, including failed ones.
+        seconds: step -> mean seconds per row; a row that failed before a step adds 0.
+        megapixels: mean size of its photos.
     """
 
     recipe: Recipe
@@ -79,7 +77,7 @@ class Pilot:
 
     @classmethod
     def read(cls, output: str) -> Pilot:
-        """Read the lineage of the recipe that ran last in an output folder.
+        """Read the lineage of the most recent recipe of an output folder.
 
         Raises:
             OutputError: ``output.not_found``: there is no run, or it recorded no row.
@@ -106,9 +104,9 @@ class Catalog:
     """The photos to clean.
 
     Attributes:
-        rows: of the manifest.
+        rows: number of rows of the manifest.
         megapixels: of each photo; assumed, unless a pilot run measured them.
-        pilot: a run of some of them; None: all figures are defaults.
+        pilot: a pilot run; None: all seconds are defaults.
     """
 
     rows: int
@@ -118,14 +116,11 @@ class Catalog:
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """A step, its mean seconds of an actor for a row, where that is from, and whether it waits for
-    storage beside computing.
-    """
+    """A step, its mean actor seconds per row, and whether it waits for storage in threads."""
 
     name: str
     seconds: float
-    figures: Mapping[str, Figure]
-    waits: bool = False
+    is_io: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +132,17 @@ class Part:
 
     @property
     def seconds(self) -> float:
-        """An actor is busy with a photo for this long, on average."""
-        computing = sum(step.seconds for step in self.steps if not step.waits)
-        waiting = sum(step.seconds for step in self.steps if step.waits)
-        return max(computing, waiting / _IO_THREADS)
+        """Mean seconds for which an actor is busy with a photo."""
+        computing = sum(step.seconds for step in self.steps if not step.is_io)
+        waiting = sum(step.seconds for step in self.steps if step.is_io)
+        return max(computing, waiting / PREFETCH_PHOTOS)
 
     @property
     def slowest(self) -> StepTime:
-        """The step that takes most of it."""
-        return max(self.steps, key=lambda step: step.seconds / (_IO_THREADS if step.waits else 1))
+        """The step that takes longest."""
+        return max(
+            self.steps, key=lambda step: step.seconds / (PREFETCH_PHOTOS if step.is_io else 1)
+        )
 
 
 def parts_of(
@@ -154,16 +151,16 @@ def parts_of(
     """The parts of a job, as a run groups its steps, with the seconds of each step.
 
     Raises:
-        ClusterError: ``cluster.no_figure``: neither a pilot run nor the defaults know a step.
+        ClusterError: ``cluster.no_figure``: neither the pilot run nor the defaults have a step.
     """
     groups = grouped(steps, has_gpus=has_gpus)
-    hop = defaults()["run"]["transport_s"]
+    hop_s = defaults()["run"]["transport_s"].value
     parts = []
     for index, (pool, group) in enumerate(groups):
         times = [_time(step, recipe, catalog, has_gpus=has_gpus) for step in group]
         ends = (index > 0) + (index < len(groups) - 1)
-        if ends:  # a hop is packed on one side and unpacked on the other
-            times.append(StepTime("transport", hop.value * ends / 2, {"run.transport_s": hop}))
+        if ends:  # one side of a hop packs, the other unpacks
+            times.append(StepTime("transport", hop_s * ends / 2))
         parts.append(Part(pool, times))
     return parts
 
@@ -171,19 +168,18 @@ def parts_of(
 def _time(step: Step, recipe: Recipe, catalog: Catalog, *, has_gpus: bool) -> StepTime:
     pilot = catalog.pilot
     if pilot is None or step.name not in pilot.seconds:
-        figures, seconds = _default(step.name, recipe, catalog.megapixels, has_gpus=has_gpus)
-        return StepTime(step.name, seconds, figures, step.is_io)
+        seconds = _default(step.name, recipe, catalog.megapixels, has_gpus=has_gpus)
+        return StepTime(step.name, seconds, step.is_io)
     seconds = pilot.seconds[step.name]
-    if recipe != pilot.recipe:  # other options than the pilot's: scaled as the defaults say
-        _, before = _default(step.name, pilot.recipe, catalog.megapixels, has_gpus=has_gpus)
-        _, after = _default(step.name, recipe, catalog.megapixels, has_gpus=has_gpus)
+    if recipe != pilot.recipe:  # other options than the pilot's: scale like the defaults
+        before = _default(step.name, pilot.recipe, catalog.megapixels, has_gpus=has_gpus)
+        after = _default(step.name, recipe, catalog.megapixels, has_gpus=has_gpus)
         seconds *= after / before
-    figure = Figure("pilot", f"{pilot.rows:,} rows of the pilot run", seconds)
-    return StepTime(step.name, seconds, {f"steps.{step.name}": figure}, step.is_io)
+    return StepTime(step.name, seconds, step.is_io)
 
 
 def _figure_name(step: str, recipe: Recipe, *, has_gpus: bool) -> str:
-    """``refine`` -> ``refine.flux-fill.compile``: method and switches change a step's seconds."""
+    """``refine`` -> ``refine.flux-fill.compile``: method and switches matter."""
     cpu = "" if has_gpus else ".cpu"
     if step == "remove" and recipe.remove:
         return f"remove.{recipe.remove.method}{'' if recipe.remove.pool == 'cpu' else cpu}"
@@ -196,29 +192,22 @@ def _figure_name(step: str, recipe: Recipe, *, has_gpus: bool) -> str:
     return step
 
 
-def _default(
-    step: str, recipe: Recipe, megapixels: float, *, has_gpus: bool
-) -> tuple[dict[str, Figure], float]:
-    """Figures and seconds of a step for the assumed photo."""
+def _default(step: str, recipe: Recipe, megapixels: float, *, has_gpus: bool) -> float:
+    """Seconds of a step for the assumed photo, by the defaults."""
     name = _figure_name(step, recipe, has_gpus=has_gpus)
-    known, run = defaults()["steps"], defaults()["run"]
+    known, run, options = defaults()["steps"], defaults()["run"], recipe.refiner
     if name not in known:
-        raise ClusterError("cluster.no_figure", f"Nothing is known of the seconds of {name}.")
-    figures, options = {f"steps.{name}": known[name]}, recipe.refiner
+        raise ClusterError("cluster.no_figure", f"There is no default for the seconds of {name}.")
     if step != "refine" or options is None:
-        return figures, _seconds(known[name], step, recipe, megapixels)
+        return _seconds(known[name], step, recipe, megapixels)
     seconds = _seconds(known[name], step, recipe, megapixels, options.steps)
     if recipe.judge:
-        figures["steps.judge"] = known["judge"]
         seconds += _seconds(known["judge"], step, recipe, megapixels)
-    attempts = recipe.judge.attempts if recipe.judge else 1
-    if attempts > 1:
-        figures["run.retry_share"] = run["retry_share"]
-        seconds *= sum(run["retry_share"].value ** attempt for attempt in range(attempts))
+        retry_share = run["retry_share"].value
+        seconds *= sum(retry_share**attempt for attempt in range(recipe.judge.attempts))
     if options.when == "auto":
-        figures["run.smooth_share"] = run["smooth_share"]
         seconds *= 1 - run["smooth_share"].value
-    return figures, seconds
+    return seconds
 
 
 def _seconds(figure: Figure, step: str, recipe: Recipe, megapixels: float, steps: int = 0) -> float:

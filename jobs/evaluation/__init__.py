@@ -1,1 +1,1 @@
-"""Compare recipes on photos with known answers."""
+"""Compares recipes on photos with known correct results."""

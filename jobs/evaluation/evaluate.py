@@ -1,4 +1,4 @@
-"""How near recipes come to photos of which one knows how they should look: figures, row by row."""
+"""Compares the results of recipes with reference photos, row by row."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from multiprocessing import get_context
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -19,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from manifests.errors import RowError, WeightsError
+from manifests.errors import RowError
 from manifests.planning.marks import Marks
 from manifests.planning.plan import make_plan
 from manifests.reading.read import find_files, read_parts
@@ -35,24 +33,21 @@ from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from stages.weights.find import weights_of
 
-if TYPE_CHECKING:
-    from jobs.evaluation.perceptual import Perceptual
-
-#: Width of the ring, outside what was painted anew.
+#: Width of the ring around the filled region.
 RING_PX = 16
 
 _SSIM_WINDOW_PX = 7
 
-#: What is shown around the masked part, on a page, over its longer side; and the view's side.
-_SHOWN_SHARE, _VIEW_SIDE_PX = 0.6, 320
+#: Margin of a view around the filled region, relative to its longer side; max side of a view.
+_MARGIN_SHARE, _VIEW_SIDE_PX = 0.6, 320
 
-#: Two pictures that are the same have no noise at all; tables need a number.
+#: The PSNR of identical pictures, which has no finite value.
 SAME_DB = 99.0
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A photo, what marks it, and how it should look."""
+    """A photo, its marks, and its reference."""
 
     id: str
     image_uri: str
@@ -63,20 +58,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """How near a result is to its reference; pictures as sRGB of 8 bits.
+    """How close a result is to its reference, as 8-bit sRGB.
 
     Attributes:
-        psnr: inside the mask, grown, dB; :data:`SAME_DB` if nothing differs.
+        psnr: inside the dilated mask, dB; :data:`SAME_DB` if nothing differs.
         ssim: likewise, up to 1.
         ring_psnr: in a ring of 16 px around it, dB.
         ring_ssim: likewise.
-        outside_levels: by how much the result differs from the *photo* beyond mask and feather, at
-            most, of 255; 0: exact.
+        outside_levels: max difference from the *photo* beyond mask and feather, 0 to 255.
         seam: how much stronger edges are along the mask's border than in the reference, levels per
-            px; over 0 a seam shows, under 0 the border is smeared.
-        seconds: of all steps.
-        lpips: around the mask, see :meth:`.perceptual.Perceptual.distance`; None unless asked
-            for.
+            px; above 0 a seam is visible, below 0 the border is smeared.
+        seconds: total of all steps.
     """
 
     psnr: float
@@ -86,20 +78,19 @@ class Figures:
     outside_levels: int
     seam: float
     seconds: float = 0.0
-    lpips: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """One row with one recipe.
+    """The result of one recipe on one row.
 
     Attributes:
         id: of the row.
-        recipe: its name.
-        figures: None if it failed.
-        error: why it did.
+        recipe: the recipe's name.
+        figures: None if the row failed.
+        error: why it failed.
         views: WebP files of the surroundings of the mask: photo, reference, result; empty unless
-            asked for.
+            requested.
     """
 
     id: str
@@ -110,11 +101,11 @@ class Evaluated:
 
 
 def read_rows(manifest: str) -> list[Row]:
-    """The rows of a manifest with a column ``reference``: paths like those of its photos.
+    """Read a manifest with a column ``reference``, whose paths are resolved like those of photos.
 
     Raises:
         ManifestError: the manifest is unusable.
-        RowError: a row is, or has no reference (``evaluate.no_reference``).
+        RowError: a row is unusable, or has no reference (``evaluate.no_reference``).
     """
     references: dict[str, str] = {}
     for place in find_files(manifest):
@@ -123,8 +114,8 @@ def read_rows(manifest: str) -> list[Row]:
                 raise RowError("evaluate.no_reference", f"{place.uri} has no column `reference`.")
             for row in part.table.select(["id", "reference"]).to_pylist():
                 path = row["reference"]
-                is_whole = not path or scheme_of(path) or path.startswith("/")
-                references[row["id"]] = path if is_whole else (place.base / path).uri
+                is_absolute = not path or scheme_of(path) or path.startswith("/")
+                references[row["id"]] = path if is_absolute else (place.base / path).uri
     with tempfile.TemporaryDirectory() as folder:
         plan = make_plan(manifest, folder)
         tables = [plan.shard(number).read_table() for number in range(plan.shards)]
@@ -145,50 +136,32 @@ def evaluate(
     *,
     jobs: int | None = None,
     views: bool = False,
-    lpips: Path | None = None,
 ) -> Iterator[Evaluated]:
     """Clean each row with each recipe, without Ray, and compare.
 
     Args:
-        rows: what.
-        recipes: how.
-        jobs: processes; None: as many as CPUs, one for recipes with models.
-        views: make pictures for a page, too.
-        lpips: weights of AlexNet; None: without that figure.
-
-    Raises:
-        WeightsError: as :func:`load_perceptual`, before the first row.
+        rows: the rows to clean.
+        recipes: the recipes to compare.
+        jobs: number of processes; None: the number of CPUs, 1 for recipes with models.
+        views: whether to make pictures for a page, too.
     """
-    if lpips:
-        load_perceptual(lpips)
     for recipe in recipes:
         models = weights_of(recipe)
         count = jobs or (1 if models else os.cpu_count())
-        is_shared = bool(lpips and not models)  # of PyTorch's threads, each process starts as many
+        # OpenCV would start as many threads as there are cores in each process.
         with ProcessPoolExecutor(
-            count, get_context("spawn"), initializer=_use_one_core, initargs=(is_shared,)
+            count, get_context("spawn"), initializer=cv2.setNumThreads, initargs=(1,)
         ) as pool:
-            work = [pool.submit(evaluate_row, row, recipe, views, lpips) for row in rows]
+            work = [pool.submit(evaluate_row, row, recipe, views) for row in rows]
             for each in work:
                 yield each.result()
 
 
-def _use_one_core(is_shared: bool) -> None:
-    """Keep OpenCV and, where CPUs are shared, PyTorch from starting threads in each process."""
-    cv2.setNumThreads(1)
-    if is_shared:
-        import torch
-
-        torch.set_num_threads(1)
-
-
-def evaluate_row(
-    row: Row, recipe: Recipe, views: bool = False, lpips: Path | None = None
-) -> Evaluated:
-    """One row in this process; why it could not be done is in the result."""
+def evaluate_row(row: Row, recipe: Recipe, views: bool = False) -> Evaluated:
+    """Evaluate one row in this process; errors of the row are in the result."""
     marks = Marks.unpack(row.mask_uri, row.marks)
     try:
-        made = _cleaner(recipe).clean(row.image_uri, marks.files, **marks.shapes)
+        cleaned = _cleaner(recipe).clean(row.image_uri, marks.files, **marks.shapes)
         before, reference = (
             _pixels(read(uri, "image"), recipe, uri) for uri in (row.image_uri, row.reference_uri)
         )
@@ -196,17 +169,14 @@ def evaluate_row(
             raise RowError("evaluate.no_reference", f"{row.reference_uri} has another size.")
     except RowError as error:
         return Evaluated(row.id, recipe.name, None, str(error))
-    if not made.region.any():
+    if not cleaned.region.any():
         return Evaluated(row.id, recipe.name, None, "Nothing is marked.")
-    after = _pixels(made.data, recipe, row.image_uri)
+    after = _pixels(cleaned.data, recipe, row.image_uri)
     feather_px = recipe.mask.feather_for(before.shape[1], before.shape[0])
-    figures = measure(before, reference, after, made.region, feather_px=feather_px)
-    figures = replace(figures, seconds=sum(made.record.seconds.values()))
-    if lpips:
-        distance = load_perceptual(lpips).distance(reference, after, made.region)
-        figures = replace(figures, lpips=distance)
+    figures = measure(before, reference, after, cleaned.region, feather_px=feather_px)
+    figures = replace(figures, seconds=sum(cleaned.record.seconds.values()))
     shown = (before, reference, after) if views else ()
-    pictures = tuple(_view(picture, made.region) for picture in shown)
+    pictures = tuple(_view(picture, cleaned.region) for picture in shown)
     return Evaluated(row.id, recipe.name, figures, views=pictures)
 
 
@@ -218,20 +188,6 @@ def _pixels(data: bytes, recipe: Recipe, uri: str) -> UInt8Array:
     return colour.view(decoded.pixels, decoded.space)
 
 
-@cache
-def load_perceptual(weights: Path) -> Perceptual:
-    """LPIPS, once per process; its libraries come with models.
-
-    Raises:
-        WeightsError: as :meth:`.perceptual.Perceptual.load`; ``model.not_installed``.
-    """
-    try:
-        from jobs.evaluation.perceptual import Perceptual
-    except ModuleNotFoundError as error:
-        raise WeightsError("model.not_installed", f"LPIPS needs {error.name}.") from None
-    return Perceptual.load(weights)
-
-
 def measure(
     before: UInt8Array,
     reference: UInt8Array,
@@ -240,13 +196,13 @@ def measure(
     *,
     feather_px: int = 0,
 ) -> Figures:
-    """Compare a result with its reference inside and around a region, and with its photo beyond.
+    """Compare a result with its reference in and around a region, and with its photo elsewhere.
 
     Args:
         before: ``(h, w, 3)`` uint8 sRGB, the photo.
-        reference: likewise, how it should look.
+        reference: likewise, the correct result.
         after: likewise, the result.
-        region: ``(h, w)`` bool, what was painted anew; some of it must be.
+        region: ``(h, w)`` bool, the filled region; not empty.
         feather_px: width of the soft edge around it.
     """
     bounds = bounds_of(region)
@@ -288,7 +244,7 @@ def _edges(pixels: UInt8Array) -> npt.NDArray[np.float32]:
 def _view(pixels: UInt8Array, region: BoolMask) -> bytes:
     bounds = bounds_of(region)
     assert bounds is not None
-    margin = round(_SHOWN_SHARE * max(bounds.width, bounds.height)) + RING_PX
+    margin = round(_MARGIN_SHARE * max(bounds.width, bounds.height)) + RING_PX
     part = bounds.grown(margin).clipped(region.shape[1], region.shape[0])
     picture, buffer = Image.fromarray(pixels[part.slices]), io.BytesIO()
     picture.thumbnail((_VIEW_SIDE_PX, _VIEW_SIDE_PX))
@@ -296,12 +252,12 @@ def _view(pixels: UInt8Array, region: BoolMask) -> bytes:
     return buffer.getvalue()
 
 
-def mean_figures(found: Sequence[Evaluated]) -> Figures | None:
-    """Of one recipe: means, and of what differs outside the worst; None if all rows failed."""
-    figures = [asdict(each.figures) for each in found if each.figures]
+def mean_figures(results: Sequence[Evaluated]) -> Figures | None:
+    """Means of one recipe, and the max of ``outside_levels``; None if all rows failed."""
+    figures = [asdict(each.figures) for each in results if each.figures]
     if not figures:
         return None
     columns = {name: [each[name] for each in figures] for name in figures[0]}
     worst = max(columns.pop("outside_levels"))
-    means = {name: None if None in of else float(np.mean(of)) for name, of in columns.items()}
-    return Figures(outside_levels=worst, **means)  # type: ignore[arg-type]
+    means = {name: float(np.mean(of)) for name, of in columns.items()}
+    return Figures(outside_levels=worst, **means)

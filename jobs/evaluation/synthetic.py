@@ -1,7 +1,7 @@
-"""Things to paste into photos of which one knows what lies behind: objects, shapes, text.
+"""Pastes objects, shapes and text into photos, to make cases with a known correct result.
 
-They make cases with a known answer, to calibrate the judge with and to compare recipes on:
-:func:`make_benchmark` makes a catalog of them, with the untouched photos as references.
+Such cases calibrate the judge and compare recipes. :func:`make_benchmark` makes a catalog of them,
+with the original photos as references.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from stages.arrays import Float32Array, UInt8Array
 from stages.codecs.decode import decode_photo
 from stages.pixels import colour
 
-#: Less is nothing that anybody sees: mean difference to what a thing lies on, CIE76.
+#: Min mean difference from the background for a visible object, CIE76.
 VISIBLE_DELTA_E = 10.0
 
 _LETTERS = "ABEGHKMNRSW%2358"
 
-#: A thing of fewer px is a speck.
-_LEAST_PX = 40
+#: Min area of an object.
+_MIN_PX = 40
 
-_DRAWS = 200
+_MAX_DRAWS = 200
 
-#: Side of what is pasted, over the photo's shorter side.
-_LEAST_SHARE, _MOST_SHARE = 0.08, 0.25
+#: Min and max side of an object, relative to the photo's shorter side.
+_MIN_SHARE, _MAX_SHARE = 0.08, 0.25
 
-#: A mask drawn by hand is a little larger than what it marks.
-_GENEROUS_PX = 2
+#: A mask drawn by hand is slightly larger than the object.
+_MASK_MARGIN_PX = 2
 
 _MAX_MEGAPIXELS = 100.0
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a thing goes: on which ``(h, w, 3)`` uint8 picture, at which (x, y), how wide; px."""
+    """Where an object goes: the ``(h, w, 3)`` uint8 picture, the centre (x, y) and the side, px."""
 
     base: UInt8Array
     centre: tuple[float, float]
     side_px: float
 
 
-#: Draws a thing: its colours, ``(h, w, 3)`` float32 of 0 to 255, and where it is, ``(h, w)``
-#: float32 of 0 to 1, both as large as the place's picture.
+#: Draws an object: its colours, ``(h, w, 3)`` float32 of 0 to 255, and its coverage, ``(h, w)``
+#: float32 of 0 to 1, both of the size of the place's picture.
 DrawObject = Callable[
     [Place, Sequence[UInt8Array], np.random.Generator], tuple[Float32Array, Float32Array]
 ]
@@ -60,40 +60,40 @@ DrawObject = Callable[
 
 def paste(
     place: Place,
-    thing: DrawObject,
+    draw: DrawObject,
     others: Sequence[UInt8Array],
     rng: np.random.Generator,
     *,
     opacity: float = 1.0,
     within: UInt8Array | None = None,
 ) -> tuple[UInt8Array, UInt8Array] | None:
-    """Paste a thing that can be seen, with a slightly soft edge.
+    """Paste a visible object with a slightly soft edge.
 
     Args:
-        place: where.
-        thing: what: one of :data:`OBJECTS`.
-        others: photos that objects are cut from, each as large as objects at least.
-        rng: decides what it looks like.
+        place: where to paste it.
+        draw: one of :data:`OBJECTS`.
+        others: photos that objects are cut from, each at least as large as an object.
+        rng: source of randomness.
         opacity: up to 1.
-        within: ``(h, w)`` uint8; it stays where this is over 0. None: anywhere.
+        within: ``(h, w)`` uint8; the object is limited to where this is above 0. None: anywhere.
 
     Returns:
-        The picture, and ``(h, w)`` uint8, 255 wherever it changed; None if after many draws none
-        could be seen.
+        The picture, and ``(h, w)`` uint8, 255 wherever it changed; None if no object was
+        visible after 200 draws.
     """
     lab = to_lab(place.base)
-    for _ in range(_DRAWS):
-        colours, share = thing(place, others, rng)
+    for _ in range(_MAX_DRAWS):
+        colours, share = draw(place, others, rng)
         share = cv2.GaussianBlur(share, (0, 0), rng.uniform(0.7, 2)) * np.float32(opacity)
         if within is not None:
             share = np.where(within > 0, share, 0)
         mixed = place.base + (colours - place.base) * share[..., None]
-        made = np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
+        pasted = np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
         core = share > 0.5 * opacity
-        if core.sum() < _LEAST_PX:
+        if core.sum() < _MIN_PX:
             continue
-        if np.linalg.norm(to_lab(made) - lab, axis=2)[core].mean() >= VISIBLE_DELTA_E:
-            return made, np.where((made != place.base).any(axis=2), np.uint8(255), np.uint8(0))
+        if np.linalg.norm(to_lab(pasted) - lab, axis=2)[core].mean() >= VISIBLE_DELTA_E:
+            return pasted, np.where((pasted != place.base).any(axis=2), np.uint8(255), np.uint8(0))
     return None
 
 
@@ -105,7 +105,7 @@ def to_lab(pixels: UInt8Array) -> Float32Array:
 def blob(
     centre: tuple[float, float], axes: tuple[float, float], rng: np.random.Generator
 ) -> npt.NDArray[np.int32]:
-    """The outline of something round with bulges, as ``cv2.fillPoly`` takes it."""
+    """The outline of an irregular round object, for ``cv2.fillPoly``."""
     angles = np.linspace(0, 2 * np.pi, 32, endpoint=False)
     first, second = rng.uniform(0, 2 * np.pi, 2)
     radii = 1 + 0.25 * np.sin(2 * angles + first) + 0.2 * np.sin(3 * angles + second)
@@ -116,7 +116,7 @@ def blob(
 def turned_box(
     centre: tuple[float, float], axes: tuple[float, float], rng: np.random.Generator
 ) -> npt.NDArray[np.int32]:
-    """The outline of a rectangle, turned somehow, as ``cv2.fillPoly`` takes it."""
+    """The outline of a rectangle at a random angle, for ``cv2.fillPoly``."""
     box = (centre, (2 * axes[0], 2 * axes[1]), float(rng.uniform(0, 90)))
     return np.rint(cv2.boxPoints(box)).astype(np.int32)
 
@@ -185,15 +185,15 @@ def _text(
     return colours, np.asarray(drawn / 255, np.float32)
 
 
-#: By what they are called in tables.
+#: Name in tables -> function.
 OBJECTS: dict[str, DrawObject] = {"object": _object, "shape": _shape, "text": _text}
 
 
 def make_benchmark(folder: Path, photos: Sequence[str]) -> Path:
     """Paste an object, a shape and a text into each photo, and write a manifest of the results.
 
-    What is pasted where follows from the photo's file name and its number. Objects are cut from
-    the other photos; of one photo alone, from itself.
+    The pasted objects depend only on the photo's file name and number. Objects are cut from the
+    other photos, or from the photo itself if it is the only one.
 
     Args:
         folder: receives ``manifest.csv``, ``photos/``, ``masks/`` and ``references/``, all PNG.
@@ -214,14 +214,16 @@ def make_benchmark(folder: Path, photos: Sequence[str]) -> Path:
         rng = np.random.default_rng(zlib.crc32(stem.encode()))
         others = [each for each in pictures if each is not picture] or [picture]
         _write(folder / "references" / f"{stem}.png", picture)
-        for kind, thing in OBJECTS.items():
-            made = paste(_somewhere(picture, rng), thing, others, rng)
-            if made is None:
-                raise RowError("image.unsupported", f"On {uri} nothing could be seen.")
+        for kind, draw in OBJECTS.items():
+            result = paste(_random_place(picture, rng), draw, others, rng)
+            if result is None:
+                raise RowError(
+                    "image.unsupported", f"No visible object could be pasted into {uri}."
+                )
             name = f"{stem}-{kind}"
-            _write(folder / "photos" / f"{name}.png", made[0])
-            kernel = np.ones((2 * _GENEROUS_PX + 1,) * 2, np.uint8)
-            mask = np.asarray(cv2.dilate(made[1], kernel), np.uint8)
+            _write(folder / "photos" / f"{name}.png", result[0])
+            kernel = np.ones((2 * _MASK_MARGIN_PX + 1,) * 2, np.uint8)
+            mask = np.asarray(cv2.dilate(result[1], kernel), np.uint8)
             _write(folder / "masks" / f"{name}.png", mask)
             files = (f"photos/{name}.png", f"masks/{name}.png", f"references/{stem}.png")
             rows.append((name, *files, kind))
@@ -236,10 +238,10 @@ def _read(uri: str) -> UInt8Array:
     return colour.view(decoded.pixels, decoded.space)
 
 
-def _somewhere(picture: UInt8Array, rng: np.random.Generator) -> Place:
+def _random_place(picture: UInt8Array, rng: np.random.Generator) -> Place:
     height, width = picture.shape[:2]
     x, y = rng.uniform(0.2, 0.8, 2) * (width, height)
-    side_px = rng.uniform(_LEAST_SHARE, _MOST_SHARE) * min(height, width)
+    side_px = rng.uniform(_MIN_SHARE, _MAX_SHARE) * min(height, width)
     return Place(picture, (float(x), float(y)), float(side_px))
 
 

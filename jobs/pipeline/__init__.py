@@ -1,1 +1,1 @@
-"""What a run does with its rows on Ray, in the order in which a row meets it."""
+"""How a run processes its rows on Ray."""

@@ -1,8 +1,8 @@
-"""From steps to Ray Data: what an actor does.
+"""The actors of a run: they apply a pool's steps to blocks of photos.
 
-An actor takes a block, makes photos of it, takes each photo through all its steps before the next
-(so that one decoded photo is in memory, not a block of them), and packs them up again. The first
-pool's blocks name shards, whose pending rows it reads; the last pool's photos are recorded.
+An actor unpacks a block, takes each photo through all its steps before the next (so that only one
+decoded photo is in memory), and packs the photos again. The blocks of the first pool name shards,
+whose pending rows the actor reads. The actors of the last pool record the photos.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.steps.base import Step
 
-#: Photos that are fetched ahead, or stored behind: enough to hide a storage's latency.
-_AHEAD = 8
+#: Photos that are prefetched, or waiting to be stored: enough to hide the latency of storage.
+PREFETCH_PHOTOS = 8
 
-#: Files that wait for an actor take no more memory than this, but for the last one.
-_AHEAD_BYTES = 64 << 20
+#: Max size of the waiting files, not counting the last one.
+PREFETCH_BYTES = 64 << 20
 
 
 class StageActor:
@@ -39,87 +39,88 @@ class StageActor:
 
     Args:
         spec: the run.
-        group: which of the spec's groups of steps this pool does.
+        group: index of the group of steps that this pool runs.
     """
 
     def __init__(self, spec: RunSpec, group: int) -> None:
-        cv2.setNumThreads(1)  # the pool's actors share the machine's cores among themselves
+        cv2.setNumThreads(1)  # the pool's actors share the machine's cores
         groups = spec.groups()
         steps = groups[group][1]
-        self._job = spec
+        self._spec = spec
         self._is_first = group == 0
         self._is_last = group == len(groups) - 1
-        # Without a GPU, models gain nothing from batches that would hold many photos in memory.
+        # Without a GPU, batches gain nothing and would keep many photos in memory.
         self._pool = groups[group][0]
-        self._together = max(s.batch_size for s in steps) if spec.has_gpus else 1
+        self._batch_size = max(s.batch_size for s in steps) if spec.has_gpus else 1
         self._problem: CatalogCleanupError | None = None
         if spec.isolated:
             return
-        ahead, rest = _split(steps)
-        behind, middle = (part[::-1] for part in _split(rest[::-1]))
+        before, rest = _split_io(steps)
+        after, middle = (part[::-1] for part in _split_io(rest[::-1]))
         try:
-            self._ahead, self._middle, self._behind = (
-                Pipeline(part).load() for part in (ahead, middle, behind)
+            self._io_before, self._compute, self._io_after = (
+                Pipeline(part).load() for part in (before, middle, after)
             )
         except CatalogCleanupError as error:
-            # Told with the first block: of an actor that dies while it is made, Ray tells a page.
+            # Reported with the first block: an actor that fails in its constructor makes Ray print
+            # a page of traceback.
             self._problem = error
         if all(step.pool == "cpu" for step in steps):
             limit_memory(spec.recipe.limits.max_memory_mib)
 
     def __call__(self, block: pa.Table) -> Iterator[pa.Table]:
-        """Work on one block; yields blocks for the next pool, or progress for the driver."""
-        photos = self._worked_on(self._photos(block))
-        for made in self._record(photos) if self._is_last else self._pass_on(photos):
+        """Process one block; yields blocks for the next pool, or progress for the driver."""
+        photos = self._process(self._unpack(block))
+        for result in self._record(photos) if self._is_last else self._pack(photos):
             metrics.record_traffic()
-            yield made
+            yield result
 
-    def _photos(self, block: pa.Table) -> Iterator[Photo]:
+    def _unpack(self, block: pa.Table) -> Iterator[Photo]:
         if not self._is_first:
-            for arrived in from_table(block):
-                if isinstance(arrived, Problem):
-                    self._problem = error_from_code(arrived.code, arrived.message)
+            for received in from_table(block):
+                if isinstance(received, Problem):
+                    self._problem = error_from_code(received.code, received.message)
                     return
-                yield arrived
+                yield received
             return
-        for work in block.to_pylist():
-            yield from read_pending(self._job, work["shard"], work["id"])
+        for unit in block.to_pylist():
+            yield from read_pending(self._spec, unit["shard"], unit["id"])
 
-    def _worked_on(self, photos: Iterator[Photo]) -> Iterator[Photo]:
-        """Take photos through the steps; those before a problem that arrived, and then raise it."""
+    def _process(self, photos: Iterator[Photo]) -> Iterator[Photo]:
+        """Run the steps on photos; a problem from an earlier pool is raised after the photos."""
         if self._problem:
             raise self._problem
-        if self._job.isolated:
+        if self._spec.isolated:
             for photo in photos:
-                run_isolated(photo, self._job)
+                run_isolated(photo, self._spec)
                 yield photo
         else:
-            fetched = _beside(photos, self._ahead)
-            yield from _beside(self._computed(fetched), self._behind)
+            fetched = _in_threads(photos, self._io_before)
+            yield from _in_threads(self._run_compute(fetched), self._io_after)
         if self._problem:
             raise self._problem
 
-    def _computed(self, photos: Iterator[Photo]) -> Iterator[Photo]:
-        """Take photos through the steps, so many together as these like."""
-        while batch := list(islice(photos, self._together)):
-            with time_limit(self._job.recipe.limits.max_seconds * len(batch)):
-                self._middle.run(*batch)
-            if self._together > 1:
-                metrics.BATCH_FILL.add(len(batch) / self._together, pool=self._pool)
+    def _run_compute(self, photos: Iterator[Photo]) -> Iterator[Photo]:
+        """Run the computing steps, in batches of their size."""
+        while batch := list(islice(photos, self._batch_size)):
+            with time_limit(self._spec.recipe.limits.max_seconds * len(batch)):
+                self._compute.run(*batch)
+            if self._batch_size > 1:
+                metrics.BATCH_FILL.add(len(batch) / self._batch_size, pool=self._pool)
             for photo in batch:
-                if self._behind.steps:
-                    photo.drop_pixels()  # files may wait to be stored, pixels need not
+                if self._io_after.steps:
+                    photo.drop_pixels()  # only the file has to wait until it is stored
                 yield photo
 
-    def _pass_on(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
+    def _pack(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
         try:
             for photo in photos:
-                yield to_table([photo], self._job.extra)
+                yield to_table([photo], self._spec.extra)
         except CatalogCleanupError as error:
-            yield to_table([Problem(error.code, error.message)], self._job.extra)
+            yield to_table([Problem(error.code, error.message)], self._spec.extra)
 
     def _record(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
-        recorder = Recorder(self._job)
+        recorder = Recorder(self._spec)
         try:
             for photo in photos:
                 recorder.add(photo)
@@ -127,21 +128,21 @@ class StageActor:
                     yield recorder.record()
             yield recorder.record()
         except CatalogCleanupError as error:
-            # No fault of the rows, and the same for all of them: the driver stops the run. What is
-            # stored already is recorded if that is possible.
+            # Not an error of a row: the driver stops the run. Results that are already stored are
+            # recorded, if possible.
             with suppress(CatalogCleanupError):
                 yield recorder.record()
             yield progress_of_problem(error.code, error.message)
 
 
-def _split(steps: Sequence[Step]) -> tuple[list[Step], list[Step]]:
-    """The first steps that wait, and the rest."""
-    waiting = list(takewhile(lambda step: step.is_io, steps))
-    return waiting, list(dropwhile(lambda step: step.is_io, steps))
+def _split_io(steps: Sequence[Step]) -> tuple[list[Step], list[Step]]:
+    """Split into the leading steps that wait for storage, and the rest."""
+    leading = list(takewhile(lambda step: step.is_io, steps))
+    return leading, list(dropwhile(lambda step: step.is_io, steps))
 
 
-def _beside(photos: Iterator[Photo], waiting: Pipeline) -> Iterator[Photo]:
-    """Take photos through steps that wait, beside what the caller computes."""
-    if not waiting.steps:
+def _in_threads(photos: Iterator[Photo], io_steps: Pipeline) -> Iterator[Photo]:
+    """Run steps that wait for storage in threads, while the caller computes."""
+    if not io_steps.steps:
         return photos
-    return prefetch(photos, waiting.run, threads=_AHEAD, max_bytes=_AHEAD_BYTES)
+    return prefetch(photos, io_steps.run, threads=PREFETCH_PHOTOS, max_bytes=PREFETCH_BYTES)

@@ -1,4 +1,4 @@
-"""Photos whose files changed after they were done: new work, not done work."""
+"""Detection of photos whose files changed after they were cleaned: they are cleaned again."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from manifests.storage.row_files import versions
 
 
 def mark_stale(spec: RunSpec, shard: int) -> int:
-    """Record that a shard's rows are to be done again whose files are others than they were.
+    """Record as stale the rows of a shard whose photo or mask has changed.
 
-    What cannot be asked for now, or is gone, has not changed: what was made of it stays.
+    A file that is deleted, or cannot be checked now, does not invalidate its result.
 
     Returns:
-        How many there are.
+        Number of stale rows.
 
     Raises:
         StorageError: S3 cannot be used.
@@ -28,7 +28,7 @@ def mark_stale(spec: RunSpec, shard: int) -> int:
     table = spec.ledger.ended(shard, spec.policy, ["image_version", "mask_version"])
     rows = [row for row in table.to_pylist() if row["run_id"] != spec.policy.run_id]
     now = versions({uri for row in rows for _, uris in _files(row) for uri in uris})
-    changed = [row for row in rows if any(_is_other(row, *files, now) for files in _files(row))]
+    changed = [row for row in rows if any(_has_changed(row, *files, now) for files in _files(row))]
     if changed:
         spec.ledger.add(shard, [_stale(spec, row) for row in changed], lineage_schema(spec.extra))
     return len(changed)
@@ -39,20 +39,20 @@ def _files(row: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     yield "mask", Marks.unpack(row["mask_uri"], row["marks"]).files
 
 
-def _is_of_interest(row: dict[str, Any], role: str) -> bool:
-    """Whether the file was read, or was not there; what failed for other reasons stays failed."""
+def _is_comparable(row: dict[str, Any], role: str) -> bool:
+    """Whether the file was read or missing; rows that failed for other reasons stay failed."""
     return bool(row[f"{role}_version"]) or row["error_code"] == f"{role}.not_found"
 
 
-def _is_other(row: dict[str, Any], role: str, uris: list[str], now: dict[str, str]) -> bool:
-    if not _is_of_interest(row, role) or not uris or any(uri not in now for uri in uris):
+def _has_changed(row: dict[str, Any], role: str, uris: list[str], now: dict[str, str]) -> bool:
+    if not _is_comparable(row, role) or not uris or any(uri not in now for uri in uris):
         return False
     known = (row[f"{role}_version"] or "").split(" ")
     return list(map(_content, known)) != [_content(now[uri]) for uri in uris]
 
 
 def _content(version: str) -> str:
-    """The part that tells of the content: an ETag, without the id of S3's version."""
+    """The part that identifies the content: an ETag, without the id of S3's version."""
     return version.partition("@")[0]
 
 

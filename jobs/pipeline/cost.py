@@ -1,4 +1,4 @@
-"""What a run has cost so far, by the nodes that were up meanwhile and the prices of their kinds."""
+"""The cost of a run: the time that nodes were up, multiplied by the price of their group."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Price = Annotated[float, Field(ge=0, strict=True)]
 
 
 def load_prices(path: Path | str) -> dict[str, float]:
-    """Read a TOML file of ``group = dollars``: what an hour of a node of that group costs.
+    """Read a TOML file of ``group = dollars``: the price of a node of that group per hour.
 
     Raises:
         ClusterError: ``cluster.bad_prices``.
@@ -26,11 +26,11 @@ def load_prices(path: Path | str) -> dict[str, float]:
 
 
 class Cost:
-    """Adds up what a cluster costs, others' work on it included.
+    """Adds up the cost of a cluster, including the work of others on it.
 
     Args:
         hourly_usd: group of nodes -> dollars for an hour of each.
-        groups: tells the group of each node that is up.
+        groups: returns the group of each node that is up.
         clock: seconds, as ``time.monotonic``.
     """
 
@@ -45,7 +45,7 @@ class Cost:
         self.total_usd = 0.0
 
     def advance(self) -> dict[str, float]:
-        """Add the time since the last call, or since the beginning; returns the total."""
+        """Add the time since the last call, or since construction; returns the total."""
         now = self._clock()
         hours, self._at = (now - self._at) / 3600, now
         spent = hours * sum(self._hourly_usd.get(group, 0.0) for group in self._groups())

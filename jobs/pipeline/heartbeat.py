@@ -1,4 +1,4 @@
-"""The run's signs of life, and its graceful end."""
+"""The heartbeat of a run, and its graceful stop."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from types import FrameType
 from manifests.errors import CatalogCleanupError
 from manifests.runs import HEARTBEAT_S, RunRecord
 
-#: How often the run looks whether somebody has asked it to stop.
+#: Interval at which the run checks for a stop request.
 _POLL_S = 2.0
 
-#: A terminal that goes away hangs up (SIGHUP).
+#: A closed terminal sends SIGHUP.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Heartbeat:
-    """Beats while the run works, and hears when it is to stop.
+    """Writes heartbeats while the run works, and receives requests to stop it.
 
     Args:
         record: of the run.
-        rows: still to be done when it began.
-        measure: tells more for each beat, at the time of it.
+        rows: number of pending rows at the start.
+        measure: returns further values for each heartbeat.
     """
 
     def __init__(
@@ -33,50 +33,50 @@ class Heartbeat:
     ) -> None:
         self._record, self._measure = record, measure
         self._rows, self._ok, self._failed = rows, 0, 0
-        self._began: float | None = None
-        self._asked = threading.Event()
+        self._started_at: float | None = None
+        self._stop_requested = threading.Event()
         self._ended = threading.Event()
 
     @property
     def is_stopping(self) -> bool:
-        """Whether no new rows are begun any more."""
-        return self._asked.is_set()
+        """Whether no new rows are started."""
+        return self._stop_requested.is_set()
 
     def advance(self, ok: int, failed: int) -> None:
-        """So many more rows are recorded."""
-        if self._began is None:  # actors take a while to start; that is not their pace
-            self._began = time.monotonic()
+        """Count further recorded rows."""
+        if self._started_at is None:  # the start-up of actors does not count for the rate
+            self._started_at = time.monotonic()
             return
         self._ok += ok
         self._failed += failed
 
     def request_stop(self) -> None:
-        """Let the rows in flight end, and begin no others."""
-        self._asked.set()
+        """Finish the rows in flight, and start no others."""
+        self._stop_requested.set()
 
     def run(self) -> None:
-        """Beat until the run ends; for a thread of its own."""
-        told = False
-        beaten = -HEARTBEAT_S
+        """Write heartbeats until the run ends; runs in its own thread."""
+        is_recorded = False
+        beat_at = -HEARTBEAT_S
         while not self._ended.wait(min(_POLL_S, HEARTBEAT_S)):
-            # A storage that does not answer now will answer the next time, or stop the run.
+            # A temporary storage error may pass until the next heartbeat; else it stops the run.
             with suppress(CatalogCleanupError, OSError):
-                if self._asked.is_set() and not told:
+                if self._stop_requested.is_set() and not is_recorded:
                     self._record.request_stop()
-                    told = True
-                elif not told and self._record.stop_requested:
-                    self._asked.set()
-                    told = True
-                if time.monotonic() - beaten >= HEARTBEAT_S:
+                    is_recorded = True
+                elif not is_recorded and self._record.stop_requested:
+                    self._stop_requested.set()
+                    is_recorded = True
+                if time.monotonic() - beat_at >= HEARTBEAT_S:
                     self._record.beat(**self._progress(), **self._measure())
-                    beaten = time.monotonic()
+                    beat_at = time.monotonic()
 
     def end(self) -> None:
-        """Beat no more."""
+        """Stop the heartbeats."""
         self._ended.set()
 
     def _progress(self) -> dict[str, float]:
-        seconds = time.monotonic() - self._began if self._began is not None else 0.0
+        seconds = time.monotonic() - self._started_at if self._started_at is not None else 0.0
         done = self._ok + self._failed
         return {
             "rows": self._rows,
@@ -90,41 +90,42 @@ class Heartbeat:
 def heartbeat(
     record: RunRecord,
     rows: int,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
     measure: Callable[[], Mapping[str, float]] = dict,
 ) -> Iterator[Heartbeat]:
-    """Show signs of life within the block; SIGINT, SIGTERM and SIGHUP end the run gracefully.
+    """Write heartbeats within the block; SIGINT, SIGTERM and SIGHUP stop the run gracefully.
 
-    SIGHUP does not where it is ignored from the start: ``nohup`` lets a run outlive its terminal.
+    SIGHUP is left alone if it is already ignored, so that ``nohup`` works.
 
     Args:
         record: of the run.
-        rows: still to be done.
-        tell: hears of the signal. A second one ends the run at once, with ``KeyboardInterrupt``.
-        measure: tells more for each beat.
+        rows: number of pending rows.
+        log: called with one line when a signal arrives. A second signal ends the run at once, with
+            ``KeyboardInterrupt``.
+        measure: returns further values for each heartbeat.
     """
-    line = Heartbeat(record, rows, measure)
+    heart = Heartbeat(record, rows, measure)
 
     def stop(number: int, _: FrameType | None) -> None:
-        if line.is_stopping:
+        if heart.is_stopping:
             raise KeyboardInterrupt
-        line.request_stop()
-        tell(f"{signal.Signals(number).name}: ending with the photos in flight ...")
+        heart.request_stop()
+        log(f"{signal.Signals(number).name}: stopping after the photos in flight ...")
 
-    before = {number: signal.signal(number, stop) for number in _caught()}
-    beats = threading.Thread(target=line.run, name="heartbeat", daemon=True)
+    before = {number: signal.signal(number, stop) for number in _handled_signals()}
+    beats = threading.Thread(target=heart.run, name="heartbeat", daemon=True)
     beats.start()
     try:
-        yield line
+        yield heart
     finally:
-        line.end()
+        heart.end()
         beats.join()
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _caught() -> list[signal.Signals]:
-    """None but in the main thread; elsewhere whoever started the thread deals with them."""
+def _handled_signals() -> list[signal.Signals]:
+    """The signals to handle; none outside the main thread, where Python does not allow handlers."""
     if threading.current_thread() is not threading.main_thread():
         return []
     nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN

@@ -1,10 +1,10 @@
-"""One photo in a process of its own, whose end is recorded and costs nothing else.
+"""Runs one photo in its own process, so that a crash costs only this photo.
 
-A photo that took its worker with it comes here. Its process loads one model at a time, so that all
-steps fit on the device of one; whatever it does (a signal, an endless loop, an exit), the actor
-that watches it lives on and records how the photo ended.
+Photos whose worker died are processed here. The process loads one model at a time, so that all
+steps fit on one device. Whatever happens in it (a signal, an endless loop, an exit), the actor that
+watches it survives and records how the photo ended.
 
-Not a task of Ray's: that would report neither the signal nor the line of code.
+A Ray task would report neither the signal nor the line of code.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ from manifests.schema import CRASHED
 from stages.photo import Photo
 from stages.steps.base import fail, run_steps
 
-#: For loading a model, over a network if need be; also the limit for the process to start.
+#: Max time to load a model, possibly over a network; also the limit for the process to start.
 _MAX_LOADING_S = 3600.0
 
 
 def run_isolated(photo: Photo, spec: RunSpec) -> None:
-    """Take a photo through all steps of a spec in a child process, and note how it ended.
+    """Run all steps on a photo in a child process, and record how it ended.
 
     Raises:
-        CatalogCleanupError: as in the process: no fault of the row.
+        CatalogCleanupError: raised in the process, and not an error of the row.
     """
-    from ray import cloudpickle  # takes a second, which the child need not spend
+    from ray import cloudpickle  # takes a second; the child does not need it
 
     if not photo.ok:
         return
     with tempfile.TemporaryFile() as task, tempfile.TemporaryFile() as output:
-        # By value what is only known here, as functions of a driver's main module.
+        # By value, since functions of a driver's main module cannot be imported elsewhere.
         task.write(cloudpickle.dumps((photo, spec)))  # type: ignore[no-untyped-call]
         task.seek(0)
-        made = _watch(photo, spec.recipe.limits.max_seconds, task, output)
-    if isinstance(made, CatalogCleanupError):
-        raise made
-    if made is not None:
-        photo.lineage = made
+        result = _watch(photo, spec.recipe.limits.max_seconds, task, output)
+    if isinstance(result, CatalogCleanupError):
+        raise result
+    if result is not None:
+        photo.lineage = result
 
 
 def _watch(photo: Photo, max_s: float, task: IO[bytes], output: IO[bytes]) -> Any:
-    """Run the child until it sends what became of the photo; None, and a failed photo, if never."""
+    """Run the child until it sends a result; if it never does, fail the photo and return None."""
     receiver, sender = Pipe(duplex=False)
     descriptor = sender.fileno()
     command = [sys.executable, "-X", "faulthandler", "-m", "jobs.pipeline.isolated"]
@@ -68,29 +68,29 @@ def _watch(photo: Photo, max_s: float, task: IO[bytes], output: IO[bytes]) -> An
         pass_fds=[descriptor],
     )
     sender.close()
-    left_s = {"make": _MAX_LOADING_S, "run": max_s}
-    doing, step, code = "make", "start", None
+    left_s = {"build": _MAX_LOADING_S, "run": max_s}
+    phase, step, code = "build", "start", None
     try:
-        began = time.monotonic()
-        while receiver.poll(left_s[doing]):
+        since = time.monotonic()
+        while receiver.poll(left_s[phase]):
             now = time.monotonic()
-            left_s[doing] -= now - began
-            began = now
-            doing, step, made = receiver.recv()
-            if doing == "end":
-                return made
-    except (EOFError, OSError):  # OSError: it died while it sent
+            left_s[phase] -= now - since
+            since = now
+            phase, step, result = receiver.recv()
+            if phase == "end":
+                return result
+    except (EOFError, OSError):  # OSError: it died while sending
         code = child.wait()
     finally:
         child.kill()
         child.wait()
         receiver.close()
     output.seek(0)
-    _note_end(photo, step, code, max_s, output.read().decode(errors="replace"))
+    _record_death(photo, step, code, max_s, output.read().decode(errors="replace"))
     return None
 
 
-def _note_end(photo: Photo, step: str, code: int | None, max_s: float, output: str) -> None:
+def _record_death(photo: Photo, step: str, code: int | None, max_s: float, output: str) -> None:
     if code is None:
         text = f"The photo {photo.lineage.image_uri} was still in step {step} after {max_s:g} s."
         fail(photo, "row.timeout", text, step)
@@ -107,7 +107,7 @@ def _signal_name(number: int) -> str:
 
 
 def _where(output: str) -> str:
-    """The exception that ended the process, or the line that was at work, if it could report it."""
+    """The exception that ended the process, or the line that was running, if it was reported."""
     if "Traceback (most recent call last):" in output:
         return f" by {output.strip().splitlines()[-1].rstrip('.')}"
     found = re.search(r'File "([^"]+)", line (\d+) in (\S+)', output)
@@ -115,19 +115,19 @@ def _where(output: str) -> str:
 
 
 def _main(sender: Connection) -> None:
-    """In the child: send each step, (doing, name, None), and at last ("end", "", the outcome)."""
-    import cv2  # for the child alone
+    """In the child: send (phase, name, None) for each step, and at last ("end", "", result)."""
+    import cv2  # only the child needs it
 
     cv2.setNumThreads(1)
-    photo, spec = pickle.load(sys.stdin.buffer)  # noqa: S301 - our own process's
-    made: object
+    photo, spec = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by our own process
+    result: object
     try:
         _run(photo, spec, sender)
         photo.drop_all()
-        made = photo.lineage
+        result = photo.lineage
     except CatalogCleanupError as error:
-        made = error
-    sender.send(("end", "", made))
+        result = error
+    sender.send(("end", "", result))
 
 
 def _run(photo: Photo, spec: RunSpec, sender: Connection) -> None:
@@ -135,7 +135,7 @@ def _run(photo: Photo, spec: RunSpec, sender: Connection) -> None:
     if all(step.pool == "cpu" for step in steps):
         limit_memory(spec.recipe.limits.max_memory_mib)
     for step in steps:
-        sender.send(("make", step.name, None))
+        sender.send(("build", step.name, None))
         work = step.build()
         sender.send(("run", step.name, None))
         run_steps([photo], [(step.name, work)])

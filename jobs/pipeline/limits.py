@@ -1,6 +1,6 @@
-"""Limits on an actor's process: what no exception can stop ends the process, not the run.
+"""Time and memory limits of an actor's process; exceeding the time limit ends the process.
 
-The rows it had in flight are taken up later, each in a process of its own; see ``passes.py``.
+Its rows in flight are done later, each in its own process; see ``passes.py``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ _STDERR = 2  # a file descriptor: inside Ray's workers it leads to their log
 def time_limit(seconds: float) -> Iterator[None]:
     """End the process, with a traceback in its log, if the block takes longer.
 
-    It is watched by a thread in C, which needs no lock of Python's: endless loops in libraries are
-    ended, too.
+    A C thread watches it without Python's GIL, so that endless loops in libraries end, too.
     """
     faulthandler.dump_traceback_later(seconds, exit=True, file=_STDERR)
     try:
@@ -30,10 +29,13 @@ def time_limit(seconds: float) -> Iterator[None]:
 
 
 def limit_memory(mib: int) -> None:
-    """Let the process take so much more memory than it has now; then allocations fail.
+    """Limit the memory that the process can allocate from now on; further allocations fail.
 
-    Of private memory, in which pixels are; shared memory, as Ray's object store, does not count.
-    Nothing is limited where the kernel cannot.
+    Only private memory counts, which holds the pixels, and not shared memory such as Ray's object
+    store. Only Linux supports this.
+
+    Args:
+        mib: max additional memory, MiB.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -1,6 +1,6 @@
-"""What a run lets be watched: all metrics, by name, and how they are measured.
+"""All metrics of a run, and the functions that record them.
 
-Ray collects them on every node, for Prometheus. Where nobody does, a value costs some µs.
+Ray exports them on every node for Prometheus. Recording a value takes some µs.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ class Metric:
     """One metric.
 
     Attributes:
-        name: as Ray is told.
-        kind: ``total`` only grows; ``spread`` is a histogram.
-        meaning: with its unit.
-        tags: what tells its series apart.
+        name: in Ray; Prometheus adds a prefix and a suffix.
+        kind: ``total`` is a counter, ``spread`` a histogram.
+        meaning: description with the unit.
+        tags: labels of its series.
         bounds: of a histogram's buckets.
     """
 
@@ -34,17 +34,17 @@ class Metric:
 
     @property
     def exported(self) -> tuple[str, ...]:
-        """Its series' names in Prometheus."""
+        """The names of its series in Prometheus."""
         ends = ("total",) if self.kind == "total" else ("bucket", "sum", "count")
         return tuple(f"ray_{self.name}_{end}" for end in ends)
 
     def add(self, value: float, **tags: str) -> None:
-        """Add to a total, or one more value to a spread; ``tags`` has all of its tags."""
-        made = _made(self)
+        """Add to a counter, or observe a value in a histogram; ``tags`` has all of its tags."""
+        metric = _ray_metric(self)
         if self.kind == "spread":
-            made.observe(value, tags)
-        elif value > 0:  # Ray refuses to add nothing
-            made.inc(value, tags)
+            metric.observe(value, tags)
+        elif value > 0:  # Ray rejects 0
+            metric.inc(value, tags)
 
 
 ROWS = Metric(
@@ -84,7 +84,7 @@ METRICS = (ROWS, STAGE_SECONDS, BATCH_FILL, BYTES, RETRIES, COST)
 
 
 @cache
-def _made(metric: Metric) -> Any:
+def _ray_metric(metric: Metric) -> Any:
     from ray.util import metrics as ray_metrics
 
     if metric.kind == "spread":
@@ -95,10 +95,10 @@ def _made(metric: Metric) -> Any:
 
 
 def record_rows(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Measure rows that are recorded.
+    """Update the metrics with newly recorded rows.
 
     Args:
-        rows: of the lineage, see :class:`manifests.schema.LineageRow`.
+        rows: lineage rows, see :class:`manifests.schema.LineageRow`.
     """
     ended: Counter[tuple[str, str]] = Counter()
     for row in rows:
@@ -109,14 +109,14 @@ def record_rows(rows: Iterable[Mapping[str, Any]]) -> None:
         ROWS.add(count, status=status, code=code)
 
 
-_told = traffic.Traffic()
+_reported = traffic.Traffic()
 
 
 def record_traffic() -> None:
-    """Measure what this process has read, written and asked for again since the last call."""
-    global _told  # noqa: PLW0603 - the process's, as its traffic is
-    now, before = traffic.total(), _told
-    _told = now
+    """Update the metrics with the bytes and retries of this process since the last call."""
+    global _reported  # noqa: PLW0603 - one value per process
+    now, before = traffic.total(), _reported
+    _reported = now
     BYTES.add(now.read_bytes - before.read_bytes, direction="read")
     BYTES.add(now.written_bytes - before.written_bytes, direction="written")
     RETRIES.add(now.retries - before.retries)

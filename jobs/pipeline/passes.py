@@ -1,13 +1,12 @@
-"""The DAG, pass after pass, until every row has ended.
+"""Runs the DAG in passes until every row is recorded.
 
-1. *Together*: whole shards, as fast as they go. A worker that dies takes the rows it had in flight
-   with it; nothing else is lost.
-2. *Alone*: each row that is missing as a block of its own, none waiting behind another: only a row
-   that kills its worker is lost again. Left out where few rows are missing.
-3. *Isolated*: each in a process of its own, which is watched and may die: every row ends.
+1. *Together*: whole shards, at full speed. A worker that dies loses only its rows in flight.
+2. *Alone*: each missing row is its own block, and none waits behind another, so that only a row
+   that kills its worker is lost again. Skipped if few rows are missing.
+3. *Isolated*: each row runs in its own process, which is watched and may die. Every row ends.
 
-After each pass the ledger tells what is missing. A row whose watching worker died too, in two
-passes that got nowhere, is recorded as crashed.
+After each pass the ledger is compared with the plan. A row is recorded as crashed if two isolated
+passes made no progress because the worker that watched its process died, too.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from jobs import clean
 from jobs.pipeline import metrics
 from jobs.pipeline.heartbeat import Heartbeat
 from jobs.pipeline.placement import Choose, explain_start_timeout
-from jobs.pipeline.progress import meter
+from jobs.pipeline.progress import format_count, meter
 from jobs.pipeline.spec import RunSpec
 from manifests.errors import CatalogCleanupError, RowError, error_from_code
 from manifests.ledger import KEY, MAX_NAMED_ROWS, Tally, reconcile
@@ -38,23 +37,22 @@ from manifests.schema import CRASHED, LineageRow, lineage_dict, lineage_schema
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-#: So few rows are not worth a pass in shared workers: a process each costs less.
-_ISOLATED_AT_ONCE = 32
+#: Up to this number of rows are isolated at once: own processes then cost less than another pass.
+_MAX_ISOLATED_AT_ONCE = 32
 
-#: A row is given up when so many passes over it alone got nowhere.
-_PASSES_IN_VAIN = 2
+#: Number of isolated passes without progress after which the missing rows are given up.
+_MAX_FUTILE_PASSES = 2
 
-
-#: Shards whose files are merged at once, when a pass ends.
-_MERGERS = 8
+#: Threads that merge the lineage files of shards when a pass ends.
+_MERGE_THREADS = 8
 
 
 class Style(Enum):
-    """How rows are spread over workers."""
+    """How rows are distributed to workers."""
 
     TOGETHER = "together"
     ALONE = "each alone"
-    ISOLATED = "each in a process of its own"
+    ISOLATED = "each in its own process"
 
 
 def execute(
@@ -71,43 +69,43 @@ def execute(
 
     Args:
         spec: the run.
-        shards: those of the plan that are this run's.
-        tally: how they stand.
-        choose: pools for a spec with so many blocks.
-        trouble: receives the errors that Ray Data goes on after.
+        shards: numbers of this run's shards.
+        tally: their current counts.
+        choose: returns the pools for a spec and a number of blocks.
+        trouble: receives the errors after which Ray Data continues.
         heartbeat: of the run.
-        console: where progress goes.
+        console: where to print progress.
 
     Raises:
-        CatalogCleanupError: an error that is no row's; what had ended is recorded.
+        CatalogCleanupError: an error that is not of a row; finished rows are recorded.
     """
-    style, in_vain = Style.TOGETHER, 0
+    style, futile = Style.TOGETHER, 0
     while True:
         before, trouble[:] = tally.missing_count, []
-        # With inputs to be looked at, there may be work in any shard.
+        # If inputs are to be checked, any shard may have work.
         work = _whole(shards) if spec.check_inputs else _work(tally, style)
-        passing = replace(spec, isolated=style is Style.ISOLATED)
-        pools = _narrowed(choose(passing, len(work)), style)
+        current = replace(spec, isolated=style is Style.ISOLATED)
+        pools = _narrowed(choose(current, len(work)), style)
         with (
             meter(console, before) as shown,
             Merger(spec, tally.unfinished) as merger,
-            explain_start_timeout(passing, pools),
+            explain_start_timeout(current, pools),
         ):
-            _drain(clean.build(passing, pools, work), shown.advance, merger.count, heartbeat)
+            _drain(clean.build(current, pools, work), shown.advance, merger.count, heartbeat)
         tally = reconcile(spec.plan, spec.ledger, spec.policy, shards)
         spec = replace(spec, check_inputs=False)
         if not tally.missing_count or heartbeat.is_stopping:
             return tally
-        in_vain = in_vain + 1 if tally.missing_count == before else 0
-        if in_vain >= _PASSES_IN_VAIN and style is Style.ISOLATED:
+        futile = futile + 1 if tally.missing_count == before else 0
+        if futile >= _MAX_FUTILE_PASSES and style is Style.ISOLATED:
             return _give_up(spec, shards, tally, trouble)
         style = _next_style(style, tally.missing_count, progressed=tally.missing_count < before)
-        photos = "photo" if tally.missing_count == 1 else "photos"
-        console.print(f"{tally.missing_count} {photos} lost their worker; {style.value} ...")
+        photos = format_count(tally.missing_count, "photo")
+        console.print(f"{photos} lost their worker; {style.value} ...")
 
 
 def _next_style(style: Style, missing: int, *, progressed: bool) -> Style:
-    if missing <= _ISOLATED_AT_ONCE or (style is not Style.TOGETHER and not progressed):
+    if missing <= _MAX_ISOLATED_AT_ONCE or (style is not Style.TOGETHER and not progressed):
         return Style.ISOLATED
     return Style.TOGETHER if missing > MAX_NAMED_ROWS and progressed else Style.ALONE
 
@@ -125,7 +123,7 @@ def _whole(shards: Iterable[int]) -> list[clean.WorkUnit]:
 def _narrowed(pools: Mapping[str, PoolSize], style: Style) -> Mapping[str, PoolSize]:
     if style is Style.TOGETHER:
         return pools
-    # None may wait behind one that kills its worker: it would be lost with it again.
+    # A row that waits behind one that kills its worker would be lost again.
     return {name: size.without_prefetch() for name, size in pools.items()}
 
 
@@ -135,10 +133,10 @@ def _drain(
     count: Callable[[int, int], None],
     heartbeat: Heartbeat,
 ) -> None:
-    """Execute the DAG by taking its progress rows.
+    """Execute the DAG by consuming its progress rows.
 
     Raises:
-        CatalogCleanupError: an actor met an error that is no row's.
+        CatalogCleanupError: an actor reported an error that is not of a row.
     """
     blocks = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     for block in cast("Iterable[pa.Table]", blocks):
@@ -151,10 +149,10 @@ def _drain(
 
 
 def _give_up(spec: RunSpec, shards: Collection[int], tally: Tally, trouble: list[str]) -> Tally:
-    """Record as crashed what is missing still, if it is the rows' workers that died."""
+    """Record the missing rows as crashed, if their workers died."""
     if not trouble:
         return tally
-    cause = f"Its worker was lost each time, at last by {trouble[-1].rstrip('.')}."
+    cause = f"Its worker was lost each time, most recently by {trouble[-1].rstrip('.')}."
     reason = str(RowError("row.crashed", cause))
     names = {name for _, name in tally.missing}
     for shard in {shard for shard, _ in tally.missing}:
@@ -181,24 +179,26 @@ def _crashed(spec: RunSpec, row: dict[str, Any], reason: str) -> dict[str, Any]:
 
 
 class Merger:
-    """Merges the lineage files of each shard when it is done, beside the work on others.
+    """Merges the lineage files of each finished shard, while others are processed.
 
     Args:
         spec: the run.
-        expected: shard -> rows that will be recorded.
+        expected: shard -> number of rows to be recorded.
     """
 
     def __init__(self, spec: RunSpec, expected: Mapping[int, int]) -> None:
         self._ledger = spec.ledger
         self._left = dict(expected)
         self._unmerged: set[int] = set()
-        self._pool = ThreadPoolExecutor(1)  # so that a shard is never merged twice at once
+        self._pool = ThreadPoolExecutor(
+            1
+        )  # one thread, so that a shard is never merged twice at once
 
     def __enter__(self) -> Merger:
         return self
 
     def count(self, shard: int, rows: int) -> None:
-        """So many more rows of the shard are recorded."""
+        """Count further recorded rows of a shard; merge it when it is done."""
         self._left[shard] = self._left.get(shard, 0) - rows
         self._unmerged.add(shard)
         if self._left[shard] <= 0:
@@ -206,12 +206,12 @@ class Merger:
             self._pool.submit(self._merge, shard)
 
     def _merge(self, shard: int) -> None:
-        # Files that stay apart are no loss; rows that are there twice, the run's end tells.
+        # Unmerged files do no harm, and the end of the run detects duplicate rows.
         with suppress(CatalogCleanupError, OSError):
             self._ledger.compact(shard)
 
     def __exit__(self, *_: object) -> None:
-        """Merge the shards that were not done, and wait."""
+        """Merge the unfinished shards, and wait."""
         self._pool.shutdown()
-        with ThreadPoolExecutor(_MERGERS) as pool:
+        with ThreadPoolExecutor(_MERGE_THREADS) as pool:
             list(pool.map(self._merge, self._unmerged))

@@ -1,4 +1,4 @@
-"""Which rows of a shard are still to be done: the anti-join that makes a run resumable."""
+"""The pending rows of a shard: the anti-join that makes a run resumable."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from manifests.schema import SHARD_SCHEMA, LineageRow
 from stages.photo import Photo
 from stages.steps.base import fail
 
-#: How often an actor looks whether the run is asked to stop.
-_SECONDS_PER_LOOK = 3.0
+#: Interval at which an actor checks for a stop request.
+_STOP_CHECK_INTERVAL_S = 3.0
 
 
 def read_pending(spec: RunSpec, shard: int, only: str | None = None) -> Iterator[Photo]:
-    """The shard's rows less those that are done; ends early where the run is asked to stop.
+    """Yield the pending rows of a shard; ends early if the run is asked to stop.
 
     Args:
         spec: the run.
-        shard: its number.
-        only: one id of the shard; None: all of them.
+        shard: number of the shard.
+        only: the id to process; None: all pending ids.
     """
     if spec.check_inputs and only is None:
         mark_stale(spec, shard)
@@ -40,10 +40,10 @@ def read_pending(spec: RunSpec, shard: int, only: str | None = None) -> Iterator
     rows = rows.filter(pc.invert(pc.is_in(row_keys(rows), value_set=done)))
     if only is not None:
         rows = rows.filter(pc.equal(rows["id"], only))
-    look_out = _LookOut(spec)
-    recipe_hash = spec.recipe.hash  # of some milliseconds: once a shard
+    stop_check = _StopCheck(spec)
+    recipe_hash = spec.recipe.hash  # takes milliseconds: computed once per shard
     for row in rows.to_pylist():
-        if look_out.stop_requested():
+        if stop_check.stop_requested():
             return
         yield _photo(spec, shard, row, recipe_hash)
 
@@ -51,7 +51,7 @@ def read_pending(spec: RunSpec, shard: int, only: str | None = None) -> Iterator
 def limit_rows(
     plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Collection[int], limit: int
 ) -> Plan:
-    """The plan with at most ``limit`` of the rows that are left, spread evenly over the shards."""
+    """Limit a plan to ``limit`` pending rows, spread evenly over the shards."""
     left = reconcile(plan, ledger, policy, shards).unfinished
     quotas = _quotas(list(left.values()), limit)
     only = {}
@@ -65,7 +65,7 @@ def limit_rows(
 
 
 def _quotas(counts: Sequence[int], limit: int) -> list[int]:
-    """How many of each count to take: ``limit`` in all, spread evenly over all that is counted."""
+    """Split ``limit`` in proportion to the counts."""
     total = sum(counts)
     limit = min(limit, total)
     ends = [end * limit // total for end in accumulate(counts)]
@@ -94,21 +94,21 @@ def _photo(spec: RunSpec, shard: int, row: dict[str, Any], recipe_hash: str) -> 
 
 
 @dataclass(slots=True)
-class _LookOut:
-    """Looks now and then whether the run is asked to stop."""
+class _StopCheck:
+    """Checks at intervals whether the run is asked to stop."""
 
     spec: RunSpec
-    asked: bool = False
-    looked: float = field(default=-_SECONDS_PER_LOOK)
+    is_asked: bool = False
+    checked_at: float = field(default=-_STOP_CHECK_INTERVAL_S)
 
     def stop_requested(self) -> bool:
-        if not self.asked and time.monotonic() - self.looked >= _SECONDS_PER_LOOK:
-            with suppress(OSError):  # a storage that does not answer asks for nothing
-                self.asked = self.spec.record.stop_requested
-            self.looked = time.monotonic()
-        return self.asked
+        if not self.is_asked and time.monotonic() - self.checked_at >= _STOP_CHECK_INTERVAL_S:
+            with suppress(OSError):  # no answer from storage counts as no request
+                self.is_asked = self.spec.record.stop_requested
+            self.checked_at = time.monotonic()
+        return self.is_asked
 
 
 def extra_schema(shard: pa.Schema) -> pa.Schema:
-    """Of a shard's columns those that are the manifest's own, to be passed on."""
+    """The extra columns of a shard, which come from the manifest and are passed through."""
     return pa.schema([field for field in shard if field.name not in SHARD_SCHEMA.names])

@@ -1,4 +1,4 @@
-"""Which pools a run gets on its cluster, and what is told where that cannot be."""
+"""Sizes the pools of a run for its cluster, and explains what is missing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from manifests.errors import ClusterError
 from manifests.toml_files import load_toml
 from stages.recipe import Recipe
 
-#: As set in a pools' file, or sizes that are taken as they are.
+#: The options of a pools' file, or fixed sizes.
 RequestedPools = Pools | Mapping[str, PoolSize]
 
 Choose = Callable[[RunSpec, int], Mapping[str, PoolSize]]
@@ -27,18 +27,18 @@ def load_pools(path: Path | str) -> Pools:
     """Read a TOML file with tables and keys as in :class:`cluster.pools.Pools`.
 
     Raises:
-        ClusterError: there is no such file, or it does not validate (``cluster.bad_pools``).
+        ClusterError: ``cluster.bad_pools``: the file is missing or invalid.
     """
     return load_toml(Pools, Path(path), "cluster.bad_pools")
 
 
 def wait_s(pools: RequestedPools) -> float:
-    """For how long a run waits for its first actors, in s."""
+    """How long a run waits for its first actors, s."""
     return (pools if isinstance(pools, Pools) else Pools()).wait_s
 
 
 def with_batch_sizes(recipe: Recipe, pools: RequestedPools) -> Recipe:
-    """The recipe with the batch sizes that the pools' file sets; its hash stays the same."""
+    """Apply the batch sizes of the pools' file to a recipe; its hash stays the same."""
     if not isinstance(pools, Pools):
         return recipe
     changed: dict[str, object] = {}
@@ -51,11 +51,11 @@ def with_batch_sizes(recipe: Recipe, pools: RequestedPools) -> Recipe:
 
 @contextmanager
 def connected(address: str | None, wait_s: float = -1.0) -> Iterator[list[str]]:
-    """A :func:`cluster.session.ray_session`.
+    """Connect to Ray within the block, see :func:`cluster.session.ray_session`.
 
     Raises:
-        ClusterError: there is no cluster, or it does not let us in (``cluster.unreachable``); a
-            private Ray does not start here (``cluster.not_started``).
+        ClusterError: ``cluster.unreachable``: there is no cluster, or it denies access;
+            ``cluster.not_started``: a private Ray does not start here.
     """
     try:
         with ray_session(address, wait_s) as trouble:
@@ -69,22 +69,22 @@ def connected(address: str | None, wait_s: float = -1.0) -> Iterator[list[str]]:
 def fit_to_cluster(
     spec: RunSpec, pools: RequestedPools, log: Callable[[str], None]
 ) -> tuple[RunSpec, Choose]:
-    """Fit a spec to the cluster that this process is connected to.
+    """Fit a run to the cluster that this process is connected to.
 
     Args:
         spec: the run.
-        pools: what is asked for.
+        pools: the requested pools.
         log: called with each note for the user, once.
 
     Returns:
-        The spec, which now knows whether there are GPUs; and what chooses pools for it and so many
-        blocks, by the nodes that are there at that time.
+        The spec with ``has_gpus`` set; and a function that sizes the pools for a spec and a number
+        of blocks, by the nodes at the time of the call.
     """
     if not isinstance(pools, Pools):
         return replace(spec, has_gpus=len(pools) > 1), lambda *_: pools
     spec = replace(spec, has_gpus=has_gpus(node_shapes(pools.nodes)))
     taken = used_cpus()
-    told: set[str] = set()
+    logged: set[str] = set()
 
     def choose(spec: RunSpec, blocks: int) -> Mapping[str, PoolSize]:
         groups = [pool for pool, _ in spec.groups()]
@@ -92,13 +92,13 @@ def fit_to_cluster(
         if sizing.problems:
             raise ClusterError("cluster.too_small", " ".join(sizing.problems))
         for note in sizing.notes:
-            if note not in told:
+            if note not in logged:
                 log(f"note: {note}")
-        told.update(sizing.notes)
+        logged.update(sizing.notes)
         if _missing(sizing.sizes, groups):
             log("Waiting for nodes ...")
             if not wait_for_room(sizing.sizes, groups, pools.wait_s):
-                raise _too_late(sizing.sizes, groups)
+                raise _start_timeout(sizing.sizes, groups)
         return sizing.sizes
 
     return spec, choose
@@ -106,21 +106,21 @@ def fit_to_cluster(
 
 @contextmanager
 def explain_start_timeout(spec: RunSpec, sizes: Mapping[str, PoolSize]) -> Iterator[None]:
-    """Tell what is missing when Ray Data gives up waiting for the first actors."""
+    """Report what is missing when Ray Data times out waiting for the first actors."""
     from ray.exceptions import GetTimeoutError
 
     try:
         yield
     except GetTimeoutError as error:
-        raise _too_late(sizes, [pool for pool, _ in spec.groups()]) from error
+        raise _start_timeout(sizes, [pool for pool, _ in spec.groups()]) from error
 
 
 def _missing(sizes: Mapping[str, PoolSize], groups: Sequence[str]) -> list[str]:
-    """What the nodes that are up now have no room for."""
+    """Problems of placing the pools on the nodes that are up now."""
     up = [replace(node, possible=node.up) for node in node_shapes({})]
     return unplaced(sizes, up, groups)
 
 
-def _too_late(sizes: Mapping[str, PoolSize], groups: Sequence[str]) -> ClusterError:
-    told = " ".join(_missing(sizes, groups)) or "The nodes are up, but taken, or loading models."
-    return ClusterError("cluster.too_small", f"The first actors did not start in time. {told}")
+def _start_timeout(sizes: Mapping[str, PoolSize], groups: Sequence[str]) -> ClusterError:
+    reason = " ".join(_missing(sizes, groups)) or "The nodes are up, but busy or loading models."
+    return ClusterError("cluster.too_small", f"The first actors did not start in time. {reason}")

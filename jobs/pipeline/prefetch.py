@@ -1,4 +1,4 @@
-"""Waiting beside computing: storage is read ahead and written behind in threads."""
+"""Reads from and writes to storage in threads, while the caller computes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from stages.photo import Photo
 def prefetch(
     photos: Iterable[Photo], work: Callable[[Photo], None], *, threads: int, max_bytes: int
 ) -> Iterator[Photo]:
-    """Work on photos in threads, while the caller is busy with those that were done.
+    """Process photos in threads, ahead of the caller that consumes them.
 
     Args:
-        photos: taken as room allows.
-        work: in place, and thread-safe.
-        threads: how many photos are worked on, or wait to be taken, at most.
-        max_bytes: with files of this size in waiting, no further photo is begun.
+        photos: consumed as there is room.
+        work: changes a photo in place; must be thread-safe.
+        threads: max number of photos in progress or waiting.
+        max_bytes: total size of waiting files at which no further photo is started.
 
     Yields:
-        The photos, in their order.
+        The photos, in the given order.
     """
     waiting: deque[Future[Photo]] = deque()
     source = iter(photos)
@@ -31,8 +31,8 @@ def prefetch(
         return photo
 
     def has_room() -> bool:
-        held = sum(each.result().file_bytes for each in waiting if _is_fine(each))
-        return len(waiting) < threads and held < max_bytes
+        waiting_bytes = sum(each.result().file_bytes for each in waiting if _has_succeeded(each))
+        return len(waiting) < threads and waiting_bytes < max_bytes
 
     with ThreadPoolExecutor(threads) as pool:
         try:
@@ -46,5 +46,5 @@ def prefetch(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _is_fine(future: Future[Photo]) -> bool:
+def _has_succeeded(future: Future[Photo]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None

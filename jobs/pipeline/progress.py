@@ -1,4 +1,4 @@
-"""What a run shows while it works: a bar on a terminal, plain lines when piped."""
+"""Progress of a run: a bar on a terminal, plain lines in a pipe."""
 
 from __future__ import annotations
 
@@ -18,25 +18,30 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-#: A log that is read later wants few lines; a person watching it wants some.
-_SECONDS_PER_LINE = 10.0
+#: Interval between progress lines in a pipe.
+_LINE_INTERVAL_S = 10.0
+
+
+def format_count(count: float, noun: str) -> str:
+    """E.g. ``1 photo``, ``2 photos``, ``0.5 GPU``."""
+    return f"{count:g} {noun}" if 0 < count <= 1 else f"{count:g} {noun}s"
 
 
 class Meter(Protocol):
-    """Is told what has ended."""
+    """Counts finished rows and shows them."""
 
     def advance(self, ok: int, failed: int) -> None:
-        """So many more rows have ended."""
+        """Count further finished rows."""
         ...
 
 
 @contextmanager
 def meter(console: Console, total: int) -> Iterator[Meter]:
-    """Show progress within the block, in the way that suits the console.
+    """Show progress within the block.
 
     Args:
-        console: where to.
-        total: rows to be done in this run.
+        console: where to print.
+        total: number of rows to process in this run.
     """
     if not console.is_terminal:
         yield Lines(console, total)
@@ -63,11 +68,11 @@ class _Bar:
 
 
 class Lines:
-    """A line now and then.
+    """Prints a line of progress every 10 s.
 
     Args:
-        console: where to.
-        total: rows to be done.
+        console: where to print.
+        total: number of rows to process.
         clock: seconds, as ``time.monotonic``.
     """
 
@@ -77,25 +82,25 @@ class Lines:
         self._console, self._total, self._clock = console, total, clock
         self._ended = self._failed = 0
         self._printed = clock()
-        self._first: tuple[float, int] | None = None  # when work began, and what had ended by then
+        self._first: tuple[float, int] | None = None  # time of the first rows, and their number
 
     def advance(self, ok: int, failed: int) -> None:
-        """So many more rows have ended."""
+        """Count further finished rows."""
         self._ended += ok + failed
         self._failed += failed
         now = self._clock()
-        if self._first is None:  # actors take a while to start; that is not their pace
+        if self._first is None:  # the start-up of actors does not count for the rate
             self._first = (now, self._ended)
-        if now - self._printed < _SECONDS_PER_LINE:
+        if now - self._printed < _LINE_INTERVAL_S:
             return
         self._printed = now
         self._console.print(
-            f"{self._ended}/{self._total} done, {self._failed} failed{self._pace(*self._first)}",
+            f"{self._ended}/{self._total} done, {self._failed} failed{self._rate(*self._first)}",
             highlight=False,
         )
 
-    def _pace(self, began: float, ended_then: int) -> str:
-        seconds, rows = self._clock() - began, self._ended - ended_then
+    def _rate(self, since: float, ended_then: int) -> str:
+        seconds, rows = self._clock() - since, self._ended - ended_then
         if not (seconds and rows):
             return ""
         left = (self._total - self._ended) * seconds / rows

@@ -1,4 +1,4 @@
-"""Ended rows on their way into the lineage."""
+"""Writes finished rows to the lineage, in batches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from manifests.schema import OK, lineage_dict, lineage_schema
 from stages.photo import Photo
 from stages.steps.base import finish
 
-#: Rows are recorded together, at the latest after so many or so long: few files, little to redo.
+#: Finished rows are recorded at the latest after this number of rows or seconds.
 _ROWS_PER_RECORD = 64
 _SECONDS_PER_RECORD = 15.0
 
@@ -32,42 +32,42 @@ _PROGRESS = pa.schema(
 
 @dataclass(slots=True)
 class Recorder:
-    """Collects ended rows and adds them to the lineage, shard by shard."""
+    """Collects finished rows and adds them to the lineage, shard by shard."""
 
     spec: RunSpec
     rows: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     since: float = field(default_factory=time.monotonic)
 
     def add(self, photo: Photo) -> None:
-        """Take a photo whose picture is stored, or which has failed."""
+        """Add a photo whose result is stored, or which has failed."""
         finish(photo)
         self.rows[photo.shard].append(lineage_dict(photo.lineage) | photo.extra)
 
     @property
     def is_due(self) -> bool:
-        """Whether enough has come together to be recorded."""
+        """Whether the collected rows should be recorded now."""
         count = sum(map(len, self.rows.values()))
         return count >= _ROWS_PER_RECORD or time.monotonic() - self.since >= _SECONDS_PER_RECORD
 
     def record(self) -> pa.Table:
-        """Write what was collected; returns it as progress.
+        """Record the collected rows; returns them as progress.
 
         Raises:
             OutputError: ``output.not_writable``.
         """
         schema = lineage_schema(self.spec.extra)
-        made = []
+        progress = []
         for shard in list(self.rows):
             rows = self.rows[shard]
             self.spec.ledger.add(shard, rows, schema)
             del self.rows[shard]
             metrics.record_rows(rows)
             ok = sum(row["status"] == OK for row in rows)
-            made.append({"shard": shard, "ok": ok, "failed": len(rows) - ok})
+            progress.append({"shard": shard, "ok": ok, "failed": len(rows) - ok})
         self.since = time.monotonic()
-        return pa.Table.from_pylist(made, schema=_PROGRESS)
+        return pa.Table.from_pylist(progress, schema=_PROGRESS)
 
 
 def progress_of_problem(code: str, message: str) -> pa.Table:
-    """What the driver is told of an error that is no row's: it stops the run."""
+    """Progress that reports an error which is not of a row; the driver then stops the run."""
     return pa.Table.from_pylist([{"problem_code": code, "problem": message}], schema=_PROGRESS)

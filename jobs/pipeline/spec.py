@@ -1,4 +1,4 @@
-"""What every actor of a run is told."""
+"""The specification of a run, which every actor receives."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from stages.recipe import Recipe
 from stages.steps.base import Step
 from stages.traits import Pool
 
-#: Each has at least what those before it have.
+#: In ascending order of resources.
 _POOLS: tuple[Pool, ...] = ("cpu", "small_gpu", "large_gpu")
 
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """One run, as its actors see it.
+    """The specification of a run.
 
     Attributes:
-        plan: what is to be done, and where results go.
-        extra: types of the manifest's other columns.
-        recipe: how.
-        policy: which rows are still to be done; its run_id is stamped on each lineage row.
-        record: of the run; somebody may ask it to stop.
-        steps: makes the recipe's steps; called in the actor, since models do not travel.
-        has_gpus: whether steps run in the pools that they name, or all in the CPUs' one.
-        check_inputs: whether actors look for photos whose files changed since they were done.
-        isolated: whether each photo gets a process of its own, for all steps.
+        plan: the planned manifest, and where results go.
+        extra: schema of the manifest's other columns.
+        recipe: the recipe to apply.
+        policy: which recorded rows count as done; its run_id is written to each lineage row.
+        record: of the run; it carries stop requests.
+        steps: builds the recipe's steps; called in the actor, since models are not serialised.
+        has_gpus: whether steps run in the pools that they name; else all run in the CPU pool.
+        check_inputs: whether actors check for photos whose files changed since they were done.
+        isolated: whether each photo runs in its own process, with all steps.
     """
 
     plan: Plan
@@ -47,11 +47,11 @@ class RunSpec:
 
     @property
     def ledger(self) -> Ledger:
-        """Where its rows are recorded."""
+        """The ledger in which its rows are recorded."""
         return Ledger(self.plan.output, self.recipe.hash)
 
     def groups(self) -> list[tuple[Pool, list[Step]]]:
-        """Neighbouring steps of one pool, together: each group becomes one pool of actors."""
+        """Neighbouring steps of the same pool; each group becomes one pool of actors."""
         steps = self.steps(self.recipe, self.plan.output)
         return grouped(steps, has_gpus=self.has_gpus, isolated=self.isolated)
 
@@ -59,7 +59,7 @@ class RunSpec:
 def grouped(
     steps: Sequence[Step], *, has_gpus: bool, isolated: bool = False
 ) -> list[tuple[Pool, list[Step]]]:
-    """Neighbouring steps of one pool, together, as :meth:`RunSpec.groups` tells them."""
+    """Group neighbouring steps of the same pool, see :meth:`RunSpec.groups`."""
     if not has_gpus:
         return [("cpu", list(steps))]
     if isolated:

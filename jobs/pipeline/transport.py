@@ -1,7 +1,7 @@
-"""How photos, and errors for the driver, travel between actors.
+"""Packs photos, and errors for the driver, into Arrow rows between actors.
 
-Between actors a photo is an Arrow row: the original's *encoded* bytes and the cut patches as binary
-plus shape, never the decoded photo.
+A row has the original's *encoded* bytes, and the cut patches as binary plus shape, but never the
+decoded photo.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from stages.pixels.boxes import Box
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An error that is no row's, on its way to the driver, which ends the run.
+    """An error that is not of a row, for the driver, which then ends the run.
 
     Attributes:
         code: of the error, see manifests/ERRORS.md.
@@ -36,7 +36,7 @@ class Problem:
 _IMAGE = pa.struct([("data", pa.large_binary()), ("shape", pa.list_(pa.int32()))])
 _BOX = pa.list_(pa.int32(), 4)
 _IMAGES = ("pixels", "mask", "blend", "detail", "hole")
-_TRAVELLING_PATCH = pa.struct(
+_PATCH = pa.struct(
     [
         ("crop", _BOX),
         ("window", _BOX),  # null from ``focus`` on
@@ -45,23 +45,23 @@ _TRAVELLING_PATCH = pa.struct(
         *((name, _IMAGE) for name in _IMAGES),
     ]
 )
-#: Before the names of the manifest's own columns, which may be called like any of ours.
-_THEIRS = "manifest: "
+#: Prefix of the manifest's own columns, so that their names cannot collide with ours.
+_EXTRA_PREFIX = "manifest: "
 
 _OURS = [
     pa.field("_shard", pa.int64()),
     pa.field("_original", pa.large_binary()),
     pa.field("_alpha_is_mask", pa.bool_()),
     pa.field("_prompt", pa.large_binary()),
-    pa.field("_patches", pa.list_(_TRAVELLING_PATCH)),
+    pa.field("_patches", pa.list_(_PATCH)),
     pa.field("_problem", pa.list_(pa.string())),
 ]
 
 
 def to_table(sent: Iterable[Photo | Problem], extra: pa.Schema) -> pa.Table:
-    """Pack photos for the way to another actor; ``extra`` types the passed-through columns."""
-    theirs = [field.with_name(_THEIRS + field.name) for field in extra]
-    schema = pa.schema([*lineage_schema(), *theirs, *_OURS])
+    """Pack photos for another actor; ``extra`` is the schema of the manifest's own columns."""
+    extra_fields = [field.with_name(_EXTRA_PREFIX + field.name) for field in extra]
+    schema = pa.schema([*lineage_schema(), *extra_fields, *_OURS])
     return pa.Table.from_pylist([_pack(each) for each in sent], schema=schema)
 
 
@@ -69,7 +69,7 @@ def _pack(sent: Photo | Problem) -> dict[str, Any]:
     if isinstance(sent, Problem):
         return {"_problem": astuple(sent)}
     row = lineage_dict(sent.lineage)
-    row |= {_THEIRS + name: value for name, value in sent.extra.items()}
+    row |= {_EXTRA_PREFIX + name: value for name, value in sent.extra.items()}
     row["_shard"] = sent.shard
     row["_original"] = sent.original
     row["_alpha_is_mask"] = sent.alpha_is_mask
@@ -79,7 +79,7 @@ def _pack(sent: Photo | Problem) -> dict[str, Any]:
 
 
 def from_table(table: pa.Table) -> Iterator[Photo | Problem]:
-    """Unpack what :func:`to_table` packed."""
+    """Unpack the result of :func:`to_table`."""
     for batch in table.to_batches(max_chunksize=1):  # one photo's bytes at a time, not all
         yield _unpack(batch.to_pylist(maps_as_pydicts="strict")[0])
 
@@ -94,7 +94,7 @@ def _unpack(row: dict[str, Any]) -> Photo | Problem:
     return Photo(
         lineage,
         shard=shard,
-        extra={name.removeprefix(_THEIRS): value for name, value in row.items()},
+        extra={name.removeprefix(_EXTRA_PREFIX): value for name, value in row.items()},
         prompt=Prompt.from_bytes(prompt) if prompt else None,
         original=original,
         patches=patches,

@@ -1,8 +1,8 @@
-"""The review page of an output folder: what each photo looked like before and after.
+"""The review page of an output folder: each photo before and after.
 
-``data.py`` reads the lineage, ``pictures.py`` draws, ``summary.py`` counts, ``write.py`` stores all
-of it beside the page itself, which is in ``site/``.
+``data.py`` reads the lineage, ``pictures.py`` renders pictures, ``summary.py`` counts, and
+``write.py`` writes the results and the page itself, which is in ``site/``.
 """
 
-#: Photos that get pictures, unless told otherwise: some hundred MB of them.
+#: Default number of photos with pictures: a few hundred MB.
 SAMPLE = 500

@@ -1,4 +1,4 @@
-"""From the lineage to the rows of a page: of which recipes, which rows, and in what order."""
+"""Selects and orders the lineage rows that a page lists."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from jobs.results.recipe_runs import RecipeRun, recipe_runs
 from manifests.errors import RecipeError
 from manifests.schema import OK, lineage_schema
 
-#: A page lists no more rows than this, see :func:`choose`; its summary counts all of them.
+#: Max number of rows that a page lists, see :func:`choose`; its summary counts all rows.
 MAX_ROWS = 100_000
 
-#: Before the names of the manifest's own columns: one that an earlier version passed on may have
-#: the name of one that is ours now.
+#: Prefix of the manifest's own columns: one from an earlier version may have the name of a lineage
+#: column of this version.
 EXTRA = "manifest: "
 
-#: Reading a shard's files is waiting, in S3.
-_READERS = 16
+#: Threads that read shards, since reading from S3 is mostly waiting.
+_READ_THREADS = 16
 
-#: Draws are by this share of a 32-bit hash of the id: the same rows in each recipe, and each time.
+#: Rows are sampled by a 32-bit hash of the id: the same rows for each recipe, and each time.
 _HASHES = 2**32
 
 
 def select_runs(output: str, wanted: str | None = None) -> list[RecipeRun]:
-    """The recipes that were run on an output folder, the last one at the end.
+    """The recipes that were run on an output folder, the most recent one last.
 
     Args:
         output: path or URI.
-        wanted: only those with this name, label, hash, or beginning of a hash; None: all.
+        wanted: name, label, hash or prefix of a hash; None: all recipes.
 
     Raises:
         OutputError: ``output.not_found``.
-        RecipeError: ``recipe.not_found``: none is the one that is wanted.
+        RecipeError: ``recipe.not_found``: no recipe matches.
     """
     sides = recipe_runs(output)
     found = [side for side in sides if wanted is None or side.is_called(wanted)]
@@ -57,12 +57,12 @@ class Listing:
     """The rows of a page.
 
     Attributes:
-        sides: whose they are. With ``compared``, the two that stand side by side.
+        sides: the recipes. With ``compared``, the two that are shown side by side.
         rows: by id, then by side; the lineage's columns, the manifest's with :data:`EXTRA` before
             their names, and ``side``, an index of ``sides``.
         compared: the second side's rows of the same ids in the same order, null where there is
-            none; None: nothing is compared.
-        summaries: of all rows of each side, also of those that are not listed.
+            none; None: no comparison.
+        summaries: of all rows of each side, including rows that are not listed.
     """
 
     sides: Sequence[RecipeRun]
@@ -71,15 +71,17 @@ class Listing:
     summaries: Sequence[Summary]
 
 
-def list_rows(sides: Sequence[RecipeRun], only: Collection[str], most: int = MAX_ROWS) -> Listing:
-    """The rows of several recipes, one after another for each id.
+def list_rows(
+    sides: Sequence[RecipeRun], only: Collection[str], max_rows: int = MAX_ROWS
+) -> Listing:
+    """List the rows of several recipes, one after another for each id.
 
     Args:
-        sides: at least one.
-        only: statuses and ``flagged``: rows that are any of it; empty: all rows.
-        most: so many are listed at most: see :func:`choose`.
+        sides: at least one recipe.
+        only: statuses, or ``flagged``: list only such rows; empty: all rows.
+        max_rows: max number of rows, see :func:`choose`.
     """
-    share = min(most / max(sum(side.plan.rows for side in sides), 1), 1.0)
+    share = min(max_rows / max(sum(side.plan.rows for side in sides), 1), 1.0)
     summaries = [Summary(side.hash, side.plan.output) for side in sides]
     tables = []
     for index, (side, summary) in enumerate(zip(sides, summaries, strict=True)):
@@ -87,21 +89,21 @@ def list_rows(sides: Sequence[RecipeRun], only: Collection[str], most: int = MAX
         tables.append(rows.append_column("side", pa.array(np.full(rows.num_rows, index))))
     rows = pa.concat_tables(tables, promote_options="permissive")
     rows = rows.sort_by([("id", "ascending"), ("side", "ascending")])
-    return Listing(sides, rows.take(choose(rows, most)), None, summaries)
+    return Listing(sides, rows.take(choose(rows, max_rows)), None, summaries)
 
 
 def list_pairs(
-    first: RecipeRun, second: RecipeRun, only: Collection[str], most: int = MAX_ROWS
+    first: RecipeRun, second: RecipeRun, only: Collection[str], max_rows: int = MAX_ROWS
 ) -> Listing:
-    """The rows of one recipe, and of another the rows of the same ids beside them.
+    """List the rows of one recipe, with the rows of another recipe for the same ids.
 
     Args:
-        first: whose ids are listed.
-        second: what is held against it.
-        only: as in :func:`list_rows`, of the first.
-        most: likewise.
+        first: the recipe whose ids are listed.
+        second: the recipe to compare with.
+        only: as in :func:`list_rows`, for the first.
+        max_rows: likewise.
     """
-    listing = list_rows([first], only, most)
+    listing = list_rows([first], only, max_rows)
     ids = listing.rows["id"].combine_chunks()
     summary = Summary(second.hash, second.plan.output)
     others = _read(second, summary, lambda rows: _among(rows, ids))
@@ -112,13 +114,13 @@ def list_pairs(
 
 
 def choose(rows: pa.Table, sample: int) -> list[int]:
-    """Some of many rows: the flagged, then the failed ones, then an even draw of the others.
+    """Select rows: flagged ones first, then failed ones, then an even sample of the others.
 
-    Rows that are not ok take at most half of them, unless nothing else wants the rest.
+    At most half of them are failed rows, unless there are not enough others.
 
     Args:
         rows: as in a :class:`Listing`.
-        sample: how many; 0: all of them.
+        sample: number of rows; 0: all.
 
     Returns:
         Row numbers, ascending.
@@ -135,12 +137,12 @@ def choose(rows: pa.Table, sample: int) -> list[int]:
 def _read(
     side: RecipeRun, summary: Summary, choose: Callable[[pa.Table], npt.NDArray[np.bool_]]
 ) -> pa.Table:
-    """The rows of a side that are chosen, read shard by shard; the summary counts all of them."""
+    """Read the chosen rows of a side, shard by shard; the summary counts all of its rows."""
     ledger, extra = side.ledger, side.extra
     ours = {field.name: field.type for field in lineage_schema()}
     columns = [*(name for name in ours if name not in extra), *extra]
     chosen = []
-    with ThreadPoolExecutor(_READERS) as pool:
+    with ThreadPoolExecutor(_READ_THREADS) as pool:
         tables = pool.map(lambda shard: ledger.latest(shard, columns), range(side.plan.shards))
         for table in tables:
             rows = _normal(table, ours, extra)
@@ -150,7 +152,7 @@ def _read(
 
 
 def _normal(rows: pa.Table, ours: Mapping[str, pa.DataType], extra: Collection[str]) -> pa.Table:
-    """All of our columns, null where an earlier version had none, and the manifest's, marked."""
+    """All lineage columns, null if an earlier version had none, and the manifest's, prefixed."""
     found = {name for name in rows.column_names if name not in extra}
     columns = {
         name: rows[name] if name in found else pa.nulls(rows.num_rows, kind)
@@ -165,7 +167,7 @@ def _among(rows: pa.Table, ids: pa.Array) -> npt.NDArray[np.bool_]:
 
 
 def _listed(rows: pa.Table, only: Collection[str], share: float) -> npt.NDArray[np.bool_]:
-    """Which may be listed: of those with nothing the matter a share, however many there are."""
+    """Which rows may be listed: all flagged or failed ones, and a share of the others."""
     is_flagged = _is_flagged(rows)
     listed = is_flagged | ~_is_ok(rows) | (share == 1)
     if share < 1:

@@ -1,6 +1,6 @@
-"""What a page shows of a photo: before and after, patches at full resolution, what was masked.
+"""Renders the pictures of a photo: before and after, patches at full resolution, mask outline.
 
-Pictures are WebP in sRGB, upright, whatever the photo is.
+Pictures are upright WebP files in sRGB.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ from stages.steps.fetch import fetch
 from stages.steps.mask import mask
 from stages.steps.snapshots import SnapshotStage, snapshot_uri
 
-#: Longer sides, px: of the whole photo, of its icon, and of a patch, which mostly has less.
+#: Max longer side of the photo, its icon, and a patch, px.
 _PREVIEW_SIDE_PX, _ICON_SIDE_PX, _PATCH_SIDE_PX = 1600, 160, 2048
 
-#: Patches are looked at closely.
+#: WebP qualities; patches are viewed closely.
 _PREVIEW_QUALITY, _PATCH_QUALITY = 86, 93
 
-#: An outline has so many parts at most, and is as precise as a thousandth of the photo.
-_MOST_PARTS = 400
+#: Max number of parts of an outline; its tolerance is the photo's longer side over the second.
+_MAX_PARTS = 400
 _PRECISION = 1000
 
-#: Stores a file: its name in the folder of the photo, and its bytes.
+#: Stores a file, given its name in the photo's folder and its bytes.
 Store = Callable[[str, bytes], None]
 
 
 @dataclass(slots=True)
 class Pictures:
-    """What was drawn of a row.
+    """The rendered pictures of a row.
 
     Attributes:
-        shown: ``before`` and ``after``, those that are there.
+        shown: ``before`` and ``after``, as far as available.
         width: of the photo, px.
         height: of the photo, px.
-        outline: of what is painted anew, as an SVG path in px of the photo; empty: not known.
-        patches: ``box`` (x, y, width, height), ``scale`` of its pictures (1: as it is), and
-            ``steps``, those that were kept.
-        problem: why something is missing; empty if all is there.
+        outline: of the filled region, as an SVG path in px of the photo; empty: not known.
+        patches: ``box`` (x, y, width, height), ``scale`` of its pictures (1: full size),
+            and ``steps``: the intermediate results that were kept.
+        problem: why something is missing; empty if nothing is.
     """
 
     shown: list[str] = field(default_factory=list)
@@ -67,29 +67,29 @@ class Pictures:
 
 
 def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store: Store) -> Pictures:
-    """Draw all pictures of a lineage row that can be drawn.
+    """Render all available pictures of a lineage row.
 
     Args:
-        row: of the lineage.
-        recipe: that it was made with.
-        output: the folder of its results, where steps may be kept.
-        label: the recipe's, by which they are.
-        store: takes ``before.webp``, ``after.webp``, ``icon.webp`` (of the latter, or else of the
-            former), and for each patch ``<n>-before.webp``, ``<n>-after.webp`` and kept steps.
+        row: the lineage row.
+        recipe: the recipe of the row.
+        output: the output folder, which may have intermediate results.
+        label: the recipe's label, in the names of their folders.
+        store: called with ``before.webp``, ``after.webp``, ``icon.webp`` (of the result, or else
+            the photo), and for each patch ``<n>-before.webp``, ``<n>-after.webp`` and kept steps.
     """
-    made = Pictures()
-    before, region = _source(row, recipe, made)
-    after = _result(row, recipe, made)
+    result = Pictures()
+    before, region = _source(row, recipe, result)
+    after = _result(row, recipe, result)
     for name, decoded in (("before", before), ("after", after)):
         if decoded:
             picture = colour.as_displayed(decoded.pixels, decoded.space)
             store(f"{name}.webp", _shrunk(picture, _PREVIEW_SIDE_PX, _PREVIEW_QUALITY))
-            made.shown.append(name)
-            made.width, made.height = picture.size
-    if made.shown:
+            result.shown.append(name)
+            result.width, result.height = picture.size
+    if result.shown:
         store("icon.webp", _shrunk(picture, _ICON_SIDE_PX, _PREVIEW_QUALITY))
     if region is not None:
-        made.outline = outline(region)
+        result.outline = outline(region)
     if before and after and before.pixels.shape[:2] == after.pixels.shape[:2]:
         pair = {"before": colour.as_displayed(before.pixels, before.space), "after": picture}
         for index, patch in enumerate(row["patches"] or []):
@@ -97,7 +97,7 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
             for name, whole in pair.items():
                 part = whole.crop((crop.x0, crop.y0, crop.x1, crop.y1))
                 store(f"{index}-{name}.webp", _shrunk(part, _PATCH_SIDE_PX, _PATCH_QUALITY))
-            made.patches.append(
+            result.patches.append(
                 {
                     "box": [crop.x0, crop.y0, crop.width, crop.height],
                     "scale": min(1.0, _PATCH_SIDE_PX / max(crop.width, crop.height)),
@@ -113,22 +113,22 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
                     ],
                 }
             )
-    return made
+    return result
 
 
 def outline(region: BoolMask) -> str:
     """The outline of an ``(h, w)`` bool mask as an SVG path, px, holes included."""
     parts, _ = cv2.findContours(region.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     tolerance = max(region.shape) / _PRECISION
-    largest = sorted(parts, key=len, reverse=True)[:_MOST_PARTS]
+    largest = sorted(parts, key=len, reverse=True)[:_MAX_PARTS]
     lines = [cv2.approxPolyDP(part, tolerance, closed=True)[:, 0].tolist() for part in largest]
     return "".join("M" + "L".join(f"{x} {y}" for x, y in line) + "Z" for line in lines)
 
 
 def _source(
-    row: Mapping[str, Any], recipe: Recipe, made: Pictures
+    row: Mapping[str, Any], recipe: Recipe, result: Pictures
 ) -> tuple[Decoded | None, BoolMask | None]:
-    """The photo and what of it is painted anew, as far as they can be had."""
+    """The photo and its filled region, as far as they can be read."""
     photo = Photo(LineageRow(row["id"], image_uri=row["image_uri"], mask_uri=row["mask_uri"]))
     photo.lineage.marks = row["marks"]
     decoded, limit = None, recipe.limits.max_megapixels
@@ -136,30 +136,30 @@ def _source(
         for step in (fetch, decode, mask):
             step(recipe)(photo)
     except RowError as error:
-        made.problem = str(error)
+        result.problem = str(error)
     try:
         if photo.original:
             decoded = photo.decoded or decode_photo(photo.original, limit, row["image_uri"])
     except RowError as error:
-        made.problem = str(error)
+        result.problem = str(error)
     if row["image_sha256"] and photo.lineage.image_sha256 not in (None, row["image_sha256"]):
-        made.problem = "The photo is another one than when it was cleaned."
+        result.problem = "The photo has changed since it was cleaned."
     return decoded, photo.region
 
 
-def _result(row: Mapping[str, Any], recipe: Recipe, made: Pictures) -> Decoded | None:
+def _result(row: Mapping[str, Any], recipe: Recipe, result: Pictures) -> Decoded | None:
     uri = row["output_uri"]
     if not uri:
         return None
     try:
         return decode_photo(read(uri, "image"), recipe.limits.max_megapixels, uri)
     except RowError as error:
-        made.problem = str(error)
+        result.problem = str(error)
         return None
 
 
 def _shrunk(picture: Image.Image, side_px: int, quality: int) -> bytes:
-    """As WebP, no side longer than ``side_px``."""
+    """Encode as WebP, with no side longer than ``side_px``."""
     size = working_size(*picture.size, side_px)
     if size != picture.size:
         picture = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
@@ -169,10 +169,10 @@ def _shrunk(picture: Image.Image, side_px: int, quality: int) -> bytes:
 
 
 def _copy_step(uri: str, name: str, store: Store) -> bool:
-    """Store what was kept of a crop; whether there is any."""
+    """Store an intermediate result of a crop; returns whether there is one."""
     try:
         data = read(uri, "image")
-    except RowError:  # the row was done before anything was kept
+    except RowError:  # the row was done before results were kept
         return False
     with Image.open(io.BytesIO(data)) as kept:
         store(name, _shrunk(kept, _PATCH_SIDE_PX, _PATCH_QUALITY))

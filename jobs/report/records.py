@@ -1,4 +1,4 @@
-"""What a page's files hold of each row: little for the list, all of it for the photo looked at."""
+"""The data files of a page: a few columns of each row for the list, all details for the viewer."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from jobs.report.pictures import Pictures
 from jobs.results.failures import as_json, manifest_row
 from jobs.results.recipe_runs import RecipeRun
 
-#: A column with no more different values than this is filtered by choosing one.
-_MOST_CHOICES = 200
+#: Max number of distinct values of a column that is filtered with a menu.
+_MAX_CHOICES = 200
 
-#: Longer values are shortened in the list, and searched as far.
-_LONGEST_VALUE = 80
+#: Longer values are shortened in the list, and searched in this part only.
+_MAX_VALUE_LENGTH = 80
 
-#: What marks are exported as; a manifest's own column of this name was an earlier review's.
+#: Column of exported marks. If the manifest already has it, it comes from an earlier review.
 REVIEW = "review"
 
-#: Of the lineage, what is told of a photo that is looked at, under the names that the page uses.
-_TOLD = {
+#: Lineage column -> name in the details of a photo.
+_DETAILS = {
     "status": "status",
     "error_code": "code",
     "error": "error",
@@ -44,25 +44,25 @@ _TOLD = {
     "run_id": "run",
 }
 
-#: Likewise of a patch, where the lineage has it.
-_TOLD_OF_PATCH = ("refined", "reason", "tries")
+#: Fields of a patch in the details, if the lineage has them.
+_PATCH_DETAILS = ("refined", "reason", "tries")
 
-#: Row number -> what was drawn of it, for each side that is shown beside another.
+#: Row number -> its pictures, for each side that is shown.
 Drawn = Mapping[int, Sequence[Pictures | None]]
 
 
 def picture_folder(side: RecipeRun, name: str) -> str:
-    """The folder of a photo's pictures: any id can be a folder's name, and of many at once."""
+    """The folder of a photo's pictures: a hash, since ids are unique only within a recipe."""
     key = "\0".join((side.plan.output, side.hash, name))
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    """What the list shows, and filters and sorts by.
+    """The columns by which the list is shown, filtered and sorted.
 
     Returns:
-        ``choices``, by which ``status``, ``code``, ``flag`` and some of ``columns`` are numbers
-        (-1: nothing); and the columns of all rows.
+        ``choices``: the values of ``status``, ``code``, ``flag`` and some of ``columns``, which are
+        stored as indices (-1: none); and the columns of all rows.
     """
     tables = [listing.rows] if listing.compared is None else [listing.rows, listing.compared]
     sides = listing.rows["side"].to_pylist()
@@ -90,7 +90,7 @@ def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[s
     for number, name in enumerate(_extra(listing.rows)):
         texts = [_shortened(each) for each in listing.rows[name].to_pylist()]
         known = sorted(set(filter(None, texts)))
-        is_choice = len(known) <= _MOST_CHOICES
+        is_choice = len(known) <= _MAX_CHOICES
         choices["columns"].append(
             {"name": name.removeprefix(EXTRA), "values": known if is_choice else None}
         )
@@ -99,9 +99,9 @@ def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[s
 
 
 def details(listing: Listing, start: int, stop: int, drawn: Drawn) -> Iterator[dict[str, Any]]:
-    """All that is told of rows ``start`` to ``stop``: see ``site/viewer.js``.
+    """The details of rows ``start`` to ``stop``, see ``site/viewer.js``.
 
-    ``line`` is the row of a manifest as JSON text, so that no browser rounds its numbers.
+    ``line`` is the manifest row as JSON text, so that browsers do not round its numbers.
     """
     rows = _dicts(listing.rows, start, stop)
     others: Sequence[dict[str, Any] | None] = [None] * len(rows)
@@ -109,31 +109,31 @@ def details(listing: Listing, start: int, stop: int, drawn: Drawn) -> Iterator[d
         others = _dicts(listing.compared, start, stop)
     extra = _extra(listing.rows)
     for number, (row, other) in enumerate(zip(rows, others, strict=True), start):
-        further = {name.removeprefix(EXTRA): row[name] for name in extra}
-        further.pop(REVIEW, None)
+        extra_values = {name.removeprefix(EXTRA): row[name] for name in extra}
+        extra_values.pop(REVIEW, None)
         pictures = drawn.get(number, [None, None])
-        told = [_told(row, listing.sides[row["side"]], row["side"], pictures[0])]
+        shown = [_side_details(row, listing.sides[row["side"]], row["side"], pictures[0])]
         if other and other["id"] is not None:
-            told.append(_told(other, listing.sides[1], 1, pictures[1]))
+            shown.append(_side_details(other, listing.sides[1], 1, pictures[1]))
         yield {
-            "line": as_json(manifest_row(row, []) | further),
-            "sides": told,
+            "line": as_json(manifest_row(row, []) | extra_values),
+            "sides": shown,
         }
 
 
-def _told(
+def _side_details(
     row: Mapping[str, Any], side: RecipeRun, index: int, pictures: Pictures | None
 ) -> dict[str, Any]:
-    told = {name: row[ours] for ours, name in _TOLD.items() if row[ours] is not None}
-    told["side"] = index
-    told["patches"] = [
+    values = {name: row[ours] for ours, name in _DETAILS.items() if row[ours] is not None}
+    values["side"] = index
+    values["patches"] = [
         {"region": list(patch["region"].values())}
-        | {name: patch[name] for name in _TOLD_OF_PATCH if patch.get(name) is not None}
+        | {name: patch[name] for name in _PATCH_DETAILS if patch.get(name) is not None}
         for patch in row["patches"] or []
     ]
     if pictures:
-        told["pictures"] = asdict(pictures) | {"folder": picture_folder(side, row["id"])}
-    return told
+        values["pictures"] = asdict(pictures) | {"folder": picture_folder(side, row["id"])}
+    return values
 
 
 def _dicts(table: pa.Table, start: int, stop: int) -> list[dict[str, Any]]:
@@ -144,7 +144,7 @@ def _dicts(table: pa.Table, start: int, stop: int) -> list[dict[str, Any]]:
 
 
 def _of(name: str, side: int) -> str:
-    """The name of a column of the second side."""
+    """The name of a column, for the first or second side."""
     return f"{name}2" if side else name
 
 
@@ -169,4 +169,4 @@ def _shortened(value: Any) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else as_json(value)
-    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
+    return text if len(text) <= _MAX_VALUE_LENGTH else f"{text[: _MAX_VALUE_LENGTH - 1]}…"

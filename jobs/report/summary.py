@@ -1,4 +1,4 @@
-"""What a page says of a recipe's rows as a whole: how they ended, and how fast."""
+"""Counts and times of all rows of a recipe, for the page's summary."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class Summary:
     """Counts of all rows of a recipe in an output folder.
 
     Attributes:
-        recipe_hash: whose.
-        output: where.
-        rows: how many there are.
-        statuses: how they ended.
-        codes: error codes of those that are not ok.
-        flags: why somebody should look at them.
-        kept: what of them is kept outside the masks, as in :class:`manifests.ledger.Tally`.
-        recoded: likewise, why some are coded again.
-        of_runs: run -> rows that it made.
-        stage_seconds: stage -> seconds, of all rows.
-        stage_rows: stage -> rows that went through it.
+        recipe_hash: of the recipe.
+        output: the output folder.
+        rows: number of rows.
+        statuses: rows by status.
+        codes: rows that are not ok, by error code.
+        flags: rows to review, by reason.
+        kept: rows by what is kept outside the masks, as in :class:`manifests.ledger.Tally`.
+        recoded: re-encoded rows, by reason.
+        of_runs: run -> number of rows.
+        stage_seconds: stage -> total seconds.
+        stage_rows: stage -> number of rows.
     """
 
     recipe_hash: str
@@ -46,7 +46,7 @@ class Summary:
     stage_rows: Counter[str] = field(default_factory=Counter)
 
     def add(self, rows: pa.Table) -> None:
-        """Count further rows."""
+        """Add rows to the counts."""
         self.rows += rows.num_rows
         for ours, counts in zip((self.kept, self.recoded), count_fidelity(rows), strict=True):
             ours.update(counts)
@@ -66,11 +66,11 @@ class Summary:
                 self.stage_seconds[each["stage"]] += each["seconds_sum"]
                 self.stage_rows[each["stage"]] += each["seconds_count"]
 
-    def told(self, runs: Sequence[RunRecord]) -> dict[str, Any]:
-        """For the page.
+    def as_values(self, runs: Sequence[RunRecord]) -> dict[str, Any]:
+        """The values for the page.
 
         Args:
-            runs: of the output folder. Those that did not end do not count for the throughput.
+            runs: of the output folder. Unfinished runs do not count for the throughput.
         """
         timed = {
             run.run_id: run.facts["seconds"]
@@ -98,6 +98,6 @@ class Summary:
 
 
 def meaning(code: str) -> str:
-    """What an error code means and what to do; empty for one of another version."""
+    """Meaning and remedy of an error code; empty for a code of another version."""
     listed = error_codes().get(code)
     return f"{listed.meaning} {listed.remedy}" if listed else ""

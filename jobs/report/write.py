@@ -1,14 +1,14 @@
-"""Write the review page of an output folder: one folder that opens from disk or from a bucket.
+"""Writes the review page of an output folder, which opens from disk or from a bucket.
 
 ::
 
     report/index.html  *.css  *.js        the page: site/
-    report/data/page.js                   what it is about, its choices, its summaries
+    report/data/page.js                   titles, menus, summaries
     report/data/rows-NNNN.js              the list, in columns
-    report/data/details-NNNN.js           all that is told of each row, loaded when one is looked at
-    report/pictures/<key>/*.webp          of those rows that have pictures
+    report/data/details-NNNN.js           details of each row, loaded on demand
+    report/pictures/<key>/*.webp          pictures of a photo
 
-Data are scripts, since a page that is opened from disk may load no other files.
+Data files are scripts, since a page that is opened from disk can load no other files.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from manifests.storage.place import Place
 
 _SITE = resources.files("jobs.report") / "site"
 
-#: Rows in a file of the list, and in one of details, which is loaded when a row is looked at.
+#: Number of rows in a file of the list, and in a file of details, which is loaded on demand.
 ROWS_PER_FILE, DETAILS_PER_FILE = 10_000, 250
 
-#: Photos drawn at once: each takes a core, and some hundred MB if it is large.
-_DRAWERS = min(os.cpu_count() or 1, 8)
+#: Threads that render pictures: each uses a core, and some hundred MB for a large photo.
+_RENDER_THREADS = min(os.cpu_count() or 1, 8)
 
-#: So many rows are Python's at a time.
-_DRAWN_TOGETHER = 256
+#: Number of rows that are converted to Python objects at a time.
+_RENDER_BATCH = 256
 
 
 def write_report(
@@ -56,23 +56,23 @@ def write_report(
     recipe: str | None = None,
     compare: str | None = None,
 ) -> str:
-    """Write ``<output>/report/index.html`` and all that it needs, from the lineage.
+    """Write ``<output>/report/index.html`` and its files, from the lineage.
 
     Args:
         output: path or URI of a folder with results.
-        console: where progress goes.
-        sample: so many photos get pictures, see :func:`choose`; 0: all.
+        console: where to print progress.
+        sample: number of photos with pictures, see :func:`choose`; 0: all.
         only: list rows of these statuses, or ``flagged``; empty: all.
-        recipe: name, label or hash of the recipe to show; None: all that were run, or where
-            something is compared, the last one.
-        compare: another output folder, or another recipe of this one, to show beside the first.
+        recipe: name, label or hash of the recipe to show; None: all recipes, or the most recent
+            one in a comparison.
+        compare: another output folder, or another recipe of this one, to compare with.
 
     Returns:
         The page's path or URI.
 
     Raises:
         OutputError: ``output.not_found``, or ``output.not_writable``.
-        RecipeError: ``recipe.not_found``: it was not run there, or there is nothing to compare.
+        RecipeError: ``recipe.not_found``: it was not run there, or no other recipe was.
     """
     place = Place.of(output)
     if compare is None:
@@ -89,8 +89,10 @@ def write_report(
         _script(folder, f"rows-{files['rows']:04d}", "rows", files["rows"], part)
         files["rows"] += 1
     for start in range(0, count, DETAILS_PER_FILE):
-        told = list(details(listing, start, min(start + DETAILS_PER_FILE, count), drawn))
-        _script(folder, f"details-{files['details']:04d}", "details", files["details"], told)
+        part_details = list(details(listing, start, min(start + DETAILS_PER_FILE, count), drawn))
+        _script(
+            folder, f"details-{files['details']:04d}", "details", files["details"], part_details
+        )
         files["details"] += 1
     page = {
         "title": place.name,
@@ -110,15 +112,17 @@ def write_report(
     }
     _script(folder, "page", "begin", page | choices)
     for file in sorted(_SITE.iterdir(), key=lambda file: file.name == "index.html"):
-        text = file.read_text("utf-8").replace("{{stamp}}", stamp)  # or a browser shows old files
+        text = file.read_text("utf-8").replace(
+            "{{stamp}}", stamp
+        )  # so that browsers do not use cached files
         _store(folder / file.name, text.encode())
     return (folder / "index.html").uri
 
 
 def _pair(output: str, recipe: str | None, compare: str) -> tuple[RecipeRun, RecipeRun]:
-    """The side to look at, and the one to hold against it."""
-    same = [side for side in select_runs(output) if side.is_called(compare)]
-    second = (same or select_runs(compare))[-1]
+    """The recipe to show, and the one to compare it with."""
+    in_output = [side for side in select_runs(output) if side.is_called(compare)]
+    second = (in_output or select_runs(compare))[-1]
     firsts = [
         side
         for side in select_runs(output, recipe)
@@ -139,15 +143,15 @@ def _side(listing: Listing, index: int) -> dict[str, Any]:
         "label": side.label,
         "output": side.plan.output,
         "planned": side.plan.rows,
-        "summary": listing.summaries[index].told(runs),
+        "summary": listing.summaries[index].as_values(runs),
     }
 
 
 def _draw(listing: Listing, rows: Sequence[int], folder: Place, console: Console) -> Drawn:
-    """Draw these rows, of each side that has them."""
+    """Render these rows, for each side that has them."""
     beside = 1 if listing.compared is None else 2
     drawn: dict[int, list[Pictures | None]] = {row: [None] * beside for row in rows}
-    made = track(
+    results = track(
         _draw_rows(listing, rows, folder),
         "pictures",
         len(rows) * beside,
@@ -155,7 +159,7 @@ def _draw(listing: Listing, rows: Sequence[int], folder: Place, console: Console
         transient=True,
         disable=not console.is_terminal,
     )
-    for row, index, pictures in made:
+    for row, index, pictures in results:
         drawn[row][index] = pictures
     return drawn
 
@@ -163,11 +167,11 @@ def _draw(listing: Listing, rows: Sequence[int], folder: Place, console: Console
 def _draw_rows(
     listing: Listing, rows: Sequence[int], folder: Place
 ) -> Iterator[tuple[int, int, Pictures]]:
-    """Row, 0 or 1 for the second side, and what was drawn."""
+    """Yield row number, side (0 or 1) and pictures."""
     tables = [listing.rows] if listing.compared is None else [listing.rows, listing.compared]
-    with ThreadPoolExecutor(_DRAWERS) as pool:
-        for start in range(0, len(rows), _DRAWN_TOGETHER):
-            some = rows[start : start + _DRAWN_TOGETHER]
+    with ThreadPoolExecutor(_RENDER_THREADS) as pool:
+        for start in range(0, len(rows), _RENDER_BATCH):
+            some = rows[start : start + _RENDER_BATCH]
             for index, table in enumerate(tables):
                 found = table.take(some).to_pylist(maps_as_pydicts="strict")
                 work = [
@@ -175,15 +179,17 @@ def _draw_rows(
                     for number, row in zip(some, found, strict=True)
                     if row["id"] is not None
                 ]
-                made = pool.map(lambda each: _drawn(each[1], each[2], folder), work)
-                for (number, _, _), pictures in zip(work, made, strict=True):
+                results = pool.map(lambda each: _draw_row(each[1], each[2], folder), work)
+                for (number, _, _), pictures in zip(work, results, strict=True):
                     yield number, index, pictures
 
 
-def _drawn(row: dict[str, Any], side: RecipeRun, folder: Place) -> Pictures:
-    """Draw one row, whatever its files are."""
+def _draw_row(row: dict[str, Any], side: RecipeRun, folder: Place) -> Pictures:
+    """Render one row; errors of its files become its ``problem``."""
     if (row["error_code"] or "").startswith("row."):
-        return Pictures(problem="Not drawn: it may do to this process what it did to another.")
+        return Pictures(
+            problem="Not rendered: this photo ended another process and might end this one."
+        )
     own = folder / "pictures" / picture_folder(side, row["id"])
     try:
         return draw(
@@ -195,19 +201,19 @@ def _drawn(row: dict[str, Any], side: RecipeRun, folder: Place) -> Pictures:
         )
     except CatalogCleanupError:
         raise
-    except Exception as error:  # a row must never cost another, whatever a library raises
-        return Pictures(problem=f"Not drawn: {type(error).__name__}: {error}")
+    except Exception as error:  # whatever a library raises, one row must not affect others
+        return Pictures(problem=f"Not rendered: {type(error).__name__}: {error}")
 
 
 def _script(folder: Place, name: str, call: str, *values: object) -> None:
-    """Store data as a script that hands them to the page."""
-    told = (
+    """Store data as a script that passes them to the page."""
+    arguments = (
         json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
         for value in values
     )
-    _store(folder / "data" / f"{name}.js", f"review.{call}({','.join(told)});\n".encode())
+    _store(folder / "data" / f"{name}.js", f"review.{call}({','.join(arguments)});\n".encode())
 
 
 def _store(place: Place, data: bytes) -> None:
-    """Store a file; on disk without flushing it, since a page can be made again."""
+    """Store a file; not flushed to disk, since a page can be written again."""
     place.write(data, flush=False)

@@ -1,1 +1,1 @@
-"""What an output folder holds: status of runs, failed rows, and checks of results."""
+"""Reads output folders: status of runs, failed rows, and checks of results."""

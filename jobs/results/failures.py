@@ -1,4 +1,4 @@
-"""A manifest of the rows that failed, to be mended and run again."""
+"""Writes a manifest of the rows that failed, to repair and run again."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from manifests.planning.marks import Marks
 from manifests.schema import CRASHED, FAILED
 from manifests.storage.place import Place
 
-#: Written of each row behind the manifest's own columns.
+#: Lineage columns that are written after the manifest's own.
 _REASONS = ["status", "error_code", "error", "error_stage"]
 
 
 def write_failures(output: str, path: str) -> int:
-    """Write a manifest of the rows that failed or crashed with the recipe that ran last.
+    """Write a manifest of the rows that failed or crashed with the most recent recipe.
 
-    As JSON Lines, which keep types and are no spreadsheet's: a cell that looks like a formula stays
-    text. Shard by shard, so that there may be any number.
+    The format is JSON Lines, which keeps types; a cell that looks like a formula stays text. The
+    shards are written one by one, so that memory does not grow with the number of rows.
 
     Args:
         output: path or URI of a run's results.
-        path: of the manifest, ``….jsonl``; a path or URI.
+        path: path or URI of the manifest, ``….jsonl``.
 
     Returns:
-        How many rows there are.
+        Number of rows.
 
     Raises:
         OutputError: ``output.not_found``, or ``output.not_writable``.
@@ -53,23 +53,23 @@ def write_failures(output: str, path: str) -> int:
 
 
 def _failed(run: RecipeRun, shard: int) -> Iterator[dict[str, Any]]:
-    further = [*run.extra, *_REASONS]
-    rows = run.ledger.latest(shard, ["id", "image_uri", "mask_uri", "marks", *further])
+    extra = [*run.extra, *_REASONS]
+    rows = run.ledger.latest(shard, ["id", "image_uri", "mask_uri", "marks", *extra])
     ended_badly = pc.is_in(rows["status"], value_set=pa.array([FAILED, CRASHED]))
     for row in rows.filter(ended_badly).to_pylist(maps_as_pydicts="strict"):
-        yield manifest_row(row, further)
+        yield manifest_row(row, extra)
 
 
 def as_json(value: Any) -> str:
-    """A manifest's row, or cell, as one line of JSON, which every parser of JSON reads.
+    """Format a manifest's row, or cell, as one line of standard JSON.
 
-    Dates, times and decimals become text, bytes become Base64, and what is no number becomes null.
+    Dates, times and decimals become text, bytes become Base64, NaN and infinity become null.
     """
     return json.dumps(_finite(value), default=_for_json, ensure_ascii=False, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
-    """The value with null for each NaN and infinity in it, which JSON does not have."""
+    """Replace NaN and infinity by null, since JSON does not support them."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -81,8 +81,8 @@ def _for_json(value: Any) -> str:
     return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
 
 
-def manifest_row(row: Mapping[str, Any], further: Iterable[str]) -> dict[str, Any]:
-    """A lineage row as a manifest's, with absolute URIs, and further columns behind them."""
+def manifest_row(row: Mapping[str, Any], extra: Iterable[str]) -> dict[str, Any]:
+    """Convert a lineage row to a manifest row, with absolute URIs and extra columns."""
     marks = Marks.unpack(row["mask_uri"], row["marks"])
-    ours = {"id": row["id"], "image": row["image_uri"], "mask": marks.files}
-    return ours | marks.shapes | {name: row[name] for name in further}
+    columns = {"id": row["id"], "image": row["image_uri"], "mask": marks.files}
+    return columns | marks.shapes | {name: row[name] for name in extra}

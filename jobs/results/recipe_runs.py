@@ -1,4 +1,4 @@
-"""What recipes made in an output folder: where all that reads results begins."""
+"""The recipes that were run on an output folder: the entry point for reading results."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from stages.recipe import Recipe, label_of
 
 @dataclass(frozen=True)
 class RecipeRun:
-    """What one recipe made in one output folder.
+    """The results of one recipe in one output folder.
 
     Attributes:
-        plan: of the folder.
-        record: of the recipe's last run there.
+        plan: the planned manifest of the folder.
+        record: of the recipe's most recent run there.
     """
 
     plan: Plan
@@ -28,22 +28,22 @@ class RecipeRun:
 
     @property
     def hash(self) -> str:
-        """The recipe's, as it was when it ran: a later version may compute another one."""
+        """The recipe's hash when it ran; a later version of the program may compute another one."""
         return str(self.record.facts["recipe_hash"])
 
     @property
     def label(self) -> str:
-        """The recipe's, likewise."""
+        """The recipe's label when it ran."""
         return label_of(self.record.facts["recipe"]["name"], self.hash)
 
     @property
     def ledger(self) -> Ledger:
-        """Its rows."""
+        """The ledger of its rows."""
         return Ledger(self.plan.output, self.hash)
 
     @cached_property
     def recipe(self) -> Recipe:
-        """As that run had it."""
+        """The recipe as it was run."""
         return Recipe.from_table(self.record.facts["recipe"], f"run {self.record.run_id}")
 
     @cached_property
@@ -52,19 +52,19 @@ class RecipeRun:
         return list(extra_schema(self.plan.shard(0).read_table().schema).names)
 
     def is_called(self, wanted: str) -> bool:
-        """Whether this is the recipe's name, its label, its hash, or the beginning of that."""
+        """Whether ``wanted`` is the recipe's name, label, hash, or a prefix of its hash."""
         is_hash = len(wanted) >= 4 and self.hash.startswith(wanted)
         return is_hash or wanted in (self.recipe.name, self.label)
 
 
 def recipe_runs(output: str) -> list[RecipeRun]:
-    """The recipes that were run on an output folder, the last one at the end.
+    """The recipes that were run on an output folder, the most recent one last.
 
     Args:
         output: path or URI.
 
     Raises:
-        OutputError: ``output.not_found``: there is none.
+        OutputError: ``output.not_found``: there is no run.
     """
     plan = load_plan(Place.of(output).uri)
     runs = latest_by_recipe(plan.output).values() if plan else ()

@@ -1,4 +1,4 @@
-"""How an output folder stands: what is done, what failed, what is left, and how fast it goes."""
+"""Status of an output folder: done, failed and remaining rows, and the current speed."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from manifests.runs import RunRecord, seems_alive
 
 @dataclass(frozen=True, slots=True)
 class RecipeStatus:
-    """How the rows of a plan recipe_statuses for one recipe.
+    """The status of one recipe in an output folder.
 
     Attributes:
-        record: of the recipe's last run.
-        total: of all shards.
-        shards: shard -> how it stands.
-        is_running: whether that run is at work now.
-        rows_per_s: of that run, since its actors are up; 0 where it is not at work.
+        record: of the recipe's most recent run.
+        total: counts of all shards.
+        shards: shard -> counts.
+        is_running: whether that run is active now.
+        rows_per_s: current rate, without the start-up of actors; 0 if not running.
     """
 
     record: RunRecord
@@ -31,12 +31,12 @@ class RecipeStatus:
 
     @property
     def seconds_left(self) -> float | None:
-        """At the present rate; None where there is none."""
+        """Remaining time at the current rate; None if not running."""
         return self.total.missing_count / self.rows_per_s if self.rows_per_s else None
 
 
 def recipe_statuses(output: str) -> Iterator[RecipeStatus]:
-    """How each recipe stands that was run on an output folder, the last one at the end.
+    """Yield the status of each recipe of an output folder, the most recent one last.
 
     Args:
         output: path or URI.
@@ -47,37 +47,37 @@ def recipe_statuses(output: str) -> Iterator[RecipeStatus]:
     for run in recipe_runs(output):
         is_running = seems_alive(run.record)
         rate = run.record.progress().get("rows_per_s", 0.0) if is_running else 0.0
-        standing = RecipeStatus(run.record, is_running=is_running, rows_per_s=rate)
+        status = RecipeStatus(run.record, is_running=is_running, rows_per_s=rate)
         shards = range(run.plan.shards)
         for shard, tally in tallies(run.plan, run.ledger, RetryPolicy(run.record.run_id), shards):
-            standing.total.add(tally)
-            tally.missing = []  # of millions of rows, the first names are enough
-            standing.shards[shard] = tally
-        yield standing
+            status.total.add(tally)
+            tally.missing = []  # the total keeps the first names, which is enough
+            status.shards[shard] = tally
+        yield status
 
 
 def as_json(output: str) -> str:
-    """How an output folder stands, for programs: a list of its recipes as JSON."""
+    """The status of an output folder as JSON: a list of its recipes."""
     return json.dumps(
         [
             {
-                "recipe": standing.record.facts["recipe"]["name"],
-                "recipe_hash": standing.record.facts["recipe_hash"],
-                "run_id": standing.record.run_id,
-                "status": standing.record.facts["status"],
-                "at_work": standing.is_running,
-                "rows_per_s": standing.rows_per_s,
-                "seconds_left": standing.seconds_left,
-                "all": _numbers(standing.total),
-                "shards": {shard: _numbers(tally) for shard, tally in standing.shards.items()},
+                "recipe": status.record.facts["recipe"]["name"],
+                "recipe_hash": status.record.facts["recipe_hash"],
+                "run_id": status.record.run_id,
+                "status": status.record.facts["status"],
+                "at_work": status.is_running,
+                "rows_per_s": status.rows_per_s,
+                "seconds_left": status.seconds_left,
+                "all": _counts(status.total),
+                "shards": {shard: _counts(tally) for shard, tally in status.shards.items()},
             }
-            for standing in recipe_statuses(output)
+            for status in recipe_statuses(output)
         ],
         indent=2,
     )
 
 
-def _numbers(tally: Tally) -> dict[str, object]:
-    told = asdict(tally)
+def _counts(tally: Tally) -> dict[str, object]:
+    counts = asdict(tally)
     names = ("rows", "ok", "unchanged", "kept", "recoded", "failed", "crashed")
-    return {name: told[name] for name in names} | {"remaining": tally.missing_count}
+    return {name: counts[name] for name in names} | {"remaining": tally.missing_count}

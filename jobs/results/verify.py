@@ -1,8 +1,8 @@
-"""Check stored results against their sources, file by file.
+"""Compares stored results with their sources, file by file.
 
-See :mod:`stages.verify`, which shares no code with what wrote the results. What is shared here, so
-that a fault there is not seen: how masks and shapes are read and grown (``steps.mask``), which
-says where a photo may have changed. It is bounded by the crops that the lineage records.
+The comparison (:mod:`stages.verify`) shares no code with the steps that wrote the results. Only the
+reading and dilation of masks and shapes (``steps.mask``) is shared, so that an error there is not
+detected; the crops that the lineage records limit its effect.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from stages.steps.mask import mask
 from stages.verify import Finding, Promise, UncheckableError, compare
 from stages.verify.samples import BoolMask
 
-#: What the lineage says of a JPEG to which ``limits.damage = repair`` added its end marker.
+#: The lineage's note for a JPEG to which ``limits.damage = repair`` added its end marker.
 _END_APPENDED = "end marker of the JPEG appended"
 
 
@@ -38,12 +38,11 @@ class Verdict:
 
     Attributes:
         id: of the row.
-        fidelity: what the lineage says is kept.
-        found: what is; None if it could not be compared.
-        problem: what does not hold; empty if all does.
-        unchecked: why it could not be checked, in words that are the same for many rows; empty if
-            it could.
-        detail: the same of this row.
+        fidelity: as recorded in the lineage.
+        found: result of the comparison; None if it was not possible.
+        problem: differences from the lineage; empty if there are none.
+        unchecked: kind of the reason why it could not be checked; empty if it could.
+        detail: the reason in full.
     """
 
     id: str
@@ -55,11 +54,11 @@ class Verdict:
 
 
 def verify(output: str, sample: int | None = None) -> Iterator[Verdict]:
-    """Check the finished rows of the recipe that ran last in an output folder.
+    """Check the finished rows of the most recent recipe of an output folder.
 
     Args:
         output: path or URI of a run's results.
-        sample: only so many rows, evenly drawn; None: all of them.
+        sample: number of rows to check, sampled evenly; None: all.
 
     Raises:
         OutputError: ``output.not_found``: there is no run there.
@@ -94,7 +93,7 @@ def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
     except UncheckableError as error:
         reason = str(error)
         return Verdict(row.id, fidelity, unchecked=reason.partition(":")[0], detail=reason)
-    except Exception as error:  # whatever a library raises: this row is not checked, others are
+    except Exception as error:  # whatever a library raises must not stop the other rows
         detail = f"{type(error).__name__}: {error}"
         return Verdict(row.id, fidelity, unchecked="the check itself failed", detail=detail)
     problems = list(found.problems)
@@ -104,10 +103,10 @@ def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
 
 
 def _source(row: LineageRow, recipe: Recipe) -> tuple[bytes, BoolMask]:
-    """The source, and where it may have changed: ``(h, w)`` bool, displayed frame.
+    """Read the source, and compute where it may have changed: ``(h, w)`` bool, displayed frame.
 
     Raises:
-        UncheckableError: a file is gone, or another one than when the row was done.
+        UncheckableError: a file is missing, or changed after the row was done.
     """
     photo = Photo(LineageRow(row.id, image_uri=row.image_uri, mask_uri=row.mask_uri))
     photo.lineage.marks = row.marks

@@ -92,7 +92,7 @@ def test_an_exception_outside_of_the_steps_is_named_as_the_cause(
     outcome = clean("no-row")
     assert (outcome.exit_code, outcome.tally.ok, outcome.tally.crashed) == (3, 7, 1)
     error = victim(tmp_path).error
-    assert "at last by ArrowInvalid: Could not convert 'strong' with type str" in error
+    assert "most recently by ArrowInvalid: Could not convert 'strong' with type str" in error
     assert "ray.data.DataContext" not in error, "Ray's advice is no cause"
 
 
@@ -103,7 +103,7 @@ def test_an_exception_that_ends_its_process_is_named(clean: Clean, tmp_path: Pat
 
 def test_a_watcher_that_is_killed_is_told(clean: Clean, tmp_path: Path) -> None:
     assert clean("kill-watcher").tally.crashed == 1
-    assert re.search(r"at last by Actor\w+Error: ", victim(tmp_path).error)
+    assert re.search(r"most recently by Actor\w+Error: ", victim(tmp_path).error)
     assert "potential root causes" not in victim(tmp_path).error
 
 

@@ -38,7 +38,7 @@ def test_an_interrupt_ends_with_1_and_the_next_run_goes_on(
         told, _ = running.communicate(timeout=120)
     assert running.returncode == 1
     assert "photos have no result" in told
-    assert "The same command goes on with them." in told
+    assert "The same command resumes." in told
     assert last_run(tmp_path / "out")["status"] == "stopped"
     done = command(*arguments, "--recipe", "telea")
     assert done.returncode == 3
@@ -70,7 +70,7 @@ def test_a_run_prints_plain_lines_when_piped_and_ends_with_3(
         assert f"1  {code}" in done.stdout
     again = command("run", "m.csv", "--output", "out", "--recipe", "telea")
     assert again.returncode == 3
-    assert "All 4 photos were done before." in again.stdout
+    assert "All 4 photos are already done." in again.stdout
 
 
 def test_the_demo_on_a_private_ray_ends_by_naming_the_page(

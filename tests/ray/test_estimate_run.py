@@ -90,4 +90,3 @@ def test_a_pilot_runs_seconds_replace_the_defaults(
     assert (found["recipe"], found["pilot_rows"]) == ("telea", 8)
     (part,) = found["parts"]
     assert part["steps"] == pytest.approx(pilot.seconds)
-    assert {found["figures"][f"steps.{name}"]["kind"] for name in pilot.seconds} == {"pilot"}

@@ -29,7 +29,7 @@ def test_pull_copies_to_a_folder_and_to_s3(
     for destination in (str(tmp_path / "copies"), there):
         done = command("models", "pull", "big-lama", "--to", destination)
         assert done.returncode == 0, done.stderr
-        assert f"Recipes can name the copy: {destination}/lama.pt" in done.stdout
+        assert f"Copied; use this in recipes: {destination}/lama.pt" in done.stdout
         copied = find(f"{destination}/lama.pt")
         assert (copied.sha256, copied.name) == (SHA256, "big-lama"), "recognised by its hash"
     assert web.downloads("/lama.pt") == 1
@@ -63,13 +63,13 @@ def test_list_and_doctor_tell_what_is_here(listed: Path, web: Web, command: Comm
 
 
 def test_verify_finds_what_was_tampered_with(listed: Path, web: Web, command: Command) -> None:
-    assert command("models", "verify").stdout == "0 of 0 are as they should be.\n"
+    assert command("models", "verify").stdout == "0 of 0 match.\n"
     path = find("big-lama").path
     find(f"{web.url}/lama.pt")
     fine = command("models", "verify")
     assert fine.returncode == 0
     assert f"ok    big-lama: sha256 {SHA256}, as listed" in fine.stdout
-    assert f"ok    {web.url}/lama.pt: sha256 {SHA256}, as when it was fetched" in fine.stdout
+    assert f"ok    {web.url}/lama.pt: sha256 {SHA256}, as at download" in fine.stdout
     stat = path.stat()
     path.write_bytes(bytes(reversed(WEIGHTS)))
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))

@@ -67,7 +67,7 @@ def test_status_of_a_run_at_work_tells_its_pace(results: Path) -> None:
     lost.rename(results / "lost")
     try:
         text = told(results, by_shard=False)
-        assert f"run {running.run_id}: at work" in text
+        assert f"run {running.run_id}: running" in text
         assert re.search(r"all +13 +\d+ +\d+ +0 +5", text)
         assert "2.5 photos/s, 0:00:02 left" in text
         (standing,) = json.loads(as_json(str(results)))

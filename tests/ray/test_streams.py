@@ -75,7 +75,7 @@ def test_a_run_does_not_depend_on_who_reads_its_progress(
     assert shell(script, run_on(ray_address), tmp_path) == printed
     assert_all_is_recorded(tmp_path)
     if (tmp_path / "said").exists():
-        note = "note: stdout: No space left on device. The work goes on.\n"
+        note = "note: stdout: No space left on device. The run continues.\n"
         assert (tmp_path / "said").read_text() == note
 
 
@@ -168,7 +168,7 @@ def test_a_reader_that_does_not_read_holds_nothing_up(
     full_pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading, writing = full_pipe
-    monkeypatch.setattr("jobs.cli.streams._PATIENCE_S", 0.01)
+    monkeypatch.setattr("jobs.cli.streams._STALL_TIMEOUT_S", 0.01)
     stream = Stream(writing, "stdout", "utf-8", essential=False)
     with meter(Console(file=stream, force_terminal=True), 100) as shown:  # type: ignore[arg-type]
         for _ in range(100):

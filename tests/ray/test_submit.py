@@ -267,7 +267,7 @@ def test_a_job_is_stopped_gracefully_by_its_id(
 
     stopped = command("stop", long_run, "--address", cluster.dashboard)
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
-    assert "Nothing is at work" in stopped.stdout
+    assert "No run is active" in stopped.stdout
     ended = last_run(f"{PLACE}/many")
     assert (ended["status"], ended["exit_code"]) == ("stopped", 1)
     plan = load_plan(f"{PLACE}/many")
@@ -278,7 +278,7 @@ def test_a_job_is_stopped_gracefully_by_its_id(
         for _, tally in tallies(plan, ledger, RetryPolicy(ended["run_id"]), range(plan.shards))
     )
     assert 0 < done == ended["tally"]["ok"] < MANY
-    assert "Nothing is at work" in command("stop", f"{PLACE}/many").stdout
+    assert "No run is active" in command("stop", f"{PLACE}/many").stdout
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from jobs.cli.results import EXIT_ALL_HOLD, EXIT_DIFFERS, EXIT_UNCHECKED, show_verdicts
+from jobs.cli.results import EXIT_ALL_MATCH, EXIT_DIFFERS, EXIT_UNCHECKED, show_verdicts
 from jobs.results.verify import verify
 from jobs.run import run
 from manifests.errors import OutputError
@@ -69,9 +69,9 @@ def test_all_of_the_corpus_holds_what_was_promised(cleaned: Path, lineage: pd.Da
         is_rebuilt = any(word in name for word in ("exif-thumbnail", "photoshop"))
         assert ("rebuilt" in found.previews) == (is_rebuilt or name in ALSO_PREVIEWS), name
     shown = Console(width=200, file=io.StringIO())
-    assert show_verdicts(shown, str(cleaned / "out"), sample=5) == EXIT_ALL_HOLD
+    assert show_verdicts(shown, str(cleaned / "out"), sample=5) == EXIT_ALL_MATCH
     assert re.search(
-        r"5 checked: \d kept all outside the mask, \d coded again as recorded, "
+        r"5 checked: \d unchanged outside the mask, \d re-encoded as recorded, "
         r"0 differ, 0 could not be checked\.",
         shown.file.getvalue(),  # type: ignore[attr-defined]
     )
@@ -179,7 +179,7 @@ def test_what_does_not_hold_is_told(
     console = Console(width=200)
     assert show_verdicts(console, str(out)) == EXIT_DIFFERS
     told = capsys.readouterr().out
-    assert "9 checked: 1 kept all outside the mask, 0 coded again as recorded, 7 differ," in told
+    assert "9 checked: 1 unchanged outside the mask, 0 re-encoded as recorded, 7 differ," in told
     assert "1 could not be checked (1 the source has changed since)." in told
     for name in problems.keys() | {"gone"}:
         next(images.glob(f"{name}.*"), images / name).unlink(missing_ok=True)
@@ -199,7 +199,7 @@ def test_a_run_whose_sources_are_gone_is_no_success(ray_address: str, tmp_path: 
     (tmp_path / "m.csv").write_text("id,image,mask\n1,p.png,m.png\n")
     out = str(tmp_path / "out")
     run(str(tmp_path / "m.csv"), out, RECIPE, QUIET, address=ray_address)
-    assert show_verdicts(QUIET, out) == EXIT_ALL_HOLD
+    assert show_verdicts(QUIET, out) == EXIT_ALL_MATCH
     (tmp_path / "p.png").unlink()
     (verdict,) = verify(out)
     assert (verdict.problem, verdict.found) == ("", None)

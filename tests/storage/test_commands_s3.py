@@ -28,7 +28,7 @@ def test_doctor_looks_at_the_machine_and_at_s3(invoke: Command, s3: str) -> None
     sick = invoke("doctor", "--s3", "s3://no-such-bucket", LAMA_MODEL="/nowhere/lama.pt")
     assert sick.returncode == 1
     assert "writing fails" in sick.stdout
-    assert "LAMA_MODEL=/nowhere/lama.pt is no file" in sick.stdout
+    assert "LAMA_MODEL=/nowhere/lama.pt is not a file" in sick.stdout
 
 
 def test_of_many_runs_that_begin_at_once_each_has_a_number(s3: str) -> None:

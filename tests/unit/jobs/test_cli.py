@@ -23,7 +23,7 @@ PHOTO = DEMO / "photos" / "bird-mobile-price-sticker.png"
 MASK = DEMO / "masks" / "bird-mobile-price-sticker.png"
 
 
-def test_help_explains_every_invoke(invoke: Command) -> None:
+def test_help_explains_every_command(invoke: Command) -> None:
     overview = invoke("--help")
     assert overview.returncode == 0
     commands = typer.main.get_group(app).commands
@@ -33,6 +33,9 @@ def test_help_explains_every_invoke(invoke: Command) -> None:
         shown = CliRunner().invoke(app, [name, "-h"])
         assert shown.exit_code == 0
         assert f"Example: catalog-cleanup {name}" in shown.output
+        for sub_command in getattr(commands[name], "commands", ()):
+            shown = CliRunner().invoke(app, [name, sub_command, "--help"])
+            assert f"Example: catalog-cleanup {name} {sub_command}" in shown.output
     text = " ".join(invoke("run", "--help").stdout.split())
     assert "Exit codes: 0 all ok; 3 finished, but some rows failed" in text
 

@@ -78,7 +78,7 @@ def site(*, actors: int, min_actors: int = 1, losses: float = 0.0) -> Site:
     return replace(made, nodes={"cpu": replace(made.nodes["cpu"], start_s=100.0)})
 
 
-PART = Part("cpu", [StepTime("decode", 2.0, {})])
+PART = Part("cpu", [StepTime("decode", 2.0)])
 
 
 def test_time_is_work_over_actors_and_cost_is_time_by_price() -> None:
@@ -102,7 +102,7 @@ def test_a_fleet_that_comes_step_by_step_is_later_and_one_that_loses_nodes_later
 
 
 def test_waiting_for_storage_counts_where_it_takes_longer_than_computing() -> None:
-    part = Part("cpu", [StepTime("fetch", 8.0, {}, waits=True), StepTime("decode", 0.5, {})])
+    part = Part("cpu", [StepTime("fetch", 8.0, is_io=True), StepTime("decode", 0.5)])
     assert part.seconds == 1.0
     assert part.slowest.name == "fetch"
 
@@ -180,12 +180,12 @@ def test_a_deadline_is_answered_in_plain_words(invoke: Command, tmp_path: Path) 
     arguments = ("estimate", "m.parquet", "--recipe", "clean")
     told = invoke(*arguments, "--deadline", "1d")
     assert (told.returncode, told.stderr) == (0, "")
-    assert "The deadline of 24.0 h takes " in told.stdout
+    assert "The deadline of 24.0 h needs " in told.stdout
     assert "The bottleneck is refine, in the pool large_gpu." in told.stdout
-    assert "figures are assumed." in told.stdout
+    assert "seconds from defaults only" in told.stdout
     late = invoke(*arguments, "--deadline", "4h")
     assert late.returncode == 3
-    assert "more than there may be: those take" in late.stdout
+    assert "more than available: the available nodes need" in late.stdout
     never = invoke(*arguments, "--deadline", "90s")
     assert never.returncode == 3
     assert "No number of nodes meets 90 s" in never.stdout
@@ -201,7 +201,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "8", "8hours", "h", "-8h", "0h", "8h,", "8 weeks", "1e3s"])
 def test_what_is_no_duration_is_refused(text: str) -> None:
-    with pytest.raises(typer.BadParameter, match="is no duration such as 8h"):
+    with pytest.raises(typer.BadParameter, match="is not a duration such as 8h"):
         duration(text)
 
 

@@ -129,12 +129,12 @@ def test_what_cannot_be_drawn_says_why_and_costs_no_other(
         "no-mask": ["before"],
     }
     problems = {name: pictures["problem"] for name, pictures in drawn.items()}
-    assert "another one than" in problems["changed"]
+    assert "has changed since" in problems["changed"]
     assert problems["fine"] == ""
     assert str(tmp_path / "gone.jpg") in problems["gone"]
     assert "lost.jpg" in problems["lost"]
     assert found["no-mask"]["code"] == "mask.not_found"
-    assert "may do to this process" in problems["crashed"]
+    assert "might end this one" in problems["crashed"]
 
 
 def crash(ledger: Ledger, name: str) -> None:
@@ -169,7 +169,7 @@ def test_flagged_and_failed_photos_are_drawn_first(tmp_path: Path) -> None:
 def test_of_too_many_rows_an_even_draw_is_listed(tmp_path: Path) -> None:
     record(ids(2000, tmp_path), tmp_path / "out", TELEA, some_flagged)
     sides = select_runs(str(tmp_path / "out"))
-    listing = list_rows(sides, (), most=500)
+    listing = list_rows(sides, (), max_rows=500)
     numbers = [int(name[1:]) for name in listing.rows["id"].to_pylist()]
     good = [n for n in numbers if n % 10 not in (3, 4, 7)]
     assert (len(numbers), sum(n % 10 == 7 for n in numbers), len(good)) == (500, 200, 50)
@@ -264,7 +264,7 @@ def test_results_are_found_by_the_hash_that_their_run_recorded(
     assert side.label == f"telea-{TELEA_HASH[:8]}"
     listing = list_rows([side], ())
     assert listing.rows["id"].to_pylist() == ["a"]
-    assert listing.summaries[0].told([side.record])["seconds"] == 2.5
+    assert listing.summaries[0].as_values([side.record])["seconds"] == 2.5
     assert [verdict.id for verdict in verify(out)] == ["a"]
 
 
