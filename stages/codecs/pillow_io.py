@@ -127,19 +127,13 @@ def _displayed(picture: Image.Image, data: bytes) -> int:
     return orientation.displayed(data)
 
 
-def metadata(data: bytes, others: Iterable[str] = (), raw_exif: bytes = b"") -> Metadata:
-    """Read the metadata that Pillow finds.
-
-    Args:
-        data: the file.
-        others: names of metadata that no other format can hold.
-        raw_exif: EXIF that Pillow does not read, used if it finds none.
-    """
+def metadata(data: bytes, others: Iterable[str] = ()) -> Metadata:
+    """Read the metadata that Pillow finds; ``others``: names of what no other format can hold."""
     with open_image(data) as picture:
         info = picture.info
         xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
         return Metadata(
-            exif=info.get("exif") or raw_exif,
+            exif=info.get("exif") or b"",
             xmp=xmp.encode() if isinstance(xmp, str) else bytes(xmp),
             dpi=info.get("dpi"),
             others=frozenset(others),

@@ -20,8 +20,9 @@ from stages.codecs.jpeg.markers import APP0, COM, envelope, is_adobe, segments
 from stages.codecs.jpeg.splice import splice
 from stages.codecs.picture import Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import open_image, save_image
+from stages.codecs.stale.jpeg import refresh_jpeg
+from stages.codecs.stale.policy import StaleDataPolicy
 from stages.codecs.stale.segments import EXIF, EXTENDED_XMP, XMP
-from stages.codecs.updater import MetadataUpdater
 from stages.pixels.samples import to_8_bits
 
 
@@ -81,10 +82,10 @@ def _with_metadata(edit: Edit, coded: bytes, *, is_recoded: bool) -> tuple[bytes
     if is_recoded:  # the encoder chose the colour transform
         kept = [s for s in kept if not is_adobe(s)]
         kept += [s for s in header.segments if is_adobe(s)]
-    updater = MetadataUpdater(edit)
-    kept, trailer = updater.jpeg(kept, trailer)
+    policy = StaleDataPolicy.of(edit)
+    kept, trailer = refresh_jpeg(kept, trailer, policy)
     body = coded[header.body_start : header.body_end]
-    return b"".join([b"\xff\xd8", *kept, body, trailer]), updater.notes
+    return b"".join([b"\xff\xd8", *kept, body, trailer]), policy.notes
 
 
 def _metadata(jpeg: bytes) -> Metadata:

@@ -11,8 +11,9 @@ from stages.codecs import pillow_io
 from stages.codecs.base import Codec, Metadata, Writer
 from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import open_image, save_image
-from stages.codecs.stale.policy import MANIFEST
-from stages.codecs.updater import MetadataUpdater
+from stages.codecs.stale.exif import refresh_exif
+from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
+from stages.codecs.stale.xmp import refresh_xmp
 from stages.codecs.webp.riff import riff_chunks
 
 #: Chunks that are written again, or dropped with a specific note.
@@ -31,14 +32,14 @@ def encode(edit: Edit) -> Encoded:
     parts = dict(riff_chunks(edit.source))
     with open_image(edit.source) as original:
         kept = {key: original.info.get(key) or b"" for key in ("icc_profile", "exif", "xmp")}
-    blocks = MetadataUpdater(edit)
-    kept |= {"exif": blocks.exif(kept["exif"]), "xmp": blocks.xmp(kept["xmp"])}
+    policy = StaleDataPolicy.of(edit)
+    kept["exif"], kept["xmp"] = refresh_exif(kept["exif"], policy), refresh_xmp(kept["xmp"], policy)
     if b"C2PA" in parts:
-        blocks.drop(MANIFEST)
+        policy.drop(MANIFEST)
     for name in sorted(parts.keys() - _KNOWN):
-        blocks.lost(parts[name], f"chunk {name.decode('latin-1')}")
+        policy.lost(parts[name], f"chunk {name.decode('latin-1')}")
     if behind := edit.source[8 + int.from_bytes(edit.source[4:8], "little") + 1 :]:
-        blocks.lost(behind, "bytes behind the picture")
+        policy.lost(behind, "bytes behind the picture")
     is_lossless = b"VP8 " not in parts
     quality = 100 if is_lossless else edit.quality or DEFAULT_QUALITY
     try:
@@ -55,8 +56,8 @@ def encode(edit: Edit) -> Encoded:
             raise MemoryError from error
         raise
     if is_lossless:
-        return Encoded(data, "lossless", "", blocks.notes)
-    return Encoded(data, "reencoded", f"lossy WebP, quality {quality}", blocks.notes)
+        return Encoded(data, "lossless", "", policy.notes)
+    return Encoded(data, "reencoded", f"lossy WebP, quality {quality}", policy.notes)
 
 
 def _metadata(data: bytes) -> Metadata:
