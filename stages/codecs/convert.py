@@ -81,7 +81,6 @@ def _as_target_can_hold(
 def _carried(source: bytes, own: Codec, writer: Writer, policy: StaleDataPolicy) -> Metadata:
     """Collect the metadata for the new file; note what is left out."""
     found = own.metadata(source)
-    policy.notes += found.notes
     exif = found.exif
     if exif and not exif.startswith(EXIF.name):
         exif = EXIF.name + exif  # Pillow requires it for JPEG, and removes it for other formats
@@ -94,9 +93,7 @@ def _carried(source: bytes, own: Codec, writer: Writer, policy: StaleDataPolicy)
     }
     policy.notes += [f"{name} over 64 KB left out" for name in sorted(too_large)]
     exif, xmp = b"" if "EXIF" in too_large else exif, b"" if "XMP" in too_large else xmp
-    left = sorted(found.others - ({"EXIF"} if exif else set()))
-    if left:
-        policy.notes.append(f"not carried over: {', '.join(left)}")
+    policy.notes.append("only EXIF, XMP, ICC profile and resolution carried over")
     if found.further_pictures:
         policy.notes.append(f"{found.further_pictures} further pictures left behind")
     return Metadata(exif, xmp, found.dpi)

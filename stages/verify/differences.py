@@ -18,7 +18,7 @@ _ALLOWED = (
     (r"EXIF lost", "EXIF that cannot be read dropped"),
     (r"EXIF 0/(37724|50784) lost", "layers dropped"),
     (r"EXIF 0/(Exif|GPS)/", "EXIF not carried over"),
-    (r"EXIF 0/", "EXIF not carried over(;|$|, but for the orientation)|EXIF over 64 KB left out"),
+    (r"EXIF 0/", "EXIF over 64 KB left out"),
     (r"EXIF 0/274 ", "turned by its decoder"),
     (r"EXIF (0/305|unlisted) ", "marked as edited"),
     (r"XMP .*Thumbnails", "XMP thumbnail (rebuilt|dropped)"),
@@ -33,6 +33,7 @@ _ALLOWED = (
     (r"XMP .*{http://iptc\.org/std/Iptc4xmpExt/.*}DigitalSourceType", "marked as edited"),
     (r"XMP {http://ns\.adobe\.com/tiff/1\.0/}Orientation ", "turned by its decoder"),
     (r"XMP ", "XMP over 64 KB left out"),
+    (r"page \d+.* lost", "further pictures left behind"),
     (r"XMP lost", "XMP that cannot be read with a picture dropped"),
     (r"extended XMP .*lost", "extended XMP with a picture dropped"),
     (r"8BIM 103[36] ", "Photoshop thumbnail (rebuilt|dropped)"),
@@ -49,9 +50,8 @@ _ALLOWED = (
 )
 
 #: Metadata that a converted file keeps: tags of the photo, not of the file's layout.
-_CONVERTED = r"XMP |ICC$|EXIF 0/(270|271|272|306|315|316|33432|Exif/\d+|GPS/\d+)$"
-_CONVERTED_OR_NOTED = re.compile(
-    _CONVERTED + r"|extended XMP|EXIF 0/33723|8BIM|comment|APP\d|JUMBF|page \d"
+_CONVERTED = re.compile(
+    r"XMP |ICC$|EXIF 0/(270|271|272|306|315|316|33432|Exif/\d+|GPS/\d+)$|page \d"
 )
 
 
@@ -76,9 +76,7 @@ def differing(
     """
     names = sorted(old.values.keys() | new.values.keys())
     if converted:
-        is_noted = re.search("not carried over:|left behind", note)
-        kept = re.compile(_CONVERTED) if is_noted else _CONVERTED_OR_NOTED
-        names = [name for name in names if name in old.values and kept.match(name)]
+        names = [name for name in names if name in old.values and _CONVERTED.match(name)]
     note += "; marked as edited" * is_marked + "; turned by its decoder" * is_turned
     pairs = [(name, old.values.get(name), new.values.get(name)) for name in names]
     return [each[0] for each in pairs if each[1] != each[2] and not _is_allowed(*each, note)]

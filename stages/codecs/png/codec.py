@@ -32,9 +32,6 @@ from stages.pixels.samples import ColourModel, Space
 
 _DEPTH, _COLOUR_TYPE = 24, 25
 
-#: Chunks that are converted to other formats, or concern only the encoding.
-_CARRIED = {"iCCP", "pHYs", "sRGB", "gAMA", "cHRM", "sBIT", "bKGD"}
-
 #: Layers and preview of Adobe Fireworks, which it opens instead of the picture.
 _FIREWORKS = (b"mkBF", b"mkTS", b"mkBS", b"mkBT", b"prVW")
 
@@ -115,15 +112,6 @@ def _updated(policy: StaleDataPolicy, name: bytes, content: bytes, packet: bytes
     return b"" if is_dropped else content
 
 
-def _metadata(png: bytes) -> Metadata:
-    found = list(chunks(png))
-    names = {name.decode("latin-1") for name, _ in found if name[:1].islower()}
-    if all(xmp_of(content) is not None for name, content in found if name == b"iTXt"):
-        names.discard("iTXt")
-    others = {{"eXIf": "EXIF"}.get(name, f"chunk {name}") for name in names - _CARRIED}
-    return pillow_io.metadata(png, others)
-
-
 def _write(pixels: Samples, space: Space, metadata: Metadata, _: int) -> tuple[bytes, list[str]]:
     """Let Pillow write the chunks around one pixel, since it does not support 16-bit colours."""
     texts = PngImagePlugin.PngInfo()
@@ -152,7 +140,7 @@ CODEC = Codec(
     size=pillow_io.size,
     decode=decode,
     encode=encode,
-    metadata=_metadata,
+    metadata=pillow_io.metadata,
     writer=Writer(write=_write, is_lossless=True),
     walk=chunks,
 )

@@ -33,7 +33,6 @@ from stages.pixels.samples import ColourModel, Space
 
 _ORIENTATION, _SUB_IFDS, _ICC, _DNG_VERSION = 274, 330, 34675, 50706
 _X_RESOLUTION, _RESOLUTION_UNIT, _XMP = 282, 296, 700
-_LEFT_BEHIND = {33723: "IPTC", 34377: "Photoshop resources", 37724: "Photoshop layers"}
 _OFFSETS, _SIZES = (324, 273), (325, 279)  # of tiles, of strips
 
 #: By photometric interpretation. 6, YCbCr, is supported in JPEG compression, and decoded to RGB.
@@ -138,6 +137,8 @@ def _pages(reader: TiffReader) -> Iterator[TiffPage]:
 
 def main_page(reader: TiffReader) -> TiffPage:
     """The page that is edited; raises UnsupportedError if there is none."""
+    if reader.is_bigtiff:
+        raise UnsupportedError("it is a BigTIFF")
     for page in _pages(reader):
         if _DNG_VERSION in page.tags:
             raise UnsupportedError("it is a camera's raw file")
@@ -317,11 +318,8 @@ def _metadata(data: bytes) -> Metadata:
         found = Metadata(
             xmp=bytes(page.tags.valueof(_XMP, b"")),
             dpi=page.get_resolution(RESUNIT.INCH) if is_stated else None,
-            others=frozenset(name for tag, name in _LEFT_BEHIND.items() if tag in page.tags),
             further_pictures=sum(not each.aspage().is_reduced for each in reader.pages) - 1,
         )
-        if reader.is_bigtiff:  # Pillow does not read it as EXIF
-            return replace(found, notes=("EXIF not carried over",))
     # Point the header to this page, so that Pillow reads its tags.
     order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
     block = data[:4] + page.offset.to_bytes(4, order) + data[8:]

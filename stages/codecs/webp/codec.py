@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 
 from stages.codecs import pillow_io
-from stages.codecs.base import Codec, Metadata, Writer
+from stages.codecs.base import Codec, Writer
 from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import open_image, save_image
 from stages.codecs.stale.exif import refresh_exif
@@ -18,9 +18,6 @@ from stages.codecs.webp.riff import riff_chunks
 
 #: Chunks that are written again, or dropped with a specific note.
 _KNOWN = frozenset(b"VP8  VP8L VP8X ALPH ICCP EXIF XMP  C2PA"[i : i + 4] for i in range(0, 40, 5))
-
-#: Chunks that are converted to other formats, or concern only the encoding.
-_CARRIED = {"VP8X", "VP8 ", "VP8L", "ALPH", "ICCP", "XMP "}
 
 
 def encode(edit: Edit) -> Encoded:
@@ -60,12 +57,6 @@ def encode(edit: Edit) -> Encoded:
     return Encoded(data, "reencoded", f"lossy WebP, quality {quality}", policy.notes)
 
 
-def _metadata(data: bytes) -> Metadata:
-    names = {name.decode("latin-1") for name, _ in riff_chunks(data)} - _CARRIED
-    others = {{"EXIF": "EXIF"}.get(name, f"chunk {name}") for name in names}
-    return pillow_io.metadata(data, others)
-
-
 def _claimed_size(data: bytes) -> tuple[int, int] | None:
     """Width and height that the header claims, px; None if it is truncated."""
     if len(data) < 30:
@@ -96,7 +87,7 @@ CODEC = Codec(
     size=pillow_io.size,
     decode=pillow_io.decode,
     encode=encode,
-    metadata=_metadata,
+    metadata=pillow_io.metadata,
     writer=Writer(write=partial(pillow_io.write_lossy, "WEBP")),
     walk=riff_chunks,
     claimed_size=_claimed_size,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from manifests.errors import RowError
-from stages.codecs.jpeg.header import read_header
+from stages.codecs.jpeg.markers import envelope
 from stages.codecs.stale.jpeg import refresh_jpeg
 from stages.codecs.stale.policy import StaleDataPolicy
 from stages.recipe.options import MetadataOptions
@@ -45,10 +45,10 @@ from tests.support.files.metadata_files import (
 @pytest.mark.parametrize("path", sorted((DEMO / "photos").glob("*.jpg")), ids=lambda p: p.stem)
 def test_demo_photos_come_back_to_the_byte(path: Path) -> None:
     data = path.read_bytes()
-    header = read_header(data)
-    segments, _ = refresh_jpeg(header.segments, b"", StaleDataPolicy(lambda: EDITED, REFUSE))
-    assert b"".join([b"\xff\xd8", *segments, data[header.body_start :]]) == data
-    assert all(new is old for new, old in zip(segments, header.segments, strict=True))
+    found, body, behind = envelope(data)
+    segments, _ = refresh_jpeg(found, b"", StaleDataPolicy(lambda: EDITED, REFUSE))
+    assert b"".join([b"\xff\xd8", *segments, body, behind]) == data
+    assert all(new is old for new, old in zip(segments, found, strict=True))
 
 
 @pytest.mark.parametrize("options", [REBUILD, DROP, MARK])
@@ -152,8 +152,8 @@ def test_damaged_files_show_no_old_picture_and_raise_nothing_else(
     flips: list[tuple[float, int]], keep: float, options: MetadataOptions
 ) -> None:
     """Damage is done to each segment and to the trailer, so that the file can still be walked."""
-    header = read_header(FULL)
-    pieces = [*header.segments, FULL[header.body_end :]]
+    found, _, behind = envelope(FULL)
+    pieces = [*found, behind]
     lengths = [len(piece) for piece in pieces]
     for position, value in flips:
         at = int(position * (sum(lengths) - 1))
@@ -166,8 +166,7 @@ def test_damaged_files_show_no_old_picture_and_raise_nothing_else(
     with contextlib.suppress(RowError):
         policy = StaleDataPolicy(lambda: EDITED, options)
         segments, trailer = refresh_jpeg(pieces, trailer, policy)
-        coded = jpeg(EDITED)
-        body = coded[read_header(coded).body_start :]
+        body = envelope(jpeg(EDITED))[1]
         result = b"".join([b"\xff\xd8", *segments, body, trailer])
         assert not [name for name, picture in previews(result) if shows_old(picture)]
         differing(list_parts(FULL), list_parts(result), "")
@@ -215,6 +214,6 @@ def test_nothing_takes_long(junk: bytes) -> None:
         app1_xmp(block),
         segment(0xE7, block),
     )
-    header = read_header(data)
+    segments, _, _ = envelope(data)
     for trailer in (junk, bytes(20) + junk):
-        refresh_jpeg(header.segments, trailer, StaleDataPolicy(lambda: EDITED, REBUILD))
+        refresh_jpeg(segments, trailer, StaleDataPolicy(lambda: EDITED, REBUILD))

@@ -73,7 +73,7 @@ TIFFS: dict[str, tuple[Callable[[Samples], Samples], dict[str, Any]]] = {
         lambda photo: np.ascontiguousarray(photo.transpose(2, 0, 1)),
         {"photometric": "rgb", "planarconfig": "separate", "compression": "lzw"},
     ),
-    "big": (lambda photo: photo, {"photometric": "rgb", "bigtiff": True, "compression": "lzma"}),
+    "lzma": (lambda photo: photo, {"photometric": "rgb", "compression": "lzma"}),
     "a spot colour": (
         lambda photo: np.concatenate([photo, photo[..., ::-1]], axis=2)[..., :4],
         {"photometric": "rgb", "extrasamples": ["unspecified"], "compression": "lzw"},
@@ -203,6 +203,12 @@ def test_a_tiff_that_cannot_be_written_is_refused_unless_converted(
 def test_samples_that_are_no_photo_are_refused(pixels: npt.NDArray[np.generic]) -> None:
     with pytest.raises(RowError, match="its samples are") as caught:
         decode_photo(tiff(pixels), 100, "x")
+    assert caught.value.code == "image.unsupported"
+
+
+def test_a_big_tiff_is_refused(photo: Pixels) -> None:
+    with pytest.raises(RowError, match="it is a BigTIFF") as caught:
+        decode_photo(tiff(photo, photometric="rgb", bigtiff=True), 100, "x")
     assert caught.value.code == "image.unsupported"
 
 

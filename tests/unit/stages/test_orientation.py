@@ -41,10 +41,3 @@ def test_a_tiff_is_turned_by_its_own_tag_alone() -> None:
         mask = decode_mask(data, 1, "x").values
         grey = np.asarray(Image.fromarray(decoded.pixels.astype(np.uint8)).convert("L"))
         assert np.array_equal(mask, grey)
-
-
-def test_a_big_tiff_is_converted_upright() -> None:
-    data = tiff(PICTURE, photometric="rgb", bigtiff=True, extratags=[(274, 3, 1, 6, True)])
-    decoded, made = edited(data, SPOT, "output.format=png")
-    after = np.asarray(Image.open(io.BytesIO(made.data)))
-    assert quadrants(after) == quadrants(decoded.pixels.astype(np.uint8))
