@@ -149,7 +149,7 @@ def test_what_does_not_hold_is_told(
     again = Image.open(images / "recoded.jpg")
     again.save(images / "recoded.jpg", quality=90, exif=again.info["exif"])
     result = (images / "old-thumbnail.jpg").read_bytes()
-    segments, _ = envelope(result)
+    segments, _, _ = envelope(result)
     made = next(each for each in segments if each[4:8] == b"Exif")
     (images / "old-thumbnail.jpg").write_bytes(result.replace(made, thumbnail))
     result = (images / "comment.jpg").read_bytes()

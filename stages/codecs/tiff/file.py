@@ -148,7 +148,7 @@ class TiffFile:
         if entry is None:
             directory = self._insert(directory, tag, kind)
             entry = self.entries(directory)[tag]
-        was_elsewhere = entry.size > self._inline
+        was_elsewhere = entry.size > _INLINE
         if was_elsewhere:
             self.wipe(entry.value, entry.size)
         at = self._inline_at(entry)

@@ -111,12 +111,16 @@ def test_the_file_is_of_the_kind_that_its_header_says() -> None:
     for progressive in (False, True):
         for arithmetic in (False, True):
             for restart_blocks in (0, 7):
-                wanted = {"progressive": progressive, "arithmetic": arithmetic}
-                made = header_of(recoded(source, restart_blocks=restart_blocks, **wanted))
+                made = recoded(
+                    source,
+                    progressive=progressive,
+                    arithmetic=arithmetic,
+                    restart_blocks=restart_blocks,
+                )
                 header = header_of(source)
                 header.progressive, header.arithmetic = progressive, arithmetic
                 header.restart_blocks = restart_blocks
-                assert kind(made) == kind(header)
+                assert kind(header_of(made)) == kind(header)
 
 
 def kind(header: JpegHeader) -> tuple[object, ...]:
