@@ -15,12 +15,13 @@ from stages.codecs import pillow_io
 from stages.codecs.base import Codec, Writer
 from stages.codecs.errors import DamagedError, UnsupportedError, VerificationError
 from stages.codecs.jpeg.libjpeg import reading
-from stages.codecs.jpeg.markers import check_kind, envelope, is_adobe, segments
+from stages.codecs.jpeg.markers import check_kind, envelope, segments
 from stages.codecs.jpeg.splice import splice
 from stages.codecs.picture import Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import open_image, save_image
 from stages.codecs.stale.jpeg import refresh_jpeg
 from stages.codecs.stale.policy import StaleDataPolicy
+from stages.codecs.stale.segments import ADOBE
 from stages.pixels.samples import to_8_bits
 
 
@@ -79,8 +80,8 @@ def _with_metadata(edit: Edit, coded: bytes, *, is_recoded: bool) -> tuple[bytes
     own, body, _ = envelope(coded)
     kept, _, trailer = envelope(edit.source)
     if is_recoded:  # the encoder chose the colour transform
-        kept = [s for s in kept if not is_adobe(s)]
-        kept += [s for s in own if is_adobe(s)]
+        kept = [s for s in kept if not ADOBE.matches(s)]
+        kept += [s for s in own if ADOBE.matches(s)]
     policy = StaleDataPolicy.of(edit)
     kept, trailer = refresh_jpeg(kept, trailer, policy)
     return b"".join([b"\xff\xd8", *kept, body, trailer]), policy.notes

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from stages.codecs.errors import DamagedError, UnsupportedError
 
-SOI, EOI, SOS, APP0, APP1, APP14, APP15, COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
+SOI, EOI, SOS, APP0, APP1, APP15, COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEF, 0xFE
 _DNL = 0xDC
 
 #: Markers of a frame, and those of 8-bit DCT frames: baseline, sequential and progressive.
@@ -125,8 +125,3 @@ def check_kind(jpeg: bytes) -> None:
         has_frame = True
     if not has_frame or not in_scans:
         raise DamagedError("it has no picture")
-
-
-def is_adobe(segment: bytes) -> bool:
-    """Whether a segment is Adobe's APP14, which states the colour transform."""
-    return segment[1] == APP14 and segment[4:9] == b"Adobe"

@@ -7,6 +7,7 @@ from stages.codecs.stale.photoshop import refresh_resources
 from stages.codecs.stale.pictures import contains_picture
 from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
 from stages.codecs.stale.segments import (
+    ADOBE,
     EXIF,
     EXTENDED_XMP,
     ICC,
@@ -26,8 +27,8 @@ JFIF_THUMBNAIL = "JFIF thumbnail"
 #: UUID of the JUMBF boxes that are C2PA manifests (C2PA 2.1, annex A).
 _C2PA = bytes.fromhex("6332706100110010800000AA00389B71")
 
-#: Segments that are handled separately, or cannot contain a picture.
-_KNOWN = (XMP, EXTENDED_XMP, PHOTOSHOP, MULTI_PICTURE_INDEX, ICC)
+#: Segments that are handled separately, or cannot contain a picture; Adobe's states the colours.
+_KNOWN = (XMP, EXTENDED_XMP, PHOTOSHOP, MULTI_PICTURE_INDEX, ICC, ADOBE)
 
 
 def refresh_jpeg(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import struct
 import zlib
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from PIL import Image
 
 from manifests.errors import RowError
 from stages.arrays import BoolMask
-from stages.codecs.decode import decode_mask
+from stages.codecs.decode import decode_mask, decode_photo
 from tests.hostile.formats import chunk, riff
 from tests.support import encoded
 from tests.support.files.editing import edited, tiff
@@ -172,6 +173,19 @@ def test_a_picture_that_goes_on_in_further_segments_goes_whole(
     _, made = edited(source, spot)
     assert not inside(made.data, copy[60_000:])
     assert segment(b"kept", 0xE5) in made.data
+
+
+def test_the_segment_that_states_the_colours_stays_beside_one_with_a_picture(
+    photo: Pixels, spot: BoolMask
+) -> None:
+    plain = encoded(Image.fromarray(photo).convert("CMYK"), format="JPEG")
+    (adobe,) = re.findall(rb"\xff\xee\0\x0eAdobe.{7}", plain, re.DOTALL)
+    source = plain[:2] + segment(b"Maker\0" + COPIES["jpeg"], 0xEE) + plain[2:]
+    check_gone(source, COPIES["jpeg"], spot, "APP14 with a picture dropped")
+    decoded, made = edited(source, spot)
+    assert adobe in made.data
+    after = decode_photo(made.data, 100, "x")
+    assert np.abs(after.pixels[~spot].astype(int) - decoded.pixels[~spot]).mean() < 1
 
 
 @pytest.mark.parametrize("name", NAMES)
