@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from manifests.ledger import Tally
 
-#: Exit codes of ``verify``: all match; some differ; none differs, but some could not be checked.
+#: Exit codes of ``verify``: all match; some differ; none differs, but some, or all, could not be
+#: checked.
 EXIT_ALL_MATCH, EXIT_DIFFERS, EXIT_UNCHECKED = 0, 3, 4
 
 DestArgument = Annotated[str, typer.Argument(metavar="DEST", help="The --output of `run`.")]
@@ -106,7 +107,8 @@ def verify(
     """Check that nothing changed outside the masks, except what the lineage records.
 
     The check shares no code with the steps that wrote the files. Exit codes: 0 all match; 3 some
-    differ; 4 none differs, but some could not be checked; 1 there is no run.
+    differ; 4 none differs, but some could not be checked, or there are no results; 1 there is no
+    run.
     """
     from rich.console import Console
 
@@ -139,6 +141,10 @@ def show_verdicts(console: Console, output: str, sample: int | None = None) -> i
             differing = f"differs: {', '.join(found.differing)}" if found.differing else ""
             cells = [found.outside, differing or "as recorded", found.previews]
         table.add_row(*map(Text, (each.id, *cells)), Text(text, colour))
+    if not counts:
+        text = f"Nothing was checked: {output} has no results of the most recent recipe."
+        print_line(console, text, "yellow")
+        return EXIT_UNCHECKED
     console.print(table)
     differ, unchecked, reencoded = (counts[kind] for kind in ("differ", "unchecked", "reencoded"))
     kept = counts.total() - differ - unchecked - reencoded
