@@ -31,7 +31,9 @@ def print_line(console: Console, text: str, style: str | None = None, end: str =
 
 def print_counts(console: Console, tally: Tally) -> None:
     """Print what was kept outside the masks, and the number of rows by error code."""
-    for line in tally.fidelity_lines():
+    from jobs.results.status import fidelity_lines
+
+    for line in fidelity_lines(tally.kept, tally.recoded):
         print_line(console, f"  {line}")
     for code, count in sorted(tally.failed.items()):
         print_line(console, f"  {count:>8}  {code}")
