@@ -16,9 +16,10 @@ from stages.recipe import Recipe
 from stages.weights.catalogue import known_models
 from stages.weights.find import cached, find
 from tests.conftest import Command
+from tests.ray.test_weights import recipe
 from tests.support import DEMO, last_run, write
 from tests.support import faulty_steps as doubles
-from tests.support.web_server import HUB_FILES, SHA256, WEIGHTS, Web, error_of, recipe
+from tests.support.web_server import HUB_FILES, SHA256, WEIGHTS, Web, error_of
 
 
 def test_pull_copies_to_a_folder_and_to_s3(
