@@ -185,12 +185,12 @@ class PoolSize:
     task_retries: int = _TASK_RETRIES
     ready_actors: int = 0
 
-    def one_at_a_time(self) -> PoolSize:
+    def one_at_a_time(self, rows: int) -> PoolSize:
         """The same pool for rows that may kill their worker: none is sent ahead or retried.
 
-        It cannot grow, so it starts at its max size.
+        It cannot grow, so it starts at its max size, or with an actor for each row.
         """
-        start = min(max(self.min_actors, self.ready_actors), self.max_actors)
+        start = min(max(self.min_actors, self.ready_actors), self.max_actors, rows)
         return replace(self, min_actors=start, tasks_in_flight=1, task_retries=0)
 
     def strategy(self) -> ActorPoolStrategy:

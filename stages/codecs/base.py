@@ -21,17 +21,13 @@ class Metadata:
         exif: the EXIF block, with or without JPEG's prefix; empty if there is none.
         xmp: the XMP packet; empty if there is none.
         dpi: horizontal and vertical resolution, if the file states it in units of length.
-        others: names of metadata that no other format can hold, and ``EXIF`` if there is any.
         further_pictures: number of pages or frames besides the edited one.
-        notes: sentences about other metadata that is not converted.
     """
 
     exif: bytes = b""
     xmp: bytes = b""
     dpi: tuple[float, float] | None = None
-    others: frozenset[str] = frozenset()
     further_pictures: int = 0
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +64,7 @@ class Codec:
         size: returns width and height in the stored frame, px, without decoding pixels.
         decode: decodes a file. Raises UnsupportedError if it cannot be edited without loss.
         encode: writes an edit into the source file. Raises UnsupportedError.
-        metadata: lists the metadata that other formats can hold, and names the rest.
+        metadata: reads the metadata that other formats can hold.
         writer: writes pictures of other formats in this format; None if that is not supported.
         walk: iterates over all parts of a file. Raises UnsupportedError if there are too many; it
             runs before any library parses the file.

@@ -11,8 +11,10 @@ from stages.codecs.base import Codec, Format, Metadata, Writer
 from stages.codecs.formats import CODECS
 from stages.codecs.orientation import upright_exif, upright_xmp
 from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, Fidelity, to_displayed
+from stages.codecs.stale.exif import refresh_exif
+from stages.codecs.stale.policy import StaleDataPolicy
 from stages.codecs.stale.segments import EXIF
-from stages.codecs.updater import MetadataUpdater
+from stages.codecs.stale.xmp import refresh_xmp
 from stages.pixels.colour import unpremultiplied, view
 from stages.pixels.samples import Space, to_8_bits
 
@@ -33,15 +35,15 @@ def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
     notes = [f"converted from {own} to {wanted}"]
     edit = _upright(edit)
     pixels, space = _as_target_can_hold(edit.pixels, edit.space, writer, notes)
-    blocks = MetadataUpdater(edit)
-    metadata = _carried(edit.source, CODECS[own], writer, blocks)
+    policy = StaleDataPolicy.of(edit)
+    metadata = _carried(edit.source, CODECS[own], writer, policy)
     is_lossless = writer.is_lossless and len(notes) == 1
     quality = edit.quality or DEFAULT_QUALITY
     if not writer.is_lossless:
         notes.append(f"quality {quality}")
     data, left = writer.write(pixels, space, metadata, quality)
     fidelity: Fidelity = "lossless" if is_lossless else "reencoded"
-    return Encoded(data, fidelity, ", ".join(notes), blocks.notes + left)
+    return Encoded(data, fidelity, ", ".join(notes), policy.notes + left)
 
 
 def _upright(edit: Edit) -> Edit:
@@ -76,24 +78,22 @@ def _as_target_can_hold(
     return pixels, space
 
 
-def _carried(source: bytes, own: Codec, writer: Writer, blocks: MetadataUpdater) -> Metadata:
+def _carried(source: bytes, own: Codec, writer: Writer, policy: StaleDataPolicy) -> Metadata:
     """Collect the metadata for the new file; note what is left out."""
     found = own.metadata(source)
-    blocks.notes += found.notes
     exif = found.exif
     if exif and not exif.startswith(EXIF.name):
         exif = EXIF.name + exif  # Pillow requires it for JPEG, and removes it for other formats
-    exif, xmp = blocks.exif(upright_exif(exif)), blocks.xmp(upright_xmp(found.xmp))
+    exif = refresh_exif(upright_exif(exif), policy)
+    xmp = refresh_xmp(upright_xmp(found.xmp), policy)
     too_large = {
         name
         for name, block in (("EXIF", exif), ("XMP", xmp))
         if writer.max_block and len(block) > writer.max_block
     }
-    blocks.notes += [f"{name} over 64 KB left out" for name in sorted(too_large)]
+    policy.notes += [f"{name} over 64 KB left out" for name in sorted(too_large)]
     exif, xmp = b"" if "EXIF" in too_large else exif, b"" if "XMP" in too_large else xmp
-    left = sorted(found.others - ({"EXIF"} if exif else set()))
-    if left:
-        blocks.notes.append(f"not carried over: {', '.join(left)}")
+    policy.notes.append("only EXIF, XMP, ICC profile and resolution carried over")
     if found.further_pictures:
-        blocks.notes.append(f"{found.further_pictures} further pictures left behind")
+        policy.notes.append(f"{found.further_pictures} further pictures left behind")
     return Metadata(exif, xmp, found.dpi)

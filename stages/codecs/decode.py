@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import Literal
 
 from PIL import UnidentifiedImageError
@@ -18,7 +17,6 @@ from stages.codecs import mask_file, pillow_io
 from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
 from stages.codecs.formats import detect_codec
 from stages.codecs.mask_file import Channel, Polarity
-from stages.codecs.orientation import ignored
 from stages.codecs.picture import Decoded
 from stages.codecs.pillow_io import open_image
 from stages.libraries import configure_libraries
@@ -46,9 +44,7 @@ def decode_photo(data: bytes, max_megapixels: float, uri: str) -> Decoded:
         if codec is None:
             raise UnsupportedError(f"its format is {_other_format(data)}")
         _check_size(*codec.size(data), max_megapixels, "image", uri)
-        decoded = codec.decode(data)
-        notes = [decoded.note, *ignored(data, decoded.orientation)]
-        return replace(decoded, note="; ".join(filter(None, notes)))
+        return codec.decode(data)
 
 
 def check_photo(data: bytes, max_megapixels: float, uri: str) -> tuple[int, int]:

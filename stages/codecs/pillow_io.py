@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import io
-import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,10 +36,6 @@ _MODELS: dict[str, ColourModel] = {"L": "grey", "LA": "grey", "RGB": "rgb", "RGB
 
 _EXIF_NAME = b"Exif\0\0"
 
-#: An AVIF's entry for its EXIF (ISO 23008-12, ``infe`` of version 2) in the head of the file.
-_EXIF_ITEM = re.compile(rb"(infe\x02.{7})Exif", re.DOTALL)
-_HEAD = 65_536
-
 #: The key under which ``open_image`` stores the orientation in a picture's ``info``.
 _DISPLAYED = "displayed_orientation"
 
@@ -53,24 +48,11 @@ def open_image(data: bytes) -> Iterator[Image.Image]:
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with _image(data) as picture:
+        with Image.open(io.BytesIO(data)) as picture:
             if picture.format == "TIFF":  # Pillow rotates it on load, by XMP if there is no tag
                 picture.info.pop("xmp", None)
             picture.info[_DISPLAYED] = _displayed(picture, data)
             yield picture
-
-
-def _image(data: bytes) -> Image.Image:
-    """Open a file; unreadable EXIF in an AVIF becomes a placeholder that is dropped later."""
-    try:
-        return Image.open(io.BytesIO(data))
-    except (OSError, ValueError):
-        readable = _EXIF_ITEM.sub(rb"\1free", data[:_HEAD]) + data[_HEAD:]
-        if readable == data or data[4:8] != b"ftyp":
-            raise
-    picture = Image.open(io.BytesIO(readable))
-    picture.info["exif"] = b"\0"
-    return picture
 
 
 def size(data: bytes) -> tuple[int, int]:
@@ -127,22 +109,15 @@ def _displayed(picture: Image.Image, data: bytes) -> int:
     return orientation.displayed(data)
 
 
-def metadata(data: bytes, others: Iterable[str] = (), raw_exif: bytes = b"") -> Metadata:
-    """Read the metadata that Pillow finds.
-
-    Args:
-        data: the file.
-        others: names of metadata that no other format can hold.
-        raw_exif: EXIF that Pillow does not read, used if it finds none.
-    """
+def metadata(data: bytes) -> Metadata:
+    """Read the metadata that Pillow finds."""
     with open_image(data) as picture:
         info = picture.info
         xmp = info.get("xmp") or info.get("XML:com.adobe.xmp") or b""
         return Metadata(
-            exif=info.get("exif") or raw_exif,
+            exif=info.get("exif") or b"",
             xmp=xmp.encode() if isinstance(xmp, str) else bytes(xmp),
             dpi=info.get("dpi"),
-            others=frozenset(others),
             further_pictures=int(getattr(picture, "n_frames", 1)) - 1,
         )
 

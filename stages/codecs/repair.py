@@ -3,8 +3,8 @@
 =====================================  ==========================================================
 a JPEG without its end marker          the marker is appended, if all samples are there (which
                                        cannot be checked with arithmetic coding)
-a PNG's chunk with a wrong checksum    dropped, as browsers do, if it is ancillary; if it holds
-                                       samples whose own checksum (zlib's) is right, corrected
+a PNG's ancillary chunk with a wrong   dropped, as browsers do
+checksum
 =====================================  ==========================================================
 
 A file that lacks samples is left unchanged, and rejected when it is decoded: missing samples are
@@ -13,20 +13,15 @@ never invented.
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable
 from contextlib import suppress
 
 from stages.codecs.errors import DamagedError, UnsupportedError
-from stages.codecs.jpeg.header import read_header
-from stages.codecs.jpeg.libjpeg import is_complete
+from stages.codecs.jpeg.libjpeg import reading
+from stages.codecs.jpeg.markers import check_kind
 from stages.codecs.png.chunks import as_chunk, chunks
 
 _EOI = b"\xff\xd9"
 _PNG = b"\x89PNG\r\n\x1a\n"
-
-#: Maximum bytes of a PNG's samples: decompressed per step, and in total (more may be a zip bomb).
-_MAX_STEP, _MAX_SAMPLES = 1 << 20, 2 << 30
 
 
 def repaired(data: bytes) -> tuple[bytes, list[str]]:
@@ -46,48 +41,22 @@ def repaired(data: bytes) -> tuple[bytes, list[str]]:
 def _repaired_jpeg(data: bytes) -> tuple[bytes, list[str]]:
     cut = data.rstrip(b"\xff")  # of an incomplete marker
     with suppress(DamagedError):
-        read_header(data)
+        check_kind(data)
         return data, []
     repaired_jpeg = cut + _EOI
-    with suppress(DamagedError):
-        if is_complete(repaired_jpeg, read_header(repaired_jpeg)):
+    with suppress(DamagedError), reading(repaired_jpeg) as found:
+        if found.is_complete():
             return repaired_jpeg, ["end marker of the JPEG appended"]
     return data, []
 
 
 def _repaired_png(data: bytes) -> tuple[bytes, list[str]]:
-    parts, notes, position, corrected = [_PNG], list[str](), len(_PNG), 0
+    parts, notes, position = [_PNG], list[str](), len(_PNG)
     for name, content in chunks(data):
         raw = data[position : position + 12 + len(content)]
         position += len(raw)
-        valid = as_chunk(name, content)
-        if raw != valid and name[:1].islower():
+        if raw != as_chunk(name, content) and name[:1].islower():
             notes.append(f"chunk {name.decode('latin-1')} with a wrong checksum dropped")
-            continue
-        if raw != valid and (name != b"IDAT" or len(raw) != len(valid)):
-            return data, []  # its content cannot be checked in another way
-        corrected += raw != valid
-        parts.append(valid)
-    if corrected and not _is_complete_stream(
-        content for name, content in chunks(data) if name == b"IDAT"
-    ):
-        return data, []
-    if corrected:
-        notes.append(f"checksum of {corrected} IDAT chunk{'s' * (corrected > 1)} corrected")
+        else:
+            parts.append(raw)
     return (b"".join([*parts, data[position:]]), notes) if notes else (data, [])
-
-
-def _is_complete_stream(pieces: Iterable[bytes]) -> bool:
-    """Whether the compressed samples are complete, and their own checksum is right."""
-    reader, size = zlib.decompressobj(), 0
-    try:
-        for piece in pieces:
-            rest = piece
-            while rest and not reader.eof:
-                size += len(reader.decompress(rest, _MAX_STEP))
-                rest = reader.unconsumed_tail
-                if size > _MAX_SAMPLES:
-                    return False
-    except zlib.error:
-        return False
-    return reader.eof

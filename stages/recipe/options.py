@@ -349,8 +349,8 @@ class Limits(Section):
     max_mask_share: float = Field(0.8, gt=0, le=1)
     """A mask that covers more of its photo is rejected: its polarity is probably wrong."""
     damage: Literal["refuse", "repair"] = "refuse"
-    """Damage that affects no pixel (a JPEG without its end marker, a PNG chunk with a wrong
-    checksum): the photo or mask is rejected, or repaired with a note in `fidelity_note`."""
+    """Damage that affects no pixel (a JPEG without its end marker, an ancillary PNG chunk with a
+    wrong checksum): the photo or mask is rejected, or repaired with a note in `fidelity_note`."""
     min_mask_px: int = Field(16, ge=1)
     """A marked region with fewer px, before dilation, is rejected: probably a stray pixel, or
     shapes in other units. In photos of less than 1,000 times this many px, the limit is a

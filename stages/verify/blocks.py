@@ -1,4 +1,4 @@
-"""Parse metadata into (name, value) pairs: TIFF, EXIF, XMP, IPTC, Photoshop's resources."""
+"""Parse metadata into (name, value) pairs: TIFF, EXIF, XMP, Photoshop's resources."""
 
 from __future__ import annotations
 
@@ -37,19 +37,6 @@ class Parts:
             self._counts[name] += 1
             number = self._counts[name]
             self.values[name if number == 1 else f"{name} #{number}"] = value
-
-
-def list_block(block: bytes, parts: Parts) -> None:
-    """List a block whose kind is detected by its first bytes."""
-    bare = block.removeprefix(b"Exif\0\0")
-    if bare.startswith((b"II", b"MM")):
-        list_exif(bare, parts, turns=False)
-    elif block.startswith(b"8BIM"):
-        list_resources(block, parts)
-    elif block.startswith(b"\x1c"):
-        list_iptc(block, parts)
-    else:
-        list_xmp(block[max(block.find(b"<"), 0) :], parts)
 
 
 def list_tiff(data: bytes, parts: Parts) -> None:
@@ -93,7 +80,7 @@ def list_exif(block: bytes, parts: Parts, *, turns: bool = True) -> None:
 
 def _list_tags(directory: Directory, name: str, parts: Parts) -> None:
     inner: dict[int, Callable[[bytes, Parts], None]]
-    inner = {700: list_xmp, 33723: list_iptc, 34377: list_resources}
+    inner = {700: list_xmp, 34377: list_resources}
     named = {34675: "ICC" if name == "EXIF 0" else f"{name}/ICC", 0xCD41: "C2PA"}
     for tag, values in directory.tags.items():
         value, is_bytes = values.tobytes(), values.dtype == np.uint8
@@ -132,24 +119,8 @@ def list_xmp(packet: bytes, parts: Parts, label: str = "XMP") -> None:
         stack.extend((child, path) for child in reversed(element))
 
 
-def list_iptc(data: bytes, parts: Parts) -> None:
-    """List IPTC data sets (IIM 4.2)."""
-    position = 0
-    while data[position : position + 1] == b"\x1c" and position + 5 <= len(data):
-        size, start = int.from_bytes(data[position + 3 : position + 5]), position + 5
-        if size & 0x8000:  # the size of the size
-            start += size & 0x7FFF
-            size = int.from_bytes(data[position + 5 : start])
-        name = f"IPTC {data[position + 1]}:{data[position + 2]}"
-        position = start + size
-        parts.add(name, data[start:position] or b"present")
-    parts.add("IPTC rest", data[position:].strip(b"\0"))
-
-
 def list_resources(data: bytes, parts: Parts) -> None:
     """List Photoshop's image resources."""
-    inner: dict[int, Callable[[bytes, Parts], None]]
-    inner = {1028: list_iptc, 1058: list_block, 1060: list_xmp}
     position = 0
     while data[position : position + 4] == b"8BIM" and position + 7 <= len(data):
         number = int.from_bytes(data[position + 4 : position + 6])
@@ -159,8 +130,5 @@ def list_resources(data: bytes, parts: Parts) -> None:
         if end > len(data):
             break
         position = end + (end - start) % 2
-        if number in inner:
-            inner[number](data[start:end], parts)
-        else:
-            parts.add(f"8BIM {number}", data[start:end] or b"present")
+        parts.add(f"8BIM {number}", data[start:end] or b"present")
     parts.add("8BIM rest", data[position:].strip(b"\0"))

@@ -1,7 +1,7 @@
 """Parse files into (name, value) pairs: JPEG, PNG, WebP, TIFF, AVIF and HEIC.
 
 This shares no code with the writer of results. A name states the position of its value, e.g.
-``EXIF 0/Exif/36867`` (directory and tag), ``XMP …/{uri}creator``, ``IPTC 2:80``, ``8BIM 1036``,
+``EXIF 0/Exif/36867`` (directory and tag), ``XMP …/{uri}creator``, ``8BIM 1036``,
 ``chunk tEXt Author``. The coded samples of the picture itself are not listed.
 """
 
@@ -12,7 +12,7 @@ import re
 import zlib
 from collections.abc import Iterator
 
-from stages.verify.blocks import Parts, list_block, list_exif, list_resources, list_tiff, list_xmp
+from stages.verify.blocks import Parts, list_exif, list_resources, list_tiff, list_xmp
 
 JPEG_START = b"\xff\xd8\xff"
 _XMP, _EXTENSION = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
@@ -28,9 +28,6 @@ _NAMES = (
 
 #: A marker that ends the coded samples of a scan.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-
-#: The start of a picture or a video.
-_EMBEDDED = re.compile(rb"\xff\xd8\xff|\0\0\0[\x08-\xff]ftyp(?=[ -~]{4})")
 
 #: Parts of the picture itself: chunks of PNG and WebP, items of HEIF.
 _PIXELS: tuple[bytes, ...] = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS")
@@ -107,7 +104,7 @@ def _list_jpeg(data: bytes, parts: Parts) -> None:
     _list_packets(packets, extended, parts)
     parts.add("ICC", b"".join(profile[number] for number in sorted(profile)))
     list_resources(resources, parts)
-    _list_trailer(data[end:] if end else b"", parts)
+    parts.add("behind the picture", data[end:] if end else b"")
 
 
 def _list_packets(
@@ -119,27 +116,6 @@ def _list_packets(
     for name, part in extended.items():
         if any(name in packet for packet in packets):
             list_xmp(b"".join(part[at] for at in sorted(part)), parts, "extended XMP")
-
-
-def _list_trailer(data: bytes, parts: Parts) -> None:
-    """List the pictures and videos after a JPEG, and the remaining bytes."""
-    left, position = [], 0
-    for found in _EMBEDDED.finditer(data):
-        start = found.start()
-        if start < position:
-            continue
-        if found[0] == JPEG_START:
-            segments, end = jpeg_segments(data, start)
-            name, end = "picture behind", end or (len(data) if segments else 0)
-        else:
-            ends = [stop for _, _, stop in _boxes(data, start, len(data))]
-            name, end = "video behind", max(ends, default=len(data))
-        if end:
-            left.append(data[position:start])
-            parts.add(name, data[start:end])
-            position = end
-    rest = b"".join([*left, data[position:]]).strip(b"\0\xff")
-    parts.add("behind the picture", rest)
 
 
 def _list_png(data: bytes, parts: Parts) -> None:
@@ -188,10 +164,10 @@ def _list_text(name: str, content: bytes, parts: Parts) -> None:
         text = _inflated(text) if is_packed else text
     if keyword == b"XML:com.adobe.xmp":
         list_xmp(text, parts)
-    elif keyword.startswith(b"Raw profile type ") and (block := _raw_profile(text)):
-        list_block(block, parts)
     else:
-        parts.add(f"chunk {name} {keyword.decode('latin-1')}", text)
+        is_hex = keyword.startswith(b"Raw profile type ")
+        value = (_raw_profile(text) if is_hex else b"") or text
+        parts.add(f"chunk {name} {keyword.decode('latin-1')}", value)
 
 
 def _raw_profile(text: bytes) -> bytes:

@@ -46,18 +46,6 @@ def embedded_pictures(data: bytes, parts: Parts) -> Iterator[tuple[str, Image.Im
         yield from (("smaller copy", picture) for picture in _smaller_copies(data))
 
 
-def without_pictures(value: bytes) -> bytes:
-    """Remove JPEGs from a value, and the zeros that may have replaced them."""
-    if _decoded_text(value):
-        return b""
-    left, position = [], 0
-    while (start := value.find(JPEG_START, position)) >= 0:
-        segments, end = jpeg_segments(value, start)
-        left.append(value[position:start])
-        position = end or (len(value) if segments else start + 1)
-    return b"".join([*left, value[position:]]).replace(b"\0", b"")
-
-
 def _decoded_text(text: bytes) -> bytes:
     """Decode a JPEG in base64; empty if the text is something else."""
     with suppress(ValueError):

@@ -1,14 +1,12 @@
 """Identifies files that are not usable as weights, without loading them.
 
-It uses the first bytes of each format: GGUF, HDF5 and archives have magic numbers; ONNX and Core ML
-are protocol buffers whose first field is a small version number; safetensors begins with a JSON
-header.
+It uses the first bytes of each format: GGUF, HDF5 and archives have magic numbers; ONNX is a
+protocol buffer whose first field is a small version number; safetensors begins with a JSON header.
 """
 
 from __future__ import annotations
 
 import re
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,24 +22,12 @@ _HEADS = {
     rb"GGUF|GGML": "a GGUF file",
     rb"version https://git-lfs": "a pointer of git-lfs, and not the file itself (`git lfs pull`)",
     rb"\x89HDF\r\n\x1a\n": "a file of Keras (HDF5)",
-    rb"ftrt": "an engine of TensorRT",
-    rb"(?s:....)TFL3": "a network of TensorFlow Lite",
     rb"\x1f\x8b|7z\xbc\xaf|Rar!|\xfd7zXZ|(?s:.){257}ustar": "an archive, which is to be unpacked",
-    # Protocol buffers: field 1 is a version. Core ML continues with a message that has a field 1,
-    # ONNX with a string (its producer) or another of its fields.
-    rb"\x08[\x01-\x1f]\x12(?s:..?)\n": "a network of Core ML",
+    # A protocol buffer: field 1 is a version, and a string (its producer) or another field follows.
     rb"\x08[\x01-\x1f][\x12\x1a\x22\x28\x32\x3a\x42](?s:..)": "an ONNX network",
     rb"(?i)\s*<(!doctype html|html)": "a web page, as when a login was asked for",
     # Neither control characters nor bytes that UTF-8 never uses.
     rb"[^\x00-\x08\x0b\x0e-\x1f\xc0\xc1\xf5-\xff]{17,}\Z": "a text",
-}
-
-#: Name of a file in a folder or ZIP -> description of the folder or ZIP; none is in PyTorch's ZIPs.
-_MEMBERS = {
-    "model_index.json": "a diffusers pipeline",
-    "saved_model.pb": "a SavedModel of TensorFlow",
-    "model.weights.h5": "a file of Keras",
-    "Manifest.json": "a package of Core ML",
 }
 
 _LORA = re.compile(r"lora_[AB]\.|lora[_.](down|up)|\.hada_w|\.lokr_w")
@@ -54,24 +40,14 @@ _BAD_ADVICE = ("weights_only", "safe_globals", "trust_remote_code", "allow_pickl
 def kind_of(path: Path) -> str:
     """Describe a file or folder, with an article; empty if it may be a network's weights."""
     if path.is_dir():
-        single = "a single model" if (path / "config.json").is_file() else ""
-        kind = _kind_of_members(each.name for each in path.iterdir()) or single
-        return f"the folder of {kind}" if kind else "a folder"
+        members = {"model_index.json": "a diffusers pipeline", "config.json": "a single model"}
+        kinds = [kind for name, kind in members.items() if (path / name).is_file()]
+        return f"the folder of {kinds[0]}" if kinds else "a folder"
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     if head[8:9] == b"{":
         return kind_of_names(_safetensors_names(path))
-    if kind := next((kind for pattern, kind in _HEADS.items() if re.match(pattern, head)), ""):
-        return kind
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            return _kind_of_members(Path(name).name for name in archive.namelist())
-    return ""
-
-
-def _kind_of_members(names: Iterable[str]) -> str:
-    found = set(names)
-    return next((kind for name, kind in _MEMBERS.items() if name in found), "")
+    return next((kind for pattern, kind in _HEADS.items() if re.match(pattern, head)), "")
 
 
 def _safetensors_names(path: Path) -> list[str]:

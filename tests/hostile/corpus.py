@@ -68,7 +68,7 @@ KINDS = (
     *("png-rgb", "png-16-bit-rgba", "png-palette-alpha", "png-interlaced", "png-exif-thumbnail"),
     *("webp-q80", "webp-lossless", "webp-lossy-alpha", "webp-animated"),
     *("tiff-plain", "tiff-lzw", "tiff-deflate", "tiff-zstd-tiles", "tiff-16-bit-big-endian"),
-    *("tiff-big-tiff", "tiff-pages-and-copies", "tiff-photoshop-and-xmp"),
+    *("tiff-lzma", "tiff-pages-and-copies", "tiff-photoshop-and-xmp"),
     *("avif-rgb", "avif-alpha", "heic-8-bit", "heic-10-bit", "gif", "bmp"),
 )
 

@@ -1,13 +1,12 @@
 """What people give as weights that is none: each is called by its name, with what is needed.
 
-GGUF, TensorRT, Core ML and Keras files are stood in for by the beginning of one: no well-kept
+GGUF and Keras files are stood in for by the beginning of one: no well-kept
 package in the lock writes them. ONNX is written field by field as its schema has it.
 """
 
 from __future__ import annotations
 
 import pickle
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,6 @@ from tests.support import write
 from tests.support.models.lama_networks import random_upscaler
 
 ONNX = b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:\x10" + bytes(16)
-COREML = b"\x08\x05\x12\x14\x0a\x12\x0a\x05image" + bytes(16)
 POINTER = (
     b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22e\n"
 )
@@ -32,10 +30,7 @@ POINTER = (
 HEADS = {
     "q4.gguf": (b"GGUF\x03\0\0\0" + bytes(64), "a GGUF file"),
     "net.onnx": (ONNX, "an ONNX network"),
-    "net.mlmodel": (COREML, "a network of Core ML"),
     "net.h5": (b"\x89HDF\r\n\x1a\n" + bytes(64), "a file of Keras"),
-    "net.tflite": (b"\x1c\0\0\0TFL3" + bytes(64), "a network of TensorFlow Lite"),
-    "net.engine": (b"ftrt" + bytes(64), "an engine of TensorRT"),
     "pointer.pt": (POINTER, "a pointer of git-lfs, and not the file itself (`git lfs pull`)"),
     "page.pt": (b"\n<!DOCTYPE html><html><head><title>Sign in", "a web page"),
     "notes.pt": ("Download the weights from there: …\n".encode("ascii", "replace"), "a text"),
@@ -63,9 +58,6 @@ def given(tmp_path: Path) -> dict[Path, str]:
     for name, tensor in whole.items():
         save_file({tensor: torch.zeros(4, 2)}, tmp_path / name)
         files[tmp_path / name] = "a diffusion model in a single file"
-    with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
-        archive.writestr("model.weights.h5", b"")
-    files[tmp_path / "net.keras"] = "a file of Keras"
     return files
 
 
@@ -98,9 +90,7 @@ def test_folders_where_a_file_is_needed_are_named(flux_folder: Path, tmp_path: P
     with pytest.raises(WeightsError, match="is the folder of a diffusers pipeline, and contains"):
         _ = find(str(flux_folder)).file
     write(tmp_path / "saved" / "saved_model.pb", b"")
-    with pytest.raises(
-        WeightsError, match="is the folder of a SavedModel of TensorFlow, and contains 0 files"
-    ):
+    with pytest.raises(WeightsError, match="is a folder, and contains 0 files"):
         _ = find(str(tmp_path / "saved")).file
     write(tmp_path / "unet" / "config.json", b"{}")
     with pytest.raises(WeightsError, match="is the folder of a single model, and no diffusers"):

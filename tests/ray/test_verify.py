@@ -18,11 +18,11 @@ from jobs.results.verify import verify
 from jobs.run import run
 from manifests.errors import OutputError
 from stages.codecs.formats import detect_format
-from stages.codecs.jpeg.header import read_header
 from stages.codecs.jpeg.markers import envelope
 from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from tests.support import DEMO, encoded, upright_rgb
+from tests.support.files.coefficients import header_of
 from tests.support.files.corpus import exif_with_thumbnail, files, segment, write_corpus
 
 QUIET = Console(quiet=True)
@@ -94,7 +94,7 @@ def test_a_referee_finds_the_same_coefficients(cleaned: Path, lineage: pd.DataFr
         assert orientation in (1, 6)
         stored = np.rot90(changed) if orientation == 6 else changed
         old, new = (jpeglib.read_dct(str(path)) for path in (row.image_uri, row.output_uri))
-        header = read_header(source)
+        header = header_of(source)
         for number, plane in enumerate(("Y", "Cb", "Cr", "K")):
             before, after = getattr(old, plane), getattr(new, plane)
             if before is None:
@@ -149,7 +149,7 @@ def test_what_does_not_hold_is_told(
     again = Image.open(images / "recoded.jpg")
     again.save(images / "recoded.jpg", quality=90, exif=again.info["exif"])
     result = (images / "old-thumbnail.jpg").read_bytes()
-    segments, _ = envelope(result)
+    segments, _, _ = envelope(result)
     made = next(each for each in segments if each[4:8] == b"Exif")
     (images / "old-thumbnail.jpg").write_bytes(result.replace(made, thumbnail))
     result = (images / "comment.jpg").read_bytes()

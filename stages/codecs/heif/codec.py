@@ -17,7 +17,9 @@ from stages.codecs import pillow_io
 from stages.codecs.base import Codec, Metadata, Writer
 from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
 from stages.codecs.picture import DEFAULT_QUALITY, Decoded, Edit, Encoded, as_pillow
-from stages.codecs.updater import MetadataUpdater
+from stages.codecs.stale.exif import refresh_exif
+from stages.codecs.stale.policy import StaleDataPolicy
+from stages.codecs.stale.xmp import refresh_xmp
 from stages.pixels.samples import Space
 
 #: The boxes that describe the picture come first, within this many bytes.
@@ -61,8 +63,8 @@ def encode_avif(edit: Edit) -> Encoded:
         UnsupportedError: the encoder rejects the picture.
     """
     with pillow_io.open_image(edit.source) as original:
-        blocks, kept = _updated(edit, original.info)
-    _drop_derived(edit.source, blocks)
+        policy, kept = _updated(edit, original.info)
+    _drop_derived(edit.source, policy)
     quality = edit.quality or DEFAULT_QUALITY
     picture = as_pillow(edit.pixels, edit.space.model)
     try:
@@ -72,7 +74,7 @@ def encode_avif(edit: Edit) -> Encoded:
         DamagedError
     ) as error:  # from the encoder, which does not report a lack of memory as such
         raise UnsupportedError(str(error)) from None
-    return Encoded(data, "reencoded", f"AVIF, quality {quality}", blocks.notes)
+    return Encoded(data, "reencoded", f"AVIF, quality {quality}", policy.notes)
 
 
 def heic_size(data: bytes) -> tuple[int, int]:
@@ -97,7 +99,7 @@ def decode_heic(data: bytes) -> Decoded:
 def encode_heic(edit: Edit) -> Encoded:
     """Write an edited HEIC; raises as :func:`encode_avif` does."""
     original = _open_heic(edit.source)
-    blocks, kept = _updated(edit, original.info)
+    policy, kept = _updated(edit, original.info)
     height, width, channels = edit.pixels.shape
     mode = _MODES[channels] + (";16" if edit.pixels.itemsize == 2 else "")
     picture = _pillow_heif().from_bytes(
@@ -114,25 +116,25 @@ def encode_heic(edit: Edit) -> Encoded:
         raise UnsupportedError(str(error)) from None
     dropped = _count(edit.source) - 1
     if dropped:
-        blocks.drop(f"{dropped} further picture{'s' * (dropped > 1)}")
+        policy.drop(f"{dropped} further picture{'s' * (dropped > 1)}")
     if original.info.get("depth_images") or original.info.get("aux"):
-        blocks.drop("depth and gain maps")
-    _drop_derived(edit.source, blocks)
-    return Encoded(target.getvalue(), "reencoded", f"HEIC, quality {quality}", blocks.notes)
+        policy.drop("depth and gain maps")
+    _drop_derived(edit.source, policy)
+    return Encoded(target.getvalue(), "reencoded", f"HEIC, quality {quality}", policy.notes)
 
 
-def _drop_derived(source: bytes, blocks: MetadataUpdater) -> None:
+def _drop_derived(source: bytes, policy: StaleDataPolicy) -> None:
     """Note further forms of the old picture in the source, which the new file does not have."""
     for kind, what in _DERIVED.items():
         if kind in source[:_HEAD]:
-            blocks.drop(what)
+            policy.drop(what)
 
 
-def _updated(edit: Edit, info: Any) -> tuple[MetadataUpdater, dict[str, bytes]]:
-    blocks = MetadataUpdater(edit)
+def _updated(edit: Edit, info: Any) -> tuple[StaleDataPolicy, dict[str, bytes]]:
+    policy = StaleDataPolicy.of(edit)
     kept = {key: info.get(key) or b"" for key in _METADATA}
-    kept |= {"exif": blocks.exif(kept["exif"]), "xmp": blocks.xmp(kept["xmp"])}
-    return blocks, {key: value for key, value in kept.items() if value}
+    kept["exif"], kept["xmp"] = refresh_exif(kept["exif"], policy), refresh_xmp(kept["xmp"], policy)
+    return policy, {key: value for key, value in kept.items() if value}
 
 
 def _heic_metadata(data: bytes) -> Metadata:

@@ -12,16 +12,16 @@ from PIL import JpegImagePlugin
 
 from manifests.errors import RowError
 from stages.codecs import pillow_io
-from stages.codecs.base import Codec, Metadata, Writer
+from stages.codecs.base import Codec, Writer
 from stages.codecs.errors import DamagedError, UnsupportedError, VerificationError
-from stages.codecs.jpeg import libjpeg
-from stages.codecs.jpeg.header import read_header
-from stages.codecs.jpeg.markers import APP0, COM, envelope, is_adobe, segments
+from stages.codecs.jpeg.libjpeg import reading
+from stages.codecs.jpeg.markers import check_kind, envelope, segments
 from stages.codecs.jpeg.splice import splice
 from stages.codecs.picture import Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import open_image, save_image
-from stages.codecs.stale.segments import EXIF, EXTENDED_XMP, XMP
-from stages.codecs.updater import MetadataUpdater
+from stages.codecs.stale.jpeg import refresh_jpeg
+from stages.codecs.stale.policy import StaleDataPolicy
+from stages.codecs.stale.segments import ADOBE
 from stages.pixels.samples import to_8_bits
 
 
@@ -50,7 +50,8 @@ def check_samples(jpeg: bytes) -> None:
         RowError: ``image.corrupt``.
     """
     try:
-        libjpeg.visit(jpeg, read_header(jpeg), lambda *_: None)
+        with reading(jpeg):
+            pass
     except UnsupportedError:
         return  # a kind that only Pillow reads
     except DamagedError as error:
@@ -76,34 +77,14 @@ def _recode(edit: Edit) -> bytes:
 
 def _with_metadata(edit: Edit, coded: bytes, *, is_recoded: bool) -> tuple[bytes, list[str]]:
     """Join the source's updated segments, the encoded picture, and the updated trailer."""
-    header = read_header(coded)
-    kept, trailer = envelope(edit.source)
+    own, body, _ = envelope(coded)
+    kept, _, trailer = envelope(edit.source)
     if is_recoded:  # the encoder chose the colour transform
-        kept = [s for s in kept if not is_adobe(s)]
-        kept += [s for s in header.segments if is_adobe(s)]
-    updater = MetadataUpdater(edit)
-    kept, trailer = updater.jpeg(kept, trailer)
-    body = coded[header.body_start : header.body_end]
-    return b"".join([b"\xff\xd8", *kept, body, trailer]), updater.notes
-
-
-def _metadata(jpeg: bytes) -> Metadata:
-    kept, trailer = envelope(jpeg)
-    others = {_name_of_segment(segment) for segment in kept} - {""}
-    return pillow_io.metadata(jpeg, others | ({"bytes behind the picture"} if trailer else set()))
-
-
-def _name_of_segment(segment: bytes) -> str:
-    """Name a segment that is not converted to other formats; empty for one that is."""
-    if segment[4:].startswith((XMP.name, b"ICC_PROFILE\0", b"JFIF\0", b"Adobe")):
-        return ""
-    known = (
-        (EXIF.name, "EXIF"),
-        (EXTENDED_XMP.name, "extended XMP"),
-        (b"Photoshop 3.0", "IPTC and Photoshop resources"),
-    )
-    name = next((name for start, name in known if segment.startswith(start, 4)), "")
-    return name or ("comment" if segment[1] == COM else f"APP{segment[1] - APP0}")
+        kept = [s for s in kept if not ADOBE.matches(s)]
+        kept += [s for s in own if ADOBE.matches(s)]
+    policy = StaleDataPolicy.of(edit)
+    kept, trailer = refresh_jpeg(kept, trailer, policy)
+    return b"".join([b"\xff\xd8", *kept, body, trailer]), policy.notes
 
 
 CODEC = Codec(
@@ -112,7 +93,7 @@ CODEC = Codec(
     size=pillow_io.size,
     decode=pillow_io.decode,
     encode=encode,
-    metadata=_metadata,
+    metadata=pillow_io.metadata,
     writer=Writer(
         write=partial(pillow_io.write_lossy, "JPEG"),
         holds_cmyk=True,
@@ -121,5 +102,5 @@ CODEC = Codec(
     ),
     walk=segments,
     check_samples=check_samples,
-    diagnose=read_header,
+    diagnose=check_kind,
 )

@@ -26,7 +26,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.codecs.errors import DamagedError, UnsupportedError
-from stages.codecs.jpeg.header import JpegHeader
+from stages.codecs.jpeg.header import ColourModel, Component, JpegHeader
+from stages.codecs.jpeg.markers import check_kind
 from stages.codecs.jpeg.structures import Compressor, Decompressor, ErrorManager, QuantTable
 
 Coefficients = npt.NDArray[np.int16]
@@ -39,7 +40,11 @@ OnRow = Callable[[int, int, Coefficients], None]
 _VERSION = 80
 _REACHED_SOS, _STATE_START = 1, 100
 _UNKNOWN_SPACE, _YCC_SPACE = 0, 3
+_MODELS: dict[int, ColourModel] = {1: "grey", 2: "rgb", 3: "ycc", 4: "cmyk", 5: "ycck"}
 _MAX_MESSAGE = 200
+
+#: Code lengths of the luminance DC table in T.81, annex K; any other table is optimised.
+_STANDARD_DC_LENGTHS = bytes([0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0])
 
 
 @cache
@@ -98,48 +103,93 @@ def _is_compatible(found: ctypes.CDLL) -> bool:
     return not refusals
 
 
-def transform(jpeg: bytes, header: JpegHeader, on_row: OnRow) -> bytes:
-    """Encode a JPEG from its own coefficients after ``on_row`` has changed them.
+class Reader:
+    """The decoded coefficients of a JPEG.
 
-    Mode, sampling, tables, components and restart interval are kept; markers that are not needed to
-    decode are left out.
+    Attributes:
+        header: its header, as which :meth:`write` writes them.
+    """
 
-    Args:
-        jpeg: the file.
-        header: its header.
-        on_row: called for each row of blocks of each component.
+    def __init__(self, info: Any, arrays: Any) -> None:
+        self.header = _header(info)
+        self._info, self._arrays = info, arrays
+
+    def visit(self, on_row: OnRow) -> None:
+        """Call ``on_row`` for each row of blocks of each component; raises what it raises."""
+        _visit(self._info, self._arrays, on_row)
+
+    def write(self) -> bytes:
+        """Encode the coefficients, as ``on_row`` has changed them.
+
+        Mode, sampling, tables, components and restart interval are those of the header; markers
+        that are not needed to decode are left out.
+
+        Raises:
+            UnsupportedError: they cannot be written.
+            MemoryError: there is not enough memory.
+        """
+        return _write(self._info, self._arrays, self.header)
+
+    def is_complete(self) -> bool:
+        """Whether the file holds every coefficient of every component down to its last bit.
+
+        False for arithmetic coding, where libjpeg does not detect coded samples that end too soon.
+        """
+        if self.header.arithmetic:
+            return False
+        if not self.header.progressive:  # libjpeg reports an end that comes too soon
+            return True
+        # The lowest bit that is known of each, or -1.
+        count = 64 * self._info.num_components
+        return not any((c_int * count).from_address(self._info.coef_bits))
+
+
+@contextmanager
+def reading(jpeg: bytes) -> Iterator[Reader]:
+    """Decode the coefficients of a JPEG.
 
     Raises:
         DamagedError: the file's data are damaged.
-        UnsupportedError: it cannot be written, or there is no library.
+        UnsupportedError: it is of another kind, or there is no library.
         MemoryError: there is not enough memory.
-        Exception: raised by ``on_row``.
     """
-    with _read(jpeg, header) as (info, arrays):
-        _visit(info, arrays, on_row)
-        return _write(info, arrays, header)
+    check_kind(jpeg)
+    with _object(Decompressor, "jpeg_CreateDecompress") as (found, info):
+        found.jpeg_mem_src(byref(info), jpeg, len(jpeg))
+        if _run(found.jpeg_consume_input, info) & 0xFFFFFFFF != _REACHED_SOS:
+            raise DamagedError(_message(info))
+        address = _run(found.jpeg_read_coefficients, info)
+        if address in (0, ctypes.addressof(info)):
+            raise DamagedError(_message(info))
+        yield Reader(info, (c_void_p * info.num_components).from_address(address))
 
 
-def visit(jpeg: bytes, header: JpegHeader, on_row: OnRow) -> None:
-    """Call ``on_row`` for all coefficients of a JPEG; raises as :func:`transform` does."""
-    with _read(jpeg, header) as (info, arrays):
-        _visit(info, arrays, on_row)
-
-
-def is_complete(jpeg: bytes, header: JpegHeader) -> bool:
-    """Whether a file holds every coefficient of every component down to its last bit.
-
-    Raises as :func:`transform` does, above all DamagedError for coded samples that end too soon.
-    False for arithmetic coding, where libjpeg does not detect such an end.
-    """
-    if header.arithmetic:
-        return False
-    with _read(jpeg, header) as (info, _):
-        if not header.progressive:
-            return all(info.comp_info[i].quant_table for i in range(info.num_components))
-        # The lowest bit that is known of each, or -1.
-        lowest = (c_int * (64 * info.num_components)).from_address(info.coef_bits)
-        return not any(lowest)
+def _header(info: Any) -> JpegHeader:
+    if info.jpeg_color_space not in _MODELS:
+        raise UnsupportedError(f"{info.num_components} components")
+    dc_table, parts = info.dc_huff_tbl_ptrs[0], info.comp_info[: info.num_components]
+    header = JpegHeader(
+        width=info.image_width,
+        height=info.image_height,
+        components=[Component(p.component_id, p.h_samp, p.v_samp, p.quant_tbl_no) for p in parts],
+        model=_MODELS[info.jpeg_color_space],
+        adobe=bool(info.saw_adobe_marker),
+        progressive=bool(info.progressive_mode),
+        arithmetic=bool(info.arith_code),
+        optimised=bool(dc_table) and bytes(dc_table.contents.bits)[1:] != _STANDARD_DC_LENGTHS,
+        restart_blocks=info.restart_interval,
+    )
+    for part in parts:
+        if header.max_horizontal % part.h_samp or header.max_vertical % part.v_samp:
+            raise UnsupportedError("fractional sampling factors")
+        if not part.quant_table:
+            raise DamagedError("a component has no data")
+        table = np.array(part.quant_table.contents.quantval, np.float32)
+        if not table.all():
+            raise DamagedError("a quantisation table holds a zero")
+        if not np.array_equal(header.tables.setdefault(part.quant_tbl_no, table), table):
+            raise UnsupportedError("its quantisation tables change between scans")
+    return header
 
 
 @contextmanager
@@ -207,36 +257,6 @@ def _message(info: Any) -> str:
     return message
 
 
-@contextmanager
-def _read(jpeg: bytes, header: JpegHeader) -> Iterator[tuple[Any, Any]]:
-    """Decode coefficients; yield the object and libjpeg's array of each component."""
-    with _object(Decompressor, "jpeg_CreateDecompress") as (found, info):
-        found.jpeg_mem_src(byref(info), jpeg, len(jpeg))
-        if _run(found.jpeg_consume_input, info) & 0xFFFFFFFF != _REACHED_SOS:
-            raise DamagedError(_message(info))
-        address = _run(found.jpeg_read_coefficients, info)
-        if address in (0, ctypes.addressof(info)):
-            raise DamagedError(_message(info))
-        if not _agrees(info, header):
-            raise DamagedError("its markers can be read in two ways")
-        yield info, (c_void_p * info.num_components).from_address(address)
-
-
-def _agrees(info: Any, header: JpegHeader) -> bool:
-    """Whether libjpeg's header agrees with ours."""
-    size = (info.image_width, info.image_height, info.num_components)
-    if size != (header.width, header.height, len(header.components)):
-        return False
-    for number, part in enumerate(header.components):
-        found = info.comp_info[number]
-        known = (found.component_id, found.h_samp, found.v_samp, found.quant_tbl_no)
-        if known != (part.identifier, part.horizontal, part.vertical, part.table):
-            return False
-        if (found.height_in_blocks, found.width_in_blocks) != header.blocks(number):
-            return False
-    return True
-
-
 def _visit(info: Any, arrays: Any, on_row: OnRow) -> None:
     access = ctypes.CFUNCTYPE(ctypes.POINTER(c_void_p), c_void_p, c_void_p, c_uint, c_uint, c_int)(
         info.mem.contents.access_virt_barray
@@ -277,8 +297,6 @@ def _set_up(found: ctypes.CDLL, info: Any, source: Any, header: JpegHeader) -> N
     found.jpeg_set_defaults(byref(info))
     for number in range(source.num_components):
         old, new = source.comp_info[number], info.comp_info[number]
-        if not old.quant_table:
-            raise DamagedError("a component has no data")
         new.component_id, new.h_samp, new.v_samp = old.component_id, old.h_samp, old.v_samp
         new.quant_tbl_no = old.quant_tbl_no
         new.dc_tbl_no = new.ac_tbl_no = int(header.model in ("ycc", "ycck") and number in (1, 2))

@@ -13,7 +13,12 @@ from typing import NamedTuple
 
 from stages.codecs.errors import DamagedError, UnsupportedError
 
-SOI, EOI, SOS, APP0, APP1, APP14, APP15, COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEE, 0xEF, 0xFE
+SOI, EOI, SOS, APP0, APP1, APP15, COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEF, 0xFE
+_DNL = 0xDC
+
+#: Markers of a frame, and those of 8-bit DCT frames: baseline, sequential and progressive.
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_DCT_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
 
 #: Any marker except restart markers, stuffed bytes and fill bytes.
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
@@ -81,16 +86,42 @@ def segments(jpeg: bytes) -> Iterator[Segment]:
     raise UnsupportedError(f"it has more than {_MAX_SEGMENTS} segments")
 
 
-def envelope(jpeg: bytes) -> tuple[list[bytes], bytes]:
-    """Return the application segments and comments, and the bytes after the image, of any JPEG.
+def envelope(jpeg: bytes) -> tuple[list[bytes], bytes, bytes]:
+    """Split a JPEG of any kind.
+
+    Returns:
+        The application segments and comments; what lies between the first other segment and the end
+        of the image; and the bytes after the image.
 
     Raises:
         DamagedError, UnsupportedError: as :func:`segments`.
     """
     walked = list(segments(jpeg))
-    return [jpeg[s.start : s.end] for s in walked if s.is_metadata], jpeg[walked[-1].end :]
+    start, end = next(s.start for s in walked if not s.is_metadata), walked[-1].end
+    return [jpeg[s.start : s.end] for s in walked if s.is_metadata], jpeg[start:end], jpeg[end:]
 
 
-def is_adobe(segment: bytes) -> bool:
-    """Whether a segment is Adobe's APP14, which states the colour transform."""
-    return segment[1] == APP14 and segment[4:9] == b"Adobe"
+def check_kind(jpeg: bytes) -> None:
+    """Check that a JPEG is of a kind whose coefficients can be edited.
+
+    Raises:
+        DamagedError: its markers are invalid.
+        UnsupportedError: it is of another kind.
+    """
+    has_frame = in_scans = False
+    for marker, _, content in segments(jpeg):
+        in_scans |= marker == SOS
+        if in_scans and (APP0 <= marker <= APP15 or marker == COM):
+            raise UnsupportedError("application data between its scans")
+        if marker == _DNL or (marker in _FRAMES and content[1:3] == b"\0\0"):
+            raise UnsupportedError("its height is stated after its first scan")
+        if marker not in _FRAMES:
+            continue
+        if has_frame:
+            raise UnsupportedError("several frames")
+        if marker not in _DCT_FRAMES or content[:1] != b"\x08":
+            bits = int.from_bytes(content[:1], "big")
+            raise UnsupportedError(f"frame type SOF{marker - 0xC0}, {bits} bits a sample")
+        has_frame = True
+    if not has_frame or not in_scans:
+        raise DamagedError("it has no picture")

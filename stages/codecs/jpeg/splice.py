@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 from stages.arrays import BoolMask, Float32Array, UInt8Array
 from stages.codecs.errors import DamagedError, VerificationError
-from stages.codecs.jpeg.header import JpegHeader, read_header
-from stages.codecs.jpeg.libjpeg import Coefficients, transform, visit
+from stages.codecs.jpeg.header import JpegHeader
+from stages.codecs.jpeg.libjpeg import Coefficients, reading
+from stages.codecs.jpeg.markers import envelope
 
 #: The range of coefficients of 8-bit samples; others come from a damaged Huffman table.
 _MIN_COEFFICIENT, _MAX_COEFFICIENT = -2048, 2047
@@ -77,13 +78,7 @@ def splice(jpeg: bytes, edited: UInt8Array, mask: BoolMask) -> bytes:
         UnsupportedError: the file is of a kind that cannot be edited block by block.
         ValueError: shapes do not fit.
     """
-    header = read_header(jpeg)
-    _check_shapes(header, edited, mask)
-    if not mask.any():
-        return jpeg
-    edits = _plan_edits(header, edited, mask)
     before: dict[tuple[int, int], Coefficients] = {}
-    tables = [header.tables[part.table] for part in header.components]
 
     def edit(component: int, row: int, coefficients: Coefficients) -> None:
         if coefficients.min() < _MIN_COEFFICIENT or coefficients.max() > _MAX_COEFFICIENT:
@@ -91,12 +86,22 @@ def splice(jpeg: bytes, edited: UInt8Array, mask: BoolMask) -> bytes:
         before[component, row] = coefficients.copy()
         planned = edits.get((component, row))
         if planned is not None:
-            _apply(planned, coefficients, tables[component])
+            _apply(planned, coefficients, header.tables[header.components[component].table])
 
-    coded = transform(jpeg, header, edit)
-    result = _with_segments_of(jpeg, header, coded)
+    with reading(jpeg) as source:
+        header = source.header
+        _check_shapes(header, edited, mask)
+        if not mask.any():
+            return jpeg
+        edits = _plan_edits(header, edited, mask)
+        source.visit(edit)
+        coded = source.write()
+    segments, _, trailer = envelope(jpeg)
+    result = b"".join([b"\xff\xd8", *segments, envelope(coded)[1], trailer])
     try:
         _verify(result, header, before, edits)
+        if envelope(result)[::2] != (segments, trailer):
+            raise VerificationError("the new file's metadata are not the old one's")
     except DamagedError as error:
         raise VerificationError(str(error)) from error
     return result
@@ -204,13 +209,6 @@ def _apply(edit: _RowEdit, coefficients: Coefficients, table: Float32Array) -> N
     coefficients[edit.columns] = new.astype(np.int16)
 
 
-def _with_segments_of(jpeg: bytes, header: JpegHeader, coded: bytes) -> bytes:
-    """Join the original's segments, the encoded image, and the bytes after the original image."""
-    new = read_header(coded)
-    body = coded[new.body_start : new.body_end]
-    return b"".join([b"\xff\xd8", *header.segments, body, jpeg[header.body_end :]])
-
-
 def _verify(
     result: bytes,
     header: JpegHeader,
@@ -222,17 +220,6 @@ def _verify(
     Raises:
         VerificationError: it does not.
     """
-    new_header = read_header(result)
-    same = all(
-        getattr(new_header, name) == getattr(header, name)
-        for name in (
-            *("width", "height", "components", "model", "segments"),
-            *("progressive", "arithmetic", "restart_blocks"),
-        )
-    )
-    tables = {part.table for part in header.components}
-    if not same or any(not np.array_equal(new_header.tables[t], header.tables[t]) for t in tables):
-        raise VerificationError("the new file's header is not the old one's")
     seen = 0
 
     def compare(component: int, row: int, coefficients: Coefficients) -> None:
@@ -247,6 +234,25 @@ def _verify(
         if not np.array_equal(old, new):
             raise VerificationError(f"component {component}, row {row} changed outside the mask")
 
-    visit(result, new_header, compare)
+    with reading(result) as new:
+        if not _is_same(new.header, header):
+            raise VerificationError("the new file's header is not the old one's")
+        new.visit(compare)
     if seen != len(before):
         raise VerificationError("the new file lacks rows of blocks")
+
+
+def _is_same(new: JpegHeader, old: JpegHeader) -> bool:
+    """Whether two headers agree in all but the Huffman tables."""
+    names = (
+        "width",
+        "height",
+        "components",
+        "model",
+        "progressive",
+        "arithmetic",
+        "restart_blocks",
+    )
+    is_same = all(getattr(new, name) == getattr(old, name) for name in names)
+    tables = {part.table for part in old.components}
+    return is_same and all(np.array_equal(new.tables[t], old.tables[t]) for t in tables)

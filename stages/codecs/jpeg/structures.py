@@ -46,6 +46,16 @@ class QuantTable(ctypes.Structure):
     _fields_ = [("quantval", ctypes.c_uint16 * 64), ("sent_table", c_int)]
 
 
+class HuffmanTable(ctypes.Structure):
+    """``JHUFF_TBL``."""
+
+    _fields_ = [
+        ("bits", ctypes.c_uint8 * 17),
+        ("huffval", ctypes.c_uint8 * 256),
+        ("sent_table", c_int),
+    ]
+
+
 class ComponentInfo(ctypes.Structure):
     """``jpeg_component_info``."""
 
@@ -87,10 +97,20 @@ class Decompressor(ctypes.Structure):
         ("colormap", c_void_p),
         ("progress_counts", c_uint * 5),
         ("coef_bits", c_void_p),
-        ("tables", c_void_p * 12),
+        ("quant_tbl_ptrs", c_void_p * 4),
+        ("dc_huff_tbl_ptrs", ctypes.POINTER(HuffmanTable) * 4),
+        ("ac_huff_tbl_ptrs", c_void_p * 4),
         ("data_precision", c_int),
         ("comp_info", ctypes.POINTER(ComponentInfo)),
-        ("rest", c_void_p * 43),
+        *((name, c_int) for name in ("is_baseline", "progressive_mode", "arith_code")),
+        ("arithmetic_conditions", ctypes.c_uint8 * 48),
+        ("restart_interval", c_uint),
+        ("saw_jfif_marker", c_int),
+        ("jfif", ctypes.c_uint8 * 8),
+        ("saw_adobe_marker", c_int),
+        ("adobe_transform", ctypes.c_uint8),
+        ("ccir601_sampling", c_int),
+        ("rest", c_void_p * 32),
     ]
 
 

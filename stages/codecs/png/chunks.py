@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from stages.codecs.errors import DamagedError, UnsupportedError
 
@@ -22,8 +21,6 @@ WITHOUT_PICTURES = frozenset(b"gAMA cHRM sRGB iCCP cICP mDCV cLLI sBIT bKGD pHYs
 
 #: Those that depend on the samples' mode.
 _BOUND_TO_MODE = frozenset({b"sBIT", b"bKGD"})
-
-_RAW_PROFILE = b"Raw profile type "
 
 #: Maximum bytes of an uncompressed text; Pillow rejects files that hold more.
 _MAX_TEXT = 64 << 20
@@ -124,57 +121,25 @@ def xmp_content(packet: bytes) -> bytes:
     return XMP_KEYWORD + bytes(4) + packet
 
 
-class RawProfile(NamedTuple):
-    """A block of metadata that ImageMagick and others keep as hex in a text chunk.
+def text_of(name: bytes, content: bytes) -> bytes:
+    """The decoded content of a chunk: uncompressed text, the bytes of a block in hex, or itself.
 
-    Attributes:
-        keyword: the chunk's keyword.
-        content: the block.
-        kind: the kind named in the text, such as ``exif``, ``8bim``, ``iptc``, ``xmp`` or ``APP1``.
+    ImageMagick and others keep blocks of metadata as hex in a text chunk, after two lines.
     """
-
-    keyword: bytes
-    content: bytes
-    kind: str
-
-
-def text_of(name: bytes, content: bytes) -> tuple[bytes, bytes] | None:
-    """Keyword and text of a tEXt, zTXt or iTXt chunk; None if it cannot be read."""
-    keyword, _, rest = content.partition(b"\0")
+    keyword, _, text = content.partition(b"\0")
     try:
         if name == b"zTXt":
-            return keyword, inflated(rest[1:])
-        if name == b"iTXt":
-            text = rest[2:].partition(b"\0")[2].partition(b"\0")[2]
-            return keyword, inflated(text) if rest[:1] == b"\1" else text
-    except zlib.error:
-        return None
-    return (keyword, rest) if name == b"tEXt" else None
-
-
-def raw_profile(name: bytes, content: bytes) -> RawProfile | None:
-    """The block of metadata in a text chunk; None if it holds something else."""
-    if not content.startswith(_RAW_PROFILE):
-        return None
-    keyword, text = text_of(name, content) or (b"", b"")
-    parts = text.split(b"\n", 3)  # empty, kind, length, hex digits
-    try:
-        block = bytes.fromhex(parts[-1].decode("ascii"))
-    except ValueError:
-        return None
-    if len(parts) < 4 or not block:
-        return None
-    return RawProfile(keyword, block, parts[1].decode("latin-1").strip())
-
-
-def raw_profile_content(name: bytes, profile: RawProfile) -> bytes:
-    """Format the content of a text chunk that holds a raw profile."""
-    digits = profile.content.hex().encode()
-    lines = b"\n".join(digits[at : at + 72] for at in range(0, len(digits), 72))
-    text = b"\n%s\n%8d\n%s\n" % (profile.kind.encode("latin-1"), len(profile.content), lines)
-    if name == b"zTXt":
-        return profile.keyword + b"\0\0" + zlib.compress(text)
-    return profile.keyword + (bytes(5) if name == b"iTXt" else b"\0") + text
+            text = inflated(text[1:])
+        elif name == b"iTXt":
+            is_packed, text = text[:1] == b"\1", text[2:].split(b"\0", 2)[-1]
+            text = inflated(text) if is_packed else text
+        elif name != b"tEXt":
+            return content
+        if keyword.startswith(b"Raw profile type "):
+            return bytes.fromhex(text.split(b"\n", 3)[-1].decode("ascii"))
+    except (zlib.error, ValueError):
+        return content
+    return text
 
 
 def trailer_of(png: bytes) -> bytes:

@@ -19,23 +19,18 @@ from stages.codecs.png.chunks import (
     check_samples,
     chunks,
     is_kept,
-    raw_profile,
-    raw_profile_content,
     text_of,
     trailer_of,
     with_chunks,
     xmp_content,
     xmp_of,
 )
-from stages.codecs.stale.policy import MANIFEST
-from stages.codecs.stale.segments import EXIF
-from stages.codecs.updater import MetadataUpdater
+from stages.codecs.stale.exif import refresh_exif
+from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
+from stages.codecs.stale.xmp import refresh_xmp
 from stages.pixels.samples import ColourModel, Space
 
 _DEPTH, _COLOUR_TYPE = 24, 25
-
-#: Chunks that are converted to other formats, or concern only the encoding.
-_CARRIED = {"iCCP", "pHYs", "sRGB", "gAMA", "cHRM", "sBIT", "bKGD"}
 
 #: Layers and preview of Adobe Fireworks, which it opens instead of the picture.
 _FIREWORKS = (b"mkBF", b"mkTS", b"mkBS", b"mkBT", b"prVW")
@@ -79,59 +74,42 @@ def encode(edit: Edit) -> Encoded:
     """
     coded = coded_samples(edit.pixels)
     source, kind = edit.source, slice(_DEPTH, _COLOUR_TYPE + 1)
-    blocks = MetadataUpdater(edit)
+    policy = StaleDataPolicy.of(edit)
     before: list[tuple[bytes, bytes]] = []
     after: list[tuple[bytes, bytes]] = []
     seen_pixels = seen_xmp = False
     for name, content in chunks(source):
         seen_pixels |= name == b"IDAT"
         if name == b"caBX":
-            blocks.drop(MANIFEST)
+            policy.drop(MANIFEST)
         if not is_kept(name, same_mode=source[kind] == coded[kind]):
             if name[:1].islower() and name not in (b"tRNS", b"caBX"):
                 what = f"chunk {name.decode('latin-1')}"
-                (blocks.drop(what) if name in _FIREWORKS else blocks.lost(content, what))
+                (policy.drop(what) if name in _FIREWORKS else policy.lost(content, what))
             continue
         packet = xmp_of(content) if name == b"iTXt" else None
         seen_xmp |= packet is not None
-        new = _updated(blocks, name, content, packet)
+        new = _updated(policy, name, content, packet)
         if new:
             (after if seen_pixels else before).append((name, new))
-    if not seen_xmp and (label := blocks.xmp(b"")):
+    if not seen_xmp and (label := refresh_xmp(b"", policy)):
         before.append((b"iTXt", xmp_content(label)))
     if behind := trailer_of(source):
-        blocks.lost(behind, "bytes behind the picture")
-    return Encoded(with_chunks(coded, before, after), "lossless", "", blocks.notes)
+        policy.lost(behind, "bytes behind the picture")
+    return Encoded(with_chunks(coded, before, after), "lossless", "", policy.notes)
 
 
-def _updated(blocks: MetadataUpdater, name: bytes, content: bytes, packet: bytes | None) -> bytes:
+def _updated(policy: StaleDataPolicy, name: bytes, content: bytes, packet: bytes | None) -> bytes:
     """Return a chunk's new content; empty if the chunk is dropped."""
     if name == b"eXIf":
-        return blocks.exif(content)
+        return refresh_exif(content, policy)
     if packet is not None:
-        new = blocks.xmp(packet)
-        return content if new == packet else xmp_content(new)
-    if raw := raw_profile(name, content):
-        block = blocks.profile(raw.content)
-        if block == raw.content:
-            return content
-        blocks.notes.append(f"{raw.kind.upper()} in a {name.decode()} chunk updated")
-        return raw_profile_content(name, raw._replace(content=block)) if block else b""
-    _, plain = text_of(name, content) or (b"", content)
-    where = f"a chunk {name.decode('latin-1')}"
-    return b"" if name not in WITHOUT_PICTURES and blocks.goes(plain, where) else content
-
-
-def _metadata(png: bytes) -> Metadata:
-    found = list(chunks(png))
-    names = {name.decode("latin-1") for name, _ in found if name[:1].islower()}
-    if all(xmp_of(content) is not None for name, content in found if name == b"iTXt"):
-        names.discard("iTXt")
-    others = {{"eXIf": "EXIF"}.get(name, f"chunk {name}") for name in names - _CARRIED}
-    raws = (raw_profile(*chunk) for chunk in found)  # EXIF as hex in a text chunk
-    kinds = (EXIF.name, b"II*\0", b"MM\0*")
-    exif = next((raw.content for raw in raws if raw and raw.content.startswith(kinds)), b"")
-    return pillow_io.metadata(png, others, exif)
+        new = refresh_xmp(packet, policy)
+        return content if new == packet else xmp_content(new) if new else b""
+    is_dropped = name not in WITHOUT_PICTURES and policy.drops(
+        text_of(name, content), f"chunk {name.decode('latin-1')}"
+    )
+    return b"" if is_dropped else content
 
 
 def _write(pixels: Samples, space: Space, metadata: Metadata, _: int) -> tuple[bytes, list[str]]:
@@ -162,7 +140,7 @@ CODEC = Codec(
     size=pillow_io.size,
     decode=decode,
     encode=encode,
-    metadata=_metadata,
+    metadata=pillow_io.metadata,
     writer=Writer(write=_write, is_lossless=True),
     walk=chunks,
 )

@@ -1,59 +1,38 @@
-"""Refresh an EXIF block: its thumbnail, the previews in maker notes, the software tag.
+"""Refresh an EXIF block: its thumbnail, other pictures, the software tag.
 
-Nothing in a block moves, since maker notes contain offsets in undocumented places: a JPEG thumbnail
-is rebuilt at the position of the old one, or at the end. All other pictures are zeroed, including
-the uncompressed thumbnails of cameras before 2004.
+No value in a block moves, since maker notes contain offsets in undocumented places: a JPEG
+thumbnail is rebuilt at the position of the old one, or at the end. Other tags that contain a
+picture, such as maker notes with a preview, are dropped. A block that shows the old picture in any
+other way (the uncompressed thumbnails of cameras before 2004) is dropped, except for its
+orientation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import islice
 
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
-from stages.codecs.stale.pictures import (
-    Stream,
-    as_jpeg,
-    drawn_like,
-    find_pictures,
-    open_jpeg,
-    stream_at,
-)
+from stages.codecs.orientation import in_exif
+from stages.codecs.stale.pictures import as_jpeg, contains_picture, drawn_like, jpeg_end, open_jpeg
 from stages.codecs.stale.policy import SOFTWARE, StaleDataPolicy
 from stages.codecs.stale.segments import EXIF
-from stages.codecs.tiff.file import ASCII, TiffFile
+from stages.codecs.tiff.file import ASCII, Range, TiffFile
 
-THUMBNAIL, PREVIEW = "EXIF thumbnail", "preview inside the EXIF"
-UNREADABLE = "EXIF that cannot be read"
+THUMBNAIL = "EXIF thumbnail"
+UNREADABLE, UNKNOWN = "EXIF that cannot be read", "EXIF with a preview of unknown kind"
 
 #: Maximum size of a block: a JPEG segment less the name, which may occur twice.
 MAX_BLOCK = EXIF.max_content - len(EXIF.name)
 
-_MAX_DIRECTORIES, _MAX_SUB_IFDS = 8, 32
+_MAX_DIRECTORIES = 8
 
-#: Tags with the positions and lengths of uncompressed samples.
-_SAMPLES = ((Base.StripOffsets, Base.StripByteCounts), (Base.TileOffsets, Base.TileByteCounts))
-
-
-@dataclass(frozen=True, slots=True)
-class Thumbnail:
-    """A thumbnail in the chain of directories.
-
-    Attributes:
-        directory: position of the directory that describes it.
-        parts: its position: one range for a JPEG, else one for each strip of samples.
-        is_jpeg: whether it is a JPEG.
-    """
-
-    directory: int
-    parts: list[Stream]
-    is_jpeg: bool
+#: Tags with the positions of uncompressed samples.
+_SAMPLES = {Base.StripOffsets, Base.TileOffsets}
 
 
-def refresh_exif(exif: bytes, policy: StaleDataPolicy, *, label: bool = True) -> bytes:
+def refresh_exif(exif: bytes, policy: StaleDataPolicy) -> bytes:
     """Refresh an EXIF block, with or without the prefix that JPEG puts before it.
 
     Not for TIFF files, whose first directory is the picture itself. Returns the same object if
@@ -61,11 +40,6 @@ def refresh_exif(exif: bytes, policy: StaleDataPolicy, *, label: bool = True) ->
 
     A block that is no valid TIFF structure becomes empty, and must be left out of the file: a
     thumbnail in it could not be found.
-
-    Args:
-        exif: the block.
-        policy: the policy for the file.
-        label: whether to label the edit in this block if the policy labels edits.
     """
     name = EXIF.name if exif.startswith(EXIF.name) else b""
     bare = exif[len(name) :]
@@ -76,105 +50,71 @@ def refresh_exif(exif: bytes, policy: StaleDataPolicy, *, label: bool = True) ->
     if file is None or not chain:
         policy.drop(UNREADABLE)
         return b""
-    thumbnails = _find_thumbnails(file, chain)
-    for preview in _find_previews(file, chain, thumbnails):
-        policy.drop(PREVIEW)
-        file.wipe(preview.start, preview.size)
-    for thumbnail in thumbnails:
-        _refresh_thumbnail(file, thumbnail, policy)
-    if label and policy.labels_edit:
+    for directory in [*chain, *file.below(chain[0], IFD.Exif)]:
+        drop_pictures(file, directory, policy, skipped=(Base.InterColorProfile,))
+    thumbnails = {each: place for each in chain[1:] if (place := _thumbnail(file, each))}
+    for start, size in thumbnails.values():
+        file.wipe(start, size)
+    others = {*chain[1:], *(place for each in chain for place in file.below(each, Base.SubIFDs))}
+    tags = {tag for each in others - thumbnails.keys() for tag in file.entries(each)}
+    if tags & _SAMPLES or contains_picture(bytes(file.data)):
+        policy.drop(UNKNOWN)
+        return _orientation_only(bare, name)
+    for directory, (start, size) in thumbnails.items():
+        _refresh_thumbnail(file, directory, start, bare[start : start + size], policy)
+    if policy.labels_edit:
         file = _labelled(file, chain[0], policy)
     new = bytes(file.data)
     return exif if new == bare else name + new
 
 
-def _find_thumbnails(file: TiffFile, chain: list[int]) -> list[Thumbnail]:
-    """Find the pictures in the chain of directories after the first."""
-    data, found = bytes(file.data), []
-    for directory in chain[1:]:
-        entries = file.entries(directory)
-        stream = stream_at(data, file.integer(entries.get(Base.JpegIFOffset)))
-        if stream is None:
-            if strips := _strips(file, directory, chain):
-                found.append(Thumbnail(directory, strips, is_jpeg=False))
-            continue
-        if (
-            data[stream.end - 2 : stream.end] != b"\xff\xd9"
-        ):  # no end marker: use the declared length
-            end = stream.start + file.integer(entries.get(Base.JpegIFByteCount))
-            stream = Stream(stream.start, min(stream.end, max(end, stream.start + 4)))
-        found.append(Thumbnail(directory, [stream], is_jpeg=True))
-    return found
+def drop_pictures(
+    file: TiffFile, directory: int, policy: StaleDataPolicy, skipped: tuple[int, ...]
+) -> None:
+    """Drop the tags of a directory that contain a picture, except those to skip."""
+    for tag, entry in file.entries(directory).items():
+        if tag not in skipped and policy.drops(file.content(entry), f"tag {tag}"):
+            file.drop(directory, tag)
 
 
-def _find_previews(
-    file: TiffFile, chain: list[int], thumbnails: list[Thumbnail]
-) -> Iterable[Stream]:
-    """Find all other pictures: any with a known signature, and the samples of sub-IFDs."""
-    data = bytes(file.data)
-    known = {part.start for thumbnail in thumbnails for part in thumbnail.parts}
-    values = [
-        Stream(entry.value, entry.value + entry.size)
-        for directory in [*chain, *file.below(chain[0], IFD.Exif)]
-        for entry in file.entries(directory).values()
-    ]
-    for stream in find_pictures(data):
-        if stream.start not in known:  # one of unknown length ends with its tag
-            ends = [value.end for value in values if value.start <= stream.start < value.end]
-            yield Stream(stream.start, min([stream.end, *ends]))
-    for directory in chain:
-        for below in file.below(directory, Base.SubIFDs)[:_MAX_SUB_IFDS]:
-            strips = _strips(file, below, chain)
-            yield from (strip for strip in strips if any(data[strip.start : strip.end]))
-
-
-def _strips(file: TiffFile, directory: int, chain: list[int]) -> list[Stream]:
-    """Positions of a directory's uncompressed samples; none if it has none, or they are invalid."""
+def _thumbnail(file: TiffFile, directory: int) -> Range | None:
+    """Position and length of the JPEG that a directory describes; None if there is none."""
     entries = file.entries(directory)
-    inner = [place for tag in (IFD.Exif, IFD.GPSInfo) for place in file.below(chain[0], tag)]
-    extents = [file.extent(each) for each in {*chain, *inner, directory}]
-    taken = [Stream(start, start + size) for start, size in extents]
-    for offsets, sizes in _SAMPLES:
-        starts, lengths = file.integers(entries.get(offsets)), file.integers(entries.get(sizes))
-        pairs = zip(starts, lengths, strict=False)
-        found = [Stream(start, start + length) for start, length in pairs if length]
-        inside = all(strip.start >= 8 and strip.end <= len(file.data) for strip in found)
-        in_order = sorted([*found, *taken], key=lambda each: each.start)
-        # If they overlap, the block is damaged, and zeroing them would destroy the directories.
-        if found and inside and all(one.end <= two.start for one, two in pairwise(in_order)):
-            return found
-    return []
+    start, data = file.integer(entries.get(Base.JpegIFOffset)), bytes(file.data)
+    end = jpeg_end(data, start)
+    if end and data[end - 2 : end] != b"\xff\xd9":  # no end marker: use the declared length
+        end = min(end, start + max(file.integer(entries.get(Base.JpegIFByteCount)), 4))
+    return (start, end - start) if end else None
 
 
-def _refresh_thumbnail(file: TiffFile, thumbnail: Thumbnail, policy: StaleDataPolicy) -> None:
-    old = None
-    if policy.should_rebuild(THUMBNAIL) and thumbnail.is_jpeg:
-        (place,) = thumbnail.parts
-        old = open_jpeg(bytes(file.data[place.start : place.end]))
-    for part in thumbnail.parts:
-        file.wipe(part.start, part.size)
-    if old is not None and _write_jpeg(file, thumbnail, drawn_like(old, policy.edited)):
-        policy.rebuilt(THUMBNAIL)
-        return
-    file.unlink(thumbnail.directory)
-    policy.drop(THUMBNAIL)
+def _orientation_only(bare: bytes, name: bytes) -> bytes:
+    """A new block with the old one's orientation; empty if it states none."""
+    orientation, tags = in_exif(bare), Image.Exif()
+    if orientation is None:
+        return b""
+    tags[Base.Orientation] = orientation
+    return name + tags.tobytes().removeprefix(EXIF.name)
 
 
-def _write_jpeg(file: TiffFile, thumbnail: Thumbnail, drawn: Image.Image) -> bool:
-    """Write a JPEG at the old one's position, or at the end; False if it does not fit."""
-    (old,) = thumbnail.parts
-    coded, start = as_jpeg(drawn, old.size, bare=True), old.start
-    if coded is None:
+def _refresh_thumbnail(
+    file: TiffFile, directory: int, start: int, old: bytes, policy: StaleDataPolicy
+) -> None:
+    picture = open_jpeg(old) if policy.should_rebuild(THUMBNAIL) else None
+    drawn = drawn_like(picture, policy.edited) if picture else None
+    coded = as_jpeg(drawn, len(old), bare=True) if drawn else None
+    if drawn and coded is None:
         coded = as_jpeg(drawn, MAX_BLOCK - len(file.data) - 1, bare=True)
-        if coded is None:
-            return False
-        start = file.append(coded)
+        start = file.append(coded or b"")
+    if coded is None:
+        file.unlink(directory)
+        policy.drop(THUMBNAIL)
+        return
     file.data[start : start + len(coded)] = coded
-    entries = file.entries(thumbnail.directory)
+    entries = file.entries(directory)
     for tag, number in ((Base.JpegIFOffset, start), (Base.JpegIFByteCount, len(coded))):
         if tag in entries:
             file.set_long(entries[tag], number)
-    return True
+    policy.note(f"{THUMBNAIL} rebuilt")
 
 
 def _labelled(file: TiffFile, directory: int, policy: StaleDataPolicy) -> TiffFile:

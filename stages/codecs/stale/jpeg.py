@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from stages.codecs.stale.exif import refresh_exif
 from stages.codecs.stale.photoshop import refresh_resources
-from stages.codecs.stale.pictures import find_pictures, in_text, without_streams
+from stages.codecs.stale.pictures import contains_picture
 from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
 from stages.codecs.stale.segments import (
+    ADOBE,
     EXIF,
     EXTENDED_XMP,
     ICC,
@@ -18,7 +19,6 @@ from stages.codecs.stale.segments import (
     PHOTOSHOP,
     XMP,
 )
-from stages.codecs.stale.trailer import refresh_trailer
 from stages.codecs.stale.xmp import GAIN_MAP
 from stages.codecs.stale.xmp_segments import refresh_xmp_segments
 
@@ -27,8 +27,8 @@ JFIF_THUMBNAIL = "JFIF thumbnail"
 #: UUID of the JUMBF boxes that are C2PA manifests (C2PA 2.1, annex A).
 _C2PA = bytes.fromhex("6332706100110010800000AA00389B71")
 
-#: Segments that are handled separately, or cannot contain a picture.
-_KNOWN = (XMP, EXTENDED_XMP, PHOTOSHOP, MULTI_PICTURE_INDEX, ICC)
+#: Segments that are handled separately, or cannot contain a picture; Adobe's states the colours.
+_KNOWN = (XMP, EXTENDED_XMP, PHOTOSHOP, MULTI_PICTURE_INDEX, ICC, ADOBE)
 
 
 def refresh_jpeg(
@@ -47,18 +47,17 @@ def refresh_jpeg(
     Raises:
         RowError: ``image.stale_preview``, if the policy is to refuse.
     """
-    refreshed = refresh_trailer(trailer, policy)
-    if refreshed != trailer:  # the pictures that the index lists are dropped
+    if policy.drops(trailer, "bytes behind the picture"):
+        trailer = b""  # and the index of its pictures
         segments = [each for each in segments if not MULTI_PICTURE_INDEX.matches(each)]
-    return _refresh_segments(segments, policy), refreshed
+    return _refresh_segments(segments, policy), trailer
 
 
 def _refresh_segments(segments: list[bytes], policy: StaleDataPolicy) -> list[bytes]:
-    kept = []
-    unfinished = set[int]()  # markers of segments that end within a picture
     boxes = [segment for segment in segments if JUMBF.matches(segment)]
     if boxes:
         policy.drop(MANIFEST if any(_C2PA in box for box in boxes) else "JUMBF")
+    kept, unknown = [], dict[int, list[bytes]]()
     for segment in [each for each in segments if not JUMBF.matches(each)]:
         if ISO_GAIN_MAP.matches(segment):
             policy.drop(GAIN_MAP)
@@ -66,13 +65,15 @@ def _refresh_segments(segments: list[bytes], policy: StaleDataPolicy) -> list[by
             kept.append(_refresh_exif_segment(segment, policy))
         elif JFIF.matches(segment) or JFXX.matches(segment):
             kept.append(_without_thumbnail(segment, policy))
-        elif any(kind.matches(segment) for kind in _KNOWN):
+        else:
             kept.append(segment)
-        elif segment[1] not in unfinished:
-            refreshed = _refresh_unknown(segment, policy)
-            kept.append(refreshed)
-            if not refreshed and find_pictures(segment):
-                unfinished.add(segment[1])
+            if not any(kind.matches(segment) for kind in _KNOWN):
+                unknown.setdefault(segment[1], []).append(segment)
+    for marker, found in unknown.items():  # a picture may span several segments
+        what = "comment" if marker == 0xFE else f"APP{marker - 0xE0}"
+        if policy.drops(b"".join(each[4:] for each in found), what):
+            gone = set(found)
+            kept = [each for each in kept if each not in gone]
     kept = [segment for segment in kept if segment]
     return refresh_xmp_segments(_refresh_photoshop(kept, policy), policy)
 
@@ -90,21 +91,10 @@ def _without_thumbnail(segment: bytes, policy: StaleDataPolicy) -> bytes:
     """Drop the thumbnail of a JFIF segment; empty for JFXX, which is only that (ITU-T T.871)."""
     is_main, has_size = JFIF.matches(segment), len(segment) >= 18
     has_thumbnail = has_size and segment[16] * segment[17] > 0
-    if is_main and not has_thumbnail and not find_pictures(segment):
+    if is_main and not has_thumbnail and not contains_picture(segment):
         return segment
     policy.drop(JFIF_THUMBNAIL)
     return JFIF.frame(segment[9:16] + b"\0\0") if is_main and has_size else b""
-
-
-def _refresh_unknown(segment: bytes, policy: StaleDataPolicy) -> bytes:
-    """Zero the pictures in a segment of unknown kind; empty if one continues in the next."""
-    if not in_text(segment):
-        return segment
-    where = "a comment" if segment[1] == 0xFE else f"an APP{segment[1] - 0xE0} segment"
-    policy.drop(f"preview in {where}")
-    pictures = find_pictures(segment)
-    is_complete = pictures and (pictures[-1].end < len(segment) or segment.endswith(b"\xff\xd9"))
-    return without_streams(segment) if is_complete else b""
 
 
 def _refresh_photoshop(segments: list[bytes], policy: StaleDataPolicy) -> list[bytes]:

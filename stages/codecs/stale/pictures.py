@@ -1,11 +1,10 @@
-"""Find, open, draw and encode the small pictures inside metadata."""
+"""Detect, open, draw and encode the small pictures inside metadata."""
 
 from __future__ import annotations
 
 import io
 import re
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -27,12 +26,11 @@ _OTHERS = re.compile(
     rb"|Adobe Photoshop Document Data Block\0",
     re.DOTALL,
 )
-_PNG_END = re.compile(rb"\0\0\0\0IEND.{4}", re.DOTALL)
 
 #: The start of a JPEG or PNG in base64, as text metadata contains them.
 _BASE64 = re.compile(rb"/9j/[A-Za-z0-9+/]{60}|iVBORw0KGgo[A-Za-z0-9+/]{60}")
 
-#: Maximum number of JPEG starts without a JPEG; more would take too long.
+#: Data with more starts of a JPEG count as a picture, since searching on would take too long.
 _MAX_FALSE_STARTS = 5_000
 
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -49,94 +47,46 @@ _ASPECT_TOLERANCE = 0.02
 _QUALITIES = (90, 80, 70, 60, 50, 40, 30, 20)
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
-    """A picture inside other data: start and end position."""
-
-    start: int
-    end: int
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self.end - self.start
-
-
-def find_streams(data: bytes, start: int = 0) -> list[Stream]:
-    """Find all JPEGs, in order; one inside a segment of another is part of that one."""
-    found, false_starts = [], 0
-    position = data.find(SOI, start)
-    while position >= 0 and false_starts < _MAX_FALSE_STARTS:
-        stream = stream_at(data, position)
-        if stream:
-            found.append(stream)
-        else:
-            false_starts += 1
-        position = data.find(SOI, stream.end if stream else position + 2)
-    return found
+def contains_picture(data: bytes) -> bool:
+    """Whether data contain a picture or a video, as bytes or, in text, in base64."""
+    if _BASE64.search(data) or _OTHERS.search(data):
+        return True
+    position = data.find(SOI)
+    for _ in range(_MAX_FALSE_STARTS):
+        if position < 0:
+            return False
+        if jpeg_end(data, position):
+            return True
+        position = data.find(SOI, position + 2)
+    return True
 
 
-def stream_at(data: bytes, start: int) -> Stream | None:
-    """Return the JPEG that starts at a position, if it has a frame and a scan; else None.
+def jpeg_end(data: bytes, start: int) -> int:
+    """Return where the JPEG that starts at a position ends, which may be the end of truncated data.
 
-    It may be truncated.
+    0 if there is none with a frame and a scan.
     """
     if data[start : start + 3] != SOI:
-        return None
+        return 0
     position, has_frame = start + 2, False
     for _ in range(_MAX_SEGMENTS):
         position = data.find(b"\xff", position, position + _MAX_GAP)
         if position < 0 or position + 4 > len(data):
-            return None
+            return 0
         marker = data[position + 1]
         if marker == 0xFF or marker in _STANDALONE:
             position += 1 if marker == 0xFF else 2
             continue
         length = int.from_bytes(data[position + 2 : position + 4], "big")
         if marker in (0xD8, 0xD9) or length < 2:
-            return None
+            return 0
         has_frame |= marker in _FRAMES
         position += 2 + length
         if marker == _SOS:
             end = _END.search(data, position)
             stop = len(data) if end is None else end.start() + 2 * (end[0] == b"\xff\xd9")
-            return Stream(start, stop) if has_frame else None
-    return None
-
-
-def find_pictures(data: bytes) -> list[Stream]:
-    """Find all pictures and videos, in order; those of unknown length extend to the data's end."""
-    found, position = find_streams(data), 0
-    while match := _OTHERS.search(data, position):
-        position = _end_of_other(data, match)
-        found.append(Stream(match.start(), position))
-    return sorted(found, key=lambda stream: stream.start)
-
-
-def _end_of_other(data: bytes, head: re.Match[bytes]) -> int:
-    if head[0].startswith(b"\x89PNG"):
-        end = _PNG_END.search(data, head.end())
-        return end.end() if end else len(data)
-    if head[0].startswith(b"RIFF"):
-        size = int.from_bytes(head[0][4:8], "little")
-        return max(min(head.start() + 8 + size, len(data)), head.end())
-    return len(data)
-
-
-def in_text(text: bytes) -> bool:
-    """Whether data contain a picture, as bytes or in base64."""
-    return _BASE64.search(text) is not None or bool(find_pictures(text))
-
-
-def without_streams(data: bytes) -> bytes:
-    """Zero every picture in some bytes; the same object if there is none."""
-    streams = find_pictures(data)
-    if not streams:
-        return data
-    cleared = bytearray(data)
-    for stream in streams:
-        cleared[stream.start : stream.end] = bytes(stream.size)
-    return bytes(cleared)
+            return stop if has_frame else 0
+    return 0
 
 
 def open_jpeg(data: bytes) -> Image.Image | None:

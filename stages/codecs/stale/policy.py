@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import Self
 
 from PIL import Image
 
 from manifests.errors import RowError
+from stages.codecs.picture import Edit
+from stages.codecs.stale.pictures import contains_picture
 from stages.recipe.options import MetadataOptions
 
 #: The software name in edited files.
@@ -40,6 +43,11 @@ class StaleDataPolicy:
         self.generative = generative
         self.notes: list[str] = []
 
+    @classmethod
+    def of(cls, edit: Edit) -> Self:
+        """The policy for the file of an edit."""
+        return cls(edit.as_pillow, edit.metadata, generative=edit.generative)
+
     @cached_property
     def edited(self) -> Image.Image:
         """The edited picture."""
@@ -57,10 +65,6 @@ class StaleDataPolicy:
             )
         return self._stale_preview == "rebuild"
 
-    def rebuilt(self, what: str) -> None:
-        """Note that ``what`` was rebuilt."""
-        self.note(f"{what} rebuilt")
-
     def drop(self, what: str) -> None:
         """Note that ``what`` is dropped.
 
@@ -69,6 +73,26 @@ class StaleDataPolicy:
         """
         self.should_rebuild(what)
         self.note(f"{what} dropped")
+
+    def drops(self, block: bytes, what: str) -> bool:
+        """Whether a block that is not rebuilt is dropped: any that contains a picture or a video.
+
+        Args:
+            block: its uncompressed content, which may be text.
+            what: its name in the note.
+
+        Raises:
+            RowError: ``image.stale_preview``, if the policy is to refuse.
+        """
+        has_picture = contains_picture(block)
+        if has_picture:
+            self.drop(f"{what} with a picture")
+        return has_picture
+
+    def lost(self, block: bytes, what: str) -> None:
+        """Note that a block is dropped because the new file cannot hold it; raises as ``drops``."""
+        if not self.drops(block, what):
+            self.note(f"{what} dropped")
 
     def unlabelled(self, where: str) -> None:
         """Note that the edit could not be labelled in ``where``."""

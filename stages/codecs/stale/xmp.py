@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Collection
 from xml.dom.minidom import Attr, Document, Element, Node, Text, parseString
 from xml.parsers.expat import ExpatError
 from xml.sax.saxutils import quoteattr
@@ -18,7 +17,7 @@ from stages.codecs.stale.pictures import as_jpeg, drawn_like, open_jpeg
 from stages.codecs.stale.policy import MANIFEST, SOFTWARE, StaleDataPolicy
 
 THUMBNAIL, PICTURE = "XMP thumbnail", "picture inside the XMP"
-GAIN_MAP, VIDEO, DEPTH, FURTHER = "gain map", "motion photo video", "depth map", "further picture"
+GAIN_MAP, VIDEO, DEPTH = "gain map", "motion photo video", "depth map"
 _PICTURE_LIST = "list of further pictures"
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -56,9 +55,6 @@ _GENERATED, _ENHANCED = "compositeWithTrainedAlgorithmicMedia", "algorithmically
 #: Real packets have some ten levels, and at most some thousand elements and attributes.
 _MAX_DEPTH, _MAX_NODES = 100, 100_000
 
-#: A JPEG in base64, in a packet that cannot be parsed, with the line breaks that XML may have.
-_BASE64_JPEG = re.compile(rb"/9j/(?:[A-Za-z0-9+/=\s]|&#x?[0-9A-Fa-f]{1,4};){80,}+")
-
 _EMPTY = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
     f'<rdf:RDF xmlns:rdf="{RDF}"><rdf:Description rdf:about=""/></rdf:RDF></x:xmpmeta>'
@@ -71,7 +67,7 @@ def refresh_xmp(
     policy: StaleDataPolicy,
     *,
     label: bool = True,
-    dropped: Collection[str] = (),
+    drops_extended: bool = False,
 ) -> bytes:
     """Refresh an XMP packet of any format; a new one is created if the edit is to be labelled.
 
@@ -82,7 +78,7 @@ def refresh_xmp(
         xmp: the packet.
         policy: the policy for the file.
         label: whether to label the edit in this packet if the policy labels edits.
-        dropped: names (GUIDs) of extended packets that are dropped; references to them go too.
+        drops_extended: whether extended packets are dropped; references to them go too.
     """
     labels = policy.labels_edit and label
     if not xmp and not labels:
@@ -92,13 +88,13 @@ def refresh_xmp(
     except ValueError:
         if labels:
             policy.unlabelled("XMP")
-        return blank_base64_jpegs(xmp, policy)
+        return b"" if policy.drops(xmp, "XMP that cannot be read") else xmp
     before = _serialised(document)
     found = nodes(document)
     has_video = any(name_of(node) in _VIDEO_FLAGS and _text(node) != "0" for node in found)
     for node in found:
         _refresh_node(node, policy, has_video=has_video)
-        if name_of(node) == HAS_EXTENDED and _text(node) in dropped:
+        if drops_extended and name_of(node) == HAS_EXTENDED:
             _remove(node)
     if labels:
         _label(document, policy)
@@ -196,17 +192,6 @@ def _remove(node: Element | Attr) -> None:
         node.parentNode.removeChild(node)
 
 
-def _replace(node: Element | Attr, text: str) -> None:
-    """Replace a node's text."""
-    if not text:
-        _remove(node)
-    elif isinstance(node, Attr):
-        node.value = text
-    else:
-        node.childNodes.clear()
-        node.appendChild(Document().createTextNode(text))
-
-
 def _refresh_node(node: Element | Attr, policy: StaleDataPolicy, *, has_video: bool) -> None:
     text = _text(node)
     is_leaf = isinstance(node, Attr) or not any(isinstance(c, Element) for c in node.childNodes)
@@ -237,8 +222,13 @@ def _refresh_thumbnail(node: Element | Attr, text: str, policy: StaleDataPolicy)
     drawn = drawn_like(old, policy.edited) if old else None
     coded = as_jpeg(drawn, len(text) // 4 * 3) if drawn else None
     if coded is not None:
-        _replace(node, base64.b64encode(coded).decode())
-        policy.rebuilt(THUMBNAIL)
+        new = base64.b64encode(coded).decode()
+        if isinstance(node, Attr):
+            node.value = new
+        else:
+            node.childNodes.clear()
+            node.appendChild(Document().createTextNode(new))
+        policy.note(f"{THUMBNAIL} rebuilt")
         return
     policy.drop(THUMBNAIL)
     _remove(_inside(node, _THUMBNAILS) or node)
@@ -277,12 +267,3 @@ def _add(document: Document, element: Element, name: tuple[str, str], text: str)
         prefix += "_"
     element.setAttributeNS(_XMLNS, f"xmlns:{prefix}", uri)
     element.setAttributeNS(uri, f"{prefix}:{name[1]}", text)
-
-
-def blank_base64_jpegs(xmp: bytes, policy: StaleDataPolicy) -> bytes:
-    """Replace the pictures in a packet that cannot be parsed with spaces."""
-    blank = _BASE64_JPEG.sub(lambda match: b" " * len(match[0]), xmp)
-    if blank == xmp:
-        return xmp
-    policy.drop(PICTURE)
-    return blank

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import struct
-from itertools import accumulate
-
 from stages.codecs.stale.policy import StaleDataPolicy
 from stages.codecs.stale.segments import EXIF, EXTENDED_XMP, JFIF, XMP
-from stages.codecs.stale.xmp import blank_base64_jpegs, refresh_xmp
+from stages.codecs.stale.xmp import refresh_xmp
 
-#: GUID, length of the extended packet, offset of this part.
-_HEAD = struct.Struct(">32sII")
+#: Bytes before a part of an extended packet: GUID, length of the packet, offset of the part.
+_HEAD = 40
 
 
 def refresh_xmp_segments(segments: list[bytes], policy: StaleDataPolicy) -> list[bytes]:
     """Refresh all XMP segments of a JPEG; others are passed on.
 
-    An extended packet that holds anything stale is dropped as a whole, with a note.
+    Extended packets are kept unless they contain a picture, such as a depth map.
     """
-    packets = _extended(segments)
-    dropped = {
-        guid
-        for guid, packet in packets.items()
-        if refresh_xmp(packet, policy, label=False) is not packet
-    }
-    if dropped:
-        policy.note("extended XMP dropped")
+    parts = sorted(EXTENDED_XMP.content(each) for each in segments if EXTENDED_XMP.matches(each))
+    packets = b"".join(part[_HEAD:] for part in parts)  # sorted by packet and offset
+    drops_extended = policy.drops(packets, "extended XMP")
     kept, has_main = list[bytes](), False
     for segment in segments:
         if XMP.matches(segment):
-            kept.append(_refreshed_main(segment, policy, dropped, label=not has_main))
+            kept.append(_refreshed_main(segment, policy, drops_extended, label=not has_main))
             has_main = True
-        elif not (guid := _guid(segment)) or guid in packets.keys() - dropped:
+        elif not (drops_extended and EXTENDED_XMP.matches(segment)):
             kept.append(segment)
-        elif guid not in dropped:
-            kept.append(blank_base64_jpegs(segment, policy))
     if policy.labels_edit and not has_main:
         # After the JFIF and EXIF segments, which must come first.
         first = (i for i, each in enumerate(kept) if not (JFIF.matches(each) or EXIF.matches(each)))
@@ -42,42 +32,18 @@ def refresh_xmp_segments(segments: list[bytes], policy: StaleDataPolicy) -> list
     return [segment for segment in kept if segment]
 
 
-def _extended(segments: list[bytes]) -> dict[str, bytes]:
-    """The complete extended packets, by name (GUID)."""
-    found: dict[str, dict[int, bytes]] = {}
-    lengths: dict[str, int] = {}
-    for segment in segments:
-        if guid := _guid(segment):
-            content = EXTENDED_XMP.content(segment)
-            _, lengths[guid], offset = _HEAD.unpack_from(content)
-            found.setdefault(guid, {})[offset] = content[_HEAD.size :]
-    packets = {}
-    for guid, parts in found.items():
-        offsets = sorted(parts)
-        ends = list(accumulate(len(parts[offset]) for offset in offsets))
-        if offsets == [0, *ends[:-1]] and ends[-1] == lengths[guid]:
-            packets[guid] = b"".join(parts[offset] for offset in offsets)
-    return packets
-
-
-def _guid(segment: bytes) -> str:
-    """The name of the extended packet that a segment belongs to; empty if none."""
-    content = EXTENDED_XMP.content(segment) if EXTENDED_XMP.matches(segment) else b""
-    return content[:32].decode("latin-1") if len(content) >= _HEAD.size else ""
-
-
 def _refreshed_main(
-    segment: bytes, policy: StaleDataPolicy, dropped: set[str], *, label: bool
+    segment: bytes, policy: StaleDataPolicy, drops_extended: bool, *, label: bool
 ) -> bytes:
     """Refresh the packet of a segment; empty if it is dropped."""
     old = XMP.content(segment)
-    refreshed = refresh_xmp(old, policy, label=label, dropped=dropped)
+    refreshed = refresh_xmp(old, policy, label=label, drops_extended=drops_extended)
     if refreshed is old:
         return segment
     if len(refreshed) > XMP.max_content and label and policy.labels_edit:
         policy.unlabelled("XMP")
-        return _refreshed_main(segment, policy, dropped, label=False)
+        return _refreshed_main(segment, policy, drops_extended, label=False)
     if len(refreshed) > XMP.max_content:  # escaping made it longer
         policy.note("XMP over 64 KB left out")
         return b""
-    return XMP.frame(refreshed)
+    return XMP.frame(refreshed) if refreshed else b""

@@ -5,7 +5,7 @@ such as tags and further pages. The edited page is the first that is not a small
 another. All other data that show the old picture are dropped or refused, as
 ``metadata.stale_preview`` says: smaller copies (thumbnails, pyramids), all pages below the edited
 one (sub-IFDs), Photoshop's and SketchBook's layers, which their editors open instead of the page,
-and pictures in any other tag or outside of all.
+and other tags with a picture. A file with a picture outside of all is refused.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ from stages.arrays import BoolMask, Samples
 from stages.codecs.base import Codec, Metadata
 from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
 from stages.codecs.picture import Decoded, Edit, Encoded, to_displayed
+from stages.codecs.stale.policy import StaleDataPolicy
 from stages.codecs.tiff.file import TiffFile
-from stages.codecs.tiff.tags import update_tags, wipe_hidden
+from stages.codecs.tiff.tags import check_hidden, update_tags
 from stages.codecs.tiff.writer import WRITER, descriptive_tags
-from stages.codecs.updater import MetadataUpdater
 from stages.pixels.samples import ColourModel, Space
 
 _ORIENTATION, _SUB_IFDS, _ICC, _DNG_VERSION = 274, 330, 34675, 50706
 _X_RESOLUTION, _RESOLUTION_UNIT, _XMP = 282, 296, 700
-_LEFT_BEHIND = {33723: "IPTC", 34377: "Photoshop resources", 37724: "Photoshop layers"}
 _OFFSETS, _SIZES = (324, 273), (325, 279)  # of tiles, of strips
 
 #: By photometric interpretation. 6, YCbCr, is supported in JPEG compression, and decoded to RGB.
@@ -84,7 +83,7 @@ def encode(edit: Edit) -> Encoded:
         RowError: ``image.stale_preview``.
         UnsupportedError: its compression is lossy, or cannot be written.
     """
-    file, blocks = TiffFile(edit.source), MetadataUpdater(edit)
+    file, policy = TiffFile(edit.source), StaleDataPolicy.of(edit)
     with TiffReader(io.BytesIO(edit.source)) as reader:
         page = main_page(reader)
         reason = _unwritable(page)
@@ -93,16 +92,16 @@ def encode(edit: Edit) -> Encoded:
         pages = [each for top in _pages(reader) for each in (top, *_below(top))]
         _check_shared(pages)
         ranges = [place for each in pages for place in _segments(each)]
-        wipe_hidden(file, page.offset, ranges, blocks)
+        check_hidden(file, page.offset, ranges)
         _write_samples(file, page, edit.pixels, edit.changed)
-        _drop_copies(file, reader, page, blocks)
+        _drop_copies(file, reader, page, policy)
         kept = sum(not other.is_reduced for other in _pages(reader)) - 1
-        update_tags(file, page.offset, blocks, mark=edit.metadata.mark_edit)
+        update_tags(file, page.offset, policy)
     result = bytes(file.data)
     if not np.array_equal(_stored(result), edit.pixels):
         raise UnsupportedError("its parts share their bytes")
     note = f"{kept} further page{'s' * (kept > 1)} kept as they were" if kept else ""
-    return Encoded(result, "lossless", note, blocks.notes)
+    return Encoded(result, "lossless", note, policy.notes)
 
 
 def _stored(data: bytes) -> Samples:
@@ -138,6 +137,8 @@ def _pages(reader: TiffReader) -> Iterator[TiffPage]:
 
 def main_page(reader: TiffReader) -> TiffPage:
     """The page that is edited; raises UnsupportedError if there is none."""
+    if reader.is_bigtiff:
+        raise UnsupportedError("it is a BigTIFF")
     for page in _pages(reader):
         if _DNG_VERSION in page.tags:
             raise UnsupportedError("it is a camera's raw file")
@@ -279,13 +280,13 @@ def _replace_segment(file: TiffFile, page: TiffPage, index: int, content: bytes)
 
 
 def _drop_copies(
-    file: TiffFile, reader: TiffReader, main: TiffPage, blocks: MetadataUpdater
+    file: TiffFile, reader: TiffReader, main: TiffPage, policy: StaleDataPolicy
 ) -> None:
     """Drop smaller copies in the chain of pages, and all pages below the main one."""
     copies = [page for page in _pages(reader) if page.is_reduced]
     below = [*_below(main), *(each for page in copies for each in _below(page))]
     if copies or below:
-        blocks.drop("smaller copies")
+        policy.drop("smaller copies")
     for page in [*copies, *below]:
         for offset, size in _segments(page):
             file.wipe(offset, size)
@@ -317,11 +318,8 @@ def _metadata(data: bytes) -> Metadata:
         found = Metadata(
             xmp=bytes(page.tags.valueof(_XMP, b"")),
             dpi=page.get_resolution(RESUNIT.INCH) if is_stated else None,
-            others=frozenset(name for tag, name in _LEFT_BEHIND.items() if tag in page.tags),
             further_pictures=sum(not each.aspage().is_reduced for each in reader.pages) - 1,
         )
-        if reader.is_bigtiff:  # Pillow does not read it as EXIF
-            return replace(found, notes=("EXIF not carried over",))
     # Point the header to this page, so that Pillow reads its tags.
     order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
     block = data[:4] + page.offset.to_bytes(4, order) + data[8:]

@@ -1,4 +1,4 @@
-"""Read and change the directories of a TIFF or BigTIFF file, or of an EXIF block (TIFF 6.0).
+"""Read and change the directories of a TIFF file, or of an EXIF block (TIFF 6.0).
 
 Values are changed in place. Unchanged data do not move, since maker notes contain offsets in
 undocumented places.
@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-BYTE, ASCII, SHORT, LONG, UNDEFINED, IFD, LONG8, IFD8 = 1, 2, 3, 4, 7, 13, 16, 18
+BYTE, ASCII, SHORT, LONG, UNDEFINED, IFD = 1, 2, 3, 4, 7, 13
 
 #: A range of bytes: position and length.
 Range = tuple[int, int]
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
-_SIZES |= {16: 8, 17: 8, 18: 8}
-_INTEGERS = {BYTE: "B", SHORT: "H", LONG: "I", IFD: "I", LONG8: "Q", IFD8: "Q"}
+_INTEGERS = {BYTE: "B", SHORT: "H", LONG: "I", IFD: "I"}
+
+#: Bytes of an entry, and of values in it; bytes of the header, and where its pointer is.
+_ENTRY, _INLINE, _HEADER, _LINK = 12, 4, 8, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,6 @@ class TiffFile:
     def __init__(self, data: bytes) -> None:
         self.data = bytearray(data)
         self._order: Literal["<", ">"] = "<" if data[:2] == b"II" else ">"
-        is_big = self._number(2, "H") == 43
-        self._count, self._word, self._entry = ("Q", "Q", 20) if is_big else ("H", "I", 12)
-        self._link, self._header = (8, 16) if is_big else (4, 8)
-        self._inline = 8 if is_big else 4
 
     @classmethod
     def of_exif(cls, block: bytes) -> TiffFile | None:
@@ -73,25 +71,25 @@ class TiffFile:
     @property
     def first(self) -> int:
         """Position of the first directory; not validated."""
-        return self._number(self._link, self._word)
+        return self._number(_LINK, "I")
 
     def iter_entries(self, directory: int) -> Iterator[Entry]:
         """Yield the entries of a directory that lie, with their values, inside the data.
 
         Unknown types count as bytes.
         """
-        start = directory + struct.calcsize(self._count)
-        if directory < self._header or start > len(self.data):
+        start = directory + 2
+        if directory < _HEADER or start > len(self.data):
             return
-        for i in range(self._number(directory, self._count)):
-            position = start + i * self._entry
-            if position + self._entry > len(self.data):
+        for i in range(self._number(directory, "H")):
+            position = start + i * _ENTRY
+            if position + _ENTRY > len(self.data):
                 return
             tag, kind = self._number(position, "H"), self._number(position + 2, "H")
-            count = self._number(position + 4, self._word)
-            value = position + 4 + struct.calcsize(self._word)
-            if count * _SIZES.get(kind, 1) > self._inline:
-                value = self._number(value, self._word)
+            count = self._number(position + 4, "I")
+            value = position + 8
+            if count * _SIZES.get(kind, 1) > _INLINE:
+                value = self._number(value, "I")
             entry = Entry(tag, kind, count, position, value)
             if value + entry.size <= len(self.data):
                 yield entry
@@ -105,11 +103,11 @@ class TiffFile:
 
     def is_valid(self, directory: int) -> bool:
         """Whether no entry of a directory, and no value, lies outside of the data."""
-        return len(list(self.iter_entries(directory))) == self._number(directory, self._count)
+        return len(list(self.iter_entries(directory))) == self._number(directory, "H")
 
     def extent(self, directory: int) -> Range:
         """Position and length of a directory, including the pointer to the next one."""
-        return directory, self._next_at(directory) + struct.calcsize(self._word) - directory
+        return directory, self._next_at(directory) + 4 - directory
 
     def content(self, entry: Entry) -> bytes:
         """An entry's values as raw bytes."""
@@ -125,10 +123,6 @@ class TiffFile:
             return ()
         format_ = f"{self._order}{entry.count}{_INTEGERS[entry.kind]}"
         return struct.unpack_from(format_, self.data, entry.value)
-
-    def set_padded(self, entry: Entry, content: bytes) -> None:
-        """Overwrite an entry's values, padded with zeros; ``content`` must not be longer."""
-        self.data[entry.value : entry.value + entry.size] = content.ljust(entry.size, b"\0")
 
     def set_integer(self, entry: Entry, index: int, value: int) -> None:
         """Change one of an entry's integers.
@@ -154,17 +148,17 @@ class TiffFile:
         if entry is None:
             directory = self._insert(directory, tag, kind)
             entry = self.entries(directory)[tag]
-        was_elsewhere = entry.size > self._inline
+        was_elsewhere = entry.size > _INLINE
         if was_elsewhere:
             self.wipe(entry.value, entry.size)
         at = self._inline_at(entry)
-        if len(content) > self._inline:
+        if len(content) > _INLINE:
             fits = was_elsewhere and len(content) <= entry.size
             place = entry.value if fits else self.append(b"")
-            self._set_number(at, self._word, place)
+            self._set_number(at, "I", place)
             self.data[place : place + len(content)] = content
         else:
-            self.data[at : at + self._inline] = content.ljust(self._inline, b"\0")
+            self.data[at : at + _INLINE] = content.ljust(_INLINE, b"\0")
         self._describe(entry, kind, len(content))
         return directory
 
@@ -173,22 +167,22 @@ class TiffFile:
         entry = self.entries(directory).get(tag)
         if entry is None:
             return
-        if entry.size > self._inline:
+        if entry.size > _INLINE:
             self.wipe(entry.value, entry.size)
-        end = self._next_at(directory) + struct.calcsize(self._word)
-        rest = self.data[entry.position + self._entry : end]
-        self.data[entry.position : end] = rest + bytes(self._entry)
-        count = self._number(directory, self._count)
-        self._set_number(directory, self._count, count - 1)
+        end = self._next_at(directory) + 4
+        rest = self.data[entry.position + _ENTRY : end]
+        self.data[entry.position : end] = rest + bytes(_ENTRY)
+        count = self._number(directory, "H")
+        self._set_number(directory, "H", count - 1)
 
     def unlink(self, directory: int) -> None:
         """Remove a directory from the chain of pages."""
         following = self._next_at(directory)
-        has_next = following + struct.calcsize(self._word) <= len(self.data)  # some writers omit it
+        has_next = following + 4 <= len(self.data)  # some writers omit it
         for at in self._links():
-            if self._number(at, self._word) == directory:
-                new = self._number(following, self._word) if has_next else 0
-                self._set_number(at, self._word, new)
+            if self._number(at, "I") == directory:
+                new = self._number(following, "I") if has_next else 0
+                self._set_number(at, "I", new)
                 return
 
     def wipe(self, position: int, size: int) -> None:
@@ -205,7 +199,7 @@ class TiffFile:
     def directories(self) -> Iterator[int]:
         """Yield the directories of the chain that are not empty and lie inside the data."""
         for at in self._links():
-            found = self._number(at, self._word)
+            found = self._number(at, "I")
             if self._is_inside(found):
                 yield found
 
@@ -216,47 +210,47 @@ class TiffFile:
 
     def _is_inside(self, directory: int) -> bool:
         """Whether a directory has entries, and all of them lie inside the data."""
-        start = directory + struct.calcsize(self._count)
-        is_there = self._header <= directory and start <= len(self.data)
+        start = directory + 2
+        is_there = directory >= _HEADER and start <= len(self.data)
         return is_there and start < self._next_at(directory) <= len(self.data)
 
     def _links(self) -> Iterator[int]:
         """Yield the positions of the pointers in the chain of directories."""
-        at, seen, size = self._link, set[int](), len(self.data)
-        while at not in seen and at + struct.calcsize(self._word) <= size:
+        at, seen, size = _LINK, set[int](), len(self.data)
+        while at not in seen and at + 4 <= size:
             seen.add(at)
             yield at
-            directory = self._number(at, self._word)
-            if not directory or directory + struct.calcsize(self._count) > size:
+            directory = self._number(at, "I")
+            if not directory or directory + 2 > size:
                 return
             at = self._next_at(directory)
 
     def _next_at(self, directory: int) -> int:
-        count = self._number(directory, self._count)
-        return directory + struct.calcsize(self._count) + count * self._entry
+        count = self._number(directory, "H")
+        return directory + 2 + count * _ENTRY
 
     def _insert(self, directory: int, tag: int, kind: int) -> int:
         """Move a directory of the chain to the end of the file, and add an empty tag."""
-        end = self._next_at(directory) + struct.calcsize(self._word)
-        start = directory + struct.calcsize(self._count)
+        end = self._next_at(directory) + 4
+        start = directory + 2
         ahead = sum(number < tag for number in self.entries(directory))
-        split = start + ahead * self._entry
-        count = struct.pack(self._order + self._count, self._number(directory, self._count) + 1)
-        empty = struct.pack(self._order + "HH" + self._word, tag, kind, 0) + bytes(self._inline)
-        link = next(at for at in self._links() if self._number(at, self._word) == directory)
+        split = start + ahead * _ENTRY
+        count = struct.pack(self._order + "H", self._number(directory, "H") + 1)
+        empty = struct.pack(self._order + "HHI", tag, kind, 0) + bytes(_INLINE)
+        link = next(at for at in self._links() if self._number(at, "I") == directory)
         rest = self.data[split:end].ljust(end - split, b"\0")  # some writers omit the last pointer
         moved = count + self.data[start:split] + empty + rest
         place = self.append(bytes(moved))
-        self._set_number(link, self._word, place)
+        self._set_number(link, "I", place)
         return place
 
     def _inline_at(self, entry: Entry) -> int:
         """Position within an entry of its values, or of the pointer to them."""
-        return entry.position + 4 + struct.calcsize(self._word)
+        return entry.position + 8
 
     def _describe(self, entry: Entry, kind: int, count: int) -> None:
         self._set_number(entry.position + 2, "H", kind)
-        self._set_number(entry.position + 4, self._word, count)
+        self._set_number(entry.position + 4, "I", count)
 
     def _number(self, position: int, format_: str) -> int:
         return int(struct.unpack_from(self._order + format_, self.data, position)[0])

@@ -8,18 +8,16 @@ from __future__ import annotations
 from functools import partial
 
 from stages.codecs import pillow_io
-from stages.codecs.base import Codec, Metadata, Writer
+from stages.codecs.base import Codec, Writer
 from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import open_image, save_image
-from stages.codecs.stale.policy import MANIFEST
-from stages.codecs.updater import MetadataUpdater
+from stages.codecs.stale.exif import refresh_exif
+from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
+from stages.codecs.stale.xmp import refresh_xmp
 from stages.codecs.webp.riff import riff_chunks
 
 #: Chunks that are written again, or dropped with a specific note.
 _KNOWN = frozenset(b"VP8  VP8L VP8X ALPH ICCP EXIF XMP  C2PA"[i : i + 4] for i in range(0, 40, 5))
-
-#: Chunks that are converted to other formats, or concern only the encoding.
-_CARRIED = {"VP8X", "VP8 ", "VP8L", "ALPH", "ICCP", "XMP "}
 
 
 def encode(edit: Edit) -> Encoded:
@@ -31,14 +29,14 @@ def encode(edit: Edit) -> Encoded:
     parts = dict(riff_chunks(edit.source))
     with open_image(edit.source) as original:
         kept = {key: original.info.get(key) or b"" for key in ("icc_profile", "exif", "xmp")}
-    blocks = MetadataUpdater(edit)
-    kept |= {"exif": blocks.exif(kept["exif"]), "xmp": blocks.xmp(kept["xmp"])}
+    policy = StaleDataPolicy.of(edit)
+    kept["exif"], kept["xmp"] = refresh_exif(kept["exif"], policy), refresh_xmp(kept["xmp"], policy)
     if b"C2PA" in parts:
-        blocks.drop(MANIFEST)
+        policy.drop(MANIFEST)
     for name in sorted(parts.keys() - _KNOWN):
-        blocks.lost(parts[name], f"chunk {name.decode('latin-1')}")
+        policy.lost(parts[name], f"chunk {name.decode('latin-1')}")
     if behind := edit.source[8 + int.from_bytes(edit.source[4:8], "little") + 1 :]:
-        blocks.lost(behind, "bytes behind the picture")
+        policy.lost(behind, "bytes behind the picture")
     is_lossless = b"VP8 " not in parts
     quality = 100 if is_lossless else edit.quality or DEFAULT_QUALITY
     try:
@@ -55,14 +53,8 @@ def encode(edit: Edit) -> Encoded:
             raise MemoryError from error
         raise
     if is_lossless:
-        return Encoded(data, "lossless", "", blocks.notes)
-    return Encoded(data, "reencoded", f"lossy WebP, quality {quality}", blocks.notes)
-
-
-def _metadata(data: bytes) -> Metadata:
-    names = {name.decode("latin-1") for name, _ in riff_chunks(data)} - _CARRIED
-    others = {{"EXIF": "EXIF"}.get(name, f"chunk {name}") for name in names}
-    return pillow_io.metadata(data, others)
+        return Encoded(data, "lossless", "", policy.notes)
+    return Encoded(data, "reencoded", f"lossy WebP, quality {quality}", policy.notes)
 
 
 def _claimed_size(data: bytes) -> tuple[int, int] | None:
@@ -95,7 +87,7 @@ CODEC = Codec(
     size=pillow_io.size,
     decode=pillow_io.decode,
     encode=encode,
-    metadata=_metadata,
+    metadata=pillow_io.metadata,
     writer=Writer(write=partial(pillow_io.write_lossy, "WEBP")),
     walk=riff_chunks,
     claimed_size=_claimed_size,

@@ -267,7 +267,7 @@ def tiffs(shots: list[Pixels]) -> Iterator[tuple[str, bytes]]:
         "planes",
         tiff(np.ascontiguousarray(shots[7].transpose(2, 0, 1)), **rgb, planarconfig="separate"),
     )
-    yield "big-tiff", tiff(shots[0], **strips, bigtiff=True, compression="lzma")
+    yield "lzma", tiff(shots[0], **strips, compression="lzma")
     yield "pages-and-copies", pages(shots[1], shots[2])
     extra = [
         (700, 1, len(XMP), XMP, True),

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from PIL import ExifTags, Image
 
-from stages.codecs.jpeg.header import read_header
+from stages.codecs.jpeg.markers import envelope
 from stages.codecs.stale.exif import refresh_exif
 from stages.codecs.stale.jpeg import refresh_jpeg
 from stages.codecs.stale.photoshop import refresh_resources
@@ -186,10 +186,9 @@ def refreshed(
 ) -> tuple[bytes, Refreshed]:
     """The edited file, as a codec would write it."""
     policy = StaleDataPolicy(lambda: edited, options)
-    header = read_header(data)
-    segments, trailer = refresh_jpeg(header.segments, data[header.body_end :], policy)
-    coded = jpeg(edited)
-    body = coded[read_header(coded).body_start :]
+    found, _, behind = envelope(data)
+    segments, trailer = refresh_jpeg(found, behind, policy)
+    body = envelope(jpeg(edited))[1]
     result = b"".join([b"\xff\xd8", *segments, body, trailer])
     return result, Refreshed(segments, trailer, policy.notes)
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pillow_heif
 import pytest
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps
 
 from manifests.errors import RowError
 from stages.arrays import BoolMask, Samples
@@ -22,7 +22,7 @@ from stages.codecs.formats import detect_format
 from stages.codecs.picture import to_displayed, to_stored
 from stages.recipe import Recipe
 from tests.support import encoded
-from tests.support.files.corpus import SRGB, deep, exif_with_thumbnail
+from tests.support.files.corpus import SRGB, deep
 from tests.support.files.editing import edited, with_alpha, written
 
 Pixels = npt.NDArray[np.uint8]
@@ -214,23 +214,6 @@ def test_a_transparent_grey_of_few_bits_stays_transparent(spot: BoolMask) -> Non
     alpha = decode_photo(source, 1, "x").alpha
     assert alpha is not None
     assert (alpha == 0).sum() == 8
-
-
-def test_exif_in_a_text_chunk_is_updated(photo: Pixels, spot: BoolMask) -> None:
-    block = exif_with_thumbnail(photo)
-    digits = block.hex()
-    text = f"\nexif\n{len(block):8}\n"
-    text += "\n".join(digits[i : i + 72] for i in range(0, len(digits), 72)) + "\n"
-    info = PngImagePlugin.PngInfo()
-    info.add_text("Raw profile type exif", text, zip=True)
-    source = encoded(Image.fromarray(photo), pnginfo=info)
-    _, made = edited(source, spot)
-    assert made.metadata_notes == ["EXIF thumbnail rebuilt", "EXIF in a zTXt chunk updated"]
-    with Image.open(io.BytesIO(made.data)) as after:
-        assert after.getexif()[0x010F] == "A Maker"
-        again = bytes.fromhex("".join(after.info["Raw profile type exif"].split("\n")[3:]))
-    assert len(again) == len(block)
-    assert again != block
 
 
 def test_the_edit_is_marked_on_request(photo: Pixels, spot: BoolMask) -> None:

@@ -17,11 +17,10 @@ from PIL import Image
 
 from stages.arrays import BoolMask, UInt8Array
 from stages.codecs.errors import DamagedError, UnsupportedError, VerificationError
-from stages.codecs.jpeg.header import read_header
-from stages.codecs.jpeg.libjpeg import transform
+from stages.codecs.jpeg.markers import envelope
 from stages.codecs.jpeg.splice import splice
 from tests.support import DEMO, encoded, upright_rgb
-from tests.support.files.coefficients import coefficients_of
+from tests.support.files.coefficients import coefficients_of, header_of, recoded
 
 Planes = list[npt.NDArray[np.int16]]
 SIZES = [(301, 443), (64, 64), (17, 9), (8, 200), (1, 1)]
@@ -77,7 +76,7 @@ def assert_spliced(source: bytes, mask: BoolMask, folder: Path) -> None:
     result = splice(source, edited, mask)
     old, new = referee(source, folder), referee(result, folder)
     assert len(old) == len(new)
-    header, made = read_header(source), read_header(result)
+    header, made = header_of(source), header_of(result)
     for number, (was, now) in enumerate(zip(old, new, strict=True)):
         assert was.shape == now.shape
         may_change = touched_blocks(mask, header.step(number), *was.shape[:2])
@@ -87,7 +86,7 @@ def assert_spliced(source: bytes, mask: BoolMask, folder: Path) -> None:
     assert made.components == header.components
     kinds = ("progressive", "arithmetic", "restart_blocks", "model", "adobe")
     assert [getattr(made, k) for k in kinds] == [getattr(header, k) for k in kinds]
-    assert made.segments == header.segments
+    assert envelope(result)[::2] == envelope(source)[::2]
     if mask.sum() > 400:  # a single pixel cannot be told in a coarse table
         assert np.abs(pixels_of(result).astype(int) - edited)[mask].mean() < 25
     if mask.mean() < 0.1 and mask.size > 100_000:
@@ -133,7 +132,7 @@ def test_restart_markers_are_exact(photo: UInt8Array, tmp_path: Path) -> None:
         ".jpg", np.ascontiguousarray(photo[:300, :400]), [cv2.IMWRITE_JPEG_RST_INTERVAL, 5]
     )
     source = coded.tobytes()
-    assert read_header(source).restart_blocks
+    assert header_of(source).restart_blocks
     for mask in masks(300, 400).values():
         assert_spliced(source, mask, tmp_path)
 
@@ -150,7 +149,7 @@ def test_other_colours_are_exact(
     if model == "ycck":  # the same planes, which now mean something else
         at = source.index(b"Adobe") + 11
         source = source[:at] + b"\2" + source[at + 1 :]
-    assert read_header(source).model == model
+    assert header_of(source).model == model
     for mask in masks(120, 200).values():
         assert_spliced(source, mask, tmp_path)
 
@@ -160,14 +159,12 @@ def test_arithmetic_coding_is_exact(photo: UInt8Array, progressive: bool, tmp_pa
     path = tmp_path / "source.jpg"
     path.write_bytes(encoded(Image.fromarray(photo[:120, :200]), format="JPEG", quality=80))
     if progressive:
-        header = read_header(path.read_bytes())
-        header.progressive = header.arithmetic = True
-        source = transform(path.read_bytes(), header, lambda *_: None)
+        source = recoded(path.read_bytes(), progressive=True, arithmetic=True)
     else:
         with jpeglib.version("turbo210"):
             jpeglib.read_dct(str(path)).write_dct(str(path), flags=["+ARITH_CODE"])
         source = path.read_bytes()
-    assert read_header(source).arithmetic
+    assert header_of(source).arithmetic
     for mask in masks(120, 200).values():
         assert_spliced(source, mask, tmp_path)
 
@@ -180,7 +177,7 @@ def test_wide_tables_and_odd_numbers_are_exact(photo: UInt8Array, tmp_path: Path
         qtables=[[300] * 64, [5] * 64],
         subsampling="4:2:0",
     )
-    assert read_header(colour).tables[0].max() == 300
+    assert header_of(colour).tables[0].max() == 300
     frame, scan = colour.index(b"\xff\xc1"), colour.index(b"\xff\xda")
     renamed = bytearray(colour)
     for number, identifier in enumerate((82, 0, 255)):
@@ -217,7 +214,7 @@ def test_a_table_with_a_zero_is_damage(photo: UInt8Array) -> None:
 def test_real_files_keep_segments_and_what_follows_them(tmp_path: Path) -> None:
     for path in sorted((DEMO / "photos").glob("*.jpg")):
         source = path.read_bytes() + b"MAKER NOTES BEHIND THE IMAGE"
-        header = read_header(source)
+        header = header_of(source)
         mask = masks(header.height, header.width)["small"]
         assert_spliced(source, mask, tmp_path)
         assert splice(source, pixels_of(source), mask).endswith(b"MAKER NOTES BEHIND THE IMAGE")
@@ -260,13 +257,11 @@ def _fuzzed() -> list[bytes]:
     pixels = upright_rgb(DEMO / "photos" / "coffee-stray-coins.jpg")[:96, :144]
     picture = Image.fromarray(pixels)
     progressive = encoded(picture, format="JPEG", quality=80, progressive=True)
-    header = read_header(progressive)
-    header.arithmetic = True
     return [
         progressive,
         cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_RST_INTERVAL, 5])[1].tobytes(),
         encoded(picture.convert("CMYK"), format="JPEG", quality=80),
-        transform(progressive, header, lambda *_: None),
+        recoded(progressive, arithmetic=True),
     ]
 
 
@@ -284,13 +279,13 @@ def test_mutants_are_refused_or_exact_and_never_repaired(
         data[int(position * len(data))] ^= change
     mutant = bytes(data[: int(keep * len(data))]) if keep < 0.9 else bytes(data)
     mask = masks(96, 144)["small"]
-    edited = np.zeros((96, 144, len(read_header(source).components)), np.uint8)
+    edited = np.zeros((96, 144, len(header_of(source).components)), np.uint8)
     try:
         result = splice(mutant, edited, mask)
     except (DamagedError, UnsupportedError, VerificationError, ValueError):
         return
     # What was accepted was read without a warning, so all of it is in the result.
-    header = read_header(mutant)
+    header = header_of(mutant)
     planes = zip(coefficients_of(mutant), coefficients_of(result), strict=True)
     for number, (was, now) in enumerate(planes):
         stays = ~touched_blocks(mask, header.step(number), *was.shape[:2])

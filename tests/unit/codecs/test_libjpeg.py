@@ -13,15 +13,12 @@ from PIL import Image
 
 from stages.codecs.errors import DamagedError, UnsupportedError
 from stages.codecs.jpeg import libjpeg
-from stages.codecs.jpeg.header import JpegHeader, read_header
-from stages.codecs.jpeg.libjpeg import Coefficients, transform, visit
+from stages.codecs.jpeg.header import JpegHeader
+from stages.codecs.jpeg.libjpeg import Coefficients, reading
 from tests.support import DEMO, encoded, upright_rgb
+from tests.support.files.coefficients import header_of, recoded
 
 PHOTO = (DEMO / "photos" / "fig-bowl-sticker-date.jpg").read_bytes()
-
-
-def ignore(component: int, row: int, coefficients: Coefficients) -> None:
-    pass
 
 
 def damaged(jpeg: bytes) -> bytes:
@@ -49,10 +46,9 @@ def test_damage_ends_in_an_exception_and_leaves_nothing_behind(
 ) -> None:
     threads = len(list(Path("/proc/self/task").iterdir()))
     cases = [damaged(PHOTO), PHOTO[:30_000] + b"\xff\xd9", PHOTO[:-3000] + b"\xff\xd9"]
-    header = read_header(PHOTO)
     for case in cases * 20:
         with pytest.raises(DamagedError, match=r"Corrupt JPEG data|Premature end"):
-            visit(case, header, ignore)
+            header_of(case)
     assert len(list(Path("/proc/self/task").iterdir())) == threads
     assert capfd.readouterr() == ("", "")
 
@@ -62,17 +58,14 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing_behind() -> None:
 import json, resource, sys
 from pathlib import Path
 from stages.codecs.errors import UnsupportedError
-from stages.codecs.jpeg.header import read_header
-from stages.codecs.jpeg.libjpeg import transform
+from tests.support.files.coefficients import recoded
 jpeg, peaks, messages = Path(sys.argv[1]).read_bytes(), [], set()
-header = read_header(jpeg)
-header.progressive = True
 def spoil(component, row, coefficients):
     if component == 2:
         coefficients[:, 5] = 30_000
 for number in range(100):
     try:
-        transform(jpeg, header, spoil)
+        recoded(jpeg, spoil, progressive=True)
     except UnsupportedError as error:
         messages.add(str(error))
     if number in (30, 99):
@@ -93,21 +86,7 @@ def test_an_exception_of_the_visitor_is_passed_on() -> None:
         raise KeyError(component, row)
 
     with pytest.raises(KeyError):
-        visit(PHOTO, read_header(PHOTO), stop)
-
-
-def test_a_file_that_libjpeg_reads_otherwise_than_we_is_damaged() -> None:
-    """Then what is planned by our header would be written into other blocks."""
-    for change in ("height", "table", "component"):
-        header = read_header(PHOTO)
-        if change == "height":
-            header.height += 8
-        elif change == "table":
-            header.components.reverse()
-        else:
-            del header.components[1:]
-        with pytest.raises(DamagedError, match="two ways"):
-            visit(PHOTO, header, ignore)
+        recoded(PHOTO, stop)
 
 
 def test_a_structure_that_does_not_fit_is_noticed_before_it_is_used(
@@ -123,7 +102,7 @@ def test_a_structure_that_does_not_fit_is_noticed_before_it_is_used(
 def test_without_the_library_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(libjpeg, "library", lambda: None)
     with pytest.raises(UnsupportedError, match="no libjpeg"):
-        transform(PHOTO, read_header(PHOTO), ignore)
+        header_of(PHOTO)
 
 
 def test_the_file_is_of_the_kind_that_its_header_says() -> None:
@@ -132,11 +111,16 @@ def test_the_file_is_of_the_kind_that_its_header_says() -> None:
     for progressive in (False, True):
         for arithmetic in (False, True):
             for restart_blocks in (0, 7):
-                header = read_header(source)
+                made = recoded(
+                    source,
+                    progressive=progressive,
+                    arithmetic=arithmetic,
+                    restart_blocks=restart_blocks,
+                )
+                header = header_of(source)
                 header.progressive, header.arithmetic = progressive, arithmetic
                 header.restart_blocks = restart_blocks
-                made = read_header(transform(source, header, ignore))
-                assert kind(made) == kind(header)
+                assert kind(header_of(made)) == kind(header)
 
 
 def kind(header: JpegHeader) -> tuple[object, ...]:
@@ -157,8 +141,8 @@ def test_coefficients_are_written_as_they_were_left() -> None:
     def check(component: int, row: int, coefficients: Coefficients) -> None:
         assert np.array_equal(written.pop((component, row)), coefficients)
 
-    header = read_header(PHOTO)
-    visit(transform(PHOTO, header, change), header, check)
+    with reading(recoded(PHOTO, change)) as made:
+        made.visit(check)
     assert not written
 
 
@@ -167,11 +151,12 @@ def test_what_takes_too_much_memory_fails_and_the_process_goes_on(tmp_path: Path
     code = """
 import resource, sys
 from pathlib import Path
-from stages.codecs.jpeg.header import read_header
-from stages.codecs.jpeg.libjpeg import transform
+from stages.codecs.jpeg.libjpeg import reading
 small, large = (Path(path).read_bytes() for path in sys.argv[1:])
 def work(jpeg):
-    return len(transform(jpeg, read_header(jpeg), lambda *_: None))
+    with reading(jpeg) as found:
+        found.visit(lambda *_: None)
+        return len(found.write())
 expected = work(small)
 status = Path("/proc/self/status").read_text()
 used = int(status.partition("VmData:")[2].split()[0]) * 1024

@@ -110,7 +110,7 @@ def test_a_thumbnail_of_another_shape_keeps_its_bars_or_cut(how: str) -> None:
     assert_shows(made, shaped(EDITED), shaped(OLD))
 
 
-def uncompressed(order: Order, tags: tuple[int, int], ends_outside: bool = False) -> bytes:
+def uncompressed(order: Order, tags: tuple[int, int], turn: int | None) -> bytes:
     """EXIF whose thumbnail are RGB samples in two strips or tiles at 1000."""
     before = OLD.resize((96, 64)).tobytes()
     half = len(before) // 2
@@ -119,35 +119,29 @@ def uncompressed(order: Order, tags: tuple[int, int], ends_outside: bool = False
         0x101: (3, [64]),
         0x103: (3, [1]),
         tags[0]: (4, [1000, 1000 + half]),
-        tags[1]: (4, [half, len(before) - half + 5 * ends_outside]),
+        tags[1]: (4, [half, len(before) - half]),
     }
-    tail = b"" if ends_outside else b"tail"
-    return tiff(order, [{0x10F: (2, b"Camera\0")}, second], before + tail)
+    first: Tags = {0x10F: (2, b"Camera\0")} | ({0x112: (3, [turn])} if turn else {})
+    return tiff(order, [first, second], before + b"tail")
 
 
 @pytest.mark.parametrize("options", [REBUILD, DROP])
 @pytest.mark.parametrize("tags", [(0x111, 0x117), (0x144, 0x145)], ids=["strips", "tiles"])
 @pytest.mark.parametrize("order", ORDERS)
-def test_an_uncompressed_thumbnail_is_dropped_and_never_rebuilt(
+def test_exif_with_an_uncompressed_thumbnail_keeps_nothing_but_its_orientation(
     order: Order, tags: tuple[int, int], options: MetadataOptions
 ) -> None:
-    block = uncompressed(order, tags)
-    result, notes = refreshed_exif(block, EDITED, options)
-    assert notes == ["EXIF thumbnail dropped"]
-    assert result[1000:] == bytes(3 * 96 * 64) + b"tail"
-    (link,) = (i for i in range(1000) if result[i] != block[i])
-    assert result[link] == 0  # the chain ends where it named the thumbnail's directory
-    exif = Image.Exif()
-    exif.load(b"Exif\0\0" + result)
-    assert exif[0x10F] == "Camera"
-    assert exif.get_ifd(ExifTags.IFD.IFD1) == {}
-    with pytest.raises(RowError, match="EXIF thumbnail"):
-        refreshed_exif(block, EDITED, REFUSE)
-
-
-def test_samples_that_lie_elsewhere_than_they_say_are_no_thumbnail() -> None:
-    block = uncompressed("<", (0x111, 0x117), ends_outside=True)
-    assert refreshed_exif(block, EDITED, REBUILD) == (block, [])
+    for name, turn in ((b"", None), (b"Exif\0\0", 6)):
+        block = name + uncompressed(order, tags, turn)
+        result, notes = refreshed_exif(block, EDITED, options)
+        assert notes == ["EXIF with a preview of unknown kind dropped"]
+        exif = Image.Exif()
+        exif.load(result)
+        assert dict(exif) == ({0x112: turn} if turn else {})
+        assert len(result) < 100
+        assert result.startswith(name)
+        with pytest.raises(RowError, match="EXIF with a preview"):
+            refreshed_exif(block, EDITED, REFUSE)
 
 
 def test_the_last_pointer_of_a_block_may_be_left_out() -> None:
@@ -162,14 +156,25 @@ def test_the_last_pointer_of_a_block_may_be_left_out() -> None:
     assert exif.get_ifd(ExifTags.IFD.IFD1) == {}
 
 
-def test_previews_in_maker_notes_are_zeroed_where_they_are() -> None:
-    preview = jpeg(OLD, (320, 213))
-    note = b"Maker\0" + preview + b"more"
+def test_a_maker_note_with_a_preview_goes_and_nothing_else_moves() -> None:
+    note = b"Maker\0" + jpeg(OLD, (320, 213)) + b"more"
     block = tiff("<", [{0x10F: (2, b"C\0"), 0x927C: (7, note)}], b"", data_at=20_000)
-    start = block.find(preview)
+    start = block.find(note)
     result, notes = refreshed_exif(block, EDITED, REBUILD)
-    assert notes == ["preview inside the EXIF dropped"]
-    assert result == block[:start] + bytes(len(preview)) + block[start + len(preview) :]
+    assert notes == ["tag 37500 with a picture dropped"]
+    assert result[start:] == bytes(len(note)) + block[start + len(note) :]
+    exif = Image.Exif()
+    exif.load(b"Exif\0\0" + result)
+    assert dict(exif) == {0x10F: "C"}
+
+
+def test_exif_with_a_preview_outside_of_its_tags_keeps_nothing_but_its_orientation() -> None:
+    block = tiff("<", [{0x10F: (2, b"Camera\0"), 0x112: (3, [8])}], b"Maker" + jpeg(OLD, (90, 60)))
+    result, notes = refreshed_exif(block, EDITED, REBUILD)
+    assert notes == ["EXIF with a preview of unknown kind dropped"]
+    exif = Image.Exif()
+    exif.load(result)
+    assert dict(exif) == {0x112: 8}
 
 
 def test_what_is_not_stale_comes_back_as_it_is() -> None:
@@ -325,9 +330,8 @@ def test_a_packet_with_a_dtd_or_without_end_stays() -> None:
         assert refreshed_xmp(packet, EDITED, REBUILD) == (packet, [])
     damaged = xmp("", thumbnails(jpeg(OLD, (96, 64)))).replace(b"</rdf:RDF>", b"")
     result, notes = refreshed_xmp(damaged, EDITED, REBUILD)
-    assert notes == ["picture inside the XMP dropped"]
-    assert b"/9j/" not in result
-    assert len(result) == len(damaged)
+    assert notes == ["XMP that cannot be read with a picture dropped"]
+    assert result == b""
 
 
 @pytest.mark.parametrize("generative", [False, True])
@@ -375,19 +379,15 @@ def test_an_edit_is_marked_in_exif_and_nothing_moves(order: Order, software: byt
     assert_shows(made, EDITED, OLD)
 
 
-def test_an_iptc_preview_is_dropped_and_all_other_data_sets_stay() -> None:
-    def data_set(number: int, content: bytes) -> bytes:
-        return b"\x1c\x02" + bytes([number]) + struct.pack(">H", len(content)) + content
-
+def test_a_photoshop_resource_with_a_picture_goes_and_all_others_stay() -> None:
     small = jpeg(OLD, (64, 48))
-    extended = b"\x1c\x02\xca\x80\x04" + struct.pack(">I", len(small)) + small
-    kept = data_set(5, b"A bowl") + data_set(120, b"Figs in a bowl")
-    for preview in (data_set(202, small), extended):
-        iptc = kept[:11] + data_set(200, b"\0\x0b") + data_set(201, b"\0\1") + preview + kept[11:]
-        result, notes = refreshed_resources(resource(0x0404, iptc), EDITED, REBUILD)
-        assert notes == ["IPTC preview dropped"]
-        assert result == resource(0x0404, kept)
-    with pytest.raises(RowError, match="IPTC preview"):
-        refreshed_resources(resource(0x0404, iptc), EDITED, REFUSE)
-    plain = resource(0x0404, kept)
-    assert refreshed_resources(plain, EDITED, REBUILD)[0] is plain
+    preview = resource(1028, b"\x1c\x02\xca" + struct.pack(">H", len(small)) + small)
+    before, after = resource(1005, b"resolution info!"), resource(1061, b"digest" * 3)
+    result, notes = refreshed_resources(before + preview + after, EDITED, REBUILD)
+    assert notes == ["Photoshop resource 1028 with a picture dropped"]
+    assert result == before + after
+    result, notes = refreshed_resources(before + b"rest" + small, EDITED, REBUILD)
+    assert notes == ["rest of the Photoshop resources with a picture dropped"]
+    assert result == before
+    with pytest.raises(RowError, match="Photoshop resource 1028"):
+        refreshed_resources(preview, EDITED, REFUSE)

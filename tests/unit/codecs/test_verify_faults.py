@@ -17,10 +17,12 @@ import tifffile
 from PIL import Image, PngImagePlugin
 
 from manifests.schema import LineageRow
-from stages.codecs import updater
+from stages.codecs.heif import codec as heif
+from stages.codecs.png import codec as png
 from stages.codecs.stale import exif, jpeg, photoshop
 from stages.codecs.tiff import codec as tiff
 from stages.codecs.tiff import tags as tiff_tags
+from stages.codecs.webp import codec as webp
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.recipe import Recipe
@@ -133,8 +135,8 @@ def test_a_wiped_author_is_seen(
         file.drop(directory, 315)
         update_tags(file, directory, *rest, **options)
 
-    monkeypatch.setattr(updater, "refresh_exif", wipe)
-    monkeypatch.setattr(jpeg, "refresh_exif", wipe)
+    for module in (jpeg, png, webp, heif):
+        monkeypatch.setattr(module, "refresh_exif", wipe)
     monkeypatch.setattr(tiff, "update_tags", wipe_tag)
     tag = 315 if kind == "tiff" else 271
     assert found(clean, file(kind, photo)).differing == [f"EXIF 0/{tag}"]
@@ -172,7 +174,8 @@ def test_a_lost_text_is_seen(clean: Clean, photo: Pixels, kind: str, name: str) 
 
 @pytest.mark.parametrize("kind", ["jpeg", "tiff"])
 def test_lost_iptc_is_seen(clean: Clean, photo: Pixels, kind: str) -> None:
-    assert "IPTC 2:120" in found(clean, file(kind, photo), file(kind, photo, iptc=False)).differing
+    name = "8BIM 1028"  # in both
+    assert name in found(clean, file(kind, photo), file(kind, photo, iptc=False)).differing
 
 
 def test_a_lost_page_and_a_changed_one_are_seen(clean: Clean, photo: Pixels) -> None:

@@ -8,48 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from manifests.schema import LineageRow
 from stages.codecs.decode import decode_mask, decode_photo
-from stages.photo import Photo
-from stages.pipeline import Pipeline
-from stages.recipe import Recipe
 from tests.support.files.editing import edited, tiff
 from tests.support.files.turned_files import PICTURE, files, quadrants, xmp
 
 FILES = files()
 SPOT = np.zeros(PICTURE.shape[:2], np.bool_)
 SPOT[2:10, 2:12] = True
-
-#: A place that states a turn and does not count, in each format.
-IGNORED = {
-    "jpeg/xmp": "orientation 6 in XMP ignored",
-    "jpeg/exif-8-and-xmp": "orientation 6 in XMP ignored, as browsers do: displayed as 8",
-    "jpeg/two-exif": "orientation 3 in more EXIF ignored",
-    "png/xmp": "orientation 6 in XMP ignored",
-    "png/raw-exif-in-zTXt": "orientation 6 in a raw profile ignored",
-    "png/raw-exif-in-iTXt": "orientation 6 in a raw profile ignored",
-    "png/exif-behind": "orientation 6 in EXIF behind the image data ignored",
-    "webp/exif": "orientation 6 in a WebP's EXIF ignored",
-    "webp/xmp": "orientation 6 in XMP ignored",
-}
-
-
-@pytest.mark.parametrize("name", IGNORED)
-def test_an_orientation_that_does_not_count_is_in_the_lineage(name: str) -> None:
-    row = LineageRow(id="1", image_uri="photo")
-    photo = Photo(row, original=FILES[name])
-    photo.decoded = decode_photo(FILES[name], 1, "x")
-    photo.changed = np.zeros(photo.decoded.pixels.shape[:2], np.bool_)
-    photo.changed[:4, :4] = True
-    photo.patches = [object()]  # type: ignore[list-item]
-    Pipeline.of(Recipe.load("telea")).after("stitch").run(photo)
-    assert photo.ok, row.error
-    assert IGNORED[name] in (row.fidelity_note or "")
-
-
-def test_what_agrees_needs_no_note() -> None:
-    for name in ("jpeg/exif-6", "png/exif-before", "avif/irot-6", "jpeg/big-endian"):
-        assert decode_photo(FILES[name], 1, "x").note == ""
 
 
 @pytest.mark.parametrize("wanted", ["jpeg", "png", "webp", "tiff", "avif"])
@@ -76,10 +41,3 @@ def test_a_tiff_is_turned_by_its_own_tag_alone() -> None:
         mask = decode_mask(data, 1, "x").values
         grey = np.asarray(Image.fromarray(decoded.pixels.astype(np.uint8)).convert("L"))
         assert np.array_equal(mask, grey)
-
-
-def test_a_big_tiff_is_converted_upright() -> None:
-    data = tiff(PICTURE, photometric="rgb", bigtiff=True, extratags=[(274, 3, 1, 6, True)])
-    decoded, made = edited(data, SPOT, "output.format=png")
-    after = np.asarray(Image.open(io.BytesIO(made.data)))
-    assert quadrants(after) == quadrants(decoded.pixels.astype(np.uint8))

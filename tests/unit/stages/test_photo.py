@@ -18,14 +18,13 @@ from manifests.errors import OutputError, RowError, error_codes, error_from_code
 from manifests.planning.marks import Marks
 from manifests.schema import LineageRow, PatchRecord, TryRecord, lineage_dict, lineage_schema
 from stages.codecs.jpeg import libjpeg
-from stages.codecs.jpeg.header import read_header
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from stages.steps.base import run_steps
 from tests.support import DEMO, encoded
-from tests.support.files.coefficients import coefficients_of
+from tests.support.files.coefficients import coefficients_of, header_of
 
 
 def demo_photo(name: str, recipe: Recipe, suffix: str = "jpg") -> Photo:
@@ -78,7 +77,7 @@ def test_a_jpeg_keeps_its_blocks_outside_the_mask(name: str, tmp_path: Path) -> 
     result = Path(str(photo.lineage.output_uri)).read_bytes()
     planes = zip(coefficients_of(source), coefficients_of(result), strict=True)
     for number, (was, now) in enumerate(planes):
-        across, down = (8 * step for step in read_header(source).step(number))
+        across, down = (8 * step for step in header_of(source).step(number))
         may_change = np.zeros(was.shape[:2], np.bool_)
         ys, xs = np.nonzero(stored)
         may_change[ys // down, xs // across] = True
