@@ -209,10 +209,10 @@ def _s3_access(uri: str) -> Finding:
     from botocore.exceptions import BotoCoreError, ClientError
 
     from manifests.storage.s3.client import connect
-    from manifests.storage.s3.objects import bucket_and_key
+    from manifests.storage.s3.objects import S3Place
 
-    bucket, prefix = bucket_and_key(uri)
-    key = "/".join(filter(None, [prefix.rstrip("/"), f"doctor-{uuid.uuid4().hex}"]))
+    place = S3Place.of(uri) / f"doctor-{uuid.uuid4().hex}"
+    bucket, key = place.bucket, place.key
     action = "writing"
     try:
         client = connect().probe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -26,9 +27,9 @@ from jobs.pipeline.placement import connected, fit_to_cluster, wait_s, with_batc
 from jobs.pipeline.spec import RunSpec
 from jobs.preflight import check_weights
 from manifests import runs
-from manifests.errors import CatalogCleanupError
+from manifests.errors import CatalogCleanupError, OutputError
 from manifests.ledger import Ledger, RetryPolicy, Tally, reconcile, set_aside
-from manifests.planning.plan import destination, load_plan, make_plan, parse_shards
+from manifests.planning.plan import Plan, destination, load_plan, make_plan
 from stages.pipeline import steps as steps_of_recipe
 from stages.recipe import Recipe
 from stages.steps.base import Step
@@ -284,6 +285,32 @@ def _repaired(spec: RunSpec, shards: Collection[int], tally: Tally, console: Con
     if not tally.damaged and not tally.superseded:
         return tally
     return reconcile(spec.plan, spec.ledger, spec.policy, shards)
+
+
+def parse_shards(text: str, plan: Plan) -> list[int]:
+    """Parse a selection of a plan's shards.
+
+    Args:
+        text: numbers and ranges, such as ``0-99,150``; ranges include both ends.
+        plan: the plan that has the shards.
+
+    Returns:
+        Their numbers, ascending and unique.
+
+    Raises:
+        OutputError: ``output.no_such_shard``: there is no such shard, or the text is invalid.
+    """
+    chosen: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,9})(?:\s*-\s*(\d{1,9}))?\s*", part, re.ASCII)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last < plan.shards:
+            raise OutputError(
+                "output.no_such_shard",
+                f"{part.strip()!r} is not a shard of {plan.output}, which has {plan.shards}.",
+            )
+        chosen.update(range(first, last + 1))
+    return sorted(chosen)
 
 
 def _exit_code(tally: Tally) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from manifests.planning.plan import Plan, shard_name
 from manifests.schema import CRASHED, FAILED, OK, STALE, lineage_schema
@@ -52,9 +53,6 @@ _BELOW = r"(?P<below>/images/[^/]+/[^/]+)$"
 
 #: Parts of a ``fidelity_note`` that differ from photo to photo: numbers, and text after a colon.
 _DETAILS = re.compile(r"(, )?quality \d+| \([^)]*\)|:.*|\d+ (?=further)")
-
-#: Max attempts at reading a folder whose files another process is merging.
-_MAX_READ_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,25 +94,27 @@ class Ledger:
         Columns that the files lack, such as those of an earlier version, are left out. Result URIs
         refer to this output folder, even if it was moved: see :meth:`_located`.
         """
-        rows = self._located(self._latest(self._read(shard, [*columns, *_ORDER_COLUMNS]).rows))
+        rows, _ = self._read(shard, [*columns, *_ORDER_COLUMNS])
+        rows = self._located(self._latest(rows))
         return rows.select([name for name in columns if name in rows.column_names])
 
     def ended(self, shard: int, policy: RetryPolicy, columns: Sequence[str] = ()) -> pa.Table:
         """Read the rows that are done: how they ended, and further columns."""
-        return _ended(self._latest(self._read(shard, [*_OUTCOME_COLUMNS, *columns]).rows), policy)
+        rows, _ = self._read(shard, [*_OUTCOME_COLUMNS, *columns])
+        return _ended(self._latest(rows), policy)
 
     def tally(self, plan: Plan, shard: int, policy: RetryPolicy) -> Tally:
         """Count the rows of one shard by status."""
         planned = plan.read_shard(shard, [*KEY])
-        read = self._read(shard, [*_OUTCOME_COLUMNS, *_FIDELITY_COLUMNS])
-        latest = self._latest(read.rows)
+        recorded, damaged = self._read(shard, [*_OUTCOME_COLUMNS, *_FIDELITY_COLUMNS])
+        latest = self._latest(recorded)
         rows = _ended(latest, policy)
         planned_keys, done_keys = row_keys(planned), row_keys(rows)
         left = planned["id"].filter(pc.invert(pc.is_in(planned_keys, value_set=done_keys)))
         rows = rows.filter(pc.is_in(done_keys, value_set=planned_keys))
         statuses = _counts(rows["status"])
         kept, recoded = count_fidelity(rows)
-        superseded = read.rows.num_rows - latest.num_rows
+        superseded = recorded.num_rows - latest.num_rows
         return Tally(
             rows=planned.num_rows,
             ok=statuses.get(OK, 0),
@@ -127,7 +127,7 @@ class Ledger:
             missing_count=len(left),
             unfinished={shard: len(left)} if len(left) else {},
             superseded={shard: superseded} if superseded else {},
-            damaged=read.damaged,
+            damaged=damaged,
         )
 
     def compact(self, shard: int) -> None:
@@ -141,12 +141,12 @@ class Ledger:
         if len(files) < 2:
             return
         try:
-            read = _read_files(files, None)
+            rows, damaged = _read_files(files, None)
         except FileNotFoundError:
             return
-        if read.damaged:
+        if damaged:
             return
-        self._new_file(shard).write_table(self._latest(read.rows))
+        self._new_file(shard).write_table(self._latest(rows))
         for file in files:
             with suppress(FileNotFoundError):
                 file.delete()
@@ -177,15 +177,13 @@ class Ledger:
         position = rows.column_names.index("output_uri")
         return rows.set_column(position, "output_uri", pc.coalesce(here, recorded))
 
-    def _read(self, shard: int, columns: Iterable[str]) -> _Read:
-        wanted = list(dict.fromkeys(columns))
-        for attempt in range(_MAX_READ_ATTEMPTS):
-            try:
-                return _read_files(self._folder(shard).files(), wanted)
-            except FileNotFoundError:  # another process merged it since it was listed
-                if attempt == _MAX_READ_ATTEMPTS - 1:
-                    raise
-        raise AssertionError
+    @retry(
+        retry=retry_if_exception_type(FileNotFoundError),  # another process merged it since listed
+        stop=stop_after_attempt(10),
+        reraise=True,
+    )
+    def _read(self, shard: int, columns: Iterable[str]) -> tuple[pa.Table, list[Place]]:
+        return _read_files(self._folder(shard).files(), list(dict.fromkeys(columns)))
 
     def _new_file(self, shard: int) -> Place:
         return self._folder(shard) / f"{uuid.uuid4().hex}.parquet"
@@ -243,10 +241,6 @@ class Tally:
     def failed_count(self) -> int:
         """The number of rows that failed."""
         return sum(self.failed.values())
-
-    def fidelity_lines(self) -> list[str]:
-        """See :func:`fidelity_lines`."""
-        return fidelity_lines(self.kept, self.recoded)
 
     @property
     def ended(self) -> int:
@@ -311,25 +305,6 @@ def count_fidelity(rows: pa.Table) -> tuple[dict[str, int], dict[str, int]]:
     return _counts(done["fidelity"].drop_null()), reasons
 
 
-def fidelity_lines(kept: Mapping[str, int], recoded: Mapping[str, int]) -> list[str]:
-    """Format what was kept outside the masks, and in how many photos, one line per kind.
-
-    Args:
-        kept: as in :class:`Tally`.
-        recoded: likewise.
-    """
-    names = (("coefficients", "all JPEG coefficients"), ("lossless", "every sample"))
-    exact = [f"{text} {kept[name]:,}" for name, text in names if kept.get(name)]
-    lines = [f"kept outside the masks: {', '.join(exact)}"] if exact else []
-    if reencoded := kept.get("reencoded"):
-        reasons = sorted(recoded.items(), key=lambda each: (-each[1], each[0]))
-        why = "; ".join(f"{reason} {count:,}" for reason, count in reasons)
-        lines.append(f"re-encoded, which changes every pixel slightly: {reencoded:,} ({why})")
-    if identical := kept.get("identical"):
-        lines.append(f"unchanged, because their masks are empty: {identical:,}")
-    return lines
-
-
 def _ended(latest: pa.Table, policy: RetryPolicy) -> pa.Table:
     retried = pc.is_in(latest["status"], value_set=pa.array(sorted(policy.retry), pa.string()))
     ours = pc.equal(latest["run_id"], policy.run_id)
@@ -337,14 +312,8 @@ def _ended(latest: pa.Table, policy: RetryPolicy) -> pa.Table:
     return latest.filter(pc.and_(ends, pc.or_(pc.invert(retried), ours)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    rows: pa.Table
-    damaged: list[Place]
-
-
-def _read_files(files: Iterable[Place], columns: list[str] | None) -> _Read:
-    """Read the rows of some files; all columns if None.
+def _read_files(files: Iterable[Place], columns: list[str] | None) -> tuple[pa.Table, list[Place]]:
+    """Read the rows of some files, and which are damaged; all columns if None.
 
     Raises:
         FileNotFoundError: a file no longer exists.
@@ -358,7 +327,7 @@ def _read_files(files: Iterable[Place], columns: list[str] | None) -> _Read:
         except (pa.ArrowException, OSError):  # it is read from memory, so the content is invalid
             damaged.append(file)
     if tables:
-        return _Read(pa.concat_tables(tables, promote_options="permissive"), damaged)
+        return pa.concat_tables(tables, promote_options="permissive"), damaged
     schema = lineage_schema()
     known = [schema.field(name) for name in schema.names if columns is None or name in columns]
-    return _Read(pa.schema(known).empty_table(), damaged)
+    return pa.schema(known).empty_table(), damaged

@@ -84,7 +84,7 @@ class RunRecord:
     @property
     def stop_requested(self) -> bool:
         """Whether a stop was requested."""
-        return (self.place / "stop").modified_ns() is not None
+        return (self.place / "stop").info().mtime_ns is not None
 
 
 def claim(output: str, facts: Mapping[str, Any]) -> RunRecord:
@@ -206,7 +206,7 @@ def _runs_here(record: RunRecord) -> bool | None:
 
 def _last_written_ns(record: RunRecord) -> int | None:
     """When the run last wrote its record or heartbeat, in ns by the storage's clock."""
-    signs = [(record.place / name).modified_ns() for name in ("alive.json", "run.json")]
+    signs = [(record.place / name).info().mtime_ns for name in ("alive.json", "run.json")]
     return max((sign for sign in signs if sign), default=None)
 
 

@@ -92,9 +92,8 @@ def _copy(weights: Weights, destination: str) -> str:
     try:
         target = Place.of(destination) / name
         for inner, path in sorted(files_in(weights.path), key=lambda each: "/" not in each[0]):
-            place = target / inner if inner else target
-            place.storage.upload(path, place.uri)
-    except (OSError, ValueError) as error:
+            (target / inner if inner else target).upload(path)
+    except ValueError as error:
         text = f"Cannot copy {weights.name} to {destination}: {error}."
         raise OutputError("output.not_writable", text) from None
     return target.uri

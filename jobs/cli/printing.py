@@ -38,7 +38,9 @@ def print_finding(console: Console, state: str, text: str) -> None:
 
 def print_counts(console: Console, tally: Tally) -> None:
     """Print what was kept outside the masks, and the number of rows by error code."""
-    for line in tally.fidelity_lines():
+    from jobs.results.status import fidelity_lines
+
+    for line in fidelity_lines(tally.kept, tally.recoded):
         print_line(console, f"  {line}")
     for code, count in sorted(tally.failed.items()):
         print_line(console, f"  {count:>8}  {code}")

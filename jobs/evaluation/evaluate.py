@@ -22,7 +22,7 @@ from manifests.planning.marks import Marks
 from manifests.planning.plan import make_plan
 from manifests.reading.read import find_files, read_parts
 from manifests.schema import SHARD_SCHEMA
-from manifests.storage.base import scheme_of
+from manifests.storage import scheme_of
 from manifests.storage.row_files import read
 from stages.arrays import BoolMask, UInt8Array
 from stages.cleaner import Cleaner
@@ -108,14 +108,16 @@ def read_rows(manifest: str) -> list[Row]:
         RowError: a row is unusable, or has no reference (``evaluate.no_reference``).
     """
     references: dict[str, str] = {}
-    for place in find_files(manifest):
-        for part in read_parts(place, marks=False):
+    for file in find_files(manifest):
+        for part in read_parts(file, marks=False):
             if "reference" not in part.table.column_names:
-                raise RowError("evaluate.no_reference", f"{place.uri} has no column `reference`.")
+                raise RowError(
+                    "evaluate.no_reference", f"{file.place.uri} has no column `reference`."
+                )
             for row in part.table.select(["id", "reference"]).to_pylist():
                 path = row["reference"]
                 is_absolute = not path or scheme_of(path) or path.startswith("/")
-                references[row["id"]] = path if is_absolute else (place.base / path).uri
+                references[row["id"]] = path if is_absolute else (file.base / path).uri
     with tempfile.TemporaryDirectory() as folder:
         plan = make_plan(manifest, folder)
         tables = [plan.shard(number).read_table() for number in range(plan.shards)]

@@ -109,14 +109,15 @@ def record_rows(rows: Iterable[Mapping[str, Any]]) -> None:
         ROWS.add(count, status=status, code=code)
 
 
-_reported = traffic.Traffic()
+_reported: Counter[traffic.Kind] = Counter()
 
 
 def record_traffic() -> None:
     """Update the metrics with the bytes and retries of this process since the last call."""
     global _reported  # noqa: PLW0603 - one value per process
-    now, before = traffic.total(), _reported
+    now = traffic.total()
+    new = now - _reported
     _reported = now
-    BYTES.add(now.read_bytes - before.read_bytes, direction="read")
-    BYTES.add(now.written_bytes - before.written_bytes, direction="written")
-    RETRIES.add(now.retries - before.retries)
+    BYTES.add(new["read_bytes"], direction="read")
+    BYTES.add(new["written_bytes"], direction="written")
+    RETRIES.add(new["retries"])

@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.results.status import fidelity_lines
 from manifests.errors import error_codes
-from manifests.ledger import count_fidelity, fidelity_lines
+from manifests.ledger import count_fidelity
 from manifests.runs import RunRecord
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 
 from jobs.results.recipe_runs import recipe_runs
@@ -75,6 +75,25 @@ def as_json(output: str) -> str:
         ],
         indent=2,
     )
+
+
+def fidelity_lines(kept: Mapping[str, int], recoded: Mapping[str, int]) -> list[str]:
+    """Format what was kept outside the masks, and in how many photos, one line per kind.
+
+    Args:
+        kept: as in :class:`manifests.ledger.Tally`.
+        recoded: likewise.
+    """
+    names = (("coefficients", "all JPEG coefficients"), ("lossless", "every sample"))
+    exact = [f"{text} {kept[name]:,}" for name, text in names if kept.get(name)]
+    lines = [f"kept outside the masks: {', '.join(exact)}"] if exact else []
+    if reencoded := kept.get("reencoded"):
+        reasons = sorted(recoded.items(), key=lambda each: (-each[1], each[0]))
+        why = "; ".join(f"{reason} {count:,}" for reason, count in reasons)
+        lines.append(f"re-encoded, which changes every pixel slightly: {reencoded:,} ({why})")
+    if identical := kept.get("identical"):
+        lines.append(f"unchanged, because their masks are empty: {identical:,}")
+    return lines
 
 
 def _counts(tally: Tally) -> dict[str, object]:

@@ -4,70 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields
+from itertools import chain
 
 import pyarrow as pa
 
-from manifests.errors import ManifestError
-from manifests.reading.formats import MAX_NAMED_LINES
 from manifests.schema import MANIFEST_COLUMNS, SHAPE_COLUMNS, LineageRow
-from manifests.storage.place import Place
 
 #: Hive partitions of the lineage, which its readers see as columns.
 _PARTITIONS = ("recipe", "shard")
 
 
-def own_columns(schema: pa.Schema) -> pa.Schema:
-    """The schema without the columns that this program uses."""
-    return pa.schema([f for f in schema if f.name not in (*MANIFEST_COLUMNS, *SHAPE_COLUMNS)])
+def merge_types(schemas: Iterable[pa.Schema]) -> pa.Schema:
+    """Merge the other columns of all parts of a manifest; each gets a type that fits all parts.
 
-
-def merge_parts(place: Place, schema: pa.Schema, more: pa.Schema) -> pa.Schema:
-    """Merge the schemas of two parts of a file.
-
-    Raises:
-        ManifestError: ``manifest.unreadable``: a column changes its type.
+    Numbers are widened. A column that is text in one part, as always in CSV, is text in all, and so
+    is one whose types have no other in common.
     """
+    types: dict[str, dict[pa.DataType, None]] = {}
+    for field in chain.from_iterable(schemas):
+        if field.name not in (*MANIFEST_COLUMNS, *SHAPE_COLUMNS):
+            types.setdefault(field.name, {})[field.type] = None
+    return pa.schema([(name, _common(list(kinds))) for name, kinds in types.items()])
+
+
+def _common(kinds: list[pa.DataType]) -> pa.DataType:
+    if pa.string() in kinds:
+        return pa.string()
+    schemas = [pa.schema([("", kind)]) for kind in kinds]
     try:
-        return pa.unify_schemas([schema, more], promote_options="permissive")
-    except pa.ArrowException as error:
-        raise ManifestError(
-            "manifest.unreadable", f"{place.uri}: a column changes its type: {error}."
-        ) from None
-
-
-def merge_files(schemas: Iterable[tuple[Place, pa.Schema]]) -> pa.Schema:
-    """Merge the schemas of all files; each column gets a type that fits all of them.
-
-    Numbers are widened. A column that is text in one file, as always in CSV, is text in all.
-
-    Raises:
-        ManifestError: ``manifest.unreadable``: a column's types are incompatible.
-    """
-    types: dict[str, list[tuple[pa.DataType, Place]]] = {}
-    for place, schema in schemas:
-        for field in schema:
-            kinds = types.setdefault(field.name, [])
-            if all(kind != field.type for kind, _ in kinds):
-                kinds.append((field.type, place))
-    return pa.schema([(name, _common(name, kinds)) for name, kinds in types.items()])
-
-
-def _common(name: str, kinds: list[tuple[pa.DataType, Place]]) -> pa.DataType:
-    try:
-        common = pa.string()
-        if not any(pa.types.is_string(kind) for kind, _ in kinds):
-            schemas = [pa.schema([(name, kind)]) for kind, _ in kinds]
-            common = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
-        for kind, _ in kinds:
-            pa.nulls(0, kind).cast(common)
+        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
     except pa.ArrowException:
-        listed = ", ".join(f"{kind} in {place.name}" for kind, place in kinds[:MAX_NAMED_LINES])
-        raise ManifestError(
-            "manifest.unreadable",
-            f"Column {name} has incompatible types: {listed}. Write it with one type, "
-            "or as text, in all files.",
-        ) from None
-    return common
+        return pa.string()
 
 
 def names_in_lineage(names: Iterable[str]) -> dict[str, str]:

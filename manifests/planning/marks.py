@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -20,16 +19,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.errors import RowError
+from manifests.reading.arrow_types import LONE_SURROGATE, cell_as_json, refuse_constant
 from manifests.schema import SHAPE_COLUMNS
 
 #: A mask cell of this form is parsed as JSON, which must be a list of paths; ``[1].png`` is a path.
 _JSON = r"^\s*(?:\[[\s\S]*\]|\{[\s\S]*\})\s*$"
 
+_NORMALIZED = ["mask_uri", "marks", "problem"]
+
 #: Matches the result of :meth:`Marks.pack` if all lists are empty.
 EMPTY_MARKS = r'^\{("[a-z]+":\[\],?)+\}$'
-
-#: A lone surrogate, which JSON can contain but UTF-8 cannot.
-_LONE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class Marks:
         Raises:
             ValueError: a cell has no form in JSON.
         """
-        texts = {name: _cell_as_json(cell) for name, cell in cells.items() if cell is not None}
+        texts = {name: cell_as_json(cell) for name, cell in cells.items() if cell is not None}
         return cls(files, {name: _from_json(name, text) for name, text in texts.items()})
 
     @classmethod
@@ -77,22 +76,7 @@ class Marks:
         return first, text if rest else None
 
 
-@dataclass(frozen=True, slots=True)
-class NormalizedMarks:
-    """The normalized marks of a table's rows.
-
-    Attributes:
-        mask_uri: URI of the first mask file; null if there is none.
-        marks: the other marks, as JSON; null if there are none.
-        problems: why a row's cells are invalid, with the remedy; null if they are valid.
-    """
-
-    mask_uri: pa.Array
-    marks: pa.Array
-    problems: pa.Array
-
-
-def normalize_marks(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -> NormalizedMarks:
+def normalize_marks(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -> pa.Table:
     """Normalize the marks of each row.
 
     Rows with only one mask file, the common case, are processed as whole columns.
@@ -100,6 +84,10 @@ def normalize_marks(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -
     Args:
         table: has ``mask`` and optionally :data:`SHAPE_COLUMNS`, all text.
         absolute: converts paths to URIs, and keeps nulls.
+
+    Returns:
+        The columns ``mask_uri``, of the first mask file; ``marks``, the others as JSON; and
+        ``problem``: why the cells are invalid, with the remedy. Each is null if there is none.
     """
     masks = table["mask"].combine_chunks()
     names = [name for name in SHAPE_COLUMNS if name in table.column_names]
@@ -109,7 +97,7 @@ def normalize_marks(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -
     rows = pc.indices_nonzero(special).to_pylist()
     marks, none = pa.nulls(table.num_rows, pa.large_string()), pa.nulls(table.num_rows, pa.string())
     if not rows:
-        return NormalizedMarks(absolute(masks), marks, none)
+        return pa.table([absolute(masks), marks, none], _NORMALIZED)
     problems: list[str | None] = []
     parsed: list[Marks | None] = []
     packed: list[str | None] = []
@@ -132,33 +120,7 @@ def normalize_marks(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -
             packed[number] = Marks(files, each.shapes).pack()[1]
     marks = pc.replace_with_mask(marks, special, pa.array(packed, pa.large_string()))
     failed = pc.replace_with_mask(none, special, pa.array(problems, pa.string()))
-    return NormalizedMarks(uris, marks, failed)
-
-
-def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Convert cells to text: lists, objects and numbers to JSON, empty cells to null.
-
-    The type is large_string, since the shapes of a manifest can exceed 2 GB.
-    """
-    kind = column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_null(kind):
-        text = pc.cast(column, pa.large_string())
-        return pc.if_else(pc.equal(text, ""), None, text)
-    cells = [None if cell is None else _cell_as_json(cell) for cell in column.to_pylist()]
-    return pa.chunked_array([pa.array(cells, pa.large_string())])
-
-
-def _cell_as_json(cell: Any) -> str:
-    """Convert a cell to JSON; pycocotools stores RLE counts as bytes, databases store decimals."""
-    return json.dumps(cell, default=_for_json)
-
-
-def _for_json(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode("latin-1")
-    if hasattr(value, "tolist"):  # arrays and their numbers
-        return value.tolist()
-    return float(value) if isinstance(value, Decimal) else str(value)
+    return pa.table([uris, marks, failed], _NORMALIZED)
 
 
 def _read_row(cells: dict[str, str | None]) -> Marks | None:
@@ -181,15 +143,11 @@ def _read_row(cells: dict[str, str | None]) -> Marks | None:
 
 
 def _is_path(value: Any) -> bool:
-    return isinstance(value, str) and bool(value) and not _LONE.search(value)
+    return isinstance(value, str) and bool(value) and not LONE_SURROGATE.search(value)
 
 
 def _from_json(name: str, text: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return json.loads(text, parse_constant=refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"The cell {name} is not JSON: {error}") from None
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number")

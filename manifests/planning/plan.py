@@ -13,11 +13,11 @@ shards.
 from __future__ import annotations
 
 import json
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -26,9 +26,9 @@ import pyarrow.compute as pc
 from pyarrow.fs import FileType
 
 from manifests.errors import ManifestError, OutputError
-from manifests.planning.columns import merge_files, merge_parts, names_in_lineage, own_columns
+from manifests.planning.columns import merge_types, names_in_lineage
 from manifests.planning.duplicates import REPEATED, IdHashes
-from manifests.planning.rows import RejectedRows, check_rows, without_repeats
+from manifests.planning.rows import RejectedRows, check_rows
 from manifests.reading.formats import MAX_NAMED_LINES
 from manifests.reading.read import (
     ManifestFile,
@@ -109,7 +109,7 @@ def destination(output: str) -> Place:
     """
     try:
         place = Place.of(output)
-        kind = place.kind()
+        kind = place.info().type
     except (OSError, ValueError) as error:
         raise OutputError("output.not_writable", f"--output {output!r}: {error}.") from None
     if kind == FileType.File:
@@ -150,33 +150,34 @@ def make_plan(
             )
         _refuse_if_strict(earlier, strict=strict)
         return earlier
-    scan = _scan(files, manifest)
+    extra, kinds = _scan(files, manifest)
+    rows = int(np.count_nonzero(kinds != REPEATED))
     plan = Plan(
         output,
         manifest,
         fingerprint(files),
         now,
-        rows=scan.rows,
-        rows_per_shard=rows_per_shard or choose_rows_per_shard(scan.rows),
+        rows=rows,
+        rows_per_shard=rows_per_shard or choose_rows_per_shard(rows),
         shards=0,
     )
     if strict:
         rejected = RejectedRows()
-        deque(_checked(files, scan, rejected), maxlen=0)
-        _refuse_if_strict(_with_notes(plan, scan, rejected), strict=strict)
+        deque(_checked(files, extra, kinds, rejected), maxlen=0)
+        _refuse_if_strict(_with_notes(plan, extra, rejected), strict=strict)
     rejected = RejectedRows()
-    shards = _write_shards(plan, _checked(files, scan, rejected))
+    shards = _write_shards(plan, _checked(files, extra, kinds, rejected))
     if stamp(files) != now:
         raise ManifestError("manifest.changed", f"{manifest} changed while it was planned.")
-    plan = replace(_with_notes(plan, scan, rejected), shards=shards)
+    plan = replace(_with_notes(plan, extra, rejected), shards=shards)
     _marker(output).write(json.dumps(asdict(plan), indent=2).encode())
     return plan
 
 
-def _with_notes(plan: Plan, scan: _Scan, rejected: RejectedRows) -> Plan:
+def _with_notes(plan: Plan, extra: pa.Schema, rejected: RejectedRows) -> Plan:
     renamed = [
         f"The manifest's column {old} is called {new} in the lineage."
-        for old, new in names_in_lineage(scan.extra.names).items()
+        for old, new in names_in_lineage(extra.names).items()
         if old != new
     ]
     return replace(plan, rejected=dict(rejected.ids), notes=renamed + rejected.notes())
@@ -204,32 +205,6 @@ def load_plan(output: str) -> Plan | None:
         ) from None
 
 
-def parse_shards(text: str, plan: Plan) -> list[int]:
-    """Parse a selection of a plan's shards.
-
-    Args:
-        text: numbers and ranges, such as ``0-99,150``; ranges include both ends.
-        plan: the plan that has the shards.
-
-    Returns:
-        Their numbers, ascending and unique.
-
-    Raises:
-        OutputError: ``output.no_such_shard``: there is no such shard, or the text is invalid.
-    """
-    chosen: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d{1,9})(?:\s*-\s*(\d{1,9}))?\s*", part, re.ASCII)
-        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not first <= last < plan.shards:
-            raise OutputError(
-                "output.no_such_shard",
-                f"{part.strip()!r} is not a shard of {plan.output}, which has {plan.shards}.",
-            )
-        chosen.update(range(first, last + 1))
-    return sorted(chosen)
-
-
 def _folder(output: str) -> Place:
     return Place.of(output) / "manifest"
 
@@ -244,74 +219,61 @@ def choose_rows_per_shard(rows: int) -> int:
     return min(max(rows // _TARGET_SHARDS, min_rows), max_rows, -(-rows // _MIN_SHARDS))
 
 
-@dataclass(frozen=True, slots=True)
-class _Scan:
-    """The results of the first pass over a manifest.
-
-    Attributes:
-        extra: the merged schema of the manifest's other columns.
-        kinds: the kind of each row's id, see :mod:`manifests.planning.duplicates`.
-        rows: number of different ids.
-    """
-
-    extra: pa.Schema
-    kinds: npt.NDArray[np.uint8]
-    rows: int
-
-
-def _scan(files: list[ManifestFile], manifest: str) -> _Scan:
+def _scan(files: list[ManifestFile], manifest: str) -> tuple[pa.Schema, npt.NDArray[np.uint8]]:
+    """Read the merged schema of the manifest's other columns, and the kind of each row's id."""
     hashes = IdHashes()
-    schemas = [_scan_file(file, hashes) for file in files]
+    extra = merge_types(chain.from_iterable(_scan_file(file, hashes) for file in files))
     kinds = hashes.find()
     if not len(kinds):
         raise ManifestError("manifest.empty", f"The manifest {manifest} has no rows.")
-    extra = merge_files(zip(files, schemas, strict=True))
-    return _Scan(extra, kinds, int(np.count_nonzero(kinds != REPEATED)))
+    return extra, kinds
 
 
-def _scan_file(place: ManifestFile, hashes: IdHashes) -> pa.Schema:
-    """Add the ids of a file to the hashes; return the schema of its other columns."""
-    schema = pa.schema([])
+def _scan_file(file: ManifestFile, hashes: IdHashes) -> Iterator[pa.Schema]:
+    """Add the ids of a file to the hashes; yield each part's schema."""
     missing = 0
     lines: list[int] = []
-    for part in read_parts(place, marks=False):
-        schema = merge_parts(place, schema, own_columns(part.table.schema))
+    for part in read_parts(file, marks=False):
+        yield part.table.schema
         ids = part.table["id"].combine_chunks()
         if ids.null_count:
             rows = pc.indices_nonzero(pc.is_null(ids)).to_pylist()
             missing += len(rows)
-            named = rows[: MAX_NAMED_LINES - len(lines)]
-            lines += part.lines(named) if named else []
+            lines += part.lines(rows[: MAX_NAMED_LINES - len(lines)])
         elif not missing:
             hashes.add(ids)
     if missing:
         raise ManifestError(
             "manifest.missing_id",
-            f"{place.uri} has no id in {name_lines(place, lines, missing)}.",
+            f"{file.place.uri} has no id in {name_lines(file.place, lines, missing)}.",
         )
-    return schema
 
 
-def _checked(files: list[ManifestFile], scan: _Scan, rejected: RejectedRows) -> Iterator[pa.Table]:
+def _checked(
+    files: list[ManifestFile],
+    extra: pa.Schema,
+    all_kinds: npt.NDArray[np.uint8],
+    rejected: RejectedRows,
+) -> Iterator[pa.Table]:
     """Yield the checked rows of each part, each id once."""
     row = 0
-    for place in files:
-        for part in read_parts(place):
+    for file in files:
+        for part in read_parts(file):
             count = part.table.num_rows
             if not count:
                 continue
-            kinds = scan.kinds[row : row + count]
+            kinds = all_kinds[row : row + count]
             row += count
             if len(kinds) < count:
                 raise ManifestError(
-                    "manifest.changed", f"{place.uri} changed while it was planned."
+                    "manifest.changed", f"{file.place.uri} changed while it was planned."
                 )
             try:
-                checked = check_rows(part.table, place.base, scan.extra, kinds)
+                checked = check_rows(part.table, file.base, extra, kinds)
             except (pa.ArrowException, ValueError) as error:
-                raise ManifestError("manifest.unreadable", f"{place.uri}: {error}.") from None
-            rejected.add(place, part, checked)
-            kept = without_repeats(checked, kinds)
+                raise ManifestError("manifest.unreadable", f"{file.place.uri}: {error}.") from None
+            rejected.add(file.place, part, checked)
+            kept = checked.filter(pa.array(kinds != REPEATED))
             rejected.count(kept)
             yield kept
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import posixpath
 from collections import Counter
 from dataclasses import dataclass, field
-from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ import pyarrow.compute as pc
 
 from manifests.errors import RowError
 from manifests.planning.columns import names_in_lineage
-from manifests.planning.duplicates import REPEATED, UNIQUE
+from manifests.planning.duplicates import UNIQUE
 from manifests.planning.marks import EMPTY_MARKS, normalize_marks
 from manifests.reading.formats import MAX_NAMED_LINES, Part
 from manifests.reading.read import name_lines
@@ -51,7 +50,7 @@ class RejectedRows:
 
     ids: Counter[str] = field(default_factory=Counter)
     empty: int = 0
-    _rejections: dict[tuple[str, str], tuple[Place, _Rejection]] = field(default_factory=dict)
+    _rejections: dict[tuple[Place, str], _Rejection] = field(default_factory=dict)
     _not_named: int = 0
 
     def add(self, place: Place, part: Part, checked: pa.Table) -> None:
@@ -61,15 +60,14 @@ class RejectedRows:
             return
         for code in pc.unique(codes.drop_null()).to_pylist():
             rows = pc.indices_nonzero(pc.equal(codes, code)).to_numpy()
-            key = (place.uri, code)
+            key = (place, code)
             if key not in self._rejections and len(self._rejections) == _MAX_NOTES:
                 self._not_named += len(rows)
                 continue
-            _, rejection = self._rejections.setdefault(key, (place, _Rejection()))
+            rejection = self._rejections.setdefault(key, _Rejection())
             if not rejection.count:
                 rejection.example = checked["id"][int(rows[0])].as_py()[:40]
-            named = rows[: MAX_NAMED_LINES - len(rejection.lines)].tolist()
-            rejection.lines += part.lines(named) if named else []
+            rejection.lines += part.lines(rows[: MAX_NAMED_LINES - len(rejection.lines)].tolist())
             rejection.count += len(rows)
 
     def count(self, rows: pa.Table) -> None:
@@ -84,9 +82,10 @@ class RejectedRows:
     def notes(self) -> list[str]:
         """Format a sentence per file and code, naming lines, and one for rows that mark nothing."""
         notes = []
-        for (uri, code), (place, rejection) in sorted(self._rejections.items(), key=itemgetter(0)):
+        for place, code in sorted(self._rejections, key=lambda key: (key[0].uri, key[1])):
+            rejection = self._rejections[place, code]
             lines = name_lines(place, rejection.lines, rejection.count)
-            notes.append(f"{uri}, {lines}: {code} (id {rejection.example!r}).")
+            notes.append(f"{place.uri}, {lines}: {code} (id {rejection.example!r}).")
         if self._not_named:
             notes.append(f"{self._not_named} more rows, of further files, cannot be used.")
         if self.empty:
@@ -114,14 +113,12 @@ def check_rows(
         ValueError: a value does not fit the merged type of its column.
     """
     starts = range(0, max(table.num_rows, 1), _ROWS_PER_BATCH)  # the last part may be empty
-    normalized = [
+    normalized = pa.concat_tables(
         normalize_marks(table.slice(at, _ROWS_PER_BATCH), lambda paths: _absolute_uris(paths, base))
         for at in starts
-    ]
+    )
     ids, images = table["id"].combine_chunks(), table["image"].combine_chunks()
-    mask_uris = pa.concat_arrays([each.mask_uri for each in normalized])
-    marks = pa.concat_arrays([each.marks for each in normalized])
-    problems = pa.concat_arrays([each.problems for each in normalized])
+    mask_uris, marks, problems = (column.combine_chunks() for column in normalized.columns)
     errors = _errors(
         (_is_unsafe(ids), "id.unsafe", "The id cannot be a file name."),
         (pa.array(kinds != UNIQUE), "id.duplicate", "The id is not unique."),
@@ -137,27 +134,16 @@ def check_rows(
         *errors,
         *(_column(table, field) for field in extra),
     ]
-    return pa.table(columns, schema=shard_schema(extra))
-
-
-def shard_schema(extra: pa.Schema) -> pa.Schema:
-    """The columns of a shard's file; ``extra`` are the manifest's other columns."""
     names = names_in_lineage(extra.names)
-    return pa.schema([*SHARD_SCHEMA, *(field.with_name(names[field.name]) for field in extra)])
-
-
-def without_repeats(rows: pa.Table, kinds: npt.NDArray[np.uint8]) -> pa.Table:
-    """The rows without those whose id occurred before."""
-    repeated = kinds == REPEATED
-    return rows.filter(pa.array(~repeated)) if repeated.any() else rows
+    renamed = (field.with_name(names[field.name]) for field in extra)
+    return pa.table(columns, schema=pa.schema([*SHARD_SCHEMA, *renamed]))
 
 
 def _column(table: pa.Table, field: pa.Field) -> pa.Array | pa.ChunkedArray:
     if field.name not in table.column_names:
         return pa.nulls(table.num_rows, field.type)
-    column = table[field.name]
     try:
-        return column if column.type == field.type else column.cast(field.type)
+        return table[field.name].cast(field.type)
     except pa.ArrowException as error:
         raise ValueError(f"column {field.name}: {error}") from None
 

@@ -2,22 +2,27 @@
 
 Shards, lineage, failures and reports contain only these types for the manifest's columns: null,
 bool, integers, float32, float64, decimal128, decimal256, string, binary, date32, time64[us],
-duration[us], timestamp[us] (without a zone, or in UTC), lists and structs of these. Each can be
-written to Parquet, combined with another file's, and turned into Python objects and back without
-loss.
+duration[us] and timestamp[us] (without a zone, or in UTC). Lists and objects are JSON text. Each
+type can be written to Parquet, combined with another file's, and turned into Python objects and
+back without loss.
 """
 
 from __future__ import annotations
 
-import numpy as np
+import json
+import re
+from decimal import Decimal
+from typing import Any, NoReturn
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 _is = pa.types
 
 _TEXT, _BYTES = pa.string(), pa.binary()
-#: Max nesting; readers of such types recurse once per level.
-_MAX_LEVELS = 64
+
+#: A lone surrogate, which JSON and misread text can contain, but UTF-8 cannot.
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 _UNITS = ("s", "ms", "us", "ns")
 
@@ -35,17 +40,6 @@ _PLAIN: dict[pa.DataType, pa.DataType] = {
     pa.date64(): pa.date32(),
 }
 
-#: Ranges of Python's dates and times in Arrow's units: days and us since 1970, us of a day.
-_FIRST_DAY, _LAST_DAY, _DAY_US = -719_162, 2_932_896, 86_400_000_000
-_RANGES = {
-    pa.date32(): (pa.int32(), _FIRST_DAY, _LAST_DAY),
-    pa.time64("us"): (pa.int64(), 0, _DAY_US - 1),
-    **{
-        pa.timestamp("us", zone): (pa.int64(), _FIRST_DAY * _DAY_US, (_LAST_DAY + 1) * _DAY_US - 1)
-        for zone in (None, "UTC")
-    },
-}
-
 
 def plain_table(table: pa.Table) -> pa.Table:
     """Convert a table to plain types, without metadata.
@@ -57,7 +51,13 @@ def plain_table(table: pa.Table) -> pa.Table:
     for name, column in zip(table.column_names, table.columns, strict=True):
         try:
             columns.append(plain_column(column))
-        except (pa.ArrowException, ValueError) as error:
+        except (
+            pa.ArrowException,
+            ValueError,
+            LookupError,
+            ArithmeticError,
+            RecursionError,
+        ) as error:
             reason = str(error).partition("\n")[0].rstrip(".")
             kind = str(column.type)[:200]
             raise ValueError(
@@ -69,8 +69,8 @@ def plain_table(table: pa.Table) -> pa.Table:
 def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Convert a column to a plain type.
 
-    Categories become their values, extension types their storage (UUIDs text), maps lists of
-    ``key`` and ``value``, and times with zones UTC.
+    Categories become their values, lists and objects JSON, extension types their storage (UUIDs
+    text), and times with zones UTC.
 
     Raises:
         ValueError: there is no plain type for it, or a date is outside the years 1 to 9999.
@@ -82,61 +82,47 @@ def plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array(chunks)
 
 
-def _plain(array: pa.Array, levels: int = 0) -> pa.Array:
+def cell_as_json(cell: Any) -> str:
+    """Convert a cell to JSON; pycocotools stores RLE counts as bytes, databases store decimals."""
+    return json.dumps(cell, default=_for_json)
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """Refuse what JSON does not have: NaN and infinity."""
+    raise ValueError(f"{name} is not a number")
+
+
+def _for_json(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if hasattr(value, "tolist"):  # arrays and their numbers
+        return value.tolist()
+    return float(value) if isinstance(value, Decimal) else str(value)
+
+
+def _plain(array: pa.Array) -> pa.Array:
     kind = array.type
-    if levels > _MAX_LEVELS:
-        raise ValueError(f"there are more than {_MAX_LEVELS} lists or objects in each other")
     if isinstance(kind, pa.UuidType):
         return pa.array([each and str(each) for each in array.to_pylist()], _TEXT)
-    decoded = _decoded(array)
-    if decoded is not None:
-        return _plain(decoded, levels)
-    if _is.is_struct(kind):
-        return _plain_struct(array, levels + 1)
-    if _is.is_nested(kind) and hasattr(kind, "value_type"):  # any type of list
-        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy()
-        ends = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
-        return pa.ListArray.from_arrays(
-            ends, _plain(array.flatten(), levels + 1), mask=array.is_null()
-        )
-    return _plain_leaf(array)
-
-
-def _decoded(array: pa.Array) -> pa.Array | None:
-    """Decode an array that encodes another one; None if it does not."""
-    kind = array.type
     if isinstance(kind, pa.BaseExtensionType):
-        return array.storage
-    if _is.is_dictionary(kind):
-        return _plain(array.dictionary).take(
-            array.indices
-        )  # not all types support take before conversion
+        return _plain(array.storage)
+    if _is.is_dictionary(kind):  # not all types support take before conversion
+        return _plain(array.dictionary).take(array.indices)
     if _is.is_run_end_encoded(kind):
-        return pc.run_end_decode(array)
-    if _is.is_map(kind):
-        entry = pa.struct([("key", kind.key_type), ("value", kind.item_type)])
-        return array.cast(pa.list_(entry))
-    return None
-
-
-def _plain_struct(array: pa.StructArray, levels: int) -> pa.Array:
-    names = [field.name for field in array.type]
-    if len(set(names)) < len(names):
-        raise ValueError("two of its fields have one name")
-    if not names:
-        return pa.nulls(len(array))  # Parquet has no empty structs
-    children = [_plain(child, levels) for child in array.flatten()]
-    return pa.StructArray.from_arrays(children, names, mask=array.is_null())
+        return _plain(pc.run_end_decode(array))
+    if _is.is_nested(kind):
+        cells = array.to_pylist()
+        return pa.array([None if cell is None else cell_as_json(cell) for cell in cells], _TEXT)
+    return _plain_leaf(array)
 
 
 def _plain_leaf(array: pa.Array) -> pa.Array:
     wanted = _leaf_type(array.type)
     array = array if array.type == wanted else array.cast(wanted)
-    if wanted in _RANGES and array.null_count < len(array):
-        counts, first, last = _RANGES[wanted]
-        extremes = pc.min_max(array.view(counts)).as_py()
-        if extremes["min"] < first or extremes["max"] > last:
-            raise ValueError("it contains dates outside the years 1 to 9999, or times over 24 h")
+    if _is.is_temporal(wanted):
+        extremes = pc.min_max(array)
+        if pa.scalar(extremes.as_py(), extremes.type) != extremes:  # Python's have smaller ranges
+            raise ValueError("it contains times over 24 h")
     return array
 
 

@@ -5,21 +5,20 @@ To add one, write a function from a place to its parts, and add its suffix to :d
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
 import posixpath
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any, NoReturn
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from manifests.reading.arrow_types import LONE_SURROGATE, refuse_constant
 from manifests.schema import MARK_COLUMNS
 from manifests.storage.place import Place
 
@@ -38,8 +37,6 @@ MAX_NAMED_LINES = 10
 
 #: Max rows in a part of Parquet, however small they are.
 _PART_ROWS = 100_000
-
-_LINE_END = re.compile(r"\r\n|\r|\n")
 
 #: Appended to CSV: it becomes a record of its own, unless a quotation mark is still open.
 _END = "\0"
@@ -70,68 +67,44 @@ def format_of(place: Place) -> str:
 
 
 class _Lines:
-    """The lines of a text file, read in parts.
+    """Iterates over the lines of a text file; decompresses files that end in ``.gz``.
 
     Attributes:
-        count: lines supplied so far.
-        row: line in which the current row begins; updated by the reader.
         held: characters supplied since the last row ended; reset to 0 by the reader.
     """
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self.count, self.row, self.held = 0, 1, 0
+        self.held = 0
 
-    def parts(self) -> Iterator[list[str]]:
-        """Yield lists of lines, with their line ends; decompress files that end in ``.gz``.
+    def __iter__(self) -> Iterator[str]:
+        """Yield lines with their line ends.
 
         Raises:
-            ValueError: the text is not UTF-8 or contains NUL, or a row is longer than
+            ValueError: a line is not UTF-8 or contains NUL, or a row is longer than
                 :data:`ROW_BYTES`.
         """
-        compression = "gzip" if self._place.path.lower().endswith(".gz") else None
-        decoder, rest = codecs.getincrementaldecoder("utf-8-sig")(), ""
-        filesystem = self._place.filesystem
-        with filesystem.open_input_stream(self._place.path, compression=compression) as stream:
-            while data := _read_fully(stream):
-                lines = self._split(decoder, rest, data)
-                rest = lines.pop() if lines else ""  # it may continue, or end in half of a CRLF
-                if self.held + len(rest) > ROW_BYTES:
+        row = 1
+        with self._place.open_input() as file:
+            is_zipped = self._place.path.lower().endswith(".gz")
+            stream = pa.CompressedInputStream(file, "gzip") if is_zipped else file
+            text = io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape", newline="")
+            for number, line in enumerate(iter(partial(text.readline, ROW_BYTES + 1), ""), 1):
+                if not self.held:
+                    row = number
+                self.held += len(line)
+                if self.held > ROW_BYTES:
                     raise ValueError(
-                        f"the row in line {self.row} is longer than {ROW_BYTES >> 20} MiB; "
-                        "perhaps a quotation mark was left open"
+                        f"the row in line {row} is longer than {ROW_BYTES >> 20} MiB; perhaps a "
+                        "quotation mark was left open"
                     )
-                if lines:
-                    self.count += len(lines)
-                    self.held += sum(map(len, lines))
-                    yield lines
-        if lines := self._split(decoder, rest, b""):
-            self.count += len(lines)
-            yield lines
-
-    def _split(self, decoder: codecs.IncrementalDecoder, rest: str, data: bytes) -> list[str]:
-        try:
-            text = rest + decoder.decode(data, final=not data)
-        except UnicodeDecodeError as error:
-            before = rest + error.object[: error.start].decode()
-            raise ValueError(f"line {self._line_behind(before)} is not UTF-8") from None
-        before, nul, _ = text.partition("\0")
-        if nul:
-            line = self._line_behind(before)
-            raise ValueError(f"line {line} contains a NUL byte; a manifest is text in UTF-8")
-        return io.StringIO(text, newline="").readlines()
-
-    def _line_behind(self, text: str) -> int:
-        return self.count + 1 + len(_LINE_END.findall(text))
-
-
-def _read_fully(stream: pa.NativeFile) -> bytes:
-    """Read :data:`PART_BYTES`, or up to the end; compressed streams return less per read."""
-    pieces, missing = [], PART_BYTES
-    while missing and (piece := stream.read(missing)):
-        pieces.append(piece)
-        missing -= len(piece)
-    return b"".join(pieces)
+                if "\0" in line:
+                    raise ValueError(
+                        f"line {number} contains a NUL byte; a manifest is text in UTF-8"
+                    )
+                if not line.isascii() and LONE_SURROGATE.search(line):
+                    raise ValueError(f"line {number} is not UTF-8")
+                yield line
 
 
 def _read_csv(place: Place) -> Iterator[Part]:
@@ -157,39 +130,47 @@ def _read_csv(place: Place) -> Iterator[Part]:
 def _csv_records(lines: _Lines) -> Iterator[tuple[list[list[str]], list[int]]]:
     """Yield records that contain more than commas, and the numbers of their first lines."""
     csv.field_size_limit(2 * ROW_BYTES)  # Python's default is too small for some polygons
-    reader = csv.reader(chain(chain.from_iterable(lines.parts()), [_END]))
+    reader = csv.reader(chain(lines, [_END]))
     records: list[list[str]] = []
     numbers: list[int] = []
-    start = supplied = 0
+    start, size = 1, 0
     for cells in reader:
-        start = lines.row
-        if cells and any(map(str.strip, cells)):  # spreadsheets write empty rows as commas
+        if "".join(cells).strip():  # spreadsheets write empty rows as commas
             records.append(cells)
             numbers.append(start)
-        lines.row = reader.line_num + 1
-        if lines.count != supplied:  # the records before this one form a part of the file
+        start = reader.line_num + 1
+        size += lines.held
+        lines.held = 0
+        if size >= PART_BYTES and cells != [_END]:
             yield records, numbers
-            records, numbers = [], []
-            supplied, lines.held = lines.count, 0
+            records, numbers, size = [], [], 0
     if records[-1:] != [[_END]]:
-        raise ValueError(f"the quotation mark in line {start} is not closed")
+        raise ValueError(f"the quotation mark in line {numbers[-1]} is not closed")
     yield records[:-1], numbers[:-1]
 
 
 def _read_json_lines(place: Place) -> Iterator[Part]:
     lines = _Lines(place)
-    for part in lines.parts():
-        yield _json_part(part, lines.row)
-        lines.row, lines.held = lines.count + 1, 0
+    part: list[str] = []
+    first, size = 1, 0
+    for line in lines:
+        part.append(line)
+        size += lines.held
+        lines.held = 0
+        if size >= PART_BYTES:
+            yield _json_part(part, first)
+            first, part, size = first + len(part), [], 0
+    if part:
+        yield _json_part(part, first)
 
 
 def _json_part(lines: Sequence[str], first: int) -> Part:
-    """Parse lines of one object each; what marks photos becomes text, its lists JSON."""
+    """Parse lines of one object each; lists, objects and what marks photos become text."""
     names: set[str] = set()
     decoder = json.JSONDecoder(
         object_pairs_hook=partial(_json_object, names),
         parse_int=_json_integer,
-        parse_constant=_refuse_constant,
+        parse_constant=refuse_constant,
     )
     rows: list[dict[str, Any]] = []
     numbers, bad = [], []
@@ -209,7 +190,10 @@ def _json_part(lines: Sequence[str], first: int) -> Part:
             break
     if bad:
         raise ValueError("; ".join(bad))
-    columns = {name: _json_column(rows, name, first) for name in dict.fromkeys(chain(*rows))}
+    columns = {
+        name: _json_column([row.get(name) for row in rows], name)
+        for name in dict.fromkeys(chain(*rows))
+    }
     return Part(pa.table(columns), numbers)
 
 
@@ -230,26 +214,22 @@ def _json_integer(text: str) -> int | float:
     return number if -(2**63) <= number < 2**63 else float(number)
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number")
-
-
-def _json_column(rows: Sequence[dict[str, Any]], name: str, first: int) -> pa.Array:
-    cells = [row.get(name) for row in rows]
-    if name in MARK_COLUMNS:  # can be text in one row and lists in the next
-        texts = [each if isinstance(each, str | None) else json.dumps(each) for each in cells]
-        return pa.array(texts, pa.large_string())
-    try:
-        return pa.array(cells)
-    except (pa.ArrowException, ValueError) as error:
-        raise ValueError(
-            f"column {name}, from line {first} on: {error}; to have its values read as text, put "
-            "them in quotes"
-        ) from None
+def _json_column(cells: list[Any], name: str) -> pa.Array:
+    """Convert cells of several types, lists and objects to text."""
+    is_text = name in MARK_COLUMNS or any(isinstance(each, list | dict) for each in cells)
+    is_needed = name in ("id", "image")
+    if is_needed or not is_text:
+        try:
+            return pa.array(cells)
+        except (pa.ArrowException, ValueError) as error:
+            if is_needed:
+                raise ValueError(f"column {name}: {error}; put its values in quotes") from None
+    texts = [each if isinstance(each, str | None) else json.dumps(each) for each in cells]
+    return pa.array(texts, pa.large_string())
 
 
 def _read_parquet(place: Place) -> Iterator[Part]:
-    with place.filesystem.open_input_file(place.path) as file:
+    with place.open_input() as file:
         # With a buffer, Arrow reads a row group page by page, otherwise as a whole.
         parquet = pq.ParquetFile(file, buffer_size=4 << 20, pre_buffer=False)
         metadata = parquet.metadata

@@ -15,26 +15,30 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from manifests.errors import ManifestError
-from manifests.planning.marks import as_text
 from manifests.reading.arrow_types import plain_table
 from manifests.reading.formats import READERS, Part, format_of
-from manifests.schema import MANIFEST_COLUMNS, MARK_COLUMNS
+from manifests.schema import MANIFEST_COLUMNS, MARK_COLUMNS, SHAPE_COLUMNS
 from manifests.storage.place import Place
 
 #: The name of a Hive partition whose rows have null in the column.
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
+#: Types of the paths in lists of masks.
+_TEXTS = (pa.string(), pa.large_string(), pa.string_view(), pa.null())
+
 
 @dataclass(frozen=True, slots=True)
-class ManifestFile(Place):
+class ManifestFile:
     """A file of a manifest.
 
     Attributes:
+        place: the file.
         base: the folder that its paths are relative to: the manifest if that is a folder, else the
             file's own.
         partitions: names and values of the Hive partitions it is in (``country=de``).
     """
 
+    place: Place
     base: Place
     partitions: tuple[tuple[str, str | None], ...] = ()
 
@@ -47,7 +51,7 @@ def find_files(uri: str) -> list[ManifestFile]:
     """
     try:
         place = Place.of(uri)
-        kind = place.kind()
+        kind = place.info().type
         if kind == fs.FileType.Directory:
             return list(_files_in(place, place, ())) or _raise_not_found(uri)
         files = [place]
@@ -55,8 +59,7 @@ def find_files(uri: str) -> list[ManifestFile]:
             files = [f for f in place.parent.files() if fnmatch.fnmatch(f.name, place.name)]
     except (OSError, ValueError) as error:
         raise ManifestError("manifest.not_found", f"The manifest {uri}: {error}.") from None
-    matches = [ManifestFile(file.storage, file.path, base=file.parent) for file in files]
-    return matches or _raise_not_found(uri)
+    return [ManifestFile(file, file.parent) for file in files] or _raise_not_found(uri)
 
 
 def count_rows(files: Sequence[ManifestFile]) -> int:
@@ -67,19 +70,19 @@ def count_rows(files: Sequence[ManifestFile]) -> int:
     """
     count = sum(map(_count_rows, files))
     if not count:
-        names = ", ".join(place.uri for place in files)
+        names = ", ".join(file.place.uri for file in files)
         raise ManifestError("manifest.empty", f"{names}: there are no rows.")
     return count
 
 
-def _count_rows(place: ManifestFile) -> int:
-    if format_of(place) != ".parquet":
-        return sum(part.table.num_rows for part in read_parts(place, marks=False))
+def _count_rows(file: ManifestFile) -> int:
+    if format_of(file.place) != ".parquet":
+        return sum(part.table.num_rows for part in read_parts(file, marks=False))
     try:
-        with place.filesystem.open_input_file(place.path) as file:
-            return int(pq.read_metadata(file).num_rows)
+        with file.place.open_input() as stream:
+            return int(pq.read_metadata(stream).num_rows)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise ManifestError("manifest.unreadable", f"{place.uri}: {error}.") from None
+        raise ManifestError("manifest.unreadable", f"{file.place.uri}: {error}.") from None
 
 
 def _files_in(
@@ -87,7 +90,7 @@ def _files_in(
 ) -> Iterator[ManifestFile]:
     for file in folder.files():
         if format_of(file) in READERS:
-            yield ManifestFile(file.storage, file.path, base, partitions)
+            yield ManifestFile(file, base, partitions)
     for inner in folder.folders():
         name, separator, value = inner.name.partition("=")
         if separator and name.strip():
@@ -99,39 +102,35 @@ def _raise_not_found(uri: str) -> NoReturn:
     raise ManifestError("manifest.not_found", f"There is no manifest at {uri}.")
 
 
-def fingerprint(files: Sequence[Place]) -> str:
+def fingerprint(files: Sequence[ManifestFile]) -> str:
     """Hash the files' URIs and contents, to 16 hex digits."""
     digest = hashlib.sha256()
     for file in files:
-        digest.update(file.uri.encode())
-        with file.filesystem.open_input_stream(file.path, compression=None) as stream:
+        digest.update(file.place.uri.encode())
+        with file.place.open_input() as stream:
             while chunk := stream.read(1 << 20):
                 digest.update(chunk)
     return digest.hexdigest()[:16]
 
 
-def stamp(files: Sequence[Place]) -> str:
+def stamp(files: Sequence[ManifestFile]) -> str:
     """Hash the files' URIs, sizes and modification times, to 16 hex digits, without reading them.
 
     While it is unchanged, so are the files, unless one was rewritten with the same size within one
     tick of the storage's clock (a second in S3). Copying files changes it.
     """
     digest = hashlib.sha256()
-    infos = files[0].filesystem.get_file_info([file.path for file in files])
-    for file, info in zip(files, infos, strict=True):
-        digest.update(f"{file.uri}\0{info.size}\0{info.mtime_ns}\0".encode())
+    for file in files:
+        info = file.place.info()
+        digest.update(f"{file.place.uri}\0{info.size}\0{info.mtime_ns}\0".encode())
     return digest.hexdigest()[:16]
 
 
-def read_parts(
-    place: ManifestFile,
-    *,
-    marks: bool = True,
-) -> Iterator[Part]:
+def read_parts(file: ManifestFile, *, marks: bool = True) -> Iterator[Part]:
     """Read a file of a manifest in parts of bounded size.
 
     Args:
-        place: the file.
+        file: the file.
         marks: False leaves out all marks except plain mask files, since converting lists to text
             is slow.
 
@@ -143,24 +142,26 @@ def read_parts(
     Raises:
         ManifestError: ``manifest.unreadable``, ``manifest.missing_column`` or ``manifest.empty``.
     """
-    reader = READERS.get(format_of(place))
+    place, suffix = file.place, format_of(file.place)
+    reader = READERS.get(suffix)
     if reader is None:
         raise ManifestError(
             "manifest.unreadable", f"{place.uri} is none of {', '.join(sorted(READERS))}."
         )
-    if place.filesystem.get_file_info(place.path).size == 0:
+    if place.info().size == 0:
         raise ManifestError("manifest.empty", f"{place.uri} is empty.")
     names: dict[str, None] = {}  # a set in the order of the file
     try:
         for part in reader(place):
-            table = _with_partitions(_with_trimmed_names(part.table, place), place)
+            table = _with_partitions(_with_trimmed_names(part.table, place), file)
             names |= dict.fromkeys(table.column_names)
-            if format_of(place) != ".jsonl":  # its rows may omit columns
+            if suffix != ".jsonl":  # its rows may omit columns
                 _refuse_missing_columns(list(names), place)
-            table = plain_table(table)
-            if format_of(place) == ".csv":
+            _refuse_lists(table, place)
+            table = plain_table(table if marks else _without_marks(table))
+            if suffix == ".csv":
                 table = _with_trimmed_cells(table, part)
-            yield replace(part, table=_with_texts(table, place, marks=marks))
+            yield replace(part, table=_with_texts(table, place))
     except (pa.ArrowException, OSError, EOFError, ValueError, MemoryError) as error:
         raise ManifestError("manifest.unreadable", f"{place.uri}: {error}.") from None
     if names:
@@ -179,9 +180,9 @@ def _with_trimmed_names(table: pa.Table, place: Place) -> pa.Table:
     return table
 
 
-def _with_partitions(table: pa.Table, place: ManifestFile) -> pa.Table:
+def _with_partitions(table: pa.Table, file: ManifestFile) -> pa.Table:
     """Add a text column for each partition, unless the file has a column of that name."""
-    for name, value in place.partitions:
+    for name, value in file.partitions:
         if name not in table.column_names:
             column = pa.repeat(pa.scalar(value, pa.string()), table.num_rows)
             table = table.append_column(name, column)
@@ -224,52 +225,51 @@ def _refuse_missing_columns(names: list[str], place: Place) -> None:
     )
 
 
-def _with_texts(table: pa.Table, place: Place, *, marks: bool) -> pa.Table:
-    """Convert this program's columns to text; add ``id``, ``image`` and ``mask`` if missing."""
-    for name in MARK_COLUMNS:
-        if name not in table.column_names:
-            continue
-        if name == "mask" and not _is_list_of_text(table[name].type):
-            continue  # converted or rejected below
-        position = table.column_names.index(name)
-        if marks:
-            table = table.set_column(position, name, as_text(table[name]))
-        else:
-            table = table.remove_column(position)
-    for name in MANIFEST_COLUMNS:
-        if name not in table.column_names:
+def _refuse_lists(table: pa.Table, place: Place) -> None:
+    """Refuse lists and objects in columns that take text; ``mask`` also takes lists of it."""
+    for name in set(MANIFEST_COLUMNS).intersection(table.column_names):
+        kind = table[name].type
+        items = _TEXTS if name == "mask" else ()
+        if pa.types.is_nested(kind) and getattr(kind, "value_type", None) not in items:
+            also = " or lists of paths" if name == "mask" else ""
+            raise ManifestError(
+                "manifest.unreadable", f"{place.uri}: column {name} is {kind}; it takes text{also}."
+            )
+
+
+def _without_marks(table: pa.Table) -> pa.Table:
+    is_mask = "mask" in table.column_names and not pa.types.is_nested(table["mask"].type)
+    marks = set(SHAPE_COLUMNS if is_mask else MARK_COLUMNS).intersection(table.column_names)
+    return table.drop_columns(list(marks))
+
+
+def _with_texts(table: pa.Table, place: Place) -> pa.Table:
+    """Convert this program's columns to text, empty cells to null; add missing ones."""
+    for name in (*MANIFEST_COLUMNS, *SHAPE_COLUMNS):
+        if name in table.column_names:
+            text = _as_text(table[name], name, place)
+            table = table.set_column(table.column_names.index(name), name, text)
+        elif name in MANIFEST_COLUMNS:
             table = table.append_column(name, pa.nulls(table.num_rows, pa.string()))
-        table = _as_text(table, name, place)
     return table
 
 
-def _is_list_of_text(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) and kind.value_type in (pa.string(), pa.null())
-
-
-def _as_text(table: pa.Table, name: str, place: Place) -> pa.Table:
-    """Convert a column to strings, with empty cells as null."""
-    column = table[name]
-    kind = column.type
-    if pa.types.is_floating(kind) and column.null_count < table.num_rows:
+def _as_text(column: pa.ChunkedArray, name: str, place: Place) -> pa.ChunkedArray:
+    is_shape = name in SHAPE_COLUMNS
+    if pa.types.is_floating(column.type) and column.null_count < len(column) and not is_shape:
         raise ManifestError(
             "manifest.unreadable",
             f"{place.uri}: column {name} contains numbers with decimals, or too large to be exact; "
             "put them in quotes.",
         )
-    if pa.types.is_nested(kind):
-        also = " or lists of paths" if name == "mask" else ""
-        raise ManifestError(
-            "manifest.unreadable", f"{place.uri}: column {name} is {kind}; it takes text{also}."
-        )
     try:
-        column = pc.cast(column, pa.string())
+        # The shapes of a manifest can exceed 2 GB.
+        text = column.cast(pa.large_string() if is_shape else pa.string())
     except pa.ArrowException as error:
         raise ManifestError(
             "manifest.unreadable", f"{place.uri}: column {name} is not text: {error}."
         ) from None
-    column = pc.if_else(pc.equal(column, ""), None, column)
-    return table.set_column(table.column_names.index(name), name, column)
+    return pc.if_else(pc.equal(text, ""), None, text)
 
 
 def name_lines(place: Place, lines: Sequence[int], count: int) -> str:

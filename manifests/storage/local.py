@@ -7,84 +7,110 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 import pyarrow as pa
 from pyarrow import fs
 
-from manifests.storage.base import Content, local_path
+from manifests.storage import local_path
+from manifests.storage.place import Content, Place, storing
+
+_file_system = fs.LocalFileSystem()
 
 
-@dataclass(frozen=True)
-class LocalStorage:
-    """Files, by path or ``file://`` URI."""
+@dataclass(frozen=True, slots=True)
+class LocalPlace(Place):
+    """A path on this machine; see :class:`manifests.storage.place.Place` for the methods."""
 
-    filesystem = fs.LocalFileSystem()
+    @classmethod
+    def of(cls, uri: str) -> Self:
+        """Make a place from a path or ``file://`` URI, ``.`` and ``..`` resolved."""
+        path = local_path(uri).absolute()
+        return cls(str(path.resolve() if ".." in path.parts else path))
 
-    def path(self, uri: str) -> str:
-        """The absolute path, ``.`` and ``..`` resolved."""
-        return os.path.normpath(local_path(uri).absolute())
-
-    def uri(self, path: str) -> str:
+    @property
+    def uri(self) -> str:
         """The path itself."""
-        return path
+        return self.path
 
-    def fetch(self, uri: str) -> Content:
+    def info(self) -> fs.FileInfo:
+        """Type, size and time of the last change."""
+        return _file_system.get_file_info(self.path)
+
+    def _list(self) -> Iterable[fs.FileInfo]:
+        selector = fs.FileSelector(self.path, allow_not_found=True)
+        infos: list[fs.FileInfo] = _file_system.get_file_info(selector)
+        return infos
+
+    def fetch(self) -> Content:
         """Read a file; devices and pipes, which may never end, are rejected."""
-        path = local_path(uri)
-        _version_of_file(path, uri)  # before opening it, since opening a pipe blocks
-        with path.open("rb") as file:
+        _version_of_file(self.path)  # before opening it, since opening a pipe blocks
+        with Path(self.path).open("rb") as file:
             return Content(file.read(), _version_of(os.fstat(file.fileno())))
 
-    def versions(self, uris: Collection[str]) -> dict[str, str]:
-        """The version of each file: its size, and the ns of its last change."""
-        versions = {}
-        for uri in uris:
-            with suppress(OSError, ValueError):
-                versions[uri] = _version_of_file(local_path(uri), uri)
-        return versions
+    def open_input(self) -> pa.NativeFile:
+        """Open the file for reading."""
+        return pa.OSFile(self.path)
 
-    def write(self, uri: str, data: bytes | pa.Buffer, *, flush: bool = True) -> None:
-        """See :class:`manifests.storage.base.Storage`."""
-        with _replacing(local_path(uri), flush=flush) as file:
+    def delete(self) -> None:
+        """Delete the file."""
+        Path(self.path).unlink()
+
+    def rename(self, name: str) -> None:
+        """Rename the file within its folder."""
+        Path(self.path).rename((self.parent / name).path)
+
+    def write(self, data: bytes | pa.Buffer, *, flush: bool = True) -> None:
+        """Replace the file."""
+        with storing(self.uri), _replacing(Path(self.path), flush=flush) as file:
             file.write(data)
 
-    def create(self, uri: str, data: bytes) -> bool:
-        """See :class:`manifests.storage.base.Storage`."""
-        path = local_path(uri)
-        _make_folder(path.parent)
-        try:
-            with path.open("xb") as file:
-                file.write(data)
-                _flush(file)
-        except FileExistsError:
-            return False
-        _flush_folder(path.parent)
+    def create(self, data: bytes) -> bool:
+        """Store the file if there is none yet, and return whether that was so."""
+        path = Path(self.path)
+        with storing(self.uri):
+            _make_folder(path.parent)
+            try:
+                with path.open("xb") as file:
+                    file.write(data)
+                    _flush(file)
+            except FileExistsError:
+                return False
+            _flush_folder(path.parent)
         return True
 
     @contextmanager
-    def open_output(self, uri: str) -> Iterator[IO[bytes]]:
-        """See :class:`manifests.storage.base.Storage`."""
-        with _replacing(local_path(uri)) as file:
+    def open_output(self) -> Iterator[IO[bytes]]:
+        """Replace the file when the block ends without an error."""
+        with storing(self.uri), _replacing(Path(self.path)) as file:
             yield file
 
-    def upload(self, path: Path, uri: str) -> None:
-        """See :class:`manifests.storage.base.Storage`."""
-        with path.open("rb") as source, self.open_output(uri) as target:
-            shutil.copyfileobj(source, target, 1 << 20)
+    def upload(self, source: Path) -> None:
+        """Copy a local file here."""
+        with self.open_output() as target, source.open("rb") as file:
+            shutil.copyfileobj(file, target, 1 << 20)
 
 
-def _version_of_file(path: Path, uri: str) -> str:
-    status = path.stat()
+def versions(uris: Iterable[str]) -> dict[str, str]:
+    """The version of each file: its size, and the ns of its last change."""
+    known = {}
+    for uri in uris:
+        with suppress(OSError, ValueError):
+            known[uri] = _version_of_file(LocalPlace.of(uri).path)
+    return known
+
+
+def _version_of_file(path: str) -> str:
+    status = Path(path).stat()
     if stat.S_ISDIR(status.st_mode):
-        raise IsADirectoryError(errno.EISDIR, "a folder", uri)
+        raise IsADirectoryError(errno.EISDIR, "a folder", path)
     if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "not a file, but a device or a pipe", uri)
+        raise OSError(errno.EINVAL, "not a file, but a device or a pipe", path)
     return _version_of(status)
 
 

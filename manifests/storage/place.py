@@ -1,34 +1,49 @@
-"""Paths in a storage: manifests, tables and records of runs."""
+"""Files and folders of a storage, by their paths."""
 
 from __future__ import annotations
 
 import posixpath
-from contextlib import AbstractContextManager
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import IO
+from pathlib import Path
+from typing import IO, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
 from manifests.errors import OutputError
-from manifests.storage import storage_of
-from manifests.storage.base import Storage
+from manifests.storage import scheme_of
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A path of a file or folder, which need not exist.
-
-    In S3 every method may raise a StorageError: see :func:`manifests.storage.s3.retries.request`.
-    Large files are read as ``place.filesystem.open_input_stream(place.path, compression=None)``.
+class Content:
+    """The content of a file or object.
 
     Attributes:
-        storage: the storage it is in.
+        data: the whole file or object.
+        version: changes when it is stored again; see the lineage's ``image_version``.
+    """
+
+    data: bytes
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place(ABC):
+    """A path of a file or folder, which need not exist.
+
+    Reading raises an ``OSError`` if the file or its folder is the cause, where possible the
+    subclass ``FileNotFoundError``, ``PermissionError`` or ``ArchivedError``. Writing raises
+    OutputError ``output.not_writable``; it is atomic and survives a power failure. In S3 every
+    method may raise a StorageError: see :func:`manifests.storage.s3.retries.request`.
+
+    Attributes:
         path: absolute, or ``bucket/key``; without a trailing slash.
     """
 
-    storage: Storage
     path: str
 
     @classmethod
@@ -40,21 +55,24 @@ class Place:
         """
         if not uri.strip():
             raise ValueError("the path is empty")
-        storage = storage_of(uri)
-        return cls(storage, storage.path(uri))
+        match scheme_of(uri):
+            case "" | "file":
+                from manifests.storage.local import LocalPlace
 
-    def __truediv__(self, name: str) -> Place:
-        return Place(self.storage, posixpath.join(self.path, name))
+                return LocalPlace.of(uri)
+            case "s3":
+                from manifests.storage.s3.objects import S3Place
+
+                return S3Place.of(uri)
+        raise ValueError(f"{uri} is neither a local path nor file:// nor s3://")
+
+    def __truediv__(self, name: str) -> Self:
+        return type(self)(posixpath.join(self.path, name))
 
     @property
-    def filesystem(self) -> fs.FileSystem:
-        """The pyarrow file system that :attr:`path` refers to."""
-        return self.storage.filesystem
-
-    @property
+    @abstractmethod
     def uri(self) -> str:
         """The absolute path, or ``s3://bucket/key``."""
-        return self.storage.uri(self.path)
 
     @property
     def name(self) -> str:
@@ -62,76 +80,73 @@ class Place:
         return posixpath.basename(self.path)
 
     @property
-    def parent(self) -> Place:
+    def parent(self) -> Self:
         """The folder that contains it."""
-        return Place(self.storage, posixpath.dirname(self.path))
+        return type(self)(posixpath.dirname(self.path))
 
-    def kind(self) -> fs.FileType:
-        """Whether it is a file, a folder or not found."""
-        return self.filesystem.get_file_info(self.path).type
+    @abstractmethod
+    def info(self) -> fs.FileInfo:
+        """Type (file, folder or not found), size and time of the last change."""
 
-    def files(self) -> list[Place]:
+    def files(self) -> list[Self]:
         """The files of this folder, sorted by name, without hidden and unfinished ones."""
         return self._children(fs.FileType.File)
 
-    def folders(self) -> list[Place]:
+    def folders(self) -> list[Self]:
         """The subfolders of this folder, sorted by name, without hidden ones."""
         return self._children(fs.FileType.Directory)
 
-    def _children(self, kind: fs.FileType) -> list[Place]:
-        selector = fs.FileSelector(self.path, allow_not_found=True)
+    def _children(self, kind: fs.FileType) -> list[Self]:
         children = [
-            Place(self.storage, info.path.rstrip("/"))
-            for info in self.filesystem.get_file_info(selector)
+            type(self)(info.path)
+            for info in self._list()
             if info.type == kind and not info.base_name.startswith((".", "_"))
         ]
         return sorted(children, key=lambda place: place.path)
 
-    def modified_ns(self) -> int | None:
-        """When the file was last written, in ns by the storage's clock; None if it is missing."""
-        modified: int | None = self.filesystem.get_file_info(self.path).mtime_ns
-        return modified
+    @abstractmethod
+    def _list(self) -> Iterable[fs.FileInfo]:
+        """What this folder contains; nothing if it does not exist."""
+
+    @abstractmethod
+    def fetch(self) -> Content:
+        """Read the whole file, and its version."""
 
     def read(self) -> bytes:
         """Read the whole file."""
-        return self.storage.fetch(self.uri).data
+        return self.fetch().data
 
+    @abstractmethod
+    def open_input(self) -> pa.NativeFile:
+        """Open the file for reading in parts, in any order."""
+
+    @abstractmethod
     def delete(self) -> None:
         """Delete the file."""
-        self.filesystem.delete_file(self.path)
 
+    @abstractmethod
     def rename(self, name: str) -> None:
         """Rename the file within its folder."""
-        self.filesystem.move(self.path, (self.parent / name).path)
 
-    def create(self, data: bytes) -> bool:
-        """Store a file if there is none yet: see :meth:`manifests.storage.base.Storage.create`.
-
-        Raises:
-            OutputError: ``output.not_writable``.
-        """
-        try:
-            return self.storage.create(self.uri, data)
-        except OSError as error:
-            raise self._not_writable(error) from error
-
+    @abstractmethod
     def write(self, data: bytes | pa.Buffer, *, flush: bool = True) -> None:
-        """Store a file: see :meth:`manifests.storage.base.Storage.write`.
+        """Store the file; without ``flush``, a power failure may lose it."""
 
-        Raises:
-            OutputError: ``output.not_writable``.
+    @abstractmethod
+    def create(self, data: bytes) -> bool:
+        """Store a file if there is none yet. Of callers with different data, only one succeeds.
+
+        Returns:
+            Whether the stored file is the caller's.
         """
-        try:
-            self.storage.write(self.uri, data, flush=flush)
-        except OSError as error:
-            raise self._not_writable(error) from error
 
-    def _not_writable(self, error: OSError) -> OutputError:
-        return OutputError("output.not_writable", f"Cannot store {self.uri}: {error}.")
-
+    @abstractmethod
     def open_output(self) -> AbstractContextManager[IO[bytes]]:
         """Open the file for writing; it is stored when the block ends without an error."""
-        return self.storage.open_output(self.uri)
+
+    @abstractmethod
+    def upload(self, source: Path) -> None:
+        """Store a copy of a large local file."""
 
     def write_table(self, table: pa.Table) -> None:
         """Store a table as Parquet, as :meth:`write` does."""
@@ -142,3 +157,16 @@ class Place:
     def read_table(self, columns: list[str] | None = None) -> pa.Table:
         """Read a Parquet file, or some of its columns, in one request."""
         return pq.ParquetFile(pa.BufferReader(self.read())).read(columns)
+
+
+@contextmanager
+def storing(uri: str) -> Iterator[None]:
+    """Translate errors of writing a file.
+
+    Raises:
+        OutputError: ``output.not_writable``.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError("output.not_writable", f"Cannot store {uri}: {error}.") from error

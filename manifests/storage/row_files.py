@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from collections import defaultdict
 from collections.abc import Collection
 from contextlib import suppress
 
-from manifests.errors import ArchivedError, OutputError, RowError
-from manifests.storage import SCHEMES, storage_of, traffic
-from manifests.storage.base import Content, local_path, scheme_of
+from manifests.errors import ArchivedError, RowError
+from manifests.storage import SCHEMES, local, local_path, scheme_of, traffic
+from manifests.storage.place import Content, Place
 
 
 def fetch(uri: str, role: str, schemes: Collection[str] = SCHEMES) -> Content:
@@ -36,7 +35,7 @@ def fetch(uri: str, role: str, schemes: Collection[str] = SCHEMES) -> Content:
             f"{role}.scheme_not_allowed", f"The {role} {uri} is not allowed: only {allowed}."
         )
     try:
-        content = storage_of(uri).fetch(uri)
+        content = Place.of(uri).fetch()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise RowError(
             f"{role}.not_found", f"There is no {role} {uri}{_spelling_hint(uri)}."
@@ -47,7 +46,7 @@ def fetch(uri: str, role: str, schemes: Collection[str] = SCHEMES) -> Content:
         raise RowError(f"{role}.access_denied", f"The {role} {uri}: {error.strerror}.") from None
     except (OSError, ValueError) as error:
         raise RowError(f"{role}.unreachable", f"The {role} {uri}: {error}.") from None
-    traffic.count(read_bytes=len(content.data))
+    traffic.count("read_bytes", len(content.data))
     return content
 
 
@@ -79,12 +78,11 @@ def versions(uris: Collection[str]) -> dict[str, str]:
     Raises:
         StorageError: S3 cannot be used.
     """
-    by_scheme = defaultdict[str, list[str]](list)
-    for uri in uris:
-        by_scheme[scheme_of(uri) or "file"].append(uri)
-    known: dict[str, str] = {}
-    for scheme in by_scheme.keys() & {*SCHEMES}:
-        known |= storage_of(by_scheme[scheme][0]).versions(by_scheme[scheme])
+    known = local.versions(uri for uri in uris if scheme_of(uri) in ("", "file"))
+    if in_s3 := [uri for uri in uris if scheme_of(uri) == "s3"]:
+        from manifests.storage.s3 import objects
+
+        known |= objects.versions(in_s3)
     return known
 
 
@@ -95,11 +93,8 @@ def write(uri: str, data: bytes) -> None:
         OutputError: ``output.not_writable``.
         StorageError: S3 cannot be used.
     """
-    try:
-        storage_of(uri).write(uri, data)
-    except OSError as error:
-        raise OutputError("output.not_writable", f"Cannot store {uri}: {error}.") from error
-    traffic.count(written_bytes=len(data))
+    Place.of(uri).write(data)
+    traffic.count("written_bytes", len(data))
 
 
 def is_same(first: str, second: str) -> bool:

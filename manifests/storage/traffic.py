@@ -3,37 +3,24 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
+from collections import Counter
+from typing import Literal
 
+#: ``read_bytes`` of photos and masks, ``written_bytes`` of results, and ``retries`` of requests to
+#: S3, excluding boto3's own.
+Kind = Literal["read_bytes", "written_bytes", "retries"]
 
-@dataclass(slots=True)
-class Traffic:
-    """The totals of a process.
-
-    Attributes:
-        read_bytes: of photos and masks.
-        written_bytes: of results.
-        retries: requests to S3 that were retried, excluding boto3's own retries.
-    """
-
-    read_bytes: int = 0
-    written_bytes: int = 0
-    retries: int = 0
-
-
-_total = Traffic()
+_total: Counter[Kind] = Counter()
 _lock = threading.Lock()
 
 
-def count(*, read_bytes: int = 0, written_bytes: int = 0, retries: int = 0) -> None:
+def count(kind: Kind, amount: int = 1) -> None:
     """Add to the totals; thread-safe."""
     with _lock:
-        _total.read_bytes += read_bytes
-        _total.written_bytes += written_bytes
-        _total.retries += retries
+        _total[kind] += amount
 
 
-def total() -> Traffic:
+def total() -> Counter[Kind]:
     """The totals since the process started."""
     with _lock:
-        return replace(_total)
+        return _total.copy()

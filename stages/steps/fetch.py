@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping
 
 from manifests.storage import row_files as storage
-from manifests.storage.base import Content
+from manifests.storage.place import Content
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.steps.base import Work

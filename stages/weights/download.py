@@ -29,7 +29,7 @@ from tenacity import (
     wait_exponential,
 )
 
-from manifests.storage.base import scheme_of
+from manifests.storage import scheme_of
 from stages.extras import load_module
 from stages.weights.catalogue import repo_and_revision
 
@@ -86,9 +86,10 @@ def version(source: str) -> str:
     """
     if scheme_of(source) != "s3":
         return ""
-    from manifests.storage.s3 import objects  # boto3 takes 0.2 s to load
+    from manifests.storage.s3.objects import S3Place  # boto3 takes 0.2 s to load
 
-    return hashlib.sha256(repr(sorted(objects.listing(source).items())).encode()).hexdigest()
+    listing = S3Place.of(source).listing()
+    return hashlib.sha256(repr(sorted(listing.items())).encode()).hexdigest()
 
 
 def needed_files(names: Iterable[str]) -> list[str]:
@@ -160,16 +161,17 @@ def _get(url: str, path: Path) -> None:
 
 
 def _from_s3(uri: str, folder: Path) -> Path:
-    from manifests.storage.s3 import objects
+    from manifests.storage.s3.objects import S3Place
 
-    listing = objects.listing(uri)
+    source = S3Place.of(uri)
+    listing = source.listing()
     path = folder / unquote(uri.rstrip("/").rpartition("/")[2])
     names = [""] if "" in listing else needed_files(listing)
     _log.info(_SIZE_MESSAGE, uri, len(names), sum(listing[name][0] for name in names) / 1e6)
     for name in names:
         target = path / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        objects.download(f"{uri.rstrip('/')}/{name}" if name else uri, target)
+        (source / name if name else source).download(target)
     return path
 
 

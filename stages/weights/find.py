@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manifests.errors import WeightsError, did_you_mean
-from manifests.storage.base import local_path, scheme_of
+from manifests.storage import local_path, scheme_of
 from stages.recipe import Recipe
 from stages.weights.cache import Entry, ensure, entry_folder
 from stages.weights.catalogue import Model, commit_of, known_models

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock
 
-from manifests.storage import storage_of
+from manifests.errors import OutputError
+from manifests.storage.place import Place
 
 _memo: dict[str, str] = {}
 
@@ -106,7 +107,6 @@ def _recall(key: str) -> str:
 def _keep(key: str, value: str) -> str:
     """Cache a value, on disk if possible, else in this process only; return it."""
     _memo[key] = value
-    with suppress(OSError):
-        note = str(_note(key))
-        storage_of(note).write(note, value.encode(), flush=False)
+    with suppress(OutputError):
+        Place.of(str(_note(key))).write(value.encode(), flush=False)
     return value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,7 +24,14 @@ from stages.pipeline import Pipeline
 from stages.recipe import Recipe
 from stages.recipe.options import LamaOptions
 from tests.support import DEMO, encoded, photo_of, upright_rgb
-from tests.support.models.lama_networks import dat_weights, hole, needs_gpu, random_lama
+from tests.support.models.lama_networks import (
+    apart,
+    dat_weights,
+    hole,
+    needs_gpu,
+    pixels_of,
+    random_lama,
+)
 from tests.support.models.networks import save_torchscript
 
 EXACT = LamaOptions(dtype="float32")
@@ -57,16 +63,6 @@ def window(coffee: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
     """Part of a photo with a hole in it; its sides are no multiples of 8."""
     pixels = coffee[150:250, 100:241]
     return pixels, hole(pixels)
-
-
-def pixels_of(result: UInt8Array | RowError) -> UInt8Array:
-    assert isinstance(result, np.ndarray), result
-    return result
-
-
-def apart(one: UInt8Array | RowError, other: UInt8Array | RowError) -> int:
-    """By how many levels of 255 two pictures differ at most."""
-    return int(np.abs(pixels_of(one).astype(int) - pixels_of(other)).max())
 
 
 @pytest.mark.parametrize(
@@ -232,60 +228,6 @@ def test_an_empty_mask_changes_nothing_and_a_whole_one_everything(
     assert lama.fill([], []) == []
 
 
-class Fake(nn.Module):
-    """A network that paints what a function says, and remembers its batches."""
-
-    def __init__(self, paint: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.paint = paint
-        self.batches: list[int] = []
-
-    def forward(self, image: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG002 - as LaMa's
-        self.batches.append(len(image))
-        return self.paint(image)
-
-
-def test_what_is_no_picture_is_tried_in_float32_and_costs_only_its_own_row(
-    coffee: UInt8Array,
-) -> None:
-    def paint(image: Tensor) -> Tensor:
-        out = image.clone()
-        out[image.amax(dim=(1, 2, 3)) < 0.5] = torch.nan
-        return out
-
-    network = Fake(paint)
-    bright, dim = coffee[:64, :64] // 2 + 128, coffee[:64, :64] // 4
-    lama = Lama(network, LamaOptions(dtype="bfloat16"), "cpu")
-    first, broken, last = lama.fill([bright, dim, bright], [hole(bright)] * 3)
-    assert apart(first, bright) == 0
-    assert isinstance(broken, RowError)
-    assert broken.code == "model.bad_output"
-    assert apart(last, bright) == 0
-    assert network.batches == [3, 1], "the second try is for the broken one alone"
-
-
-def test_a_second_try_in_float32_can_succeed(coffee: UInt8Array) -> None:
-    def paint(image: Tensor) -> Tensor:
-        return image + torch.inf if torch.is_autocast_enabled("cpu") else image
-
-    pixels = coffee[:64, :64]
-    (filled,) = Lama(Fake(paint), LamaOptions(dtype="float16"), "cpu").fill(
-        [pixels], [hole(pixels)]
-    )
-    assert apart(filled, pixels) == 0
-
-
-def test_black_is_believed_only_where_something_near_is_dark(coffee: UInt8Array) -> None:
-    bright = coffee[:64, :64] // 2 + 100
-    dark = bright.copy()
-    dark[:, :24] = 5
-    lama = Lama(Fake(torch.zeros_like), EXACT, "cpu")
-    failed, believed = lama.fill([bright, dark], [hole(bright)] * 2)
-    assert isinstance(failed, RowError)
-    assert failed.code == "model.bad_output"
-    assert (pixels_of(believed)[hole(bright) > 0] == 0).all()
-
-
 def test_weights_that_are_not_numbers_end_as_bad_output(
     network: LaMa, window: tuple[UInt8Array, UInt8Array]
 ) -> None:
@@ -295,27 +237,6 @@ def test_weights_that_are_not_numbers_end_as_bad_output(
     (result,) = Lama(broken, EXACT, "cpu").fill([window[0]], [window[1]])
     assert isinstance(result, RowError)
     assert result.code == "model.bad_output"
-
-
-def test_batches_are_halved_until_they_fit(coffee: UInt8Array) -> None:
-    """With a network that only says that memory has ended; a real GPU's end is not shown here."""
-
-    def paint(image: Tensor) -> Tensor:
-        if len(image) > 2 or image.shape[-1] > 64:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return 1 - image
-
-    network = Fake(paint)
-    pixels, large = coffee[:64, :64], coffee[:64, :72]
-    windows = [pixels, large] + [pixels] * 8
-    lama = Lama(network, LamaOptions(dtype="float32", batch_size=8), "cpu")
-    results = lama.fill(windows, [hole(each) for each in windows])
-    assert network.batches == [8, 4, 2, 2, 2, 2, 1, 1]
-    assert isinstance(results[1], RowError)
-    assert results[1].code == "model.out_of_memory"
-    inside = hole(pixels) > 0
-    for result in results[:1] + results[2:]:
-        assert np.array_equal(pixels_of(result)[inside], 255 - pixels[inside])
 
 
 @pytest.mark.parametrize("kind", ["state-dict.pth", "big-lama.safetensors", "generator.ckpt"])
@@ -362,36 +283,6 @@ def test_other_networks_and_damage_are_told(published: Path, tmp_path: Path) -> 
     assert error.value.code == "weights.missing"
 
 
-@pytest.mark.parametrize("compiled", [False, True])
-def test_what_is_padded_is_unknown_and_the_same_on_every_device(
-    compiled: bool, coffee: UInt8Array, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Compiled as far as the graph; the code that is made of it takes minutes on a CPU."""
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))
-    seen: list[tuple[Tensor, Tensor]] = []
-
-    class Watching(Fake):
-        def forward(self, image: Tensor, mask: Tensor) -> Tensor:
-            seen.append((image, mask))
-            return self.paint(image)
-
-    options = LamaOptions(dtype="float32", compile=compiled)
-    lama = Lama(Watching(lambda image: 1 - image), options, "cpu")
-    seen.clear()
-    windows = [coffee[:40, :60], coffee[:64, :64], coffee[:65, :128], coffee[:9, :70]]
-    results = lama.fill(windows, [hole(each) for each in windows])
-    assert [tuple(mask.shape[2:]) for _, mask in seen] == [(40, 64), (64, 64), (72, 128), (16, 72)]
-    for pixels, result, (image, mask) in zip(windows, results, seen, strict=True):
-        height, width = pixels.shape[:2]
-        known = mask[0, 0].numpy() == 0
-        assert not known[height:].any()
-        assert not known[:, width:].any()
-        shown = np.rint(image[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
-        assert np.array_equal(shown[known], pixels[known[:height, :width]])
-        inside = hole(pixels) > 0
-        assert np.array_equal(pixels_of(result)[inside], 255 - pixels[inside])
-
-
 def test_a_compiled_network_fills_the_same_around_any_hole(
     network: LaMa, lama: Lama, coffee: UInt8Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,18 +296,6 @@ def test_a_compiled_network_fills_the_same_around_any_hole(
         mask = np.zeros((64, 128), np.uint8)
         mask[top : top + side, left : left + side] = 255
         assert apart(compiled.fill([pixels], [mask])[0], lama.fill([pixels], [mask])[0]) <= 1
-
-
-def test_where_nothing_compiles_it_is_told_before_work_starts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def no_compiler(*args: object) -> None:
-        raise RuntimeError("no C++ compiler\nin a long trace")
-
-    monkeypatch.setattr(torch, "compile", lambda _: no_compiler)
-    with pytest.raises(WeightsError, match=r"cannot be compiled: no C\+\+ compiler\.") as error:
-        Lama(Fake(lambda image: image), LamaOptions(compile=True), "cpu")
-    assert error.value.code == "model.unavailable"
 
 
 @pytest.mark.gpu

@@ -16,10 +16,10 @@ from stages.recipe import Recipe
 from stages.weights.catalogue import known_models
 from stages.weights.find import cached, find
 from tests.conftest import Command
-from tests.ray.test_weights import error_from_code, recipe
+from tests.ray.test_weights import recipe
 from tests.support import DEMO, last_run, write
 from tests.support import faulty_steps as doubles
-from tests.support.web_server import HUB_FILES, SHA256, WEIGHTS, Web
+from tests.support.web_server import HUB_FILES, SHA256, WEIGHTS, Web, error_of
 
 
 def test_pull_copies_to_a_folder_and_to_s3(
@@ -79,7 +79,7 @@ def test_verify_finds_what_was_tampered_with(listed: Path, web: Web, command: Co
     assert f"bad   {path}: sha256 " in bad.stdout
     assert f"not {SHA256} as expected. Delete {path.parent}, and" in bad.stdout
     path.touch()
-    assert error_from_code("big-lama").code == "weights.wrong_hash"
+    assert error_of("big-lama").code == "weights.wrong_hash"
     missing = command("models", "verify", "by-md5")
     assert missing.returncode == 1
     assert "by-md5 is not in this machine's cache" in missing.stderr

@@ -1,8 +1,4 @@
-"""Weights: from a real HTTP server, a real S3 server and real files, by many processes at once.
-
-The hub is played by the HTTP server as far as downloads and refusals go. That leaves out its
-redirects to other hosts, its chunked storage (Xet), and what tokens are worth.
-"""
+"""Weights: from a real HTTP server, a real S3 server and real files, by many processes at once."""
 
 from __future__ import annotations
 
@@ -36,7 +32,7 @@ from stages.weights.find import (
     with_absolute_paths,
 )
 from tests.support import write
-from tests.support.web_server import COMMIT, HUB_FILES, SHA256, WEIGHTS, Web
+from tests.support.web_server import SHA256, WEIGHTS, Web, error_of
 
 FIND = (
     "import sys; from stages.weights.find import find;"
@@ -44,12 +40,6 @@ FIND = (
 )
 
 pytestmark = pytest.mark.usefixtures("cache")
-
-
-def error_from_code(ref: str) -> WeightsError:
-    with pytest.raises(WeightsError) as caught:
-        find(ref)
-    return caught.value
 
 
 def test_the_list_holds_what_is_known_and_nothing_can_be_used_unchecked() -> None:
@@ -94,7 +84,7 @@ def test_a_listed_model_is_fetched_checked_and_kept(listed: Path, web: Web, name
 
 
 def test_what_does_not_have_the_listed_hash_is_not_kept(listed: Path, cache: Path) -> None:
-    error = error_from_code("exchanged")
+    error = error_of("exchanged")
     assert error.code == "weights.wrong_hash"
     assert SHA256 in error.message
     assert "0" * 64 in error.message
@@ -114,7 +104,7 @@ def test_a_dropped_connection_is_tried_again_and_leaves_nothing(
     (retry,) = [line for line in caplog.messages if "Retrying" in line]
     assert "the connection ended after 524,288 of 1,048,576 bytes" in retry
     web.cut = 99
-    error = error_from_code("not-to-sell")
+    error = error_of("not-to-sell")
     assert error.code == "weights.missing"
     assert "the connection ended after 524,288 of 1,048,576 bytes" in error.message
     assert len(entries()) == 1
@@ -154,26 +144,26 @@ def test_a_kill_leaves_nothing_that_is_used(listed: Path, web: Web, cache: Path)
 
 def test_an_absent_model_is_told_with_all_ways_to_get_it(listed: Path, web: Web) -> None:
     web.files.clear()
-    error = error_from_code("big-lama")
+    error = error_of("big-lama")
     assert error.code == "weights.missing"
     assert f"{web.url}/lama.pt: HTTP 404" in error.message
     assert "`catalog-cleanup models pull big-lama --to DIR_OR_S3`" in error.message
     assert "--set remove.weights=…, or set LAMA_MODEL to its path" in error.message
-    assert "Ask the tests for it." in error_from_code("by-hand").message
-    assert "did you mean big-lama?" in error_from_code("big-lam").message
-    assert error_from_code("gs://bucket/lama.pt").code == "weights.missing"
-    assert error_from_code("").code == "weights.missing"
-    assert f"{web.url}/none.pt: HTTP 404" in error_from_code(f"{web.url}/none.pt").message
+    assert "Ask the tests for it." in error_of("by-hand").message
+    assert "did you mean big-lama?" in error_of("big-lam").message
+    assert error_of("gs://bucket/lama.pt").code == "weights.missing"
+    assert error_of("").code == "weights.missing"
+    assert f"{web.url}/none.pt: HTTP 404" in error_of(f"{web.url}/none.pt").message
 
 
 def test_an_unpinned_torchscript_is_refused_unless_trusted(
     listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert error_from_code("unpinned").code == "weights.untrusted"
+    assert error_of("unpinned").code == "weights.untrusted"
     assert not web.gets
     with allowing_unverified(True):
         assert find("unpinned").sha256 == SHA256
-    assert error_from_code("unpinned").code == "weights.untrusted", "cached is not trusted"
+    assert error_of("unpinned").code == "weights.untrusted", "cached is not trusted"
     assert "CATALOG_CLEANUP_TRUST" not in os.environ
     assert find(f"{web.url}/lama.pt").sha256 == SHA256, "naming it is trust enough"
 
@@ -212,7 +202,7 @@ def test_lama_model_names_a_file_instead_of_the_default(
     write(tmp_path / "mine.pt", WEIGHTS)
     assert find("big-lama").name == "big-lama", "recognised by its hash"
     monkeypatch.setenv("LAMA_MODEL", "/nowhere/lama.pt")
-    assert "LAMA_MODEL=/nowhere/lama.pt is not a file" in error_from_code("big-lama").message
+    assert "LAMA_MODEL=/nowhere/lama.pt is not a file" in error_of("big-lama").message
 
 
 def test_only_a_hub_needs_a_library_of_the_extra(tmp_path: Path, web: Web) -> None:
@@ -275,90 +265,17 @@ def test_files_and_folders_in_s3(s3: str, tmp_path: Path) -> None:
         assert names == {"model_index.json", "unet/net.safetensors"}
     store(f"{uri}/lama.pt", b"a new one")
     assert find(f"{uri}/lama.pt").path.read_bytes() == b"a new one"
-    error = error_from_code(f"{uri}/none")
+    error = error_of(f"{uri}/none")
     assert error.code == "weights.missing"
     assert f"{uri}/none" in error.message
 
 
-def test_a_hub_folder_comes_without_pickles(
-    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", web.url)
-    web.offer_repo("shop/fill", HUB_FILES)
-    found = find("hub")
-    names = {each.relative_to(found.path).as_posix() for each in found.path.rglob("*.*")}
-    assert names == {
-        "model_index.json",
-        "README.md",
-        "vae/net.safetensors",
-        "scheduler/config.json",
-    }
-    assert find("hf://shop/fill").sha256 == found.sha256
-    web.files[f"/shop/fill/resolve/{'a' * 40}/vae/net.safetensors"] = b"x" * len(WEIGHTS)
-    error = error_from_code(f"hf://shop/fill@{'a' * 40}")
-    assert "vae/net.safetensors: not the content that the hub lists" in error.message
-
-
-def test_a_small_file_of_a_hub_is_compared_with_its_hash_too(
-    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", web.url)
-    web.offer_repo("shop/fill", HUB_FILES)
-    web.files[f"/shop/fill/resolve/{COMMIT}/scheduler/config.json"] = b"[]"
-    error = error_from_code("hub-commit")
-    assert error.code == "weights.missing"
-    assert "scheduler/config.json: not the content that the hub lists" in error.message
-    assert not entries()
-
-
-def test_a_hubs_file_names_are_no_patterns(
-    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", web.url)
-    names = {"model_index.json", "vae/net[1].safetensors"}
-    web.offer_repo("shop/odd", dict.fromkeys(names, b"{}") | {"vae/net1.bin": b"pickle"})
-    resolved = f"/shop/odd/resolve/{COMMIT}/vae/"
-    web.files[f"{resolved}net%5B1%5D.safetensors"] = web.files[f"{resolved}net[1].safetensors"]
-    found = find("hf://shop/odd")
-    assert {each.relative_to(found.path).as_posix() for each in found.path.rglob("*.*")} == names
-
-
 def test_an_entry_of_ones_own_list_that_is_wrong_is_named(listed: Path) -> None:
     listed.write_text('[mine]\nkind = "paint"\nformat = "pickle"\nsize = "1"\nsha265 = ""\n')
-    message = error_from_code("big-lama").message
+    message = error_of("big-lama").message
     assert f"CATALOG_CLEANUP_MODELS={listed}: mine.kind: Input should be 'remove'" in message
     assert "mine.sha265: Extra inputs are not permitted" in message
     assert "mine.licence: Field required" in message
-
-
-def test_an_unpinned_hub_folder_of_pickles_is_refused(
-    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", web.url)
-    web.offer_repo("shop/fill", {"model_index.json": b"{}", "vae/net.bin": b"pickle"})
-    assert error_from_code("hub").code == "weights.untrusted"
-    with allowing_unverified(True):
-        assert find("hub").path.is_dir()
-
-
-@pytest.mark.parametrize("status", [401, 403])
-@pytest.mark.parametrize("code", ["GatedRepo", ""])
-def test_a_gated_hub_is_told_with_its_page(
-    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch, status: int, code: str
-) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", web.url)
-    web.offer_repo("shop/fill", HUB_FILES)
-    for path in web.files:
-        if "/resolve/" in path:
-            web.refuse[path] = (status, code)
-    error = error_from_code("hub")
-    assert error.code == "weights.gated"
-    assert "hf://shop/fill" in error.message
-    assert "https://huggingface.co/shop/fill" in error.message
-    assert "set HF_TOKEN" in error.remedy
-    assert error_from_code("hf://shop/fill").code == "weights.gated"
-    assert error_from_code("hf://shop/none").code == "weights.missing"
-    assert not entries()
 
 
 def recipe(*options: str) -> Recipe:

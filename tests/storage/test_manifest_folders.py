@@ -43,8 +43,11 @@ NOON = dt.datetime(2024, 5, 1, 12)
         ([pa.array([True]), pa.array(["b"])], ["true", "b"]),
         ([pa.array([NOON], pa.timestamp(unit)) for unit in ("s", "ms", "us", "ns")], [NOON] * 4),
         ([pa.array([Decimal("1.5")]), pa.array([2.25])], [1.5, 2.25]),
-        ([pa.array([[1]], pa.large_list(pa.int8())), pa.array([[2**40]])], [[1], [2**40]]),
-        ([pa.array([[None]]), pa.array([["x"]])], [[None], ["x"]]),
+        ([pa.array([[1]], pa.large_list(pa.int8())), pa.array([[2**40]])], ["[1]", f"[{2**40}]"]),
+        ([pa.array([[None]]), pa.array([["x"]])], ["[null]", '["x"]']),
+        ([pa.array([["x"]]), pa.array(["x"])], ['["x"]', "x"]),
+        ([pa.array([True]), pa.array([1])], ["true", "1"]),
+        ([pa.array([NOON]), pa.array([NOON.date()])], ["2024-05-01 12:00:00.000000", "2024-05-01"]),
     ],
 )
 def test_a_column_may_have_another_type_in_each_file(
@@ -53,30 +56,6 @@ def test_a_column_may_have_another_type_in_each_file(
     for number, array in enumerate(cells):
         parquet(tmp_path / "m" / f"{number}.parquet", number, theirs=array)
     assert [row["theirs"] for row in planned(tmp_path)] == read
-
-
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        (pa.array([True]), pa.array([1])),
-        (pa.array([NOON]), pa.array([NOON.date()])),
-        (pa.array([NOON]), pa.array([NOON], pa.timestamp("us", "UTC"))),
-        (pa.array([["x"]]), pa.array(["x"])),
-        (pa.array([["x"]]), pa.array([[1]])),
-    ],
-)
-def test_types_that_do_not_fit_together_are_named_with_their_files(
-    tmp_path: Path, first: pa.Array, second: pa.Array
-) -> None:
-    parquet(tmp_path / "m" / "1.parquet", 1, theirs=first)
-    parquet(tmp_path / "m" / "2.parquet", 2, theirs=second)
-    with pytest.raises(ManifestError) as caught:
-        planned(tmp_path)
-    assert caught.value.message == (
-        f"Column theirs has incompatible types: {first.type} in 1.parquet, "
-        f"{second.type} in 2.parquet. Write it with one type, or as text, in all files."
-    )
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_number_that_the_common_type_cannot_hold_is_refused_by_name(tmp_path: Path) -> None:
@@ -128,9 +107,9 @@ def test_partitions_in_s3_are_read_and_sampled(s3: str, tmp_path: Path) -> None:
     ("name", "cells", "kind"),
     [
         ("mask", pa.array([{"uri": "b"}]), "struct<uri: string>"),
-        ("mask", pa.array([[{"uri": "b"}]]), "list<item: struct<uri: string>>"),
+        ("mask", pa.array([[{"uri": "b"}]]), "list<element: struct<uri: string>>"),
         ("image", pa.array([{"bytes": b"", "path": "a"}]), "struct<bytes: binary, path: string>"),
-        ("id", pa.array([["1"]]), "list<item: string>"),
+        ("id", pa.array([["1"]]), "list<element: string>"),
     ],
 )
 def test_columns_of_ours_that_hold_no_text_are_refused(
@@ -207,14 +186,14 @@ def test_dates_inside_of_json_objects_and_lists_stay_text(tmp_path: Path) -> Non
     line = '{"id": "1", "image": "a", "mask": "b", "x": {"on": "2024-01-01"}, "y": ["2024-01-01"]}'
     (table,) = tables_of(write(tmp_path / "m.jsonl", line))
     assert table.select(["x", "y"]).to_pylist() == [
-        {"x": {"on": "2024-01-01"}, "y": ["2024-01-01"]}
+        {"x": '{"on": "2024-01-01"}', "y": '["2024-01-01"]'}
     ]
 
 
 def test_lists_of_nothing_but_nulls_are_read(tmp_path: Path) -> None:
     line = '{"id": "%d", "image": "a", "mask": "b", "x": [null, null]}\n'
     write(tmp_path / "m" / "1.jsonl", line % 1 + line % 2)
-    assert [row["x"] for row in planned(tmp_path)] == [[None, None]] * 2
+    assert [row["x"] for row in planned(tmp_path)] == ["[null, null]"] * 2
 
 
 @pytest.mark.parametrize("cell", ["[null, null]", "[1]"])

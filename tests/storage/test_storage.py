@@ -14,7 +14,7 @@ from manifests.planning.marks import Marks
 from manifests.schema import LineageRow
 from manifests.storage.place import Place
 from manifests.storage.row_files import fetch, read, versions, write
-from manifests.storage.s3 import objects
+from manifests.storage.s3.objects import Head, S3Place
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.steps.base import run_steps
@@ -127,13 +127,13 @@ def test_versions_of_many_are_listed_or_asked_for(
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda key: client.put_object(Bucket=BUCKET, Key=key, Body=b"x"), keys))
     asked: list[str] = []
-    ask = objects.head
+    ask = S3Place.head
 
-    def head(uri: str) -> objects.Head:
-        asked.append(uri)
-        return ask(uri)
+    def head(place: S3Place) -> Head:
+        asked.append(place.uri)
+        return ask(place)
 
-    monkeypatch.setattr(objects, "head", head)
+    monkeypatch.setattr(S3Place, "head", head)
     uris = [f"{s3}/{key}" for key in keys[:3]]
     found = versions([*uris, f"{s3}/{prefix}/none"])
     assert found == {uri: fetch(uri, "image").version for uri in uris}

@@ -18,7 +18,8 @@ import pytest
 from manifests.errors import CatalogCleanupError, RowError, StorageError
 from manifests.storage.place import Place
 from manifests.storage.row_files import fetch, read, versions, write
-from manifests.storage.s3 import client, objects, retries
+from manifests.storage.s3 import client, retries
+from manifests.storage.s3.objects import S3Place
 from tests.support.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
 
 DATA = bytes(range(256)) * 1000
@@ -128,8 +129,8 @@ def test_one_object_that_fails_is_told_from_a_storage_that_does(at_its_end: S3Se
         lambda: write(uri, DATA),
         lambda: Place.of(uri).read(),
         lambda: Place.of(uri).write(DATA),
-        lambda: Place.of(uri).kind(),
-        lambda: Place.of(uri).filesystem.open_input_stream(f"{BUCKET}/a"),
+        lambda: Place.of(uri).info(),
+        lambda: Place.of(uri).open_input(),
     ):
         assert code_of(action) == "storage.unreachable"
 
@@ -145,7 +146,7 @@ def test_credentials_that_are_taken_away_are_no_fault_of_a_row(own_s3_server: S3
     own_s3_server.remove_credentials(ACCESS_KEY)
     for action in (
         lambda: fetch(uri, "image"),
-        lambda: objects.head(uri),  # a HEAD, whose answer says no more than 403
+        lambda: S3Place.of(uri).head(),  # a HEAD, whose answer says no more than 403
         lambda: write(uri, DATA),
         lambda: Place.of(uri).read(),
         lambda: Place.of(f"s3://{BUCKET}").files(),

@@ -16,7 +16,6 @@ from botocore.awsrequest import AWSPreparedRequest
 from manifests.errors import OutputError, StorageError
 from manifests.storage.place import Place
 from manifests.storage.row_files import fetch, read, versions, write
-from manifests.storage.s3 import objects
 from manifests.storage.s3.client import CONNECTIONS, connect
 from tests.support.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, running
 
@@ -60,8 +59,7 @@ def test_a_profile_is_enough_for_pictures_and_tables(profile: Path) -> None:
     requests = sent()
     write(f"s3://{BUCKET}/settings/a.jpg", DATA)
     assert Place.of(f"s3://{BUCKET}/settings/a.jpg").read() == DATA
-    place = Place.of(f"s3://{BUCKET}/settings/a.jpg")
-    with place.filesystem.open_input_stream(place.path, compression=None) as stream:
+    with Place.of(f"s3://{BUCKET}/settings/a.jpg").open_input() as stream:
         assert stream.read() == DATA
     assert len(requests) == 4
     for request in requests:
@@ -147,7 +145,7 @@ def test_what_is_written_is_encrypted_by_the_server(
     monkeypatch.setenv("CATALOG_CLEANUP_S3_SSE", "AES256")
     write(f"{s3}/settings/a.jpg", DATA)
     Place.of(f"{s3}/settings/b.parquet").write(DATA)
-    objects.upload(large, f"{s3}/settings/c.bin")
+    Place.of(f"{s3}/settings/c.bin").upload(large)
     for name in ("a.jpg", "b.parquet", "c.bin"):
         found = s3_server.client().head_object(Bucket=BUCKET, Key=f"settings/{name}")
         assert found["ServerSideEncryption"] == "AES256"
@@ -170,7 +168,7 @@ def test_a_key_of_ones_own_is_named(s3: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_objects_carry_their_checksums(s3: str, s3_server: S3Server, large: Path) -> None:
     write(f"{s3}/settings/sum.jpg", DATA)
-    objects.upload(large, f"{s3}/settings/parts.bin")
+    Place.of(f"{s3}/settings/parts.bin").upload(large)
     heads = [
         s3_server.client().head_object(Bucket=BUCKET, Key=key, ChecksumMode="ENABLED")
         for key in ("settings/sum.jpg", "settings/parts.bin")

@@ -12,6 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import pytest
+
+from manifests.errors import WeightsError
+from stages.weights.find import find
+
 COMMIT = "a" * 40
 
 #: What the server offers for weights: 1 MiB.
@@ -174,3 +179,10 @@ def write_list(path: Path, url: str) -> None:
         lines.append(f"[{name}]")
         lines += [f"{key} = {json.dumps(value)}" for key, value in (usual | entry).items()]
     path.write_text("\n".join(lines))
+
+
+def error_of(ref: str) -> WeightsError:
+    """The error with which these weights are refused."""
+    with pytest.raises(WeightsError) as caught:
+        find(ref)
+    return caught.value

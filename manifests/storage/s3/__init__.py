@@ -2,8 +2,8 @@
 
 All requests go through boto3. pyarrow's own S3 client supports neither a profile's endpoint nor SSO
 nor requester pays, stores no checksums and retries by other rules, so tables would be read with
-other settings than images. Instead, pyarrow reads and writes Parquet through the file system of
-:mod:`manifests.storage.s3.filesystem`.
+other settings than images. Instead, pyarrow reads and writes Parquet through the files of
+:mod:`manifests.storage.s3.objects`.
 
 ::
 
@@ -11,6 +11,4 @@ other settings than images. Instead, pyarrow reads and writes Parquet through th
     client       the client, rebuilt when the environment or the credentials change
     retries      which failures are retried, and which error a final failure raises
     objects      lists, reads, writes and verifies objects
-    filesystem   the same as a file system for pyarrow
-    storage      the same as :class:`manifests.storage.base.Storage`
 """

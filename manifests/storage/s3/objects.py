@@ -1,4 +1,4 @@
-"""Lists, reads, writes and verifies S3 objects, named as ``s3://bucket/key``.
+"""Objects and folders in S3: listed, read, written and verified.
 
 Every function raises the errors of :func:`manifests.storage.s3.retries.request`.
 """
@@ -8,22 +8,42 @@ from __future__ import annotations
 import base64
 import errno
 import hashlib
+import io
 import mimetypes
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
+import tempfile
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
+import pyarrow as pa
 from botocore.exceptions import ChecksumError, ClientError
+from pyarrow import fs
 
+from manifests.storage.place import Content, Place, storing
+from manifests.storage.s3.client import CONNECTIONS
 from manifests.storage.s3.retries import code_and_status, request
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
+
+#: Size of a read request. Latency is then small compared with the transfer, and a thousand requests
+#: read a manifest of 8 GB.
+_PART_BYTES = 8 * 2**20
+
+#: Number of objects per page of a listing; S3 returns no more.
+_PAGE_OBJECTS = 1000
+
+#: A page of a listing takes as long as this number of HEAD requests.
+_HEADS_PER_PAGE = 50
+#: Max pages of a listing for a few objects; more objects allow more.
+_MIN_PAGE_LIMIT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,221 +73,214 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """An object in a listing, or a folder (``head`` is None) in a non-recursive one."""
+class S3Place(Place):
+    """``bucket/key``, or a prefix of keys as a folder.
 
-    uri: str
-    head: Head | None
-
-
-def bucket_and_key(uri: str) -> tuple[str, str]:
-    """Split ``s3://bucket/key``; keys are taken literally, ``%``, ``?`` and ``#`` included."""
-    bucket, _, key = uri.partition("://")[2].partition("/")
-    return bucket, key
-
-
-def get(uri: str) -> tuple[bytes, Head]:
-    """Read a whole object."""
-    bucket, key = bucket_and_key(uri)
-
-    def action(client: S3Client) -> tuple[bytes, Head]:
-        response = client.get_object(Bucket=bucket, Key=key)
-        return response["Body"].read(), Head.of(response)
-
-    return request(uri, action)
-
-
-def get_part(uri: str, start: int, stop: int, etag: str) -> bytes:
-    """Read the bytes from ``start`` up to ``stop`` of an object that still has this entity tag."""
-    bucket, key = bucket_and_key(uri)
-    which = {"Bucket": bucket, "Key": key, "Range": f"bytes={start}-{stop - 1}"}
-    if etag:
-        which["IfMatch"] = etag
-    return request(uri, lambda client: client.get_object(**which)["Body"].read())  # type: ignore[arg-type]
-
-
-def head(uri: str) -> Head:
-    """Read an object's metadata."""
-    bucket, key = bucket_and_key(uri)
-
-    def action(client: S3Client) -> Head:
-        try:
-            return Head.of(client.head_object(Bucket=bucket, Key=key))
-        except ClientError as error:
-            if code_and_status(error)[1] not in (400, 403):
-                raise
-            # The response to a HEAD has no body, so it does not say whether access to the object is
-            # denied or the credentials are invalid. The response to a GET does.
-            client.get_object(Bucket=bucket, Key=key, Range="bytes=0-0")["Body"].close()
-            raise
-
-    return request(uri, action)
-
-
-def put(uri: str, data: bytes) -> None:
-    """Store an object, which S3 makes visible as a whole, and verify it.
-
-    Its SHA-256 is sent in a header, which every S3 server accepts. (boto3's default over TLS, a
-    trailing checksum, is rejected by older ones.) Servers that support checksums store it with the
-    object. If the response has no checksum, the size is compared instead; the transfer itself is
-    protected by the signature of the body or by TLS.
+    Keys are taken literally, ``%``, ``?`` and ``#`` included.
     """
-    bucket, key = bucket_and_key(uri)
-    kind = mimetypes.guess_type(key)[0] or "application/octet-stream"  # for browsers
-    checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
-    wanted = (len(data), checksum)
 
-    def action(client: S3Client) -> None:
-        response = client.put_object(
-            Bucket=bucket, Key=key, Body=data, ContentType=kind, ChecksumSHA256=checksum
-        )
-        stored = len(data), response.get("ChecksumSHA256")
-        if stored[1] is None:
-            reply = client.head_object(Bucket=bucket, Key=key, ChecksumMode="ENABLED")
-            stored = reply["ContentLength"], reply.get("ChecksumSHA256", checksum)
-        _compare(stored, wanted)
+    @classmethod
+    def of(cls, uri: str) -> Self:
+        """Make a place from an ``s3://`` URI."""
+        return cls(uri.partition("://")[2].rstrip("/"))
 
-    request(uri, action)
+    @property
+    def uri(self) -> str:
+        """``s3://bucket/key``."""
+        return f"s3://{self.path}"
 
+    @property
+    def bucket(self) -> str:
+        """The name of the bucket."""
+        return self.path.partition("/")[0]
 
-def create(uri: str, data: bytes) -> bool:
-    """Store a small object if there is none yet; return whether the stored object is the caller's.
+    @property
+    def key(self) -> str:
+        """The key of the object; empty for the bucket itself."""
+        return self.path.partition("/")[2]
 
-    If a response is lost, the repeated request finds what the first one stored. So ``data`` must
-    differ from what other callers would store there.
-    """
-    bucket, key = bucket_and_key(uri)
-
-    def action(client: S3Client) -> bool:
-        try:
-            client.put_object(Bucket=bucket, Key=key, Body=data, IfNoneMatch="*")
-        except ClientError as error:
-            if code_and_status(error)[1] != 412:
-                raise
-            return False
-        return True
-
-    return request(uri, action) or get(uri)[0] == data
-
-
-def move(source: str, target: str) -> None:
-    """Copy an object within S3, then delete the original."""
-    bucket, key = bucket_and_key(target)
-    from_bucket, from_key = bucket_and_key(source)
-    which = {"Bucket": from_bucket, "Key": from_key}
-    request(target, lambda client: client.copy_object(Bucket=bucket, Key=key, CopySource=which))  # type: ignore[arg-type]
-    delete(source)
-
-
-def delete(uri: str) -> None:
-    """Delete an object; a missing one is not an error."""
-    bucket, key = bucket_and_key(uri)
-    request(uri, lambda client: client.delete_object(Bucket=bucket, Key=key))
-
-
-def entries(uri: str, *, recursive: bool, limit: int = 1000) -> Iterator[Entry]:
-    """List a folder or bucket in S3's order, ``limit`` objects per request.
-
-    Without ``recursive``, objects in subfolders are combined into entries for the folders.
-    """
-    bucket, key = bucket_and_key(uri)
-    prefix = f"{key.rstrip('/')}/" if key else ""
-    which: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix, "MaxKeys": limit}
-    if not recursive:
-        which["Delimiter"] = "/"
-    for page in _pages(which):
-        for folder in page.get("CommonPrefixes", []):
-            yield Entry(f"s3://{bucket}/{folder['Prefix'].rstrip('/')}", None)
-        for each in page.get("Contents", []):
-            if each["Key"] != prefix:  # some tools store an object for the folder itself
-                metadata = Head(each["Size"], each["ETag"], "", each["LastModified"])
-                yield Entry(f"s3://{bucket}/{each['Key']}", metadata)
-
-
-def etags(uris: Collection[str], max_pages: int) -> dict[str, str] | None:
-    """Look up the entity tags, without quotes, of objects of one bucket, by listing the range.
-
-    Args:
-        uris: of the objects; missing ones are left out of the result.
-        max_pages: max number of pages of a thousand objects; if the range has more, the result is
-            None.
-    """
-    keys = sorted((bucket_and_key(uri)[1] for uri in uris), key=str.encode)
-    bucket, first, last = bucket_and_key(next(iter(uris)))[0], keys[0], keys[-1]
-    # A listing starts after a given name, so take one that sorts right before the first key.
-    which: dict[str, Any] = {"Bucket": bucket}
-    which |= {"StartAfter": first[:-1]} if first[:-1] else {}
-    wanted, tags = set(keys), dict[str, str]()
-    for page in islice(_pages(which), max_pages):
-        listed = page.get("Contents", [])
-        for each in listed:
-            if each["Key"] in wanted:
-                tags[f"s3://{bucket}/{each['Key']}"] = each["ETag"].strip('"')
-        if not page.get("IsTruncated") or (listed and listed[-1]["Key"].encode() >= last.encode()):
-            return tags
-    return None
-
-
-def _pages(which: Mapping[str, Any]) -> Iterator[ListObjectsV2OutputTypeDef]:
-    """The pages of a listing, each requested when it is needed."""
-    token: dict[str, Any] = {}
-    while True:
-        page = request(
-            f"s3://{which['Bucket']}",
-            lambda client, token=token: client.list_objects_v2(**which, **token),  # type: ignore[misc]
-        )
-        yield page
-        if not page.get("IsTruncated"):
-            return
-        token = {"ContinuationToken": page["NextContinuationToken"]}
-
-
-def listing(uri: str) -> dict[str, tuple[int, str]]:
-    """List an object or folder as ``{relative name: (bytes, entity tag)}``.
-
-    A single object has an empty relative name. A URI that is not an object's is read as a folder.
-    Hidden names are left out.
-
-    Raises:
-        FileNotFoundError: there is neither an object nor a folder with objects.
-    """
-    if bucket_and_key(uri)[1] and not uri.endswith("/"):
+    def info(self) -> fs.FileInfo:
+        """A file, a folder (a prefix of objects) or not found."""
         with suppress(FileNotFoundError):
-            known = head(uri)
-            return {"": (known.size, known.etag)}
-    folder = f"{uri.rstrip('/')}/"
-    sizes_and_tags = {}
-    for entry in entries(uri, recursive=True):
-        name = entry.uri.removeprefix(folder)
-        if entry.head and not f"/{name}".count("/.") and not name.endswith("/"):
-            sizes_and_tags[name] = (entry.head.size, entry.head.etag)
-    if not sizes_and_tags:
-        raise FileNotFoundError(errno.ENOENT, "no such object or folder", uri)
-    return sizes_and_tags
+            if self.key:
+                return _file_info(self.path, self.head())
+        is_folder = any(self._entries(recursive=True))
+        return fs.FileInfo(self.path, fs.FileType.Directory if is_folder else fs.FileType.NotFound)
+
+    def _list(self) -> Iterable[fs.FileInfo]:
+        return [_file_info(path, head) for path, head in self._entries(recursive=False)]
+
+    def _entries(self, *, recursive: bool) -> Iterator[tuple[str, Head | None]]:
+        """Yield the path and metadata of each object in this folder or bucket, in S3's order.
+
+        Without ``recursive``, objects in subfolders are combined into entries for the folders,
+        which have no metadata.
+        """
+        prefix = f"{self.key}/" if self.key else ""
+        which = {"Bucket": self.bucket, "Prefix": prefix}
+        if not recursive:
+            which["Delimiter"] = "/"
+        with suppress(FileNotFoundError):  # there is no such bucket
+            for page in _pages(which):
+                for folder in page.get("CommonPrefixes", []):
+                    yield f"{self.bucket}/{folder['Prefix'].rstrip('/')}", None
+                for each in page.get("Contents", []):
+                    if each["Key"] != prefix:  # some tools store an object for the folder itself
+                        head = Head(each["Size"], each["ETag"], "", each["LastModified"])
+                        yield f"{self.bucket}/{each['Key']}", head
+
+    def listing(self) -> dict[str, tuple[int, str]]:
+        """List an object or folder as ``{relative name: (bytes, entity tag)}``.
+
+        A single object has an empty relative name. Hidden names are left out.
+
+        Raises:
+            FileNotFoundError: there is neither an object nor a folder with objects.
+        """
+        with suppress(FileNotFoundError):
+            if self.key:
+                head = self.head()
+                return {"": (head.size, head.etag)}
+        sizes_and_tags = {}
+        for path, found in self._entries(recursive=True):
+            name = path.removeprefix(f"{self.path}/")
+            if found and not f"/{name}".count("/.") and not name.endswith("/"):
+                sizes_and_tags[name] = (found.size, found.etag)
+        if not sizes_and_tags:
+            raise FileNotFoundError(errno.ENOENT, "no such object or folder", self.uri)
+        return sizes_and_tags
+
+    def head(self) -> Head:
+        """Read the object's metadata."""
+
+        def action(client: S3Client) -> Head:
+            try:
+                return Head.of(client.head_object(Bucket=self.bucket, Key=self.key))
+            except ClientError as error:
+                if code_and_status(error)[1] not in (400, 403):
+                    raise
+                # The response to a HEAD has no body, so it does not say whether access to the
+                # object is denied or the credentials are invalid. The response to a GET does.
+                which = {"Bucket": self.bucket, "Key": self.key, "Range": "bytes=0-0"}
+                client.get_object(**which)["Body"].close()  # type: ignore[arg-type]
+                raise
+
+        return request(self.uri, action)
+
+    def fetch(self) -> Content:
+        """Read the whole object, and its version."""
+
+        def action(client: S3Client) -> Content:
+            response = client.get_object(Bucket=self.bucket, Key=self.key)
+            return Content(response["Body"].read(), Head.of(response).version)
+
+        return request(self.uri, action)
+
+    def open_input(self) -> pa.NativeFile:
+        """Open the object for reading; reading fails if the object changes meanwhile."""
+        return pa.PythonFile(io.BufferedReader(_Object(self), _PART_BYTES), mode="r")
+
+    def download(self, target: Path) -> None:
+        """Download a large object into a file, in parallel parts."""
+
+        def action(client: S3Client) -> None:
+            with target.open("wb") as file:
+                client.download_fileobj(self.bucket, self.key, file)
+
+        request(self.uri, action)
+
+    def delete(self) -> None:
+        """Delete the object; a missing one is not an error."""
+        request(self.uri, lambda client: client.delete_object(Bucket=self.bucket, Key=self.key))
+
+    def rename(self, name: str) -> None:
+        """Copy the object within S3, then delete the original."""
+        target = self.parent / name
+        source = {"Bucket": self.bucket, "Key": self.key}
+        request(
+            target.uri,
+            lambda client: client.copy_object(
+                Bucket=target.bucket,
+                Key=target.key,
+                CopySource=source,  # type: ignore[arg-type]
+            ),
+        )
+        self.delete()
+
+    def write(self, data: bytes | pa.Buffer, *, flush: bool = True) -> None:  # noqa: ARG002 - S3 always does
+        """Store the object, which S3 makes visible as a whole, and verify it.
+
+        Its SHA-256 is sent in a header, which every S3 server accepts. (boto3's default over TLS, a
+        trailing checksum, is rejected by older ones.) Servers that support checksums store it with
+        the object. If the response has no checksum, the size is compared instead; the transfer
+        itself is protected by the signature of the body or by TLS.
+        """
+        body = bytes(data)
+        kind = mimetypes.guess_type(self.key)[0] or "application/octet-stream"  # for browsers
+        checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
+        wanted = (len(body), checksum)
+
+        def action(client: S3Client) -> None:
+            response = client.put_object(
+                Bucket=self.bucket,
+                Key=self.key,
+                Body=body,
+                ContentType=kind,
+                ChecksumSHA256=checksum,
+            )
+            stored = len(body), response.get("ChecksumSHA256")
+            if stored[1] is None:
+                reply = client.head_object(Bucket=self.bucket, Key=self.key, ChecksumMode="ENABLED")
+                stored = reply["ContentLength"], reply.get("ChecksumSHA256", checksum)
+            _compare(stored, wanted)
+
+        with storing(self.uri):
+            request(self.uri, action)
+
+    def create(self, data: bytes) -> bool:
+        """Store a small object if there is none yet; return whether the stored one is the caller's.
+
+        If a response is lost, the repeated request finds what the first one stored. So ``data``
+        must differ from what other callers would store there.
+        """
+
+        def action(client: S3Client) -> bool:
+            try:
+                client.put_object(Bucket=self.bucket, Key=self.key, Body=data, IfNoneMatch="*")
+            except ClientError as error:
+                if code_and_status(error)[1] != 412:
+                    raise
+                return False
+            return True
+
+        with storing(self.uri):
+            return request(self.uri, action) or self.read() == data
+
+    @contextmanager
+    def open_output(self) -> Iterator[IO[bytes]]:
+        """Store the object when the block ends without an error."""
+        with storing(self.uri), tempfile.NamedTemporaryFile() as pieces:
+            yield pieces
+            pieces.flush()
+            self.upload(Path(pieces.name))
+
+    def upload(self, source: Path) -> None:
+        """Upload a large file, atomically, in parallel parts that each have a checksum."""
+
+        def action(client: S3Client) -> None:
+            with source.open("rb") as file:
+                client.upload_fileobj(file, self.bucket, self.key)
+            size = client.head_object(Bucket=self.bucket, Key=self.key)["ContentLength"]
+            _compare(size, source.stat().st_size)
+
+        with storing(self.uri):
+            request(self.uri, action)
 
 
-def download(uri: str, path: Path) -> None:
-    """Download a large object into a file, in parallel parts."""
-    bucket, key = bucket_and_key(uri)
-
-    def action(client: S3Client) -> None:
-        with path.open("wb") as file:
-            client.download_fileobj(bucket, key, file)
-
-    request(uri, action)
-
-
-def upload(path: Path, uri: str) -> None:
-    """Upload a large file, atomically, in parallel parts that each have a checksum."""
-    bucket, key = bucket_and_key(uri)
-
-    def action(client: S3Client) -> None:
-        with path.open("rb") as file:
-            client.upload_fileobj(file, bucket, key)
-        size = client.head_object(Bucket=bucket, Key=key)["ContentLength"]
-        _compare(size, path.stat().st_size)
-
-    request(uri, action)
+def _file_info(path: str, head: Head | None) -> fs.FileInfo:
+    if head is None:
+        return fs.FileInfo(path, fs.FileType.Directory)
+    return fs.FileInfo(path, fs.FileType.File, size=head.size, mtime=head.modified)
 
 
 def _compare(stored: object, wanted: object) -> None:
@@ -277,3 +290,99 @@ def _compare(stored: object, wanted: object) -> None:
             expected_checksum=str(wanted),
             actual_checksum=str(stored),
         )
+
+
+class _Object(io.RawIOBase):
+    """An object as a file, read in parts that are retried one by one; fails if it changes."""
+
+    def __init__(self, place: S3Place) -> None:
+        self._place, self._head, self._position = place, place.head(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._head.size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._position + len(buffer), self._head.size)
+        if stop <= self._position:
+            return 0
+        which = {"Bucket": self._place.bucket, "Key": self._place.key}
+        which["Range"] = f"bytes={self._position}-{stop - 1}"
+        if self._head.etag:
+            which["IfMatch"] = self._head.etag
+        data = request(self._place.uri, lambda client: client.get_object(**which)["Body"].read())  # type: ignore[arg-type]
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+def _pages(which: Mapping[str, str]) -> Iterator[ListObjectsV2OutputTypeDef]:
+    """The pages of a listing, each requested when it is needed."""
+    token: dict[str, Any] = {"MaxKeys": _PAGE_OBJECTS}
+    while True:
+        page = request(
+            f"s3://{which['Bucket']}",
+            lambda client, token=token: client.list_objects_v2(**which, **token),  # type: ignore[misc]
+        )
+        yield page
+        if not page.get("IsTruncated"):
+            return
+        token = token | {"ContinuationToken": page["NextContinuationToken"]}
+
+
+def versions(uris: Iterable[str]) -> dict[str, str]:
+    """Versions of many objects; missing ones are left out, and version ids may be.
+
+    They are listed if the keys are close to each other, else looked up one by one.
+    """
+    known: dict[str, str] = {}
+    buckets = defaultdict[str, dict[str, str]](dict)
+    for uri in uris:
+        place = S3Place.of(uri)
+        buckets[place.bucket][place.key] = uri
+    for bucket, uri_of in buckets.items():
+        listed = None
+        with suppress(PermissionError):  # read permission does not imply list permission
+            listed = _list_tags(bucket, uri_of, _MIN_PAGE_LIMIT + len(uri_of) // _HEADS_PER_PAGE)
+        known |= _heads(uri_of.values()) if listed is None else listed
+    return known
+
+
+def _list_tags(bucket: str, uri_of: Mapping[str, str], max_pages: int) -> dict[str, str] | None:
+    """Look up entity tags, without quotes, by listing the range of the keys.
+
+    Args:
+        bucket: of the objects.
+        uri_of: key -> URI; missing objects are left out of the result.
+        max_pages: max number of pages; if the range has more, the result is None.
+    """
+    keys = sorted(uri_of, key=str.encode)
+    first, last = keys[0], keys[-1].encode()
+    # A listing starts after a given name, so take one that sorts right before the first key.
+    which = {"Bucket": bucket} | ({"StartAfter": first[:-1]} if first[:-1] else {})
+    tags: dict[str, str] = {}
+    for page in islice(_pages(which), max_pages):
+        listed = page.get("Contents", [])
+        for each in listed:
+            if each["Key"] in uri_of:
+                tags[uri_of[each["Key"]]] = each["ETag"].strip('"')
+        if not page.get("IsTruncated") or (listed and listed[-1]["Key"].encode() >= last):
+            return tags
+    return None
+
+
+def _heads(uris: Collection[str]) -> dict[str, str]:
+    def version(uri: str) -> tuple[str, str] | None:
+        with suppress(OSError):
+            return uri, S3Place.of(uri).head().version
+        return None
+
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        return dict(filter(None, pool.map(version, uris)))

@@ -42,7 +42,8 @@ _MAX_WAIT_S = 20.0
 _WARN_AFTER_S = 10.0
 _WARNING_INTERVAL_S = 30.0
 
-_THROTTLED = frozenset(
+#: Throttling, and failures in transit, which the server reports with a status of 400 or 409.
+_TRANSIENT = frozenset(
     {
         "SlowDown",
         "RequestLimitExceeded",
@@ -51,12 +52,6 @@ _THROTTLED = frozenset(
         "RequestThrottledException",
         "ThrottledException",
         "TooManyRequestsException",
-    }
-)
-
-#: Failures in transit, which the server reports with a status of 400 or 409.
-_IN_TRANSIT = frozenset(
-    {
         "RequestTimeout",
         "RequestTimeoutException",
         "IncompleteBody",
@@ -169,7 +164,7 @@ def _is_transient(error: BaseException) -> bool:
     error = _cause(error)
     code, status = code_and_status(error)
     code = code.removeprefix("KMS.")
-    if code in _THROTTLED | _IN_TRANSIT or code.startswith("Throttling"):
+    if code in _TRANSIENT or code.startswith("Throttling"):
         return True
     if status in (501, 507):  # not implemented; insufficient storage
         return False
@@ -215,7 +210,7 @@ _warned_at = -_WARNING_INTERVAL_S
 
 def _warn(uri: str, state: RetryCallState) -> None:
     """Log why a request takes long, rate-limited for the whole process."""
-    traffic.count(retries=1)
+    traffic.count("retries")
     global _warned_at  # noqa: PLW0603 - one per process, like its stderr
     now = time.monotonic()
     waited_s = state.seconds_since_start or 0.0

@@ -2,79 +2,68 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from manifests.errors import StorageError
 
 _PREFIX = "CATALOG_CLEANUP_"
-_RETRY_S = 300.0
-_SSE = ("", "AES256", "aws:kms", "aws:kms:dsse")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(BaseModel):
     """Settings in addition to boto3's own (profile, region, endpoint, CA bundle and so on).
 
     Customer-provided keys (SSE-C) are not supported: objects stored with a key can only be read
     with it, and others only without, so inputs and outputs would need separate settings.
 
     Attributes:
-        requester_pays: whether this account pays for requests to other owners' buckets.
-        sse: server-side encryption of written objects; empty: the bucket's default.
-        sse_kms_key_id: the key for ``aws:kms``; empty: the account's default key.
+        s3_request_payer: whether this account pays for requests to other owners' buckets.
+        s3_sse: server-side encryption of written objects; empty: the bucket's default.
+        s3_sse_kms_key_id: the key for ``aws:kms``; empty: the account's default key.
         retry_s: max seconds for which a request is retried, beyond boto3's own retries.
     """
 
-    requester_pays: bool = False
-    sse: str = ""
-    sse_kms_key_id: str = ""
-    retry_s: float = _RETRY_S
+    model_config = ConfigDict(frozen=True)
+
+    s3_request_payer: Literal["", "requester"] = ""
+    s3_sse: Literal["", "AES256", "aws:kms", "aws:kms:dsse"] = ""
+    s3_sse_kms_key_id: str = ""
+    retry_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 300.0
+
+    @field_validator("s3_sse_kms_key_id")
+    @classmethod
+    def _refuse_unused_key(cls, key: str, info: ValidationInfo) -> str:
+        if not info.data.get("s3_sse", "aws:kms").startswith("aws:kms"):
+            raise ValueError(f"it needs {_PREFIX}S3_SSE=aws:kms")
+        return key
 
     @classmethod
     def of(cls, environment: Mapping[str, str] = os.environ) -> Self:
-        """Read ``CATALOG_CLEANUP_S3_REQUEST_PAYER``, ``…_S3_SSE``, ``…_S3_SSE_KMS_KEY_ID`` and
-        ``CATALOG_CLEANUP_RETRY_S``.
+        """Read the variables that are called as the fields, in capitals, after a prefix.
 
         Raises:
             StorageError: ``storage.bad_setting``.
         """
-        payer = environment.get(f"{_PREFIX}S3_REQUEST_PAYER", "")
-        if payer not in ("", "requester"):
-            raise _bad("S3_REQUEST_PAYER", payer, "`requester`, or not set")
-        sse = environment.get(f"{_PREFIX}S3_SSE", "")
-        if sse not in _SSE:
-            raise _bad("S3_SSE", sse, "AES256, aws:kms, aws:kms:dsse, or not set")
-        key = environment.get(f"{_PREFIX}S3_SSE_KMS_KEY_ID", "")
-        if key and not sse.startswith("aws:kms"):
-            raise _bad("S3_SSE_KMS_KEY_ID", key, f"set beside {_PREFIX}S3_SSE=aws:kms only")
-        return cls(payer == "requester", sse, key, _seconds(environment))
+        variables = {name: environment.get(f"{_PREFIX}{name.upper()}") for name in cls.model_fields}
+        try:
+            return cls.model_validate({name: text for name, text in variables.items() if text})
+        except ValidationError as error:
+            first = error.errors()[0]
+            variable = f"{_PREFIX}{first['loc'][0]}".upper()
+            raise StorageError(
+                "storage.bad_setting", f"{variable}={first['input']}: {first['msg']}."
+            ) from None
 
     def add_to(self, parameters: dict[str, Any], accepted: Mapping[str, Any]) -> None:
         """Add these settings to a request's parameters, as far as it accepts them."""
         ours = {
-            "RequestPayer": "requester" if self.requester_pays else "",
-            "ServerSideEncryption": self.sse,
-            "SSEKMSKeyId": self.sse_kms_key_id,
+            "RequestPayer": self.s3_request_payer,
+            "ServerSideEncryption": self.s3_sse,
+            "SSEKMSKeyId": self.s3_sse_kms_key_id,
         }
         for name, value in ours.items():
             if value and name in accepted:
                 parameters.setdefault(name, value)
-
-
-def _seconds(environment: Mapping[str, str]) -> float:
-    text = environment.get(f"{_PREFIX}RETRY_S", "")
-    try:
-        seconds = float(text or _RETRY_S)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise _bad("RETRY_S", text, "seconds, 0 or more")
-    return seconds
-
-
-def _bad(name: str, value: str, wanted: str) -> StorageError:
-    return StorageError("storage.bad_setting", f"{_PREFIX}{name}={value} must be {wanted}.")

@@ -13,6 +13,7 @@ from spandrel.architectures.Compact import Compact
 from spandrel.architectures.LaMa import LaMa
 from torch import Tensor, nn
 
+from manifests.errors import RowError
 from stages.arrays import UInt8Array
 from tests.support.models.networks import make_lama
 
@@ -63,6 +64,17 @@ def hole(pixels: UInt8Array) -> UInt8Array:
     centre, axes = (width // 2, height // 2), (max(width // 4, 1), max(height // 4, 1))
     cv2.ellipse(mask, centre, axes, 20, 0, 360, (255,), -1)
     return mask
+
+
+def pixels_of(result: UInt8Array | RowError) -> UInt8Array:
+    """A result that must be a picture."""
+    assert isinstance(result, np.ndarray), result
+    return result
+
+
+def apart(one: UInt8Array | RowError, other: UInt8Array | RowError) -> int:
+    """By how many levels of 255 two pictures differ at most."""
+    return int(np.abs(pixels_of(one).astype(int) - pixels_of(other)).max())
 
 
 def random_upscaler(path: Path, scale: int = 2, channels: int = 3) -> Path:

@@ -17,6 +17,7 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.results.status import fidelity_lines
 from manifests.ledger import Ledger, RetryPolicy, reconcile, set_aside
 from manifests.planning.plan import Plan, load_plan, make_plan
 from manifests.schema import LineageRow, lineage_dict, lineage_schema
@@ -202,7 +203,7 @@ def test_what_was_kept_is_counted_by_kind_and_reason(ledger: Ledger, plan: Plan)
         "P widened to RGB; converted from png to jpeg": 1,
         "no reason recorded": 1,
     }
-    assert tally.fidelity_lines() == [
+    assert fidelity_lines(tally.kept, tally.recoded) == [
         "kept outside the masks: all JPEG coefficients 2, every sample 2",
         "re-encoded, which changes every pixel slightly: 4 (lossy WebP 2; "
         "P widened to RGB; converted from png to jpeg 1; no reason recorded 1)",

@@ -80,7 +80,7 @@ CASES: dict[str, tuple[str, Callable[[Path], object] | bytes, str, str]] = {
         "unreadable",
         "line 2 is longer than 32",
     ),
-    "a gzip bomb of lines": ("csv.gz", _bomb(b"\n", 32), "empty", "has no rows"),
+    "a gzip bomb of lines": ("csv.gz", _bomb(b"\n", 16), "empty", "has no rows"),
     "half a gzip": ("csv.gz", gzip.compress(_HEAD + b"1,a,b\n")[:-9], "unreadable", "m.csv.gz: "),
     "a million columns": (
         "csv",
@@ -107,11 +107,17 @@ CASES: dict[str, tuple[str, Callable[[Path], object] | bytes, str, str]] = {
         "unreadable",
         "line 1: maximum recursion depth",
     ),
-    "objects without end": (
-        "jsonl",
-        b'{"id": "1", "mask": "\\"[", "x": ' + b'{"a": [1], "b":' * 99 + b"1" + b"}" * 100 + b"\n",
+    "a quotation of lines without end": (
+        "csv.gz",
+        gzip.compress(_HEAD + b'1,"') + gzip.compress(b'a\n","' * (8 * _MIB)),
         "unreadable",
-        "more than 64 lists or objects in each other",
+        "the row in line 2 is longer than 32 MiB; perhaps a quotation mark was left open",
+    ),
+    "bytes that are no text": (
+        "csv",
+        _HEAD + b"1,a,b\n2,\xff,b\n",
+        "unreadable",
+        "line 3 is not U",
     ),
 }
 

@@ -1,0 +1,90 @@
+"""Weights from a model hub, which a real HTTP server plays as far as downloads and refusals go.
+
+That leaves out its redirects to other hosts, its chunked storage (Xet), and what tokens are worth.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.preflight import allowing_unverified
+from stages.weights.cache import entries
+from stages.weights.find import find
+from tests.support.web_server import COMMIT, HUB_FILES, WEIGHTS, Web, error_of
+
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+def test_a_hub_folder_comes_without_pickles(
+    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    web.offer_repo("shop/fill", HUB_FILES)
+    found = find("hub")
+    names = {each.relative_to(found.path).as_posix() for each in found.path.rglob("*.*")}
+    assert names == {
+        "model_index.json",
+        "README.md",
+        "vae/net.safetensors",
+        "scheduler/config.json",
+    }
+    assert find("hf://shop/fill").sha256 == found.sha256
+    web.files[f"/shop/fill/resolve/{'a' * 40}/vae/net.safetensors"] = b"x" * len(WEIGHTS)
+    error = error_of(f"hf://shop/fill@{'a' * 40}")
+    assert "vae/net.safetensors: not the content that the hub lists" in error.message
+
+
+def test_a_small_file_of_a_hub_is_compared_with_its_hash_too(
+    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    web.offer_repo("shop/fill", HUB_FILES)
+    web.files[f"/shop/fill/resolve/{COMMIT}/scheduler/config.json"] = b"[]"
+    error = error_of("hub-commit")
+    assert error.code == "weights.missing"
+    assert "scheduler/config.json: not the content that the hub lists" in error.message
+    assert not entries()
+
+
+def test_a_hubs_file_names_are_no_patterns(
+    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    names = {"model_index.json", "vae/net[1].safetensors"}
+    web.offer_repo("shop/odd", dict.fromkeys(names, b"{}") | {"vae/net1.bin": b"pickle"})
+    resolved = f"/shop/odd/resolve/{COMMIT}/vae/"
+    web.files[f"{resolved}net%5B1%5D.safetensors"] = web.files[f"{resolved}net[1].safetensors"]
+    found = find("hf://shop/odd")
+    assert {each.relative_to(found.path).as_posix() for each in found.path.rglob("*.*")} == names
+
+
+def test_an_unpinned_hub_folder_of_pickles_is_refused(
+    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    web.offer_repo("shop/fill", {"model_index.json": b"{}", "vae/net.bin": b"pickle"})
+    assert error_of("hub").code == "weights.untrusted"
+    with allowing_unverified(True):
+        assert find("hub").path.is_dir()
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("code", ["GatedRepo", ""])
+def test_a_gated_hub_is_told_with_its_page(
+    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch, status: int, code: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    web.offer_repo("shop/fill", HUB_FILES)
+    for path in web.files:
+        if "/resolve/" in path:
+            web.refuse[path] = (status, code)
+    error = error_of("hub")
+    assert error.code == "weights.gated"
+    assert "hf://shop/fill" in error.message
+    assert "https://huggingface.co/shop/fill" in error.message
+    assert "set HF_TOKEN" in error.remedy
+    assert error_of("hf://shop/fill").code == "weights.gated"
+    assert error_of("hf://shop/none").code == "weights.missing"
+    assert not entries()
