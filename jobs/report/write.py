@@ -181,7 +181,7 @@ def _draw_rows(
                     if row["id"] is not None
                     for side in [listing.sides[index or row["side"]]]
                 ]
-                results = pool.map(lambda each: _draw_row(*each[1:], folder), work)
+                results = pool.map(lambda each: _draw_row(each[1], each[2], each[3], folder), work)
                 for (number, *_), pictures in zip(work, results, strict=True):
                     yield number, index, pictures
 
