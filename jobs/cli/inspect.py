@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from jobs.cli.options import DEFAULT_RECIPE, PoolsOption, RecipeOption, SetOption
-from jobs.cli.printing import console_for, print_line
+from jobs.cli.printing import console_for, print_finding
 from manifests.errors import error_codes
 
 
@@ -58,7 +58,6 @@ def doctor(
     from jobs.pipeline.placement import load_pools
     from stages.recipe import Recipe
 
-    colours = {"ok": "green", "note": "yellow", "bad": "red"}
     console = console_for()
     worst = 0
     requested = load_pools(pools) if pools else Pools()
@@ -68,8 +67,7 @@ def doctor(
         else examine(s3)
     )
     for finding in findings:
-        print_line(console, f"{finding.state:5}", colours[finding.state], end="")
         remedy = f"\n     {finding.remedy}" if finding.remedy else ""
-        print_line(console, f"{finding.subject}: {finding.result}{remedy}")
+        print_finding(console, finding.state, f"{finding.subject}: {finding.result}{remedy}")
         worst = max(worst, finding.state == "bad")
     raise typer.Exit(worst)

@@ -29,6 +29,13 @@ def print_line(console: Console, text: str, style: str | None = None, end: str =
     console.print(text, style=style, end=end, highlight=False, markup=False, soft_wrap=True)
 
 
+def print_finding(console: Console, state: str, text: str) -> None:
+    """Print the result of a check as one line; its state is ``ok``, ``note`` or ``bad``."""
+    colours = {"ok": "green", "note": "yellow", "bad": "red"}
+    print_line(console, f"{state:5}", colours[state], end="")
+    print_line(console, text)
+
+
 def print_counts(console: Console, tally: Tally) -> None:
     """Print what was kept outside the masks, and the number of rows by error code."""
     from jobs.results.status import fidelity_lines

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs.cli import streams
-from jobs.cli.printing import print_counts, print_line
+from jobs.cli.printing import print_counts, print_finding, print_line
 from jobs.report import SAMPLE
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
-    from manifests.ledger import Tally
-
-#: Exit codes of ``verify``: all match; some differ; none differs, but some could not be checked.
+#: Exit codes of ``verify``: all match; some differ; none differs, but some, or all, could not be
+#: checked.
 EXIT_ALL_MATCH, EXIT_DIFFERS, EXIT_UNCHECKED = 0, 3, 4
 
 DestArgument = Annotated[str, typer.Argument(metavar="DEST", help="The --output of `run`.")]
@@ -56,7 +53,11 @@ def show_status(console: Console, output: str, *, by_shard: bool) -> None:
         name = f"recipe {facts['recipe']['name']} ({facts['recipe_hash']})"
         print_line(console, f"{name}, run {recipe.record.run_id}: {state}")
         tallies = {f"{shard:05d}": each for shard, each in recipe.shards.items() if by_shard}
-        console.print(_status_table(tallies | {"all": recipe.total}))
+        names = ("rows", "ok", "failed", "crashed", "remaining")
+        print_line(console, "".join(f"{name:>12}" for name in ("shard", *names)))
+        for shard, each in (tallies | {"all": recipe.total}).items():
+            counts = (each.rows, each.ok, each.failed_count, each.crashed, each.missing_count)
+            print_line(console, f"{shard:>12}" + "".join(f"{count:>12,}" for count in counts))
         print_counts(console, recipe.total)
         if (left := recipe.seconds_left) is not None:
             rate = f"{recipe.rows_per_s:.1f} photos/s"
@@ -64,19 +65,6 @@ def show_status(console: Console, output: str, *, by_shard: bool) -> None:
         for file in recipe.total.damaged:
             text = f"{file.uri} is damaged; the next run sets it aside."
             print_line(console, text, "yellow")
-
-
-def _status_table(tallies: Mapping[str, Tally]) -> Table:
-    """A row for each name."""
-    from rich.box import SIMPLE
-    from rich.table import Column, Table
-
-    names = ("rows", "ok", "failed", "crashed", "remaining")
-    table = Table("shard", *(Column(name, justify="right") for name in names), box=SIMPLE)
-    for name, tally in tallies.items():
-        counts = (tally.rows, tally.ok, tally.failed_count, tally.crashed, tally.missing_count)
-        table.add_row(name, *(f"{count:,}" for count in counts))
-    return table
 
 
 def failures(
@@ -106,7 +94,8 @@ def verify(
     """Check that nothing changed outside the masks, except what the lineage records.
 
     The check shares no code with the steps that wrote the files. Exit codes: 0 all match; 3 some
-    differ; 4 none differs, but some could not be checked; 1 there is no run.
+    differ; 4 none differs, but some could not be checked, or there are no results; 1 there is no
+    run.
     """
     from rich.console import Console
 
@@ -114,32 +103,24 @@ def verify(
 
 
 def show_verdicts(console: Console, output: str, sample: int | None = None) -> int:
-    """Print the verdicts as a table, and their counts by kind; returns the exit code."""
-    from rich.box import SIMPLE
-    from rich.table import Column, Table
-    from rich.text import Text
-
+    """Print a line for each result, and the counts by kind; returns the exit code."""
     from jobs.results.verify import verify as check
 
-    table = Table(
-        Column("id", overflow="fold"), "outside the mask", "metadata", "previews", "", box=SIMPLE
-    )
     counts, reasons = Counter[str](), Counter[str]()
     for each in check(output, sample):
-        kind, text, colour = each.fidelity, each.fidelity, "green"
         if each.problem:
-            kind, text, colour = "differ", each.problem, "red"
-        elif each.unchecked:
-            kind, colour = "unchecked", "yellow"
-            text = f"could not be checked: {each.detail}"
+            kind, state, text = "differ", "bad", each.problem
+        elif each.found:
+            kind, state = each.fidelity, "ok"
+            text = f"{each.found.outside}; previews: {each.found.previews}"
+        else:
+            kind, state, text = "unchecked", "note", f"could not be checked: {each.detail}"
             reasons[each.unchecked] += 1
         counts[kind] += 1
-        cells = ["", "", ""]
-        if found := each.found:
-            differing = f"differs: {', '.join(found.differing)}" if found.differing else ""
-            cells = [found.outside, differing or "as recorded", found.previews]
-        table.add_row(*map(Text, (each.id, *cells)), Text(text, colour))
-    console.print(table)
+        print_finding(console, state, f"{each.id}: {text}")
+    if not counts:
+        print_line(console, f"Nothing was checked: {output} has no results of the last recipe.")
+        return EXIT_UNCHECKED
     differ, unchecked, reencoded = (counts[kind] for kind in ("differ", "unchecked", "reencoded"))
     kept = counts.total() - differ - unchecked - reencoded
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())

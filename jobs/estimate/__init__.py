@@ -4,6 +4,6 @@
 
     lineage of a pilot run ─┐
     defaults.toml ──────────┴▶ seconds.py: s per photo, step by step, grouped as a run groups them
-    --pools, deploy files ───▶ fleet.py: nodes, actors, start-up, ramp, spot losses, time, cost
-                               report.py: tables, what one change of the recipe saves, JSON
+    --pools, deploy files ───▶ fleet.py: nodes, actors, start-up, ramp, time, cost
+                               report.py: the estimate, and its text
 """

@@ -34,6 +34,7 @@ from jobs.results.recipe_runs import RecipeRun
 from manifests.errors import CatalogCleanupError, RecipeError
 from manifests.runs import records
 from manifests.storage.place import Place
+from stages.recipe import Recipe
 
 _SITE = resources.files("jobs.report") / "site"
 
@@ -139,7 +140,7 @@ def _side(listing: Listing, index: int) -> dict[str, Any]:
     side = listing.sides[index]
     runs = records(side.plan.output)
     return {
-        "name": side.recipe.name,
+        "name": side.name,
         "label": side.label,
         "output": side.plan.output,
         "planned": side.plan.rows,
@@ -175,16 +176,17 @@ def _draw_rows(
             for index, table in enumerate(tables):
                 found = table.take(some).to_pylist(maps_as_pydicts="strict")
                 work = [
-                    (number, row, listing.sides[index or row["side"]])
+                    (number, row, side, side.recipe)
                     for number, row in zip(some, found, strict=True)
                     if row["id"] is not None
+                    for side in [listing.sides[index or row["side"]]]
                 ]
-                results = pool.map(lambda each: _draw_row(each[1], each[2], folder), work)
-                for (number, _, _), pictures in zip(work, results, strict=True):
+                results = pool.map(lambda each: _draw_row(*each[1:], folder), work)
+                for (number, *_), pictures in zip(work, results, strict=True):
                     yield number, index, pictures
 
 
-def _draw_row(row: dict[str, Any], side: RecipeRun, folder: Place) -> Pictures:
+def _draw_row(row: dict[str, Any], side: RecipeRun, recipe: Recipe, folder: Place) -> Pictures:
     """Render one row; errors of its files become its ``problem``."""
     if (row["error_code"] or "").startswith("row."):
         return Pictures(
@@ -194,7 +196,7 @@ def _draw_row(row: dict[str, Any], side: RecipeRun, folder: Place) -> Pictures:
     try:
         return draw(
             row,
-            side.recipe,
+            recipe,
             side.plan.output,
             side.label,
             lambda name, data: _store(own / name, data),

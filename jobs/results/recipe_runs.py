@@ -32,9 +32,14 @@ class RecipeRun:
         return str(self.record.facts["recipe_hash"])
 
     @property
+    def name(self) -> str:
+        """The recipe's name."""
+        return str(self.record.facts["recipe"]["name"])
+
+    @property
     def label(self) -> str:
         """The recipe's label when it ran."""
-        return label_of(self.record.facts["recipe"]["name"], self.hash)
+        return label_of(self.name, self.hash)
 
     @property
     def ledger(self) -> Ledger:
@@ -43,8 +48,12 @@ class RecipeRun:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The recipe as it was run."""
-        return Recipe.from_table(self.record.facts["recipe"], f"run {self.record.run_id}")
+        """The recipe as it was run, without options that this version of the program lacks.
+
+        Raises:
+            RecipeError: ``recipe.invalid``: this version lacks its method, or refuses a value.
+        """
+        return Recipe.from_record(self.record.facts["recipe"], f"run {self.record.run_id}")
 
     @cached_property
     def extra(self) -> list[str]:
@@ -54,7 +63,7 @@ class RecipeRun:
     def is_called(self, wanted: str) -> bool:
         """Whether ``wanted`` is the recipe's name, label, hash, or a prefix of its hash."""
         is_hash = len(wanted) >= 4 and self.hash.startswith(wanted)
-        return is_hash or wanted in (self.recipe.name, self.label)
+        return is_hash or wanted in (self.name, self.label)
 
 
 def recipe_runs(output: str) -> list[RecipeRun]:

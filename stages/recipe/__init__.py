@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import tomllib
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -44,6 +46,8 @@ SCHEMA = 1
 Overrides = Iterable[str] | Mapping[str, Any]
 
 _PRESETS = resources.files("stages.recipe") / "presets"
+
+_log = logging.getLogger(__name__)
 
 
 class Recipe(Section):
@@ -120,6 +124,25 @@ class Recipe(Section):
             problems = explain(error, cls)
             raise RecipeError("recipe.invalid", f"Recipe {source}: {problems}.") from None
 
+    @classmethod
+    def from_record(cls, table: Mapping[str, Any], source: str) -> Self:
+        """Read the recipe that a run recorded, maybe with another version of the program.
+
+        Options that this version does not have are left out, and named in a log line.
+        """
+        known, unknown = deepcopy(dict(table)), []
+        try:
+            cls.model_validate(known)
+        except ValidationError as error:
+            gone = [each["loc"] for each in error.errors() if each["type"] == "extra_forbidden"]
+            unknown = [_pop(known, location) for location in gone]
+        if unknown:
+            names = ", ".join(unknown)
+            _log.warning(
+                "note: Recipe %s: options of another version are ignored: %s", source, names
+            )
+        return cls.from_table(known, source)
+
     @property
     def hash(self) -> str:
         """16 hex digits that change with every option that changes results.
@@ -184,6 +207,18 @@ def _read_toml(name_or_path: str) -> dict[str, Any]:
         hint = did_you_mean(name_or_path, preset_names())
         raise RecipeError("recipe.not_found", f"There is no recipe {name_or_path!r}{hint}.")
     return read_toml(path, "recipe.invalid")
+
+
+def _pop(table: dict[str, Any], location: Iterable[int | str]) -> str:
+    """Remove an option that pydantic found in a table; returns its dotted name."""
+    *sections, option = map(str, location)
+    path = []
+    for key in sections:  # also the tag of a union's chosen member, which is not in the table
+        if key in table:
+            table = table[key]
+            path.append(key)
+    del table[option]
+    return ".".join([*path, option])
 
 
 def _override(table: dict[str, Any], overrides: Overrides) -> None:
