@@ -137,13 +137,11 @@ def _read_row(cells: dict[str, str | None]) -> Marks | None:
     if not re.match(_JSON, mask):
         return Marks([mask], shapes)
     files = _from_json("mask", mask)
-    if not isinstance(files, list) or not all(map(_is_path, files)):
+    if not isinstance(files, list) or not all(
+        isinstance(each, str) and each and not LONE_SURROGATE.search(each) for each in files
+    ):
         raise ValueError("The cell mask is not a list of paths")
     return Marks(files, shapes)
-
-
-def _is_path(value: Any) -> bool:
-    return isinstance(value, str) and bool(value) and not LONE_SURROGATE.search(value)
 
 
 def _from_json(name: str, text: str) -> Any:

@@ -6,7 +6,6 @@ import fnmatch
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import NoReturn
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -22,9 +21,6 @@ from manifests.storage.place import Place
 
 #: The name of a Hive partition whose rows have null in the column.
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
-
-#: Types of the paths in lists of masks.
-_TEXTS = (pa.string(), pa.large_string(), pa.string_view(), pa.null())
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +49,16 @@ def find_files(uri: str) -> list[ManifestFile]:
         place = Place.of(uri)
         kind = place.info().type
         if kind == fs.FileType.Directory:
-            return list(_files_in(place, place, ())) or _raise_not_found(uri)
-        files = [place]
-        if kind != fs.FileType.File:
-            files = [f for f in place.parent.files() if fnmatch.fnmatch(f.name, place.name)]
+            found = list(_files_in(place, place, ()))
+        else:
+            near = [place] if kind == fs.FileType.File else place.parent.files()
+            files = [f for f in near if f == place or fnmatch.fnmatch(f.name, place.name)]
+            found = [ManifestFile(file, file.parent) for file in files]
     except (OSError, ValueError) as error:
         raise ManifestError("manifest.not_found", f"The manifest {uri}: {error}.") from None
-    return [ManifestFile(file, file.parent) for file in files] or _raise_not_found(uri)
+    if not found:
+        raise ManifestError("manifest.not_found", f"There is no manifest at {uri}.")
+    return found
 
 
 def count_rows(files: Sequence[ManifestFile]) -> int:
@@ -96,10 +95,6 @@ def _files_in(
         if separator and name.strip():
             cell = None if value == _NULL_PARTITION else unquote(value)
             yield from _files_in(inner, base, (*partitions, (unquote(name), cell)))
-
-
-def _raise_not_found(uri: str) -> NoReturn:
-    raise ManifestError("manifest.not_found", f"There is no manifest at {uri}.")
 
 
 def fingerprint(files: Sequence[ManifestFile]) -> str:
@@ -227,9 +222,10 @@ def _refuse_missing_columns(names: list[str], place: Place) -> None:
 
 def _refuse_lists(table: pa.Table, place: Place) -> None:
     """Refuse lists and objects in columns that take text; ``mask`` also takes lists of it."""
+    texts = (pa.string(), pa.large_string(), pa.string_view(), pa.null())
     for name in set(MANIFEST_COLUMNS).intersection(table.column_names):
         kind = table[name].type
-        items = _TEXTS if name == "mask" else ()
+        items = texts if name == "mask" else ()
         if pa.types.is_nested(kind) and getattr(kind, "value_type", None) not in items:
             also = " or lists of paths" if name == "mask" else ""
             raise ManifestError(
