@@ -118,7 +118,7 @@ def _configure_data(wait_s: float) -> _Collector:
     context.wait_for_min_actors_s = wait_s  # type: ignore[assignment] # declared int, but floats work
     logger = logging.getLogger("ray.data")
     for handler in logger.handlers:
-        if handler.get_name() != "file":
+        if handler.get_name() == "console":
             handler.setLevel(logging.CRITICAL)  # Ray's own log file keeps everything
     collector = _Collector()
     logger.addHandler(collector)
