@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 from jobs.pipeline.changed_inputs import mark_stale
 from jobs.pipeline.spec import RunSpec
-from jobs.pipeline.transport import EXTRA_PREFIX
 from manifests.ledger import KEY, Ledger, RetryPolicy, reconcile, row_keys
 from manifests.planning.plan import Plan
 from manifests.schema import SHARD_SCHEMA, LineageRow
@@ -32,8 +31,6 @@ _STOP_CHECK_INTERVAL_S = 3.0
 def read_pending(spec: RunSpec, shard: int, only: Collection[str] | None = None) -> pa.Table:
     """Read the pending rows of a shard, as planned, with the column :data:`SHARD`.
 
-    The manifest's own columns have a prefix, so that their names cannot collide with ours.
-
     Args:
         spec: the run.
         shard: number of the shard.
@@ -46,11 +43,7 @@ def read_pending(spec: RunSpec, shard: int, only: Collection[str] | None = None)
     rows = rows.filter(pc.invert(pc.is_in(row_keys(rows), value_set=done)))
     if only is not None:
         rows = rows.filter(pc.is_in(rows["id"], value_set=pa.array(only, pa.string())))
-    ours = set(SHARD_SCHEMA.names)
-    names = [name if name in ours else EXTRA_PREFIX + name for name in rows.column_names]
-    return rows.rename_columns(names).append_column(
-        SHARD, pa.array(np.full(len(rows), shard), pa.int64())
-    )
+    return rows.append_column(SHARD, pa.array(np.full(len(rows), shard), pa.int64()))
 
 
 def photos_of(spec: RunSpec, rows: pa.Table) -> Iterator[Photo]:
@@ -89,6 +82,7 @@ def _quotas(counts: Sequence[int], limit: int) -> list[int]:
 
 
 def _photo(spec: RunSpec, row: dict[str, Any], recipe_hash: str, package_version: str) -> Photo:
+    ours = {*SHARD_SCHEMA.names, SHARD}
     photo = Photo(
         LineageRow(
             id=row["id"],
@@ -101,11 +95,7 @@ def _photo(spec: RunSpec, row: dict[str, Any], recipe_hash: str, package_version
             run_id=spec.policy.run_id,
         ),
         shard=row[SHARD],
-        extra={
-            name.removeprefix(EXTRA_PREFIX): value
-            for name, value in row.items()
-            if name.startswith(EXTRA_PREFIX)
-        },
+        extra={name: value for name, value in row.items() if name not in ours},
     )
     if row["error_code"]:
         fail(photo, row["error_code"], row["error"], "plan")
