@@ -185,12 +185,12 @@ class PoolSize:
     task_retries: int = _TASK_RETRIES
     ready_actors: int = 0
 
-    def one_at_a_time(self, rows: int) -> PoolSize:
+    def one_at_a_time(self) -> PoolSize:
         """The same pool for rows that may kill their worker: none is sent ahead or retried.
 
-        It cannot grow, so it starts at its max size, or with an actor for each row.
+        It cannot grow, so it starts at its max size.
         """
-        start = min(max(self.min_actors, self.ready_actors), self.max_actors, rows)
+        start = min(max(self.min_actors, self.ready_actors), self.max_actors)
         return replace(self, min_actors=start, tasks_in_flight=1, task_retries=0)
 
     def strategy(self) -> ActorPoolStrategy:

@@ -56,7 +56,6 @@ def ray_session(address: str | None = None, wait_s: float = -1.0) -> Iterator[li
             start(options)
         else:
             _join(address, options)
-        _silence_errors()
         collector = _configure_data(wait_s)
         try:
             yield collector.lines
@@ -107,13 +106,6 @@ def _job_config() -> dict[str, Any]:
     """The configuration that Ray passes to the driver of a submitted job; empty elsewhere."""
     config: dict[str, Any] = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
     return config
-
-
-def _silence_errors() -> None:
-    """Keep Ray from printing a page of advice for each lost worker; the run names the causes."""
-    from ray._private.ray_logging import global_worker_stdstream_dispatcher
-
-    global_worker_stdstream_dispatcher.remove_handler("ray_print_logs")
 
 
 def _configure_data(wait_s: float) -> _Collector:

@@ -150,9 +150,8 @@ class StageActor:
             is_internal = photo.lineage.error_code == "internal.error"
             self._internal_errors = self._internal_errors + 1 if is_internal else 0
             if self._internal_errors == _MAX_INTERNAL_ERRORS:
-                last = (photo.lineage.error or "").strip().rpartition("\n")[2]
-                text = f"{_MAX_INTERNAL_ERRORS} photos in a row failed, the last by {last}."
-                raise self._replace_worker(ClusterError("cluster.workers_failed", text))
+                text = f"{_MAX_INTERNAL_ERRORS} photos in a row failed. {photo.lineage.error}"
+                raise self._replace_worker(RuntimeError(text))
 
     def _pack(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
         try:

@@ -17,8 +17,8 @@ from typing import Any
 #: Failures per worker of a pool, without a success in between, after which the run ends.
 _MAX_FAILURES = 3
 
-#: A worker's pauses before it is replaced, s.
-FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0
+#: A worker's pause before it is replaced, s; doubled with each failure on its node.
+_FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0
 
 #: Max time to wait for an answer; without one, a worker goes on as if all was well.
 _ANSWER_S = 10.0
@@ -29,12 +29,10 @@ class Monitor:
 
     Args:
         workers: by group of steps, the number of workers that start with the run.
-        first_pause_s: a worker's pause before it is replaced, s; doubled with each failure on its
-            node, up to a minute.
     """
 
-    def __init__(self, workers: Sequence[int], first_pause_s: float) -> None:
-        self._workers, self._first_pause_s = list(workers), first_pause_s
+    def __init__(self, workers: Sequence[int]) -> None:
+        self._workers = list(workers)
         self._is_stopping = False
         self._loaded: set[int] = set()
         self._failures: Counter[int] = Counter()
@@ -75,7 +73,7 @@ class Monitor:
             return None
         doublings = self._failures_of_node[group, node]
         self._failures_of_node[group, node] += 1
-        return float(min(self._first_pause_s * 2**doublings, _MAX_PAUSE_S))
+        return float(min(_FIRST_PAUSE_S * 2**doublings, _MAX_PAUSE_S))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +99,7 @@ class MonitorClient:
         node = ray.get_runtime_context().get_node_id()
         here = NodeAffinitySchedulingStrategy(node, soft=True)
         options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
-        return cls(ray.remote(Monitor).options(**options).remote(workers, FIRST_PAUSE_S))
+        return cls(ray.remote(Monitor).options(**options).remote(workers))
 
     def request_stop(self) -> None:
         """See :meth:`Monitor.request_stop`; does not wait."""
@@ -126,7 +124,7 @@ class MonitorClient:
         import ray
 
         node = ray.get_runtime_context().get_node_id()
-        answer: float | None = self._ask(FIRST_PAUSE_S, "failed", group, node, loading=loading)
+        answer: float | None = self._ask(_FIRST_PAUSE_S, "failed", group, node, loading=loading)
         return answer
 
     def _tell(self, method: str, *arguments: object) -> None:

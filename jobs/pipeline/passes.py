@@ -125,7 +125,7 @@ def _run_pass(
     pools = choose(spec, tally.rows if spec.check_inputs else tally.missing_count)
     if style is not Style.TOGETHER:
         # A row that waits behind one that kills its worker would be lost again.
-        pools = {name: size.one_at_a_time(tally.missing_count) for name, size in pools.items()}
+        pools = {name: size.one_at_a_time() for name, size in pools.items()}
     sizes = [pools[pool] for pool, _ in spec.groups()]
     monitor = MonitorClient.start([size.min_actors for size in sizes])
     spec, heartbeat.on_stop = replace(spec, monitor=monitor), monitor.request_stop
