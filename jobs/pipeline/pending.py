@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from itertools import accumulate, pairwise
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,20 +21,17 @@ from manifests.schema import SHARD_SCHEMA, LineageRow
 from stages.photo import Photo
 from stages.steps.base import fail
 
-#: Column with the number of a row's shard.
-SHARD = "_shard"
-
 #: Interval at which an actor checks for a stop request.
 _STOP_CHECK_INTERVAL_S = 3.0
 
 
-def read_pending(spec: RunSpec, shard: int, only: Collection[str] | None = None) -> pa.Table:
-    """Read the pending rows of a shard, as planned, with the column :data:`SHARD`.
+def read_pending(spec: RunSpec, shard: int, only: str | None = None) -> Iterator[Photo]:
+    """Yield the pending rows of a shard; ends early if the run is asked to stop.
 
     Args:
         spec: the run.
         shard: number of the shard.
-        only: the ids to process; None: all pending ids.
+        only: the id to process; None: all pending ids.
     """
     if spec.check_inputs and only is None:
         mark_stale(spec, shard)
@@ -42,19 +39,13 @@ def read_pending(spec: RunSpec, shard: int, only: Collection[str] | None = None)
     done = row_keys(spec.ledger.ended(shard, spec.policy))
     rows = rows.filter(pc.invert(pc.is_in(row_keys(rows), value_set=done)))
     if only is not None:
-        rows = rows.filter(pc.is_in(rows["id"], value_set=pa.array(only, pa.string())))
-    return rows.append_column(SHARD, pa.array(np.full(len(rows), shard), pa.int64()))
-
-
-def photos_of(spec: RunSpec, rows: pa.Table) -> Iterator[Photo]:
-    """Yield the photos of pending rows; ends early if the run is asked to stop."""
+        rows = rows.filter(pc.equal(rows["id"], only))
     stop_check = _StopCheck(spec)
-    recipe_hash = spec.recipe.hash  # takes milliseconds: computed once
-    package_version = version("catalog-cleanup")
+    recipe_hash = spec.recipe.hash  # takes milliseconds: computed once per shard
     for row in rows.to_pylist():
         if stop_check.stop_requested():
             return
-        yield _photo(spec, row, recipe_hash, package_version)
+        yield _photo(spec, shard, row, recipe_hash)
 
 
 def limit_rows(
@@ -81,8 +72,8 @@ def _quotas(counts: Sequence[int], limit: int) -> list[int]:
     return [end - start for start, end in pairwise([0, *ends])]
 
 
-def _photo(spec: RunSpec, row: dict[str, Any], recipe_hash: str, package_version: str) -> Photo:
-    ours = {*SHARD_SCHEMA.names, SHARD}
+def _photo(spec: RunSpec, shard: int, row: dict[str, Any], recipe_hash: str) -> Photo:
+    ours = set(SHARD_SCHEMA.names)
     photo = Photo(
         LineageRow(
             id=row["id"],
@@ -91,10 +82,10 @@ def _photo(spec: RunSpec, row: dict[str, Any], recipe_hash: str, package_version
             marks=row["marks"],
             recipe_name=spec.recipe.name,
             recipe_hash=recipe_hash,
-            package_version=package_version,
+            package_version=version("catalog-cleanup"),
             run_id=spec.policy.run_id,
         ),
-        shard=row[SHARD],
+        shard=shard,
         extra={name: value for name, value in row.items() if name not in ours},
     )
     if row["error_code"]:
@@ -112,7 +103,8 @@ class _StopCheck:
 
     def stop_requested(self) -> bool:
         if not self.is_asked and time.monotonic() - self.checked_at >= _STOP_CHECK_INTERVAL_S:
-            self.is_asked = self.spec.monitor.stop_requested()
+            with suppress(OSError):  # no answer from storage counts as no request
+                self.is_asked = self.spec.record.stop_requested
             self.checked_at = time.monotonic()
         return self.is_asked
 
