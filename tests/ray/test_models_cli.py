@@ -46,7 +46,7 @@ def test_pull_copies_to_a_folder_and_to_s3(
     assert "error weights.untrusted: unpinned is a torchscript file." in refused.stderr
     assert command("models", "pull", "unpinned", "--allow-unverified-weights").returncode == 0
     full = command("models", "pull", "big-lama", "--to", "/proc/none")
-    assert "error output.not_writable: Cannot copy big-lama to /proc/none: " in full.stderr
+    assert "error output.not_writable: Cannot store /proc/none/lama.pt: " in full.stderr
 
 
 def test_list_and_doctor_tell_what_is_here(listed: Path, web: Web, command: Command) -> None:
