@@ -135,3 +135,6 @@ class _Collector(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
         self.lines.append(cause_of(error) if error else record.getMessage().partition("\n")[0])
+        # Other handlers may keep the record, as pytest's does. The frames of its traceback refer to
+        # this pass's actors, which would stay alive and hold the CPUs that the next pass needs.
+        record.exc_info = None
