@@ -29,9 +29,9 @@ from manifests.storage.place import Place
 #: Interval of an active run's heartbeats.
 HEARTBEAT_S = 10.0
 
-#: A run without a heartbeat for this long is considered dead. That is several heartbeats, and time
-#: for a storage that stalls for half a minute.
-LEASE_S = 60.0
+#: A run without a heartbeat for this long is considered dead. That is several heartbeats, and the
+#: time for which a run waits for a storage that stalls.
+LEASE_S = 360.0
 
 _POLL_S = 1.0
 

@@ -34,6 +34,8 @@ class Heartbeat:
         self._record, self._measure = record, measure
         self._rows, self._ok, self._failed = rows, 0, 0
         self._started_at: float | None = None
+        #: Called at intervals once a stop is requested.
+        self.on_stop: Callable[[], None] = lambda: None
         self._stop_requested = threading.Event()
         self._ended = threading.Event()
 
@@ -67,6 +69,8 @@ class Heartbeat:
                 elif not is_recorded and self._record.stop_requested:
                     self._stop_requested.set()
                     is_recorded = True
+                if self._stop_requested.is_set():
+                    self.on_stop()
                 if time.monotonic() - beat_at >= HEARTBEAT_S:
                     self._record.beat(**self._progress(), **self._measure())
                     beat_at = time.monotonic()

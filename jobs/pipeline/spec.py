@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import pyarrow as pa
 
+from jobs.pipeline.monitor import MonitorClient
 from manifests.ledger import Ledger, RetryPolicy
 from manifests.planning.plan import Plan
 from manifests.runs import RunRecord
@@ -33,6 +34,9 @@ class RunSpec:
         has_gpus: whether steps run in the pools that they name; else all run in the CPU pool.
         check_inputs: whether actors check for photos whose files changed since they were done.
         isolated: whether each photo runs in its own process, with all steps.
+        repeats_internal_errors: whether photos that end with ``internal.error`` are not recorded,
+            so that a later pass repeats them elsewhere.
+        monitor: of the run.
     """
 
     plan: Plan
@@ -44,6 +48,8 @@ class RunSpec:
     has_gpus: bool = False
     check_inputs: bool = False
     isolated: bool = False
+    repeats_internal_errors: bool = False
+    monitor: MonitorClient = field(default_factory=MonitorClient)
 
     @property
     def ledger(self) -> Ledger:

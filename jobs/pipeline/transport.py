@@ -46,7 +46,7 @@ _PATCH = pa.struct(
     ]
 )
 #: Prefix of the manifest's own columns, so that their names cannot collide with ours.
-_EXTRA_PREFIX = "manifest: "
+EXTRA_PREFIX = "manifest: "
 
 _OURS = [
     pa.field("_shard", pa.int64()),
@@ -60,7 +60,7 @@ _OURS = [
 
 def to_table(sent: Iterable[Photo | Problem], extra: pa.Schema) -> pa.Table:
     """Pack photos for another actor; ``extra`` is the schema of the manifest's own columns."""
-    extra_fields = [field.with_name(_EXTRA_PREFIX + field.name) for field in extra]
+    extra_fields = [field.with_name(EXTRA_PREFIX + field.name) for field in extra]
     schema = pa.schema([*lineage_schema(), *extra_fields, *_OURS])
     return pa.Table.from_pylist([_pack(each) for each in sent], schema=schema)
 
@@ -69,7 +69,7 @@ def _pack(sent: Photo | Problem) -> dict[str, Any]:
     if isinstance(sent, Problem):
         return {"_problem": astuple(sent)}
     row = lineage_dict(sent.lineage)
-    row |= {_EXTRA_PREFIX + name: value for name, value in sent.extra.items()}
+    row |= {EXTRA_PREFIX + name: value for name, value in sent.extra.items()}
     row["_shard"] = sent.shard
     row["_original"] = sent.original
     row["_alpha_is_mask"] = sent.alpha_is_mask
@@ -94,7 +94,7 @@ def _unpack(row: dict[str, Any]) -> Photo | Problem:
     return Photo(
         lineage,
         shard=shard,
-        extra={name.removeprefix(_EXTRA_PREFIX): value for name, value in row.items()},
+        extra={name.removeprefix(EXTRA_PREFIX): value for name, value in row.items()},
         prompt=Prompt.from_bytes(prompt) if prompt else None,
         original=original,
         patches=patches,

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from jobs.pipeline.pending import extra_schema, read_pending
+from jobs.pipeline.pending import extra_schema, photos_of, read_pending
 from jobs.pipeline.recorder import Recorder
 from jobs.pipeline.spec import RunSpec
 from jobs.pipeline.transport import from_table, to_table
@@ -185,7 +185,7 @@ def fail_all(output: str) -> None:
     job = RunSpec(plan, extra_schema(planned.schema), TELEA, RetryPolicy(run.run_id), run, steps)
     recorder = Recorder(job)
     extra = job.extra.names
-    for photo in read_pending(job, 0):
+    for photo in photos_of(job, read_pending(job, 0)):
         (arrived,) = from_table(to_table([photo], job.extra))
         assert isinstance(arrived, Photo)
         assert repr(arrived.extra) == repr(photo.extra)  # NaN is not equal to itself

@@ -15,6 +15,7 @@ import pytest
 from manifests import runs
 from manifests.errors import OutputError
 from manifests.runs import RunRecord, claim, latest_by_recipe, raise_if_running, records
+from manifests.storage.s3.settings import Settings
 
 FACTS = {"recipe_hash": "r", "only_shards": None}
 
@@ -96,6 +97,11 @@ def test_a_run_of_another_machine_is_waited_for(
         raise_if_running(claim(str(tmp_path), FACTS), silent)
     later.join()
     assert other.progress()["ok"] == 5
+
+
+def test_a_run_that_waits_for_its_storage_is_not_taken_for_dead() -> None:
+    patience_s = Settings.model_fields["retry_s"].default
+    assert patience_s + 3 * runs.HEARTBEAT_S < runs.LEASE_S
 
 
 def test_anybody_may_ask_a_run_to_stop(tmp_path: Path) -> None:
