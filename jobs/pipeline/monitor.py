@@ -9,7 +9,7 @@ one after another while no photo is recorded.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -28,13 +28,12 @@ class Monitor:
     """The state of a run that its workers share; an actor without resources.
 
     Args:
-        workers: by group of steps, the number of workers that start with the run.
         first_pause_s: a worker's pause before it is replaced, s; doubled with each failure on its
             node, up to a minute.
     """
 
-    def __init__(self, workers: Sequence[int], first_pause_s: float) -> None:
-        self._workers, self._first_pause_s = list(workers), first_pause_s
+    def __init__(self, first_pause_s: float) -> None:
+        self._first_pause_s = first_pause_s
         self._is_stopping = False
         self._loaded: set[int] = set()
         self._failures: Counter[int] = Counter()
@@ -58,11 +57,12 @@ class Monitor:
         """Photos were recorded: what fails is not the run."""
         self._failures.clear()
 
-    def failed(self, group: int, node: str, *, loading: bool) -> float | None:
+    def failed(self, group: int, workers: int, node: str, *, loading: bool) -> float | None:
         """A worker failed.
 
         Args:
             group: of steps.
+            workers: number of the group's workers that start with the pass.
             node: the worker's.
             loading: whether it could not load its models.
 
@@ -70,7 +70,7 @@ class Monitor:
             How long it waits before it is replaced, s. None: the run ends with its error.
         """
         self._failures[group] += 1
-        is_hopeless = self._failures[group] >= _MAX_FAILURES * self._workers[group]
+        is_hopeless = self._failures[group] >= _MAX_FAILURES * workers
         if is_hopeless and not (loading and group in self._loaded):
             return None
         doublings = self._failures_of_node[group, node]
@@ -84,24 +84,22 @@ class MonitorClient:
 
     Attributes:
         actor: handle of the monitor.
+        workers: by group of steps, the number of workers that start with the pass.
     """
 
     actor: Any = None
+    workers: tuple[int, ...] = ()
 
     @classmethod
-    def start(cls, workers: Sequence[int]) -> MonitorClient:
-        """Start a monitor on this node; it ends with the driver.
-
-        Args:
-            workers: see :class:`Monitor`.
-        """
+    def start(cls) -> MonitorClient:
+        """Start a monitor on this node; it ends with the driver."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         node = ray.get_runtime_context().get_node_id()
         here = NodeAffinitySchedulingStrategy(node, soft=True)
         options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
-        return cls(ray.remote(Monitor).options(**options).remote(workers, FIRST_PAUSE_S))
+        return cls(ray.remote(Monitor).options(**options).remote(FIRST_PAUSE_S))
 
     def request_stop(self) -> None:
         """See :meth:`Monitor.request_stop`; does not wait."""
@@ -126,7 +124,10 @@ class MonitorClient:
         import ray
 
         node = ray.get_runtime_context().get_node_id()
-        answer: float | None = self._ask(FIRST_PAUSE_S, "failed", group, node, loading=loading)
+        workers = self.workers[group]
+        answer: float | None = self._ask(
+            FIRST_PAUSE_S, "failed", group, workers, node, loading=loading
+        )
         return answer
 
     def _tell(self, method: str, *arguments: object) -> None:

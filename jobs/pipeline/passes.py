@@ -87,7 +87,8 @@ def execute(
         CatalogCleanupError: an error that is not of a row; finished rows are recorded.
     """
     style, futile = Style.TOGETHER, 0
-    spec = replace(spec, repeats_internal_errors=True)
+    spec = replace(spec, repeats_internal_errors=True, monitor=MonitorClient.start())
+    heartbeat.on_stop = spec.monitor.request_stop
     while True:
         before, trouble[:] = tally.missing_count, []
         current = replace(spec, isolated=style is Style.ISOLATED)
@@ -127,8 +128,8 @@ def _run_pass(
         # A row that waits behind one that kills its worker would be lost again.
         pools = {name: size.one_at_a_time(tally.missing_count) for name, size in pools.items()}
     sizes = [pools[pool] for pool, _ in spec.groups()]
-    monitor = MonitorClient.start([size.min_actors for size in sizes])
-    spec, heartbeat.on_stop = replace(spec, monitor=monitor), monitor.request_stop
+    monitor = replace(spec.monitor, workers=tuple(size.min_actors for size in sizes))
+    spec = replace(spec, monitor=monitor)
     if style is Style.TOGETHER:
         # Where inputs are checked, any shard may have work.
         left = dict.fromkeys(shards if spec.check_inputs else (), 0) | tally.unfinished

@@ -56,7 +56,7 @@ def whole_shards(spec: RunSpec, left: Mapping[int, int], workers: int) -> Datase
     with ThreadPoolExecutor(_THREADS) as pool:
         tables = list(pool.map(partial(read_pending, spec), left))
     units = list(_units(pa.concat_tables(tables), workers)) if tables else []
-    return ray.data.from_arrow(units) if units else None
+    return ray.data.from_blocks(units) if units else None
 
 
 def single_rows(spec: RunSpec, rows: Collection[tuple[int, str]]) -> Dataset | None:
@@ -77,7 +77,7 @@ def single_rows(spec: RunSpec, rows: Collection[tuple[int, str]]) -> Dataset | N
     with ThreadPoolExecutor(_THREADS) as pool:
         tables = pool.map(lambda shard: read_pending(spec, shard, ids[shard]), ids)
         units = [table.slice(index, 1) for table in tables for index in range(len(table))]
-    return ray.data.from_arrow(units) if units else None
+    return ray.data.from_blocks(units) if units else None
 
 
 def _units(rows: pa.Table, workers: int) -> Iterator[pa.Table]:
