@@ -7,8 +7,8 @@
 
     with LaMa and a refiner, on a cluster with GPUs:
 
-    units ─▶ fetch ▸ decode ▸ mask ▸ cut ─▶ remove ▸ focus ▸ upscale ▸ prompt ─▶ refine ─▶ …
-             └──────── cpu pool ───────┘    └────────── small GPUs ─────────┘    large GPUs
+    units ─▶ fetch ▸ decode ▸ mask ▸ cut ─▶ remove ▸ focus ▸ prompt ─▶ upscale ▸ refine ─▶ …
+             └──────── cpu pool ───────┘    └───── small GPUs ─────┘    └─ large GPUs ─┘
 
                                           … ─▶ stitch ▸ encode ▸ publish ─▶ lineage
                                                └────── cpu pool ───────┘

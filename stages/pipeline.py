@@ -65,8 +65,8 @@ def _models(recipe: Recipe, output: str) -> Iterator[Step]:
             yield Step(
                 "keep_removal", "small_gpu", lambda: save_snapshots(output, recipe, "removal")
             )
-        yield Step("upscale", "small_gpu", lambda: upscale(recipe))
         yield Step("prompt", "small_gpu", lambda: encode_prompt(recipe))
+        yield Step("upscale", refiner.pool, lambda: upscale(recipe))
         yield Step("refine", refiner.pool, lambda: refine(recipe), refiner.max_photos)
         if saves_snapshots:
             yield Step(

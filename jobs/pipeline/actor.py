@@ -157,9 +157,9 @@ class StageActor:
     def _pack(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
         try:
             for photo in photos:
-                yield to_table([photo], self._spec.extra)
+                yield to_table([photo])
         except CatalogCleanupError as error:
-            yield to_table([Problem(error.code, error.message)], self._spec.extra)
+            yield to_table([Problem(error.code, error.message)])
 
     def _record(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
         recorder = Recorder(self._spec)

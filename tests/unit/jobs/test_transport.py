@@ -55,7 +55,7 @@ def job(tmp_path: Path) -> Iterator[RunSpec]:
 def block_with_a_problem(job: RunSpec) -> pa.Table:
     """Two photos, the problem of another actor, and a photo behind it."""
     photos = [Photo(LineageRow(id=name)) for name in "abc"]
-    return to_table([*photos[:2], PROBLEM, photos[2]], job.extra)
+    return to_table([*photos[:2], PROBLEM, photos[2]])
 
 
 def test_a_problem_arrives_as_it_left_and_between_photos(job: RunSpec) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from jobs.pipeline.transport import from_table, to_table
@@ -244,7 +243,7 @@ def test_what_was_decided_and_found_survives_the_way_between_actors(
     (patch,) = photo.patches
     assert isinstance(patch, CropPatch)
     patch.to_refine = False
-    (again,) = from_table(to_table([photo], pa.schema([])))
+    (again,) = from_table(to_table([photo]))
     assert isinstance(again, Photo)
     assert again.lineage.patches[0].tries == photo.lineage.patches[0].tries
     assert (again.lineage.flag, again.lineage.score) == ("fell_back", photo.lineage.score)
