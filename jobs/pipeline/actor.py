@@ -26,6 +26,7 @@ from jobs.pipeline.isolated import run_isolated
 from jobs.pipeline.limits import limit_memory, time_limit
 from jobs.pipeline.pending import photos_of
 from jobs.pipeline.prefetch import prefetch
+from jobs.pipeline.prompts import SharedPrompts
 from jobs.pipeline.recorder import Recorder, progress_of_problem
 from jobs.pipeline.spec import RunSpec
 from jobs.pipeline.transport import Problem, from_table, to_table
@@ -64,6 +65,7 @@ class StageActor:
         # Without a GPU, batches gain nothing and would keep many photos in memory.
         self._pool = groups[group][0]
         self._batch_size = max(s.batch_size for s in steps) if spec.has_gpus else 1
+        self._prompts = SharedPrompts(spec.plan.output)
         self._problem: CatalogCleanupError | None = None
         if spec.isolated:
             return
@@ -106,7 +108,7 @@ class StageActor:
 
     def _unpack(self, block: pa.Table) -> Iterator[Photo]:
         if not self._is_first:
-            for received in from_table(block):
+            for received in from_table(block, self._prompts):
                 if isinstance(received, Problem):
                     self._problem = error_from_code(received.code, received.message)
                     return
@@ -157,9 +159,9 @@ class StageActor:
     def _pack(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
         try:
             for photo in photos:
-                yield to_table([photo])
+                yield to_table([photo], self._prompts)
         except CatalogCleanupError as error:
-            yield to_table([Problem(error.code, error.message)])
+            yield to_table([Problem(error.code, error.message)], self._prompts)
 
     def _record(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
         recorder = Recorder(self._spec)

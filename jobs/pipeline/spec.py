@@ -14,6 +14,7 @@ from manifests.planning.plan import Plan
 from manifests.runs import RunRecord
 from stages.recipe import Recipe
 from stages.steps.base import Step
+from stages.steps.fetch import fetch_again
 from stages.traits import Pool
 
 #: In ascending order of resources.
@@ -57,9 +58,17 @@ class RunSpec:
         return Ledger(self.plan.output, self.recipe.hash)
 
     def groups(self) -> list[tuple[Pool, list[Step]]]:
-        """Neighbouring steps of the same pool; each group becomes one pool of actors."""
+        """Neighbouring steps of the same pool; each group becomes one pool of actors.
+
+        If there are several, the last one begins with the step ``fetch_again``.
+        """
         steps = self.steps(self.recipe, self.plan.output)
-        return grouped(steps, has_gpus=self.has_gpus, isolated=self.isolated)
+        groups = grouped(steps, has_gpus=self.has_gpus, isolated=self.isolated)
+        if len(groups) > 1:  # files are not sent with their photos
+            pool, last = groups[-1]
+            again = Step("fetch_again", pool, lambda: fetch_again(self.recipe), is_io=True)
+            groups[-1] = pool, [again, *last]
+        return groups
 
 
 def grouped(

@@ -1,7 +1,7 @@
 """Packs photos, and errors for the driver, into Arrow rows between actors.
 
 A row is one binary value, since Ray takes milliseconds for each photo in tens of nested columns. It
-has the original's *encoded* bytes and the cut patches, but never the decoded photo.
+has the record and the cut patches, but neither the photo's file nor its decoded pixels.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from jobs.pipeline.prompts import SharedPrompts
 from stages.arrays import UInt8Array
 from stages.photo import Patch, Photo
 
@@ -62,29 +63,44 @@ _MASKS = ("mask", "hole")
 _SCHEMA = pa.schema([pa.field("photo", pa.large_binary())])
 
 
-def to_table(sent: Iterable[Photo | Problem]) -> pa.Table:
-    """Pack photos for another actor, one row each: ``photo``, large_binary."""
-    rows = [pickle.dumps(_light(each), protocol=5) for each in sent]
+def to_table(sent: Iterable[Photo | Problem], prompts: SharedPrompts) -> pa.Table:
+    """Pack photos for another actor, one row each: ``photo``, large_binary.
+
+    Raises:
+        OutputError: ``output.not_writable``: of a prompt.
+    """
+    rows = [_pack(each, prompts) for each in sent]
     return pa.table({"photo": pa.array(rows, pa.large_binary())}, schema=_SCHEMA)
 
 
-def from_table(table: pa.Table) -> Iterator[Photo | Problem]:
+def _pack(sent: Photo | Problem, prompts: SharedPrompts) -> bytes:
+    prompt_name = ""
+    if isinstance(sent, Photo):
+        if sent.prompt:
+            prompt_name = prompts.store(sent.prompt)
+        sent = _light(sent, keeps_prompt=not prompt_name)
+    return pickle.dumps((sent, prompt_name), protocol=5)
+
+
+def from_table(table: pa.Table, prompts: SharedPrompts) -> Iterator[Photo | Problem]:
     """Unpack the result of :func:`to_table`, one photo at a time."""
     for value in table["photo"]:
-        received = pickle.loads(value.as_buffer())  # noqa: S301 - written by our own actors
+        received, prompt_name = pickle.loads(value.as_buffer())  # noqa: S301 - by our own actors
         if isinstance(received, Photo):
+            if prompt_name:
+                received.prompt = prompts.load(prompt_name)
             for patch in received.patches:
                 _set_masks(patch, lambda mask: mask.unpack() if isinstance(mask, _Bits) else mask)
         yield received
 
 
-def _light(sent: Photo | Problem) -> Photo | Problem:
+def _light(photo: Photo, *, keeps_prompt: bool) -> Photo:
     """A photo without what is local to an actor."""
-    if isinstance(sent, Problem):
-        return sent
     light = replace(
-        sent,
-        patches=[copy(patch) for patch in sent.patches],
+        photo,
+        prompt=photo.prompt if keeps_prompt else None,
+        original=b"",
+        patches=[copy(patch) for patch in photo.patches],
         decoded=None,
         mask_files=[],
         marked={},

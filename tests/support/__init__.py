@@ -58,6 +58,17 @@ def photo_of(image: bytes, mask: bytes) -> Photo:
     return Photo(row, original=image, mask_files=[mask])
 
 
+def as_sent(photo: Photo) -> Photo:
+    """The photo as the next actor receives it."""
+    from jobs.pipeline.prompts import SharedPrompts
+    from jobs.pipeline.transport import from_table, to_table
+
+    prompts = SharedPrompts("/nowhere")  # only a text's second photo has its prompt stored
+    (arrived,) = from_table(to_table([photo], prompts), prompts)
+    assert isinstance(arrived, Photo)
+    return arrived
+
+
 def write(path: Path, text: str | bytes) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(text if isinstance(text, bytes) else text.encode())

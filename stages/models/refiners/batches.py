@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,7 +15,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from manifests.errors import RowError
-from stages.arrays import Float32Array, UInt8Array
+from stages.arrays import UInt8Array
 from stages.models.devices import choose_device, is_black, resolve_dtype, run_in_batches
 from stages.models.refiners import loading
 from stages.models.refiners.prompts import Prompt
@@ -23,6 +24,9 @@ from stages.recipe.options import DiffusionOptions
 
 #: Sides must be multiples of this: 8 px to a latent, 2 by 2 latents to a token.
 SIDE_PX = 16
+
+#: Prompts that stay on the device, some MB each.
+_MAX_KEPT_PROMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,19 +247,25 @@ def _check(item: Item) -> None:
 
 
 def _batch(items: Sequence[Item], device: torch.device, dtype: torch.dtype) -> Batch:
-    def tensor(arrays: Sequence[Float32Array]) -> torch.Tensor:
-        return torch.from_numpy(np.stack(arrays)).to(device, dtype)
-
+    texts = [_on_device(item.prompt, device, dtype) for item in items]
+    embeds, pooled, negative = (torch.stack(arrays) for arrays in zip(*texts, strict=True))
     pixels = torch.from_numpy(np.stack([item.pixels for item in items])).to(device)
     marked = torch.from_numpy(np.stack([item.mask >= 128 for item in items])).to(device)
     return Batch(
         image=pixels.permute(0, 3, 1, 2).float() / 127.5 - 1,
         mask=marked[:, None].float(),
-        embeds=tensor([item.prompt.embeds for item in items]),
-        pooled=tensor([item.prompt.pooled for item in items]),
-        negative=tensor([item.prompt.negative for item in items]),
+        embeds=embeds,
+        pooled=pooled,
+        negative=negative,
         generators=[torch.Generator("cpu").manual_seed(item.seed) for item in items],
     )
+
+
+@lru_cache(_MAX_KEPT_PROMPTS)
+def _on_device(prompt: Prompt, device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
+    """The prompt's ``embeds``, ``pooled`` and ``negative``; a kept prompt is not copied again."""
+    arrays = (prompt.embeds, prompt.pooled, prompt.negative)
+    return [torch.from_numpy(array).to(device, dtype) for array in arrays]
 
 
 def _finite(values: torch.Tensor) -> bool:
