@@ -69,6 +69,18 @@ class RunRecord:
         """Record a heartbeat and the run's progress."""
         (self.place / "alive.json").write(json.dumps({"at": _now()} | progress).encode())
 
+    def successor(self) -> str | None:
+        """The id of a later run of the same photos that is at work; None if there is none.
+
+        Worth asking after :data:`LEASE_S` without a heartbeat, when others consider this run dead.
+        """
+        number = int(self.run_id.partition("-")[0])
+        later = [each for each in sorted(_numbers(self.output)) if each > number]
+        for other in filter(None, (_load(self.output, each) for each in later)):
+            if other.facts.get("status") == "running" and _overlap(self.facts, other.facts):
+                return other.run_id
+        return None
+
     def progress(self) -> dict[str, Any]:
         """The progress that the last heartbeat recorded; empty if there was none."""
         try:

@@ -68,7 +68,9 @@ def block_with_a_problem(job: RunSpec) -> pa.Table:
 
 
 def test_a_problem_arrives_as_it_left_and_between_photos(job: RunSpec) -> None:
-    first, second, problem, third = from_table(block_with_a_problem(job), SharedPrompts(job.plan.output))
+    first, second, problem, third = from_table(
+        block_with_a_problem(job), SharedPrompts(job.plan.output)
+    )
     assert problem == PROBLEM
     names = [each.lineage.id for each in (first, second, third) if isinstance(each, Photo)]
     assert names == ["a", "b", "c"]
@@ -76,7 +78,9 @@ def test_a_problem_arrives_as_it_left_and_between_photos(job: RunSpec) -> None:
 
 def test_an_actor_finishes_the_photos_before_a_problem_and_passes_it_on(job: RunSpec) -> None:
     tables = list(StageActor(job, 1)(block_with_a_problem(job)))
-    *photos, problem = [each for table in tables for each in from_table(table, SharedPrompts(job.plan.output))]
+    *photos, problem = [
+        each for table in tables for each in from_table(table, SharedPrompts(job.plan.output))
+    ]
     assert problem == PROBLEM
     notes = [each.lineage.fidelity_note for each in photos if isinstance(each, Photo)]
     assert notes == ["middle", "middle"]

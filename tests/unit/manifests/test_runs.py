@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from jobs.pipeline import heartbeat as heartbeats
+from jobs.pipeline.heartbeat import Heartbeat
 from manifests import runs
 from manifests.errors import OutputError
 from manifests.runs import RunRecord, claim, latest_by_recipe, raise_if_running, records
@@ -117,3 +119,22 @@ def test_what_is_no_run_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "runs" / "notes").mkdir()
     assert records(str(tmp_path)) == []
     assert claim(str(tmp_path), FACTS).run_id.startswith("000008-")
+
+
+@pytest.mark.parametrize(("lease_s", "stops"), [(0.0, True), (3600.0, False)])
+def test_a_run_that_was_taken_for_dead_stops_if_another_took_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lease_s: float, stops: bool
+) -> None:
+    monkeypatch.setattr(heartbeats, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(heartbeats, "LEASE_S", lease_s)
+    ours, later = (claim(str(tmp_path), FACTS) for _ in range(2))
+    assert (ours.successor(), later.successor()) == (later.run_id, None)
+    for run in (ours, later):
+        heart = Heartbeat(run, 1, dict)
+        beats = threading.Thread(target=heart.run)
+        beats.start()
+        while not run.progress() or (run is ours and stops and not heart.is_stopping):
+            pass
+        heart.end()
+        beats.join()
+        assert heart.is_stopping == (run is ours and stops)
