@@ -43,10 +43,9 @@ class _Bits:
     @classmethod
     def of(cls, mask: UInt8Array) -> _Bits | UInt8Array:
         """Pack a mask; one with other values is returned as it is."""
-        bits = mask == 255
-        if not np.array_equal(mask[~bits], np.zeros(np.count_nonzero(~bits), np.uint8)):
+        if np.count_nonzero(mask) != np.count_nonzero(mask == 255):
             return mask
-        return cls(np.packbits(bits).tobytes(), mask.shape)
+        return cls(np.packbits(mask).tobytes(), mask.shape)
 
     def unpack(self) -> UInt8Array:
         count = int(np.prod(self.shape))
