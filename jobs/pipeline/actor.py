@@ -1,8 +1,9 @@
 """The actors of a run: they apply a pool's steps to blocks of photos.
 
 An actor unpacks a block, takes each photo through all its steps before the next (so that only one
-decoded photo is in memory), and packs the photos again. The blocks of the first pool are units of
-planned rows. The actors of the last pool record the photos.
+decoded photo is in memory), and packs the photos again. With a GPU it works on two blocks at once,
+in threads. The blocks of the first pool are units of planned rows. The actors of the last pool
+record the photos.
 
 An actor whose process cannot work ends it: Ray restarts the actor, and repeats what it had in
 flight. See ``monitor.py`` for when that ends.
@@ -21,6 +22,7 @@ from itertools import dropwhile, islice, takewhile
 import cv2
 import pyarrow as pa
 
+from cluster.pools import CALLS_PER_GPU
 from jobs.pipeline import metrics
 from jobs.pipeline.isolated import run_isolated
 from jobs.pipeline.limits import limit_memory, time_limit
@@ -65,6 +67,9 @@ class StageActor:
         # Without a GPU, batches gain nothing and would keep many photos in memory.
         self._pool = groups[group][0]
         self._batch_size = max(s.batch_size for s in steps) if spec.has_gpus else 1
+        # Photos may wait for those of the actor's other call.
+        calls = CALLS_PER_GPU if spec.has_gpus and self._pool != "cpu" else 1
+        self._max_seconds = spec.recipe.limits.max_seconds * calls
         self._prompts = SharedPrompts(spec.plan.output)
         self._problem: CatalogCleanupError | None = None
         if spec.isolated:
@@ -135,7 +140,7 @@ class StageActor:
         while batch := list(islice(photos, self._batch_size)):
             begun = [photo for photo in batch if photo.ok]
             try:
-                with time_limit(self._spec.recipe.limits.max_seconds * len(batch)):
+                with time_limit(self._max_seconds * len(batch)):
                     self._compute.run(*batch)
             except DeviceError as error:
                 raise self._replace_worker(error) from error

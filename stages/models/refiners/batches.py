@@ -16,7 +16,13 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 from manifests.errors import RowError
 from stages.arrays import UInt8Array
-from stages.models.devices import choose_device, is_black, resolve_dtype, run_in_batches
+from stages.models.devices import (
+    DEVICE,
+    choose_device,
+    is_black,
+    resolve_dtype,
+    run_in_batches,
+)
 from stages.models.refiners import loading
 from stages.models.refiners.prompts import Prompt
 from stages.models.refiners.sigmas import comfy_sigmas
@@ -150,7 +156,8 @@ class DiffusionRefiner(ABC):
     def at_denoise(self, denoise: float) -> Self:
         """See :class:`stages.models.refiners.Refiner`."""
         options = self.options.model_copy(update={"denoise": denoise})
-        return type(self)(self.pipe, options, self.device, self.dtype)
+        with DEVICE:  # the scheduler is shared
+            return type(self)(self.pipe, options, self.device, self.dtype)
 
     @abstractmethod
     def denoise(self, batch: Batch) -> torch.Tensor:

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKLFlux2, Flux2KleinInpaintPipeline, Flux2Transf
 from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
 from manifests.errors import WeightsError
-from stages.models.devices import choose_device, resolve_dtype
+from stages.models.devices import DEVICE, choose_device, resolve_dtype
 from stages.models.refiners import loading
 from stages.models.refiners.batches import SIDE_PX, Batch, DiffusionRefiner, unshifted_scheduler
 from stages.models.refiners.prompts import Prompt, hash_of, to_floats
@@ -88,7 +88,7 @@ class Flux2Prompts:
     def __init__(self, pipe: Any, options: Flux2KleinOptions, device: torch.device) -> None:
         self.pipe = pipe
         self.device = device
-        self.encode = lru_cache(_MAX_CACHED_PROMPTS)(self._encode)
+        self._encoded = lru_cache(_MAX_CACHED_PROMPTS)(self._encode)
         empty = torch.zeros(0, 0)
         self.negative = self._embeds("") if options.guidance > 1 else empty
 
@@ -107,6 +107,11 @@ class Flux2Prompts:
         )
         loading.move_to_device(pipe, target, offload=False)
         return cls(pipe, options, target)
+
+    def encode(self, text: str) -> Prompt:
+        """See :class:`stages.models.refiners.Encoder`."""
+        with DEVICE:
+            return self._encoded(text)
 
     def _encode(self, text: str) -> Prompt:
         return Prompt(

@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKL, FluxFillPipeline, FluxTransformer2DModel
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-from stages.models.devices import choose_device, resolve_dtype
+from stages.models.devices import DEVICE, choose_device, resolve_dtype
 from stages.models.refiners import loading
 from stages.models.refiners.batches import Batch, DiffusionRefiner, noise_of, unshifted_scheduler
 from stages.models.refiners.prompts import Prompt, hash_of, to_floats
@@ -145,7 +145,7 @@ class FluxPrompts:
     def __init__(self, pipe: Any, device: torch.device) -> None:
         self.pipe = pipe
         self.device = device
-        self.encode = lru_cache(_MAX_CACHED_PROMPTS)(self._encode)
+        self._encoded = lru_cache(_MAX_CACHED_PROMPTS)(self._encode)
 
     @classmethod
     def load(cls, folder: Path, options: FluxFillOptions, device: str | None = None) -> Self:
@@ -165,6 +165,11 @@ class FluxPrompts:
         )
         loading.move_to_device(pipe, target, offload=False)
         return cls(pipe, target)
+
+    def encode(self, text: str) -> Prompt:
+        """See :class:`stages.models.refiners.Encoder`."""
+        with DEVICE:
+            return self._encoded(text)
 
     @torch.no_grad()
     def _encode(self, text: str) -> Prompt:
