@@ -109,10 +109,13 @@ def _read_lazily(spec: RunSpec, left: Mapping[int, int], unit_rows: int) -> Data
         def get_read_tasks(self, *_: object, **__: object) -> list[ReadTask]:
             return tasks
 
+        def estimate_inmemory_data_size(self) -> None:
+            return None
+
     data: Dataset = ray.data.read_datasource(
         PendingRows(),  # type: ignore[no-untyped-call]
         override_num_blocks=max(len(tasks), ceil(sum(left.values()) / unit_rows)),
-        ray_remote_args={"num_cpus": 0},
+        num_cpus=0,
         concurrency=_CONCURRENT_READERS,
     )
     return data
