@@ -203,14 +203,14 @@ def _clean_part(
 
 
 def documented_seconds() -> float:
-    """How long the recipe ``clean`` has its refiner work on a crop of 1024 x 1024 px, one attempt.
+    """How long the recipe ``clean`` has its refiner work on a crop of a megapixel, one attempt.
 
     By the published figure for an H100, not compiled, that ``estimate`` counts with.
     """
     options = Recipe.load("clean").refiner
     assert options
     known = defaults()["steps"][f"refine.{options.method}"]
-    return known.photo + options.steps * known.step
+    return (known.photo + options.steps * known.step) / 1.024**2  # the figures are for 1024 px
 
 
 def sleepers(actors: int, seconds: float, photos: int) -> dict[str, float]:
