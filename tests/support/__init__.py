@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,13 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image, ImageOps
 
-from jobs.demo import MANIFEST
 from manifests.planning.plan import Plan
 from manifests.reading.read import find_files, read_parts
 from manifests.runs import records
 from manifests.schema import LineageRow
 from stages.photo import Photo
 
-DEMO = MANIFEST.parent
+DEMO = Path(str(resources.files("manifests"))) / "examples" / "demo"
 
 
 def free_ports(count: int) -> list[int]:
