@@ -256,7 +256,7 @@ def test_a_deadline_is_answered_in_plain_words(invoke: Command, tmp_path: Path) 
     assert "The deadline of 1 day, 0:00:00 can be met." in told.stdout
     assert "The bottleneck is refine, in the pool large_gpu." in told.stdout
     assert "12.0 megapixels each (assumed); seconds from defaults only." in told.stdout
-    assert "Assumed, not measured: fetch, upscale, prompt, publish, start of nodes" in told.stdout
+    assert "Assumed, not measured: fetch, prompt, upscale, publish, start of nodes" in told.stdout
     assert re.search(r"\n 9\d% less, \$.*: refine\.when=never: fills stay soft\n", told.stdout)
     late = invoke(*arguments, "--deadline", "4h")
     assert late.returncode == 3
