@@ -216,12 +216,16 @@ def _samples(page: TiffPage, data: bytes) -> Samples:
         DamagedError: strips are cut off or damaged.
     """
     stored = np.zeros((page.imagelength, page.imagewidth, page.samplesperpixel), page.dtype)
+    missing = stored.size
     for _, strip, place in _strips(page, data):
         part = stored[place]
         piece = strip[: part.shape[0], : part.shape[1]]
         if piece.shape != part.shape:
             raise DamagedError("a strip has another shape than it should")
         part[:] = piece
+        missing -= part.size
+    if missing:
+        raise DamagedError("its strips do not cover the page")
     model, alpha = _kind(page)
     return stored[..., : Space(model).channels + bool(alpha)]
 

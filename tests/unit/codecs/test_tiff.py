@@ -208,6 +208,17 @@ def test_a_tiff_whose_white_is_zero_is_refused(photo: Pixels) -> None:
     assert caught.value.code == "image.unsupported"
 
 
+def test_a_page_that_lacks_strips_is_damaged(photo: Pixels) -> None:
+    """Its one strip is said to be one plane of three."""
+    data = bytearray(tiff(photo, photometric="rgb"))
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as reader:
+        place = reader.pages[0].aspage().tags[284].valueoffset
+    data[place : place + 2] = struct.pack("<H", 2)
+    with pytest.raises(RowError, match="do not cover the page") as caught:
+        decode_photo(bytes(data), 100, "x")
+    assert caught.value.code == "image.corrupt"
+
+
 def test_a_big_tiff_is_refused(photo: Pixels) -> None:
     with pytest.raises(RowError, match="it is a BigTIFF") as caught:
         decode_photo(tiff(photo, photometric="rgb", bigtiff=True), 100, "x")
