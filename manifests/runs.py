@@ -77,7 +77,7 @@ class RunRecord:
         number = int(self.run_id.partition("-")[0])
         later = [each for each in sorted(_numbers(self.output)) if each > number]
         for other in filter(None, (_load(self.output, each) for each in later)):
-            if other.facts.get("status") == "running" and _overlap(self.facts, other.facts):
+            if _overlap(self.facts, other.facts) and seems_alive(other):
                 return other.run_id
         return None
 

@@ -144,7 +144,10 @@ class StageActor:
                     self._compute.run(*batch)
             except DeviceError as error:
                 raise self._replace_worker(error) from error
-            self._count_internal_errors(begun)
+            if self._spec.repeats_internal_errors:
+                self._count_internal_errors(begun)
+            if not self._internal_errors:
+                self._spec.monitor.worked(self._group)
             if self._batch_size > 1:
                 metrics.BATCH_FILL.add(len(batch) / self._batch_size, pool=self._pool)
             for photo in batch:
@@ -156,7 +159,7 @@ class StageActor:
         for photo in photos:
             is_internal = photo.lineage.error_code == "internal.error"
             self._internal_errors = self._internal_errors + 1 if is_internal else 0
-            if self._internal_errors == _MAX_INTERNAL_ERRORS:
+            if self._internal_errors >= _MAX_INTERNAL_ERRORS:
                 last = (photo.lineage.error or "").strip().rpartition("\n")[2]
                 text = f"{_MAX_INTERNAL_ERRORS} photos in a row failed, the last by {last}."
                 raise self._replace_worker(ClusterError("cluster.workers_failed", text))

@@ -26,7 +26,7 @@ from typing import IO, Any
 from jobs.pipeline.limits import limit_memory
 from jobs.pipeline.monitor import MonitorClient
 from jobs.pipeline.spec import RunSpec
-from manifests.errors import CatalogCleanupError
+from manifests.errors import CatalogCleanupError, DeviceError
 from manifests.schema import CRASHED
 from stages.photo import Photo
 from stages.steps.base import fail, run_steps
@@ -128,6 +128,8 @@ def _main(sender: Connection) -> None:
         _run(photo, spec, sender)
         photo.drop_all()
         result = photo.lineage
+    except DeviceError:
+        raise  # with this photo, the process cannot go on: it crashed
     except CatalogCleanupError as error:
         result = error
     sender.send(("end", "", result))

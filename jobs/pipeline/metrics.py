@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import Any, Literal
 
 from manifests.storage import traffic
@@ -110,14 +111,16 @@ def record_rows(rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 _reported: Counter[traffic.Kind] = Counter()
+_reporting = Lock()
 
 
 def record_traffic() -> None:
     """Update the metrics with the bytes and retries of this process since the last call."""
     global _reported  # noqa: PLW0603 - one value per process
-    now = traffic.total()
-    new = now - _reported
-    _reported = now
+    with _reporting:
+        now = traffic.total()
+        new = now - _reported
+        _reported = now
     BYTES.add(new["read_bytes"], direction="read")
     BYTES.add(new["written_bytes"], direction="written")
     RETRIES.add(new["retries"])

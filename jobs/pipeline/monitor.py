@@ -3,18 +3,19 @@
 Workers that fail are replaced by themselves: the process ends, and Ray restarts the actor, where
 there is room for it. The monitor decides how long a worker waits before that, and when a fault is
 not a machine's but the run's: if no worker of a pool could ever load its models, or if workers fail
-one after another while no photo is recorded.
+one after another while no photo is done.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-#: Failures per worker of a pool, without a success in between, after which the run ends.
+#: Failures per worker of a pool, without a photo done in between, after which the run ends.
 _MAX_FAILURES = 3
 
 #: A worker's pauses before it is replaced, s.
@@ -22,6 +23,10 @@ FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0
 
 #: Max time to wait for an answer; without one, a worker goes on as if all was well.
 _ANSWER_S = 10.0
+
+#: How often a worker tells that it works, and when it last did, by group.
+_TELL_INTERVAL_S = 5.0
+_told_at: dict[int, float] = {}
 
 
 class Monitor:
@@ -53,9 +58,9 @@ class Monitor:
             self._loaded.add(group)
             self._failures[group] = 0
 
-    def recorded(self) -> None:
-        """Photos were recorded: what fails is not the run."""
-        self._failures.clear()
+    def worked(self, group: int) -> None:
+        """A worker did its photos: what fails is not the run."""
+        self._failures[group] = 0
 
     def failed(self, group: int, workers: int, node: str, *, loading: bool) -> float | None:
         """A worker failed.
@@ -109,9 +114,12 @@ class MonitorClient:
         """See :meth:`Monitor.loaded`; does not wait."""
         self._tell("loaded", group)
 
-    def recorded(self) -> None:
-        """See :meth:`Monitor.recorded`; does not wait."""
-        self._tell("recorded")
+    def worked(self, group: int) -> None:
+        """See :meth:`Monitor.worked`; does not wait, and tells it at intervals only."""
+        now = time.monotonic()
+        if now - _told_at.get(group, -_TELL_INTERVAL_S) >= _TELL_INTERVAL_S:
+            _told_at[group] = now
+            self._tell("worked", group)
 
     def stop_requested(self) -> bool:
         """See :meth:`Monitor.stop_requested`."""

@@ -50,7 +50,8 @@ _MAX_FUTILE_PASSES = 2
 #: Threads that merge the lineage files of shards.
 _MERGE_THREADS = 8
 
-#: A run ends if at least this number, and this share, of a pass's photos end with internal.error.
+#: A run ends if at least this number of photos end with internal.error, and this share of those
+#: that ended so far. Photos that do so again in the second pass are recorded instead.
 _MIN_INTERNAL_ERRORS, _MAX_INTERNAL_SHARE = 100, 0.1
 
 
@@ -128,7 +129,8 @@ def _run_pass(
         # A row that waits behind one that kills its worker would be lost again.
         pools = {name: size.one_at_a_time(tally.missing_count) for name, size in pools.items()}
     sizes = [pools[pool] for pool, _ in spec.groups()]
-    monitor = replace(spec.monitor, workers=tuple(size.min_actors for size in sizes))
+    workers = tuple(max(size.min_actors, size.ready_actors) for size in sizes)
+    monitor = replace(spec.monitor, workers=workers)
     spec = replace(spec, monitor=monitor)
     if style is Style.TOGETHER:
         # Where inputs are checked, any shard may have work.
@@ -144,7 +146,7 @@ def _run_pass(
         explain_start_timeout(spec, pools),
     ):
         data = clean.build(spec, pools, units)
-        _drain(data, shown.advance, merger.count, heartbeat, monitor)
+        _drain(data, shown.advance, merger.count, heartbeat, tally.ended)
 
 
 def _next_style(style: Style, missing: int, *, progressed: bool) -> Style:
@@ -158,15 +160,22 @@ def _drain(
     advance: Callable[[int, int], None],
     count: Callable[[int, int], None],
     heartbeat: Heartbeat,
-    monitor: MonitorClient,
+    ended: int,
 ) -> None:
     """Execute the DAG by consuming its progress rows.
+
+    Args:
+        data: the DAG.
+        advance: called with further ok and failed rows.
+        count: called with a shard and its further recorded rows.
+        heartbeat: of the run.
+        ended: rows that ended before.
 
     Raises:
         CatalogCleanupError: an actor reported an error that is not of a row, or too many rows
             ended with ``internal.error``.
     """
-    recorded = internal = 0
+    recorded, internal = ended, 0
     blocks = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     for block in cast("Iterable[pa.Table]", blocks):
         for row in block.to_pylist():
@@ -177,7 +186,6 @@ def _drain(
                 _raise_if_too_many(internal, recorded, row["internal_error"])
                 continue
             recorded += row["ok"] + row["failed"]
-            monitor.recorded()
             advance(row["ok"], row["failed"])
             count(row["shard"], row["ok"] + row["failed"])
             heartbeat.advance(row["ok"], row["failed"])

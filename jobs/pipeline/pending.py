@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from jobs.pipeline.changed_inputs import mark_stale
 from jobs.pipeline.spec import RunSpec
 from jobs.pipeline.transport import EXTRA_PREFIX
+from manifests.errors import error_from_code
 from manifests.ledger import KEY, Ledger, RetryPolicy, reconcile, row_keys
 from manifests.planning.plan import Plan
 from manifests.schema import SHARD_SCHEMA, LineageRow
@@ -24,6 +25,9 @@ from stages.steps.base import fail
 
 #: Column with the number of a row's shard.
 SHARD = "_shard"
+
+#: Column with the code and message of an error that ends the run, in place of rows.
+PROBLEM = "_problem"
 
 #: Interval at which an actor checks for a stop request.
 _STOP_CHECK_INTERVAL_S = 3.0
@@ -54,11 +58,17 @@ def read_pending(spec: RunSpec, shard: int, only: Collection[str] | None = None)
 
 
 def photos_of(spec: RunSpec, rows: pa.Table) -> Iterator[Photo]:
-    """Yield the photos of pending rows; ends early if the run is asked to stop."""
+    """Yield the photos of pending rows; ends early if the run is asked to stop.
+
+    Raises:
+        CatalogCleanupError: the rows could not be read.
+    """
     stop_check = _StopCheck(spec)
     recipe_hash = spec.recipe.hash  # takes milliseconds: computed once
     package_version = version("catalog-cleanup")
     for row in rows.to_pylist():
+        if problem := row.pop(PROBLEM, None):
+            raise error_from_code(*problem)
         if stop_check.stop_requested():
             return
         yield _photo(spec, row, recipe_hash, package_version)

@@ -15,6 +15,9 @@ from stages.models.refiners.prompts import Prompt
 #: Prompts that an actor keeps.
 _MAX_KEPT = 8
 
+#: Texts that an actor remembers having sent.
+_MAX_NAMES = 1000
+
 
 class SharedPrompts:
     """Stores and loads the prompts of one actor.
@@ -36,6 +39,8 @@ class SharedPrompts:
         """
         text = prompt.text_hash
         if text not in self._names:
+            if len(self._names) >= _MAX_NAMES:
+                self._names.clear()
             self._names[text] = ""
         elif not self._names[text]:
             data = prompt.to_bytes()

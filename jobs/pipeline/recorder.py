@@ -27,7 +27,7 @@ _PROGRESS = pa.schema(
         ("shard", pa.int64()),
         ("ok", pa.int64()),
         ("failed", pa.int64()),
-        ("internal", pa.int64()),  # photos that ended with internal.error, whether recorded or not
+        ("internal", pa.int64()),  # photos that ended with internal.error, to be repeated
         ("internal_error", pa.string()),
         ("problem_code", pa.string()),
         ("problem", pa.string()),
@@ -47,10 +47,9 @@ class Recorder:
     def add(self, photo: Photo) -> None:
         """Add a photo whose result is stored, or which has failed."""
         finish(photo)
-        if photo.lineage.error_code == _INTERNAL:
+        if photo.lineage.error_code == _INTERNAL and self.spec.repeats_internal_errors:
             self.internal.append(photo.lineage.error or "")
-            if self.spec.repeats_internal_errors:
-                return
+            return
         self.rows[photo.shard].append(lineage_dict(photo.lineage) | photo.extra)
 
     @property

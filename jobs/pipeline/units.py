@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from math import ceil
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from jobs.pipeline.pending import read_pending
+from jobs.pipeline.pending import PROBLEM, read_pending
 from jobs.pipeline.spec import RunSpec
+from manifests.errors import CatalogCleanupError
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -95,13 +97,17 @@ def _read_lazily(spec: RunSpec, left: Mapping[int, int], unit_rows: int) -> Data
 
     shards = list(left)
     step = ceil(len(shards) / _MAX_READERS)
+    parts = [shards[start : start + step] for start in range(0, len(shards), step)]
     tasks = [
         ReadTask(
-            partial(_read_shards, spec, shards[start : start + step]),
+            partial(_read_shards, _with_shards(spec, part), part),
             BlockMetadata(None, None, None, None),
         )
-        for start in range(0, len(shards), step)
+        for part in parts
     ]
+    # Ray Data splits the rows of each task into the same number of blocks. Any shard may have
+    # changed files.
+    most = spec.plan.rows_per_shard if spec.check_inputs else max(left.values())
 
     class PendingRows(Datasource):
         """The pending rows, for Ray Data."""
@@ -114,14 +120,31 @@ def _read_lazily(spec: RunSpec, left: Mapping[int, int], unit_rows: int) -> Data
 
     data: Dataset = ray.data.read_datasource(
         PendingRows(),  # type: ignore[no-untyped-call]
-        override_num_blocks=max(len(tasks), ceil(sum(left.values()) / unit_rows)),
+        override_num_blocks=len(tasks) * ceil(step * most / unit_rows),
         num_cpus=0,
         concurrency=_CONCURRENT_READERS,
     )
     return data
 
 
+def _with_shards(spec: RunSpec, shards: Sequence[int]) -> RunSpec:
+    """The spec with the selected ids of some shards only: those of all may be megabytes."""
+    only = spec.plan.only
+    if only is None:
+        return spec
+    chosen = {shard: only[shard] for shard in shards if shard in only}
+    return replace(spec, plan=replace(spec.plan, only=chosen))
+
+
 def _read_shards(spec: RunSpec, shards: Sequence[int]) -> Iterator[pa.Table]:
     for shard in shards:
         if not spec.monitor.stop_requested():
-            yield read_pending(spec, shard)
+            try:
+                yield read_pending(spec, shard)
+            except CatalogCleanupError as error:
+                # The worker that receives it ends the run; Ray Data would go on without these rows.
+                yield pa.table({PROBLEM: [[error.code, error.message]]})
+                return
+            except OSError as error:
+                yield pa.table({PROBLEM: [["storage.unreachable", f"Shard {shard}: {error}."]]})
+                return

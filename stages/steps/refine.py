@@ -71,10 +71,10 @@ def refine(recipe: Recipe) -> BatchWork:
             if photo.ok:
                 _apply(photo, index, outcome)
         for photo in photos:
-            photo.prompt = None
             for patch in photo.patches_to_refine:  # they leave as small as they came
                 patch.pixels = scale_pixels(patch.pixels, patch.crop.width, patch.crop.height)
                 patch.mask = scale_mask(patch.mask, patch.crop.width, patch.crop.height)
+            photo.prompt = None
             if photo.ok and photo.patches_to_refine:
                 photo.lineage.weights[weights.name] = weights.sha256
                 photo.lineage.refine_sigmas = list(record["sigmas"])

@@ -46,6 +46,9 @@ _HEADS_PER_PAGE = 50
 #: Max pages of a listing for a few objects; more objects allow more.
 _MIN_PAGE_LIMIT = 2
 
+#: A result that other runs replace meanwhile is stored unconditionally after this number of tries.
+_MAX_CONDITIONAL_WRITES = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -221,23 +224,32 @@ class S3Place(Place):
     def publish(self, data: bytes, run_id: str) -> None:
         """Store a result with its run's id, unless a later run stored one.
 
-        The condition is part of the request: of two runs, the later one's result stays.
+        The condition is part of the request: of two runs, the later one's result stays. On servers
+        that do not meet conditions on their own tags, the last check precedes the request.
         """
-        condition = {"IfNoneMatch": "*"}
-        while not self._put(data, Metadata={"run": run_id}, **condition):
-            try:
-                stored = request(
-                    self.uri, lambda client: client.head_object(Bucket=self.bucket, Key=self.key)
-                )
-            except FileNotFoundError:
-                condition = {"IfNoneMatch": "*"}
-                continue
-            if stored["Metadata"].get("run", "") > run_id:
-                raise OutputError(
-                    "output.in_use",
-                    f"{self.uri} is from the later run {stored['Metadata']['run']}.",
-                )
-            condition = {"IfMatch": stored["ETag"]}
+        named: dict[str, Any] = {"Metadata": {"run": run_id}}
+        conditions = {"IfNoneMatch": "*"}
+        with storing(self.uri):
+            for _ in range(_MAX_CONDITIONAL_WRITES):
+                if self._put(data, **named, **conditions):
+                    return
+                conditions = self._unless_later(run_id)
+            self._put(data, **named)
+
+    def _unless_later(self, run_id: str) -> dict[str, str]:
+        """The condition to replace the object, if there is one, and it is not from a later run."""
+        try:
+            stored = request(
+                self.uri, lambda client: client.head_object(Bucket=self.bucket, Key=self.key)
+            )
+        except FileNotFoundError:
+            return {"IfNoneMatch": "*"}
+        if (other := stored["Metadata"].get("run", "")) > run_id:
+            raise OutputError(
+                "output.in_use",
+                f"{self.uri} is from the later run {other}; if there is no such run, delete it.",
+            )
+        return {"IfMatch": stored["ETag"]}
 
     def _put(self, body: bytes, **options: Any) -> bool:
         """Store and verify the object; return False if a condition in ``options`` is not met."""
@@ -256,10 +268,9 @@ class S3Place(Place):
                     **options,
                 )
             except ClientError as error:
-                # S3 answers 404 if the object of IfMatch is gone.
-                if code_and_status(error)[1] not in (
-                    (404, 412) if "IfMatch" in options else (412,)
-                ):
+                # For IfMatch, S3 answers 404 if the object is gone; others cannot do it (501).
+                not_met = (404, 412, 501) if "IfMatch" in options else (412,)
+                if code_and_status(error)[1] not in not_met:
                     raise
                 return False
             stored = len(body), response.get("ChecksumSHA256")
