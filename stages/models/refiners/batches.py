@@ -14,10 +14,10 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from manifests.errors import RowError
-from stages.arrays import Float32Array, UInt8Array
+from stages.arrays import UInt8Array
 from stages.models.devices import choose_device, is_black, resolve_dtype, run_in_batches
 from stages.models.refiners import loading
-from stages.models.refiners.prompts import Prompt
+from stages.models.refiners.prompts import Prompt, Values
 from stages.models.refiners.sigmas import comfy_sigmas
 from stages.recipe.options import DiffusionOptions
 
@@ -135,7 +135,7 @@ class DiffusionRefiner(ABC):
 
     @property
     def record(self) -> dict[str, object]:
-        """Noise levels as run, steps, guidance, precision."""
+        """Settings for the lineage: noise levels as run, steps, guidance, precision."""
         return {
             "sigmas": self.sigmas,
             "steps": len(self.sigmas) - 1,
@@ -144,7 +144,7 @@ class DiffusionRefiner(ABC):
         }
 
     def at_denoise(self, denoise: float) -> Self:
-        """See :class:`stages.models.refiners.Refiner`."""
+        """Return the same model with another starting noise level; nothing is loaded again."""
         options = self.options.model_copy(update={"denoise": denoise})
         return type(self)(self.pipe, options, self.device, self.dtype)
 
@@ -160,7 +160,24 @@ class DiffusionRefiner(ABC):
         prompts: Sequence[Prompt],
         seeds: Sequence[int],
     ) -> list[UInt8Array | RowError]:
-        """See :class:`stages.models.refiners.Refiner`."""
+        """Regenerate the masked part of each crop, starting from its current pixels.
+
+        Crops of one size run together; a crop's result does not depend on the others.
+
+        Args:
+            pixels: ``(h, w, 3)`` uint8 RGB each, h and w multiples of 16.
+            masks: ``(h, w)`` uint8 each; 128 and above is regenerated.
+            prompts: one per crop, from this refiner's :class:`stages.models.refiners.Encoder`.
+            seeds: one per crop, 0 to 2**32 - 1.
+
+        Returns:
+            Full pictures of the same sizes, in order. Their unmasked part may differ from the
+            input: paste only the masked one. For a crop that fails, the error instead:
+            ``model.out_of_memory`` or ``model.bad_output``.
+
+        Raises:
+            ValueError: a size, type or count is wrong, which is the caller's fault.
+        """
         items = [Item(*parts) for parts in zip(pixels, masks, prompts, seeds, strict=True)]
         for item in items:
             _check(item)
@@ -243,8 +260,10 @@ def _check(item: Item) -> None:
 
 
 def _batch(items: Sequence[Item], device: torch.device, dtype: torch.dtype) -> Batch:
-    def tensor(arrays: Sequence[Float32Array]) -> torch.Tensor:
-        return torch.from_numpy(np.stack(arrays)).to(device, dtype)
+    def tensor(arrays: Sequence[Values]) -> torch.Tensor:
+        values = torch.from_numpy(np.stack(arrays))
+        exact = values.view(torch.bfloat16) if values.dtype == torch.uint16 else values
+        return exact.to(device, dtype)
 
     pixels = torch.from_numpy(np.stack([item.pixels for item in items])).to(device)
     marked = torch.from_numpy(np.stack([item.mask >= 128 for item in items])).to(device)

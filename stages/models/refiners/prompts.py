@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -15,6 +14,13 @@ from stages.arrays import Float32Array
 if TYPE_CHECKING:
     import torch
 
+#: Numbers in float32, or the bits of bfloat16, which numpy does not have.
+Values = Float32Array | npt.NDArray[np.uint16]
+
+
+def _nothing() -> Values:
+    return np.zeros((0, 0), np.float32)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
@@ -22,57 +28,31 @@ class Prompt:
 
     Attributes:
         embeds: ``(tokens, dim)``, one vector per token.
-        pooled: ``(dim,)``, one vector for the whole text; ``(0,)`` if the model has none.
+        pooled: ``(dim,)``, one vector for the whole text; ``(0, 0)`` if the model has none.
         negative: like ``embeds``, for the negative prompt; ``(0, 0)`` if there is none.
-        text_hash: SHA-256 of the text, in hex.
     """
 
-    embeds: Float32Array
-    pooled: Float32Array
-    negative: Float32Array
-    text_hash: str
+    embeds: Values
+    pooled: Values = field(default_factory=_nothing)
+    negative: Values = field(default_factory=_nothing)
 
     def to_bytes(self) -> bytes:
         """Pack without loss: 4 MiB for FLUX in bfloat16, 8 in other precisions."""
         packed = io.BytesIO()
-        np.savez(
-            packed,
-            embeds=_short(self.embeds),
-            pooled=_short(self.pooled),
-            negative=_short(self.negative),
-            text_hash=np.array(self.text_hash),
-        )
+        np.savez(packed, embeds=self.embeds, pooled=self.pooled, negative=self.negative)
         return packed.getvalue()
 
     @classmethod
     def from_bytes(cls, packed: bytes) -> Self:
         """Undo :meth:`to_bytes`."""
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-            return cls(
-                _long(arrays["embeds"]),
-                _long(arrays["pooled"]),
-                _long(arrays["negative"]),
-                str(arrays["text_hash"]),
-            )
+            return cls(**arrays)
 
 
-def hash_of(text: str) -> str:
-    """Return the SHA-256 of a text, in hex."""
-    return hashlib.sha256(text.encode()).hexdigest()
+def to_numpy(values: torch.Tensor) -> Values:
+    """Convert a text encoder's output."""
+    import torch
 
-
-def to_floats(values: torch.Tensor) -> Float32Array:
-    """Convert to float32, since numpy has no bfloat16."""
+    if values.dtype == torch.bfloat16:
+        return values.cpu().view(torch.uint16).numpy()
     return values.float().cpu().numpy()
-
-
-def _short(values: Float32Array) -> npt.NDArray[np.uint16] | Float32Array:
-    """Drop the lower half of float32 values that came from bfloat16, which is the upper half."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    return values if np.any(bits & 0xFFFF) else (bits >> 16).astype(np.uint16)
-
-
-def _long(values: npt.NDArray[np.uint16] | Float32Array) -> Float32Array:
-    if values.dtype == np.float32:
-        return values.astype(np.float32, copy=False)
-    return (values.astype(np.uint32) << 16).view(np.float32)
