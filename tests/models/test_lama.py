@@ -265,7 +265,7 @@ def test_other_networks_and_damage_are_told(published: Path, tmp_path: Path) -> 
     torch.save({"model.model.1.bn_l.running_mean": torch.zeros(2)}, smaller)
     torch.save({"fc.weight": print}, evil)  # a name to import and call: it could be os.system
     cases = {
-        dat_weights(): "is not of LaMa, but of DAT .SR",
+        dat_weights(): "is of DAT, which is for SR of pictures with 3 channels, not for Inpainting",
         stranger: "no known network .it begins with fc.weight",
         smaller: "another size",
         evil: "is damaged, or holds no weights",
@@ -278,7 +278,7 @@ def test_other_networks_and_damage_are_told(published: Path, tmp_path: Path) -> 
         with pytest.raises(WeightsError, match=f"{path.name} .*{what}") as error:
             Lama.load(path, EXACT)
         assert error.value.code == "weights.unusable"
-    with pytest.raises(WeightsError, match="no weights at") as error:
+    with pytest.raises(WeightsError, match="no file of weights at") as error:
         Lama.load(tmp_path / "none.pt", EXACT)
     assert error.value.code == "weights.missing"
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from jobs.preflight import allowing_unverified
 from stages.weights.cache import entries
 from stages.weights.find import find
 from tests.support.web_server import COMMIT, HUB_FILES, WEIGHTS, Web, error_of
@@ -58,16 +57,6 @@ def test_a_hubs_file_names_are_no_patterns(
     web.files[f"{resolved}net%5B1%5D.safetensors"] = web.files[f"{resolved}net[1].safetensors"]
     found = find("hf://shop/odd")
     assert {each.relative_to(found.path).as_posix() for each in found.path.rglob("*.*")} == names
-
-
-def test_an_unpinned_hub_folder_of_pickles_is_refused(
-    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", web.url)
-    web.offer_repo("shop/fill", {"model_index.json": b"{}", "vae/net.bin": b"pickle"})
-    assert error_of("hub").code == "weights.untrusted"
-    with allowing_unverified(True):
-        assert find("hub").path.is_dir()
 
 
 @pytest.mark.parametrize("status", [401, 403])
