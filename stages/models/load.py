@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import warnings
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from safetensors.torch import load_file
-from spandrel import MAIN_REGISTRY, ModelDescriptor, UnsupportedModelError
+from spandrel import MAIN_REGISTRY, ModelDescriptor, ModelLoader, UnsupportedModelError
 
 from manifests.errors import WeightsError
 from stages.extras import reason
@@ -21,8 +20,9 @@ _SHOWN_BYTES, _SHOWN_NAMES = 24, 3
 def load_network(path: Path, purpose: Literal["Inpainting", "SR"]) -> ModelDescriptor:
     """Build the network of a file's weights, in float32 on the CPU, in evaluation mode.
 
-    TorchScript, safetensors and pickles are distinguished by their content. Only the tensors of a
-    TorchScript are used; a pickle may contain nothing else. The network's code is spandrel's.
+    The suffix names the format: ``.safetensors``, ``.pth`` or ``.ckpt`` (pickles, which may contain
+    nothing but tensors), ``.pt`` (also TorchScript, of which only the tensors are used). The
+    network's code is spandrel's.
 
     Args:
         path: the file.
@@ -35,13 +35,14 @@ def load_network(path: Path, purpose: Literal["Inpainting", "SR"]) -> ModelDescr
     if not path.is_file():
         raise WeightsError("weights.missing", f"There is no file of weights at {path}.")
     try:
-        tensors = _tensors_of(path)
+        with torchscript():
+            tensors = ModelLoader("cpu").load_state_dict_from_file(path)
     except Exception as error:  # each format has its own errors for damage
         with path.open("rb") as file:
             head = file.read(_SHOWN_BYTES)
         raise _unusable(
             f"{path} is damaged, or holds no weights ({reason(error)}). It begins with {head!r}; "
-            "safetensors, TorchScript and PyTorch's state dicts can be read"
+            "safetensors, TorchScript (.pt) and PyTorch's state dicts (.pth) can be read"
         ) from error
     try:
         found = MAIN_REGISTRY.load(tensors).eval()
@@ -59,30 +60,12 @@ def load_network(path: Path, purpose: Literal["Inpainting", "SR"]) -> ModelDescr
     return found
 
 
-def _tensors_of(path: Path) -> dict[str, Any]:
-    with path.open("rb") as file:
-        head = file.read(9)
-    if head[8:9] == b"{":  # safetensors: 8 bytes of length, then JSON
-        return load_file(path)
-    if zipfile.is_zipfile(path) and _is_torchscript(path):
-        return dict(load_torchscript(path, torch.device("cpu")).state_dict())
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(loaded, dict):
-        raise TypeError(f"it holds a {type(loaded).__name__}")
-    return loaded
-
-
-def _is_torchscript(path: Path) -> bool:
-    with zipfile.ZipFile(path) as archive:
-        return any(Path(name).name == "constants.pkl" for name in archive.namelist())
-
-
-def load_torchscript(path: Path, device: torch.device) -> torch.jit.ScriptModule:
-    """Load a TorchScript with its code; raises many types for damage."""
+@contextmanager
+def torchscript() -> Iterator[None]:
+    """Silence the deprecation of TorchScript by PyTorch 2.15: published files cannot be changed."""
     with warnings.catch_warnings():
-        # PyTorch 2.15 deprecates the format; the published file cannot be changed.
         warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", FutureWarning)
-        return torch.jit.load(path, map_location=device)  # type: ignore[no-untyped-call,no-any-return]
+        yield
 
 
 def _unusable(problem: str) -> WeightsError:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from manifests.errors import WeightsError
 from stages.extras import reason
 from stages.models.devices import choose_device
-from stages.models.load import load_torchscript
+from stages.models.load import torchscript
 
 
 class SimpleLamaNetwork(nn.Module):
@@ -45,7 +45,9 @@ class SimpleLamaNetwork(nn.Module):
         """
         target = choose_device(device)
         try:
-            return cls(load_torchscript(path, target).eval(), target)
+            with torchscript():
+                network = torch.jit.load(path, map_location=target)  # type: ignore[no-untyped-call]
+            return cls(network.eval(), target)
         except Exception as error:  # TorchScript raises many types for damage
             problem = f"{path} is not the TorchScript that remove.engine = simple-lama needs"
             raise WeightsError("weights.unusable", f"{problem}: {reason(error)}.") from error
