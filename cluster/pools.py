@@ -33,6 +33,14 @@ if TYPE_CHECKING:
 #: machines actors die often.
 _MAX_RESTARTS = 1000
 
+#: What a dead actor had in flight is repeated once in the same pass. Not more often, and not at all
+#: where rows are done alone: by Ray's default, a photo that kills its worker is retried forever.
+_TASK_RETRIES = 1
+
+#: Blocks that an actor with a GPU works on at once: one's photos are prepared, judged and sent
+#: while the other's are computed.
+CALLS_PER_GPU = 2
+
 _GIB = 2**30
 
 #: The values that Ray accepts in a label selector: ``a``, ``!a``, ``in(a,b)``, ``!in(a,b)``.
@@ -167,6 +175,8 @@ class PoolSize:
         memory_gib: memory that each actor reserves on its node; 0: none.
         label_selector: labels of the nodes it runs on, in Ray's syntax; empty: any node.
         tasks_in_flight: blocks sent ahead to each actor. With one, Ray never scales up.
+        concurrent_calls: blocks that each actor works on at once, in threads.
+        task_retries: how often a task is repeated whose actor died.
         ready_actors: number of actors that fit on the nodes that are up.
     """
 
@@ -177,12 +187,19 @@ class PoolSize:
     memory_gib: float = 0.0
     label_selector: Mapping[str, str] = field(default_factory=dict)
     tasks_in_flight: int = 2
+    concurrent_calls: int = 1
+    task_retries: int = _TASK_RETRIES
     ready_actors: int = 0
 
-    def without_prefetch(self) -> PoolSize:
-        """The same pool with no block sent ahead. It cannot grow, so it starts at its max size."""
-        start = min(max(self.min_actors, self.ready_actors), self.max_actors)
-        return replace(self, min_actors=start, tasks_in_flight=1)
+    def one_at_a_time(self, rows: int) -> PoolSize:
+        """The same pool for rows that may kill their worker: none is sent ahead or retried.
+
+        It cannot grow, so it starts at its max size, or with an actor for each row.
+        """
+        start = min(max(self.min_actors, self.ready_actors), self.max_actors, rows)
+        return replace(
+            self, min_actors=start, tasks_in_flight=1, concurrent_calls=1, task_retries=0
+        )
 
     def strategy(self) -> ActorPoolStrategy:
         """The ``compute=`` argument for Ray Data."""
@@ -191,20 +208,21 @@ class PoolSize:
         return ActorPoolStrategy(
             min_size=self.min_actors,
             max_size=self.max_actors,
-            max_tasks_in_flight_per_actor=self.tasks_in_flight,
+            max_tasks_in_flight_per_actor=self.tasks_in_flight * self.concurrent_calls,
+            max_concurrent_calls_per_actor=self.concurrent_calls,
+            enable_true_multi_threading=True,
         )
 
     def actor_options(self) -> dict[str, Any]:
         """The remote arguments of each actor, for Ray Data.
 
-        A dead actor is restarted, but its task is not retried: by Ray's default, a photo that kills
-        its worker would be retried forever. The ledger shows which rows are missing.
+        The ledger shows which rows are missing after the retries.
         """
         options: dict[str, Any] = {
             "num_cpus": self.cpus,
             "num_gpus": self.gpus,
             "max_restarts": _MAX_RESTARTS,
-            "max_task_retries": 0,
+            "max_task_retries": self.task_retries,
         }
         if self.memory_gib:
             options["memory"] = int(self.memory_gib * _GIB)

@@ -23,6 +23,11 @@ _ENVIRONMENT = {
     # Apply backpressure from the first block on, not when the object stores are half full. Else a
     # pool runs ahead and grows though it is not the bottleneck, and a lost node costs more work.
     "RAY_DATA_DOWNSTREAM_CAPACITY_OBJECT_STORE_BUDGET_UTIL_THRESHOLD": "0",
+    # What each request for nodes may add: from 1 to 221 GPUs in 5 requests, not 11, of which each
+    # waits until the nodes of the last are up. The pools' max_actors limit the total.
+    "RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_FACTOR": "4",
+    "RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_MAX_GPU_RESOURCE_DELTA": "256",
+    "RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_MAX_CPU_RESOURCE_DELTA": "2048",
 }
 
 #: Variables of the driver that are forwarded to a cluster's workers, which otherwise have the

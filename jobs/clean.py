@@ -2,16 +2,18 @@
 
 ::
 
-    shards ─▶ fetch ▸ decode ▸ mask ▸ cut ▸ remove ▸ stitch ▸ encode ▸ publish ─▶ lineage
-              └───────────────────────── cpu pool ─────────────────────────┘
+    units ─▶ fetch ▸ decode ▸ mask ▸ cut ▸ remove ▸ stitch ▸ encode ▸ publish ─▶ lineage
+             └───────────────────────── cpu pool ─────────────────────────┘
 
     with LaMa and a refiner, on a cluster with GPUs:
 
-    shards ─▶ fetch ▸ decode ▸ mask ▸ cut ─▶ remove ▸ focus ▸ upscale ▸ prompt ─▶ refine ─▶ …
-              └──────── cpu pool ───────┘    └────────── small GPUs ─────────┘    large GPUs
+    units ─▶ fetch ▸ decode ▸ mask ▸ cut ─▶ remove ▸ focus ▸ prompt ─▶ upscale ▸ refine ─▶ …
+             └──────── cpu pool ───────┘    └───── small GPUs ─────┘    └─ large GPUs ─┘
 
-                                           … ─▶ stitch ▸ encode ▸ publish ─▶ lineage
-                                                └────── cpu pool ───────┘
+                                          … ─▶ stitch ▸ encode ▸ publish ─▶ lineage
+                                               └────── cpu pool ───────┘
+
+A unit is up to 64 planned rows, see ``jobs/pipeline/units.py``.
 
 ``stages/pipeline.py`` lists the steps of a recipe and the pool of each. Neighbouring steps of one
 pool run in one actor. A recipe without models, or any on a cluster without GPUs, is one pool, and
@@ -21,42 +23,37 @@ nothing is copied between its steps.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, TypedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from cluster.pools import PoolSize
 from jobs.pipeline.actor import StageActor
+from jobs.pipeline.recorder import ROWS_PER_RECORD
 from jobs.pipeline.spec import RunSpec
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
 
-class WorkUnit(TypedDict):
-    """A unit of scheduling: the pending rows of a shard, or one of them."""
-
-    shard: int
-    id: str | None
-
-
-def build(spec: RunSpec, pools: Mapping[str, PoolSize], work: Sequence[WorkUnit]) -> Dataset:
+def build(spec: RunSpec, pools: Mapping[str, PoolSize], units: Dataset) -> Dataset:
     """Build the DAG; nothing runs until its rows are consumed.
 
     Args:
         spec: the run.
         pools: number and resources of the actors, by pool.
-        work: the units of work; each becomes a block.
+        units: the units of work.
 
     Returns:
         Progress rows for the driver, see ``jobs/pipeline/recorder.py``.
     """
-    import ray  # takes seconds; `try` and a rejected manifest need not load it
-    from ray.util.annotations import RayDeprecationWarning
+    from ray.util.annotations import RayDeprecationWarning  # takes seconds
 
-    data: Dataset = ray.data.from_items(list(work), override_num_blocks=len(work))
-    for group, (pool, steps_of_group) in enumerate(spec.groups()):
+    data, groups = units, spec.groups()
+    for group, (pool, steps_of_group) in enumerate(groups):
         size = pools[pool]
         photos = max(step.batch_size for step in steps_of_group) if group else 1
+        if 0 < group == len(groups) - 1:
+            photos = ROWS_PER_RECORD  # one lineage file for each call
         with warnings.catch_warnings():
             # Bounded retries can only be passed in a deprecated way so far.
             warnings.simplefilter("ignore", RayDeprecationWarning)

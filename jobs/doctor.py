@@ -1,4 +1,4 @@
-"""Checks what a run needs on this machine, and suggests remedies."""
+"""Checks what a run needs on this machine or on a cluster, and suggests remedies."""
 
 from __future__ import annotations
 
@@ -10,14 +10,34 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from manifests.errors import ClusterError, StorageError, WeightsError
+from cluster.nodes import node_shapes, used_cpus
+from cluster.pools import Pools, PoolSize
+from cluster.sizing import ACCELERATOR, NodeShape, describe_labels, has_gpus, size_pools
+from jobs.pipeline.placement import connected
+from jobs.pipeline.progress import format_count
+from jobs.pipeline.spec import grouped
+from manifests.errors import CatalogCleanupError
+from stages.pipeline import steps
+from stages.recipe import Recipe
 
 #: With less free space in Ray's temporary folder, runs fail half-way.
 _MIN_FREE_GIB = 5
+
+#: Those whose versions are shown.
+_LIBRARIES = (
+    *("ray", "pyarrow", "opencv-python-headless", "pillow", "imagecodecs", "tifffile"),
+    *("pycocotools", "boto3", "pypatchmatch"),
+)
+
+#: Number of shards to size a cluster's pools for: enough for the max number of actors.
+_SHARDS = 1_000_000
+
+State = Literal["ok", "note", "bad"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +52,13 @@ class Finding:
     """
 
     subject: str
-    state: Literal["ok", "note", "bad"]
+    state: State
     result: str
     remedy: str = ""
+
+
+class _Problem(Exception):  # noqa: N818 - a note is no error
+    """Something is missing; its arguments are state, result and remedy."""
 
 
 def examine(s3_uri: str | None = None) -> Iterator[Finding]:
@@ -43,143 +67,130 @@ def examine(s3_uri: str | None = None) -> Iterator[Finding]:
     Args:
         s3_uri: ``s3://bucket/prefix`` for a test object that is written, read and deleted.
     """
-    yield Finding("Python", "ok", f"{platform.python_version()} on {platform.platform()}")
-    yield _cpus()
-    yield _disk_space()
-    yield from _libraries()
-    yield _gpus()
-    yield _weights()
-    yield _ray()
-    yield _s3_credentials()
+    checks = {
+        "Python": lambda: f"{platform.python_version()} on {platform.platform()}",
+        "Machine": _machine,
+        "Disk": _disk,
+        "Libraries": lambda: ", ".join(f"{name} {version(name)}" for name in _LIBRARIES),
+        "PatchMatch": _patchmatch,
+        "JPEG": _jpeg,
+        "HEIC": _heic,
+        "Pillow": _pillow,
+        "GPU": _gpus,
+        "Weights": _weights,
+        "Ray": _ray,
+        "S3": _s3_credentials,
+    }
     if s3_uri:
-        yield _s3_access(s3_uri)
+        checks[s3_uri] = partial(_s3_access, s3_uri)
+    for subject, check in checks.items():
+        try:
+            yield Finding(subject, "ok", check())
+        except _Problem as problem:
+            yield Finding(subject, *problem.args)
+        except CatalogCleanupError as error:
+            yield Finding(subject, "bad", error.message, error.remedy)
 
 
-def _cpus() -> Finding:
+def _machine() -> str:
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     found = f"{os.cpu_count()} cores, {memory_gib:.0f} GiB of memory"
     if memory_gib < 4:
-        return Finding(
-            "Machine", "note", found, "Photos over 12 megapixels may not fit; add memory."
-        )
-    return Finding("Machine", "ok", found)
+        raise _Problem("note", found, "Photos over 12 megapixels may not fit; add memory.")
+    return found
 
 
-def _disk_space() -> Finding:
+def _disk() -> str:
     from cluster.private_ray import StartError, temp_folders
 
     try:
         folder, spill = temp_folders()
     except StartError as error:
-        return Finding(
-            "Disk", "bad", str(error), "Free disk space, or correct RAY_TMPDIR or TMPDIR."
-        )
-    folder = spill or folder
-    free_gib = shutil.disk_usage(folder).free / 2**30
-    found = f"{free_gib:.0f} GiB free in {folder}"
+        remedy = "Free disk space, or correct RAY_TMPDIR or TMPDIR."
+        raise _Problem("bad", str(error), remedy) from error
+    free_gib = shutil.disk_usage(spill or folder).free / 2**30
+    found = f"{free_gib:.0f} GiB free in {spill or folder}"
     if free_gib < _MIN_FREE_GIB:
-        return Finding(
-            "Disk", "bad", found, "Free disk space, or set RAY_TMPDIR to another folder."
-        )
-    return Finding("Disk", "ok", found)
+        raise _Problem("bad", found, "Free disk space, or set RAY_TMPDIR to another folder.")
+    return found
 
 
-def _libraries() -> Iterator[Finding]:
-    import cv2  # slow to load
+def _patchmatch() -> str:
     from patchmatch import patch_match
-    from PIL import features
 
+    if not patch_match.patchmatch_available:
+        remedy = "Use --recipe telea, or a platform that pypatchmatch has a wheel for."
+        raise _Problem("bad", "its native library does not load", remedy)
+    return "its native library loads"
+
+
+def _jpeg() -> str:
     from stages.codecs.jpeg import libjpeg
 
-    names = ["ray", "pyarrow", "opencv-python-headless", "pillow", "imagecodecs", "tifffile"]
-    names += ["pycocotools", "boto3", "pypatchmatch"]
-    yield Finding("Libraries", "ok", ", ".join(f"{name} {version(name)}" for name in names))
-    yield Finding("OpenCV", "ok", f"{cv2.getNumberOfCPUs()} CPUs, telea and navier-stokes")
-    if patch_match.patchmatch_available:
-        yield Finding("PatchMatch", "ok", "its native library loads")
-    else:
-        yield Finding(
-            "PatchMatch",
-            "bad",
-            "its native library does not load",
-            "Use --recipe telea, or a platform that pypatchmatch has a wheel for.",
-        )
     if libjpeg.library() is None:
-        yield Finding(
-            "JPEG",
-            "bad",
-            "imagecodecs has no libjpeg here: JPEGs are re-encoded outside the mask, too",
-            "Install imagecodecs from its wheel for Linux or macOS.",
-        )
-    else:
-        yield Finding("JPEG", "ok", "blocks outside the mask are kept")
-    if importlib.util.find_spec("pillow_heif"):
-        yield Finding("HEIC", "ok", "pillow-heif reads and writes it")
-    else:
+        result = "imagecodecs has no libjpeg here: JPEGs are re-encoded outside the mask, too"
+        raise _Problem("bad", result, "Install imagecodecs from its wheel for Linux or macOS.")
+    return "blocks outside the mask are kept"
+
+
+def _heic() -> str:
+    if not importlib.util.find_spec("pillow_heif"):
         hint = "For HEIC photos: pip install pillow-heif (or in a clone: .ci/uv sync --extra heic)."
-        yield Finding("HEIC", "note", "pillow-heif is not installed", hint)
-    missing = [name for name in ("jpg", "zlib", "webp", "avif") if not features.check(name)]
-    if missing:
-        yield Finding(
-            "Pillow", "bad", f"built without {', '.join(missing)}", "Install the wheel from PyPI."
-        )
+        raise _Problem("note", "pillow-heif is not installed", hint)
+    return "pillow-heif reads and writes it"
 
 
-def _gpus() -> Finding:
+def _pillow() -> str:
+    from PIL import features
+
+    formats = ("jpg", "zlib", "webp", "avif")
+    if missing := [name for name in formats if not features.check(name)]:
+        raise _Problem("bad", f"built without {', '.join(missing)}", "Install the wheel from PyPI.")
+    return f"built with {', '.join(formats)}"
+
+
+def _gpus() -> str:
     command = shutil.which("nvidia-smi")
     if not command:
-        return Finding("GPU", "note", "none", "Only recipes with models need one.")
+        raise _Problem("note", "none", "Only recipes with models need one.")
     query = [command, "--query-gpu=name,memory.total", "--format=csv,noheader"]
     try:
         listed = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError) as error:
-        return Finding("GPU", "bad", f"nvidia-smi fails: {error}", "Repair the driver.")
-    return Finding("GPU", "ok", "; ".join(listed.stdout.split("\n")[:-1]))
+        raise _Problem("bad", f"nvidia-smi fails: {error}", "Repair the driver.") from error
+    return "; ".join(listed.stdout.split("\n")[:-1])
 
 
-def _weights() -> Finding:
+def _weights() -> str:
     from stages.weights.catalogue import known_models  # as the other parts load only what they need
     from stages.weights.find import cached
 
-    try:
-        models = known_models().values()
-    except WeightsError as error:
-        return Finding("Weights", "bad", error.message, "Correct or unset it.")
-    files = {each.env: os.environ[each.env] for each in models if os.environ.get(each.env)}
-    found = [f"{variable}={file}" for variable, file in files.items()]
-    for variable, file in files.items():
-        if not Path(file).is_file():
-            return Finding(
-                "Weights", "bad", f"{variable}={file} is not a file", "Correct or unset it."
-            )
+    models = known_models().values()
+    found = []
+    for variable, file in ((each.env, os.environ.get(each.env)) for each in models):
+        if file and not Path(file).is_file():
+            raise _Problem("bad", f"{variable}={file} is not a file", "Correct or unset it.")
+        found += [f"{variable}={file}"] if file else []
     found += [f"{each.name} in {path}" for each in models if (path := cached(each))]
     if not found:
-        return Finding(
-            "Weights",
-            "note",
-            "none",
-            "Recipes with models download theirs; `catalog-cleanup models list` shows the sources.",
-        )
-    return Finding("Weights", "ok", ", ".join(found))
+        hint = "Recipes with models download theirs; `catalog-cleanup models list` shows sources."
+        raise _Problem("note", "none", hint)
+    return ", ".join(found)
 
 
-def _ray() -> Finding:
+def _ray() -> str:
     """Connect as a run would, since start-up problems show only when Ray starts."""
     from cluster.session import address_of
-    from jobs.pipeline.placement import connected
 
     address = address_of(None)
-    try:
-        with connected(address):
-            pass
-    except ClusterError as error:
-        return Finding("Ray", "bad", error.message, error.remedy)
+    with connected(address):
+        pass
     if address == "local":
-        return Finding("Ray", "ok", "a private Ray starts on this machine")
-    return Finding("Ray", "ok", f"the cluster at {address} (RAY_ADDRESS) answers")
+        return "a private Ray starts on this machine"
+    return f"the cluster at {address} (RAY_ADDRESS) answers"
 
 
-def _s3_credentials() -> Finding:
+def _s3_credentials() -> str:
     import boto3
     from botocore.exceptions import BotoCoreError
 
@@ -189,23 +200,16 @@ def _s3_credentials() -> Finding:
         where = connect().client.meta.endpoint_url
         session = boto3.Session()
         found = session.get_credentials()
-    except StorageError as error:
-        return Finding("S3", "bad", error.message, error.remedy)
     except BotoCoreError as error:
-        return Finding("S3", "bad", str(error), "Correct AWS_PROFILE or the AWS config file.")
+        remedy = "Correct AWS_PROFILE or the AWS config file."
+        raise _Problem("bad", str(error), remedy) from error
     if not found:
-        return Finding(
-            "S3",
-            "note",
-            "no credentials",
-            "For s3:// set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
-        )
-    return Finding(
-        "S3", "ok", f"credentials by {found.method}, region {session.region_name}, at {where}"
-    )
+        hint = "For s3:// set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+        raise _Problem("note", "no credentials", hint)
+    return f"credentials by {found.method}, region {session.region_name}, at {where}"
 
 
-def _s3_access(uri: str) -> Finding:
+def _s3_access(uri: str) -> str:
     from botocore.exceptions import BotoCoreError, ClientError
 
     from manifests.storage.s3.client import connect
@@ -221,8 +225,69 @@ def _s3_access(uri: str) -> Finding:
         client.get_object(Bucket=bucket, Key=key)["Body"].read()
         action = "deleting"
         client.delete_object(Bucket=bucket, Key=key)
-    except StorageError as error:
-        return Finding(uri, "bad", error.message, error.remedy)
     except (BotoCoreError, ClientError) as error:
-        return Finding(uri, "bad", f"{action} fails: {error}", "Check the bucket and its policy.")
-    return Finding(uri, "ok", "an object was written, read and deleted")
+        remedy = "Check the bucket and its policy."
+        raise _Problem("bad", f"{action} fails: {error}", remedy) from error
+    return "an object was written, read and deleted"
+
+
+def examine_cluster(address: str, recipe: Recipe, pools: Pools) -> Iterator[Finding]:
+    """Check a cluster, and where a recipe's pools would run; yields one finding after the other.
+
+    Args:
+        address: of the cluster; ``local`` for the private one that a run would start here.
+        recipe: the recipe whose pools are placed.
+        pools: the requested pools.
+    """
+    try:
+        with connected(address):
+            yield from _placed(recipe, pools)
+    except CatalogCleanupError as error:
+        yield Finding("Cluster", "bad", error.message, error.remedy)
+
+
+def _placed(recipe: Recipe, pools: Pools) -> Iterator[Finding]:
+    nodes = node_shapes(pools.nodes)
+    for node in nodes:
+        yield Finding("Nodes", "ok", _of_node(node))
+    groups = grouped(steps(recipe, "output"), has_gpus=has_gpus(nodes))
+    sizing = size_pools(pools, nodes, [pool for pool, _ in groups], _SHARDS, used_cpus())
+    unplaced = {problem.partition(":")[0] for problem in sizing.problems}
+    for pool, of_group in groups:
+        state: State = "bad" if pool in unplaced else "ok"
+        names = " ▸ ".join(step.name for step in of_group)
+        yield Finding("Pool", state, f"{pool}: {names}: {_of_pool(sizing.sizes[pool])}")
+    for note in sizing.notes:
+        yield Finding("Pool", "note", note)
+    for problem in sizing.problems:
+        yield Finding(
+            "Pool", "bad", problem, "Add the missing resources, or request less with --pools."
+        )
+
+
+def _of_node(node: NodeShape) -> str:
+    labels = {
+        name: value
+        for name, value in (node.labels or {}).items()
+        if name == ACCELERATOR or not name.startswith("ray.io/")
+    }
+    count = f"{node.up} up" if node.possible == node.up else f"{node.up} up, max {node.possible}"
+    resources = _resources(node.cpus, node.gpus, node.memory_gib)
+    shape = f"{node.name}: {resources}" if node.name else resources
+    return "; ".join(filter(None, (shape, describe_labels(labels), count)))
+
+
+def _of_pool(size: PoolSize) -> str:
+    count = format_count(size.max_actors, "actor")
+    if size.min_actors != size.max_actors:
+        count = f"{size.min_actors} to {count}"
+    where = f" on {describe_labels(size.label_selector)}" if size.label_selector else ""
+    return f"{count}{where}, each {_resources(size.cpus, size.gpus, size.memory_gib)}"
+
+
+def _resources(cpus: float, gpus: float, memory_gib: float) -> str:
+    """E.g. ``8 CPUs, 1 GPU, 20 GiB``."""
+    parts = [format_count(cpus, "CPU")]
+    parts += [format_count(gpus, "GPU")] if gpus else []
+    parts += [f"{memory_gib:g} GiB"] if memory_gib else []
+    return ", ".join(parts)

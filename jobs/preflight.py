@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +13,6 @@ from manifests.errors import WeightsError
 from stages.extras import require
 from stages.recipe import Recipe
 from stages.weights.find import (
-    TRUST_VARIABLE,
     find,
     pin_of,
     presumed_model,
@@ -22,19 +20,6 @@ from stages.weights.find import (
     weights_of,
     with_pins,
 )
-
-
-@contextmanager
-def allowing_unverified(is_allowed: bool) -> Iterator[None]:
-    """Apply ``--allow-unverified-weights`` to this process and its Ray within the block."""
-    before = os.environ.get(TRUST_VARIABLE)
-    if is_allowed:
-        os.environ[TRUST_VARIABLE] = "1"
-    try:
-        yield
-    finally:
-        if is_allowed and before is None:
-            del os.environ[TRUST_VARIABLE]
 
 
 @contextmanager

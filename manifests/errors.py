@@ -136,6 +136,10 @@ class WeightsError(CatalogCleanupError):
     """A model cannot be fetched or loaded; reported before any work starts, where possible."""
 
 
+class DeviceError(CatalogCleanupError):
+    """A GPU failed; no row is the cause, and only a new process may be able to use it again."""
+
+
 class RowError(CatalogCleanupError):
     """One row cannot be processed; it ends as ``failed`` with this code, and others continue."""
 

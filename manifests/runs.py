@@ -29,9 +29,9 @@ from manifests.storage.place import Place
 #: Interval of an active run's heartbeats.
 HEARTBEAT_S = 10.0
 
-#: A run without a heartbeat for this long is considered dead. That is several heartbeats, and time
-#: for a storage that stalls for half a minute.
-LEASE_S = 60.0
+#: A run without a heartbeat for this long is considered dead. That is several heartbeats, and the
+#: time for which a run waits for a storage that stalls.
+LEASE_S = 360.0
 
 _POLL_S = 1.0
 
@@ -68,6 +68,18 @@ class RunRecord:
     def beat(self, **progress: Any) -> None:
         """Record a heartbeat and the run's progress."""
         (self.place / "alive.json").write(json.dumps({"at": _now()} | progress).encode())
+
+    def successor(self) -> str | None:
+        """The id of a later run of the same photos that is at work; None if there is none.
+
+        Worth asking after :data:`LEASE_S` without a heartbeat, when others consider this run dead.
+        """
+        number = int(self.run_id.partition("-")[0])
+        later = [each for each in sorted(_numbers(self.output)) if each > number]
+        for other in filter(None, (_load(self.output, each) for each in later)):
+            if other.facts.get("status") == "running" and _overlap(self.facts, other.facts):
+                return other.run_id
+        return None
 
     def progress(self) -> dict[str, Any]:
         """The progress that the last heartbeat recorded; empty if there was none."""

@@ -4,7 +4,7 @@
 
     fetch ▸ decode ▸ mask ▸ cut      read photo and masks, crop around each marked region
       ▸ remove                       fill the hole: the object is gone, the fill may be soft
-      ▸ focus ▸ upscale ▸ prompt     scale the crop to the size the diffusion model works at
+      ▸ focus ▸ prompt ▸ upscale     scale the crop to the size the diffusion model works at
       ▸ refine                       repair its texture, judge it, retry
       ▸ stitch ▸ encode ▸ publish    paste back only the hole, keep the rest, store the file
 

@@ -70,7 +70,9 @@ class Photo:
         shard: number of the row's shard.
         extra: the manifest's other columns, by their names in the lineage.
         prompt: the encoded prompt for the refiner.
-        original: the photo's file; freed when the row ends.
+        original: the photo's file; freed when the row ends. It is not sent to other actors: the
+            last one reads it again, see :func:`stages.steps.fetch.fetch_again`.
+        is_repaired: whether ``original`` is the repaired file.
         patches: empty before ``cut``, and for an empty mask.
         decoded: the original's pixels. Local: ``stages.steps.stitch`` decodes them again.
         alpha_is_mask: whether a mask is the photo's own alpha channel.
@@ -87,6 +89,7 @@ class Photo:
     extra: dict[str, Any] = field(default_factory=dict)
     prompt: Prompt | None = None
     original: bytes = b""
+    is_repaired: bool = False
     patches: list[Patch] = field(default_factory=list)
     decoded: Decoded | None = None
     alpha_is_mask: bool = False

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
 from threading import Lock
 from typing import Self
 
@@ -65,8 +64,8 @@ def _models(recipe: Recipe, output: str) -> Iterator[Step]:
             yield Step(
                 "keep_removal", "small_gpu", lambda: save_snapshots(output, recipe, "removal")
             )
-        yield Step("upscale", "small_gpu", lambda: upscale(recipe))
         yield Step("prompt", "small_gpu", lambda: encode_prompt(recipe))
+        yield Step("upscale", refiner.pool, lambda: upscale(recipe))
         yield Step("refine", refiner.pool, lambda: refine(recipe), refiner.max_photos)
         if saves_snapshots:
             yield Step(
@@ -77,7 +76,8 @@ def _models(recipe: Recipe, output: str) -> Iterator[Step]:
 class Pipeline:
     """Runs photos through steps in this process. Models load once, with the first photos.
 
-    Threads may share one: steps of GPU pools then take turns, the others run concurrently.
+    Threads may share one: networks then compute one batch after the other, and the rest of the
+    steps runs concurrently.
 
     Args:
         steps: the steps to run, in order.
@@ -85,7 +85,7 @@ class Pipeline:
 
     def __init__(self, steps: Iterable[Step]) -> None:
         self.steps = tuple(steps)
-        self._loading, self._gpu_lock = Lock(), Lock()
+        self._loading = Lock()
         self._loaded_works: list[Work | BatchWork] | None = None
 
     @classmethod
@@ -127,5 +127,4 @@ class Pipeline:
                 a single photo are not raised but recorded in its lineage.
         """
         for step, work in zip(self.steps, self._loaded(), strict=True):
-            with nullcontext() if step.pool == "cpu" else self._gpu_lock:
-                run_steps(photos, [(step.name, work)])
+            run_steps(photos, [(step.name, work)])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +16,9 @@ from jobs.cli.options import (
     PricesOption,
     SetOption,
 )
+
+if TYPE_CHECKING:
+    from jobs.estimate import Estimate
 
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
@@ -64,10 +69,9 @@ def estimate(
         float, typer.Option(min=0.01, help="Size of each photo, unless a pilot run measured it.")
     ] = 12.0,
     spot_loss_rate: Annotated[
-        float | None,
-        typer.Option(min=0.0, max=60.0, help="Expected interruptions per node-hour; 0: none."),
-    ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+        float, typer.Option(min=0.0, max=60.0, help="Expected interruptions per node-hour.")
+    ] = 0.05,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Estimate nodes, time and cost for a manifest.
 
@@ -75,39 +79,74 @@ def estimate(
     To make a pilot run: catalog-cleanup run catalog.parquet -o pilot --limit 500
     """
     import json
-
-    from rich.console import Console
+    from dataclasses import asdict
 
     from cluster.pools import Pools
-    from jobs.estimate.report import Question, as_json, show
-    from jobs.estimate.report import estimate as compute
-    from jobs.estimate.seconds import Catalog, Pilot
+    from jobs.estimate import estimate as compute
+    from jobs.estimate.seconds import Basis
     from jobs.pipeline.cost import load_prices
     from jobs.pipeline.placement import load_pools
     from manifests.reading.read import count_rows, find_files
     from stages.recipe import Recipe
 
     deadline_s = duration(deadline) if deadline is not None else None
-    measured = Pilot.read(pilot) if pilot else None
-    if measured and not recipe:
-        loaded = measured.recipe.with_options(set_ or ())
+    basis = Basis.read(pilot, assume_megapixels) if pilot else None
+    if basis and not recipe:
+        loaded = basis.recipe.with_options(set_ or ())
     else:
         loaded = Recipe.load(recipe or DEFAULT_RECIPE, set_ or ())
-    megapixels = measured.megapixels if measured and measured.megapixels else assume_megapixels
-    question = Question(
+    basis = basis or Basis(loaded, assume_megapixels)
+    rows = count_rows(find_files(manifest))
+    result = compute(
         loaded,
-        Catalog(count_rows(find_files(manifest)), megapixels, measured),
+        basis,
+        rows,
         load_pools(pools) if pools else Pools(),
-        load_prices(prices) if prices else None,
-        deadline_s,
-        spot_loss_rate,
+        prices=load_prices(prices) if prices else None,
+        deadline_s=deadline_s,
+        spot_loss_rate=spot_loss_rate,
     )
-    result = compute(question)
     if json_:
-        typer.echo(json.dumps(as_json(question, result), indent=2))
+        of = {"recipe": loaded.name, "rows": rows, "megapixels": basis.megapixels}
+        of |= {"pilot_rows": basis.rows, "deadline_s": deadline_s}
+        typer.echo(json.dumps(of | asdict(result), indent=2))
     else:
-        console = Console()
-        if not console.is_terminal:
-            console.width = 160  # tables in a file need not fit a screen
-        show(console, question, result)
-    raise typer.Exit(0 if deadline_s is None or result.meets_deadline else 3)
+        source = f"{basis.rows:,} rows of a pilot run" if basis.rows else "defaults only"
+        size = f"{basis.megapixels:.1f} megapixels each{'' if basis.rows else ' (assumed)'}"
+        typer.echo(f"{rows:,} photos, {size}; seconds from {source}.")
+        for line in _lines(result, deadline_s):
+            typer.echo(line)
+    raise typer.Exit(3 if result.meets_deadline is False else 0)
+
+
+def _lines(result: Estimate, deadline_s: float | None) -> Iterator[str]:
+    """Format an estimate as text."""
+    fleet = result.fleet
+    slowest = result.parts[fleet.bottleneck]
+    if deadline_s:
+        answer = "can be met"
+        if not result.meets_deadline:
+            answer = "needs more nodes than available"
+        if fleet.seconds > deadline_s:
+            answer = f"cannot be met: the first photo starts after {_time(fleet.start_s)}"
+        yield f"The deadline of {_time(deadline_s)} {answer}."
+    yield f"The bottleneck is {slowest.slowest}, in the pool {slowest.pool}.\n"
+    yield "s per photo   pool: steps"
+    for part in result.parts:
+        yield f"{part.seconds:11.3f}   {part.pool}: {' ▸ '.join(part.steps)}"
+    nodes = ", ".join(f"{count:,} x {name}" for name, count in sorted(fleet.nodes.items()))
+    start, ramp, lost = map(_time, (fleet.start_s, fleet.ramp_s, fleet.lost_s))
+    yield f"\nnodes: {nodes}"
+    yield f"time:  {_time(fleet.seconds)}, with start {start}, ramp {ramp}, spot losses {lost}"
+    yield f"cost:  ${fleet.cost_usd:,.2f}, for {fleet.gpu_hours:,.1f} GPU hours"
+    if result.changes:
+        yield "\nOne change of the recipe:"
+    for each in result.changes:
+        cost, time = f"${each.fleet.cost_usd:,.2f}", _time(each.fleet.seconds)
+        yield f"{each.saved:4.0%} less, {cost}, {time}: {' '.join(each.set)}: {each.effect}"
+    yield f"\nAssumed, not measured: {', '.join(result.assumed)}."
+    yield "The source of each default is in jobs/estimate/defaults.toml."
+
+
+def _time(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

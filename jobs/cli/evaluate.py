@@ -11,7 +11,8 @@ import typer
 from typer.core import TyperGroup
 
 from jobs.cli import streams
-from jobs.cli.printing import print_line
+from jobs.cli.options import SetOption
+from jobs.cli.printing import console_for, print_line
 
 if TYPE_CHECKING:
     from jobs.evaluation.evaluate import Evaluated
@@ -25,7 +26,7 @@ _COLUMNS = {
     "SSIM": "{0.ssim:.3f}",
     "ring, dB": "{0.ring_psnr:.2f}",
     "ring SSIM": "{0.ring_ssim:.3f}",
-    "outside": "{0.outside_levels} levels",
+    "outside": "{0.outside_levels}",
     "seam": "{0.seam:+.2f}",
     "seconds": "{0.seconds:.2f}",
 }
@@ -67,14 +68,7 @@ def compare(
             help=f"Repeatable; {', '.join(_DEFAULT_RECIPES)} if omitted.",
         ),
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="PATH.TO.OPTION=VALUE",
-            help="Change one option of each recipe. Repeatable.",
-        ),
-    ] = None,
+    set_: SetOption = None,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write an HTML page with pictures.")
     ] = None,
@@ -90,32 +84,28 @@ def compare(
 
     Exit codes: 0 all rows ok; 3 finished, but some rows failed.
     """
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-
     from jobs.evaluation.evaluate import evaluate, read_rows
     from jobs.preflight import check_weights
     from stages.recipe import Recipe
 
     streams.keep_working()
-    console = Console()
+    console = console_for()
     loaded = [Recipe.load(name, set_ or ()) for name in recipe or _DEFAULT_RECIPES]
+    names = [each.name for each in loaded]
+    if len(set(names)) < len(names):
+        raise typer.BadParameter("two recipes have the same name", param_hint="--recipe")
     rows = read_rows(manifest)
     recipes = [check_weights(each, console, here=True)[0] for each in loaded]
     results = list(evaluate(rows, recipes, jobs=jobs, views=html is not None))
-    columns = ["recipe", "rows", *_COLUMNS]
-    names = dict.fromkeys(each.name for each in recipes)
-    lines = [_line([each for each in results if each.recipe == name]) for name in names]
-    table = Table(*columns, box=SIMPLE)
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
+    table = [_line(name, [each for each in results if each.recipe == name]) for name in names]
+    width = max(map(len, ("recipe", *names)))
+    for name, *cells in (["recipe", "rows", *_COLUMNS], *table):
+        print_line(console, f"{name:{width}}" + "".join(f"{cell:>11}" for cell in cells))
     for each in results:
         if each.error:
             print_line(console, f"{each.recipe}, {each.id}: {each.error}")
     if html:
-        html.write_text(render(results, columns, lines), "utf-8")
+        html.write_text(render(results, table), "utf-8")
         print_line(console, str(html))
     raise typer.Exit(3 if any(each.error for each in results) else 0)
 
@@ -136,21 +126,16 @@ def make(
     typer.echo(make_benchmark(output, photos))
 
 
-def _line(results: Sequence[Evaluated]) -> list[str]:
-    """The cells of a recipe's row in the table."""
+def _line(name: str, results: Sequence[Evaluated]) -> list[str]:
+    """The cells of a recipe's line in the table; empty where all of its rows failed."""
     from jobs.evaluation.evaluate import mean_figures
 
     mean = mean_figures(results)
-    count = str(sum(each.figures is not None for each in results))
-    cells = {name: shown.format(mean) if mean else "" for name, shown in _COLUMNS.items()}
-    if mean and not mean.outside_levels:
-        cells["outside"] = "exact"
-    return [results[0].recipe, count, *cells.values()] if results else []
+    cells = (shown.format(mean) if mean else "" for shown in _COLUMNS.values())
+    return [name, str(sum(each.figures is not None for each in results)), *cells]
 
 
-def render(
-    results: Sequence[Evaluated], columns: Sequence[str], table: Sequence[Sequence[str]]
-) -> str:
+def render(results: Sequence[Evaluated], table: Sequence[Sequence[str]]) -> str:
     """Render the page, a single file: the table, and each row's photo, reference and results."""
     import jinja2
 
@@ -162,4 +147,4 @@ def render(
     )
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode()
     template = environment.get_template("comparison.html")
-    return template.render(columns=columns, table=table, rows=rows)
+    return template.render(columns=["recipe", "rows", *_COLUMNS], table=table, rows=rows)

@@ -53,8 +53,7 @@ def doctor(
     Exit codes: 0 ready; 1 something is missing.
     """
     from cluster.pools import Pools
-    from jobs.doctor import examine
-    from jobs.doctor_cluster import examine_cluster
+    from jobs.doctor import examine, examine_cluster
     from jobs.pipeline.placement import load_pools
     from stages.recipe import Recipe
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.cli import streams
+from jobs.cli.printing import console_for
 
 if TYPE_CHECKING:
     from stages.weights.find import Weights
@@ -21,6 +22,14 @@ AllowUnverifiedOption = Annotated[
         help="Allow TorchScript and pickle files for which no hash is listed; they can run code.",
     ),
 ]
+
+
+def trust(allow_unverified: bool) -> None:
+    """Apply ``--allow-unverified-weights`` to this process and its Ray."""
+    from stages.weights.find import TRUST_VARIABLE
+
+    if allow_unverified:
+        os.environ[TRUST_VARIABLE] = "1"
 
 
 @app.command("list", epilog="Example: catalog-cleanup models list")
@@ -60,13 +69,12 @@ def pull(
     allow_unverified: AllowUnverifiedOption = False,
 ) -> None:
     """Download a model into this machine's cache, and verify it."""
-    from rich.console import Console
-
-    from jobs.preflight import allowing_unverified, logging_downloads
+    from jobs.preflight import logging_downloads
     from stages.weights.find import fetch
 
     streams.keep_working()
-    with allowing_unverified(allow_unverified), logging_downloads(Console()):
+    trust(allow_unverified)
+    with logging_downloads(console_for()):
         weights = fetch(name)
     typer.echo(f"{weights.name}: {weights.path}, sha256 {weights.sha256}")
     if weights.model and not weights.model.commercial:

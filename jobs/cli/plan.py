@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
 from jobs.cli import streams
-from jobs.cli.options import ManifestArgument, RowsPerShardOption, StrictOption
+from jobs.cli.options import ManifestArgument, OutputOption, RowsPerShardOption, StrictOption
 
 
 def plan(
     manifest: ManifestArgument,
-    output: Annotated[
-        str,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="DEST",
-            help="The same as for `run`: local or s3://.",
-        ),
-    ],
+    output: OutputOption,
     rows_per_shard: RowsPerShardOption = None,
     strict: StrictOption = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.cli import streams
-from jobs.cli.printing import print_counts, print_finding, print_line
+from jobs.cli.printing import console_for, print_counts, print_finding, print_line
 from jobs.report import SAMPLE
 
 if TYPE_CHECKING:
@@ -27,14 +27,12 @@ def status(
     json_: Annotated[bool, typer.Option("--json", help="Print JSON, with all shards.")] = False,
 ) -> None:
     """Show how many rows are done, failed and remaining, and the current speed."""
-    from rich.console import Console
-
     from jobs.results.status import as_json
 
     if json_:
         typer.echo(as_json(output))
     else:
-        show_status(Console(), output, by_shard=by_shard)
+        show_status(console_for(), output, by_shard=by_shard)
 
 
 def show_status(console: Console, output: str, *, by_shard: bool) -> None:
@@ -97,9 +95,7 @@ def verify(
     differ; 4 none differs, but some could not be checked, or there are no results; 1 there is no
     run.
     """
-    from rich.console import Console
-
-    raise typer.Exit(show_verdicts(Console(), output, sample))
+    raise typer.Exit(show_verdicts(console_for(), output, sample))
 
 
 def show_verdicts(console: Console, output: str, sample: int | None = None) -> int:
@@ -168,8 +164,6 @@ def report(
 
     The page is DEST/report/index.html. It opens from disk or from a bucket.
     """
-    from rich.console import Console
-
     from jobs.report.write import write_report
 
     kinds = frozenset(filter(None, only.replace(" ", "").split(",")))
@@ -178,7 +172,7 @@ def report(
     streams.keep_working()
     page = write_report(
         output,
-        Console(stderr=True),
+        console_for(stderr=True),
         sample=sample,
         only=kinds,
         recipe=recipe,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobs.cli import streams
-from jobs.cli.models import AllowUnverifiedOption
+from jobs.cli.models import AllowUnverifiedOption, trust
 from jobs.cli.options import (
     DEFAULT_RECIPE,
     CheckInputsOption,
@@ -68,7 +69,6 @@ def run(
     """
     from jobs.pipeline.cost import load_prices
     from jobs.pipeline.placement import load_pools
-    from jobs.preflight import allowing_unverified
     from jobs.run import preview
     from jobs.run import run as run_job
     from stages.recipe import Recipe
@@ -77,21 +77,21 @@ def run(
     console = console_for()
     statuses = parse_statuses(retry)
     chosen = Recipe.load(recipe, set_ or ())
+    trust(allow_unverified)
     if dry_run:
-        with allowing_unverified(allow_unverified):
-            preview(
-                manifest,
-                output,
-                chosen,
-                console,
-                retry=statuses,
-                limit=limit,
-                shards=shards,
-                strict=strict,
-                rows_per_shard=rows_per_shard,
-            )
+        preview(
+            manifest,
+            output,
+            chosen,
+            console,
+            retry=statuses,
+            limit=limit,
+            shards=shards,
+            strict=strict,
+            rows_per_shard=rows_per_shard,
+        )
         return
-    with _interruptible(), allowing_unverified(allow_unverified):
+    with _interruptible():
         outcome = run_job(
             manifest,
             output,
@@ -141,7 +141,7 @@ def try_(
 ) -> None:
     """Clean one photo in this process, without Ray. Use it to try out a recipe."""
     from jobs.pipeline.progress import format_count
-    from jobs.preflight import allowing_unverified, check_weights
+    from jobs.preflight import check_weights
     from stages.cleaner import Cleaner
     from stages.recipe import Recipe
 
@@ -152,9 +152,9 @@ def try_(
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     loaded = Recipe.load(recipe, set_ or ())
     streams.keep_working()
-    with allowing_unverified(allow_unverified):
-        loaded, _ = check_weights(loaded, console_for(), here=True)
-        row = Cleaner(loaded).clean(image, masks, boxes=boxes, output=output).record
+    trust(allow_unverified)
+    loaded, _ = check_weights(loaded, console_for(), here=True)
+    row = Cleaner(loaded).clean(image, masks, boxes=boxes, output=output).record
     filled = f"{format_count(len(row.patches), 'place')} filled" if row.patches else "empty mask"
     typer.echo(f"{output}: {filled}, {sum(row.seconds.values()):.2f} s")
 
@@ -169,21 +169,23 @@ def _numbers(box: str) -> list[float]:
 def demo(
     output: Annotated[
         Path,
-        typer.Option(
-            "--output", "-o", help="Folder for the results; replaces an earlier demo there."
-        ),
+        typer.Option("--output", "-o", help="Folder for the results."),
     ] = Path("catalog-cleanup-demo"),
     recipe: RecipeOption = DEFAULT_RECIPE,
     set_: SetOption = None,
 ) -> None:
     """Clean eight bundled photos and write a page to review them. Needs no GPU."""
-    from jobs.demo import run_demo
+    from jobs.report.write import write_report
+    from jobs.run import run as run_job
     from stages.recipe import Recipe
 
     streams.keep_working()
     console = console_for()
+    manifest = resources.files("manifests") / "examples" / "demo" / "manifest.csv"
+    folder = str(output.absolute())
     with _interruptible():
-        outcome, page = run_demo(output.absolute(), Recipe.load(recipe, set_ or ()), console)
+        outcome = run_job(str(manifest), folder, Recipe.load(recipe, set_ or ()), console)
+        page = write_report(folder, console)
     _print_summary(console, outcome)
     console.print("Open this page to see before and after:", style="bold")
     print_line(console, page)

@@ -10,7 +10,6 @@ first. From then on output that cannot be written is dropped, and the exit code 
 
 from __future__ import annotations
 
-import codecs
 import errno
 import io
 import os
@@ -22,10 +21,8 @@ import threading
 #: that works, s. Afterwards output is dropped until it reads again.
 _STALL_TIMEOUT_S = 5.0
 
-#: Replacements in ASCII. Other characters become escapes, so that names stay distinct.
-_ASCII_FORMS = {"▸": ">", "…": "...", "\u00d7": "x", "\u2013": "-", "\xa0": " "}
-
-_ERRORS = "catalog-cleanup-ascii"
+#: Other characters than the encoding's become escapes, so that names stay distinct.
+_ERRORS = "backslashreplace"
 
 #: Errors that are not reported: the reader has closed the stream, or there never was one.
 _EXPECTED = (errno.EPIPE, errno.EBADF, errno.EIO)
@@ -133,7 +130,6 @@ def guard() -> None:
     Closed descriptors are opened on /dev/null. Otherwise the next opened file would get their
     number, and receive the output of child processes and native libraries.
     """
-    codecs.register_error(_ERRORS, _in_ascii)
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -154,14 +150,3 @@ def keep_working() -> None:
     """From now on, drop output that cannot be written, instead of ending the process."""
     if isinstance(sys.stdout, Stream):
         sys.stdout.essential = False
-
-
-def _in_ascii(error: UnicodeError) -> tuple[str, int]:
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    unsupported = error.object[error.start : error.end]
-    forms = (
-        _ASCII_FORMS.get(each) or each.encode("ascii", "backslashreplace").decode()
-        for each in unsupported
-    )
-    return "".join(forms), error.end

@@ -6,22 +6,16 @@ import math
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-
-import numpy as np
 
 from jobs.pipeline.actor import PREFETCH_PHOTOS
 from jobs.pipeline.spec import grouped
 from jobs.results.recipe_runs import recipe_runs
 from manifests.errors import ClusterError, OutputError
-from stages.pixels.windows import plan_crops, refined_size, window_of, working_size
 from stages.recipe import Recipe
 from stages.steps.base import Step
-
-#: The assumed photo: aspect ratio 4:3, with a centred square mask of this share.
-_MASKED_SHARE, _ASPECT = 0.03, 4 / 3
 
 #: Max number of rows of a pilot run to read; more would hardly change the mean.
 _MAX_PILOT_ROWS = 20_000
@@ -35,7 +29,7 @@ class Figure:
         kind: ``measured``, ``published``, ``calculated`` or ``assumed``.
         source: where it comes from.
         value: the number, unless it is a step's.
-        photo, mp, patch, patch_mp, step, step_mp: terms of a step's seconds; see the file.
+        photo, mp, max_mp, step: terms of a step's seconds; see the file.
     """
 
     kind: str
@@ -43,15 +37,13 @@ class Figure:
     value: float = 0.0
     photo: float = 0.0
     mp: float = 0.0
-    patch: float = 0.0
-    patch_mp: float = 0.0
+    max_mp: float = math.inf
     step: float = 0.0
-    step_mp: float = 0.0
 
 
 @cache
 def defaults() -> Mapping[str, Mapping[str, Figure]]:
-    """Section -> name -> figure."""
+    """Section -> name -> figure, of ``defaults.toml``."""
     table = tomllib.loads((resources.files("jobs.estimate") / "defaults.toml").read_text("utf-8"))
     return {
         section: {name: Figure(**figure) for name, figure in figures.items()}
@@ -59,177 +51,137 @@ def defaults() -> Mapping[str, Mapping[str, Figure]]:
     }
 
 
+def default(section: str, name: str) -> float:
+    """The value of a figure that is not a step's."""
+    return defaults()[section][name].value
+
+
 @dataclass(frozen=True, slots=True)
-class Pilot:
-    """The measurements of a pilot run.
+class Basis:
+    """What the seconds of an estimate come from: a pilot run, or only the defaults.
 
     Attributes:
-        recipe: the recipe that was run.
-        rows: number of lineage rows, including failed ones.
-        seconds: step -> mean seconds per row; a row that failed before a step adds 0.
-        megapixels: mean size of its photos.
+        recipe: the recipe of the pilot run, or else of the estimate.
+        megapixels: mean size of the photos.
+        rows: number of lineage rows of the pilot run, including failed ones; 0: no pilot run.
+        seconds: step -> mean seconds per row of the pilot run; a row that failed before a step
+            adds 0.
     """
 
     recipe: Recipe
-    rows: int
-    seconds: Mapping[str, float]
     megapixels: float
+    rows: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, output: str) -> Pilot:
-        """Read the lineage of the most recent recipe of an output folder.
+    def read(cls, output: str, megapixels: float) -> Basis:
+        """Read the lineage of the most recent recipe of a pilot run's output folder.
+
+        ``megapixels`` are assumed if it decoded no photo.
 
         Raises:
             OutputError: ``output.not_found``: there is no run, or it recorded no row.
         """
         run = recipe_runs(output)[-1]
-        total, rows, pixels, measured = Counter[str](), 0, 0, 0
+        total, rows, pixels, decoded = Counter[str](), 0, 0, 0
         for shard in range(run.plan.shards):
             table = run.ledger.latest(shard, ("id", "seconds", "width", "height"))
             for row in table.to_pylist(maps_as_pydicts="strict"):
                 total.update(row["seconds"] or {})
                 rows += 1
                 if row["width"]:
-                    pixels, measured = pixels + row["width"] * row["height"], measured + 1
+                    pixels, decoded = pixels + row["width"] * row["height"], decoded + 1
             if rows >= _MAX_PILOT_ROWS:
                 break
         if not rows:
             raise OutputError("output.not_found", f"The run at {output} recorded no row yet.")
         means = {name: seconds / rows for name, seconds in total.items()}
-        return cls(run.recipe, rows, means, pixels / measured / 1e6 if measured else 0.0)
+        return cls(run.recipe, pixels / decoded / 1e6 if decoded else megapixels, rows, means)
 
+    def time(self, step: str, recipe: Recipe, *, has_gpus: bool) -> tuple[float, str]:
+        """Mean seconds of a step per row, and their kind, see :class:`Figure`.
 
-@dataclass(frozen=True, slots=True)
-class Catalog:
-    """The photos to clean.
-
-    Attributes:
-        rows: number of rows of the manifest.
-        megapixels: of each photo; assumed, unless a pilot run measured them.
-        pilot: a pilot run; None: all seconds are defaults.
-    """
-
-    rows: int
-    megapixels: float
-    pilot: Pilot | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StepTime:
-    """A step, its mean actor seconds per row, and whether it waits for storage in threads."""
-
-    name: str
-    seconds: float
-    is_io: bool = False
+        The seconds of a pilot run with other options scale like the defaults.
+        """
+        measured = self.seconds.get(step)
+        if measured is not None and recipe == self.recipe:
+            return measured, "measured"
+        seconds, kind = _default(step, recipe, self.megapixels, has_gpus=has_gpus)
+        if measured is None:
+            return seconds, kind
+        before, _ = _default(step, self.recipe, self.megapixels, has_gpus=has_gpus)
+        return measured * seconds / before, "measured"
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Steps that run in one actor of a pool."""
+    """Steps that run in one actor of a pool.
+
+    Attributes:
+        pool: the pool.
+        steps: step -> its mean actor seconds per row.
+        assumed: steps whose seconds nobody measured.
+        seconds: mean time for which an actor is busy with a photo.
+        slowest: the step that takes longest.
+    """
 
     pool: str
-    steps: Sequence[StepTime]
-
-    @property
-    def seconds(self) -> float:
-        """Mean seconds for which an actor is busy with a photo."""
-        computing = sum(step.seconds for step in self.steps if not step.is_io)
-        waiting = sum(step.seconds for step in self.steps if step.is_io)
-        return max(computing, waiting / PREFETCH_PHOTOS)
-
-    @property
-    def slowest(self) -> StepTime:
-        """The step that takes longest."""
-        return max(
-            self.steps, key=lambda step: step.seconds / (PREFETCH_PHOTOS if step.is_io else 1)
-        )
+    steps: Mapping[str, float]
+    assumed: Sequence[str]
+    seconds: float
+    slowest: str
 
 
-def parts_of(
-    steps: Sequence[Step], recipe: Recipe, catalog: Catalog, *, has_gpus: bool
-) -> list[Part]:
+def parts_of(steps: Sequence[Step], recipe: Recipe, basis: Basis, *, has_gpus: bool) -> list[Part]:
     """The parts of a job, as a run groups its steps, with the seconds of each step.
 
     Raises:
         ClusterError: ``cluster.no_figure``: neither the pilot run nor the defaults have a step.
     """
     groups = grouped(steps, has_gpus=has_gpus)
-    hop_s = defaults()["run"]["transport_s"].value
+    hop = defaults()["run"]["transport_s"]
     parts = []
     for index, (pool, group) in enumerate(groups):
-        times = [_time(step, recipe, catalog, has_gpus=has_gpus) for step in group]
+        times = {step.name: basis.time(step.name, recipe, has_gpus=has_gpus) for step in group}
         ends = (index > 0) + (index < len(groups) - 1)
         if ends:  # one side of a hop packs, the other unpacks
-            times.append(StepTime("transport", hop_s * ends / 2))
-        parts.append(Part(pool, times))
+            times["transport"] = hop.value * ends / 2, hop.kind
+        seconds = {name: time for name, (time, _) in times.items()}
+        assumed = [name for name, (_, kind) in times.items() if kind == "assumed"]
+        waiting = {step.name: seconds[step.name] / PREFETCH_PHOTOS for step in group if step.is_io}
+        busy = seconds | waiting  # steps that wait for storage do so in threads
+        waiting_s = sum(waiting.values())
+        busy_s = max(sum(busy.values()) - waiting_s, waiting_s)
+        parts.append(Part(pool, seconds, assumed, busy_s, max(busy, key=busy.__getitem__)))
     return parts
-
-
-def _time(step: Step, recipe: Recipe, catalog: Catalog, *, has_gpus: bool) -> StepTime:
-    pilot = catalog.pilot
-    if pilot is None or step.name not in pilot.seconds:
-        seconds = _default(step.name, recipe, catalog.megapixels, has_gpus=has_gpus)
-        return StepTime(step.name, seconds, step.is_io)
-    seconds = pilot.seconds[step.name]
-    if recipe != pilot.recipe:  # other options than the pilot's: scale like the defaults
-        before = _default(step.name, pilot.recipe, catalog.megapixels, has_gpus=has_gpus)
-        after = _default(step.name, recipe, catalog.megapixels, has_gpus=has_gpus)
-        seconds *= after / before
-    return StepTime(step.name, seconds, step.is_io)
 
 
 def _figure_name(step: str, recipe: Recipe, *, has_gpus: bool) -> str:
     """``refine`` -> ``refine.flux-fill.compile``: method and switches matter."""
-    cpu = "" if has_gpus else ".cpu"
-    if step == "remove" and recipe.remove:
-        return f"remove.{recipe.remove.method}{'' if recipe.remove.pool == 'cpu' else cpu}"
     if step == "upscale":
         return f"upscale.{recipe.upscale.method if recipe.upscale else 'lanczos'}"
-    options = recipe.refiner
-    if step == "refine" and options:
-        switches = [f".{name}" for name in ("compile", "fp8") if getattr(options, name, False)]
-        return f"refine.{options.method}{''.join(switches)}{cpu}"
-    return step
+    options = {"remove": recipe.remove, "refine": recipe.refiner}.get(step)
+    if not options:
+        return step
+    switches = [f".{name}" for name in ("compile", "fp8") if getattr(options, name, False)]
+    cpu = "" if has_gpus or options.pool == "cpu" else ".cpu"
+    return f"{step}.{options.method}{''.join(switches)}{cpu}"
 
 
-def _default(step: str, recipe: Recipe, megapixels: float, *, has_gpus: bool) -> float:
-    """Seconds of a step for the assumed photo, by the defaults."""
-    name = _figure_name(step, recipe, has_gpus=has_gpus)
-    known, run, options = defaults()["steps"], defaults()["run"], recipe.refiner
+def _default(step: str, recipe: Recipe, megapixels: float, *, has_gpus: bool) -> tuple[float, str]:
+    """Seconds of a step by the defaults, and their kind."""
+    name, options = _figure_name(step, recipe, has_gpus=has_gpus), recipe.refiner
+    known, run = defaults()["steps"], defaults()["run"]
     if name not in known:
         raise ClusterError("cluster.no_figure", f"There is no default for the seconds of {name}.")
-    if step != "refine" or options is None:
-        return _seconds(known[name], step, recipe, megapixels)
-    seconds = _seconds(known[name], step, recipe, megapixels, options.steps)
-    if recipe.judge:
-        seconds += _seconds(known["judge"], step, recipe, megapixels)
-        retry_share = run["retry_share"].value
-        seconds *= sum(retry_share**attempt for attempt in range(recipe.judge.attempts))
-    if options.when == "auto":
-        seconds *= 1 - run["smooth_share"].value
-    return seconds
-
-
-def _seconds(figure: Figure, step: str, recipe: Recipe, megapixels: float, steps: int = 0) -> float:
-    patches = [math.prod(size) / 1e6 for size in _patches(step, recipe, megapixels)]
-    per_patch = figure.patch + steps * figure.step
-    per_patch_mp = figure.patch_mp + steps * figure.step_mp
-    once = figure.photo + figure.mp * megapixels
-    return once + per_patch * len(patches) + per_patch_mp * sum(patches)
-
-
-def _patches(step: str, recipe: Recipe, megapixels: float) -> list[tuple[int, int]]:
-    """Width and height at which a step works on each patch of the assumed photo."""
-    height = max(round(math.sqrt(megapixels * 1e6 / _ASPECT)), 1)
-    width = max(round(height * _ASPECT), 1)
-    mask = np.zeros((height, width), np.bool_)
-    half = max(round(math.sqrt(_MASKED_SHARE * mask.size) / 2), 1)
-    mask[height // 2 - half : height // 2 + half, width // 2 - half : width // 2 + half] = True
-    plans = plan_crops(mask, recipe)
-    if step in ("refine", "upscale") and recipe.refiner:
-        sizes = [(plan.crop, refined_size(plan.crop, recipe.refiner.size_px)) for plan in plans]
-        if step == "refine":
-            return [size for _, size in sizes]
-        return [(crop.width, crop.height) for crop, size in sizes if size[0] > crop.width]
-    windows = [window_of(plan, recipe, width, height) for plan in plans]
-    return [working_size(recipe, each.width, each.height) for each in windows]
+    figure = known[name]
+    seconds = figure.photo + figure.mp * min(megapixels, figure.max_mp)
+    if step == "refine" and options:
+        seconds += figure.step * options.steps
+        if recipe.judge:
+            retry_share = run["retry_share"].value
+            attempts = sum(retry_share**attempt for attempt in range(recipe.judge.attempts))
+            seconds = attempts * (seconds + known["judge"].photo)
+        seconds *= (options.size_px / 1024) ** 2
+        seconds *= 1 - run["smooth_share"].value * (options.when == "auto")
+    return seconds, figure.kind

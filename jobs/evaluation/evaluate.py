@@ -127,9 +127,10 @@ def read_rows(manifest: str) -> list[Row]:
             raise RowError(row["error_code"], f"Row {row['id']}: {row['error']}")
         if not references[row["id"]]:
             raise RowError("evaluate.no_reference", f"Row {row['id']} has no reference.")
-    names = ("id", "image_uri", "mask_uri", "marks")
-    marked = [{name: row[name] for name in names} for row in found]
-    return [Row(**row, reference_uri=references[row["id"]]) for row in marked]
+    return [
+        Row(row["id"], row["image_uri"], row["mask_uri"], row["marks"], references[row["id"]])
+        for row in found
+    ]
 
 
 def evaluate(

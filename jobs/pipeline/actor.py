@@ -1,12 +1,20 @@
 """The actors of a run: they apply a pool's steps to blocks of photos.
 
 An actor unpacks a block, takes each photo through all its steps before the next (so that only one
-decoded photo is in memory), and packs the photos again. The blocks of the first pool name shards,
-whose pending rows the actor reads. The actors of the last pool record the photos.
+decoded photo is in memory), and packs the photos again. With a GPU it works on two blocks at once,
+in threads. The blocks of the first pool are units of planned rows. The actors of the last pool
+record the photos.
+
+An actor whose process cannot work ends it: Ray restarts the actor, and repeats what it had in
+flight. See ``monitor.py`` for when that ends.
 """
 
 from __future__ import annotations
 
+import os
+import sys
+import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import dropwhile, islice, takewhile
@@ -14,15 +22,17 @@ from itertools import dropwhile, islice, takewhile
 import cv2
 import pyarrow as pa
 
+from cluster.pools import CALLS_PER_GPU
 from jobs.pipeline import metrics
 from jobs.pipeline.isolated import run_isolated
 from jobs.pipeline.limits import limit_memory, time_limit
-from jobs.pipeline.pending import read_pending
+from jobs.pipeline.pending import photos_of
 from jobs.pipeline.prefetch import prefetch
+from jobs.pipeline.prompts import SharedPrompts
 from jobs.pipeline.recorder import Recorder, progress_of_problem
 from jobs.pipeline.spec import RunSpec
 from jobs.pipeline.transport import Problem, from_table, to_table
-from manifests.errors import CatalogCleanupError, error_from_code
+from manifests.errors import CatalogCleanupError, ClusterError, DeviceError, error_from_code
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.steps.base import Step
@@ -32,6 +42,9 @@ PREFETCH_PHOTOS = 8
 
 #: Max size of the waiting files, not counting the last one.
 PREFETCH_BYTES = 64 << 20
+
+#: Photos in a row that end with internal.error, after which a worker is taken for broken.
+_MAX_INTERNAL_ERRORS = 5
 
 
 class StageActor:
@@ -47,11 +60,17 @@ class StageActor:
         groups = spec.groups()
         steps = groups[group][1]
         self._spec = spec
+        self._group = group
+        self._internal_errors = 0
         self._is_first = group == 0
         self._is_last = group == len(groups) - 1
         # Without a GPU, batches gain nothing and would keep many photos in memory.
         self._pool = groups[group][0]
         self._batch_size = max(s.batch_size for s in steps) if spec.has_gpus else 1
+        # Photos may wait for those of the actor's other call.
+        calls = CALLS_PER_GPU if spec.has_gpus and self._pool != "cpu" else 1
+        self._max_seconds = spec.recipe.limits.max_seconds * calls
+        self._prompts = SharedPrompts(spec.plan.output)
         self._problem: CatalogCleanupError | None = None
         if spec.isolated:
             return
@@ -61,10 +80,11 @@ class StageActor:
             self._io_before, self._compute, self._io_after = (
                 Pipeline(part).load() for part in (before, middle, after)
             )
-        except CatalogCleanupError as error:
+            spec.monitor.loaded(group)
+        except Exception as error:  # by whichever library of a model
             # Reported with the first block: an actor that fails in its constructor makes Ray print
             # a page of traceback.
-            self._problem = error
+            self._problem = self._replace_worker(error, loading=True)
         if all(step.pool == "cpu" for step in steps):
             limit_memory(spec.recipe.limits.max_memory_mib)
 
@@ -75,16 +95,31 @@ class StageActor:
             metrics.record_traffic()
             yield result
 
+    def _replace_worker(self, error: Exception, *, loading: bool = False) -> CatalogCleanupError:
+        """End this process after a pause, so that another takes its place; or return the run's end.
+
+        An error that is not of the catalog's is reported as ``cluster.workers_failed``.
+        """
+        pause_s = self._spec.monitor.failed(self._group, loading=loading)
+        if pause_s is None:
+            if isinstance(error, CatalogCleanupError) and not isinstance(error, DeviceError):
+                return error
+            return ClusterError("cluster.workers_failed", f"{type(error).__name__}: {error}.")
+        traceback.print_exception(error)
+        sys.stderr.write(f"This worker ends in {pause_s:g} s, and is replaced.\n")
+        sys.stderr.flush()
+        time.sleep(pause_s)
+        os._exit(1)
+
     def _unpack(self, block: pa.Table) -> Iterator[Photo]:
         if not self._is_first:
-            for received in from_table(block):
+            for received in from_table(block, self._prompts):
                 if isinstance(received, Problem):
                     self._problem = error_from_code(received.code, received.message)
                     return
                 yield received
             return
-        for unit in block.to_pylist():
-            yield from read_pending(self._spec, unit["shard"], unit["id"])
+        yield from photos_of(self._spec, block)
 
     def _process(self, photos: Iterator[Photo]) -> Iterator[Photo]:
         """Run the steps on photos; a problem from an earlier pool is raised after the photos."""
@@ -103,8 +138,13 @@ class StageActor:
     def _run_compute(self, photos: Iterator[Photo]) -> Iterator[Photo]:
         """Run the computing steps, in batches of their size."""
         while batch := list(islice(photos, self._batch_size)):
-            with time_limit(self._spec.recipe.limits.max_seconds * len(batch)):
-                self._compute.run(*batch)
+            begun = [photo for photo in batch if photo.ok]
+            try:
+                with time_limit(self._max_seconds * len(batch)):
+                    self._compute.run(*batch)
+            except DeviceError as error:
+                raise self._replace_worker(error) from error
+            self._count_internal_errors(begun)
             if self._batch_size > 1:
                 metrics.BATCH_FILL.add(len(batch) / self._batch_size, pool=self._pool)
             for photo in batch:
@@ -112,12 +152,21 @@ class StageActor:
                     photo.drop_pixels()  # only the file has to wait until it is stored
                 yield photo
 
+    def _count_internal_errors(self, photos: Sequence[Photo]) -> None:
+        for photo in photos:
+            is_internal = photo.lineage.error_code == "internal.error"
+            self._internal_errors = self._internal_errors + 1 if is_internal else 0
+            if self._internal_errors == _MAX_INTERNAL_ERRORS:
+                last = (photo.lineage.error or "").strip().rpartition("\n")[2]
+                text = f"{_MAX_INTERNAL_ERRORS} photos in a row failed, the last by {last}."
+                raise self._replace_worker(ClusterError("cluster.workers_failed", text))
+
     def _pack(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
         try:
             for photo in photos:
-                yield to_table([photo], self._spec.extra)
+                yield to_table([photo], self._prompts)
         except CatalogCleanupError as error:
-            yield to_table([Problem(error.code, error.message)], self._spec.extra)
+            yield to_table([Problem(error.code, error.message)], self._prompts)
 
     def _record(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
         recorder = Recorder(self._spec)

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from manifests.errors import CatalogCleanupError
-from manifests.runs import HEARTBEAT_S, RunRecord
+from manifests.runs import HEARTBEAT_S, LEASE_S, RunRecord
 
 #: Interval at which the run checks for a stop request.
 _POLL_S = 2.0
@@ -34,6 +34,8 @@ class Heartbeat:
         self._record, self._measure = record, measure
         self._rows, self._ok, self._failed = rows, 0, 0
         self._started_at: float | None = None
+        #: Called at intervals once a stop is requested.
+        self.on_stop: Callable[[], None] = lambda: None
         self._stop_requested = threading.Event()
         self._ended = threading.Event()
 
@@ -55,9 +57,12 @@ class Heartbeat:
         self._stop_requested.set()
 
     def run(self) -> None:
-        """Write heartbeats until the run ends; runs in its own thread."""
+        """Write heartbeats until the run ends; runs in its own thread.
+
+        If they were late for so long that another run took over, this one stops.
+        """
         is_recorded = False
-        beat_at = -HEARTBEAT_S
+        beat_at = time.monotonic() - HEARTBEAT_S
         while not self._ended.wait(min(_POLL_S, HEARTBEAT_S)):
             # A temporary storage error may pass until the next heartbeat; else it stops the run.
             with suppress(CatalogCleanupError, OSError):
@@ -67,8 +72,12 @@ class Heartbeat:
                 elif not is_recorded and self._record.stop_requested:
                     self._stop_requested.set()
                     is_recorded = True
+                if self._stop_requested.is_set():
+                    self.on_stop()
                 if time.monotonic() - beat_at >= HEARTBEAT_S:
                     self._record.beat(**self._progress(), **self._measure())
+                    if time.monotonic() - beat_at >= LEASE_S and self._record.successor():
+                        self._stop_requested.set()
                     beat_at = time.monotonic()
 
     def end(self) -> None:

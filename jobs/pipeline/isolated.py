@@ -17,12 +17,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO, Any
 
 from jobs.pipeline.limits import limit_memory
+from jobs.pipeline.monitor import MonitorClient
 from jobs.pipeline.spec import RunSpec
 from manifests.errors import CatalogCleanupError
 from manifests.schema import CRASHED
@@ -45,7 +47,8 @@ def run_isolated(photo: Photo, spec: RunSpec) -> None:
         return
     with tempfile.TemporaryFile() as task, tempfile.TemporaryFile() as output:
         # By value, since functions of a driver's main module cannot be imported elsewhere.
-        task.write(cloudpickle.dumps((photo, spec)))  # type: ignore[no-untyped-call]
+        alone = replace(spec, monitor=MonitorClient())  # handles of actors are of no use there
+        task.write(cloudpickle.dumps((photo, alone)))  # type: ignore[no-untyped-call]
         task.seek(0)
         result = _watch(photo, spec.recipe.limits.max_seconds, task, output)
     if isinstance(result, CatalogCleanupError):

@@ -8,24 +8,44 @@ from __future__ import annotations
 import faulthandler
 import resource
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 _STDERR = 2  # a file descriptor: inside Ray's workers it leads to their log
 
 
+_lock = Lock()
+_deadlines: list[float] = []
+
+
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """End the process, with a traceback in its log, if the block takes longer.
+    """End the process, with a traceback in its log, if the block takes longer, in any thread.
 
     A C thread watches it without Python's GIL, so that endless loops in libraries end, too.
     """
-    faulthandler.dump_traceback_later(seconds, exit=True, file=_STDERR)
+    deadline = time.monotonic() + seconds
+    with _lock:
+        _deadlines.append(deadline)
+        _watch()
     try:
         yield
     finally:
+        with _lock:
+            _deadlines.remove(deadline)
+            _watch()
+
+
+def _watch() -> None:
+    """Watch for the next deadline: there is one timer for all threads."""
+    if not _deadlines:
         faulthandler.cancel_dump_traceback_later()
+        return
+    left = max(min(_deadlines) - time.monotonic(), 1e-3)
+    faulthandler.dump_traceback_later(left, exit=True, file=_STDERR)
 
 
 def limit_memory(mib: int) -> None:

@@ -1,12 +1,15 @@
 """Runs the DAG in passes until every row is recorded.
 
-1. *Together*: whole shards, at full speed. A worker that dies loses only its rows in flight.
+1. *Together*: all rows, at full speed. What a dead worker had in flight is repeated once.
 2. *Alone*: each missing row is its own block, and none waits behind another, so that only a row
    that kills its worker is lost again. Skipped if few rows are missing.
 3. *Isolated*: each row runs in its own process, which is watched and may die. Every row ends.
 
 After each pass the ledger is compared with the plan. A row is recorded as crashed if two isolated
 passes made no progress because the worker that watched its process died, too.
+
+A row that ends with ``internal.error`` in the first pass counts as missing, too: the fault may be
+the machine's. If too many rows do, the run ends.
 """
 
 from __future__ import annotations
@@ -23,14 +26,15 @@ from typing import TYPE_CHECKING, Any, cast
 import pyarrow as pa
 from rich.console import Console
 
-from cluster.pools import PoolSize
 from jobs import clean
 from jobs.pipeline import metrics
 from jobs.pipeline.heartbeat import Heartbeat
+from jobs.pipeline.monitor import MonitorClient
 from jobs.pipeline.placement import Choose, explain_start_timeout
 from jobs.pipeline.progress import format_count, meter
 from jobs.pipeline.spec import RunSpec
-from manifests.errors import CatalogCleanupError, RowError, error_from_code
+from jobs.pipeline.units import single_rows, whole_shards
+from manifests.errors import CatalogCleanupError, ClusterError, RowError, error_from_code
 from manifests.ledger import KEY, MAX_NAMED_ROWS, Tally, reconcile
 from manifests.schema import CRASHED, LineageRow, lineage_dict, lineage_schema
 
@@ -43,8 +47,11 @@ _MAX_ISOLATED_AT_ONCE = 32
 #: Number of isolated passes without progress after which the missing rows are given up.
 _MAX_FUTILE_PASSES = 2
 
-#: Threads that merge the lineage files of shards when a pass ends.
+#: Threads that merge the lineage files of shards.
 _MERGE_THREADS = 8
+
+#: A run ends if at least this number, and this share, of a pass's photos end with internal.error.
+_MIN_INTERNAL_ERRORS, _MAX_INTERNAL_SHARE = 100, 0.1
 
 
 class Style(Enum):
@@ -80,20 +87,22 @@ def execute(
         CatalogCleanupError: an error that is not of a row; finished rows are recorded.
     """
     style, futile = Style.TOGETHER, 0
+    spec = replace(spec, repeats_internal_errors=True, monitor=MonitorClient.start())
+    heartbeat.on_stop = spec.monitor.request_stop
     while True:
         before, trouble[:] = tally.missing_count, []
-        # If inputs are to be checked, any shard may have work.
-        work = _whole(shards) if spec.check_inputs else _work(tally, style)
         current = replace(spec, isolated=style is Style.ISOLATED)
-        pools = _narrowed(choose(current, len(work)), style)
-        with (
-            meter(console, before) as shown,
-            Merger(spec, tally.unfinished) as merger,
-            explain_start_timeout(current, pools),
-        ):
-            _drain(clean.build(current, pools, work), shown.advance, merger.count, heartbeat)
+        _run_pass(
+            current,
+            shards,
+            tally,
+            style,
+            choose=choose,
+            heartbeat=heartbeat,
+            console=console,
+        )
         tally = reconcile(spec.plan, spec.ledger, spec.policy, shards)
-        spec = replace(spec, check_inputs=False)
+        spec = replace(spec, check_inputs=False, repeats_internal_errors=False)
         if not tally.missing_count or heartbeat.is_stopping:
             return tally
         futile = futile + 1 if tally.missing_count == before else 0
@@ -101,7 +110,41 @@ def execute(
             return _give_up(spec, shards, tally, trouble)
         style = _next_style(style, tally.missing_count, progressed=tally.missing_count < before)
         photos = format_count(tally.missing_count, "photo")
-        console.print(f"{photos} lost their worker; {style.value} ...")
+        console.print(f"{photos} without a result, whose worker failed; {style.value} ...")
+
+
+def _run_pass(
+    spec: RunSpec,
+    shards: Collection[int],
+    tally: Tally,
+    style: Style,
+    *,
+    choose: Choose,
+    heartbeat: Heartbeat,
+    console: Console,
+) -> None:
+    pools = choose(spec, tally.rows if spec.check_inputs else tally.missing_count)
+    if style is not Style.TOGETHER:
+        # A row that waits behind one that kills its worker would be lost again.
+        pools = {name: size.one_at_a_time(tally.missing_count) for name, size in pools.items()}
+    sizes = [pools[pool] for pool, _ in spec.groups()]
+    monitor = replace(spec.monitor, workers=tuple(size.min_actors for size in sizes))
+    spec = replace(spec, monitor=monitor)
+    if style is Style.TOGETHER:
+        # Where inputs are checked, any shard may have work.
+        left = dict.fromkeys(shards if spec.check_inputs else (), 0) | tally.unfinished
+        units = whole_shards(spec, left, sizes[0].max_actors)
+    else:
+        units = single_rows(spec, tally.missing)
+    if not units:
+        return
+    with (
+        meter(console, tally.missing_count) as shown,
+        Merger(spec, tally.unfinished) as merger,
+        explain_start_timeout(spec, pools),
+    ):
+        data = clean.build(spec, pools, units)
+        _drain(data, shown.advance, merger.count, heartbeat, monitor)
 
 
 def _next_style(style: Style, missing: int, *, progressed: bool) -> Style:
@@ -110,42 +153,40 @@ def _next_style(style: Style, missing: int, *, progressed: bool) -> Style:
     return Style.TOGETHER if missing > MAX_NAMED_ROWS and progressed else Style.ALONE
 
 
-def _work(tally: Tally, style: Style) -> list[clean.WorkUnit]:
-    if style is Style.TOGETHER:
-        return _whole(tally.unfinished)
-    return [clean.WorkUnit(shard=shard, id=name) for shard, name in tally.missing]
-
-
-def _whole(shards: Iterable[int]) -> list[clean.WorkUnit]:
-    return [clean.WorkUnit(shard=shard, id=None) for shard in shards]
-
-
-def _narrowed(pools: Mapping[str, PoolSize], style: Style) -> Mapping[str, PoolSize]:
-    if style is Style.TOGETHER:
-        return pools
-    # A row that waits behind one that kills its worker would be lost again.
-    return {name: size.without_prefetch() for name, size in pools.items()}
-
-
 def _drain(
     data: Dataset,
     advance: Callable[[int, int], None],
     count: Callable[[int, int], None],
     heartbeat: Heartbeat,
+    monitor: MonitorClient,
 ) -> None:
     """Execute the DAG by consuming its progress rows.
 
     Raises:
-        CatalogCleanupError: an actor reported an error that is not of a row.
+        CatalogCleanupError: an actor reported an error that is not of a row, or too many rows
+            ended with ``internal.error``.
     """
+    recorded = internal = 0
     blocks = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     for block in cast("Iterable[pa.Table]", blocks):
         for row in block.to_pylist():
             if row["problem"]:
                 raise error_from_code(row["problem_code"], row["problem"])
+            if row["internal"]:
+                internal += row["internal"]
+                _raise_if_too_many(internal, recorded, row["internal_error"])
+                continue
+            recorded += row["ok"] + row["failed"]
+            monitor.recorded()
             advance(row["ok"], row["failed"])
             count(row["shard"], row["ok"] + row["failed"])
             heartbeat.advance(row["ok"], row["failed"])
+
+
+def _raise_if_too_many(internal: int, recorded: int, last: str) -> None:
+    if internal >= max(_MIN_INTERNAL_ERRORS, _MAX_INTERNAL_SHARE * (internal + recorded)):
+        text = f"{internal} photos ended with internal.error, {recorded} did not; the last: {last}."
+        raise ClusterError("cluster.workers_failed", text)
 
 
 def _give_up(spec: RunSpec, shards: Collection[int], tally: Tally, trouble: list[str]) -> Tally:
@@ -190,18 +231,17 @@ class Merger:
         self._ledger = spec.ledger
         self._left = dict(expected)
         self._unmerged: set[int] = set()
-        self._pool = ThreadPoolExecutor(
-            1
-        )  # one thread, so that a shard is never merged twice at once
+        self._pool = ThreadPoolExecutor(_MERGE_THREADS)
 
     def __enter__(self) -> Merger:
         return self
 
     def count(self, shard: int, rows: int) -> None:
-        """Count further recorded rows of a shard; merge it when it is done."""
-        self._left[shard] = self._left.get(shard, 0) - rows
+        """Count further recorded rows of a shard; merge it when it is done, once."""
+        before = self._left.get(shard, 0)
+        self._left[shard] = before - rows
         self._unmerged.add(shard)
-        if self._left[shard] <= 0:
+        if before > 0 >= before - rows:
             self._unmerged.discard(shard)
             self._pool.submit(self._merge, shard)
 
@@ -212,6 +252,5 @@ class Merger:
 
     def __exit__(self, *_: object) -> None:
         """Merge the unfinished shards, and wait."""
-        self._pool.shutdown()
-        with ThreadPoolExecutor(_MERGE_THREADS) as pool:
-            list(pool.map(self._merge, self._unmerged))
+        with self._pool:
+            list(self._pool.map(self._merge, self._unmerged))

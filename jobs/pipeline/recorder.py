@@ -16,14 +16,19 @@ from stages.photo import Photo
 from stages.steps.base import finish
 
 #: Finished rows are recorded at the latest after this number of rows or seconds.
-_ROWS_PER_RECORD = 64
-_SECONDS_PER_RECORD = 15.0
+ROWS_PER_RECORD = 64
+_SECONDS_PER_RECORD = 60.0
+
+#: Error code of a fault that is not the row's.
+_INTERNAL = "internal.error"
 
 _PROGRESS = pa.schema(
     [
         ("shard", pa.int64()),
         ("ok", pa.int64()),
         ("failed", pa.int64()),
+        ("internal", pa.int64()),  # photos that ended with internal.error, whether recorded or not
+        ("internal_error", pa.string()),
         ("problem_code", pa.string()),
         ("problem", pa.string()),
     ]
@@ -37,17 +42,22 @@ class Recorder:
     spec: RunSpec
     rows: dict[int, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     since: float = field(default_factory=time.monotonic)
+    internal: list[str] = field(default_factory=list)
 
     def add(self, photo: Photo) -> None:
         """Add a photo whose result is stored, or which has failed."""
         finish(photo)
+        if photo.lineage.error_code == _INTERNAL:
+            self.internal.append(photo.lineage.error or "")
+            if self.spec.repeats_internal_errors:
+                return
         self.rows[photo.shard].append(lineage_dict(photo.lineage) | photo.extra)
 
     @property
     def is_due(self) -> bool:
         """Whether the collected rows should be recorded now."""
         count = sum(map(len, self.rows.values()))
-        return count >= _ROWS_PER_RECORD or time.monotonic() - self.since >= _SECONDS_PER_RECORD
+        return count >= ROWS_PER_RECORD or time.monotonic() - self.since >= _SECONDS_PER_RECORD
 
     def record(self) -> pa.Table:
         """Record the collected rows; returns them as progress.
@@ -56,7 +66,7 @@ class Recorder:
             OutputError: ``output.not_writable``.
         """
         schema = lineage_schema(self.spec.extra)
-        progress = []
+        progress: list[dict[str, Any]] = []
         for shard in list(self.rows):
             rows = self.rows[shard]
             self.spec.ledger.add(shard, rows, schema)
@@ -64,6 +74,10 @@ class Recorder:
             metrics.record_rows(rows)
             ok = sum(row["status"] == OK for row in rows)
             progress.append({"shard": shard, "ok": ok, "failed": len(rows) - ok})
+        if self.internal:
+            last = self.internal[-1].strip().rpartition("\n")[2]
+            progress.append({"internal": len(self.internal), "internal_error": last})
+            self.internal.clear()
         self.since = time.monotonic()
         return pa.Table.from_pylist(progress, schema=_PROGRESS)
 

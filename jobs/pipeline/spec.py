@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import pyarrow as pa
 
+from jobs.pipeline.monitor import MonitorClient
 from manifests.ledger import Ledger, RetryPolicy
 from manifests.planning.plan import Plan
 from manifests.runs import RunRecord
 from stages.recipe import Recipe
 from stages.steps.base import Step
+from stages.steps.fetch import fetch_again
 from stages.traits import Pool
 
 #: In ascending order of resources.
@@ -33,6 +35,9 @@ class RunSpec:
         has_gpus: whether steps run in the pools that they name; else all run in the CPU pool.
         check_inputs: whether actors check for photos whose files changed since they were done.
         isolated: whether each photo runs in its own process, with all steps.
+        repeats_internal_errors: whether photos that end with ``internal.error`` are not recorded,
+            so that a later pass repeats them elsewhere.
+        monitor: of the run.
     """
 
     plan: Plan
@@ -44,6 +49,8 @@ class RunSpec:
     has_gpus: bool = False
     check_inputs: bool = False
     isolated: bool = False
+    repeats_internal_errors: bool = False
+    monitor: MonitorClient = field(default_factory=MonitorClient)
 
     @property
     def ledger(self) -> Ledger:
@@ -51,9 +58,17 @@ class RunSpec:
         return Ledger(self.plan.output, self.recipe.hash)
 
     def groups(self) -> list[tuple[Pool, list[Step]]]:
-        """Neighbouring steps of the same pool; each group becomes one pool of actors."""
+        """Neighbouring steps of the same pool; each group becomes one pool of actors.
+
+        If there are several, the last one begins with the step ``fetch_again``.
+        """
         steps = self.steps(self.recipe, self.plan.output)
-        return grouped(steps, has_gpus=self.has_gpus, isolated=self.isolated)
+        groups = grouped(steps, has_gpus=self.has_gpus, isolated=self.isolated)
+        if len(groups) > 1:  # files are not sent with their photos
+            pool, last = groups[-1]
+            again = Step("fetch_again", pool, lambda: fetch_again(self.recipe), is_io=True)
+            groups[-1] = pool, [again, *last]
+        return groups
 
 
 def grouped(

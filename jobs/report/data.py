@@ -82,7 +82,7 @@ def list_rows(
         max_rows: max number of rows, see :func:`choose`.
     """
     share = min(max_rows / max(sum(side.plan.rows for side in sides), 1), 1.0)
-    summaries = [Summary(side.hash, side.plan.output) for side in sides]
+    summaries = [Summary(side.hash) for side in sides]
     tables = []
     for index, (side, summary) in enumerate(zip(sides, summaries, strict=True)):
         rows = _read(side, summary, lambda rows: _listed(rows, only, share))
@@ -105,8 +105,8 @@ def list_pairs(
     """
     listing = list_rows([first], only, max_rows)
     ids = listing.rows["id"].combine_chunks()
-    summary = Summary(second.hash, second.plan.output)
-    others = _read(second, summary, lambda rows: _among(rows, ids))
+    summary = Summary(second.hash)
+    others = _read(second, summary, lambda rows: pc.is_in(rows["id"], value_set=ids).to_numpy())
     places = pc.index_in(ids, value_set=others["id"].combine_chunks())
     return Listing(
         [first, second], listing.rows, others.take(places), [*listing.summaries, summary]
@@ -160,10 +160,6 @@ def _normal(rows: pa.Table, ours: Mapping[str, pa.DataType], extra: Collection[s
     }
     theirs = {EXTRA + name: rows[name] for name in extra if name in rows.column_names}
     return pa.table(columns | theirs)
-
-
-def _among(rows: pa.Table, ids: pa.Array) -> npt.NDArray[np.bool_]:
-    return np.asarray(pc.is_in(rows["id"], value_set=ids).to_numpy(), np.bool_)
 
 
 def _listed(rows: pa.Table, only: Collection[str], share: float) -> npt.NDArray[np.bool_]:

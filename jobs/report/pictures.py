@@ -22,7 +22,6 @@ from stages.codecs.decode import decode_photo
 from stages.codecs.picture import Decoded
 from stages.photo import Photo
 from stages.pixels import colour
-from stages.pixels.boxes import Box
 from stages.pixels.resize import working_size
 from stages.recipe import Recipe
 from stages.steps.decode import decode
@@ -93,14 +92,14 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
     if before and after and before.pixels.shape[:2] == after.pixels.shape[:2]:
         pair = {"before": colour.as_displayed(before.pixels, before.space), "after": picture}
         for index, patch in enumerate(row["patches"] or []):
-            crop = _box(patch["crop"])
+            x, y, width, height = (patch["crop"][name] for name in ("x", "y", "width", "height"))
             for name, whole in pair.items():
-                part = whole.crop((crop.x0, crop.y0, crop.x1, crop.y1))
+                part = whole.crop((x, y, x + width, y + height))
                 store(f"{index}-{name}.webp", _shrunk(part, _PATCH_SIDE_PX, _PATCH_QUALITY))
             result.patches.append(
                 {
-                    "box": [crop.x0, crop.y0, crop.width, crop.height],
-                    "scale": min(1.0, _PATCH_SIDE_PX / max(crop.width, crop.height)),
+                    "box": [x, y, width, height],
+                    "scale": min(1.0, _PATCH_SIDE_PX / max(width, height)),
                     "steps": [
                         step
                         for step in get_args(SnapshotStage)
@@ -177,8 +176,3 @@ def _copy_step(uri: str, name: str, store: Store) -> bool:
     with Image.open(io.BytesIO(data)) as kept:
         store(name, _shrunk(kept, _PATCH_SIDE_PX, _PATCH_QUALITY))
     return True
-
-
-def _box(packed: Mapping[str, int]) -> Box:
-    x, y = packed["x"], packed["y"]
-    return Box(x, y, x + packed["width"], y + packed["height"])

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jobs.report.data import EXTRA, Listing
 from jobs.report.pictures import Pictures
@@ -23,26 +24,12 @@ _MAX_VALUE_LENGTH = 80
 #: Column of exported marks. If the manifest already has it, it comes from an earlier review.
 REVIEW = "review"
 
-#: Lineage column -> name in the details of a photo.
-_DETAILS = {
-    "status": "status",
-    "error_code": "code",
-    "error": "error",
-    "error_stage": "errorStage",
-    "image_uri": "image",
-    "output_uri": "output",
-    "flag": "flag",
-    "score": "score",
-    "seconds": "seconds",
-    "width": "width",
-    "height": "height",
-    "masked_px": "maskedPx",
-    "fidelity": "fidelity",
-    "fidelity_note": "fidelityNote",
-    "metadata_note": "metadataNote",
-    "refine_prompt": "prompt",
-    "run_id": "run",
-}
+#: Lineage columns in the details of a photo.
+_DETAILS = (
+    *("status", "error_code", "error", "error_stage", "image_uri", "output_uri", "flag", "score"),
+    *("seconds", "width", "height", "masked_px", "fidelity", "fidelity_note", "metadata_note"),
+    *("refine_prompt", "run_id"),
+)
 
 #: Fields of a patch in the details, if the lineage has them.
 _PATCH_DETAILS = ("refined", "reason", "tries")
@@ -61,40 +48,40 @@ def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[s
     """The columns by which the list is shown, filtered and sorted.
 
     Returns:
-        ``choices``: the values of ``status``, ``code``, ``flag`` and some of ``columns``, which are
-        stored as indices (-1: none); and the columns of all rows.
+        ``choices``: the values of ``status``, ``error_code``, ``flag`` and some of ``columns``; and
+        the columns of all rows, in which texts are empty where there are none.
     """
     tables = [listing.rows] if listing.compared is None else [listing.rows, listing.compared]
     sides = listing.rows["side"].to_pylist()
     names = listing.rows["id"].to_pylist()
     columns: dict[str, list[Any]] = {"id": names, "side": sides}
     choices: dict[str, Any] = {}
-    for name, ours in (("status", "status"), ("code", "error_code"), ("flag", "flag")):
-        values = [table[ours].to_pylist() for table in tables]
-        known = sorted({each for some in values for each in some if each})
-        choices[name] = known
-        for index, some in enumerate(values):
-            columns[_of(name, index)] = _numbers(some, known)
+    for name in ("status", "error_code", "flag"):
+        known: set[str] = set()
+        for index, table in enumerate(tables):
+            values = [each or "" for each in table[name].to_pylist()]
+            columns[_of(name, index)] = values
+            known.update(values)
+        choices[name] = sorted(known - {""})
     for index, table in enumerate(tables):
-        columns[_of("score", index)] = [_rounded(each, 4) for each in table["score"].to_pylist()]
+        columns[_of("score", index)] = pc.round(table["score"], 4).to_pylist()
         times = table["seconds"].to_pylist()
         columns[_of("seconds", index)] = [
             None if each is None else round(sum(seconds for _, seconds in each), 2)
             for each in times
         ]
     columns["picture"] = [
-        picture_folder(listing.sides[side], name) if _has_icon(drawn.get(row)) else ""
+        picture_folder(listing.sides[side], name) if first and first.shown else ""
         for row, (side, name) in enumerate(zip(sides, names, strict=True))
+        for first, *_ in [drawn.get(row, [None])]
     ]
     choices["columns"] = []
     for number, name in enumerate(_extra(listing.rows)):
         texts = [_shortened(each) for each in listing.rows[name].to_pylist()]
-        known = sorted(set(filter(None, texts)))
-        is_choice = len(known) <= _MAX_CHOICES
-        choices["columns"].append(
-            {"name": name.removeprefix(EXTRA), "values": known if is_choice else None}
-        )
-        columns[f"column{number}"] = _numbers(texts, known) if is_choice else texts
+        found = sorted(set(texts) - {""})
+        menu = found if len(found) <= _MAX_CHOICES else None
+        choices["columns"].append({"name": name.removeprefix(EXTRA), "values": menu})
+        columns[f"column{number}"] = texts
     return choices, columns
 
 
@@ -124,7 +111,7 @@ def details(listing: Listing, start: int, stop: int, drawn: Drawn) -> Iterator[d
 def _side_details(
     row: Mapping[str, Any], side: RecipeRun, index: int, pictures: Pictures | None
 ) -> dict[str, Any]:
-    values = {name: row[ours] for ours, name in _DETAILS.items() if row[ours] is not None}
+    values = {name: row[name] for name in _DETAILS if row[name] is not None}
     values["side"] = index
     values["patches"] = [
         {"region": list(patch["region"].values())}
@@ -150,19 +137,6 @@ def _of(name: str, side: int) -> str:
 
 def _extra(rows: pa.Table) -> list[str]:
     return [name for name in rows.column_names if name.startswith(EXTRA)]
-
-
-def _has_icon(pictures: Sequence[Pictures | None] | None) -> bool:
-    return bool(pictures and pictures[0] and pictures[0].shown)
-
-
-def _numbers(values: Sequence[str | None], known: Sequence[str]) -> list[int]:
-    places = {value: place for place, value in enumerate(known)}
-    return [places.get(value, -1) if value else -1 for value in values]
-
-
-def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(value, digits)
 
 
 def _shortened(value: Any) -> str:

@@ -15,6 +15,9 @@ from manifests.errors import error_codes
 from manifests.ledger import count_fidelity
 from manifests.runs import RunRecord
 
+#: Columns whose values are counted: status, error code, reason to review, run.
+_COUNTED = ("status", "error_code", "flag", "run_id")
+
 
 @dataclass(slots=True)
 class Summary:
@@ -22,27 +25,21 @@ class Summary:
 
     Attributes:
         recipe_hash: of the recipe.
-        output: the output folder.
         rows: number of rows.
-        statuses: rows by status.
-        codes: rows that are not ok, by error code.
-        flags: rows to review, by reason.
+        counts: column of :data:`_COUNTED` -> its values -> number of rows.
         kept: rows by what is kept outside the masks, as in :class:`manifests.ledger.Tally`.
         recoded: re-encoded rows, by reason.
-        of_runs: run -> number of rows.
         stage_seconds: stage -> total seconds.
         stage_rows: stage -> number of rows.
     """
 
     recipe_hash: str
-    output: str
     rows: int = 0
-    statuses: Counter[str] = field(default_factory=Counter)
-    codes: Counter[str] = field(default_factory=Counter)
-    flags: Counter[str] = field(default_factory=Counter)
+    counts: dict[str, Counter[str]] = field(
+        default_factory=lambda: {column: Counter() for column in _COUNTED}
+    )
     kept: Counter[str] = field(default_factory=Counter)
     recoded: Counter[str] = field(default_factory=Counter)
-    of_runs: Counter[str] = field(default_factory=Counter)
     stage_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     stage_rows: Counter[str] = field(default_factory=Counter)
 
@@ -51,13 +48,7 @@ class Summary:
         self.rows += rows.num_rows
         for ours, counts in zip((self.kept, self.recoded), count_fidelity(rows), strict=True):
             ours.update(counts)
-        counted = (
-            (self.statuses, "status"),
-            (self.codes, "error_code"),
-            (self.flags, "flag"),
-            (self.of_runs, "run_id"),
-        )
-        for counter, column in counted:
+        for column, counter in self.counts.items():
             for each in pc.value_counts(rows[column].drop_null()).to_pylist():
                 counter[each["values"]] += each["counts"]
         for maps in rows["seconds"].chunks:
@@ -78,17 +69,18 @@ class Summary:
             for run in runs
             if run.facts["recipe_hash"] == self.recipe_hash and run.facts.get("seconds")
         }
-        seconds = sum(timed[run] for run in timed if self.of_runs[run])
-        done = sum(self.of_runs[run] for run in timed)
+        of_runs = self.counts["run_id"]
+        seconds = sum(timed[run] for run in timed if of_runs[run])
+        done = sum(of_runs[run] for run in timed)
         return {
             "rows": self.rows,
             "fidelity": fidelity_lines(self.kept, self.recoded),
-            "statuses": dict(self.statuses),
+            "statuses": dict(self.counts["status"]),
             "codes": [
                 {"code": code, "count": count, "meaning": meaning(code)}
-                for code, count in self.codes.most_common()
+                for code, count in self.counts["error_code"].most_common()
             ],
-            "flags": dict(self.flags),
+            "flags": dict(self.counts["flag"]),
             "seconds": seconds,
             "rowsPerSecond": done / seconds if seconds else None,
             "stages": [

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib import resources
 from importlib.metadata import version
+from itertools import repeat
 from typing import Any
 
 from rich.console import Console
@@ -34,7 +35,6 @@ from jobs.results.recipe_runs import RecipeRun
 from manifests.errors import CatalogCleanupError, RecipeError
 from manifests.runs import records
 from manifests.storage.place import Place
-from stages.recipe import Recipe
 
 _SITE = resources.files("jobs.report") / "site"
 
@@ -84,17 +84,12 @@ def write_report(
     drawn = _draw(listing, choose(listing.rows, sample), folder, console)
     choices, columns = list_columns(listing, drawn)
     count, stamp = listing.rows.num_rows, f"{datetime.now(UTC):%Y%m%d%H%M%S}"
-    files = {"rows": 0, "details": 0}
-    for start in range(0, count, ROWS_PER_FILE):
+    for number, start in enumerate(range(0, count, ROWS_PER_FILE)):
         part = {name: each[start : start + ROWS_PER_FILE] for name, each in columns.items()}
-        _script(folder, f"rows-{files['rows']:04d}", "rows", files["rows"], part)
-        files["rows"] += 1
-    for start in range(0, count, DETAILS_PER_FILE):
-        part_details = list(details(listing, start, min(start + DETAILS_PER_FILE, count), drawn))
-        _script(
-            folder, f"details-{files['details']:04d}", "details", files["details"], part_details
-        )
-        files["details"] += 1
+        _script(folder, f"rows-{number:04d}", "rows", number, part)
+    for number, start in enumerate(range(0, count, DETAILS_PER_FILE)):
+        some = list(details(listing, start, min(start + DETAILS_PER_FILE, count), drawn))
+        _script(folder, f"details-{number:04d}", "details", number, some)
     page = {
         "title": place.name,
         "output": place.uri,
@@ -104,12 +99,12 @@ def write_report(
         "review": REVIEW,
         "count": count,
         "drawn": len(drawn),
-        "files": files["rows"],
+        "files": -(-count // ROWS_PER_FILE),
         "detailsPerFile": DETAILS_PER_FILE,
         "only": sorted(only),
         "compared": listing.compared is not None,
         "sides": [_side(listing, index) for index in range(len(listing.sides))],
-        "meanings": {code: meaning(code) for code in choices["code"]},
+        "meanings": {code: meaning(code) for code in choices["error_code"]},
     }
     _script(folder, "page", "begin", page | choices)
     for file in sorted(_SITE.iterdir(), key=lambda file: file.name == "index.html"):
@@ -175,18 +170,14 @@ def _draw_rows(
             some = rows[start : start + _RENDER_BATCH]
             for index, table in enumerate(tables):
                 found = table.take(some).to_pylist(maps_as_pydicts="strict")
-                work = [
-                    (number, row, side, side.recipe)
-                    for number, row in zip(some, found, strict=True)
-                    if row["id"] is not None
-                    for side in [listing.sides[index or row["side"]]]
-                ]
-                results = pool.map(lambda each: _draw_row(each[1], each[2], each[3], folder), work)
-                for (number, *_), pictures in zip(work, results, strict=True):
+                work = {n: row for n, row in zip(some, found, strict=True) if row["id"] is not None}
+                sides = [listing.sides[index or row["side"]] for row in work.values()]
+                results = pool.map(_draw_row, work.values(), sides, repeat(folder))
+                for number, pictures in zip(work, results, strict=True):
                     yield number, index, pictures
 
 
-def _draw_row(row: dict[str, Any], side: RecipeRun, recipe: Recipe, folder: Place) -> Pictures:
+def _draw_row(row: dict[str, Any], side: RecipeRun, folder: Place) -> Pictures:
     """Render one row; errors of its files become its ``problem``."""
     if (row["error_code"] or "").startswith("row."):
         return Pictures(
@@ -196,7 +187,7 @@ def _draw_row(row: dict[str, Any], side: RecipeRun, recipe: Recipe, folder: Plac
     try:
         return draw(
             row,
-            recipe,
+            side.recipe,
             side.plan.output,
             side.label,
             lambda name, data: _store(own / name, data),

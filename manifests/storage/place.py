@@ -132,6 +132,14 @@ class Place(ABC):
     def write(self, data: bytes | pa.Buffer, *, flush: bool = True) -> None:
         """Store the file; without ``flush``, a power failure may lose it."""
 
+    def publish(self, data: bytes, run_id: str) -> None:  # noqa: ARG002 - see S3
+        """Store a run's result.
+
+        Raises:
+            OutputError: ``output.in_use``: a later run stored one; only S3 can tell.
+        """
+        self.write(data)
+
     @abstractmethod
     def create(self, data: bytes) -> bool:
         """Store a file if there is none yet. Of callers with different data, only one succeeds.

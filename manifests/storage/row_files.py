@@ -86,14 +86,20 @@ def versions(uris: Collection[str]) -> dict[str, str]:
     return known
 
 
-def write(uri: str, data: bytes) -> None:
+def write(uri: str, data: bytes, run_id: str = "") -> None:
     """Store an output, atomically.
 
+    Args:
+        uri: path or URI.
+        data: of the file.
+        run_id: of the run whose result it is; empty: of none.
+
     Raises:
-        OutputError: ``output.not_writable``.
+        OutputError: ``output.not_writable``; ``output.in_use``: a later run stored its result.
         StorageError: S3 cannot be used.
     """
-    Place.of(uri).write(data)
+    place = Place.of(uri)
+    place.publish(data, run_id) if run_id else place.write(data)
     traffic.count("written_bytes", len(data))
 
 

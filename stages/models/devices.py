@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -17,6 +18,10 @@ from stages.traits import Dtype
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+#: Held while a network computes, so that one thread's photos are prepared, judged and sent while
+#: another's are computed, and the device holds one batch.
+DEVICE = threading.RLock()
 
 #: Out-of-memory messages of libraries beside PyTorch's allocator (cuFFT, cuBLAS, cuDNN, CPU).
 _OUT_OF_MEMORY_MESSAGES = ("ALLOC_FAILED", "CUDA error: out of memory", "can't allocate memory")
@@ -112,7 +117,8 @@ def run_in_batches(
 def _run_if_it_fits(run: Callable[[Item], Result], batch: Item) -> Result | None:
     """Return the result of ``run``; if memory runs out, free the device's cache and return None."""
     try:
-        return run(batch)
+        with DEVICE:
+            return run(batch)
     except RuntimeError as error:  # torch.OutOfMemoryError is one
         if not is_out_of_memory(error):
             raise

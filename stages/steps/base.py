@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import re
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import cv2
 
-from manifests.errors import OutputError, RowError, StorageError, redact
+from manifests.errors import DeviceError, OutputError, RowError, StorageError, redact
 from manifests.schema import FAILED
 from stages.photo import Photo
 from stages.traits import Pool
+
+#: Errors of CUDA's libraries after which each further call fails, until the process ends.
+_DEVICE_ERROR = re.compile(
+    r"(CUDA|HIP) error: (?!out of memory)"
+    r"|CUBLAS_STATUS_(NOT_INITIALIZED|MAPPING_ERROR|EXECUTION_FAILED|INTERNAL_ERROR)"
+    r"|CUDNN_STATUS_(NOT_INITIALIZED|MAPPING_ERROR|EXECUTION_FAILED|INTERNAL_ERROR)"
+)
 
 #: Processes one photo in place. Raises RowError for bad input.
 Work = Callable[[Photo], None]
@@ -58,6 +65,7 @@ def run_steps(photos: Sequence[Photo], steps: Sequence[tuple[str, Work | BatchWo
     Raises:
         OutputError: the output cannot be stored. This is not a row's fault, so no row fails.
         StorageError: S3 cannot be used. No row fails either.
+        DeviceError: the device failed. No row fails either.
     """
     for name, work in steps:
         left = [photo for photo in photos if photo.ok]
@@ -72,9 +80,10 @@ def _run_one(photo: Photo, name: str, work: Work) -> None:
     started = time.perf_counter()
     try:
         work(photo)
-    except (OutputError, StorageError):
+    except (OutputError, StorageError, DeviceError):
         raise
     except Exception as error:  # whatever a library raises, one row must not affect others
+        raise_device_error(error)
         fail(photo, *_code_and_text(error, photo, name), name)
     photo.lineage.seconds[name] = time.perf_counter() - started
 
@@ -101,14 +110,30 @@ def _run_batch(photos: Sequence[Photo], name: str, step: BatchWork) -> None:
         started = time.perf_counter()
         # Whatever is raised, the photo that causes it reports it when run alone, outside of the
         # handler, which would hold the memory of the batch.
-        with suppress(Exception):
+        try:
             step.work(photos)
+        except Exception as error:
+            raise_device_error(error)
+        else:
             share = (time.perf_counter() - started) / len(photos)
             for photo in photos:
                 photo.lineage.seconds[name] = share
             return
     for photo in photos:
         _run_one(photo, name, lambda photo: step.work([photo]))
+
+
+def raise_device_error(error: Exception) -> None:
+    """Raise ``model.device_failed`` if an error is one of a device that stays broken.
+
+    PyTorch's ``AcceleratorError`` covers only a part of them. Lack of memory is none.
+
+    Raises:
+        DeviceError: see above.
+    """
+    text = str(error)
+    if isinstance(error, RuntimeError) and _DEVICE_ERROR.search(text):
+        raise DeviceError("model.device_failed", f"{text.strip().splitlines()[0]}.") from error
 
 
 def fail(photo: Photo, code: str, message: str, stage: str) -> None:

@@ -36,7 +36,7 @@ def decode(recipe: Recipe) -> Work:
         is_empty &= not any(marks.shapes.values())
         source, repairs = repair(photo.original)
         if not is_empty or converts(photo.original, recipe.output.format):
-            photo.original = source
+            photo.original, photo.is_repaired = source, bool(repairs)
             photo.decoded = decode_photo(source, limit, row.image_uri)
             row.width, row.height = photo.decoded.width, photo.decoded.height
         else:

@@ -50,6 +50,6 @@ def _store(photo: Photo, uri: str) -> None:
     for used in (photo.lineage.image_uri, *photo.marks.files):
         if is_same(uri, used):
             raise RowError("output.is_input", f"The result would overwrite {used}.")
-    write(uri, photo.result)
+    write(uri, photo.result, photo.lineage.run_id)
     photo.lineage.output_uri = uri
     photo.lineage.output_sha256 = hashlib.sha256(photo.result).hexdigest()

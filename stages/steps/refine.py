@@ -14,6 +14,7 @@ from stages.arrays import UInt8Array
 from stages.judging.reappearance import Scores, judge
 from stages.judging.retries import FLAGS, Outcome, refine_with_retries
 from stages.photo import CropPatch, Patch, Photo
+from stages.pixels.resize import scale_mask, scale_pixels
 from stages.recipe import Recipe
 from stages.recipe.options import JudgeOptions
 from stages.steps.base import BatchWork, fail
@@ -71,6 +72,9 @@ def refine(recipe: Recipe) -> BatchWork:
                 _apply(photo, index, outcome)
         for photo in photos:
             photo.prompt = None
+            for patch in photo.patches_to_refine:  # they leave as small as they came
+                patch.pixels = scale_pixels(patch.pixels, patch.crop.width, patch.crop.height)
+                patch.mask = scale_mask(patch.mask, patch.crop.width, patch.crop.height)
             if photo.ok and photo.patches_to_refine:
                 photo.lineage.weights[weights.name] = weights.sha256
                 photo.lineage.refine_sigmas = list(record["sigmas"])

@@ -17,9 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from jobs.demo import MANIFEST
 from tests.bench.common import Pixels
-from tests.support import upright_rgb
+from tests.support import DEMO, upright_rgb
 
 #: Of scikit-image's photos, those that come with the package.
 _BUNDLED = (
@@ -47,10 +46,8 @@ def bundled_photos() -> dict[str, Pixels]:
     """RGB each: those of the demo, and those that come with scikit-image."""
     import skimage.data
 
-    with MANIFEST.open(encoding="utf-8") as rows:
-        demo = {
-            row["id"]: upright_rgb(MANIFEST.parent / row["image"]) for row in csv.DictReader(rows)
-        }
+    with (DEMO / "manifest.csv").open(encoding="utf-8") as rows:
+        demo = {row["id"]: upright_rgb(DEMO / row["image"]) for row in csv.DictReader(rows)}
     others = {name: _as_rgb(getattr(skimage.data, name)()) for name in _BUNDLED}
     return demo | others | {"motorcycle": _as_rgb(skimage.data.stereo_motorcycle()[0])}
 

@@ -210,7 +210,7 @@ def documented_seconds() -> float:
     options = Recipe.load("clean").refiner
     assert options
     known = defaults()["steps"][f"refine.{options.method}"]
-    return known.patch_mp + options.steps * (known.step + known.step_mp)
+    return (known.photo + options.steps * known.step) / 1.024**2  # the figures are for 1024 px
 
 
 def sleepers(actors: int, seconds: float, photos: int) -> dict[str, float]:

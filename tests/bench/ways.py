@@ -150,7 +150,8 @@ def _flux_fill(options: dict[str, Any], load: Load) -> Way:
 
         quantize_(pipe.transformer, fp8.get_apply_tensor_subclass())
     refiner = FluxFill.from_pipe(pipe, chosen, load.device, dtype)
-    prompt = Prompt(*map(to_numpy, _random_prompt(pipe, load)))
+    embeds, pooled = map(to_numpy, _random_prompt(pipe, load))
+    prompt = Prompt(embeds, pooled, np.zeros((0, 0), np.float32), "")
     return lambda pixels, masks: refiner.refine(
         pixels, masks, [prompt] * len(pixels), range(len(pixels))
     )

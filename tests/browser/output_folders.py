@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from selenium import webdriver
 
-from jobs.pipeline.pending import extra_schema, read_pending
+from jobs.pipeline.pending import extra_schema, photos_of, read_pending
 from jobs.pipeline.recorder import Recorder
 from jobs.pipeline.spec import RunSpec
 from jobs.report.write import write_report
@@ -36,7 +36,7 @@ def clean_here(manifest: Path | str, output: Path | str, recipe: Recipe) -> RunS
     pipeline = Pipeline.of(recipe, str(output))
     recorder = Recorder(job)
     for shard in range(plan.shards):
-        for photo in read_pending(job, shard):
+        for photo in photos_of(job, read_pending(job, shard)):
             pipeline.run(photo)
             recorder.add(photo)
     recorder.record()

@@ -45,9 +45,9 @@ def test_photos_are_filtered_searched_and_sorted(opened: webdriver.Chrome) -> No
     assert text(opened, "#count") == "1 of 4 photos"
     looks_at(opened, BAD)
     search(opened, "status", "")
-    search(opened, "code", "image.not_found")
+    search(opened, "error_code", "image.not_found")
     finds(opened, BAD)
-    search(opened, "code", "")
+    search(opened, "error_code", "")
     search(opened, "column1", "bird")
     finds(opened, NAMES[0])
     search(opened, "text", "nowhere")

@@ -38,7 +38,7 @@ _ROWS_PER_SHARD = 20
 _ACTORS = 2
 
 #: Of each actor: what waits to be recorded, what is read ahead and what is written behind.
-_IN_FLIGHT = recorder._ROWS_PER_RECORD + 2 * PREFETCH_PHOTOS + 1
+_IN_FLIGHT = recorder.ROWS_PER_RECORD + 2 * PREFETCH_PHOTOS + 1
 
 _PAUSE_S = 0.05
 

@@ -58,7 +58,7 @@ def test_a_segfault_ends_as_one_crashed_row(clean: Clean, tmp_path: Path) -> Non
     )
     assert last_run(tmp_path / "out")["status"] == "finished"
     begun = Counter(line.split()[0] for line in (tmp_path / "log").read_text().splitlines())
-    assert begun[doubles.VICTIM] == 2, "together with others, and in a process of its own"
+    assert begun[doubles.VICTIM] == 3, "twice with others, and in a process of its own"
 
 
 def test_a_worker_that_ends_without_a_word_is_told(clean: Clean, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def test_flux_prompts_equal_the_whole_pipelines(flux_folder: Path) -> None:
     assert np.allclose(prompt.embeds, embeds[0].detach().numpy(), atol=1e-4)
     assert np.allclose(prompt.pooled, pooled[0].detach().numpy(), atol=1e-4)
     assert encoder.encode("a wooden table") is prompt  # encoded once
+    assert prompt.text_hash != encoder.encode("").text_hash
     assert not np.array_equal(prompt.embeds, encoder.encode("").embeds)
 
 
@@ -75,6 +76,7 @@ def test_prompts_travel_as_bytes_without_loss(dtype: Any, flux_folder: Path) -> 
     assert np.array_equal(again.embeds, prompt.embeds)
     assert np.array_equal(again.pooled, prompt.pooled)
     assert again.negative.shape == (0, 0)
+    assert again.text_hash == prompt.text_hash
     size = 2 if dtype == "bfloat16" else 4
     assert len(packed) < size * prompt.embeds.size + 2000
 
@@ -217,7 +219,8 @@ def test_full_size_runs_in_bfloat16() -> None:
     assert 11.8e9 < sum(weights.numel() for weights in pipe.transformer.parameters()) < 12.0e9
     refiner = FluxFill(pipe, FluxFillOptions(steps=2), device, dtype)
     pixels, masks = make_crops(2, 1024, 1024)
-    prompt = Prompt(np.zeros((512, 4096), np.float32), np.zeros(768, np.float32))
+    nothing = np.zeros((0, 0), np.float32)
+    prompt = Prompt(np.zeros((512, 4096), np.float32), np.zeros(768, np.float32), nothing, "")
 
     pictures = pictures_of(refiner.refine(pixels, masks, [prompt] * 2, [1, 2]))
 

@@ -17,8 +17,8 @@ import pytest
 from rich.console import Console
 
 from cluster.pools import Pools
-from jobs.estimate.fleet import fastest, site_of
-from jobs.estimate.seconds import Catalog, Pilot, parts_of
+from jobs.estimate.fleet import Job
+from jobs.estimate.seconds import Basis
 from jobs.run import run
 from stages.recipe import Recipe
 from tests.conftest import Command
@@ -62,12 +62,11 @@ def test_a_run_takes_as_long_as_was_estimated_from_it_as_a_pilot(tmp_path: Path)
     (times,) = read_traces(tmp_path)
     measured_s = times[-1, 1] - times[0, 0]
 
+    basis = Basis.read(output, 0.003)
     steps = models(TELEA, "")
-    parts = parts_of(steps, TELEA, Catalog(PHOTOS, 0.003, Pilot.read(output)), has_gpus=True)
-    prices = dict.fromkeys(pools.nodes, 1.0)
-    site = site_of(pools, steps, PHOTOS, prices=prices, spot_loss_rate=0.0)
-    fleet = fastest(parts, site, PHOTOS)
-    assert parts[fleet.bottleneck].slowest.name == "refine"
+    job = Job.of(TELEA, steps=steps, basis=basis, rows=PHOTOS, pools=pools)
+    fleet = job.fastest()
+    assert job.parts[fleet.bottleneck].slowest == "refine"
     assert fleet.seconds - fleet.start_s == pytest.approx(measured_s, rel=0.15)
     assert measured_s == pytest.approx(PHOTOS * 1.5, rel=0.15)
 
@@ -79,7 +78,7 @@ def test_a_pilot_runs_seconds_replace_the_defaults(
     quiet = Console(quiet=True)
     ran = run(str(manifest), str(tmp_path / "pilot"), TELEA, quiet, address=ray_address)
     assert ran.exit_code == 0
-    pilot = Pilot.read(str(tmp_path / "pilot"))
+    pilot = Basis.read(str(tmp_path / "pilot"), 12.0)
     assert (pilot.rows, pilot.recipe.name) == (8, "telea")
     rows = pq.read_table(tmp_path / "pilot" / "lineage").to_pylist()
     fetched = [dict(row["seconds"])["fetch"] for row in rows]

@@ -216,7 +216,7 @@ def test_defaults_that_no_node_allows_are_left_out_with_a_note() -> None:
 def test_without_growing_a_pool_begins_with_all_that_there_is_room_for() -> None:
     size = sized([small(2, 9), large(3)], CLEAN).sizes["small_gpu"]
     assert (size.min_actors, size.max_actors, size.ready_actors) == (1, 9, 2)
-    alone = size.without_prefetch()
+    alone = size.one_at_a_time(1000)
     assert (alone.min_actors, alone.max_actors, alone.tasks_in_flight) == (2, 9, 1)
 
 

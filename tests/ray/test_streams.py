@@ -140,10 +140,10 @@ def test_a_terminal_of_ascii_gets_ascii(command: Command, ray_address: str, tmp_
         "run", "Möbel \u00d7 2/m.csv", "--output", "out", "--address", ray_address, **ascii_
     )
     assert done.returncode == 3, done.stderr
-    assert "M\\xf6bel x 2/m.csv, line 2: id.unsafe" in done.stdout
+    assert "M\\xf6bel \\xd7 2/m.csv, line 2: id.unsafe" in done.stdout
     listed = command("errors", **ascii_)
     assert listed.returncode == 0
-    assert "polygons [x1, y1, x2, y2, ...]" in listed.stdout
+    assert "polygons [x1, y1, x2, y2, \\u2026]" in listed.stdout
     wrong = command("recipes", "Möbel", **ascii_)
     assert (wrong.returncode, wrong.stderr.isascii()) == (1, True)
     assert "'M\\xf6bel'" in wrong.stderr

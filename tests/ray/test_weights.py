@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from jobs.preflight import allowing_unverified, check_weights
+from jobs.preflight import check_weights
 from manifests.errors import WeightsError
 from manifests.storage.row_files import write as store
 from stages.recipe import Recipe
@@ -138,10 +138,10 @@ def test_an_unpinned_torchscript_is_refused_unless_trusted(
 ) -> None:
     assert error_of("unpinned").code == "weights.untrusted"
     assert not web.gets
-    with allowing_unverified(True):
+    with monkeypatch.context() as trusting:
+        trusting.setenv("CATALOG_CLEANUP_TRUST", "1")
         assert find("unpinned").sha256 == SHA256
     assert error_of("unpinned").code == "weights.untrusted", "cached is not trusted"
-    assert "CATALOG_CLEANUP_TRUST" not in os.environ
     assert find(f"{web.url}/lama.pt").sha256 == SHA256, "naming it is trust enough"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -222,3 +223,29 @@ def test_refused_credentials_are_not_told(s3: str, monkeypatch: pytest.MonkeyPat
     with pytest.raises(StorageError) as caught:
         read(f"{s3}/storage/a.jpg", "image")
     assert not [s for s in (SECRET_KEY, "wrong-secret", "wrong-token") if s in str(caught.value)]
+
+
+def test_of_two_runs_the_later_ones_result_stays(s3: str) -> None:
+    """Whichever is stored last; and the same run may store it again."""
+    uri, earlier, later = f"{s3}/{uuid.uuid4().hex}.png", "000001-aaaaaa", "000002-bbbbbb"
+    write(uri, b"by no run")
+    write(uri, b"by the earlier", earlier)
+    write(uri, b"by the later", later)
+    with pytest.raises(OutputError, match=f"is from the later run {later}") as caught:
+        write(uri, b"late", earlier)
+    assert caught.value.code == "output.in_use"
+    assert read(uri, "image") == b"by the later"
+    write(uri, b"again", later)
+    assert read(uri, "image") == b"again"
+
+
+def test_results_stored_at_once_leave_the_latest_runs(s3: str) -> None:
+    uri = f"{s3}/{uuid.uuid4().hex}.png"
+
+    def store(number: int) -> None:
+        with suppress(OutputError):
+            write(uri, str(number).encode(), f"{number:06d}-aaaaaa")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(store, range(1, 33)))
+    assert read(uri, "image") == b"32"

@@ -15,6 +15,9 @@ import pytest
 from botocore.exceptions import ConnectionClosedError
 from pyarrow import fs
 
+from jobs.pipeline.recorder import ROWS_PER_RECORD
+from manifests.ledger import Ledger
+from manifests.schema import LineageRow, lineage_dict, lineage_schema
 from manifests.storage.place import Place
 from manifests.storage.s3 import objects
 from manifests.storage.s3.client import connect
@@ -161,3 +164,21 @@ def test_files_are_renamed_and_written_piece_by_piece(folder: Place, tmp_path: P
             raise ZeroDivisionError
         assert place.info().type == fs.FileType.NotFound
     assert [each.name for each in (tmp_path / "out").iterdir()] == ["c d.csv"]
+
+
+def test_a_thousand_rows_are_recorded_and_merged_in_fifty_requests(folder: Place) -> None:
+    """This server does not return checksums: it is asked for sizes, too, which S3 is not."""
+    ledger, rows = Ledger(folder.uri, "0123456789abcdef"), 1000
+    sent: list[str] = []
+    events = connect().client.meta.events
+    events.register("before-send.s3", note := lambda request, **_: sent.append(request.method))
+    try:
+        for start in range(0, rows, ROWS_PER_RECORD):
+            ids = map(str, range(start, min(start + ROWS_PER_RECORD, rows)))
+            recorded = [lineage_dict(LineageRow(id=each, run_id="000001-aaaaaa")) for each in ids]
+            ledger.add(0, recorded, lineage_schema())
+        ledger.compact(0)
+    finally:
+        events.unregister("before-send.s3", note)
+    assert len(ledger.latest(0)) == rows
+    assert len([method for method in sent if method != "HEAD"]) <= 50

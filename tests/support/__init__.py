@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,13 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image, ImageOps
 
-from jobs.demo import MANIFEST
 from manifests.planning.plan import Plan
 from manifests.reading.read import find_files, read_parts
 from manifests.runs import records
 from manifests.schema import LineageRow
 from stages.photo import Photo
 
-DEMO = MANIFEST.parent
+DEMO = Path(str(resources.files("manifests"))) / "examples" / "demo"
 
 
 def free_ports(count: int) -> list[int]:
@@ -56,6 +56,17 @@ def photo_of(image: bytes, mask: bytes) -> Photo:
     row = LineageRow(id="1", image_uri="photo", mask_uri="photo" if mask is image else "mask")
     row.image_sha256 = hashlib.sha256(image).hexdigest()
     return Photo(row, original=image, mask_files=[mask])
+
+
+def as_sent(photo: Photo) -> Photo:
+    """The photo as the next actor receives it."""
+    from jobs.pipeline.prompts import SharedPrompts
+    from jobs.pipeline.transport import from_table, to_table
+
+    prompts = SharedPrompts("/nowhere")  # only a text's second photo has its prompt stored
+    (arrived,) = from_table(to_table([photo], prompts), prompts)
+    assert isinstance(arrived, Photo)
+    return arrived
 
 
 def write(path: Path, text: str | bytes) -> str:

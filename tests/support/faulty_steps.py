@@ -6,15 +6,22 @@ import os
 import signal
 import sys
 import time
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from manifests.errors import WeightsError
 from stages.photo import Photo
 from stages.pipeline import steps
 from stages.recipe import Recipe
-from stages.steps.base import Step, Work
+from stages.steps.base import BatchWork, Step, Work
 
 VICTIM = "fig-bowl-sticker-date"
+
+#: Of :class:`BrokenWorkers`, on which a worker hangs.
+HANGING = "7"
 
 
 def apart(recipe: Recipe, output: str) -> list[Step]:
@@ -83,6 +90,69 @@ def _do(misdeed: str, log: Path) -> None:
             if not marker.exists():
                 marker.touch()
                 os._exit(7)
+
+
+@dataclass(frozen=True)
+class BrokenWorkers:
+    """The usual steps with the fill in a pool of its own, as if it needed a GPU, which fails there.
+
+    Attributes:
+        folder: which all workers share.
+        fault: what happens: ``device`` raises what PyTorch raises when a kernel failed, ``program``
+            what a fault of ours would, ``every-third`` that for a third of all photos, ``load``
+            cannot load, ``hang`` never returns from :data:`HANGING`; another word: nothing.
+        processes: that fail; a process that takes the place of one is sound.
+        sound_photos: of each of them, before it fails.
+    """
+
+    folder: Path
+    fault: str
+    processes: int = 1
+    sound_photos: int = 0
+
+    def __call__(self, recipe: Recipe, output: str) -> list[Step]:
+        return [
+            replace(step, build=partial(self._build, step.build)) if step.name == "remove" else step
+            for step in apart(recipe, output)
+        ]
+
+    def _build(self, build: Callable[[], Work | BatchWork]) -> BatchWork:
+        fill = build()
+        assert isinstance(fill, BatchWork)
+        is_broken = self.fault in ("hang", "every-third") or self._is_broken()
+        if is_broken and self.fault == "load":
+            raise WeightsError("weights.missing", "https://hub.example/lama.pt: HTTP 429.")
+        seen = 0
+
+        def work(photos: Sequence[Photo]) -> None:
+            nonlocal seen
+            seen += len(photos)
+            if is_broken and seen > self.sound_photos:
+                self._fail(photos)
+            fill.work(photos)
+
+        return BatchWork(work)
+
+    def _is_broken(self) -> bool:
+        """Whether this process is one of those that fail: the first ones that ask."""
+        for number in range(self.processes):
+            with suppress(FileExistsError):
+                (self.folder / f"broken-{number}").touch(exist_ok=False)
+                return True
+        return False
+
+    def _fail(self, photos: Sequence[Photo]) -> None:
+        match self.fault:
+            case "device":
+                raise RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors")
+            case "program":
+                raise KeyError("a table that was damaged in memory")
+            case "every-third":
+                if any(int(photo.lineage.id) % 3 == 0 for photo in photos):
+                    raise KeyError("a case that nobody thought of")
+            case "hang":
+                while any(photo.lineage.id == HANGING for photo in photos):
+                    pass
 
 
 def without_models(recipe: Recipe, output: str) -> list[Step]:

@@ -34,15 +34,15 @@
   }
 
   function* ofSide(side) {
-    yield ["ended", side.code ? `${side.status}: ${side.code}${side.errorStage ? `, in ${side.errorStage}` : ""}` : side.status];
+    yield ["ended", side.error_code ? `${side.status}: ${side.error_code}${side.error_stage ? `, in ${side.error_stage}` : ""}` : side.status];
     yield ["error", side.error];
-    yield ["what it means", store.page.meanings[side.code]];
+    yield ["what it means", store.page.meanings[side.error_code]];
     yield ["flag", side.flag?.replaceAll("_", " ")];
     yield ["score", side.score?.toFixed(3)];
     if (side.width) yield ["size", `${side.width} x ${side.height} px${painted(side)}`];
-    yield ["outside the mask", [side.fidelity, side.fidelityNote].filter(Boolean).join(": ")];
-    yield ["metadata", side.metadataNote];
-    yield ["prompt", side.prompt];
+    yield ["outside the mask", [side.fidelity, side.fidelity_note].filter(Boolean).join(": ")];
+    yield ["metadata", side.metadata_note];
+    yield ["prompt", side.refine_prompt];
     for (const [place, patch] of side.patches.entries()) {
       if (patch.reason || patch.tries) yield [`place ${place + 1}`, ofPatch(patch)];
     }
@@ -51,14 +51,14 @@
     const total = stages.reduce((sum, [, value]) => sum + value, 0);
     if (stages.length) yield ["time", `${seconds(total)}: ${long.map(([name, value]) => `${name} ${seconds(value)}`).join(", ")}`];
     yield ["recipe", store.page.sides[side.side].label];
-    yield ["run", side.run];
-    yield ["photo", side.image];
-    yield ["result", side.output];
+    yield ["run", side.run_id];
+    yield ["photo", side.image_uri];
+    yield ["result", side.output_uri];
   }
 
   function painted(side) {
-    if (!side.maskedPx) return ", nothing marked";
-    const share = (100 * side.maskedPx) / (side.width * side.height);
+    if (!side.masked_px) return ", nothing marked";
+    const share = (100 * side.masked_px) / (side.width * side.height);
     return `, ${share < 0.1 ? "less than 0.1" : share.toFixed(1)} % painted anew, in ${whole(side.patches.length, "place")}`;
   }
 

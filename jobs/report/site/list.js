@@ -73,9 +73,9 @@
     const { page, columns } = store;
     const said = [];
     for (const second of page.compared ? ["", "2"] : [""]) {
-      const [status, flag] = [store.said(`status${second}`, page.status, row), store.said(`flag${second}`, page.flag, row)];
+      const [status, flag] = [store.said(`status${second}`, row), store.said(`flag${second}`, row)];
       if (status && status !== "ok") {
-        said.push(element("span", { class: "bad" }, store.said(`code${second}`, page.code, row) || status));
+        said.push(element("span", { class: "bad" }, store.said(`error_code${second}`, row) || status));
       }
       if (flag) said.push(element("span", { class: "flag" }, flag.replaceAll("_", " ")));
       const score = columns[`score${second}`][row];

@@ -44,7 +44,7 @@
     const choose = (name, text, values) => fields.push(label(text, select(name, [["", "any"], ...values])));
     const named = (values) => values.map((value) => [value, value.replaceAll("_", " ")]);
     if (page.status.length > 1) choose("status", "Ended", named(page.status));
-    if (page.code.length) choose("code", "Error", page.code.map((code) => [code, code]));
+    if (page.error_code.length) choose("error_code", "Error", page.error_code.map((code) => [code, code]));
     if (page.flag.length) choose("flag", "Flag", named(page.flag));
     if (page.sides.length > 1 && !page.compared) choose("side", "Recipe", page.sides.map((side, number) => [number, side.label]));
     choose("mark", "Marked", [...Object.entries(marks.KINDS), ["none", "not yet"]]);

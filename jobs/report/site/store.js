@@ -65,22 +65,19 @@ const review = {};
     return `${store.page.sides[side[row]].label}/${id[row]}`;
   };
 
-  /* What a column says of a row, "" for nothing. Columns with choices hold their numbers. */
-  store.said = (column, choices, row) => {
-    const value = store.columns[column]?.[row];
-    return (choices ? choices[value] : value) ?? "";
-  };
+  /* What a column says of a row, "" for nothing. */
+  store.said = (column, row) => store.columns[column]?.[row] ?? "";
 
   /* The manifest's own columns of a row, as [name, text], those that say something. */
   store.own = (row) => store.page.columns
-    .map((column, number) => [column.name, store.said(`column${number}`, column.values, row)])
+    .map((column, number) => [column.name, store.said(`column${number}`, row)])
     .filter(([, text]) => text !== "");
 
   /* The rows that meet all criteria. Of rows that stand side by side, either may meet one. */
   store.filtered = (criteria, markOf) => {
     const { page, columns } = store;
     const tests = [];
-    for (const name of ["status", "code", "flag"]) {
+    for (const name of ["status", "error_code", "flag"]) {
       if (criteria[name]) tests.push(chosen(name, criteria[name]));
     }
     if (criteria.side) tests.push((row) => columns.side[row] === Number(criteria.side));
@@ -103,9 +100,8 @@ const review = {};
   };
 
   function chosen(name, value) {
-    const number = store.page[name].indexOf(value);
     const [first, second] = [store.columns[name], store.columns[`${name}2`]];
-    return (row) => first[row] === number || second?.[row] === number;
+    return (row) => first[row] === value || second?.[row] === value;
   }
 
   function* between(name, criteria) {
@@ -118,20 +114,14 @@ const review = {};
 
   function says(number, choices, wanted) {
     const values = store.columns[`column${number}`];
-    if (choices) return (row) => choices[values[row]] === wanted;
+    if (choices) return (row) => values[row] === wanted;
     const text = wanted.toLowerCase();
     return (row) => values[row].toLowerCase().includes(text);
   }
 
   function mentions(text) {
-    const tests = store.page.columns.map((column, number) => {
-      const values = store.columns[`column${number}`];
-      if (!column.values) return (row) => values[row].toLowerCase().includes(text);
-      const fits = column.values.map((value) => value.toLowerCase().includes(text));
-      return (row) => fits[values[row]] === true;
-    });
-    const ids = store.columns.id;
-    return (row) => ids[row].toLowerCase().includes(text) || tests.some((test) => test(row));
+    const names = ["id", ...store.page.columns.map((_, number) => `column${number}`)];
+    return (row) => names.some((name) => store.columns[name][row].toLowerCase().includes(text));
   }
 
   /* Sort rows, which are in the order of their ids, by what "name" or "-name" (descending) says.

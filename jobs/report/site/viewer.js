@@ -94,7 +94,7 @@
 
   function reason(side) {
     const made = element("div", { class: "nothing" });
-    if (side.code) made.append(element("p", { class: "bad" }, side.code), element("p", {}, side.error ?? ""));
+    if (side.error_code) made.append(element("p", { class: "bad" }, side.error_code), element("p", {}, side.error ?? ""));
     else if (!side.pictures) {
       const { drawn, count } = store.page;
       made.append(element("p", {}, `No pictures: ${drawn.toLocaleString("en")} of ${count.toLocaleString("en")} photos have some. --sample makes more.`));

@@ -25,6 +25,7 @@ import pyarrow as pa
 from botocore.exceptions import ChecksumError, ClientError
 from pyarrow import fs
 
+from manifests.errors import OutputError
 from manifests.storage.place import Content, Place, storing
 from manifests.storage.s3.client import CONNECTIONS
 from manifests.storage.s3.retries import code_and_status, request
@@ -215,27 +216,61 @@ class S3Place(Place):
         the object. If the response has no checksum, the size is compared instead; the transfer
         itself is protected by the signature of the body or by TLS.
         """
-        body = bytes(data)
+        self._put(bytes(data))
+
+    def publish(self, data: bytes, run_id: str) -> None:
+        """Store a result with its run's id, unless a later run stored one.
+
+        The condition is part of the request: of two runs, the later one's result stays.
+        """
+        condition = {"IfNoneMatch": "*"}
+        while not self._put(data, Metadata={"run": run_id}, **condition):
+            try:
+                stored = request(
+                    self.uri, lambda client: client.head_object(Bucket=self.bucket, Key=self.key)
+                )
+            except FileNotFoundError:
+                condition = {"IfNoneMatch": "*"}
+                continue
+            if stored["Metadata"].get("run", "") > run_id:
+                raise OutputError(
+                    "output.in_use",
+                    f"{self.uri} is from the later run {stored['Metadata']['run']}.",
+                )
+            condition = {"IfMatch": stored["ETag"]}
+
+    def _put(self, body: bytes, **options: Any) -> bool:
+        """Store and verify the object; return False if a condition in ``options`` is not met."""
         kind = mimetypes.guess_type(self.key)[0] or "application/octet-stream"  # for browsers
         checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
         wanted = (len(body), checksum)
 
-        def action(client: S3Client) -> None:
-            response = client.put_object(
-                Bucket=self.bucket,
-                Key=self.key,
-                Body=body,
-                ContentType=kind,
-                ChecksumSHA256=checksum,
-            )
+        def action(client: S3Client) -> bool:
+            try:
+                response = client.put_object(
+                    Bucket=self.bucket,
+                    Key=self.key,
+                    Body=body,
+                    ContentType=kind,
+                    ChecksumSHA256=checksum,
+                    **options,
+                )
+            except ClientError as error:
+                # S3 answers 404 if the object of IfMatch is gone.
+                if code_and_status(error)[1] not in (
+                    (404, 412) if "IfMatch" in options else (412,)
+                ):
+                    raise
+                return False
             stored = len(body), response.get("ChecksumSHA256")
             if stored[1] is None:
                 reply = client.head_object(Bucket=self.bucket, Key=self.key, ChecksumMode="ENABLED")
                 stored = reply["ContentLength"], reply.get("ChecksumSHA256", checksum)
             _compare(stored, wanted)
+            return True
 
         with storing(self.uri):
-            request(self.uri, action)
+            return request(self.uri, action)
 
     def create(self, data: bytes) -> bool:
         """Store a small object if there is none yet; return whether the stored one is the caller's.

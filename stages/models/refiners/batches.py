@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -15,7 +16,13 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 from manifests.errors import RowError
 from stages.arrays import UInt8Array
-from stages.models.devices import choose_device, is_black, resolve_dtype, run_in_batches
+from stages.models.devices import (
+    DEVICE,
+    choose_device,
+    is_black,
+    resolve_dtype,
+    run_in_batches,
+)
 from stages.models.refiners import loading
 from stages.models.refiners.prompts import Prompt, Values
 from stages.models.refiners.sigmas import comfy_sigmas
@@ -23,6 +30,9 @@ from stages.recipe.options import DiffusionOptions
 
 #: Sides must be multiples of this: 8 px to a latent, 2 by 2 latents to a token.
 SIDE_PX = 16
+
+#: Prompts that stay on the device, some MB each.
+_MAX_KEPT_PROMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +156,8 @@ class DiffusionRefiner(ABC):
     def at_denoise(self, denoise: float) -> Self:
         """Return the same model with another starting noise level; nothing is loaded again."""
         options = self.options.model_copy(update={"denoise": denoise})
-        return type(self)(self.pipe, options, self.device, self.dtype)
+        with DEVICE:  # the scheduler is shared
+            return type(self)(self.pipe, options, self.device, self.dtype)
 
     @abstractmethod
     def denoise(self, batch: Batch) -> torch.Tensor:
@@ -260,21 +271,30 @@ def _check(item: Item) -> None:
 
 
 def _batch(items: Sequence[Item], device: torch.device, dtype: torch.dtype) -> Batch:
-    def tensor(arrays: Sequence[Values]) -> torch.Tensor:
-        values = torch.from_numpy(np.stack(arrays))
-        exact = values.view(torch.bfloat16) if values.dtype == torch.uint16 else values
-        return exact.to(device, dtype)
-
+    texts = [_on_device(item.prompt, device, dtype) for item in items]
+    embeds, pooled, negative = (torch.stack(arrays) for arrays in zip(*texts, strict=True))
     pixels = torch.from_numpy(np.stack([item.pixels for item in items])).to(device)
     marked = torch.from_numpy(np.stack([item.mask >= 128 for item in items])).to(device)
     return Batch(
         image=pixels.permute(0, 3, 1, 2).float() / 127.5 - 1,
         mask=marked[:, None].float(),
-        embeds=tensor([item.prompt.embeds for item in items]),
-        pooled=tensor([item.prompt.pooled for item in items]),
-        negative=tensor([item.prompt.negative for item in items]),
+        embeds=embeds,
+        pooled=pooled,
+        negative=negative,
         generators=[torch.Generator("cpu").manual_seed(item.seed) for item in items],
     )
+
+
+@lru_cache(_MAX_KEPT_PROMPTS)
+def _on_device(prompt: Prompt, device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
+    """The prompt's ``embeds``, ``pooled`` and ``negative``; a kept prompt is not copied again."""
+
+    def tensor(array: Values) -> torch.Tensor:
+        values = torch.from_numpy(array)
+        exact = values.view(torch.bfloat16) if values.dtype == torch.uint16 else values
+        return exact.to(device, dtype)
+
+    return [tensor(each) for each in (prompt.embeds, prompt.pooled, prompt.negative)]
 
 
 def _finite(values: torch.Tensor) -> bool:

@@ -6,7 +6,6 @@ FLUX.1-Fill, and passes the input to the model as a reference picture.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,10 @@ from manifests.errors import WeightsError
 from stages.models.devices import choose_device, resolve_dtype
 from stages.models.refiners import Encoder, loading
 from stages.models.refiners.batches import SIDE_PX, Batch, DiffusionRefiner, unshifted_scheduler
-from stages.models.refiners.prompts import Prompt, Values, to_numpy
+from stages.models.refiners.prompts import Prompt, Values, hash_of, to_numpy
 from stages.recipe.options import Flux2KleinOptions
 
 _MAX_TOKENS = 512
-
-#: Size of the prompt cache: 15 MiB each.
-_MAX_CACHED_PROMPTS = 32
 
 
 class Flux2Klein(DiffusionRefiner):
@@ -99,13 +95,14 @@ def load_encoder(folder: Path, options: Flux2KleinOptions, device: str | None = 
     )
     loading.move_to_device(pipe, target, offload=False)
 
-    @torch.no_grad()
     def embeds(text: str) -> Values:
         encoded = pipe.encode_prompt(text, device=target, max_sequence_length=_MAX_TOKENS)
         return to_numpy(encoded[0][0])
 
-    negative = {"negative": embeds("")} if options.guidance > 1 else {}
-    return Encoder(lru_cache(_MAX_CACHED_PROMPTS)(lambda text: Prompt(embeds(text), **negative)))
+    with torch.no_grad():
+        negative = embeds("") if options.guidance > 1 else to_numpy(torch.zeros(0, 0))
+    pooled = to_numpy(torch.zeros(0))
+    return loading.encoder_of(lambda text: Prompt(embeds(text), pooled, negative, hash_of(text)))
 
 
 def _whole_tokens(mask: torch.Tensor) -> torch.Tensor:

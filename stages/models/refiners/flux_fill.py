@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,14 +13,11 @@ from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokeniz
 from stages.models.devices import choose_device, resolve_dtype
 from stages.models.refiners import Encoder, loading
 from stages.models.refiners.batches import Batch, DiffusionRefiner, noise_of, unshifted_scheduler
-from stages.models.refiners.prompts import Prompt, to_numpy
+from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
 from stages.recipe.options import FluxFillOptions
 
 #: T5's tokens: shorter texts are padded, as in ComfyUI, longer ones truncated. CLIP always has 77.
 _MIN_TOKENS, _MAX_TOKENS = 256, 512
-
-#: Size of the prompt cache: 4 to 8 MiB each.
-_MAX_CACHED_PROMPTS = 32
 
 
 class FillPipeline(FluxFillPipeline):  # type: ignore[misc] # diffusers has no types
@@ -162,16 +158,15 @@ def load_encoder(folder: Path, options: FluxFillOptions, device: str | None = No
     )
     loading.move_to_device(pipe, target, offload=False)
 
-    @lru_cache(_MAX_CACHED_PROMPTS)
-    @torch.no_grad()
     def encode(text: str) -> Prompt:
         tokens = pipe.tokenizer_2(text, truncation=True, max_length=_MAX_TOKENS).input_ids
         embeds, pooled, _ = pipe.encode_prompt(
             text, None, device=target, max_sequence_length=max(len(tokens), _MIN_TOKENS)
         )
-        return Prompt(to_numpy(embeds[0]), to_numpy(pooled[0]))
+        negative = to_numpy(torch.zeros(0, 0))  # guidance is distilled into the model
+        return Prompt(to_numpy(embeds[0]), to_numpy(pooled[0]), negative, hash_of(text))
 
-    return Encoder(encode)
+    return loading.encoder_of(encode)
 
 
 def _pack(latents: torch.Tensor) -> torch.Tensor:

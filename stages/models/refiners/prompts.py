@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -18,35 +19,45 @@ if TYPE_CHECKING:
 Values = Float32Array | npt.NDArray[np.uint16]
 
 
-def _nothing() -> Values:
-    return np.zeros((0, 0), np.float32)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Prompt:
     """A text encoded by a refiner's text encoders.
 
     Attributes:
         embeds: ``(tokens, dim)``, one vector per token.
-        pooled: ``(dim,)``, one vector for the whole text; ``(0, 0)`` if the model has none.
+        pooled: ``(dim,)``, one vector for the whole text; ``(0,)`` if the model has none.
         negative: like ``embeds``, for the negative prompt; ``(0, 0)`` if there is none.
+        text_hash: SHA-256 of the text, in hex.
     """
 
     embeds: Values
-    pooled: Values = field(default_factory=_nothing)
-    negative: Values = field(default_factory=_nothing)
+    pooled: Values
+    negative: Values
+    text_hash: str
 
     def to_bytes(self) -> bytes:
         """Pack without loss: 4 MiB for FLUX in bfloat16, 8 in other precisions."""
         packed = io.BytesIO()
-        np.savez(packed, embeds=self.embeds, pooled=self.pooled, negative=self.negative)
+        np.savez(
+            packed,
+            embeds=self.embeds,
+            pooled=self.pooled,
+            negative=self.negative,
+            text_hash=np.array(self.text_hash),
+        )
         return packed.getvalue()
 
     @classmethod
     def from_bytes(cls, packed: bytes) -> Self:
         """Undo :meth:`to_bytes`."""
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-            return cls(**arrays)
+            text_hash = str(arrays["text_hash"])
+            return cls(arrays["embeds"], arrays["pooled"], arrays["negative"], text_hash)
+
+
+def hash_of(text: str) -> str:
+    """Return the SHA-256 of a text, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def to_numpy(values: torch.Tensor) -> Values:

@@ -190,9 +190,23 @@ def test_no_pod_is_root_and_each_has_room_for_its_weights(name: str) -> None:
             "name": volume["name"],
             "mountPath": cache["CATALOG_CLEANUP_CACHE"],
         }
-        held = int(volume["emptyDir"]["sizeLimit"].removesuffix("Gi"))
-        reserved = container["resources"]["requests"]["ephemeral-storage"]
-        assert held < int(reserved.removesuffix("Gi"))
+        cached = int(volume["emptyDir"]["sizeLimit"].removesuffix("Gi"))
+        requests = container["resources"]["requests"]
+        disk, memory = (
+            int(requests[each].removesuffix("Gi")) for each in ("ephemeral-storage", "memory")
+        )
+        assert cached + 0.3 * memory < disk, "Ray's object store spills to it"
+
+
+@pytest.mark.parametrize("name", ["raycluster", "rayjob"])
+def test_the_head_stays_where_it_is(name: str) -> None:
+    """Without it, no run goes on: it is not on a spot node, and not moved to a cheaper one."""
+    head, *workers = pods(ray_clusters()[name])
+    assert head["metadata"]["annotations"]["karpenter.sh/do-not-disrupt"] == "true"
+    affinity = head["spec"]["affinity"]["nodeAffinity"]
+    (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    assert {each["operator"] for each in term["matchExpressions"]} == {"NotIn"}
+    assert not any("affinity" in worker["spec"] for worker in workers)
 
 
 def test_a_run_of_a_job_is_tried_again_unless_it_finished(tmp_path: Path) -> None:

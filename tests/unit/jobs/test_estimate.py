@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,9 @@ import typer
 
 from cluster.pools import CpuPool, LargeGpuPool, NodeType, Pools, SmallGpuPool
 from jobs.cli.estimate import duration
-from jobs.estimate.fleet import Site, fastest, in_time, ramp, site_of
-from jobs.estimate.report import Estimate, Question, changes, estimate
-from jobs.estimate.seconds import Catalog, Part, Pilot, StepTime, defaults, parts_of
+from jobs.estimate import Estimate, estimate
+from jobs.estimate.fleet import Job
+from jobs.estimate.seconds import Basis, Part, default, defaults, parts_of
 from manifests.errors import ClusterError, ManifestError
 from manifests.reading.read import count_rows, find_files
 from stages.pipeline import steps as steps_of
@@ -24,14 +25,15 @@ from stages.recipe import Recipe, preset_names
 from tests.conftest import Command
 
 
-def of(recipe: str, rows: int, deadline_s: float | None = None) -> Estimate:
-    catalog = Catalog(rows, 12.0)
-    return estimate(Question(Recipe.load(recipe), catalog, Pools(), deadline_s=deadline_s))
+def of(name: str, rows: int, pools: Pools | None = None, **options: float) -> Estimate:
+    recipe = Recipe.load(name)
+    return estimate(recipe, Basis(recipe, 12.0), rows, pools or Pools(), **options)  # type: ignore[arg-type] # numbers
 
 
-@pytest.fixture(scope="module")
-def clean_for_ten_million() -> Estimate:
-    return of("clean", 10_000_000)
+def job(name: str, rows: int, pools: Pools) -> Job:
+    recipe = Recipe.load(name)
+    steps = steps_of(recipe, "output")
+    return Job.of(recipe, steps=steps, basis=Basis(recipe, 12.0), rows=rows, pools=pools)
 
 
 # Rows
@@ -61,91 +63,161 @@ def test_a_manifest_without_rows_cannot_be_estimated(tmp_path: Path) -> None:
 def test_every_recipe_has_a_figure_for_each_of_its_steps(recipe: str) -> None:
     found = of(recipe, 10_000)
     steps = [step.name for step in steps_of(Recipe.load(recipe), "output")]
-    timed = [step.name for part in found.parts for step in part.steps if step.name != "transport"]
+    timed = [step for part in found.parts for step in part.steps if step != "transport"]
     assert timed == steps
     if recipe in ("telea", "navier-stokes", "patchmatch"):
-        assert set(found.fastest.nodes) == {"cpu"}, "no GPU is paid for"
+        assert set(found.fleet.nodes) == {"cpu"}, "no GPU is paid for"
     if recipe in ("clean", "flux-fill"):
-        assert found.parts[found.fastest.bottleneck].slowest.name == "refine"
+        assert found.parts[found.fleet.bottleneck].slowest == "refine"
 
 
-def site(*, actors: int, min_actors: int = 1, losses: float = 0.0) -> Site:
-    """Nodes of two CPUs at $3.6 an hour, which start in 100 s, and their actors in 5 s."""
+#: From the request of a CPU node until an actor on it works.
+NODE_S = default("node_start_s", "cpu") + default("actor_start_s", "cpu")
+
+#: From the command until the first photo starts.
+START_S = default("run", "driver_start_s") + NODE_S
+
+
+def two_seconds_each(*, actors: int, min_actors: int = 1, losses: float = 0.0) -> Job:
+    """10,000 photos of 2 s, on nodes of two CPUs at $3.6 an hour."""
     nodes = {"cpu": NodeType(cpus=2, max_nodes=(actors + 1) // 2)}
     pools = Pools(cpu=CpuPool(min_actors=min_actors, max_actors=actors), nodes=nodes)
-    steps = steps_of(Recipe.load("telea"), "output")
-    made = site_of(pools, steps, 10_000_000, prices={"cpu": 3.6}, spot_loss_rate=losses)
-    return replace(made, nodes={"cpu": replace(made.nodes["cpu"], start_s=100.0)})
-
-
-PART = Part("cpu", [StepTime("decode", 2.0)])
+    parts = [Part("cpu", {"decode": 2.0}, [], 2.0, "decode")]
+    here = replace(job("telea", 10_000_000, pools), rows=10_000, parts=parts)
+    return replace(here, prices={"cpu": 3.6}, spot_loss_rate=losses)
 
 
 def test_time_is_work_over_actors_and_cost_is_time_by_price() -> None:
-    fleet = fastest([PART], site(actors=10, min_actors=10), 10_000)
-    run = defaults()["run"]
+    fleet = two_seconds_each(actors=10, min_actors=10).fastest()
     assert fleet.actors == [10]
     assert fleet.nodes == {"cpu": 5}
-    assert fleet.start_s == run["driver_start_s"].value + 100 + 5
+    assert fleet.start_s == START_S
     assert fleet.seconds == pytest.approx(10_000 * 2 / 10 + fleet.start_s)
-    paid_h = (fleet.seconds + run["idle_s"].value) / 3600
+    paid_h = (fleet.seconds + default("run", "idle_s")) / 3600
     assert fleet.cost_usd == pytest.approx(5 * 3.6 * paid_h)
 
 
 def test_a_fleet_that_comes_step_by_step_is_later_and_one_that_loses_nodes_later_still() -> None:
-    at_once = fastest([PART], site(actors=10, min_actors=10), 10_000)
-    grown = fastest([PART], site(actors=10), 10_000)
-    lossy = fastest([PART], site(actors=10, losses=2.0), 10_000)
-    assert at_once.ramp_s == at_once.lost_s == 0
-    assert at_once.seconds < grown.seconds < lossy.seconds
+    at_once = two_seconds_each(actors=10, min_actors=10).fastest()
+    grown = two_seconds_each(actors=10).fastest()
+    lossy = two_seconds_each(actors=10, losses=2.0).fastest()
+    assert at_once.ramp_s == at_once.lost_s == grown.lost_s == 0
+    missing = sum(10 - count for count in (1, 2, 4, 8))
+    assert grown.ramp_s == pytest.approx(missing / 10 * (10 + NODE_S))
     assert grown.seconds == pytest.approx(at_once.seconds + grown.ramp_s)
+    lost_each_s = NODE_S + 32 * 2  # a new node, and the photos in flight
+    assert lossy.lost_s == pytest.approx(2000 * 2 / 3600 * lost_each_s)
+    assert lossy.seconds == pytest.approx(grown.seconds + lossy.lost_s)
+
+
+def test_actors_that_would_come_too_late_are_not_paid_for() -> None:
+    few = replace(two_seconds_each(actors=10), rows=100).fastest()
+    assert few.actors == [2], "200 s of work are done before the third actor is there"
 
 
 def test_waiting_for_storage_counts_where_it_takes_longer_than_computing() -> None:
-    part = Part("cpu", [StepTime("fetch", 8.0, is_io=True), StepTime("decode", 0.5)])
-    assert part.seconds == 1.0
-    assert part.slowest.name == "fetch"
+    recipe = Recipe.load("telea")
+    steps = [step for step in steps_of(recipe, "output") if step.name in ("fetch", "decode")]
+    for fetch_s, seconds, slowest in ((8.0, 1.0, "fetch"), (1.0, 0.5, "decode")):
+        basis = Basis(recipe, 12.0, 100, {"fetch": fetch_s, "decode": 0.5})
+        (part,) = parts_of(steps, recipe, basis, has_gpus=False)
+        assert (part.seconds, part.slowest) == (seconds, slowest)
 
 
 def test_a_fleet_for_a_deadline_is_the_smallest_one_that_meets_it() -> None:
-    here = site(actors=1000, min_actors=20)
-    fleet = in_time([PART], here, 10_000, 115.0 + 1001.0)
+    here = two_seconds_each(actors=1000, min_actors=20)
+    fleet = here.in_time(START_S + 1001.0)
     assert fleet
     assert fleet.actors == [20], "1001 s are left for 20,000 s of work"
-    assert in_time([PART], here, 10_000, 100.0) is None, "no node is up so soon"
+    assert here.in_time(START_S - 5.0) is None, "no node is up so soon"
+    for hours in (30, 60):
+        found = of("clean", 100_000, deadline_s=3600 * hours)
+        assert found.fleet.seconds <= 3600 * hours
+        assert found.meets_deadline
+        assert found.fleet.cost_usd < of("clean", 100_000).fleet.cost_usd
+
+
+def test_a_deadline_that_cannot_be_met_is_answered_by_what_comes_closest() -> None:
+    more = of("clean", 100_000, deadline_s=4 * 3600)
+    assert more.fleet.seconds <= 4 * 3600
+    assert more.fleet.nodes["large-gpu"] > 16
+    assert more.meets_deadline is False, "there are 16"
+    never = of("clean", 100_000, deadline_s=90)
+    assert (never.fleet, never.meets_deadline) == (of("clean", 100_000).fleet, False)
+    assert never.changes == of("clean", 100_000).changes
 
 
 def test_nodes_come_twice_as_many_at_a_time_and_no_more_than_32_gpus() -> None:
-    found = of("clean", 10_000)
-    assert ramp(found.site, "large_gpu", 100) == [1, 2, 4, 8, 16, 32, 64, 96, 100]
+    here = job("clean", 1_000_000, Pools(large_gpu=LargeGpuPool(max_actors=100)))
+    parts = [Part("large_gpu", {"refine": 10.0}, [], 10.0, "refine")]
+    fleet = replace(here, parts=parts).fastest()
+    assert fleet.actors == [100]
+    step_s = 10 + default("node_start_s", "large_gpu") + default("actor_start_s", "large_gpu")
+    missing = sum(100 - count for count in (1, 2, 4, 8, 16, 32, 64, 96))
+    assert fleet.ramp_s == pytest.approx(missing / 100 * step_s)
 
 
 def test_cpus_that_gpu_nodes_have_left_are_used_before_nodes_are_added() -> None:
-    assert set(of("lama", 100_000).fastest.nodes) == {"small-gpu"}
+    assert set(of("lama", 100_000).fleet.nodes) == {"small-gpu"}
 
 
-def test_each_change_is_one_of_the_recipe_and_saves_what_it_says(
-    clean_for_ten_million: Estimate,
-) -> None:
+def test_pools_that_share_a_node_are_paid_for_it_once() -> None:
+    gpus = {"gpus": 0.5, "label_selector": {}, "memory_gib": 0.0, "cpus": 1.0}
+    pools = Pools(
+        small_gpu=SmallGpuPool.model_validate(gpus | {"max_actors": 1}),
+        large_gpu=LargeGpuPool.model_validate(gpus | {"max_actors": 1}),
+        nodes={"box": NodeType(cpus=8, gpus=1, max_nodes=1)},
+    )
+    assert of("clean", 1000, pools).fleet.nodes == {"box": 1}
+
+
+def test_each_change_is_one_of_the_recipe_and_saves_what_it_says() -> None:
     for name in preset_names():
         recipe = Recipe.load(name)
-        for settings, _ in changes(recipe):
-            assert recipe.with_options(settings).hash != recipe.hash
-    saved = {settings: share for settings, _, _, share in clean_for_ten_million.savings}
-    assert saved["refine.when=never",] > 0.8
-    assert 0.3 < saved["refine.steps=12",] < 0.45
-    assert 0.3 < saved["refine.size_px=768",] < 0.5
-    assert saved["refine.fp8=true", "refine.compile=true"] > 0.4
+        for change in of(name, 10_000).changes:
+            changed = recipe.with_options(change.set)
+            assert changed.hash != recipe.hash
+            there = estimate(changed, Basis(changed, 12.0), 10_000, Pools()).fleet
+            assert change.saved == pytest.approx(
+                1 - there.cost_usd / of(name, 10_000).fleet.cost_usd
+            )
+    assert not of("telea", 10_000).changes
+    found = of("clean", 10_000_000).changes
+    saved = {" ".join(change.set): change.saved for change in found}
+    assert saved["refine.when=never"] > 0.8
+    assert 0.3 < saved["refine.steps=12"] < 0.45
+    assert 0.3 < saved["refine.size_px=768"] < 0.5
+    assert saved["refine.fp8=true refine.compile=true"] > 0.4
+    assert [change.saved for change in found] == sorted(saved.values(), reverse=True)
+
+
+def test_what_is_assumed_is_named() -> None:
+    known = defaults()
+    figures = {*known["node_start_s"].values(), *known["actor_start_s"].values()}
+    figures |= {*known["price"].values()}
+    assert {figure.kind for figure in figures} == {"assumed"}, "as every estimate says"
+    recipe = Recipe.load("telea")
+    measured = Basis(recipe, 12.0, 500, {"publish": 0.5})
+    found = estimate(recipe, measured, 1000, Pools(), prices={"cpu": 1.0})
+    assert found.assumed == ["fetch", "start of nodes and actors", "spot losses"]
+    assert of("telea", 1000).assumed == [
+        "fetch",
+        "publish",
+        "start of nodes and actors",
+        "spot losses",
+        "prices",
+    ]
 
 
 def test_a_step_without_a_figure_and_nodes_without_a_price_are_refused() -> None:
     recipe = Recipe.load("clean")
-    steps = steps_of(recipe, "output")
+    basis = Basis(recipe, 12.0)
     with pytest.raises(ClusterError, match=r"refine\.flux-fill\.cpu") as error:
-        parts_of(steps, recipe, Catalog(100, 12.0), has_gpus=False)
+        parts_of(steps_of(recipe, "output"), recipe, basis, has_gpus=False)
     assert error.value.code == "cluster.no_figure"
-    with pytest.raises(ClusterError, match="no price for nodes small-gpu"):
-        site_of(Pools(), steps, 100, prices={"cpu": 1.0})
+    with pytest.raises(ClusterError, match="small-gpu have no price") as error:
+        estimate(recipe, basis, 100, Pools(), prices={"cpu": 1.0})
+    assert error.value.code == "cluster.bad_prices"
 
 
 # A pilot run
@@ -154,15 +226,16 @@ def test_a_step_without_a_figure_and_nodes_without_a_price_are_refused() -> None
 def test_options_that_the_pilot_did_not_have_scale_its_seconds() -> None:
     recipe = Recipe.load("clean")
     steps = steps_of(recipe, "output")
-    pilot = Pilot(recipe, 500, {"refine": 10.0, "decode": 0.1}, 6.0)
-    fewer = recipe.with_options(["refine.steps=10"])
-    of_refine = [
-        step
-        for part in parts_of(steps, fewer, Catalog(100, 6.0, pilot), has_gpus=True)
-        for step in part.steps
-        if step.name == "refine"
-    ]
-    assert 5.0 < of_refine[0].seconds < 6.0, "half of the steps, and what does not depend on them"
+    pilot = Basis(recipe, 6.0, 500, {"refine": 10.0, "decode": 0.1})
+
+    def refine_s(option: str) -> float:
+        changed = recipe.with_options([option])
+        parts = parts_of(steps, changed, pilot, has_gpus=True)
+        return next(part.steps["refine"] for part in parts if "refine" in part.steps)
+
+    assert refine_s("seed=1") == 10.0
+    assert 5.0 < refine_s("refine.steps=10") < 6.0, "half, and what does not depend on them"
+    assert refine_s("refine.size_px=768") == pytest.approx(10.0 * 0.75**2)
 
 
 def test_a_folder_without_a_run_is_no_pilot(invoke: Command) -> None:
@@ -180,15 +253,17 @@ def test_a_deadline_is_answered_in_plain_words(invoke: Command, tmp_path: Path) 
     arguments = ("estimate", "m.parquet", "--recipe", "clean")
     told = invoke(*arguments, "--deadline", "1d")
     assert (told.returncode, told.stderr) == (0, "")
-    assert "The deadline of 24.0 h needs " in told.stdout
+    assert "The deadline of 1 day, 0:00:00 can be met." in told.stdout
     assert "The bottleneck is refine, in the pool large_gpu." in told.stdout
-    assert "seconds from defaults only" in told.stdout
+    assert "12.0 megapixels each (assumed); seconds from defaults only." in told.stdout
+    assert "Assumed, not measured: fetch, prompt, upscale, publish, start of nodes" in told.stdout
+    assert re.search(r"\n 9\d% less, \$.*: refine\.when=never: fills stay soft\n", told.stdout)
     late = invoke(*arguments, "--deadline", "4h")
     assert late.returncode == 3
-    assert "more than available: the available nodes need" in late.stdout
+    assert "The deadline of 4:00:00 needs more nodes than available." in late.stdout
     never = invoke(*arguments, "--deadline", "90s")
     assert never.returncode == 3
-    assert "No number of nodes meets 90 s" in never.stdout
+    assert "The deadline of 0:01:30 cannot be met: the first photo starts after" in never.stdout
 
 
 @pytest.mark.parametrize(
@@ -210,13 +285,10 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
 
 def test_cpu_pools_do_not_grow_for_nothing() -> None:
     """Four GPUs that remove are fed by a few CPUs, however many the autoscaler may add."""
-    found = of("lama", 100_000)
-    assert found.site.sizes["small_gpu"].max_actors == 4
-    assert found.site.sizes["cpu"].max_actors == 16
+    sizes = job("lama", 100_000, Pools()).sizes
+    assert (sizes["small_gpu"].max_actors, sizes["cpu"].max_actors) == (4, 16)
 
 
 def test_pools_that_are_given_are_estimated_as_given() -> None:
     pools = Pools(small_gpu=SmallGpuPool(max_actors=2), large_gpu=LargeGpuPool(max_actors=3))
-    catalog = Catalog(100_000, 12.0)
-    found = estimate(Question(Recipe.load("clean"), catalog, pools))
-    assert found.fastest.nodes["large-gpu"] == 3
+    assert of("clean", 100_000, pools).fleet.nodes["large-gpu"] == 3

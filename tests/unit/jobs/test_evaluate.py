@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -142,9 +143,26 @@ def test_the_command_prints_a_table_and_writes_a_page_that_loads_nothing(
         "evaluate", benchmark, "--recipe", "telea", "--jobs", 1, "--html", tmp_path / "page.html"
     )
     assert shown.returncode == 0, shown.stderr
-    assert "telea" in shown.stdout
-    assert "exact" in shown.stdout
+    heading, telea, page_name = shown.stdout.splitlines()
+    names = (
+        "recipe",
+        "rows",
+        "PSNR, dB",
+        "SSIM",
+        "ring, dB",
+        "ring SSIM",
+        "outside",
+        "seam",
+        "seconds",
+    )
+    assert re.fullmatch(" +".join(names), heading)
+    figures = r"telea +6( +\d\d\.\d\d +0\.\d{3}){2} +0 +[+-]\d\.\d\d +\d\.\d\d"
+    assert re.fullmatch(figures, telea)
+    assert page_name == str(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert page.count("data:image/webp;base64,") == 3 * 6
     assert "http" not in page
     assert invoke("evaluate", benchmark, benchmark).returncode == 2
+    twice = invoke("evaluate", benchmark, "--recipe", "telea", "--recipe", "telea")
+    assert twice.returncode == 2
+    assert "two recipes have the same name" in twice.stderr

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from jobs.pipeline.prefetch import prefetch
 from manifests.errors import StorageError
 from manifests.schema import LineageRow
+from stages.models.devices import run_in_batches
 from stages.photo import Photo
 
 _MIB = 1 << 20
@@ -83,3 +87,49 @@ def test_an_error_that_is_no_rows_reaches_the_caller_in_its_turn() -> None:
     assert [next(made).lineage.id, next(made).lineage.id] == ["0", "1"]
     with pytest.raises(StorageError):
         next(made)
+
+
+_TWO_THREADS = """
+import sys, threading, time
+from jobs.pipeline.limits import time_limit
+
+def gets_on() -> None:
+    while True:
+        with time_limit(60):
+            time.sleep(0.01)
+
+threading.Thread(target=gets_on, daemon=True).start()
+with time_limit(0.5):
+    sys.stdout.write("begun")
+    sys.stdout.flush()
+    while True:
+        pass
+"""
+
+
+def test_a_thread_that_hangs_ends_its_process_though_another_gets_on() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", _TWO_THREADS], capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (1, "begun")
+    assert ended.stderr.startswith("Timeout (0:00:00"), "its stacks are in the log"
+
+
+def test_two_blocks_share_a_gpu_and_are_prepared_and_judged_beside_it() -> None:
+    """One's photos are judged while the other's are computed; never are both computed at once."""
+    computing, together = threading.Lock(), threading.Barrier(2, timeout=30)
+
+    def compute(batch: Sequence[int]) -> Sequence[int]:
+        assert computing.acquire(blocking=False), "the device holds one batch"
+        if batch[0]:
+            together.wait()  # broken unless the other one is judged meanwhile
+        computing.release()
+        return batch
+
+    def work(number: int) -> None:
+        run_in_batches(compute, [number], 1)
+        if not number:
+            together.wait()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, [0, 1]))

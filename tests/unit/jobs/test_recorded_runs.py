@@ -9,7 +9,7 @@ import pytest
 import tomli_w
 
 from jobs.cli.results import EXIT_ALL_MATCH, EXIT_UNCHECKED
-from jobs.estimate.seconds import Pilot
+from jobs.estimate.seconds import Basis
 from jobs.results.recipe_runs import recipe_runs
 from manifests.errors import RecipeError
 from stages.recipe import Recipe
@@ -52,7 +52,7 @@ def test_a_recorded_recipe_is_read_without_the_options_that_no_longer_exist(
     assert message.startswith(f"note: Recipe run {run.record.run_id} of another version, read")
     for option in ("mask.smooth_px", "remove.passes", "watermark"):
         assert f"{option} is not an option" in message
-    assert Pilot.read(str(output)).recipe == TELEA
+    assert Basis.read(str(output), 12.0).recipe == TELEA
     for call in (
         ("verify", output),
         ("report", output),

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from jobs.pipeline.actor import StageActor
 from jobs.pipeline.pending import extra_schema
+from jobs.pipeline.prompts import SharedPrompts
 from jobs.pipeline.spec import RunSpec
 from jobs.pipeline.transport import Problem, from_table, to_table
 from manifests import runs
 from manifests.ledger import Ledger, RetryPolicy
 from manifests.planning.plan import make_plan
 from manifests.schema import LineageRow
+from stages.models.refiners.prompts import Prompt, hash_of
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.steps.base import Step, Work
@@ -44,7 +48,7 @@ def three_pools(_: Recipe, __: str) -> Sequence[Step]:
 @pytest.fixture
 def job(tmp_path: Path) -> Iterator[RunSpec]:
     output = str(tmp_path / "out")
-    plan = make_plan(boxed_catalog(tmp_path, 2), output)
+    plan = make_plan(boxed_catalog(tmp_path, 3), output, rows_per_shard=3)
     facts = {"recipe": TELEA.model_dump(mode="json"), "recipe_hash": TELEA.hash}
     run = runs.claim(output, facts)
     extra = extra_schema(plan.shard(0).read_table().schema)
@@ -54,12 +58,19 @@ def job(tmp_path: Path) -> Iterator[RunSpec]:
 
 def block_with_a_problem(job: RunSpec) -> pa.Table:
     """Two photos, the problem of another actor, and a photo behind it."""
-    photos = [Photo(LineageRow(id=name)) for name in "abc"]
-    return to_table([*photos[:2], PROBLEM, photos[2]], job.extra)
+    planned = job.plan.read_shard(0).to_pylist()
+    photos = []
+    for name, row in zip("abc", planned, strict=True):
+        digest = hashlib.sha256(Path(row["image_uri"]).read_bytes()).hexdigest()
+        record = LineageRow(id=name, image_uri=row["image_uri"], image_sha256=digest)
+        photos.append(Photo(record))
+    return to_table([*photos[:2], PROBLEM, photos[2]], SharedPrompts(job.plan.output))
 
 
 def test_a_problem_arrives_as_it_left_and_between_photos(job: RunSpec) -> None:
-    first, second, problem, third = from_table(block_with_a_problem(job))
+    first, second, problem, third = from_table(
+        block_with_a_problem(job), SharedPrompts(job.plan.output)
+    )
     assert problem == PROBLEM
     names = [each.lineage.id for each in (first, second, third) if isinstance(each, Photo)]
     assert names == ["a", "b", "c"]
@@ -67,7 +78,9 @@ def test_a_problem_arrives_as_it_left_and_between_photos(job: RunSpec) -> None:
 
 def test_an_actor_finishes_the_photos_before_a_problem_and_passes_it_on(job: RunSpec) -> None:
     tables = list(StageActor(job, 1)(block_with_a_problem(job)))
-    *photos, problem = [each for table in tables for each in from_table(table)]
+    *photos, problem = [
+        each for table in tables for each in from_table(table, SharedPrompts(job.plan.output))
+    ]
     assert problem == PROBLEM
     notes = [each.lineage.fidelity_note for each in photos if isinstance(each, Photo)]
     assert notes == ["middle", "middle"]
@@ -83,3 +96,32 @@ def test_the_last_actor_records_the_photos_before_a_problem_and_reports_it(job: 
         ("a", "last"),
         ("b", "last"),
     ]
+
+
+def test_a_photo_that_was_replaced_meanwhile_fails(job: RunSpec) -> None:
+    """The patches were made from the earlier file."""
+    block = block_with_a_problem(job)
+    first, second, _ = (Path(row["image_uri"]) for row in job.plan.read_shard(0).to_pylist())
+    first.write_bytes(second.read_bytes() + b"\n")
+    told = pa.concat_tables(StageActor(job, 2)(block)).to_pylist()
+    assert sum(row["ok"] or 0 for row in told) == 1
+    failed = job.ledger.latest(0, ["id", "error_code", "error_stage"]).to_pylist()
+    assert {"id": "a", "error_code": "image.changed", "error_stage": "fetch_again"} in failed
+
+
+def test_a_prompt_is_sent_once_and_its_name_from_then_on(tmp_path: Path) -> None:
+    sender, receiver = SharedPrompts(str(tmp_path)), SharedPrompts(str(tmp_path))
+    embeds = np.random.default_rng(0).standard_normal((512, 4096), np.float32)
+    prompt = Prompt(embeds, np.ones(8, np.float32), np.zeros((0, 0), np.float32), hash_of("empty"))
+    photos = [Photo(LineageRow(id=str(index)), prompt=prompt) for index in range(4)]
+    tables = [to_table([photo], sender) for photo in photos]
+    first, *rest = [table.nbytes for table in tables]
+    assert first > embeds.nbytes > 1000 * max(rest)
+    arrived = [each for table in tables for each in from_table(table, receiver)]
+    prompts = [photo.prompt for photo in arrived if isinstance(photo, Photo) and photo.prompt]
+    assert len(prompts) == len(photos)
+    for each in prompts:
+        assert np.array_equal(each.embeds, prompt.embeds)
+        assert each.text_hash == prompt.text_hash
+    assert prompts[1] is prompts[3], "it is loaded once"
+    assert len(list((tmp_path / "prompts").iterdir())) == 1

@@ -15,10 +15,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from jobs.pipeline.pending import extra_schema, read_pending
+from jobs.pipeline.pending import extra_schema, photos_of, read_pending
 from jobs.pipeline.recorder import Recorder
 from jobs.pipeline.spec import RunSpec
-from jobs.pipeline.transport import from_table, to_table
 from jobs.results.failures import write_failures
 from manifests import runs
 from manifests.errors import ManifestError
@@ -31,7 +30,7 @@ from stages.pipeline import steps
 from stages.recipe import Recipe
 from stages.steps.base import fail
 from tests.browser.output_folders import write_page
-from tests.support import rows_of
+from tests.support import as_sent, rows_of
 
 TELEA = Recipe.load("telea")
 UNITS = ("s", "ms", "us", "ns")
@@ -185,9 +184,8 @@ def fail_all(output: str) -> None:
     job = RunSpec(plan, extra_schema(planned.schema), TELEA, RetryPolicy(run.run_id), run, steps)
     recorder = Recorder(job)
     extra = job.extra.names
-    for photo in read_pending(job, 0):
-        (arrived,) = from_table(to_table([photo], job.extra))
-        assert isinstance(arrived, Photo)
+    for photo in photos_of(job, read_pending(job, 0)):
+        arrived = as_sent(photo)
         assert repr(arrived.extra) == repr(photo.extra)  # NaN is not equal to itself
         fail(arrived, "image.not_found", "It is not there.", "fetch")
         recorder.add(arrived)
@@ -258,7 +256,5 @@ def test_what_no_plain_type_holds_is_refused(cells: pa.Array, message: str) -> N
 def test_columns_called_like_those_of_the_way_arrive_as_they_left() -> None:
     names = ["_shard", "_original", "_patches", "_problem", "manifest: x"]
     photo = Photo(LineageRow(id="1"), shard=7, extra={name: f"their {name}" for name in names})
-    table = to_table([photo], pa.schema([(name, pa.string()) for name in names]))
-    (arrived,) = from_table(table)
-    assert isinstance(arrived, Photo)
+    arrived = as_sent(photo)
     assert (arrived.extra, arrived.shard, arrived.original) == (photo.extra, 7, b"")

@@ -12,9 +12,12 @@ from typing import Any
 
 import pytest
 
+from jobs.pipeline import heartbeat as heartbeats
+from jobs.pipeline.heartbeat import Heartbeat
 from manifests import runs
 from manifests.errors import OutputError
 from manifests.runs import RunRecord, claim, latest_by_recipe, raise_if_running, records
+from manifests.storage.s3.settings import Settings
 
 FACTS = {"recipe_hash": "r", "only_shards": None}
 
@@ -98,6 +101,11 @@ def test_a_run_of_another_machine_is_waited_for(
     assert other.progress()["ok"] == 5
 
 
+def test_a_run_that_waits_for_its_storage_is_not_taken_for_dead() -> None:
+    patience_s = Settings.model_fields["retry_s"].default
+    assert patience_s + 3 * runs.HEARTBEAT_S < runs.LEASE_S
+
+
 def test_anybody_may_ask_a_run_to_stop(tmp_path: Path) -> None:
     record = claim(str(tmp_path), FACTS)
     assert not record.stop_requested
@@ -111,3 +119,22 @@ def test_what_is_no_run_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "runs" / "notes").mkdir()
     assert records(str(tmp_path)) == []
     assert claim(str(tmp_path), FACTS).run_id.startswith("000008-")
+
+
+@pytest.mark.parametrize(("lease_s", "stops"), [(0.0, True), (3600.0, False)])
+def test_a_run_that_was_taken_for_dead_stops_if_another_took_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lease_s: float, stops: bool
+) -> None:
+    monkeypatch.setattr(heartbeats, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(heartbeats, "LEASE_S", lease_s)
+    ours, later = (claim(str(tmp_path), FACTS) for _ in range(2))
+    assert (ours.successor(), later.successor()) == (later.run_id, None)
+    for run in (ours, later):
+        heart = Heartbeat(run, 1, dict)
+        beats = threading.Thread(target=heart.run)
+        beats.start()
+        while not run.progress() or (run is ours and stops and not heart.is_stopping):
+            pass
+        heart.end()
+        beats.join()
+        assert heart.is_stopping == (run is ours and stops)

@@ -10,17 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
-from jobs.pipeline.transport import from_table, to_table
 from manifests.errors import RecipeError
 from stages.arrays import UInt8Array
 from stages.photo import CropPatch, Photo
 from stages.pipeline import Pipeline
 from stages.recipe import Recipe
 from stages.recipe.options import FluxFillOptions
-from tests.support import encoded, photo_of
+from tests.support import as_sent, encoded, photo_of
 from tests.support.models import object_painter as painting
 from tests.support.models.object_painter import Painter
 
@@ -244,8 +242,7 @@ def test_what_was_decided_and_found_survives_the_way_between_actors(
     (patch,) = photo.patches
     assert isinstance(patch, CropPatch)
     patch.to_refine = False
-    (again,) = from_table(to_table([photo], pa.schema([])))
-    assert isinstance(again, Photo)
+    again = as_sent(photo)
     assert again.lineage.patches[0].tries == photo.lineage.patches[0].tries
     assert (again.lineage.flag, again.lineage.score) == ("fell_back", photo.lineage.score)
     (patch,) = again.patches

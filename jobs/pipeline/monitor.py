@@ -1,0 +1,145 @@
+"""The monitor of a run: one Ray actor that its workers report to, and that tells them to stop.
+
+Workers that fail are replaced by themselves: the process ends, and Ray restarts the actor, where
+there is room for it. The monitor decides how long a worker waits before that, and when a fault is
+not a machine's but the run's: if no worker of a pool could ever load its models, or if workers fail
+one after another while no photo is recorded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+#: Failures per worker of a pool, without a success in between, after which the run ends.
+_MAX_FAILURES = 3
+
+#: A worker's pauses before it is replaced, s.
+FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0
+
+#: Max time to wait for an answer; without one, a worker goes on as if all was well.
+_ANSWER_S = 10.0
+
+
+class Monitor:
+    """The state of a run that its workers share; an actor without resources.
+
+    Args:
+        first_pause_s: a worker's pause before it is replaced, s; doubled with each failure on its
+            node, up to a minute.
+    """
+
+    def __init__(self, first_pause_s: float) -> None:
+        self._first_pause_s = first_pause_s
+        self._is_stopping = False
+        self._loaded: set[int] = set()
+        self._failures: Counter[int] = Counter()
+        self._failures_of_node: Counter[tuple[int, str]] = Counter()
+
+    def request_stop(self) -> None:
+        """Make workers begin no further photo."""
+        self._is_stopping = True
+
+    def stop_requested(self) -> bool:
+        """Whether workers begin no further photo."""
+        return self._is_stopping
+
+    def loaded(self, group: int) -> None:
+        """A worker loaded its models: others will, too."""
+        if group not in self._loaded:
+            self._loaded.add(group)
+            self._failures[group] = 0
+
+    def recorded(self) -> None:
+        """Photos were recorded: what fails is not the run."""
+        self._failures.clear()
+
+    def failed(self, group: int, workers: int, node: str, *, loading: bool) -> float | None:
+        """A worker failed.
+
+        Args:
+            group: of steps.
+            workers: number of the group's workers that start with the pass.
+            node: the worker's.
+            loading: whether it could not load its models.
+
+        Returns:
+            How long it waits before it is replaced, s. None: the run ends with its error.
+        """
+        self._failures[group] += 1
+        is_hopeless = self._failures[group] >= _MAX_FAILURES * workers
+        if is_hopeless and not (loading and group in self._loaded):
+            return None
+        doublings = self._failures_of_node[group, node]
+        self._failures_of_node[group, node] += 1
+        return float(min(self._first_pause_s * 2**doublings, _MAX_PAUSE_S))
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorClient:
+    """Talks to the monitor; where there is none, or no answer, all is well.
+
+    Attributes:
+        actor: handle of the monitor.
+        workers: by group of steps, the number of workers that start with the pass.
+    """
+
+    actor: Any = None
+    workers: tuple[int, ...] = ()
+
+    @classmethod
+    def start(cls) -> MonitorClient:
+        """Start a monitor on this node; it ends with the driver."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        node = ray.get_runtime_context().get_node_id()
+        here = NodeAffinitySchedulingStrategy(node, soft=True)
+        options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
+        return cls(ray.remote(Monitor).options(**options).remote(FIRST_PAUSE_S))
+
+    def request_stop(self) -> None:
+        """See :meth:`Monitor.request_stop`; does not wait."""
+        self._tell("request_stop")
+
+    def loaded(self, group: int) -> None:
+        """See :meth:`Monitor.loaded`; does not wait."""
+        self._tell("loaded", group)
+
+    def recorded(self) -> None:
+        """See :meth:`Monitor.recorded`; does not wait."""
+        self._tell("recorded")
+
+    def stop_requested(self) -> bool:
+        """See :meth:`Monitor.stop_requested`."""
+        return bool(self._ask(False, "stop_requested"))
+
+    def failed(self, group: int, *, loading: bool) -> float | None:
+        """See :meth:`Monitor.failed`; the node is this process's."""
+        if self.actor is None:
+            return None
+        import ray
+
+        node = ray.get_runtime_context().get_node_id()
+        workers = self.workers[group]
+        answer: float | None = self._ask(
+            FIRST_PAUSE_S, "failed", group, workers, node, loading=loading
+        )
+        return answer
+
+    def _tell(self, method: str, *arguments: object) -> None:
+        if self.actor is not None:
+            getattr(self.actor, method).remote(*arguments)
+
+    def _ask(self, default: Any, method: str, *arguments: object, **options: object) -> Any:
+        if self.actor is None:
+            return default
+        import ray
+
+        call: Callable[..., Any] = getattr(self.actor, method).remote
+        with suppress(ray.exceptions.RayError):
+            return ray.get(call(*arguments, **options), timeout=_ANSWER_S)
+        return default

@@ -1,0 +1,127 @@
+"""The units of work: pending rows in small blocks, the source of the DAG.
+
+A unit is what a worker takes at once, and what is repeated if it dies. Few rows are read here, and
+their units become smaller towards the end, so that all workers end together. Many are read on the
+cluster, lazily, by tasks that each cover some shards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from math import ceil
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from jobs.pipeline.pending import read_pending
+from jobs.pipeline.spec import RunSpec
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+#: Max rows of a unit.
+UNIT_ROWS = 64
+
+#: Up to this number of rows are read by the driver.
+_MAX_READ_HERE = 5000
+
+#: Units per worker among which the rows that are left are divided.
+_UNITS_PER_WORKER = 4
+
+#: Max number of tasks that read rows, and how many of them run at once.
+_MAX_READERS, _CONCURRENT_READERS = 2000, 4
+
+_THREADS = 16
+
+
+def whole_shards(spec: RunSpec, left: Mapping[int, int], workers: int) -> Dataset | None:
+    """Build the source of all pending rows of some shards.
+
+    Args:
+        spec: the run.
+        left: shard -> number of pending rows; more if ``check_inputs`` finds changed files.
+        workers: max number of actors of the first pool.
+
+    Returns:
+        Blocks of :func:`jobs.pipeline.pending.read_pending`'s rows; None: there are none.
+    """
+    import ray
+
+    count = sum(left.values())
+    if spec.check_inputs or count > _MAX_READ_HERE:
+        share = max(1, ceil(count / workers / _UNITS_PER_WORKER))
+        return _read_lazily(spec, left, min(share, UNIT_ROWS))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        tables = list(pool.map(partial(read_pending, spec), left))
+    units = list(_units(pa.concat_tables(tables), workers)) if tables else []
+    return ray.data.from_blocks(units) if units else None
+
+
+def single_rows(spec: RunSpec, rows: Collection[tuple[int, str]]) -> Dataset | None:
+    """Build the source of some rows, each a unit by itself.
+
+    Args:
+        spec: the run.
+        rows: shard and id of each.
+
+    Returns:
+        As :func:`whole_shards`.
+    """
+    import ray
+
+    ids: dict[int, list[str]] = {}
+    for shard, name in rows:
+        ids.setdefault(shard, []).append(name)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        tables = pool.map(lambda shard: read_pending(spec, shard, ids[shard]), ids)
+        units = [table.slice(index, 1) for table in tables for index in range(len(table))]
+    return ray.data.from_blocks(units) if units else None
+
+
+def _units(rows: pa.Table, workers: int) -> Iterator[pa.Table]:
+    start = 0
+    while start < len(rows):
+        share = ceil((len(rows) - start) / workers / _UNITS_PER_WORKER)
+        yield rows.slice(start, min(share, UNIT_ROWS))
+        start += min(share, UNIT_ROWS)
+
+
+def _read_lazily(spec: RunSpec, left: Mapping[int, int], unit_rows: int) -> Dataset:
+    import ray
+    from ray.data import Datasource, ReadTask
+    from ray.data.block import BlockMetadata
+
+    shards = list(left)
+    step = ceil(len(shards) / _MAX_READERS)
+    tasks = [
+        ReadTask(
+            partial(_read_shards, spec, shards[start : start + step]),
+            BlockMetadata(None, None, None, None),
+        )
+        for start in range(0, len(shards), step)
+    ]
+
+    class PendingRows(Datasource):
+        """The pending rows, for Ray Data."""
+
+        def get_read_tasks(self, *_: object, **__: object) -> list[ReadTask]:
+            return tasks
+
+        def estimate_inmemory_data_size(self) -> None:
+            return None
+
+    data: Dataset = ray.data.read_datasource(
+        PendingRows(),  # type: ignore[no-untyped-call]
+        override_num_blocks=max(len(tasks), ceil(sum(left.values()) / unit_rows)),
+        num_cpus=0,
+        concurrency=_CONCURRENT_READERS,
+    )
+    return data
+
+
+def _read_shards(spec: RunSpec, shards: Sequence[int]) -> Iterator[pa.Table]:
+    for shard in shards:
+        if not spec.monitor.stop_requested():
+            yield read_pending(spec, shard)

@@ -1,0 +1,167 @@
+"""Machines that are broken: they cost no row and no other machine's work, and the run goes on.
+
+The workers of the GPU pool run on the CPU here, with stand-ins that raise what PyTorch raises. What
+that misses: that a new process can use a real GPU again.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from cluster.pools import PoolSize
+from jobs.pipeline import monitor, passes
+from jobs.pipeline.units import UNIT_ROWS
+from jobs.run import Outcome, run
+from manifests.errors import ClusterError, WeightsError
+from stages.recipe import Recipe
+from tests.support import beside, boxed_catalog, last_run
+from tests.support import faulty_steps as doubles
+
+_PHOTOS = 160
+
+#: Workers of the pool that fails.
+_WORKERS = 4
+
+Clean = Callable[..., Outcome]
+
+
+@pytest.fixture
+def told() -> io.StringIO:
+    return io.StringIO()
+
+
+@pytest.fixture
+def clean(ray_address: str, tmp_path: Path, told: io.StringIO) -> Clean:
+    """A catalog with workers that fail, on a pool of four and another of one."""
+
+    def clean(fault: str, *options: str, workers: int = _WORKERS, **more: Any) -> Outcome:
+        return run(
+            boxed_catalog(tmp_path, _PHOTOS),
+            str(tmp_path / "out"),
+            Recipe.load("telea", options),
+            Console(file=told),
+            address=ray_address,
+            pools={
+                "cpu": PoolSize(1, 1, cpus=0.5),
+                "small_gpu": PoolSize(workers, workers, cpus=0.1),
+            },
+            steps=doubles.BrokenWorkers(tmp_path, fault, **more),
+        )
+
+    return clean
+
+
+def assert_all_ok(outcome: Outcome, folder: Path) -> None:
+    assert (outcome.exit_code, outcome.tally.ok, outcome.tally.failed) == (0, _PHOTOS, {})
+    assert pd.read_parquet(folder / "out" / "lineage").id.is_unique
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_a_gpu_that_fails_costs_no_row(
+    clean: Clean, tmp_path: Path, told: io.StringIO, processes: int
+) -> None:
+    """Its process ends, and what it had in flight is done in the same pass."""
+    assert_all_ok(clean("device", processes=processes, sound_photos=8), tmp_path)
+    assert "whose worker failed" not in told.getvalue(), "no further pass"
+
+
+def test_gpus_that_all_fail_end_the_run_and_no_row(
+    clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "FIRST_PAUSE_S", 0.01)
+    with pytest.raises(ClusterError, match="CUDA error: unspecified launch failure") as caught:
+        clean("device", processes=1000, workers=2)
+    assert caught.value.code == "cluster.workers_failed"
+    assert last_run(tmp_path / "out")["status"] == "failed"
+    assert not list((tmp_path / "out").rglob("lineage/**/*.parquet"))
+    assert_all_ok(clean("none"), tmp_path)
+
+
+def test_a_worker_whose_every_photo_fails_is_replaced(clean: Clean, tmp_path: Path) -> None:
+    """What it failed is done elsewhere: the fault was not the photos'."""
+    assert_all_ok(clean("program", sound_photos=8), tmp_path)
+
+
+def test_a_fault_of_all_workers_ends_the_run(
+    clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "FIRST_PAUSE_S", 0.01)
+    with pytest.raises(
+        ClusterError, match="5 photos in a row failed, the last by KeyError"
+    ) as caught:
+        clean("program", processes=1000, workers=2)
+    assert caught.value.code == "cluster.workers_failed"
+
+
+def test_a_fault_that_many_photos_meet_ends_the_run(
+    clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each worker goes on, since photos in between are done."""
+    monkeypatch.setattr(passes, "_MIN_INTERNAL_ERRORS", 10)
+    with pytest.raises(ClusterError, match=r"\d+ photos ended with internal.error") as caught:
+        clean("every-third")
+    assert caught.value.code == "cluster.workers_failed"
+    assert "KeyError" in str(caught.value)
+
+
+def test_weights_that_do_not_load_at_first_are_loaded_again(clean: Clean, tmp_path: Path) -> None:
+    assert_all_ok(clean("load", processes=3), tmp_path)
+
+
+def test_weights_that_never_load_end_the_run_with_their_error(
+    clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "FIRST_PAUSE_S", 0.01)
+    with pytest.raises(WeightsError, match="HTTP 429") as caught:
+        clean("load", processes=1000, workers=2)
+    assert caught.value.code == "weights.missing"
+    assert len(list(tmp_path.glob("broken-*"))) >= 6, "each worker was replaced"
+
+
+def test_a_worker_that_hangs_on_its_gpu_costs_one_row(clean: Clean, tmp_path: Path) -> None:
+    outcome = clean("hang", "limits.max_seconds=6")
+    assert (outcome.exit_code, outcome.tally.ok) == (3, _PHOTOS - 1)
+    assert outcome.tally.failed == {"row.timeout": 1}
+    rows = pd.read_parquet(tmp_path / "out" / "lineage").set_index("id")
+    assert rows.loc[doubles.HANGING].error_stage == "remove"
+
+
+def test_a_killed_worker_repeats_what_it_had_in_flight(
+    ray_address: str, tmp_path: Path, told: io.StringIO
+) -> None:
+    """One of three that read photos: no further pass, and no other photo is begun twice."""
+    log = tmp_path / "log"
+
+    def begun() -> list[str]:
+        return log.read_text().splitlines() if log.exists() else []
+
+    def kill() -> None:
+        while len(begun()) < 40:
+            pass
+        os.kill(int(begun()[-1].split()[1]), signal.SIGKILL)
+
+    with beside(kill):
+        outcome = run(
+            boxed_catalog(tmp_path, _PHOTOS),
+            str(tmp_path / "out"),
+            Recipe.load("telea"),
+            Console(file=told),
+            address=ray_address,
+            pools={"cpu": PoolSize(3, 3, cpus=0.5)},
+            steps=partial(doubles.watched, log=str(log), pause_s=0.05),
+        )
+    assert_all_ok(outcome, tmp_path)
+    assert "whose worker failed" not in told.getvalue()
+    times = Counter(line.split()[0] for line in begun())
+    assert sum(times.values()) - _PHOTOS <= UNIT_ROWS
