@@ -10,8 +10,8 @@
     units ─▶ fetch ▸ decode ▸ mask ▸ cut ─▶ remove ▸ focus ▸ prompt ─▶ upscale ▸ refine ─▶ …
              └──────── cpu pool ───────┘    └───── small GPUs ─────┘    └─ large GPUs ─┘
 
-                                          … ─▶ stitch ▸ encode ▸ publish ─▶ lineage
-                                               └────── cpu pool ───────┘
+                              … ─▶ fetch again ▸ stitch ▸ encode ▸ publish ─▶ lineage
+                                   └──────────────── cpu pool ───────────┘
 
 A unit is up to 64 planned rows, see ``jobs/pipeline/units.py``.
 

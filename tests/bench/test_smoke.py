@@ -91,6 +91,16 @@ def test_the_dag_is_compared_with_its_steps_and_sleepers_are_busy(tmp_path: Path
     assert min(slept["ramp_s"], slept["head_cores"]) > 0
 
 
+def test_hops_between_actors_are_measured(tmp_path: Path) -> None:
+    small = ("--photos", 2, "--megapixels", 0.5)
+    *hops, whole = _figures(tmp_path, "tests.bench.hops", *small)
+    assert [each["hop"] for each in hops] == [
+        "cpu > small_gpu", "small_gpu > large_gpu", "large_gpu > cpu"]  # fmt: skip
+    assert whole["kilobytes"] == pytest.approx(sum(each["kilobytes"] for each in hops))
+    assert all(0 < each["kilobytes"] < 4000 and each["cpu_ms"] > 0 for each in hops)
+    assert min(whole["read_again_ms"], whole["decode_and_stitch_ms"]) > 0
+
+
 def test_plans_are_measured_and_resuming_finds_the_rows_that_are_left(tmp_path: Path) -> None:
     kinds = ("--rows", 2000, "--kind", "parquet", "csv+boxes", "resume")
     found = _figures(tmp_path, "tests.bench.plan", *kinds)
