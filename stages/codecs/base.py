@@ -63,14 +63,14 @@ class Codec:
         recognises: checks by a file's first bytes whether it has this format.
         size: returns width and height in the stored frame, px, without decoding pixels.
         decode: decodes a file. Raises UnsupportedError if it cannot be edited without loss.
-        encode: writes an edit into the source file. Raises UnsupportedError.
+        encode: writes an edit into the source file. Raises UnsupportedError or DamagedError.
         metadata: reads the metadata that other formats can hold.
         writer: writes pictures of other formats in this format; None if that is not supported.
         walk: iterates over all parts of a file. Raises UnsupportedError if there are too many; it
             runs before any library parses the file.
         claimed_size: returns the size that the header claims, px, for formats whose library
             allocates memory for it before it reports a size.
-        check_samples: raises RowError ``image.corrupt`` for damage that ``decode`` ignores.
+        check_samples: raises DamagedError for damage that ``decode`` ignores.
         diagnose: raises UnsupportedError or DamagedError with the reason why a library did not
             recognise a file, if there is a better one.
         is_cut: checks whether a damaged file is truncated; None if the library reports that.

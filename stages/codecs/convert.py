@@ -35,7 +35,7 @@ def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
     notes = [f"converted from {own} to {wanted}"]
     edit = _upright(edit)
     pixels, space = _as_target_can_hold(edit.pixels, edit.space, writer, notes)
-    policy = StaleDataPolicy.of(edit)
+    policy = StaleDataPolicy(edit)
     metadata = _carried(edit.source, CODECS[own], writer, policy)
     is_lossless = writer.is_lossless and len(notes) == 1
     quality = edit.quality or DEFAULT_QUALITY

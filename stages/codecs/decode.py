@@ -56,21 +56,17 @@ def check_photo(data: bytes, max_megapixels: float, uri: str) -> tuple[int, int]
     Raises:
         RowError: as :func:`decode_photo`, but never ``image.unsupported``.
     """
+    try:
+        decoded = decode_photo(data, max_megapixels, uri)
+    except RowError as error:
+        if error.code != "image.unsupported":
+            raise
+    else:
+        return decoded.width, decoded.height
     with _explained(data, "image", uri):
         _check_head(data, max_megapixels, "image", uri)
-        codec = detect_codec(data)
-        if codec is None:
-            size = pillow_io.size(data)
-            _check_size(*size, max_megapixels, "image", uri)
-            return size
-        try:
-            size = codec.size(data)
-        except UnsupportedError:  # it is not edited
-            size = pillow_io.size(data)
+        size = pillow_io.size(data)
         _check_size(*size, max_megapixels, "image", uri)
-        with suppress(UnsupportedError):
-            decoded = codec.decode(data)
-            size = decoded.width, decoded.height
         return size
 
 

@@ -56,26 +56,22 @@ def encode(
         metadata,
         is_generative,
     )
-    own, wanted = detect_format(source), output.format
+    own = detect_format(source)
     assert own is not None
-    try:
-        if wanted == "source" or wanted == own:  # noqa: PLR1714 - so that types are narrowed
-            return CODECS[own].encode(edit)
-        CODECS[own].check_samples(source)
-        return _converted(edit, own, wanted)
-    except UnsupportedError as error:
-        raise RowError(
-            "image.unsupported", f"The image {uri} cannot be written: {error}."
-        ) from None
-
-
-def _converted(edit: Edit, own: Format, wanted: Format) -> Encoded:
+    wanted = own if output.format == "source" else output.format
     try:
         with library_errors():
+            if wanted == own:
+                return CODECS[own].encode(edit)
+            CODECS[own].check_samples(source)
             return convert(edit, own, wanted)
-    except DamagedError as error:
-        # Mostly a side that is longer than the format supports.
-        raise UnsupportedError(f"as {wanted}: {error}") from None
+    except (UnsupportedError, DamagedError) as error:
+        # A library's error mostly means a side that is longer than the format supports.
+        is_damaged = isinstance(error, DamagedError) and not error.__cause__
+        raise RowError(
+            "image.corrupt" if is_damaged else "image.unsupported",
+            f"The image {uri} cannot be written as {wanted}: {error}.",
+        ) from None
 
 
 def converts(source: bytes, wanted: Target) -> bool:

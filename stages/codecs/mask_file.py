@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageChops
 
 from manifests.errors import RowError
 from stages.arrays import BoolMask, UInt8Array
-from stages.codecs.errors import DamagedError, UnsupportedError
 from stages.codecs.picture import as_pillow, to_displayed
 from stages.codecs.pillow_io import orientation_of, scale_key
 from stages.codecs.png import codec as png
@@ -50,19 +48,25 @@ def read_levels(
     Raises:
         RowError: ``mask.no_alpha``; ``mask.too_faint`` if the picture varies, but its luminance
             does not.
-        UnsupportedError: its samples cannot be converted to levels.
-        DamagedError: samples are not finite.
+        UnsupportedError: its samples have more than 16 bits, or are no whole numbers.
     """
     is_lossy = _is_lossy(picture, data)
-    picture = _of_one_depth(picture, data)
+    picture = _of_8_bits(picture, data)
     turn = orientation_of(picture)
     if channel == "alpha":
-        return Levels(to_displayed(_alpha(picture, uri), turn), is_lossy)
+        if not picture.has_transparency_data:
+            raise RowError("mask.no_alpha", f"The mask {uri} has no alpha channel.")
+        alpha = np.asarray(picture.convert("RGBA").getchannel("A"))
+        return Levels(to_displayed(alpha, turn), is_lossy)
     unmarked = 255 if polarity == "dark" else 0
     levels = _luminance(picture, unmarked)
-    if (levels == unmarked).all() and (hidden := _hidden(picture)):
+    if (levels == unmarked).all() and _varies(picture):
         colour = "white" if unmarked else "black"
-        raise RowError("mask.too_faint", f"The mask {uri} is {colour} all over; only {hidden}.")
+        what = "palette index" if picture.mode == "P" else "transparency"
+        raise RowError(
+            "mask.too_faint",
+            f"The mask {uri} is {colour} all over; only its {what} varies.",
+        )
     return Levels(to_displayed(levels, turn), is_lossy)
 
 
@@ -75,40 +79,27 @@ def _is_lossy(picture: Image.Image, data: bytes) -> bool:
     return picture.format in ("JPEG", "MPO", "AVIF")
 
 
-def _of_one_depth(picture: Image.Image, data: bytes) -> Image.Image:
-    """Return grey samples of any depth, or several channels of 8 bits.
+def _of_8_bits(picture: Image.Image, data: bytes) -> Image.Image:
+    """Scale deeper samples to 8 bits; Pillow would keep only the upper 8, which would lose labels.
 
-    Pillow keeps only the upper 8 bits of deeper colours, which would lose labels.
+    Samples that all fit into 8 bits are kept as they are.
     """
     bits = bit_depth(data) if picture.format == "PNG" else 8
     if picture.format == "TIFF":
         bits = max(picture.tag_v2.get(_BITS_PER_SAMPLE, (8,)))  # type: ignore[attr-defined]
-    if bits <= 8 or _is_deep_grey(picture):
+    if bits <= 8:
         scale_key(picture, data)
         return picture
     decoded = (png if picture.format == "PNG" else tiff).decode(data)
-    return as_pillow(_narrowed(decoded.pixels, 65535), decoded.space.model)
-
-
-def _is_deep_grey(picture: Image.Image) -> bool:
-    return picture.mode.startswith("I") or picture.mode == "F"
-
-
-def _alpha(picture: Image.Image, uri: str) -> UInt8Array:
-    """The alpha channel, or that of a palette or a transparent colour."""
-    if not picture.has_transparency_data:
-        raise RowError("mask.no_alpha", f"The mask {uri} has no alpha channel.")
-    if _is_deep_grey(picture):
-        return np.where(np.asarray(picture) == picture.info["transparency"], 0, 255).astype(
-            np.uint8
-        )
-    return np.asarray(picture.convert("RGBA").getchannel("A"))
+    samples, full = decoded.pixels, 255 if decoded.pixels.max(initial=0) <= 255 else 65535
+    scaled = np.rint(samples * np.float32(255 / full))
+    # Only 0 becomes 0, and only the maximum becomes 255.
+    inside = np.clip(scaled, np.where(samples > 0, 1, 0), np.where(samples < full, 254, 255))
+    return as_pillow(inside.astype(np.uint8), decoded.space.model)
 
 
 def _luminance(picture: Image.Image, unmarked: int) -> UInt8Array:
     """``(h, w)`` uint8; only pixels of exactly the unmarked colour get the level ``unmarked``."""
-    if _is_deep_grey(picture):
-        return _deep_luminance(picture, unmarked)
     has_alpha = picture.has_transparency_data
     if picture.mode in ("1", "L") and not has_alpha:
         return np.asarray(picture.convert("L"))
@@ -125,33 +116,6 @@ def _luminance(picture: Image.Image, unmarked: int) -> UInt8Array:
     return levels
 
 
-def _deep_luminance(picture: Image.Image, unmarked: int) -> UInt8Array:
-    samples = np.asarray(picture)
-    if not np.isfinite(samples).all():
-        raise DamagedError("it holds samples that are not numbers")
-    if samples.min(initial=0) < 0:
-        raise UnsupportedError("it has negative samples")
-    peak = float(samples.max(initial=0))
-    ranges = (1.0, 255.0, 65535.0) if samples.dtype.kind == "f" else (255.0, 65535.0)
-    full = next((top for top in ranges if peak <= top), peak)
-    levels = _narrowed(samples, full)
-    key = picture.info.get("transparency")
-    return levels if key is None else np.where(samples == key, np.uint8(unmarked), levels)
-
-
-def _narrowed(samples: npt.NDArray[Any], full: float) -> npt.NDArray[np.uint8]:
-    """Scale 0 to ``full`` to 0 to 255; only 0 becomes 0, and only ``full`` becomes 255."""
-    scaled = np.rint(samples * np.float32(255 / full))
-    inside = np.clip(scaled, np.where(samples > 0, 1, 0), np.where(samples < full, 254, 255))
-    return inside.astype(np.uint8)
-
-
-def _hidden(picture: Image.Image) -> str:
-    """Describe what varies in a picture whose luminance does not; empty if nothing does."""
-    extrema: Any = picture.getextrema()
-    ranges = extrema if isinstance(extrema[0], tuple) else (extrema,)
-    varying = [
-        band for band, (low, high) in zip(picture.getbands(), ranges, strict=True) if low != high
-    ]
-    known = {"": "", "A": "its transparency varies", "P": "its palette index varies"}
-    return known.get("".join(varying), "the colours that are transparent vary")
+def _varies(picture: Image.Image) -> bool:
+    """Whether any band does, or the palette's index."""
+    return any(low != high for low, high in np.reshape(picture.getextrema(), (-1, 2)))

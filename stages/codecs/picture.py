@@ -79,11 +79,6 @@ class Edit:
     metadata: MetadataOptions
     generative: bool = False
 
-    @property
-    def has_alpha(self) -> bool:
-        """Whether alpha follows the colour channels."""
-        return bool(self.pixels.shape[2] > self.space.channels)
-
     def as_pillow(self) -> Image.Image:
         """The picture with 8 bits a sample, stored frame, alpha left out; for previews."""
         return as_pillow(self.pixels[..., : self.space.channels], self.space.model)

@@ -70,7 +70,7 @@ def decode(data: bytes) -> Decoded:
     with open_image(data) as picture:
         if picture.mode not in _MODES:
             raise UnsupportedError(f"its samples are of the kind {picture.mode}")
-        if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:
+        if picture.format not in ("MPO", "HEIF") and getattr(picture, "n_frames", 1) > 1:
             raise UnsupportedError("it is animated")
         picture.load()
         scale_key(picture, data)

@@ -2,7 +2,7 @@
 
 =====================================  ==========================================================
 a JPEG without its end marker          the marker is appended, if all samples are there (which
-                                       cannot be checked with arithmetic coding)
+                                       is not checked with arithmetic coding: it is left unchanged)
 a PNG's ancillary chunk with a wrong   dropped, as browsers do
 checksum
 =====================================  ==========================================================
@@ -18,10 +18,9 @@ from contextlib import suppress
 from stages.codecs.errors import DamagedError, UnsupportedError
 from stages.codecs.jpeg.libjpeg import reading
 from stages.codecs.jpeg.markers import check_kind
-from stages.codecs.png.chunks import as_chunk, chunks
+from stages.codecs.png.chunks import SIGNATURE, as_chunk, chunks
 
 _EOI = b"\xff\xd9"
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def repaired(data: bytes) -> tuple[bytes, list[str]]:
@@ -33,7 +32,7 @@ def repaired(data: bytes) -> tuple[bytes, list[str]]:
     try:
         if data[:2] == b"\xff\xd8":
             return _repaired_jpeg(data)
-        return _repaired_png(data) if data[:8] == _PNG else (data, [])
+        return _repaired_png(data) if data[:8] == SIGNATURE else (data, [])
     except UnsupportedError:
         return data, []
 
@@ -51,7 +50,7 @@ def _repaired_jpeg(data: bytes) -> tuple[bytes, list[str]]:
 
 
 def _repaired_png(data: bytes) -> tuple[bytes, list[str]]:
-    parts, notes, position = [_PNG], list[str](), len(_PNG)
+    parts, notes, position = [SIGNATURE], list[str](), len(SIGNATURE)
     for name, content in chunks(data):
         raw = data[position : position + 12 + len(content)]
         position += len(raw)

@@ -51,10 +51,6 @@ class Box:
             max(self.y1, other.y1),
         )
 
-    def contains(self, other: Box) -> bool:
-        """Whether no pixel of ``other`` lies outside."""
-        return self.union(other) == self
-
     def intersection(self, other: Box) -> Box:
         """The part in both; there must be one."""
         return Box(

@@ -330,11 +330,11 @@ class MetadataOptions(Section):
     """Handling of file content that shows or certifies the old picture."""
 
     stale_preview: Literal["rebuild", "drop", "refuse"] = "rebuild"
-    """JPEG thumbnails (EXIF, Photoshop, XMP) are rebuilt or dropped, or the row is rejected. Other
+    """EXIF's JPEG thumbnail is rebuilt or dropped, or the row is rejected. Other
     content that shows or certifies the old picture (other previews, a TIFF's smaller copies, gain
     maps, depth, motion photo videos, C2PA signatures) is dropped, or rejected too."""
     mark_edit: bool = False
-    """Record in XMP, and in EXIF if present, that software edited the picture, and whether a
+    """Record in the XMP that software edited the picture, and whether a
     generative model did (IPTC digital source type)."""
 
 

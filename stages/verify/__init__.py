@@ -119,7 +119,7 @@ def compare(source: bytes, result: bytes, promise: Promise) -> Finding:
     if found.differing:
         found.problems.append(f"metadata changed: {', '.join(found.differing)}")
     as_stored = replace(before, pixels=_stored(shown[0].pixels, turns[1]))
-    _check_previews(found, ((source, old), (result, new)), (as_stored, after))
+    _check_previews(found, (old, new), (as_stored, after))
     return found
 
 
@@ -141,10 +141,8 @@ def _displayed(picture: Picture, orientation: int) -> Picture:
     return replace(picture, pixels=_stored(picture.pixels, back))
 
 
-def _check_previews(
-    found: Finding, files: Sequence[tuple[bytes, Parts]], pictures: Sequence[Picture]
-) -> None:
-    old, new = (list(embedded_pictures(*each)) for each in files)
+def _check_previews(found: Finding, files: Sequence[Parts], pictures: Sequence[Picture]) -> None:
+    old, new = (list(embedded_pictures(each)) for each in files)
     stale = [name for name, preview in new if is_stale(preview, *pictures)]
     counts = {"rebuilt": len(new) - len(stale), "dropped": len(old) - len(new), "stale": len(stale)}
     found.previews = ", ".join(f"{n} {what}" for what, n in counts.items() if n > 0) or "none"

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 import zlib
-from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from PIL import Image
 
 from stages.verify.blocks import Parts, list_exif, list_resources, list_tiff, list_xmp
 
 JPEG_START = b"\xff\xd8\xff"
 _XMP, _EXTENSION = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
-_C2PA = bytes.fromhex("6332706100110010800000AA00389B71")
 
 #: Segments that are listed as raw bytes: marker, first bytes and name.
 _NAMES = (
@@ -29,11 +32,9 @@ _NAMES = (
 #: A marker that ends the coded samples of a scan.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
-#: Parts of the picture itself: chunks of PNG and WebP, items of HEIF.
+#: Chunks of PNG and WebP that are parts of the picture itself.
 _PIXELS: tuple[bytes, ...] = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS")
 _PIXELS += (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF")
-_PIXELS += (b"hvc1", b"av01", b"grid", b"iden", b"iovl")
-_HEIF_BOXES = (b"ftyp", b"meta", b"mdat", b"free", b"skip")
 
 
 def list_parts(data: bytes) -> Parts:
@@ -72,8 +73,8 @@ def jpeg_segments(data: bytes, start: int = 0) -> tuple[list[tuple[int, bytes]],
 
 def _list_jpeg(data: bytes, parts: Parts) -> None:
     segments, end = jpeg_segments(data)
-    extended, profile = dict[bytes, dict[int, bytes]](), dict[int, bytes]()
-    resources, packets, signed = b"", list[bytes](), set[bytes]()
+    extended, profile = dict[bytes, bytes](), dict[int, bytes]()
+    resources = b""
     for marker, body in segments:
         if marker == 0xE0 and body.startswith(b"JFIF\0"):
             parts.add("JFIF", body[5:12])
@@ -84,38 +85,25 @@ def _list_jpeg(data: bytes, parts: Parts) -> None:
         elif marker == 0xE1 and body.startswith(b"Exif\0"):
             list_exif(body[6:], parts)
         elif marker == 0xE1 and body.startswith(_XMP):
-            packets.append(body[len(_XMP) :])
+            list_xmp(body[len(_XMP) :], parts)
         elif marker == 0xE1 and body.startswith(_EXTENSION):
             rest = body[len(_EXTENSION) :]
-            extended.setdefault(rest[:32], {})[int.from_bytes(rest[36:40])] = rest[40:]
+            extended[rest[:40]] = rest[40:]  # by packet and offset
         elif marker == 0xE2 and body.startswith(b"ICC_PROFILE\0"):
             profile[body[12]] = profile.get(body[12], b"") + body[14:]
         elif marker == 0xED and body.startswith(b"Photoshop 3.0\0"):
             resources += body[14:]
         elif marker == 0xEB and body.startswith(b"JP"):
-            if _C2PA in body[:64]:
-                signed.add(body[2:4])  # the box's number, which its further segments have, too
-            parts.add("C2PA" if body[2:4] in signed else "JUMBF", body)
+            parts.add("C2PA", body)
         elif marker == 0xFE or 0xE0 <= marker <= 0xEF:
             names = (
                 name for kind, start, name in _NAMES if marker == kind and body.startswith(start)
             )
             parts.add(next(names, f"APP{marker - 0xE0}"), body)
-    _list_packets(packets, extended, parts)
+    list_xmp(b"".join(extended[at] for at in sorted(extended)), parts, "extended XMP")
     parts.add("ICC", b"".join(profile[number] for number in sorted(profile)))
     list_resources(resources, parts)
     parts.add("behind the picture", data[end:] if end else b"")
-
-
-def _list_packets(
-    packets: list[bytes], extended: dict[bytes, dict[int, bytes]], parts: Parts
-) -> None:
-    """List XMP packets, and the extended packets that they name."""
-    for packet in packets:
-        list_xmp(packet, parts)
-    for name, part in extended.items():
-        if any(name in packet for packet in packets):
-            list_xmp(b"".join(part[at] for at in sorted(part)), parts, "extended XMP")
 
 
 def _list_png(data: bytes, parts: Parts) -> None:
@@ -185,71 +173,26 @@ def _inflated(data: bytes) -> bytes:
         return data
 
 
-def _boxes(data: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Type, start and end of the contents of each ISO BMFF box (ISO/IEC 14496-12)."""
-    while position + 8 <= end:
-        size, head = int.from_bytes(data[position : position + 4]), 8
-        if size == 1:
-            size, head = int.from_bytes(data[position + 8 : position + 16]), 16
-        stop = position + size if size else end
-        if stop > end or (size and size < head):
-            break
-        yield data[position + 4 : position + 8], position + head, stop
-        position = stop
-
-
 def _list_heif(data: bytes, parts: Parts) -> None:
-    for kind, start, end in _boxes(data, 0, len(data)):
-        if kind == b"meta":
-            _list_items(data, {k: (a, b) for k, a, b in _boxes(data, start + 4, end)}, parts)
-        elif kind not in _HEIF_BOXES:
-            parts.add(f"box {kind.decode('latin-1')}", data[start:end])
+    """List the metadata of an AVIF or HEIC as its library reads them, and its further pictures."""
+    with warnings.catch_warnings(), suppress(Exception):  # damage is found when it is decoded
+        warnings.simplefilter("ignore")
+        picture: Any
+        if is_avif(data):
+            picture = Image.open(io.BytesIO(data), formats=["AVIF"])
+        else:
+            import pillow_heif
+
+            picture = pillow_heif.open_heif(data)
+            parts.add("further pictures", bytes(len(picture) - 1))
+        info = {name: value for name, value in picture.info.items() if value}
+        list_exif(info.get("exif", b"").removeprefix(b"Exif\0\0"), parts, turns=False)
+        list_xmp(info.get("xmp", b""), parts)
+        parts.add("ICC", info.get("icc_profile", b""))
+        for name in {"thumbnails", "aux", "depth_images"} & info.keys():
+            parts.add(name, repr(info[name]).encode())
 
 
-def _list_items(data: bytes, boxes: dict[bytes, tuple[int, int]], parts: Parts) -> None:
-    """List metadata items, the profile, and further pictures (ISO/IEC 23008-12)."""
-    _, start, end = next(_boxes(data, *boxes.get(b"iprp", (0, 0))), (b"", 0, 0))
-    for kind, at, stop in _boxes(data, start, end):
-        is_profile = kind == b"colr" and data[at : at + 4] in (b"prof", b"rICC")
-        if is_profile and "ICC" not in parts.values:
-            parts.add("ICC", data[at + 4 : stop])
-        elif kind == b"auxC" and b"alpha" not in data[at:stop]:
-            parts.add("auxiliary picture", data[at + 4 : stop])
-    contents = _item_contents(data, boxes)
-    start, end = boxes.get(b"iinf", (0, 0))
-    start += 6 if data[start : start + 1] == b"\0" else 8
-    for _, at, stop in _boxes(data, start, end):
-        wide = 4 if data[at] > 2 else 2
-        content = contents.get(int.from_bytes(data[at + 4 : at + 4 + wide]), b"")
-        kind = data[at + 6 + wide : at + 10 + wide]
-        if kind == b"Exif":
-            skip = 4 + int.from_bytes(content[:4])
-            list_exif(content[skip:].removeprefix(b"Exif\0\0"), parts, turns=False)
-        elif kind == b"mime" and b"rdf+xml" in data[at:stop]:
-            list_xmp(content, parts)
-        elif kind not in _PIXELS:
-            parts.add(f"item {kind.decode('latin-1').strip()}", content or b"present")
-
-
-def _item_contents(data: bytes, boxes: dict[bytes, tuple[int, int]]) -> dict[int, bytes]:
-    """Map each item to its bytes, in the file or in the box for small items."""
-    stream = io.BytesIO(data[slice(*boxes.get(b"iloc", (0, 0)))])
-
-    def take(size: int) -> int:
-        return int.from_bytes(stream.read(size))
-
-    version, _, sizes = take(1), take(3), take(2)
-    offset, length, base, index = sizes >> 12, sizes >> 8 & 15, sizes >> 4 & 15, sizes & 15
-    wide = 4 if version == 2 else 2
-    found: dict[int, bytes] = {}
-    for _ in range(take(wide)):
-        number, method, _ = take(wide), take(2) & 15 if version else 0, take(2)
-        origin = take(base) + (boxes.get(b"idat", (0, 0))[0] if method == 1 else 0)
-        found[number] = b""
-        for _ in range(take(2)):
-            take(index if version else 0)
-            start = origin + take(offset)
-            found[number] += data[start : start + take(length)]
-        if stream.tell() == len(stream.getbuffer()):
-            break
-    return found
+def is_avif(data: bytes) -> bool:
+    """Whether an ISO base media file is an AVIF."""
+    return b"avif" in data[8:64] or b"avis" in data[8:64]

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import numpy as np
-import tifffile
 from PIL import Image
 
 from stages.verify.blocks import Parts
-from stages.verify.containers import JPEG_START, jpeg_segments, list_parts
+from stages.verify.containers import JPEG_START, jpeg_segments
 from stages.verify.samples import Picture
 
 #: Pixels that changed by more levels than this decide whether a preview is old.
@@ -23,27 +22,22 @@ _VISIBLE = 8
 _VIDEO = re.compile(rb"\0\0\0[\x08-\xff]ftyp[ -~]{4}")
 
 
-def embedded_pictures(data: bytes, parts: Parts) -> Iterator[tuple[str, Image.Image | None]]:
+def embedded_pictures(parts: Parts) -> Iterator[tuple[str, Image.Image | None]]:
     """Name and picture of each preview; None for data that must not stay in an edited file.
 
-    These are videos, C2PA manifests, and uncompressed previews, which are never rebuilt. JPEGs are
-    found anywhere in the metadata.
+    These are videos, C2PA manifests, a TIFF's smaller copies, and uncompressed previews, which are
+    never rebuilt. JPEGs are found anywhere in the metadata.
     """
     for name, value in parts.values.items():
         is_raw = name.startswith("JFIF thumbnail") and JPEG_START not in value
-        if name.startswith("C2PA") or ((is_raw or "raw samples" in name) and any(value)):
+        is_copy = name.startswith("copy ") and name.endswith("/samples")
+        if name.startswith("C2PA") or ((is_raw or is_copy or "raw samples" in name) and any(value)):
             yield name, None
             continue
         raw = _decoded_text(value) or value
         if _VIDEO.search(raw):
             yield name, None
-        for start, end, picture in _jpegs(raw):
-            yield name, picture
-            inner = raw[start:end]
-            if JPEG_START in inner[3:]:
-                yield from embedded_pictures(inner, list_parts(inner))
-    if data[:2] in (b"II", b"MM"):
-        yield from (("smaller copy", picture) for picture in _smaller_copies(data))
+        yield from ((name, picture) for picture in _jpegs(raw))
 
 
 def _decoded_text(text: bytes) -> bytes:
@@ -53,14 +47,14 @@ def _decoded_text(text: bytes) -> bytes:
     return b""
 
 
-def _jpegs(data: bytes) -> Iterator[tuple[int, int, Image.Image]]:
-    """Yield start, end and picture of each JPEG that can be decoded."""
+def _jpegs(data: bytes) -> Iterator[Image.Image]:
+    """Yield each JPEG that can be decoded."""
     position = 0
     while (start := data.find(JPEG_START, position)) >= 0:
         end = jpeg_segments(data, start)[1] or len(data)
         picture = _decoded(data[start:end])
         if picture:
-            yield start, end, picture
+            yield picture
         position = end if picture else start + 3
 
 
@@ -71,19 +65,6 @@ def _decoded(data: bytes) -> Image.Image | None:
         picture.load()
         return picture
     return None
-
-
-def _smaller_copies(data: bytes) -> Iterator[Image.Image]:
-    """Yield the smaller copies in a TIFF, and all pages in sub-IFDs, that can be decoded."""
-    with tifffile.TiffFile(io.BytesIO(data)) as reader:
-        pages = [page.aspage() for page in reader.pages]
-        below = [each.aspage() for page in pages for each in page.pages or ()]
-        for page in [each for each in pages if each.is_reduced] + below:
-            with suppress(Exception):  # unsupported kinds of samples
-                samples = np.asarray(page.asarray())
-                grey = samples if samples.ndim == 2 else samples.mean(axis=2)
-                top = np.iinfo(samples.dtype).max
-                yield Image.fromarray((grey * (255.0 / top)).astype(np.uint8))
 
 
 def is_stale(picture: Image.Image | None, before: Picture, after: Picture) -> bool:

@@ -21,7 +21,7 @@ import tifffile
 from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 
-from stages.verify.containers import JPEG_START, jpeg_segments
+from stages.verify.containers import JPEG_START, is_avif, jpeg_segments
 
 Samples = npt.NDArray[Any]
 BoolMask = npt.NDArray[np.bool_]
@@ -75,7 +75,7 @@ def decode(data: bytes) -> Picture:
         return Picture(_as_rgba(imagecodecs.png_decode(data)))
     if data[:2] in (b"II", b"MM"):
         return _decode_tiff(data)
-    if data[4:8] == b"ftyp" and b"avif" not in data[8:64] and b"avis" not in data[8:64]:
+    if data[4:8] == b"ftyp" and not is_avif(data):
         return _decode_heic(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about odd metadata
@@ -83,11 +83,11 @@ def decode(data: bytes) -> Picture:
             picture = Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP", "AVIF"])
         except OSError:
             raise UncheckableError("there is no checker for its format") from None
-        is_avif, is_cmyk = picture.format == "AVIF", picture.mode == "CMYK"
-        upright = ImageOps.exif_transpose(picture) if is_avif else picture
+        is_turned, is_cmyk = picture.format == "AVIF", picture.mode == "CMYK"
+        upright = ImageOps.exif_transpose(picture) if is_turned else picture
         if picture.mode in ("1", "P", "PA") or "transparency" in picture.info:
             upright = upright.convert("RGBA")
-        return Picture(_as_rgba(np.asarray(upright)), is_cmyk, is_avif)
+        return Picture(_as_rgba(np.asarray(upright)), is_cmyk, is_turned)
 
 
 def _as_rgba(pixels: Samples) -> Samples:
@@ -111,7 +111,7 @@ def _decode_heic(data: bytes) -> Picture:
 
 
 def _decode_tiff(data: bytes) -> Picture:
-    """Decode the first page that is no smaller copy; white-is-zero samples are inverted."""
+    """Decode the first page that is no smaller copy."""
     with tifffile.TiffFile(io.BytesIO(data)) as reader:
         page = next(
             page for page in (each.aspage() for each in reader.pages) if not page.is_reduced
@@ -119,8 +119,6 @@ def _decode_tiff(data: bytes) -> Picture:
         pixels = np.asarray(page.asarray())
         if page.axes.startswith("S"):
             pixels = np.moveaxis(pixels, 0, -1)
-        if page.photometric == 0:
-            pixels = np.iinfo(pixels.dtype).max - pixels
         return Picture(_as_rgba(pixels), page.photometric == 5)
 
 
@@ -201,7 +199,7 @@ def _read_jpeg(data: bytes) -> dict[str, Any]:
     except ImportError:  # there are no wheels for Linux on ARM
         raise UncheckableError("jpeglib is not installed, which reads coefficients") from None
     frames = [marker for marker, _ in jpeg_segments(data)[0] if marker in _FRAMES]
-    markers = [(marker & 3 == 2, marker > 0xC8) for marker in frames]  # progressive, arithmetic
+    is_progressive = [marker & 3 == 2 for marker in frames]
     with tempfile.NamedTemporaryFile(suffix=".jpg") as file, Image.open(io.BytesIO(data)) as header:
         assert isinstance(header, JpegImageFile)
         file.write(data)
@@ -212,7 +210,7 @@ def _read_jpeg(data: bytes) -> dict[str, Any]:
         except Exception as error:
             raise UncheckableError(f"its coefficients cannot be read: {error}") from error
         return {
-            "kind": (markers, header.bits, header.size),
+            "kind": (is_progressive, header.bits, header.size),
             "sampling": [layer[:3] for layer in header.layer],
             "quantisation tables": [header.quantization[number] for *_, number in header.layer],
             "planes": [plane for plane in planes if plane is not None],

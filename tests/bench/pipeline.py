@@ -180,7 +180,7 @@ def _sees_enough(patches: Sequence[Mapping[str, Any]], mask_file: Path) -> bool:
     crops = [m.grown(_IOPAINT_MARGIN_PX).clipped(mask.shape[1], mask.shape[0]) for m in marks if m]
     sides = [patch["window"] for patch in patches]
     seen = [Box(w["x"], w["y"], w["x"] + w["width"], w["y"] + w["height"]) for w in sides]
-    return all(any(window.contains(crop) for window in seen) for crop in crops)
+    return all(any(window.union(crop) == window for window in seen) for crop in crops)
 
 
 def save_random_lama(path: Path) -> None:

@@ -69,7 +69,7 @@ KINDS = (
     *("webp-q80", "webp-lossless", "webp-lossy-alpha", "webp-animated"),
     *("tiff-plain", "tiff-lzw", "tiff-deflate", "tiff-zstd-tiles", "tiff-16-bit-big-endian"),
     *("tiff-lzma", "tiff-pages-and-copies", "tiff-photoshop-and-xmp"),
-    *("avif-rgb", "avif-alpha", "heic-8-bit", "heic-10-bit", "gif", "bmp"),
+    *("avif-rgb", "avif-alpha", "heic-8-bit", "gif", "bmp"),
 )
 
 

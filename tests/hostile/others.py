@@ -127,7 +127,7 @@ def masks() -> Iterator[Case]:
     values = np.where(few > 0, np.float32("nan"), np.float32("inf")).astype(np.float32)
     buffer = io.BytesIO()
     Image.fromarray(values).save(buffer, "TIFF")
-    yield case("not-numbers", buffer.getvalue(), "mask.corrupt", "mask.covers_photo", "ok")
+    yield case("not-numbers", buffer.getvalue(), "mask.unsupported")
     plain = encoded(np.ascontiguousarray(few.T))
     for name, block in exif_blocks():
         turned = plain[:33] + chunk(b"eXIf", block) + plain[33:]

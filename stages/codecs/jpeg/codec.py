@@ -6,14 +6,14 @@ and mode (baseline or progressive), and the lineage records it.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 
 from PIL import JpegImagePlugin
 
-from manifests.errors import RowError
 from stages.codecs import pillow_io
 from stages.codecs.base import Codec, Writer
-from stages.codecs.errors import DamagedError, UnsupportedError, VerificationError
+from stages.codecs.errors import UnsupportedError, VerificationError
 from stages.codecs.jpeg.libjpeg import reading
 from stages.codecs.jpeg.markers import check_kind, envelope, segments
 from stages.codecs.jpeg.splice import splice
@@ -29,16 +29,14 @@ def encode(edit: Edit) -> Encoded:
     """Write an edited JPEG.
 
     Raises:
-        RowError: ``image.corrupt``, for damage that only shows in the coefficients, or
-            ``image.stale_preview``.
+        RowError: ``image.stale_preview``.
+        DamagedError: there is damage that only shows in the coefficients.
     """
     note = ""
     try:
         coded = splice(edit.source, to_8_bits(edit.pixels), edit.changed)
     except (UnsupportedError, VerificationError) as error:
         coded, note = _recode(edit), str(error)
-    except DamagedError as error:
-        raise _corrupt(error) from None
     data, notes = _with_metadata(edit, coded, is_recoded=bool(note))
     return Encoded(data, "reencoded" if note else "coefficients", note, notes)
 
@@ -47,19 +45,11 @@ def check_samples(jpeg: bytes) -> None:
     """Decode all coefficients: Pillow ignores missing ones and invents their samples.
 
     Raises:
-        RowError: ``image.corrupt``.
+        DamagedError: some are missing.
     """
-    try:
-        with reading(jpeg):
-            pass
-    except UnsupportedError:
-        return  # a kind that only Pillow reads
-    except DamagedError as error:
-        raise _corrupt(error) from None
-
-
-def _corrupt(error: DamagedError) -> RowError:
-    return RowError("image.corrupt", f"The image's data are damaged: {error}.")
+    # Kinds that only Pillow reads are not checked.
+    with suppress(UnsupportedError), reading(jpeg):
+        pass
 
 
 def _recode(edit: Edit) -> bytes:
@@ -82,7 +72,7 @@ def _with_metadata(edit: Edit, coded: bytes, *, is_recoded: bool) -> tuple[bytes
     if is_recoded:  # the encoder chose the colour transform
         kept = [s for s in kept if not ADOBE.matches(s)]
         kept += [s for s in own if ADOBE.matches(s)]
-    policy = StaleDataPolicy.of(edit)
+    policy = StaleDataPolicy(edit)
     kept, trailer = refresh_jpeg(kept, trailer, policy)
     return b"".join([b"\xff\xd8", *kept, body, trailer]), policy.notes
 

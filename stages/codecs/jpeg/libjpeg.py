@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import byref, c_int, c_uint, c_ulong, c_void_p
 from functools import cache
@@ -28,23 +28,15 @@ import numpy.typing as npt
 from stages.codecs.errors import DamagedError, UnsupportedError
 from stages.codecs.jpeg.header import ColourModel, Component, JpegHeader
 from stages.codecs.jpeg.markers import check_kind
-from stages.codecs.jpeg.structures import Compressor, Decompressor, ErrorManager, QuantTable
+from stages.codecs.jpeg.structures import Compressor, Decompressor, ErrorManager
 
 Coefficients = npt.NDArray[np.int16]
-
-#: ``on_row(component, block_row, coefficients)``; the array, ``(blocks, 64)`` int16 in raster order
-#: within each block, is libjpeg's memory: changes are written, and it is invalid after the call.
-OnRow = Callable[[int, int, Coefficients], None]
 
 # From jpeglib.h: the interface of libjpeg 8, and what its functions return or expect.
 _VERSION = 80
 _REACHED_SOS, _STATE_START = 1, 100
-_UNKNOWN_SPACE, _YCC_SPACE = 0, 3
 _MODELS: dict[int, ColourModel] = {1: "grey", 2: "rgb", 3: "ycc", 4: "cmyk", 5: "ycck"}
 _MAX_MESSAGE = 200
-
-#: Code lengths of the luminance DC table in T.81, annex K; any other table is optimised.
-_STANDARD_DC_LENGTHS = bytes([0, 1, 5, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0])
 
 
 @cache
@@ -76,11 +68,10 @@ def _is_compatible(found: ctypes.CDLL) -> bool:
     found.jpeg_std_error.argtypes = [c_void_p]
     found.jpeg_mem_src.argtypes = [c_void_p, ctypes.c_char_p, c_ulong]
     found.jpeg_mem_dest.argtypes = [c_void_p] * 3
-    found.jpeg_write_coefficients.argtypes = [c_void_p] * 2
-    for name in ("jpeg_set_defaults", "jpeg_simple_progression", "jpeg_destroy"):
+    for name in ("jpeg_copy_critical_parameters", "jpeg_write_coefficients"):
+        getattr(found, name).argtypes = [c_void_p] * 2
+    for name in ("jpeg_simple_progression", "jpeg_destroy"):
         getattr(found, name).argtypes = [c_void_p]
-    found.jpeg_alloc_quant_table.argtypes = [c_void_p]
-    found.jpeg_alloc_quant_table.restype = ctypes.POINTER(QuantTable)
     refusals: list[int] = []
 
     def refuse(address: int) -> None:
@@ -108,18 +99,18 @@ class Reader:
 
     Attributes:
         header: its header, as which :meth:`write` writes them.
+        planes: for each component its rows of blocks: ``(blocks, 64)`` int16, in raster order
+            within each block. It is libjpeg's memory: changes are written, and it is invalid after
+            the ``with`` statement.
     """
 
     def __init__(self, info: Any, arrays: Any) -> None:
         self.header = _header(info)
+        self.planes = [_rows(info, *each) for each in enumerate(arrays)]
         self._info, self._arrays = info, arrays
 
-    def visit(self, on_row: OnRow) -> None:
-        """Call ``on_row`` for each row of blocks of each component; raises what it raises."""
-        _visit(self._info, self._arrays, on_row)
-
     def write(self) -> bytes:
-        """Encode the coefficients, as ``on_row`` has changed them.
+        """Encode the coefficients as they are now.
 
         Mode, sampling, tables, components and restart interval are those of the header; markers
         that are not needed to decode are left out.
@@ -131,12 +122,7 @@ class Reader:
         return _write(self._info, self._arrays, self.header)
 
     def is_complete(self) -> bool:
-        """Whether the file holds every coefficient of every component down to its last bit.
-
-        False for arithmetic coding, where libjpeg does not detect coded samples that end too soon.
-        """
-        if self.header.arithmetic:
-            return False
+        """Whether the file holds every coefficient of every component down to its last bit."""
         if not self.header.progressive:  # libjpeg reports an end that comes too soon
             return True
         # The lowest bit that is known of each, or -1.
@@ -167,29 +153,44 @@ def reading(jpeg: bytes) -> Iterator[Reader]:
 def _header(info: Any) -> JpegHeader:
     if info.jpeg_color_space not in _MODELS:
         raise UnsupportedError(f"{info.num_components} components")
-    dc_table, parts = info.dc_huff_tbl_ptrs[0], info.comp_info[: info.num_components]
     header = JpegHeader(
         width=info.image_width,
         height=info.image_height,
-        components=[Component(p.component_id, p.h_samp, p.v_samp, p.quant_tbl_no) for p in parts],
+        components=[_component(info, each) for each in info.comp_info[: info.num_components]],
         model=_MODELS[info.jpeg_color_space],
         adobe=bool(info.saw_adobe_marker),
         progressive=bool(info.progressive_mode),
-        arithmetic=bool(info.arith_code),
-        optimised=bool(dc_table) and bytes(dc_table.contents.bits)[1:] != _STANDARD_DC_LENGTHS,
         restart_blocks=info.restart_interval,
     )
-    for part in parts:
-        if header.max_horizontal % part.h_samp or header.max_vertical % part.v_samp:
+    for part in header.components:
+        if header.max_horizontal % part.horizontal or header.max_vertical % part.vertical:
             raise UnsupportedError("fractional sampling factors")
-        if not part.quant_table:
-            raise DamagedError("a component has no data")
-        table = np.array(part.quant_table.contents.quantval, np.float32)
-        if not table.all():
-            raise DamagedError("a quantisation table holds a zero")
-        if not np.array_equal(header.tables.setdefault(part.quant_tbl_no, table), table):
-            raise UnsupportedError("its quantisation tables change between scans")
     return header
+
+
+def _component(info: Any, part: Any) -> Component:
+    if not part.quant_table:
+        raise DamagedError("a component has no data")
+    table = tuple(part.quant_table.contents.quantval)
+    if not all(table):
+        raise DamagedError("a quantisation table holds a zero")
+    if table != tuple(info.quant_tbl_ptrs[part.quant_tbl_no].contents.quantval):
+        raise UnsupportedError("its quantisation tables change between scans")
+    return Component(part.component_id, part.h_samp, part.v_samp, table)
+
+
+def _rows(info: Any, number: int, array: Any) -> list[Coefficients]:
+    """The rows of blocks of a component, all of which libjpeg keeps in memory."""
+    access = ctypes.CFUNCTYPE(ctypes.POINTER(c_void_p), c_void_p, c_void_p, c_uint, c_uint, c_int)(
+        info.mem.contents.access_virt_barray
+    )
+    part = info.comp_info[number]
+    row_type = ctypes.c_short * (64 * part.width_in_blocks)
+    found = []
+    for row in range(part.height_in_blocks):
+        blocks = row_type.from_address(access(byref(info), array, row, 1, 1)[0])
+        found.append(np.frombuffer(blocks, np.int16).reshape(-1, 64))
+    return found
 
 
 @contextmanager
@@ -257,19 +258,6 @@ def _message(info: Any) -> str:
     return message
 
 
-def _visit(info: Any, arrays: Any, on_row: OnRow) -> None:
-    access = ctypes.CFUNCTYPE(ctypes.POINTER(c_void_p), c_void_p, c_void_p, c_uint, c_uint, c_int)(
-        info.mem.contents.access_virt_barray
-    )
-    for component, array in enumerate(arrays):
-        part = info.comp_info[component]
-        row_type = ctypes.c_short * (64 * part.width_in_blocks)
-        for row in range(part.height_in_blocks):
-            address = access(byref(info), array, row, 1, 1)[0]
-            blocks = np.frombuffer(row_type.from_address(address), np.int16)
-            on_row(component, row, blocks.reshape(-1, 64))
-
-
 def _write(source: Any, arrays: Any, header: JpegHeader) -> bytes:
     output, size = c_void_p(), c_ulong()
     with _object(Compressor, "jpeg_CreateCompress") as (found, info):
@@ -291,22 +279,9 @@ def _write(source: Any, arrays: Any, header: JpegHeader) -> bytes:
 
 def _set_up(found: ctypes.CDLL, info: Any, source: Any, header: JpegHeader) -> None:
     """Set the parameters of the new file to those of the source."""
-    info.image_width = info.jpeg_width = source.image_width
-    info.image_height = info.jpeg_height = source.image_height
-    info.input_components, info.in_color_space = source.num_components, _UNKNOWN_SPACE
-    found.jpeg_set_defaults(byref(info))
-    for number in range(source.num_components):
-        old, new = source.comp_info[number], info.comp_info[number]
-        new.component_id, new.h_samp, new.v_samp = old.component_id, old.h_samp, old.v_samp
-        new.quant_tbl_no = old.quant_tbl_no
-        new.dc_tbl_no = new.ac_tbl_no = int(header.model in ("ycc", "ycck") and number in (1, 2))
-        if not info.quant_tbl_ptrs[old.quant_tbl_no]:
-            table = found.jpeg_alloc_quant_table(byref(info))
-            info.quant_tbl_ptrs[old.quant_tbl_no] = table
-        info.quant_tbl_ptrs[old.quant_tbl_no].contents.quantval = old.quant_table.contents.quantval
-    info.arith_code = header.arithmetic
-    info.optimize_coding = header.optimised and not header.arithmetic
+    found.jpeg_copy_critical_parameters(byref(source), byref(info))
+    info.jpeg_width, info.jpeg_height = source.image_width, source.image_height
+    info.optimize_coding = True
     info.restart_interval = header.restart_blocks
     if header.progressive:
-        info.jpeg_color_space = _YCC_SPACE if header.model == "ycc" else _UNKNOWN_SPACE
         found.jpeg_simple_progression(byref(info))

@@ -16,9 +16,9 @@ from stages.codecs.errors import DamagedError, UnsupportedError
 SOI, EOI, SOS, APP0, APP1, APP15, COM = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xEF, 0xFE
 _DNL = 0xDC
 
-#: Markers of a frame, and those of 8-bit DCT frames: baseline, sequential and progressive.
+#: Markers of a frame, and those of Huffman-coded DCT frames: baseline, sequential, progressive.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_DCT_FRAMES = (0xC0, 0xC1, 0xC2, 0xC9, 0xCA)
+_DCT_FRAMES = (0xC0, 0xC1, 0xC2)
 
 #: Any marker except restart markers, stuffed bytes and fill bytes.
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")

@@ -46,16 +46,6 @@ class QuantTable(ctypes.Structure):
     _fields_ = [("quantval", ctypes.c_uint16 * 64), ("sent_table", c_int)]
 
 
-class HuffmanTable(ctypes.Structure):
-    """``JHUFF_TBL``."""
-
-    _fields_ = [
-        ("bits", ctypes.c_uint8 * 17),
-        ("huffval", ctypes.c_uint8 * 256),
-        ("sent_table", c_int),
-    ]
-
-
 class ComponentInfo(ctypes.Structure):
     """``jpeg_component_info``."""
 
@@ -97,9 +87,8 @@ class Decompressor(ctypes.Structure):
         ("colormap", c_void_p),
         ("progress_counts", c_uint * 5),
         ("coef_bits", c_void_p),
-        ("quant_tbl_ptrs", c_void_p * 4),
-        ("dc_huff_tbl_ptrs", ctypes.POINTER(HuffmanTable) * 4),
-        ("ac_huff_tbl_ptrs", c_void_p * 4),
+        ("quant_tbl_ptrs", ctypes.POINTER(QuantTable) * 4),
+        ("huffman_tables", c_void_p * 8),
         ("data_precision", c_int),
         ("comp_info", ctypes.POINTER(ComponentInfo)),
         *((name, c_int) for name in ("is_baseline", "progressive_mode", "arith_code")),
@@ -126,19 +115,16 @@ class Compressor(ctypes.Structure):
         ("scale", c_uint * 2),
         *((name, c_uint) for name in ("jpeg_width", "jpeg_height")),
         *((name, c_int) for name in ("data_precision", "num_components", "jpeg_color_space")),
-        ("comp_info", ctypes.POINTER(ComponentInfo)),
-        ("quant_tbl_ptrs", ctypes.POINTER(QuantTable) * 4),
+        ("comp_info", c_void_p),
+        ("quant_tbl_ptrs", c_void_p * 4),
         ("q_scale_factor", c_int * 4),
         ("huffman_tables", c_void_p * 8),
         ("arithmetic_conditions", ctypes.c_uint8 * 48),
         ("num_scans", c_int),
         ("scan_info", c_void_p),
         *((name, c_int) for name in ("raw_data_in", "arith_code", "optimize_coding")),
-        *((name, c_int) for name in ("ccir601_sampling", "fancy_downsampling")),
-        *((name, c_int) for name in ("smoothing_factor", "dct_method")),
+        ("sampling_settings", c_int * 4),
         *((name, c_int) for name in ("restart_interval", "restart_in_rows")),
-        ("write_jfif_header", c_int),
-        ("jfif", ctypes.c_uint8 * 8),
-        ("write_adobe_marker", c_int),
+        ("markers", c_int * 4),
         ("rest", c_void_p * 30),
     ]

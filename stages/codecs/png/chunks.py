@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from stages.codecs.errors import DamagedError, UnsupportedError
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 #: Ancillary chunks that do not depend on the pixels, though the specification marks some of them
 #: as unsafe to copy.
@@ -16,10 +16,7 @@ _KEPT = frozenset(
     b"gAMA cHRM sRGB iCCP cICP mDCV cLLI sBIT bKGD pHYs sPLT eXIf tEXt zTXt iTXt tIME".split()
 )
 
-#: Those that cannot contain a picture: they have a fixed form, or are a colour profile.
-WITHOUT_PICTURES = frozenset(b"gAMA cHRM sRGB iCCP cICP mDCV cLLI sBIT bKGD pHYs sPLT tIME".split())
-
-#: Those that depend on the samples' mode.
+#: Those that depend on the samples' mode: colour type and bit depth.
 _BOUND_TO_MODE = frozenset({b"sBIT", b"bKGD"})
 
 #: Maximum bytes of an uncompressed text; Pillow rejects files that hold more.
@@ -38,7 +35,7 @@ def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
     Raises:
         UnsupportedError: there are more than in any photo.
     """
-    position, pieces, others = len(_SIGNATURE), 0, 0
+    position, pieces, others = len(SIGNATURE), 0, 0
     while position + 12 <= len(png):
         size, name = struct.unpack_from(">I4s", png, position)
         pieces += name in (b"IDAT", b"fdAT")
@@ -62,7 +59,7 @@ def check_samples(png: bytes) -> None:
     Raises:
         DamagedError: one is wrong.
     """
-    position = len(_SIGNATURE)
+    position = len(SIGNATURE)
     for name, content in chunks(png):
         is_cut = len(content) < int.from_bytes(png[position : position + 4], "big")
         position += 12 + len(content)
@@ -73,16 +70,10 @@ def check_samples(png: bytes) -> None:
 
 
 def is_kept(name: bytes, *, same_mode: bool) -> bool:
-    """Whether an ancillary chunk is still valid after an edit.
-
-    Args:
-        name: the name of the chunk.
-        same_mode: whether colour type and bit depth are unchanged.
-    """
-    if name in _BOUND_TO_MODE and not same_mode:
-        return False
-    is_ancillary, safe_to_copy = name[:1].islower(), name[3:].islower()
-    return name in _KEPT or (is_ancillary and safe_to_copy and name != b"tRNS")
+    """Whether an ancillary chunk is still valid after an edit that may have changed the mode."""
+    if name in _BOUND_TO_MODE:
+        return same_mode
+    return name in _KEPT or name[3:].islower()  # safe to copy
 
 
 def with_chunks(
@@ -92,19 +83,7 @@ def with_chunks(
     image = [as_chunk(*c) for c in chunks(coded) if c[0][:1].isupper() or c[0] == b"tRNS"]
     first, *pixels, last = image
     parts = [first, *(as_chunk(*c) for c in before), *pixels, *(as_chunk(*c) for c in after), last]
-    return _SIGNATURE + b"".join(parts)
-
-
-def xmp_of(content: bytes) -> bytes | None:
-    """The XMP packet of an iTXt chunk; None if it holds something else or is damaged."""
-    if not content.startswith(XMP_KEYWORD):
-        return None
-    compressed, _, rest = content[18:19], content[19:20], content[20:]
-    text = rest.split(b"\0", 2)[-1]
-    try:
-        return inflated(text) if compressed == b"\1" else text
-    except zlib.error:
-        return None
+    return SIGNATURE + b"".join(parts)
 
 
 def inflated(data: bytes) -> bytes:
@@ -140,14 +119,6 @@ def text_of(name: bytes, content: bytes) -> bytes:
     except (zlib.error, ValueError):
         return content
     return text
-
-
-def trailer_of(png: bytes) -> bytes:
-    """The bytes after the last chunk."""
-    position = len(_SIGNATURE)
-    for _, content in chunks(png):
-        position += 12 + len(content)
-    return png[position:]
 
 
 def as_chunk(name: bytes, content: bytes) -> bytes:

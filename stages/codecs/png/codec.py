@@ -15,15 +15,14 @@ from stages.codecs.errors import UnsupportedError
 from stages.codecs.orientation import displayed
 from stages.codecs.picture import Decoded, Edit, Encoded, as_pillow, to_displayed
 from stages.codecs.png.chunks import (
-    WITHOUT_PICTURES,
+    SIGNATURE,
+    XMP_KEYWORD,
     check_samples,
     chunks,
     is_kept,
     text_of,
-    trailer_of,
     with_chunks,
     xmp_content,
-    xmp_of,
 )
 from stages.codecs.stale.exif import refresh_exif
 from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
@@ -31,9 +30,6 @@ from stages.codecs.stale.xmp import refresh_xmp
 from stages.pixels.samples import ColourModel, Space
 
 _DEPTH, _COLOUR_TYPE = 24, 25
-
-#: Layers and preview of Adobe Fireworks, which it opens instead of the picture.
-_FIREWORKS = (b"mkBF", b"mkTS", b"mkBS", b"mkBT", b"prVW")
 
 #: Colour types by the number of channels: grey, grey with alpha, RGB, RGB with alpha.
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -74,42 +70,43 @@ def encode(edit: Edit) -> Encoded:
     """
     coded = coded_samples(edit.pixels)
     source, kind = edit.source, slice(_DEPTH, _COLOUR_TYPE + 1)
-    policy = StaleDataPolicy.of(edit)
+    policy = StaleDataPolicy(edit)
     before: list[tuple[bytes, bytes]] = []
     after: list[tuple[bytes, bytes]] = []
-    seen_pixels = seen_xmp = False
+    position, seen_pixels, seen_xmp = len(SIGNATURE), False, False
     for name, content in chunks(source):
+        position += 12 + len(content)
         seen_pixels |= name == b"IDAT"
+        seen_xmp |= _is_xmp(name, content)
+        what = f"chunk {name.decode('latin-1')}"
+        if name[:1].isupper() or name == b"tRNS":
+            continue  # they are those of the new picture
         if name == b"caBX":
             policy.drop(MANIFEST)
-        if not is_kept(name, same_mode=source[kind] == coded[kind]):
-            if name[:1].islower() and name not in (b"tRNS", b"caBX"):
-                what = f"chunk {name.decode('latin-1')}"
-                (policy.drop(what) if name in _FIREWORKS else policy.lost(content, what))
-            continue
-        packet = xmp_of(content) if name == b"iTXt" else None
-        seen_xmp |= packet is not None
-        new = _updated(policy, name, content, packet)
-        if new:
+        elif not is_kept(name, same_mode=source[kind] == coded[kind]):
+            policy.lost(content, what)
+        elif new := _updated(policy, name, content, what):
             (after if seen_pixels else before).append((name, new))
     if not seen_xmp and (label := refresh_xmp(b"", policy)):
         before.append((b"iTXt", xmp_content(label)))
-    if behind := trailer_of(source):
+    if behind := source[position:]:
         policy.lost(behind, "bytes behind the picture")
     return Encoded(with_chunks(coded, before, after), "lossless", "", policy.notes)
 
 
-def _updated(policy: StaleDataPolicy, name: bytes, content: bytes, packet: bytes | None) -> bytes:
+def _is_xmp(name: bytes, content: bytes) -> bool:
+    return name == b"iTXt" and content.startswith(XMP_KEYWORD)
+
+
+def _updated(policy: StaleDataPolicy, name: bytes, content: bytes, what: str) -> bytes:
     """Return a chunk's new content; empty if the chunk is dropped."""
     if name == b"eXIf":
         return refresh_exif(content, policy)
-    if packet is not None:
-        new = refresh_xmp(packet, policy)
-        return content if new == packet else xmp_content(new) if new else b""
-    is_dropped = name not in WITHOUT_PICTURES and policy.drops(
-        text_of(name, content), f"chunk {name.decode('latin-1')}"
-    )
-    return b"" if is_dropped else content
+    text = text_of(name, content)
+    if _is_xmp(name, content):
+        new = refresh_xmp(text, policy)
+        return content if new == text else xmp_content(new) if new else b""
+    return b"" if policy.drops(text, what) else content
 
 
 def _write(pixels: Samples, space: Space, metadata: Metadata, _: int) -> tuple[bytes, list[str]]:
@@ -136,7 +133,7 @@ def coded_samples(pixels: Samples) -> bytes:
 
 CODEC = Codec(
     suffix="png",
-    recognises=lambda data: data.startswith(b"\x89PNG\r\n\x1a\n"),
+    recognises=lambda data: data.startswith(SIGNATURE),
     size=pillow_io.size,
     decode=decode,
     encode=encode,

@@ -1,10 +1,9 @@
-"""Refresh an EXIF block: its thumbnail, other pictures, the software tag.
+"""Refresh an EXIF block: its thumbnail and other pictures.
 
 No value in a block moves, since maker notes contain offsets in undocumented places: a JPEG
-thumbnail is rebuilt at the position of the old one, or at the end. Other tags that contain a
-picture, such as maker notes with a preview, are dropped. A block that shows the old picture in any
-other way (the uncompressed thumbnails of cameras before 2004) is dropped, except for its
-orientation.
+thumbnail is rebuilt at the position of the old one. Other tags that contain a picture, such as
+maker notes with a preview, are dropped. A block that shows the old picture in any other way (the
+uncompressed thumbnails of cameras before 2004) is dropped, except for its orientation.
 """
 
 from __future__ import annotations
@@ -15,16 +14,13 @@ from PIL import Image
 from PIL.ExifTags import IFD, Base
 
 from stages.codecs.orientation import in_exif
-from stages.codecs.stale.pictures import as_jpeg, contains_picture, drawn_like, jpeg_end, open_jpeg
-from stages.codecs.stale.policy import SOFTWARE, StaleDataPolicy
+from stages.codecs.stale.pictures import SOI, contains_picture, thumbnail
+from stages.codecs.stale.policy import StaleDataPolicy
 from stages.codecs.stale.segments import EXIF
-from stages.codecs.tiff.file import ASCII, Range, TiffFile
+from stages.codecs.tiff.file import Range, TiffFile
 
 THUMBNAIL = "EXIF thumbnail"
 UNREADABLE, UNKNOWN = "EXIF that cannot be read", "EXIF with a preview of unknown kind"
-
-#: Maximum size of a block: a JPEG segment less the name, which may occur twice.
-MAX_BLOCK = EXIF.max_content - len(EXIF.name)
 
 _MAX_DIRECTORIES = 8
 
@@ -60,10 +56,8 @@ def refresh_exif(exif: bytes, policy: StaleDataPolicy) -> bytes:
     if tags & _SAMPLES or contains_picture(bytes(file.data)):
         policy.drop(UNKNOWN)
         return _orientation_only(bare, name)
-    for directory, (start, size) in thumbnails.items():
-        _refresh_thumbnail(file, directory, start, bare[start : start + size], policy)
-    if policy.labels_edit:
-        file = _labelled(file, chain[0], policy)
+    for directory, place in thumbnails.items():
+        _refresh_thumbnail(file, directory, place, policy)
     new = bytes(file.data)
     return exif if new == bare else name + new
 
@@ -78,13 +72,17 @@ def drop_pictures(
 
 
 def _thumbnail(file: TiffFile, directory: int) -> Range | None:
-    """Position and length of the JPEG that a directory describes; None if there is none."""
-    entries = file.entries(directory)
-    start, data = file.integer(entries.get(Base.JpegIFOffset)), bytes(file.data)
-    end = jpeg_end(data, start)
-    if end and data[end - 2 : end] != b"\xff\xd9":  # no end marker: use the declared length
-        end = min(end, start + max(file.integer(entries.get(Base.JpegIFByteCount)), 4))
-    return (start, end - start) if end else None
+    """Position and length of the JPEG that a directory describes; None if there is none.
+
+    It ends at its end marker: some writers state a length that reaches beyond.
+    """
+    tags = file.entries(directory)
+    start = file.integer(tags.get(Base.JpegIFOffset))
+    size = file.integer(tags.get(Base.JpegIFByteCount))
+    if not file.data.startswith(SOI, start):
+        return None
+    end = file.data.find(b"\xff\xd9", start, start + size)
+    return start, min(size, len(file.data) - start) if end < 0 else end + 2 - start
 
 
 def _orientation_only(bare: bytes, name: bytes) -> bytes:
@@ -97,33 +95,15 @@ def _orientation_only(bare: bytes, name: bytes) -> bytes:
 
 
 def _refresh_thumbnail(
-    file: TiffFile, directory: int, start: int, old: bytes, policy: StaleDataPolicy
+    file: TiffFile, directory: int, place: Range, policy: StaleDataPolicy
 ) -> None:
-    picture = open_jpeg(old) if policy.should_rebuild(THUMBNAIL) else None
-    drawn = drawn_like(picture, policy.edited) if picture else None
-    coded = as_jpeg(drawn, len(old), bare=True) if drawn else None
-    if drawn and coded is None:
-        coded = as_jpeg(drawn, MAX_BLOCK - len(file.data) - 1, bare=True)
-        start = file.append(coded or b"")
-    if coded is None:
+    start, size = place
+    new = thumbnail(policy.edit.as_pillow(), size) if policy.should_rebuild(THUMBNAIL) else b""
+    if not new:
         file.unlink(directory)
         policy.drop(THUMBNAIL)
         return
-    file.data[start : start + len(coded)] = coded
-    entries = file.entries(directory)
-    for tag, number in ((Base.JpegIFOffset, start), (Base.JpegIFByteCount, len(coded))):
-        if tag in entries:
-            file.set_long(entries[tag], number)
+    file.data[start : start + len(new)] = new
+    if entry := file.entries(directory).get(Base.JpegIFByteCount):
+        file.set_integer(entry, 0, len(new))
     policy.note(f"{THUMBNAIL} rebuilt")
-
-
-def _labelled(file: TiffFile, directory: int, policy: StaleDataPolicy) -> TiffFile:
-    """Set the software tag; leave the block unchanged, with a note, if it does not fit."""
-    labelled = TiffFile(bytes(file.data))
-    labelled.set_content(directory, Base.Software, ASCII, SOFTWARE.encode() + b"\0")
-    # In a longer block, values beyond the old end would become valid.
-    may_grow = file.is_valid(directory) and len(labelled.data) <= MAX_BLOCK
-    if len(labelled.data) > len(file.data) and not may_grow:
-        policy.unlabelled("EXIF")
-        return file
-    return labelled

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from stages.codecs.stale.exif import refresh_exif
 from stages.codecs.stale.photoshop import refresh_resources
-from stages.codecs.stale.pictures import contains_picture
 from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
 from stages.codecs.stale.segments import (
     ADOBE,
@@ -19,16 +18,17 @@ from stages.codecs.stale.segments import (
     PHOTOSHOP,
     XMP,
 )
-from stages.codecs.stale.xmp import GAIN_MAP
-from stages.codecs.stale.xmp_segments import refresh_xmp_segments
+from stages.codecs.stale.xmp import GAIN_MAP, UNLABELLED, refresh_xmp
 
-JFIF_THUMBNAIL = "JFIF thumbnail"
-
-#: UUID of the JUMBF boxes that are C2PA manifests (C2PA 2.1, annex A).
-_C2PA = bytes.fromhex("6332706100110010800000AA00389B71")
+#: Bytes of a JFIF segment without a thumbnail, which has no pixels across and down then.
+_JFIF_SIZE, _JFIF_THUMBNAIL = 18, "JFIF thumbnail"
 
 #: Segments that are handled separately, or cannot contain a picture; Adobe's states the colours.
-_KNOWN = (XMP, EXTENDED_XMP, PHOTOSHOP, MULTI_PICTURE_INDEX, ICC, ADOBE)
+_KNOWN = (JFIF, PHOTOSHOP, MULTI_PICTURE_INDEX, ICC, ADOBE)
+
+#: Bytes of an extended XMP segment before its part of the packet: marker, length and name; GUID,
+#: length of the packet, offset of the part (XMP part 3, 1.1.3.1).
+_EXTENDED_HEAD = 4 + len(EXTENDED_XMP.name) + 40
 
 
 def refresh_jpeg(
@@ -50,51 +50,69 @@ def refresh_jpeg(
     if policy.drops(trailer, "bytes behind the picture"):
         trailer = b""  # and the index of its pictures
         segments = [each for each in segments if not MULTI_PICTURE_INDEX.matches(each)]
-    return _refresh_segments(segments, policy), trailer
+    kept = _refresh_photoshop(_without_pictures(segments, policy), policy)
+    if policy.labels_edit and not any(XMP.matches(each) for each in kept):
+        # After the JFIF and EXIF segments, which must come first.
+        first = (i for i, each in enumerate(kept) if not (JFIF.matches(each) or EXIF.matches(each)))
+        kept.insert(next(first, len(kept)), XMP.frame(refresh_xmp(b"", policy)))
+    return kept, trailer
 
 
-def _refresh_segments(segments: list[bytes], policy: StaleDataPolicy) -> list[bytes]:
-    boxes = [segment for segment in segments if JUMBF.matches(segment)]
-    if boxes:
-        policy.drop(MANIFEST if any(_C2PA in box for box in boxes) else "JUMBF")
-    kept, unknown = [], dict[int, list[bytes]]()
-    for segment in [each for each in segments if not JUMBF.matches(each)]:
-        if ISO_GAIN_MAP.matches(segment):
+def _without_pictures(segments: list[bytes], policy: StaleDataPolicy) -> list[bytes]:
+    """Refresh all segments but Photoshop's; unknown ones of a kind may hold a picture together."""
+    kept, unknown, has_xmp = list[bytes](), dict[str, list[bytes]](), False
+    for segment in segments:
+        if JUMBF.matches(segment):  # in photos always a C2PA manifest
+            policy.drop(MANIFEST)
+        elif ISO_GAIN_MAP.matches(segment):
             policy.drop(GAIN_MAP)
         elif EXIF.matches(segment):
-            kept.append(_refresh_exif_segment(segment, policy))
-        elif JFIF.matches(segment) or JFXX.matches(segment):
-            kept.append(_without_thumbnail(segment, policy))
+            kept.append(EXIF.reframed(segment, refresh_exif(EXIF.content(segment), policy)))
+        elif XMP.matches(segment):
+            kept.append(_refresh_xmp_segment(segment, policy, label=not has_xmp))
+            has_xmp = True
+        elif JFXX.matches(segment):  # it holds nothing else (ITU-T T.871)
+            policy.drop(_JFIF_THUMBNAIL)
+        elif JFIF.matches(segment) and len(segment) > _JFIF_SIZE:
+            policy.drop(_JFIF_THUMBNAIL)
+            kept.append(JFIF.frame(segment[9:16] + b"\0\0"))
         else:
             kept.append(segment)
             if not any(kind.matches(segment) for kind in _KNOWN):
-                unknown.setdefault(segment[1], []).append(segment)
-    for marker, found in unknown.items():  # a picture may span several segments
-        what = "comment" if marker == 0xFE else f"APP{marker - 0xE0}"
-        if policy.drops(b"".join(each[4:] for each in found), what):
+                unknown.setdefault(_name(segment), []).append(segment)
+    for name, found in unknown.items():
+        if policy.drops(_joined(found), name):
             gone = set(found)
             kept = [each for each in kept if each not in gone]
-    kept = [segment for segment in kept if segment]
-    return refresh_xmp_segments(_refresh_photoshop(kept, policy), policy)
+    return [segment for segment in kept if segment]
 
 
-def _refresh_exif_segment(segment: bytes, policy: StaleDataPolicy) -> bytes:
-    """Refresh an EXIF segment; empty if it is dropped."""
-    block = EXIF.content(segment)
-    refreshed = refresh_exif(block, policy)
-    if refreshed is block:
-        return segment
-    return EXIF.frame(refreshed) if refreshed else b""
+def _name(segment: bytes) -> str:
+    """The name of a segment in notes."""
+    if EXTENDED_XMP.matches(segment):
+        return "extended XMP"
+    return "comment" if segment[1] == 0xFE else f"APP{segment[1] - 0xE0}"
 
 
-def _without_thumbnail(segment: bytes, policy: StaleDataPolicy) -> bytes:
-    """Drop the thumbnail of a JFIF segment; empty for JFXX, which is only that (ITU-T T.871)."""
-    is_main, has_size = JFIF.matches(segment), len(segment) >= 18
-    has_thumbnail = has_size and segment[16] * segment[17] > 0
-    if is_main and not has_thumbnail and not contains_picture(segment):
-        return segment
-    policy.drop(JFIF_THUMBNAIL)
-    return JFIF.frame(segment[9:16] + b"\0\0") if is_main and has_size else b""
+def _joined(segments: list[bytes]) -> bytes:
+    """The content of segments of a kind; parts of extended XMP are ordered by packet and offset."""
+    if EXTENDED_XMP.matches(segments[0]):
+        return b"".join(
+            each[_EXTENDED_HEAD:] for each in sorted(segments, key=EXTENDED_XMP.content)
+        )
+    return b"".join(each[4:] for each in segments)
+
+
+def _refresh_xmp_segment(segment: bytes, policy: StaleDataPolicy, *, label: bool) -> bytes:
+    """Refresh the packet of a segment; empty if it is dropped."""
+    refreshed = refresh_xmp(XMP.content(segment), policy, label=label)
+    if len(refreshed) <= XMP.max_content:
+        return XMP.reframed(segment, refreshed)
+    if label and policy.labels_edit:
+        policy.note(UNLABELLED)
+        return _refresh_xmp_segment(segment, policy, label=False)
+    policy.note("XMP over 64 KB left out")  # escaping made it longer
+    return b""
 
 
 def _refresh_photoshop(segments: list[bytes], policy: StaleDataPolicy) -> list[bytes]:

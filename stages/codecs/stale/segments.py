@@ -34,6 +34,12 @@ class SegmentKind(NamedTuple):
         size = 2 + len(self.name) + len(content)
         return bytes([0xFF, self.marker]) + size.to_bytes(2, "big") + self.name + content
 
+    def reframed(self, segment: bytes, content: bytes) -> bytes:
+        """A segment with new content: itself if that is the old one, empty if there is none."""
+        if content == self.content(segment):
+            return segment
+        return self.frame(content) if content else b""
+
 
 JFIF, JFXX = SegmentKind(0xE0, b"JFIF\0"), SegmentKind(0xE0, b"JFXX\0")
 EXIF = SegmentKind(0xE1, b"Exif\0\0")

@@ -1,54 +1,41 @@
-"""Refresh an XMP packet: thumbnails, depth maps, and references to dropped data.
+"""Refresh an XMP packet: drop thumbnails, depth maps, and references to dropped data.
 
 A packet that changes is serialised again, without padding; others are kept byte for byte.
 """
 
 from __future__ import annotations
 
-import base64
 import re
+from collections.abc import Iterator
 from xml.dom.minidom import Attr, Document, Element, Node, Text, parseString
 from xml.parsers.expat import ExpatError
 from xml.sax.saxutils import quoteattr
 
-from PIL import Image
-
-from stages.codecs.stale.pictures import as_jpeg, drawn_like, open_jpeg
+from stages.codecs.stale.pictures import contains_picture
 from stages.codecs.stale.policy import MANIFEST, SOFTWARE, StaleDataPolicy
 
-THUMBNAIL, PICTURE = "XMP thumbnail", "picture inside the XMP"
-GAIN_MAP, VIDEO, DEPTH = "gain map", "motion photo video", "depth map"
-_PICTURE_LIST = "list of further pictures"
+GAIN_MAP, UNLABELLED = "gain map", "XMP not marked as edited"
+_PICTURE, _PICTURE_LIST = "picture inside the XMP", "list of further pictures"
 
-RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-_XMLNS = "http://www.w3.org/2000/xmlns/"
+_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _XMP = "http://ns.adobe.com/xap/1.0/"
-_THUMBNAILS = (_XMP, "Thumbnails")
-_IMAGE = ("http://ns.adobe.com/xap/1.0/g/img/", "image")
 _CAMERA = "http://ns.google.com/photos/1.0/camera/"
-_VIDEO_FLAGS = ((_CAMERA, "MotionPhoto"), (_CAMERA, "MicroVideo"))
-HAS_EXTENDED = ("http://ns.adobe.com/xmp/note/", "HasExtendedXMP")
 
-#: All properties of these namespaces describe the same kind of dropped data.
+#: Dropped data, by the namespace of the properties that contain or describe it.
 _ABOUT = {
     "http://ns.adobe.com/hdr-gain-map/1.0/": GAIN_MAP,
     "http://ns.apple.com/HDRGainMap/1.0/": GAIN_MAP,
-    "http://ns.google.com/photos/1.0/depthmap/": DEPTH,
-    "http://ns.google.com/photos/1.0/image/": PICTURE,
+    "http://ns.google.com/photos/1.0/depthmap/": "depth map",
+    "http://ns.google.com/photos/1.0/image/": _PICTURE,
     "http://ns.google.com/photos/1.0/container/": _PICTURE_LIST,
     "http://ns.google.com/photos/dd/1.0/container/": _PICTURE_LIST,
 }
 _PROVENANCE = ("http://purl.org/dc/terms/", "provenance")
 
+#: The properties that label an edit; that of the tool is XMP's form of EXIF's software (part 3).
 _SOURCE_TYPE = ("http://iptc.org/std/Iptc4xmpExt/2008-02-29/", "DigitalSourceType")
 _CREATOR_TOOL = (_XMP, "CreatorTool")
-_TIFF_SOFTWARE = ("http://ns.adobe.com/tiff/1.0/", "Software")
-#: The properties that label an edit, and their usual prefixes.
-_LABELS = {
-    _SOURCE_TYPE: "Iptc4xmpExt",
-    _CREATOR_TOOL: "xmp",  # XMP part 3: the same as EXIF's software
-    _TIFF_SOFTWARE: "tiff",
-}
+_PREFIXES = {_SOURCE_TYPE[0]: "Iptc4xmpExt", _XMP: "xmp"}
 _SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 _GENERATED, _ENHANCED = "compositeWithTrainedAlgorithmicMedia", "algorithmicallyEnhanced"
 
@@ -57,18 +44,12 @@ _MAX_DEPTH, _MAX_NODES = 100, 100_000
 
 _EMPTY = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
-    f'<rdf:RDF xmlns:rdf="{RDF}"><rdf:Description rdf:about=""/></rdf:RDF></x:xmpmeta>'
+    f'<rdf:RDF xmlns:rdf="{_RDF}"/></x:xmpmeta>'
     '<?xpacket end="w"?>'
 )
 
 
-def refresh_xmp(
-    xmp: bytes,
-    policy: StaleDataPolicy,
-    *,
-    label: bool = True,
-    drops_extended: bool = False,
-) -> bytes:
+def refresh_xmp(xmp: bytes, policy: StaleDataPolicy, *, label: bool = True) -> bytes:
     """Refresh an XMP packet of any format; a new one is created if the edit is to be labelled.
 
     Returns the same object if nothing changed; raises RowError ``image.stale_preview`` if the
@@ -78,23 +59,20 @@ def refresh_xmp(
         xmp: the packet.
         policy: the policy for the file.
         label: whether to label the edit in this packet if the policy labels edits.
-        drops_extended: whether extended packets are dropped; references to them go too.
     """
     labels = policy.labels_edit and label
     if not xmp and not labels:
         return xmp
     try:
-        head, document, tail = parse(xmp or _EMPTY.encode())
+        head, document, tail = _parse(xmp or _EMPTY.encode())
     except ValueError:
         if labels:
-            policy.unlabelled("XMP")
+            policy.note(UNLABELLED)
         return b"" if policy.drops(xmp, "XMP that cannot be read") else xmp
     before = _serialised(document)
-    found = nodes(document)
-    has_video = any(name_of(node) in _VIDEO_FLAGS and _text(node) != "0" for node in found)
-    for node in found:
-        _refresh_node(node, policy, has_video=has_video)
-        if drops_extended and name_of(node) == HAS_EXTENDED:
+    for node in _nodes(document):
+        if what := _stale(node):
+            policy.drop(what)
             _remove(node)
     if labels:
         _label(document, policy)
@@ -105,7 +83,7 @@ def refresh_xmp(
     return packet.encode(_encoding(xmp), "surrogateescape")
 
 
-def parse(packet: bytes) -> tuple[str, Document, str]:
+def _parse(packet: bytes) -> tuple[str, Document, str]:
     """Parse a packet in UTF-8 or UTF-16.
 
     Returns:
@@ -124,7 +102,8 @@ def parse(packet: bytes) -> tuple[str, Document, str]:
         document = parseString(text[start:end])  # noqa: S318 - DTDs are rejected above
     except ExpatError as error:
         raise ValueError(f"not XML: {error}") from None
-    nodes(document)  # raises if they are nested too deep
+    for _ in _nodes(document):  # raises if they are nested too deep
+        pass
     return text[:start], document, text[end:].strip()
 
 
@@ -134,18 +113,23 @@ def _encoding(data: bytes) -> str:
     return "utf-16-le" if data[:2] in (b"\xff\xfe", b"<\0") else "utf-8"
 
 
-def nodes(below: Document | Element) -> list[Element | Attr]:
-    """All elements and attributes; raises ValueError if they are nested too deep."""
-    found: list[Element | Attr] = []
-    stack: list[tuple[Node, int]] = [(below, 0)]
+def _nodes(document: Document) -> Iterator[Element | Attr]:
+    """Yield all elements and attributes, but none below an element removed when it was yielded.
+
+    Raises:
+        ValueError: they are nested too deep.
+    """
+    stack: list[tuple[Node, int]] = [(document, 0)]
     while stack:
         node, depth = stack.pop()
         if depth > _MAX_DEPTH:
             raise ValueError("its elements are nested too deep")
         if isinstance(node, Element):
-            found += [node, *node.attributes.values()]
+            yield node
+            if node.parentNode is None:
+                continue
+            yield from list(node.attributes.values())
         stack += [(child, depth + 1) for child in reversed(node.childNodes)]
-    return found
 
 
 def _serialised(node: Node) -> str:
@@ -162,7 +146,7 @@ def _serialised(node: Node) -> str:
     return f"{start}>{inner}</{node.tagName}>" if inner else f"{start}/>"
 
 
-def name_of(node: Element | Attr) -> tuple[str, str]:
+def _name_of(node: Element | Attr) -> tuple[str, str]:
     """Namespace and local name."""
     return node.namespaceURI or "", node.localName or ""
 
@@ -172,19 +156,10 @@ def _text(node: Element | Attr) -> str:
     if isinstance(node, Attr):
         return node.value or ""
     text = "".join(child.data for child in node.childNodes if isinstance(child, Text))
-    return node.getAttributeNS(RDF, "resource") or text
-
-
-def _inside(node: Element | Attr, name: tuple[str, str]) -> Element | None:
-    """The nearest enclosing element of that name, the node itself included."""
-    here: Node | None = node.ownerElement if isinstance(node, Attr) else node
-    while isinstance(here, Element) and name_of(here) != name:
-        here = here.parentNode
-    return here if isinstance(here, Element) else None
+    return node.getAttributeNS(_RDF, "resource") or text
 
 
 def _remove(node: Element | Attr) -> None:
-    """Remove a node, unless it is removed already."""
     if isinstance(node, Attr):
         if node.ownerElement:
             node.ownerElement.removeAttributeNode(node)
@@ -192,78 +167,37 @@ def _remove(node: Element | Attr) -> None:
         node.parentNode.removeChild(node)
 
 
-def _refresh_node(node: Element | Attr, policy: StaleDataPolicy, *, has_video: bool) -> None:
-    text = _text(node)
-    is_leaf = isinstance(node, Attr) or not any(isinstance(c, Element) for c in node.childNodes)
-    if about := _stale(node, has_video=has_video):
-        policy.drop(about)
-        _remove(node)
-    elif name_of(node) == _IMAGE and text.strip():
-        _refresh_thumbnail(node, text, policy)
-    elif is_leaf and text[:200].lstrip().startswith("/9j/"):
-        policy.drop(PICTURE)
-        _remove(node)
-
-
-def _stale(node: Element | Attr, *, has_video: bool) -> str:
-    """Name the dropped data that a property describes; empty if it is kept."""
-    uri, local = name_of(node)
+def _stale(node: Element | Attr) -> str:
+    """Name the dropped data that a property contains or describes; empty if it is kept."""
+    uri, local = _name_of(node)
     if uri in _ABOUT:
         return _ABOUT[uri]
+    if (uri, local) == (_XMP, "Thumbnails"):
+        return "XMP thumbnail"
     if uri == _CAMERA and local.startswith(("MotionPhoto", "MicroVideo")):
-        return VIDEO if has_video else ""
+        return "" if _text(node) == "0" else "motion photo video"
     if (uri, local) == _PROVENANCE and re.match(r"\s*(self#|[a-z]+://)", _text(node)):
         return MANIFEST
-    return ""
-
-
-def _refresh_thumbnail(node: Element | Attr, text: str, policy: StaleDataPolicy) -> None:
-    old = _picture(text) if policy.should_rebuild(THUMBNAIL) else None
-    drawn = drawn_like(old, policy.edited) if old else None
-    coded = as_jpeg(drawn, len(text) // 4 * 3) if drawn else None
-    if coded is not None:
-        new = base64.b64encode(coded).decode()
-        if isinstance(node, Attr):
-            node.value = new
-        else:
-            node.childNodes.clear()
-            node.appendChild(Document().createTextNode(new))
-        policy.note(f"{THUMBNAIL} rebuilt")
-        return
-    policy.drop(THUMBNAIL)
-    _remove(_inside(node, _THUMBNAILS) or node)
-
-
-def _picture(text: str) -> Image.Image | None:
-    try:
-        return open_jpeg(base64.b64decode(text))
-    except ValueError:
-        return None
+    return _PICTURE if contains_picture(_text(node).encode("utf-8", "replace")) else ""
 
 
 def _label(document: Document, policy: StaleDataPolicy) -> None:
-    """Label the edit; an existing label of a generated picture is kept."""
-    description = next(iter(document.getElementsByTagNameNS(RDF, "Description")), None)
-    if description is None:
-        policy.unlabelled("XMP")
+    """Label the edit in a description of its own; a label of a generated picture is kept."""
+    parent = next(iter(document.getElementsByTagNameNS(_RDF, "RDF")), None)
+    if parent is None:
+        policy.note(UNLABELLED)
         return
-    kind = _GENERATED if policy.generative else _ENHANCED
-    texts = {_SOURCE_TYPE: _SOURCE_TYPES + kind, _CREATOR_TOOL: SOFTWARE, _TIFF_SOFTWARE: SOFTWARE}
-    for name, text in texts.items():
-        old = [node for node in nodes(document) if name_of(node) == name]
+    kind = _GENERATED if policy.edit.generative else _ENHANCED
+    labels = ""
+    for (uri, local), text in ((_SOURCE_TYPE, _SOURCE_TYPES + kind), (_CREATOR_TOOL, SOFTWARE)):
+        old = [node for node in _nodes(document) if _name_of(node) == (uri, local)]
         if any("rainedAlgorithmicMedia" in _text(node) for node in old):
             continue
         for node in old:
             _remove(node)
-        if old or name != _TIFF_SOFTWARE:
-            _add(document, description, name, text)
-
-
-def _add(document: Document, element: Element, name: tuple[str, str], text: str) -> None:
-    """Add an attribute to an element."""
-    uri, prefix = name[0], _LABELS[name]
-    declared = {_text(node) for node in nodes(document) if name_of(node) == (_XMLNS, prefix)}
-    if declared - {uri}:
-        prefix += "_"
-    element.setAttributeNS(_XMLNS, f"xmlns:{prefix}", uri)
-    element.setAttributeNS(uri, f"{prefix}:{name[1]}", text)
+        prefix = _PREFIXES[uri]
+        labels += f' xmlns:{prefix}="{uri}" {prefix}:{local}="{text}"'
+    own = f'<rdf:Description xmlns:rdf="{_RDF}" rdf:about=""{labels}/>'
+    description = parseString(own).documentElement  # noqa: S318
+    assert description
+    parent.appendChild(description)

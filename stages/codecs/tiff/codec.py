@@ -5,7 +5,7 @@ such as tags and further pages. The edited page is the first that is not a small
 another. All other data that show the old picture are dropped or refused, as
 ``metadata.stale_preview`` says: smaller copies (thumbnails, pyramids), all pages below the edited
 one (sub-IFDs), Photoshop's and SketchBook's layers, which their editors open instead of the page,
-and other tags with a picture. A file with a picture outside of all is refused.
+and other tags with a picture. A file that still has a picture outside of its pages is refused.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from stages.arrays import BoolMask, Samples
 from stages.codecs.base import Codec, Metadata
 from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
 from stages.codecs.picture import Decoded, Edit, Encoded, to_displayed
+from stages.codecs.stale.pictures import contains_picture
 from stages.codecs.stale.policy import StaleDataPolicy
 from stages.codecs.tiff.file import TiffFile
-from stages.codecs.tiff.tags import check_hidden, update_tags
+from stages.codecs.tiff.tags import update_tags
 from stages.codecs.tiff.writer import WRITER, descriptive_tags
 from stages.pixels.samples import ColourModel, Space
 
@@ -36,8 +37,8 @@ _X_RESOLUTION, _RESOLUTION_UNIT, _XMP = 282, 296, 700
 _OFFSETS, _SIZES = (324, 273), (325, 279)  # of tiles, of strips
 
 #: By photometric interpretation. 6, YCbCr, is supported in JPEG compression, and decoded to RGB.
-_MODELS: dict[int, ColourModel] = {0: "grey", 1: "grey", 2: "rgb", 5: "cmyk", 6: "rgb"}
-_WHITE_IS_ZERO, _YCBCR, _JPEG = 0, 6, 7
+_MODELS: dict[int, ColourModel] = {1: "grey", 2: "rgb", 5: "cmyk", 6: "rgb"}
+_YCBCR, _JPEG = 6, 7
 _ALPHA_PREMULTIPLIED, _ALPHA = 1, 2
 
 #: Lossless compressions that tifffile can write: none, LZW, deflate (two numbers), PackBits, LZMA,
@@ -49,7 +50,7 @@ _PREDICTORS = (1, 2)
 _NUMBERS = ("imagewidth", "imagelength", "imagedepth", "samplesperpixel", "tilewidth", "tilelength")
 
 #: Limits that no photo reaches.
-_MAX_SAMPLES, _MAX_TILE, _MAX_PAGES, _MAX_DEPTH = 16, 1 << 26, 1000, 4
+_MAX_SAMPLES, _MAX_TILE, _MAX_PAGES = 16, 1 << 26, 1000
 
 
 def size(data: bytes) -> tuple[int, int]:
@@ -72,7 +73,7 @@ def decode(data: bytes) -> Decoded:
         model, alpha = _kind(page)
         space = Space(model, _icc(page), premultiplied=alpha == _ALPHA_PREMULTIPLIED)
         orientation = _orientation(page)
-        stored = _colours(page, data)
+        stored = _samples(page, data)
     return Decoded(to_displayed(stored, orientation), orientation, space)
 
 
@@ -83,38 +84,35 @@ def encode(edit: Edit) -> Encoded:
         RowError: ``image.stale_preview``.
         UnsupportedError: its compression is lossy, or cannot be written.
     """
-    file, policy = TiffFile(edit.source), StaleDataPolicy.of(edit)
+    file, policy = TiffFile(edit.source), StaleDataPolicy(edit)
     with TiffReader(io.BytesIO(edit.source)) as reader:
         page = main_page(reader)
-        reason = _unwritable(page)
-        if reason:
-            raise UnsupportedError(reason)
+        _check_writable(page)
         pages = [each for top in _pages(reader) for each in (top, *_below(top))]
-        _check_shared(pages)
-        ranges = [place for each in pages for place in _segments(each)]
-        check_hidden(file, page.offset, ranges)
+        ranges = sorted(place for each in pages for place in _segments(each) if place[1])
+        if any(start + size > following for (start, size), (following, _) in pairwise(ranges)):
+            raise UnsupportedError("its strips share their bytes")
         _write_samples(file, page, edit.pixels, edit.changed)
         _drop_copies(file, reader, page, policy)
         kept = sum(not other.is_reduced for other in _pages(reader)) - 1
         update_tags(file, page.offset, policy)
     result = bytes(file.data)
-    if not np.array_equal(_stored(result), edit.pixels):
-        raise UnsupportedError("its parts share their bytes")
+    if contains_picture(_without(result[: len(edit.source)], ranges)):
+        raise UnsupportedError("it holds a picture outside its pages, or in tags of a further one")
+    with _reading(result) as reader:
+        if not np.array_equal(_samples(main_page(reader), result), edit.pixels):
+            raise UnsupportedError("its parts share their bytes")
     note = f"{kept} further page{'s' * (kept > 1)} kept as they were" if kept else ""
     return Encoded(result, "lossless", note, policy.notes)
 
 
-def _stored(data: bytes) -> Samples:
-    """Decode a file like :func:`decode`, in the stored frame."""
-    with _reading(data) as reader:
-        return _colours(main_page(reader), data)
-
-
-def _colours(page: TiffPage, data: bytes) -> Samples:
-    """A page's colours and alpha, with white as maximum; other samples are left out."""
-    model, alpha = _kind(page)
-    samples = _samples(page, data)[..., : Space(model).channels + bool(alpha)]
-    return _negative(samples) if page.photometric == _WHITE_IS_ZERO else samples
+def _without(data: bytes, ranges: Iterable[tuple[int, int]]) -> bytes:
+    """A file's bytes without those ranges, which are sorted: position and length."""
+    parts, position = list[bytes](), 0
+    for start, size in ranges:
+        parts.append(data[position:start])
+        position = max(position, start + size)
+    return b"".join([*parts, data[position:]])
 
 
 @contextmanager
@@ -167,22 +165,16 @@ def _kind(page: TiffPage) -> tuple[ColourModel, int]:
     return model, int(extra) if extra in (_ALPHA_PREMULTIPLIED, _ALPHA) else 0
 
 
-def _unwritable(page: TiffPage) -> str:
-    """The reason why a page's strips or tiles cannot be written; empty if they can."""
+def _check_writable(page: TiffPage) -> None:
+    """Raises UnsupportedError if a page's strips or tiles cannot be written."""
     if page.compression not in _WRITABLE:
-        return f"its compression, {page.compression!r}, is lossy or rare"
+        raise UnsupportedError(f"its compression, {page.compression!r}, is lossy or rare")
     if page.predictor not in _PREDICTORS or page.fillorder != 1:
-        return "its samples are packed in a rare way"
+        raise UnsupportedError("its samples are packed in a rare way")
     lists = [page.tags[tag] for tag in (*_OFFSETS, *_SIZES) if tag in page.tags]
     is_listed = all(tag.count >= len(page.dataoffsets) and tag.dtype in (3, 4, 16) for tag in lists)
-    return "" if is_listed and len(lists) == 2 else "its strips are not all listed"
-
-
-def _check_shared(pages: Iterable[TiffPage]) -> None:
-    """Refuse a file in which two strips, of whatever pages, lie in the same bytes."""
-    ranges = sorted(place for page in pages for place in _segments(page) if place[1])
-    if any(start + size > following for (start, size), (following, _) in pairwise(ranges)):
-        raise UnsupportedError("its strips share their bytes")
+    if not is_listed or len(lists) != 2:
+        raise UnsupportedError("its strips are not all listed")
 
 
 def _check_ends(reader: TiffReader, main: TiffPage, size: int) -> None:
@@ -199,61 +191,63 @@ def _segments(page: TiffPage) -> list[tuple[int, int]]:
     return list(zip(page.dataoffsets, page.databytecounts, strict=True))
 
 
-def _samples(page: TiffPage, data: bytes) -> Samples:
-    """The page as ``(h, w, samples)``.
+def _strips(page: TiffPage, data: bytes) -> Iterator[tuple[int, Samples, tuple[slice, ...]]]:
+    """Yield each strip's or tile's index, its ``(rows, columns, samples)``, and place in the page.
 
     Raises:
         DamagedError: strips are cut off or damaged.
     """
-    height, width = page.imagelength, page.imagewidth
-    stored = np.zeros((height, width, page.samplesperpixel), page.dtype)
+    tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
     for index, (offset, size) in enumerate(_segments(page)):
         if offset + size > len(data):
             raise DamagedError("truncated: the file ends before its last strip")
-        segment, (first, _, y, x, _), (_, rows, columns, count) = page.decode(
-            data[offset : offset + size] or None,
-            index,
-            jpegtables=page.jpegtables,
-            jpegheader=page.jpegheader,
+        strip, (first, _, y, x, _), (_, rows, columns, count) = page.decode(
+            data[offset : offset + size] or None, index, **tables
         )
-        if segment is None:  # sparse: the file omits it
-            continue
-        part = stored[y : y + rows, x : x + columns, first : first + count]
-        piece = segment[0, : part.shape[0], : part.shape[1]]
+        if strip is None:  # sparse: the file omits it
+            strip = np.zeros((1, rows, columns, count), page.dtype)
+        yield index, strip[0], np.s_[y : y + rows, x : x + columns, first : first + count]
+
+
+def _samples(page: TiffPage, data: bytes) -> Samples:
+    """The page's colours and alpha, ``(h, w, c)``; other samples are left out.
+
+    Raises:
+        DamagedError: strips are cut off or damaged.
+    """
+    stored = np.zeros((page.imagelength, page.imagewidth, page.samplesperpixel), page.dtype)
+    missing = stored.size
+    for _, strip, place in _strips(page, data):
+        part = stored[place]
+        piece = strip[: part.shape[0], : part.shape[1]]
         if piece.shape != part.shape:
             raise DamagedError("a strip has another shape than it should")
         part[:] = piece
-    return stored
+        missing -= part.size
+    if missing:
+        raise DamagedError("its strips do not cover the page")
+    model, alpha = _kind(page)
+    return stored[..., : Space(model).channels + bool(alpha)]
 
 
-def _below(page: TiffPage, depth: int = 0) -> Iterator[TiffPage]:
-    """Yield the pages in a page's sub-IFDs, and in theirs."""
-    if depth > _MAX_DEPTH:
-        raise UnsupportedError("its pages are nested too deep")
+def _below(page: TiffPage) -> Iterator[TiffPage]:
+    """Yield the pages in a page's sub-IFDs; raises UnsupportedError if these have some, too."""
     for each in page.pages or []:
         below = each.aspage()
+        if below.pages:
+            raise UnsupportedError("its pages are nested")
         yield below
-        yield from _below(below, depth + 1)
 
 
 def _write_samples(file: TiffFile, page: TiffPage, pixels: Samples, changed: BoolMask) -> None:
     """Write ``(h, w, c)`` into the strips or tiles that ``changed`` touches, c samples a pixel."""
-    if page.photometric == _WHITE_IS_ZERO:
-        pixels = _negative(pixels)
-    for index, (offset, size) in enumerate(_segments(page)):
-        segment, (first, _, y, x, _), (_, rows, columns, count) = page.decode(
-            bytes(file.data[offset : offset + size]) or None, index
-        )
-        touched = changed[y : y + rows, x : x + columns]
-        if not touched.any() or first >= pixels.shape[2]:
-            continue
-        if segment is None:
-            segment = np.zeros((1, rows, columns, count), page.dtype)
-        new = segment[0].copy()
-        mine = pixels[y : y + rows, x : x + columns, first : first + count]
-        part = new[: touched.shape[0], : touched.shape[1], : mine.shape[2]]
-        part[touched] = mine[touched]
-        _replace_segment(file, page, index, _compressed(page, new))
+    for index, strip, place in _strips(page, bytes(file.data)):
+        touched, mine = changed[place[:2]], pixels[place]
+        if touched.any() and mine.shape[2]:
+            new = strip.copy()
+            part = new[: touched.shape[0], : touched.shape[1], : mine.shape[2]]
+            part[touched] = mine[touched]
+            _replace_segment(file, page, index, _compressed(page, new))
 
 
 def _compressed(page: TiffPage, segment: Samples) -> bytes:
@@ -293,10 +287,6 @@ def _drop_copies(
     for page in copies:
         file.unlink(page.offset)
     file.drop(main.offset, _SUB_IFDS)
-
-
-def _negative(samples: Samples) -> Samples:
-    return np.iinfo(samples.dtype).max - samples
 
 
 def _orientation(page: TiffPage) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-BYTE, ASCII, SHORT, LONG, UNDEFINED, IFD = 1, 2, 3, 4, 7, 13
+BYTE, SHORT, LONG, UNDEFINED, IFD = 1, 3, 4, 7, 13
 
 #: A range of bytes: position and length.
 Range = tuple[int, int]
@@ -101,14 +101,6 @@ class TiffFile:
             found.setdefault(entry.tag, entry)
         return found
 
-    def is_valid(self, directory: int) -> bool:
-        """Whether no entry of a directory, and no value, lies outside of the data."""
-        return len(list(self.iter_entries(directory))) == self._number(directory, "H")
-
-    def extent(self, directory: int) -> Range:
-        """Position and length of a directory, including the pointer to the next one."""
-        return directory, self._next_at(directory) + 4 - directory
-
     def content(self, entry: Entry) -> bytes:
         """An entry's values as raw bytes."""
         return bytes(self.data[entry.value : entry.value + entry.size])
@@ -133,34 +125,28 @@ class TiffFile:
         format_ = self._order + _INTEGERS[entry.kind]
         struct.pack_into(format_, self.data, entry.value + index * struct.calcsize(format_), value)
 
-    def set_long(self, entry: Entry, value: int) -> None:
-        """Change an entry of any type to one 32-bit integer."""
-        self._describe(entry, LONG, 1)
-        self._set_number(self._inline_at(entry), "I", value)
-
     def set_content(self, directory: int, tag: int, kind: int, content: bytes) -> int:
-        """Set a tag's values, of a type of one byte each.
+        """Set a tag's values, of a type of one byte each; without any, the tag is removed.
 
         Returns:
-            The directory's position: it moves to the end of the file if the tag is new.
+            The directory's position: with the new values, it moves to the end of the file.
         """
-        entry = self.entries(directory).get(tag)
-        if entry is None:
-            directory = self._insert(directory, tag, kind)
-            entry = self.entries(directory)[tag]
-        was_elsewhere = entry.size > _INLINE
-        if was_elsewhere:
-            self.wipe(entry.value, entry.size)
-        at = self._inline_at(entry)
+        self.drop(directory, tag)
+        if not content:
+            return directory
+        link = next(at for at in self._links() if self._number(at, "I") == directory)
+        value = content.ljust(_INLINE, b"\0")
         if len(content) > _INLINE:
-            fits = was_elsewhere and len(content) <= entry.size
-            place = entry.value if fits else self.append(b"")
-            self._set_number(at, "I", place)
-            self.data[place : place + len(content)] = content
-        else:
-            self.data[at : at + _INLINE] = content.ljust(_INLINE, b"\0")
-        self._describe(entry, kind, len(content))
-        return directory
+            value = struct.pack(self._order + "I", self.append(content))
+        end = self._next_at(directory)
+        rows = [bytes(self.data[at : at + _ENTRY]) for at in range(directory + 2, end, _ENTRY)]
+        rows.append(struct.pack(self._order + "HHI", tag, kind, len(content)) + value)
+        rows.sort(key=lambda row: struct.unpack_from(self._order + "H", row))
+        following = bytes(self.data[end : end + 4]).ljust(4, b"\0")  # some writers omit it
+        count = struct.pack(self._order + "H", len(rows))
+        place = self.append(b"".join([count, *rows, following]))
+        self._set_number(link, "I", place)
+        return place
 
     def drop(self, directory: int, tag: int) -> None:
         """Remove a tag, and zero its values."""
@@ -228,29 +214,6 @@ class TiffFile:
     def _next_at(self, directory: int) -> int:
         count = self._number(directory, "H")
         return directory + 2 + count * _ENTRY
-
-    def _insert(self, directory: int, tag: int, kind: int) -> int:
-        """Move a directory of the chain to the end of the file, and add an empty tag."""
-        end = self._next_at(directory) + 4
-        start = directory + 2
-        ahead = sum(number < tag for number in self.entries(directory))
-        split = start + ahead * _ENTRY
-        count = struct.pack(self._order + "H", self._number(directory, "H") + 1)
-        empty = struct.pack(self._order + "HHI", tag, kind, 0) + bytes(_INLINE)
-        link = next(at for at in self._links() if self._number(at, "I") == directory)
-        rest = self.data[split:end].ljust(end - split, b"\0")  # some writers omit the last pointer
-        moved = count + self.data[start:split] + empty + rest
-        place = self.append(bytes(moved))
-        self._set_number(link, "I", place)
-        return place
-
-    def _inline_at(self, entry: Entry) -> int:
-        """Position within an entry of its values, or of the pointer to them."""
-        return entry.position + 8
-
-    def _describe(self, entry: Entry, kind: int, count: int) -> None:
-        self._set_number(entry.position + 2, "H", kind)
-        self._set_number(entry.position + 4, "I", count)
 
     def _number(self, position: int, format_: str) -> int:
         return int(struct.unpack_from(self._order + format_, self.data, position)[0])

@@ -5,19 +5,39 @@ A lossy file does not record its quality.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 from stages.codecs import pillow_io
 from stages.codecs.base import Codec, Writer
+from stages.codecs.errors import UnsupportedError
 from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import open_image, save_image
 from stages.codecs.stale.exif import refresh_exif
 from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
 from stages.codecs.stale.xmp import refresh_xmp
-from stages.codecs.webp.riff import riff_chunks
 
 #: Chunks that are written again, or dropped with a specific note.
 _KNOWN = frozenset(b"VP8  VP8L VP8X ALPH ICCP EXIF XMP  C2PA"[i : i + 4] for i in range(0, 40, 5))
+
+#: An empty chunk costs a reader as much as a long one; photos have far fewer.
+_MAX_CHUNKS = 10_000
+
+
+def riff_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield each chunk's name and content; the last one may be truncated.
+
+    Raises:
+        UnsupportedError: there are more than in any photo.
+    """
+    position, count = 12, 0
+    while position + 8 <= len(data):
+        count += 1
+        if count > _MAX_CHUNKS:
+            raise UnsupportedError(f"it has more than {_MAX_CHUNKS} chunks")
+        size = int.from_bytes(data[position + 4 : position + 8], "little")
+        yield data[position : position + 4], data[position + 8 : position + 8 + size]
+        position += 8 + size + size % 2
 
 
 def encode(edit: Edit) -> Encoded:
@@ -29,7 +49,7 @@ def encode(edit: Edit) -> Encoded:
     parts = dict(riff_chunks(edit.source))
     with open_image(edit.source) as original:
         kept = {key: original.info.get(key) or b"" for key in ("icc_profile", "exif", "xmp")}
-    policy = StaleDataPolicy.of(edit)
+    policy = StaleDataPolicy(edit)
     kept["exif"], kept["xmp"] = refresh_exif(kept["exif"], policy), refresh_xmp(kept["xmp"], policy)
     if b"C2PA" in parts:
         policy.drop(MANIFEST)

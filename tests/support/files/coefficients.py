@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from stages.codecs.jpeg.header import JpegHeader
-from stages.codecs.jpeg.libjpeg import Coefficients, OnRow, reading
+from stages.codecs.jpeg.libjpeg import Coefficients, reading
+
+#: Called with each component's number and one of its rows of blocks, which it may change.
+OnRow = Callable[[int, Coefficients], None]
 
 
 def header_of(jpeg: bytes) -> JpegHeader:
@@ -19,21 +22,15 @@ def header_of(jpeg: bytes) -> JpegHeader:
 def recoded(jpeg: bytes, on_row: OnRow = lambda *_: None, **changes: Any) -> bytes:
     """The file from its own coefficients, with another header."""
     with reading(jpeg) as found:
-        found.visit(on_row)
+        for number, rows in enumerate(found.planes):
+            for row in rows:
+                on_row(number, row)
         for name, value in changes.items():
             setattr(found.header, name, value)
         return found.write()
 
 
-def coefficients_of(jpeg: bytes) -> list[npt.NDArray[np.int16]]:
+def coefficients_of(jpeg: bytes) -> list[Coefficients]:
     """All quantised coefficients: for each component ``(rows, columns, 64)`` int16."""
     with reading(jpeg) as source:
-        header = source.header
-        numbers = range(len(header.components))
-        found = [np.zeros((*header.blocks(number), 64), np.int16) for number in numbers]
-
-        def take(component: int, row: int, coefficients: Coefficients) -> None:
-            found[component][row] = coefficients
-
-        source.visit(take)
-    return found
+        return [np.stack(rows) for rows in source.planes]

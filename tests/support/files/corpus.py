@@ -259,7 +259,6 @@ def tiffs(shots: list[Pixels]) -> Iterator[tuple[str, bytes]]:
     yield "16-bit", tiff(deep(shots[5]), **strips, compression="lzw", predictor=True)
     yield "16-bit-big-endian", tiff(deep(shots[6]), **strips, byteorder=">")
     yield "16-bit-grey", tiff(deep(shots[6][..., 0]), photometric="minisblack")
-    yield "white-is-zero", tiff(shots[6][..., 0], photometric="miniswhite", compression="lzw")
     yield "cmyk", tiff(cmyk, photometric="separated", compression="lzw")
     yield "16-bit-cmyk", tiff(deep(cmyk), photometric="separated", tile=(128, 128))
     yield "alpha", tiff(with_alpha(shots[7]), **alpha, extrasamples=["unassalpha"])
@@ -297,7 +296,6 @@ def avifs(shots: list[Pixels]) -> Iterator[tuple[str, bytes]]:
 def heics(shots: list[Pixels]) -> Iterator[tuple[str, bytes]]:
     for name, pixels, mode in (
         ("8-bit", shots[0], "RGB"),
-        ("10-bit", deep(shots[1]), "RGB;16"),
         ("alpha", with_alpha(shots[2]), "RGBA"),
     ):
         height, width = pixels.shape[:2]

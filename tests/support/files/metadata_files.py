@@ -12,11 +12,13 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from stages.codecs.jpeg.markers import envelope
+from stages.codecs.picture import Edit
 from stages.codecs.stale.exif import refresh_exif
 from stages.codecs.stale.jpeg import refresh_jpeg
 from stages.codecs.stale.photoshop import refresh_resources
 from stages.codecs.stale.policy import StaleDataPolicy
 from stages.codecs.stale.xmp import refresh_xmp
+from stages.pixels.samples import ColourModel, Space
 from stages.recipe.options import MetadataOptions
 from stages.verify.containers import list_parts
 from stages.verify.embedded import embedded_pictures
@@ -70,7 +72,7 @@ def assert_shows(preview: Image.Image, edited: Image.Image, old: Image.Image) ->
 
 def previews(data: bytes) -> list[tuple[str, Image.Image | None]]:
     """As the checker finds them, which shares no code with what is tested here."""
-    return list(embedded_pictures(data, list_parts(data)))
+    return list(embedded_pictures(list_parts(data)))
 
 
 def jpeg(picture: Image.Image, size: tuple[int, int] | None = None, **how: object) -> bytes:
@@ -172,6 +174,17 @@ def photo(*segments: bytes, trailer: bytes = b"", picture: Image.Image = OLD) ->
     return coded[:20] + b"".join(segments) + coded[20:] + trailer
 
 
+def policy_for(
+    edited: Image.Image, options: MetadataOptions, *, generative: bool = False
+) -> StaleDataPolicy:
+    """The policy for a file whose edited picture is this one: grey, RGB or CMYK."""
+    pixels = np.asarray(edited)
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    models: dict[int, ColourModel] = {1: "grey", 3: "rgb", 4: "cmyk"}
+    changed, space = np.ones(pixels.shape[:2], np.bool_), Space(models[pixels.shape[2]])
+    return StaleDataPolicy(Edit(b"", pixels, changed, 1, space, 0, options, generative))
+
+
 @dataclass
 class Refreshed:
     """What became of a JPEG's metadata."""
@@ -185,7 +198,7 @@ def refreshed(
     data: bytes, options: MetadataOptions = REBUILD, edited: Image.Image = EDITED
 ) -> tuple[bytes, Refreshed]:
     """The edited file, as a codec would write it."""
-    policy = StaleDataPolicy(lambda: edited, options)
+    policy = policy_for(edited, options)
     found, _, behind = envelope(data)
     segments, trailer = refresh_jpeg(found, behind, policy)
     body = envelope(jpeg(edited))[1]
@@ -277,19 +290,19 @@ def full_file() -> bytes:
 def refreshed_exif(
     data: bytes, edited: Image.Image, options: MetadataOptions, *, generative: bool = False
 ) -> tuple[bytes, list[str]]:
-    policy = StaleDataPolicy(lambda: edited, options, generative=generative)
+    policy = policy_for(edited, options, generative=generative)
     return refresh_exif(data, policy), policy.notes
 
 
 def refreshed_resources(
     data: bytes, edited: Image.Image, options: MetadataOptions, *, generative: bool = False
 ) -> tuple[bytes, list[str]]:
-    policy = StaleDataPolicy(lambda: edited, options, generative=generative)
+    policy = policy_for(edited, options, generative=generative)
     return refresh_resources(data, policy), policy.notes
 
 
 def refreshed_xmp(
     data: bytes, edited: Image.Image, options: MetadataOptions, *, generative: bool = False
 ) -> tuple[bytes, list[str]]:
-    policy = StaleDataPolicy(lambda: edited, options, generative=generative)
+    policy = policy_for(edited, options, generative=generative)
     return refresh_xmp(data, policy), policy.notes

@@ -62,12 +62,12 @@ PLACES = [
     ("stages.codecs.tiff.codec._kind", "tiff-lzw", ()),
     ("stages.codecs.tiff.codec._segments", "tiff-zstd-tiles", ()),
     ("stages.codecs.tiff.codec.update_tags", "tiff-photoshop-and-xmp", ()),
-    ("stages.codecs.heif.codec._pillow_heif", "heic-8-bit", ()),
+    ("stages.codecs.heif.codec._is_deep", "heic-8-bit", ()),
     ("stages.codecs.encode.to_stored", "png-rgb", ()),
     ("stages.codecs.encode.convert", "png-rgb", ("output.format=webp",)),
     ("stages.codecs.convert._as_target_can_hold", "png-rgb", ("output.format=jpeg",)),
     ("stages.codecs.pillow_io.writing_options", "png-rgb", ("output.format=avif",)),
-    ("stages.codecs.heif.codec._updated", "avif-rgb", ()),
+    ("stages.codecs.heif.codec.refresh_exif", "avif-rgb", ()),
 ]
 
 

@@ -8,13 +8,11 @@ Samsung, a FlashPix preview of Fujifilm, XMP in UTF-16.
 
 from __future__ import annotations
 
-import base64
-import io
 import struct
 import xml.etree.ElementTree as ET
 
 import pytest
-from PIL import ExifTags, Image
+from PIL import Image
 
 from manifests.errors import RowError
 from stages.recipe.options import MetadataOptions
@@ -31,7 +29,6 @@ from tests.support.files.metadata_files import (
     Order,
     Tags,
     assert_shows,
-    distance,
     jpeg,
     photoshop_thumbnail,
     refreshed_exif,
@@ -47,15 +44,16 @@ from tests.support.files.metadata_files import (
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("size", [(160, 107), (96, 64), (320, 213)])
+@pytest.mark.parametrize("size", [(160, 107), (160, 120), (320, 213)])
 def test_an_exif_thumbnail_is_drawn_again_in_its_place(order: Order, size: tuple[int, int]) -> None:
+    """In the shape of the picture, and of the usual size, whatever the old one had."""
     thumbnail = jpeg(OLD, size)
     block = with_thumbnail(order, thumbnail, behind=b"what follows")
     result, notes = refreshed_exif(block, EDITED, REBUILD)
     assert notes == ["EXIF thumbnail rebuilt"]
     made = thumbnail_of(result)
     assert made is not None
-    assert made.size == size
+    assert made.size == (160, 107)
     assert_shows(made, EDITED, OLD)
     assert len(result) == len(block)
     assert result.endswith(b"what follows")
@@ -79,35 +77,31 @@ def test_a_dropped_exif_thumbnail_leaves_zeros(order: Order) -> None:
     assert exif.get_ifd(0x8769)[0x927C] == bytes(range(256))
 
 
-def test_a_thumbnail_that_does_not_fit_goes_to_the_end() -> None:
+def test_a_thumbnail_that_does_not_fit_is_dropped() -> None:
     plain = jpeg(Image.new("RGB", (160, 107)), quality=5)
     noise = Image.effect_noise(EDITED.size, 100).convert("RGB")
     block = with_thumbnail("<", plain, behind=b"x")
     result, notes = refreshed_exif(block, noise, REBUILD)
-    assert notes == ["EXIF thumbnail rebuilt"]
-    assert result[1000 : 1000 + len(plain)] == bytes(len(plain))
-    made = thumbnail_of(result)
-    assert made is not None
-    assert distance(made, noise) < 20
-    full = with_thumbnail("<", plain, behind=b"x" * (64_400 - len(plain)))
-    result, notes = refreshed_exif(full, noise, REBUILD)
     assert notes == ["EXIF thumbnail dropped"]
+    assert result[1000 : 1000 + len(plain)] == bytes(len(plain))
     assert thumbnail_of(result) is None
 
 
-@pytest.mark.parametrize("how", ["black bars", "cut"])
-def test_a_thumbnail_of_another_shape_keeps_its_bars_or_cut(how: str) -> None:
-    def shaped(picture: Image.Image) -> Image.Image:
-        if how == "cut":
-            return picture.resize((160, 120), box=(33, 0, 567, 400))
-        barred = Image.new("RGB", (160, 120))
-        barred.paste(picture.resize((160, 107)), (0, 6))
-        return barred
-
-    result, _ = refreshed_exif(with_thumbnail("<", jpeg(shaped(OLD))), EDITED, REBUILD)
-    made = thumbnail_of(result)
-    assert made is not None
-    assert_shows(made, shaped(EDITED), shaped(OLD))
+@pytest.mark.parametrize("size", [2000, 0, 2**31])
+def test_a_thumbnail_ends_at_its_end_marker_whatever_length_is_stated(size: int) -> None:
+    thumbnail = jpeg(OLD, (160, 107))
+    block = with_thumbnail("<", thumbnail, behind=b"what follows" * 400)
+    stated = struct.pack("<I", size if size in (0, 2**31) else len(thumbnail) + size)
+    block = block.replace(struct.pack("<I", len(thumbnail)), stated, 1)
+    result, notes = refreshed_exif(block, EDITED, REBUILD)
+    if size in (0, 2**31):  # an entry whose values cannot be used
+        assert jpeg(OLD, (160, 107))[100:300] not in result
+    else:
+        assert notes == ["EXIF thumbnail rebuilt"]
+        assert result.endswith(b"what follows" * 400)
+        made = thumbnail_of(result)
+        assert made is not None
+        assert_shows(made, EDITED, OLD)
 
 
 def uncompressed(order: Order, tags: tuple[int, int], turn: int | None) -> bytes:
@@ -142,18 +136,6 @@ def test_exif_with_an_uncompressed_thumbnail_keeps_nothing_but_its_orientation(
         assert result.startswith(name)
         with pytest.raises(RowError, match="EXIF with a preview"):
             refreshed_exif(block, EDITED, REFUSE)
-
-
-def test_the_last_pointer_of_a_block_may_be_left_out() -> None:
-    """Some writers end behind the last entry; what is added there must not be read as a pointer."""
-    whole = tiff("<", [{0x10F: (3, [7])}], b"")
-    cut = whole[: 8 + 2 + 12]
-    result, notes = refreshed_exif(cut, EDITED, MARK)
-    assert notes == []
-    exif = Image.Exif()
-    exif.load(b"Exif\0\0" + result)
-    assert dict(exif) == {0x10F: 7, 0x131: "catalog-cleanup"}
-    assert exif.get_ifd(ExifTags.IFD.IFD1) == {}
 
 
 def test_a_maker_note_with_a_preview_goes_and_nothing_else_moves() -> None:
@@ -196,22 +178,15 @@ def test_what_is_not_stale_comes_back_as_it_is() -> None:
             assert notes == []
 
 
-def test_a_photoshop_thumbnail_is_drawn_again_among_the_others() -> None:
+@pytest.mark.parametrize("options", [REBUILD, DROP])
+def test_a_photoshop_thumbnail_is_dropped_from_among_the_others(options: MetadataOptions) -> None:
     before = resource(1005, b"resolution info!") + resource(1028, b"iptc!", b"name")
     after = resource(1061, b"digest" * 3)
     data = before + resource(1036, photoshop_thumbnail(OLD.resize((160, 107)))) + after
-    result, notes = refreshed_resources(data, EDITED, REBUILD)
-    assert notes == ["Photoshop thumbnail rebuilt"]
-    assert result.startswith(before)
-    assert result.endswith(after)
-    content = result[len(before) + 12 : -len(after)]
-    assert struct.unpack(">6I", content[:24])[:5] == (1, 160, 107, 480, 51_360)
-    with Image.open(io.BytesIO(content[28:])) as made:
-        assert_shows(made, EDITED, OLD)
     dropped = (before + after, ["Photoshop thumbnail dropped"])
-    assert refreshed_resources(data, EDITED, DROP) == dropped
+    assert refreshed_resources(data, EDITED, options) == dropped
     of_1996 = data.replace(b"8BIM\4\x0c", b"8BIM\4\x09")
-    assert refreshed_resources(of_1996, EDITED, REBUILD) == dropped
+    assert refreshed_resources(of_1996, EDITED, options) == dropped
 
 
 def test_stale_data_are_refused_by_name() -> None:
@@ -230,10 +205,10 @@ def test_stale_data_are_refused_by_name() -> None:
         assert "metadata.stale_preview" in caught.value.remedy
 
 
-def properties(packet: bytes) -> ET.Element:
-    """The first description, read by another reader."""
+def properties(packet: bytes, index: int = 0) -> ET.Element:
+    """A description, read by another reader."""
     text = packet.decode().strip()
-    found = ET.fromstring(text[text.index("<x:") : text.rindex("<?")])[0][0]  # noqa: S314
+    found = ET.fromstring(text[text.index("<x:") : text.rindex("<?")])[0][index]  # noqa: S314
     assert found.tag == f"{{{NAMESPACES['rdf']}}}Description"
     return found
 
@@ -253,18 +228,12 @@ def same_xml(one: bytes, other: bytes) -> bool:
     return canonical(one) == canonical(other)
 
 
-def test_xmp_thumbnails_are_drawn_again() -> None:
+@pytest.mark.parametrize("options", [REBUILD, DROP])
+def test_xmp_thumbnails_are_dropped(options: MetadataOptions) -> None:
     packet = xmp("", thumbnails(jpeg(OLD, (256, 171)), jpeg(OLD, (96, 64))))
-    result, notes = refreshed_xmp(packet, EDITED, REBUILD)
-    assert notes == ["XMP thumbnail rebuilt"]
-    images = properties(result).findall(".//xmpGImg:image", NAMESPACES)
-    for image, size in zip(images, [(256, 171), (96, 64)], strict=True):
-        with Image.open(io.BytesIO(base64.b64decode(image.text or ""))) as made:
-            assert made.size == size
-            assert_shows(made, EDITED, OLD)
-    dropped, notes = refreshed_xmp(packet, EDITED, DROP)
+    result, notes = refreshed_xmp(packet, EDITED, options)
     assert notes == ["XMP thumbnail dropped"]
-    assert same_xml(dropped, xmp(""))
+    assert same_xml(result, xmp(""))
 
 
 @pytest.mark.parametrize(
@@ -337,19 +306,14 @@ def test_a_packet_with_a_dtd_or_without_end_stays() -> None:
 @pytest.mark.parametrize("generative", [False, True])
 def test_an_edit_is_marked_in_xmp(generative: bool) -> None:
     kind = "compositeWithTrainedAlgorithmicMedia" if generative else "algorithmicallyEnhanced"
-    there = (
-        "Iptc4xmpExt:DigitalSourceType='http://x/digitalCapture' xmp:CreatorTool='Camera 1.0' "
-        "tiff:Software='Camera 1.0'"
-    )
+    there = "Iptc4xmpExt:DigitalSourceType='http://x/digitalCapture' xmp:CreatorTool='Camera 1.0'"
     for packet in (xmp("dc:rights='x'"), xmp(there), b""):
         result, notes = refreshed_xmp(packet, EDITED, MARK, generative=generative)
         assert notes == []
-        found = properties(result).attrib
+        found = properties(result, -1).attrib
         source_type = found[f"{{{NAMESPACES['Iptc4xmpExt']}}}DigitalSourceType"]
         assert source_type == f"http://cv.iptc.org/newscodes/digitalsourcetype/{kind}"
         assert found[f"{{{NAMESPACES['xmp']}}}CreatorTool"] == "catalog-cleanup"
-        software = found.get(f"{{{NAMESPACES['tiff']}}}Software")
-        assert software == ("catalog-cleanup" if there.encode() in packet else None)
         if packet:
             assert properties(result)[0][0][0].text == "Ä & Ö"
 
@@ -358,25 +322,6 @@ def test_a_mark_does_not_hide_that_a_picture_is_generated() -> None:
     generated = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
     packet = xmp(f"Iptc4xmpExt:DigitalSourceType='{generated}'")
     assert generated.encode() in refreshed_xmp(packet, EDITED, MARK)[0]
-
-
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("software", [None, b"A camera's firmware 1.0\0", b"v1\0"])
-def test_an_edit_is_marked_in_exif_and_nothing_moves(order: Order, software: bytes | None) -> None:
-    first: Tags = {0x10F: (2, b"Camera\0"), 0x9003: (2, b"2020:01:01 00:00:00\0")}
-    if software:
-        first[0x131] = (2, software)
-    block = tiff(order, [first, {0x201: (4, [1000]), 0x202: (4, [9_000])}], jpeg(OLD, (160, 107)))
-    result, notes = refreshed_exif(block, EDITED, MARK)
-    assert notes == ["EXIF thumbnail rebuilt"]
-    exif = Image.Exif()
-    exif.load(b"Exif\0\0" + result)
-    assert exif[0x131].rstrip("\0") == "catalog-cleanup"
-    assert exif[0x10F] == "Camera"
-    assert exif[0x9003] == "2020:01:01 00:00:00"
-    made = thumbnail_of(result)
-    assert made is not None
-    assert_shows(made, EDITED, OLD)
 
 
 def test_a_photoshop_resource_with_a_picture_goes_and_all_others_stay() -> None:

@@ -15,7 +15,6 @@ from PIL import Image, PngImagePlugin
 from manifests.errors import RowError
 from stages.codecs.jpeg.markers import envelope
 from stages.codecs.stale.jpeg import refresh_jpeg
-from stages.codecs.stale.policy import StaleDataPolicy
 from stages.recipe.options import MetadataOptions
 from stages.verify import differing
 from stages.verify.containers import list_parts
@@ -33,6 +32,7 @@ from tests.support.files.metadata_files import (
     full_file,
     jpeg,
     photo,
+    policy_for,
     previews,
     refreshed,
     refreshed_exif,
@@ -46,7 +46,7 @@ from tests.support.files.metadata_files import (
 def test_demo_photos_come_back_to_the_byte(path: Path) -> None:
     data = path.read_bytes()
     found, body, behind = envelope(data)
-    segments, _ = refresh_jpeg(found, b"", StaleDataPolicy(lambda: EDITED, REFUSE))
+    segments, _ = refresh_jpeg(found, b"", policy_for(EDITED, REFUSE))
     assert b"".join([b"\xff\xd8", *segments, body, behind]) == data
     assert all(new is old for new, old in zip(segments, found, strict=True))
 
@@ -108,9 +108,9 @@ def test_previews_are_found_in_every_format() -> None:
     assert [name.partition("Thumb")[0] for name, _ in previews(full_file())] == [
         "JFIF thumbnail",
         "EXIF 1/samples",
+        "XMP {http://ns.adobe.com/xap/1.0/}",
         "C2PA",
         "C2PA #2",
-        "XMP {http://ns.adobe.com/xap/1.0/}",
         "8BIM 1036",
         "behind the picture",
         "behind the picture",
@@ -164,7 +164,7 @@ def test_damaged_files_show_no_old_picture_and_raise_nothing_else(
     trailer = pieces.pop()
     trailer = trailer[: int(keep * len(trailer))]
     with contextlib.suppress(RowError):
-        policy = StaleDataPolicy(lambda: EDITED, options)
+        policy = policy_for(EDITED, options)
         segments, trailer = refresh_jpeg(pieces, trailer, policy)
         body = envelope(jpeg(EDITED))[1]
         result = b"".join([b"\xff\xd8", *segments, body, trailer])
@@ -216,4 +216,4 @@ def test_nothing_takes_long(junk: bytes) -> None:
     )
     segments, _, _ = envelope(data)
     for trailer in (junk, bytes(20) + junk):
-        refresh_jpeg(segments, trailer, StaleDataPolicy(lambda: EDITED, REBUILD))
+        refresh_jpeg(segments, trailer, policy_for(EDITED, REBUILD))

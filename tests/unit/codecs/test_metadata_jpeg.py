@@ -112,7 +112,7 @@ def test_thumbnails_of_jfif_and_its_extension_are_dropped(options: MetadataOptio
         refreshed(data, REFUSE)
 
 
-@pytest.mark.parametrize("body", [b"JFIF\0\1\2", b"JFIF\0\1\2\0\0\1\0\1\0\0more"])
+@pytest.mark.parametrize("body", [b"JFIF\0\1\2", b"JFIF\0\1\2\0\0\1\0\1\0\0"])
 def test_a_jfif_segment_without_a_thumbnail_stays(body: bytes) -> None:
     coded = jpeg(OLD)
     data = coded[:2] + segment(0xE0, body) + coded[20:]
@@ -135,7 +135,7 @@ def test_c2pa_and_other_jumbf_go() -> None:
     assert state.notes == ["C2PA manifest dropped"]
     assert len(state.segments) == 2
     assert properties(state.segments[-1]) == properties(app1_xmp(xmp("")))
-    assert [name for name, _ in previews(data)] == ["C2PA", "C2PA #2", "C2PA #3"]
+    assert [name for name, _ in previews(data)] == ["C2PA", *(f"C2PA #{i}" for i in range(2, 6))]
     assert previews(result) == []
 
 
@@ -200,11 +200,10 @@ def test_extended_xmp_goes_with_a_picture_in_it(keeps_more: bool) -> None:
     old_name, parts = extended_xmp(f'{rdf}{more} GImage:Data="{big}"{end}'.encode())
     new_name, plain = extended_xmp(f"{rdf}{more}{end}".encode())
     assert len(parts) == 3
-    data = photo(app1_xmp(xmp(f'xmpNote:HasExtendedXMP="{old_name}"')), *reversed(parts))
-    _, state = refreshed(data)
+    main = app1_xmp(xmp(f'xmpNote:HasExtendedXMP="{old_name}"'))
+    _, state = refreshed(photo(main, *reversed(parts)))
     assert state.notes == ["extended XMP with a picture dropped"]
-    assert properties(state.segments[1]) == properties(app1_xmp(xmp("")))
-    assert state.segments[2:] == []
+    assert state.segments[1:] == [main]  # readers ignore the name of a packet that is not there
     untouched = photo(app1_xmp(xmp(f'xmpNote:HasExtendedXMP="{new_name}"')), *plain)
     assert refreshed(untouched)[1].segments == envelope(untouched)[0]
 
@@ -216,12 +215,9 @@ def test_photoshop_resources_over_several_segments() -> None:
     data = large + small + resource(1028, b"x")
     parts = [segment(0xED, name + data[at : at + 65_000]) for at in range(0, len(data), 65_000)]
     _, state = refreshed(photo(parts[0], segment(0xFE, b"between"), parts[1]))
-    assert state.notes == ["Photoshop thumbnail rebuilt"]
+    assert state.notes == ["Photoshop thumbnail dropped"]
     made = b"".join(s[18:] for s in state.segments if s.startswith(name, 4))
-    assert made.startswith(large)
-    assert made.endswith(resource(1028, b"x"))
-    with Image.open(io.BytesIO(made[len(large) + 12 + 28 :])) as thumbnail:
-        assert_shows(thumbnail, EDITED, OLD)
+    assert made == large + resource(1028, b"x")
     _, kept = refreshed(photo(*parts[:1]))
     assert kept.segments[1:] == parts[:1]
 
@@ -242,6 +238,5 @@ def test_marks_are_written_once_in_a_file() -> None:
     result, state = refreshed(photo(segment(0xE1, b"Exif\0\0" + exif)), MARK)
     assert [s[4:8] for s in state.segments] == [b"JFIF", b"Exif", b"http"]
     with Image.open(io.BytesIO(result)) as after:
-        assert after.getexif()[0x131] == "catalog-cleanup"
         assert b"algorithmicallyEnhanced" in after.info["xmp"]
     assert refreshed(photo())[1].notes == []

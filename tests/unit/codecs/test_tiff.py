@@ -53,10 +53,6 @@ TIFFS: dict[str, tuple[Callable[[Samples], Samples], dict[str, Any]]] = {
         },
     ),
     "16 bit grey": (lambda photo: deep(photo[..., 0]), {"photometric": "minisblack"}),
-    "white is zero": (
-        lambda photo: photo[..., 0],
-        {"photometric": "miniswhite", "compression": "lzw"},
-    ),
     "cmyk": (
         lambda photo: np.asarray(Image.fromarray(photo).convert("CMYK")),
         {"photometric": "separated", "compression": "lzw", "rowsperstrip": 16},
@@ -204,6 +200,23 @@ def test_samples_that_are_no_photo_are_refused(pixels: npt.NDArray[np.generic]) 
     with pytest.raises(RowError, match="its samples are") as caught:
         decode_photo(tiff(pixels), 100, "x")
     assert caught.value.code == "image.unsupported"
+
+
+def test_a_tiff_whose_white_is_zero_is_refused(photo: Pixels) -> None:
+    with pytest.raises(RowError, match="MINISWHITE") as caught:
+        decode_photo(tiff(photo[..., 0], photometric="miniswhite"), 100, "x")
+    assert caught.value.code == "image.unsupported"
+
+
+def test_a_page_that_lacks_strips_is_damaged(photo: Pixels) -> None:
+    """Its one strip is said to be one plane of three."""
+    data = bytearray(tiff(photo, photometric="rgb"))
+    with tifffile.TiffFile(io.BytesIO(bytes(data))) as reader:
+        place = reader.pages[0].aspage().tags[284].valueoffset
+    data[place : place + 2] = struct.pack("<H", 2)
+    with pytest.raises(RowError, match="do not cover the page") as caught:
+        decode_photo(bytes(data), 100, "x")
+    assert caught.value.code == "image.corrupt"
 
 
 def test_a_big_tiff_is_refused(photo: Pixels) -> None:

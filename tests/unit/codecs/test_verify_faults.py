@@ -19,7 +19,7 @@ from PIL import Image, PngImagePlugin
 from manifests.schema import LineageRow
 from stages.codecs.heif import codec as heif
 from stages.codecs.png import codec as png
-from stages.codecs.stale import exif, jpeg, photoshop
+from stages.codecs.stale import exif, jpeg, pictures
 from stages.codecs.tiff import codec as tiff
 from stages.codecs.tiff import tags as tiff_tags
 from stages.codecs.webp import codec as webp
@@ -142,15 +142,38 @@ def test_a_wiped_author_is_seen(
     assert found(clean, file(kind, photo)).differing == [f"EXIF 0/{tag}"]
 
 
-@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "heic", "tiff"])
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "heic"])
 def test_an_old_thumbnail_is_seen(
     clean: Clean, photo: Pixels, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (exif, photoshop):
-        monkeypatch.setattr(module, "drawn_like", lambda old, _: old)
-    name = "8BIM 1036" if kind == "tiff" else "EXIF 1/samples"
+    draw, old = pictures.thumbnail, Image.fromarray(photo)
+    monkeypatch.setattr(exif, "thumbnail", lambda _, limit: draw(old, limit))
     problems = found(clean, file(kind, photo)).problems
-    assert [each for each in problems if "old picture still shows" in each and name in each]
+    assert [each for each in problems if "old picture still shows: EXIF 1/samples" in each]
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "tiff"])
+def test_an_old_photoshop_thumbnail_is_seen(
+    clean: Clean, photo: Pixels, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (jpeg, tiff_tags):
+        monkeypatch.setattr(module, "refresh_resources", lambda block, _: block)
+    monkeypatch.setattr(tiff, "contains_picture", lambda _: False)
+    problems = found(clean, file(kind, photo)).problems
+    assert [each for each in problems if "old picture still shows: 8BIM 1036" in each]
+
+
+def test_a_smaller_copy_that_stays_is_seen(
+    clean: Clean, photo: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(photo, photometric="rgb", metadata=None)
+        small = np.ascontiguousarray(photo[::4, ::4])
+        writer.write(small, photometric="rgb", metadata=None, subfiletype=1)
+    monkeypatch.setattr(tiff, "_drop_copies", lambda *_: None)
+    problems = found(clean, buffer.getvalue()).problems
+    assert problems == ["the old picture still shows: copy 1/samples"]
 
 
 @pytest.mark.parametrize("kind", [*WITH_EXIF, "tiff"])

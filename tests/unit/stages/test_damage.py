@@ -25,7 +25,7 @@ KINDS = [
     *("webp-lossless", "webp-lossy-alpha"),
     *("tiff-lzw", "tiff-16-bit-big-endian", "tiff-zstd-tiles", "tiff-pages-and-copies"),
     *("tiff-photoshop-and-xmp", "tiff-packbits"),
-    *("avif-alpha", "heic-10-bit"),
+    *("avif-alpha", "heic-alpha"),
 ]
 
 
