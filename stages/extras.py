@@ -1,4 +1,4 @@
-"""Imports of optional libraries, which the package's extra ``models`` installs."""
+"""Imports and errors of optional libraries, which the package's extra ``models`` installs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from importlib.util import find_spec
 from types import ModuleType
 
 from manifests.errors import WeightsError
+
+#: Library errors with one of these advise disabling a protection against untrusted code.
+_BAD_ADVICE = ("weights_only", "safe_globals", "trust_remote_code", "allow_pickle", "safetensors=")
 
 
 def load_module(name: str, needed_by: str) -> ModuleType:
@@ -33,3 +36,12 @@ def require(name: str, needed_by: str) -> None:
     """
     if not find_spec(name):
         raise WeightsError("model.not_installed", f"{needed_by} needs {name}.")
+
+
+def reason(error: BaseException) -> str:
+    """Summarise a library's error in one line, without advice to disable a protection."""
+    text = str(error).strip()
+    if any(word in text for word in _BAD_ADVICE):
+        return "it contains more than tensors, or is not a PyTorch file"
+    lines = text.splitlines() or [type(error).__name__]
+    return lines[0][:200].rstrip(".: ")

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 from click.testing import CliRunner
 from hypothesis import settings
+from tenacity import wait_none
 
 from jobs.cli import main
 from stages.weights import download
@@ -185,7 +186,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CATALOG_CLEANUP_CACHE", str(folder))
     for name in ("LAMA_MODEL", "CATALOG_CLEANUP_TRUST", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(download, "_FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(download._get.retry, "wait", wait_none())
     return folder
 
 

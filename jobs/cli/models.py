@@ -48,7 +48,7 @@ def list_() -> None:
             f"{model.name}\n"
             f"    {model.kind}, {size}; {model.licence}; "
             f"commercial use: {'yes' if model.commercial else 'no'}\n"
-            f"    from {' or '.join(model.sources) or model.how or model.page}{gated}{pinned}"
+            f"    from {' or '.join(model.sources)}{gated}{pinned}"
         )
         if variable:
             typer.echo(f"    {model.env}={variable}")
@@ -128,12 +128,12 @@ def verify(
         label = model.name if model else entry.source
         if name not in (None, label):
             continue
-        pin = model.pin if model else None
-        expected, by = (pin, "listed") if pin else (("sha256", entry.sha256), "at download")
+        listed = model.sha256 if model else ""
         checked += 1
         try:
-            check(entry.path, expected, read_all=True)
-            typer.echo(f"ok    {label}: {expected[0]} {expected[1]}, as {by}")
+            check(entry.path, listed or entry.sha256, read_all=True)
+            by = "listed" if listed else "at download"
+            typer.echo(f"ok    {label}: sha256 {listed or entry.sha256}, as {by}")
         except WeightsError as error:
             bad += 1
             typer.echo(f"bad   {error.message} Delete {entry.folder}, and download it again.")

@@ -18,7 +18,6 @@ and measures its accuracy.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
 
 import cv2
 import numpy as np
@@ -84,15 +83,10 @@ def judge(refined: UInt8Array, before: UInt8Array, mask: UInt8Array, has_removal
             object and is ignored: there is no departure, and only the strangeness is scored.
     """
     fill, removed, hole = _views(refined, before, mask)
+    strangeness = _strangeness(fill, removed, hole, has_removal=has_removal)
     if not has_removal:
-        # Descriptions near the hole are blurred with its content, the object.
-        kernel = np.ones((_MIN_DISTANCE_PX + 1, _MIN_DISTANCE_PX + 1), np.uint8)
-        far = cv2.dilate(hole.astype(np.uint8), kernel) == 0
-        places = _Places.of(fill, removed, hole, far)
-        strangeness = places.strangeness_alone()
         return Scores(None, strangeness, logistic(WEIGHTS_ALONE, strangeness))
     departure = _departure(fill, removed, hole)
-    strangeness = _Places.of(fill, removed, hole, ~hole).strangeness()
     return Scores(departure, strangeness, logistic(WEIGHTS, departure, strangeness))
 
 
@@ -140,43 +134,31 @@ def _departure(fill: Float32Array, removed: Float32Array, hole: BoolMask) -> flo
     return max(departures)
 
 
-@dataclass(frozen=True, slots=True)
-class _Places:
-    """Descriptions, (n, 8) each, of places of the fill, of the same in the removal, of the ring.
+def _strangeness(
+    fill: Float32Array, removed: Float32Array, hole: BoolMask, *, has_removal: bool
+) -> float:
+    """Distance of the fill's places from the ring, beyond that of the removal's places.
 
-    Attributes:
-        same: ``(n, n)`` bool, whether two places of the ring count as the same.
+    Without a removal: beyond that among the ring's own places.
     """
-
-    fill: Float32Array
-    removed: Float32Array
-    ring: Float32Array
-    same: BoolMask
-
-    @classmethod
-    def of(cls, fill: Float32Array, removed: Float32Array, hole: BoolMask, known: BoolMask) -> Self:
-        inside, ring = (_evenly(np.argwhere(each)) for each in (hole, known))
-        after, before = _describe(fill), _describe(removed)
-        same = np.abs(ring[:, None] - ring[None]).max(axis=2) < _MIN_DISTANCE_PX
-        at, around = tuple(inside.T), tuple(ring.T)
-        return cls(after[at], before[at], before[around], same)
-
-    def strangeness(self) -> float:
-        """Distance of the fill's places from the ring, beyond that of the removal's places."""
-        if len(self.ring) < 2:  # nothing to compare with
-            return 0.0
-        beyond = _to_nearest(self.fill, self.ring) - _to_nearest(self.removed, self.ring)
+    known = ~hole
+    if not has_removal:  # descriptions near the hole are blurred with its content, the object
+        kernel = np.ones((_MIN_DISTANCE_PX + 1, _MIN_DISTANCE_PX + 1), np.uint8)
+        known = cv2.dilate(hole.astype(np.uint8), kernel) == 0
+    inside, around = (_evenly(np.argwhere(each)) for each in (hole, known))
+    if len(around) < 2:  # nothing to compare with
+        return 0.0
+    before, at = _describe(removed), tuple(inside.T)
+    ring = before[tuple(around.T)]
+    distance = _to_nearest(_describe(fill)[at], ring)
+    if has_removal:
+        beyond = distance - _to_nearest(before[at], ring)
         return max(float(np.quantile(beyond, _QUANTILE)), 0.0)
-
-    def strangeness_alone(self) -> float:
-        """Distance of the fill's places from the ring, beyond that among the ring's own places."""
-        if len(self.ring) < 2:
-            return 0.0
-        usual = _to_nearest(self.ring, self.ring, self.same)
-        usual = usual[np.isfinite(usual)]
-        expected = float(np.quantile(usual, _QUANTILE)) if usual.size else 0.0
-        distance = float(np.quantile(_to_nearest(self.fill, self.ring), _QUANTILE))
-        return max(distance - expected, 0.0)
+    same = np.abs(around[:, None] - around[None]).max(axis=2) < _MIN_DISTANCE_PX
+    usual = _to_nearest(ring, ring, same)
+    usual = usual[np.isfinite(usual)]
+    expected = float(np.quantile(usual, _QUANTILE)) if usual.size else 0.0
+    return max(float(np.quantile(distance, _QUANTILE)) - expected, 0.0)
 
 
 def _describe(lab: Float32Array) -> Float32Array:

@@ -14,13 +14,12 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from spandrel import MaskedImageModelDescriptor
 from spandrel.architectures.LaMa import LaMa
 from torch import Tensor, nn
 
 from manifests.errors import RowError, WeightsError
 from stages.arrays import UInt8Array
-from stages.extras import load_module
+from stages.extras import load_module, reason
 from stages.models import Fill
 from stages.models.devices import (
     choose_device,
@@ -32,15 +31,10 @@ from stages.models.devices import (
 from stages.models.load import load_network
 from stages.recipe.options import LamaOptions
 
-#: Sides of windows become a multiple of this, since the network halves them three times. One
-#: feature covers this many px.
+#: Sides of windows become a multiple of this, since the network halves them three times.
 _MULTIPLE_PX = 8
-#: Reach of the decoder in features: three transposed convolutions of 3, one of 7.
-_REACH_FEATURES = 2
 #: Minimum side for the network's reflection padding.
 _MIN_SIDE_PX = 16
-#: Side of the window that tests the compiled network.
-_TRIAL_SIDE_PX = 64
 
 #: A window's pixels, (h, w, 3), and its mask, (h, w), both padded.
 _Padded = tuple[UInt8Array, UInt8Array]
@@ -84,11 +78,8 @@ class Lama:
         if self.device.type == "cpu":
             keep_freed_memory()
         network.eval().requires_grad_(False)
-        if isinstance(network, LaMa):
-            network = _HoleDecoder.of(network)
-        self._network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._network: nn.Module = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         _keep_in_float32(self._network)
-        self._fast: nn.Module = self._network
         if options.compile:
             self._compile()
 
@@ -102,18 +93,11 @@ class Lama:
             WeightsError: ``weights.missing``; ``weights.unusable`` if the file is damaged, or of
                 another network; ``model.unavailable`` if it cannot be compiled here.
         """
-        network = load_network(path)
-        if not isinstance(network, MaskedImageModelDescriptor) or network.architecture.id != "LaMa":
-            raise WeightsError(
-                "weights.unusable",
-                f"{path} is not of LaMa, but of {network.architecture.name} ({network.purpose}).",
-            )
-        if (network.input_channels, network.output_channels) != (3, 3):
-            raise WeightsError(
-                "weights.unusable",
-                f"{path} is of a LaMa for {network.input_channels} channels, not for RGB.",
-            )
-        return cls(network.model, options, device)
+        found = load_network(path, "Inpainting")
+        if not isinstance(found.model, LaMa):
+            problem = f"{path} is of {found.architecture.name}, not of LaMa."
+            raise WeightsError("weights.unusable", problem)
+        return cls(found.model, options, device)
 
     def fill(
         self, pixels: Sequence[UInt8Array], masks: Sequence[UInt8Array]
@@ -129,58 +113,37 @@ class Lama:
 
         Returns:
             For each window new ``(h, w, 3)`` uint8 pixels, which are the given ones where the mask
-            is 0; or, not raised, its RowError: ``model.out_of_memory``, or ``model.bad_output`` if
-            the network's output is no picture in float32 either.
+            is 0; or, not raised, its RowError: ``model.out_of_memory`` or ``model.bad_output``.
         """
         results: list[UInt8Array | RowError] = [window.copy() for window in pixels]
-        alike: dict[tuple[int, int], list[int]] = defaultdict(list)
+        padded = [_pad(*each) for each in zip(pixels, masks, strict=True)]
+        alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for index, mask in enumerate(masks):
             if mask.any():
-                alike[_padded_size(mask)].append(index)
-        for size, indices in alike.items():
-            padded = [_pad(pixels[i], masks[i], size) for i in indices]
-            for index, painted in zip(indices, self._paint(padded), strict=True):
+                alike[padded[index][1].shape].append(index)
+        for indices in alike.values():
+            filled = run_in_batches(self._run, [padded[i] for i in indices], self._batch_size)
+            for index, painted in zip(indices, filled, strict=True):
                 results[index] = _inside(painted, pixels[index], masks[index])
         return results
 
-    def _paint(self, windows: list[_Padded]) -> list[UInt8Array | RowError]:
-        """Run windows of one size; retry those with broken output alone and in float32."""
-
-        def run_exact(batch: Sequence[_Padded]) -> list[UInt8Array | None]:
-            return self._run(self._network, batch, torch.float32)
-
-        def run(batch: Sequence[_Padded]) -> list[UInt8Array | None]:
-            return self._run(self._fast, batch, self.dtype)
-
-        results: list[UInt8Array | RowError] = []
-        for window, first in zip(
-            windows, run_in_batches(run, windows, self._batch_size), strict=True
-        ):
-            painted = first
-            if painted is None and (self.dtype != torch.float32 or self._fast is not self._network):
-                (painted,) = run_in_batches(run_exact, [window], 1)
-            if painted is None:
-                painted = RowError("model.bad_output", "LaMa's output is not a picture.")
-            results.append(painted)
-        return results
-
     @torch.inference_mode()
-    def _run(
-        self, network: nn.Module, windows: Sequence[_Padded], dtype: torch.dtype
-    ) -> list[UInt8Array | None]:
-        """One batch: ``(h, w, 3)`` uint8 each, or None where that is no picture."""
+    def _run(self, windows: Sequence[_Padded]) -> list[UInt8Array | RowError]:
+        """One batch: ``(h, w, 3)`` uint8 each, or the error where that is no picture."""
         pixels = torch.from_numpy(np.stack([pixels for pixels, _ in windows])).to(self.device)
         masks = torch.from_numpy(np.stack([mask for _, mask in windows])).to(self.device)
         # A (n, 3, h, w) view in channels-last memory order, which suits the network.
         image = pixels.permute(0, 3, 1, 2).float() / 255
         hole = (masks > 0).unsqueeze(1).float()
-        with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-            painted = network(image, hole).float()
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            painted = self._network(image, hole).float()
         is_number = painted.isfinite().flatten(1).all(dim=1).tolist()
         levels = (painted * 255).round_().clamp_(0, 255).to(torch.uint8)
         bytes_out = levels.permute(0, 2, 3, 1).cpu().numpy()
         return [
-            np.ascontiguousarray(out) if ok and not is_black(out, *window) else None
+            np.ascontiguousarray(out)
+            if ok and not is_black(out, *window)
+            else RowError("model.bad_output", "LaMa's output is not a picture.")
             for out, ok, window in zip(bytes_out, is_number, windows, strict=True)
         ]
 
@@ -189,92 +152,20 @@ class Lama:
 
         At the second size, torch compiles it again for any size.
         """
-        if isinstance(self._network, _HoleDecoder):
-            self._fast = self._network.compiled()
-        else:
-            self._fast = torch.compile(self._network)  # type: ignore[assignment]
-        window = (
-            np.zeros((_TRIAL_SIDE_PX, _TRIAL_SIDE_PX, 3), np.uint8),
-            np.full((_TRIAL_SIDE_PX, _TRIAL_SIDE_PX), 255, np.uint8),
-        )
+        self._network = torch.compile(self._network)  # type: ignore[assignment]
+        black, whole = np.zeros((64, 64, 3), np.uint8), np.full((64, 64), 255, np.uint8)
         try:
-            self._run(self._fast, [window], self.dtype)
+            self._run([(black, whole)])
         except Exception as error:  # a compiler that is missing, too old, or fails
-            first_line = str(error).strip().partition("\n")[0]
-            raise WeightsError(
-                "model.unavailable", f"remove.compile: LaMa cannot be compiled: {first_line}."
-            ) from error
-
-
-class _HoleDecoder(nn.Module):
-    """LaMa, decoded only around the hole, since the photo is kept elsewhere.
-
-    The decoder takes a tenth of the network's time, and with a large context most of its output is
-    unused. The fill is the same.
-
-    Args:
-        encode: takes pixels, black in the hole, and the mask, ``(n, 4, h, w)``; returns features
-            ``(n, 512, h / 8, w / 8)``. Its Fourier units see the whole window.
-        decode: takes features, returns 8 x 8 pixels for each.
-    """
-
-    def __init__(self, encode: nn.Module, decode: nn.Module) -> None:
-        super().__init__()
-        self.encode, self.decode = encode, decode
-
-    @classmethod
-    def of(cls, network: LaMa) -> Self:
-        """Split the network where its decoder begins."""
-        layers = network.model.model
-        first = next(i for i, each in enumerate(layers) if isinstance(each, nn.ConvTranspose2d))
-        return cls(layers[:first], layers[first:])
-
-    def compiled(self) -> Self:
-        """Compile encoder and decoder separately, since holes differ from call to call."""
-        return type(self)(torch.compile(self.encode), torch.compile(self.decode))  # type: ignore[arg-type]
-
-    def forward(self, image: Tensor, hole: Tensor) -> Tensor:
-        features = self.encode(torch.cat([image * (1 - hole), hole], dim=1))
-        rows, columns = _span(hole.amax(dim=(0, 1, 3))), _span(hole.amax(dim=(0, 1, 2)))
-        some = features[:, :, rows, columns].contiguous(memory_format=torch.channels_last)
-        painted = self.decode(some)
-        filled = image.clone()
-        at = (..., _in_px(rows), _in_px(columns))
-        filled[at] = torch.where(hole[at] > 0, painted.float(), image[at])
-        return filled
-
-
-def _span(marked: Tensor) -> slice:
-    """Range of features that affect the marked samples of one axis; at least one is marked."""
-    numbers = marked.nonzero() // _MULTIPLE_PX
-    first, last = int(numbers[0]), int(numbers[-1])
-    return slice(max(first - _REACH_FEATURES, 0), last + 1 + _REACH_FEATURES)
-
-
-def _in_px(features: slice) -> slice:
-    return slice(features.start * _MULTIPLE_PX, features.stop * _MULTIPLE_PX)
-
-
-class _InFloat32(nn.Module):
-    """A layer computed in float32 under autocast; its output has autocast's 16 bits."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, image: Tensor) -> Tensor:
-        kind = image.device.type
-        with torch.autocast(kind, enabled=False):
-            out: Tensor = self.layer(image.float())
-        return out.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else out
+            problem = f"remove.compile: LaMa cannot be compiled: {reason(error)}."
+            raise WeightsError("model.unavailable", problem) from error
 
 
 def _keep_in_float32(network: nn.Module) -> None:
     """Exempt from autocast the layers that need float32.
 
-    These are the Fourier units (``torch.fft`` has no bfloat16, and cuFFT supports 16 bits only for
-    powers of two), the sigmoid, and the first convolution: bfloat16's 8 bits are too few for
-    pictures of 256 levels. Exempting the latter reduces the error by a quarter.
+    These are the sigmoid, and the Fourier units: ``torch.fft`` has no bfloat16, and cuFFT supports
+    16 bits only for powers of two.
     """
 
     def to_float32(_: nn.Module, inputs: tuple[Any, ...]) -> tuple[Tensor, ...]:
@@ -283,28 +174,16 @@ def _keep_in_float32(network: nn.Module) -> None:
     for module in network.modules():
         if type(module).__name__ == "FourierUnit" or isinstance(module, nn.Sigmoid):
             module.register_forward_pre_hook(to_float32)
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d):
-            network.set_submodule(name, _InFloat32(module))
-            break
 
 
-def _padded_size(mask: UInt8Array) -> tuple[int, int]:
-    """Return the padded height and width of a window, px."""
-    height, width = (
-        max(-(-side // _MULTIPLE_PX) * _MULTIPLE_PX, _MIN_SIDE_PX) for side in mask.shape
-    )
-    return height, width
-
-
-def _pad(pixels: UInt8Array, mask: UInt8Array, size: tuple[int, int]) -> _Padded:
-    """Pad a window at the right and bottom to (height, width), masked as to be filled.
+def _pad(pixels: UInt8Array, mask: UInt8Array) -> _Padded:
+    """Pad a window at the right and bottom to a size for the network, masked as to be filled.
 
     The reference mirrors the window there as known pixels. Windows are planned so that few need
     padding.
     """
-    height, width = mask.shape
-    pad = [(0, size[0] - height), (0, size[1] - width)]
+    height, width = (max(-side % _MULTIPLE_PX, _MIN_SIDE_PX - side) for side in mask.shape)
+    pad = [(0, height), (0, width)]
     return np.pad(pixels, [*pad, (0, 0)]), np.pad(mask, pad, constant_values=255)
 
 

@@ -6,12 +6,8 @@ file. It truncates to 8 bits instead of rounding, which is half a level darker o
 
 from __future__ import annotations
 
-import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import numpy as np
 import torch
@@ -19,18 +15,16 @@ from simple_lama_inpainting import SimpleLama
 from torch import Tensor, nn
 
 from manifests.errors import WeightsError
+from stages.extras import reason
 from stages.models.devices import choose_device
-from stages.weights.foreign import reason
-
-_VARIABLE = "LAMA_MODEL"
+from stages.models.load import torchscript
 
 
 class SimpleLamaNetwork(nn.Module):
     """The package, as the network of a :class:`stages.models.lama.Lama`, which pads and checks."""
 
-    def __init__(self, lama: Any) -> None:
+    def __init__(self, network: torch.jit.ScriptModule, device: torch.device) -> None:
         super().__init__()
-        network = lama.model
 
         def checked(image: Tensor, hole: Tensor) -> Tensor:
             painted: Tensor = network(image, hole)
@@ -38,21 +32,22 @@ class SimpleLamaNetwork(nn.Module):
                 raise FloatingPointError
             return painted
 
-        lama.model = checked
-        self._lama = lama
+        # Its constructor would download the network, or take it from an environment variable.
+        self._lama = SimpleLama.__new__(SimpleLama)
+        self._lama.model, self._lama.device = checked, device
 
     @classmethod
-    def load(cls, path: Path, device: torch.device | str | None = None) -> SimpleLamaNetwork:
+    def load(cls, path: Path, device: torch.device | str | None = None) -> Self:
         """Read the published TorchScript; nothing is downloaded.
 
         Raises:
             WeightsError: ``weights.unusable``.
         """
+        target = choose_device(device)
         try:
-            with _named(path), warnings.catch_warnings():
-                # PyTorch 2.15 deprecates the format; the published file cannot be changed.
-                warnings.filterwarnings("ignore", "`torch.jit.load` is deprecated", FutureWarning)
-                return cls(SimpleLama(choose_device(device)))
+            with torchscript():
+                network = torch.jit.load(path, map_location=target)  # type: ignore[no-untyped-call]
+            return cls(network.eval(), target)
         except Exception as error:  # TorchScript raises many types for damage
             problem = f"{path} is not the TorchScript that remove.engine = simple-lama needs"
             raise WeightsError("weights.unusable", f"{problem}: {reason(error)}.") from error
@@ -71,16 +66,3 @@ class SimpleLamaNetwork(nn.Module):
         except FloatingPointError:
             return torch.full_like(image, torch.nan)
         return torch.from_numpy(painted).to(image).permute(2, 0, 1) / 255
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Set the environment variable for the package's path; without it, it would download."""
-    before = os.environ.get(_VARIABLE)
-    os.environ[_VARIABLE] = str(path)
-    try:
-        yield
-    finally:
-        del os.environ[_VARIABLE]
-        if before is not None:
-            os.environ[_VARIABLE] = before

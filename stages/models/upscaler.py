@@ -9,7 +9,7 @@ from typing import Any, Self
 import cv2
 import numpy as np
 import torch
-from spandrel import ImageModelDescriptor, ModelTiling
+from spandrel import ImageModelDescriptor, UnsupportedDtypeError
 
 from manifests.errors import RowError, WeightsError
 from stages.arrays import Float32Array, UInt8Array
@@ -42,13 +42,19 @@ class Upscaler:
     ) -> None:
         self.scale: int = network.scale
         self.device = choose_device(device)
-        self.dtype = _network_dtype(network, options, self.device)
+        if options.dtype == "auto":
+            self.dtype = _auto_dtype(network, self.device)
+        else:
+            self.dtype = resolve_dtype(options.dtype, self.device)
         self._tile_px, self._overlap_px = options.tile_px, options.overlap_px
-        # Networks with internal tiling must get the whole picture.
-        self._is_tiled = network.tiling is not ModelTiling.INTERNAL
         # Rounding to 16 bits loses the exact weights: a copy for retries stays in main memory.
         self._exact = None if self.dtype == torch.float32 else copy.deepcopy(network).eval()
-        self._network = network.to(self.device, self.dtype).eval()
+        try:
+            self._network = network.to(self.device, self.dtype).eval()
+        except UnsupportedDtypeError:
+            name = network.architecture.name
+            problem = f"The upscaler's network ({name}) cannot compute in {options.dtype}."
+            raise WeightsError("model.unavailable", problem) from None
 
     @classmethod
     def load(
@@ -61,19 +67,8 @@ class Upscaler:
                 network that does not enlarge RGB pictures; ``model.unavailable`` if it cannot
                 compute in the dtype asked for.
         """
-        found = load_network(path)
-        if not isinstance(found, ImageModelDescriptor) or found.purpose != "SR" or found.scale < 2:
-            raise WeightsError(
-                "weights.unusable",
-                f"{path} is of {found.architecture.name}, which is for {found.purpose}, "
-                "not for enlarging.",
-            )
-        if (found.input_channels, found.output_channels) != (3, 3):
-            raise WeightsError(
-                "weights.unusable",
-                f"{path} is of {found.architecture.name} for pictures of {found.input_channels} "
-                "channels, not for RGB.",
-            )
+        found = load_network(path, "SR")
+        assert isinstance(found, ImageModelDescriptor)
         return cls(found, options, device)
 
     def enlarge(self, pixels: UInt8Array) -> UInt8Array:
@@ -109,16 +104,17 @@ class Upscaler:
         The tile size is never reduced when memory runs out, since it changes the result.
         """
         height, width = pixels.shape[:2]
-        tile_px = self._tile_px if self._is_tiled else max(height, width)
-        rows = _spans(height, tile_px, self._overlap_px, self.scale)
-        columns = _spans(width, tile_px, self._overlap_px, self.scale)
         canvas = np.zeros((height * self.scale, width * self.scale, 3), np.float32)
-        for top, row_weights in rows:
-            for left, column_weights in columns:
-                tile = self._run(network, pixels[top : top + tile_px, left : left + tile_px])
+        total = np.zeros_like(canvas[..., :1])
+        for top, down in _spans(height, self._tile_px, self._overlap_px, self.scale):
+            for left, across in _spans(width, self._tile_px, self._overlap_px, self.scale):
+                cut = np.s_[top : top + self._tile_px, left : left + self._tile_px]
                 y, x = top * self.scale, left * self.scale
-                tile *= row_weights[:, None, None] * column_weights[None, :, None]
-                canvas[y : y + tile.shape[0], x : x + tile.shape[1]] += tile
+                part = np.s_[y : y + len(down), x : x + len(across)]
+                weights = down[:, None, None] * across[None, :, None]
+                canvas[part] += weights * self._run(network, pixels[cut])
+                total[part] += weights
+        canvas /= total
         return canvas
 
     def _run(self, network: ImageModelDescriptor[Any], pixels: UInt8Array) -> Float32Array:
@@ -145,31 +141,14 @@ def to_size(pixels: UInt8Array, width: int, height: int, upscaler: Upscaler | No
     return resample(pixels, width, height, cv2.INTER_LANCZOS4)
 
 
-def _network_dtype(
-    network: ImageModelDescriptor[Any], options: UpscaleOptions, device: torch.device
-) -> torch.dtype:
-    """Return the number format; ``auto`` is 16 bits if network and device support it.
+def _auto_dtype(network: ImageModelDescriptor[Any], device: torch.device) -> torch.dtype:
+    """Return 16 bits if network and device support it, else float32.
 
     float16 is preferred as the finer one: bfloat16 rounds bright pixels by up to a level.
     """
-    declared = {
-        torch.float32: True,
-        torch.float16: network.supports_half,
-        torch.bfloat16: network.supports_bfloat16,
-    }
-    if options.dtype == "auto":
-        if device.type == "cuda" and network.supports_half:
-            return torch.float16
-        native = resolve_dtype("auto", device)
-        return native if declared[native] else torch.float32
-    dtype = resolve_dtype(options.dtype, device)
-    if not declared[dtype]:
-        raise WeightsError(
-            "model.unavailable",
-            f"The upscaler's network ({network.architecture.name}) cannot compute in "
-            f"{options.dtype}.",
-        )
-    return dtype
+    if device.type == "cuda" and network.supports_half:
+        return torch.float16
+    return resolve_dtype("auto", device) if network.supports_bfloat16 else torch.float32
 
 
 def _spans(
@@ -189,31 +168,18 @@ def _spans(
 
     Returns:
         ``(start, weights)`` of each tile: the first in px of the input, the second one float per
-        px of the output. The weights of all tiles sum to 1 everywhere.
+        px of the output.
     """
     tile = min(tile_px, length)
     overlap = min(overlap_px, tile // 2)
     count = 1 if length <= tile else -(-(length - overlap) // (tile - overlap))
-    starts = [round(i * (length - tile) / max(count - 1, 1)) for i in range(count)]
     position = ((np.arange(tile * scale) + 0.5) / scale).astype(np.float32)
-    total = np.zeros(length * scale, np.float32)
-    spans: list[tuple[int, Float32Array]] = []
-    for start in starts:
-        inner: Float32Array = np.ones_like(position)
-        if start > 0:
-            inner = np.minimum(inner, _ramp(position, overlap))
-        if start + tile < length:
-            inner = np.minimum(inner, _ramp(position[::-1], overlap))
-        total[start * scale : (start + tile) * scale] += inner
-        spans.append((start, inner))
-    return [
-        (start, (inner / total[start * scale : (start + tile) * scale]).astype(np.float32))
-        for start, inner in spans
-    ]
-
-
-def _ramp(distance: Float32Array, overlap: int) -> Float32Array:
-    """Ramp from 0 at a quarter of the overlap from a tile's edge to 1 at three quarters."""
-    if overlap == 0:
-        return np.ones_like(distance)
-    return ((distance - overlap / 4) / (overlap / 2)).clip(0, 1).astype(np.float32)
+    ramp = ((position - overlap / 4) / max(overlap / 2, 1e-6)).clip(0, 1).astype(np.float32)
+    plain = np.ones_like(ramp)
+    spans = []
+    for index in range(count):
+        start = round(index * (length - tile) / max(count - 1, 1))
+        rising = ramp if start > 0 else plain
+        falling = ramp[::-1] if start + tile < length else plain
+        spans.append((start, np.minimum(rising, falling)))
+    return spans

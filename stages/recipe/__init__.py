@@ -12,10 +12,9 @@ import json
 import logging
 import tomllib
 from collections.abc import Iterable, Mapping
-from copy import deepcopy
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import tomli_w
 from pydantic import Field, ValidationError, model_validator
@@ -116,10 +115,12 @@ class Recipe(Section):
         return self.from_table(table, source=self.name)
 
     @classmethod
-    def from_table(cls, table: Mapping[str, Any], source: str) -> Self:
+    def from_table(
+        cls, table: Mapping[str, Any], source: str, *, extra: Literal["forbid", "ignore"] = "forbid"
+    ) -> Self:
         """Validate a parsed TOML table; ``source`` names it in the error."""
         try:
-            return cls.model_validate(table)
+            return cls.model_validate(table, extra=extra)
         except ValidationError as error:
             problems = explain(error, cls)
             raise RecipeError("recipe.invalid", f"Recipe {source}: {problems}.") from None
@@ -128,20 +129,15 @@ class Recipe(Section):
     def from_record(cls, table: Mapping[str, Any], source: str) -> Self:
         """Read the recipe that a run recorded, maybe with another version of the program.
 
-        Options that this version does not have are left out, and named in a log line.
+        Options that this version does not have are ignored, and named in a log line.
         """
-        known, unknown = deepcopy(dict(table)), []
         try:
-            cls.model_validate(known)
+            return cls.model_validate(table)
         except ValidationError as error:
-            gone = [each["loc"] for each in error.errors() if each["type"] == "extra_forbidden"]
-            unknown = [_pop(known, location) for location in gone]
-        if unknown:
-            names = ", ".join(unknown)
-            _log.warning(
-                "note: Recipe %s: options of another version are ignored: %s", source, names
-            )
-        return cls.from_table(known, source)
+            differences = explain(error, cls)
+        recipe = cls.from_table(table, source, extra="ignore")
+        _log.warning("note: Recipe %s of another version, read without: %s", source, differences)
+        return recipe
 
     @property
     def hash(self) -> str:
@@ -192,11 +188,7 @@ def label_of(name: str, hash_: str) -> str:
 
 def preset_names() -> list[str]:
     """The names of the shipped recipes, sorted."""
-    return sorted(f.name.removesuffix(".toml") for f in _PRESETS.iterdir() if _is_toml(f.name))
-
-
-def _is_toml(name: str) -> bool:
-    return name.endswith(".toml")
+    return sorted(each.name.removesuffix(".toml") for each in _PRESETS.iterdir())
 
 
 def _read_toml(name_or_path: str) -> dict[str, Any]:
@@ -207,18 +199,6 @@ def _read_toml(name_or_path: str) -> dict[str, Any]:
         hint = did_you_mean(name_or_path, preset_names())
         raise RecipeError("recipe.not_found", f"There is no recipe {name_or_path!r}{hint}.")
     return read_toml(path, "recipe.invalid")
-
-
-def _pop(table: dict[str, Any], location: Iterable[int | str]) -> str:
-    """Remove an option that pydantic found in a table; returns its dotted name."""
-    *sections, option = map(str, location)
-    path = []
-    for key in sections:  # also the tag of a union's chosen member, which is not in the table
-        if key in table:
-            table = table[key]
-            path.append(key)
-    del table[option]
-    return ".".join([*path, option])
 
 
 def _override(table: dict[str, Any], overrides: Overrides) -> None:

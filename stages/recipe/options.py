@@ -128,9 +128,6 @@ class PatchMatchOptions(ClassicalOptions):
     """Half the side of the compared squares, in pixels of the working size."""
 
 
-#: Which patches are refined: all, those whose surroundings have texture, or none.
-When = Literal["always", "auto", "never"]
-
 #: How ComfyUI spaces the noise levels of a sampling.
 Scheduler = Literal["simple", "normal"]
 
@@ -153,7 +150,7 @@ class LamaOptions(RemovalOptions):
     variable LAMA_MODEL, a path, takes precedence over the default name."""
     weights_pin: WeightsPin = ""
     """Required content of `weights`: `sha256:HEX` of a file or folder as `catalog-cleanup models
-    pull` prints it, `md5:HEX`, or a hub's `commit:HEX`. Empty: the content when a run starts."""
+    pull` prints it, or a hub's `commit:HEX`. Empty: the content when a run starts."""
     window: Literal["region", "photo"] = "region"
     """The input: the surroundings of a patch, or the whole photo as in the published method (except
     for up to 7 px along one edge, so that nothing is padded)."""
@@ -227,7 +224,7 @@ class DiffusionOptions(MethodOptions):
     """A model's name, or the folder of a diffusers pipeline: a path or an s3:// URI."""
     weights_pin: WeightsPin = ""
     """As in lama."""
-    when: When = "always"
+    when: Literal["always", "auto", "never"] = "always"
     """auto: refine only fills that lack more fine detail than `auto_detail`."""
     auto_detail: float = Field(1.5, ge=0, le=255)
     """With `auto`: accepted lack of fine detail compared with the surrounding ring, in levels of

@@ -1,7 +1,7 @@
 """The node's cache of weights: each entry is complete or absent, downloaded once, and verified.
 
-The first process that needs an entry downloads it under a file lock into a temporary folder, and
-moves that into place after verification. The others wait.
+The first process that needs an entry downloads it under a file lock, verifies it, and then writes
+its ``entry.json``: without that there is no entry. The others wait.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manifests.errors import WeightsError
-from stages.weights.catalogue import Pin
-from stages.weights.download import GatedError, download
-from stages.weights.hashes import cache_folder, cached_hash, compute_hash, node_lock, remember
+from manifests.storage import scheme_of
+from stages.weights.download import DOWNLOADERS
+from stages.weights.hashes import cache_folder, cached_hash, compute_hash, node_lock
 
 _log = logging.getLogger(__name__)
 
@@ -64,80 +64,73 @@ def entries() -> list[Entry]:
     return [entry for entry in candidates if entry]
 
 
-def ensure(folder: Path, sources: Sequence[str], pin: Pin | None) -> Entry:
+def ensure(folder: Path, sources: Sequence[str], sha256: str) -> Entry:
     """Return the entry of a folder; download it from the first working source if it is missing.
 
     Args:
         folder: see :func:`entry_folder`.
-        sources: URIs for :func:`stages.weights.download.download`, tried in order.
-        pin: the required hash; None: the hash when it was downloaded.
+        sources: URIs for :data:`stages.weights.download.DOWNLOADERS`, tried in order.
+        sha256: the required hash; empty: the hash when it was downloaded.
 
     Raises:
         OSError: no source works, or the cache cannot be written.
-        WeightsError: ``weights.wrong_hash`` or ``model.not_installed``.
+        WeightsError: ``weights.wrong_hash``, ``weights.gated`` or ``model.not_installed``.
     """
     entry = Entry.read(folder)
     if not entry:
         with node_lock(folder.name):
-            entry = Entry.read(folder) or _fill(folder, sources, pin)
-    check(entry.path, pin or ("sha256", entry.sha256))
+            entry = Entry.read(folder) or _fill(folder, sources, sha256)
+    check(entry.path, sha256 or entry.sha256)
     return entry
 
 
-def check(path: Path, expected: Pin, *, label: str = "", read_all: bool = False) -> None:
+def check(path: Path, sha256: str, *, label: str = "", read_all: bool = False) -> None:
     """Compare a file or folder with a hash.
 
     Args:
         path: the file or folder.
-        expected: the hash it must have.
+        sha256: the hash it must have.
         label: its name in the error; empty: the path.
         read_all: read every byte even if size and modification time are unchanged.
 
     Raises:
         WeightsError: ``weights.wrong_hash``.
     """
-    algorithm, digits = expected
-    found = compute_hash(path, algorithm) if read_all else cached_hash(path, algorithm)
-    if found != digits:
-        problem = f"{label or path}: {algorithm} {found}, not {digits} as expected."
+    found = compute_hash(path) if read_all else cached_hash(path)
+    if found != sha256:
+        problem = f"{label or path}: sha256 {found}, not {sha256} as expected."
         raise WeightsError("weights.wrong_hash", problem)
 
 
-def _fill(folder: Path, sources: Sequence[str], pin: Pin | None) -> Entry:
-    """Download, verify, then move into place, so that a killed process leaves no partial entry.
-
-    Raises:
-        OSError: no source works.
-        WeightsError: ``weights.wrong_hash``.
-    """
-    temporary = folder.with_name(f".tmp-{folder.name}")
+def _fill(folder: Path, sources: Sequence[str], sha256: str) -> Entry:
+    """Download and verify; a killed process leaves no ``entry.json``, and so no entry."""
     try:
-        source, path = _download_any(sources, temporary)
-        if pin:
-            check(path, pin, label=source, read_all=True)
-        sha256 = pin[1] if pin and pin[0] == "sha256" else compute_hash(path)
-        facts = {"source": source, "sha256": sha256, "file": path.name}
-        (temporary / "entry.json").write_text(json.dumps(facts, indent=2))
-        shutil.rmtree(folder, ignore_errors=True)  # an entry whose content somebody deleted
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    entry = Entry(folder / path.name, source, sha256)
-    remember(entry.path, "sha256", sha256)
+        source, path = _download_any(sources, folder)
+        if sha256:
+            check(path, sha256, label=source)
+        entry = Entry(path, source, cached_hash(path))
+        facts = {"source": source, "sha256": entry.sha256, "file": path.name}
+        (folder / "entry.json").write_text(json.dumps(facts, indent=2))
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     _log.info("%s is in %s", path.name, folder)
     return entry
 
 
 def _download_any(sources: Sequence[str], folder: Path) -> tuple[str, Path]:
     """Download from the first source that works; return it and the file or folder."""
-    problems: list[OSError] = []
+    problems: list[OSError | WeightsError] = []
     for source in sources:
         shutil.rmtree(folder, ignore_errors=True)  # left by an earlier source or a killed process
         folder.mkdir(parents=True)
+        _log.info("fetching %s", source)
         try:
-            return source, download(source, folder)
-        except OSError as error:
+            return source, DOWNLOADERS[scheme_of(source)](source, folder)
+        except (OSError, WeightsError) as error:
             problems.append(error)
-    text = "; ".join(f"{source}: {error}" for source, error in zip(sources, problems, strict=True))
-    is_gated = any(isinstance(error, GatedError) for error in problems)
-    raise (GatedError if is_gated else OSError)(text or "no source is listed")
+    for problem in problems:
+        if isinstance(problem, WeightsError):
+            raise problem
+    texts = (f"{source}: {error}" for source, error in zip(sources, problems, strict=True))
+    raise OSError("; ".join(texts))

@@ -11,16 +11,14 @@ import re
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from manifests.errors import WeightsError
+from manifests.toml_files import explain, read_toml
 
 _OWN_LIST_VARIABLE = "CATALOG_CLEANUP_MODELS"
-
-#: ``(algorithm, hex digits)`` that a file or folder must have.
-Pin = tuple[str, str]
 
 
 class Model(BaseModel):
@@ -35,16 +33,13 @@ class Model(BaseModel):
         licence: the licence's name.
         licence_url: where the licence's text is.
         commercial: whether the licence allows commercial use of the model as it is.
-        sources: URIs for :func:`stages.weights.download.download`, tried in order; empty: see
-            ``how``.
+        sources: URIs for :data:`stages.weights.download.DOWNLOADERS`, tried in order.
         page: its web page, where the licence of a gated model is accepted.
         size: bytes to download; 0: unknown.
         sha256: required hash of the file, or of the folder as
             :func:`stages.weights.hashes.compute_hash` computes it.
-        md5: required hash if no sha256 is known.
         gated: whether the licence must be accepted on its page before downloading.
         env: environment variable that names a local file to use instead.
-        how: how to get it manually.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -56,27 +51,12 @@ class Model(BaseModel):
     licence: str
     licence_url: str
     commercial: bool
-    sources: tuple[str, ...] = ()
+    sources: tuple[Annotated[str, Field(pattern="^(https?|s3|hf)://")], ...] = Field(min_length=1)
     page: str = ""
     size: int = 0
     sha256: str = ""
-    md5: str = ""
     gated: bool = False
     env: str = ""
-    how: str = ""
-
-    @property
-    def pin(self) -> Pin | None:
-        """The strongest hash listed."""
-        if self.sha256:
-            return "sha256", self.sha256
-        return ("md5", self.md5) if self.md5 else None
-
-    @property
-    def is_pinned(self) -> bool:
-        """Whether its content is fixed, by a hash or by commits of a hub."""
-        fixed = (commit_of(source) for source in self.sources)
-        return self.pin is not None or (bool(self.sources) and all(fixed))
 
     @property
     def content(self) -> str:
@@ -84,11 +64,16 @@ class Model(BaseModel):
 
         It is also unknown if the sources name different commits.
         """
-        if self.pin:
-            return ":".join(self.pin)
+        if self.sha256:
+            return f"sha256:{self.sha256}"
         commits = {commit_of(source) for source in self.sources}
         commit = commits.pop() if len(commits) == 1 else ""
         return f"commit:{commit}" if commit else ""
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether its content is fixed, by a hash or by a commit of a hub."""
+        return bool(self.content)
 
     @property
     def runs_code(self) -> bool:
@@ -124,14 +109,13 @@ def known_models() -> dict[str, Model]:
     """
     table = tomllib.loads((resources.files(__package__) / "catalogue.toml").read_text("utf-8"))
     own = os.environ.get(_OWN_LIST_VARIABLE)
+    if own:
+        table |= read_toml(Path(own), "weights.missing")
+    for name, entry in table.items():
+        if isinstance(entry, dict):
+            entry["name"] = name
     try:
-        if own:
-            table |= tomllib.loads(Path(own).read_text("utf-8"))
-        return _Models.validate_python(
-            {name: {"name": name, **entry} for name, entry in table.items()}
-        )
+        return _Models.validate_python(table)
     except ValidationError as error:
-        problem = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-    except (OSError, ValueError, TypeError) as error:
-        problem = str(error)
-    raise WeightsError("weights.missing", f"{_OWN_LIST_VARIABLE}={own}: {problem}.")
+        problem = f"{_OWN_LIST_VARIABLE}={own}: {explain(error, dict)}."
+        raise WeightsError("weights.missing", problem) from None

@@ -1,34 +1,29 @@
-"""Downloads weights from HTTP, S3 or a model hub, and logs the progress.
-
-Each source is copied into an empty temporary folder; :mod:`stages.weights.cache` verifies the
-result and moves it into place.
-"""
+"""Downloads weights from HTTP, S3 or a model hub; :mod:`stages.weights.cache` verifies them."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
-import http.client
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from threading import Event, Thread
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from tenacity import (
-    Retrying,
     before_sleep_log,
-    retry_if_exception_type,
+    retry,
+    retry_if_exception,
     stop_after_attempt,
     wait_exponential,
 )
 
+from manifests.errors import WeightsError
 from manifests.storage import scheme_of
 from stages.extras import load_module
 from stages.weights.catalogue import repo_and_revision
@@ -42,40 +37,8 @@ _log = logging.getLogger(__name__)
 CODE_SUFFIXES = frozenset({".pt", ".pth", ".pt2", ".ckpt", ".bin", ".pkl", ".pickle", ".th"})
 
 _MAX_ATTEMPTS = 3
-_FIRST_PAUSE_S = 1.0
 _TIMEOUT_S = 60.0
-_LOG_INTERVAL_S = 5.0
 _SIZE_MESSAGE = "%s: %d files, %.0f MB"
-
-
-class GatedError(OSError):
-    """The owner requires an accepted licence or a login."""
-
-
-class _TransientError(OSError):
-    """The request may succeed if repeated."""
-
-
-def download(source: str, folder: Path) -> Path:
-    """Copy a source into a folder.
-
-    Args:
-        source: ``https://…``, ``s3://…`` (an object, or a folder), ``hf://org/repo[@revision]``.
-        folder: an existing, empty folder.
-
-    Returns:
-        The file or folder, inside ``folder``.
-
-    Raises:
-        OSError: the download failed; :class:`GatedError` if access was denied.
-        WeightsError: ``model.not_installed``, the hub's library is missing.
-    """
-    scheme = scheme_of(source)
-    if scheme not in DOWNLOADERS:
-        raise OSError(f"weights cannot be fetched by {scheme}://")
-    _log.info("fetching %s", source)
-    with _progress(source, folder):
-        return DOWNLOADERS[scheme](source, folder)
 
 
 def version(source: str) -> str:
@@ -110,39 +73,24 @@ def needed_files(names: Iterable[str]) -> list[str]:
     )
 
 
-@contextmanager
-def _progress(source: str, folder: Path) -> Iterator[None]:
-    """Log the size of ``folder`` every few seconds while the block runs."""
-    done = Event()
-
-    def watch() -> None:
-        while not done.wait(_LOG_INTERVAL_S):
-            with suppress(FileNotFoundError):  # renamed meanwhile
-                size = sum(each.stat().st_size for each in folder.rglob("*") if each.is_file())
-                _log.info("%s: %.0f MB so far", source, size / 1e6)
-
-    thread = Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
-
-
 def _from_web(url: str, folder: Path) -> Path:
     path = folder / (unquote(urlsplit(url).path.rpartition("/")[2]).replace("/", "_") or "weights")
-    retrying = Retrying(
-        retry=retry_if_exception_type(_TransientError),
-        stop=stop_after_attempt(_MAX_ATTEMPTS),
-        wait=wait_exponential(_FIRST_PAUSE_S),
-        before_sleep=before_sleep_log(_log, logging.INFO),
-        reraise=True,
-    )
-    retrying(_get, url, path)
+    _get(url, path)
     return path
 
 
+def _is_transient(error: BaseException) -> bool:
+    is_final = isinstance(error, HTTPError) and error.code < 500 and error.code != 429
+    return isinstance(error, OSError) and not is_final
+
+
+@retry(
+    retry=retry_if_exception(_is_transient),
+    stop=stop_after_attempt(_MAX_ATTEMPTS),
+    wait=wait_exponential(),
+    before_sleep=before_sleep_log(_log, logging.INFO),
+    reraise=True,
+)
 def _get(url: str, path: Path) -> None:
     request = Request(url, headers={"User-Agent": "catalog-cleanup"})  # noqa: S310 - http or https
     try:
@@ -154,10 +102,9 @@ def _get(url: str, path: Path) -> None:
                 raise OSError(f"the connection ended after {file.tell():,} of {total:,} bytes")
     except HTTPError as error:
         error.close()
-        kind = _TransientError if error.code >= 500 or error.code == 429 else OSError
-        raise kind(f"HTTP {error.code} {error.reason}") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise _TransientError(str(getattr(error, "reason", error))) from None
+        raise
+    except HTTPException as error:
+        raise OSError(f"not an answer in HTTP: {error!r}") from None
 
 
 def _from_s3(uri: str, folder: Path) -> Path:
@@ -177,11 +124,10 @@ def _from_s3(uri: str, folder: Path) -> Path:
 
 def _from_hub(uri: str, folder: Path) -> Path:
     """Download the needed files of a repository, and check them against the hub's hashes."""
-    load_module("huggingface_hub.utils", uri).disable_progress_bars()
     repo, revision = repo_and_revision(uri)
     path = folder / repo.rpartition("/")[2]
     hub: HfApi = load_module("huggingface_hub", uri).HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
-    with _hub_errors(repo):
+    try:
         info = hub.model_info(repo, revision=revision or None, files_metadata=True)
         sizes = {each.rfilename: each.size or 0 for each in info.siblings or []}
         names = needed_files(sizes)
@@ -189,6 +135,14 @@ def _from_hub(uri: str, folder: Path) -> Path:
         patterns = [glob.escape(name) for name in names]
         hub.snapshot_download(repo, revision=info.sha, allow_patterns=patterns, local_dir=path)
         check = hub.verify_repo_checksums(repo, revision=info.sha, local_dir=path)
+    except Exception as error:  # its HTTP library, and thus the errors, depends on its version
+        response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
+        status = getattr(response, "status_code", 0)
+        reason = f"HTTP {status}" if status else str(error).strip().partition("\n")[0]
+        if status in (401, 403):
+            text = f"{uri}: {reason}. Its page is https://huggingface.co/{repo}."
+            raise WeightsError("weights.gated", text) from error
+        raise OSError(reason) from error
     wrong = [each["path"] for each in check.mismatches] + sorted({*names} & {*check.missing_paths})
     if wrong:
         raise OSError(f"{', '.join(wrong)}: not the content that the hub lists")
@@ -196,22 +150,9 @@ def _from_hub(uri: str, folder: Path) -> Path:
     return path
 
 
-@contextmanager
-def _hub_errors(repo: str) -> Iterator[None]:
-    """Translate errors of the hub's library and its HTTP library into OSErrors."""
-    try:
-        yield
-    except Exception as error:  # its HTTP library, and thus the errors, depends on its version
-        response = getattr(error, "response", None) or getattr(error.__cause__, "response", None)
-        status = getattr(response, "status_code", 0)
-        reason = f"HTTP {status}" if status else str(error).strip().partition("\n")[0]
-        if status in (401, 403):
-            page = f"Its page is https://huggingface.co/{repo}"
-            raise GatedError(f"{reason}. {page}") from error
-        raise OSError(reason) from error
-
-
-#: Where weights can be downloaded from, by scheme.
+#: By scheme, what downloads weights: takes their URI (``https://…``, ``s3://…`` of an object or a
+#: folder, ``hf://org/repo[@revision]``) and an empty folder, and returns the file or folder in it.
+#: Raises OSError, or WeightsError: ``weights.gated``, ``model.not_installed`` (the hub's library).
 DOWNLOADERS: dict[str, Callable[[str, Path], Path]] = {
     "http": _from_web,
     "https": _from_web,

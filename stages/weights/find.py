@@ -19,9 +19,8 @@ from manifests.storage import local_path, scheme_of
 from stages.recipe import Recipe
 from stages.weights.cache import Entry, ensure, entry_folder
 from stages.weights.catalogue import Model, commit_of, known_models
-from stages.weights.download import CODE_SUFFIXES, DOWNLOADERS, GatedError, version
-from stages.weights.foreign import kind_of
-from stages.weights.hashes import cached_hash, files_in
+from stages.weights.download import DOWNLOADERS, version
+from stages.weights.hashes import cached_hash
 
 TRUST_VARIABLE = "CATALOG_CLEANUP_TRUST"
 
@@ -46,24 +45,6 @@ class Weights:
     model: Model | None = None
     commit: str = ""
 
-    @property
-    def file(self) -> Path:
-        """The single file of weights, also in a folder; safetensors takes precedence.
-
-        Raises:
-            WeightsError: ``weights.unusable``, the folder has none or several.
-        """
-        if not self.path.is_dir():
-            return self.path
-        files = [path for _, path in files_in(self.path)]
-        safe = [path for path in files if path.suffix == ".safetensors"]
-        found = safe or [path for path in files if path.suffix in CODE_SUFFIXES]
-        if len(found) != 1:
-            kind = kind_of(self.path)
-            problem = f"{self.path} is {kind}, and contains {len(found)} files of weights, not one."
-            raise WeightsError("weights.unusable", problem)
-        return found[0]
-
 
 def find(ref: str, *, pin: str = "") -> Weights:
     """Make weights available locally; the first process on a node downloads, the others wait.
@@ -85,10 +66,7 @@ def find(ref: str, *, pin: str = "") -> Weights:
         found = _identified(_local(named, ref))
     else:
         found = fetch(ref)
-    algorithm, _, digits = pin.partition(":")
-    if pin and digits != (
-        found.commit if algorithm == "commit" else cached_hash(found.path, algorithm)
-    ):
+    if pin not in ("", f"sha256:{found.sha256}", f"commit:{found.commit}"):
         raise WeightsError(
             "weights.mismatch",
             f"{ref}, on this machine {found.path}, has sha256 {found.sha256}; the run's recipe "
@@ -103,14 +81,10 @@ def pin_of(ref: str) -> str:
     A listed hash or commit, or a commit in a hub's URI, is used directly. Other weights are
     downloaded if needed, and hashed. Errors: see :func:`find`.
     """
-    model = validate_ref(ref)
-    if model and os.environ.get(model.env):
-        content = ""
-    elif model:
-        content = model.content
-    else:
-        content = f"commit:{commit}" if (commit := commit_of(ref)) else ""
-    return content or f"sha256:{find(ref).sha256}"
+    model, commit = validate_ref(ref), commit_of(ref)
+    if model and model.content and not os.environ.get(model.env):
+        return model.content
+    return f"commit:{commit}" if commit else f"sha256:{find(ref).sha256}"
 
 
 def fetch(ref: str) -> Weights:
@@ -120,20 +94,14 @@ def fetch(ref: str) -> Weights:
         return _identified(_local(str(local_path(ref)), ref))
     try:
         if model:
-            entry = ensure(cache_folder_of(model), model.sources, model.pin)
+            entry = ensure(cache_folder_of(model), model.sources, model.sha256)
         else:
             name = ref.rstrip("/").rpartition("/")[2].partition("@")[0]
-            entry = ensure(entry_folder(name, f"{ref}\n{version(ref)}"), [ref], None)
-    except GatedError as error:
-        licence = f" Its licence is the {model.licence}, see {model.page}." if model else ""
-        raise WeightsError("weights.gated", f"{error}.{licence}") from None
+            entry = ensure(entry_folder(name, f"{ref}\n{version(ref)}"), [ref], "")
     except OSError as error:
         name = f"{model.name} is not available: " if model else ""
         how = how_to_get(model) if model else f"Check {ref}, and that this machine may read it."
         raise WeightsError("weights.missing", f"{name}{error}. {how}") from None
-    code = [each.name for _, each in files_in(entry.path) if each.suffix in CODE_SUFFIXES]
-    if model and code and not (model.is_pinned or _is_trusted()):
-        raise WeightsError("weights.untrusted", f"{model.name} contains {code[0]}.")
     return _identified(entry.path, model, commit_of(entry.source))
 
 
@@ -151,18 +119,17 @@ def validate_ref(ref: str) -> Model | None:
     model = known_models().get(ref)
     if not model and scheme_of(ref) not in (*_LOCAL, *DOWNLOADERS):
         raise WeightsError("weights.missing", f"Weights cannot be fetched from {ref}.")
-    if model and model.runs_code and not model.is_pinned and not _is_trusted():
+    is_trusted = os.environ.get(TRUST_VARIABLE) == "1"
+    if model and model.runs_code and not model.is_pinned and not is_trusted:
         raise WeightsError("weights.untrusted", f"{model.name} is a {model.format} file.")
     return model
 
 
-def _is_trusted() -> bool:
-    return os.environ.get(TRUST_VARIABLE) == "1"
-
-
 def cache_folder_of(model: Model) -> Path:
     """Return a listed model's folder in the cache; each pin has its own folder."""
-    return entry_folder(model.name, repr(model.pin or model.sources))
+    return entry_folder(
+        model.name, repr(("sha256", model.sha256) if model.sha256 else model.sources)
+    )
 
 
 def cached(model: Model) -> Path | None:
@@ -173,8 +140,6 @@ def cached(model: Model) -> Path | None:
 
 def how_to_get(model: Model) -> str:
     """Format a sentence that explains how to copy a model to a machine without a network."""
-    if not model.sources:
-        return model.how or f"Get it from {model.page}."
     variable = f", or set {model.env} to its path" if model.env else ""
     return (
         f"On a machine with a network, `catalog-cleanup models pull {model.name} --to DIR_OR_S3` "

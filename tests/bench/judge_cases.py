@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.evaluation.synthetic import OBJECTS, Place, blob, paste, to_lab, turned_box
-from stages.models.classical import Classical, load_fill
+from stages.models.classical import Classical, fill_one
 from stages.pixels.boxes import Box, bounds_of, context_box
 from stages.pixels.patches import cut, cut_mask, plan_patches
 from stages.pixels.windows import refined_size
@@ -152,8 +152,8 @@ def _filled(
     if remover == _SOFT:
         removal = soft_fill(crop, mask, first)
     else:
-        removal = load_fill(_REMOVALS[remover])(crop, mask, first)
-    copied = load_fill(PatchMatchOptions())(crop, mask, second)
+        removal = fill_one(_REMOVALS[remover], crop, mask, first)
+    copied = fill_one(PatchMatchOptions(), crop, mask, second)
     size = refined_size(Box(0, 0, mask.shape[1], mask.shape[0]), _CROP_SIDE_PX)
     hole = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), np.uint8)
     return _enlarged(removal, size), _enlarged(copied, size), hole
@@ -161,7 +161,7 @@ def _filled(
 
 def soft_fill(crop: Pixels, mask: Pixels, seed: int) -> Pixels:
     """Texture that is continued, and a little soft: as near to LaMa's as without its weights."""
-    sharp = load_fill(PatchMatchOptions())(crop, mask, seed)
+    sharp = fill_one(PatchMatchOptions(), crop, mask, seed)
     soft = np.asarray(cv2.GaussianBlur(sharp, (0, 0), 1.5), np.uint8)
     return np.where(mask[..., None] > 0, soft, crop)
 

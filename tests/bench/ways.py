@@ -21,7 +21,7 @@ from stages.models.lama import Lama
 from stages.models.refiners import loading
 from stages.models.refiners.batches import unshifted_scheduler
 from stages.models.refiners.flux_fill import FluxFill
-from stages.models.refiners.prompts import Prompt, to_floats
+from stages.models.refiners.prompts import Prompt, to_numpy
 from stages.recipe.options import FluxFillOptions, LamaOptions
 from tests.bench.common import Pixels
 from tests.support import DEMO, upright_rgb
@@ -150,7 +150,7 @@ def _flux_fill(options: dict[str, Any], load: Load) -> Way:
 
         quantize_(pipe.transformer, fp8.get_apply_tensor_subclass())
     refiner = FluxFill.from_pipe(pipe, chosen, load.device, dtype)
-    embeds, pooled = map(to_floats, _random_prompt(pipe, load))
+    embeds, pooled = map(to_numpy, _random_prompt(pipe, load))
     prompt = Prompt(embeds, pooled, np.zeros((0, 0), np.float32), "")
     return lambda pixels, masks: refiner.refine(
         pixels, masks, [prompt] * len(pixels), range(len(pixels))

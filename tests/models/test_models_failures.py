@@ -114,7 +114,7 @@ def _small(folder: Path) -> list[str]:
 def test_another_network_is_told_and_nothing_is_stored(
     cleaned: Callable[..., LineageRow], tmp_path: Path
 ) -> None:
-    with pytest.raises(WeightsError, match="is not of LaMa, but of DAT") as error:
+    with pytest.raises(WeightsError, match="is of DAT, which is for SR") as error:
         cleaned("lama", f"remove.weights={dat_weights()}")
     assert error.value.code == "weights.unusable"
     assert not (tmp_path / "out").exists()

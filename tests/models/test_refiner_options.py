@@ -16,7 +16,7 @@ from manifests.errors import WeightsError
 from stages.models.refiners import Encoder, load_encoder, load_refiner, loading
 from stages.models.refiners.batches import unshifted_scheduler
 from stages.models.refiners.flux2_klein import Flux2Klein
-from stages.models.refiners.flux_fill import FluxFill, FluxPrompts
+from stages.models.refiners.flux_fill import FluxFill
 from stages.models.refiners.prompts import Prompt
 from stages.recipe.options import Flux2KleinOptions, FluxFillOptions
 from tests.support.models.lama_networks import needs_gpu
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_flux_prompts_equal_the_whole_pipelines(flux_folder: Path) -> None:
-    encoder: Encoder = FluxPrompts.load(flux_folder, FluxFillOptions(dtype="float32"))
+    encoder: Encoder = load_encoder(FluxFillOptions(dtype="float32"), flux_folder)
     whole = FluxFillPipeline.from_pretrained(flux_folder, local_files_only=True)
 
     prompt = encoder.encode("a wooden table")

@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from manifests.errors import RowError, WeightsError
-from stages.models.refiners import Refiner, load_encoder, load_refiner
+from stages.models.refiners import load_encoder, load_refiner
+from stages.models.refiners.batches import DiffusionRefiner
 from stages.recipe.options import Flux2KleinOptions, FluxFillOptions, RefineOptions
 from tests.support.models.refining import (
     apart,
@@ -42,7 +43,7 @@ def test_a_batch_equals_its_crops_one_by_one(
 ) -> None:
     """Within one level of 255 in float32: sums run in another order."""
     if family == "flux":
-        refiner: Refiner = load_flux(flux_folder, batch_size=2)
+        refiner: DiffusionRefiner = load_flux(flux_folder, batch_size=2)
         prompts = make_prompts(4)
     else:
         refiner = load_klein(klein_folder, batch_size=2)
@@ -114,8 +115,9 @@ def _as_pickle(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
-        (lambda d: (d / "model_index.json").unlink(), "no model_index.json"),
-        (lambda d: (d / "model_index.json").write_text("{"), "cannot be read"),
+        (lambda d: (d / "model_index.json").unlink(), "no file named model_index.json"),
+        (lambda d: (d / "model_index.json").write_text("{"), "not a valid JSON file"),
+        (lambda d: (d / "model_index.json").write_text("[]"), "is no diffusers pipeline"),
         (lambda d: (d / "model_index.json").write_text('{"_class_name": "X"}'), "holds a X"),
         (lambda d: shutil.rmtree(d / "vae"), "lacks vae/"),
         (lambda d: (d / "transformer" / "config.json").unlink(), "transformer"),
@@ -124,7 +126,7 @@ def _as_pickle(folder: Path) -> None:
         (_without_one_weight, "lacks 1 weights, such as proj_out.bias"),
         (_as_pickle, "vae"),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_folders_that_are_not_right(harm: Any, says: str, own_folder: Path) -> None:
     harm(own_folder)

@@ -106,7 +106,7 @@ def test_16_bits_where_the_network_declares_them(
 
 def _with(path: Path, network: nn.Module, options: UpscaleOptions) -> Upscaler:
     """An upscaler by x2 whose network is another one."""
-    found: Any = load_network(path)
+    found: Any = load_network(path, "SR")
     found._model = network
     return Upscaler(found, options, "cpu")
 
@@ -174,8 +174,8 @@ def test_other_networks_and_damage_are_told(weights: Path, tmp_path: Path) -> No
     cut = tmp_path / "cut.pth"
     cut.write_bytes(weights.read_bytes()[:-2000])
     cases = {
-        grey: "pictures of 1 channels, not for RGB",
-        cleaner: "which is for Restoration, not for enlarging",
+        grey: "of pictures with 1 channels, not for SR of RGB",
+        cleaner: "which is for Restoration of pictures with 3 channels, not for SR",
         cut: "is damaged",
     }
     for path, what in cases.items():

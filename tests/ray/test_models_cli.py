@@ -80,9 +80,9 @@ def test_verify_finds_what_was_tampered_with(listed: Path, web: Web, command: Co
     assert f"not {SHA256} as expected. Delete {path.parent}, and" in bad.stdout
     path.touch()
     assert error_of("big-lama").code == "weights.wrong_hash"
-    missing = command("models", "verify", "by-md5")
+    missing = command("models", "verify", "mirrored")
     assert missing.returncode == 1
-    assert "by-md5 is not in this machine's cache" in missing.stderr
+    assert "mirrored is not in this machine's cache" in missing.stderr
 
 
 def test_a_licence_is_told_once_and_kept_with_the_run(
@@ -130,7 +130,7 @@ def test_a_run_and_a_try_without_weights_end_before_anything_starts(
     photo, mask = next((DEMO / "photos").iterdir()), next((DEMO / "masks").iterdir())
     write(tmp_path / "m.csv", f"id,image,mask\n1,{photo},{mask}\n")
     options = ("--recipe", "telea", "--set", "remove.method=lama", "--set")
-    for name, code in (("by-hand", "weights.missing"), ("unpinned", "weights.untrusted")):
+    for name, code in (("gone", "weights.missing"), ("unpinned", "weights.untrusted")):
         for call in (("run", "m.csv", "--output", "out"), ("try", photo, mask, "o.png")):
             done = command(*call, *options, f"remove.weights={name}")
             assert done.returncode == 1

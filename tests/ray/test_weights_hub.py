@@ -59,16 +59,6 @@ def test_a_hubs_file_names_are_no_patterns(
     assert {each.relative_to(found.path).as_posix() for each in found.path.rglob("*.*")} == names
 
 
-def test_an_unpinned_hub_folder_of_pickles_is_refused(
-    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_ENDPOINT", web.url)
-    web.offer_repo("shop/fill", {"model_index.json": b"{}", "vae/net.bin": b"pickle"})
-    assert error_of("hub").code == "weights.untrusted"
-    monkeypatch.setenv("CATALOG_CLEANUP_TRUST", "1")
-    assert find("hub").path.is_dir()
-
-
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("code", ["GatedRepo", ""])
 def test_a_gated_hub_is_told_with_its_page(

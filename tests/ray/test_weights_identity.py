@@ -24,7 +24,7 @@ from stages.weights.find import find, pin_of
 from tests.conftest import Command
 from tests.support import DEMO, last_run, write
 from tests.support import faulty_steps as doubles
-from tests.support.web_server import COMMIT, HUB_FILES, MD5, SHA256, WEIGHTS, Web
+from tests.support.web_server import COMMIT, HUB_FILES, SHA256, WEIGHTS, Web
 
 QUIET = Console(quiet=True)
 OTHER = b"another network"
@@ -90,7 +90,6 @@ def test_a_variable_that_names_other_weights_makes_another_recipe(
 
 
 def test_what_is_listed_is_known_without_having_it(listed: Path, web: Web) -> None:
-    assert pin_of("by-md5") == f"md5:{MD5}"
     assert pin_of(f"hf://shop/fill@{COMMIT}") == f"commit:{COMMIT}"
     assert hash_of("big-lama") == hash_of("not-to-sell")
     assert not web.gets
@@ -114,8 +113,7 @@ def test_a_machine_with_other_bytes_refuses_them(
     listed: Path, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "w.pt", WEIGHTS)
-    for pin in (PIN, f"md5:{MD5}"):
-        assert find(path, pin=pin).sha256 == SHA256
+    assert find(path, pin=PIN).sha256 == SHA256
     for pin in (f"sha256:{'0' * 64}", f"md5:{'0' * 32}", f"commit:{COMMIT}"):
         for ref in (path, "big-lama", f"{web.url}/lama.pt"):
             with pytest.raises(WeightsError, match=pin) as caught:

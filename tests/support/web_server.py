@@ -22,7 +22,6 @@ COMMIT = "a" * 40
 #: What the server offers for weights: 1 MiB.
 WEIGHTS = bytes(range(256)) * 4096
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
-MD5 = hashlib.md5(WEIGHTS, usedforsecurity=False).hexdigest()
 
 #: A hub's repository of a diffusers pipeline.
 HUB_FILES = {
@@ -151,11 +150,10 @@ def write_list(path: Path, url: str) -> None:
     at = [f"{url}/lama.pt"]
     entries: dict[str, dict[str, object]] = {
         "big-lama": {"sources": at, "sha256": SHA256, "env": "LAMA_MODEL"},
-        "by-md5": {"sources": at, "md5": MD5},
         "mirrored": {"sources": [f"{url}/gone.pt", *at], "sha256": SHA256},
         "exchanged": {"sources": at, "sha256": "0" * 64},
         "unpinned": {"sources": at},
-        "by-hand": {"how": "Ask the tests for it.", "sha256": "1" * 64},
+        "gone": {"sources": [f"{url}/gone.pt"], "sha256": "1" * 64},
         "hub": {"sources": ["hf://shop/fill"], "format": "diffusers", "gated": True},
         "hub-commit": {"sources": [f"hf://shop/fill@{COMMIT}"], "format": "diffusers"},
         "not-to-sell": {

@@ -1,4 +1,4 @@
-"""Interface of the refiners, which repair texture where a removal left it soft.
+"""The refiners, which repair texture where a removal left it soft.
 
 The module that a refiner's options name as ``loader`` defines ``load(folder, options, device)`` and
 ``load_encoder(folder, options, device)``. The text encoders are loaded separately since they are as
@@ -7,65 +7,32 @@ large as the model itself, and run once per distinct prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-from manifests.errors import RowError
-from stages.arrays import UInt8Array
 from stages.models.refiners.prompts import Prompt
 from stages.recipe.options import RefineOptions
 
-
-class Refiner(Protocol):
-    """A loaded model."""
-
-    def refine(
-        self,
-        pixels: Sequence[UInt8Array],
-        masks: Sequence[UInt8Array],
-        prompts: Sequence[Prompt],
-        seeds: Sequence[int],
-    ) -> list[UInt8Array | RowError]:
-        """Regenerate the masked part of each crop, starting from its current pixels.
-
-        Crops of one size run together; a crop's result does not depend on the others.
-
-        Args:
-            pixels: ``(h, w, 3)`` uint8 RGB each, h and w multiples of 16.
-            masks: ``(h, w)`` uint8 each; 128 and above is regenerated.
-            prompts: one per crop, from this refiner's :class:`Encoder`.
-            seeds: one per crop, 0 to 2**32 - 1.
-
-        Returns:
-            Full pictures of the same sizes, in order. Their unmasked part may differ from the
-            input: paste only the masked one. For a crop that fails, the error instead:
-            ``model.out_of_memory`` or ``model.bad_output``.
-
-        Raises:
-            ValueError: a size, type or count is wrong, which is the caller's fault.
-        """
-        ...
-
-    def at_denoise(self, denoise: float) -> Refiner:
-        """Return the same model with another starting noise level; nothing is loaded again."""
-        ...
-
-    @property
-    def record(self) -> dict[str, object]:
-        """Settings to record in the lineage, as JSON values."""
-        ...
+if TYPE_CHECKING:
+    from stages.models.refiners.batches import DiffusionRefiner
 
 
-class Encoder(Protocol):
-    """The text encoders of a refiner."""
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """The text encoders of a refiner.
 
-    def encode(self, text: str) -> Prompt:
-        """Encode a text; it is truncated to 512 tokens."""
-        ...
+    Attributes:
+        encode: encodes a text, truncated to 512 tokens.
+    """
+
+    encode: Callable[[str], Prompt]
 
 
-def load_refiner(options: RefineOptions, folder: Path, device: str | None = None) -> Refiner:
+def load_refiner(
+    options: RefineOptions, folder: Path, device: str | None = None
+) -> DiffusionRefiner:
     """Load the model from a diffusers folder, without its text encoders.
 
     Args:
@@ -77,7 +44,7 @@ def load_refiner(options: RefineOptions, folder: Path, device: str | None = None
         WeightsError: ``weights.unusable``, ``model.unavailable`` for an option that is not
             supported here, ``model.out_of_memory`` or ``model.not_installed``.
     """
-    refiner: Refiner = options.load_module().load(folder, options, device)
+    refiner: DiffusionRefiner = options.load_module().load(folder, options, device)
     return refiner
 
 

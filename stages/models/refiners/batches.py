@@ -24,7 +24,7 @@ from stages.models.devices import (
     run_in_batches,
 )
 from stages.models.refiners import loading
-from stages.models.refiners.prompts import Prompt
+from stages.models.refiners.prompts import Prompt, Values
 from stages.models.refiners.sigmas import comfy_sigmas
 from stages.recipe.options import DiffusionOptions
 
@@ -145,7 +145,7 @@ class DiffusionRefiner(ABC):
 
     @property
     def record(self) -> dict[str, object]:
-        """Noise levels as run, steps, guidance, precision."""
+        """Settings for the lineage: noise levels as run, steps, guidance, precision."""
         return {
             "sigmas": self.sigmas,
             "steps": len(self.sigmas) - 1,
@@ -154,7 +154,7 @@ class DiffusionRefiner(ABC):
         }
 
     def at_denoise(self, denoise: float) -> Self:
-        """See :class:`stages.models.refiners.Refiner`."""
+        """Return the same model with another starting noise level; nothing is loaded again."""
         options = self.options.model_copy(update={"denoise": denoise})
         with DEVICE:  # the scheduler is shared
             return type(self)(self.pipe, options, self.device, self.dtype)
@@ -171,7 +171,24 @@ class DiffusionRefiner(ABC):
         prompts: Sequence[Prompt],
         seeds: Sequence[int],
     ) -> list[UInt8Array | RowError]:
-        """See :class:`stages.models.refiners.Refiner`."""
+        """Regenerate the masked part of each crop, starting from its current pixels.
+
+        Crops of one size run together; a crop's result does not depend on the others.
+
+        Args:
+            pixels: ``(h, w, 3)`` uint8 RGB each, h and w multiples of 16.
+            masks: ``(h, w)`` uint8 each; 128 and above is regenerated.
+            prompts: one per crop, from this refiner's :class:`stages.models.refiners.Encoder`.
+            seeds: one per crop, 0 to 2**32 - 1.
+
+        Returns:
+            Full pictures of the same sizes, in order. Their unmasked part may differ from the
+            input: paste only the masked one. For a crop that fails, the error instead:
+            ``model.out_of_memory`` or ``model.bad_output``.
+
+        Raises:
+            ValueError: a size, type or count is wrong, which is the caller's fault.
+        """
         items = [Item(*parts) for parts in zip(pixels, masks, prompts, seeds, strict=True)]
         for item in items:
             _check(item)
@@ -271,8 +288,13 @@ def _batch(items: Sequence[Item], device: torch.device, dtype: torch.dtype) -> B
 @lru_cache(_MAX_KEPT_PROMPTS)
 def _on_device(prompt: Prompt, device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
     """The prompt's ``embeds``, ``pooled`` and ``negative``; a kept prompt is not copied again."""
-    arrays = (prompt.embeds, prompt.pooled, prompt.negative)
-    return [torch.from_numpy(array).to(device, dtype) for array in arrays]
+
+    def tensor(array: Values) -> torch.Tensor:
+        values = torch.from_numpy(array)
+        exact = values.view(torch.bfloat16) if values.dtype == torch.uint16 else values
+        return exact.to(device, dtype)
+
+    return [tensor(each) for each in (prompt.embeds, prompt.pooled, prompt.negative)]
 
 
 def _finite(values: torch.Tensor) -> bool:

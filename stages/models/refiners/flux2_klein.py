@@ -6,29 +6,25 @@ FLUX.1-Fill, and passes the input to the model as a reference picture.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLFlux2, Flux2KleinInpaintPipeline, Flux2Transformer2DModel
 from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
 from manifests.errors import WeightsError
-from stages.models.devices import DEVICE, choose_device, resolve_dtype
-from stages.models.refiners import loading
+from stages.models.devices import choose_device, resolve_dtype
+from stages.models.refiners import Encoder, loading
 from stages.models.refiners.batches import SIDE_PX, Batch, DiffusionRefiner, unshifted_scheduler
-from stages.models.refiners.prompts import Prompt, hash_of, to_floats
+from stages.models.refiners.prompts import Prompt, Values, hash_of, to_numpy
 from stages.recipe.options import Flux2KleinOptions
 
 _MAX_TOKENS = 512
 
-#: Size of the prompt cache: 15 MiB each.
-_MAX_CACHED_PROMPTS = 32
-
 
 class Flux2Klein(DiffusionRefiner):
-    """The model without its text encoder. See :class:`stages.models.refiners.Refiner`."""
+    """The model without its text encoder."""
 
     time_embed = "time_guidance_embed"
     pipelines = ("Flux2KleinPipeline", "Flux2KleinInpaintPipeline")  # of the same layout
@@ -82,55 +78,31 @@ class Flux2Klein(DiffusionRefiner):
         return tokens
 
 
-class Flux2Prompts:
-    """The text encoder Qwen3. See :class:`stages.models.refiners.Encoder`."""
-
-    def __init__(self, pipe: Any, options: Flux2KleinOptions, device: torch.device) -> None:
-        self.pipe = pipe
-        self.device = device
-        self._encoded = lru_cache(_MAX_CACHED_PROMPTS)(self._encode)
-        empty = torch.zeros(0, 0)
-        self.negative = self._embeds("") if options.guidance > 1 else empty
-
-    @classmethod
-    def load(cls, folder: Path, options: Flux2KleinOptions, device: str | None = None) -> Self:
-        """Load the encoder. Errors: see :func:`stages.models.refiners.load_encoder`."""
-        target = choose_device(device)
-        dtype = resolve_dtype(options.dtype, target)
-        loading.check_folder(folder, Flux2Klein.pipelines, ("text_encoder", "tokenizer"))
-        pipe = Flux2KleinInpaintPipeline(
-            scheduler=None,
-            vae=None,
-            transformer=None,
-            text_encoder=loading.load_part(Qwen3ForCausalLM, folder, "text_encoder", dtype),
-            tokenizer=loading.load_tokenizer(Qwen2TokenizerFast, folder, "tokenizer"),
-        )
-        loading.move_to_device(pipe, target, offload=False)
-        return cls(pipe, options, target)
-
-    def encode(self, text: str) -> Prompt:
-        """See :class:`stages.models.refiners.Encoder`."""
-        with DEVICE:
-            return self._encoded(text)
-
-    def _encode(self, text: str) -> Prompt:
-        return Prompt(
-            embeds=to_floats(self._embeds(text)),
-            pooled=to_floats(torch.zeros(0)),
-            negative=to_floats(self.negative),
-            text_hash=hash_of(text),
-        )
-
-    @torch.no_grad()
-    def _embeds(self, text: str) -> torch.Tensor:
-        embeds: torch.Tensor = self.pipe.encode_prompt(
-            text, device=self.device, max_sequence_length=_MAX_TOKENS
-        )[0]
-        return embeds[0]
-
-
 load = Flux2Klein.load
-load_encoder = Flux2Prompts.load
+
+
+def load_encoder(folder: Path, options: Flux2KleinOptions, device: str | None = None) -> Encoder:
+    """Load Qwen3. Errors: see :func:`stages.models.refiners.load_encoder`."""
+    target = choose_device(device)
+    dtype = resolve_dtype(options.dtype, target)
+    loading.check_folder(folder, Flux2Klein.pipelines, ("text_encoder", "tokenizer"))
+    pipe = Flux2KleinInpaintPipeline(
+        scheduler=None,
+        vae=None,
+        transformer=None,
+        text_encoder=loading.load_part(Qwen3ForCausalLM, folder, "text_encoder", dtype),
+        tokenizer=loading.load_tokenizer(Qwen2TokenizerFast, folder, "tokenizer"),
+    )
+    loading.move_to_device(pipe, target, offload=False)
+
+    def embeds(text: str) -> Values:
+        encoded = pipe.encode_prompt(text, device=target, max_sequence_length=_MAX_TOKENS)
+        return to_numpy(encoded[0][0])
+
+    with torch.no_grad():
+        negative = embeds("") if options.guidance > 1 else to_numpy(torch.zeros(0, 0))
+    pooled = to_numpy(torch.zeros(0))
+    return loading.encoder_of(lambda text: Prompt(embeds(text), pooled, negative, hash_of(text)))
 
 
 def _whole_tokens(mask: torch.Tensor) -> torch.Tensor:

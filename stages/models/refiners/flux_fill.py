@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,17 +10,14 @@ import torch
 from diffusers import AutoencoderKL, FluxFillPipeline, FluxTransformer2DModel
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-from stages.models.devices import DEVICE, choose_device, resolve_dtype
-from stages.models.refiners import loading
+from stages.models.devices import choose_device, resolve_dtype
+from stages.models.refiners import Encoder, loading
 from stages.models.refiners.batches import Batch, DiffusionRefiner, noise_of, unshifted_scheduler
-from stages.models.refiners.prompts import Prompt, hash_of, to_floats
+from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
 from stages.recipe.options import FluxFillOptions
 
 #: T5's tokens: shorter texts are padded, as in ComfyUI, longer ones truncated. CLIP always has 77.
 _MIN_TOKENS, _MAX_TOKENS = 256, 512
-
-#: Size of the prompt cache: 4 to 8 MiB each.
-_MAX_CACHED_PROMPTS = 32
 
 
 class FillPipeline(FluxFillPipeline):  # type: ignore[misc] # diffusers has no types
@@ -37,7 +33,7 @@ class FillPipeline(FluxFillPipeline):  # type: ignore[misc] # diffusers has no t
 
 
 class FluxFill(DiffusionRefiner):
-    """The model without its text encoders. See :class:`stages.models.refiners.Refiner`."""
+    """The model without its text encoders."""
 
     time_embed = "time_text_embed"
     pipelines = ("FluxFillPipeline",)
@@ -54,7 +50,10 @@ class FluxFill(DiffusionRefiner):
         dtype: torch.dtype,
     ) -> Any:
         """See the base class."""
-        switches = loading.fp8_switches(dtype, device) if options.fp8 else {}
+        switches: dict[str, Any] = {}
+        if options.fp8:
+            config = loading.fp8_config(dtype, device)
+            switches = {"quantization_config": config, "device_map": {"": device}}
         return FillPipeline(
             scheduler=unshifted_scheduler(),
             vae=loading.load_part(AutoencoderKL, folder, "vae", dtype),
@@ -139,54 +138,35 @@ class FluxFill(DiffusionRefiner):
         return keep
 
 
-class FluxPrompts:
-    """The text encoders T5 and CLIP. See :class:`stages.models.refiners.Encoder`."""
-
-    def __init__(self, pipe: Any, device: torch.device) -> None:
-        self.pipe = pipe
-        self.device = device
-        self._encoded = lru_cache(_MAX_CACHED_PROMPTS)(self._encode)
-
-    @classmethod
-    def load(cls, folder: Path, options: FluxFillOptions, device: str | None = None) -> Self:
-        """Load the encoders. Errors: see :func:`stages.models.refiners.load_encoder`."""
-        target = choose_device(device)
-        dtype = resolve_dtype(options.dtype, target)
-        parts = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
-        loading.check_folder(folder, FluxFill.pipelines, parts)
-        pipe = FluxFillPipeline(
-            scheduler=None,
-            vae=None,
-            transformer=None,
-            text_encoder=loading.load_part(CLIPTextModel, folder, "text_encoder", dtype),
-            tokenizer=loading.load_tokenizer(CLIPTokenizer, folder, "tokenizer"),
-            text_encoder_2=loading.load_part(T5EncoderModel, folder, "text_encoder_2", dtype),
-            tokenizer_2=loading.load_tokenizer(T5Tokenizer, folder, "tokenizer_2"),
-        )
-        loading.move_to_device(pipe, target, offload=False)
-        return cls(pipe, target)
-
-    def encode(self, text: str) -> Prompt:
-        """See :class:`stages.models.refiners.Encoder`."""
-        with DEVICE:
-            return self._encoded(text)
-
-    @torch.no_grad()
-    def _encode(self, text: str) -> Prompt:
-        tokens = self.pipe.tokenizer_2(text, truncation=True, max_length=_MAX_TOKENS).input_ids
-        embeds, pooled, _ = self.pipe.encode_prompt(
-            text, None, device=self.device, max_sequence_length=max(len(tokens), _MIN_TOKENS)
-        )
-        return Prompt(
-            embeds=to_floats(embeds[0]),
-            pooled=to_floats(pooled[0]),
-            negative=to_floats(torch.zeros(0, 0)),  # guidance is distilled into the model
-            text_hash=hash_of(text),
-        )
-
-
 load = FluxFill.load
-load_encoder = FluxPrompts.load
+
+
+def load_encoder(folder: Path, options: FluxFillOptions, device: str | None = None) -> Encoder:
+    """Load T5 and CLIP. Errors: see :func:`stages.models.refiners.load_encoder`."""
+    target = choose_device(device)
+    dtype = resolve_dtype(options.dtype, target)
+    parts = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
+    loading.check_folder(folder, FluxFill.pipelines, parts)
+    pipe = FluxFillPipeline(
+        scheduler=None,
+        vae=None,
+        transformer=None,
+        text_encoder=loading.load_part(CLIPTextModel, folder, "text_encoder", dtype),
+        tokenizer=loading.load_tokenizer(CLIPTokenizer, folder, "tokenizer"),
+        text_encoder_2=loading.load_part(T5EncoderModel, folder, "text_encoder_2", dtype),
+        tokenizer_2=loading.load_tokenizer(T5Tokenizer, folder, "tokenizer_2"),
+    )
+    loading.move_to_device(pipe, target, offload=False)
+
+    def encode(text: str) -> Prompt:
+        tokens = pipe.tokenizer_2(text, truncation=True, max_length=_MAX_TOKENS).input_ids
+        embeds, pooled, _ = pipe.encode_prompt(
+            text, None, device=target, max_sequence_length=max(len(tokens), _MIN_TOKENS)
+        )
+        negative = to_numpy(torch.zeros(0, 0))  # guidance is distilled into the model
+        return Prompt(to_numpy(embeds[0]), to_numpy(pooled[0]), negative, hash_of(text))
+
+    return loading.encoder_of(encode)
 
 
 def _pack(latents: torch.Tensor) -> torch.Tensor:

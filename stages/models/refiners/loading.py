@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ModelMixin, TorchAoConfig
-from diffusers.models.attention_dispatch import (
-    AttentionBackendName,
-    _AttentionBackendRegistry,
-    dispatch_attention_fn,
-)
+from diffusers import DiffusionPipeline, ModelMixin, TorchAoConfig
+from diffusers.models.attention_dispatch import attention_backend, dispatch_attention_fn
 from transformers.utils import logging as transformers_logging
 
 from manifests.errors import RowError, WeightsError
-from stages.weights.foreign import kind_of, reason
+from stages.extras import reason
+from stages.models.devices import DEVICE
+from stages.models.refiners import Encoder
+from stages.models.refiners.prompts import Prompt
 
 #: torch.compile's backend. Tests use `eager`, which traces but generates no code.
 COMPILE_BACKEND = "inductor"
+
+#: Size of the prompt cache: 4 to 15 MiB each.
+_MAX_CACHED_PROMPTS = 32
 
 
 def check_folder(
@@ -30,23 +33,17 @@ def check_folder(
     Raises:
         WeightsError: ``weights.unusable``.
     """
-    index_file = folder / "model_index.json"
     if folder.is_file():
         raise _unusable(
-            f"{folder} is {kind_of(folder) or 'a file'}, and not the folder of a {pipelines[0]}. "
-            "Convert a single file with diffusers' from_single_file and save_pretrained; fuse a "
-            "LoRA into its model first. `catalog-cleanup models list` lists models to download."
+            f"{folder} is a file, and not the folder of a {pipelines[0]}. Convert a single file "
+            "with diffusers' from_single_file and save_pretrained; fuse a LoRA into its model "
+            "first. `catalog-cleanup models list` lists models to download."
         )
     try:
-        index = json.loads(index_file.read_text(encoding="utf-8"))
+        index = DiffusionPipeline.load_config(folder, local_files_only=True)
         found = index["_class_name"]
-    except FileNotFoundError:
-        kind = kind_of(folder)
-        raise _unusable(
-            f"{folder} is {kind}, and no diffusers pipeline: no model_index.json."
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _unusable(f"{index_file} cannot be read: {error!r}.") from None
+    except (OSError, KeyError, TypeError) as error:
+        raise _unusable(f"{folder} is no diffusers pipeline: {reason(error)}.") from None
     if found not in pipelines:
         raise _unusable(f"{folder} holds a {found}, not a {pipelines[0]}.")
     for part in parts:
@@ -100,6 +97,17 @@ def load_tokenizer(kind: Any, folder: Path, part: str) -> Any:
         raise _unusable(f"{folder / part} cannot be loaded: {reason(error)}.") from error
 
 
+def encoder_of(encode: Callable[[str], Prompt]) -> Encoder:
+    """Keep the last prompts, and encode while no other network computes on the device."""
+    kept = lru_cache(_MAX_CACHED_PROMPTS)(torch.no_grad()(encode))
+
+    def encode_alone(text: str) -> Prompt:
+        with DEVICE:
+            return kept(text)
+
+    return Encoder(encode_alone)
+
+
 def fp8_config(dtype: torch.dtype, device: torch.device) -> TorchAoConfig:
     """Quantization of linear layers: weights and activations in float8 with a scale per row.
 
@@ -121,15 +129,6 @@ def fp8_config(dtype: torch.dtype, device: torch.device) -> TorchAoConfig:
         raise _unavailable(f"refine.fp8 needs torchao: {reason(error)}.") from None
 
 
-def fp8_switches(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
-    """Return arguments with which ``load_part`` quantizes linear layers on the device.
-
-    Raises:
-        WeightsError: as :func:`fp8_config`.
-    """
-    return {"quantization_config": fp8_config(dtype, device), "device_map": {"": device}}
-
-
 def use_attention(transformer: Any, backend: str, dtype: torch.dtype, device: torch.device) -> None:
     """Set the attention backend, and run it once: some backends only fail when they run.
 
@@ -138,17 +137,13 @@ def use_attention(transformer: Any, backend: str, dtype: torch.dtype, device: to
     """
     heads = transformer.config.num_attention_heads
     shape = (1, 32, heads, transformer.config.attention_head_dim)
-    default, _ = _AttentionBackendRegistry.get_active_backend()
     try:
-        transformer.set_attention_backend(backend)
-        sample = torch.zeros(shape, dtype=dtype, device=device)
-        dispatch_attention_fn(sample, sample, sample, backend=AttentionBackendName(backend.lower()))
+        with attention_backend():  # diffusers changes the process's default, too, and so the VAE's
+            transformer.set_attention_backend(backend)
+            dispatch_attention_fn(*[torch.zeros(shape, dtype=dtype, device=device)] * 3)
     except Exception as error:  # each backend fails with its own type
-        raise _unavailable(
-            f"refine.attention = {backend} is not available: {reason(error)}."
-        ) from None
-    finally:  # diffusers also makes it the default of the process, and so of the VAE
-        _AttentionBackendRegistry.set_active_backend(default)
+        problem = f"refine.attention = {backend} is not available: {reason(error)}."
+        raise _unavailable(problem) from None
 
 
 def use_compile(transformer: Any, device: torch.device) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
@@ -15,6 +14,9 @@ from stages.arrays import Float32Array
 
 if TYPE_CHECKING:
     import torch
+
+#: Numbers in float32, or the bits of bfloat16, which numpy does not have.
+Values = Float32Array | npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,9 +30,9 @@ class Prompt:
         text_hash: SHA-256 of the text, in hex.
     """
 
-    embeds: Float32Array
-    pooled: Float32Array
-    negative: Float32Array
+    embeds: Values
+    pooled: Values
+    negative: Values
     text_hash: str
 
     def to_bytes(self) -> bytes:
@@ -38,27 +40,19 @@ class Prompt:
         packed = io.BytesIO()
         np.savez(
             packed,
-            embeds=_short(self.embeds),
-            pooled=_short(self.pooled),
-            negative=_short(self.negative),
+            embeds=self.embeds,
+            pooled=self.pooled,
+            negative=self.negative,
             text_hash=np.array(self.text_hash),
         )
         return packed.getvalue()
-
-    def __reduce__(self) -> tuple[Callable[[bytes], Prompt], tuple[bytes]]:
-        """Pickle as bytes, which are half as many."""
-        return Prompt.from_bytes, (self.to_bytes(),)
 
     @classmethod
     def from_bytes(cls, packed: bytes) -> Self:
         """Undo :meth:`to_bytes`."""
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-            return cls(
-                _long(arrays["embeds"]),
-                _long(arrays["pooled"]),
-                _long(arrays["negative"]),
-                str(arrays["text_hash"]),
-            )
+            text_hash = str(arrays["text_hash"])
+            return cls(arrays["embeds"], arrays["pooled"], arrays["negative"], text_hash)
 
 
 def hash_of(text: str) -> str:
@@ -66,18 +60,10 @@ def hash_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def to_floats(values: torch.Tensor) -> Float32Array:
-    """Convert to float32, since numpy has no bfloat16."""
+def to_numpy(values: torch.Tensor) -> Values:
+    """Convert a text encoder's output."""
+    import torch
+
+    if values.dtype == torch.bfloat16:
+        return values.cpu().view(torch.uint16).numpy()
     return values.float().cpu().numpy()
-
-
-def _short(values: Float32Array) -> npt.NDArray[np.uint16] | Float32Array:
-    """Drop the lower half of float32 values that came from bfloat16, which is the upper half."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    return values if np.any(bits & 0xFFFF) else (bits >> 16).astype(np.uint16)
-
-
-def _long(values: npt.NDArray[np.uint16] | Float32Array) -> Float32Array:
-    if values.dtype == np.float32:
-        return values.astype(np.float32, copy=False)
-    return (values.astype(np.uint32) << 16).view(np.float32)

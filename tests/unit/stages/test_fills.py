@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from stages.arrays import UInt8Array
-from stages.models.classical import Classical, load_fill
+from stages.models.classical import Classical, fill_one
 from stages.pixels.resize import scale_mask, scale_pixels, working_size
 from stages.recipe import Recipe
 from stages.recipe.options import (
@@ -36,7 +36,7 @@ def test_known_pixels_stay_and_the_object_goes(
     pixels, mask = table_top
     marked = pixels.copy()
     marked[mask > 0] = (0, 255, 255)
-    filled = load_fill(options)(marked, mask, 7)
+    filled = fill_one(options, marked, mask, 7)
     assert filled.shape == pixels.shape
     assert filled.dtype == np.uint8
     assert np.array_equal(filled[mask == 0], marked[mask == 0])
@@ -51,8 +51,7 @@ def test_patchmatch_follows_its_seed_and_nothing_else(
     table_top: tuple[UInt8Array, UInt8Array],
 ) -> None:
     pixels, mask = table_top
-    fill = load_fill(PatchMatchOptions())
-    first, other, again = fill(pixels, mask, 1), fill(pixels, mask, 2), fill(pixels, mask, 1)
+    first, other, again = (fill_one(PatchMatchOptions(), pixels, mask, seed) for seed in (1, 2, 1))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
@@ -67,8 +66,8 @@ def test_patchmatch_brings_texture_where_telea_smears(
         inner = cv2.erode(mask, np.ones((9, 9), np.uint8)) > 0
         return float(np.abs(cv2.Laplacian(grey, cv2.CV_32F))[inner].mean())
 
-    patchmatch = detail(load_fill(PatchMatchOptions())(pixels, mask, 0))
-    telea = detail(load_fill(TeleaOptions())(pixels, mask, 0))
+    patchmatch = detail(fill_one(PatchMatchOptions(), pixels, mask, 0))
+    telea = detail(fill_one(TeleaOptions(), pixels, mask, 0))
     assert patchmatch > 1.5 * telea
 
 

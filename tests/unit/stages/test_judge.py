@@ -13,7 +13,7 @@ from jobs.evaluation.synthetic import OBJECTS, Place, paste
 from stages.arrays import UInt8Array
 from stages.judging.detail import lost_detail
 from stages.judging.reappearance import judge
-from stages.models.classical import load_fill
+from stages.models.classical import fill_one
 from stages.recipe.options import NavierStokesOptions
 from tests.bench.catalog import bundled_photos
 from tests.bench.judge_cases import repair_texture
@@ -26,7 +26,7 @@ def filled(coffee: UInt8Array) -> tuple[UInt8Array, UInt8Array]:
     crop = np.ascontiguousarray(coffee[280:400, 0:160])
     mask = np.zeros(crop.shape[:2], np.uint8)
     cv2.circle(mask, (80, 60), 28, (255,), -1)
-    return load_fill(NavierStokesOptions())(crop, mask, 0), mask
+    return fill_one(NavierStokesOptions(), crop, mask, 0), mask
 
 
 def test_on_photos_that_were_not_chosen_by_objects_are_flagged_and_texture_is_not() -> None:
