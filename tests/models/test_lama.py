@@ -143,6 +143,32 @@ def test_the_reference_marks_its_own_failures(
         Recipe.load("lama", ["remove.engine=simple-lama", "remove.compile=true"])
 
 
+@pytest.mark.parametrize(
+    "where",
+    [np.s_[:9, :9], np.s_[40:41, 70:71], np.s_[63:96, 130:141], np.s_[::97, ::13], np.s_[:, :]],
+    ids=["a corner", "a pixel", "an edge", "far apart", "all"],
+)
+def test_what_is_decoded_around_a_hole_is_what_the_whole_network_paints(
+    where: tuple[slice, slice], network: LaMa, lama: Lama, coffee: UInt8Array
+) -> None:
+    pixels = coffee[150:254, 100:244]
+    image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None].float() / 255
+    marked = torch.zeros((1, 1, *pixels.shape[:2]))
+    marked[(0, 0, *where)] = 1
+    with torch.inference_mode():
+        whole, part = network(image, marked), lama._network(image, marked)
+    assert float((whole - part).abs().max()) < 1e-4
+    assert torch.equal(part * (1 - marked), image * (1 - marked))
+
+
+def test_a_batch_is_decoded_around_all_its_holes(lama: Lama, coffee: UInt8Array) -> None:
+    windows, masks = [coffee[:96, :96]] * 2, [np.zeros((96, 96), np.uint8) for _ in range(2)]
+    masks[0][3:20, 5:30] = masks[1][80:90, 60:96] = 255
+    together = lama.fill(windows, masks)
+    alone = [lama.fill([windows[0]], [mask])[0] for mask in masks]
+    assert max(map(apart, together, alone)) <= 1
+
+
 def test_16_bits_stay_near_float32(
     network: LaMa, lama: Lama, window: tuple[UInt8Array, UInt8Array]
 ) -> None:
