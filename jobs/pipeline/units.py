@@ -145,6 +145,6 @@ def _read_shards(spec: RunSpec, shards: Sequence[int]) -> Iterator[pa.Table]:
                 # The worker that receives it ends the run; Ray Data would go on without these rows.
                 yield pa.table({PROBLEM: [[error.code, error.message]]})
                 return
-            except OSError as error:
+            except (OSError, pa.ArrowException) as error:
                 yield pa.table({PROBLEM: [["storage.unreachable", f"Shard {shard}: {error}."]]})
                 return

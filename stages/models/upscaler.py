@@ -13,7 +13,13 @@ from spandrel import ImageModelDescriptor, UnsupportedDtypeError
 
 from manifests.errors import RowError, WeightsError
 from stages.arrays import Float32Array, UInt8Array
-from stages.models.devices import choose_device, is_black, resolve_dtype, run_in_batches
+from stages.models.devices import (
+    DEVICE,
+    choose_device,
+    is_black,
+    resolve_dtype,
+    run_in_batches,
+)
 from stages.models.load import load_network
 from stages.pixels.resize import resample
 from stages.recipe.options import UpscaleOptions
@@ -80,10 +86,11 @@ class Upscaler:
         """
         enlarged = self._picture(self._network, pixels)
         if enlarged is None and self._exact is not None:
-            try:
-                enlarged = self._picture(self._exact.to(self.device), pixels)
-            finally:
-                self._exact.to("cpu")
+            with DEVICE:  # other threads move the same network
+                try:
+                    enlarged = self._picture(self._exact.to(self.device), pixels)
+                finally:
+                    self._exact.to("cpu")
         if enlarged is None:
             raise RowError("model.bad_output", "The upscaler's output is not a number, or black.")
         return enlarged

@@ -110,9 +110,30 @@ def test_a_fault_that_many_photos_meet_ends_the_run(
     """Each worker goes on, since photos in between are done."""
     monkeypatch.setattr(passes, "_MIN_INTERNAL_ERRORS", 10)
     with pytest.raises(ClusterError, match=r"\d+ photos ended with internal.error") as caught:
-        clean("every-third")
+        clean("every-3")
     assert caught.value.code == "cluster.workers_failed"
     assert "KeyError" in str(caught.value)
+
+
+def test_fewer_are_recorded_as_failed_at_their_second_try(
+    clean: Clean, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the second pass has no other photos."""
+    monkeypatch.setattr(passes, "_MIN_INTERNAL_ERRORS", 10)
+    outcome = clean("every-15")
+    assert (outcome.exit_code, outcome.tally.failed) == (3, {"internal.error": 11})
+    assert outcome.tally.ok == _PHOTOS - 11
+
+
+def test_a_photo_that_makes_the_device_fail_costs_one_row(
+    clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitor, "FIRST_PAUSE_S", 0.01)
+    outcome = clean("poison")
+    assert (outcome.exit_code, outcome.tally.ok, outcome.tally.crashed) == (3, _PHOTOS - 1, 1)
+    row = pd.read_parquet(tmp_path / "out" / "lineage").set_index("id").loc[doubles.HANGING]
+    assert (row.error_code, row.error_stage) == ("row.crashed", "remove")
+    assert "CUDA error: unspecified launch failure" in row.error
 
 
 def test_weights_that_do_not_load_at_first_are_loaded_again(clean: Clean, tmp_path: Path) -> None:

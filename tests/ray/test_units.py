@@ -12,8 +12,14 @@ from rich.console import Console
 
 from cluster.pools import PoolSize
 from jobs.pipeline import units
+from jobs.pipeline.pending import photos_of, read_pending
+from jobs.pipeline.spec import RunSpec
 from jobs.run import Outcome, run
-from manifests.planning.plan import load_plan
+from manifests.errors import CatalogCleanupError, StorageError
+from manifests.ledger import RetryPolicy
+from manifests.planning.plan import load_plan, make_plan
+from manifests.runs import RunRecord
+from stages.pipeline import steps
 from stages.recipe import Recipe
 from tests.support import boxed_catalog
 
@@ -62,3 +68,34 @@ def test_rows_that_the_cluster_reads_are_done_once(
     plan = load_plan(str(tmp_path / "out"))
     assert plan
     assert plan.shards == 9
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (StorageError("storage.credentials", "They have expired."), "storage.credentials"),
+        (OSError("no route to host"), "storage.unreachable"),
+        (pa.ArrowInvalid("not a Parquet file"), "storage.unreachable"),
+    ],
+)
+def test_rows_that_cannot_be_read_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
+) -> None:
+    """Ray Data alone would go on without them."""
+    plan = make_plan(boxed_catalog(tmp_path, 2), str(tmp_path / "out"), rows_per_shard=1)
+    recipe, run_record = Recipe.load("telea"), RunRecord(plan.output, "000001-aaaaaa")
+    policy = RetryPolicy(run_record.run_id)
+    spec = RunSpec(plan, pa.schema([]), recipe, policy, run_record, steps)
+
+    def read(spec: RunSpec, shard: int) -> pa.Table:
+        if shard:
+            raise error
+        return read_pending(spec, shard)
+
+    monkeypatch.setattr(units, "read_pending", read)
+    tables = list(units._read_shards(spec, [0, 1]))
+    photos = photos_of(spec, pa.concat_tables(tables, promote_options="default"))
+    assert next(photos).shard == 0
+    with pytest.raises(CatalogCleanupError) as caught:
+        next(photos)
+    assert caught.value.code == code

@@ -99,8 +99,9 @@ class BrokenWorkers:
     Attributes:
         folder: which all workers share.
         fault: what happens: ``device`` raises what PyTorch raises when a kernel failed, ``program``
-            what a fault of ours would, ``every-third`` that for a third of all photos, ``load``
-            cannot load, ``hang`` never returns from :data:`HANGING`; another word: nothing.
+            what a fault of ours would, ``every-3`` that for each third photo, ``load`` cannot load,
+            ``hang`` never returns from :data:`HANGING`, which ``poison`` makes the device fail;
+            another word: nothing.
         processes: that fail; a process that takes the place of one is sound.
         sound_photos: of each of them, before it fails.
     """
@@ -119,7 +120,7 @@ class BrokenWorkers:
     def _build(self, build: Callable[[], Work | BatchWork]) -> BatchWork:
         fill = build()
         assert isinstance(fill, BatchWork)
-        is_broken = self.fault in ("hang", "every-third") or self._is_broken()
+        is_broken = self.fault.startswith(("hang", "poison", "every-")) or self._is_broken()
         if is_broken and self.fault == "load":
             raise WeightsError("weights.missing", "https://hub.example/lama.pt: HTTP 429.")
         seen = 0
@@ -142,16 +143,17 @@ class BrokenWorkers:
         return False
 
     def _fail(self, photos: Sequence[Photo]) -> None:
-        match self.fault:
-            case "device":
+        poisoned = any(photo.lineage.id == HANGING for photo in photos)
+        match self.fault.split("-"):
+            case ["device"] | ["poison"] if self.fault == "device" or poisoned:
                 raise RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors")
-            case "program":
+            case ["program"]:
                 raise KeyError("a table that was damaged in memory")
-            case "every-third":
-                if any(int(photo.lineage.id) % 3 == 0 for photo in photos):
+            case ["every", number]:
+                if any(int(photo.lineage.id) % int(number) == 0 for photo in photos):
                     raise KeyError("a case that nobody thought of")
-            case "hang":
-                while any(photo.lineage.id == HANGING for photo in photos):
+            case ["hang"]:
+                while poisoned:
                     pass
 
 
