@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -14,14 +13,11 @@ import torch
 
 from manifests.errors import RowError
 from stages.arrays import UInt8Array
+from stages.device import DEVICE
 from stages.traits import Dtype
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-#: Held while a network computes, so that one thread's photos are prepared, judged and sent while
-#: another's are computed, and the device holds one batch.
-DEVICE = threading.RLock()
 
 #: Out-of-memory messages of libraries beside PyTorch's allocator (cuFFT, cuBLAS, cuDNN, CPU).
 _OUT_OF_MEMORY_MESSAGES = ("ALLOC_FAILED", "CUDA error: out of memory", "can't allocate memory")

@@ -13,8 +13,8 @@ from spandrel import ImageModelDescriptor, UnsupportedDtypeError
 
 from manifests.errors import RowError, WeightsError
 from stages.arrays import Float32Array, UInt8Array
+from stages.device import DEVICE
 from stages.models.devices import (
-    DEVICE,
     choose_device,
     is_black,
     resolve_dtype,

@@ -16,8 +16,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 from manifests.errors import RowError
 from stages.arrays import UInt8Array
+from stages.device import DEVICE
 from stages.models.devices import (
-    DEVICE,
     choose_device,
     is_black,
     resolve_dtype,

@@ -13,8 +13,8 @@ from diffusers.models.attention_dispatch import attention_backend, dispatch_atte
 from transformers.utils import logging as transformers_logging
 
 from manifests.errors import RowError, WeightsError
+from stages.device import DEVICE
 from stages.extras import reason
-from stages.models.devices import DEVICE
 from stages.models.refiners import Encoder
 from stages.models.refiners.prompts import Prompt
 

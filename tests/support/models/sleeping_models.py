@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from stages.device import DEVICE
 from stages.photo import Photo
 from stages.pipeline import steps
 from stages.recipe import Recipe
@@ -67,7 +68,8 @@ def _slowed(build: Callable[[], Work | BatchWork], seconds: float) -> Callable[[
 
         def slowed(photos: Sequence[Photo]) -> None:
             fill.work(photos)
-            time.sleep(seconds * len(photos))
+            with DEVICE:
+                time.sleep(seconds * len(photos))
 
         return BatchWork(slowed)
 
@@ -79,11 +81,13 @@ def _waiting(seconds: float, trace: Path | None) -> Callable[[], Work]:
         file = trace / f"{os.getpid()}-{time.time_ns()}.jsonl" if trace else None
 
         def wait(_: Photo) -> None:
-            began = time.time()
-            time.sleep(seconds)
+            with DEVICE:
+                began = time.time()
+                time.sleep(seconds)
+                ended = time.time()
             if file:
                 with file.open("a") as lines:
-                    lines.write(json.dumps([began, time.time()]) + "\n")
+                    lines.write(json.dumps([began, ended]) + "\n")
 
         return wait
 

@@ -14,8 +14,10 @@ import pytest
 from jobs.pipeline.prefetch import prefetch
 from manifests.errors import StorageError
 from manifests.schema import LineageRow
+from stages.device import DEVICE
 from stages.models.devices import run_in_batches
 from stages.photo import Photo
+from stages.steps.base import run_steps
 
 _MIB = 1 << 20
 
@@ -133,3 +135,25 @@ def test_two_blocks_share_a_gpu_and_are_prepared_and_judged_beside_it() -> None:
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(work, [0, 1]))
+
+
+def test_a_step_takes_no_longer_because_it_waited_for_the_device() -> None:
+    """Else estimates from a pilot would count the GPU's time twice."""
+    begun, held_s = threading.Event(), 0.3
+
+    def hold(_: Photo) -> None:
+        with DEVICE:
+            begun.set()
+            time.sleep(held_s)
+
+    def wait(_: Photo) -> None:
+        begun.wait()
+        with DEVICE:
+            pass
+
+    holding, waiting = photos(2)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(run_steps, [holding], [("refine", hold)])
+        pool.submit(run_steps, [waiting], [("refine", wait)]).result()
+        first.result()
+    assert waiting.lineage.seconds["refine"] < held_s <= holding.lineage.seconds["refine"]
