@@ -29,7 +29,7 @@ from jobs.pipeline.limits import limit_memory, time_limit
 from jobs.pipeline.pending import photos_of
 from jobs.pipeline.prefetch import prefetch
 from jobs.pipeline.prompts import SharedPrompts
-from jobs.pipeline.recorder import Recorder, progress_of_problem
+from jobs.pipeline.recorder import INTERNAL, Recorder, last_line, progress_of_problem
 from jobs.pipeline.spec import RunSpec
 from jobs.pipeline.transport import Problem, from_table, to_table
 from manifests.errors import CatalogCleanupError, ClusterError, DeviceError, error_from_code
@@ -157,10 +157,10 @@ class StageActor:
 
     def _count_internal_errors(self, photos: Sequence[Photo]) -> None:
         for photo in photos:
-            is_internal = photo.lineage.error_code == "internal.error"
+            is_internal = photo.lineage.error_code == INTERNAL
             self._internal_errors = self._internal_errors + 1 if is_internal else 0
             if self._internal_errors >= _MAX_INTERNAL_ERRORS:
-                last = (photo.lineage.error or "").strip().rpartition("\n")[2]
+                last = last_line(photo.lineage.error)
                 text = f"{_MAX_INTERNAL_ERRORS} photos in a row failed, the last by {last}."
                 raise self._replace_worker(ClusterError("cluster.workers_failed", text))
 

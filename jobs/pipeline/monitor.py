@@ -1,4 +1,4 @@
-"""The monitor of a run: one Ray actor that its workers report to, and that tells them to stop.
+"""The monitor of a run: one Ray actor that its workers report to, and that asks them to stop.
 
 Workers that fail are replaced by themselves: the process ends, and Ray restarts the actor, where
 there is room for it. The monitor decides how long a worker waits before that, and when a fault is
@@ -24,9 +24,9 @@ FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0
 #: Max time to wait for an answer; without one, a worker goes on as if all was well.
 _ANSWER_S = 10.0
 
-#: How often a worker tells that it works, and when it last did, by group.
-_TELL_INTERVAL_S = 5.0
-_told_at: dict[int, float] = {}
+#: How often a worker reports that it works, and when it last did, by group.
+_REPORT_INTERVAL_S = 5.0
+_reported_at: dict[int, float] = {}
 
 
 class Monitor:
@@ -108,18 +108,18 @@ class MonitorClient:
 
     def request_stop(self) -> None:
         """See :meth:`Monitor.request_stop`; does not wait."""
-        self._tell("request_stop")
+        self._send("request_stop")
 
     def loaded(self, group: int) -> None:
         """See :meth:`Monitor.loaded`; does not wait."""
-        self._tell("loaded", group)
+        self._send("loaded", group)
 
     def worked(self, group: int) -> None:
-        """See :meth:`Monitor.worked`; does not wait, and tells it at intervals only."""
+        """See :meth:`Monitor.worked`; does not wait, and reports at intervals only."""
         now = time.monotonic()
-        if now - _told_at.get(group, -_TELL_INTERVAL_S) >= _TELL_INTERVAL_S:
-            _told_at[group] = now
-            self._tell("worked", group)
+        if now - _reported_at.get(group, -_REPORT_INTERVAL_S) >= _REPORT_INTERVAL_S:
+            _reported_at[group] = now
+            self._send("worked", group)
 
     def stop_requested(self) -> bool:
         """See :meth:`Monitor.stop_requested`."""
@@ -138,7 +138,7 @@ class MonitorClient:
         )
         return answer
 
-    def _tell(self, method: str, *arguments: object) -> None:
+    def _send(self, method: str, *arguments: object) -> None:
         if self.actor is not None:
             getattr(self.actor, method).remote(*arguments)
 

@@ -20,7 +20,7 @@ ROWS_PER_RECORD = 64
 _SECONDS_PER_RECORD = 60.0
 
 #: Error code of a fault that is not the row's.
-_INTERNAL = "internal.error"
+INTERNAL = "internal.error"
 
 _PROGRESS = pa.schema(
     [
@@ -47,7 +47,7 @@ class Recorder:
     def add(self, photo: Photo) -> None:
         """Add a photo whose result is stored, or which has failed."""
         finish(photo)
-        if photo.lineage.error_code == _INTERNAL and self.spec.repeats_internal_errors:
+        if photo.lineage.error_code == INTERNAL and self.spec.repeats_internal_errors:
             self.internal.append(photo.lineage.error or "")
             return
         self.rows[photo.shard].append(lineage_dict(photo.lineage) | photo.extra)
@@ -74,7 +74,7 @@ class Recorder:
             ok = sum(row["status"] == OK for row in rows)
             progress.append({"shard": shard, "ok": ok, "failed": len(rows) - ok})
         if self.internal:
-            last = self.internal[-1].strip().rpartition("\n")[2]
+            last = last_line(self.internal[-1])
             progress.append({"internal": len(self.internal), "internal_error": last})
             self.internal.clear()
         self.since = time.monotonic()
@@ -84,3 +84,8 @@ class Recorder:
 def progress_of_problem(code: str, message: str) -> pa.Table:
     """Progress that reports an error which is not of a row; the driver then stops the run."""
     return pa.Table.from_pylist([{"problem_code": code, "problem": message}], schema=_PROGRESS)
+
+
+def last_line(traceback: str | None) -> str:
+    """The last line of a recorded traceback, which names the exception."""
+    return (traceback or "").strip().rpartition("\n")[2]

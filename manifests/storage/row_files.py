@@ -80,9 +80,9 @@ def versions(uris: Collection[str]) -> dict[str, str]:
     """
     known = local.versions(uri for uri in uris if scheme_of(uri) in ("", "file"))
     if in_s3 := [uri for uri in uris if scheme_of(uri) == "s3"]:
-        from manifests.storage.s3 import objects
+        from manifests.storage.s3.versions import versions as s3_versions
 
-        known |= objects.versions(in_s3)
+        known |= s3_versions(in_s3)
     return known
 
 

@@ -37,12 +37,12 @@ Clean = Callable[..., Outcome]
 
 
 @pytest.fixture
-def told() -> io.StringIO:
+def printed() -> io.StringIO:
     return io.StringIO()
 
 
 @pytest.fixture
-def clean(ray_address: str, tmp_path: Path, told: io.StringIO) -> Clean:
+def clean(ray_address: str, tmp_path: Path, printed: io.StringIO) -> Clean:
     """A catalog with workers that fail, on a pool of four and another of one."""
 
     def clean(fault: str, *options: str, workers: int = _WORKERS, **more: Any) -> Outcome:
@@ -50,7 +50,7 @@ def clean(ray_address: str, tmp_path: Path, told: io.StringIO) -> Clean:
             boxed_catalog(tmp_path, _PHOTOS),
             str(tmp_path / "out"),
             Recipe.load("telea", options),
-            Console(file=told),
+            Console(file=printed),
             address=ray_address,
             pools={
                 "cpu": PoolSize(1, 1, cpus=0.5),
@@ -69,11 +69,11 @@ def assert_all_ok(outcome: Outcome, folder: Path) -> None:
 
 @pytest.mark.parametrize("processes", [1, 3])
 def test_a_gpu_that_fails_costs_no_row(
-    clean: Clean, tmp_path: Path, told: io.StringIO, processes: int
+    clean: Clean, tmp_path: Path, printed: io.StringIO, processes: int
 ) -> None:
     """Its process ends, and what it had in flight is done in the same pass."""
     assert_all_ok(clean("device", processes=processes, sound_photos=8), tmp_path)
-    assert "whose worker failed" not in told.getvalue(), "no further pass"
+    assert "whose worker failed" not in printed.getvalue(), "no further pass"
 
 
 def test_gpus_that_all_fail_end_the_run_and_no_row(
@@ -159,7 +159,7 @@ def test_a_worker_that_hangs_on_its_gpu_costs_one_row(clean: Clean, tmp_path: Pa
 
 
 def test_a_killed_worker_repeats_what_it_had_in_flight(
-    ray_address: str, tmp_path: Path, told: io.StringIO
+    ray_address: str, tmp_path: Path, printed: io.StringIO
 ) -> None:
     """One of three that read photos: no further pass, and no other photo is begun twice."""
     log = tmp_path / "log"
@@ -177,12 +177,12 @@ def test_a_killed_worker_repeats_what_it_had_in_flight(
             boxed_catalog(tmp_path, _PHOTOS),
             str(tmp_path / "out"),
             Recipe.load("telea"),
-            Console(file=told),
+            Console(file=printed),
             address=ray_address,
             pools={"cpu": PoolSize(3, 3, cpus=0.5)},
             steps=partial(doubles.watched, log=str(log), pause_s=0.05),
         )
     assert_all_ok(outcome, tmp_path)
-    assert "whose worker failed" not in told.getvalue()
+    assert "whose worker failed" not in printed.getvalue()
     times = Counter(line.split()[0] for line in begun())
     assert sum(times.values()) - _PHOTOS <= UNIT_ROWS

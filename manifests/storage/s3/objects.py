@@ -11,13 +11,10 @@ import hashlib
 import io
 import mimetypes
 import tempfile
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -27,7 +24,6 @@ from pyarrow import fs
 
 from manifests.errors import OutputError
 from manifests.storage.place import Content, Place, storing
-from manifests.storage.s3.client import CONNECTIONS
 from manifests.storage.s3.retries import code_and_status, request
 
 if TYPE_CHECKING:
@@ -40,11 +36,6 @@ _PART_BYTES = 8 * 2**20
 
 #: Number of objects per page of a listing; S3 returns no more.
 _PAGE_OBJECTS = 1000
-
-#: A page of a listing takes as long as this number of HEAD requests.
-_HEADS_PER_PAGE = 50
-#: Max pages of a listing for a few objects; more objects allow more.
-_MIN_PAGE_LIMIT = 2
 
 #: A result that other runs replace meanwhile is stored unconditionally after this number of tries.
 _MAX_CONDITIONAL_WRITES = 5
@@ -125,7 +116,7 @@ class S3Place(Place):
         if not recursive:
             which["Delimiter"] = "/"
         with suppress(FileNotFoundError):  # there is no such bucket
-            for page in _pages(which):
+            for page in pages(which):
                 for folder in page.get("CommonPrefixes", []):
                     yield f"{self.bucket}/{folder['Prefix'].rstrip('/')}", None
                 for each in page.get("Contents", []):
@@ -369,7 +360,7 @@ class _Object(io.RawIOBase):
         return len(data)
 
 
-def _pages(which: Mapping[str, str]) -> Iterator[ListObjectsV2OutputTypeDef]:
+def pages(which: Mapping[str, str]) -> Iterator[ListObjectsV2OutputTypeDef]:
     """The pages of a listing, each requested when it is needed."""
     token: dict[str, Any] = {"MaxKeys": _PAGE_OBJECTS}
     while True:
@@ -381,54 +372,3 @@ def _pages(which: Mapping[str, str]) -> Iterator[ListObjectsV2OutputTypeDef]:
         if not page.get("IsTruncated"):
             return
         token = token | {"ContinuationToken": page["NextContinuationToken"]}
-
-
-def versions(uris: Iterable[str]) -> dict[str, str]:
-    """Versions of many objects; missing ones are left out, and version ids may be.
-
-    They are listed if the keys are close to each other, else looked up one by one.
-    """
-    known: dict[str, str] = {}
-    buckets = defaultdict[str, dict[str, str]](dict)
-    for uri in uris:
-        place = S3Place.of(uri)
-        buckets[place.bucket][place.key] = uri
-    for bucket, uri_of in buckets.items():
-        listed = None
-        with suppress(PermissionError):  # read permission does not imply list permission
-            listed = _list_tags(bucket, uri_of, _MIN_PAGE_LIMIT + len(uri_of) // _HEADS_PER_PAGE)
-        known |= _heads(uri_of.values()) if listed is None else listed
-    return known
-
-
-def _list_tags(bucket: str, uri_of: Mapping[str, str], max_pages: int) -> dict[str, str] | None:
-    """Look up entity tags, without quotes, by listing the range of the keys.
-
-    Args:
-        bucket: of the objects.
-        uri_of: key -> URI; missing objects are left out of the result.
-        max_pages: max number of pages; if the range has more, the result is None.
-    """
-    keys = sorted(uri_of, key=str.encode)
-    first, last = keys[0], keys[-1].encode()
-    # A listing starts after a given name, so take one that sorts right before the first key.
-    which = {"Bucket": bucket} | ({"StartAfter": first[:-1]} if first[:-1] else {})
-    tags: dict[str, str] = {}
-    for page in islice(_pages(which), max_pages):
-        listed = page.get("Contents", [])
-        for each in listed:
-            if each["Key"] in uri_of:
-                tags[uri_of[each["Key"]]] = each["ETag"].strip('"')
-        if not page.get("IsTruncated") or (listed and listed[-1]["Key"].encode() >= last):
-            return tags
-    return None
-
-
-def _heads(uris: Collection[str]) -> dict[str, str]:
-    def version(uri: str) -> tuple[str, str] | None:
-        with suppress(OSError):
-            return uri, S3Place.of(uri).head().version
-        return None
-
-    with ThreadPoolExecutor(CONNECTIONS) as pool:
-        return dict(filter(None, pool.map(version, uris)))

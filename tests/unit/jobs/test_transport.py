@@ -103,8 +103,8 @@ def test_a_photo_that_was_replaced_meanwhile_fails(job: RunSpec) -> None:
     block = block_with_a_problem(job)
     first, second, _ = (Path(row["image_uri"]) for row in job.plan.read_shard(0).to_pylist())
     first.write_bytes(second.read_bytes() + b"\n")
-    told = pa.concat_tables(StageActor(job, 2)(block)).to_pylist()
-    assert sum(row["ok"] or 0 for row in told) == 1
+    progress = pa.concat_tables(StageActor(job, 2)(block)).to_pylist()
+    assert sum(row["ok"] or 0 for row in progress) == 1
     failed = job.ledger.latest(0, ["id", "error_code", "error_stage"]).to_pylist()
     assert {"id": "a", "error_code": "image.changed", "error_stage": "fetch_again"} in failed
 
