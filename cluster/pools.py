@@ -3,7 +3,7 @@
 There are three pools, and each step of a recipe names its own (``stages/steps/base.py``): ``cpu``
 reads, decodes, fills without models, and stores; ``small_gpu`` removes with LaMa and upscales;
 ``large_gpu`` refines. The fields of :class:`Pools` are the defaults. A TOML file with a table for
-each pool overrides them (:func:`jobs.pipeline.placement.load_pools`)::
+each pool overrides them (:func:`jobs.driver.placement.load_pools`)::
 
     wait_s = 600
 

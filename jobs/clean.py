@@ -54,8 +54,8 @@ def build(spec: RunSpec, pools: Mapping[str, PoolSize], units: Dataset) -> Datas
         photos = max(step.batch_size for step in steps_of_group) if group else 1
         if 0 < group == len(groups) - 1:
             photos = ROWS_PER_RECORD  # one lineage file for each call
-        if not size.task_retries:
-            photos = 1  # each row alone
+        if spec.one_by_one:
+            photos = 1
         with warnings.catch_warnings():
             # Bounded retries can only be passed in a deprecated way so far.
             warnings.simplefilter("ignore", RayDeprecationWarning)

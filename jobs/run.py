@@ -18,12 +18,12 @@ from rich.console import Console
 
 from cluster.pools import Pools, PoolSize
 from cluster.session import address_of, submitted_job
+from jobs.driver.cost import Cost, groups_up
+from jobs.driver.heartbeat import heartbeat
+from jobs.driver.passes import execute
+from jobs.driver.placement import connected, fit_to_cluster, wait_s, with_batch_sizes
 from jobs.pipeline.changed_inputs import mark_stale
-from jobs.pipeline.cost import Cost, groups_up
-from jobs.pipeline.heartbeat import heartbeat
-from jobs.pipeline.passes import execute
 from jobs.pipeline.pending import extra_schema, limit_rows
-from jobs.pipeline.placement import connected, fit_to_cluster, wait_s, with_batch_sizes
 from jobs.pipeline.spec import RunSpec
 from jobs.preflight import check_weights
 from manifests import runs

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from cluster.deploy import POOLS_FILE
 from cluster.pools import Pools, PoolSize
 from cluster.sizing import NodeShape, has_gpus, size_pools
+from jobs.driver.placement import load_pools
 from jobs.estimate.seconds import Basis, Part, default, parts_of
-from jobs.pipeline.placement import load_pools
 from manifests.errors import ClusterError
 from manifests.planning.plan import choose_rows_per_shard
 from stages.recipe import Recipe

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import ray
 
-from jobs.pipeline.placement import connected
+from jobs.driver.placement import connected
 from jobs.pipeline.prompts import SharedPrompts
 from jobs.pipeline.transport import from_table, to_table
 from manifests.schema import LineageRow

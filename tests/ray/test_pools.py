@@ -14,7 +14,7 @@ from rich.console import Console
 from cluster.nodes import merge_node_shapes
 from cluster.pools import Pools, selects
 from cluster.sizing import ACCELERATOR, NodeShape, Sizing, has_gpus, size_pools, unplaced
-from jobs.pipeline.placement import load_pools, with_batch_sizes
+from jobs.driver.placement import load_pools, with_batch_sizes
 from jobs.run import run
 from manifests.errors import ClusterError
 from stages.recipe import Recipe

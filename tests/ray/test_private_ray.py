@@ -18,7 +18,7 @@ import ray
 from cluster import listening
 from cluster import private_ray as private
 from cluster.private_ray import StartError, temp_folders
-from jobs.pipeline.placement import connected
+from jobs.driver.placement import connected
 from manifests.errors import ClusterError
 from tests.conftest import Command
 from tests.support import DEMO

@@ -27,11 +27,11 @@ import pyarrow as pa
 from rich.console import Console
 
 from jobs import clean
+from jobs.driver.heartbeat import Heartbeat
+from jobs.driver.placement import Choose, explain_start_timeout
+from jobs.driver.progress import format_count, meter
 from jobs.pipeline import metrics
-from jobs.pipeline.heartbeat import Heartbeat
 from jobs.pipeline.monitor import MonitorClient
-from jobs.pipeline.placement import Choose, explain_start_timeout
-from jobs.pipeline.progress import format_count, meter
 from jobs.pipeline.spec import RunSpec
 from jobs.pipeline.units import single_rows, whole_shards
 from manifests.errors import CatalogCleanupError, ClusterError, RowError, error_from_code
@@ -92,9 +92,12 @@ def execute(
     heartbeat.on_stop = spec.monitor.request_stop
     while True:
         before, trouble[:] = tally.missing_count, []
-        current = replace(spec, isolated=style is Style.ISOLATED)
         _run_pass(
-            current,
+            replace(
+                spec,
+                one_by_one=style is not Style.TOGETHER,
+                isolated=style is Style.ISOLATED,
+            ),
             shards,
             tally,
             style,
