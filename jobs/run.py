@@ -244,7 +244,7 @@ def _execute(
         highlight=False,
     )
     with (
-        connected(address, wait_s(pools)) as trouble,
+        connected(address, wait_s(pools)) as ray_errors,
         heartbeat(
             spec.record, tally.missing_count, console.print, cost.advance if cost else dict
         ) as heart,
@@ -257,13 +257,13 @@ def _execute(
             shards,
             tally,
             choose=choose,
-            trouble=trouble,
+            ray_errors=ray_errors,
             heartbeat=heart,
             console=console,
         )
         tally = _repaired(spec, shards, tally, console)
-        if tally.missing_count and trouble:
-            console.print(f"Ray reported: {trouble[0]}", markup=False, highlight=False)
+        if tally.missing_count and ray_errors:
+            console.print(f"Ray reported: {ray_errors[0]}", markup=False, highlight=False)
         if cost:
             cost.advance()
             console.print(f"The nodes cost ${cost.total_usd:.2f} during the run.", highlight=False)

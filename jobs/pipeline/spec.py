@@ -38,7 +38,7 @@ class RunSpec:
         isolated: whether each photo runs in its own process, with all steps.
         repeats_internal_errors: whether photos that end with ``internal.error`` are not recorded,
             so that a later pass repeats them elsewhere.
-        monitor: of the run.
+        monitor: the monitor of the run.
     """
 
     plan: Plan

@@ -16,7 +16,7 @@ import typer
 from cluster.pools import CpuPool, LargeGpuPool, NodeType, Pools, SmallGpuPool
 from jobs.cli.estimate import duration
 from jobs.estimate import Estimate, estimate
-from jobs.estimate.fleet import Job
+from jobs.estimate.fleet import Workload
 from jobs.estimate.seconds import Basis, Part, default, defaults, parts_of
 from manifests.errors import ClusterError, ManifestError
 from manifests.reading.read import count_rows, find_files
@@ -30,10 +30,10 @@ def of(name: str, rows: int, pools: Pools | None = None, **options: float) -> Es
     return estimate(recipe, Basis(recipe, 12.0), rows, pools or Pools(), **options)  # type: ignore[arg-type] # numbers
 
 
-def job(name: str, rows: int, pools: Pools) -> Job:
+def job(name: str, rows: int, pools: Pools) -> Workload:
     recipe = Recipe.load(name)
     steps = steps_of(recipe, "output")
-    return Job.of(recipe, steps=steps, basis=Basis(recipe, 12.0), rows=rows, pools=pools)
+    return Workload.of(recipe, steps=steps, basis=Basis(recipe, 12.0), rows=rows, pools=pools)
 
 
 # Rows
@@ -78,7 +78,7 @@ NODE_S = default("node_start_s", "cpu") + default("actor_start_s", "cpu")
 START_S = default("run", "driver_start_s") + NODE_S
 
 
-def two_seconds_each(*, actors: int, min_actors: int = 1, losses: float = 0.0) -> Job:
+def two_seconds_each(*, actors: int, min_actors: int = 1, losses: float = 0.0) -> Workload:
     """10,000 photos of 2 s, on nodes of two CPUs at $3.6 an hour."""
     nodes = {"cpu": NodeType(cpus=2, max_nodes=(actors + 1) // 2)}
     pools = Pools(cpu=CpuPool(min_actors=min_actors, max_actors=actors), nodes=nodes)
