@@ -104,6 +104,5 @@ def _levers(recipe: Recipe) -> Sequence[tuple[Sequence[str], str]]:
         (["refine.when=auto"], "fills on smooth backgrounds are not refined"),
         ([f"refine.steps={round(0.6 * recipe.refiner.steps)}"], "rougher texture"),
         (["refine.size_px=768"], "coarser texture where crops are large"),
-        (["refine.compile=true"], "none; actors start a minute later"),
-        (["refine.fp8=true", "refine.compile=true"], "small differences; needs torchao"),
+        (["refine.fp8=true"], "small differences; needs torchao"),
     )

@@ -163,9 +163,11 @@ def _figure_name(step: str, recipe: Recipe, *, has_gpus: bool) -> str:
     options = {"remove": recipe.remove, "refine": recipe.refiner}.get(step)
     if not options:
         return step
-    switches = [f".{name}" for name in ("compile", "fp8") if getattr(options, name, False)]
-    cpu = "" if has_gpus or options.pool == "cpu" else ".cpu"
-    return f"{step}.{options.method}{''.join(switches)}{cpu}"
+    name = f"{step}.{options.method}"
+    if options.pool != "cpu" and not has_gpus:
+        return f"{name}.cpu"
+    switches = [f".{each}" for each in ("compile", "fp8") if getattr(options, each, False)]
+    return name + "".join(switches)
 
 
 def _default(step: str, recipe: Recipe, megapixels: float, *, has_gpus: bool) -> tuple[float, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import cv2
@@ -77,30 +78,54 @@ def keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
 
 
+@dataclass(slots=True)
+class BatchLimit:
+    """How many items a network runs at once, with what was learned about the device's memory.
+
+    Attributes:
+        max_items: maximum batch size, 1 or more.
+        is_all_or_one: only full batches and single items are run, for compiled networks: each
+            further size would be compiled anew.
+        max_px: batches of more pixels did not fit into memory.
+    """
+
+    max_items: int
+    is_all_or_one: bool = False
+    max_px: int = sys.maxsize
+
+    def size(self, waiting: int, px: int) -> int:
+        """Size of the next batch of up to ``waiting`` items of ``px`` pixels each; 1 or more."""
+        size = min(self.max_items, waiting, max(self.max_px // px, 1))
+        return 1 if self.is_all_or_one and size < self.max_items else size
+
+
 def run_in_batches(
-    run: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item], max_batch: int
+    run: Callable[[Sequence[Item]], Sequence[Result]],
+    items: Sequence[Item],
+    limit: BatchLimit,
+    px: int = 1,
 ) -> list[Result | RowError]:
     """Run items in batches, and halve the batch size when memory runs out.
 
     Args:
         run: processes a batch, and returns one result per item, in order.
-        items: the items to run.
-        max_batch: maximum batch size, 1 or more; halved each time a batch does not fit, for the
-            rest of the call.
+        items: the items to run, all of one size.
+        limit: the batch size; lowered for good when a batch does not fit.
+        px: pixels of an item.
 
     Returns:
         One result per item, in order. An item that does not fit even alone gets a RowError
         ``model.out_of_memory``, which is not raised, so that other items are not affected.
     """
     results: list[Result | RowError] = []
-    size = max_batch
     while len(results) < len(items):
-        batch = items[len(results) : len(results) + size]
+        first = len(results)
+        batch = items[first : first + limit.size(len(items) - first, px)]
         done = _run_if_it_fits(run, batch)
         if done is not None:
             results += done
         elif len(batch) > 1:
-            size = len(batch) // 2
+            limit.max_px = len(batch) // 2 * px
         else:
             results.append(
                 RowError(

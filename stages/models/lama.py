@@ -22,6 +22,7 @@ from stages.arrays import UInt8Array
 from stages.extras import load_module, reason
 from stages.models import Fill
 from stages.models.devices import (
+    BatchLimit,
     choose_device,
     is_black,
     keep_freed_memory,
@@ -77,7 +78,7 @@ class Lama:
     ) -> None:
         self.device = choose_device(device)
         self.dtype = resolve_dtype(options.dtype, self.device)
-        self._batch_size = options.batch_size
+        self._limit = BatchLimit(options.batch_size)
         if self.device.type == "cpu":
             keep_freed_memory()
         network.eval().requires_grad_(False)
@@ -127,7 +128,8 @@ class Lama:
             if mask.any():
                 alike[padded[index][1].shape].append(index)
         for indices in alike.values():
-            filled = run_in_batches(self._run, [padded[i] for i in indices], self._batch_size)
+            windows = [padded[i] for i in indices]
+            filled = run_in_batches(self._run, windows, self._limit, windows[0][1].size)
             for index, painted in zip(indices, filled, strict=True):
                 results[index] = _inside(painted, pixels[index], masks[index])
         return results

@@ -15,6 +15,7 @@ from manifests.errors import RowError, WeightsError
 from stages.arrays import Float32Array, UInt8Array
 from stages.device import DEVICE
 from stages.models.devices import (
+    BatchLimit,
     choose_device,
     is_black,
     resolve_dtype,
@@ -97,7 +98,9 @@ class Upscaler:
 
     def _picture(self, network: ImageModelDescriptor[Any], pixels: UInt8Array) -> UInt8Array | None:
         """Return the enlarged picture, or None if the output is not a picture."""
-        (enlarged,) = run_in_batches(lambda _: [self._in_tiles(network, pixels)], [pixels], 1)
+        (enlarged,) = run_in_batches(
+            lambda _: [self._in_tiles(network, pixels)], [pixels], BatchLimit(1)
+        )
         if isinstance(enlarged, RowError):
             raise enlarged
         if not np.isfinite(enlarged).all():

@@ -244,8 +244,14 @@ class DiffusionOptions(MethodOptions):
     prompt: str = ""
     """What to paint; a manifest's column `prompt` takes precedence."""
     dtype: Dtype = "bfloat16"
-    compile: bool = False
-    """Compile the repeated blocks: slower to start and at each new size, faster afterwards."""
+    compile: Literal["auto"] | bool = "auto"
+    """Compile the repeated blocks for square crops of `size_px`: starts a minute or two later, and
+    is faster afterwards. Crops of other shapes run uncompiled. auto: on a GPU where it works."""
+    fp8: bool = False
+    """Linear layers in 8-bit floating point (torchao; needs a GPU of compute capability 8.9, and
+    bfloat16)."""
+    attention: str = ""
+    """An attention backend of diffusers, e.g. `flash` or `_flash_3_hub`; empty: the default."""
     offload: Annotated[bool, NEUTRAL] = False
     """Keep only the running part of the model on the GPU: for smaller GPUs, slower."""
     batch_size: Annotated[int, NEUTRAL] = Field(4, ge=1, le=64)
@@ -264,11 +270,6 @@ class FluxFillOptions(DiffusionOptions):
     shift: float = Field(1.15, ge=0, le=10)
     noise_mask: bool = False
     """Reset the known area to the original after every step, as ComfyUI's noise mask does."""
-    fp8: bool = False
-    """Linear layers in 8-bit floating point (torchao; needs a GPU of compute capability 8.9, and
-    bfloat16)."""
-    attention: str = ""
-    """An attention backend of diffusers, e.g. `flash` or `_flash_3_hub`; empty: the default."""
 
 
 class Flux2KleinOptions(DiffusionOptions):

@@ -12,7 +12,7 @@ import sys
 import pytest
 import torch
 
-from stages.models.devices import choose_device, resolve_dtype, run_in_batches
+from stages.models.devices import BatchLimit, choose_device, resolve_dtype, run_in_batches
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
@@ -20,7 +20,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
         raise RuntimeError("shapes do not match")
 
     with pytest.raises(RuntimeError, match="shapes"):
-        run_in_batches(run, [1, 2], 2)
+        run_in_batches(run, [1, 2], BatchLimit(2))
 
 
 def test_bfloat16_is_chosen_only_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:

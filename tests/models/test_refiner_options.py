@@ -111,25 +111,98 @@ def test_bfloat16_comes_near_float32(flux_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("family", ["flux", "klein"])
-def test_compiled_blocks_give_the_same(
+def test_compiled_blocks_give_the_same_and_no_other_shape_compiles_them(
     family: str, flux_folder: Path, klein_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Traced, but run as they are: misses what generating code can break, which takes minutes."""
-    monkeypatch.setattr(loading, "COMPILE_BACKEND", "eager")
-    pixels, masks = make_crops(2)
-    prompts = make_prompts(2, dim=48 if family == "klein" else 32)
+    traced: list[Any] = []
+    runs = 0
 
-    results = []
-    for compiled in (False, True):
-        if family == "klein":
-            refiner: FluxFill | Flux2Klein = load_klein(klein_folder, steps=2, compile=compiled)
-        else:
-            refiner = load_flux(flux_folder, steps=2, compile=compiled)
-        results.append(pictures_of(refiner.refine(pixels, masks, prompts, [1, 2])))
-        blocks = refiner.pipe.transformer.transformer_blocks
-        assert (blocks[0]._compiled_call_impl is not None) == compiled
+    def backend(graph: Any, _: Any) -> Any:
+        def run(*inputs: Any) -> Any:
+            nonlocal runs
+            runs += 1
+            return graph.forward(*inputs)
 
-    assert np.abs(np.asarray(results[0]) - np.asarray(results[1])).max() <= 1
+        traced.append(graph)
+        return run
+
+    monkeypatch.setattr(loading, "COMPILE_BACKEND", backend)
+    torch._dynamo.reset()
+    dim, tokens = (48, 512) if family == "klein" else (32, 256)
+
+    def load(**options: Any) -> FluxFill | Flux2Klein:
+        options = {"steps": 2, "size_px": 64, **options}
+        is_klein = family == "klein"
+        return (
+            load_klein(klein_folder, **options) if is_klein else load_flux(flux_folder, **options)
+        )
+
+    plain, compiled = load(), load(compile=True)
+    blocks = [each.pipe.transformer.transformer_blocks[0] for each in (plain, compiled)]
+    assert [each._compiled_call_impl is not None for each in blocks] == [False, True], "auto"
+    kinds, runs = len(traced), 0
+    assert kinds in (4, 6), "two kinds of blocks; a second single block has inputs of other strides"
+    sizes = set()
+    compiled.pipe.transformer.register_forward_pre_hook(
+        lambda _, __, call: sizes.add(len(call["hidden_states"])), with_kwargs=True
+    )
+    for shape, length in (((64, 64), tokens), ((48, 64), tokens), ((64, 64), 9)):
+        for count in (4, 3):
+            pixels, masks = make_crops(count, *shape)
+            prompts = make_prompts(count, dim, length)
+            one, other = (
+                np.asarray(pictures_of(each.refine(pixels, masks, prompts, range(count))))
+                for each in (plain, compiled)
+            )
+            assert np.abs(one - other).max() <= 1
+            assert (runs > 0) == ((shape, length) == ((64, 64), tokens)), "others run as they are"
+            runs = 0
+    assert sizes == {4, 1}, "three are run one by one"
+    assert len(traced) == kinds
+
+
+def test_where_nothing_can_be_compiled_auto_runs_without(
+    flux_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a CPU, where `auto` does not try it."""
+    monkeypatch.setattr(loading, "COMPILE_BACKEND", "no-such-backend")
+    refiner, (pixels, masks) = load_flux(flux_folder, size_px=64), make_crops(2)
+    expected = pictures_of(refiner.refine(pixels, masks, make_prompts(2), [1, 2]))
+
+    refiner.compile()
+
+    assert "refine.compile is not available" in caplog.text
+    again = pictures_of(refiner.refine(pixels, masks, make_prompts(2), [1, 2]))
+    assert [picture.shape for picture in again] == [picture.shape for picture in expected]
+    assert not refiner.limit.is_all_or_one
+
+
+@pytest.mark.parametrize("family", ["flux", "klein"])
+def test_projections_are_fused_and_give_the_same(
+    family: str, flux_folder: Path, klein_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels, masks = make_crops(1)
+    prompts = make_prompts(1, dim=48 if family == "klein" else 32)
+
+    def run() -> tuple[Any, int, int]:
+        refiner = load_flux(flux_folder) if family == "flux" else load_klein(klein_folder)
+        transformer, calls = refiner.pipe.transformer, []
+        for layer in transformer.modules():
+            if isinstance(layer, torch.nn.Linear):
+                layer.register_forward_hook(lambda *_: calls.append(1))
+        pictures = pictures_of(refiner.refine(pixels, masks, prompts, [1]))
+        return pictures[0], len(calls), sum(each.numel() for each in transformer.parameters())
+
+    fused, calls, weights = run()
+    monkeypatch.setattr(loading, "fuse_projections", lambda _: None)
+    plain, plain_calls, plain_weights = run()
+
+    assert np.abs(fused - plain).max() <= 1
+    assert weights == plain_weights, "the fused layers replace the others"
+    # A double block has two sets of three, a single block of FLUX.1 one; FLUX.2's are always fused.
+    steps, spared = 3, (2 * 2 + 2 * 2 if family == "flux" else 2 * 2)
+    assert plain_calls - calls == steps * spared
 
 
 def test_attention_backend_is_used_and_stays_with_the_model(flux_folder: Path) -> None:
@@ -157,7 +230,10 @@ def test_attention_backend_is_used_and_stays_with_the_model(flux_folder: Path) -
         {"attention": "_native_cudnn"},  # takes a GPU, which only shows when it runs
         {"fp8": True, "dtype": "bfloat16"},
         {"offload": True},
-        {"compile": True},  # with a backend that does not exist, as if no compiler did
+        {
+            "compile": True,
+            "size_px": 64,
+        },  # with a backend that does not exist, as if no compiler did
     ],
     ids=str,
 )

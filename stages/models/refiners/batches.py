@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +16,12 @@ import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
-from manifests.errors import RowError
+from manifests.errors import RowError, WeightsError
 from stages.arrays import UInt8Array
 from stages.device import DEVICE
+from stages.extras import reason
 from stages.models.devices import (
+    BatchLimit,
     choose_device,
     is_black,
     resolve_dtype,
@@ -30,6 +34,8 @@ from stages.recipe.options import DiffusionOptions
 
 #: Sides must be multiples of this: 8 px to a latent, 2 by 2 latents to a token.
 SIDE_PX = 16
+
+_log = logging.getLogger(__name__)
 
 #: Prompts that stay on the device, some MB each.
 _MAX_KEPT_PROMPTS = 8
@@ -86,6 +92,10 @@ class DiffusionRefiner(ABC):
 
     #: Name of the transformer's module that embeds times (and guidance and text, if any).
     time_embed: ClassVar[str]
+    #: Tokens of a short text.
+    text_tokens: ClassVar[int]
+    #: Whether guidance over 1 compares with a negative prompt.
+    has_negative: ClassVar[bool] = False
     #: Accepted pipeline classes in ``model_index.json``; the first is the published one.
     pipelines: ClassVar[tuple[str, ...]]
 
@@ -98,9 +108,17 @@ class DiffusionRefiner(ABC):
         self.options = options
         self.device = device
         self.dtype = dtype
+        self.limit = BatchLimit(options.batch_size)
+        self._stance = "default"
+        self.sigmas = self._plan()
+
+    def _plan(self) -> list[float]:
+        """The noise levels as run, from the first to 0."""
+        options, scheduler = self.options, self.pipe.scheduler
         sigmas = comfy_sigmas(options.steps, options.denoise, options.shift, options.scheduler)
-        pipe.scheduler.set_timesteps(sigmas=list(sigmas[:-1]))  # it adds the 0 itself
-        self.sigmas: list[float] = pipe.scheduler.sigmas.tolist()
+        scheduler.set_timesteps(sigmas=list(sigmas[:-1]))  # it adds the 0 itself
+        levels: list[float] = scheduler.sigmas.tolist()
+        return levels
 
     @classmethod
     def load(cls, folder: Path, options: Any, device: str | None = None) -> Self:
@@ -108,20 +126,68 @@ class DiffusionRefiner(ABC):
         target = choose_device(device)
         dtype = resolve_dtype(options.dtype, target)
         index = loading.check_folder(folder, cls.pipelines, ("transformer", "vae"))
-        pipe = cls.build_pipe(folder, options, index, target, dtype)
-        loading.move_to_device(pipe, target, offload=options.offload)
+        # Straight from the files to the device, unless it could not hold all of it in 16 bits.
+        place = torch.device("cpu") if options.offload or options.fp8 else target
+        pipe = cls.build_pipe(folder, options, index, place, dtype)
         return cls.from_pipe(pipe, options, target, dtype)
 
     @classmethod
     def from_pipe(cls, pipe: Any, options: Any, device: torch.device, dtype: torch.dtype) -> Self:
-        """Build the refiner from a pipeline on its device, and apply options such as ``compile``.
+        """Build the refiner from a pipeline, which need not be on its device yet.
 
         Raises:
-            WeightsError: ``model.unavailable``.
+            WeightsError: ``model.unavailable``: an option does not work here.
+            RowError: ``model.out_of_memory``.
         """
-        if options.compile:
-            loading.use_compile(pipe.transformer, device)
-        return cls(pipe, options, device, dtype)
+        transformer = pipe.transformer
+        loading.fuse_projections(transformer)
+        if options.fp8:
+            loading.quantize(transformer, dtype, device)
+        pipe.vae.enable_slicing()  # one crop at a time is as fast, and takes less memory
+        loading.move_to_device(pipe, device, offload=options.offload)
+        if options.attention:
+            loading.use_attention(transformer, options.attention, dtype, device)
+        refiner = cls(pipe, options, device, dtype)
+        if options.compile is True or (options.compile == "auto" and device.type == "cuda"):
+            refiner.compile()
+        return refiner
+
+    def compile(self) -> None:
+        """Compile the transformer's blocks for full batches and single crops of the usual shape.
+
+        The usual shape is a square of ``size_px`` with a short text. Others run uncompiled: each
+        would take a minute to compile, and torch refuses the ninth. A batch that is not full runs
+        crop by crop, so nothing has to be padded.
+
+        Raises:
+            WeightsError: ``model.unavailable``, if ``compile`` is required and does not work here.
+        """
+        transformer = self.pipe.transformer
+        try:
+            loading.use_compile(transformer)
+            for count in sorted({self.options.batch_size, 1}, reverse=True):
+                self._rehearse(count)
+        except Exception as error:  # a missing compiler, or one that fails, raises many types
+            problem = f"refine.compile is not available: {reason(error)}."
+            if self.options.compile is True:
+                raise WeightsError("model.unavailable", problem) from None
+            _log.warning("%s The refiner runs without.", problem)
+            loading.undo_compile(transformer)
+            return
+        self.limit.is_all_or_one = True
+        self._stance = "eager_on_recompile"
+
+    def _rehearse(self, count: int) -> None:
+        """Run one step for so many black crops."""
+        config = self.pipe.transformer.config
+        side = max(round(self.options.size_px / SIDE_PX), 1) * SIDE_PX
+        text = np.zeros((self.text_tokens, config.joint_attention_dim), np.float32)
+        pooled = np.zeros(config.get("pooled_projection_dim", 0), np.float32)
+        negative = text if self.has_negative and self.options.guidance > 1 else text[:0, :0]
+        prompt = Prompt(text, pooled, negative, "")
+        black, whole = np.zeros((side, side, 3), np.uint8), np.full((side, side), 255, np.uint8)
+        short = self._with(steps=1)
+        short.refine([black] * count, [whole] * count, [prompt] * count, range(count))
 
     @classmethod
     @abstractmethod
@@ -155,9 +221,14 @@ class DiffusionRefiner(ABC):
 
     def at_denoise(self, denoise: float) -> Self:
         """Return the same model with another starting noise level; nothing is loaded again."""
-        options = self.options.model_copy(update={"denoise": denoise})
+        return self._with(denoise=denoise)
+
+    def _with(self, **options: Any) -> Self:
+        other = copy.copy(self)
+        other.options = self.options.model_copy(update=options)
         with DEVICE:  # the scheduler is shared
-            return type(self)(self.pipe, options, self.device, self.dtype)
+            other.sigmas = other._plan()
+        return other
 
     @abstractmethod
     def denoise(self, batch: Batch) -> torch.Tensor:
@@ -197,15 +268,14 @@ class DiffusionRefiner(ABC):
             by_shape.setdefault(item.shape, []).append(index)
         done: dict[int, UInt8Array | RowError] = {}
         for indices in by_shape.values():
-            results = run_in_batches(
-                self._run, [items[index] for index in indices], self.options.batch_size
-            )
+            alike = [items[index] for index in indices]
+            results = run_in_batches(self._run, alike, self.limit, alike[0].mask.size)
             for index, result in zip(indices, results, strict=True):
                 done[index] = result
         return [done[index] for index in range(len(items))]
 
     def _run(self, items: Sequence[Item]) -> list[UInt8Array | RowError]:
-        with self._exact_times():
+        with self._exact_times(), torch.compiler.set_stance(self._stance):
             latents = self.denoise(_batch(items, self.device, self.dtype))
         # One by one: this is as fast, and a batch would often need more memory than the model.
         results = [

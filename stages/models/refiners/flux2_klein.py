@@ -27,6 +27,8 @@ class Flux2Klein(DiffusionRefiner):
     """The model without its text encoder."""
 
     time_embed = "time_guidance_embed"
+    text_tokens = _MAX_TOKENS
+    has_negative = True
     pipelines = ("Flux2KleinPipeline", "Flux2KleinInpaintPipeline")  # of the same layout
 
     @classmethod
@@ -35,7 +37,7 @@ class Flux2Klein(DiffusionRefiner):
         folder: Path,
         options: Flux2KleinOptions,
         index: dict[str, Any],
-        device: torch.device,  # noqa: ARG003 - everything is moved there afterwards
+        device: torch.device,
         dtype: torch.dtype,
     ) -> Any:
         """See the base class."""
@@ -45,8 +47,10 @@ class Flux2Klein(DiffusionRefiner):
             raise WeightsError("model.unavailable", message)
         return Flux2KleinInpaintPipeline(
             scheduler=unshifted_scheduler(),
-            vae=loading.load_part(AutoencoderKLFlux2, folder, "vae", dtype),
-            transformer=loading.load_part(Flux2Transformer2DModel, folder, "transformer", dtype),
+            vae=loading.load_part(AutoencoderKLFlux2, folder, "vae", dtype, device),
+            transformer=loading.load_part(
+                Flux2Transformer2DModel, folder, "transformer", dtype, device
+            ),
             text_encoder=None,
             tokenizer=None,
             is_distilled=distilled,
@@ -90,7 +94,7 @@ def load_encoder(folder: Path, options: Flux2KleinOptions, device: str | None = 
         scheduler=None,
         vae=None,
         transformer=None,
-        text_encoder=loading.load_part(Qwen3ForCausalLM, folder, "text_encoder", dtype),
+        text_encoder=loading.load_part(Qwen3ForCausalLM, folder, "text_encoder", dtype, target),
         tokenizer=loading.load_tokenizer(Qwen2TokenizerFast, folder, "tokenizer"),
     )
     loading.move_to_device(pipe, target, offload=False)

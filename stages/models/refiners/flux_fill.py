@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, FluxFillPipeline, FluxTransformer2DModel
@@ -36,6 +36,7 @@ class FluxFill(DiffusionRefiner):
     """The model without its text encoders."""
 
     time_embed = "time_text_embed"
+    text_tokens = _MIN_TOKENS
     pipelines = ("FluxFillPipeline",)
 
     options: FluxFillOptions
@@ -44,36 +45,23 @@ class FluxFill(DiffusionRefiner):
     def build_pipe(
         cls,
         folder: Path,
-        options: FluxFillOptions,
+        options: FluxFillOptions,  # noqa: ARG003
         index: dict[str, Any],  # noqa: ARG003 - not needed here
         device: torch.device,
         dtype: torch.dtype,
     ) -> Any:
         """See the base class."""
-        switches: dict[str, Any] = {}
-        if options.fp8:
-            config = loading.fp8_config(dtype, device)
-            switches = {"quantization_config": config, "device_map": {"": device}}
         return FillPipeline(
             scheduler=unshifted_scheduler(),
-            vae=loading.load_part(AutoencoderKL, folder, "vae", dtype),
+            vae=loading.load_part(AutoencoderKL, folder, "vae", dtype, device),
             transformer=loading.load_part(
-                FluxTransformer2DModel, folder, "transformer", dtype, **switches
+                FluxTransformer2DModel, folder, "transformer", dtype, device
             ),
             text_encoder=None,
             tokenizer=None,
             text_encoder_2=None,
             tokenizer_2=None,
         )
-
-    @classmethod
-    def from_pipe(
-        cls, pipe: Any, options: FluxFillOptions, device: torch.device, dtype: torch.dtype
-    ) -> Self:
-        """See the base class."""
-        if options.attention:
-            loading.use_attention(pipe.transformer, options.attention, dtype, device)
-        return super().from_pipe(pipe, options, device, dtype)
 
     @property
     def guidance(self) -> float | None:
@@ -151,9 +139,9 @@ def load_encoder(folder: Path, options: FluxFillOptions, device: str | None = No
         scheduler=None,
         vae=None,
         transformer=None,
-        text_encoder=loading.load_part(CLIPTextModel, folder, "text_encoder", dtype),
+        text_encoder=loading.load_part(CLIPTextModel, folder, "text_encoder", dtype, target),
         tokenizer=loading.load_tokenizer(CLIPTokenizer, folder, "tokenizer"),
-        text_encoder_2=loading.load_part(T5EncoderModel, folder, "text_encoder_2", dtype),
+        text_encoder_2=loading.load_part(T5EncoderModel, folder, "text_encoder_2", dtype, target),
         tokenizer_2=loading.load_tokenizer(T5Tokenizer, folder, "tokenizer_2"),
     )
     loading.move_to_device(pipe, target, offload=False)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline, ModelMixin, TorchAoConfig
+from diffusers import DiffusionPipeline, ModelMixin
+from diffusers.models.attention import AttentionModuleMixin
 from diffusers.models.attention_dispatch import attention_backend, dispatch_attention_fn
 from transformers.utils import logging as transformers_logging
 
@@ -52,7 +53,7 @@ def check_folder(
     return dict(index)
 
 
-def load_part(kind: Any, folder: Path, part: str, dtype: torch.dtype, **switches: Any) -> Any:
+def load_part(kind: Any, folder: Path, part: str, dtype: torch.dtype, device: torch.device) -> Any:
     """Load a network with all of its weights, from safetensors, in eval mode.
 
     Args:
@@ -60,13 +61,14 @@ def load_part(kind: Any, folder: Path, part: str, dtype: torch.dtype, **switches
         folder: the pipeline's folder.
         part: the subfolder.
         dtype: the weights' number format.
-        switches: more arguments for ``from_pretrained``.
+        device: where to put it, without a copy in main memory on the way to a GPU.
 
     Raises:
         WeightsError: ``weights.unusable``, also if only some weights are missing, which the
             libraries would initialise randomly.
         RowError: ``model.out_of_memory``.
     """
+    straight = {} if device.type == "cpu" else {"device_map": {"": device}}
     transformers_logging.disable_progress_bar()  # a worker's log is not a terminal
     dtype_key = "torch_dtype" if issubclass(kind, ModelMixin) else "dtype"
     try:
@@ -77,7 +79,7 @@ def load_part(kind: Any, folder: Path, part: str, dtype: torch.dtype, **switches
             use_safetensors=True,
             output_loading_info=True,
             **{dtype_key: dtype},
-            **switches,
+            **straight,
         )
     except torch.OutOfMemoryError as error:
         raise _too_large(f"{folder / part}", error) from None
@@ -108,11 +110,27 @@ def encoder_of(encode: Callable[[str], Prompt]) -> Encoder:
     return Encoder(encode_alone)
 
 
-def fp8_config(dtype: torch.dtype, device: torch.device) -> TorchAoConfig:
-    """Quantization of linear layers: weights and activations in float8 with a scale per row.
+def fuse_projections(transformer: Any) -> None:
+    """Compute query, key and value in one linear layer each, instead of three.
+
+    Diffusers keeps the three layers, a fifth of FLUX's weights; nothing uses them any more.
+    """
+    transformer.fuse_qkv_projections()
+    for attention in transformer.modules():
+        if isinstance(attention, AttentionModuleMixin) and attention.fused_projections:
+            for name in ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj"):
+                if hasattr(attention, name):
+                    delattr(attention, name)
+
+
+def quantize(transformer: Any, dtype: torch.dtype, device: torch.device) -> None:
+    """Quantize linear layers: weights and activations in float8 with a scale per row.
+
+    Each layer is moved to the device by itself, so that the device need not hold all in 16 bits.
 
     Raises:
         WeightsError: ``model.unavailable``: no torchao, no supported GPU, or not bfloat16.
+        RowError: ``model.out_of_memory``.
     """
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 9):
         raise _unavailable("refine.fp8 needs a GPU of compute capability 8.9 or more.")
@@ -122,9 +140,13 @@ def fp8_config(dtype: torch.dtype, device: torch.device) -> TorchAoConfig:
         from torchao.quantization import (
             Float8DynamicActivationFloat8WeightConfig,
             PerRow,
+            quantize_,
         )
 
-        return TorchAoConfig(Float8DynamicActivationFloat8WeightConfig(granularity=PerRow()))
+        config = Float8DynamicActivationFloat8WeightConfig(granularity=PerRow())
+        quantize_(transformer, config, device=device)
+    except torch.OutOfMemoryError as error:
+        raise _too_large("The model itself", error) from None
     except (ImportError, ValueError, AssertionError) as error:
         raise _unavailable(f"refine.fp8 needs torchao: {reason(error)}.") from None
 
@@ -146,17 +168,18 @@ def use_attention(transformer: Any, backend: str, dtype: torch.dtype, device: to
         raise _unavailable(problem) from None
 
 
-def use_compile(transformer: Any, device: torch.device) -> None:
-    """Compile the repeated blocks at their first run, each as one graph.
+def use_compile(transformer: Any) -> None:
+    """Compile the repeated blocks for the shapes of their first runs, each as one graph.
 
-    Raises:
-        WeightsError: ``model.unavailable``: compilation does not work here.
+    Whatever is wrong shows only then.
     """
-    try:  # compilation happens at the first run, so test it now on a small function
-        torch.compile(torch.square, backend=COMPILE_BACKEND)(torch.ones(2, device=device))
-    except Exception as error:  # a missing compiler raises many types
-        raise _unavailable(f"refine.compile is not available: {reason(error)}.") from None
-    transformer.compile_repeated_blocks(fullgraph=True, backend=COMPILE_BACKEND)
+    transformer.compile_repeated_blocks(fullgraph=True, dynamic=False, backend=COMPILE_BACKEND)
+
+
+def undo_compile(transformer: Any) -> None:
+    """Run the blocks as they are again."""
+    for module in transformer.modules():
+        module._compiled_call_impl = None
 
 
 def move_to_device(pipe: Any, device: torch.device, *, offload: bool) -> None:

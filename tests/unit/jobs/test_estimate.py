@@ -187,7 +187,7 @@ def test_each_change_is_one_of_the_recipe_and_saves_what_it_says() -> None:
     assert saved["refine.when=never"] > 0.8
     assert 0.3 < saved["refine.steps=12"] < 0.45
     assert 0.3 < saved["refine.size_px=768"] < 0.5
-    assert saved["refine.fp8=true refine.compile=true"] > 0.4
+    assert saved["refine.fp8=true"] > 0.2
     assert [change.saved for change in found] == sorted(saved.values(), reverse=True)
 
 

@@ -15,7 +15,7 @@ from jobs.pipeline.io_threads import run_ahead
 from manifests.errors import StorageError
 from manifests.schema import LineageRow
 from stages.device import DEVICE
-from stages.models.devices import run_in_batches
+from stages.models.devices import BatchLimit, run_in_batches
 from stages.photo import Photo
 from stages.steps.base import run_steps
 
@@ -129,7 +129,7 @@ def test_two_blocks_share_a_gpu_and_are_prepared_and_judged_beside_it() -> None:
         return batch
 
     def work(number: int) -> None:
-        run_in_batches(compute, [number], 1)
+        run_in_batches(compute, [number], BatchLimit(1))
         if not number:
             together.wait()
 
