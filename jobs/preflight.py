@@ -16,6 +16,7 @@ from stages.weights.find import (
     find,
     pin_of,
     presumed_model,
+    recorded_pin,
     validate_ref,
     weights_of,
     with_pins,
@@ -58,7 +59,8 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
             the cluster's nodes download them, and only errors that apply everywhere are found.
 
     Returns:
-        The recipe with every ``weights_pin``; and for each section that uses a model: its ``ref``,
+        The recipe with every ``weights_pin``; and for each section that uses a model, and each
+        adapter (``refine.lora.0``): its ``ref``,
         ``pin``, ``name``, ``licence``, whether it is ``commercial`` (None: not known), and its
         ``sha256``. What is not known here is empty.
 
@@ -74,7 +76,7 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
         require("torch", f"The recipe {recipe.name}")
     with logging_downloads(console):
         for section, ref in parts:
-            pin = getattr(recipe, section).weights_pin
+            pin = recorded_pin(recipe, section)
             found = find(ref, pin=pin) if here else None
             pins[section] = pin or _pin(section, ref, here=here)
             model = found.model if found else validate_ref(ref)
@@ -89,6 +91,8 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
             }
             if licensed and not licensed.commercial:
                 notices[licensed.name] = licensed.licence_notice
+            elif not licensed and ".lora." in section:
+                notices[ref] = "the licence of this adapter is not known; check it."
     for name, notice in notices.items():
         _print(console, f"{name}: {notice}")
     return with_pins(recipe, pins), used
@@ -101,5 +105,6 @@ def _pin(section: str, ref: str, *, here: bool) -> str:
     except WeightsError as error:
         if here or error.code != "weights.missing":
             raise
-        text = f"{section}.weights = {ref} cannot be read here: {error.message}"
+        option = section if ".lora." in section else f"{section}.weights"
+        text = f"{option} = {ref} cannot be read here: {error.message}"
         raise WeightsError("weights.unidentified", text) from None

@@ -29,7 +29,13 @@ from stages.recipe import Recipe
 from stages.steps.base import Step, finish
 from stages.steps.fetch import fetch
 from stages.steps.publish import check_suffix, publish_as
-from stages.weights.find import noncommercial_models, pin_of, weights_of, with_pins
+from stages.weights.find import (
+    noncommercial_models,
+    pin_of,
+    recorded_pin,
+    weights_of,
+    with_pins,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +234,8 @@ def _ready(recipe: Recipe) -> Cleaner:
 def _with_models(recipe: Recipe) -> Cleaner:
     """Pin the recipe's weights, as a run does, and warn about non-commercial licences."""
     require("torch", f"The recipe {recipe.name}")
-    for _, model in noncommercial_models(recipe):
-        warnings.warn(f"{model.name}: {model.licence_notice}", stacklevel=4)
-    pins = {
-        section: getattr(recipe, section).weights_pin or pin_of(ref)
-        for section, ref in weights_of(recipe)
-    }
+    notices = {model.name: model.licence_notice for _, model in noncommercial_models(recipe)}
+    for name, notice in notices.items():
+        warnings.warn(f"{name}: {notice}", stacklevel=4)
+    pins = {place: recorded_pin(recipe, place) or pin_of(ref) for place, ref in weights_of(recipe)}
     return Cleaner(with_pins(recipe, pins))

@@ -168,7 +168,8 @@ class Recipe(Section):
 def _hashed_options(section: Section) -> dict[str, Any]:
     """Collect the options that change results and differ from their defaults, and the method."""
     options: dict[str, Any] = {}
-    pinned = {"weights"} if getattr(section, "weights_pin", "") else set()
+    pins = {"weights": "weights_pin", "lora": "lora_pins"}
+    pinned = {name for name, pin in pins.items() if getattr(section, pin, None)}
     for name, field in type(section).model_fields.items():
         if NEUTRAL in field.metadata or name in pinned:
             continue

@@ -224,6 +224,13 @@ class DiffusionOptions(MethodOptions):
     """A model's name, or the folder of a diffusers pipeline: a path or an s3:// URI."""
     weights_pin: WeightsPin = ""
     """As in lama."""
+    lora: tuple[str, ...] = ()
+    """Adapters to merge into the weights, e.g. a step-distilled one: `.safetensors` files by path
+    or URI, in the formats that diffusers reads. Their licences are yours to check."""
+    lora_scales: tuple[float, ...] = ()
+    """Strength of each adapter; empty: 1."""
+    lora_pins: tuple[WeightsPin, ...] = ()
+    """Required content of each adapter, as `weights_pin`."""
     when: Literal["always", "auto", "never"] = "always"
     """auto: refine only fills that lack more fine detail than `auto_detail`."""
     auto_detail: float = Field(1.5, ge=0, le=255)
@@ -256,6 +263,13 @@ class DiffusionOptions(MethodOptions):
     """Keep only the running part of the model on the GPU: for smaller GPUs, slower."""
     batch_size: Annotated[int, NEUTRAL] = Field(4, ge=1, le=64)
     """Maximum number of crops refined at once; halved when memory runs out."""
+
+    @model_validator(mode="after")
+    def _adapters_match(self) -> Self:
+        for name in ("lora_scales", "lora_pins"):
+            if len(getattr(self, name)) not in (0, len(self.lora)):
+                raise ValueError(f"{name} needs one value for each of lora, or none")
+        return self
 
 
 class FluxFillOptions(DiffusionOptions):

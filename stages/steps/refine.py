@@ -18,7 +18,7 @@ from stages.pixels.resize import scale_mask, scale_pixels
 from stages.recipe import Recipe
 from stages.recipe.options import JudgeOptions
 from stages.steps.base import BatchWork, fail
-from stages.weights.find import find
+from stages.weights.find import find, find_adapters
 
 #: Without a judge, the first picture is accepted.
 _UNJUDGED = JudgeOptions(attempts=1)
@@ -30,8 +30,11 @@ def refine(recipe: Recipe) -> BatchWork:
 
     options = recipe.refine
     assert options is not None
-    weights = find(options.weights, pin=options.weights_pin)
-    refiner = load_refiner(options, weights.path)
+    weights, adapters = find(options.weights, pin=options.weights_pin), find_adapters(recipe)
+    found = options.model_copy(update={"lora": tuple(str(each.path) for each in adapters)})
+    refiner = load_refiner(found, weights.path)
+    used = {weights.name: weights.sha256}
+    used |= {f"lora {number}: {each.name}": each.sha256 for number, each in enumerate(adapters, 1)}
     record: dict[str, Any] = dict(refiner.record)
     has_removal = recipe.remove is not None
 
@@ -76,7 +79,7 @@ def refine(recipe: Recipe) -> BatchWork:
                 patch.mask = scale_mask(patch.mask, patch.crop.width, patch.crop.height)
             photo.prompt = None
             if photo.ok and photo.patches_to_refine:
-                photo.lineage.weights[weights.name] = weights.sha256
+                photo.lineage.weights |= used
                 photo.lineage.refine_sigmas = list(record["sigmas"])
                 photo.lineage.refine_guidance = record["guidance"]
 

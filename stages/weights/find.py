@@ -10,9 +10,10 @@ TorchScript or pickle without a hash.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from manifests.errors import WeightsError, did_you_mean
 from manifests.storage import local_path, scheme_of
@@ -25,6 +26,9 @@ from stages.weights.hashes import cached_hash
 TRUST_VARIABLE = "CATALOG_CLEANUP_TRUST"
 
 _LOCAL = ("", "file")
+
+#: Between the section and the number of an adapter.
+_LORA = ".lora."
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,10 @@ def _local(path: str, ref: str) -> Path:
 
 
 def weights_of(recipe: Recipe) -> list[tuple[str, str]]:
-    """List ``(section, ref)`` of the sections of a recipe that need weights, in step order."""
+    """List ``(place, ref)`` of the weights that a recipe needs, in step order.
+
+    A place is a section, ``remove``, or an adapter in it, ``refine.lora.0``.
+    """
     sections = ("remove", "upscale", "refine") if recipe.refiner else ("remove",)
     found = []
     for section in sections:
@@ -175,16 +182,34 @@ def weights_of(recipe: Recipe) -> list[tuple[str, str]]:
         ref: str | None = getattr(options, "weights", None)
         if ref is not None and options.method != "lanczos":
             found.append((section, ref))
-    return found
+    adapters = recipe.refiner.lora if recipe.refiner else ()
+    return found + [(f"refine{_LORA}{index}", ref) for index, ref in enumerate(adapters)]
+
+
+def recorded_pin(recipe: Recipe, place: str) -> str:
+    """Return the pin that a recipe has for a place of :func:`weights_of`; empty: any content."""
+    section, _, index = place.partition(_LORA)
+    options = getattr(recipe, section)
+    pins: Sequence[str] = options.lora_pins if index else (options.weights_pin,)
+    return pins[int(index or 0)] if pins else ""
+
+
+def find_adapters(recipe: Recipe) -> list[Weights]:
+    """Make the adapters of ``refine.lora`` available locally. Errors: see :func:`find`."""
+    return [
+        find(ref, pin=recorded_pin(recipe, place))
+        for place, ref in weights_of(recipe)
+        if _LORA in place
+    ]
 
 
 def noncommercial_models(recipe: Recipe) -> list[tuple[str, Model]]:
-    """List ``(section, model)`` of a recipe's models that are presumably not for commercial use."""
-    found = ((section, presumed_model(recipe, section, ref)) for section, ref in weights_of(recipe))
-    return [(section, model) for section, model in found if model and not model.commercial]
+    """List ``(place, model)`` of a recipe's models that are presumably not for commercial use."""
+    found = ((place, presumed_model(recipe, place, ref)) for place, ref in weights_of(recipe))
+    return [(place, model) for place, model in found if model and not model.commercial]
 
 
-def presumed_model(recipe: Recipe, section: str, ref: str) -> Model | None:
+def presumed_model(recipe: Recipe, place: str, ref: str) -> Model | None:
     """Return the model whose licence the weights are presumed to have; None: unknown.
 
     Weights by path or URI are presumed to be derived from the section's default model if that one
@@ -193,7 +218,7 @@ def presumed_model(recipe: Recipe, section: str, ref: str) -> Model | None:
     models = known_models()
     if ref in models:
         return models[ref]
-    options = getattr(recipe, section)
+    options = getattr(recipe, place.partition(_LORA)[0])
     usual = models.get(type(options).model_fields["weights"].default)
     return usual if usual and not usual.commercial else None
 
@@ -201,22 +226,29 @@ def presumed_model(recipe: Recipe, section: str, ref: str) -> Model | None:
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """Make local paths of weights absolute, since actors run in other folders."""
     paths = {
-        section: str(path.absolute())
-        for section, ref in weights_of(recipe)
+        place: str(path.absolute())
+        for place, ref in weights_of(recipe)
         if ref and ref not in known_models() and (path := Path(ref).expanduser()).exists()
     }
-    return _with(recipe, "weights", paths)
+    return _with(recipe, ("weights", "lora"), paths)
 
 
 def with_pins(recipe: Recipe, pins: Mapping[str, str]) -> Recipe:
-    """Set the content of a recipe's weights (section -> ``weights_pin``), as a run does."""
-    return _with(recipe, "weights_pin", pins)
+    """Set the content of a recipe's weights (place -> ``weights_pin``), as a run does."""
+    return _with(recipe, ("weights_pin", "lora_pins"), pins)
 
 
-def _with(recipe: Recipe, option: str, values: Mapping[str, str]) -> Recipe:
-    """Change an option in some sections of a recipe."""
-    sections = {
-        name: getattr(recipe, name).model_copy(update={option: value})
-        for name, value in values.items()
-    }
-    return recipe.model_copy(update=sections)
+def _with(recipe: Recipe, names: tuple[str, str], values: Mapping[str, str]) -> Recipe:
+    """Change an option of some places of a recipe: a section's by the first name, an adapter's by
+    the second.
+    """
+    for place, value in values.items():
+        section, _, index = place.partition(_LORA)
+        options, (option, of_adapters) = getattr(recipe, section), names
+        changed: dict[str, Any] = {option: value}
+        if index:
+            each = [*getattr(options, of_adapters)] or [""] * len(options.lora)
+            each[int(index)] = value
+            changed = {of_adapters: tuple(each)}
+        recipe = recipe.model_copy(update={section: options.model_copy(update=changed)})
+    return recipe

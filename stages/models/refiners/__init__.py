@@ -36,7 +36,7 @@ def load_refiner(
     """Load the model from a diffusers folder, without its text encoders.
 
     Args:
-        options: the recipe's section [refine].
+        options: the recipe's section [refine]; its ``lora`` are local paths.
         folder: a pipeline as ``save_pretrained`` writes it: safetensors, never from the network.
         device: a torch device; None: the first GPU, else the CPU.
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from stages.models.devices import (
     resolve_dtype,
     run_in_batches,
 )
-from stages.models.refiners import loading
+from stages.models.refiners import adapters, loading
 from stages.models.refiners.prompts import Prompt, Values
 from stages.models.refiners.sigmas import comfy_sigmas
 from stages.recipe.options import DiffusionOptions
@@ -109,7 +109,7 @@ class DiffusionRefiner(ABC):
         self.device = device
         self.dtype = dtype
         self.limit = BatchLimit(options.batch_size)
-        self._stance = "default"
+        self._stance: Literal["default", "eager_on_recompile"] = "default"
         self.sigmas = self._plan()
 
     def _plan(self) -> list[float]:
@@ -136,10 +136,12 @@ class DiffusionRefiner(ABC):
         """Build the refiner from a pipeline, which need not be on its device yet.
 
         Raises:
-            WeightsError: ``model.unavailable``: an option does not work here.
+            WeightsError: ``model.unavailable``: an option does not work here;
+                ``weights.unusable``: an adapter.
             RowError: ``model.out_of_memory``.
         """
         transformer = pipe.transformer
+        adapters.merge(pipe, options.lora, options.lora_scales)
         loading.fuse_projections(transformer)
         if options.fp8:
             loading.quantize(transformer, dtype, device)

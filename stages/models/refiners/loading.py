@@ -37,8 +37,8 @@ def check_folder(
     if folder.is_file():
         raise _unusable(
             f"{folder} is a file, and not the folder of a {pipelines[0]}. Convert a single file "
-            "with diffusers' from_single_file and save_pretrained; fuse a LoRA into its model "
-            "first. `catalog-cleanup models list` lists models to download."
+            "with diffusers' from_single_file and save_pretrained; name a LoRA in refine.lora. "
+            "`catalog-cleanup models list` lists models to download."
         )
     try:
         index = DiffusionPipeline.load_config(folder, local_files_only=True)

@@ -1,0 +1,123 @@
+"""Merges LoRA adapters into a transformer: step-distilled ones, or ones trained for removal.
+
+Diffusers reads and converts the files (its own format, Kohya's, XLabs', ai-toolkit's). Its own
+loader needs peft, to keep adapters apart from the weights and to train them; here they are added to
+the weights once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from manifests.errors import WeightsError
+from stages.extras import reason
+
+_PREFIX = "transformer."
+_DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
+
+#: Kinds of adapters, by peft's names, that are more than a product of two matrices.
+_OTHER_KINDS = ("use_dora", "use_rslora")
+
+
+def merge(pipe: Any, files: Sequence[str], scales: Sequence[float]) -> None:
+    """Add adapters to the weights of a pipeline's transformer, in float32.
+
+    A layer's weight becomes ``weight + scale * alpha / rank * up @ down`` (Hu et al. 2021); alpha
+    is the rank where a file states none.
+
+    Args:
+        pipe: a pipeline of diffusers that has ``lora_state_dict``.
+        files: a ``.safetensors`` file each, or a folder with one.
+        scales: strengths, in the order of the files; empty: 1 each.
+
+    Raises:
+        WeightsError: ``weights.unusable``: a file is damaged, of another kind, or for another
+            network. An adapter is never applied in part.
+    """
+    layers = dict(pipe.transformer.named_modules())
+    for file, scale in zip(files, scales or [1.0] * len(files), strict=True):
+        path = _single_file(Path(file))
+        tensors, alphas, metadata = _read(pipe, path)
+        for name in [key.removesuffix(_DOWN) for key in tensors if key.endswith(_DOWN)]:
+            down, up = tensors.pop(name + _DOWN), tensors.pop(name + _UP, None)
+            layer = layers.get(name.removeprefix(_PREFIX))
+            if up is None or not isinstance(layer, torch.nn.Linear):
+                raise _unusable(path, f"its layer {name} is not in this model")
+            strength = scale * _alpha(name, len(down), alphas, metadata) / len(down)
+            _add(layer, strength, down, up, f"{path}: {name}")
+        if tensors:
+            raise _unusable(path, f"it holds what cannot be merged, such as {next(iter(tensors))}")
+
+
+def _single_file(path: Path) -> Path:
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    if len(files) != 1 or files[0].suffix != ".safetensors":
+        raise _unusable(path, "it is neither a .safetensors file nor a folder with one")
+    return files[0]
+
+
+def _read(
+    pipe: Any, path: Path
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str, Any]]:
+    """The tensors by diffusers' names, ``alpha`` by layer, and peft's configuration."""
+    try:
+        with safe_open(path, "pt") as file:
+            dora = next((key for key in file.keys() if "dora_scale" in key), "")  # noqa: SIM118
+        tensors, *alphas, metadata = pipe.lora_state_dict(
+            str(path.parent),
+            weight_name=path.name,
+            use_safetensors=True,
+            local_files_only=True,
+            return_alphas=True,
+            return_lora_metadata=True,
+        )
+    except Exception as error:  # each format has its own errors for what is not of it
+        raise _unusable(path, f"it cannot be read: {reason(error)}") from error
+    metadata = metadata or {}
+    others = [each for each in _OTHER_KINDS if metadata.get(_PREFIX + each)]
+    if dora or others:  # diffusers would leave out what makes it DoRA
+        raise _unusable(path, f"it is more than a LoRA ({dora or others[0]})")
+    inline = {key: tensors.pop(key) for key in list(tensors) if key.endswith(".alpha")}
+    found = inline | (alphas[0] or {} if alphas else {})
+    named = {re.sub(r"(\.lora_A)?(\.weight)?\.alpha$", "", key): found[key] for key in found}
+    return tensors, named, metadata
+
+
+def _alpha(
+    name: str, rank: int, alphas: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]
+) -> float:
+    """Alpha of a layer: its own tensor, else as peft finds it in its configuration, else rank."""
+    if name in alphas:
+        return float(alphas[name])
+    for pattern, alpha in (metadata.get(f"{_PREFIX}alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", name.removeprefix(_PREFIX)):
+            return float(alpha)
+    return float(metadata.get(f"{_PREFIX}lora_alpha", rank))
+
+
+def _add(
+    layer: torch.nn.Linear, strength: float, down: torch.Tensor, up: torch.Tensor, where: str
+) -> None:
+    """Add ``strength * up @ down``; ``down`` ``(rank, in)``, ``up`` ``(out, rank)``.
+
+    Adapters of FLUX.1-dev know the first 64 of the 384 channels that FLUX.1-Fill's first layer
+    takes: the latents, without the known picture and the mask.
+    """
+    weight = layer.weight.data
+    if where.endswith("x_embedder"):
+        down = torch.nn.functional.pad(down, (0, max(weight.shape[1] - down.shape[1], 0)))
+    if (*up.shape[:1], *down.shape[1:]) != tuple(weight.shape) or up.shape[1:] != down.shape[:1]:
+        shapes = f"{tuple(up.shape)} and {tuple(down.shape)}, not for {tuple(weight.shape)}"
+        raise _unusable(where, f"its shapes are {shapes}")
+    product = up.to(weight.device, torch.float32) @ down.to(weight.device, torch.float32)
+    weight.copy_((weight.float() + strength * product).to(weight.dtype))
+
+
+def _unusable(where: Path | str, problem: str) -> WeightsError:
+    return WeightsError("weights.unusable", f"The adapter {where} cannot be used: {problem}.")
