@@ -29,6 +29,7 @@ from jobs.preflight import check_weights
 from manifests import runs
 from manifests.errors import CatalogCleanupError, OutputError
 from manifests.ledger import Ledger, RetryPolicy, Tally, reconcile, set_aside
+from manifests.planning.pairing import Policy
 from manifests.planning.plan import Plan, destination, load_plan, make_plan
 from stages.pipeline import steps as steps_of_recipe
 from stages.recipe import Recipe
@@ -53,12 +54,14 @@ class Outcome:
         seconds: duration of the command.
         exit_code: 0 all ok, 3 finished with failed rows, 1 not finished.
         images: the folder of the results.
+        recipe_hash: of the recipe, with the content of its weights.
     """
 
     tally: Tally
     seconds: float
     exit_code: int
     images: str
+    recipe_hash: str
 
 
 def run(
@@ -114,7 +117,10 @@ def run(
     output = destination(output).uri
     pools = pools or Pools()
     recipe = with_batch_sizes(with_absolute_paths(recipe), pools)
-    plan = make_plan(manifest, output, rows_per_shard=rows_per_shard, strict=strict)
+    unmarked: Policy = "detect" if recipe.detect else "fail"
+    plan = make_plan(
+        manifest, output, rows_per_shard=rows_per_shard, strict=strict, unmarked=unmarked
+    )
     numbers = parse_shards(shards, plan) if shards else range(plan.shards)
     for note in plan.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
@@ -166,7 +172,7 @@ def run(
         if status in ("failed", "refused", "interrupted"):
             with suppress(CatalogCleanupError):  # the first error is the one to report
                 record.write(status=status, finished_at=_now())
-    outcome = Outcome(tally, time.monotonic() - started, _exit_code(tally), images)
+    outcome = Outcome(tally, time.monotonic() - started, _exit_code(tally), images, recipe.hash)
     record.write(
         status=status,
         finished_at=_now(),

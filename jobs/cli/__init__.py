@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from jobs.cli import results, streams
+from jobs.cli.detect import detect
 from jobs.cli.estimate import estimate
 from jobs.cli.evaluate import app as evaluate
 from jobs.cli.inspect import doctor, errors, recipes
@@ -35,6 +36,7 @@ _COMMANDS: dict[str, tuple[Any, str]] = {
     "try": (try_, "try photo.jpg mask.png result.jpg --recipe telea"),
     "plan": (plan, "plan catalog.csv -o s3://bucket/cleaned"),
     "run": (run, "run catalog.csv -o cleaned -r lama --limit 500"),
+    "detect": (detect, "detect photos.csv -o detected"),
     "status": (results.status, "status cleaned"),
     "failures": (results.failures, "failures cleaned --to failures.jsonl"),
     "report": (results.report, "report cleaned --only flagged,failed"),

@@ -36,6 +36,13 @@ if TYPE_CHECKING:
 
     from jobs.run import Outcome
 
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of a Ray cluster. Default: RAY_ADDRESS, otherwise Ray on this machine."
+    ),
+]
+
 
 def run(
     manifest: ManifestArgument,
@@ -48,12 +55,7 @@ def run(
     check_inputs: CheckInputsOption = True,
     strict: StrictOption = False,
     rows_per_shard: RowsPerShardOption = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            help="Address of a Ray cluster. Default: RAY_ADDRESS, otherwise Ray on this machine."
-        ),
-    ] = None,
+    address: AddressOption = None,
     pools: PoolsOption = None,
     prices: PricesOption = None,
     allow_unverified: AllowUnverifiedOption = False,
@@ -77,6 +79,7 @@ def run(
     console = console_for()
     statuses = parse_statuses(retry)
     chosen = Recipe.load(recipe, set_ or ())
+    chosen.raise_unless_it_cleans()
     trust(allow_unverified)
     if dry_run:
         preview(
@@ -91,7 +94,7 @@ def run(
             rows_per_shard=rows_per_shard,
         )
         return
-    with _interruptible():
+    with interruptible():
         outcome = run_job(
             manifest,
             output,
@@ -107,7 +110,7 @@ def run(
             pools=load_pools(pools) if pools else None,
             prices=load_prices(prices) if prices else None,
         )
-    _print_summary(console, outcome)
+    print_summary(console, outcome)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -121,7 +124,8 @@ def try_(
             metavar="MASK",
             default_factory=list,
             show_default=False,
-            help="One or more masks of the photo's size; white is removed.",
+            help="One or more masks of the photo's size; white is removed. A recipe that detects "
+            "needs none.",
         ),
     ],
     output: Annotated[
@@ -145,17 +149,19 @@ def try_(
     from stages.cleaner import Cleaner
     from stages.recipe import Recipe
 
-    if not masks and not box:
-        raise typer.BadParameter("name a MASK between IMAGE and OUTPUT, or a --box")
     boxes = [_numbers(each) for each in box] if box else None
     # As Ray sets it for an actor of one CPU: more threads would sum in another order.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     loaded = Recipe.load(recipe, set_ or ())
+    if not masks and not box and not loaded.detect:
+        text = "name a MASK between IMAGE and OUTPUT, a --box, or a recipe that detects"
+        raise typer.BadParameter(text)
     streams.keep_working()
     trust(allow_unverified)
     loaded, _ = check_weights(loaded, console_for(), here=True)
     row = Cleaner(loaded).clean(image, masks, boxes=boxes, output=output).record
-    filled = f"{format_count(len(row.patches), 'place')} filled" if row.patches else "empty mask"
+    nothing = "empty mask" if row.detections is None else "nothing found to remove"
+    filled = f"{format_count(len(row.patches), 'place')} filled" if row.patches else nothing
     typer.echo(f"{output}: {filled}, {sum(row.seconds.values()):.2f} s")
 
 
@@ -183,17 +189,18 @@ def demo(
     console = console_for()
     manifest = resources.files("manifests") / "examples" / "demo" / "manifest.csv"
     folder = str(output.absolute())
-    with _interruptible():
+    with interruptible():
         outcome = run_job(str(manifest), folder, Recipe.load(recipe, set_ or ()), console)
         page = write_report(folder, console)
-    _print_summary(console, outcome)
+    print_summary(console, outcome)
     console.print("Open this page to see before and after:", style="bold")
     print_line(console, page)
     raise typer.Exit(outcome.exit_code)
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
+    """Print how to resume if the block is interrupted, and exit."""
     try:
         yield
     except KeyboardInterrupt:
@@ -201,7 +208,8 @@ def _interruptible() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def _print_summary(console: Console, outcome: Outcome) -> None:
+def print_summary(console: Console, outcome: Outcome) -> None:
+    """Print the counts of a run."""
     from jobs.pipeline.progress import format_count
 
     tally = outcome.tally
