@@ -13,6 +13,9 @@
                               … ─▶ fetch again ▸ stitch ▸ encode ▸ publish ─▶ lineage
                                    └──────────────── cpu pool ───────────┘
 
+A recipe that detects looks at decoded photos: ``detect`` comes after ``decode``, and if it wants a
+GPU, the first group is in the pool of small GPUs.
+
 A unit is up to 64 planned rows, see ``jobs/pipeline/units.py``.
 
 ``stages/pipeline.py`` lists the steps of a recipe and the pool of each. Neighbouring steps of one
@@ -27,7 +30,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cluster.pools import PoolSize
-from jobs.pipeline.actor import StageActor
+from jobs.pipeline.actor import PREFETCH_PHOTOS, StageActor
 from jobs.pipeline.recorder import ROWS_PER_RECORD
 from jobs.pipeline.spec import RunSpec
 
@@ -52,6 +55,8 @@ def build(spec: RunSpec, pools: Mapping[str, PoolSize], units: Dataset) -> Datas
     for group, (pool, steps_of_group) in enumerate(groups):
         size = pools[pool]
         photos = max(step.batch_size for step in steps_of_group) if group else 1
+        if not group and size.gpus:
+            photos = PREFETCH_PHOTOS  # the detector's pool reads them, too
         if 0 < group == len(groups) - 1:
             photos = ROWS_PER_RECORD  # one lineage file for each call
         if not size.task_retries:
