@@ -61,6 +61,10 @@ _PER_PHOTO, _PLACES = 3, 40
 _MIN_PX, _MAX_PX, _SMALL_PRINT_PX = 8, 80, 16
 _CONTRASTS = (1.5, 2.0, 3.0, 4.5, 7.0, 12.0)
 
+#: Max height of capitals, as a share of the photo's shorter side; max share of the photo that an
+#: overlay covers.
+_MAX_HEIGHT_SHARE, _MAX_AREA_SHARE = 0.08, 0.12
+
 #: Letters' pixels are those that they cover by at least this share.
 _COVERED = 0.25
 
@@ -166,7 +170,7 @@ class _Canvas:
     def paste(self, kind: str, name: str) -> None:
         """Paste a text of a kind where there is room; else nothing."""
         rng = self._rng
-        most = min(_MAX_PX, self.letters.shape[0] // 6)
+        most = min(_MAX_PX, round(_MAX_HEIGHT_SHARE * min(self.letters.shape)))
         if kind == "small print":
             most = min(most, _SMALL_PRINT_PX)
         height_px = round(float(np.exp(rng.uniform(np.log(_MIN_PX), np.log(max(most, _MIN_PX))))))
@@ -200,7 +204,8 @@ class _Canvas:
     def _place(self, layer: _Layer, kind: str) -> tuple[slice, slice] | None:
         """A place within the photo that overlaps nothing pasted before."""
         (height, width), (high, wide) = self.letters.shape, layer.letters.shape
-        if high > height or wide > width:
+        covered = np.count_nonzero(layer.carrier + layer.letters)
+        if high > height or wide > width or covered > _MAX_AREA_SHARE * height * width:
             return None
         for _ in range(_PLACES):
             y, x = (int(self._rng.integers(0, room + 1)) for room in (height - high, width - wide))

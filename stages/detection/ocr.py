@@ -167,6 +167,11 @@ class Reader:
         return np.asarray(self._detector.session(levels)[0, 0, :height, :width], np.float32)
 
 
+def weights() -> dict[str, str]:
+    """Name -> SHA-256 of the networks, as the lineage records them."""
+    return dict(_WEIGHTS.values())
+
+
 def _load_engine(device: Literal["cpu", "gpu"]) -> Any:
     """rapidocr with its networks loaded.
 

@@ -20,7 +20,7 @@ from stages.detection.ground import (
     plain_ground,
     share_on_ground,
 )
-from stages.detection.ocr import Line, Reader
+from stages.detection.ocr import Line, Reader, weights
 from stages.detection.options import TextOptions
 from stages.detection.select import Matcher
 from stages.pixels.boxes import Box
@@ -70,6 +70,8 @@ class _Badge:
 
 class TextDetector:
     """See :class:`stages.detection.Detector`."""
+
+    weights = weights()
 
     def __init__(self, options: TextOptions, reader: Reader) -> None:
         self._options, self._reader = options, reader

@@ -108,13 +108,14 @@ def _bin(value: float, bounds: Sequence[float]) -> float:
 
 
 def measure_untouched(
-    detect: Any, photos: dict[str, Pixels], figures: Figures, keep: Path | None
+    detect: Any, photos: Sequence[Path], figures: Figures, keep: Path | None
 ) -> None:
     """Count photos without pasted text that would be changed, and time the search."""
     changed: Counter[str] = Counter()
     boxes = 0
     seconds, megapixels = [], []
-    for name, photo in photos.items():
+    for path in photos:
+        name, photo = path.name, upright_rgb(path)
         began = time.process_time()
         found = detect(photo)
         seconds.append(time.process_time() - began)
@@ -126,7 +127,7 @@ def measure_untouched(
             figures.add(changed=name, texts=[(d.label, d.reason) for d in removed])
             if keep:
                 _show(
-                    keep / f"untouched-{Path(name).stem}.png",
+                    keep / f"untouched-{path.stem}.png",
                     photo,
                     region_of(found, photo.shape[:2]),
                     found,
@@ -176,8 +177,7 @@ def main() -> None:
         if given.only != "untouched":
             measure_overlays(detect, photos, fonts, folder / "overlays", figures, given.pictures)
         if given.only != "overlays":
-            untouched = {path.name: upright_rgb(path) for path in photos}
-            measure_untouched(detect, untouched, figures, given.pictures)
+            measure_untouched(detect, photos, figures, given.pictures)
 
 
 if __name__ == "__main__":
