@@ -151,9 +151,7 @@ def stamp(files: Sequence[Source]) -> str:
     return digest.hexdigest()[:16]
 
 
-def read_parts(
-    file: Source, *, marks: bool = True, need_marks: bool = True
-) -> Iterator[Part]:
+def read_parts(file: Source, *, marks: bool = True, need_marks: bool = True) -> Iterator[Part]:
     """Read a file of a manifest, or a list of pictures, in parts of bounded size.
 
     Args:
