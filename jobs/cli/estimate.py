@@ -90,6 +90,7 @@ def estimate(
     from jobs.pipeline.placement import load_pools
     from manifests.planning.pairing import Pairing
     from manifests.reading.read import count_rows, find_files
+    from manifests.storage.place import Place
     from stages.recipe import Recipe
 
     deadline_s = duration(deadline) if deadline is not None else None
@@ -99,7 +100,9 @@ def estimate(
     else:
         loaded = Recipe.load(recipe or DEFAULT_RECIPE, set_ or ())
     basis = basis or Basis(loaded, assume_megapixels)
-    rows = count_rows(Pairing.of("fail", "", masks).select(find_files(manifest)))
+    pilot_output = Place.of(pilot) if pilot else None  # maybe in the folder of the photos
+    photos = Pairing.of("fail", "", masks).select(find_files(manifest), pilot_output)
+    rows = count_rows(photos)
     result = compute(
         loaded,
         basis,
