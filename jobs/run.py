@@ -76,6 +76,9 @@ def run(
     check_inputs: bool = True,
     strict: bool = False,
     rows_per_shard: int | None = None,
+    unmarked: Policy | None = None,
+    mask: str = "",
+    masks: str = "",
     address: str | None = None,
     pools: Pools | Mapping[str, PoolSize] | None = None,
     prices: Mapping[str, float] | None = None,
@@ -98,6 +101,10 @@ def run(
         check_inputs: redo photos whose files changed since they were done.
         strict: refuse a manifest with unusable rows.
         rows_per_shard: None chooses by the number of rows.
+        unmarked: what becomes of rows without marks; None: they are searched if the recipe detects,
+            otherwise they fail.
+        mask: one mask for rows without marks, see :func:`manifests.planning.plan.make_plan`.
+        masks: masks to pair with them by name, likewise.
         address: of a Ray cluster; None: the one of ``RAY_ADDRESS``, or a private one.
         pools: resources and max number of actors; None: the defaults. Fixed sizes by pool are for
             tests.
@@ -117,9 +124,14 @@ def run(
     output = destination(output).uri
     pools = pools or Pools()
     recipe = with_batch_sizes(with_absolute_paths(recipe), pools)
-    unmarked: Policy = "detect" if recipe.detect else "fail"
     plan = make_plan(
-        manifest, output, rows_per_shard=rows_per_shard, strict=strict, unmarked=unmarked
+        manifest,
+        output,
+        rows_per_shard=rows_per_shard,
+        strict=strict,
+        unmarked=unmarked or ("detect" if recipe.detect else "fail"),
+        mask=mask,
+        masks=masks,
     )
     numbers = parse_shards(shards, plan) if shards else range(plan.shards)
     for note in plan.notes:
@@ -128,6 +140,9 @@ def run(
     images = f"{output}/images/{recipe.label}"
     facts = {
         "manifest": plan.manifest,
+        "mask": mask,
+        "masks": masks,
+        "unmarked": plan.unmarked,
         "output": output,
         "rows": plan.rows,
         "shards": plan.shards,
@@ -195,6 +210,9 @@ def preview(
     shards: str = "",
     strict: bool = False,
     rows_per_shard: int | None = None,
+    unmarked: Policy | None = None,
+    mask: str = "",
+    masks: str = "",
 ) -> None:
     """Print what :func:`run` would do with the same arguments; stores and starts nothing.
 
@@ -207,7 +225,16 @@ def preview(
     recipe, _ = check_weights(with_absolute_paths(recipe), console, here=False)
     with tempfile.TemporaryDirectory() as folder:
         where = place.uri if load_plan(place.uri) else folder
-        plan = make_plan(manifest, where, rows_per_shard=rows_per_shard, strict=strict)
+        plan = make_plan(
+            manifest,
+            where,
+            rows_per_shard=rows_per_shard,
+            strict=strict,
+            unmarked=unmarked or ("detect" if recipe.detect else "fail"),
+            mask=mask,
+            masks=masks,
+            results=place.uri,
+        )
         numbers = parse_shards(shards, plan) if shards else range(plan.shards)
         ledger = Ledger(place.uri, recipe.hash)
         tally = reconcile(plan, ledger, RetryPolicy("", frozenset(retry)), numbers)

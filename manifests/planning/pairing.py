@@ -150,10 +150,14 @@ class Pairing:
             return f"masks {self.masks.pictures.digest()}"
         return self.mask and f"mask {self.mask}"
 
-    def select(self, files: Sequence[Source], output: Place) -> Sequence[Source]:
+    def select(self, files: Sequence[Source], output: Place | None = None) -> Sequence[Source]:
         """Leave out pictures that are masks, or results, from a list of photos.
 
         Masks that are photos, or results, are left out of the masks likewise.
+
+        Args:
+            files: of the manifest.
+            output: the folder of the results; None: there are none.
 
         Raises:
             OutputError: ``output.is_manifest``: results would become photos.
@@ -161,15 +165,15 @@ class Pairing:
         photos = files[0]
         if not isinstance(photos, PictureList):
             return files
-        if photos.contains(output):
+        if output and photos.contains(output):
             photos = photos.outside(output)
-        elif photos.base == output or photos.base == output / "images":
+        elif output and photos.base in (output, output / "images"):
             raise OutputError(
                 "output.is_manifest", f"Results in {output.uri} would be among its photos."
             )
         if self.masks:
             masks = self.masks.pictures
-            if masks.contains(output):
+            if output and masks.contains(output):
                 masks = masks.outside(output)
             photos, masks = _separated(photos, masks)
             self.masks = MaskList(masks)
