@@ -57,9 +57,9 @@ def detect(
     Writes masks, DEST/detected.jsonl (a manifest with them) and a page to review and correct them.
     Exit codes are those of `run`.
     """
-    from jobs.pipeline.cost import load_prices
-    from jobs.pipeline.placement import load_pools
-    from jobs.pipeline.progress import format_count
+    from jobs.driver.cost import load_prices
+    from jobs.driver.placement import load_pools
+    from jobs.driver.progress import format_count
     from jobs.report.write import write_report
     from jobs.results.detected import write_detected
     from jobs.run import run

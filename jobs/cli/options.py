@@ -211,7 +211,7 @@ def parse_marking(
     if not mask or recipe.mask.anchor or "scale_to_photo" in recipe.mask.model_fields_set:
         return recipe, policy, ""
     note = "note: with --mask, mask.scale_to_photo=true is set: the mask is scaled to each photo."
-    return recipe.with_options({"mask.scale_to_photo": True}), policy, note
+    return recipe.with_options(["mask.scale_to_photo=true"]), policy, note
 
 
 def parse_run(

@@ -76,8 +76,8 @@ def run(
     Exit codes: 0 all ok; 3 finished, but some rows failed (see the lineage); 1 not finished, run
     the same command again; 2 wrong usage.
     """
-    from jobs.pipeline.cost import load_prices
-    from jobs.pipeline.placement import load_pools
+    from jobs.driver.cost import load_prices
+    from jobs.driver.placement import load_pools
     from jobs.run import preview
     from jobs.run import run as run_job
     from stages.recipe import Recipe
@@ -159,7 +159,7 @@ def try_(
     allow_unverified: AllowUnverifiedOption = False,
 ) -> None:
     """Clean one photo in this process, without Ray. Use it to try out a recipe."""
-    from jobs.pipeline.progress import format_count
+    from jobs.driver.progress import format_count
     from jobs.preflight import check_weights
     from stages.cleaner import Cleaner
     from stages.recipe import Recipe
@@ -225,7 +225,7 @@ def interruptible() -> Iterator[None]:
 
 def print_summary(console: Console, outcome: Outcome) -> None:
     """Print the counts of a run."""
-    from jobs.pipeline.progress import format_count
+    from jobs.driver.progress import format_count
 
     tally = outcome.tally
     print_line(

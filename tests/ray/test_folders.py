@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -87,4 +88,7 @@ def test_results_in_s3_mirror_the_folders(
     assert len([name for name in Place.of(f"{output}/report").walk() if "/icon.webp" in name]) == 4
     failures = invoke("failures", output, "--to", "failed.jsonl")
     assert failures.returncode == 0, failures.stderr
-    assert '"id": "alone"' in (tmp_path / "failed.jsonl").read_text()
+    (again,) = map(json.loads, (tmp_path / "failed.jsonl").read_text().splitlines())
+    assert (again["id"], again["mask"]) == ("alone", None), "an empty list would mark nothing"
+    done = invoke("plan", "failed.jsonl", "-o", "again", "--unmatched", "fail")
+    assert "1  mask.no_uri" in done.stdout
