@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -38,7 +39,7 @@ def recipe_of(folder: Path, *more: str) -> Recipe:
     return Recipe.load("telea", options)
 
 
-def rows_of(path: Path | str) -> dict[str, dict[str, object]]:
+def rows_of(path: Path | str) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in map(json.loads, Path(path).read_text().splitlines())}
 
 
@@ -77,9 +78,9 @@ def test_a_failed_photo_without_marks_is_searched_again(folder: Path, tmp_path: 
     assert json.loads(lines["image.not_found"])["mask"] is None
 
 
-def details(output: Path) -> list[dict[str, object]]:
+def details(output: Path) -> list[dict[str, Any]]:
     page = write_page(output)
-    rows: list[dict[str, object]] = told(page, "details-0000")
+    rows: list[dict[str, Any]] = told(page, "details-0000")
     return rows
 
 
