@@ -12,6 +12,7 @@ import typer
 from jobs.cli.options import (
     DEFAULT_RECIPE,
     ManifestArgument,
+    MasksOption,
     PoolsOption,
     PricesOption,
     SetOption,
@@ -57,6 +58,7 @@ def estimate(
         ),
     ] = None,
     set_: SetOption = None,
+    masks: MasksOption = "",
     deadline: Annotated[
         str | None,
         typer.Option(
@@ -82,11 +84,13 @@ def estimate(
     from dataclasses import asdict
 
     from cluster.pools import Pools
+    from jobs.driver.cost import load_prices
+    from jobs.driver.placement import load_pools
     from jobs.estimate import estimate as compute
     from jobs.estimate.seconds import Basis
-    from jobs.pipeline.cost import load_prices
-    from jobs.pipeline.placement import load_pools
+    from manifests.planning.pairing import Pairing
     from manifests.reading.read import count_rows, find_files
+    from manifests.storage.place import Place
     from stages.recipe import Recipe
 
     deadline_s = duration(deadline) if deadline is not None else None
@@ -96,7 +100,9 @@ def estimate(
     else:
         loaded = Recipe.load(recipe or DEFAULT_RECIPE, set_ or ())
     basis = basis or Basis(loaded, assume_megapixels)
-    rows = count_rows(find_files(manifest))
+    pilot_output = Place.of(pilot) if pilot else None  # maybe in the folder of the photos
+    photos = Pairing.of("fail", "", masks).select(find_files(manifest), pilot_output)
+    rows = count_rows(photos)
     result = compute(
         loaded,
         basis,

@@ -15,7 +15,7 @@ from jobs.report.data import EXTRA, Listing
 from jobs.report.pictures import Pictures
 from jobs.results.detected import masks_of
 from jobs.results.failures import as_json, manifest_row
-from jobs.results.recipe_runs import RecipeRun
+from jobs.results.recipe_runs import RecipeResults
 
 #: Max number of distinct values of a column that is filtered with a menu.
 _MAX_CHOICES = 200
@@ -40,7 +40,7 @@ _PATCH_DETAILS = ("refined", "reason", "tries")
 Drawn = Mapping[int, Sequence[Pictures | None]]
 
 
-def picture_folder(side: RecipeRun, name: str) -> str:
+def picture_folder(side: RecipeResults, name: str) -> str:
     """The folder of a photo's pictures: a hash, since ids are unique only within a recipe."""
     key = "\0".join((side.plan.output, side.hash, name))
     return hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -129,7 +129,7 @@ def _searched(row: dict[str, Any], full: dict[str, Any]) -> dict[str, Any]:
 
 
 def _side_details(
-    row: Mapping[str, Any], side: RecipeRun, index: int, pictures: Pictures | None
+    row: Mapping[str, Any], side: RecipeResults, index: int, pictures: Pictures | None
 ) -> dict[str, Any]:
     values = {name: row[name] for name in _DETAILS if row[name] is not None}
     values["side"] = index

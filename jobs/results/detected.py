@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.results.failures import as_json, manifest_row, own_masks
-from jobs.results.recipe_runs import RecipeRun, recipe_runs
+from jobs.results.recipe_runs import RecipeResults, recipe_runs
 from manifests.schema import OK
 from manifests.storage.place import Place
 
@@ -57,7 +57,7 @@ def write_detected(output: str) -> Detected:
     return found
 
 
-def _rows(run: RecipeRun, shard: int) -> Iterator[dict[str, Any]]:
+def _rows(run: RecipeResults, shard: int) -> Iterator[dict[str, Any]]:
     rows = run.ledger.latest(shard, [*_COLUMNS, *run.extra])
     yield from rows.to_pylist(maps_as_pydicts="strict")
 

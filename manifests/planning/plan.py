@@ -189,8 +189,8 @@ def make_plan(
 
     def finished(counts: RowCounts) -> Plan:
         notes = [*_listing_notes(files, pairing), *_renamed(extra), *counts.notes(pairing)]
-        facts = {"rejected": dict(counts.rejected), "unmarked_rows": counts.unmarked}
-        return replace(plan, notes=notes, **facts)
+        rejected = dict(counts.rejected)
+        return replace(plan, rejected=rejected, notes=notes, unmarked_rows=counts.unmarked)
 
     if strict:
         counts = RowCounts()

@@ -167,7 +167,7 @@ class _Others:
 
 
 def _as_text(name: str) -> str:
-    """A name in UTF-8; other bytes as ``\\xff``, which makes the id unsafe: its row fails."""
+    """A name in UTF-8; other bytes with backslashes, so that the id is unsafe and the row fails."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

@@ -42,10 +42,12 @@ class LocalPlace(Place):
         """Type, size and time of the last change."""
         return _file_system.get_file_info(self.path)
 
-    def _list(self) -> Iterable[fs.FileInfo]:
-        selector = fs.FileSelector(self.path, allow_not_found=True)
-        infos: list[fs.FileInfo] = _file_system.get_file_info(selector)
-        return infos
+    def _list(self) -> Iterable[tuple[str, bool]]:
+        try:
+            with os.scandir(self.path) as found:
+                return [(each.name, each.is_dir()) for each in found]
+        except FileNotFoundError:
+            return []
 
     def walk(self) -> Iterator[str]:
         """Yield the paths of all files below this folder; links to folders are followed."""

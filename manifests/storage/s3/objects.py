@@ -10,6 +10,7 @@ import errno
 import hashlib
 import io
 import mimetypes
+import posixpath
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -98,12 +99,14 @@ class S3Place(Place):
         """A file, a folder (a prefix of objects) or not found."""
         with suppress(FileNotFoundError):
             if self.key:
-                return _file_info(self.path, self.head())
+                head = self.head()
+                return fs.FileInfo(self.path, fs.FileType.File, size=head.size, mtime=head.modified)
         is_folder = any(self._entries(recursive=True))
         return fs.FileInfo(self.path, fs.FileType.Directory if is_folder else fs.FileType.NotFound)
 
-    def _list(self) -> Iterable[fs.FileInfo]:
-        return [_file_info(path, head) for path, head in self._entries(recursive=False)]
+    def _list(self) -> Iterable[tuple[str, bool]]:
+        for path, head in self._entries(recursive=False):
+            yield posixpath.basename(path), head is None
 
     def _entries(self, *, recursive: bool) -> Iterator[tuple[str, Head | None]]:
         """Yield the path and metadata of each object in this folder or bucket, in S3's order.
@@ -319,12 +322,6 @@ class S3Place(Place):
 
         with storing(self.uri):
             request(self.uri, action)
-
-
-def _file_info(path: str, head: Head | None) -> fs.FileInfo:
-    if head is None:
-        return fs.FileInfo(path, fs.FileType.Directory)
-    return fs.FileInfo(path, fs.FileType.File, size=head.size, mtime=head.modified)
 
 
 def _compare(stored: object, wanted: object) -> None:
