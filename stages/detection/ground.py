@@ -105,12 +105,11 @@ def share_on_ground(ground: BoolMask, box: Box, marked: BoolMask, photo: tuple[i
         marked: ``(box.height, box.width)`` bool.
         photo: height and width, px.
     """
-    shape = ground.shape
-    scale = np.float32([shape[1] / photo[1], shape[0] / photo[0]])
-    outline = np.argwhere(marked)[:, ::-1].astype(np.float32) + (box.x0, box.y0)
-    hull = cv2.convexHull(outline * scale)
-    inside = np.zeros(shape, np.uint8)
-    cv2.fillConvexPoly(inside, np.rint(hull).astype(np.int32), 1)
+    scale = (ground.shape[1] / photo[1], ground.shape[0] / photo[0])
+    points = (np.argwhere(marked)[:, ::-1] + (box.x0, box.y0)) * scale
+    hull = cv2.convexHull(np.rint(points).astype(np.int32))
+    inside = np.zeros(ground.shape, np.uint8)
+    cv2.fillConvexPoly(inside, hull, 1)
     reach = 3 + round(0.15 * float(np.sqrt(inside.sum())))
     grown, near = (dilated(inside, px) for px in (2, 2 + reach))
     ring = (near > 0) & (grown == 0)

@@ -143,7 +143,7 @@ class Reader:
         corners = [np.asarray(outlines[index], np.float32) for index in best]
         crops = self._engine.crop_text_regions(shown, corners)
         read = self._engine.recognize_txt(self._engine.cls_and_rotate(crops)[0])
-        size = np.float32([pixels.shape[1] / shown.shape[1], pixels.shape[0] / shown.shape[0]])
+        size = np.divide(pixels.shape[1::-1], shown.shape[1::-1]).astype(np.float32)
         return [
             Line(outline * size, text, float(confidence))
             for outline, text, confidence in zip(corners, read.txts, read.scores, strict=True)
@@ -173,7 +173,7 @@ def weights() -> dict[str, str]:
 
 
 def _load_engine(device: Literal["cpu", "gpu"]) -> Any:
-    """rapidocr with its networks loaded.
+    """Load rapidocr with its networks.
 
     Raises:
         WeightsError: see :class:`Reader`.
