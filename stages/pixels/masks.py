@@ -82,7 +82,7 @@ def to_region(mask: Levels, options: MaskOptions, uri: str) -> BoolMask:
         if mask.is_lossy:
             raise RowError("mask.ambiguous", f"The mask {uri} is lossy, so it has no exact labels.")
         return np.asarray(drawn > 0)
-    levels = _levels_in(drawn)
+    levels = np.flatnonzero(cv2.calcHist([np.ascontiguousarray(drawn)], [0], None, [256], [0, 256]))
     strongest = int(levels[-1])
     is_exact = options.values == "auto" and not mask.is_lossy
     if strongest >= options.threshold:
@@ -106,12 +106,6 @@ def to_region(mask: Levels, options: MaskOptions, uri: str) -> BoolMask:
             f"{options.threshold}.",
         )
     return np.zeros(drawn.shape, np.bool_)
-
-
-def _levels_in(drawn: UInt8Array) -> npt.NDArray[np.intp]:
-    """The different levels, ascending."""
-    counts = cv2.calcHist([np.ascontiguousarray(drawn)], [0], None, [256], [0, 256])
-    return np.flatnonzero(counts)
 
 
 def _leaves_out_areas(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from stages.arrays import BoolMask
@@ -21,7 +19,8 @@ def decode(recipe: Recipe) -> Work:
 
     def work(photo: Photo) -> None:
         row, limit = photo.lineage, recipe.limits.max_megapixels
-        marks, repair = photo.marks, _repairer(recipe)
+        marks = photo.marks
+        repair = repaired if recipe.limits.damage == "repair" else lambda data: (data, [])
         notes: list[str] = []
         photo.alpha_is_mask = is_own_alpha(row.image_uri, marks.files, recipe.mask)
         for uri, data in zip(marks.files, photo.mask_files, strict=True):
@@ -45,11 +44,6 @@ def decode(recipe: Recipe) -> Work:
         row.fidelity_note = "; ".join([*repairs, *notes]) or None
 
     return work
-
-
-def _repairer(recipe: Recipe) -> Callable[[bytes], tuple[bytes, list[str]]]:
-    """Return the repair function for ``limits.damage``, which returns the file and notes."""
-    return repaired if recipe.limits.damage == "repair" else lambda data: (data, [])
 
 
 def _unite(regions: dict[str, BoolMask], uri: str, region: BoolMask) -> None:
