@@ -84,15 +84,9 @@ class LocalPlace(Place):
             _flush_folder(path.parent)
         return True
 
-    @contextmanager
-    def open_output(self) -> Iterator[IO[bytes]]:
-        """Replace the file when the block ends without an error."""
-        with storing(self.uri), _replacing(Path(self.path)) as file:
-            yield file
-
     def upload(self, source: Path) -> None:
         """Copy a local file here."""
-        with self.open_output() as target, source.open("rb") as file:
+        with storing(self.uri), _replacing(Path(self.path)) as target, source.open("rb") as file:
             shutil.copyfileobj(file, target, 1 << 20)
 
 
