@@ -37,7 +37,7 @@ class Model(BaseModel):
         page: its web page, where the licence of a gated model is accepted.
         size: bytes to download; 0: unknown.
         sha256: required hash of the file, or of the folder as
-            :func:`stages.weights.hashes.compute_hash` computes it.
+            :func:`stages.weights.cache.compute_hash` computes it.
         gated: whether the licence must be accepted on its page before downloading.
         env: environment variable that names a local file to use instead.
     """
@@ -69,11 +69,6 @@ class Model(BaseModel):
         commits = {commit_of(source) for source in self.sources}
         commit = commits.pop() if len(commits) == 1 else ""
         return f"commit:{commit}" if commit else ""
-
-    @property
-    def is_pinned(self) -> bool:
-        """Whether its content is fixed, by a hash or by a commit of a hub."""
-        return bool(self.content)
 
     @property
     def runs_code(self) -> bool:

@@ -17,10 +17,9 @@ from pathlib import Path
 from manifests.errors import WeightsError, did_you_mean
 from manifests.storage import local_path, scheme_of
 from stages.recipe import Recipe
-from stages.weights.cache import Entry, ensure, entry_folder
+from stages.weights.cache import Entry, cached_hash, ensure, entry_folder
 from stages.weights.catalogue import Model, commit_of, known_models
 from stages.weights.download import DOWNLOADERS, version
-from stages.weights.hashes import cached_hash
 
 TRUST_VARIABLE = "CATALOG_CLEANUP_TRUST"
 
@@ -33,7 +32,7 @@ class Weights:
 
     Attributes:
         path: a file, or the folder of a diffusers pipeline.
-        sha256: see :func:`stages.weights.hashes.compute_hash`.
+        sha256: see :func:`stages.weights.cache.compute_hash`.
         name: the listed model's name; else that of the file or folder.
         model: the listed model with this content; None: the licence is unknown.
         commit: the hub's commit, if they were downloaded by commit; else empty.
@@ -120,7 +119,7 @@ def validate_ref(ref: str) -> Model | None:
     if not model and scheme_of(ref) not in (*_LOCAL, *DOWNLOADERS):
         raise WeightsError("weights.missing", f"Weights cannot be fetched from {ref}.")
     is_trusted = os.environ.get(TRUST_VARIABLE) == "1"
-    if model and model.runs_code and not model.is_pinned and not is_trusted:
+    if model and model.runs_code and not model.content and not is_trusted:
         raise WeightsError("weights.untrusted", f"{model.name} is a {model.format} file.")
     return model
 
