@@ -89,12 +89,12 @@ def _apply(photo: Photo, index: int, outcome: Outcome) -> None:
         fail(photo, outcome.error.code, str(outcome.error), "refine")
         return
     line, row = photo.lineage, photo.lineage.patches[index]
-    row.tries = [each.record for each in outcome.tries]
+    row.tries = outcome.tries
     row.refined = outcome.pixels is not None
     row.reason = outcome.reason or row.reason
     if outcome.pixels is not None:
         photo.patches[index].pixels = outcome.pixels
     if outcome.flag and (not line.flag or FLAGS.index(outcome.flag) < FLAGS.index(line.flag)):
         line.flag = outcome.flag
-    if (score := outcome.best.record.score) is not None:
-        line.score = max(line.score or 0.0, score)
+    if outcome.score is not None:
+        line.score = max(line.score or 0.0, outcome.score)

@@ -221,17 +221,7 @@ class DiffusionRefiner(ABC):
         items = [Item(*parts) for parts in zip(pixels, masks, prompts, seeds, strict=True)]
         for item in items:
             _check(item)
-        by_shape: dict[tuple[tuple[int, ...], ...], list[int]] = {}
-        for index, item in enumerate(items):
-            by_shape.setdefault(item.shape, []).append(index)
-        done: dict[int, UInt8Array | RowError] = {}
-        for indices in by_shape.values():
-            results = run_in_batches(
-                self._run, [items[index] for index in indices], self.options.batch_size
-            )
-            for index, result in zip(indices, results, strict=True):
-                done[index] = result
-        return [done[index] for index in range(len(items))]
+        return run_in_batches(self._run, items, self.options.batch_size, lambda item: item.shape)
 
     def _run(self, items: Sequence[Item]) -> list[UInt8Array | RowError]:
         with self._exact_times():
