@@ -27,7 +27,6 @@ def cut_patches(recipe: Recipe) -> Work:
             patch = _cut_patch(photo, plan, recipe, _seed(photo, recipe, index))
             photo.patches.append(patch)
             photo.lineage.patches.append(_describe(plan, patch))
-        photo.region = None
 
     return work
 

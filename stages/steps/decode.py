@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from manifests.storage.row_files import is_same
 from stages.arrays import BoolMask
 from stages.codecs.decode import check_photo, decode_mask, decode_photo
 from stages.codecs.encode import converts
 from stages.codecs.repair import repaired
 from stages.photo import Photo
-from stages.pixels.masks import is_own_alpha, to_region
+from stages.pixels.masks import to_region
 from stages.recipe import Recipe
 from stages.steps.base import Work
 
@@ -22,7 +23,8 @@ def decode(recipe: Recipe) -> Work:
         marks = photo.marks
         repair = repaired if recipe.limits.damage == "repair" else lambda data: (data, [])
         notes: list[str] = []
-        photo.alpha_is_mask = is_own_alpha(row.image_uri, marks.files, recipe.mask)
+        is_a_mask = any(is_same(row.image_uri, uri) for uri in marks.files)
+        photo.alpha_is_mask = is_a_mask and recipe.mask.channel == "alpha"
         for uri, data in zip(marks.files, photo.mask_files, strict=True):
             repaired_data, repairs = repair(data)
             notes += [f"{each} (mask)" for each in repairs]
