@@ -35,9 +35,9 @@ def trust(allow_unverified: bool) -> None:
 @app.command("list", epilog="Example: catalog-cleanup models list")
 def list_() -> None:
     """List the known models: purpose, size, licence, origin."""
-    from stages.weights.cache import cache_folder
     from stages.weights.catalogue import known_models
     from stages.weights.find import cached
+    from stages.weights.hashes import cache_folder
 
     for model in known_models().values():
         size = f"{model.size / 1e6:,.0f} MB" if model.size else "size unknown"
@@ -94,7 +94,7 @@ def _copy(weights: Weights, destination: str) -> str:
     """
     from manifests.errors import OutputError
     from manifests.storage.place import Place
-    from stages.weights.cache import files_in
+    from stages.weights.hashes import files_in
 
     name = weights.name if weights.path.is_dir() else weights.path.name
     try:

@@ -18,7 +18,7 @@ def encode_prompt(recipe: Recipe) -> Work:
     """
     options = recipe.refine
     assert options is not None
-    weights = find(options.weights, pin=options.weights_pin)
+    weights = find(options.weights, pin=options.weights_pin, part="text")
     encode: Callable[[str], Prompt] = options.load_module().load_encoder(weights.path, options)
 
     def work(photo: Photo) -> None:

@@ -31,7 +31,7 @@ def refine(recipe: Recipe) -> BatchWork:
     """Build the step that refines the crops of several photos, and judges the results."""
     options = recipe.refine
     assert options is not None
-    weights = find(options.weights, pin=options.weights_pin)
+    weights = find(options.weights, pin=options.weights_pin, part="image")
     refiner: DiffusionRefiner = options.load_module().load(weights.path, options)
     has_removal = recipe.remove is not None
 
