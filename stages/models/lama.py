@@ -150,11 +150,12 @@ class Lama:
     def _compile(self) -> None:
         """Compile the network, and run it once, since errors only appear at the first run.
 
-        Encoder and decoder are compiled separately, since holes differ from call to call. At the
-        second size, torch compiles them again for any size.
+        At the second size, torch compiles it again for any size.
         """
-        for part in self._network.children():
-            part.compile()  # type: ignore[no-untyped-call]
+        if isinstance(self._network, _HoleDecoder):
+            self._network = self._network.compiled()
+        else:
+            self._network = torch.compile(self._network)  # type: ignore[assignment]
         black, whole = np.zeros((64, 64, 3), np.uint8), np.full((64, 64), 255, np.uint8)
         try:
             self._run([(black, whole)])
@@ -185,6 +186,10 @@ class _HoleDecoder(nn.Module):
         layers = network.model.model
         first = next(i for i, each in enumerate(layers) if isinstance(each, nn.ConvTranspose2d))
         return cls(layers[:first], layers[first:])
+
+    def compiled(self) -> Self:
+        """Compile encoder and decoder separately, since holes differ from call to call."""
+        return type(self)(torch.compile(self.encode), torch.compile(self.decode))  # type: ignore[arg-type]
 
     def forward(self, image: Tensor, hole: Tensor) -> Tensor:
         features = self.encode(torch.cat([image * (1 - hole), hole], dim=1))

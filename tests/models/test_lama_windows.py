@@ -15,7 +15,6 @@ from stages.arrays import UInt8Array
 from stages.models.lama import Lama
 from stages.recipe.options import LamaOptions
 from tests.support.models.lama_networks import apart, hole, pixels_of
-from tests.support.models.networks import make_lama
 
 EXACT = LamaOptions(dtype="float32")
 
@@ -122,5 +121,5 @@ def test_where_nothing_compiles_it_is_told_before_work_starts(
 
     monkeypatch.setattr(torch, "compile", lambda _: no_compiler)
     with pytest.raises(WeightsError, match=r"cannot be compiled: no C\+\+ compiler\.") as error:
-        Lama(make_lama(tiny=True), LamaOptions(compile=True), "cpu")
+        Lama(Fake(lambda image: image), LamaOptions(compile=True), "cpu")
     assert error.value.code == "model.unavailable"
