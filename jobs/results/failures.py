@@ -83,7 +83,15 @@ def _for_json(value: Any) -> str:
 
 
 def manifest_row(row: Mapping[str, Any], extra: Iterable[str]) -> dict[str, Any]:
-    """Convert a lineage row to a manifest row, with absolute URIs and extra columns."""
+    """Convert a lineage row to a manifest row, with absolute URIs and extra columns.
+
+    The mask of a row without marks is null: an empty list would mark nothing, as intended.
+    """
     marks = Marks.unpack(row["mask_uri"], row["marks"])
-    columns = {"id": row["id"], "image": row["image_uri"], "mask": marks.files}
+    has_marks = bool(row["mask_uri"] or row["marks"])
+    columns = {
+        "id": row["id"],
+        "image": row["image_uri"],
+        "mask": marks.files if has_marks else None,
+    }
     return columns | marks.shapes | {name: row[name] for name in extra}
