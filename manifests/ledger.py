@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -228,10 +227,10 @@ class Tally:
     rows: int = 0
     ok: int = 0
     unchanged: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
+    failed: dict[str, int] = field(default_factory=dict)
     crashed: int = 0
-    kept: Counter[str] = field(default_factory=Counter)
-    recoded: Counter[str] = field(default_factory=Counter)
+    kept: dict[str, int] = field(default_factory=dict)
+    recoded: dict[str, int] = field(default_factory=dict)
     missing: list[tuple[int, str]] = field(default_factory=list)
     missing_count: int = 0
     unfinished: dict[int, int] = field(default_factory=dict)
@@ -254,9 +253,13 @@ class Tally:
         self.ok += other.ok
         self.unchanged += other.unchanged
         self.crashed += other.crashed
-        self.failed += other.failed
-        self.kept += other.kept
-        self.recoded += other.recoded
+        for ours, theirs in (
+            (self.failed, other.failed),
+            (self.kept, other.kept),
+            (self.recoded, other.recoded),
+        ):
+            for name, count in theirs.items():
+                ours[name] = ours.get(name, 0) + count
         self.missing_count += other.missing_count
         self.missing = (self.missing + other.missing)[:MAX_NAMED_ROWS]
         self.unfinished |= other.unfinished
@@ -281,24 +284,24 @@ def tallies(
         yield from zip(shards, parts, strict=True)
 
 
-def _counts(column: pa.ChunkedArray) -> Counter[str]:
-    counts = pc.value_counts(column).to_pylist()
-    return Counter({each["values"]: each["counts"] for each in counts})
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    return {each["values"]: each["counts"] for each in pc.value_counts(column).to_pylist()}
 
 
-def count_fidelity(rows: pa.Table) -> tuple[Counter[str], Counter[str]]:
+def count_fidelity(rows: pa.Table) -> tuple[dict[str, int], dict[str, int]]:
     """Count done rows by ``fidelity``, and the ``reencoded`` ones by reason.
 
     Arrow groups the notes first, since a shard has few different ones. Rows of an earlier version
     lack the columns, and are not counted.
     """
     if not {*_FIDELITY_COLUMNS} <= {*rows.column_names}:
-        return Counter(), Counter()
+        return {}, {}
     done = rows.filter(pc.equal(rows["status"], OK))
     notes = done["fidelity_note"].filter(pc.equal(done["fidelity"], "reencoded"))
-    reasons: Counter[str] = Counter()
+    reasons: dict[str, int] = {}
     for note, count in _counts(pc.fill_null(notes, "")).items():
-        reasons[_DETAILS.sub("", note).strip(" ,;") or "no reason recorded"] += count
+        reason = _DETAILS.sub("", note).strip(" ,;") or "no reason recorded"
+        reasons[reason] = reasons.get(reason, 0) + count
     return _counts(done["fidelity"].drop_null()), reasons
 
 
