@@ -49,9 +49,7 @@ def test_pull_copies_to_a_folder_and_to_s3(
     assert "error output.not_writable: Cannot store /proc/none/lama.pt: " in full.stderr
 
 
-def test_list_and_doctor_tell_what_is_here(
-    listed: Path, web: Web, command: Command, ray_address: str
-) -> None:
+def test_list_and_doctor_tell_what_is_here(listed: Path, web: Web, command: Command) -> None:
     find("big-lama")
     told = command("models", "list").stdout
     assert "big-lama\n    remove, size unknown; Apache-2.0; commercial use: yes" in told
@@ -59,7 +57,7 @@ def test_list_and_doctor_tell_what_is_here(
     assert "not-to-sell\n    remove, size unknown; CC BY-NC-SA 4.0; commercial use: no" in told
     assert f"{web.url}/lama.pt, unpinned\n    not cached" in told
     assert "LAMA_MODEL=/x" in command("models", "list", LAMA_MODEL="/x").stdout
-    assert "Weights: big-lama in " in command("doctor", "--address", ray_address).stdout
+    assert "Weights: big-lama in " in command("doctor").stdout
     broken = command("models", "list", CATALOG_CLEANUP_MODELS="/nowhere.toml")
     assert (broken.returncode, len(broken.stderr.splitlines())) == (1, 1)
 
