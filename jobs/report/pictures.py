@@ -25,6 +25,7 @@ from stages.pixels import colour
 from stages.pixels.resize import working_size
 from stages.recipe import Recipe
 from stages.steps.decode import decode
+from stages.steps.detect import restore
 from stages.steps.fetch import fetch
 from stages.steps.mask import mask
 from stages.steps.snapshots import SnapshotStage, snapshot_uri
@@ -129,10 +130,10 @@ def _source(
 ) -> tuple[Decoded | None, BoolMask | None]:
     """The photo and its filled region, as far as they can be read."""
     photo = Photo(LineageRow(row["id"], image_uri=row["image_uri"], mask_uri=row["mask_uri"]))
-    photo.lineage.marks = row["marks"]
+    photo.lineage.marks, photo.lineage.detected_uri = row["marks"], row.get("detected_uri")
     decoded, limit = None, recipe.limits.max_megapixels
     try:
-        for step in (fetch, decode, mask):
+        for step in (fetch, decode, restore, mask):
             step(recipe)(photo)
     except RowError as error:
         result.problem = str(error)

@@ -42,10 +42,16 @@ class LocalPlace(Place):
         """Type, size and time of the last change."""
         return _file_system.get_file_info(self.path)
 
-    def _list(self) -> Iterable[fs.FileInfo]:
-        selector = fs.FileSelector(self.path, allow_not_found=True)
-        infos: list[fs.FileInfo] = _file_system.get_file_info(selector)
-        return infos
+    def _list(self) -> Iterable[tuple[str, bool]]:
+        try:
+            with os.scandir(self.path) as found:
+                return [(each.name, each.is_dir()) for each in found]
+        except FileNotFoundError:
+            return []
+
+    def walk(self) -> Iterator[str]:
+        """Yield the paths of all files below this folder; links to folders are followed."""
+        return _walk(self.path, "", frozenset())
 
     def fetch(self) -> Content:
         """Read a file; devices and pipes, which may never end, are rejected."""
@@ -94,6 +100,26 @@ class LocalPlace(Place):
         """Copy a local file here."""
         with self.open_output() as target, source.open("rb") as file:
             shutil.copyfileobj(file, target, 1 << 20)
+
+
+def _walk(folder: str, prefix: str, above: frozenset[str]) -> Iterator[str]:
+    """Yield the paths of the files below ``folder``, each after ``prefix``.
+
+    Args:
+        folder: path of the folder.
+        prefix: empty, or the folder's path as it is to be named, with a slash at its end.
+        above: the real paths of the folders that contain it; a link to one of them is a circle.
+    """
+    above |= {os.path.realpath(folder)}
+    with os.scandir(folder) as found:
+        entries = [(f"{each.name}/" if each.is_dir() else each.name, each.path) for each in found]
+    for name, path in sorted(entries):  # with the slash, in the order of the whole paths, as in S3
+        if name.startswith("."):
+            continue
+        if not name.endswith("/"):
+            yield prefix + name
+        elif os.path.realpath(path) not in above:
+            yield from _walk(path, prefix + name, above)
 
 
 def versions(uris: Iterable[str]) -> dict[str, str]:
