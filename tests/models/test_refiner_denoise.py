@@ -28,8 +28,6 @@ from tests.support.models.refining import (
     through_vae,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize(("steps", "denoise"), [(4, 0.8), (3, 1.0), (2, 0.3)])
 def test_the_model_sees_exactly_comfyuis_levels_and_start(

@@ -31,8 +31,6 @@ from tests.support.models.refining import (
 )
 from tests.support.models.tiny_models import save_klein
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_flux_prompts_equal_the_whole_pipelines(flux_folder: Path) -> None:
     encode = FluxFill.load_encoder(flux_folder, FluxFillOptions(dtype="float32"))

@@ -28,8 +28,6 @@ from tests.support.models.refining import (
     pictures_of,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def own_folder(flux_folder: Path, tmp_path: Path) -> Path:
