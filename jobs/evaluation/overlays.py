@@ -171,7 +171,7 @@ class _Canvas:
         self, picture: UInt8Array, rng: np.random.Generator, fonts: Sequence[Path]
     ) -> None:
         self.pixels, self._rng, self._fonts = picture.copy(), rng, fonts
-        self.letters = np.zeros(picture.shape[:2], np.uint8)
+        self.letters: UInt8Array = np.zeros(picture.shape[:2], np.uint8)
         self._taken = np.zeros(picture.shape[:2], np.bool_)
         self.texts: list[Overlay] = []
 

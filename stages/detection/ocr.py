@@ -186,7 +186,7 @@ def _load_engine(device: Literal["cpu", "gpu"]) -> Any:
             "detect.device = gpu: this machine's ONNX Runtime has no CUDA provider (package "
             "onnxruntime-gpu).",
         )
-    folder = Path(rapidocr.__file__).parent / "models"
+    folder = Path(str(rapidocr.__file__)).parent / "models"
     params: dict[str, Any] = {
         f"{part}.model_path": str(_checked(folder / name, sha256))
         for part, (name, sha256) in _WEIGHTS.items()
