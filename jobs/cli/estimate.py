@@ -90,7 +90,6 @@ def estimate(
     from jobs.estimate.seconds import Basis
     from manifests.planning.pairing import Pairing
     from manifests.reading.read import count_rows, find_files
-    from manifests.storage.place import Place
     from stages.recipe import Recipe
 
     deadline_s = duration(deadline) if deadline is not None else None
@@ -100,9 +99,7 @@ def estimate(
     else:
         loaded = Recipe.load(recipe or DEFAULT_RECIPE, set_ or ())
     basis = basis or Basis(loaded, assume_megapixels)
-    pilot_output = Place.of(pilot) if pilot else None  # maybe in the folder of the photos
-    photos = Pairing.of("fail", "", masks).select(find_files(manifest), pilot_output)
-    rows = count_rows(photos)
+    rows = count_rows(Pairing.of("fail", "", masks).select(find_files(manifest)))
     result = compute(
         loaded,
         basis,

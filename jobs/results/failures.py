@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import math
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +17,7 @@ from jobs.results.recipe_runs import RecipeResults, recipe_runs
 from manifests.errors import OutputError
 from manifests.planning.marks import Marks
 from manifests.schema import CRASHED, FAILED
-from manifests.storage.place import Place
+from manifests.storage.place import Place, storing
 
 #: Lineage columns that are written after the manifest's own.
 _REASONS = ["status", "error_code", "error", "error_stage"]
@@ -41,11 +43,13 @@ def write_failures(output: str, path: str) -> int:
     if not path.endswith(".jsonl"):
         raise OutputError("output.not_writable", f"{path} does not end in .jsonl.")
     count = 0
-    with Place.of(path).open_output() as file:
+    with storing(path), tempfile.NamedTemporaryFile() as file:
         for shard in range(run.plan.shards):
             for row in _failed(run, shard):
                 file.write(f"{as_json(row)}\n".encode())
                 count += 1
+        file.flush()
+        Place.of(path).upload(Path(file.name))
     return count
 
 

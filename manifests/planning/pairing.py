@@ -155,9 +155,7 @@ class Pairing:
         return self.mask and f"mask {self.mask}"
 
     def select(self, files: Sequence[Source], output: Place | None = None) -> Sequence[Source]:
-        """Leave out pictures that are masks, or results, from a list of photos.
-
-        Masks that are photos, or results, are left out of the masks likewise.
+        """Leave pictures that are masks out of a list of photos, and photos out of the masks.
 
         Args:
             files: of the manifest.
@@ -169,17 +167,14 @@ class Pairing:
         photos = files[0]
         if not isinstance(photos, PictureList):
             return files
-        if output and photos.contains(output):
-            photos = photos.outside(output)
-        elif output and photos.base in (output, output / "images"):
+        if output and photos.base in (output, output / "images"):
             raise OutputError(
                 "output.is_manifest", f"Results in {output.uri} would be among its photos."
             )
+        if self.mask:
+            photos = photos.filter(pc.not_equal(photos.uris, self.mask))
         if self.masks:
-            masks = self.masks.pictures
-            if output and masks.contains(output):
-                masks = masks.outside(output)
-            photos, masks = _separated(photos, masks)
+            photos, masks = _separated(photos, self.masks.pictures)
             self.masks = MaskList(masks)
         return [photos]
 

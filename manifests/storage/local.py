@@ -6,11 +6,10 @@ import errno
 import os
 import shutil
 import stat
-import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import IO, Self
 
@@ -90,15 +89,9 @@ class LocalPlace(Place):
             _flush_folder(path.parent)
         return True
 
-    @contextmanager
-    def open_output(self) -> Iterator[IO[bytes]]:
-        """Replace the file when the block ends without an error."""
-        with storing(self.uri), _replacing(Path(self.path)) as file:
-            yield file
-
     def upload(self, source: Path) -> None:
         """Copy a local file here."""
-        with self.open_output() as target, source.open("rb") as file:
+        with storing(self.uri), _replacing(Path(self.path)) as target, source.open("rb") as file:
             shutil.copyfileobj(file, target, 1 << 20)
 
 
@@ -152,14 +145,12 @@ def _replacing(path: Path, *, flush: bool = True) -> Iterator[IO[bytes]]:
         OSError: it cannot be stored; the temporary file is removed.
     """
     _make_folder(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-    temporary = Path(name)
+    temporary = path.parent / f".tmp-{uuid.uuid4().hex}"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             yield file
             if flush:
                 _flush(file)
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):
@@ -192,11 +183,3 @@ def _flush_folder(path: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-@cache
-def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

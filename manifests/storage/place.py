@@ -5,10 +5,10 @@ from __future__ import annotations
 import posixpath
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -159,10 +159,6 @@ class Place(ABC):
         Returns:
             Whether the stored file is the caller's.
         """
-
-    @abstractmethod
-    def open_output(self) -> AbstractContextManager[IO[bytes]]:
-        """Open the file for writing; it is stored when the block ends without an error."""
 
     @abstractmethod
     def upload(self, source: Path) -> None:

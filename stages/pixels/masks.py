@@ -11,7 +11,6 @@ All lengths are in pixels of the photo, so the edge looks the same for any crop 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -19,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import RowError
-from manifests.storage.row_files import is_same
 from stages.arrays import BoolMask, UInt8Array
 from stages.pixels.boxes import Box, bounds_of
 from stages.recipe.options import MaskOptions
@@ -82,7 +80,7 @@ def to_region(mask: Levels, options: MaskOptions, uri: str) -> BoolMask:
         if mask.is_lossy:
             raise RowError("mask.ambiguous", f"The mask {uri} is lossy, so it has no exact labels.")
         return np.asarray(drawn > 0)
-    levels = _levels_in(drawn)
+    levels = np.flatnonzero(cv2.calcHist([np.ascontiguousarray(drawn)], [0], None, [256], [0, 256]))
     strongest = int(levels[-1])
     is_exact = options.values == "auto" and not mask.is_lossy
     if strongest >= options.threshold:
@@ -106,12 +104,6 @@ def to_region(mask: Levels, options: MaskOptions, uri: str) -> BoolMask:
             f"{options.threshold}.",
         )
     return np.zeros(drawn.shape, np.bool_)
-
-
-def _levels_in(drawn: UInt8Array) -> npt.NDArray[np.intp]:
-    """The different levels, ascending."""
-    counts = cv2.calcHist([np.ascontiguousarray(drawn)], [0], None, [256], [0, 256])
-    return np.flatnonzero(counts)
 
 
 def _leaves_out_areas(
@@ -143,11 +135,6 @@ def _leaves_out_areas(
         return bool(flat_px[_PLATEAU_FROM:].max() >= _PLATEAU_SHARE * count)
     near = cv2.dilate(reached.view(np.uint8), np.ones((2 * _EDGE_PX + 1,) * 2, np.uint8))
     return bool(flat_px[_NOISE + 1 :].any() or (left_out & (near == 0)).any())
-
-
-def is_own_alpha(image_uri: str, mask_uris: Iterable[str], options: MaskOptions) -> bool:
-    """Whether a mask is the alpha channel of the photo itself."""
-    return options.channel == "alpha" and any(is_same(image_uri, uri) for uri in mask_uris)
 
 
 def fit_to_photo(

@@ -239,8 +239,8 @@ class UpscaleOptions(Section):
 class DiffusionOptions(MethodOptions):
     """Options of all diffusion refiners; a subclass overrides the defaults that differ.
 
-    The module ``loader`` defines ``load(folder, options, device)`` and ``load_encoder(folder,
-    options, device)``: see :mod:`stages.models.refiners`.
+    The module ``loader`` defines ``load(folder, options)`` and ``load_encoder(folder, options)``:
+    see :mod:`stages.models.refiners`.
     """
 
     pool: ClassVar[Pool] = "large_gpu"

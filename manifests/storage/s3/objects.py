@@ -11,13 +11,12 @@ import hashlib
 import io
 import mimetypes
 import posixpath
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 from botocore.exceptions import ChecksumError, ClientError
@@ -302,14 +301,6 @@ class S3Place(Place):
 
         with storing(self.uri):
             return request(self.uri, action) or self.read() == data
-
-    @contextmanager
-    def open_output(self) -> Iterator[IO[bytes]]:
-        """Store the object when the block ends without an error."""
-        with storing(self.uri), tempfile.NamedTemporaryFile() as pieces:
-            yield pieces
-            pieces.flush()
-            self.upload(Path(pieces.name))
 
     def upload(self, source: Path) -> None:
         """Upload a large file, atomically, in parallel parts that each have a checksum."""

@@ -161,12 +161,14 @@ def test_masks_among_the_photos_are_no_photos(tmp_path: Path, masks: str) -> Non
 
 
 def test_results_in_the_folder_of_the_photos_are_no_photos(tmp_path: Path) -> None:
-    photos = put(tmp_path / "photos", "a.jpg", "out/images/telea-1/a.jpg", "out2.jpg")
-    for unmarked in ("detect", "detect"):
-        plan = make_plan(photos, f"{photos}/out", unmarked=unmarked)  # type: ignore[arg-type]
-        assert list(masks_of(plan)) == ["a", "out2"]
-        put(tmp_path / "photos", "out/masks/telea-1/a.png")
-    for manifest, output in ((photos, photos), (f"{photos}/out/images", f"{photos}/out")):
+    photos = put(tmp_path / "photos", "a.jpg", "out2.jpg", "images/b.jpg")
+    first = make_plan(photos, f"{photos}/red/out", unmarked="detect")
+    put(tmp_path / "photos", "red/out/images/telea-1/a.jpg", "red/out/masks/telea-1/a.png")
+    assert make_plan(photos, f"{photos}/red/out", unmarked="detect") == first
+    second = make_plan(f"{photos}/**/*.jpg", f"{photos}/other", unmarked="detect")
+    assert list(masks_of(first)) == list(masks_of(second)) == ["a", "images/b", "out2"]
+    assert not [note for note in second.notes if "no pictures" in note]
+    for manifest, output in ((photos, photos), (f"{photos}/images", photos)):
         with pytest.raises(OutputError) as caught:
             make_plan(manifest, output, unmarked="detect")
         assert caught.value.code == "output.is_manifest"
@@ -187,6 +189,9 @@ def test_rows_of_a_manifest_get_masks_unless_they_have_marks(tmp_path: Path) -> 
     for_all = make_plan(path, str(tmp_path / "all"), mask=one)
     assert masks_of(for_all) == own | dict.fromkeys(paired, "one.png")
     assert f"6 photos: 3 with the mask {one}." in for_all.notes
+    photos = put(tmp_path / "photos", "a.jpg", "logo.png")
+    for_all = make_plan(photos, str(tmp_path / "logo"), mask=f"{photos}/logo.png")
+    assert masks_of(for_all) == {"a": "photos/logo.png"}, "the mask is no photo"
 
 
 def test_a_manifest_needs_no_marks_if_something_else_marks(tmp_path: Path) -> None:

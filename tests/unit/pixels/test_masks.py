@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,7 +13,7 @@ from PIL import Image
 from manifests.errors import RowError
 from stages.arrays import BoolMask, UInt8Array
 from stages.codecs.decode import decode_mask
-from stages.pixels.masks import Levels, fit_to_photo, generation_mask, is_own_alpha, to_region
+from stages.pixels.masks import Levels, fit_to_photo, generation_mask, to_region
 from stages.recipe.options import MaskOptions
 from tests.support import encoded
 
@@ -215,17 +214,6 @@ def test_dark_strokes_on_nothing_are_read_over_white() -> None:
     assert np.array_equal(read_as(strokes, polarity="dark"), ring() >= 128)
     with pytest.raises(RowError, match="black all over; only its transparency varies"):
         read_as(strokes)
-
-
-def test_a_mask_is_the_photos_own_alpha_if_it_is_the_same_file(tmp_path: Path) -> None:
-    alpha, path = MaskOptions(channel="alpha"), tmp_path / "a b.png"
-    path.touch()
-    assert is_own_alpha(str(path), ["other.png", str(path)], alpha)
-    assert is_own_alpha(str(path), [f"file://{tmp_path}/a%20b.png"], alpha)
-    assert is_own_alpha("s3://x/a.png", ["s3://x/a.png"], alpha)
-    assert not is_own_alpha(str(path), [str(path)], MaskOptions())
-    assert not is_own_alpha(str(path), ["other.png", "s3://x/a.png"], alpha)
-    assert not is_own_alpha(str(path), [], alpha)
 
 
 def test_another_size_is_refused_unless_allowed_and_of_the_same_aspect() -> None:
