@@ -29,13 +29,7 @@ from stages.recipe import Recipe
 from stages.steps.base import Step, finish
 from stages.steps.fetch import fetch
 from stages.steps.publish import check_suffix, publish_as
-from stages.weights.find import (
-    noncommercial_models,
-    pin_of,
-    recorded_pin,
-    weights_of,
-    with_pins,
-)
+from stages.weights.find import noncommercial_models, pin_of, recorded_pin, weights_of, with_pins
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +83,9 @@ class Cleaner:
     """
 
     def __init__(self, recipe: Recipe) -> None:
+        recipe.raise_unless_it_cleans()
         self.recipe = recipe
-        pipeline = Pipeline.of(recipe).after("fetch")
-        self._until_mask, self._after_mask = pipeline.until("mask"), pipeline.after("mask")
+        self._pipeline = Pipeline.of(recipe).after("fetch")
 
     def clean(
         self,
@@ -114,7 +108,9 @@ class Cleaner:
             for number, picture in enumerate(masks, 1)
         ]
         marks = _marks(uris, boxes=boxes, polygons=polygons, rle=rle)
-        mask_uri, packed_marks = marks.pack()
+        mask_uri, packed_marks = marks.pack() if marks else ("", None)
+        if not marks and not self.recipe.detect:
+            raise RowError("mask.no_uri", "The photo has neither a mask nor shapes.")
         row = LineageRow(
             id=PurePath(output or image).stem,
             image_uri=image,
@@ -133,11 +129,9 @@ class Cleaner:
             first.append(Step("output", "cpu", lambda: check_suffix(output, self.recipe)))
             last.append(Step("publish", "cpu", lambda: publish_as(output)))
         Pipeline(first).run(photo)
-        self._until_mask.run(photo)
-        region = photo.region  # the step cut drops it
-        self._after_mask.run(photo)
+        self._pipeline.run(photo)
         Pipeline(last).run(photo)
-        row, data = photo.lineage, photo.result
+        row, data, region = photo.lineage, photo.result, photo.region
         if not photo.ok:
             raise _error(row)
         assert region is not None
@@ -166,7 +160,8 @@ def clean(
         photo: a path or URI, a file's bytes, a Pillow picture or an array; see
             :data:`stages.inputs.Picture`. Random seeds are derived from the file's bytes; a picture
             in memory is encoded as PNG first.
-        mask: one picture, or a list that is combined; white, or True, is removed. Pass the photo
+        mask: one picture, or a list that is combined; none, nor shapes, for a recipe that detects,
+            such as ``declutter``. White, or True, is removed. Pass the photo
             itself with the option ``mask.channel`` = ``alpha`` to use its own alpha channel.
         recipe: a recipe's name, the path of a TOML file, or a recipe.
         boxes: more regions to remove: ``[x, y, width, height]``, or a list of these, in px of the
@@ -200,14 +195,13 @@ def _register(picture: Picture, role: Any, name: str, files: dict[str, bytes]) -
     return name
 
 
-def _marks(files: list[str], **shapes: Any) -> Marks:
+def _marks(files: list[str], **shapes: Any) -> Marks | None:
+    """All marks of a photo; None: it has none."""
     try:
         marks = Marks.of(files, **shapes)
     except ValueError as error:
         raise RowError("mask.bad_shape", f"{error}.") from None
-    if not marks.files and not marks.shapes:
-        raise RowError("mask.no_uri", "The photo has neither a mask nor shapes.")
-    return marks
+    return marks if marks.files or marks.shapes else None
 
 
 def _error(row: LineageRow) -> CatalogCleanupError:
@@ -224,7 +218,9 @@ _lock = Lock()
 
 
 def _ready(recipe: Recipe) -> Cleaner:
-    if not weights_of(recipe):
+    if recipe.detect:
+        recipe = recipe.model_copy(update={"detect": recipe.detect.pinned()})
+    if not recipe.detect and not weights_of(recipe):
         return Cleaner(recipe)
     with _lock:  # concurrent threads share one, whose models load once
         return _with_models(recipe)
@@ -233,7 +229,8 @@ def _ready(recipe: Recipe) -> Cleaner:
 @lru_cache(maxsize=1)
 def _with_models(recipe: Recipe) -> Cleaner:
     """Pin the recipe's weights, as a run does, and warn about non-commercial licences."""
-    require("torch", f"The recipe {recipe.name}")
+    if weights_of(recipe):
+        require("torch", f"The recipe {recipe.name}")
     notices = {model.name: model.licence_notice for _, model in noncommercial_models(recipe)}
     for name, notice in notices.items():
         warnings.warn(f"{name}: {notice}", stacklevel=4)

@@ -18,6 +18,8 @@ from jobs.cli.options import (
     CheckInputsOption,
     LimitOption,
     ManifestArgument,
+    MaskOption,
+    MasksOption,
     OutputOption,
     PoolsOption,
     PricesOption,
@@ -27,6 +29,8 @@ from jobs.cli.options import (
     SetOption,
     ShardsOption,
     StrictOption,
+    UnmatchedOption,
+    parse_marking,
     parse_statuses,
 )
 from jobs.cli.printing import console_for, print_counts, print_line
@@ -36,24 +40,29 @@ if TYPE_CHECKING:
 
     from jobs.run import Outcome
 
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of a Ray cluster. Default: RAY_ADDRESS, otherwise Ray on this machine."
+    ),
+]
+
 
 def run(
     manifest: ManifestArgument,
     output: OutputOption,
     recipe: RecipeOption = DEFAULT_RECIPE,
     set_: SetOption = None,
+    masks: MasksOption = "",
+    mask: MaskOption = "",
+    unmatched: UnmatchedOption = "",
     retry: RetryOption = "",
     limit: LimitOption = None,
     shards: ShardsOption = "",
     check_inputs: CheckInputsOption = True,
     strict: StrictOption = False,
     rows_per_shard: RowsPerShardOption = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            help="Address of a Ray cluster. Default: RAY_ADDRESS, otherwise Ray on this machine."
-        ),
-    ] = None,
+    address: AddressOption = None,
     pools: PoolsOption = None,
     prices: PricesOption = None,
     allow_unverified: AllowUnverifiedOption = False,
@@ -62,7 +71,7 @@ def run(
         typer.Option("--dry-run", help="Print what the run would do. Stores and starts nothing."),
     ] = False,
 ) -> None:
-    """Clean all photos of a manifest.
+    """Clean all photos of a folder or manifest.
 
     Exit codes: 0 all ok; 3 finished, but some rows failed (see the lineage); 1 not finished, run
     the same command again; 2 wrong usage.
@@ -76,7 +85,10 @@ def run(
     streams.keep_working()
     console = console_for()
     statuses = parse_statuses(retry)
-    chosen = Recipe.load(recipe, set_ or ())
+    chosen, policy, note = parse_marking(Recipe.load(recipe, set_ or ()), masks, mask, unmatched)
+    chosen.raise_unless_it_cleans()
+    if note:
+        print_line(console, note)
     trust(allow_unverified)
     if dry_run:
         preview(
@@ -89,9 +101,12 @@ def run(
             shards=shards,
             strict=strict,
             rows_per_shard=rows_per_shard,
+            unmarked=policy,
+            mask=mask,
+            masks=masks,
         )
         return
-    with _interruptible():
+    with interruptible():
         outcome = run_job(
             manifest,
             output,
@@ -103,11 +118,14 @@ def run(
             check_inputs=check_inputs,
             strict=strict,
             rows_per_shard=rows_per_shard,
+            unmarked=policy,
+            mask=mask,
+            masks=masks,
             address=address,
             pools=load_pools(pools) if pools else None,
             prices=load_prices(prices) if prices else None,
         )
-    _print_summary(console, outcome)
+    print_summary(console, outcome)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -121,7 +139,8 @@ def try_(
             metavar="MASK",
             default_factory=list,
             show_default=False,
-            help="One or more masks of the photo's size; white is removed.",
+            help="One or more masks of the photo's size; white is removed. A recipe that detects "
+            "needs none.",
         ),
     ],
     output: Annotated[
@@ -145,17 +164,19 @@ def try_(
     from stages.cleaner import Cleaner
     from stages.recipe import Recipe
 
-    if not masks and not box:
-        raise typer.BadParameter("name a MASK between IMAGE and OUTPUT, or a --box")
     boxes = [_numbers(each) for each in box] if box else None
     # As Ray sets it for an actor of one CPU: more threads would sum in another order.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     loaded = Recipe.load(recipe, set_ or ())
+    if not masks and not box and not loaded.detect:
+        text = "name a MASK between IMAGE and OUTPUT, a --box, or a recipe that detects"
+        raise typer.BadParameter(text)
     streams.keep_working()
     trust(allow_unverified)
     loaded, _ = check_weights(loaded, console_for(), here=True)
     row = Cleaner(loaded).clean(image, masks, boxes=boxes, output=output).record
-    filled = f"{format_count(len(row.patches), 'place')} filled" if row.patches else "empty mask"
+    nothing = "empty mask" if row.detections is None else "nothing found to remove"
+    filled = f"{format_count(len(row.patches), 'place')} filled" if row.patches else nothing
     typer.echo(f"{output}: {filled}, {sum(row.seconds.values()):.2f} s")
 
 
@@ -183,17 +204,18 @@ def demo(
     console = console_for()
     manifest = resources.files("manifests") / "examples" / "demo" / "manifest.csv"
     folder = str(output.absolute())
-    with _interruptible():
+    with interruptible():
         outcome = run_job(str(manifest), folder, Recipe.load(recipe, set_ or ()), console)
         page = write_report(folder, console)
-    _print_summary(console, outcome)
+    print_summary(console, outcome)
     console.print("Open this page to see before and after:", style="bold")
     print_line(console, page)
     raise typer.Exit(outcome.exit_code)
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
+    """Print how to resume if the block is interrupted, and exit."""
     try:
         yield
     except KeyboardInterrupt:
@@ -201,7 +223,8 @@ def _interruptible() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def _print_summary(console: Console, outcome: Outcome) -> None:
+def print_summary(console: Console, outcome: Outcome) -> None:
+    """Print the counts of a run."""
     from jobs.driver.progress import format_count
 
     tally = outcome.tally

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.cli import streams
-from jobs.cli.options import DashboardOption, parse_run, parse_statuses, to_words
+from jobs.cli.options import (
+    DashboardOption,
+    parse_marking,
+    parse_run,
+    parse_statuses,
+    to_words,
+)
 from manifests.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -29,6 +35,9 @@ _PACKAGES = ("jobs", "stages", "cluster", "manifests")
 def submit(
     context: typer.Context,
     address: Annotated[str, DashboardOption],
+    detect: Annotated[
+        bool, typer.Option("--detect", help="Submit `detect` instead of `run`; it has its options.")
+    ] = False,
     follow: Annotated[
         bool, typer.Option(help="Print the job's log, and exit with its exit code.")
     ] = True,
@@ -56,11 +65,11 @@ def submit(
         ),
     ] = "python",
 ) -> None:
-    """Clean all photos of a manifest as a job of a Ray cluster.
+    """Clean all photos of a folder or manifest as a job of a Ray cluster.
 
     Takes MANIFEST and the options of `run`: see `catalog-cleanup run --help`. The files of recipe,
-    pools and prices are sent along. MANIFEST, DEST and the files they name must be reachable from
-    the cluster: in S3, or on a disk that its nodes share. Exit code: that of the run; with
+    pools and prices are sent along. MANIFEST, DEST, masks and the files they name must be reachable
+    from the cluster: in S3, or on a disk that its nodes share. Exit code: that of the run; with
     --no-follow 0 once the job is submitted.
     """
     from jobs.driver.cost import load_prices
@@ -68,28 +77,35 @@ def submit(
     from stages.recipe import Recipe, preset_names
 
     streams.keep_working()
-    run = parse_run(context, context.args)
+    name = "detect" if detect else "run"
+    run = parse_run(context, context.args, name=name)
     options = run.params
     parse_statuses(options["retry"])
-    Recipe.load(options["recipe"], options["set_"] or ())  # reports errors before submitting
-    files = {name: options[name] for name in ("recipe", "pools", "prices") if options[name]}
+    recipe = Recipe.load(options["recipe"], options["set_"] or ())
+    if detect:
+        recipe.detecting()
+    else:
+        recipe.raise_unless_it_cleans()
+        parse_marking(recipe, *(options[name] for name in ("masks", "mask", "unmatched")))
+    files = {each: options[each] for each in ("recipe", "pools", "prices") if options[each]}
     if options["recipe"] in preset_names():
         del files["recipe"]
     if "pools" in files:
         load_pools(files["pools"])
     if "prices" in files:
         load_prices(files["prices"])
-    remote = {name: f"{name}.toml" for name in files}
-    remote |= {name: absolute(options[name]) for name in ("manifest", "output")}
+    remote = {each: f"{each}.toml" for each in files}
+    places = (each for each in ("manifest", "output", "masks", "mask") if options.get(each))
+    remote |= {each: absolute(options[each]) for each in places}
     runtime: dict[str, Any] = {"env_vars": _variables(env or ())}
     if working_dir:
-        runtime["py_modules"] = [str(working_dir.absolute() / name) for name in _PACKAGES]
+        runtime["py_modules"] = [str(working_dir.absolute() / each) for each in _PACKAGES]
         runtime["excludes"] = ["__pycache__"]
     with job_api(address) as client, tempfile.TemporaryDirectory() as folder:
-        for name, file in files.items():
-            shutil.copyfile(file, Path(folder) / remote[name])
+        for each, file in files.items():
+            shutil.copyfile(file, Path(folder) / remote[each])
             runtime["working_dir"] = folder
-        entrypoint = shlex.join([python, "-m", "jobs.cli", "run", *to_words(run, remote)])
+        entrypoint = shlex.join([python, "-m", "jobs.cli", name, *to_words(run, remote)])
         job = client.submit_job(entrypoint=entrypoint, runtime_env=runtime)
     typer.echo(
         f"Job {job} at {address} writes to {remote['output']}, and continues if this command ends."

@@ -17,12 +17,13 @@ import cv2
 import numpy as np
 
 from jobs.results.recipe_runs import recipe_runs
-from manifests.errors import RowError
+from manifests.errors import OutputError, RowError
 from manifests.schema import OK, LineageRow, lineage_row
 from manifests.storage.row_files import read
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.steps.decode import decode
+from stages.steps.detect import restore
 from stages.steps.fetch import fetch
 from stages.steps.mask import mask
 from stages.verify import Finding, Promise, UncheckableError, compare
@@ -54,16 +55,19 @@ class Verdict:
 
 
 def verify(output: str, sample: int | None = None) -> Iterator[Verdict]:
-    """Check the finished rows of the most recent recipe of an output folder.
+    """Check the finished rows of the most recent recipe of an output folder that cleans photos.
 
     Args:
         output: path or URI of a run's results.
         sample: number of rows to check, sampled evenly; None: all.
 
     Raises:
-        OutputError: ``output.not_found``: there is no run there.
+        OutputError: ``output.not_found``: there is no run there, or none that cleans.
     """
-    run = recipe_runs(output)[-1]
+    cleaned = [run for run in recipe_runs(output) if run.cleans]
+    if not cleaned:
+        raise OutputError("output.not_found", f"{output} has no results: it was only searched.")
+    run = cleaned[-1]
     shards = list(range(run.plan.shards))
     if sample is not None:
         random.Random(0).shuffle(shards)
@@ -109,7 +113,7 @@ def _source(row: LineageRow, recipe: Recipe) -> tuple[bytes, BoolMask]:
         UncheckableError: a file is missing, or changed after the row was done.
     """
     photo = Photo(LineageRow(row.id, image_uri=row.image_uri, mask_uri=row.mask_uri))
-    photo.lineage.marks = row.marks
+    photo.lineage.marks, photo.lineage.detected_uri = row.marks, row.detected_uri
     try:
         fetch(recipe)(photo)
         source = photo.original
@@ -117,8 +121,10 @@ def _source(row: LineageRow, recipe: Recipe) -> tuple[bytes, BoolMask]:
             raise UncheckableError("the source has changed since")
         if photo.lineage.mask_sha256 != row.mask_sha256:
             raise UncheckableError("the mask has changed since")
-        decode(recipe)(photo)
-        mask(recipe)(photo)
+        for step in (decode, restore, mask):
+            step(recipe)(photo)
+        if photo.lineage.region_sha256 != row.region_sha256:
+            raise UncheckableError("the detected mask has changed since")
     except RowError as error:
         raise UncheckableError(f"the source or its mask cannot be read: {error}") from error
     assert photo.region is not None

@@ -6,11 +6,10 @@ import errno
 import os
 import shutil
 import stat
-import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import IO, Self
 
@@ -42,10 +41,16 @@ class LocalPlace(Place):
         """Type, size and time of the last change."""
         return _file_system.get_file_info(self.path)
 
-    def _list(self) -> Iterable[fs.FileInfo]:
-        selector = fs.FileSelector(self.path, allow_not_found=True)
-        infos: list[fs.FileInfo] = _file_system.get_file_info(selector)
-        return infos
+    def _list(self) -> Iterable[tuple[str, bool]]:
+        try:
+            with os.scandir(self.path) as found:
+                return [(each.name, each.is_dir()) for each in found]
+        except FileNotFoundError:
+            return []
+
+    def walk(self) -> Iterator[str]:
+        """Yield the paths of all files below this folder; links to folders are followed."""
+        return _walk(self.path, "", frozenset())
 
     def fetch(self) -> Content:
         """Read a file; devices and pipes, which may never end, are rejected."""
@@ -84,16 +89,30 @@ class LocalPlace(Place):
             _flush_folder(path.parent)
         return True
 
-    @contextmanager
-    def open_output(self) -> Iterator[IO[bytes]]:
-        """Replace the file when the block ends without an error."""
-        with storing(self.uri), _replacing(Path(self.path)) as file:
-            yield file
-
     def upload(self, source: Path) -> None:
         """Copy a local file here."""
-        with self.open_output() as target, source.open("rb") as file:
+        with storing(self.uri), _replacing(Path(self.path)) as target, source.open("rb") as file:
             shutil.copyfileobj(file, target, 1 << 20)
+
+
+def _walk(folder: str, prefix: str, above: frozenset[str]) -> Iterator[str]:
+    """Yield the paths of the files below ``folder``, each after ``prefix``.
+
+    Args:
+        folder: path of the folder.
+        prefix: empty, or the folder's path as it is to be named, with a slash at its end.
+        above: the real paths of the folders that contain it; a link to one of them is a circle.
+    """
+    above |= {os.path.realpath(folder)}
+    with os.scandir(folder) as found:
+        entries = [(f"{each.name}/" if each.is_dir() else each.name, each.path) for each in found]
+    for name, path in sorted(entries):  # with the slash, in the order of the whole paths, as in S3
+        if name.startswith("."):
+            continue
+        if not name.endswith("/"):
+            yield prefix + name
+        elif os.path.realpath(path) not in above:
+            yield from _walk(path, prefix + name, above)
 
 
 def versions(uris: Iterable[str]) -> dict[str, str]:
@@ -126,14 +145,12 @@ def _replacing(path: Path, *, flush: bool = True) -> Iterator[IO[bytes]]:
         OSError: it cannot be stored; the temporary file is removed.
     """
     _make_folder(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-    temporary = Path(name)
+    temporary = path.parent / f".tmp-{uuid.uuid4().hex}"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             yield file
             if flush:
                 _flush(file)
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):
@@ -166,11 +183,3 @@ def _flush_folder(path: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-@cache
-def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -103,20 +104,40 @@ def run_in_batches(
     run: Callable[[Sequence[Item]], Sequence[Result]],
     items: Sequence[Item],
     limit: BatchLimit,
-    px: int = 1,
+    px_of: Callable[[Item], int] = lambda _: 1,
+    shape_of: Callable[[Item], Hashable] = lambda _: None,
 ) -> list[Result | RowError]:
     """Run items in batches, and halve the batch size when memory runs out.
 
     Args:
         run: processes a batch, and returns one result per item, in order.
-        items: the items to run, all of one size.
+        items: the items to run.
         limit: the batch size; lowered for good when a batch does not fit.
-        px: pixels of an item.
+        px_of: pixels of an item; those of one shape have as many.
+        shape_of: only items of one shape share a batch; by default, all do.
 
     Returns:
         One result per item, in order. An item that does not fit even alone gets a RowError
         ``model.out_of_memory``, which is not raised, so that other items are not affected.
     """
+    alike: dict[Hashable, list[int]] = defaultdict(list)
+    for index, item in enumerate(items):
+        alike[shape_of(item)].append(index)
+    results: dict[int, Result | RowError] = {}
+    for indices in alike.values():
+        same = [items[index] for index in indices]
+        done = _run_alike(run, same, limit, px_of(same[0]))
+        results.update(zip(indices, done, strict=True))
+    return [results[index] for index in range(len(items))]
+
+
+def _run_alike(
+    run: Callable[[Sequence[Item]], Sequence[Result]],
+    items: Sequence[Item],
+    limit: BatchLimit,
+    px: int,
+) -> list[Result | RowError]:
+    """Run items of one shape; see :func:`run_in_batches`."""
     results: list[Result | RowError] = []
     while len(results) < len(items):
         first = len(results)

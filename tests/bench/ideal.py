@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.support.models.networks import make_flux_fill, make_lama
+from tests.support.models.networks import make_flux_fill, make_klein, make_lama
 
 _META = torch.device("meta")
 
@@ -76,6 +76,27 @@ def flux_fill_work(size_px: int, steps: int, text_tokens: int, *, tiny: bool = F
     encoding = _count(lambda: pipe.vae.encode(picture))
     decoding = _count(lambda: pipe.vae.decode(latents))
     return Work(step.linear * steps, step.other * steps + 2 * _all(encoding) + _all(decoding))
+
+
+@cache
+def klein_work(size_px: int, steps: int, *, references: int = 1, tiny: bool = False) -> Work:
+    """FLUX.2-klein, likewise. Each step sees the crop again as a reference, as many tokens more."""
+    pipe = make_klein(None, _META, torch.bfloat16, tiny=tiny)
+    config, text_tokens = pipe.transformer.config, 512
+    tokens = (1 + references) * (size_px // 16) ** 2
+    step = _count(
+        lambda: pipe.transformer(
+            hidden_states=_empty(1, tokens, config.in_channels),
+            encoder_hidden_states=_empty(1, text_tokens, config.joint_attention_dim),
+            timestep=_empty(1),
+            img_ids=torch.empty(1, tokens, 4, device=_META),
+            txt_ids=torch.empty(1, text_tokens, 4, device=_META),
+        )
+    )
+    encoding = _count(lambda: pipe.vae.encode(_empty(1, 3, size_px, size_px)))
+    channels = pipe.vae.config.latent_channels
+    decoding = _count(lambda: pipe.vae.decode(_empty(1, channels, size_px // 8, size_px // 8)))
+    return Work(step.linear * steps, step.other * steps + _all(encoding) + _all(decoding))
 
 
 def _step(transformer: Any, size_px: int, text_tokens: int) -> None:

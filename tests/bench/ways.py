@@ -7,31 +7,36 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxFillPipeline
+from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 
 from manifests.errors import RowError
 from stages.models.lama import Lama
 from stages.models.refiners import loading
-from stages.models.refiners.batches import unshifted_scheduler
-from stages.models.refiners.flux_fill import FluxFill
+from stages.models.refiners.batches import DiffusionRefiner, unshifted_scheduler
+from stages.models.refiners.flux2_klein import Flux2Klein
+from stages.models.refiners.flux_fill import FillPipeline, FluxFill
 from stages.models.refiners.prompts import Prompt, to_numpy
-from stages.recipe.options import FluxFillOptions, LamaOptions
+from stages.models.upscaler import Upscaler
+from stages.recipe.options import Flux2KleinOptions, FluxFillOptions, LamaOptions, UpscaleOptions
 from tests.bench.common import Pixels
 from tests.support import DEMO, upright_rgb
-from tests.support.models.lama_networks import random_lama
-from tests.support.models.networks import make_flux_fill, make_lama, save_torchscript
+from tests.support.models.lama_networks import random_lama, random_upscaler
+from tests.support.models.networks import make_flux_fill, make_klein, make_lama, save_torchscript
 
 #: A picture at a time, as the libraries' own pages show it; and what the others are compared with.
 PLAIN, REFERENCE = "plain loop", "float32"
 
-#: The ways by name, with the options that a recipe would set; the reference goes first.
+#: The ways by name, with the options that a recipe would set; the reference goes first, the rest by
+#: their value to know. `fused` and `vae` are no options of recipes: see :func:`make_refiner`.
 WAYS: dict[str, dict[str, dict[str, Any]]] = {
     "lama": {
         REFERENCE: {"dtype": "float32"},
@@ -40,17 +45,32 @@ WAYS: dict[str, dict[str, dict[str, Any]]] = {
         "float16": {"dtype": "float16"},
         "compile": {"dtype": "bfloat16", "compile": True},
     },
-    "flux-fill": {
+    "upscaler": {
         REFERENCE: {"dtype": "float32"},
-        PLAIN: {},
-        "bfloat16": {},
+        "auto": {},
+    },
+    "flux-fill": {
+        REFERENCE: {"dtype": "float32", "compile": False},
+        "bfloat16": {"compile": False},
         "compile": {"compile": True},
         "fp8, compile": {"fp8": True, "compile": True},
-        "fp8": {"fp8": True},
-        "cudnn attention": {"attention": "_native_cudnn"},
-        "flash attention": {"attention": "_native_flash"},
+        PLAIN: {},
+        "cudnn attention, compile": {"attention": "_native_cudnn", "compile": True},
+        "flash attention 3, compile": {"attention": "_flash_3", "compile": True},
+        "fp8": {"fp8": True, "compile": False},
+        "not fused": {"compile": False, "fused": False},
+        "channels-last VAE": {"compile": False, "vae": torch.channels_last},
+    },
+    "flux2-klein": {
+        REFERENCE: {"dtype": "float32", "compile": False},
+        "bfloat16": {"compile": False},
+        "compile": {"compile": True},
+        "fp8, compile": {"fp8": True, "compile": True},
+        "4 steps, compile": {"steps": 4, "compile": True},
     },
 }
+
+diffusers_logging.set_verbosity_error()  # it warns of each change of precision
 
 PHOTO = DEMO / "photos" / "coffee-stray-coins.jpg"
 
@@ -65,16 +85,17 @@ class Load:
     device: torch.device
     batch: int
     tiny: bool
+    size_px: int = 1024
 
     @property
-    def steps(self) -> int:
-        """Of the refiner: those of the recipe ``clean``, unless it is tiny."""
-        return 2 if self.tiny else FluxFillOptions().steps
+    def place(self) -> torch.device:
+        """Where weights are drawn: tiny ones on the CPU, so that each device has the same."""
+        return torch.device("cpu") if self.tiny else self.device
 
-    @property
-    def text_tokens(self) -> int:
-        """Of a prompt: all that T5 is given, unless it is tiny."""
-        return 16 if self.tiny else 512
+    def steps_of(self, network: str, way: str) -> int:
+        """Those of the recipes, unless it is tiny."""
+        default = (FluxFillOptions if network == "flux-fill" else Flux2KleinOptions)().steps
+        return 2 if self.tiny else int(WAYS[network][way].get("steps", default))
 
 
 def make(network: str, way: str, load: Load) -> Way:
@@ -91,7 +112,55 @@ def make(network: str, way: str, load: Load) -> Way:
         if way == PLAIN:
             return _simple_lama(lama, load)
         return Lama(lama, LamaOptions(**options, batch_size=load.batch), load.device).fill
-    return _diffusers(load) if way == PLAIN else _flux_fill(options, load)
+    if network == "upscaler":
+        return _upscaler(options, load)
+    if way == PLAIN:
+        return _diffusers(load)
+    refiner = make_refiner(network, way, load)
+    prompt = random_prompt(refiner)
+    return lambda pixels, masks: refiner.refine(
+        pixels, masks, [prompt] * len(pixels), range(len(pixels))
+    )
+
+
+def make_refiner(network: str, way: str, load: Load, **more: Any) -> DiffusionRefiner:
+    """Build a refiner; ``more`` are options. Errors: see :func:`make_refiner`."""
+    given = WAYS[network][way] | more
+    kind, options_kind, build = _REFINERS[network]
+    steps = load.steps_of(network, way)
+    settings = {"batch_size": load.batch, "size_px": load.size_px, "steps": steps}
+    names = given.keys() - {"fused", "vae"}
+    options = options_kind(**(settings | {name: given[name] for name in names} | {"steps": steps}))
+    dtype: torch.dtype = getattr(torch, options.dtype)
+    # Drawn in bfloat16 for each way: in float32 other weights would be drawn.
+    pipe = build(unshifted_scheduler(), load.place, torch.bfloat16, tiny=load.tiny).to(dtype)
+    pipe.vae.to(memory_format=given.get("vae", torch.contiguous_format))
+    if given.get("fused", True):
+        return kind.from_pipe(pipe, options, load.device, dtype)
+    with mock.patch.object(loading, "fuse_projections"):
+        return kind.from_pipe(pipe, options, load.device, dtype)
+
+
+_REFINERS: dict[str, tuple[type[DiffusionRefiner], Any, Any]] = {
+    "flux-fill": (FluxFill, FluxFillOptions, partial(make_flux_fill, kind=FillPipeline)),
+    "flux2-klein": (Flux2Klein, Flux2KleinOptions, make_klein),
+}
+
+
+def random_prompt(refiner: DiffusionRefiner) -> Prompt:
+    """A short text's encoding, of the right shapes, in bfloat16."""
+    config, generator = refiner.pipe.transformer.config, torch.Generator().manual_seed(0)
+    embeds = torch.randn(refiner.text_tokens, config.joint_attention_dim, generator=generator)
+    pooled = torch.randn(config.get("pooled_projection_dim", 0), generator=generator)
+    nothing = np.zeros((0, 0), np.float32)
+    return Prompt(to_numpy(embeds.bfloat16()), to_numpy(pooled.bfloat16()), nothing, "")
+
+
+def _upscaler(options: dict[str, Any], load: Load) -> Way:
+    with tempfile.TemporaryDirectory() as folder:
+        path = random_upscaler(Path(folder) / "2x.pth")
+        network = Upscaler.load(path, UpscaleOptions(**options), load.device)
+    return lambda pixels, masks: [network.enlarge(each) for each in pixels]  # noqa: ARG005
 
 
 def _simple_lama(network: Any, load: Load) -> Way:
@@ -116,8 +185,10 @@ def _diffusers(load: Load) -> Way:
     scheduler = FlowMatchEulerDiscreteScheduler(
         shift=3.0, use_dynamic_shifting=True, base_shift=0.5, max_shift=1.15
     )
-    pipe = make_flux_fill(scheduler, load.device, torch.bfloat16, tiny=load.tiny)
-    embeds, pooled = _random_prompt(pipe, load)
+    pipe = make_flux_fill(scheduler, load.place, torch.bfloat16, tiny=load.tiny).to(load.device)
+    config, tokens = pipe.transformer.config, 16 if load.tiny else 512  # its default
+    embeds = torch.randn(1, tokens, config.joint_attention_dim, dtype=torch.bfloat16)
+    pooled = torch.randn(1, config.pooled_projection_dim, dtype=torch.bfloat16)
 
     def paint(pixels: Pixels, mask: Pixels) -> Pixels:
         height, width = mask.shape
@@ -126,41 +197,12 @@ def _diffusers(load: Load) -> Way:
             mask_image=Image.fromarray(mask),
             height=height,
             width=width,
-            prompt_embeds=embeds[None].to(load.device),
-            pooled_prompt_embeds=pooled[None].to(load.device),
+            prompt_embeds=embeds.to(load.device),
+            pooled_prompt_embeds=pooled.to(load.device),
             guidance_scale=FluxFillOptions().guidance,
-            num_inference_steps=load.steps,
+            num_inference_steps=load.steps_of("flux-fill", PLAIN),
             generator=torch.Generator("cpu").manual_seed(0),
         ).images[0]
         return np.asarray(painted)
 
     return lambda pixels, masks: [paint(p, m) for p, m in zip(pixels, masks, strict=True)]
-
-
-def _flux_fill(options: dict[str, Any], load: Load) -> Way:
-    chosen = FluxFillOptions(**options, batch_size=load.batch, steps=load.steps)
-    dtype: torch.dtype = getattr(torch, chosen.dtype)
-    fp8 = loading.fp8_config(dtype, load.device) if chosen.fp8 else None
-    # Drawn in bfloat16 for each way: in float32 other weights would be drawn.
-    pipe = make_flux_fill(unshifted_scheduler(), load.device, torch.bfloat16, tiny=load.tiny).to(
-        dtype
-    )
-    if fp8:
-        from torchao.quantization import quantize_  # not every installation has it
-
-        quantize_(pipe.transformer, fp8.get_apply_tensor_subclass())
-    refiner = FluxFill.from_pipe(pipe, chosen, load.device, dtype)
-    embeds, pooled = map(to_numpy, _random_prompt(pipe, load))
-    prompt = Prompt(embeds, pooled, np.zeros((0, 0), np.float32), "")
-    return lambda pixels, masks: refiner.refine(
-        pixels, masks, [prompt] * len(pixels), range(len(pixels))
-    )
-
-
-def _random_prompt(pipe: FluxFillPipeline, load: Load) -> tuple[torch.Tensor, torch.Tensor]:
-    """A prompt's embeddings, of the right shapes, on the CPU in bfloat16."""
-    config = pipe.transformer.config
-    generator = torch.Generator().manual_seed(0)
-    embeds = torch.randn(load.text_tokens, config.joint_attention_dim, generator=generator)
-    pooled = torch.randn(config.pooled_projection_dim, generator=generator)
-    return embeds.bfloat16(), pooled.bfloat16()

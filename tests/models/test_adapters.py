@@ -27,8 +27,6 @@ from tests.support.models.refining import (
     pictures_of,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 #: A layer of each kind of block; those of a double block are fused afterwards.
 FLUX_LAYERS = {
     "transformer_blocks.0.attn.to_q": (32, 32),

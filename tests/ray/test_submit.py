@@ -22,6 +22,7 @@ from typer.main import get_command
 
 from cluster.deploy.generate import HERE
 from jobs.cli import app
+from jobs.cli.detect import detect as detect_command
 from jobs.cli.options import parse_run, to_words
 from jobs.cli.run import run as run_command
 from jobs.pipeline.metrics import METRICS
@@ -29,7 +30,7 @@ from manifests.ledger import Ledger, RetryPolicy, tallies
 from manifests.planning.plan import load_plan
 from manifests.runs import records, seems_alive
 from tests.conftest import Command
-from tests.support import DEMO, last_run
+from tests.support import DEMO, encoded, last_run, upright_rgb
 from tests.support.ray_cluster import RayCluster, ray_cluster
 from tests.support.s3_server import BUCKET, S3Server
 
@@ -41,9 +42,8 @@ PLACE = f"s3://{BUCKET}/submit"
 NAMES = sorted(path.name for path in (DEMO / "photos").iterdir())
 PROGRAM = str(Path(sys.executable).parent / "catalog-cleanup")
 
-#: Of the long run: more than are done before it is stopped.
-MANY = 400
-
+#: Of the long runs, tiny ones: more than are done before they are stopped.
+MANY = 4000
 
 #: Passes on what comes to its port to another, until it is killed.
 RELAY = """
@@ -89,17 +89,20 @@ def trusted(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def photos(s3_server: S3Server) -> None:
-    """The demo's photos with their masks, and manifests of them."""
+    """The demo's photos with their masks, and manifests of them; one of a tiny photo many times."""
     client = s3_server.client()
     for path in DEMO.rglob("*.*"):
         if path.parent.name in ("photos", "masks"):
             key = f"submit/{path.parent.name}/{path.name}"
             client.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
+    tiny = upright_rgb(DEMO / "photos" / NAMES[0])[:48, :64]
+    client.put_object(Bucket=BUCKET, Key="submit/tiny.png", Body=encoded(tiny))
     lines = (DEMO / "manifest.csv").read_text().splitlines()
+    boxed = [f'{number},tiny.png,"[16, 20, 24, 10]"' for number in range(MANY)]
     manifests = {
         "good": lines[:4],
         "bad": [*lines[:3], lines[3].replace("photos/", "photos/no-")],
-        "many": [lines[0], *(f"{number}-{lines[1 + number % 8]}" for number in range(MANY))],
+        "many": ["id,image,boxes", *boxed],
     }
     for name, rows in manifests.items():
         body = "\n".join(rows).encode()
@@ -217,6 +220,7 @@ def long_run(cluster: RayCluster, photos: None) -> str:
     ray = str(Path(sys.executable).parent / "ray")
     call = [ray, "job", "submit", "--no-wait", "--address", cluster.dashboard, "--"]
     call += ["catalog-cleanup", "run", f"{PLACE}/many.csv", "--output", f"{PLACE}/many"]
+    call += ["--recipe", "telea"]
     done = subprocess.run(
         call,
         env=os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN},
@@ -258,12 +262,12 @@ def test_watchers_see_what_the_dashboard_shows(cluster: RayCluster, long_run: st
 
 
 def test_a_job_is_stopped_gracefully_by_its_id(
-    cluster: RayCluster, long_run: str, command: Command
+    cluster: RayCluster, long_run: str, s3_server: S3Server, command: Command
 ) -> None:
     awaited(lambda: records(f"{PLACE}/many"))
     record = records(f"{PLACE}/many")[-1]
     assert record.facts["job"] == long_run
-    awaited(lambda: record.progress().get("ok", 0) > 0)
+    awaited(lambda: keys_below(s3_server, "many/lineage"))
 
     stopped = command("stop", long_run, "--address", cluster.dashboard)
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
@@ -292,7 +296,10 @@ def following(
     """
     call = [PROGRAM, "submit", f"{PLACE}/many.csv", "--output", f"{PLACE}/{output}"]
     with subprocess.Popen(
-        [*call, "--address", address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*call, "--recipe", "telea", "--address", address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             assert process.stdout
@@ -352,21 +359,26 @@ def test_a_job_that_has_begun_no_run_is_ended_by_ray(cluster: RayCluster, comman
     assert client.get_job_status(other) == JobStatus.STOPPED
 
 
-def words_for(parameter: Any, file: Path) -> list[str]:
-    """Words that set a parameter of ``run`` to something else than its default."""
-    hint = get_type_hints(run_command)[parameter.name]
+def words_for(command: Any, parameter: Any, file: Path) -> list[str]:
+    """Words that set a parameter of a command to something else than its default."""
+    hint = get_type_hints(command)[parameter.name]
     option = parameter.opts[0]
     if parameter.param_type_name == "argument":
         return ["m.csv"]
     if hint is bool:
         return [parameter.secondary_opts[0] if parameter.default else option]
-    value = {Path | None: str(file), int | None: "7"}.get(hint, f"some {parameter.name} =1")
+    value = {Path | None: str(file), int | None: "7", int: "7"}.get(
+        hint, f"some {parameter.name} =1"
+    )
     return [option, value] * (2 if parameter.multiple else 1)
 
 
-def test_every_option_of_run_reaches_the_job_with_its_value(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "command"), [("run", run_command), ("detect", detect_command)])
+def test_every_option_of_run_reaches_the_job_with_its_value(
+    name: str, command: Any, tmp_path: Path
+) -> None:
     group: Any = get_command(app)
-    run = group.commands["run"]
+    run = group.commands[name]
     file = tmp_path / "file.toml"
     file.write_text("")
     context = group.commands["submit"].make_context(
@@ -376,11 +388,11 @@ def test_every_option_of_run_reaches_the_job_with_its_value(tmp_path: Path) -> N
     )
     for chosen in run.params:
         needed = [each for each in run.params if each.required or each is chosen]
-        words = [word for each in needed for word in words_for(each, file)]
-        given = parse_run(context, words)
-        sent = parse_run(context, to_words(given, {}))
+        words = [word for each in needed for word in words_for(command, each, file)]
+        given = parse_run(context, words, name=name)
+        sent = parse_run(context, to_words(given, {}), name=name)
         assert sent.params == given.params
         assert given.params[chosen.name] not in (chosen.default, None), "the test sets it"
         places = {"manifest": "/there/m.csv", "output": "s3://there/out"}
-        moved = parse_run(context, to_words(given, places))
+        moved = parse_run(context, to_words(given, places), name=name)
         assert moved.params == given.params | places

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -37,8 +37,8 @@ SIDE_PX = 16
 
 _log = logging.getLogger(__name__)
 
-#: Prompts that stay on the device, some MB each.
-_MAX_KEPT_PROMPTS = 8
+#: Encoded prompts that are kept: on the device, some MB each, and by the encoder, 4 to 15 MiB each.
+_MAX_KEPT_PROMPTS, _MAX_CACHED_PROMPTS = 8, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,10 @@ class DiffusionRefiner(ABC):
     has_negative: ClassVar[bool] = False
     #: Accepted pipeline classes in ``model_index.json``; the first is the published one.
     pipelines: ClassVar[tuple[str, ...]]
+    #: The pipeline's class, and the classes of its parts that encode texts.
+    pipeline: ClassVar[Any]
+    text_encoders: ClassVar[Mapping[str, Any]]
+    tokenizers: ClassVar[Mapping[str, Any]]
 
     options: DiffusionOptions
 
@@ -110,26 +114,18 @@ class DiffusionRefiner(ABC):
         self.dtype = dtype
         self.limit = BatchLimit(options.batch_size)
         self._stance: Literal["default", "eager_on_recompile"] = "default"
-        self.sigmas = self._plan()
-
-    def _plan(self) -> list[float]:
-        """The noise levels as run, from the first to 0."""
-        options, scheduler = self.options, self.pipe.scheduler
-        sigmas = comfy_sigmas(options.steps, options.denoise, options.shift, options.scheduler)
-        scheduler.set_timesteps(sigmas=list(sigmas[:-1]))  # it adds the 0 itself
-        levels: list[float] = scheduler.sigmas.tolist()
-        return levels
+        self.sigmas = self._sigmas()
 
     @classmethod
-    def load(cls, folder: Path, options: Any, device: str | None = None) -> Self:
-        """Load transformer and VAE. Errors: see :func:`stages.models.refiners.load_refiner`."""
-        target = choose_device(device)
-        dtype = resolve_dtype(options.dtype, target)
+    def load(cls, folder: Path, options: Any) -> Self:
+        """Load transformer and VAE. Arguments and errors: see :mod:`stages.models.refiners`."""
+        device = choose_device()
+        dtype = resolve_dtype(options.dtype, device)
         index = loading.check_folder(folder, cls.pipelines, ("transformer", "vae"))
         # Straight from the files to the device, unless it could not hold all of it in 16 bits.
-        place = torch.device("cpu") if options.offload or options.fp8 else target
+        place = torch.device("cpu") if options.offload or options.fp8 else device
         pipe = cls.build_pipe(folder, options, index, place, dtype)
-        return cls.from_pipe(pipe, options, target, dtype)
+        return cls.from_pipe(pipe, options, device, dtype)
 
     @classmethod
     def from_pipe(cls, pipe: Any, options: Any, device: torch.device, dtype: torch.dtype) -> Self:
@@ -192,6 +188,33 @@ class DiffusionRefiner(ABC):
         short.refine([black] * count, [whole] * count, [prompt] * count, range(count))
 
     @classmethod
+    def load_encoder(cls, folder: Path, options: Any) -> Callable[[str], Prompt]:
+        """Load the text encoders. Arguments and errors: see :mod:`stages.models.refiners`."""
+        device = choose_device()
+        dtype = resolve_dtype(options.dtype, device)
+        loading.check_folder(folder, cls.pipelines, (*cls.text_encoders, *cls.tokenizers))
+        parts = {
+            part: loading.load_part(kind, folder, part, dtype, device)
+            for part, kind in cls.text_encoders.items()
+        }
+        for part, kind in cls.tokenizers.items():
+            parts[part] = loading.load_tokenizer(kind, folder, part)
+        pipe = cls.pipeline(scheduler=None, vae=None, transformer=None, **parts)
+        loading.move_to_device(pipe, device, offload=False)
+        encode = lru_cache(_MAX_CACHED_PROMPTS)(torch.no_grad()(cls.encoder(pipe, options)))
+
+        def encode_alone(text: str) -> Prompt:
+            with DEVICE:
+                return encode(text)
+
+        return encode_alone
+
+    @classmethod
+    @abstractmethod
+    def encoder(cls, pipe: Any, options: Any) -> Callable[[str], Prompt]:
+        """Return the function that encodes a text with a pipeline of text encoders alone."""
+
+    @classmethod
     @abstractmethod
     def build_pipe(
         cls,
@@ -206,30 +229,33 @@ class DiffusionRefiner(ABC):
         It need not be on its device yet. Errors: as :meth:`load`.
         """
 
+    @classmethod
+    def without_texts(cls, **parts: Any) -> Any:
+        """Build the pipeline of these parts, with an Euler scheduler and no text encoders."""
+        absent = dict.fromkeys((*cls.text_encoders, *cls.tokenizers))
+        return cls.pipeline(scheduler=unshifted_scheduler(), **absent, **parts)
+
     @property
     def guidance(self) -> float | None:
         """The guidance passed to the model; None: the weights have no guidance input."""
         return self.options.guidance
 
-    @property
-    def record(self) -> dict[str, object]:
-        """Settings for the lineage: noise levels as run, steps, guidance, precision."""
-        return {
-            "sigmas": self.sigmas,
-            "steps": len(self.sigmas) - 1,
-            "guidance": self.guidance,
-            "dtype": str(self.dtype).removeprefix("torch."),
-        }
+    def _sigmas(self) -> list[float]:
+        """The noise levels, as the scheduler rounds them; the last is 0."""
+        options, scheduler = self.options, self.pipe.scheduler
+        sigmas = comfy_sigmas(options.steps, options.denoise, options.shift, options.scheduler)
+        scheduler.set_timesteps(sigmas=list(sigmas[:-1]))  # it adds the 0 itself
+        return list(scheduler.sigmas.tolist())
 
     def at_denoise(self, denoise: float) -> Self:
         """Return the same model with another starting noise level; nothing is loaded again."""
         return self._with(denoise=denoise)
 
     def _with(self, **options: Any) -> Self:
-        other = copy.copy(self)
+        other = copy(self)
         other.options = self.options.model_copy(update=options)
         with DEVICE:  # the scheduler is shared
-            other.sigmas = other._plan()
+            other.sigmas = other._sigmas()
         return other
 
     @abstractmethod
@@ -251,7 +277,7 @@ class DiffusionRefiner(ABC):
         Args:
             pixels: ``(h, w, 3)`` uint8 RGB each, h and w multiples of 16.
             masks: ``(h, w)`` uint8 each; 128 and above is regenerated.
-            prompts: one per crop, from this refiner's :class:`stages.models.refiners.Encoder`.
+            prompts: one per crop, from :meth:`load_encoder`.
             seeds: one per crop, 0 to 2**32 - 1.
 
         Returns:
@@ -265,16 +291,9 @@ class DiffusionRefiner(ABC):
         items = [Item(*parts) for parts in zip(pixels, masks, prompts, seeds, strict=True)]
         for item in items:
             _check(item)
-        by_shape: dict[tuple[tuple[int, ...], ...], list[int]] = {}
-        for index, item in enumerate(items):
-            by_shape.setdefault(item.shape, []).append(index)
-        done: dict[int, UInt8Array | RowError] = {}
-        for indices in by_shape.values():
-            alike = [items[index] for index in indices]
-            results = run_in_batches(self._run, alike, self.limit, alike[0].mask.size)
-            for index, result in zip(indices, results, strict=True):
-                done[index] = result
-        return [done[index] for index in range(len(items))]
+        return run_in_batches(
+            self._run, items, self.limit, lambda item: item.mask.size, lambda item: item.shape
+        )
 
     def _run(self, items: Sequence[Item]) -> list[UInt8Array | RowError]:
         with self._exact_times(), torch.compiler.set_stance(self._stance):

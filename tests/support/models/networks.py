@@ -6,11 +6,20 @@ what the published ones cost.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, FluxFillPipeline, FluxTransformer2DModel
+from diffusers import (
+    AutoencoderKL,
+    AutoencoderKLFlux2,
+    Flux2KleinInpaintPipeline,
+    Flux2Transformer2DModel,
+    FluxFillPipeline,
+    FluxTransformer2DModel,
+)
 from spandrel.architectures.LaMa import LaMa
 from torch import Tensor, nn
 
@@ -40,6 +49,30 @@ _VAE = {
     "scaling_factor": 0.3611,
 }
 _TINY_VAE = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4}
+
+#: FLUX.2-klein-4B's ``transformer/config.json``, likewise. Texts are three layers of Qwen3-4B.
+_KLEIN = {
+    "num_layers": 5,
+    "num_single_layers": 20,
+    "num_attention_heads": 24,
+    "joint_attention_dim": 7680,
+    "guidance_embeds": False,
+}
+_TINY_KLEIN = {
+    "in_channels": 16,
+    "num_layers": 1,
+    "num_single_layers": 2,
+    "attention_head_dim": 16,
+    "num_attention_heads": 2,
+    "joint_attention_dim": 48,
+    "axes_dims_rope": (4, 4, 4, 4),
+}
+_TINY_KLEIN_VAE = {
+    "latent_channels": 4,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    **_TINY_VAE,
+}
 
 
 def make_lama(*, tiny: bool = False) -> LaMa:
@@ -86,29 +119,57 @@ def make_transformer(*, tiny: bool = False) -> FluxTransformer2DModel:
     return FluxTransformer2DModel(**options).eval()
 
 
+def make_klein_vae(*, tiny: bool = False) -> AutoencoderKLFlux2:
+    """FLUX.2's, likewise."""
+    return AutoencoderKLFlux2(**(_TINY_KLEIN_VAE if tiny else {})).eval()
+
+
+def make_klein_transformer(*, tiny: bool = False) -> Flux2Transformer2DModel:
+    """FLUX.2-klein-4B's, 3.9 G parameters, likewise."""
+    return Flux2Transformer2DModel(**(_KLEIN | (_TINY_KLEIN if tiny else {}))).eval()
+
+
 def make_flux_fill(
-    scheduler: Any, device: torch.device, dtype: torch.dtype, *, tiny: bool = False
+    scheduler: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    tiny: bool = False,
+    kind: type[FluxFillPipeline] = FluxFillPipeline,
 ) -> FluxFillPipeline:
     """The pipeline without its text encoders, made on the device, weights never elsewhere.
 
     Raises:
         torch.OutOfMemoryError: it does not fit.
     """
+    with _made_on(device, dtype):
+        vae, transformer = make_vae(tiny=tiny), make_transformer(tiny=tiny)
+    nothing = dict.fromkeys(("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
+    pipe = kind(scheduler=scheduler, vae=vae, transformer=transformer, **nothing)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def make_klein(
+    scheduler: Any, device: torch.device, dtype: torch.dtype, *, tiny: bool = False
+) -> Flux2KleinInpaintPipeline:
+    """FLUX.2-klein, distilled, likewise."""
+    with _made_on(device, dtype):
+        vae, transformer = make_klein_vae(tiny=tiny), make_klein_transformer(tiny=tiny)
+    nothing = dict.fromkeys(("text_encoder", "tokenizer"))
+    pipe = Flux2KleinInpaintPipeline(
+        scheduler=scheduler, vae=vae, transformer=transformer, is_distilled=True, **nothing
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@contextmanager
+def _made_on(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     usual = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         with torch.device(device):
-            vae, transformer = make_vae(tiny=tiny), make_transformer(tiny=tiny)
+            yield
     finally:
         torch.set_default_dtype(usual)
-    pipe = FluxFillPipeline(
-        scheduler=scheduler,
-        vae=vae,
-        transformer=transformer,
-        text_encoder=None,
-        tokenizer=None,
-        text_encoder_2=None,
-        tokenizer_2=None,
-    )
-    pipe.set_progress_bar_config(disable=True)
-    return pipe

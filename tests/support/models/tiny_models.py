@@ -7,10 +7,8 @@ from pathlib import Path
 
 import torch
 from diffusers import (
-    AutoencoderKLFlux2,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinInpaintPipeline,
-    Flux2Transformer2DModel,
     FluxFillPipeline,
 )
 from tokenizers.pre_tokenizers import ByteLevel
@@ -26,15 +24,12 @@ from transformers import (
     T5Tokenizer,
 )
 
-from tests.support.models.networks import make_transformer, make_vae
-
-_VAE_LEVELS = {
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "block_out_channels": (8, 8, 8, 8),
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-}
+from tests.support.models.networks import (
+    make_klein_transformer,
+    make_klein_vae,
+    make_transformer,
+    make_vae,
+)
 
 _CHAT = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}"
@@ -97,17 +92,8 @@ def save_klein(folder: Path, *, distilled: bool = True) -> Path:
     tokenizer = _qwen_tokenizer()
     pipe = Flux2KleinInpaintPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
-        vae=AutoencoderKLFlux2(latent_channels=4, **_VAE_LEVELS),
-        transformer=Flux2Transformer2DModel(
-            in_channels=16,
-            num_layers=1,
-            num_single_layers=2,
-            attention_head_dim=16,
-            num_attention_heads=2,
-            joint_attention_dim=48,  # three layers of the text encoder
-            axes_dims_rope=(4, 4, 4, 4),
-            guidance_embeds=False,
-        ),
+        vae=make_klein_vae(tiny=True),
+        transformer=make_klein_transformer(tiny=True),
         tokenizer=tokenizer,
         text_encoder=Qwen3ForCausalLM(
             Qwen3Config(

@@ -102,7 +102,7 @@ def test_a_fleet_that_comes_step_by_step_is_later_and_one_that_loses_nodes_later
     grown = two_seconds_each(actors=10).fastest()
     lossy = two_seconds_each(actors=10, losses=2.0).fastest()
     assert at_once.ramp_s == at_once.lost_s == grown.lost_s == 0
-    missing = sum(10 - count for count in (1, 2, 4, 8))
+    missing = sum(10 - count for count in (1, 4))
     assert grown.ramp_s == pytest.approx(missing / 10 * (10 + NODE_S))
     assert grown.seconds == pytest.approx(at_once.seconds + grown.ramp_s)
     lost_each_s = NODE_S + 32 * 2  # a new node, and the photos in flight
@@ -112,7 +112,7 @@ def test_a_fleet_that_comes_step_by_step_is_later_and_one_that_loses_nodes_later
 
 def test_actors_that_would_come_too_late_are_not_paid_for() -> None:
     few = replace(two_seconds_each(actors=10), rows=100).fastest()
-    assert few.actors == [2], "200 s of work are done before the third actor is there"
+    assert few.actors == [4], "200 s of work are done before the fifth actor is there"
 
 
 def test_waiting_for_storage_counts_where_it_takes_longer_than_computing() -> None:
@@ -147,14 +147,14 @@ def test_a_deadline_that_cannot_be_met_is_answered_by_what_comes_closest() -> No
     assert never.changes == of("clean", 100_000).changes
 
 
-def test_nodes_come_twice_as_many_at_a_time_and_no_more_than_32_gpus() -> None:
-    here = job("clean", 1_000_000, Pools(large_gpu=LargeGpuPool(max_actors=100)))
+def test_nodes_come_four_times_as_many_at_a_time_and_no_more_than_256_gpus() -> None:
+    here = job("clean", 1_000_000, Pools(large_gpu=LargeGpuPool(max_actors=900)))
     parts = [Part("large_gpu", {"refine": 10.0}, [], 10.0, "refine")]
     fleet = replace(here, parts=parts).fastest()
-    assert fleet.actors == [100]
+    assert fleet.actors == [900]
     step_s = 10 + default("node_start_s", "large_gpu") + default("actor_start_s", "large_gpu")
-    missing = sum(100 - count for count in (1, 2, 4, 8, 16, 32, 64, 96))
-    assert fleet.ramp_s == pytest.approx(missing / 100 * step_s)
+    missing = sum(900 - count for count in (1, 4, 16, 64, 256, 512, 768))
+    assert fleet.ramp_s == pytest.approx(missing / 900 * step_s)
 
 
 def test_cpus_that_gpu_nodes_have_left_are_used_before_nodes_are_added() -> None:

@@ -27,6 +27,7 @@ NEUTRAL_OPTIONS = {
     "name",
     "description",
     "limits",
+    "detect[text].device",
     "remove[lama].batch_size",
     "refine[flux-fill].batch_size",
     "refine[flux-fill].offload",
@@ -114,6 +115,8 @@ def recipe_with(section: str, method: str) -> Recipe:
         "upscale": {},
     }
     table[section] = {"method": method} if method else {}
+    if method == "template":
+        table[section]["templates"] = ["logo.png"]
     return Recipe.from_table(table, source="test")
 
 

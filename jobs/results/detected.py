@@ -1,0 +1,76 @@
+"""Writes a manifest of what a run detected, to look at, correct and clean by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.results.failures import manifest_row, own_masks, store_rows
+from jobs.results.recipe_runs import RecipeResults, recipe_runs
+from manifests.schema import OK
+from manifests.storage.place import Place
+
+_COLUMNS = ["id", "image_uri", "mask_uri", "marks", "status", "detections", "detected_uri"]
+
+
+@dataclass(slots=True)
+class Detected:
+    """What a manifest of detections has.
+
+    Attributes:
+        path: of the manifest.
+        rows: number of its photos.
+        removed: photos in which something is to be removed.
+        kept: photos in which something was found, but nothing is to be removed.
+        failed: photos that could not be searched.
+    """
+
+    path: str
+    rows: int = 0
+    removed: int = 0
+    kept: int = 0
+    failed: int = 0
+
+
+def write_detected(output: str) -> Detected:
+    """Write ``<output>/detected.jsonl``: the manifest's rows, with masks of what was detected.
+
+    Photos in which nothing was found have an empty list of masks, so that they are passed on
+    unchanged. Those that failed keep what they had. Shards are written one by one, so that memory
+    does not grow with the number of rows.
+
+    Args:
+        output: path or URI of a run whose most recent recipe detects.
+
+    Raises:
+        OutputError: ``output.not_found``, or ``output.not_writable``.
+    """
+    run = recipe_runs(output)[-1]
+    found = Detected((Place.of(output) / "detected.jsonl").uri)
+    store_rows(found.path, _rows(run, found))
+    return found
+
+
+def _rows(run: RecipeResults, found: Detected) -> Iterator[dict[str, Any]]:
+    """Yield the manifest's rows, and count them."""
+    for shard in range(run.plan.shards):
+        rows = run.ledger.latest(shard, [*_COLUMNS, *run.extra])
+        for row in rows.to_pylist(maps_as_pydicts="strict"):
+            _count(row, found)
+            yield manifest_row(row, run.extra) | {"mask": masks_of(row)}
+
+
+def masks_of(row: dict[str, Any]) -> list[str] | None:
+    """The mask files of a row and of what was detected in it; None: it is still to be searched."""
+    own = own_masks(row)
+    if row["status"] != OK:
+        return own
+    return [*(own or []), *filter(None, [row["detected_uri"]])]
+
+
+def _count(row: dict[str, Any], found: Detected) -> None:
+    found.rows += 1
+    found.failed += row["status"] != OK
+    found.removed += row["detected_uri"] is not None
+    found.kept += bool(row["detections"]) and row["detected_uri"] is None
