@@ -42,12 +42,20 @@ def write_failures(output: str, path: str) -> int:
     run = recipe_runs(output)[-1]
     if not path.endswith(".jsonl"):
         raise OutputError("output.not_writable", f"{path} does not end in .jsonl.")
+    shards = range(run.plan.shards)
+    return store_rows(path, (row for shard in shards for row in _failed(run, shard)))
+
+
+def store_rows(path: str, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Store rows as JSON Lines, one in memory at a time; returns their number.
+
+    Raises:
+        OutputError: ``output.not_writable``.
+    """
     count = 0
     with storing(path), tempfile.NamedTemporaryFile() as file:
-        for shard in range(run.plan.shards):
-            for row in _failed(run, shard):
-                file.write(f"{as_json(row)}\n".encode())
-                count += 1
+        for count, row in enumerate(rows, 1):  # noqa: B007 - the last one is their number
+            file.write(f"{as_json(row)}\n".encode())
         file.flush()
         Place.of(path).upload(Path(file.name))
     return count
