@@ -72,6 +72,8 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
     parts = weights_of(recipe)
     if here and parts:
         require("torch", f"The recipe {recipe.name}")
+    if here and recipe.judge and recipe.judge.text:
+        require("rapidocr", "judge.text")
     with logging_downloads(console):
         for section, ref in parts:
             pin = getattr(recipe, section).weights_pin
