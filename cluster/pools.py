@@ -1,9 +1,9 @@
 """The actor pools: the resources of each actor, the nodes it runs on, and the actor counts.
 
-There are three pools, and each step of a recipe names its own (``stages/steps/base.py``): ``cpu``
-reads, decodes, fills without models, and stores; ``small_gpu`` removes with LaMa and upscales;
-``large_gpu`` refines. The fields of :class:`Pools` are the defaults. A TOML file with a table for
-each pool overrides them (:func:`jobs.pipeline.placement.load_pools`)::
+There are three pools, and each step of a recipe names its own (``stages/pipeline.py``): ``cpu``
+reads, decodes, fills without models, and stores; ``small_gpu`` removes with LaMa and encodes
+prompts; ``large_gpu`` upscales and refines. The fields of :class:`Pools` are the defaults. A TOML
+file with a table for each pool overrides them (:func:`jobs.driver.placement.load_pools`)::
 
     wait_s = 600
 
@@ -39,7 +39,7 @@ _TASK_RETRIES = 1
 
 #: Blocks that an actor with a GPU works on at once: one's photos are prepared, judged and sent
 #: while the other's are computed.
-CALLS_PER_GPU = 2
+CALLS_PER_GPU_ACTOR = 2
 
 _GIB = 2**30
 
@@ -177,7 +177,7 @@ class PoolSize:
         tasks_in_flight: blocks sent ahead to each actor. With one, Ray never scales up.
         concurrent_calls: blocks that each actor works on at once, in threads.
         task_retries: how often a task is repeated whose actor died.
-        ready_actors: number of actors that fit on the nodes that are up.
+        actors_that_fit: number of actors for which the nodes that are up have room.
     """
 
     min_actors: int
@@ -189,14 +189,14 @@ class PoolSize:
     tasks_in_flight: int = 2
     concurrent_calls: int = 1
     task_retries: int = _TASK_RETRIES
-    ready_actors: int = 0
+    actors_that_fit: int = 0
 
     def one_at_a_time(self, rows: int) -> PoolSize:
         """The same pool for rows that may kill their worker: none is sent ahead or retried.
 
         It cannot grow, so it starts at its max size, or with an actor for each row.
         """
-        start = min(max(self.min_actors, self.ready_actors), self.max_actors, rows)
+        start = min(max(self.min_actors, self.actors_that_fit), self.max_actors, rows)
         return replace(
             self, min_actors=start, tasks_in_flight=1, concurrent_calls=1, task_retries=0
         )

@@ -9,9 +9,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from cluster.causes import cause_of
-from cluster.listening import check_listening
 from cluster.private_ray import first_line, silent_stderr, start, temporary_token
+from cluster.probe import check_is_ray
+from cluster.ray_errors import cause_of
+
+#: Max growth factor of each request for nodes, and max additional GPUs and CPUs: from 1 to 221 GPUs
+#: takes 5 requests, not 11, each of which waits until the nodes of the previous one are up. The
+#: pools' max_actors limit the total.
+MAX_GROWTH, MAX_MORE_GPUS, MAX_MORE_CPUS = 4, 256, 2048
 
 _ENVIRONMENT = {
     # Under `uv run`, Ray would copy the working folder and build a second environment for the
@@ -23,11 +28,9 @@ _ENVIRONMENT = {
     # Apply backpressure from the first block on, not when the object stores are half full. Else a
     # pool runs ahead and grows though it is not the bottleneck, and a lost node costs more work.
     "RAY_DATA_DOWNSTREAM_CAPACITY_OBJECT_STORE_BUDGET_UTIL_THRESHOLD": "0",
-    # What each request for nodes may add: from 1 to 221 GPUs in 5 requests, not 11, of which each
-    # waits until the nodes of the last are up. The pools' max_actors limit the total.
-    "RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_FACTOR": "4",
-    "RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_MAX_GPU_RESOURCE_DELTA": "256",
-    "RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_MAX_CPU_RESOURCE_DELTA": "2048",
+    "RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_FACTOR": str(MAX_GROWTH),
+    "RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_MAX_GPU_RESOURCE_DELTA": str(MAX_MORE_GPUS),
+    "RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_MAX_CPU_RESOURCE_DELTA": str(MAX_MORE_CPUS),
 }
 
 #: Variables of the driver that are forwarded to a cluster's workers, which otherwise have the
@@ -83,7 +86,7 @@ def _join(address: str, options: Mapping[str, Any]) -> None:
     ]
     forwarded = {name: os.environ[name] for name in names}
     try:
-        check_listening(address)
+        check_is_ray(address)
         with silent_stderr():
             ray.init(address, runtime_env={"env_vars": forwarded} if forwarded else None, **options)
     except Exception as error:  # Ray raises a dozen kinds, and plain Exceptions

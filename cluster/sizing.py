@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from cluster.pools import CALLS_PER_GPU, CpuPool, GpuPool, NodeType, Pools, PoolSize, selects
+from cluster.pools import CALLS_PER_GPU_ACTOR, CpuPool, GpuPool, NodeType, Pools, PoolSize, selects
 
 #: Ray's label for the model of a node's GPUs.
 ACCELERATOR = "ray.io/accelerator-type"
@@ -156,7 +156,7 @@ def size_pools(
             limit = max(min(limit, blocks), first)
             now = min(max(now - math.ceil(used_cpus / size.cpus), 1), limit)
             first = max(first, now)
-        sizes[name] = replace(size, min_actors=first, max_actors=limit, ready_actors=now)
+        sizes[name] = replace(size, min_actors=first, max_actors=limit, actors_that_fit=now)
     notes += [note for name, size in sizes.items() for note in _misleading_nodes(name, size, nodes)]
     return Sizing(sizes, notes, unplaced(sizes, nodes, groups))
 
@@ -186,7 +186,7 @@ def _wanted(name: str, pools: Pools, nodes: Sequence[NodeShape]) -> PoolSize:
         memory_gib=options.memory_gib,
         label_selector=selector,
         tasks_in_flight=options.tasks_in_flight,
-        concurrent_calls=CALLS_PER_GPU if isinstance(options, GpuPool) else 1,
+        concurrent_calls=CALLS_PER_GPU_ACTOR if isinstance(options, GpuPool) else 1,
     )
     fits = any(node.room_for(size) for node in _places(name, selector, nodes))
     return size if fits or "memory_gib" in chosen else replace(size, memory_gib=0.0)

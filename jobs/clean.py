@@ -1,4 +1,4 @@
-"""The main spec as a pipeline: the one file in which the DAG is built, top to bottom.
+"""Builds the DAG of a run on Ray Data; the only file that does.
 
 ::
 
@@ -15,9 +15,14 @@
 
 A unit is up to 64 planned rows, see ``jobs/pipeline/units.py``.
 
-``stages/pipeline.py`` lists the steps of a recipe and the pool of each. Neighbouring steps of one
-pool run in one actor. A recipe without models, or any on a cluster without GPUs, is one pool, and
-nothing is copied between its steps.
+Neighbouring steps of one pool run in one actor. A recipe without models, or any on a cluster
+without GPUs, is one pool, and nothing is copied between its steps. Elsewhere:
+
+- ``stages/pipeline.py``: the steps of a recipe, in order, and the pool of each;
+- ``jobs/pipeline/spec.py``: groups the steps by pool, and adds ``fetch again``;
+- ``jobs/pipeline/units.py`` and ``pending.py``: the units, and their rows that are not done yet;
+- ``jobs/pipeline/actor.py``: runs a group of steps, and ``recorder.py`` writes the lineage;
+- ``jobs/driver/passes.py``: runs the DAG again for the rows of workers that died.
 """
 
 from __future__ import annotations
@@ -51,11 +56,13 @@ def build(spec: RunSpec, pools: Mapping[str, PoolSize], units: Dataset) -> Datas
     data, groups = units, spec.groups()
     for group, (pool, steps_of_group) in enumerate(groups):
         size = pools[pool]
-        photos = max(step.batch_size for step in steps_of_group) if group else 1
-        if 0 < group == len(groups) - 1:
-            photos = ROWS_PER_RECORD  # one lineage file for each call
-        if not size.task_retries:
-            photos = 1  # each row alone
+        is_first, is_last = group == 0, group == len(groups) - 1
+        if is_first or spec.one_by_one:
+            batch_size = 1
+        elif is_last:
+            batch_size = ROWS_PER_RECORD  # one lineage file for each call
+        else:
+            batch_size = max(step.batch_size for step in steps_of_group)
         with warnings.catch_warnings():
             # Bounded retries can only be passed in a deprecated way so far.
             warnings.simplefilter("ignore", RayDeprecationWarning)
@@ -64,7 +71,7 @@ def build(spec: RunSpec, pools: Mapping[str, PoolSize], units: Dataset) -> Datas
                 fn_constructor_args=(spec, group),
                 # Blocks as they come; for a model, small ones are combined, and actors split them.
                 # With GPUs, Ray Data requires a number.
-                batch_size=photos if photos > 1 or size.gpus else None,
+                batch_size=batch_size if batch_size > 1 or size.gpus else None,
                 batch_format="pyarrow",
                 compute=size.strategy(),
                 **size.actor_options(),

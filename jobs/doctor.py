@@ -18,8 +18,8 @@ from typing import Literal
 from cluster.nodes import node_shapes, used_cpus
 from cluster.pools import Pools, PoolSize
 from cluster.sizing import ACCELERATOR, NodeShape, describe_labels, has_gpus, size_pools
-from jobs.pipeline.placement import connected
-from jobs.pipeline.progress import format_count
+from jobs.driver.placement import connected
+from jobs.driver.progress import format_count
 from jobs.pipeline.spec import grouped
 from manifests.errors import CatalogCleanupError
 from stages.pipeline import steps

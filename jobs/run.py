@@ -18,12 +18,12 @@ from rich.console import Console
 
 from cluster.pools import Pools, PoolSize
 from cluster.session import address_of, submitted_job
+from jobs.driver.cost import Cost, groups_up
+from jobs.driver.heartbeat import heartbeat
+from jobs.driver.passes import execute
+from jobs.driver.placement import connected, fit_to_cluster, wait_s, with_batch_sizes
 from jobs.pipeline.changed_inputs import mark_stale
-from jobs.pipeline.cost import Cost, groups_up
-from jobs.pipeline.heartbeat import heartbeat
-from jobs.pipeline.passes import execute
 from jobs.pipeline.pending import extra_schema, limit_rows
-from jobs.pipeline.placement import connected, fit_to_cluster, wait_s, with_batch_sizes
 from jobs.pipeline.spec import RunSpec
 from jobs.preflight import check_weights
 from manifests import runs
@@ -244,7 +244,7 @@ def _execute(
         highlight=False,
     )
     with (
-        connected(address, wait_s(pools)) as trouble,
+        connected(address, wait_s(pools)) as ray_errors,
         heartbeat(
             spec.record, tally.missing_count, console.print, cost.advance if cost else dict
         ) as heart,
@@ -257,13 +257,13 @@ def _execute(
             shards,
             tally,
             choose=choose,
-            trouble=trouble,
+            ray_errors=ray_errors,
             heartbeat=heart,
             console=console,
         )
         tally = _repaired(spec, shards, tally, console)
-        if tally.missing_count and trouble:
-            console.print(f"Ray reported: {trouble[0]}", markup=False, highlight=False)
+        if tally.missing_count and ray_errors:
+            console.print(f"Ray reported: {ray_errors[0]}", markup=False, highlight=False)
         if cost:
             cost.advance()
             console.print(f"The nodes cost ${cost.total_usd:.2f} during the run.", highlight=False)

@@ -9,6 +9,7 @@
     ├── StorageError            S3 as a whole: the run stops, and the next one resumes it
     ├── ClusterError            a Ray cluster that cannot be reached or used
     ├── WeightsError            a model that cannot be fetched or loaded
+    ├── DeviceError             a GPU that failed: its worker ends, other workers redo its rows
     └── RowError                one row's input or output: recorded, other rows continue
 
 Codes never change their meaning. ``errors.toml`` lists each with its class; ``ERRORS.md`` and

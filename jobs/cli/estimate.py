@@ -82,10 +82,10 @@ def estimate(
     from dataclasses import asdict
 
     from cluster.pools import Pools
+    from jobs.driver.cost import load_prices
+    from jobs.driver.placement import load_pools
     from jobs.estimate import estimate as compute
     from jobs.estimate.seconds import Basis
-    from jobs.pipeline.cost import load_prices
-    from jobs.pipeline.placement import load_pools
     from manifests.reading.read import count_rows, find_files
     from stages.recipe import Recipe
 

@@ -54,7 +54,7 @@ def doctor(
     """
     from cluster.pools import Pools
     from jobs.doctor import examine, examine_cluster
-    from jobs.pipeline.placement import load_pools
+    from jobs.driver.placement import load_pools
     from stages.recipe import Recipe
 
     console = console_for()

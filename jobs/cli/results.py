@@ -75,7 +75,7 @@ def failures(
     ] = "failures.jsonl",
 ) -> None:
     """Write a manifest of the rows that failed or crashed, with reasons."""
-    from jobs.pipeline.progress import format_count
+    from jobs.driver.progress import format_count
     from jobs.results.failures import write_failures
 
     streams.keep_working()

@@ -67,8 +67,8 @@ def run(
     Exit codes: 0 all ok; 3 finished, but some rows failed (see the lineage); 1 not finished, run
     the same command again; 2 wrong usage.
     """
-    from jobs.pipeline.cost import load_prices
-    from jobs.pipeline.placement import load_pools
+    from jobs.driver.cost import load_prices
+    from jobs.driver.placement import load_pools
     from jobs.run import preview
     from jobs.run import run as run_job
     from stages.recipe import Recipe
@@ -140,7 +140,7 @@ def try_(
     allow_unverified: AllowUnverifiedOption = False,
 ) -> None:
     """Clean one photo in this process, without Ray. Use it to try out a recipe."""
-    from jobs.pipeline.progress import format_count
+    from jobs.driver.progress import format_count
     from jobs.preflight import check_weights
     from stages.cleaner import Cleaner
     from stages.recipe import Recipe
@@ -202,7 +202,7 @@ def _interruptible() -> Iterator[None]:
 
 
 def _print_summary(console: Console, outcome: Outcome) -> None:
-    from jobs.pipeline.progress import format_count
+    from jobs.driver.progress import format_count
 
     tally = outcome.tally
     print_line(

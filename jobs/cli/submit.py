@@ -63,8 +63,8 @@ def submit(
     the cluster: in S3, or on a disk that its nodes share. Exit code: that of the run; with
     --no-follow 0 once the job is submitted.
     """
-    from jobs.pipeline.cost import load_prices
-    from jobs.pipeline.placement import load_pools
+    from jobs.driver.cost import load_prices
+    from jobs.driver.placement import load_pools
     from stages.recipe import Recipe, preset_names
 
     streams.keep_working()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from cluster.pools import Pools
-from jobs.estimate.fleet import Fleet, Job
+from jobs.estimate.fleet import Fleet, Workload
 from jobs.estimate.seconds import Basis, Part
 from manifests.errors import RecipeError
 from stages.pipeline import steps
@@ -67,7 +67,12 @@ def estimate(
         ClusterError: ``cluster.too_small``, ``cluster.bad_prices``, ``cluster.no_figure``.
     """
     job_of = partial(
-        Job.of, basis=basis, rows=rows, pools=pools, prices=prices, spot_loss_rate=spot_loss_rate
+        Workload.of,
+        basis=basis,
+        rows=rows,
+        pools=pools,
+        prices=prices,
+        spot_loss_rate=spot_loss_rate,
     )
     job = job_of(recipe, steps=steps(recipe, "output"))
     in_time = job.in_time(deadline_s) if deadline_s else None
@@ -96,7 +101,7 @@ def _levers(recipe: Recipe) -> Sequence[tuple[Sequence[str], str]]:
         return ()
     return (
         (["refine.when=never"], "fills stay soft"),
-        (["refine.when=auto"], "fills on smooth ground are not refined"),
+        (["refine.when=auto"], "fills on smooth backgrounds are not refined"),
         ([f"refine.steps={round(0.6 * recipe.refiner.steps)}"], "rougher texture"),
         (["refine.size_px=768"], "coarser texture where crops are large"),
         (["refine.compile=true"], "none; actors start a minute later"),

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 
 from cluster.deploy import POOLS_FILE
 from cluster.pools import Pools, PoolSize
+from cluster.session import MAX_GROWTH, MAX_MORE_CPUS, MAX_MORE_GPUS
 from cluster.sizing import NodeShape, has_gpus, size_pools
+from jobs.driver.placement import load_pools
 from jobs.estimate.seconds import Basis, Part, default, parts_of
-from jobs.pipeline.placement import load_pools
 from manifests.errors import ClusterError
 from manifests.planning.plan import choose_rows_per_shard
 from stages.recipe import Recipe
 from stages.steps.base import Step
 
-#: Ray Data's cluster autoscaler (2.60 to 2.63): min interval between requests, and per request max
-#: growth, max additional GPUs and max additional CPUs.
-_SCALE_INTERVAL_S, _MAX_GROWTH, _MAX_MORE_GPUS, _MAX_MORE_CPUS = 10.0, 2.0, 32, 256
+#: Min interval between the requests of Ray Data's cluster autoscaler (2.60 to 2.63).
+_SCALE_INTERVAL_S = 10.0
 
 #: Rows in flight in an actor, which are redone when its node is lost.
 _ROWS_IN_FLIGHT = 32
@@ -59,7 +59,7 @@ class Fleet:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Workload:
     """The work of a run, and the cluster on which it runs.
 
     Attributes:
@@ -89,7 +89,7 @@ class Job:
         pools: Pools,
         prices: Mapping[str, float] | None = None,
         spot_loss_rate: float = 0.0,
-    ) -> Job:
+    ) -> Workload:
         """The steps of a recipe on the nodes of the pools' file, or else of the deploy files.
 
         Raises:
@@ -198,11 +198,11 @@ def _ramp(size: PoolSize, node_s: float, actors: int, work_s: float) -> tuple[fl
     Returns:
         Seconds in which it does ``work_s`` of actor time, and the number of actors at its end.
     """
-    more = _MAX_MORE_GPUS / size.gpus if size.gpus else _MAX_MORE_CPUS / size.cpus
+    more = MAX_MORE_GPUS / size.gpus if size.gpus else MAX_MORE_CPUS / size.cpus
     step_s = _SCALE_INTERVAL_S + node_s
     passed_s, count = 0.0, min(size.min_actors, actors)
     while count < actors and work_s > count * step_s:
         work_s -= count * step_s
         passed_s += step_s
-        count = min(math.ceil(min(_MAX_GROWTH * count, count + more)), actors)
+        count = min(math.ceil(min(MAX_GROWTH * count, count + more)), actors)
     return passed_s + work_s / count, count

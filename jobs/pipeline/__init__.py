@@ -1,1 +1,1 @@
-"""How a run processes its rows on Ray."""
+"""The parts of the pipeline: units of rows, their actors, transport between them, the monitor."""

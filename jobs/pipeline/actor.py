@@ -22,12 +22,12 @@ from itertools import dropwhile, islice, takewhile
 import cv2
 import pyarrow as pa
 
-from cluster.pools import CALLS_PER_GPU
+from cluster.pools import CALLS_PER_GPU_ACTOR
 from jobs.pipeline import metrics
+from jobs.pipeline.io_threads import run_ahead
 from jobs.pipeline.isolated import run_isolated
 from jobs.pipeline.limits import limit_memory, time_limit
 from jobs.pipeline.pending import photos_of
-from jobs.pipeline.prefetch import prefetch
 from jobs.pipeline.prompts import SharedPrompts
 from jobs.pipeline.recorder import INTERNAL, Recorder, last_line, progress_of_problem
 from jobs.pipeline.spec import RunSpec
@@ -68,7 +68,7 @@ class StageActor:
         self._pool = groups[group][0]
         self._batch_size = max(s.batch_size for s in steps) if spec.has_gpus else 1
         # Photos may wait for those of the actor's other call.
-        calls = CALLS_PER_GPU if spec.has_gpus and self._pool != "cpu" else 1
+        calls = CALLS_PER_GPU_ACTOR if spec.has_gpus and self._pool != "cpu" else 1
         self._max_seconds = spec.recipe.limits.max_seconds * calls
         self._prompts = SharedPrompts(spec.plan.output)
         self._problem: CatalogCleanupError | None = None
@@ -80,7 +80,7 @@ class StageActor:
             self._io_before, self._compute, self._io_after = (
                 Pipeline(part).load() for part in (before, middle, after)
             )
-            spec.monitor.loaded(group)
+            spec.monitor.report_loaded(group)
         except Exception as error:  # by whichever library of a model
             # Reported with the first block: an actor that fails in its constructor makes Ray print
             # a page of traceback.
@@ -100,7 +100,7 @@ class StageActor:
 
         An error that is not of the catalog's is reported as ``cluster.workers_failed``.
         """
-        pause_s = self._spec.monitor.failed(self._group, loading=loading)
+        pause_s = self._spec.monitor.report_failure(self._group, loading=loading)
         if pause_s is None:
             if isinstance(error, CatalogCleanupError) and not isinstance(error, DeviceError):
                 return error
@@ -147,7 +147,7 @@ class StageActor:
             if self._spec.repeats_internal_errors:
                 self._count_internal_errors(begun)
             if not self._internal_errors:
-                self._spec.monitor.worked(self._group)
+                self._spec.monitor.report_progress(self._group)
             if self._batch_size > 1:
                 metrics.BATCH_FILL.add(len(batch) / self._batch_size, pool=self._pool)
             for photo in batch:
@@ -197,4 +197,4 @@ def _in_threads(photos: Iterator[Photo], io_steps: Pipeline) -> Iterator[Photo]:
     """Run steps that wait for storage in threads, while the caller computes."""
     if not io_steps.steps:
         return photos
-    return prefetch(photos, io_steps.run, threads=PREFETCH_PHOTOS, max_bytes=PREFETCH_BYTES)
+    return run_ahead(photos, io_steps.run, threads=PREFETCH_PHOTOS, max_bytes=PREFETCH_BYTES)

@@ -52,23 +52,23 @@ class Monitor:
         """Whether workers begin no further photo."""
         return self._is_stopping
 
-    def loaded(self, group: int) -> None:
-        """A worker loaded its models: others will, too."""
+    def report_loaded(self, group: int) -> None:
+        """A worker loaded its models, so others can too."""
         if group not in self._loaded:
             self._loaded.add(group)
             self._failures[group] = 0
 
-    def worked(self, group: int) -> None:
-        """A worker did its photos: what fails is not the run."""
+    def report_progress(self, group: int) -> None:
+        """A worker finished photos, so the run as a whole works."""
         self._failures[group] = 0
 
-    def failed(self, group: int, workers: int, node: str, *, loading: bool) -> float | None:
-        """A worker failed.
+    def report_failure(self, group: int, workers: int, node: str, *, loading: bool) -> float | None:
+        """A worker failed; decide how long it pauses.
 
         Args:
-            group: of steps.
+            group: index of the step group.
             workers: number of the group's workers that start with the pass.
-            node: the worker's.
+            node: id of the worker's node.
             loading: whether it could not load its models.
 
         Returns:
@@ -110,23 +110,23 @@ class MonitorClient:
         """See :meth:`Monitor.request_stop`; does not wait."""
         self._send("request_stop")
 
-    def loaded(self, group: int) -> None:
-        """See :meth:`Monitor.loaded`; does not wait."""
-        self._send("loaded", group)
+    def report_loaded(self, group: int) -> None:
+        """See :meth:`Monitor.report_loaded`; does not wait."""
+        self._send("report_loaded", group)
 
-    def worked(self, group: int) -> None:
-        """See :meth:`Monitor.worked`; does not wait, and reports at intervals only."""
+    def report_progress(self, group: int) -> None:
+        """See :meth:`Monitor.report_progress`; does not wait, and reports at intervals only."""
         now = time.monotonic()
         if now - _reported_at.get(group, -_REPORT_INTERVAL_S) >= _REPORT_INTERVAL_S:
             _reported_at[group] = now
-            self._send("worked", group)
+            self._send("report_progress", group)
 
     def stop_requested(self) -> bool:
         """See :meth:`Monitor.stop_requested`."""
         return bool(self._ask(False, "stop_requested"))
 
-    def failed(self, group: int, *, loading: bool) -> float | None:
-        """See :meth:`Monitor.failed`; the node is this process's."""
+    def report_failure(self, group: int, *, loading: bool) -> float | None:
+        """See :meth:`Monitor.report_failure`; the node is this process's."""
         if self.actor is None:
             return None
         import ray
@@ -134,7 +134,7 @@ class MonitorClient:
         node = ray.get_runtime_context().get_node_id()
         workers = self.workers[group]
         answer: float | None = self._ask(
-            FIRST_PAUSE_S, "failed", group, workers, node, loading=loading
+            FIRST_PAUSE_S, "report_failure", group, workers, node, loading=loading
         )
         return answer
 

@@ -23,7 +23,7 @@ class SharedPrompts:
     """Stores and loads the prompts of one actor.
 
     Args:
-        output: of the run.
+        output: the run's output folder.
     """
 
     def __init__(self, output: str) -> None:
@@ -31,7 +31,7 @@ class SharedPrompts:
         self._names: dict[str, str] = {}
         self.load = lru_cache(_MAX_KEPT)(self._load)
 
-    def store(self, prompt: Prompt) -> str:
+    def name_if_shared(self, prompt: Prompt) -> str:
         """Return the name of a stored prompt; empty if this text is new, and should be sent.
 
         Raises:

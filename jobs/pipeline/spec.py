@@ -34,10 +34,11 @@ class RunSpec:
         steps: builds the recipe's steps; called in the actor, since models are not serialised.
         has_gpus: whether steps run in the pools that they name; else all run in the CPU pool.
         check_inputs: whether actors check for photos whose files changed since they were done.
+        one_by_one: whether actors process one photo at a time.
         isolated: whether each photo runs in its own process, with all steps.
         repeats_internal_errors: whether photos that end with ``internal.error`` are not recorded,
             so that a later pass repeats them elsewhere.
-        monitor: of the run.
+        monitor: the monitor of the run.
     """
 
     plan: Plan
@@ -48,6 +49,7 @@ class RunSpec:
     steps: Callable[[Recipe, str], Sequence[Step]]
     has_gpus: bool = False
     check_inputs: bool = False
+    one_by_one: bool = False
     isolated: bool = False
     repeats_internal_errors: bool = False
     monitor: MonitorClient = field(default_factory=MonitorClient)

@@ -76,7 +76,7 @@ def _pack(sent: Photo | Problem, prompts: SharedPrompts) -> bytes:
     prompt_name = ""
     if isinstance(sent, Photo):
         if sent.prompt:
-            prompt_name = prompts.store(sent.prompt)
+            prompt_name = prompts.name_if_shared(sent.prompt)
         sent = _light(sent, keeps_prompt=not prompt_name)
     return pickle.dumps((sent, prompt_name), protocol=5)
 

@@ -38,7 +38,7 @@ _MAX_READERS, _CONCURRENT_READERS = 2000, 4
 _THREADS = 16
 
 
-def whole_shards(spec: RunSpec, left: Mapping[int, int], workers: int) -> Dataset | None:
+def pending_units(spec: RunSpec, left: Mapping[int, int], workers: int) -> Dataset | None:
     """Build the source of all pending rows of some shards.
 
     Args:
@@ -69,7 +69,7 @@ def single_rows(spec: RunSpec, rows: Collection[tuple[int, str]]) -> Dataset | N
         rows: shard and id of each.
 
     Returns:
-        As :func:`whole_shards`.
+        As :func:`pending_units`.
     """
     import ray
 

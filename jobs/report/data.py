@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.report.summary import Summary
-from jobs.results.recipe_runs import RecipeRun, recipe_runs
+from jobs.results.recipe_runs import RecipeResults, recipe_runs
 from manifests.errors import RecipeError
 from manifests.schema import OK, lineage_schema
 
@@ -31,7 +31,7 @@ _READ_THREADS = 16
 _HASHES = 2**32
 
 
-def select_runs(output: str, wanted: str | None = None) -> list[RecipeRun]:
+def select_runs(output: str, wanted: str | None = None) -> list[RecipeResults]:
     """The recipes that were run on an output folder, the most recent one last.
 
     Args:
@@ -65,14 +65,14 @@ class Listing:
         summaries: of all rows of each side, including rows that are not listed.
     """
 
-    sides: Sequence[RecipeRun]
+    sides: Sequence[RecipeResults]
     rows: pa.Table
     compared: pa.Table | None
     summaries: Sequence[Summary]
 
 
 def list_rows(
-    sides: Sequence[RecipeRun], only: Collection[str], max_rows: int = MAX_ROWS
+    sides: Sequence[RecipeResults], only: Collection[str], max_rows: int = MAX_ROWS
 ) -> Listing:
     """List the rows of several recipes, one after another for each id.
 
@@ -93,7 +93,7 @@ def list_rows(
 
 
 def list_pairs(
-    first: RecipeRun, second: RecipeRun, only: Collection[str], max_rows: int = MAX_ROWS
+    first: RecipeResults, second: RecipeResults, only: Collection[str], max_rows: int = MAX_ROWS
 ) -> Listing:
     """List the rows of one recipe, with the rows of another recipe for the same ids.
 
@@ -135,7 +135,7 @@ def choose(rows: pa.Table, sample: int) -> list[int]:
 
 
 def _read(
-    side: RecipeRun, summary: Summary, choose: Callable[[pa.Table], npt.NDArray[np.bool_]]
+    side: RecipeResults, summary: Summary, choose: Callable[[pa.Table], npt.NDArray[np.bool_]]
 ) -> pa.Table:
     """Read the chosen rows of a side, shard by shard; the summary counts all of its rows."""
     ledger, extra = side.ledger, side.extra

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from jobs.report.data import EXTRA, Listing
 from jobs.report.pictures import Pictures
 from jobs.results.failures import as_json, manifest_row
-from jobs.results.recipe_runs import RecipeRun
+from jobs.results.recipe_runs import RecipeResults
 
 #: Max number of distinct values of a column that is filtered with a menu.
 _MAX_CHOICES = 200
@@ -38,7 +38,7 @@ _PATCH_DETAILS = ("refined", "reason", "tries")
 Drawn = Mapping[int, Sequence[Pictures | None]]
 
 
-def picture_folder(side: RecipeRun, name: str) -> str:
+def picture_folder(side: RecipeResults, name: str) -> str:
     """The folder of a photo's pictures: a hash, since ids are unique only within a recipe."""
     key = "\0".join((side.plan.output, side.hash, name))
     return hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -109,7 +109,7 @@ def details(listing: Listing, start: int, stop: int, drawn: Drawn) -> Iterator[d
 
 
 def _side_details(
-    row: Mapping[str, Any], side: RecipeRun, index: int, pictures: Pictures | None
+    row: Mapping[str, Any], side: RecipeResults, index: int, pictures: Pictures | None
 ) -> dict[str, Any]:
     values = {name: row[name] for name in _DETAILS if row[name] is not None}
     values["side"] = index

@@ -31,7 +31,7 @@ from jobs.report.data import Listing, choose, list_pairs, list_rows, select_runs
 from jobs.report.pictures import Pictures, draw
 from jobs.report.records import REVIEW, Drawn, details, list_columns, picture_folder
 from jobs.report.summary import meaning
-from jobs.results.recipe_runs import RecipeRun
+from jobs.results.recipe_runs import RecipeResults
 from manifests.errors import CatalogCleanupError, RecipeError
 from manifests.runs import records
 from manifests.storage.place import Place
@@ -115,7 +115,7 @@ def write_report(
     return (folder / "index.html").uri
 
 
-def _pair(output: str, recipe: str | None, compare: str) -> tuple[RecipeRun, RecipeRun]:
+def _pair(output: str, recipe: str | None, compare: str) -> tuple[RecipeResults, RecipeResults]:
     """The recipe to show, and the one to compare it with."""
     in_output = [side for side in select_runs(output) if side.is_called(compare)]
     second = (in_output or select_runs(compare))[-1]
@@ -177,7 +177,7 @@ def _draw_rows(
                     yield number, index, pictures
 
 
-def _draw_row(row: dict[str, Any], side: RecipeRun, folder: Place) -> Pictures:
+def _draw_row(row: dict[str, Any], side: RecipeResults, folder: Place) -> Pictures:
     """Render one row; errors of its files become its ``problem``."""
     if (row["error_code"] or "").startswith("row."):
         return Pictures(

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.results.recipe_runs import RecipeRun, recipe_runs
+from jobs.results.recipe_runs import RecipeResults, recipe_runs
 from manifests.errors import OutputError
 from manifests.planning.marks import Marks
 from manifests.schema import CRASHED, FAILED
@@ -49,7 +49,7 @@ def write_failures(output: str, path: str) -> int:
     return count
 
 
-def _failed(run: RecipeRun, shard: int) -> Iterator[dict[str, Any]]:
+def _failed(run: RecipeResults, shard: int) -> Iterator[dict[str, Any]]:
     extra = [*run.extra, *_REASONS]
     rows = run.ledger.latest(shard, ["id", "image_uri", "mask_uri", "marks", *extra])
     ended_badly = pc.is_in(rows["status"], value_set=pa.array([FAILED, CRASHED]))

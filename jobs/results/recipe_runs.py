@@ -15,7 +15,7 @@ from stages.recipe import Recipe, label_of
 
 
 @dataclass(frozen=True)
-class RecipeRun:
+class RecipeResults:
     """The results of one recipe in one output folder.
 
     Attributes:
@@ -66,7 +66,7 @@ class RecipeRun:
         return is_hash or wanted in (self.name, self.label)
 
 
-def recipe_runs(output: str) -> list[RecipeRun]:
+def recipe_runs(output: str) -> list[RecipeResults]:
     """The recipes that were run on an output folder, the most recent one last.
 
     Args:
@@ -79,4 +79,4 @@ def recipe_runs(output: str) -> list[RecipeRun]:
     runs = latest_by_recipe(plan.output).values() if plan else ()
     if plan is None or not runs:
         raise OutputError("output.not_found", f"There is no run at {output}.")
-    return [RecipeRun(plan, record) for record in runs]
+    return [RecipeResults(plan, record) for record in runs]

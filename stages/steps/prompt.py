@@ -17,7 +17,9 @@ def encode_prompt(recipe: Recipe) -> Work:
 
     options = recipe.refine
     assert options is not None
-    encoder = load_encoder(options, find(options.weights, pin=options.weights_pin).path)
+    encoder = load_encoder(
+        options, find(options.weights, pin=options.weights_pin, part="text").path
+    )
 
     def work(photo: Photo) -> None:
         if photo.patches_to_refine:

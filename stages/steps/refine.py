@@ -31,7 +31,7 @@ def refine(recipe: Recipe) -> BatchWork:
 
     options = recipe.refine
     assert options is not None
-    weights = find(options.weights, pin=options.weights_pin)
+    weights = find(options.weights, pin=options.weights_pin, part="image")
     refiner = load_refiner(options, weights.path)
     record: dict[str, Any] = dict(refiner.record)
     has_removal = recipe.remove is not None

@@ -17,7 +17,7 @@ from pathlib import Path
 from manifests.errors import WeightsError
 from manifests.storage import scheme_of
 from stages.weights.download import DOWNLOADERS
-from stages.weights.hashes import cache_folder, cached_hash, compute_hash, node_lock
+from stages.weights.hashes import Part, cache_folder, cached_hash, compute_hash, node_lock
 
 _log = logging.getLogger(__name__)
 
@@ -64,13 +64,14 @@ def entries() -> list[Entry]:
     return [entry for entry in candidates if entry]
 
 
-def ensure(folder: Path, sources: Sequence[str], sha256: str) -> Entry:
+def ensure(folder: Path, sources: Sequence[str], sha256: str, part: Part = "") -> Entry:
     """Return the entry of a folder; download it from the first working source if it is missing.
 
     Args:
         folder: see :func:`entry_folder`.
         sources: URIs for :data:`stages.weights.download.DOWNLOADERS`, tried in order.
         sha256: the required hash; empty: the hash when it was downloaded.
+        part: what to download of a diffusers folder.
 
     Raises:
         OSError: no source works, or the cache cannot be written.
@@ -79,7 +80,7 @@ def ensure(folder: Path, sources: Sequence[str], sha256: str) -> Entry:
     entry = Entry.read(folder)
     if not entry:
         with node_lock(folder.name):
-            entry = Entry.read(folder) or _fill(folder, sources, sha256)
+            entry = Entry.read(folder) or _fill(folder, sources, sha256, part)
     check(entry.path, sha256 or entry.sha256)
     return entry
 
@@ -102,10 +103,10 @@ def check(path: Path, sha256: str, *, label: str = "", read_all: bool = False) -
         raise WeightsError("weights.wrong_hash", problem)
 
 
-def _fill(folder: Path, sources: Sequence[str], sha256: str) -> Entry:
+def _fill(folder: Path, sources: Sequence[str], sha256: str, part: Part) -> Entry:
     """Download and verify; a killed process leaves no ``entry.json``, and so no entry."""
     try:
-        source, path = _download_any(sources, folder)
+        source, path = _download_any(sources, folder, part)
         if sha256:
             check(path, sha256, label=source)
         entry = Entry(path, source, cached_hash(path))
@@ -118,7 +119,7 @@ def _fill(folder: Path, sources: Sequence[str], sha256: str) -> Entry:
     return entry
 
 
-def _download_any(sources: Sequence[str], folder: Path) -> tuple[str, Path]:
+def _download_any(sources: Sequence[str], folder: Path, part: Part) -> tuple[str, Path]:
     """Download from the first source that works; return it and the file or folder."""
     problems: list[OSError | WeightsError] = []
     for source in sources:
@@ -126,7 +127,7 @@ def _download_any(sources: Sequence[str], folder: Path) -> tuple[str, Path]:
         folder.mkdir(parents=True)
         _log.info("fetching %s", source)
         try:
-            return source, DOWNLOADERS[scheme_of(source)](source, folder)
+            return source, DOWNLOADERS[scheme_of(source)](source, folder, part)
         except (OSError, WeightsError) as error:
             problems.append(error)
     for problem in problems:

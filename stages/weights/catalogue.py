@@ -105,12 +105,12 @@ def known_models() -> dict[str, Model]:
     """Return all known models by name, including those of ``CATALOG_CLEANUP_MODELS``.
 
     Raises:
-        WeightsError: ``weights.missing``, that file does not exist or is invalid.
+        WeightsError: ``weights.bad_list``, that file does not exist or is invalid.
     """
     table = tomllib.loads((resources.files(__package__) / "catalogue.toml").read_text("utf-8"))
     own = os.environ.get(_OWN_LIST_VARIABLE)
     if own:
-        table |= read_toml(Path(own), "weights.missing")
+        table |= read_toml(Path(own), "weights.bad_list")
     for name, entry in table.items():
         if isinstance(entry, dict):
             entry["name"] = name
@@ -118,4 +118,4 @@ def known_models() -> dict[str, Model]:
         return _Models.validate_python(table)
     except ValidationError as error:
         problem = f"{_OWN_LIST_VARIABLE}={own}: {explain(error, dict)}."
-        raise WeightsError("weights.missing", problem) from None
+        raise WeightsError("weights.bad_list", problem) from None

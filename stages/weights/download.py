@@ -27,6 +27,7 @@ from manifests.errors import WeightsError
 from manifests.storage import scheme_of
 from stages.extras import load_module
 from stages.weights.catalogue import repo_and_revision
+from stages.weights.hashes import Part, in_part
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -55,8 +56,8 @@ def version(source: str) -> str:
     return hashlib.sha256(repr(sorted(listing.items())).encode()).hexdigest()
 
 
-def needed_files(names: Iterable[str]) -> list[str]:
-    """Select the files of a model's folder that are needed.
+def needed_files(names: Iterable[str], part: Part) -> list[str]:
+    """Select the files of a model's folder that are needed for a part.
 
     Pickles in a folder with safetensors are omitted. In a diffusers pipeline, single-file copies
     of the full model in the top folder are omitted.
@@ -69,11 +70,12 @@ def needed_files(names: Iterable[str]) -> list[str]:
     return sorted(
         name
         for name in kept
-        if not (PurePosixPath(name).suffix in CODE_SUFFIXES and PurePosixPath(name).parent in safe)
+        if in_part(name, part)
+        and not (PurePosixPath(name).suffix in CODE_SUFFIXES and PurePosixPath(name).parent in safe)
     )
 
 
-def _from_web(url: str, folder: Path) -> Path:
+def _from_web(url: str, folder: Path, part: Part) -> Path:  # noqa: ARG001 - always a file
     path = folder / (unquote(urlsplit(url).path.rpartition("/")[2]).replace("/", "_") or "weights")
     _get(url, path)
     return path
@@ -107,13 +109,13 @@ def _get(url: str, path: Path) -> None:
         raise OSError(f"not an answer in HTTP: {error!r}") from None
 
 
-def _from_s3(uri: str, folder: Path) -> Path:
+def _from_s3(uri: str, folder: Path, part: Part) -> Path:
     from manifests.storage.s3.objects import S3Place
 
     source = S3Place.of(uri)
     listing = source.listing()
     path = folder / unquote(uri.rstrip("/").rpartition("/")[2])
-    names = [""] if "" in listing else needed_files(listing)
+    names = [""] if "" in listing else needed_files(listing, part)
     _log.info(_SIZE_MESSAGE, uri, len(names), sum(listing[name][0] for name in names) / 1e6)
     for name in names:
         target = path / name
@@ -122,7 +124,7 @@ def _from_s3(uri: str, folder: Path) -> Path:
     return path
 
 
-def _from_hub(uri: str, folder: Path) -> Path:
+def _from_hub(uri: str, folder: Path, part: Part) -> Path:
     """Download the needed files of a repository, and check them against the hub's hashes."""
     repo, revision = repo_and_revision(uri)
     path = folder / repo.rpartition("/")[2]
@@ -130,7 +132,7 @@ def _from_hub(uri: str, folder: Path) -> Path:
     try:
         info = hub.model_info(repo, revision=revision or None, files_metadata=True)
         sizes = {each.rfilename: each.size or 0 for each in info.siblings or []}
-        names = needed_files(sizes)
+        names = needed_files(sizes, part)
         _log.info(_SIZE_MESSAGE, uri, len(names), sum(sizes[name] for name in names) / 1e6)
         patterns = [glob.escape(name) for name in names]
         hub.snapshot_download(repo, revision=info.sha, allow_patterns=patterns, local_dir=path)
@@ -150,10 +152,11 @@ def _from_hub(uri: str, folder: Path) -> Path:
     return path
 
 
-#: By scheme, what downloads weights: takes their URI (``https://…``, ``s3://…`` of an object or a
-#: folder, ``hf://org/repo[@revision]``) and an empty folder, and returns the file or folder in it.
-#: Raises OSError, or WeightsError: ``weights.gated``, ``model.not_installed`` (the hub's library).
-DOWNLOADERS: dict[str, Callable[[str, Path], Path]] = {
+#: By scheme, what downloads weights. It takes their URI (``https://…``, ``s3://…`` of an object or
+#: a folder, ``hf://org/repo[@revision]``), an empty folder, and the part that is needed of a folder
+#: of weights. It returns the file or folder that it made. Raises OSError, or WeightsError:
+#: ``weights.gated``, ``model.not_installed`` (the hub's library).
+DOWNLOADERS: dict[str, Callable[[str, Path, Part], Path]] = {
     "http": _from_web,
     "https": _from_web,
     "s3": _from_s3,

@@ -20,7 +20,7 @@ from stages.recipe import Recipe
 from stages.weights.cache import Entry, ensure, entry_folder
 from stages.weights.catalogue import Model, commit_of, known_models
 from stages.weights.download import DOWNLOADERS, version
-from stages.weights.hashes import cached_hash
+from stages.weights.hashes import Part, cached_hash
 
 TRUST_VARIABLE = "CATALOG_CLEANUP_TRUST"
 
@@ -33,7 +33,8 @@ class Weights:
 
     Attributes:
         path: a file, or the folder of a diffusers pipeline.
-        sha256: see :func:`stages.weights.hashes.compute_hash`.
+        sha256: see :func:`stages.weights.hashes.compute_hash`; of the part that was asked for, if
+            they were downloaded by commit.
         name: the listed model's name; else that of the file or folder.
         model: the listed model with this content; None: the licence is unknown.
         commit: the hub's commit, if they were downloaded by commit; else empty.
@@ -46,7 +47,7 @@ class Weights:
     commit: str = ""
 
 
-def find(ref: str, *, pin: str = "") -> Weights:
+def find(ref: str, *, pin: str = "", part: Part = "") -> Weights:
     """Make weights available locally; the first process on a node downloads, the others wait.
 
     Args:
@@ -55,6 +56,8 @@ def find(ref: str, *, pin: str = "") -> Weights:
             checked for changes; ``https://`` and a hub's branch are downloaded once and then
             served from the cache.
         pin: the required content, in the format of a recipe's ``weights_pin``; empty: any.
+        part: what is needed of a diffusers folder. Of a hub's commit nothing else is downloaded;
+            other folders are identified by all of their files, and are always complete.
 
     Raises:
         WeightsError: ``weights.missing``, ``weights.gated``, ``weights.wrong_hash``,
@@ -65,7 +68,7 @@ def find(ref: str, *, pin: str = "") -> Weights:
         ref = f"{model.env}={named}"
         found = _identified(_local(named, ref))
     else:
-        found = fetch(ref)
+        found = fetch(ref, part)
     if pin not in ("", f"sha256:{found.sha256}", f"commit:{found.commit}"):
         raise WeightsError(
             "weights.mismatch",
@@ -87,22 +90,27 @@ def pin_of(ref: str) -> str:
     return f"commit:{commit}" if commit else f"sha256:{find(ref).sha256}"
 
 
-def fetch(ref: str) -> Weights:
+def fetch(ref: str, part: Part = "") -> Weights:
     """Make weights available as :func:`find` does, but ignore environment variables."""
     model = validate_ref(ref)
     if not model and scheme_of(ref) in _LOCAL:
         return _identified(_local(str(local_path(ref)), ref))
     try:
         if model:
-            entry = ensure(cache_folder_of(model), model.sources, model.sha256)
+            folder, sources, sha256 = cache_folder_of(model), model.sources, model.sha256
         else:
             name = ref.rstrip("/").rpartition("/")[2].partition("@")[0]
-            entry = ensure(entry_folder(name, f"{ref}\n{version(ref)}"), [ref], "")
+            folder, sources, sha256 = entry_folder(name, f"{ref}\n{version(ref)}"), (ref,), ""
+        if sha256 or not all(map(commit_of, sources)):
+            part = ""
+        if part and not Entry.read(folder):
+            folder = folder.with_name(f"{folder.name}-{part}")
+        entry = ensure(folder, sources, sha256, part)
     except OSError as error:
         name = f"{model.name} is not available: " if model else ""
         how = how_to_get(model) if model else f"Check {ref}, and that this machine may read it."
         raise WeightsError("weights.missing", f"{name}{error}. {how}") from None
-    return _identified(entry.path, model, commit_of(entry.source))
+    return _identified(entry.path, model, commit_of(entry.source), part)
 
 
 def validate_ref(ref: str) -> Model | None:
@@ -148,10 +156,12 @@ def how_to_get(model: Model) -> str:
     )
 
 
-def _identified(path: Path, model: Model | None = None, commit: str = "") -> Weights:
+def _identified(
+    path: Path, model: Model | None = None, commit: str = "", part: Part = ""
+) -> Weights:
     """Return the weights at a path; a listed hash identifies the model, whatever the file name."""
     try:
-        sha256 = cached_hash(path)
+        sha256 = cached_hash(path, part)
     except OSError as error:
         raise WeightsError("weights.missing", f"{path} cannot be read: {error}.") from None
     model = model or next((each for each in known_models().values() if each.sha256 == sha256), None)

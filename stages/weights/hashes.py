@@ -1,21 +1,33 @@
 """Hashes of weights, each computed once per node regardless of the number of actors.
 
-A hash is cached on disk, and in the process, for as long as name, size and modification time of
-every file stay the same.
+A file's hash is cached on disk, and in the process, as long as its name, size and modification time
+stay the same.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from filelock import BaseFileLock, FileLock
 
 from manifests.errors import OutputError
 from manifests.storage.place import Place
+
+#: A part of a diffusers folder: ``text``, its tokenizers and text encoders; ``image``, everything
+#: else; empty, the whole folder. An actor needs one of them only.
+Part = Literal["", "text", "image"]
+
+
+def in_part(name: str, part: Part) -> bool:
+    """Whether a file of a folder belongs to a part; ``model_index.json`` belongs to both."""
+    is_text = name.startswith(("text_encoder", "tokenizer"))
+    return not part or name == "model_index.json" or is_text == (part == "text")
 
 
 def cache_folder() -> Path:
@@ -35,19 +47,23 @@ def node_lock(name: str) -> BaseFileLock:
     return FileLock(folder / f"{name}.lock")
 
 
-def cached_hash(path: Path) -> str:
-    """Return the SHA-256 of a file or folder from the cache, or :func:`compute_hash`.
+def cached_hash(path: Path, part: Part = "") -> str:
+    """Compute what :func:`compute_hash` does, but read files only if they changed.
 
     Raises:
         OSError: it cannot be read.
     """
     path = path.resolve()
-    return _noted_hash(path, _key(path))
+    if path.is_dir():
+        return _hash_of_folder(path, part, cached_hash)
+    stat = path.stat()
+    key = f"{path}\n{stat.st_size}\n{stat.st_mtime_ns}"
+    return _noted_hash(path, hashlib.sha256(key.encode()).hexdigest())
 
 
 @cache
 def _noted_hash(path: Path, key: str) -> str:
-    """Read the note with this key, or hash the file or folder and write the note if possible."""
+    """Read the note with this key, or hash the file and write the note if possible."""
     note = cache_folder() / "hashes" / key
     with ExitStack() as stack:  # so that only one of 100 actors reads 24 GB
         with suppress(OSError):  # without a lock, all of them do
@@ -66,26 +82,24 @@ def compute_hash(path: Path) -> str:
     Every byte is read; the cache is not used. Hidden files do not count, since tools store
     metadata in them.
     """
-    if not path.is_dir():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+    if path.is_dir():
+        return _hash_of_folder(path, "", compute_hash)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash_of_folder(path: Path, part: Part, hash_of: Callable[[Path], str]) -> str:
     whole = hashlib.sha256()
-    for name, each in files_in(path):
-        whole.update(f"{name}\0{compute_hash(each)}\n".encode())
+    for name, each in files_in(path, part):
+        whole.update(f"{name}\0{hash_of(each)}\n".encode())
     return whole.hexdigest()
 
 
-def files_in(path: Path) -> list[tuple[str, Path]]:
-    """List the file, or the folder's visible files, with relative names, sorted by name."""
+def files_in(path: Path, part: Part = "") -> list[tuple[str, Path]]:
+    """List the file, or the visible files of a folder's part: relative names, sorted, and paths."""
     if not path.is_dir():
         return [("", path)]
     found = ((each.relative_to(path), each) for each in path.rglob("*") if each.is_file())
     seen = ((name, each) for name, each in found if not any(p[0] == "." for p in name.parts))
-    return sorted((name.as_posix(), each) for name, each in seen)
-
-
-def _key(path: Path) -> str:
-    """Compute the cache key, which changes when a file is added, removed or written to."""
-    stats = ((name, each.stat()) for name, each in files_in(path))
-    lines = (f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n" for name, stat in stats)
-    return hashlib.sha256(f"{path}\n{''.join(lines)}".encode()).hexdigest()
+    named = ((name.as_posix(), each) for name, each in seen)
+    return sorted((name, each) for name, each in named if in_part(name, part))

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import ray
 
-from jobs.pipeline.placement import connected
+from jobs.driver.placement import connected
 from jobs.pipeline.prompts import SharedPrompts
 from jobs.pipeline.transport import from_table, to_table
 from manifests.schema import LineageRow
@@ -68,7 +68,7 @@ def measure(megapixels: float, photos: int, figures: Figures) -> None:
         folder = Path(name)
         manifest = make_catalog(folder / "catalog", photos, megapixels).manifest
         prompts = SharedPrompts(str(folder / "out"))
-        prompts.store(prompt)  # as after an actor's first photo
+        prompts.name_if_shared(prompt)  # as after an actor's first photo
         for row_id, image, mask in rows_of(manifest):
             photo = Photo(LineageRow(id=row_id, image_uri=image, mask_uri=mask))
             for hop, there in _hops(photo, recipe, prompt):

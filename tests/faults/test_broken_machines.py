@@ -20,7 +20,8 @@ import pytest
 from rich.console import Console
 
 from cluster.pools import PoolSize
-from jobs.pipeline import monitor, passes
+from jobs.driver import passes
+from jobs.pipeline import monitor
 from jobs.pipeline.units import UNIT_ROWS
 from jobs.run import Outcome, run
 from manifests.errors import ClusterError, WeightsError

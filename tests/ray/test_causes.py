@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster.causes import cause_of
+from cluster.ray_errors import cause_of
 from cluster.session import ray_session
 
 #: A node of which the tests themselves take more memory than its workers may have.
 _OUT_OF_MEMORY = """
 import time
-from cluster.causes import cause_of
+from cluster.ray_errors import cause_of
 from cluster.session import prepare_environment
 prepare_environment()
 import ray

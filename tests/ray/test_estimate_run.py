@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from cluster.pools import Pools
-from jobs.estimate.fleet import Job
+from jobs.estimate.fleet import Workload
 from jobs.estimate.seconds import Basis
 from jobs.run import run
 from stages.recipe import Recipe
@@ -64,7 +64,7 @@ def test_a_run_takes_as_long_as_was_estimated_from_it_as_a_pilot(tmp_path: Path)
 
     basis = Basis.read(output, 0.003)
     steps = models(TELEA, "")
-    job = Job.of(TELEA, steps=steps, basis=basis, rows=PHOTOS, pools=pools)
+    job = Workload.of(TELEA, steps=steps, basis=basis, rows=PHOTOS, pools=pools)
     fleet = job.fastest()
     assert job.parts[fleet.bottleneck].slowest == "refine"
     assert fleet.seconds - fleet.start_s == pytest.approx(measured_s, rel=0.15)

@@ -14,7 +14,7 @@ from rich.console import Console
 from cluster.nodes import merge_node_shapes
 from cluster.pools import Pools, selects
 from cluster.sizing import ACCELERATOR, NodeShape, Sizing, has_gpus, size_pools, unplaced
-from jobs.pipeline.placement import load_pools, with_batch_sizes
+from jobs.driver.placement import load_pools, with_batch_sizes
 from jobs.run import run
 from manifests.errors import ClusterError
 from stages.recipe import Recipe
@@ -144,7 +144,7 @@ def test_of_gpus_without_labels_a_fifth_removes() -> None:
     assert ranges(sizing) == {"cpu": (1, 4), "small_gpu": (1, 1), "large_gpu": (1, 7)}
     fleet = sized([NodeShape("", 16, 1, 100, up=3, possible=10), NodeShape("", 32, 2, 100)], CLEAN)
     assert ranges(fleet) == {"cpu": (1, 8), "small_gpu": (1, 2), "large_gpu": (1, 10)}
-    assert fleet.sizes["large_gpu"].ready_actors == 4
+    assert fleet.sizes["large_gpu"].actors_that_fit == 4
     assert not fleet.problems
 
 
@@ -215,7 +215,7 @@ def test_defaults_that_no_node_allows_are_left_out_with_a_note() -> None:
 
 def test_without_growing_a_pool_begins_with_all_that_there_is_room_for() -> None:
     size = sized([small(2, 9), large(3)], CLEAN).sizes["small_gpu"]
-    assert (size.min_actors, size.max_actors, size.ready_actors) == (1, 9, 2)
+    assert (size.min_actors, size.max_actors, size.actors_that_fit) == (1, 9, 2)
     alone = size.one_at_a_time(1000)
     assert (alone.min_actors, alone.max_actors, alone.tasks_in_flight) == (2, 9, 1)
 

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 import ray
 
-from cluster import listening
 from cluster import private_ray as private
+from cluster import probe
 from cluster.private_ray import StartError, temp_folders
-from jobs.pipeline.placement import connected
+from jobs.driver.placement import connected
 from manifests.errors import ClusterError
 from tests.conftest import Command
 from tests.support import DEMO
@@ -156,7 +156,7 @@ def test_what_speaks_another_protocol_is_no_cluster(answer: bytes) -> None:
 
 
 def test_a_port_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listening, "_ANSWER_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(probe, "_ANSWER_TIMEOUT_S", 0.05)
     with server(b"") as port:
         assert refusal(f"127.0.0.1:{port}") == f"Ray at 127.0.0.1:{port}: timed out."
 
@@ -179,6 +179,6 @@ def test_an_address_where_no_cluster_can_be_is_refused_at_once(address: str, pro
 
 
 def test_a_cluster_is_one(ray_address: str) -> None:
-    listening.check_listening(ray_address)
-    listening.check_listening(f"ray://{ray_address}")
+    probe.check_is_ray(ray_address)
+    probe.check_is_ray(f"ray://{ray_address}")
     assert private.first_line(ValueError("")) == "ValueError"

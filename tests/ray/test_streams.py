@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from jobs.cli.streams import Stream, guard
-from jobs.pipeline.progress import meter
+from jobs.driver.progress import meter
 from tests.conftest import Command
 from tests.ray.test_cli_runs import await_files
 from tests.support import DEMO, last_run

@@ -239,12 +239,16 @@ def test_files_and_folders_in_s3(s3: str, tmp_path: Path) -> None:
 
 def test_an_entry_of_ones_own_list_that_is_wrong_is_named(listed: Path) -> None:
     listed.write_text('[mine]\nkind = "paint"\nformat = "pickle"\nsize = "1"\nsha265 = ""\n')
-    message = error_of("big-lama").message
+    error = error_of("big-lama")
+    assert error.code == "weights.bad_list"
+    message = error.message
     assert f"CATALOG_CLEANUP_MODELS={listed}: mine.kind = 'paint': Input should be" in message
     assert "mine.sha265 is not an option" in message
     assert "mine.licence is missing" in message
     listed.write_text('[mine]\nsources = ["/mirror/lama.pt"]\nmd5 = "0"\n')
-    message = error_of("big-lama").message
+    error = error_of("big-lama")
+    assert error.code == "weights.bad_list"
+    message = error.message
     assert "mine.sources.0 = '/mirror/lama.pt': String should match pattern" in message
     assert "mine.md5 is not an option" in message
     listed.write_text("big-lama = 1")

@@ -35,6 +35,33 @@ def test_a_hub_folder_comes_without_pickles(
     assert "vae/net.safetensors: not the content that the hub lists" in error.message
 
 
+def test_an_actor_downloads_only_the_part_that_it_runs(
+    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    encoder = {"text_encoder_2/net.safetensors": WEIGHTS, "tokenizer/vocab.json": b"{}"}
+    web.offer_repo("shop/fill", HUB_FILES | encoder)
+    uri = f"hf://shop/fill@{COMMIT}"
+    text, image = find(uri, part="text"), find(uri, part="image")
+    assert names_in(text.path) == {"model_index.json", *encoder}
+    assert not names_in(image.path) & set(encoder)
+    assert "vae/net.safetensors" in names_in(image.path)
+    assert text.sha256 != image.sha256
+    asked = len(web.gets)
+    assert find(uri, part="image") == image
+    assert len(web.gets) == asked
+    whole = find(uri)
+    assert names_in(whole.path) > set(encoder)
+    again = find(uri, part="image")
+    assert (again.path, again.sha256) == (whole.path, image.sha256), "one record on every node"
+    branch = find("hf://shop/fill", part="text")
+    assert names_in(branch.path) > set(encoder), "identified by all of its files"
+
+
+def names_in(folder: Path) -> set[str]:
+    return {each.relative_to(folder).as_posix() for each in folder.rglob("*.*")}
+
+
 def test_a_small_file_of_a_hub_is_compared_with_its_hash_too(
     listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:

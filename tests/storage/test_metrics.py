@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.pipeline.cost import Cost, load_prices
+from jobs.driver.cost import Cost, load_prices
 from jobs.pipeline.metrics import METRICS
 from manifests.errors import ClusterError, RowError
 from manifests.storage import row_files as storage

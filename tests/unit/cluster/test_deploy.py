@@ -20,7 +20,7 @@ import yaml
 from cluster.deploy import generate
 from cluster.pools import Pools, PoolSize, selects
 from cluster.sizing import NodeShape, size_pools
-from jobs.pipeline.placement import load_pools
+from jobs.driver.placement import load_pools
 
 ROOT = Path(__file__).parents[3]
 CLUSTER = ROOT / "cluster" / "deploy"

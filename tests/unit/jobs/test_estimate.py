@@ -16,7 +16,7 @@ import typer
 from cluster.pools import CpuPool, LargeGpuPool, NodeType, Pools, SmallGpuPool
 from jobs.cli.estimate import duration
 from jobs.estimate import Estimate, estimate
-from jobs.estimate.fleet import Job
+from jobs.estimate.fleet import Workload
 from jobs.estimate.seconds import Basis, Part, default, defaults, parts_of
 from manifests.errors import ClusterError, ManifestError
 from manifests.reading.read import count_rows, find_files
@@ -30,10 +30,10 @@ def of(name: str, rows: int, pools: Pools | None = None, **options: float) -> Es
     return estimate(recipe, Basis(recipe, 12.0), rows, pools or Pools(), **options)  # type: ignore[arg-type] # numbers
 
 
-def job(name: str, rows: int, pools: Pools) -> Job:
+def job(name: str, rows: int, pools: Pools) -> Workload:
     recipe = Recipe.load(name)
     steps = steps_of(recipe, "output")
-    return Job.of(recipe, steps=steps, basis=Basis(recipe, 12.0), rows=rows, pools=pools)
+    return Workload.of(recipe, steps=steps, basis=Basis(recipe, 12.0), rows=rows, pools=pools)
 
 
 # Rows
@@ -78,7 +78,7 @@ NODE_S = default("node_start_s", "cpu") + default("actor_start_s", "cpu")
 START_S = default("run", "driver_start_s") + NODE_S
 
 
-def two_seconds_each(*, actors: int, min_actors: int = 1, losses: float = 0.0) -> Job:
+def two_seconds_each(*, actors: int, min_actors: int = 1, losses: float = 0.0) -> Workload:
     """10,000 photos of 2 s, on nodes of two CPUs at $3.6 an hour."""
     nodes = {"cpu": NodeType(cpus=2, max_nodes=(actors + 1) // 2)}
     pools = Pools(cpu=CpuPool(min_actors=min_actors, max_actors=actors), nodes=nodes)
@@ -102,7 +102,7 @@ def test_a_fleet_that_comes_step_by_step_is_later_and_one_that_loses_nodes_later
     grown = two_seconds_each(actors=10).fastest()
     lossy = two_seconds_each(actors=10, losses=2.0).fastest()
     assert at_once.ramp_s == at_once.lost_s == grown.lost_s == 0
-    missing = sum(10 - count for count in (1, 2, 4, 8))
+    missing = sum(10 - count for count in (1, 4))
     assert grown.ramp_s == pytest.approx(missing / 10 * (10 + NODE_S))
     assert grown.seconds == pytest.approx(at_once.seconds + grown.ramp_s)
     lost_each_s = NODE_S + 32 * 2  # a new node, and the photos in flight
@@ -112,7 +112,7 @@ def test_a_fleet_that_comes_step_by_step_is_later_and_one_that_loses_nodes_later
 
 def test_actors_that_would_come_too_late_are_not_paid_for() -> None:
     few = replace(two_seconds_each(actors=10), rows=100).fastest()
-    assert few.actors == [2], "200 s of work are done before the third actor is there"
+    assert few.actors == [4], "200 s of work are done before the fifth actor is there"
 
 
 def test_waiting_for_storage_counts_where_it_takes_longer_than_computing() -> None:
@@ -147,14 +147,14 @@ def test_a_deadline_that_cannot_be_met_is_answered_by_what_comes_closest() -> No
     assert never.changes == of("clean", 100_000).changes
 
 
-def test_nodes_come_twice_as_many_at_a_time_and_no_more_than_32_gpus() -> None:
-    here = job("clean", 1_000_000, Pools(large_gpu=LargeGpuPool(max_actors=100)))
+def test_nodes_come_four_times_as_many_at_a_time_and_no_more_than_256_gpus() -> None:
+    here = job("clean", 1_000_000, Pools(large_gpu=LargeGpuPool(max_actors=900)))
     parts = [Part("large_gpu", {"refine": 10.0}, [], 10.0, "refine")]
     fleet = replace(here, parts=parts).fastest()
-    assert fleet.actors == [100]
+    assert fleet.actors == [900]
     step_s = 10 + default("node_start_s", "large_gpu") + default("actor_start_s", "large_gpu")
-    missing = sum(100 - count for count in (1, 2, 4, 8, 16, 32, 64, 96))
-    assert fleet.ramp_s == pytest.approx(missing / 100 * step_s)
+    missing = sum(900 - count for count in (1, 4, 16, 64, 256, 512, 768))
+    assert fleet.ramp_s == pytest.approx(missing / 900 * step_s)
 
 
 def test_cpus_that_gpu_nodes_have_left_are_used_before_nodes_are_added() -> None:

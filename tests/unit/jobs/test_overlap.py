@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from jobs.pipeline.prefetch import prefetch
+from jobs.pipeline.io_threads import run_ahead
 from manifests.errors import StorageError
 from manifests.schema import LineageRow
 from stages.device import DEVICE
@@ -34,13 +34,13 @@ def test_photos_are_worked_on_beside_the_caller_and_come_in_order() -> None:
         if int(photo.lineage.id) < 4:
             together.wait()
 
-    found = prefetch(photos(20), work, threads=4, max_bytes=_MIB)
+    found = run_ahead(photos(20), work, threads=4, max_bytes=_MIB)
     assert [photo.lineage.id for photo in found] == [str(n) for n in range(20)]
 
 
 def test_no_more_photos_are_read_ahead_than_threads() -> None:
     begun: list[str] = []
-    made = prefetch(
+    made = run_ahead(
         photos(20), lambda photo: begun.append(photo.lineage.id), threads=3, max_bytes=_MIB
     )
     next(made)
@@ -53,7 +53,7 @@ def test_no_more_photos_are_read_ahead_than_threads() -> None:
 def test_no_thread_outlives_the_block_whether_it_was_taken_whole_or_given_up(taken: int) -> None:
     """An actor that has nothing to do has no threads, which could delay the end of its process."""
     before = set(threading.enumerate())
-    made = prefetch(photos(20), lambda _: None, threads=3, max_bytes=_MIB)
+    made = run_ahead(photos(20), lambda _: None, threads=3, max_bytes=_MIB)
     for _ in range(taken):
         next(made)
     assert set(threading.enumerate()) > before
@@ -74,7 +74,7 @@ def test_no_more_bytes_are_read_ahead_than_there_is_room_for() -> None:
         photo.original = bytes(_MIB)
         done.append(photo.lineage.id)
 
-    made = prefetch(one_after_the_other(), work, threads=8, max_bytes=2 * _MIB)
+    made = run_ahead(one_after_the_other(), work, threads=8, max_bytes=2 * _MIB)
     for taken, _ in enumerate(made):
         assert len(done) <= taken + 2
     assert len(done) == 20
@@ -85,7 +85,7 @@ def test_an_error_that_is_no_rows_reaches_the_caller_in_its_turn() -> None:
         if photo.lineage.id == "2":
             raise StorageError("storage.unreachable", "S3 is gone.")
 
-    made = prefetch(photos(5), work, threads=4, max_bytes=_MIB)
+    made = run_ahead(photos(5), work, threads=4, max_bytes=_MIB)
     assert [next(made).lineage.id, next(made).lineage.id] == ["0", "1"]
     with pytest.raises(StorageError):
         next(made)

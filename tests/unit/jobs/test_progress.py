@@ -6,7 +6,7 @@ import io
 
 from rich.console import Console
 
-from jobs.pipeline.progress import Lines, meter
+from jobs.driver.progress import Lines, meter
 
 
 def test_lines_come_now_and_then_with_the_pace_of_the_work() -> None:

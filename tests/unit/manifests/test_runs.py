@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from jobs.pipeline import heartbeat as heartbeats
-from jobs.pipeline.heartbeat import Heartbeat
+from jobs.driver import heartbeat as heartbeats
+from jobs.driver.heartbeat import Heartbeat
 from manifests import runs
 from manifests.errors import OutputError
 from manifests.runs import RunRecord, claim, latest_by_recipe, raise_if_running, records

@@ -11,7 +11,7 @@ import pytest
 from pydantic import Field
 
 from cluster.pools import Pools
-from jobs.pipeline.placement import with_batch_sizes
+from jobs.driver.placement import with_batch_sizes
 from manifests.errors import WeightsError
 from stages import recipe as recipes
 from stages.arrays import UInt8Array

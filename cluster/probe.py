@@ -18,7 +18,7 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 
 _SETTINGS = 4
 
 
-def check_listening(address: str) -> None:
+def check_is_ray(address: str) -> None:
     """Connect, and check that a gRPC server responds.
 
     Args:

@@ -23,7 +23,7 @@ class Heartbeat:
     """Writes heartbeats while the run works, and receives requests to stop it.
 
     Args:
-        record: of the run.
+        record: the record of the run.
         rows: number of pending rows at the start.
         measure: returns further values for each heartbeat.
     """
@@ -107,7 +107,7 @@ def heartbeat(
     SIGHUP is left alone if it is already ignored, so that ``nohup`` works.
 
     Args:
-        record: of the run.
+        record: the record of the run.
         rows: number of pending rows.
         log: called with one line when a signal arrives. A second signal ends the run at once, with
             ``KeyboardInterrupt``.

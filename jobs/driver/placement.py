@@ -20,7 +20,7 @@ from stages.recipe import Recipe
 #: The options of a pools' file, or fixed sizes.
 RequestedPools = Pools | Mapping[str, PoolSize]
 
-Choose = Callable[[RunSpec, int], Mapping[str, PoolSize]]
+SizePools = Callable[[RunSpec, int], Mapping[str, PoolSize]]
 
 
 def load_pools(path: Path | str) -> Pools:
@@ -58,8 +58,8 @@ def connected(address: str | None, wait_s: float = -1.0) -> Iterator[list[str]]:
             ``cluster.not_started``: a private Ray does not start here.
     """
     try:
-        with ray_session(address, wait_s) as trouble:
-            yield trouble
+        with ray_session(address, wait_s) as ray_errors:
+            yield ray_errors
     except ConnectionError as error:
         raise ClusterError("cluster.unreachable", f"{error}.") from error
     except StartError as error:
@@ -68,7 +68,7 @@ def connected(address: str | None, wait_s: float = -1.0) -> Iterator[list[str]]:
 
 def fit_to_cluster(
     spec: RunSpec, pools: RequestedPools, log: Callable[[str], None]
-) -> tuple[RunSpec, Choose]:
+) -> tuple[RunSpec, SizePools]:
     """Fit a run to the cluster that this process is connected to.
 
     Args:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from stages.photo import Photo
 
 
-def prefetch(
+def run_ahead(
     photos: Iterable[Photo], work: Callable[[Photo], None], *, threads: int, max_bytes: int
 ) -> Iterator[Photo]:
     """Process photos in threads, ahead of the caller that consumes them.

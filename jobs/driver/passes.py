@@ -27,13 +27,13 @@ import pyarrow as pa
 from rich.console import Console
 
 from jobs import clean
+from jobs.driver.heartbeat import Heartbeat
+from jobs.driver.placement import SizePools, explain_start_timeout
+from jobs.driver.progress import format_count, meter
 from jobs.pipeline import metrics
-from jobs.pipeline.heartbeat import Heartbeat
 from jobs.pipeline.monitor import MonitorClient
-from jobs.pipeline.placement import Choose, explain_start_timeout
-from jobs.pipeline.progress import format_count, meter
 from jobs.pipeline.spec import RunSpec
-from jobs.pipeline.units import single_rows, whole_shards
+from jobs.pipeline.units import pending_units, single_rows
 from manifests.errors import CatalogCleanupError, ClusterError, RowError, error_from_code
 from manifests.ledger import KEY, MAX_NAMED_ROWS, Tally, reconcile
 from manifests.schema import CRASHED, LineageRow, lineage_dict, lineage_schema
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _MAX_ISOLATED_AT_ONCE = 32
 
 #: Number of isolated passes without progress after which the missing rows are given up.
-_MAX_FUTILE_PASSES = 2
+_MAX_STALLED_PASSES = 2
 
 #: Threads that merge the lineage files of shards.
 _MERGE_THREADS = 8
@@ -55,7 +55,7 @@ _MERGE_THREADS = 8
 _MIN_INTERNAL_ERRORS, _MAX_INTERNAL_SHARE = 100, 0.1
 
 
-class Style(Enum):
+class PassMode(Enum):
     """How rows are distributed to workers."""
 
     TOGETHER = "together"
@@ -68,8 +68,8 @@ def execute(
     shards: Collection[int],
     tally: Tally,
     *,
-    choose: Choose,
-    trouble: list[str],
+    choose: SizePools,
+    ray_errors: list[str],
     heartbeat: Heartbeat,
     console: Console,
 ) -> Tally:
@@ -80,24 +80,27 @@ def execute(
         shards: numbers of this run's shards.
         tally: their current counts.
         choose: returns the pools for a spec and a number of blocks.
-        trouble: receives the errors after which Ray Data continues.
-        heartbeat: of the run.
+        ray_errors: receives the errors after which Ray Data continues.
+        heartbeat: the heartbeat of the run.
         console: where to print progress.
 
     Raises:
-        CatalogCleanupError: an error that is not of a row; finished rows are recorded.
+        CatalogCleanupError: a run-level error; finished rows are recorded.
     """
-    style, futile = Style.TOGETHER, 0
+    mode, stalled = PassMode.TOGETHER, 0
     spec = replace(spec, repeats_internal_errors=True, monitor=MonitorClient.start())
     heartbeat.on_stop = spec.monitor.request_stop
     while True:
-        before, trouble[:] = tally.missing_count, []
-        current = replace(spec, isolated=style is Style.ISOLATED)
+        before, ray_errors[:] = tally.missing_count, []
         _run_pass(
-            current,
+            replace(
+                spec,
+                one_by_one=mode is not PassMode.TOGETHER,
+                isolated=mode is PassMode.ISOLATED,
+            ),
             shards,
             tally,
-            style,
+            mode,
             choose=choose,
             heartbeat=heartbeat,
             console=console,
@@ -106,36 +109,36 @@ def execute(
         spec = replace(spec, check_inputs=False, repeats_internal_errors=False)
         if not tally.missing_count or heartbeat.is_stopping:
             return tally
-        futile = futile + 1 if tally.missing_count == before else 0
-        if futile >= _MAX_FUTILE_PASSES and style is Style.ISOLATED:
-            return _give_up(spec, shards, tally, trouble)
-        style = _next_style(style, tally.missing_count, progressed=tally.missing_count < before)
+        stalled = stalled + 1 if tally.missing_count == before else 0
+        if stalled >= _MAX_STALLED_PASSES and mode is PassMode.ISOLATED:
+            return _give_up(spec, shards, tally, ray_errors)
+        mode = _next_mode(mode, tally.missing_count, progressed=tally.missing_count < before)
         photos = format_count(tally.missing_count, "photo")
-        console.print(f"{photos} without a result, whose worker failed; {style.value} ...")
+        console.print(f"{photos} without a result, whose worker failed; {mode.value} ...")
 
 
 def _run_pass(
     spec: RunSpec,
     shards: Collection[int],
     tally: Tally,
-    style: Style,
+    mode: PassMode,
     *,
-    choose: Choose,
+    choose: SizePools,
     heartbeat: Heartbeat,
     console: Console,
 ) -> None:
     pools = choose(spec, tally.rows if spec.check_inputs else tally.missing_count)
-    if style is not Style.TOGETHER:
+    if mode is not PassMode.TOGETHER:
         # A row that waits behind one that kills its worker would be lost again.
         pools = {name: size.one_at_a_time(tally.missing_count) for name, size in pools.items()}
     sizes = [pools[pool] for pool, _ in spec.groups()]
-    workers = tuple(max(size.min_actors, size.ready_actors) for size in sizes)
+    workers = tuple(max(size.min_actors, size.actors_that_fit) for size in sizes)
     monitor = replace(spec.monitor, workers=workers)
     spec = replace(spec, monitor=monitor)
-    if style is Style.TOGETHER:
+    if mode is PassMode.TOGETHER:
         # Where inputs are checked, any shard may have work.
         left = dict.fromkeys(shards if spec.check_inputs else (), 0) | tally.unfinished
-        units = whole_shards(spec, left, sizes[0].max_actors)
+        units = pending_units(spec, left, sizes[0].max_actors)
     else:
         units = single_rows(spec, tally.missing)
     if not units:
@@ -149,10 +152,10 @@ def _run_pass(
         _drain(data, shown.advance, merger.count, heartbeat, tally.ended)
 
 
-def _next_style(style: Style, missing: int, *, progressed: bool) -> Style:
-    if missing <= _MAX_ISOLATED_AT_ONCE or (style is not Style.TOGETHER and not progressed):
-        return Style.ISOLATED
-    return Style.TOGETHER if missing > MAX_NAMED_ROWS and progressed else Style.ALONE
+def _next_mode(mode: PassMode, missing: int, *, progressed: bool) -> PassMode:
+    if missing <= _MAX_ISOLATED_AT_ONCE or (mode is not PassMode.TOGETHER and not progressed):
+        return PassMode.ISOLATED
+    return PassMode.TOGETHER if missing > MAX_NAMED_ROWS and progressed else PassMode.ALONE
 
 
 def _drain(
@@ -168,11 +171,11 @@ def _drain(
         data: the DAG.
         advance: called with further ok and failed rows.
         count: called with a shard and its further recorded rows.
-        heartbeat: of the run.
+        heartbeat: the heartbeat of the run.
         ended: rows that ended before.
 
     Raises:
-        CatalogCleanupError: an actor reported an error that is not of a row, or too many rows
+        CatalogCleanupError: an actor reported a run-level error, or too many rows
             ended with ``internal.error``.
     """
     recorded, internal = ended, 0
@@ -197,11 +200,11 @@ def _raise_if_too_many(internal: int, recorded: int, last: str) -> None:
         raise ClusterError("cluster.workers_failed", text)
 
 
-def _give_up(spec: RunSpec, shards: Collection[int], tally: Tally, trouble: list[str]) -> Tally:
+def _give_up(spec: RunSpec, shards: Collection[int], tally: Tally, ray_errors: list[str]) -> Tally:
     """Record the missing rows as crashed, if their workers died."""
-    if not trouble:
+    if not ray_errors:
         return tally
-    cause = f"Its worker was lost each time, most recently by {trouble[-1].rstrip('.')}."
+    cause = f"Its worker was lost each time, most recently by {ray_errors[-1].rstrip('.')}."
     reason = str(RowError("row.crashed", cause))
     names = {name for _, name in tally.missing}
     for shard in {shard for shard, _ in tally.missing}:
