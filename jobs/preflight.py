@@ -46,7 +46,7 @@ def _print(console: Console, line: str) -> None:
 
 
 def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Recipe, dict[str, Any]]:
-    """Check and pin the weights of a recipe before a run, and print their licences.
+    """Check and pin the weights and templates of a recipe before a run, and print their licences.
 
     Each section is pinned to the content of its weights. The recipe's hash depends on it, and
     machines that find other content refuse it.
@@ -66,6 +66,8 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
         WeightsError: see :func:`stages.weights.find.find`; ``model.not_installed``;
             ``weights.unidentified``: they are not on this machine, and nothing identifies them.
     """
+    if recipe.detect:
+        recipe = recipe.model_copy(update={"detect": recipe.detect.pinned()})
     pins: dict[str, str] = {}
     used: dict[str, Any] = {}
     notices: dict[str, str] = {}

@@ -104,6 +104,31 @@ class PatchRecord:
         return cls(**(dict(packed) | {"tries": tries}))
 
 
+#: What a detector found (stages/detection/).
+DETECTION_TYPE = pa.struct(
+    [
+        ("outline", pa.list_(pa.float64())),  # x1, y1, x2, y2, ... px of the displayed photo
+        ("label", pa.string()),  # the recognised text, or the template's name
+        ("confidence", pa.float64()),  # 0 to 1
+        ("removed", pa.bool_()),
+        ("reason", pa.string()),  # why, or why not
+        ("box", _BOX),  # bounds of what is marked for it, px of the displayed photo
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionRecord:
+    """What the lineage says of a detection; the fields are those of :data:`DETECTION_TYPE`."""
+
+    outline: list[float]
+    label: str
+    confidence: float
+    removed: bool
+    reason: str
+    box: dict[str, int]
+
+
 def _column(type_: pa.DataType, doc: str, default: Any = None) -> Any:
     metadata = {"type": type_, "doc": doc}
     if callable(default):
@@ -154,6 +179,17 @@ class LineageRow:
     width: int | None = _column(pa.int32(), "Of the photo as displayed, px.")
     height: int | None = _column(pa.int32(), "Of the photo as displayed, px.")
     masked_px: int | None = _column(pa.int64(), "Pixels filled; 0: the mask was empty.")
+    detections: list[DetectionRecord] | None = _column(
+        pa.list_(DETECTION_TYPE),
+        "What the recipe's detector found: outline (x1, y1, x2, y2, ... in px of the displayed "
+        "photo), label (the text, or the template's name), confidence, whether it is removed, the "
+        "reason, and the box of what is marked for it. Null: it did not look.",
+    )
+    detected_uri: str | None = _column(
+        pa.string(),
+        "Absolute path or s3:// of the mask of what was detected, before it is dilated; null: "
+        "nothing is removed.",
+    )
     patches: list[PatchRecord] = _column(
         pa.list_(PATCH_TYPE),
         "What was filled: boxes, working size and seed of each patch, and how it was refined.",
@@ -207,13 +243,16 @@ class LineageRow:
 def lineage_dict(row: LineageRow) -> dict[str, Any]:
     """A lineage row as Arrow takes it."""
     columns = {f.name: getattr(row, f.name) for f in fields(row)}
-    return columns | {"patches": [asdict(patch) for patch in row.patches]}
+    found = None if row.detections is None else [asdict(each) for each in row.detections]
+    return columns | {"patches": [asdict(patch) for patch in row.patches], "detections": found}
 
 
 def lineage_row(columns: Mapping[str, Any]) -> LineageRow:
     """Undo :func:`lineage_dict`, of what Arrow returns."""
     patches = [PatchRecord.from_dict(packed) for packed in columns["patches"] or ()]
-    return LineageRow(**(dict(columns) | {"patches": patches}))
+    found = columns.get("detections")  # earlier versions had none
+    detections = None if found is None else [DetectionRecord(**each) for each in found]
+    return LineageRow(**(dict(columns) | {"patches": patches, "detections": detections}))
 
 
 def lineage_schema(extra: pa.Schema | None = None) -> pa.Schema:

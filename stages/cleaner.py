@@ -83,6 +83,7 @@ class Cleaner:
     """
 
     def __init__(self, recipe: Recipe) -> None:
+        recipe.raise_unless_it_cleans()
         self.recipe = recipe
         pipeline = Pipeline.of(recipe).after("fetch")
         self._until_mask, self._after_mask = pipeline.until("mask"), pipeline.after("mask")
@@ -108,7 +109,9 @@ class Cleaner:
             for number, picture in enumerate(masks, 1)
         ]
         marks = _marks(uris, boxes=boxes, polygons=polygons, rle=rle)
-        mask_uri, packed_marks = marks.pack()
+        mask_uri, packed_marks = marks.pack() if marks else ("", None)
+        if not marks and not self.recipe.detect:
+            raise RowError("mask.no_uri", "The photo has neither a mask nor shapes.")
         row = LineageRow(
             id=PurePath(output or image).stem,
             image_uri=image,
@@ -160,7 +163,8 @@ def clean(
         photo: a path or URI, a file's bytes, a Pillow picture or an array; see
             :data:`stages.inputs.Picture`. Random seeds are derived from the file's bytes; a picture
             in memory is encoded as PNG first.
-        mask: one picture, or a list that is combined; white, or True, is removed. Pass the photo
+        mask: one picture, or a list that is combined; none, nor shapes, for a recipe that detects,
+            such as ``declutter``. White, or True, is removed. Pass the photo
             itself with the option ``mask.channel`` = ``alpha`` to use its own alpha channel.
         recipe: a recipe's name, the path of a TOML file, or a recipe.
         boxes: more regions to remove: ``[x, y, width, height]``, or a list of these, in px of the
@@ -194,14 +198,13 @@ def _register(picture: Picture, role: Any, name: str, files: dict[str, bytes]) -
     return name
 
 
-def _marks(files: list[str], **shapes: Any) -> Marks:
+def _marks(files: list[str], **shapes: Any) -> Marks | None:
+    """All marks of a photo; None: it has none."""
     try:
         marks = Marks.of(files, **shapes)
     except ValueError as error:
         raise RowError("mask.bad_shape", f"{error}.") from None
-    if not marks.files and not marks.shapes:
-        raise RowError("mask.no_uri", "The photo has neither a mask nor shapes.")
-    return marks
+    return marks if marks.files or marks.shapes else None
 
 
 def _error(row: LineageRow) -> CatalogCleanupError:
@@ -218,6 +221,8 @@ _lock = Lock()
 
 
 def _ready(recipe: Recipe) -> Cleaner:
+    if recipe.detect:
+        recipe = recipe.model_copy(update={"detect": recipe.detect.pinned()})
     if not weights_of(recipe):
         return Cleaner(recipe)
     with _lock:  # concurrent threads share one, whose models load once

@@ -79,6 +79,8 @@ class Photo:
         mask_files: the masks' files. Local.
         marked: URI of a mask -> ``(h, w)`` bool, the pixels that it and the other masks of its
             size mark. Local.
+        detected: ``(h, w)`` bool, what the detector found to be removed; None: nothing. Local.
+        detected_file: the same as a mask file, to be stored. Local.
         region: ``(h, w)`` bool, the generation mask of the full photo. Local.
         changed: ``(h, w)`` bool, where the stitched pixels may differ. Local.
         result: the file to publish. Local.
@@ -95,6 +97,8 @@ class Photo:
     alpha_is_mask: bool = False
     mask_files: list[bytes] = field(default_factory=list)
     marked: dict[str, BoolMask] = field(default_factory=dict)
+    detected: BoolMask | None = None
+    detected_file: bytes = b""
     region: BoolMask | None = None
     changed: BoolMask | None = None
     result: bytes = b""
@@ -107,12 +111,18 @@ class Photo:
     @property
     def file_bytes(self) -> int:
         """Size of its files in memory."""
-        return len(self.original) + len(self.result) + sum(map(len, self.mask_files))
+        files = (self.original, self.result, self.detected_file, *self.mask_files)
+        return sum(map(len, files))
 
     @property
     def patches_to_refine(self) -> list[CropPatch]:
         """The patches to refine; none before ``focus``."""
         return [each for each in self.patches if isinstance(each, CropPatch) and each.to_refine]
+
+    @property
+    def is_unmarked(self) -> bool:
+        """Whether its row has neither masks nor shapes, and does not say that it marks nothing."""
+        return not self.lineage.mask_uri and self.lineage.marks is None
 
     @property
     def marks(self) -> Marks:
@@ -122,9 +132,9 @@ class Photo:
     def drop_pixels(self) -> None:
         """Free everything but the record and the files."""
         self.mask_files, self.marked, self.patches = [], {}, []
-        self.decoded, self.region, self.changed = None, None, None
+        self.decoded, self.detected, self.region, self.changed = None, None, None, None
 
     def drop_all(self) -> None:
         """Free everything but the record, when the row ends."""
-        self.original = self.result = b""
+        self.original = self.result = self.detected_file = b""
         self.drop_pixels()

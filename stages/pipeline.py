@@ -14,6 +14,7 @@ from stages.recipe import Recipe
 from stages.steps.base import BatchWork, Step, Work, run_steps
 from stages.steps.cut import cut_patches
 from stages.steps.decode import decode
+from stages.steps.detect import detect, keep_mask
 from stages.steps.encode import encode
 from stages.steps.fetch import fetch
 from stages.steps.focus import focus
@@ -25,6 +26,7 @@ from stages.steps.remove import fill_patches
 from stages.steps.snapshots import SnapshotStage, save_snapshots
 from stages.steps.stitch import stitch_patches
 from stages.steps.upscale import upscale
+from stages.traits import Pool
 
 
 def steps(recipe: Recipe, output: str = "") -> list[Step]:
@@ -32,15 +34,33 @@ def steps(recipe: Recipe, output: str = "") -> list[Step]:
 
     Args:
         recipe: the recipe to apply.
-        output: path or URI of the folder for ``images/``, and for ``steps/`` if the recipe has
-            ``output.keep_steps``. Empty: no ``publish`` step; the result's file stays in
-            :attr:`Photo.result`.
+        output: path or URI of the folder for ``images/``; for ``masks/`` if the recipe detects; and
+            for ``steps/`` if it has ``output.keep_steps``. Empty: no ``publish`` step; the result's
+            file stays in :attr:`Photo.result`.
     """
+    return [*_marking(recipe, output), *(_filling(recipe, output) if recipe.fills else ())]
+
+
+def _first_pool(recipe: Recipe) -> Pool:
+    return recipe.detect.step_pool if recipe.detect else "cpu"
+
+
+def _marking(recipe: Recipe, output: str) -> Iterator[Step]:
+    """List the steps up to the region, all in one pool: decoded photos are not sent."""
+    found, pool = recipe.detect, _first_pool(recipe)
+    yield Step("fetch", pool, lambda: fetch(recipe), is_io=True)
+    yield Step("decode", pool, lambda: decode(recipe))
+    if found:
+        yield Step("detect", pool, lambda: detect(recipe))
+    yield Step("mask", pool, lambda: mask(recipe))
+    if found and output:
+        yield Step("keep_mask", pool, lambda: keep_mask(output, recipe), is_io=True)
+
+
+def _filling(recipe: Recipe, output: str) -> list[Step]:
+    """List the steps from the region to the result."""
     return [
-        Step("fetch", "cpu", lambda: fetch(recipe), is_io=True),
-        Step("decode", "cpu", lambda: decode(recipe)),
-        Step("mask", "cpu", lambda: mask(recipe)),
-        Step("cut", "cpu", lambda: cut_patches(recipe)),
+        Step("cut", _first_pool(recipe), lambda: cut_patches(recipe)),
         *_models(recipe, output),
         Step("stitch", "cpu", lambda: stitch_patches(recipe)),
         Step("encode", "cpu", lambda: encode(recipe)),

@@ -160,7 +160,8 @@ def _figure_name(step: str, recipe: Recipe, *, has_gpus: bool) -> str:
     """``refine`` -> ``refine.flux-fill.compile``: method and switches matter."""
     if step == "upscale":
         return f"upscale.{recipe.upscale.method if recipe.upscale else 'lanczos'}"
-    options = {"remove": recipe.remove, "refine": recipe.refiner}.get(step)
+    sections = {"detect": recipe.detect, "remove": recipe.remove, "refine": recipe.refiner}
+    options = sections.get(step)
     if not options:
         return step
     switches = [f".{name}" for name in ("compile", "fp8") if getattr(options, name, False)]

@@ -103,6 +103,8 @@ def _light(photo: Photo, *, keeps_prompt: bool) -> Photo:
         decoded=None,
         mask_files=[],
         marked={},
+        detected=None,
+        detected_file=b"",
         region=None,
         changed=None,
         result=b"",

@@ -13,11 +13,12 @@ from typing import Any, get_args
 import cv2
 import numpy as np
 from PIL import Image
+from pycocotools import mask as coco
 
 from manifests.errors import RowError
 from manifests.schema import LineageRow
 from manifests.storage.row_files import read
-from stages.arrays import BoolMask
+from stages.arrays import BoolMask, UInt8Array
 from stages.codecs.decode import decode_photo
 from stages.codecs.picture import Decoded
 from stages.photo import Photo
@@ -25,6 +26,7 @@ from stages.pixels import colour
 from stages.pixels.resize import working_size
 from stages.recipe import Recipe
 from stages.steps.decode import decode
+from stages.steps.detect import restore
 from stages.steps.fetch import fetch
 from stages.steps.mask import mask
 from stages.steps.snapshots import SnapshotStage, snapshot_uri
@@ -54,6 +56,7 @@ class Pictures:
         outline: of the filled region, as an SVG path in px of the photo; empty: not known.
         patches: ``box`` (x, y, width, height), ``scale`` of its pictures (1: full size),
             and ``steps``: the intermediate results that were kept.
+        found: of each detection, COCO's run lengths of what is removed for it, or would be.
         problem: why something is missing; empty if nothing is.
     """
 
@@ -62,6 +65,7 @@ class Pictures:
     height: int = 0
     outline: str = ""
     patches: list[dict[str, Any]] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
     problem: str = ""
 
 
@@ -77,7 +81,7 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
             the photo), and for each patch ``<n>-before.webp``, ``<n>-after.webp`` and kept steps.
     """
     result = Pictures()
-    before, region = _source(row, recipe, result)
+    before, region, detected = _source(row, recipe, result)
     after = _result(row, recipe, result)
     for name, decoded in (("before", before), ("after", after)):
         if decoded:
@@ -87,6 +91,10 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
             result.width, result.height = picture.size
     if result.shown:
         store("icon.webp", _shrunk(picture, _ICON_SIDE_PX, _PREVIEW_QUALITY))
+    if before:
+        height, width = before.pixels.shape[:2]
+        for each in row["detections"] or []:
+            result.found.append(_run_lengths(_removed_for(each, detected, width, height)))
     if region is not None:
         result.outline = outline(region)
     if before and after and before.pixels.shape[:2] == after.pixels.shape[:2]:
@@ -126,14 +134,16 @@ def outline(region: BoolMask) -> str:
 
 def _source(
     row: Mapping[str, Any], recipe: Recipe, result: Pictures
-) -> tuple[Decoded | None, BoolMask | None]:
-    """The photo and its filled region, as far as they can be read."""
+) -> tuple[Decoded | None, BoolMask | None, BoolMask | None]:
+    """The photo, its filled region and what was detected in it, as far as they can be read."""
     photo = Photo(LineageRow(row["id"], image_uri=row["image_uri"], mask_uri=row["mask_uri"]))
-    photo.lineage.marks = row["marks"]
-    decoded, limit = None, recipe.limits.max_megapixels
+    photo.lineage.marks, photo.lineage.detected_uri = row["marks"], row.get("detected_uri")
+    decoded, detected, limit = None, None, recipe.limits.max_megapixels
     try:
-        for step in (fetch, decode, mask):
+        for step in (fetch, decode, restore):
             step(recipe)(photo)
+        detected = photo.detected
+        mask(recipe)(photo)
     except RowError as error:
         result.problem = str(error)
     try:
@@ -143,7 +153,26 @@ def _source(
         result.problem = str(error)
     if row["image_sha256"] and photo.lineage.image_sha256 not in (None, row["image_sha256"]):
         result.problem = "The photo has changed since it was cleaned."
-    return decoded, photo.region
+    return decoded, photo.region, detected
+
+
+def _removed_for(
+    found: Mapping[str, Any], detected: BoolMask | None, width: int, height: int
+) -> UInt8Array:
+    """``(height, width)`` uint8, 1 where a detection is removed, or would be."""
+    removed = np.zeros((height, width), np.uint8)
+    box = found["box"]
+    part = np.s_[box["y"] : box["y"] + box["height"], box["x"] : box["x"] + box["width"]]
+    if found["removed"] and detected is not None and detected.shape == removed.shape:
+        removed[part] = detected[part]
+    if not removed.any():
+        corners = np.rint(np.reshape(found["outline"], (-1, 2))).astype(np.int32)
+        cv2.fillPoly(removed, [corners], (1,))
+    return removed
+
+
+def _run_lengths(mask: UInt8Array) -> str:
+    return str(coco.encode(np.asfortranarray(mask))["counts"], "ascii")
 
 
 def _result(row: Mapping[str, Any], recipe: Recipe, result: Pictures) -> Decoded | None:

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.report.data import EXTRA, Listing
 from jobs.report.pictures import Pictures
+from jobs.results.detected import masks_of
 from jobs.results.failures import as_json, manifest_row
 from jobs.results.recipe_runs import RecipeResults
 
@@ -63,6 +65,7 @@ def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[s
             columns[_of(name, index)] = values
             known.update(values)
         choices[name] = sorted(known - {""})
+    columns["removed"], columns["found"] = _detected(listing.rows["detections"].combine_chunks())
     for index, table in enumerate(tables):
         columns[_of("score", index)] = pc.round(table["score"], 4).to_pylist()
         times = table["seconds"].to_pylist()
@@ -85,10 +88,21 @@ def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[s
     return choices, columns
 
 
+def _detected(column: pa.ListArray) -> tuple[list[int | None], list[int | None]]:
+    """How many detections of each row are removed, and how many there are; None: not searched."""
+    counts = pc.list_value_length(column)
+    removed = np.zeros(len(column), np.int64)
+    rows = pc.list_parent_indices(column).to_numpy()
+    np.add.at(removed, rows, pc.struct_field(pc.list_flatten(column), "removed").to_numpy(False))
+    return pc.if_else(pc.is_valid(counts), pa.array(removed), None).to_pylist(), counts.to_pylist()
+
+
 def details(listing: Listing, start: int, stop: int, drawn: Drawn) -> Iterator[dict[str, Any]]:
     """The details of rows ``start`` to ``stop``, see ``site/viewer.js``.
 
-    ``line`` is the manifest row as JSON text, so that browsers do not round its numbers.
+    ``line`` is the manifest row as JSON text, so that browsers do not round its numbers. If the
+    recipe detects, ``marked`` is the same without masks and run lengths, ``masks`` are its mask
+    files with that of what was detected, ``own`` those without, and ``rle`` its own run lengths.
     """
     rows = _dicts(listing.rows, start, stop)
     others: Sequence[dict[str, Any] | None] = [None] * len(rows)
@@ -102,10 +116,16 @@ def details(listing: Listing, start: int, stop: int, drawn: Drawn) -> Iterator[d
         shown = [_side_details(row, listing.sides[row["side"]], row["side"], pictures[0])]
         if other and other["id"] is not None:
             shown.append(_side_details(other, listing.sides[1], 1, pictures[1]))
-        yield {
-            "line": as_json(manifest_row(row, []) | extra_values),
-            "sides": shown,
-        }
+        full = manifest_row(row, []) | extra_values
+        searched = _searched(row, full) if listing.sides[row["side"]].detects else {}
+        yield {"line": as_json(full), "sides": shown} | searched
+
+
+def _searched(row: dict[str, Any], full: dict[str, Any]) -> dict[str, Any]:
+    """What a corrected manifest's row is made of."""
+    rest = {name: value for name, value in full.items() if name not in ("mask", "rle")}
+    own = full["mask"] or []
+    return {"marked": as_json(rest), "masks": masks_of(row), "own": own, "rle": full.get("rle")}
 
 
 def _side_details(
@@ -118,6 +138,8 @@ def _side_details(
         | {name: patch[name] for name in _PATCH_DETAILS if patch.get(name) is not None}
         for patch in row["patches"] or []
     ]
+    if row["detections"] is not None:
+        values["detections"] = row["detections"]
     if pictures:
         values["pictures"] = asdict(pictures) | {"folder": picture_folder(side, row["id"])}
     return values

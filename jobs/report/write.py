@@ -102,6 +102,8 @@ def write_report(
         "files": -(-count // ROWS_PER_FILE),
         "detailsPerFile": DETAILS_PER_FILE,
         "only": sorted(only),
+        "detects": any(side.detects for side in listing.sides),
+        "cleans": any(side.cleans for side in listing.sides),
         "compared": listing.compared is not None,
         "sides": [_side(listing, index) for index in range(len(listing.sides))],
         "meanings": {code: meaning(code) for code in choices["error_code"]},

@@ -80,6 +80,13 @@ def _for_json(value: Any) -> str:
 
 def manifest_row(row: Mapping[str, Any], extra: Iterable[str]) -> dict[str, Any]:
     """Convert a lineage row to a manifest row, with absolute URIs and extra columns."""
-    marks = Marks.unpack(row["mask_uri"], row["marks"])
-    columns = {"id": row["id"], "image": row["image_uri"], "mask": marks.files}
-    return columns | marks.shapes | {name: row[name] for name in extra}
+    shapes = Marks.unpack(row["mask_uri"], row["marks"]).shapes
+    columns = {"id": row["id"], "image": row["image_uri"], "mask": own_masks(row)}
+    return columns | shapes | {name: row[name] for name in extra}
+
+
+def own_masks(row: Mapping[str, Any]) -> list[str] | None:
+    """The mask files of a lineage row, empty if it marks nothing; None: it has no marks."""
+    if not row["mask_uri"] and row["marks"] is None:
+        return None
+    return Marks.unpack(row["mask_uri"], row["marks"]).files

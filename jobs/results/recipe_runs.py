@@ -42,6 +42,16 @@ class RecipeResults:
         return label_of(self.name, self.hash)
 
     @property
+    def detects(self) -> bool:
+        """Whether the recipe searches for what is to be removed."""
+        return bool(self.record.facts["recipe"].get("detect"))
+
+    @property
+    def cleans(self) -> bool:
+        """Whether the recipe has results; else it only detects."""
+        return any(self.record.facts["recipe"].get(name) for name in ("remove", "refine"))
+
+    @property
     def ledger(self) -> Ledger:
         """The ledger of its rows."""
         return Ledger(self.plan.output, self.hash)

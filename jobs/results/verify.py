@@ -23,6 +23,7 @@ from manifests.storage.row_files import read
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.steps.decode import decode
+from stages.steps.detect import restore
 from stages.steps.fetch import fetch
 from stages.steps.mask import mask
 from stages.verify import Finding, Promise, UncheckableError, compare
@@ -109,7 +110,7 @@ def _source(row: LineageRow, recipe: Recipe) -> tuple[bytes, BoolMask]:
         UncheckableError: a file is missing, or changed after the row was done.
     """
     photo = Photo(LineageRow(row.id, image_uri=row.image_uri, mask_uri=row.mask_uri))
-    photo.lineage.marks = row.marks
+    photo.lineage.marks, photo.lineage.detected_uri = row.marks, row.detected_uri
     try:
         fetch(recipe)(photo)
         source = photo.original
@@ -117,8 +118,10 @@ def _source(row: LineageRow, recipe: Recipe) -> tuple[bytes, BoolMask]:
             raise UncheckableError("the source has changed since")
         if photo.lineage.mask_sha256 != row.mask_sha256:
             raise UncheckableError("the mask has changed since")
-        decode(recipe)(photo)
-        mask(recipe)(photo)
+        for step in (decode, restore, mask):
+            step(recipe)(photo)
+        if photo.lineage.region_sha256 != row.region_sha256:
+            raise UncheckableError("the detected mask has changed since")
     except RowError as error:
         raise UncheckableError(f"the source or its mask cannot be read: {error}") from error
     assert photo.region is not None

@@ -2,12 +2,12 @@
 
 ``<output>/manifest/<key>/shard=NNNNN.parquet`` contain the rows (see :data:`SHARD_SCHEMA`).
 ``<output>/manifest/plan.json``, written last, marks them as complete. Later runs on the same output
-use the same shards, so each shard can be resumed. The key is derived from the manifest's content
-and the shard size. So plans with the same key write the same files, and leftovers of a killed plan
-never mix with another's shards.
+use the same shards, so each shard can be resumed. The key is derived from the manifest's content,
+the names of masks beside it, the shard size, and what becomes of rows without marks. So plans with
+the same key write the same files, and leftovers of a killed plan never mix with another's shards.
 
 The manifest is read twice, in parts: once for ids, column types and fatal errors, once to write the
-shards.
+shards. A list of pictures is read once, and kept in memory.
 """
 
 from __future__ import annotations
@@ -28,16 +28,11 @@ from pyarrow.fs import FileType
 from manifests.errors import ManifestError, OutputError
 from manifests.planning.columns import merge_types, names_in_lineage
 from manifests.planning.duplicates import REPEATED, IdHashes
-from manifests.planning.rows import RejectedRows, check_rows
-from manifests.reading.formats import MAX_NAMED_LINES
-from manifests.reading.read import (
-    ManifestFile,
-    find_files,
-    fingerprint,
-    name_lines,
-    read_parts,
-    stamp,
-)
+from manifests.planning.pairing import Pairing, Policy, combined
+from manifests.planning.rows import RowCounts, check_rows
+from manifests.reading.formats import MAX_NAMED_LINES, name_lines
+from manifests.reading.pictures import PictureList, name_some
+from manifests.reading.read import Source, find_files, fingerprint, read_parts, stamp
 from manifests.storage.place import Place
 
 #: A shard is the unit of scheduling, of resuming and of lineage files. Small manifests get small
@@ -60,14 +55,17 @@ class Plan:
     Attributes:
         output: absolute path or URI of the results' folder.
         manifest: path, URI or pattern, as the user entered it.
-        fingerprint: hash of the manifest's files.
-        stamp: hash of their sizes and modification times; while it is unchanged, the files need
-            not be read.
+        fingerprint: hash of the manifest's files, and of the names of masks beside it.
+        stamp: the same of the files' sizes and modification times; while it is unchanged, the files
+            need not be read.
         rows: number of planned ids, each in exactly one shard.
         rows_per_shard: max rows in a shard.
         shards: number of shards, numbered from 0.
         rejected: error code -> number of rejected ids, reported before any work starts.
-        notes: sentences about rejected rows, rows that mark nothing, and renamed columns.
+        notes: sentences about rejected rows, rows that mark nothing, masks beside the manifest, and
+            renamed columns.
+        unmarked: what became of rows without marks.
+        unmarked_rows: number of ids without marks.
         only: shard -> ids, to select a part of the rows; None: all of them.
     """
 
@@ -80,6 +78,8 @@ class Plan:
     shards: int
     rejected: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    unmarked: Policy = "fail"
+    unmarked_rows: int = 0
     only: Mapping[int, Sequence[str]] | None = None
 
     def read_shard(self, number: int, columns: list[str] | None = None) -> pa.Table:
@@ -93,6 +93,8 @@ class Plan:
     def shard(self, number: int) -> Place:
         """The file with the rows of a shard."""
         folder = f"{self.fingerprint}-{self.rows_per_shard}"
+        if self.unmarked != "fail":
+            folder += f"-{self.unmarked}"
         return _folder(self.output) / folder / f"{shard_name(number)}.parquet"
 
 
@@ -118,69 +120,107 @@ def destination(output: str) -> Place:
 
 
 def make_plan(
-    manifest: str, output: str, *, rows_per_shard: int | None = None, strict: bool = False
+    manifest: str,
+    output: str,
+    *,
+    rows_per_shard: int | None = None,
+    strict: bool = False,
+    unmarked: Policy = "fail",
+    mask: str = "",
+    masks: str = "",
+    results: str = "",
 ) -> Plan:
     """Plan a manifest, or load the plan of an earlier run on the same output.
 
     Rows with an invalid id or cell are planned as failed, unless ``strict``. Memory is bounded,
-    except for some 40 bytes per row.
+    except for :class:`IdHashes`, the counts of failed rows, and the names of pictures and masks.
 
     Args:
-        manifest: path or URI of a file, folder or pattern.
-        output: absolute path or URI of the results' folder.
+        manifest: path or URI of a file, a folder of files, or a pattern; or of pictures, see
+            :mod:`manifests.reading.pictures`.
+        output: absolute path or URI, see :func:`destination`.
         rows_per_shard: max rows in a shard; None chooses by the number of rows.
         strict: reject the manifest if any row is invalid, which requires reading it once more.
+        unmarked: what becomes of rows without marks, for which there is no mask below either.
+        mask: path or URI of one mask for all rows without marks; empty: none.
+        masks: folder or pattern of masks, which are paired with rows without marks by their names,
+            see :mod:`manifests.planning.pairing`; empty: none.
+        results: the output folder of the run, whose files are no photos; empty: ``output``.
 
     Raises:
-        ManifestError: see :func:`read_parts`, and ``manifest.missing_id``, ``manifest.empty``,
-            ``manifest.changed``, and ``manifest.invalid_rows`` if ``strict``.
-        OutputError: ``output.other_run`` if the output was planned from another manifest,
-            ``output.not_writable``.
+        ManifestError: see :func:`find_files`, :func:`read_parts` and :class:`Pairing`, and
+            ``manifest.missing_id``, ``manifest.empty``, ``manifest.changed``, and
+            ``manifest.invalid_rows`` if ``strict``.
+        OutputError: ``output.other_run`` if the output was planned from another manifest, or with
+            other masks; ``output.is_manifest``; ``output.not_writable``.
     """
-    files = find_files(manifest)
-    now = stamp(files)
+    pairing = Pairing.of(unmarked, mask, masks)
+    files = pairing.select(find_files(manifest), Place.of(results or output))
+    now = combined(stamp(files), pairing)
     earlier = load_plan(output)
     if earlier:
         # A copy of the manifest has another stamp but the same content.
-        if earlier.stamp != now and earlier.fingerprint != fingerprint(files):
+        if earlier.stamp != now and earlier.fingerprint != combined(fingerprint(files), pairing):
             raise OutputError(
                 "output.other_run",
                 f"{output} was planned from another manifest or another state of it, "
-                f"{earlier.manifest}.",
+                f"{earlier.manifest}, or with other masks.",
+            )
+        if earlier.unmarked != unmarked and earlier.unmarked_rows:
+            raise OutputError(
+                "output.other_run",
+                f"{output} was planned with --unmatched {earlier.unmarked}, not {unmarked}, and "
+                f"{earlier.unmarked_rows:,} of its photos have no marks.",
             )
         _refuse_if_strict(earlier, strict=strict)
         return earlier
-    extra, kinds = _scan(files, manifest)
+    extra, kinds = _scan(files, manifest, pairing)
     rows = int(np.count_nonzero(kinds != REPEATED))
     plan = Plan(
         output,
         manifest,
-        fingerprint(files),
+        combined(fingerprint(files), pairing),
         now,
         rows=rows,
         rows_per_shard=rows_per_shard or choose_rows_per_shard(rows),
         shards=0,
+        unmarked=unmarked,
     )
+
+    def finished(counts: RowCounts) -> Plan:
+        notes = [*_listing_notes(files, pairing), *_renamed(extra), *counts.notes(pairing)]
+        facts = {"rejected": dict(counts.rejected), "unmarked_rows": counts.unmarked}
+        return replace(plan, notes=notes, **facts)
+
     if strict:
-        rejected = RejectedRows()
-        deque(_checked(files, extra, kinds, rejected), maxlen=0)
-        _refuse_if_strict(_with_notes(plan, extra, rejected), strict=strict)
-    rejected = RejectedRows()
-    shards = _write_shards(plan, _checked(files, extra, kinds, rejected))
-    if stamp(files) != now:
+        counts = RowCounts()
+        deque(_checked(files, extra, kinds, counts, pairing), maxlen=0)
+        _refuse_if_strict(finished(counts), strict=strict)
+    counts = RowCounts()
+    shards = _write_shards(plan, _checked(files, extra, kinds, counts, pairing))
+    if combined(stamp(files), pairing) != now:
         raise ManifestError("manifest.changed", f"{manifest} changed while it was planned.")
-    plan = replace(_with_notes(plan, extra, rejected), shards=shards)
+    plan = replace(finished(counts), shards=shards)
     _marker(output).write(json.dumps(asdict(plan), indent=2).encode())
     return plan
 
 
-def _with_notes(plan: Plan, extra: pa.Schema, rejected: RejectedRows) -> Plan:
-    renamed = [
+def _renamed(extra: pa.Schema) -> list[str]:
+    return [
         f"The manifest's column {old} is called {new} in the lineage."
         for old, new in names_in_lineage(extra.names).items()
         if old != new
     ]
-    return replace(plan, rejected=dict(rejected.ids), notes=renamed + rejected.notes())
+
+
+def _listing_notes(files: Sequence[Source], pairing: Pairing) -> Iterator[str]:
+    """Name the files of a folder of pictures that are none, and masks without a photo."""
+    for each in files:
+        if isinstance(each, PictureList) and each.other_count:
+            shown = name_some(each.others, each.other_count)
+            yield f"Left out of {each.place.uri}, by their suffixes, are no pictures: {shown}."
+    if note := pairing.note():
+        yield note
 
 
 def _refuse_if_strict(plan: Plan, *, strict: bool) -> None:
@@ -196,10 +236,13 @@ def load_plan(output: str) -> Plan | None:
     """
     marker = _marker(output)
     try:
-        return Plan(**(json.loads(marker.read()) | {"output": output}))
+        facts = json.loads(marker.read()) | {"output": output}
+        # Plans of earlier versions, which had no other policy than to fail, lack this count.
+        facts.setdefault("unmarked_rows", facts["rejected"].get("mask.no_uri", 0))
+        return Plan(**facts)
     except FileNotFoundError:
         return None
-    except (TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):
         raise OutputError(
             "output.other_run", f"{marker.uri} is damaged, or not of this version."
         ) from None
@@ -219,46 +262,51 @@ def choose_rows_per_shard(rows: int) -> int:
     return min(max(rows // _TARGET_SHARDS, min_rows), max_rows, -(-rows // _MIN_SHARDS))
 
 
-def _scan(files: list[ManifestFile], manifest: str) -> tuple[pa.Schema, npt.NDArray[np.uint8]]:
+def _scan(
+    files: Sequence[Source], manifest: str, pairing: Pairing
+) -> tuple[pa.Schema, npt.NDArray[np.uint8]]:
     """Read the merged schema of the manifest's other columns, and the kind of each row's id."""
     hashes = IdHashes()
-    extra = merge_types(chain.from_iterable(_scan_file(file, hashes) for file in files))
+    extra = merge_types(chain.from_iterable(_scan_file(file, hashes, pairing) for file in files))
     kinds = hashes.find()
     if not len(kinds):
         raise ManifestError("manifest.empty", f"The manifest {manifest} has no rows.")
+    pairing.check()
     return extra, kinds
 
 
-def _scan_file(file: ManifestFile, hashes: IdHashes) -> Iterator[pa.Schema]:
-    """Add the ids of a file to the hashes; yield each part's schema."""
-    missing = 0
-    lines: list[int] = []
-    for part in read_parts(file, marks=False):
+def _scan_file(file: Source, hashes: IdHashes, pairing: Pairing) -> Iterator[pa.Schema]:
+    """Add the ids of a file to the hashes and the pairing; yield each part's schema."""
+    missing, unit = 0, ""
+    lines: list[int | str] = []
+    for part in read_parts(file, marks=False, need_marks=not pairing.gives_marks):
         yield part.table.schema
         ids = part.table["id"].combine_chunks()
         if ids.null_count:
             rows = pc.indices_nonzero(pc.is_null(ids)).to_pylist()
-            missing += len(rows)
+            missing, unit = missing + len(rows), part.unit
             lines += part.lines(rows[: MAX_NAMED_LINES - len(lines)])
         elif not missing:
             hashes.add(ids)
+            pairing.see(ids)
     if missing:
         raise ManifestError(
             "manifest.missing_id",
-            f"{file.place.uri} has no id in {name_lines(file.place, lines, missing)}.",
+            f"{file.place.uri} has no id in {name_lines(unit, lines, missing)}.",
         )
 
 
 def _checked(
-    files: list[ManifestFile],
+    files: Sequence[Source],
     extra: pa.Schema,
     all_kinds: npt.NDArray[np.uint8],
-    rejected: RejectedRows,
+    counts: RowCounts,
+    pairing: Pairing,
 ) -> Iterator[pa.Table]:
     """Yield the checked rows of each part, each id once."""
     row = 0
     for file in files:
-        for part in read_parts(file):
+        for part in read_parts(file, need_marks=not pairing.gives_marks):
             count = part.table.num_rows
             if not count:
                 continue
@@ -269,13 +317,13 @@ def _checked(
                     "manifest.changed", f"{file.place.uri} changed while it was planned."
                 )
             try:
-                checked = check_rows(part.table, file.base, extra, kinds)
+                checked = check_rows(part.table, file.base, extra, kinds, pairing)
             except (pa.ArrowException, ValueError) as error:
                 raise ManifestError("manifest.unreadable", f"{file.place.uri}: {error}.") from None
-            rejected.add(file.place, part, checked)
+            counts.add(file.place, part, checked.table)
             kept = checked.filter(pa.array(kinds != REPEATED))
-            rejected.count(kept)
-            yield kept
+            counts.count(kept)
+            yield kept.table
 
 
 def _write_shards(plan: Plan, tables: Iterable[pa.Table]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import posixpath
 from collections import Counter
 from dataclasses import dataclass, field
@@ -14,14 +15,19 @@ import pyarrow.compute as pc
 from manifests.errors import RowError
 from manifests.planning.columns import names_in_lineage
 from manifests.planning.duplicates import UNIQUE
-from manifests.planning.marks import EMPTY_MARKS, normalize_marks
-from manifests.reading.formats import MAX_NAMED_LINES, Part
-from manifests.reading.read import name_lines
+from manifests.planning.marks import EMPTY_MARKS, Marks, normalize_marks
+from manifests.planning.pairing import Pairing
+from manifests.reading.formats import MAX_NAMED_LINES, Part, name_lines
+from manifests.reading.pictures import MAX_EXAMPLES, SUFFIXES, name_some
 from manifests.schema import SHARD_SCHEMA
 from manifests.storage.place import Place
 
-#: Leaves room for the suffix: file names are limited to 255 bytes on common file systems.
-_MAX_ID_BYTES = 200
+#: Of each part of an id: file names are limited to 255 bytes on common file systems, suffix
+#: included. And of an id: S3's keys are limited to 1024 bytes, the output's prefix included.
+_MAX_PART_BYTES, _MAX_ID_BYTES = 200, 700
+
+#: The marks of a photo in which nothing is marked.
+_NOTHING = Marks([]).pack()[1]
 
 #: Max number of rows whose shapes are in memory as Python objects at a time.
 _ROWS_PER_BATCH = 10_000
@@ -34,27 +40,56 @@ _MAX_NOTES = 100
 class _Rejection:
     """Rows of one file that were rejected for one reason."""
 
+    unit: str
     count: int = 0
-    lines: list[int] = field(default_factory=list)
+    lines: list[int | str] = field(default_factory=list)
     example: str = ""
 
 
-@dataclass(slots=True)
-class RejectedRows:
-    """Collects the rows that were rejected, and those that mark nothing.
+@dataclass(frozen=True, slots=True)
+class CheckedRows:
+    """Rows of a shard, and how they got their marks.
 
     Attributes:
-        ids: error code -> number of ids that have it.
-        empty: number of ids that explicitly mark nothing.
+        table: :data:`SHARD_SCHEMA` and the manifest's other columns.
+        paired: whether the row's mask is not its own, but was named beside the manifest.
+        unmarked: whether a row has no marks; false if it has another error.
     """
 
-    ids: Counter[str] = field(default_factory=Counter)
+    table: pa.Table
+    paired: pa.BooleanArray
+    unmarked: pa.BooleanArray
+
+    def filter(self, selected: pa.BooleanArray) -> CheckedRows:
+        """Keep the selected rows."""
+        return CheckedRows(
+            *(each.filter(selected) for each in (self.table, self.paired, self.unmarked))
+        )
+
+
+@dataclass(slots=True)
+class RowCounts:
+    """Counts the rows that were rejected, that mark nothing, and by how they got their marks.
+
+    Attributes:
+        rejected: error code -> number of ids that have it.
+        rows: number of ids.
+        empty: number of ids that explicitly mark nothing.
+        paired: number of ids whose mask was named beside the manifest.
+        unmarked: number of ids without marks.
+    """
+
+    rejected: Counter[str] = field(default_factory=Counter)
+    rows: int = 0
     empty: int = 0
+    paired: int = 0
+    unmarked: int = 0
+    _first_unmarked: list[str] = field(default_factory=list)
     _rejections: dict[tuple[Place, str], _Rejection] = field(default_factory=dict)
     _not_named: int = 0
 
     def add(self, place: Place, part: Part, checked: pa.Table) -> None:
-        """Add the rejected rows of a part; ``checked`` is the result of :func:`check_rows`."""
+        """Add the rejected rows of a part; ``checked`` is the table of :func:`check_rows`."""
         codes = checked["error_code"].combine_chunks()
         if codes.null_count == len(codes):
             return
@@ -64,27 +99,36 @@ class RejectedRows:
             if key not in self._rejections and len(self._rejections) == _MAX_NOTES:
                 self._not_named += len(rows)
                 continue
-            rejection = self._rejections.setdefault(key, _Rejection())
+            rejection = self._rejections.setdefault(key, _Rejection(part.unit))
             if not rejection.count:
                 rejection.example = checked["id"][int(rows[0])].as_py()[:40]
             rejection.lines += part.lines(rows[: MAX_NAMED_LINES - len(rejection.lines)].tolist())
             rejection.count += len(rows)
 
-    def count(self, rows: pa.Table) -> None:
+    def count(self, checked: CheckedRows) -> None:
         """Count rows of shards, in which each id occurs once."""
-        self.ids.update(rows["error_code"].drop_null().to_pylist())
+        rows = checked.table
+        self.rows += len(rows)
+        self.rejected.update(rows["error_code"].drop_null().to_pylist())
+        self.paired += checked.paired.true_count
+        self.unmarked += checked.unmarked.true_count
+        if checked.unmarked.true_count and len(self._first_unmarked) < MAX_EXAMPLES:
+            ids = rows["id"].filter(checked.unmarked).slice(0, MAX_EXAMPLES)
+            self._first_unmarked += ids.to_pylist()
         if rows["marks"].null_count < len(rows):
             is_empty = pc.match_substring_regex(rows["marks"], EMPTY_MARKS)
             no_mask = pc.equal(rows["mask_uri"], "")
-            is_usable = pc.is_null(rows["error_code"])
-            self.empty += pc.sum(pc.and_(pc.and_(is_empty, no_mask), is_usable)).as_py() or 0
+            is_own = pc.and_(pc.is_null(rows["error_code"]), pc.invert(checked.unmarked))
+            self.empty += pc.sum(pc.and_(pc.and_(is_empty, no_mask), is_own)).as_py() or 0
 
-    def notes(self) -> list[str]:
-        """Format a sentence per file and code, naming lines, and one for rows that mark nothing."""
-        notes = []
+    def notes(self, pairing: Pairing) -> list[str]:
+        """Format a sentence on masks beside the manifest, on each file and code, naming lines, and
+        on rows that mark nothing.
+        """
+        notes = [self._pairing_note(pairing)] if pairing.gives_marks else []
         for place, code in sorted(self._rejections, key=lambda key: (key[0].uri, key[1])):
             rejection = self._rejections[place, code]
-            lines = name_lines(place, rejection.lines, rejection.count)
+            lines = name_lines(rejection.unit, rejection.lines, rejection.count)
             notes.append(f"{place.uri}, {lines}: {code} (id {rejection.example!r}).")
         if self._not_named:
             notes.append(f"{self._not_named} more rows, of further files, cannot be used.")
@@ -94,10 +138,25 @@ class RejectedRows:
             notes.append(f"{self.empty} {rows} nothing: {photos} passed on unchanged.")
         return notes
 
+    def _pairing_note(self, pairing: Pairing) -> str:
+        """Say how many rows got a mask that was named beside the manifest, and which got none."""
+        clauses = []
+        if pairing.masks:
+            clauses.append(f"{self.paired:,} paired with masks")
+        elif pairing.mask:
+            clauses.append(f"{self.paired:,} with the mask {pairing.mask}")
+        if self.unmarked or not clauses:
+            what = {"fail": "", "pass": ", passed on unchanged", "detect": ", to be searched"}
+            shown = name_some(self._first_unmarked, self.unmarked)
+            examples = f": {shown}" if shown else ""
+            clauses.append(f"{self.unmarked:,} without marks{what[pairing.unmarked]}{examples}")
+        photos = "photo" if self.rows == 1 else "photos"
+        return f"{self.rows:,} {photos}: {'; '.join(clauses)}."
+
 
 def check_rows(
-    table: pa.Table, base: Place, extra: pa.Schema, kinds: npt.NDArray[np.uint8]
-) -> pa.Table:
+    table: pa.Table, base: Place, extra: pa.Schema, kinds: npt.NDArray[np.uint8], pairing: Pairing
+) -> CheckedRows:
     """Convert rows of a manifest to rows of a shard, with absolute URIs and errors.
 
     Args:
@@ -105,9 +164,10 @@ def check_rows(
         base: the folder that paths are relative to.
         extra: the merged schema of the manifest's other columns.
         kinds: the kind of each row's id, see :mod:`manifests.planning.duplicates`.
+        pairing: how rows without marks are marked.
 
     Returns:
-        The same rows in the same order: :data:`SHARD_SCHEMA` and the other columns.
+        The same rows in the same order.
 
     Raises:
         ValueError: a value does not fit the merged type of its column.
@@ -119,24 +179,49 @@ def check_rows(
     )
     ids, images = table["id"].combine_chunks(), table["image"].combine_chunks()
     mask_uris, marks, problems = (column.combine_chunks() for column in normalized.columns)
-    errors = _errors(
+    has_none = pc.and_(pc.and_(pc.is_null(mask_uris), pc.is_null(marks)), pc.is_null(problems))
+    found = pairing.find(ids)
+    mask_uris = pc.if_else(has_none, found.uris, mask_uris)
+    paired = pc.and_(has_none, pc.is_valid(found.uris))
+    several = pc.if_else(has_none, found.several, None)
+    unmarked = pc.and_(has_none, pc.and_(pc.is_null(found.uris), pc.is_null(found.several)))
+    if pairing.unmarked == "pass":
+        marks = pc.if_else(unmarked, pa.scalar(_NOTHING, pa.large_string()), marks)
+    code, text = "mask.no_uri", "Nothing marks the photo."
+    if pairing.masks:
+        where = pairing.masks.pictures.place.uri
+        code, text = "mask.unmatched", f"No mask in {where} has the name of the photo."
+    codes, texts = _errors(
         (_is_unsafe(ids), "id.unsafe", "The id cannot be a file name."),
         (pa.array(kinds != UNIQUE), "id.duplicate", "The id is not unique."),
         (pc.is_null(images), "image.no_uri", "The cell is empty."),
         (pc.is_valid(problems), "mask.bad_shape", problems),
-        (pc.and_(pc.is_null(mask_uris), pc.is_null(marks)), "mask.no_uri", "The cell is empty."),
+        (pc.is_valid(several), "mask.several", _several(several)),
+        (pc.and_(unmarked, pairing.unmarked == "fail"), code, text),
     )
     columns = [
         ids,
         pc.fill_null(_absolute_uris(images, base), ""),
         pc.fill_null(mask_uris, ""),
         marks,
-        *errors,
+        codes,
+        texts,
         *(_column(table, field) for field in extra),
     ]
     names = names_in_lineage(extra.names)
     renamed = (field.with_name(names[field.name]) for field in extra)
-    return pa.table(columns, schema=pa.schema([*SHARD_SCHEMA, *renamed]))
+    is_usable = pc.fill_null(pc.equal(codes, code), True)
+    return CheckedRows(
+        pa.table(columns, schema=pa.schema([*SHARD_SCHEMA, *renamed])),
+        pc.and_(paired, pc.is_null(codes)),
+        pc.and_(unmarked, is_usable),
+    )
+
+
+def _several(names: pa.StringArray) -> pa.Array:
+    """The text of ``mask.several`` of each row, null where there are not several."""
+    texts = [name and str(RowError("mask.several", f"{name} match.")) for name in names.to_pylist()]
+    return pa.array(texts, pa.string())
 
 
 def _column(table: pa.Table, field: pa.Field) -> pa.Array | pa.ChunkedArray:
@@ -169,14 +254,36 @@ def _resolve_dots(uris: pa.Array, which: pa.Array) -> pa.Array:
 #: Characters that change text direction or have no width: an id with one can look like another.
 _INVISIBLE = r"[\x{200b}-\x{200f}\x{202a}-\x{202e}\x{2060}-\x{2069}\x{feff}]"
 
+#: Control characters and backslashes; an empty part, ``.`` or ``..``.
+_NOT_A_PATH = r"[\x00-\x1f\x7f-\x9f\\]|(^|/)(\.\.?)?(/|$)"
+
+#: Folders that could be the result, or a kept step, of another id.
+_IS_RESULT = rf"(?i)\.({'|'.join(SUFFIXES)})/|/\d+-(removal|refined)\.webp$"
+
 
 def _is_unsafe(ids: pa.Array) -> pa.Array:
     """Find ids that leave their folder (also after Unicode normalization) or imitate others."""
-    normal = pc.utf8_normalize(ids, form="NFKC")  # it turns a fullwidth solidus into a slash
-    is_path = pc.match_substring_regex(normal, r"[\x00-\x1f\x7f-\x9f/\\]|\.\.|^\.$")
-    is_fake = pc.match_substring_regex(ids, _INVISIBLE)
-    is_long = pc.greater(pc.binary_length(ids), _MAX_ID_BYTES)
-    return pc.or_(pc.or_(is_path, is_fake), is_long)
+    normal = pc.utf8_normalize(ids, form="NFKC")
+    cases = [
+        pc.match_substring_regex(normal, _NOT_A_PATH),
+        # NFKC turns a fullwidth solidus into a slash.
+        pc.not_equal(pc.count_substring(normal, "/"), pc.count_substring(ids, "/")),
+        pc.match_substring_regex(ids, _INVISIBLE),
+        pc.match_substring_regex(ids, _IS_RESULT),
+        pc.greater(pc.binary_length(ids), _MAX_ID_BYTES),
+        _has_long_part(ids),
+    ]
+    return functools.reduce(pc.or_, cases)
+
+
+def _has_long_part(ids: pa.Array) -> pa.Array:
+    """Whether a part of an id, between slashes, is over :data:`_MAX_PART_BYTES` long."""
+    if (pc.max(pc.binary_length(ids)).as_py() or 0) <= _MAX_PART_BYTES:
+        return pa.repeat(False, len(ids))
+    parts = pc.split_pattern(ids, "/")
+    long = pc.greater(pc.binary_length(pc.list_flatten(parts)), _MAX_PART_BYTES)
+    rows = pc.list_parent_indices(parts).filter(long)
+    return pc.is_in(pa.array(range(len(ids)), rows.type), value_set=rows)
 
 
 def _errors(*cases: tuple[pa.Array, str, str | pa.Array]) -> tuple[pa.Array, pa.Array]:

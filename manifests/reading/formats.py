@@ -49,15 +49,25 @@ class Part:
     Attributes:
         table: the file's columns, unchanged. From CSV, which has no types, they are text, and rows
             that consist only of commas are left out.
-        numbers: each row's first line, from 1; from Parquet, the row's number.
+        numbers: each row's first line, from 1; from Parquet, the row's number; of pictures, their
+            paths.
+        unit: what the numbers count: ``line``, ``row`` or ``photo``.
     """
 
     table: pa.Table
-    numbers: Sequence[int]
+    numbers: Sequence[int | str]
+    unit: str = "line"
 
-    def lines(self, rows: Sequence[int]) -> list[int]:
-        """The line numbers of some rows, which are numbered from 0 in the table."""
+    def lines(self, rows: Sequence[int]) -> list[int | str]:
+        """The numbers of some rows, which are counted from 0 in the table."""
         return [self.numbers[row] for row in rows]
+
+
+def name_lines(unit: str, lines: Sequence[int | str], count: int) -> str:
+    """Format ``line 7``, or ``lines 7, 9, 12 and 30 more``; ``count`` is the total."""
+    text = f"{unit}{'s' if count > 1 else ''} {', '.join(map(str, lines))}"
+    more = count - len(lines)
+    return f"{text} and {more} more" if more else text
 
 
 def format_of(place: Place) -> str:
@@ -243,7 +253,8 @@ def _read_parquet(place: Place) -> Iterator[Part]:
         row = 0
         for batch in parquet.iter_batches(batch_size=min(max(rows, 1), _PART_ROWS)):
             _validate(batch)
-            yield Part(pa.Table.from_batches([batch]), range(row + 1, row + 1 + batch.num_rows))
+            numbers = range(row + 1, row + 1 + batch.num_rows)
+            yield Part(pa.Table.from_batches([batch]), numbers, "row")
             row += batch.num_rows
         if not row:
             yield Part(parquet.schema_arrow.empty_table(), ())

@@ -1,4 +1,4 @@
-"""Reads a manifest: a file, a folder of files, or a pattern; see :mod:`.formats`."""
+"""Reads a manifest: files (see :mod:`.formats`), or pictures (see :mod:`.pictures`)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pyarrow import fs
 from manifests.errors import ManifestError
 from manifests.reading.arrow_types import plain_table
 from manifests.reading.formats import READERS, Part, format_of
+from manifests.reading.pictures import PictureList, is_pattern, is_picture
 from manifests.schema import MANIFEST_COLUMNS, MARK_COLUMNS, SHAPE_COLUMNS
 from manifests.storage.place import Place
 
@@ -39,29 +40,48 @@ class ManifestFile:
     partitions: tuple[tuple[str, str | None], ...] = ()
 
 
-def find_files(uri: str) -> list[ManifestFile]:
+#: What a manifest consists of: files, or one list of pictures.
+Source = ManifestFile | PictureList
+
+
+def find_files(uri: str) -> Sequence[Source]:
     """List the files of a manifest, sorted by name, including those in Hive partitions.
 
+    A folder without manifest files, and a pattern that matches a picture, is a list of pictures.
+
     Raises:
-        ManifestError: ``manifest.not_found``.
+        ManifestError: ``manifest.not_found`` or ``manifest.no_pictures``.
     """
     try:
         place = Place.of(uri)
-        kind = place.info().type
-        if kind == fs.FileType.Directory:
-            found = list(_files_in(place, place, ()))
-        else:
-            near = [place] if kind == fs.FileType.File else place.parent.files()
-            files = [f for f in near if f == place or fnmatch.fnmatch(f.name, place.name)]
-            found = [ManifestFile(file, file.parent) for file in files]
+        if found := _manifest_files(place):
+            return found
+        pictures = PictureList.find(uri)
     except (OSError, ValueError) as error:
         raise ManifestError("manifest.not_found", f"The manifest {uri}: {error}.") from None
-    if not found:
-        raise ManifestError("manifest.not_found", f"There is no manifest at {uri}.")
-    return found
+    if not pictures.paths:
+        what = "matches" if pictures.pattern else "is in"
+        raise ManifestError(
+            "manifest.no_pictures", f"Neither a manifest file nor a picture {what} {uri}."
+        )
+    return [pictures]
 
 
-def count_rows(files: Sequence[ManifestFile]) -> int:
+def _manifest_files(place: Place) -> list[ManifestFile]:
+    """The files of a manifest; none if it consists of pictures, or does not exist."""
+    kind = place.info().type
+    if kind == fs.FileType.Directory:
+        return list(_files_in(place, place, ()))
+    if is_picture(place.name) or is_pattern(place.parent.path):
+        return []
+    near = [place] if kind == fs.FileType.File else place.parent.files()
+    files = [f for f in near if f == place or fnmatch.fnmatch(f.name, place.name)]
+    if any(is_picture(file.name) for file in files):
+        return []
+    return [ManifestFile(file, file.parent) for file in files]
+
+
+def count_rows(files: Sequence[Source]) -> int:
     """Count the rows of a manifest; for Parquet from the footers alone.
 
     Raises:
@@ -74,9 +94,12 @@ def count_rows(files: Sequence[ManifestFile]) -> int:
     return count
 
 
-def _count_rows(file: ManifestFile) -> int:
+def _count_rows(file: Source) -> int:
+    if isinstance(file, PictureList):
+        return len(file.paths)
     if format_of(file.place) != ".parquet":
-        return sum(part.table.num_rows for part in read_parts(file, marks=False))
+        parts = read_parts(file, marks=False, need_marks=False)
+        return sum(part.table.num_rows for part in parts)
     try:
         with file.place.open_input() as stream:
             return int(pq.read_metadata(stream).num_rows)
@@ -97,10 +120,13 @@ def _files_in(
             yield from _files_in(inner, base, (*partitions, (unquote(name), cell)))
 
 
-def fingerprint(files: Sequence[ManifestFile]) -> str:
-    """Hash the files' URIs and contents, to 16 hex digits."""
+def fingerprint(files: Sequence[Source]) -> str:
+    """Hash the files' URIs and contents, or the pictures' paths, to 16 hex digits."""
     digest = hashlib.sha256()
     for file in files:
+        if isinstance(file, PictureList):
+            digest.update(file.digest().encode())
+            continue
         digest.update(file.place.uri.encode())
         with file.place.open_input() as stream:
             while chunk := stream.read(1 << 20):
@@ -108,26 +134,33 @@ def fingerprint(files: Sequence[ManifestFile]) -> str:
     return digest.hexdigest()[:16]
 
 
-def stamp(files: Sequence[ManifestFile]) -> str:
+def stamp(files: Sequence[Source]) -> str:
     """Hash the files' URIs, sizes and modification times, to 16 hex digits, without reading them.
 
     While it is unchanged, so are the files, unless one was rewritten with the same size within one
-    tick of the storage's clock (a second in S3). Copying files changes it.
+    tick of the storage's clock (a second in S3). Copying files changes it. Of pictures, it is the
+    :func:`fingerprint`.
     """
     digest = hashlib.sha256()
     for file in files:
+        if isinstance(file, PictureList):
+            digest.update(file.digest().encode())
+            continue
         info = file.place.info()
         digest.update(f"{file.place.uri}\0{info.size}\0{info.mtime_ns}\0".encode())
     return digest.hexdigest()[:16]
 
 
-def read_parts(file: ManifestFile, *, marks: bool = True) -> Iterator[Part]:
-    """Read a file of a manifest in parts of bounded size.
+def read_parts(
+    file: Source, *, marks: bool = True, need_marks: bool = True
+) -> Iterator[Part]:
+    """Read a file of a manifest, or a list of pictures, in parts of bounded size.
 
     Args:
-        file: the file.
+        file: the file, or the list.
         marks: False leaves out all marks except plain mask files, since converting lists to text
             is slow.
+        need_marks: False accepts a file without any column that marks photos.
 
     Yields:
         Parts in which ``id``, ``image``, ``mask`` and any :data:`SHAPE_COLUMNS` are strings, with
@@ -137,6 +170,9 @@ def read_parts(file: ManifestFile, *, marks: bool = True) -> Iterator[Part]:
     Raises:
         ManifestError: ``manifest.unreadable``, ``manifest.missing_column`` or ``manifest.empty``.
     """
+    if isinstance(file, PictureList):
+        yield from file.parts()
+        return
     place, suffix = file.place, format_of(file.place)
     reader = READERS.get(suffix)
     if reader is None:
@@ -151,7 +187,7 @@ def read_parts(file: ManifestFile, *, marks: bool = True) -> Iterator[Part]:
             table = _with_partitions(_with_trimmed_names(part.table, place), file)
             names |= dict.fromkeys(table.column_names)
             if suffix != ".jsonl":  # its rows may omit columns
-                _refuse_missing_columns(list(names), place)
+                _refuse_missing_columns(list(names), place, need_marks=need_marks)
             _refuse_lists(table, place)
             table = plain_table(table if marks else _without_marks(table))
             if suffix == ".csv":
@@ -160,7 +196,7 @@ def read_parts(file: ManifestFile, *, marks: bool = True) -> Iterator[Part]:
     except (pa.ArrowException, OSError, EOFError, ValueError, MemoryError) as error:
         raise ManifestError("manifest.unreadable", f"{place.uri}: {error}.") from None
     if names:
-        _refuse_missing_columns(list(names), place)
+        _refuse_missing_columns(list(names), place, need_marks=need_marks)
 
 
 def _with_trimmed_names(table: pa.Table, place: Place) -> pa.Table:
@@ -204,9 +240,9 @@ def _with_trimmed_cells(table: pa.Table, part: Part) -> pa.Table:
     return table
 
 
-def _refuse_missing_columns(names: list[str], place: Place) -> None:
+def _refuse_missing_columns(names: list[str], place: Place, *, need_marks: bool) -> None:
     missing = [name for name in ("id", "image") if name not in names]
-    if not set(MARK_COLUMNS).intersection(names):
+    if need_marks and not set(MARK_COLUMNS).intersection(names):
         missing.append("mask, boxes, polygons or rle")
     if not missing:
         return
@@ -266,11 +302,3 @@ def _as_text(column: pa.ChunkedArray, name: str, place: Place) -> pa.ChunkedArra
             "manifest.unreadable", f"{place.uri}: column {name} is not text: {error}."
         ) from None
     return pc.if_else(pc.equal(text, ""), None, text)
-
-
-def name_lines(place: Place, lines: Sequence[int], count: int) -> str:
-    """Format ``line 7``, or ``lines 7, 9, 12 and 30 more``; ``count`` is the total."""
-    word = "row" if format_of(place) == ".parquet" else "line"
-    text = f"{word}{'s' if count > 1 else ''} {', '.join(map(str, lines))}"
-    more = count - len(lines)
-    return f"{text} and {more} more" if more else text

@@ -47,6 +47,10 @@ class LocalPlace(Place):
         infos: list[fs.FileInfo] = _file_system.get_file_info(selector)
         return infos
 
+    def walk(self) -> Iterator[str]:
+        """Yield the paths of all files below this folder; links to folders are followed."""
+        return _walk(self.path, "", frozenset())
+
     def fetch(self) -> Content:
         """Read a file; devices and pipes, which may never end, are rejected."""
         _version_of_file(self.path)  # before opening it, since opening a pipe blocks
@@ -94,6 +98,26 @@ class LocalPlace(Place):
         """Copy a local file here."""
         with self.open_output() as target, source.open("rb") as file:
             shutil.copyfileobj(file, target, 1 << 20)
+
+
+def _walk(folder: str, prefix: str, above: frozenset[str]) -> Iterator[str]:
+    """Yield the paths of the files below ``folder``, each after ``prefix``.
+
+    Args:
+        folder: path of the folder.
+        prefix: empty, or the folder's path as it is to be named, with a slash at its end.
+        above: the real paths of the folders that contain it; a link to one of them is a circle.
+    """
+    above |= {os.path.realpath(folder)}
+    with os.scandir(folder) as found:
+        entries = [(f"{each.name}/" if each.is_dir() else each.name, each.path) for each in found]
+    for name, path in sorted(entries):  # with the slash, in the order of the whole paths, as in S3
+        if name.startswith("."):
+            continue
+        if not name.endswith("/"):
+            yield prefix + name
+        elif os.path.realpath(path) not in above:
+            yield from _walk(path, prefix + name, above)
 
 
 def versions(uris: Iterable[str]) -> dict[str, str]:

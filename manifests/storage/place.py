@@ -109,6 +109,16 @@ class Place(ABC):
         """What this folder contains; nothing if it does not exist."""
 
     @abstractmethod
+    def walk(self) -> Iterator[str]:
+        """Yield the paths, below this folder, of all files in it and its subfolders, sorted.
+
+        Hidden files and folders are left out. Names that are not UTF-8 contain surrogates.
+
+        Raises:
+            FileNotFoundError: there is no such folder; in S3 it is empty instead.
+        """
+
+    @abstractmethod
     def fetch(self) -> Content:
         """Read the whole file, and its version."""
 

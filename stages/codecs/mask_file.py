@@ -1,7 +1,8 @@
-"""Read the plane of a mask file that marks the region, alpha or luminance, as 8-bit levels."""
+"""Read the plane of a mask file that marks the region, alpha or luminance; write a mask."""
 
 from __future__ import annotations
 
+import io
 from typing import Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from stages.codecs.png.chunks import bit_depth
 from stages.codecs.tiff import codec as tiff
 from stages.codecs.webp import codec as webp
 from stages.pixels.masks import Levels
+from stages.recipe.options import MaskOptions
 
 Channel = Literal["luminance", "alpha"]
 Polarity = Literal["light", "dark"]
@@ -68,6 +70,21 @@ def read_levels(
             f"The mask {uri} is {colour} all over; only its {what} varies.",
         )
     return Levels(to_displayed(levels, turn), is_lossy)
+
+
+def encode_mask(region: BoolMask, options: MaskOptions) -> bytes:
+    """Encode ``(h, w)`` bool as a PNG that a recipe with these options reads as this region.
+
+    It is white on black; where the options ask for it, black on white or an alpha channel.
+    """
+    levels = (region ^ (options.polarity == "dark")).astype(np.uint8) * np.uint8(255)
+    if options.channel == "alpha":
+        picture = Image.fromarray(np.dstack([np.zeros_like(levels), levels]), "LA")
+    else:
+        picture = Image.fromarray(levels).convert("1")
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _is_lossy(picture: Image.Image, data: bytes) -> bool:

@@ -36,7 +36,16 @@ class Detection:
 
 
 class Detector(Protocol):
-    """What a detection method's ``load(options)`` returns."""
+    """What a detection method's ``load(options)`` returns.
+
+    Attributes:
+        weights: name -> SHA-256 of each file that it works with; the lineage records them.
+    """
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """See above."""
+        ...
 
     def __call__(self, pixels: UInt8Array) -> list[Detection]:
         """Find things in a photo.

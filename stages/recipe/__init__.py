@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from manifests.errors import RecipeError, did_you_mean
 from manifests.toml_files import explain, read_toml
+from stages.detection.options import DetectOptions
 from stages.recipe.options import (
     CropOptions,
     JudgeOptions,
@@ -61,6 +62,7 @@ class Recipe(Section):
     seed: int = Field(0, ge=0, lt=2**32)
     mask: MaskOptions = MaskOptions()
     shapes: ShapeOptions = ShapeOptions()
+    detect: DetectOptions | None = None
     crop: CropOptions = CropOptions()
     resize: ResizeOptions = ResizeOptions()
     remove: RemoveOptions | None = None
@@ -73,8 +75,8 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _does_something(self) -> Self:
-        if self.remove is None and self.refine is None:
-            raise ValueError("it needs a [remove] or a [refine] section")
+        if not self.fills and self.detect is None:
+            raise ValueError("it needs a [remove], a [refine] or a [detect] section")
         return self
 
     @model_validator(mode="after")
@@ -90,6 +92,11 @@ class Recipe(Section):
         if self.judge and self.judge.bad_output == "remove":
             raise ValueError("without [remove], judge.bad_output can only be fail")
         return self
+
+    @property
+    def fills(self) -> bool:
+        """Whether it cleans photos; else it only detects."""
+        return self.remove is not None or self.refine is not None
 
     @property
     def refiner(self) -> RefineOptions | None:
@@ -139,6 +146,29 @@ class Recipe(Section):
         _log.warning("note: Recipe %s of another version, read without: %s", source, differences)
         return recipe
 
+    def raise_unless_it_cleans(self) -> None:
+        """Raise RecipeError ``recipe.invalid`` if it only detects."""
+        if not self.fills:
+            raise RecipeError(
+                "recipe.invalid",
+                f"Recipe {self.name} only detects: it needs a [remove] or a [refine] section.",
+            )
+
+    def detecting(self) -> Self:
+        """Return the recipe that only detects; its results have their own name and hash.
+
+        It keeps the options that detection depends on.
+
+        Raises:
+            RecipeError: ``recipe.invalid``: the recipe has no section [detect].
+        """
+        if self.detect is None:
+            raise RecipeError(
+                "recipe.invalid", f"Recipe {self.name} has no [detect] section: nothing to detect."
+            )
+        kept = {name: getattr(self, name) for name in ("mask", "shapes", "detect", "limits")}
+        return type(self)(name=f"{self.name}-detect", **kept)
+
     @property
     def hash(self) -> str:
         """16 hex digits that change with every option that changes results.
@@ -168,9 +198,8 @@ class Recipe(Section):
 def _hashed_options(section: Section) -> dict[str, Any]:
     """Collect the options that change results and differ from their defaults, and the method."""
     options: dict[str, Any] = {}
-    pinned = {"weights"} if getattr(section, "weights_pin", "") else set()
     for name, field in type(section).model_fields.items():
-        if NEUTRAL in field.metadata or name in pinned:
+        if NEUTRAL in field.metadata or bool(getattr(section, f"{name}_pin", None)):
             continue
         value, default = (
             _hashed_options(each) if isinstance(each, Section) else each

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from manifests.errors import RowError
 from stages.arrays import BoolMask
 from stages.codecs.decode import check_photo, decode_mask, decode_photo
 from stages.codecs.encode import converts
@@ -15,12 +16,19 @@ from stages.pixels.masks import is_own_alpha, to_region
 from stages.recipe import Recipe
 from stages.steps.base import Work
 
+_UNREPAIRED = "damaged, passed on unchanged, without: "
+
 
 def decode(recipe: Recipe) -> Work:
-    """Build the step that decodes masks and photo; an unmarked photo is not decoded."""
+    """Build the step that decodes masks and photo.
+
+    A photo of which nothing is changed is not decoded, unless the recipe's detector looks at it.
+    """
 
     def work(photo: Photo) -> None:
         row, limit = photo.lineage, recipe.limits.max_megapixels
+        if photo.is_unmarked and not recipe.detect:
+            raise RowError("mask.no_uri", f"Nothing marks what to remove from {row.image_uri}.")
         marks, repair = photo.marks, _repairer(recipe)
         notes: list[str] = []
         photo.alpha_is_mask = is_own_alpha(row.image_uri, marks.files, recipe.mask)
@@ -35,16 +43,32 @@ def decode(recipe: Recipe) -> Work:
         is_empty = not any(each.any() for each in photo.marked.values())
         is_empty &= not any(marks.shapes.values())
         source, repairs = repair(photo.original)
-        if not is_empty or converts(photo.original, recipe.output.format):
-            photo.original, photo.is_repaired = source, bool(repairs)
+        is_edited = not is_empty or converts(photo.original, recipe.output.format)
+        if is_edited or looks_for_objects(photo, recipe):
             photo.decoded = decode_photo(source, limit, row.image_uri)
             row.width, row.height = photo.decoded.width, photo.decoded.height
         else:
             row.width, row.height = check_photo(source, limit, row.image_uri)
-            repairs = [f"damaged, passed on unchanged, without: {each}" for each in repairs]
+        if is_edited:
+            photo.original, photo.is_repaired = source, bool(repairs)
+        else:
+            repairs = [f"{_UNREPAIRED}{each}" for each in repairs]
         row.fidelity_note = "; ".join([*repairs, *notes]) or None
 
     return work
+
+
+def looks_for_objects(photo: Photo, recipe: Recipe) -> bool:
+    """Whether the recipe's detector looks at this photo."""
+    return recipe.detect is not None and (recipe.detect.when == "always" or photo.is_unmarked)
+
+
+def use_repaired(photo: Photo, recipe: Recipe) -> None:
+    """Use the repaired file of a photo that was to be passed on unchanged, and is now edited."""
+    source, repairs = _repairer(recipe)(photo.original)
+    if repairs and not photo.is_repaired:
+        photo.original, photo.is_repaired = source, True
+        photo.lineage.fidelity_note = (photo.lineage.fidelity_note or "").replace(_UNREPAIRED, "")
 
 
 def _repairer(recipe: Recipe) -> Callable[[bytes], tuple[bytes, list[str]]]:

@@ -26,7 +26,9 @@ def mask(recipe: Recipe) -> Work:
         drawn = rasterize_shapes(photo.marks.shapes, width, height, recipe.shapes, uri)
         for name, each in photo.marked.items():
             drawn |= fit_to_photo(each, width, height, recipe.mask, name)
-        photo.marked = {}
+        if photo.detected is not None:
+            drawn |= photo.detected
+        photo.marked, photo.detected = {}, None
         _reject_specks(drawn, recipe.limits.min_mask_px, uri)
         row.region_sha256 = hashlib.sha256(np.packbits(drawn).tobytes()).hexdigest()
         photo.region = generation_mask(drawn, recipe.mask)
@@ -41,10 +43,15 @@ def mask(recipe: Recipe) -> Work:
     return work
 
 
+def min_region_px(drawn: BoolMask, min_px: int) -> int:
+    """The minimum number of marked px in a photo of this size, see ``limits.min_mask_px``."""
+    return min(min_px, drawn.size // 1000)
+
+
 def _reject_specks(drawn: BoolMask, min_px: int, uri: str) -> None:
     """Reject a region of a few pixels; an empty one is accepted."""
     count = int(np.count_nonzero(drawn))
-    limit = min(min_px, drawn.size // 1000)
+    limit = min_region_px(drawn, min_px)
     if 0 < count < limit:
         raise RowError(
             "mask.too_small",

@@ -59,7 +59,8 @@
   function painted(side) {
     if (!side.masked_px) return ", nothing marked";
     const share = (100 * side.masked_px) / (side.width * side.height);
-    return `, ${share < 0.1 ? "less than 0.1" : share.toFixed(1)} % painted anew, in ${whole(side.patches.length, "place")}`;
+    const part = `, ${share < 0.1 ? "less than 0.1" : share.toFixed(1)} %`;
+    return side.patches.length ? `${part} painted anew, in ${whole(side.patches.length, "place")}` : `${part} marked`;
   }
 
   function ofPatch(patch) {

@@ -78,6 +78,7 @@
         said.push(element("span", { class: "bad" }, store.said(`error_code${second}`, row) || status));
       }
       if (flag) said.push(element("span", { class: "flag" }, flag.replaceAll("_", " ")));
+      if (!second && columns.found[row] !== null) said.push(element("span", {}, foundIn(row)));
       const score = columns[`score${second}`][row];
       if (score !== null) said.push(element("span", {}, `score ${score.toFixed(2)}`));
     }
@@ -85,6 +86,12 @@
     const seconds = columns.seconds[row];
     if (!said.length && seconds !== null) said.push(element("span", {}, `${seconds.toFixed(1)} s`));
     return said;
+  }
+
+  function foundIn(row) {
+    const [removed, found] = [store.columns.removed[row], store.columns.found[row]];
+    const edited = review.found.isEdited(row) ? ", edited" : "";
+    return `${found ? `${removed} of ${found} removed` : "nothing found"}${edited}`;
   }
 
   let isDue = false;

@@ -11,6 +11,7 @@
   const place = () => `catalog-cleanup review of ${store.page.output}`;
 
   marks.load = () => {
+    if (!store.page.cleans) delete KINDS.r; // there is no result to make again
     try {
       const found = JSON.parse(localStorage.getItem(place()) ?? "{}");
       for (const [key, mark] of Object.entries(found)) if (mark in KINDS) kept.set(key, mark);
@@ -81,11 +82,14 @@
   /* Let the browser download the manifest; returns how many rows it has. */
   marks.download = async (wanted, name) => {
     const lines = await marks.manifest(wanted);
-    if (lines.length) {
-      const address = URL.createObjectURL(new Blob(lines, { type: "application/x-ndjson" }));
-      review.element("a", { href: address, download: name }).click();
-      setTimeout(() => URL.revokeObjectURL(address), 60_000);
-    }
+    if (lines.length) marks.save(lines, name);
     return lines.length;
+  };
+
+  /* Let the browser download lines as a file. */
+  marks.save = (lines, name) => {
+    const address = URL.createObjectURL(new Blob(lines, { type: "application/x-ndjson" }));
+    review.element("a", { href: address, download: name }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 60_000);
   };
 })();

@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { store, marks, list, viewer, element } = review;
+  const { store, marks, list, viewer, found, element } = review;
   const byId = (id) => document.getElementById(id);
   const form = byId("filters");
   const photos = (count) => `${count.toLocaleString("en")} ${count === 1 ? "photo" : "photos"}`;
@@ -19,6 +19,10 @@
     addSorting(page);
     addVerdicts();
     marks.load();
+    found.start();
+    found.changed = () => { tellMarks(); list.draw(); };
+    for (const name of ["export-redo", "export-all"]) byId(name).hidden = !page.cleans;
+    byId("export-found").hidden = !page.detects;
     list.choose = viewer.show;
     viewer.shown = shown;
     apply();
@@ -46,6 +50,7 @@
     if (page.status.length > 1) choose("status", "Ended", named(page.status));
     if (page.error_code.length) choose("error_code", "Error", page.error_code.map((code) => [code, code]));
     if (page.flag.length) choose("flag", "Flag", named(page.flag));
+    if (page.detects) choose("found", "Found", [["removed", "removed"], ["kept", "kept only"], ["nothing", "nothing"]]);
     if (page.sides.length > 1 && !page.compared) choose("side", "Recipe", page.sides.map((side, number) => [number, side.label]));
     choose("mark", "Marked", [...Object.entries(marks.KINDS), ["none", "not yet"]]);
     for (const name of ["score", "seconds"]) {
@@ -115,6 +120,7 @@
   /* The viewer shows another photo. */
   function shown() {
     const { row, detail } = viewer.view;
+    found.show();
     byId("facts").replaceChildren(...(detail ? review.facts(detail) : []));
     byId("photo-note").textContent = detail ? store.own(row).map(([, text]) => text).join(" · ") : "";
     byId("place").textContent = detail ? `${(list.at + 1).toLocaleString("en")} of ${list.rows.length.toLocaleString("en")}` : "";
@@ -135,22 +141,27 @@
 
   function tellMarks() {
     const counts = marks.counts();
-    byId("marked").textContent = `${counts.a} accepted, ${counts.r} to redo, ${counts.x} rejected`;
+    const told = [`${counts.a} accepted`, ...("r" in marks.KINDS ? [`${counts.r} to redo`] : []), `${counts.x} rejected`];
+    if (store.page.detects) told.push(`${found.count()} edited`);
+    byId("marked").textContent = told.join(", ");
     byId("export-redo").disabled = !counts.r;
-    byId("export-all").disabled = byId("clear-marks").disabled = !(counts.a + counts.r + counts.x);
+    byId("export-all").disabled = !(counts.a + counts.r + counts.x);
+    byId("clear-marks").disabled = byId("export-all").disabled && !found.count();
     if (!marks.isKept) tell("This browser does not keep marks: export them before you leave.");
   }
 
   const tell = (text) => { byId("notice").textContent = text; };
 
   function mark(key) {
-    if (viewer.view.row < 0) return;
+    if (viewer.view.row < 0 || !(key in marks.KINDS)) return;
     const isNew = marks.set(viewer.view.row, key);
     tellMarks();
     if (isNew && list.at < list.rows.length - 1) list.move(1);
     else {
       list.draw();
       tellVerdict();
+      viewer.redraw();
+      found.show();
     }
   }
 
@@ -159,11 +170,24 @@
     tell(`${photos(count)} in ${name}. catalog-cleanup run ${name} --output NEW --set seed=1 does them again.`);
   }
 
+  async function exportFound() {
+    const lines = await found.manifest();
+    marks.save(lines, "corrected.jsonl");
+    const { count, sides } = store.page;
+    const planned = Math.max(...sides.map((side) => side.planned));
+    const missing = count < planned ? ` ${photos(planned)} were planned: detected.jsonl has the others.` : "";
+    tell(`${photos(lines.length)} in corrected.jsonl. catalog-cleanup run corrected.jsonl --output NEW cleans them.${missing}`);
+  }
+
+  byId("export-found").addEventListener("click", exportFound);
   byId("export-redo").addEventListener("click", () => exported("r", "redo.jsonl"));
   byId("export-all").addEventListener("click", () => exported("arx", "marks.jsonl"));
   byId("clear-marks").addEventListener("click", () => {
     if (!confirm("Forget all marks of this page?")) return;
     marks.clear();
+    found.clear();
+    viewer.redraw();
+    found.show();
     tellMarks();
     tellVerdict();
     list.draw();
@@ -177,7 +201,7 @@
     PageUp: () => list.move(-10), PageDown: () => list.move(10),
     ArrowLeft: () => viewer.moveLine(-2), ArrowRight: () => viewer.moveLine(2),
     a: () => mark("a"), r: () => mark("r"), x: () => mark("x"),
-    z: viewer.nextPlace, m: viewer.toggleOutline, s: viewer.nextLayer,
+    z: viewer.nextPlace, m: viewer.toggleOutline, d: found.toggleOutlines, s: viewer.nextLayer,
     "+": () => viewer.enlarge(1), "-": () => viewer.enlarge(-1),
     "/": () => form.elements.text.focus(), "?": () => byId("keys").showModal(),
   };
@@ -191,7 +215,7 @@
       return;
     }
     if (isSlider && (key === "ArrowLeft" || key === "ArrowRight")) return; // it moves by itself
-    const act = KEYS[key];
+    const act = /^[1-9]$/.test(key) ? () => found.toggle(Number(key) - 1) : KEYS[key];
     if (!act || !viewer.view.detail) return;
     event.preventDefault();
     act();

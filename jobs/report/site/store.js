@@ -80,6 +80,7 @@ const review = {};
     for (const name of ["status", "error_code", "flag"]) {
       if (criteria[name]) tests.push(chosen(name, criteria[name]));
     }
+    if (criteria.found) tests.push(FOUND[criteria.found]);
     if (criteria.side) tests.push((row) => columns.side[row] === Number(criteria.side));
     if (criteria.mark) {
       const wanted = criteria.mark === "none" ? undefined : criteria.mark;
@@ -97,6 +98,12 @@ const review = {};
       if (tests.every((test) => test(row))) found.push(row);
     }
     return found;
+  };
+
+  const FOUND = {
+    removed: (row) => store.columns.removed[row] > 0,
+    kept: (row) => store.columns.removed[row] === 0 && store.columns.found[row] > 0,
+    nothing: (row) => store.columns.found[row] === 0,
   };
 
   function chosen(name, value) {

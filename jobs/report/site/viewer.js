@@ -13,7 +13,7 @@
   const outline = document.getElementById("outline");
   /* place: of detail's patches; -1: the whole photo. cut: percent that show the photo as it was. */
   const view = { row: -1, detail: null, place: -1, scale: 1, layer: "after", cut: 50 };
-  const viewer = { view, shown: () => {} };
+  const viewer = { view, shown: () => {}, overlay: () => undefined };
   review.viewer = viewer;
 
   /* Look at a row; undefined: there is none. */
@@ -56,6 +56,11 @@
     return Math.round((100 * (region[0] + region[2] / 2 - x)) / across);
   }
 
+  /* Draw the photo again, after a change to what is drawn over it. */
+  viewer.redraw = () => {
+    if (view.detail) draw();
+  };
+
   function draw() {
     panes.replaceChildren(...view.detail.sides.map(pane));
     drawTools();
@@ -80,9 +85,9 @@
       made.append(element("figcaption", {}, told.label, " ", element("span", { class: "soft" }, told.output)));
     }
     const shown = side.pictures?.shown ?? [];
-    if (shown.length === 2) made.append(pair(side.pictures, nameOf(side)));
-    else if (shown.length) made.append(single(side.pictures, shown[0]));
-    if (shown.length < 2) made.append(reason(side));
+    if (shown.length === 2) made.append(pair(side, nameOf(side)));
+    else if (shown.length) made.append(single(side, shown[0]));
+    if (shown.length < 2 && !isWhole(side)) made.append(reason(side));
     else if (side.pictures.problem) made.append(element("p", { class: "soft" }, side.pictures.problem));
     return made;
   }
@@ -91,6 +96,9 @@
     const id = store.columns.id[view.row];
     return store.page.compared ? `${id}, ${store.page.sides[side.side].label}` : id;
   };
+
+  /* Whether there is nothing to show after the photo: it was only searched. */
+  const isWhole = (side) => side.status === "ok" && side.pictures?.shown.length === 1 && !side.output_uri && !side.pictures.problem;
 
   function reason(side) {
     const made = element("div", { class: "nothing" });
@@ -103,14 +111,23 @@
     return made;
   }
 
-  function single(pictures, name) {
-    const { width, height, folder } = pictures;
+  function single(side, name) {
+    const { width, height, folder } = side.pictures;
     const made = frame(width, height, false);
-    made.firstChild.append(element("img", { src: address(folder, name), alt: `${store.columns.id[view.row]}, ${name}` }), tag("left", name));
+    made.firstChild.append(element("img", { src: address(folder, name), alt: `${store.columns.id[view.row]}, ${name}` }));
+    if (!isWhole(side)) made.firstChild.append(tag("left", name));
+    cover(made, side, [0, 0, width, height]);
     return made;
   }
 
-  function pair(pictures, name) {
+  /* Draw what was found over a part of the photo. */
+  function cover(made, side, box) {
+    const drawn = viewer.overlay(side, box);
+    if (drawn) made.firstChild.append(drawn);
+  }
+
+  function pair(side, name) {
+    const { pictures } = side;
     const patch = pictures.patches[view.place];
     const [x, y, width, height] = patch?.box ?? [0, 0, pictures.width, pictures.height];
     const before = patch ? `${view.place}-before` : "before";
@@ -129,6 +146,7 @@
       tag("left", "before"), tag("right", layer === "after" ? "after" : LAYERS[layer]),
       element("span", { class: "line", "aria-hidden": "true" }), slider,
     );
+    cover(made, side, [x, y, width, height]);
     return made;
   }
 

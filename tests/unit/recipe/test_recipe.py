@@ -91,6 +91,7 @@ def test_a_misspelt_section_in_a_file_is_told(tmp_path: Path) -> None:
 def test_a_recipe_with_a_trained_model_is_generative() -> None:
     told = {name: Recipe.load(name).is_generative for name in preset_names()}
     assert {name for name, generative in told.items() if not generative} == {
+        "declutter",
         "telea",
         "navier-stokes",
         "patchmatch",

@@ -114,6 +114,8 @@ def recipe_with(section: str, method: str) -> Recipe:
         "upscale": {},
     }
     table[section] = {"method": method} if method else {}
+    if method == "template":
+        table[section]["templates"] = ["logo.png"]
     return Recipe.from_table(table, source="test")
 
 

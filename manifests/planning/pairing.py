@@ -1,0 +1,250 @@
+"""Marks for rows that have none of their own: masks by file name, one mask for all, or a policy.
+
+A mask belongs to the photo whose id is the mask's path below its folder, without the suffix, or
+also without an ending ``_mask``, ``-mask`` or ``.mask``. If that leaves a choice of two photos
+(``x`` and ``x_mask`` of ``x_mask.png``), the longer id wins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow.fs import FileType
+
+from manifests.errors import ManifestError, OutputError
+from manifests.reading.pictures import PictureList, name_some, stems
+from manifests.reading.read import Source
+from manifests.storage.place import Place
+
+#: What becomes of a row without marks: an error; a photo that is passed on unchanged; a photo in
+#: which the recipe detects what to remove.
+Policy = Literal["fail", "pass", "detect"]
+POLICIES: tuple[Policy, ...] = get_args(Policy)
+
+_ENDING = r"(?i)[_.-]mask$"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The masks that were found for some rows.
+
+    Attributes:
+        uris: of the mask; null if there is none, or are several.
+        several: names of several masks that match, as text; null if there are not several.
+    """
+
+    uris: pa.StringArray
+    several: pa.StringArray
+
+
+class MaskList:
+    """The pictures of a folder as masks. Memory: their names, twice.
+
+    Args:
+        pictures: the masks' files.
+    """
+
+    def __init__(self, pictures: PictureList) -> None:
+        self.pictures = pictures
+        self._stems = _normal(stems(pictures.paths))
+        self._short = pc.replace_substring_regex(self._stems, _ENDING, "")
+        self._is_exact = np.zeros(len(self._stems), np.bool_)
+        self._has_photo = self._is_exact.copy()
+        self._table: list[pa.Array] = []
+
+    def see(self, ids: pa.StringArray) -> None:
+        """Learn which photos there are; :meth:`find` must not have been called yet."""
+        ids = _normal(ids)
+        self._is_exact |= pc.is_in(self._stems, value_set=ids).to_numpy(zero_copy_only=False)
+        self._has_photo |= pc.is_in(self._short, value_set=ids).to_numpy(zero_copy_only=False)
+
+    @property
+    def without_photo(self) -> pa.StringArray:
+        """The paths of the masks that match no photo."""
+        return self.pictures.paths.filter(pa.array(~(self._is_exact | self._has_photo)))
+
+    def find(self, ids: pa.StringArray) -> Found:
+        """Find the masks of photos, all of which :meth:`see` was told."""
+        names, *columns = self._lookup()
+        row = pc.index_in(_normal(ids), value_set=names)
+        first, last, count = (column.take(row) for column in columns)
+        paths = self.pictures.paths
+        is_single = pc.fill_null(pc.equal(count, 1), False)
+        uris = self.pictures.uris_of(paths.take(pc.if_else(is_single, first, None)))
+        two = [paths.take(pc.if_else(is_single, None, each)) for each in (first, last)]
+        return Found(uris, pc.binary_join_element_wise(*two, " and "))
+
+    def _lookup(self) -> list[pa.Array]:
+        """Names; and for each the first mask and the last one that has it, and their number."""
+        if not self._table:
+            numbers = np.arange(len(self._stems))
+            has_ending = pc.not_equal(self._stems, self._short).to_numpy(zero_copy_only=False)
+            is_free = has_ending & ~self._is_exact
+            names = pa.concat_arrays([self._stems, self._short.filter(pa.array(is_free))])
+            masks = np.concatenate([numbers, numbers[is_free]])
+            table = pa.table({"name": names, "mask": masks}).group_by("name")
+            table = table.aggregate([("mask", "min"), ("mask", "max"), ("mask", "count")])
+            order = ("name", "mask_min", "mask_max", "mask_count")
+            self._table = [table[name].combine_chunks() for name in order]
+        return self._table
+
+
+@dataclass(slots=True)
+class Pairing:
+    """How rows without marks of their own are marked.
+
+    Attributes:
+        unmarked: what becomes of rows for which there is no mask either.
+        mask: path or URI of one mask for all rows; empty: none.
+        masks: masks to choose from by name; None: none.
+    """
+
+    unmarked: Policy = "fail"
+    mask: str = ""
+    masks: MaskList | None = None
+    _photo: str = field(default="", init=False)  # of which an error gives an example
+
+    @classmethod
+    def of(cls, unmarked: Policy, mask: str, masks: str) -> Pairing:
+        """Find the mask, or list the masks.
+
+        Args:
+            unmarked: see :data:`Policy`.
+            mask: path or URI of a file; empty: none.
+            masks: folder, pattern or picture, see :meth:`PictureList.find`; empty: none.
+
+        Raises:
+            ManifestError: ``manifest.no_masks``.
+        """
+        try:
+            if mask:
+                place = Place.of(mask)
+                if place.info().type != FileType.File:
+                    raise FileNotFoundError(f"there is no such file: {place.uri}")
+                return cls(unmarked, place.uri)
+            if not masks:
+                return cls(unmarked)
+            found = PictureList.find(masks)
+        except (OSError, ValueError) as error:
+            option = "--mask" if mask else "--masks"
+            raise ManifestError("manifest.no_masks", f"{option}: {error}.") from None
+        if not len(found.paths):
+            raise ManifestError("manifest.no_masks", f"--masks: there is no picture at {masks}.")
+        return cls(unmarked, masks=MaskList(found))
+
+    @property
+    def gives_marks(self) -> bool:
+        """Whether a manifest needs no marks of its own."""
+        return bool(self.mask or self.masks or self.unmarked != "fail")
+
+    @property
+    def key(self) -> str:
+        """Changes with the masks, by their names; empty if there are none."""
+        if self.masks:
+            return f"masks {self.masks.pictures.digest()}"
+        return self.mask and f"mask {self.mask}"
+
+    def select(self, files: Sequence[Source], output: Place) -> Sequence[Source]:
+        """Leave out pictures that are masks, or results, from a list of photos.
+
+        Masks that are photos, or results, are left out of the masks likewise.
+
+        Raises:
+            OutputError: ``output.is_manifest``: results would become photos.
+        """
+        photos = files[0]
+        if not isinstance(photos, PictureList):
+            return files
+        if photos.contains(output):
+            photos = photos.outside(output)
+        elif photos.base == output or photos.base == output / "images":
+            raise OutputError(
+                "output.is_manifest", f"Results in {output.uri} would be among its photos."
+            )
+        if self.masks:
+            masks = self.masks.pictures
+            if masks.contains(output):
+                masks = masks.outside(output)
+            photos, masks = _separated(photos, masks)
+            self.masks = MaskList(masks)
+        return [photos]
+
+    def see(self, ids: pa.StringArray) -> None:
+        """Learn which photos there are, in a first pass over the manifest."""
+        if self.masks:
+            self.masks.see(ids)
+            self._photo = self._photo or ids[0].as_py()
+
+    def check(self) -> None:
+        """Raise if no mask has a photo, after the first pass.
+
+        Raises:
+            ManifestError: ``manifest.no_pairs``.
+        """
+        if not self.masks:
+            return
+        names, base = self.masks.pictures.paths, self.masks.pictures.place.uri
+        if len(self.masks.without_photo) < len(names):
+            return
+        what = f"{len(names):,} masks, such as {names[0].as_py()}" if len(names) else "pictures"
+        raise ManifestError(
+            "manifest.no_pairs",
+            f"None of the {what}, in {base} has the name of a photo, such as {self._photo}.",
+        )
+
+    def find(self, ids: pa.StringArray) -> Found:
+        """Find the masks of rows that have no marks of their own."""
+        none = pa.nulls(len(ids), pa.string())
+        if self.masks:
+            return self.masks.find(ids)
+        return Found(pa.repeat(self.mask, len(ids)) if self.mask else none, none)
+
+    def note(self) -> str:
+        """Name the masks without a photo, after the first pass; empty if there are none."""
+        alone = self.masks.without_photo if self.masks else []
+        if not len(alone):
+            return ""
+        are = "mask has" if len(alone) == 1 else "masks have"
+        shown = name_some((name.as_py() for name in alone), len(alone))
+        return f"{len(alone):,} {are} no photo: {shown}."
+
+
+def combined(hashed: str, pairing: Pairing) -> str:
+    """Combine a hash of a manifest with the masks that were named beside it."""
+    if not pairing.key:
+        return hashed
+    return hashlib.sha256(f"{hashed} {pairing.key}".encode()).hexdigest()[:16]
+
+
+def _normal(names: pa.StringArray) -> pa.StringArray:
+    """Names as they are compared: the encoding of accents does not count."""
+    return pc.utf8_normalize(names, form="NFC")
+
+
+def _separated(photos: PictureList, masks: PictureList) -> tuple[PictureList, PictureList]:
+    """Decide which of the pictures that are in both lists are masks.
+
+    All are, if the masks' folder or pattern is the narrower one. Otherwise those are whose name
+    with an ending such as ``_mask`` continues the name of a photo.
+    """
+    shared = pc.is_in(photos.uris, value_set=masks.uris)
+    if not pc.any(shared).as_py():
+        return photos, masks
+    is_narrower = photos.contains(masks.base) or (
+        photos.base == masks.base and bool(masks.pattern) and not photos.pattern
+    )
+    if is_narrower:
+        return photos.filter(pc.invert(shared)), masks
+    names = _normal(stems(masks.paths))
+    short = pc.replace_substring_regex(names, _ENDING, "")
+    ids = _normal(stems(photos.paths))
+    is_pair = pc.and_(pc.not_equal(names, short), pc.is_in(short, value_set=ids))
+    is_photo = pc.and_(pc.is_in(masks.uris, value_set=photos.uris), pc.invert(is_pair))
+    masks = masks.filter(pc.invert(is_photo))
+    return photos.filter(pc.invert(pc.is_in(photos.uris, value_set=masks.uris))), masks

@@ -1,0 +1,197 @@
+"""Lists the pictures of a folder, a prefix or a pattern, as rows of a manifest.
+
+The id of a picture is its path below the folder, without the suffix: ``shoes/red/1``. Pictures are
+recognised by their suffixes, and are not opened. Hidden files and folders (``.name``) are left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from itertools import islice
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow.fs import FileType
+
+from manifests.reading.formats import Part
+from manifests.storage.place import Place
+
+#: Suffixes of pictures, in lower case. Pictures that cannot be edited (GIF, BMP) fail as rows, so
+#: that they are not left out silently.
+SUFFIXES = (
+    *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "tif", "tiff"),
+    *("avif", "heic", "heif", "hif", "gif", "bmp"),
+)
+
+#: Max number of names that a note gives as examples.
+MAX_EXAMPLES = 3
+
+_WILDCARD = re.compile(r"[*?\[]")
+
+_PART_ROWS = 100_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PictureList:
+    """The pictures of a folder, or those that match a pattern.
+
+    Attributes:
+        base: the folder.
+        paths: of the pictures, below the folder, sorted.
+        pattern: that the paths match; empty: all pictures below the folder.
+        other_count: number of files that are no pictures, by their suffixes.
+        others: the first of their paths, at most :data:`MAX_EXAMPLES`.
+    """
+
+    base: Place
+    paths: pa.StringArray
+    pattern: str = ""
+    other_count: int = 0
+    others: tuple[str, ...] = ()
+
+    @classmethod
+    def find(cls, uri: str) -> Self:
+        """List pictures; memory: their paths.
+
+        Args:
+            uri: a folder, a pattern, or a picture. In a pattern, ``*`` is within a name, and ``**``
+                stands for any folders.
+
+        Raises:
+            OSError: there is no such folder or picture, or it cannot be read.
+            ValueError: it is neither a path nor a URI of a known scheme.
+        """
+        place = Place.of(uri)
+        kind = place.info().type
+        if kind == FileType.File:
+            return cls(place.parent, pa.array([place.name]), place.name)
+        base, pattern = (place, "") if kind == FileType.Directory else _split(place)
+        names = (each for each in base.walk() if _matches(each, pattern))
+        others = _Others()
+        chunks = [pa.array([], pa.string())]
+        pictures = (_as_text(name) for name in names if is_picture(name) or others.add(name))
+        while some := list(islice(pictures, _PART_ROWS)):
+            chunks.append(pa.array(some, pa.string()))
+        return cls(base, pa.concat_arrays(chunks), pattern, others.count, tuple(others.first))
+
+    @property
+    def place(self) -> Place:
+        """The folder, as errors name it."""
+        return self.base
+
+    @property
+    def uris(self) -> pa.StringArray:
+        """The pictures' absolute paths or URIs."""
+        return self.uris_of(self.paths)
+
+    def uris_of(self, paths: pa.Array) -> pa.Array:
+        """The absolute paths or URIs of paths below the folder; null stays null."""
+        return pc.binary_join_element_wise(self.base.uri.rstrip("/"), paths, "/")
+
+    def parts(self) -> Iterator[Part]:
+        """Yield rows of a manifest: ``id``, ``image``, and ``mask``, which is null."""
+        for start in range(0, len(self.paths), _PART_ROWS):
+            paths = self.paths.slice(start, _PART_ROWS)
+            columns = [stems(paths), self.uris_of(paths), pa.nulls(len(paths), pa.string())]
+            table = pa.table(columns, ["id", "image", "mask"])
+            yield Part(table, paths.to_pylist(), "photo")
+
+    def digest(self) -> str:
+        """Hash what the rows are made of: folder and paths.
+
+        Size, time and content of a picture do not count, as with a manifest file that names it: one
+        that is replaced is the same row, and is done again.
+        """
+        hashed = hashlib.sha256(self.base.uri.encode())
+        for start in range(0, len(self.paths), _PART_ROWS):
+            for path in self.paths.slice(start, _PART_ROWS).to_pylist():
+                hashed.update(f"\0{path}".encode())
+        return hashed.hexdigest()
+
+    def filter(self, selected: pa.Array) -> Self:
+        """Keep the selected pictures."""
+        return replace(self, paths=self.paths.filter(selected))
+
+    def contains(self, folder: Place) -> bool:
+        """Whether a folder is below this one."""
+        is_same_storage = type(folder) is type(self.base)
+        return is_same_storage and folder.path.startswith(f"{self.base.path.rstrip('/')}/")
+
+    def outside(self, folder: Place) -> Self:
+        """Leave out what a folder below this one contains."""
+        inner = folder.path.removeprefix(self.base.path).strip("/")
+        return self.filter(pc.invert(pc.starts_with(self.paths, f"{inner}/")))
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is a picture, by its suffix."""
+    return posixpath.splitext(name)[1][1:].lower() in SUFFIXES
+
+
+def is_pattern(uri: str) -> bool:
+    """Whether a path or URI has wildcards."""
+    return bool(_WILDCARD.search(uri))
+
+
+def stems(paths: pa.Array) -> pa.Array:
+    """The paths without their suffixes."""
+    return pc.replace_substring_regex(paths, r"\.[^./]*$", "")
+
+
+def name_some(names: Iterable[str], count: int) -> str:
+    """Format ``a, b, c and 30 more``; ``count`` is the total."""
+    shown: Sequence[str] = list(islice(names, MAX_EXAMPLES))
+    more = f" and {count - len(shown):,} more" if count > len(shown) else ""
+    return ", ".join(shown) + more
+
+
+class _Others:
+    """Counts files, and keeps the first names."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[str] = []
+
+    def add(self, name: str) -> bool:
+        """Count a file; always False."""
+        self.count += 1
+        if len(self.first) < MAX_EXAMPLES:
+            self.first.append(_as_text(name))
+        return False
+
+
+def _as_text(name: str) -> str:
+    """A name in UTF-8; other bytes as ``\\xff``, which makes the id unsafe: its row fails."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _split(place: Place) -> tuple[Place, str]:
+    """Split a pattern into the folder before the first wildcard, and the rest.
+
+    Raises:
+        FileNotFoundError: there is no wildcard, or it is in the name of the bucket.
+    """
+    parts = place.path.split("/")
+    first = next((n for n, part in enumerate(parts) if is_pattern(part)), 0)
+    if not first:
+        raise FileNotFoundError(f"there is no such file or folder: {place.uri}")
+    return type(place)("/".join(parts[:first]) or "/"), "/".join(parts[first:])
+
+
+def _matches(path: str, pattern: str) -> bool:
+    return not pattern or _match_parts(path.split("/"), pattern.split("/"))
+
+
+def _match_parts(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    if not pattern:
+        return not path
+    if pattern[0] == "**":
+        return _match_parts(path, pattern[1:]) or (bool(path) and _match_parts(path[1:], pattern))
+    is_match = bool(path) and fnmatchcase(path[0], pattern[0])
+    return is_match and _match_parts(path[1:], pattern[1:])

@@ -1,0 +1,122 @@
+"""Find what is to be removed from photos that nobody has marked, and store it as a mask."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from manifests.schema import DetectionRecord
+from manifests.storage.row_files import read, write
+from stages.arrays import BoolMask, UInt8Array
+from stages.codecs.decode import decode_mask
+from stages.codecs.mask_file import encode_mask
+from stages.codecs.picture import Decoded
+from stages.detection import Detection, Detector
+from stages.photo import Photo
+from stages.pixels import colour
+from stages.pixels.masks import to_region
+from stages.pixels.samples import to_8_bits
+from stages.recipe import Recipe
+from stages.steps.base import Work
+from stages.steps.decode import looks_for_objects, use_repaired
+from stages.steps.mask import min_region_px
+
+
+def detect(recipe: Recipe) -> Work:
+    """Build the step that looks for objects in photos, and records each that it finds."""
+    options = recipe.detect
+    assert options is not None
+    detector: Detector = options.load_module().load(options)
+
+    def work(photo: Photo) -> None:
+        if not looks_for_objects(photo, recipe):
+            return
+        row = photo.lineage
+        assert photo.decoded is not None
+        seen = on_white(photo.decoded)
+        found = detector(seen)
+        mask = union(found, seen.shape[:2])
+        limit = min_region_px(mask, recipe.limits.min_mask_px)
+        if np.count_nonzero(mask) < limit:  # as a mask file, it would be rejected
+            found = [_kept(each, f"fewer than {limit} px") for each in found]
+            mask[:] = False
+        row.detections = [_record(each) for each in found]
+        row.weights |= detector.weights
+        if mask.any():
+            photo.detected, photo.detected_file = mask, encode_mask(mask, recipe.mask)
+            use_repaired(photo, recipe)
+
+    return work
+
+
+def keep_mask(output: str, recipe: Recipe) -> Work:
+    """Build the step that stores ``<output>/masks/<recipe>-<hash>/<id>.png``.
+
+    The mask has the photo's displayed size. It shows what was detected, before it is dilated, as
+    the recipe's section ``[mask]`` reads it.
+    """
+    folder = f"{output}/masks/{recipe.label}"
+
+    def work(photo: Photo) -> None:
+        if photo.detected_file:
+            uri = f"{folder}/{photo.lineage.id}.png"
+            write(uri, photo.detected_file, photo.lineage.run_id)
+            photo.lineage.detected_uri, photo.detected_file = uri, b""
+
+    return work
+
+
+def restore(recipe: Recipe) -> Work:
+    """Build the step that reads what a run detected and stored, instead of detecting it again.
+
+    Its errors are those of a mask.
+    """
+
+    def work(photo: Photo) -> None:
+        if uri := photo.lineage.detected_uri:
+            options = recipe.mask
+            levels = decode_mask(
+                read(uri, "mask"),
+                recipe.limits.max_megapixels,
+                uri,
+                options.channel,
+                options.polarity,
+            )
+            photo.detected = to_region(levels, options, uri)
+
+    return work
+
+
+def on_white(decoded: Decoded) -> UInt8Array:
+    """Return a photo as a detector sees it: ``(h, w, 3)`` uint8 sRGB, transparent parts white."""
+    seen = colour.view(decoded.pixels, decoded.space)
+    if decoded.alpha is None:
+        return seen
+    opacity = to_8_bits(decoded.pixels[..., -1:]).astype(np.float32) / 255
+    return np.rint(seen * opacity + 255 * (1 - opacity)).astype(np.uint8)
+
+
+def union(found: list[Detection], shape: tuple[int, ...]) -> BoolMask:
+    """Return ``(h, w)`` bool: all pixels to remove."""
+    mask = np.zeros(shape, np.bool_)
+    for each in found:
+        if each.mask is not None:
+            mask[each.box.slices] |= each.mask
+    return mask
+
+
+def _kept(found: Detection, reason: str) -> Detection:
+    return replace(found, remove=False, reason=reason, mask=None) if found.remove else found
+
+
+def _record(found: Detection) -> DetectionRecord:
+    box = found.box
+    return DetectionRecord(
+        outline=[round(float(number), 1) for point in found.outline for number in point],
+        label=found.label,
+        confidence=round(float(found.confidence), 4),
+        removed=found.remove,
+        reason=found.reason,
+        box={"x": box.x0, "y": box.y0, "width": box.width, "height": box.height},
+    )
