@@ -205,7 +205,7 @@ def make_benchmark(folder: Path, photos: Sequence[str]) -> Path:
     Raises:
         RowError: a photo cannot be read.
     """
-    pictures = [_read(uri) for uri in photos]
+    pictures = [read_picture(uri) for uri in photos]
     for name in ("photos", "masks", "references"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     rows = []
@@ -213,7 +213,7 @@ def make_benchmark(folder: Path, photos: Sequence[str]) -> Path:
         stem = f"{number:03d}-{Path(uri).stem}"
         rng = np.random.default_rng(zlib.crc32(stem.encode()))
         others = [each for each in pictures if each is not picture] or [picture]
-        _write(folder / "references" / f"{stem}.png", picture)
+        write_picture(folder / "references" / f"{stem}.png", picture)
         for kind, draw in OBJECTS.items():
             result = paste(_random_place(picture, rng), draw, others, rng)
             if result is None:
@@ -221,10 +221,10 @@ def make_benchmark(folder: Path, photos: Sequence[str]) -> Path:
                     "image.unsupported", f"No visible object could be pasted into {uri}."
                 )
             name = f"{stem}-{kind}"
-            _write(folder / "photos" / f"{name}.png", result[0])
+            write_picture(folder / "photos" / f"{name}.png", result[0])
             kernel = np.ones((2 * _MASK_MARGIN_PX + 1,) * 2, np.uint8)
             mask = np.asarray(cv2.dilate(result[1], kernel), np.uint8)
-            _write(folder / "masks" / f"{name}.png", mask)
+            write_picture(folder / "masks" / f"{name}.png", mask)
             files = (f"photos/{name}.png", f"masks/{name}.png", f"references/{stem}.png")
             rows.append((name, *files, kind))
     manifest = folder / "manifest.csv"
@@ -233,7 +233,7 @@ def make_benchmark(folder: Path, photos: Sequence[str]) -> Path:
     return manifest
 
 
-def _read(uri: str) -> UInt8Array:
+def read_picture(uri: str) -> UInt8Array:
     decoded = decode_photo(read(uri, "image"), _MAX_MEGAPIXELS, uri)
     return colour.view(decoded.pixels, decoded.space)
 
@@ -245,5 +245,5 @@ def _random_place(picture: UInt8Array, rng: np.random.Generator) -> Place:
     return Place(picture, (float(x), float(y)), float(side_px))
 
 
-def _write(path: Path, pixels: UInt8Array) -> None:
+def write_picture(path: Path, pixels: UInt8Array) -> None:
     Image.fromarray(pixels).save(path, compress_level=4)

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from stages.traits import MethodOptions, Pool, WeightsPin
+from stages.detection.select import Matcher
+from stages.traits import NEUTRAL, MethodOptions, Pool, WeightsPin
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+#: Names of sets, phrases, ``/regular expressions/``, or ``all``; a single one may be a string.
+Entries = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 
 
 class DetectionOptions(MethodOptions):
@@ -40,6 +49,48 @@ class TextOptions(DetectionOptions):
     loader: ClassVar[str] = "stages.detection.text"
 
     method: Literal["text"] = "text"
+    remove: Entries = (
+        "prices",
+        "percentages",
+        "promotions",
+        "shipping",
+        "urls",
+        "emails",
+        "phones",
+        "social",
+        "copyright",
+    )
+    """Texts to remove: names of sets (also `dates`, `sizes`), words or phrases, `/regular
+    expressions/`, or `all`. Compared without case, accents and spaces; a line goes as a whole.
+    `word:NAME` is the word itself where a set is called like it."""
+    keep: Entries = ()
+    """Texts to keep, such as brand names, in the same form; they take precedence."""
+    min_confidence: float = Field(0.6, ge=0, le=1)
+    """Lines recognised with less confidence are kept."""
+    min_height_px: int = Field(8, ge=4, le=1000)
+    """Lines in smaller fonts are kept. With larger values large photos take less time."""
+    max_share: float = Field(0.2, gt=0, le=1)
+    """What would cover a larger share of the photo is kept."""
+    where: Literal["anywhere", "background", "border"] = "anywhere"
+    """background: only text on the plain ground around the product, or on a badge there. border:
+    only within `border_share` of an edge."""
+    border_share: float = Field(0.2, gt=0, le=0.5)
+    """With `border`: distance from the nearest edge, as a share of the photo's side."""
+    shape: Literal["glyphs", "box"] = "glyphs"
+    """What is marked: the letters' strokes, or the line's whole box."""
+    badge: bool = True
+    """Also mark the badge, label or ribbon of one colour that carries the text."""
+    max_tiles: int = Field(48, ge=1, le=1000)
+    """Maximum number of parts of 832 x 832 px that a photo is searched in; larger photos are
+    searched at a smaller scale."""
+    device: Annotated[Literal["cpu", "gpu"], NEUTRAL] = "cpu"
+    """gpu: ONNX Runtime's CUDA provider (package onnxruntime-gpu)."""
+
+    @field_validator("remove", "keep")
+    @classmethod
+    def _entries_are_valid(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        Matcher(entries)
+        return entries
 
 
 class TemplateOptions(DetectionOptions):

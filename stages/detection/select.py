@@ -1,0 +1,157 @@
+"""Which texts are removed: named sets of ``words.toml``, phrases and regular expressions."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from importlib import resources
+from typing import NamedTuple
+
+#: The entry that matches every text.
+ALL = "all"
+
+#: Entries of this form are the phrase behind it, even if it is like the name of a set.
+_LITERALLY = "word:"
+
+#: Letters without a decomposition into a base letter and an accent.
+_BASE_LETTERS = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe"})
+
+#: What recognition confuses, in phrases.
+_SLIPS = {char: f"[{group}]" for group in ("o0", "li1|!", "s5") for char in group}
+
+#: A name of a set that differs by less is taken for a mistyped one.
+_MISTYPED = 0.8
+
+
+class _Rule(NamedTuple):
+    """An expression, and what it is compared with.
+
+    Attributes:
+        name: the entry that it is of.
+        pattern: the expression.
+        of_line: whether it must match a whole line.
+        as_read: whether it sees the text as recognised, or plain (:func:`_plain`).
+    """
+
+    name: str
+    pattern: re.Pattern[str]
+    of_line: bool = False
+    as_read: bool = False
+
+
+class Matcher:
+    """A list of entries: names of sets, phrases, ``/regular expressions/``, or ``all``.
+
+    Raises:
+        ValueError: an entry is empty, like the name of a set but not one, or an invalid expression.
+    """
+
+    def __init__(self, entries: Iterable[str]) -> None:
+        self._rules = [rule for entry in entries for rule in _rules_of(entry)]
+
+    def find(self, lines: Sequence[str]) -> list[str]:
+        """Return for each line the entry that matches it or a text that it is part of, or "".
+
+        Args:
+            lines: neighbours, in reading order; phrases can continue from one to the next.
+        """
+        found = [""] * len(lines)
+        forms = {False: [_plain(line) for line in lines], True: list(lines)}
+        for rule in self._rules:
+            for number in _matching(rule, forms[rule.as_read]):
+                found[number] = found[number] or rule.name
+        return found
+
+
+def set_names() -> list[str]:
+    """The names of the sets, sorted."""
+    return sorted(_sets())
+
+
+def _matching(rule: _Rule, lines: list[str]) -> Iterator[int]:
+    """The numbers of the lines that a rule matches."""
+    if rule.of_line:
+        yield from (number for number, line in enumerate(lines) if rule.pattern.fullmatch(line))
+        return
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line) + 1)
+    for match in rule.pattern.finditer("\n".join(lines)):
+        for number, line in enumerate(lines):
+            if match.start() < starts[number] + len(line) and match.end() > starts[number]:
+                yield number
+
+
+def _rules_of(entry: str) -> list[_Rule]:
+    if entry == ALL:
+        return [_Rule(ALL, re.compile(".*", re.DOTALL), of_line=True)]
+    if entry in _sets():
+        return _sets()[entry]
+    if len(entry) > 2 and entry.startswith("/") and entry.endswith("/"):
+        try:
+            return [_Rule(entry, re.compile(entry[1:-1], re.IGNORECASE), as_read=True)]
+        except re.error as error:
+            raise ValueError(f"{entry} is not a regular expression: {error}") from None
+    phrase = entry.removeprefix(_LITERALLY)
+    if not _plain(phrase).strip():
+        raise ValueError(f"{entry!r} has no text")
+    like = difflib.get_close_matches(entry.lower(), [*_sets(), ALL], n=1, cutoff=_MISTYPED)
+    if like:
+        raise ValueError(
+            f"{entry!r} is not a set (did you mean {like[0]}?); for the word write "
+            f"{_LITERALLY}{entry}"
+        )
+    return [_Rule(phrase, re.compile(_phrase(phrase)))]
+
+
+@cache
+def _sets() -> dict[str, list[_Rule]]:
+    """The rules of each set."""
+    table = tomllib.loads(resources.files(__package__).joinpath("words.toml").read_text("utf-8"))
+    parts = table.pop("parts")
+    return {name: list(_rules_of_set(name, entries, parts)) for name, entries in table.items()}
+
+
+def _rules_of_set(
+    name: str, entries: dict[str, list[str]], parts: dict[str, str]
+) -> Iterator[_Rule]:
+    for kind, texts in entries.items():
+        of_line = kind in ("lines", "line_patterns")
+        if kind in ("words", "lines"):
+            source = "|".join(map(_phrase, texts))
+        else:
+            source = "|".join(f"(?:{_filled(text, parts)})" for text in texts)
+        if of_line:
+            source = rf"[^\w%]*(?:{source})[^\w%]*"
+        yield _Rule(name, re.compile(source), of_line)
+
+
+def _filled(pattern: str, parts: dict[str, str]) -> str:
+    """A pattern with the parts that it names in braces."""
+    for part, text in parts.items():
+        pattern = pattern.replace(f"{{{part}}}", text)
+    return pattern
+
+
+def _phrase(phrase: str) -> str:
+    """The expression of a phrase: whole words, any spaces between them, slips of recognition."""
+    plain = _plain(phrase).strip()
+    words = re.split(r"[\s-]+", plain)
+    source = r"[\W_]*".join("".join(_SLIPS.get(c, re.escape(c)) for c in word) for word in words)
+    if not plain.isascii():  # scripts without spaces between words
+        return source
+    before, after = (
+        r"(?<!\w)" if plain[0].isalnum() else "",
+        r"(?!\w)" if plain[-1].isalnum() else "",
+    )
+    return before + source + after
+
+
+def _plain(text: str) -> str:
+    """Lower case, without accents, full-width forms as usual ones."""
+    folded = unicodedata.normalize("NFKC", text).casefold().translate(_BASE_LETTERS)
+    return "".join(c for c in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(c))

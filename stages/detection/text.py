@@ -1,0 +1,243 @@
+"""Detection method ``text``: finds and reads text, and marks what the recipe wants removed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from stages.arrays import BoolMask, Float32Array, UInt8Array
+from stages.detection import Detection, Detector, Polygon
+from stages.detection.blocks import group
+from stages.detection.glyphs import strokes_in
+from stages.detection.ground import (
+    colours_of,
+    filled,
+    find_badge,
+    outline_box,
+    plain_ground,
+    share_on_ground,
+)
+from stages.detection.ocr import Line, Reader
+from stages.detection.options import TextOptions
+from stages.detection.select import Matcher
+from stages.pixels.boxes import Box
+
+#: Lines of a small block share a decision if it holds for this share of them.
+_SHARED_LINES, _SHARED_SHARE = 4, 0.5
+
+#: They are printed alike: ground and letters differ by less, in units of Lab.
+_SAME_COLOUR = 12.0
+
+#: Text is on the ground if this share of its surroundings is.
+_ON_GROUND_SHARE = 0.8
+
+#: A line belongs to a badge that covers this share of its outline.
+_IN_BADGE_SHARE = 0.6
+
+
+def load(options: TextOptions) -> Detector:
+    """Load the networks; see :class:`stages.detection.ocr.Reader`.
+
+    Raises:
+        WeightsError: rapidocr or the device is not available.
+    """
+    reader = Reader(
+        device=options.device, min_height_px=options.min_height_px, max_tiles=options.max_tiles
+    )
+    return TextDetector(options, reader)
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """Whether a line is to be removed, and why; final: no neighbour changes it."""
+
+    remove: bool
+    reason: str
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Badge:
+    """What carries text, and the numbers of the lines on it."""
+
+    box: Box
+    mask: BoolMask
+    lines: tuple[int, ...]
+
+
+class TextDetector:
+    """See :class:`stages.detection.Detector`."""
+
+    def __init__(self, options: TextOptions, reader: Reader) -> None:
+        self._options, self._reader = options, reader
+        self._remove, self._keep = Matcher(options.remove), Matcher(options.keep)
+
+    def __call__(self, pixels: UInt8Array) -> list[Detection]:
+        """Find text; see :class:`stages.detection.Detector`."""
+        lines = self._reader.read(pixels)
+        if not lines:
+            return []
+        blocks = group(lines)
+        verdicts = self._judge(pixels, lines, blocks)
+        badges = self._badges(pixels, lines, verdicts) if self._options.badge else []
+        for badge in badges:
+            _share(verdicts, badge.lines, min_share=0)
+        found = {}
+        for badge in badges:
+            if verdicts[badge.lines[0]].remove:
+                marked = badge.box, badge.mask
+                found[badge.lines[0]] = _detection(lines, badge.lines, verdicts, marked)
+        carried = {
+            number
+            for first in found
+            for badge in badges
+            if badge.lines[0] == first
+            for number in badge.lines
+        }
+        for number in range(len(lines)):
+            if number not in carried:
+                marked = self._marked(pixels, lines[number]) if verdicts[number].remove else None
+                found[number] = _detection(lines, (number,), verdicts, marked)
+        order = [number for block in blocks for number in block if number in found]
+        return self._limited(pixels, [found[number] for number in order])
+
+    def _judge(
+        self, pixels: UInt8Array, lines: Sequence[Line], blocks: list[list[int]]
+    ) -> list[_Verdict]:
+        """The verdict on each line from its text and that of its block."""
+        verdicts = [_Verdict(False, "") for _ in lines]
+        for block in blocks:
+            certain = [n for n in block if not self._too_uncertain(lines[n])]
+            texts = [lines[number].text for number in certain]
+            kept, removed = self._keep.find(texts), self._remove.find(texts)
+            for number, keep, remove in zip(certain, kept, removed, strict=True):
+                if keep:
+                    verdicts[number] = _Verdict(False, f"keep: {keep}", final=True)
+                elif remove:
+                    verdicts[number] = _Verdict(True, remove)
+                else:
+                    verdicts[number] = _Verdict(False, "not in detect.remove")
+            for number in set(block) - set(certain):
+                verdicts[number] = _Verdict(False, self._too_uncertain(lines[number]))
+            removed_lines = [number for number in certain if verdicts[number].remove]
+            if removed_lines and 1 < len(block) <= _SHARED_LINES:
+                colours = {n: colours_of(pixels, lines[n].outline) for n in certain}
+                first = colours[removed_lines[0]]
+                alike = [n for n in certain if np.abs(colours[n] - first).max() <= _SAME_COLOUR]
+                _share(verdicts, alike, min_share=_SHARED_SHARE)
+        return verdicts
+
+    def _too_uncertain(self, line: Line) -> str:
+        """Why a line does not count; empty if it does."""
+        if line.confidence < self._options.min_confidence:
+            return f"confidence {line.confidence:.2f} below {self._options.min_confidence}"
+        if line.font_px < self._options.min_height_px:
+            return f"height {line.font_px:.0f} px below {self._options.min_height_px}"
+        return ""
+
+    def _badges(
+        self, pixels: UInt8Array, lines: Sequence[Line], verdicts: Sequence[_Verdict]
+    ) -> list[_Badge]:
+        """The badges of the lines that are to be removed."""
+        outlines = [line.outline for line in lines]
+        found: list[_Badge] = []
+        for number, verdict in enumerate(verdicts):
+            if not verdict.remove or any(number in each.lines for each in found):
+                continue
+            badge = find_badge(pixels, outlines, number, self._options.max_share)
+            if badge:
+                on_it = [n for n, each in enumerate(outlines) if _covers(*badge, each)]
+                found.append(_Badge(*badge, tuple(sorted({number, *on_it}))))
+        return found
+
+    def _marked(self, pixels: UInt8Array, line: Line) -> tuple[Box, BoolMask]:
+        if self._options.shape == "glyphs":
+            return strokes_in(pixels, line.outline)
+        box = outline_box(line.outline, 1).clipped(pixels.shape[1], pixels.shape[0])
+        return box, filled(line.outline, box)
+
+    def _limited(self, pixels: UInt8Array, found: list[Detection]) -> list[Detection]:
+        """Keep what is too large or at the wrong place."""
+        ground = plain_ground(pixels) if self._options.where == "background" else None
+        height, width = pixels.shape[:2]
+        limited = []
+        for each in found:
+            reason = ""
+            if each.mask is not None:
+                share = np.count_nonzero(each.mask) / (height * width)
+                if share > self._options.max_share:
+                    reason = f"covers {share:.2f} of the photo, over {self._options.max_share}"
+                elif self._options.where == "background" and (
+                    ground is None
+                    or share_on_ground(ground, each.box, each.mask, (height, width))
+                    < _ON_GROUND_SHARE
+                ):
+                    reason = "not on plain background"
+                elif self._options.where == "border" and not self._at_border(
+                    each.box, width, height
+                ):
+                    reason = "not at the border"
+            limited.append(
+                replace(each, remove=False, reason=reason, mask=None) if reason else each
+            )
+        return limited
+
+    def _at_border(self, box: Box, width: int, height: int) -> bool:
+        across, down = (self._options.border_share * side for side in (width, height))
+        return (
+            box.x1 <= across
+            or box.y1 <= down
+            or box.x0 >= width - across
+            or box.y0 >= height - down
+        )
+
+
+def _share(verdicts: list[_Verdict], lines: Sequence[int], *, min_share: float) -> None:
+    """Let neighbours share a decision: all go if enough of them do and none is to be kept."""
+    removed = [number for number in lines if verdicts[number].remove]
+    if not removed:
+        return
+    kept = next((number for number in lines if verdicts[number].final), None)
+    if kept is not None:
+        if min_share == 0:  # a badge is marked whole, or not at all
+            for number in lines:
+                verdicts[number] = _Verdict(False, verdicts[kept].reason)
+        return
+    if len(removed) < min_share * len(lines):
+        return
+    for number in lines:
+        if not verdicts[number].remove:
+            verdicts[number] = _Verdict(True, f"beside {verdicts[removed[0]].reason}")
+
+
+def _covers(box: Box, mask: BoolMask, outline: Float32Array) -> bool:
+    """Whether a badge carries a line."""
+    on_it = np.count_nonzero(filled(outline, box) & mask)
+    return on_it >= _IN_BADGE_SHARE * cv2.contourArea(outline)
+
+
+def _detection(
+    lines: Sequence[Line],
+    numbers: Sequence[int],
+    verdicts: Sequence[_Verdict],
+    marked: tuple[Box, BoolMask] | None,
+) -> Detection:
+    """One detection of one or, on a badge, several lines."""
+    chosen = [lines[number] for number in numbers]
+    first = next((verdicts[n] for n in numbers if verdicts[n].remove), verdicts[numbers[0]])
+    corners = chosen[0].outline
+    if len(chosen) > 1:
+        corners = cv2.boxPoints(cv2.minAreaRect(np.concatenate([each.outline for each in chosen])))
+    outline: Polygon = tuple((float(x), float(y)) for x, y in corners)
+    return Detection(
+        outline=outline,
+        label=" ".join(each.text for each in chosen),
+        confidence=min(each.confidence for each in chosen),
+        remove=marked is not None,
+        reason=first.reason,
+        box=marked[0] if marked else outline_box(np.asarray(corners, np.float32), 0),
+        mask=marked[1] if marked else None,
+    )
