@@ -12,8 +12,8 @@ from typing import Any
 from manifests.errors import RowError
 from stages.arrays import UInt8Array
 from stages.judging.reappearance import Scores, judge
-from stages.judging.text import TextJudge
 from stages.judging.retries import FLAGS, Outcome, refine_with_retries
+from stages.judging.text import TextJudge
 from stages.photo import CropPatch, Patch, Photo
 from stages.pixels.resize import scale_mask, scale_pixels
 from stages.recipe import Recipe

@@ -170,9 +170,7 @@ def _differ(fill: Pixels, own: Pixels, mask: Pixels) -> float:
     return float(np.linalg.norm(first - second, axis=2)[mask > 0].mean())
 
 
-def _cut_hole_in(
-    ground: str, photo: Pixels, rng: np.random.Generator
-) -> tuple[Pixels, Pixels]:
+def _cut_hole_in(ground: str, photo: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
     """Like :func:`cut_hole`, in a ground of this kind if the photo has one."""
     for _ in range(_MAX_DRAWS):
         crop, hole = cut_hole(photo, rng)

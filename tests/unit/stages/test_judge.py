@@ -43,7 +43,9 @@ def test_on_photos_that_were_not_chosen_by_objects_are_flagged_and_texture_is_no
 def test_fitting_puts_the_threshold_where_few_good_ones_are_over_it() -> None:
     rng = np.random.default_rng(0)
     judged = [
-        Judged("photo", "kind", is_bad, 0, 0, *(rng.gamma(2, 3 if is_bad else 1, 3)))
+        Judged(
+            "photo", "plain", "telea", "kind", is_bad, 0, 0, *(rng.gamma(2, 3 if is_bad else 1, 3))
+        )
         for is_bad in (False, True)
         for _ in range(400)
     ]
