@@ -49,7 +49,7 @@ _PLAIN, _ONE_MATERIAL = 4.0, 18.0
 #: this hole that its surroundings do not.
 _ALIKE = 5.0
 
-_MAX_DRAWS = 100
+_MAX_DRAWS = 40
 
 _SOFT = "soft patchmatch"
 _REMOVALS: dict[str, Classical] = {
@@ -100,9 +100,10 @@ def make_cases(
 ) -> Iterator[Case]:
     """Cut holes into a photo, and fill each well and badly; objects are cut from the others."""
     photo, others = shrunk(photo), [shrunk(each) for each in others]
+    first = int(rng.integers(len(GROUNDS)))
     for number in range(holes):
         remover = list(_REMOVALS)[number % len(_REMOVALS)]
-        crop, hole = _cut_hole_in(GROUNDS[number % len(GROUNDS)], photo, rng)
+        crop, hole = _cut_hole_in(GROUNDS[(first + number) % len(GROUNDS)], photo, rng)
         ground = ground_of(crop, hole)
         removal, copied, mask = _filled(crop, hole, remover, rng)
         own = _enlarged(crop, mask.shape[::-1])

@@ -7,7 +7,6 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFont
 
 from manifests.errors import WeightsError
 from stages.arrays import UInt8Array
@@ -15,6 +14,7 @@ from stages.judging.reappearance import Scores, judge
 from stages.judging.text import TextJudge
 from stages.models.classical import fill_one
 from stages.recipe.options import TeleaOptions
+from tests.support.models.object_painter import written
 
 #: Where the photo shows its table and nothing else; the hole, and its crop at the refiner's size.
 CROP, SIZE, HOLE = (slice(280, 400), slice(0, 160)), (512, 384), (160, 96, 352, 288)
@@ -42,12 +42,7 @@ def hole() -> UInt8Array:
 def with_word(
     pixels: UInt8Array, word: str, centre: tuple[int, int], *, levels: int = -110
 ) -> UInt8Array:
-    """A word of 40 px, darker than the picture by a number of levels."""
-    drawn = Image.new("L", SIZE)
-    font = ImageFont.load_default(40)
-    ImageDraw.Draw(drawn).text(centre, word, fill=255, font=font, anchor="mm")
-    darker = pixels + np.float32(levels / 255) * np.asarray(drawn, np.float32)[..., None]
-    return np.rint(np.clip(darker, 0, 255)).astype(np.uint8)
+    return written(pixels, word, centre, 40, levels)
 
 
 def score(reader: TextJudge, refined: UInt8Array, before: UInt8Array) -> float:
