@@ -29,6 +29,7 @@ from jobs.preflight import check_weights
 from manifests import runs
 from manifests.errors import CatalogCleanupError, OutputError
 from manifests.ledger import Ledger, RetryPolicy, Tally, reconcile, set_aside
+from manifests.planning.pairing import Policy
 from manifests.planning.plan import Plan, destination, load_plan, make_plan
 from stages.pipeline import steps as steps_of_recipe
 from stages.recipe import Recipe
@@ -73,6 +74,9 @@ def run(
     check_inputs: bool = True,
     strict: bool = False,
     rows_per_shard: int | None = None,
+    unmarked: Policy | None = None,
+    mask: str = "",
+    masks: str = "",
     address: str | None = None,
     pools: Pools | Mapping[str, PoolSize] | None = None,
     prices: Mapping[str, float] | None = None,
@@ -95,6 +99,10 @@ def run(
         check_inputs: redo photos whose files changed since they were done.
         strict: refuse a manifest with unusable rows.
         rows_per_shard: None chooses by the number of rows.
+        unmarked: what becomes of rows without marks; None: they are searched if the recipe detects,
+            otherwise they fail.
+        mask: one mask for rows without marks, see :func:`manifests.planning.plan.make_plan`.
+        masks: masks to pair with them by name, likewise.
         address: of a Ray cluster; None: the one of ``RAY_ADDRESS``, or a private one.
         pools: resources and max number of actors; None: the defaults. Fixed sizes by pool are for
             tests.
@@ -114,7 +122,15 @@ def run(
     output = destination(output).uri
     pools = pools or Pools()
     recipe = with_batch_sizes(with_absolute_paths(recipe), pools)
-    plan = make_plan(manifest, output, rows_per_shard=rows_per_shard, strict=strict)
+    plan = make_plan(
+        manifest,
+        output,
+        rows_per_shard=rows_per_shard,
+        strict=strict,
+        unmarked=unmarked or ("detect" if recipe.detect else "fail"),
+        mask=mask,
+        masks=masks,
+    )
     numbers = parse_shards(shards, plan) if shards else range(plan.shards)
     for note in plan.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
@@ -122,6 +138,9 @@ def run(
     images = f"{output}/images/{recipe.label}"
     facts = {
         "manifest": plan.manifest,
+        "mask": mask,
+        "masks": masks,
+        "unmarked": plan.unmarked,
         "output": output,
         "rows": plan.rows,
         "shards": plan.shards,
@@ -189,6 +208,9 @@ def preview(
     shards: str = "",
     strict: bool = False,
     rows_per_shard: int | None = None,
+    unmarked: Policy | None = None,
+    mask: str = "",
+    masks: str = "",
 ) -> None:
     """Print what :func:`run` would do with the same arguments; stores and starts nothing.
 
@@ -201,7 +223,16 @@ def preview(
     recipe, _ = check_weights(with_absolute_paths(recipe), console, here=False)
     with tempfile.TemporaryDirectory() as folder:
         where = place.uri if load_plan(place.uri) else folder
-        plan = make_plan(manifest, where, rows_per_shard=rows_per_shard, strict=strict)
+        plan = make_plan(
+            manifest,
+            where,
+            rows_per_shard=rows_per_shard,
+            strict=strict,
+            unmarked=unmarked or ("detect" if recipe.detect else "fail"),
+            mask=mask,
+            masks=masks,
+            results=place.uri,
+        )
         numbers = parse_shards(shards, plan) if shards else range(plan.shards)
         ledger = Ledger(place.uri, recipe.hash)
         tally = reconcile(plan, ledger, RetryPolicy("", frozenset(retry)), numbers)

@@ -85,8 +85,7 @@ class Cleaner:
     def __init__(self, recipe: Recipe) -> None:
         recipe.raise_unless_it_cleans()
         self.recipe = recipe
-        pipeline = Pipeline.of(recipe).after("fetch")
-        self._until_mask, self._after_mask = pipeline.until("mask"), pipeline.after("mask")
+        self._pipeline = Pipeline.of(recipe).after("fetch")
 
     def clean(
         self,
@@ -130,11 +129,9 @@ class Cleaner:
             first.append(Step("output", "cpu", lambda: check_suffix(output, self.recipe)))
             last.append(Step("publish", "cpu", lambda: publish_as(output)))
         Pipeline(first).run(photo)
-        self._until_mask.run(photo)
-        region = photo.region  # the step cut drops it
-        self._after_mask.run(photo)
+        self._pipeline.run(photo)
         Pipeline(last).run(photo)
-        row, data = photo.lineage, photo.result
+        row, data, region = photo.lineage, photo.result, photo.region
         if not photo.ok:
             raise _error(row)
         assert region is not None

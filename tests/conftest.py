@@ -18,6 +18,7 @@ from tenacity import wait_none
 from jobs.cli import main
 from stages.weights import download
 from tests.support import DEMO, upright_rgb
+from tests.support.files import catalog
 from tests.support.ray_cluster import ray_cluster
 from tests.support.s3_server import BUCKET, S3Server, running
 from tests.support.web_server import WEIGHTS, Web, serving, write_list
@@ -26,6 +27,10 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 # Read when the hub's library is imported: no test may ask the real one, where nobody listens here.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
+
+# As an actor of one CPU has it. Two pytest processes share the machine's cores: PyTorch's threads
+# would spin while they wait for each other. Read when PyTorch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 #: Folder -> what its tests are marked with, for ``-m``; see README.md. Those whose files take
 #: longest come first, and are begun first: else a single process would end with them.
@@ -115,15 +120,10 @@ def coffee() -> npt.NDArray[np.uint8]:
     return upright_rgb(DEMO / "photos" / "coffee-stray-coins.jpg")
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Torch on one core: small nets only lose by sharing their work."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@pytest.fixture(scope="session")
+def small_demo(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The manifest of the demo's eight photos, a quarter as wide: for runs, not for pictures."""
+    return str(catalog.small_demo(tmp_path_factory.mktemp("small-demo")))
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,14 @@ import sys
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from jobs.cli import results, streams
 from jobs.cli.estimate import estimate
 from jobs.cli.evaluate import app as evaluate
 from jobs.cli.inspect import doctor, errors, recipes
 from jobs.cli.models import app as models
+from jobs.cli.options import ManifestCommand
 from jobs.cli.plan import plan
 from jobs.cli.printing import print_error
 from jobs.cli.run import demo, run, try_
@@ -34,7 +36,7 @@ _COMMANDS: dict[str, tuple[Any, str]] = {
     "demo": (demo, "demo"),
     "try": (try_, "try photo.jpg mask.png result.jpg --recipe telea"),
     "plan": (plan, "plan catalog.csv -o s3://bucket/cleaned"),
-    "run": (run, "run catalog.csv -o cleaned -r lama --limit 500"),
+    "run": (run, "run photos/ --masks masks/ -o cleaned -r lama --limit 500"),
     "status": (results.status, "status cleaned"),
     "failures": (results.failures, "failures cleaned --to failures.jsonl"),
     "report": (results.report, "report cleaned --only flagged,failed"),
@@ -52,7 +54,8 @@ def _example(call: str) -> str:
 
 
 for _name, (_function, _call) in _COMMANDS.items():
-    app.command(_name, epilog=_example(_call))(_function)
+    _class = ManifestCommand if _name in ("plan", "run", "estimate") else TyperCommand
+    app.command(_name, cls=_class, epilog=_example(_call))(_function)
 app.command(
     "submit",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},

@@ -12,6 +12,7 @@ import typer
 from jobs.cli.options import (
     DEFAULT_RECIPE,
     ManifestArgument,
+    MasksOption,
     PoolsOption,
     PricesOption,
     SetOption,
@@ -57,6 +58,7 @@ def estimate(
         ),
     ] = None,
     set_: SetOption = None,
+    masks: MasksOption = "",
     deadline: Annotated[
         str | None,
         typer.Option(
@@ -86,6 +88,7 @@ def estimate(
     from jobs.driver.placement import load_pools
     from jobs.estimate import estimate as compute
     from jobs.estimate.seconds import Basis
+    from manifests.planning.pairing import Pairing
     from manifests.reading.read import count_rows, find_files
     from stages.recipe import Recipe
 
@@ -96,7 +99,7 @@ def estimate(
     else:
         loaded = Recipe.load(recipe or DEFAULT_RECIPE, set_ or ())
     basis = basis or Basis(loaded, assume_megapixels)
-    rows = count_rows(find_files(manifest))
+    rows = count_rows(Pairing.of("fail", "", masks).select(find_files(manifest)))
     result = compute(
         loaded,
         basis,

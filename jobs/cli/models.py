@@ -42,7 +42,7 @@ def list_() -> None:
     for model in known_models().values():
         size = f"{model.size / 1e6:,.0f} MB" if model.size else "size unknown"
         gated = ", requires accepting its licence there" if model.gated else ""
-        pinned = "" if model.is_pinned else ", unpinned"
+        pinned = "" if model.content else ", unpinned"
         path, variable = cached(model), os.environ.get(model.env)
         typer.echo(
             f"{model.name}\n"
@@ -124,7 +124,7 @@ def verify(
     models = {cache_folder_of(model): model for model in known_models().values()}
     checked = bad = 0
     for entry in entries():
-        model = models.get(entry.folder)
+        model = models.get(entry.path.parent)
         label = model.name if model else entry.source
         if name not in (None, label):
             continue
@@ -136,7 +136,7 @@ def verify(
             typer.echo(f"ok    {label}: sha256 {listed or entry.sha256}, as {by}")
         except WeightsError as error:
             bad += 1
-            typer.echo(f"bad   {error.message} Delete {entry.folder}, and download it again.")
+            typer.echo(f"bad   {error.message} Delete {entry.path.parent}, and download it again.")
     if name and not checked:
         raise WeightsError("weights.missing", f"{name} is not in this machine's cache.")
     typer.echo(f"{checked - bad} of {checked} match.")

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    from manifests.planning.pairing import Policy
+    from stages.recipe import Recipe
 
 #: Needs no weights and no GPU.
 DEFAULT_RECIPE = "patchmatch"
@@ -15,9 +20,36 @@ ManifestArgument = Annotated[
     str,
     typer.Argument(
         metavar="MANIFEST",
-        help="CSV, JSON Lines or Parquet with the columns id, image and mask (or boxes, "
-        "polygons, rle); a file, a folder of files or a quoted pattern; local or s3://. Paths "
-        "in it may be relative to it.",
+        help="Photos: a folder of pictures or a quoted pattern such as 'photos/**/*.jpg' (the id "
+        "is the path below the folder); or CSV, JSON Lines or Parquet with the columns id, image "
+        "and mask (or boxes, polygons, rle): a file, a folder of files or a quoted pattern, with "
+        "paths that may be relative to it. Local or s3://.",
+    ),
+]
+MasksOption = Annotated[
+    str,
+    typer.Option(
+        metavar="FOLDER",
+        help="Masks for photos without marks: a folder or a quoted pattern, local or s3://. A mask "
+        "has the path of its photo, or the row's id, with any suffix, and may end in _mask, -mask "
+        "or .mask.",
+    ),
+]
+MaskOption = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE",
+        help="One mask for all photos without marks. It is scaled to photos of its aspect, or "
+        "placed by the recipe's mask.anchor and mask.anchor_width.",
+    ),
+]
+UnmatchedOption = Annotated[
+    str,
+    typer.Option(
+        metavar="fail|pass|detect",
+        help="What becomes of photos without marks or mask: they are recorded as failed, passed on "
+        "unchanged, or searched by the recipe's detector. Default: detect if the recipe has a "
+        "section [detect], otherwise fail.",
     ),
 ]
 StrictOption = Annotated[
@@ -130,6 +162,56 @@ def parse_statuses(retry: str) -> frozenset[str]:
             f"unknown status {', '.join(sorted(unknown))}", param_hint="--retry"
         )
     return statuses
+
+
+class ManifestCommand(TyperCommand):
+    """A command that takes one MANIFEST; of several, it explains how they came about."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse, as click does, after the number of arguments is checked."""
+        _, extra, _ = self.make_parser(ctx).parse_args([*args])
+        if extra and not ctx.resilient_parsing:
+            ctx.fail(
+                f"More than one MANIFEST, or value of an option: {' '.join(extra[:3])}. Quote a "
+                "pattern, so that the shell does not replace it by files: 'photos/*.jpg'."
+            )
+        return super().parse_args(ctx, args)
+
+
+def parse_marking(
+    recipe: Recipe, masks: str, mask: str, unmatched: str
+) -> tuple[Recipe, Policy, str]:
+    """Parse ``--masks``, ``--mask`` and ``--unmatched``.
+
+    Returns:
+        The recipe, which with ``--mask`` scales masks unless it says otherwise; what becomes of
+        photos without marks; and a sentence on the change of the recipe, which may be empty.
+
+    Raises:
+        BadParameter: the options contradict each other or the recipe.
+    """
+    from manifests.planning.pairing import POLICIES
+
+    if mask and (masks or unmatched):
+        other = "--masks" if masks else "--unmatched"
+        raise typer.BadParameter(
+            f"{other} has no use beside --mask, which marks all photos", param_hint="--mask"
+        )
+    policies: dict[str, Policy] = {each: each for each in POLICIES}
+    if unmatched and unmatched not in policies:
+        raise typer.BadParameter(
+            f"{unmatched} is none of {', '.join(policies)}", param_hint="--unmatched"
+        )
+    if unmatched == "detect" and not recipe.detect:
+        raise typer.BadParameter(
+            f"the recipe {recipe.name} does not detect anything; add --set detect.method=text",
+            param_hint="--unmatched",
+        )
+    policy = policies.get(unmatched, "detect" if recipe.detect else "fail")
+    if not mask or recipe.mask.anchor or "scale_to_photo" in recipe.mask.model_fields_set:
+        return recipe, policy, ""
+    note = "note: with --mask, mask.scale_to_photo=true is set: the mask is scaled to each photo."
+    return recipe.with_options(["mask.scale_to_photo=true"]), policy, note
 
 
 def parse_run(

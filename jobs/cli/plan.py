@@ -5,25 +5,54 @@ from __future__ import annotations
 import typer
 
 from jobs.cli import streams
-from jobs.cli.options import ManifestArgument, OutputOption, RowsPerShardOption, StrictOption
+from jobs.cli.options import (
+    DEFAULT_RECIPE,
+    ManifestArgument,
+    MaskOption,
+    MasksOption,
+    OutputOption,
+    RecipeOption,
+    RowsPerShardOption,
+    SetOption,
+    StrictOption,
+    UnmatchedOption,
+    parse_marking,
+)
 
 
 def plan(
     manifest: ManifestArgument,
     output: OutputOption,
+    recipe: RecipeOption = DEFAULT_RECIPE,
+    set_: SetOption = None,
+    masks: MasksOption = "",
+    mask: MaskOption = "",
+    unmatched: UnmatchedOption = "",
     rows_per_shard: RowsPerShardOption = None,
     strict: StrictOption = False,
 ) -> None:
-    """Check a manifest and split it into shards. `run` also does this.
+    """Check a manifest and split it into shards. `run` also does this, with the same options.
+
+    Of the recipe, it only matters whether it detects what to remove in photos without marks.
 
     Exit codes: 0 planned; 3 planned, but some rows are unusable and will be recorded as failed;
     1 the manifest cannot be used.
     """
     from manifests.planning.plan import destination, make_plan
+    from stages.recipe import Recipe
 
     streams.keep_working()
-    place = destination(output)
-    planned = make_plan(manifest, place.uri, rows_per_shard=rows_per_shard, strict=strict)
+    loaded = Recipe.load(recipe, set_ or ())
+    _, policy, _ = parse_marking(loaded, masks, mask, unmatched)
+    planned = make_plan(
+        manifest,
+        destination(output).uri,
+        rows_per_shard=rows_per_shard,
+        strict=strict,
+        unmarked=policy,
+        mask=mask,
+        masks=masks,
+    )
     for note in planned.notes:
         typer.echo(f"note: {note}")
     typer.echo(

@@ -18,6 +18,8 @@ from jobs.cli.options import (
     CheckInputsOption,
     LimitOption,
     ManifestArgument,
+    MaskOption,
+    MasksOption,
     OutputOption,
     PoolsOption,
     PricesOption,
@@ -27,6 +29,8 @@ from jobs.cli.options import (
     SetOption,
     ShardsOption,
     StrictOption,
+    UnmatchedOption,
+    parse_marking,
     parse_statuses,
 )
 from jobs.cli.printing import console_for, print_counts, print_line
@@ -42,6 +46,9 @@ def run(
     output: OutputOption,
     recipe: RecipeOption = DEFAULT_RECIPE,
     set_: SetOption = None,
+    masks: MasksOption = "",
+    mask: MaskOption = "",
+    unmatched: UnmatchedOption = "",
     retry: RetryOption = "",
     limit: LimitOption = None,
     shards: ShardsOption = "",
@@ -62,7 +69,7 @@ def run(
         typer.Option("--dry-run", help="Print what the run would do. Stores and starts nothing."),
     ] = False,
 ) -> None:
-    """Clean all photos of a manifest.
+    """Clean all photos of a folder or manifest.
 
     Exit codes: 0 all ok; 3 finished, but some rows failed (see the lineage); 1 not finished, run
     the same command again; 2 wrong usage.
@@ -76,7 +83,9 @@ def run(
     streams.keep_working()
     console = console_for()
     statuses = parse_statuses(retry)
-    chosen = Recipe.load(recipe, set_ or ())
+    chosen, policy, note = parse_marking(Recipe.load(recipe, set_ or ()), masks, mask, unmatched)
+    if note:
+        print_line(console, note)
     trust(allow_unverified)
     if dry_run:
         preview(
@@ -89,6 +98,9 @@ def run(
             shards=shards,
             strict=strict,
             rows_per_shard=rows_per_shard,
+            unmarked=policy,
+            mask=mask,
+            masks=masks,
         )
         return
     with _interruptible():
@@ -103,6 +115,9 @@ def run(
             check_inputs=check_inputs,
             strict=strict,
             rows_per_shard=rows_per_shard,
+            unmarked=policy,
+            mask=mask,
+            masks=masks,
             address=address,
             pools=load_pools(pools) if pools else None,
             prices=load_prices(prices) if prices else None,

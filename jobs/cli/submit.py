@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.cli import streams
-from jobs.cli.options import DashboardOption, parse_run, parse_statuses, to_words
+from jobs.cli.options import (
+    DashboardOption,
+    parse_marking,
+    parse_run,
+    parse_statuses,
+    to_words,
+)
 from manifests.errors import ClusterError
 
 if TYPE_CHECKING:
@@ -56,11 +62,11 @@ def submit(
         ),
     ] = "python",
 ) -> None:
-    """Clean all photos of a manifest as a job of a Ray cluster.
+    """Clean all photos of a folder or manifest as a job of a Ray cluster.
 
     Takes MANIFEST and the options of `run`: see `catalog-cleanup run --help`. The files of recipe,
-    pools and prices are sent along. MANIFEST, DEST and the files they name must be reachable from
-    the cluster: in S3, or on a disk that its nodes share. Exit code: that of the run; with
+    pools and prices are sent along. MANIFEST, DEST, masks and the files they name must be reachable
+    from the cluster: in S3, or on a disk that its nodes share. Exit code: that of the run; with
     --no-follow 0 once the job is submitted.
     """
     from jobs.driver.cost import load_prices
@@ -71,7 +77,8 @@ def submit(
     run = parse_run(context, context.args)
     options = run.params
     parse_statuses(options["retry"])
-    Recipe.load(options["recipe"], options["set_"] or ())  # reports errors before submitting
+    recipe = Recipe.load(options["recipe"], options["set_"] or ())
+    parse_marking(recipe, *(options[name] for name in ("masks", "mask", "unmatched")))
     files = {name: options[name] for name in ("recipe", "pools", "prices") if options[name]}
     if options["recipe"] in preset_names():
         del files["recipe"]
@@ -80,7 +87,8 @@ def submit(
     if "prices" in files:
         load_prices(files["prices"])
     remote = {name: f"{name}.toml" for name in files}
-    remote |= {name: absolute(options[name]) for name in ("manifest", "output")}
+    places = (name for name in ("manifest", "output", "masks", "mask") if options[name])
+    remote |= {name: absolute(options[name]) for name in places}
     runtime: dict[str, Any] = {"env_vars": _variables(env or ())}
     if working_dir:
         runtime["py_modules"] = [str(working_dir.absolute() / name) for name in _PACKAGES]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import math
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +17,7 @@ from jobs.results.recipe_runs import RecipeResults, recipe_runs
 from manifests.errors import OutputError
 from manifests.planning.marks import Marks
 from manifests.schema import CRASHED, FAILED
-from manifests.storage.place import Place
+from manifests.storage.place import Place, storing
 
 #: Lineage columns that are written after the manifest's own.
 _REASONS = ["status", "error_code", "error", "error_stage"]
@@ -40,12 +42,22 @@ def write_failures(output: str, path: str) -> int:
     run = recipe_runs(output)[-1]
     if not path.endswith(".jsonl"):
         raise OutputError("output.not_writable", f"{path} does not end in .jsonl.")
+    shards = range(run.plan.shards)
+    return store_rows(path, (row for shard in shards for row in _failed(run, shard)))
+
+
+def store_rows(path: str, rows: Iterable[Mapping[str, Any]]) -> int:
+    """Store rows as JSON Lines, one in memory at a time; returns their number.
+
+    Raises:
+        OutputError: ``output.not_writable``.
+    """
     count = 0
-    with Place.of(path).open_output() as file:
-        for shard in range(run.plan.shards):
-            for row in _failed(run, shard):
-                file.write(f"{as_json(row)}\n".encode())
-                count += 1
+    with storing(path), tempfile.NamedTemporaryFile() as file:
+        for count, row in enumerate(rows, 1):  # noqa: B007 - the last one is their number
+            file.write(f"{as_json(row)}\n".encode())
+        file.flush()
+        Place.of(path).upload(Path(file.name))
     return count
 
 
@@ -79,7 +91,10 @@ def _for_json(value: Any) -> str:
 
 
 def manifest_row(row: Mapping[str, Any], extra: Iterable[str]) -> dict[str, Any]:
-    """Convert a lineage row to a manifest row, with absolute URIs and extra columns."""
+    """Convert a lineage row to a manifest row, with absolute URIs and extra columns.
+
+    The mask of a row without marks is null: an empty list would mark nothing, as intended.
+    """
     shapes = Marks.unpack(row["mask_uri"], row["marks"]).shapes
     columns = {"id": row["id"], "image": row["image_uri"], "mask": own_masks(row)}
     return columns | shapes | {name: row[name] for name in extra}

@@ -44,7 +44,7 @@ class Found:
 
 
 class MaskList:
-    """The pictures of a folder as masks. Memory: their names, twice.
+    """The pictures of a folder as masks. Memory: their names, three times.
 
     Args:
         pictures: the masks' files.
@@ -88,10 +88,14 @@ class MaskList:
             is_free = has_ending & ~self._is_exact
             names = pa.concat_arrays([self._stems, self._short.filter(pa.array(is_free))])
             masks = np.concatenate([numbers, numbers[is_free]])
-            table = pa.table({"name": names, "mask": masks}).group_by("name")
-            table = table.aggregate([("mask", "min"), ("mask", "max"), ("mask", "count")])
-            order = ("name", "mask_min", "mask_max", "mask_count")
-            self._table = [table[name].combine_chunks() for name in order]
+            encoded = names.dictionary_encode()
+            name_of = encoded.indices.to_numpy()
+            first = np.full(len(encoded.dictionary), len(numbers))
+            last = np.zeros_like(first)
+            np.minimum.at(first, name_of, masks)
+            np.maximum.at(last, name_of, masks)
+            columns = (first, last, np.bincount(name_of))
+            self._table = [encoded.dictionary, *map(pa.array, columns)]
         return self._table
 
 
@@ -150,10 +154,12 @@ class Pairing:
             return f"masks {self.masks.pictures.digest()}"
         return self.mask and f"mask {self.mask}"
 
-    def select(self, files: Sequence[Source], output: Place) -> Sequence[Source]:
-        """Leave out pictures that are masks, or results, from a list of photos.
+    def select(self, files: Sequence[Source], output: Place | None = None) -> Sequence[Source]:
+        """Leave pictures that are masks out of a list of photos, and photos out of the masks.
 
-        Masks that are photos, or results, are left out of the masks likewise.
+        Args:
+            files: of the manifest.
+            output: the folder of the results; None: there are none.
 
         Raises:
             OutputError: ``output.is_manifest``: results would become photos.
@@ -161,23 +167,20 @@ class Pairing:
         photos = files[0]
         if not isinstance(photos, PictureList):
             return files
-        if photos.contains(output):
-            photos = photos.outside(output)
-        elif photos.base == output or photos.base == output / "images":
+        if output and photos.base in (output, output / "images"):
             raise OutputError(
                 "output.is_manifest", f"Results in {output.uri} would be among its photos."
             )
+        if self.mask:
+            photos = photos.filter(pc.not_equal(photos.uris, self.mask))
         if self.masks:
-            masks = self.masks.pictures
-            if masks.contains(output):
-                masks = masks.outside(output)
-            photos, masks = _separated(photos, masks)
+            photos, masks = _separated(photos, self.masks.pictures)
             self.masks = MaskList(masks)
         return [photos]
 
     def see(self, ids: pa.StringArray) -> None:
         """Learn which photos there are, in a first pass over the manifest."""
-        if self.masks:
+        if self.masks and len(ids):
             self.masks.see(ids)
             self._photo = self._photo or ids[0].as_py()
 
@@ -233,6 +236,10 @@ def _separated(photos: PictureList, masks: PictureList) -> tuple[PictureList, Pi
     All are, if the masks' folder or pattern is the narrower one. Otherwise those are whose name
     with an ending such as ``_mask`` continues the name of a photo.
     """
+    if photos.base != masks.base and not (
+        photos.contains(masks.base) or masks.contains(photos.base)
+    ):
+        return photos, masks
     shared = pc.is_in(photos.uris, value_set=masks.uris)
     if not pc.any(shared).as_py():
         return photos, masks

@@ -31,7 +31,7 @@ from manifests.planning.duplicates import REPEATED, IdHashes
 from manifests.planning.pairing import Pairing, Policy, combined
 from manifests.planning.rows import RowCounts, check_rows
 from manifests.reading.formats import MAX_NAMED_LINES, name_lines
-from manifests.reading.pictures import PictureList, name_some
+from manifests.reading.pictures import PLAN, PictureList, name_some
 from manifests.reading.read import Source, find_files, fingerprint, read_parts, stamp
 from manifests.storage.place import Place
 
@@ -145,7 +145,7 @@ def make_plan(
         mask: path or URI of one mask for all rows without marks; empty: none.
         masks: folder or pattern of masks, which are paired with rows without marks by their names,
             see :mod:`manifests.planning.pairing`; empty: none.
-        results: the output folder of the run, whose files are no photos; empty: ``output``.
+        results: the folder of the run's results, if the plan is stored elsewhere.
 
     Raises:
         ManifestError: see :func:`find_files`, :func:`read_parts` and :class:`Pairing`, and
@@ -189,8 +189,8 @@ def make_plan(
 
     def finished(counts: RowCounts) -> Plan:
         notes = [*_listing_notes(files, pairing), *_renamed(extra), *counts.notes(pairing)]
-        facts = {"rejected": dict(counts.rejected), "unmarked_rows": counts.unmarked}
-        return replace(plan, notes=notes, **facts)
+        rejected = dict(counts.rejected)
+        return replace(plan, rejected=rejected, notes=notes, unmarked_rows=counts.unmarked)
 
     if strict:
         counts = RowCounts()
@@ -216,8 +216,8 @@ def _renamed(extra: pa.Schema) -> list[str]:
 def _listing_notes(files: Sequence[Source], pairing: Pairing) -> Iterator[str]:
     """Name the files of a folder of pictures that are none, and masks without a photo."""
     for each in files:
-        if isinstance(each, PictureList) and each.other_count:
-            shown = name_some(each.others, each.other_count)
+        if isinstance(each, PictureList) and len(each.others):
+            shown = name_some((name.as_py() for name in each.others), len(each.others))
             yield f"Left out of {each.place.uri}, by their suffixes, are no pictures: {shown}."
     if note := pairing.note():
         yield note
@@ -253,7 +253,7 @@ def _folder(output: str) -> Place:
 
 
 def _marker(output: str) -> Place:
-    return _folder(output) / "plan.json"
+    return Place.of(output) / PLAN
 
 
 def choose_rows_per_shard(rows: int) -> int:

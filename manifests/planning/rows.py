@@ -192,7 +192,7 @@ def check_rows(
         where = pairing.masks.pictures.place.uri
         code, text = "mask.unmatched", f"No mask in {where} has the name of the photo."
     codes, texts = _errors(
-        (_is_unsafe(ids), "id.unsafe", "The id cannot be a file name."),
+        (_is_unsafe(ids), "id.unsafe", "The id cannot be a path below the output."),
         (pa.array(kinds != UNIQUE), "id.duplicate", "The id is not unique."),
         (pc.is_null(images), "image.no_uri", "The cell is empty."),
         (pc.is_valid(problems), "mask.bad_shape", problems),

@@ -1,16 +1,16 @@
 """Lists the pictures of a folder, a prefix or a pattern, as rows of a manifest.
 
 The id of a picture is its path below the folder, without the suffix: ``shoes/red/1``. Pictures are
-recognised by their suffixes, and are not opened. Hidden files and folders (``.name``) are left out.
+recognised by their suffixes, and are not opened. Hidden files and folders (``.name``) are left out,
+and so are folders with results: those in which a plan is stored.
 """
 
 from __future__ import annotations
 
 import hashlib
-import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from itertools import islice
 from typing import Self
@@ -29,6 +29,11 @@ SUFFIXES = (
     *("avif", "heic", "heif", "hif", "gif", "bmp"),
 )
 
+_IS_PICTURE = rf"(?i)\.({'|'.join(SUFFIXES)})$"
+
+#: The file that makes a folder the output of a run, below that folder.
+PLAN = "manifest/plan.json"
+
 #: Max number of names that a note gives as examples.
 MAX_EXAMPLES = 3
 
@@ -45,15 +50,13 @@ class PictureList:
         base: the folder.
         paths: of the pictures, below the folder, sorted.
         pattern: that the paths match; empty: all pictures below the folder.
-        other_count: number of files that are no pictures, by their suffixes.
-        others: the first of their paths, at most :data:`MAX_EXAMPLES`.
+        others: the paths of files that are no pictures, by their suffixes.
     """
 
     base: Place
     paths: pa.StringArray
     pattern: str = ""
-    other_count: int = 0
-    others: tuple[str, ...] = ()
+    others: pa.StringArray = field(default_factory=lambda: pa.array([], pa.string()))
 
     @classmethod
     def find(cls, uri: str) -> Self:
@@ -72,13 +75,9 @@ class PictureList:
         if kind == FileType.File:
             return cls(place.parent, pa.array([place.name]), place.name)
         base, pattern = (place, "") if kind == FileType.Directory else _split(place)
-        names = (each for each in base.walk() if _matches(each, pattern))
-        others = _Others()
-        chunks = [pa.array([], pa.string())]
-        pictures = (_as_text(name) for name in names if is_picture(name) or others.add(name))
-        while some := list(islice(pictures, _PART_ROWS)):
-            chunks.append(pa.array(some, pa.string()))
-        return cls(base, pa.concat_arrays(chunks), pattern, others.count, tuple(others.first))
+        files = _files(base, pattern)
+        is_picture = pc.match_substring_regex(files, _IS_PICTURE)
+        return cls(base, files.filter(is_picture), pattern, files.filter(pc.invert(is_picture)))
 
     @property
     def place(self) -> Place:
@@ -123,15 +122,10 @@ class PictureList:
         is_same_storage = type(folder) is type(self.base)
         return is_same_storage and folder.path.startswith(f"{self.base.path.rstrip('/')}/")
 
-    def outside(self, folder: Place) -> Self:
-        """Leave out what a folder below this one contains."""
-        inner = folder.path.removeprefix(self.base.path).strip("/")
-        return self.filter(pc.invert(pc.starts_with(self.paths, f"{inner}/")))
-
 
 def is_picture(name: str) -> bool:
     """Whether a file is a picture, by its suffix."""
-    return posixpath.splitext(name)[1][1:].lower() in SUFFIXES
+    return bool(re.search(_IS_PICTURE, name))
 
 
 def is_pattern(uri: str) -> bool:
@@ -151,23 +145,29 @@ def name_some(names: Iterable[str], count: int) -> str:
     return ", ".join(shown) + more
 
 
-class _Others:
-    """Counts files, and keeps the first names."""
+def _files(base: Place, pattern: str) -> pa.StringArray:
+    """The paths of the files that match, without those in the output folders of runs."""
+    outputs: list[str] = []
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.first: list[str] = []
+    def matching() -> Iterator[str]:
+        for name in map(_as_text, base.walk()):
+            if f"/{name}".endswith(f"/{PLAN}"):
+                outputs.append(name.removesuffix(PLAN))
+            if _matches(name, pattern):
+                yield name
 
-    def add(self, name: str) -> bool:
-        """Count a file; always False."""
-        self.count += 1
-        if len(self.first) < MAX_EXAMPLES:
-            self.first.append(_as_text(name))
-        return False
+    names = matching()
+    chunks = [pa.array([], pa.string())]
+    while some := list(islice(names, _PART_ROWS)):
+        chunks.append(pa.array(some, pa.string()))
+    files = pa.concat_arrays(chunks)
+    for folder in outputs:
+        files = files.filter(pc.invert(pc.starts_with(files, folder)))
+    return files
 
 
 def _as_text(name: str) -> str:
-    """A name in UTF-8; other bytes as ``\\xff``, which makes the id unsafe: its row fails."""
+    """A name in UTF-8; other bytes with backslashes, so that the id is unsafe and the row fails."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

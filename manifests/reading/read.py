@@ -110,10 +110,11 @@ def _count_rows(file: Source) -> int:
 def _files_in(
     folder: Place, base: Place, partitions: tuple[tuple[str, str | None], ...]
 ) -> Iterator[ManifestFile]:
-    for file in folder.files():
+    files, folders = folder.children()
+    for file in files:
         if format_of(file) in READERS:
             yield ManifestFile(file, base, partitions)
-    for inner in folder.folders():
+    for inner in folders:
         name, separator, value = inner.name.partition("=")
         if separator and name.strip():
             cell = None if value == _NULL_PARTITION else unquote(value)
@@ -151,9 +152,7 @@ def stamp(files: Sequence[Source]) -> str:
     return digest.hexdigest()[:16]
 
 
-def read_parts(
-    file: Source, *, marks: bool = True, need_marks: bool = True
-) -> Iterator[Part]:
+def read_parts(file: Source, *, marks: bool = True, need_marks: bool = True) -> Iterator[Part]:
     """Read a file of a manifest, or a list of pictures, in parts of bounded size.
 
     Args:

@@ -6,11 +6,10 @@ import errno
 import os
 import shutil
 import stat
-import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import IO, Self
 
@@ -42,10 +41,12 @@ class LocalPlace(Place):
         """Type, size and time of the last change."""
         return _file_system.get_file_info(self.path)
 
-    def _list(self) -> Iterable[fs.FileInfo]:
-        selector = fs.FileSelector(self.path, allow_not_found=True)
-        infos: list[fs.FileInfo] = _file_system.get_file_info(selector)
-        return infos
+    def _list(self) -> Iterable[tuple[str, bool]]:
+        try:
+            with os.scandir(self.path) as found:
+                return [(each.name, each.is_dir()) for each in found]
+        except FileNotFoundError:
+            return []
 
     def walk(self) -> Iterator[str]:
         """Yield the paths of all files below this folder; links to folders are followed."""
@@ -88,15 +89,9 @@ class LocalPlace(Place):
             _flush_folder(path.parent)
         return True
 
-    @contextmanager
-    def open_output(self) -> Iterator[IO[bytes]]:
-        """Replace the file when the block ends without an error."""
-        with storing(self.uri), _replacing(Path(self.path)) as file:
-            yield file
-
     def upload(self, source: Path) -> None:
         """Copy a local file here."""
-        with self.open_output() as target, source.open("rb") as file:
+        with storing(self.uri), _replacing(Path(self.path)) as target, source.open("rb") as file:
             shutil.copyfileobj(file, target, 1 << 20)
 
 
@@ -150,14 +145,12 @@ def _replacing(path: Path, *, flush: bool = True) -> Iterator[IO[bytes]]:
         OSError: it cannot be stored; the temporary file is removed.
     """
     _make_folder(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-    temporary = Path(name)
+    temporary = path.parent / f".tmp-{uuid.uuid4().hex}"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             yield file
             if flush:
                 _flush(file)
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except BaseException:
         with suppress(OSError):
@@ -190,11 +183,3 @@ def _flush_folder(path: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-@cache
-def _umask() -> int:
-    """The process's umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -5,10 +5,10 @@ from __future__ import annotations
 import posixpath
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -90,23 +90,25 @@ class Place(ABC):
 
     def files(self) -> list[Self]:
         """The files of this folder, sorted by name, without hidden and unfinished ones."""
-        return self._children(fs.FileType.File)
+        return self.children()[0]
 
     def folders(self) -> list[Self]:
         """The subfolders of this folder, sorted by name, without hidden ones."""
-        return self._children(fs.FileType.Directory)
+        return self.children()[1]
 
-    def _children(self, kind: fs.FileType) -> list[Self]:
-        children = [
-            type(self)(info.path)
-            for info in self._list()
-            if info.type == kind and not info.base_name.startswith((".", "_"))
-        ]
-        return sorted(children, key=lambda place: place.path)
+    def children(self) -> tuple[list[Self], list[Self]]:
+        """The files and the subfolders of this folder, from one listing."""
+        places: tuple[list[Self], list[Self]] = ([], [])
+        for name, is_folder in sorted(self._list()):
+            if not name.startswith((".", "_")):
+                places[is_folder].append(self / name)
+        return places
 
     @abstractmethod
-    def _list(self) -> Iterable[fs.FileInfo]:
-        """What this folder contains; nothing if it does not exist."""
+    def _list(self) -> Iterable[tuple[str, bool]]:
+        """The names of what this folder contains, and whether it is a folder; nothing if it does
+        not exist.
+        """
 
     @abstractmethod
     def walk(self) -> Iterator[str]:
@@ -157,10 +159,6 @@ class Place(ABC):
         Returns:
             Whether the stored file is the caller's.
         """
-
-    @abstractmethod
-    def open_output(self) -> AbstractContextManager[IO[bytes]]:
-        """Open the file for writing; it is stored when the block ends without an error."""
 
     @abstractmethod
     def upload(self, source: Path) -> None:

@@ -9,11 +9,11 @@ import numpy as np
 from stages.arrays import Samples
 from stages.codecs.base import Codec, Format, Metadata, Writer
 from stages.codecs.formats import CODECS
+from stages.codecs.jpeg.markers import EXIF
 from stages.codecs.orientation import upright_exif, upright_xmp
 from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, Fidelity, to_displayed
 from stages.codecs.stale.exif import refresh_exif
 from stages.codecs.stale.policy import StaleDataPolicy
-from stages.codecs.stale.segments import EXIF
 from stages.codecs.stale.xmp import refresh_xmp
 from stages.pixels.colour import unpremultiplied, view
 from stages.pixels.samples import Space, to_8_bits

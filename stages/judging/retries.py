@@ -26,46 +26,27 @@ Flag = Literal["came_back", "bad_output", "fell_back"]
 FLAGS: tuple[Flag, ...] = get_args(Flag)
 
 
-@dataclass(frozen=True, slots=True)
-class Try:
-    """The result of one seed.
-
-    Attributes:
-        record: its entry in the lineage.
-        pixels: the refined crop; None if the output was not a picture.
-    """
-
-    record: TryRecord
-    pixels: UInt8Array | None
-
-    @property
-    def score(self) -> float:
-        """Lower is better; infinite if there is no picture."""
-        return float("inf") if self.pixels is None else self.record.score or 0.0
-
-
 @dataclass(slots=True)
 class Outcome:
     """The outcome of a patch.
 
     Attributes:
         tries: one per seed, in order.
+        best: the refined crop with the lowest score; None: no output was a picture.
+        score: that score; None: not judged, or no picture.
         pixels: the pixels to paste; None: the removal's fill.
         reason: why these were chosen, see manifests/README.md.
         flag: why a person should look at it; None: no problem.
         error: why the patch failed; the other attributes are then meaningless.
     """
 
-    tries: list[Try] = field(default_factory=list)
+    tries: list[TryRecord] = field(default_factory=list)
+    best: UInt8Array | None = None
+    score: float | None = None
     pixels: UInt8Array | None = None
     reason: str = ""
     flag: Flag | None = None
     error: RowError | None = None
-
-    @property
-    def best(self) -> Try:
-        """The try with the lowest score; the first of equal ones."""
-        return min(self.tries, key=lambda each: each.score)
 
 
 def refine_with_retries(
@@ -106,8 +87,12 @@ def refine_with_retries(
                 continue
             scores = judge(patches[index], pixels) if judge and pixels is not None else None
             values = astuple(scores) if scores else ()
-            outcome.tries.append(Try(TryRecord(seed, lower or denoise, *values), pixels))
-            if pixels is None or (scores and scores.reappearance > options.threshold):
+            outcome.tries.append(TryRecord(seed, lower or denoise, *values))
+            score = scores.reappearance if scores else None
+            is_better = outcome.best is None or (score or 0.0) < (outcome.score or 0.0)
+            if pixels is not None and is_better:
+                outcome.best, outcome.score = pixels, score
+            if pixels is None or (score or 0.0) > options.threshold:
                 failed.append(index)
             else:
                 outcome.pixels = pixels
@@ -132,9 +117,9 @@ def _apply_fallback(outcome: Outcome, options: JudgeOptions, *, has_removal: boo
     """Choose the pixels to paste after all of the recipe's attempts failed."""
     if outcome.pixels is not None:
         outcome.reason, outcome.flag = "lower_denoise", "fell_back"
-    elif outcome.best.pixels is None:
+    elif outcome.best is None:
         outcome.reason = outcome.flag = "bad_output"
     elif options.fallback == "keep" or not has_removal:
-        outcome.pixels, outcome.reason, outcome.flag = outcome.best.pixels, "best", "came_back"
+        outcome.pixels, outcome.reason, outcome.flag = outcome.best, "best", "came_back"
     else:
         outcome.reason, outcome.flag = "came_back", "fell_back"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 import cv2
@@ -78,7 +79,10 @@ def keep_freed_memory() -> None:
 
 
 def run_in_batches(
-    run: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item], max_batch: int
+    run: Callable[[Sequence[Item]], Sequence[Result]],
+    items: Sequence[Item],
+    max_batch: int,
+    shape_of: Callable[[Item], Hashable] = lambda _: None,
 ) -> list[Result | RowError]:
     """Run items in batches, and halve the batch size when memory runs out.
 
@@ -86,12 +90,27 @@ def run_in_batches(
         run: processes a batch, and returns one result per item, in order.
         items: the items to run.
         max_batch: maximum batch size, 1 or more; halved each time a batch does not fit, for the
-            rest of the call.
+            rest of the items of that shape.
+        shape_of: only items of one shape share a batch; by default, all do.
 
     Returns:
         One result per item, in order. An item that does not fit even alone gets a RowError
         ``model.out_of_memory``, which is not raised, so that other items are not affected.
     """
+    alike: dict[Hashable, list[int]] = defaultdict(list)
+    for index, item in enumerate(items):
+        alike[shape_of(item)].append(index)
+    results: dict[int, Result | RowError] = {}
+    for indices in alike.values():
+        done = _run_alike(run, [items[index] for index in indices], max_batch)
+        results.update(zip(indices, done, strict=True))
+    return [results[index] for index in range(len(items))]
+
+
+def _run_alike(
+    run: Callable[[Sequence[Item]], Sequence[Result]], items: Sequence[Item], max_batch: int
+) -> list[Result | RowError]:
+    """Run items of one shape; see :func:`run_in_batches`."""
     results: list[Result | RowError] = []
     size = max_batch
     while len(results) < len(items):

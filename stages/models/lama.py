@@ -7,7 +7,6 @@ compiled, runs batches, and computes its convolutions in 16 bits.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -121,15 +120,11 @@ class Lama:
             is 0; or, not raised, its RowError: ``model.out_of_memory`` or ``model.bad_output``.
         """
         results: list[UInt8Array | RowError] = [window.copy() for window in pixels]
-        padded = [_pad(*each) for each in zip(pixels, masks, strict=True)]
-        alike: dict[tuple[int, ...], list[int]] = defaultdict(list)
-        for index, mask in enumerate(masks):
-            if mask.any():
-                alike[padded[index][1].shape].append(index)
-        for indices in alike.values():
-            filled = run_in_batches(self._run, [padded[i] for i in indices], self._batch_size)
-            for index, painted in zip(indices, filled, strict=True):
-                results[index] = _inside(painted, pixels[index], masks[index])
+        marked = [index for index, mask in enumerate(masks) if mask.any()]
+        padded = [_pad(pixels[index], masks[index]) for index in marked]
+        filled = run_in_batches(self._run, padded, self._batch_size, lambda window: window[1].shape)
+        for index, painted in zip(marked, filled, strict=True):
+            results[index] = _inside(painted, pixels[index], masks[index])
         return results
 
     @torch.inference_mode()

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.arrays import BoolMask, Samples, UInt8Array
+from stages.arrays import Samples, UInt8Array
 from stages.pixels import colour
 from stages.pixels.boxes import Box, bounds_of
 from stages.pixels.samples import Space
@@ -38,8 +38,11 @@ def stitch(
         opaque: also blend alpha towards opaque: for a photo whose own alpha was the mask, so that
             the filled pixels are visible.
     """
+    bounds = bounds_of(blend)
+    if bounds is None:
+        return
     # The margin is used to measure the loss of the conversion to sRGB and back.
-    painted = _painted(blend, crop).grown(_MARGIN_PX).intersection(crop)
+    painted = bounds.shifted(crop.x0, crop.y0).grown(_MARGIN_PX).intersection(crop)
     part = painted.shifted(-crop.x0, -crop.y0).slices
     here = photo[painted.slices]
     if opaque:
@@ -56,14 +59,3 @@ def stitch(
     mixed += 127
     mixed //= 255
     painted_channels[:] = mixed
-
-
-def _painted(blend: UInt8Array, crop: Box) -> Box:
-    """The part of a crop where the blend mask is not 0; one pixel if there is none."""
-    painted = bounds_of(blend) or Box(0, 0, 1, 1)
-    return painted.shifted(crop.x0, crop.y0)
-
-
-def set_changed(changed: BoolMask, blend: UInt8Array, crop: Box) -> None:
-    """Set ``(h, w)`` bool ``changed``, in place, where :func:`stitch` may change pixels."""
-    changed[crop.slices] |= blend > 0

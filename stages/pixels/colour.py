@@ -119,20 +119,19 @@ def _needs_conversion(space: Space) -> bool:
     """Whether colours differ from sRGB."""
     if space.model == "cmyk":
         return True
-    if not space.icc:
-        return False
+    if not _has_profile(space):
+        return False  # none, or a damaged or non-RGB one, which most viewers ignore
     level = np.linspace(0, 255, 6).astype(np.uint8)
     lattice = np.stack(np.meshgrid(level, level, level), axis=-1).reshape(1, -1, 3)
-    try:
-        moved = _transformed(lattice, (space.icc, "rgb"), _SRGB, np.uint8)
-    except imagecodecs.CmsError:
-        return False  # a damaged or non-RGB profile, which most viewers ignore
+    moved = _transformed(lattice, (space.icc, "rgb"), _SRGB, np.uint8)
     return int(np.abs(moved.astype(int) - lattice).max()) > _MAX_SRGB_DIFFERENCE
 
 
 @lru_cache(maxsize=64)
 def _has_profile(space: Space) -> bool:
-    """Whether the profile works in both directions."""
+    """Whether there is a profile that works in both directions."""
+    if not space.icc:
+        return False
     try:
         black = np.zeros((1, 1, 3), np.uint8)
         stored = _transformed(black, _SRGB, (space.icc, space.model), np.uint8)

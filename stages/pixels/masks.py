@@ -11,7 +11,6 @@ All lengths are in pixels of the photo, so the edge looks the same for any crop 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -19,9 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import RowError
-from manifests.storage.row_files import is_same
 from stages.arrays import BoolMask, UInt8Array
-from stages.pixels.boxes import bounds_of
+from stages.pixels.boxes import Box, bounds_of
 from stages.recipe.options import MaskOptions
 
 #: Masks of another size count as the same aspect within this share: exporters round the sides.
@@ -82,7 +80,7 @@ def to_region(mask: Levels, options: MaskOptions, uri: str) -> BoolMask:
         if mask.is_lossy:
             raise RowError("mask.ambiguous", f"The mask {uri} is lossy, so it has no exact labels.")
         return np.asarray(drawn > 0)
-    levels = _levels_in(drawn)
+    levels = np.flatnonzero(cv2.calcHist([np.ascontiguousarray(drawn)], [0], None, [256], [0, 256]))
     strongest = int(levels[-1])
     is_exact = options.values == "auto" and not mask.is_lossy
     if strongest >= options.threshold:
@@ -106,12 +104,6 @@ def to_region(mask: Levels, options: MaskOptions, uri: str) -> BoolMask:
             f"{options.threshold}.",
         )
     return np.zeros(drawn.shape, np.bool_)
-
-
-def _levels_in(drawn: UInt8Array) -> npt.NDArray[np.intp]:
-    """The different levels, ascending."""
-    counts = cv2.calcHist([np.ascontiguousarray(drawn)], [0], None, [256], [0, 256])
-    return np.flatnonzero(counts)
 
 
 def _leaves_out_areas(
@@ -145,11 +137,6 @@ def _leaves_out_areas(
     return bool(flat_px[_NOISE + 1 :].any() or (left_out & (near == 0)).any())
 
 
-def is_own_alpha(image_uri: str, mask_uris: Iterable[str], options: MaskOptions) -> bool:
-    """Whether a mask is the alpha channel of the photo itself."""
-    return options.channel == "alpha" and any(is_same(image_uri, uri) for uri in mask_uris)
-
-
 def fit_to_photo(
     region: BoolMask, width: int, height: int, options: MaskOptions, uri: str
 ) -> BoolMask:
@@ -159,8 +146,8 @@ def fit_to_photo(
         region: ``(h, w)`` bool.
         width: of the photo as displayed, px.
         height: of the photo as displayed, px.
-        options: ``scale_to_photo`` decides whether another size of the same aspect is accepted.
-            Thin lines survive shrinking: a pixel is marked if any part of it was.
+        options: what is done with a mask of another size: it is placed at ``anchor``, or, if
+            ``scale_to_photo``, scaled if it has the same aspect.
         uri: names the mask in the error.
 
     Raises:
@@ -169,16 +156,48 @@ def fit_to_photo(
     mask_height, mask_width = region.shape
     if (mask_width, mask_height) == (width, height):
         return region
+    if options.anchor:
+        return _anchored(region, width, height, options, uri)
     same_aspect = abs(mask_width * height / (mask_height * width) - 1) <= _ASPECT_TOLERANCE
     if not (options.scale_to_photo and same_aspect):
         raise RowError(
             "mask.size_mismatch",
             f"The mask {uri} is {mask_width}x{mask_height}, the photo {width}x{height}.",
         )
-    shrinks = width < mask_width
+    return _scaled(region, width, height)
+
+
+def _scaled(region: BoolMask, width: int, height: int) -> BoolMask:
+    """Scale what a mask marks. Thin lines survive shrinking: a pixel is marked if any part was."""
+    shrinks = width < region.shape[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     share = cv2.resize(region.astype(np.float32), (width, height), interpolation=how)
     return np.asarray(share > (1e-6 if shrinks else 0.5))
+
+
+def _anchored(
+    region: BoolMask, width: int, height: int, options: MaskOptions, uri: str
+) -> BoolMask:
+    """Place what a mask marks in an empty region of the photo's size; see :func:`fit_to_photo`."""
+    if options.anchor_width:
+        scale = options.anchor_width * width / region.shape[1]
+        height_px, width_px = (max(round(side * scale), 1) for side in region.shape)
+        region = _scaled(region, width_px, height_px)
+    across, down = (
+        0.0 if first in options.anchor else 1.0 if last in options.anchor else 0.5
+        for first, last in (("left", "right"), ("top", "bottom"))
+    )
+    own_height, own_width = region.shape
+    x, y = round((width - own_width) * across), round((height - own_height) * down)
+    inside = Box(x, y, x + own_width, y + own_height).clipped(width, height)
+    placed = np.zeros((height, width), np.bool_)
+    placed[inside.slices] = region[inside.shifted(-x, -y).slices]
+    if region.any() and not placed.any():
+        raise RowError(
+            "mask.size_mismatch",
+            f"All that the mask {uri} marks lies outside the photo of {width}x{height}.",
+        )
+    return placed
 
 
 def generation_mask(region: BoolMask, options: MaskOptions) -> BoolMask:

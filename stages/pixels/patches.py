@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -20,8 +19,6 @@ from stages.arrays import BoolMask, UInt8Array
 from stages.pixels.boxes import Box, bounds_of, context_box
 from stages.pixels.masks import blend_mask
 from stages.recipe.options import CropOptions
-
-Array = TypeVar("Array", bound=npt.NDArray[Any])
 
 #: Parts are separated on a grid of this cell size, which makes planning cheap on large photos.
 #: Parts closer than two cells are always merged.
@@ -94,11 +91,6 @@ def plan_patches(
         PlannedPatch(region, crop_of(region), _own_pixels(mask, labels, members, region))
         for region, members in sorted(groups, key=lambda group: (group[0].y0, group[0].x0))
     ]
-
-
-def cut(image: Array, box: Box) -> Array:
-    """Copy ``box``, inside the photo, out of an ``(h, w, ...)`` array."""
-    return image[box.slices].copy()  # type: ignore[return-value]
 
 
 def cut_mask(mask: BoolMask, box: Box) -> UInt8Array:

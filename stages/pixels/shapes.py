@@ -51,8 +51,6 @@ _PERCENTS_SHARE, _PERCENTS_SIDE_PX = 0.001, 1000
 #: COCO's compressed counts: groups of 5 bits, of which all but a number's last carry the sixth.
 _COMPRESSED = re.compile(r"(?:[P-o]{0,6}[0-O])*")
 
-_NEITHER = "is neither an object with size and counts nor a list of such"
-
 
 def rasterize_shapes(
     shapes: Mapping[str, Any], width: int, height: int, options: ShapeOptions, uri: str
@@ -78,7 +76,7 @@ def rasterize_shapes(
     frame = _Frame(width, height, options.units)
     try:
         region = np.zeros((height, width), np.bool_)
-        items = _items("boxes", shapes.get("boxes", []), _is_number)
+        items = _items("boxes", shapes.get("boxes", []), _is_list_of_numbers)
         boxes = [_box(name, box, frame) for name, box in items]
         rings = _rings(shapes.get("polygons", []), frame)
         frame.check_units([*boxes, *map(_extent, rings)])
@@ -100,19 +98,15 @@ class _BadShapeError(Exception):
     """What is wrong with a shape."""
 
 
-def _items(name: str, value: object, is_part: Callable[[object], bool]) -> list[tuple[str, Any]]:
+def _items(name: str, value: object, is_one: Callable[[object], bool]) -> list[tuple[str, Any]]:
     """The shapes of a cell that holds one, or a list of them, each with its name in errors."""
-    if not isinstance(value, list):
-        raise _BadShapeError(f"{name} is not a list")
-    if value and is_part(value[0]):
+    if is_one(value):
         return [(name, value)]
-    _reject_too_many(name, value)
-    return [(f"{name}[{index}]", item) for index, item in enumerate(value)]
-
-
-def _reject_too_many(name: str, value: list[Any]) -> None:
+    if not isinstance(value, list):
+        raise _BadShapeError(f"{name} is neither a shape nor a list of shapes")
     if len(value) > _MAX_SHAPES:
         raise _BadShapeError(f"{name} has {len(value)} shapes; the maximum is {_MAX_SHAPES}")
+    return [(f"{name}[{index}]", item) for index, item in enumerate(value)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +184,7 @@ def _rings(value: object, frame: _Frame) -> list[npt.NDArray[np.float64]]:
     """The polygons' points, ``(n, 2)``, px."""
     rings: list[npt.NDArray[np.float64]] = []
     length = 0.0
-    for name, ring in _items("polygons", value, _is_number):
+    for name, ring in _items("polygons", value, _is_list_of_numbers):
         if not isinstance(ring, list):
             raise _BadShapeError(f"{name} is no list of x1, y1, x2, y2 and so on")
         if len(ring) < 6 or len(ring) % 2:
@@ -222,11 +216,9 @@ def _polygons(rings: list[npt.NDArray[np.float64]], frame: _Frame) -> list[dict[
 
 
 def _run_lengths(value: object, width: int, height: int, uri: str) -> Iterable[dict[str, Any]]:
-    if not isinstance(value, list | dict):
-        raise _BadShapeError(f"rle {_NEITHER}")
-    for name, rle in [("rle", value)] if isinstance(value, dict) else _items("rle", value, _never):
+    for name, rle in _items("rle", value, lambda cell: isinstance(cell, dict)):
         if not isinstance(rle, dict) or not {"size", "counts"} <= rle.keys():
-            raise _BadShapeError(f"{name} {_NEITHER}")
+            raise _BadShapeError(f"{name} is no object with size and counts")
         size, counts = rle["size"], rle["counts"]
         if not isinstance(size, list) or len(size) != 2:
             raise _BadShapeError(f"the size of {name} is not height, width")
@@ -276,9 +268,9 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _is_list_of_numbers(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and _is_number(value[0])
+
+
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**32
-
-
-def _never(_: object) -> bool:
-    return False

@@ -20,12 +20,26 @@ from stages.traits import (
     WeightsPin,
 )
 
+#: Where a mask smaller or larger than the photo lies.
+Anchor = Literal[
+    "",
+    "top-left",
+    "top",
+    "top-right",
+    "left",
+    "centre",
+    "right",
+    "bottom-left",
+    "bottom",
+    "bottom-right",
+]
+
 
 class MaskOptions(Section):
     """How masks and shapes become the region to fill, and its soft edge.
 
-    ``channel``, ``polarity``, ``values``, ``threshold`` and ``scale_to_photo`` apply to mask files
-    only; the others apply to shapes too.
+    ``channel``, ``polarity``, ``values``, ``threshold``, ``scale_to_photo`` and ``anchor`` apply to
+    mask files only; the others apply to shapes too.
     """
 
     channel: Literal["luminance", "alpha"] = "luminance"
@@ -41,6 +55,11 @@ class MaskOptions(Section):
     """Samples at or above this value (0 to 255; counted from white if dark) are removed."""
     scale_to_photo: bool = False
     """Accept a mask of another size and the same aspect, and scale it."""
+    anchor: Anchor = ""
+    """Place a mask of another size at this corner, edge or centre of the displayed photo; what lies
+    outside is cut off. Empty: a mask has the photo's size. Never applies to masks that have it."""
+    anchor_width: float = Field(0.0, ge=0, le=1)
+    """Scale an anchored mask to this share of the photo's width; 0: its own size in px."""
     fill_holes: bool = False
     """Also remove the inside of outlines. Off, since a mask may be a frame around the product."""
     dilate_px: int = Field(3, ge=0, le=256)
@@ -51,6 +70,12 @@ class MaskOptions(Section):
     """Width of the soft edge outside the dilated region: from this + 1 px on, nothing changes."""
     feather_share: float = Field(0.0, ge=0, le=0.1)
     """The same as a share of the photo's longer side; the larger of the two applies."""
+
+    @model_validator(mode="after")
+    def _width_has_an_anchor(self) -> Self:
+        if self.anchor_width and not self.anchor:
+            raise ValueError("anchor_width needs an anchor")
+        return self
 
     def dilate_for(self, width: int, height: int) -> int:
         """Dilation in px in a photo of this size."""
@@ -214,8 +239,8 @@ class UpscaleOptions(Section):
 class DiffusionOptions(MethodOptions):
     """Options of all diffusion refiners; a subclass overrides the defaults that differ.
 
-    The module ``loader`` defines ``load(folder, options, device)`` and ``load_encoder(folder,
-    options, device)``: see :mod:`stages.models.refiners`.
+    The module ``loader`` defines ``load(folder, options)`` and ``load_encoder(folder, options)``:
+    see :mod:`stages.models.refiners`.
     """
 
     pool: ClassVar[Pool] = "large_gpu"

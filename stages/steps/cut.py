@@ -11,7 +11,7 @@ from stages.arrays import BoolMask, UInt8Array
 from stages.photo import Photo, WindowPatch
 from stages.pixels import colour
 from stages.pixels.boxes import Box
-from stages.pixels.patches import PlannedPatch, cut, cut_blend, cut_mask
+from stages.pixels.patches import PlannedPatch, cut_blend, cut_mask
 from stages.pixels.resize import scale_mask, scale_pixels
 from stages.pixels.windows import plan_crops, window_of, working_size
 from stages.recipe import Recipe
@@ -27,7 +27,6 @@ def cut_patches(recipe: Recipe) -> Work:
             patch = _cut_patch(photo, plan, recipe, _seed(photo, recipe, index))
             photo.patches.append(patch)
             photo.lineage.patches.append(_describe(plan, patch))
-        photo.region = None
 
     return work
 
@@ -82,7 +81,7 @@ def _seen(photo: Photo, box: Box) -> tuple[UInt8Array, UInt8Array]:
     unknown, hidden = cut_mask(photo.region, box), _hidden(photo, box)
     if hidden is not None:
         unknown[hidden] = 255
-    return colour.view(cut(photo.decoded.pixels, box), photo.decoded.space), unknown
+    return colour.view(photo.decoded.pixels[box.slices], photo.decoded.space), unknown
 
 
 def _hidden(photo: Photo, box: Box) -> BoolMask | None:

@@ -7,12 +7,13 @@ from collections.abc import Callable
 import numpy as np
 
 from manifests.errors import RowError
+from manifests.storage.row_files import is_same
 from stages.arrays import BoolMask
 from stages.codecs.decode import check_photo, decode_mask, decode_photo
 from stages.codecs.encode import converts
 from stages.codecs.repair import repaired
 from stages.photo import Photo
-from stages.pixels.masks import is_own_alpha, to_region
+from stages.pixels.masks import to_region
 from stages.recipe import Recipe
 from stages.steps.base import Work
 
@@ -31,7 +32,8 @@ def decode(recipe: Recipe) -> Work:
             raise RowError("mask.no_uri", f"Nothing marks what to remove from {row.image_uri}.")
         marks, repair = photo.marks, _repairer(recipe)
         notes: list[str] = []
-        photo.alpha_is_mask = is_own_alpha(row.image_uri, marks.files, recipe.mask)
+        is_a_mask = any(is_same(row.image_uri, uri) for uri in marks.files)
+        photo.alpha_is_mask = is_a_mask and recipe.mask.channel == "alpha"
         for uri, data in zip(marks.files, photo.mask_files, strict=True):
             repaired_data, repairs = repair(data)
             notes += [f"{each} (mask)" for each in repairs]

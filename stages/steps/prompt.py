@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from stages.models.refiners.prompts import Prompt
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.steps.base import Work
@@ -13,18 +16,15 @@ def encode_prompt(recipe: Recipe) -> Work:
 
     The text encoders are large and run once per text, so they never share a GPU with the refiner.
     """
-    from stages.models.refiners import load_encoder
-
     options = recipe.refine
     assert options is not None
-    encoder = load_encoder(
-        options, find(options.weights, pin=options.weights_pin, part="text").path
-    )
+    weights = find(options.weights, pin=options.weights_pin, part="text")
+    encode: Callable[[str], Prompt] = options.load_module().load_encoder(weights.path, options)
 
     def work(photo: Photo) -> None:
         if photo.patches_to_refine:
             text = photo.extra.get("prompt") or options.prompt
             photo.lineage.refine_prompt = str(text)
-            photo.prompt = encoder.encode(str(text))
+            photo.prompt = encode(str(text))
 
     return work

@@ -7,7 +7,7 @@ inventing objects.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from manifests.errors import RowError
 from stages.arrays import UInt8Array
@@ -21,19 +21,19 @@ from stages.recipe.options import JudgeOptions
 from stages.steps.base import BatchWork, fail
 from stages.weights.find import find
 
+if TYPE_CHECKING:
+    from stages.models.refiners.batches import DiffusionRefiner
+
 #: Without a judge, the first picture is accepted.
 _UNJUDGED = JudgeOptions(attempts=1)
 
 
 def refine(recipe: Recipe) -> BatchWork:
     """Build the step that refines the crops of several photos, and judges the results."""
-    from stages.models.refiners import load_refiner
-
     options = recipe.refine
     assert options is not None
     weights = find(options.weights, pin=options.weights_pin, part="image")
-    refiner = load_refiner(options, weights.path)
-    record: dict[str, Any] = dict(refiner.record)
+    refiner: DiffusionRefiner = options.load_module().load(weights.path, options)
     has_removal = recipe.remove is not None
 
     text_judge = TextJudge() if recipe.judge and recipe.judge.text else None
@@ -83,8 +83,8 @@ def refine(recipe: Recipe) -> BatchWork:
             photo.prompt = None
             if photo.ok and photo.patches_to_refine:
                 photo.lineage.weights[weights.name] = weights.sha256
-                photo.lineage.refine_sigmas = list(record["sigmas"])
-                photo.lineage.refine_guidance = record["guidance"]
+                photo.lineage.refine_sigmas = list(refiner.sigmas)
+                photo.lineage.refine_guidance = refiner.guidance
 
     return BatchWork(work)
 
@@ -95,12 +95,12 @@ def _apply(photo: Photo, index: int, outcome: Outcome) -> None:
         fail(photo, outcome.error.code, str(outcome.error), "refine")
         return
     line, row = photo.lineage, photo.lineage.patches[index]
-    row.tries = [each.record for each in outcome.tries]
+    row.tries = outcome.tries
     row.refined = outcome.pixels is not None
     row.reason = outcome.reason or row.reason
     if outcome.pixels is not None:
         photo.patches[index].pixels = outcome.pixels
     if outcome.flag and (not line.flag or FLAGS.index(outcome.flag) < FLAGS.index(line.flag)):
         line.flag = outcome.flag
-    if (score := outcome.best.record.score) is not None:
-        line.score = max(line.score or 0.0, score)
+    if outcome.score is not None:
+        line.score = max(line.score or 0.0, outcome.score)

@@ -9,7 +9,7 @@ import numpy as np
 from stages.codecs import encode as coding
 from stages.codecs.decode import decode_photo
 from stages.photo import Photo
-from stages.pixels.blend import set_changed, stitch
+from stages.pixels.blend import stitch
 from stages.pixels.resize import scale_pixels
 from stages.recipe import Recipe
 from stages.steps.base import Work
@@ -39,7 +39,7 @@ def stitch_patches(recipe: Recipe) -> Work:
                 decoded.space,
                 opaque=photo.alpha_is_mask,
             )
-            set_changed(changed, patch.blend, patch.crop)
+            changed[patch.crop.slices] |= patch.blend > 0
         photo.decoded, photo.changed = replace(decoded, pixels=pixels), changed
 
     return work

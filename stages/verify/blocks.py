@@ -1,20 +1,40 @@
-"""Parse metadata into (name, value) pairs: TIFF, EXIF, XMP, Photoshop's resources."""
+"""Parse metadata into (name, value) pairs: TIFF and EXIF, XMP, Photoshop's resources.
+
+Pillow reads the directories of TIFF files and EXIF blocks.
+"""
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 from xml.etree import ElementTree as Xml
 
 import numpy as np
-
-from stages.verify.tiff import PLACES, POINTERS, Directory, directories, unlisted
+import numpy.typing as npt
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 _RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 
 #: Parts of an XMP packet that do not describe the photo.
 _XMP_FRAME = ("{adobe:ns:meta/}", "{http://ns.adobe.com/xmp/note/}HasExtendedXMP")
+
+
+#: numpy's name of a value's numbers, by TIFF's number of their type; rationals are pairs of them.
+_TYPES = {1: "u1", 2: "u1", 3: "u2", 4: "u4", 5: "u4", 6: "u1", 7: "u1", 8: "i2", 9: "i4", 10: "i4"}
+_TYPES |= {11: "f4", 12: "f8", 13: "u4", 16: "u8"}
+
+#: Tags that point to further directories.
+_POINTERS = {0x8769: "Exif", 0x8825: "GPS", 0xA005: "Interoperability", 0x14A: "Sub"}
+
+#: Tags with positions and lengths of samples: strips, tiles, JPEG.
+_SAMPLES = ((273, 279), (324, 325), (513, 514))
+_PLACES = frozenset(tag for pair in _SAMPLES for tag in pair)
+
+_MAX_DIRECTORIES = 2000
 
 
 @dataclass(slots=True)
@@ -41,7 +61,7 @@ class Parts:
 
 def list_tiff(data: bytes, parts: Parts) -> None:
     """List all pages; the edited one, the first that is no smaller copy, is named like EXIF."""
-    found = directories(data)
+    found = _directories(data)
     main = next((each for each in found if "/" not in each.name and not each.number(254) & 1), None)
     if main is None:
         return
@@ -63,7 +83,7 @@ def list_tiff(data: bytes, parts: Parts) -> None:
 
 def list_exif(block: bytes, parts: Parts, *, turns: bool = True) -> None:
     """List a bare EXIF block; ``turns``: whether viewers follow its orientation."""
-    found = directories(block)
+    found = _directories(block)
     if not found:
         parts.add("EXIF", block)
         return
@@ -75,7 +95,7 @@ def list_exif(block: bytes, parts: Parts, *, turns: bool = True) -> None:
         samples, count = directory.samples(block), directory.number(256) * directory.number(257)
         is_raw = directory.numbers(259) == [1] and len(samples) == 3 * count
         parts.add(f"{name}/{'raw samples' if is_raw else 'samples'}", samples)
-    parts.add("EXIF unlisted", unlisted(block, found))
+    parts.add("EXIF unlisted", _unlisted(block, found))
 
 
 def _list_tags(directory: Directory, name: str, parts: Parts) -> None:
@@ -86,7 +106,7 @@ def _list_tags(directory: Directory, name: str, parts: Parts) -> None:
         value, is_bytes = values.tobytes(), values.dtype == np.uint8
         if tag in inner and is_bytes:
             inner[tag](value, parts)
-        elif tag not in PLACES and tag not in POINTERS:
+        elif tag not in _PLACES and tag not in _POINTERS:
             text = value.rstrip(b"\0") if is_bytes and tag not in named else b""
             parts.add(named.get(tag, f"{name}/{tag}"), text or value)
 
@@ -132,3 +152,87 @@ def list_resources(data: bytes, parts: Parts) -> None:
         position = end + (end - start) % 2
         parts.add(f"8BIM {number}", data[start:end] or b"present")
     parts.add("8BIM rest", data[position:].strip(b"\0"))
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """One IFD.
+
+    Attributes:
+        name: ``0`` for the first, ``1`` for the next one in the chain, ``0/Exif`` below that.
+        place: its position, start and end.
+        raw: values by tag number, as they are in the file.
+        tags: the same as numbers, little-endian.
+    """
+
+    name: str
+    place: tuple[int, int]
+    raw: dict[int, bytes]
+    tags: dict[int, npt.NDArray[Any]]
+
+    def numbers(self, tag: int) -> list[int]:
+        """A tag's integers."""
+        values = self.tags.get(tag)
+        return [] if values is None or values.dtype.kind == "f" else [*map(int, values)]
+
+    def number(self, tag: int) -> int:
+        """A tag's first integer; 0 if there is none."""
+        return next(iter(self.numbers(tag)), 0)
+
+    def samples(self, data: bytes) -> bytes:
+        """All strips, tiles, and the JPEG that the directory describes."""
+        pairs = [(self.numbers(starts), self.numbers(sizes)) for starts, sizes in _SAMPLES]
+        places = [place for pair in pairs for place in zip(*pair, strict=False)]
+        return b"".join(data[start : start + size] for start, size in places)
+
+
+def _directories(data: bytes) -> list[Directory]:
+    """All directories of the chain, each followed by those below it; none if it is no TIFF.
+
+    Damaged ones are read as far as they lie inside the data.
+    """
+    found: list[Directory] = []
+    if data[:4] not in (b"II*\0", b"MM\0*"):
+        return found
+    seen, at = set[int](), int.from_bytes(data[4:8], "little" if data[:1] == b"I" else "big")
+    while at and at not in seen and len(found) < _MAX_DIRECTORIES:
+        seen.add(at)
+        at = _read_directory(data, at, str(len(seen) - 1), found)
+    return found
+
+
+def _read_directory(data: bytes, at: int, name: str, found: list[Directory]) -> int:
+    """Add a directory and those below it; returns the position of the next one."""
+    table, stream = ImageFileDirectory_v2(data[:8]), io.BytesIO(data)
+    stream.seek(at)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about damage
+        table.load(stream)
+    raw, order = dict(table._tagdata), "<" if data[:1] == b"I" else ">"
+    values = {
+        tag: np.frombuffer(value, order + _TYPES.get(table.tagtype[tag], "u1"))
+        for tag, value in raw.items()
+    }
+    tags = {tag: value.astype(value.dtype.newbyteorder("<")) for tag, value in values.items()}
+    directory = Directory(name, (at, stream.tell()), raw, tags)
+    found.append(directory)
+    for tag, label in _POINTERS.items() if name.count("/") < 3 else ():
+        for number, place in enumerate(directory.numbers(tag), 1):
+            if 0 < place < len(data) and len(found) < _MAX_DIRECTORIES:
+                below = f"{name}/{label} {number}" if label == "Sub" else f"{name}/{label}"
+                _read_directory(data, place, below, found)
+    return table.next or 0
+
+
+def _unlisted(data: bytes, found: list[Directory]) -> bytes:
+    """What is left without directories, values and zeros: undocumented data of a camera."""
+    left = bytearray(data)
+    for start, end in (directory.place for directory in found):
+        left[start:end] = bytes(len(left[start:end]))
+    rest = bytes(left[8:])
+    values = {
+        each for directory in found for each in (*directory.raw.values(), directory.samples(data))
+    }
+    for value in sorted(values, key=len, reverse=True):
+        rest = rest.replace(value, b"") if len(value) > 4 else rest
+    return rest.replace(b"\0", b"")

@@ -12,7 +12,6 @@ import re
 import warnings
 import zlib
 from contextlib import suppress
-from typing import Any
 
 from PIL import Image
 
@@ -174,25 +173,14 @@ def _inflated(data: bytes) -> bytes:
 
 
 def _list_heif(data: bytes, parts: Parts) -> None:
-    """List the metadata of an AVIF or HEIC as its library reads them, and its further pictures."""
+    """List the metadata of an AVIF or HEIC as Pillow reads them, and its further pictures."""
     with warnings.catch_warnings(), suppress(Exception):  # damage is found when it is decoded
         warnings.simplefilter("ignore")
-        picture: Any
-        if is_avif(data):
-            picture = Image.open(io.BytesIO(data), formats=["AVIF"])
-        else:
-            import pillow_heif
-
-            picture = pillow_heif.open_heif(data)
-            parts.add("further pictures", bytes(len(picture) - 1))
+        picture = Image.open(io.BytesIO(data), formats=["AVIF", "HEIF"])
+        parts.add("further pictures", bytes(getattr(picture, "n_frames", 1) - 1))
         info = {name: value for name, value in picture.info.items() if value}
         list_exif(info.get("exif", b"").removeprefix(b"Exif\0\0"), parts, turns=False)
         list_xmp(info.get("xmp", b""), parts)
         parts.add("ICC", info.get("icc_profile", b""))
         for name in {"thumbnails", "aux", "depth_images"} & info.keys():
             parts.add(name, repr(info[name]).encode())
-
-
-def is_avif(data: bytes) -> bool:
-    """Whether an ISO base media file is an AVIF."""
-    return b"avif" in data[8:64] or b"avis" in data[8:64]

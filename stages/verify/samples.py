@@ -1,7 +1,7 @@
 """Compare the pictures of two files outside the region that may have changed.
 
-Pillow, tifffile, imagecodecs, pillow-heif, and jpeglib for coefficients are called directly; the
-package's codecs are not used. Each check returns a phrase for what is identical, and one for the
+Pillow, tifffile, imagecodecs, and jpeglib for coefficients are called directly; the package's
+codecs are not used. Each check returns a phrase for what is identical, and one for the
 problem, which is empty if there is none.
 """
 
@@ -21,7 +21,7 @@ import tifffile
 from PIL import Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 
-from stages.verify.containers import JPEG_START, is_avif, jpeg_segments
+from stages.verify.containers import JPEG_START
 
 Samples = npt.NDArray[Any]
 BoolMask = npt.NDArray[np.bool_]
@@ -29,9 +29,6 @@ BoolMask = npt.NDArray[np.bool_]
 #: Maximum mean differences after lossy encoding, in levels of 255: of the picture, and of a tile of
 #: 16 x 16 px. Larger differences mean another picture.
 _MAX_LEVELS, _MAX_TILE_LEVELS, _TILE_PX = 12.0, 24.0, 16
-
-#: A JPEG's markers of a frame (ITU T.81, table B.1).
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 class UncheckableError(Exception):
@@ -75,15 +72,13 @@ def decode(data: bytes) -> Picture:
         return Picture(_as_rgba(imagecodecs.png_decode(data)))
     if data[:2] in (b"II", b"MM"):
         return _decode_tiff(data)
-    if data[4:8] == b"ftyp" and not is_avif(data):
-        return _decode_heic(data)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about odd metadata
         try:
-            picture = Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP", "AVIF"])
-        except OSError:
+            picture = Image.open(io.BytesIO(data), formats=["JPEG", "PNG", "WEBP", "AVIF", "HEIF"])
+        except (OSError, KeyError):  # KeyError: Pillow's plugin for HEIC is not installed
             raise UncheckableError("there is no checker for its format") from None
-        is_turned, is_cmyk = picture.format == "AVIF", picture.mode == "CMYK"
+        is_turned, is_cmyk = picture.format in ("AVIF", "HEIF"), picture.mode == "CMYK"
         upright = ImageOps.exif_transpose(picture) if is_turned else picture
         if picture.mode in ("1", "P", "PA") or "transparency" in picture.info:
             upright = upright.convert("RGBA")
@@ -99,15 +94,6 @@ def _as_rgba(pixels: Samples) -> Samples:
     if not alpha.shape[2]:
         alpha = np.full_like(colours[..., :1], np.iinfo(pixels.dtype).max)
     return np.concatenate([np.broadcast_to(colours, (*pixels.shape[:2], 3)), alpha], axis=2)
-
-
-def _decode_heic(data: bytes) -> Picture:
-    try:
-        import pillow_heif
-    except ImportError:
-        raise UncheckableError("there is no pillow-heif to decode it") from None
-    picture = pillow_heif.open_heif(data, convert_hdr_to_8bit=False)
-    return Picture(_as_rgba(np.asarray(picture)), is_turned=True)
 
 
 def _decode_tiff(data: bytes) -> Picture:
@@ -198,8 +184,6 @@ def _read_jpeg(data: bytes) -> dict[str, Any]:
         import jpeglib
     except ImportError:  # there are no wheels for Linux on ARM
         raise UncheckableError("jpeglib is not installed, which reads coefficients") from None
-    frames = [marker for marker, _ in jpeg_segments(data)[0] if marker in _FRAMES]
-    is_progressive = [marker & 3 == 2 for marker in frames]
     with tempfile.NamedTemporaryFile(suffix=".jpg") as file, Image.open(io.BytesIO(data)) as header:
         assert isinstance(header, JpegImageFile)
         file.write(data)
@@ -210,7 +194,7 @@ def _read_jpeg(data: bytes) -> dict[str, Any]:
         except Exception as error:
             raise UncheckableError(f"its coefficients cannot be read: {error}") from error
         return {
-            "kind": (is_progressive, header.bits, header.size),
+            "kind": (bool(header.info.get("progressive")), header.bits, header.size),
             "sampling": [layer[:3] for layer in header.layer],
             "quantisation tables": [header.quantization[number] for *_, number in header.layer],
             "planes": [plane for plane in planes if plane is not None],

@@ -27,7 +27,8 @@ class Entry:
     """Downloaded weights in a folder of the cache.
 
     Attributes:
-        path: the file or folder of weights, in the entry's own folder.
+        path: the file or folder of weights, in the entry's own folder; delete that to download the
+            weights again.
         source: the URI they were downloaded from.
         sha256: their hash when they were downloaded.
     """
@@ -45,11 +46,6 @@ class Entry:
         except (OSError, ValueError, KeyError, TypeError):
             return None
         return entry if entry.path.exists() else None
-
-    @property
-    def folder(self) -> Path:
-        """The entry's folder; delete it to download the weights again."""
-        return self.path.parent
 
 
 def entry_folder(name: str, identity: str) -> Path:

@@ -71,11 +71,6 @@ class Model(BaseModel):
         return f"commit:{commit}" if commit else ""
 
     @property
-    def is_pinned(self) -> bool:
-        """Whether its content is fixed, by a hash or by a commit of a hub."""
-        return bool(self.content)
-
-    @property
     def runs_code(self) -> bool:
         """Whether loading it can run its author's code."""
         return self.format in ("torchscript", "pickle")

@@ -128,7 +128,7 @@ def validate_ref(ref: str) -> Model | None:
     if not model and scheme_of(ref) not in (*_LOCAL, *DOWNLOADERS):
         raise WeightsError("weights.missing", f"Weights cannot be fetched from {ref}.")
     is_trusted = os.environ.get(TRUST_VARIABLE) == "1"
-    if model and model.runs_code and not model.is_pinned and not is_trusted:
+    if model and model.runs_code and not model.content and not is_trusted:
         raise WeightsError("weights.untrusted", f"{model.name} is a {model.format} file.")
     return model
 

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from jobs.evaluation.synthetic import OBJECTS, Place, blob, paste, to_lab, turned_box
 from stages.models.classical import Classical, fill_one
 from stages.pixels.boxes import Box, bounds_of, context_box
-from stages.pixels.patches import cut, cut_mask, plan_patches
+from stages.pixels.patches import cut_mask, plan_patches
 from stages.pixels.windows import refined_size
 from stages.recipe.options import (
     CropOptions,
@@ -128,7 +128,7 @@ def original_cases(
 ) -> Iterator[Case]:
     """What was to be removed, back in its own hole: for each part of a real mask."""
     for number, plan in enumerate(plan_patches(marked, _CROP, feather_px=3)):
-        crop, mask = cut(photo, plan.crop), cut_mask(marked, plan.crop)
+        crop, mask = photo[plan.crop.slices].copy(), cut_mask(marked, plan.crop)
         remover = list(_REMOVALS)[number % len(_REMOVALS)]
         removal, copied, hole = _filled(crop, mask, remover, rng)
         original = _enlarged(crop, (removal.shape[1], removal.shape[0]))
@@ -221,7 +221,7 @@ def cut_hole(photo: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
     region, context = bounds_of(hole), _CROP.min_context_px
     assert region is not None
     box = context_box(region, width, height, context=_CROP.context, min_context_px=context)
-    return cut(photo, box), np.ascontiguousarray(hole[box.slices])
+    return photo[box.slices].copy(), np.ascontiguousarray(hole[box.slices])
 
 
 def _filled(

@@ -149,7 +149,7 @@ def _flux_fill(options: dict[str, Any], load: Load) -> Way:
         from torchao.quantization import quantize_  # not every installation has it
 
         quantize_(pipe.transformer, fp8.get_apply_tensor_subclass())
-    refiner = FluxFill.from_pipe(pipe, chosen, load.device, dtype)
+    refiner = FluxFill(pipe, chosen, load.device, dtype)
     embeds, pooled = map(to_numpy, _random_prompt(pipe, load))
     prompt = Prompt(embeds, pooled, np.zeros((0, 0), np.float32), "")
     return lambda pixels, masks: refiner.refine(

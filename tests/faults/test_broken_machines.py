@@ -32,7 +32,7 @@ from tests.support import faulty_steps as doubles
 _PHOTOS = 160
 
 #: Workers of the pool that fails.
-_WORKERS = 4
+_WORKERS = 2
 
 Clean = Callable[..., Outcome]
 
@@ -43,8 +43,11 @@ def printed() -> io.StringIO:
 
 
 @pytest.fixture
-def clean(ray_address: str, tmp_path: Path, printed: io.StringIO) -> Clean:
-    """A catalog with workers that fail, on a pool of four and another of one."""
+def clean(
+    ray_address: str, tmp_path: Path, printed: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> Clean:
+    """A catalog with workers that fail, on a pool of some and another of one."""
+    monkeypatch.setattr(monitor, "FIRST_PAUSE_S", 0.01)
 
     def clean(fault: str, *options: str, workers: int = _WORKERS, **more: Any) -> Outcome:
         return run(
@@ -68,21 +71,19 @@ def assert_all_ok(outcome: Outcome, folder: Path) -> None:
     assert pd.read_parquet(folder / "out" / "lineage").id.is_unique
 
 
-@pytest.mark.parametrize("processes", [1, 3])
+@pytest.mark.parametrize(("processes", "workers"), [(1, 2), (3, 4)])
 def test_a_gpu_that_fails_costs_no_row(
-    clean: Clean, tmp_path: Path, printed: io.StringIO, processes: int
+    clean: Clean, tmp_path: Path, printed: io.StringIO, processes: int, workers: int
 ) -> None:
     """Its process ends, and what it had in flight is done in the same pass."""
-    assert_all_ok(clean("device", processes=processes, sound_photos=8), tmp_path)
+    outcome = clean("device", processes=processes, workers=workers, sound_photos=8)
+    assert_all_ok(outcome, tmp_path)
     assert "whose worker failed" not in printed.getvalue(), "no further pass"
 
 
-def test_gpus_that_all_fail_end_the_run_and_no_row(
-    clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(monitor, "FIRST_PAUSE_S", 0.01)
+def test_gpus_that_all_fail_end_the_run_and_no_row(clean: Clean, tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="CUDA error: unspecified launch failure") as caught:
-        clean("device", processes=1000, workers=2)
+        clean("device", processes=1000)
     assert caught.value.code == "cluster.workers_failed"
     assert last_run(tmp_path / "out")["status"] == "failed"
     assert not list((tmp_path / "out").rglob("lineage/**/*.parquet"))
@@ -94,14 +95,11 @@ def test_a_worker_whose_every_photo_fails_is_replaced(clean: Clean, tmp_path: Pa
     assert_all_ok(clean("program", sound_photos=8), tmp_path)
 
 
-def test_a_fault_of_all_workers_ends_the_run(
-    clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(monitor, "FIRST_PAUSE_S", 0.01)
+def test_a_fault_of_all_workers_ends_the_run(clean: Clean) -> None:
     with pytest.raises(
         ClusterError, match="5 photos in a row failed, the last by KeyError"
     ) as caught:
-        clean("program", processes=1000, workers=2)
+        clean("program", processes=1000)
     assert caught.value.code == "cluster.workers_failed"
 
 
@@ -126,10 +124,7 @@ def test_fewer_are_recorded_as_failed_at_their_second_try(
     assert outcome.tally.ok == _PHOTOS - 11
 
 
-def test_a_photo_that_makes_the_device_fail_costs_one_row(
-    clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(monitor, "FIRST_PAUSE_S", 0.01)
+def test_a_photo_that_makes_the_device_fail_costs_one_row(clean: Clean, tmp_path: Path) -> None:
     outcome = clean("poison")
     assert (outcome.exit_code, outcome.tally.ok, outcome.tally.crashed) == (3, _PHOTOS - 1, 1)
     row = pd.read_parquet(tmp_path / "out" / "lineage").set_index("id").loc[doubles.HANGING]
@@ -141,18 +136,15 @@ def test_weights_that_do_not_load_at_first_are_loaded_again(clean: Clean, tmp_pa
     assert_all_ok(clean("load", processes=3), tmp_path)
 
 
-def test_weights_that_never_load_end_the_run_with_their_error(
-    clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(monitor, "FIRST_PAUSE_S", 0.01)
+def test_weights_that_never_load_end_the_run_with_their_error(clean: Clean, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="HTTP 429") as caught:
-        clean("load", processes=1000, workers=2)
+        clean("load", processes=1000)
     assert caught.value.code == "weights.missing"
     assert len(list(tmp_path.glob("broken-*"))) >= 6, "each worker was replaced"
 
 
 def test_a_worker_that_hangs_on_its_gpu_costs_one_row(clean: Clean, tmp_path: Path) -> None:
-    outcome = clean("hang", "limits.max_seconds=6")
+    outcome = clean("hang", "limits.max_seconds=3")
     assert (outcome.exit_code, outcome.tally.ok) == (3, _PHOTOS - 1)
     assert outcome.tally.failed == {"row.timeout": 1}
     rows = pd.read_parquet(tmp_path / "out" / "lineage").set_index("id")

@@ -15,19 +15,19 @@ from rich.console import Console
 
 from jobs.run import Outcome, run
 from stages.recipe import Recipe
-from tests.support import DEMO, last_run
 from tests.support import faulty_steps as doubles
+from tests.support import last_run
 
 Clean = Callable[..., Outcome]
 
 
 @pytest.fixture
-def clean(ray_address: str, tmp_path: Path) -> Clean:
+def clean(ray_address: str, tmp_path: Path, small_demo: str) -> Clean:
     """The demo's photos on the tests' cluster, with a misdeed of the victim's."""
 
     def clean(misdeed: str, *options: str) -> Outcome:
         return run(
-            str(DEMO / "manifest.csv"),
+            small_demo,
             str(tmp_path / "out"),
             Recipe.load("telea", options),
             Console(quiet=True),
@@ -74,9 +74,9 @@ def test_memory_has_a_limit(clean: Clean, tmp_path: Path) -> None:
 
 
 def test_an_endless_row_ends_as_a_timeout(clean: Clean, tmp_path: Path) -> None:
-    outcome = clean("sleep", "limits.max_seconds=6")
+    outcome = clean("sleep", "limits.max_seconds=3")
     assert (outcome.exit_code, outcome.tally.failed) == (3, {"row.timeout": 1})
-    assert "was still in step watch after 6 s" in victim(tmp_path).error
+    assert "was still in step watch after 3 s" in victim(tmp_path).error
 
 
 def test_rows_that_a_worker_took_with_it_are_done(clean: Clean, tmp_path: Path) -> None:
@@ -108,11 +108,11 @@ def test_a_watcher_that_is_killed_is_told(clean: Clean, tmp_path: Path) -> None:
 
 
 def test_crashed_rows_are_tried_again_on_request(
-    clean: Clean, tmp_path: Path, ray_address: str
+    clean: Clean, tmp_path: Path, ray_address: str, small_demo: str
 ) -> None:
     clean("exit")
     outcome = run(
-        str(DEMO / "manifest.csv"),
+        small_demo,
         str(tmp_path / "out"),
         Recipe.load("telea"),
         Console(quiet=True),

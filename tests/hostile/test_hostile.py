@@ -92,7 +92,8 @@ def test_some_of_each_family_go_through_the_dag(ray_address: str, tmp_path: Path
 
 #: An id would be a file name outside of the output, or none at all.
 UNSAFE_IDS = (
-    *("..", ".", "../up", "a/../../up", "/etc/passwd", "a/b", "a\\b", "..\\up", "C:\\up"),
+    *("..", ".", "../up", "a/../../up", "/etc/passwd", "a//b", "a/", "a\\b", "..\\up", "C:\\up"),
+    *("a/./b", "a/..", "\uff0fup", "a.JPG/b", f"{'x' * 201}/a", "/".join("abcdefgh" * 50)),
     *("nul\0", "line\nbreak", "\x1b[2J", "\x85", "x" * 201, "ä" * 101),
     *("\uff0e\uff0e\uff0fup", "\u2024\u2024", "\u202egpj.exe", "\ufeffa", "\u200b"),
 )
@@ -115,6 +116,7 @@ ODD_IDS = (
         "*",
         "?",
     ),
+    *("a/b", "a/b/c.jpg", "a..b/c", f"{'x' * 200}/{'y' * 200}"),
     *("a:b", 'a"b', "<b>", "|cmd", "x" * 200, "é", "e\u0301", "\U0001f5bc"),
 )
 

@@ -22,8 +22,6 @@ from stages.recipe import Recipe
 from tests.support.models.networks import make_lama
 from tests.support.models.tiny_models import save_flux_fill
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 BOX = [30, 40, 20, 16]
 
 

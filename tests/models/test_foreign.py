@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from manifests.errors import WeightsError
 from stages.extras import reason
 from stages.models.load import load_network
-from stages.models.refiners import load_encoder, load_refiner
+from stages.models.refiners.flux_fill import FluxFill
 from stages.recipe.options import Flux2KleinOptions, FluxFillOptions, RefineOptions
 from stages.weights.find import find
 from tests.support import write
@@ -61,9 +61,10 @@ def test_a_refiner_says_what_it_was_given_and_what_it_takes(
     options: RefineOptions, given: dict[Path, str]
 ) -> None:
     for path in given:
-        for load in (load_refiner, load_encoder):
+        module = options.load_module()
+        for load in (module.load, module.load_encoder):
             with pytest.raises(WeightsError) as caught:
-                load(options, find(str(path)).path)
+                load(find(str(path)).path, options)
             assert caught.value.code == "weights.unusable"
             assert f"{path} is a file, and not the folder of a Flux" in caught.value.message
             assert "`catalog-cleanup models list`" in caught.value.message
@@ -90,7 +91,7 @@ def test_folders_where_something_else_is_needed_are_named(
     with pytest.raises(
         WeightsError, match=r"is no diffusers pipeline: .* no file named model_index\.json"
     ):
-        load_refiner(FluxFillOptions(), tmp_path / "unet")
+        FluxFill.load(tmp_path / "unet", FluxFillOptions())
 
 
 def test_no_error_advises_to_switch_a_protection_off(tmp_path: Path, flux_folder: Path) -> None:
@@ -108,7 +109,7 @@ def test_no_error_advises_to_switch_a_protection_off(tmp_path: Path, flux_folder
             load_network(path, "SR")
         messages.append(str(caught.value))
     with pytest.raises(WeightsError) as refused:
-        load_refiner(FluxFillOptions(), folder)
+        FluxFill.load(folder, FluxFillOptions())
     messages.append(str(refused.value))
     for message in messages:
         assert len(message.splitlines()) == 1

@@ -27,8 +27,6 @@ from tests.support.models.lama_networks import dat_weights, hole
 from tests.support.models.networks import make_lama
 from tests.support.models.tiny_models import save_flux_fill
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def cleaned(coffee: UInt8Array, tmp_path: Path) -> Callable[..., LineageRow]:

@@ -19,6 +19,7 @@ from PIL import Image
 from rich.console import Console
 
 from cluster.pools import PoolSize
+from jobs.pipeline import monitor
 from jobs.preflight import check_weights
 from jobs.results.verify import verify
 from jobs.run import Outcome, run
@@ -168,7 +169,6 @@ def made_by(output: Path, name: str) -> bytes:
     return Path(lineage(output).loc[name].output_uri).read_bytes()
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", ["lama", "flux-fill", "clean-apache", "clean"])
 def test_try_makes_what_the_run_made(
     name: str, weights: dict[str, str], moved: Path, results: Path, tmp_path: Path
@@ -230,12 +230,17 @@ def test_absent_weights_are_told_before_anything_starts(manifest: Path, tmp_path
 
 
 def test_weights_of_another_network_are_told_as_they_are_and_cost_no_row(
-    weights: dict[str, str], manifest: Path, ray_address: str, tmp_path: Path
+    weights: dict[str, str],
+    manifest: Path,
+    ray_address: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Found where they are loaded: in an actor, of whose death Ray would tell a page."""
+    monkeypatch.setattr(monitor, "FIRST_PAUSE_S", 0.01)
     recipe = Recipe.load("lama", [f"remove.weights={weights['dat']}"])
     with pytest.raises(WeightsError, match="is of DAT, which is for SR of") as caught:
-        on_ray(manifest, tmp_path / "out", recipe, ray_address)
+        on_ray(manifest, tmp_path / "out", recipe, ray_address, pools={"cpu": PoolSize(1, 1)})
     assert caught.value.code == "weights.unusable"
     (noted,) = (tmp_path / "out").glob("runs/*/run.json")
     assert json.loads(noted.read_text())["status"] == "failed"

@@ -13,7 +13,7 @@ from diffusers import FluxFillPipeline
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
 from manifests.errors import WeightsError
-from stages.models.refiners import Encoder, load_encoder, load_refiner, loading
+from stages.models.refiners import loading
 from stages.models.refiners.batches import unshifted_scheduler
 from stages.models.refiners.flux2_klein import Flux2Klein
 from stages.models.refiners.flux_fill import FluxFill
@@ -31,22 +31,20 @@ from tests.support.models.refining import (
 )
 from tests.support.models.tiny_models import save_klein
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_flux_prompts_equal_the_whole_pipelines(flux_folder: Path) -> None:
-    encoder: Encoder = load_encoder(FluxFillOptions(dtype="float32"), flux_folder)
+    encode = FluxFill.load_encoder(flux_folder, FluxFillOptions(dtype="float32"))
     whole = FluxFillPipeline.from_pretrained(flux_folder, local_files_only=True)
 
-    prompt = encoder.encode("a wooden table")
+    prompt = encode("a wooden table")
     embeds, pooled, _ = whole.encode_prompt("a wooden table", None, max_sequence_length=256)
 
     assert prompt.embeds.shape == (256, 32)
     assert np.allclose(prompt.embeds, embeds[0].detach().numpy(), atol=1e-4)
     assert np.allclose(prompt.pooled, pooled[0].detach().numpy(), atol=1e-4)
-    assert encoder.encode("a wooden table") is prompt  # encoded once
-    assert prompt.text_hash != encoder.encode("").text_hash
-    assert not np.array_equal(prompt.embeds, encoder.encode("").embeds)
+    assert encode("a wooden table") is prompt  # encoded once
+    assert prompt.text_hash != encode("").text_hash
+    assert not np.array_equal(prompt.embeds, encode("").embeds)
 
 
 @pytest.mark.parametrize(
@@ -56,19 +54,17 @@ def test_flux_pads_short_texts_and_keeps_all_of_long_ones(
     letters: int, tokens: int, flux_folder: Path
 ) -> None:
     """The test's tokenizer makes a token of each letter, of the first space, and of the end."""
-    encoder = load_encoder(FluxFillOptions(dtype="float32"), flux_folder)
+    encode = FluxFill.load_encoder(flux_folder, FluxFillOptions(dtype="float32"))
     text = "".join(chr(97 + index % 26) for index in range(letters))
 
-    assert encoder.encode(text).embeds.shape == (tokens, 32)
+    assert encode(text).embeds.shape == (tokens, 32)
     if 254 < letters < 510:
-        assert not np.array_equal(
-            encoder.encode(text).embeds, encoder.encode(text[:-1] + "!").embeds
-        )
+        assert not np.array_equal(encode(text).embeds, encode(text[:-1] + "!").embeds)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_prompts_travel_as_bytes_without_loss(dtype: Any, flux_folder: Path) -> None:
-    prompt = load_encoder(FluxFillOptions(dtype=dtype), flux_folder).encode("grass")
+    prompt = FluxFill.load_encoder(flux_folder, FluxFillOptions(dtype=dtype))("grass")
 
     packed = prompt.to_bytes()
     again = Prompt.from_bytes(packed)
@@ -88,9 +84,9 @@ def test_klein_that_is_not_distilled_steers_away_from_the_empty_text(tmp_path: P
 
     pictures = []
     for each in options.values():
-        prompt = load_encoder(each, folder).encode("grass")
+        prompt = Flux2Klein.load_encoder(folder, each)("grass")
         assert prompt.negative.shape == (prompt.embeds.shape if each.guidance > 1 else (0, 0))
-        refiner = load_refiner(each, folder)
+        refiner = Flux2Klein.load(folder, each)
         pictures += pictures_of(refiner.refine(pixels, masks, [prompt], [5]))
 
     assert apart(*pictures) > 0.01
@@ -197,14 +193,12 @@ def test_distilled_klein_refuses_guidance(klein_folder: Path) -> None:
     assert raised.value.code == "model.unavailable"
 
 
-def test_without_the_libraries_it_says_how_to_get_them(
-    flux_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_the_libraries_it_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "stages.models.refiners.flux_fill")
     monkeypatch.setitem(sys.modules, "diffusers", None)
 
     with pytest.raises(WeightsError) as raised:
-        load_refiner(FluxFillOptions(), flux_folder)
+        FluxFillOptions().load_module()
 
     assert raised.value.code == "model.not_installed"
     assert ".ci/uv sync --extra models" in str(raised.value)

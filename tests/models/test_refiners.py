@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from manifests.errors import RowError, WeightsError
-from stages.models.refiners import load_encoder, load_refiner
 from stages.models.refiners.batches import DiffusionRefiner
+from stages.models.refiners.flux_fill import FluxFill
 from stages.recipe.options import Flux2KleinOptions, FluxFillOptions, RefineOptions
 from tests.support.models.refining import (
     apart,
@@ -27,8 +27,6 @@ from tests.support.models.refining import (
     make_prompts,
     pictures_of,
 )
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture
@@ -144,7 +142,7 @@ def test_refining_needs_no_text_encoder_and_encoding_needs_all(part: str, own_fo
 
     load_flux(own_folder)
     with pytest.raises(WeightsError, match=f"lacks {part}/"):
-        load_encoder(FluxFillOptions(), own_folder)
+        FluxFill.load_encoder(own_folder, FluxFillOptions())
 
 
 def test_folders_of_another_refiner(flux_folder: Path, klein_folder: Path, tmp_path: Path) -> None:
@@ -154,9 +152,10 @@ def test_folders_of_another_refiner(flux_folder: Path, klein_folder: Path, tmp_p
         (Flux2KleinOptions(), tmp_path),
     ]
     for options, folder in wrong:
-        for load in (load_refiner, load_encoder):
+        module = options.load_module()
+        for load in (module.load, module.load_encoder):
             with pytest.raises(WeightsError) as raised:
-                load(options, folder)
+                load(folder, options)
             assert raised.value.code == "weights.unusable"
 
 

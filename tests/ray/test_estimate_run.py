@@ -22,12 +22,12 @@ from jobs.estimate.seconds import Basis
 from jobs.run import run
 from stages.recipe import Recipe
 from tests.conftest import Command
-from tests.support import DEMO, boxed_catalog
+from tests.support import boxed_catalog
 from tests.support.models.sleeping_models import SleepingModels, read_traces
 from tests.support.simulated_cluster import POOLS, simulated_cluster
 
 TELEA = Recipe.load("telea")
-PHOTOS = 30
+PHOTOS = 16
 
 
 def one_actor_each() -> Pools:
@@ -72,18 +72,17 @@ def test_a_run_takes_as_long_as_was_estimated_from_it_as_a_pilot(tmp_path: Path)
 
 
 def test_a_pilot_runs_seconds_replace_the_defaults(
-    invoke: Command, ray_address: str, tmp_path: Path
+    invoke: Command, ray_address: str, small_demo: str, tmp_path: Path
 ) -> None:
-    manifest = DEMO / "manifest.csv"
     quiet = Console(quiet=True)
-    ran = run(str(manifest), str(tmp_path / "pilot"), TELEA, quiet, address=ray_address)
+    ran = run(small_demo, str(tmp_path / "pilot"), TELEA, quiet, address=ray_address)
     assert ran.exit_code == 0
     pilot = Basis.read(str(tmp_path / "pilot"), 12.0)
     assert (pilot.rows, pilot.recipe.name) == (8, "telea")
     rows = pq.read_table(tmp_path / "pilot" / "lineage").to_pylist()
     fetched = [dict(row["seconds"])["fetch"] for row in rows]
     assert pilot.seconds["fetch"] == pytest.approx(sum(fetched) / 8)
-    told = invoke("estimate", manifest, "--from", "pilot", "--json")
+    told = invoke("estimate", small_demo, "--from", "pilot", "--json")
     assert (told.returncode, told.stderr) == (0, "")
     found = json.loads(told.stdout)
     assert (found["recipe"], found["pilot_rows"]) == ("telea", 8)

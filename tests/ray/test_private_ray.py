@@ -24,8 +24,6 @@ from tests.conftest import Command
 from tests.support import DEMO
 from tests.support.web_server import Web
 
-MANIFEST = DEMO / "manifest.csv"
-
 #: Two bytes a letter: what counts is bytes.
 LONG = "ü" * 60
 
@@ -36,11 +34,11 @@ DOCTORS = ["bad  Disk: ", "bad  Ray: Ray: "]
 
 
 def test_a_private_ray_starts_where_temp_and_home_do_not_serve(
-    command: Command, tmp_path: Path
+    command: Command, small_demo: str, tmp_path: Path
 ) -> None:
     """As for a foreign user's id in a container; root may write nearly everywhere, but not here."""
     places = {"TMPDIR": str(tmp_path / LONG), "RAY_TMPDIR": "", "HOME": NOWHERE}
-    done = command("run", MANIFEST, "--output", "out", "--recipe", "telea", **places)
+    done = command("run", small_demo, "--output", "out", "--recipe", "telea", **places)
     assert done.returncode == 0, done.stderr
     assert "8 ok" in done.stdout
     (note,) = done.stderr.splitlines()
@@ -56,7 +54,7 @@ def test_without_a_folder_for_its_files_ray_is_refused_in_a_line_also_by_doctor(
     for folder in ("/tmp", "/var/tmp", "/dev/shm"):  # noqa: S108
         script += f" && mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}"
     program = str(Path(sys.executable).parent / "catalog-cleanup")
-    for arguments in (["run", str(MANIFEST), "--output", "/mnt/out"], ["doctor"]):
+    for arguments in (["run", str(DEMO / "manifest.csv"), "--output", "/mnt/out"], ["doctor"]):
         done = subprocess.run(
             ["unshare", "-m", "bash", "-c", f'{script} && exec "$@"', "bash", program, *arguments],
             env=os.environ | {"RAY_TMPDIR": NOWHERE, "TMPDIR": NOWHERE},

@@ -39,7 +39,7 @@ def results(ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
-def clean(manifest: Path, output: Path, address: str, **options: Any) -> Outcome:
+def clean(manifest: Path | str, output: Path, address: str, **options: Any) -> Outcome:
     quiet = Console(quiet=True)
     return run(str(manifest), str(output), TELEA, quiet, address=address, **options)
 
@@ -138,13 +138,14 @@ def test_of_a_folder_that_is_only_planned_there_is_nothing_to_tell(tmp_path: Pat
         assert caught.value.code == "output.not_found"
 
 
-def test_a_part_of_the_shards_is_a_run_of_its_own(ray_address: str, tmp_path: Path) -> None:
-    manifest = DEMO / "manifest.csv"
-    part = clean(manifest, tmp_path, ray_address, rows_per_shard=2, shards="1-2")
+def test_a_part_of_the_shards_is_a_run_of_its_own(
+    ray_address: str, small_demo: str, tmp_path: Path
+) -> None:
+    part = clean(small_demo, tmp_path, ray_address, rows_per_shard=2, shards="1-2")
     assert (part.exit_code, part.tally.rows, part.tally.ok) == (0, 4, 4)
-    rest = clean(manifest, tmp_path, ray_address, shards="0,3")
+    rest = clean(small_demo, tmp_path, ray_address, shards="0,3")
     assert (rest.tally.rows, rest.tally.ok) == (4, 4)
-    done = clean(manifest, tmp_path, ray_address)
+    done = clean(small_demo, tmp_path, ray_address)
     assert (done.tally.rows, done.tally.ok) == (8, 8)
     assert pd.read_parquet(tmp_path / "lineage").id.is_unique
 

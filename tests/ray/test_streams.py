@@ -20,16 +20,17 @@ from rich.console import Console
 from jobs.cli.streams import Stream, guard
 from jobs.driver.progress import meter
 from tests.conftest import Command
-from tests.ray.test_cli_runs import await_files
-from tests.support import DEMO, last_run
-from tests.support.files.catalog import make_catalog
+from tests.ray.test_cli_runs import MANY, await_files, many_photos
+from tests.support import last_run
 
 PROGRAM = str(Path(sys.executable).parent / "catalog-cleanup")
-MANIFEST = str(DEMO / "manifest.csv")
 
 
-def run_on(address: str) -> list[str]:
-    return ["run", MANIFEST, "--output", "out", "--recipe", "telea", "--address", address]
+@pytest.fixture
+def run_here(ray_address: str, small_demo: str) -> list[str]:
+    """The words of a run on the tests' cluster."""
+    call = ["run", small_demo, "--output", "out", "--recipe", "telea"]
+    return [*call, "--address", ray_address]
 
 
 def shell(script: str, arguments: Sequence[str], folder: Path, **environment: str) -> str:
@@ -70,9 +71,9 @@ def assert_all_is_recorded(folder: Path) -> None:
     ids=["the reader leaves", "both readers leave", "closed", "a full disk"],
 )
 def test_a_run_does_not_depend_on_who_reads_its_progress(
-    ray_address: str, tmp_path: Path, script: str, printed: str
+    run_here: list[str], tmp_path: Path, script: str, printed: str
 ) -> None:
-    assert shell(script, run_on(ray_address), tmp_path) == printed
+    assert shell(script, run_here, tmp_path) == printed
     assert_all_is_recorded(tmp_path)
     if (tmp_path / "said").exists():
         note = "note: stdout: No space left on device. The run continues.\n"
@@ -80,9 +81,8 @@ def test_a_run_does_not_depend_on_who_reads_its_progress(
 
 
 def test_a_hangup_of_the_terminal_stops_a_private_ray_s_run_gracefully(tmp_path: Path) -> None:
-    catalog = make_catalog(tmp_path, good=60, least_mp=1.0, most_mp=2.0)
     ours, terminal = pty.openpty()
-    command = [PROGRAM, "run", str(catalog.manifest), "--output", "out", "--recipe", "telea"]
+    command = [PROGRAM, "run", many_photos(tmp_path), "--output", "out", "--recipe", "telea"]
     with subprocess.Popen(  # as a shell's child in a terminal, in which nothing is ignored
         ["env", "--default-signal=HUP,INT", *command],
         cwd=tmp_path,
@@ -99,13 +99,13 @@ def test_a_hangup_of_the_terminal_stops_a_private_ray_s_run_gracefully(tmp_path:
     assert last_run(tmp_path / "out")["status"] == "stopped"
     ids = pd.read_parquet(tmp_path / "out" / "lineage").id
     assert ids.is_unique
-    assert 0 < len(ids) < 70
+    assert 0 < len(ids) < MANY
     pictures = {path.stem for path in (tmp_path / "out" / "images").glob("*/*")}
     assert pictures <= set(ids), "what was stored is recorded"
 
 
-def test_under_nohup_a_run_outlives_its_terminal(ray_address: str, tmp_path: Path) -> None:
-    command = ["nohup", PROGRAM, *run_on(ray_address)]
+def test_under_nohup_a_run_outlives_its_terminal(run_here: list[str], tmp_path: Path) -> None:
+    command = ["nohup", PROGRAM, *run_here]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE) as running:
         assert running.stdout
         assert b"starting Ray" in running.stdout.readline()

@@ -29,7 +29,7 @@ from manifests.ledger import Ledger, RetryPolicy, tallies
 from manifests.planning.plan import load_plan
 from manifests.runs import records, seems_alive
 from tests.conftest import Command
-from tests.support import DEMO, last_run
+from tests.support import DEMO, encoded, last_run, upright_rgb
 from tests.support.ray_cluster import RayCluster, ray_cluster
 from tests.support.s3_server import BUCKET, S3Server
 
@@ -41,9 +41,8 @@ PLACE = f"s3://{BUCKET}/submit"
 NAMES = sorted(path.name for path in (DEMO / "photos").iterdir())
 PROGRAM = str(Path(sys.executable).parent / "catalog-cleanup")
 
-#: Of the long run: more than are done before it is stopped.
-MANY = 400
-
+#: Of the long runs, tiny ones: more than are done before they are stopped.
+MANY = 4000
 
 #: Passes on what comes to its port to another, until it is killed.
 RELAY = """
@@ -89,17 +88,20 @@ def trusted(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def photos(s3_server: S3Server) -> None:
-    """The demo's photos with their masks, and manifests of them."""
+    """The demo's photos with their masks, and manifests of them; one of a tiny photo many times."""
     client = s3_server.client()
     for path in DEMO.rglob("*.*"):
         if path.parent.name in ("photos", "masks"):
             key = f"submit/{path.parent.name}/{path.name}"
             client.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
+    tiny = upright_rgb(DEMO / "photos" / NAMES[0])[:48, :64]
+    client.put_object(Bucket=BUCKET, Key="submit/tiny.png", Body=encoded(tiny))
     lines = (DEMO / "manifest.csv").read_text().splitlines()
+    boxed = [f'{number},tiny.png,"[16, 20, 24, 10]"' for number in range(MANY)]
     manifests = {
         "good": lines[:4],
         "bad": [*lines[:3], lines[3].replace("photos/", "photos/no-")],
-        "many": [lines[0], *(f"{number}-{lines[1 + number % 8]}" for number in range(MANY))],
+        "many": ["id,image,boxes", *boxed],
     }
     for name, rows in manifests.items():
         body = "\n".join(rows).encode()
@@ -217,6 +219,7 @@ def long_run(cluster: RayCluster, photos: None) -> str:
     ray = str(Path(sys.executable).parent / "ray")
     call = [ray, "job", "submit", "--no-wait", "--address", cluster.dashboard, "--"]
     call += ["catalog-cleanup", "run", f"{PLACE}/many.csv", "--output", f"{PLACE}/many"]
+    call += ["--recipe", "telea"]
     done = subprocess.run(
         call,
         env=os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN},
@@ -258,12 +261,12 @@ def test_watchers_see_what_the_dashboard_shows(cluster: RayCluster, long_run: st
 
 
 def test_a_job_is_stopped_gracefully_by_its_id(
-    cluster: RayCluster, long_run: str, command: Command
+    cluster: RayCluster, long_run: str, s3_server: S3Server, command: Command
 ) -> None:
     awaited(lambda: records(f"{PLACE}/many"))
     record = records(f"{PLACE}/many")[-1]
     assert record.facts["job"] == long_run
-    awaited(lambda: record.progress().get("ok", 0) > 0)
+    awaited(lambda: keys_below(s3_server, "many/lineage"))
 
     stopped = command("stop", long_run, "--address", cluster.dashboard)
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
@@ -292,7 +295,10 @@ def following(
     """
     call = [PROGRAM, "submit", f"{PLACE}/many.csv", "--output", f"{PLACE}/{output}"]
     with subprocess.Popen(
-        [*call, "--address", address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*call, "--recipe", "telea", "--address", address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             assert process.stdout

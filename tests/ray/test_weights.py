@@ -49,7 +49,7 @@ def test_the_list_holds_what_is_known_and_nothing_can_be_used_unchecked() -> Non
         "2x-animesharpv2-mosr-sharp",
     }
     for model in models.values():
-        assert model.is_pinned, model.name
+        assert model.content, model.name
         assert not model.sha256 or len(model.sha256) == 64
         assert all(source.startswith(("https://", "hf://")) for source in model.sources)
     assert {name for name, model in models.items() if not model.commercial} == {

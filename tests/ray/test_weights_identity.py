@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from cluster.pools import PoolSize
+from jobs.pipeline import monitor
 from jobs.preflight import check_weights
 from jobs.report.data import select_runs
 from jobs.results.failures import write_failures
@@ -187,13 +189,15 @@ def test_moved_weights_are_no_new_work_and_results_outlive_them(
 
 
 def test_actors_with_other_weights_than_the_runs_end_it_and_record_nothing(
-    tmp_path: Path, catalog: str, ray_address: str
+    tmp_path: Path, catalog: str, ray_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The driver believes a pin that it was given; a node has an older file at that path."""
+    monkeypatch.setattr(monitor, "FIRST_PAUSE_S", 0.01)
     out = tmp_path / "out"
     recipe = lama(write(tmp_path / "w.pt", OTHER), f"remove.weights_pin={PIN}")
+    one = {"cpu": PoolSize(1, 1)}
     with pytest.raises(WeightsError, match=PIN) as caught:
-        run(catalog, str(out), recipe, QUIET, address=ray_address)
+        run(catalog, str(out), recipe, QUIET, address=ray_address, pools=one)
     assert caught.value.code == "weights.mismatch"
     assert not list(out.glob("lineage/**/*.parquet"))
     (noted,) = out.glob("runs/*/run.json")

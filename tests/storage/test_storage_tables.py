@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from botocore.exceptions import ConnectionClosedError
 from pyarrow import fs
 
 from jobs.pipeline.recorder import ROWS_PER_RECORD
+from manifests.errors import OutputError
 from manifests.ledger import Ledger
 from manifests.schema import LineageRow, lineage_dict, lineage_schema
 from manifests.storage.place import Place
@@ -151,17 +151,15 @@ def test_a_creation_whose_answer_was_lost_is_still_ours(folder: Place) -> None:
     assert lost
 
 
-def test_files_are_renamed_and_written_piece_by_piece(folder: Place, tmp_path: Path) -> None:
+def test_files_are_uploaded_and_renamed(folder: Place, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"one,two")
     for place in (folder / "a b.csv", Place.of(f"{tmp_path}/out/a b.csv")):
-        with place.open_output() as file:
-            file.write(b"one,")
-            file.write(b"two")
+        place.upload(tmp_path / "source")
         place.rename("c d.csv")
         assert [each.name for each in place.parent.files()] == ["c d.csv"]
         assert (place.parent / "c d.csv").read() == b"one,two"
-        with suppress(ZeroDivisionError), place.open_output() as file:
-            file.write(b"half of")
-            raise ZeroDivisionError
+        with pytest.raises(OutputError):
+            place.upload(tmp_path / "none")
         assert place.info().type == fs.FileType.NotFound
     assert [each.name for each in (tmp_path / "out").iterdir()] == ["c d.csv"]
 

@@ -10,13 +10,13 @@ import errno
 import hashlib
 import io
 import mimetypes
-import tempfile
+import posixpath
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import pyarrow as pa
 from botocore.exceptions import ChecksumError, ClientError
@@ -98,12 +98,14 @@ class S3Place(Place):
         """A file, a folder (a prefix of objects) or not found."""
         with suppress(FileNotFoundError):
             if self.key:
-                return _file_info(self.path, self.head())
+                head = self.head()
+                return fs.FileInfo(self.path, fs.FileType.File, size=head.size, mtime=head.modified)
         is_folder = any(self._entries(recursive=True))
         return fs.FileInfo(self.path, fs.FileType.Directory if is_folder else fs.FileType.NotFound)
 
-    def _list(self) -> Iterable[fs.FileInfo]:
-        return [_file_info(path, head) for path, head in self._entries(recursive=False)]
+    def _list(self) -> Iterable[tuple[str, bool]]:
+        for path, head in self._entries(recursive=False):
+            yield posixpath.basename(path), head is None
 
     def _entries(self, *, recursive: bool) -> Iterator[tuple[str, Head | None]]:
         """Yield the path and metadata of each object in this folder or bucket, in S3's order.
@@ -300,14 +302,6 @@ class S3Place(Place):
         with storing(self.uri):
             return request(self.uri, action) or self.read() == data
 
-    @contextmanager
-    def open_output(self) -> Iterator[IO[bytes]]:
-        """Store the object when the block ends without an error."""
-        with storing(self.uri), tempfile.NamedTemporaryFile() as pieces:
-            yield pieces
-            pieces.flush()
-            self.upload(Path(pieces.name))
-
     def upload(self, source: Path) -> None:
         """Upload a large file, atomically, in parallel parts that each have a checksum."""
 
@@ -319,12 +313,6 @@ class S3Place(Place):
 
         with storing(self.uri):
             request(self.uri, action)
-
-
-def _file_info(path: str, head: Head | None) -> fs.FileInfo:
-    if head is None:
-        return fs.FileInfo(path, fs.FileType.Directory)
-    return fs.FileInfo(path, fs.FileType.File, size=head.size, mtime=head.modified)
 
 
 def _compare(stored: object, wanted: object) -> None:

@@ -1,6 +1,6 @@
 """AVIF and HEIC, 8 bits: always encoded again, since no part of such a picture can be kept.
 
-Pillow reads and writes both, HEIC by the plugin pillow-heif (the extra ``heic``). A HEIC is rotated
+Pillow reads and writes both, HEIC by its plugin pillow-heif. A HEIC is rotated
 when it is decoded, and stored upright; an AVIF keeps its stored frame and orientation.
 """
 
@@ -16,11 +16,6 @@ from stages.codecs.picture import DEFAULT_QUALITY, Decoded, Edit, Encoded, as_pi
 from stages.codecs.stale.exif import refresh_exif
 from stages.codecs.stale.policy import StaleDataPolicy
 from stages.codecs.stale.xmp import refresh_xmp
-
-if importlib.util.find_spec("pillow_heif"):
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
 
 #: The boxes that describe the picture come first, within this many bytes.
 _HEAD = 65_536

@@ -15,13 +15,12 @@ from stages.codecs import pillow_io
 from stages.codecs.base import Codec, Writer
 from stages.codecs.errors import UnsupportedError, VerificationError
 from stages.codecs.jpeg.libjpeg import reading
-from stages.codecs.jpeg.markers import check_kind, envelope, segments
+from stages.codecs.jpeg.markers import ADOBE, check_kind, envelope, segments
 from stages.codecs.jpeg.splice import splice
 from stages.codecs.picture import Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import open_image, save_image
 from stages.codecs.stale.jpeg import refresh_jpeg
 from stages.codecs.stale.policy import StaleDataPolicy
-from stages.codecs.stale.segments import ADOBE
 from stages.pixels.samples import to_8_bits
 
 

@@ -19,18 +19,19 @@ import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ctypes import byref, c_int, c_uint, c_ulong, c_void_p
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from stages.codecs.errors import DamagedError, UnsupportedError
-from stages.codecs.jpeg.header import ColourModel, Component, JpegHeader
 from stages.codecs.jpeg.markers import check_kind
 from stages.codecs.jpeg.structures import Compressor, Decompressor, ErrorManager
 
 Coefficients = npt.NDArray[np.int16]
+ColourModel = Literal["grey", "ycc", "rgb", "cmyk", "ycck"]
 
 # From jpeglib.h: the interface of libjpeg 8, and what its functions return or expect.
 _VERSION = 80
@@ -92,6 +93,61 @@ def _is_compatible(found: ctypes.CDLL) -> bool:
         create(byref(info), _VERSION, ctypes.sizeof(kind))
         found.jpeg_destroy(byref(info))
     return not refusals
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One plane.
+
+    Attributes:
+        identifier: as in the file.
+        horizontal: sampling factor, 1 to 4.
+        vertical: sampling factor, 1 to 4.
+        table: its quantisation table, 64 steps in raster order.
+    """
+
+    identifier: int
+    horizontal: int
+    vertical: int
+    table: tuple[int, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class JpegHeader:
+    """The header of a JPEG, as libjpeg reads it.
+
+    Attributes:
+        width: px, in the stored frame.
+        height: px, in the stored frame.
+        components: the planes.
+        model: the colour model of the planes.
+        adobe: whether there is an Adobe segment; CMYK is inverted then.
+        progressive: whether it is progressive; if not, sequential.
+        restart_blocks: MCUs between restart markers; 0: none.
+    """
+
+    width: int
+    height: int
+    components: list[Component]
+    model: ColourModel
+    adobe: bool
+    progressive: bool
+    restart_blocks: int
+
+    @property
+    def max_horizontal(self) -> int:
+        """The largest horizontal sampling factor."""
+        return max(c.horizontal for c in self.components)
+
+    @property
+    def max_vertical(self) -> int:
+        """The largest vertical sampling factor."""
+        return max(c.vertical for c in self.components)
+
+    def step(self, component: int) -> tuple[int, int]:
+        """Pixels of the photo per sample of a component: (horizontally, vertically)."""
+        part = self.components[component]
+        return self.max_horizontal // part.horizontal, self.max_vertical // part.vertical
 
 
 class Reader:

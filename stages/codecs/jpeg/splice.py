@@ -15,8 +15,7 @@ import numpy as np
 
 from stages.arrays import BoolMask, Float32Array, UInt8Array
 from stages.codecs.errors import DamagedError, VerificationError
-from stages.codecs.jpeg.header import JpegHeader
-from stages.codecs.jpeg.libjpeg import Coefficients, Reader, reading
+from stages.codecs.jpeg.libjpeg import Coefficients, JpegHeader, Reader, reading
 from stages.codecs.jpeg.markers import envelope
 
 #: The range of coefficients of 8-bit samples; others come from a damaged Huffman table.

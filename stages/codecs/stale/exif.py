@@ -13,10 +13,10 @@ from itertools import islice
 from PIL import Image
 from PIL.ExifTags import IFD, Base
 
+from stages.codecs.jpeg.markers import EXIF
 from stages.codecs.orientation import in_exif
 from stages.codecs.stale.pictures import SOI, contains_picture, thumbnail
 from stages.codecs.stale.policy import StaleDataPolicy
-from stages.codecs.stale.segments import EXIF
 from stages.codecs.tiff.file import Range, TiffFile
 
 THUMBNAIL = "EXIF thumbnail"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from stages.codecs.stale.exif import refresh_exif
-from stages.codecs.stale.photoshop import refresh_resources
-from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
-from stages.codecs.stale.segments import (
+from stages.codecs.jpeg.markers import (
     ADOBE,
     EXIF,
     EXTENDED_XMP,
@@ -18,6 +15,9 @@ from stages.codecs.stale.segments import (
     PHOTOSHOP,
     XMP,
 )
+from stages.codecs.stale.exif import refresh_exif
+from stages.codecs.stale.photoshop import refresh_resources
+from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
 from stages.codecs.stale.xmp import GAIN_MAP, UNLABELLED, refresh_xmp
 
 #: Bytes of a JFIF segment without a thumbnail, which has no pixels across and down then.

@@ -39,8 +39,8 @@ _PREFIXES = {_SOURCE_TYPE[0]: "Iptc4xmpExt", _XMP: "xmp"}
 _SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 _GENERATED, _ENHANCED = "compositeWithTrainedAlgorithmicMedia", "algorithmicallyEnhanced"
 
-#: Real packets have some ten levels, and at most some thousand elements and attributes.
-_MAX_DEPTH, _MAX_NODES = 100, 100_000
+#: Real packets have at most some thousand elements and attributes.
+_MAX_NODES = 100_000
 
 _EMPTY = (
     '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
@@ -65,11 +65,11 @@ def refresh_xmp(xmp: bytes, policy: StaleDataPolicy, *, label: bool = True) -> b
         return xmp
     try:
         head, document, tail = _parse(xmp or _EMPTY.encode())
-    except ValueError:
+        before = _serialised(document)
+    except (ValueError, RecursionError):  # real packets have some ten levels
         if labels:
             policy.note(UNLABELLED)
         return b"" if policy.drops(xmp, "XMP that cannot be read") else xmp
-    before = _serialised(document)
     for node in _nodes(document):
         if what := _stale(node):
             policy.drop(what)
@@ -102,8 +102,6 @@ def _parse(packet: bytes) -> tuple[str, Document, str]:
         document = parseString(text[start:end])  # noqa: S318 - DTDs are rejected above
     except ExpatError as error:
         raise ValueError(f"not XML: {error}") from None
-    for _ in _nodes(document):  # raises if they are nested too deep
-        pass
     return text[:start], document, text[end:].strip()
 
 
@@ -114,22 +112,16 @@ def _encoding(data: bytes) -> str:
 
 
 def _nodes(document: Document) -> Iterator[Element | Attr]:
-    """Yield all elements and attributes, but none below an element removed when it was yielded.
-
-    Raises:
-        ValueError: they are nested too deep.
-    """
-    stack: list[tuple[Node, int]] = [(document, 0)]
+    """Yield all elements and attributes, but none below an element removed when it was yielded."""
+    stack: list[Node] = [document]
     while stack:
-        node, depth = stack.pop()
-        if depth > _MAX_DEPTH:
-            raise ValueError("its elements are nested too deep")
+        node = stack.pop()
         if isinstance(node, Element):
             yield node
             if node.parentNode is None:
                 continue
             yield from list(node.attributes.values())
-        stack += [(child, depth + 1) for child in reversed(node.childNodes)]
+        stack += reversed(node.childNodes)
 
 
 def _serialised(node: Node) -> str:

@@ -18,6 +18,7 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+from PIL.ExifTags import Base
 from tifffile import RESUNIT, TIFF, TiffPage
 from tifffile import TiffFile as TiffReader
 
@@ -25,15 +26,16 @@ from stages.arrays import BoolMask, Samples
 from stages.codecs.base import Codec, Metadata
 from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
 from stages.codecs.picture import Decoded, Edit, Encoded, to_displayed
+from stages.codecs.stale.exif import drop_pictures
+from stages.codecs.stale.photoshop import refresh_resources
 from stages.codecs.stale.pictures import contains_picture
-from stages.codecs.stale.policy import StaleDataPolicy
-from stages.codecs.tiff.file import TiffFile
-from stages.codecs.tiff.tags import update_tags
+from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
+from stages.codecs.stale.xmp import refresh_xmp
+from stages.codecs.tiff.file import BYTE, UNDEFINED, TiffFile
 from stages.codecs.tiff.writer import WRITER, descriptive_tags
 from stages.pixels.samples import ColourModel, Space
 
-_ORIENTATION, _SUB_IFDS, _ICC, _DNG_VERSION = 274, 330, 34675, 50706
-_X_RESOLUTION, _RESOLUTION_UNIT, _XMP = 282, 296, 700
+_DNG_VERSION = 50706
 _OFFSETS, _SIZES = (324, 273), (325, 279)  # of tiles, of strips
 
 #: By photometric interpretation. 6, YCbCr, is supported in JPEG compression, and decoded to RGB.
@@ -48,6 +50,15 @@ _PREDICTORS = (1, 2)
 
 #: Values that tifffile returns without validation: text or tuples in damaged files.
 _NUMBERS = ("imagewidth", "imagelength", "imagedepth", "samplesperpixel", "tilewidth", "tilelength")
+
+_C2PA = 52545
+
+#: Layers that editors open instead of the page: Photoshop's (ImageSourceData), and SketchBook's
+#: names of those in sub-IFDs.
+_LAYERS = (37724, 50784)
+
+#: Tags that are handled separately, or cannot contain a picture.
+_KNOWN = (Base.XMLPacket, Base.ImageResources, Base.ExifOffset, Base.InterColorProfile, _C2PA)
 
 #: Limits that no photo reaches.
 _MAX_SAMPLES, _MAX_TILE, _MAX_PAGES = 16, 1 << 26, 1000
@@ -286,16 +297,45 @@ def _drop_copies(
             file.wipe(offset, size)
     for page in copies:
         file.unlink(page.offset)
-    file.drop(main.offset, _SUB_IFDS)
+    file.drop(main.offset, Base.SubIFDs)
+
+
+def update_tags(file: TiffFile, directory: int, policy: StaleDataPolicy) -> None:
+    """Update the tags of a page, and of its EXIF, in the file.
+
+    Args:
+        file: the file, changed in place.
+        directory: the page's position.
+        policy: the policy for the file.
+
+    Raises:
+        RowError: ``image.stale_preview``.
+    """
+    for tags, what in ((_LAYERS, "layers"), ((_C2PA,), MANIFEST)):
+        for tag in tags:
+            if tag in file.entries(directory):
+                policy.drop(what)
+                file.drop(directory, tag)
+    for place in [directory, *file.below(directory, Base.ExifOffset)]:
+        drop_pictures(file, place, policy, skipped=_KNOWN)
+    for tag, kind, refresh in (
+        (Base.XMLPacket, BYTE, refresh_xmp),
+        (Base.ImageResources, UNDEFINED, refresh_resources),
+    ):
+        entry = file.entries(directory).get(tag)
+        old = file.content(entry) if entry else b""
+        new = refresh(old, policy)
+        if new != old:
+            directory = file.set_content(directory, tag, kind, new)
 
 
 def _orientation(page: TiffPage) -> int:
-    value = page.tags.valueof(_ORIENTATION, 1)
+    value = page.tags.valueof(Base.Orientation, 1)
     return int(value) if value in range(1, 9) else 1
 
 
 def _icc(page: TiffPage) -> bytes:
-    value = page.tags.valueof(_ICC)
+    value = page.tags.valueof(Base.InterColorProfile)
     return bytes(value) if isinstance(value, bytes) else b""
 
 
@@ -303,10 +343,10 @@ def _metadata(data: bytes) -> Metadata:
     """Read the metadata of the edited page."""
     with TiffReader(io.BytesIO(data)) as reader:
         page = main_page(reader)
-        has_unit = page.tags.valueof(_RESOLUTION_UNIT, 2) in (2, 3)  # inches, centimetres
-        is_stated = _X_RESOLUTION in page.tags and has_unit
+        has_unit = page.tags.valueof(Base.ResolutionUnit, 2) in (2, 3)  # inches, centimetres
+        is_stated = Base.XResolution in page.tags and has_unit
         found = Metadata(
-            xmp=bytes(page.tags.valueof(_XMP, b"")),
+            xmp=bytes(page.tags.valueof(Base.XMLPacket, b"")),
             dpi=page.get_resolution(RESUNIT.INCH) if is_stated else None,
             further_pictures=sum(not each.aspage().is_reduced for each in reader.pages) - 1,
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,8 +32,8 @@ from stages.recipe.options import DiffusionOptions
 #: Sides must be multiples of this: 8 px to a latent, 2 by 2 latents to a token.
 SIDE_PX = 16
 
-#: Prompts that stay on the device, some MB each.
-_MAX_KEPT_PROMPTS = 8
+#: Encoded prompts that are kept: on the device, some MB each, and by the encoder, 4 to 15 MiB each.
+_MAX_KEPT_PROMPTS, _MAX_CACHED_PROMPTS = 8, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +80,22 @@ class DiffusionRefiner(ABC):
 
     Args:
         pipe: the pipeline on its device, with a scheduler from :func:`unshifted_scheduler`.
-        options: noise levels, and the maximum number of crops at once.
+        options: noise levels, compilation, and the maximum number of crops at once.
         device: the pipeline's device.
         dtype: the weights' number format.
+
+    Raises:
+        WeightsError: ``model.unavailable``: compilation does not work here.
     """
 
     #: Name of the transformer's module that embeds times (and guidance and text, if any).
     time_embed: ClassVar[str]
     #: Accepted pipeline classes in ``model_index.json``; the first is the published one.
     pipelines: ClassVar[tuple[str, ...]]
+    #: The pipeline's class, and the classes of its parts that encode texts.
+    pipeline: ClassVar[Any]
+    text_encoders: ClassVar[Mapping[str, Any]]
+    tokenizers: ClassVar[Mapping[str, Any]]
 
     options: DiffusionOptions
 
@@ -98,30 +106,46 @@ class DiffusionRefiner(ABC):
         self.options = options
         self.device = device
         self.dtype = dtype
-        sigmas = comfy_sigmas(options.steps, options.denoise, options.shift, options.scheduler)
-        pipe.scheduler.set_timesteps(sigmas=list(sigmas[:-1]))  # it adds the 0 itself
-        self.sigmas: list[float] = pipe.scheduler.sigmas.tolist()
-
-    @classmethod
-    def load(cls, folder: Path, options: Any, device: str | None = None) -> Self:
-        """Load transformer and VAE. Errors: see :func:`stages.models.refiners.load_refiner`."""
-        target = choose_device(device)
-        dtype = resolve_dtype(options.dtype, target)
-        index = loading.check_folder(folder, cls.pipelines, ("transformer", "vae"))
-        pipe = cls.build_pipe(folder, options, index, target, dtype)
-        loading.move_to_device(pipe, target, offload=options.offload)
-        return cls.from_pipe(pipe, options, target, dtype)
-
-    @classmethod
-    def from_pipe(cls, pipe: Any, options: Any, device: torch.device, dtype: torch.dtype) -> Self:
-        """Build the refiner from a pipeline on its device, and apply options such as ``compile``.
-
-        Raises:
-            WeightsError: ``model.unavailable``.
-        """
+        self.sigmas = self._sigmas()
         if options.compile:
             loading.use_compile(pipe.transformer, device)
+
+    @classmethod
+    def load(cls, folder: Path, options: Any) -> Self:
+        """Load transformer and VAE. Arguments and errors: see :mod:`stages.models.refiners`."""
+        device = choose_device()
+        dtype = resolve_dtype(options.dtype, device)
+        index = loading.check_folder(folder, cls.pipelines, ("transformer", "vae"))
+        pipe = cls.build_pipe(folder, options, index, device, dtype)
+        loading.move_to_device(pipe, device, offload=options.offload)
         return cls(pipe, options, device, dtype)
+
+    @classmethod
+    def load_encoder(cls, folder: Path, options: Any) -> Callable[[str], Prompt]:
+        """Load the text encoders. Arguments and errors: see :mod:`stages.models.refiners`."""
+        device = choose_device()
+        dtype = resolve_dtype(options.dtype, device)
+        loading.check_folder(folder, cls.pipelines, (*cls.text_encoders, *cls.tokenizers))
+        parts = {
+            part: loading.load_part(kind, folder, part, dtype)
+            for part, kind in cls.text_encoders.items()
+        }
+        for part, kind in cls.tokenizers.items():
+            parts[part] = loading.load_tokenizer(kind, folder, part)
+        pipe = cls.pipeline(scheduler=None, vae=None, transformer=None, **parts)
+        loading.move_to_device(pipe, device, offload=False)
+        encode = lru_cache(_MAX_CACHED_PROMPTS)(torch.no_grad()(cls.encoder(pipe, options)))
+
+        def encode_alone(text: str) -> Prompt:
+            with DEVICE:
+                return encode(text)
+
+        return encode_alone
+
+    @classmethod
+    @abstractmethod
+    def encoder(cls, pipe: Any, options: Any) -> Callable[[str], Prompt]:
+        """Return the function that encodes a text with a pipeline of text encoders alone."""
 
     @classmethod
     @abstractmethod
@@ -138,26 +162,31 @@ class DiffusionRefiner(ABC):
         It need not be on its device yet. Errors: as :meth:`load`.
         """
 
+    @classmethod
+    def without_texts(cls, **parts: Any) -> Any:
+        """Build the pipeline of these parts, with an Euler scheduler and no text encoders."""
+        absent = dict.fromkeys((*cls.text_encoders, *cls.tokenizers))
+        return cls.pipeline(scheduler=unshifted_scheduler(), **absent, **parts)
+
     @property
     def guidance(self) -> float | None:
         """The guidance passed to the model; None: the weights have no guidance input."""
         return self.options.guidance
 
-    @property
-    def record(self) -> dict[str, object]:
-        """Settings for the lineage: noise levels as run, steps, guidance, precision."""
-        return {
-            "sigmas": self.sigmas,
-            "steps": len(self.sigmas) - 1,
-            "guidance": self.guidance,
-            "dtype": str(self.dtype).removeprefix("torch."),
-        }
+    def _sigmas(self) -> list[float]:
+        """The noise levels, as the scheduler rounds them; the last is 0."""
+        options, scheduler = self.options, self.pipe.scheduler
+        sigmas = comfy_sigmas(options.steps, options.denoise, options.shift, options.scheduler)
+        scheduler.set_timesteps(sigmas=list(sigmas[:-1]))  # it adds the 0 itself
+        return list(scheduler.sigmas.tolist())
 
     def at_denoise(self, denoise: float) -> Self:
         """Return the same model with another starting noise level; nothing is loaded again."""
-        options = self.options.model_copy(update={"denoise": denoise})
+        other = copy(self)
+        other.options = self.options.model_copy(update={"denoise": denoise})
         with DEVICE:  # the scheduler is shared
-            return type(self)(self.pipe, options, self.device, self.dtype)
+            other.sigmas = other._sigmas()
+        return other
 
     @abstractmethod
     def denoise(self, batch: Batch) -> torch.Tensor:
@@ -178,7 +207,7 @@ class DiffusionRefiner(ABC):
         Args:
             pixels: ``(h, w, 3)`` uint8 RGB each, h and w multiples of 16.
             masks: ``(h, w)`` uint8 each; 128 and above is regenerated.
-            prompts: one per crop, from this refiner's :class:`stages.models.refiners.Encoder`.
+            prompts: one per crop, from :meth:`load_encoder`.
             seeds: one per crop, 0 to 2**32 - 1.
 
         Returns:
@@ -192,17 +221,7 @@ class DiffusionRefiner(ABC):
         items = [Item(*parts) for parts in zip(pixels, masks, prompts, seeds, strict=True)]
         for item in items:
             _check(item)
-        by_shape: dict[tuple[tuple[int, ...], ...], list[int]] = {}
-        for index, item in enumerate(items):
-            by_shape.setdefault(item.shape, []).append(index)
-        done: dict[int, UInt8Array | RowError] = {}
-        for indices in by_shape.values():
-            results = run_in_batches(
-                self._run, [items[index] for index in indices], self.options.batch_size
-            )
-            for index, result in zip(indices, results, strict=True):
-                done[index] = result
-        return [done[index] for index in range(len(items))]
+        return run_in_batches(self._run, items, self.options.batch_size, lambda item: item.shape)
 
     def _run(self, items: Sequence[Item]) -> list[UInt8Array | RowError]:
         with self._exact_times():

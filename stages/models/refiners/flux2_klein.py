@@ -6,17 +6,17 @@ FLUX.1-Fill, and passes the input to the model as a reference picture.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKLFlux2, Flux2KleinInpaintPipeline, Flux2Transformer2DModel
 from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
 from manifests.errors import WeightsError
-from stages.models.devices import choose_device, resolve_dtype
-from stages.models.refiners import Encoder, loading
-from stages.models.refiners.batches import SIDE_PX, Batch, DiffusionRefiner, unshifted_scheduler
+from stages.models.refiners import loading
+from stages.models.refiners.batches import SIDE_PX, Batch, DiffusionRefiner
 from stages.models.refiners.prompts import Prompt, Values, hash_of, to_numpy
 from stages.recipe.options import Flux2KleinOptions
 
@@ -24,10 +24,13 @@ _MAX_TOKENS = 512
 
 
 class Flux2Klein(DiffusionRefiner):
-    """The model without its text encoder."""
+    """FLUX.2-klein: see the base class."""
 
     time_embed = "time_guidance_embed"
     pipelines = ("Flux2KleinPipeline", "Flux2KleinInpaintPipeline")  # of the same layout
+    pipeline = Flux2KleinInpaintPipeline
+    text_encoders: ClassVar = {"text_encoder": Qwen3ForCausalLM}
+    tokenizers: ClassVar = {"tokenizer": Qwen2TokenizerFast}
 
     @classmethod
     def build_pipe(
@@ -43,14 +46,24 @@ class Flux2Klein(DiffusionRefiner):
         if distilled and options.guidance != 1:
             message = "refine.guidance must be 1: these weights are distilled, without guidance."
             raise WeightsError("model.unavailable", message)
-        return Flux2KleinInpaintPipeline(
-            scheduler=unshifted_scheduler(),
+        return cls.without_texts(
             vae=loading.load_part(AutoencoderKLFlux2, folder, "vae", dtype),
             transformer=loading.load_part(Flux2Transformer2DModel, folder, "transformer", dtype),
-            text_encoder=None,
-            tokenizer=None,
             is_distilled=distilled,
         )
+
+    @classmethod
+    def encoder(cls, pipe: Any, options: Flux2KleinOptions) -> Callable[[str], Prompt]:
+        """See the base class."""
+
+        def embeds(text: str) -> Values:
+            encoded = pipe.encode_prompt(text, max_sequence_length=_MAX_TOKENS)
+            return to_numpy(encoded[0][0])
+
+        with torch.no_grad():
+            negative = embeds("") if options.guidance > 1 else to_numpy(torch.zeros(0, 0))
+        pooled = to_numpy(torch.zeros(0))
+        return lambda text: Prompt(embeds(text), pooled, negative, hash_of(text))
 
     def denoise(self, batch: Batch) -> torch.Tensor:
         """See the base class."""
@@ -78,31 +91,7 @@ class Flux2Klein(DiffusionRefiner):
         return tokens
 
 
-load = Flux2Klein.load
-
-
-def load_encoder(folder: Path, options: Flux2KleinOptions, device: str | None = None) -> Encoder:
-    """Load Qwen3. Errors: see :func:`stages.models.refiners.load_encoder`."""
-    target = choose_device(device)
-    dtype = resolve_dtype(options.dtype, target)
-    loading.check_folder(folder, Flux2Klein.pipelines, ("text_encoder", "tokenizer"))
-    pipe = Flux2KleinInpaintPipeline(
-        scheduler=None,
-        vae=None,
-        transformer=None,
-        text_encoder=loading.load_part(Qwen3ForCausalLM, folder, "text_encoder", dtype),
-        tokenizer=loading.load_tokenizer(Qwen2TokenizerFast, folder, "tokenizer"),
-    )
-    loading.move_to_device(pipe, target, offload=False)
-
-    def embeds(text: str) -> Values:
-        encoded = pipe.encode_prompt(text, device=target, max_sequence_length=_MAX_TOKENS)
-        return to_numpy(encoded[0][0])
-
-    with torch.no_grad():
-        negative = embeds("") if options.guidance > 1 else to_numpy(torch.zeros(0, 0))
-    pooled = to_numpy(torch.zeros(0))
-    return loading.encoder_of(lambda text: Prompt(embeds(text), pooled, negative, hash_of(text)))
+load, load_encoder = Flux2Klein.load, Flux2Klein.load_encoder
 
 
 def _whole_tokens(mask: torch.Tensor) -> torch.Tensor:

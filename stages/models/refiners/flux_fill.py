@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import torch
 from diffusers import AutoencoderKL, FluxFillPipeline, FluxTransformer2DModel
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-from stages.models.devices import choose_device, resolve_dtype
-from stages.models.refiners import Encoder, loading
-from stages.models.refiners.batches import Batch, DiffusionRefiner, noise_of, unshifted_scheduler
+from stages.models.refiners import loading
+from stages.models.refiners.batches import Batch, DiffusionRefiner, noise_of
 from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
 from stages.recipe.options import FluxFillOptions
 
@@ -33,12 +32,26 @@ class FillPipeline(FluxFillPipeline):  # type: ignore[misc] # diffusers has no t
 
 
 class FluxFill(DiffusionRefiner):
-    """The model without its text encoders."""
+    """FLUX.1-Fill: see the base class.
+
+    Raises:
+        WeightsError: ``model.unavailable``: the attention backend does not work here.
+    """
 
     time_embed = "time_text_embed"
     pipelines = ("FluxFillPipeline",)
+    pipeline = FillPipeline
+    text_encoders: ClassVar = {"text_encoder": CLIPTextModel, "text_encoder_2": T5EncoderModel}
+    tokenizers: ClassVar = {"tokenizer": CLIPTokenizer, "tokenizer_2": T5Tokenizer}
 
     options: FluxFillOptions
+
+    def __init__(
+        self, pipe: Any, options: FluxFillOptions, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        if options.attention:
+            loading.use_attention(pipe.transformer, options.attention, dtype, device)
+        super().__init__(pipe, options, device, dtype)
 
     @classmethod
     def build_pipe(
@@ -54,26 +67,26 @@ class FluxFill(DiffusionRefiner):
         if options.fp8:
             config = loading.fp8_config(dtype, device)
             switches = {"quantization_config": config, "device_map": {"": device}}
-        return FillPipeline(
-            scheduler=unshifted_scheduler(),
+        return cls.without_texts(
             vae=loading.load_part(AutoencoderKL, folder, "vae", dtype),
             transformer=loading.load_part(
                 FluxTransformer2DModel, folder, "transformer", dtype, **switches
             ),
-            text_encoder=None,
-            tokenizer=None,
-            text_encoder_2=None,
-            tokenizer_2=None,
         )
 
     @classmethod
-    def from_pipe(
-        cls, pipe: Any, options: FluxFillOptions, device: torch.device, dtype: torch.dtype
-    ) -> Self:
+    def encoder(cls, pipe: Any, options: FluxFillOptions) -> Callable[[str], Prompt]:  # noqa: ARG003 - not needed here
         """See the base class."""
-        if options.attention:
-            loading.use_attention(pipe.transformer, options.attention, dtype, device)
-        return super().from_pipe(pipe, options, device, dtype)
+
+        def encode(text: str) -> Prompt:
+            tokens = pipe.tokenizer_2(text, truncation=True, max_length=_MAX_TOKENS).input_ids
+            embeds, pooled, _ = pipe.encode_prompt(
+                text, None, max_sequence_length=max(len(tokens), _MIN_TOKENS)
+            )
+            negative = to_numpy(torch.zeros(0, 0))  # guidance is distilled into the model
+            return Prompt(to_numpy(embeds[0]), to_numpy(pooled[0]), negative, hash_of(text))
+
+        return encode
 
     @property
     def guidance(self) -> float | None:
@@ -138,35 +151,7 @@ class FluxFill(DiffusionRefiner):
         return keep
 
 
-load = FluxFill.load
-
-
-def load_encoder(folder: Path, options: FluxFillOptions, device: str | None = None) -> Encoder:
-    """Load T5 and CLIP. Errors: see :func:`stages.models.refiners.load_encoder`."""
-    target = choose_device(device)
-    dtype = resolve_dtype(options.dtype, target)
-    parts = ("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2")
-    loading.check_folder(folder, FluxFill.pipelines, parts)
-    pipe = FluxFillPipeline(
-        scheduler=None,
-        vae=None,
-        transformer=None,
-        text_encoder=loading.load_part(CLIPTextModel, folder, "text_encoder", dtype),
-        tokenizer=loading.load_tokenizer(CLIPTokenizer, folder, "tokenizer"),
-        text_encoder_2=loading.load_part(T5EncoderModel, folder, "text_encoder_2", dtype),
-        tokenizer_2=loading.load_tokenizer(T5Tokenizer, folder, "tokenizer_2"),
-    )
-    loading.move_to_device(pipe, target, offload=False)
-
-    def encode(text: str) -> Prompt:
-        tokens = pipe.tokenizer_2(text, truncation=True, max_length=_MAX_TOKENS).input_ids
-        embeds, pooled, _ = pipe.encode_prompt(
-            text, None, device=target, max_sequence_length=max(len(tokens), _MIN_TOKENS)
-        )
-        negative = to_numpy(torch.zeros(0, 0))  # guidance is distilled into the model
-        return Prompt(to_numpy(embeds[0]), to_numpy(pooled[0]), negative, hash_of(text))
-
-    return loading.encoder_of(encode)
+load, load_encoder = FluxFill.load, FluxFill.load_encoder
 
 
 def _pack(latents: torch.Tensor) -> torch.Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +11,10 @@ from diffusers.models.attention_dispatch import attention_backend, dispatch_atte
 from transformers.utils import logging as transformers_logging
 
 from manifests.errors import RowError, WeightsError
-from stages.device import DEVICE
 from stages.extras import reason
-from stages.models.refiners import Encoder
-from stages.models.refiners.prompts import Prompt
 
 #: torch.compile's backend. Tests use `eager`, which traces but generates no code.
 COMPILE_BACKEND = "inductor"
-
-#: Size of the prompt cache: 4 to 15 MiB each.
-_MAX_CACHED_PROMPTS = 32
 
 
 def check_folder(
@@ -95,17 +87,6 @@ def load_tokenizer(kind: Any, folder: Path, part: str) -> Any:
         return kind.from_pretrained(folder, subfolder=part, local_files_only=True)
     except Exception as error:  # as above
         raise _unusable(f"{folder / part} cannot be loaded: {reason(error)}.") from error
-
-
-def encoder_of(encode: Callable[[str], Prompt]) -> Encoder:
-    """Keep the last prompts, and encode while no other network computes on the device."""
-    kept = lru_cache(_MAX_CACHED_PROMPTS)(torch.no_grad()(encode))
-
-    def encode_alone(text: str) -> Prompt:
-        with DEVICE:
-            return kept(text)
-
-    return Encoder(encode_alone)
 
 
 def fp8_config(dtype: torch.dtype, device: torch.device) -> TorchAoConfig:

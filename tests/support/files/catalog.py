@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,3 +119,16 @@ def _bad_row(folder: Path, name: str, code: str) -> tuple[str, str]:
     if code != "mask.not_found":
         (folder / "in" / f"{name}-mask.png").write_bytes(encoded(drawn))
     return image, mask
+
+
+def small_demo(folder: Path, scale: float = 0.25) -> Path:
+    """The demo at a fraction of its size: same ids, formats, marks and columns; its manifest."""
+    for path in sorted(DEMO.glob("*/*.*")):
+        with Image.open(path) as picture:
+            size = (round(picture.width * scale), round(picture.height * scale))
+            small = picture.resize(size)
+            kind = {"format": picture.format, "exif": picture.getexif()}
+        copy = folder / path.relative_to(DEMO)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(encoded(small, **kind))
+    return Path(shutil.copy(DEMO / "manifest.csv", folder))

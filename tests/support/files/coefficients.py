@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.codecs.jpeg.header import JpegHeader
-from stages.codecs.jpeg.libjpeg import Coefficients, reading
+from stages.codecs.jpeg.libjpeg import Coefficients, JpegHeader, reading
 
 #: Called with each component's number and one of its rows of blocks, which it may change.
 OnRow = Callable[[int, Coefficients], None]

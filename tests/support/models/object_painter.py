@@ -6,7 +6,7 @@ policy, the judge, the steps around it and the lineage are the real ones.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +37,8 @@ class Painter:
     paints: tuple[Paints, ...] = ("object",)
     calls: list[tuple[int, ...]] = field(default_factory=list)
     denoise: float = 0.8
+    sigmas: tuple[float, ...] = (0.9, 0.0)
+    guidance: float = 1.0
 
     def refine(
         self,
@@ -52,10 +54,6 @@ class Painter:
 
     def at_denoise(self, denoise: float) -> Painter:
         return Painter(self.paints, self.calls, denoise)
-
-    @property
-    def record(self) -> dict[str, object]:
-        return {"sigmas": [0.9, 0.0], "guidance": 1.0}
 
     def _paint(
         self, kind: Paints, pixels: UInt8Array, mask: UInt8Array, seed: int
@@ -86,19 +84,18 @@ def written(
     return np.rint(np.clip(darker, 0, 255)).astype(np.uint8)
 
 
-class Texts:
-    def encode(self, text: str) -> Prompt:
-        nothing = np.zeros((0, 0), np.float32)
-        return Prompt(nothing, nothing, nothing, text)
+def encode(text: str) -> Prompt:
+    nothing = np.zeros((0, 0), np.float32)
+    return Prompt(nothing, nothing, nothing, text)
 
 
 #: What ``load`` hands out; tests put their own here.
 painter = Painter()
 
 
-def load(folder: Path, options: Any, device: str | None) -> Painter:
+def load(folder: Path, options: Any) -> Painter:
     return painter
 
 
-def load_encoder(folder: Path, options: Any, device: str | None) -> Texts:
-    return Texts()
+def load_encoder(folder: Path, options: Any) -> Callable[[str], Prompt]:
+    return encode

@@ -21,7 +21,6 @@ from stages.codecs.heif import codec as heif
 from stages.codecs.png import codec as png
 from stages.codecs.stale import exif, jpeg, pictures
 from stages.codecs.tiff import codec as tiff
-from stages.codecs.tiff import tags as tiff_tags
 from stages.codecs.webp import codec as webp
 from stages.photo import Photo
 from stages.pipeline import Pipeline
@@ -126,7 +125,7 @@ def test_what_is_kept_holds(clean: Clean, photo: Pixels, kind: str) -> None:
 def test_a_wiped_author_is_seen(
     clean: Clean, photo: Pixels, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refresh, update_tags = exif.refresh_exif, tiff_tags.update_tags
+    refresh, update_tags = exif.refresh_exif, tiff.update_tags
 
     def wipe(block: bytes, policy: Any) -> bytes:
         return refresh(block, policy).replace(AUTHOR, bytes(len(AUTHOR)))
@@ -156,7 +155,7 @@ def test_an_old_thumbnail_is_seen(
 def test_an_old_photoshop_thumbnail_is_seen(
     clean: Clean, photo: Pixels, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (jpeg, tiff_tags):
+    for module in (jpeg, tiff):
         monkeypatch.setattr(module, "refresh_resources", lambda block, _: block)
     monkeypatch.setattr(tiff, "contains_picture", lambda _: False)
     problems = found(clean, file(kind, photo)).problems

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from jobs.cli import app
 from manifests.errors import error_codes
 from manifests.planning.plan import load_plan
-from stages.recipe import preset_names
+from stages.recipe import Recipe, preset_names
 from tests.conftest import Command
 from tests.support import DEMO
 
@@ -198,3 +198,43 @@ def test_recipes_are_listed_and_shown_as_toml(invoke: Command, tmp_path: Path) -
 def test_errors_lists_every_code(invoke: Command) -> None:
     listed = invoke("errors").stdout.splitlines()
     assert [line for line in listed if not line.startswith(" ")] == [*error_codes()]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a.jpg", "b.jpg"], "More than one MANIFEST, or value of an option: b.jpg. Quote a"),
+        (["a.jpg", "--masks", "1.png", "2.png"], "Quote a pattern, so that the shell does not"),
+        (["a.jpg", "--masks", "m", "--mask", "m.png"], "--masks has no use beside --mask"),
+        (["a.jpg", "--unmatched", "pass", "--mask", "m.png"], "--unmatched has no use beside"),
+        (["a.jpg", "--unmatched", "skip"], "skip is none of fail, pass, detect"),
+        (["a.jpg", "--unmatched", "detect"], "patchmatch does not detect anything; add --set"),
+    ],
+)
+def test_photos_and_masks_that_cannot_be_meant_are_wrong_usage(
+    invoke: Command, words: list[str], message: str
+) -> None:
+    for call in (["run"], ["plan"], ["submit", "--address", "http://nowhere:1"]):
+        done = invoke(*call, *words, "-o", "out")
+        assert done.returncode == 2, done.stderr
+        assert message in " ".join(done.stderr.split()), call
+
+
+def test_one_mask_for_all_is_scaled_unless_the_recipe_places_it(
+    invoke: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "photos" / "red").mkdir(parents=True)
+    (tmp_path / "photos" / "red" / "1.png").write_bytes(PHOTO.read_bytes())
+    call = ("run", "photos", "--mask", MASK, "-o", "photos/out", "-r", "telea", "--dry-run")
+    done = invoke(*call)
+    assert "note: with --mask, mask.scale_to_photo=true is set" in done.stdout
+    assert f"note: 1 photo: 1 with the mask {MASK}." in done.stdout
+    label = Recipe.load("telea", ["mask.scale_to_photo=true"]).label
+    assert f"/photos/out/images/{label}/" in done.stdout
+    for option in ("mask.scale_to_photo=false", "mask.anchor=top"):
+        assert "scale_to_photo" not in invoke(*call, "--set", option).stdout
+    detects = ("plan", "photos", "-o", "o", "-r", "declutter")
+    assert invoke(*detects, "--unmatched", "fail").returncode == 3
+    done = invoke(*detects[:3], "p", *detects[4:])
+    assert "1 photo: 1 without marks, to be searched: red/1." in done.stdout
+    assert done.returncode == 0

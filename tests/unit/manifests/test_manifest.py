@@ -123,7 +123,7 @@ BAD_ROWS = (
     "id,image,mask,note\n"
     "good,a.jpg,a.png,\n"
     "../up,a.jpg,a.png,\n"
-    "a/b,a.jpg,a.png,\n"
+    "a//b,a.jpg,a.png,\n"
     "bell\x07,a.jpg,a.png,\n"
     "twice,a.jpg,a.png,first\n"
     "twice,b.jpg,b.png,second\n"

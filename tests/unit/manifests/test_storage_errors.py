@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
 
 from manifests.errors import CatalogCleanupError, OutputError, RowError, StorageError
-from manifests.storage.row_files import fetch, write
+from manifests.storage.row_files import fetch, is_same, write
 from manifests.storage.s3 import retries
 from manifests.storage.s3.objects import S3Place
 from tests.support.s3_server import BUCKET
@@ -164,3 +165,14 @@ def test_a_head_that_says_403_finds_out_why(refusing: Refusing) -> None:
     with pytest.raises(OSError, match="storage class") as caught:
         S3Place.of(URI).head()
     assert not isinstance(caught.value, (PermissionError, CatalogCleanupError))
+
+
+def test_a_file_is_the_same_by_its_path_its_uri_and_a_link(tmp_path: Path) -> None:
+    path, link = tmp_path / "a b.png", tmp_path / "link.png"
+    path.touch()
+    link.symlink_to(path)
+    assert is_same(str(path), f"file://{tmp_path}/a%20b.png")
+    assert is_same(str(path), str(link))
+    assert is_same("s3://x/a.png", "s3://x/a.png")
+    assert not is_same(str(path), "other.png")
+    assert not is_same(str(path), "s3://x/a.png")

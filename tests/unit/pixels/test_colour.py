@@ -176,3 +176,14 @@ def test_what_was_erased_from_a_photo_is_painted_and_shows() -> None:
     wall[spot] = (9, 200, 9, 0)
     result = cleaned(encoded(wall), None, "mask.channel=alpha", "mask.polarity=dark")
     assert np.array_equal(result, np.full_like(wall, (180, 40, 30, 255)))
+
+
+def test_a_profile_that_works_in_one_direction_only_is_ignored(photo: Pixels) -> None:
+    """As those of many scanners, which have no way back; here, because all is black."""
+    profile, spot = bytearray(SRGB), spot_in(photo)
+    for tag in (b"rXYZ", b"gXYZ", b"bXYZ"):
+        entry = profile.index(tag)  # name, position and size; the numbers follow 8 bytes
+        start = int.from_bytes(profile[entry + 4 : entry + 8], "big") + 8
+        profile[start : start + 12] = bytes(12)
+    result = cleaned(encoded(Image.fromarray(photo), icc_profile=bytes(profile)), spot)
+    assert np.array_equal(result, cleaned(encoded(Image.fromarray(photo)), spot))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -14,7 +13,7 @@ from PIL import Image
 from manifests.errors import RowError
 from stages.arrays import BoolMask, UInt8Array
 from stages.codecs.decode import decode_mask
-from stages.pixels.masks import Levels, fit_to_photo, generation_mask, is_own_alpha, to_region
+from stages.pixels.masks import Levels, fit_to_photo, generation_mask, to_region
 from stages.recipe.options import MaskOptions
 from tests.support import encoded
 
@@ -217,17 +216,6 @@ def test_dark_strokes_on_nothing_are_read_over_white() -> None:
         read_as(strokes)
 
 
-def test_a_mask_is_the_photos_own_alpha_if_it_is_the_same_file(tmp_path: Path) -> None:
-    alpha, path = MaskOptions(channel="alpha"), tmp_path / "a b.png"
-    path.touch()
-    assert is_own_alpha(str(path), ["other.png", str(path)], alpha)
-    assert is_own_alpha(str(path), [f"file://{tmp_path}/a%20b.png"], alpha)
-    assert is_own_alpha("s3://x/a.png", ["s3://x/a.png"], alpha)
-    assert not is_own_alpha(str(path), [str(path)], MaskOptions())
-    assert not is_own_alpha(str(path), ["other.png", "s3://x/a.png"], alpha)
-    assert not is_own_alpha(str(path), [], alpha)
-
-
 def test_another_size_is_refused_unless_allowed_and_of_the_same_aspect() -> None:
     half = np.asarray(Image.fromarray(ring()).resize((50, 50))) >= 128
     with pytest.raises(RowError, match=r"m\.png is 50x50, the photo 100x100") as caught:
@@ -261,3 +249,54 @@ def test_a_format_that_pillow_would_hand_to_other_programs_is_refused() -> None:
     with pytest.raises(RowError, match="its format is EPS") as caught:
         decode_mask(postscript, 100, "m.eps")
     assert caught.value.code == "mask.unsupported"
+
+
+@pytest.mark.parametrize(
+    ("anchor", "left", "top"),
+    [
+        *(("top-left", 0, 0), ("top", 30, 0), ("top-right", 60, 0)),
+        *(("left", 0, 25), ("centre", 30, 25), ("right", 60, 25)),
+        *(("bottom-left", 0, 50), ("bottom", 30, 50), ("bottom-right", 60, 50)),
+    ],
+)
+def test_an_anchored_mask_lies_at_its_corner_edge_or_centre(
+    anchor: Any, left: int, top: int
+) -> None:
+    mark = np.eye(10, 20, dtype=np.bool_)
+    options = MaskOptions(anchor=anchor)
+    placed = fit_to_photo(mark, 80, 60, options, "m.png")
+    assert placed.shape == (60, 80)
+    assert np.array_equal(placed[top : top + 10, left : left + 20], mark)
+    assert placed.sum() == mark.sum(), "and nowhere else"
+    large = np.zeros((90, 120), np.bool_)
+    large[30:60, 40:80] = True  # of a photo of another size: what lies outside is cut off
+    cut = fit_to_photo(large, 80, 60, options, "m.png")
+    x, y = (round((80 - 120) * left / 60), round((60 - 90) * top / 50))
+    assert np.array_equal(cut, large[-y : 60 - y, -x : 80 - x])
+    own = fit_to_photo(large, 120, 90, options, "m.png")
+    assert own is large, "a mask of the photo's size lies where it is drawn"
+
+
+def test_an_anchored_mask_can_follow_the_photos_width() -> None:
+    mark = np.ones((10, 20), np.bool_)
+    options = MaskOptions(anchor="bottom-right", anchor_width=0.25)
+    for width, height in ((160, 100), (400, 90)):
+        placed = fit_to_photo(mark, width, height, options, "m.png")
+        expected = np.zeros((height, width), np.bool_)
+        expected[-width // 8 :, -width // 4 :] = True
+        assert np.array_equal(placed, expected)
+    hair = np.zeros((1000, 2000), np.bool_)
+    hair[500] = True
+    assert fit_to_photo(hair, 160, 100, options, "m.png").sum() == 40, "thin lines survive"
+    with pytest.raises(ValueError, match="anchor_width needs an anchor"):
+        MaskOptions(anchor_width=0.5)
+
+
+def test_an_anchored_mask_whose_marks_lie_outside_is_refused() -> None:
+    mark = np.zeros((50, 50), np.bool_)
+    mark[:5, :5] = True
+    options = MaskOptions(anchor="bottom-right")
+    with pytest.raises(RowError, match="lies outside the photo of 40x40") as caught:
+        fit_to_photo(mark, 40, 40, options, "m.png")
+    assert caught.value.code == "mask.size_mismatch"
+    assert not fit_to_photo(np.zeros((50, 50), np.bool_), 40, 40, options, "m.png").any()

@@ -175,8 +175,8 @@ def test_run_lengths_of_any_mask_mean_that_mask(data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [
-        ({"boxes": "x"}, "boxes is not a list"),
-        ({"boxes": {"x": 1}}, "boxes is not a list"),
+        ({"boxes": "x"}, "boxes is neither a shape nor a list of shapes"),
+        ({"boxes": {"x": 1}}, "boxes is neither a shape nor a list of shapes"),
         ({"boxes": [[1, 2, 3, 4], [1, 2, 3]]}, "boxes[1] has 3 numbers, not x, y, width, height"),
         ({"boxes": [1, 2, 3]}, "boxes has 3 numbers, not x, y"),
         ({"boxes": [[[1, 2, 3, 4]]]}, "boxes[0] has 1 numbers"),
@@ -200,9 +200,9 @@ def test_run_lengths_of_any_mask_mean_that_mask(data: st.DataObject) -> None:
         ({"polygons": [[50, 2, 60, 2, 60, 9]]}, "polygons[0] lies outside the photo of 40x30"),
         ({"polygons": [[5, 9, 20, 9, 5, 9]]}, "polygons marks no pixel: all are too thin"),
         ({"polygons": [0, 0, 1e6, 1e6, 0, 1e6]}, "the polygons are over 2000000 px long"),
-        ({"rle": 7}, "rle is neither an object with size and counts nor a list of such"),
-        ({"rle": [[3, 4]]}, "rle[0] is neither an object"),
-        ({"rle": {"size": [30, 40]}}, "rle is neither an object"),
+        ({"rle": 7}, "rle is neither a shape nor a list of shapes"),
+        ({"rle": [[3, 4]]}, "rle[0] is no object with size and counts"),
+        ({"rle": {"size": [30, 40]}}, "rle is no object with size and counts"),
         ({"rle": {"size": 30, "counts": [1200]}}, "the size of rle is not height, width"),
         ({"rle": {"size": [30, "40"], "counts": [1200]}}, "the size of rle holds '40'"),
         ({"rle": {"size": [30, 10**400], "counts": [1200]}}, "the size of rle holds a number bey"),

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.cleaner import Cleaner
 from stages.codecs.decode import decode_mask, decode_photo
+from stages.recipe import Recipe
 from tests.support.files.editing import edited, tiff
 from tests.support.files.turned_files import PICTURE, files, quadrants, xmp
 
@@ -41,3 +43,20 @@ def test_a_tiff_is_turned_by_its_own_tag_alone() -> None:
         mask = decode_mask(data, 1, "x").values
         grey = np.asarray(Image.fromarray(decoded.pixels.astype(np.uint8)).convert("L"))
         assert np.array_equal(mask, grey)
+
+
+def test_an_anchored_mask_lies_in_the_frame_that_is_displayed() -> None:
+    logo = np.zeros((30, 20, 4), np.uint8)
+    logo[:20, :, 3] = 180  # half transparent, and by its own orientation at the right
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(logo).save(file, "PNG", exif=turned)
+    photo = io.BytesIO()
+    Image.fromarray(np.full((80, 120, 3), 99, np.uint8)).save(photo, "JPEG", exif=turned)
+    options = {"mask.channel": "alpha", "mask.anchor": "top-left", "mask.anchor_width": 0.75}
+    recipe = Recipe.load("telea", options | {"mask.dilate_px": 0})
+    record = Cleaner(recipe).clean(photo.getvalue(), [file.getvalue()]).record
+    assert (record.width, record.height) == (80, 120)
+    (patch,) = record.patches
+    assert patch.region == {"x": 20, "y": 0, "width": 40, "height": 40}
