@@ -13,6 +13,9 @@
                               … ─▶ fetch again ▸ stitch ▸ encode ▸ publish ─▶ lineage
                                    └──────────────── cpu pool ───────────┘
 
+A recipe that detects looks at decoded photos: ``detect`` comes after ``decode``, and if it wants a
+GPU, the first group is in the pool of small GPUs.
+
 A unit is up to 64 planned rows, see ``jobs/pipeline/units.py``.
 
 Neighbouring steps of one pool run in one actor. A recipe without models, or any on a cluster
@@ -32,7 +35,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from cluster.pools import PoolSize
-from jobs.pipeline.actor import StageActor
+from jobs.pipeline.actor import PREFETCH_PHOTOS, StageActor
 from jobs.pipeline.recorder import ROWS_PER_RECORD
 from jobs.pipeline.spec import RunSpec
 
@@ -57,8 +60,10 @@ def build(spec: RunSpec, pools: Mapping[str, PoolSize], units: Dataset) -> Datas
     for group, (pool, steps_of_group) in enumerate(groups):
         size = pools[pool]
         is_first, is_last = group == 0, group == len(groups) - 1
-        if is_first or spec.one_by_one:
+        if spec.one_by_one or (is_first and not size.gpus):
             batch_size = 1
+        elif is_first:
+            batch_size = PREFETCH_PHOTOS  # the detector's pool reads photos, too
         elif is_last:
             batch_size = ROWS_PER_RECORD  # one lineage file for each call
         else:

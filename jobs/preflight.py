@@ -67,6 +67,8 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
             ``weights.unidentified``: they are not on this machine, and nothing identifies them.
     """
     if recipe.detect:
+        for library in recipe.detect.libraries if here else ():
+            require(library, f"The recipe {recipe.name}")
         recipe = recipe.model_copy(update={"detect": recipe.detect.pinned()})
     pins: dict[str, str] = {}
     used: dict[str, Any] = {}

@@ -54,12 +54,14 @@ class Outcome:
         seconds: duration of the command.
         exit_code: 0 all ok, 3 finished with failed rows, 1 not finished.
         images: the folder of the results.
+        recipe_hash: of the recipe, with the content of its weights.
     """
 
     tally: Tally
     seconds: float
     exit_code: int
     images: str
+    recipe_hash: str
 
 
 def run(
@@ -185,7 +187,7 @@ def run(
         if status in ("failed", "refused", "interrupted"):
             with suppress(CatalogCleanupError):  # the first error is the one to report
                 record.write(status=status, finished_at=_now())
-    outcome = Outcome(tally, time.monotonic() - started, _exit_code(tally), images)
+    outcome = Outcome(tally, time.monotonic() - started, _exit_code(tally), images, recipe.hash)
     record.write(
         status=status,
         finished_at=_now(),

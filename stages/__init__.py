@@ -2,7 +2,9 @@
 
 ::
 
-    fetch ▸ decode ▸ mask ▸ cut      read photo and masks, crop around each marked region
+    fetch ▸ decode                   read photo and masks
+      ▸ detect                       find what to remove where nothing is marked
+      ▸ mask ▸ cut                   crop around each region to fill
       ▸ remove                       fill the hole: the object is gone, the fill may be soft
       ▸ focus ▸ prompt ▸ upscale     scale the crop to the size the diffusion model works at
       ▸ refine                       repair its texture, judge it, retry

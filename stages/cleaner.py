@@ -220,7 +220,7 @@ _lock = Lock()
 def _ready(recipe: Recipe) -> Cleaner:
     if recipe.detect:
         recipe = recipe.model_copy(update={"detect": recipe.detect.pinned()})
-    if not weights_of(recipe):
+    if not recipe.detect and not weights_of(recipe):
         return Cleaner(recipe)
     with _lock:  # concurrent threads share one, whose models load once
         return _with_models(recipe)
@@ -229,7 +229,8 @@ def _ready(recipe: Recipe) -> Cleaner:
 @lru_cache(maxsize=1)
 def _with_models(recipe: Recipe) -> Cleaner:
     """Pin the recipe's weights, as a run does, and warn about non-commercial licences."""
-    require("torch", f"The recipe {recipe.name}")
+    if weights_of(recipe):
+        require("torch", f"The recipe {recipe.name}")
     for _, model in noncommercial_models(recipe):
         warnings.warn(f"{model.name}: {model.licence_notice}", stacklevel=4)
     pins = {

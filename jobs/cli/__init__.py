@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from jobs.cli import results, streams
+from jobs.cli.detect import detect
 from jobs.cli.estimate import estimate
 from jobs.cli.evaluate import app as evaluate
 from jobs.cli.inspect import doctor, errors, recipes
@@ -37,6 +38,7 @@ _COMMANDS: dict[str, tuple[Any, str]] = {
     "try": (try_, "try photo.jpg mask.png result.jpg --recipe telea"),
     "plan": (plan, "plan catalog.csv -o s3://bucket/cleaned"),
     "run": (run, "run photos/ --masks masks/ -o cleaned -r lama --limit 500"),
+    "detect": (detect, "detect photos/ -o found --set detect.keep=Acme"),
     "status": (results.status, "status cleaned"),
     "failures": (results.failures, "failures cleaned --to failures.jsonl"),
     "report": (results.report, "report cleaned --only flagged,failed"),

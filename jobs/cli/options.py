@@ -147,6 +147,9 @@ DashboardOption = typer.Option(
     help="The dashboard of the Ray cluster. For its token, set RAY_AUTH_MODE=token.",
 )
 
+#: The commands that run on Ray, and can be submitted.
+RUNS = ("run", "detect")
+
 
 def parse_statuses(retry: str) -> frozenset[str]:
     """Parse ``--retry``.
@@ -215,17 +218,18 @@ def parse_marking(
 
 
 def parse_run(
-    context: typer.Context, words: Sequence[str], *, resilient: bool = False
+    context: typer.Context, words: Sequence[str], *, name: str = "run", resilient: bool = False
 ) -> typer.Context:
     """Parse arguments and options as ``run`` does.
 
     Args:
         context: of the running command, which usage errors name.
         words: arguments and options.
+        name: of the command: one of :data:`RUNS`.
         resilient: ignore invalid options instead of raising click's ``UsageError``.
     """
     run: Any = context.find_root().command
-    call: typer.Context = run.commands["run"].make_context(
+    call: typer.Context = run.commands[name].make_context(
         context.info_name, [*words], parent=context.parent, resilient_parsing=resilient
     )
     return call

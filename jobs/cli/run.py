@@ -40,6 +40,13 @@ if TYPE_CHECKING:
 
     from jobs.run import Outcome
 
+AddressOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Address of a Ray cluster. Default: RAY_ADDRESS, otherwise Ray on this machine."
+    ),
+]
+
 
 def run(
     manifest: ManifestArgument,
@@ -55,12 +62,7 @@ def run(
     check_inputs: CheckInputsOption = True,
     strict: StrictOption = False,
     rows_per_shard: RowsPerShardOption = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            help="Address of a Ray cluster. Default: RAY_ADDRESS, otherwise Ray on this machine."
-        ),
-    ] = None,
+    address: AddressOption = None,
     pools: PoolsOption = None,
     prices: PricesOption = None,
     allow_unverified: AllowUnverifiedOption = False,
@@ -84,6 +86,7 @@ def run(
     console = console_for()
     statuses = parse_statuses(retry)
     chosen, policy, note = parse_marking(Recipe.load(recipe, set_ or ()), masks, mask, unmatched)
+    chosen.raise_unless_it_cleans()
     if note:
         print_line(console, note)
     trust(allow_unverified)
@@ -103,7 +106,7 @@ def run(
             masks=masks,
         )
         return
-    with _interruptible():
+    with interruptible():
         outcome = run_job(
             manifest,
             output,
@@ -122,7 +125,7 @@ def run(
             pools=load_pools(pools) if pools else None,
             prices=load_prices(prices) if prices else None,
         )
-    _print_summary(console, outcome)
+    print_summary(console, outcome)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -136,7 +139,8 @@ def try_(
             metavar="MASK",
             default_factory=list,
             show_default=False,
-            help="One or more masks of the photo's size; white is removed.",
+            help="One or more masks of the photo's size; white is removed. A recipe that detects "
+            "needs none.",
         ),
     ],
     output: Annotated[
@@ -160,17 +164,19 @@ def try_(
     from stages.cleaner import Cleaner
     from stages.recipe import Recipe
 
-    if not masks and not box:
-        raise typer.BadParameter("name a MASK between IMAGE and OUTPUT, or a --box")
     boxes = [_numbers(each) for each in box] if box else None
     # As Ray sets it for an actor of one CPU: more threads would sum in another order.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     loaded = Recipe.load(recipe, set_ or ())
+    if not masks and not box and not loaded.detect:
+        text = "name a MASK between IMAGE and OUTPUT, a --box, or a recipe that detects"
+        raise typer.BadParameter(text)
     streams.keep_working()
     trust(allow_unverified)
     loaded, _ = check_weights(loaded, console_for(), here=True)
     row = Cleaner(loaded).clean(image, masks, boxes=boxes, output=output).record
-    filled = f"{format_count(len(row.patches), 'place')} filled" if row.patches else "empty mask"
+    nothing = "empty mask" if row.detections is None else "nothing found to remove"
+    filled = f"{format_count(len(row.patches), 'place')} filled" if row.patches else nothing
     typer.echo(f"{output}: {filled}, {sum(row.seconds.values()):.2f} s")
 
 
@@ -198,17 +204,18 @@ def demo(
     console = console_for()
     manifest = resources.files("manifests") / "examples" / "demo" / "manifest.csv"
     folder = str(output.absolute())
-    with _interruptible():
+    with interruptible():
         outcome = run_job(str(manifest), folder, Recipe.load(recipe, set_ or ()), console)
         page = write_report(folder, console)
-    _print_summary(console, outcome)
+    print_summary(console, outcome)
     console.print("Open this page to see before and after:", style="bold")
     print_line(console, page)
     raise typer.Exit(outcome.exit_code)
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[None]:
+    """Print how to resume if the block is interrupted, and exit."""
     try:
         yield
     except KeyboardInterrupt:
@@ -216,7 +223,8 @@ def _interruptible() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def _print_summary(console: Console, outcome: Outcome) -> None:
+def print_summary(console: Console, outcome: Outcome) -> None:
+    """Print the counts of a run."""
     from jobs.driver.progress import format_count
 
     tally = outcome.tally

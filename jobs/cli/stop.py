@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.cli import streams
-from jobs.cli.options import DashboardOption, parse_run
+from jobs.cli.options import RUNS, DashboardOption, parse_run
 from jobs.cli.submit import absolute, job_api
 
 if TYPE_CHECKING:
@@ -68,10 +68,11 @@ def stop(
 
 
 def _output_of(context: typer.Context, job: JobDetails) -> str:
-    """The ``--output`` of a job's command; empty if the job is not a run."""
+    """The ``--output`` of a job's command; empty if the job is neither `run` nor `detect`."""
     try:
         words = shlex.split(job.entrypoint)
-        call = parse_run(context, words[words.index("run") + 1 :], resilient=True)
+        start = min(words.index(name) for name in RUNS if name in words)
+        call = parse_run(context, words[start + 1 :], name=words[start], resilient=True)
     except ValueError:
         return ""
     return call.params.get("output") or ""

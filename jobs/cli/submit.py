@@ -35,6 +35,9 @@ _PACKAGES = ("jobs", "stages", "cluster", "manifests")
 def submit(
     context: typer.Context,
     address: Annotated[str, DashboardOption],
+    detect: Annotated[
+        bool, typer.Option("--detect", help="Submit `detect` instead of `run`; it has its options.")
+    ] = False,
     follow: Annotated[
         bool, typer.Option(help="Print the job's log, and exit with its exit code.")
     ] = True,
@@ -74,30 +77,35 @@ def submit(
     from stages.recipe import Recipe, preset_names
 
     streams.keep_working()
-    run = parse_run(context, context.args)
+    name = "detect" if detect else "run"
+    run = parse_run(context, context.args, name=name)
     options = run.params
     parse_statuses(options["retry"])
     recipe = Recipe.load(options["recipe"], options["set_"] or ())
-    parse_marking(recipe, *(options[name] for name in ("masks", "mask", "unmatched")))
-    files = {name: options[name] for name in ("recipe", "pools", "prices") if options[name]}
+    if detect:
+        recipe.detecting()
+    else:
+        recipe.raise_unless_it_cleans()
+        parse_marking(recipe, *(options[name] for name in ("masks", "mask", "unmatched")))
+    files = {each: options[each] for each in ("recipe", "pools", "prices") if options[each]}
     if options["recipe"] in preset_names():
         del files["recipe"]
     if "pools" in files:
         load_pools(files["pools"])
     if "prices" in files:
         load_prices(files["prices"])
-    remote = {name: f"{name}.toml" for name in files}
-    places = (name for name in ("manifest", "output", "masks", "mask") if options[name])
-    remote |= {name: absolute(options[name]) for name in places}
+    remote = {each: f"{each}.toml" for each in files}
+    places = (each for each in ("manifest", "output", "masks", "mask") if options.get(each))
+    remote |= {each: absolute(options[each]) for each in places}
     runtime: dict[str, Any] = {"env_vars": _variables(env or ())}
     if working_dir:
-        runtime["py_modules"] = [str(working_dir.absolute() / name) for name in _PACKAGES]
+        runtime["py_modules"] = [str(working_dir.absolute() / each) for each in _PACKAGES]
         runtime["excludes"] = ["__pycache__"]
     with job_api(address) as client, tempfile.TemporaryDirectory() as folder:
-        for name, file in files.items():
-            shutil.copyfile(file, Path(folder) / remote[name])
+        for each, file in files.items():
+            shutil.copyfile(file, Path(folder) / remote[each])
             runtime["working_dir"] = folder
-        entrypoint = shlex.join([python, "-m", "jobs.cli", "run", *to_words(run, remote)])
+        entrypoint = shlex.join([python, "-m", "jobs.cli", name, *to_words(run, remote)])
         job = client.submit_job(entrypoint=entrypoint, runtime_env=runtime)
     typer.echo(
         f"Job {job} at {address} writes to {remote['output']}, and continues if this command ends."

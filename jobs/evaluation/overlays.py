@@ -16,8 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from jobs.evaluation.synthetic import read_picture, write_picture
+from jobs.evaluation.synthetic import write_picture
+from manifests.storage.row_files import read
 from stages.arrays import Float32Array, UInt8Array
+from stages.codecs.decode import decode_photo
+from stages.steps.detect import on_white
 
 #: What the texts say, by language.
 TEXTS = {
@@ -61,10 +64,19 @@ _PER_PHOTO, _PLACES = 3, 40
 _MIN_PX, _MAX_PX, _SMALL_PRINT_PX = 8, 80, 16
 _CONTRASTS = (1.5, 2.0, 3.0, 4.5, 7.0, 12.0)
 
+#: Max height of capitals, as a share of the photo's shorter side; max share of the photo that an
+#: overlay covers.
+_MAX_HEIGHT_SHARE, _MAX_AREA_SHARE = 0.08, 0.12
+
 #: Letters' pixels are those that they cover by at least this share.
 _COVERED = 0.25
 
 _SUPERSAMPLED = 2
+
+#: Letters of a lower luminance get a white outline, others a black one.
+_DARK = 0.4
+
+_MAX_MEGAPIXELS = 100.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +132,7 @@ def make_overlays(folder: Path, photos: Sequence[str], fonts: Sequence[Path] = (
     for number, uri in enumerate(photos):
         name = f"{number + 1:03d}-{Path(uri).stem}"
         rng = np.random.default_rng(zlib.crc32(name.encode()))
-        picture = read_picture(uri)
+        picture = on_white(decode_photo(read(uri, "image"), _MAX_MEGAPIXELS, uri))
         made = _Canvas(picture, rng, fonts)
         for turn in range(_PER_PHOTO):
             made.paste(KINDS[(number * _PER_PHOTO + turn) % len(KINDS)], name)
@@ -159,21 +171,24 @@ class _Canvas:
         self, picture: UInt8Array, rng: np.random.Generator, fonts: Sequence[Path]
     ) -> None:
         self.pixels, self._rng, self._fonts = picture.copy(), rng, fonts
-        self.letters = np.zeros(picture.shape[:2], np.uint8)
+        self.letters: UInt8Array = np.zeros(picture.shape[:2], np.uint8)
         self._taken = np.zeros(picture.shape[:2], np.bool_)
         self.texts: list[Overlay] = []
 
     def paste(self, kind: str, name: str) -> None:
         """Paste a text of a kind where there is room; else nothing."""
         rng = self._rng
-        most = min(_MAX_PX, self.letters.shape[0] // 6)
+        shorter = min(self.pixels.shape[:2])
+        most = min(_MAX_PX, round(_MAX_HEIGHT_SHARE * shorter))
         if kind == "small print":
             most = min(most, _SMALL_PRINT_PX)
         height_px = round(float(np.exp(rng.uniform(np.log(_MIN_PX), np.log(max(most, _MIN_PX))))))
         language = list(TEXTS)[int(rng.integers(len(TEXTS)))]
         choices = _MARKS if kind in ("small print", "watermark") else TEXTS[language]
         text = choices[int(rng.integers(len(choices)))]
-        layer = _draw(kind, text, self._font(height_px), height_px, self.letters.shape[1], rng)
+        layer = _draw(
+            kind, text, self._font(height_px), height_px, photo_width=self.letters.shape[1], rng=rng
+        )
         place = self._place(layer, kind)
         if place is None:
             return
@@ -199,8 +214,10 @@ class _Canvas:
 
     def _place(self, layer: _Layer, kind: str) -> tuple[slice, slice] | None:
         """A place within the photo that overlaps nothing pasted before."""
-        (height, width), (high, wide) = self.letters.shape, layer.letters.shape
-        if high > height or wide > width:
+        height, width = self.letters.shape
+        high, wide = layer.letters.shape
+        covered = np.count_nonzero(layer.carrier + layer.letters)
+        if high > height or wide > width or covered > _MAX_AREA_SHARE * height * width:
             return None
         for _ in range(_PLACES):
             y, x = (int(self._rng.integers(0, room + 1)) for room in (height - high, width - wide))
@@ -224,7 +241,7 @@ class _Canvas:
         wanted = float(_CONTRASTS[int(rng.integers(len(_CONTRASTS)))])
         colour = _contrasting(ground, wanted, opacity, rng)
         if layer.outline.any():
-            rim = np.float32([255, 255, 255] if luminance(colour) < 0.4 else [0, 0, 0])
+            rim = np.full(3, 255 if luminance(colour) < _DARK else 0, np.float32)
             under += (rim - under) * layer.outline[..., None]
         after = under + (colour - under) * (opacity * layer.letters)[..., None]
         self.pixels[place] = np.rint(np.clip(after, 0, 255)).astype(np.uint8)
@@ -237,6 +254,7 @@ def _draw(
     text: str,
     font: ImageFont.FreeTypeFont,
     height_px: int,
+    *,
     photo_width: int,
     rng: np.random.Generator,
 ) -> _Layer:
@@ -274,11 +292,10 @@ def _draw(
         shape.rounded_rectangle((0, 0, wide - 1, high - 1), 0.4 * unit, 255)
     angle = _angle_of(kind, rng)
     turned = (
-        each.rotate(angle, Image.Resampling.BICUBIC, expand=True)
+        each.rotate(angle, Image.Resampling.BICUBIC, expand=True).reduce(scale)
         for each in (letters, outline, carrier)
     )
-    reduced = [each.reduce(scale) for each in turned]
-    return _Layer(*(np.asarray(each, np.float32) / 255 for each in reduced))
+    return _Layer(*(np.asarray(each, np.float32) / np.float32(255) for each in turned))
 
 
 def _angle_of(kind: str, rng: np.random.Generator) -> float:

@@ -205,7 +205,7 @@ def make_benchmark(folder: Path, photos: Sequence[str]) -> Path:
     Raises:
         RowError: a photo cannot be read.
     """
-    pictures = [read_picture(uri) for uri in photos]
+    pictures = [_read(uri) for uri in photos]
     for name in ("photos", "masks", "references"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     rows = []
@@ -233,7 +233,7 @@ def make_benchmark(folder: Path, photos: Sequence[str]) -> Path:
     return manifest
 
 
-def read_picture(uri: str) -> UInt8Array:
+def _read(uri: str) -> UInt8Array:
     decoded = decode_photo(read(uri, "image"), _MAX_MEGAPIXELS, uri)
     return colour.view(decoded.pixels, decoded.space)
 
@@ -246,4 +246,5 @@ def _random_place(picture: UInt8Array, rng: np.random.Generator) -> Place:
 
 
 def write_picture(path: Path, pixels: UInt8Array) -> None:
+    """Write a PNG."""
     Image.fromarray(pixels).save(path, compress_level=4)

@@ -56,7 +56,8 @@ class Pictures:
         outline: of the filled region, as an SVG path in px of the photo; empty: not known.
         patches: ``box`` (x, y, width, height), ``scale`` of its pictures (1: full size),
             and ``steps``: the intermediate results that were kept.
-        found: of each detection, COCO's run lengths of what is removed for it, or would be.
+        found: of each detection, what is removed for it, or would be: COCO's run lengths
+            (``counts``), and its outline as an SVG path in px of the photo (``path``).
         problem: why something is missing; empty if nothing is.
     """
 
@@ -65,7 +66,7 @@ class Pictures:
     height: int = 0
     outline: str = ""
     patches: list[dict[str, Any]] = field(default_factory=list)
-    found: list[str] = field(default_factory=list)
+    found: list[dict[str, str]] = field(default_factory=list)
     problem: str = ""
 
 
@@ -94,7 +95,8 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
     if before:
         height, width = before.pixels.shape[:2]
         for each in row["detections"] or []:
-            result.found.append(_run_lengths(_removed_for(each, detected, width, height)))
+            removed = _removed_for(each, detected, width, height)
+            result.found.append({"counts": _run_lengths(removed), "path": outline(removed)})
     if region is not None:
         result.outline = outline(region)
     if before and after and before.pixels.shape[:2] == after.pixels.shape[:2]:
@@ -123,8 +125,8 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
     return result
 
 
-def outline(region: BoolMask) -> str:
-    """The outline of an ``(h, w)`` bool mask as an SVG path, px, holes included."""
+def outline(region: BoolMask | UInt8Array) -> str:
+    """The outline of an ``(h, w)`` mask, of what is not 0, as an SVG path, px, holes included."""
     parts, _ = cv2.findContours(region.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     tolerance = max(region.shape) / _PRECISION
     largest = sorted(parts, key=len, reverse=True)[:_MAX_PARTS]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.results.failures import as_json, manifest_row, own_masks
-from jobs.results.recipe_runs import RecipeRun, recipe_runs
+from jobs.results.failures import manifest_row, own_masks, store_rows
+from jobs.results.recipe_runs import RecipeResults, recipe_runs
 from manifests.schema import OK
 from manifests.storage.place import Place
 
@@ -47,24 +47,18 @@ def write_detected(output: str) -> Detected:
         OutputError: ``output.not_found``, or ``output.not_writable``.
     """
     run = recipe_runs(output)[-1]
-    place = Place.of(output) / "detected.jsonl"
-    found = Detected(place.uri)
-    with place.open_output() as file:
-        for shard in range(run.plan.shards):
-            for row in _rows(run, shard):
-                _count(row, found)
-                file.write(f"{as_json(detected_row(row, run.extra))}\n".encode())
+    found = Detected((Place.of(output) / "detected.jsonl").uri)
+    store_rows(found.path, _rows(run, found))
     return found
 
 
-def _rows(run: RecipeRun, shard: int) -> Iterator[dict[str, Any]]:
-    rows = run.ledger.latest(shard, [*_COLUMNS, *run.extra])
-    yield from rows.to_pylist(maps_as_pydicts="strict")
-
-
-def detected_row(row: dict[str, Any], extra: list[str]) -> dict[str, Any]:
-    """Convert a lineage row to a manifest row that is marked by what was detected."""
-    return manifest_row(row, extra) | {"mask": masks_of(row)}
+def _rows(run: RecipeResults, found: Detected) -> Iterator[dict[str, Any]]:
+    """Yield the manifest's rows, and count them."""
+    for shard in range(run.plan.shards):
+        rows = run.ledger.latest(shard, [*_COLUMNS, *run.extra])
+        for row in rows.to_pylist(maps_as_pydicts="strict"):
+            _count(row, found)
+            yield manifest_row(row, run.extra) | {"mask": masks_of(row)}
 
 
 def masks_of(row: dict[str, Any]) -> list[str] | None:

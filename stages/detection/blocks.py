@@ -60,8 +60,8 @@ def _in_order(lines: Sequence[Line], block: list[int]) -> list[int]:
     longest = max((lines[n] for n in block), key=lambda line: cv2.arcLength(line.outline, True))
     angle = _angle(longest)
     angle -= math.pi * round(angle / math.pi)
-    along = np.float32([math.cos(angle), math.sin(angle)])
-    down = np.float32([-along[1], along[0]])
+    along = np.array([math.cos(angle), math.sin(angle)], np.float32)
+    down = np.array([-along[1], along[0]], np.float32)
     centres = {n: lines[n].outline.mean(axis=0) for n in block}
     rows: list[list[int]] = []
     for number in sorted(block, key=lambda n: (float(centres[n] @ down), n)):

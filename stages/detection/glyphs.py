@@ -22,6 +22,9 @@ _STROKE_DELTA_E, _EDGE_DELTA_E, _STROKE_NOISE, _EDGE_NOISE = 10.0, 3.0, 5.0, 3.0
 #: Strokes cover a share of their outline between these.
 _MIN_COVER, _MAX_COVER = 0.04, 0.75
 
+#: They are found in at least this share of a line's parts.
+_MIN_SPAN = 0.8
+
 #: On other ground, strokes are thinner than this share of the line's height, and stand out this
 #: many times more often within the outline than around it.
 _STROKE_SHARE, _MIN_ODDS = 0.4, 3.0
@@ -45,14 +48,23 @@ def strokes_in(pixels: UInt8Array, outline: Float32Array) -> tuple[Box, BoolMask
     box = outline_box(outline, max(3.0, 0.5 * line_px))
     box = box.clipped(pixels.shape[1], pixels.shape[0])
     part, inside = to_lab(pixels[box.slices]), filled(outline, box)
-    strokes = _on_plain_ground(part, inside, line_px)
-    grow = _GROW_SHARE
-    if strokes is None:
+    strokes, grow = _on_plain_ground(part, inside, line_px), _GROW_SHARE
+    if strokes is None or not _spans(strokes & inside, inside, line_px):
         strokes, grow = _on_texture(part, inside, line_px), _GROW_TEXTURED_SHARE
-    if strokes is None:
+    if strokes is None or not _spans(strokes, inside, line_px):
         strokes, grow = inside, 0.0
     grown = cv2.dilate(strokes.view(np.uint8), disc(max(1, round(grow * line_px))))
     return box, np.asarray(grown > 0)
+
+
+def _spans(strokes: BoolMask, inside: BoolMask, line_px: float) -> bool:
+    """Whether strokes are found along a whole line: in nearly each part as long as it is high."""
+    points = np.argwhere(inside).astype(np.float32)
+    axis = np.linalg.eigh(np.cov(points.T))[1][:, -1]
+    along = (points @ axis - (points @ axis).min()) / line_px
+    parts = np.minimum(along, along.max() - 1e-3).astype(np.intp)
+    share = np.bincount(parts, strokes[inside]) / np.bincount(parts)
+    return float((share >= _MIN_COVER).mean()) >= _MIN_SPAN
 
 
 def _on_plain_ground(part: Float32Array, inside: BoolMask, line_px: float) -> BoolMask | None:

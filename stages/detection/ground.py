@@ -105,12 +105,11 @@ def share_on_ground(ground: BoolMask, box: Box, marked: BoolMask, photo: tuple[i
         marked: ``(box.height, box.width)`` bool.
         photo: height and width, px.
     """
-    shape = ground.shape
-    scale = np.float32([shape[1] / photo[1], shape[0] / photo[0]])
-    outline = np.argwhere(marked)[:, ::-1].astype(np.float32) + (box.x0, box.y0)
-    hull = cv2.convexHull(outline * scale)
-    inside = np.zeros(shape, np.uint8)
-    cv2.fillConvexPoly(inside, np.rint(hull).astype(np.int32), 1)
+    scale = (ground.shape[1] / photo[1], ground.shape[0] / photo[0])
+    points = (np.argwhere(marked)[:, ::-1] + (box.x0, box.y0)) * scale
+    hull = cv2.convexHull(np.rint(points).astype(np.int32))
+    inside = np.zeros(ground.shape, np.uint8)
+    cv2.fillConvexPoly(inside, hull, 1)
     reach = 3 + round(0.15 * float(np.sqrt(inside.sum())))
     grown, near = (dilated(inside, px) for px in (2, 2 + reach))
     ring = (near > 0) & (grown == 0)
@@ -243,17 +242,16 @@ def _without_holes(shape: BoolMask) -> BoolMask:
 
 
 def _is_ground(pixels: UInt8Array, found: _Shape) -> bool:
-    """Whether a shape is part of the photo's ground: at its border, and of the border's colour."""
-    (height, width), box, shape = pixels.shape[:2], found.box, found.shape
-    at_border = (
-        (box.x0 == 0 and shape[:, 0].any())
-        or (box.y0 == 0 and shape[0].any())
-        or (box.x1 == width and shape[:, -1].any())
-        or (box.y1 == height and shape[-1].any())
+    """Whether a shape at the photo's border has the colour that prevails in the rest of it."""
+    covered = np.zeros(pixels.shape[:2], np.bool_)
+    covered[found.box.slices] = found.shape
+    own, border = (
+        np.concatenate([each[0], each[-1], each[:, 0], each[:, -1]]) for each in (covered, pixels)
     )
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    prevailing = _prevailing(to_lab(border[None])[0])
-    return bool(at_border and np.linalg.norm(prevailing - found.colour) < _DISTINCT_DELTA_E)
+    if not own.any() or own.all():
+        return bool(own.any())
+    prevailing = _prevailing(to_lab(border[None, ~own])[0])
+    return bool(np.linalg.norm(prevailing - found.colour) < _DISTINCT_DELTA_E)
 
 
 def _with_edge(pixels: UInt8Array, found: _Shape) -> tuple[Box, BoolMask]:
@@ -274,10 +272,19 @@ def _with_edge(pixels: UInt8Array, found: _Shape) -> tuple[Box, BoolMask]:
         if np.quantile(spread, _PLAIN_RING_SHARE) <= _PLAIN_RING_DELTA_E:
             visible = max(_PLAIN_RING_DELTA_E, 2 * float(np.median(spread)))
             differs = np.linalg.norm(part - ground, axis=2) > visible
-            grown |= _joined((near & differs) | (marked > 0), marked > 0).view(np.uint8)
+            grown |= _enclosed(near & differs & (marked == 0), near).view(np.uint8)
     bounds = bounds_of(grown)
     assert bounds is not None
     return bounds.shifted(whole.x0, whole.y0), grown[bounds.slices] > 0
+
+
+def _enclosed(parts: BoolMask, near: BoolMask) -> BoolMask:
+    """The connected parts that end within ``near``: others are of things beyond it."""
+    count, labels = cv2.connectedComponents(parts.view(np.uint8))
+    edge = near & (cv2.erode(near.view(np.uint8), disc(1)) == 0)
+    ends = np.bincount(labels[edge], minlength=count) == 0
+    ends[0] = False
+    return np.asarray(ends[labels])
 
 
 def dilated(mask: UInt8Array, px: int) -> UInt8Array:

@@ -143,7 +143,7 @@ class Reader:
         corners = [np.asarray(outlines[index], np.float32) for index in best]
         crops = self._engine.crop_text_regions(shown, corners)
         read = self._engine.recognize_txt(self._engine.cls_and_rotate(crops)[0])
-        size = np.float32([pixels.shape[1] / shown.shape[1], pixels.shape[0] / shown.shape[0]])
+        size = np.divide(pixels.shape[1::-1], shown.shape[1::-1]).astype(np.float32)
         return [
             Line(outline * size, text, float(confidence))
             for outline, text, confidence in zip(corners, read.txts, read.scores, strict=True)
@@ -167,8 +167,13 @@ class Reader:
         return np.asarray(self._detector.session(levels)[0, 0, :height, :width], np.float32)
 
 
+def weights() -> dict[str, str]:
+    """Name -> SHA-256 of the networks, as the lineage records them."""
+    return dict(_WEIGHTS.values())
+
+
 def _load_engine(device: Literal["cpu", "gpu"]) -> Any:
-    """rapidocr with its networks loaded.
+    """Load rapidocr with its networks.
 
     Raises:
         WeightsError: see :class:`Reader`.
@@ -181,7 +186,7 @@ def _load_engine(device: Literal["cpu", "gpu"]) -> Any:
             "detect.device = gpu: this machine's ONNX Runtime has no CUDA provider (package "
             "onnxruntime-gpu).",
         )
-    folder = Path(rapidocr.__file__).parent / "models"
+    folder = Path(str(rapidocr.__file__)).parent / "models"
     params: dict[str, Any] = {
         f"{part}.model_path": str(_checked(folder / name, sha256))
         for part, (name, sha256) in _WEIGHTS.items()

@@ -23,7 +23,12 @@ class DetectionOptions(MethodOptions):
 
     The module ``loader`` defines ``load(options)``, which returns a
     :class:`stages.detection.Detector`.
+
+    Attributes:
+        libraries: those of an extra that it needs.
     """
+
+    libraries: ClassVar[tuple[str, ...]] = ()
 
     when: Literal["unmarked", "always"] = "unmarked"
     """unmarked: only in photos whose row has neither mask nor shapes. always: what is found is
@@ -47,6 +52,7 @@ class TextOptions(DetectionOptions):
     """Text: prices, promotions, URLs, watermarks (PP-OCRv6 through the package rapidocr)."""
 
     loader: ClassVar[str] = "stages.detection.text"
+    libraries: ClassVar[tuple[str, ...]] = ("rapidocr", "onnxruntime")
 
     method: Literal["text"] = "text"
     remove: Entries = (

@@ -18,7 +18,7 @@ ALL = "all"
 _LITERALLY = "word:"
 
 #: Letters without a decomposition into a base letter and an accent.
-_BASE_LETTERS = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe"})
+_BASE_LETTERS = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "\u0131": "i", "æ": "ae", "œ": "oe"})
 
 #: What recognition confuses, in phrases.
 _SLIPS = {char: f"[{group}]" for group in ("o0", "li1|!", "s5") for char in group}

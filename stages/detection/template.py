@@ -238,19 +238,20 @@ def _search(
     height, width = pixels.shape[:2]
     high, wide = template.shape.shape
     search_px = max(_SEARCH_PX, _MIN_SHORT_PX * max(high, wide) / min(high, wide))
-    fits = False
+    largest: _Floats | None = None
     for side in _sizes(options, max(width, height)):
         factor = min(search_px / side, 1.0)
         across, down = (round(side * factor * each / max(high, wide)) for each in (wide, high))
         size = round(width * factor), round(height * factor)
         if min(across, down) < _SMALLEST_PX or across > size[0] or down > size[1]:
             continue
-        fits = True
-        seen = _projected(pixels, template, *size)
+        if largest is None:  # sizes of the template rise, and those of the photo fall
+            largest = _projected(pixels, template, *size)
+        seen = np.asarray(cv2.resize(largest, size, interpolation=cv2.INTER_AREA), np.float32)
         scores = _correlate(seen, *template.scaled(across, down))
         for x, y, score in _peaks(scores, floor):
             yield Match(x / factor, y / factor, across / factor, down / factor, score)
-    if not fits:
+    if largest is None:
         raise RowError(
             "detect.template_too_large",
             f"The template {template.uri} does not fit into the photo of {width}x{height} px.",

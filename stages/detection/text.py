@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from stages.arrays import BoolMask, Float32Array, UInt8Array
-from stages.detection import Detection, Detector, Polygon
+from stages.detection import Detection, Detector
 from stages.detection.blocks import group
 from stages.detection.glyphs import strokes_in
 from stages.detection.ground import (
@@ -20,7 +20,7 @@ from stages.detection.ground import (
     plain_ground,
     share_on_ground,
 )
-from stages.detection.ocr import Line, Reader
+from stages.detection.ocr import Line, Reader, weights
 from stages.detection.options import TextOptions
 from stages.detection.select import Matcher
 from stages.pixels.boxes import Box
@@ -71,6 +71,8 @@ class _Badge:
 class TextDetector:
     """See :class:`stages.detection.Detector`."""
 
+    weights = weights()
+
     def __init__(self, options: TextOptions, reader: Reader) -> None:
         self._options, self._reader = options, reader
         self._remove, self._keep = Matcher(options.remove), Matcher(options.keep)
@@ -81,28 +83,23 @@ class TextDetector:
         if not lines:
             return []
         blocks = group(lines)
+        order = [number for block in blocks for number in block]
         verdicts = self._judge(pixels, lines, blocks)
-        badges = self._badges(pixels, lines, verdicts) if self._options.badge else []
+        badges = self._badges(pixels, lines, order, verdicts) if self._options.badge else []
         for badge in badges:
-            _share(verdicts, badge.lines, min_share=0)
-        found = {}
-        for badge in badges:
-            if verdicts[badge.lines[0]].remove:
-                marked = badge.box, badge.mask
-                found[badge.lines[0]] = _detection(lines, badge.lines, verdicts, marked)
+            _share_badge(verdicts, badge.lines)
         carried = {
-            number
-            for first in found
-            for badge in badges
-            if badge.lines[0] == first
-            for number in badge.lines
+            number: badge for badge in badges for number in badge.lines if verdicts[number].remove
         }
-        for number in range(len(lines)):
+        found = []
+        for number in order:
             if number not in carried:
-                marked = self._marked(pixels, lines[number]) if verdicts[number].remove else None
-                found[number] = _detection(lines, (number,), verdicts, marked)
-        order = [number for block in blocks for number in block if number in found]
-        return self._limited(pixels, [found[number] for number in order])
+                box, mask = self._marked(pixels, lines[number], verdicts[number])
+                found.append(_detection(lines, (number,), verdicts, box, mask))
+            elif number == carried[number].lines[0]:
+                badge = carried[number]
+                found.append(_detection(lines, badge.lines, verdicts, badge.box, badge.mask))
+        return self._limited(pixels, found)
 
     def _judge(
         self, pixels: UInt8Array, lines: Sequence[Line], blocks: list[list[int]]
@@ -127,7 +124,7 @@ class TextDetector:
                 colours = {n: colours_of(pixels, lines[n].outline) for n in certain}
                 first = colours[removed_lines[0]]
                 alike = [n for n in certain if np.abs(colours[n] - first).max() <= _SAME_COLOUR]
-                _share(verdicts, alike, min_share=_SHARED_SHARE)
+                _share_block(verdicts, alike)
         return verdicts
 
     def _too_uncertain(self, line: Line) -> str:
@@ -139,25 +136,32 @@ class TextDetector:
         return ""
 
     def _badges(
-        self, pixels: UInt8Array, lines: Sequence[Line], verdicts: Sequence[_Verdict]
+        self,
+        pixels: UInt8Array,
+        lines: Sequence[Line],
+        order: Sequence[int],
+        verdicts: Sequence[_Verdict],
     ) -> list[_Badge]:
         """The badges of the lines that are to be removed."""
         outlines = [line.outline for line in lines]
         found: list[_Badge] = []
-        for number, verdict in enumerate(verdicts):
-            if not verdict.remove or any(number in each.lines for each in found):
+        for number in order:
+            if not verdicts[number].remove or any(number in each.lines for each in found):
                 continue
             badge = find_badge(pixels, outlines, number, self._options.max_share)
             if badge:
-                on_it = [n for n, each in enumerate(outlines) if _covers(*badge, each)]
-                found.append(_Badge(*badge, tuple(sorted({number, *on_it}))))
+                on_it = [n for n in order if n == number or _covers(*badge, outlines[n])]
+                found.append(_Badge(*badge, tuple(on_it)))
         return found
 
-    def _marked(self, pixels: UInt8Array, line: Line) -> tuple[Box, BoolMask]:
-        if self._options.shape == "glyphs":
+    def _marked(
+        self, pixels: UInt8Array, line: Line, verdict: _Verdict
+    ) -> tuple[Box, BoolMask | None]:
+        """The bounds of a line, and what is to be removed of it."""
+        if verdict.remove and self._options.shape == "glyphs":
             return strokes_in(pixels, line.outline)
         box = outline_box(line.outline, 1).clipped(pixels.shape[1], pixels.shape[0])
-        return box, filled(line.outline, box)
+        return box, filled(line.outline, box) if verdict.remove else None
 
     def _limited(self, pixels: UInt8Array, found: list[Detection]) -> list[Detection]:
         """Keep what is too large or at the wrong place."""
@@ -169,7 +173,7 @@ class TextDetector:
             if each.mask is not None:
                 share = np.count_nonzero(each.mask) / (height * width)
                 if share > self._options.max_share:
-                    reason = f"covers {share:.2f} of the photo, over {self._options.max_share}"
+                    reason = f"covers {share:.2g} of the photo, over {self._options.max_share}"
                 elif self._options.where == "background" and (
                     ground is None
                     or share_on_ground(ground, each.box, each.mask, (height, width))
@@ -195,27 +199,33 @@ class TextDetector:
         )
 
 
-def _share(verdicts: list[_Verdict], lines: Sequence[int], *, min_share: float) -> None:
-    """Let neighbours share a decision: all go if enough of them do and none is to be kept."""
+def _share_block(verdicts: list[_Verdict], lines: Sequence[int]) -> None:
+    """Remove all lines that are printed alike if half of them go, and none is to be kept."""
     removed = [number for number in lines if verdicts[number].remove]
-    if not removed:
-        return
+    is_kept = any(verdicts[number].final for number in lines)
+    if removed and not is_kept and len(removed) >= _SHARED_SHARE * len(lines):
+        _remove_beside(verdicts, lines, verdicts[removed[0]])
+
+
+def _share_badge(verdicts: list[_Verdict], lines: Sequence[int]) -> None:
+    """A badge goes whole, or stays whole if a line on it is to be kept."""
     kept = next((number for number in lines if verdicts[number].final), None)
-    if kept is not None:
-        if min_share == 0:  # a badge is marked whole, or not at all
-            for number in lines:
-                verdicts[number] = _Verdict(False, verdicts[kept].reason)
-        return
-    if len(removed) < min_share * len(lines):
-        return
+    if kept is None:
+        _remove_beside(verdicts, lines, next(v for n in lines if (v := verdicts[n]).remove))
+    else:
+        for number in lines:
+            verdicts[number] = verdicts[kept]
+
+
+def _remove_beside(verdicts: list[_Verdict], lines: Sequence[int], first: _Verdict) -> None:
     for number in lines:
         if not verdicts[number].remove:
-            verdicts[number] = _Verdict(True, f"beside {verdicts[removed[0]].reason}")
+            verdicts[number] = _Verdict(True, f"beside {first.reason}")
 
 
 def _covers(box: Box, mask: BoolMask, outline: Float32Array) -> bool:
     """Whether a badge carries a line."""
-    on_it = np.count_nonzero(filled(outline, box) & mask)
+    on_it = int(np.count_nonzero(filled(outline, box) & mask))
     return on_it >= _IN_BADGE_SHARE * cv2.contourArea(outline)
 
 
@@ -223,21 +233,22 @@ def _detection(
     lines: Sequence[Line],
     numbers: Sequence[int],
     verdicts: Sequence[_Verdict],
-    marked: tuple[Box, BoolMask] | None,
+    box: Box,
+    mask: BoolMask | None,
 ) -> Detection:
     """One detection of one or, on a badge, several lines."""
     chosen = [lines[number] for number in numbers]
     first = next((verdicts[n] for n in numbers if verdicts[n].remove), verdicts[numbers[0]])
     corners = chosen[0].outline
     if len(chosen) > 1:
-        corners = cv2.boxPoints(cv2.minAreaRect(np.concatenate([each.outline for each in chosen])))
-    outline: Polygon = tuple((float(x), float(y)) for x, y in corners)
+        around = cv2.minAreaRect(np.concatenate([each.outline for each in chosen]))
+        corners = np.asarray(cv2.boxPoints(around), np.float32)
     return Detection(
-        outline=outline,
+        outline=tuple((float(x), float(y)) for x, y in corners),
         label=" ".join(each.text for each in chosen),
         confidence=min(each.confidence for each in chosen),
-        remove=marked is not None,
+        remove=mask is not None,
         reason=first.reason,
-        box=marked[0] if marked else outline_box(np.asarray(corners, np.float32), 0),
-        mask=marked[1] if marked else None,
+        box=box,
+        mask=mask,
     )

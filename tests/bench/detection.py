@@ -2,7 +2,7 @@
 
 Pastes prices, badges, watermarks and small print into photos (``evaluate make --overlays``), and
 counts the letters' pixels that the recipe's region covers, by height and contrast; how many of the
-photos as they are would be changed; and seconds a photo.
+photos as they are would be changed; and seconds of one CPU a photo.
 """
 
 from __future__ import annotations
@@ -11,151 +11,166 @@ import csv
 import os
 import tempfile
 import time
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from jobs.evaluation.overlays import make_overlays
-from stages.detection import Detection
+from stages.arrays import BoolMask
+from stages.codecs.decode import decode_photo
+from stages.detection import Detection, Detector
 from stages.detection.options import TextOptions
 from stages.detection.text import load
 from stages.pixels.masks import generation_mask
 from stages.recipe.options import MaskOptions
+from stages.steps.detect import on_white, union
 from tests.bench.catalog import bundled_photos
 from tests.bench.common import Figures, Pixels, options_of
-from tests.support import upright_rgb
 
-#: Lower bounds of the table's bins: height of capitals in px, contrast by WCAG.
+#: Lower bounds of the table's rows and columns: height of capitals in px, contrast by WCAG.
 _HEIGHTS, _CONTRASTS = (8, 12, 16, 24, 40), (1.0, 2.0, 3.0, 4.5)
 
-#: What the goal is about.
-_GOAL_HEIGHT, _GOAL_CONTRAST = 16, 3.0
+#: Texts that the goal is about: at least so high, and with such a contrast.
+_GOAL_PX, _GOAL_CONTRAST = 16, 3.0
+
+#: A text is gone if so much of it is covered. What is marked farther from overlays is a loss.
+_GONE, _NEAR_PX = 0.9, 12
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
-def region_of(found: Sequence[Detection], shape: tuple[int, int]) -> np.ndarray[Any, Any]:
-    """``(h, w)`` bool: what a recipe with default options fills."""
-    marked = np.zeros(shape, np.bool_)
-    for each in found:
-        if each.mask is not None:
-            marked[each.box.slices] |= each.mask
-    return generation_mask(marked, MaskOptions())
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A pasted text: its kind, height and contrast; pixels of its letters, and those covered."""
+
+    kind: str
+    height_px: int
+    contrast: float
+    pixels: int
+    covered: int
+
+    @property
+    def is_goal(self) -> bool:
+        return self.height_px >= _GOAL_PX and self.contrast >= _GOAL_CONTRAST
 
 
 def measure_overlays(
-    detect: Any,
-    photos: Sequence[Path],
-    fonts: Sequence[Path],
-    folder: Path,
-    figures: Figures,
-    keep: Path | None,
-) -> None:
-    """Paste overlays into photos, and count the letters' pixels that are covered."""
-    make_overlays(folder, [str(path) for path in photos], fonts)
+    detect: Detector, manifest: Path, figures: Figures, keep: Path | None
+) -> Iterator[Score]:
+    """Look for the texts of a folder that :func:`make_overlays` made."""
+    folder, off, total = manifest.parent, 0, 0
     with (folder / "texts.csv").open(encoding="utf-8") as file:
         texts = list(csv.DictReader(file))
-    by_photo = defaultdict(list)
-    for text in texts:
-        by_photo[text["id"]].append(text)
-    counts: defaultdict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0, 0, 0])
-    off = total = 0
-    for name, found_in in by_photo.items():
-        photo = upright_rgb(folder / "photos" / f"{name}.png")
-        letters = np.asarray(Image.open(folder / "letters" / f"{name}.png"))
-        pasted = np.asarray(Image.open(folder / "masks" / f"{name}.png")) > 0
-        found = detect(photo)
-        region = region_of(found, letters.shape)
-        if keep:
-            _show(keep / f"{name}.png", photo, region, found)
-        near = generation_mask(pasted, MaskOptions(dilate_px=12))
-        off += np.count_nonzero(region & ~near)
-        total += near.size
-        for text in found_in:
-            own = letters == int(text["number"])
-            height, contrast = int(text["height_px"]), float(text["contrast"])
-            covered, all_px = np.count_nonzero(own & region), np.count_nonzero(own)
-            keys = [
-                ("size", _bin(height, _HEIGHTS), _bin(contrast, _CONTRASTS)),
-                ("kind", text["kind"], contrast >= _GOAL_CONTRAST and height >= _GOAL_HEIGHT),
-            ]
-            if contrast >= _GOAL_CONTRAST and height >= _GOAL_HEIGHT:
-                keys.append(("goal",))
-                if covered < 0.9 * all_px:
-                    figures.add(
-                        missed=name,
-                        **text,
-                        covered=round(covered / all_px, 2),
-                        read=[(d.label, d.reason) for d in found],
-                    )
-            for key in keys:
-                for index, value in enumerate((1, covered >= 0.9 * all_px, covered, all_px)):
-                    counts[key][index] += int(value)
-    for key in sorted(counts, key=str):
-        texts_count, whole, covered, all_px = counts[key]
-        figures.add(
-            group=key, texts=texts_count, gone=whole / texts_count, covered=covered / all_px
+    for name in dict.fromkeys(text["id"] for text in texts):
+        photo = read(folder / "photos" / f"{name}.png")
+        letters, pasted = (
+            np.asarray(Image.open(folder / each / f"{name}.png")) for each in ("letters", "masks")
         )
-    figures.add(marked_outside_overlays=off / max(total, 1))
+        found = detect(photo)
+        region = region_of(found, photo)
+        _show(keep, name, photo, region)
+        off += int(np.count_nonzero(region & ~generation_mask(pasted > 0, _grown(_NEAR_PX))))
+        total += region.size
+        for text in (each for each in texts if each["id"] == name):
+            own = letters == int(text["number"])
+            covered = int(np.count_nonzero(own & region))
+            height, contrast = int(text["height_px"]), float(text["contrast"])
+            score = Score(text["kind"], height, contrast, int(np.count_nonzero(own)), covered)
+            if score.is_goal and covered < _GONE * score.pixels:
+                read_as = [(each.label, each.reason) for each in found]
+                figures.add(missed=name, text=text["text"], kind=text["kind"], read=read_as)
+            yield score
+    figures.add(marked_apart_from_overlays=off / max(total, 1))
 
 
-def _bin(value: float, bounds: Sequence[float]) -> float:
-    return max(bound for bound in bounds if value >= bound or bound == bounds[0])
+def tabulate(scores: Sequence[Score], figures: Figures) -> None:
+    """Print the share of letters' pixels covered, by height and contrast, by kind, and the goal."""
+    for low, high in zip(_HEIGHTS, (*_HEIGHTS[1:], 1000), strict=True):
+        row = [score for score in scores if low <= score.height_px < high]
+        cells = {}
+        for weak, strong in zip(_CONTRASTS, (*_CONTRASTS[1:], 22.0), strict=True):
+            cells[f"contrast_{weak}"] = _share(s for s in row if weak <= s.contrast < strong)
+        figures.add(height_px=low, **cells)
+    goal = [score for score in scores if score.is_goal]
+    for kind in sorted({score.kind for score in goal}):
+        figures.add(goal_of=kind, covered=_share(s for s in goal if s.kind == kind))
+    gone = [score.covered >= _GONE * score.pixels for score in goal]
+    each = [score.covered / score.pixels for score in goal]
+    figures.add(
+        goal=f">= {_GOAL_PX} px, contrast >= {_GOAL_CONTRAST}",
+        texts=len(goal),
+        pixels_covered=_share(goal),
+        mean_of_texts=float(np.mean(each)) if each else 0.0,
+        texts_gone=float(np.mean(gone)) if gone else 0.0,
+    )
+
+
+def _share(scores: Iterable[Score]) -> str:
+    """Share of pixels covered, and of how many texts."""
+    chosen = list(scores)
+    pixels = sum(score.pixels for score in chosen)
+    return f"{sum(s.covered for s in chosen) / pixels:.3f} of {len(chosen)}" if pixels else "-"
 
 
 def measure_untouched(
-    detect: Any, photos: dict[str, Pixels], figures: Figures, keep: Path | None
+    detect: Detector, photos: Sequence[Path], figures: Figures, keep: Path | None
 ) -> None:
     """Count photos without pasted text that would be changed, and time the search."""
-    changed: Counter[str] = Counter()
-    boxes = 0
+    changed = with_text = 0
     seconds, megapixels = [], []
-    for name, photo in photos.items():
+    for path in photos:
+        photo = read(path)
         began = time.process_time()
         found = detect(photo)
         seconds.append(time.process_time() - began)
         megapixels.append(photo.size / 3e6)
-        boxes += bool(found)
-        removed = [each for each in found if each.remove]
+        with_text += bool(found)
+        removed = [(each.label, each.reason) for each in found if each.remove]
         if removed:
-            changed[name] += 1
-            figures.add(changed=name, texts=[(d.label, d.reason) for d in removed])
-            if keep:
-                _show(
-                    keep / f"untouched-{Path(name).stem}.png",
-                    photo,
-                    region_of(found, photo.shape[:2]),
-                    found,
-                )
+            changed += 1
+            figures.add(changed=path.name, texts=removed)
+            _show(keep, f"untouched-{path.stem}", photo, region_of(found, photo))
     figures.add(
         photos=len(photos),
-        with_text=boxes / len(photos),
-        changed=len(changed) / len(photos),
+        share_with_text=with_text / len(photos),
+        share_changed=changed / len(photos),
         cpu_s_median=float(np.median(seconds)),
-        cpu_s_mean=float(np.mean(seconds)),
         cpu_s_max=max(seconds),
         megapixels_median=float(np.median(megapixels)),
     )
 
 
-def _show(path: Path, photo: Pixels, region: Any, found: Sequence[Detection]) -> None:
-    shown = photo.copy()
-    shown[region] = shown[region] // 3 + np.uint8([160, 0, 160])
-    Image.fromarray(np.concatenate([photo, shown], axis=1)).save(path)
+def read(path: Path) -> Pixels:
+    """``(h, w, 3)`` uint8 sRGB, as the step sees a photo."""
+    return on_white(decode_photo(path.read_bytes(), 100, str(path)))
+
+
+def region_of(found: list[Detection], photo: Pixels) -> BoolMask:
+    """``(h, w)`` bool: what a recipe with default options fills."""
+    return generation_mask(union(found, photo.shape[:2]), MaskOptions())
+
+
+def _grown(px: int) -> MaskOptions:
+    return MaskOptions(dilate_px=px)
+
+
+def _show(folder: Path | None, name: str, photo: Pixels, region: BoolMask) -> None:
+    """Keep a photo beside itself with the region in magenta."""
+    if folder:
+        shown = photo.copy()
+        shown[region] = shown[region] // 3 + np.array([160, 0, 160], np.uint8)
+        Image.fromarray(np.concatenate([photo, shown], axis=1)).save(folder / f"{name}.png")
 
 
 def main() -> None:
     parser = options_of(__doc__)
     parser.add_argument("--photos", type=Path, metavar="FOLDER", help="else the bundled ones")
-    parser.add_argument("--count", type=int, default=100, help="of the folder's, evenly chosen")
+    parser.add_argument("--count", type=int, default=100, help="photos, evenly chosen")
     parser.add_argument("--fonts", type=Path, metavar="FOLDER", help="TrueType; else Pillow's own")
-    parser.add_argument(
-        "--pictures", type=Path, metavar="FOLDER", help="keep photos and masks there"
-    )
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="keep photos with masks")
     parser.add_argument("--only", choices=("overlays", "untouched"))
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -167,17 +182,17 @@ def main() -> None:
         folder = Path(temporary)
         if given.photos:
             every = sorted(p for p in given.photos.rglob("*") if p.suffix.lower() in _SUFFIXES)
-            photos = every[:: max(1, len(every) // given.count)][: given.count]
         else:
-            photos = [folder / f"{name}.png" for name in bundled_photos()]
-            for path, pixels in zip(photos, bundled_photos().values(), strict=True):
-                Image.fromarray(pixels).save(path)
-        fonts = sorted(given.fonts.rglob("*.ttf")) if given.fonts else []
+            for name, pixels in bundled_photos().items():
+                Image.fromarray(pixels).save(folder / f"{name}.png")
+            every = sorted(folder.iterdir())
+        photos = every[:: max(1, len(every) // given.count)][: given.count]
         if given.only != "untouched":
-            measure_overlays(detect, photos, fonts, folder / "overlays", figures, given.pictures)
+            fonts = sorted(given.fonts.rglob("*.ttf")) if given.fonts else []
+            manifest = make_overlays(folder / "overlays", [str(path) for path in photos], fonts)
+            tabulate([*measure_overlays(detect, manifest, figures, given.pictures)], figures)
         if given.only != "overlays":
-            untouched = {path.name: upright_rgb(path) for path in photos}
-            measure_untouched(detect, untouched, figures, given.pictures)
+            measure_untouched(detect, photos, figures, given.pictures)
 
 
 if __name__ == "__main__":

@@ -117,6 +117,18 @@ def test_the_judge_is_fitted_and_its_errors_are_counted(tmp_path: Path) -> None:
     assert sum(each["count"] for each in found if "count" in each) == 4
 
 
+def test_pasted_text_is_looked_for_and_photos_without_are_counted(tmp_path: Path) -> None:
+    found = _figures(tmp_path, "tests.bench.detection", "--count", 2)
+    (goal,), (apart,), (untouched,) = (
+        [each for each in found if name in each]
+        for name in ("goal", "marked_apart_from_overlays", "photos")
+    )
+    assert goal["texts"] > 0
+    assert 0 <= apart["marked_apart_from_overlays"] < 0.1
+    assert untouched["photos"] == 2
+    assert untouched["cpu_s_max"] >= untouched["cpu_s_median"] > 0
+
+
 def test_the_floor_of_the_arithmetic_is_counted_from_the_shapes() -> None:
     """By hand: 57 blocks of width 3072, whose linear layers come to 12 squares of it."""
     from tests.bench.ideal import flux_fill_work, lama_work

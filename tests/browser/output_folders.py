@@ -28,7 +28,7 @@ from stages.recipe import Recipe
 
 def clean_here(manifest: Path | str, output: Path | str, recipe: Recipe) -> RunSpec:
     """Clean a manifest's photos in this process, as a run leaves them."""
-    plan = make_plan(str(manifest), str(output))
+    plan = make_plan(str(manifest), str(output), unmarked="detect" if recipe.detect else "fail")
     facts = {"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash}
     record = runs.claim(str(output), facts)
     extra = extra_schema(plan.shard(0).read_table().schema)

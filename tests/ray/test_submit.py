@@ -22,6 +22,7 @@ from typer.main import get_command
 
 from cluster.deploy.generate import HERE
 from jobs.cli import app
+from jobs.cli.detect import detect as detect_command
 from jobs.cli.options import parse_run, to_words
 from jobs.cli.run import run as run_command
 from jobs.pipeline.metrics import METRICS
@@ -358,21 +359,26 @@ def test_a_job_that_has_begun_no_run_is_ended_by_ray(cluster: RayCluster, comman
     assert client.get_job_status(other) == JobStatus.STOPPED
 
 
-def words_for(parameter: Any, file: Path) -> list[str]:
-    """Words that set a parameter of ``run`` to something else than its default."""
-    hint = get_type_hints(run_command)[parameter.name]
+def words_for(command: Any, parameter: Any, file: Path) -> list[str]:
+    """Words that set a parameter of a command to something else than its default."""
+    hint = get_type_hints(command)[parameter.name]
     option = parameter.opts[0]
     if parameter.param_type_name == "argument":
         return ["m.csv"]
     if hint is bool:
         return [parameter.secondary_opts[0] if parameter.default else option]
-    value = {Path | None: str(file), int | None: "7"}.get(hint, f"some {parameter.name} =1")
+    value = {Path | None: str(file), int | None: "7", int: "7"}.get(
+        hint, f"some {parameter.name} =1"
+    )
     return [option, value] * (2 if parameter.multiple else 1)
 
 
-def test_every_option_of_run_reaches_the_job_with_its_value(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "command"), [("run", run_command), ("detect", detect_command)])
+def test_every_option_of_run_reaches_the_job_with_its_value(
+    name: str, command: Any, tmp_path: Path
+) -> None:
     group: Any = get_command(app)
-    run = group.commands["run"]
+    run = group.commands[name]
     file = tmp_path / "file.toml"
     file.write_text("")
     context = group.commands["submit"].make_context(
@@ -382,11 +388,11 @@ def test_every_option_of_run_reaches_the_job_with_its_value(tmp_path: Path) -> N
     )
     for chosen in run.params:
         needed = [each for each in run.params if each.required or each is chosen]
-        words = [word for each in needed for word in words_for(each, file)]
-        given = parse_run(context, words)
-        sent = parse_run(context, to_words(given, {}))
+        words = [word for each in needed for word in words_for(command, each, file)]
+        given = parse_run(context, words, name=name)
+        sent = parse_run(context, to_words(given, {}), name=name)
         assert sent.params == given.params
         assert given.params[chosen.name] not in (chosen.default, None), "the test sets it"
         places = {"manifest": "/there/m.csv", "output": "s3://there/out"}
-        moved = parse_run(context, to_words(given, places))
+        moved = parse_run(context, to_words(given, places), name=name)
         assert moved.params == given.params | places

@@ -108,9 +108,9 @@
     if (side !== sideOf(detail) || !side.detections?.length) return undefined;
     const svg = made("svg", { viewBox: box.join(" "), class: "detections", "aria-hidden": "true" });
     side.detections.forEach((each, number) => {
-      const { x, y, width, height } = each.box;
+      const shape = side.pictures?.found[number];
       const group = made("g", { class: isRemoved(row, each) && marks.of(row) !== "x" ? "removed" : "kept" });
-      group.append(made("rect", { x, y, width, height, class: "extent" }));
+      if (shape) group.append(made("path", { d: shape.path, class: "extent" }));
       for (const name of ["halo", "stroke"]) group.append(made("polygon", { points: each.outline.join(" "), class: name }));
       const title = made("title");
       title.textContent = `${each.label} · ${each.reason}`;
@@ -147,7 +147,7 @@
       masks = own;
       const size = [side.height, side.width];
       const added = side.detections.flatMap((each, number) =>
-        isRemoved(row, each) ? [{ size, counts: side.pictures.found[number] }] : []);
+        isRemoved(row, each) ? [{ size, counts: side.pictures.found[number].counts }] : []);
       if (added.length) runs = [].concat(rle ?? [], added);
     }
     const shapes = runs === null || runs === undefined ? "" : `, "rle": ${JSON.stringify(runs)}`;

@@ -90,8 +90,8 @@
 
   function foundIn(row) {
     const [removed, found] = [store.columns.removed[row], store.columns.found[row]];
-    const edited = review.found.isEdited(row) ? ", edited" : "";
-    return `${found ? `${removed} of ${found} removed` : "nothing found"}${edited}`;
+    if (review.found.isEdited(row)) return `${found} found, edited`;
+    return found ? `${removed} of ${found} removed` : "nothing found";
   }
 
   let isDue = false;

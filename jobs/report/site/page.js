@@ -15,11 +15,11 @@
     byId("subtitle").textContent = subtitle(page);
     byId("summaries").replaceChildren(...review.summaries());
     document.body.classList.toggle("compared", page.compared);
+    marks.load();
+    found.start();
     addCriteria(page);
     addSorting(page);
     addVerdicts();
-    marks.load();
-    found.start();
     found.changed = () => { tellMarks(); list.draw(); };
     for (const name of ["export-redo", "export-all"]) byId(name).hidden = !page.cleans;
     byId("export-found").hidden = !page.detects;

@@ -39,7 +39,8 @@
   /* Let the browser have the pictures of a row at hand. */
   viewer.prepare = (row) => {
     const folder = store.columns.picture[row];
-    for (const name of folder ? ["before", "after"] : []) new Image().src = address(folder, name);
+    const names = store.page.cleans ? ["before", "after"] : ["before"];
+    for (const name of folder ? names : []) new Image().src = address(folder, name);
   };
 
   const address = (folder, name) => `pictures/${folder}/${name}.webp?${store.page.stamp}`;

@@ -138,7 +138,7 @@ def test_try_takes_boxes_and_several_masks(invoke: Command, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((PHOTO, "o.png"), "name a MASK between IMAGE and OUTPUT, or a --box"),
+        ((PHOTO, "o.png"), "name a MASK between IMAGE and OUTPUT, a --box, or a recipe"),
         ((PHOTO, "o.png", "--box", "1,2,x,4"), "1,2,x,4 is not X,Y,WIDTH,HEIGHT"),
     ],
 )

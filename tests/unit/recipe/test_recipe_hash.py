@@ -27,6 +27,7 @@ NEUTRAL_OPTIONS = {
     "name",
     "description",
     "limits",
+    "detect[text].device",
     "remove[lama].batch_size",
     "refine[flux-fill].batch_size",
     "refine[flux-fill].offload",
