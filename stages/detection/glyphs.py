@@ -23,7 +23,7 @@ _STROKE_DELTA_E, _EDGE_DELTA_E, _STROKE_NOISE, _EDGE_NOISE = 10.0, 3.0, 5.0, 3.0
 _MIN_COVER, _MAX_COVER = 0.04, 0.75
 
 #: They are found in at least this share of a line's parts.
-_MIN_SPAN = 0.8
+_MIN_SPAN = 0.9
 
 #: On other ground, strokes are thinner than this share of the line's height, and stand out this
 #: many times more often within the outline than around it.
@@ -60,9 +60,10 @@ def strokes_in(pixels: UInt8Array, outline: Float32Array) -> tuple[Box, BoolMask
 def _spans(strokes: BoolMask, inside: BoolMask, line_px: float) -> bool:
     """Whether strokes are found along a whole line: in nearly each part as long as it is high."""
     points = np.argwhere(inside).astype(np.float32)
-    axis = np.linalg.eigh(np.cov(points.T))[1][:, -1]
-    along = (points @ axis - (points @ axis).min()) / line_px
-    parts = np.minimum(along, along.max() - 1e-3).astype(np.intp)
+    along = points @ np.linalg.eigh(np.cov(points.T))[1][:, -1]
+    along -= along.min()
+    count = max(1, round(float(along.max()) / line_px))
+    parts = np.minimum(along / along.max() * count, count - 1).astype(np.intp)
     share = np.bincount(parts, strokes[inside]) / np.bincount(parts)
     return float((share >= _MIN_COVER).mean()) >= _MIN_SPAN
 

@@ -40,8 +40,15 @@ _WEIGHTS = {
     ),
 }
 
-#: Longer side at which a whole photo is searched; up to the second value it is not divided.
-_WHOLE_PX, _UNDIVIDED_PX = 960, 1280
+#: Longer sides at which a whole photo is searched; a side up to which it is not divided into parts.
+_WHOLE_PX, _UNDIVIDED_PX = (640, 960), 1280
+
+#: A photo is searched at smaller scales that are at most this share of the largest.
+_SMALLER = 0.8
+
+#: Of the detection network: min probability of a text's pixels, and of a line on average. Those of
+#: PaddleOCR are higher, and lose text on busy ground; recognition drops what is none.
+_PIXEL_CHANCE, _LINE_CHANCE = 0.2, 0.4
 
 #: Side of the parts that a photo is divided into, and the context that each is shown with.
 _CORE_PX, _CONTEXT_PX = 832, 64
@@ -127,9 +134,7 @@ class Reader:
         longer = max(height, width)
         fine = min(1.0, _FOUND_PX / self._min_height_px)
         fine = min(fine, _CORE_PX * math.sqrt(self._max_tiles / (height * width)))
-        if longer * fine <= _UNDIVIDED_PX:
-            return [fine]
-        return [_WHOLE_PX / longer, fine]
+        return [*(side / longer for side in _WHOLE_PX if side < _SMALLER * fine * longer), fine]
 
     def _read_at(self, scale: float, pixels: UInt8Array) -> list[Line]:
         shown = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
@@ -196,6 +201,8 @@ def _load_engine(device: Literal["cpu", "gpu"]) -> Any:
         "EngineConfig.onnxruntime.intra_op_num_threads": _threads(),
         "EngineConfig.onnxruntime.inter_op_num_threads": 1,
         "EngineConfig.onnxruntime.use_cuda": device == "gpu",
+        "Det.thresh": _PIXEL_CHANCE,
+        "Det.box_thresh": _LINE_CHANCE,
     }
     engine = rapidocr.RapidOCR(params=params)
     engine(np.zeros((32, 32, 3), np.uint8), use_det=True, use_cls=False, use_rec=False)  # loads

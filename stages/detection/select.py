@@ -131,7 +131,8 @@ def _rules_of_set(
 
 
 def _filled(pattern: str, parts: dict[str, str]) -> str:
-    """A pattern with the parts that it names in braces."""
+    """A pattern with the parts that it names in braces, and any spaces where it has one."""
+    pattern = pattern.replace(" ", r"\s*")
     for part, text in parts.items():
         pattern = pattern.replace(f"{{{part}}}", text)
     return pattern

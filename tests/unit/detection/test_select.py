@@ -49,6 +49,7 @@ def test_what_products_say_is_left() -> None:
 def test_a_phrase_may_run_over_several_lines() -> None:
     assert DEFAULT.find(["FREE", "SHIPPING", "Nike"]) == ["shipping", "shipping", ""]
     assert DEFAULT.find(["UP TO", "50%"]) == ["percentages"] * 2
+    assert DEFAULT.find(["bis", "zu 50 %", "Nike"]) == ["percentages", "percentages", ""]
     assert DEFAULT.find(["12", "€"]) == ["prices"] * 2
 
 
