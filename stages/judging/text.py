@@ -9,6 +9,7 @@ import numpy as np
 
 from stages.arrays import BoolMask, UInt8Array
 from stages.detection.ocr import Line, Reader
+from stages.detection.options import TextOptions
 from stages.extras import require
 from stages.judging.reappearance import Scores, views
 
@@ -39,7 +40,8 @@ class TextJudge:
     """
 
     def __init__(self) -> None:
-        require("rapidocr", "judge.text")
+        for library in TextOptions.libraries:
+            require(library, "judge.text")
         self._reader = Reader()
 
     def raised(

@@ -7,12 +7,15 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 
+from jobs.preflight import check_weights
 from manifests.errors import WeightsError
 from stages.arrays import UInt8Array
 from stages.judging.reappearance import Scores, judge
 from stages.judging.text import TextJudge
 from stages.models.classical import fill_one
+from stages.recipe import Recipe
 from stages.recipe.options import TeleaOptions
 from tests.support.models.object_painter import written
 
@@ -59,7 +62,7 @@ def test_a_word_in_the_fill_has_come_back(reader: TextJudge, before: UInt8Array)
 def test_a_word_that_the_picture_alone_does_not_give_away_is_read(
     reader: TextJudge, before: UInt8Array
 ) -> None:
-    faint = with_word(before, "cake", (256, 192), levels=-22)
+    faint = with_word(before, "cake", (256, 192), levels=-45)
     seen = judge(faint, before, hole(), has_removal=True)
     assert seen.reappearance < 0.5
     raised = reader.raised(seen, faint, before, hole(), has_removal=True)
@@ -94,8 +97,12 @@ def test_without_a_removal_any_word_in_the_hole_counts(
     assert found.reappearance > 0.9
 
 
-def test_without_rapidocr_the_error_names_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_rapidocr_the_error_names_the_option_before_a_row_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "rapidocr", None)
-    with pytest.raises(WeightsError, match="needs rapidocr") as caught:
-        TextJudge()
-    assert caught.value.code == "model.not_installed"
+    recipe = Recipe.load("clean", ["judge.text=true"])
+    for use in (TextJudge, lambda: check_weights(recipe, Console(), here=True)):
+        with pytest.raises(WeightsError, match=r"judge\.text needs rapidocr") as caught:
+            use()
+        assert caught.value.code == "model.not_installed"
