@@ -19,6 +19,7 @@ from jobs.evaluation.synthetic import OBJECTS, Place, blob, paste, to_lab, turne
 from stages.models.classical import Classical, fill_one
 from stages.pixels.boxes import Box, bounds_of, context_box
 from stages.pixels.patches import cut_mask, plan_patches
+from stages.pixels.resize import scale_pixels
 from stages.pixels.windows import refined_size
 from stages.recipe.options import (
     CropOptions,
@@ -74,7 +75,7 @@ def _word(
     font = ImageFont.load_default(1.3 * place.side_px / per_px)
     drawn = Image.new("L", (width, height))
     ImageDraw.Draw(drawn).text(place.centre, word, fill=255, font=font, anchor="mm")
-    return colours, np.asarray(drawn, np.float32) / 255
+    return colours, np.asarray(drawn, np.float32) / np.float32(255)
 
 
 _OBJECTS = OBJECTS | {"word": _word}
@@ -188,7 +189,7 @@ def ground_of(crop: Pixels, mask: Pixels) -> str:
     assert region is not None
     near_px = max(region.width, region.height) // 3
     near = cv2.dilate(hole, np.ones((2 * near_px + 1,) * 2, np.uint8)) > 0
-    lab = to_lab(cv2.resize(crop, small, interpolation=cv2.INTER_AREA))[near]
+    lab = to_lab(scale_pixels(crop, *small))[near]
     usual = np.median(lab, axis=0)
     spread = float(np.quantile(np.linalg.norm(lab - usual, axis=1), 0.97))
     if spread > _ONE_MATERIAL:

@@ -81,7 +81,7 @@ def written(
     font = ImageFont.load_default(size_px)
     ImageDraw.Draw(drawn).text(centre, word, fill=255, font=font, anchor="mm")
     darker = pixels + np.float32(levels / 255) * np.asarray(drawn, np.float32)[..., None]
-    return np.rint(np.clip(darker, 0, 255)).astype(np.uint8)
+    return np.asarray(np.rint(np.clip(darker, 0, 255)), np.uint8)
 
 
 def encode(text: str) -> Prompt:
