@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from jobs.results.recipe_runs import recipe_runs
-from manifests.errors import RowError
+from manifests.errors import OutputError, RowError
 from manifests.schema import OK, LineageRow, lineage_row
 from manifests.storage.row_files import read
 from stages.photo import Photo
@@ -55,16 +55,19 @@ class Verdict:
 
 
 def verify(output: str, sample: int | None = None) -> Iterator[Verdict]:
-    """Check the finished rows of the most recent recipe of an output folder.
+    """Check the finished rows of the most recent recipe of an output folder that cleans photos.
 
     Args:
         output: path or URI of a run's results.
         sample: number of rows to check, sampled evenly; None: all.
 
     Raises:
-        OutputError: ``output.not_found``: there is no run there.
+        OutputError: ``output.not_found``: there is no run there, or none that cleans.
     """
-    run = recipe_runs(output)[-1]
+    cleaned = [run for run in recipe_runs(output) if run.cleans]
+    if not cleaned:
+        raise OutputError("output.not_found", f"{output} has no results: it was only searched.")
+    run = cleaned[-1]
     shards = list(range(run.plan.shards))
     if sample is not None:
         random.Random(0).shuffle(shards)

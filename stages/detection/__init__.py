@@ -48,7 +48,7 @@ class Detector(Protocol):
         ...
 
     def __call__(self, pixels: UInt8Array) -> list[Detection]:
-        """Find things in a photo.
+        """Find things in a photo; on a GPU, several threads call this at once.
 
         Args:
             pixels: ``(h, w, 3)`` uint8 sRGB of the displayed photo; transparent parts are white.

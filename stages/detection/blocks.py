@@ -15,6 +15,9 @@ from stages.detection.ocr import Line
 #: heights in at most this ratio.
 _GAP_SHARE, _MAX_ANGLE, _MAX_RATIO = 0.3, math.radians(12), 3.0
 
+#: The angle of a line of two or three letters, shorter than this many heights, is not known well.
+_SHORT = 2.5
+
 
 def group(lines: Sequence[Line]) -> list[list[int]]:
     """Return the numbers of the lines of each block, in reading order; each line is in one."""
@@ -44,8 +47,10 @@ def _touch(first: Float32Array, second: Float32Array) -> bool:
 
 def _alike(first: Line, second: Line) -> bool:
     turned = abs(_angle(first) - _angle(second)) % math.pi
+    is_parallel = min(turned, math.pi - turned) <= _MAX_ANGLE
+    is_short = min(first.width / first.height, second.width / second.height) < _SHORT
     ratio = first.height / second.height
-    return min(turned, math.pi - turned) <= _MAX_ANGLE and 1 / _MAX_RATIO <= ratio <= _MAX_RATIO
+    return (is_parallel or is_short) and 1 / _MAX_RATIO <= ratio <= _MAX_RATIO
 
 
 def _angle(line: Line) -> float:

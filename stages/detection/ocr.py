@@ -1,7 +1,7 @@
 """Finds and reads lines of text: PP-OCRv6 (Apache-2.0), whose weights come with rapidocr's wheel.
 
 The detection network gives each pixel a probability of text (DB, Liao et al. 2020). A photo passes
-through it at up to two scales: as a whole at a size that shows large text, and at full scale, tile
+through it at several scales: as a whole at sizes that show large text, and at full scale, tile
 by tile, which shows small print. The tiles' probabilities are joined before lines are cut out of
 them, so that no line is divided.
 """
@@ -87,8 +87,12 @@ class Line:
     @property
     def height(self) -> float:
         """Length of the outline's shorter sides, px."""
-        first, second, third = self.outline[:3]
-        return float(min(np.hypot(*(second - first)), np.hypot(*(third - second))))
+        return float(np.linalg.norm(self.outline[1:3] - self.outline[:2], axis=1).min())
+
+    @property
+    def width(self) -> float:
+        """Length of the outline's longer sides, px."""
+        return float(np.linalg.norm(self.outline[1:3] - self.outline[:2], axis=1).max())
 
     @property
     def font_px(self) -> float:

@@ -23,6 +23,10 @@ _BASE_LETTERS = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "\u0131": "i", "
 #: What recognition confuses, in phrases.
 _SLIPS = {char: f"[{group}]" for group in ("o0", "li1|!", "s5") for char in group}
 
+#: A line reads as a phrase of a set, of at least so many letters, if it is so similar (difflib's
+#: ratio) and at most two letters longer or shorter.
+_MIN_LETTERS, _SIMILAR, _MORE_LETTERS = 8, 0.88, 2
+
 #: A name of a set that differs by less is taken for a mistyped one.
 _MISTYPED = 0.8
 
@@ -35,12 +39,14 @@ class _Rule(NamedTuple):
         pattern: the expression.
         of_line: whether it must match a whole line.
         as_read: whether it sees the text as recognised, or plain (:func:`_plain`).
+        phrases: what a line may be similar to, without spaces: recognition misreads letters.
     """
 
     name: str
     pattern: re.Pattern[str]
     of_line: bool = False
     as_read: bool = False
+    phrases: tuple[str, ...] = ()
 
 
 class Matcher:
@@ -77,6 +83,7 @@ def _matching(rule: _Rule, lines: list[str]) -> Iterator[int]:
     if rule.of_line:
         yield from (number for number, line in enumerate(lines) if rule.pattern.fullmatch(line))
         return
+    yield from (number for number, line in enumerate(lines) if _is_similar(line, rule.phrases))
     starts = [0]
     for line in lines:
         starts.append(starts[-1] + len(line) + 1)
@@ -84,6 +91,17 @@ def _matching(rule: _Rule, lines: list[str]) -> Iterator[int]:
         for number, line in enumerate(lines):
             if match.start() < starts[number] + len(line) and match.end() > starts[number]:
                 yield number
+
+
+def _is_similar(line: str, phrases: Iterable[str]) -> bool:
+    """Whether a plain line is one of some phrases, but for a letter or two."""
+    letters = _letters(line)
+    near = [each for each in phrases if abs(len(each) - len(letters)) <= _MORE_LETTERS]
+    return bool(difflib.get_close_matches(letters, near, n=1, cutoff=_SIMILAR))
+
+
+def _letters(plain: str) -> str:
+    return "".join(c for c in plain if c.isalnum())
 
 
 def _rules_of(entry: str) -> list[_Rule]:
@@ -127,7 +145,9 @@ def _rules_of_set(
             source = "|".join(f"(?:{_filled(text, parts)})" for text in texts)
         if of_line:
             source = rf"[^\w%]*(?:{source})[^\w%]*"
-        yield _Rule(name, re.compile(source), of_line)
+        phrases = map(_letters, map(_plain, texts if kind == "words" else ()))
+        long = tuple(phrase for phrase in phrases if len(phrase) >= _MIN_LETTERS)
+        yield _Rule(name, re.compile(source), of_line, phrases=long)
 
 
 def _filled(pattern: str, parts: dict[str, str]) -> str:

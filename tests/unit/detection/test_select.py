@@ -18,9 +18,9 @@ FOUND = {
     "percentages": "-20 %|20% OFF|bis zu 50 %|Soldes -30%|-3O%|50%|５折|30%オフ",
     "promotions": "SALE|5ALE|Super SALE!|Sonderangebot|S0LDES|Nouveauté|Rebajas|Más vendido"
     "|Offerta speciale|Uitverkoop|Promoção|WYPRZEDAŻ|Nowość|NEW!|特价|セール"
-    "|SUMMERSALE|Best-Seller",
+    "|SUMMERSALE|Best-Seller|Sonderangebat|Promocao",
     "shipping": "FREE SHIPPING|FREESHIPPING|free sh1pping|Gratis-Versand|Livraison gratuite"
-    "|ENVÍO GRATIS|Spedizione gratuita|gratis verzending|Frete grátis|Darmowa dostawa"
+    "|ENVÍO GRATIS|Spedizione gratuita|gratis verzending|Frete grátis|Darmowa tostaway."
     "|包邮|送料無料",
     "urls": "www.example-shop.com|http://x.example/a|myshop.de",
     "emails": "info@example.com",
@@ -32,6 +32,7 @@ FOUND = {
 LEFT = (
     "wholesale|New York|100% cotton|EUR 42|Nike Air|MADE IN USA|Est. 1985|12:30|2,00 ml|5.0|#1"
     "|SIZE 42|4 006381 333931|No. 5|XL|Newton|Dr. Oetker|4711|H&M|80 mm|iPhone 12|Aktionär"
+    "|Salewa|COLLECTION"
 )
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from jobs.results.detected import write_detected
 from jobs.results.failures import write_failures
 from jobs.results.verify import verify
+from manifests.errors import OutputError
 from stages.recipe import Recipe
 from tests.browser.output_folders import clean_here, told, write_page
 from tests.conftest import Command
@@ -61,6 +62,8 @@ def test_always_adds_what_is_found_to_what_is_marked(folder: Path, tmp_path: Pat
     always = recipe_of(folder, "detect.when=always")
     clean_here(folder / "manifest.csv", tmp_path / "out", always.detecting())
     rows = rows_of(write_detected(str(tmp_path / "out")).path)
+    with pytest.raises(OutputError, match="it was only searched"):
+        list(verify(str(tmp_path / "out")))
     plain = Recipe.load("telea")
     clean_here(tmp_path / "out" / "detected.jsonl", tmp_path / "by-hand", plain)
     clean_here(folder / "manifest.csv", tmp_path / "at-once", always)
