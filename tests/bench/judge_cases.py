@@ -1,8 +1,9 @@
 """Cases with a known answer, to calibrate the judge: real photos, holes in them, and fills.
 
 A case is a removal's fill and what a refiner might have made of it, at one working size. In good
-ones the refined fill is another real fill, or the removal's with its texture repaired; in bad ones
-an object lies in such a fill. No output of a diffusion model is among them.
+ones the refined fill is the removal's with its texture repaired, or what the photo itself shows, or
+another real fill that is like it. In bad ones an object or a word lies in a fill. No output of a
+diffusion model is among them.
 """
 
 from __future__ import annotations

@@ -131,9 +131,10 @@ def fit(judged: Sequence[Judged], *, alone: bool = False) -> tuple[float, ...]:
 def accuracy(
     judged: Sequence[Judged], weights: tuple[float, ...] = WEIGHTS, *, alone: bool = False
 ) -> Accuracy:
-    """How often the score is right at 0.5, with the text's if it was read."""
+    """How often the score is right at 0.5; with a removal, that of text if it was read."""
     scores = np.array([logistic(weights, *row) for row in _values(judged, alone=alone)])
-    scores = np.maximum(scores, [each.text for each in judged])
+    if not alone:
+        scores = np.maximum(scores, [each.text for each in judged])
     is_bad = _bad(judged)
     bad, good = scores[is_bad], scores[~is_bad]
     auc = float(mannwhitneyu(bad, good).statistic / (len(bad) * len(good)))
