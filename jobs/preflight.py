@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from manifests.errors import WeightsError
+from stages.detection.options import TextOptions
 from stages.extras import require
 from stages.recipe import Recipe
 from stages.weights.find import (
@@ -78,6 +79,9 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
     parts = weights_of(recipe)
     if here and parts:
         require("torch", f"The recipe {recipe.name}")
+    if here and recipe.judge and recipe.judge.text:
+        for library in TextOptions.libraries:
+            require(library, "judge.text")
     with logging_downloads(console):
         for section, ref in parts:
             pin = recorded_pin(recipe, section)

@@ -184,7 +184,8 @@ def _default(step: str, recipe: Recipe, megapixels: float, *, has_gpus: bool) ->
         if recipe.judge:
             retry_share = run["retry_share"].value
             attempts = sum(retry_share**attempt for attempt in range(recipe.judge.attempts))
-            seconds = attempts * (seconds + known["judge"].photo)
+            judging = known["judge"].photo + recipe.judge.text * known["judge.text"].photo
+            seconds = attempts * (seconds + judging)
         seconds *= (options.size_px / 1024) ** 2
         seconds *= 1 - run["smooth_share"].value * (options.when == "auto")
     return seconds, figure.kind

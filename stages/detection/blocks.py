@@ -15,19 +15,32 @@ from stages.detection.ocr import Line
 #: heights in at most this ratio.
 _GAP_SHARE, _MAX_ANGLE, _MAX_RATIO = 0.3, math.radians(12), 3.0
 
-#: The angle of a line of two or three letters, shorter than this many heights, is not known well.
-_SHORT = 2.5
+#: Ground that varies within a block has less of a difference, CIE76.
+_SAME_GROUND = 30.0
+
+#: The angle of two or three letters, a line shorter than this many heights, is not known well.
+_SHORT, _MAX_ANGLE_SHORT = 2.5, math.radians(30)
 
 
-def group(lines: Sequence[Line]) -> list[list[int]]:
-    """Return the numbers of the lines of each block, in reading order; each line is in one."""
+def group(lines: Sequence[Line], grounds: Sequence[Float32Array]) -> list[list[int]]:
+    """Return the numbers of the lines of each block, in reading order; each line is in one.
+
+    Args:
+        lines: those of a photo.
+        grounds: the colour that each is printed on, Lab; a badge's lines are a block of their own.
+    """
     grown = [_grown(line) for line in lines]
     blocks: list[list[int]] = []
     for number, line in enumerate(lines):
         near = [
             block
             for block in blocks
-            if any(_alike(line, lines[n]) and _touch(grown[number], grown[n]) for n in block)
+            if any(
+                _alike(line, lines[n])
+                and np.linalg.norm(grounds[number] - grounds[n]) <= _SAME_GROUND
+                and _touch(grown[number], grown[n])
+                for n in block
+            )
         ]
         blocks = [block for block in blocks if block not in near]
         blocks.append([number, *(n for block in near for n in block)])
@@ -47,10 +60,10 @@ def _touch(first: Float32Array, second: Float32Array) -> bool:
 
 def _alike(first: Line, second: Line) -> bool:
     turned = abs(_angle(first) - _angle(second)) % math.pi
-    is_parallel = min(turned, math.pi - turned) <= _MAX_ANGLE
     is_short = min(first.width / first.height, second.width / second.height) < _SHORT
+    most = _MAX_ANGLE_SHORT if is_short else _MAX_ANGLE
     ratio = first.height / second.height
-    return (is_parallel or is_short) and 1 / _MAX_RATIO <= ratio <= _MAX_RATIO
+    return min(turned, math.pi - turned) <= most and 1 / _MAX_RATIO <= ratio <= _MAX_RATIO
 
 
 def _angle(line: Line) -> float:

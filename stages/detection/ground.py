@@ -304,7 +304,8 @@ def colours_of(pixels: UInt8Array, outline: Float32Array) -> Float32Array:
     box = outline_box(outline, 1).clipped(width, height)
     part, inside = to_lab(pixels[box.slices]), filled(outline, box)
     line_px = float(min(cv2.minAreaRect(outline)[1]))
-    ground = _prevailing(part[edge_band(inside, line_px)])
+    band = edge_band(inside, line_px)
+    ground = _prevailing(part[band] if band.any() else part.reshape(-1, 3))
     far = np.linalg.norm(part - ground, axis=2) > _DISTINCT_DELTA_E
     letters = _prevailing(part[far & inside]) if (far & inside).any() else ground
     return np.concatenate([ground, letters])

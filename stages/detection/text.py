@@ -82,9 +82,10 @@ class TextDetector:
         lines = self._reader.read(pixels)
         if not lines:
             return []
-        blocks = group(lines)
+        colours = [colours_of(pixels, line.outline) for line in lines]
+        blocks = group(lines, [each[:3] for each in colours])
         order = [number for block in blocks for number in block]
-        verdicts = self._judge(pixels, lines, blocks)
+        verdicts = self._judge(lines, blocks, colours)
         badges = self._badges(pixels, lines, order, verdicts) if self._options.badge else []
         for badge in badges:
             _share_badge(verdicts, badge.lines)
@@ -102,7 +103,7 @@ class TextDetector:
         return self._limited(pixels, found)
 
     def _judge(
-        self, pixels: UInt8Array, lines: Sequence[Line], blocks: list[list[int]]
+        self, lines: Sequence[Line], blocks: list[list[int]], colours: Sequence[Float32Array]
     ) -> list[_Verdict]:
         """The verdict on each line from its text and that of its block."""
         verdicts = [_Verdict(False, "") for _ in lines]
@@ -121,7 +122,6 @@ class TextDetector:
                 verdicts[number] = _Verdict(False, self._too_uncertain(lines[number]))
             removed_lines = [number for number in certain if verdicts[number].remove]
             if removed_lines and 1 < len(block) <= _SHARED_LINES:
-                colours = {n: colours_of(pixels, lines[n].outline) for n in certain}
                 first = colours[removed_lines[0]]
                 alike = [n for n in certain if np.abs(colours[n] - first).max() <= _SAME_COLOUR]
                 _share_block(verdicts, alike)

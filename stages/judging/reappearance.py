@@ -42,6 +42,10 @@ _NEAR_PX, _AROUND_PX = 1.5, 5.0
 #: Maximum number of places compared, evenly sampled; more take longer and change little.
 _MAX_PLACES = 400
 
+#: Maximum number of the ring's places that they are compared with, evenly sampled. Edges of the
+#: ring cover little of it. With fewer, an edge that a fill continues would look like none of it.
+_MAX_KNOWN = 4000
+
 #: Places of the ring closer than this count as the same place.
 _MIN_DISTANCE_PX = 12
 
@@ -82,7 +86,8 @@ def judge(refined: UInt8Array, before: UInt8Array, mask: UInt8Array, has_removal
         has_removal: whether ``before`` is filled in the hole. If not, the hole still shows the
             object and is ignored: there is no departure, and only the strangeness is scored.
     """
-    fill, removed, hole = _views(refined, before, mask)
+    *pictures, hole = views(refined, before, mask, _VIEW_SIDE_PX, _RING_SHARE)
+    fill, removed = (_lab(each) for each in pictures)
     strangeness = _strangeness(fill, removed, hole, has_removal=has_removal)
     if not has_removal:
         return Scores(None, strangeness, logistic(WEIGHTS_ALONE, strangeness))
@@ -97,29 +102,36 @@ def logistic(weights: tuple[float, ...], *values: float) -> float:
     return float(1 / (1 + np.exp(-exponent)))
 
 
-def _views(
-    refined: UInt8Array, before: UInt8Array, mask: UInt8Array
-) -> tuple[Float32Array, Float32Array, BoolMask]:
-    """Scale hole and ring to the view: after and before in Lab (L: 0 to 100), and the hole.
+def views(
+    refined: UInt8Array, before: UInt8Array, mask: UInt8Array, side_px: int, ring_share: float
+) -> tuple[UInt8Array, UInt8Array, BoolMask]:
+    """Scale hole and ring to a view: after and before, and the hole.
 
     The ring is the same in both.
+
+    Args:
+        refined: see :func:`judge`, as the next two.
+        before: see there.
+        mask: see there.
+        side_px: longer side of the view.
+        ring_share: width of the ring, relative to the hole's longer side; at least 12 px.
     """
     height, width = mask.shape
     region = bounds_of(mask)
     assert region is not None, "a patch has a hole"
-    ring_px = max(_MIN_RING_PX, round(_RING_SHARE * max(region.width, region.height)))
+    ring_px = max(_MIN_RING_PX, round(ring_share * max(region.width, region.height)))
     part = region.grown(ring_px).clipped(width, height)
-    scale = _VIEW_SIDE_PX / max(part.width, part.height)
+    scale = side_px / max(part.width, part.height)
     size = max(round(part.width * scale), 1), max(round(part.height * scale), 1)
-    hole = mask[part.slices]
-
-    def view(pixels: UInt8Array) -> Float32Array:
-        small = scale_pixels(pixels, *size).astype(np.float32) / 255
-        return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2LAB), np.float32)
-
-    original = before[part.slices]
+    hole, original = mask[part.slices], before[part.slices]
     painted = np.where(hole[..., None] > 0, refined[part.slices], original)
-    return view(painted), view(original), scale_mask(hole, *size) > 0
+    return scale_pixels(painted, *size), scale_pixels(original, *size), scale_mask(hole, *size) > 0
+
+
+def _lab(pixels: UInt8Array) -> Float32Array:
+    """Lab, L 0 to 100."""
+    small = pixels.astype(np.float32) / 255
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2LAB), np.float32)
 
 
 def _departure(fill: Float32Array, removed: Float32Array, hole: BoolMask) -> float:
@@ -145,7 +157,8 @@ def _strangeness(
     if not has_removal:  # descriptions near the hole are blurred with its content, the object
         kernel = np.ones((_MIN_DISTANCE_PX + 1, _MIN_DISTANCE_PX + 1), np.uint8)
         known = cv2.dilate(hole.astype(np.uint8), kernel) == 0
-    inside, around = (_evenly(np.argwhere(each)) for each in (hole, known))
+    inside = _evenly(np.argwhere(hole), _MAX_PLACES)
+    around = _evenly(np.argwhere(known), _MAX_KNOWN if has_removal else _MAX_PLACES)
     if len(around) < 2:  # nothing to compare with
         return 0.0
     before, at = _describe(removed), tuple(inside.T)
@@ -187,8 +200,9 @@ def _smooth(
     return np.asarray(blurred / np.maximum(weight, 1e-3)[..., None], np.float32)
 
 
-def _evenly(points: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return points[:: max(len(points) // _MAX_PLACES, 1)]
+def _evenly(points: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """About ``count`` of the points, or all of them if there are fewer."""
+    return points[:: max(len(points) // count, 1)]
 
 
 def _to_nearest(

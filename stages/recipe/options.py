@@ -347,6 +347,9 @@ class JudgeOptions(Section):
     bad_output: Literal["fail", "remove"] = "fail"
     """If the output of every try is not a number, or black: fail the row, or use the removal's fill
     and flag it."""
+    text: bool = False
+    """Also read each result: text in the hole that the removal's fill does not show has come back.
+    Needs the extra `text`."""
 
 
 class OutputOptions(Section):

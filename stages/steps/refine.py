@@ -13,6 +13,7 @@ from manifests.errors import RowError
 from stages.arrays import UInt8Array
 from stages.judging.reappearance import Scores, judge
 from stages.judging.retries import FLAGS, Outcome, refine_with_retries
+from stages.judging.text import TextJudge
 from stages.photo import CropPatch, Patch, Photo
 from stages.pixels.resize import scale_mask, scale_pixels
 from stages.recipe import Recipe
@@ -39,8 +40,13 @@ def refine(recipe: Recipe) -> BatchWork:
     used |= {f"lora {number}: {each.name}": each.sha256 for number, each in enumerate(adapters, 1)}
     has_removal = recipe.remove is not None
 
+    text_judge = TextJudge() if recipe.judge and recipe.judge.text else None
+
     def score(patch: Patch, refined: UInt8Array) -> Scores:
-        return judge(refined, patch.pixels, patch.mask, has_removal)
+        scores = judge(refined, patch.pixels, patch.mask, has_removal)
+        if text_judge is None:
+            return scores
+        return text_judge.raised(scores, refined, patch.pixels, patch.mask, has_removal)
 
     def work(photos: Sequence[Photo]) -> None:
         places = [

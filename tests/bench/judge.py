@@ -28,7 +28,7 @@ def _flagged_by(judged: Sequence[Judged], by: str) -> dict[str, float]:
     """Share over the threshold in each group of cases that have the same value of a field."""
     groups: dict[str, list[bool]] = {}
     for each in judged:
-        score = logistic(WEIGHTS, each.departure, each.strangeness)
+        score = max(logistic(WEIGHTS, each.departure, each.strangeness), each.text)
         groups.setdefault(str(getattr(each, by)), []).append(score > 0.5)
     return {name: round(float(np.mean(groups[name])), 3) for name in sorted(groups)}
 
@@ -51,16 +51,17 @@ def detail(photos: dict[str, Pixels], holes: int, figures: Figures) -> None:
 
 def main() -> None:
     parser = options_of(__doc__)
-    parser.add_argument("--holes", type=int, default=5, help="in each photo; five cases each")
+    parser.add_argument("--holes", type=int, default=5, help="in each photo; seven cases each")
     parser.add_argument("--detail-holes", type=int, default=10, help="in each bundled photo")
     parser.add_argument("--photos", type=Path, metavar="FOLDER", help="all of them held out")
     parser.add_argument("--bundled", type=int, help="photos that are taken; else all 19")
+    parser.add_argument("--text", action="store_true", help="also read, as judge.text does")
     given = parser.parse_args()
     photos = dict(list(bundled_photos().items())[: given.bundled])
     figures = Figures(given.out)
     detail(photos, given.detail_holes, figures)
     chosen_names, _ = split(list(photos))
-    judged = judge_photos(photos, given.holes)
+    judged = judge_photos(photos, given.holes, text=given.text)
     chosen = [each for each in judged if each.photo in chosen_names]
     held = [each for each in judged if each.photo not in chosen_names]
     figures.add(weights="fitted", both=fit(chosen), alone=fit(chosen, alone=True))
@@ -68,18 +69,20 @@ def main() -> None:
     sets = {"chosen by": chosen, "held out": held}
     if given.photos:
         more = {path.name: upright_rgb(path) for path in sorted(given.photos.iterdir())}
-        sets["folder"] = judge_photos(photos | more, given.holes, list(more))
+        sets["folder"] = judge_photos(photos | more, given.holes, list(more), text=given.text)
     for name, each in sets.items():
         for has_removal, weights in ((True, WEIGHTS), (False, WEIGHTS_ALONE)):
             right = accuracy(each, weights, alone=not has_removal)
             figures.add(photos=name, has_removal=has_removal, **asdict(right))
     unseen = held + sets.get("folder", [])
     bad = [each for each in unseen if each.is_bad]
-    figures.add(flagged="bad, by kind", **_flagged_by(bad, "kind"))
+    for by in ("kind", "ground", "remover"):
+        figures.add(flagged=f"bad, by {by}", **_flagged_by(bad, by))
     for by in ("extent", "opacity"):
         figures.add(flagged=f"bad, by {by}", **_flagged_by([e for e in bad if e.extent], by))
     good = [each for each in unseen if not each.is_bad]
-    figures.add(flagged="good, by kind", **_flagged_by(good, "kind"))
+    for by in ("kind", "ground", "remover"):
+        figures.add(flagged=f"good, by {by}", **_flagged_by(good, by))
 
 
 if __name__ == "__main__":

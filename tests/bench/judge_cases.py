@@ -1,8 +1,9 @@
 """Cases with a known answer, to calibrate the judge: real photos, holes in them, and fills.
 
 A case is a removal's fill and what a refiner might have made of it, at one working size. In good
-ones the refined fill is another real fill, or the removal's with its texture repaired; in bad ones
-an object lies in such a fill. No output of a diffusion model is among them.
+ones the refined fill is the removal's with its texture repaired, or what the photo itself shows, or
+another real fill that is like it. In bad ones an object or a word lies in a fill. No output of a
+diffusion model is among them.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
 
 from jobs.evaluation.synthetic import OBJECTS, Place, blob, paste, to_lab, turned_box
 from stages.models.classical import Classical, fill_one
 from stages.pixels.boxes import Box, bounds_of, context_box
 from stages.pixels.patches import cut_mask, plan_patches
+from stages.pixels.resize import scale_pixels
 from stages.pixels.windows import refined_size
 from stages.recipe.options import (
     CropOptions,
@@ -38,6 +41,18 @@ _EXTENTS, _OPACITIES = (0.35, 0.55, 0.8), (0.5, 0.75, 1.0)
 #: since photos are smaller.
 _CROP = CropOptions(context=2.0, min_context_px=64)
 
+#: What holes lie in: one colour, skin, another single material such as cloth, or several things.
+GROUNDS = ("plain", "cloth", "skin", "edges")
+
+#: Of a plain ground and of one material: distance from its median colour, CIE76.
+_PLAIN, _ONE_MATERIAL = 4.0, 18.0
+
+#: A fill that differs less than this from the photo is good, CIE76; and the photo shows nothing in
+#: this hole that its surroundings do not.
+_ALIKE = 5.0
+
+_MAX_DRAWS = 40
+
 _SOFT = "soft patchmatch"
 _REMOVALS: dict[str, Classical] = {
     "telea": TeleaOptions(),
@@ -46,10 +61,33 @@ _REMOVALS: dict[str, Classical] = {
 }
 
 
+#: Words that come back in place of objects.
+_WORDS = ("cake", "sale", "new", "-50%", "29,99", "free shipping", "best price", "www.shop.com")
+
+
+def _word(
+    place: Place, _: Sequence[Pixels], rng: np.random.Generator
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """A word in one colour, in the font that comes with Pillow."""
+    height, width = place.base.shape[:2]
+    colours = np.zeros((height, width, 3), np.float32) + rng.uniform(0, 255, 3).astype(np.float32)
+    word = str(rng.choice(_WORDS))
+    per_px = ImageFont.load_default(100).getlength(word) / 100
+    font = ImageFont.load_default(1.3 * place.side_px / per_px)
+    drawn = Image.new("L", (width, height))
+    ImageDraw.Draw(drawn).text(place.centre, word, fill=255, font=font, anchor="mm")
+    return colours, np.asarray(drawn, np.float32) / np.float32(255)
+
+
+_OBJECTS = OBJECTS | {"word": _word}
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One hole, filled twice; ``extent`` and ``opacity`` are of a pasted thing, else 0."""
 
+    ground: str
+    remover: str
     kind: str
     is_bad: bool
     removal: Pixels
@@ -64,19 +102,27 @@ def make_cases(
 ) -> Iterator[Case]:
     """Cut holes into a photo, and fill each well and badly; objects are cut from the others."""
     photo, others = shrunk(photo), [shrunk(each) for each in others]
+    first = int(rng.integers(len(GROUNDS)))
     for number in range(holes):
         remover = list(_REMOVALS)[number % len(_REMOVALS)]
-        removal, copied, mask = _filled(*cut_hole(photo, rng), remover, rng)
+        crop, hole = _cut_hole_in(GROUNDS[(first + number) % len(GROUNDS)], photo, rng)
+        ground = ground_of(crop, hole)
+        removal, copied, mask = _filled(crop, hole, remover, rng)
+        own = _enlarged(crop, mask.shape[::-1])
         repaired = repair_texture(removal, mask, rng)
-        yield Case(f"patchmatch over {remover}", False, removal, copied, mask)
-        yield Case(f"texture of {remover} repaired", False, removal, repaired, mask)
-        for kind, thing in OBJECTS.items():
+        yield Case(ground, remover, "texture repaired", False, removal, repaired, mask)
+        if _differ(copied, own, mask) <= _ALIKE:
+            yield Case(ground, remover, "patchmatch", False, removal, copied, mask)
+            degraded = repair_texture(own, mask, rng)
+            yield Case(ground, remover, "the photo's own", False, removal, degraded, mask)
+        for kind, thing in _OBJECTS.items():
             base = copied if rng.random() < 0.5 else repaired
             extent, opacity = float(rng.choice(_EXTENTS)), float(rng.choice(_OPACITIES))
             place = _place_in(base, mask, extent, rng)
             made = paste(place, thing, others, rng, opacity=opacity, within=mask)
             if made:
-                yield Case(kind, True, removal, made[0], mask, extent, opacity)
+                bad = Case(ground, remover, kind, True, removal, made[0], mask, extent, opacity)
+                yield bad
 
 
 def original_cases(
@@ -88,8 +134,9 @@ def original_cases(
         remover = list(_REMOVALS)[number % len(_REMOVALS)]
         removal, copied, hole = _filled(crop, mask, remover, rng)
         original = _enlarged(crop, (removal.shape[1], removal.shape[0]))
-        yield Case(f"patchmatch over {remover}", False, removal, copied, hole)
-        yield Case("the original", True, removal, original, hole)
+        ground = ground_of(crop, mask)
+        yield Case(ground, remover, "patchmatch", False, removal, copied, hole)
+        yield Case(ground, remover, "the original", True, removal, original, hole)
 
 
 def repair_texture(fill: Pixels, mask: Pixels, rng: np.random.Generator) -> Pixels:
@@ -117,6 +164,41 @@ def shrunk(photo: Pixels) -> Pixels:
     scale = min(1.0, _PHOTO_SIDE_PX / max(photo.shape[:2]))
     size = (round(photo.shape[1] * scale), round(photo.shape[0] * scale))
     return np.asarray(cv2.resize(photo, size, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _differ(fill: Pixels, own: Pixels, mask: Pixels) -> float:
+    """Mean difference of a fill from what the photo shows there at the scale of objects, CIE76."""
+    size_px = 0.02 * max(mask.shape)
+    first, second = (cv2.GaussianBlur(to_lab(each), (0, 0), size_px) for each in (fill, own))
+    return float(np.linalg.norm(first - second, axis=2)[mask > 0].mean())
+
+
+def _cut_hole_in(ground: str, photo: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+    """Like :func:`cut_hole`, in a ground of this kind if the photo has one."""
+    for _ in range(_MAX_DRAWS):
+        crop, hole = cut_hole(photo, rng)
+        if ground_of(crop, hole) == ground:
+            break
+    return crop, hole
+
+
+def ground_of(crop: Pixels, mask: Pixels) -> str:
+    """What a hole lies in, one of :data:`GROUNDS`, by its pixels and as many around it."""
+    small = (mask.shape[1] // 3, mask.shape[0] // 3)
+    hole = cv2.resize(mask, small, interpolation=cv2.INTER_NEAREST)
+    region = bounds_of(hole)
+    assert region is not None
+    near_px = max(region.width, region.height) // 3
+    near = cv2.dilate(hole, np.ones((2 * near_px + 1,) * 2, np.uint8)) > 0
+    lab = to_lab(scale_pixels(crop, *small))[near]
+    usual = np.median(lab, axis=0)
+    spread = float(np.quantile(np.linalg.norm(lab - usual, axis=1), 0.97))
+    if spread > _ONE_MATERIAL:
+        return "edges"
+    _, red, yellow = usual
+    if 7 < red < 25 and 0.7 * red < yellow < 1.8 * red:
+        return "skin"
+    return "plain" if spread < _PLAIN else "cloth"
 
 
 def cut_hole(photo: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:

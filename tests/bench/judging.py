@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 
 import cv2
@@ -16,7 +16,8 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.stats import mannwhitneyu
 
-from stages.judging.reappearance import WEIGHTS, judge, logistic
+from stages.judging.reappearance import WEIGHTS, Scores, judge, logistic
+from stages.judging.text import TextJudge
 from tests.bench.common import Pixels
 from tests.bench.judge_cases import make_cases, original_cases, shrunk
 from tests.support import DEMO, upright_rgb
@@ -31,9 +32,14 @@ _RIDGE = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A case and what was found: pictures are not kept."""
+    """A case and what was found: pictures are not kept.
+
+    ``text`` is what ``judge.text`` alone scores; 0 also if it was not asked for.
+    """
 
     photo: str
+    ground: str
+    remover: str
     kind: str
     is_bad: bool
     extent: float
@@ -41,6 +47,7 @@ class Judged:
     departure: float
     strangeness: float
     alone: float
+    text: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +62,21 @@ class Accuracy:
 
 
 def judge_photos(
-    photos: dict[str, Pixels], holes: int, names: Sequence[str] | None = None
+    photos: dict[str, Pixels], holes: int, names: Sequence[str] | None = None, *, text: bool = False
 ) -> list[Judged]:
     """Make the cases of photos and judge them, over processes; a case follows from names alone.
 
     Each photo also lends objects to the others; holes are cut into those named, or all.
     """
     small = {name: shrunk(photo) for name, photo in photos.items()}
-    work: Callable[[str], list[Judged]] = partial(_judge_photo, photos=small, holes=holes)
+    work: Callable[[str], list[Judged]] = partial(
+        _judge_photo, photos=small, holes=holes, text=text
+    )
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
         return [each for found in pool.map(work, list(names or photos)) for each in found]
 
 
-def _judge_photo(name: str, photos: dict[str, Pixels], holes: int) -> list[Judged]:
+def _judge_photo(name: str, photos: dict[str, Pixels], holes: int, *, text: bool) -> list[Judged]:
     cv2.setNumThreads(1)
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     others = [photo for other, photo in photos.items() if other != name]
@@ -81,9 +90,21 @@ def _judge_photo(name: str, photos: dict[str, Pixels], holes: int) -> list[Judge
         both = judge(case.refined, case.removal, case.mask, has_removal=True)
         alone = judge(case.refined, case.removal, case.mask, has_removal=False).strangeness
         assert both.departure is not None
-        scores = (both.departure, both.strangeness, alone)
-        found.append(Judged(name, case.kind, case.is_bad, case.extent, case.opacity, *scores))
+        read = 0.0
+        if text:
+            pixels = (case.refined, case.removal, case.mask)
+            unseen = Scores(None, 0.0, 0.0)
+            read = _text_judge().raised(unseen, *pixels, has_removal=True).reappearance
+        scores = (both.departure, both.strangeness, alone, read)
+        of_case = (case.ground, case.remover, case.kind, case.is_bad, case.extent, case.opacity)
+        found.append(Judged(name, *of_case, *scores))
     return found
+
+
+@cache
+def _text_judge() -> TextJudge:
+    os.environ["OMP_NUM_THREADS"] = "1"  # of one process among as many as there are cores
+    return TextJudge()
 
 
 def split(photos: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -110,8 +131,10 @@ def fit(judged: Sequence[Judged], *, alone: bool = False) -> tuple[float, ...]:
 def accuracy(
     judged: Sequence[Judged], weights: tuple[float, ...] = WEIGHTS, *, alone: bool = False
 ) -> Accuracy:
-    """How often the score is right at 0.5."""
+    """How often the score is right at 0.5; with a removal, that of text if it was read."""
     scores = np.array([logistic(weights, *row) for row in _values(judged, alone=alone)])
+    if not alone:
+        scores = np.maximum(scores, [each.text for each in judged])
     is_bad = _bad(judged)
     bad, good = scores[is_bad], scores[~is_bad]
     auc = float(mannwhitneyu(bad, good).statistic / (len(bad) * len(good)))

@@ -108,6 +108,23 @@ def test_the_next_seed_is_tried_and_taken(paint: Any, coffee: UInt8Array, tmp_pa
     assert (row.flag, patch.refined, row.score) == (None, True, second.score)
 
 
+def test_a_faint_word_passes_unless_it_is_read(
+    paint: Any, coffee: UInt8Array, tmp_path: Path
+) -> None:
+    tries = {}
+    for text in ("false", "true"):
+        paint("word", "texture")
+        photo = marked(coffee, BOXES[0])
+        refined(recipe_of(tmp_path, f"judge.text={text}"), photo)
+        assert photo.lineage.flag is None
+        tries[text] = patch_of(photo).tries
+    (unread,) = tries["false"]
+    read, repainted = tries["true"]
+    assert unread.score < 0.5 < read.score
+    assert (unread.departure, unread.strangeness) == (read.departure, read.strangeness)
+    assert repainted.score < 0.5
+
+
 def test_after_all_attempts_the_removals_fill_is_pasted_and_flagged(
     paint: Any, coffee: UInt8Array, tmp_path: Path
 ) -> None:
