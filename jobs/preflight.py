@@ -11,7 +11,7 @@ from rich.console import Console
 
 from manifests.errors import WeightsError
 from stages.detection.options import TextOptions
-from stages.extras import require
+from stages.optional_imports import require
 from stages.recipe import Recipe
 from stages.weights.find import (
     find,

@@ -20,8 +20,8 @@ from manifests.schema import LineageRow
 from stages.arrays import BoolMask, Samples
 from stages.codecs.decode import decode_photo
 from stages.codecs.picture import Decoded
-from stages.extras import require
 from stages.inputs import Picture, in_memory
+from stages.optional_imports import require
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.pixels import colour

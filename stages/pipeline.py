@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from threading import Lock
 from typing import Self
 
+from stages.method_options import Pool
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.steps.base import BatchWork, Step, Work, run_steps
@@ -26,7 +27,6 @@ from stages.steps.remove import fill_patches
 from stages.steps.snapshots import SnapshotStage, save_snapshots
 from stages.steps.stitch import stitch_patches
 from stages.steps.upscale import upscale
-from stages.traits import Pool
 
 
 def steps(recipe: Recipe, output: str = "") -> list[Step]:
@@ -61,14 +61,14 @@ def _filling(recipe: Recipe, output: str) -> list[Step]:
     """List the steps from the region to the result."""
     return [
         Step("cut", _first_pool(recipe), lambda: cut_patches(recipe)),
-        *_models(recipe, output),
+        *_fill_and_refine_steps(recipe, output),
         Step("stitch", "cpu", lambda: stitch_patches(recipe)),
         Step("encode", "cpu", lambda: encode(recipe)),
         *([Step("publish", "cpu", lambda: publish(output, recipe), is_io=True)] if output else []),
     ]
 
 
-def _models(recipe: Recipe, output: str) -> Iterator[Step]:
+def _fill_and_refine_steps(recipe: Recipe, output: str) -> Iterator[Step]:
     """List the steps that fill and refine, each in its model's pool."""
 
     def snapshots(stage: SnapshotStage) -> Callable[[], Work]:

@@ -12,7 +12,7 @@ from jobs.cli import results, streams
 from jobs.cli.detect import detect
 from jobs.cli.estimate import estimate
 from jobs.cli.evaluate import app as evaluate
-from jobs.cli.inspect import doctor, errors, recipes
+from jobs.cli.info import doctor, errors, recipes
 from jobs.cli.models import app as models
 from jobs.cli.options import ManifestCommand
 from jobs.cli.plan import plan

@@ -65,7 +65,7 @@ def detect(
     from jobs.run import run
     from stages.recipe import Recipe
 
-    streams.keep_working()
+    streams.tolerate_lost_output()
     console = console_for()
     statuses = parse_statuses(retry)
     chosen = Recipe.load(recipe, set_ or ()).detecting()

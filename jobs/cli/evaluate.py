@@ -88,7 +88,7 @@ def compare(
     from jobs.preflight import check_weights
     from stages.recipe import Recipe
 
-    streams.keep_working()
+    streams.tolerate_lost_output()
     console = console_for()
     loaded = [Recipe.load(name, set_ or ()) for name in recipe or _DEFAULT_RECIPES]
     names = [each.name for each in loaded]

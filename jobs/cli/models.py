@@ -72,7 +72,7 @@ def pull(
     from jobs.preflight import logging_downloads
     from stages.weights.find import fetch
 
-    streams.keep_working()
+    streams.tolerate_lost_output()
     trust(allow_unverified)
     with logging_downloads(console_for()):
         weights = fetch(name)

@@ -41,7 +41,7 @@ def plan(
     from manifests.planning.plan import destination, make_plan
     from stages.recipe import Recipe
 
-    streams.keep_working()
+    streams.tolerate_lost_output()
     loaded = Recipe.load(recipe, set_ or ())
     _, policy, _ = parse_marking(loaded, masks, mask, unmatched)
     planned = make_plan(

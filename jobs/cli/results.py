@@ -78,7 +78,7 @@ def failures(
     from jobs.driver.progress import format_count
     from jobs.results.failures import write_failures
 
-    streams.keep_working()
+    streams.tolerate_lost_output()
     count = write_failures(output, to)
     typer.echo(f"{to}: {format_count(count, 'photo')}")
 
@@ -169,7 +169,7 @@ def report(
     kinds = frozenset(filter(None, only.replace(" ", "").split(",")))
     if unknown := kinds - {"flagged", "ok", "failed", "crashed"}:
         raise typer.BadParameter(f"unknown: {', '.join(sorted(unknown))}", param_hint="--only")
-    streams.keep_working()
+    streams.tolerate_lost_output()
     page = write_report(
         output,
         console_for(stderr=True),

@@ -82,7 +82,7 @@ def run(
     from jobs.run import run as run_job
     from stages.recipe import Recipe
 
-    streams.keep_working()
+    streams.tolerate_lost_output()
     console = console_for()
     statuses = parse_statuses(retry)
     chosen, policy, note = parse_marking(Recipe.load(recipe, set_ or ()), masks, mask, unmatched)
@@ -171,7 +171,7 @@ def try_(
     if not masks and not box and not loaded.detect:
         text = "name a MASK between IMAGE and OUTPUT, a --box, or a recipe that detects"
         raise typer.BadParameter(text)
-    streams.keep_working()
+    streams.tolerate_lost_output()
     trust(allow_unverified)
     loaded, _ = check_weights(loaded, console_for(), here=True)
     row = Cleaner(loaded).clean(image, masks, boxes=boxes, output=output).record
@@ -200,7 +200,7 @@ def demo(
     from jobs.run import run as run_job
     from stages.recipe import Recipe
 
-    streams.keep_working()
+    streams.tolerate_lost_output()
     console = console_for()
     manifest = resources.files("manifests") / "examples" / "demo" / "manifest.csv"
     folder = str(output.absolute())

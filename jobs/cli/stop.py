@@ -42,7 +42,7 @@ def stop(
     from manifests.errors import OutputError
     from manifests.runs import records
 
-    streams.keep_working()
+    streams.tolerate_lost_output()
     with job_api(address) if address else nullcontext(None) as client:
         listed = {str(job.submission_id): job for job in client.list_jobs()} if client else {}
         outputs = {name: _output_of(context, job) for name, job in listed.items()}

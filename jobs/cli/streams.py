@@ -4,8 +4,9 @@
 applies to rich, typer, logging, warnings and the interpreter's shutdown.
 
 A command whose output is its result (``status``) ends when it cannot print: silently if the reader
-closed the pipe, otherwise with an error. A command that works (``run``) calls :func:`keep_working`
-first. From then on output that cannot be written is dropped, and the exit code stays the same.
+closed the pipe, otherwise with an error. A command that works (``run``) first calls
+:func:`tolerate_lost_output`. From then on output that cannot be written is dropped, and the exit
+code stays the same.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def guard() -> None:
             setattr(sys, name, stream)
 
 
-def keep_working() -> None:
+def tolerate_lost_output() -> None:
     """From now on, drop output that cannot be written, instead of ending the process."""
     if isinstance(sys.stdout, Stream):
         sys.stdout.essential = False

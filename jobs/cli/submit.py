@@ -76,7 +76,7 @@ def submit(
     from jobs.driver.placement import load_pools
     from stages.recipe import Recipe, preset_names
 
-    streams.keep_working()
+    streams.tolerate_lost_output()
     name = "detect" if detect else "run"
     run = parse_run(context, context.args, name=name)
     options = run.params

@@ -188,7 +188,7 @@ _cleaner = cache(Cleaner)  # models load once per process
 
 def _pixels(data: bytes, recipe: Recipe, uri: str) -> UInt8Array:
     decoded = decode_photo(data, recipe.limits.max_megapixels, uri)
-    return colour.view(decoded.pixels, decoded.space)
+    return colour.to_srgb8(decoded.pixels, decoded.space)
 
 
 def measure(

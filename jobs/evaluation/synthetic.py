@@ -235,7 +235,7 @@ def make_benchmark(folder: Path, photos: Sequence[str]) -> Path:
 
 def _read(uri: str) -> UInt8Array:
     decoded = decode_photo(read(uri, "image"), _MAX_MEGAPIXELS, uri)
-    return colour.view(decoded.pixels, decoded.space)
+    return colour.to_srgb8(decoded.pixels, decoded.space)
 
 
 def _random_place(picture: UInt8Array, rng: np.random.Generator) -> Place:

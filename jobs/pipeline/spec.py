@@ -12,10 +12,10 @@ from jobs.pipeline.monitor import MonitorClient
 from manifests.ledger import Ledger, RetryPolicy
 from manifests.planning.plan import Plan
 from manifests.runs import RunRecord
+from stages.method_options import Pool
 from stages.recipe import Recipe
 from stages.steps.base import Step
 from stages.steps.fetch import fetch_again
-from stages.traits import Pool
 
 #: In ascending order of resources.
 _POOLS: tuple[Pool, ...] = ("cpu", "small_gpu", "large_gpu")

@@ -26,7 +26,7 @@ from stages.steps.decode import decode
 from stages.steps.detect import restore
 from stages.steps.fetch import fetch
 from stages.steps.mask import mask
-from stages.verify import Finding, Promise, UncheckableError, compare
+from stages.verify import Expected, Finding, UncheckableError, compare
 from stages.verify.samples import BoolMask
 
 #: The lineage's note for a JPEG to which ``limits.damage = repair`` added its end marker.
@@ -92,7 +92,7 @@ def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
         note = "; ".join(filter(None, (row.metadata_note, row.fidelity_note)))
         if _END_APPENDED in note.split("; "):  # a mask's is another sentence
             source = source.rstrip(b"\xff") + b"\xff\xd9"
-        promise = Promise(fidelity, changed, note, recipe.metadata.mark_edit)
+        promise = Expected(fidelity, changed, note, recipe.metadata.mark_edit)
         found = compare(source, result, promise)
     except UncheckableError as error:
         reason = str(error)

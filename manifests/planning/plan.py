@@ -29,7 +29,7 @@ from manifests.errors import ManifestError, OutputError
 from manifests.planning.columns import merge_types, names_in_lineage
 from manifests.planning.duplicates import REPEATED, IdHashes
 from manifests.planning.pairing import Pairing, Policy, combined
-from manifests.planning.rows import RowCounts, check_rows
+from manifests.planning.rows import RowCounts, to_shard_rows
 from manifests.reading.formats import MAX_NAMED_LINES, name_lines
 from manifests.reading.pictures import PLAN, PictureList, name_some
 from manifests.reading.read import Source, find_files, fingerprint, read_parts, stamp
@@ -317,7 +317,7 @@ def _checked(
                     "manifest.changed", f"{file.place.uri} changed while it was planned."
                 )
             try:
-                checked = check_rows(part.table, file.base, extra, kinds, pairing)
+                checked = to_shard_rows(part.table, file.base, extra, kinds, pairing)
             except (pa.ArrowException, ValueError) as error:
                 raise ManifestError("manifest.unreadable", f"{file.place.uri}: {error}.") from None
             counts.add(file.place, part, checked.table)

@@ -89,7 +89,7 @@ class RowCounts:
     _not_named: int = 0
 
     def add(self, place: Place, part: Part, checked: pa.Table) -> None:
-        """Add the rejected rows of a part; ``checked`` is the table of :func:`check_rows`."""
+        """Add the rejected rows of a part; ``checked`` is the table of :func:`to_shard_rows`."""
         codes = checked["error_code"].combine_chunks()
         if codes.null_count == len(codes):
             return
@@ -154,7 +154,7 @@ class RowCounts:
         return f"{self.rows:,} {photos}: {'; '.join(clauses)}."
 
 
-def check_rows(
+def to_shard_rows(
     table: pa.Table, base: Place, extra: pa.Schema, kinds: npt.NDArray[np.uint8], pairing: Pairing
 ) -> CheckedRows:
     """Convert rows of a manifest to rows of a shard, with absolute URIs and errors.

@@ -15,7 +15,7 @@ from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, Fidelity, to_d
 from stages.codecs.stale.exif import refresh_exif
 from stages.codecs.stale.policy import StaleDataPolicy
 from stages.codecs.stale.xmp import refresh_xmp
-from stages.pixels.colour import unpremultiplied, view
+from stages.pixels.colour import to_srgb8, unpremultiplied
 from stages.pixels.samples import Space, to_8_bits
 
 
@@ -67,7 +67,7 @@ def _as_target_can_hold(
         notes.append("16 bits reduced to 8")
     if loses_ink:
         alpha = pixels[..., space.channels :]
-        pixels, space = np.concatenate([view(pixels, space), alpha], axis=2), Space("rgb")
+        pixels, space = np.concatenate([to_srgb8(pixels, space), alpha], axis=2), Space("rgb")
         notes.append("CMYK turned into sRGB")
     if not writer.holds_alpha and pixels.shape[2] > space.channels:
         top = 0 if space.model == "cmyk" else 255

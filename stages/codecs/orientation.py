@@ -38,7 +38,7 @@ _NAME = b"Exif\0"
 _IN_XMP = re.compile(rb"""\btiff:Orientation\s*(?:=\s*["']|>)\s*([1-8])\b""")
 
 
-def displayed(data: bytes) -> int:
+def display_orientation(data: bytes) -> int:
     """The orientation, as EXIF numbers it (1 to 8), in which a JPEG, PNG or WebP is displayed.
 
     1 for other formats, whose readers handle it.
@@ -49,7 +49,7 @@ def displayed(data: bytes) -> int:
     elif data[:4] == b"\x89PNG":
         before = takewhile(lambda chunk: chunk[0] != b"IDAT", chunks(data))
         block = next((content for name, content in before if name == b"eXIf"), b"")
-    return in_exif(block) or 1
+    return exif_orientation(block) or 1
 
 
 def _exif_in_jpeg(data: bytes) -> bytes:
@@ -63,7 +63,7 @@ def _exif_in_jpeg(data: bytes) -> bytes:
     return b""
 
 
-def in_exif(block: bytes) -> int | None:
+def exif_orientation(block: bytes) -> int | None:
     """The orientation in a bare EXIF block; None if it states no valid one."""
     file = TiffFile.of_exif(block)
     entry = _entry(file) if file else None

@@ -105,8 +105,8 @@ def orientation_of(picture: Image.Image) -> int:
 def _displayed(picture: Image.Image, data: bytes) -> int:
     if picture.format == "AVIF":  # Pillow returns irot and imir as EXIF orientation
         exif = picture.info.get("exif", b"")
-        return orientation.in_exif(exif.removeprefix(_EXIF_NAME)) or 1
-    return orientation.displayed(data)
+        return orientation.exif_orientation(exif.removeprefix(_EXIF_NAME)) or 1
+    return orientation.display_orientation(data)
 
 
 def metadata(data: bytes) -> Metadata:

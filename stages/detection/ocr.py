@@ -21,7 +21,7 @@ import numpy as np
 
 from manifests.errors import WeightsError
 from stages.arrays import Float32Array, UInt8Array
-from stages.extras import load_module
+from stages.optional_imports import load_module
 from stages.pixels.boxes import Box, bounds_of
 
 #: Weights in rapidocr's wheel, by content: other ones would give other results.

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from stages.detection.select import Matcher
-from stages.traits import NEUTRAL, MethodOptions, Pool, WeightsPin
+from stages.method_options import NOT_HASHED, MethodOptions, Pool, WeightsPin
 
 
 def _as_list(value: Any) -> Any:
@@ -89,7 +89,7 @@ class TextOptions(DetectionOptions):
     max_tiles: int = Field(48, ge=1, le=1000)
     """Maximum number of parts of 832 x 832 px that a photo is searched in; larger photos are
     searched at a smaller scale."""
-    device: Annotated[Literal["cpu", "gpu"], NEUTRAL] = "cpu"
+    device: Annotated[Literal["cpu", "gpu"], NOT_HASHED] = "cpu"
     """gpu: ONNX Runtime's CUDA provider (package onnxruntime-gpu)."""
 
     @field_validator("remove", "keep")

@@ -184,7 +184,7 @@ def _bad(uri: str, reason: str) -> RecipeError:
 def _template(uri: str, data: bytes, sha256: str) -> Template:
     """Decode a template, and cut it to its shape; raises RowError or RecipeError."""
     decoded = decode_photo(data, float("inf"), uri)
-    pixels = colour.view(decoded.pixels, decoded.space)
+    pixels = colour.to_srgb8(decoded.pixels, decoded.space)
     if decoded.alpha is None:
         shape = ~_white_ground(pixels)
     else:

@@ -10,8 +10,8 @@ import numpy as np
 from stages.arrays import BoolMask, UInt8Array
 from stages.detection.ocr import Line, Reader
 from stages.detection.options import TextOptions
-from stages.extras import require
 from stages.judging.reappearance import Scores, views
+from stages.optional_imports import require
 
 #: Longer side of the view that is read, and width of its ring relative to the hole's longer side.
 _VIEW_SIDE_PX, _RING_SHARE = 480, 0.3

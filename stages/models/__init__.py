@@ -22,7 +22,7 @@ class Fill(Protocol):
         Args:
             pixels: ``(h, w, 3)`` uint8 RGB each, of any size from 1 x 1.
             masks: ``(h, w)`` uint8 each; what is not 0 is filled.
-            seeds: 0 to 2**32 - 1 each; methods without chance ignore them.
+            seeds: 0 to 2**32 - 1 each; methods deterministic ignore them.
 
         Returns:
             In order, new pixels that are the given ones where the mask is 0. Or, not raised, the

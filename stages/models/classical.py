@@ -26,7 +26,7 @@ _patchmatch_lock = Lock()
 
 
 def load(options: Classical, weights: Path | None) -> Fill:
-    """See :class:`stages.traits.RemovalOptions`."""
+    """See :class:`stages.method_options.RemovalOptions`."""
     assert weights is None
     return lambda pixels, masks, seeds: [
         fill_one(options, *each) for each in zip(pixels, masks, seeds, strict=True)

@@ -15,8 +15,8 @@ import torch
 
 from manifests.errors import RowError
 from stages.arrays import UInt8Array
-from stages.device import DEVICE
-from stages.traits import Dtype
+from stages.device_lock import DEVICE_LOCK
+from stages.method_options import Dtype
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -159,7 +159,7 @@ def _run_alike(
 def _run_if_it_fits(run: Callable[[Item], Result], batch: Item) -> Result | None:
     """Return the result of ``run``; if memory runs out, free the device's cache and return None."""
     try:
-        with DEVICE:
+        with DEVICE_LOCK:
             return run(batch)
     except RuntimeError as error:  # torch.OutOfMemoryError is one
         if not is_out_of_memory(error):

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from manifests.errors import RowError, WeightsError
 from stages.arrays import UInt8Array
-from stages.extras import load_module, reason
 from stages.models import Fill
 from stages.models.devices import (
     BatchLimit,
@@ -29,6 +28,7 @@ from stages.models.devices import (
     run_in_batches,
 )
 from stages.models.load import load_network
+from stages.optional_imports import load_module, reason
 from stages.recipe.options import LamaOptions
 
 #: Sides of windows become a multiple of this, since the network halves them three times. One
@@ -44,7 +44,7 @@ _Padded = tuple[UInt8Array, UInt8Array]
 
 
 def load(options: LamaOptions, weights: Path | None) -> Fill:
-    """Load the engine named by the options. See :class:`stages.traits.RemovalOptions`.
+    """Load the engine named by the options. See :class:`stages.method_options.RemovalOptions`.
 
     Raises:
         WeightsError: as :meth:`Lama.load`; ``model.not_installed``.
@@ -56,7 +56,7 @@ def load(options: LamaOptions, weights: Path | None) -> Fill:
         lama = Lama(engine.SimpleLamaNetwork.load(weights), exact)
     else:
         lama = Lama.load(weights, options)
-    return lambda pixels, masks, seeds: lama.fill(pixels, masks)  # noqa: ARG005 - without chance
+    return lambda pixels, masks, seeds: lama.fill(pixels, masks)  # noqa: ARG005 - deterministic
 
 
 class Lama:

@@ -11,7 +11,7 @@ from typing import Literal
 from spandrel import MAIN_REGISTRY, ModelDescriptor, ModelLoader, UnsupportedModelError
 
 from manifests.errors import WeightsError
-from stages.extras import reason
+from stages.optional_imports import reason
 
 #: How many bytes of a file, and names of its tensors, an error shows: people recognise them.
 _SHOWN_BYTES, _SHOWN_NAMES = 24, 3

@@ -15,9 +15,9 @@ from simple_lama_inpainting import SimpleLama
 from torch import Tensor, nn
 
 from manifests.errors import WeightsError
-from stages.extras import reason
 from stages.models.devices import choose_device
 from stages.models.load import torchscript
+from stages.optional_imports import reason
 
 
 class SimpleLamaNetwork(nn.Module):

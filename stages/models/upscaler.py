@@ -13,7 +13,7 @@ from spandrel import ImageModelDescriptor, UnsupportedDtypeError
 
 from manifests.errors import RowError, WeightsError
 from stages.arrays import Float32Array, UInt8Array
-from stages.device import DEVICE
+from stages.device_lock import DEVICE_LOCK
 from stages.models.devices import (
     BatchLimit,
     choose_device,
@@ -87,7 +87,7 @@ class Upscaler:
         """
         enlarged = self._picture(self._network, pixels)
         if enlarged is None and self._exact is not None:
-            with DEVICE:  # other threads move the same network
+            with DEVICE_LOCK:  # other threads move the same network
                 try:
                     enlarged = self._picture(self._exact.to(self.device), pixels)
                 finally:

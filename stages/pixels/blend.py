@@ -47,7 +47,7 @@ def stitch(
     here = photo[painted.slices]
     if opaque:
         space = replace(space, premultiplied=False)
-    paint = colour.paint(np.ascontiguousarray(fill[part]), here, blend[part] == 255, space)
+    paint = colour.to_photo_space(np.ascontiguousarray(fill[part]), here, blend[part] == 255, space)
     if opaque and here.shape[2] > space.channels:
         full = np.full((*paint.shape[:2], 1), np.iinfo(photo.dtype).max, photo.dtype)
         paint = np.concatenate([paint, full], axis=2)

@@ -32,7 +32,7 @@ _VISIBLE_LOSS = 1.5
 _RELATIVE_COLORIMETRIC = 1
 
 
-def view(pixels: Samples, space: Space) -> UInt8Array:
+def to_srgb8(pixels: Samples, space: Space) -> UInt8Array:
     """Convert ``(h, w, c)`` in ``space`` to ``(h, w, 3)`` uint8 sRGB; alpha is dropped."""
     colours = unpremultiplied(pixels, space)
     if space.model == "grey":
@@ -44,13 +44,13 @@ def view(pixels: Samples, space: Space) -> UInt8Array:
 
 def as_displayed(pixels: Samples, space: Space) -> Image.Image:
     """Convert ``(h, w, c)`` in ``space`` to an 8-bit sRGB Pillow picture, RGB or RGBA."""
-    seen = view(pixels, space)
+    seen = to_srgb8(pixels, space)
     if pixels.shape[2] == space.channels:
         return Image.fromarray(seen)
     return Image.fromarray(np.dstack([seen, to_8_bits(pixels[..., -1])]))
 
 
-def paint(fill: UInt8Array, around: Samples, hole: BoolMask, space: Space) -> Samples:
+def to_photo_space(fill: UInt8Array, around: Samples, hole: BoolMask, space: Space) -> Samples:
     """Convert a fill to a photo's own space and depth.
 
     Args:
@@ -65,7 +65,7 @@ def paint(fill: UInt8Array, around: Samples, hole: BoolMask, space: Space) -> Sa
     if space.premultiplied:
         alpha, straight = around[..., -1:], replace(space, premultiplied=False)
         seen = np.concatenate([unpremultiplied(around, space), alpha], axis=2)
-        return _times(paint(fill, seen, hole, straight), alpha)
+        return _times(to_photo_space(fill, seen, hole, straight), alpha)
     if space.model == "grey":
         grey = np.asarray(cv2.cvtColor(fill, cv2.COLOR_RGB2GRAY), np.uint8)
         return _to_depth(grey[..., None], around.dtype)

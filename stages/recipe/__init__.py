@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError, model_validator
 from manifests.errors import RecipeError, did_you_mean
 from manifests.toml_files import explain, read_toml
 from stages.detection.options import DetectOptions
+from stages.method_options import NOT_HASHED, Section
 from stages.recipe.options import (
     CropOptions,
     JudgeOptions,
@@ -35,7 +36,6 @@ from stages.recipe.options import (
     ShapeOptions,
     UpscaleOptions,
 )
-from stages.traits import NEUTRAL, Section
 
 #: Part of every hash. Increment it when a default or the meaning of an option changes, since the
 #: same options then give other results.
@@ -57,8 +57,8 @@ class Recipe(Section):
         RecipeError: with code ``recipe.not_found`` or ``recipe.invalid``.
     """
 
-    name: Annotated[str, NEUTRAL] = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
-    description: Annotated[str, NEUTRAL] = ""
+    name: Annotated[str, NOT_HASHED] = Field(min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
+    description: Annotated[str, NOT_HASHED] = ""
     seed: int = Field(0, ge=0, lt=2**32)
     mask: MaskOptions = MaskOptions()
     shapes: ShapeOptions = ShapeOptions()
@@ -71,7 +71,7 @@ class Recipe(Section):
     judge: JudgeOptions | None = None
     output: OutputOptions = OutputOptions()
     metadata: MetadataOptions = MetadataOptions()
-    limits: Annotated[Limits, NEUTRAL] = Limits()
+    limits: Annotated[Limits, NOT_HASHED] = Limits()
 
     @model_validator(mode="after")
     def _does_something(self) -> Self:
@@ -199,7 +199,7 @@ def _hashed_options(section: Section) -> dict[str, Any]:
     """Collect the options that change results and differ from their defaults, and the method."""
     options: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
-        if NEUTRAL in field.metadata or bool(getattr(section, f"{name}_pin", None)):
+        if NOT_HASHED in field.metadata or bool(getattr(section, f"{name}_pin", None)):
             continue
         value, default = (
             _hashed_options(each) if isinstance(each, Section) else each

@@ -10,8 +10,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from manifests.storage import SCHEMES, Scheme
-from stages.traits import (
-    NEUTRAL,
+from stages.method_options import (
+    NOT_HASHED,
     Dtype,
     MethodOptions,
     Pool,
@@ -191,7 +191,7 @@ class LamaOptions(RemovalOptions):
     is fast."""
     compile: bool = False
     """Compile the network (torch.compile): slower to start, faster afterwards."""
-    batch_size: Annotated[int, NEUTRAL] = Field(8, ge=1, le=256)
+    batch_size: Annotated[int, NOT_HASHED] = Field(8, ge=1, le=256)
     """Maximum number of windows filled at once; halved when memory runs out."""
 
     @model_validator(mode="after")
@@ -284,9 +284,9 @@ class DiffusionOptions(MethodOptions):
     bfloat16)."""
     attention: str = ""
     """An attention backend of diffusers, e.g. `flash` or `_flash_3_hub`; empty: the default."""
-    offload: Annotated[bool, NEUTRAL] = False
+    offload: Annotated[bool, NOT_HASHED] = False
     """Keep only the running part of the model on the GPU: for smaller GPUs, slower."""
-    batch_size: Annotated[int, NEUTRAL] = Field(4, ge=1, le=64)
+    batch_size: Annotated[int, NOT_HASHED] = Field(4, ge=1, le=64)
     """Maximum number of crops refined at once; halved when memory runs out."""
 
     @model_validator(mode="after")
@@ -364,7 +364,7 @@ class OutputOptions(Section):
     fidelity: Literal["any", "exact"] = "any"
     """exact: reject a result that must be re-encoded outside the mask too: lossy WebP, AVIF and
     HEIC, JPEGs whose blocks cannot be kept, conversions that lose samples."""
-    keep_steps: Annotated[bool, NEUTRAL] = False
+    keep_steps: Annotated[bool, NOT_HASHED] = False
     """With a refiner: store each crop after the removal and after the refiner under ``steps/``, for
     `catalog-cleanup report`. Rows that are already done are not redone for this."""
 

@@ -12,9 +12,9 @@ import cv2
 
 from manifests.errors import DeviceError, OutputError, RowError, StorageError, redact
 from manifests.schema import FAILED
-from stages.device import DEVICE
+from stages.device_lock import DEVICE_LOCK
+from stages.method_options import Pool
 from stages.photo import Photo
-from stages.traits import Pool
 
 #: Errors of CUDA's libraries after which each further call fails, until the process ends.
 _DEVICE_ERROR = re.compile(
@@ -77,7 +77,7 @@ def run_steps(photos: Sequence[Photo], steps: Sequence[tuple[str, Work | BatchWo
 
 
 def _run_one(photo: Photo, name: str, work: Work) -> None:
-    started = DEVICE.clock_s()
+    started = DEVICE_LOCK.clock_s()
     try:
         work(photo)
     except (OutputError, StorageError, DeviceError):
@@ -85,7 +85,7 @@ def _run_one(photo: Photo, name: str, work: Work) -> None:
     except Exception as error:  # whatever a library raises, one row must not affect others
         raise_device_error(error)
         fail(photo, *_code_and_text(error, photo, name), name)
-    photo.lineage.seconds[name] = DEVICE.clock_s() - started
+    photo.lineage.seconds[name] = DEVICE_LOCK.clock_s() - started
 
 
 def _code_and_text(error: Exception, photo: Photo, name: str) -> tuple[str, str]:
@@ -107,7 +107,7 @@ def _code_and_text(error: Exception, photo: Photo, name: str) -> tuple[str, str]
 def _run_batch(photos: Sequence[Photo], name: str, step: BatchWork) -> None:
     """Process all photos together; if that raises, one by one, so that only bad ones fail."""
     if len(photos) > 1:
-        started = DEVICE.clock_s()
+        started = DEVICE_LOCK.clock_s()
         # Whatever is raised, the photo that causes it reports it when run alone, outside of the
         # handler, which would hold the memory of the batch.
         try:
@@ -115,7 +115,7 @@ def _run_batch(photos: Sequence[Photo], name: str, step: BatchWork) -> None:
         except Exception as error:
             raise_device_error(error)
         else:
-            share = (DEVICE.clock_s() - started) / len(photos)
+            share = (DEVICE_LOCK.clock_s() - started) / len(photos)
             for photo in photos:
                 photo.lineage.seconds[name] = share
             return

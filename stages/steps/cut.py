@@ -81,7 +81,7 @@ def _seen(photo: Photo, box: Box) -> tuple[UInt8Array, UInt8Array]:
     unknown, hidden = cut_mask(photo.region, box), _hidden(photo, box)
     if hidden is not None:
         unknown[hidden] = 255
-    return colour.view(photo.decoded.pixels[box.slices], photo.decoded.space), unknown
+    return colour.to_srgb8(photo.decoded.pixels[box.slices], photo.decoded.space), unknown
 
 
 def _hidden(photo: Photo, box: Box) -> BoolMask | None:

@@ -90,7 +90,7 @@ def restore(recipe: Recipe) -> Work:
 
 def on_white(decoded: Decoded) -> UInt8Array:
     """Return a photo as a detector sees it: ``(h, w, 3)`` uint8 sRGB, transparent parts white."""
-    seen = colour.view(decoded.pixels, decoded.space)
+    seen = colour.to_srgb8(decoded.pixels, decoded.space)
     if decoded.alpha is None:
         return seen
     opacity = to_8_bits(decoded.pixels[..., -1:]).astype(np.float32) / 255

@@ -29,11 +29,11 @@ from stages.verify.samples import (
     decode,
 )
 
-__all__ = ["Finding", "Promise", "UncheckableError", "compare", "differing"]
+__all__ = ["Expected", "Finding", "UncheckableError", "compare", "differing"]
 
 
 @dataclass(frozen=True, slots=True)
-class Promise:
+class Expected:
     """The recorded outcome of a row, which the result must fulfil.
 
     Attributes:
@@ -41,13 +41,13 @@ class Promise:
         changed: ``(h, w)`` bool, displayed frame: where samples may differ.
         note: the lineage's ``metadata_note`` and ``fidelity_note``; empty: only the
             picture was changed.
-        is_marked: whether the recipe labels edits.
+        labels_edit: whether the recipe labels edits.
     """
 
     fidelity: str
     changed: BoolMask
     note: str = ""
-    is_marked: bool = False
+    labels_edit: bool = False
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ class Finding:
     problems: list[str] = field(default_factory=list)
 
 
-def compare(source: bytes, result: bytes, promise: Promise) -> Finding:
+def compare(source: bytes, result: bytes, promise: Expected) -> Finding:
     """Compare a result with its source.
 
     Raises:
@@ -112,7 +112,7 @@ def compare(source: bytes, result: bytes, promise: Promise) -> Finding:
         old,
         new,
         promise.note,
-        is_marked=promise.is_marked,
+        labels_edit=promise.labels_edit,
         converted=_kind(source) != _kind(result),
         is_turned=before.is_turned,
     )

@@ -59,7 +59,7 @@ def differing(
     new: Parts,
     note: str,
     *,
-    is_marked: bool = False,
+    labels_edit: bool = False,
     converted: bool = False,
     is_turned: bool = False,
 ) -> list[str]:
@@ -68,15 +68,15 @@ def differing(
     Args:
         old: the parts of the source.
         new: the parts of the result.
-        note: the notes of the row, as in :class:`stages.verify.Promise`.
-        is_marked: whether the recipe labels edits.
+        note: the notes of the row, as in :class:`stages.verify.Expected`.
+        labels_edit: whether the recipe labels edits.
         converted: whether the result has another format, which holds less metadata.
         is_turned: whether the decoder rotated the picture, so that its orientation became 1.
     """
     names = sorted(old.values.keys() | new.values.keys())
     if converted:
         names = [name for name in names if name in old.values and _CONVERTED.match(name)]
-    note += "; marked as edited" * is_marked + "; turned by its decoder" * is_turned
+    note += "; marked as edited" * labels_edit + "; turned by its decoder" * is_turned
     pairs = [(name, old.values.get(name), new.values.get(name)) for name in names]
     return [each[0] for each in pairs if each[1] != each[2] and not _is_allowed(*each, note)]
 

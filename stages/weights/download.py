@@ -25,7 +25,7 @@ from tenacity import (
 
 from manifests.errors import WeightsError
 from manifests.storage import scheme_of
-from stages.extras import load_module
+from stages.optional_imports import load_module
 from stages.weights.catalogue import repo_and_revision
 from stages.weights.hashes import Part, in_part
 

@@ -23,7 +23,7 @@ from cluster.pools import CALLS_PER_GPU_ACTOR
 from jobs.pipeline.prompts import SharedPrompts
 from jobs.pipeline.transport import from_table, to_table
 from manifests.schema import LineageRow, PatchRecord
-from stages import device
+from stages import device_lock
 from stages.models import lama as lama_module
 from stages.models.lama import Lama
 from stages.models.refiners.batches import DiffusionRefiner
@@ -137,7 +137,7 @@ def _held() -> Iterator[list[float]]:
     """Collect for how long the device is held each time, in s, while the block runs."""
     found: list[float] = []
     began = threading.local()
-    kind, depth = type(device.DEVICE), threading.local()
+    kind, depth = type(device_lock.DEVICE_LOCK), threading.local()
     enter, leave = kind.__enter__, kind.__exit__
 
     def __enter__(self: Any) -> None:  # noqa: N807 - replaces it

@@ -25,7 +25,7 @@ from manifests.schema import LineageRow
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.recipe import Recipe
-from stages.verify import Promise, UncheckableError, compare
+from stages.verify import Expected, UncheckableError, compare
 from tests.hostile.corpus import Case, all_cases
 
 #: What a row may take beside what the libraries hold: some copies of the largest picture that the
@@ -162,7 +162,7 @@ def _fault(photo: Photo) -> str:
         return "" if photo.result == photo.original else "nothing was marked, yet it changed"
     row = photo.lineage
     note = "; ".join(filter(None, (row.metadata_note, row.fidelity_note)))
-    promise = Promise(row.fidelity or "", photo.changed, note, is_marked=True)
+    promise = Expected(row.fidelity or "", photo.changed, note, labels_edit=True)
     try:
         problems = compare(photo.original, photo.result, promise).problems
         # Of damaged metadata, readers make what they like.

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import save_file
 
 from manifests.errors import WeightsError
-from stages.extras import reason
 from stages.models.load import load_network
 from stages.models.refiners.flux_fill import FluxFill
+from stages.optional_imports import reason
 from stages.recipe.options import Flux2KleinOptions, FluxFillOptions, RefineOptions
 from stages.weights.find import find
 from tests.support import write

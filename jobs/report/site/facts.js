@@ -1,4 +1,4 @@
-/* What is told of one photo, and of all of them. */
+/* What is shown of one photo, and of all of them. */
 "use strict";
 
 (() => {
@@ -16,7 +16,7 @@
     return made;
   }
 
-  /* All that is told of a photo, for each side. */
+  /* All that is shown of a photo, for each side. */
   review.facts = (detail) => {
     const parts = detail.sides.map((side) => {
       const made = element("section", {}, definitions(ofSide(side)));

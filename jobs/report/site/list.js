@@ -21,7 +21,7 @@
     list.choose(rows[list.at]);
   };
 
-  /* Go so many rows on, or back. */
+  /* Go a number of rows on, or back. */
   list.move = (by) => list.go(Math.min(Math.max(list.at + by, 0), list.rows.length - 1));
 
   list.go = (at) => {

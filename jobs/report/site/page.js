@@ -33,14 +33,14 @@
   function subtitle(page) {
     const { summary } = page.sides[0];
     const ended = Object.entries(summary.statuses).map(([status, count]) => `${count.toLocaleString("en")} ${status}`);
-    const told = [photos(summary.rows), ended.join(", "), ...summary.fidelity];
-    if (page.compared) told.unshift(page.sides.map((side) => side.label).join(" beside "));
-    else if (page.sides.length > 1) told.splice(0, told.length, `${page.sides.length} recipes`);
-    else told.unshift(page.sides[0].name);
+    const parts = [photos(summary.rows), ended.join(", "), ...summary.fidelity];
+    if (page.compared) parts.unshift(page.sides.map((side) => side.label).join(" beside "));
+    else if (page.sides.length > 1) parts.splice(0, parts.length, `${page.sides.length} recipes`);
+    else parts.unshift(page.sides[0].name);
     const all = page.compared ? summary.rows : page.sides.reduce((sum, side) => sum + side.summary.rows, 0);
-    if (page.count < all) told.push(`${page.count.toLocaleString("en")} listed`);
-    if (page.only.length) told.push(`listed: ${page.only.join(", ")}`);
-    return [...told, page.madeAt].join(" · ");
+    if (page.count < all) parts.push(`${page.count.toLocaleString("en")} listed`);
+    if (page.only.length) parts.push(`listed: ${page.only.join(", ")}`);
+    return [...parts, page.madeAt].join(" · ");
   }
 
   function addCriteria(page) {
@@ -141,16 +141,16 @@
 
   function tellMarks() {
     const counts = marks.counts();
-    const told = [`${counts.a} accepted`, ...("r" in marks.KINDS ? [`${counts.r} to redo`] : []), `${counts.x} rejected`];
-    if (store.page.detects) told.push(`${found.count()} edited`);
-    byId("marked").textContent = told.join(", ");
+    const parts = [`${counts.a} accepted`, ...("r" in marks.KINDS ? [`${counts.r} to redo`] : []), `${counts.x} rejected`];
+    if (store.page.detects) parts.push(`${found.count()} edited`);
+    byId("marked").textContent = parts.join(", ");
     byId("export-redo").disabled = !counts.r;
     byId("export-all").disabled = !(counts.a + counts.r + counts.x);
     byId("clear-marks").disabled = byId("export-all").disabled && !found.count();
-    if (!marks.isKept) tell("This browser does not keep marks: export them before you leave.");
+    if (!marks.isKept) notify("This browser does not keep marks: export them before you leave.");
   }
 
-  const tell = (text) => { byId("notice").textContent = text; };
+  const notify = (text) => { byId("notice").textContent = text; };
 
   function mark(key) {
     if (viewer.view.row < 0 || !(key in marks.KINDS)) return;
@@ -167,7 +167,7 @@
 
   async function exported(wanted, name) {
     const count = await marks.download(wanted, name);
-    tell(`${photos(count)} in ${name}. catalog-cleanup run ${name} --output NEW --set seed=1 does them again.`);
+    notify(`${photos(count)} in ${name}. catalog-cleanup run ${name} --output NEW --set seed=1 does them again.`);
   }
 
   async function exportFound() {
@@ -176,7 +176,7 @@
     const { count, sides } = store.page;
     const planned = Math.max(...sides.map((side) => side.planned));
     const missing = count < planned ? ` ${photos(planned)} were planned: detected.jsonl has the others.` : "";
-    tell(`${photos(lines.length)} in corrected.jsonl. catalog-cleanup run corrected.jsonl --output NEW cleans them.${missing}`);
+    notify(`${photos(lines.length)} in corrected.jsonl. catalog-cleanup run corrected.jsonl --output NEW cleans them.${missing}`);
   }
 
   byId("export-found").addEventListener("click", exportFound);

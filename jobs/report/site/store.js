@@ -32,12 +32,12 @@ const review = {};
     parts[number] = columns;
   };
 
-  /* data/details-NNNN.js: all that is told of some rows. */
+  /* data/details-NNNN.js: the details of some rows. */
   review.details = (number, rows) => {
     detailFiles.set(number, rows);
   };
 
-  /* A promise of all that is told of a row. Few files are kept, since there may be many. */
+  /* A promise of the details of a row. Few files are kept, since there may be many. */
   store.detail = async (row) => {
     const number = Math.floor(row / store.page.detailsPerFile);
     if (!detailFiles.has(number)) {

@@ -82,8 +82,8 @@
   function pane(side) {
     const made = element("figure", { class: "pane" });
     if (store.page.compared) {
-      const told = store.page.sides[side.side];
-      made.append(element("figcaption", {}, told.label, " ", element("span", { class: "soft" }, told.output)));
+      const shown = store.page.sides[side.side];
+      made.append(element("figcaption", {}, shown.label, " ", element("span", { class: "soft" }, shown.output)));
     }
     const shown = side.pictures?.shown ?? [];
     if (shown.length === 2) made.append(pair(side, nameOf(side)));
@@ -206,7 +206,7 @@
     made.addEventListener("click", () => {
       const [group, number] = [made.parentElement, [...made.parentElement.children].indexOf(made)];
       choose();
-      group.children[number]?.focus(); // it was made anew
+      group.children[number]?.focus(); // it was made again
     });
     return made;
   }

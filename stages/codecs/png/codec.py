@@ -12,7 +12,7 @@ from stages.arrays import Samples
 from stages.codecs import pillow_io
 from stages.codecs.base import Codec, Metadata, Writer
 from stages.codecs.errors import UnsupportedError
-from stages.codecs.orientation import displayed
+from stages.codecs.orientation import display_orientation
 from stages.codecs.picture import Decoded, Edit, Encoded, as_pillow, to_displayed
 from stages.codecs.png.chunks import (
     SIGNATURE,
@@ -53,7 +53,7 @@ def decode(data: bytes) -> Decoded:
             raise UnsupportedError("it is animated")
         picture.load()  # also reads the chunks after the pixels
         icc = picture.info.get("icc_profile") or b""
-    orientation = displayed(data)
+    orientation = display_orientation(data)
     stored = np.asarray(imagecodecs.png_decode(data))
     stored = stored.reshape(*stored.shape[:2], -1)
     model: ColourModel = "grey" if stored.shape[2] <= 2 else "rgb"

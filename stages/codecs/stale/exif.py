@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.ExifTags import IFD, Base
 
 from stages.codecs.jpeg.markers import EXIF
-from stages.codecs.orientation import in_exif
+from stages.codecs.orientation import exif_orientation
 from stages.codecs.stale.pictures import SOI, contains_picture, thumbnail
 from stages.codecs.stale.policy import StaleDataPolicy
 from stages.codecs.tiff.file import Range, TiffFile
@@ -87,7 +87,7 @@ def _thumbnail(file: TiffFile, directory: int) -> Range | None:
 
 def _orientation_only(bare: bytes, name: bytes) -> bytes:
     """A new block with the old one's orientation; empty if it states none."""
-    orientation, tags = in_exif(bare), Image.Exif()
+    orientation, tags = exif_orientation(bare), Image.Exif()
     if orientation is None:
         return b""
     tags[Base.Orientation] = orientation

@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 
 from manifests.errors import WeightsError
-from stages.extras import reason
+from stages.optional_imports import reason
 
 _PREFIX = "transformer."
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"

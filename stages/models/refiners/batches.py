@@ -18,8 +18,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 from manifests.errors import RowError, WeightsError
 from stages.arrays import UInt8Array
-from stages.device import DEVICE
-from stages.extras import reason
+from stages.device_lock import DEVICE_LOCK
 from stages.models.devices import (
     BatchLimit,
     choose_device,
@@ -30,6 +29,7 @@ from stages.models.devices import (
 from stages.models.refiners import adapters, loading
 from stages.models.refiners.prompts import Prompt, Values
 from stages.models.refiners.sigmas import comfy_sigmas
+from stages.optional_imports import reason
 from stages.recipe.options import DiffusionOptions
 
 #: Sides must be multiples of this: 8 px to a latent, 2 by 2 latents to a token.
@@ -204,7 +204,7 @@ class DiffusionRefiner(ABC):
         encode = lru_cache(_MAX_CACHED_PROMPTS)(torch.no_grad()(cls.encoder(pipe, options)))
 
         def encode_alone(text: str) -> Prompt:
-            with DEVICE:
+            with DEVICE_LOCK:
                 return encode(text)
 
         return encode_alone
@@ -254,7 +254,7 @@ class DiffusionRefiner(ABC):
     def _with(self, **options: Any) -> Self:
         other = copy(self)
         other.options = self.options.model_copy(update=options)
-        with DEVICE:  # the scheduler is shared
+        with DEVICE_LOCK:  # the scheduler is shared
             other.sigmas = other._sigmas()
         return other
 

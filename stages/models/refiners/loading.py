@@ -12,7 +12,7 @@ from diffusers.models.attention_dispatch import attention_backend, dispatch_atte
 from transformers.utils import logging as transformers_logging
 
 from manifests.errors import RowError, WeightsError
-from stages.extras import reason
+from stages.optional_imports import reason
 
 #: torch.compile's backend. Tests use `eager`, which traces but generates no code.
 COMPILE_BACKEND = "inductor"

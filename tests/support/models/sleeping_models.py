@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from stages.device import DEVICE
+from stages.device_lock import DEVICE_LOCK
 from stages.photo import Photo
 from stages.pipeline import steps
 from stages.recipe import Recipe
@@ -68,7 +68,7 @@ def _slowed(build: Callable[[], Work | BatchWork], seconds: float) -> Callable[[
 
         def slowed(photos: Sequence[Photo]) -> None:
             fill.work(photos)
-            with DEVICE:
+            with DEVICE_LOCK:
                 time.sleep(seconds * len(photos))
 
         return BatchWork(slowed)
@@ -81,7 +81,7 @@ def _waiting(seconds: float, trace: Path | None) -> Callable[[], Work]:
         file = trace / f"{os.getpid()}-{time.time_ns()}.jsonl" if trace else None
 
         def wait(_: Photo) -> None:
-            with DEVICE:
+            with DEVICE_LOCK:
                 began = time.time()
                 time.sleep(seconds)
                 ended = time.time()

@@ -14,8 +14,8 @@ from pydantic import Field
 
 from manifests.errors import RowError
 from stages.arrays import UInt8Array
+from stages.method_options import NOT_HASHED, Pool, RemovalOptions, WeightsPin
 from stages.models import Fill
-from stages.traits import NEUTRAL, Pool, RemovalOptions, WeightsPin
 
 #: Pixels and masks of each call, in order.
 calls: list[tuple[Sequence[UInt8Array], Sequence[UInt8Array]]] = []
@@ -34,7 +34,7 @@ class ToyOptions(RemovalOptions):
     weights: str = "toy-model"
     weights_pin: WeightsPin = ""
     fails_at: int = -1
-    batch_size: Annotated[int, NEUTRAL] = Field(4, ge=1)
+    batch_size: Annotated[int, NOT_HASHED] = Field(4, ge=1)
 
     def context_for(self, width: int, height: int) -> tuple[float, int]:  # noqa: ARG002
         """See the base class."""

@@ -57,7 +57,7 @@ PLACES = [
     ("stages.codecs.png.codec.to_displayed", "png-16-bit-rgb", ()),
     ("stages.codecs.png.codec.chunks", "png-rgb", ()),
     ("stages.codecs.png.chunks.chunks", "png-rgb", ()),
-    ("stages.codecs.orientation.in_exif", "jpeg-exif-thumbnail-turned", ()),
+    ("stages.codecs.orientation.exif_orientation", "jpeg-exif-thumbnail-turned", ()),
     ("stages.codecs.tiff.codec.to_displayed", "tiff-lzw", ()),
     ("stages.codecs.tiff.codec._kind", "tiff-lzw", ()),
     ("stages.codecs.tiff.codec._segments", "tiff-zstd-tiles", ()),

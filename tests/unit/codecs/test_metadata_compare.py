@@ -57,11 +57,11 @@ def test_no_difference_is_found_but_a_real_one(options: MetadataOptions) -> None
     result, state = refreshed(data, options)
     assert len(state.notes) >= 7
     source, note, marks = list_parts(data), "; ".join(state.notes), options.mark_edit
-    assert differing(source, list_parts(result), note, is_marked=marks) == []
+    assert differing(source, list_parts(result), note, labels_edit=marks) == []
     assert bool(differing(source, list_parts(result), note)) == marks
     for forgotten in state.notes:
         less = "; ".join(each for each in state.notes if each != forgotten)
-        assert differing(source, list_parts(result), less, is_marked=marks), forgotten
+        assert differing(source, list_parts(result), less, labels_edit=marks), forgotten
     for old, new, name in (
         (b"a comment", b"A comment", "comment"),
         (b"Camera\0", b"camera\0", "EXIF 0/271"),
@@ -71,7 +71,7 @@ def test_no_difference_is_found_but_a_real_one(options: MetadataOptions) -> None
     ):
         assert old in result
         spoiled = list_parts(result.replace(old, new, 1))
-        assert differing(source, spoiled, note, is_marked=marks) == [name]
+        assert differing(source, spoiled, note, labels_edit=marks) == [name]
 
 
 def test_parts_of_png_webp_and_tiff_have_the_same_names() -> None:

@@ -25,7 +25,7 @@ from stages.codecs.webp import codec as webp
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.recipe import Recipe
-from stages.verify import Finding, Promise, compare, differing
+from stages.verify import Expected, Finding, compare, differing
 from stages.verify.containers import list_parts
 from tests.support import encoded
 from tests.support.files.corpus import SRGB, XMP, exif_with_thumbnail, segment
@@ -34,7 +34,7 @@ from tests.support.files.corpus import photoshop as resources_of
 Pixels = npt.NDArray[np.uint8]
 
 #: A file to the result that is made of it, and what is recorded of that.
-Clean = Callable[[bytes], tuple[bytes, Promise]]
+Clean = Callable[[bytes], tuple[bytes, Expected]]
 
 AUTHOR = b"A Maker"
 
@@ -96,7 +96,7 @@ def clean(tmp_path: Path, spot: npt.NDArray[np.bool_]) -> Clean:
     pipeline = Pipeline.of(recipe)
     (tmp_path / "mask.png").write_bytes(encoded(np.where(spot, 255, 0).astype(np.uint8)))
 
-    def call(data: bytes) -> tuple[bytes, Promise]:
+    def call(data: bytes) -> tuple[bytes, Expected]:
         (tmp_path / "photo").write_bytes(data)
         mask = str(tmp_path / "mask.png")
         row = LineageRow("1", image_uri=str(tmp_path / "photo"), mask_uri=mask)
@@ -104,7 +104,7 @@ def clean(tmp_path: Path, spot: npt.NDArray[np.bool_]) -> Clean:
         pipeline.run(photo)
         assert photo.ok, row.error
         assert photo.changed is not None
-        return photo.result, Promise(row.fidelity or "", photo.changed, row.metadata_note or "")
+        return photo.result, Expected(row.fidelity or "", photo.changed, row.metadata_note or "")
 
     return call
 

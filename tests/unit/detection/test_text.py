@@ -17,7 +17,7 @@ from stages.detection import Detection, ocr
 from stages.detection.ocr import Reader
 from stages.detection.options import TextOptions
 from stages.detection.text import TextDetector
-from stages.extras import require
+from stages.optional_imports import require
 from tests.support import DEMO, upright_rgb
 
 Pixels = npt.NDArray[np.uint8]

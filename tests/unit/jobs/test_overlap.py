@@ -14,7 +14,7 @@ import pytest
 from jobs.pipeline.io_threads import run_ahead
 from manifests.errors import StorageError
 from manifests.schema import LineageRow
-from stages.device import DEVICE
+from stages.device_lock import DEVICE_LOCK
 from stages.models.devices import BatchLimit, run_in_batches
 from stages.photo import Photo
 from stages.steps.base import run_steps
@@ -142,13 +142,13 @@ def test_a_step_takes_no_longer_because_it_waited_for_the_device() -> None:
     begun, held_s = threading.Event(), 0.3
 
     def hold(_: Photo) -> None:
-        with DEVICE:
+        with DEVICE_LOCK:
             begun.set()
             time.sleep(held_s)
 
     def wait(_: Photo) -> None:
         begun.wait()
-        with DEVICE:
+        with DEVICE_LOCK:
             pass
 
     holding, waiting = photos(2)

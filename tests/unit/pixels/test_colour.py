@@ -68,7 +68,7 @@ def test_a_colour_outside_srgb_is_continued_as_it_is(profile: str, depth: int) -
         source = with_profile(source, PROFILES[profile])
     else:
         source = encoded(wall, icc_profile=PROFILES[profile])
-    seen = colour.view(decode_photo(source, 100, "x").pixels, Space("rgb", PROFILES[profile]))
+    seen = colour.to_srgb8(decode_photo(source, 100, "x").pixels, Space("rgb", PROFILES[profile]))
     assert np.abs(seen[0, 0].astype(int) - (250, 20, 10)).max() > 4, "sRGB shows it otherwise"
     result = cleaned(source, spot).astype(int) / (257 if depth == 16 else 1)
     assert np.abs(result - (250, 20, 10)).max() <= 1.5
@@ -90,15 +90,15 @@ def test_a_known_pixel_comes_back_as_it_was(photo: Pixels, mode: str) -> None:
         "L": Space("grey"),
     }[mode]
     hole = spot_in(photo)
-    painted = colour.paint(colour.view(pixels, space), pixels, hole, space)
+    painted = colour.to_photo_space(colour.to_srgb8(pixels, space), pixels, hole, space)
     assert np.abs(painted.astype(int) - pixels)[~hole].max() <= 1
     assert painted.shape == pixels.shape
 
 
 def test_srgb_and_untagged_photos_are_not_converted(photo: Pixels) -> None:
     for space in (Space("rgb"), Space("rgb", SRGB), Space("rgb", b"no profile at all")):
-        assert np.array_equal(colour.view(photo, space), photo)
-        assert np.array_equal(colour.paint(photo, photo, spot_in(photo), space), photo)
+        assert np.array_equal(colour.to_srgb8(photo, space), photo)
+        assert np.array_equal(colour.to_photo_space(photo, photo, spot_in(photo), space), photo)
 
 
 def test_a_wide_gamut_photo_is_seen_as_a_viewer_shows_it(photo: Pixels) -> None:
@@ -110,7 +110,7 @@ def test_a_wide_gamut_photo_is_seen_as_a_viewer_shows_it(photo: Pixels) -> None:
         renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
     )
     assert shown is not None
-    seen = colour.view(photo, Space("rgb", PROFILES["Rec. 2020"]))
+    seen = colour.to_srgb8(photo, Space("rgb", PROFILES["Rec. 2020"]))
     assert np.abs(seen.astype(int) - np.asarray(shown)).max() <= 1
 
 

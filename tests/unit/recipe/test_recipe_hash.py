@@ -16,8 +16,8 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
+from stages.method_options import NOT_HASHED, Section
 from stages.recipe import SCHEMA, Recipe, preset_names
-from stages.traits import NEUTRAL, Section
 from stages.weights.find import pin_of, weights_of, with_pins
 
 RECORD = Path(__file__).with_name("recorded_recipes.json")
@@ -44,7 +44,7 @@ def options(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[tuple
         sections = sections_in(field.annotation)
         for section in sections:
             method = f"[{section.model_fields['method'].default}]" if sections[1:] else ""
-            if NEUTRAL not in field.metadata:
+            if NOT_HASHED not in field.metadata:
                 yield from options(section, f"{prefix}{name}{method}.")
 
 
@@ -71,7 +71,7 @@ def defaults() -> dict[str, Any]:
     """Option -> default, as JSON has it; of sections, whether there is one."""
     found = {}
     for name, field in options():
-        if not field.is_required() and NEUTRAL not in field.metadata:
+        if not field.is_required() and NOT_HASHED not in field.metadata:
             default = field.get_default(call_default_factory=True)
             found[name] = "present" if isinstance(default, Section) else default
     return dict(json.loads(json.dumps(found)))
@@ -92,7 +92,7 @@ def test_shipped_recipes_and_defaults_are_as_recorded(cache: Path) -> None:
 
 
 def test_the_options_that_change_no_result_are_the_known_ones() -> None:
-    marked = {name for name, field in options() if NEUTRAL in field.metadata}
+    marked = {name for name, field in options() if NOT_HASHED in field.metadata}
     assert marked == NEUTRAL_OPTIONS
 
 
@@ -141,7 +141,7 @@ def test_every_option_changes_the_hash_but_for_the_neutral_ones(section: str, me
             continue
         given = had.model_copy(update={name: another(getattr(had, name))})
         now = recipe.model_copy(update={section: given})
-        is_neutral = NEUTRAL in (*Recipe.model_fields[section].metadata, *field.metadata)
+        is_neutral = NOT_HASHED in (*Recipe.model_fields[section].metadata, *field.metadata)
         assert (now.hash == recipe.hash) == is_neutral, name
 
 

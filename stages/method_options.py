@@ -11,13 +11,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from stages.extras import load_module
+from stages.optional_imports import load_module
 
 #: The actor pool a step runs in.
 Pool = Literal["cpu", "small_gpu", "large_gpu"]
 
 #: Marks an option that does not change results; the recipe's hash omits it.
-NEUTRAL = "neutral"
+NOT_HASHED = "neutral"
 
 #: Expected content of weights, see the options ``weights_pin``; empty: any. ``md5:`` is of recipes
 #: that earlier versions recorded; no weights match it.
@@ -32,7 +32,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 class Section(BaseModel):
     """A part of a recipe; immutable, and rejects unknown options.
 
-    Every option changes results unless it is marked :data:`NEUTRAL`.
+    Every option changes results unless it is marked :data:`NOT_HASHED`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -6,7 +6,7 @@ import threading
 import time
 
 
-class Device:
+class DeviceLock:
     """A lock that counts how long threads wait for it; a thread may take it again."""
 
     def __init__(self) -> None:
@@ -31,4 +31,4 @@ class Device:
 
 #: Held while a network computes, so that one thread's photos are prepared, judged and sent while
 #: another's are computed, and the device holds one batch.
-DEVICE = Device()
+DEVICE_LOCK = DeviceLock()
