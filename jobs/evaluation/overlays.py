@@ -184,11 +184,11 @@ class _Canvas:
             most = min(most, _SMALL_PRINT_PX)
         height_px = round(float(np.exp(rng.uniform(np.log(_MIN_PX), np.log(max(most, _MIN_PX))))))
         language = list(TEXTS)[int(rng.integers(len(TEXTS)))]
-        choices = _MARKS if kind in ("small print", "watermark") else TEXTS[language]
+        font = self._font(height_px)
+        wanted = _MARKS if kind in ("small print", "watermark") else TEXTS[language]
+        choices = [text for text in wanted if _has_glyphs(font, text)] or TEXTS["en"]
         text = choices[int(rng.integers(len(choices)))]
-        layer = _draw(
-            kind, text, self._font(height_px), height_px, photo_width=self.letters.shape[1], rng=rng
-        )
+        layer = _draw(kind, text, font, height_px, photo_width=self.letters.shape[1], rng=rng)
         place = self._place(layer, kind)
         if place is None:
             return
@@ -247,6 +247,12 @@ class _Canvas:
         self.pixels[place] = np.rint(np.clip(after, 0, 255)).astype(np.uint8)
         shown = ground + (colour - ground) * opacity
         return contrast_of(shown, ground)
+
+
+def _has_glyphs(font: ImageFont.FreeTypeFont, text: str) -> bool:
+    """Whether a font has all characters of a text; those that it lacks look like a noncharacter."""
+    missing = bytes(font.getmask("\U0010ffff"))
+    return all(bytes(font.getmask(each)) != missing for each in text if not each.isspace())
 
 
 def _draw(

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
-from jobs.evaluation.overlays import KINDS, contrast_of
+from jobs.evaluation.overlays import KINDS, _has_glyphs, contrast_of
 from manifests.planning.plan import make_plan
 from tests.conftest import Command
 from tests.support import DEMO
@@ -47,3 +47,10 @@ def test_contrast_is_that_of_wcag() -> None:
     white, black, grey = np.full(3, 255.0), np.zeros(3), np.full(3, 118.0)
     assert contrast_of(white, black) == pytest.approx(21)
     assert contrast_of(grey, white) == pytest.approx(4.6, abs=0.1)
+
+
+def test_a_font_without_a_character_is_not_asked_for_it() -> None:
+    font = ImageFont.load_default(20)
+    assert isinstance(font, ImageFont.FreeTypeFont)
+    assert _has_glyphs(font, "FREE SHIPPING")
+    assert not _has_glyphs(font, "包邮 送料無料")
