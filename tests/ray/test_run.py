@@ -212,7 +212,7 @@ def test_originals_are_never_overwritten(on_ray: Run, tmp_path: Path) -> None:
     input_ = tmp_path / "images" / TELEA.label / "1.jpg"
     input_.write_bytes(photo.read_bytes())
     (tmp_path / "m.csv").write_text(
-        f"id,image,mask\n1,{input_},{mask}/coffee-stray-coins.png\n[/2],a,b\n"
+        f"id,image,mask\n1,{input_},{mask}/coffee-stray-coins.png\n[/../2],a,b\n"
     )
     outcome = on_ray(tmp_path / "m.csv", tmp_path)
     assert outcome.tally.failed == {"output.is_input": 1, "id.unsafe": 1}
