@@ -163,10 +163,15 @@ class Pairing:
 
         Raises:
             OutputError: ``output.is_manifest``: results would become photos.
+            ManifestError: ``manifest.missing_column``: nothing marks the pictures.
         """
         photos = files[0]
         if not isinstance(photos, PictureList):
             return files
+        if not self.gives_marks:
+            raise ManifestError(
+                "manifest.missing_column", f"Nothing marks the pictures of {photos.place.uri}."
+            )
         if output and photos.base in (output, output / "images"):
             raise OutputError(
                 "output.is_manifest", f"Results in {output.uri} would be among its photos."

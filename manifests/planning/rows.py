@@ -145,13 +145,13 @@ class RowCounts:
             clauses.append(f"{self.paired:,} paired with masks")
         elif pairing.mask:
             clauses.append(f"{self.paired:,} with the mask {pairing.mask}")
-        if self.unmarked or not clauses:
+        if self.unmarked:
             what = {"fail": "", "pass": ", passed on unchanged", "detect": ", to be searched"}
             shown = name_some(self._first_unmarked, self.unmarked)
             examples = f": {shown}" if shown else ""
             clauses.append(f"{self.unmarked:,} without marks{what[pairing.unmarked]}{examples}")
         photos = "photo" if self.rows == 1 else "photos"
-        return f"{self.rows:,} {photos}: {'; '.join(clauses)}."
+        return f"{self.rows:,} {photos}{': ' if clauses else ''}{'; '.join(clauses)}."
 
 
 def to_shard_rows(

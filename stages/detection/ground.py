@@ -29,6 +29,10 @@ _BADGE_DELTA_E, _DISTINCT_DELTA_E = 8.0, 12.0
 #: wide as the line is high.
 _MIN_TEXT_SHARE, _MAX_STRIP = 0.08, 3.5
 
+#: Where text covers less than the first share of a badge, 70 % of it differ by less than the second
+#: from one colour, CIE76: it is a graphic laid over the photo, not a lit face of the product.
+_SPARSE_TEXT_SHARE, _FLAT_DELTA_E = 0.3, 2.5
+
 #: A badge is searched within these many heights of the line, until it ends there.
 _REACHES = (4.0, 16.0, float("inf"))
 
@@ -201,6 +205,9 @@ def _is_carrier(
     short_px = float(min(cv2.minAreaRect(points)[1]))
     text = sum(np.count_nonzero(filled(each, found.box) & shape) for each in outlines)
     if text < _MIN_TEXT_SHARE * area and short_px > _MAX_STRIP * line_px:
+        return False
+    uneven = float(np.quantile(found.distance[shape], 0.7))
+    if text < _SPARSE_TEXT_SHARE * area and uneven > _FLAT_DELTA_E:
         return False
     if area < _MIN_SOLIDITY * cv2.contourArea(cv2.convexHull(points)):
         return False

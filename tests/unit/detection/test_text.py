@@ -89,6 +89,16 @@ def test_a_badge_goes_whole_and_a_products_print_stays(detect: Detect) -> None:
     assert (disc.label, disc.reason) == ("SALE -20 %", "promotions")
 
 
+def test_a_lit_face_of_the_product_is_no_badge(detect: Detect) -> None:
+    picture = studio()
+    shade = Image.linear_gradient("L").resize((240, 140)).point(lambda level: level // 8)
+    face = Image.merge("RGB", [shade.point(lambda level, c=c: c + level) for c in (40, 90, 170)])
+    picture.paste(face, (340, 40))
+    ImageDraw.Draw(picture).text((370, 100), "FREE SHIPPING", "white", font(24))
+    (found,) = [each for text, each in detect(picture).items() if each.remove]
+    assert marked(found, (480, 640)).sum() < 0.3 * 240 * 140
+
+
 def test_letters_go_by_their_strokes_with_outline_and_shadow(detect: Detect) -> None:
     for base in (studio(), Image.fromarray(upright_rgb(DEMO / "photos/coffee-stray-coins.jpg"))):
         before = np.asarray(base.copy())
