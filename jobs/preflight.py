@@ -15,6 +15,7 @@ from stages.optional_imports import require
 from stages.recipe import Recipe
 from stages.weights.find import (
     find,
+    is_adapter,
     pin_of,
     presumed_model,
     recorded_pin,
@@ -69,19 +70,19 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
         WeightsError: see :func:`stages.weights.find.find`; ``model.not_installed``;
             ``weights.unidentified``: they are not on this machine, and nothing identifies them.
     """
+    needed_by = f"The recipe {recipe.name}"
     if recipe.detect:
-        for library in recipe.detect.libraries if here else ():
-            require(library, f"The recipe {recipe.name}")
+        if here:
+            require(*recipe.detect.libraries, needed_by=needed_by)
         recipe = recipe.model_copy(update={"detect": recipe.detect.pinned()})
     pins: dict[str, str] = {}
     used: dict[str, Any] = {}
     notices: dict[str, str] = {}
     parts = weights_of(recipe)
     if here and parts:
-        require("torch", f"The recipe {recipe.name}")
+        require("torch", needed_by=needed_by)
     if here and recipe.judge and recipe.judge.text:
-        for library in TextOptions.libraries:
-            require(library, "judge.text")
+        require(*TextOptions.libraries, needed_by="judge.text")
     with logging_downloads(console):
         for section, ref in parts:
             pin = recorded_pin(recipe, section)
@@ -99,7 +100,7 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
             }
             if licensed and not licensed.commercial:
                 notices[licensed.name] = licensed.licence_notice
-            elif not licensed and ".lora." in section:
+            elif not licensed and is_adapter(section):
                 notices[ref] = "the licence of this adapter is not known; check it."
     for name, notice in notices.items():
         _print(console, f"{name}: {notice}")
@@ -113,6 +114,6 @@ def _pin(section: str, ref: str, *, here: bool) -> str:
     except WeightsError as error:
         if here or error.code != "weights.missing":
             raise
-        option = section if ".lora." in section else f"{section}.weights"
+        option = section if is_adapter(section) else f"{section}.weights"
         text = f"{option} = {ref} cannot be read here: {error.message}"
         raise WeightsError("weights.unidentified", text) from None

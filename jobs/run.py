@@ -129,7 +129,7 @@ def run(
         output,
         rows_per_shard=rows_per_shard,
         strict=strict,
-        unmarked=unmarked or ("detect" if recipe.detect else "fail"),
+        unmarked=unmarked or recipe.unmarked,
         mask=mask,
         masks=masks,
     )
@@ -230,7 +230,7 @@ def preview(
             where,
             rows_per_shard=rows_per_shard,
             strict=strict,
-            unmarked=unmarked or ("detect" if recipe.detect else "fail"),
+            unmarked=unmarked or recipe.unmarked,
             mask=mask,
             masks=masks,
             results=place.uri,

@@ -230,7 +230,7 @@ def _ready(recipe: Recipe) -> Cleaner:
 def _with_models(recipe: Recipe) -> Cleaner:
     """Pin the recipe's weights, as a run does, and warn about non-commercial licences."""
     if weights_of(recipe):
-        require("torch", f"The recipe {recipe.name}")
+        require("torch", needed_by=f"The recipe {recipe.name}")
     notices = {model.name: model.licence_notice for _, model in noncommercial_models(recipe)}
     for name, notice in notices.items():
         warnings.warn(f"{name}: {notice}", stacklevel=4)

@@ -28,14 +28,15 @@ def load_module(name: str, needed_by: str) -> ModuleType:
         raise WeightsError("model.not_installed", f"{needed_by} needs {error.name}.") from None
 
 
-def require(name: str, needed_by: str) -> None:
-    """Check that a library is installed, without the seconds that importing it takes.
+def require(*names: str, needed_by: str) -> None:
+    """Check that libraries are installed, without the seconds that importing them takes.
 
     Raises:
         WeightsError: ``model.not_installed``.
     """
-    if not find_spec(name):
-        raise WeightsError("model.not_installed", f"{needed_by} needs {name}.")
+    for name in names:
+        if not find_spec(name):
+            raise WeightsError("model.not_installed", f"{needed_by} needs {name}.")
 
 
 def reason(error: BaseException) -> str:

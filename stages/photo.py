@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from manifests.planning.marks import Marks
+from manifests.planning.marks import Marks, is_unmarked
 from manifests.schema import OK, LineageRow
 from stages.arrays import BoolMask, UInt8Array
 from stages.codecs.picture import Decoded
@@ -122,7 +122,7 @@ class Photo:
     @property
     def is_unmarked(self) -> bool:
         """Whether its row has neither masks nor shapes, and does not say that it marks nothing."""
-        return not self.lineage.mask_uri and self.lineage.marks is None
+        return is_unmarked(self.lineage.mask_uri, self.lineage.marks)
 
     @property
     def marks(self) -> Marks:

@@ -100,7 +100,6 @@ def execute(
             ),
             shards,
             tally,
-            mode,
             choose=choose,
             heartbeat=heartbeat,
             console=console,
@@ -121,26 +120,25 @@ def _run_pass(
     spec: RunSpec,
     shards: Collection[int],
     tally: Tally,
-    mode: PassMode,
     *,
     choose: SizePools,
     heartbeat: Heartbeat,
     console: Console,
 ) -> None:
     pools = choose(spec, tally.rows if spec.check_inputs else tally.missing_count)
-    if mode is not PassMode.TOGETHER:
+    if spec.one_by_one:
         # A row that waits behind one that kills its worker would be lost again.
         pools = {name: size.one_at_a_time(tally.missing_count) for name, size in pools.items()}
     sizes = [pools[pool] for pool, _ in spec.groups()]
     workers = tuple(max(size.min_actors, size.actors_that_fit) for size in sizes)
     monitor = replace(spec.monitor, workers=workers)
     spec = replace(spec, monitor=monitor)
-    if mode is PassMode.TOGETHER:
+    if spec.one_by_one:
+        units = single_rows(spec, tally.missing)
+    else:
         # Where inputs are checked, any shard may have work.
         left = dict.fromkeys(shards if spec.check_inputs else (), 0) | tally.unfinished
         units = pending_units(spec, left, sizes[0].max_actors)
-    else:
-        units = single_rows(spec, tally.missing)
     if not units:
         return
     with (

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from jobs.results.recipe_runs import RecipeResults, recipe_runs
 from manifests.errors import OutputError
-from manifests.planning.marks import Marks
+from manifests.planning.marks import Marks, is_unmarked
 from manifests.schema import CRASHED, FAILED
 from manifests.storage.place import Place, storing
 
@@ -102,6 +102,6 @@ def manifest_row(row: Mapping[str, Any], extra: Iterable[str]) -> dict[str, Any]
 
 def own_masks(row: Mapping[str, Any]) -> list[str] | None:
     """The mask files of a lineage row, empty if it marks nothing; None: it has no marks."""
-    if not row["mask_uri"] and row["marks"] is None:
+    if is_unmarked(row["mask_uri"], row["marks"]):
         return None
     return Marks.unpack(row["mask_uri"], row["marks"]).files

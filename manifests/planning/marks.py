@@ -76,6 +76,11 @@ class Marks:
         return first, text if rest else None
 
 
+def is_unmarked(mask_uri: str, marks: str | None) -> bool:
+    """Whether a row of a shard or the lineage has no marks; one that marks nothing has some."""
+    return not mask_uri and marks is None
+
+
 def normalize_marks(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -> pa.Table:
     """Normalize the marks of each row.
 

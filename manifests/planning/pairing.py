@@ -70,7 +70,7 @@ class MaskList:
         return self.pictures.paths.filter(pa.array(~(self._is_exact | self._has_photo)))
 
     def find(self, ids: pa.StringArray) -> Found:
-        """Find the masks of photos, all of which :meth:`see` was told."""
+        """Find the masks of photos, all of which :meth:`see` has had."""
         names, *columns = self._lookup()
         row = pc.index_in(_normal(ids), value_set=names)
         first, last, count = (column.take(row) for column in columns)

@@ -41,8 +41,8 @@ def strokes_in(pixels: UInt8Array, outline: Float32Array) -> tuple[Box, BoolMask
         outline: ``(4, 2)`` float32, corners (x, y) of the line, px.
 
     Returns:
-        Bounds, and which of their pixels are letters; the whole outline where letters cannot be
-        told from their ground.
+        Bounds, and which of their pixels are letters; the whole outline where letters do not
+        stand out from their ground.
     """
     line_px = float(min(cv2.minAreaRect(outline)[1]))
     box = outline_box(outline, max(3.0, 0.5 * line_px))

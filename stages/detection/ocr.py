@@ -129,8 +129,9 @@ class Reader:
     def read(self, pixels: UInt8Array) -> list[Line]:
         """Return the lines in an ``(h, w, 3)`` uint8 sRGB picture, from top to bottom."""
         found: list[Line] = []
+        shown = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), np.uint8)
         for scale in self._scales(*pixels.shape[:2]):
-            found += self._read_at(scale, pixels)
+            found += self._read_at(scale, shown)
         return _without_doubles(found)
 
     def _scales(self, height: int, width: int) -> list[float]:
@@ -140,11 +141,12 @@ class Reader:
         fine = min(fine, _CORE_PX * math.sqrt(self._max_tiles / (height * width)))
         return [*(side / longer for side in _WHOLE_PX if side < _SMALLER * fine * longer), fine]
 
-    def _read_at(self, scale: float, pixels: UInt8Array) -> list[Line]:
-        shown = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    def _read_at(self, scale: float, photo: UInt8Array) -> list[Line]:
+        shown = photo
         if scale != 1:
-            shown = cv2.resize(shown, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        chances = self._probabilities(np.asarray(shown, np.uint8))
+            resized = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            shown = np.asarray(resized, np.uint8)
+        chances = self._probabilities(shown)
         outlines, scores = self._detector.postprocess_op(chances[None, None], chances.shape)
         best = sorted(range(len(scores)), key=lambda index: -scores[index])[:_MAX_LINES]
         if not best:
@@ -152,7 +154,7 @@ class Reader:
         corners = [np.asarray(outlines[index], np.float32) for index in best]
         crops = self._engine.crop_text_regions(shown, corners)
         read = self._engine.recognize_txt(self._engine.cls_and_rotate(crops)[0])
-        size = np.divide(pixels.shape[1::-1], shown.shape[1::-1]).astype(np.float32)
+        size = np.divide(photo.shape[1::-1], shown.shape[1::-1]).astype(np.float32)
         return [
             Line(outline * size, text, float(confidence))
             for outline, text, confidence in zip(corners, read.txts, read.scores, strict=True)

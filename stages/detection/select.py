@@ -23,8 +23,8 @@ _BASE_LETTERS = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "\u0131": "i", "
 #: What recognition confuses, in phrases.
 _SLIPS = {char: f"[{group}]" for group in ("o0", "li1|!", "s5") for char in group}
 
-#: A line reads as a phrase of a set, of at least so many letters, if it is so similar (difflib's
-#: ratio) and at most two letters longer or shorter.
+#: A line reads as a phrase of a set, of at least this number of letters, if it is this similar
+#: (difflib's ratio) and at most two letters longer or shorter.
 _MIN_LETTERS, _SIMILAR, _MORE_LETTERS = 8, 0.88, 2
 
 #: A name of a set that differs by less is taken for a mistyped one.

@@ -40,8 +40,7 @@ class TextJudge:
     """
 
     def __init__(self) -> None:
-        for library in TextOptions.libraries:
-            require(library, "judge.text")
+        require(*TextOptions.libraries, needed_by="judge.text")
         self._reader = Reader()
 
     def raised(

@@ -86,7 +86,7 @@ class BatchLimit:
     Attributes:
         max_items: maximum batch size, 1 or more.
         is_all_or_one: only full batches and single items are run, for compiled networks: each
-            further size would be compiled anew.
+            further size would need its own compilation.
         max_px: batches of more pixels did not fit into memory.
     """
 

@@ -146,6 +146,11 @@ class Recipe(Section):
         _log.warning("note: Recipe %s of another version, read without: %s", source, differences)
         return recipe
 
+    @property
+    def unmarked(self) -> Literal["detect", "fail"]:
+        """What becomes of rows without marks, unless the run says otherwise."""
+        return "detect" if self.detect else "fail"
+
     def raise_unless_it_cleans(self) -> None:
         """Raise RecipeError ``recipe.invalid`` if it only detects."""
         if not self.fills:

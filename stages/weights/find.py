@@ -196,6 +196,11 @@ def weights_of(recipe: Recipe) -> list[tuple[str, str]]:
     return found + [(f"refine{_LORA}{index}", ref) for index, ref in enumerate(adapters)]
 
 
+def is_adapter(place: str) -> bool:
+    """Whether a place of :func:`weights_of` is an adapter, not a section."""
+    return _LORA in place
+
+
 def recorded_pin(recipe: Recipe, place: str) -> str:
     """Return the pin that a recipe has for a place of :func:`weights_of`; empty: any content."""
     section, _, index = place.partition(_LORA)
@@ -209,7 +214,7 @@ def find_adapters(recipe: Recipe) -> list[Weights]:
     return [
         find(ref, pin=recorded_pin(recipe, place))
         for place, ref in weights_of(recipe)
-        if _LORA in place
+        if is_adapter(place)
     ]
 
 

@@ -60,7 +60,7 @@
     if (!side.masked_px) return ", nothing marked";
     const share = (100 * side.masked_px) / (side.width * side.height);
     const part = `, ${share < 0.1 ? "less than 0.1" : share.toFixed(1)} %`;
-    return side.patches.length ? `${part} painted anew, in ${whole(side.patches.length, "place")}` : `${part} marked`;
+    return side.patches.length ? `${part} filled, in ${whole(side.patches.length, "place")}` : `${part} marked`;
   }
 
   function ofPatch(patch) {

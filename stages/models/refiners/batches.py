@@ -176,7 +176,7 @@ class DiffusionRefiner(ABC):
         self._stance = "eager_on_recompile"
 
     def _rehearse(self, count: int) -> None:
-        """Run one step for so many black crops."""
+        """Run one step for this number of black crops."""
         config = self.pipe.transformer.config
         side = max(round(self.options.size_px / SIDE_PX), 1) * SIDE_PX
         text = np.zeros((self.text_tokens, config.joint_attention_dim), np.float32)

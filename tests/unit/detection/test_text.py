@@ -234,8 +234,7 @@ def test_missing_libraries_and_devices_are_named_with_a_remedy(
         Reader()
     assert missing.value.code == "model.not_installed"
     monkeypatch.undo()
-    for library in TextOptions.libraries:
-        require(library, "the lock has each, so a name that no library has is found here:")
+    require(*TextOptions.libraries, needed_by="the lock has each: a name that no library has")
 
 
 def test_other_weights_than_the_known_ones_are_refused(tmp_path: Path) -> None:
