@@ -79,12 +79,14 @@ class RemovalOptions(MethodOptions):
 
     Attributes:
         is_generative: whether a trained model generates the fill.
+        has_alpha: whether the fill is a :class:`stages.models.Erased`.
         window_multiple_px: window sides are multiples of this where the photo is large enough.
             Fewer distinct sizes make fuller batches.
         working_multiple_px: working sizes are multiples of this, so that nothing is padded.
     """
 
     is_generative: ClassVar[bool] = False
+    has_alpha: ClassVar[bool] = False
     window_multiple_px: ClassVar[int] = 1
     working_multiple_px: ClassVar[int] = 1
 

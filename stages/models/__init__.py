@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from stages.arrays import UInt8Array
@@ -11,21 +12,36 @@ if TYPE_CHECKING:
     from manifests.errors import RowError
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Erased:
+    """The fill of a model that also removes what the object casts beyond the mask, e.g. a shadow.
+
+    Attributes:
+        pixels: ``(h, w, 3)`` uint8 RGB, the model's whole output.
+        alpha: ``(h, w)`` uint8, opacity of the output that the model itself proposes: 0 where it
+            keeps the picture. The caller decides what of it applies outside the mask.
+    """
+
+    pixels: UInt8Array
+    alpha: UInt8Array
+
+
 class Fill(Protocol):
     """What a removing method's ``load(options, weights)`` returns."""
 
     def __call__(
         self, pixels: Sequence[UInt8Array], masks: Sequence[UInt8Array], seeds: Sequence[int]
-    ) -> Sequence[UInt8Array | RowError]:
+    ) -> Sequence[UInt8Array | Erased | RowError]:
         """Fill windows.
 
         Args:
             pixels: ``(h, w, 3)`` uint8 RGB each, of any size from 1 x 1.
             masks: ``(h, w)`` uint8 each; what is not 0 is filled.
-            seeds: 0 to 2**32 - 1 each; methods deterministic ignore them.
+            seeds: 0 to 2**32 - 1 each; deterministic methods ignore them.
 
         Returns:
-            In order, new pixels that are the given ones where the mask is 0. Or, not raised, the
+            In order, new pixels that are the given ones where the mask is 0; or the whole output
+            with its alpha, if the options' trait ``has_alpha`` is set. Or, not raised, the
             RowError of a window that cannot be filled: ``model.out_of_memory`` or
             ``model.bad_output``. It may raise if that is the fault of one window: each photo is
             then tried alone.

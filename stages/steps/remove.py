@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from manifests.errors import RowError
-from stages.models import Fill
+from stages.models import Erased, Fill
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.steps.base import BatchWork, fail
@@ -28,7 +30,9 @@ def fill_patches(recipe: Recipe) -> BatchWork:
             [patch.seed for _, patch in owned],
         )
         for (photo, patch), result in zip(owned, filled, strict=True):
-            if not isinstance(result, RowError):
+            if isinstance(result, Erased):
+                patch.pixels = np.where(patch.mask[..., None] > 0, result.pixels, patch.pixels)
+            elif not isinstance(result, RowError):
                 patch.pixels = result
             elif photo.ok:
                 fail(photo, result.code, str(result), "remove")
