@@ -13,7 +13,6 @@ from typing import Any, get_args
 import cv2
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco
 
 from manifests.errors import RowError
 from manifests.schema import LineageRow
@@ -24,6 +23,7 @@ from stages.codecs.picture import Decoded
 from stages.photo import Photo
 from stages.pixels import colour
 from stages.pixels.resize import working_size
+from stages.pixels.shapes import run_lengths
 from stages.recipe import Recipe
 from stages.steps.decode import decode
 from stages.steps.detect import restore
@@ -96,7 +96,9 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
         height, width = before.pixels.shape[:2]
         for each in row["detections"] or []:
             removed = _removed_for(each, detected, width, height)
-            result.found.append({"counts": _run_lengths(removed), "path": outline(removed)})
+            result.found.append(
+                {"counts": run_lengths(removed.view(np.bool_)), "path": outline(removed)}
+            )
     if region is not None:
         result.outline = outline(region)
     if before and after and before.pixels.shape[:2] == after.pixels.shape[:2]:
@@ -171,10 +173,6 @@ def _removed_for(
         corners = np.rint(np.reshape(found["outline"], (-1, 2))).astype(np.int32)
         cv2.fillPoly(removed, [corners], (1,))
     return removed
-
-
-def _run_lengths(mask: UInt8Array) -> str:
-    return str(coco.encode(np.asfortranarray(mask))["counts"], "ascii")
 
 
 def _result(row: Mapping[str, Any], recipe: Recipe, result: Pictures) -> Decoded | None:
