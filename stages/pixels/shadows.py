@@ -56,6 +56,9 @@ _TINT, _TINT_PER_DEPTH = (0.03, 3.0), 0.15
 #: Minimum length of contact with the object, relative to the square root of the shadow's area.
 _MIN_CONTACT = 1.5
 
+#: Minimum area, relative to the object's.
+_MIN_AREA = 0.02
+
 #: Maximum share of what is neither ground nor shade around it.
 _MAX_OTHER = 0.1
 
@@ -69,6 +72,9 @@ _TEXTURE_RATIO, _SMOOTH = (0.4, 2.5), 0.008
 #: Gaussian averages by which noise is reduced, and which fine texture is the difference from, px.
 _SMOOTH_PX, _FINE_PX = 1.5, 2.0
 
+#: Distance from the edge of a part at which its fine texture is its own, px.
+_CORE_PX = 5
+
 #: Included around what is found, for the end of its soft edge, px at the scale of analysis.
 _EDGE_PX = 1
 
@@ -79,7 +85,7 @@ class _View:
 
     Attributes:
         light: natural logarithm of linear light, float32 ``(h, w, 3)``, smoothed.
-        fine: fine texture: the mean of its channels, not smoothed, less its surroundings'.
+        raw: the same, not smoothed.
         mask: the object.
         known: what can be ground or shadow.
         reach_px: how far from the object a shadow may go.
@@ -87,7 +93,7 @@ class _View:
     """
 
     light: Float32Array
-    fine: Float32Array
+    raw: Float32Array
     mask: BoolMask
     known: BoolMask
     reach_px: float
@@ -161,7 +167,7 @@ def _view(
         borders[line] |= is_border
     return _View(
         light=_smooth(raw, known, _SMOOTH_PX),
-        fine=(raw - _smooth(raw, known, _FINE_PX)).mean(axis=2),
+        raw=raw,
         mask=scale_mask(mask.view(np.uint8), width, height) > 0,
         known=known,
         reach_px=reach_px * scale,
@@ -203,7 +209,9 @@ def _fit_ground(view: _View) -> _Ground | None:
         )
     if agrees.mean() < _MIN_GROUND_SHARE:
         return None
-    return _Ground(terms @ surface, deviation, colour, _deviation(view.fine[at][agrees]))
+    return _Ground(
+        terms @ surface, deviation, colour, _deviation(_texture(view, view.known)[at][agrees])
+    )
 
 
 def _terms(height: int, width: int) -> Float32Array:
@@ -269,27 +277,39 @@ def _is_cast(
     part: BoolMask, depth: Float32Array, is_other: BoolMask, view: _View, ground: _Ground
 ) -> bool:
     """Whether a part that is darker than the ground is a shadow that the object casts."""
+    inner = cv2.erode(part.astype(np.uint8), _square(2)) > 0
+    if not inner.any() or np.count_nonzero(part) < _MIN_AREA * np.count_nonzero(view.mask):
+        return False
     near = cv2.dilate(part.astype(np.uint8), _square(3)) > 0
     outline = view.mask & (cv2.erode(view.mask.astype(np.uint8), _square(1)) == 0)
-    if np.count_nonzero(outline & near) < _MIN_CONTACT * np.sqrt(np.count_nonzero(part)):
-        return False
-    if is_other[near & ~part].mean() > _MAX_OTHER:  # it is the edge of that
-        return False
-    if _surrounds(part, outline) and not _fades(part, depth):
-        return False
-    from_object = distance_outside(view.mask)
-    if (from_object[part] >= view.reach_px - _EDGE_PX).any() or (part & view.borders).any():
-        return False
+    contact = np.count_nonzero(outline & near) / np.sqrt(np.count_nonzero(part))
+    ends = distance_outside(view.mask)[part].max() < view.reach_px - _EDGE_PX
     rows, object_rows = np.nonzero(part)[0], np.nonzero(view.mask)[0]
-    if rows.mean() < np.quantile(object_rows, 0.25):  # above it
+    return bool(
+        contact >= _MIN_CONTACT
+        and ends
+        and not (part & view.borders).any()
+        and rows.mean() >= np.quantile(object_rows, 0.25)  # it does not lie above
+        and is_other[near & ~part].mean() <= _MAX_OTHER  # it is not the edge of that
+        and (not _surrounds(part, outline) or _fades(part, inner, depth))
+        and _has_texture_of(ground, view, part, depth)
+    )
+
+
+def _texture(view: _View, part: BoolMask) -> Float32Array:
+    """Fine texture of a part, ``(h, w)``: brightness less that of its surroundings in the part."""
+    return (view.raw - _smooth(view.raw, part, _FINE_PX)).mean(axis=2)
+
+
+def _has_texture_of(ground: _Ground, view: _View, part: BoolMask, depth: Float32Array) -> bool:
+    """Whether a part is as smooth as the ground would be there; of a thin one, nobody knows."""
+    core = cv2.erode(part.astype(np.uint8), _square(_CORE_PX)) > 0
+    if not core.any():
         return False
-    inner = cv2.erode(part.astype(np.uint8), _square(2)) > 0
-    if not inner.any():
-        return True
+    texture = _deviation(_texture(view, part)[core])
     low, high = _TEXTURE_RATIO
-    texture = _deviation(view.fine[inner])
     # The noise of a level counts for more, the darker it is: its logarithm, by sRGB's exponent.
-    high *= float(np.exp(np.median(depth[inner]) / 2.2))
+    high *= float(np.exp(np.median(depth[core]) / 2.2))
     return low * ground.texture - _SMOOTH < texture < high * ground.texture + _SMOOTH
 
 
@@ -300,13 +320,10 @@ def _surrounds(part: BoolMask, outline: BoolMask) -> bool:
     return touched > _MAX_AROUND * np.count_nonzero(outline)
 
 
-def _fades(part: BoolMask, depth: Float32Array) -> bool:
+def _fades(part: BoolMask, inner: BoolMask, depth: Float32Array) -> bool:
     """Whether a part is much fainter at its outer edge than inside."""
-    inside = cv2.erode(part.astype(np.uint8), _square(2)) > 0
-    outer = part & ~inside
-    if not inside.any():
-        return True
-    return float(np.median(depth[outer])) < _FADED * float(np.quantile(depth[inside], 0.9))
+    edge = float(np.median(depth[part & ~inner]))
+    return edge < _FADED * float(np.quantile(depth[inner], 0.9))
 
 
 def _square(radius: int) -> UInt8Array:

@@ -2,8 +2,9 @@
 
     python -m tests.bench.shadows [--photos FOLDER] [--out FILE]
 
-``recall`` is the share of the pixels that a shadow darkens by over 4 % of their light; ``false`` the
-pixels that are found where there is none, in hundredths of the object's. ``found`` is the share of scenes where anything is.
+``recall`` is the share of the pixels that a shadow darkens by over 4 % of their light; ``false``
+the pixels that are found where there is none, in hundredths of the object's. ``found`` is the share
+of scenes where anything is.
 """
 
 from __future__ import annotations
