@@ -39,6 +39,9 @@ _DARK = 0.01
 #: Random triples of pixels that planes are laid through; and pixels that judge them.
 _TRIPLES, _JUDGES = 200, 1000
 
+#: Twice the minimum area of such a triangle, where the sides of the surroundings are 2.
+_MIN_TRIANGLE = 0.02
+
 #: Pixels of the surroundings that the ground is fitted to, and the minimum number.
 _PLACES, _MIN_KNOWN = 8000, 500
 
@@ -53,8 +56,11 @@ _SURE, _FAINT, _DEEPEST = (0.08, 5.0), (0.025, 2.0), 1.7
 #: Allowed change of chromaticity: as above, and per depth, since shade is lit by other light.
 _TINT, _TINT_PER_DEPTH = (0.03, 3.0), 0.15
 
+#: Distance at which a shadow touches its object, px.
+_GAP_PX = 3
+
 #: Minimum length of contact with the object, relative to the square root of the shadow's area.
-_MIN_CONTACT = 1.5
+_MIN_CONTACT = 1.3
 
 #: Minimum area, relative to the object's.
 _MIN_AREA = 0.02
@@ -141,7 +147,7 @@ def find_shadow(
     found = _shadows(view, ground)
     if not found.any():
         return nothing
-    grown = cv2.dilate(found.astype(np.uint8), _square(_EDGE_PX)).astype(np.float32)
+    grown = _up_to_object(cv2.dilate(found.astype(np.uint8), _square(_EDGE_PX)), view.mask)
     height, width = mask.shape
     whole = cv2.resize(grown, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
     return np.asarray(whole & ~unknown)
@@ -175,6 +181,14 @@ def _view(
     )
 
 
+def _up_to_object(found: UInt8Array, mask: BoolMask) -> Float32Array:
+    """Fill the gap of a few px between a shadow and its object; 0 or 1 everywhere."""
+    both = np.maximum(found, mask.view(np.uint8))
+    closed = cv2.morphologyEx(both, cv2.MORPH_CLOSE, _square(_GAP_PX))
+    near = cv2.dilate(found, _square(_GAP_PX))
+    return np.maximum(found, closed & near).astype(np.float32)
+
+
 def _log_light() -> Float32Array:
     """Natural logarithm of the linear light of each 8-bit sRGB level (IEC 61966-2-1)."""
     level = np.arange(256) / 255
@@ -199,7 +213,8 @@ def _fit_ground(view: _View) -> _Ground | None:
     for _ in range(3):
         if agrees.mean() < _MIN_GROUND_SHARE:
             return None
-        surface, *_ = np.linalg.lstsq(terms[at][agrees], light[agrees], rcond=None)
+        some = terms[at][agrees]
+        surface = np.linalg.solve(some.T @ some, some.T @ light[agrees])  # least squares
         rest = light - terms[at] @ surface
         depth = rest.mean(axis=1)
         tint = np.linalg.norm(rest - depth[:, None], axis=1)
@@ -222,21 +237,17 @@ def _terms(height: int, width: int) -> Float32Array:
 
 def _agreeing(terms: Float32Array, light: Float32Array, random: np.random.Generator) -> BoolMask:
     """Which pixels agree with the plane from which the majority deviates least."""
-    judges = random.choice(len(light), min(_JUDGES, len(light)), replace=False)
-    seen, brightness = terms[judges], light[judges]
-    best, plane = np.inf, None
-    for _ in range(_TRIPLES):
-        three = random.choice(len(seen), 3, replace=False)
-        if abs(np.linalg.det(seen[three])) < 0.02:  # nearly in a line
-            continue
-        tried = np.linalg.solve(seen[three], brightness[three])
-        median = float(np.median(np.abs(brightness - seen @ tried).max(axis=1)))
-        if median < best:
-            best, plane = median, tried
-    if plane is None:
+    corners = random.integers(0, len(light), (_TRIPLES, 3))
+    corners = corners[np.abs(np.linalg.det(terms[corners])) > _MIN_TRIANGLE]
+    if not len(corners):
         return np.zeros(len(light), np.bool_)
-    off = np.abs(light - terms @ plane).max(axis=1)
-    return np.asarray(off < max(2.5 * 1.4826 * best, _MIN_AGREES))
+    planes = np.linalg.solve(terms[corners], light[corners])
+    judges = random.integers(0, len(light), _JUDGES)
+    off = np.abs(light[judges] - terms[judges] @ planes).max(axis=2)
+    medians = np.median(off, axis=1)
+    best = int(medians.argmin())
+    rest = np.abs(light - terms @ planes[best]).max(axis=1)
+    return np.asarray(rest < max(2.5 * 1.4826 * float(medians[best]), _MIN_AGREES))
 
 
 def _deviation(values: npt.NDArray[np.floating]) -> float:
@@ -280,7 +291,7 @@ def _is_cast(
     inner = cv2.erode(part.astype(np.uint8), _square(2)) > 0
     if not inner.any() or np.count_nonzero(part) < _MIN_AREA * np.count_nonzero(view.mask):
         return False
-    near = cv2.dilate(part.astype(np.uint8), _square(3)) > 0
+    near = cv2.dilate(part.astype(np.uint8), _square(_GAP_PX)) > 0
     outline = view.mask & (cv2.erode(view.mask.astype(np.uint8), _square(1)) == 0)
     contact = np.count_nonzero(outline & near) / np.sqrt(np.count_nonzero(part))
     ends = distance_outside(view.mask)[part].max() < view.reach_px - _EDGE_PX
@@ -316,7 +327,7 @@ def _has_texture_of(ground: _Ground, view: _View, part: BoolMask, depth: Float32
 def _surrounds(part: BoolMask, outline: BoolMask) -> bool:
     """Whether a part lies around most of the object, and not as a thin halo."""
     thick = cv2.morphologyEx(part.astype(np.uint8), cv2.MORPH_OPEN, _square(4))
-    touched = np.count_nonzero(outline & (cv2.dilate(thick, _square(3)) > 0))
+    touched = np.count_nonzero(outline & (cv2.dilate(thick, _square(_GAP_PX)) > 0))
     return touched > _MAX_AROUND * np.count_nonzero(outline)
 
 

@@ -23,7 +23,7 @@ def focus(recipe: Recipe) -> Work:
 
     def work(photo: Photo) -> None:
         for index, row in enumerate(photo.lineage.patches):
-            patch = _focused(photo.patches[index])
+            patch = _focused(photo.patches[index], extends=recipe.mask.effects == "alpha")
             row.refined, row.reason = True, "always"
             if options.when == "auto":
                 patch.to_refine = lost_detail(patch.pixels, patch.mask) > options.auto_detail
@@ -34,14 +34,15 @@ def focus(recipe: Recipe) -> Work:
     return work
 
 
-def _focused(patch: Patch) -> CropPatch:
+def _focused(patch: Patch, *, extends: bool) -> CropPatch:
+    """Cut a crop; ``extends``: the removal has changed the effects beyond its hole."""
     assert isinstance(patch, WindowPatch)
     assert patch.detail is not None
     assert patch.hole is not None
     fill = scale_pixels(patch.pixels, patch.window.width, patch.window.height)
     inside = patch.crop.shifted(-patch.window.x0, -patch.window.y0).slices
     hole = patch.hole
-    if patch.effects is not None:
+    if extends and patch.effects is not None:
         hole = np.where(patch.effects > 0, np.uint8(255), hole)
     return CropPatch(
         crop=patch.crop,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 
 import cv2
 import numpy as np
@@ -123,27 +123,27 @@ def with_shadow(
     return srgb(linear(pixels) * (1 - shade[..., None])), shade
 
 
-def shadowed() -> Iterator[Scene]:
-    """Every strength, softness, direction and length, on every ground."""
-    random = np.random.default_rng(0)
-    for name, ground in grounds(random).items():
-        for how in product(STRENGTHS, SOFTNESSES, DIRECTIONS, LENGTHS):
-            mask = shape(random)
-            cast, shade = with_shadow(ground, mask, *how)
-            yield Scene(name, with_object(cast, mask, random), mask, shade, *how[:3])
+def shadowed(step: int = 1, start: int = 0) -> Iterator[Scene]:
+    """Every strength, softness, direction and length, on every ground; or every ``step``-th."""
+    known = grounds(np.random.default_rng(0))
+    ways = enumerate(product(known, STRENGTHS, SOFTNESSES, DIRECTIONS, LENGTHS))
+    for number, (name, *how) in islice(ways, start, None, step):
+        random = np.random.default_rng(number)
+        mask = shape(random)
+        cast, shade = with_shadow(known[name], mask, *how)
+        yield Scene(name, with_object(cast, mask, random), mask, shade, *how[:3])
 
 
-def unshadowed(count: int = 20) -> Iterator[Scene]:
+def unshadowed(count: int = 20, step: int = 1) -> Iterator[Scene]:
     """Objects without a shadow, alone and beside something darker than the ground."""
-    random = np.random.default_rng(1)
-    for name, ground in grounds(random).items():
-        for _ in range(count):
-            mask = shape(random)
-            nothing = np.zeros(mask.shape, np.float32)
-            yield Scene(name, with_object(ground, mask, random), mask, nothing)
-            for kind, draw in LOOKALIKES.items():
-                beside = with_object(draw(ground, mask, random), mask, random)
-                yield Scene(kind, beside, mask, nothing)
+    known = grounds(np.random.default_rng(0))
+    ways = enumerate(product(known, ("", *LOOKALIKES), range(count)))
+    for number, (ground, kind, _) in islice(ways, 0, None, step):
+        random = np.random.default_rng(number)
+        mask = shape(random)
+        pixels = LOOKALIKES[kind](known[ground], mask, random) if kind else known[ground]
+        nothing = np.zeros(mask.shape, np.float32)
+        yield Scene(kind or ground, with_object(pixels, mask, random), mask, nothing)
 
 
 def on_photos(places: Sequence[UInt8Array]) -> Iterator[Scene]:

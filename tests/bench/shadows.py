@@ -13,7 +13,6 @@ import argparse
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from statistics import fmean
 
@@ -106,11 +105,11 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.photos:
         photos += sorted(arguments.photos.rglob("*.jpg"))[:: arguments.every]
     places = places_in(photos, each=arguments.places)
-    cast = [measure(scene) for scene in islice(shadowed(), 0, None, arguments.step)]
+    cast = [measure(scene) for scene in shadowed(arguments.step)]
     for name in ("kind", "strength", "softness", "direction"):
         for value, some in by(cast, name).items():
             figures.add(**{name: value}, **means(some))
-    none = [measure(scene) for scene in islice(unshadowed(), 0, None, arguments.step)]
+    none = [measure(scene) for scene in unshadowed(step=arguments.step)]
     none += [measure(scene) for scene in on_photos(places)]
     for value, some in by(none, "kind").items():
         figures.add(without=value, **means(some))
