@@ -147,7 +147,7 @@ def find_shadow(
     found = _shadows(view, ground)
     if not found.any():
         return nothing
-    grown = _up_to_object(cv2.dilate(found.astype(np.uint8), _square(_EDGE_PX)), view.mask)
+    grown = _up_to_object(_dilated(found, _EDGE_PX), view.mask).astype(np.float32)
     height, width = mask.shape
     whole = cv2.resize(grown, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5
     return np.asarray(whole & ~unknown)
@@ -167,10 +167,10 @@ def _view(
     raw = _LIGHT[scale_pixels(pixels, width, height)]
     known = scale_mask(unknown.view(np.uint8), width, height) == 0
     borders = np.zeros((height, width), np.bool_)
-    for is_border, line in zip(
-        at_border, (np.s_[:2], np.s_[-2:], np.s_[:, :2], np.s_[:, -2:]), strict=True
-    ):
-        borders[line] |= is_border
+    top, bottom, left, right = at_border
+    borders[:2], borders[-2:] = top, bottom
+    borders[:, :2] |= left
+    borders[:, -2:] |= right
     return _View(
         light=_smooth(raw, known, _SMOOTH_PX),
         raw=raw,
@@ -181,12 +181,10 @@ def _view(
     )
 
 
-def _up_to_object(found: UInt8Array, mask: BoolMask) -> Float32Array:
-    """Fill the gap of a few px between a shadow and its object; 0 or 1 everywhere."""
-    both = np.maximum(found, mask.view(np.uint8))
-    closed = cv2.morphologyEx(both, cv2.MORPH_CLOSE, _square(_GAP_PX))
-    near = cv2.dilate(found, _square(_GAP_PX))
-    return np.maximum(found, closed & near).astype(np.float32)
+def _up_to_object(found: BoolMask, mask: BoolMask) -> BoolMask:
+    """Fill the gap of a few px between a shadow and its object."""
+    closed = _eroded(_dilated(found | mask, _GAP_PX), _GAP_PX)
+    return found | (closed & _dilated(found, _GAP_PX))
 
 
 def _log_light() -> Float32Array:
@@ -274,8 +272,8 @@ def _shadows(view: _View, ground: _Ground) -> BoolMask:
     is_shade = view.known & (depth < _DEEPEST) & (tint < allowed)
     faint = is_shade & (depth > max(_FAINT[0], _FAINT[1] * ground.deviation))
     sure = is_shade & (depth > max(_SURE[0], _SURE[1] * ground.deviation))
-    opened = cv2.morphologyEx(faint.astype(np.uint8), cv2.MORPH_OPEN, _square(1))
-    count, labels = cv2.connectedComponents(opened, connectivity=4)
+    opened = _dilated(_eroded(faint, 1), 1)
+    count, labels = cv2.connectedComponents(opened.view(np.uint8), connectivity=4)
     result = np.zeros_like(view.mask)
     for number in range(1, count):
         part = labels == number
@@ -288,11 +286,10 @@ def _is_cast(
     part: BoolMask, depth: Float32Array, is_other: BoolMask, view: _View, ground: _Ground
 ) -> bool:
     """Whether a part that is darker than the ground is a shadow that the object casts."""
-    inner = cv2.erode(part.astype(np.uint8), _square(2)) > 0
+    inner = _eroded(part, 2)
     if not inner.any() or np.count_nonzero(part) < _MIN_AREA * np.count_nonzero(view.mask):
         return False
-    near = cv2.dilate(part.astype(np.uint8), _square(_GAP_PX)) > 0
-    outline = view.mask & (cv2.erode(view.mask.astype(np.uint8), _square(1)) == 0)
+    near, outline = _dilated(part, _GAP_PX), view.mask & ~_eroded(view.mask, 1)
     contact = np.count_nonzero(outline & near) / np.sqrt(np.count_nonzero(part))
     ends = distance_outside(view.mask)[part].max() < view.reach_px - _EDGE_PX
     rows, object_rows = np.nonzero(part)[0], np.nonzero(view.mask)[0]
@@ -309,25 +306,27 @@ def _is_cast(
 
 def _texture(view: _View, part: BoolMask) -> Float32Array:
     """Fine texture of a part, ``(h, w)``: brightness less that of its surroundings in the part."""
-    return (view.raw - _smooth(view.raw, part, _FINE_PX)).mean(axis=2)
+    fine = view.raw - _smooth(view.raw, part, _FINE_PX)
+    return np.asarray(fine.mean(axis=2), np.float32)
 
 
 def _has_texture_of(ground: _Ground, view: _View, part: BoolMask, depth: Float32Array) -> bool:
     """Whether a part is as smooth as the ground would be there; of a thin one, nobody knows."""
-    core = cv2.erode(part.astype(np.uint8), _square(_CORE_PX)) > 0
+    core = _eroded(part, _CORE_PX)
     if not core.any():
         return False
     texture = _deviation(_texture(view, part)[core])
     low, high = _TEXTURE_RATIO
     # The noise of a level counts for more, the darker it is: its logarithm, by sRGB's exponent.
     high *= float(np.exp(np.median(depth[core]) / 2.2))
-    return low * ground.texture - _SMOOTH < texture < high * ground.texture + _SMOOTH
+    allowed = low * ground.texture - _SMOOTH, high * ground.texture + _SMOOTH
+    return allowed[0] < texture < allowed[1]
 
 
 def _surrounds(part: BoolMask, outline: BoolMask) -> bool:
     """Whether a part lies around most of the object, and not as a thin halo."""
-    thick = cv2.morphologyEx(part.astype(np.uint8), cv2.MORPH_OPEN, _square(4))
-    touched = np.count_nonzero(outline & (cv2.dilate(thick, _square(_GAP_PX)) > 0))
+    thick = _dilated(_eroded(part, 4), 4)
+    touched = np.count_nonzero(outline & _dilated(thick, _GAP_PX))
     return touched > _MAX_AROUND * np.count_nonzero(outline)
 
 
@@ -337,5 +336,11 @@ def _fades(part: BoolMask, inner: BoolMask, depth: Float32Array) -> bool:
     return edge < _FADED * float(np.quantile(depth[inner], 0.9))
 
 
-def _square(radius: int) -> UInt8Array:
-    return np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
+def _dilated(part: BoolMask, by_px: int) -> BoolMask:
+    square = np.ones((2 * by_px + 1, 2 * by_px + 1), np.uint8)
+    return cv2.dilate(part.view(np.uint8), square) > 0
+
+
+def _eroded(part: BoolMask, by_px: int) -> BoolMask:
+    square = np.ones((2 * by_px + 1, 2 * by_px + 1), np.uint8)
+    return cv2.erode(part.view(np.uint8), square) > 0

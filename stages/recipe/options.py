@@ -77,8 +77,8 @@ class MaskOptions(Section):
     beneath it, on grounds that are plain or lightly textured; for removals without an alpha. The
     part beyond the mask is recorded in the lineage."""
     effects_reach: float = Field(1.0, gt=0, le=10)
-    """Maximum distance from the dilated region, relative to the longer side of the region that is
-    filled together."""
+    """Maximum distance from the dilated region, relative to the longer side of the part of it that
+    is filled together (`alpha`), or is connected (`grow`)."""
     effects_area: float = Field(2.0, gt=0, le=100)
     """Maximum area beyond the mask, relative to the area of the dilated region. What would be
     larger is probably wrong: nothing beyond the mask is then changed. With `alpha`, the photo is

@@ -47,13 +47,13 @@ class Scene:
 
 def linear(pixels: UInt8Array) -> npt.NDArray[np.float64]:
     level = pixels / 255.0
-    return np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4)
+    return np.asarray(np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4))
 
 
 def srgb(light: npt.NDArray[np.float64]) -> UInt8Array:
     light = np.clip(light, 0, 1)
     level = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
-    return np.rint(level * 255).astype(np.uint8)
+    return np.asarray(np.rint(level * 255), np.uint8)
 
 
 def grounds(random: np.random.Generator) -> dict[str, UInt8Array]:
@@ -100,7 +100,7 @@ def shape(random: np.random.Generator) -> BoolMask:
 def with_object(pixels: UInt8Array, mask: BoolMask, random: np.random.Generator) -> UInt8Array:
     colour = random.integers(0, 256, 3)
     soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.8)[..., None]
-    return np.rint(pixels * (1 - soft) + colour * soft).astype(np.uint8)
+    return np.asarray(np.rint(pixels * (1 - soft) + colour * soft), np.uint8)
 
 
 def with_shadow(
@@ -112,13 +112,14 @@ def with_shadow(
     length: float,
 ) -> tuple[UInt8Array, Float32Array]:
     """Darken what the object would shade if it were as thick as it is long."""
-    swept = np.zeros(mask.shape, np.float32)
+    swept: Float32Array = np.zeros(mask.shape, np.float32)
     angle, far = np.deg2rad(direction), length * OBJECT_PX
     for step in np.linspace(0, far, 24):
         move = np.array([[1, 0, step * np.cos(angle)], [0, 1, step * np.sin(angle)]], np.float32)
-        swept = np.maximum(swept, cv2.warpAffine(mask.astype(np.float32), move, mask.shape[::-1]))
+        moved = cv2.warpAffine(mask.astype(np.float32), move, (mask.shape[1], mask.shape[0]))
+        swept = np.asarray(np.maximum(swept, moved), np.float32)
     if softness:
-        swept = cv2.GaussianBlur(swept, (0, 0), softness * OBJECT_PX)
+        swept = np.asarray(cv2.GaussianBlur(swept, (0, 0), softness * OBJECT_PX), np.float32)
     shade = np.where(mask, 0, (1 - strength) * swept).astype(np.float32)
     return srgb(linear(pixels) * (1 - shade[..., None])), shade
 
@@ -127,11 +128,12 @@ def shadowed(step: int = 1, start: int = 0) -> Iterator[Scene]:
     """Every strength, softness, direction and length, on every ground; or every ``step``-th."""
     known = grounds(np.random.default_rng(0))
     ways = enumerate(product(known, STRENGTHS, SOFTNESSES, DIRECTIONS, LENGTHS))
-    for number, (name, *how) in islice(ways, start, None, step):
+    for number, (name, strength, softness, direction, length) in islice(ways, start, None, step):
         random = np.random.default_rng(number)
         mask = shape(random)
-        cast, shade = with_shadow(known[name], mask, *how)
-        yield Scene(name, with_object(cast, mask, random), mask, shade, *how[:3])
+        cast, shade = with_shadow(known[name], mask, strength, softness, direction, length)
+        pixels = with_object(cast, mask, random)
+        yield Scene(name, pixels, mask, shade, strength, softness, direction)
 
 
 def unshadowed(count: int = 20, step: int = 1) -> Iterator[Scene]:
@@ -146,14 +148,17 @@ def unshadowed(count: int = 20, step: int = 1) -> Iterator[Scene]:
         yield Scene(kind or ground, with_object(pixels, mask, random), mask, nothing)
 
 
-def on_photos(places: Sequence[UInt8Array]) -> Iterator[Scene]:
-    """Objects on parts of photos, of ``SIDE_PX`` square, whatever these show."""
+def on_photos(places: Sequence[UInt8Array], *, shaded: bool = False) -> Iterator[Scene]:
+    """Objects on parts of photos, of ``SIDE_PX`` square, whatever these show.
+
+    If ``shaded``, with a shadow that takes half of the light.
+    """
     random = np.random.default_rng(2)
-    for place in places:
-        mask = shape(random)
-        yield Scene(
-            "photos", with_object(place, mask, random), mask, np.zeros(mask.shape, np.float32)
-        )
+    for number, place in enumerate(places):
+        mask, direction = shape(random), DIRECTIONS[number % len(DIRECTIONS)]
+        strength = 0.5 if shaded else 1.0
+        cast, shade = with_shadow(place, mask, strength, 0.04, direction, 0.5)
+        yield Scene("photos", with_object(cast, mask, random), mask, shade, strength)
 
 
 def dark_product(ground: UInt8Array, mask: BoolMask, random: np.random.Generator) -> UInt8Array:
@@ -170,7 +175,7 @@ def dark_product(ground: UInt8Array, mask: BoolMask, random: np.random.Generator
     shading = 1 + random.uniform(0.1, 0.4) * (x * np.cos(angle) + y * np.sin(angle) - 0.5)
     thing = np.clip(shading[..., None] * colour, 0, 255)
     soft = cv2.GaussianBlur(drawn.astype(np.float32), (0, 0), 0.8)[..., None]
-    return np.rint(ground * (1 - soft) + thing * soft).astype(np.uint8)
+    return np.asarray(np.rint(ground * (1 - soft) + thing * soft), np.uint8)
 
 
 def dark_half(ground: UInt8Array, mask: BoolMask, random: np.random.Generator) -> UInt8Array:

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-import cv2
 import numpy as np
 
 from stages.arrays import BoolMask, UInt8Array
 from stages.pixels.masks import distance_outside
+from stages.pixels.resize import scale_pixels
 from stages.pixels.shadows import find_shadow
 from tests.bench.common import Figures, options_of
 from tests.bench.shadow_scenes import OBJECT_PX, SIDE_PX, Scene, on_photos, shadowed, unshadowed
@@ -81,14 +81,14 @@ def means(measured: Sequence[Measured]) -> dict[str, float]:
 
 def places_in(paths: Sequence[Path], each: int = 8, seed: int = 0) -> list[UInt8Array]:
     """Random squares of photos, at random scales, whatever they show."""
-    random, found = np.random.default_rng(seed), []
+    random, found = np.random.default_rng(seed), list[UInt8Array]()
     for path in paths:
         photo = upright_rgb(path)
         for _ in range(each):
             side = int(min(photo.shape[:2]) * random.uniform(0.35, 1))
             y, x = (int(random.integers(0, full - side + 1)) for full in photo.shape[:2])
             square = photo[y : y + side, x : x + side]
-            found.append(cv2.resize(square, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA))
+            found.append(scale_pixels(square, SIDE_PX, SIDE_PX))
     return found
 
 
@@ -106,6 +106,7 @@ def main(arguments: argparse.Namespace) -> None:
         photos += sorted(arguments.photos.rglob("*.jpg"))[:: arguments.every]
     places = places_in(photos, each=arguments.places)
     cast = [measure(scene) for scene in shadowed(arguments.step)]
+    cast += [measure(scene) for scene in on_photos(places, shaded=True)]
     for name in ("kind", "strength", "softness", "direction"):
         for value, some in by(cast, name).items():
             figures.add(**{name: value}, **means(some))
