@@ -38,6 +38,9 @@ _log = logging.getLogger(__name__)
 #: Suffixes of files that can run code when loaded, such as pickles and TorchScript.
 CODE_SUFFIXES = frozenset({".pt", ".pth", ".pt2", ".ckpt", ".bin", ".pkl", ".pickle", ".th"})
 
+#: Diffusers' name of the variant of weights in 16 bits, a part of their files' names.
+HALF = "fp16"
+
 _MAX_ATTEMPTS = 3
 _TIMEOUT_S = 60.0
 _SIZE_MESSAGE = "%s: %d files, %.0f MB"
@@ -61,13 +64,16 @@ def needed_files(names: Iterable[str], part: Part) -> list[str]:
     """Select the files of a model's folder that are needed for a part.
 
     Pickles in a folder with safetensors are omitted. In a diffusers pipeline, single-file copies
-    of the full model in the top folder are omitted.
+    of the full model in the top folder are omitted, and weights in 32 bits that exist in 16 bits
+    too, since models run in 16 bits.
     """
     kept = [name for name in names if not any(p[0] == "." for p in PurePosixPath(name).parts)]
     safe = {PurePosixPath(name).parent for name in kept if name.endswith(".safetensors")}
     if "model_index.json" in kept:
         heavy = CODE_SUFFIXES | {".safetensors", ".gguf", ".onnx"}
         kept = [name for name in kept if "/" in name or PurePosixPath(name).suffix not in heavy]
+        halves = {name.replace(f".{HALF}.", ".") for name in kept if f".{HALF}." in name}
+        kept = [name for name in kept if name not in halves]
     return sorted(
         name
         for name in kept

@@ -19,10 +19,10 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from manifests.errors import RowError, WeightsError
 from stages.arrays import UInt8Array
 from stages.device_lock import DEVICE_LOCK
+from stages.models import vae
 from stages.models.devices import (
     BatchLimit,
     choose_device,
-    is_black,
     resolve_dtype,
     run_in_batches,
 )
@@ -300,7 +300,8 @@ class DiffusionRefiner(ABC):
             latents = self.denoise(_batch(items, self.device, self.dtype))
         # One by one: this is as fast, and a batch would often need more memory than the model.
         results = [
-            _checked(self._decode(each), item) for each, item in zip(latents, items, strict=True)
+            vae.to_pixels(vae.decode(self.pipe.vae, each, self.dtype), item.pixels)
+            for each, item in zip(latents, items, strict=True)
         ]
         self.pipe.maybe_free_model_hooks()
         return results
@@ -323,20 +324,6 @@ class DiffusionRefiner(ABC):
             yield
         finally:
             hook.remove()
-
-    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """``(c, h / 8, w / 8)`` -> ``(3, h, w)`` float32, -1 to 1.
-
-        A picture that overflows in 16 bits is decoded again in 32.
-        """
-        vae = self.pipe.vae
-        picture: torch.Tensor = vae.decode(latents[None].to(self.dtype), return_dict=False)[0][0]
-        if self.dtype is torch.float32 or _finite(picture) or not _finite(latents):
-            return picture.float()
-        vae.to(torch.float32)
-        picture = vae.decode(latents[None].float(), return_dict=False)[0][0]
-        vae.to(self.dtype)
-        return picture
 
 
 def unshifted_scheduler() -> FlowMatchEulerDiscreteScheduler:
@@ -364,10 +351,9 @@ def _check(item: Item) -> None:
 def _batch(items: Sequence[Item], device: torch.device, dtype: torch.dtype) -> Batch:
     texts = [_on_device(item.prompt, device, dtype) for item in items]
     embeds, pooled, negative = (torch.stack(arrays) for arrays in zip(*texts, strict=True))
-    pixels = torch.from_numpy(np.stack([item.pixels for item in items])).to(device)
     marked = torch.from_numpy(np.stack([item.mask >= 128 for item in items])).to(device)
     return Batch(
-        image=pixels.permute(0, 3, 1, 2).float() / 127.5 - 1,
+        image=vae.to_tensor([item.pixels for item in items], device),
         mask=marked[:, None].float(),
         embeds=embeds,
         pooled=pooled,
@@ -386,18 +372,3 @@ def _on_device(prompt: Prompt, device: torch.device, dtype: torch.dtype) -> list
         return exact.to(device, dtype)
 
     return [tensor(each) for each in (prompt.embeds, prompt.pooled, prompt.negative)]
-
-
-def _finite(values: torch.Tensor) -> bool:
-    return bool(torch.isfinite(values).all())
-
-
-def _checked(picture: torch.Tensor, item: Item) -> UInt8Array | RowError:
-    """Convert ``(3, h, w)``, -1 to 1, to ``(h, w, 3)`` uint8; or return the error."""
-    if not _finite(picture):
-        return RowError("model.bad_output", "The refiner's output is not a number.")
-    levels = (picture.clamp(-1, 1) + 1) * 127.5
-    result: UInt8Array = levels.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    if is_black(result, item.pixels):
-        return RowError("model.bad_output", "The refiner's output is black.")
-    return np.ascontiguousarray(result)
