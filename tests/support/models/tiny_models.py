@@ -12,6 +12,7 @@ from diffusers import (
     Flux2KleinInpaintPipeline,
     FluxFillPipeline,
     StableDiffusionXLInpaintPipeline,
+    UNet2DConditionModel,
 )
 from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import ByteLevel
@@ -144,33 +145,32 @@ OSOR_LAYERS = (
 )  # fmt: skip
 
 
-def osor_tensors(unet: torch.nn.Module, rank: int) -> dict[str, torch.Tensor]:
+def osor_tensors(unet: UNet2DConditionModel, rank: int) -> dict[str, torch.Tensor]:
     """Random tensors of the names and shapes in OSOR's published file, for a UNet."""
     found = {}
-    for name, layer in unet.named_modules():
+    shapes = {name.removesuffix(".weight"): each.shape for name, each in unet.named_parameters()}
+    for name, (out, *into) in shapes.items():
         if name.endswith(tuple(f".{each}" for each in OSOR_LAYERS)):
-            out, *into = layer.weight.shape
             prefix = f"unet.{name}.lora_"
             found[f"{prefix}A.default.weight"] = torch.randn(rank, *into) / rank
             up = torch.randn(out, rank, *(1 for _ in into[1:]))
             found[f"{prefix}B.default.weight"] = 0.1 * up
-    into = unet.conv_out.weight.shape[1:]
-    found["unet.conv_out.weight"] = torch.randn(5, *into) / 8
+    found["unet.conv_out.weight"] = torch.randn(5, unet.conv_out.in_channels, 3, 3) / 8
     found["unet.conv_out.bias"] = torch.zeros(5)
     return found
 
 
-def save_osor(folder: Path) -> dict[str, str]:
-    """Write OSOR-SDXL's three parts, named as the options that name them."""
+def save_osor(folder: Path, prefix: str = "") -> dict[str, str]:
+    """Write OSOR-SDXL's three parts; each has the name of its option, after the prefix."""
     base = save_sdxl_inpaint(folder / "base")
     unet = make_sdxl_unet(tiny=True)
     save_file(osor_tensors(unet, rank=4), folder / "osor.safetensors")
     text = {"prompt_embeds": torch.randn(1, 77, 64), "pooled_prompt_embeds": torch.randn(1, 32)}
     save_file(text, folder / "prompt.safetensors")
     return {
-        "weights": str(folder / "osor.safetensors"),
-        "base": str(base),
-        "prompt": str(folder / "prompt.safetensors"),
+        f"{prefix}weights": str(folder / "osor.safetensors"),
+        f"{prefix}base": str(base),
+        f"{prefix}prompt": str(folder / "prompt.safetensors"),
     }
 
 
