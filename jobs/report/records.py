@@ -29,8 +29,8 @@ REVIEW = "review"
 #: Lineage columns in the details of a photo.
 _DETAILS = (
     *("status", "error_code", "error", "error_stage", "image_uri", "output_uri", "flag", "score"),
-    *("seconds", "width", "height", "masked_px", "fidelity", "fidelity_note", "metadata_note"),
-    *("refine_prompt", "run_id"),
+    *("seconds", "width", "height", "masked_px", "effects_px", "fidelity"),
+    *("fidelity_note", "metadata_note", "refine_prompt", "run_id"),
 )
 
 #: Fields of a patch in the details, if the lineage has them.

@@ -14,6 +14,8 @@ from stages.steps.base import Work
 def focus(recipe: Recipe) -> Work:
     """Build the step from window to crop: the original crop with the removal's fill in its hole.
 
+    What the removal changed beyond the mask is a part of the hole.
+
     With ``refine.when`` = auto, a patch whose fill lacks no detail is not refined.
     """
     options = recipe.refine
@@ -38,11 +40,15 @@ def _focused(patch: Patch) -> CropPatch:
     assert patch.hole is not None
     fill = scale_pixels(patch.pixels, patch.window.width, patch.window.height)
     inside = patch.crop.shifted(-patch.window.x0, -patch.window.y0).slices
+    hole = patch.hole
+    if patch.effects is not None:
+        hole = np.where(patch.effects > 0, np.uint8(255), hole)
     return CropPatch(
         crop=patch.crop,
-        pixels=np.where(patch.hole[..., None] > 0, fill[inside], patch.detail),
-        mask=patch.hole,
+        pixels=np.where(hole[..., None] > 0, fill[inside], patch.detail),
+        mask=hole,
         blend=patch.blend,
+        effects=patch.effects,
         seed=patch.seed,
         to_refine=True,
     )

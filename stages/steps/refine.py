@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from manifests.errors import RowError
 from stages.arrays import UInt8Array
 from stages.judging.reappearance import Scores, judge
-from stages.judging.retries import FLAGS, Outcome, refine_with_retries
+from stages.judging.retries import Outcome, flag_row, refine_with_retries
 from stages.judging.text import TextJudge
 from stages.photo import CropPatch, Patch, Photo
 from stages.pixels.resize import scale_mask, scale_pixels
@@ -101,7 +101,7 @@ def _apply(photo: Photo, index: int, outcome: Outcome) -> None:
     row.reason = outcome.reason or row.reason
     if outcome.pixels is not None:
         photo.patches[index].pixels = outcome.pixels
-    if outcome.flag and (not line.flag or FLAGS.index(outcome.flag) < FLAGS.index(line.flag)):
-        line.flag = outcome.flag
+    if outcome.flag:
+        flag_row(line, outcome.flag)
     if outcome.score is not None:
         line.score = max(line.score or 0.0, outcome.score)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 
 from manifests.errors import RowError
+from stages.judging.retries import flag_row
 from stages.models import Erased, Fill
-from stages.photo import Photo
+from stages.photo import Patch, Photo, WindowPatch
+from stages.pixels.effects import opacity_beyond
+from stages.pixels.resize import resample, scale_mask
 from stages.recipe import Recipe
 from stages.steps.base import BatchWork, fail
 from stages.weights.find import locate
+
+#: Around effects, of the output: what scaling back mixes into them is not the old picture.
+_MARGIN = (5, 5)
 
 
 def fill_patches(recipe: Recipe) -> BatchWork:
@@ -30,7 +37,7 @@ def fill_patches(recipe: Recipe) -> BatchWork:
         )
         for (photo, patch), result in zip(owned, filled, strict=True):
             if isinstance(result, Erased):
-                patch.pixels = np.where(patch.mask[..., None] > 0, result.pixels, patch.pixels)
+                _erase(photo, patch, result, recipe)
             elif not isinstance(result, RowError):
                 patch.pixels = result
             elif photo.ok:
@@ -40,3 +47,31 @@ def fill_patches(recipe: Recipe) -> BatchWork:
                 photo.lineage.weights |= used
 
     return BatchWork(work)
+
+
+def _erase(photo: Photo, patch: Patch, result: Erased, recipe: Recipe) -> None:
+    """Take the masked part of a model's output, and what ``mask.effects`` allows beyond it."""
+    shown = patch.mask > 0
+    if recipe.mask.effects == "alpha":
+        assert isinstance(patch, WindowPatch)
+        assert patch.beyond is not None
+        window = patch.window
+        inside = patch.crop.shifted(-window.x0, -window.y0).slices
+        alpha = resample(result.alpha, window.width, window.height, cv2.INTER_LINEAR)
+        effects = opacity_beyond(
+            alpha[inside],
+            patch.blend,
+            patch.beyond > 0,
+            patch.reach_px,
+            recipe.mask.effects_area,
+        )
+        if effects is None:
+            flag_row(photo.lineage, "effects_dropped")
+        elif effects.any():
+            patch.effects = effects
+            whole = np.zeros((window.height, window.width), np.uint8)
+            whole[inside] = effects
+            there = scale_mask(whole, shown.shape[1], shown.shape[0])
+            shown |= cv2.dilate(there, np.ones(_MARGIN, np.uint8)) > 0
+        patch.beyond = None
+    patch.pixels = np.where(shown[..., None], result.pixels, patch.pixels)
