@@ -92,7 +92,8 @@ def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[s
 def _shares(rows: pa.Table) -> list[float | None]:
     """The filled share of each photo, 0 to 1; None: its size or mask was not read."""
     pixels = pc.multiply(*(rows[side].cast(pa.float64()) for side in ("width", "height")))
-    return pc.round(pc.divide(rows["masked_px"].cast(pa.float64()), pixels), 5).to_pylist()
+    shares: list[float | None] = pc.divide(rows["masked_px"].cast(pa.float64()), pixels).to_pylist()
+    return [None if share is None else round(share, 5) for share in shares]
 
 
 def _detected(column: pa.ListArray) -> tuple[list[int | None], list[int | None]]:

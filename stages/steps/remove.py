@@ -17,6 +17,9 @@ from stages.recipe import Recipe
 from stages.steps.base import BatchWork, fail
 from stages.weights.find import locate
 
+#: A model whose alpha marks less than this share of the mask, at this level, left the object there.
+_MIN_PAINTED, _PAINTED = 0.05, 128
+
 #: Around effects, of the output: what scaling back mixes into them is not the old picture.
 _MARGIN = (5, 5)
 
@@ -50,8 +53,13 @@ def fill_patches(recipe: Recipe) -> BatchWork:
 
 
 def _erase(photo: Photo, patch: Patch, result: Erased, recipe: Recipe) -> None:
-    """Take the masked part of a model's output, and what ``mask.effects`` allows beyond it."""
+    """Take the masked part of a model's output, and what ``mask.effects`` allows beyond it.
+
+    A loose mask may hold more than the object, but not much less. Else the row is flagged.
+    """
     shown = patch.mask > 0
+    if np.mean(result.alpha[shown] >= _PAINTED) < _MIN_PAINTED:
+        flag_row(photo.lineage, "came_back")
     if recipe.mask.effects == "alpha":
         assert isinstance(patch, WindowPatch)
         assert patch.beyond is not None

@@ -7,7 +7,6 @@ test says. Steps, codecs and the lineage around it are the real ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -52,7 +51,7 @@ def use(monkeypatch: pytest.MonkeyPatch, chosen: Casts = to_the_right) -> None:
     monkeypatch.setitem(globals(), "casts", chosen)
 
 
-def load(options: TeleaOptions, weights: Path | None) -> Fill:
+def load(options: TeleaOptions) -> Fill:
     """See :class:`stages.method_options.RemovalOptions`."""
 
     def fill(

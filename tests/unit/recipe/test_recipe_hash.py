@@ -29,6 +29,7 @@ NEUTRAL_OPTIONS = {
     "limits",
     "detect[text].device",
     "remove[lama].batch_size",
+    "remove[osor].batch_size",
     "refine[flux-fill].batch_size",
     "refine[flux-fill].offload",
     "refine[flux2-klein].batch_size",

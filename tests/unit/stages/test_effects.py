@@ -19,6 +19,7 @@ from jobs.results.verify import verify
 from manifests.errors import RecipeError
 from stages.arrays import BoolMask, UInt8Array
 from stages.cleaner import Cleaner
+from stages.models import Erased
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.pixels.masks import distance_outside
@@ -251,3 +252,11 @@ def test_results_are_exact_outside_recorded_effects_in_every_format(in_every_for
     for problem in problems().values():
         assert "changed more beyond the mask than mask.effects_area" in problem
         assert "changed farther beyond the mask than mask.effects_reach" in problem
+
+
+def test_a_model_that_leaves_the_object_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
+    shadow_eraser.use(monkeypatch)
+    pixels, mask, _ = scene((60, 80))
+    assert cleaned(alpha_recipe(), pixels, mask).lineage.flag is None
+    monkeypatch.setattr(shadow_eraser, "_erased", lambda seen, _: Erased(seen, seen[..., 0] // 32))
+    assert cleaned(alpha_recipe(), pixels, mask).lineage.flag == "came_back"
