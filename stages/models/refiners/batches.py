@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -27,57 +26,16 @@ from stages.models.devices import (
     run_in_batches,
 )
 from stages.models.refiners import adapters, loading
-from stages.models.refiners.prompts import Prompt, Values
+from stages.models.refiners.crops import SIDE_PX, Batch, Item, batch_of, check
+from stages.models.refiners.prompts import Prompt
 from stages.models.refiners.sigmas import comfy_sigmas
 from stages.optional_imports import reason
 from stages.recipe.options import DiffusionOptions
 
-#: Sides must be multiples of this: 8 px to a latent, 2 by 2 latents to a token.
-SIDE_PX = 16
-
 _log = logging.getLogger(__name__)
 
-#: Encoded prompts that are kept: on the device, some MB each, and by the encoder, 4 to 15 MiB each.
-_MAX_KEPT_PROMPTS, _MAX_CACHED_PROMPTS = 8, 32
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One crop: ``(h, w, 3)`` uint8 RGB, ``(h, w)`` uint8 mask (128 and above), prompt, seed."""
-
-    pixels: UInt8Array
-    mask: UInt8Array
-    prompt: Prompt
-    seed: int
-
-    @property
-    def shape(self) -> tuple[tuple[int, ...], ...]:
-        """Items of one shape can run in one batch."""
-        prompt = self.prompt
-        arrays = (self.pixels, prompt.embeds, prompt.pooled, prompt.negative)
-        return tuple(array.shape for array in arrays)
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Items of one shape as tensors on the device, n at once.
-
-    Attributes:
-        image: ``(n, 3, h, w)`` float32, -1 to 1.
-        mask: ``(n, 1, h, w)`` float32, 1 where to regenerate, else 0.
-        embeds: ``(n, tokens, dim)`` in the weights' precision.
-        pooled: ``(n, dim)`` in the weights' precision.
-        negative: ``(n, tokens, dim)`` in the weights' precision.
-        generators: one per item, on the CPU, so that its noise is the same on every device and in
-            every batch.
-    """
-
-    image: torch.Tensor
-    mask: torch.Tensor
-    embeds: torch.Tensor
-    pooled: torch.Tensor
-    negative: torch.Tensor
-    generators: list[torch.Generator]
+#: Encoded prompts that the encoder keeps, 4 to 15 MiB each.
+_MAX_CACHED_PROMPTS = 32
 
 
 class DiffusionRefiner(ABC):
@@ -269,6 +227,7 @@ class DiffusionRefiner(ABC):
         masks: Sequence[UInt8Array],
         prompts: Sequence[Prompt],
         seeds: Sequence[int],
+        photos: Sequence[UInt8Array] = (),
     ) -> list[UInt8Array | RowError]:
         """Regenerate the masked part of each crop, starting from its current pixels.
 
@@ -279,6 +238,7 @@ class DiffusionRefiner(ABC):
             masks: ``(h, w)`` uint8 each; 128 and above is regenerated.
             prompts: one per crop, from :meth:`load_encoder`.
             seeds: one per crop, 0 to 2**32 - 1.
+            photos: for ``needs_photo`` of the options: like ``pixels``, but with the objects.
 
         Returns:
             Full pictures of the same sizes, in order. Their unmasked part may differ from the
@@ -288,16 +248,17 @@ class DiffusionRefiner(ABC):
         Raises:
             ValueError: a size, type or count is wrong, which is the caller's fault.
         """
-        items = [Item(*parts) for parts in zip(pixels, masks, prompts, seeds, strict=True)]
+        parts = zip(pixels, masks, prompts, seeds, photos or pixels, strict=True)
+        items = [Item(*each) for each in parts]
         for item in items:
-            _check(item)
+            check(item)
         return run_in_batches(
             self._run, items, self.limit, lambda item: item.mask.size, lambda item: item.shape
         )
 
     def _run(self, items: Sequence[Item]) -> list[UInt8Array | RowError]:
         with self._exact_times(), torch.compiler.set_stance(self._stance):
-            latents = self.denoise(_batch(items, self.device, self.dtype))
+            latents = self.denoise(batch_of(items, self.device, self.dtype))
         # One by one: this is as fast, and a batch would often need more memory than the model.
         results = [
             _checked(self._decode(each), item) for each, item in zip(latents, items, strict=True)
@@ -344,48 +305,6 @@ def unshifted_scheduler() -> FlowMatchEulerDiscreteScheduler:
     return FlowMatchEulerDiscreteScheduler(
         num_train_timesteps=1000, shift=1.0, use_dynamic_shifting=False
     )
-
-
-def noise_of(generators: Sequence[torch.Generator], shape: Sequence[int]) -> torch.Tensor:
-    """Draw ``(n, *shape)`` float32 on the CPU, each item from its own generator."""
-    return torch.stack([torch.randn(tuple(shape), generator=each) for each in generators])
-
-
-def _check(item: Item) -> None:
-    height, width = item.mask.shape
-    if item.pixels.shape != (height, width, 3):
-        raise ValueError(f"Pixels {item.pixels.shape} and mask {item.mask.shape} do not match.")
-    if item.pixels.dtype != np.uint8 or item.mask.dtype != np.uint8:
-        raise ValueError(f"{item.pixels.dtype} and {item.mask.dtype} must be uint8.")
-    if not height or not width or height % SIDE_PX or width % SIDE_PX:
-        raise ValueError(f"{width} x {height} px are not multiples of {SIDE_PX}.")
-
-
-def _batch(items: Sequence[Item], device: torch.device, dtype: torch.dtype) -> Batch:
-    texts = [_on_device(item.prompt, device, dtype) for item in items]
-    embeds, pooled, negative = (torch.stack(arrays) for arrays in zip(*texts, strict=True))
-    pixels = torch.from_numpy(np.stack([item.pixels for item in items])).to(device)
-    marked = torch.from_numpy(np.stack([item.mask >= 128 for item in items])).to(device)
-    return Batch(
-        image=pixels.permute(0, 3, 1, 2).float() / 127.5 - 1,
-        mask=marked[:, None].float(),
-        embeds=embeds,
-        pooled=pooled,
-        negative=negative,
-        generators=[torch.Generator("cpu").manual_seed(item.seed) for item in items],
-    )
-
-
-@lru_cache(_MAX_KEPT_PROMPTS)
-def _on_device(prompt: Prompt, device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
-    """The prompt's ``embeds``, ``pooled`` and ``negative``; a kept prompt is not copied again."""
-
-    def tensor(array: Values) -> torch.Tensor:
-        values = torch.from_numpy(array)
-        exact = values.view(torch.bfloat16) if values.dtype == torch.uint16 else values
-        return exact.to(device, dtype)
-
-    return [tensor(each) for each in (prompt.embeds, prompt.pooled, prompt.negative)]
 
 
 def _finite(values: torch.Tensor) -> bool:
