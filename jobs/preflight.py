@@ -16,6 +16,7 @@ from stages.recipe import Recipe
 from stages.weights.find import (
     find,
     is_adapter,
+    option_of,
     pin_of,
     presumed_model,
     recorded_pin,
@@ -98,7 +99,7 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
                 "commercial": licensed.commercial if licensed else None,
                 "sha256": found.sha256 if found else "",
             }
-            if licensed and not licensed.commercial:
+            if licensed and licensed.licence_notice:
                 notices[licensed.name] = licensed.licence_notice
             elif not licensed and is_adapter(section):
                 notices[ref] = "the licence of this adapter is not known; check it."
@@ -114,6 +115,5 @@ def _pin(section: str, ref: str, *, here: bool) -> str:
     except WeightsError as error:
         if here or error.code != "weights.missing":
             raise
-        option = section if is_adapter(section) else f"{section}.weights"
-        text = f"{option} = {ref} cannot be read here: {error.message}"
+        text = f"{option_of(section)} = {ref} cannot be read here: {error.message}"
         raise WeightsError("weights.unidentified", text) from None

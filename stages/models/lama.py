@@ -43,13 +43,13 @@ _MIN_SIDE_PX = 16
 _Padded = tuple[UInt8Array, UInt8Array]
 
 
-def load(options: LamaOptions, weights: Path | None) -> Fill:
+def load(options: LamaOptions) -> Fill:
     """Load the engine named by the options. See :class:`stages.method_options.RemovalOptions`.
 
     Raises:
         WeightsError: as :meth:`Lama.load`; ``model.not_installed``.
     """
-    assert weights is not None
+    weights = Path(options.weights)
     if options.engine == "simple-lama":
         engine = load_module("stages.models.simple_lama", "remove.engine = simple-lama")
         exact = options.model_copy(update={"dtype": "float32"})

@@ -7,6 +7,7 @@ inventing objects.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manifests.errors import RowError
@@ -19,7 +20,7 @@ from stages.pixels.resize import scale_mask, scale_pixels
 from stages.recipe import Recipe
 from stages.recipe.options import JudgeOptions
 from stages.steps.base import BatchWork, fail
-from stages.weights.find import find, find_adapters
+from stages.weights.find import locate
 
 if TYPE_CHECKING:
     from stages.models.refiners.batches import DiffusionRefiner
@@ -32,12 +33,8 @@ def refine(recipe: Recipe) -> BatchWork:
     """Build the step that refines the crops of several photos, and judges the results."""
     options = recipe.refine
     assert options is not None
-    weights = find(options.weights, pin=options.weights_pin, part="image")
-    adapters = find_adapters(recipe)
-    found = options.model_copy(update={"lora": tuple(str(each.path) for each in adapters)})
-    refiner: DiffusionRefiner = options.load_module().load(weights.path, found)
-    used = {weights.name: weights.sha256}
-    used |= {f"lora {number}: {each.name}": each.sha256 for number, each in enumerate(adapters, 1)}
+    located, used = locate(recipe, "refine")
+    refiner: DiffusionRefiner = options.load_module().load(Path(located.weights), located)
     has_removal = recipe.remove is not None
 
     text_judge = TextJudge() if recipe.judge and recipe.judge.text else None

@@ -11,16 +11,15 @@ from stages.models import Erased, Fill
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.steps.base import BatchWork, fail
-from stages.weights.find import find
+from stages.weights.find import locate
 
 
 def fill_patches(recipe: Recipe) -> BatchWork:
     """Build the step that fills the masked part of each patch."""
     options = recipe.remove
     assert options is not None
-    ref: str | None = getattr(options, "weights", None)
-    weights = None if ref is None else find(ref, pin=getattr(options, "weights_pin", ""))
-    fill: Fill = options.load_module().load(options, weights.path if weights else None)
+    located, used = locate(recipe, "remove", options.part)
+    fill: Fill = options.load_module().load(located)
 
     def work(photos: Sequence[Photo]) -> None:
         owned = [(photo, patch) for photo in photos for patch in photo.patches]
@@ -37,7 +36,7 @@ def fill_patches(recipe: Recipe) -> BatchWork:
             elif photo.ok:
                 fail(photo, result.code, str(result), "remove")
         for photo in photos:
-            if weights and photo.ok and photo.patches:
-                photo.lineage.weights[weights.name] = weights.sha256
+            if photo.ok and photo.patches:
+                photo.lineage.weights |= used
 
     return BatchWork(work)

@@ -25,9 +25,10 @@ from tenacity import (
 
 from manifests.errors import WeightsError
 from manifests.storage import scheme_of
+from stages.method_options import Part
 from stages.optional_imports import load_module
 from stages.weights.catalogue import repo_and_revision
-from stages.weights.hashes import Part, in_part
+from stages.weights.hashes import in_part
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

@@ -24,8 +24,8 @@ from stages.weights.catalogue import known_models
 from stages.weights.find import (
     Weights,
     find,
-    noncommercial_models,
     presumed_model,
+    restricted_models,
     weights_of,
     with_absolute_paths,
 )
@@ -279,10 +279,10 @@ def test_a_copy_of_a_model_not_for_sale_is_presumed_to_be_under_its_licence() ->
     assert presumed_model(fill, "refine", copy) == models["flux1-fill-dev"]
     assert presumed_model(fill, "refine", "flux2-klein-4b") == models["flux2-klein-4b"]
     assert presumed_model(klein, "refine", copy) is None
-    assert [(section, model.name) for section, model in noncommercial_models(fill)] == [
+    assert [(section, model.name) for section, model in restricted_models(fill)] == [
         ("refine", "flux1-fill-dev")
     ]
-    assert noncommercial_models(klein) == []
+    assert restricted_models(klein) == []
 
 
 def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
