@@ -30,7 +30,7 @@ from stages.recipe import Recipe
 from tests.support import DEMO, encoded, upright_rgb
 from tests.support.models.lama_networks import dat_weights, random_lama
 from tests.support.models.networks import save_torchscript
-from tests.support.models.tiny_models import save_flux_fill, save_klein
+from tests.support.models.tiny_models import save_flux_fill, save_klein, save_small_decoder
 
 QUIET = Console(quiet=True)
 NAMES = ["fig-bowl-sticker-date", "coffee-stray-coins", "lounge-bag-hang-tag"]
@@ -45,6 +45,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "lama": str(save_torchscript(random_lama(photo), folder / "big-lama.pt")),
         "flux": str(save_flux_fill(folder / "flux")),
         "klein": str(save_klein(folder / "klein")),
+        "decoder": str(save_small_decoder(folder / "decoder")),
         "dat": str(dat_weights()),
     }
 
@@ -86,14 +87,15 @@ def recipe_of(name: str, weights: dict[str, str]) -> Recipe:
     """A shipped recipe, small enough for a CPU, its weights named by their paths."""
     lama = [f"remove.weights={weights['lama']}", "remove.dtype=float32"]
     small = ["refine.size_px=64", "refine.steps=2", "refine.dtype=float32"]
-    flux, klein = f"refine.weights={weights['flux']}", f"refine.weights={weights['klein']}"
+    flux = f"refine.weights={weights['flux']}"
+    klein = [f"refine.weights={weights['klein']}", f"refine.decoder={weights['decoder']}"]
     return Recipe.load(
         name,
         {
             "lama": lama,
             "flux-fill": [*small, flux],
             "clean": [*lama, *small, flux, f"upscale.weights={weights['dat']}"],
-            "clean-apache": [*lama, *small, klein],
+            "clean-apache": [*lama, *small, *klein, "refine.reference=photo"],
         }[name],
     )
 
@@ -132,7 +134,7 @@ def test_each_recipe_with_models_runs_and_says_how(
         row = rows.loc[row_name]
         used = dict(row.weights)
         assert all(len(digest) == 64 for digest in used.values())
-        assert len(used) == {"lama": 1, "flux-fill": 1, "clean": 3, "clean-apache": 2}[name]
+        assert len(used) == {"lama": 1, "flux-fill": 1, "clean": 3, "clean-apache": 3}[name]
         assert all(0 <= patch["seed"] < 2**32 for patch in row.patches)
         assert changed_inside(manifest, row)
     prompts = dict(rows.refine_prompt)

@@ -46,6 +46,7 @@ def test_the_list_holds_what_is_known_and_nothing_can_be_used_unchecked() -> Non
         "big-lama",
         "flux1-fill-dev",
         "flux2-klein-4b",
+        "flux2-small-decoder",
         "2x-animesharpv2-mosr-sharp",
     }
     for model in models.values():

@@ -173,9 +173,7 @@ def make_klein(
         vae = make_klein_vae(tiny=tiny, small_decoder=small_decoder)
         transformer = make_klein_transformer(tiny=tiny)
     nothing = dict.fromkeys(("text_encoder", "tokenizer"))
-    pipe = kind(
-        scheduler=scheduler, vae=vae, transformer=transformer, is_distilled=True, **nothing
-    )
+    pipe = kind(scheduler=scheduler, vae=vae, transformer=transformer, is_distilled=True, **nothing)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -115,6 +115,13 @@ def save_klein(folder: Path, *, distilled: bool = True) -> Path:
     return folder
 
 
+def save_small_decoder(folder: Path) -> Path:
+    """Write a VAE laid out as FLUX.2-small-decoder."""
+    torch.manual_seed(0)
+    make_klein_vae(tiny=True, small_decoder=True).save_pretrained(folder)
+    return folder
+
+
 def _clip_tokenizer() -> CLIPTokenizer:
     letters = sorted(ByteLevel.alphabet())
     pieces = [*letters, *(letter + "</w>" for letter in letters)]
