@@ -27,6 +27,7 @@ class Model(BaseModel):
     Attributes:
         name: its name in recipes.
         kind: the section of a recipe that uses it.
+        option: the option of that section that names it.
         format: ``diffusers`` is a folder, the others are files. TorchScript and pickles can run
             code when they are loaded, so they need a pin.
         title: a description for people.
@@ -47,6 +48,7 @@ class Model(BaseModel):
 
     name: str
     kind: Literal["remove", "upscale", "refine"]
+    option: str = "weights"
     format: Literal["safetensors", "diffusers", "torchscript", "pickle"]
     title: str
     licence: str

@@ -153,7 +153,7 @@ def how_to_get(model: Model) -> str:
     variable = f", or set {model.env} to its path" if model.env else ""
     return (
         f"On a machine with a network, `catalog-cleanup models pull {model.name} --to DIR_OR_S3` "
-        f"downloads it (see {model.page}); name the copy with --set {model.kind}.weights=…"
+        f"downloads it (see {model.page}); name the copy with --set {model.kind}.{model.option}=…"
         f"{variable}."
     )
 

@@ -24,6 +24,7 @@ from stages.weights.catalogue import known_models
 from stages.weights.find import (
     Weights,
     find,
+    how_to_get,
     presumed_model,
     restricted_models,
     weights_of,
@@ -53,6 +54,7 @@ def test_the_list_holds_what_is_known_and_nothing_can_be_used_unchecked() -> Non
         assert model.content, model.name
         assert not model.sha256 or len(model.sha256) == 64
         assert all(source.startswith(("https://", "hf://")) for source in model.sources)
+    assert "--set refine.decoder=…" in how_to_get(models["flux2-small-decoder"])
     assert {name for name, model in models.items() if not model.commercial} == {
         "flux1-fill-dev",
         "2x-animesharpv2-mosr-sharp",
