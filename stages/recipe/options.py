@@ -157,13 +157,38 @@ class PatchMatchOptions(ClassicalOptions):
 Scheduler = Literal["simple", "normal"]
 
 
-class LamaOptions(RemovalOptions):
-    """LaMa: reliable removal, slightly soft (Suvorov et al. 2022)."""
+class WindowOptions(RemovalOptions):
+    """Options of a trained network's input."""
 
     pool: ClassVar[Pool] = "small_gpu"
-    loader: ClassVar[str] = "stages.models.lama"
     is_generative: ClassVar[bool] = True
     window_multiple_px: ClassVar[int] = 64
+
+    window: Literal["region", "photo"] = "region"
+    """The input: the surroundings of a patch, or the whole photo as in the published method (except
+    for up to 7 px along one edge, so that nothing is padded)."""
+    context: float = Field(3.0, ge=1.0, le=20.0)
+    """With `region`: side of the window over side of the masked part, on each axis."""
+    min_context_px: int = Field(128, ge=16, le=4096)
+    """With `region`: minimum context on each side."""
+    max_side_px: int = Field(ge=256, le=8192)
+    """Windows with a longer side are filled at this size, rounded up to a multiple of 64."""
+
+    def context_for(self, width: int, height: int) -> tuple[float, int]:
+        """See the base class."""
+        whole_photo = self.window == "photo"
+        return self.context, max(width, height) if whole_photo else self.min_context_px
+
+    @property
+    def own_max_side_px(self) -> int:
+        """See the base class."""
+        return -(-self.max_side_px // self.window_multiple_px) * self.window_multiple_px
+
+
+class LamaOptions(WindowOptions):
+    """LaMa: reliable removal, slightly soft (Suvorov et al. 2022)."""
+
+    loader: ClassVar[str] = "stages.models.lama"
     working_multiple_px: ClassVar[int] = 8  # the network halves a picture three times
 
     method: Literal["lama"] = "lama"
@@ -176,13 +201,6 @@ class LamaOptions(RemovalOptions):
     weights_pin: WeightsPin = ""
     """Required content of `weights`: `sha256:HEX` of a file or folder as `catalog-cleanup models
     pull` prints it, or a hub's `commit:HEX`. Empty: the content when a run starts."""
-    window: Literal["region", "photo"] = "region"
-    """The input: the surroundings of a patch, or the whole photo as in the published method (except
-    for up to 7 px along one edge, so that nothing is padded)."""
-    context: float = Field(3.0, ge=1.0, le=20.0)
-    """With `region`: side of the window over side of the masked part, on each axis."""
-    min_context_px: int = Field(128, ge=16, le=4096)
-    """With `region`: minimum context on each side."""
     max_side_px: int = Field(2048, ge=256, le=8192)
     """Windows with a longer side are filled at this size, rounded up to a multiple of 64. LaMa was
     trained on 256 px, continues texture well up to about 2,000 px, and degrades beyond."""
@@ -201,20 +219,41 @@ class LamaOptions(RemovalOptions):
             raise ValueError("engine = simple-lama runs in float32, and is not compiled")
         return self
 
-    def context_for(self, width: int, height: int) -> tuple[float, int]:
-        """See the base class."""
-        whole_photo = self.window == "photo"
-        return self.context, max(width, height) if whole_photo else self.min_context_px
 
-    @property
-    def own_max_side_px(self) -> int:
-        """See the base class."""
-        return -(-self.max_side_px // self.window_multiple_px) * self.window_multiple_px
+class OsorOptions(WindowOptions):
+    """OSOR-SDXL: removes an object and what it casts in one step (Zhou et al. 2026)."""
+
+    loader: ClassVar[str] = "stages.models.osor"
+    has_alpha: ClassVar[bool] = True
+    working_multiple_px: ClassVar[int] = 64
+
+    method: Literal["osor"] = "osor"
+    weights: str = "osor-sdxl"
+    """The trained part: adapters of the UNet, and its last layer. As in lama."""
+    weights_pin: WeightsPin = ""
+    """As in lama."""
+    base: str = "sdxl-inpainting"
+    """The model that it was trained on: the folder of a diffusers pipeline."""
+    base_pin: WeightsPin = ""
+    """As `weights_pin`."""
+    prompt: str = "osor-sdxl-prompt"
+    """A safetensors file with the encoded text that it was trained with."""
+    prompt_pin: WeightsPin = ""
+    """As `weights_pin`."""
+    min_context_px: int = Field(256, ge=16, le=4096)
+    """With `region`: minimum context on each side."""
+    max_side_px: int = Field(1024, ge=256, le=8192)
+    """Windows with a longer side are filled at this size, rounded up to a multiple of 64. The
+    published setting scales the shorter side to 512; it was trained on 512 px."""
+    dtype: Dtype = "auto"
+    """auto: bfloat16 where it is fast."""
+    batch_size: Annotated[int, NOT_HASHED] = Field(4, ge=1, le=64)
+    """As in lama."""
 
 
 #: The removal methods; add new ones here.
 RemoveOptions = Annotated[
-    TeleaOptions | NavierStokesOptions | PatchMatchOptions | LamaOptions,
+    TeleaOptions | NavierStokesOptions | PatchMatchOptions | LamaOptions | OsorOptions,
     Field(discriminator="method"),
 ]
 

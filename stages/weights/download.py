@@ -38,6 +38,9 @@ _log = logging.getLogger(__name__)
 #: Suffixes of files that can run code when loaded, such as pickles and TorchScript.
 CODE_SUFFIXES = frozenset({".pt", ".pth", ".pt2", ".ckpt", ".bin", ".pkl", ".pickle", ".th"})
 
+#: Diffusers' name of the variant of weights in 16 bits, a part of their files' names.
+HALF = "fp16"
+
 _MAX_ATTEMPTS = 3
 _TIMEOUT_S = 60.0
 _SIZE_MESSAGE = "%s: %d files, %.0f MB"
@@ -61,7 +64,8 @@ def needed_files(names: Iterable[str], part: Part) -> list[str]:
     """Select the files of a model's folder that are needed for a part.
 
     Pickles in a folder with safetensors are omitted. In the top folder of a diffusers pipeline or
-    network, copies of the weights for other programs are omitted.
+    network, copies of the weights for other programs are omitted, and in both weights in 32 bits
+    that exist in 16 bits too, since models run in 16 bits.
     """
     kept = [name for name in names if not any(p[0] == "." for p in PurePosixPath(name).parts)]
     safe = {PurePosixPath(name).parent for name in kept if name.endswith(".safetensors")}
@@ -72,6 +76,8 @@ def needed_files(names: Iterable[str], part: Part) -> list[str]:
             for name in kept
             if "/" in name or _is_diffusers_own(name) or PurePosixPath(name).suffix not in heavy
         ]
+        halves = {name.replace(f".{HALF}.", ".") for name in kept if f".{HALF}." in name}
+        kept = [name for name in kept if name not in halves]
     return sorted(
         name
         for name in kept

@@ -10,7 +10,7 @@ TorchScript or pickle without a hash.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,8 @@ def how_to_get(model: Model) -> str:
     variable = f", or set {model.env} to its path" if model.env else ""
     return (
         f"On a machine with a network, `catalog-cleanup models pull {model.name} --to DIR_OR_S3` "
-        f"downloads it (see {model.page}); name the copy with --set {model.kind}.{model.option}=…"
+        f"downloads it (see {model.page}); name the copy with --set "
+        f"{model.kind}.{model.option}=…"
         f"{variable}."
     )
 
@@ -248,10 +249,18 @@ def locate(recipe: Recipe, section: str, part: Part = "image") -> tuple[Any, dic
     return getattr(_with(recipe, "", paths), section), used
 
 
-def restricted_models(recipe: Recipe) -> list[tuple[str, Model]]:
-    """List ``(place, model)`` of a recipe's models whose licences presumably restrict their use."""
-    found = ((place, presumed_model(recipe, place, ref)) for place, ref in weights_of(recipe))
-    return [(place, model) for place, model in found if model and model.licence_notice]
+def licence_notices(recipe: Recipe) -> list[str]:
+    """Format a line for each licence that presumably restricts the use of a recipe's models."""
+    found = (presumed_model(recipe, place, ref) for place, ref in weights_of(recipe))
+    return join_notices((each.name, each.licence_notice) for each in found if each)
+
+
+def join_notices(notices: Iterable[tuple[str, str]]) -> list[str]:
+    """Format ``(model's name, notice)`` as lines; models with the same notice share one."""
+    names: dict[str, list[str]] = {}
+    for name, notice in notices:
+        names.setdefault(notice, []).append(name)
+    return [f"{', '.join(names[notice])}: {notice}" for notice in names if notice]
 
 
 def presumed_model(recipe: Recipe, place: str, ref: str) -> Model | None:

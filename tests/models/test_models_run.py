@@ -30,7 +30,12 @@ from stages.recipe import Recipe
 from tests.support import DEMO, encoded, upright_rgb
 from tests.support.models.lama_networks import dat_weights, random_lama
 from tests.support.models.networks import save_torchscript
-from tests.support.models.tiny_models import save_flux_fill, save_klein, save_small_decoder
+from tests.support.models.tiny_models import (
+    save_flux_fill,
+    save_klein,
+    save_osor,
+    save_small_decoder,
+)
 
 QUIET = Console(quiet=True)
 NAMES = ["fig-bowl-sticker-date", "coffee-stray-coins", "lounge-bag-hang-tag"]
@@ -47,6 +52,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "klein": str(save_klein(folder / "klein")),
         "decoder": str(save_small_decoder(folder / "decoder")),
         "dat": str(dat_weights()),
+        **save_osor(folder / "osor", prefix="osor-"),
     }
 
 
@@ -89,6 +95,7 @@ def recipe_of(name: str, weights: dict[str, str]) -> Recipe:
     small = ["refine.size_px=64", "refine.steps=2", "refine.dtype=float32"]
     flux = f"refine.weights={weights['flux']}"
     klein = [f"refine.weights={weights['klein']}", f"refine.decoder={weights['decoder']}"]
+    osor = [f"remove.{each}={weights[f'osor-{each}']}" for each in ("weights", "base", "prompt")]
     return Recipe.load(
         name,
         {
@@ -96,6 +103,7 @@ def recipe_of(name: str, weights: dict[str, str]) -> Recipe:
             "flux-fill": [*small, flux],
             "clean": [*lama, *small, flux, f"upscale.weights={weights['dat']}"],
             "clean-apache": [*lama, *small, *klein, "refine.reference=photo"],
+            "erase": [*osor, "remove.dtype=float32"],
         }[name],
     )
 
@@ -121,7 +129,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("results")
 
 
-@pytest.mark.parametrize("name", ["lama", "flux-fill", "clean-apache", "clean"])
+@pytest.mark.parametrize("name", ["lama", "erase", "flux-fill", "clean-apache", "clean"])
 def test_each_recipe_with_models_runs_and_says_how(
     name: str, weights: dict[str, str], manifest: Path, ray_address: str, results: Path
 ) -> None:
@@ -134,7 +142,10 @@ def test_each_recipe_with_models_runs_and_says_how(
         row = rows.loc[row_name]
         used = dict(row.weights)
         assert all(len(digest) == 64 for digest in used.values())
-        assert len(used) == {"lama": 1, "flux-fill": 1, "clean": 3, "clean-apache": 3}[name]
+        assert (
+            len(used)
+            == {"lama": 1, "flux-fill": 1, "clean": 3, "clean-apache": 3, "erase": 3}[name]
+        )
         assert all(0 <= patch["seed"] < 2**32 for patch in row.patches)
         assert changed_inside(manifest, row)
     prompts = dict(rows.refine_prompt)
@@ -171,7 +182,7 @@ def made_by(output: Path, name: str) -> bytes:
     return Path(lineage(output).loc[name].output_uri).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["lama", "flux-fill", "clean-apache", "clean"])
+@pytest.mark.parametrize("name", ["lama", "erase", "flux-fill", "clean-apache", "clean"])
 def test_try_makes_what_the_run_made(
     name: str, weights: dict[str, str], moved: Path, results: Path, tmp_path: Path
 ) -> None:

@@ -25,8 +25,8 @@ from stages.weights.find import (
     Weights,
     find,
     how_to_get,
+    licence_notices,
     presumed_model,
-    restricted_models,
     weights_of,
     with_absolute_paths,
 )
@@ -49,6 +49,9 @@ def test_the_list_holds_what_is_known_and_nothing_can_be_used_unchecked() -> Non
         "flux2-klein-4b",
         "flux2-small-decoder",
         "2x-animesharpv2-mosr-sharp",
+        "osor-sdxl",
+        "osor-sdxl-prompt",
+        "sdxl-inpainting",
     }
     for model in models.values():
         assert model.content, model.name
@@ -274,6 +277,11 @@ def test_the_parts_of_a_recipe_that_need_weights() -> None:
         ("upscale", "a.pth"),
         ("refine", "flux1-fill-dev"),
     ]
+    assert weights_of(recipe("remove.method=osor", "remove.base=s3://mine/base")) == [
+        ("remove", "osor-sdxl"),
+        ("remove.base", "s3://mine/base"),
+        ("remove.prompt", "osor-sdxl-prompt"),
+    ]
 
 
 def test_a_copy_of_a_model_not_for_sale_is_presumed_to_be_under_its_licence() -> None:
@@ -282,10 +290,18 @@ def test_a_copy_of_a_model_not_for_sale_is_presumed_to_be_under_its_licence() ->
     assert presumed_model(fill, "refine", copy) == models["flux1-fill-dev"]
     assert presumed_model(fill, "refine", "flux2-klein-4b") == models["flux2-klein-4b"]
     assert presumed_model(klein, "refine", copy) is None
-    assert [(section, model.name) for section, model in restricted_models(fill)] == [
-        ("refine", "flux1-fill-dev")
-    ]
-    assert restricted_models(klein) == []
+    (notice,) = licence_notices(fill)
+    assert notice.startswith("flux1-fill-dev: FLUX.1 [dev] Non-Commercial License, https://")
+    assert notice.endswith("; not for commercial use unless bought.")
+    assert licence_notices(klein) == []
+
+
+def test_a_licence_that_forbids_some_uses_is_shown_once_for_all_its_models() -> None:
+    (notice,) = licence_notices(recipe("remove.method=osor", "remove.base=/mine"))
+    assert notice.startswith("osor-sdxl, sdxl-inpainting, osor-sdxl-prompt: CreativeML Open RAIL++")
+    assert notice.endswith(
+        "; commercial use is allowed except for the uses that its Attachment A forbids."
+    )
 
 
 def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,10 +47,10 @@ def merge(pipe: Any, files: Sequence[str], scales: Sequence[float]) -> None:
         for name in [key.removesuffix(_DOWN) for key in tensors if key.endswith(_DOWN)]:
             down, up = tensors.pop(name + _DOWN), tensors.pop(name + _UP, None)
             layer = layers.get(name.removeprefix(_PREFIX))
-            if up is None or not isinstance(layer, torch.nn.Linear):
+            if up is None or not isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
                 raise _unusable(path, f"its layer {name} is not in this model")
             strength = scale * _alpha(name, len(down), alphas, metadata) / len(down)
-            _add(layer, strength, down, up, f"{path}: {name}")
+            add_product(layer, strength, down, up, f"{path}: {name}")
         if tensors:
             raise _unusable(path, f"it holds what cannot be merged, such as {next(iter(tensors))}")
 
@@ -101,21 +101,40 @@ def _alpha(
     return float(metadata.get(f"{_PREFIX}lora_alpha", rank))
 
 
-def _add(
-    layer: torch.nn.Linear, strength: float, down: torch.Tensor, up: torch.Tensor, where: str
+def add_product(
+    layer: torch.nn.Linear | torch.nn.Conv2d,
+    strength: float,
+    down: torch.Tensor,
+    up: torch.Tensor,
+    where: str,
 ) -> None:
-    """Add ``strength * up @ down``; ``down`` ``(rank, in)``, ``up`` ``(out, rank)``.
+    """Add ``strength * up @ down`` to a layer's weight, in float32.
 
     Adapters of FLUX.1-dev know the first 64 of the 384 channels that FLUX.1-Fill's first layer
     takes: the latents, without the known picture and the mask.
+
+    Args:
+        layer: the layer to change.
+        strength: a factor.
+        down: ``(rank, in)``, or ``(rank, in, height, width)`` of a convolution.
+        up: ``(out, rank)``, or ``(out, rank, 1, 1)``.
+        where: the name of the file and the layer, for the error.
+
+    Raises:
+        WeightsError: ``weights.unusable``: the shapes do not match.
     """
     weight = layer.weight.data
     if where.endswith("x_embedder"):
         down = torch.nn.functional.pad(down, (0, max(weight.shape[1] - down.shape[1], 0)))
-    if (*up.shape[:1], *down.shape[1:]) != tuple(weight.shape) or up.shape[1:] != down.shape[:1]:
+    if (
+        up.shape[0] != weight.shape[0]
+        or down.shape[1:] != weight.shape[1:]
+        or up[0].numel() != len(down)
+    ):
         shapes = f"{tuple(up.shape)} and {tuple(down.shape)}, not for {tuple(weight.shape)}"
         raise _unusable(where, f"its shapes are {shapes}")
-    product = up.to(weight.device, torch.float32) @ down.to(weight.device, torch.float32)
+    factors = (each.flatten(1).to(weight.device, torch.float32) for each in (up, down))
+    product = torch.mm(*factors).view(weight.shape)
     weight.copy_((weight.float() + strength * product).to(weight.dtype))
 
 

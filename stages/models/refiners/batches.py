@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -18,24 +19,72 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from manifests.errors import RowError, WeightsError
 from stages.arrays import UInt8Array
 from stages.device_lock import DEVICE_LOCK
+from stages.models import vae
 from stages.models.devices import (
     BatchLimit,
     choose_device,
-    is_black,
     resolve_dtype,
     run_in_batches,
 )
 from stages.models.refiners import adapters, loading
-from stages.models.refiners.crops import SIDE_PX, Batch, Item, batch_of, check
-from stages.models.refiners.prompts import Prompt
+from stages.models.refiners.prompts import Prompt, Values
 from stages.models.refiners.sigmas import comfy_sigmas
 from stages.optional_imports import reason
 from stages.recipe.options import DiffusionOptions
 
+#: Sides must be multiples of this: 8 px to a latent, 2 by 2 latents to a token.
+SIDE_PX = 16
+
 _log = logging.getLogger(__name__)
 
-#: Encoded prompts that the encoder keeps, 4 to 15 MiB each.
-_MAX_CACHED_PROMPTS = 32
+#: Encoded prompts that are kept: on the device, some MB each, and by the encoder, 4 to 15 MiB each.
+_MAX_KEPT_PROMPTS, _MAX_CACHED_PROMPTS = 8, 32
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One crop: ``(h, w, 3)`` uint8 RGB, ``(h, w)`` uint8 mask (128 and above), prompt, seed.
+
+    ``photo`` is like ``pixels``, but may show the object.
+    """
+
+    pixels: UInt8Array
+    mask: UInt8Array
+    prompt: Prompt
+    seed: int
+    photo: UInt8Array
+
+    @property
+    def shape(self) -> tuple[tuple[int, ...], ...]:
+        """Items of one shape can run in one batch."""
+        prompt = self.prompt
+        arrays = (self.pixels, prompt.embeds, prompt.pooled, prompt.negative)
+        return tuple(array.shape for array in arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Items of one shape as tensors on the device, n at once.
+
+    Attributes:
+        image: ``(n, 3, h, w)`` float32, -1 to 1.
+        mask: ``(n, 1, h, w)`` float32, 1 where to regenerate, else 0.
+        embeds: ``(n, tokens, dim)`` in the weights' precision.
+        pooled: ``(n, dim)`` in the weights' precision.
+        negative: ``(n, tokens, dim)`` in the weights' precision.
+        generators: one per item, on the CPU, so that its noise is the same on every device and in
+            every batch.
+        photo: like ``image``, but may show the objects; ``image`` itself if the photos are not
+            given.
+    """
+
+    image: torch.Tensor
+    mask: torch.Tensor
+    embeds: torch.Tensor
+    pooled: torch.Tensor
+    negative: torch.Tensor
+    generators: list[torch.Generator]
+    photo: torch.Tensor
 
 
 class DiffusionRefiner(ABC):
@@ -251,17 +300,18 @@ class DiffusionRefiner(ABC):
         parts = zip(pixels, masks, prompts, seeds, photos or pixels, strict=True)
         items = [Item(*each) for each in parts]
         for item in items:
-            check(item)
+            _check(item)
         return run_in_batches(
             self._run, items, self.limit, lambda item: item.mask.size, lambda item: item.shape
         )
 
     def _run(self, items: Sequence[Item]) -> list[UInt8Array | RowError]:
         with self._exact_times(), torch.compiler.set_stance(self._stance):
-            latents = self.denoise(batch_of(items, self.device, self.dtype))
+            latents = self.denoise(_batch(items, self.device, self.dtype))
         # One by one: this is as fast, and a batch would often need more memory than the model.
         results = [
-            _checked(self._decode(each), item) for each, item in zip(latents, items, strict=True)
+            vae.to_pixels(vae.decode(self.pipe.vae, each, self.dtype), item.pixels)
+            for each, item in zip(latents, items, strict=True)
         ]
         self.pipe.maybe_free_model_hooks()
         return results
@@ -285,20 +335,6 @@ class DiffusionRefiner(ABC):
         finally:
             hook.remove()
 
-    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """``(c, h / 8, w / 8)`` -> ``(3, h, w)`` float32, -1 to 1.
-
-        A picture that overflows in 16 bits is decoded again in 32.
-        """
-        vae = self.pipe.vae
-        picture: torch.Tensor = vae.decode(latents[None].to(self.dtype), return_dict=False)[0][0]
-        if self.dtype is torch.float32 or _finite(picture) or not _finite(latents):
-            return picture.float()
-        vae.to(torch.float32)
-        picture = vae.decode(latents[None].float(), return_dict=False)[0][0]
-        vae.to(self.dtype)
-        return picture
-
 
 def unshifted_scheduler() -> FlowMatchEulerDiscreteScheduler:
     """Build an Euler scheduler that uses the given noise levels without shifting them."""
@@ -307,16 +343,47 @@ def unshifted_scheduler() -> FlowMatchEulerDiscreteScheduler:
     )
 
 
-def _finite(values: torch.Tensor) -> bool:
-    return bool(torch.isfinite(values).all())
+def noise_of(generators: Sequence[torch.Generator], shape: Sequence[int]) -> torch.Tensor:
+    """Draw ``(n, *shape)`` float32 on the CPU, each item from its own generator."""
+    return torch.stack([torch.randn(tuple(shape), generator=each) for each in generators])
 
 
-def _checked(picture: torch.Tensor, item: Item) -> UInt8Array | RowError:
-    """Convert ``(3, h, w)``, -1 to 1, to ``(h, w, 3)`` uint8; or return the error."""
-    if not _finite(picture):
-        return RowError("model.bad_output", "The refiner's output is not a number.")
-    levels = (picture.clamp(-1, 1) + 1) * 127.5
-    result: UInt8Array = levels.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    if is_black(result, item.pixels):
-        return RowError("model.bad_output", "The refiner's output is black.")
-    return np.ascontiguousarray(result)
+def _check(item: Item) -> None:
+    height, width = item.mask.shape
+    for pixels in (item.pixels, item.photo):
+        if pixels.shape != (height, width, 3):
+            raise ValueError(f"Pixels {pixels.shape} and mask {item.mask.shape} do not match.")
+        if pixels.dtype != np.uint8 or item.mask.dtype != np.uint8:
+            raise ValueError(f"{pixels.dtype} and {item.mask.dtype} must be uint8.")
+    if not height or not width or height % SIDE_PX or width % SIDE_PX:
+        raise ValueError(f"{width} x {height} px are not multiples of {SIDE_PX}.")
+
+
+def _batch(items: Sequence[Item], device: torch.device, dtype: torch.dtype) -> Batch:
+    texts = [_on_device(item.prompt, device, dtype) for item in items]
+    embeds, pooled, negative = (torch.stack(arrays) for arrays in zip(*texts, strict=True))
+    image = vae.to_tensor([item.pixels for item in items], device)
+    photos = [item.photo for item in items]
+    has_photos = any(item.photo is not item.pixels for item in items)
+    marked = torch.from_numpy(np.stack([item.mask >= 128 for item in items])).to(device)
+    return Batch(
+        image=image,
+        mask=marked[:, None].float(),
+        embeds=embeds,
+        pooled=pooled,
+        negative=negative,
+        generators=[torch.Generator("cpu").manual_seed(item.seed) for item in items],
+        photo=vae.to_tensor(photos, device) if has_photos else image,
+    )
+
+
+@lru_cache(_MAX_KEPT_PROMPTS)
+def _on_device(prompt: Prompt, device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
+    """The prompt's ``embeds``, ``pooled`` and ``negative``; a kept prompt is not copied again."""
+
+    def tensor(array: Values) -> torch.Tensor:
+        values = torch.from_numpy(array)
+        exact = values.view(torch.bfloat16) if values.dtype == torch.uint16 else values
+        return exact.to(device, dtype)
+
+    return [tensor(each) for each in (prompt.embeds, prompt.pooled, prompt.negative)]

@@ -16,8 +16,7 @@ from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
 from manifests.errors import WeightsError
 from stages.models.refiners import loading
-from stages.models.refiners.batches import DiffusionRefiner
-from stages.models.refiners.crops import SIDE_PX, Batch
+from stages.models.refiners.batches import SIDE_PX, Batch, DiffusionRefiner
 from stages.models.refiners.prompts import Prompt, Values, hash_of, to_numpy
 from stages.recipe.options import Flux2KleinOptions
 
@@ -102,13 +101,9 @@ class Flux2Klein(DiffusionRefiner):
     def denoise(self, batch: Batch) -> torch.Tensor:
         """See the base class."""
         image = self._encode(batch.image)
-        match self.options.reference:
-            case "fill":
-                reference = image
-            case "photo":
-                reference = self._encode(batch.photo)
-            case "none":
-                reference = None
+        reference = image if self.options.reference == "fill" else None
+        if self.options.reference == "photo":
+            reference = self._encode(batch.photo)
         latents: torch.Tensor = self.pipe(
             image=image,
             image_reference=reference,

@@ -11,8 +11,7 @@ from diffusers import AutoencoderKL, FluxFillPipeline, FluxTransformer2DModel
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
 from stages.models.refiners import loading
-from stages.models.refiners.batches import DiffusionRefiner
-from stages.models.refiners.crops import Batch, noise_of
+from stages.models.refiners.batches import Batch, DiffusionRefiner, noise_of
 from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
 from stages.recipe.options import FluxFillOptions
 

@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from manifests.errors import RowError, WeightsError
 from stages.optional_imports import reason
+from stages.weights.download import HALF
 
 #: torch.compile's backend. Tests use `eager`, which traces but generates no code.
 COMPILE_BACKEND = "inductor"
@@ -60,7 +61,9 @@ def load_part(kind: Any, folder: Path, part: str, dtype: torch.dtype, device: to
             libraries would initialise randomly.
         RowError: ``model.out_of_memory``.
     """
-    straight = {} if device.type == "cpu" else {"device_map": {"": device}}
+    straight: dict[str, Any] = {} if device.type == "cpu" else {"device_map": {"": device}}
+    if any((folder / part).glob(f"*.{HALF}.safetensors")):
+        straight["variant"] = HALF
     transformers_logging.disable_progress_bar()  # a worker's log is not a terminal
     dtype_key = "torch_dtype" if issubclass(kind, ModelMixin) else "dtype"
     try:

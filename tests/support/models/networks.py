@@ -19,6 +19,7 @@ from diffusers import (
     Flux2Transformer2DModel,
     FluxFillPipeline,
     FluxTransformer2DModel,
+    UNet2DConditionModel,
 )
 from spandrel.architectures.LaMa import LaMa
 from torch import Tensor, nn
@@ -77,6 +78,39 @@ _TINY_KLEIN_VAE = {
     **_TINY_VAE,
 }
 
+#: SDXL inpainting's ``unet/config.json``, likewise.
+_SDXL_UNET = {
+    "sample_size": 128,
+    "in_channels": 9,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (320, 640, 1280),
+    "layers_per_block": 2,
+    "cross_attention_dim": 2048,
+    "attention_head_dim": (5, 10, 20),
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+    "transformer_layers_per_block": (1, 2, 10),
+}
+_TINY_SDXL_UNET = {
+    "block_out_channels": (16, 32, 32),
+    "layers_per_block": 1,
+    "cross_attention_dim": 64,
+    "attention_head_dim": (2, 2, 4),
+    "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 80,
+    "transformer_layers_per_block": (1, 1, 2),
+    "norm_num_groups": 8,
+}
+
+#: SDXL's ``vae/config.json``, likewise.
+_SDXL_VAE = {"latent_channels": 4, "scaling_factor": 0.13025, "use_quant_conv": True} | {
+    "use_post_quant_conv": True,
+    "shift_factor": None,
+}
+
 
 def make_lama(*, tiny: bool = False) -> LaMa:
     """big-lama, 51.0 M parameters, in evaluation mode."""
@@ -120,6 +154,16 @@ def make_transformer(*, tiny: bool = False) -> FluxTransformer2DModel:
     """FLUX.1-Fill-dev's, 11.9 G parameters, likewise."""
     options = _TRANSFORMER | (_TINY_TRANSFORMER if tiny else {})
     return FluxTransformer2DModel(**options).eval()
+
+
+def make_sdxl_vae(*, tiny: bool = False) -> AutoencoderKL:
+    """SDXL's, 84 M parameters, likewise."""
+    return AutoencoderKL(**(_VAE | _SDXL_VAE | (_TINY_VAE if tiny else {}))).eval()
+
+
+def make_sdxl_unet(*, tiny: bool = False) -> UNet2DConditionModel:
+    """SDXL inpainting's, 2.6 G parameters, likewise."""
+    return UNet2DConditionModel(**(_SDXL_UNET | (_TINY_SDXL_UNET if tiny else {}))).eval()
 
 
 def make_klein_vae(*, tiny: bool = False, small_decoder: bool = False) -> AutoencoderKLFlux2:
