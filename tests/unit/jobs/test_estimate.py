@@ -201,6 +201,9 @@ def test_each_change_is_one_of_the_recipe_and_saves_what_it_says() -> None:
     assert 0.3 < saved["refine.size_px=768"] < 0.5
     assert saved["refine.fp8=true"] > 0.2
     assert [change.saved for change in found] == sorted(saved.values(), reverse=True)
+    assert "refine.reference=none" not in saved, "FLUX-Fill has none"
+    klein = {" ".join(change.set) for change in of("clean-apache", 10_000_000).changes}
+    assert "refine.reference=none" in klein
 
 
 def test_what_is_assumed_is_named() -> None:
