@@ -65,6 +65,11 @@ class MethodOptions(Section):
         """The maximum number of photos that its step processes at once."""
         return int(getattr(self, "batch_size", 1))
 
+    @property
+    def cost_name(self) -> str:
+        """The name of its seconds in ``jobs/estimate/defaults.toml``."""
+        return self.method
+
     def load_module(self) -> ModuleType:
         """Import :attr:`loader`.
 

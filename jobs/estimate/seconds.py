@@ -164,7 +164,7 @@ def _figure_name(step: str, recipe: Recipe, *, has_gpus: bool) -> str:
     options = sections.get(step)
     if not options:
         return step
-    name = f"{step}.{options.method}"
+    name = f"{step}.{options.cost_name}"
     if options.pool != "cpu" and not has_gpus:
         return f"{name}.cpu"
     switches = [f".{each}" for each in ("compile", "fp8") if getattr(options, each, False)]

@@ -338,6 +338,11 @@ class DiffusionOptions(MethodOptions):
     batch_size: Annotated[int, NOT_HASHED] = Field(4, ge=1, le=64)
     """Maximum number of crops refined at once; halved when memory runs out."""
 
+    @property
+    def needs_photo(self) -> bool:
+        """Whether the model also sees the photo's own crop, with the object in it."""
+        return False
+
     @model_validator(mode="after")
     def _adapters_match(self) -> Self:
         for name in ("lora_scales", "lora_pin"):
@@ -367,12 +372,35 @@ class Flux2KleinOptions(DiffusionOptions):
 
     method: Literal["flux2-klein"] = "flux2-klein"
     weights: str = "flux2-klein-4b"
+    reference: Literal["fill", "photo", "none"] = "fill"
+    """The reference picture that the model sees in each step: the crop with the removal's fill, the
+    photo's own crop with the object, or none, which takes half the time. Without [remove], `fill`
+    is the photo's own crop, too."""
+    decoder: str = ""
+    """A VAE of FLUX.2 to use instead of the model's own, such as `flux2-small-decoder`, which
+    decodes faster: a model's name, or the folder of a diffusers model. Empty: the model's own."""
+    decoder_pin: WeightsPin = ""
+    """As `weights_pin`."""
+    denoise: float = Field(0.8, gt=0, le=1)
+    """As for all refiners. 4 steps start at a noise level of 1 with over 0.8, at 0.968 with 0.8, at
+    0.938 with 0.66, at 0.91 with 0.57, at 0.883 with 0.5; the values between them do not differ."""
     steps: int = Field(8, ge=1, le=200)
+    """The published weights are distilled for 4."""
     guidance: float = Field(1.0, ge=1, le=100)
     """Over 1 only for weights that are not distilled (klein-base); takes twice as long."""
     shift: float = Field(2.02, ge=0, le=10)
-    """ComfyUI's value for FLUX.2."""
+    """ComfyUI's value for FLUX.2. The authors' formula gives 2.29 for 1024 px and 4 steps."""
     prompt: str = "clean background, nothing added"
+
+    @property
+    def needs_photo(self) -> bool:
+        """See the base class."""
+        return self.reference == "photo"
+
+    @property
+    def cost_name(self) -> str:
+        """See the base class."""
+        return self.method + (".no-reference" if self.reference == "none" else "")
 
 
 #: The refinement methods; add new ones here.

@@ -63,15 +63,19 @@ def version(source: str) -> str:
 def needed_files(names: Iterable[str], part: Part) -> list[str]:
     """Select the files of a model's folder that are needed for a part.
 
-    Pickles in a folder with safetensors are omitted. In a diffusers pipeline, single-file copies
-    of the full model in the top folder are omitted, and weights in 32 bits that exist in 16 bits
-    too, since models run in 16 bits.
+    Pickles in a folder with safetensors are omitted. In the top folder of a diffusers pipeline or
+    network, copies of the weights for other programs are omitted, and in both weights in 32 bits
+    that exist in 16 bits too, since models run in 16 bits.
     """
     kept = [name for name in names if not any(p[0] == "." for p in PurePosixPath(name).parts)]
     safe = {PurePosixPath(name).parent for name in kept if name.endswith(".safetensors")}
-    if "model_index.json" in kept:
+    if "model_index.json" in kept or any(map(_is_diffusers_own, kept)):
         heavy = CODE_SUFFIXES | {".safetensors", ".gguf", ".onnx"}
-        kept = [name for name in kept if "/" in name or PurePosixPath(name).suffix not in heavy]
+        kept = [
+            name
+            for name in kept
+            if "/" in name or _is_diffusers_own(name) or PurePosixPath(name).suffix not in heavy
+        ]
         halves = {name.replace(f".{HALF}.", ".") for name in kept if f".{HALF}." in name}
         kept = [name for name in kept if name not in halves]
     return sorted(
@@ -80,6 +84,11 @@ def needed_files(names: Iterable[str], part: Part) -> list[str]:
         if in_part(name, part)
         and not (PurePosixPath(name).suffix in CODE_SUFFIXES and PurePosixPath(name).parent in safe)
     )
+
+
+def _is_diffusers_own(name: str) -> bool:
+    """Whether diffusers looks for a network's weights by this name in the top folder."""
+    return name.startswith("diffusion_pytorch_model") and name.endswith(".safetensors")
 
 
 def _from_web(url: str, folder: Path, part: Part) -> Path:  # noqa: ARG001 - always a file

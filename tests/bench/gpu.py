@@ -26,7 +26,7 @@ from stages.models.devices import choose_device
 from tests.bench.busy import refine_actor, remove_actor
 from tests.bench.common import Figures, options_of
 from tests.bench.timing import Bench, against_cpu, free, name_of, picture, reason
-from tests.bench.ways import PLAIN, REFERENCE, WAYS, Load, make_refiner, random_prompt
+from tests.bench.ways import PLAIN, REFERENCE, WAYS, Load, is_alike, make_refiner, random_prompt
 
 _GIB = 2**30
 
@@ -62,7 +62,7 @@ def _correct(visit: Visit) -> Iterator[dict[str, Any]]:
         (network, way)
         for network, ways in WAYS.items()
         for way in ways
-        if way != PLAIN and (not visit.ways or way in visit.ways)  # it starts from other noise
+        if way != PLAIN and is_alike(network, way) and (not visit.ways or way in visit.ways)
     ]
     ways.sort(key=lambda each: bool(WAYS[each[0]][each[1]].get("compile")))
     bench = Bench(visit.load(1), visit.deadline)

@@ -79,9 +79,19 @@ def flux_fill_work(size_px: int, steps: int, text_tokens: int, *, tiny: bool = F
 
 
 @cache
-def klein_work(size_px: int, steps: int, *, references: int = 1, tiny: bool = False) -> Work:
-    """FLUX.2-klein, likewise. Each step sees the crop again as a reference, as many tokens more."""
-    pipe = make_klein(None, _META, torch.bfloat16, tiny=tiny)
+def klein_work(
+    size_px: int,
+    steps: int,
+    *,
+    references: int = 1,
+    small_decoder: bool = False,
+    tiny: bool = False,
+) -> Work:
+    """FLUX.2-klein, likewise, with the crop as reference, which is encoded once.
+
+    Each reference is as many tokens more in each step.
+    """
+    pipe = make_klein(None, _META, torch.bfloat16, tiny=tiny, small_decoder=small_decoder)
     config, text_tokens = pipe.transformer.config, 512
     tokens = (1 + references) * (size_px // 16) ** 2
     step = _count(

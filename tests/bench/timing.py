@@ -16,7 +16,7 @@ import torch
 from manifests.errors import RowError
 from tests.bench.common import Pixels
 from tests.bench.ideal import flux_fill_work, klein_work, lama_work
-from tests.bench.ways import PHOTO, PLAIN, REFERENCE, WAYS, Load, Way, make
+from tests.bench.ways import PHOTO, PLAIN, REFERENCE, WAYS, Load, Way, is_alike, make
 from tests.support import upright_rgb
 from tests.support.models.lama_networks import hole
 
@@ -106,9 +106,8 @@ class Bench:
         if ideal:
             figure |= {"ideal_s": ideal, "share_of_ideal": ideal / figure["seconds"]}
         reference = self.references.setdefault(size_px, np.asarray(results[0]))
-        # diffusers' own loop starts from other noise.
-        is_alike = not (network == "flux-fill" and way == PLAIN)
-        return figure | (differences(results[0], reference, mask) if is_alike else {})
+        alike = is_alike(network, way)
+        return figure | (differences(results[0], reference, mask) if alike else {})
 
     def shortages(self) -> int:
         """How often memory has run out so far: whoever halves a batch does not say."""
@@ -123,7 +122,14 @@ class Bench:
             return None
         steps, fp8 = self.load.steps_of(network, way), options.get("fp8", False)
         if network == "flux2-klein":
-            return klein_work(size_px, steps, tiny=tiny).seconds(self.device_name, fp8=fp8)
+            work = klein_work(
+                size_px,
+                steps,
+                references=0 if options.get("reference") == "none" else 1,
+                small_decoder="small_decoder" in options,
+                tiny=tiny,
+            )
+            return work.seconds(self.device_name, fp8=fp8)
         work = flux_fill_work(size_px, steps, 512 if way == PLAIN else 256, tiny=tiny)
         return work.seconds(self.device_name, fp8=fp8)
 

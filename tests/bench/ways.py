@@ -22,10 +22,11 @@ from manifests.errors import RowError
 from stages.models.lama import Lama
 from stages.models.refiners import loading
 from stages.models.refiners.batches import DiffusionRefiner, unshifted_scheduler
-from stages.models.refiners.flux2_klein import Flux2Klein
+from stages.models.refiners.flux2_klein import Flux2Klein, KleinPipeline
 from stages.models.refiners.flux_fill import FillPipeline, FluxFill
 from stages.models.refiners.prompts import Prompt, to_numpy
 from stages.models.upscaler import Upscaler
+from stages.recipe import Recipe
 from stages.recipe.options import Flux2KleinOptions, FluxFillOptions, LamaOptions, UpscaleOptions
 from tests.bench.common import Pixels
 from tests.support import DEMO, upright_rgb
@@ -36,7 +37,7 @@ from tests.support.models.networks import make_flux_fill, make_klein, make_lama,
 PLAIN, REFERENCE = "plain loop", "float32"
 
 #: The ways by name, with the options that a recipe would set; the reference goes first, the rest by
-#: their value to know. `fused` and `vae` are no options of recipes: see :func:`make_refiner`.
+#: their value to know. Those of `_NO_OPTIONS` are no options of recipes: see :func:`make_refiner`.
 WAYS: dict[str, dict[str, dict[str, Any]]] = {
     "lama": {
         REFERENCE: {"dtype": "float32"},
@@ -65,10 +66,17 @@ WAYS: dict[str, dict[str, dict[str, Any]]] = {
         REFERENCE: {"dtype": "float32", "compile": False},
         "bfloat16": {"compile": False},
         "compile": {"compile": True},
+        "no reference, compile": {"reference": "none", "compile": True},
         "fp8, compile": {"fp8": True, "compile": True},
-        "4 steps, compile": {"steps": 4, "compile": True},
+        "no reference": {"reference": "none", "compile": False},
+        "small decoder": {"compile": False, "small_decoder": True},
     },
 }
+
+_NO_OPTIONS = {"fused", "vae", "small_decoder"}
+
+#: The recipe whose steps a refiner takes.
+_RECIPES = {"flux-fill": "clean", "flux2-klein": "clean-apache"}
 
 diffusers_logging.set_verbosity_error()  # it warns of each change of precision
 
@@ -94,8 +102,15 @@ class Load:
 
     def steps_of(self, network: str, way: str) -> int:
         """Those of the recipes, unless it is tiny."""
-        default = (FluxFillOptions if network == "flux-fill" else Flux2KleinOptions)().steps
-        return 2 if self.tiny else int(WAYS[network][way].get("steps", default))
+        refine = Recipe.load(_RECIPES[network]).refine
+        assert refine is not None
+        return 2 if self.tiny else int(WAYS[network][way].get("steps", refine.steps))
+
+
+def is_alike(network: str, way: str) -> bool:
+    """Whether a way paints what the reference does, but for rounding."""
+    starts_elsewhere = network == "flux-fill" and way == PLAIN  # diffusers' own loop, other noise
+    return not starts_elsewhere and not WAYS[network][way].keys() & {"reference", "small_decoder"}
 
 
 def make(network: str, way: str, load: Load) -> Way:
@@ -129,11 +144,13 @@ def make_refiner(network: str, way: str, load: Load, **more: Any) -> DiffusionRe
     kind, options_kind, build = _REFINERS[network]
     steps = load.steps_of(network, way)
     settings = {"batch_size": load.batch, "size_px": load.size_px, "steps": steps}
-    names = given.keys() - {"fused", "vae"}
+    names = given.keys() - _NO_OPTIONS
     options = options_kind(**(settings | {name: given[name] for name in names} | {"steps": steps}))
     dtype: torch.dtype = getattr(torch, options.dtype)
+    parts = {"small_decoder": True} if given.get("small_decoder") else {}
     # Drawn in bfloat16 for each way: in float32 other weights would be drawn.
-    pipe = build(unshifted_scheduler(), load.place, torch.bfloat16, tiny=load.tiny).to(dtype)
+    pipe = build(unshifted_scheduler(), load.place, torch.bfloat16, tiny=load.tiny, **parts)
+    pipe.to(dtype)
     pipe.vae.to(memory_format=given.get("vae", torch.contiguous_format))
     if given.get("fused", True):
         return kind.from_pipe(pipe, options, load.device, dtype)
@@ -143,7 +160,7 @@ def make_refiner(network: str, way: str, load: Load, **more: Any) -> DiffusionRe
 
 _REFINERS: dict[str, tuple[type[DiffusionRefiner], Any, Any]] = {
     "flux-fill": (FluxFill, FluxFillOptions, partial(make_flux_fill, kind=FillPipeline)),
-    "flux2-klein": (Flux2Klein, Flux2KleinOptions, make_klein),
+    "flux2-klein": (Flux2Klein, Flux2KleinOptions, partial(make_klein, kind=KleinPipeline)),
 }
 
 

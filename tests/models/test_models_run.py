@@ -30,7 +30,12 @@ from stages.recipe import Recipe
 from tests.support import DEMO, encoded, upright_rgb
 from tests.support.models.lama_networks import dat_weights, random_lama
 from tests.support.models.networks import save_torchscript
-from tests.support.models.tiny_models import save_flux_fill, save_klein, save_osor
+from tests.support.models.tiny_models import (
+    save_flux_fill,
+    save_klein,
+    save_osor,
+    save_small_decoder,
+)
 
 QUIET = Console(quiet=True)
 NAMES = ["fig-bowl-sticker-date", "coffee-stray-coins", "lounge-bag-hang-tag"]
@@ -45,6 +50,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "lama": str(save_torchscript(random_lama(photo), folder / "big-lama.pt")),
         "flux": str(save_flux_fill(folder / "flux")),
         "klein": str(save_klein(folder / "klein")),
+        "decoder": str(save_small_decoder(folder / "decoder")),
         "dat": str(dat_weights()),
         **save_osor(folder / "osor", prefix="osor-"),
     }
@@ -87,7 +93,8 @@ def recipe_of(name: str, weights: dict[str, str]) -> Recipe:
     """A shipped recipe, small enough for a CPU, its weights named by their paths."""
     lama = [f"remove.weights={weights['lama']}", "remove.dtype=float32"]
     small = ["refine.size_px=64", "refine.steps=2", "refine.dtype=float32"]
-    flux, klein = f"refine.weights={weights['flux']}", f"refine.weights={weights['klein']}"
+    flux = f"refine.weights={weights['flux']}"
+    klein = [f"refine.weights={weights['klein']}", f"refine.decoder={weights['decoder']}"]
     osor = [f"remove.{each}={weights[f'osor-{each}']}" for each in ("weights", "base", "prompt")]
     return Recipe.load(
         name,
@@ -95,7 +102,7 @@ def recipe_of(name: str, weights: dict[str, str]) -> Recipe:
             "lama": lama,
             "flux-fill": [*small, flux],
             "clean": [*lama, *small, flux, f"upscale.weights={weights['dat']}"],
-            "clean-apache": [*lama, *small, klein],
+            "clean-apache": [*lama, *small, *klein, "refine.reference=photo"],
             "erase": [*osor, "remove.dtype=float32"],
         }[name],
     )
@@ -137,7 +144,7 @@ def test_each_recipe_with_models_runs_and_says_how(
         assert all(len(digest) == 64 for digest in used.values())
         assert (
             len(used)
-            == {"lama": 1, "flux-fill": 1, "clean": 3, "clean-apache": 2, "erase": 3}[name]
+            == {"lama": 1, "flux-fill": 1, "clean": 3, "clean-apache": 3, "erase": 3}[name]
         )
         assert all(0 <= patch["seed"] < 2**32 for patch in row.patches)
         assert changed_inside(manifest, row)

@@ -24,6 +24,7 @@ from stages.weights.catalogue import known_models
 from stages.weights.find import (
     Weights,
     find,
+    how_to_get,
     licence_notices,
     presumed_model,
     weights_of,
@@ -46,6 +47,7 @@ def test_the_list_holds_what_is_known_and_nothing_can_be_used_unchecked() -> Non
         "big-lama",
         "flux1-fill-dev",
         "flux2-klein-4b",
+        "flux2-small-decoder",
         "2x-animesharpv2-mosr-sharp",
         "osor-sdxl",
         "osor-sdxl-prompt",
@@ -55,6 +57,7 @@ def test_the_list_holds_what_is_known_and_nothing_can_be_used_unchecked() -> Non
         assert model.content, model.name
         assert not model.sha256 or len(model.sha256) == 64
         assert all(source.startswith(("https://", "hf://")) for source in model.sources)
+    assert "--set refine.decoder=…" in how_to_get(models["flux2-small-decoder"])
     assert {name for name, model in models.items() if not model.commercial} == {
         "flux1-fill-dev",
         "2x-animesharpv2-mosr-sharp",

@@ -43,12 +43,16 @@ _MAX_KEPT_PROMPTS, _MAX_CACHED_PROMPTS = 8, 32
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One crop: ``(h, w, 3)`` uint8 RGB, ``(h, w)`` uint8 mask (128 and above), prompt, seed."""
+    """One crop: ``(h, w, 3)`` uint8 RGB, ``(h, w)`` uint8 mask (128 and above), prompt, seed.
+
+    ``photo`` is like ``pixels``, but may show the object.
+    """
 
     pixels: UInt8Array
     mask: UInt8Array
     prompt: Prompt
     seed: int
+    photo: UInt8Array
 
     @property
     def shape(self) -> tuple[tuple[int, ...], ...]:
@@ -70,6 +74,8 @@ class Batch:
         negative: ``(n, tokens, dim)`` in the weights' precision.
         generators: one per item, on the CPU, so that its noise is the same on every device and in
             every batch.
+        photo: like ``image``, but may show the objects; ``image`` itself if the photos are not
+            given.
     """
 
     image: torch.Tensor
@@ -78,6 +84,7 @@ class Batch:
     pooled: torch.Tensor
     negative: torch.Tensor
     generators: list[torch.Generator]
+    photo: torch.Tensor
 
 
 class DiffusionRefiner(ABC):
@@ -269,6 +276,7 @@ class DiffusionRefiner(ABC):
         masks: Sequence[UInt8Array],
         prompts: Sequence[Prompt],
         seeds: Sequence[int],
+        photos: Sequence[UInt8Array] = (),
     ) -> list[UInt8Array | RowError]:
         """Regenerate the masked part of each crop, starting from its current pixels.
 
@@ -279,6 +287,7 @@ class DiffusionRefiner(ABC):
             masks: ``(h, w)`` uint8 each; 128 and above is regenerated.
             prompts: one per crop, from :meth:`load_encoder`.
             seeds: one per crop, 0 to 2**32 - 1.
+            photos: for ``needs_photo`` of the options: like ``pixels``, but with the objects.
 
         Returns:
             Full pictures of the same sizes, in order. Their unmasked part may differ from the
@@ -288,7 +297,8 @@ class DiffusionRefiner(ABC):
         Raises:
             ValueError: a size, type or count is wrong, which is the caller's fault.
         """
-        items = [Item(*parts) for parts in zip(pixels, masks, prompts, seeds, strict=True)]
+        parts = zip(pixels, masks, prompts, seeds, photos or pixels, strict=True)
+        items = [Item(*each) for each in parts]
         for item in items:
             _check(item)
         return run_in_batches(
@@ -340,10 +350,11 @@ def noise_of(generators: Sequence[torch.Generator], shape: Sequence[int]) -> tor
 
 def _check(item: Item) -> None:
     height, width = item.mask.shape
-    if item.pixels.shape != (height, width, 3):
-        raise ValueError(f"Pixels {item.pixels.shape} and mask {item.mask.shape} do not match.")
-    if item.pixels.dtype != np.uint8 or item.mask.dtype != np.uint8:
-        raise ValueError(f"{item.pixels.dtype} and {item.mask.dtype} must be uint8.")
+    for pixels in (item.pixels, item.photo):
+        if pixels.shape != (height, width, 3):
+            raise ValueError(f"Pixels {pixels.shape} and mask {item.mask.shape} do not match.")
+        if pixels.dtype != np.uint8 or item.mask.dtype != np.uint8:
+            raise ValueError(f"{pixels.dtype} and {item.mask.dtype} must be uint8.")
     if not height or not width or height % SIDE_PX or width % SIDE_PX:
         raise ValueError(f"{width} x {height} px are not multiples of {SIDE_PX}.")
 
@@ -351,14 +362,18 @@ def _check(item: Item) -> None:
 def _batch(items: Sequence[Item], device: torch.device, dtype: torch.dtype) -> Batch:
     texts = [_on_device(item.prompt, device, dtype) for item in items]
     embeds, pooled, negative = (torch.stack(arrays) for arrays in zip(*texts, strict=True))
+    image = vae.to_tensor([item.pixels for item in items], device)
+    photos = [item.photo for item in items]
+    has_photos = any(item.photo is not item.pixels for item in items)
     marked = torch.from_numpy(np.stack([item.mask >= 128 for item in items])).to(device)
     return Batch(
-        image=vae.to_tensor([item.pixels for item in items], device),
+        image=image,
         mask=marked[:, None].float(),
         embeds=embeds,
         pooled=pooled,
         negative=negative,
         generators=[torch.Generator("cpu").manual_seed(item.seed) for item in items],
+        photo=vae.to_tensor(photos, device) if has_photos else image,
     )
 
 

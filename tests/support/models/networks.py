@@ -51,6 +51,9 @@ _VAE = {
 }
 _TINY_VAE = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4}
 
+#: Widths of FLUX.2-small-decoder's blocks; the full decoder's are the encoder's.
+_SMALL_DECODER, _TINY_SMALL_DECODER = (96, 192, 384, 384), (4, 4, 4, 4)
+
 #: FLUX.2-klein-4B's ``transformer/config.json``, likewise. Texts are three layers of Qwen3-4B.
 _KLEIN = {
     "num_layers": 5,
@@ -163,9 +166,15 @@ def make_sdxl_unet(*, tiny: bool = False) -> UNet2DConditionModel:
     return UNet2DConditionModel(**(_SDXL_UNET | (_TINY_SDXL_UNET if tiny else {}))).eval()
 
 
-def make_klein_vae(*, tiny: bool = False) -> AutoencoderKLFlux2:
-    """FLUX.2's, likewise."""
-    return AutoencoderKLFlux2(**(_TINY_KLEIN_VAE if tiny else {})).eval()
+def make_klein_vae(*, tiny: bool = False, small_decoder: bool = False) -> AutoencoderKLFlux2:
+    """FLUX.2's, likewise; with ``small_decoder``, as FLUX.2-small-decoder has it."""
+    widths = _TINY_SMALL_DECODER if tiny else _SMALL_DECODER
+    decoder = {"decoder_block_out_channels": widths} if small_decoder else {}
+    vae = AutoencoderKLFlux2(**(_TINY_KLEIN_VAE if tiny else {}), **decoder).eval()
+    if tiny:  # statistics that must be applied once each way, as the published ones
+        vae.bn.running_mean.uniform_(-0.5, 0.5)
+        vae.bn.running_var.uniform_(0.5, 2)
+    return vae
 
 
 def make_klein_transformer(*, tiny: bool = False) -> Flux2Transformer2DModel:
@@ -195,15 +204,20 @@ def make_flux_fill(
 
 
 def make_klein(
-    scheduler: Any, device: torch.device, dtype: torch.dtype, *, tiny: bool = False
+    scheduler: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    tiny: bool = False,
+    small_decoder: bool = False,
+    kind: type[Flux2KleinInpaintPipeline] = Flux2KleinInpaintPipeline,
 ) -> Flux2KleinInpaintPipeline:
     """FLUX.2-klein, distilled, likewise."""
     with _made_on(device, dtype):
-        vae, transformer = make_klein_vae(tiny=tiny), make_klein_transformer(tiny=tiny)
+        vae = make_klein_vae(tiny=tiny, small_decoder=small_decoder)
+        transformer = make_klein_transformer(tiny=tiny)
     nothing = dict.fromkeys(("text_encoder", "tokenizer"))
-    pipe = Flux2KleinInpaintPipeline(
-        scheduler=scheduler, vae=vae, transformer=transformer, is_distilled=True, **nothing
-    )
+    pipe = kind(scheduler=scheduler, vae=vae, transformer=transformer, is_distilled=True, **nothing)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

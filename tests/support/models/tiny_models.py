@@ -110,6 +110,13 @@ def save_klein(folder: Path, *, distilled: bool = True) -> Path:
     return folder
 
 
+def save_small_decoder(folder: Path) -> Path:
+    """Write a VAE laid out as FLUX.2-small-decoder."""
+    torch.manual_seed(0)
+    make_klein_vae(tiny=True, small_decoder=True).save_pretrained(folder)
+    return folder
+
+
 def save_sdxl_inpaint(folder: Path) -> Path:
     """Write a whole SDXL inpainting pipeline, with the published ``scheduler_config.json``."""
     torch.manual_seed(0)
