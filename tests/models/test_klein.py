@@ -161,6 +161,8 @@ def test_at_4_steps_08_does_not_start_from_noise_alone(klein_folder: Path) -> No
     levels = [f"{refiner.at_denoise(each).sigmas[0]:.3g}" for each in (0.81, 0.8, 0.66, 0.57, 0.5)]
     assert levels == ["1", "0.968", "0.938", "0.91", "0.883"]
     assert all(level in documented for level in levels)
+    last = load_klein(klein_folder, steps=3, denoise=0.75)
+    assert last.sigmas == refiner.at_denoise(1.0).sigmas[1:]
 
 
 @pytest.mark.parametrize("fault", ["nothing there", "other latents"])
