@@ -25,7 +25,7 @@ from manifests.schema import LineageRow, PatchRecord
 from stages import device_lock
 from stages.models import lama as lama_module
 from stages.models.lama import Lama
-from stages.models.refiners.batches import DiffusionRefiner
+from stages.models.refiners.flow import FlowRefiner
 from stages.photo import CropPatch, Patch, Photo, WindowPatch
 from stages.pixels.boxes import Box
 from stages.recipe import Recipe
@@ -47,7 +47,7 @@ _CROP_PX, _WINDOW_PX = 400, 640
 _Steps = list[tuple[str, Work | BatchWork]]
 
 
-def refine_actor(refiner: DiffusionRefiner, photos: int) -> dict[str, Any]:
+def refine_actor(refiner: FlowRefiner, photos: int) -> dict[str, Any]:
     """Busy share of the actor of the large GPU. The refiner has the options of the recipe."""
     recipe = Recipe.load("clean", {"upscale.method": "lanczos"})
     recipe = recipe.model_copy(update={"refine": refiner.options})

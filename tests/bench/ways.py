@@ -21,7 +21,7 @@ from PIL import Image
 from manifests.errors import RowError
 from stages.models.lama import Lama
 from stages.models.refiners import loading
-from stages.models.refiners.batches import DiffusionRefiner, unshifted_scheduler
+from stages.models.refiners.flow import FlowRefiner, unshifted_scheduler
 from stages.models.refiners.flux2_klein import Flux2Klein, KleinPipeline
 from stages.models.refiners.flux_fill import FillPipeline, FluxFill
 from stages.models.refiners.prompts import Prompt, to_numpy
@@ -138,7 +138,7 @@ def make(network: str, way: str, load: Load) -> Way:
     )
 
 
-def make_refiner(network: str, way: str, load: Load, **more: Any) -> DiffusionRefiner:
+def make_refiner(network: str, way: str, load: Load, **more: Any) -> FlowRefiner:
     """Build a refiner; ``more`` are options. Errors: see :func:`make_refiner`."""
     given = WAYS[network][way] | more
     kind, options_kind, build = _REFINERS[network]
@@ -158,13 +158,13 @@ def make_refiner(network: str, way: str, load: Load, **more: Any) -> DiffusionRe
         return kind.from_pipe(pipe, options, load.device, dtype)
 
 
-_REFINERS: dict[str, tuple[type[DiffusionRefiner], Any, Any]] = {
+_REFINERS: dict[str, tuple[type[FlowRefiner], Any, Any]] = {
     "flux-fill": (FluxFill, FluxFillOptions, partial(make_flux_fill, kind=FillPipeline)),
     "flux2-klein": (Flux2Klein, Flux2KleinOptions, partial(make_klein, kind=KleinPipeline)),
 }
 
 
-def random_prompt(refiner: DiffusionRefiner) -> Prompt:
+def random_prompt(refiner: FlowRefiner) -> Prompt:
     """A short text's encoding, of the right shapes, in bfloat16."""
     config, generator = refiner.pipe.transformer.config, torch.Generator().manual_seed(0)
     embeds = torch.randn(refiner.text_tokens, config.joint_attention_dim, generator=generator)

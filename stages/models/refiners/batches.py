@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
 
-from manifests.errors import RowError, WeightsError
+from manifests.errors import RowError
 from stages.arrays import UInt8Array
 from stages.device_lock import DEVICE_LOCK
 from stages.models import vae
@@ -28,14 +25,10 @@ from stages.models.devices import (
 )
 from stages.models.refiners import adapters, loading
 from stages.models.refiners.prompts import Prompt, Values
-from stages.models.refiners.sigmas import comfy_sigmas
-from stages.optional_imports import reason
-from stages.recipe.options import DiffusionOptions
+from stages.recipe.options import PipelineOptions
 
 #: Sides must be multiples of this: 8 px to a latent, 2 by 2 latents to a token.
 SIDE_PX = 16
-
-_log = logging.getLogger(__name__)
 
 #: Encoded prompts that are kept: on the device, some MB each, and by the encoder, 4 to 15 MiB each.
 _MAX_KEPT_PROMPTS, _MAX_CACHED_PROMPTS = 8, 32
@@ -91,18 +84,14 @@ class DiffusionRefiner(ABC):
     """Runs crops in batches through a diffusers pipeline; subclasses run one batch.
 
     Args:
-        pipe: the pipeline on its device, with a scheduler from :func:`unshifted_scheduler`.
+        pipe: the pipeline on its device.
         options: noise levels, and the maximum number of crops at once.
         device: the pipeline's device.
         dtype: the weights' number format.
     """
 
-    #: Name of the transformer's module that embeds times (and guidance and text, if any).
-    time_embed: ClassVar[str]
-    #: Tokens of a short text.
-    text_tokens: ClassVar[int]
-    #: Whether guidance over 1 compares with a negative prompt.
-    has_negative: ClassVar[bool] = False
+    #: The pipeline's part that denoises.
+    network: ClassVar[str] = "transformer"
     #: Accepted pipeline classes in ``model_index.json``; the first is the published one.
     pipelines: ClassVar[tuple[str, ...]]
     #: The pipeline's class, and the classes of its parts that encode texts.
@@ -110,28 +99,28 @@ class DiffusionRefiner(ABC):
     text_encoders: ClassVar[Mapping[str, Any]]
     tokenizers: ClassVar[Mapping[str, Any]]
 
-    options: DiffusionOptions
+    options: PipelineOptions
 
     def __init__(
-        self, pipe: Any, options: DiffusionOptions, device: torch.device, dtype: torch.dtype
+        self, pipe: Any, options: PipelineOptions, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.pipe = pipe
         self.options = options
         self.device = device
         self.dtype = dtype
         self.limit = BatchLimit(options.batch_size)
-        self._stance: Literal["default", "eager_on_recompile"] = "default"
         self.sigmas = self._sigmas()
 
     @classmethod
     def load(cls, folder: Path, options: Any) -> Self:
-        """Load transformer and VAE. Arguments and errors: see :mod:`stages.models.refiners`."""
+        """Load network and VAE. Arguments and errors: see :mod:`stages.models.refiners`."""
         device = choose_device()
         dtype = resolve_dtype(options.dtype, device)
-        index = loading.check_folder(folder, cls.pipelines, ("transformer", "vae"))
-        # Straight from the files to the device, unless it could not hold all of it in 16 bits.
-        place = torch.device("cpu") if options.offload or options.fp8 else device
+        index = loading.check_folder(folder, cls.pipelines, (cls.network, "vae"))
+        # Straight from the files to the device, unless it could not hold all of it.
+        place = device if options.fits_device else torch.device("cpu")
         pipe = cls.build_pipe(folder, options, index, place, dtype)
+        adapters.merge(pipe, cls.network, options.lora, options.lora_scales)
         return cls.from_pipe(pipe, options, device, dtype)
 
     @classmethod
@@ -139,60 +128,12 @@ class DiffusionRefiner(ABC):
         """Build the refiner from a pipeline, which need not be on its device yet.
 
         Raises:
-            WeightsError: ``model.unavailable``: an option does not work here;
-                ``weights.unusable``: an adapter.
+            WeightsError: ``model.unavailable``: an option does not work here.
             RowError: ``model.out_of_memory``.
         """
-        transformer = pipe.transformer
-        adapters.merge(pipe, options.lora, options.lora_scales)
-        loading.fuse_projections(transformer)
-        if options.fp8:
-            loading.quantize(transformer, dtype, device)
         pipe.vae.enable_slicing()  # one crop at a time is as fast, and takes less memory
         loading.move_to_device(pipe, device, offload=options.offload)
-        if options.attention:
-            loading.use_attention(transformer, options.attention, dtype, device)
-        refiner = cls(pipe, options, device, dtype)
-        if options.compile is True or (options.compile == "auto" and device.type == "cuda"):
-            refiner.compile()
-        return refiner
-
-    def compile(self) -> None:
-        """Compile the transformer's blocks for full batches and single crops of the usual shape.
-
-        The usual shape is a square of ``size_px`` with a short text. Others run uncompiled: each
-        would take a minute to compile, and torch refuses the ninth. A batch that is not full runs
-        crop by crop, so nothing has to be padded.
-
-        Raises:
-            WeightsError: ``model.unavailable``, if ``compile`` is required and does not work here.
-        """
-        transformer = self.pipe.transformer
-        try:
-            loading.use_compile(transformer)
-            for count in sorted({self.options.batch_size, 1}, reverse=True):
-                self._rehearse(count)
-        except Exception as error:  # a missing compiler, or one that fails, raises many types
-            problem = f"refine.compile is not available: {reason(error)}."
-            if self.options.compile is True:
-                raise WeightsError("model.unavailable", problem) from None
-            _log.warning("%s The refiner runs without.", problem)
-            loading.undo_compile(transformer)
-            return
-        self.limit.is_all_or_one = True
-        self._stance = "eager_on_recompile"
-
-    def _rehearse(self, count: int) -> None:
-        """Run one step for this number of black crops."""
-        config = self.pipe.transformer.config
-        side = max(round(self.options.size_px / SIDE_PX), 1) * SIDE_PX
-        text = np.zeros((self.text_tokens, config.joint_attention_dim), np.float32)
-        pooled = np.zeros(config.get("pooled_projection_dim", 0), np.float32)
-        negative = text if self.has_negative and self.options.guidance > 1 else text[:0, :0]
-        prompt = Prompt(text, pooled, negative, "")
-        black, whole = np.zeros((side, side, 3), np.uint8), np.full((side, side), 255, np.uint8)
-        short = self._with(steps=1)
-        short.refine([black] * count, [whole] * count, [prompt] * count, range(count))
+        return cls(pipe, options, device, dtype)
 
     @classmethod
     def load_encoder(cls, folder: Path, options: Any) -> Callable[[str], Prompt]:
@@ -205,8 +146,9 @@ class DiffusionRefiner(ABC):
             for part, kind in cls.text_encoders.items()
         }
         for part, kind in cls.tokenizers.items():
-            parts[part] = loading.load_tokenizer(kind, folder, part)
-        pipe = cls.pipeline(scheduler=None, vae=None, transformer=None, **parts)
+            parts[part] = loading.load_config(kind, folder, part)
+        absent = dict.fromkeys(("scheduler", "vae", cls.network))
+        pipe = cls.pipeline(**absent, **parts)
         loading.move_to_device(pipe, device, offload=False)
         encode = lru_cache(_MAX_CACHED_PROMPTS)(torch.no_grad()(cls.encoder(pipe, options)))
 
@@ -238,21 +180,18 @@ class DiffusionRefiner(ABC):
 
     @classmethod
     def without_texts(cls, **parts: Any) -> Any:
-        """Build the pipeline of these parts, with an Euler scheduler and no text encoders."""
+        """Build the pipeline of these parts, without text encoders."""
         absent = dict.fromkeys((*cls.text_encoders, *cls.tokenizers))
-        return cls.pipeline(scheduler=unshifted_scheduler(), **absent, **parts)
+        return cls.pipeline(**absent, **parts)
 
     @property
     def guidance(self) -> float | None:
-        """The guidance passed to the model; None: the weights have no guidance input."""
-        return self.options.guidance
+        """The guidance passed to the model; None: it runs without."""
+        return None
 
+    @abstractmethod
     def _sigmas(self) -> list[float]:
-        """The noise levels, as the scheduler rounds them; the last is 0."""
-        options, scheduler = self.options, self.pipe.scheduler
-        sigmas = comfy_sigmas(options.steps, options.denoise, options.shift, options.scheduler)
-        scheduler.set_timesteps(sigmas=list(sigmas[:-1]))  # it adds the 0 itself
-        return list(scheduler.sigmas.tolist())
+        """The noise levels; the last is 0."""
 
     def at_denoise(self, denoise: float) -> Self:
         """Return the same model with another starting noise level; nothing is loaded again."""
@@ -306,41 +245,14 @@ class DiffusionRefiner(ABC):
         )
 
     def _run(self, items: Sequence[Item]) -> list[UInt8Array | RowError]:
-        with self._exact_times(), torch.compiler.set_stance(self._stance):
-            latents = self.denoise(_batch(items, self.device, self.dtype))
+        latents = self.denoise(_batch(items, self.device, self.dtype))
         # One by one: this is as fast, and a batch would often need more memory than the model.
         results = [
-            vae.to_pixels(vae.decode(self.pipe.vae, each, self.dtype), item.pixels)
+            vae.to_pixels(vae.decode(self.pipe.vae, each, self.pipe.vae.dtype), item.pixels)
             for each, item in zip(latents, items, strict=True)
         ]
         self.pipe.maybe_free_model_hooks()
         return results
-
-    @contextmanager
-    def _exact_times(self) -> Iterator[None]:
-        """Pass each step's time to the model in float32, as ComfyUI does.
-
-        Diffusers rounds times to the weights' precision: in bfloat16, 926.65 is read as 928.
-        """
-        embed, scheduler = getattr(self.pipe.transformer, self.time_embed), self.pipe.scheduler
-
-        def project(_: torch.nn.Module, rounded: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-            time = scheduler.timesteps[scheduler.step_index or 0].to(rounded[0].device)
-            projected: torch.Tensor = embed.time_proj(time.expand(len(rounded[0])))
-            return (projected.to(rounded[0].dtype),)
-
-        hook = embed.timestep_embedder.register_forward_pre_hook(project)
-        try:
-            yield
-        finally:
-            hook.remove()
-
-
-def unshifted_scheduler() -> FlowMatchEulerDiscreteScheduler:
-    """Build an Euler scheduler that uses the given noise levels without shifting them."""
-    return FlowMatchEulerDiscreteScheduler(
-        num_train_timesteps=1000, shift=1.0, use_dynamic_shifting=False
-    )
 
 
 def noise_of(generators: Sequence[torch.Generator], shape: Sequence[int]) -> torch.Tensor:

@@ -16,7 +16,8 @@ from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
 from manifests.errors import WeightsError
 from stages.models.refiners import loading
-from stages.models.refiners.batches import SIDE_PX, Batch, DiffusionRefiner
+from stages.models.refiners.batches import SIDE_PX, Batch
+from stages.models.refiners.flow import FlowRefiner
 from stages.models.refiners.prompts import Prompt, Values, hash_of, to_numpy
 from stages.recipe.options import Flux2KleinOptions
 
@@ -47,7 +48,7 @@ class KleinPipeline(Flux2KleinInpaintPipeline):  # type: ignore[misc] # diffuser
         return nothing, torch.zeros(batch_size, 0, 4, device=device, dtype=torch.int64)
 
 
-class Flux2Klein(DiffusionRefiner):
+class Flux2Klein(FlowRefiner):
     """FLUX.2-klein: see the base class."""
 
     time_embed = "time_guidance_embed"

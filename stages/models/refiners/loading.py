@@ -86,8 +86,12 @@ def load_part(kind: Any, folder: Path, part: str, dtype: torch.dtype, device: to
     return network.eval()
 
 
-def load_tokenizer(kind: Any, folder: Path, part: str) -> Any:
-    """Load a tokenizer. Raises WeightsError: ``weights.unusable``."""
+def load_config(kind: Any, folder: Path, part: str) -> Any:
+    """Load a part without weights: a tokenizer, a scheduler.
+
+    Raises:
+        WeightsError: ``weights.unusable``.
+    """
     try:
         return kind.from_pretrained(folder, subfolder=part, local_files_only=True)
     except Exception as error:  # as above
