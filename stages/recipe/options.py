@@ -14,6 +14,7 @@ from stages.method_options import (
     NOT_HASHED,
     Dtype,
     MethodOptions,
+    Part,
     Pool,
     RemovalOptions,
     Section,
@@ -261,9 +262,109 @@ class OsorOptions(WindowOptions):
     """As in lama."""
 
 
+class PipelineOptions(Section):
+    """Options of what runs a pipeline of diffusers."""
+
+    weights: str
+    """A model's name, or the folder of a diffusers pipeline: a path or an s3:// URI."""
+    weights_pin: WeightsPin = ""
+    """As in lama."""
+    lora: tuple[str, ...] = ()
+    """Adapters to merge into the weights, e.g. a step-distilled one: `.safetensors` files by path
+    or URI, in the formats that diffusers reads. Their licences are yours to check."""
+    lora_scales: tuple[float, ...] = ()
+    """Strength of each adapter; empty: 1."""
+    lora_pin: tuple[WeightsPin, ...] = ()
+    """Required content of each adapter, as `weights_pin`."""
+    dtype: Dtype = "bfloat16"
+    offload: Annotated[bool, NOT_HASHED] = False
+    """Keep only the running part of the model on the GPU: for smaller GPUs, slower."""
+    batch_size: Annotated[int, NOT_HASHED] = Field(4, ge=1, le=64)
+    """Maximum number of pictures processed at once; halved when memory runs out."""
+
+    @property
+    def fits_device(self) -> bool:
+        """Whether the device presumably holds all of the model in the weights' precision."""
+        return not self.offload
+
+    @model_validator(mode="after")
+    def _adapters_match(self) -> Self:
+        for name in ("lora_scales", "lora_pin"):
+            if len(getattr(self, name)) not in (0, len(self.lora)):
+                raise ValueError(f"{name} needs one value for each of lora, or none")
+        return self
+
+
+#: How many steps a sampler can plan. LCM's are a subset of the 50 that it is distilled for.
+MAX_PLANNED = {"euler": 1000, "lcm": 50}
+
+#: "We also find by adding these prompt, the model can work even better", say RORem's authors.
+_ROREM_PROMPT = (
+    "4K, high quality, masterpiece, Highly detailed, Sharp focus, Professional, photorealistic, "
+    "realistic"
+)
+
+
+class SdxlOptions(PipelineOptions):
+    """Options of an SDXL inpainting pipeline: remover and refiner."""
+
+    sampler: Literal["euler", "lcm"] = "euler"
+    """lcm: for an adapter, named in `lora`, that is distilled for 4 steps (latent consistency)."""
+
+    @property
+    def planned_and_run(self) -> tuple[int, int]:
+        """The number of planned steps, and how many of them, the last ones, are run."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _sampler_plans_them(self) -> Self:
+        planned, run = self.planned_and_run
+        limit = MAX_PLANNED[self.sampler]
+        if not 1 <= run <= planned <= limit:
+            problem = f"{run} of {planned} steps would run; sampler = {self.sampler} plans"
+            raise ValueError(f"{problem} 1 to {limit}, and 1 must run")
+        return self
+
+
+class RoremOptions(SdxlOptions, WindowOptions):
+    """RORem: an SDXL inpainting model fine-tuned to remove objects (Li et al. 2025)."""
+
+    loader: ClassVar[str] = "stages.models.rorem"
+    part: ClassVar[Part] = ""  # it encodes its prompt itself, once
+    working_multiple_px: ClassVar[int] = 64
+
+    method: Literal["rorem"] = "rorem"
+    weights: str = "rorem"
+    min_context_px: int = Field(256, ge=16, le=4096)
+    """With `region`: minimum context on each side."""
+    max_side_px: int = Field(1024, ge=256, le=8192)
+    """Windows with a longer side are filled at this size, rounded up to a multiple of 64. The
+    authors scale photos to 512 x 512, which the first weights were trained on; those called
+    RORem-mixed were trained on up to 1024."""
+    steps: int = Field(20, ge=1, le=200)
+    """Number of planned steps. The authors run 50; 15 to 30 work well, too."""
+    strength: float = Field(0.99, gt=0, lt=1)
+    """As diffusers defines it: the last int(steps x strength) of the steps are run. The authors
+    stay below 1."""
+    prompt: str = _ROREM_PROMPT
+    """The same for all windows. It was trained with the empty one; the authors recommend this."""
+    dtype: Dtype = "auto"
+    """auto: bfloat16 where it is fast. With float16, the VAE runs in float32."""
+
+    @property
+    def planned_and_run(self) -> tuple[int, int]:
+        """See the base class."""
+        return self.steps, int(self.steps * self.strength)
+
+
 #: The removal methods; add new ones here.
 RemoveOptions = Annotated[
-    TeleaOptions | NavierStokesOptions | PatchMatchOptions | LamaOptions | OsorOptions,
+    TeleaOptions
+    | NavierStokesOptions
+    | PatchMatchOptions
+    | LamaOptions
+    | OsorOptions
+    | RoremOptions,
     Field(discriminator="method"),
 ]
 
@@ -285,7 +386,7 @@ class UpscaleOptions(Section):
     """auto: 16 bits if the network supports it and it is fast on the device."""
 
 
-class DiffusionOptions(MethodOptions):
+class DiffusionOptions(PipelineOptions, MethodOptions):
     """Options of all diffusion refiners; a subclass overrides the defaults that differ.
 
     The module ``loader`` defines ``load(folder, options)`` and ``load_encoder(folder, options)``:
@@ -294,17 +395,6 @@ class DiffusionOptions(MethodOptions):
 
     pool: ClassVar[Pool] = "large_gpu"
 
-    weights: str
-    """A model's name, or the folder of a diffusers pipeline: a path or an s3:// URI."""
-    weights_pin: WeightsPin = ""
-    """As in lama."""
-    lora: tuple[str, ...] = ()
-    """Adapters to merge into the weights, e.g. a step-distilled one: `.safetensors` files by path
-    or URI, in the formats that diffusers reads. Their licences are yours to check."""
-    lora_scales: tuple[float, ...] = ()
-    """Strength of each adapter; empty: 1."""
-    lora_pin: tuple[WeightsPin, ...] = ()
-    """Required content of each adapter, as `weights_pin`."""
     when: Literal["always", "auto", "never"] = "always"
     """auto: refine only fills that lack more fine detail than `auto_detail`."""
     auto_detail: float = Field(1.5, ge=0, le=255)
@@ -316,15 +406,24 @@ class DiffusionOptions(MethodOptions):
     """As ComfyUI defines it: of int(steps / denoise) steps the last `steps` are run. At 1, objects
     tend to come back."""
     steps: int = Field(ge=1, le=200)
+    prompt: str = ""
+    """What to paint; a manifest's column `prompt` takes precedence."""
+
+    @property
+    def needs_photo(self) -> bool:
+        """Whether the model also sees the photo's own crop, with the object in it."""
+        return False
+
+
+class FlowOptions(DiffusionOptions):
+    """Options of the refiners that match flows with a transformer."""
+
     guidance: float
     scheduler: Scheduler = "simple"
     """Spacing of the noise levels, by ComfyUI's names. Its templates for FLUX-Fill use `normal`,
     which spends the last step on a level of 0.001."""
     shift: float = Field(ge=0, le=10)
     """Shift of the noise schedule (mu), the same for every size."""
-    prompt: str = ""
-    """What to paint; a manifest's column `prompt` takes precedence."""
-    dtype: Dtype = "bfloat16"
     compile: Literal["auto"] | bool = "auto"
     """Compile the repeated blocks for square crops of `size_px`: starts a minute or two later, and
     is faster afterwards. Crops of other shapes run uncompiled. auto: on a GPU where it works."""
@@ -333,25 +432,14 @@ class DiffusionOptions(MethodOptions):
     bfloat16)."""
     attention: str = ""
     """An attention backend of diffusers, e.g. `flash` or `_flash_3_hub`; empty: the default."""
-    offload: Annotated[bool, NOT_HASHED] = False
-    """Keep only the running part of the model on the GPU: for smaller GPUs, slower."""
-    batch_size: Annotated[int, NOT_HASHED] = Field(4, ge=1, le=64)
-    """Maximum number of crops refined at once; halved when memory runs out."""
 
     @property
-    def needs_photo(self) -> bool:
-        """Whether the model also sees the photo's own crop, with the object in it."""
-        return False
-
-    @model_validator(mode="after")
-    def _adapters_match(self) -> Self:
-        for name in ("lora_scales", "lora_pin"):
-            if len(getattr(self, name)) not in (0, len(self.lora)):
-                raise ValueError(f"{name} needs one value for each of lora, or none")
-        return self
+    def fits_device(self) -> bool:
+        """See the base class."""
+        return super().fits_device and not self.fp8
 
 
-class FluxFillOptions(DiffusionOptions):
+class FluxFillOptions(FlowOptions):
     """FLUX.1-Fill-dev: repairs texture where the removal left it soft."""
 
     loader: ClassVar[str] = "stages.models.refiners.flux_fill"
@@ -365,7 +453,7 @@ class FluxFillOptions(DiffusionOptions):
     """Reset the known area to the original after every step, as ComfyUI's noise mask does."""
 
 
-class Flux2KleinOptions(DiffusionOptions):
+class Flux2KleinOptions(FlowOptions):
     """FLUX.2-klein-4B: smaller, and under a licence that allows commercial use."""
 
     loader: ClassVar[str] = "stages.models.refiners.flux2_klein"
@@ -404,8 +492,26 @@ class Flux2KleinOptions(DiffusionOptions):
         return self.method + (".no-reference" if self.reference == "none" else "")
 
 
+class RoremRefineOptions(SdxlOptions, DiffusionOptions):
+    """RORem, which starts from the removal's fill."""
+
+    loader: ClassVar[str] = "stages.models.refiners.rorem"
+
+    method: Literal["rorem"] = "rorem"
+    weights: str = "rorem"
+    steps: int = Field(20, ge=1, le=200)
+    prompt: str = _ROREM_PROMPT
+
+    @property
+    def planned_and_run(self) -> tuple[int, int]:
+        """See the base class."""
+        return int(self.steps / self.denoise), self.steps
+
+
 #: The refinement methods; add new ones here.
-RefineOptions = Annotated[FluxFillOptions | Flux2KleinOptions, Field(discriminator="method")]
+RefineOptions = Annotated[
+    FluxFillOptions | Flux2KleinOptions | RoremRefineOptions, Field(discriminator="method")
+]
 
 
 class JudgeOptions(Section):

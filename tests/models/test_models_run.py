@@ -34,6 +34,7 @@ from tests.support.models.tiny_models import (
     save_flux_fill,
     save_klein,
     save_osor,
+    save_sdxl_inpaint,
     save_small_decoder,
 )
 
@@ -52,6 +53,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "klein": str(save_klein(folder / "klein")),
         "decoder": str(save_small_decoder(folder / "decoder")),
         "dat": str(dat_weights()),
+        "rorem": str(save_sdxl_inpaint(folder / "rorem")),
         **save_osor(folder / "osor", prefix="osor-"),
     }
 
@@ -104,6 +106,11 @@ def recipe_of(name: str, weights: dict[str, str]) -> Recipe:
             "clean": [*lama, *small, flux, f"upscale.weights={weights['dat']}"],
             "clean-apache": [*lama, *small, *klein, "refine.reference=photo"],
             "erase": [*osor, "remove.dtype=float32"],
+            "rorem": [
+                f"remove.weights={weights['rorem']}",
+                "remove.dtype=float32",
+                "remove.steps=3",
+            ],
         }[name],
     )
 
@@ -129,7 +136,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("results")
 
 
-@pytest.mark.parametrize("name", ["lama", "erase", "flux-fill", "clean-apache", "clean"])
+@pytest.mark.parametrize("name", ["lama", "erase", "rorem", "flux-fill", "clean-apache", "clean"])
 def test_each_recipe_with_models_runs_and_says_how(
     name: str, weights: dict[str, str], manifest: Path, ray_address: str, results: Path
 ) -> None:
@@ -142,10 +149,8 @@ def test_each_recipe_with_models_runs_and_says_how(
         row = rows.loc[row_name]
         used = dict(row.weights)
         assert all(len(digest) == 64 for digest in used.values())
-        assert (
-            len(used)
-            == {"lama": 1, "flux-fill": 1, "clean": 3, "clean-apache": 3, "erase": 3}[name]
-        )
+        counts = {"lama": 1, "flux-fill": 1, "rorem": 1, "clean": 3, "clean-apache": 3, "erase": 3}
+        assert len(used) == counts[name]
         assert all(0 <= patch["seed"] < 2**32 for patch in row.patches)
         assert changed_inside(manifest, row)
     prompts = dict(rows.refine_prompt)
@@ -182,7 +187,7 @@ def made_by(output: Path, name: str) -> bytes:
     return Path(lineage(output).loc[name].output_uri).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["lama", "erase", "flux-fill", "clean-apache", "clean"])
+@pytest.mark.parametrize("name", ["lama", "erase", "rorem", "flux-fill", "clean-apache", "clean"])
 def test_try_makes_what_the_run_made(
     name: str, weights: dict[str, str], moved: Path, results: Path, tmp_path: Path
 ) -> None:
