@@ -178,7 +178,9 @@ def _default(step: str, recipe: Recipe, megapixels: float, *, has_gpus: bool) ->
     if name not in known:
         raise ClusterError("cluster.no_figure", f"There is no default for the seconds of {name}.")
     figure = known[name]
-    seconds = figure.photo + figure.mp * min(megapixels, figure.max_mp)
+    steps = getattr(recipe.remove, "steps", 0) if step == "remove" else 0
+    per_mp = figure.mp + figure.step * steps
+    seconds = figure.photo + per_mp * min(megapixels, figure.max_mp)
     if step == "refine" and options:
         seconds += figure.step * options.steps
         if recipe.judge:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.support.models.networks import make_flux_fill, make_klein, make_lama
+from tests.support.models.networks import make_flux_fill, make_klein, make_lama, make_sdxl
 
 _META = torch.device("meta")
 
@@ -107,6 +107,26 @@ def klein_work(
     channels = pipe.vae.config.latent_channels
     decoding = _count(lambda: pipe.vae.decode(_empty(1, channels, size_px // 8, size_px // 8)))
     return Work(step.linear * steps, step.other * steps + _all(encoding) + _all(decoding))
+
+
+@cache
+def sdxl_work(size_px: int, steps: int, *, encodings: int = 2, tiny: bool = False) -> Work:
+    """SDXL inpainting, likewise: RORem encodes the window whole and without its hole, OSOR once."""
+    pipe = make_sdxl(None, _META, torch.bfloat16, tiny=tiny)
+    config, side = pipe.unet.config, size_px // 8
+    pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+    step = _count(
+        lambda: pipe.unet(
+            _empty(1, config.in_channels, side, side),
+            torch.empty(1, device=_META),
+            encoder_hidden_states=_empty(1, 77, config.cross_attention_dim),
+            added_cond_kwargs={"text_embeds": _empty(1, pooled), "time_ids": _empty(1, 6)},
+        )
+    )
+    encoding = _count(lambda: pipe.vae.encode(_empty(1, 3, size_px, size_px)))
+    decoding = _count(lambda: pipe.vae.decode(_empty(1, 4, side, side)))
+    once = encodings * _all(encoding) + _all(decoding)
+    return Work(step.linear * steps, step.other * steps + once)
 
 
 def _step(transformer: Any, size_px: int, text_tokens: int) -> None:

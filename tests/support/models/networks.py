@@ -19,6 +19,7 @@ from diffusers import (
     Flux2Transformer2DModel,
     FluxFillPipeline,
     FluxTransformer2DModel,
+    StableDiffusionXLInpaintPipeline,
     UNet2DConditionModel,
 )
 from spandrel.architectures.LaMa import LaMa
@@ -218,6 +219,23 @@ def make_klein(
         transformer = make_klein_transformer(tiny=tiny)
     nothing = dict.fromkeys(("text_encoder", "tokenizer"))
     pipe = kind(scheduler=scheduler, vae=vae, transformer=transformer, is_distilled=True, **nothing)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def make_sdxl(
+    scheduler: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    tiny: bool = False,
+    kind: type[StableDiffusionXLInpaintPipeline] = StableDiffusionXLInpaintPipeline,
+) -> StableDiffusionXLInpaintPipeline:
+    """SDXL inpainting, likewise."""
+    with _made_on(device, dtype):
+        vae, unet = make_sdxl_vae(tiny=tiny), make_sdxl_unet(tiny=tiny)
+    nothing = dict.fromkeys(("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
+    pipe = kind(scheduler=scheduler, vae=vae, unet=unet, **nothing)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

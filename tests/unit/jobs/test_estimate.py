@@ -83,6 +83,21 @@ def test_klein_without_a_reference_takes_half_as_long(compiled: str, fp8: str) -
     assert 0.45 < seconds["none"] / seconds["fill"] < 0.55
 
 
+def test_a_removal_of_several_steps_takes_longer_by_each() -> None:
+    def seconds(steps: int, megapixels: float = 12.0, *, has_gpus: bool = True) -> float:
+        recipe = Recipe.load("rorem", {"remove.steps": steps})
+        return Basis(recipe, megapixels).time("remove", recipe, has_gpus=has_gpus)[0]
+
+    erase = Recipe.load("erase")
+    one_step, _ = Basis(erase, 12.0).time("remove", erase, has_gpus=True)
+    assert seconds(40) - seconds(20) == pytest.approx(seconds(60) - seconds(40))
+    assert one_step < seconds(4) < seconds(20) < 10 * one_step
+    assert seconds(20, 1.0) < seconds(20, 3.9) == seconds(20, 100.0)
+    assert seconds(20, has_gpus=False) > 50 * seconds(20)
+    refined = Recipe.load("clean-apache", ["refine.method=rorem"])
+    assert Basis(refined, 12.0).time("refine", refined, has_gpus=True)[0] < 1
+
+
 #: From the request of a CPU node until an actor on it works.
 NODE_S = default("node_start_s", "cpu") + default("actor_start_s", "cpu")
 
