@@ -260,7 +260,7 @@ def join_notices(notices: Iterable[tuple[str, str]]) -> list[str]:
     names: dict[str, list[str]] = {}
     for name, notice in notices:
         names.setdefault(notice, []).append(name)
-    return [f"{', '.join(names[notice])}: {notice}" for notice in names if notice]
+    return [f"{', '.join(dict.fromkeys(names[notice]))}: {notice}" for notice in names if notice]
 
 
 def presumed_model(recipe: Recipe, place: str, ref: str) -> Model | None:

@@ -79,7 +79,7 @@ def _network(
     network: str, sizes: list[int], batches: list[int]
 ) -> Callable[[Visit], Iterator[dict[str, Any]]]:
     def measure(visit: Visit) -> Iterator[dict[str, Any]]:
-        if network.startswith("flux") and not (visit.is_gpu or visit.tiny):
+        if network != "lama" and not (visit.is_gpu or visit.tiny):
             yield {"network": network, "note": "at full size it takes a GPU"}
             return
         # At full size, float32 of a refiner takes half a minute.
@@ -192,11 +192,13 @@ def _tests(visit: Visit) -> Iterator[dict[str, Any]]:
 #: The parts by name: their share of the minutes, and what they measure.
 PARTS: dict[str, tuple[float, Callable[[Visit], Iterator[dict[str, Any]]]]] = {
     "correct": (0.10, _correct),
-    "lama": (0.16, _network("lama", [512, 1024, 2048], [1, 4, 16])),
-    "flux-fill": (0.36, _network("flux-fill", [1024, 768, 512], [1, 2, 4])),
+    "lama": (0.14, _network("lama", [512, 1024, 2048], [1, 4, 16])),
+    "flux-fill": (0.32, _network("flux-fill", [1024, 768, 512], [1, 2, 4])),
     "flux2-klein": (0.12, _network("flux2-klein", [1024, 512], [1, 4])),
-    "busy": (0.10, _busy),
-    "memory": (0.10, _memory),
+    "osor": (0.04, _network("osor", [1024, 512], [1, 4])),
+    "rorem": (0.06, _network("rorem", [1024, 512], [1, 4])),
+    "busy": (0.08, _busy),
+    "memory": (0.08, _memory),
     "tests": (0.06, _tests),
 }
 

@@ -109,9 +109,15 @@ def klein_work(
     return Work(step.linear * steps, step.other * steps + _all(encoding) + _all(decoding))
 
 
-@cache
 def sdxl_work(size_px: int, steps: int, *, encodings: int = 2, tiny: bool = False) -> Work:
     """SDXL inpainting, likewise: RORem encodes the window whole and without its hole, OSOR once."""
+    step, encoding, decoding = _sdxl_parts(size_px, tiny)
+    once = encodings * _all(encoding) + _all(decoding)
+    return Work(step.linear * steps, step.other * steps + once)
+
+
+@cache
+def _sdxl_parts(size_px: int, tiny: bool) -> tuple[Work, Work, Work]:
     pipe = make_sdxl(None, _META, torch.bfloat16, tiny=tiny)
     config, side = pipe.unet.config, size_px // 8
     pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
@@ -125,8 +131,7 @@ def sdxl_work(size_px: int, steps: int, *, encodings: int = 2, tiny: bool = Fals
     )
     encoding = _count(lambda: pipe.vae.encode(_empty(1, 3, size_px, size_px)))
     decoding = _count(lambda: pipe.vae.decode(_empty(1, 4, side, side)))
-    once = encodings * _all(encoding) + _all(decoding)
-    return Work(step.linear * steps, step.other * steps + once)
+    return step, encoding, decoding
 
 
 def _step(transformer: Any, size_px: int, text_tokens: int) -> None:

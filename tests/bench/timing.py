@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from manifests.errors import RowError
+from stages.recipe.options import RoremOptions
 from tests.bench.common import Pixels
-from tests.bench.ideal import flux_fill_work, klein_work, lama_work
+from tests.bench.ideal import flux_fill_work, klein_work, lama_work, sdxl_work
 from tests.bench.ways import PHOTO, PLAIN, REFERENCE, WAYS, Load, Way, is_alike, make
 from tests.support import upright_rgb
 from tests.support.models.lama_networks import hole
@@ -120,6 +121,11 @@ class Bench:
             return lama_work(size_px, tiny=tiny).seconds(self.device_name)
         if network == "upscaler":
             return None
+        if network == "osor":
+            return sdxl_work(size_px, 1, encodings=1, tiny=tiny).seconds(self.device_name)
+        if network == "rorem":
+            _, run = RoremOptions(steps=self.load.steps_of(network, way)).planned_and_run
+            return sdxl_work(size_px, run, tiny=tiny).seconds(self.device_name)
         steps, fp8 = self.load.steps_of(network, way), options.get("fp8", False)
         if network == "flux2-klein":
             work = klein_work(

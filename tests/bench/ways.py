@@ -14,24 +14,41 @@ from unittest import mock
 
 import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import DDPMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
 from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 
 from manifests.errors import RowError
+from stages.arrays import Float32Array
 from stages.models.lama import Lama
+from stages.models.osor import Osor
 from stages.models.refiners import loading
 from stages.models.refiners.flow import FlowRefiner, unshifted_scheduler
 from stages.models.refiners.flux2_klein import Flux2Klein, KleinPipeline
 from stages.models.refiners.flux_fill import FillPipeline, FluxFill
 from stages.models.refiners.prompts import Prompt, to_numpy
+from stages.models.refiners.rorem import Pipeline, Rorem
 from stages.models.upscaler import Upscaler
 from stages.recipe import Recipe
-from stages.recipe.options import Flux2KleinOptions, FluxFillOptions, LamaOptions, UpscaleOptions
+from stages.recipe.options import (
+    Flux2KleinOptions,
+    FluxFillOptions,
+    LamaOptions,
+    OsorOptions,
+    RoremOptions,
+    UpscaleOptions,
+)
 from tests.bench.common import Pixels
 from tests.support import DEMO, upright_rgb
 from tests.support.models.lama_networks import random_lama, random_upscaler
-from tests.support.models.networks import make_flux_fill, make_klein, make_lama, save_torchscript
+from tests.support.models.networks import (
+    SDXL_SCHEDULER,
+    make_flux_fill,
+    make_klein,
+    make_lama,
+    make_sdxl,
+    save_torchscript,
+)
 
 #: A picture at a time, as the libraries' own pages show it; and what the others are compared with.
 PLAIN, REFERENCE = "plain loop", "float32"
@@ -71,12 +88,21 @@ WAYS: dict[str, dict[str, dict[str, Any]]] = {
         "no reference": {"reference": "none", "compile": False},
         "small decoder": {"compile": False, "small_decoder": True},
     },
+    "osor": {
+        REFERENCE: {"dtype": "float32"},
+        "bfloat16": {"dtype": "bfloat16"},
+    },
+    "rorem": {
+        REFERENCE: {"dtype": "float32"},
+        "bfloat16": {"dtype": "bfloat16"},
+        "float16": {"dtype": "float16"},
+    },
 }
 
 _NO_OPTIONS = {"fused", "vae", "small_decoder"}
 
-#: The recipe whose steps a refiner takes.
-_RECIPES = {"flux-fill": "clean", "flux2-klein": "clean-apache"}
+#: The recipe whose steps a model takes.
+_RECIPES = {"flux-fill": "clean", "flux2-klein": "clean-apache", "rorem": "rorem"}
 
 diffusers_logging.set_verbosity_error()  # it warns of each change of precision
 
@@ -102,9 +128,9 @@ class Load:
 
     def steps_of(self, network: str, way: str) -> int:
         """Those of the recipes, unless it is tiny."""
-        refine = Recipe.load(_RECIPES[network]).refine
-        assert refine is not None
-        return 2 if self.tiny else int(WAYS[network][way].get("steps", refine.steps))
+        recipe = Recipe.load(_RECIPES[network])
+        usual = getattr(recipe.refine or recipe.remove, "steps", 1)
+        return 2 if self.tiny else int(WAYS[network][way].get("steps", usual))
 
 
 def is_alike(network: str, way: str) -> bool:
@@ -127,8 +153,8 @@ def make(network: str, way: str, load: Load) -> Way:
         if way == PLAIN:
             return _simple_lama(lama, load)
         return Lama(lama, LamaOptions(**options, batch_size=load.batch), load.device).fill
-    if network == "upscaler":
-        return _upscaler(options, load)
+    if network in _MAKERS:
+        return _MAKERS[network](options, load)
     if way == PLAIN:
         return _diffusers(load)
     refiner = make_refiner(network, way, load)
@@ -173,11 +199,68 @@ def random_prompt(refiner: FlowRefiner) -> Prompt:
     return Prompt(to_numpy(embeds.bfloat16()), to_numpy(pooled.bfloat16()), nothing, "")
 
 
+def _osor(options: dict[str, Any], load: Load) -> Way:
+    settings = OsorOptions(**options, batch_size=load.batch)
+    pipe = _sdxl(settings.dtype, load)
+    first, last = pipe.unet.conv_in, pipe.unet.conv_out
+    pipe.unet.conv_out = torch.nn.Conv2d(
+        last.in_channels, 5, 3, padding=1, device=first.weight.device, dtype=first.weight.dtype
+    )
+    text = [torch.from_numpy(each)[None] for each in _sdxl_text(pipe)]
+    scheduler = DDPMScheduler(**SDXL_SCHEDULER)
+    osor = Osor(
+        pipe.unet.to(load.device),
+        pipe.vae.to(load.device),
+        scheduler,
+        text,
+        options=settings,
+        device=load.device,
+    )
+
+    def run(pixels: Sequence[Pixels], masks: Sequence[Pixels]) -> Sequence[Pixels | RowError]:
+        erased = osor.fill(pixels, masks, range(len(pixels)))
+        return [each if isinstance(each, RowError) else each.pixels for each in erased]
+
+    return run
+
+
+def _rorem(options: dict[str, Any], load: Load) -> Way:
+    steps = load.steps_of("rorem", REFERENCE)
+    settings = RoremOptions(**options, batch_size=load.batch, steps=steps)
+    pipe = _sdxl(settings.dtype, load)
+    if settings.dtype == "float16":
+        pipe.vae.float()
+    rorem = Rorem.from_pipe(pipe, settings, load.device, getattr(torch, settings.dtype))
+    prompt = Prompt(*_sdxl_text(pipe), np.zeros((0, 0), np.float32), "")
+    return lambda pixels, masks: rorem.refine(
+        pixels, masks, [prompt] * len(pixels), range(len(pixels))
+    )
+
+
+def _sdxl(dtype: str, load: Load) -> Any:
+    """SDXL inpainting, drawn in bfloat16 for each way: see :func:`make_refiner`."""
+    scheduler = EulerDiscreteScheduler(**SDXL_SCHEDULER)
+    pipe = make_sdxl(scheduler, load.place, torch.bfloat16, tiny=load.tiny, kind=Pipeline)
+    return pipe.to(getattr(torch, dtype))
+
+
+def _sdxl_text(pipe: Any) -> tuple[Float32Array, Float32Array]:
+    """A text's encoding, ``(77, dim)``, and its pooled vector, ``(dim,)``."""
+    config, generator = pipe.unet.config, torch.Generator().manual_seed(0)
+    pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+    embeds = torch.randn(77, config.cross_attention_dim, generator=generator)
+    return embeds.numpy(), torch.randn(pooled, generator=generator).numpy()
+
+
 def _upscaler(options: dict[str, Any], load: Load) -> Way:
     with tempfile.TemporaryDirectory() as folder:
         path = random_upscaler(Path(folder) / "2x.pth")
         network = Upscaler.load(path, UpscaleOptions(**options), load.device)
     return lambda pixels, masks: [network.enlarge(each) for each in pixels]  # noqa: ARG005
+
+
+#: How networks are made that are neither LaMa nor refiners.
+_MAKERS = {"upscaler": _upscaler, "osor": _osor, "rorem": _rorem}
 
 
 def _simple_lama(network: Any, load: Load) -> Way:

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from manifests.errors import WeightsError
+from stages import clean
 from stages.arrays import UInt8Array
 from stages.models import Fill, rorem
 from stages.models.refiners.prompts import Prompt
@@ -157,6 +158,20 @@ def test_the_refiner_starts_from_the_fill_at_comfyuis_denoise(folder: Path, prom
         fill = pipe.vae.encode(image).latent_dist.sample(random) * pipe.vae.config.scaling_factor
     start = fill + sigma * torch.randn(fill.shape, generator=random)
     assert torch.allclose(starts[0], start[0] / (sigma**2 + 1) ** 0.5, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:rorem. CreativeML:UserWarning")
+def test_a_removal_of_any_kind_is_refined(folder: Path, coffee: UInt8Array) -> None:
+    photo, mask = coffee[:96, :128], np.zeros((96, 128), np.uint8)
+    mask[30:60, 40:70] = 255
+    options = {"method": "rorem", "weights": str(folder), "dtype": "float32", "size_px": 64}
+    options |= {"steps": 2, "denoise": 0.5}
+    result = clean(photo, mask, "telea", options={f"refine.{k}": v for k, v in options.items()})
+    assert (result.array != photo)[mask > 0].mean() > 0.5
+    assert result.record.refine_prompt == RoremRefineOptions().prompt
+    assert result.record.refine_guidance is None
+    assert len(result.record.refine_sigmas or ()) == 3
+    assert [*result.record.weights] == ["pipeline"]
 
 
 def adapter(layers: dict[str, tuple[int, int]], down: str, up: str) -> dict[str, torch.Tensor]:

@@ -305,6 +305,11 @@ def test_a_licence_that_forbids_some_uses_is_shown_once_for_all_its_models() -> 
         "; commercial use is allowed except for the uses that its Attachment A forbids."
     )
 
+    refined = recipe("remove.method=rorem", "refine.method=rorem", "refine.weights=/mine")
+    assert licence_notices(refined) == [
+        "rorem" + notice.removeprefix("osor-sdxl, sdxl-inpainting, osor-sdxl-prompt")
+    ]
+
 
 def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "mine.pt", WEIGHTS)

@@ -112,6 +112,15 @@ _SDXL_VAE = {"latent_channels": 4, "scaling_factor": 0.13025, "use_quant_conv": 
     "shift_factor": None,
 }
 
+#: SDXL inpainting's ``scheduler/scheduler_config.json``, as far as Euler's and DDPM's know it.
+SDXL_SCHEDULER = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "timestep_spacing": "leading",
+    "steps_offset": 1,
+}
+
 
 def make_lama(*, tiny: bool = False) -> LaMa:
     """big-lama, 51.0 M parameters, in evaluation mode."""

@@ -30,6 +30,7 @@ from transformers import (
 )
 
 from tests.support.models.networks import (
+    SDXL_SCHEDULER,
     make_klein_transformer,
     make_klein_vae,
     make_sdxl_unet,
@@ -124,13 +125,7 @@ def save_sdxl_inpaint(folder: Path) -> Path:
     with torch.no_grad():
         vae.encoder.conv_out.weight.mul_(8)
     pipe = StableDiffusionXLInpaintPipeline(
-        scheduler=EulerDiscreteScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            timestep_spacing="leading",
-            steps_offset=1,
-        ),
+        scheduler=EulerDiscreteScheduler(**SDXL_SCHEDULER),
         vae=vae,
         unet=make_sdxl_unet(tiny=True),
         tokenizer=_clip_tokenizer(),
