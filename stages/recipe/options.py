@@ -492,6 +492,22 @@ class Flux2KleinOptions(FlowOptions):
         return self.method + (".no-reference" if self.reference == "none" else "")
 
 
+class ZImageOptions(FlowOptions):
+    """Z-Image-Turbo: under a licence that allows commercial use."""
+
+    loader: ClassVar[str] = "stages.models.refiners.z_image"
+
+    method: Literal["z-image"] = "z-image"
+    weights: str = "z-image-turbo"
+    steps: int = Field(8, ge=1, le=200)
+    """The published weights are distilled for 8."""
+    guidance: float = Field(0.0, ge=0, le=0)
+    """0: the weights are distilled, without guidance."""
+    shift: float = Field(1.0986, ge=0, le=10)
+    """The logarithm of the published 3."""
+    prompt: str = "clean background, nothing added"
+
+
 class RoremRefineOptions(SdxlOptions, DiffusionOptions):
     """RORem, which starts from the removal's fill."""
 
@@ -510,7 +526,8 @@ class RoremRefineOptions(SdxlOptions, DiffusionOptions):
 
 #: The refinement methods; add new ones here.
 RefineOptions = Annotated[
-    FluxFillOptions | Flux2KleinOptions | RoremRefineOptions, Field(discriminator="method")
+    FluxFillOptions | Flux2KleinOptions | ZImageOptions | RoremRefineOptions,
+    Field(discriminator="method"),
 ]
 
 

@@ -193,8 +193,9 @@ def _tests(visit: Visit) -> Iterator[dict[str, Any]]:
 PARTS: dict[str, tuple[float, Callable[[Visit], Iterator[dict[str, Any]]]]] = {
     "correct": (0.10, _correct),
     "lama": (0.14, _network("lama", [512, 1024, 2048], [1, 4, 16])),
-    "flux-fill": (0.32, _network("flux-fill", [1024, 768, 512], [1, 2, 4])),
-    "flux2-klein": (0.12, _network("flux2-klein", [1024, 512], [1, 4])),
+    "flux-fill": (0.26, _network("flux-fill", [1024, 768, 512], [1, 2, 4])),
+    "flux2-klein": (0.10, _network("flux2-klein", [1024, 512], [1, 4])),
+    "z-image": (0.08, _network("z-image", [1024], [1, 4])),
     "osor": (0.04, _network("osor", [1024, 512], [1, 4])),
     "rorem": (0.06, _network("rorem", [1024, 512], [1, 4])),
     "busy": (0.08, _busy),

@@ -15,7 +15,13 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.support.models.networks import make_flux_fill, make_klein, make_lama, make_sdxl
+from tests.support.models.networks import (
+    make_flux_fill,
+    make_klein,
+    make_lama,
+    make_sdxl,
+    make_z_image,
+)
 
 _META = torch.device("meta")
 
@@ -106,6 +112,18 @@ def klein_work(
     encoding = _count(lambda: pipe.vae.encode(_empty(1, 3, size_px, size_px)))
     channels = pipe.vae.config.latent_channels
     decoding = _count(lambda: pipe.vae.decode(_empty(1, channels, size_px // 8, size_px // 8)))
+    return Work(step.linear * steps, step.other * steps + _all(encoding) + _all(decoding))
+
+
+@cache
+def z_image_work(size_px: int, steps: int, *, tiny: bool = False) -> Work:
+    """Z-Image, likewise, with a short text; the crop is encoded once."""
+    pipe = make_z_image(None, _META, torch.bfloat16, tiny=tiny)
+    config, side = pipe.transformer.config, size_px // 8
+    latents, text = _empty(config.in_channels, 1, side, side), _empty(32, config.cap_feat_dim)
+    step = _count(lambda: pipe.transformer([latents], torch.empty(1, device=_META), [text]))
+    encoding = _count(lambda: pipe.vae.encode(_empty(1, 3, size_px, size_px)))
+    decoding = _count(lambda: pipe.vae.decode(_empty(1, config.in_channels, side, side)))
     return Work(step.linear * steps, step.other * steps + _all(encoding) + _all(decoding))
 
 

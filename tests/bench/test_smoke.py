@@ -102,7 +102,7 @@ def test_a_visit_to_a_gpu_is_rehearsed_without_what_such_a_machine_lacks(tmp_pat
             limit = 0 if each["way"] == "float32" else 1 if each["way"] == "auto" else 30
             assert 0 <= each["off_mean"] <= limit, "as near as random weights allow"
     timed = [(each["network"], each["way"], each["batch"]) for each in found if "first_s" in each]
-    assert len(timed) == len(set(timed)) == 3 + 4 + 4 + 2 + 2
+    assert len(timed) == len(set(timed)) == 3 + 4 + 4 + 2 + 2 + 2
     busy = {each["actor"]: each["busy"] for each in found if each["part"] == "busy"}
     assert busy.keys() == {"refine", "remove"}
     assert all(0.1 < share <= 1 for share in busy.values())
@@ -192,7 +192,7 @@ def test_four_settings_of_klein_are_compared_on_photos_with_references(
 
 def test_the_floor_of_the_arithmetic_is_counted_from_the_shapes() -> None:
     """By hand: 57 blocks of width 3072, whose linear layers come to 12 squares of it."""
-    from tests.bench.ideal import flux_fill_work, klein_work, lama_work, sdxl_work
+    from tests.bench.ideal import flux_fill_work, klein_work, lama_work, sdxl_work, z_image_work
 
     width, blocks, tokens = 3072, 19 + 38, 64 * 64 + 512
     one, two = (flux_fill_work(1024, steps, 512) for steps in (1, 2))
@@ -217,4 +217,6 @@ def test_the_floor_of_the_arithmetic_is_counted_from_the_shapes() -> None:
     assert f"{step:.2f}" == "6.76"
     assert f"{one.linear + one.other - step:.1f}" == "20.2"
     assert f"{osor.linear + osor.other:.1f}" == "22.1"
+    z_image = z_image_work(1024, 1)
+    assert f"{z_image.linear + z_image.other - 15.4:.1f}" == "55.1"
     assert all_steps.seconds("NVIDIA H100 80GB HBM3 MIG 3g.40gb") is None

@@ -28,6 +28,8 @@ from stages.models.refiners.flux2_klein import Flux2Klein, KleinPipeline
 from stages.models.refiners.flux_fill import FillPipeline, FluxFill
 from stages.models.refiners.prompts import Prompt, to_numpy
 from stages.models.refiners.rorem import Pipeline, Rorem
+from stages.models.refiners.z_image import Pipeline as ZImagePipeline
+from stages.models.refiners.z_image import ZImage
 from stages.models.upscaler import Upscaler
 from stages.recipe import Recipe
 from stages.recipe.options import (
@@ -37,6 +39,7 @@ from stages.recipe.options import (
     OsorOptions,
     RoremOptions,
     UpscaleOptions,
+    ZImageOptions,
 )
 from tests.bench.common import Pixels
 from tests.support import DEMO, upright_rgb
@@ -47,6 +50,7 @@ from tests.support.models.networks import (
     make_klein,
     make_lama,
     make_sdxl,
+    make_z_image,
     save_torchscript,
 )
 
@@ -88,6 +92,12 @@ WAYS: dict[str, dict[str, dict[str, Any]]] = {
         "no reference": {"reference": "none", "compile": False},
         "small decoder": {"compile": False, "small_decoder": True},
     },
+    "z-image": {
+        REFERENCE: {"dtype": "float32", "compile": False},
+        "bfloat16": {"compile": False},
+        "compile": {"compile": True},
+        "fp8, compile": {"fp8": True, "compile": True},
+    },
     "osor": {
         REFERENCE: {"dtype": "float32"},
         "bfloat16": {"dtype": "bfloat16"},
@@ -102,7 +112,12 @@ WAYS: dict[str, dict[str, dict[str, Any]]] = {
 _NO_OPTIONS = {"fused", "vae", "small_decoder"}
 
 #: The recipe whose steps a model takes.
-_RECIPES = {"flux-fill": "clean", "flux2-klein": "clean-apache", "rorem": "rorem"}
+_RECIPES = {
+    "flux-fill": "clean",
+    "flux2-klein": "clean-apache",
+    "z-image": "clean-z-image",
+    "rorem": "rorem",
+}
 
 diffusers_logging.set_verbosity_error()  # it warns of each change of precision
 
@@ -128,6 +143,8 @@ class Load:
 
     def steps_of(self, network: str, way: str) -> int:
         """Those of the recipes, unless it is tiny."""
+        if network not in _RECIPES:
+            return 1
         recipe = Recipe.load(_RECIPES[network])
         usual = getattr(recipe.refine or recipe.remove, "steps", 1)
         return 2 if self.tiny else int(WAYS[network][way].get("steps", usual))
@@ -167,7 +184,7 @@ def make(network: str, way: str, load: Load) -> Way:
 def make_refiner(network: str, way: str, load: Load, **more: Any) -> FlowRefiner:
     """Build a refiner; ``more`` are options. Errors: see :func:`make_refiner`."""
     given = WAYS[network][way] | more
-    kind, options_kind, build = _REFINERS[network]
+    kind, options_kind, build = REFINERS[network]
     steps = load.steps_of(network, way)
     settings = {"batch_size": load.batch, "size_px": load.size_px, "steps": steps}
     names = given.keys() - _NO_OPTIONS
@@ -184,16 +201,17 @@ def make_refiner(network: str, way: str, load: Load, **more: Any) -> FlowRefiner
         return kind.from_pipe(pipe, options, load.device, dtype)
 
 
-_REFINERS: dict[str, tuple[type[FlowRefiner], Any, Any]] = {
+REFINERS: dict[str, tuple[type[FlowRefiner], Any, Any]] = {
     "flux-fill": (FluxFill, FluxFillOptions, partial(make_flux_fill, kind=FillPipeline)),
     "flux2-klein": (Flux2Klein, Flux2KleinOptions, partial(make_klein, kind=KleinPipeline)),
+    "z-image": (ZImage, ZImageOptions, partial(make_z_image, kind=ZImagePipeline)),
 }
 
 
 def random_prompt(refiner: FlowRefiner) -> Prompt:
     """A short text's encoding, of the right shapes, in bfloat16."""
     config, generator = refiner.pipe.transformer.config, torch.Generator().manual_seed(0)
-    embeds = torch.randn(refiner.text_tokens, config.joint_attention_dim, generator=generator)
+    embeds = torch.randn(refiner.text_tokens, refiner.text_dim, generator=generator)
     pooled = torch.randn(config.get("pooled_projection_dim", 0), generator=generator)
     nothing = np.zeros((0, 0), np.float32)
     return Prompt(to_numpy(embeds.bfloat16()), to_numpy(pooled.bfloat16()), nothing, "")

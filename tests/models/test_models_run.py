@@ -36,6 +36,7 @@ from tests.support.models.tiny_models import (
     save_osor,
     save_sdxl_inpaint,
     save_small_decoder,
+    save_z_image,
 )
 
 QUIET = Console(quiet=True)
@@ -53,6 +54,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "klein": str(save_klein(folder / "klein")),
         "decoder": str(save_small_decoder(folder / "decoder")),
         "dat": str(dat_weights()),
+        "z-image": str(save_z_image(folder / "z-image")),
         "rorem": str(save_sdxl_inpaint(folder / "rorem")),
         **save_osor(folder / "osor", prefix="osor-"),
     }
@@ -105,6 +107,7 @@ def recipe_of(name: str, weights: dict[str, str]) -> Recipe:
             "flux-fill": [*small, flux],
             "clean": [*lama, *small, flux, f"upscale.weights={weights['dat']}"],
             "clean-apache": [*lama, *small, *klein, "refine.reference=photo"],
+            "clean-z-image": [*lama, *small, f"refine.weights={weights['z-image']}"],
             "erase": [*osor, "remove.dtype=float32"],
             "rorem": [
                 f"remove.weights={weights['rorem']}",
@@ -136,7 +139,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("results")
 
 
-@pytest.mark.parametrize("name", ["lama", "erase", "rorem", "flux-fill", "clean-apache", "clean"])
+@pytest.mark.parametrize(
+    "name", ["lama", "erase", "rorem", "flux-fill", "clean-apache", "clean-z-image", "clean"]
+)
 def test_each_recipe_with_models_runs_and_says_how(
     name: str, weights: dict[str, str], manifest: Path, ray_address: str, results: Path
 ) -> None:
@@ -149,7 +154,10 @@ def test_each_recipe_with_models_runs_and_says_how(
         row = rows.loc[row_name]
         used = dict(row.weights)
         assert all(len(digest) == 64 for digest in used.values())
-        counts = {"lama": 1, "flux-fill": 1, "rorem": 1, "clean": 3, "clean-apache": 3, "erase": 3}
+        counts = {
+            "lama": 1, "erase": 3, "rorem": 1, "flux-fill": 1,
+            "clean": 3, "clean-apache": 3, "clean-z-image": 2,
+        }  # fmt: skip
         assert len(used) == counts[name]
         assert all(0 <= patch["seed"] < 2**32 for patch in row.patches)
         assert changed_inside(manifest, row)
@@ -187,7 +195,9 @@ def made_by(output: Path, name: str) -> bytes:
     return Path(lineage(output).loc[name].output_uri).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["lama", "erase", "rorem", "flux-fill", "clean-apache", "clean"])
+@pytest.mark.parametrize(
+    "name", ["lama", "erase", "rorem", "flux-fill", "clean-apache", "clean-z-image", "clean"]
+)
 def test_try_makes_what_the_run_made(
     name: str, weights: dict[str, str], moved: Path, results: Path, tmp_path: Path
 ) -> None:

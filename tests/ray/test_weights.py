@@ -53,6 +53,7 @@ def test_the_list_holds_what_is_known_and_nothing_can_be_used_unchecked() -> Non
         "osor-sdxl-prompt",
         "rorem",
         "sdxl-inpainting",
+        "z-image-turbo",
     }
     for model in models.values():
         is_data_from_hub = not model.runs_code and model.sources[0].startswith("hf://")

@@ -260,6 +260,15 @@ def noise_of(generators: Sequence[torch.Generator], shape: Sequence[int]) -> tor
     return torch.stack([torch.randn(tuple(shape), generator=each) for each in generators])
 
 
+def whole_cells(mask: torch.Tensor, side_px: int) -> torch.Tensor:
+    """Dilate a mask, ``(n, 1, h, w)``, to full cells: pipelines sample one px of each.
+
+    They miss lines otherwise.
+    """
+    touched = torch.nn.functional.max_pool2d(mask, side_px)
+    return torch.nn.functional.interpolate(touched, scale_factor=side_px, mode="nearest")
+
+
 def _check(item: Item) -> None:
     height, width = item.mask.shape
     for pixels in (item.pixels, item.photo):

@@ -26,8 +26,9 @@ _log = logging.getLogger(__name__)
 class FlowRefiner(DiffusionRefiner):
     """See the base class. The pipeline has a scheduler from :func:`unshifted_scheduler`."""
 
-    #: Name of the transformer's module that embeds times (and guidance and text, if any).
-    time_embed: ClassVar[str]
+    #: Name of the transformer's module that embeds times (and guidance and text, if any); empty if
+    #: it reads them as they are.
+    time_embed: ClassVar[str] = ""
     #: Tokens of a short text.
     text_tokens: ClassVar[int]
     #: Whether guidance over 1 compares with a negative prompt.
@@ -58,6 +59,11 @@ class FlowRefiner(DiffusionRefiner):
     def without_texts(cls, **parts: Any) -> Any:
         """See the base class."""
         return super().without_texts(scheduler=unshifted_scheduler(), **parts)
+
+    @property
+    def text_dim(self) -> int:
+        """Numbers for each token of a text."""
+        return int(self.pipe.transformer.config.joint_attention_dim)
 
     @property
     def guidance(self) -> float | None:
@@ -100,7 +106,7 @@ class FlowRefiner(DiffusionRefiner):
         """Run one step for this number of black crops."""
         config = self.pipe.transformer.config
         side = max(round(self.options.size_px / SIDE_PX), 1) * SIDE_PX
-        text = np.zeros((self.text_tokens, config.joint_attention_dim), np.float32)
+        text = np.zeros((self.text_tokens, self.text_dim), np.float32)
         pooled = np.zeros(config.get("pooled_projection_dim", 0), np.float32)
         negative = text if self.has_negative and self.options.guidance > 1 else text[:0, :0]
         prompt = Prompt(text, pooled, negative, "")
@@ -118,6 +124,9 @@ class FlowRefiner(DiffusionRefiner):
 
         Diffusers rounds times to the weights' precision: in bfloat16, 926.65 is read as 928.
         """
+        if not self.time_embed:
+            yield
+            return
         embed, scheduler = getattr(self.pipe.transformer, self.time_embed), self.pipe.scheduler
 
         def project(_: torch.nn.Module, rounded: tuple[torch.Tensor]) -> tuple[torch.Tensor]:

@@ -16,7 +16,7 @@ from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
 from manifests.errors import WeightsError
 from stages.models.refiners import loading
-from stages.models.refiners.batches import SIDE_PX, Batch
+from stages.models.refiners.batches import SIDE_PX, Batch, whole_cells
 from stages.models.refiners.flow import FlowRefiner
 from stages.models.refiners.prompts import Prompt, Values, hash_of, to_numpy
 from stages.recipe.options import Flux2KleinOptions
@@ -108,7 +108,7 @@ class Flux2Klein(FlowRefiner):
         latents: torch.Tensor = self.pipe(
             image=image,
             image_reference=reference,
-            mask_image=_whole_tokens(batch.mask),
+            mask_image=whole_cells(batch.mask, SIDE_PX),
             sigmas=self.sigmas[:-1],
             num_inference_steps=len(self.sigmas) - 1,
             strength=1.0,  # run all given levels
@@ -131,9 +131,3 @@ class Flux2Klein(FlowRefiner):
 
 
 load, load_encoder = Flux2Klein.load, Flux2Klein.load_encoder
-
-
-def _whole_tokens(mask: torch.Tensor) -> torch.Tensor:
-    """Dilate the mask to full tokens: the pipeline samples it once per token, and misses lines."""
-    touched = torch.nn.functional.max_pool2d(mask, SIDE_PX)
-    return torch.nn.functional.interpolate(touched, scale_factor=SIDE_PX, mode="nearest")

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, ModelMixin
-from diffusers.models.attention import AttentionModuleMixin
+from diffusers.models.attention import AttentionMixin, AttentionModuleMixin
 from diffusers.models.attention_dispatch import attention_backend, dispatch_attention_fn
 from transformers.utils import logging as transformers_logging
 
@@ -102,7 +102,10 @@ def fuse_projections(transformer: Any) -> None:
     """Compute query, key and value in one linear layer each, instead of three.
 
     Diffusers keeps the three layers, a fifth of FLUX's weights; nothing uses them any more.
+    Z-Image's cannot be fused.
     """
+    if not isinstance(transformer, AttentionMixin):
+        return
     transformer.fuse_qkv_projections()
     for attention in transformer.modules():
         if isinstance(attention, AttentionModuleMixin) and attention.fused_projections:
@@ -145,8 +148,8 @@ def use_attention(transformer: Any, backend: str, dtype: torch.dtype, device: to
     Raises:
         WeightsError: ``model.unavailable``.
     """
-    heads = transformer.config.num_attention_heads
-    shape = (1, 32, heads, transformer.config.attention_head_dim)
+    attention = next(each for each in transformer.modules() if hasattr(each, "heads"))
+    shape = (1, 32, attention.heads, attention.inner_dim // attention.heads)
     try:
         with attention_backend():  # diffusers changes the process's default, too, and so the VAE's
             transformer.set_attention_backend(backend)

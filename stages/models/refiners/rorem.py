@@ -21,7 +21,7 @@ from diffusers import (
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from stages.models.refiners import loading
-from stages.models.refiners.batches import Batch, DiffusionRefiner
+from stages.models.refiners.batches import Batch, DiffusionRefiner, whole_cells
 from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
 from stages.recipe.options import MAX_PLANNED, SdxlOptions
 
@@ -102,7 +102,7 @@ class Rorem(DiffusionRefiner):
         _, _, height, width = batch.image.shape
         latents: torch.Tensor = self.pipe(
             image=(batch.image + 1) / 2,
-            mask_image=_whole_latents(batch.mask),
+            mask_image=whole_cells(batch.mask, _LATENT_PX),
             height=height,
             width=width,
             num_inference_steps=planned,
@@ -118,9 +118,3 @@ class Rorem(DiffusionRefiner):
 
 
 load, load_encoder = Rorem.load, Rorem.load_encoder
-
-
-def _whole_latents(mask: torch.Tensor) -> torch.Tensor:
-    """Dilate the mask to whole latents: the pipeline samples it once in each, and misses lines."""
-    touched = torch.nn.functional.max_pool2d(mask, _LATENT_PX)
-    return torch.nn.functional.interpolate(touched, scale_factor=_LATENT_PX, mode="nearest")

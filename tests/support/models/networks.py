@@ -21,6 +21,8 @@ from diffusers import (
     FluxTransformer2DModel,
     StableDiffusionXLInpaintPipeline,
     UNet2DConditionModel,
+    ZImageInpaintPipeline,
+    ZImageTransformer2DModel,
 )
 from spandrel.architectures.LaMa import LaMa
 from torch import Tensor, nn
@@ -77,6 +79,17 @@ _TINY_KLEIN_VAE = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
     **_TINY_VAE,
+}
+
+#: Z-Image's ``transformer/config.json`` has the class's defaults; its VAE is FLUX.1's.
+_TINY_Z_IMAGE = {
+    "dim": 32,
+    "n_layers": 2,
+    "n_refiner_layers": 1,
+    "n_heads": 2,
+    "n_kv_heads": 2,
+    "cap_feat_dim": 16,
+    "axes_dims": (4, 6, 6),
 }
 
 #: SDXL inpainting's ``unet/config.json``, likewise.
@@ -192,6 +205,11 @@ def make_klein_transformer(*, tiny: bool = False) -> Flux2Transformer2DModel:
     return Flux2Transformer2DModel(**(_KLEIN | (_TINY_KLEIN if tiny else {}))).eval()
 
 
+def make_z_image_transformer(*, tiny: bool = False) -> ZImageTransformer2DModel:
+    """Z-Image's, 6.2 G parameters, likewise."""
+    return ZImageTransformer2DModel(**(_TINY_Z_IMAGE if tiny else {})).eval()
+
+
 def make_flux_fill(
     scheduler: Any,
     device: torch.device,
@@ -228,6 +246,23 @@ def make_klein(
         transformer = make_klein_transformer(tiny=tiny)
     nothing = dict.fromkeys(("text_encoder", "tokenizer"))
     pipe = kind(scheduler=scheduler, vae=vae, transformer=transformer, is_distilled=True, **nothing)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def make_z_image(
+    scheduler: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    tiny: bool = False,
+    kind: type[ZImageInpaintPipeline] = ZImageInpaintPipeline,
+) -> ZImageInpaintPipeline:
+    """Z-Image, likewise."""
+    with _made_on(device, dtype):
+        vae, transformer = make_vae(tiny=tiny), make_z_image_transformer(tiny=tiny)
+    nothing = dict.fromkeys(("text_encoder", "tokenizer"))
+    pipe = kind(scheduler=scheduler, vae=vae, transformer=transformer, **nothing)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -13,6 +13,7 @@ from diffusers import (
     FluxFillPipeline,
     StableDiffusionXLInpaintPipeline,
     UNet2DConditionModel,
+    ZImageInpaintPipeline,
 )
 from safetensors.torch import save_file
 from tokenizers.pre_tokenizers import ByteLevel
@@ -24,6 +25,7 @@ from transformers import (
     Qwen2TokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3Model,
     T5Config,
     T5EncoderModel,
     T5Tokenizer,
@@ -37,6 +39,7 @@ from tests.support.models.networks import (
     make_sdxl_vae,
     make_transformer,
     make_vae,
+    make_z_image_transformer,
 )
 
 _CHAT = (
@@ -91,23 +94,11 @@ def save_klein(folder: Path, *, distilled: bool = True) -> Path:
         vae=make_klein_vae(tiny=True),
         transformer=make_klein_transformer(tiny=True),
         tokenizer=tokenizer,
-        text_encoder=Qwen3ForCausalLM(
-            Qwen3Config(
-                vocab_size=len(tokenizer),
-                hidden_size=16,
-                intermediate_size=16,
-                num_hidden_layers=28,
-                num_attention_heads=2,
-                num_key_value_heads=1,
-                head_dim=8,
-            )
-        ),
+        text_encoder=Qwen3ForCausalLM(_qwen_config(len(tokenizer), layers=28)),
         is_distilled=distilled,
     )
     pipe.save_pretrained(folder)
-    index = folder / "model_index.json"
-    named = json.loads(index.read_text()) | {"_class_name": "Flux2KleinPipeline"}
-    index.write_text(json.dumps(named))
+    _rename(folder, "Flux2KleinPipeline")
     return folder
 
 
@@ -115,6 +106,28 @@ def save_small_decoder(folder: Path) -> Path:
     """Write a VAE laid out as FLUX.2-small-decoder."""
     torch.manual_seed(0)
     make_klein_vae(tiny=True, small_decoder=True).save_pretrained(folder)
+    return folder
+
+
+def save_z_image(folder: Path) -> Path:
+    """Write a whole Z-Image pipeline, named as the published one."""
+    torch.manual_seed(0)
+    tokenizer = _qwen_tokenizer()
+    vae = make_vae(tiny=True)
+    transformer = make_z_image_transformer(tiny=True)
+    with torch.no_grad():  # latents as varied as real ones; random pad tokens are zeros
+        vae.encoder.conv_out.weight.mul_(8)
+        for token in (transformer.x_pad_token, transformer.cap_pad_token):
+            token.normal_()
+    pipe = ZImageInpaintPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=vae,
+        transformer=transformer,
+        tokenizer=tokenizer,
+        text_encoder=Qwen3Model(_qwen_config(len(tokenizer), layers=4)),
+    )
+    pipe.save_pretrained(folder)
+    _rename(folder, "ZImagePipeline")
     return folder
 
 
@@ -174,6 +187,24 @@ def save_osor(folder: Path, prefix: str = "") -> dict[str, str]:
         f"{prefix}base": str(base),
         f"{prefix}prompt": str(folder / "prompt.safetensors"),
     }
+
+
+def _rename(folder: Path, pipeline: str) -> None:
+    """Name the pipeline as the published folder does."""
+    index = folder / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": pipeline}))
+
+
+def _qwen_config(words: int, layers: int) -> Qwen3Config:
+    return Qwen3Config(
+        vocab_size=words,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+    )
 
 
 def _clip_config() -> CLIPTextConfig:

@@ -37,6 +37,8 @@ NEUTRAL_OPTIONS = {
     "refine[flux-fill].offload",
     "refine[flux2-klein].batch_size",
     "refine[flux2-klein].offload",
+    "refine[z-image].batch_size",
+    "refine[z-image].offload",
     "refine[rorem].batch_size",
     "refine[rorem].offload",
     "output.keep_steps",
