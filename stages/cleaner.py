@@ -30,7 +30,7 @@ from stages.recipe import Recipe
 from stages.steps.base import Step, finish
 from stages.steps.fetch import fetch
 from stages.steps.publish import check_suffix, publish_as
-from stages.weights.find import noncommercial_models, pin_of, recorded_pin, weights_of, with_pins
+from stages.weights.find import licence_notices, pin_of, recorded_pin, weights_of, with_pins
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,11 +240,10 @@ def _ready(recipe: Recipe) -> Cleaner:
 
 @lru_cache(maxsize=1)
 def _with_models(recipe: Recipe) -> Cleaner:
-    """Pin the recipe's weights, as a run does, and warn about non-commercial licences."""
+    """Pin the recipe's weights, as a run does, and warn about licences that restrict their use."""
     if weights_of(recipe):
         require("torch", needed_by=f"The recipe {recipe.name}")
-    notices = {model.name: model.licence_notice for _, model in noncommercial_models(recipe)}
-    for name, notice in notices.items():
-        warnings.warn(f"{name}: {notice}", stacklevel=4)
+    for notice in licence_notices(recipe):
+        warnings.warn(notice, stacklevel=4)
     pins = {place: recorded_pin(recipe, place) or pin_of(ref) for place, ref in weights_of(recipe)}
     return Cleaner(with_pins(recipe, pins))

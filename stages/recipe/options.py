@@ -1,24 +1,17 @@
-"""The sections of a recipe: every option, its range, its default, and what it means.
+"""The sections of a recipe that are no methods: every option, its range, its default, its meaning.
 
-Lengths are in pixels of the *original* photo unless a name says otherwise.
+Lengths are in pixels of the *original* photo unless a name says otherwise. Methods: see
+:mod:`stages.recipe.removers` and :mod:`stages.recipe.refiners`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from manifests.storage import SCHEMES, Scheme
-from stages.method_options import (
-    NOT_HASHED,
-    Dtype,
-    MethodOptions,
-    Pool,
-    RemovalOptions,
-    Section,
-    WeightsPin,
-)
+from stages.method_options import NOT_HASHED, Section
 
 #: Where a mask smaller or larger than the photo lies.
 Anchor = Literal[
@@ -134,213 +127,6 @@ class ResizeOptions(Section):
 
     max_side_px: int = Field(0, ge=0, le=8192)
     """Crops with a longer side are filled at this size and scaled back; 0: never scale."""
-
-
-class ClassicalOptions(RemovalOptions):
-    """Options of the methods without weights."""
-
-    loader: ClassVar[str] = "stages.models.classical"
-
-
-class TeleaOptions(ClassicalOptions):
-    """Fast marching inpainting: smooth fills, milliseconds."""
-
-    method: Literal["telea"] = "telea"
-    radius_px: float = Field(5.0, ge=1, le=64)
-    """Neighbourhood each pixel is estimated from, in pixels of the working size."""
-
-
-class NavierStokesOptions(ClassicalOptions):
-    """Fluid-dynamics inpainting: continues lines of equal brightness."""
-
-    method: Literal["navier-stokes"] = "navier-stokes"
-    radius_px: float = Field(5.0, ge=1, le=64)
-    """Radius around each pixel that it is estimated from, in pixels of the working size."""
-
-
-class PatchMatchOptions(ClassicalOptions):
-    """Copies texture from the surroundings."""
-
-    method: Literal["patchmatch"] = "patchmatch"
-    patch_radius_px: int = Field(3, ge=1, le=15)
-    """Half the side of the compared squares, in pixels of the working size."""
-
-
-#: How ComfyUI spaces the noise levels of a sampling.
-Scheduler = Literal["simple", "normal"]
-
-
-class LamaOptions(RemovalOptions):
-    """LaMa: reliable removal, slightly soft (Suvorov et al. 2022)."""
-
-    pool: ClassVar[Pool] = "small_gpu"
-    loader: ClassVar[str] = "stages.models.lama"
-    is_generative: ClassVar[bool] = True
-    window_multiple_px: ClassVar[int] = 64
-    working_multiple_px: ClassVar[int] = 8  # the network halves a picture three times
-
-    method: Literal["lama"] = "lama"
-    engine: Literal["built-in", "simple-lama"] = "built-in"
-    """The implementation. `simple-lama`: the package simple-lama-inpainting, as a reference: one
-    window at a time, in float32, and only from the published TorchScript file."""
-    weights: str = "big-lama"
-    """A model's name (`catalog-cleanup models list`), a path, or an s3:// URI. The environment
-    variable LAMA_MODEL, a path, takes precedence over the default name."""
-    weights_pin: WeightsPin = ""
-    """Required content of `weights`: `sha256:HEX` of a file or folder as `catalog-cleanup models
-    pull` prints it, or a hub's `commit:HEX`. Empty: the content when a run starts."""
-    window: Literal["region", "photo"] = "region"
-    """The input: the surroundings of a patch, or the whole photo as in the published method (except
-    for up to 7 px along one edge, so that nothing is padded)."""
-    context: float = Field(3.0, ge=1.0, le=20.0)
-    """With `region`: side of the window over side of the masked part, on each axis."""
-    min_context_px: int = Field(128, ge=16, le=4096)
-    """With `region`: minimum context on each side."""
-    max_side_px: int = Field(2048, ge=256, le=8192)
-    """Windows with a longer side are filled at this size, rounded up to a multiple of 64. LaMa was
-    trained on 256 px, continues texture well up to about 2,000 px, and degrades beyond."""
-    dtype: Dtype = "auto"
-    """Number format of convolutions; the Fourier transform stays float32. auto: bfloat16 where it
-    is fast."""
-    compile: bool = False
-    """Compile the network (torch.compile): slower to start, faster afterwards."""
-    batch_size: Annotated[int, NOT_HASHED] = Field(8, ge=1, le=256)
-    """Maximum number of windows filled at once; halved when memory runs out."""
-
-    @model_validator(mode="after")
-    def _engine_supports_options(self) -> Self:
-        plain = self.dtype in ("auto", "float32") and not self.compile
-        if self.engine == "simple-lama" and not plain:
-            raise ValueError("engine = simple-lama runs in float32, and is not compiled")
-        return self
-
-    def context_for(self, width: int, height: int) -> tuple[float, int]:
-        """See the base class."""
-        whole_photo = self.window == "photo"
-        return self.context, max(width, height) if whole_photo else self.min_context_px
-
-    @property
-    def own_max_side_px(self) -> int:
-        """See the base class."""
-        return -(-self.max_side_px // self.window_multiple_px) * self.window_multiple_px
-
-
-#: The removal methods; add new ones here.
-RemoveOptions = Annotated[
-    TeleaOptions | NavierStokesOptions | PatchMatchOptions | LamaOptions,
-    Field(discriminator="method"),
-]
-
-
-class UpscaleOptions(Section):
-    """How a crop is resized to the refiner's size."""
-
-    method: Literal["lanczos", "model"] = "lanczos"
-    """`model`: a super-resolution network, then Lanczos to the exact size."""
-    weights: str = ""
-    """The network: a model's name, a path or an s3:// URI; any that spandrel supports."""
-    weights_pin: WeightsPin = ""
-    """As in lama."""
-    tile_px: int = Field(512, ge=64, le=4096)
-    """Larger crops are enlarged in overlapping tiles of this side."""
-    overlap_px: int = Field(32, ge=0, le=512)
-    """Overlap of the tiles."""
-    dtype: Dtype = "auto"
-    """auto: 16 bits if the network supports it and it is fast on the device."""
-
-
-class DiffusionOptions(MethodOptions):
-    """Options of all diffusion refiners; a subclass overrides the defaults that differ.
-
-    The module ``loader`` defines ``load(folder, options)`` and ``load_encoder(folder, options)``:
-    see :mod:`stages.models.refiners`.
-    """
-
-    pool: ClassVar[Pool] = "large_gpu"
-
-    weights: str
-    """A model's name, or the folder of a diffusers pipeline: a path or an s3:// URI."""
-    weights_pin: WeightsPin = ""
-    """As in lama."""
-    lora: tuple[str, ...] = ()
-    """Adapters to merge into the weights, e.g. a step-distilled one: `.safetensors` files by path
-    or URI, in the formats that diffusers reads. Their licences are yours to check."""
-    lora_scales: tuple[float, ...] = ()
-    """Strength of each adapter; empty: 1."""
-    lora_pin: tuple[WeightsPin, ...] = ()
-    """Required content of each adapter, as `weights_pin`."""
-    when: Literal["always", "auto", "never"] = "always"
-    """auto: refine only fills that lack more fine detail than `auto_detail`."""
-    auto_detail: float = Field(1.5, ge=0, le=255)
-    """With `auto`: accepted lack of fine detail compared with the surrounding ring, in levels of
-    255."""
-    size_px: int = Field(1024, ge=64, le=2048)
-    """Longer side of the crop in the model; both sides become multiples of 16."""
-    denoise: float = Field(0.8, gt=0, le=1)
-    """As ComfyUI defines it: of int(steps / denoise) steps the last `steps` are run. At 1, objects
-    tend to come back."""
-    steps: int = Field(ge=1, le=200)
-    guidance: float
-    scheduler: Scheduler = "simple"
-    """Spacing of the noise levels, by ComfyUI's names. Its templates for FLUX-Fill use `normal`,
-    which spends the last step on a level of 0.001."""
-    shift: float = Field(ge=0, le=10)
-    """Shift of the noise schedule (mu), the same for every size."""
-    prompt: str = ""
-    """What to paint; a manifest's column `prompt` takes precedence."""
-    dtype: Dtype = "bfloat16"
-    compile: Literal["auto"] | bool = "auto"
-    """Compile the repeated blocks for square crops of `size_px`: starts a minute or two later, and
-    is faster afterwards. Crops of other shapes run uncompiled. auto: on a GPU where it works."""
-    fp8: bool = False
-    """Linear layers in 8-bit floating point (torchao; needs a GPU of compute capability 8.9, and
-    bfloat16)."""
-    attention: str = ""
-    """An attention backend of diffusers, e.g. `flash` or `_flash_3_hub`; empty: the default."""
-    offload: Annotated[bool, NOT_HASHED] = False
-    """Keep only the running part of the model on the GPU: for smaller GPUs, slower."""
-    batch_size: Annotated[int, NOT_HASHED] = Field(4, ge=1, le=64)
-    """Maximum number of crops refined at once; halved when memory runs out."""
-
-    @model_validator(mode="after")
-    def _adapters_match(self) -> Self:
-        for name in ("lora_scales", "lora_pin"):
-            if len(getattr(self, name)) not in (0, len(self.lora)):
-                raise ValueError(f"{name} needs one value for each of lora, or none")
-        return self
-
-
-class FluxFillOptions(DiffusionOptions):
-    """FLUX.1-Fill-dev: repairs texture where the removal left it soft."""
-
-    loader: ClassVar[str] = "stages.models.refiners.flux_fill"
-
-    method: Literal["flux-fill"] = "flux-fill"
-    weights: str = "flux1-fill-dev"
-    steps: int = Field(20, ge=1, le=200)
-    guidance: float = Field(30.0, ge=0, le=100)
-    shift: float = Field(1.15, ge=0, le=10)
-    noise_mask: bool = False
-    """Reset the known area to the original after every step, as ComfyUI's noise mask does."""
-
-
-class Flux2KleinOptions(DiffusionOptions):
-    """FLUX.2-klein-4B: smaller, and under a licence that allows commercial use."""
-
-    loader: ClassVar[str] = "stages.models.refiners.flux2_klein"
-
-    method: Literal["flux2-klein"] = "flux2-klein"
-    weights: str = "flux2-klein-4b"
-    steps: int = Field(8, ge=1, le=200)
-    guidance: float = Field(1.0, ge=1, le=100)
-    """Over 1 only for weights that are not distilled (klein-base); takes twice as long."""
-    shift: float = Field(2.02, ge=0, le=10)
-    """ComfyUI's value for FLUX.2."""
-    prompt: str = "clean background, nothing added"
-
-
-#: The refinement methods; add new ones here.
-RefineOptions = Annotated[FluxFillOptions | Flux2KleinOptions, Field(discriminator="method")]
 
 
 class JudgeOptions(Section):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from stages.arrays import UInt8Array
 from stages.judging.detail import lost_detail
-from stages.photo import CropPatch, Patch, Photo, WindowPatch
+from stages.photo import CropPatch, Photo, WindowPatch
 from stages.pixels.resize import scale_pixels
 from stages.recipe import Recipe
 from stages.steps.base import Work
@@ -23,20 +24,34 @@ def focus(recipe: Recipe) -> Work:
 
     def work(photo: Photo) -> None:
         for index, row in enumerate(photo.lineage.patches):
-            patch = _focused(photo.patches[index], extends=recipe.mask.effects == "alpha")
+            cut = photo.patches[index]
+            assert isinstance(cut, WindowPatch)
+            patch = _focused(cut, extends=recipe.mask.effects == "alpha")
             row.refined, row.reason = True, "always"
             if options.when == "auto":
                 patch.to_refine = lost_detail(patch.pixels, patch.mask) > options.auto_detail
                 row.refined = patch.to_refine
                 row.reason = "texture" if patch.to_refine else "smooth"
+            if patch.to_refine and options.needs_photo:
+                patch.photo_pixels = _with_object(cut, patch.pixels)
             photo.patches[index] = patch
 
     return work
 
 
-def _focused(patch: Patch, *, extends: bool) -> CropPatch:
+def _with_object(cut: WindowPatch, filled: UInt8Array) -> UInt8Array:
+    """The original crop, with the fill only where nothing is pasted.
+
+    Those are other patches' parts of the hole, and transparent pixels, whose colours are arbitrary.
+    """
+    assert cut.detail is not None
+    assert cut.hole is not None
+    is_left_out = (cut.hole > 0) & (cut.opacity == 0)
+    return np.where(is_left_out[..., None], filled, cut.detail)
+
+
+def _focused(patch: WindowPatch, *, extends: bool) -> CropPatch:
     """Cut a crop; ``extends``: the removal has changed the effects beyond its hole."""
-    assert isinstance(patch, WindowPatch)
     assert patch.detail is not None
     assert patch.hole is not None
     fill = scale_pixels(patch.pixels, patch.window.width, patch.window.height)

@@ -25,7 +25,8 @@ from stages.pipeline import Pipeline
 from stages.pixels.boxes import Box
 from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
-from stages.recipe.options import FluxFillOptions, LamaOptions, UpscaleOptions
+from stages.recipe.refiners import FluxFillOptions, UpscaleOptions
+from stages.recipe.removers import LamaOptions
 from tests.support import DEMO, encoded, photo_of, upright_rgb
 from tests.support.models import object_painter as painting
 from tests.support.models.lama_networks import random_upscaler
@@ -58,6 +59,7 @@ class Refiner(Painter):
         masks: Sequence[UInt8Array],
         prompts: Any,  # noqa: ARG002 - as the protocol
         seeds: Any,  # noqa: ARG002
+        photos: Any,  # noqa: ARG002
     ) -> list[UInt8Array | RowError]:
         self.seen += [(one, mask < 128) for one, mask in zip(pixels, masks, strict=True)]
         return [one.copy() for one in pixels]

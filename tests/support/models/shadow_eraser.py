@@ -7,7 +7,6 @@ test says. Steps, codecs and the lineage around it are the real ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 
 from stages.arrays import UInt8Array
 from stages.models import Erased, Fill
-from stages.recipe.options import TeleaOptions
+from stages.recipe.removers import TeleaOptions
 
 #: Of the whole output, also where the alpha is 0.
 COLOUR = (30, 200, 60)
@@ -52,7 +51,7 @@ def use(monkeypatch: pytest.MonkeyPatch, chosen: Casts = to_the_right) -> None:
     monkeypatch.setitem(globals(), "casts", chosen)
 
 
-def load(options: TeleaOptions, weights: Path | None) -> Fill:
+def load(options: TeleaOptions) -> Fill:
     """See :class:`stages.method_options.RemovalOptions`."""
 
     def fill(

@@ -21,12 +21,13 @@ from jobs.results.verify import verify
 from manifests.errors import RecipeError
 from stages.arrays import BoolMask, UInt8Array
 from stages.cleaner import Cleaner
+from stages.models import Erased
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.pixels.masks import distance_outside
 from stages.pixels.shapes import region_of_run_lengths, run_lengths
 from stages.recipe import Recipe
-from stages.recipe.options import FluxFillOptions
+from stages.recipe.refiners import FluxFillOptions
 from tests.bench.shadow_scenes import shadowed, unshadowed
 from tests.browser.output_folders import clean_here
 from tests.support import as_sent, encoded, photo_of, write
@@ -302,3 +303,36 @@ def test_a_photo_without_a_shadow_is_cleaned_as_ever() -> None:
     assert np.array_equal(grown.array, off.array)
     assert (grown.record.effects_px, grown.record.effects) == (0, None)
     assert grown.record.patches == off.record.patches
+
+
+def test_a_model_that_leaves_the_object_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
+    shadow_eraser.use(monkeypatch)
+    pixels, mask, _ = scene((60, 80))
+    assert cleaned(alpha_recipe(), pixels, mask).lineage.flag is None
+    monkeypatch.setattr(shadow_eraser, "_erased", lambda seen, _: Erased(seen, seen[..., 0] // 32))
+    assert cleaned(alpha_recipe(), pixels, mask).lineage.flag == "came_back"
+
+
+def test_a_refiner_repaints_the_shadow_that_the_region_grew_by(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(FluxFillOptions, "loader", object_painter.__name__)
+    monkeypatch.setattr(object_painter, "painter", Painter(("texture",)))
+    scene = next(shadowed(start=64))
+    upscaling = ("upscale.method=lanczos", "refine.size_px=256", f"refine.weights={tmp_path}")
+    recipe = Recipe.load("clean", ["remove.method=telea", *upscaling, "mask.effects=grow"])
+    photo = photo_of(encoded(scene.pixels), encoded(scene.mask.astype(np.uint8) * 255))
+    pipeline = Pipeline.of(recipe)
+    pipeline.until("focus").after("fetch").run(photo)
+    (patch,) = photo.patches
+    shaded = ((scene.shade > 0.05) & ~scene.mask)[patch.crop.slices]
+    assert (patch.mask[shaded] > 0).mean() > 0.9
+    photo, original = as_sent(photo), photo.original
+    photo.original = original
+    pipeline.after("focus").run(photo)
+    assert photo.ok, photo.lineage.error
+    changed = (pixels_of(photo) != scene.pixels).any(axis=2)
+    effects = region_of_run_lengths(photo.lineage.effects, *scene.mask.shape[::-1])
+    mask = scene.mask.astype(np.uint8) * 255
+    assert not (changed & off_the_mask(mask, recipe) & ~effects).any()
+    assert changed[effects].mean() > 0.5
