@@ -212,7 +212,8 @@ def _fit_ground(view: _View) -> _Ground | None:
         if agrees.mean() < _MIN_GROUND_SHARE:
             return None
         some = terms[at][agrees]
-        surface = np.linalg.solve(some.T @ some, some.T @ light[agrees])  # least squares
+        # Of the normal equations, which are few; a strip of ground leaves some of them open.
+        surface, *_ = np.linalg.lstsq(some.T @ some, some.T @ light[agrees])
         rest = light - terms[at] @ surface
         depth = rest.mean(axis=1)
         tint = np.linalg.norm(rest - depth[:, None], axis=1)
@@ -327,7 +328,7 @@ def _surrounds(part: BoolMask, outline: BoolMask) -> bool:
     """Whether a part lies around most of the object, and not as a thin halo."""
     thick = _dilated(_eroded(part, 4), 4)
     touched = np.count_nonzero(outline & _dilated(thick, _GAP_PX))
-    return touched > _MAX_AROUND * np.count_nonzero(outline)
+    return bool(touched > _MAX_AROUND * np.count_nonzero(outline))
 
 
 def _fades(part: BoolMask, inner: BoolMask, depth: Float32Array) -> bool:
