@@ -106,10 +106,11 @@ def main(arguments: argparse.Namespace) -> None:
         photos += sorted(arguments.photos.rglob("*.jpg"))[:: arguments.every]
     places = places_in(photos, each=arguments.places)
     cast = [measure(scene) for scene in shadowed(arguments.step)]
-    cast += [measure(scene) for scene in on_photos(places, shaded=True)]
     for name in ("kind", "strength", "softness", "direction"):
         for value, some in by(cast, name).items():
             figures.add(**{name: value}, **means(some))
+    on_any = [measure(scene) for scene in on_photos(places, shaded=True)]
+    figures.add(kind="photos", **means(on_any))
     none = [measure(scene) for scene in unshadowed(step=arguments.step)]
     none += [measure(scene) for scene in on_photos(places)]
     for value, some in by(none, "kind").items():
