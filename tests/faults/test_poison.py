@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from cluster.pools import PoolSize
 from jobs.run import Outcome, run
 from stages.recipe import Recipe
 from tests.support import faulty_steps as doubles
@@ -33,6 +34,7 @@ def clean(ray_address: str, tmp_path: Path, small_demo: str) -> Clean:
             Console(quiet=True),
             address=ray_address,
             rows_per_shard=4,
+            pools={"cpu": PoolSize(2, 2, cpus=0.5)},
             steps=partial(doubles.watched, log=str(tmp_path / "log"), misdeed=misdeed),
         )
 
