@@ -19,8 +19,8 @@ from stages.verify.samples import Picture
 #: Pixels that changed by more levels than this decide whether a preview is old.
 _VISIBLE = 8
 
-#: The header of a JPEG's frame, without which nothing can be decoded: SOF0 to SOF15.
-_JPEG_FRAME = re.compile(rb"\xff[\xc0-\xcf]")
+#: The header of a JPEG's frame (SOF), without which nothing can be decoded.
+_JPEG_FRAME = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]")
 
 _VIDEO = re.compile(rb"\0\0\0[\x08-\xff]ftyp[ -~]{4}")
 
