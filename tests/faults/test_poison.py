@@ -63,11 +63,6 @@ def test_a_segfault_ends_as_one_crashed_row(clean: Clean, tmp_path: Path) -> Non
     assert begun[doubles.VICTIM] == 3, "twice with others, and in a process of its own"
 
 
-def test_a_worker_that_ends_without_a_word_is_told(clean: Clean, tmp_path: Path) -> None:
-    assert clean("exit").tally.crashed == 1
-    assert "died in step watch: exit code 7" in victim(tmp_path).error
-
-
 def test_memory_has_a_limit(clean: Clean, tmp_path: Path) -> None:
     """In the shared worker and by itself: the machine never runs out."""
     outcome = clean("allocate", "limits.max_memory_mib=512")
@@ -109,10 +104,11 @@ def test_a_watcher_that_is_killed_is_told(clean: Clean, tmp_path: Path) -> None:
     assert "potential root causes" not in victim(tmp_path).error
 
 
-def test_crashed_rows_are_tried_again_on_request(
+def test_a_worker_that_ends_without_a_word_is_told_and_its_row_tried_again_on_request(
     clean: Clean, tmp_path: Path, ray_address: str, small_demo: str
 ) -> None:
-    clean("exit")
+    assert clean("exit").tally.crashed == 1
+    assert "died in step watch: exit code 7" in victim(tmp_path).error
     outcome = run(
         small_demo,
         str(tmp_path / "out"),
