@@ -16,6 +16,8 @@ from stages.recipe import Recipe
 from stages.weights.find import (
     find,
     is_adapter,
+    join_notices,
+    option_of,
     pin_of,
     presumed_model,
     recorded_pin,
@@ -77,7 +79,7 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
         recipe = recipe.model_copy(update={"detect": recipe.detect.pinned()})
     pins: dict[str, str] = {}
     used: dict[str, Any] = {}
-    notices: dict[str, str] = {}
+    notices: list[tuple[str, str]] = []
     parts = weights_of(recipe)
     if here and parts:
         require("torch", needed_by=needed_by)
@@ -98,12 +100,12 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
                 "commercial": licensed.commercial if licensed else None,
                 "sha256": found.sha256 if found else "",
             }
-            if licensed and not licensed.commercial:
-                notices[licensed.name] = licensed.licence_notice
-            elif not licensed and is_adapter(section):
-                notices[ref] = "the licence of this adapter is not known; check it."
-    for name, notice in notices.items():
-        _print(console, f"{name}: {notice}")
+            if licensed:
+                notices.append((licensed.name, licensed.licence_notice))
+            elif is_adapter(section):
+                notices.append((ref, "the licence of this adapter is not known; check it."))
+    for notice in join_notices(notices):
+        _print(console, notice)
     return with_pins(recipe, pins), used
 
 
@@ -114,6 +116,5 @@ def _pin(section: str, ref: str, *, here: bool) -> str:
     except WeightsError as error:
         if here or error.code != "weights.missing":
             raise
-        option = section if is_adapter(section) else f"{section}.weights"
-        text = f"{option} = {ref} cannot be read here: {error.message}"
+        text = f"{option_of(section)} = {ref} cannot be read here: {error.message}"
         raise WeightsError("weights.unidentified", text) from None

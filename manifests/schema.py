@@ -179,6 +179,16 @@ class LineageRow:
     width: int | None = _column(pa.int32(), "Of the photo as displayed, px.")
     height: int | None = _column(pa.int32(), "Of the photo as displayed, px.")
     masked_px: int | None = _column(pa.int64(), "Pixels filled; 0: the mask was empty.")
+    effects_px: int | None = _column(
+        pa.int64(),
+        "Pixels beyond the mask and its soft edge that may have changed, since a shadow or "
+        "reflection was removed there. Null: mask.effects is off.",
+    )
+    effects: str | None = _column(
+        pa.string(),
+        "These pixels, as COCO's compressed run lengths (counts) of the photo as displayed. Null: "
+        "none.",
+    )
     detections: list[DetectionRecord] | None = _column(
         pa.list_(DETECTION_TYPE),
         "What the recipe's detector found: outline (x1, y1, x2, y2, ... in px of the displayed "
@@ -198,8 +208,10 @@ class LineageRow:
     flag: str | None = _column(
         pa.string(),
         "Why a person should look at it: came_back (an object is likely in the fill), fell_back "
-        "(the refiner brought one back, and another fill was pasted) or bad_output (the refiner "
-        "produced no image, likewise). Null: nothing was found, or not judged.",
+        "(the refiner brought one back, and another fill was pasted), bad_output (the refiner "
+        "produced no image, likewise) or effects_dropped (the removal changed more beyond the mask "
+        "than mask.effects_area: nothing of that was pasted, a shadow may be left). Null: nothing "
+        "was found, or not judged.",
     )
     score: float | None = _column(
         pa.float64(),

@@ -25,11 +25,12 @@ from stages.optional_imports import require
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.pixels import colour
+from stages.pixels.shapes import region_of_run_lengths
 from stages.recipe import Recipe
 from stages.steps.base import Step, finish
 from stages.steps.fetch import fetch
 from stages.steps.publish import check_suffix, publish_as
-from stages.weights.find import noncommercial_models, pin_of, recorded_pin, weights_of, with_pins
+from stages.weights.find import licence_notices, pin_of, recorded_pin, weights_of, with_pins
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Result:
         data: the encoded file, in the format of the photo (PNG for a picture in memory) or of
             ``output.format``. For a photo from a file, the same bytes that a run would store.
         region: ``(h, w)`` bool, displayed frame, True where it was filled: everything marked,
-            dilated by ``mask.dilate_px``. The soft edge lies outside.
+            dilated by ``mask.dilate_px``. The soft edge and :attr:`effects` lie outside.
         record: the row that a run writes into its lineage: hashes, boxes, seeds, fidelity, seconds
             per step. A picture in memory is named ``<photo>`` or ``<mask>``.
     """
@@ -64,6 +65,17 @@ class Result:
         """
         pixels = self._decoded().pixels
         return pixels[..., 0] if pixels.shape[2] == 1 else pixels
+
+    @property
+    def effects(self) -> BoolMask:
+        """``(h, w)`` bool, displayed frame, True where a shadow or reflection was removed, too.
+
+        See the option ``mask.effects``. These pixels lie beyond the region and its soft edge.
+        """
+        row = self.record
+        assert row.width is not None
+        assert row.height is not None
+        return region_of_run_lengths(row.effects, row.width, row.height)
 
     def _repr_png_(self) -> bytes | None:
         """Return the PNG that notebooks display."""
@@ -228,11 +240,10 @@ def _ready(recipe: Recipe) -> Cleaner:
 
 @lru_cache(maxsize=1)
 def _with_models(recipe: Recipe) -> Cleaner:
-    """Pin the recipe's weights, as a run does, and warn about non-commercial licences."""
+    """Pin the recipe's weights, as a run does, and warn about licences that restrict their use."""
     if weights_of(recipe):
         require("torch", needed_by=f"The recipe {recipe.name}")
-    notices = {model.name: model.licence_notice for _, model in noncommercial_models(recipe)}
-    for name, notice in notices.items():
-        warnings.warn(f"{name}: {notice}", stacklevel=4)
+    for notice in licence_notices(recipe):
+        warnings.warn(notice, stacklevel=4)
     pins = {place: recorded_pin(recipe, place) or pin_of(ref) for place, ref in weights_of(recipe)}
     return Cleaner(with_pins(recipe, pins))

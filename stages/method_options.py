@@ -13,6 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stages.optional_imports import load_module
 
+#: A part of a diffusers folder: ``text``, its tokenizers and text encoders; ``image``, everything
+#: else; empty, the whole folder.
+Part = Literal["", "text", "image"]
+
 #: The actor pool a step runs in.
 Pool = Literal["cpu", "small_gpu", "large_gpu"]
 
@@ -61,6 +65,11 @@ class MethodOptions(Section):
         """The maximum number of photos that its step processes at once."""
         return int(getattr(self, "batch_size", 1))
 
+    @property
+    def cost_name(self) -> str:
+        """The name of its seconds in ``jobs/estimate/defaults.toml``."""
+        return self.method
+
     def load_module(self) -> ModuleType:
         """Import :attr:`loader`.
 
@@ -73,12 +82,13 @@ class MethodOptions(Section):
 class RemovalOptions(MethodOptions):
     """The options of a removal method; a subclass overrides the traits that differ.
 
-    The module ``loader`` defines ``load(options, weights)``, which returns a
-    :class:`stages.models.Fill`. ``weights`` is a path if the method has an option ``weights`` (with
-    ``weights_pin``), else None.
+    The module ``loader`` defines ``load(options)``, which returns a :class:`stages.models.Fill`.
+    Weights are the options that have a ``<option>_pin``, such as ``weights`` and ``weights_pin``;
+    in the options of ``load`` they are local paths.
 
     Attributes:
         is_generative: whether a trained model generates the fill.
+        part: what it needs of weights that are a diffusers folder.
         has_alpha: whether the fill is a :class:`stages.models.Erased`.
         window_multiple_px: window sides are multiples of this where the photo is large enough.
             Fewer distinct sizes make fuller batches.
@@ -86,6 +96,7 @@ class RemovalOptions(MethodOptions):
     """
 
     is_generative: ClassVar[bool] = False
+    part: ClassVar[Part] = "image"
     has_alpha: ClassVar[bool] = False
     window_multiple_px: ClassVar[int] = 1
     working_multiple_px: ClassVar[int] = 1

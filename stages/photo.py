@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from manifests.planning.marks import Marks, is_unmarked
 from manifests.schema import OK, LineageRow
 from stages.arrays import BoolMask, UInt8Array
@@ -21,8 +23,11 @@ class Patch:
         crop: where the result is pasted back, in px of the displayed photo.
         pixels: ``(h, w, 3)`` uint8 sRGB, the picture at its working size; the fill replaces it.
         mask: ``(h, w)`` uint8, 255 where to fill; same size as ``pixels``.
-        blend: ``(crop.height, crop.width)`` uint8, opacity of the fill when it is pasted.
+        blend: ``(crop.height, crop.width)`` uint8, opacity of the fill when it is pasted: the mask
+            with its soft edge.
         seed: 0 to 2**32 - 1.
+        effects: of the same size, opacity of the fill where it also removes what the object casts
+            beyond the mask; the higher opacity applies. None: nowhere.
     """
 
     crop: Box
@@ -30,6 +35,12 @@ class Patch:
     mask: UInt8Array
     blend: UInt8Array
     seed: int
+    effects: UInt8Array | None = None
+
+    @property
+    def opacity(self) -> UInt8Array:
+        """Opacity of the fill when it is pasted, with that of its effects; like ``blend``."""
+        return self.blend if self.effects is None else np.maximum(self.blend, self.effects)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,11 +52,16 @@ class WindowPatch(Patch):
         detail: ``(crop.height, crop.width, 3)`` uint8 sRGB, the original crop; None without a
             refiner.
         hole: ``(crop.height, crop.width)`` uint8, 255 where to fill; None without a refiner.
+        beyond: ``(crop.height, crop.width)`` uint8, 255 where effects beyond the mask may be
+            removed; None unless ``mask.effects`` = alpha.
+        reach_px: distance from the mask at which they end.
     """
 
     window: Box
     detail: UInt8Array | None = None
     hole: UInt8Array | None = None
+    beyond: UInt8Array | None = None
+    reach_px: float = 0.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,9 +70,12 @@ class CropPatch(Patch):
 
     Attributes:
         to_refine: whether the refiner works on it.
+        photo_pixels: ``(h, w, 3)`` uint8 sRGB like ``pixels``, but with the object in the hole;
+            None unless the refiner needs it.
     """
 
     to_refine: bool
+    photo_pixels: UInt8Array | None = None
 
 
 @dataclass(slots=True)

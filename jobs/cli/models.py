@@ -47,7 +47,7 @@ def list_() -> None:
         typer.echo(
             f"{model.name}\n"
             f"    {model.kind}, {size}; {model.licence}; "
-            f"commercial use: {'yes' if model.commercial else 'no'}\n"
+            f"commercial use: {model.commercial_use}\n"
             f"    from {' or '.join(model.sources)}{gated}{pinned}"
         )
         if variable:
@@ -77,7 +77,7 @@ def pull(
     with logging_downloads(console_for()):
         weights = fetch(name)
     typer.echo(f"{weights.name}: {weights.path}, sha256 {weights.sha256}")
-    if weights.model and not weights.model.commercial:
+    if weights.model and weights.model.licence_notice:
         typer.echo(weights.model.licence_notice)
     if to:
         typer.echo(f"Copied; use this in recipes: {_copy(weights, to)}")

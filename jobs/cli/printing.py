@@ -37,10 +37,11 @@ def print_finding(console: Console, state: str, text: str) -> None:
 
 
 def print_counts(console: Console, tally: Tally) -> None:
-    """Print what was kept outside the masks, and the number of rows by error code."""
+    """Print what was kept outside the masks, and the rows by error code, with remedies."""
     from jobs.results.status import fidelity_lines
+    from manifests.errors import meaning
 
     for line in fidelity_lines(tally.kept, tally.recoded):
         print_line(console, f"  {line}")
     for code, count in sorted(tally.failed.items()):
-        print_line(console, f"  {count:>8}  {code}")
+        print_line(console, f"  {count:>8}  {code}: {meaning(code)}")

@@ -103,6 +103,7 @@ def _levers(recipe: Recipe) -> Sequence[tuple[Sequence[str], str]]:
         (["refine.when=never"], "fills stay soft"),
         (["refine.when=auto"], "fills on smooth backgrounds are not refined"),
         ([f"refine.steps={round(0.6 * recipe.refiner.steps)}"], "rougher texture"),
+        (["refine.reference=none"], "the model sees no reference picture"),
         (["refine.size_px=768"], "coarser texture where crops are large"),
         (["refine.fp8=true"], "small differences; needs torchao"),
     )

@@ -164,7 +164,7 @@ def _figure_name(step: str, recipe: Recipe, *, has_gpus: bool) -> str:
     options = sections.get(step)
     if not options:
         return step
-    name = f"{step}.{options.method}"
+    name = f"{step}.{options.cost_name}"
     if options.pool != "cpu" and not has_gpus:
         return f"{name}.cpu"
     switches = [f".{each}" for each in ("compile", "fp8") if getattr(options, each, False)]
@@ -178,7 +178,9 @@ def _default(step: str, recipe: Recipe, megapixels: float, *, has_gpus: bool) ->
     if name not in known:
         raise ClusterError("cluster.no_figure", f"There is no default for the seconds of {name}.")
     figure = known[name]
-    seconds = figure.photo + figure.mp * min(megapixels, figure.max_mp)
+    steps = getattr(recipe.remove, "steps", 0) if step == "remove" else 0
+    per_mp = figure.mp + figure.step * steps
+    seconds = figure.photo + per_mp * min(megapixels, figure.max_mp)
     if step == "refine" and options:
         seconds += figure.step * options.steps
         if recipe.judge:

@@ -65,7 +65,8 @@ class Figures:
         ssim: likewise, up to 1.
         ring_psnr: in a ring of 16 px around it, dB.
         ring_ssim: likewise.
-        outside_levels: max difference from the *photo* beyond mask and feather, 0 to 255.
+        outside_levels: max difference from the *photo* beyond mask, feather and recorded effects,
+            0 to 255.
         seam: how much stronger edges are along the mask's border than in the reference, levels per
             px; above 0 a seam is visible, below 0 the border is smeared.
         seconds: total of all steps.
@@ -176,7 +177,9 @@ def evaluate_row(row: Row, recipe: Recipe, views: bool = False) -> Evaluated:
         return Evaluated(row.id, recipe.name, None, "Nothing is marked.")
     after = _pixels(cleaned.data, recipe, row.image_uri)
     feather_px = recipe.mask.feather_for(before.shape[1], before.shape[0])
-    figures = measure(before, reference, after, cleaned.region, feather_px=feather_px)
+    figures = measure(
+        *(before, reference, after, cleaned.region), feather_px=feather_px, effects=cleaned.effects
+    )
     figures = replace(figures, seconds=sum(cleaned.record.seconds.values()))
     shown = (before, reference, after) if views else ()
     pictures = tuple(_view(picture, cleaned.region) for picture in shown)
@@ -198,6 +201,7 @@ def measure(
     region: BoolMask,
     *,
     feather_px: int = 0,
+    effects: BoolMask | None = None,
 ) -> Figures:
     """Compare a result with its reference in and around a region, and with its photo elsewhere.
 
@@ -207,11 +211,14 @@ def measure(
         after: likewise, the result.
         region: ``(h, w)`` bool, the filled region; not empty.
         feather_px: width of the soft edge around it.
+        effects: ``(h, w)`` bool, where the photo may have changed beyond that.
     """
     bounds = bounds_of(region)
     assert bounds is not None
     height, width = region.shape
     beyond = distance_outside(region) >= feather_px + 1
+    if effects is not None:
+        beyond &= ~effects
     moved = np.abs(before[beyond].astype(np.int16) - after[beyond])
     near = bounds.grown(RING_PX + _SSIM_WINDOW_PX).clipped(width, height).slices
     reference, after, region = reference[near], after[near], region[near]

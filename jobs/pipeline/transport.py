@@ -7,6 +7,7 @@ has the record and the cut patches, but neither the photo's file nor its decoded
 from __future__ import annotations
 
 import pickle
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, replace
@@ -34,20 +35,23 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class _Bits:
-    """A mask of 0 and 255, at a bit for each pixel."""
+class _PackedMask:
+    """A mask: a bit for each pixel if all are 0 or 255, else deflated, since most are 0."""
 
     data: bytes
     shape: tuple[int, ...]
+    is_soft: bool
 
     @classmethod
-    def of(cls, mask: UInt8Array) -> _Bits | UInt8Array:
-        """Pack a mask; one with other values is returned as it is."""
-        if np.count_nonzero(mask) != np.count_nonzero(mask == 255):
-            return mask
-        return cls(np.packbits(mask).tobytes(), mask.shape)
+    def of(cls, mask: UInt8Array) -> _PackedMask:
+        if np.count_nonzero(mask) == np.count_nonzero(mask == 255):
+            return cls(np.packbits(mask).tobytes(), mask.shape, is_soft=False)
+        return cls(zlib.compress(mask.tobytes(), _FASTEST), mask.shape, is_soft=True)
 
     def unpack(self) -> UInt8Array:
+        if self.is_soft:
+            values = np.frombuffer(zlib.decompress(self.data), np.uint8)
+            return values.reshape(self.shape).copy()
         count = int(np.prod(self.shape))
         bits = np.unpackbits(np.frombuffer(self.data, np.uint8), count=count)
         return bits.reshape(self.shape) * np.uint8(255)
@@ -56,8 +60,11 @@ class _Bits:
 #: Prefix of the manifest's own columns in units of work, so that they cannot collide with ours.
 EXTRA_PREFIX = "manifest: "
 
-#: Attributes of patches that are masks of 0 and 255, as a rule.
-_MASKS = ("mask", "hole")
+#: Attributes of patches that are masks of 0 and 255, as a rule; and soft ones of little content.
+_MASKS = ("mask", "hole", "beyond", "effects")
+
+#: Compression level of soft masks.
+_FASTEST = 1
 
 _SCHEMA = pa.schema([pa.field("photo", pa.large_binary())])
 
@@ -89,7 +96,7 @@ def from_table(table: pa.Table, prompts: SharedPrompts) -> Iterator[Photo | Prob
             if prompt_name:
                 received.prompt = prompts.load(prompt_name)
             for patch in received.patches:
-                _set_masks(patch, lambda mask: mask.unpack() if isinstance(mask, _Bits) else mask)
+                _set_masks(patch, _PackedMask.unpack)
         yield received
 
 
@@ -110,7 +117,7 @@ def _light(photo: Photo, *, keeps_prompt: bool) -> Photo:
         result=b"",
     )
     for patch in light.patches:
-        _set_masks(patch, _Bits.of)
+        _set_masks(patch, _PackedMask.of)
     return light
 
 

@@ -13,7 +13,6 @@ from typing import Any, get_args
 import cv2
 import numpy as np
 from PIL import Image
-from pycocotools import mask as coco
 
 from manifests.errors import RowError
 from manifests.schema import LineageRow
@@ -24,6 +23,7 @@ from stages.codecs.picture import Decoded
 from stages.photo import Photo
 from stages.pixels import colour
 from stages.pixels.resize import working_size
+from stages.pixels.shapes import region_of_run_lengths, run_lengths
 from stages.recipe import Recipe
 from stages.steps.decode import decode
 from stages.steps.detect import restore
@@ -54,6 +54,7 @@ class Pictures:
         width: of the photo, px.
         height: of the photo, px.
         outline: of the filled region, as an SVG path in px of the photo; empty: not known.
+        effects: of what was removed beyond the region's soft edge, likewise; empty: nothing.
         patches: ``box`` (x, y, width, height), ``scale`` of its pictures (1: full size),
             and ``steps``: the intermediate results that were kept.
         found: of each detection, what is removed for it, or would be: COCO's run lengths
@@ -65,6 +66,7 @@ class Pictures:
     width: int = 0
     height: int = 0
     outline: str = ""
+    effects: str = ""
     patches: list[dict[str, Any]] = field(default_factory=list)
     found: list[dict[str, str]] = field(default_factory=list)
     problem: str = ""
@@ -96,9 +98,16 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
         height, width = before.pixels.shape[:2]
         for each in row["detections"] or []:
             removed = _removed_for(each, detected, width, height)
-            result.found.append({"counts": _run_lengths(removed), "path": outline(removed)})
+            result.found.append(
+                {"counts": run_lengths(removed.view(np.bool_)), "path": outline(removed)}
+            )
     if region is not None:
         result.outline = outline(region)
+        height, width = region.shape
+        try:
+            result.effects = outline(region_of_run_lengths(row["effects"], width, height))
+        except RowError as error:  # the photo has been replaced by one of another size
+            result.problem = result.problem or str(error)
     if before and after and before.pixels.shape[:2] == after.pixels.shape[:2]:
         pair = {"before": colour.as_displayed(before.pixels, before.space), "after": picture}
         for index, patch in enumerate(row["patches"] or []):
@@ -171,10 +180,6 @@ def _removed_for(
         corners = np.rint(np.reshape(found["outline"], (-1, 2))).astype(np.int32)
         cv2.fillPoly(removed, [corners], (1,))
     return removed
-
-
-def _run_lengths(mask: UInt8Array) -> str:
-    return str(coco.encode(np.asfortranarray(mask))["counts"], "ascii")
 
 
 def _result(row: Mapping[str, Any], recipe: Recipe, result: Pictures) -> Decoded | None:

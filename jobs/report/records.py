@@ -29,8 +29,8 @@ REVIEW = "review"
 #: Lineage columns in the details of a photo.
 _DETAILS = (
     *("status", "error_code", "error", "error_stage", "image_uri", "output_uri", "flag", "score"),
-    *("seconds", "width", "height", "masked_px", "fidelity", "fidelity_note", "metadata_note"),
-    *("refine_prompt", "run_id"),
+    *("seconds", "width", "height", "masked_px", "effects_px", "fidelity"),
+    *("fidelity_note", "metadata_note", "refine_prompt", "run_id"),
 )
 
 #: Fields of a patch in the details, if the lineage has them.
@@ -73,6 +73,7 @@ def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[s
             None if each is None else round(sum(seconds for _, seconds in each), 2)
             for each in times
         ]
+    columns["share"] = _shares(listing.rows)
     columns["picture"] = [
         picture_folder(listing.sides[side], name) if first and first.shown else ""
         for row, (side, name) in enumerate(zip(sides, names, strict=True))
@@ -86,6 +87,13 @@ def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[s
         choices["columns"].append({"name": name.removeprefix(EXTRA), "values": menu})
         columns[f"column{number}"] = texts
     return choices, columns
+
+
+def _shares(rows: pa.Table) -> list[float | None]:
+    """The filled share of each photo, 0 to 1; None: its size or mask was not read."""
+    pixels = pc.multiply(*(rows[side].cast(pa.float64()) for side in ("width", "height")))
+    shares: list[float | None] = pc.divide(rows["masked_px"].cast(pa.float64()), pixels).to_pylist()
+    return [None if share is None else round(share, 5) for share in shares]
 
 
 def _detected(column: pa.ListArray) -> tuple[list[int | None], list[int | None]]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.results.status import fidelity_lines
-from manifests.errors import error_codes
+from manifests.errors import meaning
 from manifests.ledger import count_fidelity
 from manifests.runs import RunRecord
 
@@ -88,9 +88,3 @@ class Summary:
                 for name, total in self.stage_seconds.items()
             ],
         }
-
-
-def meaning(code: str) -> str:
-    """Meaning and remedy of an error code; empty for a code of another version."""
-    listed = error_codes().get(code)
-    return f"{listed.meaning} {listed.remedy}" if listed else ""

@@ -30,9 +30,8 @@ from jobs.report import SAMPLE
 from jobs.report.data import Listing, choose, list_pairs, list_rows, select_runs
 from jobs.report.pictures import Pictures, draw
 from jobs.report.records import REVIEW, Drawn, details, list_columns, picture_folder
-from jobs.report.summary import meaning
 from jobs.results.recipe_runs import RecipeResults
-from manifests.errors import CatalogCleanupError, RecipeError
+from manifests.errors import CatalogCleanupError, RecipeError, meaning
 from manifests.runs import records
 from manifests.storage.place import Place
 

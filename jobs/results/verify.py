@@ -2,26 +2,30 @@
 
 The comparison (:mod:`stages.verify`) shares no code with the steps that wrote the results. Only the
 reading and dilation of masks and shapes (``steps.mask``) is shared, so that an error there is not
-detected; the crops that the lineage records limit its effect.
+detected; the crops that the lineage records limit its effect. What the lineage records as changed
+beyond the mask (``effects``) may differ, if it is within the recipe's limits.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import islice
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from jobs.results.recipe_runs import recipe_runs
 from manifests.errors import OutputError, RowError
 from manifests.schema import OK, LineageRow, lineage_row
 from manifests.storage.row_files import read
 from stages.photo import Photo
+from stages.pixels.shapes import region_of_run_lengths
 from stages.recipe import Recipe
+from stages.recipe.options import MaskOptions
 from stages.steps.decode import decode
 from stages.steps.detect import restore
 from stages.steps.fetch import fetch
@@ -88,26 +92,28 @@ def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
     except RowError as error:
         return Verdict(row.id, fidelity, problem=f"the result cannot be read: {error}")
     try:
-        source, changed = _source(row, recipe)
+        source, region = _source(row, recipe)
+        effects = region_of_run_lengths(row.effects, region.shape[1], region.shape[0])
         note = "; ".join(filter(None, (row.metadata_note, row.fidelity_note)))
         if _END_APPENDED in note.split("; "):  # a mask's is another sentence
             source = source.rstrip(b"\xff") + b"\xff\xd9"
+        changed = _pasted(row, region, recipe) | effects
         promise = Expected(fidelity, changed, note, recipe.metadata.mark_edit)
         found = compare(source, result, promise)
+        problems = [*found.problems, *_problems_of(effects, row, region, recipe.mask)]
     except UncheckableError as error:
         reason = str(error)
         return Verdict(row.id, fidelity, unchecked=reason.partition(":")[0], detail=reason)
     except Exception as error:  # whatever a library raises must not stop the other rows
         detail = f"{type(error).__name__}: {error}"
         return Verdict(row.id, fidelity, unchecked="the check itself failed", detail=detail)
-    problems = list(found.problems)
     if hashlib.sha256(result).hexdigest() != row.output_sha256:
         problems.insert(0, "not the file that was stored")
     return Verdict(row.id, fidelity, found, ", ".join(problems))
 
 
 def _source(row: LineageRow, recipe: Recipe) -> tuple[bytes, BoolMask]:
-    """Read the source, and compute where it may have changed: ``(h, w)`` bool, displayed frame.
+    """Read the source and its generation mask, ``(h, w)`` bool, displayed frame.
 
     Raises:
         UncheckableError: a file is missing, or changed after the row was done.
@@ -128,11 +134,49 @@ def _source(row: LineageRow, recipe: Recipe) -> tuple[bytes, BoolMask]:
     except RowError as error:
         raise UncheckableError(f"the source or its mask cannot be read: {error}") from error
     assert photo.region is not None
-    height, width = photo.region.shape
-    near = cv2.distanceTransform((~photo.region).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    soft = near < recipe.mask.feather_for(width, height) + 1
-    pasted = np.zeros_like(photo.region)
+    return source, photo.region
+
+
+def _pasted(row: LineageRow, region: BoolMask, recipe: Recipe) -> BoolMask:
+    """Where the mask and its soft edge may have changed the photo, ``(h, w)`` bool."""
+    height, width = region.shape
+    pasted = np.zeros_like(region)
     for patch in row.patches:
-        x, y, right, below = (patch.crop[name] for name in ("x", "y", "width", "height"))
-        pasted[max(y, 0) : max(y + below, 0), max(x, 0) : max(x + right, 0)] = True
-    return source, soft & pasted
+        pasted[_slices(patch.crop)] = True
+    return pasted & (_distance(region) < recipe.mask.feather_for(width, height) + 1)
+
+
+def _problems_of(
+    effects: BoolMask, row: LineageRow, region: BoolMask, options: MaskOptions
+) -> Iterator[str]:
+    """Yield how the recorded effects break the recipe's limits."""
+    count = int(np.count_nonzero(effects))
+    if options.effects == "off":
+        if count or row.effects_px is not None:
+            yield "changed beyond the mask, though mask.effects is off"
+        return
+    if count != row.effects_px:
+        yield f"{count} px beyond the mask changed, {row.effects_px} are recorded"
+    if count > options.effects_area * np.count_nonzero(region):
+        yield "changed more beyond the mask than mask.effects_area"
+    reached = np.zeros_like(region)
+    for patch in row.patches:
+        part, masked = _slices(patch.crop), _slices(patch.region)
+        own = np.zeros_like(region)
+        own[masked] = region[masked]
+        reach_px = options.effects_reach * max(patch.region["width"], patch.region["height"])
+        reached[part] |= _distance(own[part]) < reach_px
+    if (effects & ~reached).any():
+        yield "changed farther beyond the mask than mask.effects_reach"
+
+
+def _distance(region: BoolMask) -> npt.NDArray[np.float32]:
+    """Distance in px from each pixel to the nearest marked one."""
+    inverse = (~region).view(np.uint8)
+    return np.asarray(cv2.distanceTransform(inverse, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+
+
+def _slices(box: Mapping[str, int]) -> tuple[slice, slice]:
+    """Index of a recorded box, whatever it holds."""
+    x, y, width, height = (box[name] for name in ("x", "y", "width", "height"))
+    return slice(max(y, 0), max(y + height, 0)), slice(max(x, 0), max(x + width, 0))

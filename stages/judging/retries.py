@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass, field
 from typing import Literal, get_args
 
 from manifests.errors import RowError
-from manifests.schema import TryRecord
+from manifests.schema import LineageRow, TryRecord
 from stages.arrays import UInt8Array
 from stages.judging.reappearance import Scores
 from stages.photo import Patch
@@ -20,10 +20,16 @@ Paint = Callable[[Sequence[int], Sequence[int], float | None], Sequence[UInt8Arr
 #: Scores the refined pixels of a patch.
 Judge = Callable[[Patch, UInt8Array], Scores]
 
-Flag = Literal["came_back", "bad_output", "fell_back"]
+Flag = Literal["came_back", "bad_output", "fell_back", "effects_dropped"]
 
 #: In order of precedence, for photos with several flagged patches.
 FLAGS: tuple[Flag, ...] = get_args(Flag)
+
+
+def flag_row(row: LineageRow, flag: Flag) -> None:
+    """Record why a person should look at a photo, unless a flag of precedence is recorded."""
+    flags = [each for each in FLAGS if each in (row.flag, flag)]
+    row.flag = flags[0]
 
 
 @dataclass(slots=True)

@@ -8,7 +8,6 @@ Algorithm for Structural Image Editing" (SIGGRAPH 2009), as ``pypatchmatch`` imp
 
 from __future__ import annotations
 
-from pathlib import Path
 from threading import Lock
 
 import cv2
@@ -25,9 +24,8 @@ Classical = TeleaOptions | NavierStokesOptions | PatchMatchOptions
 _patchmatch_lock = Lock()
 
 
-def load(options: Classical, weights: Path | None) -> Fill:
+def load(options: Classical) -> Fill:
     """See :class:`stages.method_options.RemovalOptions`."""
-    assert weights is None
     return lambda pixels, masks, seeds: [
         fill_one(options, *each) for each in zip(pixels, masks, seeds, strict=True)
     ]

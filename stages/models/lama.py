@@ -28,6 +28,7 @@ from stages.models.devices import (
     run_in_batches,
 )
 from stages.models.load import load_network
+from stages.models.padding import inside, pad
 from stages.optional_imports import load_module, reason
 from stages.recipe.options import LamaOptions
 
@@ -43,13 +44,13 @@ _MIN_SIDE_PX = 16
 _Padded = tuple[UInt8Array, UInt8Array]
 
 
-def load(options: LamaOptions, weights: Path | None) -> Fill:
+def load(options: LamaOptions) -> Fill:
     """Load the engine named by the options. See :class:`stages.method_options.RemovalOptions`.
 
     Raises:
         WeightsError: as :meth:`Lama.load`; ``model.not_installed``.
     """
-    assert weights is not None
+    weights = Path(options.weights)
     if options.engine == "simple-lama":
         engine = load_module("stages.models.simple_lama", "remove.engine = simple-lama")
         exact = options.model_copy(update={"dtype": "float32"})
@@ -122,12 +123,12 @@ class Lama:
         """
         results: list[UInt8Array | RowError] = [window.copy() for window in pixels]
         marked = [index for index, mask in enumerate(masks) if mask.any()]
-        padded = [_pad(pixels[index], masks[index]) for index in marked]
+        padded = [pad(pixels[index], masks[index], _MULTIPLE_PX, _MIN_SIDE_PX) for index in marked]
         filled = run_in_batches(
             self._run, padded, self._limit, lambda each: each[1].size, lambda each: each[1].shape
         )
         for index, painted in zip(marked, filled, strict=True):
-            results[index] = _inside(painted, pixels[index], masks[index])
+            results[index] = inside(painted, pixels[index], masks[index])
         return results
 
     @torch.inference_mode()
@@ -248,24 +249,3 @@ def _keep_in_float32(network: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):
             network.set_submodule(name, _InFloat32(module))
             break
-
-
-def _pad(pixels: UInt8Array, mask: UInt8Array) -> _Padded:
-    """Pad a window at the right and bottom to a size for the network, masked as to be filled.
-
-    The reference mirrors the window there as known pixels. Windows are planned so that few need
-    padding.
-    """
-    height, width = (max(-side % _MULTIPLE_PX, _MIN_SIDE_PX - side) for side in mask.shape)
-    pad = [(0, height), (0, width)]
-    return np.pad(pixels, [*pad, (0, 0)]), np.pad(mask, pad, constant_values=255)
-
-
-def _inside(
-    painted: UInt8Array | RowError, pixels: UInt8Array, mask: UInt8Array
-) -> UInt8Array | RowError:
-    """Remove the padding, and restore the input outside the mask."""
-    if isinstance(painted, RowError):
-        return painted
-    height, width = mask.shape
-    return np.where(mask[..., None] > 0, painted[:height, :width], pixels)

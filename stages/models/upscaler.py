@@ -103,37 +103,37 @@ class Upscaler:
         )
         if isinstance(enlarged, RowError):
             raise enlarged
-        if not np.isfinite(enlarged).all():
+        if enlarged is None or is_black(enlarged, pixels):
             return None
-        levels = np.rint(enlarged * 255).clip(0, 255).astype(np.uint8)
-        return None if is_black(levels, pixels) else levels
+        return enlarged
 
-    def _in_tiles(self, network: ImageModelDescriptor[Any], pixels: UInt8Array) -> Float32Array:
-        """Blend weighted tiles into ``(h * scale, w * scale, 3)`` float32, 0 to 1.
+    @torch.inference_mode()
+    def _in_tiles(
+        self, network: ImageModelDescriptor[Any], pixels: UInt8Array
+    ) -> UInt8Array | None:
+        """Blend weighted tiles on the device into ``(h * scale, w * scale, 3)`` uint8.
 
-        The tile size is never reduced when memory runs out, since it changes the result.
+        The tile size is never reduced when memory runs out, since it changes the result. spandrel's
+        descriptor pads tiles. None: the output is not a number.
         """
         height, width = pixels.shape[:2]
-        canvas = np.zeros((height * self.scale, width * self.scale, 3), np.float32)
-        total = np.zeros_like(canvas[..., :1])
+        image = torch.from_numpy(np.array(pixels)).to(self.device).permute(2, 0, 1)[None]
+        canvas = torch.zeros(1, 3, height * self.scale, width * self.scale, device=self.device)
+        total = torch.zeros_like(canvas[:, :1])
         for top, down in _spans(height, self._tile_px, self._overlap_px, self.scale):
             for left, across in _spans(width, self._tile_px, self._overlap_px, self.scale):
-                cut = np.s_[top : top + self._tile_px, left : left + self._tile_px]
+                tile = image[..., top : top + self._tile_px, left : left + self._tile_px]
+                enlarged = network((tile.float() / 255).to(network.dtype)).float()
                 y, x = top * self.scale, left * self.scale
-                part = np.s_[y : y + len(down), x : x + len(across)]
-                weights = down[:, None, None] * across[None, :, None]
-                canvas[part] += weights * self._run(network, pixels[cut])
+                part = np.s_[..., y : y + len(down), x : x + len(across)]
+                weights = torch.from_numpy(down[:, None] * across).to(self.device)
+                canvas[part] += weights * enlarged
                 total[part] += weights
         canvas /= total
-        return canvas
-
-    def _run(self, network: ImageModelDescriptor[Any], pixels: UInt8Array) -> Float32Array:
-        """Run one tile: ``(h * scale, w * scale, 3)`` float32; spandrel's descriptor pads it."""
-        with torch.inference_mode():
-            image = torch.from_numpy(np.array(pixels)).to(self.device)
-            enlarged = network((image.permute(2, 0, 1)[None].float() / 255).to(network.dtype))
-            out: Float32Array = enlarged[0].permute(1, 2, 0).float().contiguous().cpu().numpy()
-        return out
+        if not canvas.isfinite().all():
+            return None
+        levels = (canvas * 255).round_().clamp_(0, 255).to(torch.uint8)
+        return np.ascontiguousarray(levels[0].permute(1, 2, 0).cpu().numpy())
 
 
 def to_size(pixels: UInt8Array, width: int, height: int, upscaler: Upscaler | None) -> UInt8Array:

@@ -8,6 +8,7 @@ other's unwanted objects, and the order of pasting does not matter.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 
 from stages.arrays import BoolMask, UInt8Array
 from stages.pixels.boxes import Box, bounds_of, context_box
+from stages.pixels.effects import reach_px
 from stages.pixels.masks import blend_mask
 from stages.recipe.options import CropOptions
 
@@ -45,6 +47,7 @@ def plan_patches(
     options: CropOptions,
     *,
     feather_px: int,
+    effects_reach: float = 0.0,
     max_side_px: int = 0,
     multiple_px: int = 1,
 ) -> list[PlannedPatch]:
@@ -55,6 +58,8 @@ def plan_patches(
         options: context, and how near parts are merged.
         feather_px: parts whose soft edges could meet are merged too, and each crop shows more
             than its soft edge.
+        effects_reach: each crop shows at least this many times the longer side of its region on
+            each side.
         max_side_px: crops are not merged into one that is longer, and would lose resolution; 0:
             however long.
         multiple_px: sides of the crops become multiples of this where the photo has room for it.
@@ -73,16 +78,16 @@ def plan_patches(
             context=options.context,
             min_context_px=options.min_context_px,
             aspect=options.aspect,
-            needed=region.grown(feather_px + 1),
+            needed=region.grown(max(feather_px, math.ceil(reach_px(region, effects_reach))) + 1),
             multiple_px=multiple_px,
         )
 
     cells = _any_in_cell(mask)
-    reach_px = max(options.merge_px, 2 * (feather_px + 1))
-    labels, count = _group_cells(cells, reach_px)
+    merge_px = max(options.merge_px, 2 * (feather_px + 1))
+    labels, count = _group_cells(cells, merge_px)
     while count > options.max_patches:
-        reach_px = 2 * reach_px + _CELL_PX
-        labels, count = _group_cells(cells, reach_px)
+        merge_px = 2 * merge_px + _CELL_PX
+        labels, count = _group_cells(cells, merge_px)
     regions = [_bounds(mask, labels, group) for group in range(1, count + 1)]
     groups = _merge_where_cheaper(
         [(region, [i + 1]) for i, region in enumerate(regions)], crop_of, max_side_px

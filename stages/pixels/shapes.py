@@ -94,6 +94,21 @@ def rasterize_shapes(
     return region
 
 
+def run_lengths(region: BoolMask) -> str:
+    """Return an ``(h, w)`` mask as COCO's compressed run lengths, without its size."""
+    return str(coco.encode(np.asfortranarray(region.view(np.uint8)))["counts"], "ascii")
+
+
+def region_of_run_lengths(counts: str | None, width: int, height: int) -> BoolMask:
+    """Undo :func:`run_lengths`; None: nothing is marked.
+
+    Raises:
+        RowError: ``mask.bad_shape``: they are not those of a mask of this size.
+    """
+    shapes = {"rle": [{"size": [height, width], "counts": counts}] if counts else []}
+    return rasterize_shapes(shapes, width, height, ShapeOptions(), "recorded in the lineage")
+
+
 class _BadShapeError(Exception):
     """What is wrong with a shape."""
 

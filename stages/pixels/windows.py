@@ -26,6 +26,7 @@ def plan_crops(mask: BoolMask, recipe: Recipe) -> list[PlannedPatch]:
         mask,
         options,
         feather_px=recipe.mask.feather_for(width, height),
+        effects_reach=recipe.mask.effects_reach if recipe.mask.effects == "alpha" else 0.0,
         max_side_px=max_side_px(recipe),
         multiple_px=multiple_px,
     )

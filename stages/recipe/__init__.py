@@ -83,6 +83,8 @@ class Recipe(Section):
     def _has_sections_it_needs(self) -> Self:
         if self.judge and self.refine is None:
             raise ValueError("[judge] needs a [refine] section")
+        if self.mask.effects == "alpha" and self.fills and not self.has_alpha:
+            raise ValueError("mask.effects = alpha needs a removal method that returns an alpha")
         if self.remove is not None:
             return self
         if self.refine and self.refine.when != "always":
@@ -97,6 +99,11 @@ class Recipe(Section):
     def fills(self) -> bool:
         """Whether it cleans photos; else it only detects."""
         return self.remove is not None or self.refine is not None
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether its removal says where it changed the picture beyond the mask."""
+        return self.remove is not None and self.remove.has_alpha
 
     @property
     def refiner(self) -> RefineOptions | None:

@@ -14,6 +14,7 @@ from stages.method_options import (
     NOT_HASHED,
     Dtype,
     MethodOptions,
+    Part,
     Pool,
     RemovalOptions,
     Section,
@@ -70,6 +71,16 @@ class MaskOptions(Section):
     """Width of the soft edge outside the dilated region: from this + 1 px on, nothing changes."""
     feather_share: float = Field(0.0, ge=0, le=0.1)
     """The same as a share of the photo's longer side; the larger of the two applies."""
+    effects: Literal["off", "alpha"] = "off"
+    """Whether shadows and reflections that the object casts beyond the mask are removed, too. off:
+    nothing outside the mask and its soft edge changes. alpha: where the removal model's own alpha
+    shows that it changed something. The part beyond the mask is recorded in the lineage."""
+    effects_reach: float = Field(1.0, gt=0, le=10)
+    """Maximum distance from the dilated region, relative to the longer side of the region that is
+    filled together."""
+    effects_area: float = Field(2.0, gt=0, le=100)
+    """Maximum area beyond the mask, relative to the area of the dilated region. What would be
+    larger is probably wrong: nothing beyond the mask is then changed, and the photo is flagged."""
 
     @model_validator(mode="after")
     def _width_has_an_anchor(self) -> Self:
@@ -157,13 +168,38 @@ class PatchMatchOptions(ClassicalOptions):
 Scheduler = Literal["simple", "normal"]
 
 
-class LamaOptions(RemovalOptions):
-    """LaMa: reliable removal, slightly soft (Suvorov et al. 2022)."""
+class WindowOptions(RemovalOptions):
+    """Options of a trained network's input."""
 
     pool: ClassVar[Pool] = "small_gpu"
-    loader: ClassVar[str] = "stages.models.lama"
     is_generative: ClassVar[bool] = True
     window_multiple_px: ClassVar[int] = 64
+
+    window: Literal["region", "photo"] = "region"
+    """The input: the surroundings of a patch, or the whole photo as in the published method (except
+    for up to 7 px along one edge, so that nothing is padded)."""
+    context: float = Field(3.0, ge=1.0, le=20.0)
+    """With `region`: side of the window over side of the masked part, on each axis."""
+    min_context_px: int = Field(128, ge=16, le=4096)
+    """With `region`: minimum context on each side."""
+    max_side_px: int = Field(ge=256, le=8192)
+    """Windows with a longer side are filled at this size, rounded up to a multiple of 64."""
+
+    def context_for(self, width: int, height: int) -> tuple[float, int]:
+        """See the base class."""
+        whole_photo = self.window == "photo"
+        return self.context, max(width, height) if whole_photo else self.min_context_px
+
+    @property
+    def own_max_side_px(self) -> int:
+        """See the base class."""
+        return -(-self.max_side_px // self.window_multiple_px) * self.window_multiple_px
+
+
+class LamaOptions(WindowOptions):
+    """LaMa: reliable removal, slightly soft (Suvorov et al. 2022)."""
+
+    loader: ClassVar[str] = "stages.models.lama"
     working_multiple_px: ClassVar[int] = 8  # the network halves a picture three times
 
     method: Literal["lama"] = "lama"
@@ -176,13 +212,6 @@ class LamaOptions(RemovalOptions):
     weights_pin: WeightsPin = ""
     """Required content of `weights`: `sha256:HEX` of a file or folder as `catalog-cleanup models
     pull` prints it, or a hub's `commit:HEX`. Empty: the content when a run starts."""
-    window: Literal["region", "photo"] = "region"
-    """The input: the surroundings of a patch, or the whole photo as in the published method (except
-    for up to 7 px along one edge, so that nothing is padded)."""
-    context: float = Field(3.0, ge=1.0, le=20.0)
-    """With `region`: side of the window over side of the masked part, on each axis."""
-    min_context_px: int = Field(128, ge=16, le=4096)
-    """With `region`: minimum context on each side."""
     max_side_px: int = Field(2048, ge=256, le=8192)
     """Windows with a longer side are filled at this size, rounded up to a multiple of 64. LaMa was
     trained on 256 px, continues texture well up to about 2,000 px, and degrades beyond."""
@@ -201,20 +230,141 @@ class LamaOptions(RemovalOptions):
             raise ValueError("engine = simple-lama runs in float32, and is not compiled")
         return self
 
-    def context_for(self, width: int, height: int) -> tuple[float, int]:
-        """See the base class."""
-        whole_photo = self.window == "photo"
-        return self.context, max(width, height) if whole_photo else self.min_context_px
+
+class OsorOptions(WindowOptions):
+    """OSOR-SDXL: removes an object and what it casts in one step (Zhou et al. 2026)."""
+
+    loader: ClassVar[str] = "stages.models.osor"
+    has_alpha: ClassVar[bool] = True
+    working_multiple_px: ClassVar[int] = 64
+
+    method: Literal["osor"] = "osor"
+    weights: str = "osor-sdxl"
+    """The trained part: adapters of the UNet, and its last layer. As in lama."""
+    weights_pin: WeightsPin = ""
+    """As in lama."""
+    base: str = "sdxl-inpainting"
+    """The model that it was trained on: the folder of a diffusers pipeline."""
+    base_pin: WeightsPin = ""
+    """As `weights_pin`."""
+    prompt: str = "osor-sdxl-prompt"
+    """A safetensors file with the encoded text that it was trained with."""
+    prompt_pin: WeightsPin = ""
+    """As `weights_pin`."""
+    min_context_px: int = Field(256, ge=16, le=4096)
+    """With `region`: minimum context on each side."""
+    max_side_px: int = Field(1024, ge=256, le=8192)
+    """Windows with a longer side are filled at this size, rounded up to a multiple of 64. The
+    published setting scales the shorter side to 512; it was trained on 512 px."""
+    dtype: Dtype = "auto"
+    """auto: bfloat16 where it is fast."""
+    batch_size: Annotated[int, NOT_HASHED] = Field(4, ge=1, le=64)
+    """As in lama."""
+
+
+class PipelineOptions(Section):
+    """Options of what runs a pipeline of diffusers."""
+
+    weights: str
+    """A model's name, or the folder of a diffusers pipeline: a path or an s3:// URI."""
+    weights_pin: WeightsPin = ""
+    """As in lama."""
+    lora: tuple[str, ...] = ()
+    """Adapters to merge into the weights, e.g. a step-distilled one: `.safetensors` files by path
+    or URI, in the formats that diffusers reads. Their licences are yours to check."""
+    lora_scales: tuple[float, ...] = ()
+    """Strength of each adapter; empty: 1."""
+    lora_pin: tuple[WeightsPin, ...] = ()
+    """Required content of each adapter, as `weights_pin`."""
+    dtype: Dtype = "bfloat16"
+    offload: Annotated[bool, NOT_HASHED] = False
+    """Keep only the running part of the model on the GPU: for smaller GPUs, slower."""
+    batch_size: Annotated[int, NOT_HASHED] = Field(4, ge=1, le=64)
+    """Maximum number of pictures processed at once; halved when memory runs out."""
 
     @property
-    def own_max_side_px(self) -> int:
+    def fits_device(self) -> bool:
+        """Whether the device presumably holds all of the model in the weights' precision."""
+        return not self.offload
+
+    @model_validator(mode="after")
+    def _adapters_match(self) -> Self:
+        for name in ("lora_scales", "lora_pin"):
+            if len(getattr(self, name)) not in (0, len(self.lora)):
+                raise ValueError(f"{name} needs one value for each of lora, or none")
+        return self
+
+
+#: How many steps a sampler can plan. LCM's are a subset of the 50 that it is distilled for.
+MAX_PLANNED = {"euler": 1000, "lcm": 50}
+
+#: "We also find by adding these prompt, the model can work even better", say RORem's authors.
+_ROREM_PROMPT = (
+    "4K, high quality, masterpiece, Highly detailed, Sharp focus, Professional, photorealistic, "
+    "realistic"
+)
+
+
+class SdxlOptions(PipelineOptions):
+    """Options of an SDXL inpainting pipeline: remover and refiner."""
+
+    sampler: Literal["euler", "lcm"] = "euler"
+    """lcm: for an adapter, named in `lora`, that is distilled for 4 steps (latent consistency)."""
+
+    @property
+    def planned_and_run(self) -> tuple[int, int]:
+        """The number of planned steps, and how many of them, the last ones, are run."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _sampler_plans_them(self) -> Self:
+        planned, run = self.planned_and_run
+        limit = MAX_PLANNED[self.sampler]
+        if not 1 <= run <= planned <= limit:
+            problem = f"{run} of {planned} steps would run; sampler = {self.sampler} plans"
+            raise ValueError(f"{problem} 1 to {limit}, and 1 must run")
+        return self
+
+
+class RoremOptions(SdxlOptions, WindowOptions):
+    """RORem: an SDXL inpainting model fine-tuned to remove objects (Li et al. 2025)."""
+
+    loader: ClassVar[str] = "stages.models.rorem"
+    part: ClassVar[Part] = ""  # it encodes its prompt itself, once
+    working_multiple_px: ClassVar[int] = 64
+
+    method: Literal["rorem"] = "rorem"
+    weights: str = "rorem"
+    min_context_px: int = Field(256, ge=16, le=4096)
+    """With `region`: minimum context on each side."""
+    max_side_px: int = Field(1024, ge=256, le=8192)
+    """Windows with a longer side are filled at this size, rounded up to a multiple of 64. The
+    authors scale photos to 512 x 512, which the first weights were trained on; those called
+    RORem-mixed were trained on up to 1024."""
+    steps: int = Field(20, ge=1, le=200)
+    """Number of planned steps. The authors run 50; 15 to 30 work well, too."""
+    strength: float = Field(0.99, gt=0, lt=1)
+    """As diffusers defines it: the last int(steps x strength) of the steps are run. The authors
+    stay below 1."""
+    prompt: str = _ROREM_PROMPT
+    """The same for all windows. It was trained with the empty one; the authors recommend this."""
+    dtype: Dtype = "auto"
+    """auto: bfloat16 where it is fast. With float16, the VAE runs in float32."""
+
+    @property
+    def planned_and_run(self) -> tuple[int, int]:
         """See the base class."""
-        return -(-self.max_side_px // self.window_multiple_px) * self.window_multiple_px
+        return self.steps, int(self.steps * self.strength)
 
 
 #: The removal methods; add new ones here.
 RemoveOptions = Annotated[
-    TeleaOptions | NavierStokesOptions | PatchMatchOptions | LamaOptions,
+    TeleaOptions
+    | NavierStokesOptions
+    | PatchMatchOptions
+    | LamaOptions
+    | OsorOptions
+    | RoremOptions,
     Field(discriminator="method"),
 ]
 
@@ -236,7 +386,7 @@ class UpscaleOptions(Section):
     """auto: 16 bits if the network supports it and it is fast on the device."""
 
 
-class DiffusionOptions(MethodOptions):
+class DiffusionOptions(PipelineOptions, MethodOptions):
     """Options of all diffusion refiners; a subclass overrides the defaults that differ.
 
     The module ``loader`` defines ``load(folder, options)`` and ``load_encoder(folder, options)``:
@@ -245,17 +395,6 @@ class DiffusionOptions(MethodOptions):
 
     pool: ClassVar[Pool] = "large_gpu"
 
-    weights: str
-    """A model's name, or the folder of a diffusers pipeline: a path or an s3:// URI."""
-    weights_pin: WeightsPin = ""
-    """As in lama."""
-    lora: tuple[str, ...] = ()
-    """Adapters to merge into the weights, e.g. a step-distilled one: `.safetensors` files by path
-    or URI, in the formats that diffusers reads. Their licences are yours to check."""
-    lora_scales: tuple[float, ...] = ()
-    """Strength of each adapter; empty: 1."""
-    lora_pin: tuple[WeightsPin, ...] = ()
-    """Required content of each adapter, as `weights_pin`."""
     when: Literal["always", "auto", "never"] = "always"
     """auto: refine only fills that lack more fine detail than `auto_detail`."""
     auto_detail: float = Field(1.5, ge=0, le=255)
@@ -267,15 +406,24 @@ class DiffusionOptions(MethodOptions):
     """As ComfyUI defines it: of int(steps / denoise) steps the last `steps` are run. At 1, objects
     tend to come back."""
     steps: int = Field(ge=1, le=200)
+    prompt: str = ""
+    """What to paint; a manifest's column `prompt` takes precedence."""
+
+    @property
+    def needs_photo(self) -> bool:
+        """Whether the model also sees the photo's own crop, with the object in it."""
+        return False
+
+
+class FlowOptions(DiffusionOptions):
+    """Options of the refiners that match flows with a transformer."""
+
     guidance: float
     scheduler: Scheduler = "simple"
     """Spacing of the noise levels, by ComfyUI's names. Its templates for FLUX-Fill use `normal`,
     which spends the last step on a level of 0.001."""
     shift: float = Field(ge=0, le=10)
     """Shift of the noise schedule (mu), the same for every size."""
-    prompt: str = ""
-    """What to paint; a manifest's column `prompt` takes precedence."""
-    dtype: Dtype = "bfloat16"
     compile: Literal["auto"] | bool = "auto"
     """Compile the repeated blocks for square crops of `size_px`: starts a minute or two later, and
     is faster afterwards. Crops of other shapes run uncompiled. auto: on a GPU where it works."""
@@ -284,20 +432,14 @@ class DiffusionOptions(MethodOptions):
     bfloat16)."""
     attention: str = ""
     """An attention backend of diffusers, e.g. `flash` or `_flash_3_hub`; empty: the default."""
-    offload: Annotated[bool, NOT_HASHED] = False
-    """Keep only the running part of the model on the GPU: for smaller GPUs, slower."""
-    batch_size: Annotated[int, NOT_HASHED] = Field(4, ge=1, le=64)
-    """Maximum number of crops refined at once; halved when memory runs out."""
 
-    @model_validator(mode="after")
-    def _adapters_match(self) -> Self:
-        for name in ("lora_scales", "lora_pin"):
-            if len(getattr(self, name)) not in (0, len(self.lora)):
-                raise ValueError(f"{name} needs one value for each of lora, or none")
-        return self
+    @property
+    def fits_device(self) -> bool:
+        """See the base class."""
+        return super().fits_device and not self.fp8
 
 
-class FluxFillOptions(DiffusionOptions):
+class FluxFillOptions(FlowOptions):
     """FLUX.1-Fill-dev: repairs texture where the removal left it soft."""
 
     loader: ClassVar[str] = "stages.models.refiners.flux_fill"
@@ -311,23 +453,82 @@ class FluxFillOptions(DiffusionOptions):
     """Reset the known area to the original after every step, as ComfyUI's noise mask does."""
 
 
-class Flux2KleinOptions(DiffusionOptions):
+class Flux2KleinOptions(FlowOptions):
     """FLUX.2-klein-4B: smaller, and under a licence that allows commercial use."""
 
     loader: ClassVar[str] = "stages.models.refiners.flux2_klein"
 
     method: Literal["flux2-klein"] = "flux2-klein"
     weights: str = "flux2-klein-4b"
+    reference: Literal["fill", "photo", "none"] = "fill"
+    """The reference picture that the model sees in each step: the crop with the removal's fill, the
+    photo's own crop with the object, or none, which takes half the time. Without [remove], `fill`
+    is the photo's own crop, too."""
+    decoder: str = ""
+    """A VAE of FLUX.2 to use instead of the model's own, such as `flux2-small-decoder`, which
+    decodes faster: a model's name, or the folder of a diffusers model. Empty: the model's own."""
+    decoder_pin: WeightsPin = ""
+    """As `weights_pin`."""
+    denoise: float = Field(0.8, gt=0, le=1)
+    """As for all refiners. 4 steps start at a noise level of 1 with over 0.8, at 0.968 with 0.8, at
+    0.938 with 0.66, at 0.91 with 0.57, at 0.883 with 0.5; the values between them do not differ.
+    3 steps with 0.75 are the last 3 of the 4 with 1."""
     steps: int = Field(8, ge=1, le=200)
+    """The published weights are distilled for 4."""
     guidance: float = Field(1.0, ge=1, le=100)
     """Over 1 only for weights that are not distilled (klein-base); takes twice as long."""
     shift: float = Field(2.02, ge=0, le=10)
-    """ComfyUI's value for FLUX.2."""
+    """ComfyUI's value for FLUX.2. The authors' formula gives 2.29 for 1024 px and 4 steps."""
+    prompt: str = "clean background, nothing added"
+
+    @property
+    def needs_photo(self) -> bool:
+        """See the base class."""
+        return self.reference == "photo"
+
+    @property
+    def cost_name(self) -> str:
+        """See the base class."""
+        return self.method + (".no-reference" if self.reference == "none" else "")
+
+
+class ZImageOptions(FlowOptions):
+    """Z-Image-Turbo: under a licence that allows commercial use."""
+
+    loader: ClassVar[str] = "stages.models.refiners.z_image"
+
+    method: Literal["z-image"] = "z-image"
+    weights: str = "z-image-turbo"
+    steps: int = Field(8, ge=1, le=200)
+    """The published weights are distilled for 8."""
+    guidance: float = Field(0.0, ge=0, le=0)
+    """0: the weights are distilled, without guidance."""
+    shift: float = Field(1.0986, ge=0, le=10)
+    """The logarithm of the published 3."""
     prompt: str = "clean background, nothing added"
 
 
+class RoremRefineOptions(SdxlOptions, DiffusionOptions):
+    """RORem, which starts from the removal's fill."""
+
+    loader: ClassVar[str] = "stages.models.refiners.rorem"
+
+    method: Literal["rorem"] = "rorem"
+    weights: str = "rorem"
+    steps: int = Field(20, ge=1, le=200)
+    prompt: str = _ROREM_PROMPT
+
+    @property
+    def planned_and_run(self) -> tuple[int, int]:
+        """See the base class."""
+        return int(self.steps / self.denoise), self.steps
+
+
 #: The refinement methods; add new ones here.
-RefineOptions = Annotated[FluxFillOptions | Flux2KleinOptions, Field(discriminator="method")]
+RefineOptions = Annotated[
+    FluxFillOptions | Flux2KleinOptions | ZImageOptions | RoremRefineOptions,
+    Field(discriminator="method"),
+]
 
 
 class JudgeOptions(Section):

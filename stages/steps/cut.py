@@ -11,6 +11,7 @@ from stages.arrays import BoolMask, UInt8Array
 from stages.photo import Photo, WindowPatch
 from stages.pixels import colour
 from stages.pixels.boxes import Box
+from stages.pixels.effects import may_change, reach_px
 from stages.pixels.patches import PlannedPatch, cut_blend, cut_mask
 from stages.pixels.resize import scale_mask, scale_pixels
 from stages.pixels.windows import plan_crops, window_of, working_size
@@ -52,11 +53,15 @@ def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> W
     blend = cut_blend(plan, recipe.mask.feather_for(photo_width, photo_height))
     hidden = _hidden(photo, plan.crop)
     inside = plan.crop.shifted(-window.x0, -window.y0).slices
-    detail, hole = (seen[inside].copy(), unknown[inside].copy()) if recipe.refiner else (None, None)
+    hole = unknown[inside].copy()
     if (unknown > 0).all():
         # A removal needs known pixels to copy from, so use the transparent ones.
         unknown = cut_mask(photo.region, window)
     width, height = working_size(recipe, window.width, window.height)
+    beyond, reach = None, reach_px(plan.region, recipe.mask.effects_reach)
+    if recipe.mask.effects == "alpha":
+        found = may_change(photo.region, plan.region, plan.own, plan.crop, reach) & (hole == 0)
+        beyond = found.view(np.uint8) * np.uint8(255)
     return WindowPatch(
         crop=plan.crop,
         window=window,
@@ -64,8 +69,10 @@ def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> W
         mask=scale_mask(unknown, width, height),
         blend=blend if hidden is None else np.where(hidden, np.uint8(0), blend),
         seed=seed,
-        detail=detail,
-        hole=hole,
+        detail=seen[inside].copy() if recipe.refiner else None,
+        hole=hole if recipe.refiner else None,
+        beyond=beyond,
+        reach_px=reach,
     )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from stages.arrays import UInt8Array
 from stages.judging.detail import lost_detail
-from stages.photo import CropPatch, Patch, Photo, WindowPatch
+from stages.photo import CropPatch, Photo, WindowPatch
 from stages.pixels.resize import scale_pixels
 from stages.recipe import Recipe
 from stages.steps.base import Work
@@ -14,6 +15,8 @@ from stages.steps.base import Work
 def focus(recipe: Recipe) -> Work:
     """Build the step from window to crop: the original crop with the removal's fill in its hole.
 
+    What the removal changed beyond the mask is a part of the hole.
+
     With ``refine.when`` = auto, a patch whose fill lacks no detail is not refined.
     """
     options = recipe.refine
@@ -21,28 +24,46 @@ def focus(recipe: Recipe) -> Work:
 
     def work(photo: Photo) -> None:
         for index, row in enumerate(photo.lineage.patches):
-            patch = _focused(photo.patches[index])
+            cut = photo.patches[index]
+            assert isinstance(cut, WindowPatch)
+            patch = _focused(cut)
             row.refined, row.reason = True, "always"
             if options.when == "auto":
                 patch.to_refine = lost_detail(patch.pixels, patch.mask) > options.auto_detail
                 row.refined = patch.to_refine
                 row.reason = "texture" if patch.to_refine else "smooth"
+            if patch.to_refine and options.needs_photo:
+                patch.photo_pixels = _with_object(cut, patch.pixels)
             photo.patches[index] = patch
 
     return work
 
 
-def _focused(patch: Patch) -> CropPatch:
-    assert isinstance(patch, WindowPatch)
+def _with_object(cut: WindowPatch, filled: UInt8Array) -> UInt8Array:
+    """The original crop, with the fill only where nothing is pasted.
+
+    Those are other patches' parts of the hole, and transparent pixels, whose colours are arbitrary.
+    """
+    assert cut.detail is not None
+    assert cut.hole is not None
+    is_left_out = (cut.hole > 0) & (cut.blend == 0)
+    return np.where(is_left_out[..., None], filled, cut.detail)
+
+
+def _focused(patch: WindowPatch) -> CropPatch:
     assert patch.detail is not None
     assert patch.hole is not None
     fill = scale_pixels(patch.pixels, patch.window.width, patch.window.height)
     inside = patch.crop.shifted(-patch.window.x0, -patch.window.y0).slices
+    hole = patch.hole
+    if patch.effects is not None:
+        hole = np.where(patch.effects > 0, np.uint8(255), hole)
     return CropPatch(
         crop=patch.crop,
-        pixels=np.where(patch.hole[..., None] > 0, fill[inside], patch.detail),
-        mask=patch.hole,
+        pixels=np.where(hole[..., None] > 0, fill[inside], patch.detail),
+        mask=hole,
         blend=patch.blend,
+        effects=patch.effects,
         seed=patch.seed,
         to_refine=True,
     )

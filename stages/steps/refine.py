@@ -7,19 +7,20 @@ inventing objects.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manifests.errors import RowError
 from stages.arrays import UInt8Array
 from stages.judging.reappearance import Scores, judge
-from stages.judging.retries import FLAGS, Outcome, refine_with_retries
+from stages.judging.retries import Outcome, flag_row, refine_with_retries
 from stages.judging.text import TextJudge
 from stages.photo import CropPatch, Patch, Photo
 from stages.pixels.resize import scale_mask, scale_pixels
 from stages.recipe import Recipe
 from stages.recipe.options import JudgeOptions
 from stages.steps.base import BatchWork, fail
-from stages.weights.find import find, find_adapters
+from stages.weights.find import locate
 
 if TYPE_CHECKING:
     from stages.models.refiners.batches import DiffusionRefiner
@@ -32,12 +33,8 @@ def refine(recipe: Recipe) -> BatchWork:
     """Build the step that refines the crops of several photos, and judges the results."""
     options = recipe.refine
     assert options is not None
-    weights = find(options.weights, pin=options.weights_pin, part="image")
-    adapters = find_adapters(recipe)
-    found = options.model_copy(update={"lora": tuple(str(each.path) for each in adapters)})
-    refiner: DiffusionRefiner = options.load_module().load(weights.path, found)
-    used = {weights.name: weights.sha256}
-    used |= {f"lora {number}: {each.name}": each.sha256 for number, each in enumerate(adapters, 1)}
+    located, used = locate(recipe, "refine")
+    refiner: DiffusionRefiner = options.load_module().load(Path(located.weights), located)
     has_removal = recipe.remove is not None
 
     text_judge = TextJudge() if recipe.judge and recipe.judge.text else None
@@ -55,18 +52,20 @@ def refine(recipe: Recipe) -> BatchWork:
             for index, patch in enumerate(photo.patches)
             if isinstance(patch, CropPatch) and patch.to_refine
         ]
-        patches = [photo.patches[index] for photo, index in places]
+        patches = [patch for photo in photos for patch in photo.patches_to_refine]
 
         def paint(
             indices: Sequence[int], seeds: Sequence[int], denoise: float | None
         ) -> Sequence[UInt8Array | RowError]:
             prompts = [places[each][0].prompt for each in indices]
+            photos = [patches[each].photo_pixels for each in indices]
             assert all(prompts)
             return (refiner if denoise is None else refiner.at_denoise(denoise)).refine(
                 [patches[each].pixels for each in indices],
                 [patches[each].mask for each in indices],
                 [prompt for prompt in prompts if prompt],
                 seeds,
+                [pixels for pixels in photos if pixels is not None],
             )
 
         outcomes = refine_with_retries(
@@ -84,6 +83,7 @@ def refine(recipe: Recipe) -> BatchWork:
             for patch in photo.patches_to_refine:  # they leave as small as they came
                 patch.pixels = scale_pixels(patch.pixels, patch.crop.width, patch.crop.height)
                 patch.mask = scale_mask(patch.mask, patch.crop.width, patch.crop.height)
+                patch.photo_pixels = None
             photo.prompt = None
             if photo.ok and photo.patches_to_refine:
                 photo.lineage.weights |= used
@@ -104,7 +104,7 @@ def _apply(photo: Photo, index: int, outcome: Outcome) -> None:
     row.reason = outcome.reason or row.reason
     if outcome.pixels is not None:
         photo.patches[index].pixels = outcome.pixels
-    if outcome.flag and (not line.flag or FLAGS.index(outcome.flag) < FLAGS.index(line.flag)):
-        line.flag = outcome.flag
+    if outcome.flag:
+        flag_row(line, outcome.flag)
     if outcome.score is not None:
         line.score = max(line.score or 0.0, outcome.score)

@@ -6,11 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from manifests.schema import LineageRow
+from stages.arrays import BoolMask
 from stages.codecs import encode as coding
 from stages.codecs.decode import decode_photo
 from stages.photo import Photo
 from stages.pixels.blend import stitch
 from stages.pixels.resize import scale_pixels
+from stages.pixels.shapes import run_lengths
 from stages.recipe import Recipe
 from stages.steps.base import Work
 
@@ -22,6 +25,8 @@ def stitch_patches(recipe: Recipe) -> Work:
     """
 
     def work(photo: Photo) -> None:
+        has_effects = recipe.mask.effects != "off"
+        photo.lineage.effects_px = 0 if has_effects else None
         if not photo.patches and not coding.converts(photo.original, recipe.output.format):
             return
         decoded = photo.decoded or decode_photo(
@@ -29,17 +34,27 @@ def stitch_patches(recipe: Recipe) -> Work:
         )
         pixels = decoded.pixels.copy()
         changed = np.zeros(pixels.shape[:2], np.bool_)
+        masked = changed.copy()
         for patch in photo.patches:
             fill = scale_pixels(patch.pixels, patch.crop.width, patch.crop.height)
             stitch(
                 pixels,
                 fill,
-                patch.blend,
+                patch.opacity,
                 patch.crop,
                 decoded.space,
                 opaque=photo.alpha_is_mask,
             )
-            changed[patch.crop.slices] |= patch.blend > 0
+            changed[patch.crop.slices] |= patch.opacity > 0
+            masked[patch.crop.slices] |= patch.blend > 0
+        if has_effects:
+            _record_effects(photo.lineage, changed & ~masked)
         photo.decoded, photo.changed = replace(decoded, pixels=pixels), changed
 
     return work
+
+
+def _record_effects(row: LineageRow, effects: BoolMask) -> None:
+    """Record which pixels beyond the mask and its soft edge may have changed."""
+    row.effects_px = int(np.count_nonzero(effects))
+    row.effects = run_lengths(effects) if row.effects_px else None

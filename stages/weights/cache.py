@@ -16,8 +16,9 @@ from pathlib import Path
 
 from manifests.errors import WeightsError
 from manifests.storage import scheme_of
+from stages.method_options import Part
 from stages.weights.download import DOWNLOADERS
-from stages.weights.hashes import Part, cache_folder, cached_hash, compute_hash, node_lock
+from stages.weights.hashes import cache_folder, cached_hash, compute_hash, node_lock
 
 _log = logging.getLogger(__name__)
 

@@ -27,12 +27,14 @@ class Model(BaseModel):
     Attributes:
         name: its name in recipes.
         kind: the section of a recipe that uses it.
+        option: the option of that section that names it.
         format: ``diffusers`` is a folder, the others are files. TorchScript and pickles can run
             code when they are loaded, so they need a pin.
         title: a description for people.
         licence: the licence's name.
         licence_url: where the licence's text is.
         commercial: whether the licence allows commercial use of the model as it is.
+        restrictions: what the licence forbids nevertheless, a clause for users; empty: nothing.
         sources: URIs for :data:`stages.weights.download.DOWNLOADERS`, tried in order.
         page: its web page, where the licence of a gated model is accepted.
         size: bytes to download; 0: unknown.
@@ -46,11 +48,13 @@ class Model(BaseModel):
 
     name: str
     kind: Literal["remove", "upscale", "refine"]
+    option: str = "weights"
     format: Literal["safetensors", "diffusers", "torchscript", "pickle"]
     title: str
     licence: str
     licence_url: str
     commercial: bool
+    restrictions: str = ""
     sources: tuple[Annotated[str, Field(pattern="^(https?|s3|hf)://")], ...] = Field(min_length=1)
     page: str = ""
     size: int = 0
@@ -76,9 +80,17 @@ class Model(BaseModel):
         return self.format in ("torchscript", "pickle")
 
     @property
+    def commercial_use(self) -> str:
+        """Whether commercial use is allowed, in words."""
+        if not self.commercial:
+            return "no, unless bought"
+        return "with restrictions" if self.restrictions else "yes"
+
+    @property
     def licence_notice(self) -> str:
-        """One line for users of a model that is not for commercial use."""
-        return f"{self.licence}, {self.licence_url}; not for commercial use unless bought."
+        """One line for users on what the licence forbids; empty: it allows commercial use."""
+        limits = self.restrictions if self.commercial else "not for commercial use unless bought"
+        return f"{self.licence}, {self.licence_url}; {limits}." if limits else ""
 
 
 _Models = TypeAdapter(dict[str, Model])

@@ -25,9 +25,10 @@ from tenacity import (
 
 from manifests.errors import WeightsError
 from manifests.storage import scheme_of
+from stages.method_options import Part
 from stages.optional_imports import load_module
 from stages.weights.catalogue import repo_and_revision
-from stages.weights.hashes import Part, in_part
+from stages.weights.hashes import in_part
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -36,6 +37,9 @@ _log = logging.getLogger(__name__)
 
 #: Suffixes of files that can run code when loaded, such as pickles and TorchScript.
 CODE_SUFFIXES = frozenset({".pt", ".pth", ".pt2", ".ckpt", ".bin", ".pkl", ".pickle", ".th"})
+
+#: Diffusers' name of the variant of weights in 16 bits, a part of their files' names.
+HALF = "fp16"
 
 _MAX_ATTEMPTS = 3
 _TIMEOUT_S = 60.0
@@ -59,20 +63,32 @@ def version(source: str) -> str:
 def needed_files(names: Iterable[str], part: Part) -> list[str]:
     """Select the files of a model's folder that are needed for a part.
 
-    Pickles in a folder with safetensors are omitted. In a diffusers pipeline, single-file copies
-    of the full model in the top folder are omitted.
+    Pickles in a folder with safetensors are omitted. In the top folder of a diffusers pipeline or
+    network, copies of the weights for other programs are omitted, and in both weights in 32 bits
+    that exist in 16 bits too, since models run in 16 bits.
     """
     kept = [name for name in names if not any(p[0] == "." for p in PurePosixPath(name).parts)]
     safe = {PurePosixPath(name).parent for name in kept if name.endswith(".safetensors")}
-    if "model_index.json" in kept:
+    if "model_index.json" in kept or any(map(_is_diffusers_own, kept)):
         heavy = CODE_SUFFIXES | {".safetensors", ".gguf", ".onnx"}
-        kept = [name for name in kept if "/" in name or PurePosixPath(name).suffix not in heavy]
+        kept = [
+            name
+            for name in kept
+            if "/" in name or _is_diffusers_own(name) or PurePosixPath(name).suffix not in heavy
+        ]
+        halves = {name.replace(f".{HALF}.", ".") for name in kept if f".{HALF}." in name}
+        kept = [name for name in kept if name not in halves]
     return sorted(
         name
         for name in kept
         if in_part(name, part)
         and not (PurePosixPath(name).suffix in CODE_SUFFIXES and PurePosixPath(name).parent in safe)
     )
+
+
+def _is_diffusers_own(name: str) -> bool:
+    """Whether diffusers looks for a network's weights by this name in the top folder."""
+    return name.startswith("diffusion_pytorch_model") and name.endswith(".safetensors")
 
 
 def _from_web(url: str, folder: Path, part: Part) -> Path:  # noqa: ARG001 - always a file

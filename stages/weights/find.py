@@ -10,25 +10,23 @@ TorchScript or pickle without a hash.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from manifests.errors import WeightsError, did_you_mean
 from manifests.storage import local_path, scheme_of
+from stages.method_options import Part
 from stages.recipe import Recipe
 from stages.weights.cache import Entry, ensure, entry_folder
 from stages.weights.catalogue import Model, commit_of, known_models
 from stages.weights.download import DOWNLOADERS, version
-from stages.weights.hashes import Part, cached_hash
+from stages.weights.hashes import cached_hash
 
 TRUST_VARIABLE = "CATALOG_CLEANUP_TRUST"
 
 _LOCAL = ("", "file")
-
-#: Between the section and the number of an adapter.
-_LORA = ".lora."
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +153,8 @@ def how_to_get(model: Model) -> str:
     variable = f", or set {model.env} to its path" if model.env else ""
     return (
         f"On a machine with a network, `catalog-cleanup models pull {model.name} --to DIR_OR_S3` "
-        f"downloads it (see {model.page}); name the copy with --set {model.kind}.weights=…"
+        f"downloads it (see {model.page}); name the copy with --set "
+        f"{model.kind}.{model.option}=…"
         f"{variable}."
     )
 
@@ -183,59 +182,100 @@ def _local(path: str, ref: str) -> Path:
 def weights_of(recipe: Recipe) -> list[tuple[str, str]]:
     """List ``(place, ref)`` of the weights that a recipe needs, in step order.
 
-    A place is a section, ``remove``, or an adapter in it, ``refine.lora.0``.
+    They are the options that have a ``<option>_pin``. A place is the section, ``remove``; with
+    another option than ``weights``, ``remove.base``; and one of several, ``refine.lora.0``.
     """
     sections = ("remove", "upscale", "refine") if recipe.refiner else ("remove",)
-    found = []
-    for section in sections:
-        options = getattr(recipe, section)
-        ref: str | None = getattr(options, "weights", None)
-        if ref is not None and options.method != "lanczos":
-            found.append((section, ref))
-    adapters = recipe.refiner.lora if recipe.refiner else ()
-    return found + [(f"refine{_LORA}{index}", ref) for index, ref in enumerate(adapters)]
+    return [pair for section in sections for pair in _refs(section, getattr(recipe, section))]
+
+
+def _refs(section: str, options: Any) -> Iterator[tuple[str, str]]:
+    if options is None or options.method == "lanczos":
+        return
+    fields = type(options).model_fields
+    for option in (name for name in fields if f"{name}_pin" in fields):
+        value = getattr(options, option)
+        if isinstance(value, tuple):
+            yield from ((f"{section}.{option}.{index}", ref) for index, ref in enumerate(value))
+        elif option == "weights":
+            yield section, value
+        elif value:
+            yield f"{section}.{option}", value
+
+
+def option_of(place: str) -> str:
+    """Return the dotted name of a place's option in the recipe."""
+    return place if "." in place else f"{place}.weights"
 
 
 def is_adapter(place: str) -> bool:
-    """Whether a place of :func:`weights_of` is an adapter, not a section."""
-    return _LORA in place
+    """Whether a place of :func:`weights_of` is one of several, as adapters are."""
+    return place.count(".") > 1
 
 
 def recorded_pin(recipe: Recipe, place: str) -> str:
     """Return the pin that a recipe has for a place of :func:`weights_of`; empty: any content."""
-    section, _, index = place.partition(_LORA)
-    options = getattr(recipe, section)
-    pins: Sequence[str] = options.lora_pin if index else (options.weights_pin,)
-    return pins[int(index or 0)] if pins else ""
+    section, option, index = _split(place)
+    pin: str | tuple[str, ...] = getattr(getattr(recipe, section), f"{option}_pin")
+    if isinstance(pin, tuple):
+        return pin[index] if pin else ""
+    return pin
 
 
-def find_adapters(recipe: Recipe) -> list[Weights]:
-    """Make the adapters of ``refine.lora`` available locally. Errors: see :func:`find`."""
-    return [
-        find(ref, pin=recorded_pin(recipe, place))
-        for place, ref in weights_of(recipe)
-        if is_adapter(place)
-    ]
+def locate(recipe: Recipe, section: str, part: Part = "image") -> tuple[Any, dict[str, str]]:
+    """Make the weights of a section available locally.
+
+    Args:
+        recipe: the recipe.
+        section: ``remove``, ``upscale`` or ``refine``.
+        part: see :func:`find`.
+
+    Returns:
+        The section's options with local paths in place of names and URIs; and name -> sha256, for
+        the lineage. Adapters are numbered from 1, since several can have one name.
+
+    Raises:
+        WeightsError: see :func:`find`.
+    """
+    paths: dict[str, str] = {}
+    used: dict[str, str] = {}
+    for place, ref in weights_of(recipe):
+        owner, option, index = _split(place)
+        if owner == section:
+            found = find(ref, pin=recorded_pin(recipe, place), part=part)
+            paths[place] = str(found.path)
+            name = f"{option} {index + 1}: {found.name}" if is_adapter(place) else found.name
+            used[name] = found.sha256
+    return getattr(_with(recipe, "", paths), section), used
 
 
-def noncommercial_models(recipe: Recipe) -> list[tuple[str, Model]]:
-    """List ``(place, model)`` of a recipe's models that are presumably not for commercial use."""
-    found = ((place, presumed_model(recipe, place, ref)) for place, ref in weights_of(recipe))
-    return [(place, model) for place, model in found if model and not model.commercial]
+def licence_notices(recipe: Recipe) -> list[str]:
+    """Format a line for each licence that presumably restricts the use of a recipe's models."""
+    found = (presumed_model(recipe, place, ref) for place, ref in weights_of(recipe))
+    return join_notices((each.name, each.licence_notice) for each in found if each)
+
+
+def join_notices(notices: Iterable[tuple[str, str]]) -> list[str]:
+    """Format ``(model's name, notice)`` as lines; models with the same notice share one."""
+    names: dict[str, list[str]] = {}
+    for name, notice in notices:
+        names.setdefault(notice, []).append(name)
+    return [f"{', '.join(dict.fromkeys(names[notice]))}: {notice}" for notice in names if notice]
 
 
 def presumed_model(recipe: Recipe, place: str, ref: str) -> Model | None:
     """Return the model whose licence the weights are presumed to have; None: unknown.
 
-    Weights by path or URI are presumed to be derived from the section's default model if that one
-    is not for commercial use, since derived models are then not either.
+    Weights by path or URI are presumed to be derived from the option's default model if the use of
+    that one is restricted, since derived models are then restricted too.
     """
     models = known_models()
     if ref in models:
         return models[ref]
-    options = getattr(recipe, place.partition(_LORA)[0])
-    usual = models.get(type(options).model_fields["weights"].default)
-    return usual if usual and not usual.commercial else None
+    section, option, _ = _split(place)
+    fields = type(getattr(recipe, section)).model_fields
+    usual = models.get(fields["weights" if is_adapter(place) else option].default)
+    return usual if usual and usual.licence_notice else None
 
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:
@@ -245,25 +285,29 @@ def with_absolute_paths(recipe: Recipe) -> Recipe:
         for place, ref in weights_of(recipe)
         if ref and ref not in known_models() and (path := Path(ref).expanduser()).exists()
     }
-    return _with(recipe, ("weights", "lora"), paths)
+    return _with(recipe, "", paths)
 
 
 def with_pins(recipe: Recipe, pins: Mapping[str, str]) -> Recipe:
     """Set the content of a recipe's weights (place -> ``weights_pin``), as a run does."""
-    return _with(recipe, ("weights_pin", "lora_pin"), pins)
+    return _with(recipe, "_pin", pins)
 
 
-def _with(recipe: Recipe, names: tuple[str, str], values: Mapping[str, str]) -> Recipe:
-    """Change an option of some places of a recipe: a section's by the first name, an adapter's by
-    the second.
-    """
+def _with(recipe: Recipe, suffix: str, values: Mapping[str, str]) -> Recipe:
+    """Set the option of each place, or its pin."""
     for place, value in values.items():
-        section, _, index = place.partition(_LORA)
-        options, (option, of_adapters) = getattr(recipe, section), names
-        changed: dict[str, Any] = {option: value}
-        if index:
-            each = [*getattr(options, of_adapters)] or [""] * len(options.lora)
-            each[int(index)] = value
-            changed = {of_adapters: tuple(each)}
-        recipe = recipe.model_copy(update={section: options.model_copy(update=changed)})
+        section, option, index = _split(place)
+        options, name = getattr(recipe, section), f"{option}{suffix}"
+        changed: str | tuple[str, ...] = value
+        if is_adapter(place):
+            each = [*getattr(options, name)] or [""] * len(getattr(options, option))
+            each[index] = value
+            changed = tuple(each)
+        recipe = recipe.model_copy(update={section: options.model_copy(update={name: changed})})
     return recipe
+
+
+def _split(place: str) -> tuple[str, str, int]:
+    """Split a place into section, option, and number of the adapter (0 for others)."""
+    section, option, index = (*place.split("."), "", "")[:3]
+    return section, option or "weights", int(index or 0)

@@ -12,16 +12,12 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 from filelock import BaseFileLock, FileLock
 
 from manifests.errors import OutputError
 from manifests.storage.place import Place
-
-#: A part of a diffusers folder: ``text``, its tokenizers and text encoders; ``image``, everything
-#: else; empty, the whole folder. An actor needs one of them only.
-Part = Literal["", "text", "image"]
+from stages.method_options import Part
 
 
 def in_part(name: str, part: Part) -> bool:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -26,7 +25,7 @@ from manifests.schema import LineageRow, PatchRecord
 from stages import device_lock
 from stages.models import lama as lama_module
 from stages.models.lama import Lama
-from stages.models.refiners.batches import DiffusionRefiner
+from stages.models.refiners.flow import FlowRefiner
 from stages.photo import CropPatch, Patch, Photo, WindowPatch
 from stages.pixels.boxes import Box
 from stages.recipe import Recipe
@@ -36,7 +35,6 @@ from stages.steps.focus import focus
 from stages.steps.refine import refine
 from stages.steps.remove import fill_patches
 from stages.steps.upscale import upscale
-from stages.weights.find import Weights
 from tests.bench.timing import picture
 from tests.bench.ways import Load, random_prompt
 from tests.support.models.lama_networks import random_lama
@@ -49,7 +47,7 @@ _CROP_PX, _WINDOW_PX = 400, 640
 _Steps = list[tuple[str, Work | BatchWork]]
 
 
-def refine_actor(refiner: DiffusionRefiner, photos: int) -> dict[str, Any]:
+def refine_actor(refiner: FlowRefiner, photos: int) -> dict[str, Any]:
     """Busy share of the actor of the large GPU. The refiner has the options of the recipe."""
     recipe = Recipe.load("clean", {"upscale.method": "lanczos"})
     recipe = recipe.model_copy(update={"refine": refiner.options})
@@ -63,10 +61,10 @@ def refine_actor(refiner: DiffusionRefiner, photos: int) -> dict[str, Any]:
                           to_refine=True)  # fmt: skip
         return _photo(number, patch, prompt=prompt)
 
-    nothing = Weights(Path(), "0" * 64, "random")
+    located = refiner.options, {"random": "0" * 64}
     with (
         mock.patch(f"{refiner.options.loader}.load", return_value=refiner),
-        mock.patch("stages.steps.refine.find", return_value=nothing),
+        mock.patch("stages.steps.refine.locate", return_value=located),
     ):
         steps: _Steps = [("upscale", upscale(recipe)), ("refine", refine(recipe))]
     return _measure(
@@ -92,10 +90,10 @@ def remove_actor(load: Load, photos: int) -> dict[str, Any]:
         )  # fmt: skip
         return _photo(number, patch)
 
-    nothing = Weights(Path(), "0" * 64, "random")
+    located = options, {"random": "0" * 64}
     with (
         mock.patch.object(lama_module, "load", return_value=lambda p, m, _: lama.fill(p, m)),
-        mock.patch("stages.steps.remove.find", return_value=nothing),
+        mock.patch("stages.steps.remove.locate", return_value=located),
     ):
         steps: _Steps = [("remove", fill_patches(recipe)), ("focus", focus(recipe))]
     units = [[photo(n) for n in range(i, i + load.batch)] for i in range(0, photos, load.batch)]

@@ -26,7 +26,7 @@ from stages.models.devices import choose_device
 from tests.bench.busy import refine_actor, remove_actor
 from tests.bench.common import Figures, options_of
 from tests.bench.timing import Bench, against_cpu, free, name_of, picture, reason
-from tests.bench.ways import PLAIN, REFERENCE, WAYS, Load, make_refiner, random_prompt
+from tests.bench.ways import PLAIN, REFERENCE, WAYS, Load, is_alike, make_refiner, random_prompt
 
 _GIB = 2**30
 
@@ -62,7 +62,7 @@ def _correct(visit: Visit) -> Iterator[dict[str, Any]]:
         (network, way)
         for network, ways in WAYS.items()
         for way in ways
-        if way != PLAIN and (not visit.ways or way in visit.ways)  # it starts from other noise
+        if way != PLAIN and is_alike(network, way) and (not visit.ways or way in visit.ways)
     ]
     ways.sort(key=lambda each: bool(WAYS[each[0]][each[1]].get("compile")))
     bench = Bench(visit.load(1), visit.deadline)
@@ -79,7 +79,7 @@ def _network(
     network: str, sizes: list[int], batches: list[int]
 ) -> Callable[[Visit], Iterator[dict[str, Any]]]:
     def measure(visit: Visit) -> Iterator[dict[str, Any]]:
-        if network.startswith("flux") and not (visit.is_gpu or visit.tiny):
+        if network != "lama" and not (visit.is_gpu or visit.tiny):
             yield {"network": network, "note": "at full size it takes a GPU"}
             return
         # At full size, float32 of a refiner takes half a minute.
@@ -192,11 +192,14 @@ def _tests(visit: Visit) -> Iterator[dict[str, Any]]:
 #: The parts by name: their share of the minutes, and what they measure.
 PARTS: dict[str, tuple[float, Callable[[Visit], Iterator[dict[str, Any]]]]] = {
     "correct": (0.10, _correct),
-    "lama": (0.16, _network("lama", [512, 1024, 2048], [1, 4, 16])),
-    "flux-fill": (0.36, _network("flux-fill", [1024, 768, 512], [1, 2, 4])),
-    "flux2-klein": (0.12, _network("flux2-klein", [1024, 512], [1, 4])),
-    "busy": (0.10, _busy),
-    "memory": (0.10, _memory),
+    "lama": (0.14, _network("lama", [512, 1024, 2048], [1, 4, 16])),
+    "flux-fill": (0.26, _network("flux-fill", [1024, 768, 512], [1, 2, 4])),
+    "flux2-klein": (0.10, _network("flux2-klein", [1024, 512], [1, 4])),
+    "z-image": (0.08, _network("z-image", [1024], [1, 4])),
+    "osor": (0.04, _network("osor", [1024, 512], [1, 4])),
+    "rorem": (0.06, _network("rorem", [1024, 512], [1, 4])),
+    "busy": (0.08, _busy),
+    "memory": (0.08, _memory),
     "tests": (0.06, _tests),
 }
 

@@ -15,7 +15,13 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.support.models.networks import make_flux_fill, make_klein, make_lama
+from tests.support.models.networks import (
+    make_flux_fill,
+    make_klein,
+    make_lama,
+    make_sdxl,
+    make_z_image,
+)
 
 _META = torch.device("meta")
 
@@ -86,9 +92,19 @@ def _flux_fill_parts(size_px: int, text_tokens: int, *, tiny: bool) -> tuple[Wor
 
 
 @cache
-def klein_work(size_px: int, steps: int, *, references: int = 1, tiny: bool = False) -> Work:
-    """FLUX.2-klein, likewise. Each step sees the crop again as a reference, as many tokens more."""
-    pipe = make_klein(None, _META, torch.bfloat16, tiny=tiny)
+def klein_work(
+    size_px: int,
+    steps: int,
+    *,
+    references: int = 1,
+    small_decoder: bool = False,
+    tiny: bool = False,
+) -> Work:
+    """FLUX.2-klein, likewise, with the crop as reference, which is encoded once.
+
+    Each reference is as many tokens more in each step.
+    """
+    pipe = make_klein(None, _META, torch.bfloat16, tiny=tiny, small_decoder=small_decoder)
     config, text_tokens = pipe.transformer.config, 512
     tokens = (1 + references) * (size_px // 16) ** 2
     step = _count(
@@ -104,6 +120,43 @@ def klein_work(size_px: int, steps: int, *, references: int = 1, tiny: bool = Fa
     channels = pipe.vae.config.latent_channels
     decoding = _count(lambda: pipe.vae.decode(_empty(1, channels, size_px // 8, size_px // 8)))
     return Work(step.linear * steps, step.other * steps + _all(encoding) + _all(decoding))
+
+
+@cache
+def z_image_work(size_px: int, steps: int, *, tiny: bool = False) -> Work:
+    """Z-Image, likewise, with a short text; the crop is encoded once."""
+    pipe = make_z_image(None, _META, torch.bfloat16, tiny=tiny)
+    config, side = pipe.transformer.config, size_px // 8
+    latents, text = _empty(config.in_channels, 1, side, side), _empty(32, config.cap_feat_dim)
+    step = _count(lambda: pipe.transformer([latents], torch.empty(1, device=_META), [text]))
+    encoding = _count(lambda: pipe.vae.encode(_empty(1, 3, size_px, size_px)))
+    decoding = _count(lambda: pipe.vae.decode(_empty(1, config.in_channels, side, side)))
+    return Work(step.linear * steps, step.other * steps + _all(encoding) + _all(decoding))
+
+
+def sdxl_work(size_px: int, steps: int, *, encodings: int = 2, tiny: bool = False) -> Work:
+    """SDXL inpainting, likewise: RORem encodes the window whole and without its hole, OSOR once."""
+    step, encoding, decoding = _sdxl_parts(size_px, tiny)
+    once = encodings * _all(encoding) + _all(decoding)
+    return Work(step.linear * steps, step.other * steps + once)
+
+
+@cache
+def _sdxl_parts(size_px: int, tiny: bool) -> tuple[Work, Work, Work]:
+    pipe = make_sdxl(None, _META, torch.bfloat16, tiny=tiny)
+    config, side = pipe.unet.config, size_px // 8
+    pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
+    step = _count(
+        lambda: pipe.unet(
+            _empty(1, config.in_channels, side, side),
+            torch.empty(1, device=_META),
+            encoder_hidden_states=_empty(1, 77, config.cross_attention_dim),
+            added_cond_kwargs={"text_embeds": _empty(1, pooled), "time_ids": _empty(1, 6)},
+        )
+    )
+    encoding = _count(lambda: pipe.vae.encode(_empty(1, 3, size_px, size_px)))
+    decoding = _count(lambda: pipe.vae.decode(_empty(1, 4, side, side)))
+    return step, encoding, decoding
 
 
 def _step(transformer: Any, size_px: int, text_tokens: int) -> None:

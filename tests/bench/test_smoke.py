@@ -16,6 +16,14 @@ from typing import Any
 
 import pytest
 
+from jobs.evaluation.evaluate import evaluate_row, read_rows
+from jobs.evaluation.synthetic import make_benchmark
+from stages.arrays import UInt8Array
+from stages.recipe import Recipe
+from tests.bench.klein import write_recipes
+from tests.support import encoded
+from tests.support.models.lama_networks import random_lama
+from tests.support.models.networks import save_torchscript
 from tests.unit.test_docs import ROOT
 
 
@@ -77,7 +85,8 @@ def test_a_visit_to_a_gpu_is_rehearsed_without_what_such_a_machine_lacks(tmp_pat
     The tests that are marked ``gpu`` are collected in a process of their own, which lacks as much.
     """
     (tmp_path / "sitecustomize.py").write_text(_BARE.format(names=_MISSING))
-    ways = ("float32", "plain loop", "bfloat16", "fp8", "auto", "not fused")
+    ways = ("float32", "plain loop", "bfloat16", "fp8", "auto", "not fused", "no reference",
+            "small decoder")  # fmt: skip
     tiny = ("--tiny", "--device", "cpu", "--batch", 2, "--minutes", 60, "--way", *ways)
     bare = {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
     found = _figures(tmp_path, "tests.bench.gpu", *tiny, code=2, **bare)
@@ -93,7 +102,7 @@ def test_a_visit_to_a_gpu_is_rehearsed_without_what_such_a_machine_lacks(tmp_pat
             limit = 0 if each["way"] == "float32" else 1 if each["way"] == "auto" else 30
             assert 0 <= each["off_mean"] <= limit, "as near as random weights allow"
     timed = [(each["network"], each["way"], each["batch"]) for each in found if "first_s" in each]
-    assert len(timed) == len(set(timed)) == 3 + 4 + 2
+    assert len(timed) == len(set(timed)) == 3 + 4 + 4 + 2 + 2 + 2
     busy = {each["actor"]: each["busy"] for each in found if each["part"] == "busy"}
     assert busy.keys() == {"refine", "remove"}
     assert all(0.1 < share <= 1 for share in busy.values())
@@ -161,9 +170,29 @@ def test_pasted_text_is_looked_for_and_photos_without_are_counted(tmp_path: Path
     assert untouched["cpu_s_max"] >= untouched["cpu_s_median"] > 0
 
 
+def test_four_settings_of_klein_are_compared_on_photos_with_references(
+    klein_folder: Path, coffee: UInt8Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process, since each of the command's would import the libraries again."""
+    (tmp_path / "photo.png").write_bytes(encoded(coffee[200:328, 100:228]))
+    row, *_ = read_rows(str(make_benchmark(tmp_path / "made", [str(tmp_path / "photo.png")])))
+    lama = save_torchscript(random_lama(coffee), tmp_path / "big-lama.pt")
+    monkeypatch.setenv("LAMA_MODEL", str(lama))
+    tiny = {"refine.weights": str(klein_folder), "refine.size_px": 64, "refine.dtype": "float32"}
+    recipes = [Recipe.load(str(path), tiny) for path in write_recipes(tmp_path / "recipes")]
+    found = [evaluate_row(row, recipe, views=True) for recipe in recipes]
+    assert [each.error for each in found] == [""] * 4
+    assert len({each.views[2] for each in found}) == 4, "each makes something else"
+
+    call = [sys.executable, "-m", "tests.bench.klein", "/nowhere.csv", "--jobs", "1"]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "/nowhere.csv" in done.stderr
+
+
 def test_the_floor_of_the_arithmetic_is_counted_from_the_shapes() -> None:
     """By hand: 57 blocks of width 3072, whose linear layers come to 12 squares of it."""
-    from tests.bench.ideal import flux_fill_work, klein_work, lama_work
+    from tests.bench.ideal import flux_fill_work, klein_work, lama_work, sdxl_work, z_image_work
 
     width, blocks, tokens = 3072, 19 + 38, 64 * 64 + 512
     one, two = (flux_fill_work(1024, steps, 512) for steps in (1, 2))
@@ -180,5 +209,14 @@ def test_the_floor_of_the_arithmetic_is_counted_from_the_shapes() -> None:
     assert [round(each.linear + each.other - 15.4, 1) for each in steps] == [76.7, 34.8], (
         "VAE: 15.4"
     )
+    small = klein_work(1024, 1, small_decoder=True)
+    assert round(small.linear + small.other - 76.7, 1) == 10.9
     assert f"{lama_work(1024).seconds(gpu):.4f}" == "0.0018"
+    one, two, osor = sdxl_work(1024, 1), sdxl_work(1024, 2), sdxl_work(1024, 1, encodings=1)
+    step = two.linear + two.other - one.linear - one.other
+    assert f"{step:.2f}" == "6.76"
+    assert f"{one.linear + one.other - step:.1f}" == "20.2"
+    assert f"{osor.linear + osor.other:.1f}" == "22.1"
+    z_image = z_image_work(1024, 1)
+    assert f"{z_image.linear + z_image.other - 15.4:.1f}" == "55.1"
     assert all_steps.seconds("NVIDIA H100 80GB HBM3 MIG 3g.40gb") is None

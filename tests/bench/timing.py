@@ -14,9 +14,10 @@ import numpy as np
 import torch
 
 from manifests.errors import RowError
+from stages.recipe.options import RoremOptions
 from tests.bench.common import Pixels
-from tests.bench.ideal import flux_fill_work, klein_work, lama_work
-from tests.bench.ways import PHOTO, PLAIN, REFERENCE, WAYS, Load, Way, make
+from tests.bench.ideal import Work, flux_fill_work, klein_work, lama_work, sdxl_work, z_image_work
+from tests.bench.ways import PHOTO, PLAIN, REFERENCE, REFINERS, WAYS, Load, Way, is_alike, make
 from tests.support import upright_rgb
 from tests.support.models.lama_networks import hole
 
@@ -51,7 +52,7 @@ class Bench:
                 figure: dict[str, Any] = {"network": network, "way": way, "size_px": size_px}
                 try:
                     self.check_time()
-                    if run is None or network.startswith("flux"):  # compiled for its size
+                    if run is None or network in REFINERS:  # compiled for its size
                         run = None
                         free()
                         run = make(network, way, replace(self.load, size_px=size_px))
@@ -106,9 +107,8 @@ class Bench:
         if ideal:
             figure |= {"ideal_s": ideal, "share_of_ideal": ideal / figure["seconds"]}
         reference = self.references.setdefault(size_px, np.asarray(results[0]))
-        # diffusers' own loop starts from other noise.
-        is_alike = not (network == "flux-fill" and way == PLAIN)
-        return figure | (differences(results[0], reference, mask) if is_alike else {})
+        alike = is_alike(network, way)
+        return figure | (differences(results[0], reference, mask) if alike else {})
 
     def shortages(self) -> int:
         """How often memory has run out so far: whoever halves a batch does not say."""
@@ -116,16 +116,36 @@ class Bench:
         return int(stats.get("num_ooms", 0))
 
     def _ideal_s(self, network: str, way: str, size_px: int) -> float | None:
+        work = self._work(network, way, size_px)
+        fp8 = WAYS[network][way].get("fp8", False)
+        return work.seconds(self.device_name, fp8=fp8) if work else None
+
+    def _work(self, network: str, way: str, size_px: int) -> Work | None:
         tiny, options = self.load.tiny, WAYS[network][way]
-        if network == "lama":
-            return lama_work(size_px, tiny=tiny).seconds(self.device_name)
-        if network == "upscaler":
-            return None
-        steps, fp8 = self.load.steps_of(network, way), options.get("fp8", False)
-        if network == "flux2-klein":
-            return klein_work(size_px, steps, tiny=tiny).seconds(self.device_name, fp8=fp8)
-        work = flux_fill_work(size_px, steps, 512 if way == PLAIN else 256, tiny=tiny)
-        return work.seconds(self.device_name, fp8=fp8)
+        steps = self.load.steps_of(network, way)
+        work = None
+        match network:
+            case "lama":
+                work = lama_work(size_px, tiny=tiny)
+            case "osor":
+                work = sdxl_work(size_px, 1, encodings=1, tiny=tiny)
+            case "rorem":
+                _, run = RoremOptions(steps=steps).planned_and_run
+                work = sdxl_work(size_px, run, tiny=tiny)
+            case "z-image":
+                work = z_image_work(size_px, steps, tiny=tiny)
+            case "flux2-klein":
+                work = klein_work(
+                    size_px,
+                    steps,
+                    references=0 if options.get("reference") == "none" else 1,
+                    small_decoder="small_decoder" in options,
+                    tiny=tiny,
+                )
+            case "flux-fill":
+                tokens = 512 if way == PLAIN else 256
+                work = flux_fill_work(size_px, steps, tokens, tiny=tiny)
+        return work
 
 
 def against_cpu(network: str, way: str, device: torch.device) -> dict[str, float]:

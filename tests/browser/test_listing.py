@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from rich.console import Console
@@ -35,7 +36,13 @@ from tests.browser.page import (
 from tests.support import write
 
 
-def test_photos_are_filtered_searched_and_sorted(opened: webdriver.Chrome) -> None:
+def by_share(output: Path) -> list[str]:
+    """The ids of the photos that did not fail, that with the largest filled share first."""
+    rows = pd.read_parquet(output / "lineage").drop_duplicates("id").set_index("id").drop(BAD)
+    return list((-rows.masked_px / (rows.width * rows.height)).sort_values().index)
+
+
+def test_photos_are_filtered_searched_and_sorted(opened: webdriver.Chrome, output: Path) -> None:
     names = sorted([*NAMES, BAD])
     search(opened, "text", "STICKER")
     finds(opened, *NAMES[:2])
@@ -57,6 +64,8 @@ def test_photos_are_filtered_searched_and_sorted(opened: webdriver.Chrome) -> No
     finds(opened, *names)
     search(opened, "sort", "-id")
     finds(opened, *reversed(names))
+    search(opened, "sort", "-share")
+    finds(opened, *by_share(output), BAD)
     search(opened, "sort", "-seconds")
     finds_by_seconds(opened, len(NAMES), slowest_first=True)
     search(opened, "sort", "seconds")

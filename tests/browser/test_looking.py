@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.browser.output_folders import write_page
+from stages.arrays import UInt8Array
+from stages.recipe import Recipe
+from tests.browser.output_folders import clean_here, write_page
 from tests.browser.page import (
     BAD,
     NAMES,
@@ -25,6 +29,8 @@ from tests.browser.page import (
     text,
     until,
 )
+from tests.support import DEMO, write
+from tests.support.models import shadow_eraser
 
 
 def test_it_shows_every_photo_and_why_one_failed(opened: webdriver.Chrome) -> None:
@@ -126,6 +132,40 @@ def test_a_place_is_shown_at_full_resolution_with_its_outline(opened: webdriver.
     assert min(part) > 50
     press(opened, "z")
     assert text(opened, "#places button[aria-pressed=true]") == "Whole photo"
+
+
+def test_what_was_removed_beyond_the_mask_has_an_outline_of_its_own(
+    browser: webdriver.Chrome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def casts(pixels: UInt8Array, mask: UInt8Array) -> UInt8Array:
+        is_high = mask.any(axis=1).sum() > mask.any(axis=0).sum()
+        return np.full_like(mask, 255) if is_high else shadow_eraser.to_the_right(pixels, mask)
+
+    shadow_eraser.use(monkeypatch, casts)
+    photo = next((DEMO / "photos").glob("fig-bowl-sticker-date.*"))
+    rows = ["id,image,boxes", f'shown,{photo},"[600, 400, 120, 80]"']
+    rows.append(f'flagged,{photo},"[600, 400, 40, 100]"')
+    manifest = write(tmp_path / "manifest.csv", "\n".join(rows))
+    clean_here(manifest, tmp_path / "out", Recipe.load("telea", ["mask.effects=alpha"]))
+    open_page(browser, write_page(tmp_path / "out"))
+    go_to(browser, "shown")
+    press(browser, "m")
+    mask, effects_drawn = (
+        browser.find_element(By.CSS_SELECTOR, f".outline .stroke{kind}")
+        for kind in (":not(.effects)", ".effects")
+    )
+    assert effects_drawn.is_displayed()
+    assert mask.value_of_css_property("stroke") != effects_drawn.value_of_css_property("stroke")
+    left, across = browser.execute_script(
+        "const b = arguments[0].getBBox(); return [b.x, b.width]", effects_drawn
+    )
+    assert 720 < left < left + across < 795, "half its width, at its right"
+    (effects_px,) = re.findall(r"([\d,]+) px changed, outlined in blue", text(browser, "#facts"))
+    assert 4000 < int(effects_px.replace(",", "")) < 6000
+    go_to(browser, "flagged")
+    assert "effects dropped" in text(browser, "#facts")
+    assert "nothing changed" in text(browser, "#facts")
+    assert not browser.find_elements(By.CSS_SELECTOR, ".outline .effects")
 
 
 def test_a_kept_step_stands_in_for_the_result(opened: webdriver.Chrome) -> None:

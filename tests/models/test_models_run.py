@@ -30,7 +30,14 @@ from stages.recipe import Recipe
 from tests.support import DEMO, encoded, upright_rgb
 from tests.support.models.lama_networks import dat_weights, random_lama
 from tests.support.models.networks import save_torchscript
-from tests.support.models.tiny_models import save_flux_fill, save_klein
+from tests.support.models.tiny_models import (
+    save_flux_fill,
+    save_klein,
+    save_osor,
+    save_sdxl_inpaint,
+    save_small_decoder,
+    save_z_image,
+)
 
 QUIET = Console(quiet=True)
 NAMES = ["fig-bowl-sticker-date", "coffee-stray-coins", "lounge-bag-hang-tag"]
@@ -45,7 +52,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "lama": str(save_torchscript(random_lama(photo), folder / "big-lama.pt")),
         "flux": str(save_flux_fill(folder / "flux")),
         "klein": str(save_klein(folder / "klein")),
+        "decoder": str(save_small_decoder(folder / "decoder")),
         "dat": str(dat_weights()),
+        "z-image": str(save_z_image(folder / "z-image")),
+        "rorem": str(save_sdxl_inpaint(folder / "rorem")),
+        **save_osor(folder / "osor", prefix="osor-"),
     }
 
 
@@ -86,14 +97,23 @@ def recipe_of(name: str, weights: dict[str, str]) -> Recipe:
     """A shipped recipe, small enough for a CPU, its weights named by their paths."""
     lama = [f"remove.weights={weights['lama']}", "remove.dtype=float32"]
     small = ["refine.size_px=64", "refine.steps=2", "refine.dtype=float32"]
-    flux, klein = f"refine.weights={weights['flux']}", f"refine.weights={weights['klein']}"
+    flux = f"refine.weights={weights['flux']}"
+    klein = [f"refine.weights={weights['klein']}", f"refine.decoder={weights['decoder']}"]
+    osor = [f"remove.{each}={weights[f'osor-{each}']}" for each in ("weights", "base", "prompt")]
     return Recipe.load(
         name,
         {
             "lama": lama,
             "flux-fill": [*small, flux],
             "clean": [*lama, *small, flux, f"upscale.weights={weights['dat']}"],
-            "clean-apache": [*lama, *small, klein],
+            "clean-apache": [*lama, *small, *klein, "refine.reference=photo"],
+            "clean-z-image": [*lama, *small, f"refine.weights={weights['z-image']}"],
+            "erase": [*osor, "remove.dtype=float32"],
+            "rorem": [
+                f"remove.weights={weights['rorem']}",
+                "remove.dtype=float32",
+                "remove.steps=3",
+            ],
         }[name],
     )
 
@@ -119,7 +139,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("results")
 
 
-@pytest.mark.parametrize("name", ["lama", "flux-fill", "clean-apache", "clean"])
+@pytest.mark.parametrize(
+    "name", ["lama", "erase", "rorem", "flux-fill", "clean-apache", "clean-z-image", "clean"]
+)
 def test_each_recipe_with_models_runs_and_says_how(
     name: str, weights: dict[str, str], manifest: Path, ray_address: str, results: Path
 ) -> None:
@@ -132,7 +154,11 @@ def test_each_recipe_with_models_runs_and_says_how(
         row = rows.loc[row_name]
         used = dict(row.weights)
         assert all(len(digest) == 64 for digest in used.values())
-        assert len(used) == {"lama": 1, "flux-fill": 1, "clean": 3, "clean-apache": 2}[name]
+        counts = {
+            "lama": 1, "erase": 3, "rorem": 1, "flux-fill": 1,
+            "clean": 3, "clean-apache": 3, "clean-z-image": 2,
+        }  # fmt: skip
+        assert len(used) == counts[name]
         assert all(0 <= patch["seed"] < 2**32 for patch in row.patches)
         assert changed_inside(manifest, row)
     prompts = dict(rows.refine_prompt)
@@ -169,7 +195,9 @@ def made_by(output: Path, name: str) -> bytes:
     return Path(lineage(output).loc[name].output_uri).read_bytes()
 
 
-@pytest.mark.parametrize("name", ["lama", "flux-fill", "clean-apache", "clean"])
+@pytest.mark.parametrize(
+    "name", ["lama", "erase", "rorem", "flux-fill", "clean-apache", "clean-z-image", "clean"]
+)
 def test_try_makes_what_the_run_made(
     name: str, weights: dict[str, str], moved: Path, results: Path, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ import torch
 from diffusers import FluxFillPipeline
 
 from stages.arrays import UInt8Array
-from stages.models.refiners.batches import DiffusionRefiner
+from stages.models.refiners.flow import FlowRefiner
 from stages.models.refiners.flux_fill import FluxFill
 from stages.models.refiners.sigmas import comfy_sigmas
 from stages.recipe.options import FluxFillOptions
@@ -161,7 +161,7 @@ def test_in_16_bits_the_model_reads_times_to_the_last_bit(
         return torch.cat(latents), times
 
     (exact, exact_times), (short, times) = ends("float32"), ends("bfloat16")
-    monkeypatch.setattr(DiffusionRefiner, "_exact_times", nullcontext)
+    monkeypatch.setattr(FlowRefiner, "_exact_times", nullcontext)
     rounded, _ = ends("bfloat16")
 
     for one, other in zip(times, exact_times, strict=True):

@@ -14,7 +14,7 @@ from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
 from manifests.errors import WeightsError
 from stages.models.refiners import loading
-from stages.models.refiners.batches import unshifted_scheduler
+from stages.models.refiners.flow import unshifted_scheduler
 from stages.models.refiners.flux2_klein import Flux2Klein
 from stages.models.refiners.flux_fill import FluxFill
 from stages.models.refiners.prompts import Prompt

@@ -24,7 +24,8 @@ from stages.weights.catalogue import known_models
 from stages.weights.find import (
     Weights,
     find,
-    noncommercial_models,
+    how_to_get,
+    licence_notices,
     presumed_model,
     weights_of,
     with_absolute_paths,
@@ -46,12 +47,20 @@ def test_the_list_holds_what_is_known_and_nothing_can_be_used_unchecked() -> Non
         "big-lama",
         "flux1-fill-dev",
         "flux2-klein-4b",
+        "flux2-small-decoder",
         "2x-animesharpv2-mosr-sharp",
+        "osor-sdxl",
+        "osor-sdxl-prompt",
+        "rorem",
+        "sdxl-inpainting",
+        "z-image-turbo",
     }
     for model in models.values():
-        assert model.content, model.name
+        is_data_from_hub = not model.runs_code and model.sources[0].startswith("hf://")
+        assert model.content or is_data_from_hub, model.name  # a run pins it when it starts
         assert not model.sha256 or len(model.sha256) == 64
         assert all(source.startswith(("https://", "hf://")) for source in model.sources)
+    assert "--set refine.decoder=…" in how_to_get(models["flux2-small-decoder"])
     assert {name for name, model in models.items() if not model.commercial} == {
         "flux1-fill-dev",
         "2x-animesharpv2-mosr-sharp",
@@ -271,6 +280,11 @@ def test_the_parts_of_a_recipe_that_need_weights() -> None:
         ("upscale", "a.pth"),
         ("refine", "flux1-fill-dev"),
     ]
+    assert weights_of(recipe("remove.method=osor", "remove.base=s3://mine/base")) == [
+        ("remove", "osor-sdxl"),
+        ("remove.base", "s3://mine/base"),
+        ("remove.prompt", "osor-sdxl-prompt"),
+    ]
 
 
 def test_a_copy_of_a_model_not_for_sale_is_presumed_to_be_under_its_licence() -> None:
@@ -279,10 +293,23 @@ def test_a_copy_of_a_model_not_for_sale_is_presumed_to_be_under_its_licence() ->
     assert presumed_model(fill, "refine", copy) == models["flux1-fill-dev"]
     assert presumed_model(fill, "refine", "flux2-klein-4b") == models["flux2-klein-4b"]
     assert presumed_model(klein, "refine", copy) is None
-    assert [(section, model.name) for section, model in noncommercial_models(fill)] == [
-        ("refine", "flux1-fill-dev")
+    (notice,) = licence_notices(fill)
+    assert notice.startswith("flux1-fill-dev: FLUX.1 [dev] Non-Commercial License, https://")
+    assert notice.endswith("; not for commercial use unless bought.")
+    assert licence_notices(klein) == []
+
+
+def test_a_licence_that_forbids_some_uses_is_shown_once_for_all_its_models() -> None:
+    (notice,) = licence_notices(recipe("remove.method=osor", "remove.base=/mine"))
+    assert notice.startswith("osor-sdxl, sdxl-inpainting, osor-sdxl-prompt: CreativeML Open RAIL++")
+    assert notice.endswith(
+        "; commercial use is allowed except for the uses that its Attachment A forbids."
+    )
+
+    refined = recipe("remove.method=rorem", "refine.method=rorem", "refine.weights=/mine")
+    assert licence_notices(refined) == [
+        "rorem" + notice.removeprefix("osor-sdxl, sdxl-inpainting, osor-sdxl-prompt")
     ]
-    assert noncommercial_models(klein) == []
 
 
 def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

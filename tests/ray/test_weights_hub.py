@@ -35,6 +35,18 @@ def test_a_hub_folder_comes_without_pickles(
     assert "vae/net.safetensors: not the content that the hub lists" in error.message
 
 
+def test_a_hub_folder_of_one_network_comes_without_its_copies_for_other_programs(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Named as those of FLUX.2-small-decoder."""
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    needed = {"config.json": b"{}", "diffusion_pytorch_model.safetensors": WEIGHTS}
+    copies = dict.fromkeys(("small_decoder.safetensors", "full_encoder.safetensors"), WEIGHTS)
+    web.offer_repo("shop/decoder", needed | copies)
+    found = find(f"hf://shop/decoder@{COMMIT}", part="image")
+    assert names_in(found.path) == set(needed)
+
+
 def test_an_actor_downloads_only_the_part_that_it_runs(
     listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:

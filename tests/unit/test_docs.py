@@ -50,7 +50,7 @@ def models_table() -> str:
         lines.append(
             f"| [`{model.name}`]({model.page}) | {model.kind} | {size} "
             f"| [{model.licence}]({model.licence_url}){gate} "
-            f"| {'yes' if model.commercial else '**no**, unless bought'} |"
+            f"| {model.commercial_use.replace('no,', '**no**,')} |"
         )
     return "\n".join(lines)
 

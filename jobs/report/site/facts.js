@@ -40,6 +40,7 @@
     yield ["flag", side.flag?.replaceAll("_", " ")];
     yield ["score", side.score?.toFixed(3)];
     if (side.width) yield ["size", `${side.width} x ${side.height} px${painted(side)}`];
+    if (side.effects_px !== undefined) yield ["beyond the mask", side.effects_px ? `${number(side.effects_px)} px changed, outlined in blue` : "nothing changed"];
     yield ["outside the mask", [side.fidelity, side.fidelity_note].filter(Boolean).join(": ")];
     yield ["metadata", side.metadata_note];
     yield ["prompt", side.refine_prompt];

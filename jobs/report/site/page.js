@@ -81,7 +81,7 @@
     const choices = [["id", "by id"], ["-id", "by id, last first"]];
     if (page.drawn < page.count) choices.unshift(["pictured", "with pictures first"]);
     if (store.columns.score.some((value) => value !== null)) choices.push(["-score", "highest score first"], ["score", "lowest score first"]);
-    choices.push(["-seconds", "slowest first"], ["seconds", "fastest first"]);
+    choices.push(["-share", "largest share of the photo first"], ["-seconds", "slowest first"], ["seconds", "fastest first"]);
     if (page.compared) choices.push(["-difference", "scores farthest apart first"]);
     form.elements.sort.replaceChildren(...select("", choices).children);
     form.elements.sort.value = choices[0][0];

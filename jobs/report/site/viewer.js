@@ -143,7 +143,7 @@
     made.firstChild.append(
       element("img", { class: "after", src: address(pictures.folder, after), alt: `${name}, ${LAYERS[layer]}` }),
       element("img", { class: "before", src: address(pictures.folder, before), alt: `${name}, as it was` }),
-      drawnOutline(pictures.outline, [x, y, width, height]),
+      drawnOutline(pictures, [x, y, width, height]),
       tag("left", "before"), tag("right", layer === "after" ? "after" : LAYERS[layer]),
       element("span", { class: "line", "aria-hidden": "true" }), slider,
     );
@@ -164,17 +164,20 @@
 
   const tag = (side, text) => element("span", { class: `tag ${side}`, "aria-hidden": "true" }, text);
 
-  function drawnOutline(path, box) {
+  /* Around what was marked and filled, and around what was removed beyond it. */
+  function drawnOutline(pictures, box) {
     const svg = document.createElementNS(SVG, "svg");
     svg.setAttribute("viewBox", box.join(" "));
     svg.setAttribute("class", "outline");
     svg.setAttribute("aria-hidden", "true");
-    for (const name of ["halo", "stroke"]) {
+    const trace = (path, name) => {
       const line = document.createElementNS(SVG, "path");
       line.setAttribute("d", path);
       line.setAttribute("class", name);
       svg.append(line);
-    }
+    };
+    for (const name of ["halo", "stroke"]) trace(pictures.outline, name);
+    for (const name of pictures.effects ? ["halo", "stroke effects"] : []) trace(pictures.effects, name);
     return svg;
   }
 

@@ -1,4 +1,4 @@
-"""Merges LoRA adapters into a transformer: step-distilled ones, or ones trained for removal.
+"""Merges LoRA adapters into a network: step-distilled ones, or ones trained for removal.
 
 Diffusers reads and converts the files (its own format, Kohya's, XLabs', ai-toolkit's). Its own
 loader needs peft, to keep adapters apart from the weights and to train them; here they are added to
@@ -13,26 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.utils import convert_unet_state_dict_to_peft
 from safetensors import safe_open
 
 from manifests.errors import WeightsError
 from stages.optional_imports import reason
 
-_PREFIX = "transformer."
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 
 #: Kinds of adapters, by peft's names, that are more than a product of two matrices.
 _OTHER_KINDS = ("use_dora", "use_rslora")
 
 
-def merge(pipe: Any, files: Sequence[str], scales: Sequence[float]) -> None:
-    """Add adapters to the weights of a pipeline's transformer, in float32.
+def merge(pipe: Any, network: str, files: Sequence[str], scales: Sequence[float]) -> None:
+    """Add adapters to the weights of a pipeline's network, in float32.
 
     A layer's weight becomes ``weight + scale * alpha / rank * up @ down`` (Hu et al. 2021); alpha
     is the rank where a file states none.
 
     Args:
         pipe: a pipeline of diffusers that has ``lora_state_dict``.
+        network: the pipeline's part, ``transformer`` or ``unet``.
         files: a ``.safetensors`` file each, or a folder with one.
         scales: strengths, in the order of the files; empty: 1 each.
 
@@ -40,17 +41,18 @@ def merge(pipe: Any, files: Sequence[str], scales: Sequence[float]) -> None:
         WeightsError: ``weights.unusable``: a file is damaged, of another kind, or for another
             network. An adapter is never applied in part.
     """
-    layers = dict(pipe.transformer.named_modules())
+    layers = dict(getattr(pipe, network).named_modules())
+    prefix = f"{network}."
     for file, scale in zip(files, scales or [1.0] * len(files), strict=True):
         path = _single_file(Path(file))
-        tensors, alphas, metadata = _read(pipe, path)
+        tensors, alphas, metadata = _read(pipe, network, path)
         for name in [key.removesuffix(_DOWN) for key in tensors if key.endswith(_DOWN)]:
             down, up = tensors.pop(name + _DOWN), tensors.pop(name + _UP, None)
-            layer = layers.get(name.removeprefix(_PREFIX))
-            if up is None or not isinstance(layer, torch.nn.Linear):
+            layer = layers.get(name.removeprefix(prefix))
+            if up is None or not isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
                 raise _unusable(path, f"its layer {name} is not in this model")
-            strength = scale * _alpha(name, len(down), alphas, metadata) / len(down)
-            _add(layer, strength, down, up, f"{path}: {name}")
+            strength = scale * _alpha(name, len(down), alphas, metadata, prefix) / len(down)
+            add_product(layer, strength, down, up, f"{path}: {name}")
         if tensors:
             raise _unusable(path, f"it holds what cannot be merged, such as {next(iter(tensors))}")
 
@@ -63,7 +65,7 @@ def _single_file(path: Path) -> Path:
 
 
 def _read(
-    pipe: Any, path: Path
+    pipe: Any, network: str, path: Path
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], dict[str, Any]]:
     """The tensors by diffusers' names, ``alpha`` by layer, and peft's configuration."""
     try:
@@ -76,46 +78,72 @@ def _read(
             local_files_only=True,
             return_alphas=True,
             return_lora_metadata=True,
+            **({"unet_config": pipe.unet.config} if network == "unet" else {}),
         )
     except Exception as error:  # each format has its own errors for what is not of it
         raise _unusable(path, f"it cannot be read: {reason(error)}") from error
     metadata = metadata or {}
-    others = [each for each in _OTHER_KINDS if metadata.get(_PREFIX + each)]
+    others = [each for each in _OTHER_KINDS if metadata.get(f"{network}.{each}")]
     if dora or others:  # diffusers would leave out what makes it DoRA
         raise _unusable(path, f"it is more than a LoRA ({dora or others[0]})")
     inline = {key: tensors.pop(key) for key in list(tensors) if key.endswith(".alpha")}
     found = inline | (alphas[0] or {} if alphas else {})
+    if network == "unet":
+        tensors, found = map(convert_unet_state_dict_to_peft, (tensors, found))
     named = {re.sub(r"(\.lora_A)?(\.weight)?\.alpha$", "", key): found[key] for key in found}
     return tensors, named, metadata
 
 
 def _alpha(
-    name: str, rank: int, alphas: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]
+    name: str,
+    rank: int,
+    alphas: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, Any],
+    prefix: str,
 ) -> float:
     """Alpha of a layer: its own tensor, else as peft finds it in its configuration, else rank."""
     if name in alphas:
         return float(alphas[name])
-    for pattern, alpha in (metadata.get(f"{_PREFIX}alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", name.removeprefix(_PREFIX)):
+    for pattern, alpha in (metadata.get(f"{prefix}alpha_pattern") or {}).items():
+        if re.match(rf"(.*\.)?({pattern})$", name.removeprefix(prefix)):
             return float(alpha)
-    return float(metadata.get(f"{_PREFIX}lora_alpha", rank))
+    return float(metadata.get(f"{prefix}lora_alpha", rank))
 
 
-def _add(
-    layer: torch.nn.Linear, strength: float, down: torch.Tensor, up: torch.Tensor, where: str
+def add_product(
+    layer: torch.nn.Linear | torch.nn.Conv2d,
+    strength: float,
+    down: torch.Tensor,
+    up: torch.Tensor,
+    where: str,
 ) -> None:
-    """Add ``strength * up @ down``; ``down`` ``(rank, in)``, ``up`` ``(out, rank)``.
+    """Add ``strength * up @ down`` to a layer's weight, in float32.
 
     Adapters of FLUX.1-dev know the first 64 of the 384 channels that FLUX.1-Fill's first layer
     takes: the latents, without the known picture and the mask.
+
+    Args:
+        layer: the layer to change.
+        strength: a factor.
+        down: ``(rank, in)``, or ``(rank, in, height, width)`` of a convolution.
+        up: ``(out, rank)``, or ``(out, rank, 1, 1)``.
+        where: the name of the file and the layer, for the error.
+
+    Raises:
+        WeightsError: ``weights.unusable``: the shapes do not match.
     """
     weight = layer.weight.data
     if where.endswith("x_embedder"):
         down = torch.nn.functional.pad(down, (0, max(weight.shape[1] - down.shape[1], 0)))
-    if (*up.shape[:1], *down.shape[1:]) != tuple(weight.shape) or up.shape[1:] != down.shape[:1]:
+    if (
+        up.shape[0] != weight.shape[0]
+        or down.shape[1:] != weight.shape[1:]
+        or up[0].numel() != len(down)
+    ):
         shapes = f"{tuple(up.shape)} and {tuple(down.shape)}, not for {tuple(weight.shape)}"
         raise _unusable(where, f"its shapes are {shapes}")
-    product = up.to(weight.device, torch.float32) @ down.to(weight.device, torch.float32)
+    factors = (each.flatten(1).to(weight.device, torch.float32) for each in (up, down))
+    product = torch.mm(*factors).view(weight.shape)
     weight.copy_((weight.float() + strength * product).to(weight.dtype))
 
 

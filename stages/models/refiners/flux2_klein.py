@@ -1,7 +1,7 @@
-"""FLUX.2-klein (Black Forest Labs 2026): inpainting with the whole crop as reference.
+"""FLUX.2-klein (Black Forest Labs 2026): inpainting, with or without a reference picture.
 
 Diffusers' inpainting pipeline resets the known area after every step, as ``noise_mask`` does for
-FLUX.1-Fill, and passes the input to the model as a reference picture.
+FLUX.1-Fill.
 """
 
 from __future__ import annotations
@@ -16,23 +16,50 @@ from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
 from manifests.errors import WeightsError
 from stages.models.refiners import loading
-from stages.models.refiners.batches import SIDE_PX, Batch, DiffusionRefiner
+from stages.models.refiners.batches import SIDE_PX, Batch, whole_cells
+from stages.models.refiners.flow import FlowRefiner
 from stages.models.refiners.prompts import Prompt, Values, hash_of, to_numpy
 from stages.recipe.options import Flux2KleinOptions
 
 _MAX_TOKENS = 512
 
 
-class Flux2Klein(DiffusionRefiner):
+class KleinPipeline(Flux2KleinInpaintPipeline):  # type: ignore[misc] # diffusers has no types
+    """The published pipeline, but the model sees no other reference than ``image_reference``.
+
+    Diffusers always shows its input to it, too.
+    """
+
+    def prepare_image_latents(
+        self, images: list[torch.Tensor], batch_size: int, generator: Any, device: Any, dtype: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Call the base class without the first picture, which is the input.
+
+        Returns:
+            ``(n, tokens, channels)`` and the tokens' positions, ``(n, tokens, 4)``.
+        """
+        if images[1:]:
+            latents, positions = super().prepare_image_latents(
+                images[1:], batch_size, generator, device, dtype
+            )
+            return latents, positions
+        channels = self.transformer.config.in_channels
+        nothing = torch.zeros(batch_size, 0, channels, device=device, dtype=dtype)
+        return nothing, torch.zeros(batch_size, 0, 4, device=device, dtype=torch.int64)
+
+
+class Flux2Klein(FlowRefiner):
     """FLUX.2-klein: see the base class."""
 
     time_embed = "time_guidance_embed"
     text_tokens = _MAX_TOKENS
     has_negative = True
     pipelines = ("Flux2KleinPipeline", "Flux2KleinInpaintPipeline")  # of the same layout
-    pipeline = Flux2KleinInpaintPipeline
+    pipeline = KleinPipeline
     text_encoders: ClassVar = {"text_encoder": Qwen3ForCausalLM}
     tokenizers: ClassVar = {"tokenizer": Qwen2TokenizerFast}
+
+    options: Flux2KleinOptions
 
     @classmethod
     def build_pipe(
@@ -48,13 +75,16 @@ class Flux2Klein(DiffusionRefiner):
         if distilled and options.guidance != 1:
             message = "refine.guidance must be 1: these weights are distilled, without guidance."
             raise WeightsError("model.unavailable", message)
-        return cls.without_texts(
-            vae=loading.load_part(AutoencoderKLFlux2, folder, "vae", dtype, device),
-            transformer=loading.load_part(
-                Flux2Transformer2DModel, folder, "transformer", dtype, device
-            ),
-            is_distilled=distilled,
+        place = (Path(options.decoder), "") if options.decoder else (folder, "vae")
+        vae = loading.load_part(AutoencoderKLFlux2, *place, dtype, device)
+        transformer = loading.load_part(
+            Flux2Transformer2DModel, folder, "transformer", dtype, device
         )
+        channels, expected = vae.bn.num_features, transformer.config.in_channels
+        if channels != expected:
+            message = f"{options.decoder} has latents of {channels} channels, not {expected}."
+            raise WeightsError("weights.unusable", f"refine.decoder: {message}")
+        return cls.without_texts(vae=vae, transformer=transformer, is_distilled=distilled)
 
     @classmethod
     def encoder(cls, pipe: Any, options: Flux2KleinOptions) -> Callable[[str], Prompt]:
@@ -71,9 +101,14 @@ class Flux2Klein(DiffusionRefiner):
 
     def denoise(self, batch: Batch) -> torch.Tensor:
         """See the base class."""
+        image = self._encode(batch.image)
+        reference = image if self.options.reference == "fill" else None
+        if self.options.reference == "photo":
+            reference = self._encode(batch.photo)
         latents: torch.Tensor = self.pipe(
-            image=self._encode(batch.image),
-            mask_image=_whole_tokens(batch.mask),
+            image=image,
+            image_reference=reference,
+            mask_image=whole_cells(batch.mask, SIDE_PX),
             sigmas=self.sigmas[:-1],
             num_inference_steps=len(self.sigmas) - 1,
             strength=1.0,  # run all given levels
@@ -96,9 +131,3 @@ class Flux2Klein(DiffusionRefiner):
 
 
 load, load_encoder = Flux2Klein.load, Flux2Klein.load_encoder
-
-
-def _whole_tokens(mask: torch.Tensor) -> torch.Tensor:
-    """Dilate the mask to full tokens: the pipeline samples it once per token, and misses lines."""
-    touched = torch.nn.functional.max_pool2d(mask, SIDE_PX)
-    return torch.nn.functional.interpolate(touched, scale_factor=SIDE_PX, mode="nearest")

@@ -11,7 +11,8 @@ from diffusers import AutoencoderKL, FluxFillPipeline, FluxTransformer2DModel
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
 from stages.models.refiners import loading
-from stages.models.refiners.batches import Batch, DiffusionRefiner, noise_of
+from stages.models.refiners.batches import Batch, noise_of
+from stages.models.refiners.flow import FlowRefiner
 from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
 from stages.recipe.options import FluxFillOptions
 
@@ -31,7 +32,7 @@ class FillPipeline(FluxFillPipeline):  # type: ignore[misc] # diffusers has no t
         return super().prepare_mask_latents(mask, known, *how)
 
 
-class FluxFill(DiffusionRefiner):
+class FluxFill(FlowRefiner):
     """FLUX.1-Fill: see the base class."""
 
     time_embed = "time_text_embed"

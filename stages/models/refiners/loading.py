@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline, ModelMixin
-from diffusers.models.attention import AttentionModuleMixin
+from diffusers.models.attention import AttentionMixin, AttentionModuleMixin
 from diffusers.models.attention_dispatch import attention_backend, dispatch_attention_fn
 from transformers.utils import logging as transformers_logging
 
 from manifests.errors import RowError, WeightsError
 from stages.optional_imports import reason
+from stages.weights.download import HALF
 
 #: torch.compile's backend. Tests use `eager`, which traces but generates no code.
 COMPILE_BACKEND = "inductor"
@@ -60,7 +61,9 @@ def load_part(kind: Any, folder: Path, part: str, dtype: torch.dtype, device: to
             libraries would initialise randomly.
         RowError: ``model.out_of_memory``.
     """
-    straight = {} if device.type == "cpu" else {"device_map": {"": device}}
+    straight: dict[str, Any] = {} if device.type == "cpu" else {"device_map": {"": device}}
+    if any((folder / part).glob(f"*.{HALF}.safetensors")):
+        straight["variant"] = HALF
     transformers_logging.disable_progress_bar()  # a worker's log is not a terminal
     dtype_key = "torch_dtype" if issubclass(kind, ModelMixin) else "dtype"
     try:
@@ -83,8 +86,12 @@ def load_part(kind: Any, folder: Path, part: str, dtype: torch.dtype, device: to
     return network.eval()
 
 
-def load_tokenizer(kind: Any, folder: Path, part: str) -> Any:
-    """Load a tokenizer. Raises WeightsError: ``weights.unusable``."""
+def load_config(kind: Any, folder: Path, part: str) -> Any:
+    """Load a part without weights: a tokenizer, a scheduler.
+
+    Raises:
+        WeightsError: ``weights.unusable``.
+    """
     try:
         return kind.from_pretrained(folder, subfolder=part, local_files_only=True)
     except Exception as error:  # as above
@@ -95,7 +102,10 @@ def fuse_projections(transformer: Any) -> None:
     """Compute query, key and value in one linear layer each, instead of three.
 
     Diffusers keeps the three layers, a fifth of FLUX's weights; nothing uses them any more.
+    Z-Image's cannot be fused.
     """
+    if not isinstance(transformer, AttentionMixin):
+        return
     transformer.fuse_qkv_projections()
     for attention in transformer.modules():
         if isinstance(attention, AttentionModuleMixin) and attention.fused_projections:
@@ -138,8 +148,8 @@ def use_attention(transformer: Any, backend: str, dtype: torch.dtype, device: to
     Raises:
         WeightsError: ``model.unavailable``.
     """
-    heads = transformer.config.num_attention_heads
-    shape = (1, 32, heads, transformer.config.attention_head_dim)
+    attention = next(each for each in transformer.modules() if hasattr(each, "heads"))
+    shape = (1, 32, attention.heads, attention.inner_dim // attention.heads)
     try:
         with attention_backend():  # diffusers changes the process's default, too, and so the VAE's
             transformer.set_attention_backend(backend)

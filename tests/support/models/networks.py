@@ -19,6 +19,10 @@ from diffusers import (
     Flux2Transformer2DModel,
     FluxFillPipeline,
     FluxTransformer2DModel,
+    StableDiffusionXLInpaintPipeline,
+    UNet2DConditionModel,
+    ZImageInpaintPipeline,
+    ZImageTransformer2DModel,
 )
 from spandrel.architectures.LaMa import LaMa
 from torch import Tensor, nn
@@ -50,6 +54,9 @@ _VAE = {
 }
 _TINY_VAE = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1, "norm_num_groups": 4}
 
+#: Widths of FLUX.2-small-decoder's blocks; the full decoder's are the encoder's.
+_SMALL_DECODER, _TINY_SMALL_DECODER = (96, 192, 384, 384), (4, 4, 4, 4)
+
 #: FLUX.2-klein-4B's ``transformer/config.json``, likewise. Texts are three layers of Qwen3-4B.
 _KLEIN = {
     "num_layers": 5,
@@ -72,6 +79,59 @@ _TINY_KLEIN_VAE = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
     **_TINY_VAE,
+}
+
+#: Z-Image's ``transformer/config.json`` has the class's defaults; its VAE is FLUX.1's.
+_TINY_Z_IMAGE = {
+    "dim": 32,
+    "n_layers": 2,
+    "n_refiner_layers": 1,
+    "n_heads": 2,
+    "n_kv_heads": 2,
+    "cap_feat_dim": 16,
+    "axes_dims": (4, 6, 6),
+}
+
+#: SDXL inpainting's ``unet/config.json``, likewise.
+_SDXL_UNET = {
+    "sample_size": 128,
+    "in_channels": 9,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (320, 640, 1280),
+    "layers_per_block": 2,
+    "cross_attention_dim": 2048,
+    "attention_head_dim": (5, 10, 20),
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+    "transformer_layers_per_block": (1, 2, 10),
+}
+_TINY_SDXL_UNET = {
+    "block_out_channels": (16, 32, 32),
+    "layers_per_block": 1,
+    "cross_attention_dim": 64,
+    "attention_head_dim": (2, 2, 4),
+    "addition_time_embed_dim": 8,
+    "projection_class_embeddings_input_dim": 80,
+    "transformer_layers_per_block": (1, 1, 2),
+    "norm_num_groups": 8,
+}
+
+#: SDXL's ``vae/config.json``, likewise.
+_SDXL_VAE = {"latent_channels": 4, "scaling_factor": 0.13025, "use_quant_conv": True} | {
+    "use_post_quant_conv": True,
+    "shift_factor": None,
+}
+
+#: SDXL inpainting's ``scheduler/scheduler_config.json``, as far as Euler's and DDPM's know it.
+SDXL_SCHEDULER = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "timestep_spacing": "leading",
+    "steps_offset": 1,
 }
 
 
@@ -119,14 +179,35 @@ def make_transformer(*, tiny: bool = False) -> FluxTransformer2DModel:
     return FluxTransformer2DModel(**options).eval()
 
 
-def make_klein_vae(*, tiny: bool = False) -> AutoencoderKLFlux2:
-    """FLUX.2's, likewise."""
-    return AutoencoderKLFlux2(**(_TINY_KLEIN_VAE if tiny else {})).eval()
+def make_sdxl_vae(*, tiny: bool = False) -> AutoencoderKL:
+    """SDXL's, 84 M parameters, likewise."""
+    return AutoencoderKL(**(_VAE | _SDXL_VAE | (_TINY_VAE if tiny else {}))).eval()
+
+
+def make_sdxl_unet(*, tiny: bool = False) -> UNet2DConditionModel:
+    """SDXL inpainting's, 2.6 G parameters, likewise."""
+    return UNet2DConditionModel(**(_SDXL_UNET | (_TINY_SDXL_UNET if tiny else {}))).eval()
+
+
+def make_klein_vae(*, tiny: bool = False, small_decoder: bool = False) -> AutoencoderKLFlux2:
+    """FLUX.2's, likewise; with ``small_decoder``, as FLUX.2-small-decoder has it."""
+    widths = _TINY_SMALL_DECODER if tiny else _SMALL_DECODER
+    decoder = {"decoder_block_out_channels": widths} if small_decoder else {}
+    vae = AutoencoderKLFlux2(**(_TINY_KLEIN_VAE if tiny else {}), **decoder).eval()
+    if tiny:  # statistics that must be applied once each way, as the published ones
+        vae.bn.running_mean.uniform_(-0.5, 0.5)
+        vae.bn.running_var.uniform_(0.5, 2)
+    return vae
 
 
 def make_klein_transformer(*, tiny: bool = False) -> Flux2Transformer2DModel:
     """FLUX.2-klein-4B's, 3.9 G parameters, likewise."""
     return Flux2Transformer2DModel(**(_KLEIN | (_TINY_KLEIN if tiny else {}))).eval()
+
+
+def make_z_image_transformer(*, tiny: bool = False) -> ZImageTransformer2DModel:
+    """Z-Image's, 6.2 G parameters, likewise."""
+    return ZImageTransformer2DModel(**(_TINY_Z_IMAGE if tiny else {})).eval()
 
 
 def make_flux_fill(
@@ -151,15 +232,54 @@ def make_flux_fill(
 
 
 def make_klein(
-    scheduler: Any, device: torch.device, dtype: torch.dtype, *, tiny: bool = False
+    scheduler: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    tiny: bool = False,
+    small_decoder: bool = False,
+    kind: type[Flux2KleinInpaintPipeline] = Flux2KleinInpaintPipeline,
 ) -> Flux2KleinInpaintPipeline:
     """FLUX.2-klein, distilled, likewise."""
     with _made_on(device, dtype):
-        vae, transformer = make_klein_vae(tiny=tiny), make_klein_transformer(tiny=tiny)
+        vae = make_klein_vae(tiny=tiny, small_decoder=small_decoder)
+        transformer = make_klein_transformer(tiny=tiny)
     nothing = dict.fromkeys(("text_encoder", "tokenizer"))
-    pipe = Flux2KleinInpaintPipeline(
-        scheduler=scheduler, vae=vae, transformer=transformer, is_distilled=True, **nothing
-    )
+    pipe = kind(scheduler=scheduler, vae=vae, transformer=transformer, is_distilled=True, **nothing)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def make_z_image(
+    scheduler: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    tiny: bool = False,
+    kind: type[ZImageInpaintPipeline] = ZImageInpaintPipeline,
+) -> ZImageInpaintPipeline:
+    """Z-Image, likewise."""
+    with _made_on(device, dtype):
+        vae, transformer = make_vae(tiny=tiny), make_z_image_transformer(tiny=tiny)
+    nothing = dict.fromkeys(("text_encoder", "tokenizer"))
+    pipe = kind(scheduler=scheduler, vae=vae, transformer=transformer, **nothing)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def make_sdxl(
+    scheduler: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    tiny: bool = False,
+    kind: type[StableDiffusionXLInpaintPipeline] = StableDiffusionXLInpaintPipeline,
+) -> StableDiffusionXLInpaintPipeline:
+    """SDXL inpainting, likewise."""
+    with _made_on(device, dtype):
+        vae, unet = make_sdxl_vae(tiny=tiny), make_sdxl_unet(tiny=tiny)
+    nothing = dict.fromkeys(("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
+    pipe = kind(scheduler=scheduler, vae=vae, unet=unet, **nothing)
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -46,10 +46,9 @@ class ToyOptions(RemovalOptions):
         return 96
 
 
-def load(options: ToyOptions, weights: Path | None) -> Fill:
+def load(options: ToyOptions) -> Fill:
     """See the base class."""
-    assert weights is not None
-    colour = np.frombuffer(weights.read_bytes(), np.uint8)
+    colour = np.frombuffer(Path(options.weights).read_bytes(), np.uint8)
 
     def fill(
         pixels: Sequence[UInt8Array], masks: Sequence[UInt8Array], seeds: Sequence[int]

@@ -71,6 +71,33 @@ def test_every_recipe_has_a_figure_for_each_of_its_steps(recipe: str) -> None:
         assert found.parts[found.fleet.bottleneck].slowest == "refine"
 
 
+@pytest.mark.parametrize("fp8", ["true", "false"])
+@pytest.mark.parametrize("compiled", ["true", "false"])
+def test_klein_without_a_reference_takes_half_as_long(compiled: str, fp8: str) -> None:
+    options = [f"refine.compile={compiled}", f"refine.fp8={fp8}", "refine.steps=50"]
+    seconds = {}
+    for reference in ("fill", "photo", "none"):
+        recipe = Recipe.load("clean-apache", [*options, f"refine.reference={reference}"])
+        seconds[reference], _ = Basis(recipe, 12.0).time("refine", recipe, has_gpus=True)
+    assert seconds["photo"] == seconds["fill"]
+    assert 0.45 < seconds["none"] / seconds["fill"] < 0.55
+
+
+def test_a_removal_of_several_steps_takes_longer_by_each() -> None:
+    def seconds(steps: int, megapixels: float = 12.0, *, has_gpus: bool = True) -> float:
+        recipe = Recipe.load("rorem", {"remove.steps": steps})
+        return Basis(recipe, megapixels).time("remove", recipe, has_gpus=has_gpus)[0]
+
+    erase = Recipe.load("erase")
+    one_step, _ = Basis(erase, 12.0).time("remove", erase, has_gpus=True)
+    assert seconds(40) - seconds(20) == pytest.approx(seconds(60) - seconds(40))
+    assert one_step < seconds(4) < seconds(20) < 10 * one_step
+    assert seconds(20, 1.0) < seconds(20, 3.9) == seconds(20, 100.0)
+    assert seconds(20, has_gpus=False) > 50 * seconds(20)
+    refined = Recipe.load("clean-apache", ["refine.method=rorem"])
+    assert Basis(refined, 12.0).time("refine", refined, has_gpus=True)[0] < 1
+
+
 #: From the request of a CPU node until an actor on it works.
 NODE_S = default("node_start_s", "cpu") + default("actor_start_s", "cpu")
 
@@ -189,6 +216,9 @@ def test_each_change_is_one_of_the_recipe_and_saves_what_it_says() -> None:
     assert 0.3 < saved["refine.size_px=768"] < 0.5
     assert saved["refine.fp8=true"] > 0.2
     assert [change.saved for change in found] == sorted(saved.values(), reverse=True)
+    assert "refine.reference=none" not in saved, "FLUX-Fill has none"
+    klein = {" ".join(change.set) for change in of("clean-apache", 10_000_000).changes}
+    assert "refine.reference=none" in klein
 
 
 def test_what_is_assumed_is_named() -> None:

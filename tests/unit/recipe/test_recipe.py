@@ -44,7 +44,7 @@ def test_set_reaches_nested_options_with_their_types() -> None:
         ("crop.context=0.5", "crop.context = 0.5: Input should be greater than or equal to 1"),
         (
             "remove.method=tela",
-            "'tela' is none of 'telea', 'navier-stokes', 'patchmatch', 'lama' (did",
+            "'tela' is none of 'telea', 'navier-stokes', 'patchmatch', 'lama', 'osor', 'rorem'",
         ),
         ("remove.patch_radius_px=5", "remove.patch_radius_px is an option of another method"),
         ("crop.aspect=0.001", "must be 0, or 0.1 to 10"),

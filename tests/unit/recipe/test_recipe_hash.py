@@ -18,7 +18,8 @@ from pydantic import BaseModel
 
 from stages.method_options import NOT_HASHED, Section
 from stages.recipe import SCHEMA, Recipe, preset_names
-from stages.weights.find import pin_of, weights_of, with_pins
+from stages.weights.catalogue import known_models
+from stages.weights.find import weights_of, with_pins
 
 RECORD = Path(__file__).with_name("recorded_recipes.json")
 
@@ -29,10 +30,17 @@ NEUTRAL_OPTIONS = {
     "limits",
     "detect[text].device",
     "remove[lama].batch_size",
+    "remove[osor].batch_size",
+    "remove[rorem].batch_size",
+    "remove[rorem].offload",
     "refine[flux-fill].batch_size",
     "refine[flux-fill].offload",
     "refine[flux2-klein].batch_size",
     "refine[flux2-klein].offload",
+    "refine[z-image].batch_size",
+    "refine[z-image].offload",
+    "refine[rorem].batch_size",
+    "refine[rorem].offload",
     "output.keep_steps",
 }
 
@@ -62,7 +70,8 @@ def hashes() -> dict[str, str]:
     found = {f"{each[0]} = {each[1]}": recipe_with(*each).hash for each in every_section()}
     for name in preset_names():
         recipe = Recipe.load(name)
-        pins = {section: pin_of(ref) for section, ref in weights_of(recipe)}
+        listed = [(place, known_models()[ref].content) for place, ref in weights_of(recipe)]
+        pins = {place: content for place, content in listed if content}
         found[name] = with_pins(recipe, pins).hash
     return found
 

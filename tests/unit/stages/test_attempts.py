@@ -16,8 +16,9 @@ from manifests.errors import RecipeError
 from stages.arrays import UInt8Array
 from stages.photo import CropPatch, Photo
 from stages.pipeline import Pipeline
+from stages.pixels.resize import scale_pixels
 from stages.recipe import Recipe
-from stages.recipe.options import FluxFillOptions
+from stages.recipe.options import Flux2KleinOptions, FluxFillOptions
 from tests.support import as_sent, encoded, photo_of
 from tests.support.models import object_painter as painting
 from tests.support.models.object_painter import Painter
@@ -28,7 +29,8 @@ BOXES = ((20, 310, 40, 30), (540, 30, 30, 40))
 
 @pytest.fixture
 def paint(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(FluxFillOptions, "loader", "tests.support.models.object_painter")
+    for options in (FluxFillOptions, Flux2KleinOptions):
+        monkeypatch.setattr(options, "loader", "tests.support.models.object_painter")
 
     def use(*paints: painting.Paints) -> Painter:
         made = Painter(paints)
@@ -265,6 +267,27 @@ def test_what_was_decided_and_found_survives_the_way_between_actors(
     (patch,) = again.patches
     assert isinstance(patch, CropPatch)
     assert not patch.to_refine
+
+
+@pytest.mark.parametrize("reference", ["photo", "fill"])
+def test_the_photos_own_crop_goes_to_a_refiner_that_sees_it_and_no_further(
+    reference: str, paint: Any, coffee: UInt8Array, tmp_path: Path
+) -> None:
+    painter, photo = paint("texture"), marked(coffee, BOXES[0])
+    klein = ["refine.method=flux2-klein", f"refine.weights={tmp_path}", "refine.size_px=256"]
+    pipeline = Pipeline.of(recipe_of(tmp_path, *klein, f"refine.reference={reference}"))
+    pipeline.until("prompt").after("fetch").run(photo)
+    photo = as_sent(photo)
+    pipeline.until("refine").after("prompt").run(photo)
+    (patch,) = photo.patches
+    crop = scale_pixels(coffee[patch.crop.slices], 256, 256)
+    seen = painter.photos.pop()
+    if reference == "photo":
+        assert np.abs(np.subtract(seen, crop, dtype=int)).mean() < 1, "resized likewise"
+    else:
+        assert seen is None
+    assert isinstance(patch, CropPatch)
+    assert patch.photo_pixels is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,244 @@
+"""OSOR-SDXL: removes an object, with its shadow and its reflection, in one step.
+
+Zhou et al., "OSOR: One-Step Diffusion Inpainting for Effect-Aware Object Removal" (ECCV 2026). It
+is SDXL's inpainting UNet with adapters, and with a fifth output, the opacity of what it paints. The
+object stays in the picture that the network sees. Inputs, time and blending are those of the
+authors' ``inference_enhance.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file
+from torch.nn import functional
+
+from manifests.errors import RowError, WeightsError
+from stages.arrays import UInt8Array
+from stages.models import Erased, Fill, vae
+from stages.models.devices import BatchLimit, choose_device, resolve_dtype, run_in_batches
+from stages.models.refiners.adapters import add_product
+from stages.models.refiners.loading import check_folder, load_part
+from stages.optional_imports import reason
+from stages.recipe.options import OsorOptions
+
+#: Sides of windows become a multiple of this: 8 px to a latent, which the UNet halves.
+_SIDE_PX = 16
+_LATENT_PX = 8
+
+#: The only time, of 1,000, that the network was trained for.
+_TIME = 400
+
+#: Names of tensors in the published file, which was written from a wrapped network.
+_PREFIX, _DOWN, _UP = "unet.", ".lora_A.default.weight", ".lora_B.default.weight"
+_LAST_LAYER = ("unet.conv_out.weight", "unet.conv_out.bias")
+
+#: Names of tensors in the file of the encoded text.
+_TEXT = ("prompt_embeds", "pooled_prompt_embeds")
+
+#: A window's pixels, (h, w, 3), its mask, (h, w), both padded, and its seed.
+_Window = tuple[UInt8Array, UInt8Array, int]
+
+
+def load(options: OsorOptions) -> Fill:
+    """Load the model. See :class:`stages.method_options.RemovalOptions`.
+
+    Raises:
+        WeightsError: ``weights.unusable``: a file is damaged, or of another network.
+        RowError: ``model.out_of_memory``.
+    """
+    return Osor.load(options).fill
+
+
+class Osor:
+    """The loaded networks.
+
+    Args:
+        unet: takes ``(n, 9, h / 8, w / 8)``, and returns noise and the opacity's logit, 5 channels.
+        autoencoder: SDXL's.
+        scheduler: the base model's noise levels.
+        text: the encoded prompt, ``(1, 77, dim)``, and its pooled vector, ``(1, dim)``.
+        options: number format and batch size.
+        device: where the networks are.
+    """
+
+    def __init__(
+        self,
+        unet: Any,
+        autoencoder: Any,
+        scheduler: DDPMScheduler,
+        text: Sequence[torch.Tensor],
+        *,
+        options: OsorOptions,
+        device: torch.device,
+    ) -> None:
+        self.unet, self.autoencoder, self.scheduler = unet, autoencoder, scheduler
+        self.device, self.dtype = device, resolve_dtype(options.dtype, device)
+        self._limit = BatchLimit(options.batch_size)
+        self._text = [each.to(device, self.dtype) for each in text]
+
+    @classmethod
+    def load(cls, options: OsorOptions) -> Self:
+        """Load the networks from local paths. Errors: see :func:`load`."""
+        device = choose_device()
+        dtype = resolve_dtype(options.dtype, device)
+        base = Path(options.base)
+        check_folder(base, ("StableDiffusionXLInpaintPipeline",), ("unet", "vae", "scheduler"))
+        unet = load_part(UNet2DConditionModel, base, "unet", dtype, device)
+        merge(unet, Path(options.weights))
+        return cls(
+            unet.to(device),
+            load_part(AutoencoderKL, base, "vae", dtype, device),
+            DDPMScheduler.from_pretrained(base / "scheduler"),
+            [_tensors(Path(options.prompt), _TEXT)[name] for name in _TEXT],
+            options=options,
+            device=device,
+        )
+
+    def fill(
+        self, pixels: Sequence[UInt8Array], masks: Sequence[UInt8Array], seeds: Sequence[int]
+    ) -> list[Erased | RowError]:
+        """Fill windows; those of equal padded size run together.
+
+        Args:
+            pixels: each ``(h, w, 3)`` uint8 RGB, of any size from 1 x 1.
+            masks: each ``(h, w)`` uint8; what is not 0 is removed.
+            seeds: 0 to 2**32 - 1 each.
+
+        Returns:
+            For each window the model's whole picture with its alpha; or, not raised, its RowError:
+            ``model.out_of_memory`` or ``model.bad_output``.
+        """
+        windows = [
+            (_pad(each), _pad(mask), seed)
+            for each, mask, seed in zip(pixels, masks, seeds, strict=True)
+        ]
+        results = run_in_batches(
+            self._run, windows, self._limit, lambda each: each[1].size, lambda each: each[1].shape
+        )
+        return [
+            result if isinstance(result, RowError) else _cut(result, mask.shape)
+            for result, mask in zip(results, masks, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def _run(self, windows: Sequence[_Window]) -> list[Erased | RowError]:
+        pixels = [each for each, _, _ in windows]
+        generators = [torch.Generator("cpu").manual_seed(seed) for _, _, seed in windows]
+        shown = self._encode(vae.to_tensor(pixels, self.device), generators)
+        noise = torch.cat([_noise_like(shown[:1], each) for each in generators])
+        noisy = self.scheduler.add_noise(shown, noise, torch.tensor([_TIME]))
+        mask = torch.from_numpy(np.stack([mask > 0 for _, mask, _ in windows])).to(self.device)
+        marked = functional.max_pool2d(mask[:, None].float(), _LATENT_PX)
+        output = self._predict(torch.cat([noisy, marked, shown], dim=1))
+        painted = self.scheduler.step(output[:, :4], _TIME, noisy).pred_original_sample
+        alpha = output[:, 4:].sigmoid()
+        latents = (painted * alpha + shown * (1 - alpha)) / self.autoencoder.config.scaling_factor
+        size = mask.shape[1:]
+        opacity = functional.interpolate(alpha, size, mode="bilinear")[:, 0]
+        levels = (opacity * 255).round().to(torch.uint8).cpu().numpy()
+        return [
+            self._erased(each, source, level)
+            for each, source, level in zip(latents, pixels, levels, strict=True)
+        ]
+
+    def _encode(self, image: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
+        """Sample latents, ``(n, 4, h / 8, w / 8)`` float32, each with its own generator."""
+        posterior = self.autoencoder.encode(image.to(self.dtype)).latent_dist
+        mean, std = posterior.mean.float(), posterior.std.float()
+        sampled = mean + std * torch.cat([_noise_like(mean[:1], each) for each in generators])
+        return torch.mul(sampled, self.autoencoder.config.scaling_factor)
+
+    def _predict(self, latents: torch.Tensor) -> torch.Tensor:
+        """Run the UNet on ``(n, 9, h / 8, w / 8)``; returns ``(n, 5, h / 8, w / 8)`` float32."""
+        count, _, rows, columns = latents.shape
+        height, width = rows * _LATENT_PX, columns * _LATENT_PX
+        times = torch.full((count,), _TIME, device=self.device)
+        sizes = torch.tensor([height, width, 0, 0, height, width], device=self.device)
+        text, pooled = (each.expand(count, *each.shape[1:]) for each in self._text)
+        output: torch.Tensor = self.unet(
+            latents.to(self.dtype),
+            times,
+            encoder_hidden_states=text,
+            added_cond_kwargs={
+                "text_embeds": pooled,
+                "time_ids": sizes.to(self.dtype).expand(count, -1),
+            },
+            return_dict=False,
+        )[0]
+        return output.float()
+
+    def _erased(
+        self, latents: torch.Tensor, source: UInt8Array, alpha: UInt8Array
+    ) -> Erased | RowError:
+        pixels = vae.to_pixels(vae.decode(self.autoencoder, latents, self.dtype), source)
+        return pixels if isinstance(pixels, RowError) else Erased(pixels, alpha)
+
+
+def merge(unet: Any, path: Path) -> None:
+    """Merge the published file into SDXL's inpainting UNet, in place.
+
+    The adapters (Hu et al. 2021; rank and alpha are equal) are added to the layers, and the last
+    layer, which also predicts the opacity, replaces the UNet's.
+
+    Raises:
+        WeightsError: ``weights.unusable``: the file is damaged, or of another network.
+    """
+    tensors = _tensors(path, _LAST_LAYER)
+    weight, bias = (tensors.pop(name) for name in _LAST_LAYER)
+    old = unet.conv_out
+    if weight.shape != (5, *old.weight.shape[1:]) or bias.shape != (5,):
+        shapes = f"{tuple(weight.shape)} and {tuple(bias.shape)}"
+        raise _unusable(path, f"its last layer has {shapes}: it has no alpha, or is another's")
+    unet.conv_out = torch.nn.Conv2d(old.in_channels, 5, old.kernel_size, padding=old.padding)
+    unet.conv_out.weight.data, unet.conv_out.bias.data = (
+        each.to(old.weight.device, old.weight.dtype) for each in (weight, bias)
+    )
+    layers = dict(unet.named_modules())
+    for name in [key.removesuffix(_DOWN) for key in tensors if key.endswith(_DOWN)]:
+        down, up = tensors.pop(name + _DOWN), tensors.pop(name + _UP, None)
+        layer = layers.get(name.removeprefix(_PREFIX))
+        if up is None or not isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
+            raise _unusable(path, f"its layer {name} is not in this model")
+        add_product(layer, 1.0, down, up, f"{path}: {name}")
+    if tensors:
+        raise _unusable(path, f"it holds what cannot be merged, such as {next(iter(tensors))}")
+    unet.eval().requires_grad_(False)
+
+
+def _tensors(path: Path, needed: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Read a safetensors file that has these tensors."""
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(path)
+    except Exception as error:  # safetensors and the file system have their own
+        raise _unusable(path, f"it cannot be read: {reason(error)}") from error
+    missing = [name for name in needed if name not in tensors]
+    if missing:
+        raise _unusable(path, f"it has no {missing[0]}")
+    return tensors
+
+
+def _unusable(path: Path, problem: str) -> WeightsError:
+    return WeightsError("weights.unusable", f"{path} is not OSOR-SDXL's: {problem}.")
+
+
+def _noise_like(latents: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Draw noise on the CPU, so that it is the same on every device and in every batch."""
+    return torch.randn(latents.shape, generator=generator).to(latents)
+
+
+def _pad(values: UInt8Array) -> UInt8Array:
+    """Repeat the last rows and columns up to a multiple of the network's."""
+    pad = [(0, -side % _SIDE_PX) for side in values.shape[:2]]
+    return np.pad(values, [*pad, (0, 0)][: values.ndim], mode="edge")
+
+
+def _cut(erased: Erased, shape: tuple[int, ...]) -> Erased:
+    """Undo the padding."""
+    height, width = shape[:2]
+    return Erased(erased.pixels[:height, :width], erased.alpha[:height, :width])

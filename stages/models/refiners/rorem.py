@@ -1,0 +1,120 @@
+"""RORem (Li et al., CVPR 2025): SDXL's inpainting UNet, fine-tuned to remove objects.
+
+Diffusers' pipeline blanks the masked part of the picture that the network sees, and starts from the
+noisy picture itself. It is called as in the authors' ``inference_RORem.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    EulerDiscreteScheduler,
+    LCMScheduler,
+    StableDiffusionXLInpaintPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from stages.models.refiners import loading
+from stages.models.refiners.batches import Batch, DiffusionRefiner, whole_cells
+from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
+from stages.recipe.options import MAX_PLANNED, SdxlOptions
+
+_LATENT_PX = 8
+
+_SCHEDULERS = {"euler": EulerDiscreteScheduler, "lcm": LCMScheduler}
+
+
+class Pipeline(StableDiffusionXLInpaintPipeline):  # type: ignore[misc] # diffusers has no types
+    """The published pipeline, but the VAE keeps its number format.
+
+    Diffusers converts all of it to 32 bits and back for each batch, and warns each time.
+    """
+
+    def _encode_vae_image(self, image: torch.Tensor, generator: Any) -> torch.Tensor:
+        latents = self.vae.encode(image.to(self.vae.dtype)).latent_dist.sample(generator)
+        scaled: torch.Tensor = latents * self.vae.config.scaling_factor
+        return scaled.to(image.dtype)
+
+
+class Rorem(DiffusionRefiner):
+    """RORem: see the base class. It also runs as a remover: see :mod:`stages.models.rorem`."""
+
+    network = "unet"
+    pipelines = ("StableDiffusionXLInpaintPipeline",)
+    pipeline = Pipeline
+    text_encoders: ClassVar = {
+        "text_encoder": CLIPTextModel,
+        "text_encoder_2": CLIPTextModelWithProjection,
+    }
+    tokenizers: ClassVar = {"tokenizer": CLIPTokenizer, "tokenizer_2": CLIPTokenizer}
+
+    options: SdxlOptions
+
+    @classmethod
+    def build_pipe(
+        cls,
+        folder: Path,
+        options: SdxlOptions,
+        index: dict[str, Any],  # noqa: ARG003 - not needed here
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> Any:
+        """See the base class."""
+        vae_dtype = torch.float32 if dtype is torch.float16 else dtype  # in which it overflows
+        return cls.without_texts(
+            vae=loading.load_part(AutoencoderKL, folder, "vae", vae_dtype, device),
+            unet=loading.load_part(UNet2DConditionModel, folder, "unet", dtype, device),
+            scheduler=loading.load_config(_SCHEDULERS[options.sampler], folder, "scheduler"),
+        )
+
+    @classmethod
+    def encoder(cls, pipe: Any, options: SdxlOptions) -> Callable[[str], Prompt]:  # noqa: ARG003 - not needed here
+        """See the base class."""
+
+        def encode(text: str) -> Prompt:
+            embeds, _, pooled, _ = pipe.encode_prompt(text, do_classifier_free_guidance=False)
+            negative = to_numpy(torch.zeros(0, 0))
+            return Prompt(to_numpy(embeds[0]), to_numpy(pooled[0]), negative, hash_of(text))
+
+        return encode
+
+    def _planned_and_run(self) -> tuple[int, int]:
+        planned, run = self.options.planned_and_run
+        return min(planned, MAX_PLANNED[self.options.sampler]), run  # of the judge's fallback
+
+    def _sigmas(self) -> list[float]:
+        """See the base class."""
+        planned, run = self._planned_and_run()
+        scheduler = self.pipe.scheduler
+        scheduler.set_timesteps(planned)
+        kept = scheduler.alphas_cumprod[scheduler.timesteps[planned - run :].long()]
+        return [*((1 - kept) / kept).sqrt().tolist(), 0.0]
+
+    def denoise(self, batch: Batch) -> torch.Tensor:
+        """See the base class."""
+        planned, run = self._planned_and_run()
+        _, _, height, width = batch.image.shape
+        latents: torch.Tensor = self.pipe(
+            image=(batch.image + 1) / 2,
+            mask_image=whole_cells(batch.mask, _LATENT_PX),
+            height=height,
+            width=width,
+            num_inference_steps=planned,
+            strength=min((run + 0.5) / planned, 1.0),  # the pipeline rounds down
+            guidance_scale=1.0,
+            prompt_embeds=batch.embeds,
+            pooled_prompt_embeds=batch.pooled,
+            generator=batch.generators,
+            output_type="latent",
+        ).images
+        scaling_factor: float = self.pipe.vae.config.scaling_factor
+        return latents.float() / scaling_factor
+
+
+load, load_encoder = Rorem.load, Rorem.load_encoder
