@@ -194,6 +194,7 @@ def test_s3_that_answers_503_that_is_killed_and_that_stalls(
     with beside(disturb):
         assert scene.run().exit_code == 0, "the run itself comes through"
     assert_all_is_well(scene, undisturbed, 0)
+    assert len({line.split()[1] for line in scene.begun}) == _ACTORS, "one for each CPU"
 
 
 def test_credentials_that_expire(
