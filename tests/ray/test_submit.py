@@ -44,8 +44,6 @@ PROGRAM = str(Path(sys.executable).parent / "catalog-cleanup")
 
 #: Of the long runs, tiny ones: more than are done before they are stopped.
 MANY = 4000
-#: The default, 8 rows in a shard, would cost them the requests of 500 shards at both ends.
-OF_MANY = ("--recipe", "telea", "--rows-per-shard", "500")
 
 #: Passes on what comes to its port to another, until it is killed.
 RELAY = """
@@ -222,7 +220,7 @@ def long_run(cluster: RayCluster, photos: None) -> str:
     ray = str(Path(sys.executable).parent / "ray")
     call = [ray, "job", "submit", "--no-wait", "--address", cluster.dashboard, "--"]
     call += ["catalog-cleanup", "run", f"{PLACE}/many.csv", "--output", f"{PLACE}/many"]
-    call += OF_MANY
+    call += ["--recipe", "telea"]
     done = subprocess.run(
         call,
         env=os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN},
@@ -298,7 +296,7 @@ def following(
     """
     call = [PROGRAM, "submit", f"{PLACE}/many.csv", "--output", f"{PLACE}/{output}"]
     with subprocess.Popen(
-        [*call, *OF_MANY, "--address", address],
+        [*call, "--recipe", "telea", "--address", address],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
