@@ -30,7 +30,7 @@ from stages.models.devices import (
 from stages.models.load import load_network
 from stages.models.padding import inside, pad
 from stages.optional_imports import load_module, reason
-from stages.recipe.options import LamaOptions
+from stages.recipe.removers import LamaOptions
 
 #: Sides of windows become a multiple of this, since the network halves them three times. One
 #: feature covers this many px.

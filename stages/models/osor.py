@@ -25,7 +25,7 @@ from stages.models.devices import BatchLimit, choose_device, resolve_dtype, run_
 from stages.models.refiners.adapters import add_product
 from stages.models.refiners.loading import check_folder, load_part
 from stages.optional_imports import reason
-from stages.recipe.options import OsorOptions
+from stages.recipe.removers import OsorOptions
 
 #: Sides of windows become a multiple of this: 8 px to a latent, which the UNet halves.
 _SIDE_PX = 16

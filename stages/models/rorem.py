@@ -12,7 +12,7 @@ from stages.arrays import UInt8Array
 from stages.models import Fill
 from stages.models.padding import inside, pad
 from stages.models.refiners.rorem import Rorem
-from stages.recipe.options import RoremOptions
+from stages.recipe.removers import RoremOptions
 
 #: Sides of windows become a multiple of this: 8 px to a latent, which the UNet halves twice.
 _SIDE_PX = 32

@@ -23,7 +23,7 @@ from stages.models.devices import (
 )
 from stages.models.load import load_network
 from stages.pixels.resize import resample
-from stages.recipe.options import UpscaleOptions
+from stages.recipe.refiners import UpscaleOptions
 
 
 class Upscaler:

@@ -30,12 +30,11 @@ from stages.recipe.options import (
     MaskOptions,
     MetadataOptions,
     OutputOptions,
-    RefineOptions,
-    RemoveOptions,
     ResizeOptions,
     ShapeOptions,
-    UpscaleOptions,
 )
+from stages.recipe.refiners import RefineOptions, UpscaleOptions
+from stages.recipe.removers import RemoveOptions
 
 #: Part of every hash. Increment it when a default or the meaning of an option changes, since the
 #: same options then give other results.

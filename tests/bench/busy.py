@@ -29,7 +29,7 @@ from stages.models.refiners.flow import FlowRefiner
 from stages.photo import CropPatch, Patch, Photo, WindowPatch
 from stages.pixels.boxes import Box
 from stages.recipe import Recipe
-from stages.recipe.options import LamaOptions
+from stages.recipe.removers import LamaOptions
 from stages.steps.base import BatchWork, Work, run_steps
 from stages.steps.focus import focus
 from stages.steps.refine import refine

@@ -16,7 +16,7 @@ import numpy as np
 
 from stages.judging.detail import lost_detail
 from stages.judging.reappearance import WEIGHTS, WEIGHTS_ALONE, logistic
-from stages.recipe.options import FluxFillOptions
+from stages.recipe.refiners import FluxFillOptions
 from tests.bench.catalog import bundled_photos
 from tests.bench.common import Figures, Pixels, options_of
 from tests.bench.judge_cases import cut_hole, shrunk, soft_fill

@@ -22,12 +22,8 @@ from stages.pixels.boxes import Box, bounds_of, context_box
 from stages.pixels.patches import cut_mask, plan_patches
 from stages.pixels.resize import scale_pixels
 from stages.pixels.windows import refined_size
-from stages.recipe.options import (
-    CropOptions,
-    NavierStokesOptions,
-    PatchMatchOptions,
-    TeleaOptions,
-)
+from stages.recipe.options import CropOptions
+from stages.recipe.removers import NavierStokesOptions, PatchMatchOptions, TeleaOptions
 from tests.bench.common import Pixels
 
 #: Photos are shrunk to the first longer side, crops brought to the other: as a refiner sees them,

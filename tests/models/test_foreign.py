@@ -18,7 +18,7 @@ from manifests.errors import WeightsError
 from stages.models.load import load_network
 from stages.models.refiners.flux_fill import FluxFill
 from stages.optional_imports import reason
-from stages.recipe.options import Flux2KleinOptions, FluxFillOptions, RefineOptions
+from stages.recipe.refiners import Flux2KleinOptions, FluxFillOptions, RefineOptions
 from stages.weights.find import find
 from tests.support import write
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from manifests.errors import WeightsError
 from stages.arrays import UInt8Array
 from stages.models.refiners.flux2_klein import Flux2Klein
-from stages.recipe.options import Flux2KleinOptions
+from stages.recipe.refiners import Flux2KleinOptions
 from tests.support.models.networks import make_klein_vae
 from tests.support.models.refining import load_klein, make_crops, make_prompts, pictures_of
 

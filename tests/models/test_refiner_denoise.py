@@ -17,7 +17,7 @@ from stages.arrays import UInt8Array
 from stages.models.refiners.flow import FlowRefiner
 from stages.models.refiners.flux_fill import FluxFill
 from stages.models.refiners.sigmas import comfy_sigmas
-from stages.recipe.options import FluxFillOptions
+from stages.recipe.refiners import FluxFillOptions
 from tests.support.models.refining import (
     apart,
     load_flux,

@@ -18,7 +18,7 @@ from stages.models.refiners.flow import unshifted_scheduler
 from stages.models.refiners.flux2_klein import Flux2Klein
 from stages.models.refiners.flux_fill import FluxFill
 from stages.models.refiners.prompts import Prompt
-from stages.recipe.options import Flux2KleinOptions, FluxFillOptions
+from stages.recipe.refiners import Flux2KleinOptions, FluxFillOptions
 from tests.support.models.lama_networks import needs_gpu
 from tests.support.models.networks import make_flux_fill
 from tests.support.models.refining import (

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from manifests.errors import RowError, WeightsError
 from stages.models.refiners.batches import DiffusionRefiner
 from stages.models.refiners.flux_fill import FluxFill
-from stages.recipe.options import Flux2KleinOptions, FluxFillOptions, RefineOptions
+from stages.recipe.refiners import Flux2KleinOptions, FluxFillOptions, RefineOptions
 from tests.support.models.refining import (
     apart,
     load_flux,

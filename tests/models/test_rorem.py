@@ -29,7 +29,8 @@ from stages.arrays import UInt8Array
 from stages.models import Fill, rorem
 from stages.models.refiners.prompts import Prompt
 from stages.models.refiners.rorem import Rorem
-from stages.recipe.options import RoremOptions, RoremRefineOptions
+from stages.recipe.refiners import RoremRefineOptions
+from stages.recipe.removers import RoremOptions
 from tests.support.models.tiny_models import save_sdxl_inpaint
 
 

@@ -16,7 +16,7 @@ from manifests.errors import RowError, WeightsError
 from stages.arrays import UInt8Array
 from stages.models.load import load_network
 from stages.models.upscaler import Upscaler, to_size
-from stages.recipe.options import UpscaleOptions
+from stages.recipe.refiners import UpscaleOptions
 from tests.support.models.lama_networks import dat_weights, needs_gpu, random_upscaler
 
 EXACT = UpscaleOptions(dtype="float32")

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from manifests.errors import WeightsError
 from stages.models.refiners import loading
 from stages.models.refiners.z_image import ZImage
-from stages.recipe.options import ZImageOptions
+from stages.recipe.refiners import ZImageOptions
 from tests.support.models.refining import apart, make_crops, pictures_of
 from tests.support.models.tiny_models import save_z_image
 

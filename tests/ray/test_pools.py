@@ -18,7 +18,7 @@ from jobs.driver.placement import load_pools, with_batch_sizes
 from jobs.run import run
 from manifests.errors import ClusterError
 from stages.recipe import Recipe
-from stages.recipe.options import LamaOptions
+from stages.recipe.removers import LamaOptions
 from tests.conftest import Command
 from tests.support import DEMO
 

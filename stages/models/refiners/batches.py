@@ -25,7 +25,7 @@ from stages.models.devices import (
 )
 from stages.models.refiners import adapters, loading
 from stages.models.refiners.prompts import Prompt, Values
-from stages.recipe.options import PipelineOptions
+from stages.recipe.pipelines import PipelineOptions
 
 #: Sides must be multiples of this: 8 px to a latent, 2 by 2 latents to a token.
 SIDE_PX = 16

@@ -18,7 +18,7 @@ from stages.models.refiners.batches import SIDE_PX, DiffusionRefiner, Item
 from stages.models.refiners.prompts import Prompt
 from stages.models.refiners.sigmas import comfy_sigmas
 from stages.optional_imports import reason
-from stages.recipe.options import FlowOptions
+from stages.recipe.refiners import FlowOptions
 
 _log = logging.getLogger(__name__)
 

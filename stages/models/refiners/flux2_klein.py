@@ -19,7 +19,7 @@ from stages.models.refiners import loading
 from stages.models.refiners.batches import SIDE_PX, Batch, whole_cells
 from stages.models.refiners.flow import FlowRefiner
 from stages.models.refiners.prompts import Prompt, Values, hash_of, to_numpy
-from stages.recipe.options import Flux2KleinOptions
+from stages.recipe.refiners import Flux2KleinOptions
 
 _MAX_TOKENS = 512
 

@@ -14,7 +14,7 @@ from stages.models.refiners import loading
 from stages.models.refiners.batches import Batch, noise_of
 from stages.models.refiners.flow import FlowRefiner
 from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
-from stages.recipe.options import FluxFillOptions
+from stages.recipe.refiners import FluxFillOptions
 
 #: T5's tokens: shorter texts are padded, as in ComfyUI, longer ones truncated. CLIP always has 77.
 _MIN_TOKENS, _MAX_TOKENS = 256, 512

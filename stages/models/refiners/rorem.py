@@ -23,7 +23,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from stages.models.refiners import loading
 from stages.models.refiners.batches import Batch, DiffusionRefiner, whole_cells
 from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
-from stages.recipe.options import MAX_PLANNED, SdxlOptions
+from stages.recipe.pipelines import MAX_PLANNED, SdxlOptions
 
 _LATENT_PX = 8
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from stages.recipe.options import Scheduler
+from stages.recipe.refiners import Scheduler
 
 Times = npt.NDArray[np.float32]
 

@@ -18,7 +18,7 @@ from stages.models.refiners import loading
 from stages.models.refiners.batches import Batch, whole_cells
 from stages.models.refiners.flow import FlowRefiner
 from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
-from stages.recipe.options import ZImageOptions
+from stages.recipe.refiners import ZImageOptions
 
 _MAX_TOKENS = 512
 

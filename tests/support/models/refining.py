@@ -14,7 +14,7 @@ from stages.arrays import UInt8Array
 from stages.models.refiners.flux2_klein import Flux2Klein
 from stages.models.refiners.flux_fill import FluxFill
 from stages.models.refiners.prompts import Prompt
-from stages.recipe.options import Flux2KleinOptions, FluxFillOptions
+from stages.recipe.refiners import Flux2KleinOptions, FluxFillOptions
 
 _RNG = np.random.default_rng(0)
 

@@ -14,7 +14,7 @@ import pytest
 
 from stages.arrays import UInt8Array
 from stages.models import Erased, Fill
-from stages.recipe.options import TeleaOptions
+from stages.recipe.removers import TeleaOptions
 
 #: Of the whole output, also where the alpha is 0.
 COLOUR = (30, 200, 60)

@@ -17,7 +17,7 @@ from stages import recipe as recipes
 from stages.arrays import UInt8Array
 from stages.photo import Photo
 from stages.pipeline import Pipeline, steps
-from stages.recipe.options import LamaOptions, TeleaOptions
+from stages.recipe.removers import LamaOptions, TeleaOptions
 from stages.weights.find import weights_of
 from tests.support import encoded, photo_of
 from tests.support.models import toy_removal

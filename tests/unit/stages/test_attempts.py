@@ -18,7 +18,7 @@ from stages.photo import CropPatch, Photo
 from stages.pipeline import Pipeline
 from stages.pixels.resize import scale_pixels
 from stages.recipe import Recipe
-from stages.recipe.options import Flux2KleinOptions, FluxFillOptions
+from stages.recipe.refiners import Flux2KleinOptions, FluxFillOptions
 from tests.support import as_sent, encoded, photo_of
 from tests.support.models import object_painter as painting
 from tests.support.models.object_painter import Painter

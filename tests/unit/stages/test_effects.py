@@ -25,7 +25,7 @@ from stages.pipeline import Pipeline
 from stages.pixels.masks import distance_outside
 from stages.pixels.shapes import run_lengths
 from stages.recipe import Recipe
-from stages.recipe.options import FluxFillOptions
+from stages.recipe.refiners import FluxFillOptions
 from tests.browser.output_folders import clean_here
 from tests.support import as_sent, encoded, photo_of, write
 from tests.support.files.corpus import small_files, spot

@@ -11,11 +11,7 @@ from stages.arrays import UInt8Array
 from stages.models.classical import Classical, fill_one
 from stages.pixels.resize import scale_mask, scale_pixels, working_size
 from stages.recipe import Recipe
-from stages.recipe.options import (
-    NavierStokesOptions,
-    PatchMatchOptions,
-    TeleaOptions,
-)
+from stages.recipe.removers import NavierStokesOptions, PatchMatchOptions, TeleaOptions
 
 METHODS: list[Classical] = [TeleaOptions(), NavierStokesOptions(), PatchMatchOptions()]
 

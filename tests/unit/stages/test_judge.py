@@ -16,7 +16,7 @@ from stages.arrays import UInt8Array
 from stages.judging.detail import lost_detail
 from stages.judging.reappearance import judge
 from stages.models.classical import fill_one
-from stages.recipe.options import NavierStokesOptions
+from stages.recipe.removers import NavierStokesOptions
 from tests.bench.catalog import bundled_photos
 from tests.bench.judge_cases import repair_texture
 from tests.bench.judging import Judged, accuracy, fit, judge_photos, split
