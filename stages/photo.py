@@ -101,6 +101,8 @@ class Photo:
         detected: ``(h, w)`` bool, what the detector found to be removed; None: nothing. Local.
         detected_file: the same as a mask file, to be stored. Local.
         region: ``(h, w)`` bool, the generation mask of the full photo. Local.
+        shade: ``(h, w)`` bool, shadows outside the region that are to be filled, too; None: none.
+            Local.
         changed: ``(h, w)`` bool, where the stitched pixels may differ. Local.
         result: the file to publish. Local.
     """
@@ -119,6 +121,7 @@ class Photo:
     detected: BoolMask | None = None
     detected_file: bytes = b""
     region: BoolMask | None = None
+    shade: BoolMask | None = None
     changed: BoolMask | None = None
     result: bytes = b""
 
@@ -151,7 +154,8 @@ class Photo:
     def drop_pixels(self) -> None:
         """Free everything but the record and the files."""
         self.mask_files, self.marked, self.patches = [], {}, []
-        self.decoded, self.detected, self.region, self.changed = None, None, None, None
+        self.decoded, self.detected = None, None
+        self.region, self.shade, self.changed = None, None, None
 
     def drop_all(self) -> None:
         """Free everything but the record, when the row ends."""

@@ -19,6 +19,7 @@ from stages.steps.detect import detect, keep_mask
 from stages.steps.encode import encode
 from stages.steps.fetch import fetch
 from stages.steps.focus import focus
+from stages.steps.grow import grow
 from stages.steps.mask import mask
 from stages.steps.prompt import encode_prompt
 from stages.steps.publish import publish
@@ -59,8 +60,10 @@ def _marking(recipe: Recipe, output: str) -> Iterator[Step]:
 
 def _filling(recipe: Recipe, output: str) -> list[Step]:
     """List the steps from the region to the result."""
+    pool = _first_pool(recipe)
     return [
-        Step("cut", _first_pool(recipe), lambda: cut_patches(recipe)),
+        *([Step("grow", pool, lambda: grow(recipe))] if recipe.mask.effects == "grow" else []),
+        Step("cut", pool, lambda: cut_patches(recipe)),
         *_fill_and_refine_steps(recipe, output),
         Step("stitch", "cpu", lambda: stitch_patches(recipe)),
         Step("encode", "cpu", lambda: encode(recipe)),

@@ -113,6 +113,7 @@ def _light(photo: Photo, *, keeps_prompt: bool) -> Photo:
         detected=None,
         detected_file=b"",
         region=None,
+        shade=None,
         changed=None,
         result=b"",
     )

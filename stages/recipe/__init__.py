@@ -83,7 +83,9 @@ class Recipe(Section):
         if self.judge and self.refine is None:
             raise ValueError("[judge] needs a [refine] section")
         if self.mask.effects == "alpha" and self.fills and not self.has_alpha:
-            raise ValueError("mask.effects = alpha needs a removal method that returns an alpha")
+            raise ValueError(
+                "mask.effects = alpha needs a removal method that returns an alpha; use grow"
+            )
         if self.remove is not None:
             return self
         if self.refine and self.refine.when != "always":

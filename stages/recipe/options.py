@@ -63,16 +63,19 @@ class MaskOptions(Section):
     """Width of the soft edge outside the dilated region: from this + 1 px on, nothing changes."""
     feather_share: float = Field(0.0, ge=0, le=0.1)
     """The same as a share of the photo's longer side; the larger of the two applies."""
-    effects: Literal["off", "alpha"] = "off"
+    effects: Literal["off", "alpha", "grow"] = "off"
     """Whether shadows and reflections that the object casts beyond the mask are removed, too. off:
     nothing outside the mask and its soft edge changes. alpha: where the removal model's own alpha
-    shows that it changed something. The part beyond the mask is recorded in the lineage."""
+    shows that it changed something. grow: the region grows by cast shadows that are found beside or
+    beneath it, on grounds that are plain or lightly textured; for removals without an alpha. The
+    part beyond the mask is recorded in the lineage."""
     effects_reach: float = Field(1.0, gt=0, le=10)
-    """Maximum distance from the dilated region, relative to the longer side of the region that is
-    filled together."""
+    """Maximum distance from the dilated region, relative to the longer side of the part of it that
+    is filled together (`alpha`), or is connected (`grow`)."""
     effects_area: float = Field(2.0, gt=0, le=100)
     """Maximum area beyond the mask, relative to the area of the dilated region. What would be
-    larger is probably wrong: nothing beyond the mask is then changed, and the photo is flagged."""
+    larger is probably wrong: nothing beyond the mask is then changed. With `alpha`, the photo is
+    flagged."""
 
     @model_validator(mode="after")
     def _width_has_an_anchor(self) -> Self:

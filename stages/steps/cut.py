@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from manifests.schema import PatchRecord
 from stages.arrays import BoolMask, UInt8Array
 from stages.photo import Photo, WindowPatch
 from stages.pixels import colour
-from stages.pixels.boxes import Box
+from stages.pixels.boxes import Box, bounds_of
 from stages.pixels.effects import may_change, reach_px
 from stages.pixels.patches import PlannedPatch, cut_blend, cut_mask
 from stages.pixels.resize import scale_mask, scale_pixels
@@ -24,10 +25,11 @@ def cut_patches(recipe: Recipe) -> Work:
 
     def work(photo: Photo) -> None:
         assert photo.region is not None
-        for index, plan in enumerate(plan_crops(photo.region, recipe)):
-            patch = _cut_patch(photo, plan, recipe, _seed(photo, recipe, index))
+        filled = photo.region if photo.shade is None else photo.region | photo.shade
+        for index, plan in enumerate(plan_crops(filled, recipe)):
+            patch = _cut_patch(photo, filled, plan, recipe, _seed(photo, recipe, index))
             photo.patches.append(patch)
-            photo.lineage.patches.append(_describe(plan, patch))
+            photo.lineage.patches.append(_describe(_unshaded(plan, photo), patch))
 
     return work
 
@@ -45,29 +47,31 @@ def _seed(photo: Photo, recipe: Recipe, index: int) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], "big")
 
 
-def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> WindowPatch:
-    assert photo.region is not None
-    photo_height, photo_width = photo.region.shape
+def _cut_patch(
+    photo: Photo, filled: BoolMask, plan: PlannedPatch, recipe: Recipe, seed: int
+) -> WindowPatch:
+    """Cut a patch; ``filled``: ``(h, w)`` bool, all that is filled of the photo."""
+    photo_height, photo_width = filled.shape
     window = window_of(plan, recipe, photo_width, photo_height)
-    seen, unknown = _seen(photo, window)
-    blend = cut_blend(plan, recipe.mask.feather_for(photo_width, photo_height))
-    hidden = _hidden(photo, plan.crop)
+    seen, unknown = seen_by_models(photo, filled, window)
     inside = plan.crop.shifted(-window.x0, -window.y0).slices
     hole = unknown[inside].copy()
     if (unknown > 0).all():
         # A removal needs known pixels to copy from, so use the transparent ones.
-        unknown = cut_mask(photo.region, window)
+        unknown = cut_mask(filled, window)
     width, height = working_size(recipe, window.width, window.height)
+    blend, effects = _blends(photo, plan, recipe.mask.feather_for(photo_width, photo_height))
     beyond, reach = None, reach_px(plan.region, recipe.mask.effects_reach)
     if recipe.mask.effects == "alpha":
-        found = may_change(photo.region, plan.region, plan.own, plan.crop, reach) & (hole == 0)
+        found = may_change(filled, plan.region, plan.own, plan.crop, reach) & (hole == 0)
         beyond = found.view(np.uint8) * np.uint8(255)
     return WindowPatch(
         crop=plan.crop,
         window=window,
         pixels=scale_pixels(seen, width, height),
         mask=scale_mask(unknown, width, height),
-        blend=blend if hidden is None else np.where(hidden, np.uint8(0), blend),
+        blend=blend,
+        effects=effects,
         seed=seed,
         detail=seen[inside].copy() if recipe.refiner else None,
         hole=hole if recipe.refiner else None,
@@ -76,16 +80,46 @@ def _cut_patch(photo: Photo, plan: PlannedPatch, recipe: Recipe, seed: int) -> W
     )
 
 
-def _seen(photo: Photo, box: Box) -> tuple[UInt8Array, UInt8Array]:
+def _blends(
+    photo: Photo, plan: PlannedPatch, feather_px: int
+) -> tuple[UInt8Array, UInt8Array | None]:
+    """Return the opacities of the mask and, where it is higher, of the shadows to be filled."""
+    blend, effects = cut_blend(_unshaded(plan, photo), feather_px), None
+    if photo.shade is not None:
+        whole = cut_blend(plan, feather_px)
+        effects = np.where(whole > blend, whole, np.uint8(0))
+    hidden = _hidden(photo, plan.crop)
+    for opacity in (blend, effects):
+        if opacity is not None and hidden is not None:
+            opacity[hidden] = 0
+    return blend, effects
+
+
+def _unshaded(plan: PlannedPatch, photo: Photo) -> PlannedPatch:
+    """The patch without shadows: what is marked."""
+    if photo.shade is None:
+        return plan
+    own = plan.own & ~photo.shade[plan.region.slices]
+    bounds = bounds_of(own)
+    assert bounds is not None, "shadows touch their objects"
+    region = bounds.shifted(plan.region.x0, plan.region.y0)
+    return replace(plan, region=region, own=own[bounds.slices])
+
+
+def seen_by_models(photo: Photo, filled: BoolMask, box: Box) -> tuple[UInt8Array, UInt8Array]:
     """Return a part of the photo as models see it, and the mask of its unknown pixels.
+
+    Args:
+        photo: decoded.
+        filled: ``(h, w)`` bool, all that is filled of it.
+        box: the part.
 
     Returns:
         ``(h, w, 3)`` uint8 sRGB, and ``(h, w)`` uint8, 255 where pixels are to be filled or fully
         transparent: the colours of transparent pixels are arbitrary.
     """
     assert photo.decoded is not None
-    assert photo.region is not None
-    unknown, hidden = cut_mask(photo.region, box), _hidden(photo, box)
+    unknown, hidden = cut_mask(filled, box), _hidden(photo, box)
     if hidden is not None:
         unknown[hidden] = 255
     return colour.to_srgb8(photo.decoded.pixels[box.slices], photo.decoded.space), unknown

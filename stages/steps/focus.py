@@ -26,7 +26,7 @@ def focus(recipe: Recipe) -> Work:
         for index, row in enumerate(photo.lineage.patches):
             cut = photo.patches[index]
             assert isinstance(cut, WindowPatch)
-            patch = _focused(cut)
+            patch = _focused(cut, extends=recipe.mask.effects == "alpha")
             row.refined, row.reason = True, "always"
             if options.when == "auto":
                 patch.to_refine = lost_detail(patch.pixels, patch.mask) > options.auto_detail
@@ -46,17 +46,18 @@ def _with_object(cut: WindowPatch, filled: UInt8Array) -> UInt8Array:
     """
     assert cut.detail is not None
     assert cut.hole is not None
-    is_left_out = (cut.hole > 0) & (cut.blend == 0)
+    is_left_out = (cut.hole > 0) & (cut.opacity == 0)
     return np.where(is_left_out[..., None], filled, cut.detail)
 
 
-def _focused(patch: WindowPatch) -> CropPatch:
+def _focused(patch: WindowPatch, *, extends: bool) -> CropPatch:
+    """Cut a crop; ``extends``: the removal has changed the effects beyond its hole."""
     assert patch.detail is not None
     assert patch.hole is not None
     fill = scale_pixels(patch.pixels, patch.window.width, patch.window.height)
     inside = patch.crop.shifted(-patch.window.x0, -patch.window.y0).slices
     hole = patch.hole
-    if patch.effects is not None:
+    if extends and patch.effects is not None:
         hole = np.where(patch.effects > 0, np.uint8(255), hole)
     return CropPatch(
         crop=patch.crop,

@@ -170,6 +170,13 @@ def test_pasted_text_is_looked_for_and_photos_without_are_counted(tmp_path: Path
     assert untouched["cpu_s_max"] >= untouched["cpu_s_median"] > 0
 
 
+def test_shadows_are_looked_for_where_they_are_and_where_none_is(tmp_path: Path) -> None:
+    found = _figures(tmp_path, "tests.bench.shadows", "--step", 120, "--places", 1)
+    assert {each["kind"] for each in found if "kind" in each} >= {"white", "wood"}
+    assert all(0 <= each["recall"] <= 1 for each in found if "recall" in each)
+    assert next(each for each in found if each.get("without") == "photos")["scenes"] == 8
+
+
 def test_four_settings_of_klein_are_compared_on_photos_with_references(
     klein_folder: Path, coffee: UInt8Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from jobs.results.verify import verify
 from manifests.errors import RecipeError
@@ -23,12 +25,13 @@ from stages.models import Erased
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.pixels.masks import distance_outside
-from stages.pixels.shapes import run_lengths
+from stages.pixels.shapes import region_of_run_lengths, run_lengths
 from stages.recipe import Recipe
 from stages.recipe.refiners import FluxFillOptions
+from tests.bench.shadow_scenes import shadowed, unshadowed
 from tests.browser.output_folders import clean_here
 from tests.support import as_sent, encoded, photo_of, write
-from tests.support.files.corpus import small_files, spot
+from tests.support.files.corpus import small_files, spot, tiff
 from tests.support.models import object_painter, shadow_eraser
 from tests.support.models.object_painter import Painter
 from tests.support.models.shadow_eraser import COLOUR
@@ -254,9 +257,82 @@ def test_results_are_exact_outside_recorded_effects_in_every_format(in_every_for
         assert "changed farther beyond the mask than mask.effects_reach" in problem
 
 
+def test_the_region_grows_by_a_shadow_in_photos_of_any_kind(tmp_path: Path) -> None:
+    scene = next(shadowed(start=64))
+    deep = scene.pixels.astype(np.uint16) * 257
+    alpha = np.full((*deep.shape[:2], 1), 65535, np.uint16)
+    alpha[:60] = 0
+    ink = np.asarray(Image.fromarray(scene.pixels).convert("CMYK"))
+    kinds = {
+        "png": encoded(scene.pixels),
+        "jpeg": encoded(scene.pixels, format="JPEG", quality=92),
+        "deep": bytes(imagecodecs.png_encode(np.concatenate([deep, alpha], axis=2))),
+        "ink": tiff(ink, photometric="separated"),
+    }
+    rows = ["id,image,mask"]
+    (tmp_path / "mask.png").write_bytes(encoded(scene.mask.astype(np.uint8) * 255))
+    for name, data in kinds.items():
+        (tmp_path / name).write_bytes(data)
+        rows.append(f"{name},{name},mask.png")
+    manifest = write(tmp_path / "manifest.csv", "\n".join(rows))
+    recipe = Recipe.load("telea", ["mask.effects=grow", "output.fidelity=exact"])
+    clean_here(manifest, tmp_path / "out", recipe)
+    problems = {each.id: (each.problem, each.unchecked) for each in verify(str(tmp_path / "out"))}
+    assert problems == dict.fromkeys(kinds, ("", ""))
+    lineage = pq.read_table(tmp_path / "out" / "lineage").to_pylist()
+    edge = recipe.mask.dilate_px + recipe.mask.feather_px + 1
+    visible = (scene.shade > 0.05) & (distance_outside(scene.mask) > edge)
+    for row in lineage:
+        effects = region_of_run_lengths(row["effects"], *scene.mask.shape[::-1])
+        assert (effects & visible).sum() > 0.9 * visible.sum(), row["id"]
+        (patch,) = row["patches"]
+        assert patch["region"]["width"] == np.ptp(np.nonzero(scene.mask)[1]) + 1 + 6
+    result = np.asarray(Image.open(next((tmp_path / "out").glob("images/*/png.png"))))
+    ground = np.median(scene.pixels[:60], axis=(0, 1))
+    before, after = (np.abs(each[visible] - ground).mean() for each in (scene.pixels, result))
+    assert after < 6 < before
+
+
+def test_a_photo_without_a_shadow_is_cleaned_as_ever() -> None:
+    scene = next(unshadowed())
+    mask = scene.mask.astype(np.uint8) * 255
+    grown, off = (
+        Cleaner(Recipe.load("telea", [f"mask.effects={each}"])).clean(scene.pixels, mask)
+        for each in ("grow", "off")
+    )
+    assert np.array_equal(grown.array, off.array)
+    assert (grown.record.effects_px, grown.record.effects) == (0, None)
+    assert grown.record.patches == off.record.patches
+
+
 def test_a_model_that_leaves_the_object_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
     shadow_eraser.use(monkeypatch)
     pixels, mask, _ = scene((60, 80))
     assert cleaned(alpha_recipe(), pixels, mask).lineage.flag is None
     monkeypatch.setattr(shadow_eraser, "_erased", lambda seen, _: Erased(seen, seen[..., 0] // 32))
     assert cleaned(alpha_recipe(), pixels, mask).lineage.flag == "came_back"
+
+
+def test_a_refiner_repaints_the_shadow_that_the_region_grew_by(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(FluxFillOptions, "loader", object_painter.__name__)
+    monkeypatch.setattr(object_painter, "painter", Painter(("texture",)))
+    scene = next(shadowed(start=64))
+    upscaling = ("upscale.method=lanczos", "refine.size_px=256", f"refine.weights={tmp_path}")
+    recipe = Recipe.load("clean", ["remove.method=telea", *upscaling, "mask.effects=grow"])
+    photo = photo_of(encoded(scene.pixels), encoded(scene.mask.astype(np.uint8) * 255))
+    pipeline = Pipeline.of(recipe)
+    pipeline.until("focus").after("fetch").run(photo)
+    (patch,) = photo.patches
+    shaded = ((scene.shade > 0.05) & ~scene.mask)[patch.crop.slices]
+    assert (patch.mask[shaded] > 0).mean() > 0.9
+    photo, original = as_sent(photo), photo.original
+    photo.original = original
+    pipeline.after("focus").run(photo)
+    assert photo.ok, photo.lineage.error
+    changed = (pixels_of(photo) != scene.pixels).any(axis=2)
+    effects = region_of_run_lengths(photo.lineage.effects, *scene.mask.shape[::-1])
+    mask = scene.mask.astype(np.uint8) * 255
+    assert not (changed & off_the_mask(mask, recipe) & ~effects).any()
+    assert changed[effects].mean() > 0.5
