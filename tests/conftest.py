@@ -148,8 +148,12 @@ def klein_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def ray_address(s3_server: S3Server) -> Iterator[str]:
-    """A real Ray cluster of one node with two CPUs, started and ended here; it reaches the S3."""
-    with ray_cluster(s3_server.environment) as cluster:
+    """A real Ray cluster of one node with one CPU, started and ended here; it reaches the S3.
+
+    A run has one actor there, whose start costs more than the tests' photos. Where several must
+    work at once, a test asks for them with ``pools=``.
+    """
+    with ray_cluster(s3_server.environment, cpus=1) as cluster:
         yield cluster.address
 
 

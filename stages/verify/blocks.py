@@ -136,7 +136,9 @@ def list_xmp(packet: bytes, parts: Parts, label: str = "XMP") -> None:
         for name, text in values:
             if not name.startswith("/" + _RDF) and not any(each in name for each in _XMP_FRAME):
                 parts.add(f"{label} {name[1:]}", text.encode("utf-8", "replace"))
-        stack.extend((child, path) for child in reversed(element))
+        # In a hostile packet, millions are empty.
+        filled = (each for each in reversed(element) if len(each) or each.text or each.keys())
+        stack.extend((child, path) for child in filled)
 
 
 def list_resources(data: bytes, parts: Parts) -> None:

@@ -19,6 +19,9 @@ from stages.verify.samples import Picture
 #: Pixels that changed by more levels than this decide whether a preview is old.
 _VISIBLE = 8
 
+#: The header of a JPEG's frame (SOF), without which nothing can be decoded.
+_JPEG_FRAME = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]")
+
 _VIDEO = re.compile(rb"\0\0\0[\x08-\xff]ftyp[ -~]{4}")
 
 
@@ -49,8 +52,9 @@ def _decoded_text(text: bytes) -> bytes:
 
 def _jpegs(data: bytes) -> Iterator[Image.Image]:
     """Yield each JPEG that can be decoded."""
-    position = 0
-    while (start := data.find(JPEG_START, position)) >= 0:
+    frames = (match.start() for match in _JPEG_FRAME.finditer(data))
+    position, last_frame = 0, max(frames, default=0)
+    while (start := data.find(JPEG_START, position, last_frame + 1)) >= 0:
         end = jpeg_segments(data, start)[1] or len(data)
         picture = _decoded(data[start:end])
         if picture:

@@ -75,13 +75,20 @@ def flux_fill_work(size_px: int, steps: int, text_tokens: int, *, tiny: bool = F
     """FLUX-Fill, for a square crop: the steps; and the VAE, which encodes the crop twice, whole
     and without its hole, and decodes once.
     """
+    step, vae = _flux_fill_parts(size_px, text_tokens, tiny=tiny)
+    return Work(step.linear * steps, step.other * steps + vae)
+
+
+@cache
+def _flux_fill_parts(size_px: int, text_tokens: int, *, tiny: bool) -> tuple[Work, float]:
+    """One step, and what the VAE does for a picture."""
     pipe = make_flux_fill(None, _META, torch.bfloat16, tiny=tiny)
     step = _count(lambda: _step(pipe.transformer, size_px, text_tokens))
     picture = _empty(1, 3, size_px, size_px)
     latents = _empty(1, 16, size_px // 8, size_px // 8)
     encoding = _count(lambda: pipe.vae.encode(picture))
     decoding = _count(lambda: pipe.vae.decode(latents))
-    return Work(step.linear * steps, step.other * steps + 2 * _all(encoding) + _all(decoding))
+    return step, 2 * _all(encoding) + _all(decoding)
 
 
 @cache

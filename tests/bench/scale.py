@@ -19,13 +19,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
-from ray.data import DataContext
-from ray.data._internal.execution.execution_callback import ExecutionCallback
 from rich.console import Console
 
 from cluster.pools import PoolSize
@@ -93,6 +92,10 @@ class Watched:
 @contextmanager
 def watched() -> Iterator[Watched]:
     """Watch this process, its descendants, and what goes through Ray's object store."""
+    # Not at the top: the processes of the steps alone load this module, too.
+    from ray.data import DataContext
+    from ray.data._internal.execution.execution_callback import ExecutionCallback
+
     found, ended, own = Watched(), threading.Event(), psutil.Process()
 
     class Count(ExecutionCallback):
@@ -184,17 +187,26 @@ def _alone(manifest: Path, recipe: Recipe, photos: int) -> dict[str, float]:
     rows = rows_of(manifest)[:photos]
     parts = [rows[part::_CORES] for part in range(_CORES)]
     with tempfile.TemporaryDirectory(dir=manifest.parent) as output:
-        work = [(output, recipe, part) for part in parts]
-        with get_context("spawn").Pool(_CORES, maxtasksperchild=1) as pool:
+        work, context = [(output, recipe, part) for part in parts], get_context("spawn")
+        with context.Pool(_CORES, _share, (context.Barrier(_CORES),)) as pool:
             found = pool.starmap(_clean_part, work, chunksize=1)
     seconds, cpu_s, mib = zip(*found, strict=True)
     return {"seconds": sum(seconds) / _CORES, "cpu_s": sum(cpu_s), "actor_mib": max(mib)}
 
 
+_together: list[Barrier] = []
+
+
+def _share(barrier: Barrier) -> None:
+    _together.append(barrier)
+
+
 def _clean_part(
     output: str, recipe: Recipe, rows: Sequence[tuple[str, str, str]]
 ) -> tuple[float, float, float]:
+    """Clean rows at the same time as the other processes, one part in each."""
     make_steps(output, recipe)
+    _together[-1].wait()
     started, cpu_before = time.perf_counter(), time.process_time()
     for row in rows:
         if problem := clean_one(row):

@@ -55,7 +55,7 @@ def _figures(
 def test_the_pipeline_is_timed_against_another_program(
     recipe: str, peer: str, options: tuple[str, ...], tmp_path: Path
 ) -> None:
-    small = ("--photos", 3, "--megapixels", 0.3, "--rounds", 1, "--here")
+    small = ("--photos", 3, "--megapixels", 0.2, "--rounds", 1, "--here")
     program = ("tests.bench.pipeline", "--recipe", recipe, "--peer", peer, "--set", *options)
     ours, theirs = _figures(tmp_path, *program, *small)
     assert (ours["way"], theirs["way"], ours["ratio"]) == ("ours", peer, 1.0)

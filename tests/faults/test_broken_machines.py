@@ -57,7 +57,7 @@ def clean(
             Console(file=printed),
             address=ray_address,
             pools={
-                "cpu": PoolSize(1, 1, cpus=0.5),
+                "cpu": PoolSize(1, 1, cpus=0.25),
                 "small_gpu": PoolSize(workers, workers, cpus=0.1),
             },
             steps=doubles.BrokenWorkers(tmp_path, fault, **more),
@@ -172,7 +172,7 @@ def test_a_killed_worker_repeats_what_it_had_in_flight(
             Recipe.load("telea"),
             Console(file=printed),
             address=ray_address,
-            pools={"cpu": PoolSize(3, 3, cpus=0.5)},
+            pools={"cpu": PoolSize(3, 3, cpus=0.3)},
             steps=partial(doubles.watched, log=str(log), pause_s=0.05),
         )
     assert_all_ok(outcome, tmp_path)

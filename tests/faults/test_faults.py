@@ -42,6 +42,8 @@ _IN_FLIGHT = recorder.ROWS_PER_RECORD + 2 * PREFETCH_PHOTOS + 1
 
 _PAUSE_S = 0.05
 
+Deed = Callable[[], None]
+
 #: How long S3 is away. A run tries again for 60 s here; what ends that is tested in ``storage/``.
 _FAULT_S = 3
 
@@ -129,7 +131,7 @@ class Scene:
             time.sleep(0.05)
 
     @contextmanager
-    def sabotaged(self, deed: Callable[[], None], after: int = 40) -> Iterator[None]:
+    def sabotaged(self, deed: Deed, after: int = 40) -> Iterator[None]:
         """Do something when so many photos were begun, while the block runs."""
 
         def sabotage() -> None:
@@ -156,15 +158,6 @@ def assert_all_is_well(scene: Scene, undisturbed: dict[str, str], again: int) ->
     assert len(scene.begun) - _PHOTOS <= again, "done twice"
 
 
-def test_a_killed_driver(scene: Scene, undisturbed: dict[str, str]) -> None:
-    with scene.drive() as driver:
-        scene.await_recorded(1)
-        driver.kill()
-    assert 0 < scene.recorded() < _PHOTOS
-    assert scene.run().exit_code == 0
-    assert_all_is_well(scene, undisturbed, _ACTORS * _IN_FLIGHT)
-
-
 def test_a_killed_actor(scene: Scene, undisturbed: dict[str, str]) -> None:
     def kill() -> None:
         os.kill(int(scene.begun[-1].split()[1]), signal.SIGKILL)
@@ -180,39 +173,28 @@ def test_a_killed_node(scene: Scene, undisturbed: dict[str, str]) -> None:
     assert_all_is_well(scene, undisturbed, _IN_FLIGHT)
 
 
-def test_a_killed_s3_server_that_returns(
+def test_s3_that_answers_503_that_is_killed_and_that_stalls(
     scene: Scene, undisturbed: dict[str, str], server: S3Server
 ) -> None:
-    def kill() -> None:
-        server.kill()
-        time.sleep(_FAULT_S)
-        server.revive()
+    """One after another in a single run, which comes through all of it."""
 
-    with scene.sabotaged(kill):
+    def disturb() -> None:
+        for_a_while(30, lambda: server.slow_down(True), lambda: server.slow_down(False))
+        for_a_while(80, server.kill, server.revive)
+        for_a_while(120, server.pause, server.resume)
+
+    def for_a_while(begun: int, break_it: Deed, mend_it: Deed) -> None:
+        scene.await_begun(begun)
+        break_it()
+        time.sleep(_FAULT_S)
+        is_at_work = len(scene.begun) < _PHOTOS
+        mend_it()
+        assert is_at_work, f"the fault after {begun} photos came too late"
+
+    with beside(disturb):
         assert scene.run().exit_code == 0, "the run itself comes through"
     assert_all_is_well(scene, undisturbed, 0)
-
-
-def test_s3_that_stalls(scene: Scene, undisturbed: dict[str, str], server: S3Server) -> None:
-    def stall() -> None:
-        server.pause()
-        time.sleep(_FAULT_S)
-        server.resume()
-
-    with scene.sabotaged(stall):
-        assert scene.run().exit_code == 0, "the run itself comes through"
-    assert_all_is_well(scene, undisturbed, 0)
-
-
-def test_s3_that_answers_503(scene: Scene, undisturbed: dict[str, str], server: S3Server) -> None:
-    def refuse() -> None:
-        server.slow_down(True)
-        time.sleep(_FAULT_S)
-        server.slow_down(False)
-
-    with scene.sabotaged(refuse):
-        assert scene.run().exit_code == 0, "the run itself comes through"
-    assert_all_is_well(scene, undisturbed, 0)
+    assert len({line.split()[1] for line in scene.begun}) == _ACTORS, "one for each CPU"
 
 
 def test_credentials_that_expire(
@@ -306,11 +288,12 @@ def test_sigterm(scene: Scene, undisturbed: dict[str, str]) -> None:
 
 def test_drivers_killed_one_after_another(scene: Scene, undisturbed: dict[str, str]) -> None:
     """``python -m tests.support.endurance`` does the same with 20,000 photos."""
-    kills = 0
-    for moment in (25, 75):
-        with scene.drive() as driver:
-            scene.await_begun(moment + kills * _ACTORS)
-            driver.kill()
-            kills += 1
+    with scene.drive() as driver:
+        scene.await_begun(25)
+        driver.kill()
+    with scene.drive() as driver:
+        scene.await_recorded(scene.recorded() + 1)
+        driver.kill()
+    assert 0 < scene.recorded() < _PHOTOS
     assert scene.run().exit_code == 0
-    assert_all_is_well(scene, undisturbed, kills * _ACTORS * _IN_FLIGHT)
+    assert_all_is_well(scene, undisturbed, 2 * _ACTORS * _IN_FLIGHT)

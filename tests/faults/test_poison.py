@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
+from cluster.pools import PoolSize
 from jobs.run import Outcome, run
 from stages.recipe import Recipe
 from tests.support import faulty_steps as doubles
@@ -33,6 +34,7 @@ def clean(ray_address: str, tmp_path: Path, small_demo: str) -> Clean:
             Console(quiet=True),
             address=ray_address,
             rows_per_shard=4,
+            pools={"cpu": PoolSize(2, 2, cpus=0.5)},
             steps=partial(doubles.watched, log=str(tmp_path / "log"), misdeed=misdeed),
         )
 
@@ -59,11 +61,6 @@ def test_a_segfault_ends_as_one_crashed_row(clean: Clean, tmp_path: Path) -> Non
     assert last_run(tmp_path / "out")["status"] == "finished"
     begun = Counter(line.split()[0] for line in (tmp_path / "log").read_text().splitlines())
     assert begun[doubles.VICTIM] == 3, "twice with others, and in a process of its own"
-
-
-def test_a_worker_that_ends_without_a_word_is_told(clean: Clean, tmp_path: Path) -> None:
-    assert clean("exit").tally.crashed == 1
-    assert "died in step watch: exit code 7" in victim(tmp_path).error
 
 
 def test_memory_has_a_limit(clean: Clean, tmp_path: Path) -> None:
@@ -107,10 +104,11 @@ def test_a_watcher_that_is_killed_is_told(clean: Clean, tmp_path: Path) -> None:
     assert "potential root causes" not in victim(tmp_path).error
 
 
-def test_crashed_rows_are_tried_again_on_request(
+def test_a_worker_that_ends_without_a_word_is_told_and_its_row_tried_again_on_request(
     clean: Clean, tmp_path: Path, ray_address: str, small_demo: str
 ) -> None:
-    clean("exit")
+    assert clean("exit").tally.crashed == 1
+    assert "died in step watch: exit code 7" in victim(tmp_path).error
     outcome = run(
         small_demo,
         str(tmp_path / "out"),

@@ -21,7 +21,13 @@ from stages.arrays import UInt8Array
 from stages.models.refiners.flux2_klein import Flux2Klein
 from stages.recipe.refiners import Flux2KleinOptions
 from tests.support.models.networks import make_klein_vae
-from tests.support.models.refining import load_klein, make_crops, make_prompts, pictures_of
+from tests.support.models.refining import (
+    apart,
+    load_klein,
+    make_crops,
+    make_prompts,
+    pictures_of,
+)
 
 #: Tokens of a crop of 64 x 64 px, and steps: the pipelines derive their shift from them.
 TOKENS, STEPS = 4 * 4, 4
@@ -140,7 +146,7 @@ def test_with_another_reference_it_equals_diffusers_editing_where_all_is_painted
 
 
 def test_in_a_batch_each_crop_sees_its_own_reference(attentive: Path) -> None:
-    """Within one level of 255."""
+    """Sums in another order differ by a few levels in single pixels; another reference in all."""
     refiner = load_klein(attentive, reference="photo", batch_size=3)
     pixels, masks = make_crops(3)
     photos, prompts = make_crops(3)[0], make_prompts(3, dim=48)
@@ -150,8 +156,7 @@ def test_in_a_batch_each_crop_sees_its_own_reference(attentive: Path) -> None:
         call = (pixels[one], masks[one], prompts[one], [index + 1])
         (alone,) = pictures_of(refiner.refine(*call, photos[one]))
         (other,) = pictures_of(refiner.refine(*call, photos[index - 1 :][:1]))
-        assert np.abs(made - alone).max() <= 1
-        assert np.abs(other - alone).max() > 3
+        assert 20 * apart(made, alone) < apart(other, alone)
     with pytest.raises(ValueError, match="do not match"):
         refiner.refine(*call, [photos[0][:32]])
 

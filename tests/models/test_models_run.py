@@ -128,8 +128,8 @@ def lineage(output: Path) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def spread() -> dict[str, PoolSize]:
-    """Pools that share two CPUs, each in actors of its own, as on a cluster with GPUs."""
-    share = PoolSize(1, 1, cpus=0.4)
+    """Pools that share a CPU, each in actors of its own, as on a cluster with GPUs."""
+    share = PoolSize(1, 1, cpus=0.2)
     return {"cpu": share, "small_gpu": share, "large_gpu": share}
 
 

@@ -69,7 +69,7 @@ def test_from_zero_to_many_of_the_bottleneck_and_back_while_spot_nodes_vanish(
     tmp_path: Path,
 ) -> None:
     manifest, output = boxed_catalog(tmp_path, _PHOTOS), tmp_path / "out"
-    with simulated_cluster() as cluster:
+    with simulated_cluster(idle_timeout_s=8.0) as cluster:
         watch = Watch(cluster)
         assert not watch.look(), "no workers at first"
 

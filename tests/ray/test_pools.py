@@ -256,9 +256,9 @@ def test_the_doctor_tells_what_would_be_placed_where(
 ) -> None:
     done = command("doctor", "--address", ray_address, "--recipe", "telea")
     assert done.returncode == 0, done.stdout
-    assert re.search(r"ok +Nodes: 2 CPUs, .* GiB; 1 up", done.stdout)
+    assert re.search(r"ok +Nodes: 1 CPU, .* GiB; 1 up", done.stdout)
     assert "Pool: cpu: fetch ▸ decode" in done.stdout
-    assert "publish: 2 actors, each 1 CPU" in done.stdout
+    assert "publish: 1 actor, each 1 CPU" in done.stdout
     file = pinned_to_nothing(tmp_path)
     bad = command("doctor", "--address", ray_address, "--recipe", "telea", "--pools", file)
     assert bad.returncode == 1

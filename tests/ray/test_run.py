@@ -54,8 +54,9 @@ def lineage(output: Path) -> pd.DataFrame:
 
 
 def test_two_hundred_photos_with_ten_bad_rows(on_ray: Run, tmp_path: Path) -> None:
-    catalog = make_catalog(tmp_path, good=190, least_mp=0.05, most_mp=3.0)
-    outcome = on_ray(catalog.manifest, tmp_path / "out")
+    catalog = make_catalog(tmp_path, good=190, least_mp=0.05, most_mp=1.0)
+    two = {"cpu": PoolSize(min_actors=2, max_actors=2, cpus=0.5)}
+    outcome = on_ray(catalog.manifest, tmp_path / "out", pools=two)
     assert outcome.exit_code == 3
     assert (outcome.tally.rows, outcome.tally.ok) == (200, 190)
     assert outcome.tally.failed == dict.fromkeys(BAD_ROWS, 1)
@@ -158,14 +159,14 @@ def test_apart_or_fused_the_pictures_are_the_same(
     on_ray: Run, small_demo: str, tmp_path: Path
 ) -> None:
     """Misses what a GPU pool would add: the pool apart is of CPU actors."""
-    half = PoolSize(min_actors=1, max_actors=1, cpus=0.5)
+    share = PoolSize(min_actors=1, max_actors=1, cpus=0.3)
     options = {"recipe": Recipe.load("patchmatch", ["resize.max_side_px=200"])}
     fused = on_ray(small_demo, tmp_path / "fused", **options)
     apart = on_ray(
         small_demo,
         tmp_path / "apart",
         steps=doubles.apart,
-        pools={"cpu": half, "small_gpu": half},
+        pools={"cpu": share, "small_gpu": share},
         rows_per_shard=3,
         **options,
     )

@@ -285,6 +285,8 @@ def test_the_parts_of_a_recipe_that_need_weights() -> None:
         ("remove.base", "s3://mine/base"),
         ("remove.prompt", "osor-sdxl-prompt"),
     ]
+    fast = recipe("remove.method=rorem", 'remove.lora=["lcm.safetensors"]', "remove.sampler=lcm")
+    assert weights_of(fast) == [("remove", "rorem"), ("remove.lora.0", "lcm.safetensors")]
 
 
 def test_a_copy_of_a_model_not_for_sale_is_presumed_to_be_under_its_licence() -> None:

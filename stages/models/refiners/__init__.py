@@ -6,8 +6,8 @@ the recipe's section [refine]:
 
 * ``load`` returns a :class:`stages.models.refiners.batches.DiffusionRefiner`, the model without its
   text encoders;
-* ``load_encoder`` returns the function that encodes a text, truncated to 512 tokens, as a
-  :class:`stages.models.refiners.prompts.Prompt`. The text encoders are as large as the model
+* ``load_encoder`` returns the function that encodes a text, truncated to 512 tokens (RORem: 77), as
+  a :class:`stages.models.refiners.prompts.Prompt`. The text encoders are as large as the model
   itself, and run once per distinct prompt.
 
 Both raise a WeightsError: ``weights.unusable``, ``model.unavailable`` for an option that is not

@@ -27,6 +27,7 @@ from stages.pipeline import Pipeline
 from stages.recipe import Recipe
 from stages.verify import Expected, Finding, compare, differing
 from stages.verify.containers import list_parts
+from stages.verify.embedded import embedded_pictures
 from tests.support import encoded
 from tests.support.files.corpus import SRGB, XMP, exif_with_thumbnail, segment
 from tests.support.files.corpus import photoshop as resources_of
@@ -237,6 +238,22 @@ def test_an_uncompressed_preview_does_not_stay_whatever_it_shows(
     problems = compare(_again(photo), result[:2] + planted + result[2:], promise).problems
     name = "EXIF 1/raw samples" if segments == "EXIF" else "JFIF thumbnail"
     assert f"the old picture still shows: {name}" in problems
+
+
+@pytest.mark.parametrize("before", [b"", b"\xff\xd8\xff\xe0" * 2000])
+def test_a_jpeg_is_found_behind_others_that_begin_and_where_its_frame_comes_first(
+    photo: Pixels, before: bytes
+) -> None:
+    small = encoded(photo[:48, :64], format="JPEG")
+    at = small.index(b"\xff\xc0")
+    end = at + 2 + int.from_bytes(small[at + 2 : at + 4])
+    frame_first = small[:2] + small[at:end] + small[2:at] + small[end:]
+    comment = segment(0xFE, before + frame_first)
+    data = _again(photo)
+    parts = list_parts(data[:2] + comment + data[2:])
+    assert [(name, each and each.size) for name, each in embedded_pictures(parts)] == [
+        ("comment", (64, 48))
+    ]
 
 
 def uncompressed_exif(small: Pixels) -> bytes:
