@@ -18,8 +18,9 @@ class Erased:
 
     Attributes:
         pixels: ``(h, w, 3)`` uint8 RGB, the model's whole output.
-        alpha: ``(h, w)`` uint8, opacity of the output that the model itself proposes: 0 where it
-            keeps the picture. The caller decides what of it applies outside the mask.
+        alpha: ``(h, w)`` uint8, where the model changed the picture: 0 where it kept it. Its output
+            is mixed with the picture already: this says where it applies, not how much. The caller
+            decides what of it applies outside the mask.
     """
 
     pixels: UInt8Array

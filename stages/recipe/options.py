@@ -72,7 +72,7 @@ class MaskOptions(Section):
     effects_reach: float = Field(1.0, gt=0, le=10)
     """Maximum distance from the dilated region, relative to the longer side of the part of it that
     is filled together (`alpha`), or is connected (`grow`)."""
-    effects_area: float = Field(2.0, gt=0, le=100)
+    effects_area: float = Field(4.0, gt=0, le=100)
     """Maximum area beyond the mask, relative to the area of the dilated region. What would be
     larger is probably wrong: nothing beyond the mask is then changed. With `alpha`, the photo is
     flagged."""
