@@ -93,7 +93,7 @@ class Osor:
         merge(unet, Path(options.weights))
         return cls(
             unet.to(device),
-            load_part(AutoencoderKL, base, "vae", dtype, device),
+            load_part(AutoencoderKL, base, "vae", vae.dtype_beside(dtype), device),
             DDPMScheduler.from_pretrained(base / "scheduler"),
             [_tensors(Path(options.prompt), _TEXT)[name] for name in _TEXT],
             options=options,
@@ -149,7 +149,7 @@ class Osor:
 
     def _encode(self, image: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
         """Sample latents, ``(n, 4, h / 8, w / 8)`` float32, each with its own generator."""
-        posterior = self.autoencoder.encode(image.to(self.dtype)).latent_dist
+        posterior = self.autoencoder.encode(image.to(self.autoencoder.dtype)).latent_dist
         mean, std = posterior.mean.float(), posterior.std.float()
         sampled = mean + std * torch.cat([_noise_like(mean[:1], each) for each in generators])
         return torch.mul(sampled, self.autoencoder.config.scaling_factor)
@@ -176,7 +176,9 @@ class Osor:
     def _erased(
         self, latents: torch.Tensor, source: UInt8Array, alpha: UInt8Array
     ) -> Erased | RowError:
-        pixels = vae.to_pixels(vae.decode(self.autoencoder, latents, self.dtype), source)
+        pixels = vae.to_pixels(
+            vae.decode(self.autoencoder, latents, self.autoencoder.dtype), source
+        )
         return pixels if isinstance(pixels, RowError) else Erased(pixels, alpha)
 
 

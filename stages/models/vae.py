@@ -13,6 +13,14 @@ from stages.arrays import UInt8Array
 from stages.models.devices import is_black
 
 
+def dtype_beside(dtype: torch.dtype) -> torch.dtype:
+    """The number format of SDXL's autoencoder beside a network of ``dtype``.
+
+    In float16 it overflows, when it encodes, too.
+    """
+    return torch.float32 if dtype is torch.float16 else dtype
+
+
 def to_tensor(pixels: Sequence[UInt8Array], device: torch.device) -> torch.Tensor:
     """Stack ``(h, w, 3)`` uint8 pictures as ``(n, 3, h, w)`` float32, -1 to 1, on the device."""
     stacked = torch.from_numpy(np.stack(pixels)).to(device)

@@ -129,7 +129,7 @@ class OsorOptions(WindowOptions):
     """Windows with a longer side are filled at this size, rounded up to a multiple of 64. The
     published setting scales the shorter side to 512; it was trained on 512 px."""
     dtype: Dtype = "auto"
-    """auto: bfloat16 where it is fast."""
+    """auto: bfloat16 where it is fast. With float16, the VAE runs in float32."""
     batch_size: Annotated[int, NOT_HASHED] = Field(4, ge=1, le=64)
     """As in lama."""
 

@@ -198,3 +198,20 @@ def test_weights_in_16_bits_are_enough(parts: dict[str, str], tmp_path: Path) ->
     (exact,) = filled(load(parts), (pixels, mask), seeds=[1])
     (halved,) = filled(load(parts, base=str(base)), (pixels, mask), seeds=[1])
     assert 0 < np.abs(exact.pixels.astype(int) - halved.pixels).max() <= 4
+
+
+def test_an_autoencoder_that_overflows_in_float16_runs_in_float32(
+    parts: dict[str, str], tmp_path: Path
+) -> None:
+    """As SDXL's does, where it encodes, too."""
+    vae = AutoencoderKL.from_pretrained(parts["base"], subfolder="vae")
+    with torch.no_grad():
+        vae.encoder.conv_in.weight.mul_(5e4 / vae.encoder.conv_in.weight.abs().max())
+    vae.save_pretrained(tmp_path / "vae")
+    for name in ("unet", "scheduler", "model_index.json"):
+        (tmp_path / name).symlink_to(Path(parts["base"]) / name)
+    changed = parts | {"base": str(tmp_path)}
+    each = window(64, 64)
+    (exact,) = filled(load(changed), each, seeds=[1])
+    (halved,) = filled(load(changed, dtype="float16"), each, seeds=[1])
+    assert 0 < np.abs(exact.pixels.astype(int) - halved.pixels).mean() < 2

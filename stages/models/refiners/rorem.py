@@ -20,6 +20,7 @@ from diffusers import (
 )
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
+from stages.models import vae
 from stages.models.refiners import loading
 from stages.models.refiners.batches import Batch, DiffusionRefiner, whole_cells
 from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
@@ -66,9 +67,8 @@ class Rorem(DiffusionRefiner):
         dtype: torch.dtype,
     ) -> Any:
         """See the base class."""
-        vae_dtype = torch.float32 if dtype is torch.float16 else dtype  # in which it overflows
         return cls.without_texts(
-            vae=loading.load_part(AutoencoderKL, folder, "vae", vae_dtype, device),
+            vae=loading.load_part(AutoencoderKL, folder, "vae", vae.dtype_beside(dtype), device),
             unet=loading.load_part(UNet2DConditionModel, folder, "unet", dtype, device),
             scheduler=loading.load_config(_SCHEDULERS[options.sampler], folder, "scheduler"),
         )
