@@ -30,7 +30,7 @@ def check_folder(
     if folder.is_file():
         raise _unusable(
             f"{folder} is a file, and not the folder of a {pipelines[0]}. Convert a single file "
-            "with diffusers' from_single_file and save_pretrained; name a LoRA in refine.lora. "
+            "with diffusers' from_single_file and save_pretrained; name a LoRA in the option lora. "
             "`catalog-cleanup models list` lists models to download."
         )
     try:
@@ -181,7 +181,7 @@ def move_to_device(pipe: Any, device: torch.device, *, offload: bool) -> None:
         RowError: ``model.out_of_memory``.
     """
     if offload and device.type == "cpu":
-        raise _unavailable("refine.offload needs a GPU.")
+        raise _unavailable("The option offload needs a GPU.")
     try:
         if offload:
             pipe.enable_model_cpu_offload(device=device)
