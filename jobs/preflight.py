@@ -53,8 +53,8 @@ def _print(console: Console, line: str) -> None:
 def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Recipe, dict[str, Any]]:
     """Check and pin the weights and templates of a recipe before a run, and print their licences.
 
-    Each section is pinned to the content of its weights. The recipe's hash depends on it, and
-    machines that find other content refuse it.
+    All weights are pinned to their content. The recipe's hash depends on it, and machines that
+    find other content refuse it.
 
     Args:
         recipe: the recipe of the run.
@@ -63,10 +63,9 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
             the cluster's nodes download them, and only errors that apply everywhere are found.
 
     Returns:
-        The recipe with every ``weights_pin``; and for each section that uses a model, and each
-        adapter (``refine.lora.0``): its ``ref``,
-        ``pin``, ``name``, ``licence``, whether it is ``commercial`` (None: not known), and its
-        ``sha256``. What is not known here is empty.
+        The recipe with the pins of all weights; and for each place of
+        :func:`stages.weights.find.weights_of` its ``ref``, ``pin``, ``name``, ``licence``, whether
+        it is ``commercial`` (None: not known), and its ``sha256``. What is not known here is empty.
 
     Raises:
         WeightsError: see :func:`stages.weights.find.find`; ``model.not_installed``;

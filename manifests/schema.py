@@ -242,7 +242,10 @@ class LineageRow:
     )
     refine_guidance: float | None = _column(pa.float64(), "The refiner's guidance scale.")
     weights: dict[str, str] = _column(
-        pa.map_(pa.string(), pa.string()), "Model -> sha256 of its weights.", dict
+        pa.map_(pa.string(), pa.string()),
+        "Model -> sha256 of its weights. Names of further weights of a section begin with their "
+        "option, e.g. `base: ` or `lora 1: `.",
+        dict,
     )
     seconds: dict[str, float] = _column(
         pa.map_(pa.string(), pa.float64()), "Stage -> seconds spent in it on this row.", dict

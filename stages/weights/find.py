@@ -232,7 +232,8 @@ def locate(recipe: Recipe, section: str, part: Part = "image") -> tuple[Any, dic
 
     Returns:
         The section's options with local paths in place of names and URIs; and name -> sha256, for
-        the lineage. Adapters are numbered from 1, since several can have one name.
+        the lineage. Names of other options than ``weights`` begin with the option, and adapters are
+        numbered from 1, since several can have one name.
 
     Raises:
         WeightsError: see :func:`find`.
@@ -244,7 +245,8 @@ def locate(recipe: Recipe, section: str, part: Part = "image") -> tuple[Any, dic
         if owner == section:
             found = find(ref, pin=recorded_pin(recipe, place), part=part)
             paths[place] = str(found.path)
-            name = f"{option} {index + 1}: {found.name}" if is_adapter(place) else found.name
+            number = f" {index + 1}" if is_adapter(place) else ""
+            name = found.name if place == section else f"{option}{number}: {found.name}"
             used[name] = found.sha256
     return getattr(_with(recipe, "", paths), section), used
 

@@ -26,6 +26,7 @@ from stages.weights.find import (
     find,
     how_to_get,
     licence_notices,
+    locate,
     presumed_model,
     weights_of,
     with_absolute_paths,
@@ -287,6 +288,21 @@ def test_the_parts_of_a_recipe_that_need_weights() -> None:
     ]
     fast = recipe("remove.method=rorem", 'remove.lora=["lcm.safetensors"]', "remove.sampler=lcm")
     assert weights_of(fast) == [("remove", "rorem"), ("remove.lora.0", "lcm.safetensors")]
+
+
+def test_weights_of_one_name_in_a_section_are_all_recorded(cache: Path, tmp_path: Path) -> None:
+    names = {"weights": "model.bin", "base": "base: model.bin", "prompt": "prompt: model.bin"}
+    paths = {option: tmp_path / option / "model.bin" for option in names}
+    for option, path in paths.items():
+        write(path, option.encode())
+    named = [f"remove.{option}={path}" for option, path in paths.items()]
+    located, used = locate(recipe("remove.method=osor", *named), "remove")
+    assert {option: getattr(located, option) for option in paths} == {
+        option: str(path) for option, path in paths.items()
+    }
+    assert used == {
+        name: hashlib.sha256(option.encode()).hexdigest() for option, name in names.items()
+    }
 
 
 def test_a_copy_of_a_model_not_for_sale_is_presumed_to_be_under_its_licence() -> None:
