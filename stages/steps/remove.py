@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from manifests.errors import RowError
-from stages.judging.retries import flag_row
+from stages.arrays import BoolMask, UInt8Array
+from stages.judging.retries import Flag, flag_row
 from stages.models import Erased, Fill
 from stages.photo import Patch, Photo, WindowPatch
 from stages.pixels.effects import opacity_beyond
@@ -38,13 +40,16 @@ def fill_patches(recipe: Recipe) -> BatchWork:
             [patch.mask for _, patch in owned],
             [patch.seed for _, patch in owned],
         )
-        for (photo, patch), result in zip(owned, filled, strict=True):
-            if isinstance(result, Erased):
-                _erase(photo, patch, result, recipe)
-            elif not isinstance(result, RowError):
-                patch.pixels = result
+        # No photo changes before all is computed: if one raises, each is tried alone.
+        changes = [
+            each if isinstance(each, RowError) else _change(patch, each, recipe)
+            for (_, patch), each in zip(owned, filled, strict=True)
+        ]
+        for (photo, patch), change in zip(owned, changes, strict=True):
+            if not isinstance(change, RowError):
+                change.apply(photo, patch)
             elif photo.ok:
-                fail(photo, result.code, str(result), "remove")
+                fail(photo, change.code, str(change), "remove")
         for photo in photos:
             if photo.ok and photo.patches:
                 photo.lineage.weights |= used
@@ -52,34 +57,65 @@ def fill_patches(recipe: Recipe) -> BatchWork:
     return BatchWork(work)
 
 
-def _erase(photo: Photo, patch: Patch, result: Erased, recipe: Recipe) -> None:
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What a fill changes.
+
+    Attributes:
+        pixels: the patch's, filled.
+        effects: the patch's.
+        flags: why a person should look at the photo.
+    """
+
+    pixels: UInt8Array
+    effects: UInt8Array | None
+    flags: tuple[Flag, ...] = ()
+
+    def apply(self, photo: Photo, patch: Patch) -> None:
+        patch.pixels, patch.effects = self.pixels, self.effects
+        if isinstance(patch, WindowPatch):
+            patch.beyond = None
+        for flag in self.flags:
+            flag_row(photo.lineage, flag)
+
+
+def _change(patch: Patch, result: UInt8Array | Erased, recipe: Recipe) -> _Change:
     """Take the masked part of a model's output, and what ``mask.effects`` allows beyond it.
 
     A loose mask may hold more than the object, but not much less. Else the row is flagged.
     """
-    shown = patch.mask > 0
+    if not isinstance(result, Erased):
+        return _Change(result, patch.effects)
+    flags: list[Flag] = []
+    shown, effects = patch.mask > 0, patch.effects
     if np.mean(result.alpha[shown] >= _PAINTED) < _MIN_PAINTED:
-        flag_row(photo.lineage, "came_back")
+        flags.append("came_back")
     if recipe.mask.effects == "alpha":
         assert isinstance(patch, WindowPatch)
-        assert patch.beyond is not None
-        window = patch.window
-        inside = patch.crop.shifted(-window.x0, -window.y0).slices
-        alpha = resample(result.alpha, window.width, window.height, cv2.INTER_LINEAR)
-        effects = opacity_beyond(
-            alpha[inside],
-            patch.blend,
-            patch.beyond > 0,
-            patch.reach_px,
-            recipe.mask.effects_area,
-        )
+        effects = _effects(patch, result.alpha, recipe)
         if effects is None:
-            flag_row(photo.lineage, "effects_dropped")
+            flags.append("effects_dropped")
         elif effects.any():
-            patch.effects = effects
-            whole = np.zeros((window.height, window.width), np.uint8)
-            whole[inside] = effects
-            there = scale_mask(whole, shown.shape[1], shown.shape[0])
-            shown |= cv2.dilate(there, np.ones(_MARGIN, np.uint8)) > 0
-        patch.beyond = None
-    patch.pixels = np.where(shown[..., None], result.pixels, patch.pixels)
+            shown |= _shown_beyond(patch, effects)
+        else:
+            effects = None
+    pixels = np.where(shown[..., None], result.pixels, patch.pixels)
+    return _Change(pixels, effects, tuple(flags))
+
+
+def _effects(patch: WindowPatch, alpha: UInt8Array, recipe: Recipe) -> UInt8Array | None:
+    """The opacity of a window's output in the crop, beyond the mask; None: it is too much."""
+    assert patch.beyond is not None
+    whole = resample(alpha, patch.window.width, patch.window.height, cv2.INTER_LINEAR)
+    inside = patch.crop.shifted(-patch.window.x0, -patch.window.y0).slices
+    return opacity_beyond(
+        whole[inside], patch.blend, patch.beyond > 0, patch.reach_px, recipe.mask.effects_area
+    )
+
+
+def _shown_beyond(patch: WindowPatch, effects: UInt8Array) -> BoolMask:
+    """Where the window's output is kept for these effects, like ``patch.mask``."""
+    whole = np.zeros((patch.window.height, patch.window.width), np.uint8)
+    whole[patch.crop.shifted(-patch.window.x0, -patch.window.y0).slices] = effects
+    there = scale_mask(whole, patch.mask.shape[1], patch.mask.shape[0])
+    return np.asarray(cv2.dilate(there, np.ones(_MARGIN, np.uint8)) > 0)

@@ -28,6 +28,7 @@ from stages.pixels.masks import distance_outside
 from stages.pixels.shapes import region_of_run_lengths, run_lengths
 from stages.recipe import Recipe
 from stages.recipe.refiners import FluxFillOptions
+from stages.steps import remove
 from tests.bench.shadow_scenes import shadowed, unshadowed
 from tests.browser.output_folders import clean_here
 from tests.support import as_sent, encoded, photo_of, write
@@ -127,6 +128,31 @@ def test_more_than_the_area_is_not_pasted_but_flagged(monkeypatch: pytest.Monkey
     outside = off_the_mask(mask, alpha_recipe())
     assert np.array_equal(pixels_of(photo)[outside], pixels[outside])
     assert (pixels_of(photo)[mask > 0] == pixels_of(off)[mask > 0]).all()
+
+
+def test_a_photo_whose_effects_take_too_much_memory_does_not_change_its_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shadow_eraser.use(monkeypatch, shadow_eraser.dark)
+    pixels, mask, _ = scene((60, 80))
+    large = np.pad(mask, ((0, 0), (0, 200)))
+    wide = np.pad(pixels, ((0, 0), (0, 200), (0, 0)), mode="edge")
+    recipe = alpha_recipe("crop.context=20")
+    expected = cleaned(recipe, pixels, mask)
+    original = remove.opacity_beyond
+
+    def exhausted(alpha: UInt8Array, *others: Any) -> UInt8Array | None:
+        if alpha.shape[1] > pixels.shape[1]:
+            raise MemoryError
+        return original(alpha, *others)
+
+    monkeypatch.setattr(remove, "opacity_beyond", exhausted)
+    photos = photo_of(encoded(pixels), encoded(mask)), photo_of(encoded(wide), encoded(large))
+    Pipeline.of(recipe).after("fetch").run(*photos)
+    assert photos[0].ok, photos[0].lineage.error
+    assert photos[0].lineage.effects_px == expected.lineage.effects_px
+    assert np.array_equal(pixels_of(photos[0]), pixels_of(expected))
+    assert photos[1].lineage.error_code == "row.out_of_memory"
 
 
 def test_neighbours_share_no_effect_and_what_is_transparent_has_none(
