@@ -28,7 +28,7 @@ class Erased:
 
 
 class Fill(Protocol):
-    """What a removing method's ``load(options, weights)`` returns."""
+    """What a removing method's ``load(options)`` returns."""
 
     def __call__(
         self, pixels: Sequence[UInt8Array], masks: Sequence[UInt8Array], seeds: Sequence[int]

@@ -56,7 +56,8 @@ class SdxlOptions(PipelineOptions):
     """Options of an SDXL inpainting pipeline: remover and refiner."""
 
     sampler: Literal["euler", "lcm"] = "euler"
-    """lcm: for an adapter, named in `lora`, that is distilled for 4 steps (latent consistency)."""
+    """lcm: for an adapter, named in `lora`, that is distilled for few steps (latent consistency);
+    set `steps` to its number, such as 4."""
 
     @property
     def planned_and_run(self) -> tuple[int, int]:
