@@ -86,13 +86,16 @@ def _change(patch: Patch, result: UInt8Array | Erased, recipe: Recipe) -> _Chang
     """
     if not isinstance(result, Erased):
         return _Change(result, patch.effects)
+    assert isinstance(patch, WindowPatch)
     flags: list[Flag] = []
-    shown, effects = patch.mask > 0, patch.effects
-    if np.mean(result.alpha[shown] >= _PAINTED) < _MIN_PAINTED:
+    shown, effects, alpha = patch.mask > 0, patch.effects, _in_crop(patch, result.alpha)
+    own = patch.blend == 255  # not its neighbours' part of the mask, nor what is transparent
+    if own.any() and np.mean(alpha[own] >= _PAINTED) < _MIN_PAINTED:
         flags.append("came_back")
     if recipe.mask.effects == "alpha":
-        assert isinstance(patch, WindowPatch)
-        effects = _effects(patch, result.alpha, recipe)
+        assert patch.beyond is not None
+        area, beyond = recipe.mask.effects_area, patch.beyond > 0
+        effects = opacity_beyond(alpha, patch.blend, beyond, patch.reach_px, area)
         if effects is None:
             flags.append("effects_dropped")
         elif effects.any():
@@ -103,19 +106,19 @@ def _change(patch: Patch, result: UInt8Array | Erased, recipe: Recipe) -> _Chang
     return _Change(pixels, effects, tuple(flags))
 
 
-def _effects(patch: WindowPatch, alpha: UInt8Array, recipe: Recipe) -> UInt8Array | None:
-    """The opacity of a window's output in the crop, beyond the mask; None: it is too much."""
-    assert patch.beyond is not None
+def _in_crop(patch: WindowPatch, alpha: UInt8Array) -> UInt8Array:
+    """The crop's part of an alpha of the window."""
     whole = resample(alpha, patch.window.width, patch.window.height, cv2.INTER_LINEAR)
-    inside = patch.crop.shifted(-patch.window.x0, -patch.window.y0).slices
-    return opacity_beyond(
-        whole[inside], patch.blend, patch.beyond > 0, patch.reach_px, recipe.mask.effects_area
-    )
+    return whole[_crop_in_window(patch)]
+
+
+def _crop_in_window(patch: WindowPatch) -> tuple[slice, slice]:
+    return patch.crop.shifted(-patch.window.x0, -patch.window.y0).slices
 
 
 def _shown_beyond(patch: WindowPatch, effects: UInt8Array) -> BoolMask:
     """Where the window's output is kept for these effects, like ``patch.mask``."""
     whole = np.zeros((patch.window.height, patch.window.width), np.uint8)
-    whole[patch.crop.shifted(-patch.window.x0, -patch.window.y0).slices] = effects
+    whole[_crop_in_window(patch)] = effects
     there = scale_mask(whole, patch.mask.shape[1], patch.mask.shape[0])
     return np.asarray(cv2.dilate(there, np.ones(_MARGIN, np.uint8)) > 0)

@@ -338,6 +338,18 @@ def test_a_model_that_leaves_the_object_is_flagged(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(shadow_eraser, "_erased", lambda seen, _: Erased(seen, seen[..., 0] // 32))
     assert cleaned(alpha_recipe(), pixels, mask).lineage.flag == "came_back"
 
+    pixels[:60] = 255
+    opacity = np.full((*mask.shape, 1), 255, np.uint8)
+    opacity[:60] = 0
+
+    def elsewhere(seen: UInt8Array, marked: UInt8Array) -> Erased:
+        is_there = (seen.min(axis=2) == 255) & (marked > 0)
+        return Erased(seen, is_there.view(np.uint8) * np.uint8(255))
+
+    monkeypatch.setattr(shadow_eraser, "_erased", elsewhere)
+    seen = np.concatenate([pixels, opacity], axis=2)
+    assert cleaned(alpha_recipe(), seen, mask).lineage.flag == "came_back"
+
 
 def test_a_refiner_repaints_the_shadow_that_the_region_grew_by(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
