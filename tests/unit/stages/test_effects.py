@@ -24,6 +24,7 @@ from stages.cleaner import Cleaner
 from stages.models import Erased
 from stages.photo import Photo
 from stages.pipeline import Pipeline
+from stages.pixels.effects import opacity_beyond
 from stages.pixels.masks import distance_outside
 from stages.pixels.shapes import region_of_run_lengths, run_lengths
 from stages.recipe import Recipe
@@ -139,12 +140,11 @@ def test_a_photo_whose_effects_take_too_much_memory_does_not_change_its_batch(
     wide = np.pad(pixels, ((0, 0), (0, 200), (0, 0)), mode="edge")
     recipe = alpha_recipe("crop.context=20")
     expected = cleaned(recipe, pixels, mask)
-    original = remove.opacity_beyond
 
     def exhausted(alpha: UInt8Array, *others: Any) -> UInt8Array | None:
         if alpha.shape[1] > pixels.shape[1]:
             raise MemoryError
-        return original(alpha, *others)
+        return opacity_beyond(alpha, *others)
 
     monkeypatch.setattr(remove, "opacity_beyond", exhausted)
     photos = photo_of(encoded(pixels), encoded(mask)), photo_of(encoded(wide), encoded(large))
