@@ -69,6 +69,8 @@ class SdxlOptions(PipelineOptions):
         planned, run = self.planned_and_run
         limit = MAX_PLANNED[self.sampler]
         if not 1 <= run <= planned <= limit:
-            problem = f"{run} of {planned} steps would run; sampler = {self.sampler} plans"
-            raise ValueError(f"{problem} 1 to {limit}, and 1 must run")
+            raise ValueError(
+                f"{run} of {planned} steps would run, but sampler = {self.sampler} plans 1 to "
+                f"{limit}, of which at least 1 must run: change steps, strength or denoise"
+            )
         return self
