@@ -1,7 +1,7 @@
 """The actor pools: the resources of each actor, the nodes it runs on, and the actor counts.
 
 There are three pools, and each step of a recipe names its own (``stages/pipeline.py``): ``cpu``
-reads, decodes, fills without models, and stores; ``small_gpu`` removes with LaMa and encodes
+reads, decodes, fills without models, and stores; ``small_gpu`` removes with a model and encodes
 prompts; ``large_gpu`` upscales and refines. The fields of :class:`Pools` are the defaults. A TOML
 file with a table for each pool overrides them (:func:`jobs.driver.placement.load_pools`)::
 
@@ -120,7 +120,7 @@ class GpuPool(CpuPool):
 
 
 class SmallGpuPool(GpuPool):
-    """Actors that run LaMa and the upscaler."""
+    """Actors that run removal models and text encoders."""
 
     label_selector: LabelSelector = {"gpu-tier": "small"}
 

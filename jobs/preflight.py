@@ -87,7 +87,8 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
     with logging_downloads(console):
         for section, ref in parts:
             pin = recorded_pin(recipe, section)
-            found = find(ref, pin=pin) if here else None
+            part = recipe.remove.part if recipe.remove and section.startswith("remove") else ""
+            found = find(ref, pin=pin, part=part) if here else None
             pins[section] = pin or _pin(section, ref, here=here)
             model = found.model if found else validate_ref(ref)
             licensed = model or presumed_model(recipe, section, ref)

@@ -3,7 +3,7 @@
 A model that removes such effects returns an alpha: where it changed the picture. Here that becomes
 the opacity with which its output is pasted beyond the mask, within bounds that follow from the mask
 alone: a reach, no other marked pixels, and none that are nearer to another patch. So the effects of
-patches never overlap, and the order of pasting does not matter.
+patches never overlap; where one meets the soft edge of another patch, the later patch covers it.
 """
 
 from __future__ import annotations
