@@ -63,6 +63,11 @@ class WindowPatch(Patch):
     beyond: UInt8Array | None = None
     reach_px: float = 0.0
 
+    @property
+    def crop_in_window(self) -> tuple[slice, slice]:
+        """Index of the crop in an array of the window's size."""
+        return self.crop.shifted(-self.window.x0, -self.window.y0).slices
+
 
 @dataclass(slots=True, kw_only=True)
 class CropPatch(Patch):

@@ -22,7 +22,7 @@ from manifests.errors import RowError, WeightsError
 from stages.arrays import UInt8Array
 from stages.models import Erased, Fill, vae
 from stages.models.devices import BatchLimit, choose_device, resolve_dtype, run_in_batches
-from stages.models.refiners.adapters import add_product
+from stages.models.refiners.adapters import merge_tensors
 from stages.models.refiners.loading import check_folder, load_part
 from stages.optional_imports import reason
 from stages.recipe.removers import OsorOptions
@@ -35,7 +35,7 @@ _LATENT_PX = 8
 _TIME = 400
 
 #: Names of tensors in the published file, which was written from a wrapped network.
-_PREFIX, _DOWN, _UP = "unet.", ".lora_A.default.weight", ".lora_B.default.weight"
+_PREFIX, _ADAPTER = "unet.", ".default."
 _LAST_LAYER = ("unet.conv_out.weight", "unet.conv_out.bias")
 
 #: Names of tensors in the file of the encoded text.
@@ -176,9 +176,7 @@ class Osor:
     def _erased(
         self, latents: torch.Tensor, source: UInt8Array, alpha: UInt8Array
     ) -> Erased | RowError:
-        pixels = vae.to_pixels(
-            vae.decode(self.autoencoder, latents, self.autoencoder.dtype), source
-        )
+        pixels = vae.to_pixels(vae.decode(self.autoencoder, latents), source)
         return pixels if isinstance(pixels, RowError) else Erased(pixels, alpha)
 
 
@@ -201,15 +199,8 @@ def merge(unet: Any, path: Path) -> None:
     unet.conv_out.weight.data, unet.conv_out.bias.data = (
         each.to(old.weight.device, old.weight.dtype) for each in (weight, bias)
     )
-    layers = dict(unet.named_modules())
-    for name in [key.removesuffix(_DOWN) for key in tensors if key.endswith(_DOWN)]:
-        down, up = tensors.pop(name + _DOWN), tensors.pop(name + _UP, None)
-        layer = layers.get(name.removeprefix(_PREFIX))
-        if up is None or not isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
-            raise _unusable(path, f"its layer {name} is not in this model")
-        add_product(layer, 1.0, down, up, f"{path}: {name}")
-    if tensors:
-        raise _unusable(path, f"it holds what cannot be merged, such as {next(iter(tensors))}")
+    named = {name.replace(_ADAPTER, "."): tensor for name, tensor in tensors.items()}
+    merge_tensors(dict(unet.named_modules()), named, _PREFIX, path, {})
     unet.eval().requires_grad_(False)
 
 

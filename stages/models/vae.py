@@ -27,16 +27,16 @@ def to_tensor(pixels: Sequence[UInt8Array], device: torch.device) -> torch.Tenso
     return stacked.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def decode(autoencoder: Any, latents: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def decode(autoencoder: Any, latents: torch.Tensor) -> torch.Tensor:
     """Decode ``(c, h / 8, w / 8)`` latents to ``(3, h, w)`` float32, -1 to 1.
 
-    A picture that overflows in 16 bits is decoded again in 32.
+    A picture that overflows in 16 bits is decoded again in 32; the weights keep their format.
 
     Args:
-        autoencoder: its weights are of this dtype, also afterwards.
+        autoencoder: one of diffusers.
         latents: scaled as the decoder takes them.
-        dtype: the number format.
     """
+    dtype = autoencoder.dtype
     picture: torch.Tensor = autoencoder.decode(latents[None].to(dtype), return_dict=False)[0][0]
     if dtype is torch.float32 or _finite(picture) or not _finite(latents):
         return picture.float()

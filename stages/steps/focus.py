@@ -55,13 +55,12 @@ def _focused(patch: WindowPatch, *, extends: bool) -> CropPatch:
     assert patch.detail is not None
     assert patch.hole is not None
     fill = scale_pixels(patch.pixels, patch.window.width, patch.window.height)
-    inside = patch.crop.shifted(-patch.window.x0, -patch.window.y0).slices
     hole = patch.hole
     if extends and patch.effects is not None:
         hole = np.where(patch.effects > 0, np.uint8(255), hole)
     return CropPatch(
         crop=patch.crop,
-        pixels=np.where(hole[..., None] > 0, fill[inside], patch.detail),
+        pixels=np.where(hole[..., None] > 0, fill[patch.crop_in_window], patch.detail),
         mask=hole,
         blend=patch.blend,
         effects=patch.effects,

@@ -109,16 +109,12 @@ def _change(patch: Patch, result: UInt8Array | Erased, recipe: Recipe) -> _Chang
 def _in_crop(patch: WindowPatch, alpha: UInt8Array) -> UInt8Array:
     """The crop's part of an alpha of the window."""
     whole = resample(alpha, patch.window.width, patch.window.height, cv2.INTER_LINEAR)
-    return whole[_crop_in_window(patch)]
-
-
-def _crop_in_window(patch: WindowPatch) -> tuple[slice, slice]:
-    return patch.crop.shifted(-patch.window.x0, -patch.window.y0).slices
+    return whole[patch.crop_in_window]
 
 
 def _shown_beyond(patch: WindowPatch, effects: UInt8Array) -> BoolMask:
     """Where the window's output is kept for these effects, like ``patch.mask``."""
     whole = np.zeros((patch.window.height, patch.window.width), np.uint8)
-    whole[_crop_in_window(patch)] = effects
+    whole[patch.crop_in_window] = effects
     there = scale_mask(whole, patch.mask.shape[1], patch.mask.shape[0])
     return np.asarray(cv2.dilate(there, np.ones(_MARGIN, np.uint8)) > 0)

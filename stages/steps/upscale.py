@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from stages.photo import Photo
 from stages.pixels.resize import scale_mask
 from stages.pixels.windows import refined_size
 from stages.recipe import Recipe
 from stages.steps.base import Work
-from stages.weights.find import find
+from stages.weights.find import locate
 
 
 def upscale(recipe: Recipe) -> Work:
@@ -16,10 +18,10 @@ def upscale(recipe: Recipe) -> Work:
 
     assert recipe.refine is not None
     size_px, options = recipe.refine.size_px, recipe.upscale
-    upscaler, weights = None, None
+    upscaler, used = None, dict[str, str]()
     if options is not None and options.method == "model":
-        weights = find(options.weights, pin=options.weights_pin)
-        upscaler = Upscaler.load(weights.path, options)
+        located, used = locate(recipe, "upscale", "")
+        upscaler = Upscaler.load(Path(located.weights), options)
 
     def work(photo: Photo) -> None:
         patches = photo.patches_to_refine
@@ -29,7 +31,7 @@ def upscale(recipe: Recipe) -> Work:
             patch.mask = scale_mask(patch.mask, width, height)
             if patch.photo_pixels is not None:
                 patch.photo_pixels = to_size(patch.photo_pixels, width, height, upscaler)
-        if weights and patches:
-            photo.lineage.weights[weights.name] = weights.sha256
+        if patches:
+            photo.lineage.weights |= used
 
     return work

@@ -46,15 +46,44 @@ def merge(pipe: Any, network: str, files: Sequence[str], scales: Sequence[float]
     for file, scale in zip(files, scales or [1.0] * len(files), strict=True):
         path = _single_file(Path(file))
         tensors, alphas, metadata = _read(pipe, network, path)
-        for name in [key.removesuffix(_DOWN) for key in tensors if key.endswith(_DOWN)]:
-            down, up = tensors.pop(name + _DOWN), tensors.pop(name + _UP, None)
-            layer = layers.get(name.removeprefix(prefix))
-            if up is None or not isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
-                raise _unusable(path, f"its layer {name} is not in this model")
-            strength = scale * _alpha(name, len(down), alphas, metadata, prefix) / len(down)
-            add_product(layer, strength, down, up, f"{path}: {name}")
-        if tensors:
-            raise _unusable(path, f"it holds what cannot be merged, such as {next(iter(tensors))}")
+        ranks = {
+            key.removesuffix(_DOWN): len(tensors[key]) for key in tensors if key.endswith(_DOWN)
+        }
+        strengths = {
+            name: scale * _alpha(name, rank, alphas, metadata, prefix) / rank
+            for name, rank in ranks.items()
+        }
+        merge_tensors(layers, tensors, prefix, path, strengths)
+
+
+def merge_tensors(
+    layers: Mapping[str, Any],
+    tensors: dict[str, torch.Tensor],
+    prefix: str,
+    path: Path,
+    strengths: Mapping[str, float],
+) -> None:
+    """Add the products of one file to the layers' weights.
+
+    Args:
+        layers: the network's, by name.
+        tensors: ``<prefix><layer>.lora_A.weight`` and ``.lora_B.weight`` of each layer.
+        prefix: see above.
+        path: the file, for the error.
+        strengths: factors of the products, by the layers' names with prefix; 1 for others.
+
+    Raises:
+        WeightsError: ``weights.unusable``: something in it is not for this network.
+    """
+    left = dict(tensors)
+    for name in [key.removesuffix(_DOWN) for key in tensors if key.endswith(_DOWN)]:
+        down, up = left.pop(name + _DOWN), left.pop(name + _UP, None)
+        layer = layers.get(name.removeprefix(prefix))
+        if up is None or not isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
+            raise _unusable(path, f"its layer {name} is not in this model")
+        add_product(layer, strengths.get(name, 1.0), down, up, f"{path}: {name}")
+    if left:
+        raise _unusable(path, f"it holds what cannot be merged, such as {next(iter(left))}")
 
 
 def _single_file(path: Path) -> Path:

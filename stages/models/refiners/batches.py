@@ -248,7 +248,7 @@ class DiffusionRefiner(ABC):
         latents = self.denoise(_batch(items, self.device, self.dtype))
         # One by one: this is as fast, and a batch would often need more memory than the model.
         results = [
-            vae.to_pixels(vae.decode(self.pipe.vae, each, self.pipe.vae.dtype), item.pixels)
+            vae.to_pixels(vae.decode(self.pipe.vae, each), item.pixels)
             for each, item in zip(latents, items, strict=True)
         ]
         self.pipe.maybe_free_model_hooks()

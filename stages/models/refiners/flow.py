@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
 
 from manifests.errors import RowError, WeightsError
 from stages.arrays import UInt8Array
@@ -31,6 +32,8 @@ class FlowRefiner(DiffusionRefiner):
     time_embed: ClassVar[str] = ""
     #: Tokens of a short text.
     text_tokens: ClassVar[int]
+    #: The transformer's class.
+    transformer: ClassVar[Any]
     #: Whether guidance over 1 compares with a negative prompt.
     has_negative: ClassVar[bool] = False
 
@@ -54,6 +57,21 @@ class FlowRefiner(DiffusionRefiner):
         if options.compile is True or (options.compile == "auto" and device.type == "cuda"):
             refiner.compile()
         return refiner
+
+    @classmethod
+    def build_pipe(
+        cls,
+        folder: Path,
+        options: Any,  # noqa: ARG003 - for subclasses
+        index: dict[str, Any],  # noqa: ARG003 - likewise
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> Any:
+        """See the base class. This is for pipelines with the autoencoder of FLUX.1."""
+        return cls.without_texts(
+            vae=loading.load_part(AutoencoderKL, folder, "vae", dtype, device),
+            transformer=loading.load_part(cls.transformer, folder, "transformer", dtype, device),
+        )
 
     @classmethod
     def without_texts(cls, **parts: Any) -> Any:

@@ -55,6 +55,7 @@ class Flux2Klein(FlowRefiner):
     text_tokens = _MAX_TOKENS
     has_negative = True
     pipelines = ("Flux2KleinPipeline", "Flux2KleinInpaintPipeline")  # of the same layout
+    transformer = Flux2Transformer2DModel
     pipeline = KleinPipeline
     text_encoders: ClassVar = {"text_encoder": Qwen3ForCausalLM}
     tokenizers: ClassVar = {"tokenizer": Qwen2TokenizerFast}
@@ -77,9 +78,7 @@ class Flux2Klein(FlowRefiner):
             raise WeightsError("model.unavailable", message)
         place = (Path(options.decoder), "") if options.decoder else (folder, "vae")
         vae = loading.load_part(AutoencoderKLFlux2, *place, dtype, device)
-        transformer = loading.load_part(
-            Flux2Transformer2DModel, folder, "transformer", dtype, device
-        )
+        transformer = loading.load_part(cls.transformer, folder, "transformer", dtype, device)
         channels, expected = vae.bn.num_features, transformer.config.in_channels
         if channels != expected:
             message = f"{options.decoder} has latents of {channels} channels, not {expected}."

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers import AutoencoderKL, FluxFillPipeline, FluxTransformer2DModel
+from diffusers import FluxFillPipeline, FluxTransformer2DModel
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-from stages.models.refiners import loading
 from stages.models.refiners.batches import Batch, noise_of
 from stages.models.refiners.flow import FlowRefiner
 from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
@@ -38,28 +36,12 @@ class FluxFill(FlowRefiner):
     time_embed = "time_text_embed"
     text_tokens = _MIN_TOKENS
     pipelines = ("FluxFillPipeline",)
+    transformer = FluxTransformer2DModel
     pipeline = FillPipeline
     text_encoders: ClassVar = {"text_encoder": CLIPTextModel, "text_encoder_2": T5EncoderModel}
     tokenizers: ClassVar = {"tokenizer": CLIPTokenizer, "tokenizer_2": T5Tokenizer}
 
     options: FluxFillOptions
-
-    @classmethod
-    def build_pipe(
-        cls,
-        folder: Path,
-        options: FluxFillOptions,  # noqa: ARG003
-        index: dict[str, Any],  # noqa: ARG003 - not needed here
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> Any:
-        """See the base class."""
-        return cls.without_texts(
-            vae=loading.load_part(AutoencoderKL, folder, "vae", dtype, device),
-            transformer=loading.load_part(
-                FluxTransformer2DModel, folder, "transformer", dtype, device
-            ),
-        )
 
     @classmethod
     def encoder(cls, pipe: Any, options: FluxFillOptions) -> Callable[[str], Prompt]:  # noqa: ARG003 - not needed here

@@ -7,14 +7,12 @@ FLUX.1-Fill.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers import AutoencoderKL, ZImageInpaintPipeline, ZImageTransformer2DModel
+from diffusers import ZImageInpaintPipeline, ZImageTransformer2DModel
 from transformers import Qwen2TokenizerFast, Qwen3Model
 
-from stages.models.refiners import loading
 from stages.models.refiners.batches import Batch, whole_cells
 from stages.models.refiners.flow import FlowRefiner
 from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
@@ -42,6 +40,7 @@ class ZImage(FlowRefiner):
 
     text_tokens = 32  # the model pads texts to a multiple of this
     pipelines = ("ZImagePipeline", "ZImageInpaintPipeline")  # of the same layout
+    transformer = ZImageTransformer2DModel
     pipeline = Pipeline
     text_encoders: ClassVar = {"text_encoder": Qwen3Model}
     tokenizers: ClassVar = {"tokenizer": Qwen2TokenizerFast}
@@ -52,23 +51,6 @@ class ZImage(FlowRefiner):
     def text_dim(self) -> int:
         """See the base class."""
         return int(self.pipe.transformer.config.cap_feat_dim)
-
-    @classmethod
-    def build_pipe(
-        cls,
-        folder: Path,
-        options: ZImageOptions,  # noqa: ARG003
-        index: dict[str, Any],  # noqa: ARG003 - not needed here
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> Any:
-        """See the base class."""
-        return cls.without_texts(
-            vae=loading.load_part(AutoencoderKL, folder, "vae", dtype, device),
-            transformer=loading.load_part(
-                ZImageTransformer2DModel, folder, "transformer", dtype, device
-            ),
-        )
 
     @classmethod
     def encoder(cls, pipe: Any, options: ZImageOptions) -> Callable[[str], Prompt]:  # noqa: ARG003 - not needed here
