@@ -125,7 +125,7 @@ def size_pools(
     pools: Pools,
     nodes: Sequence[NodeShape],
     groups: Sequence[str],
-    blocks: int,
+    rows: int,
     used_cpus: float = 0.0,
 ) -> Sizing:
     """Compute the sizes of the pools that a job uses.
@@ -134,7 +134,7 @@ def size_pools(
         pools: the options of the pools.
         nodes: the nodes of the cluster.
         groups: the pool of each part of the job, in order; a pool can have several parts.
-        blocks: number of blocks of work at the start; at least one.
+        rows: number of rows to process; at least one.
         used_cpus: number of CPUs, of nodes that are up, that other jobs use.
     """
     wanted = {name: _wanted(name, pools, nodes) for name in dict.fromkeys(groups)}
@@ -150,10 +150,10 @@ def size_pools(
             notes.append(
                 f"{name} has max_actors = {options.max_actors}, but only {room[name]} fit."
             )
-        first = min(options.min_actors, blocks)  # Ray Data warns about more actors than blocks
-        now = min(ready[name], limit, blocks)
+        first = min(options.min_actors, rows)  # Ray Data warns about more actors than blocks
+        now = min(ready[name], limit, rows)
         if len(wanted) == 1 and name == "cpu":
-            limit = max(min(limit, blocks), first)
+            limit = max(min(limit, rows), first)
             now = min(max(now - math.ceil(used_cpus / size.cpus), 1), limit)
             first = max(first, now)
         sizes[name] = replace(size, min_actors=first, max_actors=limit, actors_that_fit=now)

@@ -22,6 +22,7 @@ from jobs.driver.cost import Cost, groups_up
 from jobs.driver.heartbeat import heartbeat
 from jobs.driver.passes import execute
 from jobs.driver.placement import connected, fit_to_cluster, wait_s, with_batch_sizes
+from jobs.driver.progress import format_count
 from jobs.pipeline.changed_inputs import mark_stale
 from jobs.pipeline.pending import extra_schema, limit_rows
 from jobs.pipeline.spec import RunSpec
@@ -241,7 +242,7 @@ def preview(
     count = min(limit or tally.missing_count, tally.missing_count)
     names = [f"  {count:>8}  {code}" for code, count in sorted(plan.rejected.items())]
     lines = [f"note: {note}" for note in plan.notes]
-    lines += [f"manifest: {plan.rows} rows in {plan.shards} shards"]
+    lines += [f"manifest: {format_count(plan.rows, 'row')} in {format_count(plan.shards, 'shard')}"]
     lines += [f"unusable, would be recorded as failed: {sum(plan.rejected.values())}", *names]
     lines += [f"already done: {tally.ended} of {tally.rows}"]
     lines += [f"would be cleaned by recipe {recipe.name}: {count}"]

@@ -38,6 +38,7 @@ def plan(
     Exit codes: 0 planned; 3 planned, but some rows are unusable and will be recorded as failed;
     1 the manifest cannot be used.
     """
+    from jobs.driver.progress import format_count
     from manifests.planning.plan import destination, make_plan
     from stages.recipe import Recipe
 
@@ -55,9 +56,10 @@ def plan(
     )
     for note in planned.notes:
         typer.echo(f"note: {note}")
+    rows, shards = format_count(planned.rows, "row"), format_count(planned.shards, "shard")
+    unusable = sum(planned.rejected.values())
     typer.echo(
-        f"{planned.rows} rows in {planned.shards} shards of at most {planned.rows_per_shard}, "
-        f"{sum(planned.rejected.values())} of them unusable"
+        f"{rows} in {shards} of at most {planned.rows_per_shard}, {unusable} of them unusable"
     )
     for code, count in sorted(planned.rejected.items()):
         typer.echo(f"  {count:>8}  {code}")

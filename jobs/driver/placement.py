@@ -78,7 +78,7 @@ def fit_to_cluster(
 
     Returns:
         The spec with ``has_gpus`` set; and a function that sizes the pools for a spec and a number
-        of blocks, by the nodes at the time of the call.
+        of rows, by the nodes at the time of the call.
     """
     if not isinstance(pools, Pools):
         return replace(spec, has_gpus=len(pools) > 1), lambda *_: pools
@@ -86,9 +86,9 @@ def fit_to_cluster(
     taken = used_cpus()
     logged: set[str] = set()
 
-    def choose(spec: RunSpec, blocks: int) -> Mapping[str, PoolSize]:
+    def choose(spec: RunSpec, rows: int) -> Mapping[str, PoolSize]:
         groups = [pool for pool, _ in spec.groups()]
-        sizing = size_pools(pools, node_shapes(pools.nodes), groups, blocks, taken)
+        sizing = size_pools(pools, node_shapes(pools.nodes), groups, rows, taken)
         if sizing.problems:
             raise ClusterError("cluster.too_small", " ".join(sizing.problems))
         for note in sizing.notes:

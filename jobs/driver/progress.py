@@ -23,8 +23,9 @@ _LINE_INTERVAL_S = 10.0
 
 
 def format_count(count: float, noun: str) -> str:
-    """E.g. ``1 photo``, ``2 photos``, ``0.5 GPU``."""
-    return f"{count:g} {noun}" if 0 < count <= 1 else f"{count:g} {noun}s"
+    """E.g. ``1 photo``, ``1,234,567 photos``, ``0.5 GPU``."""
+    number = f"{count:,.0f}" if count == int(count) else f"{count:g}"
+    return f"{number} {noun}" if 0 < count <= 1 else f"{number} {noun}s"
 
 
 class Meter(Protocol):

@@ -19,7 +19,6 @@ from cluster.sizing import NodeShape, has_gpus, size_pools
 from jobs.driver.placement import load_pools
 from jobs.estimate.seconds import Basis, Part, default, parts_of
 from manifests.errors import ClusterError
-from manifests.planning.plan import choose_rows_per_shard
 from stages.recipe import Recipe
 from stages.steps.base import Step
 
@@ -101,8 +100,7 @@ class Workload:
         if all(step.pool == "cpu" for step in steps):  # an autoscaler adds no GPU nodes for them
             nodes = [each for each in nodes if not each.gpus] or nodes
         parts = parts_of(steps, recipe, basis, has_gpus=has_gpus(nodes))
-        shards = max(-(-rows // choose_rows_per_shard(rows)), 1)
-        sizing = size_pools(pools, nodes, [part.pool for part in parts], shards)
+        sizing = size_pools(pools, nodes, [part.pool for part in parts], max(rows, 1))
         if sizing.problems:
             raise ClusterError("cluster.too_small", " ".join(sizing.problems))
         homes, known = {}, dict(prices or {})

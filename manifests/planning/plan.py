@@ -35,11 +35,10 @@ from manifests.reading.pictures import PLAN, PictureList, name_some
 from manifests.reading.read import Source, find_files, fingerprint, read_parts, stamp
 from manifests.storage.place import Place
 
-#: A shard is the unit of scheduling, of resuming and of lineage files. Small manifests get small
-#: shards, to keep all actors busy; large ones get large shards, to keep files few.
+#: A shard is the unit of resuming and of lineage files. Its size does not limit how work is spread:
+#: actors get units of up to 64 rows, from any shards. Small shards cost requests and files.
 _TARGET_SHARDS = 1024
-_ROWS_PER_SHARD = (8, 1000)
-_MIN_SHARDS = 8
+_ROWS_PER_SHARD = (64, 1000)
 
 #: Max size of a shard, which is read as a whole; with many shapes it has fewer rows.
 _SHARD_BYTES = 64 << 20
@@ -259,7 +258,7 @@ def _marker(output: str) -> Place:
 def choose_rows_per_shard(rows: int) -> int:
     """Choose the max rows in a shard, by the manifest's number of rows."""
     min_rows, max_rows = _ROWS_PER_SHARD
-    return min(max(rows // _TARGET_SHARDS, min_rows), max_rows, -(-rows // _MIN_SHARDS))
+    return min(max(rows // _TARGET_SHARDS, min_rows), max_rows)
 
 
 def _scan(

@@ -3,6 +3,9 @@
 Two threads take units from a queue, as an actor with a GPU works on two blocks at once: they unpack
 the photos, run the pool's steps, with judge and resizing, and pack them again. The networks have
 random weights. What this misses: Ray's own time, and other actors on the same CPUs.
+
+As a script it needs no GPU: the refiner sleeps for as long as a GPU is published to take, in one
+and in two threads. It also counts how many windows or crops of one shape a network gets at once.
 """
 
 from __future__ import annotations
@@ -10,44 +13,65 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pyarrow as pa
+import torch
 
 from cluster.pools import CALLS_PER_GPU_ACTOR
 from jobs.pipeline.prompts import SharedPrompts
 from jobs.pipeline.transport import from_table, to_table
+from manifests.errors import RowError
 from manifests.schema import LineageRow, PatchRecord
 from stages import device_lock
+from stages.arrays import BoolMask
 from stages.models import lama as lama_module
+from stages.models.devices import run_in_batches
 from stages.models.lama import Lama
 from stages.models.refiners.flow import FlowRefiner
 from stages.photo import CropPatch, Patch, Photo, WindowPatch
 from stages.pixels.boxes import Box
+from stages.pixels.windows import plan_crops, refined_size, window_of, working_size
 from stages.recipe import Recipe
+from stages.recipe.refiners import FluxFillOptions
 from stages.recipe.removers import LamaOptions
 from stages.steps.base import BatchWork, Work, run_steps
 from stages.steps.focus import focus
 from stages.steps.refine import refine
 from stages.steps.remove import fill_patches
 from stages.steps.upscale import upscale
+from tests.bench.common import Figures, Pixels, options_of
 from tests.bench.timing import picture
-from tests.bench.ways import Load, random_prompt
+from tests.bench.ways import Load, make_refiner, random_prompt
 from tests.support.models.lama_networks import random_lama
 from tests.support.models.networks import make_lama
 
 #: Side of a crop in the photo, and of the removal's window: the mean of the demo's.
 _CROP_PX, _WINDOW_PX = 400, 640
 
+#: Photos of one shop, all of one size, and of a market place, px.
+_SIDES = {
+    "one": [(1600, 1600)],
+    "mixed": [
+        *((1000, 1000), (1200, 1600), (1600, 1200), (2000, 3000), (3000, 2000)),
+        *((2448, 3264), (4000, 3000), (4000, 6000)),
+    ],
+}
+
 #: Names and works, as a pipeline loads them.
 _Steps = list[tuple[str, Work | BatchWork]]
 
 
-def refine_actor(refiner: FlowRefiner, photos: int) -> dict[str, Any]:
+def refine_actor(
+    refiner: FlowRefiner, photos: int, calls: int = CALLS_PER_GPU_ACTOR
+) -> dict[str, Any]:
     """Busy share of the actor of the large GPU. The refiner has the options of the recipe."""
     recipe = Recipe.load("clean", {"upscale.method": "lanczos"})
     recipe = recipe.model_copy(update={"refine": refiner.options})
@@ -67,9 +91,8 @@ def refine_actor(refiner: FlowRefiner, photos: int) -> dict[str, Any]:
         mock.patch("stages.steps.refine.locate", return_value=located),
     ):
         steps: _Steps = [("upscale", upscale(recipe)), ("refine", refine(recipe))]
-    return _measure(
-        [[photo(n) for n in range(i, i + batch)] for i in range(0, photos, batch)], steps
-    )
+    units = [[photo(n) for n in range(i, i + batch)] for i in range(0, photos, batch)]
+    return _measure(units, steps, calls)
 
 
 def remove_actor(load: Load, photos: int) -> dict[str, Any]:
@@ -107,7 +130,9 @@ def _photo(number: int, patch: Patch, **parts: Any) -> Photo:
     return Photo(row, patches=[patch], **parts)
 
 
-def _measure(units: list[list[Photo]], steps: _Steps) -> dict[str, Any]:
+def _measure(
+    units: list[list[Photo]], steps: _Steps, calls: int = CALLS_PER_GPU_ACTOR
+) -> dict[str, Any]:
     """Seconds a photo, and the share of the time in which a batch is on the device."""
     with tempfile.TemporaryDirectory(prefix="catalog-cleanup-bench-") as folder:
         prompts = SharedPrompts(folder)
@@ -120,14 +145,20 @@ def _measure(units: list[list[Photo]], steps: _Steps) -> dict[str, Any]:
             return photos
 
         work(tables[0])
-        with _held() as held, ThreadPoolExecutor(CALLS_PER_GPU_ACTOR) as threads:
+        with _held() as held, ThreadPoolExecutor(calls) as threads:
             started = time.perf_counter()
             done = [photo for unit in threads.map(work, tables) for photo in unit]
             wall_s = time.perf_counter() - started
     failed = [photo.lineage.error for photo in done if not photo.ok]
     if failed:
         raise RuntimeError(f"{len(failed)} photos failed, the first by {failed[0]}")
-    return {"photos": len(done), "seconds": wall_s / len(done), "busy": sum(held) / wall_s}
+    idle_s = (wall_s - sum(held)) / len(units)
+    return {
+        "photos": len(done),
+        "seconds": wall_s / len(done),
+        "busy": sum(held) / wall_s,
+        "idle_s_a_call": idle_s,
+    }
 
 
 @contextmanager
@@ -152,3 +183,80 @@ def _held() -> Iterator[list[float]]:
 
     with mock.patch.multiple(kind, __enter__=__enter__, __exit__=__exit__):
         yield found
+
+
+def sleeping_actor(seconds: float, photos: int, calls: int) -> dict[str, Any]:
+    """Busy share of the actor of the large GPU, whose device sleeps ``seconds`` for each crop."""
+    load = Load(torch.device("cpu"), FluxFillOptions().batch_size, tiny=True)
+    refiner = make_refiner("flux-fill", "bfloat16", load)
+
+    def refine_slowly(pixels: Sequence[Pixels], *_: object) -> Sequence[Pixels | RowError]:
+        def run(batch: Sequence[Pixels]) -> Sequence[Pixels]:
+            time.sleep(seconds * len(batch))
+            return batch
+
+        return run_in_batches(run, pixels, refiner.limit)
+
+    with mock.patch.object(refiner, "refine", refine_slowly):
+        return refine_actor(refiner, photos, calls)
+
+
+def batch_fill(photos: int, sides: Sequence[tuple[int, int]]) -> Iterator[dict[str, Any]]:
+    """How many windows or crops run at once, on average, by photos in a call of the actor.
+
+    Photos have one or two marks of 5 to 10 % of their longer side, anywhere.
+    """
+    rng = np.random.default_rng(0)
+    masks = [_marked(sides[number % len(sides)], rng) for number in range(photos)]
+    lama, clean = Recipe.load("lama"), Recipe.load("clean")
+    for network, recipe in (("lama", lama), ("lama", clean), ("flux-fill", clean)):
+        options = recipe.remove if network == "lama" else recipe.refine
+        assert options
+        shapes = [_shapes(mask, recipe, network) for mask in masks]
+        for in_call in (options.max_photos, 4 * options.max_photos):
+            together: list[int] = []
+            for start in range(0, photos, in_call):
+                shapes_of_call = chain.from_iterable(shapes[start : start + in_call])
+                together += Counter(shapes_of_call).values()
+            runs = sum(-(-count // options.max_photos) for count in together)
+            yield {
+                "recipe": recipe.name, "network": network, "photos_a_call": in_call,
+                "limit": options.max_photos, "at_once": sum(together) / runs,
+            }  # fmt: skip
+
+
+def _marked(size: tuple[int, int], rng: np.random.Generator) -> BoolMask:
+    width, height = size
+    mask = np.zeros((height, width), np.bool_)
+    for _ in range(rng.integers(1, 3)):
+        across, down = (rng.uniform(0.05, 0.1, 2) * max(size)).astype(int)
+        x, y = rng.integers(0, width - across), rng.integers(0, height - down)
+        mask[y : y + down, x : x + across] = True
+    return mask
+
+
+def _shapes(mask: BoolMask, recipe: Recipe, network: str) -> list[tuple[int, int]]:
+    """Of the windows or crops of a photo, as the network gets them."""
+    plans = plan_crops(mask, recipe)
+    if network != "lama":
+        assert recipe.refine
+        return [refined_size(plan.crop, recipe.refine.size_px) for plan in plans]
+    windows = [window_of(plan, recipe, mask.shape[1], mask.shape[0]) for plan in plans]
+    return [working_size(recipe, window.width, window.height) for window in windows]
+
+
+def main() -> None:
+    parser = options_of(__doc__)
+    parser.add_argument("--seconds", type=float, default=4.7, help="a crop takes the device")
+    parser.add_argument("--photos", type=int, default=64)
+    given = parser.parse_args()
+    figures = Figures(given.out)
+    for calls in (1, CALLS_PER_GPU_ACTOR):
+        figures.add(calls=calls, **sleeping_actor(given.seconds, given.photos, calls))
+    for name, sides in _SIDES.items():
+        for found in batch_fill(4 * given.photos, sides):
+            figures.add(sizes=name, **found)
+
+
+if __name__ == "__main__":
+    main()

@@ -22,18 +22,28 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from cluster.session import ray_session
+from jobs.pipeline.spec import RunSpec
+from jobs.pipeline.units import pending_units
 from manifests.ledger import Ledger, RetryPolicy, reconcile
-from manifests.planning.plan import Plan, load_plan, make_plan, shard_name
+from manifests.planning.plan import Plan, choose_rows_per_shard, load_plan, make_plan, shard_name
+from manifests.runs import RunRecord
 from manifests.schema import FAILED, OK, lineage_schema
 from manifests.storage.place import Place
+from stages.pipeline import steps
+from stages.recipe import Recipe
 from tests.bench.common import Figures, options_of, peak_mib
 
 #: Manifests to plan, with two boxes a row if so named; or a plan (of Parquet) to resume.
-KINDS = ("csv", "jsonl", "parquet", "csv+boxes", "jsonl+boxes", "parquet+boxes", "resume")
+#: Or how long the driver takes to hand out the rows of a new run.
+KINDS = ("csv", "jsonl", "parquet", "csv+boxes", "jsonl+boxes", "parquet+boxes", "resume", "units")
 
 _ROWS_PER_BATCH = 100_000
 _RECIPE_HASH = "0123456789abcdef"
 _DONE, _FAILED = 97, 2  # of a hundred rows
+
+#: That read photos, beside 200 small GPUs.
+_WORKERS = 800
 
 
 def write_manifest(path: Path, rows: int, *, with_boxes: bool) -> None:
@@ -114,6 +124,18 @@ def resume(_: str, output: str) -> dict[str, int]:
     return {"remaining": tally.missing_count}
 
 
+def hand_out(rows: int) -> float:
+    """Seconds in the driver until the source of a new run's units is built; files are not read."""
+    size = choose_rows_per_shard(rows)
+    made = Plan("/nowhere", "manifest.csv", "", "", rows, size, -(-rows // size))
+    record, recipe = RunRecord(made.output, "000001-abcdef"), Recipe.load("lama")
+    spec = RunSpec(made, pa.schema([]), recipe, RetryPolicy(record.run_id), record, steps)
+    with ray_session("local"):
+        started = time.monotonic()
+        pending_units(spec, dict.fromkeys(range(made.shards), size), _WORKERS)
+        return time.monotonic() - started
+
+
 def _measured(
     work: Callable[[str, str], dict[str, int]], manifest: str, output: str
 ) -> dict[str, float]:
@@ -124,6 +146,9 @@ def _measured(
 
 
 def measure(kind: str, rows: int, figures: Figures) -> None:
+    if kind == "units":
+        figures.add(kind=kind, rows=rows, seconds=hand_out(rows))
+        return
     work = resume if kind == "resume" else plan
     with tempfile.TemporaryDirectory(prefix="catalog-cleanup-bench-") as folder:
         suffix, _, boxes = kind.replace("resume", "parquet").partition("+")

@@ -237,7 +237,7 @@ def sleepers(actors: int, seconds: float, photos: int) -> dict[str, float]:
         folder, log = Path(name), Path(name, "log")
         log.mkdir()
         manifest = make_catalog(folder / "catalog", photos, _SLEEPERS_MEGAPIXELS).manifest
-        small = PoolSize(1, 1, cpus=0.25)
+        small = PoolSize(2, 2, cpus=0.2)  # a single one sends 40 photos/s at most
         large = PoolSize(actors, actors, cpus=_SLEEPERS_CPUS / actors)
         pools = {"cpu": small, "small_gpu": small, "large_gpu": large}
         started, recipe = time.time(), Recipe.load("telea")

@@ -28,9 +28,9 @@ GIB = 2**30
 
 
 def sized(
-    nodes: list[NodeShape], groups: list[str], blocks: int = 1000, **pools: dict[str, object]
+    nodes: list[NodeShape], groups: list[str], rows: int = 1000, **pools: dict[str, object]
 ) -> Sizing:
-    return size_pools(Pools.model_validate(pools), nodes, groups, blocks)
+    return size_pools(Pools.model_validate(pools), nodes, groups, rows)
 
 
 def ranges(sizing: Sizing) -> dict[str, tuple[int, int]]:
@@ -110,7 +110,7 @@ def test_labels_are_selected_as_ray_does(selector: str, matches: bool) -> None:
 def test_cpus_alone_take_one_actor_each_but_no_more_than_there_are_shards() -> None:
     nodes = [NodeShape("", 8, up=2, possible=2)]
     assert ranges(sized(nodes, ["cpu"])) == {"cpu": (16, 16)}
-    assert ranges(sized(nodes, ["cpu"], blocks=3)) == {"cpu": (3, 3)}
+    assert ranges(sized(nodes, ["cpu"], rows=3)) == {"cpu": (3, 3)}
     assert ranges(size_pools_taken(nodes, 6)) == {"cpu": (10, 16)}, "others are at work there"
 
 

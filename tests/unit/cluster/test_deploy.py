@@ -104,7 +104,7 @@ def test_the_pools_find_their_machines_before_and_after_these_are_up() -> None:
     pools = load_pools(CLUSTER / "pools.toml")
     nodes = nodes_to_come(pools)
     for each in (nodes, [replace(node, labels=None) for node in nodes]):
-        sizing = size_pools(pools, each, GROUPS, blocks=1000, used_cpus=0)
+        sizing = size_pools(pools, each, GROUPS, rows=1000, used_cpus=0)
         assert not sizing.problems
         assert {name for name, size in sizing.sizes.items() if size.max_actors} == set(GROUPS)
 

@@ -52,7 +52,7 @@ def test_a_dry_run_reports_what_a_run_would_do_and_leaves_nothing(
     call = ("run", "m.csv", "-o", "out", "-r", "telea", "--limit", "2", "--dry-run")
     done = invoke(*call)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "manifest: 3 rows in 3 shards" in done.stdout
+    assert "manifest: 3 rows in 1 shard" in done.stdout
     assert "1  id.unsafe" in done.stdout
     assert "would be cleaned by recipe telea: 2" in done.stdout
     assert not (tmp_path / "out").exists()

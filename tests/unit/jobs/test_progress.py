@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 
+import pytest
 from rich.console import Console
 
-from jobs.driver.progress import Lines, meter
+from jobs.driver.progress import Lines, format_count, meter
 
 
 def test_lines_come_now_and_then_with_the_pace_of_the_work() -> None:
@@ -28,3 +29,11 @@ def test_a_terminal_gets_a_bar() -> None:
         shown.advance(3, 1)
     assert "4/4" in text.getvalue()
     assert "1 failed" in text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 photos"), (0.5, "0.5 photo"), (1, "1 photo"), (1_234_567, "1,234,567 photos")],
+)
+def test_counts_are_written_whole(count: float, text: str) -> None:
+    assert format_count(count, "photo") == text

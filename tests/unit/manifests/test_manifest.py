@@ -16,7 +16,7 @@ import pytest
 
 from jobs.run import parse_shards
 from manifests.errors import ManifestError, OutputError
-from manifests.planning.plan import Plan, load_plan, make_plan
+from manifests.planning.plan import Plan, choose_rows_per_shard, load_plan, make_plan
 from tests.support import rows_of, tables_of, write
 
 ROWS = [
@@ -213,6 +213,18 @@ def test_shards_hold_every_row_once_in_order(tmp_path: Path) -> None:
     assert plan.shards == 11
     assert [row["id"] for row in rows_of(plan)] == [str(n) for n in range(103)]
     assert load_plan(str(tmp_path / "out")) == plan
+
+
+@pytest.mark.parametrize(
+    ("rows", "in_shard", "shards"),
+    [(8, 64, 1), (4000, 64, 63), (1_000_000, 976, 1025), (10_000_000, 1000, 10_000)],
+)
+def test_shards_have_64_rows_or_more_and_are_about_a_thousand(
+    rows: int, in_shard: int, shards: int
+) -> None:
+    """Each has lineage files of its own, which cost requests."""
+    assert choose_rows_per_shard(rows) == in_shard
+    assert -(-rows // in_shard) == shards
 
 
 def test_a_single_row_needs_no_end_of_line(tmp_path: Path) -> None:
