@@ -48,8 +48,8 @@ _OUTCOME_COLUMNS = (*KEY, *_ORDER_COLUMNS, "error_code", "masked_px")
 #: Further columns that a tally counts; files of an earlier version may lack them.
 _FIDELITY_COLUMNS = ("fidelity", "fidelity_note")
 
-#: A result's path below the output folder: ``/images/<recipe>/<id>.<suffix>``.
-_BELOW = r"(?P<below>/images/[^/]+/[^/]+)$"
+#: Columns with paths of ``<output>/<folder>/<recipe>/<id>.<suffix>``, and the folder of each.
+_STORED = {"output_uri": "images", "detected_uri": "masks"}
 
 #: Parts of a ``fidelity_note`` that differ from photo to photo: numbers, and text after a colon.
 _DETAILS = re.compile(r"(, )?quality \d+| \([^)]*\)|:.*|\d+ (?=further)")
@@ -94,7 +94,7 @@ class Ledger:
         Columns that the files lack, such as those of an earlier version, are left out. Result URIs
         refer to this output folder, even if it was moved: see :meth:`_located`.
         """
-        rows, _ = self._read(shard, [*columns, *_ORDER_COLUMNS])
+        rows, _ = self._read(shard, [*columns, "id", *_ORDER_COLUMNS])
         rows = self._located(self._latest(rows))
         return rows.select([name for name in columns if name in rows.column_names])
 
@@ -165,17 +165,17 @@ class Ledger:
         return rows.take(order.take(last["place_max"].combine_chunks()))
 
     def _located(self, rows: pa.Table) -> pa.Table:
-        """Rewrite ``output_uri`` to this output folder, which may have been moved or renamed.
+        """Rewrite the URIs of stored files to this output folder, which may have been moved.
 
-        URIs that do not have the form of a result's are kept.
+        URIs that do not have the form of :data:`_STORED` are kept.
         """
-        if "output_uri" not in rows.column_names or rows.num_rows == 0:
-            return rows
-        recorded = rows["output_uri"].combine_chunks()
-        below = pc.struct_field(pc.extract_regex(recorded, pattern=_BELOW), "below")
-        here = pc.binary_join_element_wise(Place.of(self.output).uri, below, "")
-        position = rows.column_names.index("output_uri")
-        return rows.set_column(position, "output_uri", pc.coalesce(here, recorded))
+        here, ids = Place.of(self.output).uri, rows["id"].to_pylist()
+        for name in _STORED.keys() & {*rows.column_names}:
+            pairs = zip(rows[name].to_pylist(), ids, strict=True)
+            uris = [uri and _moved(uri, here, _STORED[name], id_) for uri, id_ in pairs]
+            position = rows.column_names.index(name)
+            rows = rows.set_column(position, name, pa.array(uris, pa.string()))
+        return rows
 
     @retry(
         retry=retry_if_exception_type(FileNotFoundError),  # another process merged it since listed
@@ -191,6 +191,14 @@ class Ledger:
     def _folder(self, shard: int) -> Place:
         folder = Place.of(self.output) / "lineage" / f"recipe={self.recipe_hash}"
         return folder / shard_name(shard)
+
+
+def _moved(uri: str, output: str, folder: str, id_: str) -> str:
+    """The URI of the same file below another output folder."""
+    above, found, suffix = uri.rpartition(f"/{id_}.")
+    _, is_below, recipe = above.rpartition(f"/{folder}/")
+    is_stored = found and is_below and recipe and "/" not in recipe + suffix
+    return f"{output}/{folder}/{recipe}/{id_}.{suffix}" if is_stored else uri
 
 
 def row_keys(table: pa.Table) -> pa.Array:

@@ -259,7 +259,11 @@ class Merger:
         with suppress(CatalogCleanupError, OSError):
             self._ledger.compact(shard)
 
-    def __exit__(self, *_: object) -> None:
-        """Merge the unfinished shards, and wait."""
-        with self._pool:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Merge the unfinished shards, and wait; after an error, only for what has begun.
+
+        Without storage each shard would take minutes. The next run merges them.
+        """
+        if error is None:
             list(self._pool.map(self._merge, self._unmerged))
+        self._pool.shutdown(cancel_futures=error is not None)

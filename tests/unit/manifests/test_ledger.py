@@ -211,17 +211,24 @@ def test_what_was_kept_is_counted_by_kind_and_reason(ledger: Ledger, plan: Plan)
     ]
 
 
+@pytest.mark.parametrize("id_", ["1", "shoes/1", "sku/images/front/1", "masks/r-1/1.v2"])
+@pytest.mark.parametrize("column", ["output_uri", "detected_uri"])
 def test_results_are_found_below_the_folder_that_holds_the_lineage(
-    ledger: Ledger, plan: Plan, tmp_path: Path
+    ledger: Ledger, plan: Plan, id_: str, column: str
 ) -> None:
-    for output in ("/elsewhere/images/r-1", "s3://bucket/out", plan.output):
-        add(ledger, 0, rows(plan, [1], output_uri=f"{output}/images/r-1/1.jpg"))
-        (found,) = ledger.latest(0, ["id", "output_uri"])["output_uri"].to_pylist()
-        assert found == f"{plan.output}/images/r-1/1.jpg"
+    folder = {"output_uri": "images", "detected_uri": "masks"}[column]
+    below = f"{folder}/r-1/{id_}.png"
+    for output in (f"/elsewhere/{folder}/r-1", "s3://bucket/out", plan.output):
+        (row,) = rows(plan, [1])
+        ledger.add(0, [row | {"id": id_, column: f"{output}/{below}"}], lineage_schema())
+        assert ledger.latest(0, [column])[column].to_pylist() == [f"{plan.output}/{below}"]
         ledger.compact(0)
         (kept,) = (Path(plan.output) / "lineage").rglob("*.parquet")
-        assert f"{output}/images" in pq.read_table(kept)["output_uri"][0].as_py(), "as recorded"
+        assert pq.read_table(kept)[column][0].as_py() == f"{output}/{below}", "as recorded"
         kept.unlink()
-    add(ledger, 0, rows(plan, [1], status="failed"), rows(plan, [2], output_uri="/a/b.jpg"))
-    found = ledger.latest(0, ["id", "output_uri"]).sort_by("id")["output_uri"].to_pylist()
-    assert found == [None, "/a/b.jpg"]
+
+
+@pytest.mark.parametrize("uri", [None, "/a/b.jpg", "/out/images/r-1/12.jpg", "/out/images/2.jpg"])
+def test_what_is_no_result_of_the_row_stays(ledger: Ledger, plan: Plan, uri: str | None) -> None:
+    add(ledger, 0, rows(plan, [2], output_uri=uri))
+    assert ledger.latest(0, ["output_uri"])["output_uri"].to_pylist() == [uri]
