@@ -207,6 +207,18 @@ def test_what_overflows_in_16_bits_is_decoded_in_32(flux_folder: Path) -> None:
 
     assert apart(results["float32"], results["float16"]) < 8
 
+    def short_of_memory(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        if inputs[0].dtype is torch.float32:
+            raise torch.OutOfMemoryError("simulated")
+
+    hook = refiner.pipe.vae.decoder.register_forward_pre_hook(short_of_memory)
+    (failed,) = refiner.refine(pixels, masks, prompts, [1])
+    assert isinstance(failed, RowError)
+    assert failed.code == "model.out_of_memory"
+    assert {each.dtype for each in refiner.pipe.vae.parameters()} == {torch.float16}
+    hook.remove()
+    assert np.array_equal(refiner.refine(pixels, masks, prompts, [1])[0], results["float16"])
+
 
 def test_batches_are_halved_until_they_fit(flux_folder: Path) -> None:
     """Memory that runs out is only played; what a real GPU frees in between is not seen."""
