@@ -98,6 +98,8 @@ class DiffusionRefiner(ABC):
     pipeline: ClassVar[Any]
     text_encoders: ClassVar[Mapping[str, Any]]
     tokenizers: ClassVar[Mapping[str, Any]]
+    #: Whether texts are formatted with the tokenizer's chat template.
+    has_template: ClassVar[bool] = False
 
     options: PipelineOptions
 
@@ -146,7 +148,7 @@ class DiffusionRefiner(ABC):
             for part, kind in cls.text_encoders.items()
         }
         for part, kind in cls.tokenizers.items():
-            parts[part] = loading.load_config(kind, folder, part)
+            parts[part] = loading.load_tokenizer(kind, folder, part, has_template=cls.has_template)
         absent = dict.fromkeys(("scheduler", "vae", cls.network))
         pipe = cls.pipeline(**absent, **parts)
         loading.move_to_device(pipe, device, offload=False)

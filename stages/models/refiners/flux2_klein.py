@@ -59,6 +59,7 @@ class Flux2Klein(FlowRefiner):
     pipeline = KleinPipeline
     text_encoders: ClassVar = {"text_encoder": Qwen3ForCausalLM}
     tokenizers: ClassVar = {"tokenizer": Qwen2TokenizerFast}
+    has_template = True
 
     options: Flux2KleinOptions
 

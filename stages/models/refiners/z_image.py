@@ -44,6 +44,7 @@ class ZImage(FlowRefiner):
     pipeline = Pipeline
     text_encoders: ClassVar = {"text_encoder": Qwen3Model}
     tokenizers: ClassVar = {"tokenizer": Qwen2TokenizerFast}
+    has_template = True
 
     options: ZImageOptions
 
