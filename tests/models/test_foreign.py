@@ -128,7 +128,7 @@ def test_folders_where_something_else_is_needed_are_named(
         load_network(flux_folder, "SR")
     write(tmp_path / "unet" / "config.json", b"{}")
     with pytest.raises(
-        WeightsError, match=r"is no diffusers pipeline: .* no file named model_index\.json"
+        WeightsError, match=r"is not a diffusers pipeline: .* no file named model_index\.json"
     ):
         FluxFill.load(tmp_path / "unet", FluxFillOptions())
 

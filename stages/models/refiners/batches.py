@@ -257,11 +257,6 @@ class DiffusionRefiner(ABC):
         return results
 
 
-def noise_of(generators: Sequence[torch.Generator], shape: Sequence[int]) -> torch.Tensor:
-    """Draw ``(n, *shape)`` float32 on the CPU, each item from its own generator."""
-    return torch.stack([torch.randn(tuple(shape), generator=each) for each in generators])
-
-
 def whole_cells(mask: torch.Tensor, side_px: int) -> torch.Tensor:
     """Dilate a mask, ``(n, 1, h, w)``, to full cells: pipelines sample one px of each.
 

@@ -37,7 +37,7 @@ def check_folder(
         index = DiffusionPipeline.load_config(folder, local_files_only=True)
         found = index["_class_name"]
     except (OSError, KeyError, TypeError) as error:
-        raise _unusable(f"{folder} is no diffusers pipeline: {reason(error)}.") from None
+        raise _unusable(f"{folder} is not a diffusers pipeline: {reason(error)}.") from None
     if found not in pipelines:
         raise _unusable(f"{folder} holds a {found}, not a {pipelines[0]}.")
     for part in parts:
