@@ -152,7 +152,8 @@ def _run_alike(
         else:
             results.append(
                 RowError(
-                    "model.out_of_memory", "A single crop does not fit into the device's memory."
+                    "model.out_of_memory",
+                    "A single crop or text does not fit into the device's memory.",
                 )
             )
     return results

@@ -155,8 +155,10 @@ class DiffusionRefiner(ABC):
         encode = lru_cache(_MAX_CACHED_PROMPTS)(torch.no_grad()(cls.encoder(pipe, options)))
 
         def encode_alone(text: str) -> Prompt:
-            with DEVICE_LOCK:
-                return encode(text)
+            (prompt,) = run_in_batches(lambda texts: [encode(texts[0])], [text], BatchLimit(1))
+            if isinstance(prompt, RowError):
+                raise prompt
+            return prompt
 
         return encode_alone
 
