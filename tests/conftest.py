@@ -7,22 +7,28 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 from tenacity import wait_none
 
 from jobs.cli import main
+from jobs.run import Outcome, run
+from stages.recipe import Recipe
 from stages.weights import download
-from tests.support import DEMO, upright_rgb
+from tests.support import DEMO, PROGRAM, upright_rgb
 from tests.support.files import catalog
 from tests.support.ray_cluster import ray_cluster
 from tests.support.s3_server import BUCKET, S3Server, running
 from tests.support.web_server import WEIGHTS, Web, serving, write_list
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+Run = Callable[..., Outcome]
 
 # Read when the hub's library is imported: no test may ask the real one, where nobody listens here.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
@@ -81,9 +87,8 @@ def command(tmp_path: Path) -> Command:
     """
 
     def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        program = Path(sys.executable).parent / "catalog-cleanup"
         return subprocess.run(
-            [str(program), *map(str, arguments)],
+            [PROGRAM, *map(str, arguments)],
             cwd=tmp_path,
             env=os.environ | {"COLUMNS": "100"} | environment,
             capture_output=True,
@@ -102,9 +107,10 @@ def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     def call(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
         typed = ["catalog-cleanup", *map(str, arguments)]
         streams = CliRunner().isolation(env={"COLUMNS": "100", **environment})
-        with monkeypatch.context() as patch, streams as (stdout, stderr, _):
-            patch.chdir(tmp_path)
-            patch.setattr(sys, "argv", typed)
+        kept = patch.dict(os.environ)  # what the command sets is for its own process
+        with kept, monkeypatch.context() as attributes, streams as (stdout, stderr, _):
+            attributes.chdir(tmp_path)
+            attributes.setattr(sys, "argv", typed)
             code = 0
             try:
                 main()
@@ -158,18 +164,21 @@ def ray_address(s3_server: S3Server) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def on_ray(ray_address: str) -> Run:
+    """``run`` on that cluster, quietly; with the recipe telea unless another is named."""
+
+    def on_ray(manifest: Path | str, output: Path | str, **options: Any) -> Outcome:
+        recipe = options.pop("recipe", None) or Recipe.load("telea")
+        quiet = Console(quiet=True)
+        return run(str(manifest), str(output), recipe, quiet, address=ray_address, **options)
+
+    return on_ray
+
+
+@pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     """A real S3 server (SeaweedFS) for all tests that do it no harm."""
     with running() as server:
-        yield server
-
-
-@pytest.fixture
-def own_s3_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
-    """A real S3 server for one test, which may do with it what it likes; boto3 finds it."""
-    with running() as server:
-        for name, value in server.environment.items():
-            monkeypatch.setenv(name, value)
         yield server
 
 

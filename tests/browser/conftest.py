@@ -12,9 +12,9 @@ from selenium import webdriver
 
 from stages.recipe import Recipe
 from stages.steps.snapshots import snapshot_uri
-from tests.browser.output_folders import chromium, clean_here, write_page
-from tests.browser.page import BAD, NAMES, NOTE, TELEA, open_page
+from tests.browser.page import BAD, NAMES, NOTE, TELEA, chromium, open_page
 from tests.support import DEMO, encoded, write
+from tests.support.output_folders import clean_here, write_page
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from stages.recipe import Recipe
+from tests.support import wait_until
 
 #: A spreadsheet's formula, which a browser takes for text, and a script, which it must.
 NOTE = '=HYPERLINK("https://example.org/","a & b")<script>document.title = "run"</script>'
@@ -25,6 +28,25 @@ NAMES = ["bird-mobile-price-sticker", "fig-bowl-sticker-date", "lounge-bag-hang-
 BAD = "<b>bad' \" %"
 
 TELEA = Recipe.load("telea", ["output.keep_steps=true"])
+
+
+@contextmanager
+def chromium(downloads: Path) -> Iterator[webdriver.Chrome]:
+    """A real browser, which logs what it asks for."""
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    assert program, "install chromium and chromedriver (Debian: chromium chromium-driver)"
+    assert driver, "install chromedriver (Debian: chromium-driver)"
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in ("headless", "no-sandbox", "disable-gpu", "disable-background-networking"):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as browser:
+        browser.execute_cdp_cmd(
+            "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)}
+        )
+        browser.set_window_size(1280, 900)
+        yield browser
 
 
 def open_page(browser: webdriver.Chrome, page: Path) -> webdriver.Chrome:
@@ -110,8 +132,5 @@ def finds_by_seconds(browser: webdriver.Chrome, count: int, *, slowest_first: bo
 
 
 def downloaded(path: Path) -> list[dict[str, Any]]:
-    deadline = time.monotonic() + 30
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path.name} was not downloaded"
-        time.sleep(0.05)
+    wait_until(path.exists, 30)
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]

@@ -14,10 +14,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from stages.recipe import Recipe
-from tests.browser.output_folders import clean_here, write_page
 from tests.browser.page import downloaded, finds, go_to, open_page, press, search, text, until
 from tests.support import DEMO, encoded, write
 from tests.support.files.stickers import logo, with_logo
+from tests.support.output_folders import clean_here, write_page
 
 #: Recognised text is as untrusted as this name of a template.
 LABEL = "<img src=x onerror=document.title=1>"

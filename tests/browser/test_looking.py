@@ -15,7 +15,6 @@ from selenium.webdriver.common.keys import Keys
 
 from stages.arrays import UInt8Array
 from stages.recipe import Recipe
-from tests.browser.output_folders import clean_here, write_page
 from tests.browser.page import (
     BAD,
     NAMES,
@@ -31,6 +30,7 @@ from tests.browser.page import (
 )
 from tests.support import DEMO, write
 from tests.support.models import shadow_eraser
+from tests.support.output_folders import clean_here, write_page
 
 
 def test_it_shows_every_photo_and_why_one_failed(opened: webdriver.Chrome) -> None:

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from jobs.report.write import write_report
 from stages.recipe import Recipe
-from tests.browser.output_folders import clean_here
 from tests.conftest import Command
 from tests.support import encoded, write
+from tests.support.output_folders import clean_here
 from tests.support.s3_server import S3Server
 from tests.unit.manifests.test_runs import assert_each_has_a_number
 
@@ -25,8 +25,10 @@ def test_doctor_looks_at_the_machine_and_at_s3(invoke: Command, s3: str) -> None
         assert f" {what}: " in healthy.stdout
     assert " JPEG: blocks outside the mask are kept" in healthy.stdout
     assert "an object was written, read and deleted" in healthy.stdout
-    sick = invoke("doctor", "--s3", "s3://no-such-bucket", LAMA_MODEL="/nowhere/lama.pt")
+    ailments = {"LAMA_MODEL": "/nowhere/lama.pt", "RAY_ADDRESS": "127.0.0.1:9"}
+    sick = invoke("doctor", "--s3", "s3://no-such-bucket", **ailments)
     assert sick.returncode == 1
+    assert "Ray at 127.0.0.1:9: " in sick.stdout
     assert "writing fails" in sick.stdout
     assert "LAMA_MODEL=/nowhere/lama.pt is not a file" in sick.stdout
 

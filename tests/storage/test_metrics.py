@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from manifests.errors import ClusterError, RowError
 from manifests.storage import row_files as storage
 from manifests.storage import traffic
 from tests.support import write
-from tests.support.s3_server import BUCKET, S3Server
 
 
 def test_bytes_are_counted_once_they_are_read_or_stored(tmp_path: Path) -> None:
@@ -23,18 +21,6 @@ def test_bytes_are_counted_once_they_are_read_or_stored(tmp_path: Path) -> None:
     with pytest.raises(RowError):
         storage.fetch(str(tmp_path / "b"), "image")
     assert traffic.total() - before == {"written_bytes": 9, "read_bytes": 9}
-
-
-def test_requests_that_are_made_again_are_counted(
-    own_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CATALOG_CLEANUP_RETRY_S", "2")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    own_s3_server.slow_down(True)
-    before = traffic.total()["retries"]
-    with pytest.raises(Exception, match=f"s3://{BUCKET}/a|{errno.EIO}"):
-        storage.fetch(f"s3://{BUCKET}/a", "image")
-    assert traffic.total()["retries"] > before
 
 
 def test_costs_add_up_by_the_nodes_that_are_up() -> None:

@@ -16,13 +16,30 @@ import pyarrow as pa
 import pytest
 
 from manifests.errors import CatalogCleanupError, RowError, StorageError
+from manifests.storage import traffic
 from manifests.storage.place import Place
 from manifests.storage.row_files import fetch, read, versions, write
 from manifests.storage.s3 import client, retries
 from manifests.storage.s3.objects import S3Place
-from tests.support.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
+from tests.support.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, running
 
 DATA = bytes(range(256)) * 1000
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[S3Server]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def own_s3_server(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    """A real S3 server with which a test may do what it likes; boto3 finds it."""
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    client._connect.cache_clear()
+    yield server
+    server.mend()
 
 
 @pytest.fixture
@@ -97,11 +114,12 @@ def test_a_crash_and_its_end_are_waited_out(impatient: S3Server) -> None:
 def test_throttling_is_waited_out(impatient: S3Server) -> None:
     write(f"s3://{BUCKET}/a", DATA)
     impatient.slow_down(True)
-    sent = tries()
+    before, sent = traffic.total()["retries"], tries()
     with meanwhile(lambda: impatient.slow_down(False), 1.0):
         assert read(f"s3://{BUCKET}/a", "image") == DATA
         write(f"s3://{BUCKET}/b", DATA)
     assert sent.count("GET") > 1
+    assert traffic.total()["retries"] - before >= sent.count("GET") - 1, "they are counted"
 
 
 def code_of(action: Callable[[], object]) -> str:
@@ -135,9 +153,9 @@ def test_one_object_that_fails_is_told_from_a_storage_that_does(at_its_end: S3Se
         assert code_of(action) == "storage.unreachable"
 
 
-def test_nobody_is_told_that_a_missing_object_is_a_storage_at_fault(at_its_end: S3Server) -> None:
-    assert versions([f"s3://{BUCKET}/none"]) == {}
-    assert code_of(lambda: fetch(f"s3://{BUCKET}/none", "image")) == "image.not_found"
+def test_nobody_is_told_that_a_missing_object_is_a_storage_at_fault(s3: str) -> None:
+    assert versions([f"{s3}/storage/none"]) == {}
+    assert code_of(lambda: fetch(f"{s3}/storage/none", "image")) == "image.not_found"
 
 
 def test_credentials_that_are_taken_away_are_no_fault_of_a_row(own_s3_server: S3Server) -> None:

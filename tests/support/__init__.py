@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pyarrow as pa
 from PIL import Image, ImageOps
 
@@ -24,6 +27,9 @@ from manifests.schema import LineageRow
 from stages.photo import Photo
 
 DEMO = Path(str(resources.files("manifests"))) / "examples" / "demo"
+
+#: The command, as installed.
+PROGRAM = str(Path(sys.executable).parent / "catalog-cleanup")
 
 
 def free_ports(count: int) -> list[int]:
@@ -89,6 +95,26 @@ def boxed_catalog(folder: Path, photos: int) -> str:
 def last_run(output: Path | str) -> dict[str, Any]:
     """The record of an output's last run."""
     return dict(records(str(output))[-1].facts)
+
+
+def lineage(output: Path | str) -> pd.DataFrame:
+    """The recorded rows of a local output folder, by id."""
+    return pd.read_parquet(Path(output) / "lineage").set_index("id").sort_index()
+
+
+def wait_until(
+    condition: Callable[[], Any], timeout_s: float = 120.0, every_s: float = 0.02
+) -> Any:
+    """Wait until a condition holds; returns its value.
+
+    Raises:
+        AssertionError: it did not hold within ``timeout_s``.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"nothing came of it in {timeout_s:g} s"
+        time.sleep(every_s)
+    return value
 
 
 def rows_of(plan: Plan) -> list[dict[str, object]]:

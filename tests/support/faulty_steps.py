@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,8 +20,8 @@ from stages.steps.base import BatchWork, Step, Work
 
 VICTIM = "fig-bowl-sticker-date"
 
-#: Of :class:`BrokenWorkers`, on which a worker hangs.
-HANGING = "7"
+#: Of :class:`BrokenWorkers`: on one a worker hangs, on the other its device fails.
+HANGING, POISONOUS = "7", "77"
 
 
 def apart(recipe: Recipe, output: str) -> list[Step]:
@@ -33,7 +33,12 @@ def apart(recipe: Recipe, output: str) -> list[Step]:
 
 
 def watched(
-    recipe: Recipe, output: str, *, log: str, pause_s: float = 0.0, misdeed: str = ""
+    recipe: Recipe,
+    output: str,
+    *,
+    log: str,
+    pause_s: float = 0.0,
+    misdeeds: Mapping[str, str] | None = None,
 ) -> list[Step]:
     """The usual steps; each photo that is begun is noted, and takes a while longer.
 
@@ -42,34 +47,28 @@ def watched(
         output: as ever.
         log: a file, to which a line ``id process`` is added for each photo.
         pause_s: how much longer.
-        misdeed: what :data:`VICTIM` does to its process: ``segfault``, ``allocate``, ``sleep``,
-            ``exit``, or once only, ``exit-once``; to the process that records it:
-            ``kill-watcher``, or ``no-row``, after which its row cannot be recorded; ``no-result``:
-            its result cannot be handed over.
+        misdeeds: what some ids do to their process: ``segfault``, ``allocate``, ``sleep`` or
+            ``exit``; to the process that records it: ``kill-watcher``, or ``no-row``, after which
+            its row cannot be recorded; ``no-result``: its result cannot be handed over.
     """
     return [
-        Step("watch", "cpu", lambda: _watch(Path(log), pause_s, misdeed)),
+        Step("watch", "cpu", lambda: _watch(Path(log), pause_s, misdeeds or {})),
         *steps(recipe, output),
     ]
 
 
-def _watch(log: Path, pause_s: float, misdeed: str) -> Work:
+def _watch(log: Path, pause_s: float, misdeeds: Mapping[str, str]) -> Work:
     def work(photo: Photo) -> None:
         with log.open("a") as file:  # one write of few bytes: lines of several processes stay whole
             file.write(f"{photo.lineage.id} {os.getpid()}\n")
         time.sleep(pause_s)
-        if photo.lineage.id == VICTIM and misdeed:
-            _do(misdeed, log)
-            if misdeed == "no-row":
-                photo.lineage.refine_guidance = "strong"  # type: ignore[assignment]
-            if misdeed == "no-result":
-                photo.lineage.output_uri = lambda: None  # type: ignore[assignment]
-                photo.lineage.status = "stuck"  # no further step works on it
+        if misdeed := misdeeds.get(photo.lineage.id):
+            _do(misdeed, photo)
 
     return work
 
 
-def _do(misdeed: str, log: Path) -> None:
+def _do(misdeed: str, photo: Photo) -> None:
     match misdeed:
         case "segfault":
             os.kill(os.getpid(), signal.SIGSEGV)
@@ -85,11 +84,11 @@ def _do(misdeed: str, log: Path) -> None:
         case "kill-watcher":
             is_isolated = Path(sys.argv[0]).name == "isolated.py"
             os.kill(os.getppid() if is_isolated else os.getpid(), signal.SIGKILL)
-        case "exit-once":
-            marker = log.with_suffix(".died")
-            if not marker.exists():
-                marker.touch()
-                os._exit(7)
+        case "no-row":
+            photo.lineage.refine_guidance = "strong"  # type: ignore[assignment]
+        case "no-result":
+            photo.lineage.output_uri = lambda: None  # type: ignore[assignment]
+            photo.lineage.status = "stuck"  # no further step works on it
 
 
 @dataclass(frozen=True)
@@ -100,8 +99,8 @@ class BrokenWorkers:
         folder: which all workers share.
         fault: what happens: ``device`` raises what PyTorch raises when a kernel failed, ``program``
             what a fault of ours would, ``every-3`` that for each third photo, ``load`` cannot load,
-            ``hang`` never returns from :data:`HANGING`, which ``poison`` makes the device fail;
-            another word: nothing.
+            ``photos`` never returns from :data:`HANGING`, and has the device fail of
+            :data:`POISONOUS`. Each worker that failed leaves a file ``failed-*`` in the folder.
         processes: that fail; a process that takes the place of one is sound.
         sound_photos: of each of them, before it fails.
     """
@@ -120,7 +119,7 @@ class BrokenWorkers:
     def _build(self, build: Callable[[], Work | BatchWork]) -> BatchWork:
         fill = build()
         assert isinstance(fill, BatchWork)
-        is_broken = self.fault.startswith(("hang", "poison", "every-")) or self._is_broken()
+        is_broken = self.fault.startswith(("photos", "every-")) or self._is_broken()
         if is_broken and self.fault == "load":
             raise WeightsError("weights.missing", "https://hub.example/lama.pt: HTTP 429.")
         seen = 0
@@ -143,18 +142,28 @@ class BrokenWorkers:
         return False
 
     def _fail(self, photos: Sequence[Photo]) -> None:
-        poisoned = any(photo.lineage.id == HANGING for photo in photos)
+        ids = {photo.lineage.id for photo in photos}
         match self.fault.split("-"):
-            case ["device"] | ["poison"] if self.fault == "device" or poisoned:
-                raise RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors")
+            case ["photos"]:
+                while HANGING in ids:
+                    time.sleep(60)
+                if POISONOUS in ids:
+                    self._fail_device()
+            case ["device"]:
+                self._fail_device()
             case ["program"]:
+                self._note_failure()
                 raise KeyError("a table that was damaged in memory")
             case ["every", number]:
-                if any(int(photo.lineage.id) % int(number) == 0 for photo in photos):
+                if any(int(id_) % int(number) == 0 for id_ in ids):
                     raise KeyError("a case that nobody thought of")
-            case ["hang"]:
-                while poisoned:
-                    pass
+
+    def _fail_device(self) -> None:
+        self._note_failure()
+        raise RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors")
+
+    def _note_failure(self) -> None:
+        (self.folder / f"failed-{os.getpid()}").touch()
 
 
 def without_models(recipe: Recipe, output: str) -> list[Step]:

@@ -21,9 +21,15 @@ _TRIES = 4
 
 @dataclass(frozen=True)
 class Node:
-    """One node: its raylet, and all that belongs to it, in a process group."""
+    """One node: its raylet, and all that belongs to it, in a process group.
+
+    Attributes:
+        process: ``ray start``, which leads the group.
+        log: what it printed.
+    """
 
     process: subprocess.Popen[bytes]
+    log: Path
 
     def kill(self) -> None:
         """All at once, as when a machine is gone."""
@@ -50,8 +56,8 @@ class RayCluster:
 
     @contextmanager
     def another_node(self, cpus: int = 1) -> Iterator[Node]:
-        """One more node, for as long as the block lasts."""
-        node = _start([f"--address={self.address}"], self.folder, self.environment, cpus)
+        """One more node, for as long as the block lasts; it is up when the block begins."""
+        node = _started([f"--address={self.address}"], self.folder, self.environment, cpus)
         try:
             yield node
         finally:
@@ -93,15 +99,15 @@ def ray_cluster(
 
 
 def _started(options: list[str], folder: Path, environment: Mapping[str, str], cpus: int) -> Node:
-    """A head that is up. Ray gives it 30 s for that, which on a busy machine may be too little."""
+    """A node that is up. Ray gives it 30 s for that, which on a busy machine may be too little."""
     for _ in range(_TRIES):
-        head = _start(options, folder, environment, cpus)
-        while head.process.poll() is None:
-            if b"Ray runtime started" in (folder / "start.log").read_bytes():
-                return head
+        node = _start(options, folder, environment, cpus)
+        while node.process.poll() is None:
+            if b"Ray runtime started" in node.log.read_bytes():
+                return node
             time.sleep(0.1)
-        head.kill()
-    raise AssertionError((folder / "start.log").read_text())
+        node.kill()
+    raise AssertionError(node.log.read_text())
 
 
 def _start(options: list[str], folder: Path, environment: Mapping[str, str], cpus: int) -> Node:
@@ -114,8 +120,9 @@ def _start(options: list[str], folder: Path, environment: Mapping[str, str], cpu
         "--object-store-memory=500000000",
         *options,
     ]
-    with (folder / "start.log").open("ab") as log:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, env=os.environ | environment, start_new_session=True
-        )
-    return Node(process)
+    handle, log = tempfile.mkstemp(suffix=".log", dir=folder)
+    process = subprocess.Popen(
+        command, stdout=handle, stderr=handle, env=os.environ | environment, start_new_session=True
+    )
+    os.close(handle)
+    return Node(process, Path(log))

@@ -59,6 +59,7 @@ class S3Server:
         names = [*PROCESSES, *(f"{name}.grpc" for name in PROCESSES), "http"]
         self._ports = dict(zip(names, free_ports(len(names)), strict=True))
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._is_slow = False
         self._users: dict[str, tuple[str, Sequence[str]]] = {}
         for access_key, secret_key in ({ACCESS_KEY: SECRET_KEY} | _OWNER).items():
             self._users[access_key] = (secret_key, _ALL_ACTIONS)
@@ -113,9 +114,17 @@ class S3Server:
 
     def revive(self) -> None:
         """Start what was killed on the same ports and data; returns when it stores objects."""
-        for name in PROCESSES:
-            if name not in self._running:
-                self._start(name)
+        self._start_missing()
+        self._await_bucket()
+
+    def mend(self) -> None:
+        """Undo what was done to it: stalls, crashes, refusals, and credentials that are gone."""
+        self.resume(*self._running)
+        self._start_missing()
+        if self._is_slow:
+            self.slow_down(False)
+        if ACCESS_KEY not in self._users:
+            self.add_credentials(ACCESS_KEY, SECRET_KEY)
         self._await_bucket()
 
     def slow_down(self, on: bool) -> None:
@@ -125,6 +134,7 @@ class S3Server:
             if on
             else "s3.circuitBreaker -delete -apply"
         )
+        self._is_slow = on
 
     def add_credentials(
         self, access_key: str, secret_key: str, actions: Sequence[str] = _ALL_ACTIONS
@@ -148,6 +158,11 @@ class S3Server:
     def _signal(self, names: Sequence[str], number: signal.Signals) -> None:
         for name in names:
             self._running[name].send_signal(number)
+
+    def _start_missing(self) -> None:
+        for name in PROCESSES:
+            if name not in self._running:
+                self._start(name)
 
     def _start(self, name: str) -> None:
         data = self.folder / name

@@ -69,7 +69,7 @@ class SmallCatalog:
 
     def recorded(self, name: str) -> int:
         """How many rows an output's lineage has; those that are being merged count twice."""
-        return sum(map(_row_count, self.read(self.keys(f"{name}/lineage/"))))
+        return sum(map(row_count, self.read(self.keys(f"{name}/lineage/"))))
 
     def results(self, name: str) -> dict[str, str]:
         """Id -> sha256 of the stored picture, after all that must hold of an output is asserted."""
@@ -83,7 +83,7 @@ class SmallCatalog:
             ).to_pylist()
         files = self.keys(f"{name}/lineage/")
         assert len(files) == plan.shards, "each shard's files are merged"
-        assert sum(map(_row_count, self.read(files))) == len(rows) == self.count, "each id once"
+        assert sum(map(row_count, self.read(files))) == len(rows) == self.count, "each id once"
         assert {row["status"] for row in rows} == {"ok"}
         stored = {f"s3://{BUCKET}/{key}": key for key in self.keys(f"{name}/images/")}
         assert stored.keys() == {row["output_uri"] for row in rows}
@@ -108,5 +108,6 @@ class SmallCatalog:
             return list(pool.map(get, keys))
 
 
-def _row_count(parquet: bytes) -> int:
+def row_count(parquet: bytes) -> int:
+    """The number of rows of a Parquet file."""
     return int(pq.ParquetFile(pa.BufferReader(parquet)).metadata.num_rows)

@@ -32,14 +32,14 @@ def dat_weights(scale: int = 2) -> Path:
     return Path(package.origin).parent / "resources" / f"DAT_light_x{scale}.pth"
 
 
-def random_lama(photo: UInt8Array) -> LaMa:
-    """big-lama at full size, 51 M random parameters.
+def random_lama(photo: UInt8Array, *, tiny: bool = False) -> LaMa:
+    """big-lama at full size, 51 M random parameters; or a tiny one of the same classes.
 
     Its normalisations are measured on a photo, as training would leave them, and the last layer
     is amplified: what it paints has contrast and colours, so that an error in it shows.
     """
     torch.manual_seed(0)
-    network = make_lama()
+    network = make_lama(tiny=tiny)
     *_, last = (each for each in network.modules() if isinstance(each, nn.Conv2d))
     norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm2d)]
     mask = hole(photo)
@@ -73,8 +73,10 @@ def pixels_of(result: UInt8Array | RowError) -> UInt8Array:
 
 
 def apart(one: UInt8Array | RowError, other: UInt8Array | RowError) -> int:
-    """By how many levels of 255 two pictures differ at most."""
-    return int(np.abs(pixels_of(one).astype(int) - pixels_of(other)).max())
+    """The max difference of two pictures of the same size, in levels of 255."""
+    first, second = pixels_of(one), pixels_of(other)
+    assert first.shape == second.shape
+    return int(np.abs(first.astype(int) - second).max())
 
 
 def random_upscaler(path: Path, scale: int = 2, channels: int = 3) -> Path:

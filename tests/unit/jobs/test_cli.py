@@ -186,6 +186,26 @@ def test_a_run_that_cannot_start_ends_with_1(invoke: Command, tmp_path: Path) ->
     assert invoke("run").returncode == 2
 
 
+def test_what_a_job_would_fail_of_is_reported_before_it_is_submitted(invoke: Command) -> None:
+    call = ("submit", "m.csv", "--output", "out", "--address", "http://127.0.0.1:9")
+    assert "recipe.not_found" in invoke(*call, "--recipe", "no-such").stderr
+    assert "--env" in invoke(*call, "--env", "NOT_SET_ANYWHERE").stderr
+    assert "unknown status" in invoke(*call, "--retry", "bad").stderr
+    assert "cluster.bad_pools" in invoke(*call, "--pools", "no-such.toml").stderr
+    for wrong in (call[:1] + call[2:], (*call, "--outptu", "x"), (*call, "one-more")):
+        done = invoke(*wrong)
+        assert done.returncode == 2
+        assert "catalog-cleanup submit [OPTIONS]" in done.stderr
+    assert "output.not_found" in invoke("stop", "out").stderr
+
+
+def test_a_stop_that_reaches_no_cluster_ends_with_1(invoke: Command) -> None:
+    for address in ("http://127.0.0.1:9", "127.0.0.1:8265"):
+        done = invoke("stop", "out", "--address", address)
+        assert done.returncode == 1
+        assert "cluster.unreachable" in done.stderr
+
+
 def test_recipes_are_listed_and_shown_as_toml(invoke: Command, tmp_path: Path) -> None:
     listed = invoke("recipes").stdout
     assert all(name in listed for name in preset_names())

@@ -14,10 +14,10 @@ from jobs.results.failures import write_failures
 from jobs.results.verify import verify
 from manifests.errors import OutputError
 from stages.recipe import Recipe
-from tests.browser.output_folders import clean_here, told, write_page
 from tests.conftest import Command
 from tests.support import DEMO, encoded, write
 from tests.support.files.stickers import logo, with_logo
+from tests.support.output_folders import clean_here, told, write_page
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from jobs.estimate.seconds import Basis
 from jobs.results.recipe_runs import recipe_runs
 from manifests.errors import RecipeError
 from stages.recipe import Recipe
-from tests.browser.output_folders import clean_here
 from tests.conftest import Command
 from tests.support import DEMO, write
+from tests.support.output_folders import clean_here
 
 TELEA = Recipe.load("telea")
 

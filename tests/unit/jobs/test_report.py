@@ -19,8 +19,8 @@ from jobs.results.verify import verify
 from manifests.errors import CatalogCleanupError
 from manifests.ledger import Ledger
 from stages.recipe import Recipe
-from tests.browser.output_folders import clean_here, record, told, write_page
 from tests.support import DEMO, encoded, write
+from tests.support.output_folders import clean_here, record, told, write_page
 
 TELEA = Recipe.load("telea")
 TELEA_HASH = TELEA.hash

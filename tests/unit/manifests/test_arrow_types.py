@@ -29,8 +29,8 @@ from stages.photo import Photo
 from stages.pipeline import steps
 from stages.recipe import Recipe
 from stages.steps.base import fail
-from tests.browser.output_folders import write_page
 from tests.support import as_sent, rows_of
+from tests.support.output_folders import write_page
 
 TELEA = Recipe.load("telea")
 UNITS = ("s", "ms", "us", "ns")

@@ -22,8 +22,8 @@ from manifests.ledger import Ledger, RetryPolicy, reconcile, set_aside
 from manifests.planning.plan import Plan, load_plan, make_plan
 from manifests.schema import LineageRow, lineage_dict, lineage_schema
 from stages.recipe import Recipe
-from tests.browser.output_folders import clean_here
 from tests.support import write
+from tests.support.output_folders import clean_here
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FIRST, SECOND = "000001-aaaaaa", "000002-000000"

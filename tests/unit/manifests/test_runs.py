@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from manifests import runs
 from manifests.errors import OutputError
 from manifests.runs import RunRecord, claim, latest_by_recipe, raise_if_running, records
 from manifests.storage.s3.settings import Settings
+from tests.support import wait_until
 
 FACTS = {"recipe_hash": "r", "only_shards": None}
 
@@ -146,8 +148,9 @@ def test_a_run_that_was_taken_for_dead_stops_if_another_took_over(
         heart = Heartbeat(run)
         beats = threading.Thread(target=heart.run)
         beats.start()
-        while not run.progress() or (run is ours and stops and not heart.is_stopping):
-            pass
+        wait_until(run.progress)
+        if run is ours and stops:
+            wait_until(partial(getattr, heart, "is_stopping"))
         heart.end()
         beats.join()
         assert heart.is_stopping == (run is ours and stops)

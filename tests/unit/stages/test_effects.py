@@ -31,12 +31,12 @@ from stages.recipe import Recipe
 from stages.recipe.refiners import FluxFillOptions
 from stages.steps import remove
 from tests.bench.shadow_scenes import shadowed, unshadowed
-from tests.browser.output_folders import clean_here
 from tests.support import as_sent, encoded, photo_of, write
 from tests.support.files.corpus import small_files, spot, tiff
 from tests.support.models import object_painter, shadow_eraser
 from tests.support.models.object_painter import Painter
 from tests.support.models.shadow_eraser import COLOUR
+from tests.support.output_folders import clean_here
 
 GROUND, OBJECT, SHADOW = (220, 215, 205), (40, 60, 160), (120, 117, 112)
 

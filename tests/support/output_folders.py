@@ -1,18 +1,15 @@
-"""Output folders to look at, made without Ray, and the browser that looks."""
+"""Output folders as a run leaves them, made in this process, without Ray; and their pages."""
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
-from selenium import webdriver
 
 from jobs.pipeline.pending import extra_schema, photos_of, read_pending
 from jobs.pipeline.recorder import Recorder
@@ -26,9 +23,24 @@ from stages.pipeline import Pipeline, steps
 from stages.recipe import Recipe
 
 
-def clean_here(manifest: Path | str, output: Path | str, recipe: Recipe) -> RunSpec:
-    """Clean a manifest's photos in this process, as a run leaves them."""
-    plan = make_plan(str(manifest), str(output), unmarked="detect" if recipe.detect else "fail")
+def clean_here(
+    manifest: Path | str,
+    output: Path | str,
+    recipe: Recipe,
+    *,
+    rows_per_shard: int | None = None,
+) -> RunSpec:
+    """Clean a manifest's photos in this process, as a run leaves them.
+
+    Planner, steps and recorder are those of a run; ``ray/test_same_result.py`` proves that a run's
+    bytes equal those made in one process.
+    """
+    plan = make_plan(
+        str(manifest),
+        str(output),
+        unmarked="detect" if recipe.detect else "fail",
+        rows_per_shard=rows_per_shard,
+    )
     facts = {"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash}
     record = runs.claim(str(output), facts)
     extra = extra_schema(plan.shard(0).read_table().schema)
@@ -50,13 +62,15 @@ def record(
     output: Path | str,
     recipe: Recipe,
     tell: Callable[[pa.Table], dict[str, Any]],
+    *,
+    rows_per_shard: int | None = None,
 ) -> Plan:
     """Leave the lineage of a run that never was, shard by shard, by columns: of many rows, soon.
 
     Args:
         tell: columns of the lineage, given a shard's rows; those left out are null.
     """
-    plan = make_plan(str(manifest), str(output))
+    plan = make_plan(str(manifest), str(output), rows_per_shard=rows_per_shard)
     facts = {"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash}
     run = runs.claim(str(output), facts)
     for shard in range(plan.shards):
@@ -86,22 +100,3 @@ def told(page: Path, name: str) -> Any:
     text = (page.parent / "data" / f"{name}.js").read_text("utf-8")
     values = json.loads(f"[{text.partition('(')[2].rpartition(')')[0]}]")
     return values[-1]
-
-
-@contextmanager
-def chromium(downloads: Path) -> Iterator[webdriver.Chrome]:
-    """A real browser, which logs what it asks for."""
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    assert program, "install chromium and chromedriver (Debian: chromium chromium-driver)"
-    assert driver, "install chromedriver (Debian: chromium-driver)"
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for flag in ("headless", "no-sandbox", "disable-gpu", "disable-background-networking"):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as browser:
-        browser.execute_cdp_cmd(
-            "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(downloads)}
-        )
-        browser.set_window_size(1280, 900)
-        yield browser
