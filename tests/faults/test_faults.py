@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
@@ -27,11 +26,13 @@ from jobs.run import Outcome, run
 from manifests.errors import CatalogCleanupError
 from manifests.ledger import Ledger
 from manifests.planning.plan import load_plan, make_plan
-from tests.support import beside, last_run
+from manifests.runs import records
+from tests.support import beside, wait_until
 from tests.support import faulty_steps as doubles
+from tests.support.output_folders import clean_here
 from tests.support.ray_cluster import RayCluster, ray_cluster
 from tests.support.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server, running
-from tests.support.small_catalog import TELEA, SmallCatalog
+from tests.support.small_catalog import TELEA, SmallCatalog, row_count
 
 _PHOTOS = 160
 _ROWS_PER_SHARD = 20
@@ -40,12 +41,13 @@ _ACTORS = 2
 #: Of each actor: what waits to be recorded, what is read ahead and what is written behind.
 _IN_FLIGHT = recorder.ROWS_PER_RECORD + 2 * PREFETCH_PHOTOS + 1
 
+#: How much longer a photo takes where something happens meanwhile.
 _PAUSE_S = 0.05
 
 Deed = Callable[[], None]
 
 #: How long S3 is away. A run tries again for 60 s here; what ends that is tested in ``storage/``.
-_FAULT_S = 3
+_FAULT_S = 1
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +61,12 @@ def server() -> Iterator[S3Server]:
 
 @pytest.fixture(scope="module")
 def cluster(server: S3Server) -> Iterator[RayCluster]:
-    with ray_cluster({**server.environment, "CATALOG_CLEANUP_RETRY_S": "60"}) as cluster:
+    more = {
+        "CATALOG_CLEANUP_RETRY_S": "60",
+        # Five refused connections in a row are a dead node: after some seconds, not 15.
+        "RAY_health_check_period_ms": "500",
+    }
+    with ray_cluster(server.environment | more) as cluster:
         yield cluster
 
 
@@ -71,16 +78,9 @@ def catalog(server: S3Server) -> SmallCatalog:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(catalog: SmallCatalog, cluster: RayCluster) -> dict[str, str]:
-    outcome = run(
-        catalog.manifest,
-        catalog.output("undisturbed"),
-        TELEA,
-        Console(quiet=True),
-        address=cluster.address,
-        rows_per_shard=_ROWS_PER_SHARD,
-    )
-    assert outcome.exit_code == 0
+def undisturbed(catalog: SmallCatalog) -> dict[str, str]:
+    output = catalog.output("undisturbed")
+    clean_here(catalog.manifest, output, TELEA, rows_per_shard=_ROWS_PER_SHARD)
     return catalog.results("undisturbed")
 
 
@@ -91,7 +91,7 @@ class Scene:
         self.catalog, self.cluster, self.name, self.log = catalog, cluster, name, log
         self.output = catalog.output(name)
 
-    def run(self, output: str = "", **options: Any) -> Outcome:
+    def run(self, output: str = "", *, pause_s: float = 0.0) -> Outcome:
         return run(
             self.catalog.manifest,
             output or self.output,
@@ -99,36 +99,38 @@ class Scene:
             Console(quiet=True),
             address=self.cluster.address,
             rows_per_shard=_ROWS_PER_SHARD,
-            steps=partial(doubles.watched, log=str(self.log), pause_s=_PAUSE_S),
-            **options,
+            steps=partial(doubles.watched, log=str(self.log), pause_s=pause_s),
         )
 
-    def drive(self) -> subprocess.Popen[str]:
-        """The same in a process of its own."""
+    def drive(self) -> subprocess.Popen[bytes]:
+        """The same in a process of its own, slowly."""
         command = [sys.executable, "-m", "tests.support.driver", self.catalog.manifest, self.output]
         command += [self.cluster.address, str(self.log), f"--pause={_PAUSE_S}"]
         command += [f"--rows-per-shard={_ROWS_PER_SHARD}"]
-        return subprocess.Popen(command, text=True, stderr=subprocess.PIPE)
+        return subprocess.Popen(command)
 
     @property
     def begun(self) -> list[str]:
         """``id process`` of each photo that was begun, in order."""
         return self.log.read_text().splitlines() if self.log.exists() else []
 
+    @property
+    def workers(self) -> set[int]:
+        """The processes that have begun a photo."""
+        return {int(line.split()[1]) for line in self.begun}
+
     def await_begun(self, count: int) -> None:
-        self._await(lambda: len(self.begun) >= count)
+        wait_until(lambda: len(self.begun) >= count)
 
     def await_recorded(self, count: int) -> None:
-        self._await(lambda: self.catalog.keys(f"{self.name}/lineage/") and self.recorded() >= count)
+        wait_until(lambda: self.recorded() >= count)
 
     def recorded(self) -> int:
         return self.catalog.recorded(self.name)
 
-    def _await(self, condition: Callable[[], Any]) -> None:
-        deadline = time.monotonic() + 120
-        while not condition():
-            assert time.monotonic() < deadline, "the run does not get on"
-            time.sleep(0.05)
+    def lineage(self) -> list[str]:
+        """The keys of its lineage files."""
+        return self.catalog.keys(f"{self.name}/lineage/")
 
     @contextmanager
     def sabotaged(self, deed: Deed, after: int = 40) -> Iterator[None]:
@@ -163,13 +165,19 @@ def test_a_killed_actor(scene: Scene, undisturbed: dict[str, str]) -> None:
         os.kill(int(scene.begun[-1].split()[1]), signal.SIGKILL)
 
     with scene.sabotaged(kill):
-        assert scene.run().exit_code == 0, "the run itself comes through"
+        assert scene.run(pause_s=_PAUSE_S).exit_code == 0, "the run itself comes through"
     assert_all_is_well(scene, undisturbed, _IN_FLIGHT)
 
 
 def test_a_killed_node(scene: Scene, undisturbed: dict[str, str]) -> None:
-    with scene.cluster.another_node() as node, scene.sabotaged(node.kill):
-        assert scene.run().exit_code == 0, "the run itself comes through"
+    with scene.cluster.another_node() as node:
+
+        def kill() -> None:
+            wait_until(lambda: any(os.getsid(pid) == node.process.pid for pid in scene.workers))
+            node.kill()
+
+        with scene.sabotaged(kill):
+            assert scene.run(pause_s=_PAUSE_S).exit_code == 0, "the run itself comes through"
     assert_all_is_well(scene, undisturbed, _IN_FLIGHT)
 
 
@@ -192,9 +200,9 @@ def test_s3_that_answers_503_that_is_killed_and_that_stalls(
         assert is_at_work, f"the fault after {begun} photos came too late"
 
     with beside(disturb):
-        assert scene.run().exit_code == 0, "the run itself comes through"
+        assert scene.run(pause_s=_PAUSE_S).exit_code == 0, "the run itself comes through"
     assert_all_is_well(scene, undisturbed, 0)
-    assert len({line.split()[1] for line in scene.begun}) == _ACTORS, "one for each CPU"
+    assert len(scene.workers) == _ACTORS, "one for each CPU"
 
 
 def test_credentials_that_expire(
@@ -205,7 +213,7 @@ def test_credentials_that_expire(
         scene.sabotaged(lambda: server.remove_credentials(ACCESS_KEY)),
         pytest.raises(CatalogCleanupError) as caught,
     ):
-        scene.run()
+        scene.run(pause_s=_PAUSE_S)
     assert caught.value.code == "storage.credentials"
     server.add_credentials(ACCESS_KEY, SECRET_KEY)
     plan = load_plan(scene.output)
@@ -254,36 +262,31 @@ def test_photos_removed_and_exchanged_after_planning(
     assert_all_is_well(scene, undisturbed, 2)
 
 
-def test_a_half_written_lineage_file(scene: Scene, undisturbed: dict[str, str]) -> None:
-    assert scene.run(shards="0-3").exit_code == 0
-    key = scene.catalog.keys(f"{scene.name}/lineage/")[0]
+def test_sigterm_a_second_run_meanwhile_and_a_half_written_lineage_file(
+    scene: Scene, undisturbed: dict[str, str]
+) -> None:
+    """The driver stands still while the second run looks for it."""
+    with scene.drive() as driver:
+        scene.await_begun(20)
+        driver.send_signal(signal.SIGSTOP)
+        with pytest.raises(CatalogCleanupError, match="Run 000001-") as refused:
+            scene.run()
+        driver.terminate()
+        driver.send_signal(signal.SIGCONT)
+        assert driver.wait(60) == 1
+    assert refused.value.code == "output.in_use"
+    assert 0 < scene.recorded() < _PHOTOS
+    assert scene.recorded() == len(scene.begun), "what was begun is recorded"
+    assert [each.facts["status"] for each in records(scene.output)] == ["stopped", "refused"]
+
+    key = scene.lineage()[0]
     (data,) = scene.catalog.read([key])
     client = scene.catalog.server.client()
     client.put_object(Bucket=BUCKET, Key=key, Body=data[: len(data) // 2])
     assert scene.run().exit_code == 0
-    (aside,) = [key for key in scene.catalog.keys(f"{scene.name}/lineage/") if "/.damaged-" in key]
+    (aside,) = [key for key in scene.lineage() if "/.damaged-" in key]
     client.delete_object(Bucket=BUCKET, Key=aside)
-    assert_all_is_well(scene, undisturbed, _ROWS_PER_SHARD)
-
-
-def test_two_runs_at_once(scene: Scene, undisturbed: dict[str, str]) -> None:
-    with scene.drive() as one, scene.drive() as other:
-        told = [driver.communicate(timeout=120)[1] for driver in (one, other)]
-    assert sorted([one.returncode, other.returncode]) == [0, 1]
-    assert any("output.in_use: Run 000001-" in text for text in told)
-    assert_all_is_well(scene, undisturbed, 0)
-
-
-def test_sigterm(scene: Scene, undisturbed: dict[str, str]) -> None:
-    with scene.drive() as driver:
-        scene.await_begun(20)
-        driver.terminate()
-        assert driver.wait(60) == 1
-    assert 0 < scene.recorded() < _PHOTOS
-    assert scene.recorded() == len(scene.begun), "what was begun is recorded"
-    assert last_run(scene.output)["status"] == "stopped"
-    assert scene.run().exit_code == 0
-    assert_all_is_well(scene, undisturbed, 0)
+    assert_all_is_well(scene, undisturbed, row_count(data))
 
 
 def test_drivers_killed_one_after_another(scene: Scene, undisturbed: dict[str, str]) -> None:

@@ -11,40 +11,46 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from rich.console import Console
 
 from cluster.pools import PoolSize
-from jobs.run import Outcome, run
+from jobs.driver import passes
+from jobs.run import Outcome
 from stages.recipe import Recipe
+from tests.conftest import Run
 from tests.support import faulty_steps as doubles
-from tests.support import last_run
+from tests.support import last_run, lineage
 
 Clean = Callable[..., Outcome]
 
 
 @pytest.fixture
-def clean(ray_address: str, tmp_path: Path, small_demo: str) -> Clean:
-    """The demo's photos on the tests' cluster, with a misdeed of the victim's."""
+def clean(on_ray: Run, tmp_path: Path, small_demo: str) -> Clean:
+    """The demo's photos on the tests' cluster, with misdeeds of some: one name is the victim's."""
 
-    def clean(misdeed: str, *options: str) -> Outcome:
-        return run(
+    def clean(misdeeds: str | dict[str, str], *options: str, actors: int = 2) -> Outcome:
+        if isinstance(misdeeds, str):
+            misdeeds = {doubles.VICTIM: misdeeds}
+        return on_ray(
             small_demo,
-            str(tmp_path / "out"),
-            Recipe.load("telea", options),
-            Console(quiet=True),
-            address=ray_address,
+            tmp_path / "out",
+            recipe=Recipe.load("telea", options),
             rows_per_shard=4,
-            pools={"cpu": PoolSize(2, 2, cpus=0.5)},
-            steps=partial(doubles.watched, log=str(tmp_path / "log"), misdeed=misdeed),
+            pools={"cpu": PoolSize(actors, actors, cpus=0.5)},
+            steps=partial(doubles.watched, log=str(tmp_path / "log"), misdeeds=misdeeds),
         )
 
     return clean
 
 
-def victim(folder: Path) -> Any:
-    rows = pd.read_parquet(folder / "out" / "lineage").set_index("id")
+def rows_of(folder: Path) -> pd.DataFrame:
+    rows = lineage(folder / "out")
     assert rows.index.is_unique
     assert len(rows) == 8
+    return rows
+
+
+def victim(folder: Path) -> Any:
+    rows = rows_of(folder)
     assert (rows.status.drop(doubles.VICTIM) == "ok").all()
     return rows.loc[doubles.VICTIM]
 
@@ -70,52 +76,42 @@ def test_memory_has_a_limit(clean: Clean, tmp_path: Path) -> None:
     assert victim(tmp_path).error_stage == "watch"
 
 
-def test_an_endless_row_ends_as_a_timeout(clean: Clean, tmp_path: Path) -> None:
-    outcome = clean("sleep", "limits.max_seconds=3")
-    assert (outcome.exit_code, outcome.tally.failed) == (3, {"row.timeout": 1})
-    assert "was still in step watch after 3 s" in victim(tmp_path).error
-
-
-def test_rows_that_a_worker_took_with_it_are_done(clean: Clean, tmp_path: Path) -> None:
-    outcome = clean("exit-once")
-    assert (outcome.exit_code, outcome.tally.ok) == (0, 8)
-    assert victim(tmp_path).status == "ok"
+def test_rows_that_never_end_or_end_their_process_are_named(
+    clean: Clean, tmp_path: Path, on_ray: Run, small_demo: str
+) -> None:
+    """Each costs itself; those that crashed are tried again on request."""
+    endless, silent, unsendable = (
+        "coffee-stray-coins", "lounge-bag-hang-tag", "wall-clock-corner-logo",
+    )  # fmt: skip
+    outcome = clean(
+        {endless: "sleep", silent: "exit", unsendable: "no-result"}, "limits.max_seconds=3"
+    )
+    assert (outcome.exit_code, outcome.tally.ok, outcome.tally.crashed) == (3, 5, 2)
+    assert outcome.tally.failed == {"row.timeout": 1}
+    errors = rows_of(tmp_path).error
+    assert "was still in step watch after 3 s" in errors[endless]
+    assert "died in step watch: exit code 7" in errors[silent]
+    assert re.search(r"died in step \w+: exit code 1 by \w+.*pickle", errors[unsendable])
+    recipe = Recipe.load("telea", ["limits.max_seconds=3"])
+    outcome = on_ray(small_demo, tmp_path / "out", recipe=recipe, retry={"crashed"})
+    assert (outcome.exit_code, outcome.tally.ok) == (3, 7)
+    assert outcome.tally.failed == {"row.timeout": 1}
+    assert rows_of(tmp_path).status[endless] == "failed", "that is another status"
 
 
 def test_an_exception_outside_of_the_steps_is_named_as_the_cause(
-    clean: Clean, tmp_path: Path
+    clean: Clean, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The row cannot be recorded: no step is to blame, and no process dies."""
-    outcome = clean("no-row")
+    monkeypatch.setattr(passes, "_MAX_STALLED_PASSES", 1)
+    outcome = clean("no-row", actors=1)
     assert (outcome.exit_code, outcome.tally.ok, outcome.tally.crashed) == (3, 7, 1)
     error = victim(tmp_path).error
     assert "most recently by ArrowInvalid: Could not convert 'strong' with type str" in error
     assert "ray.data.DataContext" not in error, "Ray's advice is no cause"
 
 
-def test_an_exception_that_ends_its_process_is_named(clean: Clean, tmp_path: Path) -> None:
-    assert clean("no-result").tally.crashed == 1
-    assert re.search(r"died in step \w+: exit code 1 by \w+.*pickle", victim(tmp_path).error)
-
-
 def test_a_watcher_that_is_killed_is_told(clean: Clean, tmp_path: Path) -> None:
-    assert clean("kill-watcher").tally.crashed == 1
+    assert clean("kill-watcher", actors=1).tally.crashed == 1
     assert re.search(r"most recently by Actor\w+Error: ", victim(tmp_path).error)
     assert "potential root causes" not in victim(tmp_path).error
-
-
-def test_a_worker_that_ends_without_a_word_is_told_and_its_row_tried_again_on_request(
-    clean: Clean, tmp_path: Path, ray_address: str, small_demo: str
-) -> None:
-    assert clean("exit").tally.crashed == 1
-    assert "died in step watch: exit code 7" in victim(tmp_path).error
-    outcome = run(
-        small_demo,
-        str(tmp_path / "out"),
-        Recipe.load("telea"),
-        Console(quiet=True),
-        address=ray_address,
-        retry={"crashed"},
-    )
-    assert (outcome.exit_code, outcome.tally.ok) == (0, 8)
-    assert victim(tmp_path).status == "ok"
