@@ -7,15 +7,13 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import pytest
-from rich.console import Console
 
-from jobs.run import run
-from stages.recipe import Recipe
+from tests.conftest import Run
 from tests.hostile.corpus import BOX, OK, Case, all_cases, sound_files
 from tests.hostile.formats import bomb, png
 from tests.hostile.runner import Ending, end_each
+from tests.support import lineage
 
 #: Each of these families goes through the real DAG with some of its files.
 PER_FAMILY = 3
@@ -59,7 +57,7 @@ def test_what_takes_too_much_memory_fails_alone(tmp_path: Path, memory_mib: int)
     assert endings["small-2"].code == "ok", "in the process that met the large one"
 
 
-def test_some_of_each_family_go_through_the_dag(ray_address: str, tmp_path: Path) -> None:
+def test_some_of_each_family_go_through_the_dag(on_ray: Run, tmp_path: Path) -> None:
     families = defaultdict[str, list[Case]](list)
     for case in all_cases():
         if not case.options:
@@ -75,17 +73,10 @@ def test_some_of_each_family_go_through_the_dag(ray_address: str, tmp_path: Path
         rows.append(row | {column: json.loads(cell) for column, cell in case.cells.items()})
     manifest = tmp_path / "manifest.jsonl"
     manifest.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    outcome = run(
-        str(manifest),
-        str(tmp_path / "out"),
-        Recipe.load("telea"),
-        Console(quiet=True),
-        address=ray_address,
-    )
+    outcome = on_ray(manifest, tmp_path / "out")
     assert outcome.exit_code == 3
     assert (outcome.tally.rows, outcome.tally.missing_count) == (len(chosen), 0)
-    lineage = pd.read_parquet(tmp_path / "out" / "lineage").set_index("id")
-    codes = lineage.error_code.fillna("ok")
+    codes = lineage(tmp_path / "out").error_code.fillna("ok")
     told = {case.name: codes[str(n)] for n, case in enumerate(chosen)}
     assert {c.name: told[c.name] for c in chosen if told[c.name] not in c.codes} == {}
 
@@ -121,7 +112,7 @@ ODD_IDS = (
 )
 
 
-def test_no_id_leaves_the_output(ray_address: str, tmp_path: Path) -> None:
+def test_no_id_leaves_the_output(on_ray: Run, tmp_path: Path) -> None:
     (tmp_path / "photo.png").write_bytes(sound_files()["png-rgb"])
     rows = [
         {"id": name, "image": "photo.png", "boxes": json.loads(BOX)}
@@ -133,13 +124,13 @@ def test_no_id_leaves_the_output(ray_address: str, tmp_path: Path) -> None:
     (tmp_path / "photo.png").rename(manifest.parent / "photo.png")
     before = set(tmp_path.rglob("*"))
     out = tmp_path / "deep" / "out"
-    run(str(manifest), str(out), Recipe.load("telea"), Console(quiet=True), address=ray_address)
-    lineage = pd.read_parquet(out / "lineage").set_index("id")
-    assert set(lineage.index) == {*UNSAFE_IDS, *ODD_IDS}
-    codes = lineage.error_code.fillna("ok")
+    on_ray(manifest, out)
+    recorded = lineage(out)
+    assert set(recorded.index) == {*UNSAFE_IDS, *ODD_IDS}
+    codes = recorded.error_code.fillna("ok")
     assert set(codes[list(UNSAFE_IDS)]) == {"id.unsafe"}
     assert set(codes[list(ODD_IDS)]) <= {"ok", "id.unsafe", "id.duplicate"}
-    stored = {Path(uri) for uri in lineage.output_uri.dropna()}
+    stored = {Path(uri) for uri in recorded.output_uri.dropna()}
     images = {path for path in (out / "images").rglob("*") if path.is_file()}
     assert images == stored
     made = {path for path in set(tmp_path.rglob("*")) - before if path.is_file()}

@@ -21,7 +21,7 @@ from tests.support import beside, boxed_catalog
 from tests.support.models.sleeping_models import SleepingModels
 from tests.support.simulated_cluster import POOLS, SimulatedCluster, simulated_cluster
 
-_PHOTOS = 60
+_PHOTOS = 42
 
 #: The documented times, in s a photo: a refiner takes much longer than what precedes it.
 _MODELS = SleepingModels(remove_s=0.02, refine_s=1.5)
@@ -69,15 +69,15 @@ def test_from_zero_to_many_of_the_bottleneck_and_back_while_spot_nodes_vanish(
     tmp_path: Path,
 ) -> None:
     manifest, output = boxed_catalog(tmp_path, _PHOTOS), tmp_path / "out"
-    with simulated_cluster(idle_timeout_s=8.0) as cluster:
+    with simulated_cluster(idle_timeout_s=5.0) as cluster:
         watch = Watch(cluster)
         assert not watch.look(), "no workers at first"
 
         def lose_nodes() -> None:
             watch.await_nodes(lambda up: up["large_gpu"] >= 2)
             drained = watch.a_node("large_gpu")
-            cluster.drain(drained, notice_s=3)
-            time.sleep(3)
+            cluster.drain(drained, notice_s=1)
+            time.sleep(1)
             cluster.kill(drained)
             watch.await_nodes(lambda up: up["large_gpu"] >= 2)
             cluster.kill(watch.a_node("large_gpu"))

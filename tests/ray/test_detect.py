@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -17,7 +14,7 @@ from manifests.storage.place import Place
 from stages import clean
 from stages.recipe import Recipe
 from tests.conftest import Command
-from tests.support import DEMO, encoded
+from tests.support import DEMO, encoded, wait_until
 from tests.support.files.stickers import logo, with_logo
 
 _PHOTOS = 48
@@ -52,7 +49,7 @@ def test_a_killed_detection_resumes_and_its_manifest_cleans_the_photos(
         return files_below(f"{found}/lineage")
 
     with subprocess.Popen([sys.executable, "-m", "jobs.cli", *words]) as driver:
-        wait_for(recorded)
+        wait_until(recorded)
         driver.kill()
     assert 0 < len(recorded()) < _PHOTOS // _PER_SHARD
     assert Place.of(found).files() == []
@@ -91,10 +88,3 @@ def files_below(folder: str) -> list[Place]:
     """The files two folders below one."""
     outer = Place.of(folder).folders()
     return [file for one in outer for inner in one.folders() for file in inner.files()]
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline, "the run does not get on"
-        time.sleep(0.05)

@@ -24,10 +24,11 @@ from stages.recipe import Recipe
 from tests.conftest import Command
 from tests.support import boxed_catalog
 from tests.support.models.sleeping_models import SleepingModels, read_traces
+from tests.support.output_folders import clean_here
 from tests.support.simulated_cluster import POOLS, simulated_cluster
 
 TELEA = Recipe.load("telea")
-PHOTOS = 16
+PHOTOS = 10
 
 
 def one_actor_each() -> Pools:
@@ -72,11 +73,9 @@ def test_a_run_takes_as_long_as_was_estimated_from_it_as_a_pilot(tmp_path: Path)
 
 
 def test_a_pilot_runs_seconds_replace_the_defaults(
-    invoke: Command, ray_address: str, small_demo: str, tmp_path: Path
+    invoke: Command, small_demo: str, tmp_path: Path
 ) -> None:
-    quiet = Console(quiet=True)
-    ran = run(small_demo, str(tmp_path / "pilot"), TELEA, quiet, address=ray_address)
-    assert ran.exit_code == 0
+    clean_here(small_demo, tmp_path / "pilot", TELEA)
     pilot = Basis.read(str(tmp_path / "pilot"), 12.0)
     assert (pilot.rows, pilot.recipe.name) == (8, "telea")
     rows = pq.read_table(tmp_path / "pilot" / "lineage").to_pylist()

@@ -1,4 +1,4 @@
-"""``catalog-cleanup models``, and what other commands tell of models: as a user types them."""
+"""``catalog-cleanup models``, and what other commands report of models."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from rich.console import Console
 
 from jobs.preflight import check_weights
 from jobs.run import run
-from manifests.errors import WeightsError
+from manifests.errors import ClusterError, WeightsError
 from stages.recipe import Recipe
 from stages.weights.catalogue import known_models
 from stages.weights.find import cached, find
 from tests.conftest import Command
 from tests.ray.test_weights import recipe
 from tests.support import DEMO, last_run, write
-from tests.support import faulty_steps as doubles
 from tests.support.web_server import HUB_FILES, SHA256, WEIGHTS, Web, error_of
 
 
 def test_pull_copies_to_a_folder_and_to_s3(
-    listed: Path, web: Web, s3: str, tmp_path: Path, command: Command
+    listed: Path, web: Web, s3: str, tmp_path: Path, invoke: Command
 ) -> None:
     there = f"{s3}/pulled/{tmp_path.name}"
     for destination in (str(tmp_path / "copies"), there):
-        done = command("models", "pull", "big-lama", "--to", destination)
+        done = invoke("models", "pull", "big-lama", "--to", destination)
         assert done.returncode == 0, done.stderr
         assert f"Copied; use this in recipes: {destination}/lama.pt" in done.stdout
         copied = find(f"{destination}/lama.pt")
@@ -35,38 +34,38 @@ def test_pull_copies_to_a_folder_and_to_s3(
     assert web.downloads("/lama.pt") == 1
     assert [path.name for path in (tmp_path / "copies").iterdir()] == ["lama.pt"]
     web.offer_repo("shop/fill", HUB_FILES)
-    done = command("models", "pull", "hub", "--to", there, HF_ENDPOINT=web.url)
+    done = invoke("models", "pull", "hub", "--to", there, HF_ENDPOINT=web.url)
     assert done.returncode == 0, done.stderr
     assert "hf://shop/fill: 4 files, 1 MB" in done.stdout
     assert (find(f"{there}/hub").path / "vae" / "net.safetensors").read_bytes() == WEIGHTS
-    told = command("models", "pull", "not-to-sell").stdout
+    told = invoke("models", "pull", "not-to-sell").stdout
     assert "CC BY-NC-SA 4.0, https://example.org/licence; not for commercial use" in told
-    refused = command("models", "pull", "unpinned")
+    refused = invoke("models", "pull", "unpinned")
     assert refused.returncode == 1
     assert "error weights.untrusted: unpinned is a torchscript file." in refused.stderr
-    assert command("models", "pull", "unpinned", "--allow-unverified-weights").returncode == 0
-    full = command("models", "pull", "big-lama", "--to", "/proc/none")
+    assert invoke("models", "pull", "unpinned", "--allow-unverified-weights").returncode == 0
+    full = invoke("models", "pull", "big-lama", "--to", "/proc/none")
     assert "error output.not_writable: Cannot store /proc/none/lama.pt: " in full.stderr
 
 
-def test_list_and_doctor_tell_what_is_here(listed: Path, web: Web, command: Command) -> None:
+def test_list_and_doctor_tell_what_is_here(listed: Path, web: Web, invoke: Command) -> None:
     find("big-lama")
-    told = command("models", "list").stdout
+    told = invoke("models", "list").stdout
     assert "big-lama\n    remove, size unknown; Apache-2.0; commercial use: yes" in told
     assert f"cached: {cached(known_models()['big-lama'])}" in told
     assert "not-to-sell\n    remove, size unknown; CC BY-NC-SA 4.0; commercial use: no" in told
     assert f"{web.url}/lama.pt, unpinned\n    not cached" in told
-    assert "LAMA_MODEL=/x" in command("models", "list", LAMA_MODEL="/x").stdout
-    assert "Weights: big-lama in " in command("doctor").stdout
-    broken = command("models", "list", CATALOG_CLEANUP_MODELS="/nowhere.toml")
+    assert "LAMA_MODEL=/x" in invoke("models", "list", LAMA_MODEL="/x").stdout
+    assert "Weights: big-lama in " in invoke("doctor", RAY_ADDRESS="127.0.0.1:9").stdout
+    broken = invoke("models", "list", CATALOG_CLEANUP_MODELS="/nowhere.toml")
     assert (broken.returncode, len(broken.stderr.splitlines())) == (1, 1)
 
 
-def test_verify_finds_what_was_tampered_with(listed: Path, web: Web, command: Command) -> None:
-    assert command("models", "verify").stdout == "0 of 0 match.\n"
+def test_verify_finds_what_was_tampered_with(listed: Path, web: Web, invoke: Command) -> None:
+    assert invoke("models", "verify").stdout == "0 of 0 match.\n"
     path = find("big-lama").path
     find(f"{web.url}/lama.pt")
-    fine = command("models", "verify")
+    fine = invoke("models", "verify")
     assert fine.returncode == 0
     assert f"ok    big-lama: sha256 {SHA256}, as listed" in fine.stdout
     assert f"ok    {web.url}/lama.pt: sha256 {SHA256}, as at download" in fine.stdout
@@ -74,23 +73,19 @@ def test_verify_finds_what_was_tampered_with(listed: Path, web: Web, command: Co
     path.write_bytes(bytes(reversed(WEIGHTS)))
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert find("big-lama").sha256 == SHA256, "size and time say that nothing changed"
-    bad = command("models", "verify", "big-lama")
+    bad = invoke("models", "verify", "big-lama")
     assert bad.returncode == 3
     assert f"bad   {path}: sha256 " in bad.stdout
     assert f"not {SHA256} as expected. Delete {path.parent}, and" in bad.stdout
     path.touch()
     assert error_of("big-lama").code == "weights.wrong_hash"
-    missing = command("models", "verify", "mirrored")
+    missing = invoke("models", "verify", "mirrored")
     assert missing.returncode == 1
     assert "mirrored is not in this machine's cache" in missing.stderr
 
 
-def test_a_licence_is_told_once_and_kept_with_the_run(
-    listed: Path,
-    tmp_path: Path,
-    ray_address: str,
-) -> None:
-    """With weights that the steps of this run do not load: what they do with them is theirs."""
+def test_a_licence_is_told_once_and_kept_with_the_run(listed: Path, tmp_path: Path) -> None:
+    """Both before the run reaches its cluster, of which there is none here."""
     photo, mask = next((DEMO / "photos").iterdir()), next((DEMO / "masks").iterdir())
     manifest = write(tmp_path / "m.csv", f"id,image,mask\n1,{photo},{mask}\n")
     chosen = recipe(
@@ -98,15 +93,9 @@ def test_a_licence_is_told_once_and_kept_with_the_run(
         "upscale.method=model", "upscale.weights=not-to-sell",
     )  # fmt: skip
     console = Console(record=True, quiet=False, file=(tmp_path / "told").open("w"), width=200)
-    with console.file:
-        run(
-            manifest,
-            str(tmp_path / "out"),
-            chosen,
-            console,
-            address=ray_address,
-            steps=doubles.without_models,
-        )
+    with console.file, pytest.raises(ClusterError) as caught:
+        run(manifest, str(tmp_path / "out"), chosen, console, address="127.0.0.1:9")
+    assert caught.value.code == "cluster.unreachable"
     told = (tmp_path / "told").read_text()
     line = "not-to-sell: CC BY-NC-SA 4.0, https://example.org/licence; not for commercial use"
     assert told.count(line) == 1
@@ -125,14 +114,14 @@ def test_a_licence_is_told_once_and_kept_with_the_run(
 
 
 def test_a_run_and_a_try_without_weights_end_before_anything_starts(
-    listed: Path, tmp_path: Path, command: Command
+    listed: Path, tmp_path: Path, invoke: Command
 ) -> None:
     photo, mask = next((DEMO / "photos").iterdir()), next((DEMO / "masks").iterdir())
     write(tmp_path / "m.csv", f"id,image,mask\n1,{photo},{mask}\n")
     options = ("--recipe", "telea", "--set", "remove.method=lama", "--set")
     for name, code in (("gone", "weights.missing"), ("unpinned", "weights.untrusted")):
         for call in (("run", "m.csv", "--output", "out"), ("try", photo, mask, "o.png")):
-            done = command(*call, *options, f"remove.weights={name}")
+            done = invoke(*call, *options, f"remove.weights={name}")
             assert done.returncode == 1
             assert f"error {code}: {name} " in done.stderr
             assert len(done.stderr.splitlines()) == 1

@@ -116,7 +116,7 @@ def test_the_lineage_explains_its_seeds(photo: str) -> None:
     assert seeds_of(row) == [int(key[:8], 16)]
 
 
-@pytest.mark.parametrize("name", ["telea", "navier-stokes", "patchmatch"])
+@pytest.mark.parametrize("name", ["telea", "patchmatch"])
 def test_try_makes_what_a_run_makes(
     name: str, ray_address: str, tmp_path: Path, command: Command
 ) -> None:

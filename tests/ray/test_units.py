@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pytest
-from rich.console import Console
 
 from cluster.pools import PoolSize
 from jobs.pipeline import units
 from jobs.pipeline.pending import photos_of, read_pending
 from jobs.pipeline.spec import RunSpec
-from jobs.run import Outcome, run
+from jobs.run import Outcome
 from manifests.errors import CatalogCleanupError, StorageError
 from manifests.ledger import RetryPolicy
 from manifests.planning.plan import load_plan, make_plan
 from manifests.runs import RunRecord
 from stages.pipeline import steps
 from stages.recipe import Recipe
+from tests.conftest import Run
 from tests.support import boxed_catalog
 
 _PHOTOS = 90
@@ -39,22 +38,14 @@ def test_units_hold_each_row_once_and_get_smaller(rows: int, workers: int) -> No
 
 
 def test_rows_that_the_cluster_reads_are_done_once(
-    ray_address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    on_ray: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with a catalog of millions: the driver holds none of them. A second run goes on."""
     monkeypatch.setattr(units, "_MAX_READ_HERE", 0)
 
     def clean(limit: int | None = None) -> Outcome:
-        return run(
-            manifest,
-            str(tmp_path / "out"),
-            Recipe.load("telea"),
-            Console(file=io.StringIO()),
-            address=ray_address,
-            limit=limit,
-            rows_per_shard=10,
-            pools={"cpu": PoolSize(1, 1)},
-        )
+        one = {"cpu": PoolSize(1, 1)}
+        return on_ray(manifest, tmp_path / "out", limit=limit, rows_per_shard=10, pools=one)
 
     manifest = boxed_catalog(tmp_path, _PHOTOS)
     assert clean(limit=45).tally.ok == 45

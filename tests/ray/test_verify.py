@@ -15,27 +15,27 @@ from rich.console import Console
 
 from jobs.cli.results import EXIT_ALL_MATCH, EXIT_DIFFERS, EXIT_UNCHECKED, show_verdicts
 from jobs.results.verify import verify
-from jobs.run import run
 from manifests.errors import OutputError
 from stages.codecs.formats import detect_format
 from stages.codecs.jpeg.markers import envelope
 from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
+from tests.conftest import Run
 from tests.support import DEMO, encoded, upright_rgb
 from tests.support.files.coefficients import header_of
 from tests.support.files.corpus import exif_with_thumbnail, files, segment, write_corpus
+from tests.support.output_folders import clean_here
 
 QUIET = Console(quiet=True)
 RECIPE = Recipe.load("navier-stokes")
 
 
 @pytest.fixture(scope="module")
-def cleaned(ray_address: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def cleaned(on_ray: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The corpus and, in ``out``, its results, as ``run`` leaves them."""
     folder = tmp_path_factory.mktemp("corpus")
     manifest = write_corpus(folder)
-    outcome = run(str(manifest), str(folder / "out"), RECIPE, QUIET, address=ray_address)
-    assert outcome.exit_code == 0
+    assert on_ray(manifest, folder / "out", recipe=RECIPE).exit_code == 0
     return folder
 
 
@@ -115,9 +115,7 @@ def test_files_grow_by_no_more_than_a_few_percent(lineage: pd.DataFrame) -> None
         assert after < 1.05 * before + 1000, name
 
 
-def test_what_does_not_hold_is_told(
-    ray_address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_does_not_hold_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Results are spoiled behind the pipeline's back, each in its own way."""
     photo = upright_rgb(DEMO / "photos" / "coffee-stray-coins.jpg")
     thumbnail = segment(0xE1, exif_with_thumbnail(photo))
@@ -143,7 +141,7 @@ def test_what_does_not_hold_is_told(
         rows.append(f"{name},{name}.{suffix},mask.png")
     (tmp_path / "m.csv").write_text("\n".join(["id,image,mask", *rows]))
     out = tmp_path / "out"
-    run(str(tmp_path / "m.csv"), str(out), RECIPE, QUIET, address=ray_address)
+    clean_here(tmp_path / "m.csv", out, RECIPE)
 
     images = out / "images" / RECIPE.label
     again = Image.open(images / "recoded.jpg")
@@ -190,7 +188,7 @@ def test_what_does_not_hold_is_told(
     }
 
 
-def test_a_run_whose_sources_are_gone_is_no_success(ray_address: str, tmp_path: Path) -> None:
+def test_a_run_whose_sources_are_gone_is_no_success(tmp_path: Path) -> None:
     photo = upright_rgb(DEMO / "photos" / "coffee-stray-coins.jpg")
     mask = np.zeros(photo.shape[:2], np.uint8)
     mask[100:180, 200:330] = 255
@@ -198,7 +196,7 @@ def test_a_run_whose_sources_are_gone_is_no_success(ray_address: str, tmp_path: 
     (tmp_path / "m.png").write_bytes(encoded(mask))
     (tmp_path / "m.csv").write_text("id,image,mask\n1,p.png,m.png\n")
     out = str(tmp_path / "out")
-    run(str(tmp_path / "m.csv"), out, RECIPE, QUIET, address=ray_address)
+    clean_here(tmp_path / "m.csv", out, RECIPE)
     assert show_verdicts(QUIET, out) == EXIT_ALL_MATCH
     (tmp_path / "p.png").unlink()
     (verdict,) = verify(out)
@@ -208,9 +206,7 @@ def test_a_run_whose_sources_are_gone_is_no_success(ray_address: str, tmp_path: 
     assert show_verdicts(QUIET, out) == EXIT_UNCHECKED
 
 
-def test_a_photo_whose_file_or_mask_was_repaired_is_checked(
-    ray_address: str, tmp_path: Path
-) -> None:
+def test_a_photo_whose_file_or_mask_was_repaired_is_checked(tmp_path: Path) -> None:
     source = (DEMO / "photos" / "coffee-stray-coins.jpg").read_bytes()
     (tmp_path / "photo.jpg").write_bytes(source.removesuffix(b"\xff\xd9"))
     (tmp_path / "whole.jpg").write_bytes(source)
@@ -221,10 +217,7 @@ def test_a_photo_whose_file_or_mask_was_repaired_is_checked(
     rows = ['1,photo.jpg,,"[100, 100, 50, 40]"', "2,whole.jpg,mask.jpg,"]
     (tmp_path / "m.csv").write_text("\n".join(["id,image,mask,boxes", *rows]))
     recipe = Recipe.load("telea", ["limits.damage=repair"])
-    outcome = run(
-        str(tmp_path / "m.csv"), str(tmp_path / "out"), recipe, QUIET, address=ray_address
-    )
-    assert outcome.exit_code == 0
+    clean_here(tmp_path / "m.csv", tmp_path / "out", recipe)
     verdicts = list(verify(str(tmp_path / "out")))
     assert [(each.problem, each.unchecked) for each in verdicts] == [("", "")] * 2
 

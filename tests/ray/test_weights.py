@@ -8,12 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
+from cluster.session import ray_session
 from jobs.preflight import check_weights
 from manifests.errors import WeightsError
 from manifests.storage.row_files import write as store
@@ -31,13 +32,11 @@ from stages.weights.find import (
     weights_of,
     with_absolute_paths,
 )
-from tests.support import write
+from tests.support import wait_until, write
 from tests.support.web_server import SHA256, WEIGHTS, Web, error_of
 
-FIND = (
-    "import sys; from stages.weights.find import find;"
-    " w = find(sys.argv[1]); print(w.sha256, w.path)"
-)
+IMPORT = "import sys; from stages.weights.find import find;"
+PRINT = "w = find(sys.argv[1]); print(w.sha256, w.path)"
 
 pytestmark = pytest.mark.usefixtures("cache")
 
@@ -68,14 +67,18 @@ def test_the_list_holds_what_is_known_and_nothing_can_be_used_unchecked() -> Non
     }
 
 
-def test_many_processes_download_once(listed: Path, web: Web) -> None:
-    web.seconds = 1.0
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", FIND, "big-lama"], stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(12)
-    ]
+def test_processes_that_begin_at_once_download_once(listed: Path, web: Web) -> None:
+    web.seconds = 0.3
+    call = [sys.executable, "-c", f"{IMPORT} print('ready', flush=True); input(); {PRINT}"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen([*call, "big-lama"], **pipes) for _ in range(4)]
+    for process in running:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+    for process in running:
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
     said = [process.communicate(timeout=120)[0].split() for process in running]
     assert {tuple(line) for line in said} == {(SHA256, said[0][1])}
     assert web.downloads("/lama.pt") == 1
@@ -119,11 +122,8 @@ def test_a_dropped_connection_is_tried_again_and_leaves_nothing(
 
 def test_a_kill_leaves_nothing_that_is_used(listed: Path, web: Web, cache: Path) -> None:
     web.seconds = 60.0
-    with subprocess.Popen([sys.executable, "-c", FIND, "big-lama"]) as process:
-        deadline = time.monotonic() + 60
-        while not list(cache.glob("*/lama.pt")):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+    with subprocess.Popen([sys.executable, "-c", IMPORT + PRINT, "big-lama"]) as process:
+        wait_until(lambda: list(cache.glob("*/lama.pt")))
         process.send_signal(signal.SIGKILL)
     assert not entries()
     web.seconds = 0.0
@@ -155,25 +155,17 @@ def test_an_unpinned_torchscript_is_refused_unless_trusted(
     assert find(f"{web.url}/lama.pt").sha256 == SHA256, "naming it is trust enough"
 
 
-def test_trust_reaches_the_workers_of_a_cluster(ray_address: str) -> None:
-    check = (
-        "import os\n"
-        "from cluster.session import ray_session\n"
-        f"with ray_session('{ray_address}'):\n"
-        "    import ray\n"
-        "    get = ray.remote(lambda: os.environ.get('CATALOG_CLEANUP_TRUST'))\n"
-        "    print('trust', ray.get(get.remote()))\n"
-    )
-    for trust, told in (({}, "trust None"), ({"CATALOG_CLEANUP_TRUST": "1"}, "trust 1")):
-        done = subprocess.run(
-            [sys.executable, "-c", check],
-            env=os.environ | trust,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=True,
-        )
-        assert told in done.stdout
+def test_trust_reaches_the_workers_of_a_cluster(
+    ray_address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for trust in (None, "1"):
+        if trust:
+            monkeypatch.setenv("CATALOG_CLEANUP_TRUST", trust)
+        with ray_session(ray_address):
+            import ray  # after the session has set what it reads
+
+            get = ray.remote(lambda: os.environ.get("CATALOG_CLEANUP_TRUST"))
+            assert ray.get(get.remote()) == trust
 
 
 def test_lama_model_names_a_file_instead_of_the_default(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from pathlib import Path
 
@@ -11,19 +10,17 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from cluster.pools import PoolSize
-from jobs.pipeline import monitor
 from jobs.preflight import check_weights
 from jobs.report.data import select_runs
 from jobs.results.failures import write_failures
 from jobs.results.status import recipe_statuses
 from jobs.results.verify import verify
-from jobs.run import Outcome, run
+from jobs.run import Outcome
 from manifests.errors import WeightsError
 from manifests.storage.row_files import write as store
 from stages.recipe import Recipe
 from stages.weights.find import find, pin_of
-from tests.conftest import Command
+from tests.conftest import Command, Run
 from tests.support import DEMO, last_run, write
 from tests.support import faulty_steps as doubles
 from tests.support.web_server import COMMIT, HUB_FILES, SHA256, WEIGHTS, Web
@@ -144,12 +141,12 @@ def test_a_driver_without_the_weights_asks_for_their_hash(listed: Path, tmp_path
 
 
 def test_the_hash_to_ask_for_is_what_pull_prints(
-    listed: Path, tmp_path: Path, command: Command
+    listed: Path, tmp_path: Path, invoke: Command
 ) -> None:
     folder = tmp_path / "pipeline"
     write(folder / "model_index.json", b"{}")
     write(folder / "vae" / "net.safetensors", WEIGHTS)
-    printed = command("models", "pull", folder).stdout.split("sha256 ")[1].strip()
+    printed = invoke("models", "pull", folder).stdout.split("sha256 ")[1].strip()
     assert pin_of(str(folder)) == f"sha256:{printed}"
 
 
@@ -161,15 +158,13 @@ def catalog(tmp_path: Path) -> str:
 
 
 def test_moved_weights_are_no_new_work_and_results_outlive_them(
-    tmp_path: Path, catalog: str, ray_address: str
+    tmp_path: Path, catalog: str, on_ray: Run
 ) -> None:
     """With weights that the steps of this run do not load, after the real preflight."""
     out = str(tmp_path / "out")
 
     def clean(ref: str) -> Outcome:
-        return run(
-            catalog, out, lama(ref), QUIET, address=ray_address, steps=doubles.without_models
-        )
+        return on_ray(catalog, out, recipe=lama(ref), steps=doubles.without_models)
 
     assert clean(write(tmp_path / "here" / "w.pt", WEIGHTS)).tally.ok == 2
     first = last_run(out)
@@ -186,19 +181,3 @@ def test_moved_weights_are_no_new_work_and_results_outlive_them(
         side.recipe.hash for side in select_runs(out)
     ]
     assert write_failures(out, str(tmp_path / "failed.jsonl")) == 1
-
-
-def test_actors_with_other_weights_than_the_runs_end_it_and_record_nothing(
-    tmp_path: Path, catalog: str, ray_address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The driver believes a pin that it was given; a node has an older file at that path."""
-    monkeypatch.setattr(monitor, "FIRST_PAUSE_S", 0.01)
-    out = tmp_path / "out"
-    recipe = lama(write(tmp_path / "w.pt", OTHER), f"remove.weights_pin={PIN}")
-    one = {"cpu": PoolSize(1, 1)}
-    with pytest.raises(WeightsError, match=PIN) as caught:
-        run(catalog, str(out), recipe, QUIET, address=ray_address, pools=one)
-    assert caught.value.code == "weights.mismatch"
-    assert not list(out.glob("lineage/**/*.parquet"))
-    (noted,) = out.glob("runs/*/run.json")
-    assert json.loads(noted.read_text())["status"] == "failed"
