@@ -45,24 +45,17 @@ def _figures(
     return found
 
 
-@pytest.mark.parametrize(
-    ("recipe", "peer", "options"),
-    [
-        ("telea", "pool", ("remove.radius_px=5",)),
-        ("lama", "simple-lama", ("remove.context=1", "remove.min_context_px=125")),
-    ],
-)
-def test_the_pipeline_is_timed_against_another_program(
-    recipe: str, peer: str, options: tuple[str, ...], tmp_path: Path
-) -> None:
-    small = ("--photos", 3, "--megapixels", 0.2, "--rounds", 1, "--here")
-    program = ("tests.bench.pipeline", "--recipe", recipe, "--peer", peer, "--set", *options)
-    ours, theirs = _figures(tmp_path, *program, *small)
-    assert (ours["way"], theirs["way"], ours["ratio"]) == ("ours", peer, 1.0)
-    assert theirs["ratios"] == [theirs["work_s"] / ours["work_s"]]
-    for each in (ours, theirs):
+def test_the_pipeline_is_timed_against_other_programs(tmp_path: Path) -> None:
+    small = ("--photos", 1, "--megapixels", 0.2, "--rounds", 1, "--here")
+    options = ("remove.context=1", "remove.min_context_px=125")
+    program = ("tests.bench.pipeline", "--recipe", "lama", "--peer", "pool", "simple-lama")
+    found = _figures(tmp_path, *program, "--set", *options, *small)
+    assert [each["way"] for each in found] == ["ours", "pool", "simple-lama"]
+    assert found[0]["ratio"] == 1.0
+    for each in found:
+        assert each["ratios"] == [each["work_s"] / found[0]["work_s"]]
         assert each["start_s"] > 0
-        assert each["photos_a_second"] * each["work_s"] == pytest.approx(3)
+        assert each["photos_a_second"] * each["work_s"] == pytest.approx(1)
 
 
 #: Makes packages missing, as a machine with a GPU may lack them.
@@ -116,7 +109,7 @@ def test_no_part_begins_when_the_minutes_are_over(tmp_path: Path) -> None:
 
 
 def test_the_dag_is_compared_with_its_steps_and_sleepers_are_busy(tmp_path: Path) -> None:
-    small = ("--photos", 8, "--megapixels", 0.3, "--actors", 2, "--seconds", 0.5, "--each", 12)
+    small = ("--photos", 8, "--megapixels", 0.3, "--actors", 2, "--seconds", 0.25, "--each", 8)
     alone, one, three, slept = _figures(tmp_path, "tests.bench.scale", *small)
     assert [each.get("way") for each in (alone, one, three)] == [
         "steps alone", "one pool", "three pools"]  # fmt: skip
@@ -126,9 +119,9 @@ def test_the_dag_is_compared_with_its_steps_and_sleepers_are_busy(tmp_path: Path
         assert min(each[name] for name in ("efficiency", "cpu_s", "start_s", "seconds")) > 0
         assert min(each["actor_mib"], each["driver_mib"]) > 50
         assert max(each["actor_mib"], each["driver_mib"]) < 2000
-    assert (slept["actors"], slept["photos"]) == (2, 24)
+    assert (slept["actors"], slept["photos"]) == (2, 16)
     assert 0.2 < slept["busy"] <= 1.001
-    assert 0 < slept["photos_a_second"] < 2.2 * 2
+    assert 0 < slept["photos_a_second"] < 4.4 * 2
     assert min(slept["ramp_s"], slept["head_cores"]) > 0
 
 
@@ -183,7 +176,7 @@ def test_four_settings_of_klein_are_compared_on_photos_with_references(
     """In this process, since each of the command's would import the libraries again."""
     (tmp_path / "photo.png").write_bytes(encoded(coffee[200:328, 100:228]))
     row, *_ = read_rows(str(make_benchmark(tmp_path / "made", [str(tmp_path / "photo.png")])))
-    lama = save_torchscript(random_lama(coffee), tmp_path / "big-lama.pt")
+    lama = save_torchscript(random_lama(coffee[100:292, 200:424]), tmp_path / "big-lama.pt")
     monkeypatch.setenv("LAMA_MODEL", str(lama))
     tiny = {"refine.weights": str(klein_folder), "refine.size_px": 64, "refine.dtype": "float32"}
     recipes = [Recipe.load(str(path), tiny) for path in write_recipes(tmp_path / "recipes")]

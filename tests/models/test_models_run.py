@@ -7,27 +7,27 @@ spread over pools of their own; the networks in them run on the CPU.
 from __future__ import annotations
 
 import csv
-import json
 import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 from rich.console import Console
 
 from cluster.pools import PoolSize
-from jobs.pipeline import monitor
 from jobs.preflight import check_weights
 from jobs.results.verify import verify
-from jobs.run import Outcome, run
+from jobs.run import run
 from manifests.errors import WeightsError
 from stages.cleaner import Cleaner
 from stages.models.refiners.sigmas import comfy_sigmas
 from stages.recipe import Recipe
-from tests.support import DEMO, encoded, upright_rgb
+from tests.conftest import Run
+from tests.support import DEMO, encoded, lineage, upright_rgb
 from tests.support.models.lama_networks import dat_weights, random_lama
 from tests.support.models.networks import save_torchscript
 from tests.support.models.tiny_models import (
@@ -41,6 +41,11 @@ from tests.support.models.tiny_models import (
 
 QUIET = Console(quiet=True)
 NAMES = ["fig-bowl-sticker-date", "coffee-stray-coins", "lounge-bag-hang-tag"]
+
+#: Those with models; ``lama`` has its one step in common with ``clean``.
+RECIPES = ["erase", "rorem", "flux-fill", "clean-apache", "clean-z-image", "clean"]
+
+Made = Callable[[str], Path]
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +108,6 @@ def recipe_of(name: str, weights: dict[str, str]) -> Recipe:
     return Recipe.load(
         name,
         {
-            "lama": lama,
             "flux-fill": [*small, flux],
             "clean": [*lama, *small, flux, f"upscale.weights={weights['dat']}"],
             "clean-apache": [*lama, *small, *klein, "refine.reference=photo"],
@@ -118,14 +122,6 @@ def recipe_of(name: str, weights: dict[str, str]) -> Recipe:
     )
 
 
-def on_ray(manifest: Path, output: Path, recipe: Recipe, address: str, **options: Any) -> Outcome:
-    return run(str(manifest), str(output), recipe, QUIET, address=address, **options)
-
-
-def lineage(output: Path) -> pd.DataFrame:
-    return pd.read_parquet(output / "lineage").set_index("id").sort_index()
-
-
 @pytest.fixture(scope="module")
 def spread() -> dict[str, PoolSize]:
     """Pools that share a CPU, each in actors of its own, as on a cluster with GPUs."""
@@ -134,28 +130,34 @@ def spread() -> dict[str, PoolSize]:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where each recipe's run leaves its results, by the recipe's name."""
-    return tmp_path_factory.mktemp("results")
+def made(
+    weights: dict[str, str], manifest: Path, on_ray: Run, tmp_path_factory: pytest.TempPathFactory
+) -> Made:
+    """The results of a recipe's run, made when they are first asked for."""
+    folder = tmp_path_factory.mktemp("results")
+
+    @cache
+    def made(name: str) -> Path:
+        outcome = on_ray(manifest, folder / name, recipe=recipe_of(name, weights))
+        assert outcome.exit_code == 0
+        return folder / name
+
+    return made
 
 
-@pytest.mark.parametrize(
-    "name", ["lama", "erase", "rorem", "flux-fill", "clean-apache", "clean-z-image", "clean"]
-)
+@pytest.mark.parametrize("name", RECIPES)
 def test_each_recipe_with_models_runs_and_says_how(
-    name: str, weights: dict[str, str], manifest: Path, ray_address: str, results: Path
+    name: str, weights: dict[str, str], manifest: Path, made: Made
 ) -> None:
-    recipe = recipe_of(name, weights)
-    outcome = on_ray(manifest, results / name, recipe, ray_address)
-    assert outcome.exit_code == 0
-    assert [v.problem for v in verify(str(results / name))] == [""] * 3
-    rows = lineage(results / name)
+    recipe, results = recipe_of(name, weights), made(name)
+    assert [v.problem for v in verify(str(results))] == [""] * 3
+    rows = lineage(results)
     for row_name in NAMES:
         row = rows.loc[row_name]
         used = dict(row.weights)
         assert all(len(digest) == 64 for digest in used.values())
         counts = {
-            "lama": 1, "erase": 3, "rorem": 1, "flux-fill": 1,
+            "erase": 3, "rorem": 1, "flux-fill": 1,
             "clean": 3, "clean-apache": 3, "clean-z-image": 2,
         }  # fmt: skip
         assert len(used) == counts[name]
@@ -191,31 +193,25 @@ def changed_inside(manifest: Path, row: Any) -> bool:
     return bool((before != after).any(axis=2)[mask].mean() > 0.8)
 
 
-def made_by(output: Path, name: str) -> bytes:
-    return Path(lineage(output).loc[name].output_uri).read_bytes()
-
-
-@pytest.mark.parametrize(
-    "name", ["lama", "erase", "rorem", "flux-fill", "clean-apache", "clean-z-image", "clean"]
-)
+@pytest.mark.parametrize("name", RECIPES)
 def test_try_makes_what_the_run_made(
-    name: str, weights: dict[str, str], moved: Path, results: Path, tmp_path: Path
+    name: str, weights: dict[str, str], moved: Path, made: Made, tmp_path: Path
 ) -> None:
     """Byte by byte: of moved photos, under other names, in batches of another size."""
     recipe = recipe_of(name, {kind: moved_to(path, tmp_path) for kind, path in weights.items()})
     sections = {key: getattr(recipe, key) for key in ("remove", "refine") if getattr(recipe, key)}
     alone = {key: each.model_copy(update={"batch_size": 1}) for key, each in sections.items()}
     recipe, _ = check_weights(recipe.model_copy(update=alone), QUIET, here=True)
-    assert recipe.hash == lineage(results / name).recipe_hash.iloc[0]
+    rows = lineage(made(name))
+    assert recipe.hash == rows.recipe_hash.iloc[0]
     for photo in NAMES:
         if photo.startswith("coffee"):
             continue  # its prompt is the manifest's
         image, mask = (str(moved.parent / f"other-{photo}{end}.png") for end in ("", "-mask"))
-        made = Cleaner(recipe).clean(image, mask)
-        assert made.data == made_by(results / name, photo)
-        recorded = lineage(results / name).loc[photo].patches
-        seeds = [patch.seed for patch in made.record.patches]
-        assert seeds == [patch["seed"] for patch in recorded]
+        tried = Cleaner(recipe).clean(image, mask)
+        assert tried.data == Path(rows.output_uri[photo]).read_bytes()
+        seeds = [patch.seed for patch in tried.record.patches]
+        assert seeds == [patch["seed"] for patch in rows.patches[photo]]
 
 
 def moved_to(path: str, folder: Path) -> str:
@@ -229,19 +225,19 @@ def moved_to(path: str, folder: Path) -> str:
 def test_batches_in_pools_of_their_own_make_the_same(
     weights: dict[str, str],
     moved: Path,
-    ray_address: str,
+    on_ray: Run,
     spread: dict[str, PoolSize],
-    results: Path,
+    made: Made,
     tmp_path: Path,
 ) -> None:
-    """Compared with the run of ``clean`` above, in which each photo was alone.
+    """Compared with a run of ``clean`` in which each photo is alone.
 
     The seeds are the same. Batches add up in another order, which shows in the last bits.
     """
     recipe = recipe_of("clean", weights)
-    outcome = on_ray(moved, tmp_path / "apart", recipe, ray_address, pools=spread)
+    outcome = on_ray(moved, tmp_path / "apart", recipe=recipe, pools=spread)
     assert outcome.exit_code == 0
-    alone, together = lineage(results / "clean"), lineage(tmp_path / "apart")
+    alone, together = lineage(made("clean")), lineage(tmp_path / "apart")
     for name in NAMES:
         one, other = alone.loc[name], together.loc[f"other-{name}"]
         assert [patch["tries"] is None for patch in one.patches] == [False] * len(one.patches)
@@ -255,21 +251,3 @@ def test_absent_weights_are_told_before_anything_starts(manifest: Path, tmp_path
     with pytest.raises(WeightsError, match="/nowhere/lama") as caught:
         run(str(manifest), str(tmp_path / "out"), recipe, QUIET)
     assert caught.value.code == "weights.missing"
-
-
-def test_weights_of_another_network_are_told_as_they_are_and_cost_no_row(
-    weights: dict[str, str],
-    manifest: Path,
-    ray_address: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Found where they are loaded: in an actor, of whose death Ray would tell a page."""
-    monkeypatch.setattr(monitor, "FIRST_PAUSE_S", 0.01)
-    recipe = Recipe.load("lama", [f"remove.weights={weights['dat']}"])
-    with pytest.raises(WeightsError, match="is of DAT, which is for SR of") as caught:
-        on_ray(manifest, tmp_path / "out", recipe, ray_address, pools={"cpu": PoolSize(1, 1)})
-    assert caught.value.code == "weights.unusable"
-    (noted,) = (tmp_path / "out").glob("runs/*/run.json")
-    assert json.loads(noted.read_text())["status"] == "failed"
-    assert not list((tmp_path / "out").glob("lineage/**/*.parquet"))

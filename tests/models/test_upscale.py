@@ -17,7 +17,7 @@ from stages.arrays import UInt8Array
 from stages.models.load import load_network
 from stages.models.upscaler import Upscaler, to_size
 from stages.recipe.refiners import UpscaleOptions
-from tests.support.models.lama_networks import dat_weights, needs_gpu, random_upscaler
+from tests.support.models.lama_networks import apart, dat_weights, needs_gpu, random_upscaler
 
 EXACT = UpscaleOptions(dtype="float32")
 TILES = UpscaleOptions(dtype="float32", tile_px=64, overlap_px=32)
@@ -31,11 +31,6 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def real() -> Upscaler:
     return Upscaler.load(dat_weights(), TILES, "cpu")
-
-
-def apart(one: UInt8Array, other: UInt8Array) -> int:
-    assert one.shape == other.shape
-    return int(np.abs(one.astype(int) - other).max())
 
 
 def test_gives_what_spandrel_gives(real: Upscaler, coffee: UInt8Array) -> None:
