@@ -10,6 +10,7 @@ import numpy as np
 
 from stages.arrays import BoolMask, Float32Array, UInt8Array
 from stages.pixels.boxes import Box, bounds_of
+from stages.pixels.colour import to_lab
 
 #: Longer side at which the plain ground of a photo is searched, px.
 _SMALL_PX = 400
@@ -48,11 +49,6 @@ _EDGE_SHARE, _SHADOW_SHARE = 0.015, 0.08
 
 #: Rims and shadows are searched if this share of what surrounds them is of one colour.
 _PLAIN_RING_SHARE, _PLAIN_RING_DELTA_E = 0.8, 3.0
-
-
-def to_lab(pixels: UInt8Array) -> Float32Array:
-    """``(h, w, 3)`` uint8 sRGB as float32 Lab, L 0 to 100."""
-    return np.asarray(cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
 
 
 def filled(outline: Float32Array, box: Box) -> BoolMask:

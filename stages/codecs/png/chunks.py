@@ -19,6 +19,13 @@ _KEPT = frozenset(
 #: Those that depend on the samples' mode: colour type and bit depth.
 _BOUND_TO_MODE = frozenset({b"sBIT", b"bKGD"})
 
+#: What counts as sRGB: cICP's primaries of BT.709 with its transfer characteristics, BT.601's or
+#: sRGB's (ITU-T H.273), which browsers show alike; the maximum error of gAMA, as libpng has it;
+#: cHRM's white, red, green and blue, and the maximum error, as it is stored: in 1/100,000.
+_SRGB_CICP, _MAX_GAMMA_ERROR = ((1, 1), (1, 6), (1, 13)), 0.05
+_SRGB_CHROMATICITIES = (31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)
+_MAX_CHROMATICITY_ERROR = 1_000
+
 #: Maximum bytes of an uncompressed text; Pillow rejects files that hold more.
 _MAX_TEXT = 64 << 20
 
@@ -67,6 +74,28 @@ def check_samples(png: bytes) -> None:
         is_checked = name[:1].isupper() and name != b"IEND" and not is_cut  # Pillow reports those
         if is_checked and png[position - 4 : position] != crc:
             raise DamagedError(f"the checksum of a chunk {name.decode('latin-1')} is wrong")
+
+
+def colour_tags(png: bytes) -> str:
+    """The chunks that state colours other than sRGB; empty if there are none.
+
+    cICP takes precedence over sRGB, and that over gAMA and cHRM (PNG, third edition, 4.3).
+    """
+    found = dict(chunks(png))
+    if cicp := found.get(b"cICP"):
+        return "" if tuple(cicp[:2]) in _SRGB_CICP else "cICP"
+    if b"sRGB" in found:
+        return ""
+    gamma, chromaticities = found.get(b"gAMA", b""), found.get(b"cHRM", b"")
+    names = list[str]()
+    if len(gamma) == 4 and abs(int.from_bytes(gamma) * 2.2 / 1e5 - 1) > _MAX_GAMMA_ERROR:
+        names.append("gAMA")
+    if len(chromaticities) == 32:
+        points = struct.unpack(">8I", chromaticities)
+        pairs = zip(points, _SRGB_CHROMATICITIES, strict=True)
+        if any(abs(own - srgb) > _MAX_CHROMATICITY_ERROR for own, srgb in pairs):
+            names.append("cHRM")
+    return " and ".join(names)
 
 
 def is_kept(name: bytes, *, same_mode: bool) -> bool:

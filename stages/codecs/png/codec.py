@@ -19,6 +19,7 @@ from stages.codecs.png.chunks import (
     XMP_KEYWORD,
     check_samples,
     chunks,
+    colour_tags,
     is_kept,
     text_of,
     with_chunks,
@@ -57,8 +58,8 @@ def decode(data: bytes) -> Decoded:
     stored = np.asarray(imagecodecs.png_decode(data))
     stored = stored.reshape(*stored.shape[:2], -1)
     model: ColourModel = "grey" if stored.shape[2] <= 2 else "rgb"
-    widened = data[_COLOUR_TYPE] != _COLOUR_TYPES[stored.shape[2]]
-    note = "its transparent colour widened to alpha" if widened else ""
+    expanded = data[_COLOUR_TYPE] != _COLOUR_TYPES[stored.shape[2]]
+    note = "transparent colour expanded to alpha" if expanded else ""
     return Decoded(to_displayed(stored, orientation), orientation, Space(model, icc), note)
 
 
@@ -90,7 +91,7 @@ def encode(edit: Edit) -> Encoded:
     if not seen_xmp and (label := refresh_xmp(b"", policy)):
         before.append((b"iTXt", xmp_content(label)))
     if behind := source[position:]:
-        policy.lost(behind, "bytes behind the picture")
+        policy.lost(behind, "data after the end of the image")
     return Encoded(with_chunks(coded, before, after), "lossless", "", policy.notes)
 
 
@@ -107,6 +108,11 @@ def _updated(policy: StaleDataPolicy, name: bytes, content: bytes, what: str) ->
         new = refresh_xmp(text, policy)
         return content if new == text else xmp_content(new) if new else b""
     return b"" if policy.drops(text, what) else content
+
+
+def _metadata(data: bytes) -> Metadata:
+    """Read the metadata that other formats can hold."""
+    return replace(pillow_io.metadata(data), colours=colour_tags(data))
 
 
 def _write(pixels: Samples, space: Space, metadata: Metadata, _: int) -> tuple[bytes, list[str]]:
@@ -137,7 +143,7 @@ CODEC = Codec(
     size=pillow_io.size,
     decode=decode,
     encode=encode,
-    metadata=pillow_io.metadata,
+    metadata=_metadata,
     writer=Writer(write=_write, is_lossless=True),
     walk=chunks,
 )

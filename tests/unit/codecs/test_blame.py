@@ -67,7 +67,7 @@ PLACES = [
     ("stages.codecs.encode.convert", "png-rgb", ("output.format=webp",)),
     ("stages.codecs.convert._as_target_can_hold", "png-rgb", ("output.format=jpeg",)),
     ("stages.codecs.pillow_io.writing_options", "png-rgb", ("output.format=avif",)),
-    ("stages.codecs.heif.codec.refresh_exif", "avif-rgb", ()),
+    ("stages.codecs.pillow_io.refresh_exif", "avif-rgb", ()),
 ]
 
 
