@@ -17,7 +17,7 @@ from stages.codecs.stale.exif import refresh_exif
 from stages.codecs.stale.policy import StaleDataPolicy
 from stages.codecs.stale.xmp import refresh_xmp
 from stages.pixels.colour import grey_to_srgb8, to_srgb8, unpremultiplied
-from stages.pixels.samples import Space, to_8_bits
+from stages.pixels.samples import Space, laid_on, to_8_bits
 
 
 def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
@@ -85,9 +85,7 @@ def _as_target_can_hold(
         notes.append("CMYK turned into sRGB")
     if not writer.holds_alpha and pixels.shape[2] > space.channels:
         top = 0 if space.model == "cmyk" else 255
-        alpha = pixels[..., -1:].astype(np.uint32)
-        laid = pixels[..., :-1] * alpha + top * (255 - alpha)
-        pixels = ((laid + 127) // 255).astype(np.uint8)
+        pixels = laid_on(top, to_8_bits(pixels[..., :-1]), to_8_bits(pixels[..., -1:]))
         notes.append("transparency laid on white")
     return pixels, space
 
