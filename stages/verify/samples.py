@@ -152,7 +152,7 @@ def check_coefficients(
         changed: ``(h, w)`` bool, stored frame.
     """
     if result[:3] != JPEG_START:
-        return "", "it is no JPEG"
+        return "", "it is not a JPEG"
     old, new = _read_jpeg(source), _read_jpeg(result)
     for what in ("kind", "sampling", "quantisation tables"):
         if old[what] != new[what]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -67,7 +67,7 @@ def _av1_flags(avif: bytes) -> Iterator[int]:
             yield head[at + 6]
 
 
-def _sampling(source: bytes, info: dict[str, Any]) -> dict[str, Any]:
+def _sampling(source: bytes, info: Mapping[Any, Any]) -> dict[str, Any]:
     """Save arguments that keep the chroma subsampling, and the colours that a HEIC's nclx states.
 
     A monochrome record beside another one is that of the alpha.

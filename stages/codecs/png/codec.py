@@ -21,6 +21,7 @@ from stages.codecs.png.chunks import (
     chunks,
     colour_tags,
     is_kept,
+    raw_chunks,
     text_of,
     with_chunks,
     xmp_content,
@@ -74,9 +75,9 @@ def encode(edit: Edit) -> Encoded:
     policy = StaleDataPolicy(edit)
     before: list[tuple[bytes, bytes]] = []
     after: list[tuple[bytes, bytes]] = []
-    position, seen_pixels, seen_xmp = len(SIGNATURE), False, False
-    for name, content in chunks(source):
-        position += 12 + len(content)
+    end, seen_pixels, seen_xmp = len(SIGNATURE), False, False
+    for chunk in raw_chunks(source):
+        name, content, end = chunk.name, chunk.content, chunk.end
         seen_pixels |= name == b"IDAT"
         seen_xmp |= _is_xmp(name, content)
         what = f"chunk {name.decode('latin-1')}"
@@ -90,7 +91,7 @@ def encode(edit: Edit) -> Encoded:
             (after if seen_pixels else before).append((name, new))
     if not seen_xmp and (label := refresh_xmp(b"", policy)):
         before.append((b"iTXt", xmp_content(label)))
-    if behind := source[position:]:
+    if behind := source[end:]:
         policy.lost(behind, "data after the end of the image")
     return Encoded(with_chunks(coded, before, after), "lossless", "", policy.notes)
 

@@ -9,6 +9,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import imagecodecs
@@ -148,7 +149,8 @@ def test_avif_keeps_its_chroma_resolution(spot: BoolMask, subsampling: str, *, a
 
 
 def nclx_of(data: bytes) -> tuple[int, int]:
-    return struct.unpack_from(">HH", data, data.index(b"colrnclx") + 8)  # type: ignore[return-value]
+    primaries, transfer = struct.unpack_from(">HH", data, data.index(b"colrnclx") + 8)
+    return primaries, transfer
 
 
 DISPLAY_P3 = (12, 13)
@@ -157,7 +159,7 @@ DISPLAY_P3 = (12, 13)
 def display_p3(kind: str, photo: Pixels) -> bytes:
     """A photo whose colours only the nclx box states."""
     if kind == "avif":
-        options = {"primaries": 12, "transfer": 13, "matrix": 6}
+        options: dict[str, Any] = {"primaries": 12, "transfer": 13, "matrix": 6}
         return bytes(imagecodecs.avif_encode(photo, level=90, speed=8, pixelformat=1, **options))
     buffer = io.BytesIO()
     numbers = {"color_primaries": 12, "transfer_characteristics": 13, "matrix_coefficients": 1}

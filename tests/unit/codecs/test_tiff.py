@@ -147,7 +147,7 @@ def test_nothing_of_an_old_strip_is_left(spot: BoolMask) -> None:
 @pytest.mark.parametrize("kind", ["flat", "photo", "16 bit"])
 def test_runs_of_packbits_end_with_their_row(photo: Pixels, spot: BoolMask, kind: str) -> None:
     """As TIFF 6.0 requires: decoders of rows lose the rest of a run, though Pillow does not."""
-    pixels = np.full_like(photo, 200) if kind == "flat" else photo
+    pixels: Samples = np.full_like(photo, 200) if kind == "flat" else photo
     pixels = deep(pixels) if kind == "16 bit" else pixels
     _, made = edited(tiff(pixels, photometric="rgb", compression="packbits", rowsperstrip=16), spot)
     with tifffile.TiffFile(io.BytesIO(made.data)) as reader:

@@ -146,7 +146,7 @@ def test_a_wiped_author_is_seen(
 def test_less_chroma_and_other_colours_are_seen(photo: Pixels, brand: bytes) -> None:
     """Also in a HEIC whose main brand, mif1, differs from the result's: it was not converted."""
     if brand == b"avif":
-        options = {"level": 90, "speed": 10, "transfer": 13}
+        options: dict[str, Any] = {"level": 90, "speed": 10, "transfer": 13}
         source, result = (
             bytes(imagecodecs.avif_encode(photo, primaries=primaries, pixelformat=form, **options))
             for primaries, form in ((12, 1), (1, 3))

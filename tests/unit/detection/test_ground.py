@@ -56,5 +56,5 @@ def test_the_ground_of_a_large_photo_is_no_badge() -> None:
     text = pixels[place].copy()
     pixels = np.full_like(pixels, (20, 90, 40))
     pixels[500 : 500 + len(text)] = text
-    outline += np.float32((0, 500 - place[0].start))
+    outline[:, 1] += 500 - place[0].start
     assert find_badge(pixels, [outline], 0, 1.0) is None
