@@ -55,7 +55,7 @@ PLACES = [
     ("stages.codecs.pillow_io.to_displayed", "webp-lossless", ()),
     ("stages.codecs.pillow_io.to_displayed", "avif-rgb", ()),
     ("stages.codecs.png.codec.to_displayed", "png-16-bit-rgb", ()),
-    ("stages.codecs.png.codec.chunks", "png-rgb", ()),
+    ("stages.codecs.png.codec.raw_chunks", "png-rgb", ()),
     ("stages.codecs.png.chunks.chunks", "png-rgb", ()),
     ("stages.codecs.orientation.exif_orientation", "jpeg-exif-thumbnail-turned", ()),
     ("stages.codecs.tiff.codec.to_displayed", "tiff-lzw", ()),

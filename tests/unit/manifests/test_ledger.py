@@ -205,7 +205,7 @@ def test_what_was_kept_is_counted_by_kind_and_reason(ledger: Ledger, plan: Plan)
     assert fidelity_lines(tally.kept, tally.recoded) == [
         "kept outside the masks: all JPEG coefficients 2, every sample 2",
         "re-encoded, which changes every pixel slightly: 4 (lossy WebP 2; "
-        "palette expanded to RGB; converted from png to jpeg 1; no reason recorded 1)",
+        "no reason recorded 1; palette expanded to RGB; converted from png to jpeg 1)",
         "unchanged, because their masks are empty: 1",
     ]
 
