@@ -39,7 +39,7 @@ def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
     pixels, space = _as_target_can_hold(edit.pixels, edit.space, writer, notes)
     policy = StaleDataPolicy(edit)
     metadata = _carried(edit.source, CODECS[own], writer, policy)
-    if metadata.colours and not space.icc:
+    if metadata.colours and not edit.space.icc:
         raise UnsupportedError(
             f"its colours are stated by {metadata.colours}, without an ICC profile; embed one, or "
             "use output.format = source"
@@ -73,6 +73,7 @@ def _as_target_can_hold(
         alpha, converted = pixels[..., 1:], grey_to_srgb8(pixels[..., :1], space.icc)
         if converted is None:  # viewers ignore the profile
             space = Space("grey")
+            notes.append("ICC profile that is not one of grey dropped")
         else:
             pixels, space = np.concatenate([converted, to_8_bits(alpha)], axis=2), Space("rgb")
             notes.append("grey converted to sRGB by its profile")
