@@ -16,7 +16,7 @@ from pyarrow import fs
 from manifests.errors import ManifestError
 from manifests.reading.arrow_types import plain_table
 from manifests.reading.formats import READERS, Part, format_of
-from manifests.reading.pictures import PictureList, is_pattern, is_picture
+from manifests.reading.pictures import PictureList, is_picture, split_pattern
 from manifests.schema import MANIFEST_COLUMNS, MARK_COLUMNS, SHAPE_COLUMNS
 from manifests.storage.place import Place
 
@@ -68,17 +68,25 @@ def find_files(uri: str) -> Sequence[Source]:
 
 
 def _manifest_files(place: Place) -> list[ManifestFile]:
-    """The files of a manifest; none if it consists of pictures, or does not exist."""
+    """The files of a manifest; none if it consists of pictures.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+    """
     kind = place.info().type
     if kind == fs.FileType.Directory:
         return list(_files_in(place, place, ()))
-    if is_picture(place.name) or is_pattern(place.parent.path):
+    if is_picture(place.name):
         return []
-    near = [place] if kind == fs.FileType.File else place.parent.files()
-    files = [f for f in near if f == place or fnmatch.fnmatch(f.name, place.name)]
+    if kind == fs.FileType.File:
+        return [ManifestFile(place, place.parent)]
+    folder, pattern = split_pattern(place)
+    if "/" in pattern:
+        return []
+    files = [file for file in folder.files() if fnmatch.fnmatch(file.name, pattern)]
     if any(is_picture(file.name) for file in files):
         return []
-    return [ManifestFile(file, file.parent) for file in files]
+    return [ManifestFile(file, folder) for file in files]
 
 
 def count_rows(files: Sequence[Source]) -> int:

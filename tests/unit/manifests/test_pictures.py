@@ -80,6 +80,31 @@ def test_a_pattern_chooses_pictures_and_names_them_from_where_it_begins(
     assert {row["marks"] for row in rows_of(plan)} == {'{"masks":[]}'}
 
 
+@pytest.mark.parametrize(
+    ("manifest", "ids"),
+    [
+        ("lists/m.csv", ["1"]),
+        ("lists/*.csv", ["1"]),
+        ("lists", ["1"]),
+        ("photos", ["a", "[b]/c"]),
+        ("photos/*.jpg", ["a"]),
+        ("photos/[b]/?.jpg", ["c"]),
+        ("photos/**/*.jpg", ["a", "[b]/c"]),
+        ("photos/a.jpg", ["a"]),
+    ],
+)
+def test_a_folder_that_exists_is_no_pattern_whatever_its_name(
+    tmp_path: Path, manifest: str, ids: list[str]
+) -> None:
+    shop = tmp_path / "shop [2024]?*"
+    put(shop / "photos", "a.jpg", "[b]/c.jpg")
+    put(shop / "masks", "a.png", "c.png", "b/c.png", "1.png", "[b]/c.png")
+    write(shop / "lists" / "m.csv", "id,image\n1,a.jpg\n")
+    plan = planned(shop, str(shop / manifest), masks=str(shop / "masks/**/*.png"))
+    assert sorted(masks_of(plan)) == sorted(ids)
+    assert set(masks_of(plan).values()) == {f"masks/{each}.png" for each in ids}
+
+
 def test_a_folder_with_manifest_files_is_a_manifest_whatever_pictures_it_has(
     tmp_path: Path,
 ) -> None:
