@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -103,15 +103,29 @@ class Ledger:
         rows, _ = self._read(shard, [*_OUTCOME_COLUMNS, *columns])
         return _ended(self._latest(rows), policy)
 
+    def pending(
+        self, plan: Plan, shard: int, policy: RetryPolicy, columns: Sequence[str] = ()
+    ) -> pa.Table:
+        """Read the selected planned rows of a shard that are not done.
+
+        Args:
+            plan: the plan.
+            shard: number of the shard.
+            policy: which recorded rows count as done.
+            columns: those to read, among them :data:`KEY`; empty: all.
+        """
+        rows = plan.read_shard(shard, [*columns] or None)
+        return _without(rows, row_keys(self.ended(shard, policy)))
+
     def tally(self, plan: Plan, shard: int, policy: RetryPolicy) -> Tally:
         """Count the rows of one shard by status."""
         planned = plan.read_shard(shard, [*KEY])
         recorded, damaged = self._read(shard, [*_OUTCOME_COLUMNS, *_FIDELITY_COLUMNS])
         latest = self._latest(recorded)
         rows = _ended(latest, policy)
-        planned_keys, done_keys = row_keys(planned), row_keys(rows)
-        left = planned["id"].filter(pc.invert(pc.is_in(planned_keys, value_set=done_keys)))
-        rows = rows.filter(pc.is_in(done_keys, value_set=planned_keys))
+        done = row_keys(rows)
+        left = _without(planned, done)["id"]
+        rows = rows.filter(pc.is_in(done, value_set=row_keys(planned)))
         statuses = _counts(rows["status"])
         kept, recoded = count_fidelity(rows)
         superseded = recorded.num_rows - latest.num_rows
@@ -208,6 +222,11 @@ def row_keys(table: pa.Table) -> pa.Array:
     return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
 
 
+def _without(planned: pa.Table, done: pa.Array) -> pa.Table:
+    """The planned rows whose keys are not among the done ones: the anti-join."""
+    return planned.filter(pc.invert(pc.is_in(row_keys(planned), value_set=done)))
+
+
 def set_aside(file: Place) -> None:
     """Rename a damaged file so that it is no longer read as lineage; it is not deleted."""
     file.rename(f".damaged-{file.name.removesuffix('.parquet')}")
@@ -278,18 +297,24 @@ class Tally:
 def reconcile(plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Collection[int]) -> Tally:
     """Compare the plan with its lineage, so that no row is dropped silently."""
     total = Tally()
-    for _, part in tallies(plan, ledger, policy, shards):
+    for _, part in tallies(plan, ledger, dict.fromkeys(shards, policy)):
         total.add(part)
     return total
 
 
 def tallies(
-    plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Collection[int]
+    plan: Plan, ledger: Ledger, policies: Mapping[int, RetryPolicy]
 ) -> Iterable[tuple[int, Tally]]:
-    """The tally of each shard, in order."""
+    """The tally of each shard, in order.
+
+    Args:
+        plan: the plan.
+        ledger: its lineage.
+        policies: shard -> which of its rows count as done.
+    """
     with ThreadPoolExecutor(_READER_THREADS) as pool:
-        parts = pool.map(lambda shard: ledger.tally(plan, shard, policy), shards)
-        yield from zip(shards, parts, strict=True)
+        parts = pool.map(lambda each: ledger.tally(plan, *each), policies.items())
+        yield from zip(policies, parts, strict=True)
 
 
 def _counts(column: pa.ChunkedArray) -> dict[str, int]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from jobs.results.recipe_runs import recipe_runs
+from jobs.results.recipe_runs import RecipeResults, recipe_runs
 from manifests.ledger import RetryPolicy, Tally, tallies
-from manifests.runs import RunRecord, seems_alive
+from manifests.runs import RunRecord, records, seems_alive
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class RecipeStatus:
         record: of the recipe's most recent run.
         total: counts of all shards.
         shards: shard -> counts.
-        is_running: whether that run is active now.
-        rows_per_s: current rate, without the start-up of actors; 0 if not running.
+        is_running: whether a run of the recipe is active now; several can be, on other shards.
+        rows_per_s: current rate of these runs, without the start-up of actors; 0 if not running.
     """
 
     record: RunRecord
@@ -45,15 +45,25 @@ def recipe_statuses(output: str) -> Iterator[RecipeStatus]:
         OutputError: ``output.not_found``: there is no run there.
     """
     for run in recipe_runs(output):
-        is_running = seems_alive(run.record)
-        rate = run.record.progress().get("rows_per_s", 0.0) if is_running else 0.0
-        status = RecipeStatus(run.record, is_running=is_running, rows_per_s=rate)
-        shards = range(run.plan.shards)
-        for shard, tally in tallies(run.plan, run.ledger, RetryPolicy(run.record.run_id), shards):
+        ours = (each for each in records(run.plan.output) if each.facts["recipe_hash"] == run.hash)
+        alive = [record for record in ours if seems_alive(record)]
+        rate = sum(record.progress().get("rows_per_s", 0.0) for record in alive)
+        status = RecipeStatus(run.record, is_running=bool(alive), rows_per_s=rate)
+        for shard, tally in tallies(run.plan, run.ledger, _policies(run, alive)):
             status.total.add(tally)
             tally.missing = []  # the total keeps the first names, which is enough
             status.shards[shard] = tally
         yield status
+
+
+def _policies(run: RecipeResults, alive: Sequence[RunRecord]) -> Mapping[int, RetryPolicy]:
+    """Shard -> which of its rows count as done: an active run may redo some."""
+    shards = range(run.plan.shards)
+    policies = dict.fromkeys(shards, RetryPolicy(run.record.run_id))
+    for record in alive:
+        retried = RetryPolicy(record.run_id, frozenset(record.facts.get("retry", ())))
+        policies |= dict.fromkeys(record.facts.get("only_shards") or shards, retried)
+    return policies
 
 
 def as_json(output: str) -> str:
