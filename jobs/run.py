@@ -24,7 +24,7 @@ from jobs.driver.passes import execute
 from jobs.driver.placement import connected, fit_to_cluster, wait_s, with_batch_sizes
 from jobs.driver.progress import format_count
 from jobs.pipeline.changed_inputs import mark_stale
-from jobs.pipeline.pending import extra_schema, limit_rows
+from jobs.pipeline.pending import count_unusable, extra_schema, limit_rows
 from jobs.pipeline.spec import RunSpec
 from jobs.preflight import check_weights
 from manifests import runs
@@ -165,14 +165,14 @@ def run(
     record = runs.claim(output, facts)
     policy = RetryPolicy(record.run_id, frozenset(retry))
     extra = extra_schema(plan.shard(0).read_table().schema)
-    if limit is not None:
-        plan = limit_rows(plan, Ledger(output, recipe.hash), policy, numbers, limit)
-        numbers = sorted(plan.only or ())
     spec = RunSpec(plan, extra, recipe, policy, record, steps, check_inputs=check_inputs)
     cost = Cost(prices, groups_up) if prices else None
     status = "failed"
     try:
         runs.raise_if_running(record, lambda text: console.print(text, highlight=False))
+        if limit is not None:
+            spec = limit_rows(spec, numbers, limit)
+            numbers = numbers if spec.plan.only is None else sorted(spec.plan.only)
         tally = _execute(spec, numbers, console, address, pools, cost=cost)
         status = "unfinished" if tally.missing_count or tally.superseded else "finished"
         if tally.missing_count and record.stop_requested:
@@ -209,6 +209,7 @@ def preview(
     retry: Collection[str] = (),
     limit: int | None = None,
     shards: str = "",
+    check_inputs: bool = True,
     strict: bool = False,
     rows_per_shard: int | None = None,
     unmarked: Policy | None = None,
@@ -237,16 +238,20 @@ def preview(
             results=place.uri,
         )
         numbers = parse_shards(shards, plan) if shards else range(plan.shards)
-        ledger = Ledger(place.uri, recipe.hash)
-        tally = reconcile(plan, ledger, RetryPolicy("", frozenset(retry)), numbers)
-    count = min(limit or tally.missing_count, tally.missing_count)
+        ledger, policy = Ledger(place.uri, recipe.hash), RetryPolicy("", frozenset(retry))
+        tally = reconcile(plan, ledger, policy, numbers)
+        usable = tally.missing_count - count_unusable(plan, ledger, policy, tally.unfinished)
+    count = min(limit or usable, usable)
+    verb = "cleaned" if recipe.fills else "searched"
     names = [f"  {count:>8}  {code}" for code, count in sorted(plan.rejected.items())]
     lines = [f"note: {note}" for note in plan.notes]
     lines += [f"manifest: {format_count(plan.rows, 'row')} in {format_count(plan.shards, 'shard')}"]
     lines += [f"unusable, would be recorded as failed: {sum(plan.rejected.values())}", *names]
     lines += [f"already done: {tally.ended} of {tally.rows}"]
-    lines += [f"would be cleaned by recipe {recipe.name}: {count}"]
-    lines += [f"results: {place.uri}/images/{recipe.label}/"]
+    lines += [f"would be {verb} by recipe {recipe.name}: {count}"]
+    if check_inputs and tally.ended:
+        lines += [f"not checked: photos that are done and have changed would be {verb} again"]
+    lines += [f"results: {place.uri}/{'images' if recipe.fills else 'masks'}/{recipe.label}/"]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
