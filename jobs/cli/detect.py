@@ -11,6 +11,7 @@ from jobs.cli import streams
 from jobs.cli.models import AllowUnverifiedOption, trust
 from jobs.cli.options import (
     CheckInputsOption,
+    DryRunOption,
     LimitOption,
     ManifestArgument,
     MasksOption,
@@ -48,6 +49,7 @@ def detect(
     pools: PoolsOption = None,
     prices: PricesOption = None,
     allow_unverified: AllowUnverifiedOption = False,
+    dry_run: DryRunOption = False,
     sample: Annotated[
         int, typer.Option(min=0, metavar="N", help="As for `report`: photos with pictures; 0: all.")
     ] = SAMPLE,
@@ -62,7 +64,7 @@ def detect(
     from jobs.driver.progress import format_count
     from jobs.report.write import write_report
     from jobs.results.detected import write_detected
-    from jobs.run import run
+    from jobs.run import preview, run
     from stages.recipe import Recipe
 
     streams.tolerate_lost_output()
@@ -70,6 +72,22 @@ def detect(
     statuses = parse_statuses(retry)
     chosen = Recipe.load(recipe, set_ or ()).detecting()
     trust(allow_unverified)
+    if dry_run:
+        preview(
+            manifest,
+            output,
+            chosen,
+            console,
+            retry=statuses,
+            limit=limit,
+            shards=shards,
+            check_inputs=check_inputs,
+            strict=strict,
+            rows_per_shard=rows_per_shard,
+            unmarked="detect",
+            masks=masks,
+        )
+        return
     with interruptible():
         outcome = run(
             manifest,
