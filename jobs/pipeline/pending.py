@@ -74,9 +74,7 @@ def photos_of(spec: RunSpec, rows: pa.Table) -> Iterator[Photo]:
         yield _photo(spec, row)
 
 
-def count_unusable(
-    plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Collection[int]
-) -> int:
+def count_unusable(plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Collection[int]) -> int:
     """Count the pending rows that would fail because of the manifest."""
     if not plan.rejected:
         return 0

@@ -213,7 +213,10 @@ def test_errors_lists_every_code(invoke: Command) -> None:
         (["a.jpg", "b.jpg"], "Unexpected extra arguments: b.jpg. If a pattern expanded"),
         (["a.jpg", "--masks", "1.png", "2.png"], "to them, quote it: 'photos/*.jpg'."),
         (["a.jpg", "--masks", "m", "--mask", "m.png"], "--masks cannot be combined with --mask"),
-        (["a.jpg", "--unmatched", "pass", "--mask", "m.png"], "--unmatched cannot be combined with"),
+        (
+            ["a.jpg", "--unmatched", "pass", "--mask", "m.png"],
+            "--unmatched cannot be combined with",
+        ),
         (["a.jpg", "--unmatched", "skip"], "skip is none of fail, pass, detect"),
         (["a.jpg", "--unmatched", "detect"], "patchmatch does not detect anything; add --set"),
     ],
