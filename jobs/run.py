@@ -19,7 +19,7 @@ from rich.console import Console
 from cluster.pools import Pools, PoolSize
 from cluster.session import address_of, submitted_job
 from jobs.driver.cost import Cost, groups_up
-from jobs.driver.heartbeat import heartbeat
+from jobs.driver.heartbeat import Heartbeat, graceful_stop, heartbeat
 from jobs.driver.passes import execute
 from jobs.driver.placement import connected, fit_to_cluster, wait_s, with_batch_sizes
 from jobs.driver.progress import format_count
@@ -163,19 +163,20 @@ def run(
         },
     }
     record = runs.claim(output, facts)
-    policy = RetryPolicy(record.run_id, frozenset(retry))
-    extra = extra_schema(plan.shard(0).read_table().schema)
-    spec = RunSpec(plan, extra, recipe, policy, record, steps, check_inputs=check_inputs)
     cost = Cost(prices, groups_up) if prices else None
     status = "failed"
     try:
-        runs.raise_if_running(record, lambda text: console.print(text, highlight=False))
-        if limit is not None:
-            spec = limit_rows(spec, numbers, limit)
-            numbers = numbers if spec.plan.only is None else sorted(spec.plan.only)
-        tally = _execute(spec, numbers, console, address, pools, cost=cost)
+        with heartbeat(record) as heart:
+            runs.raise_if_running(record, lambda text: console.print(text, highlight=False))
+            policy = RetryPolicy(record.run_id, frozenset(retry))
+            extra = extra_schema(plan.shard(0).read_table().schema)
+            spec = RunSpec(plan, extra, recipe, policy, steps, check_inputs=check_inputs)
+            if limit is not None:
+                spec = limit_rows(spec, numbers, limit)
+                numbers = numbers if spec.plan.only is None else sorted(spec.plan.only)
+            tally = _execute(spec, numbers, console, address, pools, heart=heart, cost=cost)
         status = "unfinished" if tally.missing_count or tally.superseded else "finished"
-        if tally.missing_count and record.stop_requested:
+        if tally.missing_count and heart.is_stopping:
             status = "stopped"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -263,6 +264,7 @@ def _execute(
     address: str | None,
     pools: Pools | Mapping[str, PoolSize],
     *,
+    heart: Heartbeat,
     cost: Cost | None,
 ) -> Tally:
     """Reconcile, run the passes if rows are pending, and reconcile again."""
@@ -284,10 +286,9 @@ def _execute(
     )
     with (
         connected(address, wait_s(pools)) as ray_errors,
-        heartbeat(
-            spec.record, tally.missing_count, console.print, cost.advance if cost else dict
-        ) as heart,
+        graceful_stop(heart, console.print),
     ):
+        heart.measure = cost.advance if cost else dict
         spec, choose = fit_to_cluster(
             spec, pools, partial(console.print, markup=False, soft_wrap=True)
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from threading import Lock
 from typing import Annotated
 
 from pydantic import Field
@@ -42,16 +43,19 @@ class Cost:
     ) -> None:
         self._hourly_usd, self._groups, self._clock = hourly_usd, groups, clock
         self._at = clock()
+        self._lock = Lock()
         self.total_usd = 0.0
 
     def advance(self) -> dict[str, float]:
         """Add the time since the last call, or since construction; returns the total."""
-        now = self._clock()
-        hours, self._at = (now - self._at) / 3600, now
-        spent = hours * sum(self._hourly_usd.get(group, 0.0) for group in self._groups())
-        self.total_usd += spent
-        COST.add(spent)
-        return {"cost_usd": round(self.total_usd, 4)}
+        with self._lock:  # heartbeats and the end of the run come from two threads
+            price = sum(self._hourly_usd.get(group, 0.0) for group in self._groups())
+            now = self._clock()
+            spent = price * (now - self._at) / 3600
+            self._at = now
+            self.total_usd += spent
+            COST.add(spent)
+            return {"cost_usd": round(self.total_usd, 4)}
 
 
 def groups_up() -> list[str]:

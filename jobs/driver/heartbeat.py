@@ -24,18 +24,16 @@ class Heartbeat:
 
     Args:
         record: the record of the run.
-        rows: number of pending rows at the start.
-        measure: returns further values for each heartbeat.
     """
 
-    def __init__(
-        self, record: RunRecord, rows: int, measure: Callable[[], Mapping[str, float]]
-    ) -> None:
-        self._record, self._measure = record, measure
-        self._rows, self._ok, self._failed = rows, 0, 0
+    def __init__(self, record: RunRecord) -> None:
+        self._record = record
+        self._rows = 0
         self._started_at: float | None = None
         #: Called at intervals once a stop is requested.
         self.on_stop: Callable[[], None] = lambda: None
+        #: Returns further values for each heartbeat.
+        self.measure: Callable[[], Mapping[str, float]] = dict
         self._stop_requested = threading.Event()
         self._ended = threading.Event()
 
@@ -44,13 +42,12 @@ class Heartbeat:
         """Whether no new rows are started."""
         return self._stop_requested.is_set()
 
-    def advance(self, ok: int, failed: int) -> None:
+    def advance(self, rows: int) -> None:
         """Count further recorded rows."""
         if self._started_at is None:  # the start-up of actors does not count for the rate
             self._started_at = time.monotonic()
             return
-        self._ok += ok
-        self._failed += failed
+        self._rows += rows
 
     def request_stop(self) -> None:
         """Finish the rows in flight, and start no others."""
@@ -75,7 +72,7 @@ class Heartbeat:
                 if self._stop_requested.is_set():
                     self.on_stop()
                 if time.monotonic() - beat_at >= HEARTBEAT_S:
-                    self._record.beat(**self._progress(), **self._measure())
+                    self._record.beat(rows_per_s=self._rate(), **self._measured())
                     if time.monotonic() - beat_at >= LEASE_S and self._record.successor():
                         self._stop_requested.set()
                     beat_at = time.monotonic()
@@ -84,36 +81,43 @@ class Heartbeat:
         """Stop the heartbeats."""
         self._ended.set()
 
-    def _progress(self) -> dict[str, float]:
+    def _rate(self) -> float:
+        """Rows a second since the first ones were recorded."""
         seconds = time.monotonic() - self._started_at if self._started_at is not None else 0.0
-        done = self._ok + self._failed
-        return {
-            "rows": self._rows,
-            "ok": self._ok,
-            "failed": self._failed,
-            "rows_per_s": round(done / seconds, 3) if seconds > 0 else 0.0,
-        }
+        return round(self._rows / seconds, 3) if seconds > 0 else 0.0
+
+    def _measured(self) -> Mapping[str, float]:
+        # Without a heartbeat, others would consider this run dead: that outweighs its cost.
+        with suppress(Exception):
+            return self.measure()
+        return {}
 
 
 @contextmanager
-def heartbeat(
-    record: RunRecord,
-    rows: int,
-    log: Callable[[str], None],
-    measure: Callable[[], Mapping[str, float]] = dict,
-) -> Iterator[Heartbeat]:
-    """Write heartbeats within the block; SIGINT, SIGTERM and SIGHUP stop the run gracefully.
+def heartbeat(record: RunRecord) -> Iterator[Heartbeat]:
+    """Write heartbeats within the block."""
+    heart = Heartbeat(record)
+    beats = threading.Thread(target=heart.run, name="heartbeat", daemon=True)
+    beats.start()
+    try:
+        yield heart
+    finally:
+        heart.end()
+        beats.join(_POLL_S)  # it may be waiting for storage, for minutes
 
-    SIGHUP is left alone if it is already ignored, so that ``nohup`` works.
+
+@contextmanager
+def graceful_stop(heart: Heartbeat, log: Callable[[str], None]) -> Iterator[None]:
+    """Within the block, SIGINT, SIGTERM and SIGHUP stop the run gracefully.
+
+    Enter it when Ray is connected, which sets a handler of its own. SIGHUP is left alone if it is
+    already ignored, so that ``nohup`` works.
 
     Args:
-        record: the record of the run.
-        rows: number of pending rows.
+        heart: the run's.
         log: called with one line when a signal arrives. A second signal ends the run at once, with
             ``KeyboardInterrupt``.
-        measure: returns further values for each heartbeat.
     """
-    heart = Heartbeat(record, rows, measure)
 
     def stop(number: int, _: FrameType | None) -> None:
         if heart.is_stopping:
@@ -122,13 +126,9 @@ def heartbeat(
         log(f"{signal.Signals(number).name}: stopping after the photos in flight ...")
 
     before = {number: signal.signal(number, stop) for number in _handled_signals()}
-    beats = threading.Thread(target=heart.run, name="heartbeat", daemon=True)
-    beats.start()
     try:
-        yield heart
+        yield
     finally:
-        heart.end()
-        beats.join()
         for number, handler in before.items():
             signal.signal(number, handler)
 

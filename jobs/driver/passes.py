@@ -187,7 +187,7 @@ def _drain(
             recorded += row["ok"] + row["failed"]
             advance(row["ok"], row["failed"])
             count(row["shard"], row["ok"] + row["failed"])
-            heartbeat.advance(row["ok"], row["failed"])
+            heartbeat.advance(row["ok"] + row["failed"])
 
 
 def _raise_if_too_many(internal: int, recorded: int, last: str) -> None:

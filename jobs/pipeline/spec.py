@@ -14,7 +14,6 @@ import pyarrow as pa
 from jobs.pipeline.monitor import MonitorClient
 from manifests.ledger import KEY, Ledger, RetryPolicy
 from manifests.planning.plan import Plan
-from manifests.runs import RunRecord
 from manifests.schema import LineageRow
 from stages.method_options import Pool
 from stages.recipe import Recipe
@@ -34,7 +33,6 @@ class RunSpec:
         extra: schema of the manifest's other columns.
         recipe: the recipe to apply.
         policy: which recorded rows count as done; its run_id is written to each lineage row.
-        record: of the run; it carries stop requests.
         steps: builds the recipe's steps; called in the actor, since models are not serialised.
         has_gpus: whether steps run in the pools that they name; else all run in the CPU pool.
         check_inputs: whether actors check for photos whose files changed since they were done.
@@ -50,7 +48,6 @@ class RunSpec:
     extra: pa.Schema
     recipe: Recipe
     policy: RetryPolicy
-    record: RunRecord
     steps: Callable[[Recipe, str], Sequence[Step]]
     has_gpus: bool = False
     check_inputs: bool = False

@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,16 +77,12 @@ class LocalPlace(Place):
 
     def create(self, data: bytes) -> bool:
         """Store the file if there is none yet, and return whether that was so."""
-        path = Path(self.path)
         with storing(self.uri):
-            _make_folder(path.parent)
             try:
-                with path.open("xb") as file:
+                with _replacing(Path(self.path), place=_link) as file:
                     file.write(data)
-                    _flush(file)
             except FileExistsError:
                 return False
-            _flush_folder(path.parent)
         return True
 
     def upload(self, source: Path) -> None:
@@ -138,8 +134,15 @@ def _version_of(status: os.stat_result) -> str:
 
 
 @contextmanager
-def _replacing(path: Path, *, flush: bool = True) -> Iterator[IO[bytes]]:
+def _replacing(
+    path: Path, *, flush: bool = True, place: Callable[[Path, Path], object] = os.replace
+) -> Iterator[IO[bytes]]:
     """Write to a temporary file, flush it, rename it to ``path``, and flush the folder.
+
+    Args:
+        path: the file.
+        flush: whether the file and its name are on disk afterwards.
+        place: moves the temporary file to ``path``.
 
     Raises:
         OSError: it cannot be stored; the temporary file is removed.
@@ -151,13 +154,30 @@ def _replacing(path: Path, *, flush: bool = True) -> Iterator[IO[bytes]]:
             yield file
             if flush:
                 _flush(file)
-        temporary.replace(path)
+        place(temporary, path)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
     if flush:
         _flush_folder(path.parent)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Move a file, unless there is one of the new name.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        path.open("xb").close()  # empty for a moment, but ours
+        temporary.replace(path)
+    else:
+        temporary.unlink()
 
 
 def _make_folder(path: Path) -> None:

@@ -43,9 +43,8 @@ def test_units_hold_each_row_once_and_get_smaller(rows: int, workers: int) -> No
 
 def spec_of(folder: Path, photos: int) -> RunSpec:
     plan = make_plan(boxed_catalog(folder, photos), str(folder / "out"), rows_per_shard=1)
-    recipe, run_record = Recipe.load("telea"), RunRecord(plan.output, "000001-aaaaaa")
-    policy = RetryPolicy(run_record.run_id)
-    return RunSpec(plan, pa.schema([]), recipe, policy, run_record, steps)
+    policy = RetryPolicy("000001-aaaaaa")
+    return RunSpec(plan, pa.schema([]), Recipe.load("telea"), policy, steps)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +75,7 @@ def test_units_are_made_for_the_actors_that_start(
         [0],
         Tally(rows=1, missing_count=1, unfinished={0: 1}),
         choose=lambda *_: {"cpu": size},
-        heartbeat=Heartbeat(spec.record, 1, dict),
+        heartbeat=Heartbeat(RunRecord(spec.plan.output, spec.policy.run_id)),
         console=Console(file=io.StringIO()),
     )
     assert told == [3], "not those that an autoscaler might add"

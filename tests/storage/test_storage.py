@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -38,27 +39,42 @@ def test_local_files_by_path_and_uri(tmp_path: Path) -> None:
     assert list(path.parent.iterdir()) == [path], "no temporary file is left"
 
 
-@pytest.mark.parametrize("by_place", [False, True])
-def test_a_local_file_and_its_name_are_flushed_to_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by_place: bool
+@pytest.mark.parametrize("way", ["row's", "write", "create"])
+def test_a_local_file_and_its_name_are_flushed_to_disk_before_anyone_sees_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     flushed = []
     flush = os.fsync
+    target = tmp_path / "new" / "deep" / "a.bin"
 
     def note(handle: int) -> None:
         flush(handle)
-        flushed.append(Path(f"/proc/self/fd/{handle}").readlink())
+        flushed.append(path := Path(f"/proc/self/fd/{handle}").readlink())
+        assert target.exists() == (path == target.parent)
 
     monkeypatch.setattr(os, "fsync", note)
-    target = tmp_path / "new" / "deep" / "a.bin"
-    if by_place:
-        Place.of(str(target)).write(b"data")
-    else:
+    if way == "row's":
         write(str(target), b"data")
+    else:
+        getattr(Place.of(str(target)), way)(b"data")
     names, file, folder = flushed[:-2], flushed[-2], flushed[-1]
     assert names == [tmp_path, tmp_path / "new"], "each new folder's name, in the one above it"
     assert file.parent == folder == target.parent, "the file before its name"
     assert target.read_bytes() == b"data"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_file_is_created_once_on_file_systems_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    place = Place.of(f"{tmp_path}/run.json")
+    assert place.create(b"ours")
+    assert not place.create(b"another's")
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"ours"]
 
 
 def test_s3_objects_with_odd_keys(s3: str) -> None:
@@ -115,7 +131,8 @@ def test_versions_change_when_an_input_does(tmp_path: Path, s3: str, s3_server: 
         write(uri, b"other")
         assert versions([uri]) == {uri: fetch(uri, "image").version} != {uri: first}
     s3_server.client().delete_object(Bucket=BUCKET, Key="storage/versions.bin")
-    assert versions([f"{s3}/storage/versions.bin", "https://shop/a.png", f"{tmp_path}"]) == {}
+    gone = [f"{s3}/storage/versions.bin", "s3://no-such-bucket/a.jpg"]
+    assert versions([*gone, "https://shop/a.png", f"{tmp_path}"]) == {}
 
 
 @pytest.mark.parametrize("between", [0, 3000])

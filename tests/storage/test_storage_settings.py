@@ -168,13 +168,15 @@ def test_a_key_of_ones_own_is_named(s3: str, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_objects_carry_their_checksums(s3: str, s3_server: S3Server, large: Path) -> None:
     write(f"{s3}/settings/sum.jpg", DATA)
+    assert Place.of(f"{s3}/settings/claim.json").create(DATA)
     Place.of(f"{s3}/settings/parts.bin").upload(large)
-    heads = [
+    *whole, parts = [
         s3_server.client().head_object(Bucket=BUCKET, Key=key, ChecksumMode="ENABLED")
-        for key in ("settings/sum.jpg", "settings/parts.bin")
+        for key in ("settings/sum.jpg", "settings/claim.json", "settings/parts.bin")
     ]
-    assert base64.b64decode(heads[0]["ChecksumSHA256"]) == hashlib.sha256(DATA).digest()
-    assert any(name.startswith("Checksum") for name in heads[1])
+    for head in whole:
+        assert base64.b64decode(head["ChecksumSHA256"]) == hashlib.sha256(DATA).digest()
+    assert any(name.startswith("Checksum") for name in parts)
 
 
 def test_bytes_that_change_on_the_way_are_sent_again(s3: str, s3_server: S3Server) -> None:

@@ -289,18 +289,8 @@ class S3Place(Place):
         If a response is lost, the repeated request finds what the first one stored. So ``data``
         must differ from what other callers would store there.
         """
-
-        def action(client: S3Client) -> bool:
-            try:
-                client.put_object(Bucket=self.bucket, Key=self.key, Body=data, IfNoneMatch="*")
-            except ClientError as error:
-                if code_and_status(error)[1] != 412:
-                    raise
-                return False
-            return True
-
         with storing(self.uri):
-            return request(self.uri, action) or self.read() == data
+            return self._put(data, IfNoneMatch="*") or self.read() == data
 
     def upload(self, source: Path) -> None:
         """Upload a large file, atomically, in parallel parts that each have a checksum."""

@@ -32,7 +32,8 @@ def versions(uris: Iterable[str]) -> dict[str, str]:
         buckets[place.bucket][place.key] = uri
     for bucket, uri_of in buckets.items():
         listed = None
-        with suppress(PermissionError):  # read permission does not imply list permission
+        # Read permission does not imply list permission; and the bucket may be gone.
+        with suppress(OSError):
             listed = _list_tags(bucket, uri_of, _MIN_PAGE_LIMIT + len(uri_of) // _HEADS_PER_PAGE)
         known |= _heads(uri_of.values()) if listed is None else listed
     return known

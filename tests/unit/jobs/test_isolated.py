@@ -18,7 +18,6 @@ from jobs.pipeline.spec import RunSpec
 from manifests.errors import ClusterError
 from manifests.ledger import RetryPolicy
 from manifests.planning.plan import make_plan
-from manifests.runs import RunRecord
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.steps.base import Step, Work
@@ -27,13 +26,12 @@ from tests.support import boxed_catalog
 
 def spec_of(folder: Path, build: Callable[[], Work]) -> RunSpec:
     plan = make_plan(boxed_catalog(folder, 1), str(folder / "out"))
-    run = RunRecord(plan.output, "000001-aaaaaa")
 
     def steps(_: Recipe, __: str) -> Sequence[Step]:
         return [Step("refine", "cpu", build)]
 
     telea = Recipe.load("telea")
-    return RunSpec(plan, pa.schema([]), telea, RetryPolicy(run.run_id), run, steps)
+    return RunSpec(plan, pa.schema([]), telea, RetryPolicy("000001-aaaaaa"), steps)
 
 
 def photo_of(spec: RunSpec) -> Photo:

@@ -13,7 +13,6 @@ from jobs.pipeline.pending import limit_rows
 from jobs.pipeline.spec import RunSpec
 from manifests.ledger import RetryPolicy
 from manifests.planning.plan import Plan
-from manifests.runs import RunRecord
 from manifests.storage.row_files import versions
 from stages.pipeline import steps
 from stages.recipe import Recipe
@@ -38,9 +37,8 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def next_run(plan: Plan, number: int, *, retry: str = "", check_inputs: bool = True) -> RunSpec:
-    run = RunRecord(plan.output, f"{number:06d}-aaaaaa")
-    policy = RetryPolicy(run.run_id, frozenset(filter(None, [retry])))
-    return RunSpec(plan, pa.schema([]), TELEA, policy, run, steps, check_inputs=check_inputs)
+    policy = RetryPolicy(f"{number:06d}-aaaaaa", frozenset(filter(None, [retry])))
+    return RunSpec(plan, pa.schema([]), TELEA, policy, steps, check_inputs=check_inputs)
 
 
 def test_a_limited_run_redoes_photos_that_changed(plan: Plan, tmp_path: Path) -> None:

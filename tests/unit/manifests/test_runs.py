@@ -121,6 +121,19 @@ def test_what_is_no_run_is_passed_over(tmp_path: Path) -> None:
     assert claim(str(tmp_path), FACTS).run_id.startswith("000008-")
 
 
+def test_a_run_whose_cost_cannot_be_measured_is_still_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray may be unreachable for a while; without heartbeats others would take this run's work."""
+    monkeypatch.setattr(heartbeats, "HEARTBEAT_S", 0.01)
+    run = claim(str(tmp_path), FACTS)
+    with heartbeats.heartbeat(run) as heart:
+        heart.measure = lambda: {"cost_usd": 1 / 0}
+        while not run.progress():
+            pass
+    assert run.progress().keys() == {"at", "rows_per_s"}
+
+
 @pytest.mark.parametrize(("lease_s", "stops"), [(0.0, True), (3600.0, False)])
 def test_a_run_that_was_taken_for_dead_stops_if_another_took_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lease_s: float, stops: bool
@@ -130,7 +143,7 @@ def test_a_run_that_was_taken_for_dead_stops_if_another_took_over(
     ours, later = (claim(str(tmp_path), FACTS) for _ in range(2))
     assert (ours.successor(), later.successor()) == (later.run_id, None)
     for run in (ours, later):
-        heart = Heartbeat(run, 1, dict)
+        heart = Heartbeat(run)
         beats = threading.Thread(target=heart.run)
         beats.start()
         while not run.progress() or (run is ours and stops and not heart.is_stopping):
