@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -361,8 +361,8 @@ def _exit_code(tally: Tally) -> int:
 
 def _counts(tally: Tally) -> dict[str, object]:
     """The counts of a tally, for ``run.json``."""
-    values = asdict(replace(tally, damaged=[]))
-    return {name: values[name] for name in values if name not in ("damaged", "unfinished")}
+    left = {"missing": tally.missing, "missing_count": tally.missing_count}
+    return tally.ended_counts() | left | {"superseded": tally.superseded}
 
 
 def _now() -> str:

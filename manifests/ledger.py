@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -127,16 +128,16 @@ class Ledger:
         left = _without(planned, done)["id"]
         rows = rows.filter(pc.is_in(done, value_set=row_keys(planned)))
         statuses = _counts(rows["status"])
-        kept, recoded = count_fidelity(rows)
+        by_fidelity, reasons = count_fidelity(rows)
         superseded = recorded.num_rows - latest.num_rows
         return Tally(
             rows=planned.num_rows,
-            ok=statuses.get(OK, 0),
+            ok=statuses[OK],
             unchanged=pc.sum(pc.equal(rows["masked_px"], 0)).as_py() or 0,
             failed=_counts(rows["error_code"].filter(pc.equal(rows["status"], FAILED))),
-            crashed=statuses.get(CRASHED, 0),
-            kept=kept,
-            recoded=recoded,
+            crashed=statuses[CRASHED],
+            by_fidelity=by_fidelity,
+            reencoded_reasons=reasons,
             missing=[(shard, name) for name in left.slice(0, MAX_NAMED_ROWS).to_pylist()],
             missing_count=len(left),
             unfinished={shard: len(left)} if len(left) else {},
@@ -242,8 +243,8 @@ class Tally:
         unchanged: those of them with an empty mask.
         failed: error code -> rows.
         crashed: rows whose process died.
-        kept: ``fidelity`` -> done rows, including those with an empty mask (``identical``).
-        recoded: reason -> rows, for those that are ``reencoded``.
+        by_fidelity: ``fidelity`` -> done rows, also those with an empty mask (``identical``).
+        reencoded_reasons: reason -> rows, for those that are ``reencoded``.
         missing: (shard, id) of remaining rows, the first :data:`MAX_NAMED_ROWS`.
         missing_count: number of remaining rows.
         unfinished: shard -> number of remaining rows, if there are any.
@@ -254,10 +255,10 @@ class Tally:
     rows: int = 0
     ok: int = 0
     unchanged: int = 0
-    failed: dict[str, int] = field(default_factory=dict)
+    failed: Counter[str] = field(default_factory=Counter)
     crashed: int = 0
-    kept: dict[str, int] = field(default_factory=dict)
-    recoded: dict[str, int] = field(default_factory=dict)
+    by_fidelity: Counter[str] = field(default_factory=Counter)
+    reencoded_reasons: Counter[str] = field(default_factory=Counter)
     missing: list[tuple[int, str]] = field(default_factory=list)
     missing_count: int = 0
     unfinished: dict[int, int] = field(default_factory=dict)
@@ -267,12 +268,24 @@ class Tally:
     @property
     def failed_count(self) -> int:
         """The number of rows that failed."""
-        return sum(self.failed.values())
+        return self.failed.total()
 
     @property
     def ended(self) -> int:
         """The number of rows that are not remaining."""
         return self.rows - self.missing_count
+
+    def ended_counts(self) -> dict[str, object]:
+        """The counts of ended rows, by their names in JSON: in run.json and of ``status``."""
+        return {
+            "rows": self.rows,
+            "ok": self.ok,
+            "unchanged": self.unchanged,
+            "kept": self.by_fidelity,
+            "recoded": self.reencoded_reasons,
+            "failed": self.failed,
+            "crashed": self.crashed,
+        }
 
     def add(self, other: Tally) -> None:
         """Add the counts of another part of the plan."""
@@ -280,13 +293,9 @@ class Tally:
         self.ok += other.ok
         self.unchanged += other.unchanged
         self.crashed += other.crashed
-        for ours, theirs in (
-            (self.failed, other.failed),
-            (self.kept, other.kept),
-            (self.recoded, other.recoded),
-        ):
-            for name, count in theirs.items():
-                ours[name] = ours.get(name, 0) + count
+        self.failed += other.failed
+        self.by_fidelity += other.by_fidelity
+        self.reencoded_reasons += other.reencoded_reasons
         self.missing_count += other.missing_count
         self.missing = (self.missing + other.missing)[:MAX_NAMED_ROWS]
         self.unfinished |= other.unfinished
@@ -317,24 +326,25 @@ def tallies(
         yield from zip(policies, parts, strict=True)
 
 
-def _counts(column: pa.ChunkedArray) -> dict[str, int]:
-    return {each["values"]: each["counts"] for each in pc.value_counts(column).to_pylist()}
+def _counts(column: pa.ChunkedArray) -> Counter[str]:
+    counted = pc.value_counts(column).to_pylist()
+    return Counter({each["values"]: each["counts"] for each in counted})
 
 
-def count_fidelity(rows: pa.Table) -> tuple[dict[str, int], dict[str, int]]:
+def count_fidelity(rows: pa.Table) -> tuple[Counter[str], Counter[str]]:
     """Count done rows by ``fidelity``, and the ``reencoded`` ones by reason.
 
     Arrow groups the notes first, since a shard has few different ones. Rows of an earlier version
     lack the columns, and are not counted.
     """
     if not {*_FIDELITY_COLUMNS} <= {*rows.column_names}:
-        return {}, {}
+        return Counter(), Counter()
     done = rows.filter(pc.equal(rows["status"], OK))
     notes = done["fidelity_note"].filter(pc.equal(done["fidelity"], "reencoded"))
-    reasons: dict[str, int] = {}
+    reasons = Counter[str]()
     for note, count in _counts(pc.fill_null(notes, "")).items():
         reason = _DETAILS.sub("", note).strip(" ,;") or "no reason recorded"
-        reasons[reason] = reasons.get(reason, 0) + count
+        reasons[reason] += count
     return _counts(done["fidelity"].drop_null()), reasons
 
 

@@ -41,7 +41,7 @@ def print_counts(console: Console, tally: Tally) -> None:
     from jobs.results.status import fidelity_lines
     from manifests.errors import meaning
 
-    for line in fidelity_lines(tally.kept, tally.recoded):
+    for line in fidelity_lines(tally.by_fidelity, tally.reencoded_reasons):
         print_line(console, f"  {line}")
     for code, count in sorted(tally.failed.items()):
         print_line(console, f"  {count:>8}  {code}: {meaning(code)}")

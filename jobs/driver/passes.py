@@ -112,7 +112,11 @@ def execute(
             return _give_up(spec, shards, tally, ray_errors)
         mode = _next_mode(mode, tally.missing_count, progressed=tally.missing_count < before)
         photos = format_count(tally.missing_count, "photo")
-        console.print(f"{photos} without a result, whose worker failed; {mode.value} ...")
+        have = "has" if tally.missing_count == 1 else "have"
+        console.print(
+            f"{photos} {have} no result yet (failed worker or internal error); retrying, "
+            f"{mode.value} ..."
+        )
 
 
 def _run_pass(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from jobs.results.recipe_runs import RecipeResults, recipe_runs
 from manifests.ledger import RetryPolicy, Tally, tallies
@@ -87,26 +87,26 @@ def as_json(output: str) -> str:
     )
 
 
-def fidelity_lines(kept: Mapping[str, int], recoded: Mapping[str, int]) -> list[str]:
+def fidelity_lines(
+    by_fidelity: Mapping[str, int], reencoded_reasons: Mapping[str, int]
+) -> list[str]:
     """Format what was kept outside the masks, and in how many photos, one line per kind.
 
     Args:
-        kept: as in :class:`manifests.ledger.Tally`.
-        recoded: likewise.
+        by_fidelity: as in :class:`manifests.ledger.Tally`.
+        reencoded_reasons: likewise.
     """
     names = (("coefficients", "all JPEG coefficients"), ("lossless", "every sample"))
-    exact = [f"{text} {kept[name]:,}" for name, text in names if kept.get(name)]
+    exact = [f"{text} {by_fidelity[name]:,}" for name, text in names if by_fidelity.get(name)]
     lines = [f"kept outside the masks: {', '.join(exact)}"] if exact else []
-    if reencoded := kept.get("reencoded"):
-        reasons = sorted(recoded.items(), key=lambda each: (-each[1], each[0]))
+    if reencoded := by_fidelity.get("reencoded"):
+        reasons = sorted(reencoded_reasons.items(), key=lambda each: (-each[1], each[0]))
         why = "; ".join(f"{reason} {count:,}" for reason, count in reasons)
         lines.append(f"re-encoded, which changes every pixel slightly: {reencoded:,} ({why})")
-    if identical := kept.get("identical"):
+    if identical := by_fidelity.get("identical"):
         lines.append(f"unchanged, because their masks are empty: {identical:,}")
     return lines
 
 
 def _counts(tally: Tally) -> dict[str, object]:
-    counts = asdict(tally)
-    names = ("rows", "ok", "unchanged", "kept", "recoded", "failed", "crashed")
-    return {name: counts[name] for name in names} | {"remaining": tally.missing_count}
+    return tally.ended_counts() | {"remaining": tally.missing_count}

@@ -210,11 +210,11 @@ def to_shard_rows(
     ]
     names = names_in_lineage(extra.names)
     renamed = (field.with_name(names[field.name]) for field in extra)
-    is_usable = pc.fill_null(pc.equal(codes, code), True)
+    has_no_other_error = pc.fill_null(pc.equal(codes, code), True)
     return CheckedRows(
         pa.table(columns, schema=pa.schema([*SHARD_SCHEMA, *renamed])),
         pc.and_(paired, pc.is_null(codes)),
-        pc.and_(unmarked, is_usable),
+        pc.and_(unmarked, has_no_other_error),
     )
 
 
