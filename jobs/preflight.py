@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from jobs.printing import print_line
 from manifests.errors import WeightsError
 from stages.detection.options import TextOptions
 from stages.optional_imports import require
@@ -33,7 +34,7 @@ def logging_downloads(console: Console) -> Iterator[None]:
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            _print(console, record.getMessage())
+            print_line(console, record.getMessage())
 
     logger, handler = logging.getLogger("stages.weights"), Handler()
     level = logger.level
@@ -59,10 +60,6 @@ def require_libraries(recipe: Recipe) -> None:
         require("torch", needed_by=needed_by)
     if recipe.judge and recipe.judge.text:
         require(*TextOptions.libraries, needed_by="judge.text")
-
-
-def _print(console: Console, line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Recipe, dict[str, Any]]:
@@ -114,7 +111,7 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
             elif is_adapter(section):
                 notices.append((ref, "the licence of this adapter is not known; check it."))
     for notice in join_notices(notices):
-        _print(console, notice)
+        print_line(console, notice)
     return with_pins(recipe, pins), used
 
 

@@ -27,6 +27,7 @@ from jobs.pipeline.changed_inputs import mark_stale
 from jobs.pipeline.pending import count_unusable, extra_schema, limit_rows
 from jobs.pipeline.spec import RunSpec
 from jobs.preflight import check_weights
+from jobs.printing import print_line
 from manifests import runs
 from manifests.errors import CatalogCleanupError, OutputError
 from manifests.ledger import Ledger, RetryPolicy, Tally, reconcile, set_aside
@@ -54,14 +55,12 @@ class Outcome:
         tally: counts of its shards, including rows of earlier runs.
         seconds: duration of the command.
         exit_code: 0 all ok, 3 finished with failed rows, 1 not finished.
-        images: the folder of the results.
         recipe_hash: of the recipe, with the content of its weights.
     """
 
     tally: Tally
     seconds: float
     exit_code: int
-    images: str
     recipe_hash: str
 
 
@@ -136,7 +135,7 @@ def run(
     )
     numbers = parse_shards(shards, plan) if shards else range(plan.shards)
     for note in plan.notes:
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+        print_line(console, f"note: {note}")
     recipe, models = check_weights(recipe, console, here=address_of(address) == "local")
     images = f"{output}/images/{recipe.label}"
     facts = {
@@ -189,7 +188,7 @@ def run(
         if status in ("failed", "refused", "interrupted"):
             with suppress(CatalogCleanupError):  # the first error is the one to report
                 record.write(status=status, finished_at=_now())
-    outcome = Outcome(tally, time.monotonic() - started, _exit_code(tally), images, recipe.hash)
+    outcome = Outcome(tally, time.monotonic() - started, _exit_code(tally), recipe.hash)
     record.write(
         status=status,
         finished_at=_now(),
@@ -254,7 +253,7 @@ def preview(
         lines += [f"not checked: photos that are done and have changed would be {verb} again"]
     lines += [f"results: {place.uri}/{'images' if recipe.fills else 'masks'}/{recipe.label}/"]
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_line(console, line)
 
 
 def _execute(
@@ -278,20 +277,14 @@ def _execute(
     if not tally.missing_count and not spec.check_inputs:
         console.print(f"All {tally.rows} photos are already done.", highlight=False)
         return tally
-    console.print(
-        f"{tally.missing_count} of {tally.rows} photos, recipe {spec.recipe.name}; "
-        "starting Ray ...",
-        markup=False,
-        highlight=False,
-    )
+    photos = f"{tally.missing_count} of {tally.rows} photos"
+    print_line(console, f"{photos}, recipe {spec.recipe.name}; starting Ray ...")
     with (
         connected(address, wait_s(pools)) as ray_errors,
         graceful_stop(heart, console.print),
     ):
-        heart.measure = cost.advance if cost else dict
-        spec, choose = fit_to_cluster(
-            spec, pools, partial(console.print, markup=False, soft_wrap=True)
-        )
+        heart.measure = cost.accrue if cost else dict
+        spec, choose = fit_to_cluster(spec, pools, partial(print_line, console))
         tally = execute(
             spec,
             shards,
@@ -303,9 +296,9 @@ def _execute(
         )
         tally = _repaired(spec, shards, tally, console)
         if tally.missing_count and ray_errors:
-            console.print(f"Ray reported: {ray_errors[0]}", markup=False, highlight=False)
+            print_line(console, f"Ray reported: {ray_errors[0]}")
         if cost:
-            cost.advance()
+            cost.accrue()
             console.print(f"The nodes cost ${cost.total_usd:.2f} during the run.", highlight=False)
     return tally
 
@@ -313,12 +306,8 @@ def _execute(
 def _repaired(spec: RunSpec, shards: Collection[int], tally: Tally, console: Console) -> Tally:
     """Repair what a killed run left: set damaged files aside, remove superseded rows."""
     for file in tally.damaged:
-        console.print(
-            f"note: {file.uri} is damaged; it is set aside, and its photos are redone.",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        text = f"note: {file.uri} is damaged; it is set aside, and its photos are redone."
+        print_line(console, text)
         set_aside(file)
     for shard in tally.superseded:
         spec.ledger.compact(shard)

@@ -26,8 +26,9 @@ from jobs.cli.options import (
     StrictOption,
     parse_statuses,
 )
-from jobs.cli.printing import console_for, print_line
+from jobs.cli.printing import console_for
 from jobs.cli.run import AddressOption, interruptible, print_summary
+from jobs.printing import print_line
 from jobs.report import SAMPLE
 
 DETECTING_RECIPE = "declutter"
@@ -113,8 +114,8 @@ def detect(
     photos = format_count(found.rows, "photo")
     print_line(
         console,
-        f"{found.path}: {photos}, {found.removed} with something to remove, {found.kept} in which "
-        f"all that was found is kept, {found.failed} failed",
+        f"{found.path}: {photos}, {found.removed} with something to remove, {found.kept} with "
+        f"kept objects only, {found.failed} failed",
     )
     page = write_report(output, console, sample=sample, recipe=outcome.recipe_hash)
     console.print("Open this page to review and correct it:", style="bold")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jobs.printing import print_line
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,11 +24,6 @@ def print_error(code: str, message: str) -> None:
     console = console_for(stderr=True)
     print_line(console, "error ", "red", end="")
     print_line(console, f"{code}: {message}")
-
-
-def print_line(console: Console, text: str, style: str | None = None, end: str = "\n") -> None:
-    """Print text without markup, highlighting or line breaks."""
-    console.print(text, style=style, end=end, highlight=False, markup=False, soft_wrap=True)
 
 
 def print_finding(console: Console, state: str, text: str) -> None:

@@ -34,7 +34,8 @@ from jobs.cli.options import (
     parse_marking,
     parse_statuses,
 )
-from jobs.cli.printing import console_for, print_counts, print_line
+from jobs.cli.printing import console_for, print_counts
+from jobs.printing import print_line
 
 if TYPE_CHECKING:
     from rich.console import Console

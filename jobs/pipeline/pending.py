@@ -16,13 +16,16 @@ import pyarrow.compute as pc
 
 from jobs.pipeline.changed_inputs import mark_stale
 from jobs.pipeline.spec import RunSpec
-from jobs.pipeline.transport import EXTRA_PREFIX
 from manifests.errors import error_from_code
 from manifests.ledger import KEY, Ledger, RetryPolicy, reconcile
 from manifests.planning.plan import Plan
 from manifests.schema import SHARD_SCHEMA
 from stages.photo import Photo
 from stages.steps.base import fail
+
+#: Prefix of the manifest's own columns beside ours: in units of work, and in a report, where one
+#: from an earlier version may have the name of a lineage column of this version.
+EXTRA_PREFIX = "manifest: "
 
 #: Column with the number of a row's shard.
 SHARD = "_shard"

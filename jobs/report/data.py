@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.pipeline.pending import EXTRA_PREFIX
 from jobs.report.summary import Summary
 from jobs.results.recipe_runs import ID_HASHES, READ_THREADS, RecipeResults, id_hash, recipe_runs
 from manifests.errors import RecipeError
@@ -18,10 +19,6 @@ from manifests.schema import OK, lineage_schema
 
 #: Max number of rows that a page lists, see :func:`choose`; its summary counts all rows.
 MAX_ROWS = 100_000
-
-#: Prefix of the manifest's own columns: one from an earlier version may have the name of a lineage
-#: column of this version.
-EXTRA = "manifest: "
 
 
 def select_runs(output: str, wanted: str | None = None) -> list[RecipeResults]:
@@ -51,8 +48,8 @@ class Listing:
 
     Attributes:
         sides: the recipes. With ``compared``, the two that are shown side by side.
-        rows: by id, then by side; the lineage's columns, the manifest's with :data:`EXTRA` before
-            their names, and ``side``, an index of ``sides``.
+        rows: by id, then by side; the lineage's columns, the manifest's with :data:`EXTRA_PREFIX`
+            before their names, and ``side``, an index of ``sides``.
         compared: the second side's rows of the same ids in the same order, null where there is
             none; None: no comparison.
         summaries: of all rows of each side, including rows that are not listed.
@@ -151,7 +148,7 @@ def _normal(rows: pa.Table, ours: Mapping[str, pa.DataType], extra: Collection[s
         name: rows[name] if name in found else pa.nulls(rows.num_rows, kind)
         for name, kind in ours.items()
     }
-    theirs = {EXTRA + name: rows[name] for name in extra if name in rows.column_names}
+    theirs = {EXTRA_PREFIX + name: rows[name] for name in extra if name in rows.column_names}
     return pa.table(columns | theirs)
 
 

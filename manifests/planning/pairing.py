@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from pyarrow.fs import FileType
 
 from manifests.errors import ManifestError, OutputError
-from manifests.reading.pictures import PictureList, name_some, stems
+from manifests.reading.formats import name_some
+from manifests.reading.pictures import PictureList, stems
 from manifests.reading.read import Source
 from manifests.storage.place import Place
 

@@ -30,8 +30,8 @@ from manifests.planning.columns import merge_types, names_in_lineage
 from manifests.planning.duplicates import REPEATED, IdHashes
 from manifests.planning.pairing import Pairing, Policy, combined
 from manifests.planning.rows import RowCounts, to_shard_rows
-from manifests.reading.formats import MAX_NAMED_LINES, name_lines
-from manifests.reading.pictures import PLAN, PictureList, name_some
+from manifests.reading.formats import MAX_NAMED_LINES, name_lines, name_some
+from manifests.reading.pictures import PLAN, PictureList
 from manifests.reading.read import Source, find_files, fingerprint, read_parts, stamp
 from manifests.storage.place import Place
 

@@ -17,8 +17,14 @@ from manifests.planning.columns import names_in_lineage
 from manifests.planning.duplicates import UNIQUE
 from manifests.planning.marks import EMPTY_MARKS, Marks, normalize_marks
 from manifests.planning.pairing import Pairing
-from manifests.reading.formats import MAX_NAMED_LINES, Part, name_lines
-from manifests.reading.pictures import MAX_EXAMPLES, SUFFIXES, name_some
+from manifests.reading.formats import (
+    MAX_EXAMPLES,
+    MAX_NAMED_LINES,
+    Part,
+    name_lines,
+    name_some,
+)
+from manifests.reading.pictures import SUFFIXES
 from manifests.schema import SHARD_SCHEMA
 from manifests.storage.place import Place
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -33,9 +33,6 @@ _IS_PICTURE = rf"(?i)\.({'|'.join(SUFFIXES)})$"
 
 #: The file that makes a folder the output of a run, below that folder.
 PLAN = "manifest/plan.json"
-
-#: Max number of names that a note gives as examples.
-MAX_EXAMPLES = 3
 
 _WILDCARD = re.compile(r"[*?\[]")
 
@@ -148,13 +145,6 @@ def split_pattern(place: Place) -> tuple[Place, str]:
 def stems(paths: pa.Array) -> pa.Array:
     """The paths without their suffixes."""
     return pc.replace_substring_regex(paths, r"\.[^./]*$", "")
-
-
-def name_some(names: Iterable[str], count: int) -> str:
-    """Format ``a, b, c and 30 more``; ``count`` is the total."""
-    shown: Sequence[str] = list(islice(names, MAX_EXAMPLES))
-    more = f" and {count - len(shown):,} more" if count > len(shown) else ""
-    return ", ".join(shown) + more
 
 
 def _files(base: Place, pattern: str) -> pa.StringArray:

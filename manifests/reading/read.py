@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
@@ -131,16 +131,14 @@ def _files_in(
 
 def fingerprint(files: Sequence[Source]) -> str:
     """Hash the files' URIs and contents, or the pictures' paths, to 16 hex digits."""
-    digest = hashlib.sha256()
-    for file in files:
-        if isinstance(file, PictureList):
-            digest.update(file.digest().encode())
-            continue
-        digest.update(file.place.uri.encode())
-        with file.place.open_input() as stream:
+
+    def content(place: Place) -> Iterator[bytes]:
+        yield place.uri.encode()
+        with place.open_input() as stream:
             while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()[:16]
+                yield chunk
+
+    return _hash(files, content)
 
 
 def stamp(files: Sequence[Source]) -> str:
@@ -150,13 +148,20 @@ def stamp(files: Sequence[Source]) -> str:
     tick of the storage's clock (a second in S3). Copying files changes it. Of pictures, it is the
     :func:`fingerprint`.
     """
+
+    def state(place: Place) -> Iterator[bytes]:
+        info = place.info()
+        yield f"{place.uri}\0{info.size}\0{info.mtime_ns}\0".encode()
+
+    return _hash(files, state)
+
+
+def _hash(files: Sequence[Source], parts: Callable[[Place], Iterable[bytes]]) -> str:
     digest = hashlib.sha256()
     for file in files:
-        if isinstance(file, PictureList):
-            digest.update(file.digest().encode())
-            continue
-        info = file.place.info()
-        digest.update(f"{file.place.uri}\0{info.size}\0{info.mtime_ns}\0".encode())
+        of_file = isinstance(file, ManifestFile)
+        for part in parts(file.place) if of_file else [file.digest().encode()]:
+            digest.update(part)
     return digest.hexdigest()[:16]
 
 
