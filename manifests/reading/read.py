@@ -159,8 +159,10 @@ def stamp(files: Sequence[Source]) -> str:
 def _hash(files: Sequence[Source], parts: Callable[[Place], Iterable[bytes]]) -> str:
     digest = hashlib.sha256()
     for file in files:
-        of_file = isinstance(file, ManifestFile)
-        for part in parts(file.place) if of_file else [file.digest().encode()]:
+        if isinstance(file, PictureList):
+            digest.update(file.digest().encode())
+            continue
+        for part in parts(file.place):
             digest.update(part)
     return digest.hexdigest()[:16]
 
