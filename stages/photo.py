@@ -161,6 +161,7 @@ class Photo:
         self.mask_files, self.marked, self.patches = [], {}, []
         self.decoded, self.detected = None, None
         self.region, self.shade, self.changed = None, None, None
+        self.prompt = None
 
     def drop_all(self) -> None:
         """Free everything but the record, when the row ends."""

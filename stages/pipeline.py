@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from threading import Lock
 from typing import Self
 
@@ -25,7 +25,7 @@ from stages.steps.prompt import encode_prompt
 from stages.steps.publish import publish
 from stages.steps.refine import refine
 from stages.steps.remove import fill_patches
-from stages.steps.snapshots import SnapshotStage, save_snapshots
+from stages.steps.snapshots import save_snapshots
 from stages.steps.stitch import stitch_patches
 from stages.steps.upscale import upscale
 
@@ -73,10 +73,6 @@ def _filling(recipe: Recipe, output: str) -> list[Step]:
 
 def _fill_and_refine_steps(recipe: Recipe, output: str) -> Iterator[Step]:
     """List the steps that fill and refine, each in its model's pool."""
-
-    def snapshots(stage: SnapshotStage) -> Callable[[], Work]:
-        return lambda: save_snapshots(output, recipe, stage)
-
     remove, refiner = recipe.remove, recipe.refiner
     if remove:
         yield Step("remove", remove.pool, lambda: fill_patches(recipe), remove.max_photos)

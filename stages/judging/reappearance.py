@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from stages.arrays import BoolMask, Float32Array, UInt8Array
 from stages.pixels.boxes import bounds_of
+from stages.pixels.masks import smooth_inside
 from stages.pixels.resize import scale_mask, scale_pixels
 
 #: Longer side of the view; width of the ring relative to the hole's longer side, and at least px.
@@ -136,11 +137,10 @@ def _lab(pixels: UInt8Array) -> Float32Array:
 
 def _departure(fill: Float32Array, removed: Float32Array, hole: BoolMask) -> float:
     departures = []
-    inside, ring = hole.astype(np.float32), (~hole).astype(np.float32)
     for scale_px in _OBJECT_SCALES_PX:
-        moved = np.linalg.norm(_smooth(fill - removed, scale_px, inside), axis=2)[hole]
-        band = _smooth(removed, scale_px, ring) - _smooth(removed, 4 * scale_px, ring)
-        varied = np.linalg.norm(band, axis=2)[~hole]
+        moved = np.linalg.norm(smooth_inside(fill - removed, hole, scale_px), axis=2)[hole]
+        near, around = (smooth_inside(removed, ~hole, scale_px * each) for each in (1, 4))
+        varied = np.linalg.norm(near - around, axis=2)[~hole]
         usual = float(np.quantile(varied, 0.9)) if varied.size else 0.0
         departures.append(float(np.quantile(moved, _QUANTILE)) / (usual + _BARELY_VISIBLE))
     return max(departures)
@@ -189,15 +189,9 @@ def _contrast(lab: Float32Array, scale_px: float) -> Float32Array:
     return np.asarray(spread, np.float32)
 
 
-def _smooth(
-    values: Float32Array, scale_px: float, where: Float32Array | None = None
-) -> Float32Array:
-    """Gaussian blur of ``(h, w, c)``, limited to the part where ``where``, (h, w), is 1."""
-    if where is None:
-        return np.asarray(cv2.GaussianBlur(values, (0, 0), scale_px), np.float32)
-    weight = cv2.GaussianBlur(where, (0, 0), scale_px)
-    blurred = cv2.GaussianBlur(values * where[..., None], (0, 0), scale_px)
-    return np.asarray(blurred / np.maximum(weight, 1e-3)[..., None], np.float32)
+def _smooth(values: Float32Array, scale_px: float) -> Float32Array:
+    """Gaussian blur of ``(h, w, c)``."""
+    return np.asarray(cv2.GaussianBlur(values, (0, 0), scale_px), np.float32)
 
 
 def _evenly(points: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:

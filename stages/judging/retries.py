@@ -43,6 +43,7 @@ class Outcome:
         pixels: the pixels to paste; None: the removal's fill.
         reason: why these were chosen, see manifests/README.md.
         flag: why a person should look at it; None: no problem.
+        bad_output: why the last output that was no picture was none; None: all were pictures.
         error: why the patch failed; the other attributes are then meaningless.
     """
 
@@ -52,6 +53,7 @@ class Outcome:
     pixels: UInt8Array | None = None
     reason: str = ""
     flag: Flag | None = None
+    bad_output: RowError | None = None
     error: RowError | None = None
 
 
@@ -88,9 +90,11 @@ def refine_with_retries(
         failed = []
         for index, seed, result in zip(left, seeds, results, strict=True):
             outcome, pixels = outcomes[index], None if isinstance(result, RowError) else result
-            if isinstance(result, RowError) and not _is_retried(result, options):
-                outcome.error = result
-                continue
+            if isinstance(result, RowError):
+                if result.code != "model.bad_output":
+                    outcome.error = result
+                    continue
+                outcome.bad_output = result
             scores = judge(patches[index], pixels) if judge and pixels is not None else None
             values = astuple(scores) if scores else ()
             outcome.tries.append(TryRecord(seed, lower or denoise, *values))
@@ -115,14 +119,12 @@ def refine_with_retries(
     return outcomes
 
 
-def _is_retried(error: RowError, options: JudgeOptions) -> bool:
-    return error.code == "model.bad_output" and options.bad_output == "remove"
-
-
 def _apply_fallback(outcome: Outcome, options: JudgeOptions, *, has_removal: bool) -> None:
     """Choose the pixels to paste after all of the recipe's attempts failed."""
     if outcome.pixels is not None:
         outcome.reason, outcome.flag = "lower_denoise", "fell_back"
+    elif outcome.best is None and options.bad_output == "fail":
+        outcome.error = outcome.bad_output
     elif outcome.best is None:
         outcome.reason = outcome.flag = "bad_output"
     elif options.fallback == "keep" or not has_removal:

@@ -20,6 +20,8 @@ from stages.method_options import Dtype
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Batch = TypeVar("Batch")
+Output = TypeVar("Output")
 
 #: Out-of-memory messages of libraries beside PyTorch's allocator (cuFFT, cuBLAS, cuDNN, CPU).
 _OUT_OF_MEMORY_MESSAGES = ("ALLOC_FAILED", "CUDA error: out of memory", "can't allocate memory")
@@ -60,7 +62,7 @@ def _computes_in_bfloat16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Of 2.9 on; each CPU with AMX tiles multiplies bfloat16 in them.
+    # Available since PyTorch 2.9; every CPU with AMX tiles supports bfloat16.
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
@@ -150,13 +152,14 @@ def _run_alike(
         else:
             results.append(
                 RowError(
-                    "model.out_of_memory", "A single crop does not fit into the device's memory."
+                    "model.out_of_memory",
+                    "A single crop or text does not fit into the device's memory.",
                 )
             )
     return results
 
 
-def _run_if_it_fits(run: Callable[[Item], Result], batch: Item) -> Result | None:
+def _run_if_it_fits(run: Callable[[Batch], Output], batch: Batch) -> Output | None:
     """Return the result of ``run``; if memory runs out, free the device's cache and return None."""
     try:
         with DEVICE_LOCK:

@@ -2,7 +2,7 @@
 
 Zhou et al., "OSOR: One-Step Diffusion Inpainting for Effect-Aware Object Removal" (ECCV 2026). It
 is SDXL's inpainting UNet with adapters, and with a fifth output, the opacity of what it paints. The
-object stays in the picture that the network sees. Inputs, time and blending are those of the
+object stays in the picture that the network sees. Inputs, timestep and blending are those of the
 authors' ``inference_enhance.py``.
 """
 
@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from diffusers.utils.torch_utils import randn_tensor
 from safetensors.torch import load_file
 from torch.nn import functional
 
@@ -22,17 +23,17 @@ from manifests.errors import RowError, WeightsError
 from stages.arrays import UInt8Array
 from stages.models import Erased, Fill, vae
 from stages.models.devices import BatchLimit, choose_device, resolve_dtype, run_in_batches
+from stages.models.padding import pad
 from stages.models.refiners.adapters import merge_tensors
-from stages.models.refiners.loading import check_folder, load_part
+from stages.models.refiners.loading import check_folder, load_config, load_part
 from stages.optional_imports import reason
 from stages.recipe.removers import OsorOptions
 
-#: Sides of windows become a multiple of this: 8 px to a latent, which the UNet halves.
-_SIDE_PX = 16
+#: Sides of windows become a multiple of this. The UNet takes any number of latents.
 _LATENT_PX = 8
 
-#: The only time, of 1,000, that the network was trained for.
-_TIME = 400
+#: The only timestep, of 1,000, that the network was trained for.
+_TIMESTEP = 400
 
 #: Names of tensors in the published file, which was written from a wrapped network.
 _PREFIX, _ADAPTER = "unet.", ".default."
@@ -91,11 +92,12 @@ class Osor:
         check_folder(base, ("StableDiffusionXLInpaintPipeline",), ("unet", "vae", "scheduler"))
         unet = load_part(UNet2DConditionModel, base, "unet", dtype, device)
         merge(unet, Path(options.weights))
+        text = _tensors(Path(options.prompt), _TEXT)
         return cls(
             unet.to(device),
             load_part(AutoencoderKL, base, "vae", vae.dtype_beside(dtype), device),
-            DDPMScheduler.from_pretrained(base / "scheduler"),
-            [_tensors(Path(options.prompt), _TEXT)[name] for name in _TEXT],
+            load_config(DDPMScheduler, base, "scheduler"),
+            [text[name] for name in _TEXT],
             options=options,
             device=device,
         )
@@ -115,7 +117,7 @@ class Osor:
             ``model.out_of_memory`` or ``model.bad_output``.
         """
         windows = [
-            (_pad(each), _pad(mask), seed)
+            (*pad(each, mask, _LATENT_PX), seed)
             for each, mask, seed in zip(pixels, masks, seeds, strict=True)
         ]
         results = run_in_batches(
@@ -131,12 +133,12 @@ class Osor:
         pixels = [each for each, _, _ in windows]
         generators = [torch.Generator("cpu").manual_seed(seed) for _, _, seed in windows]
         shown = self._encode(vae.to_tensor(pixels, self.device), generators)
-        noise = torch.cat([_noise_like(shown[:1], each) for each in generators])
-        noisy = self.scheduler.add_noise(shown, noise, torch.tensor([_TIME]))
+        noise = randn_tensor(shown.shape, generators, shown.device)
+        noisy = self.scheduler.add_noise(shown, noise, torch.tensor([_TIMESTEP]))
         mask = torch.from_numpy(np.stack([mask > 0 for _, mask, _ in windows])).to(self.device)
         marked = functional.max_pool2d(mask[:, None].float(), _LATENT_PX)
         output = self._predict(torch.cat([noisy, marked, shown], dim=1))
-        painted = self.scheduler.step(output[:, :4], _TIME, noisy).pred_original_sample
+        painted = self.scheduler.step(output[:, :4], _TIMESTEP, noisy).pred_original_sample
         alpha = output[:, 4:].sigmoid()
         latents = (painted * alpha + shown * (1 - alpha)) / self.autoencoder.config.scaling_factor
         size = mask.shape[1:]
@@ -147,23 +149,23 @@ class Osor:
             for each, source, level in zip(latents, pixels, levels, strict=True)
         ]
 
-    def _encode(self, image: torch.Tensor, generators: Sequence[torch.Generator]) -> torch.Tensor:
+    def _encode(self, image: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
         """Sample latents, ``(n, 4, h / 8, w / 8)`` float32, each with its own generator."""
         posterior = self.autoencoder.encode(image.to(self.autoencoder.dtype)).latent_dist
         mean, std = posterior.mean.float(), posterior.std.float()
-        sampled = mean + std * torch.cat([_noise_like(mean[:1], each) for each in generators])
+        sampled = mean + std * randn_tensor(mean.shape, generators, mean.device)
         return torch.mul(sampled, self.autoencoder.config.scaling_factor)
 
     def _predict(self, latents: torch.Tensor) -> torch.Tensor:
         """Run the UNet on ``(n, 9, h / 8, w / 8)``; returns ``(n, 5, h / 8, w / 8)`` float32."""
         count, _, rows, columns = latents.shape
         height, width = rows * _LATENT_PX, columns * _LATENT_PX
-        times = torch.full((count,), _TIME, device=self.device)
+        timesteps = torch.full((count,), _TIMESTEP, device=self.device)
         sizes = torch.tensor([height, width, 0, 0, height, width], device=self.device)
         text, pooled = (each.expand(count, *each.shape[1:]) for each in self._text)
         output: torch.Tensor = self.unet(
             latents.to(self.dtype),
-            times,
+            timesteps,
             encoder_hidden_states=text,
             added_cond_kwargs={
                 "text_embeds": pooled,
@@ -218,17 +220,6 @@ def _tensors(path: Path, needed: Sequence[str]) -> dict[str, torch.Tensor]:
 
 def _unusable(path: Path, problem: str) -> WeightsError:
     return WeightsError("weights.unusable", f"{path} is not OSOR-SDXL's: {problem}.")
-
-
-def _noise_like(latents: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Draw noise on the CPU, so that it is the same on every device and in every batch."""
-    return torch.randn(latents.shape, generator=generator).to(latents)
-
-
-def _pad(values: UInt8Array) -> UInt8Array:
-    """Repeat the last rows and columns up to a multiple of the network's."""
-    pad = [(0, -side % _SIDE_PX) for side in values.shape[:2]]
-    return np.pad(values, [*pad, (0, 0)][: values.ndim], mode="edge")
 
 
 def _cut(erased: Erased, shape: tuple[int, ...]) -> Erased:

@@ -40,9 +40,11 @@ def decode(autoencoder: Any, latents: torch.Tensor) -> torch.Tensor:
     picture: torch.Tensor = autoencoder.decode(latents[None].to(dtype), return_dict=False)[0][0]
     if dtype is torch.float32 or _finite(picture) or not _finite(latents):
         return picture.float()
-    autoencoder.to(torch.float32)
-    picture = autoencoder.decode(latents[None].float(), return_dict=False)[0][0]
-    autoencoder.to(dtype)
+    try:
+        autoencoder.to(torch.float32)
+        picture = autoencoder.decode(latents[None].float(), return_dict=False)[0][0]
+    finally:  # other batches use the same network, also after memory ran out
+        autoencoder.to(dtype)
     return picture
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import RowError
-from stages.arrays import BoolMask, UInt8Array
+from stages.arrays import BoolMask, Float32Array, UInt8Array
 from stages.pixels.boxes import Box, bounds_of
 from stages.recipe.options import MaskOptions
 
@@ -228,6 +228,14 @@ def distance_outside(region: BoolMask) -> npt.NDArray[np.float32]:
         return np.full(region.shape, np.inf, np.float32)
     inverse = np.logical_not(region).view(np.uint8)
     return np.asarray(cv2.distanceTransform(inverse, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
+
+
+def smooth_inside(values: Float32Array, region: BoolMask, sigma: float) -> Float32Array:
+    """Gaussian average of ``(h, w, c)`` over the pixels of a region, ``(h, w)``, alone."""
+    weight = region.astype(np.float32)
+    total = cv2.GaussianBlur(values * weight[..., None], (0, 0), sigma)
+    share = np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3)
+    return np.asarray(total / share[..., None], np.float32)
 
 
 def blend_mask(region: BoolMask, feather_px: int) -> UInt8Array:

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from stages.arrays import BoolMask, Float32Array, UInt8Array
 from stages.pixels.boxes import bounds_of
-from stages.pixels.masks import distance_outside
+from stages.pixels.masks import distance_outside, smooth_inside
 from stages.pixels.resize import scale_mask, scale_pixels
 
 #: The object's longer side at the scale of analysis, px.
@@ -172,7 +172,7 @@ def _view(
     borders[:, :2] |= left
     borders[:, -2:] |= right
     return _View(
-        light=_smooth(raw, known, _SMOOTH_PX),
+        light=smooth_inside(raw, known, _SMOOTH_PX),
         raw=raw,
         mask=scale_mask(mask.view(np.uint8), width, height) > 0,
         known=known,
@@ -254,14 +254,6 @@ def _deviation(values: npt.NDArray[np.floating]) -> float:
     return 1.4826 * float(np.median(np.abs(values - np.median(values))))
 
 
-def _smooth(values: Float32Array, known: BoolMask, sigma: float) -> Float32Array:
-    """Gaussian average, ``(h, w, 3)``, of what is known."""
-    weight = known.astype(np.float32)
-    total = cv2.GaussianBlur(values * weight[..., None], (0, 0), sigma)
-    share = np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-6)
-    return np.asarray(total / share[..., None], np.float32)
-
-
 def _shadows(view: _View, ground: _Ground) -> BoolMask:
     """All that is certainly a shadow of the object."""
     darker = ground.light - view.light
@@ -307,7 +299,7 @@ def _is_cast(
 
 def _texture(view: _View, part: BoolMask) -> Float32Array:
     """Fine texture of a part, ``(h, w)``: brightness less that of its surroundings in the part."""
-    fine = view.raw - _smooth(view.raw, part, _FINE_PX)
+    fine = view.raw - smooth_inside(view.raw, part, _FINE_PX)
     return np.asarray(fine.mean(axis=2), np.float32)
 
 

@@ -1,4 +1,4 @@
-"""The sections of a recipe that are no methods: every option, its range, its default, its meaning.
+"""The sections of a recipe that are not methods: every option, its range, its default, its meaning.
 
 Lengths are in pixels of the *original* photo unless a name says otherwise. Methods: see
 :mod:`stages.recipe.removers` and :mod:`stages.recipe.refiners`.
@@ -67,7 +67,7 @@ class MaskOptions(Section):
     """Whether shadows and reflections that the object casts beyond the mask are removed, too. off:
     nothing outside the mask and its soft edge changes. alpha: where the removal model's own alpha
     shows that it changed something. grow: the region grows by cast shadows that are found beside or
-    beneath it, on grounds that are plain or lightly textured; for removals without an alpha. The
+    beneath it on plain or lightly textured backgrounds; for removal methods without an alpha. The
     part beyond the mask is recorded in the lineage."""
     effects_reach: float = Field(1.0, gt=0, le=10)
     """Maximum distance from the dilated region, relative to the longer side of the part of it that

@@ -60,7 +60,7 @@ class DiffusionOptions(PipelineOptions, MethodOptions):
 
 
 class FlowOptions(DiffusionOptions):
-    """Options of the refiners that match flows with a transformer."""
+    """Options of the flow-matching refiners."""
 
     guidance: float
     scheduler: Scheduler = "simple"

@@ -126,7 +126,8 @@ def _run_batch(photos: Sequence[Photo], name: str, step: BatchWork) -> None:
 def raise_device_error(error: Exception) -> None:
     """Raise ``model.device_failed`` if an error is one of a device that stays broken.
 
-    PyTorch's ``AcceleratorError`` covers only a part of them. Lack of memory is none.
+    PyTorch's ``AcceleratorError`` covers only a part of them. Running out of memory does not
+    count as one.
 
     Raises:
         DeviceError: see above.

@@ -22,6 +22,9 @@ from stages.steps.base import Work
 from stages.steps.decode import looks_for_objects, use_repaired
 from stages.steps.mask import min_region_px
 
+#: Fewer px are specks. Not ``limits.min_mask_px``: limits reject rows, and change no result.
+_MIN_PX = 16
+
 
 def detect(recipe: Recipe) -> Work:
     """Build the step that looks for objects in photos, and records each that it finds."""
@@ -37,8 +40,8 @@ def detect(recipe: Recipe) -> Work:
         seen = on_white(photo.decoded)
         found = detector(seen)
         mask = union(found, seen.shape[:2])
-        limit = min_region_px(mask, recipe.limits.min_mask_px)
-        if np.count_nonzero(mask) < limit:  # as a mask file, it would be rejected
+        limit = min_region_px(mask, _MIN_PX)
+        if np.count_nonzero(mask) < limit:
             found = [_kept(each, f"fewer than {limit} px") for each in found]
             mask[:] = False
         row.detections = [_record(each) for each in found]

@@ -27,13 +27,17 @@ _MIN_OBJECT_PX = 24
 #: Shown around an object, relative to its reach: most of it should be ground.
 _SURROUNDINGS = 1.75
 
+#: Region and shadows that cover a larger share of the photo leave too little ground to judge. Not
+#: ``limits.max_mask_share``: limits reject rows, and change no result.
+_MAX_SHARE = 0.8
+
 
 def grow(recipe: Recipe) -> Work:
     """Build the step that finds what the objects of the region shade.
 
     An object is a connected part of the region; of many, the largest ``crop.max_patches`` are
-    looked at. A shadow that exceeds ``mask.effects_area``, or all that exceed
-    ``limits.max_mask_share`` with the region, are no shadows.
+    looked at. A shadow that exceeds ``mask.effects_area``, or all that cover four fifths of the
+    photo with the region, are no shadows.
     """
 
     def work(photo: Photo) -> None:
@@ -45,7 +49,7 @@ def grow(recipe: Recipe) -> Work:
             view, found = _shadow(photo, box, own, recipe, feather_px)
             shade[view.slices] |= found
         share = np.count_nonzero(photo.region | shade) / shade.size
-        photo.shade = shade if share <= recipe.limits.max_mask_share else None
+        photo.shade = shade if share <= _MAX_SHARE else None
 
     return work
 

@@ -44,7 +44,12 @@ def mask(recipe: Recipe) -> Work:
 
 
 def min_region_px(drawn: BoolMask, min_px: int) -> int:
-    """The minimum number of marked px in a photo of this size, see ``limits.min_mask_px``."""
+    """Return the minimum number of marked px in a photo of this size.
+
+    Args:
+        drawn: ``(h, w)``, of the photo's size.
+        min_px: the number in a large photo, see ``limits.min_mask_px``.
+    """
     return min(min_px, drawn.size // 1000)
 
 

@@ -58,14 +58,14 @@ def refine(recipe: Recipe) -> BatchWork:
             indices: Sequence[int], seeds: Sequence[int], denoise: float | None
         ) -> Sequence[UInt8Array | RowError]:
             prompts = [places[each][0].prompt for each in indices]
-            photos = [patches[each].photo_pixels for each in indices]
+            photo_pixels = [patches[each].photo_pixels for each in indices]
             assert all(prompts)
             return (refiner if denoise is None else refiner.at_denoise(denoise)).refine(
                 [patches[each].pixels for each in indices],
                 [patches[each].mask for each in indices],
                 [prompt for prompt in prompts if prompt],
                 seeds,
-                [pixels for pixels in photos if pixels is not None],
+                [pixels for pixels in photo_pixels if pixels is not None],
             )
 
         outcomes = refine_with_retries(

@@ -27,9 +27,8 @@ from stages.models.refiners.flow import FlowRefiner, unshifted_scheduler
 from stages.models.refiners.flux2_klein import Flux2Klein, KleinPipeline
 from stages.models.refiners.flux_fill import FillPipeline, FluxFill
 from stages.models.refiners.prompts import Prompt, to_numpy
-from stages.models.refiners.rorem import Pipeline, Rorem
-from stages.models.refiners.z_image import Pipeline as ZImagePipeline
-from stages.models.refiners.z_image import ZImage
+from stages.models.refiners.rorem import Rorem, RoremPipeline
+from stages.models.refiners.z_image import ZImage, ZImagePipeline
 from stages.models.upscaler import Upscaler
 from stages.recipe import Recipe
 from stages.recipe.refiners import Flux2KleinOptions, FluxFillOptions, UpscaleOptions, ZImageOptions
@@ -251,7 +250,7 @@ def _rorem(options: dict[str, Any], load: Load) -> Way:
 def _sdxl(dtype: str, load: Load) -> Any:
     """SDXL inpainting, drawn in bfloat16 for each way: see :func:`make_refiner`."""
     scheduler = EulerDiscreteScheduler(**SDXL_SCHEDULER)
-    pipe = make_sdxl(scheduler, load.place, torch.bfloat16, tiny=load.tiny, kind=Pipeline)
+    pipe = make_sdxl(scheduler, load.place, torch.bfloat16, tiny=load.tiny, kind=RoremPipeline)
     return pipe.to(getattr(torch, dtype))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -18,9 +18,21 @@ from manifests.errors import WeightsError
 from stages.models.load import load_network
 from stages.models.refiners.flux_fill import FluxFill
 from stages.optional_imports import reason
-from stages.recipe.refiners import Flux2KleinOptions, FluxFillOptions, RefineOptions
+from stages.recipe.refiners import (
+    Flux2KleinOptions,
+    FluxFillOptions,
+    RefineOptions,
+    RoremRefineOptions,
+    ZImageOptions,
+)
 from stages.weights.find import find
 from tests.support import write
+from tests.support.models.tiny_models import (
+    save_flux_fill,
+    save_klein,
+    save_sdxl_inpaint,
+    save_z_image,
+)
 
 ONNX = b"\x08\x08\x12\x07pytorch\x1a\x052.1.0:\x10" + bytes(16)
 POINTER = (
@@ -70,6 +82,33 @@ def test_a_refiner_says_what_it_was_given_and_what_it_takes(
             assert "`catalog-cleanup models list`" in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("options", "save", "unused"),
+    [
+        (FluxFillOptions(), save_flux_fill, ["scheduler"]),
+        (Flux2KleinOptions(), save_klein, ["scheduler", "text_encoder/generation_config.json"]),
+        (ZImageOptions(), save_z_image, ["scheduler"]),
+        (RoremRefineOptions(), save_sdxl_inpaint, []),
+    ],
+    ids=lambda each: getattr(each, "method", ""),
+)
+def test_a_refiner_needs_each_file_of_its_folder(
+    options: RefineOptions, save: Any, unused: list[str], tmp_path: Path
+) -> None:
+    folder, module = save(tmp_path / "model"), options.load_module()
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    for path in files:
+        name = path.relative_to(folder).as_posix()
+        if name.startswith(tuple(unused)):
+            continue
+        path.rename(tmp_path / "away")
+        load = module.load_encoder if name.startswith(("text", "token")) else module.load
+        with pytest.raises(WeightsError, match=str(path.parent)) as caught:
+            load(folder, options)
+        assert caught.value.code == "weights.unusable", name
+        (tmp_path / "away").rename(path)
+
+
 @pytest.mark.parametrize("purpose", ["Inpainting", "SR"])
 def test_what_takes_one_file_shows_what_it_was_given(
     purpose: Literal["Inpainting", "SR"], given: dict[Path, str]
@@ -89,7 +128,7 @@ def test_folders_where_something_else_is_needed_are_named(
         load_network(flux_folder, "SR")
     write(tmp_path / "unet" / "config.json", b"{}")
     with pytest.raises(
-        WeightsError, match=r"is no diffusers pipeline: .* no file named model_index\.json"
+        WeightsError, match=r"is not a diffusers pipeline: .* no file named model_index\.json"
     ):
         FluxFill.load(tmp_path / "unet", FluxFillOptions())
 

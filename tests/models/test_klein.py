@@ -170,13 +170,19 @@ def test_at_4_steps_08_does_not_start_from_noise_alone(klein_folder: Path) -> No
     assert last.sigmas == refiner.at_denoise(1.0).sigmas[1:]
 
 
-@pytest.mark.parametrize("fault", ["nothing there", "other latents"])
+@pytest.mark.parametrize("fault", ["nothing there", "other latents", "its own"])
 def test_a_decoder_that_does_not_fit_is_refused(
     fault: str, attentive: Path, tmp_path: Path
 ) -> None:
-    if fault == "other latents":
+    if fault != "nothing there":
         widths = {"block_out_channels": (4, 4, 4, 4), "norm_num_groups": 4, "layers_per_block": 1}
         AutoencoderKLFlux2(latent_channels=8, **widths).save_pretrained(tmp_path)
-    with pytest.raises(WeightsError, match=str(tmp_path)) as raised:
-        load_klein(attentive, decoder=str(tmp_path))
+    folder, decoder = attentive, {"decoder": str(tmp_path)}
+    if fault == "its own":
+        folder, decoder = shutil.copytree(attentive, tmp_path / "klein"), {}
+        shutil.rmtree(folder / "vae")
+        (folder / "vae").symlink_to(tmp_path)
+    named = str(folder / "vae" if fault == "its own" else tmp_path)
+    with pytest.raises(WeightsError, match=f"^{named} ") as raised:
+        load_klein(folder, **decoder)
     assert raised.value.code == "weights.unusable"

@@ -7,6 +7,7 @@ the published file, which the layout read here gives to the byte.
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def adapt(layer: Any, down: torch.Tensor, up: torch.Tensor) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("size", [(64, 96), (128, 48)])
+@pytest.mark.parametrize("size", [(64, 96), (128, 48), (72, 88)])
 def test_it_paints_what_the_authors_script_paints(
     parts: dict[str, str], osor: Osor, size: tuple[int, int]
 ) -> None:
@@ -133,6 +134,19 @@ def test_windows_of_any_size_do_not_depend_on_their_batch(osor: Osor) -> None:
     again, other = (filled(osor, windows[0], seeds=[seed])[0] for seed in (1, 2))
     assert np.array_equal(again.pixels, filled(osor, windows[0], seeds=[1])[0].pixels)
     assert (again.pixels != other.pixels).mean() > 0.5, "another seed"
+
+
+def test_padding_does_not_count_as_known(osor: Osor) -> None:
+    pixels, mask = window(61, 90)
+    rows, columns = 64 - 61, 96 - 90
+    whole = np.pad(mask, [(0, rows), (0, columns)], constant_values=255)
+    repeated = np.pad(pixels, [(0, rows), (0, columns), (0, 0)], mode="edge")
+    (padded,), (made,) = (
+        filled(osor, (repeated, whole), seeds=[1]),
+        filled(osor, (pixels, mask), seeds=[1]),
+    )
+    assert np.array_equal(made.pixels, padded.pixels[:61, :90])
+    assert np.array_equal(made.alpha, padded.alpha[:61, :90])
 
 
 def test_the_layout_is_the_published_files_to_the_byte() -> None:
@@ -175,10 +189,13 @@ def test_files_that_are_none_of_its_parts_are_refused(
 ) -> None:
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(b"\x99" * 64)
+    without_scheduler = shutil.copytree(parts["base"], tmp_path / "base")
+    (without_scheduler / "scheduler" / "scheduler_config.json").write_text("{")
     for option, path, says in (
         ("weights", damaged, "cannot be read"),
         ("prompt", Path(parts["weights"]), "has no prompt_embeds"),
         ("base", flux_folder, "holds a FluxFillPipeline, not a StableDiffusionXLInpaintPipeline"),
+        ("base", without_scheduler, "scheduler cannot be loaded"),
     ):
         with pytest.raises(WeightsError, match=says) as caught:
             load(parts, **{option: str(path)})

@@ -161,7 +161,7 @@ def test_in_16_bits_the_model_reads_times_to_the_last_bit(
         return torch.cat(latents), times
 
     (exact, exact_times), (short, times) = ends("float32"), ends("bfloat16")
-    monkeypatch.setattr(FlowRefiner, "_exact_times", nullcontext)
+    monkeypatch.setattr(FlowRefiner, "_exact_timesteps", nullcontext)
     rounded, _ = ends("bfloat16")
 
     for one, other in zip(times, exact_times, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from diffusers import FluxFillPipeline
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
-from manifests.errors import WeightsError
+from manifests.errors import RowError, WeightsError
 from stages.models.refiners import loading
 from stages.models.refiners.flow import unshifted_scheduler
 from stages.models.refiners.flux2_klein import Flux2Klein
@@ -45,6 +46,18 @@ def test_flux_prompts_equal_the_whole_pipelines(flux_folder: Path) -> None:
     assert encode("a wooden table") is prompt  # encoded once
     assert prompt.text_hash != encode("").text_hash
     assert not np.array_equal(prompt.embeds, encode("").embeds)
+
+
+def test_a_text_that_does_not_fit_into_memory_is_an_error_of_its_row(flux_folder: Path) -> None:
+    encode = FluxFill.load_encoder(flux_folder, FluxFillOptions(dtype="float32"))
+    out_of_memory = torch.OutOfMemoryError("CUDA out of memory")
+    with (
+        mock.patch.object(FluxFillPipeline, "encode_prompt", side_effect=out_of_memory),
+        pytest.raises(RowError) as caught,
+    ):
+        encode("a wooden table")
+    assert caught.value.code == "model.out_of_memory"
+    assert encode("a wooden table").embeds.any(), "the next one may fit"
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def _as_pickle(folder: Path) -> None:
     [
         (lambda d: (d / "model_index.json").unlink(), "no file named model_index.json"),
         (lambda d: (d / "model_index.json").write_text("{"), "not a valid JSON file"),
-        (lambda d: (d / "model_index.json").write_text("[]"), "is no diffusers pipeline"),
+        (lambda d: (d / "model_index.json").write_text("[]"), "is not a diffusers pipeline"),
         (lambda d: (d / "model_index.json").write_text('{"_class_name": "X"}'), "holds a X"),
         (lambda d: shutil.rmtree(d / "vae"), "lacks vae/"),
         (lambda d: (d / "transformer" / "config.json").unlink(), "transformer"),
@@ -206,6 +206,19 @@ def test_what_overflows_in_16_bits_is_decoded_in_32(flux_folder: Path) -> None:
         assert refiner.pipe.vae.dtype == refiner.dtype
 
     assert apart(results["float32"], results["float16"]) < 8
+
+    def short_of_memory(_: Any, inputs: tuple[torch.Tensor, ...]) -> None:
+        if inputs[0].dtype is torch.float32:
+            raise torch.OutOfMemoryError("simulated")
+
+    hook = refiner.pipe.vae.decoder.register_forward_pre_hook(short_of_memory)
+    (failed,) = refiner.refine(pixels, masks, prompts, [1])
+    assert isinstance(failed, RowError)
+    assert failed.code == "model.out_of_memory"
+    assert {each.dtype for each in refiner.pipe.vae.parameters()} == {torch.float16}
+    hook.remove()
+    (again,) = pictures_of(refiner.refine(pixels, masks, prompts, [1]))
+    assert np.array_equal(again, results["float16"])
 
 
 def test_batches_are_halved_until_they_fit(flux_folder: Path) -> None:

@@ -10,6 +10,6 @@ the recipe's section [refine]:
   a :class:`stages.models.refiners.prompts.Prompt`. The text encoders are as large as the model
   itself, and run once per distinct prompt.
 
-Both raise a WeightsError: ``weights.unusable``, ``model.unavailable`` for an option that is not
+The function raises a RowError: ``model.out_of_memory``. Both raise a WeightsError: ``weights.unusable``, ``model.unavailable`` for an option that is not
 supported here, or ``model.not_installed``; or a RowError: ``model.out_of_memory``.
 """

@@ -81,6 +81,11 @@ def merge_tensors(
         layer = layers.get(name.removeprefix(prefix))
         if up is None or not isinstance(layer, torch.nn.Linear | torch.nn.Conv2d):
             raise _unusable(path, f"its layer {name} is not in this model")
+        if name.endswith("x_embedder"):
+            # Adapters of FLUX.1-dev know the first 64 of the 384 channels that FLUX.1-Fill's first
+            # layer takes: the latents, without the known picture and the mask.
+            missing = max(layer.weight.shape[1] - down.shape[1], 0)
+            down = torch.nn.functional.pad(down, (0, missing))
         add_product(layer, strengths.get(name, 1.0), down, up, f"{path}: {name}")
     if left:
         raise _unusable(path, f"it holds what cannot be merged, such as {next(iter(left))}")
@@ -148,9 +153,6 @@ def add_product(
 ) -> None:
     """Add ``strength * up @ down`` to a layer's weight, in float32.
 
-    Adapters of FLUX.1-dev know the first 64 of the 384 channels that FLUX.1-Fill's first layer
-    takes: the latents, without the known picture and the mask.
-
     Args:
         layer: the layer to change.
         strength: a factor.
@@ -162,8 +164,6 @@ def add_product(
         WeightsError: ``weights.unusable``: the shapes do not match.
     """
     weight = layer.weight.data
-    if where.endswith("x_embedder"):
-        down = torch.nn.functional.pad(down, (0, max(weight.shape[1] - down.shape[1], 0)))
     if (
         up.shape[0] != weight.shape[0]
         or down.shape[1:] != weight.shape[1:]

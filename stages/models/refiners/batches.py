@@ -98,6 +98,8 @@ class DiffusionRefiner(ABC):
     pipeline: ClassVar[Any]
     text_encoders: ClassVar[Mapping[str, Any]]
     tokenizers: ClassVar[Mapping[str, Any]]
+    #: Whether texts are formatted with the tokenizer's chat template.
+    has_template: ClassVar[bool] = False
 
     options: PipelineOptions
 
@@ -146,15 +148,17 @@ class DiffusionRefiner(ABC):
             for part, kind in cls.text_encoders.items()
         }
         for part, kind in cls.tokenizers.items():
-            parts[part] = loading.load_config(kind, folder, part)
+            parts[part] = loading.load_tokenizer(kind, folder, part, has_template=cls.has_template)
         absent = dict.fromkeys(("scheduler", "vae", cls.network))
         pipe = cls.pipeline(**absent, **parts)
         loading.move_to_device(pipe, device, offload=False)
         encode = lru_cache(_MAX_CACHED_PROMPTS)(torch.no_grad()(cls.encoder(pipe, options)))
 
         def encode_alone(text: str) -> Prompt:
-            with DEVICE_LOCK:
-                return encode(text)
+            (prompt,) = run_in_batches(lambda texts: [encode(texts[0])], [text], BatchLimit(1))
+            if isinstance(prompt, RowError):
+                raise prompt
+            return prompt
 
         return encode_alone
 
@@ -253,11 +257,6 @@ class DiffusionRefiner(ABC):
         ]
         self.pipe.maybe_free_model_hooks()
         return results
-
-
-def noise_of(generators: Sequence[torch.Generator], shape: Sequence[int]) -> torch.Tensor:
-    """Draw ``(n, *shape)`` float32 on the CPU, each item from its own generator."""
-    return torch.stack([torch.randn(tuple(shape), generator=each) for each in generators])
 
 
 def whole_cells(mask: torch.Tensor, side_px: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Base class of the refiners that match flows with a transformer, such as FLUX."""
+"""Base class of the flow-matching refiners, such as FLUX."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _log = logging.getLogger(__name__)
 class FlowRefiner(DiffusionRefiner):
     """See the base class. The pipeline has a scheduler from :func:`unshifted_scheduler`."""
 
-    #: Name of the transformer's module that embeds times (and guidance and text, if any); empty if
-    #: it reads them as they are.
+    #: Name of the transformer's module that embeds timesteps (and guidance and text, if any); empty
+    #: if it reads them as they are.
     time_embed: ClassVar[str] = ""
     #: Tokens of a short text.
     text_tokens: ClassVar[int]
@@ -80,7 +80,7 @@ class FlowRefiner(DiffusionRefiner):
 
     @property
     def text_dim(self) -> int:
-        """Numbers for each token of a text."""
+        """Embedding size per token."""
         return int(self.pipe.transformer.config.joint_attention_dim)
 
     @property
@@ -109,7 +109,7 @@ class FlowRefiner(DiffusionRefiner):
         try:
             loading.use_compile(transformer)
             for count in sorted({self.options.batch_size, 1}, reverse=True):
-                self._rehearse(count)
+                self._warm_up(count)
         except Exception as error:  # a missing compiler, or one that fails, raises many types
             problem = f"refine.compile is not available: {reason(error)}."
             if self.options.compile is True:
@@ -120,7 +120,7 @@ class FlowRefiner(DiffusionRefiner):
         self.limit.is_all_or_one = True
         self._stance = "eager_on_recompile"
 
-    def _rehearse(self, count: int) -> None:
+    def _warm_up(self, count: int) -> None:
         """Run one step for this number of black crops."""
         config = self.pipe.transformer.config
         side = max(round(self.options.size_px / SIDE_PX), 1) * SIDE_PX
@@ -133,14 +133,14 @@ class FlowRefiner(DiffusionRefiner):
         short.refine([black] * count, [whole] * count, [prompt] * count, range(count))
 
     def _run(self, items: Sequence[Item]) -> list[UInt8Array | RowError]:
-        with self._exact_times(), torch.compiler.set_stance(self._stance):
+        with self._exact_timesteps(), torch.compiler.set_stance(self._stance):
             return super()._run(items)
 
     @contextmanager
-    def _exact_times(self) -> Iterator[None]:
-        """Pass each step's time to the model in float32, as ComfyUI does.
+    def _exact_timesteps(self) -> Iterator[None]:
+        """Pass each step's timestep to the model in float32, as ComfyUI does.
 
-        Diffusers rounds times to the weights' precision: in bfloat16, 926.65 is read as 928.
+        Diffusers rounds timesteps to the weights' precision: in bfloat16, 926.65 is read as 928.
         """
         if not self.time_embed:
             yield
@@ -148,8 +148,8 @@ class FlowRefiner(DiffusionRefiner):
         embed, scheduler = getattr(self.pipe.transformer, self.time_embed), self.pipe.scheduler
 
         def project(_: torch.nn.Module, rounded: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-            time = scheduler.timesteps[scheduler.step_index or 0].to(rounded[0].device)
-            projected: torch.Tensor = embed.time_proj(time.expand(len(rounded[0])))
+            timestep = scheduler.timesteps[scheduler.step_index or 0].to(rounded[0].device)
+            projected: torch.Tensor = embed.time_proj(timestep.expand(len(rounded[0])))
             return (projected.to(rounded[0].dtype),)
 
         hook = embed.timestep_embedder.register_forward_pre_hook(project)

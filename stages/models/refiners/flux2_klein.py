@@ -59,6 +59,7 @@ class Flux2Klein(FlowRefiner):
     pipeline = KleinPipeline
     text_encoders: ClassVar = {"text_encoder": Qwen3ForCausalLM}
     tokenizers: ClassVar = {"tokenizer": Qwen2TokenizerFast}
+    has_template = True
 
     options: Flux2KleinOptions
 
@@ -81,8 +82,8 @@ class Flux2Klein(FlowRefiner):
         transformer = loading.load_part(cls.transformer, folder, "transformer", dtype, device)
         channels, expected = vae.bn.num_features, transformer.config.in_channels
         if channels != expected:
-            message = f"{options.decoder} has latents of {channels} channels, not {expected}."
-            raise WeightsError("weights.unusable", f"refine.decoder: {message}")
+            message = f"{options.decoder or folder / 'vae'} has latents of {channels} channels"
+            raise WeightsError("weights.unusable", f"{message}, not {expected}.")
         return cls.without_texts(vae=vae, transformer=transformer, is_distilled=distilled)
 
     @classmethod

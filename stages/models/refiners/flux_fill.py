@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 import torch
 from diffusers import FluxFillPipeline, FluxTransformer2DModel
+from diffusers.utils.torch_utils import randn_tensor
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-from stages.models.refiners.batches import Batch, noise_of
+from stages.models.refiners.batches import Batch
 from stages.models.refiners.flow import FlowRefiner
 from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
 from stages.recipe.refiners import FluxFillOptions
@@ -67,16 +68,16 @@ class FluxFill(FlowRefiner):
 
         Diffusers keeps latents between steps in the weights' precision; ComfyUI uses float32.
         """
-        count, _, height, width = batch.image.shape
+        _, _, height, width = batch.image.shape
         known = self._encode(batch.image)
-        noise = noise_of(batch.generators, known.shape[1:]).to(known)
+        noise = randn_tensor(known.shape, batch.generators, known.device)
         sigma = self.sigmas[0]
         packed = self.pipe(
             image=(batch.image + 1) / 2,
             mask_image=batch.mask,
             height=height,
             width=width,
-            latents=_pack(sigma * noise + (1 - sigma) * known),
+            latents=self._pack(sigma * noise + (1 - sigma) * known),
             sigmas=self.sigmas[:-1],
             num_inference_steps=len(self.sigmas) - 1,
             strength=1.0,  # run all given levels
@@ -87,8 +88,7 @@ class FluxFill(FlowRefiner):
             callback_on_step_end=self._keeper(batch.mask, known, noise),
         ).images
         vae = self.pipe.vae.config
-        latents = packed.view(count, height // 16, width // 16, -1, 2, 2)
-        latents = latents.permute(0, 3, 1, 4, 2, 5).reshape(known.shape)
+        latents = self.pipe._unpack_latents(packed, height, width, self.pipe.vae_scale_factor)
         decodable: torch.Tensor = latents / vae.scaling_factor + vae.shift_factor
         return decodable
 
@@ -98,6 +98,11 @@ class FluxFill(FlowRefiner):
         latents = vae.encode(image.to(self.dtype)).latent_dist.mode().float()
         scaled: torch.Tensor = (latents - vae.config.shift_factor) * vae.config.scaling_factor
         return scaled
+
+    def _pack(self, latents: torch.Tensor) -> torch.Tensor:
+        """``(n, c, h, w)`` -> ``(n, h / 2 * w / 2, c * 4)``: 2 by 2 latents make a token."""
+        packed: torch.Tensor = self.pipe._pack_latents(latents, *latents.shape)
+        return packed
 
     def _keeper(
         self, mask: torch.Tensor, known: torch.Tensor, noise: torch.Tensor
@@ -110,7 +115,7 @@ class FluxFill(FlowRefiner):
         if not self.options.noise_mask:
             return None
         painted = torch.nn.functional.max_pool2d(mask, 8).expand_as(known)
-        mask, known, noise = _pack(painted), _pack(known), _pack(noise)
+        mask, known, noise = self._pack(painted), self._pack(known), self._pack(noise)
 
         def keep(_: Any, step: int, __: Any, state: dict[str, Any]) -> dict[str, Any]:
             latents, sigma = state["latents"], self.sigmas[step + 1]
@@ -121,10 +126,3 @@ class FluxFill(FlowRefiner):
 
 
 load, load_encoder = FluxFill.load, FluxFill.load_encoder
-
-
-def _pack(latents: torch.Tensor) -> torch.Tensor:
-    """``(n, c, h, w)`` -> ``(n, h / 2 * w / 2, c * 4)``: 2 by 2 latents make a token."""
-    count, channels, height, width = latents.shape
-    tiles = latents.view(count, channels, height // 2, 2, width // 2, 2)
-    return tiles.permute(0, 2, 4, 1, 3, 5).reshape(count, -1, channels * 4)

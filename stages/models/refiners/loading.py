@@ -37,7 +37,7 @@ def check_folder(
         index = DiffusionPipeline.load_config(folder, local_files_only=True)
         found = index["_class_name"]
     except (OSError, KeyError, TypeError) as error:
-        raise _unusable(f"{folder} is no diffusers pipeline: {reason(error)}.") from None
+        raise _unusable(f"{folder} is not a diffusers pipeline: {reason(error)}.") from None
     if found not in pipelines:
         raise _unusable(f"{folder} holds a {found}, not a {pipelines[0]}.")
     for part in parts:
@@ -64,6 +64,8 @@ def load_part(kind: Any, folder: Path, part: str, dtype: torch.dtype, device: to
     straight: dict[str, Any] = {} if device.type == "cpu" else {"device_map": {"": device}}
     if any((folder / part).glob(f"*.{HALF}.safetensors")):
         straight["variant"] = HALF
+    if not (folder / part / "config.json").is_file():  # transformers builds its default network
+        raise _unusable(f"{folder / part} lacks config.json.")
     transformers_logging.disable_progress_bar()  # a worker's log is not a terminal
     dtype_key = "torch_dtype" if issubclass(kind, ModelMixin) else "dtype"
     try:
@@ -86,8 +88,34 @@ def load_part(kind: Any, folder: Path, part: str, dtype: torch.dtype, device: to
     return network.eval()
 
 
+def load_tokenizer(kind: Any, folder: Path, part: str, *, has_template: bool) -> Any:
+    """Load a tokenizer; transformers would build one without words where files are missing.
+
+    Args:
+        kind: its class in transformers.
+        folder: the pipeline's folder.
+        part: the subfolder.
+        has_template: whether the pipeline formats texts with its chat template.
+
+    Raises:
+        WeightsError: ``weights.unusable``.
+    """
+    place, files = folder / part, dict(kind.vocab_files_names)
+    whole = files.pop("tokenizer_file")
+    if not (place / whole).is_file() and not all(
+        (place / each).is_file() for each in files.values()
+    ):
+        raise _unusable(f"{place} lacks {whole}, or {' and '.join(files.values())}.")
+    if not (place / "tokenizer_config.json").is_file():
+        raise _unusable(f"{place} lacks tokenizer_config.json.")
+    tokenizer = load_config(kind, folder, part)
+    if has_template and not tokenizer.chat_template:
+        raise _unusable(f"{place} lacks chat_template.jinja.")
+    return tokenizer
+
+
 def load_config(kind: Any, folder: Path, part: str) -> Any:
-    """Load a part without weights: a tokenizer, a scheduler.
+    """Load a part without weights, such as a scheduler.
 
     Raises:
         WeightsError: ``weights.unusable``.

@@ -31,7 +31,7 @@ _LATENT_PX = 8
 _SCHEDULERS = {"euler": EulerDiscreteScheduler, "lcm": LCMScheduler}
 
 
-class Pipeline(StableDiffusionXLInpaintPipeline):  # type: ignore[misc] # diffusers has no types
+class RoremPipeline(StableDiffusionXLInpaintPipeline):  # type: ignore[misc] # diffusers has no types
     """The published pipeline, but the VAE keeps its number format.
 
     Diffusers converts all of it to 32 bits and back for each batch, and warns each time.
@@ -48,7 +48,7 @@ class Rorem(DiffusionRefiner):
 
     network = "unet"
     pipelines = ("StableDiffusionXLInpaintPipeline",)
-    pipeline = Pipeline
+    pipeline = RoremPipeline
     text_encoders: ClassVar = {
         "text_encoder": CLIPTextModel,
         "text_encoder_2": CLIPTextModelWithProjection,
@@ -86,7 +86,8 @@ class Rorem(DiffusionRefiner):
 
     def _planned_and_run(self) -> tuple[int, int]:
         planned, run = self.options.planned_and_run
-        return min(planned, MAX_PLANNED[self.options.sampler]), run  # of the judge's fallback
+        # The judge's fallback can plan more than LCM allows.
+        return min(planned, MAX_PLANNED[self.options.sampler]), run
 
     def _sigmas(self) -> list[float]:
         """See the base class."""

@@ -23,7 +23,7 @@ _MAX_TOKENS = 512
 _LATENT_PX = 8
 
 
-class Pipeline(ZImageInpaintPipeline):  # type: ignore[misc] # diffusers has no types
+class ZImagePipeline(ZImageInpaintPipeline):  # type: ignore[misc] # diffusers has no types
     """The published pipeline, but it does not encode the masked picture, which it never uses."""
 
     def prepare_mask_latents(
@@ -41,9 +41,10 @@ class ZImage(FlowRefiner):
     text_tokens = 32  # the model pads texts to a multiple of this
     pipelines = ("ZImagePipeline", "ZImageInpaintPipeline")  # of the same layout
     transformer = ZImageTransformer2DModel
-    pipeline = Pipeline
+    pipeline = ZImagePipeline
     text_encoders: ClassVar = {"text_encoder": Qwen3Model}
     tokenizers: ClassVar = {"tokenizer": Qwen2TokenizerFast}
+    has_template = True
 
     options: ZImageOptions
 

@@ -190,11 +190,12 @@ def test_without_a_removal_there_is_a_flag_and_no_departure(
 def test_an_output_that_is_no_picture(
     tolerant: bool, paint: Any, coffee: UInt8Array, tmp_path: Path
 ) -> None:
-    paint("nothing")
+    painter = paint("nothing")
     photo = marked(coffee, BOXES[0])
     recipe = recipe_of(tmp_path, *(["judge.bad_output=remove"] if tolerant else []))
     Pipeline.of(recipe).after("fetch").run(photo)
     row = photo.lineage
+    assert len(painter.calls) == 2
     if not tolerant:
         assert (row.error_code, row.error_stage) == ("model.bad_output", "refine")
         return
@@ -202,6 +203,25 @@ def test_an_output_that_is_no_picture(
     assert (row.status, row.flag, row.score) == ("ok", "bad_output", None)
     assert (patch.refined, patch.reason) == (False, "bad_output")
     assert [tried.score for tried in patch.tries] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("paints", "ends"),
+    [
+        (("nothing", "texture"), (None, True, "always")),
+        (("object", "nothing"), ("fell_back", False, "came_back")),
+    ],
+)
+def test_a_try_that_is_no_picture_does_not_fail_a_row_that_has_another(
+    paints: Any, ends: Any, paint: Any, coffee: UInt8Array, tmp_path: Path
+) -> None:
+    paint(*paints)
+    photo = marked(coffee, BOXES[0])
+    refined(recipe_of(tmp_path), photo)
+    patch = patch_of(photo)
+    assert (photo.lineage.flag, patch.refined, patch.reason) == ends
+    scores = [tried.score for tried in patch.tries]
+    assert [score is None for score in scores] == [each == "nothing" for each in paints]
 
 
 def test_only_what_failed_is_tried_again_together_and_mates_change_nothing(

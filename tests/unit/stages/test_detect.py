@@ -169,11 +169,19 @@ def clean_file_of_16_bits(rgb: Any) -> bytes:
     return bytes(imagecodecs.png_encode(rgb.astype(np.uint16) * 257, level=1))
 
 
-def test_specks_are_kept_since_their_mask_would_be_rejected(folder: Path, tmp_path: Path) -> None:
+def test_specks_are_kept_and_limits_do_not_change_what_is_one(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small = encoded(with_logo(Image.open(folder / "plain.png"), (60, 40), 22))
     photo = Path(write(tmp_path / "small.png", small))
-    options = ["limits.min_mask_px=1000", "detect.min_share=0.03"]
-    row = run(photo, recipe_of(folder, *options), tmp_path).lineage
+    limited = recipe_of(folder, "limits.min_mask_px=1000", "detect.min_share=0.03")
+    row = run(photo, limited, tmp_path).lineage
+    assert (row.error_code, row.detections and row.detections[0].removed) == (
+        "mask.too_small",
+        True,
+    )
+    monkeypatch.setattr("stages.steps.detect._MIN_PX", 1000)
+    row = run(photo, recipe_of(folder, "detect.min_share=0.03"), tmp_path).lineage
     assert (row.status, row.masked_px) == ("ok", 0), row.error
     (found,) = row.detections or []
     assert (found.removed, found.reason) == (False, "fewer than 240 px")

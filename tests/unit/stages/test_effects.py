@@ -319,6 +319,22 @@ def test_the_region_grows_by_a_shadow_in_photos_of_any_kind(tmp_path: Path) -> N
     assert after < 6 < before
 
 
+def test_limits_do_not_change_the_shadow_that_is_found() -> None:
+    scene = next(shadowed(start=64))
+
+    def found(limit: float) -> tuple[BoolMask, BoolMask]:
+        photo = photo_of(encoded(scene.pixels), encoded(scene.mask.astype(np.uint8) * 255))
+        options = ["mask.effects=grow", f"limits.max_mask_share={limit}"]
+        Pipeline.of(Recipe.load("telea", options)).until("grow").after("fetch").run(photo)
+        assert photo.region is not None
+        assert photo.shade is not None, photo.lineage.error
+        return photo.region, photo.shade
+
+    region, shade = found(0.8)
+    assert shade.any()
+    assert np.array_equal(found(region.mean() + shade.mean() / 2)[1], shade)
+
+
 def test_a_photo_without_a_shadow_is_cleaned_as_ever() -> None:
     scene = next(unshadowed())
     mask = scene.mask.astype(np.uint8) * 255

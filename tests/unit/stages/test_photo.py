@@ -17,6 +17,7 @@ from manifests.errors import OutputError, RowError, error_codes, error_from_code
 from manifests.planning.marks import Marks
 from manifests.schema import LineageRow, PatchRecord, TryRecord, lineage_dict, lineage_schema
 from stages.codecs.jpeg import libjpeg
+from stages.models.refiners.prompts import Prompt
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.pixels.masks import distance_outside
@@ -291,7 +292,8 @@ def test_a_mask_of_dark_labels_is_no_empty_mask(tmp_path: Path) -> None:
 
 
 def test_errors_are_caught_in_one_place_and_pixels_freed() -> None:
-    photo = Photo(LineageRow(id="x"), original=b"data")
+    words = np.zeros((1, 1), np.float32)
+    photo = Photo(LineageRow(id="x"), original=b"data", prompt=Prompt(words, words, words, ""))
 
     def bad_input(_: Photo) -> None:
         raise RowError("image.corrupt", "The image x is bad.")
@@ -303,7 +305,7 @@ def test_errors_are_caught_in_one_place_and_pixels_freed() -> None:
     row = photo.lineage
     assert (row.status, row.error_code, row.error_stage) == ("failed", "image.corrupt", "decode")
     assert (row.error or "").startswith("The image x is bad. Upload it again.")
-    assert photo.original == b""
+    assert photo == Photo(row), "all but the record is freed"
     assert list(row.seconds) == ["decode"]
 
 
