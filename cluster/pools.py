@@ -191,12 +191,17 @@ class PoolSize:
     task_retries: int = _TASK_RETRIES
     actors_that_fit: int = 0
 
+    @property
+    def actors_at_start(self) -> int:
+        """The number of actors with which a pass starts: those for which nodes are up."""
+        return max(self.min_actors, self.actors_that_fit)
+
     def one_at_a_time(self, rows: int) -> PoolSize:
         """The same pool for rows that may kill their worker: none is sent ahead or retried.
 
         It cannot grow, so it starts at its max size, or with an actor for each row.
         """
-        start = min(max(self.min_actors, self.actors_that_fit), self.max_actors, rows)
+        start = min(self.actors_at_start, self.max_actors, rows)
         return replace(
             self, min_actors=start, tasks_in_flight=1, concurrent_calls=1, task_retries=0
         )

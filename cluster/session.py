@@ -100,8 +100,11 @@ def prepare_environment() -> None:
 
 
 def address_of(address: str | None) -> str:
-    """The address to use: the argument, else ``RAY_ADDRESS``, else ``local`` (a private Ray)."""
-    return address or os.environ.get("RAY_ADDRESS", "local")
+    """The address to use: the argument, else ``RAY_ADDRESS``, else ``local`` (a private Ray).
+
+    An empty value is none.
+    """
+    return address or os.environ.get("RAY_ADDRESS") or "local"
 
 
 def submitted_job() -> str | None:

@@ -23,8 +23,8 @@ LARGE_ACCELERATORS = (
     *("L40S", "RTX-PRO-6000", "AMD-Instinct-MI300X-OAM", "AMD-Instinct-MI325X-OAM"),
 )
 
-#: Max CPU actors in each part of a job, per GPU actor of its smaller GPU pool. Ray Data grows a
-#: pool by the work that waits for it, which for the first part is the whole catalog. Without a
+#: Max CPU actors in each group of steps, per GPU actor of the smaller GPU pool. Ray Data grows a
+#: pool by the work that waits for it, which for the first group is the whole catalog. Without a
 #: limit that pool takes every CPU, and nodes are started for it to no benefit. A photo of 24 MP
 #: takes about 1 s of a CPU before LaMa and 0.5 s after it, LaMa takes 0.34 s of an L4.
 _CPU_ACTORS_PER_GPU_ACTOR = 4
@@ -133,7 +133,7 @@ def size_pools(
     Args:
         pools: the options of the pools.
         nodes: the nodes of the cluster.
-        groups: the pool of each part of the job, in order; a pool can have several parts.
+        groups: the pool of each group of steps, in order; a pool can have several groups.
         rows: number of rows to process; at least one.
         used_cpus: number of CPUs, of nodes that are up, that other jobs use.
     """
@@ -166,7 +166,9 @@ def _options(pools: Pools, name: str) -> CpuPool:
     return options
 
 
-def _places(name: str, selector: Mapping[str, str], nodes: Sequence[NodeShape]) -> list[NodeShape]:
+def _eligible_nodes(
+    name: str, selector: Mapping[str, str], nodes: Sequence[NodeShape]
+) -> list[NodeShape]:
     """The nodes that a pool's actors can run on."""
     return [node for node in nodes if node.possible and node.can_host(name, selector)]
 
@@ -176,7 +178,7 @@ def _wanted(name: str, pools: Pools, nodes: Sequence[NodeShape]) -> PoolSize:
     options = _options(pools, name)
     chosen = options.model_fields_set
     selector = options.label_selector
-    if "label_selector" not in chosen and not _places(name, selector, nodes):
+    if "label_selector" not in chosen and not _eligible_nodes(name, selector, nodes):
         selector = _by_accelerator(name, nodes)
     size = PoolSize(
         options.min_actors,
@@ -188,7 +190,7 @@ def _wanted(name: str, pools: Pools, nodes: Sequence[NodeShape]) -> PoolSize:
         tasks_in_flight=options.tasks_in_flight,
         concurrent_calls=CALLS_PER_GPU_ACTOR if isinstance(options, GpuPool) else 1,
     )
-    fits = any(node.room_for(size) for node in _places(name, selector, nodes))
+    fits = any(node.room_for(size) for node in _eligible_nodes(name, selector, nodes))
     return size if fits or "memory_gib" in chosen else replace(size, memory_gib=0.0)
 
 
@@ -214,7 +216,7 @@ def _ignored_defaults(name: str, size: PoolSize, pools: Pools) -> Iterator[str]:
 
 def _misleading_nodes(name: str, size: PoolSize, nodes: Sequence[NodeShape]) -> Iterator[str]:
     """Yield a note for each type of node that an autoscaler may add but the pool cannot use."""
-    places = _places(name, size.label_selector, nodes)
+    places = _eligible_nodes(name, size.label_selector, nodes)
     own = [node for node in places if node.possible > node.up]
     for other in nodes:
         is_cheaper = own and other.cpus <= min(node.cpus for node in own)
@@ -228,23 +230,25 @@ def _misleading_nodes(name: str, size: PoolSize, nodes: Sequence[NodeShape]) -> 
 
 
 def _shared(
-    wanted: Mapping[str, PoolSize], pools: Pools, nodes: Sequence[NodeShape], parts: int
+    wanted: Mapping[str, PoolSize], pools: Pools, nodes: Sequence[NodeShape], groups: int
 ) -> dict[str, PoolSize]:
     """Share scarce resources equally, where no share was set.
 
-    If there can only be a single GPU, the GPU pools share it. If there can be fewer CPUs than parts
-    of the job, the parts share them.
+    If there can only be a single GPU, the GPU pools share it. If there can be fewer CPUs than
+    groups of steps, the groups share them.
     """
     on_gpus = {name: size for name, size in wanted.items() if name != "cpu"}
     places = [
-        n for name, size in on_gpus.items() for n in _places(name, size.label_selector, nodes)
+        n
+        for name, size in on_gpus.items()
+        for n in _eligible_nodes(name, size.label_selector, nodes)
     ]
     gpus = sum({id(node): node.gpus * node.possible for node in places}.values())
     if len(on_gpus) > 1 and gpus == 1:
         wanted = {**wanted, **_unless_set(pools, on_gpus, gpus=1 / len(on_gpus))}
     cpus = sum(node.cpus * node.possible for node in nodes)
-    share = math.floor(100 * cpus / parts) / 100
-    return _unless_set(pools, wanted, cpus=share) if 0 < cpus < parts else dict(wanted)
+    share = math.floor(100 * cpus / groups) / 100
+    return _unless_set(pools, wanted, cpus=share) if 0 < cpus < groups else dict(wanted)
 
 
 def _unless_set(
@@ -264,10 +268,12 @@ def _room(
 ) -> dict[str, int]:
     """The number of actors of each pool that fit, together with those of the others.
 
-    GPU pools come first. The parts of the CPU pool then get equal shares: if actors of one part
-    took all CPUs, the others would never start.
+    GPU pools come first. The groups of the CPU pool then get equal shares: if actors of one
+    group took all CPUs, the others would never start.
     """
-    places = {name: _places(name, size.label_selector, nodes) for name, size in wanted.items()}
+    places = {
+        name: _eligible_nodes(name, size.label_selector, nodes) for name, size in wanted.items()
+    }
     room = {
         name: sum(node.possible * node.room_for(size) for node in places[name])
         for name, size in wanted.items()
@@ -316,7 +322,7 @@ def _shortage(
     name: str, size: PoolSize, nodes: Sequence[NodeShape], placed: int, wanted: int
 ) -> str:
     """Format why no further actor of a pool can start."""
-    places = _places(name, size.label_selector, nodes)
+    places = _eligible_nodes(name, size.label_selector, nodes)
     labels = describe_labels(size.label_selector)
     where = f"node with the label {labels}" if labels else "node"
     if not places:

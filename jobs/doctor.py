@@ -8,7 +8,7 @@ import platform
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -17,13 +17,16 @@ from typing import Literal
 
 from cluster.nodes import node_shapes, used_cpus
 from cluster.pools import Pools, PoolSize
+from cluster.session import address_of
 from cluster.sizing import ACCELERATOR, NodeShape, describe_labels, has_gpus, size_pools
 from jobs.driver.placement import connected
 from jobs.driver.progress import format_count
 from jobs.pipeline.spec import grouped
+from jobs.preflight import check_weights, require_libraries
 from manifests.errors import CatalogCleanupError
 from stages.pipeline import steps
 from stages.recipe import Recipe
+from stages.weights.find import with_absolute_paths
 
 #: With less free space in Ray's temporary folder, runs fail half-way.
 _MIN_FREE_GIB = 5
@@ -34,8 +37,8 @@ _LIBRARIES = (
     *("pycocotools", "boto3", "pypatchmatch"),
 )
 
-#: Number of shards to size a cluster's pools for: enough for the max number of actors.
-_SHARDS = 1_000_000
+#: Number of rows to size a cluster's pools for: enough for the max number of actors.
+_ROWS = 1_000_000
 
 State = Literal["ok", "note", "bad"]
 
@@ -61,13 +64,36 @@ class _Problem(Exception):  # noqa: N818 - a note is no error
     """Something is missing; its arguments are state, result and remedy."""
 
 
-def examine(s3_uri: str | None = None) -> Iterator[Finding]:
-    """Check this machine; yields one finding after the other.
+def examine(
+    recipe: Recipe, pools: Pools, address: str | None = None, s3_uri: str | None = None
+) -> Iterator[Finding]:
+    """Check what a run of a recipe needs, and where its pools would be placed.
+
+    Yields one finding after the other.
 
     Args:
+        recipe: the recipe of the run.
+        pools: the requested pools.
+        address: of a cluster; None: the one of ``RAY_ADDRESS``, or a private one, and this machine
+            is checked, too.
         s3_uri: ``s3://bucket/prefix`` for a test object that is written, read and deleted.
     """
-    checks = {
+    checks: dict[str, Callable[[], str]] = {} if address else _machine_checks()
+    checks["Recipe"] = partial(_recipe, recipe, here=address_of(address) == "local")
+    if s3_uri:
+        checks[s3_uri] = partial(_s3_access, s3_uri)
+    for subject, check in checks.items():
+        try:
+            yield Finding(subject, "ok", check())
+        except _Problem as problem:
+            yield Finding(subject, *problem.args)
+        except CatalogCleanupError as error:
+            yield Finding(subject, "bad", error.message, error.remedy)
+    yield from _cluster(recipe, pools, address)
+
+
+def _machine_checks() -> dict[str, Callable[[], str]]:
+    return {
         "Python": lambda: f"{platform.python_version()} on {platform.platform()}",
         "Machine": _machine,
         "Disk": _disk,
@@ -78,18 +104,8 @@ def examine(s3_uri: str | None = None) -> Iterator[Finding]:
         "Pillow": _pillow,
         "GPU": _gpus,
         "Weights": _weights,
-        "Ray": _ray,
         "S3": _s3_credentials,
     }
-    if s3_uri:
-        checks[s3_uri] = partial(_s3_access, s3_uri)
-    for subject, check in checks.items():
-        try:
-            yield Finding(subject, "ok", check())
-        except _Problem as problem:
-            yield Finding(subject, *problem.args)
-        except CatalogCleanupError as error:
-            yield Finding(subject, "bad", error.message, error.remedy)
 
 
 def _machine() -> str:
@@ -178,16 +194,15 @@ def _weights() -> str:
     return ", ".join(found)
 
 
-def _ray() -> str:
-    """Connect as a run would, since start-up problems show only when Ray starts."""
-    from cluster.session import address_of
+def _recipe(recipe: Recipe, *, here: bool) -> str:
+    """Check libraries and weights as a run does, without downloading any."""
+    from rich.console import Console
 
-    address = address_of(None)
-    with connected(address):
-        pass
-    if address == "local":
-        return "a private Ray starts on this machine"
-    return f"the cluster at {address} (RAY_ADDRESS) answers"
+    if here:
+        require_libraries(recipe)
+    _, used = check_weights(with_absolute_paths(recipe), Console(quiet=True), here=False)
+    weights = ", ".join(dict.fromkeys(each["name"] or each["ref"] for each in used.values()))
+    return f"{recipe.name}, {f'with {weights}' if weights else 'which needs no weights'}"
 
 
 def _s3_credentials() -> str:
@@ -231,27 +246,32 @@ def _s3_access(uri: str) -> str:
     return "an object was written, read and deleted"
 
 
-def examine_cluster(address: str, recipe: Recipe, pools: Pools) -> Iterator[Finding]:
-    """Check a cluster, and where a recipe's pools would run; yields one finding after the other.
-
-    Args:
-        address: of the cluster; ``local`` for the private one that a run would start here.
-        recipe: the recipe whose pools are placed.
-        pools: the requested pools.
-    """
+def _cluster(recipe: Recipe, pools: Pools, address: str | None) -> Iterator[Finding]:
+    """Connect as a run would, since start-up problems show only then, and place the pools."""
+    where = address_of(address)
+    found = f"the cluster at {where}{'' if address else ' (RAY_ADDRESS)'} answers"
     try:
-        with connected(address):
+        with connected(where):
+            is_private = where == "local"
+            yield Finding(
+                "Ray", "ok", "a private Ray starts on this machine" if is_private else found
+            )
             yield from _placed(recipe, pools)
     except CatalogCleanupError as error:
-        yield Finding("Cluster", "bad", error.message, error.remedy)
+        yield Finding("Ray", "bad", error.message, error.remedy)
 
 
 def _placed(recipe: Recipe, pools: Pools) -> Iterator[Finding]:
     nodes = node_shapes(pools.nodes)
     for node in nodes:
         yield Finding("Nodes", "ok", _of_node(node))
-    groups = grouped(steps(recipe, "output"), has_gpus=has_gpus(nodes))
-    sizing = size_pools(pools, nodes, [pool for pool, _ in groups], _SHARDS, used_cpus())
+    all_steps = steps(recipe, "output")
+    slow = [step.name for step in all_steps if step.pool != "cpu"]
+    if slow and not has_gpus(nodes):
+        text = f"no node has one: {', '.join(slow)} would run on CPUs, far more slowly"
+        yield Finding("GPU", "note", text, "Use nodes with GPUs, or a recipe without models.")
+    groups = grouped(all_steps, has_gpus=has_gpus(nodes))
+    sizing = size_pools(pools, nodes, [pool for pool, _ in groups], _ROWS, used_cpus())
     unplaced = {problem.partition(":")[0] for problem in sizing.problems}
     for pool, of_group in groups:
         state: State = "bad" if pool in unplaced else "ok"

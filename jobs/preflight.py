@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from jobs.printing import print_line
 from manifests.errors import WeightsError
 from stages.detection.options import TextOptions
 from stages.optional_imports import require
@@ -33,7 +34,7 @@ def logging_downloads(console: Console) -> Iterator[None]:
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            _print(console, record.getMessage())
+            print_line(console, record.getMessage())
 
     logger, handler = logging.getLogger("stages.weights"), Handler()
     level = logger.level
@@ -46,8 +47,19 @@ def logging_downloads(console: Console) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _print(console: Console, line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+def require_libraries(recipe: Recipe) -> None:
+    """Check that the libraries that a recipe needs are installed on this machine.
+
+    Raises:
+        WeightsError: ``model.not_installed``.
+    """
+    needed_by = f"The recipe {recipe.name}"
+    if recipe.detect:
+        require(*recipe.detect.libraries, needed_by=needed_by)
+    if weights_of(recipe):
+        require("torch", needed_by=needed_by)
+    if recipe.judge and recipe.judge.text:
+        require(*TextOptions.libraries, needed_by="judge.text")
 
 
 def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Recipe, dict[str, Any]]:
@@ -71,21 +83,15 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
         WeightsError: see :func:`stages.weights.find.find`; ``model.not_installed``;
             ``weights.unidentified``: they are not on this machine, and nothing identifies them.
     """
-    needed_by = f"The recipe {recipe.name}"
+    if here:
+        require_libraries(recipe)
     if recipe.detect:
-        if here:
-            require(*recipe.detect.libraries, needed_by=needed_by)
         recipe = recipe.model_copy(update={"detect": recipe.detect.pinned()})
     pins: dict[str, str] = {}
     used: dict[str, Any] = {}
     notices: list[tuple[str, str]] = []
-    parts = weights_of(recipe)
-    if here and parts:
-        require("torch", needed_by=needed_by)
-    if here and recipe.judge and recipe.judge.text:
-        require(*TextOptions.libraries, needed_by="judge.text")
     with logging_downloads(console):
-        for section, ref in parts:
+        for section, ref in weights_of(recipe):
             pin = recorded_pin(recipe, section)
             part = recipe.remove.part if recipe.remove and section.startswith("remove") else ""
             found = find(ref, pin=pin, part=part) if here else None
@@ -105,7 +111,7 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
             elif is_adapter(section):
                 notices.append((ref, "the licence of this adapter is not known; check it."))
     for notice in join_notices(notices):
-        _print(console, notice)
+        print_line(console, notice)
     return with_pins(recipe, pins), used
 
 

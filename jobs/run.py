@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -24,9 +24,10 @@ from jobs.driver.passes import execute
 from jobs.driver.placement import connected, fit_to_cluster, wait_s, with_batch_sizes
 from jobs.driver.progress import format_count
 from jobs.pipeline.changed_inputs import mark_stale
-from jobs.pipeline.pending import extra_schema, limit_rows
+from jobs.pipeline.pending import count_unusable, extra_schema, limit_rows
 from jobs.pipeline.spec import RunSpec
 from jobs.preflight import check_weights
+from jobs.printing import print_line
 from manifests import runs
 from manifests.errors import CatalogCleanupError, OutputError
 from manifests.ledger import Ledger, RetryPolicy, Tally, reconcile, set_aside
@@ -54,14 +55,12 @@ class Outcome:
         tally: counts of its shards, including rows of earlier runs.
         seconds: duration of the command.
         exit_code: 0 all ok, 3 finished with failed rows, 1 not finished.
-        images: the folder of the results.
         recipe_hash: of the recipe, with the content of its weights.
     """
 
     tally: Tally
     seconds: float
     exit_code: int
-    images: str
     recipe_hash: str
 
 
@@ -136,7 +135,7 @@ def run(
     )
     numbers = parse_shards(shards, plan) if shards else range(plan.shards)
     for note in plan.notes:
-        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
+        print_line(console, f"note: {note}")
     recipe, models = check_weights(recipe, console, here=address_of(address) == "local")
     images = f"{output}/images/{recipe.label}"
     facts = {
@@ -170,10 +169,10 @@ def run(
             runs.raise_if_running(record, lambda text: console.print(text, highlight=False))
             policy = RetryPolicy(record.run_id, frozenset(retry))
             extra = extra_schema(plan.shard(0).read_table().schema)
+            spec = RunSpec(plan, extra, recipe, policy, steps, check_inputs=check_inputs)
             if limit is not None:
-                plan = limit_rows(plan, Ledger(output, recipe.hash), policy, numbers, limit)
-                numbers = sorted(plan.only or ())
-            spec = RunSpec(plan, extra, recipe, policy, record, steps, check_inputs=check_inputs)
+                spec = limit_rows(spec, numbers, limit)
+                numbers = numbers if spec.plan.only is None else sorted(spec.plan.only)
             tally = _execute(spec, numbers, console, address, pools, heart=heart, cost=cost)
         status = "unfinished" if tally.missing_count or tally.superseded else "finished"
         if tally.missing_count and heart.is_stopping:
@@ -189,7 +188,7 @@ def run(
         if status in ("failed", "refused", "interrupted"):
             with suppress(CatalogCleanupError):  # the first error is the one to report
                 record.write(status=status, finished_at=_now())
-    outcome = Outcome(tally, time.monotonic() - started, _exit_code(tally), images, recipe.hash)
+    outcome = Outcome(tally, time.monotonic() - started, _exit_code(tally), recipe.hash)
     record.write(
         status=status,
         finished_at=_now(),
@@ -210,6 +209,7 @@ def preview(
     retry: Collection[str] = (),
     limit: int | None = None,
     shards: str = "",
+    check_inputs: bool = True,
     strict: bool = False,
     rows_per_shard: int | None = None,
     unmarked: Policy | None = None,
@@ -238,18 +238,22 @@ def preview(
             results=place.uri,
         )
         numbers = parse_shards(shards, plan) if shards else range(plan.shards)
-        ledger = Ledger(place.uri, recipe.hash)
-        tally = reconcile(plan, ledger, RetryPolicy("", frozenset(retry)), numbers)
-    count = min(limit or tally.missing_count, tally.missing_count)
+        ledger, policy = Ledger(place.uri, recipe.hash), RetryPolicy("", frozenset(retry))
+        tally = reconcile(plan, ledger, policy, numbers)
+        usable = tally.missing_count - count_unusable(plan, ledger, policy, tally.unfinished)
+    count = min(limit or usable, usable)
+    verb = "cleaned" if recipe.fills else "searched"
     names = [f"  {count:>8}  {code}" for code, count in sorted(plan.rejected.items())]
     lines = [f"note: {note}" for note in plan.notes]
     lines += [f"manifest: {format_count(plan.rows, 'row')} in {format_count(plan.shards, 'shard')}"]
     lines += [f"unusable, would be recorded as failed: {sum(plan.rejected.values())}", *names]
     lines += [f"already done: {tally.ended} of {tally.rows}"]
-    lines += [f"would be cleaned by recipe {recipe.name}: {count}"]
-    lines += [f"results: {place.uri}/images/{recipe.label}/"]
+    lines += [f"would be {verb} by recipe {recipe.name}: {count}"]
+    if check_inputs and tally.ended:
+        lines += [f"not checked: photos that are done and have changed would be {verb} again"]
+    lines += [f"results: {place.uri}/{'images' if recipe.fills else 'masks'}/{recipe.label}/"]
     for line in lines:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_line(console, line)
 
 
 def _execute(
@@ -273,20 +277,14 @@ def _execute(
     if not tally.missing_count and not spec.check_inputs:
         console.print(f"All {tally.rows} photos are already done.", highlight=False)
         return tally
-    console.print(
-        f"{tally.missing_count} of {tally.rows} photos, recipe {spec.recipe.name}; "
-        "starting Ray ...",
-        markup=False,
-        highlight=False,
-    )
+    photos = f"{tally.missing_count} of {tally.rows} photos"
+    print_line(console, f"{photos}, recipe {spec.recipe.name}; starting Ray ...")
     with (
         connected(address, wait_s(pools)) as ray_errors,
         graceful_stop(heart, console.print),
     ):
-        heart.measure = cost.advance if cost else dict
-        spec, choose = fit_to_cluster(
-            spec, pools, partial(console.print, markup=False, soft_wrap=True)
-        )
+        heart.measure = cost.accrue if cost else dict
+        spec, choose = fit_to_cluster(spec, pools, partial(print_line, console))
         tally = execute(
             spec,
             shards,
@@ -298,9 +296,9 @@ def _execute(
         )
         tally = _repaired(spec, shards, tally, console)
         if tally.missing_count and ray_errors:
-            console.print(f"Ray reported: {ray_errors[0]}", markup=False, highlight=False)
+            print_line(console, f"Ray reported: {ray_errors[0]}")
         if cost:
-            cost.advance()
+            cost.accrue()
             console.print(f"The nodes cost ${cost.total_usd:.2f} during the run.", highlight=False)
     return tally
 
@@ -308,12 +306,8 @@ def _execute(
 def _repaired(spec: RunSpec, shards: Collection[int], tally: Tally, console: Console) -> Tally:
     """Repair what a killed run left: set damaged files aside, remove superseded rows."""
     for file in tally.damaged:
-        console.print(
-            f"note: {file.uri} is damaged; it is set aside, and its photos are redone.",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
-        )
+        text = f"note: {file.uri} is damaged; it is set aside, and its photos are redone."
+        print_line(console, text)
         set_aside(file)
     for shard in tally.superseded:
         spec.ledger.compact(shard)
@@ -356,8 +350,8 @@ def _exit_code(tally: Tally) -> int:
 
 def _counts(tally: Tally) -> dict[str, object]:
     """The counts of a tally, for ``run.json``."""
-    values = asdict(replace(tally, damaged=[]))
-    return {name: values[name] for name in values if name not in ("damaged", "unfinished")}
+    left = {"missing": tally.missing, "missing_count": tally.missing_count}
+    return tally.ended_counts() | left | {"superseded": tally.superseded}
 
 
 def _now() -> str:

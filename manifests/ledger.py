@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -103,26 +104,40 @@ class Ledger:
         rows, _ = self._read(shard, [*_OUTCOME_COLUMNS, *columns])
         return _ended(self._latest(rows), policy)
 
+    def pending(
+        self, plan: Plan, shard: int, policy: RetryPolicy, columns: Sequence[str] = ()
+    ) -> pa.Table:
+        """Read the selected planned rows of a shard that are not done.
+
+        Args:
+            plan: the plan.
+            shard: number of the shard.
+            policy: which recorded rows count as done.
+            columns: those to read, among them :data:`KEY`; empty: all.
+        """
+        rows = plan.read_shard(shard, [*columns] or None)
+        return _without(rows, row_keys(self.ended(shard, policy)))
+
     def tally(self, plan: Plan, shard: int, policy: RetryPolicy) -> Tally:
         """Count the rows of one shard by status."""
         planned = plan.read_shard(shard, [*KEY])
         recorded, damaged = self._read(shard, [*_OUTCOME_COLUMNS, *_FIDELITY_COLUMNS])
         latest = self._latest(recorded)
         rows = _ended(latest, policy)
-        planned_keys, done_keys = row_keys(planned), row_keys(rows)
-        left = planned["id"].filter(pc.invert(pc.is_in(planned_keys, value_set=done_keys)))
-        rows = rows.filter(pc.is_in(done_keys, value_set=planned_keys))
+        done = row_keys(rows)
+        left = _without(planned, done)["id"]
+        rows = rows.filter(pc.is_in(done, value_set=row_keys(planned)))
         statuses = _counts(rows["status"])
-        kept, recoded = count_fidelity(rows)
+        by_fidelity, reasons = count_fidelity(rows)
         superseded = recorded.num_rows - latest.num_rows
         return Tally(
             rows=planned.num_rows,
-            ok=statuses.get(OK, 0),
+            ok=statuses[OK],
             unchanged=pc.sum(pc.equal(rows["masked_px"], 0)).as_py() or 0,
             failed=_counts(rows["error_code"].filter(pc.equal(rows["status"], FAILED))),
-            crashed=statuses.get(CRASHED, 0),
-            kept=kept,
-            recoded=recoded,
+            crashed=statuses[CRASHED],
+            by_fidelity=by_fidelity,
+            reencoded_reasons=reasons,
             missing=[(shard, name) for name in left.slice(0, MAX_NAMED_ROWS).to_pylist()],
             missing_count=len(left),
             unfinished={shard: len(left)} if len(left) else {},
@@ -208,6 +223,11 @@ def row_keys(table: pa.Table) -> pa.Array:
     return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
 
 
+def _without(planned: pa.Table, done: pa.Array) -> pa.Table:
+    """The planned rows whose keys are not among the done ones: the anti-join."""
+    return planned.filter(pc.invert(pc.is_in(row_keys(planned), value_set=done)))
+
+
 def set_aside(file: Place) -> None:
     """Rename a damaged file so that it is no longer read as lineage; it is not deleted."""
     file.rename(f".damaged-{file.name.removesuffix('.parquet')}")
@@ -223,8 +243,8 @@ class Tally:
         unchanged: those of them with an empty mask.
         failed: error code -> rows.
         crashed: rows whose process died.
-        kept: ``fidelity`` -> done rows, including those with an empty mask (``identical``).
-        recoded: reason -> rows, for those that are ``reencoded``.
+        by_fidelity: ``fidelity`` -> done rows, also those with an empty mask (``identical``).
+        reencoded_reasons: reason -> rows, for those that are ``reencoded``.
         missing: (shard, id) of remaining rows, the first :data:`MAX_NAMED_ROWS`.
         missing_count: number of remaining rows.
         unfinished: shard -> number of remaining rows, if there are any.
@@ -235,10 +255,10 @@ class Tally:
     rows: int = 0
     ok: int = 0
     unchanged: int = 0
-    failed: dict[str, int] = field(default_factory=dict)
+    failed: Counter[str] = field(default_factory=Counter)
     crashed: int = 0
-    kept: dict[str, int] = field(default_factory=dict)
-    recoded: dict[str, int] = field(default_factory=dict)
+    by_fidelity: Counter[str] = field(default_factory=Counter)
+    reencoded_reasons: Counter[str] = field(default_factory=Counter)
     missing: list[tuple[int, str]] = field(default_factory=list)
     missing_count: int = 0
     unfinished: dict[int, int] = field(default_factory=dict)
@@ -248,12 +268,24 @@ class Tally:
     @property
     def failed_count(self) -> int:
         """The number of rows that failed."""
-        return sum(self.failed.values())
+        return self.failed.total()
 
     @property
     def ended(self) -> int:
         """The number of rows that are not remaining."""
         return self.rows - self.missing_count
+
+    def ended_counts(self) -> dict[str, object]:
+        """The counts of ended rows, by their names in JSON: in run.json and of ``status``."""
+        return {
+            "rows": self.rows,
+            "ok": self.ok,
+            "unchanged": self.unchanged,
+            "kept": self.by_fidelity,
+            "recoded": self.reencoded_reasons,
+            "failed": self.failed,
+            "crashed": self.crashed,
+        }
 
     def add(self, other: Tally) -> None:
         """Add the counts of another part of the plan."""
@@ -261,13 +293,9 @@ class Tally:
         self.ok += other.ok
         self.unchanged += other.unchanged
         self.crashed += other.crashed
-        for ours, theirs in (
-            (self.failed, other.failed),
-            (self.kept, other.kept),
-            (self.recoded, other.recoded),
-        ):
-            for name, count in theirs.items():
-                ours[name] = ours.get(name, 0) + count
+        self.failed += other.failed
+        self.by_fidelity += other.by_fidelity
+        self.reencoded_reasons += other.reencoded_reasons
         self.missing_count += other.missing_count
         self.missing = (self.missing + other.missing)[:MAX_NAMED_ROWS]
         self.unfinished |= other.unfinished
@@ -278,38 +306,45 @@ class Tally:
 def reconcile(plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Collection[int]) -> Tally:
     """Compare the plan with its lineage, so that no row is dropped silently."""
     total = Tally()
-    for _, part in tallies(plan, ledger, policy, shards):
+    for _, part in tallies(plan, ledger, dict.fromkeys(shards, policy)):
         total.add(part)
     return total
 
 
 def tallies(
-    plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Collection[int]
+    plan: Plan, ledger: Ledger, policies: Mapping[int, RetryPolicy]
 ) -> Iterable[tuple[int, Tally]]:
-    """The tally of each shard, in order."""
+    """The tally of each shard, in order.
+
+    Args:
+        plan: the plan.
+        ledger: its lineage.
+        policies: shard -> which of its rows count as done.
+    """
     with ThreadPoolExecutor(_READER_THREADS) as pool:
-        parts = pool.map(lambda shard: ledger.tally(plan, shard, policy), shards)
-        yield from zip(shards, parts, strict=True)
+        parts = pool.map(lambda each: ledger.tally(plan, *each), policies.items())
+        yield from zip(policies, parts, strict=True)
 
 
-def _counts(column: pa.ChunkedArray) -> dict[str, int]:
-    return {each["values"]: each["counts"] for each in pc.value_counts(column).to_pylist()}
+def _counts(column: pa.ChunkedArray) -> Counter[str]:
+    counted = pc.value_counts(column).to_pylist()
+    return Counter({each["values"]: each["counts"] for each in counted})
 
 
-def count_fidelity(rows: pa.Table) -> tuple[dict[str, int], dict[str, int]]:
+def count_fidelity(rows: pa.Table) -> tuple[Counter[str], Counter[str]]:
     """Count done rows by ``fidelity``, and the ``reencoded`` ones by reason.
 
     Arrow groups the notes first, since a shard has few different ones. Rows of an earlier version
     lack the columns, and are not counted.
     """
     if not {*_FIDELITY_COLUMNS} <= {*rows.column_names}:
-        return {}, {}
+        return Counter(), Counter()
     done = rows.filter(pc.equal(rows["status"], OK))
     notes = done["fidelity_note"].filter(pc.equal(done["fidelity"], "reencoded"))
-    reasons: dict[str, int] = {}
+    reasons = Counter[str]()
     for note, count in _counts(pc.fill_null(notes, "")).items():
         reason = _DETAILS.sub("", note).strip(" ,;") or "no reason recorded"
-        reasons[reason] = reasons.get(reason, 0) + count
+        reasons[reason] += count
     return _counts(done["fidelity"].drop_null()), reasons
 
 

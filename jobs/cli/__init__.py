@@ -56,7 +56,7 @@ def _example(call: str) -> str:
 
 
 for _name, (_function, _call) in _COMMANDS.items():
-    _class = ManifestCommand if _name in ("plan", "run", "estimate") else TyperCommand
+    _class = ManifestCommand if _name in ("plan", "run", "detect", "estimate") else TyperCommand
     app.command(_name, cls=_class, epilog=_example(_call))(_function)
 app.command(
     "submit",

@@ -11,6 +11,7 @@ from jobs.cli import streams
 from jobs.cli.models import AllowUnverifiedOption, trust
 from jobs.cli.options import (
     CheckInputsOption,
+    DryRunOption,
     LimitOption,
     ManifestArgument,
     MasksOption,
@@ -25,8 +26,9 @@ from jobs.cli.options import (
     StrictOption,
     parse_statuses,
 )
-from jobs.cli.printing import console_for, print_line
+from jobs.cli.printing import console_for
 from jobs.cli.run import AddressOption, interruptible, print_summary
+from jobs.printing import print_line
 from jobs.report import SAMPLE
 
 DETECTING_RECIPE = "declutter"
@@ -48,6 +50,7 @@ def detect(
     pools: PoolsOption = None,
     prices: PricesOption = None,
     allow_unverified: AllowUnverifiedOption = False,
+    dry_run: DryRunOption = False,
     sample: Annotated[
         int, typer.Option(min=0, metavar="N", help="As for `report`: photos with pictures; 0: all.")
     ] = SAMPLE,
@@ -62,7 +65,7 @@ def detect(
     from jobs.driver.progress import format_count
     from jobs.report.write import write_report
     from jobs.results.detected import write_detected
-    from jobs.run import run
+    from jobs.run import preview, run
     from stages.recipe import Recipe
 
     streams.tolerate_lost_output()
@@ -70,6 +73,22 @@ def detect(
     statuses = parse_statuses(retry)
     chosen = Recipe.load(recipe, set_ or ()).detecting()
     trust(allow_unverified)
+    if dry_run:
+        preview(
+            manifest,
+            output,
+            chosen,
+            console,
+            retry=statuses,
+            limit=limit,
+            shards=shards,
+            check_inputs=check_inputs,
+            strict=strict,
+            rows_per_shard=rows_per_shard,
+            unmarked="detect",
+            masks=masks,
+        )
+        return
     with interruptible():
         outcome = run(
             manifest,
@@ -95,8 +114,8 @@ def detect(
     photos = format_count(found.rows, "photo")
     print_line(
         console,
-        f"{found.path}: {photos}, {found.removed} with something to remove, {found.kept} in which "
-        f"all that was found is kept, {found.failed} failed",
+        f"{found.path}: {photos}, {found.removed} with something to remove, {found.kept} with "
+        f"kept objects only, {found.failed} failed",
     )
     page = write_report(output, console, sample=sample, recipe=outcome.recipe_hash)
     console.print("Open this page to review and correct it:", style="bold")

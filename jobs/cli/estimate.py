@@ -12,10 +12,12 @@ import typer
 from jobs.cli.options import (
     DEFAULT_RECIPE,
     ManifestArgument,
+    MaskOption,
     MasksOption,
     PoolsOption,
     PricesOption,
     SetOption,
+    parse_marking,
 )
 
 if TYPE_CHECKING:
@@ -59,6 +61,7 @@ def estimate(
     ] = None,
     set_: SetOption = None,
     masks: MasksOption = "",
+    mask: MaskOption = "",
     deadline: Annotated[
         str | None,
         typer.Option(
@@ -98,8 +101,10 @@ def estimate(
         loaded = basis.recipe.with_options(set_ or ())
     else:
         loaded = Recipe.load(recipe or DEFAULT_RECIPE, set_ or ())
+    loaded, _, _ = parse_marking(loaded, masks, mask, "")
     basis = basis or Basis(loaded, assume_megapixels)
-    rows = count_rows(Pairing.of("fail", "", masks).select(find_files(manifest)))
+    to_count = Pairing.of("pass", mask, masks)  # whatever marks the other photos
+    rows = count_rows(to_count.select(find_files(manifest)))
     result = compute(
         loaded,
         basis,
@@ -132,6 +137,8 @@ def _lines(result: Estimate, deadline_s: float | None) -> Iterator[str]:
             answer = "needs more nodes than available"
         if fleet.seconds > deadline_s:
             answer = f"cannot be met: the first photo starts after {_time(fleet.start_s)}"
+            if deadline_s > fleet.start_s:
+                answer += ", and more nodes would start too late"
         yield f"The deadline of {_time(deadline_s)} {answer}."
     yield f"The bottleneck is {slowest.slowest}, in the pool {slowest.pool}.\n"
     yield "s per photo   pool: steps"

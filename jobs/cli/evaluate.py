@@ -12,7 +12,8 @@ from typer.core import TyperGroup
 
 from jobs.cli import streams
 from jobs.cli.options import SetOption
-from jobs.cli.printing import console_for, print_line
+from jobs.cli.printing import console_for
+from jobs.printing import print_line
 
 if TYPE_CHECKING:
     from jobs.evaluation.evaluate import Evaluated

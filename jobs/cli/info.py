@@ -41,31 +41,27 @@ def doctor(
     address: Annotated[
         str | None,
         typer.Option(
-            help="Check this Ray cluster instead, and show where the recipe's steps would run."
+            help="Check this Ray cluster instead of this machine. Default: the one of RAY_ADDRESS, "
+            "and this machine."
         ),
     ] = None,
     recipe: RecipeOption = DEFAULT_RECIPE,
     set_: SetOption = None,
     pools: PoolsOption = None,
 ) -> None:
-    """Check this machine or a cluster: what is missing, and what to do.
+    """Check what a run needs, what is missing, and where the recipe's steps would run.
 
     Exit codes: 0 ready; 1 something is missing.
     """
     from cluster.pools import Pools
-    from jobs.doctor import examine, examine_cluster
+    from jobs.doctor import examine
     from jobs.driver.placement import load_pools
     from stages.recipe import Recipe
 
     console = console_for()
     worst = 0
     requested = load_pools(pools) if pools else Pools()
-    findings = (
-        examine_cluster(address, Recipe.load(recipe, set_ or ()), requested)
-        if address
-        else examine(s3)
-    )
-    for finding in findings:
+    for finding in examine(Recipe.load(recipe, set_ or ()), requested, address, s3):
         remedy = f"\n     {finding.remedy}" if finding.remedy else ""
         print_finding(console, finding.state, f"{finding.subject}: {finding.result}{remedy}")
         worst = max(worst, finding.state == "bad")

@@ -120,7 +120,10 @@ CheckInputsOption = Annotated[
     bool,
     typer.Option(help="Redo photos whose files changed since they were done. Checks every file."),
 ]
-
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Print what the run would do. Stores and starts nothing."),
+]
 PoolsOption = Annotated[
     str | None,
     typer.Option(
@@ -175,8 +178,8 @@ class ManifestCommand(TyperCommand):
         _, extra, _ = self.make_parser(ctx).parse_args([*args])
         if extra and not ctx.resilient_parsing:
             ctx.fail(
-                f"More than one MANIFEST, or value of an option: {' '.join(extra[:3])}. Quote a "
-                "pattern, so that the shell does not replace it by files: 'photos/*.jpg'."
+                f"Unexpected extra arguments: {' '.join(extra[:3])}. If a pattern expanded to "
+                "them, quote it: 'photos/*.jpg'."
             )
         return super().parse_args(ctx, args)
 
@@ -198,7 +201,7 @@ def parse_marking(
     if mask and (masks or unmatched):
         other = "--masks" if masks else "--unmatched"
         raise typer.BadParameter(
-            f"{other} has no use beside --mask, which marks all photos", param_hint="--mask"
+            f"{other} cannot be combined with --mask, which marks all photos", param_hint="--mask"
         )
     policies: dict[str, Policy] = {each: each for each in POLICIES}
     if unmatched and unmatched not in policies:

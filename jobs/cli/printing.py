@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jobs.printing import print_line
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -24,11 +26,6 @@ def print_error(code: str, message: str) -> None:
     print_line(console, f"{code}: {message}")
 
 
-def print_line(console: Console, text: str, style: str | None = None, end: str = "\n") -> None:
-    """Print text without markup, highlighting or line breaks."""
-    console.print(text, style=style, end=end, highlight=False, markup=False, soft_wrap=True)
-
-
 def print_finding(console: Console, state: str, text: str) -> None:
     """Print the result of a check as one line; its state is ``ok``, ``note`` or ``bad``."""
     colours = {"ok": "green", "note": "yellow", "bad": "red"}
@@ -41,7 +38,7 @@ def print_counts(console: Console, tally: Tally) -> None:
     from jobs.results.status import fidelity_lines
     from manifests.errors import meaning
 
-    for line in fidelity_lines(tally.kept, tally.recoded):
+    for line in fidelity_lines(tally.by_fidelity, tally.reencoded_reasons):
         print_line(console, f"  {line}")
     for code, count in sorted(tally.failed.items()):
         print_line(console, f"  {count:>8}  {code}: {meaning(code)}")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.cli import streams
-from jobs.cli.printing import console_for, print_counts, print_finding, print_line
+from jobs.cli.printing import console_for, print_counts, print_finding
+from jobs.printing import print_line
 from jobs.report import SAMPLE
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from jobs.cli.models import AllowUnverifiedOption, trust
 from jobs.cli.options import (
     DEFAULT_RECIPE,
     CheckInputsOption,
+    DryRunOption,
     LimitOption,
     ManifestArgument,
     MaskOption,
@@ -33,7 +34,8 @@ from jobs.cli.options import (
     parse_marking,
     parse_statuses,
 )
-from jobs.cli.printing import console_for, print_counts, print_line
+from jobs.cli.printing import console_for, print_counts
+from jobs.printing import print_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,10 +68,7 @@ def run(
     pools: PoolsOption = None,
     prices: PricesOption = None,
     allow_unverified: AllowUnverifiedOption = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Print what the run would do. Stores and starts nothing."),
-    ] = False,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Clean all photos of a folder or manifest.
 
@@ -99,6 +98,7 @@ def run(
             retry=statuses,
             limit=limit,
             shards=shards,
+            check_inputs=check_inputs,
             strict=strict,
             rows_per_shard=rows_per_shard,
             unmarked=policy,

@@ -39,6 +39,7 @@ def stop(
     The run need not be a job of a cluster. With --address, Ray ends a job that is still running
     after --timeout. Exit codes: 0 no run is active; 1 one is still running.
     """
+    from jobs.results.recipe_runs import reading_runs
     from manifests.errors import OutputError
     from manifests.runs import records
 
@@ -49,7 +50,9 @@ def stop(
         job = target if outputs.get(target) else None
         output = outputs[target] if job else absolute(target)
         jobs = {job} if job else {name for name in outputs if outputs[name] == output}
-        if not jobs and not records(output):
+        with reading_runs(target):
+            found = records(output)
+        if not jobs and not found:
             text = f"There is no run at {target}; to stop a job by its id, name its --address."
             raise OutputError("output.not_found", text)
         running = _running_runs(output, job)

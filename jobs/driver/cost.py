@@ -46,7 +46,7 @@ class Cost:
         self._lock = Lock()
         self.total_usd = 0.0
 
-    def advance(self) -> dict[str, float]:
+    def accrue(self) -> dict[str, float]:
         """Add the time since the last call, or since construction; returns the total."""
         with self._lock:  # heartbeats and the end of the run come from two threads
             price = sum(self._hourly_usd.get(group, 0.0) for group in self._groups())

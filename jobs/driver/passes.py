@@ -20,7 +20,6 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 import pyarrow as pa
@@ -35,8 +34,8 @@ from jobs.pipeline.monitor import MonitorClient
 from jobs.pipeline.spec import RunSpec
 from jobs.pipeline.units import pending_units, single_rows
 from manifests.errors import CatalogCleanupError, ClusterError, RowError, error_from_code
-from manifests.ledger import KEY, MAX_NAMED_ROWS, Tally, reconcile
-from manifests.schema import CRASHED, LineageRow, lineage_dict, lineage_schema
+from manifests.ledger import MAX_NAMED_ROWS, Tally, reconcile
+from manifests.schema import CRASHED, lineage_dict, lineage_schema
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -113,7 +112,11 @@ def execute(
             return _give_up(spec, shards, tally, ray_errors)
         mode = _next_mode(mode, tally.missing_count, progressed=tally.missing_count < before)
         photos = format_count(tally.missing_count, "photo")
-        console.print(f"{photos} without a result, whose worker failed; {mode.value} ...")
+        have = "has" if tally.missing_count == 1 else "have"
+        console.print(
+            f"{photos} {have} no result yet (failed worker or internal error); retrying, "
+            f"{mode.value} ..."
+        )
 
 
 def _run_pass(
@@ -130,15 +133,14 @@ def _run_pass(
         # A row that waits behind one that kills its worker would be lost again.
         pools = {name: size.one_at_a_time(tally.missing_count) for name, size in pools.items()}
     sizes = [pools[pool] for pool, _ in spec.groups()]
-    workers = tuple(max(size.min_actors, size.actors_that_fit) for size in sizes)
-    monitor = replace(spec.monitor, workers=workers)
+    monitor = replace(spec.monitor, workers=tuple(size.actors_at_start for size in sizes))
     spec = replace(spec, monitor=monitor)
     if spec.one_by_one:
         units = single_rows(spec, tally.missing)
     else:
         # Where inputs are checked, any shard may have work.
         left = dict.fromkeys(shards if spec.check_inputs else (), 0) | tally.unfinished
-        units = pending_units(spec, left, sizes[0].max_actors)
+        units = pending_units(spec, left, sizes[0].actors_at_start)
     if not units:
         return
     with (
@@ -214,15 +216,11 @@ def _give_up(spec: RunSpec, shards: Collection[int], tally: Tally, ray_errors: l
 
 
 def _crashed(spec: RunSpec, row: dict[str, Any], reason: str) -> dict[str, Any]:
-    lineage = LineageRow(
-        **{name: row[name] for name in KEY},
+    lineage = spec.lineage_of(
+        row,
         status=CRASHED,
         error_code="row.crashed",
         error=reason,
-        recipe_name=spec.recipe.name,
-        recipe_hash=spec.recipe.hash,
-        package_version=version("catalog-cleanup"),
-        run_id=spec.policy.run_id,
         finished_at=datetime.now(UTC),
     )
     return lineage_dict(lineage) | {name: row[name] for name in spec.extra.names}

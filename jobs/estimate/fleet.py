@@ -169,21 +169,27 @@ class Workload:
 
     def _nodes(self, actors: Sequence[int]) -> dict[str, int]:
         """Nodes for these actors; CPU actors first use the spare CPUs of GPU nodes."""
+        needs: dict[str, float] = {}
+        counts = [*zip((part.pool for part in self.parts), actors, strict=True)]
+        for pool, count in counts:
+            if pool != "cpu":
+                home = self.homes[pool]
+                room = home.room_for(self.sizes[pool])
+                needs[home.name] = needs.get(home.name, 0.0) + count / room
+        nodes = {name: math.ceil(need - _ROUNDING) for name, need in needs.items()}
+        if "cpu" not in self.homes:
+            return nodes
         cpu, selector = self.homes["cpu"], self.sizes["cpu"].label_selector
         spare = {
             home.name: home.cpus
             for home in self.homes.values()
             if home.gpus and home.can_host("cpu", selector)
         }
-        needs: dict[str, float] = {}
-        cpus = 0.0
-        for part, count in zip(self.parts, actors, strict=True):
-            size, home = self.sizes[part.pool], self.homes[part.pool]
-            if part.pool != "cpu":
-                needs[home.name] = needs.get(home.name, 0.0) + count / home.room_for(size)
-            if part.pool == "cpu" or home.name in spare:
-                cpus += count * size.cpus
-        nodes = {name: math.ceil(need - _ROUNDING) for name, need in needs.items()}
+        cpus = sum(
+            count * self.sizes[pool].cpus
+            for pool, count in counts
+            if pool == "cpu" or self.homes[pool].name in spare
+        )
         cpus -= sum(count * spare.get(name, 0.0) for name, count in nodes.items())
         if cpus > _ROUNDING:
             nodes[cpu.name] = nodes.get(cpu.name, 0) + math.ceil(cpus / cpu.cpus - _ROUNDING)

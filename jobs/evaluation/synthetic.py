@@ -21,7 +21,7 @@ from manifests.errors import RowError
 from manifests.storage.row_files import read
 from stages.arrays import Float32Array, UInt8Array
 from stages.codecs.decode import decode_photo
-from stages.pixels import colour
+from stages.pixels.colour import to_lab, to_srgb8
 
 #: Min mean difference from the background for a visible object, CIE76.
 VISIBLE_DELTA_E = 10.0
@@ -95,11 +95,6 @@ def paste(
         if np.linalg.norm(to_lab(pasted) - lab, axis=2)[core].mean() >= VISIBLE_DELTA_E:
             return pasted, np.where((pasted != place.base).any(axis=2), np.uint8(255), np.uint8(0))
     return None
-
-
-def to_lab(pixels: UInt8Array) -> Float32Array:
-    """``(h, w, 3)`` uint8 sRGB as float32 Lab, L 0 to 100."""
-    return np.asarray(cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
 
 
 def blob(
@@ -235,7 +230,7 @@ def make_benchmark(folder: Path, photos: Sequence[str]) -> Path:
 
 def _read(uri: str) -> UInt8Array:
     decoded = decode_photo(read(uri, "image"), _MAX_MEGAPIXELS, uri)
-    return colour.to_srgb8(decoded.pixels, decoded.space)
+    return to_srgb8(decoded.pixels, decoded.space)
 
 
 def _random_place(picture: UInt8Array, rng: np.random.Generator) -> Place:

@@ -43,7 +43,7 @@ PREFETCH_PHOTOS = 8
 #: Max size of the waiting files, not counting the last one.
 PREFETCH_BYTES = 64 << 20
 
-#: Photos in a row that end with internal.error, after which a worker is taken for broken.
+#: Number of consecutive photos with internal.error after which a worker counts as broken.
 _MAX_INTERNAL_ERRORS = 5
 
 

@@ -7,9 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jobs.pipeline.spec import RunSpec
-from manifests.ledger import KEY
 from manifests.planning.marks import Marks
-from manifests.schema import STALE, LineageRow, lineage_dict, lineage_schema
+from manifests.schema import STALE, lineage_dict, lineage_schema
 from manifests.storage.row_files import versions
 
 
@@ -57,12 +56,5 @@ def _content(version: str) -> str:
 
 
 def _stale(spec: RunSpec, row: dict[str, Any]) -> dict[str, Any]:
-    lineage = LineageRow(
-        **{name: row[name] for name in KEY},
-        status=STALE,
-        recipe_name=spec.recipe.name,
-        recipe_hash=spec.recipe.hash,
-        run_id=spec.policy.run_id,
-        finished_at=datetime.now(UTC),
-    )
+    lineage = spec.lineage_of(row, status=STALE, finished_at=datetime.now(UTC))
     return lineage_dict(lineage) | dict.fromkeys(spec.extra.names)

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -26,20 +27,24 @@ from typing import IO, Any
 from jobs.pipeline.limits import limit_memory
 from jobs.pipeline.monitor import MonitorClient
 from jobs.pipeline.spec import RunSpec
-from manifests.errors import CatalogCleanupError, DeviceError
+from manifests.errors import CatalogCleanupError, ClusterError, DeviceError
 from manifests.schema import CRASHED
 from stages.photo import Photo
 from stages.steps.base import fail, run_steps
 
-#: Max time to load a model, possibly over a network; also the limit for the process to start.
+#: Max time to start the process and to load all models, possibly over a network.
 _MAX_LOADING_S = 3600.0
+
+#: Max time for the process to exit after an error; CUDA may hang when it is torn down.
+_MAX_EXIT_S = 60.0
 
 
 def run_isolated(photo: Photo, spec: RunSpec) -> None:
     """Run all steps on a photo in a child process, and record how it ended.
 
     Raises:
-        CatalogCleanupError: raised in the process, and not an error of the row.
+        CatalogCleanupError: raised in the process, and not an error of the row;
+            ``cluster.workers_failed``: its models did not load in time.
     """
     from ray import cloudpickle  # takes a second; the child does not need it
 
@@ -58,7 +63,10 @@ def run_isolated(photo: Photo, spec: RunSpec) -> None:
 
 
 def _watch(photo: Photo, max_s: float, task: IO[bytes], output: IO[bytes]) -> Any:
-    """Run the child until it sends a result; if it never does, fail the photo and return None."""
+    """Run the child until it sends a result; if it never does, fail the photo and return None.
+
+    If it is still loading after its time, that is not the photo's fault: the result is an error.
+    """
     receiver, sender = Pipe(duplex=False)
     descriptor = sender.fileno()
     command = [sys.executable, "-X", "faulthandler", "-m", "jobs.pipeline.isolated"]
@@ -72,7 +80,8 @@ def _watch(photo: Photo, max_s: float, task: IO[bytes], output: IO[bytes]) -> An
     )
     sender.close()
     left_s = {"build": _MAX_LOADING_S, "run": max_s}
-    phase, step, code = "build", "start", None
+    phase, step, has_died = "build", "start", False
+    code: int | None = None
     try:
         since = time.monotonic()
         while receiver.poll(left_s[phase]):
@@ -83,22 +92,31 @@ def _watch(photo: Photo, max_s: float, task: IO[bytes], output: IO[bytes]) -> An
             if phase == "end":
                 return result
     except (EOFError, OSError):  # OSError: it died while sending
-        code = child.wait()
+        has_died = True
+        with suppress(subprocess.TimeoutExpired):
+            code = child.wait(_MAX_EXIT_S)
     finally:
         child.kill()
         child.wait()
         receiver.close()
-    output.seek(0)
-    _record_death(photo, step, code, max_s, output.read().decode(errors="replace"))
+    if has_died:
+        output.seek(0)
+        _record_death(photo, step, code, output.read().decode(errors="replace"))
+    elif phase == "build":
+        text = f"The step {step} was still loading after {_MAX_LOADING_S:g} s, in its own process."
+        return ClusterError("cluster.workers_failed", text)
+    else:
+        text = f"The photo {photo.lineage.image_uri} was still in step {step} after {max_s:g} s."
+        fail(photo, "row.timeout", text, step)
     return None
 
 
-def _record_death(photo: Photo, step: str, code: int | None, max_s: float, output: str) -> None:
+def _record_death(photo: Photo, step: str, code: int | None, output: str) -> None:
+    """Record that the process died in a step; without a code, it had to be killed."""
     if code is None:
-        text = f"The photo {photo.lineage.image_uri} was still in step {step} after {max_s:g} s."
-        fail(photo, "row.timeout", text, step)
-        return
-    how = f"exit code {code}" if code >= 0 else _signal_name(-code)
+        how = f"it did not exit within {_MAX_EXIT_S:g} s"
+    else:
+        how = f"exit code {code}" if code >= 0 else _signal_name(-code)
     text = f"The process of {photo.lineage.image_uri} died in step {step}: {how}{_where(output)}."
     fail(photo, "row.crashed", text, step)
     photo.lineage.status = CRASHED
@@ -148,4 +166,5 @@ def _run(photo: Photo, spec: RunSpec, sender: Connection) -> None:
 
 
 if __name__ == "__main__":
-    _main(Connection(int(sys.argv[1]), readable=False))
+    with Connection(int(sys.argv[1]), readable=False) as to_actor:  # closed before a slow exit
+        _main(to_actor)

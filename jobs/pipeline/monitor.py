@@ -1,9 +1,8 @@
 """The monitor of a run: one Ray actor that its workers report to, and that asks them to stop.
 
-Workers that fail are replaced by themselves: the process ends, and Ray restarts the actor, where
-there is room for it. The monitor decides how long a worker waits before that, and when a fault is
-not a machine's but the run's: if no worker of a pool could ever load its models, or if workers fail
-one after another while no photo is done.
+A worker that fails ends its own process, and Ray restarts the actor where there is room. The
+monitor decides how long a worker waits before that. It also decides when the run ends: if no worker
+of a pool could ever load its models, or if workers fail one after another while no photo is done.
 """
 
 from __future__ import annotations

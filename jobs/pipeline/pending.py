@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
-from itertools import accumulate, pairwise
+from functools import partial
+from itertools import accumulate, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -15,19 +16,25 @@ import pyarrow.compute as pc
 
 from jobs.pipeline.changed_inputs import mark_stale
 from jobs.pipeline.spec import RunSpec
-from jobs.pipeline.transport import EXTRA_PREFIX
 from manifests.errors import error_from_code
-from manifests.ledger import KEY, Ledger, RetryPolicy, reconcile, row_keys
+from manifests.ledger import KEY, Ledger, RetryPolicy, reconcile
 from manifests.planning.plan import Plan
-from manifests.schema import SHARD_SCHEMA, LineageRow
+from manifests.schema import SHARD_SCHEMA
 from stages.photo import Photo
 from stages.steps.base import fail
+
+#: Prefix of the manifest's own columns beside ours: in units of work, and in a report, where one
+#: from an earlier version may have the name of a lineage column of this version.
+EXTRA_PREFIX = "manifest: "
 
 #: Column with the number of a row's shard.
 SHARD = "_shard"
 
 #: Column with the code and message of an error that ends the run, in place of rows.
 PROBLEM = "_problem"
+
+#: Shards that are read, or checked for changed files, at once.
+_THREADS = 8
 
 #: Interval at which an actor checks for a stop request.
 _STOP_CHECK_INTERVAL_S = 3.0
@@ -45,9 +52,7 @@ def read_pending(spec: RunSpec, shard: int, only: Collection[str] | None = None)
     """
     if spec.check_inputs and only is None:
         mark_stale(spec, shard)
-    rows = spec.plan.read_shard(shard)
-    done = row_keys(spec.ledger.ended(shard, spec.policy))
-    rows = rows.filter(pc.invert(pc.is_in(row_keys(rows), value_set=done)))
+    rows = spec.ledger.pending(spec.plan, shard, spec.policy)
     if only is not None:
         rows = rows.filter(pc.is_in(rows["id"], value_set=pa.array(only, pa.string())))
     ours = set(SHARD_SCHEMA.names)
@@ -64,30 +69,58 @@ def photos_of(spec: RunSpec, rows: pa.Table) -> Iterator[Photo]:
         CatalogCleanupError: the rows could not be read.
     """
     stop_check = _StopCheck(spec)
-    recipe_hash = spec.recipe.hash  # takes milliseconds: computed once
-    package_version = version("catalog-cleanup")
     for row in rows.to_pylist():
         if problem := row.pop(PROBLEM, None):
             raise error_from_code(*problem)
         if stop_check.stop_requested():
             return
-        yield _photo(spec, row, recipe_hash, package_version)
+        yield _photo(spec, row)
 
 
-def limit_rows(
-    plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Collection[int], limit: int
-) -> Plan:
-    """Limit a plan to ``limit`` pending rows, spread evenly over the shards."""
-    left = reconcile(plan, ledger, policy, shards).unfinished
-    quotas = _quotas(list(left.values()), limit)
+def count_unusable(plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Collection[int]) -> int:
+    """Count the pending rows that would fail because of the manifest."""
+    if not plan.rejected:
+        return 0
+
+    def count(shard: int) -> int:
+        codes = ledger.pending(plan, shard, policy, [*KEY, "error_code"])["error_code"]
+        return len(codes) - int(codes.null_count)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return sum(pool.map(count, shards))
+
+
+def limit_rows(spec: RunSpec, shards: Collection[int], limit: int) -> RunSpec:
+    """Limit a run to ``limit`` pending rows, spread evenly over the shards.
+
+    If fewer are pending, and inputs are checked, it looks for changed files among the finished
+    rows, until there are enough. The limited run need not check them again.
+
+    Raises:
+        StorageError, OutputError: see :func:`mark_stale`.
+    """
+    left = reconcile(spec.plan, spec.ledger, spec.policy, shards)
+    if spec.check_inputs and _mark_stale(spec, shards, limit - left.missing_count):
+        left = reconcile(spec.plan, spec.ledger, spec.policy, shards)
+    spec = replace(spec, check_inputs=False)
+    if not left.missing_count:
+        return spec
     only = {}
-    for shard, quota in zip(left, quotas, strict=True):
+    counts = left.unfinished
+    for shard, quota in zip(counts, _quotas([*counts.values()], limit), strict=True):
         if quota:
-            rows = plan.shard(shard).read_table([*KEY])
-            done = row_keys(ledger.ended(shard, policy))
-            rows = rows.filter(pc.invert(pc.is_in(row_keys(rows), value_set=done)))
+            rows = spec.ledger.pending(spec.plan, shard, spec.policy, [*KEY])
             only[shard] = rows["id"].slice(0, quota).to_pylist()
-    return replace(plan, only=only)
+    return replace(spec, plan=replace(spec.plan, only=only))
+
+
+def _mark_stale(spec: RunSpec, shards: Collection[int], wanted: int) -> int:
+    """Mark rows with changed files as stale until there are enough; returns their number."""
+    found, numbers = 0, iter(shards)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        while found < wanted and (some := list(islice(numbers, _THREADS))):
+            found += sum(pool.map(partial(mark_stale, spec), some))
+    return found
 
 
 def _quotas(counts: Sequence[int], limit: int) -> list[int]:
@@ -98,18 +131,9 @@ def _quotas(counts: Sequence[int], limit: int) -> list[int]:
     return [end - start for start, end in pairwise([0, *ends])]
 
 
-def _photo(spec: RunSpec, row: dict[str, Any], recipe_hash: str, package_version: str) -> Photo:
+def _photo(spec: RunSpec, row: dict[str, Any]) -> Photo:
     photo = Photo(
-        LineageRow(
-            id=row["id"],
-            image_uri=row["image_uri"],
-            mask_uri=row["mask_uri"],
-            marks=row["marks"],
-            recipe_name=spec.recipe.name,
-            recipe_hash=recipe_hash,
-            package_version=package_version,
-            run_id=spec.policy.run_id,
-        ),
+        spec.lineage_of(row),
         shard=row[SHARD],
         extra={
             name.removeprefix(EXTRA_PREFIX): value

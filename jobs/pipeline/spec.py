@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import version
 from itertools import groupby
+from typing import Any
 
 import pyarrow as pa
 
 from jobs.pipeline.monitor import MonitorClient
-from manifests.ledger import Ledger, RetryPolicy
+from manifests.ledger import KEY, Ledger, RetryPolicy
 from manifests.planning.plan import Plan
-from manifests.runs import RunRecord
+from manifests.schema import LineageRow
 from stages.method_options import Pool
 from stages.recipe import Recipe
 from stages.steps.base import Step
@@ -30,7 +33,6 @@ class RunSpec:
         extra: schema of the manifest's other columns.
         recipe: the recipe to apply.
         policy: which recorded rows count as done; its run_id is written to each lineage row.
-        record: of the run; it carries stop requests.
         steps: builds the recipe's steps; called in the actor, since models are not serialised.
         has_gpus: whether steps run in the pools that they name; else all run in the CPU pool.
         check_inputs: whether actors check for photos whose files changed since they were done.
@@ -39,13 +41,13 @@ class RunSpec:
         repeats_internal_errors: whether photos that end with ``internal.error`` are not recorded,
             so that a later pass repeats them elsewhere.
         monitor: the monitor of the run.
+        recipe_hash: of the recipe; it takes milliseconds, so it is computed once.
     """
 
     plan: Plan
     extra: pa.Schema
     recipe: Recipe
     policy: RetryPolicy
-    record: RunRecord
     steps: Callable[[Recipe, str], Sequence[Step]]
     has_gpus: bool = False
     check_inputs: bool = False
@@ -53,11 +55,32 @@ class RunSpec:
     isolated: bool = False
     repeats_internal_errors: bool = False
     monitor: MonitorClient = field(default_factory=MonitorClient)
+    recipe_hash: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Compute the recipe's hash."""
+        object.__setattr__(self, "recipe_hash", self.recipe.hash)
 
     @property
     def ledger(self) -> Ledger:
         """The ledger in which its rows are recorded."""
-        return Ledger(self.plan.output, self.recipe.hash)
+        return Ledger(self.plan.output, self.recipe_hash)
+
+    def lineage_of(self, row: Mapping[str, Any], **more: Any) -> LineageRow:
+        """A lineage row of this run.
+
+        Args:
+            row: has the columns :data:`manifests.ledger.KEY`.
+            more: further columns.
+        """
+        return LineageRow(
+            **{name: row[name] for name in KEY},
+            recipe_name=self.recipe.name,
+            recipe_hash=self.recipe_hash,
+            package_version=_package_version(),
+            run_id=self.policy.run_id,
+            **more,
+        )
 
     def groups(self) -> list[tuple[Pool, list[Step]]]:
         """Neighbouring steps of the same pool; each group becomes one pool of actors.
@@ -71,6 +94,11 @@ class RunSpec:
             again = Step("fetch_again", pool, lambda: fetch_again(self.recipe), is_io=True)
             groups[-1] = pool, [again, *last]
         return groups
+
+
+@cache
+def _package_version() -> str:
+    return version("catalog-cleanup")
 
 
 def grouped(

@@ -57,9 +57,6 @@ class _PackedMask:
         return bits.reshape(self.shape) * np.uint8(255)
 
 
-#: Prefix of the manifest's own columns in units of work, so that they cannot collide with ours.
-EXTRA_PREFIX = "manifest: "
-
 #: Attributes of patches that are masks of 0 and 255, as a rule; and soft ones of little content.
 _MASKS = ("mask", "hole", "beyond", "effects")
 

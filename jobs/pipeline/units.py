@@ -44,7 +44,8 @@ def pending_units(spec: RunSpec, left: Mapping[int, int], workers: int) -> Datas
     Args:
         spec: the run.
         left: shard -> number of pending rows; more if ``check_inputs`` finds changed files.
-        workers: max number of actors of the first pool.
+        workers: number of actors with which the first pool starts. An autoscaler may add others,
+            but units for all that it might add would be too small.
 
     Returns:
         Blocks of :func:`jobs.pipeline.pending.read_pending`'s rows; None: there are none.
@@ -53,7 +54,8 @@ def pending_units(spec: RunSpec, left: Mapping[int, int], workers: int) -> Datas
 
     count = sum(left.values())
     if spec.check_inputs or count > _MAX_READ_HERE:
-        share = max(1, ceil(count / workers / _UNITS_PER_WORKER))
+        # The number of changed files is not known yet.
+        share = UNIT_ROWS if spec.check_inputs else ceil(count / workers / _UNITS_PER_WORKER)
         return _read_lazily(spec, left, min(share, UNIT_ROWS))
     with ThreadPoolExecutor(_THREADS) as pool:
         tables = list(pool.map(partial(read_pending, spec), left))

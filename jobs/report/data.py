@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,23 +11,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.pipeline.pending import EXTRA_PREFIX
 from jobs.report.summary import Summary
-from jobs.results.recipe_runs import RecipeResults, recipe_runs
+from jobs.results.recipe_runs import ID_HASHES, READ_THREADS, RecipeResults, id_hash, recipe_runs
 from manifests.errors import RecipeError
 from manifests.schema import OK, lineage_schema
 
 #: Max number of rows that a page lists, see :func:`choose`; its summary counts all rows.
 MAX_ROWS = 100_000
-
-#: Prefix of the manifest's own columns: one from an earlier version may have the name of a lineage
-#: column of this version.
-EXTRA = "manifest: "
-
-#: Threads that read shards, since reading from S3 is mostly waiting.
-_READ_THREADS = 16
-
-#: Rows are sampled by a 32-bit hash of the id: the same rows for each recipe, and each time.
-_HASHES = 2**32
 
 
 def select_runs(output: str, wanted: str | None = None) -> list[RecipeResults]:
@@ -58,8 +48,8 @@ class Listing:
 
     Attributes:
         sides: the recipes. With ``compared``, the two that are shown side by side.
-        rows: by id, then by side; the lineage's columns, the manifest's with :data:`EXTRA` before
-            their names, and ``side``, an index of ``sides``.
+        rows: by id, then by side; the lineage's columns, the manifest's with :data:`EXTRA_PREFIX`
+            before their names, and ``side``, an index of ``sides``.
         compared: the second side's rows of the same ids in the same order, null where there is
             none; None: no comparison.
         summaries: of all rows of each side, including rows that are not listed.
@@ -142,7 +132,7 @@ def _read(
     ours = {field.name: field.type for field in lineage_schema()}
     columns = [*(name for name in ours if name not in extra), *extra]
     chosen = []
-    with ThreadPoolExecutor(_READ_THREADS) as pool:
+    with ThreadPoolExecutor(READ_THREADS) as pool:
         tables = pool.map(lambda shard: ledger.latest(shard, columns), range(side.plan.shards))
         for table in tables:
             rows = _normal(table, ours, extra)
@@ -158,7 +148,7 @@ def _normal(rows: pa.Table, ours: Mapping[str, pa.DataType], extra: Collection[s
         name: rows[name] if name in found else pa.nulls(rows.num_rows, kind)
         for name, kind in ours.items()
     }
-    theirs = {EXTRA + name: rows[name] for name in extra if name in rows.column_names}
+    theirs = {EXTRA_PREFIX + name: rows[name] for name in extra if name in rows.column_names}
     return pa.table(columns | theirs)
 
 
@@ -167,7 +157,7 @@ def _listed(rows: pa.Table, only: Collection[str], share: float) -> npt.NDArray[
     is_flagged = _is_flagged(rows)
     listed = is_flagged | ~_is_ok(rows) | (share == 1)
     if share < 1:
-        listed |= _hashes(rows["id"]) < share * _HASHES
+        listed |= _hashes(rows["id"]) < share * ID_HASHES
     if only:
         listed &= pc.is_in(rows["status"], value_set=pa.array(only, pa.string())).to_numpy() | (
             is_flagged & ("flagged" in only)
@@ -184,4 +174,4 @@ def _is_flagged(rows: pa.Table) -> npt.NDArray[np.bool_]:
 
 
 def _hashes(ids: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    return np.array([zlib.crc32(name.encode()) for name in ids.to_pylist()], np.int64)
+    return np.array([id_hash(name) for name in ids.to_pylist()], np.int64)

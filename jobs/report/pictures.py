@@ -22,7 +22,7 @@ from stages.codecs.decode import decode_photo
 from stages.codecs.picture import Decoded
 from stages.photo import Photo
 from stages.pixels import colour
-from stages.pixels.resize import working_size
+from stages.pixels.resize import limited_size
 from stages.pixels.shapes import region_of_run_lengths, run_lengths
 from stages.recipe import Recipe
 from stages.steps.decode import decode
@@ -195,7 +195,7 @@ def _result(row: Mapping[str, Any], recipe: Recipe, result: Pictures) -> Decoded
 
 def _shrunk(picture: Image.Image, side_px: int, quality: int) -> bytes:
     """Encode as WebP, with no side longer than ``side_px``."""
-    size = working_size(*picture.size, side_px)
+    size = limited_size(*picture.size, side_px)
     if size != picture.size:
         picture = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=3)
     buffer = io.BytesIO()

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.report.data import EXTRA, Listing
+from jobs.pipeline.pending import EXTRA_PREFIX
+from jobs.report.data import Listing
 from jobs.report.pictures import Pictures
 from jobs.results.detected import masks_of
 from jobs.results.failures import as_json, manifest_row
@@ -84,7 +85,7 @@ def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[s
         texts = [_shortened(each) for each in listing.rows[name].to_pylist()]
         found = sorted(set(texts) - {""})
         menu = found if len(found) <= _MAX_CHOICES else None
-        choices["columns"].append({"name": name.removeprefix(EXTRA), "values": menu})
+        choices["columns"].append({"name": name.removeprefix(EXTRA_PREFIX), "values": menu})
         columns[f"column{number}"] = texts
     return choices, columns
 
@@ -118,7 +119,7 @@ def details(listing: Listing, start: int, stop: int, drawn: Drawn) -> Iterator[d
         others = _dicts(listing.compared, start, stop)
     extra = _extra(listing.rows)
     for number, (row, other) in enumerate(zip(rows, others, strict=True), start):
-        extra_values = {name.removeprefix(EXTRA): row[name] for name in extra}
+        extra_values = {name.removeprefix(EXTRA_PREFIX): row[name] for name in extra}
         extra_values.pop(REVIEW, None)
         pictures = drawn.get(number, [None, None])
         shown = [_side_details(row, listing.sides[row["side"]], row["side"], pictures[0])]
@@ -166,7 +167,7 @@ def _of(name: str, side: int) -> str:
 
 
 def _extra(rows: pa.Table) -> list[str]:
-    return [name for name in rows.column_names if name.startswith(EXTRA)]
+    return [name for name in rows.column_names if name.startswith(EXTRA_PREFIX)]
 
 
 def _shortened(value: Any) -> str:

@@ -27,8 +27,8 @@ class Summary:
         recipe_hash: of the recipe.
         rows: number of rows.
         counts: column of :data:`_COUNTED` -> its values -> number of rows.
-        kept: rows by what is kept outside the masks, as in :class:`manifests.ledger.Tally`.
-        recoded: re-encoded rows, by reason.
+        by_fidelity: rows by what is kept outside the masks, as in :class:`manifests.ledger.Tally`.
+        reencoded_reasons: re-encoded rows, by reason.
         stage_seconds: stage -> total seconds.
         stage_rows: stage -> number of rows.
     """
@@ -38,15 +38,17 @@ class Summary:
     counts: dict[str, Counter[str]] = field(
         default_factory=lambda: {column: Counter() for column in _COUNTED}
     )
-    kept: Counter[str] = field(default_factory=Counter)
-    recoded: Counter[str] = field(default_factory=Counter)
+    by_fidelity: Counter[str] = field(default_factory=Counter)
+    reencoded_reasons: Counter[str] = field(default_factory=Counter)
     stage_seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     stage_rows: Counter[str] = field(default_factory=Counter)
 
     def add(self, rows: pa.Table) -> None:
         """Add rows to the counts."""
         self.rows += rows.num_rows
-        for ours, counts in zip((self.kept, self.recoded), count_fidelity(rows), strict=True):
+        for ours, counts in zip(
+            (self.by_fidelity, self.reencoded_reasons), count_fidelity(rows), strict=True
+        ):
             ours.update(counts)
         for column, counter in self.counts.items():
             for each in pc.value_counts(rows[column].drop_null()).to_pylist():
@@ -74,7 +76,7 @@ class Summary:
         done = sum(of_runs[run] for run in timed)
         return {
             "rows": self.rows,
-            "fidelity": fidelity_lines(self.kept, self.recoded),
+            "fidelity": fidelity_lines(self.by_fidelity, self.reencoded_reasons),
             "statuses": dict(self.counts["status"]),
             "codes": [
                 {"code": code, "count": count, "meaning": meaning(code)}

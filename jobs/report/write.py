@@ -74,11 +74,11 @@ def write_report(
         OutputError: ``output.not_found``, or ``output.not_writable``.
         RecipeError: ``recipe.not_found``: it was not run there, or no other recipe was.
     """
-    place = Place.of(output)
     if compare is None:
         listing = list_rows(select_runs(output, recipe), only)
     else:
         listing = list_pairs(*_pair(output, recipe, compare), only)
+    place = Place.of(output)
     folder = place / "report"
     drawn = _draw(listing, choose(listing.rows, sample), folder, console)
     choices, columns = list_columns(listing, drawn)

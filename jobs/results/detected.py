@@ -16,7 +16,7 @@ _COLUMNS = ["id", "image_uri", "mask_uri", "marks", "status", "detections", "det
 
 @dataclass(slots=True)
 class Detected:
-    """What a manifest of detections has.
+    """Counts of the photos in a manifest of detections.
 
     Attributes:
         path: of the manifest.

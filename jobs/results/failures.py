@@ -53,11 +53,15 @@ def store_rows(path: str, rows: Iterable[Mapping[str, Any]]) -> int:
         OutputError: ``output.not_writable``.
     """
     count = 0
+    try:
+        place = Place.of(path)
+    except ValueError as error:
+        raise OutputError("output.not_writable", f"{error}.") from None
     with storing(path), tempfile.NamedTemporaryFile() as file:
         for count, row in enumerate(rows, 1):  # noqa: B007 - the last one is their number
             file.write(f"{as_json(row)}\n".encode())
         file.flush()
-        Place.of(path).upload(Path(file.name))
+        place.upload(Path(file.name))
     return count
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,6 +15,17 @@ from manifests.planning.plan import Plan, load_plan
 from manifests.runs import RunRecord, latest_by_recipe
 from manifests.storage.place import Place
 from stages.recipe import Recipe, label_of
+
+#: Threads that read shards, since reading from S3 is mostly waiting.
+READ_THREADS = 16
+
+#: Number of values of :func:`id_hash`.
+ID_HASHES = 2**32
+
+
+def id_hash(name: str) -> int:
+    """The hash by which rows are sampled: the same rows for each recipe, and each time."""
+    return zlib.crc32(name.encode())
 
 
 @dataclass(frozen=True)
@@ -76,6 +90,19 @@ class RecipeResults:
         return is_hash or wanted in (self.name, self.label)
 
 
+@contextmanager
+def reading_runs(output: str) -> Iterator[None]:
+    """Translate errors of looking for runs in an output folder.
+
+    Raises:
+        OutputError: ``output.not_found``: it is a file, no path, or cannot be read.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise OutputError("output.not_found", f"There is no run at {output}: {error}.") from None
+
+
 def recipe_runs(output: str) -> list[RecipeResults]:
     """The recipes that were run on an output folder, the most recent one last.
 
@@ -83,10 +110,11 @@ def recipe_runs(output: str) -> list[RecipeResults]:
         output: path or URI.
 
     Raises:
-        OutputError: ``output.not_found``: there is no run.
+        OutputError: ``output.not_found``: there is no run, or it cannot be read.
     """
-    plan = load_plan(Place.of(output).uri)
-    runs = latest_by_recipe(plan.output).values() if plan else ()
+    with reading_runs(output):
+        plan = load_plan(Place.of(output).uri)
+        runs = latest_by_recipe(plan.output).values() if plan else ()
     if plan is None or not runs:
         raise OutputError("output.not_found", f"There is no run at {output}.")
     return [RecipeResults(plan, record) for record in runs]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from jobs.results.recipe_runs import recipe_runs
+from jobs.results.recipe_runs import RecipeResults, recipe_runs
 from manifests.ledger import RetryPolicy, Tally, tallies
-from manifests.runs import RunRecord, seems_alive
+from manifests.runs import RunRecord, records, seems_alive
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class RecipeStatus:
         record: of the recipe's most recent run.
         total: counts of all shards.
         shards: shard -> counts.
-        is_running: whether that run is active now.
-        rows_per_s: current rate, without the start-up of actors; 0 if not running.
+        is_running: whether a run of the recipe is active now; several can be, on other shards.
+        rows_per_s: current rate of these runs, without the start-up of actors; 0 if not running.
     """
 
     record: RunRecord
@@ -45,15 +45,25 @@ def recipe_statuses(output: str) -> Iterator[RecipeStatus]:
         OutputError: ``output.not_found``: there is no run there.
     """
     for run in recipe_runs(output):
-        is_running = seems_alive(run.record)
-        rate = run.record.progress().get("rows_per_s", 0.0) if is_running else 0.0
-        status = RecipeStatus(run.record, is_running=is_running, rows_per_s=rate)
-        shards = range(run.plan.shards)
-        for shard, tally in tallies(run.plan, run.ledger, RetryPolicy(run.record.run_id), shards):
+        ours = (each for each in records(run.plan.output) if each.facts["recipe_hash"] == run.hash)
+        alive = [record for record in ours if seems_alive(record)]
+        rate = sum(record.progress().get("rows_per_s", 0.0) for record in alive)
+        status = RecipeStatus(run.record, is_running=bool(alive), rows_per_s=rate)
+        for shard, tally in tallies(run.plan, run.ledger, _policies(run, alive)):
             status.total.add(tally)
             tally.missing = []  # the total keeps the first names, which is enough
             status.shards[shard] = tally
         yield status
+
+
+def _policies(run: RecipeResults, alive: Sequence[RunRecord]) -> Mapping[int, RetryPolicy]:
+    """Shard -> which of its rows count as done: an active run may redo some."""
+    shards = range(run.plan.shards)
+    policies = dict.fromkeys(shards, RetryPolicy(run.record.run_id))
+    for record in alive:
+        retried = RetryPolicy(record.run_id, frozenset(record.facts.get("retry", ())))
+        policies |= dict.fromkeys(record.facts.get("only_shards") or shards, retried)
+    return policies
 
 
 def as_json(output: str) -> str:
@@ -77,26 +87,26 @@ def as_json(output: str) -> str:
     )
 
 
-def fidelity_lines(kept: Mapping[str, int], recoded: Mapping[str, int]) -> list[str]:
+def fidelity_lines(
+    by_fidelity: Mapping[str, int], reencoded_reasons: Mapping[str, int]
+) -> list[str]:
     """Format what was kept outside the masks, and in how many photos, one line per kind.
 
     Args:
-        kept: as in :class:`manifests.ledger.Tally`.
-        recoded: likewise.
+        by_fidelity: as in :class:`manifests.ledger.Tally`.
+        reencoded_reasons: likewise.
     """
     names = (("coefficients", "all JPEG coefficients"), ("lossless", "every sample"))
-    exact = [f"{text} {kept[name]:,}" for name, text in names if kept.get(name)]
+    exact = [f"{text} {by_fidelity[name]:,}" for name, text in names if by_fidelity.get(name)]
     lines = [f"kept outside the masks: {', '.join(exact)}"] if exact else []
-    if reencoded := kept.get("reencoded"):
-        reasons = sorted(recoded.items(), key=lambda each: (-each[1], each[0]))
+    if reencoded := by_fidelity.get("reencoded"):
+        reasons = sorted(reencoded_reasons.items(), key=lambda each: (-each[1], each[0]))
         why = "; ".join(f"{reason} {count:,}" for reason, count in reasons)
         lines.append(f"re-encoded, which changes every pixel slightly: {reencoded:,} ({why})")
-    if identical := kept.get("identical"):
+    if identical := by_fidelity.get("identical"):
         lines.append(f"unchanged, because their masks are empty: {identical:,}")
     return lines
 
 
 def _counts(tally: Tally) -> dict[str, object]:
-    counts = asdict(tally)
-    names = ("rows", "ok", "unchanged", "kept", "recoded", "failed", "crashed")
-    return {name: counts[name] for name in names} | {"remaining": tally.missing_count}
+    return tally.ended_counts() | {"remaining": tally.missing_count}

@@ -9,16 +9,20 @@ beyond the mask (``effects``) may differ, if it is within the recipe's limits.
 from __future__ import annotations
 
 import hashlib
-import random
-from collections.abc import Iterator, Mapping
+import heapq
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
-from itertools import islice
+from itertools import chain
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from jobs.results.recipe_runs import recipe_runs
+from jobs.results.recipe_runs import READ_THREADS, RecipeResults, id_hash, recipe_runs
 from manifests.errors import OutputError, RowError
 from manifests.schema import OK, LineageRow, lineage_row
 from manifests.storage.row_files import read
@@ -63,7 +67,7 @@ def verify(output: str, sample: int | None = None) -> Iterator[Verdict]:
 
     Args:
         output: path or URI of a run's results.
-        sample: number of rows to check, sampled evenly; None: all.
+        sample: number of rows to check, sampled evenly: the same ones each time; None: all.
 
     Raises:
         OutputError: ``output.not_found``: there is no run there, or none that cleans.
@@ -72,17 +76,34 @@ def verify(output: str, sample: int | None = None) -> Iterator[Verdict]:
     if not cleaned:
         raise OutputError("output.not_found", f"{output} has no results: it was only searched.")
     run = cleaned[-1]
-    shards = list(range(run.plan.shards))
-    if sample is not None:
-        random.Random(0).shuffle(shards)
+    chosen = None if sample is None else _sampled(run, sample)
     columns = [f.name for f in fields(LineageRow)]
-    rows = (
-        lineage_row(row)
-        for shard in shards
-        for row in run.ledger.latest(shard, columns).to_pylist(maps_as_pydicts="strict")
-        if row["status"] == OK
-    )
-    yield from (_verdict(row, run.recipe) for row in islice(rows, sample))
+    for shard in range(run.plan.shards) if chosen is None else sorted(chosen):
+        rows = run.ledger.latest(shard, columns)
+        rows = rows.filter(pc.equal(rows["status"], OK))
+        if chosen is not None:
+            rows = rows.filter(pc.is_in(rows["id"], value_set=pa.array(chosen[shard])))
+        for row in rows.to_pylist(maps_as_pydicts="strict"):
+            yield _verdict(lineage_row(row), run.recipe)
+
+
+def _sampled(run: RecipeResults, count: int) -> Mapping[int, Sequence[str]]:
+    """Select finished rows by the hashes of their ids; returns shard -> ids.
+
+    All shards are read, but only which ids they have.
+    """
+
+    def finished(shard: int) -> list[tuple[int, int, str]]:
+        rows = run.ledger.latest(shard, ["id", "status"])
+        ids = rows["id"].filter(pc.equal(rows["status"], OK)).to_pylist()
+        return [(id_hash(name), shard, name) for name in ids]
+
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        rows = chain.from_iterable(pool.map(finished, range(run.plan.shards)))
+        chosen = defaultdict[int, list[str]](list)
+        for _, shard, name in heapq.nsmallest(count, rows):
+            chosen[shard].append(name)
+    return chosen
 
 
 def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:

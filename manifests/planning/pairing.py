@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 from pyarrow.fs import FileType
 
 from manifests.errors import ManifestError, OutputError
-from manifests.reading.pictures import PictureList, name_some, stems
+from manifests.reading.formats import name_some
+from manifests.reading.pictures import PictureList, stems
 from manifests.reading.read import Source
 from manifests.storage.place import Place
 
@@ -58,7 +59,7 @@ class MaskList:
         self._has_photo = self._is_exact.copy()
         self._table: list[pa.Array] = []
 
-    def see(self, ids: pa.StringArray) -> None:
+    def add_ids(self, ids: pa.StringArray) -> None:
         """Learn which photos there are; :meth:`find` must not have been called yet."""
         ids = _normal(ids)
         self._is_exact |= pc.is_in(self._stems, value_set=ids).to_numpy(zero_copy_only=False)
@@ -70,7 +71,7 @@ class MaskList:
         return self.pictures.paths.filter(pa.array(~(self._is_exact | self._has_photo)))
 
     def find(self, ids: pa.StringArray) -> Found:
-        """Find the masks of photos, all of which :meth:`see` has had."""
+        """Find the masks of photos, all of which were given to :meth:`add_ids`."""
         names, *columns = self._lookup()
         row = pc.index_in(_normal(ids), value_set=names)
         first, last, count = (column.take(row) for column in columns)
@@ -183,10 +184,10 @@ class Pairing:
             self.masks = MaskList(masks)
         return [photos]
 
-    def see(self, ids: pa.StringArray) -> None:
+    def add_ids(self, ids: pa.StringArray) -> None:
         """Learn which photos there are, in a first pass over the manifest."""
         if self.masks and len(ids):
-            self.masks.see(ids)
+            self.masks.add_ids(ids)
             self._photo = self._photo or ids[0].as_py()
 
     def check(self) -> None:
@@ -200,10 +201,10 @@ class Pairing:
         names, base = self.masks.pictures.paths, self.masks.pictures.place.uri
         if len(self.masks.without_photo) < len(names):
             return
-        what = f"{len(names):,} masks, such as {names[0].as_py()}" if len(names) else "pictures"
+        what = f"{len(names):,} masks, such as {names[0].as_py()}," if len(names) else "pictures"
         raise ManifestError(
             "manifest.no_pairs",
-            f"None of the {what}, in {base} has the name of a photo, such as {self._photo}.",
+            f"None of the {what} in {base} has the name of a photo, such as {self._photo}.",
         )
 
     def find(self, ids: pa.StringArray) -> Found:

@@ -30,8 +30,8 @@ from manifests.planning.columns import merge_types, names_in_lineage
 from manifests.planning.duplicates import REPEATED, IdHashes
 from manifests.planning.pairing import Pairing, Policy, combined
 from manifests.planning.rows import RowCounts, to_shard_rows
-from manifests.reading.formats import MAX_NAMED_LINES, name_lines
-from manifests.reading.pictures import PLAN, PictureList, name_some
+from manifests.reading.formats import MAX_NAMED_LINES, name_lines, name_some
+from manifests.reading.pictures import PLAN, PictureList
 from manifests.reading.read import Source, find_files, fingerprint, read_parts, stamp
 from manifests.storage.place import Place
 
@@ -213,11 +213,11 @@ def _renamed(extra: pa.Schema) -> list[str]:
 
 
 def _listing_notes(files: Sequence[Source], pairing: Pairing) -> Iterator[str]:
-    """Name the files of a folder of pictures that are none, and masks without a photo."""
+    """Name the files of a folder that are not pictures, and masks without a photo."""
     for each in files:
         if isinstance(each, PictureList) and len(each.others):
             shown = name_some((name.as_py() for name in each.others), len(each.others))
-            yield f"Left out of {each.place.uri}, by their suffixes, are no pictures: {shown}."
+            yield f"Left out of {each.place.uri}, not pictures by their suffixes: {shown}."
     if note := pairing.note():
         yield note
 
@@ -287,7 +287,7 @@ def _scan_file(file: Source, hashes: IdHashes, pairing: Pairing) -> Iterator[pa.
             lines += part.lines(rows[: MAX_NAMED_LINES - len(lines)])
         elif not missing:
             hashes.add(ids)
-            pairing.see(ids)
+            pairing.add_ids(ids)
     if missing:
         raise ManifestError(
             "manifest.missing_id",

@@ -17,8 +17,14 @@ from manifests.planning.columns import names_in_lineage
 from manifests.planning.duplicates import UNIQUE
 from manifests.planning.marks import EMPTY_MARKS, Marks, normalize_marks
 from manifests.planning.pairing import Pairing
-from manifests.reading.formats import MAX_NAMED_LINES, Part, name_lines
-from manifests.reading.pictures import MAX_EXAMPLES, SUFFIXES, name_some
+from manifests.reading.formats import (
+    MAX_EXAMPLES,
+    MAX_NAMED_LINES,
+    Part,
+    name_lines,
+    name_some,
+)
+from manifests.reading.pictures import SUFFIXES
 from manifests.schema import SHARD_SCHEMA
 from manifests.storage.place import Place
 
@@ -210,11 +216,11 @@ def to_shard_rows(
     ]
     names = names_in_lineage(extra.names)
     renamed = (field.with_name(names[field.name]) for field in extra)
-    is_usable = pc.fill_null(pc.equal(codes, code), True)
+    has_no_other_error = pc.fill_null(pc.equal(codes, code), True)
     return CheckedRows(
         pa.table(columns, schema=pa.schema([*SHARD_SCHEMA, *renamed])),
         pc.and_(paired, pc.is_null(codes)),
-        pc.and_(unmarked, is_usable),
+        pc.and_(unmarked, has_no_other_error),
     )
 
 

@@ -9,10 +9,10 @@ import csv
 import io
 import json
 import posixpath
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
@@ -34,6 +34,9 @@ MAX_COLUMNS = 1000
 
 #: Max number of bad lines that an error names; it counts the others.
 MAX_NAMED_LINES = 10
+
+#: Max number of names that a note gives as examples.
+MAX_EXAMPLES = 3
 
 #: Max rows in a part of Parquet, however small they are.
 _PART_ROWS = 100_000
@@ -65,9 +68,14 @@ class Part:
 
 def name_lines(unit: str, lines: Sequence[int | str], count: int) -> str:
     """Format ``line 7``, or ``lines 7, 9, 12 and 30 more``; ``count`` is the total."""
-    text = f"{unit}{'s' if count > 1 else ''} {', '.join(map(str, lines))}"
-    more = count - len(lines)
-    return f"{text} and {more} more" if more else text
+    return f"{unit}{'s' if count > 1 else ''} {name_some(map(str, lines), count, MAX_NAMED_LINES)}"
+
+
+def name_some(names: Iterable[str], count: int, max_names: int = MAX_EXAMPLES) -> str:
+    """Format ``a, b, c and 30 more``; ``count`` is the total."""
+    shown = list(islice(names, max_names))
+    more = f" and {count - len(shown):,} more" if count > len(shown) else ""
+    return ", ".join(shown) + more
 
 
 def format_of(place: Place) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from itertools import islice
@@ -33,9 +33,6 @@ _IS_PICTURE = rf"(?i)\.({'|'.join(SUFFIXES)})$"
 
 #: The file that makes a folder the output of a run, below that folder.
 PLAN = "manifest/plan.json"
-
-#: Max number of names that a note gives as examples.
-MAX_EXAMPLES = 3
 
 _WILDCARD = re.compile(r"[*?\[]")
 
@@ -74,7 +71,7 @@ class PictureList:
         kind = place.info().type
         if kind == FileType.File:
             return cls(place.parent, pa.array([place.name]), place.name)
-        base, pattern = (place, "") if kind == FileType.Directory else _split(place)
+        base, pattern = (place, "") if kind == FileType.Directory else split_pattern(place)
         files = _files(base, pattern)
         is_picture = pc.match_substring_regex(files, _IS_PICTURE)
         return cls(base, files.filter(is_picture), pattern, files.filter(pc.invert(is_picture)))
@@ -128,21 +125,26 @@ def is_picture(name: str) -> bool:
     return bool(re.search(_IS_PICTURE, name))
 
 
-def is_pattern(uri: str) -> bool:
-    """Whether a path or URI has wildcards."""
-    return bool(_WILDCARD.search(uri))
+def split_pattern(place: Place) -> tuple[Place, str]:
+    """Split a pattern into the folder before the first wildcard, and the rest.
+
+    A folder that exists is meant literally, even if its name has wildcards: ``shop [2024]``.
+
+    Raises:
+        FileNotFoundError: there is no wildcard, or it is in the name of the bucket.
+    """
+    parts = place.path.split("/")
+    for first in range(1, len(parts)):
+        folder = type(place)("/".join(parts[:first]) or "/")
+        is_pattern = _WILDCARD.search(parts[first])
+        if is_pattern and (folder / parts[first]).info().type != FileType.Directory:
+            return folder, "/".join(parts[first:])
+    raise FileNotFoundError(f"there is no such file or folder: {place.uri}")
 
 
 def stems(paths: pa.Array) -> pa.Array:
     """The paths without their suffixes."""
     return pc.replace_substring_regex(paths, r"\.[^./]*$", "")
-
-
-def name_some(names: Iterable[str], count: int) -> str:
-    """Format ``a, b, c and 30 more``; ``count`` is the total."""
-    shown: Sequence[str] = list(islice(names, MAX_EXAMPLES))
-    more = f" and {count - len(shown):,} more" if count > len(shown) else ""
-    return ", ".join(shown) + more
 
 
 def _files(base: Place, pattern: str) -> pa.StringArray:
@@ -169,19 +171,6 @@ def _files(base: Place, pattern: str) -> pa.StringArray:
 def _as_text(name: str) -> str:
     """A name in UTF-8; other bytes with backslashes, so that the id is unsafe and the row fails."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _split(place: Place) -> tuple[Place, str]:
-    """Split a pattern into the folder before the first wildcard, and the rest.
-
-    Raises:
-        FileNotFoundError: there is no wildcard, or it is in the name of the bucket.
-    """
-    parts = place.path.split("/")
-    first = next((n for n, part in enumerate(parts) if is_pattern(part)), 0)
-    if not first:
-        raise FileNotFoundError(f"there is no such file or folder: {place.uri}")
-    return type(place)("/".join(parts[:first]) or "/"), "/".join(parts[first:])
 
 
 def _matches(path: str, pattern: str) -> bool:

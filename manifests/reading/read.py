@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import unquote
 
@@ -16,7 +16,7 @@ from pyarrow import fs
 from manifests.errors import ManifestError
 from manifests.reading.arrow_types import plain_table
 from manifests.reading.formats import READERS, Part, format_of
-from manifests.reading.pictures import PictureList, is_pattern, is_picture
+from manifests.reading.pictures import PictureList, is_picture, split_pattern
 from manifests.schema import MANIFEST_COLUMNS, MARK_COLUMNS, SHAPE_COLUMNS
 from manifests.storage.place import Place
 
@@ -68,17 +68,25 @@ def find_files(uri: str) -> Sequence[Source]:
 
 
 def _manifest_files(place: Place) -> list[ManifestFile]:
-    """The files of a manifest; none if it consists of pictures, or does not exist."""
+    """The files of a manifest; none if it consists of pictures.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+    """
     kind = place.info().type
     if kind == fs.FileType.Directory:
         return list(_files_in(place, place, ()))
-    if is_picture(place.name) or is_pattern(place.parent.path):
+    if is_picture(place.name):
         return []
-    near = [place] if kind == fs.FileType.File else place.parent.files()
-    files = [f for f in near if f == place or fnmatch.fnmatch(f.name, place.name)]
+    if kind == fs.FileType.File:
+        return [ManifestFile(place, place.parent)]
+    folder, pattern = split_pattern(place)
+    if "/" in pattern:
+        return []
+    files = [file for file in folder.files() if fnmatch.fnmatch(file.name, pattern)]
     if any(is_picture(file.name) for file in files):
         return []
-    return [ManifestFile(file, file.parent) for file in files]
+    return [ManifestFile(file, folder) for file in files]
 
 
 def count_rows(files: Sequence[Source]) -> int:
@@ -123,16 +131,14 @@ def _files_in(
 
 def fingerprint(files: Sequence[Source]) -> str:
     """Hash the files' URIs and contents, or the pictures' paths, to 16 hex digits."""
-    digest = hashlib.sha256()
-    for file in files:
-        if isinstance(file, PictureList):
-            digest.update(file.digest().encode())
-            continue
-        digest.update(file.place.uri.encode())
-        with file.place.open_input() as stream:
+
+    def content(place: Place) -> Iterator[bytes]:
+        yield place.uri.encode()
+        with place.open_input() as stream:
             while chunk := stream.read(1 << 20):
-                digest.update(chunk)
-    return digest.hexdigest()[:16]
+                yield chunk
+
+    return _hash(files, content)
 
 
 def stamp(files: Sequence[Source]) -> str:
@@ -142,13 +148,22 @@ def stamp(files: Sequence[Source]) -> str:
     tick of the storage's clock (a second in S3). Copying files changes it. Of pictures, it is the
     :func:`fingerprint`.
     """
+
+    def state(place: Place) -> Iterator[bytes]:
+        info = place.info()
+        yield f"{place.uri}\0{info.size}\0{info.mtime_ns}\0".encode()
+
+    return _hash(files, state)
+
+
+def _hash(files: Sequence[Source], parts: Callable[[Place], Iterable[bytes]]) -> str:
     digest = hashlib.sha256()
     for file in files:
         if isinstance(file, PictureList):
             digest.update(file.digest().encode())
             continue
-        info = file.place.info()
-        digest.update(f"{file.place.uri}\0{info.size}\0{info.mtime_ns}\0".encode())
+        for part in parts(file.place):
+            digest.update(part)
     return digest.hexdigest()[:16]
 
 

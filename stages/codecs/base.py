@@ -22,12 +22,15 @@ class Metadata:
         xmp: the XMP packet; empty if there is none.
         dpi: horizontal and vertical resolution, if the file states it in units of length.
         further_pictures: number of pages or frames besides the edited one.
+        colours: the tags that state colours other than sRGB, if the file has no ICC profile; empty:
+            there are none. No other format can hold them.
     """
 
     exif: bytes = b""
     xmp: bytes = b""
     dpi: tuple[float, float] | None = None
     further_pictures: int = 0
+    colours: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,7 @@ class Writer:
             to 100; returns the file, and notes on metadata that it could not write.
         is_lossless: whether all samples are kept, including 16-bit ones.
         holds_cmyk: whether the format supports CMYK; if not, colours are converted to sRGB.
+        holds_grey: whether it supports ICC profiles of grey; if not, tones are converted to sRGB.
         holds_alpha: whether it supports alpha; if not, the picture is composited on white.
         max_block: maximum size of an EXIF or XMP block, bytes; 0: no limit.
     """
@@ -46,6 +50,7 @@ class Writer:
     write: Callable[[Samples, Space, Metadata, int], tuple[bytes, list[str]]]
     is_lossless: bool = False
     holds_cmyk: bool = False
+    holds_grey: bool = True
     holds_alpha: bool = True
     max_block: int = 0
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from stages.arrays import Samples
 from stages.codecs.base import Codec, Format, Metadata, Writer
+from stages.codecs.errors import UnsupportedError
 from stages.codecs.formats import CODECS
 from stages.codecs.jpeg.markers import EXIF
 from stages.codecs.orientation import upright_exif, upright_xmp
@@ -15,8 +16,8 @@ from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, Fidelity, to_d
 from stages.codecs.stale.exif import refresh_exif
 from stages.codecs.stale.policy import StaleDataPolicy
 from stages.codecs.stale.xmp import refresh_xmp
-from stages.pixels.colour import to_srgb8, unpremultiplied
-from stages.pixels.samples import Space, to_8_bits
+from stages.pixels.colour import grey_to_srgb8, to_srgb8, unpremultiplied
+from stages.pixels.samples import Space, laid_on, to_8_bits
 
 
 def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
@@ -29,6 +30,7 @@ def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
 
     Raises:
         RowError: ``image.stale_preview``.
+        UnsupportedError: the source states colours in a way that other formats cannot hold.
     """
     writer = CODECS[wanted].writer
     assert writer is not None
@@ -37,6 +39,11 @@ def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
     pixels, space = _as_target_can_hold(edit.pixels, edit.space, writer, notes)
     policy = StaleDataPolicy(edit)
     metadata = _carried(edit.source, CODECS[own], writer, policy)
+    if metadata.colours and not edit.space.icc:
+        raise UnsupportedError(
+            f"its colours are stated by {metadata.colours}, without an ICC profile; embed one, or "
+            "use output.format = source"
+        )
     is_lossless = writer.is_lossless and len(notes) == 1
     quality = edit.quality or DEFAULT_QUALITY
     if not writer.is_lossless:
@@ -62,6 +69,14 @@ def _as_target_can_hold(
         pixels, space = straight, replace(space, premultiplied=False)
         notes.append("colours divided by alpha")
     loses_ink = space.model == "cmyk" and not writer.holds_cmyk
+    if space.model == "grey" and space.icc and not writer.holds_grey:
+        alpha, converted = pixels[..., 1:], grey_to_srgb8(pixels[..., :1], space.icc)
+        if converted is None:  # viewers ignore the profile
+            space = Space("grey")
+            notes.append("ICC profile that is not one of grey dropped")
+        else:
+            pixels, space = np.concatenate([converted, to_8_bits(alpha)], axis=2), Space("rgb")
+            notes.append("grey converted to sRGB by its profile")
     if pixels.dtype == np.uint16 and (loses_ink or not writer.is_lossless):
         pixels = to_8_bits(pixels)
         notes.append("16 bits reduced to 8")
@@ -71,9 +86,7 @@ def _as_target_can_hold(
         notes.append("CMYK turned into sRGB")
     if not writer.holds_alpha and pixels.shape[2] > space.channels:
         top = 0 if space.model == "cmyk" else 255
-        alpha = pixels[..., -1:].astype(np.uint32)
-        laid = pixels[..., :-1] * alpha + top * (255 - alpha)
-        pixels = ((laid + 127) // 255).astype(np.uint8)
+        pixels = laid_on(top, to_8_bits(pixels[..., :-1]), to_8_bits(pixels[..., -1:]))
         notes.append("transparency laid on white")
     return pixels, space
 
@@ -95,5 +108,5 @@ def _carried(source: bytes, own: Codec, writer: Writer, policy: StaleDataPolicy)
     exif, xmp = b"" if "EXIF" in too_large else exif, b"" if "XMP" in too_large else xmp
     policy.notes.append("only EXIF, XMP, ICC profile and resolution carried over")
     if found.further_pictures:
-        policy.notes.append(f"{found.further_pictures} further pictures left behind")
-    return Metadata(exif, xmp, found.dpi)
+        policy.notes.append(f"{found.further_pictures} further pictures not carried over")
+    return Metadata(exif, xmp, found.dpi, colours=found.colours)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,9 @@ from stages.codecs.base import Metadata
 from stages.codecs.errors import UnsupportedError
 from stages.codecs.picture import Decoded, as_pillow, to_displayed
 from stages.codecs.png.chunks import bit_depth
+from stages.codecs.stale.exif import refresh_exif
+from stages.codecs.stale.policy import StaleDataPolicy
+from stages.codecs.stale.xmp import refresh_xmp
 from stages.pixels.samples import ColourModel, Space
 
 #: Modes that can be edited without loss, and the modes they are edited in. Palettes are expanded to
@@ -31,6 +34,8 @@ _MODES = {
     "RGBA": "RGBA",
     "CMYK": "CMYK",
 }
+#: How notes name modes that are expanded.
+_EXPANDED = {"1": "1 bit", "P": "palette", "PA": "palette with alpha"}
 _WITH_ALPHA = {"L": "LA", "RGB": "RGBA"}
 _MODELS: dict[str, ColourModel] = {"L": "grey", "LA": "grey", "RGB": "rgb", "RGBA": "rgb"}
 
@@ -69,7 +74,7 @@ def decode(data: bytes) -> Decoded:
     """
     with open_image(data) as picture:
         if picture.mode not in _MODES:
-            raise UnsupportedError(f"its samples are of the kind {picture.mode}")
+            raise UnsupportedError(f"its pixel format is {picture.mode}")
         if picture.format not in ("MPO", "HEIF") and getattr(picture, "n_frames", 1) > 1:
             raise UnsupportedError("it is animated")
         picture.load()
@@ -80,11 +85,12 @@ def decode(data: bytes) -> Decoded:
         same_mode = picture if picture.mode == mode else picture.convert(mode)
         stored = np.asarray(same_mode)
         turn = orientation_of(picture)
+        own = _EXPANDED.get(picture.mode, picture.mode)
         return Decoded(
             to_displayed(stored.reshape(*stored.shape[:2], -1), turn),
             turn,
             Space(_MODELS.get(mode, "cmyk"), picture.info.get("icc_profile") or b""),
-            "" if picture.mode == mode else f"{picture.mode} widened to {mode}",
+            "" if picture.mode == mode else f"{own} expanded to {mode}",
         )
 
 
@@ -120,6 +126,24 @@ def metadata(data: bytes) -> Metadata:
             dpi=info.get("dpi"),
             further_pictures=int(getattr(picture, "n_frames", 1)) - 1,
         )
+
+
+def refreshed(info: Mapping[Any, Any], policy: StaleDataPolicy) -> dict[str, bytes]:
+    """Refresh the metadata of a picture that is written again, from Pillow's ``info``.
+
+    Returns:
+        ICC profile, EXIF and XMP as Pillow's save arguments, those that are not empty.
+
+    Raises:
+        RowError: ``image.stale_preview``, if the policy is to refuse.
+    """
+    icc, exif, xmp = (info.get(key) or b"" for key in ("icc_profile", "exif", "xmp"))
+    blocks = {
+        "icc_profile": icc,
+        "exif": refresh_exif(exif, policy),
+        "xmp": refresh_xmp(xmp, policy),
+    }
+    return {name: block for name, block in blocks.items() if block}
 
 
 def write_lossy(

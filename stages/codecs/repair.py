@@ -18,7 +18,7 @@ from contextlib import suppress
 from stages.codecs.errors import DamagedError, UnsupportedError
 from stages.codecs.jpeg.libjpeg import reading
 from stages.codecs.jpeg.markers import check_kind
-from stages.codecs.png.chunks import SIGNATURE, as_chunk, chunks
+from stages.codecs.png.chunks import SIGNATURE, raw_chunks
 
 _EOI = b"\xff\xd9"
 
@@ -51,11 +51,10 @@ def _repaired_jpeg(data: bytes) -> tuple[bytes, list[str]]:
 
 def _repaired_png(data: bytes) -> tuple[bytes, list[str]]:
     parts, notes, position = [SIGNATURE], list[str](), len(SIGNATURE)
-    for name, content in chunks(data):
-        raw = data[position : position + 12 + len(content)]
-        position += len(raw)
-        if raw != as_chunk(name, content) and name[:1].islower():
-            notes.append(f"chunk {name.decode('latin-1')} with a wrong checksum dropped")
+    for chunk in raw_chunks(data):
+        if chunk.name[:1].islower() and not chunk.is_sound:
+            notes.append(f"chunk {chunk.name.decode('latin-1')} with a wrong checksum dropped")
         else:
-            parts.append(raw)
+            parts.append(data[position : chunk.end])
+        position = chunk.end
     return (b"".join([*parts, data[position:]]), notes) if notes else (data, [])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from stages.arrays import BoolMask, Float32Array, UInt8Array
 from stages.pixels.boxes import Box, bounds_of
+from stages.pixels.colour import to_lab
+from stages.pixels.masks import fill_holes
 
 #: Longer side at which the plain ground of a photo is searched, px.
 _SMALL_PX = 400
@@ -36,6 +40,9 @@ _SPARSE_TEXT_SHARE, _FLAT_DELTA_E = 0.3, 2.5
 #: A badge is searched within these many heights of the line, until it ends there.
 _REACHES = (4.0, 16.0, float("inf"))
 
+#: Larger windows are searched at a reduced scale, px: one of 100 megapixels takes 4 GB.
+_MAX_WINDOW_PX = 4_000_000
+
 #: Width of the band inside an outline that shows ground rather than letters, as a share of the
 #: line's height; a badge's colour is this share of it. A badge covers this share of its line.
 _BAND_SHARE, _MIN_BAND_SHARE, _MIN_OWN_SHARE = 0.12, 0.6, 0.7
@@ -48,11 +55,6 @@ _EDGE_SHARE, _SHADOW_SHARE = 0.015, 0.08
 
 #: Rims and shadows are searched if this share of what surrounds them is of one colour.
 _PLAIN_RING_SHARE, _PLAIN_RING_DELTA_E = 0.8, 3.0
-
-
-def to_lab(pixels: UInt8Array) -> Float32Array:
-    """``(h, w, 3)`` uint8 sRGB as float32 Lab, L 0 to 100."""
-    return np.asarray(cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
 
 
 def filled(outline: Float32Array, box: Box) -> BoolMask:
@@ -137,21 +139,87 @@ def find_badge(
     """
     height, width = pixels.shape[:2]
     line_px = float(min(cv2.minAreaRect(outlines[number])[1]))
+    colour = _colour_along(pixels, outlines[number], line_px)
+    if colour is None:
+        return None
+    view = _View(pixels, outlines, line_px, (width, height))
     for reach in _REACHES:
         box = outline_box(outlines[number], min(reach * line_px, width + height))
-        found = _shape_around(pixels, outlines[number], box.clipped(width, height), line_px)
+        box = box.clipped(width, height)
+        view = view.for_window(box)
+        found = _shape_around(view, number, view.scaled(box), colour)
         if found is None:
             return None
-        if _is_bounded(found.shape, found.box, width, height):
+        if _is_bounded(found.shape, found.box, view.width, view.height):
             break
     else:
         return None
     area = int(np.count_nonzero(found.shape))
-    if area > max_share * height * width or not _is_carrier(found, outlines, number, line_px):
+    if area > max_share * view.height * view.width or not _is_carrier(found, view, number):
         return None
-    if _is_ground(pixels, found):
+    if _is_ground(view.pixels, found):
         return None
-    return _with_edge(pixels, found)
+    return view.enlarged(*_with_edge(view.pixels, found))
+
+
+class _View(NamedTuple):
+    """A photo at the scale at which a badge is searched, and its lines there.
+
+    Attributes:
+        pixels: ``(h, w, 3)`` uint8 sRGB.
+        outlines: those of all lines.
+        line_px: height of the line in question.
+        photo: width and height of the photo itself, px.
+    """
+
+    pixels: UInt8Array
+    outlines: Sequence[Float32Array]
+    line_px: float
+    photo: tuple[int, int]
+
+    @property
+    def width(self) -> int:
+        """Of the whole photo at this scale, px."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Of the whole photo at this scale, px."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def scale(self) -> npt.NDArray[np.float64]:
+        """``(2,)``: across and down, at most 1."""
+        return np.array((self.width, self.height)) / self.photo
+
+    def for_window(self, box: Box) -> _View:
+        """A view in which a window of the photo has at most some :data:`_MAX_WINDOW_PX`."""
+        inside = self.scaled(box)
+        factor = float(np.sqrt(_MAX_WINDOW_PX / (inside.width * inside.height)))
+        if factor >= 1:
+            return self
+        small = cv2.resize(self.pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        view = self._replace(pixels=np.asarray(small, np.uint8), line_px=self.line_px * factor)
+        change = (view.scale / self.scale).astype(np.float32)
+        return view._replace(outlines=[each * change for each in self.outlines])
+
+    def scaled(self, box: Box) -> Box:
+        """A box of the photo in this view."""
+        across, down = self.scale
+        corners = (box.x0 * across, box.y0 * down, box.x1 * across, box.y1 * down)
+        return Box(*map(round, corners)).clipped(self.width, self.height)
+
+    def enlarged(self, box: Box, mask: BoolMask) -> tuple[Box, BoolMask]:
+        """A mask of this view in the photo, with every pixel that it touches."""
+        (width, height), (across, down) = self.photo, self.scale
+        if (self.width, self.height) == (width, height):
+            return box, mask
+        low = int(box.x0 / across), int(box.y0 / down)
+        high = math.ceil(box.x1 / across), math.ceil(box.y1 / down)
+        whole = Box(*low, *high).clipped(width, height)
+        size = (whole.width, whole.height)
+        shown = cv2.resize(mask.view(np.uint8) * 255, size, interpolation=cv2.INTER_LINEAR)
+        return whole, np.asarray(shown > 0)
 
 
 class _Shape(NamedTuple):
@@ -170,20 +238,26 @@ class _Shape(NamedTuple):
     distance: Float32Array
 
 
-def _shape_around(
-    pixels: UInt8Array, outline: Float32Array, box: Box, line_px: float
-) -> _Shape | None:
-    """The shape in a window that has the colour along the edge of a line's outline."""
-    part, inside = to_lab(pixels[box.slices]), filled(outline, box)
-    band = edge_band(inside, line_px)
+def _colour_along(pixels: UInt8Array, outline: Float32Array, line_px: float) -> Float32Array | None:
+    """The colour along the edge of a line's outline, Lab; None if none prevails."""
+    box = outline_box(outline, 1).clipped(pixels.shape[1], pixels.shape[0])
+    part, band = to_lab(pixels[box.slices]), edge_band(filled(outline, box), line_px)
     if not band.any():
         return None
     colour = _prevailing(part[band])
-    distance = np.asarray(np.linalg.norm(part - colour, axis=2), np.float32)
-    similar = distance <= _BADGE_DELTA_E
-    if similar[band].mean() < _MIN_BAND_SHARE:
+    near = np.linalg.norm(part[band] - colour, axis=1) <= _BADGE_DELTA_E
+    return colour if near.mean() >= _MIN_BAND_SHARE else None
+
+
+def _shape_around(view: _View, number: int, box: Box, colour: Float32Array) -> _Shape | None:
+    """The shape of a colour in a window that contains the edge of a line's outline."""
+    part, inside = to_lab(view.pixels[box.slices]), filled(view.outlines[number], box)
+    part -= colour
+    distance = np.sqrt(np.einsum("ijk,ijk->ij", part, part))
+    similar, band = distance <= _BADGE_DELTA_E, edge_band(inside, view.line_px)
+    if not (similar & band).any():
         return None
-    return _Shape(box, _without_holes(_joined(similar, band)), colour, distance)
+    return _Shape(box, fill_holes(_joined(similar, band)), colour, distance)
 
 
 def edge_band(inside: BoolMask, line_px: float) -> BoolMask:
@@ -193,18 +267,16 @@ def edge_band(inside: BoolMask, line_px: float) -> BoolMask:
     return np.asarray(inside & (core == 0))
 
 
-def _is_carrier(
-    found: _Shape, outlines: Sequence[Float32Array], number: int, line_px: float
-) -> bool:
+def _is_carrier(found: _Shape, view: _View, number: int) -> bool:
     """Whether a shape was made for its text: distinct, compact, and not much larger than it."""
     shape, area = found.shape, np.count_nonzero(found.shape)
-    own = filled(outlines[number], found.box)
+    own = filled(view.outlines[number], found.box)
     if np.count_nonzero(own & shape) < _MIN_OWN_SHARE * np.count_nonzero(own):
         return False
     points = np.argwhere(shape)[:, ::-1].astype(np.int32)
     short_px = float(min(cv2.minAreaRect(points)[1]))
-    text = sum(np.count_nonzero(filled(each, found.box) & shape) for each in outlines)
-    if text < _MIN_TEXT_SHARE * area and short_px > _MAX_STRIP * line_px:
+    text = sum(np.count_nonzero(filled(each, found.box) & shape) for each in view.outlines)
+    if text < _MIN_TEXT_SHARE * area and short_px > _MAX_STRIP * view.line_px:
         return False
     uneven = float(np.quantile(found.distance[shape], 0.7))
     if text < _SPARSE_TEXT_SHARE * area and uneven > _FLAT_DELTA_E:
@@ -239,13 +311,6 @@ def _is_bounded(shape: BoolMask, box: Box, width: int, height: int) -> bool:
         or (box.x1 < width and shape[:, -1].any())
         or (box.y1 < height and shape[-1].any())
     )
-
-
-def _without_holes(shape: BoolMask) -> BoolMask:
-    outlines = cv2.findContours(shape.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
-    whole = np.zeros(shape.shape, np.uint8)
-    cv2.drawContours(whole, outlines, -1, 1, -1)
-    return whole > 0
 
 
 def _is_ground(pixels: UInt8Array, found: _Shape) -> bool:

@@ -52,6 +52,8 @@ class _Rule(NamedTuple):
 class Matcher:
     """A list of entries: names of sets, phrases, ``/regular expressions/``, or ``all``.
 
+    In expressions, ``^`` and ``$`` are the ends of a line.
+
     Raises:
         ValueError: an entry is empty, like the name of a set but not one, or an invalid expression.
     """
@@ -71,11 +73,6 @@ class Matcher:
             for number in _matching(rule, forms[rule.as_read]):
                 found[number] = found[number] or rule.name
         return found
-
-
-def set_names() -> list[str]:
-    """The names of the sets, sorted."""
-    return sorted(_sets())
 
 
 def _matching(rule: _Rule, lines: list[str]) -> Iterator[int]:
@@ -111,14 +108,16 @@ def _rules_of(entry: str) -> list[_Rule]:
         return _sets()[entry]
     if len(entry) > 2 and entry.startswith("/") and entry.endswith("/"):
         try:
-            return [_Rule(entry, re.compile(entry[1:-1], re.IGNORECASE), as_read=True)]
+            return [
+                _Rule(entry, re.compile(entry[1:-1], re.IGNORECASE | re.MULTILINE), as_read=True)
+            ]
         except re.error as error:
             raise ValueError(f"{entry} is not a regular expression: {error}") from None
     phrase = entry.removeprefix(_LITERALLY)
     if not _plain(phrase).strip():
         raise ValueError(f"{entry!r} has no text")
     like = difflib.get_close_matches(entry.lower(), [*_sets(), ALL], n=1, cutoff=_MISTYPED)
-    if like:
+    if like and phrase == entry:
         raise ValueError(
             f"{entry!r} is not a set (did you mean {like[0]}?); for the word write "
             f"{_LITERALLY}{entry}"

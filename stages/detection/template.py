@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, count
 from pathlib import PurePath
 
 import cv2
@@ -64,6 +65,7 @@ class Template:
 
     Attributes:
         uri: its path or URI, absolute.
+        name: the file's name without its suffix; further ones of a name are numbered from 2.
         sha256: of its file.
         pixels: ``(h, w, 3)`` float32, levels; cut to its shape.
         shape: ``(h, w)`` bool, the part that counts.
@@ -71,15 +73,11 @@ class Template:
     """
 
     uri: str
+    name: str
     sha256: str
     pixels: _Floats
     shape: BoolMask
     axis: _Floats
-
-    @property
-    def name(self) -> str:
-        """The file's name without its suffix."""
-        return PurePath(self.uri).stem
 
     def scaled(self, width: int, height: int) -> tuple[_Floats, _Floats]:
         """The projected picture and the weights of its pixels, 0 or 1; ``(height, width)`` each."""
@@ -91,8 +89,9 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A place in a photo, px, and how well it matches, -1 to 1."""
+    """A place in a photo, px, and how well a template matches there, -1 to 1."""
 
+    template: Template
     x: float
     y: float
     width: float
@@ -134,18 +133,12 @@ class TemplateDetector:
         """
         options = self._options
         found = [
-            (match, template)
-            for template in self._templates
-            for match in _matches(pixels, template, options)
+            match for template in self._templates for match in _matches(pixels, template, options)
         ]
-        found.sort(key=lambda each: -each[0].score)
-        chosen: list[tuple[Match, Template]] = []
-        for match, template in found:
-            if all(match.overlap(other) <= _SAME_SHARE for other, _ in chosen):
-                chosen.append((match, template))
+        found.sort(key=lambda match: -match.score)
         detections = [
-            _detection(match, template, number, pixels.shape, options)
-            for number, (match, template) in enumerate(chosen)
+            _detection(match, number, pixels.shape, options)
+            for number, match in enumerate(_distinct(found))
         ]
         return sorted(detections, key=lambda each: (each.box.y0, each.box.x0))
 
@@ -162,7 +155,7 @@ def read_templates(options: TemplateOptions) -> list[Template]:
         RecipeError: ``detect.bad_template``: see ``manifests/errors.toml``.
     """
     pins = options.templates_pin or ("",) * len(options.templates)
-    found = []
+    found, names = list[Template](), set[str]()
     for uri, pin in zip(options.templates, pins, strict=True):
         try:
             place = Place.of(uri).uri
@@ -170,7 +163,11 @@ def read_templates(options: TemplateOptions) -> list[Template]:
             sha256 = hashlib.sha256(data).hexdigest()
             if pin not in ("", f"sha256:{sha256}"):
                 raise _bad(uri, f"its sha256 is {sha256}, the recipe requires {pin}")
-            found.append(_template(place, data, sha256))
+            stem = PurePath(place).stem
+            numbered = (f"{stem} {number}" for number in count(2))
+            name = next(each for each in chain([stem], numbered) if each not in names)
+            names.add(name)
+            found.append(_template(place, name, data, sha256))
         except (RowError, ValueError) as error:
             text = error.message if isinstance(error, RowError) else str(error)
             raise _bad(uri, text.rstrip(".")) from None
@@ -181,7 +178,7 @@ def _bad(uri: str, reason: str) -> RecipeError:
     return RecipeError("detect.bad_template", f"The template {uri} cannot be used: {reason}.")
 
 
-def _template(uri: str, data: bytes, sha256: str) -> Template:
+def _template(uri: str, name: str, data: bytes, sha256: str) -> Template:
     """Decode a template, and cut it to its shape; raises RowError or RecipeError."""
     decoded = decode_photo(data, float("inf"), uri)
     pixels = colour.to_srgb8(decoded.pixels, decoded.space)
@@ -199,7 +196,7 @@ def _template(uri: str, data: bytes, sha256: str) -> Template:
     if float(np.sqrt((spread**2).mean())) < _MIN_DEVIATION:
         raise _bad(uri, "it is of one colour, which many things in a photo are")
     _, _, axes = np.linalg.svd(spread.T @ spread)
-    return Template(uri, sha256, levels, shape, axes[0].astype(np.float32))
+    return Template(uri, name, sha256, levels, shape, axes[0].astype(np.float32))
 
 
 def _white_ground(pixels: UInt8Array) -> BoolMask:
@@ -214,7 +211,7 @@ def _matches(pixels: UInt8Array, template: Template, options: TemplateOptions) -
     floor = options.threshold - _SLACK
     coarse = sorted(_search(pixels, template, options, floor), key=lambda each: -each.score)
     candidates = _distinct(coarse)[:_MAX_CANDIDATES]
-    located = [_located(pixels, template, each) for each in candidates]
+    located = [_located(pixels, each) for each in candidates]
     kept = [each for each in located if each.score >= options.threshold - _NEAR]
     return _distinct(sorted(kept, key=lambda each: -each.score))
 
@@ -250,7 +247,7 @@ def _search(
         seen = np.asarray(cv2.resize(largest, size, interpolation=cv2.INTER_AREA), np.float32)
         scores = _correlate(seen, *template.scaled(across, down))
         for x, y, score in _peaks(scores, floor):
-            yield Match(x / factor, y / factor, across / factor, down / factor, score)
+            yield Match(template, x / factor, y / factor, across / factor, down / factor, score)
     if largest is None:
         raise RowError(
             "detect.template_too_large",
@@ -294,17 +291,17 @@ def _peaks(scores: _Floats, floor: float) -> Iterator[tuple[int, int, float]]:
         yield int(x), int(y), float(scores[y, x])
 
 
-def _located(pixels: UInt8Array, template: Template, match: Match) -> Match:
+def _located(pixels: UInt8Array, match: Match) -> Match:
     """Find the exact size and position of a match, and its exact score."""
     for sizes, margin in ((_FINER, 0.12), (_FINEST, 0.04)):
-        match = max(_tries(pixels, template, match, sizes, margin), key=lambda each: each.score)
-    return replace(match, score=_exact_score(pixels, template, match))
+        match = max(_tries(pixels, match, sizes, margin), key=lambda each: each.score)
+    return replace(match, score=_exact_score(pixels, match))
 
 
 def _tries(
-    pixels: UInt8Array, template: Template, match: Match, sizes: Sequence[float], margin: float
+    pixels: UInt8Array, match: Match, sizes: Sequence[float], margin: float
 ) -> Iterator[Match]:
-    height, width = pixels.shape[:2]
+    template, (height, width) = match.template, pixels.shape[:2]
     grow = margin * max(match.width, match.height) + 2
     x0, y0 = max(int(match.x - grow), 0), max(int(match.y - grow), 0)
     x1, y1 = int(match.x + match.width + grow) + 1, int(match.y + match.height + grow) + 1
@@ -320,12 +317,12 @@ def _tries(
         scores = _correlate(seen, *template.scaled(across, down))
         y, x = np.unravel_index(int(scores.argmax()), scores.shape)
         place = x0 + int(x) / factor, y0 + int(y) / factor
-        yield Match(*place, across / factor, down / factor, float(scores[y, x]))
+        yield Match(template, *place, across / factor, down / factor, float(scores[y, x]))
 
 
-def _exact_score(pixels: UInt8Array, template: Template, match: Match) -> float:
+def _exact_score(pixels: UInt8Array, match: Match) -> float:
     """Correlation of all colours at the match, -1 to 1; 0 if the photo is flat there."""
-    box = _box(match, pixels.shape)
+    template, box = match.template, _box(match, pixels.shape)
     factor = min(_LOCATE_PX / max(box.width, box.height), 1.0)
     size = max(round(box.width * factor), 2), max(round(box.height * factor), 2)
     shape = cv2.resize(template.shape.astype(np.float32), size, interpolation=cv2.INTER_AREA) >= 0.5
@@ -353,7 +350,7 @@ def _box(match: Match, shape: tuple[int, ...]) -> Box:
 
 
 def _detection(
-    match: Match, template: Template, number: int, shape: tuple[int, ...], options: TemplateOptions
+    match: Match, number: int, shape: tuple[int, ...], options: TemplateOptions
 ) -> Detection:
     box = _box(match, shape)
     reason = "template"
@@ -365,7 +362,9 @@ def _detection(
     mask = None
     if remove:
         size = (box.width, box.height)
-        area = cv2.resize(template.shape.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+        area = cv2.resize(
+            match.template.shape.astype(np.float32), size, interpolation=cv2.INTER_LINEAR
+        )
         mask = np.asarray(area > 0)
     outline: Polygon = (
         (box.x0, box.y0),
@@ -376,7 +375,7 @@ def _detection(
     confidence = min(max(match.score, 0.0), 1.0)
     return Detection(
         outline=outline,
-        label=template.name,
+        label=match.template.name,
         confidence=confidence,
         remove=remove,
         reason=reason,

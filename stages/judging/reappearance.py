@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from stages.arrays import BoolMask, Float32Array, UInt8Array
 from stages.pixels.boxes import bounds_of
+from stages.pixels.colour import to_lab
 from stages.pixels.masks import smooth_inside
 from stages.pixels.resize import scale_mask, scale_pixels
 
@@ -88,7 +89,7 @@ def judge(refined: UInt8Array, before: UInt8Array, mask: UInt8Array, has_removal
             object and is ignored: there is no departure, and only the strangeness is scored.
     """
     *pictures, hole = views(refined, before, mask, _VIEW_SIDE_PX, _RING_SHARE)
-    fill, removed = (_lab(each) for each in pictures)
+    fill, removed = (to_lab(each) for each in pictures)
     strangeness = _strangeness(fill, removed, hole, has_removal=has_removal)
     if not has_removal:
         return Scores(None, strangeness, logistic(WEIGHTS_ALONE, strangeness))
@@ -127,12 +128,6 @@ def views(
     hole, original = mask[part.slices], before[part.slices]
     painted = np.where(hole[..., None] > 0, refined[part.slices], original)
     return scale_pixels(painted, *size), scale_pixels(original, *size), scale_mask(hole, *size) > 0
-
-
-def _lab(pixels: UInt8Array) -> Float32Array:
-    """Lab, L 0 to 100."""
-    small = pixels.astype(np.float32) / 255
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2LAB), np.float32)
 
 
 def _departure(fill: Float32Array, removed: Float32Array, hole: BoolMask) -> float:

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
-from stages.arrays import BoolMask, Samples, UInt8Array
-from stages.pixels.samples import Space, to_8_bits
+from stages.arrays import BoolMask, Float32Array, Samples, UInt8Array
+from stages.pixels.samples import Space, laid_on, strips, to_8_bits
 
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), "rgb"
 
@@ -40,6 +40,23 @@ def to_srgb8(pixels: Samples, space: Space) -> UInt8Array:
     if not _needs_conversion(space):
         return np.ascontiguousarray(to_8_bits(colours))
     return _to_srgb(colours, space)
+
+
+def grey_to_srgb8(grey: Samples, icc: bytes) -> UInt8Array | None:
+    """Convert ``(h, w, 1)`` by a grey profile to ``(h, w, 3)`` uint8 sRGB.
+
+    Returns:
+        None if the profile is damaged, or not one of grey.
+    """
+    try:
+        return to_8_bits(_transformed(grey[..., 0], (icc, "gray"), _SRGB, np.uint8))
+    except imagecodecs.CmsError:
+        return None
+
+
+def to_lab(pixels: UInt8Array) -> Float32Array:
+    """Convert ``(h, w, 3)`` uint8 sRGB to float32 Lab, L 0 to 100."""
+    return np.asarray(cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
 
 
 def as_displayed(pixels: Samples, space: Space) -> Image.Image:
@@ -86,9 +103,11 @@ def unpremultiplied(pixels: Samples, space: Space) -> Samples:
     colours = pixels[..., : space.channels]
     if not space.premultiplied:
         return colours
-    top = np.iinfo(pixels.dtype).max
-    share = np.maximum(pixels[..., -1:], 1).astype(np.float32) / top
-    return np.minimum(np.rint(colours / share), top).astype(pixels.dtype)
+    top, straight = np.iinfo(pixels.dtype).max, np.empty(colours.shape, pixels.dtype)
+    for rows in strips(colours.shape):
+        share = np.maximum(pixels[rows, :, -1:], 1).astype(np.float32) / top
+        straight[rows] = np.minimum(np.rint(colours[rows] / share), top)
+    return straight
 
 
 def _times(colours: Samples, alpha: Samples) -> Samples:
@@ -144,9 +163,8 @@ def _has_profile(space: Space) -> bool:
 def _to_srgb(colours: Samples, space: Space) -> UInt8Array:
     if _has_profile(space):
         return to_8_bits(_transformed(colours, (space.icc, space.model), _SRGB, np.uint8))
-    ink = to_8_bits(colours).astype(np.uint16)  # CMYK without a profile
-    light = (255 - ink[..., :3]) * (255 - ink[..., 3:])
-    return ((light + 127) // 255).astype(np.uint8)
+    ink = to_8_bits(colours)  # CMYK without a profile
+    return laid_on(0, 255 - ink[..., :3], 255 - ink[..., 3:])
 
 
 def _from_srgb(fill: UInt8Array, space: Space, depth: npt.DTypeLike) -> Samples:

@@ -169,10 +169,10 @@ def fit_to_photo(
 
 def _scaled(region: BoolMask, width: int, height: int) -> BoolMask:
     """Scale what a mask marks. Thin lines survive shrinking: a pixel is marked if any part was."""
-    shrinks = width < region.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    share = cv2.resize(region.astype(np.float32), (width, height), interpolation=how)
-    return np.asarray(share > (1e-6 if shrinks else 0.5))
+    smaller = min(width, region.shape[1]), min(height, region.shape[0])
+    share = cv2.resize(region.astype(np.float32), smaller, interpolation=cv2.INTER_AREA)
+    kept = (share > 1e-6).astype(np.float32)
+    return np.asarray(cv2.resize(kept, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5)
 
 
 def _anchored(
@@ -214,11 +214,11 @@ def generation_mask(region: BoolMask, options: MaskOptions) -> BoolMask:
     height, width = region.shape
     dilate_px = options.dilate_for(width, height)
     part = bounds.grown(dilate_px + 1).clipped(width, height).slices
-    work = region[part].astype(np.uint8)
+    work = region[part]
     if options.fill_holes:
-        work = _fill_holes(work)
+        work = fill_holes(work)
     result = region.copy()
-    result[part] = distance_outside(work.astype(np.bool_)) <= dilate_px
+    result[part] = distance_outside(work) <= dilate_px
     return result
 
 
@@ -247,8 +247,8 @@ def blend_mask(region: BoolMask, feather_px: int) -> UInt8Array:
     return np.asarray(np.rint(ramp * 255), dtype=np.uint8)
 
 
-def _fill_holes(work: UInt8Array) -> UInt8Array:
-    """Set what the mask encloses: background that is not joined to the border."""
-    framed = np.pad(work, 1)
+def fill_holes(region: BoolMask) -> BoolMask:
+    """Return ``(h, w)`` bool: a region, and the background that it separates from the border."""
+    framed = np.pad(region.view(np.uint8), 1)
     cv2.floodFill(framed, None, (0, 0), (2,))
-    return np.asarray(framed[1:-1, 1:-1] != 2, dtype=np.uint8)
+    return np.asarray(framed[1:-1, 1:-1] != 2)

@@ -17,15 +17,15 @@ from stages.arrays import UInt8Array
 Values = TypeVar("Values", npt.NDArray[np.uint8], npt.NDArray[np.float32])
 
 
-def working_size(
+def limited_size(
     width: int, height: int, max_side_px: int, multiple_px: int = 1
 ) -> tuple[int, int]:
-    """The size, (width, height) in px, at which a window of that size is filled.
+    """Width and height, px, with the longer side limited and the aspect kept.
 
     Args:
         width: px.
         height: px.
-        max_side_px: a window with a longer side is scaled to it; 0: never.
+        max_side_px: a longer one is scaled to it; 0: never.
         multiple_px: sides that are scaled become multiples of this; none grows.
     """
     longest = max(width, height)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from stages.arrays import Samples
+from stages.arrays import Samples, UInt8Array
 
 #: What the channels mean; CMYK as Pillow has it, 0: no ink.
 ColourModel = Literal["grey", "rgb", "cmyk"]
+
+_STRIP_SAMPLES = 1 << 20
 
 _CHANNELS: dict[ColourModel, int] = {"grey": 1, "rgb": 3, "cmyk": 4}
 
@@ -36,8 +38,33 @@ class Space:
         return _CHANNELS[self.model]
 
 
-def to_8_bits(samples: Samples) -> npt.NDArray[np.uint8]:
+def to_8_bits(samples: Samples) -> UInt8Array:
     """Convert samples to 8 bits, rounded to the nearest level."""
     if samples.dtype == np.uint8:
         return samples.astype(np.uint8, copy=False)
-    return ((samples.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    reduced = np.empty(samples.shape, np.uint8)
+    for rows in strips(samples.shape):
+        reduced[rows] = (samples[rows].astype(np.uint32) * 255 + 32767) // 65535
+    return reduced
+
+
+def laid_on(level: int, colours: UInt8Array, alpha: UInt8Array) -> UInt8Array:
+    """Composite a picture on an even ground, rounded to the nearest level.
+
+    Args:
+        level: of all channels of the ground, 0 to 255.
+        colours: ``(h, w, c)``.
+        alpha: ``(h, w, 1)``, 0 where transparent.
+    """
+    laid = np.empty_like(colours)
+    for rows in strips(colours.shape):
+        opacity = alpha[rows].astype(np.uint16)  # a product of two levels, and half of 255, fits
+        part = colours[rows] * opacity + np.uint16(level) * (255 - opacity)
+        laid[rows] = (part + 127) // 255
+    return laid
+
+
+def strips(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Rows of an array, some megabytes at a time: sums take several times the memory."""
+    step = max(1, _STRIP_SAMPLES // max(1, int(np.prod(shape[1:]))))
+    return (slice(at, at + step) for at in range(0, shape[0], step))

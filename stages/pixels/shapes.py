@@ -178,7 +178,7 @@ class _Frame:
 def _box(name: str, box: object, frame: _Frame) -> npt.NDArray[np.float64]:
     """``(2, 2)``: a box's corners, px."""
     if not isinstance(box, list) or len(box) != 4:
-        count = f"has {len(box)} numbers" if isinstance(box, list) else "is no list"
+        count = f"has {len(box)} numbers" if isinstance(box, list) else "is not a list"
         raise _BadShapeError(f"{name} {count}, not x, y, width, height")
     start, size = frame.points(name, box)
     if min(size) <= 0:
@@ -201,7 +201,7 @@ def _rings(value: object, frame: _Frame) -> list[npt.NDArray[np.float64]]:
     length = 0.0
     for name, ring in _items("polygons", value, _is_list_of_numbers):
         if not isinstance(ring, list):
-            raise _BadShapeError(f"{name} is no list of x1, y1, x2, y2 and so on")
+            raise _BadShapeError(f"{name} is not a list of x1, y1, x2, y2 and so on")
         if len(ring) < 6 or len(ring) % 2:
             raise _BadShapeError(
                 f"{name} has {len(ring)} numbers; three points or more have 6, 8 and so on"
@@ -233,7 +233,7 @@ def _polygons(rings: list[npt.NDArray[np.float64]], frame: _Frame) -> list[dict[
 def _run_lengths(value: object, width: int, height: int, uri: str) -> Iterable[dict[str, Any]]:
     for name, rle in _items("rle", value, lambda cell: isinstance(cell, dict)):
         if not isinstance(rle, dict) or not {"size", "counts"} <= rle.keys():
-            raise _BadShapeError(f"{name} is no object with size and counts")
+            raise _BadShapeError(f"{name} is not an object with size and counts")
         size, counts = rle["size"], rle["counts"]
         if not isinstance(size, list) or len(size) != 2:
             raise _BadShapeError(f"the size of {name} is not height, width")
@@ -274,7 +274,7 @@ def _uncompressed(name: str, text: str) -> list[int]:
 def _check_coordinates(name: str, numbers: list[Any]) -> None:
     for number in numbers:
         if not _is_number(number):
-            raise _BadShapeError(f"{name} holds {str(number)[:40]!r}, which is no number")
+            raise _BadShapeError(f"{name} holds {str(number)[:40]!r}, which is not a number")
         if not abs(number) <= _MAX_COORDINATE_PX:
             raise _BadShapeError(f"{name} holds a number beyond {_MAX_COORDINATE_PX}")
 

@@ -59,7 +59,7 @@ def max_side_px(recipe: Recipe) -> int:
 def working_size(recipe: Recipe, width: int, height: int) -> tuple[int, int]:
     """Width and height at which the removal works on a window of that size."""
     multiple_px = recipe.remove.working_multiple_px if recipe.remove else 1
-    return resize.working_size(width, height, max_side_px(recipe), multiple_px)
+    return resize.limited_size(width, height, max_side_px(recipe), multiple_px)
 
 
 def refined_size(crop: Box, size_px: int) -> tuple[int, int]:

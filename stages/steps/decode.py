@@ -51,11 +51,9 @@ def decode(recipe: Recipe) -> Work:
             row.width, row.height = photo.decoded.width, photo.decoded.height
         else:
             row.width, row.height = check_photo(source, limit, row.image_uri)
-        if is_edited:
-            photo.original, photo.is_repaired = source, bool(repairs)
-        else:
-            repairs = [f"{_UNREPAIRED}{each}" for each in repairs]
-        row.fidelity_note = "; ".join([*repairs, *notes]) or None
+        # The mask step uses the repaired file if the marks are not empty: shapes may mark nothing.
+        notes = [*(f"{_UNREPAIRED}{each}" for each in repairs), *notes]
+        row.fidelity_note = "; ".join(notes) or None
 
     return work
 
@@ -66,7 +64,7 @@ def looks_for_objects(photo: Photo, recipe: Recipe) -> bool:
 
 
 def use_repaired(photo: Photo, recipe: Recipe) -> None:
-    """Use the repaired file of a photo that was to be passed on unchanged, and is now edited."""
+    """Replace a damaged file by the repaired one, for a photo that is to be edited."""
     source, repairs = _repairer(recipe)(photo.original)
     if repairs and not photo.is_repaired:
         photo.original, photo.is_repaired = source, True

@@ -16,10 +16,10 @@ from stages.detection import Detection, Detector
 from stages.photo import Photo
 from stages.pixels import colour
 from stages.pixels.masks import to_region
-from stages.pixels.samples import to_8_bits
+from stages.pixels.samples import laid_on, to_8_bits
 from stages.recipe import Recipe
 from stages.steps.base import Work
-from stages.steps.decode import looks_for_objects, use_repaired
+from stages.steps.decode import looks_for_objects
 from stages.steps.mask import min_region_px
 
 #: Fewer px are specks. Not ``limits.min_mask_px``: limits reject rows, and change no result.
@@ -48,7 +48,6 @@ def detect(recipe: Recipe) -> Work:
         row.weights |= detector.weights
         if mask.any():
             photo.detected, photo.detected_file = mask, encode_mask(mask, recipe.mask)
-            use_repaired(photo, recipe)
 
     return work
 
@@ -96,8 +95,7 @@ def on_white(decoded: Decoded) -> UInt8Array:
     seen = colour.to_srgb8(decoded.pixels, decoded.space)
     if decoded.alpha is None:
         return seen
-    opacity = to_8_bits(decoded.pixels[..., -1:]).astype(np.float32) / 255
-    return np.rint(seen * opacity + 255 * (1 - opacity)).astype(np.uint8)
+    return laid_on(255, seen, to_8_bits(decoded.pixels[..., -1:]))
 
 
 def union(found: list[Detection], shape: tuple[int, ...]) -> BoolMask:

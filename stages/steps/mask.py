@@ -8,11 +8,13 @@ import numpy as np
 
 from manifests.errors import RowError
 from stages.arrays import BoolMask
+from stages.codecs.encode import converts
 from stages.photo import Photo
 from stages.pixels.masks import fit_to_photo, generation_mask
 from stages.pixels.shapes import rasterize_shapes
 from stages.recipe import Recipe
 from stages.steps.base import Work
+from stages.steps.decode import use_repaired
 
 
 def mask(recipe: Recipe) -> Work:
@@ -39,6 +41,8 @@ def mask(recipe: Recipe) -> Work:
                 "mask.covers_photo",
                 f"The dilated mask of the photo {row.image_uri} covers {share:.0%} of it.",
             )
+        if row.masked_px or converts(photo.original, recipe.output.format):
+            use_repaired(photo, recipe)
 
     return work
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from manifests.storage.row_files import write
 from stages.photo import Photo
-from stages.pixels.resize import scale_pixels, working_size
+from stages.pixels.resize import limited_size, scale_pixels
 from stages.recipe import Recipe
 from stages.steps.base import Work
 
@@ -35,7 +35,7 @@ def save_snapshots(output: str, recipe: Recipe, step: SnapshotStage) -> Work:
 
     def work(photo: Photo) -> None:
         for index, patch in enumerate(photo.patches):
-            size = working_size(patch.crop.width, patch.crop.height, _MAX_SIDE_PX)
+            size = limited_size(patch.crop.width, patch.crop.height, _MAX_SIDE_PX)
             pixels = scale_pixels(patch.pixels, *size)
             buffer = io.BytesIO()
             Image.fromarray(pixels).save(buffer, "WEBP", quality=_QUALITY)

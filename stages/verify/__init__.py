@@ -124,8 +124,11 @@ def compare(source: bytes, result: bytes, promise: Expected) -> Finding:
 
 
 def _kind(data: bytes) -> bytes:
-    is_tiff = data[:2] in (b"II", b"MM")
-    return b"TIFF" if is_tiff else data[4:12] if data[4:8] == b"ftyp" else data[:3]
+    """The name or the first bytes of a file's format."""
+    if data[4:8] == b"ftyp":  # the main brand of a HEIC may be mif1, as that of an AVIF
+        brands = data[8 : int.from_bytes(data[:4])]
+        return b"AVIF" if b"avif" in brands or b"avis" in brands else b"HEIC"
+    return b"TIFF" if data[:2] in (b"II", b"MM") else data[:3]
 
 
 def _stored(displayed: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:

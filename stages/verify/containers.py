@@ -12,6 +12,7 @@ import re
 import warnings
 import zlib
 from contextlib import suppress
+from typing import Any
 
 from PIL import Image
 
@@ -102,7 +103,7 @@ def _list_jpeg(data: bytes, parts: Parts) -> None:
     list_xmp(b"".join(extended[at] for at in sorted(extended)), parts, "extended XMP")
     parts.add("ICC", b"".join(profile[number] for number in sorted(profile)))
     list_resources(resources, parts)
-    parts.add("behind the picture", data[end:] if end else b"")
+    parts.add("after the end", data[end:] if end else b"")
 
 
 def _list_png(data: bytes, parts: Parts) -> None:
@@ -113,7 +114,7 @@ def _list_png(data: bytes, parts: Parts) -> None:
         turns &= name != b"IDAT"
         _list_chunk(name, data[position + 8 : end], parts, turns=turns)
         position = end + 4
-    parts.add("behind the picture", data[position:])
+    parts.add("after the end", data[position:])
 
 
 def _list_webp(data: bytes, parts: Parts) -> None:
@@ -122,7 +123,7 @@ def _list_webp(data: bytes, parts: Parts) -> None:
         stop = position + 8 + int.from_bytes(data[position + 4 : position + 8], "little")
         _list_chunk(data[position : position + 4], data[position + 8 : stop], parts, turns=False)
         position = stop + stop % 2
-    parts.add("behind the picture", data[max(position, end) :])
+    parts.add("after the end", data[max(position, end) :])
 
 
 def _list_chunk(name: bytes, content: bytes, parts: Parts, *, turns: bool) -> None:
@@ -174,6 +175,7 @@ def _inflated(data: bytes) -> bytes:
 
 def _list_heif(data: bytes, parts: Parts) -> None:
     """List the metadata of an AVIF or HEIC as Pillow reads them, and its further pictures."""
+    info = dict[Any, Any]()
     with warnings.catch_warnings(), suppress(Exception):  # damage is found when it is decoded
         warnings.simplefilter("ignore")
         picture = Image.open(io.BytesIO(data), formats=["AVIF", "HEIF"])
@@ -184,3 +186,13 @@ def _list_heif(data: bytes, parts: Parts) -> None:
         parts.add("ICC", info.get("icc_profile", b""))
         for name in {"thumbnails", "aux", "depth_images"} & info.keys():
             parts.add(name, repr(info[name]).encode())
+    head = data[:65_536]
+    if records := re.findall(rb"av1C..(.)", head, re.DOTALL):  # monochrome: that of alpha
+        parts.add("chroma subsampling", bytes([min(flags[0] & 0x1C for flags in records)]))
+    elif "chroma" in info:
+        parts.add("chroma subsampling", str(info["chroma"]).encode())
+    if stated := re.search(rb"colrnclx\0(.)\0(.)", head, re.DOTALL):
+        # Unspecified (2) and the transfer of BT.709 and BT.601 are shown as sRGB.
+        primaries, transfer = stated[1][0], stated[2][0]
+        colours = 1 if primaries == 2 else primaries, 13 if transfer in (1, 2, 6) else transfer
+        parts.add("nclx colours", b"" if colours == (1, 13) else bytes(colours))

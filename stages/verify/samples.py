@@ -134,7 +134,7 @@ def check_recoded(before: Picture, after: Picture, changed: BoolMask) -> tuple[s
     tile = float(np.abs(tiles[kept]).max(initial=0.0))
     mean = float(np.abs(difference[outside]).mean()) if outside.any() else 0.0
     is_other = mean > _MAX_LEVELS or tile > _MAX_TILE_LEVELS
-    words = f"coded again: {mean:.2f} of 255 levels apart"
+    words = f"re-encoded: mean difference {mean:.2f} of 255 levels"
     return words, "another picture outside the mask" if is_other else ""
 
 
@@ -152,7 +152,7 @@ def check_coefficients(
         changed: ``(h, w)`` bool, stored frame.
     """
     if result[:3] != JPEG_START:
-        return "", "it is no JPEG"
+        return "", "it is not a JPEG"
     old, new = _read_jpeg(source), _read_jpeg(result)
     for what in ("kind", "sampling", "quantisation tables"):
         if old[what] != new[what]:

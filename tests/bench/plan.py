@@ -129,7 +129,7 @@ def hand_out(rows: int) -> float:
     size = choose_rows_per_shard(rows)
     made = Plan("/nowhere", "manifest.csv", "", "", rows, size, -(-rows // size))
     record, recipe = RunRecord(made.output, "000001-abcdef"), Recipe.load("lama")
-    spec = RunSpec(made, pa.schema([]), recipe, RetryPolicy(record.run_id), record, steps)
+    spec = RunSpec(made, pa.schema([]), recipe, RetryPolicy(record.run_id), steps)
     with ray_session("local"):
         started = time.monotonic()
         pending_units(spec, dict.fromkeys(range(made.shards), size), _WORKERS)

@@ -56,7 +56,7 @@ def test_a_killed_detection_resumes_and_its_manifest_cleans_the_photos(
 
     resumed = invoke(*words)
     assert resumed.returncode == 3, resumed.stderr
-    assert "48 photos, 31 with something to remove, 0 in which all" in resumed.stdout
+    assert "48 photos, 31 with something to remove, 0 with kept objects only" in resumed.stdout
     assert f"catalog-cleanup run {found}/detected.jsonl --recipe telea" in resumed.stdout
     assert b"<title>" in Place.of(f"{found}/report/index.html").read()
     rows = [json.loads(line) for line in Place.of(f"{found}/detected.jsonl").read().splitlines()]

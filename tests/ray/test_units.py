@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pytest
+from rich.console import Console
 
 from cluster.pools import PoolSize
+from jobs.driver import passes
+from jobs.driver.heartbeat import Heartbeat
 from jobs.pipeline import units
 from jobs.pipeline.pending import photos_of, read_pending
 from jobs.pipeline.spec import RunSpec
 from jobs.run import Outcome
 from manifests.errors import CatalogCleanupError, StorageError
-from manifests.ledger import RetryPolicy
+from manifests.ledger import RetryPolicy, Tally
 from manifests.planning.plan import load_plan, make_plan
 from manifests.runs import RunRecord
 from stages.pipeline import steps
@@ -35,6 +40,46 @@ def test_units_hold_each_row_once_and_get_smaller(rows: int, workers: int) -> No
     assert sizes == sorted(sizes, reverse=True)
     assert all(0 < size <= units.UNIT_ROWS for size in sizes)
     assert len(sizes) >= min(rows, workers), "each worker has one"
+
+
+def spec_of(folder: Path, photos: int) -> RunSpec:
+    plan = make_plan(boxed_catalog(folder, photos), str(folder / "out"), rows_per_shard=1)
+    policy = RetryPolicy("000001-aaaaaa")
+    return RunSpec(plan, pa.schema([]), Recipe.load("telea"), policy, steps)
+
+
+@pytest.mark.parametrize(
+    ("left", "check_inputs", "expected"),
+    [(0, True, 64), (100, True, 64), (8000, False, 20), (10**6, False, 64)],
+)
+def test_units_of_a_catalog_whose_files_may_have_changed_are_full(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    left: int,
+    check_inputs: bool,
+    expected: int,
+) -> None:
+    spec = replace(spec_of(tmp_path, 1), check_inputs=check_inputs)
+    monkeypatch.setattr(units, "_read_lazily", lambda _spec, _left, unit_rows: unit_rows)
+    size: object = units.pending_units(spec, {0: left}, workers=100)
+    assert size == expected
+
+
+def test_units_are_made_for_the_actors_that_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec, told = spec_of(tmp_path, 1), list[int]()
+    monkeypatch.setattr(passes, "pending_units", lambda *each: told.append(each[2]))
+    size = PoolSize(min_actors=1, max_actors=1000, actors_that_fit=3)
+    passes._run_pass(
+        spec,
+        [0],
+        Tally(rows=1, missing_count=1, unfinished={0: 1}),
+        choose=lambda *_: {"cpu": size},
+        heartbeat=Heartbeat(RunRecord(spec.plan.output, spec.policy.run_id)),
+        console=Console(file=io.StringIO()),
+    )
+    assert told == [3], "not those that an autoscaler might add"
 
 
 def test_rows_that_the_cluster_reads_are_done_once(
@@ -73,10 +118,7 @@ def test_rows_that_cannot_be_read_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: str
 ) -> None:
     """Ray Data alone would go on without them."""
-    plan = make_plan(boxed_catalog(tmp_path, 2), str(tmp_path / "out"), rows_per_shard=1)
-    recipe, run_record = Recipe.load("telea"), RunRecord(plan.output, "000001-aaaaaa")
-    policy = RetryPolicy(run_record.run_id)
-    spec = RunSpec(plan, pa.schema([]), recipe, policy, run_record, steps)
+    spec = spec_of(tmp_path, 2)
 
     def read(spec: RunSpec, shard: int) -> pa.Table:
         if shard:

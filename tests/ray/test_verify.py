@@ -64,7 +64,7 @@ def test_all_of_the_corpus_holds_what_was_promised(cleaned: Path, lineage: pd.Da
         lossy = kind in ("avif", "heic") or (kind == "webp" and "lossless" not in name)
         expected = "coefficients" if kind == "jpeg" else "lossless"
         assert lineage.fidelity[name] == ("reencoded" if lossy else expected), name
-        assert found.outside.startswith("coded again") == lossy, name
+        assert found.outside.startswith("re-encoded") == lossy, name
         assert found.differing == [], name
         is_rebuilt = "exif-thumbnail" in name or name in ALSO_PREVIEWS
         assert ("rebuilt" in found.previews) == is_rebuilt, name

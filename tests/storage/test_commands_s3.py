@@ -24,6 +24,7 @@ def test_doctor_looks_at_the_machine_and_at_s3(invoke: Command, s3: str) -> None
     for what in ("Python", "Machine", "Libraries", "PatchMatch", "GPU", "Weights", "Ray", "S3"):
         assert f" {what}: " in healthy.stdout
     assert " JPEG: blocks outside the mask are kept" in healthy.stdout
+    assert " Pool: cpu: fetch ▸ decode" in healthy.stdout
     assert "an object was written, read and deleted" in healthy.stdout
     ailments = {"LAMA_MODEL": "/nowhere/lama.pt", "RAY_ADDRESS": "127.0.0.1:9"}
     sick = invoke("doctor", "--s3", "s3://no-such-bucket", **ailments)

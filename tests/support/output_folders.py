@@ -44,7 +44,7 @@ def clean_here(
     facts = {"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash}
     record = runs.claim(str(output), facts)
     extra = extra_schema(plan.shard(0).read_table().schema)
-    job = RunSpec(plan, extra, recipe, RetryPolicy(record.run_id), record, steps)
+    job = RunSpec(plan, extra, recipe, RetryPolicy(record.run_id), steps)
     pipeline = Pipeline.of(recipe, str(output))
     recorder = Recorder(job)
     for shard in range(plan.shards):

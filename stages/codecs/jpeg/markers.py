@@ -157,9 +157,10 @@ def check_kind(jpeg: bytes) -> None:
         UnsupportedError: it is of another kind.
     """
     has_frame = in_scans = False
-    for marker, _, content in segments(jpeg):
+    for segment in segments(jpeg):
+        marker, content = segment.marker, segment.content
         in_scans |= marker == SOS
-        if in_scans and (APP0 <= marker <= APP15 or marker == COM):
+        if in_scans and segment.is_metadata:
             raise UnsupportedError("application data between its scans")
         if marker == _DNL or (marker in _FRAMES and content[1:3] == b"\0\0"):
             raise UnsupportedError("its height is stated after its first scan")

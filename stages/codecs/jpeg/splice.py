@@ -12,6 +12,7 @@ block bleed one pixel into its neighbours.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from stages.arrays import BoolMask, Float32Array, UInt8Array
 from stages.codecs.errors import DamagedError, VerificationError
@@ -22,13 +23,13 @@ from stages.codecs.jpeg.markers import envelope
 _MIN_COEFFICIENT, _MAX_COEFFICIENT = -2048, 2047
 
 
-def _dct_matrix() -> Float32Array:
+def _dct_matrix() -> npt.NDArray[np.float64]:
     """``(64, 64)``: samples of a block, row by row, times this are its DCT coefficients (T.81)."""
     frequency, position = np.arange(8)[:, None], np.arange(8)[None]
     one_axis = np.sqrt((1 + (frequency > 0)) / 8) * np.cos(
         (2 * position + 1) * frequency * np.pi / 16
     )
-    return np.asarray(np.kron(one_axis, one_axis).T, np.float32)
+    return np.ascontiguousarray(np.kron(one_axis, one_axis).T)
 
 
 _FORWARD = _dct_matrix()
@@ -179,9 +180,10 @@ def _edited(
         weights: ``(n, 64)``, 0 to 1: the masked share of each sample.
         steps: the quantisation table.
     """
-    table = np.array(steps, np.float32)
+    table = np.array(steps, np.float64)
     difference = (samples - 128 - (old * table) @ _INVERSE) * weights
-    new = old + np.rint(difference @ _FORWARD / table)
+    # The order of a product's sums depends on the processor: of 64 bits, it shows beyond 10 digits.
+    new = old + np.rint(np.round(difference @ _FORWARD / table, 6))
     new[:, 0] = np.clip(new[:, 0], -1024, 1023)
     new[:, 1:] = np.clip(new[:, 1:], -1023, 1023)
     return new.astype(np.int16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from stages.codecs.errors import DamagedError, UnsupportedError
 
@@ -19,6 +20,13 @@ _KEPT = frozenset(
 #: Those that depend on the samples' mode: colour type and bit depth.
 _BOUND_TO_MODE = frozenset({b"sBIT", b"bKGD"})
 
+#: What counts as sRGB: cICP's primaries of BT.709 with its transfer characteristics, BT.601's or
+#: sRGB's (ITU-T H.273), which browsers show alike; the maximum error of gAMA, as libpng has it;
+#: cHRM's white, red, green and blue, and the maximum error, as it is stored: in 1/100,000.
+_SRGB_CICP, _MAX_GAMMA_ERROR = ((1, 1), (1, 6), (1, 13)), 0.05
+_SRGB_CHROMATICITIES = (31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)
+_MAX_CHROMATICITY_ERROR = 1_000
+
 #: Maximum bytes of an uncompressed text; Pillow rejects files that hold more.
 _MAX_TEXT = 64 << 20
 
@@ -29,8 +37,35 @@ XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 _MAX_SAMPLE_CHUNKS, _MAX_OTHER_CHUNKS = 200_000, 10_000
 
 
+class Chunk(NamedTuple):
+    """A chunk of a file.
+
+    Attributes:
+        name: four letters.
+        content: without name and checksum; the last one may be cut off.
+        crc: the checksum as stored; shorter if it is cut off.
+        end: the position after it.
+    """
+
+    name: bytes
+    content: bytes
+    crc: bytes
+    end: int
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the checksum is right."""
+        return self.crc == crc_of(self.name, self.content)
+
+
 def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield each chunk's name and content, up to and including IEND.
+    """Yield each chunk's name and content; see :func:`raw_chunks`."""
+    for chunk in raw_chunks(png):
+        yield chunk.name, chunk.content
+
+
+def raw_chunks(png: bytes) -> Iterator[Chunk]:
+    """Yield each chunk, up to and including IEND.
 
     Raises:
         UnsupportedError: there are more than in any photo.
@@ -42,10 +77,10 @@ def chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
         others += name not in (b"IDAT", b"fdAT")
         if pieces > _MAX_SAMPLE_CHUNKS or others > _MAX_OTHER_CHUNKS:
             raise UnsupportedError(f"it has more than {max(pieces, others) - 1} chunks")
-        yield name, png[position + 8 : position + 8 + size]
+        start, position = position + 8, position + 12 + size
+        yield Chunk(name, png[start : start + size], png[position - 4 : position], position)
         if name == b"IEND":
             return
-        position += 12 + size
 
 
 def bit_depth(png: bytes) -> int:
@@ -59,14 +94,33 @@ def check_samples(png: bytes) -> None:
     Raises:
         DamagedError: one is wrong.
     """
-    position = len(SIGNATURE)
-    for name, content in chunks(png):
-        is_cut = len(content) < int.from_bytes(png[position : position + 4], "big")
-        position += 12 + len(content)
-        crc = zlib.crc32(content, zlib.crc32(name)).to_bytes(4, "big")
+    for chunk in raw_chunks(png):
+        name, is_cut = chunk.name, chunk.end - 4 > len(png)
         is_checked = name[:1].isupper() and name != b"IEND" and not is_cut  # Pillow reports those
-        if is_checked and png[position - 4 : position] != crc:
+        if is_checked and not chunk.is_sound:
             raise DamagedError(f"the checksum of a chunk {name.decode('latin-1')} is wrong")
+
+
+def colour_tags(png: bytes) -> str:
+    """The chunks that state colours other than sRGB; empty if there are none.
+
+    cICP takes precedence over sRGB, and that over gAMA and cHRM (PNG, third edition, 4.3).
+    """
+    found = dict(chunks(png))
+    if cicp := found.get(b"cICP"):
+        return "" if tuple(cicp[:2]) in _SRGB_CICP else "cICP"
+    if b"sRGB" in found:
+        return ""
+    gamma, chromaticities = found.get(b"gAMA", b""), found.get(b"cHRM", b"")
+    names = list[str]()
+    if len(gamma) == 4 and abs(int.from_bytes(gamma) * 2.2 / 1e5 - 1) > _MAX_GAMMA_ERROR:
+        names.append("gAMA")
+    if len(chromaticities) == 32:
+        points = struct.unpack(">8I", chromaticities)
+        pairs = zip(points, _SRGB_CHROMATICITIES, strict=True)
+        if any(abs(own - srgb) > _MAX_CHROMATICITY_ERROR for own, srgb in pairs):
+            names.append("cHRM")
+    return " and ".join(names)
 
 
 def is_kept(name: bytes, *, same_mode: bool) -> bool:
@@ -123,9 +177,9 @@ def text_of(name: bytes, content: bytes) -> bytes:
 
 def as_chunk(name: bytes, content: bytes) -> bytes:
     """A chunk with its length and its checksum."""
-    return (
-        struct.pack(">I", len(content))
-        + name
-        + content
-        + struct.pack(">I", zlib.crc32(name + content))
-    )
+    return struct.pack(">I", len(content)) + name + content + crc_of(name, content)
+
+
+def crc_of(name: bytes, content: bytes) -> bytes:
+    """The checksum of a chunk."""
+    return zlib.crc32(content, zlib.crc32(name)).to_bytes(4, "big")

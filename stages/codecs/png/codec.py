@@ -19,7 +19,9 @@ from stages.codecs.png.chunks import (
     XMP_KEYWORD,
     check_samples,
     chunks,
+    colour_tags,
     is_kept,
+    raw_chunks,
     text_of,
     with_chunks,
     xmp_content,
@@ -57,8 +59,8 @@ def decode(data: bytes) -> Decoded:
     stored = np.asarray(imagecodecs.png_decode(data))
     stored = stored.reshape(*stored.shape[:2], -1)
     model: ColourModel = "grey" if stored.shape[2] <= 2 else "rgb"
-    widened = data[_COLOUR_TYPE] != _COLOUR_TYPES[stored.shape[2]]
-    note = "its transparent colour widened to alpha" if widened else ""
+    expanded = data[_COLOUR_TYPE] != _COLOUR_TYPES[stored.shape[2]]
+    note = "transparent colour expanded to alpha" if expanded else ""
     return Decoded(to_displayed(stored, orientation), orientation, Space(model, icc), note)
 
 
@@ -73,9 +75,9 @@ def encode(edit: Edit) -> Encoded:
     policy = StaleDataPolicy(edit)
     before: list[tuple[bytes, bytes]] = []
     after: list[tuple[bytes, bytes]] = []
-    position, seen_pixels, seen_xmp = len(SIGNATURE), False, False
-    for name, content in chunks(source):
-        position += 12 + len(content)
+    end, seen_pixels, seen_xmp = len(SIGNATURE), False, False
+    for chunk in raw_chunks(source):
+        name, content, end = chunk.name, chunk.content, chunk.end
         seen_pixels |= name == b"IDAT"
         seen_xmp |= _is_xmp(name, content)
         what = f"chunk {name.decode('latin-1')}"
@@ -89,8 +91,8 @@ def encode(edit: Edit) -> Encoded:
             (after if seen_pixels else before).append((name, new))
     if not seen_xmp and (label := refresh_xmp(b"", policy)):
         before.append((b"iTXt", xmp_content(label)))
-    if behind := source[position:]:
-        policy.lost(behind, "bytes behind the picture")
+    if behind := source[end:]:
+        policy.lost(behind, "data after the end of the image")
     return Encoded(with_chunks(coded, before, after), "lossless", "", policy.notes)
 
 
@@ -107,6 +109,11 @@ def _updated(policy: StaleDataPolicy, name: bytes, content: bytes, what: str) ->
         new = refresh_xmp(text, policy)
         return content if new == text else xmp_content(new) if new else b""
     return b"" if policy.drops(text, what) else content
+
+
+def _metadata(data: bytes) -> Metadata:
+    """Read the metadata that other formats can hold."""
+    return replace(pillow_io.metadata(data), colours=colour_tags(data))
 
 
 def _write(pixels: Samples, space: Space, metadata: Metadata, _: int) -> tuple[bytes, list[str]]:
@@ -137,7 +144,7 @@ CODEC = Codec(
     size=pillow_io.size,
     decode=decode,
     encode=encode,
-    metadata=pillow_io.metadata,
+    metadata=_metadata,
     writer=Writer(write=_write, is_lossless=True),
     walk=chunks,
 )

@@ -47,7 +47,7 @@ def refresh_jpeg(
     Raises:
         RowError: ``image.stale_preview``, if the policy is to refuse.
     """
-    if policy.drops(trailer, "bytes behind the picture"):
+    if policy.drops(trailer, "data after the end of the image"):
         trailer = b""  # and the index of its pictures
         segments = [each for each in segments if not MULTI_PICTURE_INDEX.matches(each)]
     kept = _refresh_photoshop(_without_pictures(segments, policy), policy)

@@ -45,7 +45,8 @@ _ALPHA_PREMULTIPLIED, _ALPHA = 1, 2
 
 #: Lossless compressions that tifffile can write: none, LZW, deflate (two numbers), PackBits, LZMA,
 #: Zstandard.
-_WRITABLE = (1, 5, 8, 32946, 32773, 34925, 50000)
+_PACKBITS = 32773
+_WRITABLE = (1, 5, 8, 32946, _PACKBITS, 34925, 50000)
 _PREDICTORS = (1, 2)
 
 #: Values that tifffile returns without validation: text or tuples in damaged files.
@@ -102,7 +103,7 @@ def encode(edit: Edit) -> Encoded:
         pages = [each for top in _pages(reader) for each in (top, *_below(top))]
         ranges = sorted(place for each in pages for place in _segments(each) if place[1])
         if any(start + size > following for (start, size), (following, _) in pairwise(ranges)):
-            raise UnsupportedError("its strips share their bytes")
+            raise UnsupportedError("its strips overlap in the file")
         _write_samples(file, page, edit.pixels, edit.changed)
         _drop_copies(file, reader, page, policy)
         kept = sum(not other.is_reduced for other in _pages(reader)) - 1
@@ -112,7 +113,7 @@ def encode(edit: Edit) -> Encoded:
         raise UnsupportedError("it holds a picture outside its pages, or in tags of a further one")
     with _reading(result) as reader:
         if not np.array_equal(_samples(main_page(reader), result), edit.pixels):
-            raise UnsupportedError("its parts share their bytes")
+            raise UnsupportedError("its strips overlap in the file")
     note = f"{kept} further page{'s' * (kept > 1)} kept as they were" if kept else ""
     return Encoded(result, "lossless", note, policy.notes)
 
@@ -164,7 +165,7 @@ def _kind(page: TiffPage) -> tuple[ColourModel, int]:
     model = _MODELS.get(page.photometric)
     is_odd = page.photometric == _YCBCR and page.compression != _JPEG
     if model is None or is_odd or page.samplesperpixel < Space(model).channels:
-        raise UnsupportedError(f"its colours are of the kind {page.photometric!r}")
+        raise UnsupportedError(f"its photometric interpretation is {page.photometric!r}")
     if page.dtype not in (np.uint8, np.uint16) or page.bitspersample != 8 * page.dtype.itemsize:
         raise UnsupportedError(f"its samples are {page.dtype}, {page.bitspersample} bit")
     if page.imagedepth > 1:
@@ -265,8 +266,12 @@ def _compressed(page: TiffPage, segment: Samples) -> bytes:
     """``(rows, columns, samples)`` as the bytes of a strip or tile."""
     if page.predictor != 1:
         segment = TIFF.PREDICTORS[page.predictor](segment, axis=-2)
-    raw = segment.astype(segment.dtype.newbyteorder(page.parent.byteorder)).tobytes()
-    return raw if page.compression == 1 else bytes(TIFF.COMPRESSORS[page.compression](raw))
+    raw = segment.astype(segment.dtype.newbyteorder(page.parent.byteorder)).view(np.uint8)
+    if page.compression == 1:
+        return raw.tobytes()
+    # Runs of PackBits end with their row (TIFF 6.0, section 9).
+    options = {"axis": -2} if page.compression == _PACKBITS else {}
+    return bytes(TIFF.COMPRESSORS[page.compression](raw, **options))
 
 
 def _replace_segment(file: TiffFile, page: TiffPage, index: int, content: bytes) -> None:
@@ -343,10 +348,12 @@ def _metadata(data: bytes) -> Metadata:
     """Read the metadata of the edited page."""
     with TiffReader(io.BytesIO(data)) as reader:
         page = main_page(reader)
+        file = TiffFile(data)
+        packet = file.entries(page.offset).get(Base.XMLPacket)
         has_unit = page.tags.valueof(Base.ResolutionUnit, 2) in (2, 3)  # inches, centimetres
         is_stated = Base.XResolution in page.tags and has_unit
         found = Metadata(
-            xmp=bytes(page.tags.valueof(Base.XMLPacket, b"")),
+            xmp=file.content(packet) if packet else b"",
             dpi=page.get_resolution(RESUNIT.INCH) if is_stated else None,
             further_pictures=sum(not each.aspage().is_reduced for each in reader.pages) - 1,
         )

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from stages.codecs.errors import UnsupportedError
+
 BYTE, SHORT, LONG, UNDEFINED, IFD = 1, 3, 4, 7, 13
 
 #: A range of bytes: position and length.
@@ -120,10 +122,13 @@ class TiffFile:
         """Change one of an entry's integers.
 
         Raises:
-            struct.error: it does not fit.
+            UnsupportedError: it does not fit into the entry's type.
         """
         format_ = self._order + _INTEGERS[entry.kind]
-        struct.pack_into(format_, self.data, entry.value + index * struct.calcsize(format_), value)
+        size = struct.calcsize(format_)
+        if value >= 1 << 8 * size:
+            raise UnsupportedError(f"tag {entry.tag} has {8 * size} bits, too few for {value}")
+        struct.pack_into(format_, self.data, entry.value + index * size, value)
 
     def set_content(self, directory: int, tag: int, kind: int, content: bytes) -> int:
         """Set a tag's values, of a type of one byte each; without any, the tag is removed.

@@ -12,10 +12,8 @@ from stages.codecs import pillow_io
 from stages.codecs.base import Codec, Writer
 from stages.codecs.errors import UnsupportedError
 from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, as_pillow
-from stages.codecs.pillow_io import open_image, save_image
-from stages.codecs.stale.exif import refresh_exif
+from stages.codecs.pillow_io import open_image, refreshed, save_image
 from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
-from stages.codecs.stale.xmp import refresh_xmp
 
 #: Chunks that are written again, or dropped with a specific note.
 _KNOWN = frozenset(b"VP8  VP8L VP8X ALPH ICCP EXIF XMP  C2PA"[i : i + 4] for i in range(0, 40, 5))
@@ -47,16 +45,15 @@ def encode(edit: Edit) -> Encoded:
         RowError: ``image.stale_preview``.
     """
     parts = dict(riff_chunks(edit.source))
-    with open_image(edit.source) as original:
-        kept = {key: original.info.get(key) or b"" for key in ("icc_profile", "exif", "xmp")}
     policy = StaleDataPolicy(edit)
-    kept["exif"], kept["xmp"] = refresh_exif(kept["exif"], policy), refresh_xmp(kept["xmp"], policy)
+    with open_image(edit.source) as original:
+        kept = refreshed(original.info, policy)
     if b"C2PA" in parts:
         policy.drop(MANIFEST)
     for name in sorted(parts.keys() - _KNOWN):
         policy.lost(parts[name], f"chunk {name.decode('latin-1')}")
     if behind := edit.source[8 + int.from_bytes(edit.source[4:8], "little") + 1 :]:
-        policy.lost(behind, "bytes behind the picture")
+        policy.lost(behind, "data after the end of the image")
     is_lossless = b"VP8 " not in parts
     quality = 100 if is_lossless else edit.quality or DEFAULT_QUALITY
     try:
@@ -108,7 +105,7 @@ CODEC = Codec(
     decode=pillow_io.decode,
     encode=encode,
     metadata=pillow_io.metadata,
-    writer=Writer(write=partial(pillow_io.write_lossy, "WEBP")),
+    writer=Writer(write=partial(pillow_io.write_lossy, "WEBP"), holds_grey=False),
     walk=riff_chunks,
     claimed_size=_claimed_size,
     is_cut=lambda data: int.from_bytes(data[4:8], "little") + 8 > len(data),

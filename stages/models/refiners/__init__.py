@@ -8,8 +8,8 @@ the recipe's section [refine]:
   text encoders;
 * ``load_encoder`` returns the function that encodes a text, truncated to 512 tokens (RORem: 77), as
   a :class:`stages.models.refiners.prompts.Prompt`. The text encoders are as large as the model
-  itself, and run once per distinct prompt.
+  itself, and run once per distinct prompt. It raises a RowError: ``model.out_of_memory``.
 
-The function raises a RowError: ``model.out_of_memory``. Both raise a WeightsError: ``weights.unusable``, ``model.unavailable`` for an option that is not
+Both raise a WeightsError: ``weights.unusable``, ``model.unavailable`` for an option that is not
 supported here, or ``model.not_installed``; or a RowError: ``model.out_of_memory``.
 """

@@ -55,7 +55,7 @@ PLACES = [
     ("stages.codecs.pillow_io.to_displayed", "webp-lossless", ()),
     ("stages.codecs.pillow_io.to_displayed", "avif-rgb", ()),
     ("stages.codecs.png.codec.to_displayed", "png-16-bit-rgb", ()),
-    ("stages.codecs.png.codec.chunks", "png-rgb", ()),
+    ("stages.codecs.png.codec.raw_chunks", "png-rgb", ()),
     ("stages.codecs.png.chunks.chunks", "png-rgb", ()),
     ("stages.codecs.orientation.exif_orientation", "jpeg-exif-thumbnail-turned", ()),
     ("stages.codecs.tiff.codec.to_displayed", "tiff-lzw", ()),
@@ -67,7 +67,7 @@ PLACES = [
     ("stages.codecs.encode.convert", "png-rgb", ("output.format=webp",)),
     ("stages.codecs.convert._as_target_can_hold", "png-rgb", ("output.format=jpeg",)),
     ("stages.codecs.pillow_io.writing_options", "png-rgb", ("output.format=avif",)),
-    ("stages.codecs.heif.codec.refresh_exif", "avif-rgb", ()),
+    ("stages.codecs.pillow_io.refresh_exif", "avif-rgb", ()),
 ]
 
 

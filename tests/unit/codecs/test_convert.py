@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageCms, PngImagePlugin
 
 from manifests.errors import RowError
 from stages.arrays import BoolMask
 from stages.codecs.encode import suffix_of
 from stages.codecs.picture import to_displayed, to_stored
 from stages.recipe import Recipe
+from tests.hostile.formats import chunk
 from tests.support import encoded
 from tests.support.files.corpus import SRGB, deep
 from tests.support.files.editing import edited, read_tiff, tiff, with_alpha
@@ -85,6 +88,68 @@ def test_colours_multiplied_by_alpha_are_divided_for_other_files(wanted: str) ->
     assert np.abs(here[:3] - ((192, 160, 143) if on_white else (128, 64, 32))).max() <= 3
 
 
+GREY_18 = bytes(imagecodecs.cms_profile("gray", gamma=1.8))
+
+
+@pytest.mark.parametrize("wanted", ["webp", "avif", "jpeg", "png", "tiff"])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_tones_of_a_grey_profile_look_the_same_in_other_files(wanted: str, *, alpha: bool) -> None:
+    grey = np.full((64, 64, 1), 100, np.uint8)
+    spot = np.zeros((64, 64), np.bool_)
+    spot[:8, :8] = True
+    source = encoded(
+        Image.fromarray(np.dstack([grey, grey + 155]) if alpha else grey[..., 0]),
+        icc_profile=GREY_18,
+    )
+    source = source[:33] + chunk(b"gAMA", struct.pack(">I", 55_556)) + source[33:]
+    _, made = edited(source, spot, f"output.format={wanted}", "output.quality=100")
+    with Image.open(io.BytesIO(made.data)) as after:
+        shown: Image.Image | None = after.convert("RGB" if wanted in ("webp", "avif") else "L")
+        if icc := after.info.get("icc_profile"):
+            assert icc == GREY_18
+            shown = ImageCms.profileToProfile(
+                after.convert("L"),
+                io.BytesIO(icc),
+                ImageCms.createProfile("sRGB"),
+                outputMode="RGB",
+            )
+        assert shown is not None
+        level = int(np.asarray(shown)[40, 40].flat[0])
+    assert abs(level - 255 * (1.055 * ((100 / 255) ** 1.8) ** (1 / 2.4) - 0.055)) <= 3
+    assert ("grey converted to sRGB" in made.note) == (wanted in ("webp", "avif"))
+
+
+SRGB_POINTS = (31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)
+P3_POINTS = (31_270, 32_900, 68_000, 32_000, 26_500, 69_000, 15_000, 6_000)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "named"),
+    [
+        ({b"gAMA": struct.pack(">I", 45_455), b"cHRM": struct.pack(">8I", *SRGB_POINTS)}, ""),
+        ({b"gAMA": struct.pack(">I", 100_000)}, "gAMA"),
+        ({b"gAMA": struct.pack(">I", 100_000), b"sRGB": b"\0"}, ""),
+        ({b"gAMA": struct.pack(">I", 45_455), b"cHRM": struct.pack(">8I", *P3_POINTS)}, "cHRM"),
+        ({b"cICP": bytes([12, 13, 0, 1])}, "cICP"),
+        ({b"cICP": bytes([12, 13, 0, 1]), b"sRGB": b"\0"}, "cICP"),
+        ({b"cICP": bytes([1, 13, 0, 1])}, ""),
+        ({b"cICP": bytes([12, 13, 0, 1]), b"iCCP": b"p\0\0" + zlib.compress(SRGB)}, ""),
+    ],
+)
+def test_colours_that_only_chunks_of_a_png_state_are_not_dropped(
+    photo: Pixels, spot: BoolMask, chunks: dict[bytes, bytes], named: str
+) -> None:
+    plain = encoded(Image.fromarray(photo))
+    source = plain[:33] + b"".join(chunk(*each) for each in chunks.items()) + plain[33:]
+    assert edited(source, spot)[1].fidelity == "lossless"
+    if not named:
+        edited(source, spot, "output.format=webp")
+        return
+    with pytest.raises(RowError, match=f"colours are stated by {named}") as caught:
+        edited(source, spot, "output.format=webp")
+    assert caught.value.code == "image.unsupported"
+
+
 def test_ink_with_alpha_keeps_its_alpha(photo: Pixels, spot: BoolMask) -> None:
     ink = with_alpha(np.asarray(Image.fromarray(photo).convert("CMYK")))
     source = tiff(ink, photometric="separated", extrasamples=["unassalpha"])
@@ -101,7 +166,7 @@ def test_what_a_conversion_leaves_behind_is_told(photo: Pixels, spot: BoolMask) 
     assert b"bowl" not in made.data
     many = tiff(np.stack([photo, photo]), photometric="rgb")
     _, made = edited(many, spot, "output.format=png")
-    assert "1 further pictures left behind" in made.metadata_notes
+    assert "1 further pictures not carried over" in made.metadata_notes
     _, made = edited(
         tiff(photo, photometric="rgb", resolution=(300, 300)), spot, "output.format=jpeg"
     )

@@ -9,6 +9,7 @@ import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import imagecodecs
@@ -128,6 +129,59 @@ def test_avif_keeps_its_kind_frame_and_metadata(photo: Pixels, spot: BoolMask, a
         difference = np.abs(np.asarray(after).astype(int) - np.asarray(before))
     assert difference[~spot].mean() < 4
     assert difference[spot][:, :3].mean() > 40
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0", "4:0:0"])
+def test_avif_keeps_its_chroma_resolution(spot: BoolMask, subsampling: str, *, alpha: bool) -> None:
+    stripes = np.zeros((*spot.shape, 3), np.uint8)
+    stripes[:, ::2, 0] = stripes[:, 1::2, 2] = 220
+    picture = Image.fromarray(with_alpha(stripes) if alpha else stripes)
+    source = encoded(picture, format="AVIF", quality=95, subsampling=subsampling)
+    _, made = edited(source, spot)
+    bits = {each[each.index(b"av1C") + 6] & 0x1C for each in (source, made.data)}
+    assert len(bits) == 1
+    before, after = (
+        imagecodecs.avif_decode(each).reshape(*spot.shape, -1) for each in (source, made.data)
+    )
+    difference = np.abs(after.astype(int) - before)
+    assert difference[~spot].mean() < 6
+
+
+def nclx_of(data: bytes) -> tuple[int, int]:
+    primaries, transfer = struct.unpack_from(">HH", data, data.index(b"colrnclx") + 8)
+    return primaries, transfer
+
+
+DISPLAY_P3 = (12, 13)
+
+
+def display_p3(kind: str, photo: Pixels) -> bytes:
+    """A photo whose colours only the nclx box states."""
+    if kind == "avif":
+        options: dict[str, Any] = {"primaries": 12, "transfer": 13, "matrix": 6}
+        return bytes(imagecodecs.avif_encode(photo, level=90, speed=8, pixelformat=1, **options))
+    buffer = io.BytesIO()
+    numbers = {"color_primaries": 12, "transfer_characteristics": 13, "matrix_coefficients": 1}
+    pillow_heif.from_pillow(Image.fromarray(photo)).save(
+        buffer, quality=90, full_range_flag=0, **numbers
+    )
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["avif", "heic"])
+def test_colours_that_only_an_nclx_box_states_are_kept_or_refused(
+    photo: Pixels, spot: BoolMask, kind: str
+) -> None:
+    source = display_p3(kind, photo)
+    assert nclx_of(source) == DISPLAY_P3
+    decoded, made = edited(source, spot)
+    assert nclx_of(made.data) == DISPLAY_P3
+    difference = np.abs(decode_photo(made.data, 1, "x").pixels.astype(int) - decoded.pixels)
+    assert difference[~spot].mean() < 4
+    with pytest.raises(RowError, match="colours are stated by nclx") as caught:
+        edited(source, spot, "output.format=jpeg")
+    assert caught.value.code == "image.unsupported"
 
 
 def test_a_deep_avif_is_refused_rather_than_halved(photo: Pixels) -> None:

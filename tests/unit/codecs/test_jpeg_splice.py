@@ -17,6 +17,7 @@ from PIL import Image
 
 from stages.arrays import BoolMask, UInt8Array
 from stages.codecs.errors import DamagedError, UnsupportedError, VerificationError
+from stages.codecs.jpeg import splice as splice_module
 from stages.codecs.jpeg.markers import envelope
 from stages.codecs.jpeg.splice import splice
 from tests.support import DEMO, encoded, upright_rgb
@@ -289,3 +290,24 @@ def test_mutants_are_refused_or_exact_and_never_repaired(
     for number, (was, now) in enumerate(planes):
         stays = ~touched_blocks(mask, header.step(number), *was.shape[:2])
         assert np.array_equal(was[stays], now[stays])
+
+
+def test_coefficients_do_not_depend_on_the_order_of_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which differs between processors. Even surfaces give exact halves, to be rounded alike."""
+    rng = np.random.default_rng(8)
+    old = rng.integers(-60, 60, (20_000, 64), np.int16)
+    samples = rng.integers(0, 256, (20_000, 64)).astype(np.float32)
+    old[:9_000, 1:], samples[:9_000] = 0, samples[:9_000, :1]
+    weights = np.where(rng.random((20_000, 64)) < 0.5, 1, rng.random((20_000, 64)))
+    weights[:9_000] = 1
+    steps = tuple(int(step) for step in rng.integers(1, 30, 64))
+    expected = splice_module._edited(old, samples, weights.astype(np.float32), steps)
+    at, of = rng.permutation(64), np.r_[0, 1 + rng.permutation(63)]
+    forward, inverse = splice_module._FORWARD, splice_module._INVERSE
+    monkeypatch.setattr(splice_module, "_FORWARD", forward[at][:, of])
+    monkeypatch.setattr(splice_module, "_INVERSE", inverse[of][:, at])
+    shuffled = tuple(steps[number] for number in of)
+    found = splice_module._edited(
+        old[:, of], samples[:, at], weights[:, at].astype(np.float32), shuffled
+    )
+    assert np.array_equal(found, expected[:, of])

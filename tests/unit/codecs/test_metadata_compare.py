@@ -112,9 +112,9 @@ def test_previews_are_found_in_every_format() -> None:
         "C2PA",
         "C2PA #2",
         "8BIM 1036",
-        "behind the picture",
-        "behind the picture",
-        "behind the picture",
+        "after the end",
+        "after the end",
+        "after the end",
     ]
     for form in ("PNG", "WEBP"):
         ((name, picture),) = previews(encoded(OLD, format=form, exif=block))

@@ -61,7 +61,7 @@ def test_listed_pictures_go_with_their_index_and_the_photo_stays(
         assert isinstance(before, MpoImagePlugin.MpoImageFile)
         assert before.n_frames == 3
     result, state = refreshed(data, options)
-    assert state.notes == ["bytes behind the picture with a picture dropped"]
+    assert state.notes == ["data after the end of the image with a picture dropped"]
     with Image.open(io.BytesIO(result)) as after:
         assert not isinstance(after, MpoImagePlugin.MpoImageFile)
         assert "mp" not in after.info
@@ -69,7 +69,7 @@ def test_listed_pictures_go_with_their_index_and_the_photo_stays(
     assert b"MPF\0" not in result
     assert state.trailer == b""
     assert previews(result) == []
-    with pytest.raises(RowError, match="bytes behind the picture"):
+    with pytest.raises(RowError, match="data after the end of the image"):
         refreshed(data, REFUSE)
 
 
@@ -83,11 +83,11 @@ def test_what_pillow_writes_as_mpo_is_left_as_one_picture() -> None:
     second = OLD.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     data = encoded(OLD, format="MPO", save_all=True, append_images=[second])
     result, state = refreshed(data)
-    assert state.notes == ["bytes behind the picture with a picture dropped"]
+    assert state.notes == ["data after the end of the image with a picture dropped"]
     assert b"MPF\0" not in result
     assert not state.trailer
     assert refreshed(data, DROP)[1].notes == state.notes
-    with pytest.raises(RowError, match="bytes behind the picture"):
+    with pytest.raises(RowError, match="data after the end of the image"):
         refreshed(data, REFUSE)
 
 
@@ -141,10 +141,10 @@ def test_c2pa_and_other_jumbf_go() -> None:
 
 def test_a_gain_map_goes_with_all_that_points_to_it() -> None:
     data = ultra_hdr()
-    assert [name for name, _ in previews(data)] == ["behind the picture"]
+    assert [name for name, _ in previews(data)] == ["after the end"]
     result, state = refreshed(data)
     assert state.notes == [
-        "bytes behind the picture with a picture dropped",
+        "data after the end of the image with a picture dropped",
         "gain map dropped",
         "list of further pictures dropped",
     ]
@@ -166,7 +166,7 @@ def test_what_follows_a_jpeg_goes_with_a_video_in_it() -> None:
         jpeg(OLD, (300, 200)) + b"tail",
     ):
         result, state = refreshed(photo(packet, trailer=trailer))
-        assert "bytes behind the picture with a picture dropped" in state.notes
+        assert "data after the end of the image with a picture dropped" in state.notes
         assert len(state.segments) == 2
         assert properties(state.segments[1]) == properties(app1_xmp(xmp("")))
         assert result.endswith(b"\xff\xd9")

@@ -27,11 +27,10 @@ REPAIR = "limits.damage=repair"
 PROGRESSIVE = {"format": "JPEG", "quality": 88, "progressive": True}
 
 
-def cleaned(
-    folder: Path, image: bytes, *options: str, boxes: object = ((90, 60, 50, 40),)
-) -> Photo:
+def cleaned(folder: Path, image: bytes, *options: str, **marks: object) -> Photo:
     (folder / "photo").write_bytes(image)
-    row = LineageRow(id="1", image_uri=str(folder / "photo"), marks=json.dumps({"boxes": boxes}))
+    shapes = json.dumps(marks or {"boxes": BOXES})
+    row = LineageRow(id="1", image_uri=str(folder / "photo"), marks=shapes)
     photo = Photo(row)
     recipe = Recipe.load("telea", list(options))
     Pipeline.of(recipe, str(folder / "out")).run(photo)
@@ -152,10 +151,16 @@ def test_a_mask_is_repaired_as_a_photo_is(photo: Pixels, tmp_path: Path) -> None
             assert ends or (row.fidelity_note or "").endswith("(mask)")
 
 
-def test_a_damaged_photo_without_marks_is_passed_on_as_it_is(photo: Pixels, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "marks", [{"boxes": []}, {"rle": [{"size": [241, 303], "counts": [241 * 303]}]}], ids=str
+)
+def test_a_damaged_photo_without_marks_is_passed_on_as_it_is(
+    photo: Pixels, marks: dict[str, object], tmp_path: Path
+) -> None:
+    """Also if its shapes mark nothing, which shows only when they are drawn."""
     damaged = encoded(photo, format="JPEG")[:-2]
-    assert cleaned(tmp_path, damaged, boxes=()).lineage.error_code == "image.truncated"
-    made = cleaned(tmp_path, damaged, REPAIR, boxes=())
+    assert cleaned(tmp_path, damaged, **marks).lineage.error_code == "image.truncated"
+    made = cleaned(tmp_path, damaged, REPAIR, **marks)
     assert made.ok, made.lineage.error
     assert made.result == damaged
     assert made.lineage.fidelity == "identical"

@@ -57,9 +57,14 @@ def test_a_phrase_may_run_over_several_lines() -> None:
 def test_words_are_compared_without_case_accents_and_spaces_but_as_whole_words() -> None:
     matcher = Matcher(["Déjà vu", "word:price", "/^no\\. \\d+$/"])
     texts = ["DEJAVU", "deja-vu!", "dejavus", "The Price", "NO. 5", "no. five"]
-    assert matcher.find(texts) == ["Déjà vu", "Déjà vu", "", "price", "", ""]
-    assert matcher.find(["No. 5"]) == ["/^no\\. \\d+$/"]
+    assert matcher.find(texts) == ["Déjà vu", "Déjà vu", "", "price", "/^no\\. \\d+$/", ""]
+    assert Matcher(["/^nike/"]).find(["NEW", "NIKE AIR -50%", "AIR NIKE"]) == ["", "/^nike/", ""]
     assert Matcher(["all"]).find(["anything"]) == ["all"]
+
+
+@pytest.mark.parametrize("name", [*FOUND, "dates", "sizes", "all"])
+def test_a_word_that_is_called_like_a_set_can_be_written(name: str) -> None:
+    assert Matcher([f"word:{name}"]).find([f"Our {name}!", "€ 5"]) == [name, ""]
 
 
 @pytest.mark.parametrize(

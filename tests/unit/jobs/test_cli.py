@@ -18,6 +18,7 @@ from manifests.planning.plan import load_plan
 from stages.recipe import Recipe, preset_names
 from tests.conftest import Command
 from tests.support import DEMO
+from tests.support.output_folders import clean_here
 
 PHOTO = DEMO / "photos" / "bird-mobile-price-sticker.png"
 MASK = DEMO / "masks" / "bird-mobile-price-sticker.png"
@@ -49,14 +50,20 @@ def test_a_dry_run_reports_what_a_run_would_do_and_leaves_nothing(
     invoke: Command, tmp_path: Path
 ) -> None:
     (tmp_path / "m.csv").write_text(f"id,image,mask\n1,{PHOTO},{MASK}\n2,{PHOTO},{MASK}\n/,a,b\n")
-    call = ("run", "m.csv", "-o", "out", "-r", "telea", "--limit", "2", "--dry-run")
+    call = ("run", "m.csv", "-o", "out", "-r", "telea", "--dry-run")
     done = invoke(*call)
     assert (done.returncode, done.stderr) == (0, "")
     assert "manifest: 3 rows in 1 shard" in done.stdout
     assert "1  id.unsafe" in done.stdout
     assert "would be cleaned by recipe telea: 2" in done.stdout
+    assert "not checked" not in done.stdout
+    assert "would be cleaned by recipe telea: 1" in invoke(*call, "--limit", "1").stdout
     assert not (tmp_path / "out").exists()
     assert invoke(*call[:2], "--output", "m.csv", "--dry-run").returncode == 1
+    clean_here(tmp_path / "m.csv", tmp_path / "out", Recipe.load("telea"))
+    done = invoke(*call)
+    assert "already done: 3 of 3\nwould be cleaned by recipe telea: 0\nnot checked: " in done.stdout
+    assert "not checked" not in invoke(*call, "--no-check-inputs").stdout
 
 
 def test_an_address_where_nobody_listens_is_told_at_once(invoke: Command, tmp_path: Path) -> None:
@@ -223,10 +230,13 @@ def test_errors_lists_every_code(invoke: Command) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["a.jpg", "b.jpg"], "More than one MANIFEST, or value of an option: b.jpg. Quote a"),
-        (["a.jpg", "--masks", "1.png", "2.png"], "Quote a pattern, so that the shell does not"),
-        (["a.jpg", "--masks", "m", "--mask", "m.png"], "--masks has no use beside --mask"),
-        (["a.jpg", "--unmatched", "pass", "--mask", "m.png"], "--unmatched has no use beside"),
+        (["a.jpg", "b.jpg"], "Unexpected extra arguments: b.jpg. If a pattern expanded"),
+        (["a.jpg", "--masks", "1.png", "2.png"], "to them, quote it: 'photos/*.jpg'."),
+        (["a.jpg", "--masks", "m", "--mask", "m.png"], "--masks cannot be combined with --mask"),
+        (
+            ["a.jpg", "--unmatched", "pass", "--mask", "m.png"],
+            "--unmatched cannot be combined with",
+        ),
         (["a.jpg", "--unmatched", "skip"], "skip is none of fail, pass, detect"),
         (["a.jpg", "--unmatched", "detect"], "patchmatch does not detect anything; add --set"),
     ],

@@ -116,6 +116,20 @@ def test_commands_refuse_recipes_that_do_not_fit(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_of_detect_reports_what_would_be_searched(
+    folder: Path, tmp_path: Path, invoke: Command
+) -> None:
+    write(tmp_path / "mine.toml", recipe_of(folder).to_toml())
+    call = ("detect", "-o", "out", "-r", "mine.toml", "--dry-run")
+    done = invoke(*call, folder / "manifest.csv")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "would be searched by recipe telea-detect: 4" in done.stdout
+    assert not (tmp_path / "out").exists()
+    several = invoke(*call, "a.jpg", "b.jpg")
+    assert several.returncode == 2
+    assert "b.jpg" in several.stderr
+
+
 def test_try_needs_no_mask_with_a_recipe_that_detects(
     folder: Path, tmp_path: Path, invoke: Command
 ) -> None:

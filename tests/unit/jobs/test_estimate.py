@@ -23,6 +23,7 @@ from manifests.reading.read import count_rows, find_files
 from stages.pipeline import steps as steps_of
 from stages.recipe import Recipe, preset_names
 from tests.conftest import Command
+from tests.support import write
 
 
 def of(name: str, rows: int, pools: Pools | None = None, **options: float) -> Estimate:
@@ -188,6 +189,12 @@ def test_cpus_that_gpu_nodes_have_left_are_used_before_nodes_are_added() -> None
     assert set(of("lama", 100_000).fleet.nodes) == {"small-gpu"}
 
 
+def test_a_search_on_gpus_needs_no_cpu_nodes() -> None:
+    recipe = Recipe.load("declutter", ["detect.method=text", "detect.device=gpu"]).detecting()
+    found = estimate(recipe, Basis(recipe, 12.0), 100_000, Pools())
+    assert set(found.fleet.nodes) == {"small-gpu"}
+
+
 def test_pools_that_share_a_node_are_paid_for_it_once() -> None:
     gpus = {"gpus": 0.5, "label_selector": {}, "memory_gib": 0.0, "cpus": 1.0}
     pools = Pools(
@@ -293,7 +300,30 @@ def test_a_deadline_is_answered_in_plain_words(invoke: Command, tmp_path: Path) 
     assert "The deadline of 4:00:00 needs more nodes than available." in late.stdout
     never = invoke(*arguments, "--deadline", "90s")
     assert never.returncode == 3
-    assert "The deadline of 0:01:30 cannot be met: the first photo starts after" in never.stdout
+    first = "The deadline of 0:01:30 cannot be met: the first photo starts after 0:08:00.\n"
+    assert first in never.stdout
+    soon = invoke(*arguments, "--deadline", "9m")
+    assert soon.returncode == 3
+    assert "starts after 0:08:00, and more nodes would start too late." in soon.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "photos"),
+    [
+        (("-r", "declutter"), 4),
+        (("-r", "telea"), 4),
+        (("--masks", "photos/masks"), 3),
+        (("--mask", "photos/masks/a.png"), 3),
+    ],
+)
+def test_the_pictures_of_a_folder_are_counted_whatever_marks_them(
+    invoke: Command, tmp_path: Path, words: tuple[str, ...], photos: int
+) -> None:
+    for name in ("a.jpg", "b.jpg", "red/c.jpg", "masks/a.png"):
+        write(tmp_path / "photos" / name, "not opened")
+    done = invoke("estimate", "photos", *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{photos} photos, ")
 
 
 @pytest.mark.parametrize(

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 import tomli_w
 
 from jobs.cli.results import EXIT_ALL_MATCH, EXIT_UNCHECKED
 from jobs.estimate.seconds import Basis
 from jobs.results.recipe_runs import recipe_runs
+from jobs.results.status import recipe_statuses
+from jobs.results.verify import verify
 from manifests.errors import RecipeError
+from manifests.planning.plan import Plan
+from manifests.runs import claim, release
 from stages.recipe import Recipe
 from tests.conftest import Command
 from tests.support import DEMO, write
-from tests.support.output_folders import clean_here
+from tests.support.output_folders import clean_here, record
 
 TELEA = Recipe.load("telea")
 
@@ -91,3 +98,69 @@ def test_verifying_a_folder_without_results_is_no_success(
     done = invoke("verify", failed)
     assert done.returncode == EXIT_UNCHECKED
     assert done.stdout == f"Nothing was checked: {failed} has no results of the last recipe.\n"
+
+
+def recorded(folder: Path, failed: str = "") -> Plan:
+    """200 rows of four shards that a run recorded, one of them as failed; their photos are gone."""
+    lines = "".join(f"{n},gone/{n}.png,gone/{n}-mask.png\n" for n in range(200))
+    manifest = write(folder / "m.csv", f"id,image,mask\n{lines}")
+
+    def statuses(rows: pa.Table) -> dict[str, Any]:
+        status = ["failed" if name == failed else "ok" for name in rows["id"].to_pylist()]
+        return {"status": status}
+
+    return record(manifest, folder / "out", TELEA, statuses)
+
+
+def test_a_sample_to_verify_is_even_over_all_shards_and_always_the_same(tmp_path: Path) -> None:
+    plan = recorded(tmp_path, failed="7")
+    assert plan.shards == 4
+    first, second = ([row.id for row in verify(plan.output, 60)] for _ in range(2))
+    assert first == second
+    assert len(set(first)) == 60
+    of_shard = Counter(int(name) // 64 for name in first)
+    assert all(of_shard[shard] >= 10 for shard in range(3))
+    assert len([*verify(plan.output, 1000)]) == 199, "failed rows have no result"
+
+
+@pytest.mark.parametrize("target", ["m.csv", "gs://shop/out", " ", "nothing"])
+def test_what_cannot_be_an_output_is_reported_in_one_line(
+    invoke: Command, tmp_path: Path, target: str
+) -> None:
+    write(tmp_path / "m.csv", "id,image,mask\n")
+    for call in ("status", "report", "verify", "failures"):
+        done = invoke(call, target)
+        assert done.returncode == 1, call
+        assert done.stderr.startswith(f"error output.not_found: There is no run at {target}"), call
+        assert len(done.stderr.splitlines()) == 1, call
+
+
+def test_failures_are_not_written_to_a_storage_that_is_not_known(
+    output: Path, invoke: Command
+) -> None:
+    done = invoke("failures", output, "--to", "gs://shop/again.jsonl")
+    text = "gs://shop/again.jsonl is neither a local path nor file:// nor s3://."
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error output.not_writable: {text}")
+
+
+def test_status_adds_up_the_runs_at_work_and_what_they_redo(tmp_path: Path) -> None:
+    plan = recorded(tmp_path, failed="7")
+    (before,) = recipe_statuses(plan.output)
+    assert (before.total.missing_count, before.is_running, before.seconds_left) == (0, False, None)
+    facts = {"recipe": TELEA.model_dump(mode="json"), "recipe_hash": TELEA.hash}
+    here = claim(plan.output, facts | {"only_shards": [0], "retry": ["failed"]})
+    other = claim(plan.output, facts | {"only_shards": [1, 2], "retry": ["ok"]})
+    ended = claim(plan.output, facts | {"only_shards": [3], "retry": ["ok"]})
+    try:
+        for run, rate in ((here, 1.0), (other, 2.5), (ended, 100.0)):
+            run.beat(rows_per_s=rate)
+        ended.write(status="finished")
+        (now,) = recipe_statuses(plan.output)
+        assert now.is_running
+        left = {shard: tally.missing_count for shard, tally in now.shards.items()}
+        assert left == {0: 1, 1: 64, 2: 64, 3: 0}
+        assert now.seconds_left == pytest.approx(129 / 3.5)
+    finally:
+        for run in (here, other, ended):
+            release(run)

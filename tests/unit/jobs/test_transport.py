@@ -52,7 +52,7 @@ def job(tmp_path: Path) -> Iterator[RunSpec]:
     facts = {"recipe": TELEA.model_dump(mode="json"), "recipe_hash": TELEA.hash}
     run = runs.claim(output, facts)
     extra = extra_schema(plan.shard(0).read_table().schema)
-    yield RunSpec(plan, extra, TELEA, RetryPolicy(run.run_id), run, three_pools, has_gpus=True)
+    yield RunSpec(plan, extra, TELEA, RetryPolicy(run.run_id), three_pools, has_gpus=True)
     runs.release(run)
 
 

@@ -181,7 +181,7 @@ def fail_all(output: str) -> None:
     assert plan
     run = runs.claim(output, {"recipe": TELEA.model_dump(mode="json"), "recipe_hash": TELEA.hash})
     planned = plan.shard(0).read_table()
-    job = RunSpec(plan, extra_schema(planned.schema), TELEA, RetryPolicy(run.run_id), run, steps)
+    job = RunSpec(plan, extra_schema(planned.schema), TELEA, RetryPolicy(run.run_id), steps)
     recorder = Recorder(job)
     extra = job.extra.names
     for photo in photos_of(job, read_pending(job, 0)):

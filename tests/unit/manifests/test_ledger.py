@@ -192,21 +192,20 @@ def test_what_was_kept_is_counted_by_kind_and_reason(ledger: Ledger, plan: Plan)
     add(ledger, 0, rows(plan, [4], status="failed", error_code="image.corrupt"))
     add(ledger, 1, kept([5], "reencoded", "lossy WebP, quality 80 (as it was)"))
     add(ledger, 1, kept([6], "reencoded", "lossy WebP, quality 75 (the recipe's)"))
-    add(
-        ledger, 1, kept([7], "reencoded", "P widened to RGB; converted from png to jpeg, quality 9")
-    )
+    note = "palette expanded to RGB; converted from png to jpeg, quality 9"
+    add(ledger, 1, kept([7], "reencoded", note))
     add(ledger, 1, kept([8], "reencoded"), kept([9], "lossless"))
     tally = reconcile(plan, ledger, RetryPolicy(FIRST), range(2))
-    assert tally.kept == {"coefficients": 2, "lossless": 2, "identical": 1, "reencoded": 4}
-    assert tally.recoded == {
+    assert tally.by_fidelity == {"coefficients": 2, "lossless": 2, "identical": 1, "reencoded": 4}
+    assert tally.reencoded_reasons == {
         "lossy WebP": 2,
-        "P widened to RGB; converted from png to jpeg": 1,
+        "palette expanded to RGB; converted from png to jpeg": 1,
         "no reason recorded": 1,
     }
-    assert fidelity_lines(tally.kept, tally.recoded) == [
+    assert fidelity_lines(tally.by_fidelity, tally.reencoded_reasons) == [
         "kept outside the masks: all JPEG coefficients 2, every sample 2",
         "re-encoded, which changes every pixel slightly: 4 (lossy WebP 2; "
-        "P widened to RGB; converted from png to jpeg 1; no reason recorded 1)",
+        "no reason recorded 1; palette expanded to RGB; converted from png to jpeg 1)",
         "unchanged, because their masks are empty: 1",
     ]
 

@@ -144,7 +144,7 @@ def test_a_manifest_of_nothing_but_one_id_is_one_row(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", "id,image,mask\n" + "x,a,b\n" * 30_000)
     plan = make_plan(path, str(tmp_path / "out"))
     assert (plan.rows, plan.shards, plan.rejected) == (1, 1, {"id.duplicate": 1})
-    assert "lines 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 29990 more: id.duplicate" in plan.notes[0]
+    assert "lines 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 29,990 more: id.duplicate" in plan.notes[0]
 
 
 def test_notes_on_many_files_are_cut_short(tmp_path: Path) -> None:

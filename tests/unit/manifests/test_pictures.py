@@ -52,7 +52,7 @@ def test_a_folder_of_pictures_is_a_manifest_of_their_paths(tmp_path: Path) -> No
     assert {(row["mask_uri"], row["marks"], row["error_code"]) for row in rows} == {
         ("", None, None)
     }
-    assert "are no pictures: README, list.txt." in plan.notes[0]
+    assert "photos, not pictures by their suffixes: README, list.txt." in plan.notes[0]
     assert (
         "5 photos: 5 without marks, to be searched: b, link/linked, red and 2 more." in plan.notes
     )
@@ -80,6 +80,31 @@ def test_a_pattern_chooses_pictures_and_names_them_from_where_it_begins(
     assert {row["marks"] for row in rows_of(plan)} == {'{"masks":[]}'}
 
 
+@pytest.mark.parametrize(
+    ("manifest", "ids"),
+    [
+        ("lists/m.csv", ["1"]),
+        ("lists/*.csv", ["1"]),
+        ("lists", ["1"]),
+        ("photos", ["a", "[b]/c"]),
+        ("photos/*.jpg", ["a"]),
+        ("photos/[b]/?.jpg", ["c"]),
+        ("photos/**/*.jpg", ["a", "[b]/c"]),
+        ("photos/a.jpg", ["a"]),
+    ],
+)
+def test_a_folder_that_exists_is_no_pattern_whatever_its_name(
+    tmp_path: Path, manifest: str, ids: list[str]
+) -> None:
+    shop = tmp_path / "shop [2024]?*"
+    put(shop / "photos", "a.jpg", "[b]/c.jpg")
+    put(shop / "masks", "a.png", "c.png", "b/c.png", "1.png", "[b]/c.png")
+    write(shop / "lists" / "m.csv", "id,image\n1,a.jpg\n")
+    plan = planned(shop, str(shop / manifest), masks=str(shop / "masks/**/*.png"))
+    assert sorted(masks_of(plan)) == sorted(ids)
+    assert set(masks_of(plan).values()) == {f"masks/{each}.png" for each in ids}
+
+
 def test_a_folder_with_manifest_files_is_a_manifest_whatever_pictures_it_has(
     tmp_path: Path,
 ) -> None:
@@ -101,8 +126,13 @@ def test_what_is_found_nowhere_is_named_with_its_remedy(tmp_path: Path) -> None:
         ("photos", {"masks": "texts"}, "manifest.no_masks", "--masks: there is no picture"),
         ("photos", {"mask": "absent.png"}, "manifest.no_masks", "--mask: there is no such file"),
         ("photos", {"mask": "masks"}, "manifest.no_masks", "--mask: there is no such file"),
-        ("photos", {"masks": "masks"}, "manifest.no_pairs", "such as 1.png, in .*such as red/1"),
-        ("photos", {"masks": "photos"}, "manifest.no_pairs", "None of the pictures, in .*red/1"),
+        (
+            "photos",
+            {"masks": "masks"},
+            "manifest.no_pairs",
+            "masks, such as 1.png, in .*such as red/1",
+        ),
+        ("photos", {"masks": "photos"}, "manifest.no_pairs", "None of the pictures in .*red/1"),
     ]
     for manifest, options, code, message in cases:
         paths = {name: str(tmp_path / path) for name, path in options.items()}
@@ -167,7 +197,7 @@ def test_results_in_the_folder_of_the_photos_are_no_photos(tmp_path: Path) -> No
     assert make_plan(photos, f"{photos}/red/out", unmarked="detect") == first
     second = make_plan(f"{photos}/**/*.jpg", f"{photos}/other", unmarked="detect")
     assert list(masks_of(first)) == list(masks_of(second)) == ["a", "images/b", "out2"]
-    assert not [note for note in second.notes if "no pictures" in note]
+    assert not [note for note in second.notes if "not pictures" in note]
     for manifest, output in ((photos, photos), (f"{photos}/images", photos)):
         with pytest.raises(OutputError) as caught:
             make_plan(manifest, output, unmarked="detect")

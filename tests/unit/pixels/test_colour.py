@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 
 import imagecodecs
 import numpy as np
@@ -13,11 +14,13 @@ from PIL import Image, ImageCms
 
 from stages.arrays import Samples
 from stages.codecs.decode import decode_photo
+from stages.codecs.picture import Decoded
 from stages.codecs.png.chunks import chunks, with_chunks
 from stages.pipeline import Pipeline
 from stages.pixels import colour
 from stages.pixels.samples import Space
 from stages.recipe import Recipe
+from stages.steps.detect import on_white
 from tests.support import DEMO, encoded, photo_of, upright_rgb
 
 Pixels = npt.NDArray[np.uint8]
@@ -93,6 +96,36 @@ def test_a_known_pixel_comes_back_as_it_was(photo: Pixels, mode: str) -> None:
     painted = colour.to_photo_space(colour.to_srgb8(pixels, space), pixels, hole, space)
     assert np.abs(painted.astype(int) - pixels)[~hole].max() <= 1
     assert painted.shape == pixels.shape
+
+
+@pytest.mark.parametrize(
+    ("space", "depth"),
+    [
+        (Space("rgb"), np.uint8),
+        (Space("rgb"), np.uint16),
+        (Space("rgb", premultiplied=True), np.uint16),
+        (Space("cmyk"), np.uint8),
+    ],
+)
+def test_a_photo_on_white_takes_little_more_memory_than_itself(
+    space: Space, depth: type[np.uint8 | np.uint16]
+) -> None:
+    """And shows each channel laid on white, to the nearest level."""
+    top = np.iinfo(depth).max
+    rng = np.random.default_rng(4)
+    pixels = rng.integers(0, top + 1, (1500, 2000, space.channels + 1), depth)
+    if space.premultiplied:
+        pixels[..., :3] = np.minimum(pixels[..., :3], pixels[..., 3:])
+    decoded = Decoded(pixels, 1, space)
+    tracemalloc.start()
+    seen = on_white(decoded)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * seen.nbytes
+    if space.model == "rgb" and not space.premultiplied:
+        opacity = np.rint(pixels[:9, :, 3:] / (top / 255)) / 255
+        colours = np.rint(pixels[:9, :, :3] / (top / 255))
+        assert np.array_equal(seen[:9], np.rint(colours * opacity + 255 * (1 - opacity)))
 
 
 def test_srgb_and_untagged_photos_are_not_converted(photo: Pixels) -> None:

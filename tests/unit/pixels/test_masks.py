@@ -237,6 +237,17 @@ def test_a_thin_line_survives_shrinking(row: int) -> None:
     assert small.sum() == 500
 
 
+@pytest.mark.parametrize(("width", "height"), [(300, 299), (299, 300), (301, 299), (299, 301)])
+def test_a_thin_line_survives_when_one_side_shrinks(width: int, height: int) -> None:
+    options = MaskOptions(scale_to_photo=True)
+    for number in range(300):
+        lines = np.zeros((2, 300, 300), np.bool_)
+        lines[0, number] = lines[1, :, number] = True
+        across, down = (fit_to_photo(each, width, height, options, "m.png") for each in lines)
+        assert height > 300 or across.all(axis=1).any()
+        assert width > 300 or down.all(axis=0).any()
+
+
 def test_a_mask_drawn_in_transparency_on_black_is_refused_and_not_taken_for_empty() -> None:
     black = Image.new("L", (100, 100))
     hole = Image.merge("RGBA", [black, black, black, Image.fromarray(255 - ring())])

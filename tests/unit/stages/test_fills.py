@@ -9,7 +9,7 @@ import pytest
 
 from stages.arrays import UInt8Array
 from stages.models.classical import Classical, fill_one
-from stages.pixels.resize import scale_mask, scale_pixels, working_size
+from stages.pixels.resize import limited_size, scale_mask, scale_pixels
 from stages.recipe import Recipe
 from stages.recipe.removers import NavierStokesOptions, PatchMatchOptions, TeleaOptions
 
@@ -72,7 +72,7 @@ def test_shrinking_leaves_no_colour_of_the_object_among_known_pixels() -> None:
     mask = np.zeros((400, 600), np.uint8)
     mask[123:277, 191:402] = 255
     pixels[mask > 0] = 255
-    width, height = working_size(600, 400, 253)
+    width, height = limited_size(600, 400, 253)
     assert (width, height) == (253, 169)
     small, small_mask = scale_pixels(pixels, width, height), scale_mask(mask, width, height)
     assert (small[small_mask == 0] == 100).all()

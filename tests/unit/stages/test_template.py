@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -70,6 +71,25 @@ def test_it_may_be_fainter_darker_or_several_times_there(detector: TemplateDetec
     for each in (faint, dark):
         boxes = [each.box for each in removed(detector(np.asarray(each)))]
         assert [(round(box.x0, -1), round(box.y0, -1)) for box in boxes] == [(20, 20), (300, 250)]
+
+
+def test_templates_of_one_name_in_several_folders_are_all_recorded(tmp_path: Path) -> None:
+    for folder in "abc":
+        (tmp_path / folder).mkdir()
+    turned = logo().transpose(Image.Transpose.ROTATE_90)
+    files = [encoded(each) for each in (logo(), turned, logo().reduce(2))]
+    paths = [
+        write(tmp_path / folder / "logo.png", file)
+        for folder, file in zip("abc", files, strict=True)
+    ]
+    detector = load(TemplateOptions(templates=tuple(paths)))
+    names = ["logo", "logo 2", "logo 3"]
+    hashes = [hashlib.sha256(each).hexdigest() for each in files]
+    assert detector.weights == dict(zip(names, hashes, strict=True))
+    shown = with_logo(Image.fromarray(upright_rgb(PHOTOS[1])), (20, 20), 130).rotate(
+        90, expand=True
+    )
+    assert [each.label for each in removed(detector(np.asarray(shown)))] == ["logo 2"]
 
 
 def test_more_than_the_maximum_and_weaker_ones_are_kept_with_a_reason(tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""A photo in its own process: what becomes of it if the process hangs."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Event
+from typing import NoReturn
+
+import pyarrow as pa
+import pytest
+
+from jobs.pipeline import isolated
+from jobs.pipeline.isolated import run_isolated
+from jobs.pipeline.pending import photos_of, read_pending
+from jobs.pipeline.spec import RunSpec
+from manifests.errors import ClusterError
+from manifests.ledger import RetryPolicy
+from manifests.planning.plan import make_plan
+from stages.photo import Photo
+from stages.recipe import Recipe
+from stages.steps.base import Step, Work
+from tests.support import boxed_catalog
+
+
+def spec_of(folder: Path, build: Callable[[], Work]) -> RunSpec:
+    plan = make_plan(boxed_catalog(folder, 1), str(folder / "out"))
+
+    def steps(_: Recipe, __: str) -> Sequence[Step]:
+        return [Step("refine", "cpu", build)]
+
+    telea = Recipe.load("telea")
+    return RunSpec(plan, pa.schema([]), telea, RetryPolicy("000001-aaaaaa"), steps)
+
+
+def photo_of(spec: RunSpec) -> Photo:
+    (photo,) = photos_of(spec, read_pending(spec, 0))
+    return photo
+
+
+def broken() -> Work:
+    """Like CUDA after an error: its teardown never ends."""
+
+    def work(_: Photo) -> NoReturn:
+        atexit.register(Event().wait)
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    return work
+
+
+def test_a_process_that_does_not_exit_after_an_error_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolated, "_MAX_EXIT_S", 1.0)
+    spec = spec_of(tmp_path, broken)
+    photo = photo_of(spec)
+    run_isolated(photo, spec)
+    row = photo.lineage
+    assert (row.status, row.error_code, row.error_stage) == ("crashed", "row.crashed", "refine")
+    assert row.error
+    assert "died in step refine: it did not exit within 1 s" in row.error
+
+
+def test_models_that_do_not_load_in_time_are_no_fault_of_the_photo(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hangs() -> NoReturn:
+        Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(isolated, "_MAX_LOADING_S", 1.0)
+    spec = spec_of(tmp_path, hangs)
+    photo = photo_of(spec)
+    with pytest.raises(ClusterError, match="was still loading after 1 s") as caught:
+        run_isolated(photo, spec)
+    assert caught.value.code == "cluster.workers_failed"
+    assert photo.ok
