@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import numpy as np
@@ -18,7 +18,6 @@ from rich.console import Console
 from tenacity import wait_none
 
 from jobs.cli import main
-from jobs.run import Outcome, run
 from stages.recipe import Recipe
 from stages.weights import download
 from tests.support import DEMO, PROGRAM, upright_rgb
@@ -27,8 +26,11 @@ from tests.support.ray_cluster import ray_cluster
 from tests.support.s3_server import BUCKET, S3Server, running
 from tests.support.web_server import WEIGHTS, Web, serving, write_list
 
+if TYPE_CHECKING:
+    from jobs.run import Outcome
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
-Run = Callable[..., Outcome]
+Run = Callable[..., "Outcome"]
 
 # Read when the hub's library is imported: no test may ask the real one, where nobody listens here.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
@@ -166,6 +168,7 @@ def ray_address(s3_server: S3Server) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def on_ray(ray_address: str) -> Run:
     """``run`` on that cluster, quietly; with the recipe telea unless another is named."""
+    from jobs.run import run  # a machine with a GPU may lack what it needs
 
     def on_ray(manifest: Path | str, output: Path | str, **options: Any) -> Outcome:
         recipe = options.pop("recipe", None) or Recipe.load("telea")

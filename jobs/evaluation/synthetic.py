@@ -21,7 +21,8 @@ from manifests.errors import RowError
 from manifests.storage.row_files import read
 from stages.arrays import Float32Array, UInt8Array
 from stages.codecs.decode import decode_photo
-from stages.pixels.colour import to_lab, to_srgb8
+from stages.pixels.colour import to_srgb8
+from stages.pixels.samples import to_lab
 
 #: Min mean difference from the background for a visible object, CIE76.
 VISIBLE_DELTA_E = 10.0

@@ -8,7 +8,7 @@ import numpy as np
 from stages.arrays import BoolMask, Float32Array, UInt8Array
 from stages.detection.ground import disc, edge_band, filled, outline_box
 from stages.pixels.boxes import Box
-from stages.pixels.colour import to_lab
+from stages.pixels.samples import to_lab
 
 #: How far beyond an outline strokes are followed, as a share of the line's height.
 _BEYOND_SHARE = 0.25

@@ -12,8 +12,8 @@ import numpy.typing as npt
 
 from stages.arrays import BoolMask, Float32Array, UInt8Array
 from stages.pixels.boxes import Box, bounds_of
-from stages.pixels.colour import to_lab
 from stages.pixels.masks import fill_holes
+from stages.pixels.samples import to_lab
 
 #: Longer side at which the plain ground of a photo is searched, px.
 _SMALL_PX = 400

@@ -25,9 +25,9 @@ import numpy.typing as npt
 
 from stages.arrays import BoolMask, Float32Array, UInt8Array
 from stages.pixels.boxes import bounds_of
-from stages.pixels.colour import to_lab
 from stages.pixels.masks import smooth_inside
 from stages.pixels.resize import scale_mask, scale_pixels
+from stages.pixels.samples import to_lab
 
 #: Longer side of the view; width of the ring relative to the hole's longer side, and at least px.
 _VIEW_SIDE_PX, _RING_SHARE, _MIN_RING_PX = 160, 0.6, 12

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageCms
 
-from stages.arrays import BoolMask, Float32Array, Samples, UInt8Array
+from stages.arrays import BoolMask, Samples, UInt8Array
 from stages.pixels.samples import Space, laid_on, strips, to_8_bits
 
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), "rgb"
@@ -52,11 +52,6 @@ def grey_to_srgb8(grey: Samples, icc: bytes) -> UInt8Array | None:
         return to_8_bits(_transformed(grey[..., 0], (icc, "gray"), _SRGB, np.uint8))
     except imagecodecs.CmsError:
         return None
-
-
-def to_lab(pixels: UInt8Array) -> Float32Array:
-    """Convert ``(h, w, 3)`` uint8 sRGB to float32 Lab, L 0 to 100."""
-    return np.asarray(cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
 
 
 def as_displayed(pixels: Samples, space: Space) -> Image.Image:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+import cv2
 import numpy as np
 
-from stages.arrays import Samples, UInt8Array
+from stages.arrays import Float32Array, Samples, UInt8Array
 
 #: What the channels mean; CMYK as Pillow has it, 0: no ink.
 ColourModel = Literal["grey", "rgb", "cmyk"]
@@ -68,3 +69,8 @@ def strips(shape: tuple[int, ...]) -> Iterator[slice]:
     """Rows of an array, some megabytes at a time: sums take several times the memory."""
     step = max(1, _STRIP_SAMPLES // max(1, int(np.prod(shape[1:]))))
     return (slice(at, at + step) for at in range(0, shape[0], step))
+
+
+def to_lab(pixels: UInt8Array) -> Float32Array:
+    """Convert ``(h, w, 3)`` uint8 sRGB to float32 Lab, L 0 to 100."""
+    return np.asarray(cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)

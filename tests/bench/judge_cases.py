@@ -19,9 +19,9 @@ from PIL import Image, ImageDraw, ImageFont
 from jobs.evaluation.synthetic import OBJECTS, Place, blob, paste, turned_box
 from stages.models.classical import Classical, fill_one
 from stages.pixels.boxes import Box, bounds_of, context_box
-from stages.pixels.colour import to_lab
 from stages.pixels.patches import cut_mask, plan_patches
 from stages.pixels.resize import scale_pixels
+from stages.pixels.samples import to_lab
 from stages.pixels.windows import refined_size
 from stages.recipe.options import CropOptions
 from stages.recipe.removers import NavierStokesOptions, PatchMatchOptions, TeleaOptions
