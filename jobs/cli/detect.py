@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -73,21 +73,19 @@ def detect(
     statuses = parse_statuses(retry)
     chosen = Recipe.load(recipe, set_ or ()).detecting()
     trust(allow_unverified)
+    # For the dry run and the run: what rows there are, and which of them to do.
+    rows: dict[str, Any] = {
+        "retry": statuses,
+        "limit": limit,
+        "shards": shards,
+        "check_inputs": check_inputs,
+        "strict": strict,
+        "rows_per_shard": rows_per_shard,
+        "unmarked": "detect",
+        "masks": masks,
+    }
     if dry_run:
-        preview(
-            manifest,
-            output,
-            chosen,
-            console,
-            retry=statuses,
-            limit=limit,
-            shards=shards,
-            check_inputs=check_inputs,
-            strict=strict,
-            rows_per_shard=rows_per_shard,
-            unmarked="detect",
-            masks=masks,
-        )
+        preview(manifest, output, chosen, console, **rows)
         return
     with interruptible():
         outcome = run(
@@ -95,14 +93,7 @@ def detect(
             output,
             chosen,
             console,
-            retry=statuses,
-            limit=limit,
-            shards=shards,
-            check_inputs=check_inputs,
-            strict=strict,
-            rows_per_shard=rows_per_shard,
-            unmarked="detect",
-            masks=masks,
+            **rows,
             address=address,
             pools=load_pools(pools) if pools else None,
             prices=load_prices(prices) if prices else None,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -89,22 +89,20 @@ def run(
     if note:
         print_line(console, note)
     trust(allow_unverified)
+    # For the dry run and the run: what rows there are, and which of them to do.
+    rows: dict[str, Any] = {
+        "retry": statuses,
+        "limit": limit,
+        "shards": shards,
+        "check_inputs": check_inputs,
+        "strict": strict,
+        "rows_per_shard": rows_per_shard,
+        "unmarked": policy,
+        "mask": mask,
+        "masks": masks,
+    }
     if dry_run:
-        preview(
-            manifest,
-            output,
-            chosen,
-            console,
-            retry=statuses,
-            limit=limit,
-            shards=shards,
-            check_inputs=check_inputs,
-            strict=strict,
-            rows_per_shard=rows_per_shard,
-            unmarked=policy,
-            mask=mask,
-            masks=masks,
-        )
+        preview(manifest, output, chosen, console, **rows)
         return
     with interruptible():
         outcome = run_job(
@@ -112,15 +110,7 @@ def run(
             output,
             chosen,
             console,
-            retry=statuses,
-            limit=limit,
-            shards=shards,
-            check_inputs=check_inputs,
-            strict=strict,
-            rows_per_shard=rows_per_shard,
-            unmarked=policy,
-            mask=mask,
-            masks=masks,
+            **rows,
             address=address,
             pools=load_pools(pools) if pools else None,
             prices=load_prices(prices) if prices else None,

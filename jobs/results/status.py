@@ -44,9 +44,10 @@ def recipe_statuses(output: str) -> Iterator[RecipeStatus]:
     Raises:
         OutputError: ``output.not_found``: there is no run there.
     """
-    for run in recipe_runs(output):
-        ours = (each for each in records(run.plan.output) if each.facts["recipe_hash"] == run.hash)
-        alive = [record for record in ours if seems_alive(record)]
+    runs = recipe_runs(output)
+    active = [record for record in records(output) if seems_alive(record)]
+    for run in runs:
+        alive = [record for record in active if record.facts["recipe_hash"] == run.hash]
         rate = sum(record.progress().get("rows_per_s", 0.0) for record in alive)
         status = RecipeStatus(run.record, is_running=bool(alive), rows_per_s=rate)
         for shard, tally in tallies(run.plan, run.ledger, _policies(run, alive)):
