@@ -35,7 +35,7 @@ app = typer.Typer(
 #: Name -> function and example, in the order of `--help`.
 _COMMANDS: dict[str, tuple[Any, str]] = {
     "demo": (demo, "demo"),
-    "try": (try_, "try photo.jpg mask.png result.jpg --recipe telea"),
+    "try": (try_, "try photo.jpg mask.png -o cleaned.jpg --recipe telea"),
     "plan": (plan, "plan catalog.csv -o s3://bucket/cleaned"),
     "run": (run, "run photos/ --masks masks/ -o cleaned -r lama --limit 500"),
     "detect": (detect, "detect photos/ -o found --set detect.keep=Acme"),

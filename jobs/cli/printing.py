@@ -19,6 +19,11 @@ def console_for(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr)
 
 
+def format_share(share: float) -> str:
+    """E.g. ``2.5 %``."""
+    return f"{100 * share:.1f} %"
+
+
 def print_error(code: str, message: str) -> None:
     """Print one error line on stderr: ``error CODE: MESSAGE``."""
     console = console_for(stderr=True)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,13 +34,14 @@ from jobs.cli.options import (
     parse_marking,
     parse_statuses,
 )
-from jobs.cli.printing import console_for, print_counts
+from jobs.cli.printing import console_for, format_share, print_counts
 from jobs.printing import print_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from jobs.run import Outcome
+    from stages.recipe import Recipe
 
 AddressOption = Annotated[
     str | None,
@@ -120,8 +121,8 @@ def run(
 
 
 def try_(
-    image: Annotated[
-        str, typer.Argument(metavar="IMAGE", help="The photo; a path, or an s3:// URI.")
+    photo: Annotated[
+        str, typer.Argument(metavar="PHOTO", help="The photo; a path, or an s3:// URI.")
     ],
     masks: Annotated[
         list[str],
@@ -134,8 +135,15 @@ def try_(
         ),
     ],
     output: Annotated[
-        str, typer.Argument(metavar="OUTPUT", help="The file to write, in the format of IMAGE.")
-    ],
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The file to write, in the format of PHOTO; a path, or an s3:// URI. Default: "
+            "NAME-clean.EXT in the current folder, unless there is such a file.",
+        ),
+    ] = "",
     box: Annotated[
         list[str] | None,
         typer.Option(
@@ -159,15 +167,29 @@ def try_(
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     loaded = Recipe.load(recipe, set_ or ())
     if not masks and not box and not loaded.detect:
-        text = "name a MASK between IMAGE and OUTPUT, a --box, or a recipe that detects"
-        raise typer.BadParameter(text)
+        raise typer.BadParameter("name a MASK after PHOTO, a --box, or a recipe that detects")
+    output = output or _free_name(photo, loaded)
     streams.tolerate_lost_output()
     trust(allow_unverified)
     loaded, _ = check_weights(loaded, console_for(), here=True)
-    row = Cleaner(loaded).clean(image, masks, boxes=boxes, output=output).record
-    nothing = "empty mask" if row.detections is None else "nothing found to remove"
-    filled = f"{format_count(len(row.patches), 'place')} filled" if row.patches else nothing
-    typer.echo(f"{output}: {filled}, {sum(row.seconds.values()):.2f} s")
+    row = Cleaner(loaded).clean(photo, masks, boxes=boxes, output=output).record
+    text = "empty mask" if row.detections is None else "nothing found to remove"
+    if row.patches and row.masked_px and row.width and row.height:
+        share = row.masked_px / (row.width * row.height)
+        text = (
+            f"{format_count(len(row.patches), 'place')}, {format_share(share)} of the photo, filled"
+        )
+    typer.echo(f"{output}: {text}; {sum(row.seconds.values()):.2f} s of steps")
+
+
+def _free_name(photo: str, recipe: Recipe) -> str:
+    """The default result of ``try``: beside no photo that another command would read."""
+    path = PurePath(photo)
+    chosen = recipe.output.format
+    name = f"{path.stem}-clean{path.suffix if chosen == 'source' else f'.{chosen}'}"
+    if Path(name).exists():
+        raise typer.BadParameter(f"{name} exists; name the file to write", param_hint="--output")
+    return name
 
 
 def _numbers(box: str) -> list[float]:

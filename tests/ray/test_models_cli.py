@@ -120,7 +120,7 @@ def test_a_run_and_a_try_without_weights_end_before_anything_starts(
     write(tmp_path / "m.csv", f"id,image,mask\n1,{photo},{mask}\n")
     options = ("--recipe", "telea", "--set", "remove.method=lama", "--set")
     for name, code in (("gone", "weights.missing"), ("unpinned", "weights.untrusted")):
-        for call in (("run", "m.csv", "--output", "out"), ("try", photo, mask, "o.png")):
+        for call in (("run", "m.csv", "--output", "out"), ("try", photo, mask, "-o", "o.png")):
             done = invoke(*call, *options, f"remove.weights={name}")
             assert done.returncode == 1
             assert f"error {code}: {name} " in done.stderr

@@ -118,9 +118,9 @@ def test_the_command_line_loads_no_heavy_library() -> None:
 
 
 def test_try_cleans_one_photo_without_ray(invoke: Command, tmp_path: Path) -> None:
-    done = invoke("try", PHOTO, MASK, "out/bird.png", "--recipe", "telea")
+    done = invoke("try", PHOTO, MASK, "-o", "out/bird.png", "--recipe", "telea")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "out/bird.png: 1 place filled" in done.stdout
+    assert "out/bird.png: 1 place, " in done.stdout
     before, after = np.asarray(Image.open(PHOTO)), np.asarray(Image.open(tmp_path / "out/bird.png"))
     assert np.array_equal(before[..., 3], after[..., 3]), "alpha stays"
     assert 0 < (before != after).any(axis=2).mean() < 0.05
@@ -129,24 +129,43 @@ def test_try_cleans_one_photo_without_ray(invoke: Command, tmp_path: Path) -> No
 def test_try_takes_boxes_and_several_masks(invoke: Command, tmp_path: Path) -> None:
     options = ("--recipe", "telea", "--set", "mask.dilate_px=0", "--set", "mask.feather_px=0")
     boxes = ("--box", "40,30,20,10", "--box", "200,300,9.5,7")
-    done = invoke("try", PHOTO, "boxes.png", *boxes, *options)
+    done = invoke("try", PHOTO, "-o", "boxes.png", *boxes, *options)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "boxes.png: 2 places filled" in done.stdout
+    assert "boxes.png: 2 places, " in done.stdout
     with Image.open(PHOTO) as picture:
         masks = [Image.new("L", picture.size), Image.new("L", picture.size)]
     masks[0].paste(255, (40, 30, 60, 40))
     masks[1].paste(255, (200, 300, 210, 307))
     for number, mask in enumerate(masks):
         mask.save(tmp_path / f"{number}.png")
-    assert invoke("try", PHOTO, "0.png", "1.png", "masks.png", *options).returncode == 0
+    assert invoke("try", PHOTO, "0.png", "1.png", "-o", "masks.png", *options).returncode == 0
     assert (tmp_path / "boxes.png").read_bytes() == (tmp_path / "masks.png").read_bytes()
+
+
+def test_try_overwrites_no_file_that_is_not_named_as_its_output(
+    invoke: Command, tmp_path: Path
+) -> None:
+    second = tmp_path / "second.png"
+    second.write_bytes(MASK.read_bytes())
+    call = ("try", PHOTO, MASK, "second.png", "-r", "telea")
+    done = invoke(*call)
+    name = f"{PHOTO.stem}-clean.png"
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"{name}: 1 place, 1." in done.stdout
+    assert second.read_bytes() == MASK.read_bytes()
+    made = (tmp_path / name).read_bytes()
+    again = invoke(*call, "--set", "mask.dilate_px=9")
+    assert (again.returncode, f"{name} exists; name the file" in again.stderr) == (2, True)
+    assert (tmp_path / name).read_bytes() == made
+    assert invoke(*call, "--set", "output.format=jpeg").returncode == 0
+    assert (tmp_path / f"{PHOTO.stem}-clean.jpeg").exists()
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((PHOTO, "o.png"), "name a MASK between IMAGE and OUTPUT, a --box, or a recipe"),
-        ((PHOTO, "o.png", "--box", "1,2,x,4"), "1,2,x,4 is not X,Y,WIDTH,HEIGHT"),
+        ((PHOTO,), "name a MASK after PHOTO, a --box, or a recipe"),
+        ((PHOTO, "--box", "1,2,x,4"), "1,2,x,4 is not X,Y,WIDTH,HEIGHT"),
     ],
 )
 def test_try_without_marks_ends_with_2(
@@ -160,15 +179,24 @@ def test_try_without_marks_ends_with_2(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((PHOTO, "o.png", "--box", "1,2,3"), "error mask.bad_shape: The photo"),
-        ((PHOTO, "o.png", "--box", ".1,.2,.3,.4"), "boxes[0] has only numbers from 0 to 1: shares"),
-        ((PHOTO, MASK, "gone.png", "o.png"), "error mask.not_found: There is no mask gone.png."),
-        (("nowhere.png", MASK, "o.png"), "error image.not_found: There is no image nowhere.png."),
-        ((PHOTO, PHOTO, "o.jpg"), "error output.other_format: o.jpg ends in jpg, but the result"),
-        ((PHOTO, MASK, PHOTO, "--recipe", "telea"), "error output.is_input: The result would"),
-        ((PHOTO, MASK, "o.png", "--recipe", "telia"), "no recipe 'telia' (did you mean telea?)"),
-        ((PHOTO, MASK, "o.png", "--set", "crop.contxt=1"), "did you mean crop.context?"),
-        ((PHOTO, MASK, "/proc/o.png", "--recipe", "telea"), "error output.not_writable: Cannot"),
+        ((PHOTO, "--box", "1,2,3"), "error mask.bad_shape: The photo"),
+        ((PHOTO, "--box", ".1,.2,.3,.4"), "boxes[0] has only numbers from 0 to 1: shares"),
+        ((PHOTO, MASK, "gone.png"), "error mask.not_found: There is no mask gone.png."),
+        (("nowhere.png", MASK), "error image.not_found: There is no image nowhere.png."),
+        (
+            (PHOTO, PHOTO, "-o", "o.jpg"),
+            "error output.other_format: o.jpg ends in jpg, but the result",
+        ),
+        (
+            (PHOTO, MASK, "-o", PHOTO, "--recipe", "telea"),
+            "error output.is_input: The result would",
+        ),
+        ((PHOTO, MASK, "--recipe", "telia"), "no recipe 'telia' (did you mean telea?)"),
+        ((PHOTO, MASK, "--set", "crop.contxt=1"), "did you mean crop.context?"),
+        (
+            (PHOTO, MASK, "-o", "/proc/o.png", "--recipe", "telea"),
+            "error output.not_writable: Cannot",
+        ),
     ],
 )
 def test_try_tells_what_is_wrong_in_one_line(

@@ -134,8 +134,8 @@ def test_try_needs_no_mask_with_a_recipe_that_detects(
     folder: Path, tmp_path: Path, invoke: Command
 ) -> None:
     write(tmp_path / "mine.toml", recipe_of(folder).to_toml())
-    for name, said in {"shown": "1 place filled", "plain": "nothing found to remove"}.items():
-        done = invoke("try", folder / f"{name}.jpg", f"{name}.jpg", "-r", "mine.toml")
+    for name, said in {"shown": "1 place, ", "plain": "nothing found to remove"}.items():
+        done = invoke("try", folder / f"{name}.jpg", "-o", f"{name}.jpg", "-r", "mine.toml")
         assert (done.returncode, done.stderr) == (0, "")
         assert said in done.stdout
         stored = next((folder / "out" / "images").rglob(f"{name}.jpg"))
