@@ -11,6 +11,7 @@ from jobs.cli import streams
 from jobs.cli.printing import console_for
 
 if TYPE_CHECKING:
+    from manifests.storage.place import Place
     from stages.weights.find import Weights
 
 app = typer.Typer(no_args_is_help=True, help="List, download and verify models.")
@@ -70,8 +71,13 @@ def pull(
 ) -> None:
     """Download a model into this machine's cache, and verify it."""
     from jobs.preflight import logging_downloads
+    from manifests.storage.place import Place
     from stages.weights.find import fetch
 
+    try:
+        folder = Place.of(to) if to else None
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}", param_hint="--to") from None
     streams.tolerate_lost_output()
     trust(allow_unverified)
     with logging_downloads(console_for()):
@@ -79,11 +85,11 @@ def pull(
     typer.echo(f"{weights.name}: {weights.path}, sha256 {weights.sha256}")
     if weights.model and weights.model.licence_notice:
         typer.echo(weights.model.licence_notice)
-    if to:
-        typer.echo(f"Copied; use this in recipes: {_copy(weights, to)}")
+    if folder:
+        typer.echo(f"Copied; use this in recipes: {_copy(weights, folder)}")
 
 
-def _copy(weights: Weights, destination: str) -> str:
+def _copy(weights: Weights, folder: Place) -> str:
     """Copy weights into a folder; files at the top come last, since loaders look for them.
 
     Returns:
@@ -92,18 +98,11 @@ def _copy(weights: Weights, destination: str) -> str:
     Raises:
         OutputError: ``output.not_writable``.
     """
-    from manifests.errors import OutputError
-    from manifests.storage.place import Place
     from stages.weights.hashes import files_in
 
-    name = weights.name if weights.path.is_dir() else weights.path.name
-    try:
-        target = Place.of(destination) / name
-        for inner, path in sorted(files_in(weights.path), key=lambda each: "/" not in each[0]):
-            (target / inner if inner else target).upload(path)
-    except ValueError as error:
-        text = f"Cannot copy {weights.name} to {destination}: {error}."
-        raise OutputError("output.not_writable", text) from None
+    target = folder / (weights.name if weights.path.is_dir() else weights.path.name)
+    for inner, path in sorted(files_in(weights.path), key=lambda each: "/" not in each[0]):
+        (target / inner if inner else target).upload(path)
     return target.uri
 
 

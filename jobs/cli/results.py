@@ -79,6 +79,8 @@ def failures(
     from jobs.driver.progress import format_count
     from jobs.results.failures import write_failures
 
+    if not to.endswith(".jsonl"):
+        raise typer.BadParameter(f"{to} does not end in .jsonl", param_hint="--to")
     streams.tolerate_lost_output()
     count = write_failures(output, to)
     typer.echo(f"{to}: {format_count(count, 'photo')}")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import math
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic_core import to_json
 
 from jobs.results.recipe_runs import RecipeResults, recipe_runs
 from manifests.errors import OutputError
@@ -19,7 +17,9 @@ from manifests.planning.marks import Marks, is_unmarked
 from manifests.schema import CRASHED, FAILED
 from manifests.storage.place import Place, storing
 
-#: Lineage columns that are written after the manifest's own.
+#: Why the row failed: an object of some lineage columns. One column of a name that the lineage does
+#: not have, so that the manifest's next failures replace it.
+FAILURE = "failure"
 _REASONS = ["status", "error_code", "error", "error_stage"]
 
 
@@ -40,8 +40,6 @@ def write_failures(output: str, path: str) -> int:
         OutputError: ``output.not_found``, or ``output.not_writable``.
     """
     run = recipe_runs(output)[-1]
-    if not path.endswith(".jsonl"):
-        raise OutputError("output.not_writable", f"{path} does not end in .jsonl.")
     shards = range(run.plan.shards)
     return store_rows(path, (row for shard in shards for row in _failed(run, shard)))
 
@@ -66,11 +64,12 @@ def store_rows(path: str, rows: Iterable[Mapping[str, Any]]) -> int:
 
 
 def _failed(run: RecipeResults, shard: int) -> Iterator[dict[str, Any]]:
-    extra = [*run.extra, *_REASONS]
-    rows = run.ledger.latest(shard, ["id", "image_uri", "mask_uri", "marks", *extra])
+    columns = ["id", "image_uri", "mask_uri", "marks", *run.extra, *_REASONS]
+    rows = run.ledger.latest(shard, columns)
     ended_badly = pc.is_in(rows["status"], value_set=pa.array([FAILED, CRASHED]))
     for row in rows.filter(ended_badly).to_pylist(maps_as_pydicts="strict"):
-        yield manifest_row(row, extra)
+        reasons = {name: row[name] for name in _REASONS}
+        yield manifest_row(row, run.extra) | {FAILURE: reasons}
 
 
 def as_json(value: Any) -> str:
@@ -78,26 +77,14 @@ def as_json(value: Any) -> str:
 
     Dates, times and decimals become text, bytes become Base64, NaN and infinity become null.
     """
-    return json.dumps(_finite(value), default=_for_json, ensure_ascii=False, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    """Replace NaN and infinity by null, since JSON does not support them."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {name: _finite(each) for name, each in value.items()}
-    return [_finite(each) for each in value] if isinstance(value, list) else value
-
-
-def _for_json(value: Any) -> str:
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else str(value)
+    return to_json(value, inf_nan_mode="null", bytes_mode="base64").decode()
 
 
 def manifest_row(row: Mapping[str, Any], extra: Iterable[str]) -> dict[str, Any]:
     """Convert a lineage row to a manifest row, with absolute URIs and extra columns.
 
-    The mask of a row without marks is null: an empty list would mark nothing, as intended.
+    The mask of a row without mask files is null: an empty list would mark nothing, as intended. So
+    a row whose shapes were removed by hand is not taken for one that marks nothing.
     """
     shapes = Marks.unpack(row["mask_uri"], row["marks"]).shapes
     columns = {"id": row["id"], "image": row["image_uri"], "mask": own_masks(row)}
@@ -105,7 +92,7 @@ def manifest_row(row: Mapping[str, Any], extra: Iterable[str]) -> dict[str, Any]
 
 
 def own_masks(row: Mapping[str, Any]) -> list[str] | None:
-    """The mask files of a lineage row, empty if it marks nothing; None: it has no marks."""
-    if is_unmarked(row["mask_uri"], row["marks"]):
-        return None
-    return Marks.unpack(row["mask_uri"], row["marks"]).files
+    """The mask files of a lineage row, empty if it marks nothing; None: shapes, or no marks."""
+    marks = Marks.unpack(row["mask_uri"], row["marks"])
+    has_none = marks.shapes or is_unmarked(row["mask_uri"], row["marks"])
+    return marks.files or (None if has_none else [])

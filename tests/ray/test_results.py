@@ -19,7 +19,7 @@ from jobs.results.status import as_json
 from jobs.results.verify import verify
 from jobs.run import run
 from manifests.errors import OutputError
-from manifests.planning.plan import make_plan
+from manifests.planning.plan import load_plan, make_plan
 from manifests.runs import claim
 from stages.recipe import Recipe
 from tests.conftest import Run
@@ -78,12 +78,18 @@ def test_what_failed_is_a_manifest(results: Path, tmp_path: Path) -> None:
     path = tmp_path / "again.jsonl"
     assert write_failures(str(results), str(path)) == 10
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert {row["error_code"] for row in rows} == set(BAD_ROWS)
-    assert all(row["error"] and "sku" in row for row in rows)
+    assert {row["failure"]["error_code"] for row in rows} == set(BAD_ROWS)
+    assert all(row["failure"]["error"] and "sku" in row for row in rows)
     clean_here(path, tmp_path / "out", TELEA)
     again = pd.read_parquet(tmp_path / "out" / "lineage")
     assert sorted(again.error_code) == sorted(BAD_ROWS)
-    assert set(again.manifest_error_code) == set(BAD_ROWS), "why it failed before is passed on"
+    before = [json.loads(each)["error_code"] for each in again.failure]
+    assert set(before) == set(BAD_ROWS), "why it failed before is passed on"
+    plan = load_plan(str(tmp_path / "out"))
+    assert plan
+    assert "is called" not in " ".join(plan.notes)
+    write_failures(str(tmp_path / "out"), str(path))
+    assert [set(json.loads(line)) for line in path.read_text().splitlines()] == [set(rows[0])] * 10
 
 
 def test_a_folder_that_was_moved_is_read_where_it_is(on_ray: Run, tmp_path: Path) -> None:

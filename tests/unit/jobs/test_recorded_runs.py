@@ -135,6 +135,25 @@ def test_what_cannot_be_an_output_is_reported_in_one_line(
         assert len(done.stderr.splitlines()) == 1, call
 
 
+def test_failed_shapes_that_are_deleted_do_not_make_the_photo_pass(
+    invoke: Command, tmp_path: Path
+) -> None:
+    photo = DEMO / "photos" / "coffee-stray-coins.jpg"
+    rows = [f'1,{photo},"{{}}"', f'2,{photo},"[]"']
+    write(tmp_path / "m.csv", "\n".join(["id,image,boxes", *rows]))
+    clean_here(tmp_path / "m.csv", tmp_path / "out", TELEA)
+    refused = invoke("failures", "out", "--to", "again.csv")
+    assert (refused.returncode, "again.csv does not end in .jsonl" in refused.stderr) == (2, True)
+    assert invoke("failures", "out", "--to", "again.jsonl").stdout == "again.jsonl: 1 photo\n"
+    again = json.loads((tmp_path / "again.jsonl").read_text())
+    assert (again["id"], again["mask"], again.pop("boxes")) == ("1", None, {})
+    assert again["failure"]["error_code"] == "mask.bad_shape"
+    write(tmp_path / "again.jsonl", json.dumps(again))
+    done = invoke("plan", "again.jsonl", "-o", "again")
+    assert (done.returncode, "mask.no_uri" in done.stdout) == (3, True)
+    assert "note: The manifest's column" not in done.stdout
+
+
 def test_failures_are_not_written_to_a_storage_that_is_not_known(
     output: Path, invoke: Command
 ) -> None:
