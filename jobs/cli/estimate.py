@@ -23,6 +23,9 @@ from jobs.cli.options import (
 if TYPE_CHECKING:
     from jobs.estimate import Estimate
 
+#: Of a pilot run's rows: if more failed, the others may not be typical.
+_MAX_FAILED_SHARE = 0.05
+
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
@@ -91,8 +94,8 @@ def estimate(
     from jobs.driver.placement import load_pools
     from jobs.estimate import estimate as compute
     from jobs.estimate.seconds import Basis
-    from manifests.planning.pairing import Pairing
-    from manifests.reading.read import count_rows, find_files
+    from manifests.planning.pairing import Pairing, combined
+    from manifests.reading.read import count_rows, find_files, stamp
     from stages.recipe import Recipe
 
     deadline_s = duration(deadline) if deadline is not None else None
@@ -104,7 +107,10 @@ def estimate(
     loaded, _, _ = parse_marking(loaded, masks, mask, "")
     basis = basis or Basis(loaded, assume_megapixels)
     to_count = Pairing.of("pass", mask, masks)  # whatever marks the other photos
-    rows = count_rows(to_count.select(find_files(manifest)))
+    files = to_count.select(find_files(manifest))
+    # Planning leaves out repeated ids, which takes reading them all.
+    is_planned = basis.stamp and basis.stamp == combined(stamp(files), to_count)
+    rows = basis.planned if is_planned else count_rows(files)
     result = compute(
         loaded,
         basis,
@@ -116,12 +122,19 @@ def estimate(
     )
     if json_:
         of = {"recipe": loaded.name, "rows": rows, "megapixels": basis.megapixels}
-        of |= {"pilot_rows": basis.rows, "deadline_s": deadline_s}
+        of |= {"pilot_rows": basis.rows, "pilot_failed": basis.failed, "deadline_s": deadline_s}
         typer.echo(json.dumps(of | asdict(result), indent=2))
     else:
-        source = f"{basis.rows:,} rows of a pilot run" if basis.rows else "defaults only"
+        ended = basis.rows + basis.failed
+        pilot_rows = f"{basis.rows:,} ok of {ended:,} rows of a pilot run"
+        source = pilot_rows if basis.rows else "defaults only"
         size = f"{basis.megapixels:.1f} megapixels each{'' if basis.rows else ' (assumed)'}"
         typer.echo(f"{rows:,} photos, {size}; seconds from {source}.")
+        if basis.failed > _MAX_FAILED_SHARE * ended:
+            typer.echo(
+                f"note: {basis.failed:,} of the pilot run's rows failed, and are estimated like "
+                f"those that are ok. What failed: catalog-cleanup failures {pilot}"
+            )
         for line in _lines(result, deadline_s):
             typer.echo(line)
     raise typer.Exit(3 if result.meets_deadline is False else 0)
@@ -153,7 +166,7 @@ def _lines(result: Estimate, deadline_s: float | None) -> Iterator[str]:
         yield "\nOne change of the recipe:"
     for each in result.changes:
         cost, time = f"${each.fleet.cost_usd:,.2f}", _time(each.fleet.seconds)
-        yield f"{each.saved:4.0%} less, {cost}, {time}: {' '.join(each.set)}: {each.effect}"
+        yield f"{' '.join(each.set)} saves {each.saved:.0%} ({cost}, {time}); {each.effect}"
     yield f"\nAssumed, not measured: {', '.join(result.assumed)}."
     yield "The source of each default is in jobs/estimate/defaults.toml."
 

@@ -10,10 +10,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from jobs.pipeline.actor import PREFETCH_PHOTOS
 from jobs.pipeline.spec import grouped
 from jobs.results.recipe_runs import recipe_runs
 from manifests.errors import ClusterError, OutputError
+from manifests.schema import CRASHED, FAILED, OK
 from stages.recipe import Recipe
 from stages.steps.base import Step
 
@@ -63,40 +67,51 @@ class Basis:
     Attributes:
         recipe: the recipe of the pilot run, or else of the estimate.
         megapixels: mean size of the photos.
-        rows: number of lineage rows of the pilot run, including failed ones; 0: no pilot run.
-        seconds: step -> mean seconds per row of the pilot run; a row that failed before a step
-            adds 0.
+        rows: number of photos of the pilot run that are ok; 0: no pilot run.
+        seconds: step -> their mean seconds; those of photos that a step was not needed for are 0.
+        failed: number of further rows that were read. They do not count: once they are corrected,
+            or in another manifest, their photos will take as long as the others.
+        planned: number of ids of the pilot run's whole manifest.
+        stamp: of that manifest, see :class:`manifests.planning.plan.Plan`.
     """
 
     recipe: Recipe
     megapixels: float
     rows: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
+    failed: int = 0
+    planned: int = 0
+    stamp: str = ""
 
     @classmethod
     def read(cls, output: str, megapixels: float) -> Basis:
         """Read the lineage of the most recent recipe of a pilot run's output folder.
 
-        ``megapixels`` are assumed if it decoded no photo.
+        ``megapixels`` are assumed if it recorded no sizes.
 
         Raises:
-            OutputError: ``output.not_found``: there is no run, or it recorded no row.
+            OutputError: ``output.not_found``: there is no run, or no photo is ok.
         """
         run = recipe_runs(output)[-1]
-        total, rows, pixels, decoded = Counter[str](), 0, 0, 0
+        total, rows, failed, pixels, decoded = Counter[str](), 0, 0, 0, 0
+        ended_badly = pa.array([FAILED, CRASHED])
         for shard in range(run.plan.shards):
-            table = run.ledger.latest(shard, ("id", "seconds", "width", "height"))
-            for row in table.to_pylist(maps_as_pydicts="strict"):
+            table = run.ledger.latest(shard, ("id", "status", "seconds", "width", "height"))
+            ok = table.filter(pc.equal(table["status"], OK))
+            for row in ok.to_pylist(maps_as_pydicts="strict"):
                 total.update(row["seconds"] or {})
-                rows += 1
                 if row["width"]:
                     pixels, decoded = pixels + row["width"] * row["height"], decoded + 1
-            if rows >= _MAX_PILOT_ROWS:
+            rows += len(ok)
+            failed += pc.sum(pc.is_in(table["status"], ended_badly)).as_py() or 0
+            if rows + failed >= _MAX_PILOT_ROWS:
                 break
         if not rows:
-            raise OutputError("output.not_found", f"The run at {output} recorded no row yet.")
+            text = f"The run at {output} has no photo that is ok, of {failed:,} that ended."
+            raise OutputError("output.not_found", text)
         means = {name: seconds / rows for name, seconds in total.items()}
-        return cls(run.recipe, pixels / decoded / 1e6 if decoded else megapixels, rows, means)
+        size = pixels / decoded / 1e6 if decoded else megapixels
+        return cls(run.recipe, size, rows, means, failed, run.plan.rows, run.plan.stamp)
 
     def time(self, step: str, recipe: Recipe, *, has_gpus: bool) -> tuple[float, str]:
         """Mean seconds of a step per row, and their kind, see :class:`Figure`.

@@ -23,7 +23,8 @@ from manifests.reading.read import count_rows, find_files
 from stages.pipeline import steps as steps_of
 from stages.recipe import Recipe, preset_names
 from tests.conftest import Command
-from tests.support import write
+from tests.support import DEMO, write
+from tests.support.output_folders import clean_here
 
 
 def of(name: str, rows: int, pools: Pools | None = None, **options: float) -> Estimate:
@@ -275,6 +276,29 @@ def test_options_that_the_pilot_did_not_have_scale_its_seconds() -> None:
     assert refine_s("refine.size_px=768") == pytest.approx(10.0 * 0.75**2)
 
 
+def test_failed_rows_of_a_pilot_take_as_long_as_the_others(invoke: Command, tmp_path: Path) -> None:
+    photo = DEMO / "photos" / "coffee-stray-coins.jpg"
+    ok = [f'{n},{photo},"[100, 100, 50, 40]"' for n in (1, 2, 3, 3)]
+    missing = [f'{n},{photo}.gone,"[1, 1, 9, 9]"' for n in range(4, 9)]
+    write(tmp_path / "m.csv", "\n".join(["id,image,boxes", *ok[:2], *missing]))
+    write(tmp_path / "more.csv", "\n".join(["id,image,boxes", *ok]))
+    clean_here(tmp_path / "m.csv", tmp_path / "pilot", Recipe.load("telea"))
+    basis = Basis.read(str(tmp_path / "pilot"), 12.0)
+    assert (basis.rows, basis.failed) == (2, 5)
+    rows = pq.read_table(tmp_path / "pilot" / "lineage").to_pylist()
+    times = [dict(row["seconds"])["encode"] for row in rows if row["status"] == "ok"]
+    assert basis.seconds["encode"] == pytest.approx(sum(times) / 2)
+    done = invoke("estimate", "m.csv", "--from", "pilot")
+    assert "seconds from 2 ok of 7 rows of a pilot run.\nnote: 5 of the pilot" in done.stdout
+    clean_here(tmp_path / "more.csv", tmp_path / "planned", Recipe.load("telea"))
+    done = invoke("estimate", "more.csv", "--from", "planned")
+    assert done.stdout.startswith("3 photos, "), "as a run counts them: by id"
+    write(tmp_path / "bad.csv", "\n".join(["id,image,boxes", *missing]))
+    clean_here(tmp_path / "bad.csv", tmp_path / "failed", Recipe.load("telea"))
+    done = invoke("estimate", "bad.csv", "--from", "failed")
+    assert (done.returncode, "has no photo that is ok, of 5 that" in done.stderr) == (1, True)
+
+
 def test_a_folder_without_a_run_is_no_pilot(invoke: Command) -> None:
     told = invoke("estimate", "m.csv", "--from", "nothing")
     assert told.returncode == 1
@@ -294,7 +318,7 @@ def test_a_deadline_is_answered_in_plain_words(invoke: Command, tmp_path: Path) 
     assert "The bottleneck is refine, in the pool large_gpu." in told.stdout
     assert "12.0 megapixels each (assumed); seconds from defaults only." in told.stdout
     assert "Assumed, not measured: fetch, prompt, upscale, publish, start of nodes" in told.stdout
-    assert re.search(r"\n 9\d% less, \$.*: refine\.when=never: fills stay soft\n", told.stdout)
+    assert re.search(r"\nrefine\.when=never saves 9\d% \(\$.*\); fills stay soft\n", told.stdout)
     late = invoke(*arguments, "--deadline", "4h")
     assert late.returncode == 3
     assert "The deadline of 4:00:00 needs more nodes than available." in late.stdout

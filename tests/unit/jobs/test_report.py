@@ -201,7 +201,7 @@ def test_a_browser_rounds_no_number_of_a_manifest(tmp_path: Path) -> None:
     record(manifest, tmp_path / "out", TELEA, lambda _: {})
     (row,) = told(write_page(tmp_path / "out"), "details-0000")
     assert f'"sku":{2**60 + 1}' in row["line"]
-    assert '"boxes": [1, 2, 3, 4]' in row["line"]
+    assert '"boxes":[1,2,3,4]' in row["line"]
     assert "review" not in row["line"], "the page writes a new one"
 
 
