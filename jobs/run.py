@@ -161,6 +161,11 @@ def run(
             "python": platform.python_version(),
         },
     }
+    if retry and recipe.hash not in runs.latest_by_recipe(output):
+        text = (
+            f"note: {output} has no results of this recipe and its options: --retry has no effect."
+        )
+        console.print(text, highlight=False)
     record = runs.claim(output, facts)
     cost = Cost(prices, groups_up) if prices else None
     status = "failed"

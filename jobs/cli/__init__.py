@@ -46,7 +46,7 @@ _COMMANDS: dict[str, tuple[Any, str]] = {
     "stop": (stop, "stop s3://bucket/cleaned"),
     "estimate": (estimate, "estimate catalog.parquet --from pilot --deadline 3d"),
     "recipes": (recipes, "recipes clean > mine.toml"),
-    "errors": (errors, "errors"),
+    "errors": (errors, "errors mask.bad_shape"),
     "doctor": (doctor, "doctor --s3 s3://bucket/some/prefix"),
 }
 

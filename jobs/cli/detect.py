@@ -98,7 +98,7 @@ def detect(
             pools=load_pools(pools) if pools else None,
             prices=load_prices(prices) if prices else None,
         )
-    print_summary(console, outcome)
+    print_summary(console, output, outcome)
     if outcome.tally.missing_count:
         raise typer.Exit(outcome.exit_code)
     found = write_detected(output)

@@ -8,7 +8,7 @@ import typer
 
 from jobs.cli.options import DEFAULT_RECIPE, PoolsOption, RecipeOption, SetOption
 from jobs.cli.printing import console_for, print_finding
-from manifests.errors import error_codes
+from manifests.errors import did_you_mean, error_codes, meaning
 
 
 def recipes(
@@ -27,10 +27,19 @@ def recipes(
     typer.echo("\nTo start your own: `catalog-cleanup recipes NAME > mine.toml`.")
 
 
-def errors() -> None:
-    """List the error codes of the lineage, what they mean, and what to do."""
-    for code, listed in error_codes().items():
-        typer.echo(f"{code}\n    {listed.meaning} {listed.remedy}")
+def errors(
+    codes: Annotated[
+        list[str] | None, typer.Argument(metavar="CODE", help="Only these. Default: all.")
+    ] = None,
+) -> None:
+    """List error codes, what they mean, and what to do."""
+    known = error_codes()
+    for code in codes or ():
+        if code not in known:
+            text = f"there is no code {code}{did_you_mean(code, known)}"
+            raise typer.BadParameter(text, param_hint="CODE")
+    for code in codes or known:
+        typer.echo(f"{code}\n    {meaning(code)}")
 
 
 def doctor(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from jobs.cli import streams
@@ -18,6 +20,9 @@ from jobs.cli.options import (
     UnmatchedOption,
     parse_marking,
 )
+
+if TYPE_CHECKING:
+    from manifests.planning.plan import Plan
 
 
 def plan(
@@ -57,10 +62,23 @@ def plan(
     for note in planned.notes:
         typer.echo(f"note: {note}")
     rows, shards = format_count(planned.rows, "row"), format_count(planned.shards, "shard")
-    unusable = sum(planned.rejected.values())
+    invalid = f" ({sum(planned.rejected.values()):,} invalid)" if planned.rejected else ""
     typer.echo(
-        f"{rows} in {shards} of at most {planned.rows_per_shard}, {unusable} of them unusable"
+        f"{rows}{invalid} in {shards} of up to {format_count(planned.rows_per_shard, 'row')}"
     )
+    errors = _first_errors(planned)
     for code, count in sorted(planned.rejected.items()):
-        typer.echo(f"  {count:>8}  {code}")
+        typer.echo(f"  {count:>8}  {code} (e.g. {errors[code]['id']}): {errors[code]['error']}")
     raise typer.Exit(3 if planned.rejected else 0)
+
+
+def _first_errors(planned: Plan) -> dict[str, dict[str, str]]:
+    """Error code -> id and error of the first row that has it."""
+    found: dict[str, dict[str, str]] = {}
+    for shard in range(planned.shards):
+        if found.keys() >= planned.rejected.keys():
+            break
+        rows = planned.read_shard(shard, ["id", "error_code", "error"])
+        for row in rows.filter(rows["error_code"].is_valid()).to_pylist():
+            found.setdefault(row["error_code"], row)
+    return found

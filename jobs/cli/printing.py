@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from jobs.printing import print_line
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
 
+    from jobs.results.recipe_runs import RecipeResults
     from manifests.ledger import Tally
+
+CRASHED_CODE = "row.crashed"
 
 
 def console_for(*, stderr: bool = False) -> Console:
@@ -38,12 +44,34 @@ def print_finding(console: Console, state: str, text: str) -> None:
     print_line(console, text)
 
 
-def print_counts(console: Console, tally: Tally) -> None:
-    """Print what was kept outside the masks, and the rows by error code, with remedies."""
-    from jobs.results.status import fidelity_lines
-    from manifests.errors import meaning
+def print_counts(console: Console, tally: Tally, run: RecipeResults) -> None:
+    """Print how much was filled, what was kept, and the rows by error code, with remedies.
 
+    Args:
+        console: where to print.
+        tally: the counts.
+        run: the results that were counted, or more of them.
+    """
+    from jobs.results.examples import examples_of
+    from jobs.results.status import fidelity_lines
+
+    examples = examples_of(run)
+    if examples.largest:
+        median, largest = map(format_share, (examples.median_share, examples.largest_share))
+        what = "filled" if run.cleans else "marked"
+        text = f"{what}: median {median}, largest {largest} of the photo (id {examples.largest})"
+        print_line(console, f"  {text}")
     for line in fidelity_lines(tally.by_fidelity, tally.reencoded_reasons):
         print_line(console, f"  {line}")
-    for code, count in sorted(tally.failed.items()):
-        print_line(console, f"  {count:>8}  {code}: {meaning(code)}")
+    print_codes(console, tally.failed + Counter({CRASHED_CODE: tally.crashed}), examples.by_code)
+
+
+def print_codes(
+    console: Console, counts: Mapping[str, int], examples: Mapping[str, str] | None = None
+) -> None:
+    """Print error codes with the number of their rows, an id of each, meaning and remedy."""
+    from manifests.errors import meaning
+
+    for code, count in sorted(counts.items()):
+        example = f" (e.g. {examples[code]})" if examples and code in examples else ""
+        print_line(console, f"  {count:>8}  {code}{example}: {meaning(code)}")

@@ -43,21 +43,21 @@ def show_status(console: Console, output: str, *, by_shard: bool) -> None:
     from jobs.results.status import recipe_statuses
 
     for recipe in recipe_statuses(output):
-        facts = recipe.record.facts
-        state = facts["status"]
+        run = recipe.run
+        state = run.record.facts["status"]
         if recipe.is_running:
             state = "running"
         elif state == "running":
             state = "ended unexpectedly; the same command resumes"
-        name = f"recipe {facts['recipe']['name']} ({facts['recipe_hash']})"
-        print_line(console, f"{name}, run {recipe.record.run_id}: {state}")
+        name = f"recipe {run.name} ({run.hash})"
+        print_line(console, f"{name}, run {run.record.run_id}: {state}")
         tallies = {f"{shard:05d}": each for shard, each in recipe.shards.items() if by_shard}
         names = ("rows", "ok", "failed", "crashed", "remaining")
         print_line(console, "".join(f"{name:>12}" for name in ("shard", *names)))
         for shard, each in (tallies | {"all": recipe.total}).items():
             counts = (each.rows, each.ok, each.failed_count, each.crashed, each.missing_count)
             print_line(console, f"{shard:>12}" + "".join(f"{count:>12,}" for count in counts))
-        print_counts(console, recipe.total)
+        print_counts(console, recipe.total, run)
         if (left := recipe.seconds_left) is not None:
             rate = f"{recipe.rows_per_s:.1f} photos/s"
             print_line(console, f"{rate}, {timedelta(seconds=round(left))} left")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -116,7 +117,8 @@ def run(
             pools=load_pools(pools) if pools else None,
             prices=load_prices(prices) if prices else None,
         )
-    print_summary(console, outcome)
+    print_summary(console, output, outcome)
+    print_line(console, f"Look: {shlex.join(['catalog-cleanup', 'report', output])}")
     raise typer.Exit(outcome.exit_code)
 
 
@@ -219,7 +221,7 @@ def demo(
     with interruptible():
         outcome = run_job(str(manifest), folder, Recipe.load(recipe, set_ or ()), console)
         page = write_report(folder, console)
-    print_summary(console, outcome)
+    print_summary(console, folder, outcome)
     console.print("Open this page to see before and after:", style="bold")
     print_line(console, page)
     raise typer.Exit(outcome.exit_code)
@@ -235,9 +237,10 @@ def interruptible() -> Iterator[None]:
         raise typer.Exit(1) from None
 
 
-def print_summary(console: Console, outcome: Outcome) -> None:
-    """Print the counts of a run."""
+def print_summary(console: Console, output: str, outcome: Outcome) -> None:
+    """Print the counts of a run, and the command that names the rows that failed."""
     from jobs.driver.progress import format_count
+    from jobs.results.recipe_runs import recipe_runs
 
     tally = outcome.tally
     print_line(
@@ -245,7 +248,11 @@ def print_summary(console: Console, outcome: Outcome) -> None:
         f"{format_count(tally.rows, 'photo')} in {outcome.seconds:.1f} s: {tally.ok} ok, "
         f"{tally.failed_count} failed, {tally.crashed} crashed",
     )
-    print_counts(console, tally)
+    (run,) = (each for each in recipe_runs(output) if each.hash == outcome.recipe_hash)
+    print_counts(console, tally, run)
+    if tally.failed or tally.crashed:
+        call = shlex.join(["catalog-cleanup", "failures", output])
+        print_line(console, f"Which rows and why: {call}")
     if tally.missing_count:
         first = ", ".join(name for _, name in tally.missing[:10])
         text = f"{tally.missing_count} photos have no result, among them {first}. "

@@ -15,6 +15,7 @@ from jobs.pipeline.pending import EXTRA_PREFIX
 from jobs.report.data import Listing
 from jobs.report.pictures import Pictures
 from jobs.results.detected import masks_of
+from jobs.results.examples import filled_shares
 from jobs.results.failures import as_json, manifest_row
 from jobs.results.recipe_runs import RecipeResults
 
@@ -74,7 +75,8 @@ def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[s
             None if each is None else round(sum(seconds for _, seconds in each), 2)
             for each in times
         ]
-    columns["share"] = _shares(listing.rows)
+    # None: its size or mask was not read.
+    columns["share"] = pc.round(filled_shares(listing.rows), 5).to_pylist()
     columns["picture"] = [
         picture_folder(listing.sides[side], name) if first and first.shown else ""
         for row, (side, name) in enumerate(zip(sides, names, strict=True))
@@ -88,13 +90,6 @@ def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[s
         choices["columns"].append({"name": name.removeprefix(EXTRA_PREFIX), "values": menu})
         columns[f"column{number}"] = texts
     return choices, columns
-
-
-def _shares(rows: pa.Table) -> list[float | None]:
-    """The filled share of each photo, 0 to 1; None: its size or mask was not read."""
-    pixels = pc.multiply(*(rows[side].cast(pa.float64()) for side in ("width", "height")))
-    shares: list[float | None] = pc.divide(rows["masked_px"].cast(pa.float64()), pixels).to_pylist()
-    return [None if share is None else round(share, 5) for share in shares]
 
 
 def _detected(column: pa.ListArray) -> tuple[list[int | None], list[int | None]]:

@@ -16,14 +16,14 @@ class RecipeStatus:
     """The status of one recipe in an output folder.
 
     Attributes:
-        record: of the recipe's most recent run.
+        run: the recipe's results.
         total: counts of all shards.
         shards: shard -> counts.
         is_running: whether a run of the recipe is active now; several can be, on other shards.
         rows_per_s: current rate of these runs, without the start-up of actors; 0 if not running.
     """
 
-    record: RunRecord
+    run: RecipeResults
     total: Tally = field(default_factory=Tally)
     shards: dict[int, Tally] = field(default_factory=dict)
     is_running: bool = False
@@ -49,7 +49,7 @@ def recipe_statuses(output: str) -> Iterator[RecipeStatus]:
     for run in runs:
         alive = [record for record in active if record.facts["recipe_hash"] == run.hash]
         rate = sum(record.progress().get("rows_per_s", 0.0) for record in alive)
-        status = RecipeStatus(run.record, is_running=bool(alive), rows_per_s=rate)
+        status = RecipeStatus(run, is_running=bool(alive), rows_per_s=rate)
         for shard, tally in tallies(run.plan, run.ledger, _policies(run, alive)):
             status.total.add(tally)
             tally.missing = []  # the total keeps the first names, which is enough
@@ -72,10 +72,10 @@ def as_json(output: str) -> str:
     return json.dumps(
         [
             {
-                "recipe": status.record.facts["recipe"]["name"],
-                "recipe_hash": status.record.facts["recipe_hash"],
-                "run_id": status.record.run_id,
-                "status": status.record.facts["status"],
+                "recipe": status.run.name,
+                "recipe_hash": status.run.hash,
+                "run_id": status.run.record.run_id,
+                "status": status.run.record.facts["status"],
                 "at_work": status.is_running,
                 "rows_per_s": status.rows_per_s,
                 "seconds_left": status.seconds_left,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from pathlib import Path
 
+from manifests.errors import meaning
 from tests.conftest import Command
 from tests.support import DEMO, PROGRAM, last_run, lineage, wait_until, write
 
@@ -61,8 +63,18 @@ def test_a_run_prints_plain_lines_when_piped_and_ends_with_3(
     assert f"{tmp_path}/m.csv, line 4: id.unsafe (id '../bad')." in done.stdout
     assert "4 photos in" in done.stdout
     assert "1 ok, 3 failed, 0 crashed" in done.stdout
-    for code in ("image.not_found", "id.unsafe", "mask.no_uri"):
-        assert f"1  {code}" in done.stdout
+    for code, name in {
+        "image.not_found": "gone",
+        "id.unsafe": "../bad",
+        "mask.no_uri": "half",
+    }.items():
+        assert f"1  {code} (e.g. {name}): {meaning(code)}" in done.stdout
+    assert re.search(
+        r"filled: median (\d+\.\d %), largest \1 of the photo \(id good\)", done.stdout
+    )
+    assert done.stdout.endswith(
+        "Which rows and why: catalog-cleanup failures out\nLook: catalog-cleanup report out\n"
+    )
     again = command("run", "m.csv", "--output", "out", "--recipe", "telea")
     assert again.returncode == 3
     assert "All 4 photos are already done." in again.stdout

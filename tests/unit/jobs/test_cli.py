@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from manifests.errors import error_codes
+from manifests.errors import error_codes, meaning
 from manifests.planning.plan import load_plan
 from stages.recipe import Recipe, preset_names
 from tests.conftest import Command
@@ -73,6 +73,16 @@ def test_an_address_where_nobody_listens_is_told_at_once(invoke: Command, tmp_pa
     assert "error cluster.unreachable: Ray at 127.0.0.1:9: " in done.stderr
 
 
+def test_a_retry_of_what_another_recipe_did_is_said_to_retry_nothing(
+    invoke: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "m.csv").write_text(f"id,image,mask\n1,{PHOTO},gone.png\n")
+    clean_here(tmp_path / "m.csv", tmp_path / "out", Recipe.load("telea"))
+    call = ("run", "m.csv", "-o", "out", "--retry", "failed", "--address", "127.0.0.1:9", "-r")
+    assert "--retry" not in invoke(*call, "telea").stdout
+    assert "--retry has no effect" in " ".join(invoke(*call, "navier-stokes").stdout.split())
+
+
 @pytest.mark.parametrize(
     ("output", "message"),
     [
@@ -99,8 +109,11 @@ def test_plan_checks_a_manifest_and_run_takes_its_shards(invoke: Command, tmp_pa
     done = invoke("plan", "m.csv", "--output", "out", "--rows-per-shard", "2")
     assert done.returncode == 3
     assert f"note: {tmp_path}/m.csv, lines 3, 4: id.duplicate (id '2')." in done.stdout
-    assert "3 rows in 2 shards of at most 2, 2 of them unusable\n" in done.stdout
-    assert "1  id.unsafe" in done.stdout
+    assert "3 rows (2 invalid) in 2 shards of up to 2 rows\n" in done.stdout
+    remedy = error_codes()["id.unsafe"].remedy
+    assert (
+        f"1  id.unsafe (e.g. /): The id cannot be a path below the output. {remedy}" in done.stdout
+    )
     assert invoke("plan", "m.csv", "--output", "out").stdout == done.stdout
     plan = load_plan(str(tmp_path / "out"))
     assert plan
@@ -253,6 +266,11 @@ def test_recipes_are_listed_and_shown_as_toml(invoke: Command, tmp_path: Path) -
 def test_errors_lists_every_code(invoke: Command) -> None:
     listed = invoke("errors").stdout.splitlines()
     assert [line for line in listed if not line.startswith(" ")] == [*error_codes()]
+    named = invoke("errors", "mask.bad_shape", "id.unsafe").stdout
+    meanings = [f"{code}\n    {meaning(code)}\n" for code in ("mask.bad_shape", "id.unsafe")]
+    assert named == "".join(meanings)
+    wrong = invoke("errors", "mask.badshape")
+    assert (wrong.returncode, "(did you mean mask.bad_shape?)" in wrong.stderr) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,29 @@ def test_verifying_a_folder_without_results_is_no_success(
     assert done.stdout == f"Nothing was checked: {failed} has no results of the last recipe.\n"
 
 
+def test_status_names_how_much_was_masked_and_a_row_of_each_error(
+    invoke: Command, tmp_path: Path
+) -> None:
+    write(tmp_path / "m.csv", "\n".join(["id,image,mask", *(f"{n},a,b" for n in range(100, 130))]))
+
+    def tell(rows: pa.Table) -> dict[str, Any]:
+        ids = [int(name) for name in rows["id"].to_pylist()]
+        crashed = dict.fromkeys((107, 120), "row.crashed")
+        status = ["crashed" if name in crashed else "ok" for name in ids]
+        return {
+            "status": status,
+            "error_code": [crashed.get(name) for name in ids],
+            "masked_px": [{107: None, 120: None, 115: 790}.get(name, 30) for name in ids],
+            "width": pa.array([100] * len(ids), pa.int32()),
+            "height": pa.array([10] * len(ids), pa.int32()),
+        }
+
+    record(str(tmp_path / "m.csv"), tmp_path / "out", TELEA, tell, rows_per_shard=10)
+    told = invoke("status", "out").stdout
+    assert "  filled: median 3.0 %, largest 79.0 % of the photo (id 115)\n" in told
+    assert "         2  row.crashed (e.g. 107): " in told
+
+
 def recorded(folder: Path, failed: str = "") -> Plan:
     """200 rows of four shards that a run recorded, one of them as failed; their photos are gone."""
     lines = "".join(f"{n},gone/{n}.png,gone/{n}-mask.png\n" for n in range(200))
