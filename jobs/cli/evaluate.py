@@ -120,28 +120,14 @@ def make(
             "--output", "-o", metavar="DIR", help="Folder for manifest.csv and the pictures."
         ),
     ],
-    overlays: Annotated[
-        bool,
-        typer.Option(
-            "--overlays",
-            help="Paste prices, badges, banners, watermarks and small print instead. Also writes "
-            "texts.csv, and letters/ with the pixels of each text.",
-        ),
-    ] = False,
-    font: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="With --overlays: a TrueType font. Repeatable."),
-    ] = None,
 ) -> None:
     """Make a benchmark from photos: paste objects into them; the photos are the references."""
-    if overlays:
-        from jobs.evaluation.overlays import make_overlays
-
-        typer.echo(make_overlays(output, photos, font or ()))
-        return
     from jobs.evaluation.synthetic import make_benchmark
 
-    typer.echo(make_benchmark(output, photos))
+    try:
+        typer.echo(make_benchmark(output, photos))
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}", param_hint="PHOTO") from None
 
 
 def _line(name: str, results: Sequence[Evaluated]) -> list[str]:

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from manifests.errors import RowError
 from manifests.storage.row_files import read
 from stages.arrays import Float32Array, UInt8Array
 from stages.codecs.decode import decode_photo
@@ -200,6 +199,7 @@ def make_benchmark(folder: Path, photos: Sequence[str]) -> Path:
 
     Raises:
         RowError: a photo cannot be read.
+        ValueError: no visible object can be pasted into a photo.
     """
     pictures = [_read(uri) for uri in photos]
     for name in ("photos", "masks", "references"):
@@ -213,9 +213,7 @@ def make_benchmark(folder: Path, photos: Sequence[str]) -> Path:
         for kind, draw in OBJECTS.items():
             result = paste(_random_place(picture, rng), draw, others, rng)
             if result is None:
-                raise RowError(
-                    "image.unsupported", f"No visible object could be pasted into {uri}."
-                )
+                raise ValueError(f"no visible object could be pasted into {uri}")
             name = f"{stem}-{kind}"
             write_picture(folder / "photos" / f"{name}.png", result[0])
             kernel = np.ones((2 * _MASK_MARGIN_PX + 1,) * 2, np.uint8)

@@ -1,6 +1,6 @@
 """Measures the search for text: what is found of pasted text, and what in photos without any.
 
-Pastes prices, badges, watermarks and small print into photos (``evaluate make --overlays``), and
+Pastes prices, badges, watermarks and small print into photos (``overlays.py``), and
 counts the letters' pixels that the recipe's region covers, by height and contrast; how many of the
 photos as they are would be changed; and seconds of one CPU a photo.
 """
@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jobs.evaluation.overlays import make_overlays
 from stages.arrays import BoolMask
 from stages.codecs.decode import decode_photo
 from stages.detection import Detection, Detector
@@ -29,6 +28,7 @@ from stages.recipe.options import MaskOptions
 from stages.steps.detect import on_white, union
 from tests.bench.catalog import bundled_photos
 from tests.bench.common import Figures, Pixels, options_of
+from tests.bench.overlays import make_overlays
 
 #: Lower bounds of the table's rows and columns: height of capitals in px, contrast by WCAG.
 _HEIGHTS, _CONTRASTS = (8, 12, 16, 24, 40), (1.0, 2.0, 3.0, 4.5)

@@ -127,6 +127,9 @@ def test_the_command_makes_the_same_benchmark(
     made = invoke("evaluate", "make", *sources, "-o", "made")
     assert (made.returncode, made.stdout) == (0, f"{Path('made/manifest.csv')}\n")
     assert (tmp_path / "made" / "manifest.csv").read_text() == benchmark.read_text()
+    write(tmp_path / "plain.png", encoded(np.full((300, 300, 3), 255, np.uint8)))
+    refused = invoke("evaluate", "make", "plain.png", "-o", "none")
+    assert (refused.returncode, "pasted into plain.png" in refused.stderr) == (2, True)
 
 
 def test_a_row_that_marks_nothing_has_no_figures(benchmark: Path, tmp_path: Path) -> None:

@@ -10,9 +10,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageFont
 
-from jobs.evaluation.overlays import KINDS, _has_glyphs, contrast_of
 from manifests.planning.plan import make_plan
-from tests.conftest import Command
+from tests.bench.overlays import KINDS, _has_glyphs, contrast_of, make_overlays
 from tests.support import DEMO
 
 PHOTOS = sorted((DEMO / "photos").iterdir())[:3]
@@ -22,10 +21,10 @@ def pixels(path: Path) -> npt.NDArray[np.uint8]:
     return np.asarray(Image.open(path))
 
 
-def test_overlays_come_with_masks_letters_and_a_list(invoke: Command, tmp_path: Path) -> None:
+def test_overlays_come_with_masks_letters_and_a_list(tmp_path: Path) -> None:
     for folder, photos in (("first", PHOTOS), ("second", PHOTOS[:1])):
-        made = invoke("evaluate", "make", *photos, "--overlays", "-o", tmp_path / folder)
-        assert made.stdout.strip() == str(tmp_path / folder / "manifest.csv")
+        made = make_overlays(tmp_path / folder, list(map(str, photos)))
+        assert made == tmp_path / folder / "manifest.csv"
     first, second = tmp_path / "first", tmp_path / "second"
     files = [path.relative_to(second) for path in second.rglob("*.png")]
     assert len(files) == 4
