@@ -104,7 +104,7 @@ def estimate(
         loaded = basis.recipe.with_options(set_ or ())
     else:
         loaded = Recipe.load(recipe or DEFAULT_RECIPE, set_ or ())
-    loaded, _, _ = parse_marking(loaded, masks, mask, "")
+    loaded, _, _ = parse_marking(loaded, masks, mask, None)
     basis = basis or Basis(loaded, assume_megapixels)
     to_count = Pairing.of("pass", mask, masks)  # whatever marks the other photos
     files = to_count.select(find_files(manifest))

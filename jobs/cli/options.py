@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand
@@ -44,9 +44,9 @@ MaskOption = Annotated[
     ),
 ]
 UnmatchedOption = Annotated[
-    str,
+    Literal["fail", "pass", "detect"] | None,
     typer.Option(
-        metavar="fail|pass|detect",
+        show_default=False,
         help="What becomes of photos without marks or mask: they are recorded as failed, passed on "
         "unchanged, or searched by the recipe's detector. Default: detect if the recipe has a "
         "section [detect], otherwise fail.",
@@ -150,9 +150,6 @@ DashboardOption = typer.Option(
     help="The dashboard of the Ray cluster. For its token, set RAY_AUTH_MODE=token.",
 )
 
-#: The commands that run on Ray, and can be submitted.
-RUNS = ("run", "detect")
-
 
 def parse_statuses(retry: str) -> frozenset[str]:
     """Parse ``--retry``.
@@ -176,7 +173,7 @@ class ManifestCommand(TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse, as click does, after the number of arguments is checked."""
         _, extra, _ = self.make_parser(ctx).parse_args([*args])
-        if extra and not ctx.resilient_parsing:
+        if extra:
             ctx.fail(
                 f"Unexpected extra arguments: {' '.join(extra[:3])}. If a pattern expanded to "
                 "them, quote it: 'photos/*.jpg'."
@@ -185,7 +182,7 @@ class ManifestCommand(TyperCommand):
 
 
 def parse_marking(
-    recipe: Recipe, masks: str, mask: str, unmatched: str
+    recipe: Recipe, masks: str, mask: str, unmatched: Policy | None
 ) -> tuple[Recipe, Policy, str]:
     """Parse ``--masks``, ``--mask`` and ``--unmatched``.
 
@@ -196,44 +193,34 @@ def parse_marking(
     Raises:
         BadParameter: the options contradict each other or the recipe.
     """
-    from manifests.planning.pairing import POLICIES
-
     if mask and (masks or unmatched):
         other = "--masks" if masks else "--unmatched"
         raise typer.BadParameter(
             f"{other} cannot be combined with --mask, which marks all photos", param_hint="--mask"
-        )
-    policies: dict[str, Policy] = {each: each for each in POLICIES}
-    if unmatched and unmatched not in policies:
-        raise typer.BadParameter(
-            f"{unmatched} is none of {', '.join(policies)}", param_hint="--unmatched"
         )
     if unmatched == "detect" and not recipe.detect:
         raise typer.BadParameter(
             f"the recipe {recipe.name} does not detect anything; add --set detect.method=text",
             param_hint="--unmatched",
         )
-    policy = policies.get(unmatched, recipe.unmarked)
+    policy = unmatched or recipe.unmarked
     if not mask or recipe.mask.anchor or "scale_to_photo" in recipe.mask.model_fields_set:
         return recipe, policy, ""
     note = "note: with --mask, mask.scale_to_photo=true is set: the mask is scaled to each photo."
     return recipe.with_options(["mask.scale_to_photo=true"]), policy, note
 
 
-def parse_run(
-    context: typer.Context, words: Sequence[str], *, name: str = "run", resilient: bool = False
-) -> typer.Context:
+def parse_run(context: typer.Context, words: Sequence[str], *, name: str = "run") -> typer.Context:
     """Parse arguments and options as ``run`` does.
 
     Args:
         context: of the running command, which usage errors name.
         words: arguments and options.
-        name: of the command: one of :data:`RUNS`.
-        resilient: ignore invalid options instead of raising click's ``UsageError``.
+        name: of the command: ``run`` or ``detect``.
     """
     run: Any = context.find_root().command
     call: typer.Context = run.commands[name].make_context(
-        context.info_name, [*words], parent=context.parent, resilient_parsing=resilient
+        context.info_name, [*words], parent=context.parent
     )
     return call
 

@@ -32,7 +32,7 @@ def plan(
     set_: SetOption = None,
     masks: MasksOption = "",
     mask: MaskOption = "",
-    unmatched: UnmatchedOption = "",
+    unmatched: UnmatchedOption = None,
     rows_per_shard: RowsPerShardOption = None,
     strict: StrictOption = False,
 ) -> None:

@@ -59,7 +59,7 @@ def run(
     set_: SetOption = None,
     masks: MasksOption = "",
     mask: MaskOption = "",
-    unmatched: UnmatchedOption = "",
+    unmatched: UnmatchedOption = None,
     retry: RetryOption = "",
     limit: LimitOption = None,
     shards: ShardsOption = "",

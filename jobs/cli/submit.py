@@ -111,7 +111,8 @@ def submit(
         f"Job {job} at {address} writes to {remote['output']}, and continues if this command ends."
     )
     typer.echo(f"To follow it: ray job logs --follow {job} --address {address}")
-    typer.echo(f"To stop it: catalog-cleanup stop {job} --address {address}")
+    typer.echo(f"To stop it: {shlex.join(['catalog-cleanup', 'stop', remote['output']])}")
+    typer.echo(f"To end it at once: ray job stop {job} --address {address}")
     with suppress(KeyboardInterrupt):
         raise typer.Exit(_follow(address, job) if follow else 0)
     raise typer.Exit(1)

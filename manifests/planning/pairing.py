@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +26,6 @@ from manifests.storage.place import Place
 #: What becomes of a row without marks: an error; a photo that is passed on unchanged; a photo in
 #: which the recipe detects what to remove.
 Policy = Literal["fail", "pass", "detect"]
-POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 _ENDING = r"(?i)[_.-]mask$"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from typing import Any, get_type_hints
 from urllib.request import urlopen
 
 import pytest
-from ray.job_submission import JobStatus, JobSubmissionClient
 from typer.main import get_command
 
 from cluster.deploy.generate import HERE
@@ -35,8 +33,6 @@ from tests.support.s3_server import BUCKET, S3Server
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "not-a-secret-but-long-enough-for-ray"
-#: Ray keeps the first token that a process has used, which may be another test's.
-HEADERS = {"Authorization": f"Bearer {TOKEN}"}
 PLACE = f"s3://{BUCKET}/submit"
 NAMES = sorted(path.name for path in (DEMO / "photos").iterdir())
 
@@ -231,7 +227,7 @@ def test_watchers_see_what_the_dashboard_shows(cluster: RayCluster, long_run: st
         driver.wait()
 
 
-def test_a_job_is_stopped_gracefully_by_its_id(
+def test_a_job_is_stopped_gracefully_by_its_output(
     cluster: RayCluster, long_run: str, s3_server: S3Server, command: Command
 ) -> None:
     wait_until(lambda: records(f"{PLACE}/many"))
@@ -239,7 +235,7 @@ def test_a_job_is_stopped_gracefully_by_its_id(
     assert record.facts["job"] == long_run
     wait_until(lambda: keys_below(s3_server, "many/lineage"))
 
-    stopped = command("stop", long_run, "--address", cluster.dashboard)
+    stopped = command("stop", f"{PLACE}/many")
     assert stopped.returncode == 0, stopped.stdout + stopped.stderr
     assert "No run is active" in stopped.stdout
     ended = last_run(f"{PLACE}/many")
@@ -253,14 +249,8 @@ def test_a_job_is_stopped_gracefully_by_its_id(
 
 
 @contextmanager
-def following(
-    cluster: RayCluster, output: str, address: str, *options: str
-) -> Iterator[subprocess.Popen[str]]:
-    """A ``submit`` of many photos that shows the log of its run; after, its job is stopped.
-
-    Args:
-        options: for stopping it.
-    """
+def following(cluster: RayCluster, output: str, address: str) -> Iterator[subprocess.Popen[str]]:
+    """A ``submit`` of many photos that shows the log of its run; after, its job is ended."""
     call = [PROGRAM, "submit", f"{PLACE}/many.csv", "--output", f"{PLACE}/{output}"]
     with subprocess.Popen(
         [*call, "--recipe", "telea", "--address", address],
@@ -274,20 +264,18 @@ def following(
             yield process
         finally:
             process.kill()
-    stop = [PROGRAM, "stop", f"{PLACE}/{output}", "--address", cluster.dashboard]
-    subprocess.run([*stop, *options], check=True, capture_output=True)
+    stop = [PROGRAM, "stop", f"{PLACE}/{output}"]
+    subprocess.run(stop, check=True, capture_output=True)
 
 
 def test_an_interrupt_ends_the_following_and_not_the_job(cluster: RayCluster, photos: None) -> None:
-    with following(cluster, "interrupted", cluster.dashboard, "--timeout", "0") as process:
+    with following(cluster, "interrupted", cluster.dashboard) as process:
         process.send_signal(signal.SIGINT)
         process.communicate()
         assert process.returncode == 1
         (record,) = records(f"{PLACE}/interrupted")
         assert seems_alive(record)
-    client = JobSubmissionClient(cluster.dashboard, headers=HEADERS)
-    status = client.get_job_status(record.facts["job"])
-    assert status == JobStatus.STOPPED, "by Ray, since its photos in flight got no time"
+    assert last_run(f"{PLACE}/interrupted")["status"] == "stopped"
 
 
 def test_a_connection_that_breaks_ends_the_following_and_not_the_job(
@@ -310,23 +298,6 @@ def test_a_connection_that_breaks_ends_the_following_and_not_the_job(
     assert last_run(f"{PLACE}/cut")["status"] == "stopped"
 
 
-def test_a_job_that_has_begun_no_run_is_ended_by_ray(cluster: RayCluster, command: Command) -> None:
-    client = JobSubmissionClient(cluster.dashboard, headers=HEADERS)
-    code = "import time; time.sleep(600)"
-    words = [sys.executable, "-c", code, "run", "m.csv", f"--output={PLACE}/never"]
-    job = client.submit_job(entrypoint=shlex.join(words))
-    other = client.submit_job(entrypoint=shlex.join([*words[:-1], f"--output={PLACE}/other"]))
-    wait_until(
-        lambda: {client.get_job_status(each) for each in (job, other)} == {JobStatus.RUNNING}
-    )
-    done = command("stop", f"{PLACE}/never", "--address", cluster.dashboard)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert client.get_job_status(job) == JobStatus.STOPPED
-    assert client.get_job_status(other) == JobStatus.RUNNING
-    assert command("stop", other, "--address", cluster.dashboard).returncode == 0
-    assert client.get_job_status(other) == JobStatus.STOPPED
-
-
 def words_for(command: Any, parameter: Any, file: Path) -> list[str]:
     """Words that set a parameter of a command to something else than its default."""
     hint = get_type_hints(command)[parameter.name]
@@ -336,7 +307,7 @@ def words_for(command: Any, parameter: Any, file: Path) -> list[str]:
     if hint is bool:
         return [parameter.secondary_opts[0] if parameter.default else option]
     value = {Path | None: str(file), int | None: "7", int: "7"}.get(
-        hint, f"some {parameter.name} =1"
+        hint, "pass" if parameter.name == "unmatched" else f"some {parameter.name} =1"
     )
     return [option, value] * (2 if parameter.multiple else 1)
 

@@ -247,9 +247,9 @@ def test_what_a_job_would_fail_of_is_reported_before_it_is_submitted(invoke: Com
     assert "output.not_found" in invoke("stop", "out").stderr
 
 
-def test_a_stop_that_reaches_no_cluster_ends_with_1(invoke: Command) -> None:
+def test_a_cluster_that_is_not_there_takes_no_job(invoke: Command) -> None:
     for address in ("http://127.0.0.1:9", "127.0.0.1:8265"):
-        done = invoke("stop", "out", "--address", address)
+        done = invoke("submit", "m.csv", "-o", "out", "--address", address)
         assert done.returncode == 1
         assert "cluster.unreachable" in done.stderr
 
@@ -283,7 +283,7 @@ def test_errors_lists_every_code(invoke: Command) -> None:
             ["a.jpg", "--unmatched", "pass", "--mask", "m.png"],
             "--unmatched cannot be combined with",
         ),
-        (["a.jpg", "--unmatched", "skip"], "skip is none of fail, pass, detect"),
+        (["a.jpg", "--unmatched", "skip"], "'skip' is not one of 'fail', 'pass', 'detect'"),
         (["a.jpg", "--unmatched", "detect"], "patchmatch does not detect anything; add --set"),
     ],
 )
