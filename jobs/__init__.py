@@ -1,1 +1,1 @@
-"""The command line, and the one file in which the DAG is built."""
+"""The command line; runs on Ray Data; and what is made of their results."""

@@ -74,10 +74,16 @@ def estimate(
     prices: PricesOption = None,
     pools: PoolsOption = None,
     assume_megapixels: Annotated[
-        float, typer.Option(min=0.01, help="Size of each photo, unless a pilot run measured it.")
+        float,
+        typer.Option(
+            metavar="N", min=0.01, help="Size of each photo, unless a pilot run measured it."
+        ),
     ] = 12.0,
     spot_loss_rate: Annotated[
-        float, typer.Option(min=0.0, max=60.0, help="Expected interruptions per node-hour.")
+        float,
+        typer.Option(
+            metavar="RATE", min=0.0, max=60.0, help="Expected interruptions per node-hour."
+        ),
     ] = 0.05,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:

@@ -57,7 +57,8 @@ def compare(
     manifest: Annotated[
         str,
         typer.Argument(
-            help="A manifest with a column `reference`: the correct result of each photo."
+            metavar="MANIFEST",
+            help="A manifest with a column `reference`: the correct result of each photo.",
         ),
     ],
     recipe: Annotated[

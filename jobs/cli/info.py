@@ -12,7 +12,9 @@ from manifests.errors import did_you_mean, error_codes, meaning
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="A recipe's name, or a TOML file.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A recipe's name, or a TOML file.")
+    ] = None,
     set_: SetOption = None,
 ) -> None:
     """List the recipes, or print one as TOML with all its options."""
@@ -50,8 +52,9 @@ def doctor(
     address: Annotated[
         str | None,
         typer.Option(
+            metavar="HOST:PORT",
             help="Check this Ray cluster instead of this machine. Default: the one of RAY_ADDRESS, "
-            "and this machine."
+            "and this machine.",
         ),
     ] = None,
     recipe: RecipeOption = DEFAULT_RECIPE,

@@ -61,7 +61,8 @@ def list_() -> None:
 @app.command(epilog="Example: catalog-cleanup models pull big-lama")
 def pull(
     name: Annotated[
-        str, typer.Argument(help="A listed model, or an s3://, hf:// or https:// URI.")
+        str,
+        typer.Argument(metavar="NAME", help="A listed model, or an s3://, hf:// or https:// URI."),
     ],
     to: Annotated[
         str | None,
@@ -108,7 +109,7 @@ def _copy(weights: Weights, folder: Place) -> str:
 
 @app.command(epilog="Example: catalog-cleanup models verify big-lama")
 def verify(
-    name: Annotated[str | None, typer.Argument(help="This model only.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="This model only.")] = None,
 ) -> None:
     """Check cached models against the listed hashes.
 

@@ -71,8 +71,7 @@ OutputOption = Annotated[
         "--output",
         "-o",
         metavar="DEST",
-        help="Folder, local or s3://, for images/, lineage/ and runs/. Run again with the same "
-        "folder to resume.",
+        help="Folder for the results, local or s3://. Run again with the same folder to resume.",
     ),
 ]
 RecipeOption = Annotated[
@@ -105,8 +104,8 @@ LimitOption = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        help="Clean at most N of the remaining photos, spread evenly over the manifest: "
-        "a pilot run. `estimate --from DEST` extrapolates from it.",
+        help="At most N of the remaining photos, spread evenly over the manifest: a pilot run. "
+        "`estimate --from DEST` extrapolates from it.",
     ),
 ]
 ShardsOption = Annotated[
@@ -139,8 +138,8 @@ PricesOption = Annotated[
         metavar="TOML",
         exists=True,
         dir_okay=False,
-        help="Dollars per node-hour, one line for each group of nodes: large-gpu = 3.9. "
-        "The run then reports its cost.",
+        help="Dollars per node-hour, to compute the cost; one line for each group of nodes: "
+        "large-gpu = 3.9.",
     ),
 ]
 

@@ -94,9 +94,9 @@ def verify(
 ) -> None:
     """Check that nothing changed outside the masks, except what the lineage records.
 
-    The check shares no code with the steps that wrote the files. Exit codes: 0 all match; 3 some
-    differ; 4 none differs, but some could not be checked, or there are no results; 1 there is no
-    run.
+    The files are compared by code that wrote none of them; the mask is computed as in a run.
+    Exit codes: 0 all match; 3 some differ; 4 none differs, but some could not be checked, or there
+    are no results; 1 there is no run.
     """
     raise typer.Exit(show_verdicts(console_for(), output, sample))
 

@@ -47,7 +47,8 @@ if TYPE_CHECKING:
 AddressOption = Annotated[
     str | None,
     typer.Option(
-        help="Address of a Ray cluster. Default: RAY_ADDRESS, otherwise Ray on this machine."
+        metavar="HOST:PORT",
+        help="Address of a Ray cluster. Default: RAY_ADDRESS, otherwise Ray on this machine.",
     ),
 ]
 
@@ -204,7 +205,7 @@ def _numbers(box: str) -> list[float]:
 def demo(
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="Folder for the results."),
+        typer.Option("--output", "-o", metavar="DIR", help="Folder for the results."),
     ] = Path("catalog-cleanup-demo"),
     recipe: RecipeOption = DEFAULT_RECIPE,
     set_: SetOption = None,

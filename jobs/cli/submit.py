@@ -61,7 +61,8 @@ def submit(
     python: Annotated[
         str,
         typer.Option(
-            help="The cluster's Python interpreter: a path, or a name in the head node's PATH."
+            metavar="PATH",
+            help="The cluster's Python interpreter: a path, or a name in the head node's PATH.",
         ),
     ] = "python",
 ) -> None:

@@ -1,9 +1,10 @@
 """Compares stored results with their sources, file by file.
 
-The comparison (:mod:`stages.verify`) shares no code with the steps that wrote the results. Only the
-reading and dilation of masks and shapes (``steps.mask``) is shared, so that an error there is not
-detected; the crops that the lineage records limit its effect. What the lineage records as changed
-beyond the mask (``effects``) may differ, if it is within the recipe's limits.
+The comparison (:mod:`stages.verify`) shares no code with the steps that wrote the results. Only
+what finds the masked pixels is shared: the steps that fetch and decode the photo, and read, restore
+and dilate its marks. An error there is not detected; the crops that the lineage records limit its
+effect. What the lineage records as changed beyond the mask (``effects``) may differ, if it is
+within the recipe's limits.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def verify(output: str, sample: int | None = None) -> Iterator[Verdict]:
     """
     cleaned = [run for run in recipe_runs(output) if run.cleans]
     if not cleaned:
-        raise OutputError("output.not_found", f"{output} has no results: it was only searched.")
+        raise OutputError(
+            "output.not_found", f"{output} has no cleaned photos: only `detect` was run."
+        )
     run = cleaned[-1]
     chosen = None if sample is None else _sampled(run, sample)
     columns = [f.name for f in fields(LineageRow)]

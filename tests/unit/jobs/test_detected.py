@@ -62,7 +62,7 @@ def test_always_adds_what_is_found_to_what_is_marked(folder: Path, tmp_path: Pat
     always = recipe_of(folder, "detect.when=always")
     clean_here(folder / "manifest.csv", tmp_path / "out", always.detecting())
     rows = rows_of(write_detected(str(tmp_path / "out")).path)
-    with pytest.raises(OutputError, match="it was only searched"):
+    with pytest.raises(OutputError, match="only `detect` was run"):
         list(verify(str(tmp_path / "out")))
     plain = Recipe.load("telea")
     clean_here(tmp_path / "out" / "detected.jsonl", tmp_path / "by-hand", plain)
