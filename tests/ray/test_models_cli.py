@@ -46,6 +46,9 @@ def test_pull_copies_to_a_folder_and_to_s3(
     assert invoke("models", "pull", "unpinned", "--allow-unverified-weights").returncode == 0
     full = invoke("models", "pull", "big-lama", "--to", "/proc/none")
     assert "error output.not_writable: Cannot store /proc/none/lama.pt: " in full.stderr
+    wrong = invoke("models", "pull", "big-lama", "--to", "gs://shop/models")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "neither a local path nor" in " ".join(wrong.stderr.split())
 
 
 def test_list_and_doctor_tell_what_is_here(listed: Path, web: Web, invoke: Command) -> None:
