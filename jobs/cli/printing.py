@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from jobs.printing import print_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rich.console import Console
 
     from jobs.results.recipe_runs import RecipeResults
@@ -54,6 +52,7 @@ def print_counts(console: Console, tally: Tally, run: RecipeResults) -> None:
     """
     from jobs.results.examples import examples_of
     from jobs.results.status import fidelity_lines
+    from manifests.errors import meaning
 
     examples = examples_of(run)
     if examples.largest:
@@ -63,15 +62,6 @@ def print_counts(console: Console, tally: Tally, run: RecipeResults) -> None:
         print_line(console, f"  {text}")
     for line in fidelity_lines(tally.by_fidelity, tally.reencoded_reasons):
         print_line(console, f"  {line}")
-    print_codes(console, tally.failed + Counter({CRASHED_CODE: tally.crashed}), examples.by_code)
-
-
-def print_codes(
-    console: Console, counts: Mapping[str, int], examples: Mapping[str, str] | None = None
-) -> None:
-    """Print error codes with the number of their rows, an id of each, meaning and remedy."""
-    from manifests.errors import meaning
-
-    for code, count in sorted(counts.items()):
-        example = f" (e.g. {examples[code]})" if examples and code in examples else ""
+    for code, count in sorted((tally.failed + Counter({CRASHED_CODE: tally.crashed})).items()):
+        example = f" (e.g. {examples.by_code[code]})" if code in examples.by_code else ""
         print_line(console, f"  {count:>8}  {code}{example}: {meaning(code)}")
