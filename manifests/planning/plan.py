@@ -46,6 +46,13 @@ _SHARD_BYTES = 64 << 20
 #: Writing small files to S3 is bound by latency.
 _WRITER_THREADS = 16
 
+#: What becomes of rows without marks.
+_FATES: dict[Policy, str] = {
+    "fail": "errors (--unmatched fail, the default of recipes that do not detect)",
+    "pass": "passed on unchanged (--unmatched pass)",
+    "detect": "searched (--unmatched detect, the default of recipes that detect, as declutter)",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -156,23 +163,12 @@ def make_plan(
     pairing = Pairing.of(unmarked, mask, masks)
     files = pairing.select(find_files(manifest), Place.of(results or output))
     now = combined(stamp(files), pairing)
-    earlier = load_plan(output)
-    if earlier:
+    if earlier := load_plan(output):
         # A copy of the manifest has another stamp but the same content.
-        if earlier.stamp != now and earlier.fingerprint != combined(fingerprint(files), pairing):
-            raise OutputError(
-                "output.other_run",
-                f"{output} was planned from another manifest or another state of it, "
-                f"{earlier.manifest}, or with other masks.",
-            )
-        if earlier.unmarked != unmarked and earlier.unmarked_rows:
-            raise OutputError(
-                "output.other_run",
-                f"{output} was planned with --unmatched {earlier.unmarked}, not {unmarked}, and "
-                f"{earlier.unmarked_rows:,} of its photos have no marks.",
-            )
-        _refuse_if_strict(earlier, strict=strict)
-        return earlier
+        is_same = earlier.stamp == now or earlier.fingerprint == combined(
+            fingerprint(files), pairing
+        )
+        return _reused(earlier, unmarked, is_same=is_same, strict=strict)
     extra, kinds = _scan(files, manifest, pairing)
     rows = int(np.count_nonzero(kinds != REPEATED))
     plan = Plan(
@@ -200,8 +196,40 @@ def make_plan(
     if combined(stamp(files), pairing) != now:
         raise ManifestError("manifest.changed", f"{manifest} changed while it was planned.")
     plan = replace(finished(counts), shards=shards)
-    _marker(output).write(json.dumps(asdict(plan), indent=2).encode())
-    return plan
+    if _marker(output).create(json.dumps(asdict(plan), indent=2).encode()):
+        return plan
+    other = load_plan(output) or plan  # by a process that planned at the same time
+    is_same = other.fingerprint == plan.fingerprint
+    return _reused(other, unmarked, is_same=is_same, strict=strict)
+
+
+def _reused(earlier: Plan, unmarked: Policy, *, is_same: bool, strict: bool) -> Plan:
+    """Return the output's plan.
+
+    Args:
+        earlier: the plan.
+        unmarked: what is to become of rows without marks.
+        is_same: whether its manifest and masks have the same content as ours.
+        strict: whether invalid rows are refused.
+
+    Raises:
+        ManifestError: ``manifest.invalid_rows``.
+        OutputError: ``output.other_run``.
+    """
+    if not is_same:
+        raise OutputError(
+            "output.other_run",
+            f"{earlier.output} was planned from another manifest or another state of it, "
+            f"{earlier.manifest}, or with other masks.",
+        )
+    if earlier.unmarked != unmarked and earlier.unmarked_rows:
+        raise OutputError(
+            "output.other_run",
+            f"In the plan of {earlier.output}, {earlier.unmarked_rows:,} photos without marks are "
+            f"{_FATES[earlier.unmarked]}, not {_FATES[unmarked]}.",
+        )
+    _refuse_if_strict(earlier, strict=strict)
+    return earlier
 
 
 def _renamed(extra: pa.Schema) -> list[str]:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 from jobs.run import parse_shards
 from manifests.errors import ManifestError, OutputError
+from manifests.planning import plan as planning
 from manifests.planning.plan import Plan, choose_rows_per_shard, load_plan, make_plan
 from tests.support import rows_of, tables_of, write
 
@@ -240,6 +242,28 @@ def test_the_plan_is_kept_and_another_manifest_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="another manifest") as caught:
         make_plan(path, str(tmp_path / "out"))
     assert caught.value.code == "output.other_run"
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_of_two_that_plan_at_the_same_time_the_first_to_finish_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_same: bool
+) -> None:
+    path, out = write(tmp_path / "a.csv", CSV), str(tmp_path / "out")
+    other = path if is_same else write(tmp_path / "b.csv", CSV.replace("1,", "b,"))
+    write_shards, plans = planning._write_shards, []
+
+    def meanwhile(plan: Plan, tables: Iterable[pa.Table]) -> int:
+        monkeypatch.setattr(planning, "_write_shards", write_shards)
+        plans.append(make_plan(other, out, rows_per_shard=1))
+        return write_shards(plan, tables)
+
+    monkeypatch.setattr(planning, "_write_shards", meanwhile)
+    if is_same:
+        assert [make_plan(path, out, rows_per_shard=2)] == plans
+    else:
+        with pytest.raises(OutputError, match="another manifest"):
+            make_plan(path, out)
+    assert make_plan(other, out) == load_plan(out) == plans[0]
 
 
 def test_a_manifest_that_was_copied_is_still_the_same(tmp_path: Path) -> None:
