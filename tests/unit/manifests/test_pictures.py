@@ -245,7 +245,7 @@ def test_a_plan_is_kept_while_photos_masks_and_policy_are_the_same(tmp_path: Pat
     for options, message in (
         (
             {"unmarked": "fail", "masks": masks},
-            "1 photos without marks are passed .*pass.*, not errors",
+            r"1 photos without marks are passed .*pass.*, not errors",
         ),
         ({"unmarked": "pass"}, "or with other masks"),
         ({"unmarked": "pass", "mask": f"{masks}/a.png"}, "or with other masks"),
@@ -274,7 +274,7 @@ def test_recipes_that_detect_and_others_share_a_plan_in_which_all_is_marked(
     del facts["unmarked"], facts["unmarked_rows"]  # as an earlier version stored it
     marker.write_text(json.dumps(facts))
     assert load_plan(str(tmp_path / "half"))
-    with pytest.raises(OutputError, match="are errors .*, not searched .*recipes that detect"):
+    with pytest.raises(OutputError, match=r"are errors .*, not searched .*recipes that detect"):
         make_plan(path, str(tmp_path / "half"), unmarked="detect")
 
 
