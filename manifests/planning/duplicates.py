@@ -1,4 +1,4 @@
-"""Finds duplicate ids in a manifest, with 17 bytes of memory per id.
+"""Finds duplicate ids in a manifest, with 17 bytes of memory per id, and more per duplicate.
 
 Ids are compared in Unicode's normal form NFC. Accented letters can be encoded as one character or
 as several (NFC and NFD), and some file systems, such as a Mac's, treat both as one name. Case
@@ -8,15 +8,61 @@ counts, as in object stores.
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manifests.errors import RowError
+from manifests.reading.formats import MAX_EXAMPLES, name_some
+
 #: Kinds of ids: unique, the first of several, or a repeated one. Among ids that are equal only
 #: after normalization, each encoding has a first one.
 UNIQUE, FIRST, REPEATED = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Ids:
+    """The ids of a manifest.
+
+    Attributes:
+        kinds: of each row's id.
+        shared: numbers of the rows that share their id with others, ascending.
+        groups: of each of these, a number that stands for its id.
+        labels: of each of these, how an error names it.
+    """
+
+    kinds: npt.NDArray[np.uint8]
+    shared: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64]
+    labels: pa.StringArray = field(default_factory=lambda: pa.array([], pa.string()))
+
+    def errors(self, first: int, count: int) -> pa.StringArray:
+        """The errors ``id.duplicate`` of some consecutive rows; null for a unique id."""
+        start, stop = np.searchsorted(self.shared, [first, first + count])
+        is_shared = np.zeros(count, np.bool_)
+        is_shared[self.shared[start:stop] - first] = True
+        texts = pa.array(map(self._error, range(start, stop)), pa.string())
+        return pc.replace_with_mask(pa.nulls(count, pa.string()), pa.array(is_shared), texts)
+
+    def _error(self, position: int) -> str:
+        """The error of a row, by its position in :attr:`shared`."""
+        order, ends = self._by_group
+        group = self.groups[position]
+        members = order[ends[group] : ends[group + 1]]
+        some = members[: MAX_EXAMPLES + 1]
+        shown = self.labels.take(pa.array(some[some != position])).to_pylist()
+        others = name_some(shown, len(members) - 1)
+        return str(RowError("id.duplicate", f"The id is also that of {others}."))
+
+    @cached_property
+    def _by_group(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Positions in :attr:`shared`, sorted by group; and where each group begins and ends."""
+        ends = np.cumsum([0, *np.bincount(self.groups)])
+        return np.argsort(self.groups, kind="stable"), ends
 
 
 class IdHashes:
@@ -44,8 +90,8 @@ class IdHashes:
         for key, hashes in zip(self._keys, self._hashes, strict=True):
             hashes.append(hash_array(names, hash_key=key, categorize=False))
 
-    def find(self) -> npt.NDArray[np.uint8]:
-        """Classify each row's id as :data:`UNIQUE`, :data:`FIRST` or :data:`REPEATED`."""
+    def find(self) -> Ids:
+        """Classify each row's id, and find the rows that share one."""
         import pandas as pd
 
         first, second = (
@@ -59,6 +105,9 @@ class IdHashes:
         rows = np.sort(order[is_equal[1:] | is_equal[:-1]])  # few, in most manifests
         del order
         ids = pd.DataFrame({"first": first[rows], "second": second[rows], "as": respelled[rows]})
-        kinds[rows[ids.duplicated(["first", "second"], keep=False)]] = FIRST
-        kinds[rows[ids.duplicated()]] = REPEATED
-        return kinds
+        ids["row"] = rows
+        shared = ids[ids.duplicated(["first", "second"], keep=False)]
+        kinds[shared["row"]] = FIRST
+        kinds[shared["row"][shared.duplicated(["first", "second", "as"])]] = REPEATED
+        groups = shared.groupby(["first", "second"], sort=False).ngroup()
+        return Ids(kinds, shared["row"].to_numpy(), groups.to_numpy())

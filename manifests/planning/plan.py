@@ -20,14 +20,13 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.fs import FileType
 
 from manifests.errors import ManifestError, OutputError
 from manifests.planning.columns import merge_types, names_in_lineage
-from manifests.planning.duplicates import REPEATED, IdHashes
+from manifests.planning.duplicates import REPEATED, IdHashes, Ids
 from manifests.planning.pairing import Pairing, Policy, combined
 from manifests.planning.rows import RowCounts, to_shard_rows
 from manifests.reading.formats import MAX_NAMED_LINES, name_lines, name_some
@@ -169,8 +168,8 @@ def make_plan(
             fingerprint(files), pairing
         )
         return _reused(earlier, unmarked, is_same=is_same, strict=strict)
-    extra, kinds = _scan(files, manifest, pairing)
-    rows = int(np.count_nonzero(kinds != REPEATED))
+    extra, ids = _scan(files, manifest, pairing)
+    rows = int(np.count_nonzero(ids.kinds != REPEATED))
     plan = Plan(
         output,
         manifest,
@@ -184,15 +183,20 @@ def make_plan(
 
     def finished(counts: RowCounts) -> Plan:
         notes = [*_listing_notes(files, pairing), *_renamed(extra), *counts.notes(pairing)]
+        if rows < len(ids.kinds):
+            notes.append(
+                f"{len(ids.kinds):,} rows have {rows:,} ids: those that share one are not "
+                "processed, and are recorded as one row."
+            )
         rejected = dict(counts.rejected)
         return replace(plan, rejected=rejected, notes=notes, unmarked_rows=counts.unmarked)
 
     if strict:
         counts = RowCounts()
-        deque(_checked(files, extra, kinds, counts, pairing), maxlen=0)
+        deque(_checked(files, extra, ids, counts, pairing), maxlen=0)
         _refuse_if_strict(finished(counts), strict=strict)
     counts = RowCounts()
-    shards = _write_shards(plan, _checked(files, extra, kinds, counts, pairing))
+    shards = _write_shards(plan, _checked(files, extra, ids, counts, pairing))
     if combined(stamp(files), pairing) != now:
         raise ManifestError("manifest.changed", f"{manifest} changed while it was planned.")
     plan = replace(finished(counts), shards=shards)
@@ -289,17 +293,31 @@ def choose_rows_per_shard(rows: int) -> int:
     return min(max(rows // _TARGET_SHARDS, min_rows), max_rows)
 
 
-def _scan(
-    files: Sequence[Source], manifest: str, pairing: Pairing
-) -> tuple[pa.Schema, npt.NDArray[np.uint8]]:
-    """Read the merged schema of the manifest's other columns, and the kind of each row's id."""
+def _scan(files: Sequence[Source], manifest: str, pairing: Pairing) -> tuple[pa.Schema, Ids]:
+    """Read the merged schema of the manifest's other columns, and its ids."""
     hashes = IdHashes()
     extra = merge_types(chain.from_iterable(_scan_file(file, hashes, pairing) for file in files))
-    kinds = hashes.find()
-    if not len(kinds):
+    ids = hashes.find()
+    if not len(ids.kinds):
         raise ManifestError("manifest.empty", f"The manifest {manifest} has no rows.")
     pairing.check()
-    return extra, kinds
+    return extra, replace(ids, labels=_labels(files, ids)) if len(ids.shared) else ids
+
+
+def _labels(files: Sequence[Source], ids: Ids) -> pa.StringArray:
+    """Name the rows that share their id: by their lines, or the pictures' paths."""
+    labels: list[str] = []
+    row = 0
+    for file in files:
+        name = f"{file.place.name}, " if len(files) > 1 else ""
+        for part in read_parts(file, marks=False, need_marks=False):
+            count = part.table.num_rows
+            start, stop = np.searchsorted(ids.shared, [row, row + count])
+            lines = part.lines((ids.shared[start:stop] - row).tolist())
+            unit = "" if part.unit == "photo" else f"{name}{part.unit} "
+            labels += [f"{unit}{line}" for line in lines]
+            row += count
+    return pa.array(labels, pa.string())
 
 
 def _scan_file(file: Source, hashes: IdHashes, pairing: Pairing) -> Iterator[pa.Schema]:
@@ -326,7 +344,7 @@ def _scan_file(file: Source, hashes: IdHashes, pairing: Pairing) -> Iterator[pa.
 def _checked(
     files: Sequence[Source],
     extra: pa.Schema,
-    all_kinds: npt.NDArray[np.uint8],
+    ids: Ids,
     counts: RowCounts,
     pairing: Pairing,
 ) -> Iterator[pa.Table]:
@@ -337,20 +355,22 @@ def _checked(
             count = part.table.num_rows
             if not count:
                 continue
-            kinds = all_kinds[row : row + count]
-            row += count
-            if len(kinds) < count:
+            kinds = ids.kinds[row : row + count]
+            if len(kinds) < count or len(ids.labels) < len(ids.shared):
                 raise ManifestError(
                     "manifest.changed", f"{file.place.uri} changed while it was planned."
                 )
             try:
-                checked = to_shard_rows(part.table, file.base, extra, kinds, pairing)
+                errors = ids.errors(row, count)
+                rows, facts = to_shard_rows(part.table, file.base, extra, errors, pairing)
             except (pa.ArrowException, ValueError) as error:
                 raise ManifestError("manifest.unreadable", f"{file.place.uri}: {error}.") from None
-            counts.add(file.place, part, checked.table)
-            kept = checked.filter(pa.array(kinds != REPEATED))
-            counts.count(kept)
-            yield kept.table
+            counts.add(file.place, part, rows)
+            kept = pa.array(kinds != REPEATED)
+            rows = rows.filter(kept)
+            counts.count(rows, facts.filter(kept))
+            row += count
+            yield rows
 
 
 def _write_shards(plan: Plan, tables: Iterable[pa.Table]) -> int:

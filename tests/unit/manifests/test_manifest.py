@@ -121,6 +121,18 @@ def test_paths_become_absolute_and_uris_stay(tmp_path: Path) -> None:
     assert (second["image_uri"], second["mask_uri"]) == ("/srv/b.jpg", "s3://bucket/b c.png")
 
 
+def test_a_scheme_that_is_never_read_is_an_error_of_its_row_when_planned(tmp_path: Path) -> None:
+    lines = ["web,https://x/a.jpg,a.png", "cloud,a.jpg,gs://b/a.png", "two,HTTP://x/a,gs://b/c"]
+    lines += ["s3,S3://b/a.jpg,FILE:///a.png", "odd,a:b.jpg,x"]
+    path = write(tmp_path / "m.csv", "id,image,mask\n" + "\n".join(lines))
+    plan = make_plan(path, str(tmp_path / "out"))
+    assert plan.rejected == {"image.unknown_scheme": 2, "mask.unknown_scheme": 1}
+    assert f"{path}, lines 2, 4: image.unknown_scheme (id 'web')." in plan.notes
+    errors = [row["error"] for row in rows_of(plan)]
+    assert "Use a local path, file:// or s3://." in str(errors[0])
+    assert errors[3:] == [None, None]
+
+
 BAD_ROWS = (
     "id,image,mask,note\n"
     "good,a.jpg,a.png,\n"
@@ -205,7 +217,10 @@ def test_duplicates_are_found_across_files(tmp_path: Path) -> None:
     assert [note.partition(": ")[0] for note in plan.notes] == [
         f"{tmp_path}/m/1.csv, line 2",
         f"{tmp_path}/m/2.csv, line 3",
+        "3 rows have 2 ids",
     ]
+    errors = {row["id"]: str(row["error"]) for row in rows_of(plan)}
+    assert "that of 2.csv, line 3." in errors["x"], "no row is lost without a trace"
 
 
 def test_shards_hold_every_row_once_in_order(tmp_path: Path) -> None:

@@ -293,6 +293,8 @@ def test_pictures_whose_results_would_collide_are_rejected_alone(tmp_path: Path)
     assert f"{tmp_path}/photos, photos 1.jpg, 1.png: id.duplicate (id '1')." in notes
     (row,) = (row for row in rows_of(plan) if row["id"] == "1")
     assert "In a folder, rename one of the pictures" in str(row["error"])
+    assert "The id is also that of 1.png." in str(row["error"])
+    assert "6 rows have 5 ids" in notes
 
 
 @pytest.mark.parametrize(
