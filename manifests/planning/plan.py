@@ -97,10 +97,15 @@ class Plan:
 
     def shard(self, number: int) -> Place:
         """The file with the rows of a shard."""
-        folder = f"{self.fingerprint}-{self.rows_per_shard}"
+        return self.folder / f"{shard_name(number)}.parquet"
+
+    @property
+    def folder(self) -> Place:
+        """The folder of the shards."""
+        name = f"{self.fingerprint}-{self.rows_per_shard}"
         if self.unmarked != "fail":
-            folder += f"-{self.unmarked}"
-        return _folder(self.output) / folder / f"{shard_name(number)}.parquet"
+            name += f"-{self.unmarked}"
+        return Place.of(self.output) / "manifest" / name
 
 
 def shard_name(number: int) -> str:
@@ -182,7 +187,10 @@ def make_plan(
     )
 
     def finished(counts: RowCounts) -> Plan:
-        notes = [*_listing_notes(files, pairing), *_renamed(extra), *counts.notes(pairing)]
+        is_kept = not results and not (strict and counts.rejected)
+        where = plan.folder if is_kept else None
+        notes = [*_listing_notes(files), *pairing.notes(where), *_renamed(extra)]
+        notes += counts.notes(pairing)
         if rows < len(ids.kinds):
             notes.append(
                 f"{len(ids.kinds):,} rows have {rows:,} ids: those that share one are not "
@@ -244,14 +252,12 @@ def _renamed(extra: pa.Schema) -> list[str]:
     ]
 
 
-def _listing_notes(files: Sequence[Source], pairing: Pairing) -> Iterator[str]:
-    """Name the files of a folder that are not pictures, and masks without a photo."""
+def _listing_notes(files: Sequence[Source]) -> Iterator[str]:
+    """Name the files of a folder that are not pictures."""
     for each in files:
         if isinstance(each, PictureList) and len(each.others):
             shown = name_some((name.as_py() for name in each.others), len(each.others))
             yield f"Left out of {each.place.uri}, not pictures by their suffixes: {shown}."
-    if note := pairing.note():
-        yield note
 
 
 def _refuse_if_strict(plan: Plan, *, strict: bool) -> None:
@@ -277,10 +283,6 @@ def load_plan(output: str) -> Plan | None:
         raise OutputError(
             "output.other_run", f"{marker.uri} is damaged, or not of this version."
         ) from None
-
-
-def _folder(output: str) -> Place:
-    return Place.of(output) / "manifest"
 
 
 def _marker(output: str) -> Place:

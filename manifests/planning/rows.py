@@ -21,7 +21,7 @@ from manifests.reading.formats import (
     name_lines,
     name_some,
 )
-from manifests.reading.pictures import SUFFIXES
+from manifests.reading.pictures import IS_PICTURE, SUFFIXES
 from manifests.schema import SHARD_SCHEMA
 from manifests.storage import SCHEMES
 from manifests.storage.place import Place
@@ -64,6 +64,7 @@ class RowCounts:
         empty: number of ids that explicitly mark nothing.
         paired: number of ids whose mask was named beside the manifest.
         unmarked: number of ids without marks.
+        with_suffix: number of ids that end like a picture's name.
         boxes: number of boxes that could also be corners.
         are_corners: whether all boxes could.
     """
@@ -73,6 +74,7 @@ class RowCounts:
     empty: int = 0
     paired: int = 0
     unmarked: int = 0
+    with_suffix: int = 0
     boxes: int = 0
     are_corners: bool = True
     _first_unmarked: list[str] = field(default_factory=list)
@@ -101,6 +103,8 @@ class RowCounts:
         unmarked = facts["unmarked"].combine_chunks()
         self.rows += len(rows)
         self.rejected.update(rows["error_code"].drop_null().to_pylist())
+        is_name = pc.match_substring_regex(rows["id"], IS_PICTURE)
+        self.with_suffix += pc.sum(is_name).as_py() or 0
         self.paired += facts["paired"].combine_chunks().true_count
         self.unmarked += unmarked.true_count
         if unmarked.true_count and len(self._first_unmarked) < MAX_EXAMPLES:
@@ -129,6 +133,12 @@ class RowCounts:
             rows = "row marks" if self.empty == 1 else "rows mark"
             photos = "its photo is" if self.empty == 1 else "their photos are"
             notes.append(f"{self.empty} {rows} nothing: {photos} passed on unchanged.")
+        if self.with_suffix:
+            ids = "id ends" if self.with_suffix == 1 else "ids end"
+            notes.append(
+                f"{self.with_suffix:,} {ids} like a picture's name. The result's file gets another "
+                "suffix: a.jpg.jpg."
+            )
         if self.are_corners and self.boxes >= _MIN_BOXES:
             notes.append(
                 f"The {self.boxes:,} boxes look like corners (x0, y0, x1, y1). They are read as "

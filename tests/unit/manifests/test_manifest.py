@@ -71,8 +71,15 @@ def test_folders_and_patterns_take_files_by_name(tmp_path: Path) -> None:
             "no column mask, boxes, polygons or",
         ),
         ("m.csv", "id;image;mask\n1;a;b\n", "manifest.missing_column", "separated by semicolons?"),
+        (
+            "m.csv",
+            "id;image;mask\n1;a, b;c\n",
+            "manifest.unreadable",
+            "line 2 has 2 cells, the header 1 (are the cells separated by semicolons? Use commas).",
+        ),
+        ("m.csv", "id\timage\tmask\n1\ta\tb\n", "manifest.missing_column", "by tabs? Use commas"),
         ("m.csv", "ID,Image,Mask\n1,a,b\n", "manifest.missing_column", "in lower case"),
-        ("m.csv", "id,image,mask,id\n1,a,b,2\n", "manifest.unreadable", "has id more than once"),
+        ("m.csv", "id,image,mask,id\n1,a,b,2\n", "manifest.unreadable", "more than one column id."),
         (
             "m.csv",
             "id,image,mask\n1,a\n2,a,b\n\n3,a,b,c\n",
@@ -85,10 +92,23 @@ def test_folders_and_patterns_take_files_by_name(tmp_path: Path) -> None:
         ("m.jsonl", '{"id": "1", "id": "2"}\n', "manifest.unreadable", "two fields of one name"),
         ("m.jsonl", '{"id": "1", "x": NaN}\n', "manifest.unreadable", "NaN is not a number"),
         ("m.jsonl", '{"id": "1"\n', "manifest.unreadable", "line 1: Expecting"),
-        ("m.jsonl", "[1]\n", "manifest.unreadable", "line 1 is not an object"),
+        ("m.jsonl", "[1]\n", "manifest.unreadable", "line 1 is not an object (write one object"),
+        (
+            "m.jsonl",
+            '[\n{"id": 1},\n',
+            "manifest.unreadable",
+            "without a list around them); line 2",
+        ),
+        (
+            "m.jsonl",
+            '{"id": 1, "image": "a", "mask": "b"}\n\n{"id": "x", "image": "a", "mask": "b"}\n',
+            "manifest.unreadable",
+            "column id, line 1 and line 3: ",
+        ),
         ("m.jsonl", '{"image": "a", "mask": "b"}\n', "manifest.missing_column", "no column id"),
         ("m.parquet", b"PAR1", "manifest.unreadable", "m.parquet"),
         ("m.csv.gz", b"not gzip", "manifest.unreadable", "m.csv.gz"),
+        ("instances.json", b"{}", "manifest.unreadable", "one object per row, each in a line"),
         ("m.xlsx", b"PK", "manifest.unreadable", "is none of .csv, .jsonl, .parquet"),
     ],
 )
@@ -196,6 +216,16 @@ def test_ids_that_would_lose_digits_are_refused(tmp_path: Path) -> None:
         tables_of(write(tmp_path / "m.jsonl", line))
     with pytest.raises(ManifestError, match="put them in quotes"):
         tables_of(write(tmp_path / "m.jsonl", line.replace("12345678901234567890", "1.5")))
+    table = pa.table({"id": [1.0, None], "image": ["a", "a"], "mask": ["b", "b"]})
+    pq.write_table(table, tmp_path / "m.parquet")
+    with pytest.raises(ManifestError, match=r'\["id"\]\.astype\("Int64"\)\.astype\(str\)\.'):
+        tables_of(tmp_path / "m.parquet")
+
+
+def test_ids_that_end_like_pictures_are_noted(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", "id,image,mask\na.JPG,a.jpg,b\nb.v2,b.jpg,b\n")
+    (note,) = make_plan(path, str(tmp_path / "out")).notes
+    assert note.startswith("1 id ends like a picture's name.")
 
 
 def test_a_column_of_other_types_in_other_files_is_text(tmp_path: Path) -> None:
