@@ -41,20 +41,27 @@ class Ids:
     labels: pa.StringArray = field(default_factory=lambda: pa.array([], pa.string()))
 
     def errors(self, first: int, count: int) -> pa.StringArray:
-        """The errors ``id.duplicate`` of some consecutive rows; null for a unique id."""
+        """The errors ``id.duplicate`` of some consecutive rows; null for a unique id, and empty for
+        a repeated one, whose row is not planned.
+        """
         start, stop = np.searchsorted(self.shared, [first, first + count])
+        rows = self.shared[start:stop]
         is_shared = np.zeros(count, np.bool_)
-        is_shared[self.shared[start:stop] - first] = True
-        texts = pa.array(map(self._error, range(start, stop)), pa.string())
-        return pc.replace_with_mask(pa.nulls(count, pa.string()), pa.array(is_shared), texts)
+        is_shared[rows - first] = True
+        texts = [
+            self._error(start + n) if kind == FIRST else ""
+            for n, kind in enumerate(self.kinds[rows].tolist())
+        ]
+        nulls = pa.nulls(count, pa.string())
+        return pc.replace_with_mask(nulls, pa.array(is_shared), pa.array(texts, pa.string()))
 
     def _error(self, position: int) -> str:
         """The error of a row, by its position in :attr:`shared`."""
         order, ends = self._by_group
         group = self.groups[position]
         members = order[ends[group] : ends[group + 1]]
-        some = members[: MAX_EXAMPLES + 1]
-        shown = self.labels.take(pa.array(some[some != position])).to_pylist()
+        some = members[: MAX_EXAMPLES + 1].tolist()
+        shown = (self.labels[each].as_py() for each in some if each != position)
         others = name_some(shown, len(members) - 1)
         return str(RowError("id.duplicate", f"The id is also that of {others}."))
 
@@ -110,4 +117,4 @@ class IdHashes:
         kinds[shared["row"]] = FIRST
         kinds[shared["row"][shared.duplicated(["first", "second", "as"])]] = REPEATED
         groups = shared.groupby(["first", "second"], sort=False).ngroup()
-        return Ids(kinds, shared["row"].to_numpy(), groups.to_numpy())
+        return Ids(kinds, shared["row"].to_numpy(), groups.to_numpy(np.int64))

@@ -99,14 +99,9 @@ class MaskList:
             is_free = has_ending & ~self._is_exact
             names = pa.concat_arrays([self._stems, self._short.filter(pa.array(is_free))])
             masks = np.concatenate([numbers, numbers[is_free]])
-            encoded = names.dictionary_encode()
-            name_of = encoded.indices.to_numpy()
-            first = np.full(len(encoded.dictionary), len(numbers))
-            last = np.zeros_like(first)
-            np.minimum.at(first, name_of, masks)
-            np.maximum.at(last, name_of, masks)
-            columns = (first, last, np.bincount(name_of))
-            self._table = [encoded.dictionary, *map(pa.array, columns)]
+            found = pa.table({"name": names, "mask": masks}).group_by("name", use_threads=False)
+            table = found.aggregate([("mask", "min"), ("mask", "max"), ("mask", "count")])
+            self._table = [column.combine_chunks() for column in table.columns]
         return self._table
 
 

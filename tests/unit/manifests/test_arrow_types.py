@@ -68,7 +68,6 @@ def _nested(inner: st.SearchStrategy[pa.DataType]) -> st.SearchStrategy[pa.DataT
         pa.large_list_view,
         lambda kind: pa.list_(kind, 2),
         lambda kind: pa.dictionary(pa.int16(), kind),
-        lambda kind: pa.run_end_encoded(pa.int32(), kind),
         lambda kind: pa.map_(pa.string(), kind),
         lambda kind: pa.map_(pa.int32(), kind),
         lambda kind: pa.struct([("a", kind), ("b", pa.string())]),
@@ -105,8 +104,6 @@ def nested_cells(kind: pa.DataType, data: st.DataObject) -> pa.Array:  # noqa: P
         return pa.DictionaryArray.from_arrays(pa.array([1, None], kind.index_type), values)
     if pa.types.is_fixed_size_list(kind):
         return pa.FixedSizeListArray.from_arrays(pa.concat_arrays([values, values]), 2)
-    if pa.types.is_run_end_encoded(kind):
-        return pa.RunEndEncodedArray.from_arrays(pa.array([1, 2], pa.int32()), values)
     ends = data.draw(st.sampled_from([[0, 2, 2], [0, 1, 2]]))
     if pa.types.is_list(kind):
         return pa.ListArray.from_arrays(ends, values)
