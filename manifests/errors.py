@@ -79,7 +79,7 @@ def redact(text: str) -> str:
     return _SECRET_VALUE.sub(r"\1***", _USER.sub("***@", text))
 
 
-def meaning(code: str) -> str:
+def describe(code: str) -> str:
     """Meaning and remedy of an error code; empty for a code of another version."""
     listed = error_codes().get(code)
     return f"{listed.meaning} {listed.remedy}" if listed else ""

@@ -36,9 +36,9 @@ def print_finding(console: Console, state: str, text: str) -> None:
 def print_counts(console: Console, tally: Tally) -> None:
     """Print what was kept outside the masks, and the rows by error code, with remedies."""
     from jobs.results.status import fidelity_lines
-    from manifests.errors import meaning
+    from manifests.errors import describe
 
     for line in fidelity_lines(tally.by_fidelity, tally.reencoded_reasons):
         print_line(console, f"  {line}")
     for code, count in sorted(tally.failed.items()):
-        print_line(console, f"  {count:>8}  {code}: {meaning(code)}")
+        print_line(console, f"  {count:>8}  {code}: {describe(code)}")

@@ -224,7 +224,7 @@ def print_summary(console: Console, outcome: Outcome) -> None:
         f"{tally.failed_count} failed, {tally.crashed} crashed",
     )
     print_counts(console, tally)
-    if tally.missing_count:
-        first = ", ".join(name for _, name in tally.missing[:10])
-        text = f"{tally.missing_count} photos have no result, among them {first}. "
+    if tally.pending_count:
+        first = ", ".join(name for _, name in tally.pending[:10])
+        text = f"{tally.pending_count} photos have no result, among them {first}. "
         print_line(console, f"{text}The same command resumes.", "red")

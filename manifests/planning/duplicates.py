@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.errors import RowError
-from manifests.reading.formats import MAX_EXAMPLES, name_some
+from manifests.reading.formats import MAX_EXAMPLES, list_some
 
 #: Kinds of ids: unique, the first of several, or a repeated one. Among ids that are equal only
 #: after normalization, each encoding has a first one.
@@ -62,7 +62,7 @@ class Ids:
         members = order[ends[group] : ends[group + 1]]
         some = members[: MAX_EXAMPLES + 1].tolist()
         shown = (self.labels[each].as_py() for each in some if each != position)
-        others = name_some(shown, len(members) - 1)
+        others = list_some(shown, len(members) - 1)
         return str(RowError("id.duplicate", f"The id is also that of {others}."))
 
     @cached_property
@@ -83,7 +83,7 @@ class IdHashes:
     def __init__(self) -> None:
         self._keys = (secrets.token_hex(8), secrets.token_hex(8))
         self._hashes: tuple[list[npt.NDArray[np.uint64]], ...] = ([], [])
-        self._respelled: list[npt.NDArray[np.bool_]] = []
+        self._not_nfc: list[npt.NDArray[np.bool_]] = []
 
     def add(self, ids: pa.StringArray) -> None:
         """Add the ids of further rows; none may be null or empty."""
@@ -92,29 +92,29 @@ class IdHashes:
         original = ids
         if not pc.all(pc.string_is_ascii(ids)).as_py():
             ids = pc.utf8_normalize(ids, form="NFC")
-        self._respelled.append(pc.not_equal(original, ids).to_numpy(zero_copy_only=False))
+        self._not_nfc.append(pc.not_equal(original, ids).to_numpy(zero_copy_only=False))
         names = ids.to_numpy(zero_copy_only=False)
         for key, hashes in zip(self._keys, self._hashes, strict=True):
             hashes.append(hash_array(names, hash_key=key, categorize=False))
 
-    def find(self) -> Ids:
+    def classify(self) -> Ids:
         """Classify each row's id, and find the rows that share one."""
         import pandas as pd
 
         first, second = (
             np.concatenate([*hashes, np.empty(0, np.uint64)]) for hashes in self._hashes
         )
-        respelled = np.concatenate([*self._respelled, np.empty(0, np.bool_)])
+        not_nfc = np.concatenate([*self._not_nfc, np.empty(0, np.bool_)])
         kinds = np.full(len(first), UNIQUE, np.uint8)
         order = np.argsort(first)
         is_equal = np.zeros(len(first) + 1, np.bool_)  # to the next in order
         is_equal[1:-1] = np.diff(first[order]) == 0
         rows = np.sort(order[is_equal[1:] | is_equal[:-1]])  # few, in most manifests
         del order
-        ids = pd.DataFrame({"first": first[rows], "second": second[rows], "as": respelled[rows]})
+        ids = pd.DataFrame({"first": first[rows], "second": second[rows], "as": not_nfc[rows]})
         ids["row"] = rows
         shared = ids[ids.duplicated(["first", "second"], keep=False)]
         kinds[shared["row"]] = FIRST
         kinds[shared["row"][shared.duplicated(["first", "second", "as"])]] = REPEATED
         groups = shared.groupby(["first", "second"], sort=False).ngroup()
-        return Ids(kinds, shared["row"].to_numpy(), groups.to_numpy(np.int64))
+        return Ids(kinds, shared["row"].to_numpy(), np.asarray(groups, np.int64))

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from pyarrow.fs import FileType
 
 from manifests.errors import ManifestError, OutputError
-from manifests.reading.formats import MAX_EXAMPLES, name_some
+from manifests.reading.formats import MAX_EXAMPLES, list_some
 from manifests.reading.pictures import PictureList, stems
 from manifests.reading.read import Source
 from manifests.storage.place import Place
@@ -38,7 +38,7 @@ _UNPAIRED = "masks-without-photo.txt"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundMasks:
     """The masks that were found for some rows.
 
     Attributes:
@@ -80,7 +80,7 @@ class MaskList:
         """The paths of the masks that match no photo."""
         return self.pictures.paths.filter(pa.array(~(self._is_exact | self._has_photo)))
 
-    def find(self, ids: pa.StringArray) -> Found:
+    def find(self, ids: pa.StringArray) -> FoundMasks:
         """Find the masks of photos, all of which were given to :meth:`add_ids`."""
         names, *columns = self._lookup()
         row = pc.index_in(_normal(ids), value_set=names)
@@ -89,7 +89,7 @@ class MaskList:
         is_single = pc.fill_null(pc.equal(count, 1), False)
         uris = self.pictures.uris_of(paths.take(pc.if_else(is_single, first, None)))
         two = [paths.take(pc.if_else(is_single, None, each)) for each in (first, last)]
-        return Found(uris, pc.binary_join_element_wise(*two, " and "))
+        return FoundMasks(uris, pc.binary_join_element_wise(*two, " and "))
 
     def _lookup(self) -> list[pa.Array]:
         """Names; and for each the first mask and the last one that has it, and their number."""
@@ -216,12 +216,12 @@ class Pairing:
             f"None of the {what} in {base} has the name of a photo, such as {self._photo}.",
         )
 
-    def find(self, ids: pa.StringArray) -> Found:
+    def find(self, ids: pa.StringArray) -> FoundMasks:
         """Find the masks of rows that have no marks of their own."""
         none = pa.nulls(len(ids), pa.string())
         if self.masks:
             return self.masks.find(ids)
-        return Found(pa.repeat(self.mask, len(ids)) if self.mask else none, none)
+        return FoundMasks(pa.repeat(self.mask, len(ids)) if self.mask else none, none)
 
     def notes(self, folder: Place | None) -> Iterator[str]:
         """Name the masks without a photo, after the first pass, and photos that may be masks.
@@ -232,21 +232,21 @@ class Pairing:
         alone = self.masks.without_photo if self.masks else pa.array([], pa.string())
         if len(alone):
             are = "mask has" if len(alone) == 1 else "masks have"
-            shown = name_some((name.as_py() for name in alone), len(alone))
+            shown = list_some((name.as_py() for name in alone), len(alone))
             listed = ""
             if folder and len(alone) > MAX_EXAMPLES:
                 listed = f"; {(folder / _UNPAIRED).uri} lists them"
                 (folder / _UNPAIRED).write("".join(f"{name}\n" for name in alone).encode())
             yield f"{len(alone):,} {are} no photo: {shown}{listed}."
         if self._like_masks:
-            shown = name_some((name.as_py() for name in self._like_masks), len(self._like_masks))
+            shown = list_some((name.as_py() for name in self._like_masks), len(self._like_masks))
             yield (
                 f"Photos named after another photo, such as masks would be: {shown}. A mask beside "
                 "the photos ends in _mask, -mask or .mask."
             )
 
 
-def combined(hashed: str, pairing: Pairing) -> str:
+def hash_with_masks(hashed: str, pairing: Pairing) -> str:
     """Combine a hash of a manifest with the masks that were named beside it."""
     if not pairing.key:
         return hashed

@@ -27,9 +27,9 @@ from pyarrow.fs import FileType
 from manifests.errors import ManifestError, OutputError
 from manifests.planning.columns import merge_types, names_in_lineage
 from manifests.planning.duplicates import REPEATED, IdHashes, Ids
-from manifests.planning.pairing import Pairing, Policy, combined
+from manifests.planning.pairing import Pairing, Policy, hash_with_masks
 from manifests.planning.rows import RowCounts, to_shard_rows
-from manifests.reading.formats import MAX_NAMED_LINES, name_lines, name_some
+from manifests.reading.formats import MAX_NAMED_LINES, list_lines, list_some
 from manifests.reading.pictures import PLAN, PictureList
 from manifests.reading.read import Source, find_files, fingerprint, read_parts, stamp
 from manifests.storage.place import Place
@@ -89,13 +89,13 @@ class Plan:
 
     def read_shard(self, number: int, columns: list[str] | None = None) -> pa.Table:
         """Read the selected rows of a shard; ``columns``, unless None, must contain ``id``."""
-        rows = self.shard(number).read_table(columns)
+        rows = self.shard_file(number).read_table(columns)
         if self.only is None:
             return rows
         wanted = pa.array(self.only.get(number, ()), pa.string())
         return rows.filter(pc.is_in(rows["id"].cast(pa.string()), value_set=wanted))
 
-    def shard(self, number: int) -> Place:
+    def shard_file(self, number: int) -> Place:
         """The file with the rows of a shard."""
         return self.folder / f"{shard_name(number)}.parquet"
 
@@ -113,7 +113,7 @@ def shard_name(number: int) -> str:
     return f"shard={number:05d}"
 
 
-def destination(output: str) -> Place:
+def resolve_output(output: str) -> Place:
     """Resolve an output folder from a local path, ``file://`` or ``s3://`` URI.
 
     Raises:
@@ -148,7 +148,7 @@ def make_plan(
     Args:
         manifest: path or URI of a file, a folder of files, or a pattern; or of pictures, see
             :mod:`manifests.reading.pictures`.
-        output: absolute path or URI, see :func:`destination`.
+        output: absolute path or URI, see :func:`resolve_output`.
         rows_per_shard: max rows in a shard; None chooses by the number of rows.
         strict: reject the manifest if any row is invalid, which requires reading it once more.
         unmarked: what becomes of rows without marks, for which there is no mask below either.
@@ -166,10 +166,10 @@ def make_plan(
     """
     pairing = Pairing.of(unmarked, mask, masks)
     files = pairing.select(find_files(manifest), Place.of(results or output))
-    now = combined(stamp(files), pairing)
+    now = hash_with_masks(stamp(files), pairing)
     if earlier := load_plan(output):
         # A copy of the manifest has another stamp but the same content.
-        is_same = earlier.stamp == now or earlier.fingerprint == combined(
+        is_same = earlier.stamp == now or earlier.fingerprint == hash_with_masks(
             fingerprint(files), pairing
         )
         return _reused(earlier, unmarked, is_same=is_same, strict=strict)
@@ -178,7 +178,7 @@ def make_plan(
     plan = Plan(
         output,
         manifest,
-        combined(fingerprint(files), pairing),
+        hash_with_masks(fingerprint(files), pairing),
         now,
         rows=rows,
         rows_per_shard=rows_per_shard or choose_rows_per_shard(rows),
@@ -205,7 +205,7 @@ def make_plan(
         _refuse_if_strict(finished(counts), strict=strict)
     counts = RowCounts()
     shards = _write_shards(plan, _checked(files, extra, ids, counts, pairing))
-    if combined(stamp(files), pairing) != now:
+    if hash_with_masks(stamp(files), pairing) != now:
         raise ManifestError("manifest.changed", f"{manifest} changed while it was planned.")
     plan = replace(finished(counts), shards=shards)
     if _marker(output).create(json.dumps(asdict(plan), indent=2).encode()):
@@ -256,7 +256,7 @@ def _listing_notes(files: Sequence[Source]) -> Iterator[str]:
     """Name the files of a folder that are not pictures."""
     for each in files:
         if isinstance(each, PictureList) and len(each.others):
-            shown = name_some((name.as_py() for name in each.others), len(each.others))
+            shown = list_some((name.as_py() for name in each.others), len(each.others))
             yield f"Left out of {each.place.uri}, not pictures by their suffixes: {shown}."
 
 
@@ -299,7 +299,7 @@ def _scan(files: Sequence[Source], manifest: str, pairing: Pairing) -> tuple[pa.
     """Read the merged schema of the manifest's other columns, and its ids."""
     hashes = IdHashes()
     extra = merge_types(chain.from_iterable(_scan_file(file, hashes, pairing) for file in files))
-    ids = hashes.find()
+    ids = hashes.classify()
     if not len(ids.kinds):
         raise ManifestError("manifest.empty", f"The manifest {manifest} has no rows.")
     pairing.check()
@@ -339,7 +339,7 @@ def _scan_file(file: Source, hashes: IdHashes, pairing: Pairing) -> Iterator[pa.
     if missing:
         raise ManifestError(
             "manifest.missing_id",
-            f"{file.place.uri} has no id in {name_lines(unit, lines, missing)}.",
+            f"{file.place.uri} has no id in {list_lines(unit, lines, missing)}.",
         )
 
 
@@ -367,10 +367,10 @@ def _checked(
                 rows, facts = to_shard_rows(part.table, file.base, extra, errors, pairing)
             except (pa.ArrowException, ValueError) as error:
                 raise ManifestError("manifest.unreadable", f"{file.place.uri}: {error}.") from None
-            counts.add(file.place, part, rows)
+            counts.add_errors(file.place, part, rows)
             kept = pa.array(kinds != REPEATED)
             rows = rows.filter(kept)
-            counts.count(rows, facts.filter(kept))
+            counts.add_rows(rows, facts.filter(kept))
             row += count
             yield rows
 
@@ -383,7 +383,7 @@ def _write_shards(plan: Plan, tables: Iterable[pa.Table]) -> int:
         for rows in _cut(tables, plan.rows_per_shard):
             if len(waiting) == 2 * _WRITER_THREADS:
                 waiting.popleft().result()
-            waiting.append(pool.submit(plan.shard(count).write_table, rows))
+            waiting.append(pool.submit(plan.shard_file(count).write_table, rows))
             count += 1
         for each in waiting:
             each.result()

@@ -18,8 +18,8 @@ from manifests.reading.formats import (
     MAX_EXAMPLES,
     MAX_NAMED_LINES,
     Part,
-    name_lines,
-    name_some,
+    list_lines,
+    list_some,
 )
 from manifests.reading.pictures import IS_PICTURE, SUFFIXES
 from manifests.schema import SHARD_SCHEMA
@@ -81,7 +81,7 @@ class RowCounts:
     _rejections: dict[tuple[Place, str], _Rejection] = field(default_factory=dict)
     _not_named: int = 0
 
-    def add(self, place: Place, part: Part, checked: pa.Table) -> None:
+    def add_errors(self, place: Place, part: Part, checked: pa.Table) -> None:
         """Add the rejected rows of a part; ``checked`` is the table of :func:`to_shard_rows`."""
         codes = checked["error_code"].combine_chunks()
         if codes.null_count == len(codes):
@@ -98,7 +98,7 @@ class RowCounts:
             rejection.lines += part.lines(rows[: MAX_NAMED_LINES - len(rejection.lines)].tolist())
             rejection.count += len(rows)
 
-    def count(self, rows: pa.Table, facts: pa.Table) -> None:
+    def add_rows(self, rows: pa.Table, facts: pa.Table) -> None:
         """Count rows of shards, in which each id occurs once; see :func:`to_shard_rows`."""
         unmarked = facts["unmarked"].combine_chunks()
         self.rows += len(rows)
@@ -125,7 +125,7 @@ class RowCounts:
         notes = [self._pairing_note(pairing)] if pairing.gives_marks else []
         for place, code in sorted(self._rejections, key=lambda key: (key[0].uri, key[1])):
             rejection = self._rejections[place, code]
-            lines = name_lines(rejection.unit, rejection.lines, rejection.count)
+            lines = list_lines(rejection.unit, rejection.lines, rejection.count)
             notes.append(f"{place.uri}, {lines}: {code} (id {rejection.example!r}).")
         if self._not_named:
             notes.append(f"{self._not_named} more rows, of further files, cannot be used.")
@@ -155,7 +155,7 @@ class RowCounts:
             clauses.append(f"{self.paired:,} with the mask {pairing.mask}")
         if self.unmarked:
             what = {"fail": "", "pass": ", passed on unchanged", "detect": ", to be searched"}
-            shown = name_some(self._first_unmarked, self.unmarked)
+            shown = list_some(self._first_unmarked, self.unmarked)
             examples = f": {shown}" if shown else ""
             clauses.append(f"{self.unmarked:,} without marks{what[pairing.unmarked]}{examples}")
         photos = "photo" if self.rows == 1 else "photos"

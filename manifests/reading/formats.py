@@ -66,12 +66,12 @@ class Part:
         return [self.numbers[row] for row in rows]
 
 
-def name_lines(unit: str, lines: Sequence[int | str], count: int) -> str:
+def list_lines(unit: str, lines: Sequence[int | str], count: int) -> str:
     """Format ``line 7``, or ``lines 7, 9, 12 and 30 more``; ``count`` is the total."""
-    return f"{unit}{'s' if count > 1 else ''} {name_some(map(str, lines), count, MAX_NAMED_LINES)}"
+    return f"{unit}{'s' if count > 1 else ''} {list_some(map(str, lines), count, MAX_NAMED_LINES)}"
 
 
-def name_some(names: Iterable[str], count: int, max_names: int = MAX_EXAMPLES) -> str:
+def list_some(names: Iterable[str], count: int, max_names: int = MAX_EXAMPLES) -> str:
     """Format ``a, b, c and 30 more``; ``count`` is the total."""
     shown = list(islice(names, max_names))
     more = f" and {count - len(shown):,} more" if count > len(shown) else ""

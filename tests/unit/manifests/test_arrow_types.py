@@ -177,7 +177,7 @@ def fail_all(output: str) -> None:
     plan = load_plan(output)
     assert plan
     run = runs.claim(output, {"recipe": TELEA.model_dump(mode="json"), "recipe_hash": TELEA.hash})
-    planned = plan.shard(0).read_table()
+    planned = plan.shard_file(0).read_table()
     job = RunSpec(plan, extra_schema(planned.schema), TELEA, RetryPolicy(run.run_id), steps)
     recorder = Recorder(job)
     extra = job.extra.names

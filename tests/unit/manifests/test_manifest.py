@@ -410,7 +410,7 @@ def test_other_columns_keep_plain_types_and_names_that_are_taken_are_changed(
     (row,) = rows_of(plan)
     assert row["manifest_status"] == "draft"
     assert row["tags"] == '["new", "red"]'
-    assert plan.shard(0).read_table().schema.field("price").type == pa.float32()
+    assert plan.shard_file(0).read_table().schema.field("price").type == pa.float32()
     assert "status is called manifest_status" in plan.notes[0]
 
 

@@ -186,7 +186,7 @@ def test_repeated_ids_are_found_exactly(ids: list[str]) -> None:
         UNIQUE if looks.count(look) == 1 else REPEATED if spelled[row] in spelled[:row] else FIRST
         for row, look in enumerate(looks)
     ]
-    found = hashes.find()
+    found = hashes.classify()
     assert found.kinds.tolist() == wanted
     shared = [row for row, kind in enumerate(wanted) if kind != UNIQUE]
     assert found.shared.tolist() == shared
@@ -206,7 +206,7 @@ def test_repeated_ids_are_found_exactly(ids: list[str]) -> None:
 def test_long_ids_are_told_apart_behind_their_common_beginning() -> None:
     hashes = IdHashes()
     hashes.add(pa.array(["z" * 300 + "1", "z" * 300 + "2", "z" * 300 + "1"]).slice(0))
-    assert hashes.find().kinds.tolist() == [FIRST, UNIQUE, REPEATED]
+    assert hashes.classify().kinds.tolist() == [FIRST, UNIQUE, REPEATED]
 
 
 def test_shards_of_large_rows_have_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,9 @@ def test_shapes_and_lists_of_masks_become_marks_in_every_format(tmp_path: Path) 
             (f"{base}/[1].png", None),
         ], folder
         assert not plan.rejected
-        assert plan.shard(0).read_table().column_names == SHARD_SCHEMA.names, "none is passed on"
+        assert plan.shard_file(0).read_table().column_names == SHARD_SCHEMA.names, (
+            "none is passed on"
+        )
 
 
 def test_nested_columns_of_parquet_become_marks(tmp_path: Path) -> None:
@@ -217,7 +219,7 @@ def test_a_row_whose_marks_have_changed_is_still_to_be_done(tmp_path: Path) -> N
     ledger = Ledger(plan.output, "x")
     ledger.add(0, [lineage_dict(row) for row in rows], lineage_schema())
     tally = reconcile(plan, ledger, RetryPolicy("run"), [0])
-    assert tally.missing == [(0, "2")]
+    assert tally.pending == [(0, "2")]
 
 
 def test_json_lines_whose_nesting_has_no_end_are_told(tmp_path: Path) -> None:
