@@ -8,7 +8,8 @@ counts, as in object stores.
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 
 from manifests.errors import RowError
 from manifests.reading.formats import MAX_EXAMPLES, list_some
+from manifests.reading.read import Source, read_parts
 
 #: Kinds of ids: unique, the first of several, or a repeated one. Among ids that are equal only
 #: after normalization, each encoding has a first one.
@@ -118,3 +120,19 @@ class IdHashes:
         kinds[shared["row"][shared.duplicated(["first", "second", "as"])]] = REPEATED
         groups = shared.groupby(["first", "second"], sort=False).ngroup()
         return Ids(kinds, shared["row"].to_numpy(), np.asarray(groups, np.int64))
+
+
+def with_labels(ids: Ids, files: Sequence[Source]) -> Ids:
+    """Name the rows that share their id: by their lines, or the pictures' paths."""
+    labels: list[str] = []
+    row = 0
+    for file in files:
+        name = f"{file.place.name}, " if len(files) > 1 else ""
+        for part in read_parts(file, marks=False, need_marks=False):
+            count = part.table.num_rows
+            start, stop = np.searchsorted(ids.shared, [row, row + count])
+            lines = part.lines((ids.shared[start:stop] - row).tolist())
+            unit = "" if part.unit == "photo" else f"{name}{part.unit} "
+            labels += [f"{unit}{line}" for line in lines]
+            row += count
+    return replace(ids, labels=pa.array(labels, pa.string()))

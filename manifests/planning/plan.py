@@ -26,7 +26,7 @@ from pyarrow.fs import FileType
 
 from manifests.errors import ManifestError, OutputError
 from manifests.planning.columns import merge_types, names_in_lineage
-from manifests.planning.duplicates import REPEATED, IdHashes, Ids
+from manifests.planning.duplicates import REPEATED, IdHashes, Ids, with_labels
 from manifests.planning.pairing import Pairing, Policy, hash_with_masks
 from manifests.planning.rows import RowCounts, to_shard_rows
 from manifests.reading.formats import MAX_NAMED_LINES, list_lines, list_some
@@ -303,23 +303,7 @@ def _scan(files: Sequence[Source], manifest: str, pairing: Pairing) -> tuple[pa.
     if not len(ids.kinds):
         raise ManifestError("manifest.empty", f"The manifest {manifest} has no rows.")
     pairing.check()
-    return extra, replace(ids, labels=_labels(files, ids)) if len(ids.shared) else ids
-
-
-def _labels(files: Sequence[Source], ids: Ids) -> pa.StringArray:
-    """Name the rows that share their id: by their lines, or the pictures' paths."""
-    labels: list[str] = []
-    row = 0
-    for file in files:
-        name = f"{file.place.name}, " if len(files) > 1 else ""
-        for part in read_parts(file, marks=False, need_marks=False):
-            count = part.table.num_rows
-            start, stop = np.searchsorted(ids.shared, [row, row + count])
-            lines = part.lines((ids.shared[start:stop] - row).tolist())
-            unit = "" if part.unit == "photo" else f"{name}{part.unit} "
-            labels += [f"{unit}{line}" for line in lines]
-            row += count
-    return pa.array(labels, pa.string())
+    return extra, with_labels(ids, files) if len(ids.shared) else ids
 
 
 def _scan_file(file: Source, hashes: IdHashes, pairing: Pairing) -> Iterator[pa.Schema]:
