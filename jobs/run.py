@@ -32,7 +32,7 @@ from manifests import runs
 from manifests.errors import CatalogCleanupError, OutputError
 from manifests.ledger import Ledger, RetryPolicy, Tally, reconcile, set_aside
 from manifests.planning.pairing import Policy
-from manifests.planning.plan import Plan, destination, load_plan, make_plan
+from manifests.planning.plan import Plan, load_plan, make_plan, resolve_output
 from stages.pipeline import steps as steps_of_recipe
 from stages.recipe import Recipe
 from stages.steps.base import Step
@@ -121,7 +121,7 @@ def run(
         ClusterError: the cluster cannot be reached, or is too small; no row was processed.
     """
     started = time.monotonic()
-    output = destination(output).uri
+    output = resolve_output(output).uri
     pools = pools or Pools()
     recipe = with_batch_sizes(with_absolute_paths(recipe), pools)
     plan = make_plan(
@@ -173,14 +173,14 @@ def run(
         with heartbeat(record) as heart:
             runs.raise_if_running(record, lambda text: console.print(text, highlight=False))
             policy = RetryPolicy(record.run_id, frozenset(retry))
-            extra = extra_schema(plan.shard(0).read_table().schema)
+            extra = extra_schema(plan.shard_file(0).read_table().schema)
             spec = RunSpec(plan, extra, recipe, policy, steps, check_inputs=check_inputs)
             if limit is not None:
                 spec = limit_rows(spec, numbers, limit)
                 numbers = numbers if spec.plan.only is None else sorted(spec.plan.only)
             tally = _execute(spec, numbers, console, address, pools, heart=heart, cost=cost)
-        status = "unfinished" if tally.missing_count or tally.superseded else "finished"
-        if tally.missing_count and heart.is_stopping:
+        status = "unfinished" if tally.pending_count or tally.superseded else "finished"
+        if tally.pending_count and heart.is_stopping:
             status = "stopped"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -228,7 +228,7 @@ def preview(
         OutputError: likewise.
         WeightsError: likewise, as far as can be checked without downloading weights.
     """
-    place = destination(output)
+    place = resolve_output(output)
     recipe, _ = check_weights(with_absolute_paths(recipe), console, here=False)
     with tempfile.TemporaryDirectory() as folder:
         where = place.uri if load_plan(place.uri) else folder
@@ -245,7 +245,7 @@ def preview(
         numbers = parse_shards(shards, plan) if shards else range(plan.shards)
         ledger, policy = Ledger(place.uri, recipe.hash), RetryPolicy("", frozenset(retry))
         tally = reconcile(plan, ledger, policy, numbers)
-        usable = tally.missing_count - count_unusable(plan, ledger, policy, tally.unfinished)
+        usable = tally.pending_count - count_unusable(plan, ledger, policy, tally.pending_by_shard)
     count = min(limit or usable, usable)
     verb = "cleaned" if recipe.fills else "searched"
     names = [f"  {count:>8}  {code}" for code, count in sorted(plan.rejected.items())]
@@ -279,10 +279,10 @@ def _execute(
         if changed:
             tally = reconcile(spec.plan, spec.ledger, spec.policy, shards)
         spec = replace(spec, check_inputs=False)
-    if not tally.missing_count and not spec.check_inputs:
+    if not tally.pending_count and not spec.check_inputs:
         console.print(f"All {tally.rows} photos are already done.", highlight=False)
         return tally
-    photos = f"{tally.missing_count} of {tally.rows} photos"
+    photos = f"{tally.pending_count} of {tally.rows} photos"
     print_line(console, f"{photos}, recipe {spec.recipe.name}; starting Ray ...")
     with (
         connected(address, wait_s(pools)) as ray_errors,
@@ -300,7 +300,7 @@ def _execute(
             console=console,
         )
         tally = _repaired(spec, shards, tally, console)
-        if tally.missing_count and ray_errors:
+        if tally.pending_count and ray_errors:
             print_line(console, f"Ray reported: {ray_errors[0]}")
         if cost:
             cost.accrue()
@@ -348,14 +348,14 @@ def parse_shards(text: str, plan: Plan) -> list[int]:
 
 
 def _exit_code(tally: Tally) -> int:
-    if tally.missing_count or tally.superseded:
+    if tally.pending_count or tally.superseded:
         return EXIT_UNFINISHED
     return EXIT_SOME_FAILED if tally.failed or tally.crashed else EXIT_ALL_OK
 
 
 def _counts(tally: Tally) -> dict[str, object]:
     """The counts of a tally, for ``run.json``."""
-    left = {"missing": tally.missing, "missing_count": tally.missing_count}
+    left = {"missing": tally.pending, "missing_count": tally.pending_count}
     return tally.ended_counts() | left | {"superseded": tally.superseded}
 
 

@@ -34,13 +34,11 @@ class ErrorCode(NamedTuple):
         meaning: what is wrong, in one or more sentences.
         remedy: how to fix it, in one or more sentences.
         error_class: name of the class in this module that is raised with the code.
-        is_twin: whether it is a ``mask.*`` code that shares its texts with ``image.*``.
     """
 
     meaning: str
     remedy: str
     error_class: str
-    is_twin: bool = False
 
 
 @cache
@@ -49,13 +47,10 @@ def error_codes() -> Mapping[str, ErrorCode]:
     table = tomllib.loads(resources.files("manifests").joinpath("errors.toml").read_text("utf-8"))
     for name, entry in table["image"].items():
         if name != "class" and not entry.get("photo_only"):
-            table["mask"].setdefault(name, entry | {"is_twin": True})
+            table["mask"].setdefault(name, entry)
     return {
         f"{family}.{name}": ErrorCode(
-            entry["meaning"],
-            entry["remedy"],
-            entry.get("class", entries["class"]),
-            "is_twin" in entry,
+            entry["meaning"], entry["remedy"], entry.get("class", entries["class"])
         )
         for family, entries in table.items()
         for name, entry in entries.items()
@@ -84,7 +79,7 @@ def redact(text: str) -> str:
     return _SECRET_VALUE.sub(r"\1***", _USER.sub("***@", text))
 
 
-def meaning(code: str) -> str:
+def describe(code: str) -> str:
     """Meaning and remedy of an error code; empty for a code of another version."""
     listed = error_codes().get(code)
     return f"{listed.meaning} {listed.remedy}" if listed else ""

@@ -34,17 +34,17 @@ from manifests.storage.place import Place
 #: Reading a shard's few small files is bound by I/O.
 _READER_THREADS = 16
 
-#: Max number of missing rows that are listed by id.
+#: Max number of pending rows that are listed by id.
 MAX_NAMED_ROWS = 1000
 
 #: The columns that identify a row's work: its id, its inputs, and what else marks the photo.
-KEY = ("id", "image_uri", "mask_uri", "marks")
+IDENTITY_COLUMNS = ("id", "image_uri", "mask_uri", "marks")
 
 #: The columns that decide which of several rows of an id counts.
 _ORDER_COLUMNS = ("run_id", "status", "finished_at")
 
 #: The columns that record how a row ended.
-_OUTCOME_COLUMNS = (*KEY, *_ORDER_COLUMNS, "error_code", "masked_px")
+_OUTCOME_COLUMNS = (*IDENTITY_COLUMNS, *_ORDER_COLUMNS, "error_code", "masked_px")
 
 #: Further columns that a tally counts; files of an earlier version may lack them.
 _FIDELITY_COLUMNS = ("fidelity", "fidelity_note")
@@ -113,14 +113,14 @@ class Ledger:
             plan: the plan.
             shard: number of the shard.
             policy: which recorded rows count as done.
-            columns: those to read, among them :data:`KEY`; empty: all.
+            columns: those to read, among them :data:`IDENTITY_COLUMNS`; empty: all.
         """
         rows = plan.read_shard(shard, [*columns] or None)
         return _without(rows, row_keys(self.ended(shard, policy)))
 
     def tally(self, plan: Plan, shard: int, policy: RetryPolicy) -> Tally:
         """Count the rows of one shard by status."""
-        planned = plan.read_shard(shard, [*KEY])
+        planned = plan.read_shard(shard, [*IDENTITY_COLUMNS])
         recorded, damaged = self._read(shard, [*_OUTCOME_COLUMNS, *_FIDELITY_COLUMNS])
         latest = self._latest(recorded)
         rows = _ended(latest, policy)
@@ -138,9 +138,9 @@ class Ledger:
             crashed=statuses[CRASHED],
             by_fidelity=by_fidelity,
             reencoded_reasons=reasons,
-            missing=[(shard, name) for name in left.slice(0, MAX_NAMED_ROWS).to_pylist()],
-            missing_count=len(left),
-            unfinished={shard: len(left)} if len(left) else {},
+            pending=[(shard, name) for name in left.slice(0, MAX_NAMED_ROWS).to_pylist()],
+            pending_count=len(left),
+            pending_by_shard={shard: len(left)} if len(left) else {},
             superseded={shard: superseded} if superseded else {},
             damaged=damaged,
         )
@@ -217,8 +217,8 @@ def _moved(uri: str, output: str, folder: str, id_: str) -> str:
 
 
 def row_keys(table: pa.Table) -> pa.Array:
-    """The :data:`KEY` columns of each row, joined into one string."""
-    columns = [pc.fill_null(table[name].cast(pa.large_string()), "") for name in KEY]
+    """The :data:`IDENTITY_COLUMNS` columns of each row, joined into one string."""
+    columns = [pc.fill_null(table[name].cast(pa.large_string()), "") for name in IDENTITY_COLUMNS]
     joined = pc.binary_join_element_wise(*columns, pa.scalar("\0", pa.large_string()))
     return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
 
@@ -245,9 +245,9 @@ class Tally:
         crashed: rows whose process died.
         by_fidelity: ``fidelity`` -> done rows, also those with an empty mask (``identical``).
         reencoded_reasons: reason -> rows, for those that are ``reencoded``.
-        missing: (shard, id) of remaining rows, the first :data:`MAX_NAMED_ROWS`.
-        missing_count: number of remaining rows.
-        unfinished: shard -> number of remaining rows, if there are any.
+        pending: (shard, id) of pending rows, the first :data:`MAX_NAMED_ROWS`.
+        pending_count: number of pending rows.
+        pending_by_shard: shard -> number of pending rows, if there are any.
         superseded: shard -> rows that do not count, since a later row of the same id does.
         damaged: lineage files that cannot be read.
     """
@@ -259,9 +259,9 @@ class Tally:
     crashed: int = 0
     by_fidelity: Counter[str] = field(default_factory=Counter)
     reencoded_reasons: Counter[str] = field(default_factory=Counter)
-    missing: list[tuple[int, str]] = field(default_factory=list)
-    missing_count: int = 0
-    unfinished: dict[int, int] = field(default_factory=dict)
+    pending: list[tuple[int, str]] = field(default_factory=list)
+    pending_count: int = 0
+    pending_by_shard: dict[int, int] = field(default_factory=dict)
     superseded: dict[int, int] = field(default_factory=dict)
     damaged: list[Place] = field(default_factory=list)
 
@@ -272,8 +272,8 @@ class Tally:
 
     @property
     def ended(self) -> int:
-        """The number of rows that are not remaining."""
-        return self.rows - self.missing_count
+        """The number of rows that are not pending."""
+        return self.rows - self.pending_count
 
     def ended_counts(self) -> dict[str, object]:
         """The counts of ended rows, by their names in JSON: in run.json and of ``status``."""
@@ -296,9 +296,9 @@ class Tally:
         self.failed += other.failed
         self.by_fidelity += other.by_fidelity
         self.reencoded_reasons += other.reencoded_reasons
-        self.missing_count += other.missing_count
-        self.missing = (self.missing + other.missing)[:MAX_NAMED_ROWS]
-        self.unfinished |= other.unfinished
+        self.pending_count += other.pending_count
+        self.pending = (self.pending + other.pending)[:MAX_NAMED_ROWS]
+        self.pending_by_shard |= other.pending_by_shard
         self.superseded |= other.superseded
         self.damaged += other.damaged
 

@@ -104,8 +104,8 @@ def claim(output: str, facts: Mapping[str, Any]) -> RunRecord:
 
     Args:
         output: absolute path or URI.
-        facts: content of ``run.json``; ``run_id``, ``status``, ``started_at``, ``host`` and
-            ``process`` are added.
+        facts: content of ``run.json``; ``run_id``, ``status``, ``started_at`` and what identifies
+            this process are added.
 
     Raises:
         OutputError: ``output.not_writable``.
@@ -145,8 +145,8 @@ def latest_by_recipe(output: str) -> dict[str, RunRecord]:
 def raise_if_running(ours: RunRecord, log: Callable[[str], None]) -> None:
     """Raise if an earlier run is active on the same photos.
 
-    A run of this machine is dead if its process is gone. A run of another machine is dead if it had
-    no heartbeat for :data:`LEASE_S`; this function waits for that.
+    A run of this machine is dead if its process is gone. A run of another machine or container is
+    dead if it had no heartbeat for :data:`LEASE_S`; this function waits for that.
 
     Args:
         ours: the claimed run, which later claims can see.
@@ -207,9 +207,13 @@ def seems_alive(record: RunRecord) -> bool:
 
 
 def _runs_here(record: RunRecord) -> bool | None:
-    """Whether its process runs on this machine; None for a run of another machine."""
-    started, process = (record.facts.get(name) for name in ("process_started", "process"))
-    if not started or record.facts.get("host") != socket.gethostname():
+    """Whether its process runs where this one does; None for one of another machine or container,
+    whose processes cannot be seen.
+    """
+    machine, started, process = (
+        record.facts.get(name) for name in ("machine", "process_started", "process")
+    )
+    if not started or machine != _machine():
         return None
     if process == os.getpid() and record.run_id not in _active:
         return False
@@ -249,20 +253,31 @@ def _process() -> dict[str, Any]:
     """The facts that identify this process uniquely, also among past ones."""
     return {
         "host": socket.gethostname(),
+        "machine": _machine(),
         "process": os.getpid(),
         "process_started": _started_at(os.getpid()),
     }
 
 
+def _machine() -> str | None:
+    """Boot id and PID namespace: processes of two runs that share these see each other. Names of
+    hosts do not say so: containers can have the host's, and machines the same. None without /proc.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return None
+
+
 def _started_at(process: Any) -> str | None:
-    """Boot id and start time (clock ticks) of a process of this machine; None if it is gone."""
+    """Start time (clock ticks) of a process of this machine; None if it is gone."""
     try:
         stat = Path(f"/proc/{int(process)}/stat").read_text()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except (OSError, TypeError, ValueError):
         return None
     state, *rest = stat.rpartition(")")[2].split()
-    return None if state in "ZX" else f"{boot}/{rest[18]}"
+    return None if state in "ZX" else rest[18]
 
 
 def _now() -> str:

@@ -99,7 +99,7 @@ def detect(
             prices=load_prices(prices) if prices else None,
         )
     print_summary(console, output, outcome)
-    if outcome.tally.missing_count:
+    if outcome.tally.pending_count:
         raise typer.Exit(outcome.exit_code)
     found = write_detected(output)
     photos = format_count(found.rows, "photo")

@@ -100,7 +100,7 @@ def estimate(
     from jobs.driver.placement import load_pools
     from jobs.estimate import estimate as compute
     from jobs.estimate.seconds import Basis
-    from manifests.planning.pairing import Pairing, combined
+    from manifests.planning.pairing import Pairing, hash_with_masks
     from manifests.reading.read import count_rows, find_files, stamp
     from stages.recipe import Recipe
 
@@ -115,7 +115,7 @@ def estimate(
     to_count = Pairing.of("pass", mask, masks)  # whatever marks the other photos
     files = to_count.select(find_files(manifest))
     # Planning leaves out repeated ids, which takes reading them all.
-    is_planned = basis.stamp and basis.stamp == combined(stamp(files), to_count)
+    is_planned = basis.stamp and basis.stamp == hash_with_masks(stamp(files), to_count)
     rows = basis.planned if is_planned else count_rows(files)
     result = compute(
         loaded,

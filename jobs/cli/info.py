@@ -8,7 +8,7 @@ import typer
 
 from jobs.cli.options import DEFAULT_RECIPE, PoolsOption, RecipeOption, SetOption
 from jobs.cli.printing import console_for, print_finding
-from manifests.errors import did_you_mean, error_codes, meaning
+from manifests.errors import describe, did_you_mean, error_codes
 
 
 def recipes(
@@ -41,7 +41,7 @@ def errors(
             text = f"there is no code {code}{did_you_mean(code, known)}"
             raise typer.BadParameter(text, param_hint="CODE")
     for code in codes or known:
-        typer.echo(f"{code}\n    {meaning(code)}")
+        typer.echo(f"{code}\n    {describe(code)}")
 
 
 def doctor(

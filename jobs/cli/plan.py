@@ -44,7 +44,7 @@ def plan(
     1 the manifest cannot be used.
     """
     from jobs.driver.progress import format_count
-    from manifests.planning.plan import destination, make_plan
+    from manifests.planning.plan import make_plan, resolve_output
     from stages.recipe import Recipe
 
     streams.tolerate_lost_output()
@@ -52,7 +52,7 @@ def plan(
     _, policy, _ = parse_marking(loaded, masks, mask, unmatched)
     planned = make_plan(
         manifest,
-        destination(output).uri,
+        resolve_output(output).uri,
         rows_per_shard=rows_per_shard,
         strict=strict,
         unmarked=policy,

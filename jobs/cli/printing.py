@@ -52,7 +52,7 @@ def print_counts(console: Console, tally: Tally, run: RecipeResults) -> None:
     """
     from jobs.results.examples import examples_of
     from jobs.results.status import fidelity_lines
-    from manifests.errors import meaning
+    from manifests.errors import describe
 
     examples = examples_of(run)
     if examples.largest:
@@ -64,4 +64,4 @@ def print_counts(console: Console, tally: Tally, run: RecipeResults) -> None:
         print_line(console, f"  {line}")
     for code, count in sorted((tally.failed + Counter({CRASHED_CODE: tally.crashed})).items()):
         example = f" (e.g. {examples.by_code[code]})" if code in examples.by_code else ""
-        print_line(console, f"  {count:>8}  {code}{example}: {meaning(code)}")
+        print_line(console, f"  {count:>8}  {code}{example}: {describe(code)}")

@@ -55,7 +55,7 @@ def show_status(console: Console, output: str, *, by_shard: bool) -> None:
         names = ("rows", "ok", "failed", "crashed", "remaining")
         print_line(console, "".join(f"{name:>12}" for name in ("shard", *names)))
         for shard, each in (tallies | {"all": recipe.total}).items():
-            counts = (each.rows, each.ok, each.failed_count, each.crashed, each.missing_count)
+            counts = (each.rows, each.ok, each.failed_count, each.crashed, each.pending_count)
             print_line(console, f"{shard:>12}" + "".join(f"{count:>12,}" for count in counts))
         print_counts(console, recipe.total, run)
         if (left := recipe.seconds_left) is not None:

@@ -254,7 +254,7 @@ def print_summary(console: Console, output: str, outcome: Outcome) -> None:
     if tally.failed or tally.crashed:
         call = shlex.join(["catalog-cleanup", "failures", output])
         print_line(console, f"Which rows and why: {call}")
-    if tally.missing_count:
-        first = ", ".join(name for _, name in tally.missing[:10])
-        text = f"{tally.missing_count} photos have no result, among them {first}. "
+    if tally.pending_count:
+        first = ", ".join(name for _, name in tally.pending[:10])
+        text = f"{tally.pending_count} photos have no result, among them {first}. "
         print_line(console, f"{text}The same command resumes.", "red")

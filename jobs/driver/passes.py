@@ -90,7 +90,7 @@ def execute(
     spec = replace(spec, repeats_internal_errors=True, monitor=MonitorClient.start())
     heartbeat.on_stop = spec.monitor.request_stop
     while True:
-        before, ray_errors[:] = tally.missing_count, []
+        before, ray_errors[:] = tally.pending_count, []
         _run_pass(
             replace(
                 spec,
@@ -105,14 +105,14 @@ def execute(
         )
         tally = reconcile(spec.plan, spec.ledger, spec.policy, shards)
         spec = replace(spec, check_inputs=False, repeats_internal_errors=False)
-        if not tally.missing_count or heartbeat.is_stopping:
+        if not tally.pending_count or heartbeat.is_stopping:
             return tally
-        stalled = stalled + 1 if tally.missing_count == before else 0
+        stalled = stalled + 1 if tally.pending_count == before else 0
         if stalled >= _MAX_STALLED_PASSES and mode is PassMode.ISOLATED:
             return _give_up(spec, shards, tally, ray_errors)
-        mode = _next_mode(mode, tally.missing_count, progressed=tally.missing_count < before)
-        photos = format_count(tally.missing_count, "photo")
-        have = "has" if tally.missing_count == 1 else "have"
+        mode = _next_mode(mode, tally.pending_count, progressed=tally.pending_count < before)
+        photos = format_count(tally.pending_count, "photo")
+        have = "has" if tally.pending_count == 1 else "have"
         console.print(
             f"{photos} {have} no result yet (failed worker or internal error); retrying, "
             f"{mode.value} ..."
@@ -128,24 +128,24 @@ def _run_pass(
     heartbeat: Heartbeat,
     console: Console,
 ) -> None:
-    pools = choose(spec, tally.rows if spec.check_inputs else tally.missing_count)
+    pools = choose(spec, tally.rows if spec.check_inputs else tally.pending_count)
     if spec.one_by_one:
         # A row that waits behind one that kills its worker would be lost again.
-        pools = {name: size.one_at_a_time(tally.missing_count) for name, size in pools.items()}
+        pools = {name: size.one_at_a_time(tally.pending_count) for name, size in pools.items()}
     sizes = [pools[pool] for pool, _ in spec.groups()]
     monitor = replace(spec.monitor, workers=tuple(size.actors_at_start for size in sizes))
     spec = replace(spec, monitor=monitor)
     if spec.one_by_one:
-        units = single_rows(spec, tally.missing)
+        units = single_rows(spec, tally.pending)
     else:
         # Where inputs are checked, any shard may have work.
-        left = dict.fromkeys(shards if spec.check_inputs else (), 0) | tally.unfinished
+        left = dict.fromkeys(shards if spec.check_inputs else (), 0) | tally.pending_by_shard
         units = pending_units(spec, left, sizes[0].actors_at_start)
     if not units:
         return
     with (
-        meter(console, tally.missing_count) as shown,
-        Merger(spec, tally.unfinished) as merger,
+        meter(console, tally.pending_count) as shown,
+        Merger(spec, tally.pending_by_shard) as merger,
         explain_start_timeout(spec, pools),
     ):
         data = clean.build(spec, pools, units)
@@ -206,8 +206,8 @@ def _give_up(spec: RunSpec, shards: Collection[int], tally: Tally, ray_errors: l
         return tally
     cause = f"Its worker was lost each time, most recently by {ray_errors[-1].rstrip('.')}."
     reason = str(RowError("row.crashed", cause))
-    names = {name for _, name in tally.missing}
-    for shard in {shard for shard, _ in tally.missing}:
+    names = {name for _, name in tally.pending}
+    for shard in {shard for shard, _ in tally.pending}:
         planned = spec.plan.read_shard(shard).to_pylist()
         rows = [_crashed(spec, row, reason) for row in planned if row["id"] in names]
         spec.ledger.add(shard, rows, lineage_schema(spec.extra))

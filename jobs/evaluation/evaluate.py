@@ -121,7 +121,7 @@ def read_rows(manifest: str) -> list[Row]:
                 references[row["id"]] = path if is_absolute else (file.base / path).uri
     with tempfile.TemporaryDirectory() as folder:
         plan = make_plan(manifest, folder)
-        tables = [plan.shard(number).read_table() for number in range(plan.shards)]
+        tables = [plan.shard_file(number).read_table() for number in range(plan.shards)]
     found = [row for table in tables for row in table.select(SHARD_SCHEMA.names).to_pylist()]
     for row in found:
         if row["error_code"]:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from jobs.pipeline.changed_inputs import mark_stale
 from jobs.pipeline.spec import RunSpec
 from manifests.errors import error_from_code
-from manifests.ledger import KEY, Ledger, RetryPolicy, reconcile
+from manifests.ledger import IDENTITY_COLUMNS, Ledger, RetryPolicy, reconcile
 from manifests.planning.plan import Plan
 from manifests.schema import SHARD_SCHEMA
 from stages.photo import Photo
@@ -83,7 +83,7 @@ def count_unusable(plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Coll
         return 0
 
     def count(shard: int) -> int:
-        codes = ledger.pending(plan, shard, policy, [*KEY, "error_code"])["error_code"]
+        codes = ledger.pending(plan, shard, policy, [*IDENTITY_COLUMNS, "error_code"])["error_code"]
         return len(codes) - int(codes.null_count)
 
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -100,16 +100,16 @@ def limit_rows(spec: RunSpec, shards: Collection[int], limit: int) -> RunSpec:
         StorageError, OutputError: see :func:`mark_stale`.
     """
     left = reconcile(spec.plan, spec.ledger, spec.policy, shards)
-    if spec.check_inputs and _mark_stale(spec, shards, limit - left.missing_count):
+    if spec.check_inputs and _mark_stale(spec, shards, limit - left.pending_count):
         left = reconcile(spec.plan, spec.ledger, spec.policy, shards)
     spec = replace(spec, check_inputs=False)
-    if not left.missing_count:
+    if not left.pending_count:
         return spec
     only = {}
-    counts = left.unfinished
+    counts = left.pending_by_shard
     for shard, quota in zip(counts, _quotas([*counts.values()], limit), strict=True):
         if quota:
-            rows = spec.ledger.pending(spec.plan, shard, spec.policy, [*KEY])
+            rows = spec.ledger.pending(spec.plan, shard, spec.policy, [*IDENTITY_COLUMNS])
             only[shard] = rows["id"].slice(0, quota).to_pylist()
     return replace(spec, plan=replace(spec.plan, only=only))
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.pipeline.monitor import MonitorClient
-from manifests.ledger import KEY, Ledger, RetryPolicy
+from manifests.ledger import IDENTITY_COLUMNS, Ledger, RetryPolicy
 from manifests.planning.plan import Plan
 from manifests.schema import LineageRow
 from stages.method_options import Pool
@@ -70,11 +70,11 @@ class RunSpec:
         """A lineage row of this run.
 
         Args:
-            row: has the columns :data:`manifests.ledger.KEY`.
+            row: has the columns :data:`manifests.ledger.IDENTITY_COLUMNS`.
             more: further columns.
         """
         return LineageRow(
-            **{name: row[name] for name in KEY},
+            **{name: row[name] for name in IDENTITY_COLUMNS},
             recipe_name=self.recipe.name,
             recipe_hash=self.recipe_hash,
             package_version=_package_version(),

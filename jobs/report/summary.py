@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.results.status import fidelity_lines
-from manifests.errors import meaning
+from manifests.errors import describe
 from manifests.ledger import count_fidelity
 from manifests.runs import RunRecord
 
@@ -79,7 +79,7 @@ class Summary:
             "fidelity": fidelity_lines(self.by_fidelity, self.reencoded_reasons),
             "statuses": dict(self.counts["status"]),
             "codes": [
-                {"code": code, "count": count, "meaning": meaning(code)}
+                {"code": code, "count": count, "meaning": describe(code)}
                 for code, count in self.counts["error_code"].most_common()
             ],
             "flags": dict(self.counts["flag"]),

@@ -31,7 +31,7 @@ from jobs.report.data import Listing, choose, list_pairs, list_rows, select_runs
 from jobs.report.pictures import Pictures, draw
 from jobs.report.records import REVIEW, Drawn, details, list_columns, picture_folder
 from jobs.results.recipe_runs import RecipeResults
-from manifests.errors import CatalogCleanupError, RecipeError, meaning
+from manifests.errors import CatalogCleanupError, RecipeError, describe
 from manifests.runs import records
 from manifests.storage.place import Place
 
@@ -105,7 +105,7 @@ def write_report(
         "cleans": any(side.cleans for side in listing.sides),
         "compared": listing.compared is not None,
         "sides": [_side(listing, index) for index in range(len(listing.sides))],
-        "meanings": {code: meaning(code) for code in choices["error_code"]},
+        "meanings": {code: describe(code) for code in choices["error_code"]},
     }
     _script(folder, "page", "begin", page | choices)
     for file in sorted(_SITE.iterdir(), key=lambda file: file.name == "index.html"):

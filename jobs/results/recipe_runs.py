@@ -82,7 +82,7 @@ class RecipeResults:
     @cached_property
     def extra(self) -> list[str]:
         """The manifest's other columns, by their names in the lineage."""
-        return list(extra_schema(self.plan.shard(0).read_table().schema).names)
+        return list(extra_schema(self.plan.shard_file(0).read_table().schema).names)
 
     def is_called(self, wanted: str) -> bool:
         """Whether ``wanted`` is the recipe's name, label, hash, or a prefix of its hash."""

@@ -32,7 +32,7 @@ class RecipeStatus:
     @property
     def seconds_left(self) -> float | None:
         """Remaining time at the current rate; None if not running."""
-        return self.total.missing_count / self.rows_per_s if self.rows_per_s else None
+        return self.total.pending_count / self.rows_per_s if self.rows_per_s else None
 
 
 def recipe_statuses(output: str) -> Iterator[RecipeStatus]:
@@ -52,7 +52,7 @@ def recipe_statuses(output: str) -> Iterator[RecipeStatus]:
         status = RecipeStatus(run, is_running=bool(alive), rows_per_s=rate)
         for shard, tally in tallies(run.plan, run.ledger, _policies(run, alive)):
             status.total.add(tally)
-            tally.missing = []  # the total keeps the first names, which is enough
+            tally.pending = []  # the total keeps the first names, which is enough
             status.shards[shard] = tally
         yield status
 
@@ -110,4 +110,4 @@ def fidelity_lines(
 
 
 def _counts(tally: Tally) -> dict[str, object]:
-    return tally.ended_counts() | {"remaining": tally.missing_count}
+    return tally.ended_counts() | {"remaining": tally.pending_count}

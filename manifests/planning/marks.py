@@ -25,7 +25,10 @@ from manifests.schema import SHAPE_COLUMNS
 #: A mask cell of this form is parsed as JSON, which must be a list of paths; ``[1].png`` is a path.
 _JSON = r"^\s*(?:\[[\s\S]*\]|\{[\s\S]*\})\s*$"
 
-_NORMALIZED = ["mask_uri", "marks", "problem"]
+#: Max number of characters of a bad cell that its error repeats.
+_MAX_SHOWN = 80
+
+_NORMALIZED = ["mask_uri", "marks", "problem", "corners"]
 
 #: Matches the result of :meth:`Marks.pack` if all lists are empty.
 EMPTY_MARKS = r'^\{("[a-z]+":\[\],?)+\}$'
@@ -91,8 +94,10 @@ def normalize_marks(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -
         absolute: converts paths to URIs, and keeps nulls.
 
     Returns:
-        The columns ``mask_uri``, of the first mask file; ``marks``, the others as JSON; and
-        ``problem``: why the cells are invalid, with the remedy. Each is null if there is none.
+        The columns ``mask_uri``, of the first mask file; ``marks``, the others as JSON;
+        ``problem``: why the cells are invalid, with the remedy; and ``corners``: the number of
+        boxes if all of them could also be x0, y0, x1, y1, otherwise 0. Each is null if there is
+        none.
     """
     masks = table["mask"].combine_chunks()
     names = [name for name in SHAPE_COLUMNS if name in table.column_names]
@@ -102,7 +107,8 @@ def normalize_marks(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -
     rows = pc.indices_nonzero(special).to_pylist()
     marks, none = pa.nulls(table.num_rows, pa.large_string()), pa.nulls(table.num_rows, pa.string())
     if not rows:
-        return pa.table([absolute(masks), marks, none], _NORMALIZED)
+        corners = pa.nulls(table.num_rows, pa.int64())
+        return pa.table([absolute(masks), marks, none, corners], _NORMALIZED)
     problems: list[str | None] = []
     parsed: list[Marks | None] = []
     packed: list[str | None] = []
@@ -111,7 +117,9 @@ def normalize_marks(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -
             read = _read_row(cells)
             text, problem = read.pack()[1] if read else None, None
         except (ValueError, RecursionError) as error:
-            read, text, problem = None, None, str(RowError("mask.bad_shape", f"{error}."))
+            read, text = None, None
+            shown = "; ".join(f"{name} {_start(cell)}" for name, cell in cells.items() if cell)
+            problem = str(RowError("mask.bad_shape", f"{error}: {shown}."))
         parsed.append(read)
         packed.append(text)
         problems.append(problem)
@@ -125,7 +133,21 @@ def normalize_marks(table: pa.Table, absolute: Callable[[pa.Array], pa.Array]) -
             packed[number] = Marks(files, each.shapes).pack()[1]
     marks = pc.replace_with_mask(marks, special, pa.array(packed, pa.large_string()))
     failed = pc.replace_with_mask(none, special, pa.array(problems, pa.string()))
-    return pa.table([uris, marks, failed], _NORMALIZED)
+    counts = pa.array([each and _corners(each.shapes.get("boxes")) for each in parsed], pa.int64())
+    corners = pc.replace_with_mask(pa.nulls(table.num_rows, pa.int64()), special, counts)
+    return pa.table([uris, marks, failed, corners], _NORMALIZED)
+
+
+def _corners(boxes: Any) -> int | None:
+    """The number of boxes if all could also be corners, otherwise 0; None if nothing speaks for
+    either: a box at 0, 0 is the same in both.
+    """
+    try:
+        each_box = boxes if isinstance(boxes[0], list) else [boxes]
+        fits = [width > x and height > y for x, y, width, height in each_box if x or y]
+    except (TypeError, ValueError, LookupError):
+        return None
+    return (len(fits) if all(fits) else 0) if fits else None
 
 
 def _read_row(cells: dict[str, str | None]) -> Marks | None:
@@ -134,8 +156,9 @@ def _read_row(cells: dict[str, str | None]) -> Marks | None:
     Raises:
         ValueError: a cell is not JSON (or contains NaN), or ``mask`` is not a list of paths.
     """
-    mask = cells.pop("mask")
-    values = {name: _from_json(name, text) for name, text in cells.items() if text}
+    mask = cells["mask"]
+    texts = {name: text for name, text in cells.items() if text and name != "mask"}
+    values = {name: _from_json(name, text) for name, text in texts.items()}
     shapes = {name: value for name, value in values.items() if value is not None}
     if not mask:
         return Marks([], shapes) if shapes else None
@@ -147,6 +170,11 @@ def _read_row(cells: dict[str, str | None]) -> Marks | None:
     ):
         raise ValueError("The cell mask is not a list of paths")
     return Marks(files, shapes)
+
+
+def _start(text: str) -> str:
+    """The start of a cell, for an error: the cell is not recorded."""
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
 
 
 def _from_json(name: str, text: str) -> Any:

@@ -8,7 +8,7 @@ also without an ending ``_mask``, ``-mask`` or ``.mask``. If that leaves a choic
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from pyarrow.fs import FileType
 
 from manifests.errors import ManifestError, OutputError
-from manifests.reading.formats import name_some
+from manifests.reading.formats import MAX_EXAMPLES, list_some
 from manifests.reading.pictures import PictureList, stems
 from manifests.reading.read import Source
 from manifests.storage.place import Place
@@ -29,9 +29,15 @@ Policy = Literal["fail", "pass", "detect"]
 
 _ENDING = r"(?i)[_.-]mask$"
 
+#: What a name has before or after that of another photo: ``mask_b``, ``d_seg``.
+_BEFORE, _AFTER = r"(^|/)[^/_. -]+[_. -]([^/]+)$", r"[_. -][^/_. -]+$"
+
+#: The file that lists the masks without a photo, in a plan's folder.
+_UNPAIRED = "masks-without-photo.txt"
+
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundMasks:
     """The masks that were found for some rows.
 
     Attributes:
@@ -64,12 +70,16 @@ class MaskList:
         self._is_exact |= pc.is_in(self._stems, value_set=ids).to_numpy(zero_copy_only=False)
         self._has_photo |= pc.is_in(self._short, value_set=ids).to_numpy(zero_copy_only=False)
 
+    def match(self, ids: pa.StringArray) -> pa.BooleanArray:
+        """Whether a mask has the name of each photo."""
+        return pc.is_in(_normal(ids), value_set=pa.concat_arrays([self._stems, self._short]))
+
     @property
     def without_photo(self) -> pa.StringArray:
         """The paths of the masks that match no photo."""
         return self.pictures.paths.filter(pa.array(~(self._is_exact | self._has_photo)))
 
-    def find(self, ids: pa.StringArray) -> Found:
+    def find(self, ids: pa.StringArray) -> FoundMasks:
         """Find the masks of photos, all of which were given to :meth:`add_ids`."""
         names, *columns = self._lookup()
         row = pc.index_in(_normal(ids), value_set=names)
@@ -78,7 +88,7 @@ class MaskList:
         is_single = pc.fill_null(pc.equal(count, 1), False)
         uris = self.pictures.uris_of(paths.take(pc.if_else(is_single, first, None)))
         two = [paths.take(pc.if_else(is_single, None, each)) for each in (first, last)]
-        return Found(uris, pc.binary_join_element_wise(*two, " and "))
+        return FoundMasks(uris, pc.binary_join_element_wise(*two, " and "))
 
     def _lookup(self) -> list[pa.Array]:
         """Names; and for each the first mask and the last one that has it, and their number."""
@@ -88,14 +98,9 @@ class MaskList:
             is_free = has_ending & ~self._is_exact
             names = pa.concat_arrays([self._stems, self._short.filter(pa.array(is_free))])
             masks = np.concatenate([numbers, numbers[is_free]])
-            encoded = names.dictionary_encode()
-            name_of = encoded.indices.to_numpy()
-            first = np.full(len(encoded.dictionary), len(numbers))
-            last = np.zeros_like(first)
-            np.minimum.at(first, name_of, masks)
-            np.maximum.at(last, name_of, masks)
-            columns = (first, last, np.bincount(name_of))
-            self._table = [encoded.dictionary, *map(pa.array, columns)]
+            found = pa.table({"name": names, "mask": masks}).group_by("name", use_threads=False)
+            table = found.aggregate([("mask", "min"), ("mask", "max"), ("mask", "count")])
+            self._table = [column.combine_chunks() for column in table.columns]
         return self._table
 
 
@@ -113,6 +118,7 @@ class Pairing:
     mask: str = ""
     masks: MaskList | None = None
     _photo: str = field(default="", init=False)  # of which an error gives an example
+    _like_masks: pa.StringArray | None = field(default=None, init=False)
 
     @classmethod
     def of(cls, unmarked: Policy, mask: str, masks: str) -> Pairing:
@@ -163,14 +169,14 @@ class Pairing:
 
         Raises:
             OutputError: ``output.is_manifest``: results would become photos.
-            ManifestError: ``manifest.missing_column``: nothing marks the pictures.
+            ManifestError: ``manifest.unmarked``: nothing marks the pictures.
         """
         photos = files[0]
         if not isinstance(photos, PictureList):
             return files
         if not self.gives_marks:
             raise ManifestError(
-                "manifest.missing_column", f"Nothing marks the pictures of {photos.place.uri}."
+                "manifest.unmarked", f"Nothing marks the pictures of {photos.place.uri}."
             )
         if output and photos.base in (output, output / "images"):
             raise OutputError(
@@ -181,6 +187,9 @@ class Pairing:
         if self.masks:
             photos, masks = _separated(photos, self.masks.pictures)
             self.masks = MaskList(masks)
+            if photos.base == masks.base:
+                alone = photos.paths.filter(pc.invert(self.masks.match(stems(photos.paths))))
+                self._like_masks = _named_after_another(alone, photos.paths)
         return [photos]
 
     def add_ids(self, ids: pa.StringArray) -> None:
@@ -206,24 +215,37 @@ class Pairing:
             f"None of the {what} in {base} has the name of a photo, such as {self._photo}.",
         )
 
-    def find(self, ids: pa.StringArray) -> Found:
+    def find(self, ids: pa.StringArray) -> FoundMasks:
         """Find the masks of rows that have no marks of their own."""
         none = pa.nulls(len(ids), pa.string())
         if self.masks:
             return self.masks.find(ids)
-        return Found(pa.repeat(self.mask, len(ids)) if self.mask else none, none)
+        return FoundMasks(pa.repeat(self.mask, len(ids)) if self.mask else none, none)
 
-    def note(self) -> str:
-        """Name the masks without a photo, after the first pass; empty if there are none."""
-        alone = self.masks.without_photo if self.masks else []
-        if not len(alone):
-            return ""
-        are = "mask has" if len(alone) == 1 else "masks have"
-        shown = name_some((name.as_py() for name in alone), len(alone))
-        return f"{len(alone):,} {are} no photo: {shown}."
+    def notes(self, folder: Place | None) -> Iterator[str]:
+        """Name the masks without a photo, after the first pass, and photos that may be masks.
+
+        Args:
+            folder: where to list the masks; None: nowhere.
+        """
+        alone = self.masks.without_photo if self.masks else pa.array([], pa.string())
+        if len(alone):
+            are = "mask has" if len(alone) == 1 else "masks have"
+            shown = list_some((name.as_py() for name in alone), len(alone))
+            listed = ""
+            if folder and len(alone) > MAX_EXAMPLES:
+                listed = f"; {(folder / _UNPAIRED).uri} lists them"
+                (folder / _UNPAIRED).write("".join(f"{name}\n" for name in alone).encode())
+            yield f"{len(alone):,} {are} no photo: {shown}{listed}."
+        if self._like_masks:
+            shown = list_some((name.as_py() for name in self._like_masks), len(self._like_masks))
+            yield (
+                f"Photos named after another photo, such as masks would be: {shown}. A mask beside "
+                "the photos ends in _mask, -mask or .mask."
+            )
 
 
-def combined(hashed: str, pairing: Pairing) -> str:
+def hash_with_masks(hashed: str, pairing: Pairing) -> str:
     """Combine a hash of a manifest with the masks that were named beside it."""
     if not pairing.key:
         return hashed
@@ -233,6 +255,20 @@ def combined(hashed: str, pairing: Pairing) -> str:
 def _normal(names: pa.StringArray) -> pa.StringArray:
     """Names as they are compared: the encoding of accents does not count."""
     return pc.utf8_normalize(names, form="NFC")
+
+
+def _named_after_another(paths: pa.StringArray, others: pa.StringArray) -> pa.StringArray:
+    """The pictures whose name has something before or after that of another one."""
+    names = _normal(stems(paths))
+    known = _normal(stems(others))
+    shorter = (
+        pc.replace_substring_regex(names, _BEFORE, r"\1\2"),
+        pc.replace_substring_regex(names, _AFTER, ""),
+    )
+    cases = (
+        pc.and_(pc.not_equal(each, names), pc.is_in(each, value_set=known)) for each in shorter
+    )
+    return paths.filter(pc.or_(*cases))
 
 
 def _separated(photos: PictureList, masks: PictureList) -> tuple[PictureList, PictureList]:

@@ -20,17 +20,16 @@ from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.fs import FileType
 
 from manifests.errors import ManifestError, OutputError
 from manifests.planning.columns import merge_types, names_in_lineage
-from manifests.planning.duplicates import REPEATED, IdHashes
-from manifests.planning.pairing import Pairing, Policy, combined
+from manifests.planning.duplicates import REPEATED, IdHashes, Ids, with_labels
+from manifests.planning.pairing import Pairing, Policy, hash_with_masks
 from manifests.planning.rows import RowCounts, to_shard_rows
-from manifests.reading.formats import MAX_NAMED_LINES, name_lines, name_some
+from manifests.reading.formats import MAX_NAMED_LINES, list_lines, list_some
 from manifests.reading.pictures import PLAN, PictureList
 from manifests.reading.read import Source, find_files, fingerprint, read_parts, stamp
 from manifests.storage.place import Place
@@ -45,6 +44,13 @@ _SHARD_BYTES = 64 << 20
 
 #: Writing small files to S3 is bound by latency.
 _WRITER_THREADS = 16
+
+#: What becomes of rows without marks.
+_FATES: dict[Policy, str] = {
+    "fail": "errors (--unmatched fail, the default of recipes that do not detect)",
+    "pass": "passed on unchanged (--unmatched pass)",
+    "detect": "searched (--unmatched detect, the default of recipes that detect, as declutter)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +89,23 @@ class Plan:
 
     def read_shard(self, number: int, columns: list[str] | None = None) -> pa.Table:
         """Read the selected rows of a shard; ``columns``, unless None, must contain ``id``."""
-        rows = self.shard(number).read_table(columns)
+        rows = self.shard_file(number).read_table(columns)
         if self.only is None:
             return rows
         wanted = pa.array(self.only.get(number, ()), pa.string())
         return rows.filter(pc.is_in(rows["id"].cast(pa.string()), value_set=wanted))
 
-    def shard(self, number: int) -> Place:
+    def shard_file(self, number: int) -> Place:
         """The file with the rows of a shard."""
-        folder = f"{self.fingerprint}-{self.rows_per_shard}"
+        return self.folder / f"{shard_name(number)}.parquet"
+
+    @property
+    def folder(self) -> Place:
+        """The folder of the shards."""
+        name = f"{self.fingerprint}-{self.rows_per_shard}"
         if self.unmarked != "fail":
-            folder += f"-{self.unmarked}"
-        return _folder(self.output) / folder / f"{shard_name(number)}.parquet"
+            name += f"-{self.unmarked}"
+        return Place.of(self.output) / "manifest" / name
 
 
 def shard_name(number: int) -> str:
@@ -102,7 +113,7 @@ def shard_name(number: int) -> str:
     return f"shard={number:05d}"
 
 
-def destination(output: str) -> Place:
+def resolve_output(output: str) -> Place:
     """Resolve an output folder from a local path, ``file://`` or ``s3://`` URI.
 
     Raises:
@@ -137,7 +148,7 @@ def make_plan(
     Args:
         manifest: path or URI of a file, a folder of files, or a pattern; or of pictures, see
             :mod:`manifests.reading.pictures`.
-        output: absolute path or URI, see :func:`destination`.
+        output: absolute path or URI, see :func:`resolve_output`.
         rows_per_shard: max rows in a shard; None chooses by the number of rows.
         strict: reject the manifest if any row is invalid, which requires reading it once more.
         unmarked: what becomes of rows without marks, for which there is no mask below either.
@@ -155,30 +166,19 @@ def make_plan(
     """
     pairing = Pairing.of(unmarked, mask, masks)
     files = pairing.select(find_files(manifest), Place.of(results or output))
-    now = combined(stamp(files), pairing)
-    earlier = load_plan(output)
-    if earlier:
+    now = hash_with_masks(stamp(files), pairing)
+    if earlier := load_plan(output):
         # A copy of the manifest has another stamp but the same content.
-        if earlier.stamp != now and earlier.fingerprint != combined(fingerprint(files), pairing):
-            raise OutputError(
-                "output.other_run",
-                f"{output} was planned from another manifest or another state of it, "
-                f"{earlier.manifest}, or with other masks.",
-            )
-        if earlier.unmarked != unmarked and earlier.unmarked_rows:
-            raise OutputError(
-                "output.other_run",
-                f"{output} was planned with --unmatched {earlier.unmarked}, not {unmarked}, and "
-                f"{earlier.unmarked_rows:,} of its photos have no marks.",
-            )
-        _refuse_if_strict(earlier, strict=strict)
-        return earlier
-    extra, kinds = _scan(files, manifest, pairing)
-    rows = int(np.count_nonzero(kinds != REPEATED))
+        is_same = earlier.stamp == now or earlier.fingerprint == hash_with_masks(
+            fingerprint(files), pairing
+        )
+        return _reused(earlier, unmarked, is_same=is_same, strict=strict)
+    extra, ids = _scan(files, manifest, pairing)
+    rows = int(np.count_nonzero(ids.kinds != REPEATED))
     plan = Plan(
         output,
         manifest,
-        combined(fingerprint(files), pairing),
+        hash_with_masks(fingerprint(files), pairing),
         now,
         rows=rows,
         rows_per_shard=rows_per_shard or choose_rows_per_shard(rows),
@@ -187,21 +187,61 @@ def make_plan(
     )
 
     def finished(counts: RowCounts) -> Plan:
-        notes = [*_listing_notes(files, pairing), *_renamed(extra), *counts.notes(pairing)]
+        is_kept = not results and not (strict and counts.rejected)
+        where = plan.folder if is_kept else None
+        notes = [*_listing_notes(files), *pairing.notes(where), *_renamed(extra)]
+        notes += counts.notes(pairing)
+        if rows < len(ids.kinds):
+            notes.append(
+                f"{len(ids.kinds):,} rows have {rows:,} ids: those that share one are not "
+                "processed, and are recorded as one row."
+            )
         rejected = dict(counts.rejected)
         return replace(plan, rejected=rejected, notes=notes, unmarked_rows=counts.unmarked)
 
     if strict:
         counts = RowCounts()
-        deque(_checked(files, extra, kinds, counts, pairing), maxlen=0)
+        deque(_checked(files, extra, ids, counts, pairing), maxlen=0)
         _refuse_if_strict(finished(counts), strict=strict)
     counts = RowCounts()
-    shards = _write_shards(plan, _checked(files, extra, kinds, counts, pairing))
-    if combined(stamp(files), pairing) != now:
+    shards = _write_shards(plan, _checked(files, extra, ids, counts, pairing))
+    if hash_with_masks(stamp(files), pairing) != now:
         raise ManifestError("manifest.changed", f"{manifest} changed while it was planned.")
     plan = replace(finished(counts), shards=shards)
-    _marker(output).write(json.dumps(asdict(plan), indent=2).encode())
-    return plan
+    if _marker(output).create(json.dumps(asdict(plan), indent=2).encode()):
+        return plan
+    other = load_plan(output) or plan  # by a process that planned at the same time
+    is_same = other.fingerprint == plan.fingerprint
+    return _reused(other, unmarked, is_same=is_same, strict=strict)
+
+
+def _reused(earlier: Plan, unmarked: Policy, *, is_same: bool, strict: bool) -> Plan:
+    """Return the output's plan.
+
+    Args:
+        earlier: the plan.
+        unmarked: what is to become of rows without marks.
+        is_same: whether its manifest and masks have the same content as ours.
+        strict: whether invalid rows are refused.
+
+    Raises:
+        ManifestError: ``manifest.invalid_rows``.
+        OutputError: ``output.other_run``.
+    """
+    if not is_same:
+        raise OutputError(
+            "output.other_run",
+            f"{earlier.output} was planned from another manifest or another state of it, "
+            f"{earlier.manifest}, or with other masks.",
+        )
+    if earlier.unmarked != unmarked and earlier.unmarked_rows:
+        raise OutputError(
+            "output.other_run",
+            f"In the plan of {earlier.output}, {earlier.unmarked_rows:,} photos without marks are "
+            f"{_FATES[earlier.unmarked]}, not {_FATES[unmarked]}.",
+        )
+    _refuse_if_strict(earlier, strict=strict)
+    return earlier
 
 
 def _renamed(extra: pa.Schema) -> list[str]:
@@ -212,14 +252,12 @@ def _renamed(extra: pa.Schema) -> list[str]:
     ]
 
 
-def _listing_notes(files: Sequence[Source], pairing: Pairing) -> Iterator[str]:
-    """Name the files of a folder that are not pictures, and masks without a photo."""
+def _listing_notes(files: Sequence[Source]) -> Iterator[str]:
+    """Name the files of a folder that are not pictures."""
     for each in files:
         if isinstance(each, PictureList) and len(each.others):
-            shown = name_some((name.as_py() for name in each.others), len(each.others))
+            shown = list_some((name.as_py() for name in each.others), len(each.others))
             yield f"Left out of {each.place.uri}, not pictures by their suffixes: {shown}."
-    if note := pairing.note():
-        yield note
 
 
 def _refuse_if_strict(plan: Plan, *, strict: bool) -> None:
@@ -247,10 +285,6 @@ def load_plan(output: str) -> Plan | None:
         ) from None
 
 
-def _folder(output: str) -> Place:
-    return Place.of(output) / "manifest"
-
-
 def _marker(output: str) -> Place:
     return Place.of(output) / PLAN
 
@@ -261,17 +295,15 @@ def choose_rows_per_shard(rows: int) -> int:
     return min(max(rows // _TARGET_SHARDS, min_rows), max_rows)
 
 
-def _scan(
-    files: Sequence[Source], manifest: str, pairing: Pairing
-) -> tuple[pa.Schema, npt.NDArray[np.uint8]]:
-    """Read the merged schema of the manifest's other columns, and the kind of each row's id."""
+def _scan(files: Sequence[Source], manifest: str, pairing: Pairing) -> tuple[pa.Schema, Ids]:
+    """Read the merged schema of the manifest's other columns, and its ids."""
     hashes = IdHashes()
     extra = merge_types(chain.from_iterable(_scan_file(file, hashes, pairing) for file in files))
-    kinds = hashes.find()
-    if not len(kinds):
+    ids = hashes.classify()
+    if not len(ids.kinds):
         raise ManifestError("manifest.empty", f"The manifest {manifest} has no rows.")
     pairing.check()
-    return extra, kinds
+    return extra, with_labels(ids, files) if len(ids.shared) else ids
 
 
 def _scan_file(file: Source, hashes: IdHashes, pairing: Pairing) -> Iterator[pa.Schema]:
@@ -291,14 +323,14 @@ def _scan_file(file: Source, hashes: IdHashes, pairing: Pairing) -> Iterator[pa.
     if missing:
         raise ManifestError(
             "manifest.missing_id",
-            f"{file.place.uri} has no id in {name_lines(unit, lines, missing)}.",
+            f"{file.place.uri} has no id in {list_lines(unit, lines, missing)}.",
         )
 
 
 def _checked(
     files: Sequence[Source],
     extra: pa.Schema,
-    all_kinds: npt.NDArray[np.uint8],
+    ids: Ids,
     counts: RowCounts,
     pairing: Pairing,
 ) -> Iterator[pa.Table]:
@@ -309,20 +341,22 @@ def _checked(
             count = part.table.num_rows
             if not count:
                 continue
-            kinds = all_kinds[row : row + count]
-            row += count
-            if len(kinds) < count:
+            kinds = ids.kinds[row : row + count]
+            if len(kinds) < count or len(ids.labels) < len(ids.shared):
                 raise ManifestError(
                     "manifest.changed", f"{file.place.uri} changed while it was planned."
                 )
             try:
-                checked = to_shard_rows(part.table, file.base, extra, kinds, pairing)
+                errors = ids.errors(row, count)
+                rows, facts = to_shard_rows(part.table, file.base, extra, errors, pairing)
             except (pa.ArrowException, ValueError) as error:
                 raise ManifestError("manifest.unreadable", f"{file.place.uri}: {error}.") from None
-            counts.add(file.place, part, checked.table)
-            kept = checked.filter(pa.array(kinds != REPEATED))
-            counts.count(kept)
-            yield kept.table
+            counts.add_errors(file.place, part, rows)
+            kept = pa.array(kinds != REPEATED)
+            rows = rows.filter(kept)
+            counts.add_rows(rows, facts.filter(kept))
+            row += count
+            yield rows
 
 
 def _write_shards(plan: Plan, tables: Iterable[pa.Table]) -> int:
@@ -333,7 +367,7 @@ def _write_shards(plan: Plan, tables: Iterable[pa.Table]) -> int:
         for rows in _cut(tables, plan.rows_per_shard):
             if len(waiting) == 2 * _WRITER_THREADS:
                 waiting.popleft().result()
-            waiting.append(pool.submit(plan.shard(count).write_table, rows))
+            waiting.append(pool.submit(plan.shard_file(count).write_table, rows))
             count += 1
         for each in waiting:
             each.result()

@@ -7,25 +7,23 @@ import posixpath
 from collections import Counter
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.errors import RowError
 from manifests.planning.columns import names_in_lineage
-from manifests.planning.duplicates import UNIQUE
 from manifests.planning.marks import EMPTY_MARKS, Marks, normalize_marks
 from manifests.planning.pairing import Pairing
 from manifests.reading.formats import (
     MAX_EXAMPLES,
     MAX_NAMED_LINES,
     Part,
-    name_lines,
-    name_some,
+    list_lines,
+    list_some,
 )
-from manifests.reading.pictures import SUFFIXES
+from manifests.reading.pictures import IS_PICTURE, SUFFIXES
 from manifests.schema import SHARD_SCHEMA
+from manifests.storage import SCHEMES
 from manifests.storage.place import Place
 
 #: Of each part of an id: file names are limited to 255 bytes on common file systems, suffix
@@ -42,6 +40,10 @@ _ROWS_PER_BATCH = 10_000
 _MAX_NOTES = 100
 
 
+#: Boxes that could all be corners are suspicious from this number on.
+_MIN_BOXES = 8
+
+
 @dataclass(slots=True)
 class _Rejection:
     """Rows of one file that were rejected for one reason."""
@@ -50,27 +52,6 @@ class _Rejection:
     count: int = 0
     lines: list[int | str] = field(default_factory=list)
     example: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedRows:
-    """Rows of a shard, and how they got their marks.
-
-    Attributes:
-        table: :data:`SHARD_SCHEMA` and the manifest's other columns.
-        paired: whether the row's mask is not its own, but was named beside the manifest.
-        unmarked: whether a row has no marks; false if it has another error.
-    """
-
-    table: pa.Table
-    paired: pa.BooleanArray
-    unmarked: pa.BooleanArray
-
-    def filter(self, selected: pa.BooleanArray) -> CheckedRows:
-        """Keep the selected rows."""
-        return CheckedRows(
-            *(each.filter(selected) for each in (self.table, self.paired, self.unmarked))
-        )
 
 
 @dataclass(slots=True)
@@ -83,6 +64,9 @@ class RowCounts:
         empty: number of ids that explicitly mark nothing.
         paired: number of ids whose mask was named beside the manifest.
         unmarked: number of ids without marks.
+        with_suffix: number of ids that end like a picture's name.
+        boxes: number of boxes that could also be corners.
+        are_corners: whether all boxes could.
     """
 
     rejected: Counter[str] = field(default_factory=Counter)
@@ -90,11 +74,14 @@ class RowCounts:
     empty: int = 0
     paired: int = 0
     unmarked: int = 0
+    with_suffix: int = 0
+    boxes: int = 0
+    are_corners: bool = True
     _first_unmarked: list[str] = field(default_factory=list)
     _rejections: dict[tuple[Place, str], _Rejection] = field(default_factory=dict)
     _not_named: int = 0
 
-    def add(self, place: Place, part: Part, checked: pa.Table) -> None:
+    def add_errors(self, place: Place, part: Part, checked: pa.Table) -> None:
         """Add the rejected rows of a part; ``checked`` is the table of :func:`to_shard_rows`."""
         codes = checked["error_code"].combine_chunks()
         if codes.null_count == len(codes):
@@ -111,21 +98,25 @@ class RowCounts:
             rejection.lines += part.lines(rows[: MAX_NAMED_LINES - len(rejection.lines)].tolist())
             rejection.count += len(rows)
 
-    def count(self, checked: CheckedRows) -> None:
-        """Count rows of shards, in which each id occurs once."""
-        rows = checked.table
+    def add_rows(self, rows: pa.Table, facts: pa.Table) -> None:
+        """Count rows of shards, in which each id occurs once; see :func:`to_shard_rows`."""
+        unmarked = facts["unmarked"].combine_chunks()
         self.rows += len(rows)
         self.rejected.update(rows["error_code"].drop_null().to_pylist())
-        self.paired += checked.paired.true_count
-        self.unmarked += checked.unmarked.true_count
-        if checked.unmarked.true_count and len(self._first_unmarked) < MAX_EXAMPLES:
-            ids = rows["id"].filter(checked.unmarked).slice(0, MAX_EXAMPLES)
+        is_name = pc.match_substring_regex(rows["id"], IS_PICTURE)
+        self.with_suffix += pc.sum(is_name).as_py() or 0
+        self.paired += facts["paired"].combine_chunks().true_count
+        self.unmarked += unmarked.true_count
+        if unmarked.true_count and len(self._first_unmarked) < MAX_EXAMPLES:
+            ids = rows["id"].filter(unmarked).slice(0, MAX_EXAMPLES)
             self._first_unmarked += ids.to_pylist()
         if rows["marks"].null_count < len(rows):
             is_empty = pc.match_substring_regex(rows["marks"], EMPTY_MARKS)
             no_mask = pc.equal(rows["mask_uri"], "")
-            is_own = pc.and_(pc.is_null(rows["error_code"]), pc.invert(checked.unmarked))
+            is_own = pc.and_(pc.is_null(rows["error_code"]), pc.invert(unmarked))
             self.empty += pc.sum(pc.and_(pc.and_(is_empty, no_mask), is_own)).as_py() or 0
+            self.boxes += pc.sum(facts["corners"]).as_py() or 0
+            self.are_corners &= pc.min(facts["corners"]).as_py() != 0
 
     def notes(self, pairing: Pairing) -> list[str]:
         """Format a sentence on masks beside the manifest, on each file and code, naming lines, and
@@ -134,7 +125,7 @@ class RowCounts:
         notes = [self._pairing_note(pairing)] if pairing.gives_marks else []
         for place, code in sorted(self._rejections, key=lambda key: (key[0].uri, key[1])):
             rejection = self._rejections[place, code]
-            lines = name_lines(rejection.unit, rejection.lines, rejection.count)
+            lines = list_lines(rejection.unit, rejection.lines, rejection.count)
             notes.append(f"{place.uri}, {lines}: {code} (id {rejection.example!r}).")
         if self._not_named:
             notes.append(f"{self._not_named} more rows, of further files, cannot be used.")
@@ -142,6 +133,17 @@ class RowCounts:
             rows = "row marks" if self.empty == 1 else "rows mark"
             photos = "its photo is" if self.empty == 1 else "their photos are"
             notes.append(f"{self.empty} {rows} nothing: {photos} passed on unchanged.")
+        if self.with_suffix:
+            ids = "id ends" if self.with_suffix == 1 else "ids end"
+            notes.append(
+                f"{self.with_suffix:,} {ids} like a picture's name. The result's file gets another "
+                "suffix: a.jpg.jpg."
+            )
+        if self.are_corners and self.boxes >= _MIN_BOXES:
+            notes.append(
+                f"The {self.boxes:,} boxes look like corners (x0, y0, x1, y1). They are read as "
+                "COCO's: x, y of the top left corner, width, height."
+            )
         return notes
 
     def _pairing_note(self, pairing: Pairing) -> str:
@@ -153,7 +155,7 @@ class RowCounts:
             clauses.append(f"{self.paired:,} with the mask {pairing.mask}")
         if self.unmarked:
             what = {"fail": "", "pass": ", passed on unchanged", "detect": ", to be searched"}
-            shown = name_some(self._first_unmarked, self.unmarked)
+            shown = list_some(self._first_unmarked, self.unmarked)
             examples = f": {shown}" if shown else ""
             clauses.append(f"{self.unmarked:,} without marks{what[pairing.unmarked]}{examples}")
         photos = "photo" if self.rows == 1 else "photos"
@@ -161,19 +163,22 @@ class RowCounts:
 
 
 def to_shard_rows(
-    table: pa.Table, base: Place, extra: pa.Schema, kinds: npt.NDArray[np.uint8], pairing: Pairing
-) -> CheckedRows:
+    table: pa.Table, base: Place, extra: pa.Schema, duplicates: pa.StringArray, pairing: Pairing
+) -> tuple[pa.Table, pa.Table]:
     """Convert rows of a manifest to rows of a shard, with absolute URIs and errors.
 
     Args:
         table: a part from :func:`manifests.reading.read.read_parts`.
         base: the folder that paths are relative to.
         extra: the merged schema of the manifest's other columns.
-        kinds: the kind of each row's id, see :mod:`manifests.planning.duplicates`.
+        duplicates: the errors of ids that are not unique; null for others.
         pairing: how rows without marks are marked.
 
     Returns:
-        The same rows in the same order.
+        The same rows in the same order: the table to store, of :data:`SHARD_SCHEMA` and the
+        manifest's other columns; and facts on each row: ``paired`` (its mask is not its own, but
+        was named beside the manifest), ``unmarked`` (it has no marks, and no other error) and
+        ``corners`` (see :func:`normalize_marks`).
 
     Raises:
         ValueError: a value does not fit the merged type of its column.
@@ -184,7 +189,8 @@ def to_shard_rows(
         for at in starts
     )
     ids, images = table["id"].combine_chunks(), table["image"].combine_chunks()
-    mask_uris, marks, problems = (column.combine_chunks() for column in normalized.columns)
+    mask_uris, marks, problems, corners = (each.combine_chunks() for each in normalized.columns)
+    image_uris = _absolute_uris(images, base)
     has_none = pc.and_(pc.and_(pc.is_null(mask_uris), pc.is_null(marks)), pc.is_null(problems))
     found = pairing.find(ids)
     mask_uris = pc.if_else(has_none, found.uris, mask_uris)
@@ -199,15 +205,21 @@ def to_shard_rows(
         code, text = "mask.unmatched", f"No mask in {where} has the name of the photo."
     codes, texts = _errors(
         (_is_unsafe(ids), "id.unsafe", "The id cannot be a path below the output."),
-        (pa.array(kinds != UNIQUE), "id.duplicate", "The id is not unique."),
+        (pc.is_valid(duplicates), "id.duplicate", duplicates),
         (pc.is_null(images), "image.no_uri", "The cell is empty."),
+        (
+            _has_unknown_scheme(image_uris),
+            "image.unknown_scheme",
+            "The photo's URI cannot be read.",
+        ),
         (pc.is_valid(problems), "mask.bad_shape", problems),
+        (_has_unknown_scheme(mask_uris), "mask.unknown_scheme", "The mask's URI cannot be read."),
         (pc.is_valid(several), "mask.several", _several(several)),
         (pc.and_(unmarked, pairing.unmarked == "fail"), code, text),
     )
     columns = [
         ids,
-        pc.fill_null(_absolute_uris(images, base), ""),
+        pc.fill_null(image_uris, ""),
         pc.fill_null(mask_uris, ""),
         marks,
         codes,
@@ -217,11 +229,12 @@ def to_shard_rows(
     names = names_in_lineage(extra.names)
     renamed = (field.with_name(names[field.name]) for field in extra)
     has_no_other_error = pc.fill_null(pc.equal(codes, code), True)
-    return CheckedRows(
-        pa.table(columns, schema=pa.schema([*SHARD_SCHEMA, *renamed])),
-        pc.and_(paired, pc.is_null(codes)),
-        pc.and_(unmarked, has_no_other_error),
-    )
+    facts = {
+        "paired": pc.and_(paired, pc.is_null(codes)),
+        "unmarked": pc.and_(unmarked, has_no_other_error),
+        "corners": corners,
+    }
+    return pa.table(columns, schema=pa.schema([*SHARD_SCHEMA, *renamed])), pa.table(facts)
 
 
 def _several(names: pa.StringArray) -> pa.Array:
@@ -237,6 +250,11 @@ def _column(table: pa.Table, field: pa.Field) -> pa.Array | pa.ChunkedArray:
         return table[field.name].cast(field.type)
     except pa.ArrowException as error:
         raise ValueError(f"column {field.name}: {error}") from None
+
+
+def _has_unknown_scheme(uris: pa.Array) -> pa.Array:
+    known = pc.match_substring_regex(uris, rf"^(?i)({'|'.join(SCHEMES)})://")
+    return pc.and_(pc.match_substring(uris, "://"), pc.invert(known))
 
 
 def _absolute_uris(paths: pa.Array, base: Place) -> pa.Array:

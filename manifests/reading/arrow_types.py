@@ -108,8 +108,6 @@ def _plain(array: pa.Array) -> pa.Array:
         return _plain(array.storage)
     if _is.is_dictionary(kind):  # not all types support take before conversion
         return _plain(array.dictionary).take(array.indices)
-    if _is.is_run_end_encoded(kind):
-        return _plain(pc.run_end_decode(array))
     if _is.is_nested(kind):
         cells = array.to_pylist()
         return pa.array([None if cell is None else cell_as_json(cell) for cell in cells], _TEXT)

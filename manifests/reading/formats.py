@@ -66,16 +66,25 @@ class Part:
         return [self.numbers[row] for row in rows]
 
 
-def name_lines(unit: str, lines: Sequence[int | str], count: int) -> str:
+def list_lines(unit: str, lines: Sequence[int | str], count: int) -> str:
     """Format ``line 7``, or ``lines 7, 9, 12 and 30 more``; ``count`` is the total."""
-    return f"{unit}{'s' if count > 1 else ''} {name_some(map(str, lines), count, MAX_NAMED_LINES)}"
+    return f"{unit}{'s' if count > 1 else ''} {list_some(map(str, lines), count, MAX_NAMED_LINES)}"
 
 
-def name_some(names: Iterable[str], count: int, max_names: int = MAX_EXAMPLES) -> str:
+def list_some(names: Iterable[str], count: int, max_names: int = MAX_EXAMPLES) -> str:
     """Format ``a, b, c and 30 more``; ``count`` is the total."""
     shown = list(islice(names, max_names))
     more = f" and {count - len(shown):,} more" if count > len(shown) else ""
     return ", ".join(shown) + more
+
+
+def separator_hint(names: Iterable[str]) -> str:
+    """A hint, in brackets, for a header of such cells; empty if no cell has a separator."""
+    header = "".join(names)
+    for character, word in ((";", "semicolons"), ("\t", "tabs")):
+        if character in header:
+            return f" (are the cells separated by {word}? Use commas)"
+    return ""
 
 
 def format_of(place: Place) -> str:
@@ -140,7 +149,7 @@ def _read_csv(place: Place) -> Iterator[Part]:
             if len(cells) != len(names)
         ]
         if bad:
-            raise ValueError("; ".join(bad[:MAX_NAMED_LINES]))
+            raise ValueError("; ".join(bad[:MAX_NAMED_LINES]) + separator_hint(names))
         columns = zip(*records, strict=True) if records else ([] for _ in names)
         yield Part(pa.table([pa.array(each, pa.string()) for each in columns], names), numbers)
 
@@ -198,21 +207,26 @@ def _json_part(lines: Sequence[str], first: int) -> Part:
         try:
             row = decoder.decode(line)
         except (ValueError, RecursionError) as error:
-            bad.append(f"line {number}: {error}")
+            bad.append(f"line {number}: {error}{_list_hint(line)}")
         else:
             rows.append(row)
             numbers.append(number)
             if not isinstance(row, dict):
-                bad.append(f"line {number} is not an object")
+                bad.append(f"line {number} is not an object{_list_hint(line)}")
         if len(bad) == MAX_NAMED_LINES:
             break
     if bad:
         raise ValueError("; ".join(bad))
     columns = {
-        name: _json_column([row.get(name) for row in rows], name)
+        name: _json_column([row.get(name) for row in rows], name, numbers)
         for name in dict.fromkeys(chain(*rows))
     }
     return Part(pa.table(columns), numbers)
+
+
+def _list_hint(line: str) -> str:
+    is_list = line.lstrip().startswith("[")
+    return " (write one object per line, without a list around them)" if is_list else ""
 
 
 def _json_object(names: set[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -232,7 +246,7 @@ def _json_integer(text: str) -> int | float:
     return number if -(2**63) <= number < 2**63 else float(number)
 
 
-def _json_column(cells: list[Any], name: str) -> pa.Array:
+def _json_column(cells: list[Any], name: str, lines: Sequence[int]) -> pa.Array:
     """Convert cells of several types, lists and objects to text."""
     is_text = name in MARK_COLUMNS or any(isinstance(each, list | dict) for each in cells)
     is_needed = name in ("id", "image")
@@ -241,7 +255,12 @@ def _json_column(cells: list[Any], name: str) -> pa.Array:
             return pa.array(cells)
         except (pa.ArrowException, ValueError) as error:
             if is_needed:
-                raise ValueError(f"column {name}: {error}; put its values in quotes") from None
+                kinds = [type(each) for each in cells]
+                odd = (n for n, kind in zip(lines, kinds, strict=True) if kind is not kinds[0])
+                where = f" and line {n}" if (n := next(odd, None)) else ""
+                raise ValueError(
+                    f"column {name}, line {lines[0]}{where}: {error}; put its values in quotes"
+                ) from None
     texts = [each if isinstance(each, str | None) else json.dumps(each) for each in cells]
     return pa.array(texts, pa.large_string())
 

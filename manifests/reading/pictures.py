@@ -29,7 +29,8 @@ SUFFIXES = (
     *("avif", "heic", "heif", "hif", "gif", "bmp"),
 )
 
-_IS_PICTURE = rf"(?i)\.({'|'.join(SUFFIXES)})$"
+#: Matches the name of a picture.
+IS_PICTURE = rf"(?i)\.({'|'.join(SUFFIXES)})$"
 
 #: The file that makes a folder the output of a run, below that folder.
 PLAN = "manifest/plan.json"
@@ -73,7 +74,7 @@ class PictureList:
             return cls(place.parent, pa.array([place.name]), place.name)
         base, pattern = (place, "") if kind == FileType.Directory else split_pattern(place)
         files = _files(base, pattern)
-        is_picture = pc.match_substring_regex(files, _IS_PICTURE)
+        is_picture = pc.match_substring_regex(files, IS_PICTURE)
         return cls(base, files.filter(is_picture), pattern, files.filter(pc.invert(is_picture)))
 
     @property
@@ -122,7 +123,7 @@ class PictureList:
 
 def is_picture(name: str) -> bool:
     """Whether a file is a picture, by its suffix."""
-    return bool(re.search(_IS_PICTURE, name))
+    return bool(re.search(IS_PICTURE, name))
 
 
 def split_pattern(place: Place) -> tuple[Place, str]:

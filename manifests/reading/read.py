@@ -15,7 +15,7 @@ from pyarrow import fs
 
 from manifests.errors import ManifestError
 from manifests.reading.arrow_types import plain_table
-from manifests.reading.formats import READERS, Part, format_of
+from manifests.reading.formats import READERS, Part, format_of, separator_hint
 from manifests.reading.pictures import PictureList, is_picture, split_pattern
 from manifests.schema import MANIFEST_COLUMNS, MARK_COLUMNS, SHAPE_COLUMNS
 from manifests.storage.place import Place
@@ -39,6 +39,12 @@ class ManifestFile:
     base: Place
     partitions: tuple[tuple[str, str | None], ...] = ()
 
+
+_SUFFIX_HINTS = {
+    ".json": " JSON Lines have one object per row, each in a line of its own, and end in .jsonl. "
+    "manifests/README.md converts COCO's instances.json.",
+    ".tsv": " Write commas instead of tabs.",
+}
 
 #: What a manifest consists of: files, or one list of pictures.
 Source = ManifestFile | PictureList
@@ -191,7 +197,8 @@ def read_parts(file: Source, *, marks: bool = True, need_marks: bool = True) -> 
     reader = READERS.get(suffix)
     if reader is None:
         raise ManifestError(
-            "manifest.unreadable", f"{place.uri} is none of {', '.join(sorted(READERS))}."
+            "manifest.unreadable",
+            f"{place.uri} is none of {', '.join(sorted(READERS))}.{_SUFFIX_HINTS.get(suffix, '')}",
         )
     if place.info().size == 0:
         raise ManifestError("manifest.empty", f"{place.uri} is empty.")
@@ -220,7 +227,8 @@ def _with_trimmed_names(table: pa.Table, place: Place) -> pa.Table:
     repeated = {name for name in table.column_names if table.column_names.count(name) > 1}
     if repeated:
         raise ManifestError(
-            "manifest.unreadable", f"{place.uri} has {', '.join(sorted(repeated))} more than once."
+            "manifest.unreadable",
+            f"{place.uri} has more than one column {', '.join(sorted(repeated))}.",
         )
     return table
 
@@ -260,8 +268,8 @@ def _refuse_missing_columns(names: list[str], place: Place, *, need_marks: bool)
         missing.append("mask, boxes, polygons or rle")
     if not missing:
         return
-    existing = ", ".join(names) or "none"
-    hint = " Are its cells separated by semicolons? Use commas." if ";" in existing else ""
+    existing = (", ".join(names) or "none") + separator_hint(names)
+    hint = ""
     if {name.lower() for name in names} >= set(MANIFEST_COLUMNS):
         hint = " Write their names in lower case."
     raise ManifestError(
@@ -303,10 +311,13 @@ def _with_texts(table: pa.Table, place: Place) -> pa.Table:
 def _as_text(column: pa.ChunkedArray, name: str, place: Place) -> pa.ChunkedArray:
     is_shape = name in SHAPE_COLUMNS
     if pa.types.is_floating(column.type) and column.null_count < len(column) and not is_shape:
+        remedy = "put them in quotes"
+        if format_of(place) == ".parquet":
+            remedy = f'write text, in pandas: df["{name}"].astype("Int64").astype(str)'
         raise ManifestError(
             "manifest.unreadable",
             f"{place.uri}: column {name} contains numbers with decimals, or too large to be exact; "
-            "put them in quotes.",
+            f"{remedy}.",
         )
     try:
         # The shapes of a manifest can exceed 2 GB.

@@ -36,9 +36,11 @@ def fetch(uri: str, role: str, schemes: Collection[str] = SCHEMES) -> Content:
         )
     try:
         content = Place.of(uri).fetch()
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+    except IsADirectoryError:
+        raise RowError(f"{role}.not_found", f"The {role} {uri} is a folder.") from None
+    except (FileNotFoundError, NotADirectoryError):
         raise RowError(
-            f"{role}.not_found", f"There is no {role} {uri}{_spelling_hint(uri)}."
+            f"{role}.not_found", f"There is no {role} {uri}{_hint(uri, role)}."
         ) from None
     except ArchivedError as error:
         raise RowError(f"{role}.archived", f"The {role} {uri}: {error.strerror}.") from None
@@ -50,8 +52,14 @@ def fetch(uri: str, role: str, schemes: Collection[str] = SCHEMES) -> Content:
     return content
 
 
-def _spelling_hint(uri: str) -> str:
-    """A hint, for the end of a sentence, if a file's name differs only in its Unicode form."""
+def _hint(uri: str, role: str) -> str:
+    """Why a file may be missing, for the end of a sentence: one whose name differs only in its
+    Unicode form, a padded cell, or several masks in one.
+    """
+    if uri != uri.rstrip():
+        return ", whose name ends with a space"
+    if role == "mask" and "," in uri:
+        return '; several masks are a list: ["a.png", "b.png"]'
     forms = {form: unicodedata.normalize(form, uri) for form in ("NFC", "NFD")}
     known: dict[str, str] = {}
     with suppress(OSError):

@@ -88,7 +88,7 @@ def _write_lineage(plan: Plan) -> None:
     folder = Place.of(plan.output) / "lineage" / f"recipe={_RECIPE_HASH}"
     before = 0
     for shard in range(plan.shards):
-        planned = plan.shard(shard).read_table()
+        planned = plan.shard_file(shard).read_table()
         part = np.arange(before, before + planned.num_rows) % 100
         before += planned.num_rows
         rows = planned.filter(pa.array(part < _DONE + _FAILED))
@@ -121,7 +121,7 @@ def resume(_: str, output: str) -> dict[str, int]:
     tally = reconcile(
         made, Ledger(output, _RECIPE_HASH), RetryPolicy("000002-abcdef"), range(made.shards)
     )
-    return {"remaining": tally.missing_count}
+    return {"remaining": tally.pending_count}
 
 
 def hand_out(rows: int) -> float:

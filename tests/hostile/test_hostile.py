@@ -75,7 +75,7 @@ def test_some_of_each_family_go_through_the_dag(on_ray: Run, tmp_path: Path) -> 
     manifest.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
     outcome = on_ray(manifest, tmp_path / "out")
     assert outcome.exit_code == 3
-    assert (outcome.tally.rows, outcome.tally.missing_count) == (len(chosen), 0)
+    assert (outcome.tally.rows, outcome.tally.pending_count) == (len(chosen), 0)
     codes = lineage(tmp_path / "out").error_code.fillna("ok")
     told = {case.name: codes[str(n)] for n, case in enumerate(chosen)}
     assert {c.name: told[c.name] for c in chosen if told[c.name] not in c.codes} == {}

@@ -7,7 +7,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from manifests.errors import meaning
+from manifests.errors import describe
 from tests.conftest import Command
 from tests.support import DEMO, PROGRAM, last_run, lineage, wait_until, write
 
@@ -68,7 +68,7 @@ def test_a_run_prints_plain_lines_when_piped_and_ends_with_3(
         "id.unsafe": "../bad",
         "mask.no_uri": "half",
     }.items():
-        assert f"1  {code} (e.g. {name}): {meaning(code)}" in done.stdout
+        assert f"1  {code} (e.g. {name}): {describe(code)}" in done.stdout
     assert re.search(
         r"filled: median (\d+\.\d %), largest \1 of the photo \(id good\)", done.stdout
     )

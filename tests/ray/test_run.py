@@ -35,7 +35,7 @@ def test_two_hundred_photos_with_ten_bad_rows(on_ray: Run, tmp_path: Path) -> No
     assert outcome.exit_code == 3
     assert (outcome.tally.rows, outcome.tally.ok) == (200, 190)
     assert outcome.tally.failed == dict.fromkeys(BAD_ROWS, 1)
-    assert (outcome.tally.crashed, outcome.tally.missing_count) == (0, 0)
+    assert (outcome.tally.crashed, outcome.tally.pending_count) == (0, 0)
     rows = lineage(tmp_path / "out")
     assert rows.index.is_unique
     assert set(rows.index) == {*catalog.good, *catalog.bad}
@@ -96,7 +96,7 @@ def test_marks_of_every_form_go_through_and_are_resumed(on_ray: Run, tmp_path: P
     (tmp_path / "m.jsonl").write_text("\n".join(lines))
     outcome = on_ray(tmp_path / "m.jsonl", tmp_path / "out")
     assert outcome.tally.failed == {"mask.bad_shape": 1, "mask.size_mismatch": 1, "mask.no_uri": 1}
-    assert (outcome.tally.ok, outcome.tally.unchanged, outcome.tally.missing_count) == (6, 1, 0)
+    assert (outcome.tally.ok, outcome.tally.unchanged, outcome.tally.pending_count) == (6, 1, 0)
     rows = lineage(tmp_path / "out")
     same = ["boxes", "polygons", "rle", "masks", "mixed"]
     assert len(set(rows.masked_px[same])) == 1

@@ -74,7 +74,7 @@ def test_units_are_made_for_the_actors_that_start(
     passes._run_pass(
         spec,
         [0],
-        Tally(rows=1, missing_count=1, unfinished={0: 1}),
+        Tally(rows=1, pending_count=1, pending_by_shard={0: 1}),
         choose=lambda *_: {"cpu": size},
         heartbeat=Heartbeat(RunRecord(spec.plan.output, spec.policy.run_id)),
         console=Console(file=io.StringIO()),

@@ -102,6 +102,17 @@ def test_what_cannot_be_read_has_a_code(uri: str, code: str) -> None:
     assert code_of(uri, "mask") == code
 
 
+def test_hints_say_why_a_file_may_be_missing(tmp_path: Path) -> None:
+    for name, role, message in (
+        ("a.png,a.png", "mask", r'several masks are a list: \["a\.png", "b\.png"\]\.'),
+        ("a.jpg  ", "image", r"a\.jpg  , whose name ends with a space\."),
+        ("", "mask", r"The mask \S+ is a folder\."),
+    ):
+        with pytest.raises(RowError, match=message) as caught:
+            read(str(tmp_path / name), role)
+        assert caught.value.code == f"{role}.not_found"
+
+
 def test_missing_objects_buckets_and_forbidden_ones_are_told_apart(
     s3: str, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,7 +118,7 @@ def wait_until(
 
 
 def rows_of(plan: Plan) -> list[dict[str, object]]:
-    tables = [plan.shard(number).read_table() for number in range(plan.shards)]
+    tables = [plan.shard_file(number).read_table() for number in range(plan.shards)]
     rows: list[dict[str, object]] = pa.concat_tables(tables).to_pylist()
     return rows
 

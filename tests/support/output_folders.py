@@ -43,7 +43,7 @@ def clean_here(
     )
     facts = {"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash}
     record = runs.claim(str(output), facts)
-    extra = extra_schema(plan.shard(0).read_table().schema)
+    extra = extra_schema(plan.shard_file(0).read_table().schema)
     job = RunSpec(plan, extra, recipe, RetryPolicy(record.run_id), steps)
     pipeline = Pipeline.of(recipe, str(output))
     recorder = Recorder(job)
@@ -74,7 +74,7 @@ def record(
     facts = {"recipe": recipe.model_dump(mode="json"), "recipe_hash": recipe.hash}
     run = runs.claim(str(output), facts)
     for shard in range(plan.shards):
-        rows = plan.shard(shard).read_table()
+        rows = plan.shard_file(shard).read_table()
         usual = {"status": ["ok"] * rows.num_rows, "run_id": [run.run_id] * rows.num_rows}
         theirs = {
             name: rows[name] for name in rows.column_names if name not in ("error", "error_code")

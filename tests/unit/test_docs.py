@@ -29,7 +29,7 @@ def errors_table() -> str:
     lines += [
         f"| `{code}` | {listed.meaning} | {listed.remedy} |"
         for code, listed in error_codes().items()
-        if not listed.is_twin
+        if listed != error_codes().get(code.replace("mask.", "image.")) or code[:5] != "mask."
     ]
     return "\n".join(lines)
 

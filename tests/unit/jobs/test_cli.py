@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from manifests.errors import error_codes, meaning
+from manifests.errors import describe, error_codes
 from manifests.planning.plan import load_plan
 from stages.recipe import Recipe, preset_names
 from tests.conftest import Command
@@ -267,7 +267,7 @@ def test_errors_lists_every_code(invoke: Command) -> None:
     listed = invoke("errors").stdout.splitlines()
     assert [line for line in listed if not line.startswith(" ")] == [*error_codes()]
     named = invoke("errors", "mask.bad_shape", "id.unsafe").stdout
-    meanings = [f"{code}\n    {meaning(code)}\n" for code in ("mask.bad_shape", "id.unsafe")]
+    meanings = [f"{code}\n    {describe(code)}\n" for code in ("mask.bad_shape", "id.unsafe")]
     assert named == "".join(meanings)
     wrong = invoke("errors", "mask.badshape")
     assert (wrong.returncode, "(did you mean mask.bad_shape?)" in wrong.stderr) == (2, True)

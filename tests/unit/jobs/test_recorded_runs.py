@@ -189,7 +189,7 @@ def test_failures_are_not_written_to_a_storage_that_is_not_known(
 def test_status_adds_up_the_runs_at_work_and_what_they_redo(tmp_path: Path) -> None:
     plan = recorded(tmp_path, failed="7")
     (before,) = recipe_statuses(plan.output)
-    assert (before.total.missing_count, before.is_running, before.seconds_left) == (0, False, None)
+    assert (before.total.pending_count, before.is_running, before.seconds_left) == (0, False, None)
     facts = {"recipe": TELEA.model_dump(mode="json"), "recipe_hash": TELEA.hash}
     here = claim(plan.output, facts | {"only_shards": [0], "retry": ["failed"]})
     other = claim(plan.output, facts | {"only_shards": [1, 2], "retry": ["ok"]})
@@ -200,7 +200,7 @@ def test_status_adds_up_the_runs_at_work_and_what_they_redo(tmp_path: Path) -> N
         ended.write(status="finished")
         (now,) = recipe_statuses(plan.output)
         assert now.is_running
-        left = {shard: tally.missing_count for shard, tally in now.shards.items()}
+        left = {shard: tally.pending_count for shard, tally in now.shards.items()}
         assert left == {0: 1, 1: 64, 2: 64, 3: 0}
         assert now.seconds_left == pytest.approx(129 / 3.5)
     finally:

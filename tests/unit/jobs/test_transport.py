@@ -51,7 +51,7 @@ def job(tmp_path: Path) -> Iterator[RunSpec]:
     plan = make_plan(boxed_catalog(tmp_path, 3), output, rows_per_shard=3)
     facts = {"recipe": TELEA.model_dump(mode="json"), "recipe_hash": TELEA.hash}
     run = runs.claim(output, facts)
-    extra = extra_schema(plan.shard(0).read_table().schema)
+    extra = extra_schema(plan.shard_file(0).read_table().schema)
     yield RunSpec(plan, extra, TELEA, RetryPolicy(run.run_id), three_pools, has_gpus=True)
     runs.release(run)
 

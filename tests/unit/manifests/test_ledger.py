@@ -83,10 +83,10 @@ def test_what_remains_is_the_plan_less_the_lineage(plan: Plan, ledger: Ledger) -
     add(Ledger(plan.output, "another"), 1, rows(plan, [6, 7]))
     tally = reconcile(plan, ledger, RetryPolicy(SECOND), range(2))
     assert (tally.rows, tally.ok, tally.failed, tally.crashed) == (10, 2, {"image.corrupt": 1}, 1)
-    assert tally.missing == [(0, "3"), (0, "4"), (1, "6"), (1, "7"), (1, "8"), (1, "9")]
-    assert (tally.missing_count, tally.unfinished) == (6, {0: 2, 1: 4})
+    assert tally.pending == [(0, "3"), (0, "4"), (1, "6"), (1, "7"), (1, "8"), (1, "9")]
+    assert (tally.pending_count, tally.pending_by_shard) == (6, {0: 2, 1: 4})
     again = reconcile(plan, ledger, RetryPolicy(SECOND, frozenset({"failed", "crashed"})), [0])
-    assert again.missing == [(0, "2"), (0, "3"), (0, "4")]
+    assert again.pending == [(0, "2"), (0, "3"), (0, "4")]
 
 
 def test_a_row_of_a_later_run_counts_whatever_the_clocks_said(plan: Plan, ledger: Ledger) -> None:
@@ -102,10 +102,10 @@ def test_a_row_of_a_later_run_counts_whatever_the_clocks_said(plan: Plan, ledger
 def test_a_row_that_calls_for_work_gives_way_to_its_result(plan: Plan, ledger: Ledger) -> None:
     add(ledger, 0, rows(plan, [0, 1], FIRST))
     add(ledger, 0, rows(plan, [0], SECOND, "stale", finished_at=NOON + timedelta(hours=1)))
-    assert (0, "0") in reconcile(plan, ledger, RetryPolicy(SECOND), [0]).missing
+    assert (0, "0") in reconcile(plan, ledger, RetryPolicy(SECOND), [0]).pending
     add(ledger, 0, rows(plan, [0], SECOND, "ok"))
     tally = reconcile(plan, ledger, RetryPolicy(SECOND), [0])
-    assert (0, "0") not in tally.missing
+    assert (0, "0") not in tally.pending
     assert tally.superseded == {0: 2}
     ledger.compact(0)
     assert reconcile(plan, ledger, RetryPolicy(SECOND), [0]).superseded == {}
@@ -151,7 +151,7 @@ def test_a_half_written_file_costs_its_rows_and_no_others(plan: Plan, ledger: Le
     (torn,) = set(files(ledger, 0)) - {whole}
     torn.write_bytes(torn.read_bytes()[:-100])
     tally = reconcile(plan, ledger, RetryPolicy(SECOND), [0])
-    assert tally.missing == [(0, "3"), (0, "4")]
+    assert tally.pending == [(0, "3"), (0, "4")]
     assert [file.uri for file in tally.damaged] == [str(torn)]
     ledger.compact(0)
     assert set(files(ledger, 0)) == {whole, torn}, "nothing is merged beside a damaged file"
@@ -180,7 +180,7 @@ def test_files_are_merged_while_others_read_and_write(plan: Plan, ledger: Ledger
     assert sorted(ledger.latest(0)["run_id"].to_pylist()) == [
         f"{n:06d}-aaaaaa" for n in range(35, 40)
     ]
-    assert reconcile(plan, ledger, RetryPolicy(SECOND), [0]).missing_count == 0
+    assert reconcile(plan, ledger, RetryPolicy(SECOND), [0]).pending_count == 0
     assert len(files(ledger, 0)) == 1
 
 

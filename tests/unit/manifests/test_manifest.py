@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 from jobs.run import parse_shards
 from manifests.errors import ManifestError, OutputError
+from manifests.planning import plan as planning
 from manifests.planning.plan import Plan, choose_rows_per_shard, load_plan, make_plan
 from tests.support import rows_of, tables_of, write
 
@@ -69,8 +71,15 @@ def test_folders_and_patterns_take_files_by_name(tmp_path: Path) -> None:
             "no column mask, boxes, polygons or",
         ),
         ("m.csv", "id;image;mask\n1;a;b\n", "manifest.missing_column", "separated by semicolons?"),
+        (
+            "m.csv",
+            "id;image;mask\n1;a, b;c\n",
+            "manifest.unreadable",
+            "line 2 has 2 cells, the header 1 (are the cells separated by semicolons? Use commas).",
+        ),
+        ("m.csv", "id\timage\tmask\n1\ta\tb\n", "manifest.missing_column", "by tabs? Use commas"),
         ("m.csv", "ID,Image,Mask\n1,a,b\n", "manifest.missing_column", "in lower case"),
-        ("m.csv", "id,image,mask,id\n1,a,b,2\n", "manifest.unreadable", "has id more than once"),
+        ("m.csv", "id,image,mask,id\n1,a,b,2\n", "manifest.unreadable", "more than one column id."),
         (
             "m.csv",
             "id,image,mask\n1,a\n2,a,b\n\n3,a,b,c\n",
@@ -83,10 +92,23 @@ def test_folders_and_patterns_take_files_by_name(tmp_path: Path) -> None:
         ("m.jsonl", '{"id": "1", "id": "2"}\n', "manifest.unreadable", "two fields of one name"),
         ("m.jsonl", '{"id": "1", "x": NaN}\n', "manifest.unreadable", "NaN is not a number"),
         ("m.jsonl", '{"id": "1"\n', "manifest.unreadable", "line 1: Expecting"),
-        ("m.jsonl", "[1]\n", "manifest.unreadable", "line 1 is not an object"),
+        ("m.jsonl", "[1]\n", "manifest.unreadable", "line 1 is not an object (write one object"),
+        (
+            "m.jsonl",
+            '[\n{"id": 1},\n',
+            "manifest.unreadable",
+            "without a list around them); line 2",
+        ),
+        (
+            "m.jsonl",
+            '{"id": 1, "image": "a", "mask": "b"}\n\n{"id": "x", "image": "a", "mask": "b"}\n',
+            "manifest.unreadable",
+            "column id, line 1 and line 3: ",
+        ),
         ("m.jsonl", '{"image": "a", "mask": "b"}\n', "manifest.missing_column", "no column id"),
         ("m.parquet", b"PAR1", "manifest.unreadable", "m.parquet"),
         ("m.csv.gz", b"not gzip", "manifest.unreadable", "m.csv.gz"),
+        ("instances.json", b"{}", "manifest.unreadable", "one object per row, each in a line"),
         ("m.xlsx", b"PK", "manifest.unreadable", "is none of .csv, .jsonl, .parquet"),
     ],
 )
@@ -117,6 +139,18 @@ def test_paths_become_absolute_and_uris_stay(tmp_path: Path) -> None:
     assert first["image_uri"] == f"{tmp_path}/lists/a.jpg"
     assert first["mask_uri"] == f"{tmp_path}/masks/a.png"
     assert (second["image_uri"], second["mask_uri"]) == ("/srv/b.jpg", "s3://bucket/b c.png")
+
+
+def test_a_scheme_that_is_never_read_is_an_error_of_its_row_when_planned(tmp_path: Path) -> None:
+    lines = ["web,https://x/a.jpg,a.png", "cloud,a.jpg,gs://b/a.png", "two,HTTP://x/a,gs://b/c"]
+    lines += ["s3,S3://b/a.jpg,FILE:///a.png", "odd,a:b.jpg,x"]
+    path = write(tmp_path / "m.csv", "id,image,mask\n" + "\n".join(lines))
+    plan = make_plan(path, str(tmp_path / "out"))
+    assert plan.rejected == {"image.unknown_scheme": 2, "mask.unknown_scheme": 1}
+    assert f"{path}, lines 2, 4: image.unknown_scheme (id 'web')." in plan.notes
+    errors = [row["error"] for row in rows_of(plan)]
+    assert "Use a local path, file:// or s3://." in str(errors[0])
+    assert errors[3:] == [None, None]
 
 
 BAD_ROWS = (
@@ -182,6 +216,16 @@ def test_ids_that_would_lose_digits_are_refused(tmp_path: Path) -> None:
         tables_of(write(tmp_path / "m.jsonl", line))
     with pytest.raises(ManifestError, match="put them in quotes"):
         tables_of(write(tmp_path / "m.jsonl", line.replace("12345678901234567890", "1.5")))
+    table = pa.table({"id": [1.0, None], "image": ["a", "a"], "mask": ["b", "b"]})
+    pq.write_table(table, tmp_path / "m.parquet")
+    with pytest.raises(ManifestError, match=r'\["id"\]\.astype\("Int64"\)\.astype\(str\)\.'):
+        tables_of(tmp_path / "m.parquet")
+
+
+def test_ids_that_end_like_pictures_are_noted(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", "id,image,mask\na.JPG,a.jpg,b\nb.v2,b.jpg,b\n")
+    (note,) = make_plan(path, str(tmp_path / "out")).notes
+    assert note.startswith("1 id ends like a picture's name.")
 
 
 def test_a_column_of_other_types_in_other_files_is_text(tmp_path: Path) -> None:
@@ -203,7 +247,10 @@ def test_duplicates_are_found_across_files(tmp_path: Path) -> None:
     assert [note.partition(": ")[0] for note in plan.notes] == [
         f"{tmp_path}/m/1.csv, line 2",
         f"{tmp_path}/m/2.csv, line 3",
+        "3 rows have 2 ids",
     ]
+    errors = {row["id"]: str(row["error"]) for row in rows_of(plan)}
+    assert "that of 2.csv, line 3." in errors["x"], "no row is lost without a trace"
 
 
 def test_shards_hold_every_row_once_in_order(tmp_path: Path) -> None:
@@ -240,6 +287,28 @@ def test_the_plan_is_kept_and_another_manifest_refused(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="another manifest") as caught:
         make_plan(path, str(tmp_path / "out"))
     assert caught.value.code == "output.other_run"
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_of_two_that_plan_at_the_same_time_the_first_to_finish_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_same: bool
+) -> None:
+    path, out = write(tmp_path / "a.csv", CSV), str(tmp_path / "out")
+    other = path if is_same else write(tmp_path / "b.csv", CSV.replace("1,", "b,"))
+    write_shards, plans = planning._write_shards, []
+
+    def meanwhile(plan: Plan, tables: Iterable[pa.Table]) -> int:
+        monkeypatch.setattr(planning, "_write_shards", write_shards)
+        plans.append(make_plan(other, out, rows_per_shard=1))
+        return write_shards(plan, tables)
+
+    monkeypatch.setattr(planning, "_write_shards", meanwhile)
+    if is_same:
+        assert [make_plan(path, out, rows_per_shard=2)] == plans
+    else:
+        with pytest.raises(OutputError, match="another manifest"):
+            make_plan(path, out)
+    assert make_plan(other, out) == load_plan(out) == plans[0]
 
 
 def test_a_manifest_that_was_copied_is_still_the_same(tmp_path: Path) -> None:
@@ -341,7 +410,7 @@ def test_other_columns_keep_plain_types_and_names_that_are_taken_are_changed(
     (row,) = rows_of(plan)
     assert row["manifest_status"] == "draft"
     assert row["tags"] == '["new", "red"]'
-    assert plan.shard(0).read_table().schema.field("price").type == pa.float32()
+    assert plan.shard_file(0).read_table().schema.field("price").type == pa.float32()
     assert "status is called manifest_status" in plan.notes[0]
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -166,6 +167,8 @@ def test_parquet_is_the_same_in_any_row_groups(
     plan = make_plan(str(tmp_path / "m.parquet"), str(tmp_path / "out"))
     assert [row["id"] for row in rows_of(plan)] == ids[:-1]
     assert "rows 8, 501: id.duplicate" in plan.notes[0]
+    errors = [str(row["error"]) for row in rows_of(plan) if row["error"]]
+    assert [error[:32] for error in errors] == ["The id is also that of row 501. "]
 
 
 @given(
@@ -183,13 +186,27 @@ def test_repeated_ids_are_found_exactly(ids: list[str]) -> None:
         UNIQUE if looks.count(look) == 1 else REPEATED if spelled[row] in spelled[:row] else FIRST
         for row, look in enumerate(looks)
     ]
-    assert hashes.find().tolist() == wanted
+    found = hashes.classify()
+    assert found.kinds.tolist() == wanted
+    shared = [row for row, kind in enumerate(wanted) if kind != UNIQUE]
+    assert found.shared.tolist() == shared
+    named = replace(found, labels=pa.array([f"row {row}" for row in shared], pa.string()))
+    for row, error in enumerate(named.errors(0, len(ids)).to_pylist()):
+        others = [f"row {n}" for n, look in enumerate(looks) if look == looks[row] and n != row]
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        told = f"The id is also that of {', '.join(others[:3])}{more}. "
+        if wanted[row] == FIRST:
+            assert error.startswith(told)
+        else:
+            assert error == ("" if wanted[row] == REPEATED else None)
+    half = len(ids) // 2
+    assert named.errors(half, len(ids) - half) == named.errors(0, len(ids)).slice(half)
 
 
 def test_long_ids_are_told_apart_behind_their_common_beginning() -> None:
     hashes = IdHashes()
     hashes.add(pa.array(["z" * 300 + "1", "z" * 300 + "2", "z" * 300 + "1"]).slice(0))
-    assert hashes.find().tolist() == [FIRST, UNIQUE, REPEATED]
+    assert hashes.classify().kinds.tolist() == [FIRST, UNIQUE, REPEATED]
 
 
 def test_shards_of_large_rows_have_fewer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

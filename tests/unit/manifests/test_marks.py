@@ -67,7 +67,9 @@ def test_shapes_and_lists_of_masks_become_marks_in_every_format(tmp_path: Path) 
             (f"{base}/[1].png", None),
         ], folder
         assert not plan.rejected
-        assert plan.shard(0).read_table().column_names == SHARD_SCHEMA.names, "none is passed on"
+        assert plan.shard_file(0).read_table().column_names == SHARD_SCHEMA.names, (
+            "none is passed on"
+        )
 
 
 def test_nested_columns_of_parquet_become_marks(tmp_path: Path) -> None:
@@ -111,6 +113,8 @@ def test_a_cell_that_is_not_json_costs_its_row_alone(
     assert (good["marks"], good["error_code"]) == ("[1,2,3,4]".join(('{"boxes":', "}")), None)
     assert (bad["marks"], bad["error_code"]) == (None, "mask.bad_shape")
     assert message in str(bad["error"])
+    assert cell.strip('"')[:80] in str(bad["error"]), "the cell itself is not recorded"
+    assert len(str(bad["error"])) < 700
     assert empty["error_code"] == "mask.no_uri"
     assert plan.rejected == {"mask.bad_shape": 1, "mask.no_uri": 1}
     assert f"{path}, line 3: mask.bad_shape (id 'bad')." in plan.notes
@@ -134,6 +138,29 @@ def test_rows_that_mark_nothing_are_counted_in_a_note(tmp_path: Path) -> None:
     one = make_plan(write(tmp_path / "one.jsonl", lines[1]), str(tmp_path / "one"))
     assert one.notes == ["1 row marks nothing: its photo is passed on unchanged."]
     assert not make_plan(write(tmp_path / "x.csv", PLAIN), str(tmp_path / "x")).notes
+
+
+@pytest.mark.parametrize(
+    ("odd", "is_noted"),
+    [
+        ("[[40, 30, 200, 80]]", True),
+        ("[0, 0, 9, 9]", True),  # the same in both conventions
+        ("[[1, 2, 3, 4], [200, 30, 100, 80]]", False),
+        ("[5, 80, 200, 80]", False),
+        ('["x", 1]', True),  # not for planning to judge
+    ],
+)
+def test_boxes_that_all_could_be_corners_are_noted(
+    tmp_path: Path, odd: str, is_noted: bool
+) -> None:
+    lines = [json.dumps({"id": n, "image": "a", "boxes": [[40, 30, 200, 80]]}) for n in range(8)]
+    lines.append(json.dumps({"id": 8, "image": "a", "boxes": json.loads(odd)}))
+    plan = make_plan(write(tmp_path / "m.jsonl", "\n".join(lines)), str(tmp_path / "out"))
+    assert ["look like corners (x0, y0, x1, y1)" in note for note in plan.notes] == [
+        True
+    ] * is_noted
+    few = make_plan(write(tmp_path / "few.jsonl", "\n".join(lines[:7])), str(tmp_path / "few"))
+    assert not few.notes
 
 
 @pytest.mark.parametrize("mask", ["[1, 2]", "[null]", '[""]', '["\\ud800.png"]', "[a.png, b.png]"])
@@ -192,7 +219,7 @@ def test_a_row_whose_marks_have_changed_is_still_to_be_done(tmp_path: Path) -> N
     ledger = Ledger(plan.output, "x")
     ledger.add(0, [lineage_dict(row) for row in rows], lineage_schema())
     tally = reconcile(plan, ledger, RetryPolicy("run"), [0])
-    assert tally.missing == [(0, "2")]
+    assert tally.pending == [(0, "2")]
 
 
 def test_json_lines_whose_nesting_has_no_end_are_told(tmp_path: Path) -> None:

@@ -190,6 +190,28 @@ def test_masks_among_the_photos_are_no_photos(tmp_path: Path, masks: str) -> Non
     assert "3 photos: 1 paired with masks; 2 without marks" in " ".join(plan.notes)
 
 
+def test_photos_beside_masks_that_are_named_after_another_photo_are_noted(tmp_path: Path) -> None:
+    photos = put(tmp_path / "photos", "a.jpg", "b.jpg", "d.jpg", "a_mask.png", "red/b-2.jpg")
+    put(tmp_path / "photos", "mask_b.png", "d_seg.png", "a_1.jpg", "a_1_mask.png", "e_seg.png")
+    plan = planned(tmp_path, masks=photos)
+    assert plan.rows == 8
+    assert "Photos named after another photo, such as masks would be: d_seg.png, mask_b.png. " in (
+        "\n".join(plan.notes)
+    )
+
+
+def test_masks_without_a_photo_are_listed_in_a_file(tmp_path: Path) -> None:
+    photos = put(tmp_path / "photos", "a.jpg")
+    masks = put(tmp_path / "masks", "a.png", *(f"{n}.png" for n in range(5)))
+    (tmp_path / "preview").mkdir()
+    preview = make_plan(photos, f"{tmp_path}/preview", masks=masks, results=f"{tmp_path}/out")
+    assert "5 masks have no photo: 0.png, 1.png, 2.png and 2 more." in preview.notes
+    (note,) = (note for note in planned(tmp_path, masks=masks).notes if "no photo" in note)
+    (listed,) = (tmp_path / "out").rglob("*.txt")
+    assert note.endswith(f" and 2 more; {listed} lists them.")
+    assert listed.read_text() == "0.png\n1.png\n2.png\n3.png\n4.png\n"
+
+
 def test_results_in_the_folder_of_the_photos_are_no_photos(tmp_path: Path) -> None:
     photos = put(tmp_path / "photos", "a.jpg", "out2.jpg", "images/b.jpg")
     first = make_plan(photos, f"{photos}/red/out", unmarked="detect")
@@ -226,9 +248,14 @@ def test_rows_of_a_manifest_get_masks_unless_they_have_marks(tmp_path: Path) -> 
 
 def test_a_manifest_needs_no_marks_if_something_else_marks(tmp_path: Path) -> None:
     path = write(tmp_path / "m.csv", "id,image\na,a.jpg\n,\n")
-    with pytest.raises(ManifestError, match=r"--mask FILE, or --set detect\.method=text") as caught:
+    with pytest.raises(ManifestError, match="--mask FILE, or --recipe declutter") as caught:
         planned(tmp_path, path)
     assert caught.value.code == "manifest.missing_column"
+    with pytest.raises(
+        ManifestError, match=r"mark.* --masks FOLDER, .*--unmatched\s+pass"
+    ) as caught:
+        planned(tmp_path, put(tmp_path / "photos", "a.jpg"))
+    assert caught.value.code == "manifest.unmarked"
     (row,) = rows_of(make_plan(path, str(tmp_path / "detect"), unmarked="detect"))
     assert (row["mask_uri"], row["marks"], row["error_code"]) == ("", None, None)
     (row,) = rows_of(make_plan(path, str(tmp_path / "pass"), unmarked="pass"))
@@ -243,7 +270,10 @@ def test_a_plan_is_kept_while_photos_masks_and_policy_are_the_same(tmp_path: Pat
     write(tmp_path / "photos" / "a.jpg", "replaced: done again, as the same row")
     assert planned(tmp_path, masks=masks, unmarked="pass") == plan
     for options, message in (
-        ({"unmarked": "fail", "masks": masks}, "planned with --unmatched pass, not fail, and 1 of"),
+        (
+            {"unmarked": "fail", "masks": masks},
+            r"1 photos without marks are passed .*pass.*, not errors",
+        ),
         ({"unmarked": "pass"}, "or with other masks"),
         ({"unmarked": "pass", "mask": f"{masks}/a.png"}, "or with other masks"),
     ):
@@ -271,7 +301,7 @@ def test_recipes_that_detect_and_others_share_a_plan_in_which_all_is_marked(
     del facts["unmarked"], facts["unmarked_rows"]  # as an earlier version stored it
     marker.write_text(json.dumps(facts))
     assert load_plan(str(tmp_path / "half"))
-    with pytest.raises(OutputError, match="--unmatched fail, not detect, and 1 of its photos"):
+    with pytest.raises(OutputError, match=r"are errors .*, not searched .*recipes that detect"):
         make_plan(path, str(tmp_path / "half"), unmarked="detect")
 
 
@@ -290,6 +320,8 @@ def test_pictures_whose_results_would_collide_are_rejected_alone(tmp_path: Path)
     assert f"{tmp_path}/photos, photos 1.jpg, 1.png: id.duplicate (id '1')." in notes
     (row,) = (row for row in rows_of(plan) if row["id"] == "1")
     assert "In a folder, rename one of the pictures" in str(row["error"])
+    assert "The id is also that of 1.png." in str(row["error"])
+    assert "6 rows have 5 ids" in notes
 
 
 @pytest.mark.parametrize(

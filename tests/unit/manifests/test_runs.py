@@ -30,7 +30,7 @@ def silent(_: str) -> None:
 
 def elsewhere(record: RunRecord, **more: Any) -> RunRecord:
     """The record as if a process of another machine had made it."""
-    return record.write(host="elsewhere", **more)
+    return record.write(host="elsewhere", machine="elsewhere", **more)
 
 
 def test_of_many_that_begin_at_once_each_has_a_number(tmp_path: Path) -> None:
@@ -101,6 +101,38 @@ def test_a_run_of_another_machine_is_waited_for(
         raise_if_running(claim(str(tmp_path), FACTS), silent)
     later.join()
     assert other.progress()["ok"] == 5
+
+
+def test_a_run_in_a_container_with_the_hosts_name_is_judged_by_its_heartbeat(
+    tmp_path: Path,
+) -> None:
+    """Its process is not visible here, or another one has its number."""
+    program = (
+        "import sys; from manifests.runs import claim;"
+        "claim(sys.argv[1], {'recipe_hash': 'r'}); print('claimed', flush=True); sys.stdin.read()"
+    )
+    enclosed = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+    if subprocess.run([*enclosed, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no namespaces can be made here")
+    container = subprocess.Popen(
+        [*enclosed, sys.executable, "-c", program, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    with container:
+        assert container.stdout
+        container.stdout.readline()
+        (record,) = records(str(tmp_path))
+        assert runs.seems_alive(record)
+
+
+def test_a_run_of_another_container_or_boot_is_not_looked_up_by_its_process(tmp_path: Path) -> None:
+    ours = claim(str(tmp_path), FACTS)
+    boot, _, space = ours.facts["machine"].partition("/")
+    for machine in (f"{boot}/pid:[1]", f"elsewhere/{space}", None):
+        assert runs.seems_alive(ours.write(machine=machine, process=2**30))
+    assert not runs.seems_alive(ours.write(process=2**30))
 
 
 def test_a_run_that_waits_for_its_storage_is_not_taken_for_dead() -> None:
