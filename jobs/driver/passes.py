@@ -107,10 +107,12 @@ def execute(
         spec = replace(spec, check_inputs=False, repeats_internal_errors=False)
         if not tally.missing_count or heartbeat.is_stopping:
             return tally
-        stalled = stalled + 1 if tally.missing_count == before else 0
-        if stalled >= _MAX_STALLED_PASSES and mode is PassMode.ISOLATED:
-            return _give_up(spec, shards, tally, ray_errors)
-        mode = _next_mode(mode, tally.missing_count, progressed=tally.missing_count < before)
+        progressed = tally.missing_count < before
+        if mode is PassMode.ISOLATED:
+            stalled = 0 if progressed else stalled + 1
+            if stalled >= _MAX_STALLED_PASSES:
+                return _give_up(spec, shards, tally, ray_errors)
+        mode = _next_mode(mode, tally.missing_count, progressed=progressed)
         photos = format_count(tally.missing_count, "photo")
         have = "has" if tally.missing_count == 1 else "have"
         console.print(
