@@ -283,7 +283,8 @@ def _execute(
         connected(address, wait_s(pools)) as ray_errors,
         graceful_stop(heart, console.print),
     ):
-        heart.measure = cost.accrue if cost else dict
+        if cost:
+            heart.on_beat = cost.accrue
         spec, choose = fit_to_cluster(spec, pools, partial(print_line, console))
         tally = execute(
             spec,

@@ -27,9 +27,11 @@ def test_costs_add_up_by_the_nodes_that_are_up() -> None:
     now, up = 0.0, ["cpu", "large-gpu", "of no price"]
     cost = Cost({"cpu": 1.0, "large-gpu": 4.0}, lambda: up, lambda: now)
     now = 3600.0
-    assert cost.accrue() == {"cost_usd": 5.0}
+    cost.accrue()
+    assert cost.total_usd == 5.0
     now, up[:] = 5400.0, ["cpu"]
-    assert cost.accrue() == {"cost_usd": 5.5}
+    cost.accrue()
+    assert cost.total_usd == 5.5
     assert cost.total_usd == 5.5
 
 
