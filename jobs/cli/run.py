@@ -35,7 +35,6 @@ from jobs.cli.options import (
     parse_statuses,
 )
 from jobs.cli.printing import console_for, print_counts
-from jobs.printing import print_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -77,7 +76,7 @@ def run(
     """
     from jobs.driver.cost import load_prices
     from jobs.driver.placement import load_pools
-    from jobs.run import preview
+    from jobs.run import dry_run as run_dry
     from jobs.run import run as run_job
     from stages.recipe import Recipe
 
@@ -87,7 +86,7 @@ def run(
     chosen, policy, note = parse_marking(Recipe.load(recipe, set_ or ()), masks, mask, unmatched)
     chosen.raise_unless_it_cleans()
     if note:
-        print_line(console, note)
+        console.print(note)
     trust(allow_unverified)
     # For the dry run and the run: what rows there are, and which of them to do.
     rows: dict[str, Any] = {
@@ -102,7 +101,7 @@ def run(
         "masks": masks,
     }
     if dry_run:
-        preview(manifest, output, chosen, console, **rows)
+        run_dry(manifest, output, chosen, console, **rows)
         return
     with interruptible():
         outcome = run_job(
@@ -199,7 +198,7 @@ def demo(
         page = write_report(folder, console)
     print_summary(console, outcome)
     console.print("Open this page to see before and after:", style="bold")
-    print_line(console, page)
+    console.print(page)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -218,8 +217,7 @@ def print_summary(console: Console, outcome: Outcome) -> None:
     from jobs.driver.progress import format_count
 
     tally = outcome.tally
-    print_line(
-        console,
+    console.print(
         f"{format_count(tally.rows, 'photo')} in {outcome.seconds:.1f} s: {tally.ok} ok, "
         f"{tally.failed_count} failed, {tally.crashed} crashed",
     )
@@ -227,4 +225,4 @@ def print_summary(console: Console, outcome: Outcome) -> None:
     if tally.missing_count:
         first = ", ".join(name for _, name in tally.missing[:10])
         text = f"{tally.missing_count} photos have no result, among them {first}. "
-        print_line(console, f"{text}The same command resumes.", "red")
+        console.print(f"{text}The same command resumes.", style="red")

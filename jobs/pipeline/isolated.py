@@ -182,7 +182,7 @@ def _main(sender: Connection) -> None:
 
 
 def _run(photo: Photo | None, spec: RunSpec, sender: Connection) -> None:
-    steps = spec.steps(spec.recipe, spec.plan.output)
+    steps = spec.build_steps(spec.recipe, spec.plan.output)
     if all(step.pool == "cpu" for step in steps):
         limit_memory(spec.recipe.limits.max_memory_mib)
     for step in steps:

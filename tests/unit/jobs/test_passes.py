@@ -76,7 +76,7 @@ def test_rows_are_given_up_after_two_isolated_passes_only(
         spec,
         [0],
         reconcile(plan, spec.ledger, spec.policy, [0]),
-        choose=lambda *_: {},
+        size_pools=lambda *_: {},
         ray_errors=ray_errors,
         heartbeat=Heartbeat(RunRecord(plan.output, spec.policy.run_id)),
         console=Console(file=io.StringIO()),
