@@ -46,4 +46,4 @@ def test_names_are_told_apart_and_say_whose_they_are() -> None:
     names = [name for metric in METRICS for name in metric.exported]
     assert len(set(names)) == len(names)
     assert all(name.startswith("ray_catalog_cleanup_") for name in names)
-    assert all(metric.meaning.endswith(".") for metric in METRICS)
+    assert all(metric.description.endswith(".") for metric in METRICS)
