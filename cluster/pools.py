@@ -81,11 +81,12 @@ class CpuPool(_Section):
     """Actors that need no GPU."""
 
     min_actors: int = Field(1, ge=1)
-    """A run waits for this number before it begins, and keeps them until it ends. If all steps run
-    in this pool: as many as the cluster has room for at the start, if that is more."""
+    """A run waits for this number before it begins, and keeps them until it ends. A CPU pool that
+    runs all steps starts with an actor for each free CPU, if those are more."""
     max_actors: int | None = Field(None, ge=1)
-    """Limit while work queues up. Default: what the cluster and its autoscaler have room for;
-    beside GPU pools, 4 in each part per actor of the smaller GPU pool."""
+    """Limit while work queues up. Default: what the cluster and its autoscaler have room for. A CPU
+    pool beside GPU pools has up to 4 actors in each group of steps for each actor of the GPU pool
+    with fewer."""
     cpus: float = Field(1.0, gt=0)
     """Per actor; fractions are allowed."""
     memory_gib: float = Field(0.0, ge=0)
@@ -109,8 +110,6 @@ class GpuPool(CpuPool):
     gpus: float = Field(1.0, gt=0)
     """Per actor: whole GPUs, or a share of one. If it is not set and there is a single GPU, both
     GPU pools share it."""
-    batch_size: int | None = Field(None, ge=1, le=256)
-    """Max crops per model call; default: the recipe's. Results do not depend on it."""
 
     @model_validator(mode="after")
     def _gpus_are_a_share_or_whole(self) -> Self:

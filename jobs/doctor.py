@@ -101,7 +101,6 @@ def _machine_checks() -> dict[str, Callable[[], str]]:
         "PatchMatch": _patchmatch,
         "JPEG": _jpeg,
         "HEIC": _heic,
-        "Pillow": _pillow,
         "GPU": _gpus,
         "Weights": _weights,
         "S3": _s3_credentials,
@@ -154,15 +153,6 @@ def _heic() -> str:
         hint = "For HEIC photos: pip install pillow-heif (or in a clone: .ci/uv sync --extra heic)."
         raise _Problem("note", "pillow-heif is not installed", hint)
     return "pillow-heif reads and writes it"
-
-
-def _pillow() -> str:
-    from PIL import features
-
-    formats = ("jpg", "zlib", "webp", "avif")
-    if missing := [name for name in formats if not features.check(name)]:
-        raise _Problem("bad", f"built without {', '.join(missing)}", "Install the wheel from PyPI.")
-    return f"built with {', '.join(formats)}"
 
 
 def _gpus() -> str:

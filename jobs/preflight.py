@@ -9,7 +9,6 @@ from typing import Any
 
 from rich.console import Console
 
-from jobs.printing import print_line
 from manifests.errors import WeightsError
 from stages.detection.options import TextOptions
 from stages.optional_imports import require
@@ -34,7 +33,7 @@ def logging_downloads(console: Console) -> Iterator[None]:
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            print_line(console, record.getMessage())
+            console.print(record.getMessage())
 
     logger, handler = logging.getLogger("stages.weights"), Handler()
     level = logger.level
@@ -111,7 +110,7 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
             elif is_adapter(section):
                 notices.append((ref, "the licence of this adapter is not known; check it."))
     for notice in join_notices(notices):
-        print_line(console, notice)
+        console.print(notice)
     return with_pins(recipe, pins), used
 
 

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
 
 from rich.console import Console
@@ -21,13 +20,12 @@ from cluster.session import address_of, submitted_job
 from jobs.driver.cost import Cost, groups_up
 from jobs.driver.heartbeat import Heartbeat, graceful_stop, heartbeat
 from jobs.driver.passes import execute
-from jobs.driver.placement import connected, fit_to_cluster, wait_s, with_batch_sizes
+from jobs.driver.placement import connected, fit_to_cluster, start_timeout_s
 from jobs.driver.progress import format_count
 from jobs.pipeline.changed_inputs import mark_stale
 from jobs.pipeline.pending import count_unusable, extra_schema, limit_rows
 from jobs.pipeline.spec import RunSpec
 from jobs.preflight import check_weights
-from jobs.printing import print_line
 from manifests import runs
 from manifests.errors import CatalogCleanupError, OutputError
 from manifests.ledger import Ledger, RetryPolicy, Tally, reconcile, set_aside
@@ -123,7 +121,7 @@ def run(
     started = time.monotonic()
     output = resolve_output(output).uri
     pools = pools or Pools()
-    recipe = with_batch_sizes(with_absolute_paths(recipe), pools)
+    recipe = with_absolute_paths(recipe)
     plan = make_plan(
         manifest,
         output,
@@ -135,7 +133,7 @@ def run(
     )
     numbers = parse_shards(shards, plan) if shards else range(plan.shards)
     for note in plan.notes:
-        print_line(console, f"note: {note}")
+        console.print(f"note: {note}")
     recipe, models = check_weights(recipe, console, here=address_of(address) == "local")
     images = f"{output}/images/{recipe.label}"
     facts = {
@@ -171,14 +169,17 @@ def run(
     status = "failed"
     try:
         with heartbeat(record) as heart:
-            runs.raise_if_running(record, lambda text: console.print(text, highlight=False))
+            runs.raise_if_running(record, console.print)
             policy = RetryPolicy(record.run_id, frozenset(retry))
             extra = extra_schema(plan.shard_file(0).read_table().schema)
             spec = RunSpec(plan, extra, recipe, policy, steps, check_inputs=check_inputs)
+            beyond = 0
             if limit is not None:
-                spec = limit_rows(spec, numbers, limit)
+                spec, beyond = limit_rows(spec, numbers, limit)
                 numbers = numbers if spec.plan.only is None else sorted(spec.plan.only)
             tally = _execute(spec, numbers, console, address, pools, heart=heart, cost=cost)
+            if beyond:
+                console.print(f"--limit left out {format_count(beyond, 'photo')} without a result.")
         status = "unfinished" if tally.pending_count or tally.superseded else "finished"
         if tally.pending_count and heart.is_stopping:
             status = "stopped"
@@ -205,7 +206,7 @@ def run(
     return outcome
 
 
-def preview(
+def dry_run(
     manifest: str,
     output: str,
     recipe: Recipe,
@@ -258,7 +259,7 @@ def preview(
         lines += [f"not checked: photos that are done and have changed would be {verb} again"]
     lines += [f"results: {place.uri}/{'images' if recipe.fills else 'masks'}/{recipe.label}/"]
     for line in lines:
-        print_line(console, line)
+        console.print(line)
 
 
 def _execute(
@@ -272,7 +273,7 @@ def _execute(
     cost: Cost | None,
 ) -> Tally:
     """Reconcile, run the passes if rows are pending, and reconcile again."""
-    tally = _repaired(spec, shards, reconcile(spec.plan, spec.ledger, spec.policy, shards), console)
+    tally = _repair(spec, shards, reconcile(spec.plan, spec.ledger, spec.policy, shards), console)
     if spec.check_inputs and tally.ended <= _MAX_CHECKED_HERE:
         with ThreadPoolExecutor(_CHECK_THREADS) as pool:
             changed = sum(pool.map(lambda shard: mark_stale(spec, shard), shards))
@@ -280,39 +281,40 @@ def _execute(
             tally = reconcile(spec.plan, spec.ledger, spec.policy, shards)
         spec = replace(spec, check_inputs=False)
     if not tally.pending_count and not spec.check_inputs:
-        console.print(f"All {tally.rows} photos are already done.", highlight=False)
+        console.print(f"0 of {format_count(tally.rows, 'photo')} are left to do.")
         return tally
     photos = f"{tally.pending_count} of {tally.rows} photos"
-    print_line(console, f"{photos}, recipe {spec.recipe.name}; starting Ray ...")
+    console.print(f"{photos}, recipe {spec.recipe.name}; starting Ray ...")
     with (
-        connected(address, wait_s(pools)) as ray_errors,
+        connected(address, start_timeout_s(pools)) as ray_errors,
         graceful_stop(heart, console.print),
     ):
-        heart.measure = cost.accrue if cost else dict
-        spec, choose = fit_to_cluster(spec, pools, partial(print_line, console))
+        if cost:
+            heart.on_beat = cost.accrue
+        spec, size_pools = fit_to_cluster(spec, pools, console.print)
         tally = execute(
             spec,
             shards,
             tally,
-            choose=choose,
+            size_pools=size_pools,
             ray_errors=ray_errors,
             heartbeat=heart,
             console=console,
         )
-        tally = _repaired(spec, shards, tally, console)
+        tally = _repair(spec, shards, tally, console)
         if tally.pending_count and ray_errors:
-            print_line(console, f"Ray reported: {ray_errors[0]}")
+            console.print(f"Ray reported: {ray_errors[0]}")
         if cost:
             cost.accrue()
-            console.print(f"The nodes cost ${cost.total_usd:.2f} during the run.", highlight=False)
+            console.print(f"The nodes cost ${cost.total_usd:.2f} during the run.")
     return tally
 
 
-def _repaired(spec: RunSpec, shards: Collection[int], tally: Tally, console: Console) -> Tally:
+def _repair(spec: RunSpec, shards: Collection[int], tally: Tally, console: Console) -> Tally:
     """Repair what a killed run left: set damaged files aside, remove superseded rows."""
     for file in tally.damaged:
         text = f"note: {file.uri} is damaged; it is set aside, and its photos are redone."
-        print_line(console, text)
+        console.print(text)
         set_aside(file)
     for shard in tally.superseded:
         spec.ledger.compact(shard)

@@ -56,13 +56,8 @@ class MethodOptions(Section):
     method: str
 
     @property
-    def is_batched(self) -> bool:
-        """Whether it processes several photos at once: it then has an option ``batch_size``."""
-        return "batch_size" in type(self).model_fields
-
-    @property
     def max_photos(self) -> int:
-        """The maximum number of photos that its step processes at once."""
+        """The maximum number of photos that its step processes at once: its ``batch_size``."""
         return int(getattr(self, "batch_size", 1))
 
     @property

@@ -28,7 +28,6 @@ from jobs.cli.options import (
 )
 from jobs.cli.printing import console_for
 from jobs.cli.run import AddressOption, interruptible, print_summary
-from jobs.printing import print_line
 from jobs.report import SAMPLE
 
 DETECTING_RECIPE = "declutter"
@@ -65,7 +64,8 @@ def detect(
     from jobs.driver.progress import format_count
     from jobs.report.write import write_report
     from jobs.results.detected import write_detected
-    from jobs.run import preview, run
+    from jobs.run import dry_run as run_dry
+    from jobs.run import run
     from stages.recipe import Recipe
 
     streams.tolerate_lost_output()
@@ -85,7 +85,7 @@ def detect(
         "masks": masks,
     }
     if dry_run:
-        preview(manifest, output, chosen, console, **rows)
+        run_dry(manifest, output, chosen, console, **rows)
         return
     with interruptible():
         outcome = run(
@@ -103,16 +103,15 @@ def detect(
         raise typer.Exit(outcome.exit_code)
     found = write_detected(output)
     photos = format_count(found.rows, "photo")
-    print_line(
-        console,
+    console.print(
         f"{found.path}: {photos}, {found.removed} with something to remove, {found.kept} with "
         f"kept objects only, {found.failed} failed",
     )
     page = write_report(output, console, sample=sample, recipe=outcome.recipe_hash)
     console.print("Open this page to review and correct it:", style="bold")
-    print_line(console, page)
+    console.print(page)
     options = [f"--set={each}" for each in set_ or ()]
     words = ["catalog-cleanup", "run", found.path, "--recipe", recipe, *options]
     console.print("Then clean the photos, by this manifest or the page's:", style="bold")
-    print_line(console, shlex.join([*words, "--output", f"{output.rstrip('/')}-cleaned"]))
+    console.print(shlex.join([*words, "--output", f"{output.rstrip('/')}-cleaned"]))
     raise typer.Exit(outcome.exit_code)

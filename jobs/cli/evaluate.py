@@ -13,7 +13,6 @@ from typer.core import TyperGroup
 from jobs.cli import streams
 from jobs.cli.options import SetOption
 from jobs.cli.printing import console_for
-from jobs.printing import print_line
 
 if TYPE_CHECKING:
     from jobs.evaluation.evaluate import Evaluated
@@ -102,13 +101,13 @@ def compare(
     table = [_line(name, [each for each in results if each.recipe == name]) for name in names]
     width = max(map(len, ("recipe", *names)))
     for name, *cells in (["recipe", "rows", *_COLUMNS], *table):
-        print_line(console, f"{name:{width}}" + "".join(f"{cell:>11}" for cell in cells))
+        console.print(f"{name:{width}}" + "".join(f"{cell:>11}" for cell in cells))
     for each in results:
         if each.error:
-            print_line(console, f"{each.recipe}, {each.id}: {each.error}")
+            console.print(f"{each.recipe}, {each.id}: {each.error}")
     if html:
         html.write_text(render(results, table), "utf-8")
-        print_line(console, str(html))
+        console.print(str(html))
     raise typer.Exit(3 if any(each.error for each in results) else 0)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from jobs.printing import print_line
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -17,10 +15,10 @@ CRASHED_CODE = "row.crashed"
 
 
 def console_for(*, stderr: bool = False) -> Console:
-    """A console on stdout or stderr."""
+    """A console on stdout or stderr that prints text as it is: ids and paths are no markup."""
     from rich.console import Console
 
-    return Console(stderr=stderr)
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def format_share(share: float) -> str:
@@ -31,15 +29,15 @@ def format_share(share: float) -> str:
 def print_error(code: str, message: str) -> None:
     """Print one error line on stderr: ``error CODE: MESSAGE``."""
     console = console_for(stderr=True)
-    print_line(console, "error ", "red", end="")
-    print_line(console, f"{code}: {message}")
+    console.print("error ", style="red", end="")
+    console.print(f"{code}: {message}")
 
 
 def print_finding(console: Console, state: str, text: str) -> None:
     """Print the result of a check as one line; its state is ``ok``, ``note`` or ``bad``."""
     colours = {"ok": "green", "note": "yellow", "bad": "red"}
-    print_line(console, f"{state:5}", colours[state], end="")
-    print_line(console, text)
+    console.print(f"{state:5}", style=colours[state], end="")
+    console.print(text)
 
 
 def print_counts(console: Console, tally: Tally, run: RecipeResults) -> None:
@@ -59,9 +57,9 @@ def print_counts(console: Console, tally: Tally, run: RecipeResults) -> None:
         median, largest = map(format_share, (examples.median_share, examples.largest_share))
         what = "filled" if run.cleans else "marked"
         text = f"{what}: median {median}, largest {largest} of the photo (id {examples.largest})"
-        print_line(console, f"  {text}")
+        console.print(f"  {text}")
     for line in fidelity_lines(tally.by_fidelity, tally.reencoded_reasons):
-        print_line(console, f"  {line}")
+        console.print(f"  {line}")
     for code, count in sorted((tally.failed + Counter({CRASHED_CODE: tally.crashed})).items()):
         example = f" (e.g. {examples.by_code[code]})" if code in examples.by_code else ""
-        print_line(console, f"  {count:>8}  {code}{example}: {describe(code)}")
+        console.print(f"  {count:>8}  {code}{example}: {describe(code)}")

@@ -9,7 +9,6 @@ import typer
 
 from jobs.cli import streams
 from jobs.cli.printing import console_for, print_counts, print_finding
-from jobs.printing import print_line
 from jobs.report import SAMPLE
 
 if TYPE_CHECKING:
@@ -50,20 +49,20 @@ def show_status(console: Console, output: str, *, by_shard: bool) -> None:
         elif state == "running":
             state = "ended unexpectedly; the same command resumes"
         name = f"recipe {run.name} ({run.hash})"
-        print_line(console, f"{name}, run {run.record.run_id}: {state}")
+        console.print(f"{name}, run {run.record.run_id}: {state}")
         tallies = {f"{shard:05d}": each for shard, each in recipe.shards.items() if by_shard}
         names = ("rows", "ok", "failed", "crashed", "remaining")
-        print_line(console, "".join(f"{name:>12}" for name in ("shard", *names)))
+        console.print("".join(f"{name:>12}" for name in ("shard", *names)))
         for shard, each in (tallies | {"all": recipe.total}).items():
             counts = (each.rows, each.ok, each.failed_count, each.crashed, each.pending_count)
-            print_line(console, f"{shard:>12}" + "".join(f"{count:>12,}" for count in counts))
+            console.print(f"{shard:>12}" + "".join(f"{count:>12,}" for count in counts))
         print_counts(console, recipe.total, run)
         if (left := recipe.seconds_left) is not None:
             rate = f"{recipe.rows_per_s:.1f} photos/s"
-            print_line(console, f"{rate}, {timedelta(seconds=round(left))} left")
+            console.print(f"{rate}, {timedelta(seconds=round(left))} left")
         for file in recipe.total.damaged:
             text = f"{file.uri} is damaged; the next run sets it aside."
-            print_line(console, text, "yellow")
+            console.print(text, style="yellow")
 
 
 def failures(
@@ -118,13 +117,12 @@ def show_verdicts(console: Console, output: str, sample: int | None = None) -> i
         counts[kind] += 1
         print_finding(console, state, f"{each.id}: {text}")
     if not counts:
-        print_line(console, f"Nothing was checked: {output} has no results of the last recipe.")
+        console.print(f"Nothing was checked: {output} has no results of the last recipe.")
         return EXIT_UNCHECKED
     differ, unchecked, reencoded = (counts[kind] for kind in ("differ", "unchecked", "reencoded"))
     kept = counts.total() - differ - unchecked - reencoded
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
-    print_line(
-        console,
+    console.print(
         f"{counts.total()} checked: {kept} unchanged outside the mask, {reencoded} re-encoded as "
         f"recorded, {differ} differ, {unchecked} could not be checked{f' ({why})' if why else ''}.",
     )

@@ -36,7 +36,6 @@ from jobs.cli.options import (
     parse_statuses,
 )
 from jobs.cli.printing import console_for, format_share, print_counts
-from jobs.printing import print_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -80,7 +79,7 @@ def run(
     """
     from jobs.driver.cost import load_prices
     from jobs.driver.placement import load_pools
-    from jobs.run import preview
+    from jobs.run import dry_run as run_dry
     from jobs.run import run as run_job
     from stages.recipe import Recipe
 
@@ -90,7 +89,7 @@ def run(
     chosen, policy, note = parse_marking(Recipe.load(recipe, set_ or ()), masks, mask, unmatched)
     chosen.raise_unless_it_cleans()
     if note:
-        print_line(console, note)
+        console.print(note)
     trust(allow_unverified)
     # For the dry run and the run: what rows there are, and which of them to do.
     rows: dict[str, Any] = {
@@ -105,7 +104,7 @@ def run(
         "masks": masks,
     }
     if dry_run:
-        preview(manifest, output, chosen, console, **rows)
+        run_dry(manifest, output, chosen, console, **rows)
         return
     with interruptible():
         outcome = run_job(
@@ -119,7 +118,7 @@ def run(
             prices=load_prices(prices) if prices else None,
         )
     print_summary(console, output, outcome)
-    print_line(console, f"Look: {shlex.join(['catalog-cleanup', 'report', output])}")
+    console.print(f"Look: {shlex.join(['catalog-cleanup', 'report', output])}")
     raise typer.Exit(outcome.exit_code)
 
 
@@ -224,7 +223,7 @@ def demo(
         page = write_report(folder, console)
     print_summary(console, folder, outcome)
     console.print("Open this page to see before and after:", style="bold")
-    print_line(console, page)
+    console.print(page)
     raise typer.Exit(outcome.exit_code)
 
 
@@ -244,8 +243,7 @@ def print_summary(console: Console, output: str, outcome: Outcome) -> None:
     from jobs.results.recipe_runs import recipe_runs
 
     tally = outcome.tally
-    print_line(
-        console,
+    console.print(
         f"{format_count(tally.rows, 'photo')} in {outcome.seconds:.1f} s: {tally.ok} ok, "
         f"{tally.failed_count} failed, {tally.crashed} crashed",
     )
@@ -253,8 +251,8 @@ def print_summary(console: Console, output: str, outcome: Outcome) -> None:
     print_counts(console, tally, run)
     if tally.failed or tally.crashed:
         call = shlex.join(["catalog-cleanup", "failures", output])
-        print_line(console, f"Which rows and why: {call}")
+        console.print(f"Which rows and why: {call}")
     if tally.pending_count:
         first = ", ".join(name for _, name in tally.pending[:10])
         text = f"{tally.pending_count} photos have no result, among them {first}. "
-        print_line(console, f"{text}The same command resumes.", "red")
+        console.print(f"{text}The same command resumes.", style="red")

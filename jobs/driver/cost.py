@@ -46,8 +46,8 @@ class Cost:
         self._lock = Lock()
         self.total_usd = 0.0
 
-    def accrue(self) -> dict[str, float]:
-        """Add the time since the last call, or since construction; returns the total."""
+    def accrue(self) -> None:
+        """Add the cost of the time since the last call, or since construction."""
         with self._lock:  # heartbeats and the end of the run come from two threads
             price = sum(self._hourly_usd.get(group, 0.0) for group in self._groups())
             now = self._clock()
@@ -55,7 +55,6 @@ class Cost:
             self._at = now
             self.total_usd += spent
             COST.add(spent)
-            return {"cost_usd": round(self.total_usd, 4)}
 
 
 def groups_up() -> list[str]:

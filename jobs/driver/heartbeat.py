@@ -5,15 +5,20 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Literal
 
 from manifests.errors import CatalogCleanupError
 from manifests.runs import HEARTBEAT_S, LEASE_S, RunRecord
 
 #: Interval at which the run checks for a stop request.
 _POLL_S = 2.0
+
+#: Seconds that go on while the machine is suspended, as they do for other runs; on Linux
+#: ``time.monotonic`` stands still then.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 #: A closed terminal sends SIGHUP.
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -30,10 +35,10 @@ class Heartbeat:
         self._record = record
         self._rows = 0
         self._started_at: float | None = None
-        #: Called at intervals once a stop is requested.
-        self.on_stop: Callable[[], None] = lambda: None
-        #: Returns further values for each heartbeat.
-        self.measure: Callable[[], Mapping[str, float]] = dict
+        #: Called before each heartbeat; and at intervals once a stop is requested.
+        self.on_beat: Callable[[], None] = _nothing
+        self.on_stop: Callable[[], None] = _nothing
+        self._calling = threading.Lock()
         self._stop_requested = threading.Event()
         self._ended = threading.Event()
 
@@ -45,7 +50,7 @@ class Heartbeat:
     def advance(self, rows: int) -> None:
         """Count further recorded rows."""
         if self._started_at is None:  # the start-up of actors does not count for the rate
-            self._started_at = time.monotonic()
+            self._started_at = _now()
             return
         self._rows += rows
 
@@ -59,7 +64,7 @@ class Heartbeat:
         If they were late for so long that another run took over, this one stops.
         """
         is_recorded = False
-        beat_at = time.monotonic() - HEARTBEAT_S
+        beat_at = _now() - HEARTBEAT_S
         while not self._ended.wait(min(_POLL_S, HEARTBEAT_S)):
             # A temporary storage error may pass until the next heartbeat; else it stops the run.
             with suppress(CatalogCleanupError, OSError):
@@ -70,12 +75,21 @@ class Heartbeat:
                     self._stop_requested.set()
                     is_recorded = True
                 if self._stop_requested.is_set():
-                    self.on_stop()
-                if time.monotonic() - beat_at >= HEARTBEAT_S:
-                    self._record.beat(rows_per_s=self._rate(), **self._measured())
-                    if time.monotonic() - beat_at >= LEASE_S and self._record.successor():
+                    self._call("on_stop")
+                if _now() - beat_at >= HEARTBEAT_S:
+                    self._call("on_beat")
+                    self._record.beat(rows_per_s=self._rate())
+                    if _now() - beat_at >= LEASE_S and self._record.successor():
                         self._stop_requested.set()
-                    beat_at = time.monotonic()
+                    beat_at = _now()
+
+    def disconnect(self) -> None:
+        """Call ``on_beat`` and ``on_stop`` no more, and wait until such a call has returned.
+
+        Called before Ray is shut down, which they use: they would connect to it again.
+        """
+        with self._calling:
+            self.on_beat = self.on_stop = _nothing
 
     def end(self) -> None:
         """Stop the heartbeats."""
@@ -83,14 +97,21 @@ class Heartbeat:
 
     def _rate(self) -> float:
         """Rows a second since the first ones were recorded."""
-        seconds = time.monotonic() - self._started_at if self._started_at is not None else 0.0
+        seconds = _now() - self._started_at if self._started_at is not None else 0.0
         return round(self._rows / seconds, 3) if seconds > 0 else 0.0
 
-    def _measured(self) -> Mapping[str, float]:
-        # Without a heartbeat, others would consider this run dead: that outweighs its cost.
-        with suppress(Exception):
-            return self.measure()
-        return {}
+    def _call(self, name: Literal["on_beat", "on_stop"]) -> None:
+        # Without a heartbeat, others would consider this run dead: that outweighs any error.
+        with self._calling, suppress(Exception):
+            getattr(self, name)()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _now() -> float:
+    return time.clock_gettime(_CLOCK)
 
 
 @contextmanager
@@ -110,8 +131,8 @@ def heartbeat(record: RunRecord) -> Iterator[Heartbeat]:
 def graceful_stop(heart: Heartbeat, log: Callable[[str], None]) -> Iterator[None]:
     """Within the block, SIGINT, SIGTERM and SIGHUP stop the run gracefully.
 
-    Enter it when Ray is connected, which sets a handler of its own. SIGHUP is left alone if it is
-    already ignored, so that ``nohup`` works.
+    Enter it when Ray is connected, which sets a handler of its own, and leave it before Ray is
+    shut down. SIGHUP is left alone if it is already ignored, so that ``nohup`` works.
 
     Args:
         heart: the run's.
@@ -131,6 +152,7 @@ def graceful_stop(heart: Heartbeat, log: Callable[[str], None]) -> Iterator[None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        heart.disconnect()
 
 
 def _handled_signals() -> list[signal.Signals]:

@@ -27,7 +27,7 @@ from rich.console import Console
 
 from jobs import clean
 from jobs.driver.heartbeat import Heartbeat
-from jobs.driver.placement import SizePools, explain_start_timeout
+from jobs.driver.placement import PoolSizer, explain_start_timeout
 from jobs.driver.progress import format_count, meter
 from jobs.pipeline import metrics
 from jobs.pipeline.monitor import MonitorClient
@@ -67,7 +67,7 @@ def execute(
     shards: Collection[int],
     tally: Tally,
     *,
-    choose: SizePools,
+    size_pools: PoolSizer,
     ray_errors: list[str],
     heartbeat: Heartbeat,
     console: Console,
@@ -78,7 +78,7 @@ def execute(
         spec: the run.
         shards: numbers of this run's shards.
         tally: their current counts.
-        choose: returns the pools for a spec and a number of blocks.
+        size_pools: returns the pools for a spec and a number of blocks.
         ray_errors: receives the errors after which Ray Data continues.
         heartbeat: the heartbeat of the run.
         console: where to print progress.
@@ -99,7 +99,7 @@ def execute(
             ),
             shards,
             tally,
-            choose=choose,
+            size_pools=size_pools,
             heartbeat=heartbeat,
             console=console,
         )
@@ -107,10 +107,12 @@ def execute(
         spec = replace(spec, check_inputs=False, repeats_internal_errors=False)
         if not tally.pending_count or heartbeat.is_stopping:
             return tally
-        stalled = stalled + 1 if tally.pending_count == before else 0
-        if stalled >= _MAX_STALLED_PASSES and mode is PassMode.ISOLATED:
-            return _give_up(spec, shards, tally, ray_errors)
-        mode = _next_mode(mode, tally.pending_count, progressed=tally.pending_count < before)
+        progressed = tally.pending_count < before
+        if mode is PassMode.ISOLATED:
+            stalled = 0 if progressed else stalled + 1
+            if stalled >= _MAX_STALLED_PASSES:
+                return _give_up(spec, shards, tally, ray_errors)
+        mode = _next_mode(mode, tally.pending_count, progressed=progressed)
         photos = format_count(tally.pending_count, "photo")
         have = "has" if tally.pending_count == 1 else "have"
         console.print(
@@ -124,11 +126,11 @@ def _run_pass(
     shards: Collection[int],
     tally: Tally,
     *,
-    choose: SizePools,
+    size_pools: PoolSizer,
     heartbeat: Heartbeat,
     console: Console,
 ) -> None:
-    pools = choose(spec, tally.rows if spec.check_inputs else tally.pending_count)
+    pools = size_pools(spec, tally.rows if spec.check_inputs else tally.pending_count)
     if spec.one_by_one:
         # A row that waits behind one that kills its worker would be lost again.
         pools = {name: size.one_at_a_time(tally.pending_count) for name, size in pools.items()}
@@ -144,12 +146,12 @@ def _run_pass(
     if not units:
         return
     with (
-        meter(console, tally.pending_count) as shown,
+        meter(console, tally.pending_count) as advance,
         Merger(spec, tally.pending_by_shard) as merger,
         explain_start_timeout(spec, pools),
     ):
         data = clean.build(spec, pools, units)
-        _drain(data, shown.advance, merger.count, heartbeat, tally.ended)
+        _drain(data, advance, merger.count, heartbeat, tally.ended)
 
 
 def _next_mode(mode: PassMode, missing: int, *, progressed: bool) -> PassMode:

@@ -15,12 +15,11 @@ from cluster.sizing import has_gpus, size_pools, unplaced
 from jobs.pipeline.spec import RunSpec
 from manifests.errors import ClusterError
 from manifests.toml_files import load_toml
-from stages.recipe import Recipe
 
 #: The options of a pools' file, or fixed sizes.
 RequestedPools = Pools | Mapping[str, PoolSize]
 
-SizePools = Callable[[RunSpec, int], Mapping[str, PoolSize]]
+PoolSizer = Callable[[RunSpec, int], Mapping[str, PoolSize]]
 
 
 def load_pools(path: Path | str) -> Pools:
@@ -32,21 +31,9 @@ def load_pools(path: Path | str) -> Pools:
     return load_toml(Pools, Path(path), "cluster.bad_pools")
 
 
-def wait_s(pools: RequestedPools) -> float:
+def start_timeout_s(pools: RequestedPools) -> float:
     """How long a run waits for its first actors, s."""
     return (pools if isinstance(pools, Pools) else Pools()).wait_s
-
-
-def with_batch_sizes(recipe: Recipe, pools: RequestedPools) -> Recipe:
-    """Apply the batch sizes of the pools' file to a recipe; its hash stays the same."""
-    if not isinstance(pools, Pools):
-        return recipe
-    changed: dict[str, object] = {}
-    for name, options in (("remove", recipe.remove), ("refine", recipe.refine)):
-        size = getattr(getattr(pools, options.pool), "batch_size", None) if options else None
-        if options and options.is_batched and size:
-            changed[name] = options.model_copy(update={"batch_size": size})
-    return recipe.model_copy(update=changed)
 
 
 @contextmanager
@@ -68,7 +55,7 @@ def connected(address: str | None, wait_s: float = -1.0) -> Iterator[list[str]]:
 
 def fit_to_cluster(
     spec: RunSpec, pools: RequestedPools, log: Callable[[str], None]
-) -> tuple[RunSpec, SizePools]:
+) -> tuple[RunSpec, PoolSizer]:
     """Fit a run to the cluster that this process is connected to.
 
     Args:
@@ -86,7 +73,7 @@ def fit_to_cluster(
     taken = used_cpus()
     logged: set[str] = set()
 
-    def choose(spec: RunSpec, rows: int) -> Mapping[str, PoolSize]:
+    def sizer(spec: RunSpec, rows: int) -> Mapping[str, PoolSize]:
         groups = [pool for pool, _ in spec.groups()]
         sizing = size_pools(pools, node_shapes(pools.nodes), groups, rows, taken)
         if sizing.problems:
@@ -101,7 +88,7 @@ def fit_to_cluster(
                 raise _start_timeout(sizing.sizes, groups)
         return sizing.sizes
 
-    return spec, choose
+    return spec, sizer
 
 
 @contextmanager

@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -28,24 +26,16 @@ def format_count(count: float, noun: str) -> str:
     return f"{number} {noun}" if 0 < count <= 1 else f"{number} {noun}s"
 
 
-class Meter(Protocol):
-    """Counts finished rows and shows them."""
-
-    def advance(self, ok: int, failed: int) -> None:
-        """Count further finished rows."""
-        ...
-
-
 @contextmanager
-def meter(console: Console, total: int) -> Iterator[Meter]:
-    """Show progress within the block.
+def meter(console: Console, total: int) -> Iterator[Callable[[int, int], None]]:
+    """Show progress within the block; yields a function that counts further ok and failed rows.
 
     Args:
         console: where to print.
         total: number of rows to process in this run.
     """
     if not console.is_terminal:
-        yield Lines(console, total)
+        yield Lines(console, total).advance
         return
     columns = (
         TextColumn("cleaning"),
@@ -56,16 +46,13 @@ def meter(console: Console, total: int) -> Iterator[Meter]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as bar:
-        yield _Bar(bar, bar.add_task("", total=total, failed=0))
+        task = bar.add_task("", total=total, failed=0)
 
+        def advance(ok: int, failed: int) -> None:
+            failed_before = bar.tasks[task].fields["failed"]
+            bar.update(task, advance=ok + failed, failed=failed_before + failed)
 
-class _Bar:
-    def __init__(self, bar: Progress, task: TaskID) -> None:
-        self._bar, self._task, self._failed = bar, task, 0
-
-    def advance(self, ok: int, failed: int) -> None:
-        self._failed += failed
-        self._bar.update(self._task, advance=ok + failed, failed=self._failed)
+        yield advance
 
 
 class Lines:
@@ -97,7 +84,6 @@ class Lines:
         self._printed = now
         self._console.print(
             f"{self._ended}/{self._total} done, {self._failed} failed{self._rate(*self._first)}",
-            highlight=False,
         )
 
     def _rate(self, since: float, ended_then: int) -> str:

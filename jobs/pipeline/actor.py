@@ -31,8 +31,8 @@ from jobs.pipeline.pending import photos_of
 from jobs.pipeline.prompts import SharedPrompts
 from jobs.pipeline.recorder import INTERNAL, Recorder, last_line, progress_of_problem
 from jobs.pipeline.spec import RunSpec
-from jobs.pipeline.transport import Problem, from_table, to_table
-from manifests.errors import CatalogCleanupError, ClusterError, DeviceError, error_from_code
+from jobs.pipeline.transport import from_table, to_table
+from manifests.errors import CatalogCleanupError, ClusterError, DeviceError
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.steps.base import Step
@@ -114,8 +114,8 @@ class StageActor:
     def _unpack(self, block: pa.Table) -> Iterator[Photo]:
         if not self._is_first:
             for received in from_table(block, self._prompts):
-                if isinstance(received, Problem):
-                    self._problem = error_from_code(received.code, received.message)
+                if isinstance(received, CatalogCleanupError):
+                    self._problem = received
                     return
                 yield received
             return
@@ -169,7 +169,7 @@ class StageActor:
             for photo in photos:
                 yield to_table([photo], self._prompts)
         except CatalogCleanupError as error:
-            yield to_table([Problem(error.code, error.message)], self._prompts)
+            yield to_table([error], self._prompts)
 
     def _record(self, photos: Iterator[Photo]) -> Iterator[pa.Table]:
         recorder = Recorder(self._spec)

@@ -17,8 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -39,34 +38,91 @@ _MAX_LOADING_S = 3600.0
 _MAX_EXIT_S = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a child ended.
+
+    Attributes:
+        phase: ``build`` or ``run`` if it died in a step or took too long; ``end`` if it finished.
+        step: the step that it was in.
+        has_begun: whether it had begun to work on a photo.
+        result: what it sent at its end.
+        death: how it died; empty if it did not.
+    """
+
+    phase: str
+    step: str
+    has_begun: bool
+    result: Any
+    death: str
+
+
 def run_isolated(photo: Photo, spec: RunSpec) -> None:
     """Run all steps on a photo in a child process, and record how it ended.
 
     Raises:
         CatalogCleanupError: raised in the process, and not an error of the row;
-            ``cluster.workers_failed``: its models did not load in time.
+            ``cluster.workers_failed``: it could not load its libraries or models.
     """
-    from ray import cloudpickle  # takes a second; the child does not need it
-
     if not photo.ok:
         return
+    end = _watch(photo, spec)
+    if end.phase == "build" and end.has_begun and end.death:
+        # Did the photo leave too little memory, or do the models not load without it either?
+        without = _watch(None, spec)
+        loads = without.phase == "end" and not without.result
+        end = replace(end, phase="run") if loads else without
+    if isinstance(end.result, CatalogCleanupError):
+        raise end.result
+    if end.phase == "end":
+        photo.lineage = end.result
+    elif end.phase == "build":
+        slow = f"was still loading after {_MAX_LOADING_S:g} s"
+        how = f"died while loading: {end.death}" if end.death else slow
+        text = f"In its own process, the step {end.step} {how}."
+        raise ClusterError("cluster.workers_failed", text)
+    elif end.death:
+        uri = photo.lineage.image_uri
+        text = f"The process of {uri} died in step {end.step}: {end.death}."
+        fail(photo, "row.crashed", text, end.step)
+        photo.lineage.status = CRASHED
+    else:
+        seconds = f"{spec.recipe.limits.max_seconds:g} s"
+        text = f"The photo {photo.lineage.image_uri} was still in step {end.step} after {seconds}."
+        fail(photo, "row.timeout", text, end.step)
+
+
+def _watch(photo: Photo | None, spec: RunSpec) -> _End:
+    """Run the child until it ends or its time is up; without a photo, it only loads all steps."""
+    from ray import cloudpickle  # takes a second; the child does not need it
+
     with tempfile.TemporaryFile() as task, tempfile.TemporaryFile() as output:
         # By value, since functions of a driver's main module cannot be imported elsewhere.
         alone = replace(spec, monitor=MonitorClient())  # handles of actors are of no use there
         task.write(cloudpickle.dumps((photo, alone)))  # type: ignore[no-untyped-call]
         task.seek(0)
-        result = _watch(photo, spec.recipe.limits.max_seconds, task, output)
-    if isinstance(result, CatalogCleanupError):
-        raise result
-    if result is not None:
-        photo.lineage = result
+        receiver, child = _start(task, output)
+        left_s = {"build": _MAX_LOADING_S, "run": spec.recipe.limits.max_seconds}
+        phase, step, result, death, has_begun = "build", "start", None, "", False
+        try:
+            since = time.monotonic()
+            while phase != "end" and receiver.poll(left_s[phase]):
+                now = time.monotonic()
+                left_s[phase] -= now - since
+                since = now
+                phase, step, result = receiver.recv()
+                has_begun |= phase == "run"
+        except (EOFError, OSError):  # OSError: it died while sending
+            death = _how_it_died(child, output)
+        finally:
+            child.kill()
+            child.wait()
+            receiver.close()
+    return _End(phase, step, has_begun, result, death)
 
 
-def _watch(photo: Photo, max_s: float, task: IO[bytes], output: IO[bytes]) -> Any:
-    """Run the child until it sends a result; if it never does, fail the photo and return None.
-
-    If it is still loading after its time, that is not the photo's fault: the result is an error.
-    """
+def _start(task: IO[bytes], output: IO[bytes]) -> tuple[Connection, subprocess.Popen[bytes]]:
+    """Start the child; returns the pipe that receives what it sends, and its process."""
     receiver, sender = Pipe(duplex=False)
     descriptor = sender.fileno()
     command = [sys.executable, "-X", "faulthandler", "-m", "jobs.pipeline.isolated"]
@@ -79,47 +135,18 @@ def _watch(photo: Photo, max_s: float, task: IO[bytes], output: IO[bytes]) -> An
         pass_fds=[descriptor],
     )
     sender.close()
-    left_s = {"build": _MAX_LOADING_S, "run": max_s}
-    phase, step, has_died = "build", "start", False
-    code: int | None = None
+    return receiver, child
+
+
+def _how_it_died(child: subprocess.Popen[bytes], output: IO[bytes]) -> str:
+    """The exit code or signal of a child that sends no more, and where, if that is known."""
     try:
-        since = time.monotonic()
-        while receiver.poll(left_s[phase]):
-            now = time.monotonic()
-            left_s[phase] -= now - since
-            since = now
-            phase, step, result = receiver.recv()
-            if phase == "end":
-                return result
-    except (EOFError, OSError):  # OSError: it died while sending
-        has_died = True
-        with suppress(subprocess.TimeoutExpired):
-            code = child.wait(_MAX_EXIT_S)
-    finally:
-        child.kill()
-        child.wait()
-        receiver.close()
-    if has_died:
-        output.seek(0)
-        _record_death(photo, step, code, output.read().decode(errors="replace"))
-    elif phase == "build":
-        text = f"The step {step} was still loading after {_MAX_LOADING_S:g} s, in its own process."
-        return ClusterError("cluster.workers_failed", text)
-    else:
-        text = f"The photo {photo.lineage.image_uri} was still in step {step} after {max_s:g} s."
-        fail(photo, "row.timeout", text, step)
-    return None
-
-
-def _record_death(photo: Photo, step: str, code: int | None, output: str) -> None:
-    """Record that the process died in a step; without a code, it had to be killed."""
-    if code is None:
-        how = f"it did not exit within {_MAX_EXIT_S:g} s"
-    else:
+        code = child.wait(_MAX_EXIT_S)
         how = f"exit code {code}" if code >= 0 else _signal_name(-code)
-    text = f"The process of {photo.lineage.image_uri} died in step {step}: {how}{_where(output)}."
-    fail(photo, "row.crashed", text, step)
-    photo.lineage.status = CRASHED
+    except subprocess.TimeoutExpired:
+        how = f"it did not exit within {_MAX_EXIT_S:g} s"
+    output.seek(0)
+    return how + _where(output.read().decode(errors="replace"))
 
 
 def _signal_name(number: int) -> str:
@@ -141,27 +168,29 @@ def _main(sender: Connection) -> None:
 
     cv2.setNumThreads(1)
     photo, spec = pickle.load(sys.stdin.buffer)  # noqa: S301 - written by our own process
-    result: object
+    result: object = None
     try:
         _run(photo, spec, sender)
-        photo.drop_all()
-        result = photo.lineage
+        if photo:
+            photo.drop_all()
+            result = photo.lineage
     except DeviceError:
-        raise  # with this photo, the process cannot go on: it crashed
+        raise  # the process cannot go on: it died
     except CatalogCleanupError as error:
         result = error
     sender.send(("end", "", result))
 
 
-def _run(photo: Photo, spec: RunSpec, sender: Connection) -> None:
-    steps = spec.steps(spec.recipe, spec.plan.output)
+def _run(photo: Photo | None, spec: RunSpec, sender: Connection) -> None:
+    steps = spec.build_steps(spec.recipe, spec.plan.output)
     if all(step.pool == "cpu" for step in steps):
         limit_memory(spec.recipe.limits.max_memory_mib)
     for step in steps:
         sender.send(("build", step.name, None))
         work = step.build()
-        sender.send(("run", step.name, None))
-        run_steps([photo], [(step.name, work)])
+        if photo:
+            sender.send(("run", step.name, None))
+            run_steps([photo], [(step.name, work)])
         del work
 
 

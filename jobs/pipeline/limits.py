@@ -11,8 +11,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Lock
+
+import psutil
 
 _STDERR = 2  # a file descriptor: inside Ray's workers it leads to their log
 
@@ -59,14 +60,8 @@ def limit_memory(mib: int) -> None:
     """
     if not sys.platform.startswith("linux"):
         return
-    limit = _private_bytes() + (mib << 20)
+    limit = psutil.Process().memory_info().data + (mib << 20)
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
-
-
-def _private_bytes() -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    kib = next(line.split()[1] for line in lines if line.startswith("VmData:"))
-    return int(kib) << 10

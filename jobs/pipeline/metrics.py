@@ -21,28 +21,28 @@ class Metric:
 
     Attributes:
         name: in Ray; Prometheus adds a prefix and a suffix.
-        kind: ``total`` is a counter, ``spread`` a histogram.
-        meaning: description with the unit.
+        kind: as in Prometheus.
+        description: with the unit.
         tags: labels of its series.
         bounds: of a histogram's buckets.
     """
 
     name: str
-    kind: Literal["total", "spread"]
-    meaning: str
+    kind: Literal["counter", "histogram"]
+    description: str
     tags: tuple[str, ...] = ()
     bounds: tuple[float, ...] = ()
 
     @property
     def exported(self) -> tuple[str, ...]:
         """The names of its series in Prometheus."""
-        ends = ("total",) if self.kind == "total" else ("bucket", "sum", "count")
+        ends = ("total",) if self.kind == "counter" else ("bucket", "sum", "count")
         return tuple(f"ray_{self.name}_{end}" for end in ends)
 
     def add(self, value: float, **tags: str) -> None:
         """Add to a counter, or observe a value in a histogram; ``tags`` has all of its tags."""
         metric = _ray_metric(self)
-        if self.kind == "spread":
+        if self.kind == "histogram":
             metric.observe(value, tags)
         elif value > 0:  # Ray rejects 0
             metric.inc(value, tags)
@@ -50,34 +50,34 @@ class Metric:
 
 ROWS = Metric(
     "catalog_cleanup_rows",
-    "total",
+    "counter",
     "Photos recorded, by status, and by error code if failed.",
     ("status", "code"),
 )
 STAGE_SECONDS = Metric(
     "catalog_cleanup_stage_seconds",
-    "spread",
+    "histogram",
     "Seconds per photo in a stage.",
     ("stage",),
     (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
 )
 BATCH_FILL = Metric(
     "catalog_cleanup_batch_fill",
-    "spread",
+    "histogram",
     "Photos per batch of a GPU actor, as a share of the max batch size.",
     ("pool",),
     (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0),
 )
 BYTES = Metric(
     "catalog_cleanup_bytes",
-    "total",
+    "counter",
     "Bytes of photos and masks read, and of results written.",
     ("direction",),
 )
-RETRIES = Metric("catalog_cleanup_storage_retries", "total", "Requests to S3 that were retried.")
+RETRIES = Metric("catalog_cleanup_storage_retries", "counter", "Requests to S3 that were retried.")
 COST = Metric(
     "catalog_cleanup_cost_dollars",
-    "total",
+    "counter",
     "Cost of the nodes while runs were active, in dollars, with --prices.",
 )
 
@@ -88,11 +88,11 @@ METRICS = (ROWS, STAGE_SECONDS, BATCH_FILL, BYTES, RETRIES, COST)
 def _ray_metric(metric: Metric) -> Any:
     from ray.util import metrics as ray_metrics
 
-    if metric.kind == "spread":
+    if metric.kind == "histogram":
         return ray_metrics.Histogram(
-            metric.name, metric.meaning, list(metric.bounds), tag_keys=metric.tags
+            metric.name, metric.description, list(metric.bounds), tag_keys=metric.tags
         )
-    return ray_metrics.Counter(metric.name, metric.meaning, tag_keys=metric.tags)
+    return ray_metrics.Counter(metric.name, metric.description, tag_keys=metric.tags)
 
 
 def record_rows(rows: Iterable[Mapping[str, Any]]) -> None:

@@ -90,11 +90,14 @@ def count_unusable(plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Coll
         return sum(pool.map(count, shards))
 
 
-def limit_rows(spec: RunSpec, shards: Collection[int], limit: int) -> RunSpec:
+def limit_rows(spec: RunSpec, shards: Collection[int], limit: int) -> tuple[RunSpec, int]:
     """Limit a run to ``limit`` pending rows, spread evenly over the shards.
 
     If fewer are pending, and inputs are checked, it looks for changed files among the finished
     rows, until there are enough. The limited run need not check them again.
+
+    Returns:
+        The limited run, and the number of pending rows that it leaves out.
 
     Raises:
         StorageError, OutputError: see :func:`mark_stale`.
@@ -104,14 +107,15 @@ def limit_rows(spec: RunSpec, shards: Collection[int], limit: int) -> RunSpec:
         left = reconcile(spec.plan, spec.ledger, spec.policy, shards)
     spec = replace(spec, check_inputs=False)
     if not left.pending_count:
-        return spec
+        return spec, 0
     only = {}
     counts = left.pending_by_shard
     for shard, quota in zip(counts, _quotas([*counts.values()], limit), strict=True):
         if quota:
             rows = spec.ledger.pending(spec.plan, shard, spec.policy, [*IDENTITY_COLUMNS])
             only[shard] = rows["id"].slice(0, quota).to_pylist()
-    return replace(spec, plan=replace(spec.plan, only=only))
+    limited = replace(spec, plan=replace(spec.plan, only=only))
+    return limited, left.pending_count - min(limit, left.pending_count)
 
 
 def _mark_stale(spec: RunSpec, shards: Collection[int], wanted: int) -> int:

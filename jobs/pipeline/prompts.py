@@ -31,8 +31,8 @@ class SharedPrompts:
         self._names: dict[str, str] = {}
         self.load = lru_cache(_MAX_KEPT)(self._load)
 
-    def name_if_shared(self, prompt: Prompt) -> str:
-        """Return the name of a stored prompt; empty if this text is new, and should be sent.
+    def share(self, prompt: Prompt) -> str:
+        """Store a prompt that was sent before, and return its name; empty: it is new, so send it.
 
         Raises:
             OutputError: ``output.not_writable``.

@@ -33,7 +33,7 @@ class RunSpec:
         extra: schema of the manifest's other columns.
         recipe: the recipe to apply.
         policy: which recorded rows count as done; its run_id is written to each lineage row.
-        steps: builds the recipe's steps; called in the actor, since models are not serialised.
+        build_steps: makes the recipe's steps; called in the actor, since no model is serialised.
         has_gpus: whether steps run in the pools that they name; else all run in the CPU pool.
         check_inputs: whether actors check for photos whose files changed since they were done.
         one_by_one: whether actors process one photo at a time.
@@ -48,7 +48,7 @@ class RunSpec:
     extra: pa.Schema
     recipe: Recipe
     policy: RetryPolicy
-    steps: Callable[[Recipe, str], Sequence[Step]]
+    build_steps: Callable[[Recipe, str], Sequence[Step]]
     has_gpus: bool = False
     check_inputs: bool = False
     one_by_one: bool = False
@@ -87,7 +87,7 @@ class RunSpec:
 
         If there are several, the last one begins with the step ``fetch_again``.
         """
-        steps = self.steps(self.recipe, self.plan.output)
+        steps = self.build_steps(self.recipe, self.plan.output)
         groups = grouped(steps, has_gpus=self.has_gpus, isolated=self.isolated)
         if len(groups) > 1:  # files are not sent with their photos
             pool, last = groups[-1]

@@ -6,68 +6,50 @@ has the record and the cut patches, but neither the photo's file nor its decoded
 
 from __future__ import annotations
 
+import math
 import pickle
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from jobs.pipeline.prompts import SharedPrompts
+from manifests.errors import CatalogCleanupError
 from stages.arrays import UInt8Array
 from stages.photo import Patch, Photo
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """An error that is not of a row, for the driver, which then ends the run.
-
-    Attributes:
-        code: of the error, see manifests/ERRORS.md.
-        message: without the remedy.
-    """
-
-    code: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class _PackedMask:
-    """A mask: a bit for each pixel if all are 0 or 255, else deflated, since most are 0."""
+    """A compressed mask: most are 0 nearly everywhere."""
 
     data: bytes
     shape: tuple[int, ...]
-    is_soft: bool
 
     @classmethod
     def of(cls, mask: UInt8Array) -> _PackedMask:
-        if np.count_nonzero(mask) == np.count_nonzero(mask == 255):
-            return cls(np.packbits(mask).tobytes(), mask.shape, is_soft=False)
-        return cls(zlib.compress(mask.tobytes(), _FASTEST), mask.shape, is_soft=True)
+        return cls(pa.compress(mask.tobytes(), _CODEC, asbytes=True), mask.shape)
 
     def unpack(self) -> UInt8Array:
-        if self.is_soft:
-            values = np.frombuffer(zlib.decompress(self.data), np.uint8)
-            return values.reshape(self.shape).copy()
-        count = int(np.prod(self.shape))
-        bits = np.unpackbits(np.frombuffer(self.data, np.uint8), count=count)
-        return bits.reshape(self.shape) * np.uint8(255)
+        data = pa.decompress(self.data, math.prod(self.shape), _CODEC)
+        return np.frombuffer(data, np.uint8).reshape(self.shape).copy()
 
 
-#: Attributes of patches that are masks of 0 and 255, as a rule; and soft ones of little content.
-_MASKS = ("mask", "hole", "beyond", "effects")
+_CODEC = "lz4"
 
-#: Compression level of soft masks.
-_FASTEST = 1
+#: Attributes of patches that are masks.
+_MASKS = ("mask", "blend", "effects", "hole", "beyond")
 
 _SCHEMA = pa.schema([pa.field("photo", pa.large_binary())])
 
 
-def to_table(sent: Iterable[Photo | Problem], prompts: SharedPrompts) -> pa.Table:
+def to_table(sent: Iterable[Photo | CatalogCleanupError], prompts: SharedPrompts) -> pa.Table:
     """Pack photos for another actor, one row each: ``photo``, large_binary.
+
+    An error is none of a row: it goes on to the driver, which ends the run.
 
     Raises:
         OutputError: ``output.not_writable``: of a prompt.
@@ -76,16 +58,16 @@ def to_table(sent: Iterable[Photo | Problem], prompts: SharedPrompts) -> pa.Tabl
     return pa.table({"photo": pa.array(rows, pa.large_binary())}, schema=_SCHEMA)
 
 
-def _pack(sent: Photo | Problem, prompts: SharedPrompts) -> bytes:
+def _pack(sent: Photo | CatalogCleanupError, prompts: SharedPrompts) -> bytes:
     prompt_name = ""
     if isinstance(sent, Photo):
         if sent.prompt:
-            prompt_name = prompts.name_if_shared(sent.prompt)
+            prompt_name = prompts.share(sent.prompt)
         sent = _light(sent, keeps_prompt=not prompt_name)
     return pickle.dumps((sent, prompt_name), protocol=5)
 
 
-def from_table(table: pa.Table, prompts: SharedPrompts) -> Iterator[Photo | Problem]:
+def from_table(table: pa.Table, prompts: SharedPrompts) -> Iterator[Photo | CatalogCleanupError]:
     """Unpack the result of :func:`to_table`, one photo at a time."""
     for value in table["photo"]:
         received, prompt_name = pickle.loads(value.as_buffer())  # noqa: S301 - by our own actors
@@ -99,21 +81,10 @@ def from_table(table: pa.Table, prompts: SharedPrompts) -> Iterator[Photo | Prob
 
 def _light(photo: Photo, *, keeps_prompt: bool) -> Photo:
     """A photo without what is local to an actor."""
-    light = replace(
-        photo,
-        prompt=photo.prompt if keeps_prompt else None,
-        original=b"",
-        patches=[copy(patch) for patch in photo.patches],
-        decoded=None,
-        mask_files=[],
-        marked={},
-        detected=None,
-        detected_file=b"",
-        region=None,
-        shade=None,
-        changed=None,
-        result=b"",
-    )
+    light = copy(photo)
+    light.drop_all()
+    light.patches = [copy(patch) for patch in photo.patches]
+    light.prompt = photo.prompt if keeps_prompt else None
     for patch in light.patches:
         _set_masks(patch, _PackedMask.of)
     return light

@@ -148,5 +148,5 @@ def _read_shards(spec: RunSpec, shards: Sequence[int]) -> Iterator[pa.Table]:
                 yield pa.table({PROBLEM: [[error.code, error.message]]})
                 return
             except (OSError, pa.ArrowException) as error:
-                yield pa.table({PROBLEM: [["storage.unreachable", f"Shard {shard}: {error}."]]})
+                yield pa.table({PROBLEM: [["output.not_readable", f"Shard {shard}: {error}."]]})
                 return

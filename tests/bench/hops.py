@@ -68,7 +68,7 @@ def measure(megapixels: float, photos: int, figures: Figures) -> None:
         folder = Path(name)
         manifest = make_catalog(folder / "catalog", photos, megapixels).manifest
         prompts = SharedPrompts(str(folder / "out"))
-        prompts.name_if_shared(prompt)  # as after an actor's first photo
+        prompts.share(prompt)  # as after an actor's first photo
         for row_id, image, mask in rows_of(manifest):
             photo = Photo(LineageRow(id=row_id, image_uri=image, mask_uri=mask))
             for hop, there in _hops(photo, recipe, prompt):

@@ -77,7 +77,7 @@ def test_a_run_prints_plain_lines_when_piped_and_ends_with_3(
     )
     again = command("run", "m.csv", "--output", "out", "--recipe", "telea")
     assert again.returncode == 3
-    assert "All 4 photos are already done." in again.stdout
+    assert "0 of 4 photos are left to do." in again.stdout
 
 
 def test_the_demo_on_a_private_ray_ends_by_naming_the_page(
@@ -98,4 +98,4 @@ def test_the_demo_on_a_private_ray_ends_by_naming_the_page(
         assert page == tmp_path / "catalog-cleanup-demo" / "report" / "index.html"
         assert page.exists()
         assert len(list(page.parent.glob("pictures/*/after.webp"))) == 8
-    assert "All 8 photos are already done." in done.stdout
+    assert "0 of 8 photos are left to do." in done.stdout

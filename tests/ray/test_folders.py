@@ -50,7 +50,7 @@ def test_results_on_disk_mirror_the_folders_and_every_command_takes_them(
     alone = (tmp_path / "photos" / "alone.JPG").read_bytes()
     assert (images / "alone.jpg").read_bytes() == alone
     again = invoke("run", *options, "--unmatched", "pass", "--address", ray_address)
-    assert "All 4 photos are already done." in again.stdout, "results did not become photos"
+    assert "0 of 4 photos are left to do." in again.stdout, "results did not become photos"
     checked = invoke("verify", "photos/cleaned")
     assert "4 checked: 4 unchanged outside the mask" in checked.stdout
     assert "red/deep/1: " in checked.stdout

@@ -14,11 +14,10 @@ from rich.console import Console
 from cluster.nodes import merge_node_shapes
 from cluster.pools import Pools, selects
 from cluster.sizing import ACCELERATOR, NodeShape, Sizing, has_gpus, size_pools, unplaced
-from jobs.driver.placement import load_pools, with_batch_sizes
+from jobs.driver.placement import load_pools
 from jobs.run import run
 from manifests.errors import ClusterError
 from stages.recipe import Recipe
-from stages.recipe.removers import LamaOptions
 from tests.conftest import Command
 from tests.support import DEMO
 
@@ -78,17 +77,6 @@ def test_a_file_with_mistakes_is_refused(tmp_path: Path, text: str, told: str) -
     with pytest.raises(ClusterError, match=told) as caught:
         load_pools(file)
     assert caught.value.code == "cluster.bad_pools"
-
-
-def test_batch_sizes_of_pools_go_before_the_recipes_and_change_no_result() -> None:
-    pools = Pools.model_validate({"small_gpu": {"batch_size": 3}, "large_gpu": {"batch_size": 2}})
-    recipe = Recipe.load("clean")
-    changed = with_batch_sizes(recipe, pools)
-    assert isinstance(changed.remove, LamaOptions)
-    assert changed.refine
-    assert (changed.remove.batch_size, changed.refine.batch_size) == (3, 2)
-    assert changed.hash == recipe.hash
-    assert with_batch_sizes(recipe, Pools()) == recipe
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

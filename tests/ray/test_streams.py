@@ -169,9 +169,9 @@ def test_a_reader_that_does_not_read_holds_nothing_up(
     reading, writing = full_pipe
     monkeypatch.setattr("jobs.cli.streams._STALL_TIMEOUT_S", 0.01)
     stream = Stream(writing, "stdout", "utf-8", essential=False)
-    with meter(Console(file=stream, force_terminal=True), 100) as shown:  # type: ignore[arg-type]
+    with meter(Console(file=stream, force_terminal=True), 100) as advance:  # type: ignore[arg-type]
         for _ in range(100):
-            shown.advance(1, 0)
+            advance(1, 0)
     os.read(reading, 1 << 20)
     stream.write("it reads again\n")
     assert os.read(reading, 1 << 20) == b"it reads again\n"

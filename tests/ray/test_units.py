@@ -75,7 +75,7 @@ def test_units_are_made_for_the_actors_that_start(
         spec,
         [0],
         Tally(rows=1, pending_count=1, pending_by_shard={0: 1}),
-        choose=lambda *_: {"cpu": size},
+        size_pools=lambda *_: {"cpu": size},
         heartbeat=Heartbeat(RunRecord(spec.plan.output, spec.policy.run_id)),
         console=Console(file=io.StringIO()),
     )
@@ -110,8 +110,8 @@ def test_rows_that_the_cluster_reads_are_done_once(
     ("error", "code"),
     [
         (StorageError("storage.credentials", "They have expired."), "storage.credentials"),
-        (OSError("no route to host"), "storage.unreachable"),
-        (pa.ArrowInvalid("not a Parquet file"), "storage.unreachable"),
+        (OSError("stale file handle"), "output.not_readable"),
+        (pa.ArrowInvalid("not a Parquet file"), "output.not_readable"),
     ],
 )
 def test_rows_that_cannot_be_read_end_the_run(

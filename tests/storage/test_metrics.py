@@ -27,9 +27,11 @@ def test_costs_add_up_by_the_nodes_that_are_up() -> None:
     now, up = 0.0, ["cpu", "large-gpu", "of no price"]
     cost = Cost({"cpu": 1.0, "large-gpu": 4.0}, lambda: up, lambda: now)
     now = 3600.0
-    assert cost.accrue() == {"cost_usd": 5.0}
+    cost.accrue()
+    assert cost.total_usd == 5.0
     now, up[:] = 5400.0, ["cpu"]
-    assert cost.accrue() == {"cost_usd": 5.5}
+    cost.accrue()
+    assert cost.total_usd == 5.5
     assert cost.total_usd == 5.5
 
 
@@ -44,4 +46,4 @@ def test_names_are_told_apart_and_say_whose_they_are() -> None:
     names = [name for metric in METRICS for name in metric.exported]
     assert len(set(names)) == len(names)
     assert all(name.startswith("ray_catalog_cleanup_") for name in names)
-    assert all(metric.meaning.endswith(".") for metric in METRICS)
+    assert all(metric.description.endswith(".") for metric in METRICS)

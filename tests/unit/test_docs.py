@@ -62,7 +62,7 @@ def metrics_table() -> str:
             f"`_{name.removeprefix(f'ray_{metric.name}_')}`" for name in metric.exported
         )
         labels = ", ".join(f"`{tag}`" for tag in metric.tags)
-        lines.append(f"| `ray_{metric.name}` {ends} | {labels} | {metric.meaning} |")
+        lines.append(f"| `ray_{metric.name}` {ends} | {labels} | {metric.description} |")
     return "\n".join(lines)
 
 

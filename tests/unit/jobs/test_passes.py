@@ -1,11 +1,27 @@
-"""What a pass does beside its photos."""
+"""What a pass does beside its photos, and when passes end."""
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from jobs.driver.passes import Merger
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from jobs.driver import passes
+from jobs.driver.heartbeat import Heartbeat
+from jobs.driver.passes import Merger, execute
+from jobs.pipeline.monitor import MonitorClient
+from jobs.pipeline.spec import RunSpec
+from manifests.ledger import RetryPolicy, reconcile
+from manifests.planning.plan import make_plan
+from manifests.runs import RunRecord
+from stages.pipeline import steps
+from stages.recipe import Recipe
+from tests.support import boxed_catalog
 
 
 class Merges:
@@ -36,3 +52,34 @@ def test_an_error_is_not_held_up_by_merges() -> None:
     merger.count(0, 1)
     merger.__exit__(RuntimeError)
     assert ledger.merged == []
+
+
+@pytest.mark.parametrize(
+    ("photos", "modes"),
+    [(5, "together, own, own"), (40, "together, alone, own, own")],
+)
+def test_rows_are_given_up_after_two_isolated_passes_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: int, modes: str
+) -> None:
+    """A node that is lost in the first passes says nothing about the rows."""
+    plan = make_plan(boxed_catalog(tmp_path, photos), str(tmp_path / "out"))
+    spec = RunSpec(plan, pa.schema([]), Recipe.load("telea"), RetryPolicy("000001-aaaaaa"), steps)
+    ray_errors, ran = list[str](), list[str]()
+
+    def lost(spec: RunSpec, *_: object, **__: object) -> None:
+        ran.append("own" if spec.isolated else "alone" if spec.one_by_one else "together")
+        ray_errors.append("ActorDiedError: its node died.")
+
+    monkeypatch.setattr(passes, "_run_pass", lost)
+    monkeypatch.setattr(MonitorClient, "start", MonitorClient)
+    tally = execute(
+        spec,
+        [0],
+        reconcile(plan, spec.ledger, spec.policy, [0]),
+        size_pools=lambda *_: {},
+        ray_errors=ray_errors,
+        heartbeat=Heartbeat(RunRecord(plan.output, spec.policy.run_id)),
+        console=Console(file=io.StringIO()),
+    )
+    assert ", ".join(ran) == modes
+    assert (tally.crashed, tally.pending_count) == (photos, 0)

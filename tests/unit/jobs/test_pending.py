@@ -42,13 +42,14 @@ def next_run(plan: Plan, number: int, *, retry: str = "", check_inputs: bool = T
 
 
 def test_a_limited_run_redoes_photos_that_changed(plan: Plan, tmp_path: Path) -> None:
-    unchanged = limit_rows(next_run(plan, 2), range(3), 5)
+    unchanged, _ = limit_rows(next_run(plan, 2), range(3), 5)
     assert (unchanged.plan.only, unchanged.check_inputs) == (None, False), "all are done"
     changed = {"0", "100", "129"}
     for name in changed:
         write(tmp_path / f"{name}.png", "another")
-    assert limit_rows(next_run(plan, 3, check_inputs=False), range(3), 2).plan.only is None
-    limited = limit_rows(next_run(plan, 4), range(3), 2)
+    not_checked, _ = limit_rows(next_run(plan, 3, check_inputs=False), range(3), 2)
+    assert not_checked.plan.only is None
+    limited, _ = limit_rows(next_run(plan, 4), range(3), 2)
     assert limited.plan.only
     chosen = {name for names in limited.plan.only.values() for name in names}
     assert len(chosen) == 2
@@ -62,6 +63,7 @@ def test_no_file_is_checked_while_enough_photos_are_pending(
         raise AssertionError("that is a request for each file of the catalog")
 
     monkeypatch.setattr(changed_inputs, "versions", check)
-    limited = limit_rows(next_run(plan, 2, retry="ok"), range(3), 9)
+    limited, left_out = limit_rows(next_run(plan, 2, retry="ok"), range(3), 9)
+    assert left_out == 130 - 9
     assert limited.plan.only
     assert {shard: len(names) for shard, names in limited.plan.only.items()} == {0: 4, 1: 4, 2: 1}

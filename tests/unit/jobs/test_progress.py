@@ -7,6 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
+from jobs.cli.printing import console_for, print_finding
 from jobs.driver.progress import Lines, format_count, meter
 
 
@@ -24,11 +25,18 @@ def test_lines_come_now_and_then_with_the_pace_of_the_work() -> None:
 
 def test_a_terminal_gets_a_bar() -> None:
     text = io.StringIO()
-    console = Console(file=text, force_terminal=True, width=100)
-    with meter(console, 4) as shown:
-        shown.advance(3, 1)
-    assert "4/4" in text.getvalue()
-    assert "1 failed" in text.getvalue()
+    console = Console(file=text, force_terminal=True, width=100, soft_wrap=True)
+    with meter(console, 6) as advance:
+        advance(1, 1)
+        advance(2, 1)
+    assert "5/6" in text.getvalue()
+    assert "2 failed" in text.getvalue()
+
+
+def test_text_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    text = f"a:cat:1 [red]b[/] {'long ' * 50}c"
+    print_finding(console_for(), "bad", text)
+    assert capsys.readouterr().out == f"bad  {text}\n"
 
 
 @pytest.mark.parametrize(

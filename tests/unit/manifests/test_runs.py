@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -155,17 +156,62 @@ def test_what_is_no_run_is_passed_over(tmp_path: Path) -> None:
     assert claim(str(tmp_path), FACTS).run_id.startswith("000008-")
 
 
-def test_a_run_whose_cost_cannot_be_measured_is_still_alive(
+def test_a_run_is_alive_whatever_fails_beside_its_heartbeats(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ray may be unreachable for a while; without heartbeats others would take this run's work."""
     monkeypatch.setattr(heartbeats, "HEARTBEAT_S", 0.01)
+    called = set[str]()
+
+    def fail(name: str) -> None:
+        called.add(name)
+        raise ConnectionError("Ray is not connected")
+
     run = claim(str(tmp_path), FACTS)
     with heartbeats.heartbeat(run) as heart:
-        heart.measure = lambda: {"cost_usd": 1 / 0}
-        while not run.progress():
-            pass
-    assert run.progress().keys() == {"at", "rows_per_s"}
+        heart.on_beat, heart.on_stop = partial(fail, "beat"), partial(fail, "stop")
+        heart.request_stop()
+        wait_until(lambda: called == {"beat", "stop"})
+        at = run.progress().get("at")
+        wait_until(lambda: run.progress().get("at", at) != at)
+
+
+def test_once_a_stop_has_ended_ray_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shuts down then, and a call of one of its actors would start it again."""
+    monkeypatch.setattr(heartbeats, "HEARTBEAT_S", 0.01)
+    called = list[None]()
+    run = claim(str(tmp_path), FACTS)
+    with heartbeats.heartbeat(run) as heart:
+        with heartbeats.graceful_stop(heart, silent):
+            heart.on_beat = heart.on_stop = partial(called.append, None)
+            heart.request_stop()
+            wait_until(lambda: called)
+        count, at = len(called), run.progress()["at"]
+        wait_until(lambda: run.progress()["at"] != at)
+    assert len(called) == count
+
+
+@pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="only Linux has this clock")
+def test_the_age_of_a_heartbeat_counts_the_time_that_a_machine_was_suspended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To others it was dead meanwhile, so it asks whether one of them took over."""
+    ours, _ = (claim(str(tmp_path), FACTS) for _ in range(2))
+    suspended_s = 0.0
+    read = time.clock_gettime
+
+    def clock_gettime(clock: int) -> float:
+        return read(clock) + (suspended_s if clock == time.CLOCK_BOOTTIME else 0.0)
+
+    monkeypatch.setattr(time, "clock_gettime", clock_gettime)
+    monkeypatch.setattr(heartbeats, "_POLL_S", 0.01)
+    with heartbeats.heartbeat(ours) as heart:
+        wait_until(ours.progress)
+        assert not heart.is_stopping
+        suspended_s = 2 * runs.LEASE_S
+        wait_until(partial(getattr, heart, "is_stopping"))
 
 
 @pytest.mark.parametrize(("lease_s", "stops"), [(0.0, True), (3600.0, False)])

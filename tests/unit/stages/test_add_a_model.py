@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from pydantic import Field
 
-from cluster.pools import Pools
-from jobs.driver.placement import with_batch_sizes
 from manifests.errors import WeightsError
 from stages import recipe as recipes
 from stages.arrays import UInt8Array
@@ -79,10 +77,11 @@ def test_its_traits_steer_pools_batches_weights_and_the_hash(recipe: Recipe) -> 
     assert (remove.pool, remove.batch_size) == ("small_gpu", 4)
     assert recipe.is_generative
     assert [section for section, _ in weights_of(recipe)] == ["remove"]
-    pools = Pools.model_validate({"small_gpu": {"batch_size": 16}})
-    larger = with_batch_sizes(recipe, pools)
-    assert larger.remove
-    assert larger.remove.max_photos == 16
+    assert isinstance(recipe.remove, ToyOptions)
+    larger = recipe.model_copy(
+        update={"remove": recipe.remove.model_copy(update={"batch_size": 9})}
+    )
+    assert next(step for step in steps(larger, "") if step.name == "remove").batch_size == 9
     assert larger.hash == recipe.hash != Recipe.load("telea").hash
 
 
