@@ -77,15 +77,9 @@ def restore(recipe: Recipe) -> Work:
 
     def work(photo: Photo) -> None:
         if uri := photo.lineage.detected_uri:
-            options = recipe.mask
-            levels = decode_mask(
-                read(uri, "mask"),
-                recipe.limits.max_megapixels,
-                uri,
-                options.channel,
-                options.polarity,
-            )
-            photo.detected = to_region(levels, options, uri)
+            data, limit = read(uri, "mask"), recipe.limits.max_megapixels
+            levels = decode_mask(data, limit, uri, recipe.mask)
+            photo.detected = to_region(levels, recipe.mask, uri)
 
     return work
 

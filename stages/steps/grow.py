@@ -49,7 +49,7 @@ def grow(recipe: Recipe) -> Work:
             view, found = _shadow(photo, box, own, recipe, feather_px)
             shade[view.slices] |= found
         share = np.count_nonzero(photo.region | shade) / shade.size
-        photo.shade = shade if share <= _MAX_SHARE else None
+        photo.shade = shade if shade.any() and share <= _MAX_SHARE else None
 
     return work
 
