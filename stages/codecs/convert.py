@@ -44,6 +44,8 @@ def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
             f"its colours are stated by {metadata.colours}, without an ICC profile; embed one, or "
             "use output.format = source"
         )
+    if metadata.further_samples:
+        notes.append("samples besides colours and alpha left out")
     is_lossless = writer.is_lossless and len(notes) == 1
     quality = edit.quality or DEFAULT_QUALITY
     if not writer.is_lossless:
@@ -109,4 +111,4 @@ def _carried(source: bytes, own: Codec, writer: Writer, policy: StaleDataPolicy)
     policy.notes.append("only EXIF, XMP, ICC profile and resolution carried over")
     if found.further_pictures:
         policy.notes.append(f"{found.further_pictures} further pictures not carried over")
-    return Metadata(exif, xmp, found.dpi, colours=found.colours)
+    return replace(found, exif=exif, xmp=xmp)

@@ -177,6 +177,12 @@ def _kind(page: TiffPage) -> tuple[ColourModel, int]:
     return model, int(extra) if extra in (_ALPHA_PREMULTIPLIED, _ALPHA) else 0
 
 
+def _count(page: TiffPage) -> int:
+    """Number of samples of a pixel that are decoded: colours and alpha."""
+    model, alpha = _kind(page)
+    return Space(model).channels + bool(alpha)
+
+
 def _check_writable(page: TiffPage) -> None:
     """Raises UnsupportedError if a page's strips or tiles cannot be written."""
     if page.compression not in _WRITABLE:
@@ -238,8 +244,7 @@ def _samples(page: TiffPage, data: bytes) -> Samples:
         missing -= part.size
     if missing:
         raise DamagedError("its strips do not cover the page")
-    model, alpha = _kind(page)
-    return stored[..., : Space(model).channels + bool(alpha)]
+    return stored[..., : _count(page)]
 
 
 def _below(page: TiffPage) -> Iterator[TiffPage]:
@@ -356,6 +361,7 @@ def _metadata(data: bytes) -> Metadata:
             xmp=file.content(packet) if packet else b"",
             dpi=page.get_resolution(RESUNIT.INCH) if is_stated else None,
             further_pictures=sum(not each.aspage().is_reduced for each in reader.pages) - 1,
+            further_samples=page.samplesperpixel - _count(page),
         )
     # Point the header to this page, so that Pillow reads its tags.
     order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
