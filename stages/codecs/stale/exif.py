@@ -17,7 +17,7 @@ from stages.codecs.jpeg.markers import EXIF
 from stages.codecs.orientation import exif_orientation
 from stages.codecs.stale.pictures import SOI, contains_picture, thumbnail
 from stages.codecs.stale.policy import StaleDataPolicy
-from stages.codecs.tiff.file import Range, TiffFile
+from stages.codecs.tiff.file import HEADER, Range, TiffFile
 
 THUMBNAIL = "EXIF thumbnail"
 UNREADABLE, UNKNOWN = "EXIF that cannot be read", "EXIF with a preview of unknown kind"
@@ -42,6 +42,8 @@ def refresh_exif(exif: bytes, policy: StaleDataPolicy) -> bytes:
     if not bare:
         return exif
     file = TiffFile.of_exif(bare)
+    if file and not any(bare[HEADER:]):
+        return exif  # it has no tags
     chain = list(islice(file.directories(), _MAX_DIRECTORIES)) if file else []
     if file is None or not chain:
         policy.drop(UNREADABLE)

@@ -25,13 +25,14 @@ from tifffile import TiffFile as TiffReader
 from stages.arrays import BoolMask, Samples
 from stages.codecs.base import Codec, Metadata
 from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
+from stages.codecs.jpeg.markers import EXIF
 from stages.codecs.picture import Decoded, Edit, Encoded, to_displayed
 from stages.codecs.stale.exif import drop_pictures
 from stages.codecs.stale.photoshop import refresh_resources
 from stages.codecs.stale.pictures import contains_picture
 from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
 from stages.codecs.stale.xmp import refresh_xmp
-from stages.codecs.tiff.file import BYTE, UNDEFINED, TiffFile
+from stages.codecs.tiff.file import BYTE, HEADER, UNDEFINED, TiffFile
 from stages.codecs.tiff.writer import WRITER, descriptive_tags
 from stages.pixels.samples import ColourModel, Space
 
@@ -366,7 +367,8 @@ def _metadata(data: bytes) -> Metadata:
     # Point the header to this page, so that Pillow reads its tags.
     order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
     block = data[:4] + page.offset.to_bytes(4, order) + data[8:]
-    return replace(found, exif=descriptive_tags(block).tobytes())
+    exif = descriptive_tags(block).tobytes()
+    return replace(found, exif=exif if any(exif[len(EXIF.name) + HEADER :]) else b"")
 
 
 CODEC = Codec(

@@ -21,8 +21,8 @@ Range = tuple[int, int]
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _INTEGERS = {BYTE: "B", SHORT: "H", LONG: "I", IFD: "I"}
 
-#: Bytes of an entry, and of values in it; bytes of the header, and where its pointer is.
-_ENTRY, _INLINE, _HEADER, _LINK = 12, 4, 8, 4
+#: Bytes of the header, of an entry, and of values in it; where the header's pointer is.
+HEADER, _ENTRY, _INLINE, _LINK = 8, 12, 4, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class TiffFile:
         Unknown types count as bytes.
         """
         start = directory + 2
-        if directory < _HEADER or start > len(self.data):
+        if directory < HEADER or start > len(self.data):
             return
         for i in range(self._number(directory, "H")):
             position = start + i * _ENTRY
@@ -202,7 +202,7 @@ class TiffFile:
     def _is_inside(self, directory: int) -> bool:
         """Whether a directory has entries, and all of them lie inside the data."""
         start = directory + 2
-        is_there = directory >= _HEADER and start <= len(self.data)
+        is_there = directory >= HEADER and start <= len(self.data)
         return is_there and start < self._next_at(directory) <= len(self.data)
 
     def _links(self) -> Iterator[int]:

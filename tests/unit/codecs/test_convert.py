@@ -196,6 +196,9 @@ def test_what_a_conversion_leaves_behind_is_told(photo: Pixels, spot: BoolMask) 
     many = tiff(np.stack([photo, photo]), photometric="rgb")
     _, made = edited(many, spot, "output.format=png")
     assert "1 further pictures not carried over" in made.metadata_notes
+    _, made = edited(encoded(photo, format="TIFF"), spot, "output.format=png")
+    assert made.metadata_notes == [CARRIED], "there is no EXIF"
+    assert b"eXIf" not in made.data
     _, made = edited(
         tiff(photo, photometric="rgb", resolution=(300, 300)), spot, "output.format=jpeg"
     )
