@@ -21,7 +21,7 @@ from stages.steps.base import Work
 
 
 def cut_patches(recipe: Recipe) -> Work:
-    """Build the step that plans the patches and cuts them; an empty mask has none."""
+    """Return the work that plans the patches and cuts them; an empty mask has none."""
 
     def work(photo: Photo) -> None:
         assert photo.region is not None

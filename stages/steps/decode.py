@@ -21,7 +21,7 @@ _UNREPAIRED = "damaged, passed on unchanged, without: "
 
 
 def decode(recipe: Recipe) -> Work:
-    """Build the step that decodes masks and photo.
+    """Return the work that decodes masks and photo.
 
     A photo of which nothing is changed is only checked, unless the recipe's detector looks at it.
     """

@@ -27,7 +27,7 @@ _MIN_PX = 16
 
 
 def detect(recipe: Recipe) -> Work:
-    """Build the step that looks for objects in photos, and records each that it finds."""
+    """Return the work that looks for objects in photos, and records each that it finds."""
     options = recipe.detect
     assert options is not None
     detector: Detector = options.load_module().load(options)
@@ -53,7 +53,7 @@ def detect(recipe: Recipe) -> Work:
 
 
 def keep_mask(output: str, recipe: Recipe) -> Work:
-    """Build the step that stores ``<output>/masks/<recipe>-<hash>/<id>.png``.
+    """Return the work that stores ``<output>/masks/<recipe>-<hash>/<id>.png``.
 
     The mask has the photo's displayed size. It shows what was detected, before it is dilated, as
     the recipe's section ``[mask]`` reads it.
@@ -70,7 +70,7 @@ def keep_mask(output: str, recipe: Recipe) -> Work:
 
 
 def restore(recipe: Recipe) -> Work:
-    """Build the step that reads what a run detected and stored, instead of detecting it again.
+    """Return the work that reads what a run detected and stored, instead of detecting it again.
 
     Its errors are those of a mask.
     """

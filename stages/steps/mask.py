@@ -18,7 +18,7 @@ from stages.steps.decode import use_repaired
 
 
 def mask(recipe: Recipe) -> Work:
-    """Build the step that combines masks and shapes into the region to fill."""
+    """Return the work that combines masks and shapes into the region to fill."""
 
     def work(photo: Photo) -> None:
         row = photo.lineage

@@ -105,12 +105,12 @@ def encode(format_: Format, edit: Edit) -> Encoded:
         info, further = original.info, getattr(original, "n_frames", 1) - 1
     options = pillow_io.refreshed(info, policy) | _sampling(edit.source, info)
     if further:
-        policy.drop(f"{further} further picture{'s' * (further > 1)}")
+        policy.note_dropped(f"{further} further picture{'s' * (further > 1)}")
     if info.get("depth_images") or info.get("aux"):
-        policy.drop("depth and gain maps")
+        policy.note_dropped("depth and gain maps")
     for kind, what in _DERIVED.items():
         if kind in edit.source[:_HEAD]:
-            policy.drop(what)
+            policy.note_dropped(what)
     quality = edit.quality or DEFAULT_QUALITY
     picture = as_pillow(edit.pixels, edit.space.model)
     data = pillow_io.save_image(picture, format=_NAMES[format_], quality=quality, **options)

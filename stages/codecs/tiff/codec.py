@@ -302,7 +302,7 @@ def _drop_copies(
     copies = [page for page in _pages(reader) if page.is_reduced]
     below = [*_below(main), *(each for page in copies for each in _below(page))]
     if copies or below:
-        policy.drop("smaller copies")
+        policy.note_dropped("smaller copies")
     for page in [*copies, *below]:
         for offset, size in _segments(page):
             file.wipe(offset, size)
@@ -325,7 +325,7 @@ def update_tags(file: TiffFile, directory: int, policy: StaleDataPolicy) -> None
     for tags, what in ((_LAYERS, "layers"), ((_C2PA,), MANIFEST)):
         for tag in tags:
             if tag in file.entries(directory):
-                policy.drop(what)
+                policy.note_dropped(what)
                 file.drop(directory, tag)
     for place in [directory, *file.below(directory, Base.ExifOffset)]:
         drop_pictures(file, place, policy, skipped=_KNOWN)
