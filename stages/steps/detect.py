@@ -106,12 +106,11 @@ def _kept(found: Detection, reason: str) -> Detection:
 
 
 def _record(found: Detection) -> DetectionRecord:
-    box = found.box
     return DetectionRecord(
         outline=[round(float(number), 1) for point in found.outline for number in point],
         label=found.label,
         confidence=round(float(found.confidence), 4),
         removed=found.remove,
         reason=found.reason,
-        box={"x": box.x0, "y": box.y0, "width": box.width, "height": box.height},
+        box=found.box.as_dict(),
     )
