@@ -1,7 +1,9 @@
 """AVIF and HEIC, 8 bits: always encoded again, since no part of such a picture can be kept.
 
 Pillow reads and writes both, HEIC by its plugin pillow-heif. A HEIC is rotated
-when it is decoded, and stored upright; an AVIF keeps its stored frame and orientation.
+when it is decoded, and stored upright; an AVIF keeps its stored frame and orientation. Colours are
+read from ICC profile and ``colr`` box: an AVIF that states them in its AV1 stream alone, which few
+encoders do, is read and written as sRGB.
 """
 
 from __future__ import annotations
