@@ -62,7 +62,8 @@ def read_levels(picture: Image.Image, data: bytes, options: MaskOptions, uri: st
             raise RowError("mask.no_alpha", f"The mask {uri} has no alpha channel.")
         return Levels(to_displayed(np.asarray(alpha), turn), is_lossy)
     if options.values == "auto":
-        _reject_photo(picture.convert("L"), alpha, uri)
+        seen = picture if picture.mode in ("1", "L") else picture.convert("RGB")
+        _reject_photo(seen.convert("L"), alpha, uri)
     unmarked = 255 if options.polarity == "dark" else 0
     levels = _luminance(picture, unmarked)
     if (levels == unmarked).all() and _varies(picture):

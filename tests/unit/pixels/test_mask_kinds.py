@@ -352,7 +352,7 @@ def test_a_photo_is_no_mask_unless_the_recipe_says_how_it_marks(photo: Path, pol
 
 def test_a_cut_out_marks_by_its_transparency_or_not_at_all() -> None:
     photo = Image.open(DEMO / "photos" / "coffee-stray-coins.jpg").resize((SIDE, SIDE))
-    cut_out = encoded(np.dstack([photo, labels((DRAWN, 255))]))
+    cut_out = encoded(np.dstack([np.asarray(photo), labels((DRAWN, 255))]))
     assert same(outcome(cut_out), "mask.ambiguous")
     assert same(outcome(cut_out, channel="alpha"), DRAWN)
 
@@ -364,6 +364,15 @@ def test_a_mask_of_soft_edges_thin_lines_or_one_colour_is_no_photo(name: str) ->
         cv2.line(lines, (0, row), (SIDE, row + 5), 255, 1, cv2.LINE_AA)
     for plane in (soft(DRAWN, blur_px=0.06 * SIDE), lines, labels(ground=180), marked):
         assert isinstance(outcome(encoded(plane, format=name, quality=60)), np.ndarray)
+
+
+@pytest.mark.parametrize(
+    ("mode", "light"), [("CMYK", (0, 0, 0, 0)), ("LAB", (255, 0, 0)), ("YCbCr", (255, 128, 128))]
+)
+def test_a_mask_in_another_colour_space_is_read(mode: str, light: tuple[int, ...]) -> None:
+    found = outcome(encoded(Image.new(mode, (9, 9), light), format="TIFF"))
+    assert isinstance(found, np.ndarray)
+    assert found.all()
 
 
 def test_strokes_and_labels_in_transparency_are_no_photo() -> None:
