@@ -78,11 +78,12 @@ class TiffFile:
     def iter_entries(self, directory: int) -> Iterator[Entry]:
         """Yield the entries of a directory that lie, with their values, inside the data.
 
-        Unknown types count as bytes.
+        Unknown types count as bytes. Values over the header or the directory itself are damage.
         """
         start = directory + 2
         if directory < HEADER or start > len(self.data):
             return
+        end = self._next_at(directory)
         for i in range(self._number(directory, "H")):
             position = start + i * _ENTRY
             if position + _ENTRY > len(self.data):
@@ -93,7 +94,8 @@ class TiffFile:
             if count * _SIZES.get(kind, 1) > _INLINE:
                 value = self._number(value, "I")
             entry = Entry(tag, kind, count, position, value)
-            if value + entry.size <= len(self.data):
+            is_apart = value >= end or HEADER <= value <= value + entry.size <= directory
+            if value + entry.size <= len(self.data) and (is_apart or entry.size <= _INLINE):
                 yield entry
 
     def entries(self, directory: int) -> dict[int, Entry]:
