@@ -22,6 +22,7 @@ class Metadata:
         xmp: the XMP packet; empty if there is none.
         dpi: horizontal and vertical resolution, if the file states it in units of length.
         further_pictures: number of pages or frames besides the edited one.
+        further_samples: number of samples of a pixel besides colours and alpha.
         colours: the tags that state colours other than sRGB, if the file has no ICC profile; empty:
             there are none. No other format can hold them.
     """
@@ -30,6 +31,7 @@ class Metadata:
     xmp: bytes = b""
     dpi: tuple[float, float] | None = None
     further_pictures: int = 0
+    further_samples: int = 0
     colours: str = ""
 
 

@@ -12,7 +12,7 @@ from stages.codecs.errors import UnsupportedError
 from stages.codecs.formats import CODECS
 from stages.codecs.jpeg.markers import EXIF
 from stages.codecs.orientation import upright_exif, upright_xmp
-from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, Fidelity, to_displayed
+from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, Fidelity
 from stages.codecs.stale.exif import refresh_exif
 from stages.codecs.stale.policy import StaleDataPolicy
 from stages.codecs.stale.xmp import refresh_xmp
@@ -21,10 +21,10 @@ from stages.pixels.samples import Space, laid_on, to_8_bits
 
 
 def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
-    """Encode an edited photo in another format, upright, since not every format has an orientation.
+    """Encode an edited photo in another format.
 
     Args:
-        edit: the edited photo.
+        edit: the edited photo, in the displayed frame.
         own: the format of its source.
         wanted: the target format; it has a writer.
 
@@ -35,7 +35,6 @@ def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
     writer = CODECS[wanted].writer
     assert writer is not None
     notes = [f"converted from {own} to {wanted}"]
-    edit = _upright(edit)
     pixels, space = _as_target_can_hold(edit.pixels, edit.space, writer, notes)
     policy = StaleDataPolicy(edit)
     metadata = _carried(edit.source, CODECS[own], writer, policy)
@@ -44,6 +43,8 @@ def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
             f"its colours are stated by {metadata.colours}, without an ICC profile; embed one, or "
             "use output.format = source"
         )
+    if metadata.further_samples:
+        notes.append("samples besides colours and alpha left out")
     is_lossless = writer.is_lossless and len(notes) == 1
     quality = edit.quality or DEFAULT_QUALITY
     if not writer.is_lossless:
@@ -51,13 +52,6 @@ def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
     data, left = writer.write(pixels, space, metadata, quality)
     fidelity: Fidelity = "lossless" if is_lossless else "reencoded"
     return Encoded(data, fidelity, ", ".join(notes), policy.notes + left)
-
-
-def _upright(edit: Edit) -> Edit:
-    """Rotate an edit so that its stored frame is the displayed one."""
-    turn = edit.orientation
-    pixels, changed = to_displayed(edit.pixels, turn), to_displayed(edit.changed, turn)
-    return replace(edit, pixels=pixels, changed=changed, orientation=1)
 
 
 def _as_target_can_hold(
@@ -109,4 +103,4 @@ def _carried(source: bytes, own: Codec, writer: Writer, policy: StaleDataPolicy)
     policy.notes.append("only EXIF, XMP, ICC profile and resolution carried over")
     if found.further_pictures:
         policy.notes.append(f"{found.further_pictures} further pictures not carried over")
-    return Metadata(exif, xmp, found.dpi, colours=found.colours)
+    return replace(found, exif=exif, xmp=xmp)

@@ -16,14 +16,16 @@ from manifests.errors import RowError
 from stages.codecs import mask_file, pillow_io
 from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
 from stages.codecs.formats import detect_codec
-from stages.codecs.mask_file import Channel, Polarity
 from stages.codecs.picture import Decoded
 from stages.codecs.pillow_io import open_image
 from stages.libraries import configure_libraries
 from stages.pixels.masks import Levels
+from stages.recipe.options import MaskOptions
 
 #: The kind of file that an error is about; also the first half of its error code.
 Role = Literal["image", "mask"]
+
+_DEFAULTS = MaskOptions()
 
 
 def decode_photo(data: bytes, max_megapixels: float, uri: str) -> Decoded:
@@ -71,11 +73,7 @@ def check_photo(data: bytes, max_megapixels: float, uri: str) -> tuple[int, int]
 
 
 def decode_mask(
-    data: bytes,
-    max_megapixels: float,
-    uri: str,
-    channel: Channel = "luminance",
-    polarity: Polarity = "light",
+    data: bytes, max_megapixels: float, uri: str, options: MaskOptions = _DEFAULTS
 ) -> Levels:
     """Decode a mask to levels: its alpha, or its luminance; see :func:`mask_file.read_levels`.
 
@@ -83,13 +81,12 @@ def decode_mask(
         data: the file; only the first picture of an animation or multi-page file is used.
         max_megapixels: maximum size; larger files are rejected before any pixel is decoded.
         uri: the name of the file in errors.
-        channel: the plane that marks the region.
-        polarity: whether light or dark pixels are marked.
+        options: the channel that marks, its polarity, and the meaning of values.
 
     Raises:
         RowError: ``mask.zero_bytes``, ``mask.not_an_image``, ``mask.unsupported``,
-            ``mask.too_large``, ``mask.truncated``, ``mask.corrupt``, ``mask.no_alpha`` or
-            ``mask.too_faint``.
+            ``mask.too_large``, ``mask.truncated``, ``mask.corrupt``, ``mask.no_alpha``,
+            ``mask.ambiguous`` or ``mask.too_faint``.
     """
     with _explained(data, "mask", uri):
         _check_head(data, max_megapixels, "mask", uri)
@@ -98,7 +95,7 @@ def decode_mask(
             if picture.format not in mask_file.FORMATS:
                 raise UnsupportedError(f"its format is {picture.format}")
             picture.load()
-            return mask_file.read_levels(picture, data, channel, polarity, uri)
+            return mask_file.read_levels(picture, data, options, uri)
 
 
 @contextmanager

@@ -33,7 +33,7 @@ def encode(
     Args:
         source: the original file, from which metadata and untouched samples are kept.
         edited: the edited photo in the displayed frame; it is written in the stored frame, and the
-            orientation tag is kept.
+            orientation tag is kept, unless the format changes: not every format has an orientation.
         changed: ``(h, w)`` bool in the displayed frame, True wherever ``edited`` was edited.
         uri: the name of the photo in errors.
         output: the options for format and quality.
@@ -46,19 +46,19 @@ def encode(
             written.
     """
     configure_libraries()
+    own = detect_format(source)
+    assert own is not None
+    wanted = own if output.format == "source" else output.format
+    orientation = edited.orientation if wanted == own else 1
     edit = Edit(
         source,
-        to_stored(edited.pixels, edited.orientation),
-        to_stored(changed, edited.orientation),
-        edited.orientation,
+        to_stored(edited.pixels, orientation),
+        to_stored(changed, orientation),
         edited.space,
         output.quality,
         metadata,
         is_generative,
     )
-    own = detect_format(source)
-    assert own is not None
-    wanted = own if output.format == "source" else output.format
     try:
         with library_errors():
             if wanted == own:

@@ -61,9 +61,9 @@ class Edit:
 
     Attributes:
         source: the original file.
-        pixels: ``(h, w, c)`` uint8 or uint16 as :class:`Decoded` has them, in the *stored* frame.
-        changed: ``(h, w)`` bool, stored frame, True wherever ``pixels`` were edited.
-        orientation: EXIF orientation of the source, 1 to 8.
+        pixels: ``(h, w, c)`` uint8 or uint16 as :class:`Decoded` has them, but in the frame of the
+            new file: the stored one, or in another format, which is written upright, the displayed.
+        changed: ``(h, w)`` bool, same frame, True wherever ``pixels`` were edited.
         space: the colour space of the samples.
         quality: quality of lossy files, 1 to 100; 0: the default.
         metadata: the options for previews and for labelling the edit.
@@ -73,14 +73,13 @@ class Edit:
     source: bytes
     pixels: Samples
     changed: BoolMask
-    orientation: int
     space: Space
     quality: int
     metadata: MetadataOptions
     generative: bool = False
 
     def as_pillow(self) -> Image.Image:
-        """The picture with 8 bits a sample, stored frame, alpha left out; for previews."""
+        """The picture with 8 bits a sample, alpha left out; for previews."""
         return as_pillow(self.pixels[..., : self.space.channels], self.space.model)
 
 

@@ -6,8 +6,8 @@ beyond that. Both are computed on a fixed-size view of hole and ring, so they co
 
 * the **departure**: the distance of the refined fill from the removal's at the scale of objects,
   relative to the ring's own variation at that scale;
-* the **strangeness**: the distance of the fill's places from the nearest place of the ring, in
-  colour and local contrast (noise and sharpness), beyond that of the same places of the removal.
+* the **strangeness**: the distance of the fill's places from the second nearest place of the ring,
+  in colour and local contrast (noise and sharpness), beyond that of the removal's same places.
   This is nearest-neighbour anomaly detection, which PatchCore (Roth et al., CVPR 2022) does with a
   network's features.
 
@@ -68,8 +68,8 @@ class Scores:
     Attributes:
         departure: distance from the removal, in units of the ring's own variation, at least 0;
             None: there is no removal.
-        strangeness: extra distance to the ring's nearest place, compared with the removal's fill
-            or, without one, with the ring's own places; CIE76, at least 0.
+        strangeness: extra distance to the ring's second nearest place, compared with the removal's
+            fill or, without one, with the ring's own places; CIE76, at least 0.
         reappearance: combined score, 0 to 1; calibrated so that over 0.5 an object came back.
     """
 
@@ -158,12 +158,12 @@ def _strangeness(
         return 0.0
     before, at = _describe(removed), tuple(inside.T)
     ring = before[tuple(around.T)]
-    distance = _to_nearest(_describe(fill)[at], ring)
+    distance = _to_second_nearest(_describe(fill)[at], ring)
     if has_removal:
-        beyond = distance - _to_nearest(before[at], ring)
+        beyond = distance - _to_second_nearest(before[at], ring)
         return max(float(np.quantile(beyond, _QUANTILE)), 0.0)
     same = np.abs(around[:, None] - around[None]).max(axis=2) < _MIN_DISTANCE_PX
-    usual = _to_nearest(ring, ring, same)
+    usual = _to_second_nearest(ring, ring, same)
     usual = usual[np.isfinite(usual)]
     expected = float(np.quantile(usual, _QUANTILE)) if usual.size else 0.0
     return max(float(np.quantile(distance, _QUANTILE)) - expected, 0.0)
@@ -194,7 +194,7 @@ def _evenly(points: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
     return points[:: max(len(points) // count, 1)]
 
 
-def _to_nearest(
+def _to_second_nearest(
     places: Float32Array, known: Float32Array, barred: BoolMask | None = None
 ) -> Float32Array:
     """Distance of each place to its second nearest known place that is not ``barred`` for it.

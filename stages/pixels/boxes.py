@@ -42,6 +42,10 @@ class Box:
         """Index of the box in an array of shape ``(height, width, ...)``."""
         return slice(self.y0, self.y1), slice(self.x0, self.x1)
 
+    def as_dict(self) -> dict[str, int]:
+        """The box as the lineage records it."""
+        return {"x": self.x0, "y": self.y0, "width": self.width, "height": self.height}
+
     def union(self, other: Box) -> Box:
         """The smallest box that holds both."""
         return Box(

@@ -21,7 +21,7 @@ from stages.steps.base import Work
 
 
 def cut_patches(recipe: Recipe) -> Work:
-    """Build the step that plans the patches and cuts them; an empty mask has none."""
+    """Return the work that plans the patches and cuts them; an empty mask has none."""
 
     def work(photo: Photo) -> None:
         assert photo.region is not None
@@ -136,14 +136,10 @@ def _hidden(photo: Photo, box: Box) -> BoolMask | None:
 def _describe(plan: PlannedPatch, patch: WindowPatch) -> PatchRecord:
     height, width = patch.mask.shape
     return PatchRecord(
-        region=_box_dict(plan.region),
-        crop=_box_dict(plan.crop),
-        window=_box_dict(patch.window),
+        region=plan.region.as_dict(),
+        crop=plan.crop.as_dict(),
+        window=patch.window.as_dict(),
         working_width=width,
         working_height=height,
         seed=patch.seed,
     )
-
-
-def _box_dict(box: Box) -> dict[str, int]:
-    return {"x": box.x0, "y": box.y0, "width": box.width, "height": box.height}

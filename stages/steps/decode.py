@@ -21,9 +21,9 @@ _UNREPAIRED = "damaged, passed on unchanged, without: "
 
 
 def decode(recipe: Recipe) -> Work:
-    """Build the step that decodes masks and photo.
+    """Return the work that decodes masks and photo.
 
-    A photo of which nothing is changed is not decoded, unless the recipe's detector looks at it.
+    A photo of which nothing is changed is only checked, unless the recipe's detector looks at it.
     """
 
     def work(photo: Photo) -> None:
@@ -35,11 +35,11 @@ def decode(recipe: Recipe) -> Work:
         is_a_mask = any(is_same(row.image_uri, uri) for uri in marks.files)
         photo.alpha_is_mask = is_a_mask and recipe.mask.channel == "alpha"
         for uri, data in zip(marks.files, photo.mask_files, strict=True):
+            if data == photo.original and recipe.mask.channel != "alpha":
+                raise RowError("mask.ambiguous", f"The mask {uri} is the photo itself.")
             repaired_data, repairs = repair(data)
             notes += [f"{each} (mask)" for each in repairs]
-            drawn = decode_mask(
-                repaired_data, limit, uri, recipe.mask.channel, recipe.mask.polarity
-            )
+            drawn = decode_mask(repaired_data, limit, uri, recipe.mask)
             _unite(photo.marked, uri, to_region(drawn, recipe.mask, uri))
         photo.mask_files = []
         is_empty = not any(each.any() for each in photo.marked.values())

@@ -27,7 +27,7 @@ _MIN_PX = 16
 
 
 def detect(recipe: Recipe) -> Work:
-    """Build the step that looks for objects in photos, and records each that it finds."""
+    """Return the work that looks for objects in photos, and records each that it finds."""
     options = recipe.detect
     assert options is not None
     detector: Detector = options.load_module().load(options)
@@ -53,7 +53,7 @@ def detect(recipe: Recipe) -> Work:
 
 
 def keep_mask(output: str, recipe: Recipe) -> Work:
-    """Build the step that stores ``<output>/masks/<recipe>-<hash>/<id>.png``.
+    """Return the work that stores ``<output>/masks/<recipe>-<hash>/<id>.png``.
 
     The mask has the photo's displayed size. It shows what was detected, before it is dilated, as
     the recipe's section ``[mask]`` reads it.
@@ -70,22 +70,16 @@ def keep_mask(output: str, recipe: Recipe) -> Work:
 
 
 def restore(recipe: Recipe) -> Work:
-    """Build the step that reads what a run detected and stored, instead of detecting it again.
+    """Return the work that reads what a run detected and stored, instead of detecting it again.
 
     Its errors are those of a mask.
     """
 
     def work(photo: Photo) -> None:
         if uri := photo.lineage.detected_uri:
-            options = recipe.mask
-            levels = decode_mask(
-                read(uri, "mask"),
-                recipe.limits.max_megapixels,
-                uri,
-                options.channel,
-                options.polarity,
-            )
-            photo.detected = to_region(levels, options, uri)
+            data, limit = read(uri, "mask"), recipe.limits.max_megapixels
+            levels = decode_mask(data, limit, uri, recipe.mask)
+            photo.detected = to_region(levels, recipe.mask, uri)
 
     return work
 
@@ -112,12 +106,11 @@ def _kept(found: Detection, reason: str) -> Detection:
 
 
 def _record(found: Detection) -> DetectionRecord:
-    box = found.box
     return DetectionRecord(
         outline=[round(float(number), 1) for point in found.outline for number in point],
         label=found.label,
         confidence=round(float(found.confidence), 4),
         removed=found.remove,
         reason=found.reason,
-        box={"x": box.x0, "y": box.y0, "width": box.width, "height": box.height},
+        box=found.box.as_dict(),
     )

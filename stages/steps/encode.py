@@ -10,7 +10,7 @@ from stages.steps.base import Work
 
 
 def encode(recipe: Recipe) -> Work:
-    """Build the step that encodes the photo; an unchanged photo is copied byte for byte."""
+    """Return the work that encodes the photo; an unchanged photo is copied byte for byte."""
 
     def work(photo: Photo) -> None:
         row = photo.lineage

@@ -15,7 +15,7 @@ from stages.steps.base import Work
 
 
 def fetch(recipe: Recipe, in_memory: Mapping[str, bytes] | None = None) -> Work:
-    """Build the step that reads the photo and its masks, and records their versions and hashes.
+    """Return the work that reads the photo and its masks, and records their versions and hashes.
 
     Its errors are those of :func:`manifests.storage.row_files.fetch`.
 
@@ -50,7 +50,7 @@ def fetch(recipe: Recipe, in_memory: Mapping[str, bytes] | None = None) -> Work:
 
 
 def fetch_again(recipe: Recipe) -> Work:
-    """Build the step that reads the photo again, for the actor that pastes the patches into it.
+    """Return the work that reads the photo again, for the actor that pastes the patches into it.
 
     Reading it twice costs less than sending it from actor to actor. Errors: as :func:`fetch`, and
     ``image.changed``.

@@ -13,7 +13,7 @@ from stages.steps.base import Work
 
 
 def focus(recipe: Recipe) -> Work:
-    """Build the step from window to crop: the original crop with the removal's fill in its hole.
+    """Return the work from window to crop: the original crop with the removal's fill in its hole.
 
     What the removal changed beyond the mask is a part of the hole.
 

@@ -33,7 +33,7 @@ _MAX_SHARE = 0.8
 
 
 def grow(recipe: Recipe) -> Work:
-    """Build the step that finds what the objects of the region shade.
+    """Return the work that finds what the objects of the region shade.
 
     An object is a connected part of the region; of many, the largest ``crop.max_patches`` are
     looked at. A shadow that exceeds ``mask.effects_area``, or all that cover four fifths of the
@@ -49,7 +49,7 @@ def grow(recipe: Recipe) -> Work:
             view, found = _shadow(photo, box, own, recipe, feather_px)
             shade[view.slices] |= found
         share = np.count_nonzero(photo.region | shade) / shade.size
-        photo.shade = shade if share <= _MAX_SHARE else None
+        photo.shade = shade if shade.any() and share <= _MAX_SHARE else None
 
     return work
 

@@ -18,7 +18,7 @@ from stages.steps.decode import use_repaired
 
 
 def mask(recipe: Recipe) -> Work:
-    """Build the step that combines masks and shapes into the region to fill."""
+    """Return the work that combines masks and shapes into the region to fill."""
 
     def work(photo: Photo) -> None:
         row = photo.lineage
@@ -36,10 +36,12 @@ def mask(recipe: Recipe) -> Work:
         photo.region = generation_mask(drawn, recipe.mask)
         row.masked_px = int(np.count_nonzero(photo.region))
         share = row.masked_px / photo.region.size
-        if share > recipe.limits.max_mask_share:
+        limit = recipe.limits.max_mask_share
+        if share > limit:
             raise RowError(
                 "mask.covers_photo",
-                f"The dilated mask of the photo {row.image_uri} covers {share:.0%} of it.",
+                f"The dilated mask of the photo {row.image_uri} covers {share:.6g} of it, more "
+                f"than limits.max_mask_share = {limit:g}.",
             )
         if row.masked_px or converts(photo.original, recipe.output.format):
             use_repaired(photo, recipe)

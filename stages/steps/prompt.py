@@ -12,7 +12,7 @@ from stages.weights.find import find
 
 
 def encode_prompt(recipe: Recipe) -> Work:
-    """Build the step that encodes a row's prompt: the manifest's, or else the recipe's.
+    """Return the work that encodes a row's prompt: the manifest's, or else the recipe's.
 
     The text encoders are large and run once per text, so they never share a GPU with the refiner.
     """

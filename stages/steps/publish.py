@@ -13,7 +13,7 @@ from stages.steps.base import Work
 
 
 def publish(output: str, recipe: Recipe) -> Work:
-    """Build the step that stores ``<output>/images/<recipe>-<hash>/<id>.<suffix>``."""
+    """Return the work that stores ``<output>/images/<recipe>-<hash>/<id>.<suffix>``."""
     folder = f"{output}/images/{recipe.label}"
 
     def work(photo: Photo) -> None:
@@ -27,7 +27,7 @@ _SPELLINGS = {"jpeg": "jpg", "tiff": "tif", "heif": "heic"}
 
 
 def check_suffix(uri: str, recipe: Recipe) -> Work:
-    """Build the step that rejects an output whose suffix does not match the result's format."""
+    """Return the work that rejects an output whose suffix does not match the result's format."""
     name = uri.rpartition("/")[2]
     chosen = name.rpartition(".")[2].lower() if "." in name else "nothing"
 
@@ -42,7 +42,7 @@ def check_suffix(uri: str, recipe: Recipe) -> Work:
 
 
 def publish_as(uri: str) -> Work:
-    """Build the step that stores the photo at a path or URI of the user's choice."""
+    """Return the work that stores the photo at a path or URI of the user's choice."""
     return lambda photo: _store(photo, uri)
 
 

@@ -30,7 +30,7 @@ _UNJUDGED = JudgeOptions(attempts=1)
 
 
 def refine(recipe: Recipe) -> BatchWork:
-    """Build the step that refines the crops of several photos, and judges the results."""
+    """Return the work that refines the crops of several photos, and judges the results."""
     options = recipe.refine
     assert options is not None
     located, used = locate(recipe, "refine")

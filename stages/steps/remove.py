@@ -27,7 +27,7 @@ _MARGIN = (5, 5)
 
 
 def fill_patches(recipe: Recipe) -> BatchWork:
-    """Build the step that fills the masked part of each patch."""
+    """Return the work that fills the masked part of each patch."""
     options = recipe.remove
     assert options is not None
     located, used = locate(recipe, "remove", options.part)

@@ -27,7 +27,7 @@ def snapshot_uri(output: str, label: str, name: str, index: int, step: SnapshotS
 
 
 def save_snapshots(output: str, recipe: Recipe, step: SnapshotStage) -> Work:
-    """Build the step that stores each patch's current crop, at its size in the photo.
+    """Return the work that stores each patch's current crop, at its size in the photo.
 
     Crops with a side over 4096 px are scaled down to that.
     """

@@ -19,7 +19,7 @@ from stages.steps.base import Work
 
 
 def stitch_patches(recipe: Recipe) -> Work:
-    """Build the step that pastes the filled patches into the photo.
+    """Return the work that pastes the filled patches into the photo.
 
     A photo from another actor is decoded again, since decoded pixels are not sent.
     """

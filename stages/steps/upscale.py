@@ -13,7 +13,7 @@ from stages.weights.find import locate
 
 
 def upscale(recipe: Recipe) -> Work:
-    """Build the step that resizes each crop to the refiner's size."""
+    """Return the work that resizes each crop to the refiner's size."""
     from stages.models.upscaler import Upscaler, to_size
 
     assert recipe.refine is not None

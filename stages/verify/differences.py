@@ -20,6 +20,10 @@ _ALLOWED = (
     (r"EXIF 0/(Exif|GPS)/", "EXIF not carried over"),
     (r"EXIF 0/", "EXIF over 64 KB left out"),
     (r"EXIF 0/274 ", "turned by its decoder"),
+    (
+        r"ICC lost",
+        "grey converted to sRGB by its profile|ICC profile that is not one of grey dropped",
+    ),
     (r"XMP .*Thumbnails", "XMP thumbnail dropped"),
     (r"XMP .*(hdr-gain-map|HDRGainMap)/", "gain map dropped"),
     (r"XMP .*photos/1\.0/depthmap/", "depth map dropped"),

@@ -18,7 +18,7 @@ import imagecodecs
 import numpy as np
 import numpy.typing as npt
 import tifffile
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 
 from stages.verify.containers import JPEG_START
@@ -29,6 +29,12 @@ BoolMask = npt.NDArray[np.bool_]
 #: Maximum mean differences after lossy encoding, in levels of 255: of the picture, and of a tile of
 #: 16 x 16 px. Larger differences mean another picture.
 _MAX_LEVELS, _MAX_TILE_LEVELS, _TILE_PX = 12.0, 24.0, 16
+
+
+#: Kinds of alpha, as in TIFF's ExtraSamples.
+_PREMULTIPLIED, _ALPHA = 1, 2
+
+_ICC_TAG = 34675
 
 
 class UncheckableError(Exception):
@@ -44,20 +50,33 @@ class Picture:
             expanded to RGB, and missing alpha is opaque.
         is_cmyk: whether the colours are CMYK.
         is_turned: whether the decoder has already rotated it to the displayed frame.
+        alpha: what follows the colours, as in TIFF: premultiplied (1), alpha (2), or no alpha (0).
+        grey_icc: the profile of a grey picture.
     """
 
     pixels: Samples
     is_cmyk: bool = False
     is_turned: bool = False
+    alpha: int = _ALPHA
+    grey_icc: bytes = b""
 
     def as_rgb(self) -> npt.NDArray[np.uint8]:
         """``(h, w, 3)``, composited on white, reduced to 8 bits, CMYK as Pillow converts it."""
         is_deep = self.pixels.dtype != np.uint8
-        pixels = np.asarray(self.pixels >> 8 if is_deep else self.pixels, np.uint8)[..., :4]
+        pixels = np.asarray(self.pixels >> 8 if is_deep else self.pixels, np.uint8)
+        colours, alpha = np.split(pixels[..., :5], [4 if self.is_cmyk else 3], axis=2)
+        alpha = alpha[..., :1].astype(np.uint16)
+        if self.alpha == _PREMULTIPLIED:
+            colours = np.minimum(colours * np.uint16(255) // np.maximum(alpha, 1), 255)
+        if self.grey_icc:
+            colours = _shown(np.asarray(colours[..., 0], np.uint8), self.grey_icc)
+        if self.alpha and alpha.size:
+            white = 0 if self.is_cmyk else 255
+            colours = (colours * alpha + white * (255 - alpha)) // 255
+        colours = np.ascontiguousarray(colours, np.uint8)
         if self.is_cmyk:
-            return np.asarray(Image.fromarray(pixels, "CMYK").convert("RGB"))
-        alpha = pixels[..., 3:].astype(np.uint16)
-        return np.asarray((pixels[..., :3] * alpha + 255 * (255 - alpha)) // 255, np.uint8)
+            return np.asarray(Image.fromarray(colours, "CMYK").convert("RGB"))
+        return colours
 
 
 def decode(data: bytes) -> Picture:
@@ -69,7 +88,10 @@ def decode(data: bytes) -> Picture:
     """
     if data.startswith(b"\x89PNG") and data[data.find(b"IHDR") + 12] not in (1, 8):
         # Pillow would reduce it to 8 bits
-        return Picture(_as_rgba(imagecodecs.png_decode(data)))
+        samples = imagecodecs.png_decode(data)
+        with Image.open(io.BytesIO(data)) as picture:
+            icc = _grey_icc(picture.info.get("icc_profile"), is_grey=samples[:1, :1].size < 3)
+        return Picture(_as_rgba(samples), grey_icc=icc)
     if data[:2] in (b"II", b"MM"):
         return _decode_tiff(data)
     with warnings.catch_warnings():
@@ -79,10 +101,26 @@ def decode(data: bytes) -> Picture:
         except (OSError, KeyError):  # KeyError: Pillow's plugin for HEIC is not installed
             raise UncheckableError("there is no checker for its format") from None
         is_turned, is_cmyk = picture.format in ("AVIF", "HEIF"), picture.mode == "CMYK"
+        icc = _grey_icc(picture.info.get("icc_profile"), is_grey=picture.mode in ("1", "L", "LA"))
         upright = ImageOps.exif_transpose(picture) if is_turned else picture
         if picture.mode in ("1", "P", "PA") or "transparency" in picture.info:
             upright = upright.convert("RGBA")
-        return Picture(_as_rgba(np.asarray(upright)), is_cmyk, is_turned)
+        return Picture(_as_rgba(np.asarray(upright)), is_cmyk, is_turned, grey_icc=icc)
+
+
+def _grey_icc(profile: bytes | None, *, is_grey: bool) -> bytes:
+    """The profile of a grey picture, if it is one of grey: viewers ignore others."""
+    return profile if is_grey and profile and profile[16:20] == b"GRAY" else b""
+
+
+def _shown(grey: npt.NDArray[np.uint8], icc: bytes) -> npt.NDArray[np.uint8]:
+    """``(h, w)`` to ``(h, w, 3)`` sRGB by its profile; viewers ignore damaged ones."""
+    picture, intent = Image.fromarray(grey), ImageCms.Intent.RELATIVE_COLORIMETRIC
+    profiles = io.BytesIO(icc), ImageCms.createProfile("sRGB")
+    try:
+        return np.asarray(ImageCms.profileToProfile(picture, *profiles, intent, "RGB"))
+    except ImageCms.PyCMSError:
+        return np.asarray(picture.convert("RGB"))
 
 
 def _as_rgba(pixels: Samples) -> Samples:
@@ -105,7 +143,13 @@ def _decode_tiff(data: bytes) -> Picture:
         pixels = np.asarray(page.asarray())
         if page.axes.startswith("S"):
             pixels = np.moveaxis(pixels, 0, -1)
-        return Picture(_as_rgba(pixels), page.photometric == 5)
+        profile = page.tags.valueof(_ICC_TAG)
+        return Picture(
+            _as_rgba(pixels),
+            page.photometric == 5,
+            alpha=int(page.extrasamples[0]) if page.extrasamples else 0,
+            grey_icc=_grey_icc(profile, is_grey=page.photometric == 1),
+        )
 
 
 def check_samples(before: Picture, after: Picture, changed: BoolMask) -> tuple[str, str]:

@@ -169,7 +169,7 @@ def damaged_masks() -> Iterator[Case]:
     for number, (name, data) in enumerate(damaged(MASK_KINDS)):
         if number % 3 == 0:
             dark = ("mask.polarity=dark",) if number % 2 else ()
-            options = ("mask.threshold=220", *dark)
+            options = ("mask.threshold=220", "mask.values=levels", *dark)
             yield Case(f"mask-{name}", photo, frozenset(codes), data, {}, options)
 
 

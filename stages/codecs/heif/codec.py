@@ -1,7 +1,9 @@
 """AVIF and HEIC, 8 bits: always encoded again, since no part of such a picture can be kept.
 
 Pillow reads and writes both, HEIC by its plugin pillow-heif. A HEIC is rotated
-when it is decoded, and stored upright; an AVIF keeps its stored frame and orientation.
+when it is decoded, and stored upright; an AVIF keeps its stored frame and orientation. Colours are
+read from ICC profile and ``colr`` box: an AVIF that states them in its AV1 stream alone, which few
+encoders do, is read and written as sRGB.
 """
 
 from __future__ import annotations
@@ -105,12 +107,12 @@ def encode(format_: Format, edit: Edit) -> Encoded:
         info, further = original.info, getattr(original, "n_frames", 1) - 1
     options = pillow_io.refreshed(info, policy) | _sampling(edit.source, info)
     if further:
-        policy.drop(f"{further} further picture{'s' * (further > 1)}")
+        policy.note_dropped(f"{further} further picture{'s' * (further > 1)}")
     if info.get("depth_images") or info.get("aux"):
-        policy.drop("depth and gain maps")
+        policy.note_dropped("depth and gain maps")
     for kind, what in _DERIVED.items():
         if kind in edit.source[:_HEAD]:
-            policy.drop(what)
+            policy.note_dropped(what)
     quality = edit.quality or DEFAULT_QUALITY
     picture = as_pillow(edit.pixels, edit.space.model)
     data = pillow_io.save_image(picture, format=_NAMES[format_], quality=quality, **options)

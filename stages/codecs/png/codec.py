@@ -84,15 +84,15 @@ def encode(edit: Edit) -> Encoded:
         if name[:1].isupper() or name == b"tRNS":
             continue  # they are those of the new picture
         if name == b"caBX":
-            policy.drop(MANIFEST)
+            policy.note_dropped(MANIFEST)
         elif not is_kept(name, same_mode=source[kind] == coded[kind]):
-            policy.lost(content, what)
+            policy.note_left_out(content, what)
         elif new := _updated(policy, name, content, what):
             (after if seen_pixels else before).append((name, new))
     if not seen_xmp and (label := refresh_xmp(b"", policy)):
         before.append((b"iTXt", xmp_content(label)))
     if behind := source[end:]:
-        policy.lost(behind, "data after the end of the image")
+        policy.note_left_out(behind, "data after the end of the image")
     return Encoded(with_chunks(coded, before, after), "lossless", "", policy.notes)
 
 
@@ -108,7 +108,7 @@ def _updated(policy: StaleDataPolicy, name: bytes, content: bytes, what: str) ->
     if _is_xmp(name, content):
         new = refresh_xmp(text, policy)
         return content if new == text else xmp_content(new) if new else b""
-    return b"" if policy.drops(text, what) else content
+    return b"" if policy.must_drop(text, what) else content
 
 
 def _metadata(data: bytes) -> Metadata:

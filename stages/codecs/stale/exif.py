@@ -17,7 +17,7 @@ from stages.codecs.jpeg.markers import EXIF
 from stages.codecs.orientation import exif_orientation
 from stages.codecs.stale.pictures import SOI, contains_picture, thumbnail
 from stages.codecs.stale.policy import StaleDataPolicy
-from stages.codecs.tiff.file import Range, TiffFile
+from stages.codecs.tiff.file import HEADER, Range, TiffFile
 
 THUMBNAIL = "EXIF thumbnail"
 UNREADABLE, UNKNOWN = "EXIF that cannot be read", "EXIF with a preview of unknown kind"
@@ -42,9 +42,11 @@ def refresh_exif(exif: bytes, policy: StaleDataPolicy) -> bytes:
     if not bare:
         return exif
     file = TiffFile.of_exif(bare)
+    if file and not any(bare[HEADER:]):
+        return exif  # it has no tags
     chain = list(islice(file.directories(), _MAX_DIRECTORIES)) if file else []
     if file is None or not chain:
-        policy.drop(UNREADABLE)
+        policy.note_dropped(UNREADABLE)
         return b""
     for directory in [*chain, *file.below(chain[0], IFD.Exif)]:
         drop_pictures(file, directory, policy, skipped=(Base.InterColorProfile,))
@@ -54,7 +56,7 @@ def refresh_exif(exif: bytes, policy: StaleDataPolicy) -> bytes:
     others = {*chain[1:], *(place for each in chain for place in file.below(each, Base.SubIFDs))}
     tags = {tag for each in others - thumbnails.keys() for tag in file.entries(each)}
     if tags & _SAMPLES or contains_picture(bytes(file.data)):
-        policy.drop(UNKNOWN)
+        policy.note_dropped(UNKNOWN)
         return _orientation_only(bare, name)
     for directory, place in thumbnails.items():
         _refresh_thumbnail(file, directory, place, policy)
@@ -67,7 +69,7 @@ def drop_pictures(
 ) -> None:
     """Drop the tags of a directory that contain a picture, except those to skip."""
     for tag, entry in file.entries(directory).items():
-        if tag not in skipped and policy.drops(file.content(entry), f"tag {tag}"):
+        if tag not in skipped and policy.must_drop(file.content(entry), f"tag {tag}"):
             file.drop(directory, tag)
 
 
@@ -98,10 +100,10 @@ def _refresh_thumbnail(
     file: TiffFile, directory: int, place: Range, policy: StaleDataPolicy
 ) -> None:
     start, size = place
-    new = thumbnail(policy.edit.as_pillow(), size) if policy.should_rebuild(THUMBNAIL) else b""
+    new = thumbnail(policy.edit.as_pillow(), size) if policy.may_rebuild(THUMBNAIL) else b""
     if not new:
         file.unlink(directory)
-        policy.drop(THUMBNAIL)
+        policy.note_dropped(THUMBNAIL)
         return
     file.data[start : start + len(new)] = new
     if entry := file.entries(directory).get(Base.JpegIFByteCount):

@@ -47,7 +47,7 @@ def refresh_jpeg(
     Raises:
         RowError: ``image.stale_preview``, if the policy is to refuse.
     """
-    if policy.drops(trailer, "data after the end of the image"):
+    if policy.must_drop(trailer, "data after the end of the image"):
         trailer = b""  # and the index of its pictures
         segments = [each for each in segments if not MULTI_PICTURE_INDEX.matches(each)]
     kept = _refresh_photoshop(_without_pictures(segments, policy), policy)
@@ -63,25 +63,25 @@ def _without_pictures(segments: list[bytes], policy: StaleDataPolicy) -> list[by
     kept, unknown, has_xmp = list[bytes](), dict[str, list[bytes]](), False
     for segment in segments:
         if JUMBF.matches(segment):  # in photos always a C2PA manifest
-            policy.drop(MANIFEST)
+            policy.note_dropped(MANIFEST)
         elif ISO_GAIN_MAP.matches(segment):
-            policy.drop(GAIN_MAP)
+            policy.note_dropped(GAIN_MAP)
         elif EXIF.matches(segment):
             kept.append(EXIF.reframed(segment, refresh_exif(EXIF.content(segment), policy)))
         elif XMP.matches(segment):
             kept.append(_refresh_xmp_segment(segment, policy, label=not has_xmp))
             has_xmp = True
         elif JFXX.matches(segment):  # it holds nothing else (ITU-T T.871)
-            policy.drop(_JFIF_THUMBNAIL)
+            policy.note_dropped(_JFIF_THUMBNAIL)
         elif JFIF.matches(segment) and len(segment) > _JFIF_SIZE:
-            policy.drop(_JFIF_THUMBNAIL)
+            policy.note_dropped(_JFIF_THUMBNAIL)
             kept.append(JFIF.frame(segment[9:16] + b"\0\0"))
         else:
             kept.append(segment)
             if not any(kind.matches(segment) for kind in _KNOWN):
                 unknown.setdefault(_name(segment), []).append(segment)
     for name, found in unknown.items():
-        if policy.drops(_joined(found), name):
+        if policy.must_drop(_joined(found), name):
             gone = set(found)
             kept = [each for each in kept if each not in gone]
     return [segment for segment in kept if segment]

@@ -19,12 +19,12 @@ def refresh_resources(resources: bytes, policy: StaleDataPolicy) -> bytes:
     parts, position = [], 0
     for number, content, behind in _resources(resources):
         if number in _THUMBNAILS:
-            policy.drop("Photoshop thumbnail")
-        elif not policy.drops(content, f"Photoshop resource {number}"):
+            policy.note_dropped("Photoshop thumbnail")
+        elif not policy.must_drop(content, f"Photoshop resource {number}"):
             parts.append(resources[position:behind])
         position = behind
     rest = resources[position:]
-    if not policy.drops(rest, "rest of the Photoshop resources"):
+    if not policy.must_drop(rest, "rest of the Photoshop resources"):
         parts.append(rest)
     refreshed = b"".join(parts)
     return resources if refreshed == resources else refreshed

@@ -32,8 +32,8 @@ class StaleDataPolicy:
         """Whether to label the file as edited."""
         return self.edit.metadata.mark_edit
 
-    def should_rebuild(self, what: str) -> bool:
-        """Whether to rebuild ``what``; if not, it is to be dropped.
+    def may_rebuild(self, what: str) -> bool:
+        """Whether to rebuild ``what``; if not, it must be dropped.
 
         Raises:
             RowError: ``image.stale_preview``, if the policy is to refuse.
@@ -45,17 +45,17 @@ class StaleDataPolicy:
             )
         return policy == "rebuild"
 
-    def drop(self, what: str) -> None:
-        """Note that ``what`` is dropped.
+    def note_dropped(self, what: str) -> None:
+        """Note that ``what`` is dropped because it shows the old picture.
 
         Raises:
             RowError: ``image.stale_preview``, if the policy is to refuse.
         """
-        self.should_rebuild(what)
+        self.may_rebuild(what)
         self.note(f"{what} dropped")
 
-    def drops(self, block: bytes, what: str) -> bool:
-        """Whether a block that is not rebuilt is dropped: any that contains a picture or a video.
+    def must_drop(self, block: bytes, what: str) -> bool:
+        """Whether a block must be dropped, which is then noted: if it has a picture or a video.
 
         Args:
             block: its uncompressed content, which may be text.
@@ -66,12 +66,12 @@ class StaleDataPolicy:
         """
         has_picture = contains_picture(block)
         if has_picture:
-            self.drop(f"{what} with a picture")
+            self.note_dropped(f"{what} with a picture")
         return has_picture
 
-    def lost(self, block: bytes, what: str) -> None:
-        """Note that a block is dropped because the new file cannot hold it; raises as ``drops``."""
-        if not self.drops(block, what):
+    def note_left_out(self, block: bytes, what: str) -> None:
+        """Note that a block is dropped as the new file cannot hold it; raises as ``must_drop``."""
+        if not self.must_drop(block, what):
             self.note(f"{what} dropped")
 
     def note(self, sentence: str) -> None:

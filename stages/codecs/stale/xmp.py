@@ -69,10 +69,10 @@ def refresh_xmp(xmp: bytes, policy: StaleDataPolicy, *, label: bool = True) -> b
     except (ValueError, RecursionError):  # real packets have some ten levels
         if labels:
             policy.note(UNLABELLED)
-        return b"" if policy.drops(xmp, "XMP that cannot be read") else xmp
+        return b"" if policy.must_drop(xmp, "XMP that cannot be read") else xmp
     for node in _nodes(document):
         if what := _stale(node):
-            policy.drop(what)
+            policy.note_dropped(what)
             _remove(node)
     if labels:
         _label(document, policy)

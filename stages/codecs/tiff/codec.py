@@ -25,13 +25,14 @@ from tifffile import TiffFile as TiffReader
 from stages.arrays import BoolMask, Samples
 from stages.codecs.base import Codec, Metadata
 from stages.codecs.errors import DamagedError, UnsupportedError, library_errors
+from stages.codecs.jpeg.markers import EXIF
 from stages.codecs.picture import Decoded, Edit, Encoded, to_displayed
 from stages.codecs.stale.exif import drop_pictures
 from stages.codecs.stale.photoshop import refresh_resources
 from stages.codecs.stale.pictures import contains_picture
 from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
 from stages.codecs.stale.xmp import refresh_xmp
-from stages.codecs.tiff.file import BYTE, UNDEFINED, TiffFile
+from stages.codecs.tiff.file import BYTE, HEADER, UNDEFINED, TiffFile
 from stages.codecs.tiff.writer import WRITER, descriptive_tags
 from stages.pixels.samples import ColourModel, Space
 
@@ -177,6 +178,12 @@ def _kind(page: TiffPage) -> tuple[ColourModel, int]:
     return model, int(extra) if extra in (_ALPHA_PREMULTIPLIED, _ALPHA) else 0
 
 
+def _count(page: TiffPage) -> int:
+    """Number of samples of a pixel that are decoded: colours and alpha."""
+    model, alpha = _kind(page)
+    return Space(model).channels + bool(alpha)
+
+
 def _check_writable(page: TiffPage) -> None:
     """Raises UnsupportedError if a page's strips or tiles cannot be written."""
     if page.compression not in _WRITABLE:
@@ -238,8 +245,7 @@ def _samples(page: TiffPage, data: bytes) -> Samples:
         missing -= part.size
     if missing:
         raise DamagedError("its strips do not cover the page")
-    model, alpha = _kind(page)
-    return stored[..., : Space(model).channels + bool(alpha)]
+    return stored[..., : _count(page)]
 
 
 def _below(page: TiffPage) -> Iterator[TiffPage]:
@@ -296,7 +302,7 @@ def _drop_copies(
     copies = [page for page in _pages(reader) if page.is_reduced]
     below = [*_below(main), *(each for page in copies for each in _below(page))]
     if copies or below:
-        policy.drop("smaller copies")
+        policy.note_dropped("smaller copies")
     for page in [*copies, *below]:
         for offset, size in _segments(page):
             file.wipe(offset, size)
@@ -319,7 +325,7 @@ def update_tags(file: TiffFile, directory: int, policy: StaleDataPolicy) -> None
     for tags, what in ((_LAYERS, "layers"), ((_C2PA,), MANIFEST)):
         for tag in tags:
             if tag in file.entries(directory):
-                policy.drop(what)
+                policy.note_dropped(what)
                 file.drop(directory, tag)
     for place in [directory, *file.below(directory, Base.ExifOffset)]:
         drop_pictures(file, place, policy, skipped=_KNOWN)
@@ -356,11 +362,13 @@ def _metadata(data: bytes) -> Metadata:
             xmp=file.content(packet) if packet else b"",
             dpi=page.get_resolution(RESUNIT.INCH) if is_stated else None,
             further_pictures=sum(not each.aspage().is_reduced for each in reader.pages) - 1,
+            further_samples=page.samplesperpixel - _count(page),
         )
     # Point the header to this page, so that Pillow reads its tags.
     order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
     block = data[:4] + page.offset.to_bytes(4, order) + data[8:]
-    return replace(found, exif=descriptive_tags(block).tobytes())
+    exif = descriptive_tags(block).tobytes()
+    return replace(found, exif=exif if any(exif[len(EXIF.name) + HEADER :]) else b"")
 
 
 CODEC = Codec(

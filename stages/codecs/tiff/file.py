@@ -21,8 +21,8 @@ Range = tuple[int, int]
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _INTEGERS = {BYTE: "B", SHORT: "H", LONG: "I", IFD: "I"}
 
-#: Bytes of an entry, and of values in it; bytes of the header, and where its pointer is.
-_ENTRY, _INLINE, _HEADER, _LINK = 12, 4, 8, 4
+#: Bytes of the header, of an entry, and of values in it; where the header's pointer is.
+HEADER, _ENTRY, _INLINE, _LINK = 8, 12, 4, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +78,12 @@ class TiffFile:
     def iter_entries(self, directory: int) -> Iterator[Entry]:
         """Yield the entries of a directory that lie, with their values, inside the data.
 
-        Unknown types count as bytes.
+        Unknown types count as bytes. Values over the header or the directory itself are damage.
         """
         start = directory + 2
-        if directory < _HEADER or start > len(self.data):
+        if directory < HEADER or start > len(self.data):
             return
+        end = self._next_at(directory)
         for i in range(self._number(directory, "H")):
             position = start + i * _ENTRY
             if position + _ENTRY > len(self.data):
@@ -93,7 +94,8 @@ class TiffFile:
             if count * _SIZES.get(kind, 1) > _INLINE:
                 value = self._number(value, "I")
             entry = Entry(tag, kind, count, position, value)
-            if value + entry.size <= len(self.data):
+            is_apart = value >= end or HEADER <= value <= value + entry.size <= directory
+            if value + entry.size <= len(self.data) and (is_apart or entry.size <= _INLINE):
                 yield entry
 
     def entries(self, directory: int) -> dict[int, Entry]:
@@ -202,7 +204,7 @@ class TiffFile:
     def _is_inside(self, directory: int) -> bool:
         """Whether a directory has entries, and all of them lie inside the data."""
         start = directory + 2
-        is_there = directory >= _HEADER and start <= len(self.data)
+        is_there = directory >= HEADER and start <= len(self.data)
         return is_there and start < self._next_at(directory) <= len(self.data)
 
     def _links(self) -> Iterator[int]:

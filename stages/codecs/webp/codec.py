@@ -49,11 +49,11 @@ def encode(edit: Edit) -> Encoded:
     with open_image(edit.source) as original:
         kept = refreshed(original.info, policy)
     if b"C2PA" in parts:
-        policy.drop(MANIFEST)
+        policy.note_dropped(MANIFEST)
     for name in sorted(parts.keys() - _KNOWN):
-        policy.lost(parts[name], f"chunk {name.decode('latin-1')}")
+        policy.note_left_out(parts[name], f"chunk {name.decode('latin-1')}")
     if behind := edit.source[8 + int.from_bytes(edit.source[4:8], "little") + 1 :]:
-        policy.lost(behind, "data after the end of the image")
+        policy.note_left_out(behind, "data after the end of the image")
     is_lossless = b"VP8 " not in parts
     quality = 100 if is_lossless else edit.quality or DEFAULT_QUALITY
     try:

@@ -182,7 +182,7 @@ def policy_for(
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     models: dict[int, ColourModel] = {1: "grey", 3: "rgb", 4: "cmyk"}
     changed, space = np.ones(pixels.shape[:2], np.bool_), Space(models[pixels.shape[2]])
-    return StaleDataPolicy(Edit(b"", pixels, changed, 1, space, 0, options, generative))
+    return StaleDataPolicy(Edit(b"", pixels, changed, space, 0, options, generative))
 
 
 @dataclass

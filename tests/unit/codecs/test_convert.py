@@ -17,6 +17,7 @@ from stages.arrays import BoolMask
 from stages.codecs.encode import suffix_of
 from stages.codecs.picture import to_displayed, to_stored
 from stages.recipe import Recipe
+from stages.verify import Expected, compare
 from tests.hostile.formats import chunk
 from tests.support import encoded
 from tests.support.files.corpus import SRGB, deep
@@ -119,6 +120,34 @@ def test_tones_of_a_grey_profile_look_the_same_in_other_files(wanted: str, *, al
     assert ("grey converted to sRGB" in made.note) == (wanted in ("webp", "avif"))
 
 
+def test_a_conversion_is_the_same_picture_to_the_checker(spot: BoolMask, photo: Pixels) -> None:
+    """By other code: profiles of grey, alpha that colours are multiplied by, ink with alpha."""
+    alpha = with_alpha(photo)[..., 3:]
+    multiplied, ink = ((each * (alpha / 255)).astype(np.uint8) for each in (photo, 255 - photo))
+    grey, no_grey = photo[..., :1], GREY_18[:140] + bytes(len(GREY_18) - 140)
+    four = {"photometric": "separated", "planarconfig": "contig"}
+    sources = [
+        *(encoded(grey[..., 0], format=each, icc_profile=GREY_18) for each in ("JPEG", "TIFF")),
+        *(encoded(grey[..., 0], icc_profile=each) for each in (GREY_18, no_grey, SRGB)),
+        encoded(np.dstack([grey, alpha]), icc_profile=GREY_18),
+        tiff(deep(grey[..., 0]), photometric="minisblack", iccprofile=GREY_18),
+        tiff(np.dstack([multiplied, alpha]), photometric="rgb", extrasamples=["assocalpha"]),
+        tiff(np.dstack([photo, alpha]), photometric="rgb", extrasamples=["unspecified"]),
+        tiff(np.dstack([photo, grey, alpha]), extrasamples=["unassalpha"], **four),
+        tiff(np.dstack([ink, alpha // 4, alpha]), extrasamples=["assocalpha"], **four),
+    ]
+    for number, source in enumerate(sources):
+        is_ink = number > 8
+        for wanted in ("jpeg", "tiff") if is_ink else CONVERTED:
+            _, made = edited(source, spot, f"output.format={wanted}")
+            note = "; ".join([*made.metadata_notes, made.note])
+            assert not compare(source, made.data, Expected(made.fidelity, spot, note)).problems, (
+                note
+            )
+            other = compare(source, made.data, Expected(made.fidelity, ~spot, note))
+            assert other.problems, "what changed is seen"
+
+
 SRGB_POINTS = (31_270, 32_900, 64_000, 33_000, 30_000, 60_000, 15_000, 6_000)
 P3_POINTS = (31_270, 32_900, 68_000, 32_000, 26_500, 69_000, 15_000, 6_000)
 
@@ -167,6 +196,9 @@ def test_what_a_conversion_leaves_behind_is_told(photo: Pixels, spot: BoolMask) 
     many = tiff(np.stack([photo, photo]), photometric="rgb")
     _, made = edited(many, spot, "output.format=png")
     assert "1 further pictures not carried over" in made.metadata_notes
+    _, made = edited(encoded(photo, format="TIFF"), spot, "output.format=png")
+    assert made.metadata_notes == [CARRIED], "there is no EXIF"
+    assert b"eXIf" not in made.data
     _, made = edited(
         tiff(photo, photometric="rgb", resolution=(300, 300)), spot, "output.format=jpeg"
     )

@@ -150,6 +150,18 @@ def test_a_maker_note_with_a_preview_goes_and_nothing_else_moves() -> None:
     assert dict(exif) == {0x10F: "C"}
 
 
+@pytest.mark.parametrize("start", [0, 8, 10])
+def test_a_tag_that_lies_over_its_own_directory_is_damage(start: int) -> None:
+    block = tiff("<", [{0x112: (3, [8]), 0x927C: (7, jpeg(OLD, (90, 60)))}], b"", data_at=20_000)
+    at = block.index(struct.pack("<HH", 0x927C, 7))
+    block = block[: at + 4] + struct.pack("<II", len(block) - start, start) + block[at + 12 :]
+    result, notes = refreshed_exif(block, EDITED, REBUILD)
+    assert notes == ["EXIF with a preview of unknown kind dropped"]
+    exif = Image.Exif()
+    exif.load(result)
+    assert dict(exif) == {0x112: 8}
+
+
 def test_exif_with_a_preview_outside_of_its_tags_keeps_nothing_but_its_orientation() -> None:
     block = tiff("<", [{0x10F: (2, b"Camera\0"), 0x112: (3, [8])}], b"Maker" + jpeg(OLD, (90, 60)))
     result, notes = refreshed_exif(block, EDITED, REBUILD)
@@ -167,6 +179,8 @@ def test_what_is_not_stale_comes_back_as_it_is() -> None:
         for refresh, data in (
             (refreshed_exif, block),
             (refreshed_exif, b""),
+            (refreshed_exif, Image.Exif().tobytes()),  # as Pillow leaves it without an orientation
+            (refreshed_exif, b"II*\0\x08" + bytes(9)),
             (refreshed_resources, resource(1028, b"iptc!") + resource(1061, b"x" * 16)),
             (refreshed_resources, b"nonsense"),
             (refreshed_xmp, xmp('dc:title="x"')),

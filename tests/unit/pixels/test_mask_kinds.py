@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -21,7 +22,7 @@ from stages.codecs.decode import decode_mask
 from stages.pixels.masks import to_region
 from stages.recipe.options import MaskOptions
 from tests.hostile.formats import chunk, png
-from tests.support import encoded
+from tests.support import DEMO, encoded
 
 SIDE = 96
 ROWS, COLUMNS = np.mgrid[0:SIDE, 0:SIDE]
@@ -38,7 +39,7 @@ Outcome = BoolMask | str
 def outcome(data: bytes, **options: Any) -> Outcome:
     chosen = MaskOptions(**options)
     try:
-        return to_region(decode_mask(data, 1, "m", chosen.channel, chosen.polarity), chosen, "m")
+        return to_region(decode_mask(data, 10, "m", chosen), chosen, "m")
     except RowError as error:
         return error.code
 
@@ -339,6 +340,48 @@ def test_a_mask_that_would_be_taken_for_empty_or_for_half_is_refused(name: str) 
 def test_all_labels_mark_if_the_recipe_says_so(name: str) -> None:
     expected = DRAWN | AROUND if "VOC" in name else DRAWN | THIN
     assert same(outcome(REFUSED[name][0], values="labels"), expected)
+
+
+@pytest.mark.parametrize("photo", sorted((DEMO / "photos").iterdir()), ids=lambda path: path.stem)
+@pytest.mark.parametrize("polarity", ["light", "dark"])
+def test_a_photo_is_no_mask_unless_the_recipe_says_how_it_marks(photo: Path, polarity: str) -> None:
+    data = photo.read_bytes()
+    assert same(outcome(data, polarity=polarity), "mask.ambiguous")
+    assert isinstance(outcome(data, polarity=polarity, values="levels"), np.ndarray)
+
+
+def test_a_cut_out_marks_by_its_transparency_or_not_at_all() -> None:
+    photo = Image.open(DEMO / "photos" / "coffee-stray-coins.jpg").resize((SIDE, SIDE))
+    cut_out = encoded(np.dstack([np.asarray(photo), labels((DRAWN, 255))]))
+    assert same(outcome(cut_out), "mask.ambiguous")
+    assert same(outcome(cut_out, channel="alpha"), DRAWN)
+
+
+@pytest.mark.parametrize("name", ["PNG", "JPEG", "WEBP", "AVIF"])
+def test_a_mask_of_soft_edges_thin_lines_or_one_colour_is_no_photo(name: str) -> None:
+    lines, marked = labels(), labels((DISC, 200), (BAR, 150))
+    for row in range(0, SIDE, 8):
+        cv2.line(lines, (0, row), (SIDE, row + 5), 255, 1, cv2.LINE_AA)
+    for plane in (soft(DRAWN, blur_px=0.06 * SIDE), lines, labels(ground=180), marked):
+        assert isinstance(outcome(encoded(plane, format=name, quality=60)), np.ndarray)
+
+
+@pytest.mark.parametrize(
+    ("mode", "light"), [("CMYK", (0, 0, 0, 0)), ("LAB", (255, 0, 0)), ("YCbCr", (255, 128, 128))]
+)
+def test_a_mask_in_another_colour_space_is_read(mode: str, light: tuple[int, ...]) -> None:
+    found = outcome(encoded(Image.new(mode, (9, 9), light), format="TIFF"))
+    assert isinstance(found, np.ndarray)
+    assert found.all()
+
+
+def test_strokes_and_labels_in_transparency_are_no_photo() -> None:
+    brush = soft(DRAWN)
+    assert same(outcome(encoded(np.dstack([brush] * 4))), brush * (brush / 255) >= 128)
+    colours = ((0, 200, 90, 255), (255, 120, 130, 255), (130, 190, 255, 255))
+    parts = (DISC & (COLUMNS < 34), DISC & (COLUMNS >= 34), BAR)
+    overlay = coloured(*zip(parts, colours, strict=True), ground=CLEAR)
+    assert same(outcome(encoded(overlay)), DRAWN)
 
 
 def test_a_lossy_file_has_no_labels() -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from manifests.errors import RowError
 from stages.arrays import BoolMask, UInt8Array
 from stages.codecs.decode import decode_mask
+from stages.codecs.mask_file import FORMATS
 from stages.pixels.masks import Levels, fit_to_photo, generation_mask, to_region
 from stages.recipe.options import MaskOptions
 from tests.support import encoded
@@ -39,9 +40,7 @@ def of_two_colours(
 def read_as(data: bytes, **options: Any) -> BoolMask:
     """What a mask file marks, without dilation."""
     chosen = MaskOptions(dilate_px=0, **options)
-    return to_region(
-        decode_mask(data, 100, "m.png", chosen.channel, chosen.polarity), chosen, "m.png"
-    )
+    return to_region(decode_mask(data, 100, "m.png", chosen), chosen, "m.png")
 
 
 def test_dilation_is_in_pixels_and_round() -> None:
@@ -260,6 +259,8 @@ def test_a_format_that_pillow_would_hand_to_other_programs_is_refused() -> None:
     with pytest.raises(RowError, match="its format is EPS") as caught:
         decode_mask(postscript, 100, "m.eps")
     assert caught.value.code == "mask.unsupported"
+    assert all(name in caught.value.remedy.upper() for name in set(FORMATS) - {"MPO"})
+    assert "HEIC" not in caught.value.remedy
 
 
 @pytest.mark.parametrize(

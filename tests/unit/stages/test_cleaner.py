@@ -150,6 +150,14 @@ def test_the_photos_own_alpha_may_be_the_mask(coffee: UInt8Array) -> None:
     assert (made.array[..., 3] == 255).all(), "what was filled is opaque"
 
 
+def test_a_photo_that_is_its_own_mask_is_refused_unless_its_alpha_marks() -> None:
+    drawn = np.zeros((60, 80), np.uint8)
+    drawn[20:40, 20:40] = 255
+    with pytest.raises(RowError, match="is the photo itself") as caught:
+        clean(drawn, drawn.copy(), "telea")
+    assert caught.value.code == "mask.ambiguous"
+
+
 def test_options_are_those_of_a_recipe(coffee: UInt8Array) -> None:
     recipe = Recipe.load("telea", ["mask.dilate_px=9"])
     options = {"mask.dilate_px": 9}

@@ -345,6 +345,11 @@ def test_a_photo_without_a_shadow_is_cleaned_as_ever() -> None:
     assert np.array_equal(grown.array, off.array)
     assert (grown.record.effects_px, grown.record.effects) == (0, None)
     assert grown.record.patches == off.record.patches
+    photo = photo_of(encoded(scene.pixels), encoded(mask))
+    recipe = Recipe.load("telea", ["mask.effects=grow"])
+    Pipeline.of(recipe).until("grow").after("fetch").run(photo)
+    assert photo.region is not None
+    assert photo.shade is None, "an empty one costs each patch a distance transform"
 
 
 def test_a_model_that_leaves_the_object_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -218,6 +218,7 @@ def test_a_mask_over_everything_is_refused(tmp_path: Path) -> None:
     photo.lineage.mask_uri = str(tmp_path / "white.png")
     made(recipe, tmp_path).run(photo)
     assert photo.lineage.error_code == "mask.covers_photo"
+    assert "covers 1 of it, more than limits.max_mask_share = 0.8." in str(photo.lineage.error)
     assert photo.lineage.error_stage == "mask"
     assert not list(tmp_path.glob("images/*"))
 
