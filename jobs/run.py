@@ -91,7 +91,7 @@ def run(
         manifest: path or URI; see :func:`manifests.planning.plan.make_plan`.
         output: folder, local or ``s3://``, for images, lineage and the run's record.
         recipe: the recipe to apply.
-        console: where to print progress and the summary.
+        console: where to print progress; without markup, since ids may look like it.
         retry: statuses of rows to redo, e.g. ``{"failed"}``.
         limit: max number of pending photos to clean, spread evenly over the shards; None: all.
         shards: the shards to process, as ``0-99,150``; empty: all. With it, several runs can share

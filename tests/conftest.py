@@ -172,7 +172,7 @@ def on_ray(ray_address: str) -> Run:
 
     def on_ray(manifest: Path | str, output: Path | str, **options: Any) -> Outcome:
         recipe = options.pop("recipe", None) or Recipe.load("telea")
-        quiet = Console(quiet=True)
+        quiet = Console(quiet=True, markup=False)
         return run(str(manifest), str(output), recipe, quiet, address=ray_address, **options)
 
     return on_ray
