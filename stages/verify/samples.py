@@ -108,9 +108,11 @@ def decode(data: bytes) -> Picture:
         return Picture(_as_rgba(np.asarray(upright)), is_cmyk, is_turned, grey_icc=icc)
 
 
-def _grey_icc(profile: bytes | None, *, is_grey: bool) -> bytes:
+def _grey_icc(profile: object, *, is_grey: bool) -> bytes:
     """The profile of a grey picture, if it is one of grey: viewers ignore others."""
-    return profile if is_grey and profile and profile[16:20] == b"GRAY" else b""
+    if is_grey and isinstance(profile, bytes) and profile[16:20] == b"GRAY":
+        return profile
+    return b""
 
 
 def _shown(grey: npt.NDArray[np.uint8], icc: bytes) -> npt.NDArray[np.uint8]:
