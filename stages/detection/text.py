@@ -87,19 +87,20 @@ class TextDetector:
         order = [number for block in blocks for number in block]
         verdicts = self._judge(lines, blocks, colours)
         badges = self._badges(pixels, lines, order, verdicts) if self._options.badge else []
-        for badge in badges:
+        for badge in badges * len(badges):  # badges that overlap share a decision
             _share_badge(verdicts, badge.lines)
-        carried = {
-            number: badge for badge in badges for number in badge.lines if verdicts[number].remove
-        }
+        whole = [badge for badge in badges if verdicts[badge.lines[0]].remove]
+        carried = {number for badge in whole for number in badge.lines}
         found = []
         for number in order:
+            found += [
+                _detection(lines, each.lines, verdicts, each.box, each.mask)
+                for each in whole
+                if each.lines[0] == number
+            ]
             if number not in carried:
                 box, mask = self._marked(pixels, lines[number], verdicts[number])
                 found.append(_detection(lines, (number,), verdicts, box, mask))
-            elif number == carried[number].lines[0]:
-                badge = carried[number]
-                found.append(_detection(lines, badge.lines, verdicts, badge.box, badge.mask))
         return self._limited(pixels, found)
 
     def _judge(
