@@ -26,7 +26,7 @@ from jobs.driver.progress import format_count
 from jobs.pipeline.changed_inputs import mark_stale
 from jobs.pipeline.pending import count_unusable, extra_schema, limit_rows
 from jobs.pipeline.spec import RunSpec
-from jobs.preflight import check_weights
+from jobs.preflight import check_weights, to_download
 from jobs.printing import print_line
 from manifests import runs
 from manifests.errors import CatalogCleanupError, OutputError
@@ -215,6 +215,7 @@ def preview(
     unmarked: Policy | None = None,
     mask: str = "",
     masks: str = "",
+    address: str | None = None,
 ) -> None:
     """Print what :func:`run` would do with the same arguments; stores and starts nothing.
 
@@ -224,7 +225,8 @@ def preview(
         WeightsError: likewise, as far as can be checked without downloading weights.
     """
     place = destination(output)
-    recipe, _ = check_weights(with_absolute_paths(recipe), console, here=False)
+    here = address_of(address) == "local"
+    recipe, used = check_weights(with_absolute_paths(recipe), console, here=here, download=False)
     with tempfile.TemporaryDirectory() as folder:
         where = place.uri if load_plan(place.uri) else folder
         plan = make_plan(
@@ -247,11 +249,16 @@ def preview(
     lines = [f"note: {note}" for note in plan.notes]
     lines += [f"manifest: {format_count(plan.rows, 'row')} in {format_count(plan.shards, 'shard')}"]
     lines += [f"unusable, would be recorded as failed: {sum(plan.rejected.values())}", *names]
-    lines += [f"already done: {tally.ended} of {tally.rows}"]
+    lines += [f"to download first: {each}" for each in to_download(used, here=here)]
+    known = all(each["pin"] for each in used.values())
+    if not known:
+        lines += ["not known before that: what is already done, and the folder of the results"]
+    lines += [f"already done: {tally.ended} of {tally.rows}"] if known else []
     lines += [f"would be {verb} by recipe {recipe.name}: {count}"]
     if check_inputs and tally.ended:
         lines += [f"not checked: photos that are done and have changed would be {verb} again"]
-    lines += [f"results: {place.uri}/{'images' if recipe.fills else 'masks'}/{recipe.label}/"]
+    folder = f"{place.uri}/{'images' if recipe.fills else 'masks'}/{recipe.label}/"
+    lines += [f"results: {folder}"] if known else []
     for line in lines:
         print_line(console, line)
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.cli import streams
-from jobs.cli.models import AllowUnverifiedOption, trust
 from jobs.cli.options import (
     DEFAULT_RECIPE,
     CheckInputsOption,
@@ -67,7 +66,6 @@ def run(
     address: AddressOption = None,
     pools: PoolsOption = None,
     prices: PricesOption = None,
-    allow_unverified: AllowUnverifiedOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Clean all photos of a folder or manifest.
@@ -88,7 +86,6 @@ def run(
     chosen.raise_unless_it_cleans()
     if note:
         print_line(console, note)
-    trust(allow_unverified)
     # For the dry run and the run: what rows there are, and which of them to do.
     rows: dict[str, Any] = {
         "retry": statuses,
@@ -102,7 +99,7 @@ def run(
         "masks": masks,
     }
     if dry_run:
-        preview(manifest, output, chosen, console, **rows)
+        preview(manifest, output, chosen, console, **rows, address=address)
         return
     with interruptible():
         outcome = run_job(
@@ -146,7 +143,6 @@ def try_(
     ] = None,
     recipe: RecipeOption = DEFAULT_RECIPE,
     set_: SetOption = None,
-    allow_unverified: AllowUnverifiedOption = False,
 ) -> None:
     """Clean one photo in this process, without Ray. Use it to try out a recipe."""
     from jobs.driver.progress import format_count
@@ -162,7 +158,6 @@ def try_(
         text = "name a MASK between IMAGE and OUTPUT, a --box, or a recipe that detects"
         raise typer.BadParameter(text)
     streams.tolerate_lost_output()
-    trust(allow_unverified)
     loaded, _ = check_weights(loaded, console_for(), here=True)
     row = Cleaner(loaded).clean(image, masks, boxes=boxes, output=output).record
     nothing = "empty mask" if row.detections is None else "nothing found to remove"
