@@ -123,7 +123,7 @@ def share_on_ground(ground: BoolMask, box: Box, marked: BoolMask, photo: tuple[i
 
 
 def find_badge(
-    pixels: UInt8Array, outlines: Sequence[Float32Array], number: int, max_share: float
+    pixels: UInt8Array, outlines: Sequence[Float32Array], number: int, max_area_share: float
 ) -> tuple[Box, BoolMask] | None:
     """Find the badge, label, ribbon or banner of one colour that carries a line of text.
 
@@ -131,7 +131,7 @@ def find_badge(
         pixels: ``(h, w, 3)`` uint8 sRGB, the photo.
         outlines: those of all lines.
         number: the line in question.
-        max_share: max share of the photo that a badge covers.
+        max_area_share: max share of the photo that a badge covers.
 
     Returns:
         Its bounds, and which of their pixels it covers, with its edge, rim and shadow; None if
@@ -155,7 +155,7 @@ def find_badge(
     else:
         return None
     area = int(np.count_nonzero(found.shape))
-    if area > max_share * view.height * view.width or not _is_carrier(found, view, number):
+    if area > max_area_share * view.height * view.width or not _is_carrier(found, view, number):
         return None
     if _is_ground(view.pixels, found):
         return None

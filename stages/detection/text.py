@@ -149,7 +149,7 @@ class TextDetector:
         for number in order:
             if not verdicts[number].remove or any(number in each.lines for each in found):
                 continue
-            badge = find_badge(pixels, outlines, number, self._options.max_share)
+            badge = find_badge(pixels, outlines, number, self._options.max_area_share)
             if badge:
                 on_it = [n for n in order if n == number or _covers(*badge, outlines[n])]
                 found.append(_Badge(*badge, tuple(on_it)))
@@ -173,8 +173,8 @@ class TextDetector:
             reason = ""
             if each.mask is not None:
                 share = np.count_nonzero(each.mask) / (height * width)
-                if share > self._options.max_share:
-                    reason = f"covers {share:.2g} of the photo, over {self._options.max_share}"
+                if share > self._options.max_area_share:
+                    reason = f"covers {share:.2g} of the photo, over {self._options.max_area_share}"
                 elif self._options.where == "background" and (
                     ground is None
                     or share_on_ground(ground, each.box, each.mask, (height, width))

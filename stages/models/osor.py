@@ -88,11 +88,11 @@ class Osor:
         """Load the networks from local paths. Errors: see :func:`load`."""
         device = choose_device()
         dtype = resolve_dtype(options.dtype, device)
-        base = Path(options.base)
+        base = Path(options.base_weights)
         check_folder(base, ("StableDiffusionXLInpaintPipeline",), ("unet", "vae", "scheduler"))
         unet = Loader(base, dtype, device).network(UNet2DConditionModel, "unet")
         merge(unet, Path(options.weights))
-        text = _tensors(Path(options.prompt), _TEXT)
+        text = _tensors(Path(options.prompt_weights), _TEXT)
         return cls(
             unet.to(device),
             Loader(base, vae.dtype_beside(dtype), device).network(AutoencoderKL, "vae"),

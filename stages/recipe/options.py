@@ -141,8 +141,8 @@ class JudgeOptions(Section):
     """If none passes, use the removal's fill, or the try with the lowest score. The photo is
     flagged in either case."""
     bad_output: Literal["fail", "remove"] = "fail"
-    """If the output of every try is not a number, or black: fail the row, or use the removal's fill
-    and flag it."""
+    """If the output of every try contains NaN or infinity, or is black: fail the row, or use the
+    removal's fill and flag it."""
     text: bool = False
     """Also read each result: text in the hole that the removal's fill does not show has come back.
     Needs the extra `text`."""

@@ -210,7 +210,7 @@ def weights_of(recipe: Recipe) -> list[tuple[str, str]]:
     """List ``(place, ref)`` of the weights that a recipe needs, in step order.
 
     They are the options that have a ``<option>_pin``. A place is the section, ``remove``; with
-    another option than ``weights``, ``remove.base``; and one of several, ``refine.lora.0``.
+    another option than ``weights``, ``remove.base_weights``; and one of several, ``refine.lora.0``.
     """
     sections = ("remove", "upscale", "refine") if recipe.refiner else ("remove",)
     return [pair for section in sections for pair in _refs(section, getattr(recipe, section))]

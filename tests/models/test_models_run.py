@@ -104,7 +104,10 @@ def recipe_of(name: str, weights: dict[str, str]) -> Recipe:
     small = ["refine.size_px=64", "refine.steps=2", "refine.dtype=float32"]
     flux = f"refine.weights={weights['flux']}"
     klein = [f"refine.weights={weights['klein']}", f"refine.decoder={weights['decoder']}"]
-    osor = [f"remove.{each}={weights[f'osor-{each}']}" for each in ("weights", "base", "prompt")]
+    osor = [
+        f"remove.{each}={weights[f'osor-{each}']}"
+        for each in ("weights", "base_weights", "prompt_weights")
+    ]
     return Recipe.load(
         name,
         {

@@ -253,17 +253,21 @@ def test_the_parts_of_a_recipe_that_need_weights() -> None:
         ("upscale", "a.pth"),
         ("refine", "flux1-fill-dev"),
     ]
-    assert weights_of(recipe("remove.method=osor", "remove.base=s3://mine/base")) == [
+    assert weights_of(recipe("remove.method=osor", "remove.base_weights=s3://mine/base")) == [
         ("remove", "osor-sdxl"),
-        ("remove.base", "s3://mine/base"),
-        ("remove.prompt", "osor-sdxl-prompt"),
+        ("remove.base_weights", "s3://mine/base"),
+        ("remove.prompt_weights", "osor-sdxl-prompt"),
     ]
     fast = recipe("remove.method=rorem", 'remove.lora=["lcm.safetensors"]', "remove.sampler=lcm")
     assert weights_of(fast) == [("remove", "rorem"), ("remove.lora.0", "lcm.safetensors")]
 
 
 def test_weights_of_one_name_in_a_section_are_all_recorded(cache: Path, tmp_path: Path) -> None:
-    names = {"weights": "model.bin", "base": "base: model.bin", "prompt": "prompt: model.bin"}
+    names = {
+        "weights": "model.bin",
+        "base_weights": "base_weights: model.bin",
+        "prompt_weights": "prompt_weights: model.bin",
+    }
     paths = {option: tmp_path / option / "model.bin" for option in names}
     for option, path in paths.items():
         write(path, option.encode())
@@ -290,7 +294,7 @@ def test_a_copy_of_a_model_not_for_sale_is_presumed_to_be_under_its_licence() ->
 
 
 def test_a_licence_that_forbids_some_uses_is_shown_once_for_all_its_models() -> None:
-    (notice,) = licence_notices(recipe("remove.method=osor", "remove.base=/mine"))
+    (notice,) = licence_notices(recipe("remove.method=osor", "remove.base_weights=/mine"))
     assert notice.startswith("osor-sdxl, sdxl-inpainting, osor-sdxl-prompt: CreativeML Open RAIL++")
     assert notice.endswith(
         "; commercial use is allowed except for the uses that its Attachment A forbids."

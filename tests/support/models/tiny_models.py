@@ -184,8 +184,8 @@ def save_osor(folder: Path, prefix: str = "") -> dict[str, str]:
     save_file(text, folder / "prompt.safetensors")
     return {
         f"{prefix}weights": str(folder / "osor.safetensors"),
-        f"{prefix}base": str(base),
-        f"{prefix}prompt": str(folder / "prompt.safetensors"),
+        f"{prefix}base_weights": str(base),
+        f"{prefix}prompt_weights": str(folder / "prompt.safetensors"),
     }
 
 

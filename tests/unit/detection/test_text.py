@@ -215,7 +215,7 @@ def test_each_kept_line_says_why(detect: Detect) -> None:
         e for t, e in detect(picture, min_confidence=0.995).items() if "sale" in t.lower()
     )
     assert struck.reason == f"confidence {struck.confidence:.2f} below 0.995"
-    large = detect(picture, max_share=0.0005, min_height_px=4)["$9.99"]
+    large = detect(picture, max_area_share=0.0005, min_height_px=4)["$9.99"]
     assert large.reason.endswith(" of the photo, over 0.0005")
     assert (large.remove, large.mask) == (False, None)
 
