@@ -184,7 +184,7 @@ def _template(uri: str, name: str, data: bytes, sha256: str) -> Template:
     decoded = decode_photo(data, float("inf"), uri)
     pixels = colour.to_srgb8(decoded.pixels, decoded.space)
     if decoded.alpha is None:
-        shape = fill_holes((pixels < _WHITE).any(axis=2))
+        shape = fill_holes(pixels.min(axis=2) < _WHITE)
     else:
         shape = np.asarray(decoded.alpha > np.iinfo(decoded.alpha.dtype).max // 2)
     bounds = bounds_of(shape)

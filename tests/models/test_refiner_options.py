@@ -279,8 +279,7 @@ def test_full_size_runs_in_bfloat16() -> None:
     assert 11.8e9 < sum(weights.numel() for weights in pipe.transformer.parameters()) < 12.0e9
     refiner = FluxFill(pipe, FluxFillOptions(steps=2), device, dtype)
     pixels, masks = make_crops(2, 1024, 1024)
-    nothing = np.zeros((0, 0), np.float32)
-    prompt = Prompt(np.zeros((512, 4096), np.float32), np.zeros(768, np.float32), nothing, "")
+    prompt = Prompt(np.zeros((512, 4096), np.float32), np.zeros(768, np.float32), "")
 
     pictures = pictures_of(refiner.refine(pixels, masks, [prompt] * 2, [1, 2]))
 
