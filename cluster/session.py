@@ -33,10 +33,6 @@ _ENVIRONMENT = {
     "RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_MAX_CPU_RESOURCE_DELTA": str(MAX_MORE_CPUS),
 }
 
-#: Variables of the driver that are forwarded to a cluster's workers, which otherwise have the
-#: cluster's environment. Workers of a private Ray inherit all of the driver's.
-_FORWARDED_VARIABLES = ("CATALOG_CLEANUP_TRUST",)
-
 
 @contextmanager
 def ray_session(address: str | None = None, wait_s: float = -1.0) -> Iterator[list[str]]:
@@ -80,15 +76,10 @@ def _join(address: str, options: Mapping[str, Any]) -> None:
     """
     import ray
 
-    already_set = _job_config().get("runtime_env", {}).get("env_vars", {})  # Ray rejects duplicates
-    names = [
-        name for name in _FORWARDED_VARIABLES if name in os.environ and name not in already_set
-    ]
-    forwarded = {name: os.environ[name] for name in names}
     try:
         check_is_ray(address)
         with silent_stderr():
-            ray.init(address, runtime_env={"env_vars": forwarded} if forwarded else None, **options)
+            ray.init(address, **options)
     except Exception as error:  # Ray raises a dozen kinds, and plain Exceptions
         raise ConnectionError(f"Ray at {address}: {first_line(error)}") from error
 

@@ -22,7 +22,7 @@ from cluster.sizing import ACCELERATOR, NodeShape, describe_labels, has_gpus, si
 from jobs.driver.placement import connected
 from jobs.driver.progress import format_count
 from jobs.pipeline.spec import grouped
-from jobs.preflight import check_weights, require_libraries
+from jobs.preflight import check_weights, to_download
 from manifests.errors import CatalogCleanupError
 from stages.pipeline import steps
 from stages.recipe import Recipe
@@ -188,11 +188,12 @@ def _recipe(recipe: Recipe, *, here: bool) -> str:
     """Check libraries and weights as a run does, without downloading any."""
     from rich.console import Console
 
-    if here:
-        require_libraries(recipe)
-    _, used = check_weights(with_absolute_paths(recipe), Console(quiet=True), here=False)
+    recipe = with_absolute_paths(recipe)
+    _, used = check_weights(recipe, Console(quiet=True), here=here, download=False)
     weights = ", ".join(dict.fromkeys(each["name"] or each["ref"] for each in used.values()))
-    return f"{recipe.name}, {f'with {weights}' if weights else 'which needs no weights'}"
+    found = f"{recipe.name}, {f'with {weights}' if weights else 'which needs no weights'}"
+    absent = ", ".join(to_download(used, here=here))
+    return f"{found}; a run downloads {absent}" if absent else found
 
 
 def _s3_credentials() -> str:

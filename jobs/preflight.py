@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,10 +13,13 @@ from manifests.errors import WeightsError
 from stages.detection.options import TextOptions
 from stages.optional_imports import require
 from stages.recipe import Recipe
+from stages.weights.catalogue import known_models
 from stages.weights.find import (
+    Weights,
     find,
     is_adapter,
     join_notices,
+    needs_download,
     option_of,
     pin_of,
     presumed_model,
@@ -61,7 +64,9 @@ def require_libraries(recipe: Recipe) -> None:
         require(*TextOptions.libraries, needed_by="judge.text")
 
 
-def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Recipe, dict[str, Any]]:
+def check_weights(
+    recipe: Recipe, console: Console, *, here: bool, download: bool = True
+) -> tuple[Recipe, dict[str, Any]]:
     """Check and pin the weights and templates of a recipe before a run, and print their licences.
 
     All weights are pinned to their content. The recipe's hash depends on it, and machines that
@@ -72,6 +77,8 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
         console: where to print progress and licences.
         here: whether this machine cleans the photos, so that weights are downloaded now. Otherwise
             the cluster's nodes download them, and only errors that apply everywhere are found.
+        download: False: weights that are not on this machine are not checked, and not pinned if
+            nothing else identifies them; :func:`to_download` lists them.
 
     Returns:
         The recipe with the pins of all weights; and for each place of
@@ -91,10 +98,7 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
     notices: list[tuple[str, str]] = []
     with logging_downloads(console):
         for section, ref in weights_of(recipe):
-            pin = recorded_pin(recipe, section)
-            part = recipe.remove.part if recipe.remove and section.startswith("remove") else ""
-            found = find(ref, pin=pin, part=part) if here else None
-            pins[section] = pin or _pin(section, ref, here=here)
+            found, pins[section] = _checked(recipe, section, ref, here=here, download=download)
             model = found.model if found else validate_ref(ref)
             licensed = model or presumed_model(recipe, section, ref)
             used[section] = {
@@ -114,12 +118,28 @@ def check_weights(recipe: Recipe, console: Console, *, here: bool) -> tuple[Reci
     return with_pins(recipe, pins), used
 
 
-def _pin(section: str, ref: str, *, here: bool) -> str:
-    """The pin of weights. A machine that cleans no photos may have to download them for this."""
+def _checked(
+    recipe: Recipe, section: str, ref: str, *, here: bool, download: bool
+) -> tuple[Weights | None, str]:
+    """The weights of a place, if they are to be on this machine, and their pin."""
+    pin = recorded_pin(recipe, section)
+    part = recipe.remove.part if recipe.remove and section.startswith("remove") else ""
     try:
-        return pin_of(ref)
+        wanted = here and (download or not needs_download(ref, part))
+        found = find(ref, pin=pin, part=part) if wanted else None
+        return found, pin or pin_of(ref, download=download)
     except WeightsError as error:
         if here or error.code != "weights.missing":
             raise
         text = f"{option_of(section)} = {ref} cannot be read here: {error.message}"
         raise WeightsError("weights.unidentified", text) from None
+
+
+def to_download(used: Mapping[str, Any], *, here: bool) -> list[str]:
+    """List what :func:`check_weights` would have downloaded, from its result without downloads."""
+    refs = [each["ref"] for each in used.values() if not each["sha256" if here else "pin"]]
+    models = {ref: known_models().get(ref) for ref in refs}
+    return [
+        f"{ref} ({model.size / 1e6:,.0f} MB)" if model and model.size else ref
+        for ref, model in models.items()
+    ]

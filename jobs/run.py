@@ -25,7 +25,7 @@ from jobs.driver.progress import format_count
 from jobs.pipeline.changed_inputs import mark_stale
 from jobs.pipeline.pending import count_unusable, extra_schema, limit_rows
 from jobs.pipeline.spec import RunSpec
-from jobs.preflight import check_weights
+from jobs.preflight import check_weights, to_download
 from manifests import runs
 from manifests.errors import CatalogCleanupError, OutputError
 from manifests.ledger import Ledger, RetryPolicy, Tally, reconcile, set_aside
@@ -221,6 +221,7 @@ def dry_run(
     unmarked: Policy | None = None,
     mask: str = "",
     masks: str = "",
+    address: str | None = None,
 ) -> None:
     """Print what :func:`run` would do with the same arguments; stores and starts nothing.
 
@@ -230,7 +231,8 @@ def dry_run(
         WeightsError: likewise, as far as can be checked without downloading weights.
     """
     place = resolve_output(output)
-    recipe, _ = check_weights(with_absolute_paths(recipe), console, here=False)
+    here = address_of(address) == "local"
+    recipe, used = check_weights(with_absolute_paths(recipe), console, here=here, download=False)
     with tempfile.TemporaryDirectory() as folder:
         where = place.uri if load_plan(place.uri) else folder
         plan = make_plan(
@@ -253,11 +255,16 @@ def dry_run(
     lines = [f"note: {note}" for note in plan.notes]
     lines += [f"manifest: {format_count(plan.rows, 'row')} in {format_count(plan.shards, 'shard')}"]
     lines += [f"unusable, would be recorded as failed: {sum(plan.rejected.values())}", *names]
-    lines += [f"already done: {tally.ended} of {tally.rows}"]
+    lines += [f"to download first: {each}" for each in to_download(used, here=here)]
+    known = all(each["pin"] for each in used.values())
+    if not known:
+        lines += ["not known before that: what is already done, and the folder of the results"]
+    lines += [f"already done: {tally.ended} of {tally.rows}"] if known else []
     lines += [f"would be {verb} by recipe {recipe.name}: {count}"]
     if check_inputs and tally.ended:
         lines += [f"not checked: photos that are done and have changed would be {verb} again"]
-    lines += [f"results: {place.uri}/{'images' if recipe.fills else 'masks'}/{recipe.label}/"]
+    folder = f"{place.uri}/{'images' if recipe.fills else 'masks'}/{recipe.label}/"
+    lines += [f"results: {folder}"] if known else []
     for line in lines:
         console.print(line)
 

@@ -244,7 +244,7 @@ class LineageRow:
     weights: dict[str, str] = _column(
         pa.map_(pa.string(), pa.string()),
         "Model -> sha256 of its weights. Names of further weights of a section begin with their "
-        "option, e.g. `base: ` or `lora 1: `.",
+        "option, e.g. `base_weights: ` or `lora 1: `.",
         dict,
     )
     seconds: dict[str, float] = _column(

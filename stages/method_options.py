@@ -23,11 +23,8 @@ Pool = Literal["cpu", "small_gpu", "large_gpu"]
 #: Marks an option that does not change results; the recipe's hash omits it.
 NOT_HASHED = "neutral"
 
-#: Expected content of weights, see the options ``weights_pin``; empty: any. ``md5:`` is of recipes
-#: that earlier versions recorded; no weights match it.
-WeightsPin = Annotated[
-    str, Field(pattern=r"^$|^sha256:[0-9a-f]{64}$|^md5:[0-9a-f]{32}$|^commit:[0-9a-f]{40}$")
-]
+#: Expected content of weights, see the options ``weights_pin``; empty: any.
+WeightsPin = Annotated[str, Field(pattern=r"^$|^sha256:[0-9a-f]{64}$|^commit:[0-9a-f]{40}$")]
 
 #: Number formats of a network.
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]

@@ -75,12 +75,9 @@ class CropPatch(Patch):
 
     Attributes:
         to_refine: whether the refiner works on it.
-        photo_pixels: ``(h, w, 3)`` uint8 sRGB like ``pixels``, but with the object in the hole;
-            None unless the refiner needs it.
     """
 
     to_refine: bool
-    photo_pixels: UInt8Array | None = None
 
 
 @dataclass(slots=True)

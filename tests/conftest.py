@@ -204,7 +204,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of weights, and no word about weights from the environment."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("CATALOG_CLEANUP_CACHE", str(folder))
-    for name in ("LAMA_MODEL", "CATALOG_CLEANUP_TRUST", "HF_TOKEN"):
+    for name in ("LAMA_MODEL", "HF_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(download._get.retry, "wait", wait_none())
     return folder

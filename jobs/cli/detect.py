@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from jobs.cli import streams
-from jobs.cli.models import AllowUnverifiedOption, trust
 from jobs.cli.options import (
     CheckInputsOption,
     DryRunOption,
@@ -48,7 +47,6 @@ def detect(
     address: AddressOption = None,
     pools: PoolsOption = None,
     prices: PricesOption = None,
-    allow_unverified: AllowUnverifiedOption = False,
     dry_run: DryRunOption = False,
     sample: Annotated[
         int, typer.Option(min=0, metavar="N", help="As for `report`: photos with pictures; 0: all.")
@@ -72,7 +70,6 @@ def detect(
     console = console_for()
     statuses = parse_statuses(retry)
     chosen = Recipe.load(recipe, set_ or ()).detecting()
-    trust(allow_unverified)
     # For the dry run and the run: what rows there are, and which of them to do.
     rows: dict[str, Any] = {
         "retry": statuses,
@@ -85,7 +82,7 @@ def detect(
         "masks": masks,
     }
     if dry_run:
-        run_dry(manifest, output, chosen, console, **rows)
+        run_dry(manifest, output, chosen, console, **rows, address=address)
         return
     with interruptible():
         outcome = run(

@@ -16,22 +16,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="List, download and verify models.")
 
-AllowUnverifiedOption = Annotated[
-    bool,
-    typer.Option(
-        "--allow-unverified-weights",
-        help="Allow TorchScript and pickle files for which no hash is listed; they can run code.",
-    ),
-]
-
-
-def trust(allow_unverified: bool) -> None:
-    """Apply ``--allow-unverified-weights`` to this process and its Ray."""
-    from stages.weights.find import TRUST_VARIABLE
-
-    if allow_unverified:
-        os.environ[TRUST_VARIABLE] = "1"
-
 
 @app.command("list", epilog="Example: catalog-cleanup models list")
 def list_() -> None:
@@ -43,7 +27,7 @@ def list_() -> None:
     for model in known_models().values():
         size = f"{model.size / 1e6:,.0f} MB" if model.size else "size unknown"
         gated = ", requires accepting its licence there" if model.gated else ""
-        pinned = "" if model.content else ", unpinned"
+        pinned = "" if model.content else ", not pinned: a run requires what is there at its start"
         path, variable = cached(model), os.environ.get(model.env)
         typer.echo(
             f"{model.name}\n"
@@ -68,7 +52,6 @@ def pull(
         str | None,
         typer.Option(metavar="DEST", help="Also copy it into this folder, local or s3://."),
     ] = None,
-    allow_unverified: AllowUnverifiedOption = False,
 ) -> None:
     """Download a model into this machine's cache, and verify it."""
     from jobs.preflight import logging_downloads
@@ -80,7 +63,6 @@ def pull(
     except ValueError as error:
         raise typer.BadParameter(f"{error}", param_hint="--to") from None
     streams.tolerate_lost_output()
-    trust(allow_unverified)
     with logging_downloads(console_for()):
         weights = fetch(name)
     typer.echo(f"{weights.name}: {weights.path}, sha256 {weights.sha256}")

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jobs.cli import streams
-from jobs.cli.models import AllowUnverifiedOption, trust
 from jobs.cli.options import (
     DEFAULT_RECIPE,
     CheckInputsOption,
@@ -69,7 +68,6 @@ def run(
     address: AddressOption = None,
     pools: PoolsOption = None,
     prices: PricesOption = None,
-    allow_unverified: AllowUnverifiedOption = False,
     dry_run: DryRunOption = False,
 ) -> None:
     """Clean all photos of a folder or manifest.
@@ -90,7 +88,6 @@ def run(
     chosen.raise_unless_it_cleans()
     if note:
         console.print(note)
-    trust(allow_unverified)
     # For the dry run and the run: what rows there are, and which of them to do.
     rows: dict[str, Any] = {
         "retry": statuses,
@@ -104,7 +101,7 @@ def run(
         "masks": masks,
     }
     if dry_run:
-        run_dry(manifest, output, chosen, console, **rows)
+        run_dry(manifest, output, chosen, console, **rows, address=address)
         return
     with interruptible():
         outcome = run_job(
@@ -156,7 +153,6 @@ def try_(
     ] = None,
     recipe: RecipeOption = DEFAULT_RECIPE,
     set_: SetOption = None,
-    allow_unverified: AllowUnverifiedOption = False,
 ) -> None:
     """Clean one photo in this process, without Ray. Use it to try out a recipe."""
     from jobs.driver.progress import format_count
@@ -172,7 +168,6 @@ def try_(
         raise typer.BadParameter("name a MASK after PHOTO, a --box, or a recipe that detects")
     output = output or _free_name(photo, loaded)
     streams.tolerate_lost_output()
-    trust(allow_unverified)
     loaded, _ = check_weights(loaded, console_for(), here=True)
     row = Cleaner(loaded).clean(photo, masks, boxes=boxes, output=output).record
     text = "empty mask" if row.detections is None else "nothing found to remove"

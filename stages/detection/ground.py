@@ -13,6 +13,7 @@ import numpy.typing as npt
 from stages.arrays import BoolMask, Float32Array, UInt8Array
 from stages.pixels.boxes import Box, bounds_of
 from stages.pixels.masks import fill_holes
+from stages.pixels.resize import scale_down
 from stages.pixels.samples import to_lab
 
 #: Longer side at which the plain ground of a photo is searched, px.
@@ -75,8 +76,7 @@ def plain_ground(pixels: UInt8Array) -> BoolMask | None:
         ``(h', w')`` bool at a reduced size; None if the border has no prevailing colour.
     """
     scale = min(1.0, _SMALL_PX / max(pixels.shape[:2]))
-    small = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    lab = to_lab(np.asarray(small, np.uint8))
+    lab = to_lab(scale_down(pixels, scale))
     height, width = lab.shape[:2]
     edge = np.ones((height, width), np.bool_)
     rows, columns = (max(1, round(_BORDER_SHARE * side)) for side in (height, width))
@@ -123,7 +123,7 @@ def share_on_ground(ground: BoolMask, box: Box, marked: BoolMask, photo: tuple[i
 
 
 def find_badge(
-    pixels: UInt8Array, outlines: Sequence[Float32Array], number: int, max_share: float
+    pixels: UInt8Array, outlines: Sequence[Float32Array], number: int, max_area_share: float
 ) -> tuple[Box, BoolMask] | None:
     """Find the badge, label, ribbon or banner of one colour that carries a line of text.
 
@@ -131,7 +131,7 @@ def find_badge(
         pixels: ``(h, w, 3)`` uint8 sRGB, the photo.
         outlines: those of all lines.
         number: the line in question.
-        max_share: max share of the photo that a badge covers.
+        max_area_share: max share of the photo that a badge covers.
 
     Returns:
         Its bounds, and which of their pixels it covers, with its edge, rim and shadow; None if
@@ -155,7 +155,7 @@ def find_badge(
     else:
         return None
     area = int(np.count_nonzero(found.shape))
-    if area > max_share * view.height * view.width or not _is_carrier(found, view, number):
+    if area > max_area_share * view.height * view.width or not _is_carrier(found, view, number):
         return None
     if _is_ground(view.pixels, found):
         return None
@@ -198,8 +198,8 @@ class _View(NamedTuple):
         factor = float(np.sqrt(_MAX_WINDOW_PX / (inside.width * inside.height)))
         if factor >= 1:
             return self
-        small = cv2.resize(self.pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-        view = self._replace(pixels=np.asarray(small, np.uint8), line_px=self.line_px * factor)
+        small = scale_down(self.pixels, factor)
+        view = self._replace(pixels=small, line_px=self.line_px * factor)
         change = (view.scale / self.scale).astype(np.float32)
         return view._replace(outlines=[each * change for each in self.outlines])
 

@@ -23,6 +23,7 @@ from manifests.errors import WeightsError
 from stages.arrays import Float32Array, UInt8Array
 from stages.optional_imports import load_module
 from stages.pixels.boxes import Box, bounds_of
+from stages.pixels.resize import scale_down
 
 #: Weights in rapidocr's wheel, by content: other ones would give other results.
 _WEIGHTS = {
@@ -142,10 +143,7 @@ class Reader:
         return [*(side / longer for side in _WHOLE_PX if side < _SMALLER * fine * longer), fine]
 
     def _read_at(self, scale: float, photo: UInt8Array) -> list[Line]:
-        shown = photo
-        if scale != 1:
-            resized = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            shown = np.asarray(resized, np.uint8)
+        shown = scale_down(photo, scale)
         chances = self._probabilities(shown)
         outlines, scores = self._detector.postprocess_op(chances[None, None], chances.shape)
         best = sorted(range(len(scores)), key=lambda index: -scores[index])[:_MAX_LINES]

@@ -75,8 +75,8 @@ class TextOptions(DetectionOptions):
     """Lines recognised with less confidence are kept."""
     min_height_px: int = Field(8, ge=4, le=1000)
     """Lines in smaller fonts are kept. With larger values large photos take less time."""
-    max_share: float = Field(0.2, gt=0, le=1)
-    """What would cover a larger share of the photo is kept."""
+    max_area_share: float = Field(0.2, gt=0, le=1)
+    """What would cover a larger share of the photo's area is kept."""
     where: Literal["anywhere", "background", "border"] = "anywhere"
     """background: only text on the plain ground around the product, or on a badge there. border:
     only within `border_share` of an edge."""

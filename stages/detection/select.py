@@ -23,6 +23,12 @@ _BASE_LETTERS = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "\u0131": "i", "
 #: What recognition confuses, in phrases.
 _SLIPS = {char: f"[{group}]" for group in ("o0", "li1|!", "s5") for char in group}
 
+#: Letters of scripts without spaces between words: Thai, Lao, Burmese, Khmer, kana, Chinese.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
+
+#: Separates the words of a phrase; its ends do not count.
+_GAP = re.compile(r"[\s\-\u2010-\u2015]+")
+
 #: A line reads as a phrase of a set, of at least this number of letters, if it is this similar
 #: (difflib's ratio) and at most two letters longer or shorter.
 _MIN_LETTERS, _SIMILAR, _MORE_LETTERS = 8, 0.88, 2
@@ -114,7 +120,7 @@ def _rules_of(entry: str) -> list[_Rule]:
         except re.error as error:
             raise ValueError(f"{entry} is not a regular expression: {error}") from None
     phrase = entry.removeprefix(_LITERALLY)
-    if not _plain(phrase).strip():
+    if not _GAP.sub("", _plain(phrase)):
         raise ValueError(f"{entry!r} has no text")
     like = difflib.get_close_matches(entry.lower(), [*_sets(), ALL], n=1, cutoff=_MISTYPED)
     if like and phrase == entry:
@@ -159,15 +165,11 @@ def _filled(pattern: str, parts: dict[str, str]) -> str:
 
 def _phrase(phrase: str) -> str:
     """The expression of a phrase: whole words, any spaces between them, slips of recognition."""
-    plain = _plain(phrase).strip()
-    words = re.split(r"[\s-]+", plain)
+    words = [word for word in _GAP.split(_plain(phrase)) if word]
     source = r"[\W_]*".join("".join(_SLIPS.get(c, re.escape(c)) for c in word) for word in words)
-    if not plain.isascii():  # scripts without spaces between words
-        return source
-    before, after = (
-        r"(?<!\w)" if plain[0].isalnum() else "",
-        r"(?!\w)" if plain[-1].isalnum() else "",
-    )
+    letter = rf"[^\W{_UNSPACED}]"
+    before = f"(?<!{letter})" if re.match(letter, words[0][0]) else ""
+    after = f"(?!{letter})" if re.match(letter, words[-1][-1]) else ""
     return before + source + after
 
 

@@ -27,6 +27,7 @@ from stages.detection import Detection, Polygon
 from stages.detection.options import TemplateOptions
 from stages.pixels import colour
 from stages.pixels.boxes import Box, bounds_of
+from stages.pixels.masks import fill_holes
 
 _Floats = npt.NDArray[np.float32]
 
@@ -183,7 +184,7 @@ def _template(uri: str, name: str, data: bytes, sha256: str) -> Template:
     decoded = decode_photo(data, float("inf"), uri)
     pixels = colour.to_srgb8(decoded.pixels, decoded.space)
     if decoded.alpha is None:
-        shape = ~_white_ground(pixels)
+        shape = fill_holes(pixels.min(axis=2) < _WHITE)
     else:
         shape = np.asarray(decoded.alpha > np.iinfo(decoded.alpha.dtype).max // 2)
     bounds = bounds_of(shape)
@@ -194,16 +195,9 @@ def _template(uri: str, name: str, data: bytes, sha256: str) -> Template:
     inside = levels[shape]
     spread = inside - inside.mean(axis=0)
     if float(np.sqrt((spread**2).mean())) < _MIN_DEVIATION:
-        raise _bad(uri, "it is of one colour, which many things in a photo are")
+        raise _bad(uri, "it has only one colour, so it would match any plain area")
     _, _, axes = np.linalg.svd(spread.T @ spread)
     return Template(uri, name, sha256, levels, shape, axes[0].astype(np.float32))
-
-
-def _white_ground(pixels: UInt8Array) -> BoolMask:
-    """``(h, w)`` bool: white that is joined to the border."""
-    white = np.pad((pixels >= _WHITE).all(axis=2).astype(np.uint8), 1, constant_values=1)
-    cv2.floodFill(white, None, (0, 0), (2,))
-    return np.asarray(white[1:-1, 1:-1] == 2)
 
 
 def _matches(pixels: UInt8Array, template: Template, options: TemplateOptions) -> list[Match]:

@@ -87,19 +87,20 @@ class TextDetector:
         order = [number for block in blocks for number in block]
         verdicts = self._judge(lines, blocks, colours)
         badges = self._badges(pixels, lines, order, verdicts) if self._options.badge else []
-        for badge in badges:
+        for badge in badges * len(badges):  # badges that overlap share a decision
             _share_badge(verdicts, badge.lines)
-        carried = {
-            number: badge for badge in badges for number in badge.lines if verdicts[number].remove
-        }
+        whole = [badge for badge in badges if verdicts[badge.lines[0]].remove]
+        carried = {number for badge in whole for number in badge.lines}
         found = []
         for number in order:
+            found += [
+                _detection(lines, each.lines, verdicts, each.box, each.mask)
+                for each in whole
+                if each.lines[0] == number
+            ]
             if number not in carried:
                 box, mask = self._marked(pixels, lines[number], verdicts[number])
                 found.append(_detection(lines, (number,), verdicts, box, mask))
-            elif number == carried[number].lines[0]:
-                badge = carried[number]
-                found.append(_detection(lines, badge.lines, verdicts, badge.box, badge.mask))
         return self._limited(pixels, found)
 
     def _judge(
@@ -148,7 +149,7 @@ class TextDetector:
         for number in order:
             if not verdicts[number].remove or any(number in each.lines for each in found):
                 continue
-            badge = find_badge(pixels, outlines, number, self._options.max_share)
+            badge = find_badge(pixels, outlines, number, self._options.max_area_share)
             if badge:
                 on_it = [n for n in order if n == number or _covers(*badge, outlines[n])]
                 found.append(_Badge(*badge, tuple(on_it)))
@@ -172,8 +173,8 @@ class TextDetector:
             reason = ""
             if each.mask is not None:
                 share = np.count_nonzero(each.mask) / (height * width)
-                if share > self._options.max_share:
-                    reason = f"covers {share:.2g} of the photo, over {self._options.max_share}"
+                if share > self._options.max_area_share:
+                    reason = f"covers {share:.2g} of the photo, over {self._options.max_area_share}"
                 elif self._options.where == "background" and (
                     ground is None
                     or share_on_ground(ground, each.box, each.mask, (height, width))

@@ -13,9 +13,8 @@ from stages.judging.reappearance import Scores
 from stages.photo import Patch
 from stages.recipe.options import JudgeOptions
 
-#: Refines the patches with the given indices together: one seed each, and a denoise (None: the
-#: recipe's).
-Paint = Callable[[Sequence[int], Sequence[int], float | None], Sequence[UInt8Array | RowError]]
+#: Refines the patches with the given indices together, one seed each.
+Paint = Callable[[Sequence[int], Sequence[int]], Sequence[UInt8Array | RowError]]
 
 #: Scores the refined pixels of a patch.
 Judge = Callable[[Patch, UInt8Array], Scores]
@@ -81,12 +80,12 @@ def refine_with_retries(
     """
     outcomes = [Outcome() for _ in patches]
 
-    def run_round(left: Sequence[int], step: int, lower: float | None = None) -> list[int]:
+    def run_round(left: Sequence[int], step: int) -> list[int]:
         """Run one round; return the indices of the patches that did not pass."""
         if not left:
             return []
         seeds = [(patches[index].seed + step) % 2**32 for index in left]
-        results = paint(left, seeds, lower)
+        results = paint(left, seeds)
         failed = []
         for index, seed, result in zip(left, seeds, results, strict=True):
             outcome, pixels = outcomes[index], None if isinstance(result, RowError) else result
@@ -97,7 +96,7 @@ def refine_with_retries(
                 outcome.bad_output = result
             scores = judge(patches[index], pixels) if judge and pixels is not None else None
             values = astuple(scores) if scores else ()
-            outcome.tries.append(TryRecord(seed, lower or denoise, *values))
+            outcome.tries.append(TryRecord(seed, denoise, *values))
             score = scores.reappearance if scores else None
             is_better = outcome.best is None or (score or 0.0) < (outcome.score or 0.0)
             if pixels is not None and is_better:
@@ -111,8 +110,6 @@ def refine_with_retries(
     left = list(range(len(patches)))
     for step in range(options.attempts):
         left = run_round(left, step)
-    if options.fallback == "denoise":
-        run_round(left, 0, options.fallback_denoise)
     for index in left:
         if outcomes[index].error is None:
             _apply_fallback(outcomes[index], options, has_removal=has_removal)
@@ -121,9 +118,7 @@ def refine_with_retries(
 
 def _apply_fallback(outcome: Outcome, options: JudgeOptions, *, has_removal: bool) -> None:
     """Choose the pixels to paste after all of the recipe's attempts failed."""
-    if outcome.pixels is not None:
-        outcome.reason, outcome.flag = "lower_denoise", "fell_back"
-    elif outcome.best is None and options.bad_output == "fail":
+    if outcome.best is None and options.bad_output == "fail":
         outcome.error = outcome.bad_output
     elif outcome.best is None:
         outcome.reason = outcome.flag = "bad_output"

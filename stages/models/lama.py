@@ -101,7 +101,7 @@ class Lama:
         """
         found = load_network(path, "Inpainting")
         if not isinstance(found.model, LaMa):
-            problem = f"{path} is of {found.architecture.name}, not of LaMa."
+            problem = f"{path} holds weights of {found.architecture.name}, not of LaMa."
             raise WeightsError("weights.unusable", problem)
         return cls(found.model, options, device)
 
@@ -147,7 +147,9 @@ class Lama:
         return [
             np.ascontiguousarray(out)
             if ok and not is_black(out, *window)
-            else RowError("model.bad_output", "LaMa's output is not a picture.")
+            else RowError(
+                "model.bad_output", "LaMa's output contains NaN or infinity, or is black."
+            )
             for out, ok, window in zip(bytes_out, is_number, windows, strict=True)
         ]
 

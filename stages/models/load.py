@@ -48,14 +48,16 @@ def load_network(path: Path, purpose: Literal["Inpainting", "SR"]) -> ModelDescr
         found = MAIN_REGISTRY.load(tensors).eval()
     except UnsupportedModelError as error:
         names = ", ".join([*map(str, tensors)][:_SHOWN_NAMES]) or "nothing"
-        raise _unusable(f"{path} is of no known network (it begins with {names})") from error
+        raise _unusable(
+            f"{path} holds weights of no known network (it begins with {names})"
+        ) from error
     except Exception as error:  # each of spandrel's 40 networks has its own checks
-        problem = f"{path} is of a network of another size or version ({reason(error)})"
+        problem = f"{path} holds weights of a network of another size or version ({reason(error)})"
         raise _unusable(problem) from error
     if (found.purpose, found.input_channels, found.output_channels) != (purpose, 3, 3):
         raise _unusable(
-            f"{path} is of {found.architecture.name}, which is for {found.purpose} of pictures "
-            f"with {found.input_channels} channels, not for {purpose} of RGB"
+            f"{path} holds weights of {found.architecture.name}, which is for {found.purpose} of "
+            f"pictures with {found.input_channels} channels, not for {purpose} of RGB"
         )
     return found
 

@@ -25,7 +25,7 @@ from stages.models import Erased, Fill, vae
 from stages.models.devices import BatchLimit, choose_device, resolve_dtype, run_in_batches
 from stages.models.padding import pad
 from stages.models.refiners.adapters import merge_tensors
-from stages.models.refiners.loading import check_folder, load_config, load_part
+from stages.models.refiners.loading import Loader, check_folder, load_config
 from stages.optional_imports import reason
 from stages.recipe.removers import OsorOptions
 
@@ -88,14 +88,14 @@ class Osor:
         """Load the networks from local paths. Errors: see :func:`load`."""
         device = choose_device()
         dtype = resolve_dtype(options.dtype, device)
-        base = Path(options.base)
+        base = Path(options.base_weights)
         check_folder(base, ("StableDiffusionXLInpaintPipeline",), ("unet", "vae", "scheduler"))
-        unet = load_part(UNet2DConditionModel, base, "unet", dtype, device)
+        unet = Loader(base, dtype, device).network(UNet2DConditionModel, "unet")
         merge(unet, Path(options.weights))
-        text = _tensors(Path(options.prompt), _TEXT)
+        text = _tensors(Path(options.prompt_weights), _TEXT)
         return cls(
             unet.to(device),
-            load_part(AutoencoderKL, base, "vae", vae.dtype_beside(dtype), device),
+            Loader(base, vae.dtype_beside(dtype), device).network(AutoencoderKL, "vae"),
             load_config(DDPMScheduler, base, "scheduler"),
             [text[name] for name in _TEXT],
             options=options,

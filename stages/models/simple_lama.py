@@ -53,7 +53,7 @@ class SimpleLamaNetwork(nn.Module):
             raise WeightsError("weights.unusable", f"{problem}: {reason(error)}.") from error
 
     def forward(self, image: Tensor, hole: Tensor) -> Tensor:
-        """``(n, 3, h, w)`` and ``(n, 1, h, w)`` float32, 0 to 1; not a number where it failed."""
+        """``(n, 3, h, w)`` and ``(n, 1, h, w)`` float32, 0 to 1; NaN where it failed."""
         return torch.stack([self._paint(*each) for each in zip(image, hole, strict=True)])
 
     def _paint(self, image: Tensor, hole: Tensor) -> Tensor:

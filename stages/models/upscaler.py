@@ -83,7 +83,7 @@ class Upscaler:
 
         Raises:
             RowError: ``model.out_of_memory`` if a tile does not fit; ``model.bad_output`` if
-                the output is not a number, or black, in float32 either.
+                the output contains NaN or infinity, or is black, in float32, too.
         """
         enlarged = self._picture(self._network, pixels)
         if enlarged is None and self._exact is not None:
@@ -93,7 +93,9 @@ class Upscaler:
                 finally:
                     self._exact.to("cpu")
         if enlarged is None:
-            raise RowError("model.bad_output", "The upscaler's output is not a number, or black.")
+            raise RowError(
+                "model.bad_output", "The upscaler's output contains NaN or infinity, or is black."
+            )
         return enlarged
 
     def _picture(self, network: ImageModelDescriptor[Any], pixels: UInt8Array) -> UInt8Array | None:
@@ -114,7 +116,7 @@ class Upscaler:
         """Blend weighted tiles on the device into ``(h * scale, w * scale, 3)`` uint8.
 
         The tile size is never reduced when memory runs out, since it changes the result. spandrel's
-        descriptor pads tiles. None: the output is not a number.
+        descriptor pads tiles. None: the output contains NaN or infinity.
         """
         height, width = pixels.shape[:2]
         image = torch.from_numpy(np.array(pixels)).to(self.device).permute(2, 0, 1)[None]

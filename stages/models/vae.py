@@ -59,7 +59,7 @@ def to_pixels(picture: torch.Tensor, source: UInt8Array) -> UInt8Array | RowErro
         The pixels; or, not raised, a RowError ``model.bad_output`` if they are not a picture.
     """
     if not _finite(picture):
-        return RowError("model.bad_output", "The model's output is not a number.")
+        return RowError("model.bad_output", "The model's output contains NaN or infinity.")
     levels = (picture.clamp(-1, 1) + 1) * 127.5
     result: UInt8Array = levels.round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     if is_black(result, source):

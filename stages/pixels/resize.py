@@ -61,6 +61,12 @@ def scale_pixels(pixels: UInt8Array, width: int, height: int) -> UInt8Array:
     return resample(pixels, width, height, cv2.INTER_CUBIC)
 
 
+def scale_down(pixels: UInt8Array, factor: float) -> UInt8Array:
+    """Scale ``(h, w, 3)`` uint8 by a factor of at most 1; no side becomes less than 1 px."""
+    height, width = (max(round(side * factor), 1) for side in pixels.shape[:2])
+    return scale_pixels(pixels, width, height)
+
+
 def scale_mask(mask: UInt8Array, width: int, height: int) -> UInt8Array:
     """Scale ``(h, w)`` uint8 so that a pixel is 255 if the mask touches any part of it.
 

@@ -137,15 +137,12 @@ class JudgeOptions(Section):
     (`python -m tests.bench.judge`), 1 never flags."""
     attempts: int = Field(2, ge=1, le=16)
     """Maximum number of seeds tried, one after another, until a result passes."""
-    fallback: Literal["remove", "denoise", "keep"] = "remove"
-    """If none passes, use: the removal's fill; the refiner at `fallback_denoise`, or the removal's
-    fill if that does not pass either; or the try with the lowest score. The photo is flagged in
-    each case."""
-    fallback_denoise: float = Field(0.5, gt=0, le=1)
-    """As `refine.denoise`, but lower: closer to the removal."""
+    fallback: Literal["remove", "keep"] = "remove"
+    """If none passes, use the removal's fill, or the try with the lowest score. The photo is
+    flagged in either case."""
     bad_output: Literal["fail", "remove"] = "fail"
-    """If the output of every try is not a number, or black: fail the row, or use the removal's fill
-    and flag it."""
+    """If the output of every try contains NaN or infinity, or is black: fail the row, or use the
+    removal's fill and flag it."""
     text: bool = False
     """Also read each result: text in the hole that the removal's fill does not show has come back.
     Needs the extra `text`."""

@@ -53,11 +53,6 @@ class DiffusionOptions(PipelineOptions, MethodOptions):
     prompt: str = ""
     """What to paint; a manifest's column `prompt` takes precedence."""
 
-    @property
-    def needs_photo(self) -> bool:
-        """Whether the model also sees the photo's own crop, with the object in it."""
-        return False
-
 
 class FlowOptions(DiffusionOptions):
     """Options of the flow-matching refiners."""
@@ -104,10 +99,9 @@ class Flux2KleinOptions(FlowOptions):
 
     method: Literal["flux2-klein"] = "flux2-klein"
     weights: str = "flux2-klein-4b"
-    reference: Literal["fill", "photo", "none"] = "fill"
-    """The reference picture that the model sees in each step: the crop with the removal's fill, the
-    photo's own crop with the object, or none, which takes half the time. Without [remove], `fill`
-    is the photo's own crop, too."""
+    reference: Literal["fill", "none"] = "fill"
+    """The reference picture that the model sees in each step: the crop with the removal's fill
+    (without [remove], the photo's own crop), or none, which takes half the time."""
     decoder: str = ""
     """A VAE of FLUX.2 to use instead of the model's own, such as `flux2-small-decoder`, which
     decodes faster: a model's name, or the folder of a diffusers model. Empty: the model's own."""
@@ -119,16 +113,11 @@ class Flux2KleinOptions(FlowOptions):
     3 steps with 0.75 are the last 3 of the 4 with 1."""
     steps: int = Field(8, ge=1, le=200)
     """The published weights are distilled for 4."""
-    guidance: float = Field(1.0, ge=1, le=100)
-    """Over 1 only for weights that are not distilled (klein-base); takes twice as long."""
+    guidance: float = Field(1.0, ge=1, le=1)
+    """1: the weights are distilled, without guidance."""
     shift: float = Field(2.02, ge=0, le=10)
     """ComfyUI's value for FLUX.2. The authors' formula gives 2.29 for 1024 px and 4 steps."""
     prompt: str = "clean background, nothing added"
-
-    @property
-    def needs_photo(self) -> bool:
-        """See the base class."""
-        return self.reference == "photo"
 
     @property
     def cost_name(self) -> str:

@@ -103,52 +103,52 @@ class LamaOptions(WindowOptions):
         return self
 
 
-class OsorOptions(WindowOptions):
+class SdxlWindowOptions(WindowOptions):
+    """Options of an SDXL network that was trained to remove objects."""
+
+    working_multiple_px: ClassVar[int] = 64
+
+    min_context_px: int = Field(256, ge=16, le=4096)
+    """With `region`: minimum context on each side."""
+    max_side_px: int = Field(1024, ge=256, le=8192)
+    """Windows with a longer side are filled at this size, rounded up to a multiple of 64. OSOR and
+    the first weights of RORem were trained on 512 px, to which their authors scale photos;
+    RORem-mixed was trained on up to 1024."""
+    dtype: Dtype = "auto"
+    """auto: bfloat16 where it is fast. With float16, the VAE runs in float32."""
+
+
+class OsorOptions(SdxlWindowOptions):
     """OSOR-SDXL: removes an object and what it casts in one step (Zhou et al. 2026)."""
 
     loader: ClassVar[str] = "stages.models.osor"
     has_alpha: ClassVar[bool] = True
-    working_multiple_px: ClassVar[int] = 64
 
     method: Literal["osor"] = "osor"
     weights: str = "osor-sdxl"
     """The trained part: adapters of the UNet, and its last layer. As in lama."""
     weights_pin: WeightsPin = ""
     """As in lama."""
-    base: str = "sdxl-inpainting"
+    base_weights: str = "sdxl-inpainting"
     """The model that it was trained on: the folder of a diffusers pipeline."""
-    base_pin: WeightsPin = ""
+    base_weights_pin: WeightsPin = ""
     """As `weights_pin`."""
-    prompt: str = "osor-sdxl-prompt"
+    prompt_weights: str = "osor-sdxl-prompt"
     """A safetensors file with the encoded text that it was trained with."""
-    prompt_pin: WeightsPin = ""
+    prompt_weights_pin: WeightsPin = ""
     """As `weights_pin`."""
-    min_context_px: int = Field(256, ge=16, le=4096)
-    """With `region`: minimum context on each side."""
-    max_side_px: int = Field(1024, ge=256, le=8192)
-    """Windows with a longer side are filled at this size, rounded up to a multiple of 64. The
-    published setting scales the shorter side to 512; it was trained on 512 px."""
-    dtype: Dtype = "auto"
-    """auto: bfloat16 where it is fast. With float16, the VAE runs in float32."""
     batch_size: Annotated[int, NOT_HASHED] = Field(4, ge=1, le=64)
     """As in lama."""
 
 
-class RoremOptions(SdxlOptions, WindowOptions):
+class RoremOptions(SdxlOptions, SdxlWindowOptions):
     """RORem: an SDXL inpainting model fine-tuned to remove objects (Li et al. 2025)."""
 
     loader: ClassVar[str] = "stages.models.rorem"
     part: ClassVar[Part] = ""  # it encodes its prompt itself, once
-    working_multiple_px: ClassVar[int] = 64
 
     method: Literal["rorem"] = "rorem"
     weights: str = "rorem"
-    min_context_px: int = Field(256, ge=16, le=4096)
-    """With `region`: minimum context on each side."""
-    max_side_px: int = Field(1024, ge=256, le=8192)
-    """Windows with a longer side are filled at this size, rounded up to a multiple of 64. The
-    authors scale photos to 512 x 512, which the first weights were trained on; those called
-    RORem-mixed were trained on up to 1024."""
     steps: int = Field(20, ge=1, le=200)
     """Number of planned steps. The authors run 50; 15 to 30 work well, too."""
     strength: float = Field(0.99, gt=0, lt=1)
@@ -157,7 +157,7 @@ class RoremOptions(SdxlOptions, WindowOptions):
     prompt: str = ROREM_PROMPT
     """The same for all windows. It was trained with the empty one; the authors recommend this."""
     dtype: Dtype = "auto"
-    """auto: bfloat16 where it is fast. With float16, the VAE runs in float32."""
+    """As in osor."""
 
     @property
     def planned_and_run(self) -> tuple[int, int]:

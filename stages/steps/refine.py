@@ -54,18 +54,14 @@ def refine(recipe: Recipe) -> BatchWork:
         ]
         patches = [patch for photo in photos for patch in photo.patches_to_refine]
 
-        def paint(
-            indices: Sequence[int], seeds: Sequence[int], denoise: float | None
-        ) -> Sequence[UInt8Array | RowError]:
+        def paint(indices: Sequence[int], seeds: Sequence[int]) -> Sequence[UInt8Array | RowError]:
             prompts = [places[each][0].prompt for each in indices]
-            photo_pixels = [patches[each].photo_pixels for each in indices]
             assert all(prompts)
-            return (refiner if denoise is None else refiner.at_denoise(denoise)).refine(
+            return refiner.refine(
                 [patches[each].pixels for each in indices],
                 [patches[each].mask for each in indices],
                 [prompt for prompt in prompts if prompt],
                 seeds,
-                [pixels for pixels in photo_pixels if pixels is not None],
             )
 
         outcomes = refine_with_retries(
@@ -83,7 +79,6 @@ def refine(recipe: Recipe) -> BatchWork:
             for patch in photo.patches_to_refine:  # they leave as small as they came
                 patch.pixels = scale_pixels(patch.pixels, patch.crop.width, patch.crop.height)
                 patch.mask = scale_mask(patch.mask, patch.crop.width, patch.crop.height)
-                patch.photo_pixels = None
             photo.prompt = None
             if photo.ok and photo.patches_to_refine:
                 photo.lineage.weights |= used

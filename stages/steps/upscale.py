@@ -29,8 +29,6 @@ def upscale(recipe: Recipe) -> Work:
             width, height = refined_size(patch.crop, size_px)
             patch.pixels = to_size(patch.pixels, width, height, upscaler)
             patch.mask = scale_mask(patch.mask, width, height)
-            if patch.photo_pixels is not None:
-                patch.photo_pixels = to_size(patch.photo_pixels, width, height, upscaler)
         if patches:
             photo.lineage.weights |= used
 

@@ -13,7 +13,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from manifests.errors import WeightsError
 from manifests.toml_files import explain, read_toml
@@ -29,7 +37,7 @@ class Model(BaseModel):
         kind: the section of a recipe that uses it.
         option: the option of that section that names it.
         format: ``diffusers`` is a folder, the others are files. TorchScript and pickles can run
-            code when they are loaded, so they need a pin.
+            code when they are loaded, so they need a hash.
         title: a description for people.
         licence: the licence's name.
         licence_url: where the licence's text is.
@@ -58,9 +66,19 @@ class Model(BaseModel):
     sources: tuple[Annotated[str, Field(pattern="^(https?|s3|hf)://")], ...] = Field(min_length=1)
     page: str = ""
     size: int = 0
-    sha256: str = ""
+    sha256: str = Field(default="", validate_default=True)
     gated: bool = False
     env: str = ""
+
+    @field_validator("sha256")
+    @classmethod
+    def _has_a_hash_if_it_can_run_code(cls, sha256: str, others: ValidationInfo) -> str:
+        if not sha256 and others.data.get("format") in ("torchscript", "pickle"):
+            raise ValueError(
+                "a pickle or TorchScript file can run code when it is loaded, so its SHA-256 is "
+                "required; or list a safetensors file"
+            )
+        return sha256
 
     @property
     def content(self) -> str:
@@ -73,11 +91,6 @@ class Model(BaseModel):
         commits = {commit_of(source) for source in self.sources}
         commit = commits.pop() if len(commits) == 1 else ""
         return f"commit:{commit}" if commit else ""
-
-    @property
-    def runs_code(self) -> bool:
-        """Whether loading it can run its author's code."""
-        return self.format in ("torchscript", "pickle")
 
     @property
     def commercial_use(self) -> str:

@@ -3,14 +3,13 @@
 Listed weights must match their listed hash or commit. Weights named by path or URI are used with
 their content at the start of a run: the recipe's ``weights_pin`` records it, and machines reject
 any other content. ``CATALOG_CLEANUP_CACHE`` is the node's cache, shared by its actors.
-``CATALOG_CLEANUP_TRUST=1``, which ``--allow-unverified-weights`` sets for them, allows a listed
-TorchScript or pickle without a hash.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,6 @@ from stages.weights.cache import Entry, ensure, entry_folder
 from stages.weights.catalogue import Model, commit_of, known_models
 from stages.weights.download import DOWNLOADERS, version
 from stages.weights.hashes import cached_hash
-
-TRUST_VARIABLE = "CATALOG_CLEANUP_TRUST"
 
 _LOCAL = ("", "file")
 
@@ -63,7 +60,7 @@ def find(ref: str, *, pin: str = "", part: Part = "") -> Weights:
 
     Raises:
         WeightsError: ``weights.missing``, ``weights.gated``, ``weights.wrong_hash``,
-            ``weights.mismatch``, ``weights.untrusted`` or ``model.not_installed``.
+            ``weights.mismatch`` or ``model.not_installed``.
     """
     model = known_models().get(ref)
     if model and (named := os.environ.get(model.env)):
@@ -80,16 +77,19 @@ def find(ref: str, *, pin: str = "", part: Part = "") -> Weights:
     return found
 
 
-def pin_of(ref: str) -> str:
+def pin_of(ref: str, *, download: bool = True) -> str:
     """Return the content of weights in the format of a recipe's ``weights_pin``.
 
     A listed hash or commit, or a commit in a hub's URI, is used directly. Other weights are
-    downloaded if needed, and hashed. Errors: see :func:`find`.
+    hashed, and downloaded if needed; without ``download`` their content is unknown: empty.
+    Errors: see :func:`find`.
     """
     model, commit = validate_ref(ref), commit_of(ref)
     if model and model.content and not os.environ.get(model.env):
         return model.content
-    return f"commit:{commit}" if commit else f"sha256:{find(ref).sha256}"
+    if commit:
+        return f"commit:{commit}"
+    return f"sha256:{find(ref).sha256}" if download or not needs_download(ref) else ""
 
 
 def fetch(ref: str, part: Part = "") -> Weights:
@@ -97,22 +97,52 @@ def fetch(ref: str, part: Part = "") -> Weights:
     model = validate_ref(ref)
     if not model and scheme_of(ref) in _LOCAL:
         return _identified(_local(str(local_path(ref)), ref))
-    try:
-        if model:
-            folder, sources, sha256 = cache_folder_of(model), model.sources, model.sha256
-        else:
-            name = ref.rstrip("/").rpartition("/")[2].partition("@")[0]
-            folder, sources, sha256 = entry_folder(name, f"{ref}\n{version(ref)}"), (ref,), ""
-        if sha256 or not all(map(commit_of, sources)):
-            part = ""
-        if part and not Entry.read(folder):
-            folder = folder.with_name(f"{folder.name}-{part}")
+    with _explained(ref, model):
+        folder, sources, sha256, part = _entry_of(ref, model, part)
         entry = ensure(folder, sources, sha256, part)
+    return _identified(entry.path, model, commit_of(entry.source), part)
+
+
+def needs_download(ref: str, part: Part = "") -> bool:
+    """Whether weights that :func:`find` is to return must be downloaded to this machine first.
+
+    Raises:
+        WeightsError: see :func:`find`.
+    """
+    model = validate_ref(ref)
+    if os.environ.get(model.env) if model else scheme_of(ref) in _LOCAL:
+        return False
+    with _explained(ref, model):
+        return Entry.read(_entry_of(ref, model, part)[0]) is None
+
+
+def _entry_of(ref: str, model: Model | None, part: Part) -> tuple[Path, tuple[str, ...], str, Part]:
+    """The entry of the cache that has a part of weights: what :func:`ensure` takes.
+
+    Raises:
+        OSError: the source cannot be read.
+    """
+    if model:
+        folder, sources, sha256 = cache_folder_of(model), model.sources, model.sha256
+    else:
+        name = ref.rstrip("/").rpartition("/")[2].partition("@")[0]
+        folder, sources, sha256 = entry_folder(name, f"{ref}\n{version(ref)}"), (ref,), ""
+    if sha256 or not all(map(commit_of, sources)):
+        part = ""
+    if part and not Entry.read(folder):
+        folder = folder.with_name(f"{folder.name}-{part}")
+    return folder, sources, sha256, part
+
+
+@contextmanager
+def _explained(ref: str, model: Model | None) -> Iterator[None]:
+    """Raise what fails in the block with what to do: ``weights.missing``."""
+    try:
+        yield
     except OSError as error:
         name = f"{model.name} is not available: " if model else ""
         how = how_to_get(model) if model else f"Check {ref}, and that this machine may read it."
         raise WeightsError("weights.missing", f"{name}{error}. {how}") from None
-    return _identified(entry.path, model, commit_of(entry.source), part)
 
 
 def validate_ref(ref: str) -> Model | None:
@@ -129,9 +159,6 @@ def validate_ref(ref: str) -> Model | None:
     model = known_models().get(ref)
     if not model and scheme_of(ref) not in (*_LOCAL, *DOWNLOADERS):
         raise WeightsError("weights.missing", f"Weights cannot be fetched from {ref}.")
-    is_trusted = os.environ.get(TRUST_VARIABLE) == "1"
-    if model and model.runs_code and not model.content and not is_trusted:
-        raise WeightsError("weights.untrusted", f"{model.name} is a {model.format} file.")
     return model
 
 
@@ -183,7 +210,7 @@ def weights_of(recipe: Recipe) -> list[tuple[str, str]]:
     """List ``(place, ref)`` of the weights that a recipe needs, in step order.
 
     They are the options that have a ``<option>_pin``. A place is the section, ``remove``; with
-    another option than ``weights``, ``remove.base``; and one of several, ``refine.lora.0``.
+    another option than ``weights``, ``remove.base_weights``; and one of several, ``refine.lora.0``.
     """
     sections = ("remove", "upscale", "refine") if recipe.refiner else ("remove",)
     return [pair for section in sections for pair in _refs(section, getattr(recipe, section))]

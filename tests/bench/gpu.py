@@ -152,7 +152,7 @@ def _fill_memory(network: str, way: str, visit: Visit, more: dict[str, Any]) -> 
     refiner = make_refiner(network, way, load, **more)
     pixels, mask = picture(load.size_px)
     prompt, shortages = random_prompt(refiner), []
-    short = refiner.at_denoise(1.0)
+    short = refiner.with_options(denoise=1.0)
     short.sigmas = [1.0, 0.0]  # a step
     for _ in range(2):
         before = bench.shortages()

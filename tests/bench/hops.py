@@ -41,9 +41,7 @@ _EMBEDS, _POOLED = (512, 4096), 768
 def _prompt() -> Prompt:
     noise = np.random.default_rng(0).standard_normal(_EMBEDS, np.float32)
     embeds = (noise.view(np.uint32) & 0xFFFF0000).view(np.float32)  # as if from bfloat16
-    return Prompt(
-        embeds, np.zeros(_POOLED, np.float32), np.zeros((0, 0), np.float32), hash_of("a text")
-    )
+    return Prompt(embeds, np.zeros(_POOLED, np.float32), hash_of("a text"))
 
 
 def _hops(photo: Photo, recipe: Recipe, prompt: Prompt) -> Iterator[tuple[str, Photo]]:

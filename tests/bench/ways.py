@@ -205,8 +205,7 @@ def random_prompt(refiner: FlowRefiner) -> Prompt:
     config, generator = refiner.pipe.transformer.config, torch.Generator().manual_seed(0)
     embeds = torch.randn(refiner.text_tokens, refiner.text_dim, generator=generator)
     pooled = torch.randn(config.get("pooled_projection_dim", 0), generator=generator)
-    nothing = np.zeros((0, 0), np.float32)
-    return Prompt(to_numpy(embeds.bfloat16()), to_numpy(pooled.bfloat16()), nothing, "")
+    return Prompt(to_numpy(embeds.bfloat16()), to_numpy(pooled.bfloat16()), "")
 
 
 def _osor(options: dict[str, Any], load: Load) -> Way:
@@ -241,7 +240,7 @@ def _rorem(options: dict[str, Any], load: Load) -> Way:
     if settings.dtype == "float16":
         pipe.vae.float()
     rorem = Rorem.from_pipe(pipe, settings, load.device, getattr(torch, settings.dtype))
-    prompt = Prompt(*_sdxl_text(pipe), np.zeros((0, 0), np.float32), "")
+    prompt = Prompt(*_sdxl_text(pipe), "")
     return lambda pixels, masks: rorem.refine(
         pixels, masks, [prompt] * len(pixels), range(len(pixels))
     )

@@ -64,7 +64,7 @@ def given(tmp_path: Path) -> dict[Path, str]:
     }
     for name, tensor in tensors.items():
         save_file({tensor: torch.zeros(4, 2)}, tmp_path / name)
-        files[tmp_path / name] = f"is of no known network (it begins with {tensor})"
+        files[tmp_path / name] = f"holds weights of no known network (it begins with {tensor})"
     return files
 
 

@@ -59,7 +59,6 @@ class Refiner(Painter):
         masks: Sequence[UInt8Array],
         prompts: Any,  # noqa: ARG002 - as the protocol
         seeds: Any,  # noqa: ARG002
-        photos: Any,  # noqa: ARG002
     ) -> list[UInt8Array | RowError]:
         self.seen += [(one, mask < 128) for one, mask in zip(pixels, masks, strict=True)]
         return [one.copy() for one in pixels]

@@ -266,7 +266,7 @@ def test_other_networks_and_damage_are_told(published: Path, tmp_path: Path) -> 
     torch.save({"model.model.1.bn_l.running_mean": torch.zeros(2)}, smaller)
     torch.save({"fc.weight": print}, evil)  # a name to import and call: it could be os.system
     cases = {
-        dat_weights(): "is of DAT, which is for SR of pictures with 3 channels, not for Inpainting",
+        dat_weights(): "weights of DAT, which is for SR of pictures with 3 channels, not for Inpai",
         stranger: "no known network .it begins with fc.weight",
         smaller: "another size",
         evil: "is damaged, or holds no weights",

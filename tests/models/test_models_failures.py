@@ -58,7 +58,7 @@ def _weights(folder: Path, last_bias: float) -> str:
 @pytest.mark.parametrize(
     ("last_bias", "ends"),
     [(0.0, None), (float("nan"), "model.bad_output"), (-1e6, "model.bad_output")],
-    ids=["fine", "not a number", "black"],
+    ids=["fine", "nan", "black"],
 )
 def test_what_lama_cannot_paint_fails_the_row(
     last_bias: float, ends: str | None, cleaned: Callable[..., LineageRow], tmp_path: Path
@@ -84,7 +84,7 @@ def test_too_little_memory_for_a_single_crop_fails_the_row(
 
 
 @pytest.mark.parametrize(
-    ("bias", "told"), [(float("nan"), "not a number"), (-9.0, "black")], ids=["nan", "black"]
+    ("bias", "told"), [(float("nan"), "NaN or infinity"), (-9.0, "black")], ids=["nan", "black"]
 )
 def test_what_a_refiner_cannot_paint_fails_the_row(
     bias: float, told: str, cleaned: Callable[..., LineageRow], tmp_path: Path
@@ -112,7 +112,7 @@ def _small(folder: Path) -> list[str]:
 def test_another_network_is_told_and_nothing_is_stored(
     cleaned: Callable[..., LineageRow], tmp_path: Path
 ) -> None:
-    with pytest.raises(WeightsError, match="is of DAT, which is for SR") as error:
+    with pytest.raises(WeightsError, match="holds weights of DAT, which is for SR") as error:
         cleaned("lama", f"remove.weights={dat_weights()}")
     assert error.value.code == "weights.unusable"
     assert not (tmp_path / "out").exists()

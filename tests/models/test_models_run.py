@@ -104,13 +104,16 @@ def recipe_of(name: str, weights: dict[str, str]) -> Recipe:
     small = ["refine.size_px=64", "refine.steps=2", "refine.dtype=float32"]
     flux = f"refine.weights={weights['flux']}"
     klein = [f"refine.weights={weights['klein']}", f"refine.decoder={weights['decoder']}"]
-    osor = [f"remove.{each}={weights[f'osor-{each}']}" for each in ("weights", "base", "prompt")]
+    osor = [
+        f"remove.{each}={weights[f'osor-{each}']}"
+        for each in ("weights", "base_weights", "prompt_weights")
+    ]
     return Recipe.load(
         name,
         {
             "flux-fill": [*small, flux],
             "clean": [*lama, *small, flux, f"upscale.weights={weights['dat']}"],
-            "clean-apache": [*lama, *small, *klein, "refine.reference=photo"],
+            "clean-apache": [*lama, *small, *klein],
             "clean-z-image": [*lama, *small, f"refine.weights={weights['z-image']}"],
             "erase": [*osor, "remove.dtype=float32"],
             "rorem": [

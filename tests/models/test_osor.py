@@ -58,7 +58,7 @@ def authors(
     parts: dict[str, str], pixels: UInt8Array, mask: UInt8Array, seed: int
 ) -> tuple[Any, Any]:
     """Picture and opacity, 0 to 1, in the order of the authors' script; adapters are not merged."""
-    base, tensors = Path(parts["base"]), load_file(parts["weights"])
+    base, tensors = Path(parts["base_weights"]), load_file(parts["weights"])
     vae = AutoencoderKL.from_pretrained(base / "vae")
     scheduler = DDPMScheduler.from_pretrained(base / "scheduler")
     unet = UNet2DConditionModel.from_pretrained(base / "unet")
@@ -69,7 +69,7 @@ def authors(
         down = tensors.get(f"unet.{name}.lora_A.default.weight")
         if down is not None:
             adapt(layer, down, tensors[f"unet.{name}.lora_B.default.weight"])
-    text = load_file(parts["prompt"])
+    text = load_file(parts["prompt_weights"])
 
     random = torch.Generator().manual_seed(seed)
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255 * 2 - 1
@@ -189,13 +189,17 @@ def test_files_that_are_none_of_its_parts_are_refused(
 ) -> None:
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(b"\x99" * 64)
-    without_scheduler = shutil.copytree(parts["base"], tmp_path / "base")
+    without_scheduler = shutil.copytree(parts["base_weights"], tmp_path / "base")
     (without_scheduler / "scheduler" / "scheduler_config.json").write_text("{")
     for option, path, says in (
         ("weights", damaged, "cannot be read"),
-        ("prompt", Path(parts["weights"]), "has no prompt_embeds"),
-        ("base", flux_folder, "holds a FluxFillPipeline, not a StableDiffusionXLInpaintPipeline"),
-        ("base", without_scheduler, "scheduler cannot be loaded"),
+        ("prompt_weights", Path(parts["weights"]), "has no prompt_embeds"),
+        (
+            "base_weights",
+            flux_folder,
+            "holds a FluxFillPipeline, not a StableDiffusionXLInpaintPipeline",
+        ),
+        ("base_weights", without_scheduler, "scheduler cannot be loaded"),
     ):
         with pytest.raises(WeightsError, match=says) as caught:
             load(parts, **{option: str(path)})
@@ -205,15 +209,15 @@ def test_files_that_are_none_of_its_parts_are_refused(
 def test_weights_in_16_bits_are_enough(parts: dict[str, str], tmp_path: Path) -> None:
     """As the published base has them, beside those in 32 bits."""
     base = tmp_path / "base"
-    UNet2DConditionModel.from_pretrained(parts["base"], subfolder="unet").half().save_pretrained(
-        base / "unet", variant="fp16"
-    )
+    UNet2DConditionModel.from_pretrained(
+        parts["base_weights"], subfolder="unet"
+    ).half().save_pretrained(base / "unet", variant="fp16")
     for name in ("vae", "scheduler", "model_index.json"):
-        (base / name).symlink_to(Path(parts["base"]) / name)
+        (base / name).symlink_to(Path(parts["base_weights"]) / name)
     (base / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"not needed")
     pixels, mask = window(64, 64)
     (exact,) = filled(load(parts), (pixels, mask), seeds=[1])
-    (halved,) = filled(load(parts, base=str(base)), (pixels, mask), seeds=[1])
+    (halved,) = filled(load(parts, base_weights=str(base)), (pixels, mask), seeds=[1])
     assert 0 < np.abs(exact.pixels.astype(int) - halved.pixels).max() <= 4
 
 
@@ -221,13 +225,13 @@ def test_an_autoencoder_that_overflows_in_float16_runs_in_float32(
     parts: dict[str, str], tmp_path: Path
 ) -> None:
     """As SDXL's does, where it encodes, too."""
-    vae = AutoencoderKL.from_pretrained(parts["base"], subfolder="vae")
+    vae = AutoencoderKL.from_pretrained(parts["base_weights"], subfolder="vae")
     with torch.no_grad():
         vae.encoder.conv_in.weight.mul_(5e4 / vae.encoder.conv_in.weight.abs().max())
     vae.save_pretrained(tmp_path / "vae")
     for name in ("unet", "scheduler", "model_index.json"):
-        (tmp_path / name).symlink_to(Path(parts["base"]) / name)
-    changed = parts | {"base": str(tmp_path)}
+        (tmp_path / name).symlink_to(Path(parts["base_weights"]) / name)
+    changed = parts | {"base_weights": str(tmp_path)}
     each = window(64, 64)
     (exact,) = filled(load(changed), each, seeds=[1])
     (halved,) = filled(load(changed, dtype="float16"), each, seeds=[1])

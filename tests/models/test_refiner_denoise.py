@@ -173,7 +173,7 @@ def test_the_scheduler_is_chosen_by_its_name_in_comfyui(flux_folder: Path) -> No
     refiner = load_flux(flux_folder, steps=5, scheduler="normal")
 
     assert refiner.sigmas == comfy_sigmas(5, 0.8, 1.15, "normal")
-    assert refiner.at_denoise(0.5).sigmas == comfy_sigmas(5, 0.5, 1.15, "normal")
+    assert refiner.with_options(denoise=0.5).sigmas == comfy_sigmas(5, 0.5, 1.15, "normal")
 
 
 def test_little_denoise_stays_near_and_denoise_1_ignores_what_was_there(flux_folder: Path) -> None:

@@ -19,7 +19,7 @@ from stages.models.refiners.flow import unshifted_scheduler
 from stages.models.refiners.flux2_klein import Flux2Klein
 from stages.models.refiners.flux_fill import FluxFill
 from stages.models.refiners.prompts import Prompt
-from stages.recipe.refiners import Flux2KleinOptions, FluxFillOptions
+from stages.recipe.refiners import FluxFillOptions
 from tests.support.models.lama_networks import needs_gpu
 from tests.support.models.networks import make_flux_fill
 from tests.support.models.refining import (
@@ -30,7 +30,6 @@ from tests.support.models.refining import (
     make_prompts,
     pictures_of,
 )
-from tests.support.models.tiny_models import save_klein
 
 
 def test_flux_prompts_equal_the_whole_pipelines(flux_folder: Path) -> None:
@@ -84,25 +83,9 @@ def test_prompts_travel_as_bytes_without_loss(dtype: Any, flux_folder: Path) -> 
 
     assert np.array_equal(again.embeds, prompt.embeds)
     assert np.array_equal(again.pooled, prompt.pooled)
-    assert again.negative.shape == (0, 0)
     assert again.text_hash == prompt.text_hash
     size = 2 if dtype == "bfloat16" else 4
     assert len(packed) < size * prompt.embeds.size + 2000
-
-
-def test_klein_that_is_not_distilled_steers_away_from_the_empty_text(tmp_path: Path) -> None:
-    folder = save_klein(tmp_path / "base", distilled=False)
-    options = {g: Flux2KleinOptions(steps=2, guidance=g, dtype="float32") for g in (1, 4)}
-    pixels, masks = make_crops(1)
-
-    pictures = []
-    for each in options.values():
-        prompt = Flux2Klein.load_encoder(folder, each)("grass")
-        assert prompt.negative.shape == (prompt.embeds.shape if each.guidance > 1 else (0, 0))
-        refiner = Flux2Klein.load(folder, each)
-        pictures += pictures_of(refiner.refine(pixels, masks, [prompt], [5]))
-
-    assert apart(*pictures) > 0.01
 
 
 def test_bfloat16_comes_near_float32(flux_folder: Path) -> None:
@@ -276,12 +259,6 @@ def test_offloaded_parts_come_when_they_are_needed(
         assert np.array_equal(before, offloaded)
 
 
-def test_distilled_klein_refuses_guidance(klein_folder: Path) -> None:
-    with pytest.raises(WeightsError, match="guidance") as raised:
-        load_klein(klein_folder, guidance=4.0)
-    assert raised.value.code == "model.unavailable"
-
-
 def test_without_the_libraries_it_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "stages.models.refiners.flux_fill")
     monkeypatch.setitem(sys.modules, "diffusers", None)
@@ -302,8 +279,7 @@ def test_full_size_runs_in_bfloat16() -> None:
     assert 11.8e9 < sum(weights.numel() for weights in pipe.transformer.parameters()) < 12.0e9
     refiner = FluxFill(pipe, FluxFillOptions(steps=2), device, dtype)
     pixels, masks = make_crops(2, 1024, 1024)
-    nothing = np.zeros((0, 0), np.float32)
-    prompt = Prompt(np.zeros((512, 4096), np.float32), np.zeros(768, np.float32), nothing, "")
+    prompt = Prompt(np.zeros((512, 4096), np.float32), np.zeros(768, np.float32), "")
 
     pictures = pictures_of(refiner.refine(pixels, masks, [prompt] * 2, [1, 2]))
 

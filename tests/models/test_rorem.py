@@ -147,7 +147,8 @@ def test_the_refiner_starts_from_the_fill_at_comfyuis_denoise(folder: Path, prom
     model.pipe.unet.register_forward_pre_hook(lambda _, inputs: starts.append(inputs[0][0, :4]))
     pixels, mask = window(64, 64)
     results = [
-        each.refine([pixels], [mask], [prompt], [3])[0] for each in (model, model.at_denoise(0.02))
+        each.refine([pixels], [mask], [prompt], [3])[0]
+        for each in (model, model.with_options(denoise=0.02))
     ]
     assert len(starts) == 6, "both run 3 steps"
     near, far = (np.asarray(each, int)[mask > 0] for each in results)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -14,8 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cluster.session import ray_session
-from jobs.preflight import check_weights
+from jobs.preflight import check_weights, to_download
 from manifests.errors import WeightsError
 from manifests.storage.row_files import write as store
 from stages.recipe import Recipe
@@ -33,7 +31,7 @@ from stages.weights.find import (
     with_absolute_paths,
 )
 from tests.support import wait_until, write
-from tests.support.web_server import SHA256, WEIGHTS, Web, error_of
+from tests.support.web_server import HUB_FILES, SHA256, WEIGHTS, Web, error_of
 
 IMPORT = "import sys; from stages.weights.find import find;"
 PRINT = "w = find(sys.argv[1]); print(w.sha256, w.path)"
@@ -56,8 +54,7 @@ def test_the_list_holds_what_is_known_and_nothing_can_be_used_unchecked() -> Non
         "z-image-turbo",
     }
     for model in models.values():
-        is_data_from_hub = not model.runs_code and model.sources[0].startswith("hf://")
-        assert model.content or is_data_from_hub, model.name  # a run pins it when it starts
+        assert model.content or model.sources[0].startswith("hf://"), model.name
         assert not model.sha256 or len(model.sha256) == 64
         assert all(source.startswith(("https://", "hf://")) for source in model.sources)
     assert "--set refine.decoder=…" in how_to_get(models["flux2-small-decoder"])
@@ -141,31 +138,6 @@ def test_an_absent_model_is_told_with_all_ways_to_get_it(listed: Path, web: Web)
     assert error_of("gs://bucket/lama.pt").code == "weights.missing"
     assert error_of("").code == "weights.missing"
     assert f"{web.url}/none.pt: HTTP Error 404" in error_of(f"{web.url}/none.pt").message
-
-
-def test_an_unpinned_torchscript_is_refused_unless_trusted(
-    listed: Path, web: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert error_of("unpinned").code == "weights.untrusted"
-    assert not web.gets
-    with monkeypatch.context() as trusting:
-        trusting.setenv("CATALOG_CLEANUP_TRUST", "1")
-        assert find("unpinned").sha256 == SHA256
-    assert error_of("unpinned").code == "weights.untrusted", "cached is not trusted"
-    assert find(f"{web.url}/lama.pt").sha256 == SHA256, "naming it is trust enough"
-
-
-def test_trust_reaches_the_workers_of_a_cluster(
-    ray_address: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for trust in (None, "1"):
-        if trust:
-            monkeypatch.setenv("CATALOG_CLEANUP_TRUST", trust)
-        with ray_session(ray_address):
-            import ray  # after the session has set what it reads
-
-            get = ray.remote(lambda: os.environ.get("CATALOG_CLEANUP_TRUST"))
-            assert ray.get(get.remote()) == trust
 
 
 def test_lama_model_names_a_file_instead_of_the_default(
@@ -253,6 +225,14 @@ def test_an_entry_of_ones_own_list_that_is_wrong_is_named(listed: Path) -> None:
     message = error.message
     assert "mine.sources.0 = '/mirror/lama.pt': String should match pattern" in message
     assert "mine.md5 is not an option" in message
+    listed.write_text(
+        '[mine]\nformat = "torchscript"\n[other]\nformat = "pickle"\nsha256 = ""\n'
+        '[safe]\nformat = "safetensors"\n[folder]\nformat = "diffusers"\n'
+    )
+    message = error_of("big-lama").message
+    for name in ("mine", "other"):
+        assert f"{name}.sha256 = '': a pickle or TorchScript file can run code" in message
+    assert message.count("can run code") == 2
     listed.write_text("big-lama = 1")
     assert "big-lama = 1: Input should be" in error_of("big-lama").message
 
@@ -273,17 +253,21 @@ def test_the_parts_of_a_recipe_that_need_weights() -> None:
         ("upscale", "a.pth"),
         ("refine", "flux1-fill-dev"),
     ]
-    assert weights_of(recipe("remove.method=osor", "remove.base=s3://mine/base")) == [
+    assert weights_of(recipe("remove.method=osor", "remove.base_weights=s3://mine/base")) == [
         ("remove", "osor-sdxl"),
-        ("remove.base", "s3://mine/base"),
-        ("remove.prompt", "osor-sdxl-prompt"),
+        ("remove.base_weights", "s3://mine/base"),
+        ("remove.prompt_weights", "osor-sdxl-prompt"),
     ]
     fast = recipe("remove.method=rorem", 'remove.lora=["lcm.safetensors"]', "remove.sampler=lcm")
     assert weights_of(fast) == [("remove", "rorem"), ("remove.lora.0", "lcm.safetensors")]
 
 
 def test_weights_of_one_name_in_a_section_are_all_recorded(cache: Path, tmp_path: Path) -> None:
-    names = {"weights": "model.bin", "base": "base: model.bin", "prompt": "prompt: model.bin"}
+    names = {
+        "weights": "model.bin",
+        "base_weights": "base_weights: model.bin",
+        "prompt_weights": "prompt_weights: model.bin",
+    }
     paths = {option: tmp_path / option / "model.bin" for option in names}
     for option, path in paths.items():
         write(path, option.encode())
@@ -310,7 +294,7 @@ def test_a_copy_of_a_model_not_for_sale_is_presumed_to_be_under_its_licence() ->
 
 
 def test_a_licence_that_forbids_some_uses_is_shown_once_for_all_its_models() -> None:
-    (notice,) = licence_notices(recipe("remove.method=osor", "remove.base=/mine"))
+    (notice,) = licence_notices(recipe("remove.method=osor", "remove.base_weights=/mine"))
     assert notice.startswith("osor-sdxl, sdxl-inpainting, osor-sdxl-prompt: CreativeML Open RAIL++")
     assert notice.endswith(
         "; commercial use is allowed except for the uses that its Attachment A forbids."
@@ -340,13 +324,39 @@ def test_a_cluster_is_told_only_what_is_wrong_everywhere(listed: Path, web: Web)
     assert used["remove"]["commercial"] is None
     with pytest.raises(WeightsError):
         check_weights(elsewhere, Console(quiet=True), here=True)
-    with pytest.raises(WeightsError, match="unpinned is a torchscript file"):
+    with pytest.raises(WeightsError, match=r"cannot be fetched from gs://shop/lama\.pt"):
         check_weights(
-            recipe("remove.method=lama", "remove.weights=unpinned"),
+            recipe("remove.method=lama", "remove.weights=gs://shop/lama.pt", pin),
             Console(quiet=True),
             here=False,
         )
     assert not web.gets
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_dry_run_and_the_doctor_download_nothing(
+    listed: Path, web: Web, s3: str, monkeypatch: pytest.MonkeyPatch, here: bool
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", web.url)
+    web.offer_repo("shop/fill", HUB_FILES)
+    store(f"{s3}/dry/w.pt", WEIGHTS)
+    for ref in ("hub", "hf://shop/fill", f"{web.url}/lama.pt", f"{s3}/dry/w.pt"):
+        chosen = recipe("remove.method=lama", f"remove.weights={ref}")
+        dry, used = check_weights(chosen, Console(quiet=True), here=here, download=False)
+        assert (dry, to_download(used, here=here)) == (chosen, [ref])
+    pinned = recipe("remove.method=lama", "remove.weights=big-lama")
+    _, used = check_weights(pinned, Console(quiet=True), here=here, download=False)
+    assert (used["remove"]["pin"], used["remove"]["sha256"]) == (f"sha256:{SHA256}", "")
+    assert to_download(used, here=here) == (["big-lama"] if here else [])
+    assert not web.gets
+    chosen = recipe("remove.method=lama", f"remove.weights={web.url}/lama.pt")
+    run, _ = check_weights(chosen, Console(quiet=True), here=here)
+    dry, used = check_weights(chosen, Console(quiet=True), here=here, download=False)
+    assert (dry, to_download(used, here=here)) == (run, []), "it is in the cache"
+    absent = recipe("remove.method=lama", "remove.weights=/none.pt")
+    with pytest.raises(WeightsError) as caught:
+        check_weights(absent, Console(quiet=True), here=here, download=False)
+    assert caught.value.code == ("weights.missing" if here else "weights.unidentified")
 
 
 def test_here_a_run_has_its_weights_before_it_starts(listed: Path, web: Web) -> None:

@@ -152,7 +152,6 @@ def write_list(path: Path, url: str) -> None:
         "big-lama": {"sources": at, "sha256": SHA256, "env": "LAMA_MODEL"},
         "mirrored": {"sources": [f"{url}/gone.pt", *at], "sha256": SHA256},
         "exchanged": {"sources": at, "sha256": "0" * 64},
-        "unpinned": {"sources": at},
         "gone": {"sources": [f"{url}/gone.pt"], "sha256": "1" * 64},
         "hub": {"sources": ["hf://shop/fill"], "format": "diffusers", "gated": True},
         "hub-commit": {"sources": [f"hf://shop/fill@{COMMIT}"], "format": "diffusers"},

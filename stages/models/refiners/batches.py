@@ -36,22 +36,17 @@ _MAX_KEPT_PROMPTS, _MAX_CACHED_PROMPTS = 8, 32
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One crop: ``(h, w, 3)`` uint8 RGB, ``(h, w)`` uint8 mask (128 and above), prompt, seed.
-
-    ``photo`` is like ``pixels``, but may show the object.
-    """
+    """One crop: ``(h, w, 3)`` uint8 RGB, ``(h, w)`` uint8 mask (128 and above), prompt, seed."""
 
     pixels: UInt8Array
     mask: UInt8Array
     prompt: Prompt
     seed: int
-    photo: UInt8Array
 
     @property
     def shape(self) -> tuple[tuple[int, ...], ...]:
         """Items of one shape can run in one batch."""
-        prompt = self.prompt
-        arrays = (self.pixels, prompt.embeds, prompt.pooled, prompt.negative)
+        arrays = (self.pixels, self.prompt.embeds, self.prompt.pooled)
         return tuple(array.shape for array in arrays)
 
 
@@ -64,20 +59,15 @@ class Batch:
         mask: ``(n, 1, h, w)`` float32, 1 where to regenerate, else 0.
         embeds: ``(n, tokens, dim)`` in the weights' precision.
         pooled: ``(n, dim)`` in the weights' precision.
-        negative: ``(n, tokens, dim)`` in the weights' precision.
         generators: one per item, on the CPU, so that its noise is the same on every device and in
             every batch.
-        photo: like ``image``, but may show the objects; ``image`` itself if the photos are not
-            given.
     """
 
     image: torch.Tensor
     mask: torch.Tensor
     embeds: torch.Tensor
     pooled: torch.Tensor
-    negative: torch.Tensor
     generators: list[torch.Generator]
-    photo: torch.Tensor
 
 
 class DiffusionRefiner(ABC):
@@ -118,10 +108,10 @@ class DiffusionRefiner(ABC):
         """Load network and VAE. Arguments and errors: see :mod:`stages.models.refiners`."""
         device = choose_device()
         dtype = resolve_dtype(options.dtype, device)
-        index = loading.check_folder(folder, cls.pipelines, (cls.network, "vae"))
+        loading.check_folder(folder, cls.pipelines, (cls.network, "vae"))
         # Straight from the files to the device, unless it could not hold all of it.
         place = device if options.fits_device else torch.device("cpu")
-        pipe = cls.build_pipe(folder, options, index, place, dtype)
+        pipe = cls.build_pipe(loading.Loader(folder, dtype, place), options)
         adapters.merge(pipe, cls.network, options.lora, options.lora_scales)
         return cls.from_pipe(pipe, options, device, dtype)
 
@@ -143,10 +133,8 @@ class DiffusionRefiner(ABC):
         device = choose_device()
         dtype = resolve_dtype(options.dtype, device)
         loading.check_folder(folder, cls.pipelines, (*cls.text_encoders, *cls.tokenizers))
-        parts = {
-            part: loading.load_part(kind, folder, part, dtype, device)
-            for part, kind in cls.text_encoders.items()
-        }
+        load = loading.Loader(folder, dtype, device)
+        parts = {part: load.network(kind, part) for part, kind in cls.text_encoders.items()}
         for part, kind in cls.tokenizers.items():
             parts[part] = loading.load_tokenizer(kind, folder, part, has_template=cls.has_template)
         absent = dict.fromkeys(("scheduler", "vae", cls.network))
@@ -169,17 +157,10 @@ class DiffusionRefiner(ABC):
 
     @classmethod
     @abstractmethod
-    def build_pipe(
-        cls,
-        folder: Path,
-        options: Any,
-        index: dict[str, Any],
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> Any:
-        """Load a pipeline without text encoders; ``index`` is the content of ``model_index.json``.
+    def build_pipe(cls, load: loading.Loader, options: Any) -> Any:
+        """Load a pipeline without text encoders; it need not be on its device yet.
 
-        It need not be on its device yet. Errors: as :meth:`load`.
+        Errors: as :meth:`load`.
         """
 
     @classmethod
@@ -197,11 +178,8 @@ class DiffusionRefiner(ABC):
     def _sigmas(self) -> list[float]:
         """The noise levels; the last is 0."""
 
-    def at_denoise(self, denoise: float) -> Self:
-        """Return the same model with another starting noise level; nothing is loaded again."""
-        return self._with(denoise=denoise)
-
-    def _with(self, **options: Any) -> Self:
+    def with_options(self, **options: Any) -> Self:
+        """Return the same model with other options; nothing is loaded again."""
         other = copy(self)
         other.options = self.options.model_copy(update=options)
         with DEVICE_LOCK:  # the scheduler is shared
@@ -219,7 +197,6 @@ class DiffusionRefiner(ABC):
         masks: Sequence[UInt8Array],
         prompts: Sequence[Prompt],
         seeds: Sequence[int],
-        photos: Sequence[UInt8Array] = (),
     ) -> list[UInt8Array | RowError]:
         """Regenerate the masked part of each crop, starting from its current pixels.
 
@@ -230,7 +207,6 @@ class DiffusionRefiner(ABC):
             masks: ``(h, w)`` uint8 each; 128 and above is regenerated.
             prompts: one per crop, from :meth:`load_encoder`.
             seeds: one per crop, 0 to 2**32 - 1.
-            photos: for ``needs_photo`` of the options: like ``pixels``, but with the objects.
 
         Returns:
             Full pictures of the same sizes, in order. Their unmasked part may differ from the
@@ -240,8 +216,7 @@ class DiffusionRefiner(ABC):
         Raises:
             ValueError: a size, type or count is wrong, which is the caller's fault.
         """
-        parts = zip(pixels, masks, prompts, seeds, photos or pixels, strict=True)
-        items = [Item(*each) for each in parts]
+        items = [Item(*each) for each in zip(pixels, masks, prompts, seeds, strict=True)]
         for item in items:
             _check(item)
         return run_in_batches(
@@ -270,40 +245,34 @@ def whole_cells(mask: torch.Tensor, side_px: int) -> torch.Tensor:
 
 def _check(item: Item) -> None:
     height, width = item.mask.shape
-    for pixels in (item.pixels, item.photo):
-        if pixels.shape != (height, width, 3):
-            raise ValueError(f"Pixels {pixels.shape} and mask {item.mask.shape} do not match.")
-        if pixels.dtype != np.uint8 or item.mask.dtype != np.uint8:
-            raise ValueError(f"{pixels.dtype} and {item.mask.dtype} must be uint8.")
+    if item.pixels.shape != (height, width, 3):
+        raise ValueError(f"Pixels {item.pixels.shape} and mask {item.mask.shape} do not match.")
+    if item.pixels.dtype != np.uint8 or item.mask.dtype != np.uint8:
+        raise ValueError(f"{item.pixels.dtype} and {item.mask.dtype} must be uint8.")
     if not height or not width or height % SIDE_PX or width % SIDE_PX:
         raise ValueError(f"{width} x {height} px are not multiples of {SIDE_PX}.")
 
 
 def _batch(items: Sequence[Item], device: torch.device, dtype: torch.dtype) -> Batch:
     texts = [_on_device(item.prompt, device, dtype) for item in items]
-    embeds, pooled, negative = (torch.stack(arrays) for arrays in zip(*texts, strict=True))
-    image = vae.to_tensor([item.pixels for item in items], device)
-    photos = [item.photo for item in items]
-    has_photos = any(item.photo is not item.pixels for item in items)
+    embeds, pooled = (torch.stack(arrays) for arrays in zip(*texts, strict=True))
     marked = torch.from_numpy(np.stack([item.mask >= 128 for item in items])).to(device)
     return Batch(
-        image=image,
+        image=vae.to_tensor([item.pixels for item in items], device),
         mask=marked[:, None].float(),
         embeds=embeds,
         pooled=pooled,
-        negative=negative,
         generators=[torch.Generator("cpu").manual_seed(item.seed) for item in items],
-        photo=vae.to_tensor(photos, device) if has_photos else image,
     )
 
 
 @lru_cache(_MAX_KEPT_PROMPTS)
 def _on_device(prompt: Prompt, device: torch.device, dtype: torch.dtype) -> list[torch.Tensor]:
-    """The prompt's ``embeds``, ``pooled`` and ``negative``; a kept prompt is not copied again."""
+    """The prompt's ``embeds`` and ``pooled``; a kept prompt is not copied again."""
 
     def tensor(array: Values) -> torch.Tensor:
         values = torch.from_numpy(array)
         exact = values.view(torch.bfloat16) if values.dtype == torch.uint16 else values
         return exact.to(device, dtype)
 
-    return [tensor(each) for each in (prompt.embeds, prompt.pooled, prompt.negative)]
+    return [tensor(each) for each in (prompt.embeds, prompt.pooled)]

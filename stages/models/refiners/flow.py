@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -34,8 +33,6 @@ class FlowRefiner(DiffusionRefiner):
     text_tokens: ClassVar[int]
     #: The transformer's class.
     transformer: ClassVar[Any]
-    #: Whether guidance over 1 compares with a negative prompt.
-    has_negative: ClassVar[bool] = False
 
     options: FlowOptions
 
@@ -59,18 +56,11 @@ class FlowRefiner(DiffusionRefiner):
         return refiner
 
     @classmethod
-    def build_pipe(
-        cls,
-        folder: Path,
-        options: Any,  # noqa: ARG003 - for subclasses
-        index: dict[str, Any],  # noqa: ARG003 - likewise
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> Any:
+    def build_pipe(cls, load: loading.Loader, options: Any) -> Any:  # noqa: ARG003 - for subclasses
         """See the base class. This is for pipelines with the autoencoder of FLUX.1."""
         return cls.without_texts(
-            vae=loading.load_part(AutoencoderKL, folder, "vae", dtype, device),
-            transformer=loading.load_part(cls.transformer, folder, "transformer", dtype, device),
+            vae=load.network(AutoencoderKL, "vae"),
+            transformer=load.network(cls.transformer, "transformer"),
         )
 
     @classmethod
@@ -126,10 +116,9 @@ class FlowRefiner(DiffusionRefiner):
         side = max(round(self.options.size_px / SIDE_PX), 1) * SIDE_PX
         text = np.zeros((self.text_tokens, self.text_dim), np.float32)
         pooled = np.zeros(config.get("pooled_projection_dim", 0), np.float32)
-        negative = text if self.has_negative and self.options.guidance > 1 else text[:0, :0]
-        prompt = Prompt(text, pooled, negative, "")
+        prompt = Prompt(text, pooled, "")
         black, whole = np.zeros((side, side, 3), np.uint8), np.full((side, side), 255, np.uint8)
-        short = self._with(steps=1)
+        short = self.with_options(steps=1)
         short.refine([black] * count, [whole] * count, [prompt] * count, range(count))
 
     def _run(self, items: Sequence[Item]) -> list[UInt8Array | RowError]:

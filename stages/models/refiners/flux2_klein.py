@@ -7,6 +7,7 @@ FLUX.1-Fill.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +19,7 @@ from manifests.errors import WeightsError
 from stages.models.refiners import loading
 from stages.models.refiners.batches import SIDE_PX, Batch, whole_cells
 from stages.models.refiners.flow import FlowRefiner
-from stages.models.refiners.prompts import Prompt, Values, hash_of, to_numpy
+from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
 from stages.recipe.refiners import Flux2KleinOptions
 
 _MAX_TOKENS = 512
@@ -53,7 +54,6 @@ class Flux2Klein(FlowRefiner):
 
     time_embed = "time_guidance_embed"
     text_tokens = _MAX_TOKENS
-    has_negative = True
     pipelines = ("Flux2KleinPipeline", "Flux2KleinInpaintPipeline")  # of the same layout
     transformer = Flux2Transformer2DModel
     pipeline = KleinPipeline
@@ -64,57 +64,40 @@ class Flux2Klein(FlowRefiner):
     options: Flux2KleinOptions
 
     @classmethod
-    def build_pipe(
-        cls,
-        folder: Path,
-        options: Flux2KleinOptions,
-        index: dict[str, Any],
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> Any:
+    def build_pipe(cls, load: loading.Loader, options: Flux2KleinOptions) -> Any:
         """See the base class."""
-        distilled = bool(index.get("is_distilled", False))
-        if distilled and options.guidance != 1:
-            message = "refine.guidance must be 1: these weights are distilled, without guidance."
-            raise WeightsError("model.unavailable", message)
-        place = (Path(options.decoder), "") if options.decoder else (folder, "vae")
-        vae = loading.load_part(AutoencoderKLFlux2, *place, dtype, device)
-        transformer = loading.load_part(cls.transformer, folder, "transformer", dtype, device)
+        decoder = replace(load, folder=Path(options.decoder or load.folder / "vae"))
+        vae = decoder.network(AutoencoderKLFlux2, "")
+        transformer = load.network(cls.transformer, "transformer")
         channels, expected = vae.bn.num_features, transformer.config.in_channels
         if channels != expected:
-            message = f"{options.decoder or folder / 'vae'} has latents of {channels} channels"
-            raise WeightsError("weights.unusable", f"{message}, not {expected}.")
-        return cls.without_texts(vae=vae, transformer=transformer, is_distilled=distilled)
+            message = f"{decoder.folder} has latents of {channels} channels, not {expected}."
+            raise WeightsError("weights.unusable", message)
+        return cls.without_texts(vae=vae, transformer=transformer)
 
     @classmethod
-    def encoder(cls, pipe: Any, options: Flux2KleinOptions) -> Callable[[str], Prompt]:
+    def encoder(cls, pipe: Any, options: Flux2KleinOptions) -> Callable[[str], Prompt]:  # noqa: ARG003 - not needed here
         """See the base class."""
-
-        def embeds(text: str) -> Values:
-            encoded = pipe.encode_prompt(text, max_sequence_length=_MAX_TOKENS)
-            return to_numpy(encoded[0][0])
-
-        with torch.no_grad():
-            negative = embeds("") if options.guidance > 1 else to_numpy(torch.zeros(0, 0))
         pooled = to_numpy(torch.zeros(0))
-        return lambda text: Prompt(embeds(text), pooled, negative, hash_of(text))
+
+        def encode(text: str) -> Prompt:
+            (embeds,), _ = pipe.encode_prompt(text, max_sequence_length=_MAX_TOKENS)
+            return Prompt(to_numpy(embeds), pooled, hash_of(text))
+
+        return encode
 
     def denoise(self, batch: Batch) -> torch.Tensor:
         """See the base class."""
         image = self._encode(batch.image)
-        reference = image if self.options.reference == "fill" else None
-        if self.options.reference == "photo":
-            reference = self._encode(batch.photo)
         latents: torch.Tensor = self.pipe(
             image=image,
-            image_reference=reference,
+            image_reference=image if self.options.reference == "fill" else None,
             mask_image=whole_cells(batch.mask, SIDE_PX),
             sigmas=self.sigmas[:-1],
             num_inference_steps=len(self.sigmas) - 1,
             strength=1.0,  # run all given levels
             guidance_scale=self.options.guidance,
             prompt_embeds=batch.embeds,
-            negative_prompt_embeds=batch.negative,
             generator=batch.generators,
             output_type="latent",
         ).images

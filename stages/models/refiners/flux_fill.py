@@ -53,8 +53,7 @@ class FluxFill(FlowRefiner):
             embeds, pooled, _ = pipe.encode_prompt(
                 text, None, max_sequence_length=max(len(tokens), _MIN_TOKENS)
             )
-            negative = to_numpy(torch.zeros(0, 0))  # guidance is distilled into the model
-            return Prompt(to_numpy(embeds[0]), to_numpy(pooled[0]), negative, hash_of(text))
+            return Prompt(to_numpy(embeds[0]), to_numpy(pooled[0]), hash_of(text))
 
         return encode
 

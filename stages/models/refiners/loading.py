@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,8 @@ from stages.weights.download import HALF
 COMPILE_BACKEND = "inductor"
 
 
-def check_folder(
-    folder: Path, pipelines: tuple[str, ...], parts: tuple[str, ...]
-) -> dict[str, Any]:
-    """Read ``model_index.json``, and check that the folder contains such a pipeline and its parts.
+def check_folder(folder: Path, pipelines: tuple[str, ...], parts: tuple[str, ...]) -> None:
+    """Check that a folder contains such a pipeline, by its ``model_index.json``, and its parts.
 
     Raises:
         WeightsError: ``weights.unusable``.
@@ -34,8 +33,7 @@ def check_folder(
             "`catalog-cleanup models list` lists models to download."
         )
     try:
-        index = DiffusionPipeline.load_config(folder, local_files_only=True)
-        found = index["_class_name"]
+        found = DiffusionPipeline.load_config(folder, local_files_only=True)["_class_name"]
     except (OSError, KeyError, TypeError) as error:
         raise _unusable(f"{folder} is not a diffusers pipeline: {reason(error)}.") from None
     if found not in pipelines:
@@ -43,49 +41,62 @@ def check_folder(
     for part in parts:
         if not (folder / part).is_dir():
             raise _unusable(f"{folder} lacks {part}/.")
-    return dict(index)
 
 
-def load_part(kind: Any, folder: Path, part: str, dtype: torch.dtype, device: torch.device) -> Any:
-    """Load a network with all of its weights, from safetensors, in eval mode.
+@dataclass(frozen=True, slots=True)
+class Loader:
+    """Loads the networks of a diffusers folder.
 
-    Args:
-        kind: the network's class in diffusers or transformers.
+    Attributes:
         folder: the pipeline's folder.
-        part: the subfolder.
         dtype: the weights' number format.
-        device: where to put it, without a copy in main memory on the way to a GPU.
-
-    Raises:
-        WeightsError: ``weights.unusable``, also if only some weights are missing, which the
-            libraries would initialise randomly.
-        RowError: ``model.out_of_memory``.
+        device: where to put them, without a copy in main memory on the way to a GPU.
     """
-    straight: dict[str, Any] = {} if device.type == "cpu" else {"device_map": {"": device}}
-    if any((folder / part).glob(f"*.{HALF}.safetensors")):
-        straight["variant"] = HALF
-    if not (folder / part / "config.json").is_file():  # transformers builds its default network
-        raise _unusable(f"{folder / part} lacks config.json.")
-    transformers_logging.disable_progress_bar()  # a worker's log is not a terminal
-    dtype_key = "torch_dtype" if issubclass(kind, ModelMixin) else "dtype"
-    try:
-        network, info = kind.from_pretrained(
-            folder,
-            subfolder=part,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-            **{dtype_key: dtype},
-            **straight,
+
+    folder: Path
+    dtype: torch.dtype
+    device: torch.device
+
+    def network(self, kind: Any, part: str) -> Any:
+        """Load a network with all of its weights, from safetensors, in eval mode.
+
+        Args:
+            kind: the network's class in diffusers or transformers.
+            part: the subfolder.
+
+        Raises:
+            WeightsError: ``weights.unusable``, also if only some weights are missing, which the
+                libraries would initialise randomly.
+            RowError: ``model.out_of_memory``.
+        """
+        place = self.folder / part
+        straight: dict[str, Any] = (
+            {} if self.device.type == "cpu" else {"device_map": {"": self.device}}
         )
-    except torch.OutOfMemoryError as error:
-        raise _too_large(f"{folder / part}", error) from None
-    except Exception as error:  # the libraries raise many types for unusable files
-        raise _unusable(f"{folder / part} cannot be loaded: {reason(error)}.") from error
-    wrong = sorted([*info["missing_keys"], *info["mismatched_keys"]], key=str)
-    if wrong:
-        raise _unusable(f"{folder / part} lacks {len(wrong)} weights, such as {wrong[0]}.")
-    return network.eval()
+        if any(place.glob(f"*.{HALF}.safetensors")):
+            straight["variant"] = HALF
+        if not (place / "config.json").is_file():  # transformers builds its default network
+            raise _unusable(f"{place} lacks config.json.")
+        transformers_logging.disable_progress_bar()  # a worker's log is not a terminal
+        dtype_key = "torch_dtype" if issubclass(kind, ModelMixin) else "dtype"
+        try:
+            network, info = kind.from_pretrained(
+                self.folder,
+                subfolder=part,
+                local_files_only=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                **{dtype_key: self.dtype},
+                **straight,
+            )
+        except torch.OutOfMemoryError as error:
+            raise _too_large(f"{place}", error) from None
+        except Exception as error:  # the libraries raise many types for unusable files
+            raise _unusable(f"{place} cannot be loaded: {reason(error)}.") from error
+        wrong = sorted([*info["missing_keys"], *info["mismatched_keys"]], key=str)
+        if wrong:
+            raise _unusable(f"{place} lacks {len(wrong)} weights, such as {wrong[0]}.")
+        return network.eval()
 
 
 def load_tokenizer(kind: Any, folder: Path, part: str, *, has_template: bool) -> Any:

@@ -26,13 +26,11 @@ class Prompt:
     Attributes:
         embeds: ``(tokens, dim)``, one vector per token.
         pooled: ``(dim,)``, one vector for the whole text; ``(0,)`` if the model has none.
-        negative: like ``embeds``, for the negative prompt; ``(0, 0)`` if there is none.
         text_hash: SHA-256 of the text, in hex.
     """
 
     embeds: Values
     pooled: Values
-    negative: Values
     text_hash: str
 
     def to_bytes(self) -> bytes:
@@ -42,7 +40,6 @@ class Prompt:
             packed,
             embeds=self.embeds,
             pooled=self.pooled,
-            negative=self.negative,
             text_hash=np.array(self.text_hash),
         )
         return packed.getvalue()
@@ -51,8 +48,7 @@ class Prompt:
     def from_bytes(cls, packed: bytes) -> Self:
         """Undo :meth:`to_bytes`."""
         with np.load(io.BytesIO(packed), allow_pickle=False) as arrays:
-            text_hash = str(arrays["text_hash"])
-            return cls(arrays["embeds"], arrays["pooled"], arrays["negative"], text_hash)
+            return cls(arrays["embeds"], arrays["pooled"], str(arrays["text_hash"]))
 
 
 def hash_of(text: str) -> str:

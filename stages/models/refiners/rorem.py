@@ -7,7 +7,7 @@ noisy picture itself. It is called as in the authors' ``inference_RORem.py``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -24,7 +24,7 @@ from stages.models import vae
 from stages.models.refiners import loading
 from stages.models.refiners.batches import Batch, DiffusionRefiner, whole_cells
 from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
-from stages.recipe.pipelines import MAX_PLANNED, SdxlOptions
+from stages.recipe.pipelines import SdxlOptions
 
 _LATENT_PX = 8
 
@@ -58,19 +58,13 @@ class Rorem(DiffusionRefiner):
     options: SdxlOptions
 
     @classmethod
-    def build_pipe(
-        cls,
-        folder: Path,
-        options: SdxlOptions,
-        index: dict[str, Any],  # noqa: ARG003 - not needed here
-        device: torch.device,
-        dtype: torch.dtype,
-    ) -> Any:
+    def build_pipe(cls, load: loading.Loader, options: SdxlOptions) -> Any:
         """See the base class."""
+        beside = replace(load, dtype=vae.dtype_beside(load.dtype))
         return cls.without_texts(
-            vae=loading.load_part(AutoencoderKL, folder, "vae", vae.dtype_beside(dtype), device),
-            unet=loading.load_part(UNet2DConditionModel, folder, "unet", dtype, device),
-            scheduler=loading.load_config(_SCHEDULERS[options.sampler], folder, "scheduler"),
+            vae=beside.network(AutoencoderKL, "vae"),
+            unet=load.network(UNet2DConditionModel, "unet"),
+            scheduler=loading.load_config(_SCHEDULERS[options.sampler], load.folder, "scheduler"),
         )
 
     @classmethod
@@ -79,19 +73,13 @@ class Rorem(DiffusionRefiner):
 
         def encode(text: str) -> Prompt:
             embeds, _, pooled, _ = pipe.encode_prompt(text, do_classifier_free_guidance=False)
-            negative = to_numpy(torch.zeros(0, 0))
-            return Prompt(to_numpy(embeds[0]), to_numpy(pooled[0]), negative, hash_of(text))
+            return Prompt(to_numpy(embeds[0]), to_numpy(pooled[0]), hash_of(text))
 
         return encode
 
-    def _planned_and_run(self) -> tuple[int, int]:
-        planned, run = self.options.planned_and_run
-        # The judge's fallback can plan more than LCM allows.
-        return min(planned, MAX_PLANNED[self.options.sampler]), run
-
     def _sigmas(self) -> list[float]:
         """See the base class."""
-        planned, run = self._planned_and_run()
+        planned, run = self.options.planned_and_run
         scheduler = self.pipe.scheduler
         scheduler.set_timesteps(planned)
         kept = scheduler.alphas_cumprod[scheduler.timesteps[planned - run :].long()]
@@ -99,7 +87,7 @@ class Rorem(DiffusionRefiner):
 
     def denoise(self, batch: Batch) -> torch.Tensor:
         """See the base class."""
-        planned, run = self._planned_and_run()
+        planned, run = self.options.planned_and_run
         _, _, height, width = batch.image.shape
         latents: torch.Tensor = self.pipe(
             image=(batch.image + 1) / 2,

@@ -56,13 +56,13 @@ class ZImage(FlowRefiner):
     @classmethod
     def encoder(cls, pipe: Any, options: ZImageOptions) -> Callable[[str], Prompt]:  # noqa: ARG003 - not needed here
         """See the base class."""
-        pooled, negative = to_numpy(torch.zeros(0)), to_numpy(torch.zeros(0, 0))
+        pooled = to_numpy(torch.zeros(0))
 
         def encode(text: str) -> Prompt:
             (embeds,), _ = pipe.encode_prompt(
                 text, do_classifier_free_guidance=False, max_sequence_length=_MAX_TOKENS
             )
-            return Prompt(to_numpy(embeds), pooled, negative, hash_of(text))
+            return Prompt(to_numpy(embeds), pooled, hash_of(text))
 
         return encode
 

@@ -31,14 +31,10 @@ class Painter:
         paints: an object; one in holes that are wide, not high; a faint word; a little grain over
             what is there; or no picture.
         calls: the seeds of each call.
-        photos: the photos' own crops that it was given, one after the other; None: nothing.
-        denoise: at which it starts; under 0.8 it paints grain alone.
     """
 
     paints: tuple[Paints, ...] = ("object",)
     calls: list[tuple[int, ...]] = field(default_factory=list)
-    photos: list[UInt8Array | None] = field(default_factory=list)
-    denoise: float = 0.8
     sigmas: tuple[float, ...] = (0.9, 0.0)
     guidance: float = 1.0
 
@@ -48,16 +44,10 @@ class Painter:
         masks: Sequence[UInt8Array],
         prompts: Sequence[Prompt],  # noqa: ARG002 - as the protocol
         seeds: Sequence[int],
-        photos: Sequence[UInt8Array],
     ) -> list[UInt8Array | RowError]:
         what = self.paints[min(len(self.calls), len(self.paints) - 1)]
         self.calls.append(tuple(seeds))
-        self.photos += photos or [None] * len(pixels)
-        kind: Paints = what if self.denoise >= 0.8 else "texture"
-        return [self._paint(kind, *each) for each in zip(pixels, masks, seeds, strict=True)]
-
-    def at_denoise(self, denoise: float) -> Painter:
-        return Painter(self.paints, self.calls, self.photos, denoise)
+        return [self._paint(what, *each) for each in zip(pixels, masks, seeds, strict=True)]
 
     def _paint(
         self, kind: Paints, pixels: UInt8Array, mask: UInt8Array, seed: int
@@ -90,7 +80,7 @@ def written(
 
 def encode(text: str) -> Prompt:
     nothing = np.zeros((0, 0), np.float32)
-    return Prompt(nothing, nothing, nothing, text)
+    return Prompt(nothing, nothing, text)
 
 
 #: What ``load`` hands out; tests put their own here.

@@ -32,8 +32,7 @@ def make_prompts(count: int, dim: int = 32, tokens: int = 8) -> list[Prompt]:
     def floats(*shape: int) -> npt.NDArray[np.float32]:
         return _RNG.normal(size=shape).astype(np.float32)
 
-    nothing = np.zeros((0, 0), np.float32)
-    return [Prompt(floats(tokens, dim), floats(dim), nothing, f"{i}") for i in range(count)]
+    return [Prompt(floats(tokens, dim), floats(dim), f"{i}") for i in range(count)]
 
 
 def make_crops(

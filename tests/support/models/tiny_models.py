@@ -85,7 +85,7 @@ def save_flux_fill(folder: Path) -> Path:
     return folder
 
 
-def save_klein(folder: Path, *, distilled: bool = True) -> Path:
+def save_klein(folder: Path) -> Path:
     """Write a whole FLUX.2-klein pipeline, named as the published ones."""
     torch.manual_seed(0)
     tokenizer = _qwen_tokenizer()
@@ -95,7 +95,7 @@ def save_klein(folder: Path, *, distilled: bool = True) -> Path:
         transformer=make_klein_transformer(tiny=True),
         tokenizer=tokenizer,
         text_encoder=Qwen3ForCausalLM(_qwen_config(len(tokenizer), layers=28)),
-        is_distilled=distilled,
+        is_distilled=True,
     )
     pipe.save_pretrained(folder)
     _rename(folder, "Flux2KleinPipeline")
@@ -184,8 +184,8 @@ def save_osor(folder: Path, prefix: str = "") -> dict[str, str]:
     save_file(text, folder / "prompt.safetensors")
     return {
         f"{prefix}weights": str(folder / "osor.safetensors"),
-        f"{prefix}base": str(base),
-        f"{prefix}prompt": str(folder / "prompt.safetensors"),
+        f"{prefix}base_weights": str(base),
+        f"{prefix}prompt_weights": str(folder / "prompt.safetensors"),
     }
 
 

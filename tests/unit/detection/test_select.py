@@ -62,6 +62,34 @@ def test_words_are_compared_without_case_accents_and_spaces_but_as_whole_words()
     assert Matcher(["all"]).find(["anything"]) == ["all"]
 
 
+@pytest.mark.parametrize(
+    ("entry", "in_words", "as_words"),
+    [
+        ("-5%", ["95% cotton", "15%"], ["-5%", "now 5%"]),
+        ("- SALE -", ["wholesale"], ["sale", "-- Sale --"]),
+        ("New-", ["newer", "anew"], ["new", "new-in"]),
+        ("50\u20ac", ["150\u20ac"], ["50\u20ac"]),
+        (
+            "\u0430\u043a\u0446\u0438\u044f",
+            ["\u0440\u0435\u0430\u043a\u0446\u0438\u044f"],
+            ["\u0410\u041a\u0426\u0418\u042f!"],
+        ),
+        ("\u5305\u90ae", ["\u5305"], ["\u5168\u573a\u5305\u90ae"]),
+        ("SALE", ["wholesale"], ["\u9650\u65f6SALE\u4e2d"]),
+        (
+            "\u0e25\u0e14\u0e23\u0e32\u0e04\u0e32",
+            ["\u0e25\u0e14"],
+            ["\u0e40\u0e23\u0e32\u0e25\u0e14\u0e23\u0e32\u0e04\u0e32"],
+        ),
+    ],
+)
+def test_a_phrase_matches_whole_words_where_its_script_has_spaces(
+    entry: str, in_words: list[str], as_words: list[str]
+) -> None:
+    for line in in_words + as_words:
+        assert Matcher([entry]).find([line]) == [entry if line in as_words else ""]
+
+
 @pytest.mark.parametrize("name", [*FOUND, "dates", "sizes", "all"])
 def test_a_word_that_is_called_like_a_set_can_be_written(name: str) -> None:
     assert Matcher([f"word:{name}"]).find([f"Our {name}!", "€ 5"]) == [name, ""]
@@ -74,6 +102,8 @@ def test_a_word_that_is_called_like_a_set_can_be_written(name: str) -> None:
         ("shiping", "did you mean shipping?"),
         ("/[/", "is not a regular expression"),
         (" ", "has no text"),
+        ("-", "has no text"),
+        ("word:-- -", "has no text"),
     ],
 )
 def test_a_mistaken_entry_is_named_with_its_remedy(entry: str, says: str) -> None:

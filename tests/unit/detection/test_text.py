@@ -13,11 +13,13 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from manifests.errors import WeightsError
-from stages.detection import Detection, ocr
-from stages.detection.ocr import Reader
+from stages.detection import Detection, ocr, text
+from stages.detection.ground import plain_ground
+from stages.detection.ocr import Line, Reader
 from stages.detection.options import TextOptions
 from stages.detection.text import TextDetector
 from stages.optional_imports import require
+from stages.pixels.boxes import Box
 from tests.support import DEMO, upright_rgb
 
 Pixels = npt.NDArray[np.uint8]
@@ -171,6 +173,16 @@ def test_the_work_on_a_large_photo_is_bounded(
     assert runs == []
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (2, 3000), (3000, 2)])
+def test_photos_of_a_pixel_or_two_are_searched(reader: Reader, shape: tuple[int, int]) -> None:
+    stripes = np.zeros((*shape, 3), np.uint8)
+    stripes[::8, ::8] = 255
+    assert reader.read(stripes) == []
+    ground = plain_ground(np.full((*shape, 3), 255, np.uint8))
+    assert ground is not None
+    assert ground.all()
+
+
 def test_where_text_stands_decides(detect: Detect) -> None:
     picture = studio()
     draw = ImageDraw.Draw(picture)
@@ -203,7 +215,7 @@ def test_each_kept_line_says_why(detect: Detect) -> None:
         e for t, e in detect(picture, min_confidence=0.995).items() if "sale" in t.lower()
     )
     assert struck.reason == f"confidence {struck.confidence:.2f} below 0.995"
-    large = detect(picture, max_share=0.0005, min_height_px=4)["$9.99"]
+    large = detect(picture, max_area_share=0.0005, min_height_px=4)["$9.99"]
     assert large.reason.endswith(" of the photo, over 0.0005")
     assert (large.remove, large.mask) == (False, None)
 
@@ -221,6 +233,33 @@ def test_lines_of_one_badge_share_a_decision_and_keep_takes_precedence(detect: D
     without = detect(picture, badge=False)
     assert without["-20%"].remove
     assert not marked(without["-20%"], (480, 640))[25, 40:210].any()
+
+
+@pytest.mark.parametrize(
+    ("keep", "removed", "kept"),
+    [([], ["SALE 50%", "SALE 20%"], []), (["50%"], [], ["SALE", "50%", "20%"])],
+)
+def test_badges_that_overlap_are_removed_or_kept_together(
+    monkeypatch: pytest.MonkeyPatch, keep: list[str], removed: list[str], kept: list[str]
+) -> None:
+    class Read(Reader):
+        def __init__(self) -> None:
+            """Loads nothing."""
+
+        def read(self, _pixels: Pixels) -> list[Line]:
+            return [
+                Line(np.array([(x, 50), (x + 60, 50), (x + 60, 80), (x, 80)], np.float32), text, 1)
+                for x, text in ((100, "SALE"), (20, "50%"), (170, "20%"))
+            ]
+
+    def badge(pixels: Pixels, outlines: list[Any], number: int, max_share: float) -> Any:
+        box = Box(10, 40, 165, 90) if number < 2 else Box(95, 40, 250, 90)
+        return box, np.ones((box.height, box.width), np.bool_)
+
+    monkeypatch.setattr(text, "find_badge", badge)
+    found = TextDetector(TextOptions(keep=keep), Read())(np.full((200, 300, 3), 255, np.uint8))
+    assert [each.label for each in found if each.remove] == removed
+    assert [each.label for each in found if not each.remove] == kept
 
 
 def test_missing_libraries_and_devices_are_named_with_a_remedy(

@@ -22,10 +22,14 @@ def test_a_recipe_whose_libraries_or_weights_are_missing_is_no_success(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("CATALOG_CLEANUP_CACHE", str(tmp_path))
+    monkeypatch.delenv("LAMA_MODEL", raising=False)
     absent = Recipe.load("lama", [f"remove.weights={tmp_path / 'absent.pt'}"])
     assert of_recipe(absent).state == "bad"
     assert of_recipe(Recipe.load("telea")).result == "telea, which needs no weights"
-    assert of_recipe(Recipe.load("lama")).result == "lama, with big-lama"
+    assert of_recipe(Recipe.load("lama")).result == (
+        "lama, with big-lama; a run downloads big-lama (206 MB)"
+    )
     monkeypatch.setattr(optional_imports, "find_spec", lambda name: name != "torch")
     assert of_recipe(Recipe.load("telea")).state == "ok"
     found = of_recipe(Recipe.load("lama"))

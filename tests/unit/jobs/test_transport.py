@@ -114,7 +114,7 @@ def test_a_photo_that_was_replaced_meanwhile_fails(job: RunSpec) -> None:
 def test_a_prompt_is_sent_once_and_its_name_from_then_on(tmp_path: Path) -> None:
     sender, receiver = SharedPrompts(str(tmp_path)), SharedPrompts(str(tmp_path))
     embeds = np.random.default_rng(0).standard_normal((512, 4096), np.float32)
-    prompt = Prompt(embeds, np.ones(8, np.float32), np.zeros((0, 0), np.float32), hash_of("empty"))
+    prompt = Prompt(embeds, np.ones(8, np.float32), hash_of("empty"))
     photos = [Photo(LineageRow(id=str(index)), prompt=prompt) for index in range(4)]
     tables = [to_table([photo], sender) for photo in photos]
     first, *rest = [table.nbytes for table in tables]

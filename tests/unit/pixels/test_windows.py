@@ -117,24 +117,19 @@ def test_refined_sizes_are_multiples_of_16_and_keep_the_aspect(
     assert abs(high - max(height * scale, 16)) <= 8
 
 
-def cut_patch(shrink: int, transparent: bool = False) -> tuple[WindowPatch, PatchRecord]:
-    """A crop with a hole, in a window whose fill has level 77 and a resolution of its own.
-
-    Half of the hole is not pasted if it is transparent there.
-    """
+def cut_patch(shrink: int) -> tuple[WindowPatch, PatchRecord]:
+    """A crop with a hole, in a window whose fill has level 77 and a resolution of its own."""
     rng = np.random.default_rng(0)
     detail = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
     hole = np.zeros((60, 80), np.uint8)
     hole[20:40, 30:50] = 255
-    blend = hole.copy()
-    blend[20:30] = 0 if transparent else blend[20:30]
     fill = np.full((160 // shrink, 200 // shrink, 3), 77, np.uint8)
     cut = WindowPatch(
         crop=Box(150, 250, 230, 310),
         window=Box(100, 200, 300, 360),
         pixels=fill,
         mask=np.zeros(fill.shape[:2], np.uint8),
-        blend=blend,
+        blend=hole.copy(),
         seed=0,
         detail=detail,
         hole=hole,
@@ -157,21 +152,4 @@ def test_focus_puts_the_removals_result_into_the_hole_and_nowhere_else(shrink: i
     assert (patch.pixels[hole > 0] == 77).all()
     assert np.array_equal(patch.pixels[hole == 0], detail[hole == 0])
     assert patch.mask is hole
-    assert patch.photo_pixels is None
     assert (record.refined, record.reason) == (True, "always")
-
-
-def test_a_refiner_that_sees_the_photo_sees_the_object_but_no_transparent_pixels() -> None:
-    cut, record = cut_patch(1, transparent=True)
-    detail, hole, blend = cut.detail, cut.hole, cut.blend
-    assert detail is not None
-    assert hole is not None
-    photo = Photo(LineageRow(patches=[record]), patches=[cut])
-    focus(Recipe.load("clean-apache", ["refine.reference=photo"]))(photo)
-    (patch,) = photo.patches
-    assert isinstance(patch, CropPatch)
-    assert patch.photo_pixels is not None
-    transparent = (hole > 0) & (blend == 0)
-    assert (patch.photo_pixels[transparent] == 77).all()
-    assert np.array_equal(patch.photo_pixels[~transparent], detail[~transparent])
-    assert (patch.pixels[hole > 0] == 77).all()

@@ -16,7 +16,6 @@ from manifests.errors import RecipeError
 from stages.arrays import UInt8Array
 from stages.photo import CropPatch, Photo
 from stages.pipeline import Pipeline
-from stages.pixels.resize import scale_pixels
 from stages.recipe import Recipe
 from stages.recipe.refiners import Flux2KleinOptions, FluxFillOptions
 from tests.support import as_sent, encoded, photo_of
@@ -144,18 +143,6 @@ def test_after_all_attempts_the_removals_fill_is_pasted_and_flagged(
     difference = np.abs(pixels_of(photo).astype(int) - removed(recipe, coffee, BOXES[0]))
     x, y, width, height = BOXES[0]
     assert difference[y : y + height, x : x + width].mean() < 1
-
-
-def test_a_lower_denoise_may_be_the_way_out(paint: Any, coffee: UInt8Array, tmp_path: Path) -> None:
-    painter, photo = paint("object"), marked(coffee, BOXES[0])
-    options = ("judge.fallback=denoise", "judge.fallback_denoise=0.4")
-    refined(recipe_of(tmp_path, *options), photo)
-    row = photo.lineage
-    patch = patch_of(photo)
-    seed = patch.seed
-    assert painter.calls == [(seed,), ((seed + 1) % 2**32,), (seed,)]
-    assert [tried.denoise for tried in patch.tries] == [0.8, 0.8, 0.4]
-    assert (row.flag, patch.refined, patch.reason) == ("fell_back", True, "lower_denoise")
 
 
 def test_the_best_try_can_be_kept_and_is_flagged(
@@ -287,27 +274,6 @@ def test_what_was_decided_and_found_survives_the_way_between_actors(
     (patch,) = again.patches
     assert isinstance(patch, CropPatch)
     assert not patch.to_refine
-
-
-@pytest.mark.parametrize("reference", ["photo", "fill"])
-def test_the_photos_own_crop_goes_to_a_refiner_that_sees_it_and_no_further(
-    reference: str, paint: Any, coffee: UInt8Array, tmp_path: Path
-) -> None:
-    painter, photo = paint("texture"), marked(coffee, BOXES[0])
-    klein = ["refine.method=flux2-klein", f"refine.weights={tmp_path}", "refine.size_px=256"]
-    pipeline = Pipeline.of(recipe_of(tmp_path, *klein, f"refine.reference={reference}"))
-    pipeline.until("prompt").after("fetch").run(photo)
-    photo = as_sent(photo)
-    pipeline.until("refine").after("prompt").run(photo)
-    (patch,) = photo.patches
-    crop = scale_pixels(coffee[patch.crop.slices], 256, 256)
-    seen = painter.photos.pop()
-    if reference == "photo":
-        assert np.abs(np.subtract(seen, crop, dtype=int)).mean() < 1, "resized likewise"
-    else:
-        assert seen is None
-    assert isinstance(patch, CropPatch)
-    assert patch.photo_pixels is None
 
 
 @pytest.mark.parametrize(

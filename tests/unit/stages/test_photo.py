@@ -294,7 +294,7 @@ def test_a_mask_of_dark_labels_is_no_empty_mask(tmp_path: Path) -> None:
 
 def test_errors_are_caught_in_one_place_and_pixels_freed() -> None:
     words = np.zeros((1, 1), np.float32)
-    photo = Photo(LineageRow(id="x"), original=b"data", prompt=Prompt(words, words, words, ""))
+    photo = Photo(LineageRow(id="x"), original=b"data", prompt=Prompt(words, words, ""))
 
     def bad_input(_: Photo) -> None:
         raise RowError("image.corrupt", "The image x is bad.")

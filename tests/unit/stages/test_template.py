@@ -138,7 +138,7 @@ def test_colours_of_the_same_brightness_tell_logos_apart(tmp_path: Path) -> None
     [
         (b"", "cannot be used: The image .* has no bytes"),
         (b"no picture", "is not a picture"),
-        (encoded(Image.new("RGB", (40, 40), "red")), "it is of one colour"),
+        (encoded(Image.new("RGB", (40, 40), "red")), "it has only one colour"),
         (encoded(Image.new("RGB", (40, 40), "white")), "nothing in it is visible"),
         (encoded(Image.new("RGBA", (40, 40))), "nothing in it is visible"),
     ],
