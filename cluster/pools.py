@@ -85,8 +85,8 @@ class CpuPool(_Section):
     runs all steps starts with an actor for each free CPU, if those are more."""
     max_actors: int | None = Field(None, ge=1)
     """Limit while work queues up. Default: what the cluster and its autoscaler have room for. A CPU
-    pool beside GPU pools has up to 4 actors in each group of steps for each actor of the GPU pool
-    with fewer."""
+    pool alongside GPU pools has up to 4 actors in each group of steps for each actor of the GPU
+    pool with fewer."""
     cpus: float = Field(1.0, gt=0)
     """Per actor; fractions are allowed."""
     memory_gib: float = Field(0.0, ge=0)

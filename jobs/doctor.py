@@ -245,7 +245,7 @@ def _cluster(recipe: Recipe, pools: Pools, address: str | None) -> Iterator[Find
         with connected(where):
             is_private = where == "local"
             yield Finding(
-                "Ray", "ok", "a private Ray starts on this machine" if is_private else found
+                "Ray", "ok", "a local Ray instance starts on this machine" if is_private else found
             )
             yield from _placed(recipe, pools)
     except CatalogCleanupError as error:

@@ -1,6 +1,7 @@
 """Runs the DAG in passes until every row is recorded.
 
-1. *Together*: all rows, at full speed. What a dead worker had in flight is repeated once.
+1. *Together*: all rows, at full speed. What a dead worker had in flight is repeated once. This
+   pass is repeated while more than 1,000 rows are missing and the passes make progress.
 2. *Alone*: each missing row is its own block, and none waits behind another, so that only a row
    that kills its worker is lost again. Skipped if few rows are missing.
 3. *Isolated*: each row runs in its own process, which is watched and may die. Every row ends.
