@@ -49,10 +49,13 @@ def detect(
     prices: PricesOption = None,
     dry_run: DryRunOption = False,
     sample: Annotated[
-        int, typer.Option(min=0, metavar="N", help="As for `report`: photos with pictures; 0: all.")
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Number of photos with pictures on the page. 0: all."
+        ),
     ] = SAMPLE,
 ) -> None:
-    """Find what the recipe's detector would remove, and clean nothing yet.
+    """Find what the recipe's detector would remove; clean nothing yet.
 
     Writes masks, DEST/detected.jsonl (a manifest with them) and a page to review and correct them.
     Exit codes are those of `run`.

@@ -113,7 +113,7 @@ def compare(
 
 @app.command(epilog="Example: catalog-cleanup evaluate make photos/*.jpg -o benchmark")
 def make(
-    photos: Annotated[list[str], typer.Argument(metavar="PHOTO", help="Paths or URIs.")],
+    photos: Annotated[list[str], typer.Argument(metavar="PHOTO", help="Photos: paths or URIs.")],
     output: Annotated[
         Path,
         typer.Option(

@@ -31,7 +31,8 @@ def recipes(
 
 def errors(
     codes: Annotated[
-        list[str] | None, typer.Argument(metavar="CODE", help="Only these. Default: all.")
+        list[str] | None,
+        typer.Argument(metavar="CODE", help="Explain only these codes. Default: all."),
     ] = None,
 ) -> None:
     """List error codes, what they mean, and what to do."""
@@ -53,8 +54,8 @@ def doctor(
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="Check this Ray cluster instead of this machine. Default: the one of RAY_ADDRESS, "
-            "and this machine.",
+            help="Check this Ray cluster instead of this machine. Default: this machine, and "
+            "the cluster of RAY_ADDRESS.",
         ),
     ] = None,
     recipe: RecipeOption = DEFAULT_RECIPE,

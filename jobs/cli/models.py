@@ -91,7 +91,7 @@ def _copy(weights: Weights, folder: Place) -> str:
 
 @app.command(epilog="Example: catalog-cleanup models verify big-lama")
 def verify(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="This model only.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Only this model.")] = None,
 ) -> None:
     """Check cached models against the listed hashes.
 

@@ -39,17 +39,17 @@ MaskOption = Annotated[
     str,
     typer.Option(
         metavar="FILE",
-        help="One mask for all photos without marks. It is scaled to photos of its aspect, or "
-        "placed by the recipe's mask.anchor and mask.anchor_width.",
+        help="One mask for all photos without marks. It is scaled to photos of the same aspect "
+        "ratio, or placed by the recipe's mask.anchor and mask.anchor_width.",
     ),
 ]
 UnmatchedOption = Annotated[
     Literal["fail", "pass", "detect"] | None,
     typer.Option(
         show_default=False,
-        help="What becomes of photos without marks or mask: they are recorded as failed, passed on "
-        "unchanged, or searched by the recipe's detector. Default: detect if the recipe has a "
-        "section [detect], otherwise fail.",
+        help="What to do with photos without marks or mask: record them as failed, pass them "
+        "on unchanged, or search them with the recipe's detector. Default: detect if the recipe "
+        "has a section [detect], otherwise fail.",
     ),
 ]
 StrictOption = Annotated[
@@ -61,9 +61,7 @@ StrictOption = Annotated[
 ]
 RowsPerShardOption = Annotated[
     int | None,
-    typer.Option(
-        metavar="N", min=1, help="Rows per shard. By default chosen by the manifest's size."
-    ),
+    typer.Option(metavar="N", min=1, help="Rows per shard. Default: by the manifest's size."),
 ]
 OutputOption = Annotated[
     str,
@@ -104,15 +102,15 @@ LimitOption = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        help="At most N of the remaining photos, spread evenly over the manifest: a pilot run. "
-        "`estimate --from DEST` extrapolates from it.",
+        help="Process at most N of the remaining photos, spread evenly over the manifest: a pilot "
+        "run. `estimate --from DEST` extrapolates from it.",
     ),
 ]
 ShardsOption = Annotated[
     str,
     typer.Option(
         metavar="NUMBERS",
-        help="Only these shards, e.g. 0-99,150, so that several clusters share a manifest.",
+        help="Process only these shards, e.g. 0-99,150, so that several clusters share a manifest.",
     ),
 ]
 CheckInputsOption = Annotated[
@@ -121,7 +119,7 @@ CheckInputsOption = Annotated[
 ]
 DryRunOption = Annotated[
     bool,
-    typer.Option("--dry-run", help="Print what the run would do. Stores and starts nothing."),
+    typer.Option("--dry-run", help="Print what the run would do; store and start nothing."),
 ]
 PoolsOption = Annotated[
     str | None,

@@ -38,7 +38,7 @@ def plan(
 ) -> None:
     """Check a manifest and split it into shards. `run` also does this, with the same options.
 
-    Of the recipe, it only matters whether it detects what to remove in photos without marks.
+    Of the recipe, only [detect] matters: with it, photos without marks are searched in the run.
 
     Exit codes: 0 planned; 3 planned, but some rows are unusable and will be recorded as failed;
     1 the manifest cannot be used.

@@ -93,7 +93,7 @@ def verify(
 ) -> None:
     """Check that nothing changed outside the masks, except what the lineage records.
 
-    The files are compared by code that wrote none of them; the mask is computed as in a run.
+    Files are compared by code that writes none of them; masks are computed as in a run.
     Exit codes: 0 all match; 3 some differ; 4 none differs, but some could not be checked, or there
     are no results; 1 there is no run.
     """

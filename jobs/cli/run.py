@@ -46,7 +46,7 @@ AddressOption = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT",
-        help="Address of a Ray cluster. Default: RAY_ADDRESS, otherwise Ray on this machine.",
+        help="Address of a Ray cluster. Default: RAY_ADDRESS, otherwise a local Ray instance.",
     ),
 ]
 
