@@ -1,6 +1,6 @@
 """All metrics of a run, and the functions that record them.
 
-Ray exports them on every node for Prometheus. Recording a value takes some µs.
+Ray exports them on every node for Prometheus. Recording a value takes a few µs.
 """
 
 from __future__ import annotations

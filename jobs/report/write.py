@@ -40,7 +40,7 @@ _SITE = resources.files("jobs.report") / "site"
 #: Number of rows in a file of the list, and in a file of details, which is loaded on demand.
 ROWS_PER_FILE, DETAILS_PER_FILE = 10_000, 250
 
-#: Threads that render pictures: each uses a core, and some hundred MB for a large photo.
+#: Threads that render pictures: each uses a core, and a few hundred MB for a large photo.
 _RENDER_THREADS = min(os.cpu_count() or 1, 8)
 
 #: Number of rows that are converted to Python objects at a time.

@@ -68,7 +68,7 @@ class TextOptions(DetectionOptions):
     )
     """Texts to remove: names of sets (also `dates`, `sizes`), words or phrases, `/regular
     expressions/`, or `all`. Compared without case, accents and spaces; a line goes as a whole.
-    `word:NAME` is the word itself where a set is called like it."""
+    `word:NAME` is the word itself if a set has that name."""
     keep: Entries = ()
     """Texts to keep, such as brand names, in the same form; they take precedence."""
     min_confidence: float = Field(0.6, ge=0, le=1)
