@@ -240,8 +240,8 @@ class Pairing:
         if self._like_masks:
             shown = list_some((name.as_py() for name in self._like_masks), len(self._like_masks))
             yield (
-                f"Photos named after another photo, such as masks would be: {shown}. A mask beside "
-                "the photos ends in _mask, -mask or .mask."
+                f"Photos named after another photo, like masks: {shown}. The names of masks in the "
+                "photos' folder must end in _mask, -mask or .mask."
             )
 
 

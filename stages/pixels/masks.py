@@ -91,7 +91,7 @@ def to_region(mask: Levels, options: MaskOptions, uri: str) -> BoolMask:
             raise RowError(
                 "mask.ambiguous",
                 f"The mask {uri} has areas below the threshold of {options.threshold}, up to level "
-                f"{below}, beside what reaches it.",
+                f"{below}, besides areas that reach it.",
             )
         return np.asarray(drawn >= options.threshold)
     if is_exact and len(levels) == 2 and levels[0] == 0:

@@ -195,7 +195,7 @@ def test_photos_beside_masks_that_are_named_after_another_photo_are_noted(tmp_pa
     put(tmp_path / "photos", "mask_b.png", "d_seg.png", "a_1.jpg", "a_1_mask.png", "e_seg.png")
     plan = planned(tmp_path, masks=photos)
     assert plan.rows == 8
-    assert "Photos named after another photo, such as masks would be: d_seg.png, mask_b.png. " in (
+    assert "Photos named after another photo, like masks: d_seg.png, mask_b.png. " in (
         "\n".join(plan.notes)
     )
 
