@@ -188,7 +188,7 @@ class Recipe(Section):
 
         Options at their defaults are omitted, so that adding an option does not change hashes.
         Weights count by content, if ``weights_pin`` gives it: see
-        :func:`stages.weights.find.pin_of`.
+        :func:`stages.weights.resolve.content_pin`.
         """
         options = {"schema": SCHEMA} | _hashed_options(self)
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]

@@ -83,7 +83,8 @@ class LamaOptions(WindowOptions):
     variable LAMA_MODEL, a path, takes precedence over the default name."""
     weights_pin: WeightsPin = ""
     """Required content of `weights`: `sha256:HEX` of a file or folder as `catalog-cleanup models
-    pull` prints it, or a hub's `commit:HEX`. Empty: the content when a run starts."""
+    pull` prints it, or `commit:HEX` of the Hugging Face Hub. Empty: the content when a run
+    starts."""
     max_side_px: int = Field(2048, ge=256, le=8192)
     """Windows with a longer side are filled at this size, rounded up to a multiple of 64. LaMa was
     trained on 256 px, continues texture well up to about 2,000 px, and degrades beyond."""

@@ -17,7 +17,7 @@ from stages.pixels.effects import opacity_beyond
 from stages.pixels.resize import resample, scale_mask
 from stages.recipe import Recipe
 from stages.steps.base import BatchWork, fail
-from stages.weights.find import locate
+from stages.weights.resolve import get_section_weights
 
 #: A model whose alpha marks less than this share of the mask, at this level, left the object there.
 _MIN_PAINTED, _PAINTED = 0.05, 128
@@ -30,7 +30,7 @@ def fill_patches(recipe: Recipe) -> BatchWork:
     """Return the work that fills the masked part of each patch."""
     options = recipe.remove
     assert options is not None
-    located, used = locate(recipe, "remove", options.part)
+    located, used = get_section_weights(recipe, "remove", options.part)
     fill: Fill = options.load_module().load(located)
 
     def work(photos: Sequence[Photo]) -> None:

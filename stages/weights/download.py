@@ -1,4 +1,4 @@
-"""Downloads weights from HTTP, S3 or a model hub; :mod:`stages.weights.cache` verifies them."""
+"""Downloads weights; :mod:`stages.weights.cache` verifies them."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from manifests.errors import WeightsError
 from manifests.storage import scheme_of
 from stages.method_options import Part
 from stages.optional_imports import load_module
-from stages.weights.catalogue import repo_and_revision
 from stages.weights.hashes import in_part
+from stages.weights.registry import repo_and_revision
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -141,7 +141,7 @@ def _from_s3(uri: str, folder: Path, part: Part) -> Path:
 
 
 def _from_hub(uri: str, folder: Path, part: Part) -> Path:
-    """Download the needed files of a repository, and check them against the hub's hashes."""
+    """Download the needed files of a repository, and check them against the Hub's hashes."""
     repo, revision = repo_and_revision(uri)
     path = folder / repo.rpartition("/")[2]
     hub: HfApi = load_module("huggingface_hub", uri).HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
@@ -163,15 +163,15 @@ def _from_hub(uri: str, folder: Path, part: Part) -> Path:
         raise OSError(reason) from error
     wrong = [each["path"] for each in check.mismatches] + sorted({*names} & {*check.missing_paths})
     if wrong:
-        raise OSError(f"{', '.join(wrong)}: not the content that the hub lists")
-    shutil.rmtree(path / ".cache", ignore_errors=True)  # the hub library's metadata
+        raise OSError(f"{', '.join(wrong)}: not the content that the Hugging Face Hub lists")
+    shutil.rmtree(path / ".cache", ignore_errors=True)  # huggingface_hub's metadata
     return path
 
 
 #: By scheme, what downloads weights. It takes their URI (``https://…``, ``s3://…`` of an object or
 #: a folder, ``hf://org/repo[@revision]``), an empty folder, and the part that is needed of a folder
 #: of weights. It returns the file or folder that it made. Raises OSError, or WeightsError:
-#: ``weights.gated``, ``model.not_installed`` (the hub's library).
+#: ``weights.gated``, ``model.not_installed`` (``huggingface_hub``).
 DOWNLOADERS: dict[str, Callable[[str, Path, Part], Path]] = {
     "http": _from_web,
     "https": _from_web,

@@ -25,7 +25,7 @@ from stages.recipe.refiners import (
     RoremRefineOptions,
     ZImageOptions,
 )
-from stages.weights.find import find
+from stages.weights.resolve import get_weights
 from tests.support import write
 from tests.support.models.tiny_models import (
     save_flux_fill,
@@ -76,7 +76,7 @@ def test_a_refiner_says_what_it_was_given_and_what_it_takes(
         module = options.load_module()
         for load in (module.load, module.load_encoder):
             with pytest.raises(WeightsError) as caught:
-                load(find(str(path)).path, options)
+                load(get_weights(str(path)).path, options)
             assert caught.value.code == "weights.unusable"
             assert f"{path} is a file, and not the folder of a Flux" in caught.value.message
             assert "`catalog-cleanup models list`" in caught.value.message
@@ -115,7 +115,7 @@ def test_what_takes_one_file_shows_what_it_was_given(
 ) -> None:
     for path, shown in given.items():
         with pytest.raises(WeightsError) as caught:
-            load_network(find(str(path)).path, purpose)
+            load_network(get_weights(str(path)).path, purpose)
         assert caught.value.code == "weights.unusable"
         assert str(path) in caught.value.message
         assert shown in caught.value.message

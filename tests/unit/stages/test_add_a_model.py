@@ -16,7 +16,7 @@ from stages.arrays import UInt8Array
 from stages.photo import Photo
 from stages.pipeline import Pipeline, steps
 from stages.recipe.removers import LamaOptions, TeleaOptions
-from stages.weights.find import weights_of
+from stages.weights.resolve import weights_of
 from tests.support import encoded, photo_of
 from tests.support.models import toy_removal
 from tests.support.models.toy_removal import ToyOptions
