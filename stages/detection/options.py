@@ -149,4 +149,4 @@ class TemplateOptions(DetectionOptions):
 
 
 #: The detection methods; add new ones here.
-DetectOptions = Annotated[TextOptions | TemplateOptions, Field(discriminator="method")]
+AnyDetectionOptions = Annotated[TextOptions | TemplateOptions, Field(discriminator="method")]

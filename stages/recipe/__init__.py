@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from manifests.errors import RecipeError, did_you_mean
 from manifests.toml_files import explain, read_toml
-from stages.detection.options import DetectOptions
+from stages.detection.options import AnyDetectionOptions
 from stages.method_options import NOT_HASHED, Section
 from stages.recipe.options import (
     CropOptions,
@@ -33,8 +33,8 @@ from stages.recipe.options import (
     ResizeOptions,
     ShapeOptions,
 )
-from stages.recipe.refiners import RefineOptions, UpscaleOptions
-from stages.recipe.removers import RemoveOptions
+from stages.recipe.refiners import AnyRefinementOptions, UpscaleOptions
+from stages.recipe.removers import AnyRemovalOptions
 
 #: Part of every hash. Increment it when a default or the meaning of an option changes, since the
 #: same options then give other results.
@@ -61,12 +61,12 @@ class Recipe(Section):
     seed: int = Field(0, ge=0, lt=2**32)
     mask: MaskOptions = MaskOptions()
     shapes: ShapeOptions = ShapeOptions()
-    detect: DetectOptions | None = None
+    detect: AnyDetectionOptions | None = None
     crop: CropOptions = CropOptions()
     resize: ResizeOptions = ResizeOptions()
-    remove: RemoveOptions | None = None
+    remove: AnyRemovalOptions | None = None
     upscale: UpscaleOptions | None = None
-    refine: RefineOptions | None = None
+    refine: AnyRefinementOptions | None = None
     judge: JudgeOptions | None = None
     output: OutputOptions = OutputOptions()
     metadata: MetadataOptions = MetadataOptions()
@@ -107,7 +107,7 @@ class Recipe(Section):
         return self.remove is not None and self.remove.has_alpha
 
     @property
-    def refiner(self) -> RefineOptions | None:
+    def refiner(self) -> AnyRefinementOptions | None:
         """The section [refine]; None if it never runs."""
         return None if self.refine and self.refine.when == "never" else self.refine
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from stages.method_options import NOT_HASHED, Dtype, Part, Pool, RemovalOptions, WeightsPin
-from stages.recipe.pipelines import ROREM_PROMPT, SdxlOptions
+from stages.recipe.diffusers_options import ROREM_PROMPT, SdxlOptions
 
 
 class ClassicalOptions(RemovalOptions):
@@ -151,7 +151,7 @@ class RoremOptions(SdxlOptions, SdxlWindowOptions):
     method: Literal["rorem"] = "rorem"
     weights: str = "rorem"
     steps: int = Field(20, ge=1, le=200)
-    """Number of planned steps. The authors run 50; 15 to 30 work well, too."""
+    """Number of scheduled steps. The authors run 50; 15 to 30 work well, too."""
     strength: float = Field(0.99, gt=0, lt=1)
     """As diffusers defines it: the last int(steps x strength) of the steps are run. The authors
     stay below 1."""
@@ -161,13 +161,13 @@ class RoremOptions(SdxlOptions, SdxlWindowOptions):
     """As in osor."""
 
     @property
-    def planned_and_run(self) -> tuple[int, int]:
+    def scheduled_and_executed_steps(self) -> tuple[int, int]:
         """See the base class."""
         return self.steps, int(self.steps * self.strength)
 
 
 #: The removal methods; add new ones here.
-RemoveOptions = Annotated[
+AnyRemovalOptions = Annotated[
     TeleaOptions
     | NavierStokesOptions
     | PatchMatchOptions

@@ -131,7 +131,7 @@ class Bench:
             case "osor":
                 work = sdxl_work(size_px, 1, encodings=1, tiny=tiny)
             case "rorem":
-                _, run = RoremOptions(steps=steps).planned_and_run
+                _, run = RoremOptions(steps=steps).scheduled_and_executed_steps
                 work = sdxl_work(size_px, run, tiny=tiny)
             case "z-image":
                 work = z_image_work(size_px, steps, tiny=tiny)

@@ -19,10 +19,10 @@ from stages.models.load import load_network
 from stages.models.refiners.flux_fill import FluxFill
 from stages.optional_imports import reason
 from stages.recipe.refiners import (
+    AnyRefinementOptions,
     Flux2KleinOptions,
     FluxFillOptions,
-    RefineOptions,
-    RoremRefineOptions,
+    RoremRefinementOptions,
     ZImageOptions,
 )
 from stages.weights.resolve import get_weights
@@ -70,7 +70,7 @@ def given(tmp_path: Path) -> dict[Path, str]:
 
 @pytest.mark.parametrize("options", [FluxFillOptions(), Flux2KleinOptions()])
 def test_a_refiner_says_what_it_was_given_and_what_it_takes(
-    options: RefineOptions, given: dict[Path, str]
+    options: AnyRefinementOptions, given: dict[Path, str]
 ) -> None:
     for path in given:
         module = options.load_module()
@@ -88,12 +88,12 @@ def test_a_refiner_says_what_it_was_given_and_what_it_takes(
         (FluxFillOptions(), save_flux_fill, ["scheduler"]),
         (Flux2KleinOptions(), save_klein, ["scheduler", "text_encoder/generation_config.json"]),
         (ZImageOptions(), save_z_image, ["scheduler"]),
-        (RoremRefineOptions(), save_sdxl_inpaint, []),
+        (RoremRefinementOptions(), save_sdxl_inpaint, []),
     ],
     ids=lambda each: getattr(each, "method", ""),
 )
 def test_a_refiner_needs_each_file_of_its_folder(
-    options: RefineOptions, save: Any, unused: list[str], tmp_path: Path
+    options: AnyRefinementOptions, save: Any, unused: list[str], tmp_path: Path
 ) -> None:
     folder, module = save(tmp_path / "model"), options.load_module()
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]

@@ -29,7 +29,7 @@ from stages.arrays import UInt8Array
 from stages.models import Fill, rorem
 from stages.models.refiners.prompts import Prompt
 from stages.models.refiners.rorem import Rorem
-from stages.recipe.refiners import RoremRefineOptions
+from stages.recipe.refiners import RoremRefinementOptions
 from stages.recipe.removers import RoremOptions
 from tests.support.models.tiny_models import save_sdxl_inpaint
 
@@ -53,8 +53,8 @@ def remover(folder: Path, **options: Any) -> RoremOptions:
     return RoremOptions(**({"weights": str(folder), "dtype": "float32", "steps": 4} | options))
 
 
-def refiner(folder: Path, **options: Any) -> RoremRefineOptions:
-    return RoremRefineOptions(
+def refiner(folder: Path, **options: Any) -> RoremRefinementOptions:
+    return RoremRefinementOptions(
         **({"weights": str(folder), "dtype": "float32", "steps": 3} | options)
     )
 
@@ -170,7 +170,7 @@ def test_a_removal_of_any_kind_is_refined(folder: Path, coffee: UInt8Array) -> N
     options |= {"steps": 2, "denoise": 0.5}
     result = clean(photo, mask, "telea", options={f"refine.{k}": v for k, v in options.items()})
     assert (result.array != photo)[mask > 0].mean() > 0.5
-    assert result.record.refine_prompt == RoremRefineOptions().prompt
+    assert result.record.refine_prompt == RoremRefinementOptions().prompt
     assert result.record.refine_guidance is None
     assert len(result.record.refine_sigmas or ()) == 3
     assert [*result.record.weights] == ["pipeline"]
@@ -239,14 +239,14 @@ def test_steps_that_a_sampler_cannot_plan_are_refused() -> None:
         ({"steps": 1}, "0 of 1 steps would run.*: change steps, strength or denoise"),
         (
             {"steps": 60, "sampler": "lcm"},
-            "59 of 60 steps would run, but sampler = lcm plans 1 to 50, of",
+            "59 of 60 steps would run, but sampler = lcm schedules 1 to 50, of",
         ),
     ):
         with pytest.raises(ValidationError, match=says):
             RoremOptions(**options)
     with pytest.raises(ValidationError, match="20 of 2000 steps would run"):
-        RoremRefineOptions(denoise=0.01)
-    RoremRefineOptions(steps=4, sampler="lcm", denoise=0.5)
+        RoremRefinementOptions(denoise=0.01)
+    RoremRefinementOptions(steps=4, sampler="lcm", denoise=0.5)
 
 
 def test_16_bits_come_near_float32_and_float16_is_decoded_in_32(folder: Path) -> None:

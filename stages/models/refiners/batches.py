@@ -25,7 +25,7 @@ from stages.models.devices import (
 )
 from stages.models.refiners import adapters, loading
 from stages.models.refiners.prompts import Prompt, Values
-from stages.recipe.pipelines import PipelineOptions
+from stages.recipe.diffusers_options import DiffusersOptions
 
 #: Sides must be multiples of this: 8 px to a latent, 2 by 2 latents to a token.
 SIDE_PX = 16
@@ -91,10 +91,10 @@ class DiffusionRefiner(ABC):
     #: Whether texts are formatted with the tokenizer's chat template.
     has_template: ClassVar[bool] = False
 
-    options: PipelineOptions
+    options: DiffusersOptions
 
     def __init__(
-        self, pipe: Any, options: PipelineOptions, device: torch.device, dtype: torch.dtype
+        self, pipe: Any, options: DiffusersOptions, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.pipe = pipe
         self.options = options
@@ -110,7 +110,7 @@ class DiffusionRefiner(ABC):
         dtype = resolve_dtype(options.dtype, device)
         loading.check_folder(folder, cls.pipelines, (cls.network, "vae"))
         # Straight from the files to the device, unless it could not hold all of it.
-        place = device if options.fits_device else torch.device("cpu")
+        place = device if options.loads_to_device else torch.device("cpu")
         pipe = cls.build_pipe(loading.Loader(folder, dtype, place), options)
         adapters.merge(pipe, cls.network, options.lora, options.lora_scales)
         return cls.from_pipe(pipe, options, device, dtype)

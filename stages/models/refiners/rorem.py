@@ -24,7 +24,7 @@ from stages.models import vae
 from stages.models.refiners import loading
 from stages.models.refiners.batches import Batch, DiffusionRefiner, whole_cells
 from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
-from stages.recipe.pipelines import SdxlOptions
+from stages.recipe.diffusers_options import SdxlOptions
 
 _LATENT_PX = 8
 
@@ -79,23 +79,23 @@ class Rorem(DiffusionRefiner):
 
     def _sigmas(self) -> list[float]:
         """See the base class."""
-        planned, run = self.options.planned_and_run
+        scheduled, executed = self.options.scheduled_and_executed_steps
         scheduler = self.pipe.scheduler
-        scheduler.set_timesteps(planned)
-        kept = scheduler.alphas_cumprod[scheduler.timesteps[planned - run :].long()]
+        scheduler.set_timesteps(scheduled)
+        kept = scheduler.alphas_cumprod[scheduler.timesteps[scheduled - executed :].long()]
         return [*((1 - kept) / kept).sqrt().tolist(), 0.0]
 
     def denoise(self, batch: Batch) -> torch.Tensor:
         """See the base class."""
-        planned, run = self.options.planned_and_run
+        scheduled, executed = self.options.scheduled_and_executed_steps
         _, _, height, width = batch.image.shape
         latents: torch.Tensor = self.pipe(
             image=(batch.image + 1) / 2,
             mask_image=whole_cells(batch.mask, _LATENT_PX),
             height=height,
             width=width,
-            num_inference_steps=planned,
-            strength=min((run + 0.5) / planned, 1.0),  # the pipeline rounds down
+            num_inference_steps=scheduled,
+            strength=min((executed + 0.5) / scheduled, 1.0),  # the pipeline rounds down
             guidance_scale=1.0,
             prompt_embeds=batch.embeds,
             pooled_prompt_embeds=batch.pooled,
