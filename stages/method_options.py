@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stages.optional_imports import load_module
 
-#: A part of a diffusers folder: ``text``, its tokenizers and text encoders; ``image``, everything
-#: else; empty, the whole folder.
-Part = Literal["", "text", "image"]
+#: A part of a diffusers folder, which is several of its components: ``text``, its tokenizers and
+#: text encoders; ``image``, everything else; empty, the whole folder.
+FolderPart = Literal["", "text", "image"]
 
 #: The actor pool a step runs in.
 Pool = Literal["cpu", "small_gpu", "large_gpu"]
@@ -88,7 +88,7 @@ class RemovalOptions(MethodOptions):
     """
 
     is_generative: ClassVar[bool] = False
-    part: ClassVar[Part] = "image"
+    part: ClassVar[FolderPart] = "image"
     has_alpha: ClassVar[bool] = False
     window_multiple_px: ClassVar[int] = 1
     working_multiple_px: ClassVar[int] = 1

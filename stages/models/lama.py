@@ -27,8 +27,8 @@ from stages.models.devices import (
     resolve_dtype,
     run_in_batches,
 )
-from stages.models.load import load_network
 from stages.models.padding import inside, pad
+from stages.models.single_file import load_network
 from stages.optional_imports import load_module, reason
 from stages.recipe.removers import LamaOptions
 

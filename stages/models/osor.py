@@ -25,7 +25,7 @@ from stages.models import Erased, Fill, vae
 from stages.models.devices import BatchLimit, choose_device, resolve_dtype, run_in_batches
 from stages.models.padding import pad
 from stages.models.refiners.adapters import merge_tensors
-from stages.models.refiners.loading import Loader, check_folder, load_config
+from stages.models.refiners.diffusers_folder import Loader, check_folder, load_config
 from stages.optional_imports import reason
 from stages.recipe.removers import OsorOptions
 
@@ -90,12 +90,12 @@ class Osor:
         dtype = resolve_dtype(options.dtype, device)
         base = Path(options.base_weights)
         check_folder(base, ("StableDiffusionXLInpaintPipeline",), ("unet", "vae", "scheduler"))
-        unet = Loader(base, dtype, device).network(UNet2DConditionModel, "unet")
+        unet = Loader(base, dtype, device).load_component(UNet2DConditionModel, "unet")
         merge(unet, Path(options.weights))
         text = _tensors(Path(options.prompt_weights), _TEXT)
         return cls(
             unet.to(device),
-            Loader(base, vae.dtype_beside(dtype), device).network(AutoencoderKL, "vae"),
+            Loader(base, vae.dtype_beside(dtype), device).load_component(AutoencoderKL, "vae"),
             load_config(DDPMScheduler, base, "scheduler"),
             [text[name] for name in _TEXT],
             options=options,

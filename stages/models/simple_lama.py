@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from manifests.errors import WeightsError
 from stages.models.devices import choose_device
-from stages.models.load import torchscript
+from stages.models.single_file import torchscript
 from stages.optional_imports import reason
 
 

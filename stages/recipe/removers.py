@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from stages.method_options import NOT_HASHED, Dtype, Part, Pool, RemovalOptions, WeightsPin
+from stages.method_options import NOT_HASHED, Dtype, FolderPart, Pool, RemovalOptions, WeightsPin
 from stages.recipe.diffusers_options import ROREM_PROMPT, SdxlOptions
 
 
@@ -146,7 +146,7 @@ class RoremOptions(SdxlOptions, SdxlWindowOptions):
     """RORem: an SDXL inpainting model fine-tuned to remove objects (Li et al. 2025)."""
 
     loader: ClassVar[str] = "stages.models.rorem"
-    part: ClassVar[Part] = ""  # it encodes its prompt itself, once
+    part: ClassVar[FolderPart] = ""  # it encodes its prompt itself, once
 
     method: Literal["rorem"] = "rorem"
     weights: str = "rorem"

@@ -23,7 +23,7 @@ from stages.steps.base import BatchWork, fail
 from stages.weights.resolve import get_section_weights
 
 if TYPE_CHECKING:
-    from stages.models.refiners.batches import DiffusionRefiner
+    from stages.models.refiners.base import DiffusionRefiner
 
 #: Without a judge, the first picture is accepted.
 _UNJUDGED = JudgeOptions(attempts=1)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from manifests.errors import WeightsError
 from manifests.storage import scheme_of
-from stages.method_options import Part
+from stages.method_options import FolderPart
 from stages.weights.download import DOWNLOADERS
 from stages.weights.hashes import cache_folder, cached_hash, compute_hash, node_lock
 
@@ -61,7 +61,9 @@ def entries() -> list[Entry]:
     return [entry for entry in candidates if entry]
 
 
-def get_or_download(folder: Path, sources: Sequence[str], sha256: str, part: Part = "") -> Entry:
+def get_or_download(
+    folder: Path, sources: Sequence[str], sha256: str, part: FolderPart = ""
+) -> Entry:
     """Return the entry of a folder; download it from the first working source if it is missing.
 
     Args:
@@ -100,7 +102,7 @@ def verify_hash(path: Path, sha256: str, *, label: str = "", read_all: bool = Fa
         raise WeightsError("weights.wrong_hash", problem)
 
 
-def _download(folder: Path, sources: Sequence[str], sha256: str, part: Part) -> Entry:
+def _download(folder: Path, sources: Sequence[str], sha256: str, part: FolderPart) -> Entry:
     """Download and verify; a killed process leaves no ``entry.json``, and so no entry."""
     try:
         source, path = _download_any(sources, folder, part)
@@ -116,7 +118,7 @@ def _download(folder: Path, sources: Sequence[str], sha256: str, part: Part) -> 
     return entry
 
 
-def _download_any(sources: Sequence[str], folder: Path, part: Part) -> tuple[str, Path]:
+def _download_any(sources: Sequence[str], folder: Path, part: FolderPart) -> tuple[str, Path]:
     """Download from the first source that works; return it and the file or folder."""
     problems: list[OSError | WeightsError] = []
     for source in sources:

@@ -16,7 +16,7 @@ from typing import Any
 
 from manifests.errors import WeightsError, did_you_mean
 from manifests.storage import local_path, scheme_of
-from stages.method_options import Part
+from stages.method_options import FolderPart
 from stages.recipe import Recipe
 from stages.weights.cache import Entry, entry_folder, get_or_download
 from stages.weights.download import DOWNLOADERS, version
@@ -46,7 +46,7 @@ class Weights:
     commit: str = ""
 
 
-def get_weights(ref: str, *, pin: str = "", part: Part = "", env: bool = True) -> Weights:
+def get_weights(ref: str, *, pin: str = "", part: FolderPart = "", env: bool = True) -> Weights:
     """Make weights available locally; the first process on a node downloads, the others wait.
 
     Args:
@@ -98,7 +98,7 @@ def content_pin(ref: str, *, download: bool = True) -> str:
     return f"sha256:{get_weights(ref).sha256}" if download or not needs_download(ref) else ""
 
 
-def needs_download(ref: str, part: Part = "") -> bool:
+def needs_download(ref: str, part: FolderPart = "") -> bool:
     """Whether :func:`get_weights` must download the weights to this machine.
 
     Raises:
@@ -111,7 +111,9 @@ def needs_download(ref: str, part: Part = "") -> bool:
         return Entry.read(_entry_of(ref, model, part)[0]) is None
 
 
-def _entry_of(ref: str, model: Model | None, part: Part) -> tuple[Path, tuple[str, ...], str, Part]:
+def _entry_of(
+    ref: str, model: Model | None, part: FolderPart
+) -> tuple[Path, tuple[str, ...], str, FolderPart]:
     """The entry of the cache that has a part of weights: what :func:`get_or_download` takes.
 
     Raises:
@@ -182,7 +184,7 @@ def how_to_get(model: Model) -> str:
 
 
 def _identified(
-    path: Path, model: Model | None = None, commit: str = "", part: Part = ""
+    path: Path, model: Model | None = None, commit: str = "", part: FolderPart = ""
 ) -> Weights:
     """Return the weights at a path; a registered hash identifies the model, not the file name."""
     try:
@@ -248,7 +250,7 @@ def recorded_pin(recipe: Recipe, option_path: str) -> str:
 
 
 def get_section_weights(
-    recipe: Recipe, section: str, part: Part = "image"
+    recipe: Recipe, section: str, part: FolderPart = "image"
 ) -> tuple[Any, dict[str, str]]:
     """Make the weights of a section available locally.
 

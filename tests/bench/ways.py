@@ -22,7 +22,7 @@ from manifests.errors import RowError
 from stages.arrays import Float32Array
 from stages.models.lama import Lama
 from stages.models.osor import Osor
-from stages.models.refiners import loading
+from stages.models.refiners import diffusers_folder
 from stages.models.refiners.flow import FlowRefiner, unshifted_scheduler
 from stages.models.refiners.flux2_klein import Flux2Klein, KleinPipeline
 from stages.models.refiners.flux_fill import FillPipeline, FluxFill
@@ -189,7 +189,7 @@ def make_refiner(network: str, way: str, load: Load, **more: Any) -> FlowRefiner
     pipe.vae.to(memory_format=given.get("vae", torch.contiguous_format))
     if given.get("fused", True):
         return kind.from_pipe(pipe, options, load.device, dtype)
-    with mock.patch.object(loading, "fuse_projections"):
+    with mock.patch.object(diffusers_folder, "fuse_projections"):
         return kind.from_pipe(pipe, options, load.device, dtype)
 
 

@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 
 from manifests.errors import WeightsError
-from stages.models.load import load_network
 from stages.models.refiners.flux_fill import FluxFill
+from stages.models.single_file import load_network
 from stages.optional_imports import reason
 from stages.recipe.refiners import (
     AnyRefinementOptions,

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from manifests.errors import RowError, WeightsError
-from stages.models.refiners.batches import DiffusionRefiner
+from stages.models.refiners.base import DiffusionRefiner
 from stages.models.refiners.flux_fill import FluxFill
 from stages.recipe.refiners import AnyRefinementOptions, Flux2KleinOptions, FluxFillOptions
 from tests.support.models.refining import (

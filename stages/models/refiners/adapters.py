@@ -33,7 +33,7 @@ def merge(pipe: Any, network: str, files: Sequence[str], scales: Sequence[float]
 
     Args:
         pipe: a pipeline of diffusers that has ``lora_state_dict``.
-        network: the pipeline's part, ``transformer`` or ``unet``.
+        network: the pipeline's component, ``transformer`` or ``unet``.
         files: a ``.safetensors`` file each, or a folder with one.
         scales: strengths, in the order of the files; empty: 1 each.
 

@@ -21,8 +21,8 @@ from diffusers import (
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from stages.models import vae
-from stages.models.refiners import loading
-from stages.models.refiners.batches import Batch, DiffusionRefiner, whole_cells
+from stages.models.refiners import diffusers_folder
+from stages.models.refiners.base import Batch, DiffusionRefiner, whole_cells
 from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
 from stages.recipe.diffusers_options import SdxlOptions
 
@@ -46,9 +46,9 @@ class RoremPipeline(StableDiffusionXLInpaintPipeline):  # type: ignore[misc] # d
 class Rorem(DiffusionRefiner):
     """RORem: see the base class. It also runs as a remover: see :mod:`stages.models.rorem`."""
 
-    network = "unet"
-    pipelines = ("StableDiffusionXLInpaintPipeline",)
-    pipeline = RoremPipeline
+    denoiser = "unet"
+    accepted_pipelines = ("StableDiffusionXLInpaintPipeline",)
+    pipeline_class = RoremPipeline
     text_encoders: ClassVar = {
         "text_encoder": CLIPTextModel,
         "text_encoder_2": CLIPTextModelWithProjection,
@@ -58,17 +58,19 @@ class Rorem(DiffusionRefiner):
     options: SdxlOptions
 
     @classmethod
-    def build_pipe(cls, load: loading.Loader, options: SdxlOptions) -> Any:
+    def build_pipe(cls, loader: diffusers_folder.Loader, options: SdxlOptions) -> Any:
         """See the base class."""
-        beside = replace(load, dtype=vae.dtype_beside(load.dtype))
-        return cls.without_texts(
-            vae=beside.network(AutoencoderKL, "vae"),
-            unet=load.network(UNet2DConditionModel, "unet"),
-            scheduler=loading.load_config(_SCHEDULERS[options.sampler], load.folder, "scheduler"),
+        beside = replace(loader, dtype=vae.dtype_beside(loader.dtype))
+        return cls.without_text_encoders(
+            vae=beside.load_component(AutoencoderKL, "vae"),
+            unet=loader.load_component(UNet2DConditionModel, "unet"),
+            scheduler=diffusers_folder.load_config(
+                _SCHEDULERS[options.sampler], loader.folder, "scheduler"
+            ),
         )
 
     @classmethod
-    def encoder(cls, pipe: Any, options: SdxlOptions) -> Callable[[str], Prompt]:  # noqa: ARG003 - not needed here
+    def make_encoder(cls, pipe: Any, options: SdxlOptions) -> Callable[[str], Prompt]:  # noqa: ARG003 - not needed here
         """See the base class."""
 
         def encode(text: str) -> Prompt:

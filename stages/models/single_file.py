@@ -1,4 +1,4 @@
-"""Opens a file of weights in any supported format, and builds its network."""
+"""Loads a single file of weights in any supported format, and builds its network."""
 
 from __future__ import annotations
 
