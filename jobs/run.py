@@ -127,7 +127,7 @@ def run(
         output,
         rows_per_shard=rows_per_shard,
         strict=strict,
-        unmarked=unmarked or recipe.unmarked,
+        unmarked=unmarked or recipe.unmarked_policy,
         mask=mask,
         masks=masks,
     )
@@ -240,7 +240,7 @@ def dry_run(
             where,
             rows_per_shard=rows_per_shard,
             strict=strict,
-            unmarked=unmarked or recipe.unmarked,
+            unmarked=unmarked or recipe.unmarked_policy,
             mask=mask,
             masks=masks,
             results=place.uri,

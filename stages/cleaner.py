@@ -95,7 +95,7 @@ class Cleaner:
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        recipe.raise_unless_it_cleans()
+        recipe.require_filling()
         self.recipe = recipe
         self._pipeline = Pipeline.of(recipe).after("fetch")
 

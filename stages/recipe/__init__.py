@@ -82,7 +82,7 @@ class Recipe(Section):
     def _has_sections_it_needs(self) -> Self:
         if self.judge and self.refine is None:
             raise ValueError("[judge] needs a [refine] section")
-        if self.mask.effects == "alpha" and self.fills and not self.has_alpha:
+        if self.mask.effects == "alpha" and self.fills and not self.returns_alpha:
             raise ValueError(
                 "mask.effects = alpha needs a removal method that returns an alpha; use grow"
             )
@@ -102,9 +102,9 @@ class Recipe(Section):
         return self.remove is not None or self.refine is not None
 
     @property
-    def has_alpha(self) -> bool:
+    def returns_alpha(self) -> bool:
         """Whether its removal says where it changed the picture beyond the mask."""
-        return self.remove is not None and self.remove.has_alpha
+        return self.remove is not None and self.remove.returns_alpha
 
     @property
     def refiner(self) -> AnyRefinementOptions | None:
@@ -155,11 +155,11 @@ class Recipe(Section):
         return recipe
 
     @property
-    def unmarked(self) -> Literal["detect", "fail"]:
+    def unmarked_policy(self) -> Literal["detect", "fail"]:
         """What becomes of rows without marks, unless the run says otherwise."""
         return "detect" if self.detect else "fail"
 
-    def raise_unless_it_cleans(self) -> None:
+    def require_filling(self) -> None:
         """Raise RecipeError ``recipe.invalid`` if it only detects."""
         if not self.fills:
             raise RecipeError(

@@ -123,7 +123,7 @@ class OsorOptions(SdxlWindowOptions):
     """OSOR-SDXL: removes an object and what it casts in one step (Zhou et al. 2026)."""
 
     loader: ClassVar[str] = "stages.models.osor"
-    has_alpha: ClassVar[bool] = True
+    returns_alpha: ClassVar[bool] = True
 
     method: Literal["osor"] = "osor"
     weights: str = "osor-sdxl"

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from manifests.errors import WeightsError
 from stages.models.refiners.flux_fill import FluxFill
 from stages.models.single_file import load_network
-from stages.optional_imports import reason
+from stages.optional_imports import one_line
 from stages.recipe.refiners import (
     AnyRefinementOptions,
     Flux2KleinOptions,
@@ -159,4 +159,4 @@ def test_no_error_advises_to_switch_a_protection_off(tmp_path: Path, flux_folder
             "use_safetensors=False",
         ):
             assert advice not in message
-    assert reason(ValueError("")) == "ValueError"
+    assert one_line(ValueError("")) == "ValueError"

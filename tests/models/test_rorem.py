@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from manifests.errors import WeightsError
 from stages import clean
 from stages.arrays import UInt8Array
-from stages.models import Fill, rorem
+from stages.models import FillFunction, rorem
 from stages.models.refiners.prompts import Prompt
 from stages.models.refiners.rorem import Rorem
 from stages.recipe.refiners import RoremRefinementOptions
@@ -40,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fill(folder: Path) -> Fill:
+def fill(folder: Path) -> FillFunction:
     return rorem.load(remover(folder))
 
 
@@ -68,7 +68,7 @@ def window(height: int, width: int, seed: int = 0) -> tuple[UInt8Array, UInt8Arr
 
 
 def filled(
-    fill: Fill, windows: Sequence[tuple[UInt8Array, UInt8Array]], seeds: Sequence[int]
+    fill: FillFunction, windows: Sequence[tuple[UInt8Array, UInt8Array]], seeds: Sequence[int]
 ) -> list[npt.NDArray[np.int64]]:
     results = fill([pixels for pixels, _ in windows], [mask for _, mask in windows], seeds)
     for (pixels, mask), result in zip(windows, results, strict=True):
@@ -108,7 +108,7 @@ def test_it_paints_what_the_authors_script_paints(steps: int, sampler: Any, fold
     assert expected[mask > 0].std() > 10
 
 
-def test_windows_of_any_size_do_not_depend_on_their_batch(fill: Fill) -> None:
+def test_windows_of_any_size_do_not_depend_on_their_batch(fill: FillFunction) -> None:
     sizes = [(64, 96), (64, 96), (50, 81), (33, 41)]
     windows = [window(*size, seed) for seed, size in enumerate(sizes)]
     together = filled(fill, windows, [1, 2, 3, 4])

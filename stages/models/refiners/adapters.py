@@ -17,7 +17,7 @@ from diffusers.utils import convert_unet_state_dict_to_peft
 from safetensors import safe_open
 
 from manifests.errors import WeightsError
-from stages.optional_imports import reason
+from stages.optional_imports import one_line
 
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 
@@ -115,7 +115,7 @@ def _read(
             **({"unet_config": pipe.unet.config} if network == "unet" else {}),
         )
     except Exception as error:  # each format has its own errors for what is not of it
-        raise _unusable(path, f"it cannot be read: {reason(error)}") from error
+        raise _unusable(path, f"it cannot be read: {one_line(error)}") from error
     metadata = metadata or {}
     others = [each for each in _OTHER_KINDS if metadata.get(f"{network}.{each}")]
     if dora or others:  # diffusers would leave out what makes it DoRA

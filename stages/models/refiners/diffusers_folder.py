@@ -13,7 +13,7 @@ from diffusers.models.attention_dispatch import attention_backend, dispatch_atte
 from transformers.utils import logging as transformers_logging
 
 from manifests.errors import RowError, WeightsError
-from stages.optional_imports import reason
+from stages.optional_imports import one_line
 from stages.weights.download import HALF
 
 #: torch.compile's backend. Tests use `eager`, which traces but generates no code.
@@ -35,7 +35,7 @@ def check_folder(folder: Path, pipelines: tuple[str, ...], components: tuple[str
     try:
         found = DiffusionPipeline.load_config(folder, local_files_only=True)["_class_name"]
     except (OSError, KeyError, TypeError) as error:
-        raise _unusable(f"{folder} is not a diffusers pipeline: {reason(error)}.") from None
+        raise _unusable(f"{folder} is not a diffusers pipeline: {one_line(error)}.") from None
     if found not in pipelines:
         raise _unusable(f"{folder} holds a {found}, not a {pipelines[0]}.")
     for component in components:
@@ -92,7 +92,7 @@ class Loader:
         except torch.OutOfMemoryError as error:
             raise _too_large(f"{subfolder}", error) from None
         except Exception as error:  # the libraries raise many types for unusable files
-            raise _unusable(f"{subfolder} cannot be loaded: {reason(error)}.") from error
+            raise _unusable(f"{subfolder} cannot be loaded: {one_line(error)}.") from error
         wrong = sorted([*info["missing_keys"], *info["mismatched_keys"]], key=str)
         if wrong:
             raise _unusable(f"{subfolder} lacks {len(wrong)} weights, such as {wrong[0]}.")
@@ -136,7 +136,7 @@ def load_config(component_class: Any, folder: Path, component: str) -> Any:
     try:
         return component_class.from_pretrained(folder, subfolder=component, local_files_only=True)
     except Exception as error:  # as above
-        raise _unusable(f"{folder / component} cannot be loaded: {reason(error)}.") from error
+        raise _unusable(f"{folder / component} cannot be loaded: {one_line(error)}.") from error
 
 
 def fuse_projections(transformer: Any) -> None:
@@ -180,7 +180,7 @@ def quantize(transformer: Any, dtype: torch.dtype, device: torch.device) -> None
     except torch.OutOfMemoryError as error:
         raise _too_large("The model itself", error) from None
     except (ImportError, ValueError, AssertionError) as error:
-        raise _unavailable(f"refine.fp8 needs torchao: {reason(error)}.") from None
+        raise _unavailable(f"refine.fp8 needs torchao: {one_line(error)}.") from None
 
 
 def use_attention(transformer: Any, backend: str, dtype: torch.dtype, device: torch.device) -> None:
@@ -196,7 +196,7 @@ def use_attention(transformer: Any, backend: str, dtype: torch.dtype, device: to
             transformer.set_attention_backend(backend)
             dispatch_attention_fn(*[torch.zeros(shape, dtype=dtype, device=device)] * 3)
     except Exception as error:  # each backend fails with its own type
-        problem = f"refine.attention = {backend} is not available: {reason(error)}."
+        problem = f"refine.attention = {backend} is not available: {one_line(error)}."
         raise _unavailable(problem) from None
 
 
@@ -242,4 +242,4 @@ def _unavailable(message: str) -> WeightsError:
 
 
 def _too_large(what: str, error: torch.OutOfMemoryError) -> RowError:
-    return RowError("model.out_of_memory", f"{what} does not fit: {reason(error)}.")
+    return RowError("model.out_of_memory", f"{what} does not fit: {one_line(error)}.")

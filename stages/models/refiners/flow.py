@@ -17,7 +17,7 @@ from stages.models.refiners import diffusers_folder
 from stages.models.refiners.base import SIDE_PX, DiffusionRefiner, Item
 from stages.models.refiners.prompts import Prompt
 from stages.models.refiners.sigmas import comfy_sigmas
-from stages.optional_imports import reason
+from stages.optional_imports import one_line
 from stages.recipe.refiners import FlowOptions
 
 _log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ class FlowRefiner(DiffusionRefiner):
             for count in sorted({self.options.batch_size, 1}, reverse=True):
                 self._warm_up(count)
         except Exception as error:  # a missing compiler, or one that fails, raises many types
-            problem = f"refine.compile is not available: {reason(error)}."
+            problem = f"refine.compile is not available: {one_line(error)}."
             if self.options.compile is True:
                 raise WeightsError("model.unavailable", problem) from None
             _log.warning("%s The refiner runs without.", problem)

@@ -60,7 +60,7 @@ class Rorem(DiffusionRefiner):
     @classmethod
     def build_pipe(cls, loader: diffusers_folder.Loader, options: SdxlOptions) -> Any:
         """See the base class."""
-        beside = replace(loader, dtype=vae.dtype_beside(loader.dtype))
+        beside = replace(loader, dtype=vae.vae_dtype(loader.dtype))
         return cls.without_text_encoders(
             vae=beside.load_component(AutoencoderKL, "vae"),
             unet=loader.load_component(UNet2DConditionModel, "unet"),

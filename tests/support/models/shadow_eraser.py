@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stages.arrays import UInt8Array
-from stages.models import Erased, Fill
+from stages.models import FillFunction, FillWithAlpha
 from stages.recipe.removers import TeleaOptions
 
 #: Of the whole output, also where the alpha is 0.
@@ -47,23 +47,23 @@ casts: Casts = to_the_right
 def use(monkeypatch: pytest.MonkeyPatch, chosen: Casts = to_the_right) -> None:
     """Let the recipe ``telea`` remove with this model."""
     monkeypatch.setattr(TeleaOptions, "loader", __name__)
-    monkeypatch.setattr(TeleaOptions, "has_alpha", True)
+    monkeypatch.setattr(TeleaOptions, "returns_alpha", True)
     monkeypatch.setitem(globals(), "casts", chosen)
 
 
-def load(options: TeleaOptions) -> Fill:
+def load(options: TeleaOptions) -> FillFunction:
     """See :class:`stages.method_options.RemovalOptions`."""
 
     def fill(
         pixels: Sequence[UInt8Array],
         masks: Sequence[UInt8Array],
         seeds: Sequence[int],
-    ) -> list[Erased]:
+    ) -> list[FillWithAlpha]:
         return [_erased(*each) for each in zip(pixels, masks, strict=True)]
 
     return fill
 
 
-def _erased(pixels: UInt8Array, mask: UInt8Array) -> Erased:
+def _erased(pixels: UInt8Array, mask: UInt8Array) -> FillWithAlpha:
     alpha = np.maximum(np.maximum(casts(pixels, mask), mask), np.uint8(HAZE))
-    return Erased(np.full_like(pixels, COLOUR), alpha)
+    return FillWithAlpha(np.full_like(pixels, COLOUR), alpha)

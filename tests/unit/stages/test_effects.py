@@ -21,7 +21,7 @@ from jobs.results.verify import verify
 from manifests.errors import RecipeError
 from stages.arrays import BoolMask, UInt8Array
 from stages.cleaner import Cleaner
-from stages.models import Erased
+from stages.models import FillWithAlpha
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.pixels.effects import opacity_beyond
@@ -356,16 +356,18 @@ def test_a_model_that_leaves_the_object_is_flagged(monkeypatch: pytest.MonkeyPat
     shadow_eraser.use(monkeypatch)
     pixels, mask, _ = scene((60, 80))
     assert cleaned(alpha_recipe(), pixels, mask).lineage.flag is None
-    monkeypatch.setattr(shadow_eraser, "_erased", lambda seen, _: Erased(seen, seen[..., 0] // 32))
+    monkeypatch.setattr(
+        shadow_eraser, "_erased", lambda seen, _: FillWithAlpha(seen, seen[..., 0] // 32)
+    )
     assert cleaned(alpha_recipe(), pixels, mask).lineage.flag == "came_back"
 
     pixels[:60] = 255
     opacity = np.full((*mask.shape, 1), 255, np.uint8)
     opacity[:60] = 0
 
-    def elsewhere(seen: UInt8Array, marked: UInt8Array) -> Erased:
+    def elsewhere(seen: UInt8Array, marked: UInt8Array) -> FillWithAlpha:
         is_there = (seen.min(axis=2) == 255) & (marked > 0)
-        return Erased(seen, is_there.view(np.uint8) * np.uint8(255))
+        return FillWithAlpha(seen, is_there.view(np.uint8) * np.uint8(255))
 
     monkeypatch.setattr(shadow_eraser, "_erased", elsewhere)
     seen = np.concatenate([pixels, opacity], axis=2)
