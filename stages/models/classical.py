@@ -16,7 +16,7 @@ from patchmatch import patch_match
 
 from stages.arrays import UInt8Array
 from stages.models import FillFunction
-from stages.recipe.removers import NavierStokesOptions, PatchMatchOptions, TeleaOptions
+from stages.recipe.removal_methods import NavierStokesOptions, PatchMatchOptions, TeleaOptions
 
 Classical = TeleaOptions | NavierStokesOptions | PatchMatchOptions
 

@@ -30,7 +30,7 @@ from stages.models.devices import (
 from stages.models.padding import pad, unpad_and_keep_known
 from stages.models.single_file import load_network
 from stages.optional_imports import load_module, one_line
-from stages.recipe.removers import LamaOptions
+from stages.recipe.removal_methods import LamaOptions
 
 #: Sides of windows become a multiple of this, since the network halves them three times. One
 #: feature covers this many px.

@@ -27,7 +27,7 @@ from stages.models.padding import pad
 from stages.models.refiners.adapters import merge_tensors
 from stages.models.refiners.diffusers_folder import Loader, check_folder, load_config
 from stages.optional_imports import one_line
-from stages.recipe.removers import OsorOptions
+from stages.recipe.removal_methods import OsorOptions
 
 #: Sides of windows become a multiple of this. The UNet takes any number of latents.
 _LATENT_PX = 8

@@ -1,4 +1,4 @@
-"""RORem as a remover: :mod:`stages.models.refiners.rorem` with one prompt for all windows."""
+"""RORem as a removal method: :mod:`stages.models.refiners.rorem` with one prompt for all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stages.arrays import UInt8Array
 from stages.models import FillFunction
 from stages.models.padding import pad, unpad_and_keep_known
 from stages.models.refiners.rorem import Rorem
-from stages.recipe.removers import RoremOptions
+from stages.recipe.removal_methods import RoremOptions
 
 #: Sides of windows become a multiple of this: 8 px to a latent, which the UNet halves twice.
 _SIDE_PX = 32

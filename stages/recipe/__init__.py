@@ -34,7 +34,7 @@ from stages.recipe.options import (
     ShapeOptions,
 )
 from stages.recipe.refiners import AnyRefinementOptions, UpscaleOptions
-from stages.recipe.removers import AnyRemovalOptions
+from stages.recipe.removal_methods import AnyRemovalOptions
 
 #: Part of every hash. Increment it when a default or the meaning of an option changes, since the
 #: same options then give other results.

@@ -41,7 +41,7 @@ from stages.pixels.boxes import Box
 from stages.pixels.windows import plan_crops, refined_size, window_of, working_size
 from stages.recipe import Recipe
 from stages.recipe.refiners import FluxFillOptions
-from stages.recipe.removers import LamaOptions
+from stages.recipe.removal_methods import LamaOptions
 from stages.steps.base import BatchWork, Work, run_steps
 from stages.steps.focus import focus
 from stages.steps.refine import refine

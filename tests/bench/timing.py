@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from manifests.errors import RowError
-from stages.recipe.removers import RoremOptions
+from stages.recipe.removal_methods import RoremOptions
 from tests.bench.common import Pixels
 from tests.bench.ideal import Work, flux_fill_work, klein_work, lama_work, sdxl_work, z_image_work
 from tests.bench.ways import PHOTO, PLAIN, REFERENCE, REFINERS, WAYS, Load, Way, is_alike, make

@@ -32,7 +32,7 @@ from stages.models.refiners.z_image import ZImage, ZImagePipeline
 from stages.models.upscaler import Upscaler
 from stages.recipe import Recipe
 from stages.recipe.refiners import Flux2KleinOptions, FluxFillOptions, UpscaleOptions, ZImageOptions
-from stages.recipe.removers import LamaOptions, OsorOptions, RoremOptions
+from stages.recipe.removal_methods import LamaOptions, OsorOptions, RoremOptions
 from tests.bench.common import Pixels
 from tests.support import DEMO, upright_rgb
 from tests.support.models.lama_networks import random_lama, random_upscaler

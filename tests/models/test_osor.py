@@ -22,7 +22,7 @@ from manifests.errors import RowError, WeightsError
 from stages.arrays import UInt8Array
 from stages.models import FillWithAlpha
 from stages.models.osor import Osor
-from stages.recipe.removers import OsorOptions
+from stages.recipe.removal_methods import OsorOptions
 from tests.support.models.networks import make_sdxl_unet
 from tests.support.models.tiny_models import osor_tensors, save_osor
 

@@ -30,7 +30,7 @@ from stages.models import FillFunction, rorem
 from stages.models.refiners.prompts import Prompt
 from stages.models.refiners.rorem import Rorem
 from stages.recipe.refiners import RoremRefinementOptions
-from stages.recipe.removers import RoremOptions
+from stages.recipe.removal_methods import RoremOptions
 from tests.support.models.tiny_models import save_sdxl_inpaint
 
 
@@ -41,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fill(folder: Path) -> FillFunction:
-    return rorem.load(remover(folder))
+    return rorem.load(removal(folder))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def prompt(folder: Path) -> Prompt:
     return Rorem.load_encoder(folder, refiner(folder))("a table")
 
 
-def remover(folder: Path, **options: Any) -> RoremOptions:
+def removal(folder: Path, **options: Any) -> RoremOptions:
     return RoremOptions(**({"weights": str(folder), "dtype": "float32", "steps": 4} | options))
 
 
@@ -102,7 +102,7 @@ def authors(folder: Path, pixels: UInt8Array, mask: UInt8Array, seed: int, **cal
 def test_it_paints_what_the_authors_script_paints(steps: int, sampler: Any, folder: Path) -> None:
     pixels, mask = window(64, 96)
     expected = authors(folder, pixels, mask, seed=7, num_inference_steps=steps)
-    fill = rorem.load(remover(folder, steps=steps, sampler=sampler))
+    fill = rorem.load(removal(folder, steps=steps, sampler=sampler))
     (made,) = filled(fill, [(pixels, mask)], [7])
     assert np.abs(made - expected)[mask > 0].max() <= 1
     assert expected[mask > 0].std() > 10
@@ -221,11 +221,11 @@ def test_files_that_do_not_fit_are_refused(folder: Path, flux_folder: Path, tmp_
     no_scheduler = shutil.copytree(folder, tmp_path / "no-scheduler")
     shutil.rmtree(no_scheduler / "scheduler")
     for options, says in (
-        (remover(flux_folder), "holds a FluxFillPipeline, not a StableDiffusionXLInpaintPipeline"),
-        (remover(incomplete), "lacks text_encoder_2/"),
-        (remover(no_scheduler), "scheduler cannot be loaded"),
+        (removal(flux_folder), "holds a FluxFillPipeline, not a StableDiffusionXLInpaintPipeline"),
+        (removal(incomplete), "lacks text_encoder_2/"),
+        (removal(no_scheduler), "scheduler cannot be loaded"),
         (
-            remover(folder, lora=[str(tmp_path / "a.safetensors")]),
+            removal(folder, lora=[str(tmp_path / "a.safetensors")]),
             "unet.mid_block.nothing is not in",
         ),
     ):
@@ -252,7 +252,7 @@ def test_steps_that_a_sampler_cannot_plan_are_refused() -> None:
 def test_16_bits_come_near_float32_and_float16_is_decoded_in_32(folder: Path) -> None:
     pixels, mask = window(64, 64)
     exact, short, half = (
-        filled(rorem.load(remover(folder, dtype=dtype)), [(pixels, mask)], [1])[0][mask > 0]
+        filled(rorem.load(removal(folder, dtype=dtype)), [(pixels, mask)], [1])[0][mask > 0]
         for dtype in ("float32", "bfloat16", "float16")
     )
     for each in (short, half):

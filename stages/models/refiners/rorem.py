@@ -44,7 +44,7 @@ class RoremPipeline(StableDiffusionXLInpaintPipeline):  # type: ignore[misc] # d
 
 
 class Rorem(DiffusionRefiner):
-    """RORem: see the base class. It also runs as a remover: see :mod:`stages.models.rorem`."""
+    """RORem: see the base class. It is a removal method, too: see :mod:`stages.models.rorem`."""
 
     denoiser = "unet"
     accepted_pipelines = ("StableDiffusionXLInpaintPipeline",)

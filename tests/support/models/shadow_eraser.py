@@ -1,4 +1,4 @@
-"""A removing model with an alpha, in place of OSOR: it paints one colour, and says where.
+"""A removal model with an alpha, in place of OSOR: it paints one colour, and says where.
 
 What it misses: everything about diffusion; where it changes something beyond the mask is what a
 test says. Steps, codecs and the lineage around it are the real ones.
@@ -14,7 +14,7 @@ import pytest
 
 from stages.arrays import UInt8Array
 from stages.models import FillFunction, FillWithAlpha
-from stages.recipe.removers import TeleaOptions
+from stages.recipe.removal_methods import TeleaOptions
 
 #: Of the whole output, also where the alpha is 0.
 COLOUR = (30, 200, 60)
@@ -36,7 +36,7 @@ def to_the_right(pixels: UInt8Array, mask: UInt8Array) -> UInt8Array:
 
 
 def dark(pixels: UInt8Array, mask: UInt8Array) -> UInt8Array:
-    """All that is darker than the ground."""
+    """All that is darker than the background."""
     return np.asarray((pixels.max(axis=2) < 150) * np.uint8(220), np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""A removing model in one module, as a new one is added: its options with their traits, its loader.
+"""A removal model in one module, as a new one is added: its options with their traits, its loader.
 
 It paints the one colour that its file of weights holds.
 """
