@@ -220,7 +220,7 @@ def web() -> Iterator[Web]:
 
 @pytest.fixture
 def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, web: Web, cache: Path) -> Path:
-    """The list of models with entries on that server, and the cache empty."""
+    """The model registry with entries on that server, and the cache empty."""
     path = tmp_path / "models.toml"
     write_list(path, web.url)
     monkeypatch.setenv("CATALOG_CLEANUP_MODELS", str(path))
