@@ -26,7 +26,7 @@ from jobs.preflight import check_weights, to_download
 from manifests.errors import CatalogCleanupError
 from stages.pipeline import steps
 from stages.recipe import Recipe
-from stages.weights.find import with_absolute_paths
+from stages.weights.resolve import with_absolute_paths
 
 #: With less free space in Ray's temporary folder, runs fail half-way.
 _MIN_FREE_GIB = 5
@@ -168,10 +168,12 @@ def _gpus() -> str:
 
 
 def _weights() -> str:
-    from stages.weights.catalogue import known_models  # as the other parts load only what they need
-    from stages.weights.find import cached
+    from stages.weights.registry import (
+        registered_models,  # as the other parts load only what they need
+    )
+    from stages.weights.resolve import cached
 
-    models = known_models().values()
+    models = registered_models().values()
     found = []
     for variable, file in ((each.env, os.environ.get(each.env)) for each in models):
         if file and not Path(file).is_file():

@@ -13,15 +13,15 @@ from manifests.errors import WeightsError
 from stages.detection.options import TextOptions
 from stages.optional_imports import require
 from stages.recipe import Recipe
-from stages.weights.catalogue import known_models
-from stages.weights.find import (
+from stages.weights.registry import registered_models
+from stages.weights.resolve import (
     Weights,
-    find,
-    is_adapter,
+    content_pin,
+    full_option_path,
+    get_weights,
+    is_list_item,
     join_notices,
     needs_download,
-    option_of,
-    pin_of,
     presumed_model,
     recorded_pin,
     validate_ref,
@@ -81,12 +81,13 @@ def check_weights(
             nothing else identifies them; :func:`to_download` lists them.
 
     Returns:
-        The recipe with the pins of all weights; and for each place of
-        :func:`stages.weights.find.weights_of` its ``ref``, ``pin``, ``name``, ``licence``, whether
-        it is ``commercial`` (None: not known), and its ``sha256``. What is not known here is empty.
+        The recipe with the pins of all weights; and for each option path of
+        :func:`stages.weights.resolve.weights_of` its ``ref``, ``pin``, ``name``, ``licence``,
+        whether it is ``commercial`` (None: not known), and its ``sha256``. What is not known here
+        is empty.
 
     Raises:
-        WeightsError: see :func:`stages.weights.find.find`; ``model.not_installed``;
+        WeightsError: see :func:`stages.weights.resolve.get_weights`; ``model.not_installed``;
             ``weights.unidentified``: they are not on this machine, and nothing identifies them.
     """
     if here:
@@ -97,13 +98,15 @@ def check_weights(
     used: dict[str, Any] = {}
     notices: list[tuple[str, str]] = []
     with logging_downloads(console):
-        for section, ref in weights_of(recipe):
-            found, pins[section] = _checked(recipe, section, ref, here=here, download=download)
+        for option_path, ref in weights_of(recipe):
+            found, pins[option_path] = _checked(
+                recipe, option_path, ref, here=here, download=download
+            )
             model = found.model if found else validate_ref(ref)
-            licensed = model or presumed_model(recipe, section, ref)
-            used[section] = {
+            licensed = model or presumed_model(recipe, option_path, ref)
+            used[option_path] = {
                 "ref": ref,
-                "pin": pins[section],
+                "pin": pins[option_path],
                 "name": found.name if found else model.name if model else "",
                 "licence": licensed.licence if licensed else "",
                 "commercial": licensed.commercial if licensed else None,
@@ -111,7 +114,7 @@ def check_weights(
             }
             if licensed:
                 notices.append((licensed.name, licensed.licence_notice))
-            elif is_adapter(section):
+            elif is_list_item(option_path):
                 notices.append((ref, "the licence of this adapter is not known; check it."))
     for notice in join_notices(notices):
         console.print(notice)
@@ -119,26 +122,26 @@ def check_weights(
 
 
 def _checked(
-    recipe: Recipe, section: str, ref: str, *, here: bool, download: bool
+    recipe: Recipe, option_path: str, ref: str, *, here: bool, download: bool
 ) -> tuple[Weights | None, str]:
-    """The weights of a place, if they are to be on this machine, and their pin."""
-    pin = recorded_pin(recipe, section)
-    part = recipe.remove.part if recipe.remove and section.startswith("remove") else ""
+    """The weights at an option path, if they are to be on this machine, and their pin."""
+    pin = recorded_pin(recipe, option_path)
+    part = recipe.remove.part if recipe.remove and option_path.startswith("remove") else ""
     try:
         wanted = here and (download or not needs_download(ref, part))
-        found = find(ref, pin=pin, part=part) if wanted else None
-        return found, pin or pin_of(ref, download=download)
+        found = get_weights(ref, pin=pin, part=part) if wanted else None
+        return found, pin or content_pin(ref, download=download)
     except WeightsError as error:
         if here or error.code != "weights.missing":
             raise
-        text = f"{option_of(section)} = {ref} cannot be read here: {error.message}"
+        text = f"{full_option_path(option_path)} = {ref} cannot be read here: {error.message}"
         raise WeightsError("weights.unidentified", text) from None
 
 
 def to_download(used: Mapping[str, Any], *, here: bool) -> list[str]:
     """List what :func:`check_weights` would have downloaded, from its result without downloads."""
     refs = [each["ref"] for each in used.values() if not each["sha256" if here else "pin"]]
-    models = {ref: known_models().get(ref) for ref in refs}
+    models = {ref: registered_models().get(ref) for ref in refs}
     return [
         f"{ref} ({model.size / 1e6:,.0f} MB)" if model and model.size else ref
         for ref, model in models.items()

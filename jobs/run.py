@@ -34,7 +34,7 @@ from manifests.planning.plan import Plan, load_plan, make_plan, resolve_output
 from stages.pipeline import steps as steps_of_recipe
 from stages.recipe import Recipe
 from stages.steps.base import Step
-from stages.weights.find import with_absolute_paths
+from stages.weights.resolve import with_absolute_paths
 
 #: Up to this number of finished rows, changed inputs are detected before Ray starts: if nothing is
 #: pending, it need not start.
@@ -127,7 +127,7 @@ def run(
         output,
         rows_per_shard=rows_per_shard,
         strict=strict,
-        unmarked=unmarked or recipe.unmarked,
+        unmarked=unmarked or recipe.unmarked_policy,
         mask=mask,
         masks=masks,
     )
@@ -240,7 +240,7 @@ def dry_run(
             where,
             rows_per_shard=rows_per_shard,
             strict=strict,
-            unmarked=unmarked or recipe.unmarked,
+            unmarked=unmarked or recipe.unmarked_policy,
             mask=mask,
             masks=masks,
             results=place.uri,

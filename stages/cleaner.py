@@ -30,7 +30,7 @@ from stages.recipe import Recipe
 from stages.steps.base import Step, finish
 from stages.steps.fetch import fetch
 from stages.steps.publish import check_suffix, publish_as
-from stages.weights.find import licence_notices, pin_of, recorded_pin, weights_of, with_pins
+from stages.weights.resolve import content_pin, licence_notices, recorded_pin, weights_of, with_pins
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Cleaner:
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        recipe.raise_unless_it_cleans()
+        recipe.require_filling()
         self.recipe = recipe
         self._pipeline = Pipeline.of(recipe).after("fetch")
 
@@ -245,5 +245,8 @@ def _with_models(recipe: Recipe) -> Cleaner:
         require("torch", needed_by=f"The recipe {recipe.name}")
     for notice in licence_notices(recipe):
         warnings.warn(notice, stacklevel=4)
-    pins = {place: recorded_pin(recipe, place) or pin_of(ref) for place, ref in weights_of(recipe)}
+    pins = {
+        option_path: recorded_pin(recipe, option_path) or content_pin(ref)
+        for option_path, ref in weights_of(recipe)
+    }
     return Cleaner(with_pins(recipe, pins))

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stages.optional_imports import load_module
 
-#: A part of a diffusers folder: ``text``, its tokenizers and text encoders; ``image``, everything
-#: else; empty, the whole folder.
-Part = Literal["", "text", "image"]
+#: A part of a diffusers folder, which is several of its components: ``text``, its tokenizers and
+#: text encoders; ``image``, everything else; empty, the whole folder.
+FolderPart = Literal["", "text", "image"]
 
 #: The actor pool a step runs in.
 Pool = Literal["cpu", "small_gpu", "large_gpu"]
@@ -74,22 +74,22 @@ class MethodOptions(Section):
 class RemovalOptions(MethodOptions):
     """The options of a removal method; a subclass overrides the traits that differ.
 
-    The module ``loader`` defines ``load(options)``, which returns a :class:`stages.models.Fill`.
-    Weights are the options that have a ``<option>_pin``, such as ``weights`` and ``weights_pin``;
-    in the options of ``load`` they are local paths.
+    The module ``loader`` defines ``load(options)``, which returns a
+    :class:`stages.models.FillFunction`. Weights are the options that have a ``<option>_pin``, such
+    as ``weights`` and ``weights_pin``; in the options of ``load`` they are local paths.
 
     Attributes:
         is_generative: whether a trained model generates the fill.
         part: what it needs of weights that are a diffusers folder.
-        has_alpha: whether the fill is a :class:`stages.models.Erased`.
+        returns_alpha: whether the fill is a :class:`stages.models.FillWithAlpha`.
         window_multiple_px: window sides are multiples of this where the photo is large enough.
             Fewer distinct sizes make fuller batches.
         working_multiple_px: working sizes are multiples of this, so that nothing is padded.
     """
 
     is_generative: ClassVar[bool] = False
-    part: ClassVar[Part] = "image"
-    has_alpha: ClassVar[bool] = False
+    part: ClassVar[FolderPart] = "image"
+    returns_alpha: ClassVar[bool] = False
     window_multiple_px: ClassVar[int] = 1
     working_multiple_px: ClassVar[int] = 1
 

@@ -39,7 +39,7 @@ def require(*names: str, needed_by: str) -> None:
             raise WeightsError("model.not_installed", f"{needed_by} needs {name}.")
 
 
-def reason(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """Summarise a library's error in one line, without advice to disable a protection."""
     text = str(error).strip()
     if any(word in text for word in _BAD_ADVICE):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Run = Callable[..., "Outcome"]
 
-# Read when the hub's library is imported: no test may ask the real one, where nobody listens here.
+# Read when huggingface_hub is imported: no test may ask the real one, where nobody listens here.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 
 # As an actor of one CPU has it. Two pytest processes share the machine's cores: PyTorch's threads
@@ -219,8 +219,8 @@ def web() -> Iterator[Web]:
 
 
 @pytest.fixture
-def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, web: Web, cache: Path) -> Path:
-    """The list of models with entries on that server, and the cache empty."""
+def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, web: Web, cache: Path) -> Path:
+    """The model registry with entries on that server, and the cache empty."""
     path = tmp_path / "models.toml"
     write_list(path, web.url)
     monkeypatch.setenv("CATALOG_CLEANUP_MODELS", str(path))

@@ -12,19 +12,19 @@ from jobs.cli.printing import console_for
 
 if TYPE_CHECKING:
     from manifests.storage.place import Place
-    from stages.weights.find import Weights
+    from stages.weights.resolve import Weights
 
 app = typer.Typer(no_args_is_help=True, help="List, download and verify models.")
 
 
 @app.command("list", epilog="Example: catalog-cleanup models list")
 def list_() -> None:
-    """List the known models: purpose, size, licence, origin."""
-    from stages.weights.catalogue import known_models
-    from stages.weights.find import cached
+    """List the registered models: purpose, size, licence, origin."""
     from stages.weights.hashes import cache_folder
+    from stages.weights.registry import registered_models
+    from stages.weights.resolve import cached
 
-    for model in known_models().values():
+    for model in registered_models().values():
         size = f"{model.size / 1e6:,.0f} MB" if model.size else "size unknown"
         gated = ", requires accepting its licence there" if model.gated else ""
         pinned = "" if model.content else ", not pinned: a run requires what is there at its start"
@@ -46,7 +46,9 @@ def list_() -> None:
 def pull(
     name: Annotated[
         str,
-        typer.Argument(metavar="NAME", help="A listed model, or an s3://, hf:// or https:// URI."),
+        typer.Argument(
+            metavar="NAME", help="A registered model, or an s3://, hf:// or https:// URI."
+        ),
     ],
     to: Annotated[
         str | None,
@@ -56,7 +58,7 @@ def pull(
     """Download a model into this machine's cache, and verify it."""
     from jobs.preflight import logging_downloads
     from manifests.storage.place import Place
-    from stages.weights.find import fetch
+    from stages.weights.resolve import get_weights
 
     try:
         folder = Place.of(to) if to else None
@@ -64,7 +66,7 @@ def pull(
         raise typer.BadParameter(f"{error}", param_hint="--to") from None
     streams.tolerate_lost_output()
     with logging_downloads(console_for()):
-        weights = fetch(name)
+        weights = get_weights(name, env=False)
     typer.echo(f"{weights.name}: {weights.path}, sha256 {weights.sha256}")
     if weights.model and weights.model.licence_notice:
         typer.echo(weights.model.licence_notice)
@@ -93,29 +95,29 @@ def _copy(weights: Weights, folder: Place) -> str:
 def verify(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="Only this model.")] = None,
 ) -> None:
-    """Check cached models against the listed hashes.
+    """Check cached models against the registered hashes.
 
-    Models listed without a hash are checked against their hash at download. Exit codes: 0 all
+    Models registered without a hash are checked against their hash at download. Exit codes: 0 all
     match; 3 some differ; 1 the model is not in the cache.
     """
     from manifests.errors import WeightsError
-    from stages.weights.cache import check, entries
-    from stages.weights.catalogue import known_models
-    from stages.weights.find import cache_folder_of
+    from stages.weights.cache import entries, verify_hash
+    from stages.weights.registry import registered_models
+    from stages.weights.resolve import cache_folder_of
 
-    models = {cache_folder_of(model): model for model in known_models().values()}
+    models = {cache_folder_of(model): model for model in registered_models().values()}
     checked = bad = 0
     for entry in entries():
         model = models.get(entry.path.parent)
         label = model.name if model else entry.source
         if name not in (None, label):
             continue
-        listed = model.sha256 if model else ""
+        registered = model.sha256 if model else ""
         checked += 1
         try:
-            check(entry.path, listed or entry.sha256, read_all=True)
-            by = "listed" if listed else "at download"
-            typer.echo(f"ok    {label}: sha256 {listed or entry.sha256}, as {by}")
+            verify_hash(entry.path, registered or entry.sha256, read_all=True)
+            by = "registered" if registered else "at download"
+            typer.echo(f"ok    {label}: sha256 {registered or entry.sha256}, as {by}")
         except WeightsError as error:
             bad += 1
             typer.echo(f"bad   {error.message} Delete {entry.path.parent}, and download it again.")

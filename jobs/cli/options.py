@@ -200,7 +200,7 @@ def parse_marking(
             f"the recipe {recipe.name} does not detect anything; add --set detect.method=text",
             param_hint="--unmatched",
         )
-    policy = unmatched or recipe.unmarked
+    policy = unmatched or recipe.unmarked_policy
     if not mask or recipe.mask.anchor or "scale_to_photo" in recipe.mask.model_fields_set:
         return recipe, policy, ""
     note = "note: with --mask, mask.scale_to_photo=true is set: the mask is scaled to each photo."

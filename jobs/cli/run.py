@@ -85,7 +85,7 @@ def run(
     console = console_for()
     statuses = parse_statuses(retry)
     chosen, policy, note = parse_marking(Recipe.load(recipe, set_ or ()), masks, mask, unmatched)
-    chosen.raise_unless_it_cleans()
+    chosen.require_filling()
     if note:
         console.print(note)
     # For the dry run and the run: what rows there are, and which of them to do.

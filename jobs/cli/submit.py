@@ -86,7 +86,7 @@ def submit(
     if detect:
         recipe.detecting()
     else:
-        recipe.raise_unless_it_cleans()
+        recipe.require_filling()
         parse_marking(recipe, *(options[name] for name in ("masks", "mask", "unmatched")))
     files = {each: options[each] for each in ("recipe", "pools", "prices") if options[each]}
     if options["recipe"] in preset_names():

@@ -31,7 +31,7 @@ from stages.pixels import colour
 from stages.pixels.boxes import bounds_of
 from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
-from stages.weights.find import weights_of
+from stages.weights.resolve import weights_of
 
 #: Width of the ring around the filled region.
 RING_PX = 16

@@ -142,8 +142,8 @@ def _luminance(picture: Image.Image, unmarked: int) -> UInt8Array:
     is_drawn: BoolMask = np.asarray(farthest(farthest(red, green), blue)) != unmarked
     if has_alpha:
         is_drawn &= np.asarray(colours.getchannel("A")) > 0
-        ground = Image.new("RGBA", picture.size, (unmarked, unmarked, unmarked, 255))
-        colours = Image.alpha_composite(ground, colours)
+        background = Image.new("RGBA", picture.size, (unmarked, unmarked, unmarked, 255))
+        colours = Image.alpha_composite(background, colours)
     levels = np.array(colours.convert("L"))
     levels[is_drawn & (levels == unmarked)] = abs(unmarked - 1)
     return levels

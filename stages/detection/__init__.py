@@ -39,11 +39,12 @@ class Detector(Protocol):
     """What a detection method's ``load(options)`` returns.
 
     Attributes:
-        weights: name -> SHA-256 of each file that it works with; the lineage records them.
+        content_hashes: name -> SHA-256 of each file that it works with, such as weights; the
+            lineage records them.
     """
 
     @property
-    def weights(self) -> dict[str, str]:
+    def content_hashes(self) -> dict[str, str]:
         """See above."""
         ...
 

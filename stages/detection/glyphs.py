@@ -6,18 +6,18 @@ import cv2
 import numpy as np
 
 from stages.arrays import BoolMask, Float32Array, UInt8Array
-from stages.detection.ground import disc, edge_band, filled, outline_box
+from stages.detection.background import disc, edge_band, filled, outline_box
 from stages.pixels.boxes import Box
 from stages.pixels.samples import to_lab
 
 #: How far beyond an outline strokes are followed, as a share of the line's height.
 _BEYOND_SHARE = 0.25
 
-#: Ground is plain if this share of the band fits a plane within the distance, CIE76.
+#: A background is plain if this share of the band fits a plane within the distance, CIE76.
 _PLAIN_SHARE, _PLAIN_DELTA_E = 0.75, 6.0
 
-#: Strokes differ from plain ground by the first; joined to such pixels, soft edges and shadows by
-#: the second; both at least by this many times the ground's own variation.
+#: Strokes differ from a plain background by the first; joined to such pixels, soft edges and
+#: shadows by the second; both at least by this many times the background's own variation.
 _STROKE_DELTA_E, _EDGE_DELTA_E, _STROKE_NOISE, _EDGE_NOISE = 10.0, 3.0, 5.0, 3.0
 
 #: Strokes cover a share of their outline between these.
@@ -26,11 +26,11 @@ _MIN_COVER, _MAX_COVER = 0.04, 0.75
 #: They are found in at least this share of a line's parts.
 _MIN_SPAN = 0.9
 
-#: On other ground, strokes are thinner than this share of the line's height, and stand out this
-#: many times more often within the outline than around it.
+#: On other backgrounds, strokes are thinner than this share of the line's height, and stand out
+#: this many times more often within the outline than around it.
 _STROKE_SHARE, _MIN_ODDS = 0.4, 3.0
 
-#: How much strokes are grown, as a share of the line's height: the edge that is lost in the ground.
+#: How much strokes are grown, as a share of the line's height: the edge lost in the background.
 _GROW_SHARE, _GROW_TEXTURED_SHARE = 0.04, 0.08
 
 
@@ -43,13 +43,13 @@ def strokes_in(pixels: UInt8Array, outline: Float32Array) -> tuple[Box, BoolMask
 
     Returns:
         Bounds, and which of their pixels are letters; the whole outline where letters do not
-        stand out from their ground.
+        stand out from their background.
     """
     line_px = float(min(cv2.minAreaRect(outline)[1]))
     box = outline_box(outline, max(3.0, 0.5 * line_px))
     box = box.clipped(pixels.shape[1], pixels.shape[0])
     part, inside = to_lab(pixels[box.slices]), filled(outline, box)
-    strokes, grow = _on_plain_ground(part, inside, line_px), _GROW_SHARE
+    strokes, grow = _on_plain_background(part, inside, line_px), _GROW_SHARE
     if strokes is None or not _spans(strokes & inside, inside, line_px):
         strokes, grow = _on_texture(part, inside, line_px), _GROW_TEXTURED_SHARE
     if strokes is None or not _spans(strokes, inside, line_px):
@@ -69,8 +69,8 @@ def _spans(strokes: BoolMask, inside: BoolMask, line_px: float) -> bool:
     return float((share >= _MIN_COVER).mean()) >= _MIN_SPAN
 
 
-def _on_plain_ground(part: Float32Array, inside: BoolMask, line_px: float) -> BoolMask | None:
-    """Whatever differs from the plane of colours that fits the ground; None if none does."""
+def _on_plain_background(part: Float32Array, inside: BoolMask, line_px: float) -> BoolMask | None:
+    """Whatever differs from the plane of colours that fits the background; None if none does."""
     fit = _fit_plane(part, edge_band(inside, line_px))
     if fit is None:
         return None
@@ -91,7 +91,7 @@ def _on_plain_ground(part: Float32Array, inside: BoolMask, line_px: float) -> Bo
 
 
 def _fit_plane(part: Float32Array, band: BoolMask) -> tuple[Float32Array, float] | None:
-    """Fit ground that may have a gradient.
+    """Fit a background that may have a gradient.
 
     Returns:
         ``(h, w)`` distance of each pixel from it, and its own variation, CIE76; None if the band
@@ -108,8 +108,8 @@ def _fit_plane(part: Float32Array, band: BoolMask) -> tuple[Float32Array, float]
         off = np.linalg.norm(colours - at @ plane, axis=1)
         near = off <= _PLAIN_DELTA_E
     rows, columns = np.indices(band.shape, np.float32)
-    ground = np.stack([columns, rows, np.ones_like(rows)], axis=2) @ plane
-    return np.linalg.norm(part - ground, axis=2), float(np.median(off[near]))
+    background = np.stack([columns, rows, np.ones_like(rows)], axis=2) @ plane
+    return np.linalg.norm(part - background, axis=2), float(np.median(off[near]))
 
 
 def _on_texture(part: Float32Array, inside: BoolMask, line_px: float) -> BoolMask | None:

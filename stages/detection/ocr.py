@@ -48,8 +48,8 @@ _WHOLE_PX, _UNDIVIDED_PX = (640, 960), 1280
 _SMALLER = 0.8
 
 #: Of the detection network: min probability of a text's pixels, and of a line on average. Those of
-#: PaddleOCR are higher, and lose text on busy ground; recognition drops what is none.
-_PIXEL_CHANCE, _LINE_CHANCE = 0.2, 0.4
+#: PaddleOCR are higher, and lose text on busy backgrounds; recognition drops what is none.
+_PIXEL_THRESHOLD, _LINE_THRESHOLD = 0.2, 0.4
 
 #: Side of the parts that a photo is divided into, and the context that each is shown with.
 _CORE_PX, _CONTEXT_PX = 832, 64
@@ -60,7 +60,7 @@ _MULTIPLE_PX = 32
 #: Font size in px that the detection network finds reliably.
 _FOUND_PX = 12
 
-#: Smaller steps between neighbouring pixels, in levels, are plain ground, not strokes.
+#: Smaller steps between neighbouring pixels, in levels, are a plain background, not strokes.
 _STROKE_LEVELS = 16
 
 #: Max lines that are read at each scale, those with the highest detection score.
@@ -101,7 +101,7 @@ class Line:
         return self.height / 1.25
 
 
-class Reader:
+class TextReader:
     """Finds and reads text in photos.
 
     Args:
@@ -144,8 +144,10 @@ class Reader:
 
     def _read_at(self, scale: float, photo: UInt8Array) -> list[Line]:
         shown = scale_down(photo, scale)
-        chances = self._probabilities(shown)
-        outlines, scores = self._detector.postprocess_op(chances[None, None], chances.shape)
+        probabilities = self._probabilities(shown)
+        outlines, scores = self._detector.postprocess_op(
+            probabilities[None, None], probabilities.shape
+        )
         best = sorted(range(len(scores)), key=lambda index: -scores[index])[:_MAX_LINES]
         if not best:
             return []
@@ -161,11 +163,11 @@ class Reader:
 
     def _probabilities(self, shown: UInt8Array) -> Float32Array:
         """``(h, w)`` float32: how likely each pixel of a BGR picture belongs to text."""
-        chances = np.zeros(shown.shape[:2], np.float32)
+        probabilities = np.zeros(shown.shape[:2], np.float32)
         for core, view in _tiles(shown):
             part = self._run(shown[view.slices])
-            chances[core.slices] = part[core.shifted(-view.x0, -view.y0).slices]
-        return chances
+            probabilities[core.slices] = part[core.shifted(-view.x0, -view.y0).slices]
+        return probabilities
 
     def _run(self, part: UInt8Array) -> Float32Array:
         height, width = part.shape[:2]
@@ -176,7 +178,7 @@ class Reader:
         return np.asarray(self._detector.session(levels)[0, 0, :height, :width], np.float32)
 
 
-def weights() -> dict[str, str]:
+def content_hashes() -> dict[str, str]:
     """Name -> SHA-256 of the networks, as the lineage records them."""
     return dict(_WEIGHTS.values())
 
@@ -185,7 +187,7 @@ def _load_engine(device: Literal["cpu", "gpu"]) -> Any:
     """Load rapidocr with its networks.
 
     Raises:
-        WeightsError: see :class:`Reader`.
+        WeightsError: see :class:`TextReader`.
     """
     onnxruntime = load_module("onnxruntime", "detect.method text")
     rapidocr = load_module("rapidocr", "detect.method text")
@@ -205,8 +207,8 @@ def _load_engine(device: Literal["cpu", "gpu"]) -> Any:
         "EngineConfig.onnxruntime.intra_op_num_threads": _threads(),
         "EngineConfig.onnxruntime.inter_op_num_threads": 1,
         "EngineConfig.onnxruntime.use_cuda": device == "gpu",
-        "Det.thresh": _PIXEL_CHANCE,
-        "Det.box_thresh": _LINE_CHANCE,
+        "Det.thresh": _PIXEL_THRESHOLD,
+        "Det.box_thresh": _LINE_THRESHOLD,
     }
     engine = rapidocr.RapidOCR(params=params)
     engine(np.zeros((32, 32, 3), np.uint8), use_det=True, use_cls=False, use_rec=False)  # loads

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from stages.detection.select import Matcher
+from stages.detection.matcher import Matcher
 from stages.method_options import NOT_HASHED, MethodOptions, Pool, WeightsPin
 
 
@@ -78,8 +78,8 @@ class TextOptions(DetectionOptions):
     max_area_share: float = Field(0.2, gt=0, le=1)
     """What would cover a larger share of the photo's area is kept."""
     where: Literal["anywhere", "background", "border"] = "anywhere"
-    """background: only text on the plain ground around the product, or on a badge there. border:
-    only within `border_share` of an edge."""
+    """background: only text on the plain background around the product, or on a badge there.
+    border: only within `border_share` of an edge."""
     border_share: float = Field(0.2, gt=0, le=0.5)
     """With `border`: distance from the nearest edge, as a share of the photo's side."""
     shape: Literal["glyphs", "box"] = "glyphs"
@@ -106,8 +106,8 @@ class TemplateOptions(DetectionOptions):
 
     method: Literal["template"] = "template"
     templates: tuple[str, ...] = Field(min_length=1)
-    """Pictures of it: paths or s3:// URIs. Transparent parts, or a white ground around it, do not
-    count, and are not removed."""
+    """Pictures of it: paths or s3:// URIs. Transparent parts, or a white background around it, do
+    not count, and are not removed."""
     templates_pin: tuple[WeightsPin, ...] = ()
     """Required content of each, `sha256:HEX`. Empty: the content when a run starts."""
     threshold: float = Field(0.7, gt=0, le=1)
@@ -149,4 +149,4 @@ class TemplateOptions(DetectionOptions):
 
 
 #: The detection methods; add new ones here.
-DetectOptions = Annotated[TextOptions | TemplateOptions, Field(discriminator="method")]
+AnyDetectionOptions = Annotated[TextOptions | TemplateOptions, Field(discriminator="method")]

@@ -56,7 +56,7 @@ _MAX_CANDIDATES = 60
 #: A picture or a place whose colours vary by less is taken for flat: standard deviation, levels.
 _MIN_DEVIATION = 2.0
 
-#: From this level on, a ground without alpha is white.
+#: From this level on, a background without alpha is white.
 _WHITE = 245
 
 
@@ -122,7 +122,7 @@ class TemplateDetector:
         self._templates = read_templates(options)
 
     @property
-    def weights(self) -> dict[str, str]:
+    def content_hashes(self) -> dict[str, str]:
         """Name -> SHA-256 of each template."""
         return {each.name: each.sha256 for each in self._templates}
 
@@ -138,8 +138,8 @@ class TemplateDetector:
         ]
         found.sort(key=lambda match: -match.score)
         detections = [
-            _detection(match, number, pixels.shape, options)
-            for number, match in enumerate(_distinct(found))
+            _detection(match, index, pixels.shape, options)
+            for index, match in enumerate(_distinct(found))
         ]
         return sorted(detections, key=lambda each: (each.box.y0, each.box.x0))
 
@@ -189,7 +189,7 @@ def _template(uri: str, name: str, data: bytes, sha256: str) -> Template:
         shape = np.asarray(decoded.alpha > np.iinfo(decoded.alpha.dtype).max // 2)
     bounds = bounds_of(shape)
     if bounds is None:
-        raise _bad(uri, "nothing in it is visible on white or transparent ground")
+        raise _bad(uri, "nothing in it is visible on a white or transparent background")
     shape = shape[bounds.slices]
     levels = pixels[bounds.slices].astype(np.float32)
     inside = levels[shape]
@@ -344,13 +344,13 @@ def _box(match: Match, shape: tuple[int, ...]) -> Box:
 
 
 def _detection(
-    match: Match, number: int, shape: tuple[int, ...], options: TemplateOptions
+    match: Match, index: int, shape: tuple[int, ...], options: TemplateOptions
 ) -> Detection:
     box = _box(match, shape)
     reason = "template"
     if match.score < options.threshold:
         reason = f"correlation below {options.threshold:g}"
-    elif number >= options.max_matches:
+    elif index >= options.max_matches:
         reason = f"more than {options.max_matches} matches"
     remove = reason == "template"
     mask = None

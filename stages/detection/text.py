@@ -10,41 +10,41 @@ import numpy as np
 
 from stages.arrays import BoolMask, Float32Array, UInt8Array
 from stages.detection import Detection, Detector
-from stages.detection.blocks import group
-from stages.detection.glyphs import strokes_in
-from stages.detection.ground import (
+from stages.detection.background import (
     colours_of,
     filled,
     find_badge,
     outline_box,
-    plain_ground,
-    share_on_ground,
+    plain_background,
+    share_on_background,
 )
-from stages.detection.ocr import Line, Reader, weights
+from stages.detection.glyphs import strokes_in
+from stages.detection.matcher import Matcher
+from stages.detection.ocr import Line, TextReader, content_hashes
 from stages.detection.options import TextOptions
-from stages.detection.select import Matcher
+from stages.detection.text_blocks import group
 from stages.pixels.boxes import Box
 
 #: Lines of a small block share a decision if it holds for this share of them.
 _SHARED_LINES, _SHARED_SHARE = 4, 0.5
 
-#: They are printed alike: ground and letters differ by less, in units of Lab.
+#: They are printed alike: background and letters differ by less, in units of Lab.
 _SAME_COLOUR = 12.0
 
-#: Text is on the ground if this share of its surroundings is.
-_ON_GROUND_SHARE = 0.8
+#: Text is on the background if this share of its surroundings is.
+_ON_BACKGROUND_SHARE = 0.8
 
 #: A line belongs to a badge that covers this share of its outline.
 _IN_BADGE_SHARE = 0.6
 
 
 def load(options: TextOptions) -> Detector:
-    """Load the networks; see :class:`stages.detection.ocr.Reader`.
+    """Load the networks; see :class:`stages.detection.ocr.TextReader`.
 
     Raises:
         WeightsError: rapidocr or the device is not available.
     """
-    reader = Reader(
+    reader = TextReader(
         device=options.device, min_height_px=options.min_height_px, max_tiles=options.max_tiles
     )
     return TextDetector(options, reader)
@@ -61,7 +61,7 @@ class _Verdict:
 
 @dataclass(frozen=True, slots=True)
 class _Badge:
-    """What carries text, and the numbers of the lines on it."""
+    """What carries text, and the indices of the lines on it."""
 
     box: Box
     mask: BoolMask
@@ -71,9 +71,9 @@ class _Badge:
 class TextDetector:
     """See :class:`stages.detection.Detector`."""
 
-    weights = weights()
+    content_hashes = content_hashes()
 
-    def __init__(self, options: TextOptions, reader: Reader) -> None:
+    def __init__(self, options: TextOptions, reader: TextReader) -> None:
         self._options, self._reader = options, reader
         self._remove, self._keep = Matcher(options.remove), Matcher(options.keep)
 
@@ -84,23 +84,23 @@ class TextDetector:
             return []
         colours = [colours_of(pixels, line.outline) for line in lines]
         blocks = group(lines, [each[:3] for each in colours])
-        order = [number for block in blocks for number in block]
+        order = [index for block in blocks for index in block]
         verdicts = self._judge(lines, blocks, colours)
         badges = self._badges(pixels, lines, order, verdicts) if self._options.badge else []
         for badge in badges * len(badges):  # badges that overlap share a decision
             _share_badge(verdicts, badge.lines)
         whole = [badge for badge in badges if verdicts[badge.lines[0]].remove]
-        carried = {number for badge in whole for number in badge.lines}
+        carried = {index for badge in whole for index in badge.lines}
         found = []
-        for number in order:
+        for index in order:
             found += [
                 _detection(lines, each.lines, verdicts, each.box, each.mask)
                 for each in whole
-                if each.lines[0] == number
+                if each.lines[0] == index
             ]
-            if number not in carried:
-                box, mask = self._marked(pixels, lines[number], verdicts[number])
-                found.append(_detection(lines, (number,), verdicts, box, mask))
+            if index not in carried:
+                box, mask = self._marked(pixels, lines[index], verdicts[index])
+                found.append(_detection(lines, (index,), verdicts, box, mask))
         return self._limited(pixels, found)
 
     def _judge(
@@ -110,18 +110,18 @@ class TextDetector:
         verdicts = [_Verdict(False, "") for _ in lines]
         for block in blocks:
             certain = [n for n in block if not self._too_uncertain(lines[n])]
-            texts = [lines[number].text for number in certain]
+            texts = [lines[index].text for index in certain]
             kept, removed = self._keep.find(texts), self._remove.find(texts)
-            for number, keep, remove in zip(certain, kept, removed, strict=True):
+            for index, keep, remove in zip(certain, kept, removed, strict=True):
                 if keep:
-                    verdicts[number] = _Verdict(False, f"keep: {keep}", final=True)
+                    verdicts[index] = _Verdict(False, f"keep: {keep}", final=True)
                 elif remove:
-                    verdicts[number] = _Verdict(True, remove)
+                    verdicts[index] = _Verdict(True, remove)
                 else:
-                    verdicts[number] = _Verdict(False, "not in detect.remove")
-            for number in set(block) - set(certain):
-                verdicts[number] = _Verdict(False, self._too_uncertain(lines[number]))
-            removed_lines = [number for number in certain if verdicts[number].remove]
+                    verdicts[index] = _Verdict(False, "not in detect.remove")
+            for index in set(block) - set(certain):
+                verdicts[index] = _Verdict(False, self._too_uncertain(lines[index]))
+            removed_lines = [index for index in certain if verdicts[index].remove]
             if removed_lines and 1 < len(block) <= _SHARED_LINES:
                 first = colours[removed_lines[0]]
                 alike = [n for n in certain if np.abs(colours[n] - first).max() <= _SAME_COLOUR]
@@ -146,12 +146,12 @@ class TextDetector:
         """The badges of the lines that are to be removed."""
         outlines = [line.outline for line in lines]
         found: list[_Badge] = []
-        for number in order:
-            if not verdicts[number].remove or any(number in each.lines for each in found):
+        for index in order:
+            if not verdicts[index].remove or any(index in each.lines for each in found):
                 continue
-            badge = find_badge(pixels, outlines, number, self._options.max_area_share)
+            badge = find_badge(pixels, outlines, index, self._options.max_area_share)
             if badge:
-                on_it = [n for n in order if n == number or _covers(*badge, outlines[n])]
+                on_it = [n for n in order if n == index or _covers(*badge, outlines[n])]
                 found.append(_Badge(*badge, tuple(on_it)))
         return found
 
@@ -166,7 +166,7 @@ class TextDetector:
 
     def _limited(self, pixels: UInt8Array, found: list[Detection]) -> list[Detection]:
         """Keep what is too large or at the wrong place."""
-        ground = plain_ground(pixels) if self._options.where == "background" else None
+        background = plain_background(pixels) if self._options.where == "background" else None
         height, width = pixels.shape[:2]
         limited = []
         for each in found:
@@ -176,9 +176,9 @@ class TextDetector:
                 if share > self._options.max_area_share:
                     reason = f"covers {share:.2g} of the photo, over {self._options.max_area_share}"
                 elif self._options.where == "background" and (
-                    ground is None
-                    or share_on_ground(ground, each.box, each.mask, (height, width))
-                    < _ON_GROUND_SHARE
+                    background is None
+                    or share_on_background(background, each.box, each.mask, (height, width))
+                    < _ON_BACKGROUND_SHARE
                 ):
                     reason = "not on plain background"
                 elif self._options.where == "border" and not self._at_border(
@@ -202,26 +202,26 @@ class TextDetector:
 
 def _share_block(verdicts: list[_Verdict], lines: Sequence[int]) -> None:
     """Remove all lines that are printed alike if half of them go, and none is to be kept."""
-    removed = [number for number in lines if verdicts[number].remove]
-    is_kept = any(verdicts[number].final for number in lines)
+    removed = [index for index in lines if verdicts[index].remove]
+    is_kept = any(verdicts[index].final for index in lines)
     if removed and not is_kept and len(removed) >= _SHARED_SHARE * len(lines):
         _remove_beside(verdicts, lines, verdicts[removed[0]])
 
 
 def _share_badge(verdicts: list[_Verdict], lines: Sequence[int]) -> None:
     """A badge goes whole, or stays whole if a line on it is to be kept."""
-    kept = next((number for number in lines if verdicts[number].final), None)
+    kept = next((index for index in lines if verdicts[index].final), None)
     if kept is None:
         _remove_beside(verdicts, lines, next(v for n in lines if (v := verdicts[n]).remove))
     else:
-        for number in lines:
-            verdicts[number] = verdicts[kept]
+        for index in lines:
+            verdicts[index] = verdicts[kept]
 
 
 def _remove_beside(verdicts: list[_Verdict], lines: Sequence[int], first: _Verdict) -> None:
-    for number in lines:
-        if not verdicts[number].remove:
-            verdicts[number] = _Verdict(True, f"beside {first.reason}")
+    for index in lines:
+        if not verdicts[index].remove:
+            verdicts[index] = _Verdict(True, f"beside {first.reason}")
 
 
 def _covers(box: Box, mask: BoolMask, outline: Float32Array) -> bool:
@@ -232,14 +232,14 @@ def _covers(box: Box, mask: BoolMask, outline: Float32Array) -> bool:
 
 def _detection(
     lines: Sequence[Line],
-    numbers: Sequence[int],
+    indices: Sequence[int],
     verdicts: Sequence[_Verdict],
     box: Box,
     mask: BoolMask | None,
 ) -> Detection:
     """One detection of one or, on a badge, several lines."""
-    chosen = [lines[number] for number in numbers]
-    first = next((verdicts[n] for n in numbers if verdicts[n].remove), verdicts[numbers[0]])
+    chosen = [lines[index] for index in indices]
+    first = next((verdicts[n] for n in indices if verdicts[n].remove), verdicts[indices[0]])
     corners = chosen[0].outline
     if len(chosen) > 1:
         around = cv2.minAreaRect(np.concatenate([each.outline for each in chosen]))

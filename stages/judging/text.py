@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from stages.arrays import BoolMask, UInt8Array
-from stages.detection.ocr import Line, Reader
+from stages.detection.ocr import Line, TextReader
 from stages.detection.options import TextOptions
 from stages.judging.reappearance import Scores, views
 from stages.optional_imports import require
@@ -36,12 +36,12 @@ class TextJudge:
     """Raises the scores of fills in which there is text that the removal's fill does not have.
 
     Raises:
-        WeightsError: as :class:`Reader`.
+        WeightsError: as :class:`TextReader`.
     """
 
     def __init__(self) -> None:
         require(*TextOptions.libraries, needed_by="judge.text")
-        self._reader = Reader()
+        self._reader = TextReader()
 
     def raised(
         self,

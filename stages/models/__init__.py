@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Erased:
+class FillWithAlpha:
     """The fill of a model that also removes what the object casts beyond the mask, e.g. a shadow.
 
     Attributes:
@@ -27,12 +27,12 @@ class Erased:
     alpha: UInt8Array
 
 
-class Fill(Protocol):
-    """What a removing method's ``load(options)`` returns."""
+class FillFunction(Protocol):
+    """What a removal method's ``load(options)`` returns: it fills windows."""
 
     def __call__(
         self, pixels: Sequence[UInt8Array], masks: Sequence[UInt8Array], seeds: Sequence[int]
-    ) -> Sequence[UInt8Array | Erased | RowError]:
+    ) -> Sequence[UInt8Array | FillWithAlpha | RowError]:
         """Fill windows.
 
         Args:
@@ -42,7 +42,7 @@ class Fill(Protocol):
 
         Returns:
             In order, new pixels that are the given ones where the mask is 0; or the whole output
-            with its alpha, if the options' trait ``has_alpha`` is set. Or, not raised, the
+            with its alpha, if the options' trait ``returns_alpha`` is set. Or, not raised, the
             RowError of a window that cannot be filled: ``model.out_of_memory`` or
             ``model.bad_output``. It may raise if that is the fault of one window: each photo is
             then tried alone.

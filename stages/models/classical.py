@@ -15,8 +15,8 @@ import numpy as np
 from patchmatch import patch_match
 
 from stages.arrays import UInt8Array
-from stages.models import Fill
-from stages.recipe.removers import NavierStokesOptions, PatchMatchOptions, TeleaOptions
+from stages.models import FillFunction
+from stages.recipe.removal_methods import NavierStokesOptions, PatchMatchOptions, TeleaOptions
 
 Classical = TeleaOptions | NavierStokesOptions | PatchMatchOptions
 
@@ -24,7 +24,7 @@ Classical = TeleaOptions | NavierStokesOptions | PatchMatchOptions
 _patchmatch_lock = Lock()
 
 
-def load(options: Classical) -> Fill:
+def load(options: Classical) -> FillFunction:
     """See :class:`stages.method_options.RemovalOptions`."""
     return lambda pixels, masks, seeds: [
         fill_one(options, *each) for each in zip(pixels, masks, seeds, strict=True)

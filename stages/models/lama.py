@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from manifests.errors import RowError, WeightsError
 from stages.arrays import UInt8Array
-from stages.models import Fill
+from stages.models import FillFunction
 from stages.models.devices import (
     BatchLimit,
     choose_device,
@@ -27,10 +27,10 @@ from stages.models.devices import (
     resolve_dtype,
     run_in_batches,
 )
-from stages.models.load import load_network
-from stages.models.padding import inside, pad
-from stages.optional_imports import load_module, reason
-from stages.recipe.removers import LamaOptions
+from stages.models.padding import pad, unpad_and_keep_known
+from stages.models.single_file import load_network
+from stages.optional_imports import load_module, one_line
+from stages.recipe.removal_methods import LamaOptions
 
 #: Sides of windows become a multiple of this, since the network halves them three times. One
 #: feature covers this many px.
@@ -44,7 +44,7 @@ _MIN_SIDE_PX = 16
 _Padded = tuple[UInt8Array, UInt8Array]
 
 
-def load(options: LamaOptions) -> Fill:
+def load(options: LamaOptions) -> FillFunction:
     """Load the engine named by the options. See :class:`stages.method_options.RemovalOptions`.
 
     Raises:
@@ -128,7 +128,7 @@ class Lama:
             self._run, padded, self._limit, lambda each: each[1].size, lambda each: each[1].shape
         )
         for index, painted in zip(marked, filled, strict=True):
-            results[index] = inside(painted, pixels[index], masks[index])
+            results[index] = unpad_and_keep_known(painted, pixels[index], masks[index])
         return results
 
     @torch.inference_mode()
@@ -166,7 +166,7 @@ class Lama:
         try:
             self._run([(black, whole)])
         except Exception as error:  # a compiler that is missing, too old, or fails
-            problem = f"remove.compile: LaMa cannot be compiled: {reason(error)}."
+            problem = f"remove.compile: LaMa cannot be compiled: {one_line(error)}."
             raise WeightsError("model.unavailable", problem) from error
 
 

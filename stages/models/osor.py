@@ -21,13 +21,13 @@ from torch.nn import functional
 
 from manifests.errors import RowError, WeightsError
 from stages.arrays import UInt8Array
-from stages.models import Erased, Fill, vae
+from stages.models import FillFunction, FillWithAlpha, vae
 from stages.models.devices import BatchLimit, choose_device, resolve_dtype, run_in_batches
 from stages.models.padding import pad
 from stages.models.refiners.adapters import merge_tensors
-from stages.models.refiners.loading import Loader, check_folder, load_config
-from stages.optional_imports import reason
-from stages.recipe.removers import OsorOptions
+from stages.models.refiners.diffusers_folder import Loader, check_folder, load_config
+from stages.optional_imports import one_line
+from stages.recipe.removal_methods import OsorOptions
 
 #: Sides of windows become a multiple of this. The UNet takes any number of latents.
 _LATENT_PX = 8
@@ -46,7 +46,7 @@ _TEXT = ("prompt_embeds", "pooled_prompt_embeds")
 _Window = tuple[UInt8Array, UInt8Array, int]
 
 
-def load(options: OsorOptions) -> Fill:
+def load(options: OsorOptions) -> FillFunction:
     """Load the model. See :class:`stages.method_options.RemovalOptions`.
 
     Raises:
@@ -90,12 +90,12 @@ class Osor:
         dtype = resolve_dtype(options.dtype, device)
         base = Path(options.base_weights)
         check_folder(base, ("StableDiffusionXLInpaintPipeline",), ("unet", "vae", "scheduler"))
-        unet = Loader(base, dtype, device).network(UNet2DConditionModel, "unet")
+        unet = Loader(base, dtype, device).load_component(UNet2DConditionModel, "unet")
         merge(unet, Path(options.weights))
         text = _tensors(Path(options.prompt_weights), _TEXT)
         return cls(
             unet.to(device),
-            Loader(base, vae.dtype_beside(dtype), device).network(AutoencoderKL, "vae"),
+            Loader(base, vae.vae_dtype(dtype), device).load_component(AutoencoderKL, "vae"),
             load_config(DDPMScheduler, base, "scheduler"),
             [text[name] for name in _TEXT],
             options=options,
@@ -104,7 +104,7 @@ class Osor:
 
     def fill(
         self, pixels: Sequence[UInt8Array], masks: Sequence[UInt8Array], seeds: Sequence[int]
-    ) -> list[Erased | RowError]:
+    ) -> list[FillWithAlpha | RowError]:
         """Fill windows; those of equal padded size run together.
 
         Args:
@@ -129,7 +129,7 @@ class Osor:
         ]
 
     @torch.inference_mode()
-    def _run(self, windows: Sequence[_Window]) -> list[Erased | RowError]:
+    def _run(self, windows: Sequence[_Window]) -> list[FillWithAlpha | RowError]:
         pixels = [each for each, _, _ in windows]
         generators = [torch.Generator("cpu").manual_seed(seed) for _, _, seed in windows]
         shown = self._encode(vae.to_tensor(pixels, self.device), generators)
@@ -177,9 +177,9 @@ class Osor:
 
     def _erased(
         self, latents: torch.Tensor, source: UInt8Array, alpha: UInt8Array
-    ) -> Erased | RowError:
+    ) -> FillWithAlpha | RowError:
         pixels = vae.to_pixels(vae.decode(self.autoencoder, latents), source)
-        return pixels if isinstance(pixels, RowError) else Erased(pixels, alpha)
+        return pixels if isinstance(pixels, RowError) else FillWithAlpha(pixels, alpha)
 
 
 def merge(unet: Any, path: Path) -> None:
@@ -211,7 +211,7 @@ def _tensors(path: Path, needed: Sequence[str]) -> dict[str, torch.Tensor]:
     try:
         tensors: dict[str, torch.Tensor] = load_file(path)
     except Exception as error:  # safetensors and the file system have their own
-        raise _unusable(path, f"it cannot be read: {reason(error)}") from error
+        raise _unusable(path, f"it cannot be read: {one_line(error)}") from error
     missing = [name for name in needed if name not in tensors]
     if missing:
         raise _unusable(path, f"it has no {missing[0]}")
@@ -222,7 +222,7 @@ def _unusable(path: Path, problem: str) -> WeightsError:
     return WeightsError("weights.unusable", f"{path} is not OSOR-SDXL's: {problem}.")
 
 
-def _cut(erased: Erased, shape: tuple[int, ...]) -> Erased:
+def _cut(erased: FillWithAlpha, shape: tuple[int, ...]) -> FillWithAlpha:
     """Undo the padding."""
     height, width = shape[:2]
-    return Erased(erased.pixels[:height, :width], erased.alpha[:height, :width])
+    return FillWithAlpha(erased.pixels[:height, :width], erased.alpha[:height, :width])

@@ -23,7 +23,7 @@ def pad(
     return np.pad(pixels, [*extra, (0, 0)], mode="edge"), np.pad(mask, extra, constant_values=255)
 
 
-def inside(
+def unpad_and_keep_known(
     painted: UInt8Array | RowError, pixels: UInt8Array, mask: UInt8Array
 ) -> UInt8Array | RowError:
     """Remove the padding, and restore the input outside the mask."""

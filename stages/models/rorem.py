@@ -1,4 +1,4 @@
-"""RORem as a remover: :mod:`stages.models.refiners.rorem` with one prompt for all windows."""
+"""RORem as a removal method: :mod:`stages.models.refiners.rorem` with one prompt for all."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 
 from manifests.errors import RowError
 from stages.arrays import UInt8Array
-from stages.models import Fill
-from stages.models.padding import inside, pad
+from stages.models import FillFunction
+from stages.models.padding import pad, unpad_and_keep_known
 from stages.models.refiners.rorem import Rorem
-from stages.recipe.removers import RoremOptions
+from stages.recipe.removal_methods import RoremOptions
 
 #: Sides of windows become a multiple of this: 8 px to a latent, which the UNet halves twice.
 _SIDE_PX = 32
 
 
-def load(options: RoremOptions) -> Fill:
+def load(options: RoremOptions) -> FillFunction:
     """Load the model. See :class:`stages.method_options.RemovalOptions`.
 
     The text encoders are loaded first, and freed before the network is loaded.
@@ -35,7 +35,7 @@ def load(options: RoremOptions) -> Fill:
     def fill(
         pixels: Sequence[UInt8Array], masks: Sequence[UInt8Array], seeds: Sequence[int]
     ) -> list[UInt8Array | RowError]:
-        """See :class:`stages.models.Fill`."""
+        """See :class:`stages.models.FillFunction`."""
         marked = [(mask > 0).astype(np.uint8) * 255 for mask in masks]
         padded = [pad(*each, _SIDE_PX) for each in zip(pixels, marked, strict=True)]
         painted = model.refine(
@@ -44,6 +44,6 @@ def load(options: RoremOptions) -> Fill:
             [prompt] * len(padded),
             seeds,
         )
-        return [inside(*each) for each in zip(painted, pixels, masks, strict=True)]
+        return [unpad_and_keep_known(*each) for each in zip(painted, pixels, masks, strict=True)]
 
     return fill

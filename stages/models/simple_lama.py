@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from manifests.errors import WeightsError
 from stages.models.devices import choose_device
-from stages.models.load import torchscript
-from stages.optional_imports import reason
+from stages.models.single_file import torchscript
+from stages.optional_imports import one_line
 
 
 class SimpleLamaNetwork(nn.Module):
@@ -50,7 +50,7 @@ class SimpleLamaNetwork(nn.Module):
             return cls(network.eval(), target)
         except Exception as error:  # TorchScript raises many types for damage
             problem = f"{path} is not the TorchScript that remove.engine = simple-lama needs"
-            raise WeightsError("weights.unusable", f"{problem}: {reason(error)}.") from error
+            raise WeightsError("weights.unusable", f"{problem}: {one_line(error)}.") from error
 
     def forward(self, image: Tensor, hole: Tensor) -> Tensor:
         """``(n, 3, h, w)`` and ``(n, 1, h, w)`` float32, 0 to 1; NaN where it failed."""

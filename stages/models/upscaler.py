@@ -21,7 +21,7 @@ from stages.models.devices import (
     resolve_dtype,
     run_in_batches,
 )
-from stages.models.load import load_network
+from stages.models.single_file import load_network
 from stages.pixels.resize import resample
 from stages.recipe.refiners import UpscaleOptions
 

@@ -13,7 +13,7 @@ from stages.arrays import UInt8Array
 from stages.models.devices import is_black
 
 
-def dtype_beside(dtype: torch.dtype) -> torch.dtype:
+def vae_dtype(dtype: torch.dtype) -> torch.dtype:
     """The number format of SDXL's autoencoder beside a network of ``dtype``.
 
     In float16 it overflows, when it encodes, too.

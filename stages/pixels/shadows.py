@@ -1,19 +1,19 @@
 """Finds the cast shadow of a masked object by plain image statistics.
 
-The method compares each pixel with the ground that would be there without the shadow, as
+The method compares each pixel with the background that would be there without the shadow, as
 background subtraction does: a shadow is darker than its background by a factor, and has its
 chromaticity (Horprasert, Harwood, Davis, "A Statistical Approach for Real-time Robust Background
 Subtraction and Shadow Detection", 1999: distortions of brightness and chromaticity, relative to the
-background's own variation). A single photo has no background image. Here the ground is a smooth
+background's own variation). A single photo has no background image: here it is a smooth
 surface, fitted to the surroundings as to the majority of their pixels (least median of squares,
 Rousseeuw 1984; then least squares on what agrees with it).
 
-When unsure, nothing is found. What is darker than the ground may be a product, the edge of a table
-or of the picture. It is a shadow only if it
+When unsure, nothing is found. What is darker than the background may be a product, the edge of a
+table or of the picture. It is a shadow only if it
 
 * touches the object along a good part of its own extent, and lies beside or beneath it;
 * ends within the reach, and not at the border of the photo;
-* is as smooth, or as textured, as the ground;
+* is as smooth, or as textured, as the background;
 * is not nearly black.
 """
 
@@ -42,15 +42,15 @@ _TRIPLES, _JUDGES = 200, 1000
 #: Twice the minimum area of such a triangle, where the sides of the surroundings are 2.
 _MIN_TRIANGLE = 0.02
 
-#: Pixels of the surroundings that the ground is fitted to, and the minimum number.
+#: Pixels of the surroundings that the background is fitted to, and the minimum number.
 _PLACES, _MIN_KNOWN = 8000, 500
 
-#: Minimum share of the known surroundings that agrees with the ground, and the agreement: in
-#: deviations of the ground, and at least in natural logarithms of light.
-_MIN_GROUND_SHARE, _AGREES, _MIN_AGREES = 0.5, 3.0, 0.03
+#: Minimum share of the known surroundings that agrees with the background, and the agreement: in
+#: deviations of the background, and at least in natural logarithms of light.
+_MIN_BACKGROUND_SHARE, _AGREES, _MIN_AGREES = 0.5, 3.0, 0.03
 
 #: A shadow's depth: where it is certain, how far it goes on, and what is too deep for one. In
-#: natural logarithms of light; the first two also in deviations of the ground.
+#: natural logarithms of light; the first two also in deviations of the background.
 _SURE, _FAINT, _DEEPEST = (0.08, 5.0), (0.025, 2.0), 1.7
 
 #: Allowed change of chromaticity: as above, and per depth, since shade is lit by other light.
@@ -65,14 +65,14 @@ _MIN_CONTACT = 1.3
 #: Minimum area, relative to the object's.
 _MIN_AREA = 0.02
 
-#: Maximum share of what is neither ground nor shade around it.
+#: Maximum share of what is neither background nor shade around it.
 _MAX_OTHER = 0.1
 
 #: Contact with more of the object's outline than this surrounds it, as what it lies on does; unless
 #: its edge is fainter than this share of its depth, as that of a soft shadow is.
 _MAX_AROUND, _FADED = 0.75, 0.5
 
-#: Range of the fine texture's deviation over the ground's, and what is neglected in both.
+#: Range of the fine texture's deviation over the background's, and what is neglected in both.
 _TEXTURE_RATIO, _SMOOTH = (0.4, 2.5), 0.008
 
 #: Gaussian averages by which noise is reduced, and which fine texture is the difference from, px.
@@ -93,7 +93,7 @@ class _View:
         light: natural logarithm of linear light, float32 ``(h, w, 3)``, smoothed.
         raw: the same, not smoothed.
         mask: the object.
-        known: what can be ground or shadow.
+        known: what can be background or shadow.
         reach_px: how far from the object a shadow may go.
         borders: ``(h, w)`` bool, the pixels at the border of the photo.
     """
@@ -107,12 +107,12 @@ class _View:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ground:
+class _Background:
     """What would be there without a shadow.
 
     Attributes:
         light: as in :class:`_View`.
-        deviation: standard deviation of the ground's brightness around it.
+        deviation: standard deviation of the background's brightness around it.
         tint: the same of its chromaticity.
         texture: standard deviation of its fine texture.
     """
@@ -141,10 +141,10 @@ def find_shadow(
     """
     nothing = np.zeros_like(mask)
     view = _view(pixels, mask, unknown, reach_px, at_border)
-    ground = _fit_ground(view)
-    if ground is None:
+    background = _fit_background(view)
+    if background is None:
         return nothing
-    found = _shadows(view, ground)
+    found = _shadows(view, background)
     if not found.any():
         return nothing
     grown = _up_to_object(_dilated(found, _EDGE_PX), view.mask).astype(np.float32)
@@ -197,8 +197,8 @@ def _log_light() -> Float32Array:
 _LIGHT = _log_light()
 
 
-def _fit_ground(view: _View) -> _Ground | None:
-    """Fit the ground to the surroundings; None: they have no ground that prevails."""
+def _fit_background(view: _View) -> _Background | None:
+    """Fit the background to the surroundings; None: they have no background that prevails."""
     places = np.argwhere(view.known)
     if len(places) < _MIN_KNOWN:
         return None
@@ -209,10 +209,10 @@ def _fit_ground(view: _View) -> _Ground | None:
     terms = _terms(*view.mask.shape)
     agrees = _agreeing(terms[at][:, :3], light, random)
     for _ in range(3):
-        if agrees.mean() < _MIN_GROUND_SHARE:
+        if agrees.mean() < _MIN_BACKGROUND_SHARE:
             return None
         some = terms[at][agrees]
-        # Of the normal equations, which are few; a strip of ground leaves some of them open.
+        # Of the normal equations, which are few; a strip of background leaves some of them open.
         surface, *_ = np.linalg.lstsq(some.T @ some, some.T @ light[agrees])
         rest = light - terms[at] @ surface
         depth = rest.mean(axis=1)
@@ -221,9 +221,9 @@ def _fit_ground(view: _View) -> _Ground | None:
         agrees = (np.abs(depth) < max(_AGREES * deviation, _MIN_AGREES)) & (
             tint < max(_AGREES * colour, _MIN_AGREES)
         )
-    if agrees.mean() < _MIN_GROUND_SHARE:
+    if agrees.mean() < _MIN_BACKGROUND_SHARE:
         return None
-    return _Ground(
+    return _Background(
         terms @ surface, deviation, colour, _deviation(_texture(view, view.known)[at][agrees])
     )
 
@@ -254,31 +254,31 @@ def _deviation(values: npt.NDArray[np.floating]) -> float:
     return 1.4826 * float(np.median(np.abs(values - np.median(values))))
 
 
-def _shadows(view: _View, ground: _Ground) -> BoolMask:
+def _shadows(view: _View, background: _Background) -> BoolMask:
     """All that is certainly a shadow of the object."""
-    darker = ground.light - view.light
+    darker = background.light - view.light
     depth = darker.mean(axis=2)
     tint = np.linalg.norm(darker - depth[..., None], axis=2)
-    allowed = max(_TINT[0], _TINT[1] * ground.tint) + _TINT_PER_DEPTH * np.maximum(depth, 0)
-    lighter = max(_AGREES * ground.deviation, _MIN_AGREES)
+    allowed = max(_TINT[0], _TINT[1] * background.tint) + _TINT_PER_DEPTH * np.maximum(depth, 0)
+    lighter = max(_AGREES * background.deviation, _MIN_AGREES)
     is_other = view.known & ((depth >= _DEEPEST) | (depth < -lighter) | (tint >= allowed))
     is_shade = view.known & (depth < _DEEPEST) & (tint < allowed)
-    faint = is_shade & (depth > max(_FAINT[0], _FAINT[1] * ground.deviation))
-    sure = is_shade & (depth > max(_SURE[0], _SURE[1] * ground.deviation))
+    faint = is_shade & (depth > max(_FAINT[0], _FAINT[1] * background.deviation))
+    sure = is_shade & (depth > max(_SURE[0], _SURE[1] * background.deviation))
     opened = _dilated(_eroded(faint, 1), 1)
     count, labels = cv2.connectedComponents(opened.view(np.uint8), connectivity=4)
     result = np.zeros_like(view.mask)
     for number in range(1, count):
         part = labels == number
-        if (part & sure).any() and _is_cast(part, depth, is_other, view, ground):
+        if (part & sure).any() and _is_cast(part, depth, is_other, view, background):
             result |= part
     return result
 
 
 def _is_cast(
-    part: BoolMask, depth: Float32Array, is_other: BoolMask, view: _View, ground: _Ground
+    part: BoolMask, depth: Float32Array, is_other: BoolMask, view: _View, background: _Background
 ) -> bool:
-    """Whether a part that is darker than the ground is a shadow that the object casts."""
+    """Whether a part that is darker than the background is a shadow that the object casts."""
     inner = _eroded(part, 2)
     if not inner.any() or np.count_nonzero(part) < _MIN_AREA * np.count_nonzero(view.mask):
         return False
@@ -293,7 +293,7 @@ def _is_cast(
         and rows.mean() >= np.quantile(object_rows, 0.25)  # it does not lie above
         and is_other[near & ~part].mean() <= _MAX_OTHER  # it is not the edge of that
         and (not _surrounds(part, outline) or _fades(part, inner, depth))
-        and _has_texture_of(ground, view, part, depth)
+        and _has_texture_of(background, view, part, depth)
     )
 
 
@@ -303,8 +303,10 @@ def _texture(view: _View, part: BoolMask) -> Float32Array:
     return np.asarray(fine.mean(axis=2), np.float32)
 
 
-def _has_texture_of(ground: _Ground, view: _View, part: BoolMask, depth: Float32Array) -> bool:
-    """Whether a part is as smooth as the ground would be there; of a thin one, nobody knows."""
+def _has_texture_of(
+    background: _Background, view: _View, part: BoolMask, depth: Float32Array
+) -> bool:
+    """Whether a part is as smooth as the background would be there; of a thin one, nobody knows."""
     core = _eroded(part, _CORE_PX)
     if not core.any():
         return False
@@ -312,7 +314,7 @@ def _has_texture_of(ground: _Ground, view: _View, part: BoolMask, depth: Float32
     low, high = _TEXTURE_RATIO
     # The noise of a level counts for more, the darker it is: its logarithm, by sRGB's exponent.
     high *= float(np.exp(np.median(depth[core]) / 2.2))
-    allowed = low * ground.texture - _SMOOTH, high * ground.texture + _SMOOTH
+    allowed = low * background.texture - _SMOOTH, high * background.texture + _SMOOTH
     return allowed[0] < texture < allowed[1]
 
 

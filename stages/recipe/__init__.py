@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from manifests.errors import RecipeError, did_you_mean
 from manifests.toml_files import explain, read_toml
-from stages.detection.options import DetectOptions
+from stages.detection.options import AnyDetectionOptions
 from stages.method_options import NOT_HASHED, Section
 from stages.recipe.options import (
     CropOptions,
@@ -33,8 +33,8 @@ from stages.recipe.options import (
     ResizeOptions,
     ShapeOptions,
 )
-from stages.recipe.refiners import RefineOptions, UpscaleOptions
-from stages.recipe.removers import RemoveOptions
+from stages.recipe.refiners import AnyRefinementOptions, UpscaleOptions
+from stages.recipe.removal_methods import AnyRemovalOptions
 
 #: Part of every hash. Increment it when a default or the meaning of an option changes, since the
 #: same options then give other results.
@@ -61,12 +61,12 @@ class Recipe(Section):
     seed: int = Field(0, ge=0, lt=2**32)
     mask: MaskOptions = MaskOptions()
     shapes: ShapeOptions = ShapeOptions()
-    detect: DetectOptions | None = None
+    detect: AnyDetectionOptions | None = None
     crop: CropOptions = CropOptions()
     resize: ResizeOptions = ResizeOptions()
-    remove: RemoveOptions | None = None
+    remove: AnyRemovalOptions | None = None
     upscale: UpscaleOptions | None = None
-    refine: RefineOptions | None = None
+    refine: AnyRefinementOptions | None = None
     judge: JudgeOptions | None = None
     output: OutputOptions = OutputOptions()
     metadata: MetadataOptions = MetadataOptions()
@@ -82,7 +82,7 @@ class Recipe(Section):
     def _has_sections_it_needs(self) -> Self:
         if self.judge and self.refine is None:
             raise ValueError("[judge] needs a [refine] section")
-        if self.mask.effects == "alpha" and self.fills and not self.has_alpha:
+        if self.mask.effects == "alpha" and self.fills and not self.returns_alpha:
             raise ValueError(
                 "mask.effects = alpha needs a removal method that returns an alpha; use grow"
             )
@@ -102,12 +102,12 @@ class Recipe(Section):
         return self.remove is not None or self.refine is not None
 
     @property
-    def has_alpha(self) -> bool:
+    def returns_alpha(self) -> bool:
         """Whether its removal says where it changed the picture beyond the mask."""
-        return self.remove is not None and self.remove.has_alpha
+        return self.remove is not None and self.remove.returns_alpha
 
     @property
-    def refiner(self) -> RefineOptions | None:
+    def refiner(self) -> AnyRefinementOptions | None:
         """The section [refine]; None if it never runs."""
         return None if self.refine and self.refine.when == "never" else self.refine
 
@@ -155,11 +155,11 @@ class Recipe(Section):
         return recipe
 
     @property
-    def unmarked(self) -> Literal["detect", "fail"]:
+    def unmarked_policy(self) -> Literal["detect", "fail"]:
         """What becomes of rows without marks, unless the run says otherwise."""
         return "detect" if self.detect else "fail"
 
-    def raise_unless_it_cleans(self) -> None:
+    def require_filling(self) -> None:
         """Raise RecipeError ``recipe.invalid`` if it only detects."""
         if not self.fills:
             raise RecipeError(
@@ -188,7 +188,7 @@ class Recipe(Section):
 
         Options at their defaults are omitted, so that adding an option does not change hashes.
         Weights count by content, if ``weights_pin`` gives it: see
-        :func:`stages.weights.find.pin_of`.
+        :func:`stages.weights.resolve.content_pin`.
         """
         options = {"schema": SCHEMA} | _hashed_options(self)
         return hashlib.sha256(json.dumps(options, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
 """The sections of a recipe that are not methods: every option, its range, its default, its meaning.
 
 Lengths are in pixels of the *original* photo unless a name says otherwise. Methods: see
-:mod:`stages.recipe.removers` and :mod:`stages.recipe.refiners`.
+:mod:`stages.recipe.removal_methods` and :mod:`stages.recipe.refiners`.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from stages.method_options import Dtype, MethodOptions, Pool, Section, WeightsPin
-from stages.recipe.pipelines import ROREM_PROMPT, PipelineOptions, SdxlOptions
+from stages.recipe.diffusers_options import ROREM_PROMPT, DiffusersOptions, SdxlOptions
 
 #: How ComfyUI spaces the noise levels of a sampling.
 Scheduler = Literal["simple", "normal"]
@@ -30,7 +30,7 @@ class UpscaleOptions(Section):
     """auto: 16 bits if the network supports it and it is fast on the device."""
 
 
-class DiffusionOptions(PipelineOptions, MethodOptions):
+class RefinementOptions(DiffusersOptions, MethodOptions):
     """Options of all diffusion refiners; a subclass overrides the defaults that differ.
 
     The module ``loader`` defines ``load(folder, options)`` and ``load_encoder(folder, options)``:
@@ -54,7 +54,7 @@ class DiffusionOptions(PipelineOptions, MethodOptions):
     """What to paint; a manifest's column `prompt` takes precedence."""
 
 
-class FlowOptions(DiffusionOptions):
+class FlowOptions(RefinementOptions):
     """Options of the flow-matching refiners."""
 
     guidance: float
@@ -73,9 +73,9 @@ class FlowOptions(DiffusionOptions):
     """An attention backend of diffusers, e.g. `flash` or `_flash_3_hub`; empty: the default."""
 
     @property
-    def fits_device(self) -> bool:
+    def loads_to_device(self) -> bool:
         """See the base class."""
-        return super().fits_device and not self.fp8
+        return super().loads_to_device and not self.fp8
 
 
 class FluxFillOptions(FlowOptions):
@@ -141,7 +141,7 @@ class ZImageOptions(FlowOptions):
     prompt: str = "clean background, nothing added"
 
 
-class RoremRefineOptions(SdxlOptions, DiffusionOptions):
+class RoremRefinementOptions(SdxlOptions, RefinementOptions):
     """RORem, which starts from the removal's fill."""
 
     loader: ClassVar[str] = "stages.models.refiners.rorem"
@@ -152,13 +152,13 @@ class RoremRefineOptions(SdxlOptions, DiffusionOptions):
     prompt: str = ROREM_PROMPT
 
     @property
-    def planned_and_run(self) -> tuple[int, int]:
+    def scheduled_and_executed_steps(self) -> tuple[int, int]:
         """See the base class."""
         return int(self.steps / self.denoise), self.steps
 
 
 #: The refinement methods; add new ones here.
-RefineOptions = Annotated[
-    FluxFillOptions | Flux2KleinOptions | ZImageOptions | RoremRefineOptions,
+AnyRefinementOptions = Annotated[
+    FluxFillOptions | Flux2KleinOptions | ZImageOptions | RoremRefinementOptions,
     Field(discriminator="method"),
 ]

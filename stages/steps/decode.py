@@ -46,7 +46,7 @@ def decode(recipe: Recipe) -> Work:
         is_empty &= not any(marks.shapes.values())
         source, repairs = repair(photo.original)
         is_edited = not is_empty or converts(photo.original, recipe.output.format)
-        if is_edited or looks_for_objects(photo, recipe):
+        if is_edited or should_detect(photo, recipe):
             photo.decoded = decode_photo(source, limit, row.image_uri)
             row.width, row.height = photo.decoded.width, photo.decoded.height
         else:
@@ -58,7 +58,7 @@ def decode(recipe: Recipe) -> Work:
     return work
 
 
-def looks_for_objects(photo: Photo, recipe: Recipe) -> bool:
+def should_detect(photo: Photo, recipe: Recipe) -> bool:
     """Whether the recipe's detector looks at this photo."""
     return recipe.detect is not None and (recipe.detect.when == "always" or photo.is_unmarked)
 

@@ -19,7 +19,7 @@ from stages.pixels.masks import to_region
 from stages.pixels.samples import laid_on, to_8_bits
 from stages.recipe import Recipe
 from stages.steps.base import Work
-from stages.steps.decode import looks_for_objects
+from stages.steps.decode import should_detect
 from stages.steps.mask import min_region_px
 
 #: Fewer px are specks. Not ``limits.min_mask_px``: limits reject rows, and change no result.
@@ -33,7 +33,7 @@ def detect(recipe: Recipe) -> Work:
     detector: Detector = options.load_module().load(options)
 
     def work(photo: Photo) -> None:
-        if not looks_for_objects(photo, recipe):
+        if not should_detect(photo, recipe):
             return
         row = photo.lineage
         assert photo.decoded is not None
@@ -45,7 +45,7 @@ def detect(recipe: Recipe) -> Work:
             found = [_kept(each, f"fewer than {limit} px") for each in found]
             mask[:] = False
         row.detections = [_record(each) for each in found]
-        row.weights |= detector.weights
+        row.weights |= detector.content_hashes
         if mask.any():
             photo.detected, photo.detected_file = mask, encode_mask(mask, recipe.mask)
 

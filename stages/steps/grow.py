@@ -24,11 +24,11 @@ from stages.steps.cut import seen_by_models
 #: Objects with a shorter longer side, px, are letters and specks: too small to judge.
 _MIN_OBJECT_PX = 24
 
-#: Shown around an object, relative to its reach: most of it should be ground.
+#: Shown around an object, relative to its reach: most of it should be background.
 _SURROUNDINGS = 1.75
 
-#: Region and shadows that cover a larger share of the photo leave too little ground to judge. Not
-#: ``limits.max_mask_share``: limits reject rows, and change no result.
+#: Region and shadows that cover a larger share of the photo leave too little background to judge.
+#: Not ``limits.max_mask_share``: limits reject rows, and change no result.
 _MAX_SHARE = 0.8
 
 

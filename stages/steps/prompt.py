@@ -8,7 +8,7 @@ from stages.models.refiners.prompts import Prompt
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.steps.base import Work
-from stages.weights.find import find
+from stages.weights.resolve import get_weights
 
 
 def encode_prompt(recipe: Recipe) -> Work:
@@ -18,7 +18,7 @@ def encode_prompt(recipe: Recipe) -> Work:
     """
     options = recipe.refine
     assert options is not None
-    weights = find(options.weights, pin=options.weights_pin, part="text")
+    weights = get_weights(options.weights, pin=options.weights_pin, part="text")
     encode: Callable[[str], Prompt] = options.load_module().load_encoder(weights.path, options)
 
     def work(photo: Photo) -> None:

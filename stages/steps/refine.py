@@ -20,10 +20,10 @@ from stages.pixels.resize import scale_mask, scale_pixels
 from stages.recipe import Recipe
 from stages.recipe.options import JudgeOptions
 from stages.steps.base import BatchWork, fail
-from stages.weights.find import locate
+from stages.weights.resolve import get_section_weights
 
 if TYPE_CHECKING:
-    from stages.models.refiners.batches import DiffusionRefiner
+    from stages.models.refiners.base import DiffusionRefiner
 
 #: Without a judge, the first picture is accepted.
 _UNJUDGED = JudgeOptions(attempts=1)
@@ -33,7 +33,7 @@ def refine(recipe: Recipe) -> BatchWork:
     """Return the work that refines the crops of several photos, and judges the results."""
     options = recipe.refine
     assert options is not None
-    located, used = locate(recipe, "refine")
+    located, used = get_section_weights(recipe, "refine")
     refiner: DiffusionRefiner = options.load_module().load(Path(located.weights), located)
     has_removal = recipe.remove is not None
 

@@ -11,13 +11,13 @@ import numpy as np
 from manifests.errors import RowError
 from stages.arrays import BoolMask, UInt8Array
 from stages.judging.retries import Flag, flag_row
-from stages.models import Erased, Fill
+from stages.models import FillFunction, FillWithAlpha
 from stages.photo import Patch, Photo, WindowPatch
 from stages.pixels.effects import opacity_beyond
 from stages.pixels.resize import resample, scale_mask
 from stages.recipe import Recipe
 from stages.steps.base import BatchWork, fail
-from stages.weights.find import locate
+from stages.weights.resolve import get_section_weights
 
 #: A model whose alpha marks less than this share of the mask, at this level, left the object there.
 _MIN_PAINTED, _PAINTED = 0.05, 128
@@ -30,8 +30,8 @@ def fill_patches(recipe: Recipe) -> BatchWork:
     """Return the work that fills the masked part of each patch."""
     options = recipe.remove
     assert options is not None
-    located, used = locate(recipe, "remove", options.part)
-    fill: Fill = options.load_module().load(located)
+    located, used = get_section_weights(recipe, "remove", options.part)
+    fill: FillFunction = options.load_module().load(located)
 
     def work(photos: Sequence[Photo]) -> None:
         owned = [(photo, patch) for photo in photos for patch in photo.patches]
@@ -79,12 +79,12 @@ class _Change:
             flag_row(photo.lineage, flag)
 
 
-def _change(patch: Patch, result: UInt8Array | Erased, recipe: Recipe) -> _Change:
+def _change(patch: Patch, result: UInt8Array | FillWithAlpha, recipe: Recipe) -> _Change:
     """Take the masked part of a model's output, and what ``mask.effects`` allows beyond it.
 
     A loose mask may hold more than the object, but not much less. Else the row is flagged.
     """
-    if not isinstance(result, Erased):
+    if not isinstance(result, FillWithAlpha):
         return _Change(result, patch.effects)
     assert isinstance(patch, WindowPatch)
     flags: list[Flag] = []

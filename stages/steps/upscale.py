@@ -9,7 +9,7 @@ from stages.pixels.resize import scale_mask
 from stages.pixels.windows import refined_size
 from stages.recipe import Recipe
 from stages.steps.base import Work
-from stages.weights.find import locate
+from stages.weights.resolve import get_section_weights
 
 
 def upscale(recipe: Recipe) -> Work:
@@ -20,7 +20,7 @@ def upscale(recipe: Recipe) -> Work:
     size_px, options = recipe.refine.size_px, recipe.upscale
     upscaler, used = None, dict[str, str]()
     if options is not None and options.method == "model":
-        located, used = locate(recipe, "upscale", "")
+        located, used = get_section_weights(recipe, "upscale", "")
         upscaler = Upscaler.load(Path(located.weights), options)
 
     def work(photo: Photo) -> None:

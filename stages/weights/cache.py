@@ -16,7 +16,7 @@ from pathlib import Path
 
 from manifests.errors import WeightsError
 from manifests.storage import scheme_of
-from stages.method_options import Part
+from stages.method_options import FolderPart
 from stages.weights.download import DOWNLOADERS
 from stages.weights.hashes import cache_folder, cached_hash, compute_hash, node_lock
 
@@ -61,7 +61,9 @@ def entries() -> list[Entry]:
     return [entry for entry in candidates if entry]
 
 
-def ensure(folder: Path, sources: Sequence[str], sha256: str, part: Part = "") -> Entry:
+def get_or_download(
+    folder: Path, sources: Sequence[str], sha256: str, part: FolderPart = ""
+) -> Entry:
     """Return the entry of a folder; download it from the first working source if it is missing.
 
     Args:
@@ -77,12 +79,12 @@ def ensure(folder: Path, sources: Sequence[str], sha256: str, part: Part = "") -
     entry = Entry.read(folder)
     if not entry:
         with node_lock(folder.name):
-            entry = Entry.read(folder) or _fill(folder, sources, sha256, part)
-    check(entry.path, sha256 or entry.sha256)
+            entry = Entry.read(folder) or _download(folder, sources, sha256, part)
+    verify_hash(entry.path, sha256 or entry.sha256)
     return entry
 
 
-def check(path: Path, sha256: str, *, label: str = "", read_all: bool = False) -> None:
+def verify_hash(path: Path, sha256: str, *, label: str = "", read_all: bool = False) -> None:
     """Compare a file or folder with a hash.
 
     Args:
@@ -100,12 +102,12 @@ def check(path: Path, sha256: str, *, label: str = "", read_all: bool = False) -
         raise WeightsError("weights.wrong_hash", problem)
 
 
-def _fill(folder: Path, sources: Sequence[str], sha256: str, part: Part) -> Entry:
+def _download(folder: Path, sources: Sequence[str], sha256: str, part: FolderPart) -> Entry:
     """Download and verify; a killed process leaves no ``entry.json``, and so no entry."""
     try:
         source, path = _download_any(sources, folder, part)
         if sha256:
-            check(path, sha256, label=source)
+            verify_hash(path, sha256, label=source)
         entry = Entry(path, source, cached_hash(path))
         facts = {"source": source, "sha256": entry.sha256, "file": path.name}
         (folder / "entry.json").write_text(json.dumps(facts, indent=2))
@@ -116,7 +118,7 @@ def _fill(folder: Path, sources: Sequence[str], sha256: str, part: Part) -> Entr
     return entry
 
 
-def _download_any(sources: Sequence[str], folder: Path, part: Part) -> tuple[str, Path]:
+def _download_any(sources: Sequence[str], folder: Path, part: FolderPart) -> tuple[str, Path]:
     """Download from the first source that works; return it and the file or folder."""
     problems: list[OSError | WeightsError] = []
     for source in sources:

@@ -1,4 +1,4 @@
-"""Downloads weights from HTTP, S3 or a model hub; :mod:`stages.weights.cache` verifies them."""
+"""Downloads weights; :mod:`stages.weights.cache` verifies them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tenacity import (
 
 from manifests.errors import WeightsError
 from manifests.storage import scheme_of
-from stages.method_options import Part
+from stages.method_options import FolderPart
 from stages.optional_imports import load_module
-from stages.weights.catalogue import repo_and_revision
 from stages.weights.hashes import in_part
+from stages.weights.registry import repo_and_revision
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -60,7 +60,7 @@ def version(source: str) -> str:
     return hashlib.sha256(repr(sorted(listing.items())).encode()).hexdigest()
 
 
-def needed_files(names: Iterable[str], part: Part) -> list[str]:
+def needed_files(names: Iterable[str], part: FolderPart) -> list[str]:
     """Select the files of a model's folder that are needed for a part.
 
     Pickles in a folder with safetensors are omitted. In the top folder of a diffusers pipeline or
@@ -91,7 +91,7 @@ def _is_diffusers_own(name: str) -> bool:
     return name.startswith("diffusion_pytorch_model") and name.endswith(".safetensors")
 
 
-def _from_web(url: str, folder: Path, part: Part) -> Path:  # noqa: ARG001 - always a file
+def _from_web(url: str, folder: Path, part: FolderPart) -> Path:  # noqa: ARG001 - always a file
     path = folder / (unquote(urlsplit(url).path.rpartition("/")[2]).replace("/", "_") or "weights")
     _get(url, path)
     return path
@@ -125,7 +125,7 @@ def _get(url: str, path: Path) -> None:
         raise OSError(f"not an answer in HTTP: {error!r}") from None
 
 
-def _from_s3(uri: str, folder: Path, part: Part) -> Path:
+def _from_s3(uri: str, folder: Path, part: FolderPart) -> Path:
     from manifests.storage.s3.objects import S3Place
 
     source = S3Place.of(uri)
@@ -140,8 +140,8 @@ def _from_s3(uri: str, folder: Path, part: Part) -> Path:
     return path
 
 
-def _from_hub(uri: str, folder: Path, part: Part) -> Path:
-    """Download the needed files of a repository, and check them against the hub's hashes."""
+def _from_hub(uri: str, folder: Path, part: FolderPart) -> Path:
+    """Download the needed files of a repository, and check them against the Hub's hashes."""
     repo, revision = repo_and_revision(uri)
     path = folder / repo.rpartition("/")[2]
     hub: HfApi = load_module("huggingface_hub", uri).HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
@@ -163,16 +163,16 @@ def _from_hub(uri: str, folder: Path, part: Part) -> Path:
         raise OSError(reason) from error
     wrong = [each["path"] for each in check.mismatches] + sorted({*names} & {*check.missing_paths})
     if wrong:
-        raise OSError(f"{', '.join(wrong)}: not the content that the hub lists")
-    shutil.rmtree(path / ".cache", ignore_errors=True)  # the hub library's metadata
+        raise OSError(f"{', '.join(wrong)}: not the content that the Hugging Face Hub lists")
+    shutil.rmtree(path / ".cache", ignore_errors=True)  # huggingface_hub's metadata
     return path
 
 
 #: By scheme, what downloads weights. It takes their URI (``https://…``, ``s3://…`` of an object or
 #: a folder, ``hf://org/repo[@revision]``), an empty folder, and the part that is needed of a folder
 #: of weights. It returns the file or folder that it made. Raises OSError, or WeightsError:
-#: ``weights.gated``, ``model.not_installed`` (the hub's library).
-DOWNLOADERS: dict[str, Callable[[str, Path, Part], Path]] = {
+#: ``weights.gated``, ``model.not_installed`` (``huggingface_hub``).
+DOWNLOADERS: dict[str, Callable[[str, Path, FolderPart], Path]] = {
     "http": _from_web,
     "https": _from_web,
     "s3": _from_s3,

@@ -17,10 +17,10 @@ from filelock import BaseFileLock, FileLock
 
 from manifests.errors import OutputError
 from manifests.storage.place import Place
-from stages.method_options import Part
+from stages.method_options import FolderPart
 
 
-def in_part(name: str, part: Part) -> bool:
+def in_part(name: str, part: FolderPart) -> bool:
     """Whether a file of a folder belongs to a part; ``model_index.json`` belongs to both."""
     is_text = name.startswith(("text_encoder", "tokenizer"))
     return not part or name == "model_index.json" or is_text == (part == "text")
@@ -43,7 +43,7 @@ def node_lock(name: str) -> BaseFileLock:
     return FileLock(folder / f"{name}.lock")
 
 
-def cached_hash(path: Path, part: Part = "") -> str:
+def cached_hash(path: Path, part: FolderPart = "") -> str:
     """Compute what :func:`compute_hash` does, but read files only if they changed.
 
     Raises:
@@ -84,14 +84,14 @@ def compute_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _hash_of_folder(path: Path, part: Part, hash_of: Callable[[Path], str]) -> str:
+def _hash_of_folder(path: Path, part: FolderPart, hash_of: Callable[[Path], str]) -> str:
     whole = hashlib.sha256()
     for name, each in files_in(path, part):
         whole.update(f"{name}\0{hash_of(each)}\n".encode())
     return whole.hexdigest()
 
 
-def files_in(path: Path, part: Part = "") -> list[tuple[str, Path]]:
+def files_in(path: Path, part: FolderPart = "") -> list[tuple[str, Path]]:
     """List the file, or the visible files of a folder's part: relative names, sorted, and paths."""
     if not path.is_dir():
         return [("", path)]

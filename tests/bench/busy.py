@@ -41,7 +41,7 @@ from stages.pixels.boxes import Box
 from stages.pixels.windows import plan_crops, refined_size, window_of, working_size
 from stages.recipe import Recipe
 from stages.recipe.refiners import FluxFillOptions
-from stages.recipe.removers import LamaOptions
+from stages.recipe.removal_methods import LamaOptions
 from stages.steps.base import BatchWork, Work, run_steps
 from stages.steps.focus import focus
 from stages.steps.refine import refine
@@ -88,7 +88,7 @@ def refine_actor(
     located = refiner.options, {"random": "0" * 64}
     with (
         mock.patch(f"{refiner.options.loader}.load", return_value=refiner),
-        mock.patch("stages.steps.refine.locate", return_value=located),
+        mock.patch("stages.steps.refine.get_section_weights", return_value=located),
     ):
         steps: _Steps = [("upscale", upscale(recipe)), ("refine", refine(recipe))]
     units = [[photo(n) for n in range(i, i + batch)] for i in range(0, photos, batch)]
@@ -116,7 +116,7 @@ def remove_actor(load: Load, photos: int) -> dict[str, Any]:
     located = options, {"random": "0" * 64}
     with (
         mock.patch.object(lama_module, "load", return_value=lambda p, m, _: lama.fill(p, m)),
-        mock.patch("stages.steps.remove.locate", return_value=located),
+        mock.patch("stages.steps.remove.get_section_weights", return_value=located),
     ):
         steps: _Steps = [("remove", fill_patches(recipe)), ("focus", focus(recipe))]
     units = [[photo(n) for n in range(i, i + load.batch)] for i in range(0, photos, load.batch)]

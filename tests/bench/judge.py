@@ -76,12 +76,12 @@ def main() -> None:
             figures.add(photos=name, has_removal=has_removal, **asdict(right))
     unseen = held + sets.get("folder", [])
     bad = [each for each in unseen if each.is_bad]
-    for by in ("kind", "ground", "remover"):
+    for by in ("kind", "background", "removal_method"):
         figures.add(flagged=f"bad, by {by}", **_flagged_by(bad, by))
     for by in ("extent", "opacity"):
         figures.add(flagged=f"bad, by {by}", **_flagged_by([e for e in bad if e.extent], by))
     good = [each for each in unseen if not each.is_bad]
-    for by in ("kind", "ground", "remover"):
+    for by in ("kind", "background", "removal_method"):
         figures.add(flagged=f"good, by {by}", **_flagged_by(good, by))
 
 

@@ -24,7 +24,7 @@ from stages.pixels.resize import scale_pixels
 from stages.pixels.samples import to_lab
 from stages.pixels.windows import refined_size
 from stages.recipe.options import CropOptions
-from stages.recipe.removers import NavierStokesOptions, PatchMatchOptions, TeleaOptions
+from stages.recipe.removal_methods import NavierStokesOptions, PatchMatchOptions, TeleaOptions
 from tests.bench.common import Pixels
 
 #: Photos are shrunk to the first longer side, crops brought to the other: as a refiner sees them,
@@ -39,9 +39,9 @@ _EXTENTS, _OPACITIES = (0.35, 0.55, 0.8), (0.5, 0.75, 1.0)
 _CROP = CropOptions(context=2.0, min_context_px=64)
 
 #: What holes lie in: one colour, skin, another single material such as cloth, or several things.
-GROUNDS = ("plain", "cloth", "skin", "edges")
+BACKGROUNDS = ("plain", "cloth", "skin", "edges")
 
-#: Of a plain ground and of one material: distance from its median colour, CIE76.
+#: Of a plain background and of one material: distance from its median colour, CIE76.
 _PLAIN, _ONE_MATERIAL = 4.0, 18.0
 
 #: A fill that differs less than this from the photo is good, CIE76; and the photo shows nothing in
@@ -83,8 +83,8 @@ _OBJECTS = OBJECTS | {"word": _word}
 class Case:
     """One hole, filled twice; ``extent`` and ``opacity`` are of a pasted thing, else 0."""
 
-    ground: str
-    remover: str
+    background: str
+    removal_method: str
     kind: str
     is_bad: bool
     removal: Pixels
@@ -99,26 +99,30 @@ def make_cases(
 ) -> Iterator[Case]:
     """Cut holes into a photo, and fill each well and badly; objects are cut from the others."""
     photo, others = shrunk(photo), [shrunk(each) for each in others]
-    first = int(rng.integers(len(GROUNDS)))
+    first = int(rng.integers(len(BACKGROUNDS)))
     for number in range(holes):
-        remover = list(_REMOVALS)[number % len(_REMOVALS)]
-        crop, hole = _cut_hole_in(GROUNDS[(first + number) % len(GROUNDS)], photo, rng)
-        ground = ground_of(crop, hole)
-        removal, copied, mask = _filled(crop, hole, remover, rng)
+        removal_method = list(_REMOVALS)[number % len(_REMOVALS)]
+        crop, hole = _cut_hole_in(BACKGROUNDS[(first + number) % len(BACKGROUNDS)], photo, rng)
+        background = background_of(crop, hole)
+        removal, copied, mask = _filled(crop, hole, removal_method, rng)
         own = _enlarged(crop, mask.shape[::-1])
         repaired = repair_texture(removal, mask, rng)
-        yield Case(ground, remover, "texture repaired", False, removal, repaired, mask)
+        yield Case(background, removal_method, "texture repaired", False, removal, repaired, mask)
         if _differ(copied, own, mask) <= _ALIKE:
-            yield Case(ground, remover, "patchmatch", False, removal, copied, mask)
+            yield Case(background, removal_method, "patchmatch", False, removal, copied, mask)
             degraded = repair_texture(own, mask, rng)
-            yield Case(ground, remover, "the photo's own", False, removal, degraded, mask)
+            yield Case(
+                background, removal_method, "the photo's own", False, removal, degraded, mask
+            )
         for kind, thing in _OBJECTS.items():
             base = copied if rng.random() < 0.5 else repaired
             extent, opacity = float(rng.choice(_EXTENTS)), float(rng.choice(_OPACITIES))
             place = _place_in(base, mask, extent, rng)
             made = paste(place, thing, others, rng, opacity=opacity, within=mask)
             if made:
-                bad = Case(ground, remover, kind, True, removal, made[0], mask, extent, opacity)
+                bad = Case(
+                    background, removal_method, kind, True, removal, made[0], mask, extent, opacity
+                )
                 yield bad
 
 
@@ -128,12 +132,12 @@ def original_cases(
     """What was to be removed, back in its own hole: for each part of a real mask."""
     for number, plan in enumerate(plan_patches(marked, _CROP, feather_px=3)):
         crop, mask = photo[plan.crop.slices].copy(), cut_mask(marked, plan.crop)
-        remover = list(_REMOVALS)[number % len(_REMOVALS)]
-        removal, copied, hole = _filled(crop, mask, remover, rng)
+        removal_method = list(_REMOVALS)[number % len(_REMOVALS)]
+        removal, copied, hole = _filled(crop, mask, removal_method, rng)
         original = _enlarged(crop, (removal.shape[1], removal.shape[0]))
-        ground = ground_of(crop, mask)
-        yield Case(ground, remover, "patchmatch", False, removal, copied, hole)
-        yield Case(ground, remover, "the original", True, removal, original, hole)
+        background = background_of(crop, mask)
+        yield Case(background, removal_method, "patchmatch", False, removal, copied, hole)
+        yield Case(background, removal_method, "the original", True, removal, original, hole)
 
 
 def repair_texture(fill: Pixels, mask: Pixels, rng: np.random.Generator) -> Pixels:
@@ -170,17 +174,17 @@ def _differ(fill: Pixels, own: Pixels, mask: Pixels) -> float:
     return float(np.linalg.norm(first - second, axis=2)[mask > 0].mean())
 
 
-def _cut_hole_in(ground: str, photo: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
-    """Like :func:`cut_hole`, in a ground of this kind if the photo has one."""
+def _cut_hole_in(background: str, photo: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+    """Like :func:`cut_hole`, in a background of this kind if the photo has one."""
     for _ in range(_MAX_DRAWS):
         crop, hole = cut_hole(photo, rng)
-        if ground_of(crop, hole) == ground:
+        if background_of(crop, hole) == background:
             break
     return crop, hole
 
 
-def ground_of(crop: Pixels, mask: Pixels) -> str:
-    """What a hole lies in, one of :data:`GROUNDS`, by its pixels and as many around it."""
+def background_of(crop: Pixels, mask: Pixels) -> str:
+    """What a hole lies in, one of :data:`BACKGROUNDS`, by its pixels and as many around it."""
     small = (mask.shape[1] // 3, mask.shape[0] // 3)
     hole = cv2.resize(mask, small, interpolation=cv2.INTER_NEAREST)
     region = bounds_of(hole)
@@ -224,14 +228,14 @@ def cut_hole(photo: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
 
 
 def _filled(
-    crop: Pixels, mask: Pixels, remover: str, rng: np.random.Generator
+    crop: Pixels, mask: Pixels, removal_method: str, rng: np.random.Generator
 ) -> tuple[Pixels, Pixels, Pixels]:
     """The removal's fill, PatchMatch's with another seed, and the mask; at the working size."""
     first, second = (int(seed) for seed in rng.integers(2**31, size=2))
-    if remover == _SOFT:
+    if removal_method == _SOFT:
         removal = soft_fill(crop, mask, first)
     else:
-        removal = fill_one(_REMOVALS[remover], crop, mask, first)
+        removal = fill_one(_REMOVALS[removal_method], crop, mask, first)
     copied = fill_one(PatchMatchOptions(), crop, mask, second)
     size = refined_size(Box(0, 0, mask.shape[1], mask.shape[0]), _CROP_SIDE_PX)
     hole = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), np.uint8)

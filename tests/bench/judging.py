@@ -38,8 +38,8 @@ class Judged:
     """
 
     photo: str
-    ground: str
-    remover: str
+    background: str
+    removal_method: str
     kind: str
     is_bad: bool
     extent: float
@@ -96,7 +96,14 @@ def _judge_photo(name: str, photos: dict[str, Pixels], holes: int, *, text: bool
             unseen = Scores(None, 0.0, 0.0)
             read = _text_judge().raised(unseen, *pixels, has_removal=True).reappearance
         scores = (both.departure, both.strangeness, alone, read)
-        of_case = (case.ground, case.remover, case.kind, case.is_bad, case.extent, case.opacity)
+        of_case = (
+            case.background,
+            case.removal_method,
+            case.kind,
+            case.is_bad,
+            case.extent,
+            case.opacity,
+        )
         found.append(Judged(name, *of_case, *scores))
     return found
 

@@ -60,7 +60,7 @@ KINDS = (
 #: Texts a photo gets; tries to find a place that overlaps no other.
 _PER_PHOTO, _PLACES = 3, 40
 
-#: Height of capitals, px, and contrast of letters with their ground (WCAG 2.1: 1 to 21).
+#: Height of capitals, px, and contrast of letters with their background (WCAG 2.1: 1 to 21).
 _MIN_PX, _MAX_PX, _SMALL_PRINT_PX = 8, 80, 16
 _CONTRASTS = (1.5, 2.0, 3.0, 4.5, 7.0, 12.0)
 
@@ -89,7 +89,7 @@ class Overlay:
         kind: one of :data:`KINDS`.
         text: what it says.
         height_px: of its capitals.
-        contrast: of its letters with the mean of their ground, WCAG 2.1.
+        contrast: of its letters with the mean of their background, WCAG 2.1.
     """
 
     id: str
@@ -237,16 +237,16 @@ class _Canvas:
             carrier = rng.uniform(0, 255, 3)
             under += (carrier - under) * layer.carrier[..., None]
         near = layer.letters > 0
-        ground = under[near].mean(axis=0)
+        background = under[near].mean(axis=0)
         wanted = float(_CONTRASTS[int(rng.integers(len(_CONTRASTS)))])
-        colour = _contrasting(ground, wanted, opacity, rng)
+        colour = _contrasting(background, wanted, opacity, rng)
         if layer.outline.any():
             rim = np.full(3, 255 if luminance(colour) < _DARK else 0, np.float32)
             under += (rim - under) * layer.outline[..., None]
         after = under + (colour - under) * (opacity * layer.letters)[..., None]
         self.pixels[place] = np.rint(np.clip(after, 0, 255)).astype(np.uint8)
-        shown = ground + (colour - ground) * opacity
-        return contrast_of(shown, ground)
+        shown = background + (colour - background) * opacity
+        return contrast_of(shown, background)
 
 
 def _has_glyphs(font: ImageFont.FreeTypeFont, text: str) -> bool:
@@ -319,17 +319,20 @@ def _angle_of(kind: str, rng: np.random.Generator) -> float:
 
 
 def _contrasting(
-    ground: npt.NDArray[np.floating], wanted: float, opacity: float, rng: np.random.Generator
+    background: npt.NDArray[np.floating], wanted: float, opacity: float, rng: np.random.Generator
 ) -> Float32Array:
-    """A colour of about this contrast with the ground, or as near to it as there is."""
+    """A colour of about this contrast with the background, or as near to it as there is."""
     hue = rng.uniform(0, 255, 3)
     best, error = np.zeros(3), np.inf
     for target in (np.zeros(3), np.full(3, 255.0)):
         for share in np.linspace(0, 1, 41):
-            for start in (hue, ground):
+            for start in (hue, background):
                 colour = start + (target - start) * share
                 off = abs(
-                    np.log(contrast_of(ground + (colour - ground) * opacity, ground) / wanted)
+                    np.log(
+                        contrast_of(background + (colour - background) * opacity, background)
+                        / wanted
+                    )
                 )
                 if off < error - 0.02:
                     best, error = colour, off

@@ -27,7 +27,7 @@ class Scene:
     """A photo, its object, and its shadow.
 
     Attributes:
-        kind: of the ground, or of what seems a shadow.
+        kind: of the background, or of what seems a shadow.
         pixels: ``(h, w, 3)`` uint8 sRGB.
         mask: ``(h, w)`` bool, the object.
         shade: ``(h, w)`` float32, the share of the light that the shadow takes; 0: none.
@@ -56,8 +56,8 @@ def srgb(light: npt.NDArray[np.float64]) -> UInt8Array:
     return np.asarray(np.rint(level * 255), np.uint8)
 
 
-def grounds(random: np.random.Generator) -> dict[str, UInt8Array]:
-    """Plain, graded and lightly textured grounds, with the noise of a camera."""
+def backgrounds(random: np.random.Generator) -> dict[str, UInt8Array]:
+    """Plain, graded and lightly textured backgrounds, with the noise of a camera."""
     y, x = np.mgrid[:SIDE_PX, :SIDE_PX] / SIDE_PX
     flat = np.ones((SIDE_PX, SIDE_PX, 1))
     vignette = 1 - 0.5 * ((x - 0.5) ** 2 + (y - 0.5) ** 2)
@@ -125,8 +125,8 @@ def with_shadow(
 
 
 def shadowed(step: int = 1, start: int = 0) -> Iterator[Scene]:
-    """Every strength, softness, direction and length, on every ground; or every ``step``-th."""
-    known = grounds(np.random.default_rng(0))
+    """Every strength, softness, direction and length, on every background; or every ``step``-th."""
+    known = backgrounds(np.random.default_rng(0))
     ways = enumerate(product(known, STRENGTHS, SOFTNESSES, DIRECTIONS, LENGTHS))
     for number, (name, strength, softness, direction, length) in islice(ways, start, None, step):
         random = np.random.default_rng(number)
@@ -137,15 +137,15 @@ def shadowed(step: int = 1, start: int = 0) -> Iterator[Scene]:
 
 
 def unshadowed(count: int = 20, step: int = 1) -> Iterator[Scene]:
-    """Objects without a shadow, alone and beside something darker than the ground."""
-    known = grounds(np.random.default_rng(0))
+    """Objects without a shadow, alone and beside something darker than the background."""
+    known = backgrounds(np.random.default_rng(0))
     ways = enumerate(product(known, ("", *LOOKALIKES), range(count)))
-    for number, (ground, kind, _) in islice(ways, 0, None, step):
+    for number, (background, kind, _) in islice(ways, 0, None, step):
         random = np.random.default_rng(number)
         mask = shape(random)
-        pixels = LOOKALIKES[kind](known[ground], mask, random) if kind else known[ground]
+        pixels = LOOKALIKES[kind](known[background], mask, random) if kind else known[background]
         nothing = np.zeros(mask.shape, np.float32)
-        yield Scene(kind or ground, with_object(pixels, mask, random), mask, nothing)
+        yield Scene(kind or background, with_object(pixels, mask, random), mask, nothing)
 
 
 def on_photos(places: Sequence[UInt8Array], *, shaded: bool = False) -> Iterator[Scene]:
@@ -161,7 +161,7 @@ def on_photos(places: Sequence[UInt8Array], *, shaded: bool = False) -> Iterator
         yield Scene("photos", with_object(cast, mask, random), mask, shade, strength)
 
 
-def dark_product(ground: UInt8Array, mask: BoolMask, random: np.random.Generator) -> UInt8Array:
+def dark_product(background: UInt8Array, mask: BoolMask, random: np.random.Generator) -> UInt8Array:
     """A neutral or coloured thing that touches the object, with a little shading of its own."""
     drawn = np.zeros(mask.shape, np.uint8)
     angle, side = random.uniform(0, 2 * np.pi), random.uniform(0.3, 1.2) * OBJECT_PX
@@ -175,26 +175,30 @@ def dark_product(ground: UInt8Array, mask: BoolMask, random: np.random.Generator
     shading = 1 + random.uniform(0.1, 0.4) * (x * np.cos(angle) + y * np.sin(angle) - 0.5)
     thing = np.clip(shading[..., None] * colour, 0, 255)
     soft = cv2.GaussianBlur(drawn.astype(np.float32), (0, 0), 0.8)[..., None]
-    return np.asarray(np.rint(ground * (1 - soft) + thing * soft), np.uint8)
+    return np.asarray(np.rint(background * (1 - soft) + thing * soft), np.uint8)
 
 
-def dark_half(ground: UInt8Array, mask: BoolMask, random: np.random.Generator) -> UInt8Array:
+def dark_half(background: UInt8Array, mask: BoolMask, random: np.random.Generator) -> UInt8Array:
     """A darker table or wall that begins under the object."""
     y, x = np.mgrid[: mask.shape[0], : mask.shape[1]] - mask.shape[0] / 2
     angle = random.uniform(0, 2 * np.pi)
     beyond = x * np.cos(angle) + y * np.sin(angle) > random.uniform(-0.2, 0.4) * OBJECT_PX
-    return np.where(beyond[..., None], srgb(linear(ground) * random.uniform(0.3, 0.8)), ground)
+    return np.where(
+        beyond[..., None], srgb(linear(background) * random.uniform(0.3, 0.8)), background
+    )
 
 
-def stripes(ground: UInt8Array, mask: BoolMask, random: np.random.Generator) -> UInt8Array:
+def stripes(background: UInt8Array, mask: BoolMask, random: np.random.Generator) -> UInt8Array:
     """Lines, as of a drawing or a grid of tiles."""
     y, x = np.mgrid[: mask.shape[0], : mask.shape[1]]
     period, angle = random.uniform(20, 90), random.uniform(0, np.pi)
     there = ((x * np.cos(angle) + y * np.sin(angle)) % period) < random.uniform(3, 0.4 * period)
-    return np.where(there[..., None], srgb(linear(ground) * random.uniform(0.3, 0.8)), ground)
+    return np.where(
+        there[..., None], srgb(linear(background) * random.uniform(0.3, 0.8)), background
+    )
 
 
-#: What may be taken for a shadow: draws it on a ground, beside an object.
+#: What may be taken for a shadow: draws it on a background, beside an object.
 LOOKALIKES: dict[str, Callable[[UInt8Array, BoolMask, np.random.Generator], UInt8Array]] = {
     "dark product": dark_product,
     "dark half": dark_half,

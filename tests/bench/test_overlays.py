@@ -38,7 +38,7 @@ def test_overlays_come_with_masks_letters_and_a_list(tmp_path: Path) -> None:
         assert ((photo != before).any(axis=2) == (mask > 0)).all()
         own = [text for text in texts if text["id"] == path.stem]
         assert [int(text["number"]) for text in own] == [*np.unique(letters)[1:]]
-        assert (mask > 0)[letters > 0].mean() > 0.97  # some are of the ground's colour
+        assert (mask > 0)[letters > 0].mean() > 0.97  # some are of the background's colour
     assert make_plan(str(first / "manifest.csv"), str(tmp_path / "plan")).rows == len(PHOTOS)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from manifests.errors import RowError
-from stages.recipe.removers import RoremOptions
+from stages.recipe.removal_methods import RoremOptions
 from tests.bench.common import Pixels
 from tests.bench.ideal import Work, flux_fill_work, klein_work, lama_work, sdxl_work, z_image_work
 from tests.bench.ways import PHOTO, PLAIN, REFERENCE, REFINERS, WAYS, Load, Way, is_alike, make
@@ -131,7 +131,7 @@ class Bench:
             case "osor":
                 work = sdxl_work(size_px, 1, encodings=1, tiny=tiny)
             case "rorem":
-                _, run = RoremOptions(steps=steps).planned_and_run
+                _, run = RoremOptions(steps=steps).scheduled_and_executed_steps
                 work = sdxl_work(size_px, run, tiny=tiny)
             case "z-image":
                 work = z_image_work(size_px, steps, tiny=tiny)

@@ -22,7 +22,7 @@ from manifests.errors import RowError
 from stages.arrays import Float32Array
 from stages.models.lama import Lama
 from stages.models.osor import Osor
-from stages.models.refiners import loading
+from stages.models.refiners import diffusers_folder
 from stages.models.refiners.flow import FlowRefiner, unshifted_scheduler
 from stages.models.refiners.flux2_klein import Flux2Klein, KleinPipeline
 from stages.models.refiners.flux_fill import FillPipeline, FluxFill
@@ -32,7 +32,7 @@ from stages.models.refiners.z_image import ZImage, ZImagePipeline
 from stages.models.upscaler import Upscaler
 from stages.recipe import Recipe
 from stages.recipe.refiners import Flux2KleinOptions, FluxFillOptions, UpscaleOptions, ZImageOptions
-from stages.recipe.removers import LamaOptions, OsorOptions, RoremOptions
+from stages.recipe.removal_methods import LamaOptions, OsorOptions, RoremOptions
 from tests.bench.common import Pixels
 from tests.support import DEMO, upright_rgb
 from tests.support.models.lama_networks import random_lama, random_upscaler
@@ -189,7 +189,7 @@ def make_refiner(network: str, way: str, load: Load, **more: Any) -> FlowRefiner
     pipe.vae.to(memory_format=given.get("vae", torch.contiguous_format))
     if given.get("fused", True):
         return kind.from_pipe(pipe, options, load.device, dtype)
-    with mock.patch.object(loading, "fuse_projections"):
+    with mock.patch.object(diffusers_folder, "fuse_projections"):
         return kind.from_pipe(pipe, options, load.device, dtype)
 
 

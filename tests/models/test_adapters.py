@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from manifests.errors import RecipeError, WeightsError
 from stages import clean
 from stages.recipe import Recipe
-from stages.weights.find import pin_of, weights_of, with_pins
+from stages.weights.resolve import content_pin, weights_of, with_pins
 from tests.support.models.refining import (
     apart,
     load_flux,
@@ -159,12 +159,14 @@ def test_a_recipes_adapters_count_by_content_and_are_recorded(
 
     def pinned(*files: Path) -> Recipe:
         recipe = Recipe.load("flux-fill", changes | {"refine.lora": [str(each) for each in files]})
-        return with_pins(recipe, {place: pin_of(ref) for place, ref in weights_of(recipe)})
+        return with_pins(
+            recipe, {option_path: content_pin(ref) for option_path, ref in weights_of(recipe)}
+        )
 
     copy = tmp_path / "copy.safetensors"
     copy.write_bytes(first.read_bytes())
     recipe = pinned(first, second)
-    assert [place for place, _ in weights_of(recipe)] == [
+    assert [option_path for option_path, _ in weights_of(recipe)] == [
         "refine", "refine.lora.0", "refine.lora.1"]  # fmt: skip
     assert pinned(first).hash == pinned(copy).hash
     assert len({each.hash for each in (pinned(), pinned(first), pinned(second), recipe)}) == 4
@@ -174,7 +176,10 @@ def test_a_recipes_adapters_count_by_content_and_are_recorded(
     with pytest.warns(UserWarning, match="not for commercial use") as told:
         result = clean(pixels, mask, recipe=pinned(first))
     assert len(told) == 1
-    name, sha256 = "lora 1: pytorch_lora_weights.safetensors", pin_of(str(first)).partition(":")[2]
+    name, sha256 = (
+        "lora 1: pytorch_lora_weights.safetensors",
+        content_pin(str(first)).partition(":")[2],
+    )
     assert result.record.weights[name] == sha256
     first.write_bytes(second.read_bytes())
     with pytest.raises(WeightsError) as raised, pytest.warns(UserWarning, match="commercial"):

@@ -15,17 +15,17 @@ import torch
 from safetensors.torch import save_file
 
 from manifests.errors import WeightsError
-from stages.models.load import load_network
 from stages.models.refiners.flux_fill import FluxFill
-from stages.optional_imports import reason
+from stages.models.single_file import load_network
+from stages.optional_imports import one_line
 from stages.recipe.refiners import (
+    AnyRefinementOptions,
     Flux2KleinOptions,
     FluxFillOptions,
-    RefineOptions,
-    RoremRefineOptions,
+    RoremRefinementOptions,
     ZImageOptions,
 )
-from stages.weights.find import find
+from stages.weights.resolve import get_weights
 from tests.support import write
 from tests.support.models.tiny_models import (
     save_flux_fill,
@@ -70,13 +70,13 @@ def given(tmp_path: Path) -> dict[Path, str]:
 
 @pytest.mark.parametrize("options", [FluxFillOptions(), Flux2KleinOptions()])
 def test_a_refiner_says_what_it_was_given_and_what_it_takes(
-    options: RefineOptions, given: dict[Path, str]
+    options: AnyRefinementOptions, given: dict[Path, str]
 ) -> None:
     for path in given:
         module = options.load_module()
         for load in (module.load, module.load_encoder):
             with pytest.raises(WeightsError) as caught:
-                load(find(str(path)).path, options)
+                load(get_weights(str(path)).path, options)
             assert caught.value.code == "weights.unusable"
             assert f"{path} is a file, and not the folder of a Flux" in caught.value.message
             assert "`catalog-cleanup models list`" in caught.value.message
@@ -88,12 +88,12 @@ def test_a_refiner_says_what_it_was_given_and_what_it_takes(
         (FluxFillOptions(), save_flux_fill, ["scheduler"]),
         (Flux2KleinOptions(), save_klein, ["scheduler", "text_encoder/generation_config.json"]),
         (ZImageOptions(), save_z_image, ["scheduler"]),
-        (RoremRefineOptions(), save_sdxl_inpaint, []),
+        (RoremRefinementOptions(), save_sdxl_inpaint, []),
     ],
     ids=lambda each: getattr(each, "method", ""),
 )
 def test_a_refiner_needs_each_file_of_its_folder(
-    options: RefineOptions, save: Any, unused: list[str], tmp_path: Path
+    options: AnyRefinementOptions, save: Any, unused: list[str], tmp_path: Path
 ) -> None:
     folder, module = save(tmp_path / "model"), options.load_module()
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
@@ -115,7 +115,7 @@ def test_what_takes_one_file_shows_what_it_was_given(
 ) -> None:
     for path, shown in given.items():
         with pytest.raises(WeightsError) as caught:
-            load_network(find(str(path)).path, purpose)
+            load_network(get_weights(str(path)).path, purpose)
         assert caught.value.code == "weights.unusable"
         assert str(path) in caught.value.message
         assert shown in caught.value.message
@@ -159,4 +159,4 @@ def test_no_error_advises_to_switch_a_protection_off(tmp_path: Path, flux_folder
             "use_safetensors=False",
         ):
             assert advice not in message
-    assert reason(ValueError("")) == "ValueError"
+    assert one_line(ValueError("")) == "ValueError"

@@ -26,7 +26,7 @@ from stages.pixels.boxes import Box
 from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from stages.recipe.refiners import FluxFillOptions, UpscaleOptions
-from stages.recipe.removers import LamaOptions
+from stages.recipe.removal_methods import LamaOptions
 from tests.support import DEMO, encoded, photo_of, upright_rgb
 from tests.support.models import object_painter as painting
 from tests.support.models.lama_networks import random_upscaler

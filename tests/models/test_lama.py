@@ -21,7 +21,7 @@ from stages.arrays import UInt8Array
 from stages.models.lama import Lama
 from stages.models.simple_lama import SimpleLamaNetwork
 from stages.recipe import Recipe
-from stages.recipe.removers import LamaOptions
+from stages.recipe.removal_methods import LamaOptions
 from tests.support import DEMO, encoded, photo_of, upright_rgb
 from tests.support.models.lama_networks import (
     apart,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from manifests.errors import RowError, WeightsError
 from stages.arrays import UInt8Array
 from stages.models.lama import Lama
-from stages.recipe.removers import LamaOptions
+from stages.recipe.removal_methods import LamaOptions
 from tests.support.models.lama_networks import apart, hole, pixels_of
 
 EXACT = LamaOptions(dtype="float32")

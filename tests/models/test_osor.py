@@ -20,9 +20,9 @@ from torch.nn import functional
 
 from manifests.errors import RowError, WeightsError
 from stages.arrays import UInt8Array
-from stages.models import Erased
+from stages.models import FillWithAlpha
 from stages.models.osor import Osor
-from stages.recipe.removers import OsorOptions
+from stages.recipe.removal_methods import OsorOptions
 from tests.support.models.networks import make_sdxl_unet
 from tests.support.models.tiny_models import osor_tensors, save_osor
 
@@ -48,10 +48,12 @@ def window(height: int, width: int, seed: int = 0) -> tuple[UInt8Array, UInt8Arr
     return random.integers(0, 256, (height, width, 3), dtype=np.uint8), mask
 
 
-def filled(osor: Osor, *windows: tuple[UInt8Array, UInt8Array], seeds: list[int]) -> list[Erased]:
+def filled(
+    osor: Osor, *windows: tuple[UInt8Array, UInt8Array], seeds: list[int]
+) -> list[FillWithAlpha]:
     results = osor.fill([pixels for pixels, _ in windows], [mask for _, mask in windows], seeds)
     assert not any(isinstance(each, RowError) for each in results), results
-    return [each for each in results if isinstance(each, Erased)]
+    return [each for each in results if isinstance(each, FillWithAlpha)]
 
 
 def authors(

@@ -14,7 +14,7 @@ from diffusers import FluxFillPipeline
 from diffusers.models.attention_dispatch import _AttentionBackendRegistry
 
 from manifests.errors import RowError, WeightsError
-from stages.models.refiners import loading
+from stages.models.refiners import diffusers_folder
 from stages.models.refiners.flow import unshifted_scheduler
 from stages.models.refiners.flux2_klein import Flux2Klein
 from stages.models.refiners.flux_fill import FluxFill
@@ -119,7 +119,7 @@ def test_compiled_blocks_give_the_same_and_no_other_shape_compiles_them(
         traced.append(graph)
         return run
 
-    monkeypatch.setattr(loading, "COMPILE_BACKEND", backend)
+    monkeypatch.setattr(diffusers_folder, "COMPILE_BACKEND", backend)
     torch._dynamo.reset()
     dim, tokens = (48, 512) if family == "klein" else (32, 256)
 
@@ -158,7 +158,7 @@ def test_where_nothing_can_be_compiled_auto_runs_without(
     flux_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """On a CPU, where `auto` does not try it."""
-    monkeypatch.setattr(loading, "COMPILE_BACKEND", "no-such-backend")
+    monkeypatch.setattr(diffusers_folder, "COMPILE_BACKEND", "no-such-backend")
     refiner, (pixels, masks) = load_flux(flux_folder, size_px=64), make_crops(2)
     expected = pictures_of(refiner.refine(pixels, masks, make_prompts(2), [1, 2]))
 
@@ -187,7 +187,7 @@ def test_projections_are_fused_and_give_the_same(
         return pictures[0], len(calls), sum(each.numel() for each in transformer.parameters())
 
     fused, calls, weights = run()
-    monkeypatch.setattr(loading, "fuse_projections", lambda _: None)
+    monkeypatch.setattr(diffusers_folder, "fuse_projections", lambda _: None)
     plain, plain_calls, plain_weights = run()
 
     assert np.abs(fused - plain).max() <= 1
@@ -233,7 +233,7 @@ def test_attention_backend_is_used_and_stays_with_the_model(flux_folder: Path) -
 def test_what_cannot_be_had_is_said_at_load(
     options: dict[str, Any], flux_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "COMPILE_BACKEND", "no-such-backend")
+    monkeypatch.setattr(diffusers_folder, "COMPILE_BACKEND", "no-such-backend")
 
     with pytest.raises(WeightsError) as raised:
         load_flux(flux_folder, **options)

@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from manifests.errors import RowError, WeightsError
-from stages.models.refiners.batches import DiffusionRefiner
+from stages.models.refiners.base import DiffusionRefiner
 from stages.models.refiners.flux_fill import FluxFill
-from stages.recipe.refiners import Flux2KleinOptions, FluxFillOptions, RefineOptions
+from stages.recipe.refiners import AnyRefinementOptions, Flux2KleinOptions, FluxFillOptions
 from tests.support.models.refining import (
     apart,
     load_flux,
@@ -146,7 +146,7 @@ def test_refining_needs_no_text_encoder_and_encoding_needs_all(part: str, own_fo
 
 
 def test_folders_of_another_refiner(flux_folder: Path, klein_folder: Path, tmp_path: Path) -> None:
-    wrong: list[tuple[RefineOptions, Path]] = [
+    wrong: list[tuple[AnyRefinementOptions, Path]] = [
         (FluxFillOptions(), klein_folder),
         (Flux2KleinOptions(), flux_folder),
         (Flux2KleinOptions(), tmp_path),

@@ -26,11 +26,11 @@ from safetensors.torch import save_file
 from manifests.errors import WeightsError
 from stages import clean
 from stages.arrays import UInt8Array
-from stages.models import Fill, rorem
+from stages.models import FillFunction, rorem
 from stages.models.refiners.prompts import Prompt
 from stages.models.refiners.rorem import Rorem
-from stages.recipe.refiners import RoremRefineOptions
-from stages.recipe.removers import RoremOptions
+from stages.recipe.refiners import RoremRefinementOptions
+from stages.recipe.removal_methods import RoremOptions
 from tests.support.models.tiny_models import save_sdxl_inpaint
 
 
@@ -40,8 +40,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def fill(folder: Path) -> Fill:
-    return rorem.load(remover(folder))
+def fill(folder: Path) -> FillFunction:
+    return rorem.load(removal(folder))
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +49,12 @@ def prompt(folder: Path) -> Prompt:
     return Rorem.load_encoder(folder, refiner(folder))("a table")
 
 
-def remover(folder: Path, **options: Any) -> RoremOptions:
+def removal(folder: Path, **options: Any) -> RoremOptions:
     return RoremOptions(**({"weights": str(folder), "dtype": "float32", "steps": 4} | options))
 
 
-def refiner(folder: Path, **options: Any) -> RoremRefineOptions:
-    return RoremRefineOptions(
+def refiner(folder: Path, **options: Any) -> RoremRefinementOptions:
+    return RoremRefinementOptions(
         **({"weights": str(folder), "dtype": "float32", "steps": 3} | options)
     )
 
@@ -68,7 +68,7 @@ def window(height: int, width: int, seed: int = 0) -> tuple[UInt8Array, UInt8Arr
 
 
 def filled(
-    fill: Fill, windows: Sequence[tuple[UInt8Array, UInt8Array]], seeds: Sequence[int]
+    fill: FillFunction, windows: Sequence[tuple[UInt8Array, UInt8Array]], seeds: Sequence[int]
 ) -> list[npt.NDArray[np.int64]]:
     results = fill([pixels for pixels, _ in windows], [mask for _, mask in windows], seeds)
     for (pixels, mask), result in zip(windows, results, strict=True):
@@ -102,13 +102,13 @@ def authors(folder: Path, pixels: UInt8Array, mask: UInt8Array, seed: int, **cal
 def test_it_paints_what_the_authors_script_paints(steps: int, sampler: Any, folder: Path) -> None:
     pixels, mask = window(64, 96)
     expected = authors(folder, pixels, mask, seed=7, num_inference_steps=steps)
-    fill = rorem.load(remover(folder, steps=steps, sampler=sampler))
+    fill = rorem.load(removal(folder, steps=steps, sampler=sampler))
     (made,) = filled(fill, [(pixels, mask)], [7])
     assert np.abs(made - expected)[mask > 0].max() <= 1
     assert expected[mask > 0].std() > 10
 
 
-def test_windows_of_any_size_do_not_depend_on_their_batch(fill: Fill) -> None:
+def test_windows_of_any_size_do_not_depend_on_their_batch(fill: FillFunction) -> None:
     sizes = [(64, 96), (64, 96), (50, 81), (33, 41)]
     windows = [window(*size, seed) for seed, size in enumerate(sizes)]
     together = filled(fill, windows, [1, 2, 3, 4])
@@ -170,7 +170,7 @@ def test_a_removal_of_any_kind_is_refined(folder: Path, coffee: UInt8Array) -> N
     options |= {"steps": 2, "denoise": 0.5}
     result = clean(photo, mask, "telea", options={f"refine.{k}": v for k, v in options.items()})
     assert (result.array != photo)[mask > 0].mean() > 0.5
-    assert result.record.refine_prompt == RoremRefineOptions().prompt
+    assert result.record.refine_prompt == RoremRefinementOptions().prompt
     assert result.record.refine_guidance is None
     assert len(result.record.refine_sigmas or ()) == 3
     assert [*result.record.weights] == ["pipeline"]
@@ -221,11 +221,11 @@ def test_files_that_do_not_fit_are_refused(folder: Path, flux_folder: Path, tmp_
     no_scheduler = shutil.copytree(folder, tmp_path / "no-scheduler")
     shutil.rmtree(no_scheduler / "scheduler")
     for options, says in (
-        (remover(flux_folder), "holds a FluxFillPipeline, not a StableDiffusionXLInpaintPipeline"),
-        (remover(incomplete), "lacks text_encoder_2/"),
-        (remover(no_scheduler), "scheduler cannot be loaded"),
+        (removal(flux_folder), "holds a FluxFillPipeline, not a StableDiffusionXLInpaintPipeline"),
+        (removal(incomplete), "lacks text_encoder_2/"),
+        (removal(no_scheduler), "scheduler cannot be loaded"),
         (
-            remover(folder, lora=[str(tmp_path / "a.safetensors")]),
+            removal(folder, lora=[str(tmp_path / "a.safetensors")]),
             "unet.mid_block.nothing is not in",
         ),
     ):
@@ -239,20 +239,20 @@ def test_steps_that_a_sampler_cannot_plan_are_refused() -> None:
         ({"steps": 1}, "0 of 1 steps would run.*: change steps, strength or denoise"),
         (
             {"steps": 60, "sampler": "lcm"},
-            "59 of 60 steps would run, but sampler = lcm plans 1 to 50, of",
+            "59 of 60 steps would run, but sampler = lcm schedules 1 to 50, of",
         ),
     ):
         with pytest.raises(ValidationError, match=says):
             RoremOptions(**options)
     with pytest.raises(ValidationError, match="20 of 2000 steps would run"):
-        RoremRefineOptions(denoise=0.01)
-    RoremRefineOptions(steps=4, sampler="lcm", denoise=0.5)
+        RoremRefinementOptions(denoise=0.01)
+    RoremRefinementOptions(steps=4, sampler="lcm", denoise=0.5)
 
 
 def test_16_bits_come_near_float32_and_float16_is_decoded_in_32(folder: Path) -> None:
     pixels, mask = window(64, 64)
     exact, short, half = (
-        filled(rorem.load(remover(folder, dtype=dtype)), [(pixels, mask)], [1])[0][mask > 0]
+        filled(rorem.load(removal(folder, dtype=dtype)), [(pixels, mask)], [1])[0][mask > 0]
         for dtype in ("float32", "bfloat16", "float16")
     )
     for each in (short, half):

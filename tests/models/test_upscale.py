@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from manifests.errors import RowError, WeightsError
 from stages.arrays import UInt8Array
-from stages.models.load import load_network
+from stages.models.single_file import load_network
 from stages.models.upscaler import Upscaler, to_size
 from stages.recipe.refiners import UpscaleOptions
 from tests.support.models.lama_networks import apart, dat_weights, needs_gpu, random_upscaler

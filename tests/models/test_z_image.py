@@ -13,7 +13,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from manifests.errors import WeightsError
-from stages.models.refiners import loading
+from stages.models.refiners import diffusers_folder
 from stages.models.refiners.z_image import ZImage
 from stages.recipe.refiners import ZImageOptions
 from tests.support.models.refining import apart, make_crops, pictures_of
@@ -79,7 +79,7 @@ def test_the_switches_of_flow_models_work_or_are_refused(
     plain = load(folder)
     prompt = ZImage.load_encoder(folder, plain.options)(PROMPT)
     (expected,) = pictures_of(plain.refine(pixels, masks, [prompt], [1]))
-    monkeypatch.setattr(loading, "COMPILE_BACKEND", "eager")
+    monkeypatch.setattr(diffusers_folder, "COMPILE_BACKEND", "eager")
     switched = load(folder, compile=True, attention="native", batch_size=1, size_px=64)
     (found,) = pictures_of(switched.refine(pixels, masks, [prompt], [1]))
     assert np.abs(found - expected).max() <= 1

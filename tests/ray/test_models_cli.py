@@ -13,8 +13,8 @@ from jobs.preflight import check_weights
 from jobs.run import run
 from manifests.errors import ClusterError, WeightsError
 from stages.recipe import Recipe
-from stages.weights.catalogue import known_models
-from stages.weights.find import cached, find
+from stages.weights.registry import registered_models
+from stages.weights.resolve import cached, get_weights
 from tests.conftest import Command
 from tests.ray.test_weights import recipe
 from tests.support import DEMO, last_run, write
@@ -22,14 +22,14 @@ from tests.support.web_server import HUB_FILES, SHA256, WEIGHTS, Web, error_of
 
 
 def test_pull_copies_to_a_folder_and_to_s3(
-    listed: Path, web: Web, s3: str, tmp_path: Path, invoke: Command
+    registered: Path, web: Web, s3: str, tmp_path: Path, invoke: Command
 ) -> None:
     there = f"{s3}/pulled/{tmp_path.name}"
     for destination in (str(tmp_path / "copies"), there):
         done = invoke("models", "pull", "big-lama", "--to", destination)
         assert done.returncode == 0, done.stderr
         assert f"Copied; use this in recipes: {destination}/lama.pt" in done.stdout
-        copied = find(f"{destination}/lama.pt")
+        copied = get_weights(f"{destination}/lama.pt")
         assert (copied.sha256, copied.name) == (SHA256, "big-lama"), "recognised by its hash"
     assert web.downloads("/lama.pt") == 1
     assert [path.name for path in (tmp_path / "copies").iterdir()] == ["lama.pt"]
@@ -37,7 +37,7 @@ def test_pull_copies_to_a_folder_and_to_s3(
     done = invoke("models", "pull", "hub", "--to", there, HF_ENDPOINT=web.url)
     assert done.returncode == 0, done.stderr
     assert "hf://shop/fill: 4 files, 1 MB" in done.stdout
-    assert (find(f"{there}/hub").path / "vae" / "net.safetensors").read_bytes() == WEIGHTS
+    assert (get_weights(f"{there}/hub").path / "vae" / "net.safetensors").read_bytes() == WEIGHTS
     told = invoke("models", "pull", "not-to-sell").stdout
     assert "CC BY-NC-SA 4.0, https://example.org/licence; not for commercial use" in told
     full = invoke("models", "pull", "big-lama", "--to", "/proc/none")
@@ -47,11 +47,11 @@ def test_pull_copies_to_a_folder_and_to_s3(
     assert "neither a local path nor" in " ".join(wrong.stderr.split())
 
 
-def test_list_and_doctor_tell_what_is_here(listed: Path, web: Web, invoke: Command) -> None:
-    find("big-lama")
+def test_list_and_doctor_tell_what_is_here(registered: Path, web: Web, invoke: Command) -> None:
+    get_weights("big-lama")
     told = invoke("models", "list").stdout
     assert "big-lama\n    remove, size unknown; Apache-2.0; commercial use: yes" in told
-    assert f"cached: {cached(known_models()['big-lama'])}" in told
+    assert f"cached: {cached(registered_models()['big-lama'])}" in told
     assert "not-to-sell\n    remove, size unknown; CC BY-NC-SA 4.0; commercial use: no" in told
     assert "hf://shop/fill, requires accepting its licence there, not pinned: " in told
     assert "LAMA_MODEL=/x" in invoke("models", "list", LAMA_MODEL="/x").stdout
@@ -60,18 +60,18 @@ def test_list_and_doctor_tell_what_is_here(listed: Path, web: Web, invoke: Comma
     assert (broken.returncode, len(broken.stderr.splitlines())) == (1, 1)
 
 
-def test_verify_finds_what_was_tampered_with(listed: Path, web: Web, invoke: Command) -> None:
+def test_verify_finds_what_was_tampered_with(registered: Path, web: Web, invoke: Command) -> None:
     assert invoke("models", "verify").stdout == "0 of 0 match.\n"
-    path = find("big-lama").path
-    find(f"{web.url}/lama.pt")
+    path = get_weights("big-lama").path
+    get_weights(f"{web.url}/lama.pt")
     fine = invoke("models", "verify")
     assert fine.returncode == 0
-    assert f"ok    big-lama: sha256 {SHA256}, as listed" in fine.stdout
+    assert f"ok    big-lama: sha256 {SHA256}, as registered" in fine.stdout
     assert f"ok    {web.url}/lama.pt: sha256 {SHA256}, as at download" in fine.stdout
     stat = path.stat()
     path.write_bytes(bytes(reversed(WEIGHTS)))
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assert find("big-lama").sha256 == SHA256, "size and time say that nothing changed"
+    assert get_weights("big-lama").sha256 == SHA256, "size and time say that nothing changed"
     bad = invoke("models", "verify", "big-lama")
     assert bad.returncode == 3
     assert f"bad   {path}: sha256 " in bad.stdout
@@ -83,7 +83,7 @@ def test_verify_finds_what_was_tampered_with(listed: Path, web: Web, invoke: Com
     assert "mirrored is not in this machine's cache" in missing.stderr
 
 
-def test_a_licence_is_told_once_and_kept_with_the_run(listed: Path, tmp_path: Path) -> None:
+def test_a_licence_is_told_once_and_kept_with_the_run(registered: Path, tmp_path: Path) -> None:
     """Both before the run reaches its cluster, of which there is none here."""
     photo, mask = next((DEMO / "photos").iterdir()), next((DEMO / "masks").iterdir())
     manifest = write(tmp_path / "m.csv", f"id,image,mask\n1,{photo},{mask}\n")
@@ -113,7 +113,7 @@ def test_a_licence_is_told_once_and_kept_with_the_run(listed: Path, tmp_path: Pa
 
 
 def test_a_run_and_a_try_without_weights_end_before_anything_starts(
-    listed: Path, tmp_path: Path, invoke: Command
+    registered: Path, tmp_path: Path, invoke: Command
 ) -> None:
     photo, mask = next((DEMO / "photos").iterdir()), next((DEMO / "masks").iterdir())
     write(tmp_path / "m.csv", f"id,image,mask\n1,{photo},{mask}\n")

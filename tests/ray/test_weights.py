@@ -19,13 +19,13 @@ from manifests.storage.row_files import write as store
 from stages.recipe import Recipe
 from stages.weights import hashes
 from stages.weights.cache import entries
-from stages.weights.catalogue import known_models
-from stages.weights.find import (
+from stages.weights.registry import registered_models
+from stages.weights.resolve import (
     Weights,
-    find,
+    get_section_weights,
+    get_weights,
     how_to_get,
     licence_notices,
-    locate,
     presumed_model,
     weights_of,
     with_absolute_paths,
@@ -33,14 +33,14 @@ from stages.weights.find import (
 from tests.support import wait_until, write
 from tests.support.web_server import HUB_FILES, SHA256, WEIGHTS, Web, error_of
 
-IMPORT = "import sys; from stages.weights.find import find;"
-PRINT = "w = find(sys.argv[1]); print(w.sha256, w.path)"
+IMPORT = "import sys; from stages.weights.resolve import get_weights;"
+PRINT = "w = get_weights(sys.argv[1]); print(w.sha256, w.path)"
 
 pytestmark = pytest.mark.usefixtures("cache")
 
 
 def test_the_list_holds_what_is_known_and_nothing_can_be_used_unchecked() -> None:
-    models = known_models()
+    models = registered_models()
     assert set(models) == {
         "big-lama",
         "flux1-fill-dev",
@@ -64,7 +64,7 @@ def test_the_list_holds_what_is_known_and_nothing_can_be_used_unchecked() -> Non
     }
 
 
-def test_processes_that_begin_at_once_download_once(listed: Path, web: Web) -> None:
+def test_processes_that_begin_at_once_download_once(registered: Path, web: Web) -> None:
     web.seconds = 0.3
     call = [sys.executable, "-c", f"{IMPORT} print('ready', flush=True); input(); {PRINT}"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
@@ -82,15 +82,17 @@ def test_processes_that_begin_at_once_download_once(listed: Path, web: Web) -> N
 
 
 @pytest.mark.parametrize("name", ["big-lama", "mirrored"])
-def test_a_listed_model_is_fetched_checked_and_kept(listed: Path, web: Web, name: str) -> None:
-    found = find(name)
-    assert found == Weights(found.path, SHA256, name, known_models()[name])
+def test_a_registered_model_is_fetched_checked_and_kept(
+    registered: Path, web: Web, name: str
+) -> None:
+    found = get_weights(name)
+    assert found == Weights(found.path, SHA256, name, registered_models()[name])
     assert found.path.read_bytes() == WEIGHTS
     web.files.clear()
-    assert find(name) == found
+    assert get_weights(name) == found
 
 
-def test_what_does_not_have_the_listed_hash_is_not_kept(listed: Path, cache: Path) -> None:
+def test_what_does_not_have_the_registered_hash_is_not_kept(registered: Path, cache: Path) -> None:
     error = error_of("exchanged")
     assert error.code == "weights.wrong_hash"
     assert SHA256 in error.message
@@ -101,11 +103,11 @@ def test_what_does_not_have_the_listed_hash_is_not_kept(listed: Path, cache: Pat
 
 
 def test_a_dropped_connection_is_tried_again_and_leaves_nothing(
-    listed: Path, web: Web, caplog: pytest.LogCaptureFixture
+    registered: Path, web: Web, caplog: pytest.LogCaptureFixture
 ) -> None:
     web.cut = 1
     with caplog.at_level(logging.INFO, "stages.weights"):
-        assert find("big-lama").sha256 == SHA256
+        assert get_weights("big-lama").sha256 == SHA256
     assert web.downloads("/lama.pt") == 2
     assert f"{web.url}/lama.pt: 1 files, 1 MB" in caplog.messages
     (retry,) = [line for line in caplog.messages if "Retrying" in line]
@@ -117,17 +119,17 @@ def test_a_dropped_connection_is_tried_again_and_leaves_nothing(
     assert len(entries()) == 1
 
 
-def test_a_kill_leaves_nothing_that_is_used(listed: Path, web: Web, cache: Path) -> None:
+def test_a_kill_leaves_nothing_that_is_used(registered: Path, web: Web, cache: Path) -> None:
     web.seconds = 60.0
     with subprocess.Popen([sys.executable, "-c", IMPORT + PRINT, "big-lama"]) as process:
         wait_until(lambda: list(cache.glob("*/lama.pt")))
         process.send_signal(signal.SIGKILL)
     assert not entries()
     web.seconds = 0.0
-    assert find("big-lama").path.read_bytes() == WEIGHTS
+    assert get_weights("big-lama").path.read_bytes() == WEIGHTS
 
 
-def test_an_absent_model_is_told_with_all_ways_to_get_it(listed: Path, web: Web) -> None:
+def test_an_absent_model_is_told_with_all_ways_to_get_it(registered: Path, web: Web) -> None:
     web.files.clear()
     error = error_of("big-lama")
     assert error.code == "weights.missing"
@@ -141,17 +143,17 @@ def test_an_absent_model_is_told_with_all_ways_to_get_it(listed: Path, web: Web)
 
 
 def test_lama_model_names_a_file_instead_of_the_default(
-    listed: Path, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    registered: Path, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine = write(tmp_path / "mine.pt", b"another network")
     monkeypatch.setenv("LAMA_MODEL", mine)
-    found = find("big-lama")
+    found = get_weights("big-lama")
     assert (found.path, found.name, found.model) == (Path(mine), "mine.pt", None)
     assert found.sha256 == hashlib.sha256(b"another network").hexdigest()
     assert not web.gets
-    assert find("mirrored").sha256 == SHA256, "it replaces the default name only"
+    assert get_weights("mirrored").sha256 == SHA256, "it replaces the default name only"
     write(tmp_path / "mine.pt", WEIGHTS)
-    assert find("big-lama").name == "big-lama", "recognised by its hash"
+    assert get_weights("big-lama").name == "big-lama", "recognised by its hash"
     monkeypatch.setenv("LAMA_MODEL", "/nowhere/lama.pt")
     assert "LAMA_MODEL=/nowhere/lama.pt is not a file" in error_of("big-lama").message
 
@@ -160,9 +162,9 @@ def test_only_a_hub_needs_a_library_of_the_extra(tmp_path: Path, web: Web) -> No
     path = write(tmp_path / "a b.safetensors", WEIGHTS)
     check = (
         "import sys; sys.modules.update(huggingface_hub=None, torch=None)\n"
-        f"from stages.weights.find import find; print(find('file://{tmp_path}/a%20b.safetensors').path)\n"
-        f"print(find('{web.url}/lama.pt').sha256)\n"
-        "try: find('hf://shop/fill')\n"
+        f"from stages.weights.resolve import get_weights; print(get_weights('file://{tmp_path}/a%20b.safetensors').path)\n"
+        f"print(get_weights('{web.url}/lama.pt').sha256)\n"
+        "try: get_weights('hf://shop/fill')\n"
         "except Exception as error: print(error.code, error.message)"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
@@ -176,16 +178,16 @@ def test_a_folder_is_hashed_by_names_and_contents_and_only_once(
     folder = tmp_path / "model"
     write(folder / "unet" / "weights.safetensors", WEIGHTS)
     write(folder / "model_index.json", b"{}")
-    first = find(str(folder)).sha256
+    first = get_weights(str(folder)).sha256
     write(folder / ".cache" / "note", b"hidden files do not count")
-    assert find(str(folder)).sha256 == first
+    assert get_weights(str(folder)).sha256 == first
     hashes._noted_hash.cache_clear()
     monkeypatch.setattr(hashes, "compute_hash", None)
-    assert find(str(folder)).sha256 == first, "another process reads the note of the first"
+    assert get_weights(str(folder)).sha256 == first, "another process reads the note of the first"
     monkeypatch.undo()
     monkeypatch.setenv("CATALOG_CLEANUP_CACHE", str(tmp_path / "cache"))
     (folder / "model_index.json").rename(folder / "other.json")
-    assert find(str(folder)).sha256 != first
+    assert get_weights(str(folder)).sha256 != first
 
 
 def test_files_and_folders_in_s3(s3: str, tmp_path: Path) -> None:
@@ -199,33 +201,33 @@ def test_files_and_folders_in_s3(s3: str, tmp_path: Path) -> None:
     }
     for name, data in put.items():
         store(f"{uri}/{name}", data)
-    assert find(f"{uri}/lama.pt").sha256 == SHA256
+    assert get_weights(f"{uri}/lama.pt").sha256 == SHA256
     for end in ("", "/"):
-        folder = find(f"{uri}/fill{end}").path
+        folder = get_weights(f"{uri}/fill{end}").path
         names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.*")}
         assert names == {"model_index.json", "unet/net.safetensors"}
     store(f"{uri}/lama.pt", b"a new one")
-    assert find(f"{uri}/lama.pt").path.read_bytes() == b"a new one"
+    assert get_weights(f"{uri}/lama.pt").path.read_bytes() == b"a new one"
     error = error_of(f"{uri}/none")
     assert error.code == "weights.missing"
     assert f"{uri}/none" in error.message
 
 
-def test_an_entry_of_ones_own_list_that_is_wrong_is_named(listed: Path) -> None:
-    listed.write_text('[mine]\nkind = "paint"\nformat = "pickle"\nsize = "1"\nsha265 = ""\n')
+def test_an_entry_of_ones_own_list_that_is_wrong_is_named(registered: Path) -> None:
+    registered.write_text('[mine]\nkind = "paint"\nformat = "pickle"\nsize = "1"\nsha265 = ""\n')
     error = error_of("big-lama")
     assert error.code == "weights.bad_list"
     message = error.message
-    assert f"CATALOG_CLEANUP_MODELS={listed}: mine.kind = 'paint': Input should be" in message
+    assert f"CATALOG_CLEANUP_MODELS={registered}: mine.kind = 'paint': Input should be" in message
     assert "mine.sha265 is not an option" in message
     assert "mine.licence is missing" in message
-    listed.write_text('[mine]\nsources = ["/mirror/lama.pt"]\nmd5 = "0"\n')
+    registered.write_text('[mine]\nsources = ["/mirror/lama.pt"]\nmd5 = "0"\n')
     error = error_of("big-lama")
     assert error.code == "weights.bad_list"
     message = error.message
     assert "mine.sources.0 = '/mirror/lama.pt': String should match pattern" in message
     assert "mine.md5 is not an option" in message
-    listed.write_text(
+    registered.write_text(
         '[mine]\nformat = "torchscript"\n[other]\nformat = "pickle"\nsha256 = ""\n'
         '[safe]\nformat = "safetensors"\n[folder]\nformat = "diffusers"\n'
     )
@@ -233,7 +235,7 @@ def test_an_entry_of_ones_own_list_that_is_wrong_is_named(listed: Path) -> None:
     for name in ("mine", "other"):
         assert f"{name}.sha256 = '': a pickle or TorchScript file can run code" in message
     assert message.count("can run code") == 2
-    listed.write_text("big-lama = 1")
+    registered.write_text("big-lama = 1")
     assert "big-lama = 1: Input should be" in error_of("big-lama").message
 
 
@@ -272,7 +274,7 @@ def test_weights_of_one_name_in_a_section_are_all_recorded(cache: Path, tmp_path
     for option, path in paths.items():
         write(path, option.encode())
     named = [f"remove.{option}={path}" for option, path in paths.items()]
-    located, used = locate(recipe("remove.method=osor", *named), "remove")
+    located, used = get_section_weights(recipe("remove.method=osor", *named), "remove")
     assert {option: getattr(located, option) for option in paths} == {
         option: str(path) for option, path in paths.items()
     }
@@ -282,7 +284,7 @@ def test_weights_of_one_name_in_a_section_are_all_recorded(cache: Path, tmp_path
 
 
 def test_a_copy_of_a_model_not_for_sale_is_presumed_to_be_under_its_licence() -> None:
-    models, copy = known_models(), "s3://bucket/copy"
+    models, copy = registered_models(), "s3://bucket/copy"
     fill, klein = recipe("refine.method=flux-fill"), recipe("refine.method=flux2-klein")
     assert presumed_model(fill, "refine", copy) == models["flux1-fill-dev"]
     assert presumed_model(fill, "refine", "flux2-klein-4b") == models["flux2-klein-4b"]
@@ -316,7 +318,7 @@ def test_relative_paths_become_absolute(tmp_path: Path, monkeypatch: pytest.Monk
         assert with_absolute_paths(same) == same
 
 
-def test_a_cluster_is_told_only_what_is_wrong_everywhere(listed: Path, web: Web) -> None:
+def test_a_cluster_is_told_only_what_is_wrong_everywhere(registered: Path, web: Web) -> None:
     pin = f"remove.weights_pin=sha256:{SHA256}"
     elsewhere = recipe("remove.method=lama", "remove.weights=/on/the/nodes/only.pt", pin)
     _, used = check_weights(elsewhere, Console(quiet=True), here=False)
@@ -335,7 +337,7 @@ def test_a_cluster_is_told_only_what_is_wrong_everywhere(listed: Path, web: Web)
 
 @pytest.mark.parametrize("here", [True, False])
 def test_a_dry_run_and_the_doctor_download_nothing(
-    listed: Path, web: Web, s3: str, monkeypatch: pytest.MonkeyPatch, here: bool
+    registered: Path, web: Web, s3: str, monkeypatch: pytest.MonkeyPatch, here: bool
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", web.url)
     web.offer_repo("shop/fill", HUB_FILES)
@@ -359,7 +361,7 @@ def test_a_dry_run_and_the_doctor_download_nothing(
     assert caught.value.code == ("weights.missing" if here else "weights.unidentified")
 
 
-def test_here_a_run_has_its_weights_before_it_starts(listed: Path, web: Web) -> None:
+def test_here_a_run_has_its_weights_before_it_starts(registered: Path, web: Web) -> None:
     chosen = recipe("remove.method=lama", "remove.weights=not-to-sell")
     _, used = check_weights(chosen, Console(quiet=True), here=True)
     assert used["remove"]["sha256"] == SHA256

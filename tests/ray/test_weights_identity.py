@@ -19,7 +19,7 @@ from jobs.run import Outcome
 from manifests.errors import WeightsError
 from manifests.storage.row_files import write as store
 from stages.recipe import Recipe
-from stages.weights.find import find, pin_of
+from stages.weights.resolve import content_pin, get_weights
 from tests.conftest import Command, Run
 from tests.support import DEMO, last_run, write
 from tests.support import faulty_steps as doubles
@@ -45,7 +45,7 @@ def hash_of(ref: object, *, here: bool = False) -> str:
 
 
 def test_the_same_bytes_are_the_same_recipe_wherever_they_lie(
-    listed: Path, web: Web, s3: str, tmp_path: Path
+    registered: Path, web: Web, s3: str, tmp_path: Path
 ) -> None:
     store(f"{s3}/{tmp_path.name}/w.pt", WEIGHTS)
     refs = [
@@ -57,12 +57,12 @@ def test_the_same_bytes_are_the_same_recipe_wherever_they_lie(
         f"{web.url}/lama.pt",
         f"{s3}/{tmp_path.name}/w.pt",
     ]
-    assert {pin_of(ref) for ref in refs} == {PIN}
+    assert {content_pin(ref) for ref in refs} == {PIN}
     assert len({hash_of(ref, here=here) for ref in refs for here in (False, True)}) == 1
 
 
 def test_other_bytes_at_the_same_place_are_another_recipe(
-    listed: Path, s3: str, tmp_path: Path
+    registered: Path, s3: str, tmp_path: Path
 ) -> None:
     folder = tmp_path / "pipeline"
     for path, uri in ((tmp_path / "w.pt", f"{s3}/{tmp_path.name}/x.pt"), (folder / "a.pt", "")):
@@ -78,57 +78,57 @@ def test_other_bytes_at_the_same_place_are_another_recipe(
 
 
 def test_a_variable_that_names_other_weights_makes_another_recipe(
-    listed: Path, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    registered: Path, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = hash_of("big-lama")
     monkeypatch.setenv("LAMA_MODEL", write(tmp_path / "mine.pt", OTHER))
-    assert pin_of("big-lama") == f"sha256:{hashlib.sha256(OTHER).hexdigest()}"
+    assert content_pin("big-lama") == f"sha256:{hashlib.sha256(OTHER).hexdigest()}"
     assert hash_of("big-lama") == hash_of(tmp_path / "mine.pt") != usual
     write(tmp_path / "mine.pt", WEIGHTS)
     assert hash_of("big-lama") == usual
 
 
-def test_what_is_listed_is_known_without_having_it(listed: Path, web: Web) -> None:
-    assert pin_of(f"hf://shop/fill@{COMMIT}") == f"commit:{COMMIT}"
+def test_what_is_registered_is_known_without_having_it(registered: Path, web: Web) -> None:
+    assert content_pin(f"hf://shop/fill@{COMMIT}") == f"commit:{COMMIT}"
     assert hash_of("big-lama") == hash_of("not-to-sell")
     assert not web.gets
 
 
 def test_a_hubs_commit_is_its_identity_and_a_branch_is_what_it_holds(
-    listed: Path, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    registered: Path, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", web.url)
     web.offer_repo("shop/fill", HUB_FILES)
     uri = f"hf://shop/fill@{COMMIT}"
-    assert find(uri, pin=f"commit:{COMMIT}").commit == COMMIT
-    copy = shutil.copytree(find("hf://shop/fill").path, tmp_path / "copy")
+    assert get_weights(uri, pin=f"commit:{COMMIT}").commit == COMMIT
+    copy = shutil.copytree(get_weights("hf://shop/fill").path, tmp_path / "copy")
     for ref in ("hf://shop/fill", "hub"):
         assert hash_of(ref) == hash_of(copy) != hash_of(uri)
     assert hash_of("hub-commit") == hash_of(uri)
-    assert find("hub-commit", pin=f"commit:{COMMIT}").commit == COMMIT
+    assert get_weights("hub-commit", pin=f"commit:{COMMIT}").commit == COMMIT
 
 
 def test_a_machine_with_other_bytes_refuses_them(
-    listed: Path, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    registered: Path, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "w.pt", WEIGHTS)
-    assert find(path, pin=PIN).sha256 == SHA256
+    assert get_weights(path, pin=PIN).sha256 == SHA256
     for pin in (f"sha256:{'0' * 64}", f"commit:{COMMIT}"):
         for ref in (path, "big-lama", f"{web.url}/lama.pt"):
             with pytest.raises(WeightsError, match=pin) as caught:
-                find(ref, pin=pin)
+                get_weights(ref, pin=pin)
             assert caught.value.code == "weights.mismatch"
             assert ref in caught.value.message
     monkeypatch.setenv("LAMA_MODEL", write(tmp_path / "mine.pt", OTHER))
     with pytest.raises(WeightsError, match=rf"LAMA_MODEL={tmp_path}/mine\.pt") as caught:
-        find("big-lama", pin=PIN)
+        get_weights("big-lama", pin=PIN)
     assert caught.value.code == "weights.mismatch"
     write(tmp_path / "w.pt", OTHER)
     with pytest.raises(WeightsError):
-        find(path, pin=PIN)
+        get_weights(path, pin=PIN)
 
 
-def test_a_driver_without_the_weights_asks_for_their_hash(listed: Path, tmp_path: Path) -> None:
+def test_a_driver_without_the_weights_asks_for_their_hash(registered: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "nodes" / "only.pt"
     with pytest.raises(WeightsError, match=r"remove\.weights = .*only\.pt cannot be read") as error:
         hash_of(elsewhere)
@@ -141,13 +141,13 @@ def test_a_driver_without_the_weights_asks_for_their_hash(listed: Path, tmp_path
 
 
 def test_the_hash_to_ask_for_is_what_pull_prints(
-    listed: Path, tmp_path: Path, invoke: Command
+    registered: Path, tmp_path: Path, invoke: Command
 ) -> None:
     folder = tmp_path / "pipeline"
     write(folder / "model_index.json", b"{}")
     write(folder / "vae" / "net.safetensors", WEIGHTS)
     printed = invoke("models", "pull", folder).stdout.split("sha256 ")[1].strip()
-    assert pin_of(str(folder)) == f"sha256:{printed}"
+    assert content_pin(str(folder)) == f"sha256:{printed}"
 
 
 @pytest.fixture

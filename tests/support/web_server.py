@@ -1,4 +1,4 @@
-"""A real HTTP server that offers files, and can be slow, cut off, refuse, or play a model hub."""
+"""A real HTTP server for files that can be slow, cut off, refuse, or play the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from threading import Thread
 import pytest
 
 from manifests.errors import WeightsError
-from stages.weights.find import find
+from stages.weights.resolve import get_weights
 
 COMMIT = "a" * 40
 
@@ -23,7 +23,7 @@ COMMIT = "a" * 40
 WEIGHTS = bytes(range(256)) * 4096
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 
-#: A hub's repository of a diffusers pipeline.
+#: The Hub's repository of a diffusers pipeline.
 HUB_FILES = {
     "model_index.json": b"{}",
     "flux.safetensors": b"the whole in one file",
@@ -54,7 +54,7 @@ class Web:
     refuse: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def offer_repo(self, repo: str, files: dict[str, bytes]) -> None:
-        """Answer for a repository as the hub's API does, as far as downloads need it.
+        """Answer for a repository as the Hub's API does, as far as downloads need it.
 
         Weights are kept in LFS, with their sha256; other files in Git, as blobs.
         """
@@ -181,5 +181,5 @@ def write_list(path: Path, url: str) -> None:
 def error_of(ref: str) -> WeightsError:
     """The error with which these weights are refused."""
     with pytest.raises(WeightsError) as caught:
-        find(ref)
+        get_weights(ref)
     return caught.value

@@ -18,7 +18,7 @@ from jobs.pipeline.metrics import METRICS
 from manifests.errors import error_codes
 from manifests.schema import lineage_schema
 from stages.recipe import preset_names
-from stages.weights.catalogue import known_models
+from stages.weights.registry import registered_models
 from tests.support import DEMO
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def lineage_table() -> str:
 
 def models_table() -> str:
     lines = ["| model | used to | download | licence | commercial use |", "|---|---|---|---|---|"]
-    for model in known_models().values():
+    for model in registered_models().values():
         size = f"{model.size / 1e9:.1f} GB" if model.size >= 1e9 else f"{model.size / 1e6:.0f} MB"
         gate = " (to be accepted on the model's page first)" if model.gated else ""
         lines.append(

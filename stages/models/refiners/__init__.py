@@ -4,7 +4,7 @@ The module that a refiner's options name as ``loader`` defines two functions of 
 (a pipeline as diffusers' ``save_pretrained`` writes it: safetensors, never from the network) and
 the recipe's section [refine]:
 
-* ``load`` returns a :class:`stages.models.refiners.batches.DiffusionRefiner`, the model without its
+* ``load`` returns a :class:`stages.models.refiners.base.DiffusionRefiner`, the model without its
   text encoders;
 * ``load_encoder`` returns the function that encodes a text, truncated to 512 tokens (RORem: 77), as
   a :class:`stages.models.refiners.prompts.Prompt`. The text encoders are as large as the model

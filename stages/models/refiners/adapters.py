@@ -17,7 +17,7 @@ from diffusers.utils import convert_unet_state_dict_to_peft
 from safetensors import safe_open
 
 from manifests.errors import WeightsError
-from stages.optional_imports import reason
+from stages.optional_imports import one_line
 
 _DOWN, _UP = ".lora_A.weight", ".lora_B.weight"
 
@@ -33,7 +33,7 @@ def merge(pipe: Any, network: str, files: Sequence[str], scales: Sequence[float]
 
     Args:
         pipe: a pipeline of diffusers that has ``lora_state_dict``.
-        network: the pipeline's part, ``transformer`` or ``unet``.
+        network: the pipeline's component, ``transformer`` or ``unet``.
         files: a ``.safetensors`` file each, or a folder with one.
         scales: strengths, in the order of the files; empty: 1 each.
 
@@ -115,7 +115,7 @@ def _read(
             **({"unet_config": pipe.unet.config} if network == "unet" else {}),
         )
     except Exception as error:  # each format has its own errors for what is not of it
-        raise _unusable(path, f"it cannot be read: {reason(error)}") from error
+        raise _unusable(path, f"it cannot be read: {one_line(error)}") from error
     metadata = metadata or {}
     others = [each for each in _OTHER_KINDS if metadata.get(f"{network}.{each}")]
     if dora or others:  # diffusers would leave out what makes it DoRA

@@ -13,11 +13,11 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler
 
 from manifests.errors import RowError, WeightsError
 from stages.arrays import UInt8Array
-from stages.models.refiners import loading
-from stages.models.refiners.batches import SIDE_PX, DiffusionRefiner, Item
+from stages.models.refiners import diffusers_folder
+from stages.models.refiners.base import SIDE_PX, DiffusionRefiner, Item
 from stages.models.refiners.prompts import Prompt
 from stages.models.refiners.sigmas import comfy_sigmas
-from stages.optional_imports import reason
+from stages.optional_imports import one_line
 from stages.recipe.refiners import FlowOptions
 
 _log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class FlowRefiner(DiffusionRefiner):
     #: Tokens of a short text.
     text_tokens: ClassVar[int]
     #: The transformer's class.
-    transformer: ClassVar[Any]
+    transformer_class: ClassVar[Any]
 
     options: FlowOptions
 
@@ -45,28 +45,28 @@ class FlowRefiner(DiffusionRefiner):
     @classmethod
     def from_pipe(cls, pipe: Any, options: Any, device: torch.device, dtype: torch.dtype) -> Self:
         """See the base class."""
-        loading.fuse_projections(pipe.transformer)
+        diffusers_folder.fuse_projections(pipe.transformer)
         if options.fp8:
-            loading.quantize(pipe.transformer, dtype, device)
+            diffusers_folder.quantize(pipe.transformer, dtype, device)
         refiner = super().from_pipe(pipe, options, device, dtype)
         if options.attention:
-            loading.use_attention(pipe.transformer, options.attention, dtype, device)
+            diffusers_folder.use_attention(pipe.transformer, options.attention, dtype, device)
         if options.compile is True or (options.compile == "auto" and device.type == "cuda"):
             refiner.compile()
         return refiner
 
     @classmethod
-    def build_pipe(cls, load: loading.Loader, options: Any) -> Any:  # noqa: ARG003 - for subclasses
+    def build_pipe(cls, loader: diffusers_folder.Loader, options: Any) -> Any:  # noqa: ARG003 - for subclasses
         """See the base class. This is for pipelines with the autoencoder of FLUX.1."""
-        return cls.without_texts(
-            vae=load.network(AutoencoderKL, "vae"),
-            transformer=load.network(cls.transformer, "transformer"),
+        return cls.without_text_encoders(
+            vae=loader.load_component(AutoencoderKL, "vae"),
+            transformer=loader.load_component(cls.transformer_class, "transformer"),
         )
 
     @classmethod
-    def without_texts(cls, **parts: Any) -> Any:
+    def without_text_encoders(cls, **components: Any) -> Any:
         """See the base class."""
-        return super().without_texts(scheduler=unshifted_scheduler(), **parts)
+        return super().without_text_encoders(scheduler=unshifted_scheduler(), **components)
 
     @property
     def text_dim(self) -> int:
@@ -97,15 +97,15 @@ class FlowRefiner(DiffusionRefiner):
         """
         transformer = self.pipe.transformer
         try:
-            loading.use_compile(transformer)
+            diffusers_folder.use_compile(transformer)
             for count in sorted({self.options.batch_size, 1}, reverse=True):
                 self._warm_up(count)
         except Exception as error:  # a missing compiler, or one that fails, raises many types
-            problem = f"refine.compile is not available: {reason(error)}."
+            problem = f"refine.compile is not available: {one_line(error)}."
             if self.options.compile is True:
                 raise WeightsError("model.unavailable", problem) from None
             _log.warning("%s The refiner runs without.", problem)
-            loading.undo_compile(transformer)
+            diffusers_folder.undo_compile(transformer)
             return
         self.limit.is_all_or_one = True
         self._stance = "eager_on_recompile"

@@ -16,8 +16,8 @@ from diffusers import AutoencoderKLFlux2, Flux2KleinInpaintPipeline, Flux2Transf
 from transformers import Qwen2TokenizerFast, Qwen3ForCausalLM
 
 from manifests.errors import WeightsError
-from stages.models.refiners import loading
-from stages.models.refiners.batches import SIDE_PX, Batch, whole_cells
+from stages.models.refiners import diffusers_folder
+from stages.models.refiners.base import SIDE_PX, Batch, whole_cells
 from stages.models.refiners.flow import FlowRefiner
 from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
 from stages.recipe.refiners import Flux2KleinOptions
@@ -54,9 +54,9 @@ class Flux2Klein(FlowRefiner):
 
     time_embed = "time_guidance_embed"
     text_tokens = _MAX_TOKENS
-    pipelines = ("Flux2KleinPipeline", "Flux2KleinInpaintPipeline")  # of the same layout
-    transformer = Flux2Transformer2DModel
-    pipeline = KleinPipeline
+    accepted_pipelines = ("Flux2KleinPipeline", "Flux2KleinInpaintPipeline")  # of the same layout
+    transformer_class = Flux2Transformer2DModel
+    pipeline_class = KleinPipeline
     text_encoders: ClassVar = {"text_encoder": Qwen3ForCausalLM}
     tokenizers: ClassVar = {"tokenizer": Qwen2TokenizerFast}
     has_template = True
@@ -64,19 +64,19 @@ class Flux2Klein(FlowRefiner):
     options: Flux2KleinOptions
 
     @classmethod
-    def build_pipe(cls, load: loading.Loader, options: Flux2KleinOptions) -> Any:
+    def build_pipe(cls, loader: diffusers_folder.Loader, options: Flux2KleinOptions) -> Any:
         """See the base class."""
-        decoder = replace(load, folder=Path(options.decoder or load.folder / "vae"))
-        vae = decoder.network(AutoencoderKLFlux2, "")
-        transformer = load.network(cls.transformer, "transformer")
+        decoder = replace(loader, folder=Path(options.decoder or loader.folder / "vae"))
+        vae = decoder.load_component(AutoencoderKLFlux2, "")
+        transformer = loader.load_component(cls.transformer_class, "transformer")
         channels, expected = vae.bn.num_features, transformer.config.in_channels
         if channels != expected:
             message = f"{decoder.folder} has latents of {channels} channels, not {expected}."
             raise WeightsError("weights.unusable", message)
-        return cls.without_texts(vae=vae, transformer=transformer)
+        return cls.without_text_encoders(vae=vae, transformer=transformer)
 
     @classmethod
-    def encoder(cls, pipe: Any, options: Flux2KleinOptions) -> Callable[[str], Prompt]:  # noqa: ARG003 - not needed here
+    def make_encoder(cls, pipe: Any, options: Flux2KleinOptions) -> Callable[[str], Prompt]:  # noqa: ARG003 - not needed here
         """See the base class."""
         pooled = to_numpy(torch.zeros(0))
 

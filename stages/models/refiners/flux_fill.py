@@ -10,7 +10,7 @@ from diffusers import FluxFillPipeline, FluxTransformer2DModel
 from diffusers.utils.torch_utils import randn_tensor
 from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
-from stages.models.refiners.batches import Batch
+from stages.models.refiners.base import Batch
 from stages.models.refiners.flow import FlowRefiner
 from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
 from stages.recipe.refiners import FluxFillOptions
@@ -36,16 +36,16 @@ class FluxFill(FlowRefiner):
 
     time_embed = "time_text_embed"
     text_tokens = _MIN_TOKENS
-    pipelines = ("FluxFillPipeline",)
-    transformer = FluxTransformer2DModel
-    pipeline = FillPipeline
+    accepted_pipelines = ("FluxFillPipeline",)
+    transformer_class = FluxTransformer2DModel
+    pipeline_class = FillPipeline
     text_encoders: ClassVar = {"text_encoder": CLIPTextModel, "text_encoder_2": T5EncoderModel}
     tokenizers: ClassVar = {"tokenizer": CLIPTokenizer, "tokenizer_2": T5Tokenizer}
 
     options: FluxFillOptions
 
     @classmethod
-    def encoder(cls, pipe: Any, options: FluxFillOptions) -> Callable[[str], Prompt]:  # noqa: ARG003 - not needed here
+    def make_encoder(cls, pipe: Any, options: FluxFillOptions) -> Callable[[str], Prompt]:  # noqa: ARG003 - not needed here
         """See the base class."""
 
         def encode(text: str) -> Prompt:

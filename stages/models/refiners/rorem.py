@@ -21,10 +21,10 @@ from diffusers import (
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from stages.models import vae
-from stages.models.refiners import loading
-from stages.models.refiners.batches import Batch, DiffusionRefiner, whole_cells
+from stages.models.refiners import diffusers_folder
+from stages.models.refiners.base import Batch, DiffusionRefiner, whole_cells
 from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
-from stages.recipe.pipelines import SdxlOptions
+from stages.recipe.diffusers_options import SdxlOptions
 
 _LATENT_PX = 8
 
@@ -44,11 +44,11 @@ class RoremPipeline(StableDiffusionXLInpaintPipeline):  # type: ignore[misc] # d
 
 
 class Rorem(DiffusionRefiner):
-    """RORem: see the base class. It also runs as a remover: see :mod:`stages.models.rorem`."""
+    """RORem: see the base class. It is a removal method, too: see :mod:`stages.models.rorem`."""
 
-    network = "unet"
-    pipelines = ("StableDiffusionXLInpaintPipeline",)
-    pipeline = RoremPipeline
+    denoiser = "unet"
+    accepted_pipelines = ("StableDiffusionXLInpaintPipeline",)
+    pipeline_class = RoremPipeline
     text_encoders: ClassVar = {
         "text_encoder": CLIPTextModel,
         "text_encoder_2": CLIPTextModelWithProjection,
@@ -58,17 +58,19 @@ class Rorem(DiffusionRefiner):
     options: SdxlOptions
 
     @classmethod
-    def build_pipe(cls, load: loading.Loader, options: SdxlOptions) -> Any:
+    def build_pipe(cls, loader: diffusers_folder.Loader, options: SdxlOptions) -> Any:
         """See the base class."""
-        beside = replace(load, dtype=vae.dtype_beside(load.dtype))
-        return cls.without_texts(
-            vae=beside.network(AutoencoderKL, "vae"),
-            unet=load.network(UNet2DConditionModel, "unet"),
-            scheduler=loading.load_config(_SCHEDULERS[options.sampler], load.folder, "scheduler"),
+        beside = replace(loader, dtype=vae.vae_dtype(loader.dtype))
+        return cls.without_text_encoders(
+            vae=beside.load_component(AutoencoderKL, "vae"),
+            unet=loader.load_component(UNet2DConditionModel, "unet"),
+            scheduler=diffusers_folder.load_config(
+                _SCHEDULERS[options.sampler], loader.folder, "scheduler"
+            ),
         )
 
     @classmethod
-    def encoder(cls, pipe: Any, options: SdxlOptions) -> Callable[[str], Prompt]:  # noqa: ARG003 - not needed here
+    def make_encoder(cls, pipe: Any, options: SdxlOptions) -> Callable[[str], Prompt]:  # noqa: ARG003 - not needed here
         """See the base class."""
 
         def encode(text: str) -> Prompt:
@@ -79,23 +81,23 @@ class Rorem(DiffusionRefiner):
 
     def _sigmas(self) -> list[float]:
         """See the base class."""
-        planned, run = self.options.planned_and_run
+        scheduled, executed = self.options.scheduled_and_executed_steps
         scheduler = self.pipe.scheduler
-        scheduler.set_timesteps(planned)
-        kept = scheduler.alphas_cumprod[scheduler.timesteps[planned - run :].long()]
+        scheduler.set_timesteps(scheduled)
+        kept = scheduler.alphas_cumprod[scheduler.timesteps[scheduled - executed :].long()]
         return [*((1 - kept) / kept).sqrt().tolist(), 0.0]
 
     def denoise(self, batch: Batch) -> torch.Tensor:
         """See the base class."""
-        planned, run = self.options.planned_and_run
+        scheduled, executed = self.options.scheduled_and_executed_steps
         _, _, height, width = batch.image.shape
         latents: torch.Tensor = self.pipe(
             image=(batch.image + 1) / 2,
             mask_image=whole_cells(batch.mask, _LATENT_PX),
             height=height,
             width=width,
-            num_inference_steps=planned,
-            strength=min((run + 0.5) / planned, 1.0),  # the pipeline rounds down
+            num_inference_steps=scheduled,
+            strength=min((executed + 0.5) / scheduled, 1.0),  # the pipeline rounds down
             guidance_scale=1.0,
             prompt_embeds=batch.embeds,
             pooled_prompt_embeds=batch.pooled,

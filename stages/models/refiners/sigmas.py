@@ -23,9 +23,9 @@ def comfy_sigmas(
 ) -> list[float]:
     """Compute the noise levels of one of ComfyUI's schedulers for a FLUX model.
 
-    ``denoise`` does not reduce the number of steps: ``int(steps / denoise)`` steps are planned, and
-    the last ``steps`` of them are run, which start at a lower noise level. With few steps this is
-    coarse: with 3 steps and 0.8, all 3 of int(3.75) are run, as with 1.
+    ``denoise`` does not reduce the number of steps: ``int(steps / denoise)`` steps are scheduled,
+    and the last ``steps`` of them are run, which start at a lower noise level. With few steps this
+    is coarse: with 3 steps and 0.8, all 3 of int(3.75) are run, as with 1.
 
     Sources: ``KSampler.set_steps``, ``simple_scheduler`` and ``normal_scheduler`` in ComfyUI's
     ``comfy/samplers.py``, ``ModelSamplingFlux`` and ``flux_time_shift`` in its
@@ -48,26 +48,26 @@ def comfy_sigmas(
     """
     if steps < 1 or not 0 < denoise <= 1:
         raise ValueError(f"steps = {steps} must be at least 1, denoise = {denoise} in (0, 1].")
-    planned = steps if denoise > _FULL_DENOISE else int(steps / denoise)
-    run = range(planned - steps, planned)
-    times = _simple(planned) if scheduler == "simple" else _normal(planned, shift)
-    return [_level(times[step], shift) for step in run] + [0.0]
+    scheduled = steps if denoise > _FULL_DENOISE else int(steps / denoise)
+    executed = range(scheduled - steps, scheduled)
+    times = _simple(scheduled) if scheduler == "simple" else _normal(scheduled, shift)
+    return [_level(times[step], shift) for step in executed] + [0.0]
 
 
-def _simple(planned: int) -> Times:
+def _simple(scheduled: int) -> Times:
     """Times of evenly spaced entries, counted from the table's end."""
-    stride = _TABLE_SIZE / planned
-    entries = [_TABLE_SIZE - int(step * stride) for step in range(planned)]
+    stride = _TABLE_SIZE / scheduled
+    entries = [_TABLE_SIZE - int(step * stride) for step in range(scheduled)]
     return np.array(entries, np.float32) / np.float32(_TABLE_SIZE)
 
 
-def _normal(planned: int, shift: float) -> Times:
+def _normal(scheduled: int, shift: float) -> Times:
     """Evenly spaced from both ends to the middle, as ``torch.linspace`` computes in float32."""
     first, last = (np.float32(_level(np.float32(time), shift)) for time in (1, 1 / _TABLE_SIZE))
-    step = (last - first) / np.float32(max(planned - 1, 1))
-    number = np.arange(planned, dtype=np.float32)
-    from_last = last - step * (planned - 1 - number)
-    return np.where(number < max(planned // 2, 1), first + step * number, from_last)
+    step = (last - first) / np.float32(max(scheduled - 1, 1))
+    number = np.arange(scheduled, dtype=np.float32)
+    from_last = last - step * (scheduled - 1 - number)
+    return np.where(number < max(scheduled // 2, 1), first + step * number, from_last)
 
 
 def _level(time: np.float32, shift: float) -> float:

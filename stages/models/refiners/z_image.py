@@ -13,7 +13,7 @@ import torch
 from diffusers import ZImageInpaintPipeline, ZImageTransformer2DModel
 from transformers import Qwen2TokenizerFast, Qwen3Model
 
-from stages.models.refiners.batches import Batch, whole_cells
+from stages.models.refiners.base import Batch, whole_cells
 from stages.models.refiners.flow import FlowRefiner
 from stages.models.refiners.prompts import Prompt, hash_of, to_numpy
 from stages.recipe.refiners import ZImageOptions
@@ -39,9 +39,9 @@ class ZImage(FlowRefiner):
     """Z-Image-Turbo: see the base class."""
 
     text_tokens = 32  # the model pads texts to a multiple of this
-    pipelines = ("ZImagePipeline", "ZImageInpaintPipeline")  # of the same layout
-    transformer = ZImageTransformer2DModel
-    pipeline = ZImagePipeline
+    accepted_pipelines = ("ZImagePipeline", "ZImageInpaintPipeline")  # of the same layout
+    transformer_class = ZImageTransformer2DModel
+    pipeline_class = ZImagePipeline
     text_encoders: ClassVar = {"text_encoder": Qwen3Model}
     tokenizers: ClassVar = {"tokenizer": Qwen2TokenizerFast}
     has_template = True
@@ -54,7 +54,7 @@ class ZImage(FlowRefiner):
         return int(self.pipe.transformer.config.cap_feat_dim)
 
     @classmethod
-    def encoder(cls, pipe: Any, options: ZImageOptions) -> Callable[[str], Prompt]:  # noqa: ARG003 - not needed here
+    def make_encoder(cls, pipe: Any, options: ZImageOptions) -> Callable[[str], Prompt]:  # noqa: ARG003 - not needed here
         """See the base class."""
         pooled = to_numpy(torch.zeros(0))
 

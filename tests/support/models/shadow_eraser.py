@@ -1,4 +1,4 @@
-"""A removing model with an alpha, in place of OSOR: it paints one colour, and says where.
+"""A removal model with an alpha, in place of OSOR: it paints one colour, and says where.
 
 What it misses: everything about diffusion; where it changes something beyond the mask is what a
 test says. Steps, codecs and the lineage around it are the real ones.
@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from stages.arrays import UInt8Array
-from stages.models import Erased, Fill
-from stages.recipe.removers import TeleaOptions
+from stages.models import FillFunction, FillWithAlpha
+from stages.recipe.removal_methods import TeleaOptions
 
 #: Of the whole output, also where the alpha is 0.
 COLOUR = (30, 200, 60)
@@ -36,7 +36,7 @@ def to_the_right(pixels: UInt8Array, mask: UInt8Array) -> UInt8Array:
 
 
 def dark(pixels: UInt8Array, mask: UInt8Array) -> UInt8Array:
-    """All that is darker than the ground."""
+    """All that is darker than the background."""
     return np.asarray((pixels.max(axis=2) < 150) * np.uint8(220), np.uint8)
 
 
@@ -47,23 +47,23 @@ casts: Casts = to_the_right
 def use(monkeypatch: pytest.MonkeyPatch, chosen: Casts = to_the_right) -> None:
     """Let the recipe ``telea`` remove with this model."""
     monkeypatch.setattr(TeleaOptions, "loader", __name__)
-    monkeypatch.setattr(TeleaOptions, "has_alpha", True)
+    monkeypatch.setattr(TeleaOptions, "returns_alpha", True)
     monkeypatch.setitem(globals(), "casts", chosen)
 
 
-def load(options: TeleaOptions) -> Fill:
+def load(options: TeleaOptions) -> FillFunction:
     """See :class:`stages.method_options.RemovalOptions`."""
 
     def fill(
         pixels: Sequence[UInt8Array],
         masks: Sequence[UInt8Array],
         seeds: Sequence[int],
-    ) -> list[Erased]:
+    ) -> list[FillWithAlpha]:
         return [_erased(*each) for each in zip(pixels, masks, strict=True)]
 
     return fill
 
 
-def _erased(pixels: UInt8Array, mask: UInt8Array) -> Erased:
+def _erased(pixels: UInt8Array, mask: UInt8Array) -> FillWithAlpha:
     alpha = np.maximum(np.maximum(casts(pixels, mask), mask), np.uint8(HAZE))
-    return Erased(np.full_like(pixels, COLOUR), alpha)
+    return FillWithAlpha(np.full_like(pixels, COLOUR), alpha)

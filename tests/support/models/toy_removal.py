@@ -1,4 +1,4 @@
-"""A removing model in one module, as a new one is added: its options with their traits, its loader.
+"""A removal model in one module, as a new one is added: its options with their traits, its loader.
 
 It paints the one colour that its file of weights holds.
 """
@@ -15,7 +15,7 @@ from pydantic import Field
 from manifests.errors import RowError
 from stages.arrays import UInt8Array
 from stages.method_options import NOT_HASHED, Pool, RemovalOptions, WeightsPin
-from stages.models import Fill
+from stages.models import FillFunction
 
 #: Pixels and masks of each call, in order.
 calls: list[tuple[Sequence[UInt8Array], Sequence[UInt8Array]]] = []
@@ -46,7 +46,7 @@ class ToyOptions(RemovalOptions):
         return 96
 
 
-def load(options: ToyOptions) -> Fill:
+def load(options: ToyOptions) -> FillFunction:
     """See the base class."""
     colour = np.frombuffer(Path(options.weights).read_bytes(), np.uint8)
 

@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from manifests.errors import WeightsError
 from stages.detection import Detection, ocr, text
-from stages.detection.ground import plain_ground
-from stages.detection.ocr import Line, Reader
+from stages.detection.background import plain_background
+from stages.detection.ocr import Line, TextReader
 from stages.detection.options import TextOptions
 from stages.detection.text import TextDetector
 from stages.optional_imports import require
@@ -27,12 +27,12 @@ Detect = Callable[..., dict[str, Detection]]
 
 
 @pytest.fixture(scope="module")
-def reader() -> Reader:
-    return Reader()
+def reader() -> TextReader:
+    return TextReader()
 
 
 @pytest.fixture
-def detect(reader: Reader) -> Detect:
+def detect(reader: TextReader) -> Detect:
     """Detections by their text, without spaces."""
 
     def call(picture: Image.Image | Pixels, **options: Any) -> dict[str, Detection]:
@@ -137,7 +137,7 @@ def test_text_at_any_angle_and_upside_down_is_found(detect: Detect) -> None:
     assert np.any([marked(e, dark.shape) for e in found.values()], axis=0)[dark].mean() > 0.99
 
 
-def test_small_print_of_a_large_photo_is_found_once_where_tiles_meet(reader: Reader) -> None:
+def test_small_print_of_a_large_photo_is_found_once_where_tiles_meet(reader: TextReader) -> None:
     picture = Image.new("RGB", (2600, 1400), (240, 240, 240))
     draw = ImageDraw.Draw(picture)
     text = "free shipping by www.example-shop.com on all orders this week and the next"
@@ -154,7 +154,7 @@ def test_small_print_of_a_large_photo_is_found_once_where_tiles_meet(reader: Rea
 
 
 def test_the_work_on_a_large_photo_is_bounded(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch
+    reader: TextReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runs = []
     session = reader._detector.session
@@ -174,13 +174,13 @@ def test_the_work_on_a_large_photo_is_bounded(
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (2, 3000), (3000, 2)])
-def test_photos_of_a_pixel_or_two_are_searched(reader: Reader, shape: tuple[int, int]) -> None:
+def test_photos_of_a_pixel_or_two_are_searched(reader: TextReader, shape: tuple[int, int]) -> None:
     stripes = np.zeros((*shape, 3), np.uint8)
     stripes[::8, ::8] = 255
     assert reader.read(stripes) == []
-    ground = plain_ground(np.full((*shape, 3), 255, np.uint8))
-    assert ground is not None
-    assert ground.all()
+    background = plain_background(np.full((*shape, 3), 255, np.uint8))
+    assert background is not None
+    assert background.all()
 
 
 def test_where_text_stands_decides(detect: Detect) -> None:
@@ -189,10 +189,12 @@ def test_where_text_stands_decides(detect: Detect) -> None:
     draw.text((200, 300), "$12.99", "white", font(30))
     draw.text((40, 30), "-20 %", "black", font(30))
     draw.text((250, 90), "SALE", "black", font(30))
-    on_ground = {t: (e.remove, e.reason) for t, e in detect(picture, where="background").items()}
-    assert on_ground["$12.99"] == (False, "not on plain background")
-    assert on_ground["-20%"] == (True, "percentages")
-    assert on_ground["SALE"] == (True, "promotions")
+    on_background = {
+        t: (e.remove, e.reason) for t, e in detect(picture, where="background").items()
+    }
+    assert on_background["$12.99"] == (False, "not on plain background")
+    assert on_background["-20%"] == (True, "percentages")
+    assert on_background["SALE"] == (True, "promotions")
     at_border = {t: (e.remove, e.reason) for t, e in detect(picture, where="border").items()}
     assert at_border["-20%"] == (True, "percentages")
     assert at_border["SALE"] == (False, "not at the border")
@@ -242,7 +244,7 @@ def test_lines_of_one_badge_share_a_decision_and_keep_takes_precedence(detect: D
 def test_badges_that_overlap_are_removed_or_kept_together(
     monkeypatch: pytest.MonkeyPatch, keep: list[str], removed: list[str], kept: list[str]
 ) -> None:
-    class Read(Reader):
+    class Read(TextReader):
         def __init__(self) -> None:
             """Loads nothing."""
 
@@ -252,8 +254,8 @@ def test_badges_that_overlap_are_removed_or_kept_together(
                 for x, text in ((100, "SALE"), (20, "50%"), (170, "20%"))
             ]
 
-    def badge(pixels: Pixels, outlines: list[Any], number: int, max_share: float) -> Any:
-        box = Box(10, 40, 165, 90) if number < 2 else Box(95, 40, 250, 90)
+    def badge(pixels: Pixels, outlines: list[Any], index: int, max_share: float) -> Any:
+        box = Box(10, 40, 165, 90) if index < 2 else Box(95, 40, 250, 90)
         return box, np.ones((box.height, box.width), np.bool_)
 
     monkeypatch.setattr(text, "find_badge", badge)
@@ -266,11 +268,11 @@ def test_missing_libraries_and_devices_are_named_with_a_remedy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(WeightsError) as no_cuda:
-        Reader(device="gpu")
+        TextReader(device="gpu")
     assert no_cuda.value.code == "model.unavailable"
     monkeypatch.setitem(sys.modules, "rapidocr", None)
     with pytest.raises(WeightsError, match="--extra text") as missing:
-        Reader()
+        TextReader()
     assert missing.value.code == "model.not_installed"
     monkeypatch.undo()
     require(*TextOptions.libraries, needed_by="the lock has each: a name that no library has")
@@ -290,6 +292,6 @@ def test_it_is_silent_and_takes_the_threads_that_the_pool_grants(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    options = Reader()._detector.session.session.get_session_options()
+    options = TextReader()._detector.session.session.get_session_options()
     assert options.intra_op_num_threads == 1
     assert capfd.readouterr() == ("", "")

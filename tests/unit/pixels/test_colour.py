@@ -44,7 +44,7 @@ def photo() -> Pixels:
 
 def cleaned(source: bytes, spot: npt.NDArray[np.bool_] | None, *options: str) -> Samples:
     """The photo as the steps between fetch and publish leave it, filled by a recipe that is exact
-    on even ground."""
+    on an even background."""
     recipe = Recipe.load("navier-stokes", options)
     mask = source if spot is None else encoded(spot.astype(np.uint8) * 255)
     photo = photo_of(source, mask)

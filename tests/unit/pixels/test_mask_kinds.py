@@ -51,10 +51,10 @@ def same(found: Outcome, expected: Outcome) -> bool:
 
 
 def labels(
-    *regions: tuple[BoolMask, int], ground: int = 0, dtype: Any = np.uint8
+    *regions: tuple[BoolMask, int], background: int = 0, dtype: Any = np.uint8
 ) -> npt.NDArray[Any]:
-    """A label map: the value of each region, in the order given, over ``ground``."""
-    made = np.full((SIDE, SIDE), ground, dtype)
+    """A label map: the value of each region, in the order given, over ``background``."""
+    made = np.full((SIDE, SIDE), background, dtype)
     for region, value in regions:
         made[region] = value
     return made
@@ -73,12 +73,12 @@ PLANES: dict[str, tuple[UInt8Array, Outcome]] = {
     "a label of 5": (labels((DRAWN, 5)), DRAWN),
     "a grey of 76": (labels((DRAWN, 76)), DRAWN),
     "white": (labels((DRAWN, 255)), DRAWN),
-    "white on grey": (labels((DRAWN, 235), ground=16), DRAWN),
+    "white on grey": (labels((DRAWN, 235), background=16), DRAWN),
     "nothing": (labels(), NOTHING),
-    "all labelled": (labels(ground=1), "mask.too_faint"),
-    "all dark grey": (labels(ground=100), "mask.too_faint"),
-    "all light grey": (labels(ground=200), ~NOTHING),
-    "two labels without a background": (labels((DRAWN, 2), ground=1), "mask.too_faint"),
+    "all labelled": (labels(background=1), "mask.too_faint"),
+    "all dark grey": (labels(background=100), "mask.too_faint"),
+    "all light grey": (labels(background=200), ~NOTHING),
+    "two labels without a background": (labels((DRAWN, 2), background=1), "mask.too_faint"),
     "instances 1 and 2": (labels((DISC, 1), (BAR, 2)), "mask.too_faint"),
     "train ids with void": (labels((DISC, 7), (AROUND, 255), (BAR, 11)), "mask.ambiguous"),
     "a train id inside its void": (labels((DISC, 1), (AROUND, 255)), "mask.ambiguous"),
@@ -148,8 +148,8 @@ def palette(plane: UInt8Array, colours: list[int]) -> Image.Image:
     return picture
 
 
-def coloured(*regions: tuple[BoolMask, tuple[int, ...]], ground: tuple[int, ...]) -> UInt8Array:
-    made = np.full((SIDE, SIDE, len(ground)), ground, np.uint8)
+def coloured(*regions: tuple[BoolMask, tuple[int, ...]], background: tuple[int, ...]) -> UInt8Array:
+    made = np.full((SIDE, SIDE, len(background)), background, np.uint8)
     for region, colour in regions:
         made[region] = colour
     return made
@@ -221,11 +221,11 @@ FILES: dict[str, bytes] = {
         append_images=[palette(labels((BAR, 1)), [0, 0, 0, 9, 9, 9])],
     ),
     "animated lossless WebP": encoded(
-        Image.fromarray(coloured((DRAWN, (0, 0, 9)), ground=BLACK)),
+        Image.fromarray(coloured((DRAWN, (0, 0, 9)), background=BLACK)),
         format="WEBP",
         lossless=True,
         save_all=True,
-        append_images=[Image.fromarray(coloured((BAR, (0, 0, 9)), ground=BLACK))],
+        append_images=[Image.fromarray(coloured((BAR, (0, 0, 9)), background=BLACK))],
     ),
     "pages of a TIFF": by_tifffile(np.stack([labels((DRAWN, 1)), labels((BAR, 1))])),
     "tifffile, bool": by_tifffile(DRAWN, photometric="minisblack"),
@@ -233,7 +233,7 @@ FILES: dict[str, bytes] = {
     "tifffile, white is zero": by_tifffile(255 - labels((DRAWN, 2)), photometric="miniswhite"),
     "tifffile, 16 bits big-endian": by_tifffile(SIXTEEN, byteorder=">"),
     "pycocotools": encoded(from_coco()),
-    "COCO panoptic": encoded(coloured((DRAWN, (7, 0, 0)), ground=BLACK)),
+    "COCO panoptic": encoded(coloured((DRAWN, (7, 0, 0)), background=BLACK)),
     "labelme": encoded(palette(labels((DRAWN, 1)), VOC)),
     "VOC, person": encoded(palette(labels((DRAWN, 15)), VOC)),
     "VOC, potted plant in RGB": encoded(palette(labels((DRAWN, 16)), VOC).convert("RGB")),
@@ -244,25 +244,25 @@ FILES: dict[str, bytes] = {
     "a palette with a clear background": encoded(
         palette(labels((DRAWN, 1)), [255, 255, 255, 0, 0, 90]), transparency=0
     ),
-    "blue": encoded(coloured((DRAWN, (0, 0, 255)), ground=BLACK)),
-    "navy": encoded(coloured((DRAWN, (0, 0, 128)), ground=BLACK)),
-    "the darkest blue": encoded(coloured((DRAWN, (0, 0, 1)), ground=BLACK)),
+    "blue": encoded(coloured((DRAWN, (0, 0, 255)), background=BLACK)),
+    "navy": encoded(coloured((DRAWN, (0, 0, 128)), background=BLACK)),
+    "the darkest blue": encoded(coloured((DRAWN, (0, 0, 1)), background=BLACK)),
     "red and blue of one luminance": encoded(
-        coloured((DISC, (97, 0, 0)), (BAR, (0, 0, 255)), ground=BLACK)
+        coloured((DISC, (97, 0, 0)), (BAR, (0, 0, 255)), background=BLACK)
     ),
-    "matplotlib": encoded(coloured((DRAWN, (*YELLOW, 255)), ground=(*VIOLET, 255))),
-    "an overlay": encoded(coloured((DRAWN, (30, 144, 255, 150)), ground=CLEAR)),
-    "a faint overlay": encoded(coloured((DRAWN, (0, 0, 90, 3)), ground=CLEAR)),
-    "grey and alpha": encoded(coloured((DRAWN, (255, 90)), ground=(255, 0))),
-    "white on clear white": encoded(coloured((DRAWN, (255,) * 4), ground=(255, 255, 255, 0))),
+    "matplotlib": encoded(coloured((DRAWN, (*YELLOW, 255)), background=(*VIOLET, 255))),
+    "an overlay": encoded(coloured((DRAWN, (30, 144, 255, 150)), background=CLEAR)),
+    "a faint overlay": encoded(coloured((DRAWN, (0, 0, 90, 3)), background=CLEAR)),
+    "grey and alpha": encoded(coloured((DRAWN, (255, 90)), background=(255, 0))),
+    "white on clear white": encoded(coloured((DRAWN, (255,) * 4), background=(255, 255, 255, 0))),
     "2 bits of grey": raw_png(labels((DRAWN, 1)), 2),
-    "a clear grey of 4 bits": raw_png(labels((DRAWN, 9), ground=7), 4, key=7),
+    "a clear grey of 4 bits": raw_png(labels((DRAWN, 9), background=7), 4, key=7),
     "a clear colour of 16 bits": raw_png(
-        np.dstack([labels((DRAWN, 900), ground=700, dtype=np.uint16)] * 3), 16, key=700
+        np.dstack([labels((DRAWN, 900), background=700, dtype=np.uint16)] * 3), 16, key=700
     ),
-    "a clear grey": encoded(labels((DRAWN, 9), ground=7), transparency=7),
+    "a clear grey": encoded(labels((DRAWN, 9), background=7), transparency=7),
     "a clear grey of 16 bits": encoded(
-        labels((DRAWN, 900), ground=700, dtype=np.uint16), transparency=700
+        labels((DRAWN, 900), background=700, dtype=np.uint16), transparency=700
     ),
 }
 
@@ -316,7 +316,10 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a dark lossy WebP": (encoded(labels((DRAWN, 9)), format="WEBP"), "mask.too_faint"),
     "a dark AVIF": (encoded(labels((DRAWN, 9)), format="AVIF"), "mask.too_faint"),
     "transparent everywhere": (encoded(TRANSPARENT), "mask.too_faint"),
-    "black on clear": (encoded(coloured((DRAWN, (0, 0, 0, 255)), ground=CLEAR)), "mask.too_faint"),
+    "black on clear": (
+        encoded(coloured((DRAWN, (0, 0, 0, 255)), background=CLEAR)),
+        "mask.too_faint",
+    ),
     "a palette of one colour": (encoded(palette(labels((DRAWN, 1)), [0] * 6)), "mask.too_faint"),
     "a palette of clear colours": (
         encoded(palette(labels((DRAWN, 1)), [0, 0, 0, 9, 9, 9]), transparency=bytes(2)),
@@ -362,7 +365,7 @@ def test_a_mask_of_soft_edges_thin_lines_or_one_colour_is_no_photo(name: str) ->
     lines, marked = labels(), labels((DISC, 200), (BAR, 150))
     for row in range(0, SIDE, 8):
         cv2.line(lines, (0, row), (SIDE, row + 5), 255, 1, cv2.LINE_AA)
-    for plane in (soft(DRAWN, blur_px=0.06 * SIDE), lines, labels(ground=180), marked):
+    for plane in (soft(DRAWN, blur_px=0.06 * SIDE), lines, labels(background=180), marked):
         assert isinstance(outcome(encoded(plane, format=name, quality=60)), np.ndarray)
 
 
@@ -380,7 +383,7 @@ def test_strokes_and_labels_in_transparency_are_no_photo() -> None:
     assert same(outcome(encoded(np.dstack([brush] * 4))), brush * (brush / 255) >= 128)
     colours = ((0, 200, 90, 255), (255, 120, 130, 255), (130, 190, 255, 255))
     parts = (DISC & (COLUMNS < 34), DISC & (COLUMNS >= 34), BAR)
-    overlay = coloured(*zip(parts, colours, strict=True), ground=CLEAR)
+    overlay = coloured(*zip(parts, colours, strict=True), background=CLEAR)
     assert same(outcome(encoded(overlay)), DRAWN)
 
 
@@ -391,12 +394,12 @@ def test_a_lossy_file_has_no_labels() -> None:
 @pytest.mark.parametrize("quality", [10, 20, 50, 75, 90, 100])
 @pytest.mark.parametrize("polarity", ["light", "dark"])
 def test_an_empty_mask_is_empty_in_every_format(quality: int, polarity: str) -> None:
-    plane = labels(ground=255 if polarity == "dark" else 0)
+    plane = labels(background=255 if polarity == "dark" else 0)
     lossy = [encoded(plane, format=name, quality=quality) for name in ("JPEG", "WEBP", "AVIF")]
     clear = [
-        encoded(coloured(ground=CLEAR)),
-        encoded(coloured(ground=(255, 255, 255, 0)), format="WEBP", lossless=True),
-        encoded(coloured(ground=(90, 0))),
+        encoded(coloured(background=CLEAR)),
+        encoded(coloured(background=(255, 255, 255, 0)), format="WEBP", lossless=True),
+        encoded(coloured(background=(90, 0))),
     ]
     grey = [
         *(encoded(Image.fromarray(plane).convert(mode)) for mode in ("1", "L", "RGB", "P")),

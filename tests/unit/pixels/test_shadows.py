@@ -10,7 +10,7 @@ from tests.bench.shadows import by, means, measure, places_in
 from tests.support import DEMO
 
 
-def test_shadows_on_plain_and_graded_grounds_are_found_and_little_beside_them() -> None:
+def test_shadows_on_plain_and_graded_backgrounds_are_found_and_little_beside_them() -> None:
     measured = [measure(scene) for scene in shadowed(41)]
     found = {kind: means(each) for kind, each in by(measured, "kind").items()}
     for kind in ("white", "grey", "colour", "gradient", "vignette"):

@@ -13,7 +13,7 @@ from stages.photo import CropPatch, Photo, WindowPatch
 from stages.pixels.boxes import Box
 from stages.pixels.windows import max_side_px, plan_crops, refined_size, window_of, working_size
 from stages.recipe import Recipe
-from stages.recipe.removers import LamaOptions
+from stages.recipe.removal_methods import LamaOptions
 from stages.steps.focus import focus
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from manifests.errors import RecipeError
 from stages.recipe import Recipe, preset_names
-from stages.recipe.removers import TeleaOptions
+from stages.recipe.removal_methods import TeleaOptions
 
 
 @pytest.mark.parametrize("name", preset_names())

@@ -18,8 +18,8 @@ from pydantic import BaseModel
 
 from stages.method_options import NOT_HASHED, Section
 from stages.recipe import SCHEMA, Recipe, preset_names
-from stages.weights.catalogue import known_models
-from stages.weights.find import weights_of, with_pins
+from stages.weights.registry import registered_models
+from stages.weights.resolve import weights_of, with_pins
 
 RECORD = Path(__file__).with_name("recorded_recipes.json")
 
@@ -70,8 +70,11 @@ def hashes() -> dict[str, str]:
     found = {f"{each[0]} = {each[1]}": recipe_with(*each).hash for each in every_section()}
     for name in preset_names():
         recipe = Recipe.load(name)
-        listed = [(place, known_models()[ref].content) for place, ref in weights_of(recipe)]
-        pins = {place: content for place, content in listed if content}
+        listed = [
+            (option_path, registered_models()[ref].content)
+            for option_path, ref in weights_of(recipe)
+        ]
+        pins = {option_path: content for option_path, content in listed if content}
         found[name] = with_pins(recipe, pins).hash
     return found
 

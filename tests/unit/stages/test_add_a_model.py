@@ -1,4 +1,4 @@
-"""A removing model that is added as ``stages/README.md`` says: a module, an entry in the table."""
+"""A removal model that is added as ``stages/README.md`` says: a module, an entry in the table."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from stages import recipe as recipes
 from stages.arrays import UInt8Array
 from stages.photo import Photo
 from stages.pipeline import Pipeline, steps
-from stages.recipe.removers import LamaOptions, TeleaOptions
-from stages.weights.find import weights_of
+from stages.recipe.removal_methods import LamaOptions, TeleaOptions
+from stages.weights.resolve import weights_of
 from tests.support import encoded, photo_of
 from tests.support.models import toy_removal
 from tests.support.models.toy_removal import ToyOptions
@@ -25,7 +25,7 @@ COLOUR = (250, 20, 120)
 
 
 class Recipe(recipes.Recipe):
-    """With the table of removing methods that has the new one."""
+    """With the table of removal methods that has the new one."""
 
     remove: Annotated[
         TeleaOptions | LamaOptions | ToyOptions | None, Field(discriminator="method")

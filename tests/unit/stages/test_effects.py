@@ -1,6 +1,6 @@
 """Shadows and reflections beyond the mask: what goes with the object, and that nothing else does.
 
-The removing model is a double, see ``tests/support/models/shadow_eraser.py``; what it misses is
+The removal model is a double, see ``tests/support/models/shadow_eraser.py``; what it misses is
 there.
 """
 
@@ -21,7 +21,7 @@ from jobs.results.verify import verify
 from manifests.errors import RecipeError
 from stages.arrays import BoolMask, UInt8Array
 from stages.cleaner import Cleaner
-from stages.models import Erased
+from stages.models import FillWithAlpha
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.pixels.effects import opacity_beyond
@@ -38,7 +38,7 @@ from tests.support.models.object_painter import Painter
 from tests.support.models.shadow_eraser import COLOUR
 from tests.support.output_folders import clean_here
 
-GROUND, OBJECT, SHADOW = (220, 215, 205), (40, 60, 160), (120, 117, 112)
+BACKGROUND, OBJECT, SHADOW = (220, 215, 205), (40, 60, 160), (120, 117, 112)
 
 
 def alpha_recipe(*options: str) -> Recipe:
@@ -47,7 +47,7 @@ def alpha_recipe(*options: str) -> Recipe:
 
 def scene(*objects: tuple[int, int]) -> tuple[UInt8Array, UInt8Array, BoolMask]:
     """Objects of 40 x 40 px with a shadow of 30 x 20 px at their right: photo, mask, shadows."""
-    pixels = np.full((300, 360, 3), GROUND, np.uint8)
+    pixels = np.full((300, 360, 3), BACKGROUND, np.uint8)
     pixels += np.random.default_rng(0).integers(0, 9, pixels.shape, np.uint8)
     mask, shadows = np.zeros((300, 360), np.uint8), np.zeros((300, 360), np.bool_)
     for x, y in objects:
@@ -117,7 +117,7 @@ def test_the_reach_is_a_soft_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (result[distance < 0.7 * reach_px] == COLOUR).all()
     assert np.array_equal(result[distance > reach_px + 1], pixels[distance > reach_px + 1])
     below = result[140 + recipe.mask.dilate_px :, 170, 0]
-    assert np.abs(np.diff(below)).max() < (GROUND[0] - COLOUR[0]) / 3, "no edge"
+    assert np.abs(np.diff(below)).max() < (BACKGROUND[0] - COLOUR[0]) / 3, "no edge"
 
 
 def test_more_than_the_area_is_not_pasted_but_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,8 +314,8 @@ def test_the_region_grows_by_a_shadow_in_photos_of_any_kind(tmp_path: Path) -> N
         (patch,) = row["patches"]
         assert patch["region"]["width"] == np.ptp(np.nonzero(scene.mask)[1]) + 1 + 6
     result = np.asarray(Image.open(next((tmp_path / "out").glob("images/*/png.png"))))
-    ground = np.median(scene.pixels[:60], axis=(0, 1))
-    before, after = (np.abs(each[visible] - ground).mean() for each in (scene.pixels, result))
+    background = np.median(scene.pixels[:60], axis=(0, 1))
+    before, after = (np.abs(each[visible] - background).mean() for each in (scene.pixels, result))
     assert after < 6 < before
 
 
@@ -356,16 +356,18 @@ def test_a_model_that_leaves_the_object_is_flagged(monkeypatch: pytest.MonkeyPat
     shadow_eraser.use(monkeypatch)
     pixels, mask, _ = scene((60, 80))
     assert cleaned(alpha_recipe(), pixels, mask).lineage.flag is None
-    monkeypatch.setattr(shadow_eraser, "_erased", lambda seen, _: Erased(seen, seen[..., 0] // 32))
+    monkeypatch.setattr(
+        shadow_eraser, "_erased", lambda seen, _: FillWithAlpha(seen, seen[..., 0] // 32)
+    )
     assert cleaned(alpha_recipe(), pixels, mask).lineage.flag == "came_back"
 
     pixels[:60] = 255
     opacity = np.full((*mask.shape, 1), 255, np.uint8)
     opacity[:60] = 0
 
-    def elsewhere(seen: UInt8Array, marked: UInt8Array) -> Erased:
+    def elsewhere(seen: UInt8Array, marked: UInt8Array) -> FillWithAlpha:
         is_there = (seen.min(axis=2) == 255) & (marked > 0)
-        return Erased(seen, is_there.view(np.uint8) * np.uint8(255))
+        return FillWithAlpha(seen, is_there.view(np.uint8) * np.uint8(255))
 
     monkeypatch.setattr(shadow_eraser, "_erased", elsewhere)
     seen = np.concatenate([pixels, opacity], axis=2)

@@ -11,7 +11,7 @@ from stages.arrays import UInt8Array
 from stages.models.classical import Classical, fill_one
 from stages.pixels.resize import limited_size, scale_mask, scale_pixels
 from stages.recipe import Recipe
-from stages.recipe.removers import NavierStokesOptions, PatchMatchOptions, TeleaOptions
+from stages.recipe.removal_methods import NavierStokesOptions, PatchMatchOptions, TeleaOptions
 
 METHODS: list[Classical] = [TeleaOptions(), NavierStokesOptions(), PatchMatchOptions()]
 

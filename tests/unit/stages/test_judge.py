@@ -16,7 +16,7 @@ from stages.arrays import UInt8Array
 from stages.judging.detail import lost_detail
 from stages.judging.reappearance import judge
 from stages.models.classical import fill_one
-from stages.recipe.removers import NavierStokesOptions
+from stages.recipe.removal_methods import NavierStokesOptions
 from tests.bench.catalog import bundled_photos
 from tests.bench.judge_cases import repair_texture
 from tests.bench.judging import Judged, accuracy, fit, judge_photos, split
@@ -106,7 +106,7 @@ def test_holes_without_surroundings_and_tiny_ones_have_scores(
         assert 0 <= scores.reappearance <= 1
 
 
-def test_detail_is_lost_in_texture_and_not_on_smooth_ground(
+def test_detail_is_lost_in_texture_and_not_on_smooth_background(
     filled: tuple[UInt8Array, UInt8Array],
 ) -> None:
     removal, mask = filled

@@ -16,7 +16,7 @@ from stages.judging.reappearance import Scores, judge
 from stages.judging.text import TextJudge
 from stages.models.classical import fill_one
 from stages.recipe import Recipe
-from stages.recipe.removers import TeleaOptions
+from stages.recipe.removal_methods import TeleaOptions
 from tests.support.models.object_painter import written
 
 #: Where the photo shows its table and nothing else; the hole, and its crop at the refiner's size.

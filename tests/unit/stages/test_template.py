@@ -85,7 +85,7 @@ def test_templates_of_one_name_in_several_folders_are_all_recorded(tmp_path: Pat
     detector = load(TemplateOptions(templates=tuple(paths)))
     names = ["logo", "logo 2", "logo 3"]
     hashes = [hashlib.sha256(each).hexdigest() for each in files]
-    assert detector.weights == dict(zip(names, hashes, strict=True))
+    assert detector.content_hashes == dict(zip(names, hashes, strict=True))
     shown = with_logo(Image.fromarray(upright_rgb(PHOTOS[1])), (20, 20), 130).rotate(
         90, expand=True
     )
@@ -102,7 +102,7 @@ def test_more_than_the_maximum_and_weaker_ones_are_kept_with_a_reason(tmp_path: 
     assert all(each.mask is None and not each.remove for each in strict)
 
 
-def test_white_ground_does_not_count_unless_the_logo_encloses_it(tmp_path: Path) -> None:
+def test_white_background_does_not_count_unless_the_logo_encloses_it(tmp_path: Path) -> None:
     """A ring of the logo's colours keeps the white inside it."""
     ring = logo()
     ImageDraw.Draw(ring).ellipse((95, 35, 135, 85), fill=(255, 255, 255, 255))
@@ -114,7 +114,7 @@ def test_white_ground_does_not_count_unless_the_logo_encloses_it(tmp_path: Path)
     photo.paste(small, (200, 100), small)
     (found,) = removed(detector(np.asarray(photo)))
     assert found.mask is not None
-    assert abs(found.box.width - 120) <= 3, "the ground is cut off"
+    assert abs(found.box.width - 120) <= 3, "the background is cut off"
     assert not found.mask[:4, :4].any(), "nor removed"
     assert found.mask[found.box.height // 2, found.box.width // 2]
 

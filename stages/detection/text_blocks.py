@@ -15,35 +15,35 @@ from stages.detection.ocr import Line
 #: heights in at most this ratio.
 _GAP_SHARE, _MAX_ANGLE, _MAX_RATIO = 0.3, math.radians(12), 3.0
 
-#: Ground that varies within a block has less of a difference, CIE76.
-_SAME_GROUND = 30.0
+#: The backgrounds of a block's lines differ by less, CIE76.
+_SAME_BACKGROUND = 30.0
 
 #: The angle of two or three letters, a line shorter than this many heights, is not known well.
 _SHORT, _MAX_ANGLE_SHORT = 2.5, math.radians(30)
 
 
-def group(lines: Sequence[Line], grounds: Sequence[Float32Array]) -> list[list[int]]:
-    """Return the numbers of the lines of each block, in reading order; each line is in one.
+def group(lines: Sequence[Line], backgrounds: Sequence[Float32Array]) -> list[list[int]]:
+    """Return the indices of the lines of each block, in reading order; each line is in one.
 
     Args:
         lines: those of a photo.
-        grounds: the colour that each is printed on, Lab; a badge's lines are a block of their own.
+        backgrounds: the colour that each is printed on, Lab; a badge's lines are their own block.
     """
     grown = [_grown(line) for line in lines]
     blocks: list[list[int]] = []
-    for number, line in enumerate(lines):
+    for index, line in enumerate(lines):
         near = [
             block
             for block in blocks
             if any(
                 _alike(line, lines[n])
-                and np.linalg.norm(grounds[number] - grounds[n]) <= _SAME_GROUND
-                and _touch(grown[number], grown[n])
+                and np.linalg.norm(backgrounds[index] - backgrounds[n]) <= _SAME_BACKGROUND
+                and _touch(grown[index], grown[n])
                 for n in block
             )
         ]
         blocks = [block for block in blocks if block not in near]
-        blocks.append([number, *(n for block in near for n in block)])
+        blocks.append([index, *(n for block in near for n in block)])
     return sorted(_in_order(lines, block) for block in blocks)
 
 
@@ -82,11 +82,11 @@ def _in_order(lines: Sequence[Line], block: list[int]) -> list[int]:
     down = np.array([-along[1], along[0]], np.float32)
     centres = {n: lines[n].outline.mean(axis=0) for n in block}
     rows: list[list[int]] = []
-    for number in sorted(block, key=lambda n: (float(centres[n] @ down), n)):
+    for index in sorted(block, key=lambda n: (float(centres[n] @ down), n)):
         above = rows[-1][-1] if rows else None
-        step = 0.5 * lines[number].height
-        if above is not None and (centres[number] - centres[above]) @ down < step:
-            rows[-1].append(number)
+        step = 0.5 * lines[index].height
+        if above is not None and (centres[index] - centres[above]) @ down < step:
+            rows[-1].append(index)
         else:
-            rows.append([number])
+            rows.append([index])
     return [n for row in rows for n in sorted(row, key=lambda n: float(centres[n] @ along))]

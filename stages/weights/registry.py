@@ -1,7 +1,7 @@
-"""The list of known models, with their sources, hashes and licences.
+"""The model registry: the models that recipes name, with their sources, hashes and licences.
 
-It is ``catalogue.toml``. A file of the same format named by ``CATALOG_CLEANUP_MODELS`` adds or
-replaces entries: own models, or a company's mirrors of the listed ones.
+It is ``registry.toml``. A file of the same format named by ``CATALOG_CLEANUP_MODELS`` adds or
+replaces entries: own models, or a company's mirrors of the registered ones.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from pydantic import (
 from manifests.errors import WeightsError
 from manifests.toml_files import explain, read_toml
 
-_OWN_LIST_VARIABLE = "CATALOG_CLEANUP_MODELS"
+_OWN_REGISTRY_VARIABLE = "CATALOG_CLEANUP_MODELS"
 
 
 class Model(BaseModel):
-    """One known model.
+    """One registered model.
 
     Attributes:
         name: its name in recipes.
@@ -116,19 +116,19 @@ def repo_and_revision(uri: str) -> tuple[str, str]:
 
 
 def commit_of(source: str) -> str:
-    """Return the commit, 40 hex digits, in a hub's URI; empty for a branch, tag or other URI."""
+    """Return the commit, 40 hex digits, in an ``hf://`` URI; empty: a branch, tag or other URI."""
     revision = repo_and_revision(source)[1]
     return revision if re.fullmatch("[0-9a-f]{40}", revision) else ""
 
 
-def known_models() -> dict[str, Model]:
-    """Return all known models by name, including those of ``CATALOG_CLEANUP_MODELS``.
+def registered_models() -> dict[str, Model]:
+    """Return all registered models by name, including those of ``CATALOG_CLEANUP_MODELS``.
 
     Raises:
         WeightsError: ``weights.bad_list``, that file does not exist or is invalid.
     """
-    table = tomllib.loads((resources.files(__package__) / "catalogue.toml").read_text("utf-8"))
-    own = os.environ.get(_OWN_LIST_VARIABLE)
+    table = tomllib.loads((resources.files(__package__) / "registry.toml").read_text("utf-8"))
+    own = os.environ.get(_OWN_REGISTRY_VARIABLE)
     if own:
         table |= read_toml(Path(own), "weights.bad_list")
     for name, entry in table.items():
@@ -137,5 +137,5 @@ def known_models() -> dict[str, Model]:
     try:
         return _Models.validate_python(table)
     except ValidationError as error:
-        problem = f"{_OWN_LIST_VARIABLE}={own}: {explain(error, dict)}."
+        problem = f"{_OWN_REGISTRY_VARIABLE}={own}: {explain(error, dict)}."
         raise WeightsError("weights.bad_list", problem) from None

@@ -1,4 +1,4 @@
-"""Loads parts of a diffusers folder, and applies the options that change how a model runs."""
+"""Loads components of a diffusers folder, and applies the options that change how a model runs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from diffusers.models.attention_dispatch import attention_backend, dispatch_atte
 from transformers.utils import logging as transformers_logging
 
 from manifests.errors import RowError, WeightsError
-from stages.optional_imports import reason
+from stages.optional_imports import one_line
 from stages.weights.download import HALF
 
 #: torch.compile's backend. Tests use `eager`, which traces but generates no code.
 COMPILE_BACKEND = "inductor"
 
 
-def check_folder(folder: Path, pipelines: tuple[str, ...], parts: tuple[str, ...]) -> None:
-    """Check that a folder contains such a pipeline, by its ``model_index.json``, and its parts.
+def check_folder(folder: Path, pipelines: tuple[str, ...], components: tuple[str, ...]) -> None:
+    """Check that a folder has such a pipeline, by its ``model_index.json``, and its components.
 
     Raises:
         WeightsError: ``weights.unusable``.
@@ -35,12 +35,12 @@ def check_folder(folder: Path, pipelines: tuple[str, ...], parts: tuple[str, ...
     try:
         found = DiffusionPipeline.load_config(folder, local_files_only=True)["_class_name"]
     except (OSError, KeyError, TypeError) as error:
-        raise _unusable(f"{folder} is not a diffusers pipeline: {reason(error)}.") from None
+        raise _unusable(f"{folder} is not a diffusers pipeline: {one_line(error)}.") from None
     if found not in pipelines:
         raise _unusable(f"{folder} holds a {found}, not a {pipelines[0]}.")
-    for part in parts:
-        if not (folder / part).is_dir():
-            raise _unusable(f"{folder} lacks {part}/.")
+    for component in components:
+        if not (folder / component).is_dir():
+            raise _unusable(f"{folder} lacks {component}/.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,32 +57,32 @@ class Loader:
     dtype: torch.dtype
     device: torch.device
 
-    def network(self, kind: Any, part: str) -> Any:
-        """Load a network with all of its weights, from safetensors, in eval mode.
+    def load_component(self, model_class: Any, component: str) -> Any:
+        """Load a component with all of its weights, from safetensors, in eval mode.
 
         Args:
-            kind: the network's class in diffusers or transformers.
-            part: the subfolder.
+            model_class: its class in diffusers or transformers.
+            component: the subfolder.
 
         Raises:
             WeightsError: ``weights.unusable``, also if only some weights are missing, which the
                 libraries would initialise randomly.
             RowError: ``model.out_of_memory``.
         """
-        place = self.folder / part
+        subfolder = self.folder / component
         straight: dict[str, Any] = (
             {} if self.device.type == "cpu" else {"device_map": {"": self.device}}
         )
-        if any(place.glob(f"*.{HALF}.safetensors")):
+        if any(subfolder.glob(f"*.{HALF}.safetensors")):
             straight["variant"] = HALF
-        if not (place / "config.json").is_file():  # transformers builds its default network
-            raise _unusable(f"{place} lacks config.json.")
+        if not (subfolder / "config.json").is_file():  # transformers builds its default network
+            raise _unusable(f"{subfolder} lacks config.json.")
         transformers_logging.disable_progress_bar()  # a worker's log is not a terminal
-        dtype_key = "torch_dtype" if issubclass(kind, ModelMixin) else "dtype"
+        dtype_key = "torch_dtype" if issubclass(model_class, ModelMixin) else "dtype"
         try:
-            network, info = kind.from_pretrained(
+            network, info = model_class.from_pretrained(
                 self.folder,
-                subfolder=part,
+                subfolder=component,
                 local_files_only=True,
                 use_safetensors=True,
                 output_loading_info=True,
@@ -90,51 +90,53 @@ class Loader:
                 **straight,
             )
         except torch.OutOfMemoryError as error:
-            raise _too_large(f"{place}", error) from None
+            raise _too_large(f"{subfolder}", error) from None
         except Exception as error:  # the libraries raise many types for unusable files
-            raise _unusable(f"{place} cannot be loaded: {reason(error)}.") from error
+            raise _unusable(f"{subfolder} cannot be loaded: {one_line(error)}.") from error
         wrong = sorted([*info["missing_keys"], *info["mismatched_keys"]], key=str)
         if wrong:
-            raise _unusable(f"{place} lacks {len(wrong)} weights, such as {wrong[0]}.")
+            raise _unusable(f"{subfolder} lacks {len(wrong)} weights, such as {wrong[0]}.")
         return network.eval()
 
 
-def load_tokenizer(kind: Any, folder: Path, part: str, *, has_template: bool) -> Any:
+def load_tokenizer(
+    tokenizer_class: Any, folder: Path, component: str, *, has_template: bool
+) -> Any:
     """Load a tokenizer; transformers would build one without words where files are missing.
 
     Args:
-        kind: its class in transformers.
+        tokenizer_class: its class in transformers.
         folder: the pipeline's folder.
-        part: the subfolder.
+        component: the subfolder.
         has_template: whether the pipeline formats texts with its chat template.
 
     Raises:
         WeightsError: ``weights.unusable``.
     """
-    place, files = folder / part, dict(kind.vocab_files_names)
+    subfolder, files = folder / component, dict(tokenizer_class.vocab_files_names)
     whole = files.pop("tokenizer_file")
-    if not (place / whole).is_file() and not all(
-        (place / each).is_file() for each in files.values()
+    if not (subfolder / whole).is_file() and not all(
+        (subfolder / each).is_file() for each in files.values()
     ):
-        raise _unusable(f"{place} lacks {whole}, or {' and '.join(files.values())}.")
-    if not (place / "tokenizer_config.json").is_file():
-        raise _unusable(f"{place} lacks tokenizer_config.json.")
-    tokenizer = load_config(kind, folder, part)
+        raise _unusable(f"{subfolder} lacks {whole}, or {' and '.join(files.values())}.")
+    if not (subfolder / "tokenizer_config.json").is_file():
+        raise _unusable(f"{subfolder} lacks tokenizer_config.json.")
+    tokenizer = load_config(tokenizer_class, folder, component)
     if has_template and not tokenizer.chat_template:
-        raise _unusable(f"{place} lacks chat_template.jinja.")
+        raise _unusable(f"{subfolder} lacks chat_template.jinja.")
     return tokenizer
 
 
-def load_config(kind: Any, folder: Path, part: str) -> Any:
-    """Load a part without weights, such as a scheduler.
+def load_config(component_class: Any, folder: Path, component: str) -> Any:
+    """Load a component without weights, such as a scheduler.
 
     Raises:
         WeightsError: ``weights.unusable``.
     """
     try:
-        return kind.from_pretrained(folder, subfolder=part, local_files_only=True)
+        return component_class.from_pretrained(folder, subfolder=component, local_files_only=True)
     except Exception as error:  # as above
-        raise _unusable(f"{folder / part} cannot be loaded: {reason(error)}.") from error
+        raise _unusable(f"{folder / component} cannot be loaded: {one_line(error)}.") from error
 
 
 def fuse_projections(transformer: Any) -> None:
@@ -178,7 +180,7 @@ def quantize(transformer: Any, dtype: torch.dtype, device: torch.device) -> None
     except torch.OutOfMemoryError as error:
         raise _too_large("The model itself", error) from None
     except (ImportError, ValueError, AssertionError) as error:
-        raise _unavailable(f"refine.fp8 needs torchao: {reason(error)}.") from None
+        raise _unavailable(f"refine.fp8 needs torchao: {one_line(error)}.") from None
 
 
 def use_attention(transformer: Any, backend: str, dtype: torch.dtype, device: torch.device) -> None:
@@ -194,7 +196,7 @@ def use_attention(transformer: Any, backend: str, dtype: torch.dtype, device: to
             transformer.set_attention_backend(backend)
             dispatch_attention_fn(*[torch.zeros(shape, dtype=dtype, device=device)] * 3)
     except Exception as error:  # each backend fails with its own type
-        problem = f"refine.attention = {backend} is not available: {reason(error)}."
+        problem = f"refine.attention = {backend} is not available: {one_line(error)}."
         raise _unavailable(problem) from None
 
 
@@ -213,7 +215,7 @@ def undo_compile(transformer: Any) -> None:
 
 
 def move_to_device(pipe: Any, device: torch.device, *, offload: bool) -> None:
-    """Move the pipeline to the device: all of it, or with ``offload`` only the running part.
+    """Move the pipeline to the device: all of it, or with ``offload`` only the running component.
 
     Raises:
         WeightsError: ``model.unavailable``: offload without a GPU.
@@ -240,4 +242,4 @@ def _unavailable(message: str) -> WeightsError:
 
 
 def _too_large(what: str, error: torch.OutOfMemoryError) -> RowError:
-    return RowError("model.out_of_memory", f"{what} does not fit: {reason(error)}.")
+    return RowError("model.out_of_memory", f"{what} does not fit: {one_line(error)}.")

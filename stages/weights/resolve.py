@@ -1,8 +1,8 @@
-"""Finds a model's weights by name, path or URI, and downloads them into the node's cache.
+"""Resolves a model's name, path or URI to local weights, downloaded into the node's cache.
 
-Listed weights must match their listed hash or commit. Weights named by path or URI are used with
-their content at the start of a run: the recipe's ``weights_pin`` records it, and machines reject
-any other content. ``CATALOG_CLEANUP_CACHE`` is the node's cache, shared by its actors.
+Registered weights must match their registered hash or commit. Weights named by path or URI are used
+with their content at the start of a run: the recipe's ``weights_pin`` records it, and machines
+reject any other content. ``CATALOG_CLEANUP_CACHE`` is the node's cache, shared by its actors.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any
 
 from manifests.errors import WeightsError, did_you_mean
 from manifests.storage import local_path, scheme_of
-from stages.method_options import Part
+from stages.method_options import FolderPart
 from stages.recipe import Recipe
-from stages.weights.cache import Entry, ensure, entry_folder
-from stages.weights.catalogue import Model, commit_of, known_models
+from stages.weights.cache import Entry, entry_folder, get_or_download
 from stages.weights.download import DOWNLOADERS, version
 from stages.weights.hashes import cached_hash
+from stages.weights.registry import Model, commit_of, registered_models
 
 _LOCAL = ("", "file")
 
@@ -34,9 +34,9 @@ class Weights:
         path: a file, or the folder of a diffusers pipeline.
         sha256: see :func:`stages.weights.hashes.compute_hash`; of the part that was asked for, if
             they were downloaded by commit.
-        name: the listed model's name; else that of the file or folder.
-        model: the listed model with this content; None: the licence is unknown.
-        commit: the hub's commit, if they were downloaded by commit; else empty.
+        name: the registered model's name; else that of the file or folder.
+        model: the registered model with this content; None: the licence is unknown.
+        commit: the commit on the Hugging Face Hub, if they were downloaded by commit; else empty.
     """
 
     path: Path
@@ -46,28 +46,34 @@ class Weights:
     commit: str = ""
 
 
-def find(ref: str, *, pin: str = "", part: Part = "") -> Weights:
+def get_weights(ref: str, *, pin: str = "", part: FolderPart = "", env: bool = True) -> Weights:
     """Make weights available locally; the first process on a node downloads, the others wait.
 
     Args:
-        ref: a listed name (the model's environment variable can replace it by a path); a path;
-            ``file://``, ``s3://``, ``hf://org/repo[@revision]`` or ``https://``. S3 objects are
-            checked for changes; ``https://`` and a hub's branch are downloaded once and then
-            served from the cache.
+        ref: a registered model's name; a path; ``file://``, ``s3://``,
+            ``hf://org/repo[@revision]`` or ``https://``. S3 objects are checked for changes;
+            ``https://`` and a branch on the Hugging Face Hub are downloaded once and then served
+            from the cache.
         pin: the required content, in the format of a recipe's ``weights_pin``; empty: any.
-        part: what is needed of a diffusers folder. Of a hub's commit nothing else is downloaded;
-            other folders are identified by all of their files, and are always complete.
+        part: what is needed of a diffusers folder. Of a commit on the Hub nothing else is
+            downloaded; other folders are identified by all of their files, and are always complete.
+        env: whether the model's environment variable can replace its name by a path.
 
     Raises:
         WeightsError: ``weights.missing``, ``weights.gated``, ``weights.wrong_hash``,
             ``weights.mismatch`` or ``model.not_installed``.
     """
-    model = known_models().get(ref)
-    if model and (named := os.environ.get(model.env)):
+    model = validate_ref(ref)
+    if env and model and (named := os.environ.get(model.env)):
         ref = f"{model.env}={named}"
         found = _identified(_local(named, ref))
+    elif not model and scheme_of(ref) in _LOCAL:
+        found = _identified(_local(str(local_path(ref)), ref))
     else:
-        found = fetch(ref, part)
+        with _explained(ref, model):
+            folder, sources, sha256, part = _entry_of(ref, model, part)
+            entry = get_or_download(folder, sources, sha256, part)
+        found = _identified(entry.path, model, commit_of(entry.source), part)
     if pin not in ("", f"sha256:{found.sha256}", f"commit:{found.commit}"):
         raise WeightsError(
             "weights.mismatch",
@@ -77,37 +83,26 @@ def find(ref: str, *, pin: str = "", part: Part = "") -> Weights:
     return found
 
 
-def pin_of(ref: str, *, download: bool = True) -> str:
+def content_pin(ref: str, *, download: bool = True) -> str:
     """Return the content of weights in the format of a recipe's ``weights_pin``.
 
-    A listed hash or commit, or a commit in a hub's URI, is used directly. Other weights are
-    hashed, and downloaded if needed; without ``download`` their content is unknown: empty.
-    Errors: see :func:`find`.
+    A registered hash or commit, or a commit in an ``hf://`` URI, is used directly. Other weights
+    are hashed, and downloaded if needed; without ``download`` their content is unknown: empty.
+    Errors: see :func:`get_weights`.
     """
     model, commit = validate_ref(ref), commit_of(ref)
     if model and model.content and not os.environ.get(model.env):
         return model.content
     if commit:
         return f"commit:{commit}"
-    return f"sha256:{find(ref).sha256}" if download or not needs_download(ref) else ""
+    return f"sha256:{get_weights(ref).sha256}" if download or not needs_download(ref) else ""
 
 
-def fetch(ref: str, part: Part = "") -> Weights:
-    """Make weights available as :func:`find` does, but ignore environment variables."""
-    model = validate_ref(ref)
-    if not model and scheme_of(ref) in _LOCAL:
-        return _identified(_local(str(local_path(ref)), ref))
-    with _explained(ref, model):
-        folder, sources, sha256, part = _entry_of(ref, model, part)
-        entry = ensure(folder, sources, sha256, part)
-    return _identified(entry.path, model, commit_of(entry.source), part)
-
-
-def needs_download(ref: str, part: Part = "") -> bool:
-    """Whether weights that :func:`find` is to return must be downloaded to this machine first.
+def needs_download(ref: str, part: FolderPart = "") -> bool:
+    """Whether :func:`get_weights` must download the weights to this machine.
 
     Raises:
-        WeightsError: see :func:`find`.
+        WeightsError: see :func:`get_weights`.
     """
     model = validate_ref(ref)
     if os.environ.get(model.env) if model else scheme_of(ref) in _LOCAL:
@@ -116,8 +111,10 @@ def needs_download(ref: str, part: Part = "") -> bool:
         return Entry.read(_entry_of(ref, model, part)[0]) is None
 
 
-def _entry_of(ref: str, model: Model | None, part: Part) -> tuple[Path, tuple[str, ...], str, Part]:
-    """The entry of the cache that has a part of weights: what :func:`ensure` takes.
+def _entry_of(
+    ref: str, model: Model | None, part: FolderPart
+) -> tuple[Path, tuple[str, ...], str, FolderPart]:
+    """The entry of the cache that has a part of weights: what :func:`get_or_download` takes.
 
     Raises:
         OSError: the source cannot be read.
@@ -149,28 +146,28 @@ def validate_ref(ref: str) -> Model | None:
     """Check a reference as far as possible without the weights.
 
     Returns:
-        The listed model, if the reference is its name.
+        The registered model, if the reference is its name.
 
     Raises:
         WeightsError: it is invalid on every machine.
     """
     if not ref:
         raise WeightsError("weights.missing", "The recipe names no weights where it needs some.")
-    model = known_models().get(ref)
+    model = registered_models().get(ref)
     if not model and scheme_of(ref) not in (*_LOCAL, *DOWNLOADERS):
         raise WeightsError("weights.missing", f"Weights cannot be fetched from {ref}.")
     return model
 
 
 def cache_folder_of(model: Model) -> Path:
-    """Return a listed model's folder in the cache; each pin has its own folder."""
+    """Return a registered model's folder in the cache; each pin has its own folder."""
     return entry_folder(
         model.name, repr(("sha256", model.sha256) if model.sha256 else model.sources)
     )
 
 
 def cached(model: Model) -> Path | None:
-    """Return a listed model's file or folder in this node's cache, unchecked; None: missing."""
+    """Return a registered model's file or folder in this node's cache, unchecked; None: missing."""
     entry = Entry.read(cache_folder_of(model))
     return entry.path if entry else None
 
@@ -187,30 +184,33 @@ def how_to_get(model: Model) -> str:
 
 
 def _identified(
-    path: Path, model: Model | None = None, commit: str = "", part: Part = ""
+    path: Path, model: Model | None = None, commit: str = "", part: FolderPart = ""
 ) -> Weights:
-    """Return the weights at a path; a listed hash identifies the model, whatever the file name."""
+    """Return the weights at a path; a registered hash identifies the model, not the file name."""
     try:
         sha256 = cached_hash(path, part)
     except OSError as error:
         raise WeightsError("weights.missing", f"{path} cannot be read: {error}.") from None
-    model = model or next((each for each in known_models().values() if each.sha256 == sha256), None)
+    model = model or next(
+        (each for each in registered_models().values() if each.sha256 == sha256), None
+    )
     return Weights(path, sha256, model.name if model else path.name, model, commit)
 
 
 def _local(path: str, ref: str) -> Path:
     found = Path(path).expanduser()
     if not found.exists():
-        problem = f"{ref} is not a file, a folder or a listed model's name"
-        raise WeightsError("weights.missing", f"{problem}{did_you_mean(ref, known_models())}.")
+        problem = f"{ref} is not a file, a folder or a registered model's name"
+        raise WeightsError("weights.missing", f"{problem}{did_you_mean(ref, registered_models())}.")
     return found
 
 
 def weights_of(recipe: Recipe) -> list[tuple[str, str]]:
-    """List ``(place, ref)`` of the weights that a recipe needs, in step order.
+    """List ``(option_path, ref)`` of the weights that a recipe needs, in step order.
 
-    They are the options that have a ``<option>_pin``. A place is the section, ``remove``; with
-    another option than ``weights``, ``remove.base_weights``; and one of several, ``refine.lora.0``.
+    They are the options that have a ``<option>_pin``. An option path is the section, ``remove``;
+    with another option than ``weights``, ``remove.base_weights``; and one of several,
+    ``refine.lora.0``.
     """
     sections = ("remove", "upscale", "refine") if recipe.refiner else ("remove",)
     return [pair for section in sections for pair in _refs(section, getattr(recipe, section))]
@@ -230,32 +230,34 @@ def _refs(section: str, options: Any) -> Iterator[tuple[str, str]]:
             yield f"{section}.{option}", value
 
 
-def option_of(place: str) -> str:
-    """Return the dotted name of a place's option in the recipe."""
-    return place if "." in place else f"{place}.weights"
+def full_option_path(option_path: str) -> str:
+    """Return an option path with its option, also if that is ``weights``."""
+    return option_path if "." in option_path else f"{option_path}.weights"
 
 
-def is_adapter(place: str) -> bool:
-    """Whether a place of :func:`weights_of` is one of several, as adapters are."""
-    return place.count(".") > 1
+def is_list_item(option_path: str) -> bool:
+    """Whether an option path is of one of several weights, as adapters are."""
+    return option_path.count(".") > 1
 
 
-def recorded_pin(recipe: Recipe, place: str) -> str:
-    """Return the pin that a recipe has for a place of :func:`weights_of`; empty: any content."""
-    section, option, index = _split(place)
+def recorded_pin(recipe: Recipe, option_path: str) -> str:
+    """Return the pin that a recipe has for an option path; empty: any content."""
+    section, option, index = _split(option_path)
     pin: str | tuple[str, ...] = getattr(getattr(recipe, section), f"{option}_pin")
     if isinstance(pin, tuple):
         return pin[index] if pin else ""
     return pin
 
 
-def locate(recipe: Recipe, section: str, part: Part = "image") -> tuple[Any, dict[str, str]]:
+def get_section_weights(
+    recipe: Recipe, section: str, part: FolderPart = "image"
+) -> tuple[Any, dict[str, str]]:
     """Make the weights of a section available locally.
 
     Args:
         recipe: the recipe.
         section: ``remove``, ``upscale`` or ``refine``.
-        part: see :func:`find`.
+        part: see :func:`get_weights`.
 
     Returns:
         The section's options with local paths in place of names and URIs; and name -> sha256, for
@@ -263,24 +265,24 @@ def locate(recipe: Recipe, section: str, part: Part = "image") -> tuple[Any, dic
         numbered from 1, since several can have one name.
 
     Raises:
-        WeightsError: see :func:`find`.
+        WeightsError: see :func:`get_weights`.
     """
     paths: dict[str, str] = {}
     used: dict[str, str] = {}
-    for place, ref in weights_of(recipe):
-        owner, option, index = _split(place)
+    for option_path, ref in weights_of(recipe):
+        owner, option, index = _split(option_path)
         if owner == section:
-            found = find(ref, pin=recorded_pin(recipe, place), part=part)
-            paths[place] = str(found.path)
-            number = f" {index + 1}" if is_adapter(place) else ""
-            name = found.name if place == section else f"{option}{number}: {found.name}"
+            found = get_weights(ref, pin=recorded_pin(recipe, option_path), part=part)
+            paths[option_path] = str(found.path)
+            number = f" {index + 1}" if is_list_item(option_path) else ""
+            name = found.name if option_path == section else f"{option}{number}: {found.name}"
             used[name] = found.sha256
     return getattr(_with(recipe, "", paths), section), used
 
 
 def licence_notices(recipe: Recipe) -> list[str]:
     """Format a line for each licence that presumably restricts the use of a recipe's models."""
-    found = (presumed_model(recipe, place, ref) for place, ref in weights_of(recipe))
+    found = (presumed_model(recipe, option_path, ref) for option_path, ref in weights_of(recipe))
     return join_notices((each.name, each.licence_notice) for each in found if each)
 
 
@@ -292,43 +294,43 @@ def join_notices(notices: Iterable[tuple[str, str]]) -> list[str]:
     return [f"{', '.join(dict.fromkeys(names[notice]))}: {notice}" for notice in names if notice]
 
 
-def presumed_model(recipe: Recipe, place: str, ref: str) -> Model | None:
+def presumed_model(recipe: Recipe, option_path: str, ref: str) -> Model | None:
     """Return the model whose licence the weights are presumed to have; None: unknown.
 
     Weights by path or URI are presumed to be derived from the option's default model if the use of
     that one is restricted, since derived models are then restricted too.
     """
-    models = known_models()
+    models = registered_models()
     if ref in models:
         return models[ref]
-    section, option, _ = _split(place)
+    section, option, _ = _split(option_path)
     fields = type(getattr(recipe, section)).model_fields
-    usual = models.get(fields["weights" if is_adapter(place) else option].default)
+    usual = models.get(fields["weights" if is_list_item(option_path) else option].default)
     return usual if usual and usual.licence_notice else None
 
 
 def with_absolute_paths(recipe: Recipe) -> Recipe:
     """Make local paths of weights absolute, since actors run in other folders."""
     paths = {
-        place: str(path.absolute())
-        for place, ref in weights_of(recipe)
-        if ref and ref not in known_models() and (path := Path(ref).expanduser()).exists()
+        option_path: str(path.absolute())
+        for option_path, ref in weights_of(recipe)
+        if ref and ref not in registered_models() and (path := Path(ref).expanduser()).exists()
     }
     return _with(recipe, "", paths)
 
 
 def with_pins(recipe: Recipe, pins: Mapping[str, str]) -> Recipe:
-    """Set the content of a recipe's weights (place -> ``weights_pin``), as a run does."""
+    """Set the content of a recipe's weights (option path -> ``weights_pin``), as a run does."""
     return _with(recipe, "_pin", pins)
 
 
 def _with(recipe: Recipe, suffix: str, values: Mapping[str, str]) -> Recipe:
-    """Set the option of each place, or its pin."""
-    for place, value in values.items():
-        section, option, index = _split(place)
+    """Set the option at each option path, or its pin."""
+    for option_path, value in values.items():
+        section, option, index = _split(option_path)
         options, name = getattr(recipe, section), f"{option}{suffix}"
         changed: str | tuple[str, ...] = value
-        if is_adapter(place):
+        if is_list_item(option_path):
             each = [*getattr(options, name)] or [""] * len(getattr(options, option))
             each[index] = value
             changed = tuple(each)
@@ -336,7 +338,7 @@ def _with(recipe: Recipe, suffix: str, values: Mapping[str, str]) -> Recipe:
     return recipe
 
 
-def _split(place: str) -> tuple[str, str, int]:
-    """Split a place into section, option, and number of the adapter (0 for others)."""
-    section, option, index = (*place.split("."), "", "")[:3]
+def _split(option_path: str) -> tuple[str, str, int]:
+    """Split an option path into section, option, and number of the adapter (0 for others)."""
+    section, option, index = (*option_path.split("."), "", "")[:3]
     return section, option or "weights", int(index or 0)

@@ -1,4 +1,4 @@
-"""What surrounds text: its own ground, the badge that carries it, and a photo's plain ground."""
+"""The background of text, the badge that carries it, and a photo's plain background."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from stages.pixels.masks import fill_holes
 from stages.pixels.resize import scale_down
 from stages.pixels.samples import to_lab
 
-#: Longer side at which the plain ground of a photo is searched, px.
+#: Longer side at which the plain background of a photo is searched, px.
 _SMALL_PX = 400
 
-#: The ground's colour differs by less from the most frequent one of the border, and by less between
-#: neighbours; CIE76. It is at least this share of the border.
-_GROUND_DELTA_E, _STEP_DELTA_E, _MIN_BORDER_SHARE = 12.0, 2.5, 0.4
+#: The background's colour differs by less from the most frequent one of the border, and by less
+#: between neighbours; CIE76. It is at least this share of the border.
+_BACKGROUND_DELTA_E, _STEP_DELTA_E, _MIN_BORDER_SHARE = 12.0, 2.5, 0.4
 
 #: Width of the border, as a share of the photo's sides.
 _BORDER_SHARE = 0.02
@@ -44,8 +44,8 @@ _REACHES = (4.0, 16.0, float("inf"))
 #: Larger windows are searched at a reduced scale, px: one of 100 megapixels takes 4 GB.
 _MAX_WINDOW_PX = 4_000_000
 
-#: Width of the band inside an outline that shows ground rather than letters, as a share of the
-#: line's height; a badge's colour is this share of it. A badge covers this share of its line.
+#: Width of the band inside an outline that shows the background rather than letters, as a share of
+#: the line's height; a badge's colour is this share of it. A badge covers this share of its line.
 _BAND_SHARE, _MIN_BAND_SHARE, _MIN_OWN_SHARE = 0.12, 0.6, 0.7
 
 #: Area of a badge over that of its convex hull: discs, labels, ribbons, bursts.
@@ -66,8 +66,8 @@ def filled(outline: Float32Array, box: Box) -> BoolMask:
     return inside > 0
 
 
-def plain_ground(pixels: UInt8Array) -> BoolMask | None:
-    """Find the plain ground of a photo, such as a studio's: what is joined to its border.
+def plain_background(pixels: UInt8Array) -> BoolMask | None:
+    """Find the plain background of a photo, such as a studio's: what is joined to its border.
 
     Args:
         pixels: ``(h, w, 3)`` uint8 sRGB.
@@ -82,7 +82,7 @@ def plain_ground(pixels: UInt8Array) -> BoolMask | None:
     rows, columns = (max(1, round(_BORDER_SHARE * side)) for side in (height, width))
     edge[rows:-rows, columns:-columns] = False
     prevailing = _prevailing(lab[edge])
-    near = np.linalg.norm(lab - prevailing, axis=2) <= _GROUND_DELTA_E
+    near = np.linalg.norm(lab - prevailing, axis=2) <= _BACKGROUND_DELTA_E
     if near[edge].mean() < _MIN_BORDER_SHARE:
         return None
     reached = np.zeros((height + 2, width + 2), np.uint8)
@@ -102,35 +102,37 @@ def _prevailing(colours: Float32Array) -> Float32Array:
     return np.asarray(np.median(colours[inverse.ravel() == counts.argmax()], axis=0), np.float32)
 
 
-def share_on_ground(ground: BoolMask, box: Box, marked: BoolMask, photo: tuple[int, int]) -> float:
-    """How much of what surrounds a marked part is plain ground, 0 to 1.
+def share_on_background(
+    background: BoolMask, box: Box, marked: BoolMask, photo: tuple[int, int]
+) -> float:
+    """How much of what surrounds a marked part is plain background, 0 to 1.
 
     Args:
-        ground: of :func:`plain_ground`.
+        background: of :func:`plain_background`.
         box: of the marked part.
         marked: ``(box.height, box.width)`` bool.
         photo: height and width, px.
     """
-    scale = (ground.shape[1] / photo[1], ground.shape[0] / photo[0])
+    scale = (background.shape[1] / photo[1], background.shape[0] / photo[0])
     points = (np.argwhere(marked)[:, ::-1] + (box.x0, box.y0)) * scale
     hull = cv2.convexHull(np.rint(points).astype(np.int32))
-    inside = np.zeros(ground.shape, np.uint8)
+    inside = np.zeros(background.shape, np.uint8)
     cv2.fillConvexPoly(inside, hull, 1)
     reach = 3 + round(0.15 * float(np.sqrt(inside.sum())))
     grown, near = (dilated(inside, px) for px in (2, 2 + reach))
     ring = (near > 0) & (grown == 0)
-    return float(ground[ring].mean()) if ring.any() else 0.0
+    return float(background[ring].mean()) if ring.any() else 0.0
 
 
 def find_badge(
-    pixels: UInt8Array, outlines: Sequence[Float32Array], number: int, max_area_share: float
+    pixels: UInt8Array, outlines: Sequence[Float32Array], index: int, max_area_share: float
 ) -> tuple[Box, BoolMask] | None:
     """Find the badge, label, ribbon or banner of one colour that carries a line of text.
 
     Args:
         pixels: ``(h, w, 3)`` uint8 sRGB, the photo.
         outlines: those of all lines.
-        number: the line in question.
+        index: the line in question.
         max_area_share: max share of the photo that a badge covers.
 
     Returns:
@@ -138,16 +140,16 @@ def find_badge(
         there is none.
     """
     height, width = pixels.shape[:2]
-    line_px = float(min(cv2.minAreaRect(outlines[number])[1]))
-    colour = _colour_along(pixels, outlines[number], line_px)
+    line_px = float(min(cv2.minAreaRect(outlines[index])[1]))
+    colour = _colour_along(pixels, outlines[index], line_px)
     if colour is None:
         return None
     view = _View(pixels, outlines, line_px, (width, height))
     for reach in _REACHES:
-        box = outline_box(outlines[number], min(reach * line_px, width + height))
+        box = outline_box(outlines[index], min(reach * line_px, width + height))
         box = box.clipped(width, height)
         view = view.for_window(box)
-        found = _shape_around(view, number, view.scaled(box), colour)
+        found = _shape_around(view, index, view.scaled(box), colour)
         if found is None:
             return None
         if _is_bounded(found.shape, found.box, view.width, view.height):
@@ -155,9 +157,9 @@ def find_badge(
     else:
         return None
     area = int(np.count_nonzero(found.shape))
-    if area > max_area_share * view.height * view.width or not _is_carrier(found, view, number):
+    if area > max_area_share * view.height * view.width or not _is_carrier(found, view, index):
         return None
-    if _is_ground(view.pixels, found):
+    if _is_background(view.pixels, found):
         return None
     return view.enlarged(*_with_edge(view.pixels, found))
 
@@ -249,9 +251,9 @@ def _colour_along(pixels: UInt8Array, outline: Float32Array, line_px: float) -> 
     return colour if near.mean() >= _MIN_BAND_SHARE else None
 
 
-def _shape_around(view: _View, number: int, box: Box, colour: Float32Array) -> _Shape | None:
+def _shape_around(view: _View, index: int, box: Box, colour: Float32Array) -> _Shape | None:
     """The shape of a colour in a window that contains the edge of a line's outline."""
-    part, inside = to_lab(view.pixels[box.slices]), filled(view.outlines[number], box)
+    part, inside = to_lab(view.pixels[box.slices]), filled(view.outlines[index], box)
     part -= colour
     distance = np.sqrt(np.einsum("ijk,ijk->ij", part, part))
     similar, band = distance <= _BADGE_DELTA_E, edge_band(inside, view.line_px)
@@ -261,16 +263,16 @@ def _shape_around(view: _View, number: int, box: Box, colour: Float32Array) -> _
 
 
 def edge_band(inside: BoolMask, line_px: float) -> BoolMask:
-    """The band along the edge of a line's outline, which shows ground rather than letters."""
+    """The band along the edge of a line's outline, which shows the background, not letters."""
     kernel = disc(max(1, round(_BAND_SHARE * line_px)))
     core = cv2.erode(inside.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return np.asarray(inside & (core == 0))
 
 
-def _is_carrier(found: _Shape, view: _View, number: int) -> bool:
+def _is_carrier(found: _Shape, view: _View, index: int) -> bool:
     """Whether a shape was made for its text: distinct, compact, and not much larger than it."""
     shape, area = found.shape, np.count_nonzero(found.shape)
-    own = filled(view.outlines[number], found.box)
+    own = filled(view.outlines[index], found.box)
     if np.count_nonzero(own & shape) < _MIN_OWN_SHARE * np.count_nonzero(own):
         return False
     points = np.argwhere(shape)[:, ::-1].astype(np.int32)
@@ -313,7 +315,7 @@ def _is_bounded(shape: BoolMask, box: Box, width: int, height: int) -> bool:
     )
 
 
-def _is_ground(pixels: UInt8Array, found: _Shape) -> bool:
+def _is_background(pixels: UInt8Array, found: _Shape) -> bool:
     """Whether a shape at the photo's border has the colour that prevails in the rest of it."""
     covered = np.zeros(pixels.shape[:2], np.bool_)
     covered[found.box.slices] = found.shape
@@ -327,7 +329,7 @@ def _is_ground(pixels: UInt8Array, found: _Shape) -> bool:
 
 
 def _with_edge(pixels: UInt8Array, found: _Shape) -> tuple[Box, BoolMask]:
-    """Add a badge's soft edge and, on plain ground, its rim and shadow."""
+    """Add a badge's soft edge and, on a plain background, its rim and shadow."""
     (height, width), box = pixels.shape[:2], found.box
     side_px = float(np.sqrt(np.count_nonzero(found.shape)))
     edge_px, shadow_px = (max(2, round(share * side_px)) for share in (_EDGE_SHARE, _SHADOW_SHARE))
@@ -339,11 +341,11 @@ def _with_edge(pixels: UInt8Array, found: _Shape) -> tuple[Box, BoolMask]:
     part = to_lab(pixels[whole.slices])
     ring = part[far & ~near]
     if len(ring):
-        ground = np.median(ring, axis=0)
-        spread = np.linalg.norm(ring - ground, axis=1)
+        background = np.median(ring, axis=0)
+        spread = np.linalg.norm(ring - background, axis=1)
         if np.quantile(spread, _PLAIN_RING_SHARE) <= _PLAIN_RING_DELTA_E:
             visible = max(_PLAIN_RING_DELTA_E, 2 * float(np.median(spread)))
-            differs = np.linalg.norm(part - ground, axis=2) > visible
+            differs = np.linalg.norm(part - background, axis=2) > visible
             grown |= _enclosed(near & differs & (marked == 0), near).view(np.uint8)
     bounds = bounds_of(grown)
     assert bounds is not None
@@ -371,13 +373,13 @@ def disc(px: int) -> UInt8Array:
 
 
 def colours_of(pixels: UInt8Array, outline: Float32Array) -> Float32Array:
-    """``(6,)`` float32: Lab of the ground of a line, and of its letters."""
+    """``(6,)`` float32: Lab of the background of a line, and of its letters."""
     height, width = pixels.shape[:2]
     box = outline_box(outline, 1).clipped(width, height)
     part, inside = to_lab(pixels[box.slices]), filled(outline, box)
     line_px = float(min(cv2.minAreaRect(outline)[1]))
     band = edge_band(inside, line_px)
-    ground = _prevailing(part[band] if band.any() else part.reshape(-1, 3))
-    far = np.linalg.norm(part - ground, axis=2) > _DISTINCT_DELTA_E
-    letters = _prevailing(part[far & inside]) if (far & inside).any() else ground
-    return np.concatenate([ground, letters])
+    background = _prevailing(part[band] if band.any() else part.reshape(-1, 3))
+    far = np.linalg.norm(part - background, axis=2) > _DISTINCT_DELTA_E
+    letters = _prevailing(part[far & inside]) if (far & inside).any() else background
+    return np.concatenate([background, letters])

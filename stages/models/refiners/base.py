@@ -23,9 +23,9 @@ from stages.models.devices import (
     resolve_dtype,
     run_in_batches,
 )
-from stages.models.refiners import adapters, loading
+from stages.models.refiners import adapters, diffusers_folder
 from stages.models.refiners.prompts import Prompt, Values
-from stages.recipe.pipelines import PipelineOptions
+from stages.recipe.diffusers_options import DiffusersOptions
 
 #: Sides must be multiples of this: 8 px to a latent, 2 by 2 latents to a token.
 SIDE_PX = 16
@@ -80,21 +80,21 @@ class DiffusionRefiner(ABC):
         dtype: the weights' number format.
     """
 
-    #: The pipeline's part that denoises.
-    network: ClassVar[str] = "transformer"
+    #: The pipeline's component that denoises.
+    denoiser: ClassVar[str] = "transformer"
     #: Accepted pipeline classes in ``model_index.json``; the first is the published one.
-    pipelines: ClassVar[tuple[str, ...]]
-    #: The pipeline's class, and the classes of its parts that encode texts.
-    pipeline: ClassVar[Any]
+    accepted_pipelines: ClassVar[tuple[str, ...]]
+    #: The pipeline's class, and the classes of its components that encode texts.
+    pipeline_class: ClassVar[Any]
     text_encoders: ClassVar[Mapping[str, Any]]
     tokenizers: ClassVar[Mapping[str, Any]]
     #: Whether texts are formatted with the tokenizer's chat template.
     has_template: ClassVar[bool] = False
 
-    options: PipelineOptions
+    options: DiffusersOptions
 
     def __init__(
-        self, pipe: Any, options: PipelineOptions, device: torch.device, dtype: torch.dtype
+        self, pipe: Any, options: DiffusersOptions, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.pipe = pipe
         self.options = options
@@ -108,11 +108,11 @@ class DiffusionRefiner(ABC):
         """Load network and VAE. Arguments and errors: see :mod:`stages.models.refiners`."""
         device = choose_device()
         dtype = resolve_dtype(options.dtype, device)
-        loading.check_folder(folder, cls.pipelines, (cls.network, "vae"))
+        diffusers_folder.check_folder(folder, cls.accepted_pipelines, (cls.denoiser, "vae"))
         # Straight from the files to the device, unless it could not hold all of it.
-        place = device if options.fits_device else torch.device("cpu")
-        pipe = cls.build_pipe(loading.Loader(folder, dtype, place), options)
-        adapters.merge(pipe, cls.network, options.lora, options.lora_scales)
+        place = device if options.loads_to_device else torch.device("cpu")
+        pipe = cls.build_pipe(diffusers_folder.Loader(folder, dtype, place), options)
+        adapters.merge(pipe, cls.denoiser, options.lora, options.lora_scales)
         return cls.from_pipe(pipe, options, device, dtype)
 
     @classmethod
@@ -124,7 +124,7 @@ class DiffusionRefiner(ABC):
             RowError: ``model.out_of_memory``.
         """
         pipe.vae.enable_slicing()  # one crop at a time is as fast, and takes less memory
-        loading.move_to_device(pipe, device, offload=options.offload)
+        diffusers_folder.move_to_device(pipe, device, offload=options.offload)
         return cls(pipe, options, device, dtype)
 
     @classmethod
@@ -132,15 +132,21 @@ class DiffusionRefiner(ABC):
         """Load the text encoders. Arguments and errors: see :mod:`stages.models.refiners`."""
         device = choose_device()
         dtype = resolve_dtype(options.dtype, device)
-        loading.check_folder(folder, cls.pipelines, (*cls.text_encoders, *cls.tokenizers))
-        load = loading.Loader(folder, dtype, device)
-        parts = {part: load.network(kind, part) for part, kind in cls.text_encoders.items()}
-        for part, kind in cls.tokenizers.items():
-            parts[part] = loading.load_tokenizer(kind, folder, part, has_template=cls.has_template)
-        absent = dict.fromkeys(("scheduler", "vae", cls.network))
-        pipe = cls.pipeline(**absent, **parts)
-        loading.move_to_device(pipe, device, offload=False)
-        encode = lru_cache(_MAX_CACHED_PROMPTS)(torch.no_grad()(cls.encoder(pipe, options)))
+        names = (*cls.text_encoders, *cls.tokenizers)
+        diffusers_folder.check_folder(folder, cls.accepted_pipelines, names)
+        loader = diffusers_folder.Loader(folder, dtype, device)
+        components = {
+            name: loader.load_component(model_class, name)
+            for name, model_class in cls.text_encoders.items()
+        }
+        for name, tokenizer_class in cls.tokenizers.items():
+            components[name] = diffusers_folder.load_tokenizer(
+                tokenizer_class, folder, name, has_template=cls.has_template
+            )
+        absent = dict.fromkeys(("scheduler", "vae", cls.denoiser))
+        pipe = cls.pipeline_class(**absent, **components)
+        diffusers_folder.move_to_device(pipe, device, offload=False)
+        encode = lru_cache(_MAX_CACHED_PROMPTS)(torch.no_grad()(cls.make_encoder(pipe, options)))
 
         def encode_alone(text: str) -> Prompt:
             (prompt,) = run_in_batches(lambda texts: [encode(texts[0])], [text], BatchLimit(1))
@@ -152,22 +158,22 @@ class DiffusionRefiner(ABC):
 
     @classmethod
     @abstractmethod
-    def encoder(cls, pipe: Any, options: Any) -> Callable[[str], Prompt]:
-        """Return the function that encodes a text with a pipeline of text encoders alone."""
+    def make_encoder(cls, pipe: Any, options: Any) -> Callable[[str], Prompt]:
+        """Make the function that encodes a text with a pipeline of text encoders alone."""
 
     @classmethod
     @abstractmethod
-    def build_pipe(cls, load: loading.Loader, options: Any) -> Any:
+    def build_pipe(cls, loader: diffusers_folder.Loader, options: Any) -> Any:
         """Load a pipeline without text encoders; it need not be on its device yet.
 
         Errors: as :meth:`load`.
         """
 
     @classmethod
-    def without_texts(cls, **parts: Any) -> Any:
-        """Build the pipeline of these parts, without text encoders."""
+    def without_text_encoders(cls, **components: Any) -> Any:
+        """Build the pipeline of these components, without text encoders."""
         absent = dict.fromkeys((*cls.text_encoders, *cls.tokenizers))
-        return cls.pipeline(**absent, **parts)
+        return cls.pipeline_class(**absent, **components)
 
     @property
     def guidance(self) -> float | None:

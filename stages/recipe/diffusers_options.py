@@ -1,4 +1,4 @@
-"""Options of what runs a pipeline of diffusers, be it a remover or a refiner."""
+"""Options of what runs a diffusers pipeline, be it a removal method or a refiner."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import Field, model_validator
 from stages.method_options import NOT_HASHED, Dtype, Section, WeightsPin
 
 
-class PipelineOptions(Section):
-    """Options of what runs a pipeline of diffusers."""
+class DiffusersOptions(Section):
+    """Options of what runs a diffusers pipeline."""
 
     weights: str
     """A model's name, or the folder of a diffusers pipeline: a path or an s3:// URI."""
@@ -30,8 +30,8 @@ class PipelineOptions(Section):
     """Maximum number of pictures processed at once; halved when memory runs out."""
 
     @property
-    def fits_device(self) -> bool:
-        """Whether the device presumably holds all of the model in the weights' precision."""
+    def loads_to_device(self) -> bool:
+        """Whether the model is loaded straight to the device, which presumably holds all of it."""
         return not self.offload
 
     @model_validator(mode="after")
@@ -42,8 +42,8 @@ class PipelineOptions(Section):
         return self
 
 
-#: How many steps a sampler can plan. LCM's are a subset of the 50 that it is distilled for.
-MAX_PLANNED = {"euler": 1000, "lcm": 50}
+#: How many steps a sampler can schedule. LCM's are a subset of the 50 that it is distilled for.
+MAX_SCHEDULED_STEPS = {"euler": 1000, "lcm": 50}
 
 #: "We also find by adding these prompt, the model can work even better", say RORem's authors.
 ROREM_PROMPT = (
@@ -52,25 +52,26 @@ ROREM_PROMPT = (
 )
 
 
-class SdxlOptions(PipelineOptions):
-    """Options of an SDXL inpainting pipeline: remover and refiner."""
+class SdxlOptions(DiffusersOptions):
+    """Options of an SDXL inpainting pipeline: removal method and refiner."""
 
     sampler: Literal["euler", "lcm"] = "euler"
     """lcm: for an adapter, named in `lora`, that is distilled for few steps (latent consistency);
     set `steps` to its number, such as 4."""
 
     @property
-    def planned_and_run(self) -> tuple[int, int]:
-        """The number of planned steps, and how many of them, the last ones, are run."""
+    def scheduled_and_executed_steps(self) -> tuple[int, int]:
+        """The number of scheduled steps, and how many of them, the last ones, are executed."""
         raise NotImplementedError
 
     @model_validator(mode="after")
-    def _sampler_plans_them(self) -> Self:
-        planned, run = self.planned_and_run
-        limit = MAX_PLANNED[self.sampler]
-        if not 1 <= run <= planned <= limit:
+    def _sampler_schedules_them(self) -> Self:
+        scheduled, executed = self.scheduled_and_executed_steps
+        limit = MAX_SCHEDULED_STEPS[self.sampler]
+        if not 1 <= executed <= scheduled <= limit:
             raise ValueError(
-                f"{run} of {planned} steps would run, but sampler = {self.sampler} plans 1 to "
-                f"{limit}, of which at least 1 must run: change steps, strength or denoise"
+                f"{executed} of {scheduled} steps would run, but sampler = {self.sampler} "
+                f"schedules 1 to {limit}, of which at least 1 must run: change steps, strength or "
+                "denoise"
             )
         return self

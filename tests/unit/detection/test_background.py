@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from stages.detection.ground import find_badge
+from stages.detection.background import find_badge
 
 Pixels = npt.NDArray[np.uint8]
 Outline = npt.NDArray[np.float32]
@@ -51,7 +51,7 @@ def test_a_banner_is_found_whole_with_bounded_memory(width: int, height: int, li
     assert marked.sum() < 1.2 * marked[place].size
 
 
-def test_the_ground_of_a_large_photo_is_no_badge() -> None:
+def test_the_background_of_a_large_photo_is_no_badge() -> None:
     pixels, outline, place = banner(3000, 2000, 30)
     text = pixels[place].copy()
     pixels = np.full_like(pixels, (20, 90, 40))

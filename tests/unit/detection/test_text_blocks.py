@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from stages.detection.blocks import group
 from stages.detection.ocr import Line
+from stages.detection.text_blocks import group
 
 WHITE, PURPLE = np.array([100, 0, 0], np.float32), np.array([45, 50, -45], np.float32)
 
@@ -29,7 +29,7 @@ def test_a_block_is_read_in_rows_along_its_lines(angle: float) -> None:
         line("Nike", 500, 700, (150, 40), angle),
         line("vertical", 505, 480, (150, 40), angle + 90),
     ]
-    blocks = [[lines[number].text for number in block] for block in group(lines, [WHITE] * 5)]
+    blocks = [[lines[index].text for index in block] for block in group(lines, [WHITE] * 5)]
     assert sorted(blocks) == [["Nike"], ["UP TO", "20%", "OFF"], ["vertical"]]
 
 

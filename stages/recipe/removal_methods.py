@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from stages.method_options import NOT_HASHED, Dtype, Part, Pool, RemovalOptions, WeightsPin
-from stages.recipe.pipelines import ROREM_PROMPT, SdxlOptions
+from stages.method_options import NOT_HASHED, Dtype, FolderPart, Pool, RemovalOptions, WeightsPin
+from stages.recipe.diffusers_options import ROREM_PROMPT, SdxlOptions
 
 
 class ClassicalOptions(RemovalOptions):
@@ -122,7 +122,7 @@ class OsorOptions(SdxlWindowOptions):
     """OSOR-SDXL: removes an object and what it casts in one step (Zhou et al. 2026)."""
 
     loader: ClassVar[str] = "stages.models.osor"
-    has_alpha: ClassVar[bool] = True
+    returns_alpha: ClassVar[bool] = True
 
     method: Literal["osor"] = "osor"
     weights: str = "osor-sdxl"
@@ -145,12 +145,12 @@ class RoremOptions(SdxlOptions, SdxlWindowOptions):
     """RORem: an SDXL inpainting model fine-tuned to remove objects (Li et al. 2025)."""
 
     loader: ClassVar[str] = "stages.models.rorem"
-    part: ClassVar[Part] = ""  # it encodes its prompt itself, once
+    part: ClassVar[FolderPart] = ""  # it encodes its prompt itself, once
 
     method: Literal["rorem"] = "rorem"
     weights: str = "rorem"
     steps: int = Field(20, ge=1, le=200)
-    """Number of planned steps. The authors run 50; 15 to 30 work well, too."""
+    """Number of scheduled steps. The authors run 50; 15 to 30 work well, too."""
     strength: float = Field(0.99, gt=0, lt=1)
     """As diffusers defines it: the last int(steps x strength) of the steps are run. The authors
     stay below 1."""
@@ -160,13 +160,13 @@ class RoremOptions(SdxlOptions, SdxlWindowOptions):
     """As in osor."""
 
     @property
-    def planned_and_run(self) -> tuple[int, int]:
+    def scheduled_and_executed_steps(self) -> tuple[int, int]:
         """See the base class."""
         return self.steps, int(self.steps * self.strength)
 
 
 #: The removal methods; add new ones here.
-RemoveOptions = Annotated[
+AnyRemovalOptions = Annotated[
     TeleaOptions
     | NavierStokesOptions
     | PatchMatchOptions

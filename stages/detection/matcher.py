@@ -76,24 +76,24 @@ class Matcher:
         found = [""] * len(lines)
         forms = {False: [_plain(line) for line in lines], True: list(lines)}
         for rule in self._rules:
-            for number in _matching(rule, forms[rule.as_read]):
-                found[number] = found[number] or rule.name
+            for index in _matching(rule, forms[rule.as_read]):
+                found[index] = found[index] or rule.name
         return found
 
 
 def _matching(rule: _Rule, lines: list[str]) -> Iterator[int]:
-    """The numbers of the lines that a rule matches."""
+    """The indices of the lines that a rule matches."""
     if rule.of_line:
-        yield from (number for number, line in enumerate(lines) if rule.pattern.fullmatch(line))
+        yield from (index for index, line in enumerate(lines) if rule.pattern.fullmatch(line))
         return
-    yield from (number for number, line in enumerate(lines) if _is_similar(line, rule.phrases))
+    yield from (index for index, line in enumerate(lines) if _is_similar(line, rule.phrases))
     starts = [0]
     for line in lines:
         starts.append(starts[-1] + len(line) + 1)
     for match in rule.pattern.finditer("\n".join(lines)):
-        for number, line in enumerate(lines):
-            if match.start() < starts[number] + len(line) and match.end() > starts[number]:
-                yield number
+        for index, line in enumerate(lines):
+            if match.start() < starts[index] + len(line) and match.end() > starts[index]:
+                yield index
 
 
 def _is_similar(line: str, phrases: Iterable[str]) -> bool:

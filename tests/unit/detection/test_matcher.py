@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from manifests.errors import RecipeError
+from stages.detection.matcher import Matcher
 from stages.detection.options import TextOptions
-from stages.detection.select import Matcher
 from stages.recipe import Recipe
 
 DEFAULT = Matcher(TextOptions().remove)

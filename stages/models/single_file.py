@@ -1,4 +1,4 @@
-"""Opens a file of weights in any supported format, and builds its network."""
+"""Loads a single file of weights in any supported format, and builds its network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Literal
 from spandrel import MAIN_REGISTRY, ModelDescriptor, ModelLoader, UnsupportedModelError
 
 from manifests.errors import WeightsError
-from stages.optional_imports import reason
+from stages.optional_imports import one_line
 
 #: How many bytes of a file, and names of its tensors, an error shows: people recognise them.
 _SHOWN_BYTES, _SHOWN_NAMES = 24, 3
@@ -41,7 +41,7 @@ def load_network(path: Path, purpose: Literal["Inpainting", "SR"]) -> ModelDescr
         with path.open("rb") as file:
             head = file.read(_SHOWN_BYTES)
         raise _unusable(
-            f"{path} is damaged, or holds no weights ({reason(error)}). It begins with {head!r}; "
+            f"{path} is damaged, or holds no weights ({one_line(error)}). It begins with {head!r}; "
             "safetensors, TorchScript (.pt) and PyTorch's state dicts (.pth) can be read"
         ) from error
     try:
@@ -52,7 +52,9 @@ def load_network(path: Path, purpose: Literal["Inpainting", "SR"]) -> ModelDescr
             f"{path} holds weights of no known network (it begins with {names})"
         ) from error
     except Exception as error:  # each of spandrel's 40 networks has its own checks
-        problem = f"{path} holds weights of a network of another size or version ({reason(error)})"
+        problem = (
+            f"{path} holds weights of a network of another size or version ({one_line(error)})"
+        )
         raise _unusable(problem) from error
     if (found.purpose, found.input_channels, found.output_channels) != (purpose, 3, 3):
         raise _unusable(
