@@ -40,14 +40,14 @@ class Result:
     Attributes:
         data: the encoded file, in the format of the photo (PNG for a picture in memory) or of
             ``output.format``. For a photo from a file, the same bytes that a run would store.
-        region: ``(h, w)`` bool, displayed frame, True where it was filled: everything marked,
+        hole: ``(h, w)`` bool, displayed frame, True where it was filled: everything marked,
             dilated by ``mask.dilate_px``. The soft edge and :attr:`effects` lie outside.
         record: the row that a run writes into its lineage: hashes, boxes, seeds, fidelity, seconds
             per step. A picture in memory is named ``<photo>`` or ``<mask>``.
     """
 
     data: bytes = field(repr=False)
-    region: BoolMask = field(repr=False)
+    hole: BoolMask = field(repr=False)
     record: LineageRow
 
     @property
@@ -70,7 +70,7 @@ class Result:
     def effects(self) -> BoolMask:
         """``(h, w)`` bool, displayed frame, True where a shadow or reflection was removed, too.
 
-        See the option ``mask.effects``. These pixels lie beyond the region and its soft edge.
+        See the option ``mask.effects``. These pixels lie beyond the hole and its soft edge.
         """
         row = self.record
         assert row.width is not None
@@ -143,13 +143,13 @@ class Cleaner:
         Pipeline(first).run(photo)
         self._pipeline.run(photo)
         Pipeline(last).run(photo)
-        row, data, region = photo.lineage, photo.result, photo.region
+        row, data, hole = photo.lineage, photo.result, photo.hole
         if not photo.ok:
             raise _error(row)
-        assert region is not None
+        assert hole is not None
         row.output_sha256 = hashlib.sha256(data).hexdigest()
         finish(photo)
-        return Result(data, region, row)
+        return Result(data, hole, row)
 
 
 def clean(
@@ -176,10 +176,10 @@ def clean(
             such as ``declutter``. White, or True, is removed. Pass the photo
             itself with the option ``mask.channel`` = ``alpha`` to use its own alpha channel.
         recipe: a recipe's name, the path of a TOML file, or a recipe.
-        boxes: more regions to remove: ``[x, y, width, height]``, or a list of these, in px of the
+        boxes: more to remove: ``[x, y, width, height]``, or a list of these, in px of the
             displayed photo (see the option ``shapes.units``), as in a manifest.
-        polygons: more regions: ``[x1, y1, x2, y2, …]``, or a list of these.
-        rle: more regions: COCO run lengths, ``{"size": [h, w], "counts": …}``, or a list of these.
+        polygons: more to remove: ``[x1, y1, x2, y2, …]``, or a list of these.
+        rle: more to remove: COCO's RLE, ``{"size": [h, w], "counts": …}``, or a list of these.
         options: recipe options to change, by name: ``{"crop.context": 3}``.
         output: path or URI to also store the result at; its suffix must match the result's format.
 

@@ -97,7 +97,7 @@ class RemovalOptions(MethodOptions):
         """Return the method's own window context for a photo of this size, px.
 
         Returns:
-            Ratio of window side to region side, and the minimum context on each side in px. None:
+            Ratio of window side to hole side, and the minimum context on each side in px. None:
             use the options of ``[crop]``.
         """
         return None

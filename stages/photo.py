@@ -98,12 +98,12 @@ class Photo:
         decoded: the original's pixels. Local: ``stages.steps.stitch`` decodes them again.
         alpha_is_mask: whether a mask is the photo's own alpha channel.
         mask_files: the masks' files. Local.
-        marked: URI of a mask -> ``(h, w)`` bool, the pixels that it and the other masks of its
-            size mark. Local.
+        marked: URI of a mask -> ``(h, w)`` bool, the marked pixels of it and the other masks of its
+            size. Local.
         detected: ``(h, w)`` bool, what the detector found to be removed; None: nothing. Local.
         detected_file: the same as a mask file, to be stored. Local.
-        region: ``(h, w)`` bool, the generation mask of the full photo. Local.
-        shade: ``(h, w)`` bool, shadows outside the region that are to be filled, too; None: none.
+        hole: ``(h, w)`` bool, the pixels to fill: all that is marked, dilated. Local.
+        shade: ``(h, w)`` bool, shadows outside the hole that are to be filled, too; None: none.
             Local.
         changed: ``(h, w)`` bool, where the stitched pixels may differ. Local.
         result: the file to publish. Local.
@@ -122,7 +122,7 @@ class Photo:
     marked: dict[str, BoolMask] = field(default_factory=dict)
     detected: BoolMask | None = None
     detected_file: bytes = b""
-    region: BoolMask | None = None
+    hole: BoolMask | None = None
     shade: BoolMask | None = None
     changed: BoolMask | None = None
     result: bytes = b""
@@ -157,7 +157,7 @@ class Photo:
         """Free everything but the record and the files."""
         self.mask_files, self.marked, self.patches = [], {}, []
         self.decoded, self.detected = None, None
-        self.region, self.shade, self.changed = None, None, None
+        self.hole, self.shade, self.changed = None, None, None
         self.prompt = None
 
     def drop_all(self) -> None:

@@ -47,7 +47,7 @@ def _first_pool(recipe: Recipe) -> Pool:
 
 
 def _marking(recipe: Recipe, output: str) -> Iterator[Step]:
-    """List the steps up to the region, all in one pool: decoded photos are not sent."""
+    """List the steps up to the hole, all in one pool: decoded photos are not sent."""
     found, pool = recipe.detect, _first_pool(recipe)
     yield Step("fetch", pool, lambda: fetch(recipe), is_io=True)
     yield Step("decode", pool, lambda: decode(recipe))
@@ -59,7 +59,7 @@ def _marking(recipe: Recipe, output: str) -> Iterator[Step]:
 
 
 def _filling(recipe: Recipe, output: str) -> list[Step]:
-    """List the steps from the region to the result."""
+    """List the steps from the hole to the result."""
     pool = _first_pool(recipe)
     return [
         *([Step("grow", pool, lambda: grow(recipe))] if recipe.mask.effects == "grow" else []),

@@ -53,8 +53,8 @@ class Pictures:
         shown: ``before`` and ``after``, as far as available.
         width: of the photo, px.
         height: of the photo, px.
-        outline: of the filled region, as an SVG path in px of the photo; empty: not known.
-        effects: of what was removed beyond the region's soft edge, likewise; empty: nothing.
+        outline: of the hole, as an SVG path in px of the photo; empty: not known.
+        effects: of what was removed beyond the hole's soft edge, likewise; empty: nothing.
         patches: ``box`` (x, y, width, height), ``scale`` of its pictures (1: full size),
             and ``steps``: the intermediate results that were kept.
         found: of each detection, what is removed for it, or would be: COCO's run lengths
@@ -84,7 +84,7 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
             the photo), and for each patch ``<n>-before.webp``, ``<n>-after.webp`` and kept steps.
     """
     result = Pictures()
-    before, region, detected = _source(row, recipe, result)
+    before, hole, detected = _source(row, recipe, result)
     after = _result(row, recipe, result)
     for name, decoded in (("before", before), ("after", after)):
         if decoded:
@@ -101,9 +101,9 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
             result.found.append(
                 {"counts": run_lengths(removed.view(np.bool_)), "path": outline(removed)}
             )
-    if region is not None:
-        result.outline = outline(region)
-        height, width = region.shape
+    if hole is not None:
+        result.outline = outline(hole)
+        height, width = hole.shape
         try:
             result.effects = outline(region_of_run_lengths(row["effects"], width, height))
         except RowError as error:  # the photo has been replaced by one of another size
@@ -134,10 +134,10 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
     return result
 
 
-def outline(region: BoolMask | UInt8Array) -> str:
+def outline(hole: BoolMask | UInt8Array) -> str:
     """The outline of an ``(h, w)`` mask, of what is not 0, as an SVG path, px, holes included."""
-    parts, _ = cv2.findContours(region.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    tolerance = max(region.shape) / _PRECISION
+    parts, _ = cv2.findContours(hole.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    tolerance = max(hole.shape) / _PRECISION
     largest = sorted(parts, key=len, reverse=True)[:_MAX_PARTS]
     lines = [cv2.approxPolyDP(part, tolerance, closed=True)[:, 0].tolist() for part in largest]
     return "".join("M" + "L".join(f"{x} {y}" for x, y in line) + "Z" for line in lines)
@@ -146,7 +146,7 @@ def outline(region: BoolMask | UInt8Array) -> str:
 def _source(
     row: Mapping[str, Any], recipe: Recipe, result: Pictures
 ) -> tuple[Decoded | None, BoolMask | None, BoolMask | None]:
-    """The photo, its filled region and what was detected in it, as far as they can be read."""
+    """The photo, its hole and what was detected in it, as far as they can be read."""
     photo = Photo(LineageRow(row["id"], image_uri=row["image_uri"], mask_uri=row["mask_uri"]))
     photo.lineage.marks, photo.lineage.detected_uri = row["marks"], row.get("detected_uri")
     decoded, detected, limit = None, None, recipe.limits.max_megapixels
@@ -164,7 +164,7 @@ def _source(
         result.problem = str(error)
     if row["image_sha256"] and photo.lineage.image_sha256 not in (None, row["image_sha256"]):
         result.problem = "The photo has changed since it was cleaned."
-    return decoded, photo.region, detected
+    return decoded, photo.hole, detected
 
 
 def _removed_for(

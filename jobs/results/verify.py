@@ -116,15 +116,15 @@ def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
     except RowError as error:
         return Verdict(row.id, fidelity, problem=f"the result cannot be read: {error}")
     try:
-        source, region = _source(row, recipe)
-        effects = region_of_run_lengths(row.effects, region.shape[1], region.shape[0])
+        source, hole = _source(row, recipe)
+        effects = region_of_run_lengths(row.effects, hole.shape[1], hole.shape[0])
         note = "; ".join(filter(None, (row.metadata_note, row.fidelity_note)))
         if _END_APPENDED in note.split("; "):  # a mask's is another sentence
             source = source.rstrip(b"\xff") + b"\xff\xd9"
-        changed = _pasted(row, region, recipe) | effects
+        changed = _pasted(row, hole, recipe) | effects
         promise = Expected(fidelity, changed, note, recipe.metadata.mark_edit)
         found = compare(source, result, promise)
-        problems = [*found.problems, *_problems_of(effects, row, region, recipe.mask)]
+        problems = [*found.problems, *_problems_of(effects, row, hole, recipe.mask)]
     except UncheckableError as error:
         reason = str(error)
         return Verdict(row.id, fidelity, unchecked=reason.partition(":")[0], detail=reason)
@@ -137,7 +137,7 @@ def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
 
 
 def _source(row: LineageRow, recipe: Recipe) -> tuple[bytes, BoolMask]:
-    """Read the source and its generation mask, ``(h, w)`` bool, displayed frame.
+    """Read the source and its hole, ``(h, w)`` bool, displayed frame.
 
     Raises:
         UncheckableError: a file is missing, or changed after the row was done.
@@ -157,21 +157,21 @@ def _source(row: LineageRow, recipe: Recipe) -> tuple[bytes, BoolMask]:
             raise UncheckableError("the detected mask has changed since")
     except RowError as error:
         raise UncheckableError(f"the source or its mask cannot be read: {error}") from error
-    assert photo.region is not None
-    return source, photo.region
+    assert photo.hole is not None
+    return source, photo.hole
 
 
-def _pasted(row: LineageRow, region: BoolMask, recipe: Recipe) -> BoolMask:
+def _pasted(row: LineageRow, hole: BoolMask, recipe: Recipe) -> BoolMask:
     """Where the mask and its soft edge may have changed the photo, ``(h, w)`` bool."""
-    height, width = region.shape
-    pasted = np.zeros_like(region)
+    height, width = hole.shape
+    pasted = np.zeros_like(hole)
     for patch in row.patches:
         pasted[_slices(patch.crop)] = True
-    return pasted & (_distance(region) < recipe.mask.feather_for(width, height) + 1)
+    return pasted & (_distance(hole) < recipe.mask.feather_for(width, height) + 1)
 
 
 def _problems_of(
-    effects: BoolMask, row: LineageRow, region: BoolMask, options: MaskOptions
+    effects: BoolMask, row: LineageRow, hole: BoolMask, options: MaskOptions
 ) -> Iterator[str]:
     """Yield how the recorded effects break the recipe's limits."""
     count = int(np.count_nonzero(effects))
@@ -181,22 +181,22 @@ def _problems_of(
         return
     if count != row.effects_px:
         yield f"{count} px beyond the mask changed, {row.effects_px} are recorded"
-    if count > options.effects_area * np.count_nonzero(region):
+    if count > options.effects_area * np.count_nonzero(hole):
         yield "changed more beyond the mask than mask.effects_area"
-    reached = np.zeros_like(region)
+    reached = np.zeros_like(hole)
     for patch in row.patches:
         part, masked = _slices(patch.crop), _slices(patch.region)
-        own = np.zeros_like(region)
-        own[masked] = region[masked]
+        own = np.zeros_like(hole)
+        own[masked] = hole[masked]
         reach_px = options.effects_reach * max(patch.region["width"], patch.region["height"])
         reached[part] |= _distance(own[part]) < reach_px
     if (effects & ~reached).any():
         yield "changed farther beyond the mask than mask.effects_reach"
 
 
-def _distance(region: BoolMask) -> npt.NDArray[np.float32]:
-    """Distance in px from each pixel to the nearest marked one."""
-    inverse = (~region).view(np.uint8)
+def _distance(mask: BoolMask) -> npt.NDArray[np.float32]:
+    """Distance in px from each pixel to the nearest True one."""
+    inverse = (~mask).view(np.uint8)
     return np.asarray(cv2.distanceTransform(inverse, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
 
 

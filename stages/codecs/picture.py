@@ -67,7 +67,7 @@ class Edit:
         space: the colour space of the samples.
         quality: quality of lossy files, 1 to 100; 0: the default.
         metadata: the options for previews and for labelling the edit.
-        generative: whether a generative model filled the region.
+        generative: whether a generative model filled the hole.
     """
 
     source: bytes

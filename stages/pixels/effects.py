@@ -2,7 +2,7 @@
 
 A model that removes such effects returns an alpha: where it changed the picture. Here that becomes
 the opacity with which its output is pasted beyond the mask, within bounds that follow from the mask
-alone: a reach, no other marked pixels, and none that are nearer to another patch. So the effects of
+alone: a reach, no other masked pixels, and none that are nearer to another patch. So the effects of
 patches never overlap; where one meets the soft edge of another patch, the later patch covers it.
 """
 
@@ -25,36 +25,36 @@ _HAZE, _CERTAIN = 16, 64
 _SOFT_SHARE = 0.25
 
 
-def reach_px(region: Box, reach: float) -> float:
+def reach_px(bounds: Box, reach: float) -> float:
     """Distance from the mask at which effects end, px.
 
     Args:
-        region: bounds of the masked pixels that are filled together.
-        reach: the distance, relative to the longer side of the region.
+        bounds: bounds of the masked pixels that are filled together.
+        reach: the distance, relative to the longer side of the bounds.
     """
-    return reach * max(region.width, region.height)
+    return reach * max(bounds.width, bounds.height)
 
 
-def may_change(marked: BoolMask, region: Box, own: BoolMask, crop: Box, end_px: float) -> BoolMask:
+def may_change(filled: BoolMask, bounds: Box, own: BoolMask, crop: Box, end_px: float) -> BoolMask:
     """Where effects of a patch may be removed: beyond its mask, nearer to it than to any other.
 
     Args:
-        marked: ``(h, w)`` bool, the masked pixels of the whole photo.
-        region: bounds of the patch's own masked pixels.
-        own: ``(region.height, region.width)`` bool, those pixels.
-        crop: the patch's position; it shows the reach around the region.
+        filled: ``(h, w)`` bool, all that is filled of the photo.
+        bounds: bounds of the patch's own masked pixels.
+        own: ``(bounds.height, bounds.width)`` bool, those pixels.
+        crop: the patch's position; it shows the reach around the bounds.
         end_px: distance from the mask at which effects end.
 
     Returns:
         ``(crop.height, crop.width)`` bool.
     """
-    height, width = marked.shape
+    height, width = filled.shape
     # A pixel within reach may be nearer to another patch that lies outside the crop.
     seen = crop.grown(math.ceil(end_px)).clipped(width, height)
     mine = np.zeros((seen.height, seen.width), np.bool_)
-    mine[region.shifted(-seen.x0, -seen.y0).slices] = own
+    mine[bounds.shifted(-seen.x0, -seen.y0).slices] = own
     distance = distance_outside(mine)
-    to_others = distance_outside(marked[seen.slices] & ~mine)
+    to_others = distance_outside(filled[seen.slices] & ~mine)
     found = (distance > 0) & (distance < np.minimum(to_others, end_px))
     return np.asarray(found[crop.shifted(-seen.x0, -seen.y0).slices])
 

@@ -75,28 +75,28 @@ def rasterize_shapes(
     """
     frame = _Frame(width, height, options.units)
     try:
-        region = np.zeros((height, width), np.bool_)
+        marked = np.zeros((height, width), np.bool_)
         items = _items("boxes", shapes.get("boxes", []), _is_list_of_numbers)
         boxes = [_box(name, box, frame) for name, box in items]
         rings = _rings(shapes.get("polygons", []), frame)
         frame.check_units([*boxes, *map(_extent, rings)])
         for (x0, y0), (x1, y1) in boxes:
             rows = slice(max(math.floor(y0), 0), math.ceil(y1))
-            region[rows, max(math.floor(x0), 0) : math.ceil(x1)] = True
+            marked[rows, max(math.floor(x0), 0) : math.ceil(x1)] = True
         encoded = [
             *_polygons(rings, frame),
             *_run_lengths(shapes.get("rle", []), width, height, uri),
         ]
         if encoded:
-            region |= coco.decode(coco.merge(encoded)).view(np.bool_)
+            marked |= coco.decode(coco.merge(encoded)).view(np.bool_)
     except _BadShapeError as error:
         raise RowError("mask.bad_shape", f"The photo {uri}: {error}.") from None
-    return region
+    return marked
 
 
-def run_lengths(region: BoolMask) -> str:
+def run_lengths(marked: BoolMask) -> str:
     """Return an ``(h, w)`` mask as COCO's compressed run lengths, without its size."""
-    return str(coco.encode(np.asfortranarray(region.view(np.uint8)))["counts"], "ascii")
+    return str(coco.encode(np.asfortranarray(marked.view(np.uint8)))["counts"], "ascii")
 
 
 def region_of_run_lengths(counts: str | None, width: int, height: int) -> BoolMask:

@@ -14,7 +14,7 @@ from stages.recipe import Recipe
 
 
 def plan_crops(mask: BoolMask, recipe: Recipe) -> list[PlannedPatch]:
-    """The patches of a photo, from its generation mask, ``(h, w)`` bool."""
+    """The patches of a photo, from its hole, ``(h, w)`` bool."""
     height, width = mask.shape
     options, multiple_px = recipe.crop, 1
     if recipe.remove and not recipe.refiner:
@@ -38,7 +38,7 @@ def window_of(plan: PlannedPatch, recipe: Recipe, width: int, height: int) -> Bo
     if recipe.remove is None or own is None:
         return plan.crop
     return context_box(
-        plan.region,
+        plan.bounds,
         width,
         height,
         context=own[0],

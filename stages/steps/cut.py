@@ -1,4 +1,4 @@
-"""Plan the patches around the region, and cut each at its working size."""
+"""Plan the patches around the hole, and cut each at its working size."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def cut_patches(recipe: Recipe) -> Work:
     """Return the work that plans the patches and cuts them; an empty mask has none."""
 
     def work(photo: Photo) -> None:
-        assert photo.region is not None
-        filled = photo.region if photo.shade is None else photo.region | photo.shade
+        assert photo.hole is not None
+        filled = photo.hole if photo.shade is None else photo.hole | photo.shade
         for index, plan in enumerate(plan_crops(filled, recipe)):
             patch = _cut_patch(photo, filled, plan, recipe, _seed(photo, recipe, index))
             photo.patches.append(patch)
@@ -37,7 +37,7 @@ def cut_patches(recipe: Recipe) -> Work:
 def _seed(photo: Photo, recipe: Recipe, index: int) -> int:
     """Derive the seed of patch ``index``, 0 to 2**32 - 1, from contents alone.
 
-    It depends on the photo's file, the marked region and the recipe's ``seed``, but not on ids,
+    It depends on the photo's file, the marked pixels and the recipe's ``seed``, but not on ids,
     paths or other options: the same photo gives the same result, and recipes share seeds.
     """
     row = photo.lineage
@@ -61,9 +61,9 @@ def _cut_patch(
         unknown = cut_mask(filled, window)
     width, height = working_size(recipe, window.width, window.height)
     blend, effects = _blends(photo, plan, recipe.mask.feather_for(photo_width, photo_height))
-    beyond, reach = None, reach_px(plan.region, recipe.mask.effects_reach)
+    beyond, reach = None, reach_px(plan.bounds, recipe.mask.effects_reach)
     if recipe.mask.effects == "alpha":
-        found = may_change(filled, plan.region, plan.own, plan.crop, reach) & (hole == 0)
+        found = may_change(filled, plan.bounds, plan.own, plan.crop, reach) & (hole == 0)
         beyond = found.view(np.uint8) * np.uint8(255)
     return WindowPatch(
         crop=plan.crop,
@@ -99,11 +99,11 @@ def _unshaded(plan: PlannedPatch, photo: Photo) -> PlannedPatch:
     """The patch without shadows: what is marked."""
     if photo.shade is None:
         return plan
-    own = plan.own & ~photo.shade[plan.region.slices]
-    bounds = bounds_of(own)
-    assert bounds is not None, "shadows touch their objects"
-    region = bounds.shifted(plan.region.x0, plan.region.y0)
-    return replace(plan, region=region, own=own[bounds.slices])
+    own = plan.own & ~photo.shade[plan.bounds.slices]
+    inner = bounds_of(own)
+    assert inner is not None, "shadows touch their objects"
+    bounds = inner.shifted(plan.bounds.x0, plan.bounds.y0)
+    return replace(plan, bounds=bounds, own=own[inner.slices])
 
 
 def seen_by_models(photo: Photo, filled: BoolMask, box: Box) -> tuple[UInt8Array, UInt8Array]:
@@ -136,7 +136,7 @@ def _hidden(photo: Photo, box: Box) -> BoolMask | None:
 def _describe(plan: PlannedPatch, patch: WindowPatch) -> PatchRecord:
     height, width = patch.mask.shape
     return PatchRecord(
-        region=plan.region.as_dict(),
+        region=plan.bounds.as_dict(),
         crop=plan.crop.as_dict(),
         window=patch.window.as_dict(),
         working_width=width,

@@ -13,7 +13,7 @@ from stages.codecs.decode import check_photo, decode_mask, decode_photo
 from stages.codecs.encode import converts
 from stages.codecs.repair import repaired
 from stages.photo import Photo
-from stages.pixels.masks import to_region
+from stages.pixels.masks import marked_pixels
 from stages.recipe import Recipe
 from stages.steps.base import Work
 
@@ -40,7 +40,7 @@ def decode(recipe: Recipe) -> Work:
             repaired_data, repairs = repair(data)
             notes += [f"{each} (mask)" for each in repairs]
             drawn = decode_mask(repaired_data, limit, uri, recipe.mask)
-            _unite(photo.marked, uri, to_region(drawn, recipe.mask, uri))
+            _unite(photo.marked, uri, marked_pixels(drawn, recipe.mask, uri))
         photo.mask_files = []
         is_empty = not any(each.any() for each in photo.marked.values())
         is_empty &= not any(marks.shapes.values())
@@ -76,10 +76,10 @@ def _repairer(recipe: Recipe) -> Callable[[bytes], tuple[bytes, list[str]]]:
     return repaired if recipe.limits.damage == "repair" else lambda data: (data, [])
 
 
-def _unite(regions: dict[str, BoolMask], uri: str, region: BoolMask) -> None:
+def _unite(marked: dict[str, BoolMask], uri: str, pixels: BoolMask) -> None:
     """Combine a mask with the one of the same size, so that many masks need no more memory."""
-    for each in regions.values():
-        if each.shape == region.shape:
-            np.logical_or(each, region, out=each)
+    for each in marked.values():
+        if each.shape == pixels.shape:
+            np.logical_or(each, pixels, out=each)
             return
-    regions[uri] = region
+    marked[uri] = pixels

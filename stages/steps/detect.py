@@ -15,12 +15,12 @@ from stages.codecs.picture import Decoded
 from stages.detection import Detection, Detector
 from stages.photo import Photo
 from stages.pixels import colour
-from stages.pixels.masks import to_region
+from stages.pixels.masks import marked_pixels
 from stages.pixels.samples import laid_on, to_8_bits
 from stages.recipe import Recipe
 from stages.steps.base import Work
 from stages.steps.decode import looks_for_objects
-from stages.steps.mask import min_region_px
+from stages.steps.mask import min_marked_px
 
 #: Fewer px are specks. Not ``limits.min_mask_px``: limits reject rows, and change no result.
 _MIN_PX = 16
@@ -40,7 +40,7 @@ def detect(recipe: Recipe) -> Work:
         seen = on_white(photo.decoded)
         found = detector(seen)
         mask = union(found, seen.shape[:2])
-        limit = min_region_px(mask, _MIN_PX)
+        limit = min_marked_px(mask, _MIN_PX)
         if np.count_nonzero(mask) < limit:
             found = [_kept(each, f"fewer than {limit} px") for each in found]
             mask[:] = False
@@ -79,7 +79,7 @@ def restore(recipe: Recipe) -> Work:
         if uri := photo.lineage.detected_uri:
             data, limit = read(uri, "mask"), recipe.limits.max_megapixels
             levels = decode_mask(data, limit, uri, recipe.mask)
-            photo.detected = to_region(levels, recipe.mask, uri)
+            photo.detected = marked_pixels(levels, recipe.mask, uri)
 
     return work
 

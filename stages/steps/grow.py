@@ -27,36 +27,36 @@ _MIN_OBJECT_PX = 24
 #: Shown around an object, relative to its reach: most of it should be ground.
 _SURROUNDINGS = 1.75
 
-#: Region and shadows that cover a larger share of the photo leave too little ground to judge. Not
+#: A hole and shadows that cover a larger share of the photo leave too little ground to judge. Not
 #: ``limits.max_mask_share``: limits reject rows, and change no result.
 _MAX_SHARE = 0.8
 
 
 def grow(recipe: Recipe) -> Work:
-    """Return the work that finds what the objects of the region shade.
+    """Return the work that finds the shadows of the objects in the hole.
 
-    An object is a connected part of the region; of many, the largest ``crop.max_patches`` are
+    An object is a connected part of the hole; of many, the largest ``crop.max_patches`` are
     looked at. A shadow that exceeds ``mask.effects_area``, or all that cover four fifths of the
-    photo with the region, are no shadows.
+    photo with the hole, are no shadows.
     """
 
     def work(photo: Photo) -> None:
-        assert photo.region is not None
-        height, width = photo.region.shape
+        assert photo.hole is not None
+        height, width = photo.hole.shape
         feather_px = recipe.mask.feather_for(width, height)
-        shade = np.zeros_like(photo.region)
-        for box, own in _objects(photo.region, recipe.crop.max_patches):
+        shade = np.zeros_like(photo.hole)
+        for box, own in _objects(photo.hole, recipe.crop.max_patches):
             view, found = _shadow(photo, box, own, recipe, feather_px)
             shade[view.slices] |= found
-        share = np.count_nonzero(photo.region | shade) / shade.size
+        share = np.count_nonzero(photo.hole | shade) / shade.size
         photo.shade = shade if shade.any() and share <= _MAX_SHARE else None
 
     return work
 
 
-def _objects(region: BoolMask, max_count: int) -> Iterator[tuple[Box, BoolMask]]:
+def _objects(hole: BoolMask, max_count: int) -> Iterator[tuple[Box, BoolMask]]:
     """Yield the bounds of each object, the largest first, and its pixels in them."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(region.view(np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(hole.view(np.uint8))
     largest = sorted(range(1, count), key=lambda label: -stats[label, cv2.CC_STAT_AREA])
     for label in largest[:max_count]:
         x, y, width, height = (int(number) for number in stats[label, :4])
@@ -69,12 +69,12 @@ def _shadow(
     photo: Photo, box: Box, own: BoolMask, recipe: Recipe, feather_px: int
 ) -> tuple[Box, BoolMask]:
     """Return a view of an object, and what it shades there, ``(h, w)`` bool."""
-    assert photo.region is not None
-    height, width = photo.region.shape
+    assert photo.hole is not None
+    height, width = photo.hole.shape
     options, soft_px = recipe.mask, feather_px + 1
     end_px = reach_px(box, options.effects_reach)
     view = box.grown(math.ceil(_SURROUNDINGS * end_px)).clipped(width, height)
-    seen, unknown = seen_by_models(photo, photo.region, view)
+    seen, unknown = seen_by_models(photo, photo.hole, view)
     mine = np.zeros((view.height, view.width), np.bool_)
     mine[box.shifted(-view.x0, -view.y0).slices] = own
     borders = view.y0 == 0, view.y1 == height, view.x0 == 0, view.x1 == width

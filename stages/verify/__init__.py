@@ -3,7 +3,7 @@
 It shares no code with the writer, except for the libraries' settings (:mod:`stages.libraries`):
 files are parsed by this package's own parsers, pictures are decoded by libraries directly, and a
 metadata difference is accepted only if the row's notes name it or the recipe labels edits. The
-caller supplies the region where the picture may differ.
+caller supplies the pixels where the picture may differ.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Compare the pictures of two files outside the region that may have changed.
+"""Compare the pictures of two files outside the pixels that may have changed.
 
 Pillow, tifffile, imagecodecs, and jpeglib for coefficients are called directly; the package's
 codecs are not used. Each check returns a phrase for what is identical, and one for the

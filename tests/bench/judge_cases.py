@@ -183,9 +183,9 @@ def ground_of(crop: Pixels, mask: Pixels) -> str:
     """What a hole lies in, one of :data:`GROUNDS`, by its pixels and as many around it."""
     small = (mask.shape[1] // 3, mask.shape[0] // 3)
     hole = cv2.resize(mask, small, interpolation=cv2.INTER_NEAREST)
-    region = bounds_of(hole)
-    assert region is not None
-    near_px = max(region.width, region.height) // 3
+    bounds = bounds_of(hole)
+    assert bounds is not None
+    near_px = max(bounds.width, bounds.height) // 3
     near = cv2.dilate(hole, np.ones((2 * near_px + 1,) * 2, np.uint8)) > 0
     lab = to_lab(scale_pixels(crop, *small))[near]
     usual = np.median(lab, axis=0)
@@ -217,9 +217,9 @@ def cut_hole(photo: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
         case _:
             whole = (round(centre[0]), round(centre[1])), (round(across), round(down))
             cv2.ellipse(hole, *whole, float(rng.uniform(0, 180)), 0, 360, 255, -1)
-    region, context = bounds_of(hole), _CROP.min_context_px
-    assert region is not None
-    box = context_box(region, width, height, context=_CROP.context, min_context_px=context)
+    bounds, context = bounds_of(hole), _CROP.min_context_px
+    assert bounds is not None
+    box = context_box(bounds, width, height, context=_CROP.context, min_context_px=context)
     return photo[box.slices].copy(), np.ascontiguousarray(hole[box.slices])
 
 

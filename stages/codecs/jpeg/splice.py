@@ -104,11 +104,11 @@ def _edit(source: Reader, edited: UInt8Array, mask: BoolMask) -> list[BoolMask]:
         right = -(-(int(masked[-1]) + 1) // mcu_width) * mcu_width
         part = np.s_[top : top + mcu_height, left:right]
         pad = ((0, mcu_height - strip.shape[0]), (0, max(right - header.width, 0)))
-        region = np.pad(mask[part], pad, mode="edge")
+        hole = np.pad(mask[part], pad, mode="edge")
         pixels = np.pad(edited[part], (*pad, (0, 0)), mode="edge")
         for number, plane in enumerate(_planes(header, pixels)):
             across, down = header.step(number)
-            weights, samples = map(_as_blocks, _subsample(plane, region, across, down))
+            weights, samples = map(_as_blocks, _subsample(plane, hole, across, down))
             first_row, first_column = int(top) // down // 8, left // across // 8
             inside = touched[number][first_row:, first_column:]  # a last MCU may reach outside
             hit = np.asarray(weights.any(axis=2))[: len(inside), : inside.shape[1]]
@@ -126,10 +126,10 @@ def _edit(source: Reader, edited: UInt8Array, mask: BoolMask) -> list[BoolMask]:
 
 
 def _subsample(
-    plane: Float32Array, region: BoolMask, across: int, down: int
+    plane: Float32Array, hole: BoolMask, across: int, down: int
 ) -> tuple[Float32Array, Float32Array]:
     """Shares of masked pixels, and the mean of the masked pixels, for each sample."""
-    share: Float32Array = region.astype(np.float32)
+    share: Float32Array = hole.astype(np.float32)
     if (across, down) == (1, 1):
         return share, plane
 

@@ -19,7 +19,7 @@ from pycocotools import mask as coco
 from manifests.errors import RowError
 from stages.arrays import BoolMask, UInt8Array
 from stages.codecs.decode import decode_mask
-from stages.pixels.masks import to_region
+from stages.pixels.masks import marked_pixels
 from stages.recipe.options import MaskOptions
 from tests.hostile.formats import chunk, png
 from tests.support import DEMO, encoded
@@ -32,14 +32,14 @@ THIN: BoolMask = (ROWS == 58) & (COLUMNS > 70) & (COLUMNS < 90)
 DRAWN: BoolMask = DISC | BAR
 NOTHING: BoolMask = np.zeros((SIDE, SIDE), np.bool_)
 
-#: What a mask may come to: a region, or the code of its error.
+#: What a mask may come to: marked pixels, or the code of its error.
 Outcome = BoolMask | str
 
 
 def outcome(data: bytes, **options: Any) -> Outcome:
     chosen = MaskOptions(**options)
     try:
-        return to_region(decode_mask(data, 10, "m", chosen), chosen, "m")
+        return marked_pixels(decode_mask(data, 10, "m", chosen), chosen, "m")
     except RowError as error:
         return error.code
 
@@ -51,17 +51,17 @@ def same(found: Outcome, expected: Outcome) -> bool:
 
 
 def labels(
-    *regions: tuple[BoolMask, int], ground: int = 0, dtype: Any = np.uint8
+    *areas: tuple[BoolMask, int], ground: int = 0, dtype: Any = np.uint8
 ) -> npt.NDArray[Any]:
-    """A label map: the value of each region, in the order given, over ``ground``."""
+    """A label map: the value of each area, in the order given, over ``ground``."""
     made = np.full((SIDE, SIDE), ground, dtype)
-    for region, value in regions:
-        made[region] = value
+    for area, value in areas:
+        made[area] = value
     return made
 
 
-def soft(region: BoolMask, strength: int = 255, blur_px: float = 1.2) -> UInt8Array:
-    return np.asarray(cv2.GaussianBlur((region * strength).astype(np.uint8), (0, 0), blur_px))
+def soft(area: BoolMask, strength: int = 255, blur_px: float = 1.2) -> UInt8Array:
+    return np.asarray(cv2.GaussianBlur((area * strength).astype(np.uint8), (0, 0), blur_px))
 
 
 AROUND: BoolMask = cv2.dilate(DISC.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & ~DISC
@@ -148,10 +148,10 @@ def palette(plane: UInt8Array, colours: list[int]) -> Image.Image:
     return picture
 
 
-def coloured(*regions: tuple[BoolMask, tuple[int, ...]], ground: tuple[int, ...]) -> UInt8Array:
+def coloured(*areas: tuple[BoolMask, tuple[int, ...]], ground: tuple[int, ...]) -> UInt8Array:
     made = np.full((SIDE, SIDE, len(ground)), ground, np.uint8)
-    for region, colour in regions:
-        made[region] = colour
+    for area, colour in areas:
+        made[area] = colour
     return made
 
 

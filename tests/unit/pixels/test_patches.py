@@ -46,10 +46,10 @@ def test_patches_share_out_the_mask(mask: BoolMask, options: CropOptions, feathe
     shared_out = np.zeros(mask.shape, np.int32)
     photo = Box(0, 0, mask.shape[1], mask.shape[0])
     for patch in patches:
-        assert photo.union(patch.region) == photo
-        assert patch.crop.union(patch.region) == patch.crop
+        assert photo.union(patch.bounds) == photo
+        assert patch.crop.union(patch.bounds) == patch.crop
         assert photo.union(patch.crop) == photo
-        shared_out[patch.region.slices] += patch.own
+        shared_out[patch.bounds.slices] += patch.own
     assert np.array_equal(shared_out, mask.astype(np.int32)), "each masked pixel is in one patch"
 
 
@@ -92,7 +92,7 @@ def test_a_crop_shows_more_than_its_soft_edge(
 ) -> None:
     height, width = mask.shape
     for patch in plan_patches(mask, options, feather_px=feather):
-        shown = patch.region.grown(feather + 1).clipped(width, height)
+        shown = patch.bounds.grown(feather + 1).clipped(width, height)
         assert patch.crop.union(shown) == patch.crop
 
 
@@ -139,9 +139,9 @@ def test_the_crop_is_centred_where_there_is_room() -> None:
 
 @pytest.mark.parametrize("aspect", [0.5, 1.0, 2.0])
 def test_an_aspect_is_reached_by_growing_one_axis(aspect: float) -> None:
-    region = Box(300, 300, 400, 340)
-    free = context_box(region, 2000, 2000, context=2.0, min_context_px=8)
-    crop = context_box(region, 2000, 2000, context=2.0, min_context_px=8, aspect=aspect)
+    bounds = Box(300, 300, 400, 340)
+    free = context_box(bounds, 2000, 2000, context=2.0, min_context_px=8)
+    crop = context_box(bounds, 2000, 2000, context=2.0, min_context_px=8, aspect=aspect)
     assert crop.width / crop.height == pytest.approx(aspect, abs=0.02)
     assert crop.width == free.width or crop.height == free.height
 
@@ -150,11 +150,11 @@ def test_an_aspect_is_reached_by_growing_one_axis(aspect: float) -> None:
 def test_an_aspect_is_reached_as_far_as_the_photo_allows(upright: bool) -> None:
     """The crop of a caption: beyond the photo, its edge would be repeated and taken for known."""
 
-    def crop_of(region: Box, width: int, height: int) -> tuple[int, int]:
+    def crop_of(bounds: Box, width: int, height: int) -> tuple[int, int]:
         if upright:
-            region = Box(region.y0, region.x0, region.y1, region.x1)
+            bounds = Box(bounds.y0, bounds.x0, bounds.y1, bounds.x1)
             width, height = height, width
-        box = context_box(region, width, height, context=2.0, min_context_px=128, aspect=1.0)
+        box = context_box(bounds, width, height, context=2.0, min_context_px=128, aspect=1.0)
         assert Box(0, 0, width, height).union(box) == Box(0, 0, width, height)
         return (box.height, box.width) if upright else (box.width, box.height)
 
@@ -167,11 +167,11 @@ def test_an_aspect_is_reached_as_far_as_the_photo_allows(upright: bool) -> None:
 def test_a_view_that_spans_the_photo_needs_no_padding_unless_the_mark_spans_it_too() -> None:
     photo = Box(0, 0, 1003, 749)
     for x0, x1 in ((0, 40), (480, 520), (963, 1003)):
-        region = Box(x0, 300, x1, 420)
-        view = context_box(region, 1003, 749, context=1.0, min_context_px=1200)
+        bounds = Box(x0, 300, x1, 420)
+        view = context_box(bounds, 1003, 749, context=1.0, min_context_px=1200)
         assert (view.width, view.height) == (1000, 744)
         assert photo.union(view) == photo
-        assert view.union(region) == view
+        assert view.union(bounds) == view
     banner = Box(2, 700, 1001, 740)
     view = context_box(banner, 1003, 749, context=2.0, min_context_px=8, needed=banner.grown(4))
     assert view.width == 1003
@@ -179,9 +179,9 @@ def test_a_view_that_spans_the_photo_needs_no_padding_unless_the_mark_spans_it_t
 
 @given(feather=st.integers(0, 30))
 def test_the_feather_is_measured_in_pixels_of_the_photo(feather: int) -> None:
-    region = np.zeros((101, 101), np.bool_)
-    region[50, 50] = True
-    row = blend_mask(region, feather)[50]
+    hole = np.zeros((101, 101), np.bool_)
+    hole[50, 50] = True
+    row = blend_mask(hole, feather)[50]
     assert row[50] == 255
     assert np.count_nonzero(row) == 2 * feather + 1
     assert (np.diff(row[50:].astype(int)) <= 0).all()
@@ -189,12 +189,12 @@ def test_the_feather_is_measured_in_pixels_of_the_photo(feather: int) -> None:
 
 @pytest.mark.parametrize("feather", [0, 1, 3, 8, 16])
 def test_the_soft_edge_has_no_steps_however_the_mask_runs(feather: int) -> None:
-    region = np.zeros((160, 200), np.uint8)
-    cv2.circle(region, (60, 70), 30, (1,), -1)
-    cv2.line(region, (120, 30), (170, 110), (1,), 5)
-    region[130:140, 100:150] = 1
-    blend = blend_mask(region > 0, feather).astype(int)
+    hole = np.zeros((160, 200), np.uint8)
+    cv2.circle(hole, (60, 70), 30, (1,), -1)
+    cv2.line(hole, (120, 30), (170, 110), (1,), 5)
+    hole[130:140, 100:150] = 1
+    blend = blend_mask(hole > 0, feather).astype(int)
     steps = [np.abs(np.diff(blend, axis=axis)).max() for axis in (0, 1)]
     assert max(steps) <= 255 / (feather + 1) + 1, "of 255, rounded"
-    assert (blend[region > 0] == 255).all()
-    assert not blend[distance_outside(region > 0) >= feather + 1].any()
+    assert (blend[hole > 0] == 255).all()
+    assert not blend[distance_outside(hole > 0) >= feather + 1].any()

@@ -90,7 +90,7 @@ def test_nothing_that_a_model_sees_lies_outside_the_photo(
     photo, edge_px = Box(0, 0, width, height), made.mask.feather_for(width, height) + 1
     for plan in plan_crops(mask, made):
         window = window_of(plan, made, width, height)
-        needed = plan.region.grown(edge_px).clipped(width, height)
+        needed = plan.bounds.grown(edge_px).clipped(width, height)
         assert photo.union(window) == photo
         assert window.union(plan.crop) == window
         assert plan.crop.union(needed) == plan.crop

@@ -283,7 +283,7 @@ def test_results_are_exact_outside_recorded_effects_in_every_format(in_every_for
         assert "changed farther beyond the mask than mask.effects_reach" in problem
 
 
-def test_the_region_grows_by_a_shadow_in_photos_of_any_kind(tmp_path: Path) -> None:
+def test_the_hole_grows_by_a_shadow_in_photos_of_any_kind(tmp_path: Path) -> None:
     scene = next(shadowed(start=64))
     deep = scene.pixels.astype(np.uint16) * 257
     alpha = np.full((*deep.shape[:2], 1), 65535, np.uint16)
@@ -326,13 +326,13 @@ def test_limits_do_not_change_the_shadow_that_is_found() -> None:
         photo = photo_of(encoded(scene.pixels), encoded(scene.mask.astype(np.uint8) * 255))
         options = ["mask.effects=grow", f"limits.max_mask_share={limit}"]
         Pipeline.of(Recipe.load("telea", options)).until("grow").after("fetch").run(photo)
-        assert photo.region is not None
+        assert photo.hole is not None
         assert photo.shade is not None, photo.lineage.error
-        return photo.region, photo.shade
+        return photo.hole, photo.shade
 
-    region, shade = found(0.8)
+    hole, shade = found(0.8)
     assert shade.any()
-    assert np.array_equal(found(region.mean() + shade.mean() / 2)[1], shade)
+    assert np.array_equal(found(hole.mean() + shade.mean() / 2)[1], shade)
 
 
 def test_a_photo_without_a_shadow_is_cleaned_as_ever() -> None:
@@ -348,7 +348,7 @@ def test_a_photo_without_a_shadow_is_cleaned_as_ever() -> None:
     photo = photo_of(encoded(scene.pixels), encoded(mask))
     recipe = Recipe.load("telea", ["mask.effects=grow"])
     Pipeline.of(recipe).until("grow").after("fetch").run(photo)
-    assert photo.region is not None
+    assert photo.hole is not None
     assert photo.shade is None, "an empty one costs each patch a distance transform"
 
 
@@ -372,7 +372,7 @@ def test_a_model_that_leaves_the_object_is_flagged(monkeypatch: pytest.MonkeyPat
     assert cleaned(alpha_recipe(), seen, mask).lineage.flag == "came_back"
 
 
-def test_a_refiner_repaints_the_shadow_that_the_region_grew_by(
+def test_a_refiner_repaints_the_shadow_that_the_hole_grew_by(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(FluxFillOptions, "loader", object_painter.__name__)
