@@ -28,8 +28,8 @@ from stages.pixels import colour
 from stages.pixels.shapes import region_of_run_lengths
 from stages.recipe import Recipe
 from stages.steps.base import Step, finish
-from stages.steps.fetch import fetch
-from stages.steps.publish import check_suffix, publish_as
+from stages.steps.fetch import build_fetch
+from stages.steps.publish import build_check_suffix, build_publish_as
 from stages.weights.find import licence_notices, pin_of, recorded_pin, weights_of, with_pins
 
 
@@ -135,11 +135,11 @@ class Cleaner:
         return self._run(Photo(row), files, output)
 
     def _run(self, photo: Photo, files: Mapping[str, bytes], output: str) -> Result:
-        first = [Step("fetch", "cpu", lambda: fetch(self.recipe, files))]
+        first = [Step("fetch", "cpu", lambda: build_fetch(self.recipe, files))]
         last = []
         if output:
-            first.append(Step("output", "cpu", lambda: check_suffix(output, self.recipe)))
-            last.append(Step("publish", "cpu", lambda: publish_as(output)))
+            first.append(Step("output", "cpu", lambda: build_check_suffix(output, self.recipe)))
+            last.append(Step("publish", "cpu", lambda: build_publish_as(output)))
         Pipeline(first).run(photo)
         self._pipeline.run(photo)
         Pipeline(last).run(photo)

@@ -92,7 +92,7 @@ class Photo:
         extra: the manifest's other columns, by their names in the lineage.
         prompt: the encoded prompt for the refiner.
         original: the photo's file; freed when the row ends. It is not sent to other actors: the
-            last one reads it again, see :func:`stages.steps.fetch.fetch_again`.
+            last one reads it again, see :func:`stages.steps.fetch.build_fetch_again`.
         is_repaired: whether ``original`` is the repaired file.
         patches: empty before ``cut``, and for an empty mask.
         decoded: the original's pixels. Local: ``stages.steps.stitch`` decodes them again.

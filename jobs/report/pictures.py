@@ -25,10 +25,10 @@ from stages.pixels import colour
 from stages.pixels.resize import limited_size
 from stages.pixels.shapes import region_of_run_lengths, run_lengths
 from stages.recipe import Recipe
-from stages.steps.decode import decode
-from stages.steps.detect import restore
-from stages.steps.fetch import fetch
-from stages.steps.mask import mask
+from stages.steps.decode import build_decode
+from stages.steps.detect import build_restore
+from stages.steps.fetch import build_fetch
+from stages.steps.mask import build_mask
 from stages.steps.snapshots import SnapshotStage, snapshot_uri
 
 #: Max longer side of the photo, its icon, and a patch, px.
@@ -151,10 +151,10 @@ def _source(
     photo.lineage.marks, photo.lineage.detected_uri = row["marks"], row.get("detected_uri")
     decoded, detected, limit = None, None, recipe.limits.max_megapixels
     try:
-        for step in (fetch, decode, restore):
-            step(recipe)(photo)
+        for build in (build_fetch, build_decode, build_restore):
+            build(recipe)(photo)
         detected = photo.detected
-        mask(recipe)(photo)
+        build_mask(recipe)(photo)
     except RowError as error:
         result.problem = str(error)
     try:

@@ -31,10 +31,10 @@ from stages.photo import Photo
 from stages.pixels.shapes import region_of_run_lengths
 from stages.recipe import Recipe
 from stages.recipe.options import MaskOptions
-from stages.steps.decode import decode
-from stages.steps.detect import restore
-from stages.steps.fetch import fetch
-from stages.steps.mask import mask
+from stages.steps.decode import build_decode
+from stages.steps.detect import build_restore
+from stages.steps.fetch import build_fetch
+from stages.steps.mask import build_mask
 from stages.verify import Expected, Finding, UncheckableError, compare
 from stages.verify.samples import BoolMask
 
@@ -145,14 +145,14 @@ def _source(row: LineageRow, recipe: Recipe) -> tuple[bytes, BoolMask]:
     photo = Photo(LineageRow(row.id, image_uri=row.image_uri, mask_uri=row.mask_uri))
     photo.lineage.marks, photo.lineage.detected_uri = row.marks, row.detected_uri
     try:
-        fetch(recipe)(photo)
+        build_fetch(recipe)(photo)
         source = photo.original
         if photo.lineage.image_sha256 != row.image_sha256:
             raise UncheckableError("the source has changed since")
         if photo.lineage.mask_sha256 != row.mask_sha256:
             raise UncheckableError("the mask has changed since")
-        for step in (decode, restore, mask):
-            step(recipe)(photo)
+        for build in (build_decode, build_restore, build_mask):
+            build(recipe)(photo)
         if photo.lineage.region_sha256 != row.region_sha256:
             raise UncheckableError("the detected mask has changed since")
     except RowError as error:

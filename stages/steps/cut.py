@@ -17,13 +17,13 @@ from stages.pixels.patches import PlannedPatch, cut_blend, cut_mask
 from stages.pixels.resize import scale_mask, scale_pixels
 from stages.pixels.windows import plan_crops, window_of, working_size
 from stages.recipe import Recipe
-from stages.steps.base import Work
+from stages.steps.base import PhotoFunction
 
 
-def cut_patches(recipe: Recipe) -> Work:
-    """Return the work that plans the patches and cuts them; an empty mask has none."""
+def build_cut(recipe: Recipe) -> PhotoFunction:
+    """Build the function that plans the patches and cuts them; an empty mask has none."""
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         assert photo.hole is not None
         filled = photo.hole if photo.shade is None else photo.hole | photo.shade
         for index, plan in enumerate(plan_crops(filled, recipe)):
@@ -31,7 +31,7 @@ def cut_patches(recipe: Recipe) -> Work:
             photo.patches.append(patch)
             photo.lineage.patches.append(_describe(_unshaded(plan, photo), patch))
 
-    return work
+    return process
 
 
 def _seed(photo: Photo, recipe: Recipe, index: int) -> int:

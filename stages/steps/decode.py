@@ -15,18 +15,18 @@ from stages.codecs.repair import repaired
 from stages.photo import Photo
 from stages.pixels.masks import marked_pixels
 from stages.recipe import Recipe
-from stages.steps.base import Work
+from stages.steps.base import PhotoFunction
 
 _UNREPAIRED = "damaged, passed on unchanged, without: "
 
 
-def decode(recipe: Recipe) -> Work:
-    """Return the work that decodes masks and photo.
+def build_decode(recipe: Recipe) -> PhotoFunction:
+    """Build the function that decodes masks and photo.
 
     A photo of which nothing is changed is only checked, unless the recipe's detector looks at it.
     """
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         row, limit = photo.lineage, recipe.limits.max_megapixels
         if photo.is_unmarked and not recipe.detect:
             raise RowError("mask.no_uri", f"Nothing marks what to remove from {row.image_uri}.")
@@ -55,7 +55,7 @@ def decode(recipe: Recipe) -> Work:
         notes = [*(f"{_UNREPAIRED}{each}" for each in repairs), *notes]
         row.fidelity_note = "; ".join(notes) or None
 
-    return work
+    return process
 
 
 def looks_for_objects(photo: Photo, recipe: Recipe) -> bool:

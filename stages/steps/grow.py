@@ -18,7 +18,7 @@ from stages.pixels.effects import reach_px
 from stages.pixels.masks import distance_outside
 from stages.pixels.shadows import find_shadow
 from stages.recipe import Recipe
-from stages.steps.base import Work
+from stages.steps.base import PhotoFunction
 from stages.steps.cut import seen_by_models
 
 #: Objects with a shorter longer side, px, are letters and specks: too small to judge.
@@ -32,15 +32,15 @@ _SURROUNDINGS = 1.75
 _MAX_SHARE = 0.8
 
 
-def grow(recipe: Recipe) -> Work:
-    """Return the work that finds the shadows of the objects in the hole.
+def build_grow(recipe: Recipe) -> PhotoFunction:
+    """Build the function that finds the shadows of the objects in the hole.
 
     An object is a connected part of the hole; of many, the largest ``crop.max_patches`` are
     looked at. A shadow that exceeds ``mask.effects_area``, or all that cover four fifths of the
     photo with the hole, are no shadows.
     """
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         assert photo.hole is not None
         height, width = photo.hole.shape
         feather_px = recipe.mask.feather_for(width, height)
@@ -51,7 +51,7 @@ def grow(recipe: Recipe) -> Work:
         share = np.count_nonzero(photo.hole | shade) / shade.size
         photo.shade = shade if shade.any() and share <= _MAX_SHARE else None
 
-    return work
+    return process
 
 
 def _objects(hole: BoolMask, max_count: int) -> Iterator[tuple[Box, BoolMask]]:

@@ -13,14 +13,14 @@ from stages.photo import Photo
 from stages.pixels.masks import fit_to_photo, hole_mask
 from stages.pixels.shapes import rasterize_shapes
 from stages.recipe import Recipe
-from stages.steps.base import Work
+from stages.steps.base import PhotoFunction
 from stages.steps.decode import use_repaired
 
 
-def mask(recipe: Recipe) -> Work:
-    """Return the work that combines masks and shapes into the hole."""
+def build_mask(recipe: Recipe) -> PhotoFunction:
+    """Build the function that combines masks and shapes into the hole."""
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         row = photo.lineage
         assert row.width is not None
         assert row.height is not None
@@ -46,7 +46,7 @@ def mask(recipe: Recipe) -> Work:
         if row.masked_px or converts(photo.original, recipe.output.format):
             use_repaired(photo, recipe)
 
-    return work
+    return process
 
 
 def min_marked_px(marked: BoolMask, min_px: int) -> int:

@@ -19,7 +19,7 @@ from stages.photo import CropPatch, Patch, Photo
 from stages.pixels.resize import scale_mask, scale_pixels
 from stages.recipe import Recipe
 from stages.recipe.options import JudgeOptions
-from stages.steps.base import BatchWork, fail
+from stages.steps.base import BatchFunction, fail
 from stages.weights.find import locate
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _UNJUDGED = JudgeOptions(attempts=1)
 
 
-def refine(recipe: Recipe) -> BatchWork:
-    """Return the work that refines the crops of several photos, and judges the results."""
+def build_refine(recipe: Recipe) -> BatchFunction:
+    """Build the function that refines the crops of several photos, and judges the results."""
     options = recipe.refine
     assert options is not None
     located, used = locate(recipe, "refine")
@@ -45,7 +45,7 @@ def refine(recipe: Recipe) -> BatchWork:
             return scores
         return text_judge.raised(scores, refined, patch.pixels, patch.mask, has_removal)
 
-    def work(photos: Sequence[Photo]) -> None:
+    def process(photos: Sequence[Photo]) -> None:
         places = [
             (photo, index)
             for photo in photos
@@ -85,7 +85,7 @@ def refine(recipe: Recipe) -> BatchWork:
                 photo.lineage.refine_sigmas = list(refiner.sigmas)
                 photo.lineage.refine_guidance = refiner.guidance
 
-    return BatchWork(work)
+    return BatchFunction(process)
 
 
 def _apply(photo: Photo, index: int, outcome: Outcome) -> None:

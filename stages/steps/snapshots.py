@@ -11,7 +11,7 @@ from manifests.storage.row_files import write
 from stages.photo import Photo
 from stages.pixels.resize import limited_size, scale_pixels
 from stages.recipe import Recipe
-from stages.steps.base import Work
+from stages.steps.base import PhotoFunction
 
 #: The crop after the removal (its fill in the hole), or after the refiner.
 SnapshotStage = Literal["removal", "refined"]
@@ -26,14 +26,14 @@ def snapshot_uri(output: str, label: str, name: str, index: int, step: SnapshotS
     return f"{output}/steps/{label}/{name}/{index}-{step}.webp"
 
 
-def save_snapshots(output: str, recipe: Recipe, step: SnapshotStage) -> Work:
-    """Return the work that stores each patch's current crop, at its size in the photo.
+def build_snapshots(output: str, recipe: Recipe, step: SnapshotStage) -> PhotoFunction:
+    """Build the function that stores each patch's current crop, at its size in the photo.
 
     Crops with a side over 4096 px are scaled down to that.
     """
     label = recipe.label
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         for index, patch in enumerate(photo.patches):
             size = limited_size(patch.crop.width, patch.crop.height, _MAX_SIDE_PX)
             pixels = scale_pixels(patch.pixels, *size)
@@ -42,4 +42,4 @@ def save_snapshots(output: str, recipe: Recipe, step: SnapshotStage) -> Work:
             uri = snapshot_uri(output, label, photo.lineage.id, index, step)
             write(uri, buffer.getvalue())
 
-    return work
+    return process

@@ -15,16 +15,16 @@ from stages.pixels.blend import stitch
 from stages.pixels.resize import scale_pixels
 from stages.pixels.shapes import run_lengths
 from stages.recipe import Recipe
-from stages.steps.base import Work
+from stages.steps.base import PhotoFunction
 
 
-def stitch_patches(recipe: Recipe) -> Work:
-    """Return the work that pastes the filled patches into the photo.
+def build_stitch(recipe: Recipe) -> PhotoFunction:
+    """Build the function that pastes the filled patches into the photo.
 
     A photo from another actor is decoded again, since decoded pixels are not sent.
     """
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         has_effects = recipe.mask.effects != "off"
         photo.lineage.effects_px = 0 if has_effects else None
         if not photo.patches and not coding.converts(photo.original, recipe.output.format):
@@ -51,7 +51,7 @@ def stitch_patches(recipe: Recipe) -> Work:
             _record_effects(photo.lineage, changed & ~masked)
         photo.decoded, photo.changed = replace(decoded, pixels=pixels), changed
 
-    return work
+    return process
 
 
 def _record_effects(row: LineageRow, effects: BoolMask) -> None:

@@ -8,12 +8,12 @@ from stages.photo import Photo
 from stages.pixels.resize import scale_mask
 from stages.pixels.windows import refined_size
 from stages.recipe import Recipe
-from stages.steps.base import Work
+from stages.steps.base import PhotoFunction
 from stages.weights.find import locate
 
 
-def upscale(recipe: Recipe) -> Work:
-    """Return the work that resizes each crop to the refiner's size."""
+def build_upscale(recipe: Recipe) -> PhotoFunction:
+    """Build the function that resizes each crop to the refiner's size."""
     from stages.models.upscaler import Upscaler, to_size
 
     assert recipe.refine is not None
@@ -23,7 +23,7 @@ def upscale(recipe: Recipe) -> Work:
         located, used = locate(recipe, "upscale", "")
         upscaler = Upscaler.load(Path(located.weights), options)
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         patches = photo.patches_to_refine
         for patch in patches:
             width, height = refined_size(patch.crop, size_px)
@@ -32,4 +32,4 @@ def upscale(recipe: Recipe) -> Work:
         if patches:
             photo.lineage.weights |= used
 
-    return work
+    return process

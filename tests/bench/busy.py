@@ -42,11 +42,11 @@ from stages.pixels.windows import plan_crops, refined_size, window_of, working_s
 from stages.recipe import Recipe
 from stages.recipe.refiners import FluxFillOptions
 from stages.recipe.removers import LamaOptions
-from stages.steps.base import BatchWork, Work, run_steps
-from stages.steps.focus import focus
-from stages.steps.refine import refine
-from stages.steps.remove import fill_patches
-from stages.steps.upscale import upscale
+from stages.steps.base import BatchFunction, PhotoFunction, run_steps
+from stages.steps.focus import build_focus
+from stages.steps.refine import build_refine
+from stages.steps.remove import build_remove
+from stages.steps.upscale import build_upscale
 from tests.bench.common import Figures, Pixels, options_of
 from tests.bench.timing import picture
 from tests.bench.ways import Load, make_refiner, random_prompt
@@ -65,8 +65,8 @@ _SIDES = {
     ],
 }
 
-#: Names and works, as a pipeline loads them.
-_Steps = list[tuple[str, Work | BatchWork]]
+#: Names and functions, as a pipeline loads them.
+_Steps = list[tuple[str, PhotoFunction | BatchFunction]]
 
 
 def refine_actor(
@@ -90,7 +90,7 @@ def refine_actor(
         mock.patch(f"{refiner.options.loader}.load", return_value=refiner),
         mock.patch("stages.steps.refine.locate", return_value=located),
     ):
-        steps: _Steps = [("upscale", upscale(recipe)), ("refine", refine(recipe))]
+        steps: _Steps = [("upscale", build_upscale(recipe)), ("refine", build_refine(recipe))]
     units = [[photo(n) for n in range(i, i + batch)] for i in range(0, photos, batch)]
     return _measure(units, steps, calls)
 
@@ -118,7 +118,7 @@ def remove_actor(load: Load, photos: int) -> dict[str, Any]:
         mock.patch.object(lama_module, "load", return_value=lambda p, m, _: lama.fill(p, m)),
         mock.patch("stages.steps.remove.locate", return_value=located),
     ):
-        steps: _Steps = [("remove", fill_patches(recipe)), ("focus", focus(recipe))]
+        steps: _Steps = [("remove", build_remove(recipe)), ("focus", build_focus(recipe))]
     units = [[photo(n) for n in range(i, i + load.batch)] for i in range(0, photos, load.batch)]
     return _measure(units, steps)
 

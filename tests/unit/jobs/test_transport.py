@@ -24,7 +24,7 @@ from stages.models.refiners.prompts import Prompt, hash_of
 from stages.photo import Patch, Photo
 from stages.pixels.boxes import Box
 from stages.recipe import Recipe
-from stages.steps.base import Step, Work
+from stages.steps.base import PhotoFunction, Step
 from tests.support import boxed_catalog
 
 PROBLEM = WeightsError("weights.missing", "There are no weights at /nowhere.")
@@ -32,7 +32,7 @@ PROBLEM = WeightsError("weights.missing", "There are no weights at /nowhere.")
 TELEA = Recipe.load("telea")
 
 
-def note(name: str) -> Work:
+def note(name: str) -> PhotoFunction:
     def work(photo: Photo) -> None:
         photo.lineage.fidelity_note = name
 

@@ -14,7 +14,7 @@ from stages.pixels.boxes import Box
 from stages.pixels.windows import max_side_px, plan_crops, refined_size, window_of, working_size
 from stages.recipe import Recipe
 from stages.recipe.removers import LamaOptions
-from stages.steps.focus import focus
+from stages.steps.focus import build_focus
 
 
 def planned(recipe: Recipe, width: int = 1200, height: int = 800) -> tuple[Box, Box]:
@@ -144,7 +144,7 @@ def test_focus_puts_the_removals_result_into_the_hole_and_nowhere_else(shrink: i
     assert detail is not None
     assert hole is not None
     photo = Photo(LineageRow(patches=[record]), patches=[cut])
-    focus(Recipe.load("clean"))(photo)
+    build_focus(Recipe.load("clean"))(photo)
     (patch,) = photo.patches
     assert isinstance(patch, CropPatch)
     assert patch.to_refine

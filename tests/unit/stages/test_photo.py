@@ -23,7 +23,7 @@ from stages.pipeline import Pipeline
 from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from stages.steps.base import run_steps
-from stages.steps.fetch import fetch_again
+from stages.steps.fetch import build_fetch_again
 from tests.support import DEMO, as_sent, encoded
 from tests.support.files.coefficients import coefficients_of, header_of
 
@@ -54,7 +54,7 @@ def test_travelling_between_pools_changes_nothing(border: str, tmp_path: Path) -
     photo.extra = {"sku": "0012"}
     photo = as_sent(photo)
     assert photo.extra == {"sku": "0012"}
-    fetch_again(recipe)(photo)
+    build_fetch_again(recipe)(photo)
     works.after(border).run(photo)
     assert photo.ok, photo.lineage.error
     assert photo.lineage.output_sha256 == direct.lineage.output_sha256
