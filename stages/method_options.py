@@ -53,8 +53,8 @@ class MethodOptions(Section):
     method: str
 
     @property
-    def max_photos(self) -> int:
-        """The maximum number of photos that its step processes at once: its ``batch_size``."""
+    def photos_per_call(self) -> int:
+        """How many photos its step processes together, see :class:`stages.steps.base.Step`."""
         return int(getattr(self, "batch_size", 1))
 
     @property

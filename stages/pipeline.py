@@ -83,7 +83,7 @@ def _fill_and_refine_steps(recipe: Recipe, output: str) -> Iterator[Step]:
     """List the steps that fill and refine, each in its model's pool."""
     remove, refiner = recipe.remove, recipe.refiner
     if remove:
-        yield Step("remove", remove.pool, lambda: build_remove(recipe), remove.max_photos)
+        yield Step("remove", remove.pool, lambda: build_remove(recipe), remove.photos_per_call)
     if refiner:
         saves_snapshots = bool(output) and recipe.output.keep_steps
         yield Step("focus", "small_gpu", lambda: build_focus(recipe))
@@ -93,7 +93,7 @@ def _fill_and_refine_steps(recipe: Recipe, output: str) -> Iterator[Step]:
             )
         yield Step("prompt", "small_gpu", lambda: build_prompt(recipe))
         yield Step("upscale", refiner.pool, lambda: build_upscale(recipe))
-        yield Step("refine", refiner.pool, lambda: build_refine(recipe), refiner.max_photos)
+        yield Step("refine", refiner.pool, lambda: build_refine(recipe), refiner.photos_per_call)
         if saves_snapshots:
             yield Step(
                 "keep_refined", refiner.pool, lambda: build_snapshots(output, recipe, "refined")

@@ -47,7 +47,7 @@ class Step:
         name: appears in the lineage's ``seconds`` and ``error_stage``.
         pool: the actor pool; consecutive steps of one pool run in one actor, without copying.
         build: loads models and clients, and returns the function; called once in each actor.
-        batch_size: the number of photos that an actor with a GPU processes together.
+        photos_per_call: the number of photos that an actor with a GPU processes together.
         is_io: whether it waits for storage instead of computing. I/O steps at the beginning or end
             of an actor's steps run in threads, while other photos are computed.
     """
@@ -55,7 +55,7 @@ class Step:
     name: str
     pool: Pool
     build: Callable[[], PhotoFunction | BatchFunction]
-    batch_size: int = 1
+    photos_per_call: int = 1
     is_io: bool = False
 
 

@@ -53,8 +53,7 @@ def build_fetch_again(recipe: Recipe) -> PhotoFunction:
     """Build the function that reads the photo again, where the patches are pasted into it.
 
     Reading it twice costs less than sending it from actor to actor. Errors: as of
-    :func:`build_fetch`, and
-    ``image.changed``.
+    :func:`build_fetch`, and ``image.changed``.
     """
 
     def process(photo: Photo) -> None:

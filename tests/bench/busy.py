@@ -213,15 +213,15 @@ def batch_fill(photos: int, sides: Sequence[tuple[int, int]]) -> Iterator[dict[s
         options = recipe.remove if network == "lama" else recipe.refine
         assert options
         shapes = [_shapes(mask, recipe, network) for mask in masks]
-        for in_call in (options.max_photos, 4 * options.max_photos):
+        for in_call in (options.photos_per_call, 4 * options.photos_per_call):
             together: list[int] = []
             for start in range(0, photos, in_call):
                 shapes_of_call = chain.from_iterable(shapes[start : start + in_call])
                 together += Counter(shapes_of_call).values()
-            runs = sum(-(-count // options.max_photos) for count in together)
+            runs = sum(-(-count // options.photos_per_call) for count in together)
             yield {
                 "recipe": recipe.name, "network": network, "photos_a_call": in_call,
-                "limit": options.max_photos, "at_once": sum(together) / runs,
+                "limit": options.photos_per_call, "at_once": sum(together) / runs,
             }  # fmt: skip
 
 

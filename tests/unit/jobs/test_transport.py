@@ -42,7 +42,7 @@ def note(name: str) -> PhotoFunction:
 def three_pools(_: Recipe, __: str) -> Sequence[Step]:
     return [
         Step("first", "cpu", lambda: note("first")),
-        Step("middle", "small_gpu", lambda: note("middle"), batch_size=4),
+        Step("middle", "small_gpu", lambda: note("middle"), photos_per_call=4),
         Step("last", "cpu", lambda: note("last")),
     ]
 

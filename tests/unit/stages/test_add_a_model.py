@@ -81,7 +81,7 @@ def test_its_traits_steer_pools_batches_weights_and_the_hash(recipe: Recipe) -> 
     larger = recipe.model_copy(
         update={"remove": recipe.remove.model_copy(update={"batch_size": 9})}
     )
-    assert next(step for step in steps(larger, "") if step.name == "remove").batch_size == 9
+    assert next(step for step in steps(larger, "") if step.name == "remove").photos_per_call == 9
     assert larger.hash == recipe.hash != Recipe.load("telea").hash
 
 
