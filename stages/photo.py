@@ -49,7 +49,7 @@ class WindowPatch(Patch):
 
     Attributes:
         window: the removal's input: the crop or, with a refiner, a larger box around it.
-        detail: ``(crop.height, crop.width, 3)`` uint8 sRGB, the original crop; None without a
+        original_crop: ``(crop.height, crop.width, 3)`` uint8 sRGB, from the photo; None without a
             refiner.
         hole: ``(crop.height, crop.width)`` uint8, 255 where to fill; None without a refiner.
         beyond: ``(crop.height, crop.width)`` uint8, 255 where effects beyond the mask may be
@@ -58,7 +58,7 @@ class WindowPatch(Patch):
     """
 
     window: Box
-    detail: UInt8Array | None = None
+    original_crop: UInt8Array | None = None
     hole: UInt8Array | None = None
     beyond: UInt8Array | None = None
     reach_px: float = 0.0

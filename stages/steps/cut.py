@@ -73,7 +73,7 @@ def _cut_patch(
         blend=blend,
         effects=effects,
         seed=seed,
-        detail=seen[inside].copy() if recipe.refiner else None,
+        original_crop=seen[inside].copy() if recipe.refiner else None,
         hole=hole if recipe.refiner else None,
         beyond=beyond,
         reach_px=reach,

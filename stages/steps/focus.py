@@ -38,7 +38,7 @@ def build_focus(recipe: Recipe) -> PhotoFunction:
 
 def _focused(patch: WindowPatch, *, extends: bool) -> CropPatch:
     """Cut a crop; ``extends``: the removal has changed the effects beyond its hole."""
-    assert patch.detail is not None
+    assert patch.original_crop is not None
     assert patch.hole is not None
     fill = scale_pixels(patch.pixels, patch.window.width, patch.window.height)
     hole = patch.hole
@@ -46,7 +46,7 @@ def _focused(patch: WindowPatch, *, extends: bool) -> CropPatch:
         hole = np.where(patch.effects > 0, np.uint8(255), hole)
     return CropPatch(
         crop=patch.crop,
-        pixels=np.where(hole[..., None] > 0, fill[patch.crop_in_window], patch.detail),
+        pixels=np.where(hole[..., None] > 0, fill[patch.crop_in_window], patch.original_crop),
         mask=hole,
         blend=patch.blend,
         effects=patch.effects,

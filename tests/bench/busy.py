@@ -109,7 +109,7 @@ def remove_actor(load: Load, photos: int) -> dict[str, Any]:
         crop, window = Box(edge, edge, edge + crop_px, edge + crop_px), Box(0, 0, side, side)
         patch = WindowPatch(
             crop=crop, window=window, pixels=pixels, mask=mask, blend=mask[crop.slices],
-            seed=number, detail=pixels[crop.slices], hole=mask[crop.slices],
+            seed=number, original_crop=pixels[crop.slices], hole=mask[crop.slices],
         )  # fmt: skip
         return _photo(number, patch)
 

@@ -120,7 +120,7 @@ def test_refined_sizes_are_multiples_of_16_and_keep_the_aspect(
 def cut_patch(shrink: int) -> tuple[WindowPatch, PatchRecord]:
     """A crop with a hole, in a window whose fill has level 77 and a resolution of its own."""
     rng = np.random.default_rng(0)
-    detail = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    original_crop = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
     hole = np.zeros((60, 80), np.uint8)
     hole[20:40, 30:50] = 255
     fill = np.full((160 // shrink, 200 // shrink, 3), 77, np.uint8)
@@ -131,7 +131,7 @@ def cut_patch(shrink: int) -> tuple[WindowPatch, PatchRecord]:
         mask=np.zeros(fill.shape[:2], np.uint8),
         blend=hole.copy(),
         seed=0,
-        detail=detail,
+        original_crop=original_crop,
         hole=hole,
     )
     return cut, PatchRecord({}, {}, {}, 200 // shrink, 160 // shrink, seed=0)
@@ -140,16 +140,16 @@ def cut_patch(shrink: int) -> tuple[WindowPatch, PatchRecord]:
 @pytest.mark.parametrize("shrink", [1, 2])
 def test_focus_puts_the_removals_result_into_the_hole_and_nowhere_else(shrink: int) -> None:
     cut, record = cut_patch(shrink)
-    detail, hole = cut.detail, cut.hole
-    assert detail is not None
+    original_crop, hole = cut.original_crop, cut.hole
+    assert original_crop is not None
     assert hole is not None
     photo = Photo(LineageRow(patches=[record]), patches=[cut])
     build_focus(Recipe.load("clean"))(photo)
     (patch,) = photo.patches
     assert isinstance(patch, CropPatch)
     assert patch.to_refine
-    assert patch.pixels.shape == detail.shape
+    assert patch.pixels.shape == original_crop.shape
     assert (patch.pixels[hole > 0] == 77).all()
-    assert np.array_equal(patch.pixels[hole == 0], detail[hole == 0])
+    assert np.array_equal(patch.pixels[hole == 0], original_crop[hole == 0])
     assert patch.mask is hole
     assert (record.refined, record.reason) == (True, "always")
