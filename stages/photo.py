@@ -103,8 +103,8 @@ class Photo:
         detected: ``(h, w)`` bool, what the detector found to be removed; None: nothing. Local.
         detected_file: the same as a mask file, to be stored. Local.
         hole: ``(h, w)`` bool, the pixels to fill: all that is marked, dilated. Local.
-        shade: ``(h, w)`` bool, shadows outside the hole that are to be filled, too; None: none.
-            Local.
+        shadow_mask: ``(h, w)`` bool, shadows outside the hole that are to be filled, too; None:
+            none. Local.
         changed: ``(h, w)`` bool, where the stitched pixels may differ. Local.
         result: the file to publish. Local.
     """
@@ -123,7 +123,7 @@ class Photo:
     detected: BoolMask | None = None
     detected_file: bytes = b""
     hole: BoolMask | None = None
-    shade: BoolMask | None = None
+    shadow_mask: BoolMask | None = None
     changed: BoolMask | None = None
     result: bytes = b""
 
@@ -157,7 +157,7 @@ class Photo:
         """Free everything but the record and the files."""
         self.mask_files, self.marked, self.patches = [], {}, []
         self.decoded, self.detected = None, None
-        self.hole, self.shade, self.changed = None, None, None
+        self.hole, self.shadow_mask, self.changed = None, None, None
         self.prompt = None
 
     def drop_all(self) -> None:

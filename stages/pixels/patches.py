@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from stages.arrays import BoolMask, UInt8Array
 from stages.pixels.boxes import Box, bounds_of, context_box
-from stages.pixels.effects import reach_px
+from stages.pixels.effects import effects_reach_px
 from stages.pixels.masks import blend_mask
 from stages.recipe.options import CropOptions
 
@@ -78,7 +78,9 @@ def plan_patches(
             context=options.context,
             min_context_px=options.min_context_px,
             aspect=options.aspect,
-            needed=bounds.grown(max(feather_px, math.ceil(reach_px(bounds, effects_reach))) + 1),
+            needed=bounds.grown(
+                max(feather_px, math.ceil(effects_reach_px(bounds, effects_reach))) + 1
+            ),
             multiple_px=multiple_px,
         )
 

@@ -12,7 +12,7 @@ from stages.arrays import BoolMask, UInt8Array
 from stages.photo import Photo, WindowPatch
 from stages.pixels import colour
 from stages.pixels.boxes import Box, bounds_of
-from stages.pixels.effects import may_change, reach_px
+from stages.pixels.effects import effects_reach_px, effects_zone
 from stages.pixels.patches import PlannedPatch, cut_blend, cut_mask
 from stages.pixels.resize import scale_mask, scale_pixels
 from stages.pixels.windows import plan_crops, window_of, working_size
@@ -25,11 +25,11 @@ def build_cut(recipe: Recipe) -> PhotoFunction:
 
     def process(photo: Photo) -> None:
         assert photo.hole is not None
-        filled = photo.hole if photo.shade is None else photo.hole | photo.shade
+        filled = photo.hole if photo.shadow_mask is None else photo.hole | photo.shadow_mask
         for index, plan in enumerate(plan_crops(filled, recipe)):
             patch = _cut_patch(photo, filled, plan, recipe, _seed(photo, recipe, index))
             photo.patches.append(patch)
-            photo.lineage.patches.append(_describe(_unshaded(plan, photo), patch))
+            photo.lineage.patches.append(_describe(_without_shadow(plan, photo), patch))
 
     return process
 
@@ -61,9 +61,9 @@ def _cut_patch(
         unknown = cut_mask(filled, window)
     width, height = working_size(recipe, window.width, window.height)
     blend, effects = _blends(photo, plan, recipe.mask.feather_for(photo_width, photo_height))
-    beyond, reach = None, reach_px(plan.bounds, recipe.mask.effects_reach)
+    beyond, reach_px = None, effects_reach_px(plan.bounds, recipe.mask.effects_reach)
     if recipe.mask.effects == "alpha":
-        found = may_change(filled, plan.bounds, plan.own, plan.crop, reach) & (hole == 0)
+        found = effects_zone(filled, plan.bounds, plan.own, plan.crop, reach_px) & (hole == 0)
         beyond = found.view(np.uint8) * np.uint8(255)
     return WindowPatch(
         crop=plan.crop,
@@ -76,7 +76,7 @@ def _cut_patch(
         original_crop=seen[inside].copy() if recipe.refiner else None,
         hole=hole if recipe.refiner else None,
         beyond=beyond,
-        reach_px=reach,
+        reach_px=reach_px,
     )
 
 
@@ -84,8 +84,8 @@ def _blends(
     photo: Photo, plan: PlannedPatch, feather_px: int
 ) -> tuple[UInt8Array, UInt8Array | None]:
     """Return the opacities of the mask and, where it is higher, of the shadows to be filled."""
-    blend, effects = cut_blend(_unshaded(plan, photo), feather_px), None
-    if photo.shade is not None:
+    blend, effects = cut_blend(_without_shadow(plan, photo), feather_px), None
+    if photo.shadow_mask is not None:
         whole = cut_blend(plan, feather_px)
         effects = np.where(whole > blend, whole, np.uint8(0))
     hidden = _hidden(photo, plan.crop)
@@ -95,11 +95,11 @@ def _blends(
     return blend, effects
 
 
-def _unshaded(plan: PlannedPatch, photo: Photo) -> PlannedPatch:
+def _without_shadow(plan: PlannedPatch, photo: Photo) -> PlannedPatch:
     """The patch without shadows: what is marked."""
-    if photo.shade is None:
+    if photo.shadow_mask is None:
         return plan
-    own = plan.own & ~photo.shade[plan.bounds.slices]
+    own = plan.own & ~photo.shadow_mask[plan.bounds.slices]
     inner = bounds_of(own)
     assert inner is not None, "shadows touch their objects"
     bounds = inner.shifted(plan.bounds.x0, plan.bounds.y0)

@@ -14,7 +14,7 @@ import numpy as np
 from stages.arrays import BoolMask
 from stages.photo import Photo
 from stages.pixels.boxes import Box
-from stages.pixels.effects import reach_px
+from stages.pixels.effects import effects_reach_px
 from stages.pixels.masks import distance_outside
 from stages.pixels.shadows import find_shadow
 from stages.recipe import Recipe
@@ -44,12 +44,12 @@ def build_grow(recipe: Recipe) -> PhotoFunction:
         assert photo.hole is not None
         height, width = photo.hole.shape
         feather_px = recipe.mask.feather_for(width, height)
-        shade = np.zeros_like(photo.hole)
+        shadows = np.zeros_like(photo.hole)
         for box, own in _objects(photo.hole, recipe.crop.max_patches):
             view, found = _shadow(photo, box, own, recipe, feather_px)
-            shade[view.slices] |= found
-        share = np.count_nonzero(photo.hole | shade) / shade.size
-        photo.shade = shade if shade.any() and share <= _MAX_SHARE else None
+            shadows[view.slices] |= found
+        share = np.count_nonzero(photo.hole | shadows) / shadows.size
+        photo.shadow_mask = shadows if shadows.any() and share <= _MAX_SHARE else None
 
     return process
 
@@ -68,19 +68,19 @@ def _objects(hole: BoolMask, max_count: int) -> Iterator[tuple[Box, BoolMask]]:
 def _shadow(
     photo: Photo, box: Box, own: BoolMask, recipe: Recipe, feather_px: int
 ) -> tuple[Box, BoolMask]:
-    """Return a view of an object, and what it shades there, ``(h, w)`` bool."""
+    """Return a view of an object, and its shadow there, ``(h, w)`` bool."""
     assert photo.hole is not None
     height, width = photo.hole.shape
     options, soft_px = recipe.mask, feather_px + 1
-    end_px = reach_px(box, options.effects_reach)
-    view = box.grown(math.ceil(_SURROUNDINGS * end_px)).clipped(width, height)
+    reach_px = effects_reach_px(box, options.effects_reach)
+    view = box.grown(math.ceil(_SURROUNDINGS * reach_px)).clipped(width, height)
     seen, unknown = seen_by_models(photo, photo.hole, view)
     mine = np.zeros((view.height, view.width), np.bool_)
     mine[box.shifted(-view.x0, -view.y0).slices] = own
     borders = view.y0 == 0, view.y1 == height, view.x0 == 0, view.x1 == width
-    found = find_shadow(seen, mine, unknown > 0, end_px - soft_px, borders)
+    found = find_shadow(seen, mine, unknown > 0, reach_px - soft_px, borders)
     from_object = distance_outside(mine)
-    found = _joined(found & (from_object < end_px - soft_px), mine)
+    found = _joined(found & (from_object < reach_px - soft_px), mine)
     # With its soft edge, as it is pasted.
     added = (distance_outside(found | mine) < soft_px) & (from_object >= soft_px)
     if np.count_nonzero(added) > options.effects_area * np.count_nonzero(own):

@@ -327,12 +327,12 @@ def test_limits_do_not_change_the_shadow_that_is_found() -> None:
         options = ["mask.effects=grow", f"limits.max_mask_share={limit}"]
         Pipeline.of(Recipe.load("telea", options)).until("grow").after("fetch").run(photo)
         assert photo.hole is not None
-        assert photo.shade is not None, photo.lineage.error
-        return photo.hole, photo.shade
+        assert photo.shadow_mask is not None, photo.lineage.error
+        return photo.hole, photo.shadow_mask
 
-    hole, shade = found(0.8)
-    assert shade.any()
-    assert np.array_equal(found(hole.mean() + shade.mean() / 2)[1], shade)
+    hole, shadow = found(0.8)
+    assert shadow.any()
+    assert np.array_equal(found(hole.mean() + shadow.mean() / 2)[1], shadow)
 
 
 def test_a_photo_without_a_shadow_is_cleaned_as_ever() -> None:
@@ -349,7 +349,7 @@ def test_a_photo_without_a_shadow_is_cleaned_as_ever() -> None:
     recipe = Recipe.load("telea", ["mask.effects=grow"])
     Pipeline.of(recipe).until("grow").after("fetch").run(photo)
     assert photo.hole is not None
-    assert photo.shade is None, "an empty one costs each patch a distance transform"
+    assert photo.shadow_mask is None, "an empty one costs each patch a distance transform"
 
 
 def test_a_model_that_leaves_the_object_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
