@@ -42,7 +42,7 @@ class PlannedPatch:
     own: BoolMask
 
 
-def plan_patches(
+def group_into_patches(
     mask: BoolMask,
     options: CropOptions,
     *,

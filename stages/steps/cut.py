@@ -15,7 +15,7 @@ from stages.pixels.boxes import Box, bounds_of
 from stages.pixels.effects import effects_reach_px, effects_zone
 from stages.pixels.patches import PlannedPatch, cut_blend, cut_mask
 from stages.pixels.resize import scale_mask, scale_pixels
-from stages.pixels.windows import plan_crops, window_of, working_size
+from stages.pixels.windows import plan_patches, window_of, working_size
 from stages.recipe import Recipe
 from stages.steps.base import PhotoFunction
 
@@ -26,7 +26,7 @@ def build_cut(recipe: Recipe) -> PhotoFunction:
     def process(photo: Photo) -> None:
         assert photo.hole is not None
         filled = photo.hole if photo.shadow_mask is None else photo.hole | photo.shadow_mask
-        for index, plan in enumerate(plan_crops(filled, recipe)):
+        for index, plan in enumerate(plan_patches(filled, recipe)):
             patch = _cut_patch(photo, filled, plan, recipe, _seed(photo, recipe, index))
             photo.patches.append(patch)
             photo.lineage.patches.append(_describe(_without_shadow(plan, photo), patch))

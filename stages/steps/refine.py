@@ -43,7 +43,7 @@ def build_refine(recipe: Recipe) -> BatchFunction:
         scores = judge(refined, patch.pixels, patch.mask, has_removal)
         if text_judge is None:
             return scores
-        return text_judge.raised(scores, refined, patch.pixels, patch.mask, has_removal)
+        return text_judge.with_text_score(scores, refined, patch.pixels, patch.mask, has_removal)
 
     def process(photos: Sequence[Photo]) -> None:
         places = [
@@ -93,13 +93,13 @@ def _apply(photo: Photo, index: int, outcome: Outcome) -> None:
     if outcome.error:
         fail(photo, outcome.error.code, str(outcome.error), "refine")
         return
-    line, row = photo.lineage, photo.lineage.patches[index]
-    row.tries = outcome.tries
-    row.refined = outcome.pixels is not None
-    row.reason = outcome.reason or row.reason
+    row, patch_row = photo.lineage, photo.lineage.patches[index]
+    patch_row.tries = outcome.tries
+    patch_row.refined = outcome.pixels is not None
+    patch_row.reason = outcome.reason or patch_row.reason
     if outcome.pixels is not None:
         photo.patches[index].pixels = outcome.pixels
     if outcome.flag:
-        flag_row(line, outcome.flag)
+        flag_row(row, outcome.flag)
     if outcome.score is not None:
-        line.score = max(line.score or 0.0, outcome.score)
+        row.score = max(row.score or 0.0, outcome.score)

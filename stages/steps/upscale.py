@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stages.photo import Photo
 from stages.pixels.resize import scale_mask
-from stages.pixels.windows import refined_size
+from stages.pixels.windows import refiner_size
 from stages.recipe import Recipe
 from stages.steps.base import PhotoFunction
 from stages.weights.find import locate
@@ -26,7 +26,7 @@ def build_upscale(recipe: Recipe) -> PhotoFunction:
     def process(photo: Photo) -> None:
         patches = photo.patches_to_refine
         for patch in patches:
-            width, height = refined_size(patch.crop, size_px)
+            width, height = refiner_size(patch.crop, size_px)
             patch.pixels = to_size(patch.pixels, width, height, upscaler)
             patch.mask = scale_mask(patch.mask, width, height)
         if patches:

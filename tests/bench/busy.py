@@ -38,7 +38,7 @@ from stages.models.lama import Lama
 from stages.models.refiners.flow import FlowRefiner
 from stages.photo import CropPatch, Patch, Photo, WindowPatch
 from stages.pixels.boxes import Box
-from stages.pixels.windows import plan_crops, refined_size, window_of, working_size
+from stages.pixels.windows import plan_patches, refiner_size, window_of, working_size
 from stages.recipe import Recipe
 from stages.recipe.refiners import FluxFillOptions
 from stages.recipe.removers import LamaOptions
@@ -237,10 +237,10 @@ def _marked(size: tuple[int, int], rng: np.random.Generator) -> BoolMask:
 
 def _shapes(mask: BoolMask, recipe: Recipe, network: str) -> list[tuple[int, int]]:
     """Of the windows or crops of a photo, as the network gets them."""
-    plans = plan_crops(mask, recipe)
+    plans = plan_patches(mask, recipe)
     if network != "lama":
         assert recipe.refine
-        return [refined_size(plan.crop, recipe.refine.size_px) for plan in plans]
+        return [refiner_size(plan.crop, recipe.refine.size_px) for plan in plans]
     windows = [window_of(plan, recipe, mask.shape[1], mask.shape[0]) for plan in plans]
     return [working_size(recipe, window.width, window.height) for window in windows]
 

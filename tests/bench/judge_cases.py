@@ -19,10 +19,10 @@ from PIL import Image, ImageDraw, ImageFont
 from jobs.evaluation.synthetic import OBJECTS, Place, blob, paste, turned_box
 from stages.models.classical import Classical, fill_one
 from stages.pixels.boxes import Box, bounds_of, context_box
-from stages.pixels.patches import cut_mask, plan_patches
+from stages.pixels.patches import cut_mask, group_into_patches
 from stages.pixels.resize import scale_pixels
 from stages.pixels.samples import to_lab
-from stages.pixels.windows import refined_size
+from stages.pixels.windows import refiner_size
 from stages.recipe.options import CropOptions
 from stages.recipe.removers import NavierStokesOptions, PatchMatchOptions, TeleaOptions
 from tests.bench.common import Pixels
@@ -126,7 +126,7 @@ def original_cases(
     photo: Pixels, marked: npt.NDArray[np.bool_], rng: np.random.Generator
 ) -> Iterator[Case]:
     """What was to be removed, back in its own hole: for each part of a real mask."""
-    for number, plan in enumerate(plan_patches(marked, _CROP, feather_px=3)):
+    for number, plan in enumerate(group_into_patches(marked, _CROP, feather_px=3)):
         crop, mask = photo[plan.crop.slices].copy(), cut_mask(marked, plan.crop)
         remover = list(_REMOVALS)[number % len(_REMOVALS)]
         removal, copied, hole = _filled(crop, mask, remover, rng)
@@ -233,7 +233,7 @@ def _filled(
     else:
         removal = fill_one(_REMOVALS[remover], crop, mask, first)
     copied = fill_one(PatchMatchOptions(), crop, mask, second)
-    size = refined_size(Box(0, 0, mask.shape[1], mask.shape[0]), _CROP_SIDE_PX)
+    size = refiner_size(Box(0, 0, mask.shape[1], mask.shape[0]), _CROP_SIDE_PX)
     hole = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), np.uint8)
     return _enlarged(removal, size), _enlarged(copied, size), hole
 

@@ -12,7 +12,7 @@ from stages.arrays import BoolMask
 from stages.pixels.blend import stitch
 from stages.pixels.boxes import Box, context_box
 from stages.pixels.masks import blend_mask, distance_outside
-from stages.pixels.patches import cut_blend, cut_mask, plan_patches
+from stages.pixels.patches import cut_blend, cut_mask, group_into_patches
 from stages.pixels.samples import Space
 from stages.recipe.options import CropOptions
 
@@ -41,7 +41,7 @@ def crops(draw: st.DrawFn) -> CropOptions:
 
 @given(mask=masks(), options=crops(), feather=st.integers(0, 7))
 def test_patches_share_out_the_mask(mask: BoolMask, options: CropOptions, feather: int) -> None:
-    patches = plan_patches(mask, options, feather_px=feather)
+    patches = group_into_patches(mask, options, feather_px=feather)
     assert len(patches) <= options.max_patches
     shared_out = np.zeros(mask.shape, np.int32)
     photo = Box(0, 0, mask.shape[1], mask.shape[0])
@@ -59,7 +59,7 @@ def test_cutting_and_stitching_an_unchanged_patch_is_the_identity(
 ) -> None:
     photo = np.random.default_rng(seed).integers(0, 256, (*mask.shape, 3), dtype=np.uint8)
     stitched = photo.copy()
-    for patch in plan_patches(mask, options, feather_px=feather):
+    for patch in group_into_patches(mask, options, feather_px=feather):
         blend = cut_blend(patch, feather)
         stitch(stitched, photo[patch.crop.slices].copy(), blend, patch.crop, Space("rgb"))
     assert np.array_equal(stitched, photo)
@@ -70,7 +70,7 @@ def test_the_mask_is_replaced_whole_and_nothing_beyond_the_feather(
     mask: BoolMask, options: CropOptions, feather: int
 ) -> None:
     photo = np.zeros((*mask.shape, 3), np.uint8)
-    for patch in plan_patches(mask, options, feather_px=feather):
+    for patch in group_into_patches(mask, options, feather_px=feather):
         blend = cut_blend(patch, feather)
         white = np.full((patch.crop.height, patch.crop.width, 3), 255, np.uint8)
         stitch(photo, white, blend, patch.crop, Space("rgb"))
@@ -82,7 +82,7 @@ def test_the_mask_is_replaced_whole_and_nothing_beyond_the_feather(
 def test_a_patch_sees_all_masked_pixels_of_its_crop_as_unknown(
     mask: BoolMask, options: CropOptions, feather: int
 ) -> None:
-    for patch in plan_patches(mask, options, feather_px=feather):
+    for patch in group_into_patches(mask, options, feather_px=feather):
         assert np.array_equal(cut_mask(mask, patch.crop) == 255, mask[patch.crop.slices])
 
 
@@ -91,7 +91,7 @@ def test_a_crop_shows_more_than_its_soft_edge(
     mask: BoolMask, options: CropOptions, feather: int
 ) -> None:
     height, width = mask.shape
-    for patch in plan_patches(mask, options, feather_px=feather):
+    for patch in group_into_patches(mask, options, feather_px=feather):
         shown = patch.bounds.grown(feather + 1).clipped(width, height)
         assert patch.crop.union(shown) == patch.crop
 
@@ -101,8 +101,8 @@ def test_marks_are_not_merged_into_a_crop_that_must_be_shrunk() -> None:
     for x in range(100, 2300, 200):
         mask[250:350, x : x + 120] = True
     options = CropOptions(context=1.0, min_context_px=300, merge_px=16)
-    free = plan_patches(mask, options, feather_px=2)
-    bounded = plan_patches(mask, options, feather_px=2, max_side_px=768)
+    free = group_into_patches(mask, options, feather_px=2)
+    bounded = group_into_patches(mask, options, feather_px=2, max_side_px=768)
     assert max(patch.crop.width for patch in free) > 768
     assert max(patch.crop.width for patch in bounded) <= 768
 
@@ -111,17 +111,17 @@ def test_far_marks_become_two_patches_and_near_ones_one() -> None:
     options = CropOptions(context=1.5, min_context_px=32, merge_px=48)
     far = np.zeros((1000, 1000), np.bool_)
     far[10:60, 10:60] = far[900:960, 900:960] = True
-    assert len(plan_patches(far, options, feather_px=3)) == 2
+    assert len(group_into_patches(far, options, feather_px=3)) == 2
     near = np.zeros((1000, 1000), np.bool_)
     near[10:60, 10:60] = near[10:60, 90:140] = True
-    assert len(plan_patches(near, options, feather_px=3)) == 1
+    assert len(group_into_patches(near, options, feather_px=3)) == 1
 
 
 def test_a_mask_of_specks_stays_within_the_limit_of_patches() -> None:
     mask = np.zeros((2000, 3000), np.bool_)
     mask[::100, ::100] = True
     options = CropOptions(context=1.0, min_context_px=8, merge_px=0, max_patches=16)
-    patches = plan_patches(mask, options, feather_px=2)
+    patches = group_into_patches(mask, options, feather_px=2)
     assert 1 <= len(patches) <= 16
     assert sum(int(patch.own.sum()) for patch in patches) == int(mask.sum())
 

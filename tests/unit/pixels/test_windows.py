@@ -11,7 +11,7 @@ from manifests.schema import LineageRow, PatchRecord
 from stages.arrays import BoolMask
 from stages.photo import CropPatch, Photo, WindowPatch
 from stages.pixels.boxes import Box
-from stages.pixels.windows import max_side_px, plan_crops, refined_size, window_of, working_size
+from stages.pixels.windows import max_side_px, plan_patches, refiner_size, window_of, working_size
 from stages.recipe import Recipe
 from stages.recipe.removers import LamaOptions
 from stages.steps.focus import build_focus
@@ -20,7 +20,7 @@ from stages.steps.focus import build_focus
 def planned(recipe: Recipe, width: int = 1200, height: int = 800) -> tuple[Box, Box]:
     mask = np.zeros((height, width), np.bool_)
     mask[300:380, 500:620] = True
-    (plan,) = plan_crops(mask, recipe)
+    (plan,) = plan_patches(mask, recipe)
     return plan.crop, window_of(plan, recipe, width, height)
 
 
@@ -88,7 +88,7 @@ def test_nothing_that_a_model_sees_lies_outside_the_photo(
     made = Recipe.load(*recipe)
     height, width = mask.shape
     photo, edge_px = Box(0, 0, width, height), made.mask.feather_for(width, height) + 1
-    for plan in plan_crops(mask, made):
+    for plan in plan_patches(mask, made):
         window = window_of(plan, made, width, height)
         needed = plan.bounds.grown(edge_px).clipped(width, height)
         assert photo.union(window) == photo
@@ -109,7 +109,7 @@ def test_nothing_that_a_model_sees_lies_outside_the_photo(
 def test_refined_sizes_are_multiples_of_16_and_keep_the_aspect(
     width: int, height: int, size: int
 ) -> None:
-    wide, high = refined_size(Box(0, 0, width, height), size)
+    wide, high = refiner_size(Box(0, 0, width, height), size)
     assert wide % 16 == high % 16 == 0
     assert abs(max(wide, high) - size) <= 8
     scale = size / max(width, height)
