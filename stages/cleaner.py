@@ -20,7 +20,7 @@ from manifests.schema import LineageRow
 from stages.arrays import BoolMask, Samples
 from stages.codecs.decode import decode_photo
 from stages.codecs.picture import Decoded
-from stages.inputs import Picture, in_memory
+from stages.inputs import ImageLike, encode_in_memory
 from stages.optional_imports import require
 from stages.photo import Photo
 from stages.pipeline import Pipeline
@@ -101,8 +101,8 @@ class Cleaner:
 
     def clean(
         self,
-        photo: Picture,
-        mask: Picture | Sequence[Picture] | None = None,
+        photo: ImageLike,
+        mask: ImageLike | Sequence[ImageLike] | None = None,
         *,
         boxes: Any = None,
         polygons: Any = None,
@@ -153,8 +153,8 @@ class Cleaner:
 
 
 def clean(
-    photo: Picture,
-    mask: Picture | Sequence[Picture] | None = None,
+    photo: ImageLike,
+    mask: ImageLike | Sequence[ImageLike] | None = None,
     recipe: str | Recipe = "patchmatch",
     *,
     boxes: Any = None,
@@ -170,8 +170,8 @@ def clean(
 
     Args:
         photo: a path or URI, a file's bytes, a Pillow picture or an array; see
-            :data:`stages.inputs.Picture`. Random seeds are derived from the file's bytes; a picture
-            in memory is encoded as PNG first.
+            :data:`stages.inputs.ImageLike`. Random seeds are derived from the file's bytes; a
+            picture in memory is encoded as PNG first.
         mask: one picture, or a list that is combined; none, nor shapes, for a recipe that detects,
             such as ``declutter``. White, or True, is removed. Pass the photo
             itself with the option ``mask.channel`` = ``alpha`` to use its own alpha channel.
@@ -198,9 +198,9 @@ def clean(
     return _ready(chosen).clean(photo, mask, boxes=boxes, polygons=polygons, rle=rle, output=output)
 
 
-def _register(picture: Picture, role: Any, name: str, files: dict[str, bytes]) -> str:
+def _register(picture: ImageLike, role: Any, name: str, files: dict[str, bytes]) -> str:
     """Return a picture's path or URI; add the file of one in memory to ``files`` as ``name``."""
-    data = in_memory(picture, role)
+    data = encode_in_memory(picture, role)
     if data is None:
         return str(picture)
     files[name] = data

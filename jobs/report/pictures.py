@@ -56,7 +56,7 @@ class Pictures:
         outline: of the hole, as an SVG path in px of the photo; empty: not known.
         effects: of what was removed beyond the hole's soft edge, likewise; empty: nothing.
         patches: ``box`` (x, y, width, height), ``scale`` of its pictures (1: full size),
-            and ``steps``: the intermediate results that were kept.
+            and ``steps``: the stages of its snapshots.
         found: of each detection, what is removed for it, or would be: COCO's run lengths
             (``counts``), and its outline as an SVG path in px of the photo (``path``).
         problem: why something is missing; empty if nothing is.
@@ -78,10 +78,10 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
     Args:
         row: the lineage row.
         recipe: the recipe of the row.
-        output: the output folder, which may have intermediate results.
+        output: the output folder, which may have snapshots.
         label: the recipe's label, in the names of their folders.
         store: called with ``before.webp``, ``after.webp``, ``icon.webp`` (of the result, or else
-            the photo), and for each patch ``<n>-before.webp``, ``<n>-after.webp`` and kept steps.
+            the photo), and for each patch ``<n>-before.webp``, ``<n>-after.webp`` and snapshots.
     """
     result = Pictures()
     before, hole, detected = _source(row, recipe, result)
@@ -120,12 +120,12 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
                     "box": [x, y, width, height],
                     "scale": min(1.0, _PATCH_SIDE_PX / max(width, height)),
                     "steps": [
-                        step
-                        for step in get_args(SnapshotStage)
+                        stage
+                        for stage in get_args(SnapshotStage)
                         if recipe.output.keep_steps
-                        and _copy_step(
-                            snapshot_uri(output, label, row["id"], index, step),
-                            f"{index}-{step}.webp",
+                        and _copy_snapshot(
+                            snapshot_uri(output, label, row["id"], index, stage),
+                            f"{index}-{stage}.webp",
                             store,
                         )
                     ],
@@ -203,11 +203,11 @@ def _shrunk(picture: Image.Image, side_px: int, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def _copy_step(uri: str, name: str, store: Store) -> bool:
-    """Store an intermediate result of a crop; returns whether there is one."""
+def _copy_snapshot(uri: str, name: str, store: Store) -> bool:
+    """Store a snapshot of a crop; returns whether there is one."""
     try:
         data = read(uri, "image")
-    except RowError:  # the row was done before results were kept
+    except RowError:  # the row was done before snapshots were kept
         return False
     with Image.open(io.BytesIO(data)) as kept:
         store(name, _shrunk(kept, _PATCH_SIDE_PX, _PATCH_QUALITY))

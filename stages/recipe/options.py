@@ -161,8 +161,8 @@ class OutputOptions(Section):
     """exact: reject a result that must be re-encoded outside the mask too: lossy WebP, AVIF and
     HEIC, JPEGs whose blocks cannot be kept, conversions that lose samples."""
     keep_steps: Annotated[bool, NOT_HASHED] = False
-    """With a refiner: store each crop after the removal and after the refiner under ``steps/``, for
-    `catalog-cleanup report`. Rows that are already done are not redone for this."""
+    """With a refiner: store snapshots of each crop, after the removal and after the refiner, under
+    ``steps/``, for `catalog-cleanup report`. Rows that are already done are not redone for this."""
 
 
 class MetadataOptions(Section):

@@ -1,4 +1,4 @@
-"""Stores crops between two steps, for reports."""
+"""Stores snapshots: crops between two steps, for reports."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _QUALITY = 92
 _MAX_SIDE_PX = 4096
 
 
-def snapshot_uri(output: str, label: str, name: str, index: int, step: SnapshotStage) -> str:
+def snapshot_uri(output: str, label: str, name: str, index: int, stage: SnapshotStage) -> str:
     """URI of the snapshot of patch ``index`` of photo ``name``; ``label`` is the recipe's."""
-    return f"{output}/steps/{label}/{name}/{index}-{step}.webp"
+    return f"{output}/steps/{label}/{name}/{index}-{stage}.webp"
 
 
-def build_snapshots(output: str, recipe: Recipe, step: SnapshotStage) -> PhotoFunction:
-    """Build the function that stores each patch's current crop, at its size in the photo.
+def build_snapshots(output: str, recipe: Recipe, stage: SnapshotStage) -> PhotoFunction:
+    """Build the function that stores a snapshot of each patch: its crop, at its size in the photo.
 
     Crops with a side over 4096 px are scaled down to that.
     """
@@ -39,7 +39,7 @@ def build_snapshots(output: str, recipe: Recipe, step: SnapshotStage) -> PhotoFu
             pixels = scale_pixels(patch.pixels, *size)
             buffer = io.BytesIO()
             Image.fromarray(pixels).save(buffer, "WEBP", quality=_QUALITY)
-            uri = snapshot_uri(output, label, photo.lineage.id, index, step)
+            uri = snapshot_uri(output, label, photo.lineage.id, index, stage)
             write(uri, buffer.getvalue())
 
     return process

@@ -22,7 +22,7 @@ from stages.verify.differences import differing
 from stages.verify.embedded import embedded_pictures, is_stale
 from stages.verify.samples import (
     BoolMask,
-    Picture,
+    Decoded,
     UncheckableError,
     check_coefficients,
     check_recoded,
@@ -139,13 +139,13 @@ def _stored(displayed: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     return stored[:, ::-1] if orientation == 2 else stored[::-1] if orientation == 4 else stored
 
 
-def _displayed(picture: Picture, orientation: int) -> Picture:
+def _displayed(picture: Decoded, orientation: int) -> Decoded:
     """Rotate a picture to the displayed frame; all orientations but 6 and 8 are self-inverse."""
     back = {6: 8, 8: 6}.get(orientation, orientation)
     return replace(picture, pixels=_stored(picture.pixels, back))
 
 
-def _check_previews(found: Finding, files: Sequence[Parts], pictures: Sequence[Picture]) -> None:
+def _check_previews(found: Finding, files: Sequence[Parts], pictures: Sequence[Decoded]) -> None:
     old, new = (list(embedded_pictures(each)) for each in files)
     stale = [name for name, preview in new if is_stale(preview, *pictures)]
     counts = {"rebuilt": len(new) - len(stale), "dropped": len(old) - len(new), "stale": len(stale)}

@@ -14,7 +14,7 @@ from PIL import Image
 
 from stages.verify.blocks import Parts
 from stages.verify.containers import JPEG_START, jpeg_segments
-from stages.verify.samples import Picture
+from stages.verify.samples import Decoded
 
 #: Pixels that changed by more levels than this decide whether a preview is old.
 _VISIBLE = 8
@@ -71,7 +71,7 @@ def _decoded(data: bytes) -> Image.Image | None:
     return None
 
 
-def is_stale(picture: Image.Image | None, before: Picture, after: Picture) -> bool:
+def is_stale(picture: Image.Image | None, before: Decoded, after: Decoded) -> bool:
     """Whether a preview shows the picture before rather than after; stored frame."""
     if picture is None:
         return True  # a signature, a video: never valid after an edit
@@ -82,6 +82,6 @@ def is_stale(picture: Image.Image | None, before: Picture, after: Picture) -> bo
     return bool(np.abs(small - old)[moved].sum() < np.abs(small - new)[moved].sum())
 
 
-def _small(picture: Picture, size: tuple[int, int]) -> np.ndarray:
+def _small(picture: Decoded, size: tuple[int, int]) -> np.ndarray:
     full_size = Image.fromarray(picture.as_rgb()).convert("L")
     return np.asarray(full_size.resize(size, Image.Resampling.BOX), np.float32)

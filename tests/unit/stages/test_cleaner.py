@@ -17,7 +17,7 @@ from manifests.errors import CatalogCleanupError, RecipeError, RowError
 from manifests.schema import LineageRow
 from stages.arrays import UInt8Array
 from stages.cleaner import Cleaner, clean
-from stages.inputs import Picture
+from stages.inputs import ImageLike
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.recipe import Recipe
@@ -41,7 +41,7 @@ def test_a_photo_of_any_kind_gives_the_same_picture(coffee: UInt8Array, tmp_path
     data = Path(path).read_bytes()
     of_file = clean(path, recipe="telea", boxes=BOX)
     assert clean(data, recipe="telea", boxes=BOX).data == of_file.data
-    kinds: list[Picture] = [Path(path), Path(path).as_uri(), Image.open(path), coffee]
+    kinds: list[ImageLike] = [Path(path), Path(path).as_uri(), Image.open(path), coffee]
     made = [clean(kind, recipe="telea", boxes=BOX) for kind in kinds]
     assert all(np.array_equal(each.array, of_file.array) for each in made)
     changed = (of_file.array != coffee).any(axis=2)
