@@ -99,7 +99,7 @@ def test_a_referee_finds_the_same_coefficients(cleaned: Path, lineage: pd.DataFr
             before, after = getattr(old, plane), getattr(new, plane)
             if before is None:
                 continue
-            across, down = header.step(number)
+            across, down = header.subsampling_of(number)
             ys, xs = np.nonzero(stored)
             touched = np.zeros(before.shape[:2], np.bool_)
             touched[ys // (8 * down), xs // (8 * across)] = True

@@ -14,7 +14,7 @@ from PIL import JpegImagePlugin
 from stages.codecs import pillow_io
 from stages.codecs.base import Codec, Writer
 from stages.codecs.errors import UnsupportedError, VerificationError
-from stages.codecs.jpeg.libjpeg import reading
+from stages.codecs.jpeg.libjpeg import open_coefficients
 from stages.codecs.jpeg.markers import ADOBE, check_kind, envelope, segments
 from stages.codecs.jpeg.splice import splice
 from stages.codecs.picture import Edit, Encoded, as_pillow
@@ -47,7 +47,7 @@ def check_samples(jpeg: bytes) -> None:
         DamagedError: some are missing.
     """
     # Kinds that only Pillow reads are not checked.
-    with suppress(UnsupportedError), reading(jpeg):
+    with suppress(UnsupportedError), open_coefficients(jpeg):
         pass
 
 

@@ -100,10 +100,10 @@ def test_the_file_is_of_the_kind_that_its_header_says() -> None:
     picture = Image.fromarray(upright_rgb(DEMO / "photos" / "coffee-stray-coins.jpg")[:120, :200])
     source = encoded(picture, format="JPEG", quality=80)
     for progressive in (False, True):
-        for restart_blocks in (0, 7):
-            made = recoded(source, progressive=progressive, restart_blocks=restart_blocks)
+        for restart_interval in (0, 7):
+            made = recoded(source, progressive=progressive, restart_interval=restart_interval)
             header = header_of(source)
-            header.progressive, header.restart_blocks = progressive, restart_blocks
+            header.progressive, header.restart_interval = progressive, restart_interval
             assert header_of(made) == header
 
 
@@ -125,10 +125,10 @@ def test_what_takes_too_much_memory_fails_and_the_process_goes_on(tmp_path: Path
     code = """
 import resource, sys
 from pathlib import Path
-from stages.codecs.jpeg.libjpeg import reading
+from stages.codecs.jpeg.libjpeg import open_coefficients
 small, large = (Path(path).read_bytes() for path in sys.argv[1:])
 def work(jpeg):
-    with reading(jpeg) as found:
+    with open_coefficients(jpeg) as found:
         return len(found.write())
 expected = work(small)
 status = Path("/proc/self/status").read_text()

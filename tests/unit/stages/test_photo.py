@@ -77,7 +77,7 @@ def test_a_jpeg_keeps_its_blocks_outside_the_mask(name: str, tmp_path: Path) -> 
     result = Path(str(photo.lineage.output_uri)).read_bytes()
     planes = zip(coefficients_of(source), coefficients_of(result), strict=True)
     for number, (was, now) in enumerate(planes):
-        across, down = (8 * step for step in header_of(source).step(number))
+        across, down = (8 * each for each in header_of(source).subsampling_of(number))
         may_change = np.zeros(was.shape[:2], np.bool_)
         ys, xs = np.nonzero(stored)
         may_change[ys // down, xs // across] = True
