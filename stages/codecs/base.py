@@ -8,7 +8,7 @@ from typing import Literal
 
 from stages.arrays import Samples
 from stages.codecs.picture import Decoded, Edit, Encoded
-from stages.pixels.samples import Space
+from stages.pixels.samples import ColourSpace
 
 Format = Literal["jpeg", "png", "webp", "tiff", "avif", "heic"]
 
@@ -49,7 +49,7 @@ class Writer:
         max_block: maximum size of an EXIF or XMP block, bytes; 0: no limit.
     """
 
-    write: Callable[[Samples, Space, Metadata, int], tuple[bytes, list[str]]]
+    write: Callable[[Samples, ColourSpace, Metadata, int], tuple[bytes, list[str]]]
     is_lossless: bool = False
     holds_cmyk: bool = False
     holds_grey: bool = True

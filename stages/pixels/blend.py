@@ -10,7 +10,7 @@ import numpy as np
 from stages.arrays import Samples, UInt8Array
 from stages.pixels import colour
 from stages.pixels.boxes import Box, bounds_of
-from stages.pixels.samples import Space
+from stages.pixels.samples import ColourSpace
 
 _MARGIN_PX = 8
 
@@ -20,7 +20,7 @@ def stitch(
     fill: UInt8Array,
     opacity: UInt8Array,
     crop: Box,
-    space: Space,
+    space: ColourSpace,
     *,
     opaque: bool = False,
 ) -> None:

@@ -16,7 +16,7 @@ from stages.detection import Detection, Detector
 from stages.photo import Photo
 from stages.pixels import colour
 from stages.pixels.masks import marked_pixels
-from stages.pixels.samples import laid_on, to_8_bits
+from stages.pixels.samples import composite_on, to_8_bits
 from stages.recipe import Recipe
 from stages.steps.base import PhotoFunction
 from stages.steps.decode import looks_for_objects
@@ -89,7 +89,7 @@ def on_white(decoded: Decoded) -> UInt8Array:
     seen = colour.to_srgb8(decoded.pixels, decoded.space)
     if decoded.alpha is None:
         return seen
-    return laid_on(255, seen, to_8_bits(decoded.pixels[..., -1:]))
+    return composite_on(255, seen, to_8_bits(decoded.pixels[..., -1:]))
 
 
 def union(found: list[Detection], shape: tuple[int, ...]) -> BoolMask:

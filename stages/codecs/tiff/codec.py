@@ -33,7 +33,7 @@ from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
 from stages.codecs.stale.xmp import refresh_xmp
 from stages.codecs.tiff.file import BYTE, HEADER, UNDEFINED, TiffEditor
 from stages.codecs.tiff.writer import WRITER, descriptive_tags
-from stages.pixels.samples import ColourModel, Space
+from stages.pixels.samples import ColourModel, ColourSpace
 
 _DNG_VERSION = 50706
 _OFFSETS, _SIZES = (324, 273), (325, 279)  # of tiles, of strips
@@ -83,7 +83,7 @@ def decode(data: bytes) -> Decoded:
         page = main_page(reader)
         _check_ends(reader, page, len(data))  # damage must be detected before anything is filled
         model, alpha = _kind(page)
-        space = Space(model, _icc(page), premultiplied=alpha == _ALPHA_PREMULTIPLIED)
+        space = ColourSpace(model, _icc(page), premultiplied=alpha == _ALPHA_PREMULTIPLIED)
         orientation = _orientation(page)
         stored = _samples(page, data)
     return Decoded(to_displayed(stored, orientation), orientation, space)
@@ -164,7 +164,7 @@ def _kind(page: TiffPage) -> tuple[ColourModel, int]:
     """The page's colour model, and the kind of its alpha; 0: it has none."""
     model = _MODELS.get(page.photometric)
     is_odd = page.photometric == _YCBCR and page.compression != _JPEG
-    if model is None or is_odd or page.samplesperpixel < Space(model).channels:
+    if model is None or is_odd or page.samplesperpixel < ColourSpace(model).channels:
         raise UnsupportedError(f"its photometric interpretation is {page.photometric!r}")
     if page.dtype not in (np.uint8, np.uint16) or page.bitspersample != 8 * page.dtype.itemsize:
         raise UnsupportedError(f"its samples are {page.dtype}, {page.bitspersample} bit")
@@ -180,7 +180,7 @@ def _kind(page: TiffPage) -> tuple[ColourModel, int]:
 def _count(page: TiffPage) -> int:
     """Number of samples of a pixel that are decoded: colours and alpha."""
     model, alpha = _kind(page)
-    return Space(model).channels + bool(alpha)
+    return ColourSpace(model).channels + bool(alpha)
 
 
 def _check_writable(page: TiffPage) -> None:

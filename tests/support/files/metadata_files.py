@@ -18,7 +18,7 @@ from stages.codecs.stale.jpeg import refresh_jpeg
 from stages.codecs.stale.photoshop import refresh_resources
 from stages.codecs.stale.policy import StaleDataPolicy
 from stages.codecs.stale.xmp import refresh_xmp
-from stages.pixels.samples import ColourModel, Space
+from stages.pixels.samples import ColourModel, ColourSpace
 from stages.recipe.options import MetadataOptions
 from stages.verify.containers import list_parts
 from stages.verify.embedded import embedded_pictures
@@ -181,7 +181,7 @@ def policy_for(
     pixels = np.asarray(edited)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     models: dict[int, ColourModel] = {1: "grey", 3: "rgb", 4: "cmyk"}
-    changed, space = np.ones(pixels.shape[:2], np.bool_), Space(models[pixels.shape[2]])
+    changed, space = np.ones(pixels.shape[:2], np.bool_), ColourSpace(models[pixels.shape[2]])
     return StaleDataPolicy(Edit(b"", pixels, changed, space, 0, options, generative))
 
 

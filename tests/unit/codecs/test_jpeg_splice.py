@@ -65,7 +65,7 @@ def masks(height: int, width: int) -> dict[str, BoolMask]:
 def touched_blocks(
     mask: BoolMask, subsampling: tuple[int, int], rows: int, columns: int
 ) -> BoolMask:
-    """Blocks of a component in which a sample has a masked pixel; ``subsampling`` as in the header."""
+    """Blocks of a component in which a sample has a masked pixel."""
     grid = np.zeros((rows, columns), np.bool_)
     ys, xs = np.nonzero(mask)
     grid[ys // (8 * subsampling[1]), xs // (8 * subsampling[0])] = True

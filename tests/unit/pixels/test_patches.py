@@ -13,7 +13,7 @@ from stages.pixels.blend import stitch
 from stages.pixels.boxes import Box, context_box
 from stages.pixels.masks import blend_mask, distance_outside
 from stages.pixels.patches import cut_blend, cut_mask, group_into_patches
-from stages.pixels.samples import Space
+from stages.pixels.samples import ColourSpace
 from stages.recipe.options import CropOptions
 
 
@@ -61,7 +61,7 @@ def test_cutting_and_stitching_an_unchanged_patch_is_the_identity(
     stitched = photo.copy()
     for patch in group_into_patches(mask, options, feather_px=feather):
         blend = cut_blend(patch, feather)
-        stitch(stitched, photo[patch.crop.slices].copy(), blend, patch.crop, Space("rgb"))
+        stitch(stitched, photo[patch.crop.slices].copy(), blend, patch.crop, ColourSpace("rgb"))
     assert np.array_equal(stitched, photo)
 
 
@@ -73,7 +73,7 @@ def test_the_mask_is_replaced_whole_and_nothing_beyond_the_feather(
     for patch in group_into_patches(mask, options, feather_px=feather):
         blend = cut_blend(patch, feather)
         white = np.full((patch.crop.height, patch.crop.width, 3), 255, np.uint8)
-        stitch(photo, white, blend, patch.crop, Space("rgb"))
+        stitch(photo, white, blend, patch.crop, ColourSpace("rgb"))
     assert (photo[mask] == 255).all(), "no old pixel shows through the soft edge"
     assert not photo[distance_outside(mask) >= feather + 1].any()
 
