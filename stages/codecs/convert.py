@@ -38,10 +38,10 @@ def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
     pixels, space = _as_target_can_hold(edit.pixels, edit.space, writer, notes)
     policy = StaleDataPolicy(edit)
     metadata = _carried(edit.source, CODECS[own], writer, policy)
-    if metadata.colours and not edit.space.icc:
+    if metadata.colour_tags and not edit.space.icc:
         raise UnsupportedError(
-            f"its colours are stated by {metadata.colours}, without an ICC profile; embed one, or "
-            "use output.format = source"
+            f"its colours are stated by {metadata.colour_tags}, without an ICC profile; embed one, "
+            "or use output.format = source"
         )
     if metadata.further_samples:
         notes.append("samples besides colours and alpha left out")
@@ -99,7 +99,7 @@ def _carried(source: bytes, own: Codec, writer: Writer, policy: StaleDataPolicy)
     too_large = {
         name
         for name, block in (("EXIF", exif), ("XMP", xmp))
-        if writer.max_block and len(block) > writer.max_block
+        if writer.max_metadata_bytes and len(block) > writer.max_metadata_bytes
     }
     policy.notes += [f"{name} over 64 KB left out" for name in sorted(too_large)]
     exif, xmp = b"" if "EXIF" in too_large else exif, b"" if "XMP" in too_large else xmp

@@ -74,7 +74,7 @@ def encode(
         ) from None
 
 
-def converts(source: bytes, wanted: Target) -> bool:
+def changes_format(source: bytes, wanted: Target) -> bool:
     """Whether the result has another format than the source."""
     return wanted not in ("source", detect_format(source))
 

@@ -105,7 +105,7 @@ def cut_mask(mask: BoolMask, box: Box) -> UInt8Array:
     return np.asarray(mask[box.slices].view(np.uint8) * 255, np.uint8)
 
 
-def cut_blend(patch: PlannedPatch, feather_px: int) -> UInt8Array:
+def crop_blend(patch: PlannedPatch, feather_px: int) -> UInt8Array:
     """The blend mask of a patch, uint8 0 to 255, as large as its crop."""
     own = np.zeros((patch.crop.height, patch.crop.width), np.bool_)
     own[patch.bounds.shifted(-patch.crop.x0, -patch.crop.y0).slices] = patch.own

@@ -13,7 +13,7 @@ from stages.photo import Photo, WindowPatch
 from stages.pixels import colour
 from stages.pixels.boxes import Box, bounds_of
 from stages.pixels.effects import effects_reach_px, effects_zone
-from stages.pixels.patches import PlannedPatch, cut_blend, cut_mask
+from stages.pixels.patches import PlannedPatch, crop_blend, cut_mask
 from stages.pixels.resize import scale_mask, scale_pixels
 from stages.pixels.windows import plan_patches, window_of, working_size
 from stages.recipe import Recipe
@@ -84,9 +84,9 @@ def _blends(
     photo: Photo, plan: PlannedPatch, feather_px: int
 ) -> tuple[UInt8Array, UInt8Array | None]:
     """Return the opacities of the mask and, where it is higher, of the shadows to be filled."""
-    blend, effects = cut_blend(_without_shadow(plan, photo), feather_px), None
+    blend, effects = crop_blend(_without_shadow(plan, photo), feather_px), None
     if photo.shadow_mask is not None:
-        whole = cut_blend(plan, feather_px)
+        whole = crop_blend(plan, feather_px)
         effects = np.where(whole > blend, whole, np.uint8(0))
     hidden = _hidden(photo, plan.crop)
     for opacity in (blend, effects):

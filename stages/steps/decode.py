@@ -10,7 +10,7 @@ from manifests.errors import RowError
 from manifests.storage.row_files import is_same
 from stages.arrays import BoolMask
 from stages.codecs.decode import check_photo, decode_mask, decode_photo
-from stages.codecs.encode import converts
+from stages.codecs.encode import changes_format
 from stages.codecs.repair import repaired
 from stages.photo import Photo
 from stages.pixels.masks import marked_pixels
@@ -45,7 +45,7 @@ def build_decode(recipe: Recipe) -> PhotoFunction:
         is_empty = not any(each.any() for each in photo.marked.values())
         is_empty &= not any(marks.shapes.values())
         source, repairs = repair(photo.original)
-        is_edited = not is_empty or converts(photo.original, recipe.output.format)
+        is_edited = not is_empty or changes_format(photo.original, recipe.output.format)
         if is_edited or looks_for_objects(photo, recipe):
             photo.decoded = decode_photo(source, limit, row.image_uri)
             row.width, row.height = photo.decoded.width, photo.decoded.height

@@ -14,7 +14,7 @@ def build_encode(recipe: Recipe) -> PhotoFunction:
 
     def process(photo: Photo) -> None:
         row = photo.lineage
-        if not photo.patches and not coding.converts(photo.original, recipe.output.format):
+        if not photo.patches and not coding.changes_format(photo.original, recipe.output.format):
             photo.result, row.fidelity = photo.original, "identical"
             return
         assert photo.decoded is not None

@@ -8,7 +8,7 @@ import numpy as np
 
 from manifests.errors import RowError
 from stages.arrays import BoolMask
-from stages.codecs.encode import converts
+from stages.codecs.encode import changes_format
 from stages.photo import Photo
 from stages.pixels.masks import fit_to_photo, hole_mask
 from stages.pixels.shapes import rasterize_shapes
@@ -43,7 +43,7 @@ def build_mask(recipe: Recipe) -> PhotoFunction:
                 f"The dilated mask of the photo {row.image_uri} covers {share:.6g} of it, more "
                 f"than limits.max_mask_share = {limit:g}.",
             )
-        if row.masked_px or converts(photo.original, recipe.output.format):
+        if row.masked_px or changes_format(photo.original, recipe.output.format):
             use_repaired(photo, recipe)
 
     return process

@@ -27,7 +27,7 @@ def build_stitch(recipe: Recipe) -> PhotoFunction:
     def process(photo: Photo) -> None:
         has_effects = recipe.mask.effects != "off"
         photo.lineage.effects_px = 0 if has_effects else None
-        if not photo.patches and not coding.converts(photo.original, recipe.output.format):
+        if not photo.patches and not coding.changes_format(photo.original, recipe.output.format):
             return
         decoded = photo.decoded or decode_photo(
             photo.original, recipe.limits.max_megapixels, photo.lineage.image_uri

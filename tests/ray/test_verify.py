@@ -17,7 +17,7 @@ from jobs.cli.results import EXIT_ALL_MATCH, EXIT_DIFFERS, EXIT_UNCHECKED, show_
 from jobs.results.verify import verify
 from manifests.errors import OutputError
 from stages.codecs.formats import detect_format
-from stages.codecs.jpeg.markers import envelope
+from stages.codecs.jpeg.markers import split_metadata
 from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from tests.conftest import Run
@@ -147,7 +147,7 @@ def test_what_does_not_hold_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     again = Image.open(images / "recoded.jpg")
     again.save(images / "recoded.jpg", quality=90, exif=again.info["exif"])
     result = (images / "old-thumbnail.jpg").read_bytes()
-    segments, _, _ = envelope(result)
+    segments, _, _ = split_metadata(result)
     made = next(each for each in segments if each[4:8] == b"Exif")
     (images / "old-thumbnail.jpg").write_bytes(result.replace(made, thumbnail))
     result = (images / "comment.jpg").read_bytes()

@@ -15,7 +15,7 @@ from stages.codecs import pillow_io
 from stages.codecs.base import Codec, Writer
 from stages.codecs.errors import UnsupportedError, VerificationError
 from stages.codecs.jpeg.libjpeg import open_coefficients
-from stages.codecs.jpeg.markers import ADOBE, check_kind, envelope, segments
+from stages.codecs.jpeg.markers import ADOBE, check_kind, segments, split_metadata
 from stages.codecs.jpeg.splice import splice
 from stages.codecs.picture import Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import open_image, save_image
@@ -66,8 +66,8 @@ def _recode(edit: Edit) -> bytes:
 
 def _with_metadata(edit: Edit, coded: bytes, *, is_recoded: bool) -> tuple[bytes, list[str]]:
     """Join the source's updated segments, the encoded picture, and the updated trailer."""
-    own, body, _ = envelope(coded)
-    kept, _, trailer = envelope(edit.source)
+    own, body, _ = split_metadata(coded)
+    kept, _, trailer = split_metadata(edit.source)
     if is_recoded:  # the encoder chose the colour transform
         kept = [s for s in kept if not ADOBE.matches(s)]
         kept += [s for s in own if ADOBE.matches(s)]
@@ -87,7 +87,7 @@ CODEC = Codec(
         write=partial(pillow_io.write_lossy, "JPEG"),
         holds_cmyk=True,
         holds_alpha=False,
-        max_block=65_500,  # bytes of a segment, less the name before XMP
+        max_metadata_bytes=65_500,  # bytes of a segment, less the name before XMP
     ),
     walk=segments,
     check_samples=check_samples,

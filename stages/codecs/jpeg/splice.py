@@ -17,7 +17,7 @@ import numpy.typing as npt
 from stages.arrays import BoolMask, Float32Array, UInt8Array
 from stages.codecs.errors import DamagedError, VerificationError
 from stages.codecs.jpeg.libjpeg import Coefficients, JpegCoefficients, JpegHeader, open_coefficients
-from stages.codecs.jpeg.markers import envelope
+from stages.codecs.jpeg.markers import split_metadata
 
 #: The range of coefficients of 8-bit samples; others come from a damaged Huffman table.
 _MIN_COEFFICIENT, _MAX_COEFFICIENT = -2048, 2047
@@ -67,11 +67,11 @@ def splice(jpeg: bytes, edited: UInt8Array, mask: BoolMask) -> bytes:
             raise DamagedError("its coefficients are out of range")
         touched = _edit(source, edited, mask)
         coded = source.write()
-    segments, _, trailer = envelope(jpeg)
-    result = b"".join([b"\xff\xd8", *segments, envelope(coded)[1], trailer])
+    segments, _, trailer = split_metadata(jpeg)
+    result = b"".join([b"\xff\xd8", *segments, split_metadata(coded)[1], trailer])
     try:
         _verify(result, header, before, touched)
-        if envelope(result)[::2] != (segments, trailer):
+        if split_metadata(result)[::2] != (segments, trailer):
             raise VerificationError("the new file's metadata are not the old one's")
     except DamagedError as error:
         raise VerificationError(str(error)) from error

@@ -27,7 +27,7 @@ from stages.codecs.png.chunks import (
     xmp_content,
 )
 from stages.codecs.stale.exif import refresh_exif
-from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
+from stages.codecs.stale.policy import C2PA_MANIFEST, StaleDataPolicy
 from stages.codecs.stale.xmp import refresh_xmp
 from stages.pixels.samples import ColourModel, ColourSpace
 
@@ -84,7 +84,7 @@ def encode(edit: Edit) -> Encoded:
         if name[:1].isupper() or name == b"tRNS":
             continue  # they are those of the new picture
         if name == b"caBX":
-            policy.note_dropped(MANIFEST)
+            policy.note_dropped(C2PA_MANIFEST)
         elif not is_kept(name, same_mode=source[kind] == coded[kind]):
             policy.note_left_out(content, what)
         elif new := _updated(policy, name, content, what):
@@ -113,7 +113,7 @@ def _updated(policy: StaleDataPolicy, name: bytes, content: bytes, what: str) ->
 
 def _metadata(data: bytes) -> Metadata:
     """Read the metadata that other formats can hold."""
-    return replace(pillow_io.metadata(data), colours=colour_tags(data))
+    return replace(pillow_io.metadata(data), colour_tags=colour_tags(data))
 
 
 def _write(

@@ -29,7 +29,7 @@ from stages.codecs.picture import Decoded, Edit, Encoded, to_displayed
 from stages.codecs.stale.exif import drop_pictures
 from stages.codecs.stale.photoshop import refresh_resources
 from stages.codecs.stale.pictures import contains_picture
-from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
+from stages.codecs.stale.policy import C2PA_MANIFEST, StaleDataPolicy
 from stages.codecs.stale.xmp import refresh_xmp
 from stages.codecs.tiff.file import BYTE, HEADER, UNDEFINED, TiffEditor
 from stages.codecs.tiff.writer import WRITER, descriptive_tags
@@ -321,7 +321,7 @@ def update_tags(file: TiffEditor, directory: int, policy: StaleDataPolicy) -> No
     Raises:
         RowError: ``image.stale_preview``.
     """
-    for tags, what in ((_LAYERS, "layers"), ((_C2PA,), MANIFEST)):
+    for tags, what in ((_LAYERS, "layers"), ((_C2PA,), C2PA_MANIFEST)):
         for tag in tags:
             if tag in file.entries(directory):
                 policy.note_dropped(what)

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from PIL import ExifTags, Image
 
-from stages.codecs.jpeg.markers import envelope
+from stages.codecs.jpeg.markers import split_metadata
 from stages.codecs.picture import Edit
 from stages.codecs.stale.exif import refresh_exif
 from stages.codecs.stale.jpeg import refresh_jpeg
@@ -199,9 +199,9 @@ def refreshed(
 ) -> tuple[bytes, Refreshed]:
     """The edited file, as a codec would write it."""
     policy = policy_for(edited, options)
-    found, _, behind = envelope(data)
+    found, _, behind = split_metadata(data)
     segments, trailer = refresh_jpeg(found, behind, policy)
-    body = envelope(jpeg(edited))[1]
+    body = split_metadata(jpeg(edited))[1]
     result = b"".join([b"\xff\xd8", *segments, body, trailer])
     return result, Refreshed(segments, trailer, policy.notes)
 

@@ -20,7 +20,7 @@ from manifests.errors import RowError
 from stages.arrays import Samples
 from stages.codecs.decode import check_photo, decode_mask, decode_photo
 from stages.codecs.encode import suffix_of
-from stages.codecs.jpeg.markers import envelope
+from stages.codecs.jpeg.markers import split_metadata
 from stages.codecs.picture import Decoded
 from stages.recipe import Recipe
 from tests.support import DEMO, encoded
@@ -247,7 +247,7 @@ def test_what_is_coded_again_keeps_its_segments(monkeypatch: pytest.MonkeyPatch)
     source = source[:2] + iptc + source[2:]
     monkeypatch.setattr("stages.codecs.jpeg.libjpeg.library", lambda: None)
     result = recoded(source, decode_photo(source, 100, "x").pixels)
-    assert envelope(result)[::2] == envelope(source)[::2]
+    assert split_metadata(result)[::2] == split_metadata(source)[::2]
 
 
 def test_lossy_webp_stays_lossy_and_lossless_stays_lossless(coffee: Pixels) -> None:

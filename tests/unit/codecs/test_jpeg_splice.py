@@ -18,7 +18,7 @@ from PIL import Image
 from stages.arrays import BoolMask, UInt8Array
 from stages.codecs.errors import DamagedError, UnsupportedError, VerificationError
 from stages.codecs.jpeg import splice as splice_module
-from stages.codecs.jpeg.markers import envelope
+from stages.codecs.jpeg.markers import split_metadata
 from stages.codecs.jpeg.splice import splice
 from tests.support import DEMO, encoded, upright_rgb
 from tests.support.files.coefficients import coefficients_of, header_of
@@ -85,7 +85,7 @@ def assert_spliced(source: bytes, mask: BoolMask, folder: Path) -> None:
         may_change = touched_blocks(mask, header.subsampling_of(number), *was.shape[:2])
         assert np.array_equal(was[~may_change], now[~may_change])
     assert made == header
-    assert envelope(result)[::2] == envelope(source)[::2]
+    assert split_metadata(result)[::2] == split_metadata(source)[::2]
     if mask.sum() > 400:  # a single pixel cannot be told in a coarse table
         assert np.abs(pixels_of(result).astype(int) - edited)[mask].mean() < 25
     if mask.mean() < 0.1 and mask.size > 100_000:

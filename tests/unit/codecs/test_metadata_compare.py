@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from manifests.errors import RowError
-from stages.codecs.jpeg.markers import envelope
+from stages.codecs.jpeg.markers import split_metadata
 from stages.codecs.stale.jpeg import refresh_jpeg
 from stages.recipe.options import MetadataOptions
 from stages.verify import differing
@@ -45,7 +45,7 @@ from tests.support.files.metadata_files import (
 @pytest.mark.parametrize("path", sorted((DEMO / "photos").glob("*.jpg")), ids=lambda p: p.stem)
 def test_demo_photos_come_back_to_the_byte(path: Path) -> None:
     data = path.read_bytes()
-    found, body, behind = envelope(data)
+    found, body, behind = split_metadata(data)
     segments, _ = refresh_jpeg(found, b"", policy_for(EDITED, REFUSE))
     assert b"".join([b"\xff\xd8", *segments, body, behind]) == data
     assert all(new is old for new, old in zip(segments, found, strict=True))
@@ -152,7 +152,7 @@ def test_damaged_files_show_no_old_picture_and_raise_nothing_else(
     flips: list[tuple[float, int]], keep: float, options: MetadataOptions
 ) -> None:
     """Damage is done to each segment and to the trailer, so that the file can still be walked."""
-    found, _, behind = envelope(FULL)
+    found, _, behind = split_metadata(FULL)
     pieces = [*found, behind]
     lengths = [len(piece) for piece in pieces]
     for position, value in flips:
@@ -166,7 +166,7 @@ def test_damaged_files_show_no_old_picture_and_raise_nothing_else(
     with contextlib.suppress(RowError):
         policy = policy_for(EDITED, options)
         segments, trailer = refresh_jpeg(pieces, trailer, policy)
-        body = envelope(jpeg(EDITED))[1]
+        body = split_metadata(jpeg(EDITED))[1]
         result = b"".join([b"\xff\xd8", *segments, body, trailer])
         assert not [name for name, picture in previews(result) if shows_old(picture)]
         differing(list_parts(FULL), list_parts(result), "")
@@ -214,6 +214,6 @@ def test_nothing_takes_long(junk: bytes) -> None:
         app1_xmp(block),
         segment(0xE7, block),
     )
-    segments, _, _ = envelope(data)
+    segments, _, _ = split_metadata(data)
     for trailer in (junk, bytes(20) + junk):
         refresh_jpeg(segments, trailer, policy_for(EDITED, REBUILD))

@@ -12,7 +12,7 @@ from stages.arrays import BoolMask
 from stages.pixels.blend import stitch
 from stages.pixels.boxes import Box, context_box
 from stages.pixels.masks import blend_mask, distance_outside
-from stages.pixels.patches import cut_blend, cut_mask, group_into_patches
+from stages.pixels.patches import crop_blend, cut_mask, group_into_patches
 from stages.pixels.samples import ColourSpace
 from stages.recipe.options import CropOptions
 
@@ -60,7 +60,7 @@ def test_cutting_and_stitching_an_unchanged_patch_is_the_identity(
     photo = np.random.default_rng(seed).integers(0, 256, (*mask.shape, 3), dtype=np.uint8)
     stitched = photo.copy()
     for patch in group_into_patches(mask, options, feather_px=feather):
-        blend = cut_blend(patch, feather)
+        blend = crop_blend(patch, feather)
         stitch(stitched, photo[patch.crop.slices].copy(), blend, patch.crop, ColourSpace("rgb"))
     assert np.array_equal(stitched, photo)
 
@@ -71,7 +71,7 @@ def test_the_mask_is_replaced_whole_and_nothing_beyond_the_feather(
 ) -> None:
     photo = np.zeros((*mask.shape, 3), np.uint8)
     for patch in group_into_patches(mask, options, feather_px=feather):
-        blend = cut_blend(patch, feather)
+        blend = crop_blend(patch, feather)
         white = np.full((patch.crop.height, patch.crop.width, 3), 255, np.uint8)
         stitch(photo, white, blend, patch.crop, ColourSpace("rgb"))
     assert (photo[mask] == 255).all(), "no old pixel shows through the soft edge"
