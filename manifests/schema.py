@@ -188,8 +188,7 @@ class LineageRow:
     )
     effects: str | None = _column(
         pa.string(),
-        "These pixels, as COCO's compressed run lengths (counts) of the photo as displayed. Null: "
-        "none.",
+        "These pixels, as COCO's compressed RLE (counts) of the photo as displayed. Null: none.",
     )
     detections: list[DetectionRecord] | None = _column(
         pa.list_(DETECTION_TYPE),

@@ -25,7 +25,7 @@ from stages.optional_imports import require
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.pixels import colour
-from stages.pixels.shapes import region_of_run_lengths
+from stages.pixels.shapes import decode_rle
 from stages.recipe import Recipe
 from stages.steps.base import Step, finish
 from stages.steps.fetch import build_fetch
@@ -75,7 +75,7 @@ class Result:
         row = self.record
         assert row.width is not None
         assert row.height is not None
-        return region_of_run_lengths(row.effects, row.width, row.height)
+        return decode_rle(row.effects, row.width, row.height)
 
     def _repr_png_(self) -> bytes | None:
         """Return the PNG that notebooks display."""

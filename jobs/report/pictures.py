@@ -23,7 +23,7 @@ from stages.codecs.picture import Decoded
 from stages.photo import Photo
 from stages.pixels import colour
 from stages.pixels.resize import limited_size
-from stages.pixels.shapes import region_of_run_lengths, run_lengths
+from stages.pixels.shapes import decode_rle, encode_rle
 from stages.recipe import Recipe
 from stages.steps.decode import build_decode
 from stages.steps.detect import build_restore
@@ -57,7 +57,7 @@ class Pictures:
         effects: of what was removed beyond the hole's soft edge, likewise; empty: nothing.
         patches: ``box`` (x, y, width, height), ``scale`` of its pictures (1: full size),
             and ``steps``: the stages of its snapshots.
-        found: of each detection, what is removed for it, or would be: COCO's run lengths
+        found: of each detection, what is removed for it, or would be: COCO's RLE
             (``counts``), and its outline as an SVG path in px of the photo (``path``).
         problem: why something is missing; empty if nothing is.
     """
@@ -99,13 +99,13 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
         for each in row["detections"] or []:
             removed = _removed_for(each, detected, width, height)
             result.found.append(
-                {"counts": run_lengths(removed.view(np.bool_)), "path": outline(removed)}
+                {"counts": encode_rle(removed.view(np.bool_)), "path": outline(removed)}
             )
     if hole is not None:
         result.outline = outline(hole)
         height, width = hole.shape
         try:
-            result.effects = outline(region_of_run_lengths(row["effects"], width, height))
+            result.effects = outline(decode_rle(row["effects"], width, height))
         except RowError as error:  # the photo has been replaced by one of another size
             result.problem = result.problem or str(error)
     if before and after and before.pixels.shape[:2] == after.pixels.shape[:2]:

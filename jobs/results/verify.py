@@ -28,7 +28,7 @@ from manifests.errors import OutputError, RowError
 from manifests.schema import OK, LineageRow, lineage_row
 from manifests.storage.row_files import read
 from stages.photo import Photo
-from stages.pixels.shapes import region_of_run_lengths
+from stages.pixels.shapes import decode_rle
 from stages.recipe import Recipe
 from stages.recipe.options import MaskOptions
 from stages.steps.decode import build_decode
@@ -117,7 +117,7 @@ def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
         return Verdict(row.id, fidelity, problem=f"the result cannot be read: {error}")
     try:
         source, hole = _source(row, recipe)
-        effects = region_of_run_lengths(row.effects, hole.shape[1], hole.shape[0])
+        effects = decode_rle(row.effects, hole.shape[1], hole.shape[0])
         note = "; ".join(filter(None, (row.metadata_note, row.fidelity_note)))
         if _END_APPENDED in note.split("; "):  # a mask's is another sentence
             source = source.rstrip(b"\xff") + b"\xff\xd9"

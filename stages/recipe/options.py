@@ -93,7 +93,7 @@ class MaskOptions(Section):
 
 
 class ShapeOptions(Section):
-    """How the boxes and polygons of a manifest are read; run lengths are always in px."""
+    """How the boxes and polygons of a manifest are read; RLE masks are always in px."""
 
     units: Literal["px", "share", "percent"] = "px"
     """px of the displayed photo, or 0 to 1 (share) or 0 to 100 (percent) of its width and height.

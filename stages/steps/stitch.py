@@ -13,7 +13,7 @@ from stages.codecs.decode import decode_photo
 from stages.photo import Photo
 from stages.pixels.blend import stitch
 from stages.pixels.resize import scale_pixels
-from stages.pixels.shapes import run_lengths
+from stages.pixels.shapes import encode_rle
 from stages.recipe import Recipe
 from stages.steps.base import PhotoFunction
 
@@ -57,4 +57,4 @@ def build_stitch(recipe: Recipe) -> PhotoFunction:
 def _record_effects(row: LineageRow, effects: BoolMask) -> None:
     """Record which pixels beyond the mask and its soft edge may have changed."""
     row.effects_px = int(np.count_nonzero(effects))
-    row.effects = run_lengths(effects) if row.effects_px else None
+    row.effects = encode_rle(effects) if row.effects_px else None

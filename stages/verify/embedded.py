@@ -12,7 +12,7 @@ from contextlib import suppress
 import numpy as np
 from PIL import Image
 
-from stages.verify.blocks import Parts
+from stages.verify.blocks import Metadata
 from stages.verify.containers import JPEG_START, jpeg_segments
 from stages.verify.samples import Decoded
 
@@ -25,13 +25,13 @@ _JPEG_FRAME = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]")
 _VIDEO = re.compile(rb"\0\0\0[\x08-\xff]ftyp[ -~]{4}")
 
 
-def embedded_pictures(parts: Parts) -> Iterator[tuple[str, Image.Image | None]]:
+def embedded_pictures(metadata: Metadata) -> Iterator[tuple[str, Image.Image | None]]:
     """Name and picture of each preview; None for data that must not stay in an edited file.
 
     These are videos, C2PA manifests, a TIFF's smaller copies, and uncompressed previews, which are
     never rebuilt. JPEGs are found anywhere in the metadata.
     """
-    for name, value in parts.values.items():
+    for name, value in metadata.values.items():
         is_raw = name.startswith("JFIF thumbnail") and JPEG_START not in value
         is_copy = name.startswith("copy ") and name.endswith("/samples")
         if name.startswith("C2PA") or ((is_raw or is_copy or "raw samples" in name) and any(value)):

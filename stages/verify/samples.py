@@ -163,7 +163,7 @@ def check_samples(before: Decoded, after: Decoded, changed: BoolMask) -> tuple[s
     return "", "samples outside the mask changed"
 
 
-def check_recoded(before: Decoded, after: Decoded, changed: BoolMask) -> tuple[str, str]:
+def check_reencoded(before: Decoded, after: Decoded, changed: BoolMask) -> tuple[str, str]:
     """Whether it is the same picture outside of ``changed``, except for compression loss.
 
     Raises:

@@ -1,4 +1,4 @@
-"""AVIF and HEIC, 8 bits: always encoded again, since no part of such a picture can be kept.
+"""AVIF and HEIC, 8 bits: always re-encoded, since no part of such a picture can be kept.
 
 Pillow reads and writes both, HEIC by its plugin pillow-heif. A HEIC is rotated
 when it is decoded, and stored upright; an AVIF keeps its stored frame and orientation. Colours are

@@ -1,6 +1,6 @@
 """JPEG: the coefficients of every block that the mask does not touch are kept.
 
-Where that is not possible, the file is encoded again with its own quantisation tables, subsampling
+Where that is not possible, the file is re-encoded with its own quantisation tables, subsampling
 and mode (baseline or progressive), and the lineage records it.
 """
 
@@ -35,8 +35,8 @@ def encode(edit: Edit) -> Encoded:
     try:
         coded = splice(edit.source, to_8_bits(edit.pixels), edit.changed)
     except (UnsupportedError, VerificationError) as error:
-        coded, note = _recode(edit), str(error)
-    data, notes = _with_metadata(edit, coded, is_recoded=bool(note))
+        coded, note = _reencode(edit), str(error)
+    data, notes = _with_metadata(edit, coded, is_reencoded=bool(note))
     return Encoded(data, "reencoded" if note else "coefficients", note, notes)
 
 
@@ -51,7 +51,7 @@ def check_samples(jpeg: bytes) -> None:
         pass
 
 
-def _recode(edit: Edit) -> bytes:
+def _reencode(edit: Edit) -> bytes:
     with open_image(edit.source) as original:
         assert isinstance(original, JpegImagePlugin.JpegImageFile)
         subsampling = JpegImagePlugin.get_sampling(original)
@@ -64,11 +64,11 @@ def _recode(edit: Edit) -> bytes:
         )
 
 
-def _with_metadata(edit: Edit, coded: bytes, *, is_recoded: bool) -> tuple[bytes, list[str]]:
+def _with_metadata(edit: Edit, coded: bytes, *, is_reencoded: bool) -> tuple[bytes, list[str]]:
     """Join the source's updated segments, the encoded picture, and the updated trailer."""
     own, body, _ = split_metadata(coded)
     kept, _, trailer = split_metadata(edit.source)
-    if is_recoded:  # the encoder chose the colour transform
+    if is_reencoded:  # the encoder chose the colour transform
         kept = [s for s in kept if not ADOBE.matches(s)]
         kept += [s for s in own if ADOBE.matches(s)]
     policy = StaleDataPolicy(edit)

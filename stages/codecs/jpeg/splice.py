@@ -1,4 +1,4 @@
-"""Edit a JPEG without generation loss: only the blocks that the mask touches are coded again.
+"""Edit a JPEG without generation loss: only the blocks that the mask touches are re-encoded.
 
 Every 8 x 8 block, of every component, that holds no masked sample keeps its quantised DCT
 coefficients bit for bit, as do all application segments and comments and whatever follows the

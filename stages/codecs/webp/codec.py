@@ -1,4 +1,4 @@
-"""WebP: lossless files stay lossless; lossy ones are encoded again, by default at high quality.
+"""WebP: lossless files stay lossless; lossy ones are re-encoded, by default at high quality.
 
 A lossy file does not record its quality.
 """

@@ -18,7 +18,7 @@ def header_of(jpeg: bytes) -> JpegHeader:
         return found.header
 
 
-def recoded(jpeg: bytes, on_row: OnRow = lambda *_: None, **changes: Any) -> bytes:
+def reencoded(jpeg: bytes, on_row: OnRow = lambda *_: None, **changes: Any) -> bytes:
     """The file from its own coefficients, with another header."""
     with open_coefficients(jpeg) as found:
         for number, rows in enumerate(found.planes):

@@ -20,7 +20,7 @@ from stages.codecs.stale.policy import StaleDataPolicy
 from stages.codecs.stale.xmp import refresh_xmp
 from stages.pixels.samples import ColourModel, ColourSpace
 from stages.recipe.options import MetadataOptions
-from stages.verify.containers import list_parts
+from stages.verify.containers import list_metadata
 from stages.verify.embedded import embedded_pictures
 from tests.support import DEMO, encoded, upright_rgb
 
@@ -72,7 +72,7 @@ def assert_shows(preview: Image.Image, edited: Image.Image, old: Image.Image) ->
 
 def previews(data: bytes) -> list[tuple[str, Image.Image | None]]:
     """As the checker finds them, which shares no code with what is tested here."""
-    return list(embedded_pictures(list_parts(data)))
+    return list(embedded_pictures(list_metadata(data)))
 
 
 def jpeg(picture: Image.Image, size: tuple[int, int] | None = None, **how: object) -> bytes:

@@ -1,4 +1,4 @@
-"""Boxes, polygons and run lengths: what they mark, and that no input does harm."""
+"""Boxes, polygons and RLE masks: what they mark, and that no input does harm."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def compressed(marked: BoolMask) -> dict[str, Any]:
 
 
 def counts_of(marked: BoolMask) -> list[int]:
-    """Run lengths by definition: column by column, beginning with those of 0."""
+    """RLE by definition: column by column, beginning with those of 0."""
     runs, value, count = [], False, 0
     for each in marked.ravel(order="F"):
         if each != value:
@@ -161,7 +161,7 @@ def test_a_slanted_polygon_is_filled_as_geometry_says() -> None:
 
 
 @given(st.data())
-def test_run_lengths_of_any_mask_mean_that_mask(data: st.DataObject) -> None:
+def test_rle_of_any_mask_means_that_mask(data: st.DataObject) -> None:
     height, width = data.draw(st.integers(1, 60)), data.draw(st.integers(1, 60))
     seed, share = data.draw(st.integers(0, 2**32 - 1)), data.draw(st.floats(0, 1))
     marked = np.random.default_rng(seed).random((height, width)) < share
@@ -229,7 +229,7 @@ def test_bad_shapes_are_named(shapes: dict[str, Any], message: str) -> None:
     assert message in caught.value.message
 
 
-def test_run_lengths_of_another_size_are_refused() -> None:
+def test_rle_masks_of_another_size_are_refused() -> None:
     with pytest.raises(RowError, match=r"rle\[1\] is 30x40, the photo 40x30") as caught:
         drawn(rle=[compressed(A), compressed(A.T)])
     assert caught.value.code == "mask.size_mismatch"

@@ -26,7 +26,7 @@ from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.pixels.effects import opacity_beyond
 from stages.pixels.masks import distance_outside
-from stages.pixels.shapes import region_of_run_lengths, run_lengths
+from stages.pixels.shapes import decode_rle, encode_rle
 from stages.recipe import Recipe
 from stages.recipe.refiners import FluxFillOptions
 from stages.steps import remove
@@ -274,7 +274,7 @@ def test_results_are_exact_outside_recorded_effects_in_every_format(in_every_for
     for name, problem in problems().items():
         assert problem == f"{rows[name]['effects_px']} px beyond the mask changed, 1 are recorded"
     everywhere = {
-        "effects": lambda row: run_lengths(np.ones((row["height"], row["width"]), np.bool_)),
+        "effects": lambda row: encode_rle(np.ones((row["height"], row["width"]), np.bool_)),
         "effects_px": lambda row: row["height"] * row["width"],
     }
     record(**everywhere)
@@ -309,7 +309,7 @@ def test_the_hole_grows_by_a_shadow_in_photos_of_any_kind(tmp_path: Path) -> Non
     edge = recipe.mask.dilate_px + recipe.mask.feather_px + 1
     visible = (scene.shade > 0.05) & (distance_outside(scene.mask) > edge)
     for row in lineage:
-        effects = region_of_run_lengths(row["effects"], *scene.mask.shape[::-1])
+        effects = decode_rle(row["effects"], *scene.mask.shape[::-1])
         assert (effects & visible).sum() > 0.9 * visible.sum(), row["id"]
         (patch,) = row["patches"]
         assert patch["region"]["width"] == np.ptp(np.nonzero(scene.mask)[1]) + 1 + 6
@@ -391,7 +391,7 @@ def test_a_refiner_repaints_the_shadow_that_the_hole_grew_by(
     pipeline.after("focus").run(photo)
     assert photo.ok, photo.lineage.error
     changed = (pixels_of(photo) != scene.pixels).any(axis=2)
-    effects = region_of_run_lengths(photo.lineage.effects, *scene.mask.shape[::-1])
+    effects = decode_rle(photo.lineage.effects, *scene.mask.shape[::-1])
     mask = scene.mask.astype(np.uint8) * 255
     assert not (changed & off_the_mask(mask, recipe) & ~effects).any()
     assert changed[effects].mean() > 0.5
