@@ -67,7 +67,7 @@ def build(spec: RunSpec, pools: Mapping[str, PoolSize], units: Dataset) -> Datas
         elif is_last:
             batch_size = ROWS_PER_RECORD  # one lineage file for each call
         else:
-            batch_size = max(step.batch_size for step in steps_of_group)
+            batch_size = max(step.photos_per_call for step in steps_of_group)
         with warnings.catch_warnings():
             # Bounded retries can only be passed in a deprecated way so far.
             warnings.simplefilter("ignore", RayDeprecationWarning)

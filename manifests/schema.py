@@ -56,7 +56,7 @@ _TRY = pa.struct(
 
 PATCH_TYPE = pa.struct(
     [
-        ("region", _BOX),  # bounds of the masked pixels, px of the displayed photo
+        ("region", _BOX),  # bounds of the pixels to fill (the hole), px of the displayed photo
         ("crop", _BOX),  # what was pasted back, px of the displayed photo
         ("window", _BOX),  # what the removal saw: the crop, or more
         ("working_width", pa.int32()),  # size at which it was filled, px
@@ -164,8 +164,8 @@ class LineageRow:
     )
     region_sha256: str | None = _column(
         pa.string(),
-        "Of all that is marked, combined at the photo's displayed size: one bit per pixel, row by "
-        "row.",
+        "Of all that is marked, before it is dilated, at the photo's displayed size: one bit per "
+        "pixel, row by row.",
     )
     image_version: str | None = _column(
         pa.string(),
@@ -178,7 +178,9 @@ class LineageRow:
     output_sha256: str | None = _column(pa.string(), "Of the result's file, hex.")
     width: int | None = _column(pa.int32(), "Of the photo as displayed, px.")
     height: int | None = _column(pa.int32(), "Of the photo as displayed, px.")
-    masked_px: int | None = _column(pa.int64(), "Pixels filled; 0: the mask was empty.")
+    masked_px: int | None = _column(
+        pa.int64(), "Pixels filled: the marked ones, dilated; 0: the mask was empty."
+    )
     effects_px: int | None = _column(
         pa.int64(),
         "Pixels beyond the mask and its soft edge that may have changed, since a shadow or "
@@ -186,8 +188,7 @@ class LineageRow:
     )
     effects: str | None = _column(
         pa.string(),
-        "These pixels, as COCO's compressed run lengths (counts) of the photo as displayed. Null: "
-        "none.",
+        "These pixels, as COCO's compressed RLE (counts) of the photo as displayed. Null: none.",
     )
     detections: list[DetectionRecord] | None = _column(
         pa.list_(DETECTION_TYPE),

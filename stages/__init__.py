@@ -4,7 +4,7 @@
 
     fetch ▸ decode                   read photo and masks
       ▸ detect                       find what to remove where nothing is marked
-      ▸ mask ▸ cut                   crop around each region to fill
+      ▸ mask ▸ cut                   crop around each hole
       ▸ remove                       fill the hole: the object is gone, the fill may be soft
       ▸ focus ▸ prompt ▸ upscale     scale the crop to the size the diffusion model works at
       ▸ refine                       repair its texture, judge it, retry
@@ -22,8 +22,8 @@ The areas that steps work on::
     ┌ photo ────────────────────────────────────────────────┐
     │   ┌ window: input of the removal ─────────────────┐   │
     │   │   ┌ crop: input of the refiner ───────────┐   │   │
-    │   │   │   ┌ hole: the region, dilated ────┐   │   │   │
-    │   │   │   │   ┌ region: marked pixels ─┐  │   │   │   │
+    │   │   │   ┌ hole: marked pixels, dilated ─┐   │   │   │
+    │   │   │   │   ┌ marked: to be removed ─┐  │   │   │   │
     │   │   │   │   └────────────────────────┘  │   │   │   │
     │   │   │   └───────────────────────────────┘   │   │   │
     │   │   └───────────────────────────────────────┘   │   │

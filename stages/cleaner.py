@@ -20,16 +20,16 @@ from manifests.schema import LineageRow
 from stages.arrays import BoolMask, Samples
 from stages.codecs.decode import decode_photo
 from stages.codecs.picture import Decoded
-from stages.inputs import Picture, in_memory
+from stages.inputs import ImageLike, encode_in_memory
 from stages.optional_imports import require
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.pixels import colour
-from stages.pixels.shapes import region_of_run_lengths
+from stages.pixels.shapes import decode_rle
 from stages.recipe import Recipe
 from stages.steps.base import Step, finish
-from stages.steps.fetch import fetch
-from stages.steps.publish import check_suffix, publish_as
+from stages.steps.fetch import build_fetch
+from stages.steps.publish import build_check_suffix, build_publish_as
 from stages.weights.resolve import content_pin, licence_notices, recorded_pin, weights_of, with_pins
 
 
@@ -40,14 +40,14 @@ class Result:
     Attributes:
         data: the encoded file, in the format of the photo (PNG for a picture in memory) or of
             ``output.format``. For a photo from a file, the same bytes that a run would store.
-        region: ``(h, w)`` bool, displayed frame, True where it was filled: everything marked,
+        hole: ``(h, w)`` bool, displayed frame, True where it was filled: everything marked,
             dilated by ``mask.dilate_px``. The soft edge and :attr:`effects` lie outside.
         record: the row that a run writes into its lineage: hashes, boxes, seeds, fidelity, seconds
             per step. A picture in memory is named ``<photo>`` or ``<mask>``.
     """
 
     data: bytes = field(repr=False)
-    region: BoolMask = field(repr=False)
+    hole: BoolMask = field(repr=False)
     record: LineageRow
 
     @property
@@ -70,12 +70,12 @@ class Result:
     def effects(self) -> BoolMask:
         """``(h, w)`` bool, displayed frame, True where a shadow or reflection was removed, too.
 
-        See the option ``mask.effects``. These pixels lie beyond the region and its soft edge.
+        See the option ``mask.effects``. These pixels lie beyond the hole and its soft edge.
         """
         row = self.record
         assert row.width is not None
         assert row.height is not None
-        return region_of_run_lengths(row.effects, row.width, row.height)
+        return decode_rle(row.effects, row.width, row.height)
 
     def _repr_png_(self) -> bytes | None:
         """Return the PNG that notebooks display."""
@@ -101,8 +101,8 @@ class Cleaner:
 
     def clean(
         self,
-        photo: Picture,
-        mask: Picture | Sequence[Picture] | None = None,
+        photo: ImageLike,
+        mask: ImageLike | Sequence[ImageLike] | None = None,
         *,
         boxes: Any = None,
         polygons: Any = None,
@@ -135,26 +135,26 @@ class Cleaner:
         return self._run(Photo(row), files, output)
 
     def _run(self, photo: Photo, files: Mapping[str, bytes], output: str) -> Result:
-        first = [Step("fetch", "cpu", lambda: fetch(self.recipe, files))]
+        first = [Step("fetch", "cpu", lambda: build_fetch(self.recipe, files))]
         last = []
         if output:
-            first.append(Step("output", "cpu", lambda: check_suffix(output, self.recipe)))
-            last.append(Step("publish", "cpu", lambda: publish_as(output)))
+            first.append(Step("output", "cpu", lambda: build_check_suffix(output, self.recipe)))
+            last.append(Step("publish", "cpu", lambda: build_publish_as(output)))
         Pipeline(first).run(photo)
         self._pipeline.run(photo)
         Pipeline(last).run(photo)
-        row, data, region = photo.lineage, photo.result, photo.region
+        row, data, hole = photo.lineage, photo.result, photo.hole
         if not photo.ok:
             raise _error(row)
-        assert region is not None
+        assert hole is not None
         row.output_sha256 = hashlib.sha256(data).hexdigest()
         finish(photo)
-        return Result(data, region, row)
+        return Result(data, hole, row)
 
 
 def clean(
-    photo: Picture,
-    mask: Picture | Sequence[Picture] | None = None,
+    photo: ImageLike,
+    mask: ImageLike | Sequence[ImageLike] | None = None,
     recipe: str | Recipe = "patchmatch",
     *,
     boxes: Any = None,
@@ -170,16 +170,16 @@ def clean(
 
     Args:
         photo: a path or URI, a file's bytes, a Pillow picture or an array; see
-            :data:`stages.inputs.Picture`. Random seeds are derived from the file's bytes; a picture
-            in memory is encoded as PNG first.
+            :data:`stages.inputs.ImageLike`. Random seeds are derived from the file's bytes; a
+            picture in memory is encoded as PNG first.
         mask: one picture, or a list that is combined; none, nor shapes, for a recipe that detects,
             such as ``declutter``. White, or True, is removed. Pass the photo
             itself with the option ``mask.channel`` = ``alpha`` to use its own alpha channel.
         recipe: a recipe's name, the path of a TOML file, or a recipe.
-        boxes: more regions to remove: ``[x, y, width, height]``, or a list of these, in px of the
+        boxes: more to remove: ``[x, y, width, height]``, or a list of these, in px of the
             displayed photo (see the option ``shapes.units``), as in a manifest.
-        polygons: more regions: ``[x1, y1, x2, y2, …]``, or a list of these.
-        rle: more regions: COCO run lengths, ``{"size": [h, w], "counts": …}``, or a list of these.
+        polygons: more to remove: ``[x1, y1, x2, y2, …]``, or a list of these.
+        rle: more to remove: COCO's RLE, ``{"size": [h, w], "counts": …}``, or a list of these.
         options: recipe options to change, by name: ``{"crop.context": 3}``.
         output: path or URI to also store the result at; its suffix must match the result's format.
 
@@ -198,9 +198,9 @@ def clean(
     return _ready(chosen).clean(photo, mask, boxes=boxes, polygons=polygons, rle=rle, output=output)
 
 
-def _register(picture: Picture, role: Any, name: str, files: dict[str, bytes]) -> str:
+def _register(picture: ImageLike, role: Any, name: str, files: dict[str, bytes]) -> str:
     """Return a picture's path or URI; add the file of one in memory to ``files`` as ``name``."""
-    data = in_memory(picture, role)
+    data = encode_in_memory(picture, role)
     if data is None:
         return str(picture)
     files[name] = data

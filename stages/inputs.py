@@ -17,7 +17,7 @@ from stages.codecs.errors import DamagedError, library_errors
 #: A photo or mask: a path or URI (``file://``, ``s3://``); a file's bytes; a Pillow picture; or an
 #: array ``(h, w)`` or ``(h, w, c)`` uint8 or uint16, grey or RGB with or without alpha, over the
 #: full range of its type. A mask may also be ``(h, w)`` bool.
-Picture = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any]
+ImageLike = str | os.PathLike[str] | bytes | Image.Image | npt.NDArray[Any]
 
 #: Pillow's modes that PNG stores without conversion.
 _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
@@ -26,7 +26,7 @@ _PNG_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")
 _COMPRESSION_LEVEL = 1
 
 
-def in_memory(picture: Picture, role: Literal["image", "mask"]) -> bytes | None:
+def encode_in_memory(picture: ImageLike, role: Literal["image", "mask"]) -> bytes | None:
     """Return the encoded file of a picture in memory; None for a path or URI.
 
     A Pillow picture is used as displayed, with its EXIF orientation applied, and keeps its profile.
@@ -38,7 +38,7 @@ def in_memory(picture: Picture, role: Literal["image", "mask"]) -> bytes | None:
     Raises:
         RowError: ``….unsupported``: PNG cannot store it without changing samples; ``….corrupt``:
             the file of a Pillow picture is damaged.
-        TypeError: the picture is none of the types in :data:`Picture`.
+        TypeError: the picture is none of the types in :data:`ImageLike`.
     """
     if isinstance(picture, str | os.PathLike):
         return None

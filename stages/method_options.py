@@ -53,8 +53,8 @@ class MethodOptions(Section):
     method: str
 
     @property
-    def max_photos(self) -> int:
-        """The maximum number of photos that its step processes at once: its ``batch_size``."""
+    def photos_per_call(self) -> int:
+        """How many photos its step processes together, see :class:`stages.steps.base.Step`."""
         return int(getattr(self, "batch_size", 1))
 
     @property
@@ -97,7 +97,7 @@ class RemovalOptions(MethodOptions):
         """Return the method's own window context for a photo of this size, px.
 
         Returns:
-            Ratio of window side to region side, and the minimum context on each side in px. None:
+            Ratio of window side to hole side, and the minimum context on each side in px. None:
             use the options of ``[crop]``.
         """
         return None

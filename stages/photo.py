@@ -49,7 +49,7 @@ class WindowPatch(Patch):
 
     Attributes:
         window: the removal's input: the crop or, with a refiner, a larger box around it.
-        detail: ``(crop.height, crop.width, 3)`` uint8 sRGB, the original crop; None without a
+        original_crop: ``(crop.height, crop.width, 3)`` uint8 sRGB, from the photo; None without a
             refiner.
         hole: ``(crop.height, crop.width)`` uint8, 255 where to fill; None without a refiner.
         beyond: ``(crop.height, crop.width)`` uint8, 255 where effects beyond the mask may be
@@ -58,7 +58,7 @@ class WindowPatch(Patch):
     """
 
     window: Box
-    detail: UInt8Array | None = None
+    original_crop: UInt8Array | None = None
     hole: UInt8Array | None = None
     beyond: UInt8Array | None = None
     reach_px: float = 0.0
@@ -92,19 +92,19 @@ class Photo:
         extra: the manifest's other columns, by their names in the lineage.
         prompt: the encoded prompt for the refiner.
         original: the photo's file; freed when the row ends. It is not sent to other actors: the
-            last one reads it again, see :func:`stages.steps.fetch.fetch_again`.
+            last one reads it again, see :func:`stages.steps.fetch.build_fetch_again`.
         is_repaired: whether ``original`` is the repaired file.
         patches: empty before ``cut``, and for an empty mask.
         decoded: the original's pixels. Local: ``stages.steps.stitch`` decodes them again.
         alpha_is_mask: whether a mask is the photo's own alpha channel.
         mask_files: the masks' files. Local.
-        marked: URI of a mask -> ``(h, w)`` bool, the pixels that it and the other masks of its
-            size mark. Local.
+        marked: URI of a mask -> ``(h, w)`` bool, the marked pixels of it and the other masks of its
+            size. Local.
         detected: ``(h, w)`` bool, what the detector found to be removed; None: nothing. Local.
         detected_file: the same as a mask file, to be stored. Local.
-        region: ``(h, w)`` bool, the generation mask of the full photo. Local.
-        shade: ``(h, w)`` bool, shadows outside the region that are to be filled, too; None: none.
-            Local.
+        hole: ``(h, w)`` bool, the pixels to fill: all that is marked, dilated. Local.
+        shadow_mask: ``(h, w)`` bool, shadows outside the hole that are to be filled, too; None:
+            none. Local.
         changed: ``(h, w)`` bool, where the stitched pixels may differ. Local.
         result: the file to publish. Local.
     """
@@ -122,8 +122,8 @@ class Photo:
     marked: dict[str, BoolMask] = field(default_factory=dict)
     detected: BoolMask | None = None
     detected_file: bytes = b""
-    region: BoolMask | None = None
-    shade: BoolMask | None = None
+    hole: BoolMask | None = None
+    shadow_mask: BoolMask | None = None
     changed: BoolMask | None = None
     result: bytes = b""
 
@@ -157,7 +157,7 @@ class Photo:
         """Free everything but the record and the files."""
         self.mask_files, self.marked, self.patches = [], {}, []
         self.decoded, self.detected = None, None
-        self.region, self.shade, self.changed = None, None, None
+        self.hole, self.shadow_mask, self.changed = None, None, None
         self.prompt = None
 
     def drop_all(self) -> None:

@@ -12,22 +12,22 @@ from typing import Self
 from stages.method_options import Pool
 from stages.photo import Photo
 from stages.recipe import Recipe
-from stages.steps.base import BatchWork, Step, Work, run_steps
-from stages.steps.cut import cut_patches
-from stages.steps.decode import decode
-from stages.steps.detect import detect, keep_mask
-from stages.steps.encode import encode
-from stages.steps.fetch import fetch
-from stages.steps.focus import focus
-from stages.steps.grow import grow
-from stages.steps.mask import mask
-from stages.steps.prompt import encode_prompt
-from stages.steps.publish import publish
-from stages.steps.refine import refine
-from stages.steps.remove import fill_patches
-from stages.steps.snapshots import save_snapshots
-from stages.steps.stitch import stitch_patches
-from stages.steps.upscale import upscale
+from stages.steps.base import BatchFunction, PhotoFunction, Step, run_steps
+from stages.steps.cut import build_cut
+from stages.steps.decode import build_decode
+from stages.steps.detect import build_detect, build_keep_mask
+from stages.steps.encode import build_encode
+from stages.steps.fetch import build_fetch
+from stages.steps.focus import build_focus
+from stages.steps.grow import build_grow
+from stages.steps.mask import build_mask
+from stages.steps.prompt import build_prompt
+from stages.steps.publish import build_publish
+from stages.steps.refine import build_refine
+from stages.steps.remove import build_remove
+from stages.steps.snapshots import build_snapshots
+from stages.steps.stitch import build_stitch
+from stages.steps.upscale import build_upscale
 
 
 def steps(recipe: Recipe, output: str = "") -> list[Step]:
@@ -47,27 +47,35 @@ def _first_pool(recipe: Recipe) -> Pool:
 
 
 def _marking(recipe: Recipe, output: str) -> Iterator[Step]:
-    """List the steps up to the region, all in one pool: decoded photos are not sent."""
+    """List the steps up to the hole, all in one pool: decoded photos are not sent."""
     found, pool = recipe.detect, _first_pool(recipe)
-    yield Step("fetch", pool, lambda: fetch(recipe), is_io=True)
-    yield Step("decode", pool, lambda: decode(recipe))
+    yield Step("fetch", pool, lambda: build_fetch(recipe), is_io=True)
+    yield Step("decode", pool, lambda: build_decode(recipe))
     if found:
-        yield Step("detect", pool, lambda: detect(recipe))
-    yield Step("mask", pool, lambda: mask(recipe))
+        yield Step("detect", pool, lambda: build_detect(recipe))
+    yield Step("mask", pool, lambda: build_mask(recipe))
     if found and output:
-        yield Step("keep_mask", pool, lambda: keep_mask(output, recipe), is_io=True)
+        yield Step("keep_mask", pool, lambda: build_keep_mask(output, recipe), is_io=True)
 
 
 def _filling(recipe: Recipe, output: str) -> list[Step]:
-    """List the steps from the region to the result."""
+    """List the steps from the hole to the result."""
     pool = _first_pool(recipe)
     return [
-        *([Step("grow", pool, lambda: grow(recipe))] if recipe.mask.effects == "grow" else []),
-        Step("cut", pool, lambda: cut_patches(recipe)),
+        *(
+            [Step("grow", pool, lambda: build_grow(recipe))]
+            if recipe.mask.effects == "grow"
+            else []
+        ),
+        Step("cut", pool, lambda: build_cut(recipe)),
         *_fill_and_refine_steps(recipe, output),
-        Step("stitch", "cpu", lambda: stitch_patches(recipe)),
-        Step("encode", "cpu", lambda: encode(recipe)),
-        *([Step("publish", "cpu", lambda: publish(output, recipe), is_io=True)] if output else []),
+        Step("stitch", "cpu", lambda: build_stitch(recipe)),
+        Step("encode", "cpu", lambda: build_encode(recipe)),
+        *(
+            [Step("publish", "cpu", lambda: build_publish(output, recipe), is_io=True)]
+            if output
+            else []
+        ),
     ]
 
 
@@ -75,20 +83,20 @@ def _fill_and_refine_steps(recipe: Recipe, output: str) -> Iterator[Step]:
     """List the steps that fill and refine, each in its model's pool."""
     remove, refiner = recipe.remove, recipe.refiner
     if remove:
-        yield Step("remove", remove.pool, lambda: fill_patches(recipe), remove.max_photos)
+        yield Step("remove", remove.pool, lambda: build_remove(recipe), remove.photos_per_call)
     if refiner:
         saves_snapshots = bool(output) and recipe.output.keep_steps
-        yield Step("focus", "small_gpu", lambda: focus(recipe))
+        yield Step("focus", "small_gpu", lambda: build_focus(recipe))
         if saves_snapshots:
             yield Step(
-                "keep_removal", "small_gpu", lambda: save_snapshots(output, recipe, "removal")
+                "keep_removal", "small_gpu", lambda: build_snapshots(output, recipe, "removal")
             )
-        yield Step("prompt", "small_gpu", lambda: encode_prompt(recipe))
-        yield Step("upscale", refiner.pool, lambda: upscale(recipe))
-        yield Step("refine", refiner.pool, lambda: refine(recipe), refiner.max_photos)
+        yield Step("prompt", "small_gpu", lambda: build_prompt(recipe))
+        yield Step("upscale", refiner.pool, lambda: build_upscale(recipe))
+        yield Step("refine", refiner.pool, lambda: build_refine(recipe), refiner.photos_per_call)
         if saves_snapshots:
             yield Step(
-                "keep_refined", refiner.pool, lambda: save_snapshots(output, recipe, "refined")
+                "keep_refined", refiner.pool, lambda: build_snapshots(output, recipe, "refined")
             )
 
 
@@ -105,7 +113,7 @@ class Pipeline:
     def __init__(self, steps: Iterable[Step]) -> None:
         self.steps = tuple(steps)
         self._loading = Lock()
-        self._loaded_works: list[Work | BatchWork] | None = None
+        self._functions: list[PhotoFunction | BatchFunction] | None = None
 
     @classmethod
     def of(cls, recipe: Recipe, output: str = "") -> Self:
@@ -132,11 +140,11 @@ class Pipeline:
         self._loaded()
         return self
 
-    def _loaded(self) -> list[Work | BatchWork]:
+    def _loaded(self) -> list[PhotoFunction | BatchFunction]:
         with self._loading:
-            if self._loaded_works is None:
-                self._loaded_works = [step.build() for step in self.steps]
-            return self._loaded_works
+            if self._functions is None:
+                self._functions = [step.build() for step in self.steps]
+            return self._functions
 
     def run(self, *photos: Photo) -> None:
         """Run photos through all steps; one that fails skips the rest.
@@ -145,5 +153,5 @@ class Pipeline:
             CatalogCleanupError: as :meth:`load` and :func:`stages.steps.base.run_steps`. Errors of
                 a single photo are not raised but recorded in its lineage.
         """
-        for step, work in zip(self.steps, self._loaded(), strict=True):
-            run_steps(photos, [(step.name, work)])
+        for step, function in zip(self.steps, self._loaded(), strict=True):
+            run_steps(photos, [(step.name, function)])

@@ -33,12 +33,12 @@ from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from stages.weights.resolve import weights_of
 
-#: Width of the ring around the filled region.
+#: Width of the ring around the hole.
 RING_PX = 16
 
 _SSIM_WINDOW_PX = 7
 
-#: Margin of a view around the filled region, relative to its longer side; max side of a view.
+#: Margin of a view around the hole, relative to its longer side; max side of a view.
 _MARGIN_SHARE, _VIEW_SIDE_PX = 0.6, 320
 
 #: The PSNR of identical pictures, which has no finite value.
@@ -173,16 +173,16 @@ def evaluate_row(row: Row, recipe: Recipe, views: bool = False) -> Evaluated:
             raise RowError("evaluate.no_reference", f"{row.reference_uri} has another size.")
     except RowError as error:
         return Evaluated(row.id, recipe.name, None, str(error))
-    if not cleaned.region.any():
+    if not cleaned.hole.any():
         return Evaluated(row.id, recipe.name, None, "Nothing is marked.")
     after = _pixels(cleaned.data, recipe, row.image_uri)
     feather_px = recipe.mask.feather_for(before.shape[1], before.shape[0])
     figures = measure(
-        *(before, reference, after, cleaned.region), feather_px=feather_px, effects=cleaned.effects
+        *(before, reference, after, cleaned.hole), feather_px=feather_px, effects=cleaned.effects
     )
     figures = replace(figures, seconds=sum(cleaned.record.seconds.values()))
     shown = (before, reference, after) if views else ()
-    pictures = tuple(_view(picture, cleaned.region) for picture in shown)
+    pictures = tuple(_view(picture, cleaned.hole) for picture in shown)
     return Evaluated(row.id, recipe.name, figures, views=pictures)
 
 
@@ -198,39 +198,39 @@ def measure(
     before: UInt8Array,
     reference: UInt8Array,
     after: UInt8Array,
-    region: BoolMask,
+    hole: BoolMask,
     *,
     feather_px: int = 0,
     effects: BoolMask | None = None,
 ) -> Figures:
-    """Compare a result with its reference in and around a region, and with its photo elsewhere.
+    """Compare a result with its reference in and around its hole, and with its photo elsewhere.
 
     Args:
         before: ``(h, w, 3)`` uint8 sRGB, the photo.
         reference: likewise, the correct result.
         after: likewise, the result.
-        region: ``(h, w)`` bool, the filled region; not empty.
+        hole: ``(h, w)`` bool, the filled pixels; not empty.
         feather_px: width of the soft edge around it.
         effects: ``(h, w)`` bool, where the photo may have changed beyond that.
     """
-    bounds = bounds_of(region)
+    bounds = bounds_of(hole)
     assert bounds is not None
-    height, width = region.shape
-    beyond = distance_outside(region) >= feather_px + 1
+    height, width = hole.shape
+    beyond = distance_outside(hole) >= feather_px + 1
     if effects is not None:
         beyond &= ~effects
     moved = np.abs(before[beyond].astype(np.int16) - after[beyond])
     near = bounds.grown(RING_PX + _SSIM_WINDOW_PX).clipped(width, height).slices
-    reference, after, region = reference[near], after[near], region[near]
-    outside, inside = distance_outside(region), distance_outside(~region)
+    reference, after, hole = reference[near], after[near], hole[near]
+    outside, inside = distance_outside(hole), distance_outside(~hole)
     ring = (outside > 0) & (outside <= RING_PX)
     similar = structural_similarity(
         reference, after, channel_axis=2, data_range=255, full=True, win_size=_SSIM_WINDOW_PX
     )[1].mean(axis=2)
     border = (outside <= feather_px + 1) & (inside <= feather_px + 1)
     return Figures(
-        psnr=_psnr(reference, after, region),
-        ssim=float(similar[region].mean()),
+        psnr=_psnr(reference, after, hole),
+        ssim=float(similar[hole].mean()),
         ring_psnr=_psnr(reference, after, ring),
         ring_ssim=float(similar[ring].mean()) if ring.any() else 1.0,
         outside_levels=int(moved.max(initial=0)),
@@ -251,11 +251,11 @@ def _edges(pixels: UInt8Array) -> npt.NDArray[np.float32]:
     return np.asarray(np.hypot(across, down), np.float32)
 
 
-def _view(pixels: UInt8Array, region: BoolMask) -> bytes:
-    bounds = bounds_of(region)
+def _view(pixels: UInt8Array, hole: BoolMask) -> bytes:
+    bounds = bounds_of(hole)
     assert bounds is not None
     margin = round(_MARGIN_SHARE * max(bounds.width, bounds.height)) + RING_PX
-    part = bounds.grown(margin).clipped(region.shape[1], region.shape[0])
+    part = bounds.grown(margin).clipped(hole.shape[1], hole.shape[0])
     picture, buffer = Image.fromarray(pixels[part.slices]), io.BytesIO()
     picture.thumbnail((_VIEW_SIDE_PX, _VIEW_SIDE_PX))
     picture.save(buffer, "WEBP", quality=85)

@@ -66,7 +66,7 @@ class StageActor:
         self._is_last = group == len(groups) - 1
         # Without a GPU, batches gain nothing and would keep many photos in memory.
         self._pool = groups[group][0]
-        self._batch_size = max(s.batch_size for s in steps) if spec.has_gpus else 1
+        self._photos_per_call = max(s.photos_per_call for s in steps) if spec.has_gpus else 1
         # Photos may wait for those of the actor's other call.
         calls = CALLS_PER_GPU_ACTOR if spec.has_gpus and self._pool != "cpu" else 1
         self._max_seconds = spec.recipe.limits.max_seconds * calls
@@ -136,8 +136,8 @@ class StageActor:
             raise self._problem
 
     def _run_compute(self, photos: Iterator[Photo]) -> Iterator[Photo]:
-        """Run the computing steps, in batches of their size."""
-        while batch := list(islice(photos, self._batch_size)):
+        """Run the computing steps, on as many photos at a time as they take."""
+        while batch := list(islice(photos, self._photos_per_call)):
             begun = [photo for photo in batch if photo.ok]
             try:
                 with time_limit(self._max_seconds * len(batch)):
@@ -148,8 +148,8 @@ class StageActor:
                 self._count_internal_errors(begun)
             if not self._internal_errors:
                 self._spec.monitor.report_progress(self._group)
-            if self._batch_size > 1:
-                metrics.BATCH_FILL.add(len(batch) / self._batch_size, pool=self._pool)
+            if self._photos_per_call > 1:
+                metrics.BATCH_FILL.add(len(batch) / self._photos_per_call, pool=self._pool)
             for photo in batch:
                 if self._io_after.steps:
                     photo.drop_pixels()  # only the file has to wait until it is stored

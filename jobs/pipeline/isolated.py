@@ -187,11 +187,11 @@ def _run(photo: Photo | None, spec: RunSpec, sender: Connection) -> None:
         limit_memory(spec.recipe.limits.max_memory_mib)
     for step in steps:
         sender.send(("build", step.name, None))
-        work = step.build()
+        function = step.build()
         if photo:
             sender.send(("run", step.name, None))
-            run_steps([photo], [(step.name, work)])
-        del work
+            run_steps([photo], [(step.name, function)])
+        del function
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from manifests.schema import LineageRow
 from stages.method_options import Pool
 from stages.recipe import Recipe
 from stages.steps.base import Step
-from stages.steps.fetch import fetch_again
+from stages.steps.fetch import build_fetch_again
 
 #: In ascending order of resources.
 _POOLS: tuple[Pool, ...] = ("cpu", "small_gpu", "large_gpu")
@@ -91,7 +91,7 @@ class RunSpec:
         groups = grouped(steps, has_gpus=self.has_gpus, isolated=self.isolated)
         if len(groups) > 1:  # files are not sent with their photos
             pool, last = groups[-1]
-            again = Step("fetch_again", pool, lambda: fetch_again(self.recipe), is_io=True)
+            again = Step("fetch_again", pool, lambda: build_fetch_again(self.recipe), is_io=True)
             groups[-1] = pool, [again, *last]
         return groups
 

@@ -23,12 +23,12 @@ from stages.codecs.picture import Decoded
 from stages.photo import Photo
 from stages.pixels import colour
 from stages.pixels.resize import limited_size
-from stages.pixels.shapes import region_of_run_lengths, run_lengths
+from stages.pixels.shapes import decode_rle, encode_rle
 from stages.recipe import Recipe
-from stages.steps.decode import decode
-from stages.steps.detect import restore
-from stages.steps.fetch import fetch
-from stages.steps.mask import mask
+from stages.steps.decode import build_decode
+from stages.steps.detect import build_restore
+from stages.steps.fetch import build_fetch
+from stages.steps.mask import build_mask
 from stages.steps.snapshots import SnapshotStage, snapshot_uri
 
 #: Max longer side of the photo, its icon, and a patch, px.
@@ -53,11 +53,11 @@ class Pictures:
         shown: ``before`` and ``after``, as far as available.
         width: of the photo, px.
         height: of the photo, px.
-        outline: of the filled region, as an SVG path in px of the photo; empty: not known.
-        effects: of what was removed beyond the region's soft edge, likewise; empty: nothing.
+        outline: of the hole, as an SVG path in px of the photo; empty: not known.
+        effects: of what was removed beyond the hole's soft edge, likewise; empty: nothing.
         patches: ``box`` (x, y, width, height), ``scale`` of its pictures (1: full size),
-            and ``steps``: the intermediate results that were kept.
-        found: of each detection, what is removed for it, or would be: COCO's run lengths
+            and ``steps``: the stages of its snapshots.
+        found: of each detection, what is removed for it, or would be: COCO's RLE
             (``counts``), and its outline as an SVG path in px of the photo (``path``).
         problem: why something is missing; empty if nothing is.
     """
@@ -78,13 +78,13 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
     Args:
         row: the lineage row.
         recipe: the recipe of the row.
-        output: the output folder, which may have intermediate results.
+        output: the output folder, which may have snapshots.
         label: the recipe's label, in the names of their folders.
         store: called with ``before.webp``, ``after.webp``, ``icon.webp`` (of the result, or else
-            the photo), and for each patch ``<n>-before.webp``, ``<n>-after.webp`` and kept steps.
+            the photo), and for each patch ``<n>-before.webp``, ``<n>-after.webp`` and snapshots.
     """
     result = Pictures()
-    before, region, detected = _source(row, recipe, result)
+    before, hole, detected = _source(row, recipe, result)
     after = _result(row, recipe, result)
     for name, decoded in (("before", before), ("after", after)):
         if decoded:
@@ -99,13 +99,13 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
         for each in row["detections"] or []:
             removed = _removed_for(each, detected, width, height)
             result.found.append(
-                {"counts": run_lengths(removed.view(np.bool_)), "path": outline(removed)}
+                {"counts": encode_rle(removed.view(np.bool_)), "path": outline(removed)}
             )
-    if region is not None:
-        result.outline = outline(region)
-        height, width = region.shape
+    if hole is not None:
+        result.outline = outline(hole)
+        height, width = hole.shape
         try:
-            result.effects = outline(region_of_run_lengths(row["effects"], width, height))
+            result.effects = outline(decode_rle(row["effects"], width, height))
         except RowError as error:  # the photo has been replaced by one of another size
             result.problem = result.problem or str(error)
     if before and after and before.pixels.shape[:2] == after.pixels.shape[:2]:
@@ -120,12 +120,12 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
                     "box": [x, y, width, height],
                     "scale": min(1.0, _PATCH_SIDE_PX / max(width, height)),
                     "steps": [
-                        step
-                        for step in get_args(SnapshotStage)
+                        stage
+                        for stage in get_args(SnapshotStage)
                         if recipe.output.keep_steps
-                        and _copy_step(
-                            snapshot_uri(output, label, row["id"], index, step),
-                            f"{index}-{step}.webp",
+                        and _copy_snapshot(
+                            snapshot_uri(output, label, row["id"], index, stage),
+                            f"{index}-{stage}.webp",
                             store,
                         )
                     ],
@@ -134,10 +134,10 @@ def draw(row: Mapping[str, Any], recipe: Recipe, output: str, label: str, store:
     return result
 
 
-def outline(region: BoolMask | UInt8Array) -> str:
+def outline(hole: BoolMask | UInt8Array) -> str:
     """The outline of an ``(h, w)`` mask, of what is not 0, as an SVG path, px, holes included."""
-    parts, _ = cv2.findContours(region.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    tolerance = max(region.shape) / _PRECISION
+    parts, _ = cv2.findContours(hole.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    tolerance = max(hole.shape) / _PRECISION
     largest = sorted(parts, key=len, reverse=True)[:_MAX_PARTS]
     lines = [cv2.approxPolyDP(part, tolerance, closed=True)[:, 0].tolist() for part in largest]
     return "".join("M" + "L".join(f"{x} {y}" for x, y in line) + "Z" for line in lines)
@@ -146,15 +146,15 @@ def outline(region: BoolMask | UInt8Array) -> str:
 def _source(
     row: Mapping[str, Any], recipe: Recipe, result: Pictures
 ) -> tuple[Decoded | None, BoolMask | None, BoolMask | None]:
-    """The photo, its filled region and what was detected in it, as far as they can be read."""
+    """The photo, its hole and what was detected in it, as far as they can be read."""
     photo = Photo(LineageRow(row["id"], image_uri=row["image_uri"], mask_uri=row["mask_uri"]))
     photo.lineage.marks, photo.lineage.detected_uri = row["marks"], row.get("detected_uri")
     decoded, detected, limit = None, None, recipe.limits.max_megapixels
     try:
-        for step in (fetch, decode, restore):
-            step(recipe)(photo)
+        for build in (build_fetch, build_decode, build_restore):
+            build(recipe)(photo)
         detected = photo.detected
-        mask(recipe)(photo)
+        build_mask(recipe)(photo)
     except RowError as error:
         result.problem = str(error)
     try:
@@ -164,7 +164,7 @@ def _source(
         result.problem = str(error)
     if row["image_sha256"] and photo.lineage.image_sha256 not in (None, row["image_sha256"]):
         result.problem = "The photo has changed since it was cleaned."
-    return decoded, photo.region, detected
+    return decoded, photo.hole, detected
 
 
 def _removed_for(
@@ -203,11 +203,11 @@ def _shrunk(picture: Image.Image, side_px: int, quality: int) -> bytes:
     return buffer.getvalue()
 
 
-def _copy_step(uri: str, name: str, store: Store) -> bool:
-    """Store an intermediate result of a crop; returns whether there is one."""
+def _copy_snapshot(uri: str, name: str, store: Store) -> bool:
+    """Store a snapshot of a crop; returns whether there is one."""
     try:
         data = read(uri, "image")
-    except RowError:  # the row was done before results were kept
+    except RowError:  # the row was done before snapshots were kept
         return False
     with Image.open(io.BytesIO(data)) as kept:
         store(name, _shrunk(kept, _PATCH_SIDE_PX, _PATCH_QUALITY))

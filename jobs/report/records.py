@@ -105,8 +105,8 @@ def details(listing: Listing, start: int, stop: int, drawn: Drawn) -> Iterator[d
     """The details of rows ``start`` to ``stop``, see ``site/viewer.js``.
 
     ``line`` is the manifest row as JSON text, so that browsers do not round its numbers. If the
-    recipe detects, ``marked`` is the same without masks and run lengths, ``masks`` are its mask
-    files with that of what was detected, ``own`` those without, and ``rle`` its own run lengths.
+    recipe detects, ``marked`` is the same without masks and RLE, ``masks`` are its mask
+    files with that of what was detected, ``own`` those without, and ``rle`` its own RLE masks.
     """
     rows = _dicts(listing.rows, start, stop)
     others: Sequence[dict[str, Any] | None] = [None] * len(rows)

@@ -28,13 +28,13 @@ from manifests.errors import OutputError, RowError
 from manifests.schema import OK, LineageRow, lineage_row
 from manifests.storage.row_files import read
 from stages.photo import Photo
-from stages.pixels.shapes import region_of_run_lengths
+from stages.pixels.shapes import decode_rle
 from stages.recipe import Recipe
 from stages.recipe.options import MaskOptions
-from stages.steps.decode import decode
-from stages.steps.detect import restore
-from stages.steps.fetch import fetch
-from stages.steps.mask import mask
+from stages.steps.decode import build_decode
+from stages.steps.detect import build_restore
+from stages.steps.fetch import build_fetch
+from stages.steps.mask import build_mask
 from stages.verify import Expected, Finding, UncheckableError, compare
 from stages.verify.samples import BoolMask
 
@@ -116,15 +116,15 @@ def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
     except RowError as error:
         return Verdict(row.id, fidelity, problem=f"the result cannot be read: {error}")
     try:
-        source, region = _source(row, recipe)
-        effects = region_of_run_lengths(row.effects, region.shape[1], region.shape[0])
+        source, hole = _source(row, recipe)
+        effects = decode_rle(row.effects, hole.shape[1], hole.shape[0])
         note = "; ".join(filter(None, (row.metadata_note, row.fidelity_note)))
         if _END_APPENDED in note.split("; "):  # a mask's is another sentence
             source = source.rstrip(b"\xff") + b"\xff\xd9"
-        changed = _pasted(row, region, recipe) | effects
+        changed = _pasted(row, hole, recipe) | effects
         promise = Expected(fidelity, changed, note, recipe.metadata.mark_edit)
         found = compare(source, result, promise)
-        problems = [*found.problems, *_problems_of(effects, row, region, recipe.mask)]
+        problems = [*found.problems, *_problems_of(effects, row, hole, recipe.mask)]
     except UncheckableError as error:
         reason = str(error)
         return Verdict(row.id, fidelity, unchecked=reason.partition(":")[0], detail=reason)
@@ -137,7 +137,7 @@ def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
 
 
 def _source(row: LineageRow, recipe: Recipe) -> tuple[bytes, BoolMask]:
-    """Read the source and its generation mask, ``(h, w)`` bool, displayed frame.
+    """Read the source and its hole, ``(h, w)`` bool, displayed frame.
 
     Raises:
         UncheckableError: a file is missing, or changed after the row was done.
@@ -145,33 +145,33 @@ def _source(row: LineageRow, recipe: Recipe) -> tuple[bytes, BoolMask]:
     photo = Photo(LineageRow(row.id, image_uri=row.image_uri, mask_uri=row.mask_uri))
     photo.lineage.marks, photo.lineage.detected_uri = row.marks, row.detected_uri
     try:
-        fetch(recipe)(photo)
+        build_fetch(recipe)(photo)
         source = photo.original
         if photo.lineage.image_sha256 != row.image_sha256:
             raise UncheckableError("the source has changed since")
         if photo.lineage.mask_sha256 != row.mask_sha256:
             raise UncheckableError("the mask has changed since")
-        for step in (decode, restore, mask):
-            step(recipe)(photo)
+        for build in (build_decode, build_restore, build_mask):
+            build(recipe)(photo)
         if photo.lineage.region_sha256 != row.region_sha256:
             raise UncheckableError("the detected mask has changed since")
     except RowError as error:
         raise UncheckableError(f"the source or its mask cannot be read: {error}") from error
-    assert photo.region is not None
-    return source, photo.region
+    assert photo.hole is not None
+    return source, photo.hole
 
 
-def _pasted(row: LineageRow, region: BoolMask, recipe: Recipe) -> BoolMask:
+def _pasted(row: LineageRow, hole: BoolMask, recipe: Recipe) -> BoolMask:
     """Where the mask and its soft edge may have changed the photo, ``(h, w)`` bool."""
-    height, width = region.shape
-    pasted = np.zeros_like(region)
+    height, width = hole.shape
+    pasted = np.zeros_like(hole)
     for patch in row.patches:
         pasted[_slices(patch.crop)] = True
-    return pasted & (_distance(region) < recipe.mask.feather_for(width, height) + 1)
+    return pasted & (_distance(hole) < recipe.mask.feather_for(width, height) + 1)
 
 
 def _problems_of(
-    effects: BoolMask, row: LineageRow, region: BoolMask, options: MaskOptions
+    effects: BoolMask, row: LineageRow, hole: BoolMask, options: MaskOptions
 ) -> Iterator[str]:
     """Yield how the recorded effects break the recipe's limits."""
     count = int(np.count_nonzero(effects))
@@ -181,22 +181,22 @@ def _problems_of(
         return
     if count != row.effects_px:
         yield f"{count} px beyond the mask changed, {row.effects_px} are recorded"
-    if count > options.effects_area * np.count_nonzero(region):
+    if count > options.effects_area * np.count_nonzero(hole):
         yield "changed more beyond the mask than mask.effects_area"
-    reached = np.zeros_like(region)
+    reached = np.zeros_like(hole)
     for patch in row.patches:
         part, masked = _slices(patch.crop), _slices(patch.region)
-        own = np.zeros_like(region)
-        own[masked] = region[masked]
+        own = np.zeros_like(hole)
+        own[masked] = hole[masked]
         reach_px = options.effects_reach * max(patch.region["width"], patch.region["height"])
         reached[part] |= _distance(own[part]) < reach_px
     if (effects & ~reached).any():
         yield "changed farther beyond the mask than mask.effects_reach"
 
 
-def _distance(region: BoolMask) -> npt.NDArray[np.float32]:
-    """Distance in px from each pixel to the nearest marked one."""
-    inverse = (~region).view(np.uint8)
+def _distance(mask: BoolMask) -> npt.NDArray[np.float32]:
+    """Distance in px from each pixel to the nearest True one."""
+    inverse = (~mask).view(np.uint8)
     return np.asarray(cv2.distanceTransform(inverse, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
 
 

@@ -1,4 +1,4 @@
-"""Normalizes the marks of photos: mask files, boxes, polygons and run lengths.
+"""Normalizes the marks of photos: mask files, boxes, polygons and RLE masks.
 
 A row with one mask file needs only its URI. All other marks, which are JSON text in CSV and lists
 in JSON Lines and Parquet, become one JSON object in the column ``marks`` of shards and lineage.

@@ -281,7 +281,7 @@ _INVISIBLE = r"[\x{200b}-\x{200f}\x{202a}-\x{202e}\x{2060}-\x{2069}\x{feff}]"
 #: Control characters and backslashes; an empty part, ``.`` or ``..``.
 _NOT_A_PATH = r"[\x00-\x1f\x7f-\x9f\\]|(^|/)(\.\.?)?(/|$)"
 
-#: Folders that could be the result, or a kept step, of another id.
+#: Folders that could be the result, or a snapshot, of another id.
 _IS_RESULT = rf"(?i)\.({'|'.join(SUFFIXES)})/|/\d+-(removal|refined)\.webp$"
 
 

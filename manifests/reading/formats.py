@@ -25,7 +25,7 @@ from manifests.storage.place import Place
 #: Size of the parts in which text is parsed. Parsing takes some thirty times as much memory.
 PART_BYTES = 4 << 20
 
-#: Max size of a row. The run lengths of a photo of 100 megapixels have some 5 MB. A longer row
+#: Max size of a row. The RLE mask of a photo of 100 megapixels have some 5 MB. A longer row
 #: means that a quotation mark was left open, or that the file is not a manifest.
 ROW_BYTES = 32 << 20
 

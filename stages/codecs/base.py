@@ -8,7 +8,7 @@ from typing import Literal
 
 from stages.arrays import Samples
 from stages.codecs.picture import Decoded, Edit, Encoded
-from stages.pixels.samples import Space
+from stages.pixels.samples import ColourSpace
 
 Format = Literal["jpeg", "png", "webp", "tiff", "avif", "heic"]
 
@@ -23,8 +23,8 @@ class Metadata:
         dpi: horizontal and vertical resolution, if the file states it in units of length.
         further_pictures: number of pages or frames besides the edited one.
         further_samples: number of samples of a pixel besides colours and alpha.
-        colours: the tags that state colours other than sRGB, if the file has no ICC profile; empty:
-            there are none. No other format can hold them.
+        colour_tags: those that state colours other than sRGB, if the file has no ICC profile;
+            empty: there are none. No other format can hold them.
     """
 
     exif: bytes = b""
@@ -32,7 +32,7 @@ class Metadata:
     dpi: tuple[float, float] | None = None
     further_pictures: int = 0
     further_samples: int = 0
-    colours: str = ""
+    colour_tags: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,15 +46,15 @@ class Writer:
         holds_cmyk: whether the format supports CMYK; if not, colours are converted to sRGB.
         holds_grey: whether it supports ICC profiles of grey; if not, tones are converted to sRGB.
         holds_alpha: whether it supports alpha; if not, the picture is composited on white.
-        max_block: maximum size of an EXIF or XMP block, bytes; 0: no limit.
+        max_metadata_bytes: maximum size of an EXIF or XMP block, bytes; 0: no limit.
     """
 
-    write: Callable[[Samples, Space, Metadata, int], tuple[bytes, list[str]]]
+    write: Callable[[Samples, ColourSpace, Metadata, int], tuple[bytes, list[str]]]
     is_lossless: bool = False
     holds_cmyk: bool = False
     holds_grey: bool = True
     holds_alpha: bool = True
-    max_block: int = 0
+    max_metadata_bytes: int = 0
 
 
 def _nothing(_: bytes) -> None:
@@ -75,12 +75,12 @@ class Codec:
         writer: writes pictures of other formats in this format; None if that is not supported.
         walk: iterates over all parts of a file. Raises UnsupportedError if there are too many; it
             runs before any library parses the file.
-        claimed_size: returns the size that the header claims, px, for formats whose library
+        declared_size: returns the size that the header declares, px, for formats whose library
             allocates memory for it before it reports a size.
         check_samples: raises DamagedError for damage that ``decode`` ignores.
         diagnose: raises UnsupportedError or DamagedError with the reason why a library did not
             recognise a file, if there is a better one.
-        is_cut: checks whether a damaged file is truncated; None if the library reports that.
+        is_truncated: checks whether a damaged file is truncated; None if the library reports that.
     """
 
     suffix: str
@@ -91,7 +91,7 @@ class Codec:
     metadata: Callable[[bytes], Metadata]
     writer: Writer | None = None
     walk: Callable[[bytes], Iterable[object]] = field(default=lambda _: ())
-    claimed_size: Callable[[bytes], tuple[int, int] | None] = field(default=_nothing)
+    declared_size: Callable[[bytes], tuple[int, int] | None] = field(default=_nothing)
     check_samples: Callable[[bytes], None] = field(default=_nothing)
     diagnose: Callable[[bytes], object] = field(default=_nothing)
-    is_cut: Callable[[bytes], bool] | None = None
+    is_truncated: Callable[[bytes], bool] | None = None

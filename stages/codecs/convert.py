@@ -17,7 +17,7 @@ from stages.codecs.stale.exif import refresh_exif
 from stages.codecs.stale.policy import StaleDataPolicy
 from stages.codecs.stale.xmp import refresh_xmp
 from stages.pixels.colour import grey_to_srgb8, to_srgb8, unpremultiplied
-from stages.pixels.samples import Space, laid_on, to_8_bits
+from stages.pixels.samples import ColourSpace, composite_on, to_8_bits
 
 
 def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
@@ -38,10 +38,10 @@ def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
     pixels, space = _as_target_can_hold(edit.pixels, edit.space, writer, notes)
     policy = StaleDataPolicy(edit)
     metadata = _carried(edit.source, CODECS[own], writer, policy)
-    if metadata.colours and not edit.space.icc:
+    if metadata.colour_tags and not edit.space.icc:
         raise UnsupportedError(
-            f"its colours are stated by {metadata.colours}, without an ICC profile; embed one, or "
-            "use output.format = source"
+            f"its colours are stated by {metadata.colour_tags}, without an ICC profile; embed one, "
+            "or use output.format = source"
         )
     if metadata.further_samples:
         notes.append("samples besides colours and alpha left out")
@@ -55,8 +55,8 @@ def convert(edit: Edit, own: Format, wanted: Format) -> Encoded:
 
 
 def _as_target_can_hold(
-    pixels: Samples, space: Space, writer: Writer, notes: list[str]
-) -> tuple[Samples, Space]:
+    pixels: Samples, space: ColourSpace, writer: Writer, notes: list[str]
+) -> tuple[Samples, ColourSpace]:
     """Convert samples to a depth and colours that the writer supports; note each loss."""
     if space.premultiplied:
         straight = np.concatenate([unpremultiplied(pixels, space), pixels[..., -1:]], axis=2)
@@ -66,21 +66,24 @@ def _as_target_can_hold(
     if space.model == "grey" and space.icc and not writer.holds_grey:
         alpha, converted = pixels[..., 1:], grey_to_srgb8(pixels[..., :1], space.icc)
         if converted is None:  # viewers ignore the profile
-            space = Space("grey")
+            space = ColourSpace("grey")
             notes.append("ICC profile that is not one of grey dropped")
         else:
-            pixels, space = np.concatenate([converted, to_8_bits(alpha)], axis=2), Space("rgb")
+            pixels, space = (
+                np.concatenate([converted, to_8_bits(alpha)], axis=2),
+                ColourSpace("rgb"),
+            )
             notes.append("grey converted to sRGB by its profile")
     if pixels.dtype == np.uint16 and (loses_ink or not writer.is_lossless):
         pixels = to_8_bits(pixels)
         notes.append("16 bits reduced to 8")
     if loses_ink:
         alpha = pixels[..., space.channels :]
-        pixels, space = np.concatenate([to_srgb8(pixels, space), alpha], axis=2), Space("rgb")
+        pixels, space = np.concatenate([to_srgb8(pixels, space), alpha], axis=2), ColourSpace("rgb")
         notes.append("CMYK turned into sRGB")
     if not writer.holds_alpha and pixels.shape[2] > space.channels:
         top = 0 if space.model == "cmyk" else 255
-        pixels = laid_on(top, to_8_bits(pixels[..., :-1]), to_8_bits(pixels[..., -1:]))
+        pixels = composite_on(top, to_8_bits(pixels[..., :-1]), to_8_bits(pixels[..., -1:]))
         notes.append("transparency laid on white")
     return pixels, space
 
@@ -96,7 +99,7 @@ def _carried(source: bytes, own: Codec, writer: Writer, policy: StaleDataPolicy)
     too_large = {
         name
         for name, block in (("EXIF", exif), ("XMP", xmp))
-        if writer.max_block and len(block) > writer.max_block
+        if writer.max_metadata_bytes and len(block) > writer.max_metadata_bytes
     }
     policy.notes += [f"{name} over 64 KB left out" for name in sorted(too_large)]
     exif, xmp = b"" if "EXIF" in too_large else exif, b"" if "XMP" in too_large else xmp

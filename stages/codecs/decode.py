@@ -118,19 +118,21 @@ def _explained(data: bytes, role: Role, uri: str) -> Iterator[None]:
 def _damaged(error: DamagedError, data: bytes, role: Role, uri: str) -> RowError:
     """Return the error to report for a file that cannot be read."""
     codec, reason = detect_codec(data), error
-    is_cut = codec.is_cut(data) if codec and codec.is_cut else _is_truncation(error)
+    is_truncated = (
+        codec.is_truncated(data) if codec and codec.is_truncated else _is_truncation(error)
+    )
     if isinstance(error.__cause__, UnidentifiedImageError):
         if codec is None:
             begin = f"it begins {data[:8]!r}"
             return RowError(f"{role}.not_an_image", f"The {role} {uri} is not a picture; {begin}.")
-        is_cut, reason = False, DamagedError("its header is damaged")
+        is_truncated, reason = False, DamagedError("its header is damaged")
         try:
             codec.diagnose(data)
         except UnsupportedError as kind:
             return RowError(f"{role}.unsupported", f"The {role} {uri} cannot be used: {kind}.")
         except DamagedError as damage:
-            is_cut = _is_truncation(damage)
-    code = "truncated" if is_cut else "corrupt"
+            is_truncated = _is_truncation(damage)
+    code = "truncated" if is_truncated else "corrupt"
     return RowError(f"{role}.{code}", f"The {role} {uri} cannot be read: {reason}.")
 
 
@@ -147,7 +149,7 @@ def _check_head(data: bytes, max_megapixels: float, role: Role, uri: str) -> Non
     with suppress(DamagedError):
         for _ in codec.walk(data):
             pass
-    if size := codec.claimed_size(data):
+    if size := codec.declared_size(data):
         _check_size(*size, max_megapixels, role, uri)
 
 

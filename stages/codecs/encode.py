@@ -38,7 +38,7 @@ def encode(
         uri: the name of the photo in errors.
         output: the options for format and quality.
         metadata: the options for previews and for labelling the edit.
-        is_generative: whether a generative model filled the region.
+        is_generative: whether a generative model filled the hole.
 
     Raises:
         RowError: ``image.corrupt``, for damage that only shows in a JPEG's coefficients;
@@ -74,7 +74,7 @@ def encode(
         ) from None
 
 
-def converts(source: bytes, wanted: Target) -> bool:
+def changes_format(source: bytes, wanted: Target) -> bool:
     """Whether the result has another format than the source."""
     return wanted not in ("source", detect_format(source))
 

@@ -1,4 +1,4 @@
-"""Read the plane of a mask file that marks the region, alpha or luminance; write a mask."""
+"""Read the plane of a mask file that marks, alpha or luminance; write a mask."""
 
 from __future__ import annotations
 
@@ -88,12 +88,12 @@ def _reject_photo(grey: Image.Image, alpha: Image.Image | None, uri: str) -> Non
         )
 
 
-def encode_mask(region: BoolMask, options: MaskOptions) -> bytes:
-    """Encode ``(h, w)`` bool as a PNG that a recipe with these options reads as this region.
+def encode_mask(marked: BoolMask, options: MaskOptions) -> bytes:
+    """Encode ``(h, w)`` bool as a PNG that a recipe with these options reads likewise.
 
     It is white on black; where the options ask for it, black on white or an alpha channel.
     """
-    levels = (region ^ (options.polarity == "dark")).astype(np.uint8) * np.uint8(255)
+    levels = (marked ^ (options.polarity == "dark")).astype(np.uint8) * np.uint8(255)
     if options.channel == "alpha":
         picture = Image.fromarray(np.dstack([np.zeros_like(levels), levels]), "LA")
     else:

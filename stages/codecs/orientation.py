@@ -29,7 +29,7 @@ from itertools import takewhile
 from stages.codecs.errors import DamagedError
 from stages.codecs.jpeg.markers import APP1, SOS, segments
 from stages.codecs.png.chunks import chunks
-from stages.codecs.tiff.file import SHORT, Entry, TiffFile
+from stages.codecs.tiff.file import SHORT, Entry, TiffEditor
 
 _ORIENTATION = 274
 _NAME = b"Exif\0"
@@ -65,7 +65,7 @@ def _exif_in_jpeg(data: bytes) -> bytes:
 
 def exif_orientation(block: bytes) -> int | None:
     """The orientation in a bare EXIF block; None if it states no valid one."""
-    file = TiffFile.of_exif(block)
+    file = TiffEditor.of_exif(block)
     entry = _entry(file) if file else None
     return file.integer(entry) if file and entry else None
 
@@ -73,7 +73,7 @@ def exif_orientation(block: bytes) -> int | None:
 def upright_exif(block: bytes) -> bytes:
     """Set the orientation in an EXIF block, with or without JPEG's prefix, to 1."""
     start = 6 if block.startswith(_NAME) else 0
-    file = TiffFile.of_exif(block[start:])
+    file = TiffEditor.of_exif(block[start:])
     entry = _entry(file) if file else None
     if file is None or entry is None:
         return block
@@ -86,7 +86,7 @@ def upright_xmp(packet: bytes) -> bytes:
     return _IN_XMP.sub(lambda match: match[0][:-1] + b"1", packet)
 
 
-def _entry(file: TiffFile) -> Entry | None:
+def _entry(file: TiffEditor) -> Entry | None:
     """Tag 274 of the first directory, if its value is valid.
 
     Truncated directories are read as far as possible.

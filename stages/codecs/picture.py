@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from stages.arrays import BoolMask, Samples
-from stages.pixels.samples import ColourModel, Space, to_8_bits
+from stages.pixels.samples import ColourModel, ColourSpace, to_8_bits
 from stages.recipe.options import MetadataOptions
 
 #: Quality of lossy files if the recipe does not set one.
@@ -35,7 +35,7 @@ class Decoded:
 
     pixels: Samples
     orientation: int
-    space: Space
+    space: ColourSpace
     note: str = ""
 
     @property
@@ -67,13 +67,13 @@ class Edit:
         space: the colour space of the samples.
         quality: quality of lossy files, 1 to 100; 0: the default.
         metadata: the options for previews and for labelling the edit.
-        generative: whether a generative model filled the region.
+        generative: whether a generative model filled the hole.
     """
 
     source: bytes
     pixels: Samples
     changed: BoolMask
-    space: Space
+    space: ColourSpace
     quality: int
     metadata: MetadataOptions
     generative: bool = False
@@ -122,5 +122,5 @@ def as_pillow(pixels: Samples, model: ColourModel) -> Image.Image:
     """Convert ``(h, w, c)``, colours and optional alpha, to a Pillow picture of 8 bits a sample."""
     height, width, channels = pixels.shape
     modes = {"grey": ("L", "LA"), "rgb": ("RGB", "RGBA"), "cmyk": ("CMYK", "")}[model]
-    mode = modes[channels - Space(model).channels]
+    mode = modes[channels - ColourSpace(model).channels]
     return Image.frombuffer(mode, (width, height), to_8_bits(pixels).tobytes())

@@ -20,7 +20,7 @@ from stages.codecs.png.chunks import bit_depth
 from stages.codecs.stale.exif import refresh_exif
 from stages.codecs.stale.policy import StaleDataPolicy
 from stages.codecs.stale.xmp import refresh_xmp
-from stages.pixels.samples import ColourModel, Space
+from stages.pixels.samples import ColourModel, ColourSpace
 
 #: Modes that can be edited without loss, and the modes they are edited in. Palettes are expanded to
 #: colours, and a transparent colour to alpha, so that a fill of that colour stays visible.
@@ -89,7 +89,7 @@ def decode(data: bytes) -> Decoded:
         return Decoded(
             to_displayed(stored.reshape(*stored.shape[:2], -1), turn),
             turn,
-            Space(_MODELS.get(mode, "cmyk"), picture.info.get("icc_profile") or b""),
+            ColourSpace(_MODELS.get(mode, "cmyk"), picture.info.get("icc_profile") or b""),
             "" if picture.mode == mode else f"{own} expanded to {mode}",
         )
 
@@ -147,7 +147,7 @@ def refreshed(info: Mapping[Any, Any], policy: StaleDataPolicy) -> dict[str, byt
 
 
 def write_lossy(
-    format_: str, pixels: Samples, space: Space, metadata: Metadata, quality: int
+    format_: str, pixels: Samples, space: ColourSpace, metadata: Metadata, quality: int
 ) -> tuple[bytes, list[str]]:
     """Write a file of 8 bits a sample; ``format_`` is Pillow's name. The notes are empty."""
     options = writing_options(metadata, space)
@@ -155,7 +155,7 @@ def write_lossy(
     return save_image(picture, format=format_, quality=quality, **options), []
 
 
-def writing_options(metadata: Metadata, space: Space) -> dict[str, Any]:
+def writing_options(metadata: Metadata, space: ColourSpace) -> dict[str, Any]:
     """Pillow's save arguments for the metadata that is present."""
     blocks = {"exif": metadata.exif, "xmp": metadata.xmp, "icc_profile": space.icc}
     options: dict[str, Any] = {name: value for name, value in blocks.items() if value}

@@ -16,7 +16,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from stages.codecs.errors import DamagedError, UnsupportedError
-from stages.codecs.jpeg.libjpeg import reading
+from stages.codecs.jpeg.libjpeg import open_coefficients
 from stages.codecs.jpeg.markers import check_kind
 from stages.codecs.png.chunks import SIGNATURE, raw_chunks
 
@@ -43,7 +43,7 @@ def _repaired_jpeg(data: bytes) -> tuple[bytes, list[str]]:
         check_kind(data)
         return data, []
     repaired_jpeg = cut + _EOI
-    with suppress(DamagedError), reading(repaired_jpeg) as found:
+    with suppress(DamagedError), open_coefficients(repaired_jpeg) as found:
         if found.is_complete():
             return repaired_jpeg, ["end marker of the JPEG appended"]
     return data, []

@@ -40,9 +40,9 @@ def lost_detail(pixels: UInt8Array, mask: UInt8Array) -> float:
         Levels of 255, at least 0; infinite if nothing surrounds the hole.
     """
     hole = mask > 0
-    region = bounds_of(mask)
-    assert region is not None, "a patch has a hole"
-    ring_px = max(_MIN_RING_PX, _RING_SHARE * min(region.width, region.height))
+    bounds = bounds_of(mask)
+    assert bounds is not None, "a patch has a hole"
+    ring_px = max(_MIN_RING_PX, _RING_SHARE * min(bounds.width, bounds.height))
     outside, inside = distance_outside(hole), distance_outside(~hole)
     ring = (outside > _BORDER_PX) & (outside <= ring_px)
     core = inside > _BORDER_PX

@@ -119,10 +119,10 @@ def views(
         ring_share: width of the ring, relative to the hole's longer side; at least 12 px.
     """
     height, width = mask.shape
-    region = bounds_of(mask)
-    assert region is not None, "a patch has a hole"
-    ring_px = max(_MIN_RING_PX, round(ring_share * max(region.width, region.height)))
-    part = region.grown(ring_px).clipped(width, height)
+    bounds = bounds_of(mask)
+    assert bounds is not None, "a patch has a hole"
+    ring_px = max(_MIN_RING_PX, round(ring_share * max(bounds.width, bounds.height)))
+    part = bounds.grown(ring_px).clipped(width, height)
     scale = side_px / max(part.width, part.height)
     size = max(round(part.width * scale), 1), max(round(part.height * scale), 1)
     hole, original = mask[part.slices], before[part.slices]

@@ -80,14 +80,14 @@ def refine_with_retries(
     """
     outcomes = [Outcome() for _ in patches]
 
-    def run_round(left: Sequence[int], step: int) -> list[int]:
+    def run_round(remaining: Sequence[int], attempt: int) -> list[int]:
         """Run one round; return the indices of the patches that did not pass."""
-        if not left:
+        if not remaining:
             return []
-        seeds = [(patches[index].seed + step) % 2**32 for index in left]
-        results = paint(left, seeds)
+        seeds = [(patches[index].seed + attempt) % 2**32 for index in remaining]
+        results = paint(remaining, seeds)
         failed = []
-        for index, seed, result in zip(left, seeds, results, strict=True):
+        for index, seed, result in zip(remaining, seeds, results, strict=True):
             outcome, pixels = outcomes[index], None if isinstance(result, RowError) else result
             if isinstance(result, RowError):
                 if result.code != "model.bad_output":
@@ -107,10 +107,10 @@ def refine_with_retries(
                 outcome.pixels = pixels
         return failed
 
-    left = list(range(len(patches)))
-    for step in range(options.attempts):
-        left = run_round(left, step)
-    for index in left:
+    remaining = list(range(len(patches)))
+    for attempt in range(options.attempts):
+        remaining = run_round(remaining, attempt)
+    for index in remaining:
         if outcomes[index].error is None:
             _apply_fallback(outcomes[index], options, has_removal=has_removal)
     return outcomes

@@ -43,7 +43,7 @@ class TextJudge:
         require(*TextOptions.libraries, needed_by="judge.text")
         self._reader = TextReader()
 
-    def raised(
+    def with_text_score(
         self,
         scores: Scores,
         refined: UInt8Array,

@@ -1,4 +1,4 @@
-"""Rectangles on the pixel grid, and the placement of views around a region."""
+"""Rectangles on the pixel grid, and the placement of views around other boxes."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def bounds_of(mask: npt.NDArray[np.generic]) -> Box | None:
 
 
 def context_box(
-    region: Box,
+    bounds: Box,
     photo_width: int,
     photo_height: int,
     *,
@@ -96,9 +96,9 @@ def context_box(
     needed: Box | None = None,
     multiple_px: int = 1,
 ) -> Box:
-    """Place a view of the photo around a masked region; it never leaves the photo.
+    """Place a view of the photo around masked pixels; it never leaves the photo.
 
-    The view is ``context`` times the region on each axis and shows at least ``min_context_px`` on
+    The view is ``context`` times their bounds on each axis and shows at least ``min_context_px`` on
     each side. With an ``aspect`` (width over height) one axis then grows to it, as far as the
     photo allows. The view is centred on what it needs and moved inside the photo, so that context
     lost at one edge is gained at the other.
@@ -107,19 +107,19 @@ def context_box(
     the photo is cut to a multiple of 8 px, unless it needs the last few pixels.
 
     Args:
-        region: inside the photo.
+        bounds: of the masked pixels, inside the photo.
         photo_width: px.
         photo_height: px.
-        context: side of the view over side of the region.
+        context: side of the view over side of the bounds.
         min_context_px: context on each side.
         aspect: width over height; 0: no fixed ratio.
-        needed: box that the view must contain, clipped to the photo; None: the region.
+        needed: box that the view must contain, clipped to the photo; None: the bounds.
         multiple_px: the sides become multiples of this where the photo has room for it.
     """
-    needed = (needed or region).clipped(photo_width, photo_height)
+    needed = (needed or bounds).clipped(photo_width, photo_height)
     max_width, max_height = _in_eights(photo_width), _in_eights(photo_height)
-    width = max(math.ceil(region.width * context), region.width + 2 * min_context_px)
-    height = max(math.ceil(region.height * context), region.height + 2 * min_context_px)
+    width = max(math.ceil(bounds.width * context), bounds.width + 2 * min_context_px)
+    height = max(math.ceil(bounds.height * context), bounds.height + 2 * min_context_px)
     width, height = min(width, max_width), min(height, max_height)
     if aspect and width < height * aspect:
         width, height = _grown_to(aspect, width, height, max_width, max_height)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import Image, ImageCms
 
 from stages.arrays import BoolMask, Samples, UInt8Array
-from stages.pixels.samples import Space, laid_on, strips, to_8_bits
+from stages.pixels.samples import ColourSpace, composite_on, strips, to_8_bits
 
 _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), "rgb"
 
@@ -32,7 +32,7 @@ _VISIBLE_LOSS = 1.5
 _RELATIVE_COLORIMETRIC = 1
 
 
-def to_srgb8(pixels: Samples, space: Space) -> UInt8Array:
+def to_srgb8(pixels: Samples, space: ColourSpace) -> UInt8Array:
     """Convert ``(h, w, c)`` in ``space`` to ``(h, w, 3)`` uint8 sRGB; alpha is dropped."""
     colours = unpremultiplied(pixels, space)
     if space.model == "grey":
@@ -54,7 +54,7 @@ def grey_to_srgb8(grey: Samples, icc: bytes) -> UInt8Array | None:
         return None
 
 
-def as_displayed(pixels: Samples, space: Space) -> Image.Image:
+def as_displayed(pixels: Samples, space: ColourSpace) -> Image.Image:
     """Convert ``(h, w, c)`` in ``space`` to an 8-bit sRGB Pillow picture, RGB or RGBA."""
     seen = to_srgb8(pixels, space)
     if pixels.shape[2] == space.channels:
@@ -62,7 +62,9 @@ def as_displayed(pixels: Samples, space: Space) -> Image.Image:
     return Image.fromarray(np.dstack([seen, to_8_bits(pixels[..., -1])]))
 
 
-def to_photo_space(fill: UInt8Array, around: Samples, hole: BoolMask, space: Space) -> Samples:
+def to_photo_space(
+    fill: UInt8Array, around: Samples, hole: BoolMask, space: ColourSpace
+) -> Samples:
     """Convert a fill to a photo's own space and depth.
 
     Args:
@@ -93,7 +95,7 @@ def to_photo_space(fill: UInt8Array, around: Samples, hole: BoolMask, space: Spa
     return np.clip(np.rint(painted), 0, top).astype(around.dtype)
 
 
-def unpremultiplied(pixels: Samples, space: Space) -> Samples:
+def unpremultiplied(pixels: Samples, space: ColourSpace) -> Samples:
     """Return the colour channels, divided by alpha if they are premultiplied."""
     colours = pixels[..., : space.channels]
     if not space.premultiplied:
@@ -129,7 +131,7 @@ def _carried_into(loss: npt.NDArray[np.float32], hole: BoolMask) -> npt.NDArray[
 
 
 @lru_cache(maxsize=64)
-def _needs_conversion(space: Space) -> bool:
+def _needs_conversion(space: ColourSpace) -> bool:
     """Whether colours differ from sRGB."""
     if space.model == "cmyk":
         return True
@@ -142,7 +144,7 @@ def _needs_conversion(space: Space) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _has_profile(space: Space) -> bool:
+def _has_profile(space: ColourSpace) -> bool:
     """Whether there is a profile that works in both directions."""
     if not space.icc:
         return False
@@ -155,14 +157,14 @@ def _has_profile(space: Space) -> bool:
     return True
 
 
-def _to_srgb(colours: Samples, space: Space) -> UInt8Array:
+def _to_srgb(colours: Samples, space: ColourSpace) -> UInt8Array:
     if _has_profile(space):
         return to_8_bits(_transformed(colours, (space.icc, space.model), _SRGB, np.uint8))
     ink = to_8_bits(colours)  # CMYK without a profile
-    return laid_on(0, 255 - ink[..., :3], 255 - ink[..., 3:])
+    return composite_on(0, 255 - ink[..., :3], 255 - ink[..., 3:])
 
 
-def _from_srgb(fill: UInt8Array, space: Space, depth: npt.DTypeLike) -> Samples:
+def _from_srgb(fill: UInt8Array, space: ColourSpace, depth: npt.DTypeLike) -> Samples:
     if _has_profile(space):
         return _transformed(fill, _SRGB, (space.icc, space.model), depth)
     ink = 255 - fill.astype(np.float32)

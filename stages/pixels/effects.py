@@ -2,7 +2,7 @@
 
 A model that removes such effects returns an alpha: where it changed the picture. Here that becomes
 the opacity with which its output is pasted beyond the mask, within bounds that follow from the mask
-alone: a reach, no other marked pixels, and none that are nearer to another patch. So the effects of
+alone: a reach, no other masked pixels, and none that are nearer to another patch. So the effects of
 patches never overlap; where one meets the soft edge of another patch, the later patch covers it.
 """
 
@@ -25,50 +25,52 @@ _HAZE, _CERTAIN = 16, 64
 _SOFT_SHARE = 0.25
 
 
-def reach_px(region: Box, reach: float) -> float:
+def effects_reach_px(bounds: Box, reach: float) -> float:
     """Distance from the mask at which effects end, px.
 
     Args:
-        region: bounds of the masked pixels that are filled together.
-        reach: the distance, relative to the longer side of the region.
+        bounds: bounds of the masked pixels that are filled together.
+        reach: the distance, relative to the longer side of the bounds.
     """
-    return reach * max(region.width, region.height)
+    return reach * max(bounds.width, bounds.height)
 
 
-def may_change(marked: BoolMask, region: Box, own: BoolMask, crop: Box, end_px: float) -> BoolMask:
+def effects_zone(
+    filled: BoolMask, bounds: Box, own: BoolMask, crop: Box, reach_px: float
+) -> BoolMask:
     """Where effects of a patch may be removed: beyond its mask, nearer to it than to any other.
 
     Args:
-        marked: ``(h, w)`` bool, the masked pixels of the whole photo.
-        region: bounds of the patch's own masked pixels.
-        own: ``(region.height, region.width)`` bool, those pixels.
-        crop: the patch's position; it shows the reach around the region.
-        end_px: distance from the mask at which effects end.
+        filled: ``(h, w)`` bool, all that is filled of the photo.
+        bounds: bounds of the patch's own masked pixels.
+        own: ``(bounds.height, bounds.width)`` bool, those pixels.
+        crop: the patch's position; it shows the reach around the bounds.
+        reach_px: distance from the mask at which effects end.
 
     Returns:
         ``(crop.height, crop.width)`` bool.
     """
-    height, width = marked.shape
+    height, width = filled.shape
     # A pixel within reach may be nearer to another patch that lies outside the crop.
-    seen = crop.grown(math.ceil(end_px)).clipped(width, height)
+    seen = crop.grown(math.ceil(reach_px)).clipped(width, height)
     mine = np.zeros((seen.height, seen.width), np.bool_)
-    mine[region.shifted(-seen.x0, -seen.y0).slices] = own
+    mine[bounds.shifted(-seen.x0, -seen.y0).slices] = own
     distance = distance_outside(mine)
-    to_others = distance_outside(marked[seen.slices] & ~mine)
-    found = (distance > 0) & (distance < np.minimum(to_others, end_px))
+    to_others = distance_outside(filled[seen.slices] & ~mine)
+    found = (distance > 0) & (distance < np.minimum(to_others, reach_px))
     return np.asarray(found[crop.shifted(-seen.x0, -seen.y0).slices])
 
 
 def opacity_beyond(
-    alpha: UInt8Array, blend: UInt8Array, beyond: BoolMask, end_px: float, max_area: float
+    alpha: UInt8Array, blend: UInt8Array, beyond: BoolMask, reach_px: float, max_area: float
 ) -> UInt8Array | None:
     """Return the opacity of a model's output beyond the mask; None: it would cover too much.
 
     Args:
         alpha: ``(h, w)`` uint8 of a crop, where the model changed the picture.
         blend: ``(h, w)`` uint8, 255 on the mask, with its soft edge.
-        beyond: ``(h, w)`` bool, see :func:`may_change`.
-        end_px: distance from the mask at which the opacity is 0.
+        beyond: ``(h, w)`` bool, see :func:`effects_zone`.
+        reach_px: distance from the mask at which the opacity is 0.
         max_area: maximum area beyond mask and soft edge, relative to the mask's.
 
     Returns:
@@ -76,13 +78,13 @@ def opacity_beyond(
     """
     mask = blend == 255
     levels = (alpha.astype(np.float32) - _HAZE) / (_CERTAIN - _HAZE)
-    opacity = np.clip(levels, 0, 1) * _fade(mask, end_px)
+    opacity = np.clip(levels, 0, 1) * _fade(mask, reach_px)
     found = np.where(beyond, np.rint(opacity * 255), 0).astype(np.uint8)
     added = np.count_nonzero((found > 0) & (blend == 0))
     return found if added <= max_area * np.count_nonzero(mask) else None
 
 
-def _fade(mask: BoolMask, end_px: float) -> Float32Array:
+def _fade(mask: BoolMask, reach_px: float) -> Float32Array:
     """1 near the mask, falling evenly to 0 where the reach ends."""
-    soft_px = max(_SOFT_SHARE * end_px, 1.0)
-    return np.asarray(np.clip((end_px - distance_outside(mask)) / soft_px, 0, 1), np.float32)
+    soft_px = max(_SOFT_SHARE * reach_px, 1.0)
+    return np.asarray(np.clip((reach_px - distance_outside(mask)) / soft_px, 0, 1), np.float32)

@@ -1,10 +1,11 @@
-"""Converts mask files to the two masks of the method.
+"""Converts mask files to the masks of the method.
 
-* The **generation mask** is binary: True where pixels are filled. It is the marked region,
-  optionally with its holes filled, dilated so that no soft edge of the object remains.
-* The **blend mask** is soft, the opacity of the fill: 255 on the generation mask, falling linearly
-  to 0 at ``feather_px`` + 1 px outside it. The object never shows through the soft edge, and
-  nothing changes beyond it.
+* The **marked pixels** are those that masks and shapes mark.
+* The **hole** is what is filled: the marked pixels, optionally with the inside of outlines, dilated
+  so that no soft edge of the object remains.
+* The **blend mask** is soft, the opacity of the fill: 255 on the hole, falling linearly to 0 at
+  ``feather_px`` + 1 px outside it. The object never shows through the soft edge, and nothing
+  changes beyond it.
 
 All lengths are in pixels of the photo, so the edge looks the same for any crop size.
 """
@@ -58,7 +59,7 @@ class Levels:
     is_lossy: bool = False
 
 
-def to_region(mask: Levels, options: MaskOptions, uri: str) -> BoolMask:
+def marked_pixels(mask: Levels, options: MaskOptions, uri: str) -> BoolMask:
     """Return ``(h, w)`` bool: the pixels that the mask marks.
 
     Levels are counted from the background colour: black or, with polarity ``dark``, white. If any
@@ -138,12 +139,12 @@ def _leaves_out_areas(
 
 
 def fit_to_photo(
-    region: BoolMask, width: int, height: int, options: MaskOptions, uri: str
+    marked: BoolMask, width: int, height: int, options: MaskOptions, uri: str
 ) -> BoolMask:
     """Return what a mask marks at the photo's size.
 
     Args:
-        region: ``(h, w)`` bool.
+        marked: ``(h, w)`` bool.
         width: of the photo as displayed, px.
         height: of the photo as displayed, px.
         options: what is done with a mask of another size: it is placed at ``anchor``, or, if
@@ -153,46 +154,46 @@ def fit_to_photo(
     Raises:
         RowError: ``mask.size_mismatch``.
     """
-    mask_height, mask_width = region.shape
+    mask_height, mask_width = marked.shape
     if (mask_width, mask_height) == (width, height):
-        return region
+        return marked
     if options.anchor:
-        return _anchored(region, width, height, options, uri)
+        return _anchored(marked, width, height, options, uri)
     same_aspect = abs(mask_width * height / (mask_height * width) - 1) <= _ASPECT_TOLERANCE
     if not (options.scale_to_photo and same_aspect):
         raise RowError(
             "mask.size_mismatch",
             f"The mask {uri} is {mask_width}x{mask_height}, the photo {width}x{height}.",
         )
-    return _scaled(region, width, height)
+    return _scaled(marked, width, height)
 
 
-def _scaled(region: BoolMask, width: int, height: int) -> BoolMask:
+def _scaled(marked: BoolMask, width: int, height: int) -> BoolMask:
     """Scale what a mask marks. Thin lines survive shrinking: a pixel is marked if any part was."""
-    smaller = min(width, region.shape[1]), min(height, region.shape[0])
-    share = cv2.resize(region.astype(np.float32), smaller, interpolation=cv2.INTER_AREA)
+    smaller = min(width, marked.shape[1]), min(height, marked.shape[0])
+    share = cv2.resize(marked.astype(np.float32), smaller, interpolation=cv2.INTER_AREA)
     kept = (share > 1e-6).astype(np.float32)
     return np.asarray(cv2.resize(kept, (width, height), interpolation=cv2.INTER_LINEAR) > 0.5)
 
 
 def _anchored(
-    region: BoolMask, width: int, height: int, options: MaskOptions, uri: str
+    marked: BoolMask, width: int, height: int, options: MaskOptions, uri: str
 ) -> BoolMask:
-    """Place what a mask marks in an empty region of the photo's size; see :func:`fit_to_photo`."""
+    """Place what a mask marks in an empty mask of the photo's size; see :func:`fit_to_photo`."""
     if options.anchor_width:
-        scale = options.anchor_width * width / region.shape[1]
-        height_px, width_px = (max(round(side * scale), 1) for side in region.shape)
-        region = _scaled(region, width_px, height_px)
+        scale = options.anchor_width * width / marked.shape[1]
+        height_px, width_px = (max(round(side * scale), 1) for side in marked.shape)
+        marked = _scaled(marked, width_px, height_px)
     across, down = (
         0.0 if first in options.anchor else 1.0 if last in options.anchor else 0.5
         for first, last in (("left", "right"), ("top", "bottom"))
     )
-    own_height, own_width = region.shape
+    own_height, own_width = marked.shape
     x, y = round((width - own_width) * across), round((height - own_height) * down)
     inside = Box(x, y, x + own_width, y + own_height).clipped(width, height)
     placed = np.zeros((height, width), np.bool_)
-    placed[inside.slices] = region[inside.shifted(-x, -y).slices]
-    if region.any() and not placed.any():
+    placed[inside.slices] = marked[inside.shifted(-x, -y).slices]
+    if marked.any() and not placed.any():
         raise RowError(
             "mask.size_mismatch",
             f"All that the mask {uri} marks lies outside the photo of {width}x{height}.",
@@ -200,55 +201,55 @@ def _anchored(
     return placed
 
 
-def generation_mask(region: BoolMask, options: MaskOptions) -> BoolMask:
-    """Return ``(h, w)`` bool: the generation mask, True where the photo is filled.
+def hole_mask(marked: BoolMask, options: MaskOptions) -> BoolMask:
+    """Return ``(h, w)`` bool: the hole, True where the photo is filled.
 
     Args:
-        region: ``(h, w)`` bool, what the mask marks, at the photo's size.
+        marked: ``(h, w)`` bool, the marked pixels of the photo.
         options: holes and dilation.
     """
-    bounds = bounds_of(region)
+    bounds = bounds_of(marked)
     if bounds is None:
-        return region
+        return marked
     # Work on the part that holds the mask, with room to grow: marks are small, photos are not.
-    height, width = region.shape
+    height, width = marked.shape
     dilate_px = options.dilate_for(width, height)
     part = bounds.grown(dilate_px + 1).clipped(width, height).slices
-    work = region[part]
+    work = marked[part]
     if options.fill_holes:
         work = fill_holes(work)
-    result = region.copy()
+    result = marked.copy()
     result[part] = distance_outside(work) <= dilate_px
     return result
 
 
-def distance_outside(region: BoolMask) -> npt.NDArray[np.float32]:
+def distance_outside(mask: BoolMask) -> npt.NDArray[np.float32]:
     """Distance in px from each pixel to the nearest True one: 0 inside, infinite if none is."""
-    if not region.any():
-        return np.full(region.shape, np.inf, np.float32)
-    inverse = np.logical_not(region).view(np.uint8)
+    if not mask.any():
+        return np.full(mask.shape, np.inf, np.float32)
+    inverse = np.logical_not(mask).view(np.uint8)
     return np.asarray(cv2.distanceTransform(inverse, cv2.DIST_L2, cv2.DIST_MASK_PRECISE))
 
 
-def smooth_inside(values: Float32Array, region: BoolMask, sigma: float) -> Float32Array:
-    """Gaussian average of ``(h, w, c)`` over the pixels of a region, ``(h, w)``, alone."""
-    weight = region.astype(np.float32)
+def smooth_inside(values: Float32Array, mask: BoolMask, sigma: float) -> Float32Array:
+    """Gaussian average of ``(h, w, c)`` over the pixels of a mask, ``(h, w)``, alone."""
+    weight = mask.astype(np.float32)
     total = cv2.GaussianBlur(values * weight[..., None], (0, 0), sigma)
     share = np.maximum(cv2.GaussianBlur(weight, (0, 0), sigma), 1e-3)
     return np.asarray(total / share[..., None], np.float32)
 
 
-def blend_mask(region: BoolMask, feather_px: int) -> UInt8Array:
-    """Return ``(h, w)`` uint8: 255 on ``region``, falling evenly to 0 at ``feather_px`` + 1 px.
+def blend_mask(hole: BoolMask, feather_px: int) -> UInt8Array:
+    """Return ``(h, w)`` uint8: 255 on the hole, falling evenly to 0 at ``feather_px`` + 1 px.
 
     No step between neighbours is steeper than 1 / (``feather_px`` + 1), however the edge runs.
     """
-    ramp = np.clip(1 - distance_outside(region) / (feather_px + 1), 0, 1)
+    ramp = np.clip(1 - distance_outside(hole) / (feather_px + 1), 0, 1)
     return np.asarray(np.rint(ramp * 255), dtype=np.uint8)
 
 
-def fill_holes(region: BoolMask) -> BoolMask:
-    """Return ``(h, w)`` bool: a region, and the background that it separates from the border."""
-    framed = np.pad(region.view(np.uint8), 1)
+def fill_holes(marked: BoolMask) -> BoolMask:
+    """Return ``(h, w)`` bool: the marked pixels, and the background that they enclose."""
+    framed = np.pad(marked.view(np.uint8), 1)
     cv2.floodFill(framed, None, (0, 0), (2,))
     return np.asarray(framed[1:-1, 1:-1] != 2)

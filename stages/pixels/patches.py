@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from stages.arrays import BoolMask, UInt8Array
 from stages.pixels.boxes import Box, bounds_of, context_box
-from stages.pixels.effects import reach_px
+from stages.pixels.effects import effects_reach_px
 from stages.pixels.masks import blend_mask
 from stages.recipe.options import CropOptions
 
@@ -32,17 +32,17 @@ class PlannedPatch:
     """One patch before its pixels are cut.
 
     Attributes:
-        region: bounds of the patch's own masked pixels, inside the photo.
+        bounds: bounds of the patch's own masked pixels, inside the photo.
         crop: what is cut, inside the photo.
-        own: ``(region.height, region.width)`` bool, the patch's own masked pixels.
+        own: ``(bounds.height, bounds.width)`` bool, the patch's own masked pixels.
     """
 
-    region: Box
+    bounds: Box
     crop: Box
     own: BoolMask
 
 
-def plan_patches(
+def group_into_patches(
     mask: BoolMask,
     options: CropOptions,
     *,
@@ -54,11 +54,11 @@ def plan_patches(
     """Group the masked pixels and place a crop around each group.
 
     Args:
-        mask: ``(h, w)`` bool, the generation mask of the whole photo.
+        mask: ``(h, w)`` bool, the hole of the whole photo.
         options: context, and how near parts are merged.
         feather_px: parts whose soft edges could meet are merged too, and each crop shows more
             than its soft edge.
-        effects_reach: each crop shows at least this many times the longer side of its region on
+        effects_reach: each crop shows at least this many times the longer side of its hole on
             each side.
         max_side_px: crops are not merged into one that is longer, and would lose resolution; 0:
             however long.
@@ -70,15 +70,17 @@ def plan_patches(
     """
     height, width = mask.shape
 
-    def crop_of(region: Box) -> Box:
+    def crop_of(bounds: Box) -> Box:
         return context_box(
-            region,
+            bounds,
             width,
             height,
             context=options.context,
             min_context_px=options.min_context_px,
             aspect=options.aspect,
-            needed=region.grown(max(feather_px, math.ceil(reach_px(region, effects_reach))) + 1),
+            needed=bounds.grown(
+                max(feather_px, math.ceil(effects_reach_px(bounds, effects_reach))) + 1
+            ),
             multiple_px=multiple_px,
         )
 
@@ -88,25 +90,25 @@ def plan_patches(
     while count > options.max_patches:
         merge_px = 2 * merge_px + _CELL_PX
         labels, count = _group_cells(cells, merge_px)
-    regions = [_bounds(mask, labels, group) for group in range(1, count + 1)]
+    parts = [_bounds(mask, labels, group) for group in range(1, count + 1)]
     groups = _merge_where_cheaper(
-        [(region, [i + 1]) for i, region in enumerate(regions)], crop_of, max_side_px
+        [(bounds, [i + 1]) for i, bounds in enumerate(parts)], crop_of, max_side_px
     )
     return [
-        PlannedPatch(region, crop_of(region), _own_pixels(mask, labels, members, region))
-        for region, members in sorted(groups, key=lambda group: (group[0].y0, group[0].x0))
+        PlannedPatch(bounds, crop_of(bounds), _own_pixels(mask, labels, members, bounds))
+        for bounds, members in sorted(groups, key=lambda group: (group[0].y0, group[0].x0))
     ]
 
 
 def cut_mask(mask: BoolMask, box: Box) -> UInt8Array:
-    """Cut the generation mask, uint8: 255 where the photo is filled."""
+    """Cut the hole, uint8: 255 where the photo is filled."""
     return np.asarray(mask[box.slices].view(np.uint8) * 255, np.uint8)
 
 
-def cut_blend(patch: PlannedPatch, feather_px: int) -> UInt8Array:
+def crop_blend(patch: PlannedPatch, feather_px: int) -> UInt8Array:
     """The blend mask of a patch, uint8 0 to 255, as large as its crop."""
     own = np.zeros((patch.crop.height, patch.crop.width), np.bool_)
-    own[patch.region.shifted(-patch.crop.x0, -patch.crop.y0).slices] = patch.own
+    own[patch.bounds.shifted(-patch.crop.x0, -patch.crop.y0).slices] = patch.own
     return blend_mask(own, feather_px)
 
 
@@ -143,14 +145,14 @@ def _bounds(mask: BoolMask, labels: npt.NDArray[np.int32], group: int) -> Box:
 
 
 def _own_pixels(
-    mask: BoolMask, labels: npt.NDArray[np.int32], members: list[int], region: Box
+    mask: BoolMask, labels: npt.NDArray[np.int32], members: list[int], bounds: Box
 ) -> BoolMask:
-    """The masked pixels inside ``region`` that belong to the groups ``members``."""
-    first_row, first_column = region.y0 // _CELL_PX, region.x0 // _CELL_PX
-    cells = labels[first_row : -(-region.y1 // _CELL_PX), first_column : -(-region.x1 // _CELL_PX)]
+    """The masked pixels inside ``bounds`` that belong to the groups ``members``."""
+    first_row, first_column = bounds.y0 // _CELL_PX, bounds.x0 // _CELL_PX
+    cells = labels[first_row : -(-bounds.y1 // _CELL_PX), first_column : -(-bounds.x1 // _CELL_PX)]
     mine = np.isin(cells, members).repeat(_CELL_PX, axis=0).repeat(_CELL_PX, axis=1)
-    y, x = region.y0 - first_row * _CELL_PX, region.x0 - first_column * _CELL_PX
-    own: BoolMask = mine[y : y + region.height, x : x + region.width] & mask[region.slices]
+    y, x = bounds.y0 - first_row * _CELL_PX, bounds.x0 - first_column * _CELL_PX
+    own: BoolMask = mine[y : y + bounds.height, x : x + bounds.width] & mask[bounds.slices]
     return own
 
 

@@ -20,7 +20,7 @@ _CHANNELS: dict[ColourModel, int] = {"grey": 1, "rgb": 3, "cmyk": 4}
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
+class ColourSpace:
     """The colour space of a photo's samples.
 
     Attributes:
@@ -49,20 +49,20 @@ def to_8_bits(samples: Samples) -> UInt8Array:
     return reduced
 
 
-def laid_on(level: int, colours: UInt8Array, alpha: UInt8Array) -> UInt8Array:
-    """Composite a picture on an even ground, rounded to the nearest level.
+def composite_on(level: int, colours: UInt8Array, alpha: UInt8Array) -> UInt8Array:
+    """Composite a picture on an even background, rounded to the nearest level.
 
     Args:
-        level: of all channels of the ground, 0 to 255.
+        level: of all channels of the background, 0 to 255.
         colours: ``(h, w, c)``.
         alpha: ``(h, w, 1)``, 0 where transparent.
     """
-    laid = np.empty_like(colours)
+    composite = np.empty_like(colours)
     for rows in strips(colours.shape):
         opacity = alpha[rows].astype(np.uint16)  # a product of two levels, and half of 255, fits
         part = colours[rows] * opacity + np.uint16(level) * (255 - opacity)
-        laid[rows] = (part + 127) // 255
-    return laid
+        composite[rows] = (part + 127) // 255
+    return composite
 
 
 def strips(shape: tuple[int, ...]) -> Iterator[slice]:

@@ -1,10 +1,10 @@
-"""Rasterizes boxes, polygons and run lengths, in COCO's formats, at the photo's size.
+"""Rasterizes boxes, polygons and RLE masks, in COCO's formats, at the photo's size.
 
 The frame is the photo as displayed: origin at its top left corner, x to the right, y down, in px or
 in shares of its sides; pixel 0 extends from 0 to 1. Numbers that are plausible only in other units
 are rejected: a box of shares, read as px, would be a speck in a corner.
 
-pycocotools draws polygons and run lengths. It is C code that trusts its input, so input that could
+pycocotools draws polygons and RLE masks. It is C code that trusts its input, so input that could
 cause invalid memory access, or unbounded memory or time, is rejected here first.
 """
 
@@ -70,37 +70,37 @@ def rasterize_shapes(
     Raises:
         RowError: ``mask.bad_shape``, also for a box or polygon that lies outside the photo with
             more than half of it, or whose numbers are plausible in other units only, and for
-            polygons that are all too thin to mark a pixel; ``mask.size_mismatch`` for run lengths
+            polygons that are all too thin to mark a pixel; ``mask.size_mismatch`` for an RLE mask
             of another size.
     """
     frame = _Frame(width, height, options.units)
     try:
-        region = np.zeros((height, width), np.bool_)
+        marked = np.zeros((height, width), np.bool_)
         items = _items("boxes", shapes.get("boxes", []), _is_list_of_numbers)
         boxes = [_box(name, box, frame) for name, box in items]
         rings = _rings(shapes.get("polygons", []), frame)
         frame.check_units([*boxes, *map(_extent, rings)])
         for (x0, y0), (x1, y1) in boxes:
             rows = slice(max(math.floor(y0), 0), math.ceil(y1))
-            region[rows, max(math.floor(x0), 0) : math.ceil(x1)] = True
+            marked[rows, max(math.floor(x0), 0) : math.ceil(x1)] = True
         encoded = [
             *_polygons(rings, frame),
-            *_run_lengths(shapes.get("rle", []), width, height, uri),
+            *_rle_masks(shapes.get("rle", []), width, height, uri),
         ]
         if encoded:
-            region |= coco.decode(coco.merge(encoded)).view(np.bool_)
+            marked |= coco.decode(coco.merge(encoded)).view(np.bool_)
     except _BadShapeError as error:
         raise RowError("mask.bad_shape", f"The photo {uri}: {error}.") from None
-    return region
+    return marked
 
 
-def run_lengths(region: BoolMask) -> str:
-    """Return an ``(h, w)`` mask as COCO's compressed run lengths, without its size."""
-    return str(coco.encode(np.asfortranarray(region.view(np.uint8)))["counts"], "ascii")
+def encode_rle(marked: BoolMask) -> str:
+    """Return an ``(h, w)`` mask as COCO's compressed RLE, without its size."""
+    return str(coco.encode(np.asfortranarray(marked.view(np.uint8)))["counts"], "ascii")
 
 
-def region_of_run_lengths(counts: str | None, width: int, height: int) -> BoolMask:
-    """Undo :func:`run_lengths`; None: nothing is marked.
+def decode_rle(counts: str | None, width: int, height: int) -> BoolMask:
+    """Undo :func:`encode_rle`; None: nothing is marked.
 
     Raises:
         RowError: ``mask.bad_shape``: they are not those of a mask of this size.
@@ -230,7 +230,7 @@ def _polygons(rings: list[npt.NDArray[np.float64]], frame: _Frame) -> list[dict[
     return drawn
 
 
-def _run_lengths(value: object, width: int, height: int, uri: str) -> Iterable[dict[str, Any]]:
+def _rle_masks(value: object, width: int, height: int, uri: str) -> Iterable[dict[str, Any]]:
     for name, rle in _items("rle", value, lambda cell: isinstance(cell, dict)):
         if not isinstance(rle, dict) or not {"size", "counts"} <= rle.keys():
             raise _BadShapeError(f"{name} is not an object with size and counts")

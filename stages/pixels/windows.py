@@ -9,12 +9,12 @@ from __future__ import annotations
 from stages.arrays import BoolMask
 from stages.pixels import resize
 from stages.pixels.boxes import Box, context_box
-from stages.pixels.patches import PlannedPatch, plan_patches
+from stages.pixels.patches import PlannedPatch, group_into_patches
 from stages.recipe import Recipe
 
 
-def plan_crops(mask: BoolMask, recipe: Recipe) -> list[PlannedPatch]:
-    """The patches of a photo, from its generation mask, ``(h, w)`` bool."""
+def plan_patches(mask: BoolMask, recipe: Recipe) -> list[PlannedPatch]:
+    """The patches of a photo, from its hole, ``(h, w)`` bool."""
     height, width = mask.shape
     options, multiple_px = recipe.crop, 1
     if recipe.remove and not recipe.refiner:
@@ -22,7 +22,7 @@ def plan_crops(mask: BoolMask, recipe: Recipe) -> list[PlannedPatch]:
         if own := recipe.remove.context_for(width, height):
             changes = {"context": own[0], "min_context_px": own[1], "aspect": 0.0}
             options = options.model_copy(update=changes)
-    return plan_patches(
+    return group_into_patches(
         mask,
         options,
         feather_px=recipe.mask.feather_for(width, height),
@@ -38,7 +38,7 @@ def window_of(plan: PlannedPatch, recipe: Recipe, width: int, height: int) -> Bo
     if recipe.remove is None or own is None:
         return plan.crop
     return context_box(
-        plan.region,
+        plan.bounds,
         width,
         height,
         context=own[0],
@@ -62,7 +62,7 @@ def working_size(recipe: Recipe, width: int, height: int) -> tuple[int, int]:
     return resize.limited_size(width, height, max_side_px(recipe), multiple_px)
 
 
-def refined_size(crop: Box, size_px: int) -> tuple[int, int]:
+def refiner_size(crop: Box, size_px: int) -> tuple[int, int]:
     """Width and height at which a crop is refined: multiples of 16, the longer near ``size_px``."""
     scale = size_px / max(crop.width, crop.height)
     width, height = (max(round(side * scale / 16), 1) * 16 for side in (crop.width, crop.height))

@@ -29,7 +29,7 @@ Anchor = Literal[
 
 
 class MaskOptions(Section):
-    """How masks and shapes become the region to fill, and its soft edge.
+    """How masks and shapes become the hole, the pixels to fill, and its soft edge.
 
     ``channel``, ``polarity``, ``values``, ``threshold``, ``scale_to_photo`` and ``anchor`` apply to
     mask files only; the others apply to shapes too.
@@ -56,24 +56,24 @@ class MaskOptions(Section):
     fill_holes: bool = False
     """Also remove the inside of outlines. Off, since a mask may be a frame around the product."""
     dilate_px: int = Field(3, ge=0, le=256)
-    """Grow the region by this much, so that no soft edge of the object remains."""
+    """Grow what is marked by this much, so that no soft edge of the object remains."""
     dilate_share: float = Field(0.0, ge=0, le=0.1)
     """The same as a share of the photo's longer side; the larger of the two applies."""
     feather_px: int = Field(3, ge=0, le=256)
-    """Width of the soft edge outside the dilated region: from this + 1 px on, nothing changes."""
+    """Width of the soft edge outside the hole: from this + 1 px on, nothing changes."""
     feather_share: float = Field(0.0, ge=0, le=0.1)
     """The same as a share of the photo's longer side; the larger of the two applies."""
     effects: Literal["off", "alpha", "grow"] = "off"
     """Whether shadows and reflections that the object casts beyond the mask are removed, too. off:
     nothing outside the mask and its soft edge changes. alpha: where the removal model's own alpha
-    shows that it changed something. grow: the region grows by cast shadows that are found beside or
+    shows that it changed something. grow: the hole grows by cast shadows that are found beside or
     beneath it on plain or lightly textured backgrounds; for removal methods without an alpha. The
     part beyond the mask is recorded in the lineage."""
     effects_reach: float = Field(1.0, gt=0, le=10)
-    """Maximum distance from the dilated region, relative to the longer side of the part of it that
+    """Maximum distance from the hole, relative to the longer side of the part of it that
     is filled together (`alpha`), or is connected (`grow`)."""
     effects_area: float = Field(4.0, gt=0, le=100)
-    """Maximum area beyond the mask, relative to the area of the dilated region. What would be
+    """Maximum area beyond the mask, relative to the area of the hole. What would be
     larger is probably wrong: nothing beyond the mask is then changed. With `alpha`, the photo is
     flagged."""
 
@@ -93,7 +93,7 @@ class MaskOptions(Section):
 
 
 class ShapeOptions(Section):
-    """How the boxes and polygons of a manifest are read; run lengths are always in px."""
+    """How the boxes and polygons of a manifest are read; RLE masks are always in px."""
 
     units: Literal["px", "share", "percent"] = "px"
     """px of the displayed photo, or 0 to 1 (share) or 0 to 100 (percent) of its width and height.
@@ -101,7 +101,7 @@ class ShapeOptions(Section):
 
 
 class CropOptions(Section):
-    """The surroundings of the region that a fill sees."""
+    """The surroundings of the hole that a fill sees."""
 
     context: float = Field(2.0, ge=1.0, le=20.0)
     """Side of the crop over side of the masked part, on each axis."""
@@ -161,8 +161,8 @@ class OutputOptions(Section):
     """exact: reject a result that must be re-encoded outside the mask too: lossy WebP, AVIF and
     HEIC, JPEGs whose blocks cannot be kept, conversions that lose samples."""
     keep_steps: Annotated[bool, NOT_HASHED] = False
-    """With a refiner: store each crop after the removal and after the refiner under ``steps/``, for
-    `catalog-cleanup report`. Rows that are already done are not redone for this."""
+    """With a refiner: store snapshots of each crop, after the removal and after the refiner, under
+    ``steps/``, for `catalog-cleanup report`. Rows that are already done are not redone for this."""
 
 
 class MetadataOptions(Section):

@@ -23,20 +23,20 @@ _DEVICE_ERROR = re.compile(
     r"|CUDNN_STATUS_(NOT_INITIALIZED|MAPPING_ERROR|EXECUTION_FAILED|INTERNAL_ERROR)"
 )
 
-#: Processes one photo in place. Raises RowError for bad input.
-Work = Callable[[Photo], None]
+#: What a step does to one photo: changes it in place. Raises RowError for bad input.
+PhotoFunction = Callable[[Photo], None]
 
 
 @dataclass(frozen=True, slots=True)
-class BatchWork:
-    """Processes several photos at once, so that models can batch them.
+class BatchFunction:
+    """What a step does to several photos at once, so that models can batch them.
 
     Attributes:
-        work: processes the photos in place, and calls :func:`fail` for one that fails. If it
+        process: changes the photos in place, and calls :func:`fail` for one that fails. If it
             raises, it must have left its photos unchanged: they are then retried one by one.
     """
 
-    work: Callable[[Sequence[Photo]], None]
+    process: Callable[[Sequence[Photo]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,40 +46,42 @@ class Step:
     Attributes:
         name: appears in the lineage's ``seconds`` and ``error_stage``.
         pool: the actor pool; consecutive steps of one pool run in one actor, without copying.
-        build: loads models and clients, and returns the work; called once in each actor.
-        batch_size: the number of photos that an actor with a GPU processes together.
+        build: loads models and clients, and returns the function; called once in each actor.
+        photos_per_call: the number of photos that an actor with a GPU processes together.
         is_io: whether it waits for storage instead of computing. I/O steps at the beginning or end
             of an actor's steps run in threads, while other photos are computed.
     """
 
     name: str
     pool: Pool
-    build: Callable[[], Work | BatchWork]
-    batch_size: int = 1
+    build: Callable[[], PhotoFunction | BatchFunction]
+    photos_per_call: int = 1
     is_io: bool = False
 
 
-def run_steps(photos: Sequence[Photo], steps: Sequence[tuple[str, Work | BatchWork]]) -> None:
-    """Run photos through ``(name, work)`` pairs; a photo that fails skips the rest.
+def run_steps(
+    photos: Sequence[Photo], steps: Sequence[tuple[str, PhotoFunction | BatchFunction]]
+) -> None:
+    """Run photos through ``(name, function)`` pairs; a photo that fails skips the rest.
 
     Raises:
         OutputError: the output cannot be stored. This is not a row's fault, so no row fails.
         StorageError: S3 cannot be used. No row fails either.
         DeviceError: the device failed. No row fails either.
     """
-    for name, work in steps:
+    for name, function in steps:
         left = [photo for photo in photos if photo.ok]
-        if isinstance(work, BatchWork):
-            _run_batch(left, name, work)
+        if isinstance(function, BatchFunction):
+            _run_batch(left, name, function)
         else:
             for photo in left:
-                _run_one(photo, name, work)
+                _run_one(photo, name, function)
 
 
-def _run_one(photo: Photo, name: str, work: Work) -> None:
+def _run_one(photo: Photo, name: str, function: PhotoFunction) -> None:
     started = DEVICE_LOCK.clock_s()
     try:
-        work(photo)
+        function(photo)
     except (OutputError, StorageError, DeviceError):
         raise
     except Exception as error:  # whatever a library raises, one row must not affect others
@@ -104,14 +106,14 @@ def _code_and_text(error: Exception, photo: Photo, name: str) -> tuple[str, str]
     return "internal.error", redact("".join(traceback.format_exception(error, limit=-6)))
 
 
-def _run_batch(photos: Sequence[Photo], name: str, step: BatchWork) -> None:
+def _run_batch(photos: Sequence[Photo], name: str, function: BatchFunction) -> None:
     """Process all photos together; if that raises, one by one, so that only bad ones fail."""
     if len(photos) > 1:
         started = DEVICE_LOCK.clock_s()
         # Whatever is raised, the photo that causes it reports it when run alone, outside of the
         # handler, which would hold the memory of the batch.
         try:
-            step.work(photos)
+            function.process(photos)
         except Exception as error:
             raise_device_error(error)
         else:
@@ -120,7 +122,7 @@ def _run_batch(photos: Sequence[Photo], name: str, step: BatchWork) -> None:
                 photo.lineage.seconds[name] = share
             return
     for photo in photos:
-        _run_one(photo, name, lambda photo: step.work([photo]))
+        _run_one(photo, name, lambda photo: function.process([photo]))
 
 
 def raise_device_error(error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""Plan the patches around the region, and cut each at its working size."""
+"""Plan the patches around the hole, and cut each at its working size."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from stages.arrays import BoolMask, UInt8Array
 from stages.photo import Photo, WindowPatch
 from stages.pixels import colour
 from stages.pixels.boxes import Box, bounds_of
-from stages.pixels.effects import may_change, reach_px
-from stages.pixels.patches import PlannedPatch, cut_blend, cut_mask
+from stages.pixels.effects import effects_reach_px, effects_zone
+from stages.pixels.patches import PlannedPatch, crop_blend, cut_mask
 from stages.pixels.resize import scale_mask, scale_pixels
-from stages.pixels.windows import plan_crops, window_of, working_size
+from stages.pixels.windows import plan_patches, window_of, working_size
 from stages.recipe import Recipe
-from stages.steps.base import Work
+from stages.steps.base import PhotoFunction
 
 
-def cut_patches(recipe: Recipe) -> Work:
-    """Return the work that plans the patches and cuts them; an empty mask has none."""
+def build_cut(recipe: Recipe) -> PhotoFunction:
+    """Build the function that plans the patches and cuts them; an empty mask has none."""
 
-    def work(photo: Photo) -> None:
-        assert photo.region is not None
-        filled = photo.region if photo.shade is None else photo.region | photo.shade
-        for index, plan in enumerate(plan_crops(filled, recipe)):
+    def process(photo: Photo) -> None:
+        assert photo.hole is not None
+        filled = photo.hole if photo.shadow_mask is None else photo.hole | photo.shadow_mask
+        for index, plan in enumerate(plan_patches(filled, recipe)):
             patch = _cut_patch(photo, filled, plan, recipe, _seed(photo, recipe, index))
             photo.patches.append(patch)
-            photo.lineage.patches.append(_describe(_unshaded(plan, photo), patch))
+            photo.lineage.patches.append(_describe(_without_shadow(plan, photo), patch))
 
-    return work
+    return process
 
 
 def _seed(photo: Photo, recipe: Recipe, index: int) -> int:
     """Derive the seed of patch ``index``, 0 to 2**32 - 1, from contents alone.
 
-    It depends on the photo's file, the marked region and the recipe's ``seed``, but not on ids,
+    It depends on the photo's file, the marked pixels and the recipe's ``seed``, but not on ids,
     paths or other options: the same photo gives the same result, and recipes share seeds.
     """
     row = photo.lineage
@@ -61,9 +61,9 @@ def _cut_patch(
         unknown = cut_mask(filled, window)
     width, height = working_size(recipe, window.width, window.height)
     blend, effects = _blends(photo, plan, recipe.mask.feather_for(photo_width, photo_height))
-    beyond, reach = None, reach_px(plan.region, recipe.mask.effects_reach)
+    beyond, reach_px = None, effects_reach_px(plan.bounds, recipe.mask.effects_reach)
     if recipe.mask.effects == "alpha":
-        found = may_change(filled, plan.region, plan.own, plan.crop, reach) & (hole == 0)
+        found = effects_zone(filled, plan.bounds, plan.own, plan.crop, reach_px) & (hole == 0)
         beyond = found.view(np.uint8) * np.uint8(255)
     return WindowPatch(
         crop=plan.crop,
@@ -73,10 +73,10 @@ def _cut_patch(
         blend=blend,
         effects=effects,
         seed=seed,
-        detail=seen[inside].copy() if recipe.refiner else None,
+        original_crop=seen[inside].copy() if recipe.refiner else None,
         hole=hole if recipe.refiner else None,
         beyond=beyond,
-        reach_px=reach,
+        reach_px=reach_px,
     )
 
 
@@ -84,9 +84,9 @@ def _blends(
     photo: Photo, plan: PlannedPatch, feather_px: int
 ) -> tuple[UInt8Array, UInt8Array | None]:
     """Return the opacities of the mask and, where it is higher, of the shadows to be filled."""
-    blend, effects = cut_blend(_unshaded(plan, photo), feather_px), None
-    if photo.shade is not None:
-        whole = cut_blend(plan, feather_px)
+    blend, effects = crop_blend(_without_shadow(plan, photo), feather_px), None
+    if photo.shadow_mask is not None:
+        whole = crop_blend(plan, feather_px)
         effects = np.where(whole > blend, whole, np.uint8(0))
     hidden = _hidden(photo, plan.crop)
     for opacity in (blend, effects):
@@ -95,15 +95,15 @@ def _blends(
     return blend, effects
 
 
-def _unshaded(plan: PlannedPatch, photo: Photo) -> PlannedPatch:
+def _without_shadow(plan: PlannedPatch, photo: Photo) -> PlannedPatch:
     """The patch without shadows: what is marked."""
-    if photo.shade is None:
+    if photo.shadow_mask is None:
         return plan
-    own = plan.own & ~photo.shade[plan.region.slices]
-    bounds = bounds_of(own)
-    assert bounds is not None, "shadows touch their objects"
-    region = bounds.shifted(plan.region.x0, plan.region.y0)
-    return replace(plan, region=region, own=own[bounds.slices])
+    own = plan.own & ~photo.shadow_mask[plan.bounds.slices]
+    inner = bounds_of(own)
+    assert inner is not None, "shadows touch their objects"
+    bounds = inner.shifted(plan.bounds.x0, plan.bounds.y0)
+    return replace(plan, bounds=bounds, own=own[inner.slices])
 
 
 def seen_by_models(photo: Photo, filled: BoolMask, box: Box) -> tuple[UInt8Array, UInt8Array]:
@@ -136,7 +136,7 @@ def _hidden(photo: Photo, box: Box) -> BoolMask | None:
 def _describe(plan: PlannedPatch, patch: WindowPatch) -> PatchRecord:
     height, width = patch.mask.shape
     return PatchRecord(
-        region=plan.region.as_dict(),
+        region=plan.bounds.as_dict(),
         crop=plan.crop.as_dict(),
         window=patch.window.as_dict(),
         working_width=width,

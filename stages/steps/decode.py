@@ -10,23 +10,23 @@ from manifests.errors import RowError
 from manifests.storage.row_files import is_same
 from stages.arrays import BoolMask
 from stages.codecs.decode import check_photo, decode_mask, decode_photo
-from stages.codecs.encode import converts
+from stages.codecs.encode import changes_format
 from stages.codecs.repair import repaired
 from stages.photo import Photo
-from stages.pixels.masks import to_region
+from stages.pixels.masks import marked_pixels
 from stages.recipe import Recipe
-from stages.steps.base import Work
+from stages.steps.base import PhotoFunction
 
 _UNREPAIRED = "damaged, passed on unchanged, without: "
 
 
-def decode(recipe: Recipe) -> Work:
-    """Return the work that decodes masks and photo.
+def build_decode(recipe: Recipe) -> PhotoFunction:
+    """Build the function that decodes masks and photo.
 
     A photo of which nothing is changed is only checked, unless the recipe's detector looks at it.
     """
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         row, limit = photo.lineage, recipe.limits.max_megapixels
         if photo.is_unmarked and not recipe.detect:
             raise RowError("mask.no_uri", f"Nothing marks what to remove from {row.image_uri}.")
@@ -40,12 +40,12 @@ def decode(recipe: Recipe) -> Work:
             repaired_data, repairs = repair(data)
             notes += [f"{each} (mask)" for each in repairs]
             drawn = decode_mask(repaired_data, limit, uri, recipe.mask)
-            _unite(photo.marked, uri, to_region(drawn, recipe.mask, uri))
+            _unite(photo.marked, uri, marked_pixels(drawn, recipe.mask, uri))
         photo.mask_files = []
         is_empty = not any(each.any() for each in photo.marked.values())
         is_empty &= not any(marks.shapes.values())
         source, repairs = repair(photo.original)
-        is_edited = not is_empty or converts(photo.original, recipe.output.format)
+        is_edited = not is_empty or changes_format(photo.original, recipe.output.format)
         if is_edited or should_detect(photo, recipe):
             photo.decoded = decode_photo(source, limit, row.image_uri)
             row.width, row.height = photo.decoded.width, photo.decoded.height
@@ -55,7 +55,7 @@ def decode(recipe: Recipe) -> Work:
         notes = [*(f"{_UNREPAIRED}{each}" for each in repairs), *notes]
         row.fidelity_note = "; ".join(notes) or None
 
-    return work
+    return process
 
 
 def should_detect(photo: Photo, recipe: Recipe) -> bool:
@@ -76,10 +76,10 @@ def _repairer(recipe: Recipe) -> Callable[[bytes], tuple[bytes, list[str]]]:
     return repaired if recipe.limits.damage == "repair" else lambda data: (data, [])
 
 
-def _unite(regions: dict[str, BoolMask], uri: str, region: BoolMask) -> None:
+def _unite(marked: dict[str, BoolMask], uri: str, pixels: BoolMask) -> None:
     """Combine a mask with the one of the same size, so that many masks need no more memory."""
-    for each in regions.values():
-        if each.shape == region.shape:
-            np.logical_or(each, region, out=each)
+    for each in marked.values():
+        if each.shape == pixels.shape:
+            np.logical_or(each, pixels, out=each)
             return
-    regions[uri] = region
+    marked[uri] = pixels

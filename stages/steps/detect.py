@@ -15,24 +15,24 @@ from stages.codecs.picture import Decoded
 from stages.detection import Detection, Detector
 from stages.photo import Photo
 from stages.pixels import colour
-from stages.pixels.masks import to_region
-from stages.pixels.samples import laid_on, to_8_bits
+from stages.pixels.masks import marked_pixels
+from stages.pixels.samples import composite_on, to_8_bits
 from stages.recipe import Recipe
-from stages.steps.base import Work
+from stages.steps.base import PhotoFunction
 from stages.steps.decode import should_detect
-from stages.steps.mask import min_region_px
+from stages.steps.mask import min_marked_px
 
 #: Fewer px are specks. Not ``limits.min_mask_px``: limits reject rows, and change no result.
 _MIN_PX = 16
 
 
-def detect(recipe: Recipe) -> Work:
-    """Return the work that looks for objects in photos, and records each that it finds."""
+def build_detect(recipe: Recipe) -> PhotoFunction:
+    """Build the function that looks for objects in photos, and records each that it finds."""
     options = recipe.detect
     assert options is not None
     detector: Detector = options.load_module().load(options)
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         if not should_detect(photo, recipe):
             return
         row = photo.lineage
@@ -40,7 +40,7 @@ def detect(recipe: Recipe) -> Work:
         seen = on_white(photo.decoded)
         found = detector(seen)
         mask = union(found, seen.shape[:2])
-        limit = min_region_px(mask, _MIN_PX)
+        limit = min_marked_px(mask, _MIN_PX)
         if np.count_nonzero(mask) < limit:
             found = [_kept(each, f"fewer than {limit} px") for each in found]
             mask[:] = False
@@ -49,39 +49,39 @@ def detect(recipe: Recipe) -> Work:
         if mask.any():
             photo.detected, photo.detected_file = mask, encode_mask(mask, recipe.mask)
 
-    return work
+    return process
 
 
-def keep_mask(output: str, recipe: Recipe) -> Work:
-    """Return the work that stores ``<output>/masks/<recipe>-<hash>/<id>.png``.
+def build_keep_mask(output: str, recipe: Recipe) -> PhotoFunction:
+    """Build the function that stores ``<output>/masks/<recipe>-<hash>/<id>.png``.
 
     The mask has the photo's displayed size. It shows what was detected, before it is dilated, as
     the recipe's section ``[mask]`` reads it.
     """
     folder = f"{output}/masks/{recipe.label}"
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         if photo.detected_file:
             uri = f"{folder}/{photo.lineage.id}.png"
             write(uri, photo.detected_file, photo.lineage.run_id)
             photo.lineage.detected_uri, photo.detected_file = uri, b""
 
-    return work
+    return process
 
 
-def restore(recipe: Recipe) -> Work:
-    """Return the work that reads what a run detected and stored, instead of detecting it again.
+def build_restore(recipe: Recipe) -> PhotoFunction:
+    """Build the function that reads what a run detected and stored, instead of detecting again.
 
     Its errors are those of a mask.
     """
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         if uri := photo.lineage.detected_uri:
             data, limit = read(uri, "mask"), recipe.limits.max_megapixels
             levels = decode_mask(data, limit, uri, recipe.mask)
-            photo.detected = to_region(levels, recipe.mask, uri)
+            photo.detected = marked_pixels(levels, recipe.mask, uri)
 
-    return work
+    return process
 
 
 def on_white(decoded: Decoded) -> UInt8Array:
@@ -89,7 +89,7 @@ def on_white(decoded: Decoded) -> UInt8Array:
     seen = colour.to_srgb8(decoded.pixels, decoded.space)
     if decoded.alpha is None:
         return seen
-    return laid_on(255, seen, to_8_bits(decoded.pixels[..., -1:]))
+    return composite_on(255, seen, to_8_bits(decoded.pixels[..., -1:]))
 
 
 def union(found: list[Detection], shape: tuple[int, ...]) -> BoolMask:

@@ -6,15 +6,15 @@ from manifests.errors import RowError
 from stages.codecs import encode as coding
 from stages.photo import Photo
 from stages.recipe import Recipe
-from stages.steps.base import Work
+from stages.steps.base import PhotoFunction
 
 
-def encode(recipe: Recipe) -> Work:
-    """Return the work that encodes the photo; an unchanged photo is copied byte for byte."""
+def build_encode(recipe: Recipe) -> PhotoFunction:
+    """Build the function that encodes the photo; an unchanged photo is copied byte for byte."""
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         row = photo.lineage
-        if not photo.patches and not coding.converts(photo.original, recipe.output.format):
+        if not photo.patches and not coding.changes_format(photo.original, recipe.output.format):
             photo.result, row.fidelity = photo.original, "identical"
             return
         assert photo.decoded is not None
@@ -39,4 +39,4 @@ def encode(recipe: Recipe) -> Work:
         row.fidelity_note = "; ".join(filter(None, notes)) or None
         row.metadata_note = "; ".join(encoded.metadata_notes) or None
 
-    return work
+    return process

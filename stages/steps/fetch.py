@@ -11,11 +11,11 @@ from manifests.storage.place import Content
 from stages.codecs.repair import repaired
 from stages.photo import Photo
 from stages.recipe import Recipe
-from stages.steps.base import Work
+from stages.steps.base import PhotoFunction
 
 
-def fetch(recipe: Recipe, in_memory: Mapping[str, bytes] | None = None) -> Work:
-    """Return the work that reads the photo and its masks, and records their versions and hashes.
+def build_fetch(recipe: Recipe, in_memory: Mapping[str, bytes] | None = None) -> PhotoFunction:
+    """Build the function that reads photo and masks, and records their versions and hashes.
 
     Its errors are those of :func:`manifests.storage.row_files.fetch`.
 
@@ -30,7 +30,7 @@ def fetch(recipe: Recipe, in_memory: Mapping[str, bytes] | None = None) -> Work:
             return Content(in_memory[uri], "")
         return storage.fetch(uri, role, schemes)
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         row = photo.lineage
         image = content(row.image_uri, "image")
         photo.original, row.image_version = image.data, image.version or None
@@ -46,21 +46,21 @@ def fetch(recipe: Recipe, in_memory: Mapping[str, bytes] | None = None) -> Work:
         else:
             row.mask_sha256 = hashes[0] if hashes else None
 
-    return work
+    return process
 
 
-def fetch_again(recipe: Recipe) -> Work:
-    """Return the work that reads the photo again, for the actor that pastes the patches into it.
+def build_fetch_again(recipe: Recipe) -> PhotoFunction:
+    """Build the function that reads the photo again, where the patches are pasted into it.
 
-    Reading it twice costs less than sending it from actor to actor. Errors: as :func:`fetch`, and
-    ``image.changed``.
+    Reading it twice costs less than sending it from actor to actor. Errors: as of
+    :func:`build_fetch`, and ``image.changed``.
     """
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         row = photo.lineage
         data = storage.fetch(row.image_uri, "image", recipe.limits.schemes).data
         if hashlib.sha256(data).hexdigest() != row.image_sha256:
             raise RowError("image.changed", f"{row.image_uri} was replaced during the run.")
         photo.original = repaired(data)[0] if photo.is_repaired else data
 
-    return work
+    return process

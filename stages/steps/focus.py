@@ -8,11 +8,11 @@ from stages.judging.detail import lost_detail
 from stages.photo import CropPatch, Photo, WindowPatch
 from stages.pixels.resize import scale_pixels
 from stages.recipe import Recipe
-from stages.steps.base import Work
+from stages.steps.base import PhotoFunction
 
 
-def focus(recipe: Recipe) -> Work:
-    """Return the work from window to crop: the original crop with the removal's fill in its hole.
+def build_focus(recipe: Recipe) -> PhotoFunction:
+    """Build the function that turns a window into a crop: the original with the fill in its hole.
 
     What the removal changed beyond the mask is a part of the hole.
 
@@ -21,7 +21,7 @@ def focus(recipe: Recipe) -> Work:
     options = recipe.refine
     assert options is not None
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         for index, row in enumerate(photo.lineage.patches):
             cut = photo.patches[index]
             assert isinstance(cut, WindowPatch)
@@ -33,12 +33,12 @@ def focus(recipe: Recipe) -> Work:
                 row.reason = "texture" if patch.to_refine else "smooth"
             photo.patches[index] = patch
 
-    return work
+    return process
 
 
 def _focused(patch: WindowPatch, *, extends: bool) -> CropPatch:
     """Cut a crop; ``extends``: the removal has changed the effects beyond its hole."""
-    assert patch.detail is not None
+    assert patch.original_crop is not None
     assert patch.hole is not None
     fill = scale_pixels(patch.pixels, patch.window.width, patch.window.height)
     hole = patch.hole
@@ -46,7 +46,7 @@ def _focused(patch: WindowPatch, *, extends: bool) -> CropPatch:
         hole = np.where(patch.effects > 0, np.uint8(255), hole)
     return CropPatch(
         crop=patch.crop,
-        pixels=np.where(hole[..., None] > 0, fill[patch.crop_in_window], patch.detail),
+        pixels=np.where(hole[..., None] > 0, fill[patch.crop_in_window], patch.original_crop),
         mask=hole,
         blend=patch.blend,
         effects=patch.effects,

@@ -1,4 +1,4 @@
-"""Combines masks and shapes into the region to fill."""
+"""Combines masks and shapes into the hole."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ import numpy as np
 
 from manifests.errors import RowError
 from stages.arrays import BoolMask
-from stages.codecs.encode import converts
+from stages.codecs.encode import changes_format
 from stages.photo import Photo
-from stages.pixels.masks import fit_to_photo, generation_mask
+from stages.pixels.masks import fit_to_photo, hole_mask
 from stages.pixels.shapes import rasterize_shapes
 from stages.recipe import Recipe
-from stages.steps.base import Work
+from stages.steps.base import PhotoFunction
 from stages.steps.decode import use_repaired
 
 
-def mask(recipe: Recipe) -> Work:
-    """Return the work that combines masks and shapes into the region to fill."""
+def build_mask(recipe: Recipe) -> PhotoFunction:
+    """Build the function that combines masks and shapes into the hole."""
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         row = photo.lineage
         assert row.width is not None
         assert row.height is not None
         width, height, uri = row.width, row.height, row.image_uri
-        drawn = rasterize_shapes(photo.marks.shapes, width, height, recipe.shapes, uri)
+        marked = rasterize_shapes(photo.marks.shapes, width, height, recipe.shapes, uri)
         for name, each in photo.marked.items():
-            drawn |= fit_to_photo(each, width, height, recipe.mask, name)
+            marked |= fit_to_photo(each, width, height, recipe.mask, name)
         if photo.detected is not None:
-            drawn |= photo.detected
+            marked |= photo.detected
         photo.marked, photo.detected = {}, None
-        _reject_specks(drawn, recipe.limits.min_mask_px, uri)
-        row.region_sha256 = hashlib.sha256(np.packbits(drawn).tobytes()).hexdigest()
-        photo.region = generation_mask(drawn, recipe.mask)
-        row.masked_px = int(np.count_nonzero(photo.region))
-        share = row.masked_px / photo.region.size
+        _reject_specks(marked, recipe.limits.min_mask_px, uri)
+        row.region_sha256 = hashlib.sha256(np.packbits(marked).tobytes()).hexdigest()
+        photo.hole = hole_mask(marked, recipe.mask)
+        row.masked_px = int(np.count_nonzero(photo.hole))
+        share = row.masked_px / photo.hole.size
         limit = recipe.limits.max_mask_share
         if share > limit:
             raise RowError(
@@ -43,26 +43,26 @@ def mask(recipe: Recipe) -> Work:
                 f"The dilated mask of the photo {row.image_uri} covers {share:.6g} of it, more "
                 f"than limits.max_mask_share = {limit:g}.",
             )
-        if row.masked_px or converts(photo.original, recipe.output.format):
+        if row.masked_px or changes_format(photo.original, recipe.output.format):
             use_repaired(photo, recipe)
 
-    return work
+    return process
 
 
-def min_region_px(drawn: BoolMask, min_px: int) -> int:
+def min_marked_px(marked: BoolMask, min_px: int) -> int:
     """Return the minimum number of marked px in a photo of this size.
 
     Args:
-        drawn: ``(h, w)``, of the photo's size.
+        marked: ``(h, w)``, of the photo's size.
         min_px: the number in a large photo, see ``limits.min_mask_px``.
     """
-    return min(min_px, drawn.size // 1000)
+    return min(min_px, marked.size // 1000)
 
 
-def _reject_specks(drawn: BoolMask, min_px: int, uri: str) -> None:
-    """Reject a region of a few pixels; an empty one is accepted."""
-    count = int(np.count_nonzero(drawn))
-    limit = min_region_px(drawn, min_px)
+def _reject_specks(marked: BoolMask, min_px: int, uri: str) -> None:
+    """Reject too few marked pixels; none at all are accepted."""
+    count = int(np.count_nonzero(marked))
+    limit = min_marked_px(marked, min_px)
     if 0 < count < limit:
         raise RowError(
             "mask.too_small",

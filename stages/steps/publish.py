@@ -9,40 +9,40 @@ from manifests.storage.row_files import is_same, write
 from stages.codecs import encode as coding
 from stages.photo import Photo
 from stages.recipe import Recipe
-from stages.steps.base import Work
+from stages.steps.base import PhotoFunction
 
 
-def publish(output: str, recipe: Recipe) -> Work:
-    """Return the work that stores ``<output>/images/<recipe>-<hash>/<id>.<suffix>``."""
+def build_publish(output: str, recipe: Recipe) -> PhotoFunction:
+    """Build the function that stores ``<output>/images/<recipe>-<hash>/<id>.<suffix>``."""
     folder = f"{output}/images/{recipe.label}"
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         suffix = coding.suffix_of(photo.original, photo.lineage.image_uri, recipe.output.format)
         _store(photo, f"{folder}/{photo.lineage.id}.{suffix}")
 
-    return work
+    return process
 
 
 _SPELLINGS = {"jpeg": "jpg", "tiff": "tif", "heif": "heic"}
 
 
-def check_suffix(uri: str, recipe: Recipe) -> Work:
-    """Return the work that rejects an output whose suffix does not match the result's format."""
+def build_check_suffix(uri: str, recipe: Recipe) -> PhotoFunction:
+    """Build the function that rejects an output whose suffix does not match the result's format."""
     name = uri.rpartition("/")[2]
     chosen = name.rpartition(".")[2].lower() if "." in name else "nothing"
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         suffix = coding.suffix_of(photo.original, photo.lineage.image_uri, recipe.output.format)
         if _SPELLINGS.get(chosen, chosen) != suffix:
             raise RowError(
                 "output.other_format", f"{uri} ends in {chosen}, but the result is a {suffix}."
             )
 
-    return work
+    return process
 
 
-def publish_as(uri: str) -> Work:
-    """Return the work that stores the photo at a path or URI of the user's choice."""
+def build_publish_as(uri: str) -> PhotoFunction:
+    """Build the function that stores the photo at a path or URI of the user's choice."""
     return lambda photo: _store(photo, uri)
 
 

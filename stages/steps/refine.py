@@ -19,7 +19,7 @@ from stages.photo import CropPatch, Patch, Photo
 from stages.pixels.resize import scale_mask, scale_pixels
 from stages.recipe import Recipe
 from stages.recipe.options import JudgeOptions
-from stages.steps.base import BatchWork, fail
+from stages.steps.base import BatchFunction, fail
 from stages.weights.resolve import get_section_weights
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 _UNJUDGED = JudgeOptions(attempts=1)
 
 
-def refine(recipe: Recipe) -> BatchWork:
-    """Return the work that refines the crops of several photos, and judges the results."""
+def build_refine(recipe: Recipe) -> BatchFunction:
+    """Build the function that refines the crops of several photos, and judges the results."""
     options = recipe.refine
     assert options is not None
     located, used = get_section_weights(recipe, "refine")
@@ -43,9 +43,9 @@ def refine(recipe: Recipe) -> BatchWork:
         scores = judge(refined, patch.pixels, patch.mask, has_removal)
         if text_judge is None:
             return scores
-        return text_judge.raised(scores, refined, patch.pixels, patch.mask, has_removal)
+        return text_judge.with_text_score(scores, refined, patch.pixels, patch.mask, has_removal)
 
-    def work(photos: Sequence[Photo]) -> None:
+    def process(photos: Sequence[Photo]) -> None:
         places = [
             (photo, index)
             for photo in photos
@@ -85,7 +85,7 @@ def refine(recipe: Recipe) -> BatchWork:
                 photo.lineage.refine_sigmas = list(refiner.sigmas)
                 photo.lineage.refine_guidance = refiner.guidance
 
-    return BatchWork(work)
+    return BatchFunction(process)
 
 
 def _apply(photo: Photo, index: int, outcome: Outcome) -> None:
@@ -93,13 +93,13 @@ def _apply(photo: Photo, index: int, outcome: Outcome) -> None:
     if outcome.error:
         fail(photo, outcome.error.code, str(outcome.error), "refine")
         return
-    line, row = photo.lineage, photo.lineage.patches[index]
-    row.tries = outcome.tries
-    row.refined = outcome.pixels is not None
-    row.reason = outcome.reason or row.reason
+    row, patch_row = photo.lineage, photo.lineage.patches[index]
+    patch_row.tries = outcome.tries
+    patch_row.refined = outcome.pixels is not None
+    patch_row.reason = outcome.reason or patch_row.reason
     if outcome.pixels is not None:
         photo.patches[index].pixels = outcome.pixels
     if outcome.flag:
-        flag_row(line, outcome.flag)
+        flag_row(row, outcome.flag)
     if outcome.score is not None:
-        line.score = max(line.score or 0.0, outcome.score)
+        row.score = max(row.score or 0.0, outcome.score)

@@ -16,7 +16,7 @@ from stages.photo import Patch, Photo, WindowPatch
 from stages.pixels.effects import opacity_beyond
 from stages.pixels.resize import resample, scale_mask
 from stages.recipe import Recipe
-from stages.steps.base import BatchWork, fail
+from stages.steps.base import BatchFunction, fail
 from stages.weights.resolve import get_section_weights
 
 #: A model whose alpha marks less than this share of the mask, at this level, left the object there.
@@ -26,14 +26,14 @@ _MIN_PAINTED, _PAINTED = 0.05, 128
 _MARGIN = (5, 5)
 
 
-def fill_patches(recipe: Recipe) -> BatchWork:
-    """Return the work that fills the masked part of each patch."""
+def build_remove(recipe: Recipe) -> BatchFunction:
+    """Build the function that fills the masked part of each patch."""
     options = recipe.remove
     assert options is not None
     located, used = get_section_weights(recipe, "remove", options.part)
     fill: FillFunction = options.load_module().load(located)
 
-    def work(photos: Sequence[Photo]) -> None:
+    def process(photos: Sequence[Photo]) -> None:
         owned = [(photo, patch) for photo in photos for patch in photo.patches]
         filled = fill(
             [patch.pixels for _, patch in owned],
@@ -54,7 +54,7 @@ def fill_patches(recipe: Recipe) -> BatchWork:
             if photo.ok and photo.patches:
                 photo.lineage.weights |= used
 
-    return BatchWork(work)
+    return BatchFunction(process)
 
 
 @dataclass(frozen=True, slots=True)

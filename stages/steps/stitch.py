@@ -13,21 +13,21 @@ from stages.codecs.decode import decode_photo
 from stages.photo import Photo
 from stages.pixels.blend import stitch
 from stages.pixels.resize import scale_pixels
-from stages.pixels.shapes import run_lengths
+from stages.pixels.shapes import encode_rle
 from stages.recipe import Recipe
-from stages.steps.base import Work
+from stages.steps.base import PhotoFunction
 
 
-def stitch_patches(recipe: Recipe) -> Work:
-    """Return the work that pastes the filled patches into the photo.
+def build_stitch(recipe: Recipe) -> PhotoFunction:
+    """Build the function that pastes the filled patches into the photo.
 
     A photo from another actor is decoded again, since decoded pixels are not sent.
     """
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         has_effects = recipe.mask.effects != "off"
         photo.lineage.effects_px = 0 if has_effects else None
-        if not photo.patches and not coding.converts(photo.original, recipe.output.format):
+        if not photo.patches and not coding.changes_format(photo.original, recipe.output.format):
             return
         decoded = photo.decoded or decode_photo(
             photo.original, recipe.limits.max_megapixels, photo.lineage.image_uri
@@ -51,10 +51,10 @@ def stitch_patches(recipe: Recipe) -> Work:
             _record_effects(photo.lineage, changed & ~masked)
         photo.decoded, photo.changed = replace(decoded, pixels=pixels), changed
 
-    return work
+    return process
 
 
 def _record_effects(row: LineageRow, effects: BoolMask) -> None:
     """Record which pixels beyond the mask and its soft edge may have changed."""
     row.effects_px = int(np.count_nonzero(effects))
-    row.effects = run_lengths(effects) if row.effects_px else None
+    row.effects = encode_rle(effects) if row.effects_px else None

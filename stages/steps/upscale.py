@@ -6,14 +6,14 @@ from pathlib import Path
 
 from stages.photo import Photo
 from stages.pixels.resize import scale_mask
-from stages.pixels.windows import refined_size
+from stages.pixels.windows import refiner_size
 from stages.recipe import Recipe
-from stages.steps.base import Work
+from stages.steps.base import PhotoFunction
 from stages.weights.resolve import get_section_weights
 
 
-def upscale(recipe: Recipe) -> Work:
-    """Return the work that resizes each crop to the refiner's size."""
+def build_upscale(recipe: Recipe) -> PhotoFunction:
+    """Build the function that resizes each crop to the refiner's size."""
     from stages.models.upscaler import Upscaler, to_size
 
     assert recipe.refine is not None
@@ -23,13 +23,13 @@ def upscale(recipe: Recipe) -> Work:
         located, used = get_section_weights(recipe, "upscale", "")
         upscaler = Upscaler.load(Path(located.weights), options)
 
-    def work(photo: Photo) -> None:
+    def process(photo: Photo) -> None:
         patches = photo.patches_to_refine
         for patch in patches:
-            width, height = refined_size(patch.crop, size_px)
+            width, height = refiner_size(patch.crop, size_px)
             patch.pixels = to_size(patch.pixels, width, height, upscaler)
             patch.mask = scale_mask(patch.mask, width, height)
         if patches:
             photo.lineage.weights |= used
 
-    return work
+    return process

@@ -3,7 +3,7 @@
 It shares no code with the writer, except for the libraries' settings (:mod:`stages.libraries`):
 files are parsed by this package's own parsers, pictures are decoded by libraries directly, and a
 metadata difference is accepted only if the row's notes name it or the recipe labels edits. The
-caller supplies the region where the picture may differ.
+caller supplies the pixels where the picture may differ.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.libraries import configure_libraries
-from stages.verify.blocks import Parts
-from stages.verify.containers import list_parts
-from stages.verify.differences import differing
+from stages.verify.blocks import Metadata
+from stages.verify.containers import list_metadata
+from stages.verify.differences import unexplained_differences
 from stages.verify.embedded import embedded_pictures, is_stale
 from stages.verify.samples import (
     BoolMask,
-    Picture,
+    Decoded,
     UncheckableError,
     check_coefficients,
-    check_recoded,
+    check_reencoded,
     check_samples,
     decode,
 )
 
-__all__ = ["Expected", "Finding", "UncheckableError", "compare", "differing"]
+__all__ = ["Expected", "Finding", "UncheckableError", "compare", "unexplained_differences"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,13 @@ class Finding:
 
     Attributes:
         outside: a phrase for what is identical outside the mask.
-        differing: names of metadata that differ although the note does not mention it.
+        unexplained_differences: names of metadata that differ, which the note does not explain.
         previews: a phrase for the previews in the result.
         problems: the violations of the promise; empty if there are none.
     """
 
     outside: str = ""
-    differing: list[str] = field(default_factory=list)
+    unexplained_differences: list[str] = field(default_factory=list)
     previews: str = "none"
     problems: list[str] = field(default_factory=list)
 
@@ -93,10 +93,10 @@ def compare(source: bytes, result: bytes, promise: Expected) -> Finding:
     except Exception as error:
         found.problems.append(f"the result cannot be decoded: {error}")
         return found
-    old, new = list_parts(source), list_parts(result)
+    old, new = list_metadata(source), list_metadata(result)
     turns = [
-        0 if picture.is_turned else parts.orientation
-        for picture, parts in ((before, old), (after, new))
+        0 if picture.is_turned else metadata.orientation
+        for picture, metadata in ((before, old), (after, new))
     ]
     shown = _displayed(before, turns[0]), _displayed(after, turns[1])
     if not shown[0].pixels.shape[:2] == shown[1].pixels.shape[:2] == promise.changed.shape:
@@ -106,10 +106,10 @@ def compare(source: bytes, result: bytes, promise: Expected) -> Finding:
         stored = _stored(promise.changed, turns[0])
         found.outside, problem = check_coefficients(source, result, (before, after), stored)
     else:
-        check = check_samples if promise.fidelity == "lossless" else check_recoded
+        check = check_samples if promise.fidelity == "lossless" else check_reencoded
         found.outside, problem = check(*shown, promise.changed)
     found.problems += [problem] if problem else []
-    found.differing = differing(
+    found.unexplained_differences = unexplained_differences(
         old,
         new,
         promise.note,
@@ -117,8 +117,8 @@ def compare(source: bytes, result: bytes, promise: Expected) -> Finding:
         converted=_kind(source) != _kind(result),
         is_turned=before.is_turned,
     )
-    if found.differing:
-        found.problems.append(f"metadata changed: {', '.join(found.differing)}")
+    if found.unexplained_differences:
+        found.problems.append(f"metadata changed: {', '.join(found.unexplained_differences)}")
     as_stored = replace(before, pixels=_stored(shown[0].pixels, turns[1]))
     _check_previews(found, (old, new), (as_stored, after))
     return found
@@ -139,13 +139,13 @@ def _stored(displayed: npt.NDArray[Any], orientation: int) -> npt.NDArray[Any]:
     return stored[:, ::-1] if orientation == 2 else stored[::-1] if orientation == 4 else stored
 
 
-def _displayed(picture: Picture, orientation: int) -> Picture:
+def _displayed(picture: Decoded, orientation: int) -> Decoded:
     """Rotate a picture to the displayed frame; all orientations but 6 and 8 are self-inverse."""
     back = {6: 8, 8: 6}.get(orientation, orientation)
     return replace(picture, pixels=_stored(picture.pixels, back))
 
 
-def _check_previews(found: Finding, files: Sequence[Parts], pictures: Sequence[Picture]) -> None:
+def _check_previews(found: Finding, files: Sequence[Metadata], pictures: Sequence[Decoded]) -> None:
     old, new = (list(embedded_pictures(each)) for each in files)
     stale = [name for name, preview in new if is_stale(preview, *pictures)]
     counts = {"rebuilt": len(new) - len(stale), "dropped": len(old) - len(new), "stale": len(stale)}

@@ -38,7 +38,7 @@ _MAX_DIRECTORIES = 2000
 
 
 @dataclass(slots=True)
-class Parts:
+class Metadata:
     """The contents of a file, except the samples of its picture.
 
     Attributes:
@@ -59,13 +59,13 @@ class Parts:
             self.values[name if number == 1 else f"{name} #{number}"] = value
 
 
-def list_tiff(data: bytes, parts: Parts) -> None:
+def list_tiff(data: bytes, metadata: Metadata) -> None:
     """List all pages; the edited one, the first that is no smaller copy, is named like EXIF."""
     found = _directories(data)
     main = next((each for each in found if "/" not in each.name and not each.number(254) & 1), None)
     if main is None:
         return
-    parts.orientation = _turn(main)
+    metadata.orientation = _turn(main)
     names, counts = {main.name: "EXIF 0"}, Counter(page=1)
     for directory in found:
         above, _, below = directory.name.partition("/")
@@ -76,39 +76,39 @@ def list_tiff(data: bytes, parts: Parts) -> None:
             counts[kind] += 1
             names[directory.name] = f"{kind} {counts[kind]}"
         name = names.get(directory.name) or f"{names[above]}/{below}"
-        _list_tags(directory, name, parts)
+        _list_tags(directory, name, metadata)
         if directory is not main:
-            parts.add(f"{name}/samples", directory.samples(data))
+            metadata.add(f"{name}/samples", directory.samples(data))
 
 
-def list_exif(block: bytes, parts: Parts, *, turns: bool = True) -> None:
+def list_exif(block: bytes, metadata: Metadata, *, turns: bool = True) -> None:
     """List a bare EXIF block; ``turns``: whether viewers follow its orientation."""
     found = _directories(block)
     if not found:
-        parts.add("EXIF", block)
+        metadata.add("EXIF", block)
         return
-    if turns and not parts.orientation:
-        parts.orientation = _turn(found[0])
+    if turns and not metadata.orientation:
+        metadata.orientation = _turn(found[0])
     for directory in found:
         name = f"EXIF {directory.name}"
-        _list_tags(directory, name, parts)
+        _list_tags(directory, name, metadata)
         samples, count = directory.samples(block), directory.number(256) * directory.number(257)
         is_raw = directory.numbers(259) == [1] and len(samples) == 3 * count
-        parts.add(f"{name}/{'raw samples' if is_raw else 'samples'}", samples)
-    parts.add("EXIF unlisted", _unlisted(block, found))
+        metadata.add(f"{name}/{'raw samples' if is_raw else 'samples'}", samples)
+    metadata.add("EXIF unlisted", _unlisted(block, found))
 
 
-def _list_tags(directory: Directory, name: str, parts: Parts) -> None:
-    inner: dict[int, Callable[[bytes, Parts], None]]
+def _list_tags(directory: Directory, name: str, metadata: Metadata) -> None:
+    inner: dict[int, Callable[[bytes, Metadata], None]]
     inner = {700: list_xmp, 34377: list_resources}
     named = {34675: "ICC" if name == "EXIF 0" else f"{name}/ICC", 0xCD41: "C2PA"}
     for tag, values in directory.tags.items():
         value, is_bytes = values.tobytes(), values.dtype == np.uint8
         if tag in inner and is_bytes:
-            inner[tag](value, parts)
+            inner[tag](value, metadata)
         elif tag not in _PLACES and tag not in _POINTERS:
             text = value.rstrip(b"\0") if is_bytes and tag not in named else b""
-            parts.add(named.get(tag, f"{name}/{tag}"), text or value)
+            metadata.add(named.get(tag, f"{name}/{tag}"), text or value)
 
 
 def _turn(directory: Directory) -> int:
@@ -118,12 +118,12 @@ def _turn(directory: Directory) -> int:
     return int(values[0]) if is_valid else 1
 
 
-def list_xmp(packet: bytes, parts: Parts, label: str = "XMP") -> None:
+def list_xmp(packet: bytes, metadata: Metadata, label: str = "XMP") -> None:
     """List each property as path and text; a packet that cannot be parsed as one value."""
     try:
         root = Xml.fromstring(packet.strip(b"\0 \t\r\n"))  # noqa: S314 - expat bounds expansion
     except (Xml.ParseError, ValueError, LookupError):
-        parts.add(label, packet.strip())
+        metadata.add(label, packet.strip())
         return
     stack = [(root, "")]
     while stack:
@@ -135,13 +135,13 @@ def list_xmp(packet: bytes, parts: Parts, label: str = "XMP") -> None:
             values.append((path, element.text or ""))
         for name, text in values:
             if not name.startswith("/" + _RDF) and not any(each in name for each in _XMP_FRAME):
-                parts.add(f"{label} {name[1:]}", text.encode("utf-8", "replace"))
+                metadata.add(f"{label} {name[1:]}", text.encode("utf-8", "replace"))
         # In a hostile packet, millions are empty.
         filled = (each for each in reversed(element) if len(each) or each.text or each.keys())
         stack.extend((child, path) for child in filled)
 
 
-def list_resources(data: bytes, parts: Parts) -> None:
+def list_resources(data: bytes, metadata: Metadata) -> None:
     """List Photoshop's image resources."""
     position = 0
     while data[position : position + 4] == b"8BIM" and position + 7 <= len(data):
@@ -152,8 +152,8 @@ def list_resources(data: bytes, parts: Parts) -> None:
         if end > len(data):
             break
         position = end + (end - start) % 2
-        parts.add(f"8BIM {number}", data[start:end] or b"present")
-    parts.add("8BIM rest", data[position:].strip(b"\0"))
+        metadata.add(f"8BIM {number}", data[start:end] or b"present")
+    metadata.add("8BIM rest", data[position:].strip(b"\0"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-from stages.verify.blocks import Parts, list_exif, list_resources, list_tiff, list_xmp
+from stages.verify.blocks import Metadata, list_exif, list_resources, list_tiff, list_xmp
 
 JPEG_START = b"\xff\xd8\xff"
 _XMP, _EXTENSION = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
@@ -37,20 +37,20 @@ _PIXELS: tuple[bytes, ...] = (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS")
 _PIXELS += (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF")
 
 
-def list_parts(data: bytes) -> Parts:
-    """Parse a file; a damaged one as far as possible. Other formats have no parts."""
-    parts = Parts()
+def list_metadata(data: bytes) -> Metadata:
+    """Parse a file; a damaged one as far as possible. Other formats list none."""
+    metadata = Metadata()
     if data.startswith(JPEG_START):
-        _list_jpeg(data, parts)
+        _list_jpeg(data, metadata)
     elif data.startswith(b"\x89PNG\r\n\x1a\n"):
-        _list_png(data, parts)
+        _list_png(data, metadata)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        _list_webp(data, parts)
+        _list_webp(data, metadata)
     elif data[4:8] == b"ftyp":
-        _list_heif(data, parts)
+        _list_heif(data, metadata)
     else:
-        list_tiff(data, parts)
-    return parts
+        list_tiff(data, metadata)
+    return metadata
 
 
 def jpeg_segments(data: bytes, start: int = 0) -> tuple[list[tuple[int, bytes]], int]:
@@ -71,21 +71,21 @@ def jpeg_segments(data: bytes, start: int = 0) -> tuple[list[tuple[int, bytes]],
     return segments, 0
 
 
-def _list_jpeg(data: bytes, parts: Parts) -> None:
+def _list_jpeg(data: bytes, metadata: Metadata) -> None:
     segments, end = jpeg_segments(data)
     extended, profile = dict[bytes, bytes](), dict[int, bytes]()
     resources = b""
     for marker, body in segments:
         if marker == 0xE0 and body.startswith(b"JFIF\0"):
-            parts.add("JFIF", body[5:12])
+            metadata.add("JFIF", body[5:12])
             width, height = body[12:14].ljust(2, b"\0")
-            parts.add("JFIF thumbnail", body[14 : 14 + 3 * width * height])
+            metadata.add("JFIF thumbnail", body[14 : 14 + 3 * width * height])
         elif marker == 0xE0 and body.startswith(b"JFXX\0"):
-            parts.add("JFIF thumbnail", body[6:])
+            metadata.add("JFIF thumbnail", body[6:])
         elif marker == 0xE1 and body.startswith(b"Exif\0"):
-            list_exif(body[6:], parts)
+            list_exif(body[6:], metadata)
         elif marker == 0xE1 and body.startswith(_XMP):
-            list_xmp(body[len(_XMP) :], parts)
+            list_xmp(body[len(_XMP) :], metadata)
         elif marker == 0xE1 and body.startswith(_EXTENSION):
             rest = body[len(_EXTENSION) :]
             extended[rest[:40]] = rest[40:]  # by packet and offset
@@ -94,56 +94,56 @@ def _list_jpeg(data: bytes, parts: Parts) -> None:
         elif marker == 0xED and body.startswith(b"Photoshop 3.0\0"):
             resources += body[14:]
         elif marker == 0xEB and body.startswith(b"JP"):
-            parts.add("C2PA", body)
+            metadata.add("C2PA", body)
         elif marker == 0xFE or 0xE0 <= marker <= 0xEF:
             names = (
                 name for kind, start, name in _NAMES if marker == kind and body.startswith(start)
             )
-            parts.add(next(names, f"APP{marker - 0xE0}"), body)
-    list_xmp(b"".join(extended[at] for at in sorted(extended)), parts, "extended XMP")
-    parts.add("ICC", b"".join(profile[number] for number in sorted(profile)))
-    list_resources(resources, parts)
-    parts.add("after the end", data[end:] if end else b"")
+            metadata.add(next(names, f"APP{marker - 0xE0}"), body)
+    list_xmp(b"".join(extended[at] for at in sorted(extended)), metadata, "extended XMP")
+    metadata.add("ICC", b"".join(profile[number] for number in sorted(profile)))
+    list_resources(resources, metadata)
+    metadata.add("after the end", data[end:] if end else b"")
 
 
-def _list_png(data: bytes, parts: Parts) -> None:
+def _list_png(data: bytes, metadata: Metadata) -> None:
     position, name, turns = 8, b"", True
     while position + 12 <= len(data) and name != b"IEND":
         end = position + 8 + int.from_bytes(data[position : position + 4])
         name = data[position + 4 : position + 8]
         turns &= name != b"IDAT"
-        _list_chunk(name, data[position + 8 : end], parts, turns=turns)
+        _list_chunk(name, data[position + 8 : end], metadata, turns=turns)
         position = end + 4
-    parts.add("after the end", data[position:])
+    metadata.add("after the end", data[position:])
 
 
-def _list_webp(data: bytes, parts: Parts) -> None:
+def _list_webp(data: bytes, metadata: Metadata) -> None:
     position, end = 12, min(8 + int.from_bytes(data[4:8], "little"), len(data))
     while position + 8 <= end:
         stop = position + 8 + int.from_bytes(data[position + 4 : position + 8], "little")
-        _list_chunk(data[position : position + 4], data[position + 8 : stop], parts, turns=False)
+        _list_chunk(data[position : position + 4], data[position + 8 : stop], metadata, turns=False)
         position = stop + stop % 2
-    parts.add("after the end", data[max(position, end) :])
+    metadata.add("after the end", data[max(position, end) :])
 
 
-def _list_chunk(name: bytes, content: bytes, parts: Parts, *, turns: bool) -> None:
+def _list_chunk(name: bytes, content: bytes, metadata: Metadata, *, turns: bool) -> None:
     """List a chunk of PNG or WebP; ``turns``: whether viewers follow its EXIF orientation."""
     label = name.decode("latin-1")
     if name in (b"eXIf", b"EXIF"):
-        list_exif(content.removeprefix(b"Exif\0\0"), parts, turns=turns)
+        list_exif(content.removeprefix(b"Exif\0\0"), metadata, turns=turns)
     elif name == b"XMP ":
-        list_xmp(content, parts)
+        list_xmp(content, metadata)
     elif name == b"iCCP":
-        parts.add("ICC", _inflated(content.partition(b"\0")[2][1:]))
+        metadata.add("ICC", _inflated(content.partition(b"\0")[2][1:]))
     elif name in (b"tEXt", b"zTXt", b"iTXt"):
-        _list_text(label, content, parts)
+        _list_text(label, content, metadata)
     elif name not in _PIXELS:
-        parts.add(
+        metadata.add(
             {"ICCP": "ICC", "caBX": "C2PA", "C2PA": "C2PA"}.get(label, f"chunk {label}"), content
         )
 
 
-def _list_text(name: str, content: bytes, parts: Parts) -> None:
+def _list_text(name: str, content: bytes, metadata: Metadata) -> None:
     keyword, _, text = content.partition(b"\0")
     if name == "zTXt":
         text = _inflated(text[1:])
@@ -151,11 +151,11 @@ def _list_text(name: str, content: bytes, parts: Parts) -> None:
         is_packed, text = text[:1] == b"\1", text[2:].split(b"\0", 2)[-1]
         text = _inflated(text) if is_packed else text
     if keyword == b"XML:com.adobe.xmp":
-        list_xmp(text, parts)
+        list_xmp(text, metadata)
     else:
         is_hex = keyword.startswith(b"Raw profile type ")
         value = (_raw_profile(text) if is_hex else b"") or text
-        parts.add(f"chunk {name} {keyword.decode('latin-1')}", value)
+        metadata.add(f"chunk {name} {keyword.decode('latin-1')}", value)
 
 
 def _raw_profile(text: bytes) -> bytes:
@@ -173,26 +173,26 @@ def _inflated(data: bytes) -> bytes:
         return data
 
 
-def _list_heif(data: bytes, parts: Parts) -> None:
+def _list_heif(data: bytes, metadata: Metadata) -> None:
     """List the metadata of an AVIF or HEIC as Pillow reads them, and its further pictures."""
     info = dict[Any, Any]()
     with warnings.catch_warnings(), suppress(Exception):  # damage is found when it is decoded
         warnings.simplefilter("ignore")
         picture = Image.open(io.BytesIO(data), formats=["AVIF", "HEIF"])
-        parts.add("further pictures", bytes(getattr(picture, "n_frames", 1) - 1))
+        metadata.add("further pictures", bytes(getattr(picture, "n_frames", 1) - 1))
         info = {name: value for name, value in picture.info.items() if value}
-        list_exif(info.get("exif", b"").removeprefix(b"Exif\0\0"), parts, turns=False)
-        list_xmp(info.get("xmp", b""), parts)
-        parts.add("ICC", info.get("icc_profile", b""))
+        list_exif(info.get("exif", b"").removeprefix(b"Exif\0\0"), metadata, turns=False)
+        list_xmp(info.get("xmp", b""), metadata)
+        metadata.add("ICC", info.get("icc_profile", b""))
         for name in {"thumbnails", "aux", "depth_images"} & info.keys():
-            parts.add(name, repr(info[name]).encode())
+            metadata.add(name, repr(info[name]).encode())
     head = data[:65_536]
     if records := re.findall(rb"av1C..(.)", head, re.DOTALL):  # monochrome: that of alpha
-        parts.add("chroma subsampling", bytes([min(flags[0] & 0x1C for flags in records)]))
+        metadata.add("chroma subsampling", bytes([min(flags[0] & 0x1C for flags in records)]))
     elif "chroma" in info:
-        parts.add("chroma subsampling", str(info["chroma"]).encode())
+        metadata.add("chroma subsampling", str(info["chroma"]).encode())
     if stated := re.search(rb"colrnclx\0(.)\0(.)", head, re.DOTALL):
         # Unspecified (2) and the transfer of BT.709 and BT.601 are shown as sRGB.
         primaries, transfer = stated[1][0], stated[2][0]
         colours = 1 if primaries == 2 else primaries, 13 if transfer in (1, 2, 6) else transfer
-        parts.add("nclx colours", b"" if colours == (1, 13) else bytes(colours))
+        metadata.add("nclx colours", b"" if colours == (1, 13) else bytes(colours))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from stages.verify.blocks import Parts
+from stages.verify.blocks import Metadata
 
-#: Name and state (``lost``, ``changed`` or ``added``) of a part, and the note that explains it;
-#: ``\1`` is a group of the name. Two of these sentences are added by :func:`differing`.
+#: Name and state (``lost``, ``changed`` or ``added``) of an item, and the note that explains it;
+#: ``\1`` is a group of the name. :func:`unexplained_differences` adds two of these sentences.
 _ALLOWED = (
     (r"chunk (\w{4}).* lost", r"chunk \1( with a wrong checksum| with a picture)? dropped"),
     (r"EXIF \d+/(?:Exif/)?(\d+) lost", r"tag \1 with a picture dropped"),
@@ -58,20 +58,20 @@ _CONVERTED = re.compile(
 )
 
 
-def differing(
-    old: Parts,
-    new: Parts,
+def unexplained_differences(
+    old: Metadata,
+    new: Metadata,
     note: str,
     *,
     labels_edit: bool = False,
     converted: bool = False,
     is_turned: bool = False,
 ) -> list[str]:
-    """Return the names of parts that differ without an explanation in the notes.
+    """Return the names of metadata that differ without an explanation in the notes.
 
     Args:
-        old: the parts of the source.
-        new: the parts of the result.
+        old: of the source.
+        new: of the result.
         note: the notes of the row, as in :class:`stages.verify.Expected`.
         labels_edit: whether the recipe labels edits.
         converted: whether the result has another format, which holds less metadata.

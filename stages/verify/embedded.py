@@ -12,9 +12,9 @@ from contextlib import suppress
 import numpy as np
 from PIL import Image
 
-from stages.verify.blocks import Parts
+from stages.verify.blocks import Metadata
 from stages.verify.containers import JPEG_START, jpeg_segments
-from stages.verify.samples import Picture
+from stages.verify.samples import Decoded
 
 #: Pixels that changed by more levels than this decide whether a preview is old.
 _VISIBLE = 8
@@ -25,13 +25,13 @@ _JPEG_FRAME = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]")
 _VIDEO = re.compile(rb"\0\0\0[\x08-\xff]ftyp[ -~]{4}")
 
 
-def embedded_pictures(parts: Parts) -> Iterator[tuple[str, Image.Image | None]]:
+def embedded_pictures(metadata: Metadata) -> Iterator[tuple[str, Image.Image | None]]:
     """Name and picture of each preview; None for data that must not stay in an edited file.
 
     These are videos, C2PA manifests, a TIFF's smaller copies, and uncompressed previews, which are
     never rebuilt. JPEGs are found anywhere in the metadata.
     """
-    for name, value in parts.values.items():
+    for name, value in metadata.values.items():
         is_raw = name.startswith("JFIF thumbnail") and JPEG_START not in value
         is_copy = name.startswith("copy ") and name.endswith("/samples")
         if name.startswith("C2PA") or ((is_raw or is_copy or "raw samples" in name) and any(value)):
@@ -71,7 +71,7 @@ def _decoded(data: bytes) -> Image.Image | None:
     return None
 
 
-def is_stale(picture: Image.Image | None, before: Picture, after: Picture) -> bool:
+def is_stale(picture: Image.Image | None, before: Decoded, after: Decoded) -> bool:
     """Whether a preview shows the picture before rather than after; stored frame."""
     if picture is None:
         return True  # a signature, a video: never valid after an edit
@@ -82,6 +82,6 @@ def is_stale(picture: Image.Image | None, before: Picture, after: Picture) -> bo
     return bool(np.abs(small - old)[moved].sum() < np.abs(small - new)[moved].sum())
 
 
-def _small(picture: Picture, size: tuple[int, int]) -> np.ndarray:
+def _small(picture: Decoded, size: tuple[int, int]) -> np.ndarray:
     full_size = Image.fromarray(picture.as_rgb()).convert("L")
     return np.asarray(full_size.resize(size, Image.Resampling.BOX), np.float32)

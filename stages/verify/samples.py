@@ -1,4 +1,4 @@
-"""Compare the pictures of two files outside the region that may have changed.
+"""Compare the pictures of two files outside the pixels that may have changed.
 
 Pillow, tifffile, imagecodecs, and jpeglib for coefficients are called directly; the package's
 codecs are not used. Each check returns a phrase for what is identical, and one for the
@@ -42,7 +42,7 @@ class UncheckableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Decoded:
     """A decoded file.
 
     Attributes:
@@ -79,7 +79,7 @@ class Picture:
         return colours
 
 
-def decode(data: bytes) -> Picture:
+def decode(data: bytes) -> Decoded:
     """Decode a file.
 
     Raises:
@@ -91,7 +91,7 @@ def decode(data: bytes) -> Picture:
         samples = imagecodecs.png_decode(data)
         with Image.open(io.BytesIO(data)) as picture:
             icc = _grey_icc(picture.info.get("icc_profile"), is_grey=samples[:1, :1].size < 3)
-        return Picture(_as_rgba(samples), grey_icc=icc)
+        return Decoded(_as_rgba(samples), grey_icc=icc)
     if data[:2] in (b"II", b"MM"):
         return _decode_tiff(data)
     with warnings.catch_warnings():
@@ -105,7 +105,7 @@ def decode(data: bytes) -> Picture:
         upright = ImageOps.exif_transpose(picture) if is_turned else picture
         if picture.mode in ("1", "P", "PA") or "transparency" in picture.info:
             upright = upright.convert("RGBA")
-        return Picture(_as_rgba(np.asarray(upright)), is_cmyk, is_turned, grey_icc=icc)
+        return Decoded(_as_rgba(np.asarray(upright)), is_cmyk, is_turned, grey_icc=icc)
 
 
 def _grey_icc(profile: object, *, is_grey: bool) -> bytes:
@@ -136,7 +136,7 @@ def _as_rgba(pixels: Samples) -> Samples:
     return np.concatenate([np.broadcast_to(colours, (*pixels.shape[:2], 3)), alpha], axis=2)
 
 
-def _decode_tiff(data: bytes) -> Picture:
+def _decode_tiff(data: bytes) -> Decoded:
     """Decode the first page that is no smaller copy."""
     with tifffile.TiffFile(io.BytesIO(data)) as reader:
         page = next(
@@ -146,7 +146,7 @@ def _decode_tiff(data: bytes) -> Picture:
         if page.axes.startswith("S"):
             pixels = np.moveaxis(pixels, 0, -1)
         profile = page.tags.valueof(_ICC_TAG)
-        return Picture(
+        return Decoded(
             _as_rgba(pixels),
             page.photometric == 5,
             alpha=int(page.extrasamples[0]) if page.extrasamples else 0,
@@ -154,7 +154,7 @@ def _decode_tiff(data: bytes) -> Picture:
         )
 
 
-def check_samples(before: Picture, after: Picture, changed: BoolMask) -> tuple[str, str]:
+def check_samples(before: Decoded, after: Decoded, changed: BoolMask) -> tuple[str, str]:
     """Whether every sample outside of ``changed`` is the same."""
     old, new = before.pixels, after.pixels
     is_alike = (old.shape, old.dtype) == (new.shape, new.dtype)
@@ -163,7 +163,7 @@ def check_samples(before: Picture, after: Picture, changed: BoolMask) -> tuple[s
     return "", "samples outside the mask changed"
 
 
-def check_recoded(before: Picture, after: Picture, changed: BoolMask) -> tuple[str, str]:
+def check_reencoded(before: Decoded, after: Decoded, changed: BoolMask) -> tuple[str, str]:
     """Whether it is the same picture outside of ``changed``, except for compression loss.
 
     Raises:
@@ -185,7 +185,7 @@ def check_recoded(before: Picture, after: Picture, changed: BoolMask) -> tuple[s
 
 
 def check_coefficients(
-    source: bytes, result: bytes, pictures: tuple[Picture, Picture], changed: BoolMask
+    source: bytes, result: bytes, pictures: tuple[Decoded, Decoded], changed: BoolMask
 ) -> tuple[str, str]:
     """Compare two JPEGs block by block, and the decoded samples away from touched blocks.
 

@@ -38,15 +38,15 @@ from stages.models.lama import Lama
 from stages.models.refiners.flow import FlowRefiner
 from stages.photo import CropPatch, Patch, Photo, WindowPatch
 from stages.pixels.boxes import Box
-from stages.pixels.windows import plan_crops, refined_size, window_of, working_size
+from stages.pixels.windows import plan_patches, refiner_size, window_of, working_size
 from stages.recipe import Recipe
 from stages.recipe.refiners import FluxFillOptions
 from stages.recipe.removal_methods import LamaOptions
-from stages.steps.base import BatchWork, Work, run_steps
-from stages.steps.focus import focus
-from stages.steps.refine import refine
-from stages.steps.remove import fill_patches
-from stages.steps.upscale import upscale
+from stages.steps.base import BatchFunction, PhotoFunction, run_steps
+from stages.steps.focus import build_focus
+from stages.steps.refine import build_refine
+from stages.steps.remove import build_remove
+from stages.steps.upscale import build_upscale
 from tests.bench.common import Figures, Pixels, options_of
 from tests.bench.timing import picture
 from tests.bench.ways import Load, make_refiner, random_prompt
@@ -65,8 +65,8 @@ _SIDES = {
     ],
 }
 
-#: Names and works, as a pipeline loads them.
-_Steps = list[tuple[str, Work | BatchWork]]
+#: Names and functions, as a pipeline loads them.
+_Steps = list[tuple[str, PhotoFunction | BatchFunction]]
 
 
 def refine_actor(
@@ -90,7 +90,7 @@ def refine_actor(
         mock.patch(f"{refiner.options.loader}.load", return_value=refiner),
         mock.patch("stages.steps.refine.get_section_weights", return_value=located),
     ):
-        steps: _Steps = [("upscale", upscale(recipe)), ("refine", refine(recipe))]
+        steps: _Steps = [("upscale", build_upscale(recipe)), ("refine", build_refine(recipe))]
     units = [[photo(n) for n in range(i, i + batch)] for i in range(0, photos, batch)]
     return _measure(units, steps, calls)
 
@@ -109,7 +109,7 @@ def remove_actor(load: Load, photos: int) -> dict[str, Any]:
         crop, window = Box(edge, edge, edge + crop_px, edge + crop_px), Box(0, 0, side, side)
         patch = WindowPatch(
             crop=crop, window=window, pixels=pixels, mask=mask, blend=mask[crop.slices],
-            seed=number, detail=pixels[crop.slices], hole=mask[crop.slices],
+            seed=number, original_crop=pixels[crop.slices], hole=mask[crop.slices],
         )  # fmt: skip
         return _photo(number, patch)
 
@@ -118,7 +118,7 @@ def remove_actor(load: Load, photos: int) -> dict[str, Any]:
         mock.patch.object(lama_module, "load", return_value=lambda p, m, _: lama.fill(p, m)),
         mock.patch("stages.steps.remove.get_section_weights", return_value=located),
     ):
-        steps: _Steps = [("remove", fill_patches(recipe)), ("focus", focus(recipe))]
+        steps: _Steps = [("remove", build_remove(recipe)), ("focus", build_focus(recipe))]
     units = [[photo(n) for n in range(i, i + load.batch)] for i in range(0, photos, load.batch)]
     return _measure(units, steps)
 
@@ -213,15 +213,15 @@ def batch_fill(photos: int, sides: Sequence[tuple[int, int]]) -> Iterator[dict[s
         options = recipe.remove if network == "lama" else recipe.refine
         assert options
         shapes = [_shapes(mask, recipe, network) for mask in masks]
-        for in_call in (options.max_photos, 4 * options.max_photos):
+        for in_call in (options.photos_per_call, 4 * options.photos_per_call):
             together: list[int] = []
             for start in range(0, photos, in_call):
                 shapes_of_call = chain.from_iterable(shapes[start : start + in_call])
                 together += Counter(shapes_of_call).values()
-            runs = sum(-(-count // options.max_photos) for count in together)
+            runs = sum(-(-count // options.photos_per_call) for count in together)
             yield {
                 "recipe": recipe.name, "network": network, "photos_a_call": in_call,
-                "limit": options.max_photos, "at_once": sum(together) / runs,
+                "limit": options.photos_per_call, "at_once": sum(together) / runs,
             }  # fmt: skip
 
 
@@ -237,10 +237,10 @@ def _marked(size: tuple[int, int], rng: np.random.Generator) -> BoolMask:
 
 def _shapes(mask: BoolMask, recipe: Recipe, network: str) -> list[tuple[int, int]]:
     """Of the windows or crops of a photo, as the network gets them."""
-    plans = plan_crops(mask, recipe)
+    plans = plan_patches(mask, recipe)
     if network != "lama":
         assert recipe.refine
-        return [refined_size(plan.crop, recipe.refine.size_px) for plan in plans]
+        return [refiner_size(plan.crop, recipe.refine.size_px) for plan in plans]
     windows = [window_of(plan, recipe, mask.shape[1], mask.shape[0]) for plan in plans]
     return [working_size(recipe, window.width, window.height) for window in windows]
 

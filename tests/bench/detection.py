@@ -1,7 +1,7 @@
 """Measures the search for text: what is found of pasted text, and what in photos without any.
 
 Pastes prices, badges, watermarks and small print into photos (``overlays.py``), and
-counts the letters' pixels that the recipe's region covers, by height and contrast; how many of the
+counts the letters' pixels that the recipe's hole covers, by height and contrast; how many of the
 photos as they are would be changed; and seconds of one CPU a photo.
 """
 
@@ -23,7 +23,7 @@ from stages.codecs.decode import decode_photo
 from stages.detection import Detection, Detector
 from stages.detection.options import TextOptions
 from stages.detection.text import load
-from stages.pixels.masks import generation_mask
+from stages.pixels.masks import hole_mask
 from stages.recipe.options import MaskOptions
 from stages.steps.detect import on_white, union
 from tests.bench.catalog import bundled_photos
@@ -70,13 +70,13 @@ def measure_overlays(
             np.asarray(Image.open(folder / each / f"{name}.png")) for each in ("letters", "masks")
         )
         found = detect(photo)
-        region = region_of(found, photo)
-        _show(keep, name, photo, region)
-        off += int(np.count_nonzero(region & ~generation_mask(pasted > 0, _grown(_NEAR_PX))))
-        total += region.size
+        hole = hole_of(found, photo)
+        _show(keep, name, photo, hole)
+        off += int(np.count_nonzero(hole & ~hole_mask(pasted > 0, _grown(_NEAR_PX))))
+        total += hole.size
         for text in (each for each in texts if each["id"] == name):
             own = letters == int(text["number"])
-            covered = int(np.count_nonzero(own & region))
+            covered = int(np.count_nonzero(own & hole))
             height, contrast = int(text["height_px"]), float(text["contrast"])
             score = Score(text["kind"], height, contrast, int(np.count_nonzero(own)), covered)
             if score.is_goal and covered < _GONE * score.pixels:
@@ -132,7 +132,7 @@ def measure_untouched(
         if removed:
             changed += 1
             figures.add(changed=path.name, texts=removed)
-            _show(keep, f"untouched-{path.stem}", photo, region_of(found, photo))
+            _show(keep, f"untouched-{path.stem}", photo, hole_of(found, photo))
     figures.add(
         photos=len(photos),
         share_with_text=with_text / len(photos),
@@ -148,20 +148,20 @@ def read(path: Path) -> Pixels:
     return on_white(decode_photo(path.read_bytes(), 100, str(path)))
 
 
-def region_of(found: list[Detection], photo: Pixels) -> BoolMask:
+def hole_of(found: list[Detection], photo: Pixels) -> BoolMask:
     """``(h, w)`` bool: what a recipe with default options fills."""
-    return generation_mask(union(found, photo.shape[:2]), MaskOptions())
+    return hole_mask(union(found, photo.shape[:2]), MaskOptions())
 
 
 def _grown(px: int) -> MaskOptions:
     return MaskOptions(dilate_px=px)
 
 
-def _show(folder: Path | None, name: str, photo: Pixels, region: BoolMask) -> None:
-    """Keep a photo beside itself with the region in magenta."""
+def _show(folder: Path | None, name: str, photo: Pixels, hole: BoolMask) -> None:
+    """Keep a photo beside itself with the hole in magenta."""
     if folder:
         shown = photo.copy()
-        shown[region] = shown[region] // 3 + np.array([160, 0, 160], np.uint8)
+        shown[hole] = shown[hole] // 3 + np.array([160, 0, 160], np.uint8)
         Image.fromarray(np.concatenate([photo, shown], axis=1)).save(folder / f"{name}.png")
 
 

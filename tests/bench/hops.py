@@ -25,9 +25,9 @@ from stages.models.refiners.prompts import Prompt, hash_of
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.recipe import Recipe
-from stages.steps.fetch import fetch_again
-from stages.steps.focus import focus
-from stages.steps.stitch import stitch_patches
+from stages.steps.fetch import build_fetch_again
+from stages.steps.focus import build_focus
+from stages.steps.stitch import build_stitch
 from tests.bench.catalog import make_catalog
 from tests.bench.common import Figures, options_of
 from tests.bench.pool_loop import rows_of
@@ -50,7 +50,7 @@ def _hops(photo: Photo, recipe: Recipe, prompt: Prompt) -> Iterator[tuple[str, P
     if not photo.ok:
         raise RuntimeError(photo.lineage.error)
     yield "cpu > small_gpu", photo
-    focus(recipe)(photo)
+    build_focus(recipe)(photo)
     photo.prompt = prompt
     yield "small_gpu > large_gpu", photo
     photo.prompt = None
@@ -71,9 +71,9 @@ def measure(megapixels: float, photos: int, figures: Figures) -> None:
             photo = Photo(LineageRow(id=row_id, image_uri=image, mask_uri=mask))
             for hop, there in _hops(photo, recipe, prompt):
                 found.setdefault(hop, []).append(_cost(there, prompts))
-            read = _best(lambda: fetch_again(recipe)(photo))  # noqa: B023 - called at once
+            read = _best(lambda: build_fetch_again(recipe)(photo))  # noqa: B023 - called at once
             photo.decoded = None
-            again.append((read, _best(lambda: stitch_patches(recipe)(photo), 1)))  # noqa: B023
+            again.append((read, _best(lambda: build_stitch(recipe)(photo), 1)))  # noqa: B023
     for hop, costs in found.items():
         size, cpu = np.mean(costs, axis=0)
         figures.add(hop=hop, megapixels=megapixels, kilobytes=size / 1000, cpu_ms=cpu * 1000)

@@ -19,10 +19,10 @@ from PIL import Image, ImageDraw, ImageFont
 from jobs.evaluation.synthetic import OBJECTS, Place, blob, paste, turned_box
 from stages.models.classical import Classical, fill_one
 from stages.pixels.boxes import Box, bounds_of, context_box
-from stages.pixels.patches import cut_mask, plan_patches
+from stages.pixels.patches import cut_mask, group_into_patches
 from stages.pixels.resize import scale_pixels
 from stages.pixels.samples import to_lab
-from stages.pixels.windows import refined_size
+from stages.pixels.windows import refiner_size
 from stages.recipe.options import CropOptions
 from stages.recipe.removal_methods import NavierStokesOptions, PatchMatchOptions, TeleaOptions
 from tests.bench.common import Pixels
@@ -130,7 +130,7 @@ def original_cases(
     photo: Pixels, marked: npt.NDArray[np.bool_], rng: np.random.Generator
 ) -> Iterator[Case]:
     """What was to be removed, back in its own hole: for each part of a real mask."""
-    for number, plan in enumerate(plan_patches(marked, _CROP, feather_px=3)):
+    for number, plan in enumerate(group_into_patches(marked, _CROP, feather_px=3)):
         crop, mask = photo[plan.crop.slices].copy(), cut_mask(marked, plan.crop)
         removal_method = list(_REMOVALS)[number % len(_REMOVALS)]
         removal, copied, hole = _filled(crop, mask, removal_method, rng)
@@ -187,9 +187,9 @@ def background_of(crop: Pixels, mask: Pixels) -> str:
     """What a hole lies in, one of :data:`BACKGROUNDS`, by its pixels and as many around it."""
     small = (mask.shape[1] // 3, mask.shape[0] // 3)
     hole = cv2.resize(mask, small, interpolation=cv2.INTER_NEAREST)
-    region = bounds_of(hole)
-    assert region is not None
-    near_px = max(region.width, region.height) // 3
+    bounds = bounds_of(hole)
+    assert bounds is not None
+    near_px = max(bounds.width, bounds.height) // 3
     near = cv2.dilate(hole, np.ones((2 * near_px + 1,) * 2, np.uint8)) > 0
     lab = to_lab(scale_pixels(crop, *small))[near]
     usual = np.median(lab, axis=0)
@@ -221,9 +221,9 @@ def cut_hole(photo: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
         case _:
             whole = (round(centre[0]), round(centre[1])), (round(across), round(down))
             cv2.ellipse(hole, *whole, float(rng.uniform(0, 180)), 0, 360, 255, -1)
-    region, context = bounds_of(hole), _CROP.min_context_px
-    assert region is not None
-    box = context_box(region, width, height, context=_CROP.context, min_context_px=context)
+    bounds, context = bounds_of(hole), _CROP.min_context_px
+    assert bounds is not None
+    box = context_box(bounds, width, height, context=_CROP.context, min_context_px=context)
     return photo[box.slices].copy(), np.ascontiguousarray(hole[box.slices])
 
 
@@ -237,7 +237,7 @@ def _filled(
     else:
         removal = fill_one(_REMOVALS[removal_method], crop, mask, first)
     copied = fill_one(PatchMatchOptions(), crop, mask, second)
-    size = refined_size(Box(0, 0, mask.shape[1], mask.shape[0]), _CROP_SIDE_PX)
+    size = refiner_size(Box(0, 0, mask.shape[1], mask.shape[0]), _CROP_SIDE_PX)
     hole = np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), np.uint8)
     return _enlarged(removal, size), _enlarged(copied, size), hole
 

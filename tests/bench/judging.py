@@ -94,7 +94,7 @@ def _judge_photo(name: str, photos: dict[str, Pixels], holes: int, *, text: bool
         if text:
             pixels = (case.refined, case.removal, case.mask)
             unseen = Scores(None, 0.0, 0.0)
-            read = _text_judge().raised(unseen, *pixels, has_removal=True).reappearance
+            read = _text_judge().with_text_score(unseen, *pixels, has_removal=True).reappearance
         scores = (both.departure, both.strangeness, alone, read)
         of_case = (
             case.background,

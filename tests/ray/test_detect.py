@@ -81,7 +81,7 @@ def test_a_killed_detection_resumes_and_its_manifest_cleans_the_photos(
     for number in (0, 1):
         direct = clean(f"{photos}/photos/shop/{number:02d}.jpg", recipe=detecting)
         assert Place.of(f"{images}/shop/{number:02d}.jpg").read() == direct.data
-        assert direct.region.any() == bool(number)
+        assert direct.hole.any() == bool(number)
 
 
 def files_below(folder: str) -> list[Place]:

@@ -17,7 +17,7 @@ from jobs.cli.results import EXIT_ALL_MATCH, EXIT_DIFFERS, EXIT_UNCHECKED, show_
 from jobs.results.verify import verify
 from manifests.errors import OutputError
 from stages.codecs.formats import detect_format
-from stages.codecs.jpeg.markers import envelope
+from stages.codecs.jpeg.markers import split_metadata
 from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from tests.conftest import Run
@@ -65,7 +65,7 @@ def test_all_of_the_corpus_holds_what_was_promised(cleaned: Path, lineage: pd.Da
         expected = "coefficients" if kind == "jpeg" else "lossless"
         assert lineage.fidelity[name] == ("reencoded" if lossy else expected), name
         assert found.outside.startswith("re-encoded") == lossy, name
-        assert found.differing == [], name
+        assert found.unexplained_differences == [], name
         is_rebuilt = "exif-thumbnail" in name or name in ALSO_PREVIEWS
         assert ("rebuilt" in found.previews) == is_rebuilt, name
     shown = Console(width=200, file=io.StringIO())
@@ -99,7 +99,7 @@ def test_a_referee_finds_the_same_coefficients(cleaned: Path, lineage: pd.DataFr
             before, after = getattr(old, plane), getattr(new, plane)
             if before is None:
                 continue
-            across, down = header.step(number)
+            across, down = header.subsampling_of(number)
             ys, xs = np.nonzero(stored)
             touched = np.zeros(before.shape[:2], np.bool_)
             touched[ys // (8 * down), xs // (8 * across)] = True
@@ -127,7 +127,7 @@ def test_what_does_not_hold_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     rows = []
     for name, data in {
         "good": jpeg,
-        "recoded": jpeg,
+        "reencoded": jpeg,
         "old-thumbnail": jpeg,
         "comment": jpeg,
         "sample": encoded(photo),
@@ -144,10 +144,10 @@ def test_what_does_not_hold_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     clean_here(tmp_path / "m.csv", out, RECIPE)
 
     images = out / "images" / RECIPE.label
-    again = Image.open(images / "recoded.jpg")
-    again.save(images / "recoded.jpg", quality=90, exif=again.info["exif"])
+    again = Image.open(images / "reencoded.jpg")
+    again.save(images / "reencoded.jpg", quality=90, exif=again.info["exif"])
     result = (images / "old-thumbnail.jpg").read_bytes()
-    segments, _, _ = envelope(result)
+    segments, _, _ = split_metadata(result)
     made = next(each for each in segments if each[4:8] == b"Exif")
     (images / "old-thumbnail.jpg").write_bytes(result.replace(made, thumbnail))
     result = (images / "comment.jpg").read_bytes()
@@ -166,7 +166,7 @@ def test_what_does_not_hold_is_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert problems.pop("good") == problems.pop("replaced") == ""
     assert "There is no" in problems.pop("gone")
     assert {name: text.split(", ")[-1] for name, text in problems.items()} == {
-        "recoded": "coefficients outside the mask changed",
+        "reencoded": "coefficients outside the mask changed",
         "old-thumbnail": "the old picture still shows: EXIF 1/samples",
         "comment": "metadata changed: comment",
         "sample": "samples outside the mask changed",

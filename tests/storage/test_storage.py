@@ -21,7 +21,7 @@ from manifests.storage.s3.objects import Head, S3Place
 from stages.photo import Photo
 from stages.recipe import Recipe
 from stages.steps.base import run_steps
-from stages.steps.fetch import fetch as fetch_step
+from stages.steps.fetch import build_fetch
 from tests.support.s3_server import BUCKET, SECRET_KEY, S3Server
 
 
@@ -188,7 +188,7 @@ def test_a_version_kept_by_the_bucket_is_named(s3: str, s3_server: S3Server) -> 
 def fetched(image: str, masks: tuple[str, ...], *options: str) -> LineageRow:
     mask, rest = Marks(files=list(masks)).pack()
     photo = Photo(LineageRow(id="1", image_uri=image, mask_uri=mask, marks=rest))
-    run_steps([photo], [("fetch", fetch_step(Recipe.load("telea", options)))])
+    run_steps([photo], [("fetch", build_fetch(Recipe.load("telea", options)))])
     return photo.lineage
 
 

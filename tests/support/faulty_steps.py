@@ -16,7 +16,7 @@ from manifests.errors import WeightsError
 from stages.photo import Photo
 from stages.pipeline import steps
 from stages.recipe import Recipe
-from stages.steps.base import BatchWork, Step, Work
+from stages.steps.base import BatchFunction, PhotoFunction, Step
 
 VICTIM = "fig-bowl-sticker-date"
 
@@ -57,15 +57,15 @@ def watched(
     ]
 
 
-def _watch(log: Path, pause_s: float, misdeeds: Mapping[str, str]) -> Work:
-    def work(photo: Photo) -> None:
+def _watch(log: Path, pause_s: float, misdeeds: Mapping[str, str]) -> PhotoFunction:
+    def process(photo: Photo) -> None:
         with log.open("a") as file:  # one write of few bytes: lines of several processes stay whole
             file.write(f"{photo.lineage.id} {os.getpid()}\n")
         time.sleep(pause_s)
         if misdeed := misdeeds.get(photo.lineage.id):
             _do(misdeed, photo)
 
-    return work
+    return process
 
 
 def _do(misdeed: str, photo: Photo) -> None:
@@ -116,22 +116,22 @@ class BrokenWorkers:
             for step in apart(recipe, output)
         ]
 
-    def _build(self, build: Callable[[], Work | BatchWork]) -> BatchWork:
+    def _build(self, build: Callable[[], PhotoFunction | BatchFunction]) -> BatchFunction:
         fill = build()
-        assert isinstance(fill, BatchWork)
+        assert isinstance(fill, BatchFunction)
         is_broken = self.fault.startswith(("photos", "every-")) or self._is_broken()
         if is_broken and self.fault == "load":
             raise WeightsError("weights.missing", "https://hub.example/lama.pt: HTTP 429.")
         seen = 0
 
-        def work(photos: Sequence[Photo]) -> None:
+        def process(photos: Sequence[Photo]) -> None:
             nonlocal seen
             seen += len(photos)
             if is_broken and seen > self.sound_photos:
                 self._fail(photos)
-            fill.work(photos)
+            fill.process(photos)
 
-        return BatchWork(work)
+        return BatchFunction(process)
 
     def _is_broken(self) -> bool:
         """Whether this process is one of those that fail: the first ones that ask."""

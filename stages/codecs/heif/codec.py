@@ -1,4 +1,4 @@
-"""AVIF and HEIC, 8 bits: always encoded again, since no part of such a picture can be kept.
+"""AVIF and HEIC, 8 bits: always re-encoded, since no part of such a picture can be kept.
 
 Pillow reads and writes both, HEIC by its plugin pillow-heif. A HEIC is rotated
 when it is decoded, and stored upright; an AVIF keeps its stored frame and orientation. Colours are
@@ -123,12 +123,12 @@ def encode(format_: Format, edit: Edit) -> Encoded:
 
 def metadata(data: bytes) -> Metadata:
     """Read the metadata that other formats can hold."""
-    found, colours = pillow_io.metadata(data), ""
+    found, colour_tags = pillow_io.metadata(data), ""
     if len(stated := _nclx(data)) == 4:
         primaries, transfer = struct.unpack(">HH", stated)
         if primaries not in _SRGB_PRIMARIES or transfer not in _SRGB_TRANSFERS:
-            colours = f"nclx (colour primaries {primaries}, transfer {transfer})"
-    return replace(found, colours=colours)
+            colour_tags = f"nclx (colour primaries {primaries}, transfer {transfer})"
+    return replace(found, colour_tags=colour_tags)
 
 
 def _recognises(format_: Format, data: bytes) -> bool:

@@ -1,6 +1,6 @@
 """JPEG: the coefficients of every block that the mask does not touch are kept.
 
-Where that is not possible, the file is encoded again with its own quantisation tables, subsampling
+Where that is not possible, the file is re-encoded with its own quantisation tables, subsampling
 and mode (baseline or progressive), and the lineage records it.
 """
 
@@ -14,8 +14,8 @@ from PIL import JpegImagePlugin
 from stages.codecs import pillow_io
 from stages.codecs.base import Codec, Writer
 from stages.codecs.errors import UnsupportedError, VerificationError
-from stages.codecs.jpeg.libjpeg import reading
-from stages.codecs.jpeg.markers import ADOBE, check_kind, envelope, segments
+from stages.codecs.jpeg.libjpeg import open_coefficients
+from stages.codecs.jpeg.markers import ADOBE, check_kind, segments, split_metadata
 from stages.codecs.jpeg.splice import splice
 from stages.codecs.picture import Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import open_image, save_image
@@ -35,8 +35,8 @@ def encode(edit: Edit) -> Encoded:
     try:
         coded = splice(edit.source, to_8_bits(edit.pixels), edit.changed)
     except (UnsupportedError, VerificationError) as error:
-        coded, note = _recode(edit), str(error)
-    data, notes = _with_metadata(edit, coded, is_recoded=bool(note))
+        coded, note = _reencode(edit), str(error)
+    data, notes = _with_metadata(edit, coded, is_reencoded=bool(note))
     return Encoded(data, "reencoded" if note else "coefficients", note, notes)
 
 
@@ -47,11 +47,11 @@ def check_samples(jpeg: bytes) -> None:
         DamagedError: some are missing.
     """
     # Kinds that only Pillow reads are not checked.
-    with suppress(UnsupportedError), reading(jpeg):
+    with suppress(UnsupportedError), open_coefficients(jpeg):
         pass
 
 
-def _recode(edit: Edit) -> bytes:
+def _reencode(edit: Edit) -> bytes:
     with open_image(edit.source) as original:
         assert isinstance(original, JpegImagePlugin.JpegImageFile)
         subsampling = JpegImagePlugin.get_sampling(original)
@@ -64,11 +64,11 @@ def _recode(edit: Edit) -> bytes:
         )
 
 
-def _with_metadata(edit: Edit, coded: bytes, *, is_recoded: bool) -> tuple[bytes, list[str]]:
+def _with_metadata(edit: Edit, coded: bytes, *, is_reencoded: bool) -> tuple[bytes, list[str]]:
     """Join the source's updated segments, the encoded picture, and the updated trailer."""
-    own, body, _ = envelope(coded)
-    kept, _, trailer = envelope(edit.source)
-    if is_recoded:  # the encoder chose the colour transform
+    own, body, _ = split_metadata(coded)
+    kept, _, trailer = split_metadata(edit.source)
+    if is_reencoded:  # the encoder chose the colour transform
         kept = [s for s in kept if not ADOBE.matches(s)]
         kept += [s for s in own if ADOBE.matches(s)]
     policy = StaleDataPolicy(edit)
@@ -87,7 +87,7 @@ CODEC = Codec(
         write=partial(pillow_io.write_lossy, "JPEG"),
         holds_cmyk=True,
         holds_alpha=False,
-        max_block=65_500,  # bytes of a segment, less the name before XMP
+        max_metadata_bytes=65_500,  # bytes of a segment, less the name before XMP
     ),
     walk=segments,
     check_samples=check_samples,

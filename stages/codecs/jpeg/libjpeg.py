@@ -31,12 +31,12 @@ from stages.codecs.jpeg.markers import check_kind
 from stages.codecs.jpeg.structures import Compressor, Decompressor, ErrorManager
 
 Coefficients = npt.NDArray[np.int16]
-ColourModel = Literal["grey", "ycc", "rgb", "cmyk", "ycck"]
+JpegColourSpace = Literal["grey", "ycc", "rgb", "cmyk", "ycck"]
 
 # From jpeglib.h: the interface of libjpeg 8, and what its functions return or expect.
 _VERSION = 80
 _REACHED_SOS, _STATE_START = 1, 100
-_MODELS: dict[int, ColourModel] = {1: "grey", 2: "rgb", 3: "ycc", 4: "cmyk", 5: "ycck"}
+_COLOUR_SPACES: dict[int, JpegColourSpace] = {1: "grey", 2: "rgb", 3: "ycc", 4: "cmyk", 5: "ycck"}
 _MAX_MESSAGE = 200
 
 
@@ -101,14 +101,14 @@ class Component:
 
     Attributes:
         identifier: as in the file.
-        horizontal: sampling factor, 1 to 4.
-        vertical: sampling factor, 1 to 4.
+        h_sampling: horizontal sampling factor, 1 to 4.
+        v_sampling: vertical sampling factor, 1 to 4.
         table: its quantisation table, 64 steps in raster order.
     """
 
     identifier: int
-    horizontal: int
-    vertical: int
+    h_sampling: int
+    v_sampling: int
     table: tuple[int, ...]
 
 
@@ -120,37 +120,37 @@ class JpegHeader:
         width: px, in the stored frame.
         height: px, in the stored frame.
         components: the planes.
-        model: the colour model of the planes.
+        colour_space: of the planes.
         adobe: whether there is an Adobe segment; CMYK is inverted then.
         progressive: whether it is progressive; if not, sequential.
-        restart_blocks: MCUs between restart markers; 0: none.
+        restart_interval: MCUs between restart markers; 0: none.
     """
 
     width: int
     height: int
     components: list[Component]
-    model: ColourModel
+    colour_space: JpegColourSpace
     adobe: bool
     progressive: bool
-    restart_blocks: int
+    restart_interval: int
 
     @property
-    def max_horizontal(self) -> int:
+    def max_h_sampling(self) -> int:
         """The largest horizontal sampling factor."""
-        return max(c.horizontal for c in self.components)
+        return max(c.h_sampling for c in self.components)
 
     @property
-    def max_vertical(self) -> int:
+    def max_v_sampling(self) -> int:
         """The largest vertical sampling factor."""
-        return max(c.vertical for c in self.components)
+        return max(c.v_sampling for c in self.components)
 
-    def step(self, component: int) -> tuple[int, int]:
+    def subsampling_of(self, component: int) -> tuple[int, int]:
         """Pixels of the photo per sample of a component: (horizontally, vertically)."""
         part = self.components[component]
-        return self.max_horizontal // part.horizontal, self.max_vertical // part.vertical
+        return self.max_h_sampling // part.h_sampling, self.max_v_sampling // part.v_sampling
 
 
-class Reader:
+class JpegCoefficients:
     """The decoded coefficients of a JPEG.
 
     Attributes:
@@ -187,7 +187,7 @@ class Reader:
 
 
 @contextmanager
-def reading(jpeg: bytes) -> Iterator[Reader]:
+def open_coefficients(jpeg: bytes) -> Iterator[JpegCoefficients]:
     """Decode the coefficients of a JPEG.
 
     Raises:
@@ -203,23 +203,23 @@ def reading(jpeg: bytes) -> Iterator[Reader]:
         address = _run(found.jpeg_read_coefficients, info)
         if address in (0, ctypes.addressof(info)):
             raise DamagedError(_message(info))
-        yield Reader(info, (c_void_p * info.num_components).from_address(address))
+        yield JpegCoefficients(info, (c_void_p * info.num_components).from_address(address))
 
 
 def _header(info: Any) -> JpegHeader:
-    if info.jpeg_color_space not in _MODELS:
+    if info.jpeg_color_space not in _COLOUR_SPACES:
         raise UnsupportedError(f"{info.num_components} components")
     header = JpegHeader(
         width=info.image_width,
         height=info.image_height,
         components=[_component(info, each) for each in info.comp_info[: info.num_components]],
-        model=_MODELS[info.jpeg_color_space],
+        colour_space=_COLOUR_SPACES[info.jpeg_color_space],
         adobe=bool(info.saw_adobe_marker),
         progressive=bool(info.progressive_mode),
-        restart_blocks=info.restart_interval,
+        restart_interval=info.restart_interval,
     )
     for part in header.components:
-        if header.max_horizontal % part.horizontal or header.max_vertical % part.vertical:
+        if header.max_h_sampling % part.h_sampling or header.max_v_sampling % part.v_sampling:
             raise UnsupportedError("fractional sampling factors")
     return header
 
@@ -338,6 +338,6 @@ def _set_up(found: ctypes.CDLL, info: Any, source: Any, header: JpegHeader) -> N
     found.jpeg_copy_critical_parameters(byref(source), byref(info))
     info.jpeg_width, info.jpeg_height = source.image_width, source.image_height
     info.optimize_coding = True
-    info.restart_interval = header.restart_blocks
+    info.restart_interval = header.restart_interval
     if header.progressive:
         found.jpeg_simple_progression(byref(info))

@@ -78,16 +78,16 @@ class SegmentKind(NamedTuple):
         """The bytes after the name."""
         return segment[4 + len(self.name) :]
 
-    def frame(self, content: bytes) -> bytes:
+    def build_segment(self, content: bytes) -> bytes:
         """Build a segment, with its marker; ``content`` has at most ``max_content`` bytes."""
         size = 2 + len(self.name) + len(content)
         return bytes([0xFF, self.marker]) + size.to_bytes(2, "big") + self.name + content
 
-    def reframed(self, segment: bytes, content: bytes) -> bytes:
+    def rebuild_segment(self, segment: bytes, content: bytes) -> bytes:
         """A segment with new content: itself if that is the old one, empty if there is none."""
         if content == self.content(segment):
             return segment
-        return self.frame(content) if content else b""
+        return self.build_segment(content) if content else b""
 
 
 JFIF, JFXX = SegmentKind(0xE0, b"JFIF\0"), SegmentKind(0xE0, b"JFXX\0")
@@ -134,7 +134,7 @@ def segments(jpeg: bytes) -> Iterator[Segment]:
     raise UnsupportedError(f"it has more than {_MAX_SEGMENTS} segments")
 
 
-def envelope(jpeg: bytes) -> tuple[list[bytes], bytes, bytes]:
+def split_metadata(jpeg: bytes) -> tuple[list[bytes], bytes, bytes]:
     """Split a JPEG of any kind.
 
     Returns:

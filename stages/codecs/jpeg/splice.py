@@ -1,4 +1,4 @@
-"""Edit a JPEG without generation loss: only the blocks that the mask touches are coded again.
+"""Edit a JPEG without generation loss: only the blocks that the mask touches are re-encoded.
 
 Every 8 x 8 block, of every component, that holds no masked sample keeps its quantised DCT
 coefficients bit for bit, as do all application segments and comments and whatever follows the
@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from stages.arrays import BoolMask, Float32Array, UInt8Array
 from stages.codecs.errors import DamagedError, VerificationError
-from stages.codecs.jpeg.libjpeg import Coefficients, JpegHeader, Reader, reading
-from stages.codecs.jpeg.markers import envelope
+from stages.codecs.jpeg.libjpeg import Coefficients, JpegCoefficients, JpegHeader, open_coefficients
+from stages.codecs.jpeg.markers import split_metadata
 
 #: The range of coefficients of 8-bit samples; others come from a damaged Huffman table.
 _MIN_COEFFICIENT, _MAX_COEFFICIENT = -2048, 2047
@@ -55,7 +55,7 @@ def splice(jpeg: bytes, edited: UInt8Array, mask: BoolMask) -> bytes:
         UnsupportedError: the file is of a kind that cannot be edited block by block.
         ValueError: shapes do not fit.
     """
-    with reading(jpeg) as source:
+    with open_coefficients(jpeg) as source:
         header = source.header
         _check_shapes(header, edited, mask)
         if not mask.any():
@@ -67,11 +67,11 @@ def splice(jpeg: bytes, edited: UInt8Array, mask: BoolMask) -> bytes:
             raise DamagedError("its coefficients are out of range")
         touched = _edit(source, edited, mask)
         coded = source.write()
-    segments, _, trailer = envelope(jpeg)
-    result = b"".join([b"\xff\xd8", *segments, envelope(coded)[1], trailer])
+    segments, _, trailer = split_metadata(jpeg)
+    result = b"".join([b"\xff\xd8", *segments, split_metadata(coded)[1], trailer])
     try:
         _verify(result, header, before, touched)
-        if envelope(result)[::2] != (segments, trailer):
+        if split_metadata(result)[::2] != (segments, trailer):
             raise VerificationError("the new file's metadata are not the old one's")
     except DamagedError as error:
         raise VerificationError(str(error)) from error
@@ -87,7 +87,7 @@ def _check_shapes(header: JpegHeader, edited: UInt8Array, mask: BoolMask) -> Non
         )
 
 
-def _edit(source: Reader, edited: UInt8Array, mask: BoolMask) -> list[BoolMask]:
+def _edit(source: JpegCoefficients, edited: UInt8Array, mask: BoolMask) -> list[BoolMask]:
     """Edit the coefficients, one row of MCUs at a time, so that the cost follows the mask.
 
     Returns:
@@ -95,7 +95,7 @@ def _edit(source: Reader, edited: UInt8Array, mask: BoolMask) -> list[BoolMask]:
     """
     header = source.header
     touched = [np.zeros((len(rows), len(rows[0])), np.bool_) for rows in source.planes]
-    mcu_width, mcu_height = 8 * header.max_horizontal, 8 * header.max_vertical
+    mcu_width, mcu_height = 8 * header.max_h_sampling, 8 * header.max_v_sampling
     masked_rows = np.flatnonzero(mask.any(axis=1))
     for top in np.unique(masked_rows // mcu_height * mcu_height):
         strip = mask[top : top + mcu_height]
@@ -104,11 +104,11 @@ def _edit(source: Reader, edited: UInt8Array, mask: BoolMask) -> list[BoolMask]:
         right = -(-(int(masked[-1]) + 1) // mcu_width) * mcu_width
         part = np.s_[top : top + mcu_height, left:right]
         pad = ((0, mcu_height - strip.shape[0]), (0, max(right - header.width, 0)))
-        region = np.pad(mask[part], pad, mode="edge")
+        hole = np.pad(mask[part], pad, mode="edge")
         pixels = np.pad(edited[part], (*pad, (0, 0)), mode="edge")
         for number, plane in enumerate(_planes(header, pixels)):
-            across, down = header.step(number)
-            weights, samples = map(_as_blocks, _subsample(plane, region, across, down))
+            across, down = header.subsampling_of(number)
+            weights, samples = map(_as_blocks, _subsample(plane, hole, across, down))
             first_row, first_column = int(top) // down // 8, left // across // 8
             inside = touched[number][first_row:, first_column:]  # a last MCU may reach outside
             hit = np.asarray(weights.any(axis=2))[: len(inside), : inside.shape[1]]
@@ -126,10 +126,10 @@ def _edit(source: Reader, edited: UInt8Array, mask: BoolMask) -> list[BoolMask]:
 
 
 def _subsample(
-    plane: Float32Array, region: BoolMask, across: int, down: int
+    plane: Float32Array, hole: BoolMask, across: int, down: int
 ) -> tuple[Float32Array, Float32Array]:
     """Shares of masked pixels, and the mean of the masked pixels, for each sample."""
-    share: Float32Array = region.astype(np.float32)
+    share: Float32Array = hole.astype(np.float32)
     if (across, down) == (1, 1):
         return share, plane
 
@@ -154,12 +154,12 @@ def _planes(header: JpegHeader, pixels: UInt8Array) -> list[Float32Array]:
     """Pixels as the file's components, each ``(h, w)`` float32, 0 to 255 (JFIF's YCbCr)."""
     values = pixels.astype(np.float32)
     channels = [values[..., i] for i in range(values.shape[2])]
-    if header.model == "ycc":
+    if header.colour_space == "ycc":
         return _ycc(*channels)
-    if header.model in ("grey", "rgb"):
+    if header.colour_space in ("grey", "rgb"):
         return channels
     stored = [255 - channel for channel in channels] if header.adobe else channels
-    if header.model == "cmyk":
+    if header.colour_space == "cmyk":
         return stored
     return [*_ycc(*(255 - channel for channel in stored[:3])), stored[3]]
 
@@ -197,7 +197,7 @@ def _verify(
     Raises:
         VerificationError: it does not.
     """
-    with reading(result) as made:
+    with open_coefficients(result) as made:
         if made.header != header:
             raise VerificationError("the new file's header is not the old one's")
         for old, rows, may_change in zip(before, made.planes, touched, strict=True):

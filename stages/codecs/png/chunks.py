@@ -95,8 +95,10 @@ def check_samples(png: bytes) -> None:
         DamagedError: one is wrong.
     """
     for chunk in raw_chunks(png):
-        name, is_cut = chunk.name, chunk.end - 4 > len(png)
-        is_checked = name[:1].isupper() and name != b"IEND" and not is_cut  # Pillow reports those
+        name, is_truncated = chunk.name, chunk.end - 4 > len(png)
+        is_checked = (
+            name[:1].isupper() and name != b"IEND" and not is_truncated
+        )  # Pillow reports those
         if is_checked and not chunk.is_sound:
             raise DamagedError(f"the checksum of a chunk {name.decode('latin-1')} is wrong")
 

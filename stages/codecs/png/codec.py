@@ -27,9 +27,9 @@ from stages.codecs.png.chunks import (
     xmp_content,
 )
 from stages.codecs.stale.exif import refresh_exif
-from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
+from stages.codecs.stale.policy import C2PA_MANIFEST, StaleDataPolicy
 from stages.codecs.stale.xmp import refresh_xmp
-from stages.pixels.samples import ColourModel, Space
+from stages.pixels.samples import ColourModel, ColourSpace
 
 _DEPTH, _COLOUR_TYPE = 24, 25
 
@@ -61,7 +61,7 @@ def decode(data: bytes) -> Decoded:
     model: ColourModel = "grey" if stored.shape[2] <= 2 else "rgb"
     expanded = data[_COLOUR_TYPE] != _COLOUR_TYPES[stored.shape[2]]
     note = "transparent colour expanded to alpha" if expanded else ""
-    return Decoded(to_displayed(stored, orientation), orientation, Space(model, icc), note)
+    return Decoded(to_displayed(stored, orientation), orientation, ColourSpace(model, icc), note)
 
 
 def encode(edit: Edit) -> Encoded:
@@ -84,7 +84,7 @@ def encode(edit: Edit) -> Encoded:
         if name[:1].isupper() or name == b"tRNS":
             continue  # they are those of the new picture
         if name == b"caBX":
-            policy.note_dropped(MANIFEST)
+            policy.note_dropped(C2PA_MANIFEST)
         elif not is_kept(name, same_mode=source[kind] == coded[kind]):
             policy.note_left_out(content, what)
         elif new := _updated(policy, name, content, what):
@@ -113,10 +113,12 @@ def _updated(policy: StaleDataPolicy, name: bytes, content: bytes, what: str) ->
 
 def _metadata(data: bytes) -> Metadata:
     """Read the metadata that other formats can hold."""
-    return replace(pillow_io.metadata(data), colours=colour_tags(data))
+    return replace(pillow_io.metadata(data), colour_tags=colour_tags(data))
 
 
-def _write(pixels: Samples, space: Space, metadata: Metadata, _: int) -> tuple[bytes, list[str]]:
+def _write(
+    pixels: Samples, space: ColourSpace, metadata: Metadata, _: int
+) -> tuple[bytes, list[str]]:
     """Let Pillow write the chunks around one pixel, since it does not support 16-bit colours."""
     texts = PngImagePlugin.PngInfo()
     if metadata.xmp:

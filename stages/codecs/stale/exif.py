@@ -17,7 +17,7 @@ from stages.codecs.jpeg.markers import EXIF
 from stages.codecs.orientation import exif_orientation
 from stages.codecs.stale.pictures import SOI, contains_picture, thumbnail
 from stages.codecs.stale.policy import StaleDataPolicy
-from stages.codecs.tiff.file import HEADER, Range, TiffFile
+from stages.codecs.tiff.file import HEADER, Range, TiffEditor
 
 THUMBNAIL = "EXIF thumbnail"
 UNREADABLE, UNKNOWN = "EXIF that cannot be read", "EXIF with a preview of unknown kind"
@@ -41,7 +41,7 @@ def refresh_exif(exif: bytes, policy: StaleDataPolicy) -> bytes:
     bare = exif[len(name) :]
     if not bare:
         return exif
-    file = TiffFile.of_exif(bare)
+    file = TiffEditor.of_exif(bare)
     if file and not any(bare[HEADER:]):
         return exif  # it has no tags
     chain = list(islice(file.directories(), _MAX_DIRECTORIES)) if file else []
@@ -65,7 +65,7 @@ def refresh_exif(exif: bytes, policy: StaleDataPolicy) -> bytes:
 
 
 def drop_pictures(
-    file: TiffFile, directory: int, policy: StaleDataPolicy, skipped: tuple[int, ...]
+    file: TiffEditor, directory: int, policy: StaleDataPolicy, skipped: tuple[int, ...]
 ) -> None:
     """Drop the tags of a directory that contain a picture, except those to skip."""
     for tag, entry in file.entries(directory).items():
@@ -73,7 +73,7 @@ def drop_pictures(
             file.drop(directory, tag)
 
 
-def _thumbnail(file: TiffFile, directory: int) -> Range | None:
+def _thumbnail(file: TiffEditor, directory: int) -> Range | None:
     """Position and length of the JPEG that a directory describes; None if there is none.
 
     It ends at its end marker: some writers state a length that reaches beyond.
@@ -97,7 +97,7 @@ def _orientation_only(bare: bytes, name: bytes) -> bytes:
 
 
 def _refresh_thumbnail(
-    file: TiffFile, directory: int, place: Range, policy: StaleDataPolicy
+    file: TiffEditor, directory: int, place: Range, policy: StaleDataPolicy
 ) -> None:
     start, size = place
     new = thumbnail(policy.edit.as_pillow(), size) if policy.may_rebuild(THUMBNAIL) else b""

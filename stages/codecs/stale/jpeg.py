@@ -17,7 +17,7 @@ from stages.codecs.jpeg.markers import (
 )
 from stages.codecs.stale.exif import refresh_exif
 from stages.codecs.stale.photoshop import refresh_resources
-from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
+from stages.codecs.stale.policy import C2PA_MANIFEST, StaleDataPolicy
 from stages.codecs.stale.xmp import GAIN_MAP, UNLABELLED, refresh_xmp
 
 #: Bytes of a JFIF segment without a thumbnail, which has no pixels across and down then.
@@ -54,7 +54,7 @@ def refresh_jpeg(
     if policy.labels_edit and not any(XMP.matches(each) for each in kept):
         # After the JFIF and EXIF segments, which must come first.
         first = (i for i, each in enumerate(kept) if not (JFIF.matches(each) or EXIF.matches(each)))
-        kept.insert(next(first, len(kept)), XMP.frame(refresh_xmp(b"", policy)))
+        kept.insert(next(first, len(kept)), XMP.build_segment(refresh_xmp(b"", policy)))
     return kept, trailer
 
 
@@ -63,11 +63,11 @@ def _without_pictures(segments: list[bytes], policy: StaleDataPolicy) -> list[by
     kept, unknown, has_xmp = list[bytes](), dict[str, list[bytes]](), False
     for segment in segments:
         if JUMBF.matches(segment):  # in photos always a C2PA manifest
-            policy.note_dropped(MANIFEST)
+            policy.note_dropped(C2PA_MANIFEST)
         elif ISO_GAIN_MAP.matches(segment):
             policy.note_dropped(GAIN_MAP)
         elif EXIF.matches(segment):
-            kept.append(EXIF.reframed(segment, refresh_exif(EXIF.content(segment), policy)))
+            kept.append(EXIF.rebuild_segment(segment, refresh_exif(EXIF.content(segment), policy)))
         elif XMP.matches(segment):
             kept.append(_refresh_xmp_segment(segment, policy, label=not has_xmp))
             has_xmp = True
@@ -75,7 +75,7 @@ def _without_pictures(segments: list[bytes], policy: StaleDataPolicy) -> list[by
             policy.note_dropped(_JFIF_THUMBNAIL)
         elif JFIF.matches(segment) and len(segment) > _JFIF_SIZE:
             policy.note_dropped(_JFIF_THUMBNAIL)
-            kept.append(JFIF.frame(segment[9:16] + b"\0\0"))
+            kept.append(JFIF.build_segment(segment[9:16] + b"\0\0"))
         else:
             kept.append(segment)
             if not any(kind.matches(segment) for kind in _KNOWN):
@@ -107,7 +107,7 @@ def _refresh_xmp_segment(segment: bytes, policy: StaleDataPolicy, *, label: bool
     """Refresh the packet of a segment; empty if it is dropped."""
     refreshed = refresh_xmp(XMP.content(segment), policy, label=label)
     if len(refreshed) <= XMP.max_content:
-        return XMP.reframed(segment, refreshed)
+        return XMP.rebuild_segment(segment, refreshed)
     if label and policy.labels_edit:
         policy.note(UNLABELLED)
         return _refresh_xmp_segment(segment, policy, label=False)
@@ -123,6 +123,8 @@ def _refresh_photoshop(segments: list[bytes], policy: StaleDataPolicy) -> list[b
     if refreshed is resources:
         return segments
     step = PHOTOSHOP.max_content
-    parts = [PHOTOSHOP.frame(refreshed[at : at + step]) for at in range(0, len(refreshed), step)]
+    parts = [
+        PHOTOSHOP.build_segment(refreshed[at : at + step]) for at in range(0, len(refreshed), step)
+    ]
     behind = [each for each in segments[places[0] :] if not PHOTOSHOP.matches(each)]
     return segments[: places[0]] + parts + behind

@@ -12,7 +12,7 @@ from stages.codecs.stale.pictures import contains_picture
 SOFTWARE = "catalog-cleanup"
 
 #: The note's name for Content Credentials, which sign the old picture.
-MANIFEST = "C2PA manifest"
+C2PA_MANIFEST = "C2PA manifest"
 
 
 @dataclass(slots=True)

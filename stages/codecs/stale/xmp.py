@@ -12,7 +12,7 @@ from xml.parsers.expat import ExpatError
 from xml.sax.saxutils import quoteattr
 
 from stages.codecs.stale.pictures import contains_picture
-from stages.codecs.stale.policy import MANIFEST, SOFTWARE, StaleDataPolicy
+from stages.codecs.stale.policy import C2PA_MANIFEST, SOFTWARE, StaleDataPolicy
 
 GAIN_MAP, UNLABELLED = "gain map", "XMP not marked as edited"
 _PICTURE, _PICTURE_LIST = "picture inside the XMP", "list of further pictures"
@@ -169,7 +169,7 @@ def _stale(node: Element | Attr) -> str:
     if uri == _CAMERA and local.startswith(("MotionPhoto", "MicroVideo")):
         return "" if _text(node) == "0" else "motion photo video"
     if (uri, local) == _PROVENANCE and re.match(r"\s*(self#|[a-z]+://)", _text(node)):
-        return MANIFEST
+        return C2PA_MANIFEST
     return _PICTURE if contains_picture(_text(node).encode("utf-8", "replace")) else ""
 
 

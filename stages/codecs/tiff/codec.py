@@ -19,8 +19,7 @@ from typing import Literal
 
 import numpy as np
 from PIL.ExifTags import Base
-from tifffile import RESUNIT, TIFF, TiffPage
-from tifffile import TiffFile as TiffReader
+from tifffile import RESUNIT, TIFF, TiffFile, TiffPage
 
 from stages.arrays import BoolMask, Samples
 from stages.codecs.base import Codec, Metadata
@@ -30,11 +29,11 @@ from stages.codecs.picture import Decoded, Edit, Encoded, to_displayed
 from stages.codecs.stale.exif import drop_pictures
 from stages.codecs.stale.photoshop import refresh_resources
 from stages.codecs.stale.pictures import contains_picture
-from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
+from stages.codecs.stale.policy import C2PA_MANIFEST, StaleDataPolicy
 from stages.codecs.stale.xmp import refresh_xmp
-from stages.codecs.tiff.file import BYTE, HEADER, UNDEFINED, TiffFile
+from stages.codecs.tiff.file import BYTE, HEADER, UNDEFINED, TiffEditor
 from stages.codecs.tiff.writer import WRITER, descriptive_tags
-from stages.pixels.samples import ColourModel, Space
+from stages.pixels.samples import ColourModel, ColourSpace
 
 _DNG_VERSION = 50706
 _OFFSETS, _SIZES = (324, 273), (325, 279)  # of tiles, of strips
@@ -84,7 +83,7 @@ def decode(data: bytes) -> Decoded:
         page = main_page(reader)
         _check_ends(reader, page, len(data))  # damage must be detected before anything is filled
         model, alpha = _kind(page)
-        space = Space(model, _icc(page), premultiplied=alpha == _ALPHA_PREMULTIPLIED)
+        space = ColourSpace(model, _icc(page), premultiplied=alpha == _ALPHA_PREMULTIPLIED)
         orientation = _orientation(page)
         stored = _samples(page, data)
     return Decoded(to_displayed(stored, orientation), orientation, space)
@@ -97,8 +96,8 @@ def encode(edit: Edit) -> Encoded:
         RowError: ``image.stale_preview``.
         UnsupportedError: its compression is lossy, or cannot be written.
     """
-    file, policy = TiffFile(edit.source), StaleDataPolicy(edit)
-    with TiffReader(io.BytesIO(edit.source)) as reader:
+    file, policy = TiffEditor(edit.source), StaleDataPolicy(edit)
+    with TiffFile(io.BytesIO(edit.source)) as reader:
         page = main_page(reader)
         _check_writable(page)
         pages = [each for top in _pages(reader) for each in (top, *_below(top))]
@@ -129,16 +128,16 @@ def _without(data: bytes, ranges: Iterable[tuple[int, int]]) -> bytes:
 
 
 @contextmanager
-def _reading(data: bytes) -> Iterator[TiffReader]:
+def _reading(data: bytes) -> Iterator[TiffFile]:
     """Open a file; exceptions of tifffile and its codecs become DamagedError."""
     try:
-        with library_errors(), TiffReader(io.BytesIO(data)) as reader:
+        with library_errors(), TiffFile(io.BytesIO(data)) as reader:
             yield reader
     except ImportError as error:
         raise UnsupportedError(f"its compression requires a missing package: {error}") from None
 
 
-def _pages(reader: TiffReader) -> Iterator[TiffPage]:
+def _pages(reader: TiffFile) -> Iterator[TiffPage]:
     """Yield all pages; raises UnsupportedError if there are too many."""
     for number, page in enumerate(reader.pages):
         if number == _MAX_PAGES:
@@ -146,7 +145,7 @@ def _pages(reader: TiffReader) -> Iterator[TiffPage]:
         yield page.aspage()
 
 
-def main_page(reader: TiffReader) -> TiffPage:
+def main_page(reader: TiffFile) -> TiffPage:
     """The page that is edited; raises UnsupportedError if there is none."""
     if reader.is_bigtiff:
         raise UnsupportedError("it is a BigTIFF")
@@ -165,7 +164,7 @@ def _kind(page: TiffPage) -> tuple[ColourModel, int]:
     """The page's colour model, and the kind of its alpha; 0: it has none."""
     model = _MODELS.get(page.photometric)
     is_odd = page.photometric == _YCBCR and page.compression != _JPEG
-    if model is None or is_odd or page.samplesperpixel < Space(model).channels:
+    if model is None or is_odd or page.samplesperpixel < ColourSpace(model).channels:
         raise UnsupportedError(f"its photometric interpretation is {page.photometric!r}")
     if page.dtype not in (np.uint8, np.uint16) or page.bitspersample != 8 * page.dtype.itemsize:
         raise UnsupportedError(f"its samples are {page.dtype}, {page.bitspersample} bit")
@@ -181,7 +180,7 @@ def _kind(page: TiffPage) -> tuple[ColourModel, int]:
 def _count(page: TiffPage) -> int:
     """Number of samples of a pixel that are decoded: colours and alpha."""
     model, alpha = _kind(page)
-    return Space(model).channels + bool(alpha)
+    return ColourSpace(model).channels + bool(alpha)
 
 
 def _check_writable(page: TiffPage) -> None:
@@ -196,7 +195,7 @@ def _check_writable(page: TiffPage) -> None:
         raise UnsupportedError("its strips are not all listed")
 
 
-def _check_ends(reader: TiffReader, main: TiffPage, size: int) -> None:
+def _check_ends(reader: TiffFile, main: TiffPage, size: int) -> None:
     """Raises DamagedError if the file ends before a strip of a further page or a smaller copy."""
     for page in [*_pages(reader), *_below(main)]:
         if max((start + length for start, length in _segments(page)), default=0) > size:
@@ -257,7 +256,7 @@ def _below(page: TiffPage) -> Iterator[TiffPage]:
         yield below
 
 
-def _write_samples(file: TiffFile, page: TiffPage, pixels: Samples, changed: BoolMask) -> None:
+def _write_samples(file: TiffEditor, page: TiffPage, pixels: Samples, changed: BoolMask) -> None:
     """Write ``(h, w, c)`` into the strips or tiles that ``changed`` touches, c samples a pixel."""
     for index, strip, place in _strips(page, bytes(file.data)):
         touched, mine = changed[place[:2]], pixels[place]
@@ -280,7 +279,7 @@ def _compressed(page: TiffPage, segment: Samples) -> bytes:
     return bytes(TIFF.COMPRESSORS[page.compression](raw, **options))
 
 
-def _replace_segment(file: TiffFile, page: TiffPage, index: int, content: bytes) -> None:
+def _replace_segment(file: TiffEditor, page: TiffPage, index: int, content: bytes) -> None:
     """Write a strip or tile over the old one, or at the end; the old one is zeroed."""
     entries = file.entries(page.offset)
     offsets = next(entries[tag] for tag in _OFFSETS if tag in entries)
@@ -296,7 +295,7 @@ def _replace_segment(file: TiffFile, page: TiffPage, index: int, content: bytes)
 
 
 def _drop_copies(
-    file: TiffFile, reader: TiffReader, main: TiffPage, policy: StaleDataPolicy
+    file: TiffEditor, reader: TiffFile, main: TiffPage, policy: StaleDataPolicy
 ) -> None:
     """Drop smaller copies in the chain of pages, and all pages below the main one."""
     copies = [page for page in _pages(reader) if page.is_reduced]
@@ -311,7 +310,7 @@ def _drop_copies(
     file.drop(main.offset, Base.SubIFDs)
 
 
-def update_tags(file: TiffFile, directory: int, policy: StaleDataPolicy) -> None:
+def update_tags(file: TiffEditor, directory: int, policy: StaleDataPolicy) -> None:
     """Update the tags of a page, and of its EXIF, in the file.
 
     Args:
@@ -322,7 +321,7 @@ def update_tags(file: TiffFile, directory: int, policy: StaleDataPolicy) -> None
     Raises:
         RowError: ``image.stale_preview``.
     """
-    for tags, what in ((_LAYERS, "layers"), ((_C2PA,), MANIFEST)):
+    for tags, what in ((_LAYERS, "layers"), ((_C2PA,), C2PA_MANIFEST)):
         for tag in tags:
             if tag in file.entries(directory):
                 policy.note_dropped(what)
@@ -352,9 +351,9 @@ def _icc(page: TiffPage) -> bytes:
 
 def _metadata(data: bytes) -> Metadata:
     """Read the metadata of the edited page."""
-    with TiffReader(io.BytesIO(data)) as reader:
+    with TiffFile(io.BytesIO(data)) as reader:
         page = main_page(reader)
-        file = TiffFile(data)
+        file = TiffEditor(data)
         packet = file.entries(page.offset).get(Base.XMLPacket)
         has_unit = page.tags.valueof(Base.ResolutionUnit, 2) in (2, 3)  # inches, centimetres
         is_stated = Base.XResolution in page.tags and has_unit

@@ -49,7 +49,7 @@ class Entry:
         return self.count * _SIZES.get(self.kind, 1)
 
 
-class TiffFile:
+class TiffEditor:
     """A TIFF structure being changed; positions count from its first byte.
 
     Args:
@@ -65,7 +65,7 @@ class TiffFile:
         self._order: Literal["<", ">"] = "<" if data[:2] == b"II" else ">"
 
     @classmethod
-    def of_exif(cls, block: bytes) -> TiffFile | None:
+    def of_exif(cls, block: bytes) -> TiffEditor | None:
         """Parse a bare EXIF block, which may be damaged; None if it is no TIFF structure."""
         is_tiff = block.startswith((b"II*\0", b"MM\0*")) and len(block) >= 8
         return cls(block) if is_tiff else None

@@ -10,7 +10,7 @@ from PIL import Image
 
 from stages.arrays import Samples
 from stages.codecs.base import Metadata, Writer
-from stages.pixels.samples import Space
+from stages.pixels.samples import ColourSpace
 
 #: EXIF tags that describe the photo, not the layout of the file.
 _TEXTS, _ORIENTATION = (270, 271, 272, 305, 306, 315, 316, 33432), 274
@@ -32,7 +32,9 @@ def descriptive_tags(block: bytes) -> Image.Exif:
     return kept
 
 
-def _write(pixels: Samples, space: Space, metadata: Metadata, _: int) -> tuple[bytes, list[str]]:
+def _write(
+    pixels: Samples, space: ColourSpace, metadata: Metadata, _: int
+) -> tuple[bytes, list[str]]:
     tags = descriptive_tags(metadata.exif)
     texts = {tag: str(tags[tag]).encode("latin-1", "replace") for tag in tags if tag in _TEXTS}
     extra: list[tuple[Any, ...]] = [(_ORIENTATION, 3, 1, 1, True)]

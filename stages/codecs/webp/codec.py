@@ -1,4 +1,4 @@
-"""WebP: lossless files stay lossless; lossy ones are encoded again, by default at high quality.
+"""WebP: lossless files stay lossless; lossy ones are re-encoded, by default at high quality.
 
 A lossy file does not record its quality.
 """
@@ -13,7 +13,7 @@ from stages.codecs.base import Codec, Writer
 from stages.codecs.errors import UnsupportedError
 from stages.codecs.picture import DEFAULT_QUALITY, Edit, Encoded, as_pillow
 from stages.codecs.pillow_io import open_image, refreshed, save_image
-from stages.codecs.stale.policy import MANIFEST, StaleDataPolicy
+from stages.codecs.stale.policy import C2PA_MANIFEST, StaleDataPolicy
 
 #: Chunks that are written again, or dropped with a specific note.
 _KNOWN = frozenset(b"VP8  VP8L VP8X ALPH ICCP EXIF XMP  C2PA"[i : i + 4] for i in range(0, 40, 5))
@@ -49,7 +49,7 @@ def encode(edit: Edit) -> Encoded:
     with open_image(edit.source) as original:
         kept = refreshed(original.info, policy)
     if b"C2PA" in parts:
-        policy.note_dropped(MANIFEST)
+        policy.note_dropped(C2PA_MANIFEST)
     for name in sorted(parts.keys() - _KNOWN):
         policy.note_left_out(parts[name], f"chunk {name.decode('latin-1')}")
     if behind := edit.source[8 + int.from_bytes(edit.source[4:8], "little") + 1 :]:
@@ -74,7 +74,7 @@ def encode(edit: Edit) -> Encoded:
     return Encoded(data, "reencoded", f"lossy WebP, quality {quality}", policy.notes)
 
 
-def _claimed_size(data: bytes) -> tuple[int, int] | None:
+def _declared_size(data: bytes) -> tuple[int, int] | None:
     """Width and height that the header claims, px; None if it is truncated."""
     if len(data) < 30:
         return None
@@ -107,6 +107,6 @@ CODEC = Codec(
     metadata=pillow_io.metadata,
     writer=Writer(write=partial(pillow_io.write_lossy, "WEBP"), holds_grey=False),
     walk=riff_chunks,
-    claimed_size=_claimed_size,
-    is_cut=lambda data: int.from_bytes(data[4:8], "little") + 8 > len(data),
+    declared_size=_declared_size,
+    is_truncated=lambda data: int.from_bytes(data[4:8], "little") + 8 > len(data),
 )

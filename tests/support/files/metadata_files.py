@@ -11,16 +11,16 @@ from typing import Literal
 import numpy as np
 from PIL import ExifTags, Image
 
-from stages.codecs.jpeg.markers import envelope
+from stages.codecs.jpeg.markers import split_metadata
 from stages.codecs.picture import Edit
 from stages.codecs.stale.exif import refresh_exif
 from stages.codecs.stale.jpeg import refresh_jpeg
 from stages.codecs.stale.photoshop import refresh_resources
 from stages.codecs.stale.policy import StaleDataPolicy
 from stages.codecs.stale.xmp import refresh_xmp
-from stages.pixels.samples import ColourModel, Space
+from stages.pixels.samples import ColourModel, ColourSpace
 from stages.recipe.options import MetadataOptions
-from stages.verify.containers import list_parts
+from stages.verify.containers import list_metadata
 from stages.verify.embedded import embedded_pictures
 from tests.support import DEMO, encoded, upright_rgb
 
@@ -72,7 +72,7 @@ def assert_shows(preview: Image.Image, edited: Image.Image, old: Image.Image) ->
 
 def previews(data: bytes) -> list[tuple[str, Image.Image | None]]:
     """As the checker finds them, which shares no code with what is tested here."""
-    return list(embedded_pictures(list_parts(data)))
+    return list(embedded_pictures(list_metadata(data)))
 
 
 def jpeg(picture: Image.Image, size: tuple[int, int] | None = None, **how: object) -> bytes:
@@ -181,7 +181,7 @@ def policy_for(
     pixels = np.asarray(edited)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     models: dict[int, ColourModel] = {1: "grey", 3: "rgb", 4: "cmyk"}
-    changed, space = np.ones(pixels.shape[:2], np.bool_), Space(models[pixels.shape[2]])
+    changed, space = np.ones(pixels.shape[:2], np.bool_), ColourSpace(models[pixels.shape[2]])
     return StaleDataPolicy(Edit(b"", pixels, changed, space, 0, options, generative))
 
 
@@ -199,9 +199,9 @@ def refreshed(
 ) -> tuple[bytes, Refreshed]:
     """The edited file, as a codec would write it."""
     policy = policy_for(edited, options)
-    found, _, behind = envelope(data)
+    found, _, behind = split_metadata(data)
     segments, trailer = refresh_jpeg(found, behind, policy)
-    body = envelope(jpeg(edited))[1]
+    body = split_metadata(jpeg(edited))[1]
     result = b"".join([b"\xff\xd8", *segments, body, trailer])
     return result, Refreshed(segments, trailer, policy.notes)
 

@@ -19,7 +19,7 @@ from stages.device_lock import DEVICE_LOCK
 from stages.photo import Photo
 from stages.pipeline import steps
 from stages.recipe import Recipe
-from stages.steps.base import BatchWork, Step, Work
+from stages.steps.base import BatchFunction, PhotoFunction, Step
 
 #: When each photo of an actor was begun, and when it was done, in s: shape (photos, 2).
 Times = npt.NDArray[np.float64]
@@ -61,23 +61,25 @@ def read_traces(folder: Path) -> list[Times]:
     ]
 
 
-def _slowed(build: Callable[[], Work | BatchWork], seconds: float) -> Callable[[], BatchWork]:
-    def built() -> BatchWork:
+def _slowed(
+    build: Callable[[], PhotoFunction | BatchFunction], seconds: float
+) -> Callable[[], BatchFunction]:
+    def built() -> BatchFunction:
         fill = build()
-        assert isinstance(fill, BatchWork), "the step `remove` takes photos together"
+        assert isinstance(fill, BatchFunction), "the step `remove` takes photos together"
 
         def slowed(photos: Sequence[Photo]) -> None:
-            fill.work(photos)
+            fill.process(photos)
             with DEVICE_LOCK:
                 time.sleep(seconds * len(photos))
 
-        return BatchWork(slowed)
+        return BatchFunction(slowed)
 
     return built
 
 
-def _waiting(seconds: float, trace: Path | None) -> Callable[[], Work]:
-    def made() -> Work:
+def _waiting(seconds: float, trace: Path | None) -> Callable[[], PhotoFunction]:
+    def made() -> PhotoFunction:
         file = trace / f"{os.getpid()}-{time.time_ns()}.jsonl" if trace else None
 
         def wait(_: Photo) -> None:

@@ -20,7 +20,7 @@ from manifests.errors import RowError
 from stages.arrays import Samples
 from stages.codecs.decode import check_photo, decode_mask, decode_photo
 from stages.codecs.encode import suffix_of
-from stages.codecs.jpeg.markers import envelope
+from stages.codecs.jpeg.markers import split_metadata
 from stages.codecs.picture import Decoded
 from stages.recipe import Recipe
 from tests.support import DEMO, encoded
@@ -41,7 +41,7 @@ def png_bomb() -> bytes:
     return png(b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0), b"IDAT")
 
 
-def recoded(source: bytes, pixels: Samples | None = None) -> bytes:
+def reencoded(source: bytes, pixels: Samples | None = None) -> bytes:
     """The file with all its pixels edited; to themselves, unless others are given."""
     decoded = decode_photo(source, 100, "x")
     edited = decoded.pixels if pixels is None else pixels
@@ -136,7 +136,7 @@ def test_lossless_formats_keep_every_sample(coffee: Pixels, mode: str, suffix: s
     decoded = decode_photo(source, 100, "x")
     pixels = decoded.pixels.copy()
     pixels[10:20, 10:30, 0] ^= 0xFF
-    again = decode_photo(recoded(source, pixels), 100, "x")
+    again = decode_photo(reencoded(source, pixels), 100, "x")
     assert np.array_equal(again.pixels, pixels)
     shown = np.asarray(Image.open(io.BytesIO(source)).convert("RGBA"))
     expected = shown[..., : 3 if decoded.pixels.shape[2] >= 3 else 1]
@@ -147,7 +147,7 @@ def test_lossless_formats_keep_every_sample(coffee: Pixels, mode: str, suffix: s
 def test_format_size_and_metadata_stay(path: Path) -> None:
     source = path.read_bytes()
     decoded = decode_photo(source, 100, str(path))
-    result = recoded(source, decoded.pixels)
+    result = reencoded(source, decoded.pixels)
     with Image.open(io.BytesIO(source)) as before, Image.open(io.BytesIO(result)) as after:
         assert (after.format, after.size, after.mode) == (before.format, before.size, before.mode)
         for key in ("exif", "icc_profile", "dpi", "progressive"):
@@ -173,7 +173,7 @@ def test_the_stored_frame_and_the_tag_stay_for_each_orientation(
     decoded = decode_photo(source, 100, "x")
     assert decoded.orientation == orientation
     assert (decoded.pixels.shape == coffee.shape) == (orientation < 5)
-    result = recoded(source, decoded.pixels)
+    result = reencoded(source, decoded.pixels)
     with Image.open(io.BytesIO(result)) as stored:
         assert np.array_equal(np.asarray(stored), coffee)
         assert stored.getexif()[0x0112] == orientation
@@ -206,7 +206,7 @@ def test_png_metadata_stays_to_the_byte(coffee: Pixels) -> None:
     source = source[:-12] + ending
     decoded = decode_photo(source, 100, "x")
     assert decoded.orientation == 1, "as browsers have it"
-    before, after = chunks_of(source), chunks_of(recoded(source, decoded.pixels))
+    before, after = chunks_of(source), chunks_of(reencoded(source, decoded.pixels))
     kept = {b"gAMA", b"cHRM", b"tIME", b"tEXt", b"iTXt", b"pHYs", b"iCCP", b"eXIf"}
     assert kept <= before.keys()
     assert {name: before[name] for name in kept} == {name: after[name] for name in kept}
@@ -218,7 +218,7 @@ def test_a_transparent_colour_becomes_alpha_and_paint_no_hole(coffee: Pixels) ->
     assert decoded.pixels.shape[2] == 4
     painted = decoded.pixels.copy()
     painted[200, 300, :3] = coffee[0, 0]
-    with Image.open(io.BytesIO(recoded(source, painted))) as result:
+    with Image.open(io.BytesIO(reencoded(source, painted))) as result:
         assert result.mode == "RGBA"
         assert result.getpixel((0, 0))[3] == 0  # type: ignore[index]
         assert result.getpixel((300, 200))[3] == 255  # type: ignore[index]
@@ -237,7 +237,7 @@ def test_a_jpeg_whose_damage_shows_in_its_coefficients_is_corrupt() -> None:
     data = data[:middle] + b"\0" * 100 + data[middle:]
     decoded = decode_photo(data, 100, "x")  # Pillow shows what it can
     with pytest.raises(RowError, match="Corrupt JPEG data") as caught:
-        recoded(data, decoded.pixels)
+        reencoded(data, decoded.pixels)
     assert caught.value.code == "image.corrupt"
 
 
@@ -246,14 +246,14 @@ def test_what_is_coded_again_keeps_its_segments(monkeypatch: pytest.MonkeyPatch)
     iptc = b"\xff\xed" + struct.pack(">H", 20) + b"Photoshop 3.0\0data"
     source = source[:2] + iptc + source[2:]
     monkeypatch.setattr("stages.codecs.jpeg.libjpeg.library", lambda: None)
-    result = recoded(source, decode_photo(source, 100, "x").pixels)
-    assert envelope(result)[::2] == envelope(source)[::2]
+    result = reencoded(source, decode_photo(source, 100, "x").pixels)
+    assert split_metadata(result)[::2] == split_metadata(source)[::2]
 
 
 def test_lossy_webp_stays_lossy_and_lossless_stays_lossless(coffee: Pixels) -> None:
     for lossless in (True, False):
         source = encoded(Image.fromarray(coffee), format="WEBP", lossless=lossless, quality=80)
-        result = recoded(source, coffee)
+        result = reencoded(source, coffee)
         assert (b"VP8L" in result[:64]) == lossless
 
 

@@ -193,7 +193,7 @@ def test_what_keeps_all_outside_the_mask_is_stored(name: str, tmp_path: Path) ->
 
 
 def test_a_run_that_asks_for_exactness_is_another_recipe() -> None:
-    """Else what an earlier run coded again would count as done in it."""
+    """Else what an earlier run re-encoded would count as done in it."""
     plain = Recipe.load("telea")
     assert Recipe.load("telea", [EXACT]).hash != plain.hash
     assert Recipe.load("telea", ["output.fidelity=any"]).hash == plain.hash

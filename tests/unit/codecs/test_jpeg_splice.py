@@ -18,7 +18,7 @@ from PIL import Image
 from stages.arrays import BoolMask, UInt8Array
 from stages.codecs.errors import DamagedError, UnsupportedError, VerificationError
 from stages.codecs.jpeg import splice as splice_module
-from stages.codecs.jpeg.markers import envelope
+from stages.codecs.jpeg.markers import split_metadata
 from stages.codecs.jpeg.splice import splice
 from tests.support import DEMO, encoded, upright_rgb
 from tests.support.files.coefficients import coefficients_of, header_of
@@ -62,11 +62,13 @@ def masks(height: int, width: int) -> dict[str, BoolMask]:
     }
 
 
-def touched_blocks(mask: BoolMask, step: tuple[int, int], rows: int, columns: int) -> BoolMask:
-    """Blocks of a component in which a sample has a masked pixel; ``step`` as in the header."""
+def touched_blocks(
+    mask: BoolMask, subsampling: tuple[int, int], rows: int, columns: int
+) -> BoolMask:
+    """Blocks of a component in which a sample has a masked pixel."""
     grid = np.zeros((rows, columns), np.bool_)
     ys, xs = np.nonzero(mask)
-    grid[ys // (8 * step[1]), xs // (8 * step[0])] = True
+    grid[ys // (8 * subsampling[1]), xs // (8 * subsampling[0])] = True
     return grid
 
 
@@ -80,10 +82,10 @@ def assert_spliced(source: bytes, mask: BoolMask, folder: Path) -> None:
     header, made = header_of(source), header_of(result)
     for number, (was, now) in enumerate(zip(old, new, strict=True)):
         assert was.shape == now.shape
-        may_change = touched_blocks(mask, header.step(number), *was.shape[:2])
+        may_change = touched_blocks(mask, header.subsampling_of(number), *was.shape[:2])
         assert np.array_equal(was[~may_change], now[~may_change])
     assert made == header
-    assert envelope(result)[::2] == envelope(source)[::2]
+    assert split_metadata(result)[::2] == split_metadata(source)[::2]
     if mask.sum() > 400:  # a single pixel cannot be told in a coarse table
         assert np.abs(pixels_of(result).astype(int) - edited)[mask].mean() < 25
     if mask.mean() < 0.1 and mask.size > 100_000:
@@ -129,24 +131,24 @@ def test_restart_markers_are_exact(photo: UInt8Array, tmp_path: Path) -> None:
         ".jpg", np.ascontiguousarray(photo[:300, :400]), [cv2.IMWRITE_JPEG_RST_INTERVAL, 5]
     )
     source = coded.tobytes()
-    assert header_of(source).restart_blocks
+    assert header_of(source).restart_interval
     for mask in masks(300, 400).values():
         assert_spliced(source, mask, tmp_path)
 
 
-@pytest.mark.parametrize("model", ["cmyk", "ycck", "rgb"])
+@pytest.mark.parametrize("colour_space", ["cmyk", "ycck", "rgb"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_other_colours_are_exact(
-    photo: UInt8Array, model: str, progressive: bool, tmp_path: Path
+    photo: UInt8Array, colour_space: str, progressive: bool, tmp_path: Path
 ) -> None:
-    picture = Image.fromarray(photo[:120, :200]).convert("RGB" if model == "rgb" else "CMYK")
+    picture = Image.fromarray(photo[:120, :200]).convert("RGB" if colour_space == "rgb" else "CMYK")
     source = encoded(
-        picture, format="JPEG", quality=90, keep_rgb=model == "rgb", progressive=progressive
+        picture, format="JPEG", quality=90, keep_rgb=colour_space == "rgb", progressive=progressive
     )
-    if model == "ycck":  # the same planes, which now mean something else
+    if colour_space == "ycck":  # the same planes, which now mean something else
         at = source.index(b"Adobe") + 11
         source = source[:at] + b"\2" + source[at + 1 :]
-    assert header_of(source).model == model
+    assert header_of(source).colour_space == colour_space
     for mask in masks(120, 200).values():
         assert_spliced(source, mask, tmp_path)
 
@@ -288,7 +290,7 @@ def test_mutants_are_refused_or_exact_and_never_repaired(
     header = header_of(mutant)
     planes = zip(coefficients_of(mutant), coefficients_of(result), strict=True)
     for number, (was, now) in enumerate(planes):
-        stays = ~touched_blocks(mask, header.step(number), *was.shape[:2])
+        stays = ~touched_blocks(mask, header.subsampling_of(number), *was.shape[:2])
         assert np.array_equal(was[stays], now[stays])
 
 

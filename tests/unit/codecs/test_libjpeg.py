@@ -15,7 +15,7 @@ from stages.codecs.errors import DamagedError, UnsupportedError
 from stages.codecs.jpeg import libjpeg
 from stages.codecs.jpeg.libjpeg import Coefficients
 from tests.support import DEMO, encoded, upright_rgb
-from tests.support.files.coefficients import coefficients_of, header_of, recoded
+from tests.support.files.coefficients import coefficients_of, header_of, reencoded
 
 PHOTO = (DEMO / "photos" / "fig-bowl-sticker-date.jpg").read_bytes()
 
@@ -57,14 +57,14 @@ def test_what_cannot_be_written_is_refused_and_leaves_nothing_behind() -> None:
 import json, resource, sys
 from pathlib import Path
 from stages.codecs.errors import UnsupportedError
-from tests.support.files.coefficients import recoded
+from tests.support.files.coefficients import reencoded
 jpeg, peaks, messages = Path(sys.argv[1]).read_bytes(), [], set()
 def spoil(component, coefficients):
     if component == 2:
         coefficients[:, 5] = 30_000
 for number in range(100):
     try:
-        recoded(jpeg, spoil, progressive=True)
+        reencoded(jpeg, spoil, progressive=True)
     except UnsupportedError as error:
         messages.add(str(error))
     if number in (30, 99):
@@ -100,10 +100,10 @@ def test_the_file_is_of_the_kind_that_its_header_says() -> None:
     picture = Image.fromarray(upright_rgb(DEMO / "photos" / "coffee-stray-coins.jpg")[:120, :200])
     source = encoded(picture, format="JPEG", quality=80)
     for progressive in (False, True):
-        for restart_blocks in (0, 7):
-            made = recoded(source, progressive=progressive, restart_blocks=restart_blocks)
+        for restart_interval in (0, 7):
+            made = reencoded(source, progressive=progressive, restart_interval=restart_interval)
             header = header_of(source)
-            header.progressive, header.restart_blocks = progressive, restart_blocks
+            header.progressive, header.restart_interval = progressive, restart_interval
             assert header_of(made) == header
 
 
@@ -114,7 +114,7 @@ def test_coefficients_are_written_as_they_were_left() -> None:
         coefficients[:] = rng.integers(-1000, 1000, coefficients.shape)
         written.append(coefficients.copy())
 
-    made = coefficients_of(recoded(PHOTO, change))
+    made = coefficients_of(reencoded(PHOTO, change))
     rows = [row for plane in made for row in plane]
     assert len(rows) == len(written)
     assert all(map(np.array_equal, rows, written))
@@ -125,10 +125,10 @@ def test_what_takes_too_much_memory_fails_and_the_process_goes_on(tmp_path: Path
     code = """
 import resource, sys
 from pathlib import Path
-from stages.codecs.jpeg.libjpeg import reading
+from stages.codecs.jpeg.libjpeg import open_coefficients
 small, large = (Path(path).read_bytes() for path in sys.argv[1:])
 def work(jpeg):
-    with reading(jpeg) as found:
+    with open_coefficients(jpeg) as found:
         return len(found.write())
 expected = work(small)
 status = Path("/proc/self/status").read_text()

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from manifests.errors import RowError
-from stages.codecs.jpeg.markers import envelope
+from stages.codecs.jpeg.markers import split_metadata
 from stages.codecs.stale.jpeg import refresh_jpeg
 from stages.recipe.options import MetadataOptions
-from stages.verify import differing
-from stages.verify.containers import list_parts
+from stages.verify import unexplained_differences
+from stages.verify.containers import list_metadata
 from tests.support import DEMO, encoded
 from tests.support.files.metadata_files import (
     DROP,
@@ -45,7 +45,7 @@ from tests.support.files.metadata_files import (
 @pytest.mark.parametrize("path", sorted((DEMO / "photos").glob("*.jpg")), ids=lambda p: p.stem)
 def test_demo_photos_come_back_to_the_byte(path: Path) -> None:
     data = path.read_bytes()
-    found, body, behind = envelope(data)
+    found, body, behind = split_metadata(data)
     segments, _ = refresh_jpeg(found, b"", policy_for(EDITED, REFUSE))
     assert b"".join([b"\xff\xd8", *segments, body, behind]) == data
     assert all(new is old for new, old in zip(segments, found, strict=True))
@@ -56,12 +56,14 @@ def test_no_difference_is_found_but_a_real_one(options: MetadataOptions) -> None
     data = full_file()
     result, state = refreshed(data, options)
     assert len(state.notes) >= 7
-    source, note, marks = list_parts(data), "; ".join(state.notes), options.mark_edit
-    assert differing(source, list_parts(result), note, labels_edit=marks) == []
-    assert bool(differing(source, list_parts(result), note)) == marks
+    source, note, marks = list_metadata(data), "; ".join(state.notes), options.mark_edit
+    assert unexplained_differences(source, list_metadata(result), note, labels_edit=marks) == []
+    assert bool(unexplained_differences(source, list_metadata(result), note)) == marks
     for forgotten in state.notes:
         less = "; ".join(each for each in state.notes if each != forgotten)
-        assert differing(source, list_parts(result), less, labels_edit=marks), forgotten
+        assert unexplained_differences(source, list_metadata(result), less, labels_edit=marks), (
+            forgotten
+        )
     for old, new, name in (
         (b"a comment", b"A comment", "comment"),
         (b"Camera\0", b"camera\0", "EXIF 0/271"),
@@ -70,8 +72,8 @@ def test_no_difference_is_found_but_a_real_one(options: MetadataOptions) -> None
         (b"JFIF\0\1\1\0\0\1", b"JFIF\0\1\1\1\0\1", "JFIF"),
     ):
         assert old in result
-        spoiled = list_parts(result.replace(old, new, 1))
-        assert differing(source, spoiled, note, labels_edit=marks) == [name]
+        spoiled = list_metadata(result.replace(old, new, 1))
+        assert unexplained_differences(source, spoiled, note, labels_edit=marks) == [name]
 
 
 def test_parts_of_png_webp_and_tiff_have_the_same_names() -> None:
@@ -91,14 +93,14 @@ def test_parts_of_png_webp_and_tiff_have_the_same_names() -> None:
             OLD, format="TIFF", tiffinfo=tags, dpi=(300, 300), icc_profile=b"profile" * 30
         ),
     }
-    wanted = {k: v for k, v in list_parts(photo(app1_xmp(packet))).values.items() if "XMP" in k}
+    wanted = {k: v for k, v in list_metadata(photo(app1_xmp(packet))).values.items() if "XMP" in k}
     assert len(wanted) == 3
     for name, data in files.items():
-        found = list_parts(data).values
+        found = list_metadata(data).values
         assert {k: v for k, v in found.items() if "XMP" in k} == wanted, name
         assert found["EXIF 0/270"] == b"a cup", name
         assert found["ICC"] == b"profile" * 30, name
-    found = list_parts(files["PNG"]).values
+    found = list_metadata(files["PNG"]).values
     assert found["chunk tEXt Article"] == b"4711"
     assert "chunk pHYs" in found
 
@@ -139,11 +141,11 @@ def test_a_maker_note_may_go_with_its_preview_but_no_other_tag() -> None:
     data = photo(segment(0xE1, b"Exif\0\0" + block + note))
     result, state = refreshed(data)
     assert state.notes == ["tag 37500 with a picture dropped"]
-    source, told = list_parts(data), "; ".join(state.notes)
-    assert differing(source, list_parts(result), told) == []
-    assert differing(source, list_parts(result), "") == ["EXIF 0/37500"]
+    source, told = list_metadata(data), "; ".join(state.notes)
+    assert unexplained_differences(source, list_metadata(result), told) == []
+    assert unexplained_differences(source, list_metadata(result), "") == ["EXIF 0/37500"]
     spoiled = result.replace(b"Bob", b"Rob", 1)
-    assert differing(source, list_parts(spoiled), told) == ["EXIF 0/271"]
+    assert unexplained_differences(source, list_metadata(spoiled), told) == ["EXIF 0/271"]
 
 
 @settings(max_examples=5 * settings().max_examples)
@@ -152,7 +154,7 @@ def test_damaged_files_show_no_old_picture_and_raise_nothing_else(
     flips: list[tuple[float, int]], keep: float, options: MetadataOptions
 ) -> None:
     """Damage is done to each segment and to the trailer, so that the file can still be walked."""
-    found, _, behind = envelope(FULL)
+    found, _, behind = split_metadata(FULL)
     pieces = [*found, behind]
     lengths = [len(piece) for piece in pieces]
     for position, value in flips:
@@ -166,10 +168,10 @@ def test_damaged_files_show_no_old_picture_and_raise_nothing_else(
     with contextlib.suppress(RowError):
         policy = policy_for(EDITED, options)
         segments, trailer = refresh_jpeg(pieces, trailer, policy)
-        body = envelope(jpeg(EDITED))[1]
+        body = split_metadata(jpeg(EDITED))[1]
         result = b"".join([b"\xff\xd8", *segments, body, trailer])
         assert not [name for name, picture in previews(result) if shows_old(picture)]
-        differing(list_parts(FULL), list_parts(result), "")
+        unexplained_differences(list_metadata(FULL), list_metadata(result), "")
 
 
 BLOCKS = [with_thumbnail(order, jpeg(OLD, (160, 107)), b"tail") for order in ORDERS]
@@ -214,6 +216,6 @@ def test_nothing_takes_long(junk: bytes) -> None:
         app1_xmp(block),
         segment(0xE7, block),
     )
-    segments, _, _ = envelope(data)
+    segments, _, _ = split_metadata(data)
     for trailer in (junk, bytes(20) + junk):
         refresh_jpeg(segments, trailer, policy_for(EDITED, REBUILD))

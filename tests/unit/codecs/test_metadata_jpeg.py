@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, MpoImagePlugin
 
 from manifests.errors import RowError
-from stages.codecs.jpeg.markers import envelope
+from stages.codecs.jpeg.markers import split_metadata
 from stages.recipe.options import MetadataOptions
 from tests.support import encoded
 from tests.support.files.metadata_files import (
@@ -205,7 +205,7 @@ def test_extended_xmp_goes_with_a_picture_in_it(keeps_more: bool) -> None:
     assert state.notes == ["extended XMP with a picture dropped"]
     assert state.segments[1:] == [main]  # readers ignore the name of a packet that is not there
     untouched = photo(app1_xmp(xmp(f'xmpNote:HasExtendedXMP="{new_name}"')), *plain)
-    assert refreshed(untouched)[1].segments == envelope(untouched)[0]
+    assert refreshed(untouched)[1].segments == split_metadata(untouched)[0]
 
 
 def test_photoshop_resources_over_several_segments() -> None:

@@ -25,8 +25,8 @@ from stages.codecs.tiff import codec as tiff
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.recipe import Recipe
-from stages.verify import Expected, Finding, compare, differing
-from stages.verify.containers import list_parts
+from stages.verify import Expected, Finding, compare, unexplained_differences
+from stages.verify.containers import list_metadata
 from stages.verify.embedded import embedded_pictures
 from tests.support import encoded
 from tests.support.files.corpus import SRGB, XMP, exif_with_thumbnail, segment
@@ -119,7 +119,7 @@ def found(clean: Clean, source: bytes, other: bytes | None = None) -> Finding:
 @pytest.mark.parametrize("kind", [*WITH_EXIF, "tiff"])
 def test_what_is_kept_holds(clean: Clean, photo: Pixels, kind: str) -> None:
     finding = found(clean, file(kind, photo))
-    assert (finding.problems, finding.differing) == ([], [])
+    assert (finding.problems, finding.unexplained_differences) == ([], [])
 
 
 @pytest.mark.parametrize("kind", [*WITH_EXIF, "tiff"])
@@ -139,7 +139,7 @@ def test_a_wiped_author_is_seen(
         monkeypatch.setattr(module, "refresh_exif", wipe)
     monkeypatch.setattr(tiff, "update_tags", wipe_tag)
     tag = 315 if kind == "tiff" else 271
-    assert found(clean, file(kind, photo)).differing == [f"EXIF 0/{tag}"]
+    assert found(clean, file(kind, photo)).unexplained_differences == [f"EXIF 0/{tag}"]
 
 
 @pytest.mark.parametrize("brand", [b"avif", b"heic", b"mif1"])
@@ -160,7 +160,7 @@ def test_less_chroma_and_other_colours_are_seen(photo: Pixels, brand: bytes) -> 
     source = source[:8] + brand + source[12:]
     nothing = np.zeros(photo.shape[:2], np.bool_)
     finding = compare(source, result, Expected("reencoded", nothing))
-    assert finding.differing == ["chroma subsampling", "nclx colours"]
+    assert finding.unexplained_differences == ["chroma subsampling", "nclx colours"]
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "heic"])
@@ -205,7 +205,7 @@ def test_a_lost_profile_and_lost_properties_are_seen(
     clean: Clean, photo: Pixels, kind: str, lost: str, name: str
 ) -> None:
     less = file(kind, photo, **{lost: b""})  # type: ignore[arg-type]
-    assert found(clean, file(kind, photo), less).differing == [name]
+    assert found(clean, file(kind, photo), less).unexplained_differences == [name]
 
 
 @pytest.mark.parametrize(
@@ -213,24 +213,29 @@ def test_a_lost_profile_and_lost_properties_are_seen(
     [("jpeg", "comment"), ("png", "chunk tEXt Article"), ("tiff", "EXIF 0/270")],
 )
 def test_a_lost_text_is_seen(clean: Clean, photo: Pixels, kind: str, name: str) -> None:
-    assert name in found(clean, file(kind, photo), file(kind, photo, text="")).differing
+    assert (
+        name in found(clean, file(kind, photo), file(kind, photo, text="")).unexplained_differences
+    )
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "tiff"])
 def test_lost_iptc_is_seen(clean: Clean, photo: Pixels, kind: str) -> None:
     name = "8BIM 1028"  # in both
-    assert name in found(clean, file(kind, photo), file(kind, photo, iptc=False)).differing
+    assert (
+        name
+        in found(clean, file(kind, photo), file(kind, photo, iptc=False)).unexplained_differences
+    )
 
 
 def test_a_lost_page_and_a_changed_one_are_seen(clean: Clean, photo: Pixels) -> None:
     source = file("tiff", photo)
     finding = found(clean, source, file("tiff", photo, pages=1))
-    assert "page 2/samples" in finding.differing
+    assert "page 2/samples" in finding.unexplained_differences
     result, promise = clean(source)
     places = tifffile.TiffFile(io.BytesIO(result)).pages[1].aspage().dataoffsets
     spoiled = bytearray(result)
     spoiled[places[0]] ^= 1
-    assert compare(source, bytes(spoiled), promise).differing == ["page 2/samples"]
+    assert compare(source, bytes(spoiled), promise).unexplained_differences == ["page 2/samples"]
 
 
 def test_a_tag_that_is_no_number_is_the_same_as_itself(photo: Pixels) -> None:
@@ -238,10 +243,12 @@ def test_a_tag_that_is_no_number_is_the_same_as_itself(photo: Pixels) -> None:
     tags: list[Any] = [(65000, 12, 2, (float("nan"), 1.5), True)]
     tifffile.imwrite(buffer, photo, photometric="rgb", metadata=None, extratags=tags)
     data = buffer.getvalue()
-    assert "EXIF 0/65000" in list_parts(data).values
-    assert differing(list_parts(data), list_parts(data), "") == []
+    assert "EXIF 0/65000" in list_metadata(data).values
+    assert unexplained_differences(list_metadata(data), list_metadata(data), "") == []
     other = data.replace(np.float64(1.5).tobytes(), np.float64(2.5).tobytes())
-    assert differing(list_parts(data), list_parts(other), "") == ["EXIF 0/65000"]
+    assert unexplained_differences(list_metadata(data), list_metadata(other), "") == [
+        "EXIF 0/65000"
+    ]
 
 
 @pytest.mark.parametrize("segments", ["JFIF", "JFXX with a palette", "JFXX", "EXIF"])
@@ -271,7 +278,7 @@ def test_a_jpeg_is_found_behind_others_that_begin_and_where_its_frame_comes_firs
     frame_first = small[:2] + small[at:end] + small[2:at] + small[end:]
     comment = segment(0xFE, before + frame_first)
     data = _again(photo)
-    parts = list_parts(data[:2] + comment + data[2:])
+    parts = list_metadata(data[:2] + comment + data[2:])
     assert [(name, each and each.size) for name, each in embedded_pictures(parts)] == [
         ("comment", (64, 48))
     ]

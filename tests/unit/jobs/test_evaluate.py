@@ -74,21 +74,21 @@ def test_figures_of_a_row_and_their_mean(benchmark: Path) -> None:
 
 
 def test_nothing_differs_from_itself_and_a_seam_is_an_edge(coffee: UInt8Array) -> None:
-    region = np.zeros(coffee.shape[:2], np.bool_)
-    region[300:340, 40:90] = True
-    same = measure(coffee, coffee, coffee, region)
+    hole = np.zeros(coffee.shape[:2], np.bool_)
+    hole[300:340, 40:90] = True
+    same = measure(coffee, coffee, coffee, hole)
     assert (same.psnr, same.ring_psnr, same.outside_levels, same.seam) == (SAME_DB, SAME_DB, 0, 0)
     assert same.ssim == pytest.approx(1)
 
-    lighter = np.where(region[..., None], np.minimum(coffee, 205) + np.uint8(50), coffee)
-    found = measure(coffee, coffee, lighter.astype(np.uint8), region)
+    lighter = np.where(hole[..., None], np.minimum(coffee, 205) + np.uint8(50), coffee)
+    found = measure(coffee, coffee, lighter.astype(np.uint8), hole)
     assert found.psnr < 15
     assert found.seam > 5
     assert found.ring_psnr == SAME_DB
 
     elsewhere = coffee.copy()
     elsewhere[0, 0, 0] += 9
-    assert measure(coffee, coffee, elsewhere, region).outside_levels == 9
+    assert measure(coffee, coffee, elsewhere, hole).outside_levels == 9
 
 
 def test_a_row_that_cannot_be_done_is_told_and_costs_no_other(

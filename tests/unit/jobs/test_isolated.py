@@ -22,11 +22,13 @@ from manifests.ledger import RetryPolicy
 from manifests.planning.plan import make_plan
 from stages.photo import Photo
 from stages.recipe import Recipe
-from stages.steps.base import Step, Work
+from stages.steps.base import PhotoFunction, Step
 from tests.support import boxed_catalog
 
 
-def spec_of(folder: Path, build: Callable[[], Work], *, first: Work | None = None) -> RunSpec:
+def spec_of(
+    folder: Path, build: Callable[[], PhotoFunction], *, first: PhotoFunction | None = None
+) -> RunSpec:
     plan = make_plan(boxed_catalog(folder, 1), str(folder / "out"))
 
     def steps(_: Recipe, __: str) -> Sequence[Step]:
@@ -42,7 +44,7 @@ def photo_of(spec: RunSpec) -> Photo:
     return photo
 
 
-def broken() -> Work:
+def broken() -> PhotoFunction:
     """Like CUDA after an error: its teardown never ends."""
 
     def work(_: Photo) -> NoReturn:
@@ -97,7 +99,7 @@ def killed() -> NoReturn:
 )
 @pytest.mark.parametrize("first", [None, lambda _: None], ids=["first-step", "later-step"])
 def test_a_process_that_dies_while_loading_is_no_fault_of_the_photo(
-    tmp_path: Path, build: Callable[[], Work], cause: str, first: Work | None
+    tmp_path: Path, build: Callable[[], PhotoFunction], cause: str, first: PhotoFunction | None
 ) -> None:
     spec = spec_of(tmp_path, build, first=first)
     photo = photo_of(spec)
@@ -127,7 +129,7 @@ def test_a_photo_that_leaves_no_memory_for_the_next_model_has_crashed(tmp_path: 
     def taken(_: Photo) -> None:
         os.environ["MEMORY"] = "taken"
 
-    def build() -> Work:
+    def build() -> PhotoFunction:
         if "MEMORY" in os.environ:
             os.kill(os.getpid(), signal.SIGKILL)
         return lambda _: None

@@ -24,7 +24,7 @@ from stages.models.refiners.prompts import Prompt, hash_of
 from stages.photo import Patch, Photo
 from stages.pixels.boxes import Box
 from stages.recipe import Recipe
-from stages.steps.base import Step, Work
+from stages.steps.base import PhotoFunction, Step
 from tests.support import boxed_catalog
 
 PROBLEM = WeightsError("weights.missing", "There are no weights at /nowhere.")
@@ -32,7 +32,7 @@ PROBLEM = WeightsError("weights.missing", "There are no weights at /nowhere.")
 TELEA = Recipe.load("telea")
 
 
-def note(name: str) -> Work:
+def note(name: str) -> PhotoFunction:
     def work(photo: Photo) -> None:
         photo.lineage.fidelity_note = name
 
@@ -42,7 +42,7 @@ def note(name: str) -> Work:
 def three_pools(_: Recipe, __: str) -> Sequence[Step]:
     return [
         Step("first", "cpu", lambda: note("first")),
-        Step("middle", "small_gpu", lambda: note("middle"), batch_size=4),
+        Step("middle", "small_gpu", lambda: note("middle"), photos_per_call=4),
         Step("last", "cpu", lambda: note("last")),
     ]
 

@@ -18,7 +18,7 @@ from stages.codecs.picture import Decoded
 from stages.codecs.png.chunks import chunks, with_chunks
 from stages.pipeline import Pipeline
 from stages.pixels import colour
-from stages.pixels.samples import Space
+from stages.pixels.samples import ColourSpace
 from stages.recipe import Recipe
 from stages.steps.detect import on_white
 from tests.support import DEMO, encoded, photo_of, upright_rgb
@@ -71,7 +71,9 @@ def test_a_colour_outside_srgb_is_continued_as_it_is(profile: str, depth: int) -
         source = with_profile(source, PROFILES[profile])
     else:
         source = encoded(wall, icc_profile=PROFILES[profile])
-    seen = colour.to_srgb8(decode_photo(source, 100, "x").pixels, Space("rgb", PROFILES[profile]))
+    seen = colour.to_srgb8(
+        decode_photo(source, 100, "x").pixels, ColourSpace("rgb", PROFILES[profile])
+    )
     assert np.abs(seen[0, 0].astype(int) - (250, 20, 10)).max() > 4, "sRGB shows it otherwise"
     result = cleaned(source, spot).astype(int) / (257 if depth == 16 else 1)
     assert np.abs(result - (250, 20, 10)).max() <= 1.5
@@ -88,9 +90,9 @@ def test_a_known_pixel_comes_back_as_it_was(photo: Pixels, mode: str) -> None:
     """What the fill left as it saw it is laid on without a trace, whatever the space."""
     pixels = np.asarray(Image.fromarray(photo).convert(mode)).reshape(*photo.shape[:2], -1)
     space = {
-        "RGB": Space("rgb", PROFILES["Display P3"]),
-        "CMYK": Space("cmyk"),
-        "L": Space("grey"),
+        "RGB": ColourSpace("rgb", PROFILES["Display P3"]),
+        "CMYK": ColourSpace("cmyk"),
+        "L": ColourSpace("grey"),
     }[mode]
     hole = spot_in(photo)
     painted = colour.to_photo_space(colour.to_srgb8(pixels, space), pixels, hole, space)
@@ -101,14 +103,14 @@ def test_a_known_pixel_comes_back_as_it_was(photo: Pixels, mode: str) -> None:
 @pytest.mark.parametrize(
     ("space", "depth"),
     [
-        (Space("rgb"), np.uint8),
-        (Space("rgb"), np.uint16),
-        (Space("rgb", premultiplied=True), np.uint16),
-        (Space("cmyk"), np.uint8),
+        (ColourSpace("rgb"), np.uint8),
+        (ColourSpace("rgb"), np.uint16),
+        (ColourSpace("rgb", premultiplied=True), np.uint16),
+        (ColourSpace("cmyk"), np.uint8),
     ],
 )
 def test_a_photo_on_white_takes_little_more_memory_than_itself(
-    space: Space, depth: type[np.uint8 | np.uint16]
+    space: ColourSpace, depth: type[np.uint8 | np.uint16]
 ) -> None:
     """And shows each channel laid on white, to the nearest level."""
     top = np.iinfo(depth).max
@@ -129,7 +131,11 @@ def test_a_photo_on_white_takes_little_more_memory_than_itself(
 
 
 def test_srgb_and_untagged_photos_are_not_converted(photo: Pixels) -> None:
-    for space in (Space("rgb"), Space("rgb", SRGB), Space("rgb", b"no profile at all")):
+    for space in (
+        ColourSpace("rgb"),
+        ColourSpace("rgb", SRGB),
+        ColourSpace("rgb", b"no profile at all"),
+    ):
         assert np.array_equal(colour.to_srgb8(photo, space), photo)
         assert np.array_equal(colour.to_photo_space(photo, photo, spot_in(photo), space), photo)
 
@@ -143,7 +149,7 @@ def test_a_wide_gamut_photo_is_seen_as_a_viewer_shows_it(photo: Pixels) -> None:
         renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
     )
     assert shown is not None
-    seen = colour.to_srgb8(photo, Space("rgb", PROFILES["Rec. 2020"]))
+    seen = colour.to_srgb8(photo, ColourSpace("rgb", PROFILES["Rec. 2020"]))
     assert np.abs(seen.astype(int) - np.asarray(shown)).max() <= 1
 
 

@@ -19,7 +19,7 @@ from pycocotools import mask as coco
 from manifests.errors import RowError
 from stages.arrays import BoolMask, UInt8Array
 from stages.codecs.decode import decode_mask
-from stages.pixels.masks import to_region
+from stages.pixels.masks import marked_pixels
 from stages.recipe.options import MaskOptions
 from tests.hostile.formats import chunk, png
 from tests.support import DEMO, encoded
@@ -32,14 +32,14 @@ THIN: BoolMask = (ROWS == 58) & (COLUMNS > 70) & (COLUMNS < 90)
 DRAWN: BoolMask = DISC | BAR
 NOTHING: BoolMask = np.zeros((SIDE, SIDE), np.bool_)
 
-#: What a mask may come to: a region, or the code of its error.
+#: What a mask may come to: marked pixels, or the code of its error.
 Outcome = BoolMask | str
 
 
 def outcome(data: bytes, **options: Any) -> Outcome:
     chosen = MaskOptions(**options)
     try:
-        return to_region(decode_mask(data, 10, "m", chosen), chosen, "m")
+        return marked_pixels(decode_mask(data, 10, "m", chosen), chosen, "m")
     except RowError as error:
         return error.code
 
@@ -60,8 +60,8 @@ def labels(
     return made
 
 
-def soft(region: BoolMask, strength: int = 255, blur_px: float = 1.2) -> UInt8Array:
-    return np.asarray(cv2.GaussianBlur((region * strength).astype(np.uint8), (0, 0), blur_px))
+def soft(area: BoolMask, strength: int = 255, blur_px: float = 1.2) -> UInt8Array:
+    return np.asarray(cv2.GaussianBlur((area * strength).astype(np.uint8), (0, 0), blur_px))
 
 
 AROUND: BoolMask = cv2.dilate(DISC.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & ~DISC

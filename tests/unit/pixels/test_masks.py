@@ -1,4 +1,4 @@
-"""From a mask file to the region that is painted anew."""
+"""From a mask file to the hole that is filled."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from manifests.errors import RowError
 from stages.arrays import BoolMask, UInt8Array
 from stages.codecs.decode import decode_mask
 from stages.codecs.mask_file import FORMATS
-from stages.pixels.masks import Levels, fit_to_photo, generation_mask, to_region
+from stages.pixels.masks import Levels, fit_to_photo, hole_mask, marked_pixels
 from stages.recipe.options import MaskOptions
 from tests.support import encoded
 
 
-def region_of(mask: UInt8Array, options: MaskOptions) -> BoolMask:
-    return generation_mask(to_region(Levels(mask), options, "m.png"), options)
+def hole_of(mask: UInt8Array, options: MaskOptions) -> BoolMask:
+    return hole_mask(marked_pixels(Levels(mask), options, "m.png"), options)
 
 
 def ring() -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
@@ -40,13 +40,13 @@ def of_two_colours(
 def read_as(data: bytes, **options: Any) -> BoolMask:
     """What a mask file marks, without dilation."""
     chosen = MaskOptions(dilate_px=0, **options)
-    return to_region(decode_mask(data, 100, "m.png", chosen), chosen, "m.png")
+    return marked_pixels(decode_mask(data, 100, "m.png", chosen), chosen, "m.png")
 
 
 def test_dilation_is_in_pixels_and_round() -> None:
     mask = np.zeros((41, 41), np.uint8)
     mask[20, 20] = 255
-    grown = region_of(mask, MaskOptions(dilate_px=5))
+    grown = hole_of(mask, MaskOptions(dilate_px=5))
     ys, xs = np.nonzero(grown)
     assert np.hypot(ys - 20, xs - 20).max() == 5
     assert grown.sum() == pytest.approx(np.pi * 25, rel=0.1)
@@ -55,7 +55,7 @@ def test_dilation_is_in_pixels_and_round() -> None:
 def test_dilation_at_the_border_stays_inside() -> None:
     mask = np.zeros((30, 30), np.uint8)
     mask[0, 0] = 255
-    grown = region_of(mask, MaskOptions(dilate_px=4))
+    grown = hole_of(mask, MaskOptions(dilate_px=4))
     assert grown[4, 0]
     assert grown[0, 4]
     assert not grown[5:, 5:].any()
@@ -68,20 +68,20 @@ def test_shares_are_of_the_longer_side_and_the_larger_length_applies(
     options = MaskOptions(dilate_px=3, dilate_share=0.005, feather_px=60, feather_share=0.01)
     assert options.dilate_for(width, height) == 20
     assert options.feather_for(width, height) == 60
-    region = np.zeros((height, width), np.bool_)
-    region[150, 150] = True
-    ys, xs = np.nonzero(generation_mask(region, options))
+    marked = np.zeros((height, width), np.bool_)
+    marked[150, 150] = True
+    ys, xs = np.nonzero(hole_mask(marked, options))
     assert (xs.min(), xs.max(), ys.min(), ys.max()) == (130, 170, 130, 170)
 
 
 def test_an_outline_is_filled_only_on_request() -> None:
-    assert not region_of(ring(), MaskOptions(dilate_px=0))[50, 50]
-    assert region_of(ring(), MaskOptions(dilate_px=0, fill_holes=True))[50, 50]
+    assert not hole_of(ring(), MaskOptions(dilate_px=0))[50, 50]
+    assert hole_of(ring(), MaskOptions(dilate_px=0, fill_holes=True))[50, 50]
 
 
 def test_dark_masks_remove_black() -> None:
-    usual = region_of(ring(), MaskOptions(dilate_px=0))
-    dark = region_of(255 - ring(), MaskOptions(dilate_px=0, polarity="dark"))
+    usual = hole_of(ring(), MaskOptions(dilate_px=0))
+    dark = hole_of(255 - ring(), MaskOptions(dilate_px=0, polarity="dark"))
     assert np.array_equal(usual, dark)
 
 
@@ -89,9 +89,9 @@ def test_jpeg_ringing_below_the_threshold_is_not_removed() -> None:
     data = encoded(ring(), format="JPEG", quality=30)
     levels = decode_mask(data, 100, "m.jpg").values
     assert levels[levels < 128].any(), "the file must have ringing for this to test anything"
-    region = read_as(data)
+    marked = read_as(data)
     far = cv2.distanceTransform(np.asarray(ring() == 0, np.uint8), cv2.DIST_L2, 5) > 3
-    assert not region[far].any()
+    assert not marked[far].any()
 
 
 @pytest.mark.parametrize(
@@ -139,23 +139,23 @@ def test_a_soft_mask_marks_up_to_the_middle_of_its_edge(blur_px: int, bits: int)
     cv2.circle(disc, (100, 100), 60, (255,), -1)
     soft = cv2.GaussianBlur(disc, (0, 0), blur_px)
     scaled = np.asarray(soft, np.uint16) * 257 if bits == 16 else soft
-    region = read_as(encoded(Image.fromarray(np.asarray(scaled))))
+    marked = read_as(encoded(Image.fromarray(np.asarray(scaled))))
     ys, xs = np.mgrid[0:200, 0:200]
     distance = np.hypot(ys - 100, xs - 100)
-    assert region[distance < 58].all()
-    assert not region[distance > 62].any()
-    assert read_as(encoded(Image.fromarray(soft)), threshold=40).sum() > region.sum()
+    assert marked[distance < 58].all()
+    assert not marked[distance > 62].any()
+    assert read_as(encoded(Image.fromarray(soft)), threshold=40).sum() > marked.sum()
 
 
 @pytest.mark.parametrize("quality", [20, 50, 90])
 @pytest.mark.parametrize("polarity", ["light", "dark"])
 def test_a_jpeg_mask_marks_what_was_drawn(quality: int, polarity: str) -> None:
     mask = ring() if polarity == "light" else 255 - ring()
-    region = read_as(encoded(mask, format="JPEG", quality=quality), polarity=polarity)
-    wrong = region != (ring() >= 128)
+    marked = read_as(encoded(mask, format="JPEG", quality=quality), polarity=polarity)
+    wrong = marked != (ring() >= 128)
     edge = cv2.morphologyEx(ring(), cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
     assert not wrong[~edge].any()
-    assert wrong.sum() < 0.1 * region.sum()
+    assert wrong.sum() < 0.1 * marked.sum()
 
 
 ALPHA = Image.fromarray(ring())
@@ -193,10 +193,10 @@ def test_an_alpha_channel_is_upright() -> None:
     exif[0x0112] = 6
     half = Image.new("RGBA", (40, 20), (9, 9, 9, 0))
     half.paste((9, 9, 9, 255), (0, 0, 20, 20))
-    region = read_as(encoded(half, exif=exif), channel="alpha")
-    assert region.shape == (40, 20)
-    assert region[:20].all()
-    assert not region[20:].any()
+    marked = read_as(encoded(half, exif=exif), channel="alpha")
+    assert marked.shape == (40, 20)
+    assert marked[:20].all()
+    assert not marked[20:].any()
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "RGB", "I;16"])

@@ -1,4 +1,4 @@
-"""Boxes, polygons and run lengths: what they mark, and that no input does harm."""
+"""Boxes, polygons and RLE masks: what they mark, and that no input does harm."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ def drawn(units: Any = "px", **shapes: Any) -> BoolMask:
 
 
 def block(x0: int, y0: int, x1: int, y1: int) -> BoolMask:
-    region = np.zeros((HEIGHT, WIDTH), np.bool_)
-    region[y0:y1, x0:x1] = True
-    return region
+    marked = np.zeros((HEIGHT, WIDTH), np.bool_)
+    marked[y0:y1, x0:x1] = True
+    return marked
 
 
-def compressed(region: BoolMask) -> dict[str, Any]:
-    rle = coco.encode(np.asfortranarray(region.astype(np.uint8)))
+def compressed(marked: BoolMask) -> dict[str, Any]:
+    rle = coco.encode(np.asfortranarray(marked.astype(np.uint8)))
     return {"size": rle["size"], "counts": rle["counts"].decode()}
 
 
-def counts_of(region: BoolMask) -> list[int]:
-    """Run lengths by definition: column by column, beginning with those of 0."""
+def counts_of(marked: BoolMask) -> list[int]:
+    """RLE by definition: column by column, beginning with those of 0."""
     runs, value, count = [], False, 0
-    for each in region.ravel(order="F"):
+    for each in marked.ravel(order="F"):
         if each != value:
             runs.append(count)
             value, count = bool(each), 0
@@ -83,9 +83,9 @@ def test_shapes_in_shares_of_the_sides_mark_the_same(units: Any, whole: int) -> 
         "boxes": [(box / sides * whole).ravel().tolist()],
         "polygons": [(ring / sides * whole).ravel().tolist()],
     }
-    region = np.zeros((700, 1000), np.uint8)
-    region[0, :10] = 1
-    rle = {"rle": {"size": [700, 1000], "counts": counts_of(region.astype(np.bool_))}}
+    marked = np.zeros((700, 1000), np.uint8)
+    marked[0, :10] = 1
+    rle = {"rle": {"size": [700, 1000], "counts": counts_of(marked.astype(np.bool_))}}
     expected = rasterize_shapes(as_px | rle, 1000, 700, ShapeOptions(), "p.jpg")
     options = ShapeOptions(units=units)
     assert np.array_equal(rasterize_shapes(shares | rle, 1000, 700, options, "p.jpg"), expected)
@@ -149,26 +149,26 @@ def test_small_photos_and_generous_boxes_are_marked_as_ever(
 
 
 def test_rounded_shares_that_reach_the_border_are_within_the_photo() -> None:
-    region = drawn("share", boxes=[0.5, 0.3333, 0.5004, 0.667])
-    assert np.array_equal(region, block(20, 9, WIDTH, HEIGHT))
+    marked = drawn("share", boxes=[0.5, 0.3333, 0.5004, 0.667])
+    assert np.array_equal(marked, block(20, 9, WIDTH, HEIGHT))
 
 
 def test_a_slanted_polygon_is_filled_as_geometry_says() -> None:
-    region = drawn(polygons=[0, 0, 30, 0, 0, 30])
+    marked = drawn(polygons=[0, 0, 30, 0, 0, 30])
     ys, xs = np.mgrid[0:HEIGHT, 0:WIDTH] + 0.5
-    assert np.array_equal(region[xs + ys < 29], np.ones((xs + ys < 29).sum(), np.bool_))
-    assert not region[xs + ys > 31].any()
+    assert np.array_equal(marked[xs + ys < 29], np.ones((xs + ys < 29).sum(), np.bool_))
+    assert not marked[xs + ys > 31].any()
 
 
 @given(st.data())
-def test_run_lengths_of_any_mask_mean_that_mask(data: st.DataObject) -> None:
+def test_rle_of_any_mask_means_that_mask(data: st.DataObject) -> None:
     height, width = data.draw(st.integers(1, 60)), data.draw(st.integers(1, 60))
     seed, share = data.draw(st.integers(0, 2**32 - 1)), data.draw(st.floats(0, 1))
-    region = np.random.default_rng(seed).random((height, width)) < share
-    region[:, : data.draw(st.integers(0, width))] = data.draw(st.booleans())
-    for rle in (compressed(region), {"size": [height, width], "counts": counts_of(region)}):
+    marked = np.random.default_rng(seed).random((height, width)) < share
+    marked[:, : data.draw(st.integers(0, width))] = data.draw(st.booleans())
+    for rle in (compressed(marked), {"size": [height, width], "counts": counts_of(marked)}):
         assert np.array_equal(
-            rasterize_shapes({"rle": rle}, width, height, ShapeOptions(), "p.jpg"), region
+            rasterize_shapes({"rle": rle}, width, height, ShapeOptions(), "p.jpg"), marked
         )
 
 
@@ -229,7 +229,7 @@ def test_bad_shapes_are_named(shapes: dict[str, Any], message: str) -> None:
     assert message in caught.value.message
 
 
-def test_run_lengths_of_another_size_are_refused() -> None:
+def test_rle_masks_of_another_size_are_refused() -> None:
     with pytest.raises(RowError, match=r"rle\[1\] is 30x40, the photo 40x30") as caught:
         drawn(rle=[compressed(A), compressed(A.T)])
     assert caught.value.code == "mask.size_mismatch"
@@ -280,12 +280,12 @@ mutants = st.fixed_dictionaries(
 def test_no_input_does_harm(shapes: dict[str, Any], units: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
-        region = drawn(units, **shapes)
+        marked = drawn(units, **shapes)
     except RowError as error:
         if error.code not in ("mask.bad_shape", "mask.size_mismatch"):
             raise
     else:
-        assert region.shape == (HEIGHT, WIDTH)
+        assert marked.shape == (HEIGHT, WIDTH)
         again = drawn(units, **json.loads(json.dumps(shapes)))
-        assert np.array_equal(region, again), "no memory that nobody wrote is taken for a mask"
+        assert np.array_equal(marked, again), "no memory that nobody wrote is taken for a mask"
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 * 1024

@@ -11,16 +11,16 @@ from manifests.schema import LineageRow, PatchRecord
 from stages.arrays import BoolMask
 from stages.photo import CropPatch, Photo, WindowPatch
 from stages.pixels.boxes import Box
-from stages.pixels.windows import max_side_px, plan_crops, refined_size, window_of, working_size
+from stages.pixels.windows import max_side_px, plan_patches, refiner_size, window_of, working_size
 from stages.recipe import Recipe
 from stages.recipe.removal_methods import LamaOptions
-from stages.steps.focus import focus
+from stages.steps.focus import build_focus
 
 
 def planned(recipe: Recipe, width: int = 1200, height: int = 800) -> tuple[Box, Box]:
     mask = np.zeros((height, width), np.bool_)
     mask[300:380, 500:620] = True
-    (plan,) = plan_crops(mask, recipe)
+    (plan,) = plan_patches(mask, recipe)
     return plan.crop, window_of(plan, recipe, width, height)
 
 
@@ -88,9 +88,9 @@ def test_nothing_that_a_model_sees_lies_outside_the_photo(
     made = Recipe.load(*recipe)
     height, width = mask.shape
     photo, edge_px = Box(0, 0, width, height), made.mask.feather_for(width, height) + 1
-    for plan in plan_crops(mask, made):
+    for plan in plan_patches(mask, made):
         window = window_of(plan, made, width, height)
-        needed = plan.region.grown(edge_px).clipped(width, height)
+        needed = plan.bounds.grown(edge_px).clipped(width, height)
         assert photo.union(window) == photo
         assert window.union(plan.crop) == window
         assert plan.crop.union(needed) == plan.crop
@@ -109,7 +109,7 @@ def test_nothing_that_a_model_sees_lies_outside_the_photo(
 def test_refined_sizes_are_multiples_of_16_and_keep_the_aspect(
     width: int, height: int, size: int
 ) -> None:
-    wide, high = refined_size(Box(0, 0, width, height), size)
+    wide, high = refiner_size(Box(0, 0, width, height), size)
     assert wide % 16 == high % 16 == 0
     assert abs(max(wide, high) - size) <= 8
     scale = size / max(width, height)
@@ -120,7 +120,7 @@ def test_refined_sizes_are_multiples_of_16_and_keep_the_aspect(
 def cut_patch(shrink: int) -> tuple[WindowPatch, PatchRecord]:
     """A crop with a hole, in a window whose fill has level 77 and a resolution of its own."""
     rng = np.random.default_rng(0)
-    detail = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+    original_crop = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
     hole = np.zeros((60, 80), np.uint8)
     hole[20:40, 30:50] = 255
     fill = np.full((160 // shrink, 200 // shrink, 3), 77, np.uint8)
@@ -131,7 +131,7 @@ def cut_patch(shrink: int) -> tuple[WindowPatch, PatchRecord]:
         mask=np.zeros(fill.shape[:2], np.uint8),
         blend=hole.copy(),
         seed=0,
-        detail=detail,
+        original_crop=original_crop,
         hole=hole,
     )
     return cut, PatchRecord({}, {}, {}, 200 // shrink, 160 // shrink, seed=0)
@@ -140,16 +140,16 @@ def cut_patch(shrink: int) -> tuple[WindowPatch, PatchRecord]:
 @pytest.mark.parametrize("shrink", [1, 2])
 def test_focus_puts_the_removals_result_into_the_hole_and_nowhere_else(shrink: int) -> None:
     cut, record = cut_patch(shrink)
-    detail, hole = cut.detail, cut.hole
-    assert detail is not None
+    original_crop, hole = cut.original_crop, cut.hole
+    assert original_crop is not None
     assert hole is not None
     photo = Photo(LineageRow(patches=[record]), patches=[cut])
-    focus(Recipe.load("clean"))(photo)
+    build_focus(Recipe.load("clean"))(photo)
     (patch,) = photo.patches
     assert isinstance(patch, CropPatch)
     assert patch.to_refine
-    assert patch.pixels.shape == detail.shape
+    assert patch.pixels.shape == original_crop.shape
     assert (patch.pixels[hole > 0] == 77).all()
-    assert np.array_equal(patch.pixels[hole == 0], detail[hole == 0])
+    assert np.array_equal(patch.pixels[hole == 0], original_crop[hole == 0])
     assert patch.mask is hole
     assert (record.refined, record.reason) == (True, "always")

@@ -74,14 +74,14 @@ def test_its_module_and_an_entry_in_the_table_are_enough_to_clean_photos(
 
 def test_its_traits_steer_pools_batches_weights_and_the_hash(recipe: Recipe) -> None:
     remove = next(step for step in steps(recipe, "") if step.name == "remove")
-    assert (remove.pool, remove.batch_size) == ("small_gpu", 4)
+    assert (remove.pool, remove.photos_per_call) == ("small_gpu", 4)
     assert recipe.is_generative
     assert [section for section, _ in weights_of(recipe)] == ["remove"]
     assert isinstance(recipe.remove, ToyOptions)
     larger = recipe.model_copy(
         update={"remove": recipe.remove.model_copy(update={"batch_size": 9})}
     )
-    assert next(step for step in steps(larger, "") if step.name == "remove").batch_size == 9
+    assert next(step for step in steps(larger, "") if step.name == "remove").photos_per_call == 9
     assert larger.hash == recipe.hash != Recipe.load("telea").hash
 
 

@@ -17,7 +17,7 @@ from manifests.errors import CatalogCleanupError, RecipeError, RowError
 from manifests.schema import LineageRow
 from stages.arrays import UInt8Array
 from stages.cleaner import Cleaner, clean
-from stages.inputs import Picture
+from stages.inputs import ImageLike
 from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.recipe import Recipe
@@ -41,7 +41,7 @@ def test_a_photo_of_any_kind_gives_the_same_picture(coffee: UInt8Array, tmp_path
     data = Path(path).read_bytes()
     of_file = clean(path, recipe="telea", boxes=BOX)
     assert clean(data, recipe="telea", boxes=BOX).data == of_file.data
-    kinds: list[Picture] = [Path(path), Path(path).as_uri(), Image.open(path), coffee]
+    kinds: list[ImageLike] = [Path(path), Path(path).as_uri(), Image.open(path), coffee]
     made = [clean(kind, recipe="telea", boxes=BOX) for kind in kinds]
     assert all(np.array_equal(each.array, of_file.array) for each in made)
     changed = (of_file.array != coffee).any(axis=2)
@@ -74,9 +74,9 @@ def test_marks_of_any_kind_give_the_same_file(
     ]
     made = [clean(coffee, recipe="patchmatch", **kind) for kind in kinds]
     assert len({each.data for each in made}) == 1
-    assert all((each.region == made[0].region).all() for each in made)
-    assert made[0].region.sum() == made[0].record.masked_px
-    assert made[0].region.sum() > WIDTH * HEIGHT
+    assert all((each.hole == made[0].hole).all() for each in made)
+    assert made[0].hole.sum() == made[0].record.masked_px
+    assert made[0].hole.sum() > WIDTH * HEIGHT
 
 
 def test_a_file_gives_the_bytes_that_the_steps_of_a_run_store(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_file_gives_the_bytes_that_the_steps_of_a_run_store(tmp_path: Path) ->
     assert made.record.finished_at is not None
     upright = upright_rgb(tmp_path / "stored.jpg")
     assert made.array.shape == np.asarray(made.image).shape == upright.shape
-    assert made.region.shape == upright.shape[:2]
+    assert made.hole.shape == upright.shape[:2]
 
 
 def test_a_pillow_picture_is_taken_as_it_is_displayed() -> None:
@@ -104,7 +104,7 @@ def test_a_pillow_picture_is_taken_as_it_is_displayed() -> None:
         made = clean(stored, DEMO / "masks" / "lounge-bag-hang-tag.png", "telea")
         upright = np.asarray(ImageOps.exif_transpose(stored))
     assert made.array.shape == upright.shape
-    assert (made.array == upright)[~made.region].mean() > 0.99
+    assert (made.array == upright)[~made.hole].mean() > 0.99
 
 
 @pytest.mark.parametrize(
@@ -227,7 +227,7 @@ def test_what_is_no_picture_is_a_type_error() -> None:
 def test_nothing_marked_passes_the_file_on() -> None:
     made = clean(COFFEE, boxes=[])
     assert made.data == COFFEE.read_bytes()
-    assert not made.region.any()
+    assert not made.hole.any()
 
 
 @pytest.mark.parametrize("recipe", ["telea", "patchmatch"])

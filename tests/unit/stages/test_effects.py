@@ -26,7 +26,7 @@ from stages.photo import Photo
 from stages.pipeline import Pipeline
 from stages.pixels.effects import opacity_beyond
 from stages.pixels.masks import distance_outside
-from stages.pixels.shapes import region_of_run_lengths, run_lengths
+from stages.pixels.shapes import decode_rle, encode_rle
 from stages.recipe import Recipe
 from stages.recipe.refiners import FluxFillOptions
 from stages.steps import remove
@@ -274,7 +274,7 @@ def test_results_are_exact_outside_recorded_effects_in_every_format(in_every_for
     for name, problem in problems().items():
         assert problem == f"{rows[name]['effects_px']} px beyond the mask changed, 1 are recorded"
     everywhere = {
-        "effects": lambda row: run_lengths(np.ones((row["height"], row["width"]), np.bool_)),
+        "effects": lambda row: encode_rle(np.ones((row["height"], row["width"]), np.bool_)),
         "effects_px": lambda row: row["height"] * row["width"],
     }
     record(**everywhere)
@@ -283,7 +283,7 @@ def test_results_are_exact_outside_recorded_effects_in_every_format(in_every_for
         assert "changed farther beyond the mask than mask.effects_reach" in problem
 
 
-def test_the_region_grows_by_a_shadow_in_photos_of_any_kind(tmp_path: Path) -> None:
+def test_the_hole_grows_by_a_shadow_in_photos_of_any_kind(tmp_path: Path) -> None:
     scene = next(shadowed(start=64))
     deep = scene.pixels.astype(np.uint16) * 257
     alpha = np.full((*deep.shape[:2], 1), 65535, np.uint16)
@@ -309,7 +309,7 @@ def test_the_region_grows_by_a_shadow_in_photos_of_any_kind(tmp_path: Path) -> N
     edge = recipe.mask.dilate_px + recipe.mask.feather_px + 1
     visible = (scene.shade > 0.05) & (distance_outside(scene.mask) > edge)
     for row in lineage:
-        effects = region_of_run_lengths(row["effects"], *scene.mask.shape[::-1])
+        effects = decode_rle(row["effects"], *scene.mask.shape[::-1])
         assert (effects & visible).sum() > 0.9 * visible.sum(), row["id"]
         (patch,) = row["patches"]
         assert patch["region"]["width"] == np.ptp(np.nonzero(scene.mask)[1]) + 1 + 6
@@ -326,13 +326,13 @@ def test_limits_do_not_change_the_shadow_that_is_found() -> None:
         photo = photo_of(encoded(scene.pixels), encoded(scene.mask.astype(np.uint8) * 255))
         options = ["mask.effects=grow", f"limits.max_mask_share={limit}"]
         Pipeline.of(Recipe.load("telea", options)).until("grow").after("fetch").run(photo)
-        assert photo.region is not None
-        assert photo.shade is not None, photo.lineage.error
-        return photo.region, photo.shade
+        assert photo.hole is not None
+        assert photo.shadow_mask is not None, photo.lineage.error
+        return photo.hole, photo.shadow_mask
 
-    region, shade = found(0.8)
-    assert shade.any()
-    assert np.array_equal(found(region.mean() + shade.mean() / 2)[1], shade)
+    hole, shadow = found(0.8)
+    assert shadow.any()
+    assert np.array_equal(found(hole.mean() + shadow.mean() / 2)[1], shadow)
 
 
 def test_a_photo_without_a_shadow_is_cleaned_as_ever() -> None:
@@ -348,8 +348,8 @@ def test_a_photo_without_a_shadow_is_cleaned_as_ever() -> None:
     photo = photo_of(encoded(scene.pixels), encoded(mask))
     recipe = Recipe.load("telea", ["mask.effects=grow"])
     Pipeline.of(recipe).until("grow").after("fetch").run(photo)
-    assert photo.region is not None
-    assert photo.shade is None, "an empty one costs each patch a distance transform"
+    assert photo.hole is not None
+    assert photo.shadow_mask is None, "an empty one costs each patch a distance transform"
 
 
 def test_a_model_that_leaves_the_object_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,7 +374,7 @@ def test_a_model_that_leaves_the_object_is_flagged(monkeypatch: pytest.MonkeyPat
     assert cleaned(alpha_recipe(), seen, mask).lineage.flag == "came_back"
 
 
-def test_a_refiner_repaints_the_shadow_that_the_region_grew_by(
+def test_a_refiner_repaints_the_shadow_that_the_hole_grew_by(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(FluxFillOptions, "loader", object_painter.__name__)
@@ -393,7 +393,7 @@ def test_a_refiner_repaints_the_shadow_that_the_region_grew_by(
     pipeline.after("focus").run(photo)
     assert photo.ok, photo.lineage.error
     changed = (pixels_of(photo) != scene.pixels).any(axis=2)
-    effects = region_of_run_lengths(photo.lineage.effects, *scene.mask.shape[::-1])
+    effects = decode_rle(photo.lineage.effects, *scene.mask.shape[::-1])
     mask = scene.mask.astype(np.uint8) * 255
     assert not (changed & off_the_mask(mask, recipe) & ~effects).any()
     assert changed[effects].mean() > 0.5

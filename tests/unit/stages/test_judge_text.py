@@ -51,7 +51,7 @@ def with_word(
 def score(reader: TextJudge, refined: UInt8Array, before: UInt8Array) -> float:
     """What reading alone finds."""
     nothing = Scores(0.0, 0.0, 0.0)
-    return reader.raised(nothing, refined, before, hole(), has_removal=True).reappearance
+    return reader.with_text_score(nothing, refined, before, hole(), has_removal=True).reappearance
 
 
 def test_a_word_in_the_fill_has_come_back(reader: TextJudge, before: UInt8Array) -> None:
@@ -65,7 +65,7 @@ def test_a_word_that_the_picture_alone_does_not_give_away_is_read(
     faint = with_word(before, "cake", (256, 192), levels=-45)
     seen = judge(faint, before, hole(), has_removal=True)
     assert seen.reappearance < 0.5
-    raised = reader.raised(seen, faint, before, hole(), has_removal=True)
+    raised = reader.with_text_score(seen, faint, before, hole(), has_removal=True)
     assert raised.reappearance > 0.75
     assert (raised.departure, raised.strangeness) == (seen.departure, seen.strangeness)
 
@@ -93,7 +93,7 @@ def test_without_a_removal_any_word_in_the_hole_counts(
     """The hole then still shows the object, which may be this word."""
     kept = with_word(before, "cake", (256, 192))
     nothing = Scores(None, 0.0, 0.0)
-    found = reader.raised(nothing, kept, kept, hole(), has_removal=False)
+    found = reader.with_text_score(nothing, kept, kept, hole(), has_removal=False)
     assert found.reappearance > 0.9
 
 

@@ -23,7 +23,7 @@ from stages.pipeline import Pipeline
 from stages.pixels.masks import distance_outside
 from stages.recipe import Recipe
 from stages.steps.base import run_steps
-from stages.steps.fetch import fetch_again
+from stages.steps.fetch import build_fetch_again
 from tests.support import DEMO, as_sent, encoded
 from tests.support.files.coefficients import coefficients_of, header_of
 
@@ -54,7 +54,7 @@ def test_travelling_between_pools_changes_nothing(border: str, tmp_path: Path) -
     photo.extra = {"sku": "0012"}
     photo = as_sent(photo)
     assert photo.extra == {"sku": "0012"}
-    fetch_again(recipe)(photo)
+    build_fetch_again(recipe)(photo)
     works.after(border).run(photo)
     assert photo.ok, photo.lineage.error
     assert photo.lineage.output_sha256 == direct.lineage.output_sha256
@@ -77,7 +77,7 @@ def test_a_jpeg_keeps_its_blocks_outside_the_mask(name: str, tmp_path: Path) -> 
     result = Path(str(photo.lineage.output_uri)).read_bytes()
     planes = zip(coefficients_of(source), coefficients_of(result), strict=True)
     for number, (was, now) in enumerate(planes):
-        across, down = (8 * step for step in header_of(source).step(number))
+        across, down = (8 * each for each in header_of(source).subsampling_of(number))
         may_change = np.zeros(was.shape[:2], np.bool_)
         ys, xs = np.nonzero(stored)
         may_change[ys // down, xs // across] = True
