@@ -220,7 +220,7 @@ class PoolSize:
     def actor_options(self) -> dict[str, Any]:
         """The remote arguments of each actor, for Ray Data.
 
-        The ledger shows which rows are missing after the retries.
+        The ledger shows which rows are pending after the retries.
         """
         options: dict[str, Any] = {
             "num_cpus": self.cpus,

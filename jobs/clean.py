@@ -23,7 +23,7 @@ without GPUs, is one pool, and nothing is copied between its steps. Elsewhere:
 
 - ``stages/pipeline.py``: the steps of a recipe, in order, and the pool of each;
 - ``jobs/pipeline/spec.py``: groups the steps by pool, and adds ``fetch again``;
-- ``jobs/pipeline/units.py`` and ``pending.py``: the units, and their rows that are not done yet;
+- ``jobs/pipeline/units.py`` and ``pending.py``: the units, and their pending rows;
 - ``jobs/pipeline/actor.py``: runs a group of steps, and ``recorder.py`` writes the lineage;
 - ``jobs/driver/passes.py``: runs the DAG again for the rows of workers that died.
 """

@@ -180,7 +180,7 @@ def run(
             tally = _execute(spec, numbers, console, address, pools, heart=heart, cost=cost)
             if beyond:
                 console.print(f"--limit left out {format_count(beyond, 'photo')} without a result.")
-        status = "unfinished" if tally.pending_count or tally.superseded else "finished"
+        status = "unfinished" if tally.pending_count or tally.superseded_by_shard else "finished"
         if tally.pending_count and heart.is_stopping:
             status = "stopped"
     except KeyboardInterrupt:
@@ -323,9 +323,9 @@ def _repair(spec: RunSpec, shards: Collection[int], tally: Tally, console: Conso
         text = f"note: {file.uri} is damaged; it is set aside, and its photos are redone."
         console.print(text)
         set_aside(file)
-    for shard in tally.superseded:
+    for shard in tally.superseded_by_shard:
         spec.ledger.compact(shard)
-    if not tally.damaged and not tally.superseded:
+    if not tally.damaged and not tally.superseded_by_shard:
         return tally
     return reconcile(spec.plan, spec.ledger, spec.policy, shards)
 
@@ -357,15 +357,15 @@ def parse_shards(text: str, plan: Plan) -> list[int]:
 
 
 def _exit_code(tally: Tally) -> int:
-    if tally.pending_count or tally.superseded:
+    if tally.pending_count or tally.superseded_by_shard:
         return EXIT_UNFINISHED
     return EXIT_SOME_FAILED if tally.failed or tally.crashed else EXIT_ALL_OK
 
 
 def _counts(tally: Tally) -> dict[str, object]:
     """The counts of a tally, for ``run.json``."""
-    left = {"missing": tally.pending, "missing_count": tally.pending_count}
-    return tally.ended_counts() | left | {"superseded": tally.superseded}
+    pending = {"missing": tally.pending, "missing_count": tally.pending_count}
+    return tally.ended_counts() | pending | {"superseded": tally.superseded_by_shard}
 
 
 def _now() -> str:

@@ -26,7 +26,7 @@ def status(
     by_shard: Annotated[bool, typer.Option("--by-shard", help="Also show each shard.")] = False,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON, with all shards.")] = False,
 ) -> None:
-    """Show how many rows are done, failed and remaining, and the current speed."""
+    """Show how many rows are ok, failed and remaining, and the current speed."""
     from jobs.results.status import as_json
 
     if json_:

@@ -1,14 +1,14 @@
 """Runs the DAG in passes until every row is recorded.
 
 1. *Together*: all rows, at full speed. What a dead worker had in flight is repeated once.
-2. *Alone*: each missing row is its own block, and none waits behind another, so that only a row
-   that kills its worker is lost again. Skipped if few rows are missing.
+2. *Alone*: each pending row is its own block, and none waits behind another, so that only a row
+   that kills its worker is lost again. Skipped if few rows are pending.
 3. *Isolated*: each row runs in its own process, which is watched and may die. Every row ends.
 
 After each pass the ledger is compared with the plan. A row is recorded as crashed if two isolated
 passes made no progress because the worker that watched its process died, too.
 
-A row that ends with ``internal.error`` in the first pass counts as missing, too: the fault may be
+A row that ends with ``internal.error`` in the first pass counts as pending, too: the fault may be
 the machine's. If too many rows do, the run ends.
 """
 
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 #: Up to this number of rows are isolated at once: own processes then cost less than another pass.
 _MAX_ISOLATED_AT_ONCE = 32
 
-#: Number of isolated passes without progress after which the missing rows are given up.
+#: Number of isolated passes without progress after which the pending rows are given up.
 _MAX_STALLED_PASSES = 2
 
 #: Threads that merge the lineage files of shards.
@@ -72,7 +72,7 @@ def execute(
     heartbeat: Heartbeat,
     console: Console,
 ) -> Tally:
-    """Run passes until no row is missing, or the run is asked to stop.
+    """Run passes until no row is pending, or the run is asked to stop.
 
     Args:
         spec: the run.
@@ -84,7 +84,7 @@ def execute(
         console: where to print progress.
 
     Raises:
-        CatalogCleanupError: a run-level error; finished rows are recorded.
+        CatalogCleanupError: a run-level error; rows that ended are recorded.
     """
     mode, stalled = PassMode.TOGETHER, 0
     spec = replace(spec, repeats_internal_errors=True, monitor=MonitorClient.start())
@@ -141,8 +141,8 @@ def _run_pass(
         units = single_rows(spec, tally.pending)
     else:
         # Where inputs are checked, any shard may have work.
-        left = dict.fromkeys(shards if spec.check_inputs else (), 0) | tally.pending_by_shard
-        units = pending_units(spec, left, sizes[0].actors_at_start)
+        pending = dict.fromkeys(shards if spec.check_inputs else (), 0) | tally.pending_by_shard
+        units = pending_units(spec, pending, sizes[0].actors_at_start)
     if not units:
         return
     with (
@@ -154,10 +154,10 @@ def _run_pass(
         _drain(data, advance, merger.count, heartbeat, tally.ended)
 
 
-def _next_mode(mode: PassMode, missing: int, *, progressed: bool) -> PassMode:
-    if missing <= _MAX_ISOLATED_AT_ONCE or (mode is not PassMode.TOGETHER and not progressed):
+def _next_mode(mode: PassMode, pending_count: int, *, progressed: bool) -> PassMode:
+    if pending_count <= _MAX_ISOLATED_AT_ONCE or (mode is not PassMode.TOGETHER and not progressed):
         return PassMode.ISOLATED
-    return PassMode.TOGETHER if missing > MAX_NAMED_ROWS and progressed else PassMode.ALONE
+    return PassMode.TOGETHER if pending_count > MAX_NAMED_ROWS and progressed else PassMode.ALONE
 
 
 def _drain(
@@ -203,7 +203,7 @@ def _raise_if_too_many(internal: int, recorded: int, last: str) -> None:
 
 
 def _give_up(spec: RunSpec, shards: Collection[int], tally: Tally, ray_errors: list[str]) -> Tally:
-    """Record the missing rows as crashed, if their workers died."""
+    """Record the pending rows as crashed, if their workers died."""
     if not ray_errors:
         return tally
     cause = f"Its worker was lost each time, most recently by {ray_errors[-1].rstrip('.')}."
@@ -229,7 +229,7 @@ def _crashed(spec: RunSpec, row: dict[str, Any], reason: str) -> dict[str, Any]:
 
 
 class Merger:
-    """Merges the lineage files of each finished shard, while others are processed.
+    """Merges the lineage files of each shard whose rows ended, while others are processed.
 
     Args:
         spec: the run.
@@ -238,7 +238,7 @@ class Merger:
 
     def __init__(self, spec: RunSpec, expected: Mapping[int, int]) -> None:
         self._ledger = spec.ledger
-        self._left = dict(expected)
+        self._pending = dict(expected)
         self._unmerged: set[int] = set()
         self._pool = ThreadPoolExecutor(_MERGE_THREADS)
 
@@ -246,9 +246,9 @@ class Merger:
         return self
 
     def count(self, shard: int, rows: int) -> None:
-        """Count further recorded rows of a shard; merge it when it is done, once."""
-        before = self._left.get(shard, 0)
-        self._left[shard] = before - rows
+        """Count further recorded rows of a shard; merge it when all of them are, once."""
+        before = self._pending.get(shard, 0)
+        self._pending[shard] = before - rows
         self._unmerged.add(shard)
         if before > 0 >= before - rows:
             self._unmerged.discard(shard)
@@ -260,7 +260,7 @@ class Merger:
             self._ledger.compact(shard)
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        """Merge the unfinished shards, and wait; after an error, only for what has begun.
+        """Merge the other shards, and wait; after an error, only for what has begun.
 
         Without storage each shard would take minutes. The next run merges them.
         """

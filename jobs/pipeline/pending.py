@@ -93,7 +93,7 @@ def count_unusable(plan: Plan, ledger: Ledger, policy: RetryPolicy, shards: Coll
 def limit_rows(spec: RunSpec, shards: Collection[int], limit: int) -> tuple[RunSpec, int]:
     """Limit a run to ``limit`` pending rows, spread evenly over the shards.
 
-    If fewer are pending, and inputs are checked, it looks for changed files among the finished
+    If fewer are pending, and inputs are checked, it looks for changed files among the ended
     rows, until there are enough. The limited run need not check them again.
 
     Returns:
@@ -102,20 +102,20 @@ def limit_rows(spec: RunSpec, shards: Collection[int], limit: int) -> tuple[RunS
     Raises:
         StorageError, OutputError: see :func:`mark_stale`.
     """
-    left = reconcile(spec.plan, spec.ledger, spec.policy, shards)
-    if spec.check_inputs and _mark_stale(spec, shards, limit - left.pending_count):
-        left = reconcile(spec.plan, spec.ledger, spec.policy, shards)
+    tally = reconcile(spec.plan, spec.ledger, spec.policy, shards)
+    if spec.check_inputs and _mark_stale(spec, shards, limit - tally.pending_count):
+        tally = reconcile(spec.plan, spec.ledger, spec.policy, shards)
     spec = replace(spec, check_inputs=False)
-    if not left.pending_count:
+    if not tally.pending_count:
         return spec, 0
     only = {}
-    counts = left.pending_by_shard
+    counts = tally.pending_by_shard
     for shard, quota in zip(counts, _quotas([*counts.values()], limit), strict=True):
         if quota:
             rows = spec.ledger.pending(spec.plan, shard, spec.policy, [*IDENTITY_COLUMNS])
             only[shard] = rows["id"].slice(0, quota).to_pylist()
     limited = replace(spec, plan=replace(spec.plan, only=only))
-    return limited, left.pending_count - min(limit, left.pending_count)
+    return limited, tally.pending_count - min(limit, tally.pending_count)
 
 
 def _mark_stale(spec: RunSpec, shards: Collection[int], wanted: int) -> int:

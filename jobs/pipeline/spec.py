@@ -32,10 +32,10 @@ class RunSpec:
         plan: the planned manifest, and where results go.
         extra: schema of the manifest's other columns.
         recipe: the recipe to apply.
-        policy: which recorded rows count as done; its run_id is written to each lineage row.
+        policy: which recorded rows count as ended; its run_id is written to each lineage row.
         build_steps: makes the recipe's steps; called in the actor, since no model is serialised.
         has_gpus: whether steps run in the pools that they name; else all run in the CPU pool.
-        check_inputs: whether actors check for photos whose files changed since they were done.
+        check_inputs: whether actors check for photos whose files changed since they ended.
         one_by_one: whether actors process one photo at a time.
         isolated: whether each photo runs in its own process, with all steps.
         repeats_internal_errors: whether photos that end with ``internal.error`` are not recorded,

@@ -29,7 +29,7 @@ UNIT_ROWS = 64
 #: Up to this number of rows are read by the driver.
 _MAX_READ_HERE = 5000
 
-#: Units per worker among which the rows that are left are divided.
+#: Units per worker among which the pending rows are divided.
 _UNITS_PER_WORKER = 4
 
 #: Max number of tasks that read rows, and how many of them run at once.
@@ -38,12 +38,15 @@ _MAX_READERS, _CONCURRENT_READERS = 2000, 4
 _THREADS = 16
 
 
-def pending_units(spec: RunSpec, left: Mapping[int, int], workers: int) -> Dataset | None:
+def pending_units(
+    spec: RunSpec, pending_by_shard: Mapping[int, int], workers: int
+) -> Dataset | None:
     """Build the source of all pending rows of some shards.
 
     Args:
         spec: the run.
-        left: shard -> number of pending rows; more if ``check_inputs`` finds changed files.
+        pending_by_shard: shard -> number of pending rows; more if ``check_inputs`` finds changed
+            files.
         workers: number of actors with which the first pool starts. An autoscaler may add others,
             but units for all that it might add would be too small.
 
@@ -52,13 +55,13 @@ def pending_units(spec: RunSpec, left: Mapping[int, int], workers: int) -> Datas
     """
     import ray
 
-    count = sum(left.values())
+    count = sum(pending_by_shard.values())
     if spec.check_inputs or count > _MAX_READ_HERE:
         # The number of changed files is not known yet.
         share = UNIT_ROWS if spec.check_inputs else ceil(count / workers / _UNITS_PER_WORKER)
-        return _read_lazily(spec, left, min(share, UNIT_ROWS))
+        return _read_lazily(spec, pending_by_shard, min(share, UNIT_ROWS))
     with ThreadPoolExecutor(_THREADS) as pool:
-        tables = list(pool.map(partial(read_pending, spec), left))
+        tables = list(pool.map(partial(read_pending, spec), pending_by_shard))
     units = list(_units(pa.concat_tables(tables), workers)) if tables else []
     return ray.data.from_blocks(units) if units else None
 
@@ -92,12 +95,12 @@ def _units(rows: pa.Table, workers: int) -> Iterator[pa.Table]:
         start += min(share, UNIT_ROWS)
 
 
-def _read_lazily(spec: RunSpec, left: Mapping[int, int], unit_rows: int) -> Dataset:
+def _read_lazily(spec: RunSpec, pending_by_shard: Mapping[int, int], unit_rows: int) -> Dataset:
     import ray
     from ray.data import Datasource, ReadTask
     from ray.data.block import BlockMetadata
 
-    shards = list(left)
+    shards = list(pending_by_shard)
     step = ceil(len(shards) / _MAX_READERS)
     parts = [shards[start : start + step] for start in range(0, len(shards), step)]
     tasks = [
@@ -109,7 +112,7 @@ def _read_lazily(spec: RunSpec, left: Mapping[int, int], unit_rows: int) -> Data
     ]
     # Ray Data splits the rows of each task into the same number of blocks. Any shard may have
     # changed files.
-    most = spec.plan.rows_per_shard if spec.check_inputs else max(left.values())
+    most = spec.plan.rows_per_shard if spec.check_inputs else max(pending_by_shard.values())
 
     class PendingRows(Datasource):
         """The pending rows, for Ray Data."""

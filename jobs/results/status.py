@@ -1,4 +1,4 @@
-"""Status of an output folder: done, failed and remaining rows, and the current speed."""
+"""Status of an output folder: ok, failed and pending rows, and the current speed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def recipe_statuses(output: str) -> Iterator[RecipeStatus]:
 
 
 def _policies(run: RecipeResults, alive: Sequence[RunRecord]) -> Mapping[int, RetryPolicy]:
-    """Shard -> which of its rows count as done: an active run may redo some."""
+    """Shard -> which of its rows count as ended: an active run may redo some."""
     shards = range(run.plan.shards)
     policies = dict.fromkeys(shards, RetryPolicy(run.record.run_id))
     for record in alive:
