@@ -1,7 +1,7 @@
 """The lineage as a ledger: which rows are ok, which failed, and which are pending.
 
 Its files are ``<output>/lineage/recipe=<hash>/shard=NNNNN/*.parquet``, one for each batch of rows
-that ended together; they are merged when all its rows ended. The pending rows of a shard are its
+that ended together; they are merged when all rows of the shard ended. Its pending rows are its
 manifest rows minus its lineage rows of the same recipe. They are computed shard by shard, so no
 process ever needs a list of all ids.
 

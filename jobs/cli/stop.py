@@ -27,7 +27,7 @@ def stop(
     ray job stop JOB --address http://HEAD:8265. Exit codes: 0 no run is active; 1 one is still
     running.
     """
-    from jobs.results.recipe_runs import reading_runs
+    from jobs.results.recipe_results import reading_runs
     from manifests.errors import OutputError
     from manifests.runs import records
     from manifests.storage.place import Place

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from jobs.pipeline.actor import PREFETCH_PHOTOS
 from jobs.pipeline.spec import grouped
-from jobs.results.recipe_runs import recipe_runs
+from jobs.results.recipe_results import results_by_recipe
 from manifests.errors import ClusterError, OutputError
 from manifests.schema import CRASHED, FAILED, OK
 from stages.recipe import Recipe
@@ -92,11 +92,11 @@ class Basis:
         Raises:
             OutputError: ``output.not_found``: there is no run, or no photo is ok.
         """
-        run = recipe_runs(output)[-1]
+        results = results_by_recipe(output)[-1]
         total, rows, failed, pixels, decoded = Counter[str](), 0, 0, 0, 0
         ended_badly = pa.array([FAILED, CRASHED])
-        for shard in range(run.plan.shards):
-            table = run.ledger.latest(shard, ("id", "status", "seconds", "width", "height"))
+        for shard in range(results.plan.shards):
+            table = results.ledger.latest(shard, ("id", "status", "seconds", "width", "height"))
             ok = table.filter(pc.equal(table["status"], OK))
             for row in ok.to_pylist(maps_as_pydicts="strict"):
                 total.update(row["seconds"] or {})
@@ -111,7 +111,7 @@ class Basis:
             raise OutputError("output.not_found", text)
         means = {name: seconds / rows for name, seconds in total.items()}
         size = pixels / decoded / 1e6 if decoded else megapixels
-        return cls(run.recipe, size, rows, means, failed, run.plan.rows, run.plan.stamp)
+        return cls(results.recipe, size, rows, means, failed, results.plan.rows, results.plan.stamp)
 
     def time(self, step: str, recipe: Recipe, *, has_gpus: bool) -> tuple[float, str]:
         """Mean seconds of a step per row, and their kind, see :class:`Figure`.

@@ -13,7 +13,13 @@ import pyarrow.compute as pc
 
 from jobs.pipeline.pending import EXTRA_PREFIX
 from jobs.report.summary import Summary
-from jobs.results.recipe_runs import ID_HASHES, READ_THREADS, RecipeResults, id_hash, recipe_runs
+from jobs.results.recipe_results import (
+    ID_HASHES,
+    READ_THREADS,
+    RecipeResults,
+    id_hash,
+    results_by_recipe,
+)
 from manifests.errors import RecipeError
 from manifests.schema import OK, lineage_schema
 
@@ -21,7 +27,7 @@ from manifests.schema import OK, lineage_schema
 MAX_ROWS = 100_000
 
 
-def select_runs(output: str, wanted: str | None = None) -> list[RecipeResults]:
+def select_recipes(output: str, wanted: str | None = None) -> list[RecipeResults]:
     """The recipes that were run on an output folder, the most recent one last.
 
     Args:
@@ -32,7 +38,7 @@ def select_runs(output: str, wanted: str | None = None) -> list[RecipeResults]:
         OutputError: ``output.not_found``.
         RecipeError: ``recipe.not_found``: no recipe matches.
     """
-    sides = recipe_runs(output)
+    sides = results_by_recipe(output)
     found = [side for side in sides if wanted is None or side.is_called(wanted)]
     if not found:
         labels = ", ".join(side.label for side in sides)

@@ -17,7 +17,7 @@ from jobs.report.pictures import Pictures
 from jobs.results.detected import masks_of
 from jobs.results.examples import filled_shares
 from jobs.results.failures import as_json, manifest_row
-from jobs.results.recipe_runs import RecipeResults
+from jobs.results.recipe_results import RecipeResults
 
 #: Max number of distinct values of a column that is filtered with a menu.
 _MAX_CHOICES = 200

@@ -27,10 +27,10 @@ from rich.console import Console
 from rich.progress import track
 
 from jobs.report import SAMPLE
-from jobs.report.data import Listing, choose, list_pairs, list_rows, select_runs
+from jobs.report.data import Listing, choose, list_pairs, list_rows, select_recipes
 from jobs.report.pictures import Pictures, draw
 from jobs.report.records import REVIEW, Drawn, details, list_columns, picture_folder
-from jobs.results.recipe_runs import RecipeResults
+from jobs.results.recipe_results import RecipeResults
 from manifests.errors import CatalogCleanupError, RecipeError, describe
 from manifests.runs import records
 from manifests.storage.place import Place
@@ -75,7 +75,7 @@ def write_report(
         RecipeError: ``recipe.not_found``: it was not run there, or no other recipe was.
     """
     if compare is None:
-        listing = list_rows(select_runs(output, recipe), only)
+        listing = list_rows(select_recipes(output, recipe), only)
     else:
         listing = list_pairs(*_pair(output, recipe, compare), only)
     place = Place.of(output)
@@ -118,11 +118,11 @@ def write_report(
 
 def _pair(output: str, recipe: str | None, compare: str) -> tuple[RecipeResults, RecipeResults]:
     """The recipe to show, and the one to compare it with."""
-    in_output = [side for side in select_runs(output) if side.is_called(compare)]
-    second = (in_output or select_runs(compare))[-1]
+    in_output = [side for side in select_recipes(output) if side.is_called(compare)]
+    second = (in_output or select_recipes(compare))[-1]
     firsts = [
         side
-        for side in select_runs(output, recipe)
+        for side in select_recipes(output, recipe)
         if (side.plan.output, side.hash) != (second.plan.output, second.hash)
     ]
     if not firsts:

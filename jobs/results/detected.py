@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.results.failures import manifest_row, own_masks, store_rows
-from jobs.results.recipe_runs import RecipeResults, recipe_runs
+from jobs.results.recipe_results import RecipeResults, results_by_recipe
 from manifests.schema import OK
 from manifests.storage.place import Place
 
@@ -46,19 +46,19 @@ def write_detected(output: str) -> Detected:
     Raises:
         OutputError: ``output.not_found``, or ``output.not_writable``.
     """
-    run = recipe_runs(output)[-1]
+    results = results_by_recipe(output)[-1]
     found = Detected((Place.of(output) / "detected.jsonl").uri)
-    store_rows(found.path, _rows(run, found))
+    store_rows(found.path, _rows(results, found))
     return found
 
 
-def _rows(run: RecipeResults, found: Detected) -> Iterator[dict[str, Any]]:
+def _rows(results: RecipeResults, found: Detected) -> Iterator[dict[str, Any]]:
     """Yield the manifest's rows, and count them."""
-    for shard in range(run.plan.shards):
-        rows = run.ledger.latest(shard, [*_COLUMNS, *run.extra])
+    for shard in range(results.plan.shards):
+        rows = results.ledger.latest(shard, [*_COLUMNS, *results.extra])
         for row in rows.to_pylist(maps_as_pydicts="strict"):
             _count(row, found)
-            yield manifest_row(row, run.extra) | {"mask": masks_of(row)}
+            yield manifest_row(row, results.extra) | {"mask": masks_of(row)}
 
 
 def masks_of(row: dict[str, Any]) -> list[str] | None:

@@ -13,7 +13,7 @@ import tomli_w
 
 from jobs.cli.results import EXIT_ALL_MATCH, EXIT_UNCHECKED
 from jobs.estimate.seconds import Basis
-from jobs.results.recipe_runs import recipe_runs
+from jobs.results.recipe_results import results_by_recipe
 from jobs.results.status import recipe_statuses
 from jobs.results.verify import verify
 from manifests.errors import RecipeError
@@ -53,10 +53,10 @@ def test_a_recorded_recipe_is_read_without_the_options_that_no_longer_exist(
     change_record(output, "mask", smooth_px=2)
     change_record(output, "remove", passes=3)
     change_record(output, "watermark", text="shop")
-    (run,) = recipe_runs(str(output))
-    assert run.recipe == TELEA
+    (results,) = results_by_recipe(str(output))
+    assert results.recipe == TELEA
     (message,) = caplog.messages
-    assert message.startswith(f"note: Recipe run {run.record.run_id} of another version, read")
+    assert message.startswith(f"note: Recipe run {results.record.run_id} of another version, read")
     for option in ("mask.smooth_px", "remove.passes", "watermark"):
         assert f"{option} is not an option" in message
     assert Basis.read(str(output), 12.0).recipe == TELEA

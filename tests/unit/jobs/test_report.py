@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from jobs.report.data import choose, list_rows, select_runs
+from jobs.report.data import choose, list_rows, select_recipes
 from jobs.report.pictures import outline
 from jobs.report.write import DETAILS_PER_FILE
 from jobs.results.verify import verify
@@ -150,7 +150,7 @@ def crash(ledger: Ledger, name: str) -> None:
 
 def test_flagged_and_failed_photos_are_drawn_first(tmp_path: Path) -> None:
     record(ids(200, tmp_path), tmp_path / "out", TELEA, some_flagged)
-    rows = list_rows(select_runs(str(tmp_path / "out")), ()).rows
+    rows = list_rows(select_recipes(str(tmp_path / "out")), ()).rows
     names = rows["id"].to_pylist()
 
     def kinds(sample: int) -> list[int]:
@@ -168,7 +168,7 @@ def test_flagged_and_failed_photos_are_drawn_first(tmp_path: Path) -> None:
 
 def test_of_too_many_rows_an_even_draw_is_listed(tmp_path: Path) -> None:
     record(ids(2000, tmp_path), tmp_path / "out", TELEA, some_flagged)
-    sides = select_runs(str(tmp_path / "out"))
+    sides = select_recipes(str(tmp_path / "out"))
     listing = list_rows(sides, (), max_rows=500)
     numbers = [int(name[1:]) for name in listing.rows["id"].to_pylist()]
     good = [n for n in numbers if n % 10 not in (3, 4, 7)]
@@ -260,7 +260,7 @@ def test_results_are_found_by_the_hash_that_their_run_recorded(
     clean_here(catalog(tmp_path, ["a"], photo, mask), out, TELEA)
     monkeypatch.setattr("stages.recipe.SCHEMA", 99)
     assert Recipe.load("telea").hash != TELEA_HASH
-    (side,) = select_runs(out, TELEA_HASH)
+    (side,) = select_recipes(out, TELEA_HASH)
     assert side.label == f"telea-{TELEA_HASH[:8]}"
     listing = list_rows([side], ())
     assert listing.rows["id"].to_pylist() == ["a"]

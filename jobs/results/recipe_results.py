@@ -1,4 +1,4 @@
-"""The recipes that were run on an output folder: the entry point for reading results."""
+"""The results of each recipe in an output folder: the entry point for reading results."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class RecipeResults:
 
     @property
     def cleans(self) -> bool:
-        """Whether the recipe has results; else it only detects."""
+        """Whether the recipe removes or refines; else it only detects."""
         return any(self.record.facts["recipe"].get(name) for name in ("remove", "refine"))
 
     @property
@@ -103,8 +103,8 @@ def reading_runs(output: str) -> Iterator[None]:
         raise OutputError("output.not_found", f"There is no run at {output}: {error}.") from None
 
 
-def recipe_runs(output: str) -> list[RecipeResults]:
-    """The recipes that were run on an output folder, the most recent one last.
+def results_by_recipe(output: str) -> list[RecipeResults]:
+    """The results of each recipe in an output folder, those of the most recent one last.
 
     Args:
         output: path or URI.
