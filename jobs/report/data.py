@@ -38,10 +38,10 @@ def select_recipes(output: str, wanted: str | None = None) -> list[RecipeResults
         OutputError: ``output.not_found``.
         RecipeError: ``recipe.not_found``: no recipe matches.
     """
-    sides = results_by_recipe(output)
-    found = [side for side in sides if wanted is None or side.is_called(wanted)]
+    recipes = results_by_recipe(output)
+    found = [results for results in recipes if wanted is None or results.is_called(wanted)]
     if not found:
-        labels = ", ".join(side.label for side in sides)
+        labels = ", ".join(results.label for results in recipes)
         raise RecipeError(
             "recipe.not_found", f"No run at {output} had a recipe {wanted!r}; there are {labels}."
         )
@@ -53,39 +53,39 @@ class Listing:
     """The rows of a page.
 
     Attributes:
-        sides: the recipes. With ``compared``, the two that are shown side by side.
-        rows: by id, then by side; the lineage's columns, the manifest's with :data:`EXTRA_PREFIX`
-            before their names, and ``side``, an index of ``sides``.
-        compared: the second side's rows of the same ids in the same order, null where there is
+        recipes: the recipes. With ``compared``, the two that are shown side by side.
+        rows: by id, then by recipe; the lineage's columns, the manifest's with :data:`EXTRA_PREFIX`
+            before their names, and ``recipe``, an index of ``recipes``.
+        compared: the second recipe's rows of the same ids in the same order, null where there is
             none; None: no comparison.
-        summaries: of all rows of each side, including rows that are not listed.
+        summaries: of all rows of each recipe, including rows that are not listed.
     """
 
-    sides: Sequence[RecipeResults]
+    recipes: Sequence[RecipeResults]
     rows: pa.Table
     compared: pa.Table | None
     summaries: Sequence[Summary]
 
 
 def list_rows(
-    sides: Sequence[RecipeResults], only: Collection[str], max_rows: int = MAX_ROWS
+    recipes: Sequence[RecipeResults], only: Collection[str], max_rows: int = MAX_ROWS
 ) -> Listing:
     """List the rows of several recipes, one after another for each id.
 
     Args:
-        sides: at least one recipe.
+        recipes: at least one recipe.
         only: statuses, or ``flagged``: list only such rows; empty: all rows.
         max_rows: max number of rows, see :func:`choose`.
     """
-    share = min(max_rows / max(sum(side.plan.rows for side in sides), 1), 1.0)
-    summaries = [Summary(side.hash) for side in sides]
+    share = min(max_rows / max(sum(results.plan.rows for results in recipes), 1), 1.0)
+    summaries = [Summary(results.hash) for results in recipes]
     tables = []
-    for index, (side, summary) in enumerate(zip(sides, summaries, strict=True)):
-        rows = _read(side, summary, lambda rows: _listed(rows, only, share))
-        tables.append(rows.append_column("side", pa.array(np.full(rows.num_rows, index))))
+    for index, (results, summary) in enumerate(zip(recipes, summaries, strict=True)):
+        rows = _read(results, summary, lambda rows: _listed(rows, only, share))
+        tables.append(rows.append_column("recipe", pa.array(np.full(rows.num_rows, index))))
     rows = pa.concat_tables(tables, promote_options="permissive")
-    rows = rows.sort_by([("id", "ascending"), ("side", "ascending")])
-    return Listing(sides, rows.take(choose(rows, max_rows)), None, summaries)
+    rows = rows.sort_by([("id", "ascending"), ("recipe", "ascending")])
+    return Listing(recipes, rows.take(choose(rows, max_rows)), None, summaries)
 
 
 def list_pairs(
@@ -131,15 +131,15 @@ def choose(rows: pa.Table, sample: int) -> list[int]:
 
 
 def _read(
-    side: RecipeResults, summary: Summary, choose: Callable[[pa.Table], npt.NDArray[np.bool_]]
+    results: RecipeResults, summary: Summary, choose: Callable[[pa.Table], npt.NDArray[np.bool_]]
 ) -> pa.Table:
-    """Read the chosen rows of a side, shard by shard; the summary counts all of its rows."""
-    ledger, extra = side.ledger, side.extra
+    """Read the chosen rows of a recipe, shard by shard; the summary counts all of its rows."""
+    ledger, extra = results.ledger, results.extra
     ours = {field.name: field.type for field in lineage_schema()}
     columns = [*(name for name in ours if name not in extra), *extra]
     chosen = []
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        tables = pool.map(lambda shard: ledger.latest(shard, columns), range(side.plan.shards))
+        tables = pool.map(lambda shard: ledger.latest(shard, columns), range(results.plan.shards))
         for table in tables:
             rows = _normal(table, ours, extra)
             summary.add(rows)

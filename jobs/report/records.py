@@ -38,13 +38,13 @@ _DETAILS = (
 #: Fields of a patch in the details, if the lineage has them.
 _PATCH_DETAILS = ("refined", "reason", "tries")
 
-#: Row number -> its pictures, for each side that is shown.
+#: Row number -> its pictures, for each compared recipe.
 Drawn = Mapping[int, Sequence[Pictures | None]]
 
 
-def picture_folder(side: RecipeResults, name: str) -> str:
+def picture_folder(results: RecipeResults, name: str) -> str:
     """The folder of a photo's pictures: a hash, since ids are unique only within a recipe."""
-    key = "\0".join((side.plan.output, side.hash, name))
+    key = "\0".join((results.plan.output, results.hash, name))
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
@@ -56,9 +56,9 @@ def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[s
         the columns of all rows, in which texts are empty where there are none.
     """
     tables = [listing.rows] if listing.compared is None else [listing.rows, listing.compared]
-    sides = listing.rows["side"].to_pylist()
+    recipes = listing.rows["recipe"].to_pylist()
     names = listing.rows["id"].to_pylist()
-    columns: dict[str, list[Any]] = {"id": names, "side": sides}
+    columns: dict[str, list[Any]] = {"id": names, "recipe": recipes}
     choices: dict[str, Any] = {}
     for name in ("status", "error_code", "flag"):
         known: set[str] = set()
@@ -78,8 +78,8 @@ def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[s
     # None: its size or mask was not read.
     columns["share"] = pc.round(filled_shares(listing.rows), 5).to_pylist()
     columns["picture"] = [
-        picture_folder(listing.sides[side], name) if first and first.shown else ""
-        for row, (side, name) in enumerate(zip(sides, names, strict=True))
+        picture_folder(listing.recipes[recipe], name) if first and first.shown else ""
+        for row, (recipe, name) in enumerate(zip(recipes, names, strict=True))
         for first, *_ in [drawn.get(row, [None])]
     ]
     choices["columns"] = []
@@ -117,12 +117,12 @@ def details(listing: Listing, start: int, stop: int, drawn: Drawn) -> Iterator[d
         extra_values = {name.removeprefix(EXTRA_PREFIX): row[name] for name in extra}
         extra_values.pop(REVIEW, None)
         pictures = drawn.get(number, [None, None])
-        shown = [_side_details(row, listing.sides[row["side"]], row["side"], pictures[0])]
+        shown = [_row_details(row, listing.recipes[row["recipe"]], row["recipe"], pictures[0])]
         if other and other["id"] is not None:
-            shown.append(_side_details(other, listing.sides[1], 1, pictures[1]))
+            shown.append(_row_details(other, listing.recipes[1], 1, pictures[1]))
         full = manifest_row(row, []) | extra_values
-        searched = _searched(row, full) if listing.sides[row["side"]].detects else {}
-        yield {"line": as_json(full), "sides": shown} | searched
+        searched = _searched(row, full) if listing.recipes[row["recipe"]].detects else {}
+        yield {"line": as_json(full), "results": shown} | searched
 
 
 def _searched(row: dict[str, Any], full: dict[str, Any]) -> dict[str, Any]:
@@ -132,11 +132,11 @@ def _searched(row: dict[str, Any], full: dict[str, Any]) -> dict[str, Any]:
     return {"marked": as_json(rest), "masks": masks_of(row), "own": own, "rle": full.get("rle")}
 
 
-def _side_details(
-    row: Mapping[str, Any], side: RecipeResults, index: int, pictures: Pictures | None
+def _row_details(
+    row: Mapping[str, Any], results: RecipeResults, index: int, pictures: Pictures | None
 ) -> dict[str, Any]:
     values = {name: row[name] for name in _DETAILS if row[name] is not None}
-    values["side"] = index
+    values["recipe"] = index
     values["patches"] = [
         {"region": list(patch["region"].values())}
         | {name: patch[name] for name in _PATCH_DETAILS if patch.get(name) is not None}
@@ -145,7 +145,7 @@ def _side_details(
     if row["detections"] is not None:
         values["detections"] = row["detections"]
     if pictures:
-        values["pictures"] = asdict(pictures) | {"folder": picture_folder(side, row["id"])}
+        values["pictures"] = asdict(pictures) | {"folder": picture_folder(results, row["id"])}
     return values
 
 

@@ -101,10 +101,10 @@ def write_report(
         "files": -(-count // ROWS_PER_FILE),
         "detailsPerFile": DETAILS_PER_FILE,
         "only": sorted(only),
-        "detects": any(side.detects for side in listing.sides),
-        "cleans": any(side.cleans for side in listing.sides),
+        "detects": any(results.detects for results in listing.recipes),
+        "cleans": any(results.cleans for results in listing.recipes),
         "compared": listing.compared is not None,
-        "sides": [_side(listing, index) for index in range(len(listing.sides))],
+        "recipes": [_recipe_values(listing, index) for index in range(len(listing.recipes))],
         "meanings": {code: describe(code) for code in choices["error_code"]},
     }
     _script(folder, "page", "begin", page | choices)
@@ -118,12 +118,12 @@ def write_report(
 
 def _pair(output: str, recipe: str | None, compare: str) -> tuple[RecipeResults, RecipeResults]:
     """The recipe to show, and the one to compare it with."""
-    in_output = [side for side in select_recipes(output) if side.is_called(compare)]
+    in_output = [results for results in select_recipes(output) if results.is_called(compare)]
     second = (in_output or select_recipes(compare))[-1]
     firsts = [
-        side
-        for side in select_recipes(output, recipe)
-        if (side.plan.output, side.hash) != (second.plan.output, second.hash)
+        results
+        for results in select_recipes(output, recipe)
+        if (results.plan.output, results.hash) != (second.plan.output, second.hash)
     ]
     if not firsts:
         raise RecipeError(
@@ -132,23 +132,23 @@ def _pair(output: str, recipe: str | None, compare: str) -> tuple[RecipeResults,
     return firsts[-1], second
 
 
-def _side(listing: Listing, index: int) -> dict[str, Any]:
-    side = listing.sides[index]
-    runs = records(side.plan.output)
+def _recipe_values(listing: Listing, index: int) -> dict[str, Any]:
+    results = listing.recipes[index]
+    runs = records(results.plan.output)
     return {
-        "name": side.name,
-        "label": side.label,
-        "output": side.plan.output,
-        "planned": side.plan.rows,
+        "name": results.name,
+        "label": results.label,
+        "output": results.plan.output,
+        "planned": results.plan.rows,
         "summary": listing.summaries[index].as_values(runs),
     }
 
 
 def _draw(listing: Listing, rows: Sequence[int], folder: Place, console: Console) -> Drawn:
-    """Render these rows, for each side that has them."""
+    """Render these rows, for each compared recipe that has them."""
     beside = 1 if listing.compared is None else 2
     drawn: dict[int, list[Pictures | None]] = {row: [None] * beside for row in rows}
-    results = track(
+    rendered = track(
         _draw_rows(listing, rows, folder),
         "pictures",
         len(rows) * beside,
@@ -156,7 +156,7 @@ def _draw(listing: Listing, rows: Sequence[int], folder: Place, console: Console
         transient=True,
         disable=not console.is_terminal,
     )
-    for row, index, pictures in results:
+    for row, index, pictures in rendered:
         drawn[row][index] = pictures
     return drawn
 
@@ -164,7 +164,7 @@ def _draw(listing: Listing, rows: Sequence[int], folder: Place, console: Console
 def _draw_rows(
     listing: Listing, rows: Sequence[int], folder: Place
 ) -> Iterator[tuple[int, int, Pictures]]:
-    """Yield row number, side (0 or 1) and pictures."""
+    """Yield row number, side of the comparison (0 or 1) and pictures."""
     tables = [listing.rows] if listing.compared is None else [listing.rows, listing.compared]
     with ThreadPoolExecutor(_RENDER_THREADS) as pool:
         for start in range(0, len(rows), _RENDER_BATCH):
@@ -172,25 +172,25 @@ def _draw_rows(
             for index, table in enumerate(tables):
                 found = table.take(some).to_pylist(maps_as_pydicts="strict")
                 work = {n: row for n, row in zip(some, found, strict=True) if row["id"] is not None}
-                sides = [listing.sides[index or row["side"]] for row in work.values()]
-                results = pool.map(_draw_row, work.values(), sides, repeat(folder))
-                for number, pictures in zip(work, results, strict=True):
+                recipes = [listing.recipes[index or row["recipe"]] for row in work.values()]
+                rendered = pool.map(_draw_row, work.values(), recipes, repeat(folder))
+                for number, pictures in zip(work, rendered, strict=True):
                     yield number, index, pictures
 
 
-def _draw_row(row: dict[str, Any], side: RecipeResults, folder: Place) -> Pictures:
+def _draw_row(row: dict[str, Any], results: RecipeResults, folder: Place) -> Pictures:
     """Render one row; errors of its files become its ``problem``."""
     if (row["error_code"] or "").startswith("row."):
         return Pictures(
             problem="Not rendered: this photo ended another process and might end this one."
         )
-    own = folder / "pictures" / picture_folder(side, row["id"])
+    own = folder / "pictures" / picture_folder(results, row["id"])
     try:
         return draw(
             row,
-            side.recipe,
-            side.plan.output,
-            side.label,
+            results.recipe,
+            results.plan.output,
+            results.label,
             lambda name, data: _store(own / name, data),
         )
     except CatalogCleanupError:

@@ -82,7 +82,7 @@
       const score = columns[`score${second}`][row];
       if (score !== null) said.push(element("span", {}, `score ${score.toFixed(2)}`));
     }
-    if (!page.compared && page.sides.length > 1) said.push(element("span", {}, page.sides[columns.side[row]].label));
+    if (!page.compared && page.recipes.length > 1) said.push(element("span", {}, page.recipes[columns.recipe[row]].label));
     const seconds = columns.seconds[row];
     if (!said.length && seconds !== null) said.push(element("span", {}, `${seconds.toFixed(1)} s`));
     return said;

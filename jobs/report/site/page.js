@@ -31,13 +31,13 @@
   };
 
   function subtitle(page) {
-    const { summary } = page.sides[0];
+    const { summary } = page.recipes[0];
     const ended = Object.entries(summary.statuses).map(([status, count]) => `${count.toLocaleString("en")} ${status}`);
     const parts = [photos(summary.rows), ended.join(", "), ...summary.fidelity];
-    if (page.compared) parts.unshift(page.sides.map((side) => side.label).join(" beside "));
-    else if (page.sides.length > 1) parts.splice(0, parts.length, `${page.sides.length} recipes`);
-    else parts.unshift(page.sides[0].name);
-    const all = page.compared ? summary.rows : page.sides.reduce((sum, side) => sum + side.summary.rows, 0);
+    if (page.compared) parts.unshift(page.recipes.map((recipe) => recipe.label).join(" beside "));
+    else if (page.recipes.length > 1) parts.splice(0, parts.length, `${page.recipes.length} recipes`);
+    else parts.unshift(page.recipes[0].name);
+    const all = page.compared ? summary.rows : page.recipes.reduce((sum, recipe) => sum + recipe.summary.rows, 0);
     if (page.count < all) parts.push(`${page.count.toLocaleString("en")} listed`);
     if (page.only.length) parts.push(`listed: ${page.only.join(", ")}`);
     return [...parts, page.madeAt].join(" · ");
@@ -51,7 +51,7 @@
     if (page.error_code.length) choose("error_code", "Error", page.error_code.map((code) => [code, code]));
     if (page.flag.length) choose("flag", "Flag", named(page.flag));
     if (page.detects) choose("found", "Found", [["removed", "removed"], ["kept", "kept only"], ["nothing", "nothing"]]);
-    if (page.sides.length > 1 && !page.compared) choose("side", "Recipe", page.sides.map((side, number) => [number, side.label]));
+    if (page.recipes.length > 1 && !page.compared) choose("recipe", "Recipe", page.recipes.map((recipe, number) => [number, recipe.label]));
     choose("mark", "Marked", [...Object.entries(marks.KINDS), ["none", "not yet"]]);
     for (const name of ["score", "seconds"]) {
       if (store.columns[name].some((value) => value !== null)) fields.push(range(name));
@@ -173,8 +173,8 @@
   async function exportFound() {
     const lines = await found.manifest();
     marks.save(lines, "corrected.jsonl");
-    const { count, sides } = store.page;
-    const planned = Math.max(...sides.map((side) => side.planned));
+    const { count, recipes } = store.page;
+    const planned = Math.max(...recipes.map((recipe) => recipe.planned));
     const missing = count < planned ? ` ${photos(planned)} were planned: detected.jsonl has the others.` : "";
     notify(`${photos(lines.length)} in corrected.jsonl. catalog-cleanup run corrected.jsonl --output NEW cleans them.${missing}`);
   }

@@ -61,8 +61,8 @@ const review = {};
 
   /* The name of a row in which marks are kept: one for each id and recipe. */
   store.key = (row) => {
-    const { id, side } = store.columns;
-    return `${store.page.sides[side[row]].label}/${id[row]}`;
+    const { id, recipe } = store.columns;
+    return `${store.page.recipes[recipe[row]].label}/${id[row]}`;
   };
 
   /* What a column says of a row, "" for nothing. */
@@ -81,7 +81,7 @@ const review = {};
       if (criteria[name]) tests.push(chosen(name, criteria[name]));
     }
     if (criteria.found) tests.push(FOUND[criteria.found]);
-    if (criteria.side) tests.push((row) => columns.side[row] === Number(criteria.side));
+    if (criteria.recipe) tests.push((row) => columns.recipe[row] === Number(criteria.recipe));
     if (criteria.mark) {
       const wanted = criteria.mark === "none" ? undefined : criteria.mark;
       tests.push((row) => markOf(row) === wanted);
