@@ -161,7 +161,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write a page to review results, and to mark photos to redo.
+    """Write a page to review results, and to choose photos to redo.
 
     The page is DEST/report/index.html. It opens from disk or from a bucket.
     """

@@ -25,7 +25,7 @@ _MAX_CHOICES = 200
 #: Longer values are shortened in the list, and searched in this part only.
 _MAX_VALUE_LENGTH = 80
 
-#: Column of exported marks. If the manifest already has it, it comes from an earlier review.
+#: Column of exported decisions. If the manifest already has it, it comes from an earlier review.
 REVIEW = "review"
 
 #: Lineage columns in the details of a photo.

@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { store, marks, viewer, element } = review;
+  const { store, decisions, viewer, element } = review;
   const SVG = "http://www.w3.org/2000/svg";
   const section = document.getElementById("found");
   const button = document.getElementById("detections");
@@ -20,7 +20,7 @@
       const kept = JSON.parse(localStorage.getItem(place()) ?? "{}");
       for (const [key, names] of Object.entries(kept)) switched.set(key, new Set(names));
     } catch {
-      marks.isKept = false; // a browser that keeps nothing, or what another page left
+      decisions.isKept = false; // a browser that keeps nothing, or what another page left
     }
   };
 
@@ -28,9 +28,9 @@
     try {
       const kept = [...switched].map(([key, names]) => [key, [...names]]);
       localStorage.setItem(place(), JSON.stringify(Object.fromEntries(kept)));
-      marks.isKept = true;
+      decisions.isKept = true;
     } catch {
-      marks.isKept = false;
+      decisions.isKept = false;
     }
   }
 
@@ -98,7 +98,7 @@
     if (status !== "ok") return "Not searched: it failed";
     if (!detections) return "Not searched: its row has marks";
     if (!detections.length) return "Nothing found";
-    if (marks.of(row) === "x") return `Rejected: none of ${detections.length} found is removed`;
+    if (decisions.of(row) === "x") return `Rejected: none of ${detections.length} found is removed`;
     return `${removed} of ${detections.length} found ${removed === 1 ? "is" : "are"} removed`;
   }
 
@@ -109,7 +109,7 @@
     const svg = made("svg", { viewBox: box.join(" "), class: "detections", "aria-hidden": "true" });
     result.detections.forEach((each, number) => {
       const shape = result.pictures?.found[number];
-      const group = made("g", { class: isRemoved(row, each) && marks.of(row) !== "x" ? "removed" : "kept" });
+      const group = made("g", { class: isRemoved(row, each) && decisions.of(row) !== "x" ? "removed" : "kept" });
       if (shape) group.append(made("path", { d: shape.path, class: "extent" }));
       for (const name of ["halo", "stroke"]) group.append(made("polygon", { points: each.outline.join(" "), class: name }));
       const title = made("title");
@@ -142,7 +142,7 @@
     const { marked, own, rle } = detail;
     const result = resultOf(detail);
     let [masks, runs] = [detail.masks, rle];
-    if (marks.of(row) === "x") masks = own;
+    if (decisions.of(row) === "x") masks = own;
     else if (found.isEdited(row) && result.pictures?.found.length) {
       masks = own;
       const size = [result.height, result.width];

@@ -59,7 +59,7 @@ const review = {};
     });
   }
 
-  /* The name of a row in which marks are kept: one for each id and recipe. */
+  /* The name of a row in which decisions are kept: one for each id and recipe. */
   store.key = (row) => {
     const { id, recipe } = store.columns;
     return `${store.page.recipes[recipe[row]].label}/${id[row]}`;
@@ -74,7 +74,7 @@ const review = {};
     .filter(([, text]) => text !== "");
 
   /* The rows that meet all criteria. Of rows that stand side by side, either may meet one. */
-  store.filtered = (criteria, markOf) => {
+  store.filtered = (criteria, decisionOf) => {
     const { page, columns } = store;
     const tests = [];
     for (const name of ["status", "error_code", "flag"]) {
@@ -82,9 +82,9 @@ const review = {};
     }
     if (criteria.found) tests.push(FOUND[criteria.found]);
     if (criteria.recipe) tests.push((row) => columns.recipe[row] === Number(criteria.recipe));
-    if (criteria.mark) {
-      const wanted = criteria.mark === "none" ? undefined : criteria.mark;
-      tests.push((row) => markOf(row) === wanted);
+    if (criteria.decision) {
+      const wanted = criteria.decision === "none" ? undefined : criteria.decision;
+      tests.push((row) => decisionOf(row) === wanted);
     }
     if (criteria.pictured) tests.push((row) => columns.picture[row] !== "");
     for (const name of ["score", "seconds"]) tests.push(...between(name, criteria));
