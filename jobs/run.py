@@ -29,7 +29,7 @@ from jobs.preflight import check_weights, to_download
 from manifests import runs
 from manifests.errors import CatalogCleanupError, OutputError
 from manifests.ledger import Ledger, RetryPolicy, Tally, reconcile, set_aside
-from manifests.planning.pairing import Policy
+from manifests.planning.pairing import UnmarkedPolicy
 from manifests.planning.plan import Plan, load_plan, make_plan, resolve_output
 from stages.pipeline import steps as steps_of_recipe
 from stages.recipe import Recipe
@@ -74,7 +74,7 @@ def run(
     check_inputs: bool = True,
     strict: bool = False,
     rows_per_shard: int | None = None,
-    unmarked: Policy | None = None,
+    unmarked: UnmarkedPolicy | None = None,
     mask: str = "",
     masks: str = "",
     address: str | None = None,
@@ -170,9 +170,9 @@ def run(
     try:
         with heartbeat(record) as heart:
             runs.raise_if_running(record, console.print)
-            policy = RetryPolicy(record.run_id, frozenset(retry))
+            retry_policy = RetryPolicy(record.run_id, frozenset(retry))
             extra = extra_schema(plan.shard_file(0).read_table().schema)
-            spec = RunSpec(plan, extra, recipe, policy, steps, check_inputs=check_inputs)
+            spec = RunSpec(plan, extra, recipe, retry_policy, steps, check_inputs=check_inputs)
             beyond = 0
             if limit is not None:
                 spec, beyond = limit_rows(spec, numbers, limit)
@@ -218,7 +218,7 @@ def dry_run(
     check_inputs: bool = True,
     strict: bool = False,
     rows_per_shard: int | None = None,
-    unmarked: Policy | None = None,
+    unmarked: UnmarkedPolicy | None = None,
     mask: str = "",
     masks: str = "",
     address: str | None = None,
@@ -280,12 +280,14 @@ def _execute(
     cost: Cost | None,
 ) -> Tally:
     """Reconcile, run the passes if rows are pending, and reconcile again."""
-    tally = _repair(spec, shards, reconcile(spec.plan, spec.ledger, spec.policy, shards), console)
+    tally = _repair(
+        spec, shards, reconcile(spec.plan, spec.ledger, spec.retry_policy, shards), console
+    )
     if spec.check_inputs and tally.ended <= _MAX_CHECKED_HERE:
         with ThreadPoolExecutor(_CHECK_THREADS) as pool:
             changed = sum(pool.map(lambda shard: mark_stale(spec, shard), shards))
         if changed:
-            tally = reconcile(spec.plan, spec.ledger, spec.policy, shards)
+            tally = reconcile(spec.plan, spec.ledger, spec.retry_policy, shards)
         spec = replace(spec, check_inputs=False)
     if not tally.pending_count and not spec.check_inputs:
         console.print(f"0 of {format_count(tally.rows, 'photo')} are left to do.")
@@ -327,7 +329,7 @@ def _repair(spec: RunSpec, shards: Collection[int], tally: Tally, console: Conso
         spec.ledger.compact(shard)
     if not tally.damaged and not tally.superseded_by_shard:
         return tally
-    return reconcile(spec.plan, spec.ledger, spec.policy, shards)
+    return reconcile(spec.plan, spec.ledger, spec.retry_policy, shards)
 
 
 def parse_shards(text: str, plan: Plan) -> list[int]:

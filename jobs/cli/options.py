@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 if TYPE_CHECKING:
-    from manifests.planning.pairing import Policy
+    from manifests.planning.pairing import UnmarkedPolicy
     from stages.recipe import Recipe
 
 #: Needs no weights and no GPU.
@@ -181,8 +181,8 @@ class ManifestCommand(TyperCommand):
 
 
 def parse_marking(
-    recipe: Recipe, masks: str, mask: str, unmatched: Policy | None
-) -> tuple[Recipe, Policy, str]:
+    recipe: Recipe, masks: str, mask: str, unmatched: UnmarkedPolicy | None
+) -> tuple[Recipe, UnmarkedPolicy, str]:
     """Parse ``--masks``, ``--mask`` and ``--unmatched``.
 
     Returns:

@@ -103,7 +103,7 @@ def execute(
             heartbeat=heartbeat,
             console=console,
         )
-        tally = reconcile(spec.plan, spec.ledger, spec.policy, shards)
+        tally = reconcile(spec.plan, spec.ledger, spec.retry_policy, shards)
         spec = replace(spec, check_inputs=False, repeats_internal_errors=False)
         if not tally.pending_count or heartbeat.is_stopping:
             return tally
@@ -214,7 +214,7 @@ def _give_up(spec: RunSpec, shards: Collection[int], tally: Tally, ray_errors: l
         rows = [_crashed(spec, row, reason) for row in planned if row["id"] in names]
         spec.ledger.add(shard, rows, lineage_schema(spec.extra))
         metrics.record_rows(rows)
-    return reconcile(spec.plan, spec.ledger, spec.policy, shards)
+    return reconcile(spec.plan, spec.ledger, spec.retry_policy, shards)
 
 
 def _crashed(spec: RunSpec, row: dict[str, Any], reason: str) -> dict[str, Any]:

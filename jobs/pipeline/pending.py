@@ -52,7 +52,7 @@ def read_pending(spec: RunSpec, shard: int, only: Collection[str] | None = None)
     """
     if spec.check_inputs and only is None:
         mark_stale(spec, shard)
-    rows = spec.ledger.pending(spec.plan, shard, spec.policy)
+    rows = spec.ledger.pending(spec.plan, shard, spec.retry_policy)
     if only is not None:
         rows = rows.filter(pc.is_in(rows["id"], value_set=pa.array(only, pa.string())))
     ours = set(SHARD_SCHEMA.names)
@@ -102,9 +102,9 @@ def limit_rows(spec: RunSpec, shards: Collection[int], limit: int) -> tuple[RunS
     Raises:
         StorageError, OutputError: see :func:`mark_stale`.
     """
-    tally = reconcile(spec.plan, spec.ledger, spec.policy, shards)
+    tally = reconcile(spec.plan, spec.ledger, spec.retry_policy, shards)
     if spec.check_inputs and _mark_stale(spec, shards, limit - tally.pending_count):
-        tally = reconcile(spec.plan, spec.ledger, spec.policy, shards)
+        tally = reconcile(spec.plan, spec.ledger, spec.retry_policy, shards)
     spec = replace(spec, check_inputs=False)
     if not tally.pending_count:
         return spec, 0
@@ -112,7 +112,7 @@ def limit_rows(spec: RunSpec, shards: Collection[int], limit: int) -> tuple[RunS
     counts = tally.pending_by_shard
     for shard, quota in zip(counts, _quotas([*counts.values()], limit), strict=True):
         if quota:
-            rows = spec.ledger.pending(spec.plan, shard, spec.policy, [*IDENTITY_COLUMNS])
+            rows = spec.ledger.pending(spec.plan, shard, spec.retry_policy, [*IDENTITY_COLUMNS])
             only[shard] = rows["id"].slice(0, quota).to_pylist()
     limited = replace(spec, plan=replace(spec.plan, only=only))
     return limited, tally.pending_count - min(limit, tally.pending_count)

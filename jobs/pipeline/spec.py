@@ -32,7 +32,7 @@ class RunSpec:
         plan: the planned manifest, and where results go.
         extra: schema of the manifest's other columns.
         recipe: the recipe to apply.
-        policy: which recorded rows count as ended; its run_id is written to each lineage row.
+        retry_policy: which recorded rows count as ended; its run_id is written to each lineage row.
         build_steps: makes the recipe's steps; called in the actor, since no model is serialised.
         has_gpus: whether steps run in the pools that they name; else all run in the CPU pool.
         check_inputs: whether actors check for photos whose files changed since they ended.
@@ -47,7 +47,7 @@ class RunSpec:
     plan: Plan
     extra: pa.Schema
     recipe: Recipe
-    policy: RetryPolicy
+    retry_policy: RetryPolicy
     build_steps: Callable[[Recipe, str], Sequence[Step]]
     has_gpus: bool = False
     check_inputs: bool = False
@@ -78,7 +78,7 @@ class RunSpec:
             recipe_name=self.recipe.name,
             recipe_hash=self.recipe_hash,
             package_version=_package_version(),
-            run_id=self.policy.run_id,
+            run_id=self.retry_policy.run_id,
             **more,
         )
 

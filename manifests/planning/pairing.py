@@ -25,7 +25,7 @@ from manifests.storage.place import Place
 
 #: What becomes of a row without marks: an error; a photo that is passed on unchanged; a photo in
 #: which the recipe detects what to remove.
-Policy = Literal["fail", "pass", "detect"]
+UnmarkedPolicy = Literal["fail", "pass", "detect"]
 
 _ENDING = r"(?i)[_.-]mask$"
 
@@ -114,18 +114,18 @@ class Pairing:
         masks: masks to choose from by name; None: none.
     """
 
-    unmarked: Policy = "fail"
+    unmarked: UnmarkedPolicy = "fail"
     mask: str = ""
     masks: MaskList | None = None
     _photo: str = field(default="", init=False)  # of which an error gives an example
     _like_masks: pa.StringArray | None = field(default=None, init=False)
 
     @classmethod
-    def of(cls, unmarked: Policy, mask: str, masks: str) -> Pairing:
+    def of(cls, unmarked: UnmarkedPolicy, mask: str, masks: str) -> Pairing:
         """Find the mask, or list the masks.
 
         Args:
-            unmarked: see :data:`Policy`.
+            unmarked: see :data:`UnmarkedPolicy`.
             mask: path or URI of a file; empty: none.
             masks: folder, pattern or picture, see :meth:`PictureList.find`; empty: none.
 

@@ -27,7 +27,7 @@ from pyarrow.fs import FileType
 from manifests.errors import ManifestError, OutputError
 from manifests.planning.columns import merge_types, names_in_lineage
 from manifests.planning.duplicates import REPEATED, IdHashes, Ids, with_labels
-from manifests.planning.pairing import Pairing, Policy, hash_with_masks
+from manifests.planning.pairing import Pairing, UnmarkedPolicy, hash_with_masks
 from manifests.planning.rows import RowCounts, to_shard_rows
 from manifests.reading.formats import MAX_NAMED_LINES, list_lines, list_some
 from manifests.reading.pictures import PLAN, PictureList
@@ -46,7 +46,7 @@ _SHARD_BYTES = 64 << 20
 _WRITER_THREADS = 16
 
 #: What becomes of rows without marks.
-_FATES: dict[Policy, str] = {
+_FATES: dict[UnmarkedPolicy, str] = {
     "fail": "errors (--unmatched fail, the default of recipes that do not detect)",
     "pass": "passed on unchanged (--unmatched pass)",
     "detect": "searched (--unmatched detect, the default of recipes that detect, as declutter)",
@@ -83,7 +83,7 @@ class Plan:
     shards: int
     rejected: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    unmarked: Policy = "fail"
+    unmarked: UnmarkedPolicy = "fail"
     unmarked_rows: int = 0
     only: Mapping[int, Sequence[str]] | None = None
 
@@ -135,7 +135,7 @@ def make_plan(
     *,
     rows_per_shard: int | None = None,
     strict: bool = False,
-    unmarked: Policy = "fail",
+    unmarked: UnmarkedPolicy = "fail",
     mask: str = "",
     masks: str = "",
     results: str = "",
@@ -215,7 +215,7 @@ def make_plan(
     return _reused(other, unmarked, is_same=is_same, strict=strict)
 
 
-def _reused(earlier: Plan, unmarked: Policy, *, is_same: bool, strict: bool) -> Plan:
+def _reused(earlier: Plan, unmarked: UnmarkedPolicy, *, is_same: bool, strict: bool) -> Plan:
     """Return the output's plan.
 
     Args:

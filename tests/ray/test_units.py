@@ -76,7 +76,7 @@ def test_units_are_made_for_the_actors_that_start(
         [0],
         Tally(rows=1, pending_count=1, pending_by_shard={0: 1}),
         size_pools=lambda *_: {"cpu": size},
-        heartbeat=Heartbeat(RunRecord(spec.plan.output, spec.policy.run_id)),
+        heartbeat=Heartbeat(RunRecord(spec.plan.output, spec.retry_policy.run_id)),
         console=Console(file=io.StringIO()),
     )
     assert told == [3], "not those that an autoscaler might add"

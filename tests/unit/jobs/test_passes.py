@@ -75,10 +75,10 @@ def test_rows_are_given_up_after_two_isolated_passes_only(
     tally = execute(
         spec,
         [0],
-        reconcile(plan, spec.ledger, spec.policy, [0]),
+        reconcile(plan, spec.ledger, spec.retry_policy, [0]),
         size_pools=lambda *_: {},
         ray_errors=ray_errors,
-        heartbeat=Heartbeat(RunRecord(plan.output, spec.policy.run_id)),
+        heartbeat=Heartbeat(RunRecord(plan.output, spec.retry_policy.run_id)),
         console=Console(file=io.StringIO()),
     )
     assert ", ".join(ran) == modes
