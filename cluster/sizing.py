@@ -216,8 +216,8 @@ def _ignored_defaults(name: str, size: PoolSize, pools: Pools) -> Iterator[str]:
 
 def _misleading_nodes(name: str, size: PoolSize, nodes: Sequence[NodeShape]) -> Iterator[str]:
     """Yield a note for each type of node that an autoscaler may add but the pool cannot use."""
-    places = _eligible_nodes(name, size.label_selector, nodes)
-    own = [node for node in places if node.possible > node.up]
+    eligible = _eligible_nodes(name, size.label_selector, nodes)
+    own = [node for node in eligible if node.possible > node.up]
     for other in nodes:
         is_cheaper = own and other.cpus <= min(node.cpus for node in own)
         would_do = size.gpus and other.possible > other.up and other.room_for(size)
@@ -238,12 +238,12 @@ def _shared(
     groups of steps, the groups share them.
     """
     on_gpus = {name: size for name, size in wanted.items() if name != "cpu"}
-    places = [
+    eligible = [
         n
         for name, size in on_gpus.items()
         for n in _eligible_nodes(name, size.label_selector, nodes)
     ]
-    gpus = sum({id(node): node.gpus * node.possible for node in places}.values())
+    gpus = sum({id(node): node.gpus * node.possible for node in eligible}.values())
     if len(on_gpus) > 1 and gpus == 1:
         wanted = {**wanted, **_unless_set(pools, on_gpus, gpus=1 / len(on_gpus))}
     cpus = sum(node.cpus * node.possible for node in nodes)
@@ -271,15 +271,15 @@ def _room(
     GPU pools come first. The groups of the CPU pool then get equal shares: if actors of one
     group took all CPUs, the others would never start.
     """
-    places = {
+    eligible = {
         name: _eligible_nodes(name, size.label_selector, nodes) for name, size in wanted.items()
     }
     room = {
-        name: sum(node.possible * node.room_for(size) for node in places[name])
+        name: sum(node.possible * node.room_for(size) for node in eligible[name])
         for name, size in wanted.items()
     }
     if {"small_gpu", "large_gpu"} <= set(wanted):
-        shared = [node for node in places["small_gpu"] if node in places["large_gpu"]]
+        shared = [node for node in eligible["small_gpu"] if node in eligible["large_gpu"]]
         gpus = sum(node.possible * node.gpus for node in shared)
         removing = max(gpus // _GPUS_PER_REMOVING_GPU, 1 if gpus > 1 else gpus / 2)
         for name, part in (("small_gpu", removing), ("large_gpu", gpus - removing)):
@@ -310,11 +310,11 @@ def unplaced(
                 for i, node in enumerate(free)
                 if node.can_host(name, size.label_selector) and node.room_for(size)
             )
-            place = next(fitting, None)
-            if place is None:
+            index = next(fitting, None)
+            if index is None:
                 problems.append(_shortage(name, size, nodes, number, wanted[name]))
                 break
-            free[place] = free[place].without_actor(size)
+            free[index] = free[index].without_actor(size)
     return problems
 
 
@@ -322,22 +322,22 @@ def _shortage(
     name: str, size: PoolSize, nodes: Sequence[NodeShape], placed: int, wanted: int
 ) -> str:
     """Format why no further actor of a pool can start."""
-    places = _eligible_nodes(name, size.label_selector, nodes)
+    eligible = _eligible_nodes(name, size.label_selector, nodes)
     labels = describe_labels(size.label_selector)
     where = f"node with the label {labels}" if labels else "node"
-    if not places:
+    if not eligible:
         return f"{name}: there is no {where}."
     lacks = [
-        ("GPU", size.gpus, max(node.gpus for node in places)),
-        ("GiB of memory", size.memory_gib, max(node.memory_gib for node in places)),
-        ("CPU", size.cpus, max(node.cpus for node in places)),
+        ("GPU", size.gpus, max(node.gpus for node in eligible)),
+        ("GiB of memory", size.memory_gib, max(node.memory_gib for node in eligible)),
+        ("CPU", size.cpus, max(node.cpus for node in eligible)),
     ]
     for resource, required, largest in lacks:
         if required > largest + _ROUNDING:
             limit = f"no {where} has more than {largest:g}"
             return f"{name}: each actor needs {required:g} {resource}, but {limit}."
-    gpus = sum(node.gpus * node.possible for node in places)
-    cpus = sum(node.cpus * node.possible for node in places)
+    gpus = sum(node.gpus * node.possible for node in eligible)
+    cpus = sum(node.cpus * node.possible for node in eligible)
     return (
         f"{name}: of the {wanted} actors that a run starts with, only {placed} fit; its nodes "
         f"have {gpus:g} GPUs and {cpus:g} CPUs in total, for all pools."

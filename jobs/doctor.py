@@ -219,10 +219,10 @@ def _s3_access(uri: str) -> str:
     from botocore.exceptions import BotoCoreError, ClientError
 
     from manifests.storage.s3.client import connect
-    from manifests.storage.s3.objects import S3Place
+    from manifests.storage.s3.objects import S3Path
 
-    place = S3Place.of(uri) / f"doctor-{uuid.uuid4().hex}"
-    bucket, key = place.bucket, place.key
+    path = S3Path.of(uri) / f"doctor-{uuid.uuid4().hex}"
+    bucket, key = path.bucket, path.key
     action = "writing"
     try:
         client = connect().probe

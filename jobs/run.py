@@ -230,11 +230,11 @@ def dry_run(
         OutputError: likewise.
         WeightsError: likewise, as far as can be checked without downloading weights.
     """
-    place = resolve_output(output)
+    path = resolve_output(output)
     here = address_of(address) == "local"
     recipe, used = check_weights(with_absolute_paths(recipe), console, here=here, download=False)
     with tempfile.TemporaryDirectory() as folder:
-        where = place.uri if load_plan(place.uri) else folder
+        where = path.uri if load_plan(path.uri) else folder
         plan = make_plan(
             manifest,
             where,
@@ -243,10 +243,10 @@ def dry_run(
             unmarked=unmarked or recipe.unmarked,
             mask=mask,
             masks=masks,
-            results=place.uri,
+            results=path.uri,
         )
         numbers = parse_shards(shards, plan) if shards else range(plan.shards)
-        ledger, policy = Ledger(place.uri, recipe.hash), RetryPolicy("", frozenset(retry))
+        ledger, policy = Ledger(path.uri, recipe.hash), RetryPolicy("", frozenset(retry))
         tally = reconcile(plan, ledger, policy, numbers)
         usable = tally.pending_count - count_unusable(plan, ledger, policy, tally.pending_by_shard)
     count = min(limit or usable, usable)
@@ -263,7 +263,7 @@ def dry_run(
     lines += [f"would be {verb} by recipe {recipe.name}: {count}"]
     if check_inputs and tally.ended:
         lines += [f"not checked: photos that are done and have changed would be {verb} again"]
-    folder = f"{place.uri}/{'images' if recipe.fills else 'masks'}/{recipe.label}/"
+    folder = f"{path.uri}/{'images' if recipe.fills else 'masks'}/{recipe.label}/"
     lines += [f"results: {folder}"] if known else []
     for line in lines:
         console.print(line)

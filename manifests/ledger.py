@@ -29,7 +29,7 @@ from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from manifests.planning.plan import Plan, shard_name
 from manifests.schema import CRASHED, FAILED, OK, STALE, lineage_schema
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 
 #: Reading a shard's few small files is bound by I/O.
 _READER_THREADS = 16
@@ -175,16 +175,16 @@ class Ledger:
             pa.table({"run": rows["run_id"], "ends": ends, "at": rows["finished_at"]}),
             [("run", "ascending"), ("ends", "ascending"), ("at", "ascending")],
         )
-        places = pa.table({"id": rows["id"].take(order), "place": np.arange(len(order))})
-        last = places.group_by("id", use_threads=False).aggregate([("place", "max")])
-        return rows.take(order.take(last["place_max"].combine_chunks()))
+        positions = pa.table({"id": rows["id"].take(order), "position": np.arange(len(order))})
+        last = positions.group_by("id", use_threads=False).aggregate([("position", "max")])
+        return rows.take(order.take(last["position_max"].combine_chunks()))
 
     def _located(self, rows: pa.Table) -> pa.Table:
         """Rewrite the URIs of stored files to this output folder, which may have been moved.
 
         URIs that do not have the form of :data:`_STORED` are kept.
         """
-        here, ids = Place.of(self.output).uri, rows["id"].to_pylist()
+        here, ids = StoragePath.of(self.output).uri, rows["id"].to_pylist()
         for name in _STORED.keys() & {*rows.column_names}:
             pairs = zip(rows[name].to_pylist(), ids, strict=True)
             uris = [uri and _moved(uri, here, _STORED[name], id_) for uri, id_ in pairs]
@@ -197,14 +197,14 @@ class Ledger:
         stop=stop_after_attempt(10),
         reraise=True,
     )
-    def _read(self, shard: int, columns: Iterable[str]) -> tuple[pa.Table, list[Place]]:
+    def _read(self, shard: int, columns: Iterable[str]) -> tuple[pa.Table, list[StoragePath]]:
         return _read_files(self._folder(shard).files(), list(dict.fromkeys(columns)))
 
-    def _new_file(self, shard: int) -> Place:
+    def _new_file(self, shard: int) -> StoragePath:
         return self._folder(shard) / f"{uuid.uuid4().hex}.parquet"
 
-    def _folder(self, shard: int) -> Place:
-        folder = Place.of(self.output) / "lineage" / f"recipe={self.recipe_hash}"
+    def _folder(self, shard: int) -> StoragePath:
+        folder = StoragePath.of(self.output) / "lineage" / f"recipe={self.recipe_hash}"
         return folder / shard_name(shard)
 
 
@@ -228,7 +228,7 @@ def _without(planned: pa.Table, ended: pa.Array) -> pa.Table:
     return planned.filter(pc.invert(pc.is_in(row_keys(planned), value_set=ended)))
 
 
-def set_aside(file: Place) -> None:
+def set_aside(file: StoragePath) -> None:
     """Rename a damaged file so that it is no longer read as lineage; it is not deleted."""
     file.rename(f".damaged-{file.name.removesuffix('.parquet')}")
 
@@ -263,7 +263,7 @@ class Tally:
     pending_count: int = 0
     pending_by_shard: dict[int, int] = field(default_factory=dict)
     superseded_by_shard: dict[int, int] = field(default_factory=dict)
-    damaged: list[Place] = field(default_factory=list)
+    damaged: list[StoragePath] = field(default_factory=list)
 
     @property
     def failed_count(self) -> int:
@@ -355,7 +355,9 @@ def _ended(latest: pa.Table, policy: RetryPolicy) -> pa.Table:
     return latest.filter(pc.and_(ends, pc.or_(pc.invert(retried), ours)))
 
 
-def _read_files(files: Iterable[Place], columns: list[str] | None) -> tuple[pa.Table, list[Place]]:
+def _read_files(
+    files: Iterable[StoragePath], columns: list[str] | None
+) -> tuple[pa.Table, list[StoragePath]]:
     """Read the rows of some files, and which are damaged; all columns if None.
 
     Raises:

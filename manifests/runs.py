@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.errors import OutputError
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 
 #: Interval of an active run's heartbeats.
 HEARTBEAT_S = 10.0
@@ -55,19 +55,19 @@ class RunRecord:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def place(self) -> Place:
+    def folder(self) -> StoragePath:
         """The run's own folder."""
         return _folder(self.output) / self.run_id.partition("-")[0]
 
     def write(self, **more: Any) -> RunRecord:
         """Store the record with some facts changed; return the new record."""
         facts = dict(self.facts) | more
-        (self.place / "run.json").write(json.dumps(facts, indent=2).encode())
+        (self.folder / "run.json").write(json.dumps(facts, indent=2).encode())
         return RunRecord(self.output, self.run_id, facts)
 
     def beat(self, **progress: Any) -> None:
         """Record a heartbeat and the run's progress."""
-        (self.place / "alive.json").write(json.dumps({"at": _now()} | progress).encode())
+        (self.folder / "alive.json").write(json.dumps({"at": _now()} | progress).encode())
 
     def successor(self) -> str | None:
         """The id of a later run of the same photos that is at work; None if there is none.
@@ -84,19 +84,19 @@ class RunRecord:
     def progress(self) -> dict[str, Any]:
         """The progress that the last heartbeat recorded; empty if there was none."""
         try:
-            progress = json.loads((self.place / "alive.json").read())
+            progress = json.loads((self.folder / "alive.json").read())
         except (FileNotFoundError, ValueError):
             return {}
         return progress if isinstance(progress, dict) else {}
 
     def request_stop(self) -> None:
         """Request a graceful stop: the run finishes and records the photos in flight."""
-        (self.place / "stop").write(b"")
+        (self.folder / "stop").write(b"")
 
     @property
     def stop_requested(self) -> bool:
         """Whether a stop was requested."""
-        return (self.place / "stop").info().mtime_ns is not None
+        return (self.folder / "stop").info().mtime_ns is not None
 
 
 def claim(output: str, facts: Mapping[str, Any]) -> RunRecord:
@@ -116,7 +116,7 @@ def claim(output: str, facts: Mapping[str, Any]) -> RunRecord:
         run_id = f"{number:06d}-{uuid.uuid4().hex[:6]}"
         ours = {"run_id": run_id, "status": "running", "started_at": _now()} | _process()
         record = RunRecord(output, run_id, dict(facts) | ours)
-        if (record.place / "run.json").create(json.dumps(record.facts, indent=2).encode()):
+        if (record.folder / "run.json").create(json.dumps(record.facts, indent=2).encode()):
             _active.add(run_id)
             return record
 
@@ -222,7 +222,7 @@ def _runs_here(record: RunRecord) -> bool | None:
 
 def _last_written_ns(record: RunRecord) -> int | None:
     """When the run last wrote its record or heartbeat, in ns by the storage's clock."""
-    signs = [(record.place / name).info().mtime_ns for name in ("alive.json", "run.json")]
+    signs = [(record.folder / name).info().mtime_ns for name in ("alive.json", "run.json")]
     return max((sign for sign in signs if sign), default=None)
 
 
@@ -245,8 +245,8 @@ def _numbers(output: str) -> Collection[int]:
     return [int(each.name) for each in _folder(output).folders() if each.name.isdigit()]
 
 
-def _folder(output: str) -> Place:
-    return Place.of(output) / "runs"
+def _folder(output: str) -> StoragePath:
+    return StoragePath.of(output) / "runs"
 
 
 def _process() -> dict[str, Any]:

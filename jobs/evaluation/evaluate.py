@@ -113,7 +113,7 @@ def read_rows(manifest: str) -> list[Row]:
         for part in read_parts(file, marks=False):
             if "reference" not in part.table.column_names:
                 raise RowError(
-                    "evaluate.no_reference", f"{file.place.uri} has no column `reference`."
+                    "evaluate.no_reference", f"{file.path.uri} has no column `reference`."
                 )
             for row in part.table.select(["id", "reference"]).to_pylist():
                 path = row["reference"]

@@ -103,9 +103,9 @@ def list_pairs(
     ids = listing.rows["id"].combine_chunks()
     summary = Summary(second.hash)
     others = _read(second, summary, lambda rows: pc.is_in(rows["id"], value_set=ids).to_numpy())
-    places = pc.index_in(ids, value_set=others["id"].combine_chunks())
+    positions = pc.index_in(ids, value_set=others["id"].combine_chunks())
     return Listing(
-        [first, second], listing.rows, others.take(places), [*listing.summaries, summary]
+        [first, second], listing.rows, others.take(positions), [*listing.summaries, summary]
     )
 
 

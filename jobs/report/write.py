@@ -33,7 +33,7 @@ from jobs.report.records import REVIEW, Drawn, details, list_columns, picture_fo
 from jobs.results.recipe_results import RecipeResults
 from manifests.errors import CatalogCleanupError, RecipeError, describe
 from manifests.runs import records
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 
 _SITE = resources.files("jobs.report") / "site"
 
@@ -78,8 +78,8 @@ def write_report(
         listing = list_rows(select_recipes(output, recipe), only)
     else:
         listing = list_pairs(*_pair(output, recipe, compare), only)
-    place = Place.of(output)
-    folder = place / "report"
+    path = StoragePath.of(output)
+    folder = path / "report"
     drawn = _draw(listing, choose(listing.rows, sample), folder, console)
     choices, columns = list_columns(listing, drawn)
     count, stamp = listing.rows.num_rows, f"{datetime.now(UTC):%Y%m%d%H%M%S}"
@@ -90,8 +90,8 @@ def write_report(
         some = list(details(listing, start, min(start + DETAILS_PER_FILE, count), drawn))
         _script(folder, f"details-{number:04d}", "details", number, some)
     page = {
-        "title": place.name,
-        "output": place.uri,
+        "title": path.name,
+        "output": path.uri,
         "madeAt": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "version": version("catalog-cleanup"),
         "stamp": stamp,
@@ -144,7 +144,7 @@ def _recipe_values(listing: Listing, index: int) -> dict[str, Any]:
     }
 
 
-def _draw(listing: Listing, rows: Sequence[int], folder: Place, console: Console) -> Drawn:
+def _draw(listing: Listing, rows: Sequence[int], folder: StoragePath, console: Console) -> Drawn:
     """Render these rows, for each compared recipe that has them."""
     beside = 1 if listing.compared is None else 2
     drawn: dict[int, list[Pictures | None]] = {row: [None] * beside for row in rows}
@@ -162,7 +162,7 @@ def _draw(listing: Listing, rows: Sequence[int], folder: Place, console: Console
 
 
 def _draw_rows(
-    listing: Listing, rows: Sequence[int], folder: Place
+    listing: Listing, rows: Sequence[int], folder: StoragePath
 ) -> Iterator[tuple[int, int, Pictures]]:
     """Yield row number, side of the comparison (0 or 1) and pictures."""
     tables = [listing.rows] if listing.compared is None else [listing.rows, listing.compared]
@@ -178,7 +178,7 @@ def _draw_rows(
                     yield number, index, pictures
 
 
-def _draw_row(row: dict[str, Any], results: RecipeResults, folder: Place) -> Pictures:
+def _draw_row(row: dict[str, Any], results: RecipeResults, folder: StoragePath) -> Pictures:
     """Render one row; errors of its files become its ``problem``."""
     if (row["error_code"] or "").startswith("row."):
         return Pictures(
@@ -199,7 +199,7 @@ def _draw_row(row: dict[str, Any], results: RecipeResults, folder: Place) -> Pic
         return Pictures(problem=f"Not rendered: {type(error).__name__}: {error}")
 
 
-def _script(folder: Place, name: str, call: str, *values: object) -> None:
+def _script(folder: StoragePath, name: str, call: str, *values: object) -> None:
     """Store data as a script that passes them to the page."""
     arguments = (
         json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
@@ -208,6 +208,6 @@ def _script(folder: Place, name: str, call: str, *values: object) -> None:
     _store(folder / "data" / f"{name}.js", f"review.{call}({','.join(arguments)});\n".encode())
 
 
-def _store(place: Place, data: bytes) -> None:
+def _store(path: StoragePath, data: bytes) -> None:
     """Store a file; not flushed to disk, since a page can be written again."""
-    place.write(data, flush=False)
+    path.write(data, flush=False)

@@ -9,7 +9,7 @@ from typing import Any
 from jobs.results.failures import manifest_row, own_masks, store_rows
 from jobs.results.recipe_results import RecipeResults, results_by_recipe
 from manifests.schema import OK
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 
 _COLUMNS = ["id", "image_uri", "mask_uri", "marks", "status", "detections", "detected_uri"]
 
@@ -47,7 +47,7 @@ def write_detected(output: str) -> Detected:
         OutputError: ``output.not_found``, or ``output.not_writable``.
     """
     results = results_by_recipe(output)[-1]
-    found = Detected((Place.of(output) / "detected.jsonl").uri)
+    found = Detected((StoragePath.of(output) / "detected.jsonl").uri)
     store_rows(found.path, _rows(results, found))
     return found
 

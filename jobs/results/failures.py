@@ -15,7 +15,7 @@ from jobs.results.recipe_results import RecipeResults, results_by_recipe
 from manifests.errors import OutputError
 from manifests.planning.marks import Marks, is_unmarked
 from manifests.schema import CRASHED, FAILED
-from manifests.storage.place import Place, storing
+from manifests.storage.path import StoragePath, storing
 
 #: Why the row failed: an object of some lineage columns. One column of a name that the lineage does
 #: not have, so that the manifest's next failures replace it.
@@ -52,14 +52,14 @@ def store_rows(path: str, rows: Iterable[Mapping[str, Any]]) -> int:
     """
     count = 0
     try:
-        place = Place.of(path)
+        target = StoragePath.of(path)
     except ValueError as error:
         raise OutputError("output.not_writable", f"{error}.") from None
     with storing(path), tempfile.NamedTemporaryFile() as file:
         for count, row in enumerate(rows, 1):  # noqa: B007 - the last one is their number
             file.write(f"{as_json(row)}\n".encode())
         file.flush()
-        place.upload(Path(file.name))
+        target.upload(Path(file.name))
     return count
 
 

@@ -13,7 +13,7 @@ from manifests.errors import OutputError
 from manifests.ledger import Ledger
 from manifests.planning.plan import Plan, load_plan
 from manifests.runs import RunRecord, latest_by_recipe
-from manifests.storage.place import Place
+from manifests.storage.path import StoragePath
 from stages.recipe import Recipe, label_of
 
 #: Threads that read shards, since reading from S3 is mostly waiting.
@@ -113,7 +113,7 @@ def results_by_recipe(output: str) -> list[RecipeResults]:
         OutputError: ``output.not_found``: there is no run, or it cannot be read.
     """
     with reading_runs(output):
-        plan = load_plan(Place.of(output).uri)
+        plan = load_plan(StoragePath.of(output).uri)
         runs = latest_by_recipe(plan.output).values() if plan else ()
     if plan is None or not runs:
         raise OutputError("output.not_found", f"There is no run at {output}.")
