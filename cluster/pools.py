@@ -85,7 +85,7 @@ class CpuPool(_Section):
     runs all steps starts with an actor for each free CPU, if those are more."""
     max_actors: int | None = Field(None, ge=1)
     """Limit while work queues up. Default: what the cluster and its autoscaler have room for. A CPU
-    pool beside GPU pools has up to 4 actors in each group of steps for each actor of the GPU pool
+    pool beside GPU pools has up to 4 actors in each step group for each actor of the GPU pool
     with fewer."""
     cpus: float = Field(1.0, gt=0)
     """Per actor; fractions are allowed."""

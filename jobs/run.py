@@ -17,7 +17,7 @@ from rich.console import Console
 
 from cluster.pools import Pools, PoolSize
 from cluster.session import address_of, submitted_job
-from jobs.driver.cost import Cost, groups_up
+from jobs.driver.cost import Cost, node_groups_up
 from jobs.driver.heartbeat import Heartbeat, graceful_stop, heartbeat
 from jobs.driver.passes import execute
 from jobs.driver.placement import connected, fit_to_cluster, start_timeout_s
@@ -106,7 +106,7 @@ def run(
         address: of a Ray cluster; None: the one of ``RAY_ADDRESS``, or a private one.
         pools: resources and max number of actors; None: the defaults. Fixed sizes by pool are for
             tests.
-        prices: group of nodes -> dollars per node-hour; None: costs are not reported.
+        prices: node group -> dollars per node-hour; None: costs are not reported.
         steps: builds the steps of the recipe; replaced only in tests.
 
     Raises:
@@ -165,7 +165,7 @@ def run(
         )
         console.print(text, highlight=False)
     record = runs.claim(output, facts)
-    cost = Cost(prices, groups_up) if prices else None
+    cost = Cost(prices, node_groups_up) if prices else None
     status = "failed"
     try:
         with heartbeat(record) as heart:

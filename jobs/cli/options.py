@@ -138,7 +138,7 @@ PricesOption = Annotated[
         metavar="TOML",
         exists=True,
         dir_okay=False,
-        help="Dollars per node-hour, to compute the cost; one line for each group of nodes: "
+        help="Dollars per node-hour, to compute the cost; one line for each node group: "
         "large-gpu = 3.9.",
     ),
 ]

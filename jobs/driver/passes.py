@@ -134,7 +134,7 @@ def _run_pass(
     if spec.one_by_one:
         # A row that waits behind one that kills its worker would be lost again.
         pools = {name: size.one_at_a_time(tally.pending_count) for name, size in pools.items()}
-    sizes = [pools[pool] for pool, _ in spec.groups()]
+    sizes = [pools[pool] for pool, _ in spec.step_groups()]
     monitor = replace(spec.monitor, workers=tuple(size.actors_at_start for size in sizes))
     spec = replace(spec, monitor=monitor)
     if spec.one_by_one:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.nodes import node_shapes, used_cpus, wait_for_room
+from cluster.nodes import node_groups, used_cpus, wait_for_room
 from cluster.pools import Pools, PoolSize
 from cluster.private_ray import StartError
 from cluster.session import ray_session
@@ -69,23 +69,23 @@ def fit_to_cluster(
     """
     if not isinstance(pools, Pools):
         return replace(spec, has_gpus=len(pools) > 1), lambda *_: pools
-    spec = replace(spec, has_gpus=has_gpus(node_shapes(pools.nodes)))
+    spec = replace(spec, has_gpus=has_gpus(node_groups(pools.nodes)))
     taken = used_cpus()
     logged: set[str] = set()
 
     def sizer(spec: RunSpec, rows: int) -> Mapping[str, PoolSize]:
-        groups = [pool for pool, _ in spec.groups()]
-        sizing = size_pools(pools, node_shapes(pools.nodes), groups, rows, taken)
+        step_groups = [pool for pool, _ in spec.step_groups()]
+        sizing = size_pools(pools, node_groups(pools.nodes), step_groups, rows, taken)
         if sizing.problems:
             raise ClusterError("cluster.too_small", " ".join(sizing.problems))
         for note in sizing.notes:
             if note not in logged:
                 log(f"note: {note}")
         logged.update(sizing.notes)
-        if _missing(sizing.sizes, groups):
+        if _missing(sizing.sizes, step_groups):
             log("Waiting for nodes ...")
-            if not wait_for_room(sizing.sizes, groups, pools.wait_s):
-                raise _start_timeout(sizing.sizes, groups)
+            if not wait_for_room(sizing.sizes, step_groups, pools.wait_s):
+                raise _start_timeout(sizing.sizes, step_groups)
         return sizing.sizes
 
     return spec, sizer
@@ -99,15 +99,17 @@ def explain_start_timeout(spec: RunSpec, sizes: Mapping[str, PoolSize]) -> Itera
     try:
         yield
     except GetTimeoutError as error:
-        raise _start_timeout(sizes, [pool for pool, _ in spec.groups()]) from error
+        raise _start_timeout(sizes, [pool for pool, _ in spec.step_groups()]) from error
 
 
-def _missing(sizes: Mapping[str, PoolSize], groups: Sequence[str]) -> list[str]:
+def _missing(sizes: Mapping[str, PoolSize], step_groups: Sequence[str]) -> list[str]:
     """Problems of placing the pools on the nodes that are up now."""
-    up = [replace(node, possible=node.up) for node in node_shapes({})]
-    return unplaced(sizes, up, groups)
+    up = [replace(node, max_nodes=node.up) for node in node_groups({})]
+    return unplaced(sizes, up, step_groups)
 
 
-def _start_timeout(sizes: Mapping[str, PoolSize], groups: Sequence[str]) -> ClusterError:
-    reason = " ".join(_missing(sizes, groups)) or "The nodes are up, but busy or loading models."
+def _start_timeout(sizes: Mapping[str, PoolSize], step_groups: Sequence[str]) -> ClusterError:
+    reason = (
+        " ".join(_missing(sizes, step_groups)) or "The nodes are up, but busy or loading models."
+    )
     return ClusterError("cluster.too_small", f"The first actors did not start in time. {reason}")

@@ -36,7 +36,7 @@ class Estimate:
     """The result of an estimate.
 
     Attributes:
-        parts: of the job, with the seconds of each step.
+        parts: the step groups of the job, with the seconds of each step.
         fleet: the smallest one for the deadline, maybe with more nodes than available; without a
             deadline, or if no number of nodes meets it, the fastest one on the available nodes.
         meets_deadline: whether the nodes needed for it are available; None: no deadline.

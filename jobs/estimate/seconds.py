@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.pipeline.actor import PREFETCH_PHOTOS
-from jobs.pipeline.spec import grouped
+from jobs.pipeline.spec import group_steps
 from jobs.results.recipe_results import results_by_recipe
 from manifests.errors import ClusterError, OutputError
 from manifests.schema import CRASHED, FAILED, OK
@@ -130,7 +130,7 @@ class Basis:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Steps that run in one actor of a pool.
+    """A step group, which runs in the actors of a pool, with its seconds.
 
     Attributes:
         pool: the pool.
@@ -148,12 +148,12 @@ class Part:
 
 
 def parts_of(steps: Sequence[Step], recipe: Recipe, basis: Basis, *, has_gpus: bool) -> list[Part]:
-    """The parts of a job, as a run groups its steps, with the seconds of each step.
+    """The step groups of a job, as a run forms them, with the seconds of each step.
 
     Raises:
         ClusterError: ``cluster.no_figure``: neither the pilot run nor the defaults have a step.
     """
-    groups = grouped(steps, has_gpus=has_gpus)
+    groups = group_steps(steps, has_gpus=has_gpus)
     hop = defaults()["run"]["transport_s"]
     parts = []
     for index, (pool, group) in enumerate(groups):

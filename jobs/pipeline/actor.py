@@ -52,12 +52,12 @@ class StageActor:
 
     Args:
         spec: the run.
-        group: index of the group of steps that this pool runs.
+        group: index of the step group that this pool runs.
     """
 
     def __init__(self, spec: RunSpec, group: int) -> None:
         cv2.setNumThreads(1)  # the pool's actors share the machine's cores
-        groups = spec.groups()
+        groups = spec.step_groups()
         steps = groups[group][1]
         self._spec = spec
         self._group = group

@@ -23,7 +23,7 @@ FIRST_PAUSE_S, _MAX_PAUSE_S = 1.0, 60.0
 #: Max time to wait for an answer; without one, a worker goes on as if all was well.
 _ANSWER_S = 10.0
 
-#: How often a worker reports that it works, and when it last did, by group.
+#: How often a worker reports that it works, and when it last did, by step group.
 _REPORT_INTERVAL_S = 5.0
 _reported_at: dict[int, float] = {}
 
@@ -88,7 +88,7 @@ class MonitorClient:
 
     Attributes:
         actor: handle of the monitor.
-        workers: by group of steps, the number of workers that start with the pass.
+        workers: by step group, the number of workers that start with the pass.
     """
 
     actor: Any = None

@@ -82,13 +82,13 @@ class RunSpec:
             **more,
         )
 
-    def groups(self) -> list[tuple[Pool, list[Step]]]:
-        """Neighbouring steps of the same pool; each group becomes one pool of actors.
+    def step_groups(self) -> list[tuple[Pool, list[Step]]]:
+        """Neighbouring steps of the same pool; each step group becomes one pool of actors.
 
         If there are several, the last one begins with the step ``fetch_again``.
         """
         steps = self.build_steps(self.recipe, self.plan.output)
-        groups = grouped(steps, has_gpus=self.has_gpus, isolated=self.isolated)
+        groups = group_steps(steps, has_gpus=self.has_gpus, isolated=self.isolated)
         if len(groups) > 1:  # files are not sent with their photos
             pool, last = groups[-1]
             again = Step("fetch_again", pool, lambda: fetch_again(self.recipe), is_io=True)
@@ -101,10 +101,10 @@ def _package_version() -> str:
     return version("catalog-cleanup")
 
 
-def grouped(
+def group_steps(
     steps: Sequence[Step], *, has_gpus: bool, isolated: bool = False
 ) -> list[tuple[Pool, list[Step]]]:
-    """Group neighbouring steps of the same pool, see :meth:`RunSpec.groups`."""
+    """Group neighbouring steps of the same pool, see :meth:`RunSpec.step_groups`."""
     if not has_gpus:
         return [("cpu", list(steps))]
     if isolated:

@@ -19,7 +19,7 @@ import yaml
 
 from cluster.deploy import generate
 from cluster.pools import Pools, PoolSize, selects
-from cluster.sizing import NodeShape, size_pools
+from cluster.sizing import NodeGroup, size_pools
 from jobs.driver.placement import load_pools
 
 ROOT = Path(__file__).parents[3]
@@ -96,8 +96,8 @@ def test_the_files_are_those_of_the_pools() -> None:
         )
 
 
-def nodes_to_come(pools: Pools) -> list[NodeShape]:
-    return [NodeShape.potential(name, each) for name, each in pools.nodes.items()]
+def nodes_to_come(pools: Pools) -> list[NodeGroup]:
+    return [NodeGroup.potential(name, each) for name, each in pools.nodes.items()]
 
 
 def test_the_pools_find_their_machines_before_and_after_these_are_up() -> None:
