@@ -2,8 +2,8 @@
 
 There are three pools, and each step of a recipe names its own (``stages/pipeline.py``): ``cpu``
 reads, decodes, fills without models, and stores; ``small_gpu`` removes with a model and encodes
-prompts; ``large_gpu`` upscales and refines. The fields of :class:`Pools` are the defaults. A TOML
-file with a table for each pool overrides them (:func:`jobs.driver.placement.load_pools`)::
+prompts; ``large_gpu`` upscales and refines. The fields of :class:`PoolsOptions` are the defaults. A
+TOML file with a table for each pool overrides them (:func:`jobs.driver.placement.load_pools`)::
 
     wait_s = 600
 
@@ -77,7 +77,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
-class CpuPool(_Section):
+class CpuPoolOptions(_Section):
     """Actors that need no GPU."""
 
     min_actors: int = Field(1, ge=1)
@@ -104,7 +104,7 @@ class CpuPool(_Section):
         return self
 
 
-class GpuPool(CpuPool):
+class GpuPoolOptions(CpuPoolOptions):
     """Actors with a model on a GPU; on a cluster without any, their steps run in the CPU pool."""
 
     gpus: float = Field(1.0, gt=0)
@@ -118,13 +118,13 @@ class GpuPool(CpuPool):
         return self
 
 
-class SmallGpuPool(GpuPool):
+class SmallGpuPoolOptions(GpuPoolOptions):
     """Actors that run removal models and text encoders."""
 
     label_selector: LabelSelector = {"gpu-tier": "small"}
 
 
-class LargeGpuPool(GpuPool):
+class LargeGpuPoolOptions(GpuPoolOptions):
     """Actors that run the refiner."""
 
     label_selector: LabelSelector = {"gpu-tier": "large"}
@@ -146,16 +146,16 @@ class NodeType(_Section):
     """Max number of such nodes at once."""
 
 
-class Pools(_Section):
+class PoolsOptions(_Section):
     """All pools of a run.
 
     A default label selector applies only if a node has a label of that name. Default memory is
     reserved only if a node has that much.
     """
 
-    cpu: CpuPool = CpuPool()
-    small_gpu: SmallGpuPool = SmallGpuPool()
-    large_gpu: LargeGpuPool = LargeGpuPool()
+    cpu: CpuPoolOptions = CpuPoolOptions()
+    small_gpu: SmallGpuPoolOptions = SmallGpuPoolOptions()
+    large_gpu: LargeGpuPoolOptions = LargeGpuPoolOptions()
     nodes: dict[str, NodeType] = {}
     """By the name of the autoscaler's node type (of the worker group, on Kubernetes)."""
     wait_s: float = Field(1800.0, gt=0)

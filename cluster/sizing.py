@@ -9,7 +9,15 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from cluster.pools import CALLS_PER_GPU_ACTOR, CpuPool, GpuPool, NodeType, Pools, PoolSize, selects
+from cluster.pools import (
+    CALLS_PER_GPU_ACTOR,
+    CpuPoolOptions,
+    GpuPoolOptions,
+    NodeType,
+    PoolSize,
+    PoolsOptions,
+    selects,
+)
 
 #: Ray's label for the model of a node's GPUs.
 ACCELERATOR = "ray.io/accelerator-type"
@@ -122,7 +130,7 @@ def has_gpus(nodes: Sequence[NodeGroup]) -> bool:
 
 
 def size_pools(
-    pools: Pools,
+    pools: PoolsOptions,
     nodes: Sequence[NodeGroup],
     step_groups: Sequence[str],
     rows: int,
@@ -161,8 +169,8 @@ def size_pools(
     return Sizing(sizes, notes, unplaced(sizes, nodes, step_groups))
 
 
-def _options(pools: Pools, name: str) -> CpuPool:
-    options: CpuPool = getattr(pools, name)
+def _options(pools: PoolsOptions, name: str) -> CpuPoolOptions:
+    options: CpuPoolOptions = getattr(pools, name)
     return options
 
 
@@ -173,7 +181,7 @@ def _eligible_nodes(
     return [node for node in nodes if node.max_nodes and node.can_host(name, selector)]
 
 
-def _wanted(name: str, pools: Pools, nodes: Sequence[NodeGroup]) -> PoolSize:
+def _wanted(name: str, pools: PoolsOptions, nodes: Sequence[NodeGroup]) -> PoolSize:
     """The resources of each actor: as set, or the defaults as far as the nodes allow them."""
     options = _options(pools, name)
     chosen = options.model_fields_set
@@ -184,11 +192,11 @@ def _wanted(name: str, pools: Pools, nodes: Sequence[NodeGroup]) -> PoolSize:
         options.min_actors,
         options.min_actors,
         cpus=options.cpus,
-        gpus=options.gpus if isinstance(options, GpuPool) else 0.0,
+        gpus=options.gpus if isinstance(options, GpuPoolOptions) else 0.0,
         memory_gib=options.memory_gib,
         label_selector=selector,
         tasks_in_flight=options.tasks_in_flight,
-        concurrent_calls=CALLS_PER_GPU_ACTOR if isinstance(options, GpuPool) else 1,
+        concurrent_calls=CALLS_PER_GPU_ACTOR if isinstance(options, GpuPoolOptions) else 1,
     )
     fits = any(node.room_for(size) for node in _eligible_nodes(name, selector, nodes))
     return size if fits or "memory_gib" in chosen else replace(size, memory_gib=0.0)
@@ -204,7 +212,7 @@ def _by_accelerator(name: str, nodes: Sequence[NodeGroup]) -> dict[str, str]:
     return {ACCELERATOR: f"in({','.join(sorted(chosen))})"} if chosen else {}
 
 
-def _ignored_defaults(name: str, size: PoolSize, pools: Pools) -> Iterator[str]:
+def _ignored_defaults(name: str, size: PoolSize, pools: PoolsOptions) -> Iterator[str]:
     """Yield a note for each default that the nodes do not allow."""
     options = _options(pools, name)
     if size.label_selector != options.label_selector and not size.label_selector:
@@ -230,7 +238,10 @@ def _misleading_nodes(name: str, size: PoolSize, nodes: Sequence[NodeGroup]) -> 
 
 
 def _shared(
-    wanted: Mapping[str, PoolSize], pools: Pools, nodes: Sequence[NodeGroup], step_groups: int
+    wanted: Mapping[str, PoolSize],
+    pools: PoolsOptions,
+    nodes: Sequence[NodeGroup],
+    step_groups: int,
 ) -> dict[str, PoolSize]:
     """Share scarce resources equally, where no share was set.
 
@@ -252,7 +263,7 @@ def _shared(
 
 
 def _unless_set(
-    pools: Pools, sizes: Mapping[str, PoolSize], **default: float
+    pools: PoolsOptions, sizes: Mapping[str, PoolSize], **default: float
 ) -> dict[str, PoolSize]:
     """The sizes with another default for a field; it applies where the field was not set."""
     return {

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from cluster.nodes import node_groups, used_cpus
-from cluster.pools import Pools, PoolSize
+from cluster.pools import PoolSize, PoolsOptions
 from cluster.session import address_of
 from cluster.sizing import ACCELERATOR, NodeGroup, describe_labels, has_gpus, size_pools
 from jobs.driver.placement import connected
@@ -65,7 +65,7 @@ class _Problem(Exception):  # noqa: N818 - a note is no error
 
 
 def examine(
-    recipe: Recipe, pools: Pools, address: str | None = None, s3_uri: str | None = None
+    recipe: Recipe, pools: PoolsOptions, address: str | None = None, s3_uri: str | None = None
 ) -> Iterator[Finding]:
     """Check what a run of a recipe needs, and where its pools would be placed.
 
@@ -237,7 +237,7 @@ def _s3_access(uri: str) -> str:
     return "an object was written, read and deleted"
 
 
-def _cluster(recipe: Recipe, pools: Pools, address: str | None) -> Iterator[Finding]:
+def _cluster(recipe: Recipe, pools: PoolsOptions, address: str | None) -> Iterator[Finding]:
     """Connect as a run would, since start-up problems show only then, and place the pools."""
     where = address_of(address)
     found = f"the cluster at {where}{'' if address else ' (RAY_ADDRESS)'} answers"
@@ -252,7 +252,7 @@ def _cluster(recipe: Recipe, pools: Pools, address: str | None) -> Iterator[Find
         yield Finding("Ray", "bad", error.message, error.remedy)
 
 
-def _placed(recipe: Recipe, pools: Pools) -> Iterator[Finding]:
+def _placed(recipe: Recipe, pools: PoolsOptions) -> Iterator[Finding]:
     nodes = node_groups(pools.nodes)
     for node in nodes:
         yield Finding("Nodes", "ok", _of_node(node))

@@ -15,7 +15,7 @@ from importlib.metadata import version
 
 from rich.console import Console
 
-from cluster.pools import Pools, PoolSize
+from cluster.pools import PoolSize, PoolsOptions
 from cluster.session import address_of, submitted_job
 from jobs.driver.cost import Cost, node_groups_up
 from jobs.driver.heartbeat import Heartbeat, graceful_stop, heartbeat
@@ -78,7 +78,7 @@ def run(
     mask: str = "",
     masks: str = "",
     address: str | None = None,
-    pools: Pools | Mapping[str, PoolSize] | None = None,
+    pools: PoolsOptions | Mapping[str, PoolSize] | None = None,
     prices: Mapping[str, float] | None = None,
     steps: Callable[[Recipe, str], Sequence[Step]] = steps_of_recipe,
 ) -> Outcome:
@@ -120,7 +120,7 @@ def run(
     """
     started = time.monotonic()
     output = resolve_output(output).uri
-    pools = pools or Pools()
+    pools = pools or PoolsOptions()
     recipe = with_absolute_paths(recipe)
     plan = make_plan(
         manifest,
@@ -274,7 +274,7 @@ def _execute(
     shards: Collection[int],
     console: Console,
     address: str | None,
-    pools: Pools | Mapping[str, PoolSize],
+    pools: PoolsOptions | Mapping[str, PoolSize],
     *,
     heart: Heartbeat,
     cost: Cost | None,

@@ -11,7 +11,7 @@ from typing import Any
 
 import jinja2
 
-from cluster.pools import Pools
+from cluster.pools import PoolsOptions
 
 HERE = Path(__file__).parent
 
@@ -47,7 +47,7 @@ class MachineType:
     @property
     def labels(self) -> Mapping[str, str]:
         """The nodes' labels in Ray, which the pool's actors select by default."""
-        selector: dict[str, str] = getattr(Pools(), self.pool).label_selector
+        selector: dict[str, str] = getattr(PoolsOptions(), self.pool).label_selector
         return selector
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cluster.nodes import node_groups, used_cpus, wait_for_room
-from cluster.pools import Pools, PoolSize
+from cluster.pools import PoolSize, PoolsOptions
 from cluster.private_ray import StartError
 from cluster.session import ray_session
 from cluster.sizing import has_gpus, size_pools, unplaced
@@ -17,23 +17,23 @@ from manifests.errors import ClusterError
 from manifests.toml_files import load_toml
 
 #: The options of a pools' file, or fixed sizes.
-RequestedPools = Pools | Mapping[str, PoolSize]
+RequestedPools = PoolsOptions | Mapping[str, PoolSize]
 
 PoolSizer = Callable[[RunSpec, int], Mapping[str, PoolSize]]
 
 
-def load_pools(path: Path | str) -> Pools:
-    """Read a TOML file with tables and keys as in :class:`cluster.pools.Pools`.
+def load_pools(path: Path | str) -> PoolsOptions:
+    """Read a TOML file with tables and keys as in :class:`cluster.pools.PoolsOptions`.
 
     Raises:
         ClusterError: ``cluster.bad_pools``: the file is missing or invalid.
     """
-    return load_toml(Pools, Path(path), "cluster.bad_pools")
+    return load_toml(PoolsOptions, Path(path), "cluster.bad_pools")
 
 
 def start_timeout_s(pools: RequestedPools) -> float:
     """How long a run waits for its first actors, s."""
-    return (pools if isinstance(pools, Pools) else Pools()).wait_s
+    return (pools if isinstance(pools, PoolsOptions) else PoolsOptions()).wait_s
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def fit_to_cluster(
         The spec with ``has_gpus`` set; and a function that sizes the pools for a spec and a number
         of rows, by the nodes at the time of the call.
     """
-    if not isinstance(pools, Pools):
+    if not isinstance(pools, PoolsOptions):
         return replace(spec, has_gpus=len(pools) > 1), lambda *_: pools
     spec = replace(spec, has_gpus=has_gpus(node_groups(pools.nodes)))
     taken = used_cpus()

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from cluster.pools import Pools
+from cluster.pools import PoolsOptions
 from jobs.estimate.fleet import Fleet, Workload
 from jobs.estimate.seconds import Basis, Part
 from manifests.errors import RecipeError
@@ -55,7 +55,7 @@ def estimate(
     recipe: Recipe,
     basis: Basis,
     rows: int,
-    pools: Pools,
+    pools: PoolsOptions,
     *,
     prices: Mapping[str, float] | None = None,
     deadline_s: float | None = None,

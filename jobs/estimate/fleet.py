@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cluster.deploy import POOLS_FILE
-from cluster.pools import Pools, PoolSize
+from cluster.pools import PoolSize, PoolsOptions
 from cluster.session import MAX_GROWTH, MAX_MORE_CPUS, MAX_MORE_GPUS
 from cluster.sizing import NodeGroup, has_gpus, size_pools
 from jobs.driver.placement import load_pools
@@ -85,7 +85,7 @@ class Workload:
         steps: Sequence[Step],
         basis: Basis,
         rows: int,
-        pools: Pools,
+        pools: PoolsOptions,
         prices: Mapping[str, float] | None = None,
         spot_loss_rate: float = 0.0,
     ) -> Workload:

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from cluster.nodes import merge_node_groups
-from cluster.pools import Pools, selects
+from cluster.pools import PoolsOptions, selects
 from cluster.sizing import ACCELERATOR, NodeGroup, Sizing, has_gpus, size_pools, unplaced
 from jobs.driver.placement import load_pools
 from jobs.run import run
@@ -29,7 +29,7 @@ GIB = 2**30
 def sized(
     nodes: list[NodeGroup], groups: list[str], rows: int = 1000, **pools: dict[str, object]
 ) -> Sizing:
-    return size_pools(Pools.model_validate(pools), nodes, groups, rows)
+    return size_pools(PoolsOptions.model_validate(pools), nodes, groups, rows)
 
 
 def ranges(sizing: Sizing) -> dict[str, tuple[int, int]]:
@@ -52,7 +52,7 @@ def test_a_file_changes_what_it_names(tmp_path: Path) -> None:
     pools = load_pools(file)
     assert (pools.wait_s, pools.large_gpu.max_actors, pools.large_gpu.memory_gib) == (60, 3, 40)
     assert pools.large_gpu.label_selector == {"kind": "in(a,b)"}
-    assert pools.small_gpu == Pools().small_gpu
+    assert pools.small_gpu == PoolsOptions().small_gpu
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def test_cpus_alone_take_one_actor_each_but_no_more_than_there_are_shards() -> N
 
 
 def size_pools_taken(nodes: list[NodeGroup], taken: float) -> Sizing:
-    return size_pools(Pools(), nodes, ["cpu"], 1000, taken)
+    return size_pools(PoolsOptions(), nodes, ["cpu"], 1000, taken)
 
 
 def test_cpus_that_an_autoscaler_may_add_count_as_room_to_grow() -> None:
