@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _MAX_RESTARTS = 1000
 
 #: What a dead actor had in flight is repeated once in the same pass. Not more often, and not at all
-#: where rows are done alone: by Ray's default, a photo that kills its worker is retried forever.
+#: where rows go one by one: by Ray's default, a photo that kills its worker is retried forever.
 _TASK_RETRIES = 1
 
 #: Blocks that an actor with a GPU works on at once: one's photos are prepared, judged and sent
@@ -195,7 +195,7 @@ class PoolSize:
         """The number of actors with which a pass starts: those for which nodes are up."""
         return max(self.min_actors, self.actors_that_fit)
 
-    def one_at_a_time(self, rows: int) -> PoolSize:
+    def one_by_one(self, rows: int) -> PoolSize:
         """The same pool for rows that may kill their worker: none is sent ahead or retried.
 
         It cannot grow, so it starts at its max size, or with an actor for each row.

@@ -1,7 +1,7 @@
 """Runs the DAG in passes until every row is recorded.
 
 1. *Together*: all rows, at full speed. What a dead worker had in flight is repeated once.
-2. *Alone*: each pending row is its own block, and none waits behind another, so that only a row
+2. *One by one*: each pending row is its own block. None waits behind another, so that only a row
    that kills its worker is lost again. Skipped if few rows are pending.
 3. *Isolated*: each row runs in its own process, which is watched and may die. Every row ends.
 
@@ -30,9 +30,9 @@ from jobs.driver.heartbeat import Heartbeat
 from jobs.driver.placement import PoolSizer, explain_start_timeout
 from jobs.driver.progress import format_count, meter
 from jobs.pipeline import metrics
-from jobs.pipeline.monitor import MonitorClient
 from jobs.pipeline.spec import RunSpec
-from jobs.pipeline.units import pending_units, single_rows
+from jobs.pipeline.supervisor import SupervisorClient
+from jobs.pipeline.units import one_by_one_units, pending_units
 from manifests.errors import CatalogCleanupError, ClusterError, RowError, error_from_code
 from manifests.ledger import MAX_NAMED_ROWS, Tally, reconcile
 from manifests.schema import CRASHED, lineage_dict, lineage_schema
@@ -58,7 +58,7 @@ class PassMode(Enum):
     """How rows are distributed to workers."""
 
     TOGETHER = "together"
-    ALONE = "each alone"
+    ONE_BY_ONE = "one by one"
     ISOLATED = "each in its own process"
 
 
@@ -87,8 +87,8 @@ def execute(
         CatalogCleanupError: a run-level error; rows that ended are recorded.
     """
     mode, stalled = PassMode.TOGETHER, 0
-    spec = replace(spec, repeats_internal_errors=True, monitor=MonitorClient.start())
-    heartbeat.on_stop = spec.monitor.request_stop
+    spec = replace(spec, repeats_internal_errors=True, supervisor=SupervisorClient.start())
+    heartbeat.on_stop = spec.supervisor.request_stop
     while True:
         before, ray_errors[:] = tally.pending_count, []
         _run_pass(
@@ -133,12 +133,12 @@ def _run_pass(
     pools = size_pools(spec, tally.rows if spec.check_inputs else tally.pending_count)
     if spec.one_by_one:
         # A row that waits behind one that kills its worker would be lost again.
-        pools = {name: size.one_at_a_time(tally.pending_count) for name, size in pools.items()}
+        pools = {name: size.one_by_one(tally.pending_count) for name, size in pools.items()}
     sizes = [pools[pool] for pool, _ in spec.step_groups()]
-    monitor = replace(spec.monitor, workers=tuple(size.actors_at_start for size in sizes))
-    spec = replace(spec, monitor=monitor)
+    supervisor = replace(spec.supervisor, actors=tuple(size.actors_at_start for size in sizes))
+    spec = replace(spec, supervisor=supervisor)
     if spec.one_by_one:
-        units = single_rows(spec, tally.pending)
+        units = one_by_one_units(spec, tally.pending)
     else:
         # Where inputs are checked, any shard may have work.
         pending = dict.fromkeys(shards if spec.check_inputs else (), 0) | tally.pending_by_shard
@@ -157,7 +157,9 @@ def _run_pass(
 def _next_mode(mode: PassMode, pending_count: int, *, progressed: bool) -> PassMode:
     if pending_count <= _MAX_ISOLATED_AT_ONCE or (mode is not PassMode.TOGETHER and not progressed):
         return PassMode.ISOLATED
-    return PassMode.TOGETHER if pending_count > MAX_NAMED_ROWS and progressed else PassMode.ALONE
+    return (
+        PassMode.TOGETHER if pending_count > MAX_NAMED_ROWS and progressed else PassMode.ONE_BY_ONE
+    )
 
 
 def _drain(

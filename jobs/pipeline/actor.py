@@ -6,7 +6,7 @@ in threads. The blocks of the first pool are units of planned rows. The actors o
 record the photos.
 
 An actor whose process cannot work ends it: Ray restarts the actor, and repeats what it had in
-flight. See ``monitor.py`` for when that ends.
+flight. See ``supervisor.py`` for when that ends.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class StageActor:
             self._io_before, self._compute, self._io_after = (
                 Pipeline(part).load() for part in (before, middle, after)
             )
-            spec.monitor.report_loaded(group)
+            spec.supervisor.report_loaded(group)
         except Exception as error:  # by whichever library of a model
             # Reported with the first block: an actor that fails in its constructor makes Ray print
             # a page of traceback.
@@ -100,7 +100,7 @@ class StageActor:
 
         An error that is not of the catalog's is reported as ``cluster.workers_failed``.
         """
-        pause_s = self._spec.monitor.report_failure(self._group, loading=loading)
+        pause_s = self._spec.supervisor.report_failure(self._group, loading=loading)
         if pause_s is None:
             if isinstance(error, CatalogCleanupError) and not isinstance(error, DeviceError):
                 return error
@@ -147,7 +147,7 @@ class StageActor:
             if self._spec.repeats_internal_errors:
                 self._count_internal_errors(begun)
             if not self._internal_errors:
-                self._spec.monitor.report_progress(self._group)
+                self._spec.supervisor.report_progress(self._group)
             if self._batch_size > 1:
                 metrics.BATCH_FILL.add(len(batch) / self._batch_size, pool=self._pool)
             for photo in batch:

@@ -160,7 +160,7 @@ class _StopCheck:
 
     def stop_requested(self) -> bool:
         if not self.is_asked and time.monotonic() - self.checked_at >= _STOP_CHECK_INTERVAL_S:
-            self.is_asked = self.spec.monitor.stop_requested()
+            self.is_asked = self.spec.supervisor.stop_requested()
             self.checked_at = time.monotonic()
         return self.is_asked
 

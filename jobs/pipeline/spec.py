@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.pipeline.monitor import MonitorClient
+from jobs.pipeline.supervisor import SupervisorClient
 from manifests.ledger import IDENTITY_COLUMNS, Ledger, RetryPolicy
 from manifests.planning.plan import Plan
 from manifests.schema import LineageRow
@@ -40,7 +40,7 @@ class RunSpec:
         isolated: whether each photo runs in its own process, with all steps.
         repeats_internal_errors: whether photos that end with ``internal.error`` are not recorded,
             so that a later pass repeats them elsewhere.
-        monitor: the monitor of the run.
+        supervisor: the supervisor of the run.
         recipe_hash: of the recipe; it takes milliseconds, so it is computed once.
     """
 
@@ -54,7 +54,7 @@ class RunSpec:
     one_by_one: bool = False
     isolated: bool = False
     repeats_internal_errors: bool = False
-    monitor: MonitorClient = field(default_factory=MonitorClient)
+    supervisor: SupervisorClient = field(default_factory=SupervisorClient)
     recipe_hash: str = field(init=False)
 
     def __post_init__(self) -> None:

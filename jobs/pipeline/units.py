@@ -29,8 +29,8 @@ UNIT_ROWS = 64
 #: Up to this number of rows are read by the driver.
 _MAX_READ_HERE = 5000
 
-#: Units per worker among which the pending rows are divided.
-_UNITS_PER_WORKER = 4
+#: Units per actor among which the pending rows are divided.
+_UNITS_PER_ACTOR = 4
 
 #: Max number of tasks that read rows, and how many of them run at once.
 _MAX_READERS, _CONCURRENT_READERS = 2000, 4
@@ -39,7 +39,7 @@ _THREADS = 16
 
 
 def pending_units(
-    spec: RunSpec, pending_by_shard: Mapping[int, int], workers: int
+    spec: RunSpec, pending_by_shard: Mapping[int, int], actors: int
 ) -> Dataset | None:
     """Build the source of all pending rows of some shards.
 
@@ -47,7 +47,7 @@ def pending_units(
         spec: the run.
         pending_by_shard: shard -> number of pending rows; more if ``check_inputs`` finds changed
             files.
-        workers: number of actors with which the first pool starts. An autoscaler may add others,
+        actors: number of those with which the first pool starts. An autoscaler may add others,
             but units for all that it might add would be too small.
 
     Returns:
@@ -58,15 +58,15 @@ def pending_units(
     count = sum(pending_by_shard.values())
     if spec.check_inputs or count > _MAX_READ_HERE:
         # The number of changed files is not known yet.
-        share = UNIT_ROWS if spec.check_inputs else ceil(count / workers / _UNITS_PER_WORKER)
+        share = UNIT_ROWS if spec.check_inputs else ceil(count / actors / _UNITS_PER_ACTOR)
         return _read_lazily(spec, pending_by_shard, min(share, UNIT_ROWS))
     with ThreadPoolExecutor(_THREADS) as pool:
         tables = list(pool.map(partial(read_pending, spec), pending_by_shard))
-    units = list(_units(pa.concat_tables(tables), workers)) if tables else []
+    units = list(_units(pa.concat_tables(tables), actors)) if tables else []
     return ray.data.from_blocks(units) if units else None
 
 
-def single_rows(spec: RunSpec, rows: Collection[tuple[int, str]]) -> Dataset | None:
+def one_by_one_units(spec: RunSpec, rows: Collection[tuple[int, str]]) -> Dataset | None:
     """Build the source of some rows, each a unit by itself.
 
     Args:
@@ -87,10 +87,10 @@ def single_rows(spec: RunSpec, rows: Collection[tuple[int, str]]) -> Dataset | N
     return ray.data.from_blocks(units) if units else None
 
 
-def _units(rows: pa.Table, workers: int) -> Iterator[pa.Table]:
+def _units(rows: pa.Table, actors: int) -> Iterator[pa.Table]:
     start = 0
     while start < len(rows):
-        share = ceil((len(rows) - start) / workers / _UNITS_PER_WORKER)
+        share = ceil((len(rows) - start) / actors / _UNITS_PER_ACTOR)
         yield rows.slice(start, min(share, UNIT_ROWS))
         start += min(share, UNIT_ROWS)
 
@@ -143,7 +143,7 @@ def _with_shards(spec: RunSpec, shards: Sequence[int]) -> RunSpec:
 
 def _read_shards(spec: RunSpec, shards: Sequence[int]) -> Iterator[pa.Table]:
     for shard in shards:
-        if not spec.monitor.stop_requested():
+        if not spec.supervisor.stop_requested():
             try:
                 yield read_pending(spec, shard)
             except CatalogCleanupError as error:

@@ -204,8 +204,8 @@ def test_defaults_that_no_node_allows_are_left_out_with_a_note() -> None:
 def test_without_growing_a_pool_begins_with_all_that_there_is_room_for() -> None:
     size = sized([small(2, 9), large(3)], CLEAN).sizes["small_gpu"]
     assert (size.min_actors, size.max_actors, size.actors_that_fit) == (1, 9, 2)
-    alone = size.one_at_a_time(1000)
-    assert (alone.min_actors, alone.max_actors, alone.tasks_in_flight) == (2, 9, 1)
+    single = size.one_by_one(1000)
+    assert (single.min_actors, single.max_actors, single.tasks_in_flight) == (2, 9, 1)
 
 
 def test_nodes_of_a_shape_are_put_together_and_those_to_come_counted() -> None:
