@@ -186,8 +186,8 @@ def _drain(
     blocks = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     for block in cast("Iterable[pa.Table]", blocks):
         for row in block.to_pylist():
-            if row["problem"]:
-                raise error_from_code(row["problem_code"], row["problem"])
+            if row["run_error"]:
+                raise error_from_code(row["run_error_code"], row["run_error"])
             if row["internal"]:
                 internal += row["internal"]
                 _raise_if_too_many(internal, recorded, row["internal_error"])

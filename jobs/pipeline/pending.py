@@ -23,7 +23,7 @@ from manifests.schema import SHARD_SCHEMA
 from stages.photo import Photo
 from stages.steps.base import fail
 
-#: Prefix of the manifest's own columns beside ours: in units of work, and in a report, where one
+#: Prefix of the manifest's extra columns beside ours: in units of work, and in a report, where one
 #: from an earlier version may have the name of a lineage column of this version.
 EXTRA_PREFIX = "manifest: "
 
@@ -31,7 +31,7 @@ EXTRA_PREFIX = "manifest: "
 SHARD = "_shard"
 
 #: Column with the code and message of an error that ends the run, in place of rows.
-PROBLEM = "_problem"
+RUN_ERROR = "_run_error"
 
 #: Shards that are read, or checked for changed files, at once.
 _THREADS = 8
@@ -43,7 +43,7 @@ _STOP_CHECK_INTERVAL_S = 3.0
 def read_pending(spec: RunSpec, shard: int, only: Collection[str] | None = None) -> pa.Table:
     """Read the pending rows of a shard, as planned, with the column :data:`SHARD`.
 
-    The manifest's own columns have a prefix, so that their names cannot collide with ours.
+    The manifest's extra columns have a prefix, so that their names cannot collide with ours.
 
     Args:
         spec: the run.
@@ -70,8 +70,8 @@ def photos_of(spec: RunSpec, rows: pa.Table) -> Iterator[Photo]:
     """
     stop_check = _StopCheck(spec)
     for row in rows.to_pylist():
-        if problem := row.pop(PROBLEM, None):
-            raise error_from_code(*problem)
+        if run_error := row.pop(RUN_ERROR, None):
+            raise error_from_code(*run_error)
         if stop_check.stop_requested():
             return
         yield _photo(spec, row)

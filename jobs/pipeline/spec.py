@@ -30,7 +30,7 @@ class RunSpec:
 
     Attributes:
         plan: the planned manifest, and where results go.
-        extra: schema of the manifest's other columns.
+        extra: schema of the manifest's extra columns.
         recipe: the recipe to apply.
         retry_policy: which recorded rows count as ended; its run_id is written to each lineage row.
         build_steps: makes the recipe's steps; called in the actor, since no model is serialised.

@@ -2,7 +2,8 @@
 
 A worker that fails ends its own process, and Ray restarts the actor where there is room. The
 supervisor decides how long a worker waits before that. It also decides when the run ends: if no
-worker of a pool could ever load its models, or if workers fail one after another while no photo is done.
+worker of a pool could ever load its models, or if workers fail one after another while no photo is
+done.
 """
 
 from __future__ import annotations

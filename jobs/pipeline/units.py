@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from jobs.pipeline.pending import PROBLEM, read_pending
+from jobs.pipeline.pending import RUN_ERROR, read_pending
 from jobs.pipeline.spec import RunSpec
 from manifests.errors import CatalogCleanupError
 
@@ -148,8 +148,8 @@ def _read_shards(spec: RunSpec, shards: Sequence[int]) -> Iterator[pa.Table]:
                 yield read_pending(spec, shard)
             except CatalogCleanupError as error:
                 # The worker that receives it ends the run; Ray Data would go on without these rows.
-                yield pa.table({PROBLEM: [[error.code, error.message]]})
+                yield pa.table({RUN_ERROR: [[error.code, error.message]]})
                 return
             except (OSError, pa.ArrowException) as error:
-                yield pa.table({PROBLEM: [["output.not_readable", f"Shard {shard}: {error}."]]})
+                yield pa.table({RUN_ERROR: [["output.not_readable", f"Shard {shard}: {error}."]]})
                 return

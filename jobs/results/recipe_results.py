@@ -81,7 +81,7 @@ class RecipeResults:
 
     @cached_property
     def extra(self) -> list[str]:
-        """The manifest's other columns, by their names in the lineage."""
+        """The manifest's extra columns, by their names in the lineage."""
         return list(extra_schema(self.plan.shard_file(0).read_table().schema).names)
 
     def is_called(self, wanted: str) -> bool:

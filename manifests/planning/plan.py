@@ -296,7 +296,7 @@ def choose_rows_per_shard(rows: int) -> int:
 
 
 def _scan(files: Sequence[Source], manifest: str, pairing: Pairing) -> tuple[pa.Schema, Ids]:
-    """Read the merged schema of the manifest's other columns, and its ids."""
+    """Read the merged schema of the manifest's extra columns, and its ids."""
     hashes = IdHashes()
     extra = merge_types(chain.from_iterable(_scan_file(file, hashes, pairing) for file in files))
     ids = hashes.classify()

@@ -174,13 +174,13 @@ def to_shard_rows(
     Args:
         table: a part from :func:`manifests.reading.read.read_parts`.
         base: the folder that paths are relative to.
-        extra: the merged schema of the manifest's other columns.
+        extra: the merged schema of the manifest's extra columns.
         duplicates: the errors of ids that are not unique; null for others.
         pairing: how rows without marks are marked.
 
     Returns:
         The same rows in the same order: the table to store, of :data:`SHARD_SCHEMA` and the
-        manifest's other columns; and facts on each row: ``paired`` (its mask is not its own, but
+        manifest's extra columns; and facts on each row: ``paired`` (its mask is not its own, but
         was named beside the manifest), ``unmarked`` (it has no marks, and no other error) and
         ``corners`` (see :func:`normalize_marks`).
 

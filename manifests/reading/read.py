@@ -184,7 +184,7 @@ def read_parts(file: Source, *, marks: bool = True, need_marks: bool = True) -> 
 
     Yields:
         Parts in which ``id``, ``image``, ``mask`` and any :data:`SHAPE_COLUMNS` are strings, with
-        lists as JSON and empty cells as null. The other columns and the partitions have types of
+        lists as JSON and empty cells as null. The extra columns and the partitions have types of
         :mod:`manifests.reading.arrow_types`.
 
     Raises:
