@@ -31,7 +31,7 @@ _LETTERS = "ABEGHKMNRSW%2358"
 #: Min area of an object.
 _MIN_PX = 40
 
-_MAX_DRAWS = 200
+_MAX_ATTEMPTS = 200
 
 #: Min and max side of an object, relative to the photo's shorter side.
 _MIN_SHARE, _MAX_SHARE = 0.08, 0.25
@@ -79,17 +79,17 @@ def paste(
 
     Returns:
         The picture, and ``(h, w)`` uint8, 255 wherever it changed; None if no object was
-        visible after 200 draws.
+        visible after 200 attempts.
     """
     lab = to_lab(placement.base)
-    for _ in range(_MAX_DRAWS):
-        colours, share = draw(placement, others, rng)
-        share = cv2.GaussianBlur(share, (0, 0), rng.uniform(0.7, 2)) * np.float32(opacity)
+    for _ in range(_MAX_ATTEMPTS):
+        colours, coverage = draw(placement, others, rng)
+        coverage = cv2.GaussianBlur(coverage, (0, 0), rng.uniform(0.7, 2)) * np.float32(opacity)
         if within is not None:
-            share = np.where(within > 0, share, 0)
-        mixed = placement.base + (colours - placement.base) * share[..., None]
+            coverage = np.where(within > 0, coverage, 0)
+        mixed = placement.base + (colours - placement.base) * coverage[..., None]
         pasted = np.rint(np.clip(mixed, 0, 255)).astype(np.uint8)
-        core = share > 0.5 * opacity
+        core = coverage > 0.5 * opacity
         if core.sum() < _MIN_PX:
             continue
         if np.linalg.norm(to_lab(pasted) - lab, axis=2)[core].mean() >= VISIBLE_DELTA_E:
@@ -138,9 +138,9 @@ def _object(
     left, top = (c - s / 2 for c, s in zip(placement.centre, tile.shape[1::-1], strict=True))
     move = np.array([[1, 0, left], [0, 1, top]], np.float32)
     colours = cv2.warpAffine(tile, move, (width, height), borderMode=cv2.BORDER_REFLECT)
-    share = np.zeros((height, width), np.float32)
-    cv2.fillPoly(share, [blob(placement.centre, _axes(placement.side_px, rng), rng)], 1.0)
-    return colours.astype(np.float32), share
+    coverage = np.zeros((height, width), np.float32)
+    cv2.fillPoly(coverage, [blob(placement.centre, _axes(placement.side_px, rng), rng)], 1.0)
+    return colours.astype(np.float32), coverage
 
 
 def _shape(
@@ -151,16 +151,16 @@ def _shape(
     shade = np.linspace(-1, 1, width, dtype=np.float32) * rng.uniform(0, 60)
     colours = np.zeros((height, width, 3), np.float32) + rng.uniform(0, 255, 3).astype(np.float32)
     colours += shade[None, :, None]
-    share = np.zeros((height, width), np.float32)
+    coverage = np.zeros((height, width), np.float32)
     axes = _axes(placement.side_px, rng)
     x, y = round(placement.centre[0]), round(placement.centre[1])
     kind = int(rng.integers(3))
     if kind == 0:
-        cv2.fillPoly(share, [turned_box(placement.centre, axes, rng)], 1.0)
+        cv2.fillPoly(coverage, [turned_box(placement.centre, axes, rng)], 1.0)
     else:
         line_px = -1 if kind == 1 else max(2, round(placement.side_px / 6))
-        cv2.ellipse(share, (x, y), (round(axes[0]), round(axes[1])), 20, 0, 360, 1.0, line_px)
-    return colours, share
+        cv2.ellipse(coverage, (x, y), (round(axes[0]), round(axes[1])), 20, 0, 360, 1.0, line_px)
+    return colours, coverage
 
 
 def _text(

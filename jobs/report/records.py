@@ -39,7 +39,7 @@ _DETAILS = (
 _PATCH_DETAILS = ("refined", "reason", "tries")
 
 #: Row number -> its pictures, for each compared recipe.
-Drawn = Mapping[int, Sequence[Pictures | None]]
+Rendered = Mapping[int, Sequence[Pictures | None]]
 
 
 def picture_folder(results: RecipeResults, name: str) -> str:
@@ -48,7 +48,9 @@ def picture_folder(results: RecipeResults, name: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
-def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+def list_columns(
+    listing: Listing, rendered: Rendered
+) -> tuple[dict[str, Any], dict[str, list[Any]]]:
     """The columns by which the list is shown, filtered and sorted.
 
     Returns:
@@ -80,7 +82,7 @@ def list_columns(listing: Listing, drawn: Drawn) -> tuple[dict[str, Any], dict[s
     columns["picture"] = [
         picture_folder(listing.recipes[recipe], name) if first and first.shown else ""
         for row, (recipe, name) in enumerate(zip(recipes, names, strict=True))
-        for first, *_ in [drawn.get(row, [None])]
+        for first, *_ in [rendered.get(row, [None])]
     ]
     choices["columns"] = []
     for number, name in enumerate(_extra(listing.rows)):
@@ -101,7 +103,9 @@ def _detected(column: pa.ListArray) -> tuple[list[int | None], list[int | None]]
     return pc.if_else(pc.is_valid(counts), pa.array(removed), None).to_pylist(), counts.to_pylist()
 
 
-def details(listing: Listing, start: int, stop: int, drawn: Drawn) -> Iterator[dict[str, Any]]:
+def details(
+    listing: Listing, start: int, stop: int, rendered: Rendered
+) -> Iterator[dict[str, Any]]:
     """The details of rows ``start`` to ``stop``, see ``site/viewer.js``.
 
     ``line`` is the manifest row as JSON text, so that browsers do not round its numbers. If the
@@ -116,7 +120,7 @@ def details(listing: Listing, start: int, stop: int, drawn: Drawn) -> Iterator[d
     for number, (row, other) in enumerate(zip(rows, others, strict=True), start):
         extra_values = {name.removeprefix(EXTRA_PREFIX): row[name] for name in extra}
         extra_values.pop(REVIEW, None)
-        pictures = drawn.get(number, [None, None])
+        pictures = rendered.get(number, [None, None])
         shown = [_row_details(row, listing.recipes[row["recipe"]], row["recipe"], pictures[0])]
         if other and other["id"] is not None:
             shown.append(_row_details(other, listing.recipes[1], 1, pictures[1]))

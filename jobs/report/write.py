@@ -28,8 +28,8 @@ from rich.progress import track
 
 from jobs.report import SAMPLE
 from jobs.report.data import Listing, choose, list_pairs, list_rows, select_recipes
-from jobs.report.pictures import Pictures, draw
-from jobs.report.records import REVIEW, Drawn, details, list_columns, picture_folder
+from jobs.report.pictures import Pictures, render
+from jobs.report.records import REVIEW, Rendered, details, list_columns, picture_folder
 from jobs.results.recipe_results import RecipeResults
 from manifests.errors import CatalogCleanupError, RecipeError, describe
 from manifests.runs import records
@@ -80,14 +80,14 @@ def write_report(
         listing = list_pairs(*_pair(output, recipe, compare), only)
     path = StoragePath.of(output)
     folder = path / "report"
-    drawn = _draw(listing, choose(listing.rows, sample), folder, console)
-    choices, columns = list_columns(listing, drawn)
+    rendered = _render(listing, choose(listing.rows, sample), folder, console)
+    choices, columns = list_columns(listing, rendered)
     count, stamp = listing.rows.num_rows, f"{datetime.now(UTC):%Y%m%d%H%M%S}"
     for number, start in enumerate(range(0, count, ROWS_PER_FILE)):
         part = {name: each[start : start + ROWS_PER_FILE] for name, each in columns.items()}
         _script(folder, f"rows-{number:04d}", "rows", number, part)
     for number, start in enumerate(range(0, count, DETAILS_PER_FILE)):
-        some = list(details(listing, start, min(start + DETAILS_PER_FILE, count), drawn))
+        some = list(details(listing, start, min(start + DETAILS_PER_FILE, count), rendered))
         _script(folder, f"details-{number:04d}", "details", number, some)
     page = {
         "title": path.name,
@@ -97,7 +97,7 @@ def write_report(
         "stamp": stamp,
         "review": REVIEW,
         "count": count,
-        "drawn": len(drawn),
+        "rendered": len(rendered),
         "files": -(-count // ROWS_PER_FILE),
         "detailsPerFile": DETAILS_PER_FILE,
         "only": sorted(only),
@@ -144,24 +144,26 @@ def _recipe_values(listing: Listing, index: int) -> dict[str, Any]:
     }
 
 
-def _draw(listing: Listing, rows: Sequence[int], folder: StoragePath, console: Console) -> Drawn:
+def _render(
+    listing: Listing, rows: Sequence[int], folder: StoragePath, console: Console
+) -> Rendered:
     """Render these rows, for each compared recipe that has them."""
     beside = 1 if listing.compared is None else 2
-    drawn: dict[int, list[Pictures | None]] = {row: [None] * beside for row in rows}
-    rendered = track(
-        _draw_rows(listing, rows, folder),
+    rendered: dict[int, list[Pictures | None]] = {row: [None] * beside for row in rows}
+    finished = track(
+        _render_rows(listing, rows, folder),
         "pictures",
         len(rows) * beside,
         console=console,
         transient=True,
         disable=not console.is_terminal,
     )
-    for row, index, pictures in rendered:
-        drawn[row][index] = pictures
-    return drawn
+    for row, index, pictures in finished:
+        rendered[row][index] = pictures
+    return rendered
 
 
-def _draw_rows(
+def _render_rows(
     listing: Listing, rows: Sequence[int], folder: StoragePath
 ) -> Iterator[tuple[int, int, Pictures]]:
     """Yield row number, side of the comparison (0 or 1) and pictures."""
@@ -173,12 +175,12 @@ def _draw_rows(
                 found = table.take(some).to_pylist(maps_as_pydicts="strict")
                 work = {n: row for n, row in zip(some, found, strict=True) if row["id"] is not None}
                 recipes = [listing.recipes[index or row["recipe"]] for row in work.values()]
-                rendered = pool.map(_draw_row, work.values(), recipes, repeat(folder))
-                for number, pictures in zip(work, rendered, strict=True):
+                finished = pool.map(_render_row, work.values(), recipes, repeat(folder))
+                for number, pictures in zip(work, finished, strict=True):
                     yield number, index, pictures
 
 
-def _draw_row(row: dict[str, Any], results: RecipeResults, folder: StoragePath) -> Pictures:
+def _render_row(row: dict[str, Any], results: RecipeResults, folder: StoragePath) -> Pictures:
     """Render one row; errors of its files become its ``problem``."""
     if (row["error_code"] or "").startswith("row."):
         return Pictures(
@@ -186,7 +188,7 @@ def _draw_row(row: dict[str, Any], results: RecipeResults, folder: StoragePath) 
         )
     own = folder / "pictures" / picture_folder(results, row["id"])
     try:
-        return draw(
+        return render(
             row,
             results.recipe,
             results.plan.output,

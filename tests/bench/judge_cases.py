@@ -48,7 +48,7 @@ _PLAIN, _ONE_MATERIAL = 4.0, 18.0
 #: this hole that its surroundings do not.
 _ALIKE = 5.0
 
-_MAX_DRAWS = 40
+_MAX_ATTEMPTS = 40
 
 _SOFT = "soft patchmatch"
 _REMOVALS: dict[str, Classical] = {
@@ -172,7 +172,7 @@ def _differ(fill: Pixels, own: Pixels, mask: Pixels) -> float:
 
 def _cut_hole_in(ground: str, photo: Pixels, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
     """Like :func:`cut_hole`, in a ground of this kind if the photo has one."""
-    for _ in range(_MAX_DRAWS):
+    for _ in range(_MAX_ATTEMPTS):
         crop, hole = cut_hole(photo, rng)
         if ground_of(crop, hole) == ground:
             break

@@ -61,7 +61,7 @@
       if (column.values) choose(name, column.name, column.values.map((value) => [value, value]));
       else fields.push(label(column.name, element("input", { type: "search", name, autocomplete: "off" })));
     });
-    if (page.drawn < page.count) fields.push(label("With pictures", element("input", { type: "checkbox", name: "pictured" })));
+    if (page.rendered < page.count) fields.push(label("With pictures", element("input", { type: "checkbox", name: "pictured" })));
     byId("criteria").replaceChildren(...fields);
   }
 
@@ -79,7 +79,7 @@
 
   function addSorting(page) {
     const choices = [["id", "by id"], ["-id", "by id, last first"]];
-    if (page.drawn < page.count) choices.unshift(["pictured", "with pictures first"]);
+    if (page.rendered < page.count) choices.unshift(["pictured", "with pictures first"]);
     if (store.columns.score.some((value) => value !== null)) choices.push(["-score", "highest score first"], ["score", "lowest score first"]);
     choices.push(["-share", "largest share of the photo first"], ["-seconds", "slowest first"], ["seconds", "fastest first"]);
     if (page.compared) choices.push(["-difference", "scores farthest apart first"]);

@@ -105,8 +105,8 @@
     const made = element("div", { class: "nothing" });
     if (result.error_code) made.append(element("p", { class: "bad" }, result.error_code), element("p", {}, result.error ?? ""));
     else if (!result.pictures) {
-      const { drawn, count } = store.page;
-      made.append(element("p", {}, `No pictures: ${drawn.toLocaleString("en")} of ${count.toLocaleString("en")} photos have some. --sample makes more.`));
+      const { rendered, count } = store.page;
+      made.append(element("p", {}, `No pictures: ${rendered.toLocaleString("en")} of ${count.toLocaleString("en")} photos have some. --sample makes more.`));
     }
     if (result.pictures?.problem && result.pictures.problem !== result.error) made.append(element("p", {}, result.pictures.problem));
     return made;

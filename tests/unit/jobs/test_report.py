@@ -119,8 +119,8 @@ def test_what_cannot_be_drawn_says_why_and_costs_no_other(
     page = write_page(tmp_path / "out")
     found = {json.loads(row["line"])["id"]: row["results"][0] for row in told(page, "details-0000")}
     assert list(found) == names
-    drawn = {name: result["pictures"] for name, result in found.items()}
-    assert {name: pictures["shown"] for name, pictures in drawn.items()} == {
+    rendered = {name: result["pictures"] for name, result in found.items()}
+    assert {name: pictures["shown"] for name, pictures in rendered.items()} == {
         "changed": ["before", "after"],
         "crashed": [],
         "fine": ["before", "after"],
@@ -128,7 +128,7 @@ def test_what_cannot_be_drawn_says_why_and_costs_no_other(
         "lost": ["before"],
         "no-mask": ["before"],
     }
-    problems = {name: pictures["problem"] for name, pictures in drawn.items()}
+    problems = {name: pictures["problem"] for name, pictures in rendered.items()}
     assert "has changed since" in problems["changed"]
     assert problems["fine"] == ""
     assert str(tmp_path / "gone.jpg") in problems["gone"]
