@@ -76,7 +76,7 @@ def as_json(output: str) -> str:
                 "recipe_hash": status.results.hash,
                 "run_id": status.results.record.run_id,
                 "status": status.results.record.facts["status"],
-                "at_work": status.is_running,
+                "is_running": status.is_running,
                 "rows_per_s": status.rows_per_s,
                 "seconds_left": status.seconds_left,
                 "all": _counts(status.total),

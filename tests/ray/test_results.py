@@ -67,7 +67,7 @@ def test_status_of_a_run_at_work_tells_its_pace(results: Path) -> None:
         assert re.search(r"all +13 +\d+ +\d+ +0 +5", text)
         assert "2.5 photos/s, 0:00:02 left" in text
         (standing,) = json.loads(as_json(str(results)))
-        assert (standing["at_work"], standing["seconds_left"]) == (True, 2.0)
+        assert (standing["is_running"], standing["seconds_left"]) == (True, 2.0)
         assert standing["shards"]["1"]["remaining"] == standing["all"]["remaining"] == 5
     finally:
         (results / "lost").rename(lost)
