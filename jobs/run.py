@@ -136,7 +136,7 @@ def run(
         console.print(f"note: {note}")
     recipe, models = check_weights(recipe, console, here=address_of(address) == "local")
     images = f"{output}/images/{recipe.label}"
-    facts = {
+    content = {
         "manifest": plan.manifest,
         "mask": mask,
         "masks": masks,
@@ -164,7 +164,7 @@ def run(
             f"note: {output} has no results of this recipe and its options: --retry has no effect."
         )
         console.print(text, highlight=False)
-    record = runs.claim(output, facts)
+    record = runs.claim(output, content)
     cost = Cost(prices, node_groups_up) if prices else None
     status = "failed"
     try:

@@ -43,7 +43,7 @@ def show_status(console: Console, output: str, *, by_shard: bool) -> None:
 
     for status in recipe_statuses(output):
         results = status.results
-        state = results.record.facts["status"]
+        state = results.record.content["status"]
         if status.is_running:
             state = "running"
         elif state == "running":

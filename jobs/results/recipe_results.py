@@ -43,12 +43,12 @@ class RecipeResults:
     @property
     def hash(self) -> str:
         """The recipe's hash when it ran; a later version of the program may compute another one."""
-        return str(self.record.facts["recipe_hash"])
+        return str(self.record.content["recipe_hash"])
 
     @property
     def name(self) -> str:
         """The recipe's name."""
-        return str(self.record.facts["recipe"]["name"])
+        return str(self.record.content["recipe"]["name"])
 
     @property
     def label(self) -> str:
@@ -58,12 +58,12 @@ class RecipeResults:
     @property
     def detects(self) -> bool:
         """Whether the recipe searches for what is to be removed."""
-        return bool(self.record.facts["recipe"].get("detect"))
+        return bool(self.record.content["recipe"].get("detect"))
 
     @property
     def cleans(self) -> bool:
         """Whether the recipe removes or refines; else it only detects."""
-        return any(self.record.facts["recipe"].get(name) for name in ("remove", "refine"))
+        return any(self.record.content["recipe"].get(name) for name in ("remove", "refine"))
 
     @property
     def ledger(self) -> Ledger:
@@ -77,7 +77,7 @@ class RecipeResults:
         Raises:
             RecipeError: ``recipe.invalid``: this version lacks its method, or refuses a value.
         """
-        return Recipe.from_record(self.record.facts["recipe"], f"run {self.record.run_id}")
+        return Recipe.from_record(self.record.content["recipe"], f"run {self.record.run_id}")
 
     @cached_property
     def extra(self) -> list[str]:

@@ -47,7 +47,7 @@ def recipe_statuses(output: str) -> Iterator[RecipeStatus]:
     all_results = results_by_recipe(output)
     active = [record for record in records(output) if seems_alive(record)]
     for results in all_results:
-        alive = [record for record in active if record.facts["recipe_hash"] == results.hash]
+        alive = [record for record in active if record.content["recipe_hash"] == results.hash]
         rate = sum(record.progress().get("rows_per_s", 0.0) for record in alive)
         status = RecipeStatus(results, is_running=bool(alive), rows_per_s=rate)
         for shard, tally in tallies(results.plan, results.ledger, _policies(results, alive)):
@@ -62,8 +62,8 @@ def _policies(results: RecipeResults, alive: Sequence[RunRecord]) -> Mapping[int
     shards = range(results.plan.shards)
     policies = dict.fromkeys(shards, RetryPolicy(results.record.run_id))
     for record in alive:
-        retried = RetryPolicy(record.run_id, frozenset(record.facts.get("retry", ())))
-        policies |= dict.fromkeys(record.facts.get("only_shards") or shards, retried)
+        retried = RetryPolicy(record.run_id, frozenset(record.content.get("retry", ())))
+        policies |= dict.fromkeys(record.content.get("only_shards") or shards, retried)
     return policies
 
 
@@ -75,7 +75,7 @@ def as_json(output: str) -> str:
                 "recipe": status.results.name,
                 "recipe_hash": status.results.hash,
                 "run_id": status.results.record.run_id,
-                "status": status.results.record.facts["status"],
+                "status": status.results.record.content["status"],
                 "is_running": status.is_running,
                 "rows_per_s": status.rows_per_s,
                 "seconds_left": status.seconds_left,

@@ -51,8 +51,8 @@ def three_pools(_: Recipe, __: str) -> Sequence[Step]:
 def job(tmp_path: Path) -> Iterator[RunSpec]:
     output = str(tmp_path / "out")
     plan = make_plan(boxed_catalog(tmp_path, 3), output, rows_per_shard=3)
-    facts = {"recipe": TELEA.model_dump(mode="json"), "recipe_hash": TELEA.hash}
-    run = runs.claim(output, facts)
+    content = {"recipe": TELEA.model_dump(mode="json"), "recipe_hash": TELEA.hash}
+    run = runs.claim(output, content)
     extra = extra_schema(plan.shard_file(0).read_table().schema)
     yield RunSpec(plan, extra, TELEA, RetryPolicy(run.run_id), three_pools, has_gpus=True)
     runs.release(run)
