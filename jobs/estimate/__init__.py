@@ -75,15 +75,15 @@ def estimate(
         spot_loss_rate=spot_loss_rate,
     )
     job = job_of(recipe, steps=steps(recipe, "output"))
-    in_time = job.in_time(deadline_s) if deadline_s else None
+    in_time = job.smallest_for(deadline_s) if deadline_s else None
     fleet, changes = in_time or job.fastest(), []
-    for settings, effect in _levers(recipe):
+    for settings, effect in _cheaper_settings(recipe):
         try:
             changed = recipe.with_options(settings)
         except RecipeError:  # not with this method
             continue
         other = job_of(changed, steps=steps(changed, "output"))
-        cheaper = other.in_time(deadline_s) if deadline_s and in_time else other.fastest()
+        cheaper = other.smallest_for(deadline_s) if deadline_s and in_time else other.fastest()
         if cheaper and cheaper.cost_usd < fleet.cost_usd:
             saved = 1 - cheaper.cost_usd / fleet.cost_usd
             changes.append(Change(settings, effect, saved, cheaper))
@@ -91,11 +91,11 @@ def estimate(
     assumed = [step for part in job.parts for step in part.assumed]
     assumed += ["start of nodes and actors", "spot losses"]
     assumed += ["prices"] if prices is None else []
-    meets_deadline = bool(in_time and job.has(in_time.nodes)) if deadline_s else None
+    meets_deadline = bool(in_time and job.has_available(in_time.nodes)) if deadline_s else None
     return Estimate(job.parts, fleet, meets_deadline, changes, assumed)
 
 
-def _levers(recipe: Recipe) -> Sequence[tuple[Sequence[str], str]]:
+def _cheaper_settings(recipe: Recipe) -> Sequence[tuple[Sequence[str], str]]:
     """Settings that may make a recipe cheaper, each with its effect on the result."""
     if not recipe.refiner:
         return ()

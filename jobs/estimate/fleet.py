@@ -120,7 +120,7 @@ class Workload:
         limits = [(part, self.sizes[part.pool].max_actors) for part in self.parts]
         return self._fleet(max(self.rows * part.seconds / limit for part, limit in limits))
 
-    def in_time(self, deadline_s: float) -> Fleet | None:
+    def smallest_for(self, deadline_s: float) -> Fleet | None:
         """The smallest fleet that meets a deadline, with any number of nodes; None: impossible."""
         work_s = self.rows * max(part.seconds for part in self.parts)
         counts = range(self.rows + 1)  # of the slowest part's actors
@@ -129,10 +129,10 @@ class Workload:
         )
         return self._fleet(work_s / actors) if actors <= self.rows else None
 
-    def has(self, nodes: Mapping[str, int]) -> bool:
+    def has_available(self, nodes: Mapping[str, int]) -> bool:
         """Whether that number of nodes of each type is available."""
-        possible = {group.name: group.max_nodes for group in self.node_groups.values()}
-        return all(count <= possible[name] for name, count in nodes.items())
+        available = {group.name: group.max_nodes for group in self.node_groups.values()}
+        return all(count <= available[name] for name, count in nodes.items())
 
     def _fleet(self, busy_s: float) -> Fleet:
         """A fleet that works for ``busy_s``, not counting start, ramp and losses."""

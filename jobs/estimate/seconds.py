@@ -33,16 +33,16 @@ class Figure:
         kind: ``measured``, ``published``, ``calculated`` or ``assumed``.
         source: where it comes from.
         value: the number, unless it is a step's.
-        photo, mp, max_mp, step: terms of a step's seconds; see the file.
+        per_photo, per_megapixel, max_megapixels, per_step: terms of a step's seconds; see the file.
     """
 
     kind: str
     source: str
     value: float = 0.0
-    photo: float = 0.0
-    mp: float = 0.0
-    max_mp: float = math.inf
-    step: float = 0.0
+    per_photo: float = 0.0
+    per_megapixel: float = 0.0
+    max_megapixels: float = math.inf
+    per_step: float = 0.0
 
 
 @cache
@@ -194,14 +194,14 @@ def _default(step: str, recipe: Recipe, megapixels: float, *, has_gpus: bool) ->
         raise ClusterError("cluster.no_figure", f"There is no default for the seconds of {name}.")
     figure = known[name]
     steps = getattr(recipe.remove, "steps", 0) if step == "remove" else 0
-    per_mp = figure.mp + figure.step * steps
-    seconds = figure.photo + per_mp * min(megapixels, figure.max_mp)
+    per_megapixel = figure.per_megapixel + figure.per_step * steps
+    seconds = figure.per_photo + per_megapixel * min(megapixels, figure.max_megapixels)
     if step == "refine" and options:
-        seconds += figure.step * options.steps
+        seconds += figure.per_step * options.steps
         if recipe.judge:
             retry_share = run["retry_share"].value
             attempts = sum(retry_share**attempt for attempt in range(recipe.judge.attempts))
-            judging = known["judge"].photo + recipe.judge.text * known["judge.text"].photo
+            judging = known["judge"].per_photo + recipe.judge.text * known["judge.text"].per_photo
             seconds = attempts * (seconds + judging)
         seconds *= (options.size_px / 1024) ** 2
         seconds *= 1 - run["smooth_share"].value * (options.when == "auto")

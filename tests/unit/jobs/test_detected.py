@@ -46,7 +46,7 @@ def rows_of(path: Path | str) -> dict[str, dict[str, Any]]:
 
 def test_the_manifest_has_all_rows_with_what_was_found(folder: Path) -> None:
     found = write_detected(str(folder / "out"))
-    assert (found.rows, found.removed, found.kept, found.failed) == (4, 1, 0, 1)
+    assert (found.rows, found.to_remove, found.kept_only, found.failed) == (4, 1, 0, 1)
     rows = rows_of(found.path)
     mask = f"{folder}/out/masks/{recipe_of(folder).label}/shown.png"
     assert {name: row["mask"] for name, row in rows.items()} == {

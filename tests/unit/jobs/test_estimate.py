@@ -160,10 +160,10 @@ def test_waiting_for_storage_counts_where_it_takes_longer_than_computing() -> No
 
 def test_a_fleet_for_a_deadline_is_the_smallest_one_that_meets_it() -> None:
     here = two_seconds_each(actors=1000, min_actors=20)
-    fleet = here.in_time(START_S + 1001.0)
+    fleet = here.smallest_for(START_S + 1001.0)
     assert fleet
     assert fleet.actors == [20], "1001 s are left for 20,000 s of work"
-    assert here.in_time(START_S - 5.0) is None, "no node is up so soon"
+    assert here.smallest_for(START_S - 5.0) is None, "no node is up so soon"
     for hours in (30, 60):
         found = of("clean", 100_000, deadline_s=3600 * hours)
         assert found.fleet.seconds <= 3600 * hours
