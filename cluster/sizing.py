@@ -145,11 +145,11 @@ def size_pools(
         rows: number of rows to process; at least one.
         used_cpus: number of CPUs, of nodes that are up, that other jobs use.
     """
-    wanted = {name: _wanted(name, pools, nodes) for name in dict.fromkeys(step_groups)}
+    wanted = {name: _actor_resources(name, pools, nodes) for name in dict.fromkeys(step_groups)}
     notes = [note for name, size in wanted.items() for note in _ignored_defaults(name, size, pools)]
-    wanted = _shared(wanted, pools, nodes, len(step_groups))
+    wanted = _share_scarce(wanted, pools, nodes, len(step_groups))
     up = [replace(node, max_nodes=node.up) for node in nodes]
-    room, ready = _room(wanted, nodes, step_groups), _room(wanted, up, step_groups)
+    room, ready = _max_actors(wanted, nodes, step_groups), _max_actors(wanted, up, step_groups)
     sizes: dict[str, PoolSize] = {}
     for name, size in wanted.items():
         options = _options(pools, name)
@@ -165,7 +165,9 @@ def size_pools(
             now = min(max(now - math.ceil(used_cpus / size.cpus), 1), limit)
             first = max(first, now)
         sizes[name] = replace(size, min_actors=first, max_actors=limit, actors_that_fit=now)
-    notes += [note for name, size in sizes.items() for note in _misleading_nodes(name, size, nodes)]
+    notes += [
+        note for name, size in sizes.items() for note in _unusable_node_notes(name, size, nodes)
+    ]
     return Sizing(sizes, notes, unplaced(sizes, nodes, step_groups))
 
 
@@ -181,7 +183,7 @@ def _eligible_nodes(
     return [node for node in nodes if node.max_nodes and node.can_host(name, selector)]
 
 
-def _wanted(name: str, pools: PoolsOptions, nodes: Sequence[NodeGroup]) -> PoolSize:
+def _actor_resources(name: str, pools: PoolsOptions, nodes: Sequence[NodeGroup]) -> PoolSize:
     """The resources of each actor: as set, or the defaults as far as the nodes allow them."""
     options = _options(pools, name)
     chosen = options.model_fields_set
@@ -222,7 +224,7 @@ def _ignored_defaults(name: str, size: PoolSize, pools: PoolsOptions) -> Iterato
         yield f"{name} reserves no memory: no node has {options.memory_gib:g} GiB available."
 
 
-def _misleading_nodes(name: str, size: PoolSize, nodes: Sequence[NodeGroup]) -> Iterator[str]:
+def _unusable_node_notes(name: str, size: PoolSize, nodes: Sequence[NodeGroup]) -> Iterator[str]:
     """Yield a note for each type of node that an autoscaler may add but the pool cannot use."""
     eligible = _eligible_nodes(name, size.label_selector, nodes)
     own = [node for node in eligible if node.max_nodes > node.up]
@@ -237,7 +239,7 @@ def _misleading_nodes(name: str, size: PoolSize, nodes: Sequence[NodeGroup]) -> 
             )
 
 
-def _shared(
+def _share_scarce(
     wanted: Mapping[str, PoolSize],
     pools: PoolsOptions,
     nodes: Sequence[NodeGroup],
@@ -274,7 +276,7 @@ def _unless_set(
     }
 
 
-def _room(
+def _max_actors(
     wanted: Mapping[str, PoolSize], nodes: Sequence[NodeGroup], step_groups: Sequence[str]
 ) -> dict[str, int]:
     """The number of actors of each pool that fit, together with those of the others.

@@ -113,7 +113,7 @@ def show_verdicts(console: Console, output: str, sample: int | None = None) -> i
             text = f"{each.found.outside}; previews: {each.found.previews}"
         else:
             kind, state, text = "unchecked", "note", f"could not be checked: {each.detail}"
-            reasons[each.unchecked] += 1
+            reasons[each.unchecked_reason] += 1
         counts[kind] += 1
         print_finding(console, state, f"{each.id}: {text}")
     if not counts:

@@ -27,9 +27,9 @@ from rich.console import Console
 from rich.progress import track
 
 from jobs.report import SAMPLE
-from jobs.report.data import Listing, choose, list_pairs, list_rows, select_recipes
+from jobs.report.listing import Listing, list_pairs, list_rows, sample_rows, select_recipes
+from jobs.report.page_data import REVIEW, Rendered, details, list_columns, picture_folder
 from jobs.report.pictures import Pictures, render
-from jobs.report.records import REVIEW, Rendered, details, list_columns, picture_folder
 from jobs.results.recipe_results import RecipeResults
 from manifests.errors import CatalogCleanupError, RecipeError, describe
 from manifests.runs import records
@@ -61,7 +61,7 @@ def write_report(
     Args:
         output: path or URI of a folder with results.
         console: where to print progress.
-        sample: number of photos with pictures, see :func:`choose`; 0: all.
+        sample: number of photos with pictures, see :func:`sample_rows`; 0: all.
         only: list rows of these statuses, or ``flagged``; empty: all.
         recipe: name, label or hash of the recipe to show; None: all recipes, or the most recent
             one in a comparison.
@@ -80,7 +80,7 @@ def write_report(
         listing = list_pairs(*_pair(output, recipe, compare), only)
     path = StoragePath.of(output)
     folder = path / "report"
-    rendered = _render(listing, choose(listing.rows, sample), folder, console)
+    rendered = _render(listing, sample_rows(listing.rows, sample), folder, console)
     choices, columns = list_columns(listing, rendered)
     count, stamp = listing.rows.num_rows, f"{datetime.now(UTC):%Y%m%d%H%M%S}"
     for number, start in enumerate(range(0, count, ROWS_PER_FILE)):

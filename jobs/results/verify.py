@@ -51,7 +51,7 @@ class Verdict:
         fidelity: as recorded in the lineage.
         found: result of the comparison; None if it was not possible.
         problem: differences from the lineage; empty if there are none.
-        unchecked: kind of the reason why it could not be checked; empty if it could.
+        unchecked_reason: kind of the reason why it could not be checked; empty if it could.
         detail: the reason in full.
     """
 
@@ -59,7 +59,7 @@ class Verdict:
     fidelity: str
     found: Finding | None = None
     problem: str = ""
-    unchecked: str = ""
+    unchecked_reason: str = ""
     detail: str = ""
 
 
@@ -127,10 +127,10 @@ def _verdict(row: LineageRow, recipe: Recipe) -> Verdict:
         problems = [*found.problems, *_problems_of(effects, row, region, recipe.mask)]
     except UncheckableError as error:
         reason = str(error)
-        return Verdict(row.id, fidelity, unchecked=reason.partition(":")[0], detail=reason)
+        return Verdict(row.id, fidelity, unchecked_reason=reason.partition(":")[0], detail=reason)
     except Exception as error:  # whatever a library raises must not stop the other rows
         detail = f"{type(error).__name__}: {error}"
-        return Verdict(row.id, fidelity, unchecked="the check itself failed", detail=detail)
+        return Verdict(row.id, fidelity, unchecked_reason="the check itself failed", detail=detail)
     if hashlib.sha256(result).hexdigest() != row.output_sha256:
         problems.insert(0, "not the file that was stored")
     return Verdict(row.id, fidelity, found, ", ".join(problems))

@@ -99,7 +99,7 @@ def test_a_folder_that_was_moved_is_read_where_it_is(on_ray: Run, tmp_path: Path
     moved.parent.mkdir()
     (tmp_path / "out").rename(moved)
     verdicts = list(verify(str(moved)))
-    assert [each.problem or each.unchecked for each in verdicts] == [""] * 3
+    assert [each.problem or each.unchecked_reason for each in verdicts] == [""] * 3
     page = Path(write_report(str(moved), Console(quiet=True)))
     details = (page.parent / "data" / "details-0000.js").read_text()
     assert details.count('"shown":["before","after"]') == 3
@@ -111,7 +111,7 @@ def test_a_folder_that_was_moved_is_read_where_it_is(on_ray: Run, tmp_path: Path
     assert (again.tally.ok, again.tally.failed_count) == (3, 10)
     assert stored == {path: path.stat().st_mtime_ns for path in (moved / "images").rglob("*.*")}
     (tmp_path / "in").rename(tmp_path / "archive" / "in")
-    assert {each.unchecked for each in verify(str(moved))} == {
+    assert {each.unchecked_reason for each in verify(str(moved))} == {
         "the source or its mask cannot be read"
     }
     assert show_verdicts(Console(quiet=True), str(moved)) == EXIT_UNCHECKED

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from jobs.preflight import check_weights
-from jobs.report.data import select_recipes
+from jobs.report.listing import select_recipes
 from jobs.results.failures import write_failures
 from jobs.results.status import recipe_statuses
 from jobs.results.verify import verify

@@ -90,7 +90,7 @@ def pods(cluster: Any) -> list[Any]:
 
 
 def test_the_files_are_those_of_the_pools() -> None:
-    for name, content in generate.files().items():
+    for name, content in generate.render_files().items():
         assert (CLUSTER / name).read_text("utf-8") == content, (
             "run: python -m cluster.deploy.generate"
         )

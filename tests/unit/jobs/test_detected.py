@@ -98,7 +98,7 @@ def test_the_check_takes_the_stored_mask_unless_somebody_edited_it(folder: Path)
         edited_mask.paste(1, (0, 0, 50, 50))
         edited_mask.save(mask)
         (edited,) = [each for each in verify(str(folder / "out")) if each.id == "shown"]
-        assert edited.unchecked == "the detected mask has changed since"
+        assert edited.unchecked_reason == "the detected mask has changed since"
     finally:
         mask.write_bytes(stored)
 

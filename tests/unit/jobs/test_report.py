@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from jobs.report.data import choose, list_rows, select_recipes
+from jobs.report.listing import list_rows, sample_rows, select_recipes
 from jobs.report.pictures import outline
 from jobs.report.write import DETAILS_PER_FILE
 from jobs.results.verify import verify
@@ -154,7 +154,7 @@ def test_flagged_and_failed_photos_are_drawn_first(tmp_path: Path) -> None:
     names = rows["id"].to_pylist()
 
     def kinds(sample: int) -> list[int]:
-        chosen = choose(rows, sample)
+        chosen = sample_rows(rows, sample)
         assert chosen == sorted(set(chosen))
         ends = [int(names[row][1:]) % 10 for row in chosen]
         return [ends.count(7), ends.count(3) + ends.count(4), len(ends)]
@@ -163,7 +163,7 @@ def test_flagged_and_failed_photos_are_drawn_first(tmp_path: Path) -> None:
     assert kinds(60) == [20, 30, 60], "failed ones take half at most"
     assert kinds(195) == [20, 40, 195]
     assert kinds(0) == kinds(500) == [20, 40, 200]
-    assert choose(rows, 60) == choose(rows, 60)
+    assert sample_rows(rows, 60) == sample_rows(rows, 60)
 
 
 def test_of_too_many_rows_an_even_draw_is_listed(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.pipeline.pending import EXTRA_PREFIX
-from jobs.report.data import Listing
+from jobs.report.listing import Listing
 from jobs.report.pictures import Pictures
 from jobs.results.detected import masks_of
 from jobs.results.examples import filled_shares
@@ -125,11 +125,11 @@ def details(
         if other and other["id"] is not None:
             shown.append(_row_details(other, listing.recipes[1], 1, pictures[1]))
         full = manifest_row(row, []) | extra_values
-        searched = _searched(row, full) if listing.recipes[row["recipe"]].detects else {}
+        searched = _correction_fields(row, full) if listing.recipes[row["recipe"]].detects else {}
         yield {"line": as_json(full), "results": shown} | searched
 
 
-def _searched(row: dict[str, Any], full: dict[str, Any]) -> dict[str, Any]:
+def _correction_fields(row: dict[str, Any], full: dict[str, Any]) -> dict[str, Any]:
     """What a corrected manifest's row is made of."""
     rest = {name: value for name, value in full.items() if name not in ("mask", "rle")}
     own = full["mask"] or []

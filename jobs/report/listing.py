@@ -23,7 +23,7 @@ from jobs.results.recipe_results import (
 from manifests.errors import RecipeError
 from manifests.schema import OK, lineage_schema
 
-#: Max number of rows that a page lists, see :func:`choose`; its summary counts all rows.
+#: Max number of rows that a page lists, see :func:`sample_rows`; its summary counts all rows.
 MAX_ROWS = 100_000
 
 
@@ -75,7 +75,7 @@ def list_rows(
     Args:
         recipes: at least one recipe.
         only: statuses, or ``flagged``: list only such rows; empty: all rows.
-        max_rows: max number of rows, see :func:`choose`.
+        max_rows: max number of rows, see :func:`sample_rows`.
     """
     share = min(max_rows / max(sum(results.plan.rows for results in recipes), 1), 1.0)
     summaries = [Summary(results.hash) for results in recipes]
@@ -85,7 +85,7 @@ def list_rows(
         tables.append(rows.append_column("recipe", pa.array(np.full(rows.num_rows, index))))
     rows = pa.concat_tables(tables, promote_options="permissive")
     rows = rows.sort_by([("id", "ascending"), ("recipe", "ascending")])
-    return Listing(recipes, rows.take(choose(rows, max_rows)), None, summaries)
+    return Listing(recipes, rows.take(sample_rows(rows, max_rows)), None, summaries)
 
 
 def list_pairs(
@@ -109,7 +109,7 @@ def list_pairs(
     )
 
 
-def choose(rows: pa.Table, sample: int) -> list[int]:
+def sample_rows(rows: pa.Table, sample: int) -> list[int]:
     """Select rows: flagged ones first, then failed ones, then an even sample of the others.
 
     At most half of them are failed rows, unless there are not enough others.
@@ -131,7 +131,7 @@ def choose(rows: pa.Table, sample: int) -> list[int]:
 
 
 def _read(
-    results: RecipeResults, summary: Summary, choose: Callable[[pa.Table], npt.NDArray[np.bool_]]
+    results: RecipeResults, summary: Summary, select: Callable[[pa.Table], npt.NDArray[np.bool_]]
 ) -> pa.Table:
     """Read the chosen rows of a recipe, shard by shard; the summary counts all of its rows."""
     ledger, extra = results.ledger, results.extra
@@ -141,13 +141,15 @@ def _read(
     with ThreadPoolExecutor(READ_THREADS) as pool:
         tables = pool.map(lambda shard: ledger.latest(shard, columns), range(results.plan.shards))
         for table in tables:
-            rows = _normal(table, ours, extra)
+            rows = _align_columns(table, ours, extra)
             summary.add(rows)
-            chosen.append(rows.filter(pa.array(choose(rows))))
+            chosen.append(rows.filter(pa.array(select(rows))))
     return pa.concat_tables(chosen, promote_options="permissive").combine_chunks()
 
 
-def _normal(rows: pa.Table, ours: Mapping[str, pa.DataType], extra: Collection[str]) -> pa.Table:
+def _align_columns(
+    rows: pa.Table, ours: Mapping[str, pa.DataType], extra: Collection[str]
+) -> pa.Table:
     """All lineage columns, null if an earlier version had none, and the manifest's, prefixed."""
     found = {name for name in rows.column_names if name not in extra}
     columns = {
