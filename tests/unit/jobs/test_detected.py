@@ -77,7 +77,7 @@ def test_always_adds_what_is_found_to_what_is_marked(folder: Path, tmp_path: Pat
 def test_a_failed_photo_without_marks_is_searched_again(folder: Path, tmp_path: Path) -> None:
     assert write_failures(str(folder / "out"), str(tmp_path / "again.jsonl")) == 1
     assert rows_of(tmp_path / "again.jsonl")["gone"]["mask"] is None
-    lines = {row["sides"][0].get("error_code"): row["line"] for row in details(folder / "out")}
+    lines = {row["results"][0].get("error_code"): row["line"] for row in details(folder / "out")}
     assert json.loads(lines["image.not_found"])["mask"] is None
 
 
